@@ -1,0 +1,106 @@
+"""Every error that relay raises, with its exit code (sysexits.h).
+
+An error names the object, the cause and the remedy, in that order, and says whether trying again can help.
+Foreign exceptions (OSError, paramiko's) are mapped to these at the edge where they happen and never travel inward.
+"""
+
+from typing import ClassVar
+
+
+class RelayError(Exception):
+    """What a user is told: `what` it is about, `cause`, and the `remedy`, each without a final full stop."""
+
+    exit_code: ClassVar[int] = 70
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, what: str, cause: str, remedy: str = "") -> None:
+        super().__init__(what, cause, remedy)
+        self.what = what
+        self.cause = cause
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        sentence = f"{self.what}: {self.cause}"
+        return f"{sentence}; {self.remedy}" if self.remedy else sentence
+
+
+class UsageError(RelayError):
+    """The command line makes no sense."""
+
+    exit_code = 64
+
+
+class DataError(RelayError):
+    """Stored or received data is damaged or not what it claims to be."""
+
+    exit_code = 65
+
+
+class NoInputError(RelayError):
+    """A file that is to be read is missing or unreadable."""
+
+    exit_code = 66
+
+
+class UnknownHostError(RelayError):
+    """A host name does not resolve."""
+
+    exit_code = 68
+    retryable = True
+
+
+class UnavailableError(RelayError):
+    """The far end, or something between, does not answer or refuses."""
+
+    exit_code = 69
+    retryable = True
+
+
+class InternalError(RelayError):
+    """A bug of ours."""
+
+    exit_code = 70
+
+
+class CannotCreateError(RelayError):
+    """A file or folder cannot be made."""
+
+    exit_code = 73
+
+
+class StorageError(RelayError):
+    """The disk failed or is full."""
+
+    exit_code = 74
+    retryable = True
+    errno: int = 0
+
+
+class TemporaryError(RelayError):
+    """It did not work in the time given; nothing is lost and a later try may do."""
+
+    exit_code = 75
+    retryable = True
+
+
+class ProtocolError(RelayError):
+    """The peer broke the protocol."""
+
+    exit_code = 76
+    retryable = True
+
+
+class PermissionRefusedError(RelayError):
+    """A host key, an authentication or a file's mode forbids it. Trying again at once does not help."""
+
+    exit_code = 77
+
+
+class ConfigurationError(RelayError):
+    """The configuration is wrong; `mistakes` holds one sentence for each mistake, with its key and line."""
+
+    exit_code = 78
+
+    def __init__(self, what: str, mistakes: tuple[str, ...], remedy: str = "") -> None:
+        super().__init__(what, "; ".join(mistakes), remedy)
+        self.mistakes = mistakes
