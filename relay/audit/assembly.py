@@ -1,0 +1,167 @@
+"""Records in, whole events out.
+
+All records with one node, time and serial are one event; the records of several events interleave. An event leaves
+
+- with a record whose type completes it (`record_types`);
+- when a record of the same node comes whose time stamp is 2 s or more later: a catch-up then keeps few events open,
+  and the same log gives the same events again;
+- after 2 s of silence, by the caller's monotonic clock, when the caller asks (`expire`);
+- when it is the oldest and more than 256 events, or 16 MiB of records, are open;
+- when the next record would bring it above 1,024 records or 1 MiB;
+- when the caller closes everything (`flush`).
+
+A record of an event that has left leaves at once, by itself, as `late`. At least the last 1,024 events that left are
+known; a record that comes after still more others begins an event anew. Every record that is fed leaves exactly
+once, and events that leave together leave in the order in which they began.
+
+A *place* is whatever the caller needs to find an event's first record again after a restart; it is only handed back.
+"""
+
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from relay.audit.record import Key, Record
+from relay.audit.record_types import completes_event
+
+Place = TypeVar("Place")
+
+SILENCE_S: Final = 2.0
+OVERTAKEN_MS: Final = 2000
+MAX_OPEN_EVENTS: Final = 256
+MAX_OPEN_BYTES: Final = 16 << 20
+MAX_EVENT_RECORDS: Final = 1024
+MAX_EVENT_BYTES: Final = 1 << 20
+REMEMBERED_EVENTS: Final = 1024
+
+
+class AuditEvent(NamedTuple):
+    """The records of one event, in the order in which they came; at least one."""
+
+    records: tuple[Record, ...]
+    late: bool = False
+    """The event had left before: this is a record that came after it."""
+
+
+class OpenEvent(NamedTuple, Generic[Place]):
+    """An event that is not whole yet, and where its first record stands."""
+
+    place: Place
+    key: Key
+
+
+class _Gathering(Generic[Place]):
+    """An open event's records, their size and the time of the last."""
+
+    __slots__ = ("place", "records", "size", "touched")
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.records: list[Record] = []
+        self.size = 0
+        self.touched = 0.0
+
+
+class Assembler(Generic[Place]):
+    """Assembles the events of one source."""
+
+    def __init__(self) -> None:
+        self._open: dict[Key, _Gathering[Place]] = {}
+        self._open_bytes = 0
+        self._overtaken_at = 0
+        """While events are open: no time stamp below this overtakes any of them."""
+        self._left: set[Key] = set()
+        self._left_before: set[Key] = set()
+
+    @property
+    def open(self) -> list[OpenEvent[Place]]:
+        """The events that are not whole yet, in the order in which they began."""
+        return [OpenEvent(event.place, key) for key, event in self._open.items()]
+
+    @property
+    def deadline(self) -> float | None:
+        """The monotonic time at which `expire` will next close something; None while nothing is open."""
+        touched = [event.touched for event in self._open.values()]
+        return min(touched) + SILENCE_S if touched else None
+
+    def feed(self, record: Record, place: Place, now: float) -> list[AuditEvent]:
+        """Take a record; `now` is monotonic seconds. What is whole by it leaves."""
+        key = record[1:4]  # record.key without the call: this runs for every record
+        leaving = self._close_overtaken(record) if self._open else []
+        event = self._open.get(key)
+        if event is not None:
+            leaving += self._continue(key, event, record, now)
+        elif key in self._left or key in self._left_before:
+            leaving.append(AuditEvent((record,), late=True))
+        elif completes_event(record.type):
+            self._remember(key)
+            leaving.append(AuditEvent((record,)))
+        else:
+            self._begin(key, record, place, now)
+            leaving += self._close_excess()
+        return leaving
+
+    def resume(self, record: Record, place: Place, now: float) -> None:
+        """Take a record again, after a restart: one of an event that `open` named, from its place on.
+
+        Nothing leaves: what the event had so far had not completed it.
+        """
+        event = self._open.get(record.key)
+        if event is None:
+            self._begin(record.key, record, place, now)
+        else:
+            self._add(event, record, now)
+
+    def expire(self, now: float) -> list[AuditEvent]:
+        """Close what has been silent for 2 s."""
+        return self._close([key for key, event in self._open.items() if event.touched + SILENCE_S <= now])
+
+    def flush(self) -> list[AuditEvent]:
+        """Close everything."""
+        return self._close(list(self._open))
+
+    def _begin(self, key: Key, record: Record, place: Place, now: float) -> None:
+        overtaken_at = record.time + OVERTAKEN_MS
+        self._overtaken_at = min(self._overtaken_at, overtaken_at) if self._open else overtaken_at
+        event = self._open[key] = _Gathering(place)
+        self._add(event, record, now)
+
+    def _add(self, event: _Gathering[Place], record: Record, now: float) -> None:
+        event.records.append(record)
+        event.size += len(record.line)
+        event.touched = now
+        self._open_bytes += len(record.line)
+
+    def _continue(self, key: Key, event: _Gathering[Place], record: Record, now: float) -> list[AuditEvent]:
+        if len(event.records) >= MAX_EVENT_RECORDS or event.size + len(record.line) > MAX_EVENT_BYTES:
+            return [*self._close([key]), AuditEvent((record,), late=True)]
+        self._add(event, record, now)
+        return self._close([key]) if completes_event(record.type) else self._close_excess()
+
+    def _close_overtaken(self, record: Record) -> list[AuditEvent]:
+        if record.time < self._overtaken_at:
+            return []
+        # Another node's clock says nothing about this one's.
+        last = record.time - OVERTAKEN_MS
+        closed = self._close([key for key in self._open if key[0] <= last and key[2] == record.node])
+        self._overtaken_at = min((key[0] for key in self._open), default=0) + OVERTAKEN_MS
+        return closed
+
+    def _close_excess(self) -> list[AuditEvent]:
+        closed: list[AuditEvent] = []
+        while len(self._open) > MAX_OPEN_EVENTS or self._open_bytes > MAX_OPEN_BYTES:
+            closed += self._close([next(iter(self._open))])
+        return closed
+
+    def _close(self, keys: list[Key]) -> list[AuditEvent]:
+        closed = []
+        for key in keys:
+            event = self._open.pop(key)
+            self._open_bytes -= event.size
+            self._remember(key)
+            closed.append(AuditEvent(tuple(event.records)))
+        return closed
+
+    def _remember(self, key: Key) -> None:
+        # Two generations in place of a list in order of use: cheaper, and between one and two times as long.
+        self._left.add(key)
+        if len(self._left) >= REMEMBERED_EVENTS:
+            self._left_before, self._left = self._left, set()
