@@ -1,0 +1,192 @@
+"""Messages on a stream: RFC 6587 octet counting (as in RFC 5425) and non-transparent framing.
+
+A counted frame is `MSG-LEN SP SYSLOG-MSG` (section 3.4.1), a trailed one `SYSLOG-MSG TRAILER` (section 3.4.2).
+
+`Decoder` tells them apart frame by frame by the first octet: 1 to 9 begins a counted frame, `<` a trailed one,
+whose trailer is LF or CR LF (so a trailed message that ends with CR loses it). CR and LF between frames are
+passed over. Anything else is a FramingError: where frames begin is lost, and no later octet can be trusted.
+
+Ceilings: a message longer than `max_message_size` is passed over whole, by its count or to its LF, and counted
+in `oversized`; MSG-LEN has at most 9 digits. Memory: one message and the octets last received. Work is linear
+in the octets, however they are cut.
+"""
+
+from relay.errors import DataError, ProtocolError
+
+LF = b"\n"
+MAX_LENGTH_DIGITS = 9
+DEFAULT_MAX_MESSAGE_SIZE = 128 * 1024
+
+_LF, _CR = 0x0A, 0x0D
+_NONZERO = frozenset(b"123456789")
+_LESS_THAN = ord("<")
+
+
+class FramingError(ProtocolError):
+    """The peer's stream is no syslog framing; the bad frame began at the stream's octet `offset`."""
+
+    def __init__(self, offset: int, cause: str) -> None:
+        super().__init__("syslog stream", f"octet {offset}: {cause}", "close the connection")
+        self.offset = offset
+
+
+class UnframableError(DataError):
+    """A message that this framing cannot carry without being read as something else."""
+
+
+def octet_counted(message: bytes) -> bytes:
+    """Frame by count; UnframableError for an empty message (MSG-LEN has no zero)."""
+    if not message:
+        raise UnframableError("syslog message", "it is empty", "leave it out")
+    return b"%d %b" % (len(message), message)
+
+
+def non_transparent(message: bytes, trailer: bytes = LF) -> bytes:
+    """Frame by trailer; UnframableError when the trailer stands in the message."""
+    if not message or trailer in message:
+        cause = f"the trailer {trailer!r} stands in it" if message else "it is empty"
+        raise UnframableError("syslog message", cause, "use octet-counting")
+    return message + trailer
+
+
+class Decoder:
+    """Finds the messages in a stream that comes in pieces.
+
+    receive() answers the messages that these octets complete. When a frame is bad it still answers those
+    before it, and sets `error`; every later call raises that. finish() is the end of the stream.
+    """
+
+    __slots__ = ("_begun", "_limit", "_missing", "_passing", "_received", "error", "oversized", "truncated")
+
+    def __init__(self, max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE) -> None:
+        self.error: FramingError | None = None
+        self.oversized = 0
+        """Messages passed over because they are too long."""
+        self.truncated = False
+        """Whether the stream ended inside a frame (one that is counted in `oversized` is not told again)."""
+        self._limit = max_message_size
+        self._received = 0
+        self._begun = bytearray()  # what there is of an unfinished frame: its MSG-LEN, or its message
+        self._missing = 0  # octets of a counted message, or of one passed over, that are still to come
+        self._passing = False  # the unfinished frame is oversized; without _missing it runs to its LF
+
+    @property
+    def partial(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return bool(self._begun) or self._missing > 0 or self._passing
+
+    def receive(self, data: bytes) -> list[bytes]:
+        """Take in the stream's next octets; FramingError once `error` is set."""
+        if self.error is not None:
+            raise self.error
+        messages: list[bytes] = []
+        if self._missing:
+            data = self._go_on_counted(data, messages)
+        elif self._passing or self._begun[:1] == b"<":
+            data = self._go_on_trailed(data, messages)
+        elif self._begun:  # an unfinished MSG-LEN: at most nine octets to look at again
+            self._received -= len(self._begun)
+            data = bytes(self._begun) + data
+            self._begun.clear()
+        self._read_frames(data, messages)
+        self._received += len(data)
+        return messages
+
+    def finish(self) -> bool:
+        """End the stream; answer whether it ended well, on a frame's end."""
+        if self.error is not None:
+            raise self.error
+        self.truncated = self.partial and not self._passing
+        return not self.truncated
+
+    def _go_on_counted(self, data: bytes, messages: list[bytes]) -> bytes:
+        """Complete the counted frame that is under way; answer the octets after it."""
+        taken = min(self._missing, len(data))
+        self._missing -= taken
+        self._received += taken
+        if not self._passing:
+            self._begun += data[:taken]
+        if not self._missing:
+            self._end_frame(messages)
+        return data[taken:]
+
+    def _go_on_trailed(self, data: bytes, messages: list[bytes]) -> bytes:
+        """Complete the trailed frame that is under way; answer the octets after it."""
+        newline = data.find(LF)
+        taken = len(data) if newline < 0 else newline + 1
+        self._received += taken
+        if not self._passing:
+            self._begun += data[: taken if newline < 0 else newline]
+            self._pass_over_if_long()
+        if newline >= 0:
+            if self._begun[-1:] == b"\r":
+                del self._begun[-1]
+            self._end_frame(messages)
+        return data[taken:]
+
+    def _end_frame(self, messages: list[bytes]) -> None:
+        if not self._passing:
+            messages.append(bytes(self._begun))
+        self._begun.clear()
+        self._passing = False
+
+    def _pass_over_if_long(self) -> None:
+        """Give up a trailed message over the limit; a last CR may belong to the trailer and does not count."""
+        if len(self._begun) - self._begun.endswith(b"\r") > self._limit:
+            self.oversized += 1
+            self._begun.clear()
+            self._passing = True
+
+    def _read_frames(self, data: bytes, messages: list[bytes]) -> None:
+        """Read frames from where one begins. The hot loop: counted frames cost one find and one slice."""
+        at, size, limit = 0, len(data), self._limit
+        while at < size:
+            first = data[at]
+            if first in _NONZERO:
+                space = data.find(b" ", at, at + MAX_LENGTH_DIGITS + 1)
+                digits = data[at:space] if space >= 0 else data[at : at + MAX_LENGTH_DIGITS + 1]
+                if not digits.isdigit() or len(digits) > MAX_LENGTH_DIGITS:
+                    self._refuse(at, "MSG-LEN is 1 to 9 digits, followed by one space")
+                    return
+                if space < 0:
+                    self._begun += digits
+                    return
+                end = space + 1 + int(digits)
+                if end <= size and end - space <= limit + 1:
+                    messages.append(data[space + 1 : end])
+                    at = end
+                else:
+                    at = self._begin_counted(data, space + 1, end)
+            elif first == _LESS_THAN:
+                newline = data.find(LF, at)
+                if newline < 0:
+                    self._begun += data[at:]
+                    self._pass_over_if_long()
+                    return
+                self._take_trailed(data[at:newline], messages)
+                at = newline + 1
+            elif first in (_LF, _CR):
+                at += 1
+            else:
+                self._refuse(at, f"a frame begins with a digit 1 to 9 or <, not with {first:#04x}")
+                return
+
+    def _begin_counted(self, data: bytes, begin: int, end: int) -> int:
+        """Begin a counted frame that is not complete, or too long; answer where the next one begins."""
+        self._missing = max(0, end - len(data))
+        if end - begin > self._limit:
+            self.oversized += 1
+            self._passing = self._missing > 0
+        else:
+            self._begun += data[begin:]
+        return end
+
+    def _take_trailed(self, message: bytes, messages: list[bytes]) -> None:
+        message = message.removesuffix(b"\r")
+        if len(message) > self._limit:
+            self.oversized += 1
+        else:
+            messages.append(message)
+
+    def _refuse(self, at: int, cause: str) -> None:
+        self.error = FramingError(self._received + at, f"{cause} (RFC 6587 section 3.4)")

@@ -1,0 +1,224 @@
+"""The framings of RFC 6587, held against octets written by hand, however the stream is cut."""
+
+from collections.abc import Iterable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.errors import DataError, ProtocolError
+from relay.syslog.framing import Decoder, FramingError, UnframableError, non_transparent, octet_counted
+
+# RFC 5424 section 6.5, example 1. The BOM counts as three octets.
+SU = (
+    b"<34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - "
+    b"\xef\xbb\xbf'su root' failed for lonvick on /dev/pts/8"
+)
+COUNTED = b"110 <34>1 2003-10-11T22:14:15.003Z mymachine.example.com su - ID47 - "
+COUNTED += b"\xef\xbb\xbf'su root' failed for lonvick on /dev/pts/8"
+
+STREAM = (
+    b"9 <1>1 - - \n"  # a stray LF after a counted frame
+    b"<34>Oct 11 22:14:15 h su: x\n"
+    b"<2>with CR LF\r\n"
+    b"\r\n\n"
+    b"5 <3>\n\n"  # a counted message may hold and end with LF
+    b"4 12 <"  # and need not begin with <
+    b"<4>last\n"
+)
+MESSAGES = [b"<1>1 - - ", b"<34>Oct 11 22:14:15 h su: x", b"<2>with CR LF", b"<3>\n\n", b"12 <", b"<4>last"]
+
+
+def decode(pieces: Iterable[bytes], decoder: Decoder | None = None) -> list[bytes]:
+    decoder = decoder or Decoder()
+    return [message for piece in pieces for message in decoder.receive(piece)]
+
+
+def octets(stream: bytes) -> Iterator[bytes]:
+    return (stream[at : at + 1] for at in range(len(stream)))
+
+
+class TestWriting:
+    def test_a_message_is_framed_by_its_octets_not_its_letters(self) -> None:
+        assert len(SU) == 110
+        assert octet_counted(SU) == COUNTED
+
+    def test_a_message_is_framed_by_a_trailer(self) -> None:
+        assert non_transparent(b"<1>x") == b"<1>x\n"
+        assert non_transparent(b"<1>x\n", trailer=b"\0") == b"<1>x\n\0"
+
+    @pytest.mark.parametrize("message", [b"<1>x\ny", b"<1>x\n", b""])
+    def test_what_a_trailer_cannot_frame_is_refused(self, message: bytes) -> None:
+        with pytest.raises(UnframableError, match=r"octet-counting$") as caught:
+            non_transparent(message)
+        assert isinstance(caught.value, DataError)
+
+    def test_an_empty_message_cannot_be_counted(self) -> None:
+        with pytest.raises(UnframableError, match="empty"):
+            octet_counted(b"")
+
+
+class TestReading:
+    def test_both_framings_are_told_apart_frame_by_frame(self) -> None:
+        assert decode([STREAM]) == MESSAGES
+
+    def test_a_stream_may_come_byte_by_byte(self) -> None:
+        assert decode(octets(STREAM)) == MESSAGES
+
+    @pytest.mark.parametrize("cut", range(len(STREAM) + 1))
+    def test_a_stream_may_be_cut_anywhere(self, cut: int) -> None:
+        assert decode([STREAM[:cut], STREAM[cut:]]) == MESSAGES
+
+    def test_empty_reads_change_nothing(self) -> None:
+        assert decode([b"", STREAM[:5], b"", STREAM[5:], b""]) == MESSAGES
+
+    def test_a_tail_is_kept_for_later(self) -> None:
+        decoder = Decoder()
+        assert decoder.receive(COUNTED + COUNTED[:50]) == [SU]
+        assert decoder.partial
+        assert decoder.receive(COUNTED[50:]) == [SU]
+        assert decoder.finish()
+
+    def test_a_message_is_handed_out_as_soon_as_its_last_octet_is_there(self) -> None:
+        decoder = Decoder()
+        assert decoder.receive(COUNTED[:-1]) == []
+        assert decoder.receive(COUNTED[-1:]) == [SU]
+
+    @pytest.mark.parametrize("rest", [b"1", b"110", b"110 ", b"110 <34>", b"<34>1 x", b"<34>1 x\r"])
+    def test_the_end_inside_a_frame_is_told(self, rest: bytes) -> None:
+        decoder = Decoder()
+        assert decoder.receive(COUNTED + rest) == [SU]
+        assert not decoder.finish()
+        assert decoder.truncated
+
+    def test_the_end_between_frames_is_well(self) -> None:
+        decoder = Decoder()
+        decoder.receive(STREAM + b"\n")
+        assert decoder.finish()
+        assert not decoder.truncated
+
+
+class TestBrokenStreams:
+    CASES = (
+        b"0 <1>",  # MSG-LEN has no leading zero
+        b"007 <1>1 - ",
+        b"12x <1>",
+        b"1234567890 <1>",  # ten digits
+        b"1_0 <1>1 - - -",  # Python would read 10
+        b"5\t<1>ab",
+        b"x<1>",
+        b" 5 <1>ab",
+        b"\x00",
+        b"\x16\x03\x01\x02\x00",  # somebody speaks TLS
+        b"GET / HTTP/1.1\r\n",
+    )
+
+    @pytest.mark.parametrize("broken", CASES)
+    @pytest.mark.parametrize("bytewise", [False, True])
+    def test_what_came_before_is_handed_out_and_the_rest_refused(self, broken: bytes, bytewise: bool) -> None:
+        decoder = Decoder()
+        received: list[bytes] = []
+        for piece in octets(COUNTED + broken) if bytewise else [COUNTED + broken]:
+            received += decoder.receive(piece)
+            if decoder.error:
+                break
+        assert received == [SU]
+        assert decoder.error is not None
+        assert decoder.error.offset == len(COUNTED)
+        assert isinstance(decoder.error, ProtocolError)
+        with pytest.raises(FramingError, match=f"octet {len(COUNTED)}:"):
+            decoder.receive(b"<1>ok\n")
+        with pytest.raises(FramingError):
+            decoder.finish()
+
+    def test_nothing_after_the_fault_is_believed(self) -> None:
+        assert decode([b"<1>a\nbad\n<2>b\n"]) == [b"<1>a"]
+
+    def test_the_place_is_right_in_a_later_read_too(self) -> None:
+        decoder = Decoder()
+        decode([b"<1>a\n3 <2", b">4 <3>c<4>", b"d\n", b"12"], decoder)
+        decoder.receive(b"z")
+        assert decoder.error is not None
+        assert decoder.error.offset == len(b"<1>a\n3 <2>4 <3>c<4>d\n")
+
+
+class TestOversizedMessages:
+    INSIDE = b"<1>x\n3 <2>"  # an oversized message that looks like two frames
+
+    @pytest.mark.parametrize("bytewise", [False, True])
+    def test_a_counted_one_is_passed_over_by_its_count(self, bytewise: bool) -> None:
+        stream = b"4 <1>a" + b"%d " % len(self.INSIDE) + self.INSIDE + b"4 <1>b"
+        decoder = Decoder(max_message_size=9)
+        assert decode(octets(stream) if bytewise else [stream], decoder) == [b"<1>a", b"<1>b"]
+        assert decoder.oversized == 1
+        assert decoder.finish()
+
+    @pytest.mark.parametrize("bytewise", [False, True])
+    def test_a_trailed_one_is_passed_over_to_its_lf(self, bytewise: bool) -> None:
+        stream = b"<1>a\n<1>4 <1>long\n<1>b\n"
+        decoder = Decoder(max_message_size=9)
+        assert decode(octets(stream) if bytewise else [stream], decoder) == [b"<1>a", b"<1>b"]
+        assert decoder.oversized == 1
+
+    @pytest.mark.parametrize("frame", [b"9 <1>345678", b"<1>345678\n", b"<1>345678\r\n"])
+    @pytest.mark.parametrize("bytewise", [False, True])
+    def test_the_limit_itself_is_allowed(self, frame: bytes, bytewise: bool) -> None:
+        decoder = Decoder(max_message_size=9)
+        assert decode(octets(frame) if bytewise else [frame], decoder) == [b"<1>345678"]
+        assert decoder.oversized == 0
+
+    @pytest.mark.parametrize("frame", [b"10 <1>3456789", b"<1>3456789\n", b"<1>3456789\r\n", b"<1>345678\r\r\n"])
+    @pytest.mark.parametrize("bytewise", [False, True])
+    def test_one_octet_more_is_not(self, frame: bytes, bytewise: bool) -> None:
+        decoder = Decoder(max_message_size=9)
+        assert decode(octets(frame) if bytewise else [frame], decoder) == []
+        assert decoder.oversized == 1
+        assert not decoder.partial
+
+    def test_one_that_the_stream_ends_in_is_counted_once(self) -> None:
+        decoder = Decoder(max_message_size=9)
+        decoder.receive(b"100 <1>abc")
+        assert decoder.partial
+        assert decoder.finish()
+        assert (decoder.oversized, decoder.truncated) == (1, False)
+
+    @pytest.mark.parametrize("begin", [b"999999999 ", b"<"])
+    def test_memory_stays_at_the_limit_and_one_read(self, begin: bytes) -> None:
+        decoder = Decoder(max_message_size=1000)
+        for piece in [begin, *[100 * b"x"] * 1000]:
+            decoder.receive(piece)
+            assert len(decoder._begun) <= 1001
+
+
+counted = st.binary(min_size=1, max_size=40).map(lambda message: (octet_counted(message), message))
+trailed = (
+    st.binary(max_size=40)
+    .map(lambda text: b"<" + text.replace(b"\n", b"").rstrip(b"\r"))
+    .map(lambda message: (non_transparent(message), message))
+)
+
+
+@given(st.lists(counted | trailed, max_size=10), st.data())
+def test_what_is_framed_is_found_however_it_is_cut(frames: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
+    stream = b"".join(frame for frame, _ in frames)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert decode(pieces) == [message for _, message in frames]
+
+
+SHARDS = [b"<", b"1", b"12 ", b"0", b" ", b"\n", b"\r", b"ab", b"<1>x\n", b"3 <1>", b"12345678901234567890"]
+
+
+@given(st.binary() | st.lists(st.sampled_from(SHARDS), max_size=30).map(b"".join))
+def test_any_octets_decode_alike_whole_and_byte_by_byte(stream: bytes) -> None:
+    results = []
+    for pieces in ([stream], list(octets(stream))):
+        decoder, received = Decoder(max_message_size=11), []
+        for piece in pieces:
+            received += decoder.receive(piece)
+            if decoder.error is not None:
+                break
+        error = decoder.error
+        ended = None if error else decoder.finish()
+        results.append((received, decoder.oversized, ended, error and (error.offset, error.cause)))
+    assert results[0] == results[1]
