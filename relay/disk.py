@@ -1,0 +1,217 @@
+"""The disk: the only file that calls fsync, rename, flock, fallocate and statvfs, and the seam for fault injection.
+
+Everything durable is reached through a `Disk` and the `File`s that it opens; a test hands in a double of both.
+Offsets and sizes are in bytes. Every OSError leaves here as a StorageError that names the file and the call; its
+`errno` tells a full disk (ENOSPC, EDQUOT) from a failing one. What a failed call leaves behind:
+
+- `File.write`: any prefix of the data may stand in the file.
+- `File.sync`: nothing written since the last good sync may be assumed durable, even if a later sync succeeds.
+- `Disk.replace`, `remove`, `open(create=True)`: durable only after `sync_folder` of the parent.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from relay.errors import CannotCreateError, StorageError, TemporaryError
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+
+@contextmanager
+def _storage_errors(path: str, call: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, call, error) from error
+
+
+def storage_error(path: str, call: str, error: OSError) -> StorageError:
+    """The StorageError for a failed `call` on `path`, with the remedy that fits the errno."""
+    remedy = {
+        errno.ENOSPC: "make room on this file system",
+        errno.EDQUOT: "raise the quota or make room",
+        errno.EIO: "check the device: the kernel's log names it",
+        errno.EACCES: "check the owner and mode",
+        errno.EROFS: "mount the file system writable",
+    }.get(error.errno or 0, "")
+    mapped = StorageError(path, f"{call} failed: {os.strerror(error.errno or 0)}", remedy)
+    mapped.errno = error.errno or 0
+    return mapped
+
+
+class File:
+    """An open file, written and read at offsets."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    def __repr__(self) -> str:
+        return f"<File {self.path!r} descriptor={self.descriptor}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        view = memoryview(data)
+        with _storage_errors(self.path, "write"):
+            while view:
+                written = os.pwrite(self.descriptor, view, offset)
+                offset += written
+                view = view[written:]
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer only at the end of the file."""
+        with _storage_errors(self.path, "read"):
+            data = os.pread(self.descriptor, length, offset)
+            while 0 < len(data) < length:
+                more = os.pread(self.descriptor, length - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+            return data
+
+    def sync(self) -> None:
+        """Make the contents and the length durable (fdatasync)."""
+        with _storage_errors(self.path, "fdatasync"):
+            os.fdatasync(self.descriptor)
+
+    def allocate(self, size: int) -> None:
+        """Give the file `size` bytes on the disk; what was not written reads as zeros."""
+        with _storage_errors(self.path, "fallocate"):
+            os.posix_fallocate(self.descriptor, 0, size)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        with _storage_errors(self.path, "truncate"):
+            os.ftruncate(self.descriptor, size)
+
+    @property
+    def size(self) -> int:
+        """The length in bytes."""
+        with _storage_errors(self.path, "stat"):
+            return os.fstat(self.descriptor).st_size
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        if self.descriptor >= 0:
+            descriptor, self.descriptor = self.descriptor, -1
+            os.close(descriptor)
+
+
+class Lock:
+    """An exclusive lock that dies with its process; the file holds the owner's process id."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give it up; a second call does nothing."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+
+class Disk:
+    """The real one."""
+
+    def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
+        """Open a file; `create` makes it when it is not there (mode 0600)."""
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        with _storage_errors(path, "open"):
+            return File(path, os.open(path, flags, FILE_MODE))
+
+    def exists(self, path: str) -> bool:
+        """Whether something of that name is there."""
+        return os.path.lexists(path)
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder, sorted; empty when the folder is missing."""
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise storage_error(folder, "list", error) from error
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder (mode 0700) and the missing ones above it; durable on return."""
+        path = os.path.abspath(path)
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for folder in reversed(missing):
+            try:
+                os.mkdir(folder, FOLDER_MODE)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                cause = f"the folder cannot be made: {os.strerror(error.errno or 0)}"
+                raise CannotCreateError(folder, cause, "make it, or name another") from error
+            self.sync_folder(os.path.dirname(folder))
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename `source` over `target`."""
+        with _storage_errors(target, "rename"):
+            os.replace(source, target)
+
+    def remove(self, path: str) -> None:
+        """Delete a file."""
+        with _storage_errors(path, "unlink"):
+            os.unlink(path)
+
+    def sync_folder(self, path: str) -> None:
+        """Make a folder's entries durable."""
+        with _storage_errors(path, "fsync of the folder"):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def lock(self, path: str) -> Lock:
+        """Take the lock file `path`; TemporaryError names the process that has it."""
+        with _storage_errors(path, "open"):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            cause = f"in use by the process with pid {owner}"
+            raise TemporaryError(path, cause, "stop that one first, or name another folder") from error
+        except OSError as error:
+            os.close(descriptor)
+            raise storage_error(path, "lock", error) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        return Lock(path, descriptor)
+
+    def lock_owner(self, path: str) -> int | None:
+        """The process id of whoever holds the lock file; None when nobody does."""
+        if not self.exists(path):
+            return None
+        with self.open(path, writable=False) as file:
+            try:
+                fcntl.flock(file.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = file.read(32, 0).decode("ascii", "replace").strip()
+                return int(text) if text.isdigit() else 0
+            return None
+
+    def free(self, path: str) -> int:
+        """Bytes that an ordinary user may still write on the file system of `path`."""
+        with _storage_errors(path, "statvfs"):
+            facts = os.statvfs(path)
+        return facts.f_bavail * facts.f_frsize

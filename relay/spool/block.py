@@ -1,0 +1,263 @@
+"""The block: what one commit writes. Bytes in, values out; the page `relay/spool/FORMAT.md` tells every octet.
+
+A block is a header and a payload of octet-counted messages (`LEN SP MSG`, RFC 6587 section 3.4.1), so that a block
+of wanted types can be sent without being looked at. All integers are big-endian, all times microseconds since the
+epoch. The header has its own CRC-32 and is found again by its magic; the payload has another; the chain is the
+SHA-256 over the previous block's chain, this header (chain and CRC as zeros) and this payload.
+
+`decode_header` answers None for "not enough yet"; what is no header raises BlockError, which says why.
+"""
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from relay.event import EventType, Position
+
+MAGIC: Final = b"\x89RLYBLK\n"
+CHAIN_START: Final = bytes(32)
+RUN_LENGTH: Final = 8
+MAX_HEADER: Final = 16 * 1024 * 1024
+MAX_PAYLOAD: Final = 64 * 1024 * 1024
+
+_FIXED: Final = struct.Struct(">8sIIQ8sqqqIIHHI32sII")
+_SPAN: Final = struct.Struct(">BQI")
+_POSITION: Final = struct.Struct(">HIQ")
+_CRC: Final = struct.Struct(">I")
+_LENGTHS: Final = struct.Struct(">8sII")
+
+
+class BlockError(ValueError):
+    """These bytes are no block; the text says what is wrong with them."""
+
+
+class Span(NamedTuple):
+    """Consecutive messages of one type: their first number within (run, type), and how many."""
+
+    type: EventType
+    first: int
+    messages: int
+
+
+class Header(NamedTuple):
+    """What a block says about itself."""
+
+    number: int
+    run: bytes
+    committed: int
+    earliest: int
+    latest: int
+    largest: int
+    """Octets of the longest message."""
+    types_taken: int
+    """Bitmap of the types that the spool took at that time, present here or not."""
+    spans: tuple[Span, ...]
+    positions: tuple[Position, ...]
+    payload_length: int
+    payload_crc: int
+    chain: bytes
+    length: int
+    """Octets of the header itself."""
+
+    @property
+    def messages(self) -> int:
+        """How many messages the payload holds."""
+        return sum(span.messages for span in self.spans)
+
+    @property
+    def types_present(self) -> int:
+        """Bitmap of the types in the payload."""
+        return type_bitmap(span.type for span in self.spans)
+
+    @property
+    def size(self) -> int:
+        """Octets of header and payload."""
+        return self.length + self.payload_length
+
+
+class Contents(NamedTuple):
+    """What goes into a block, before it has a number and a chain."""
+
+    spans: Sequence[Span]
+    frames: Sequence[bytes]
+    """The octet-counted messages, in the order of the spans."""
+    positions: Sequence[Position]
+    types_taken: int
+    earliest: int
+    latest: int
+    largest: int
+
+
+def type_bitmap(types: "Iterator[EventType] | Sequence[EventType]") -> int:
+    """One bit for each type."""
+    bitmap = 0
+    for kind in types:
+        bitmap |= 1 << kind
+    return bitmap
+
+
+def encode(contents: Contents, number: int, run: bytes, committed: int, previous_chain: bytes) -> tuple[Header, bytes]:
+    """The header as a value, and the block's bytes."""
+    payload = b"".join(contents.frames)
+    variable = b"".join(_variable_part(contents))
+    length = _FIXED.size + len(variable) + _CRC.size
+    crc = zlib.crc32(payload)
+
+    def fixed(chain: bytes) -> bytes:
+        return _FIXED.pack(
+            MAGIC,
+            length,
+            len(payload),
+            number,
+            run,
+            committed,
+            contents.earliest,
+            contents.latest,
+            sum(span.messages for span in contents.spans),
+            contents.largest,
+            type_bitmap([span.type for span in contents.spans]),
+            contents.types_taken,
+            crc,
+            chain,
+            len(contents.spans),
+            len(contents.positions),
+        )
+
+    chain = chain_hash(previous_chain, fixed(CHAIN_START) + variable, payload)
+    header_bytes = fixed(chain) + variable
+    header = Header(
+        number,
+        run,
+        committed,
+        contents.earliest,
+        contents.latest,
+        contents.largest,
+        contents.types_taken,
+        tuple(contents.spans),
+        tuple(contents.positions),
+        len(payload),
+        crc,
+        chain,
+        length,
+    )
+    return header, b"".join((header_bytes, _CRC.pack(zlib.crc32(header_bytes)), payload))
+
+
+def _variable_part(contents: Contents) -> Iterator[bytes]:
+    for span in contents.spans:
+        yield _SPAN.pack(*span)
+    for position in contents.positions:
+        name = position.source.encode()
+        yield _POSITION.pack(len(name), len(position.place), position.count)
+        yield name
+        yield position.place
+
+
+def chain_hash(previous_chain: bytes, blank_header: bytes, payload: bytes) -> bytes:
+    """The chain after this block; `blank_header` is the header with its chain as zeros and without its CRC."""
+    digest = hashlib.sha256(previous_chain)
+    digest.update(blank_header)
+    digest.update(payload)
+    return digest.digest()
+
+
+def decode_header(data: bytes | memoryview) -> Header | None:
+    """The header at the beginning of `data`; None when `data` is too short to tell."""
+    if len(data) < _LENGTHS.size:
+        return None
+    magic, length, payload_length = _LENGTHS.unpack_from(data)
+    if magic != MAGIC:
+        raise BlockError("no block begins here")
+    if not _FIXED.size + _CRC.size <= length <= MAX_HEADER or payload_length > MAX_PAYLOAD:
+        raise BlockError("the block's lengths are impossible")
+    if len(data) < length:
+        return None
+    covered = bytes(data[: length - _CRC.size])
+    if zlib.crc32(covered) != _CRC.unpack_from(data, length - _CRC.size)[0]:
+        raise BlockError("the block's header does not match its CRC")
+    try:
+        return _decode_checked(covered, length)
+    except (struct.error, ValueError, IndexError) as error:
+        raise BlockError(f"the block's header contradicts itself: {error}") from error
+
+
+def _decode_checked(data: bytes, length: int) -> Header:
+    fields = _FIXED.unpack_from(data)
+    (_, _, payload_length, number, run, committed, earliest, latest, _, largest, _, taken, crc, chain) = fields[:14]
+    span_count, position_count = fields[14:]
+    offset = _FIXED.size
+    spans = []
+    for _ in range(span_count):
+        kind, first, count = _SPAN.unpack_from(data, offset)
+        spans.append(Span(EventType(kind), first, count))
+        offset += _SPAN.size
+    positions = []
+    for _ in range(position_count):
+        name_length, place_length, count = _POSITION.unpack_from(data, offset)
+        offset += _POSITION.size
+        name = data[offset : offset + name_length].decode()
+        offset += name_length
+        positions.append(Position(name, count, data[offset : offset + place_length]))
+        offset += place_length
+    if offset != len(data):
+        raise BlockError("its parts do not add up to its length")
+    return Header(
+        number,
+        run,
+        committed,
+        earliest,
+        latest,
+        largest,
+        taken,
+        tuple(spans),
+        tuple(positions),
+        payload_length,
+        crc,
+        chain,
+        length,
+    )
+
+
+def check_payload(header: Header, payload: bytes) -> None:
+    """Raise BlockError unless `payload` is whole and matches its CRC."""
+    if len(payload) != header.payload_length:
+        raise BlockError(f"block {header.number}: {header.payload_length - len(payload)} octets are missing")
+    if zlib.crc32(payload) != header.payload_crc:
+        raise BlockError(f"block {header.number}: the payload does not match its CRC")
+
+
+def check_chain(header: Header, header_bytes: bytes, payload: bytes, previous_chain: bytes) -> None:
+    """Raise BlockError unless this block follows the one whose chain is `previous_chain`."""
+    start = _FIXED.size - _CRC.size * 2 - len(CHAIN_START)
+    blank = header_bytes[:start] + CHAIN_START + header_bytes[start + len(CHAIN_START) : -_CRC.size]
+    if chain_hash(previous_chain, blank, payload) != header.chain:
+        raise BlockError(f"block {header.number}: the hash chain is broken")
+
+
+def frame(message: bytes) -> bytes:
+    """The message as it stands in a payload."""
+    return b"%d %b" % (len(message), message)
+
+
+def messages(header: Header, payload: bytes) -> Iterator[tuple[EventType, int, bytes]]:
+    """Each message of a checked payload with its type and number."""
+    offset = 0
+    for span in header.spans:
+        for number in range(span.first, span.first + span.messages):
+            space = payload.index(b" ", offset)
+            end = space + 1 + int(payload[offset:space])
+            yield span.type, number, payload[space + 1 : end]
+            offset = end
+
+
+class Block(NamedTuple):
+    """A synced block as a destination gets it."""
+
+    header: Header
+    payload: bytes
+
+    def messages(self) -> Iterator[tuple[EventType, int, bytes]]:
+        """Each message with its type and number."""
+        return messages(self.header, self.payload)

@@ -1,0 +1,146 @@
+"""Slots: small values that must be writable on a full disk, such as a destination's cursor.
+
+A slots file is preallocated. Each slot has two copies; a write goes to the older one and is then synced, so a torn
+write leaves the newer one whole. A copy is `COPY_LENGTH` octets: magic, CRC-32 of the rest, sequence, key, value. Both
+lost means that the slot is empty: for a cursor that allows duplicates, never loss.
+"""
+
+import struct
+import threading
+import zlib
+from typing import Final, NamedTuple
+
+import msgspec
+
+from relay.disk import Disk
+from relay.errors import DataError, StorageError
+
+MAGIC: Final = b"\x89RLYSLT\n"
+COPY_LENGTH: Final = 4096
+SLOTS: Final = 64
+
+_FIXED: Final = struct.Struct(">8sIQHH")
+_CHECKED_FROM: Final = 12
+MAX_CONTENT: Final = COPY_LENGTH - _FIXED.size
+
+
+class _Copy(NamedTuple):
+    sequence: int
+    key: str
+    value: bytes
+
+
+class Slots:
+    """The slots file of a state directory; a slot is named by its key. Safe to use from several threads."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._lock = threading.Lock()
+        fresh = not disk.exists(path)
+        self._file = disk.open(path, create=True)
+        if fresh or self._file.size < SLOTS * 2 * COPY_LENGTH:
+            # Written, not only allocated: turning an unwritten extent into a written one may need room for metadata.
+            size = self._file.size
+            self._file.write(bytes(SLOTS * 2 * COPY_LENGTH - size), size)
+            self._file.sync()
+            disk.sync_folder(path.rpartition("/")[0])
+        self._slots = read_slots(disk, path)
+
+    def get(self, key: str) -> bytes | None:
+        """The value last written under `key`; None when there is none."""
+        with self._lock:
+            slot = self._slots.get(key)
+            return slot[1].value if slot else None
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write the value and make it durable; StorageError leaves the former value in force."""
+        if len(key.encode()) + len(value) > MAX_CONTENT:
+            raise DataError(self._file.path, f"the value of {key!r} does not fit into a slot", "shorten the name")
+        with self._lock:
+            place, copy = self._slots.get(key) or (self._free_place(), _Copy(-1, key, b""))
+            new = _Copy(copy.sequence + 1, key, value)
+            self._file.write(_encode(new), (place * 2 + new.sequence % 2) * COPY_LENGTH)
+            self._file.sync()
+            self._slots[key] = (place, new)
+
+    def remove(self, key: str) -> None:
+        """Forget a slot, for another to use its place."""
+        with self._lock:
+            slot = self._slots.pop(key, None)
+            if slot:
+                self._file.write(bytes(2 * COPY_LENGTH), slot[0] * 2 * COPY_LENGTH)
+                self._file.sync()
+
+    def keys(self) -> list[str]:
+        """The keys in use."""
+        with self._lock:
+            return sorted(self._slots)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _free_place(self) -> int:
+        taken = {place for place, _ in self._slots.values()}
+        for place in range(SLOTS):
+            if place not in taken:
+                return place
+        raise StorageError(self._file.path, f"all {SLOTS} slots are taken", "configure fewer servers")
+
+
+def read_slots(disk: Disk, path: str) -> dict[str, tuple[int, _Copy]]:
+    """Every whole slot of the file, read without changing it: key → (place, newest copy)."""
+    slots: dict[str, tuple[int, _Copy]] = {}
+    if not disk.exists(path):
+        return slots
+    with disk.open(path, writable=False) as file:
+        data = file.read(SLOTS * 2 * COPY_LENGTH, 0)
+    for place in range(SLOTS):
+        start = place * 2 * COPY_LENGTH
+        copies = [_decode(data[at : at + COPY_LENGTH]) for at in (start, start + COPY_LENGTH)]
+        whole = [copy for copy in copies if copy is not None]
+        if whole:
+            newest = max(whole)
+            slots[newest.key] = (place, newest)
+    return slots
+
+
+def _encode(copy: _Copy) -> bytes:
+    key = copy.key.encode()
+    content = struct.pack(">QHH", copy.sequence, len(key), len(copy.value)) + key + copy.value
+    return (MAGIC + struct.pack(">I", zlib.crc32(content)) + content).ljust(COPY_LENGTH, b"\0")
+
+
+def _decode(data: bytes) -> _Copy | None:
+    if len(data) < COPY_LENGTH or not data.startswith(MAGIC):
+        return None
+    _, crc, sequence, key_length, value_length = _FIXED.unpack_from(data)
+    end = _FIXED.size + key_length + value_length
+    if end > COPY_LENGTH or zlib.crc32(data[_CHECKED_FROM:end]) != crc:
+        return None
+    key = data[_FIXED.size : _FIXED.size + key_length].decode("utf-8", "replace")
+    return _Copy(sequence, key, data[_FIXED.size + key_length : end])
+
+
+class Cursor(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a destination is proven: the next block to deliver of each spool."""
+
+    retained: int = 1
+    transient: int = 1
+    proven_at: int = 0
+    """When the last proof came, in microseconds since the epoch; 0 for never."""
+    proof: str = ""
+    """Its kind: `drained`, `acknowledged`, `archived`."""
+    delivered: int = 0
+    """Messages proven so far, ever."""
+
+    def encode(self) -> bytes:
+        """As it stands in a slot."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Cursor":
+        """From a slot; a value that cannot be read is as good as none."""
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.MsgspecError:
+            return cls()

@@ -1,0 +1,194 @@
+"""A state directory's store: the retained and the transient spool, the slots, the lock, and the run.
+
+Layout: `lock`, `slots`, `spool/retained/`, `spool/transient/`, all 0600 and 0700. One process at a time writes; others
+may look (`Overview`). Every opening draws a new random run; its numbers begin at 1 for each type, and one run serves
+both spools, so that (run, type, number) names a message for ever.
+"""
+
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from relay.disk import Disk, Lock
+from relay.errors import DataError
+from relay.event import EventType, Position
+from relay.spool import block, segment
+from relay.spool.cursor import Cursor, Slots, read_slots
+from relay.spool.spool import Spool
+
+LOCK: Final = "lock"
+SLOTS: Final = "slots"
+RETAINED: Final = "spool/retained"
+TRANSIENT: Final = "spool/transient"
+CURSOR_KEY: Final = "cursor "
+
+
+class Run(NamedTuple):
+    """Randomness for one opening: given by the caller, so that tests can choose it."""
+
+    run: bytes
+    spool_id: bytes
+
+
+class Store:
+    """The opened store. Use it with `with`."""
+
+    def __init__(self, disk: Disk, folder: str, *, segment_size: int, run: Run) -> None:
+        disk.make_folder(folder)
+        self.folder = folder
+        self.run = run.run
+        self.changed = threading.Condition()
+        """Notified after every commit to either spool."""
+        self._cursors: dict[str, Cursor] = {}
+        self._lock: Lock = disk.lock(f"{folder}/{LOCK}")
+        try:
+            self.slots = Slots(disk, f"{folder}/{SLOTS}")
+            self.retained, self.transient = (
+                Spool.open(
+                    disk,
+                    f"{folder}/{name}",
+                    segment_size=segment_size,
+                    run=run.run,
+                    new_id=run.spool_id,
+                    changed=self.changed,
+                )
+                for name in (RETAINED, TRANSIENT)
+            )
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def run_text(self) -> bytes:
+        """The run as it stands in a message's `relayRun`."""
+        return self.run.hex().encode()
+
+    def position(self, source: str) -> Position | None:
+        """Where a source goes on: what the retained spool's newest block says."""
+        return self.retained.positions.get(source)
+
+    def cursor(self, destination: str) -> Cursor | None:
+        """The stored cursor; None for a destination that has none yet."""
+        data = self.slots.get(CURSOR_KEY + destination)
+        return None if data is None else self._within(Cursor.decode(data))
+
+    def _within(self, cursor: Cursor) -> Cursor:
+        """After a cut tail, cursors beyond the end are set back to it."""
+        return Cursor(
+            retained=min(cursor.retained, self.retained.next_number),
+            transient=min(cursor.transient, self.transient.next_number),
+            proven_at=cursor.proven_at,
+            proof=cursor.proof,
+            delivered=cursor.delivered,
+        )
+
+    def follow(self, destination: str, cursor: Cursor) -> None:
+        """Keep what this destination has not proven, from now on."""
+        with self.changed:
+            self._cursors[destination] = cursor
+
+    def move_cursor(self, destination: str, cursor: Cursor) -> None:
+        """Store a cursor, durably; what every destination has proven of the transient spool is deleted."""
+        self.slots.put(CURSOR_KEY + destination, cursor.encode())
+        with self.changed:
+            self._cursors[destination] = cursor
+            proven = min(cursor.transient for cursor in self._cursors.values())
+        self.transient.release(proven)
+
+    def close(self) -> None:
+        """Close the files and give up the lock."""
+        self.retained.close()
+        self.transient.close()
+        self.slots.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class SpoolOverview(NamedTuple):
+    """What a spool's folder tells without its writer."""
+
+    segments: int
+    octets: int
+    """Octets of blocks, not of allocated files."""
+    next_number: int
+    messages: int
+    by_type: Mapping[EventType, int]
+    newest: block.Header | None
+    oldest_committed: int = 0
+    """Commit time of the oldest block counted, in microseconds since the epoch; 0 when there is none."""
+
+
+class Overview(NamedTuple):
+    """What a state directory tells, whether or not a process is writing it."""
+
+    retained: SpoolOverview
+    transient: SpoolOverview
+    cursors: Mapping[str, Cursor]
+
+
+def overview(disk: Disk, folder: str) -> Overview:
+    """Look at a state directory without changing it. Reads every block header: cost grows with the spool."""
+    slots = read_slots(disk, f"{folder}/{SLOTS}")
+    cursors = {
+        key.removeprefix(CURSOR_KEY): Cursor.decode(copy.value)
+        for key, (_, copy) in slots.items()
+        if key.startswith(CURSOR_KEY)
+    }
+    return Overview(_look(disk, f"{folder}/{RETAINED}"), _look(disk, f"{folder}/{TRANSIENT}"), cursors)
+
+
+def waiting(disk: Disk, folder: str, cursor: Cursor) -> SpoolOverview:
+    """What of both spools a destination with this cursor still has before it."""
+    retained = _look(disk, f"{folder}/{RETAINED}", cursor.retained)
+    transient = _look(disk, f"{folder}/{TRANSIENT}", cursor.transient)
+    by_type = dict(retained.by_type)
+    for kind, count in transient.by_type.items():
+        by_type[kind] = by_type.get(kind, 0) + count
+    times = [spool.oldest_committed for spool in (retained, transient) if spool.oldest_committed]
+    return SpoolOverview(
+        retained.segments + transient.segments,
+        retained.octets + transient.octets,
+        retained.next_number,
+        retained.messages + transient.messages,
+        by_type,
+        retained.newest,
+        min(times, default=0),
+    )
+
+
+def _look(disk: Disk, folder: str, start: int = 0) -> SpoolOverview:
+    """Look at a spool's folder, counting blocks from number `start` on."""
+    firsts = [segment.first_of(name) for name in disk.names(folder) if segment.NAME.fullmatch(name)]
+    segments = octets = oldest = 0
+    by_type: dict[EventType, int] = {}
+    newest: block.Header | None = None
+    for index, first in enumerate(firsts):
+        following = firsts[index + 1] if index + 1 < len(firsts) else None
+        if following is not None and following <= start:
+            continue
+        try:
+            file, _ = segment.open_existing(disk, f"{folder}/{segment.name_of(first)}")
+        except DataError:
+            continue
+        segments += 1
+        with file:
+            for _, header in segment.headers(file):
+                if following is not None and header.number >= following:
+                    break
+                newest = header
+                if header.number < start:
+                    continue
+                octets += header.size
+                oldest = oldest or header.committed
+                for span in header.spans:
+                    by_type[span.type] = by_type.get(span.type, 0) + span.messages
+    next_number = newest.number + 1 if newest else 1
+    return SpoolOverview(segments, octets, next_number, sum(by_type.values()), by_type, newest, oldest)

@@ -1,0 +1,236 @@
+"""The intake: numbering, group commit, positions, and what a crash between its two fsyncs leaves."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from relay.disk import Disk, File
+from relay.errors import StorageError
+from relay.event import Batch, Event, EventType, Position
+from relay.intake import MAX_PENDING, Intake, Routing
+from relay.spool.block import Block
+from relay.spool.spool import Spool
+from relay.spool.store import Run, Store
+
+ROUTING = Routing(
+    retained=frozenset({EventType.AUDIT, EventType.RELAY}),
+    transient=frozenset({EventType.TRAFFIC}),
+)
+FIRST = Run(b"\x00" * 7 + b"\x01", b"s" * 16)
+SECOND = Run(b"\x00" * 7 + b"\x02", b"t" * 16)
+
+
+def store(folder: Path, run: Run = FIRST, disk: Disk | None = None) -> Store:
+    return Store(disk or Disk(), str(folder), segment_size=64 * 1024, run=run)
+
+
+def event(kind: EventType, text: str) -> Event:
+    return Event(kind, 1_000_000, b"<110>1 - h auditd - - [128T", b' type="audit"] ' + text.encode())
+
+
+def batch(*events: Event, reached: int) -> Batch:
+    return Batch(events, Position("audit", reached, b"%d" % reached))
+
+
+def read(spool: Spool) -> list[tuple[EventType, int, bytes]]:
+    reader = spool.reader(1)
+    blocks = list(iter(reader.read, None))
+    reader.close()
+    return [message for block in blocks if isinstance(block, Block) for message in block.messages()]
+
+
+def texts(spool: Spool) -> list[bytes]:
+    return [message.rpartition(b" ")[2] for _, _, message in read(spool)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  the condition changes in the commit's thread
+        await asyncio.sleep(0)
+
+
+def working(opened: Store, body: Callable[[Intake], Awaitable[None]]) -> None:
+    """Run `body` with an intake that commits."""
+
+    async def main() -> None:
+        intake = Intake(opened, ROUTING, interval=0.001, clock=lambda: 5_000_000)
+        committing = asyncio.create_task(intake.run())
+        try:
+            await asyncio.wait_for(body(intake), 20)
+        finally:
+            committing.cancel()
+            await asyncio.gather(committing, return_exceptions=True)
+
+    with opened:
+        asyncio.run(main())
+
+
+def test_an_event_is_durable_with_its_identity_and_its_sources_position(tmp_path: Path) -> None:
+    async def body(intake: Intake) -> None:
+        await (await intake.submit(batch(event(EventType.AUDIT, "one"), event(EventType.AUDIT, "two"), reached=2)))
+
+    working(store(tmp_path), body)
+    with store(tmp_path, SECOND) as again:
+        assert read(again.retained) == [
+            (
+                EventType.AUDIT,
+                number,
+                b'<110>1 - h auditd - - [128T relayRun="0000000000000001" relaySeq="%d" type="audit"] %b'
+                % (number, text),
+            )
+            for number, text in ((1, b"one"), (2, b"two"))
+        ]
+        assert again.position("audit") == Position("audit", 2, b"2")
+
+
+def test_a_message_of_another_program_is_kept_byte_for_byte(tmp_path: Path) -> None:
+    raw = b"<13>1 - - - - - - \xff\x00\n whatever"
+
+    async def body(intake: Intake) -> None:
+        await (await intake.submit(Batch([Event(EventType.AUDIT, 1, raw)])))
+
+    opened = store(tmp_path)
+    working(opened, body)
+    with store(tmp_path, SECOND) as again:
+        assert read(again.retained) == [(EventType.AUDIT, 1, raw)]
+
+
+def test_numbers_count_within_run_and_type(tmp_path: Path) -> None:
+    mixed = [event(EventType.AUDIT, "a"), event(EventType.TRAFFIC, "t"), event(EventType.AUDIT, "b")]
+
+    async def first(intake: Intake) -> None:
+        await (await intake.submit(batch(*mixed, reached=3)))
+
+    async def second(intake: Intake) -> None:
+        await (await intake.submit(batch(*mixed, reached=6)))
+
+    working(store(tmp_path), first)
+    working(store(tmp_path, SECOND), second)
+    with store(tmp_path) as again:
+        assert [(kind, number) for kind, number, _ in read(again.retained)] == [
+            (EventType.AUDIT, n) for n in (1, 2, 1, 2)
+        ]
+        assert [(kind, number) for kind, number, _ in read(again.transient)] == [(EventType.TRAFFIC, n) for n in (1, 1)]
+
+
+def test_types_that_no_spool_takes_are_left_out_and_the_position_moves(tmp_path: Path) -> None:
+    async def body(intake: Intake) -> None:
+        await (await intake.submit(batch(event(EventType.ADMIN, "off"), reached=1)))
+
+    working(store(tmp_path), body)
+    with store(tmp_path, SECOND) as again:
+        assert read(again.retained) == []
+        assert again.position("audit") == Position("audit", 1, b"1")
+
+
+def test_what_arrives_together_is_committed_together(tmp_path: Path) -> None:
+    async def body(intake: Intake) -> None:
+        pending = [await intake.submit(batch(event(EventType.AUDIT, str(n)), reached=n)) for n in range(1, 101)]
+        await asyncio.gather(*pending)
+
+    working(store(tmp_path), body)
+    with store(tmp_path, SECOND) as again:
+        assert texts(again.retained) == [b"%d" % n for n in range(1, 101)]
+        assert again.retained.next_number <= 4
+
+
+class _StubbornFile(File):
+    def sync(self) -> None:
+        if "segment" in self.path and _StubbornDisk.failures:
+            _StubbornDisk.failures -= 1
+            raise StorageError(self.path, "fdatasync failed: No space left on device")
+        super().sync()
+
+
+class _StubbornDisk(Disk):
+    """A real disk on which so many syncs of segments fail."""
+
+    failures = 0
+
+    def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
+        return _StubbornFile(path, super().open(path, create=create, writable=writable).descriptor)
+
+
+def test_while_the_disk_refuses_nothing_is_accepted_and_then_everything_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("relay.intake.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(_StubbornDisk, "failures", 5)
+    seen: list[bool] = []
+
+    async def body(intake: Intake) -> None:
+        durable = await intake.submit(batch(event(EventType.AUDIT, "one"), event(EventType.TRAFFIC, "t"), reached=2))
+        await until(lambda: intake.error is not None)
+        seen.append(durable.done())
+        await durable
+        seen.append(intake.error is None)
+
+    working(store(tmp_path, disk=_StubbornDisk()), body)
+    assert seen == [False, True]
+    with store(tmp_path, SECOND) as again:
+        assert (texts(again.retained), texts(again.transient)) == ([b"one"], [b"t"])
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_after_a_crash_between_the_two_fsyncs_the_event_is_neither_lost_nor_numbered_twice(tmp_path: Path) -> None:
+    """DESIGN invariant 1 and section 8: the transient spool is ahead; the source gives the events again."""
+    events = [event(EventType.AUDIT, "a"), event(EventType.TRAFFIC, "t"), event(EventType.AUDIT, "b")]
+
+    async def first(intake: Intake) -> None:
+        await (await intake.submit(batch(event(EventType.AUDIT, "0"), reached=1)))
+        intake._store.retained.append = _crash  # type: ignore[method-assign, assignment]  # the crash between the two
+        await intake.submit(batch(*events, reached=4))
+        await until(lambda: intake._store.transient.last is not None)
+
+    working(store(tmp_path), first)
+    with store(tmp_path, SECOND) as between:
+        assert between.position("audit") == Position("audit", 1, b"1")
+        assert texts(between.transient) == [b"t"]
+
+    async def second(intake: Intake) -> None:
+        await (await intake.submit(batch(*events, reached=4)))
+        await (await intake.submit(batch(event(EventType.TRAFFIC, "u"), reached=5)))
+
+    working(store(tmp_path, SECOND), second)
+    with store(tmp_path, Run(b"3" * 8, b"u" * 16)) as again:
+        assert texts(again.retained) == [b"0", b"a", b"b"]
+        assert texts(again.transient) == [b"t", b"u"]
+        assert again.position("audit") == Position("audit", 5, b"5")
+
+
+def _crash(*_: object) -> None:
+    raise StorageError("spool", "the power is gone")
+
+
+def test_beyond_the_ceiling_a_source_waits(tmp_path: Path) -> None:
+    big = event(EventType.AUDIT, "x" * (MAX_PENDING // 4))
+
+    async def main(opened: Store) -> None:
+        intake = Intake(opened, ROUTING, interval=0.001)
+        for number in range(1, 5):
+            await asyncio.wait_for(intake.submit(batch(big, reached=number)), 5)
+        waiting = asyncio.create_task(_submit(intake, batch(big, reached=5)))
+        done, _ = await asyncio.wait({waiting}, timeout=0.05)
+        assert not done
+        committing = asyncio.create_task(intake.run())
+        await asyncio.wait_for(await asyncio.wait_for(waiting, 10), 10)
+        committing.cancel()
+        await asyncio.gather(committing, return_exceptions=True)
+
+    with store(tmp_path) as opened:
+        asyncio.run(main(opened))
+        assert opened.position("audit") == Position("audit", 5, b"5")
+
+
+async def _submit(intake: Intake, given: Batch) -> "asyncio.Future[None]":
+    return await intake.submit(given)
+
+
+def test_a_second_relay_is_refused_and_the_first_ones_pid_is_named(tmp_path: Path) -> None:
+    import os
+
+    from relay.errors import TemporaryError
+
+    with store(tmp_path), pytest.raises(TemporaryError, match=f"pid {os.getpid()}"):
+        store(tmp_path)
