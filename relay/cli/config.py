@@ -1,0 +1,119 @@
+"""`relay config`: validate the configuration, and print what holds.
+
+`check` ends with 0, 66 (a file is missing or cannot be read) or 78 (mistakes, each on a line of standard error).
+With --json it prints one object, also when there are mistakes, with the schema "relay.config-check/1":
+    {"schema", "ok", "files", "mistakes": [FINDING…], "warnings": [FINDING…]}
+    FINDING: {"file", "line" (null: the file as a whole), "key" ("": the same), "message"}
+`show --json` prints {"schema": "relay.config-show/1", "files", "settings"}, settings by their TOML keys and values.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from relay.cli.options import config_option, options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from relay.config.mistake import Mistake
+    from relay.settings import Settings
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+
+
+@click.group()
+@config_option
+def config() -> None:
+    """Validate the configuration, or print what holds."""
+
+
+@config.command()
+@config_option
+@_json_option
+@click.pass_context
+def check(context: click.Context, *, as_json: bool) -> None:
+    """Validate the configuration and the files that it names.
+
+    Every mistake is told at once, with its file, line and key. Run it as the user that relay runs as.
+    """
+    from relay.config import check as on_this_machine
+    from relay.config import toml
+    from relay.config.mistake import MistakesError, told
+
+    paths = options(context).config_paths
+    try:
+        configuration = toml.read(paths)
+    except MistakesError as error:
+        findings, summary = on_this_machine.Findings(error.found, ()), ""
+        exit_code = error.exit_code
+    else:
+        findings, summary = on_this_machine.check(configuration), _summary(configuration.settings)
+        exit_code = MistakesError.exit_code if findings.mistakes else 0
+    if as_json:
+        _print_json(
+            "relay.config-check/1",
+            ok=exit_code == 0,
+            files=paths,
+            mistakes=_objects(findings.mistakes),
+            warnings=_objects(findings.warnings),
+        )
+    else:
+        for line in (*told(findings.mistakes), *(f"warning: {line}" for line in told(findings.warnings))):
+            click.echo(line, err=True)
+        if exit_code == 0:
+            click.echo(f"{', '.join(paths)}: no mistakes; {summary}")
+    context.exit(exit_code)
+
+
+@config.command()
+@config_option
+@_json_option
+@click.pass_context
+def show(context: click.Context, *, as_json: bool) -> None:
+    """Print the settings that hold, defaults included, as TOML."""
+    from relay.config import effective, toml
+
+    paths = options(context).config_paths
+    document = effective.effective(toml.load(paths))
+    if as_json:
+        _print_json("relay.config-show/1", files=paths, settings=document)
+    else:
+        click.echo(f"# What holds, from {', '.join(paths)}\n{effective.toml_text(document)}", nl=False)
+
+
+def _print_json(schema: str, **fields: object) -> None:
+    click.echo(json.dumps({"schema": schema, **fields}, ensure_ascii=False))
+
+
+def _objects(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
+    return [
+        {
+            "file": mistake.place.file,
+            "line": mistake.place.line,
+            "key": mistake.place.key,
+            "message": mistake.sentence,
+        }
+        for mistake in mistakes
+    ]
+
+
+def _summary(settings: "Settings") -> str:
+    """Say in one sentence what is configured."""
+    sources = _list([f"{source.path} ({source.name})" for source in settings.source])
+    servers = _list([_server(settings, index) for index in range(len(settings.remote_logging_server))])
+    listeners = _list([f"tcp://{address}" for address in settings.receiver.listen])
+    return f"relay run: from {sources} to {servers}; relay receive: from {listeners} to {settings.receiver.archive}"
+
+
+def _server(settings: "Settings", index: int) -> str:
+    server = settings.remote_logging_server[index]
+    forwarding = settings.forwarding_of(server)
+    if forwarding is None:
+        return f"{server.display_name} over plain TCP"
+    return f"{server.display_name} through SSH to {forwarding.username}@{forwarding.server_address}"
+
+
+def _list(things: "Sequence[str]") -> str:
+    return " and ".join(things) or "nothing"

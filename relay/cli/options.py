@@ -1,0 +1,69 @@
+"""The options that every command shares, accepted before and after the command's name.
+
+`-c FILE` may be repeated, on both sides; files are read in the order in which they stand. Without it the file is
+`$RELAY_CONFIG`, else /etc/relay/relay.toml. Each `-v` makes relay's own log one step more talkative.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, ParamSpec, TypeVar
+
+import click
+
+DEFAULT_CONFIG: Final = "/etc/relay/relay.toml"
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class Options:
+    """What the shared options say; the context's object, filled while the command line is read."""
+
+    given_config_paths: tuple[str, ...] = ()
+    verbosity: int = 0
+
+    @property
+    def config_paths(self) -> tuple[str, ...]:
+        """The configuration files, never none."""
+        return self.given_config_paths or (os.environ.get("RELAY_CONFIG") or DEFAULT_CONFIG,)
+
+
+def config_option(command: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Give a command or group `-c/--config` and `-v/--verbose`; what they say stands in `ctx.obj`, an `Options`."""
+    config = click.option(
+        "-c",
+        "--config",
+        multiple=True,
+        metavar="FILE",
+        expose_value=False,
+        callback=_add_config,
+        help="Read this configuration file; later ones complete and override earlier ones.  "
+        f"[default: $RELAY_CONFIG, else {DEFAULT_CONFIG}]",
+    )
+    verbose = click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        callback=_add_verbosity,
+        help="Say more in relay's own log; repeat for still more.",
+    )
+    return config(verbose(command))
+
+
+def options(context: click.Context) -> Options:
+    """Return the shared options of this command line."""
+    found = context.find_object(Options)
+    if found is None:
+        found = context.obj = Options()
+    return found
+
+
+def _add_config(context: click.Context, _parameter: click.Parameter, paths: tuple[str, ...]) -> None:
+    options(context).given_config_paths += paths
+
+
+def _add_verbosity(context: click.Context, _parameter: click.Parameter, count: int) -> None:
+    options(context).verbosity += count

@@ -1,0 +1,102 @@
+"""`relay run` and `relay receive`."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from relay.cli.options import Options, config_option, options
+
+if TYPE_CHECKING:
+    from relay.settings import Settings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _drain_options(command: _Command) -> _Command:
+    timeout = click.option(
+        "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --drain: exit 75 when it takes longer."
+    )
+    drain = click.option("--drain", is_flag=True, help="Take in what is there now, deliver and prove it, and exit.")
+    return drain(timeout(command))
+
+
+@click.command()
+@_drain_options
+@config_option
+@click.pass_context
+def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
+    """Forward until told to stop: sources, spool, servers."""
+    from relay.config import toml
+    from relay.forwarder import forward
+
+    settings = toml.load(options(context).config_paths)
+    _log_to_stderr(options(context))
+    asyncio.run(forward(settings, drain=drain, patience=timeout))
+
+
+_FLAGS: Final = {
+    "state": ("relay", "state-directory"),
+    "listen": ("receiver", "listen"),
+    "archive": ("receiver", "archive"),
+    "ssh_listen": ("receiver", "ssh", "listen"),
+    "host_key": ("receiver", "ssh", "host-key"),
+    "authorized_keys": ("receiver", "ssh", "authorized-keys"),
+}
+"""Flag of `relay receive` → the key that it sets."""
+_PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys"})
+
+
+@click.command()
+@click.option("--listen", multiple=True, metavar="URL", help="Take syslog here; repeatable.  [tcp://127.0.0.1:9999]")
+@click.option("--archive", metavar="DIR", help="Keep the messages here, a folder for each originator.")
+@click.option("--state", metavar="DIR", help="Keep the spool here.")
+@click.option("--ssh-listen", metavar="HOST:PORT", help="Be the SSH server for the senders' port-forwarding.")
+@click.option("--host-key", metavar="FILE", help="The SSH server's private key.")
+@click.option("--authorized-keys", metavar="FILE", help="The public keys that may forward to the listeners.")
+@_drain_options
+@config_option
+@click.pass_context
+def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **flags: str | tuple[str, ...]) -> None:
+    """Be a remote logging server: listen, and archive each event once. Flags alone suffice."""
+    from relay.receiver import receive as receive_until_stopped
+
+    settings = _with_flags(options(context), {name: value for name, value in flags.items() if value})
+    _log_to_stderr(options(context))
+    asyncio.run(receive_until_stopped(settings, drain=drain, patience=timeout))
+
+
+def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Settings":
+    """The configuration with the flags over it; flags alone need no file."""
+    from pydantic import ValidationError
+
+    from relay.config import toml
+    from relay.config.sentence import sentence
+    from relay.settings import Settings
+
+    named = bool(given.given_config_paths or os.environ.get("RELAY_CONFIG"))
+    settings = toml.load(given.config_paths) if named or not flags else Settings()
+    document = settings.model_dump(mode="json", exclude_unset=True)
+    for name, value in flags.items():
+        *tables, key = _FLAGS[name]
+        place = document
+        for table in tables:
+            place = place.setdefault(table, {})
+        place[key] = os.path.abspath(str(value)) if name in _PATHS else value
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as invalid:
+        error = invalid.errors(include_url=False)[0]
+        flag = next((name for name, path in _FLAGS.items() if path == error["loc"][: len(path)]), "")
+        raise click.BadParameter(sentence(error), param_hint=f"--{flag.replace('_', '-')}") from None
+
+
+def _log_to_stderr(given: Options) -> None:
+    logging.basicConfig(
+        format="relay: %(message)s", level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(given.verbosity, 2)]
+    )
+    # paramiko tells every stranger's garbage and every lost session in its own words; ours name cause and remedy.
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)

@@ -1,0 +1,86 @@
+"""`relay status`: spool, sources, destinations, from the state directory.
+
+--json prints one object with the schema "relay.status/1": the fields of `relay.status.Status`, times in microseconds
+since the epoch, 0 for never.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from relay.cli.options import config_option, options
+
+if TYPE_CHECKING:
+    from relay.status import DestinationStatus, SpoolStatus, Status
+
+_MICROSECONDS = 1_000_000
+
+
+@click.command()
+@click.option("--state", metavar="DIR", help="The state directory, instead of the configuration's.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+@config_option
+@click.pass_context
+def status(context: click.Context, *, state: str | None, as_json: bool) -> None:
+    """Show what the spool holds, how far each destination is proven, and how far each source has come."""
+    from relay.config import toml
+    from relay.disk import Disk
+    from relay.status import SCHEMA
+    from relay.status import status as look
+
+    folder = os.path.abspath(state) if state else toml.load(options(context).config_paths).relay.state_directory
+    found = look(Disk(), folder)
+    if as_json:
+        click.echo(json.dumps({"schema": SCHEMA, **_object(found)}))
+    else:
+        click.echo("\n".join(_lines(found, time.time_ns() // 1000)))
+
+
+def _object(found: "Status") -> dict[str, object]:
+    return {
+        **found._asdict(),
+        "retained": found.retained._asdict(),
+        "transient": found.transient._asdict(),
+        "sources": [source._asdict() for source in found.sources],
+        "destinations": [destination._asdict() for destination in found.destinations],
+    }
+
+
+def _lines(found: "Status", now: int) -> list[str]:
+    running = f"running, pid {found.pid}" if found.pid is not None else "not running"
+    return [
+        f"{found.state_directory}: {running}",
+        *(_spool(name, spool) for name, spool in (("retained", found.retained), ("transient", found.transient))),
+        *(f"source       {source.name}: {source.events} events taken in" for source in found.sources),
+        *(_destination(destination, now) for destination in found.destinations),
+    ]
+
+
+def _spool(name: str, spool: "SpoolStatus") -> str:
+    return (
+        f"spool        {name}: {spool.events} events{_types(spool.by_type)}, "
+        f"{spool.octets / 1e6:.1f} MB in {spool.segments} segments"
+    )
+
+
+def _types(by_type: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{label} {count}' for label, count in by_type.items())})" if by_type else ""
+
+
+def _destination(destination: "DestinationStatus", now: int) -> str:
+    behind = "nothing waits"
+    if destination.waiting_events:
+        seconds = max(now - destination.waiting_since, 0) / _MICROSECONDS
+        behind = (
+            f"{destination.waiting_events} events wait ({destination.waiting_octets / 1e6:.1f} MB, {seconds:.0f} s)"
+        )
+    proof = "nothing proven yet"
+    if destination.proven_at:
+        when = datetime.fromtimestamp(destination.proven_at / _MICROSECONDS, UTC).isoformat(timespec="seconds")
+        proof = f"{destination.delivered} events proven ({destination.proof}), last {when.replace('+00:00', 'Z')}"
+    return f"destination  {destination.name}: {proof}; {behind}"

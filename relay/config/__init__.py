@@ -1,0 +1,1 @@
+"""Configuration files in, settings out; every mistake at once, with its file, line and key."""

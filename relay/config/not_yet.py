@@ -1,0 +1,38 @@
+"""What relay's configuration is to have, and this version does not have yet.
+
+Each entry is a key, or a key with a value. One that stands in a file is a mistake with a sentence of its own: neither
+an unknown key, nor a promise that is silently not kept. The table shrinks as versions come.
+"""
+
+from typing import Final
+
+NOT_YET: Final = frozenset(
+    {
+        "metrics",
+        "audit.disk-full-action",
+        "audit.halt-command",
+        "audit.retention",
+        "audit.space-left",
+        'source.type = "event-collector"',
+        'source.type = "syslog"',
+        "source.command",
+        "source.listen",
+        "source.tagdrop",
+        "source.tagpass",
+        'remote-logging-server.protocol = "auditd"',
+        'remote-logging-server.protocol = "relp"',
+        'remote-logging-server.transport = "tls"',
+        'remote-logging-server.transport = "udp"',
+        "remote-logging-server.ca",
+        "remote-logging-server.certificate",
+        "remote-logging-server.fingerprint",
+        "remote-logging-server.network-failure-action",
+        "remote-logging-server.network-failure-timeout",
+        "remote-logging-server.private-key",
+        "remote-logging-server.required",
+        "remote-logging-server.server-name",
+        "remote-logging-server.unproven",
+        "receiver.require-identity",
+        "receiver.retention",
+    }
+)

@@ -1,0 +1,373 @@
+"""The settings: what the configuration says, as frozen values that are legal when they exist.
+
+Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` tells the meaning of each. Durations are
+seconds (float) and are given as text ("10ms"), sizes are bytes (int), paths are absolute (str). What breaks a rule
+raises pydantic's ValidationError, all mistakes at once, each with a plain sentence; `relay.config` adds file and
+line.
+"""
+
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from relay.quantity import HIGHEST_PORT, Address, duration_text, host, octets, quoted, seconds, size_text
+
+# RFC 5424 section 6.1: every receiver takes 480 octets. The upper end is a ceiling for memory.
+SMALLEST_MESSAGE_SIZE: Final = 480
+LARGEST_MESSAGE_SIZE: Final = 1024**2
+SMALLEST_SEGMENT_SIZE: Final = 64 * 1024
+LARGEST_SEGMENT_SIZE: Final = 1024**3
+# A spool deletes whole segments and never the one it writes: with fewer, next to no room for a backlog is left.
+LEAST_SEGMENTS: Final = 4
+LONGEST_COMMIT_INTERVAL: Final = 10.0
+_RESERVED_SD_IDS: Final = frozenset({"timeQuality", "origin", "meta"})  # RFC 5424 section 7
+_SD_ID_LIMIT: Final = 32
+_TEXT_LIMIT: Final = 255
+_NAME_LIMIT: Final = 64
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+
+
+def _contradiction(sentence: str, place: tuple[str | int, ...], value: object) -> InitErrorDetails:
+    # The sentence is an argument of the template: its own braces mean nothing.
+    error = PydanticCustomError("contradiction", "{sentence}", {"sentence": sentence})
+    return InitErrorDetails(type=error, loc=place, input=value)
+
+
+# --- Rules for single values ---------------------------------------------------------------------------
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line without control characters")
+    if len(text) > _TEXT_LIMIT:
+        raise ValueError(f"must be at most {_TEXT_LIMIT} characters long, not {len(text)}")
+    return text
+
+
+def _visible_ascii(text: str) -> str:
+    """RFC 5424 section 6, PRINTUSASCII: what a header field may hold."""
+    if not all("!" <= character <= "~" for character in text):
+        raise ValueError("must be printable ASCII without spaces")
+    return text
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise ValueError("must not be empty")
+    return text
+
+
+def _name(text: str) -> str:
+    if len(text) > _NAME_LIMIT or not all(c.isascii() and (c.isalnum() or c in "._:-[]") for c in text):
+        raise ValueError(f"must be at most {_NAME_LIMIT} letters, digits and . _ : - [ ], not {quoted(text)}")
+    return text
+
+
+def _sd_id(text: str) -> str:
+    """RFC 5424 section 6.3.2. A name without @ is IANA's (section 7); routers' own `128T` disregards that."""
+    if not 1 <= len(text) <= _SD_ID_LIMIT or set(text) & set('="]') or text in _RESERVED_SD_IDS:
+        raise ValueError('must be an SD-ID of RFC 5424: 1 to 32 characters, none of = ] ", as in "128T" or "128T@2636"')
+    return _visible_ascii(text)
+
+
+def _path(text: str) -> str:
+    if "-----BEGIN" in text:  # a key that was pasted in: not to be shown
+        raise ValueError("must be the path of a file, not what stands in the file")
+    if not text.startswith("/") or "\0" in text:
+        raise ValueError(f"must be an absolute path, not {quoted(text)}")
+    return text
+
+
+def _ip(text: str) -> str:
+    try:
+        ip_address(text)
+    except ValueError:
+        raise ValueError(f'must be an IP address of this machine, as in "127.0.0.1", not {quoted(text)}') from None
+    return text
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str):
+        return seconds(value)
+    raise ValueError('must be a duration in quotes, with its unit, as in "10ms" or "90s"')
+
+
+def _size(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return octets(value)
+    raise ValueError('must be a size, as in "16MiB", or a number of bytes')
+
+
+def _between(low: float, high: float, show: Callable[[Any], str] = str) -> AfterValidator:
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise ValueError(f"must be from {show(low)} to {show(high)}, not {show(value)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _listen_address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('must be an address in quotes, as in "127.0.0.1:9999"')  # noqa: TRY004  pydantic reports ValueErrors
+    return Address.parse(value)
+
+
+def _listen_url(value: object) -> Address:
+    """Read a listener's URL; a bare HOST:PORT means tcp."""
+    if not isinstance(value, str) or "://" not in value:
+        return _listen_address(value)
+    scheme, _, address = value.partition("://")
+    if scheme != "tcp":
+        raise ValueError(f"{quoted(value)}: this version of relay listens on tcp:// only")
+    return _listen_address(address)
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    twice = {value for value in values if values.count(value) > 1}
+    if twice:
+        raise ValueError(f"names {' and '.join(sorted(twice))} more than once")
+    return values
+
+
+def _some(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("must name at least one")
+    return values
+
+
+Flag = Annotated[bool, Field(strict=True)]
+Line = Annotated[str, AfterValidator(_printable)]
+HeaderField = Annotated[str, AfterValidator(_printable), AfterValidator(_visible_ascii)]
+Name = Annotated[str, AfterValidator(_name)]
+Path = Annotated[str, AfterValidator(_path), AfterValidator(_printable)]
+Host = Annotated[str, AfterValidator(host)]
+Port = Annotated[int, Field(strict=True), _between(1, HIGHEST_PORT)]
+Duration = Annotated[float, BeforeValidator(_duration), PlainSerializer(duration_text, when_used="json")]
+Size = Annotated[int, BeforeValidator(_size), PlainSerializer(size_text, when_used="json")]
+ListenAddress = Annotated[Address, PlainValidator(_listen_address), PlainSerializer(str, when_used="json")]
+ListenUrl = Annotated[Address, PlainValidator(_listen_url), PlainSerializer("tcp://{}".format, when_used="json")]
+EventLabel = Literal["admin", "audit", "alarm", "provisioning", "system", "security", "traffic", "log"]
+"""The event types that a server can choose. Relay's own events (`relay`) go to every server."""
+
+
+# --- Tables --------------------------------------------------------------------------------------------
+
+
+class Table(BaseModel):
+    """One table of the configuration."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda name: name.replace("_", "-"),
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        validate_default=False,
+    )
+
+
+class Relay(Table):
+    """[relay]: who this relay is."""
+
+    hostname: HeaderField = ""
+    """RFC 5424 HOSTNAME; empty: the machine's."""
+    router: Line = ""
+    """SD-PARAM router; empty: hostname."""
+    node: Line = ""
+    state_directory: Path = "/var/lib/relay"
+
+
+class Category(Table):
+    """Whether the events of one type are forwarded, and whether they are kept as history."""
+
+    enabled: Flag = True
+    persist: Flag = True
+
+
+class QuietCategory(Category):
+    """The same for a type of high volume, which is off unless asked for."""
+
+    enabled: Flag = False
+    persist: Flag = False
+
+
+class Audit(Table):
+    """[audit]: the router's system > audit."""
+
+    sd_id: Annotated[str, AfterValidator(_sd_id)] = "128T"
+    audit_format: Literal["event", "record"] = "event"
+    administration: Category = Category()
+    security: Category = Category()
+    system: Category = Category()
+    traffic: QuietCategory = QuietCategory()
+
+
+class Spool(Table):
+    """[spool]: the store between sources and destinations."""
+
+    max_size: Size = 2 * 1024**3
+    segment_size: Annotated[Size, _between(SMALLEST_SEGMENT_SIZE, LARGEST_SEGMENT_SIZE, size_text)] = 16 * 1024**2
+    commit_interval: Annotated[Duration, _between(0, LONGEST_COMMIT_INTERVAL, duration_text)] = 0.010
+    """The shortest time between two commits."""
+
+    @model_validator(mode="after")
+    def _has_room(self) -> "Spool":
+        least = LEAST_SEGMENTS * self.segment_size
+        if self.max_size < least:
+            sentence = (
+                f"must be at least {size_text(least)}, {LEAST_SEGMENTS} segments of "
+                f"{size_text(self.segment_size)} (segment-size), not {size_text(self.max_size)}"
+            )
+            mistake = _contradiction(sentence, ("max-size",), self.max_size)
+            raise ValidationError.from_exception_data("spool", [mistake])
+        return self
+
+
+class AuditLogSource(Table):
+    """[[source]] of type audit-log: auditd's file, followed through rotation."""
+
+    name: Annotated[Name, AfterValidator(_filled)]
+    """The position is kept under it."""
+    type: Literal["audit-log"] = "audit-log"
+    path: Path = "/var/log/audit/audit.log"
+    start: Literal["oldest", "now"] = "oldest"
+
+
+class PortForwarding(Table):
+    """[[port-forwarding]]: the router's node > port-forwarding; `ssh -L local:remote username@server`."""
+
+    local_address: Annotated[str, AfterValidator(_ip)] = "127.0.0.1"
+    local_port: Port = 7777
+    remote_host: Host = "127.0.0.1"
+    remote_port: Port = 9999
+    server_address: Host
+    server_port: Port = 22
+    username: Annotated[Line, AfterValidator(_filled)] = "relay"
+    private_key: Path = "/etc/relay/id_ed25519"
+    known_hosts: Path = "/etc/relay/known_hosts"
+    algorithms: Literal["default", "fips"] = "default"
+
+    @property
+    def local(self) -> Address:
+        """Where a server's address and port must point to be delivered through this session."""
+        return Address(self.local_address, self.local_port)
+
+
+class RemoteLoggingServer(Table):
+    """[[remote-logging-server]]: the router's audit > remote-logging-server."""
+
+    name: Name = ""
+    address: Host = "127.0.0.1"
+    port: Port = 7777
+    protocol: Literal["syslog"] = "syslog"
+    transport: Literal["tcp"] = "tcp"
+    framing: Literal["octet-counting", "non-transparent"] = "octet-counting"
+    max_message_size: Annotated[Size, _between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)] = 8192
+    """What collectors take by default; applied at delivery."""
+    types: Annotated[tuple[EventLabel, ...], AfterValidator(_some), AfterValidator(_distinct)] = (
+        "admin",
+        "audit",
+        "alarm",
+        "provisioning",
+        "system",
+        "security",
+        "traffic",
+        "log",
+    )
+    start: Literal["oldest", "now"] = "oldest"
+
+    @property
+    def display_name(self) -> str:
+        """The name, or "ADDRESS:PORT"; no two servers share one."""
+        return self.name or str(Address(self.address, self.port))
+
+
+class ReceiverSsh(Table):
+    """[receiver.ssh]: the receiver's own SSH end."""
+
+    listen: ListenAddress
+    host_key: Path = "/etc/relay/ssh_host_ed25519_key"
+    authorized_keys: Path = "/etc/relay/authorized_keys"
+
+
+class Receiver(Table):
+    """[receiver]: what `relay receive` listens on, and where it keeps what it is sent."""
+
+    listen: Annotated[tuple[ListenUrl, ...], AfterValidator(_some)] = (Address("127.0.0.1", 9999),)
+    archive: Path = "/var/log/relay"
+    ssh: ReceiverSsh | None = None
+
+
+# --- The whole -----------------------------------------------------------------------------------------
+
+
+def _no_second(names: Sequence[str], key: str, sentence: str) -> None:
+    mistakes = [
+        _contradiction(f"{quoted(name)} stands here a second time; {sentence}", (index, key), name)
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]
+    if mistakes:
+        raise ValidationError.from_exception_data(key, mistakes)
+
+
+def _sources_differ(sources: tuple[AuditLogSource, ...]) -> tuple[AuditLogSource, ...]:
+    _no_second([source.name for source in sources], "name", "every source needs a name of its own")
+    return sources
+
+
+def _servers_differ(servers: tuple[RemoteLoggingServer, ...]) -> tuple[RemoteLoggingServer, ...]:
+    _no_second([s.display_name for s in servers], "name", "every remote-logging-server needs a name of its own")
+    return servers
+
+
+def _forwardings_differ(forwardings: tuple[PortForwarding, ...]) -> tuple[PortForwarding, ...]:
+    sentence = "every port-forwarding needs a local-address and local-port of its own"
+    _no_second([str(forwarding.local) for forwarding in forwardings], "local-port", sentence)
+    return forwardings
+
+
+class Settings(Table):
+    """The configuration as a whole. Without any key it is legal, and does nothing."""
+
+    relay: Relay = Relay()
+    audit: Audit = Audit()
+    spool: Spool = Spool()
+    source: Annotated[tuple[AuditLogSource, ...], AfterValidator(_sources_differ)] = ()
+    port_forwarding: Annotated[tuple[PortForwarding, ...], AfterValidator(_forwardings_differ)] = ()
+    remote_logging_server: Annotated[tuple[RemoteLoggingServer, ...], AfterValidator(_servers_differ)] = ()
+    receiver: Receiver = Receiver()
+
+    def forwarding_of(self, server: RemoteLoggingServer) -> PortForwarding | None:
+        """Find the port-forwarding at whose local end `server` stands; through its SSH session it is delivered."""
+        return next((f for f in self.port_forwarding if _same_place(f.local, server)), None)
+
+
+def _same_place(local: Address, server: RemoteLoggingServer) -> bool:
+    if local.port != server.port:
+        return False
+    if server.address.lower() == "localhost":
+        return local.host in _LOOPBACK
+    try:
+        return ip_address(server.address) == ip_address(local.host)
+    except ValueError:
+        return False

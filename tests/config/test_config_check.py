@@ -1,0 +1,167 @@
+"""What `relay config check` finds on the machine: real files, real keys, real modes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import paramiko
+import pytest
+
+from relay.config.check import Findings, check
+from relay.config.toml import read
+
+CONFIGURATION = """\
+[relay]
+state-directory = "{folder}/state"
+[[source]]
+name = "audit"
+path = "{folder}/audit.log"
+[[port-forwarding]]
+server-address = "172.18.4.99"
+private-key = "{folder}/id"
+known-hosts = "{folder}/known_hosts"
+[[remote-logging-server]]
+"""
+
+
+class Machine(NamedTuple):
+    """A folder on which CONFIGURATION is right in every way, until a test breaks something."""
+
+    folder: Path
+
+    def configuration(self, text: str) -> str:
+        file = self.folder / "relay.toml"
+        file.write_text(text.replace("{folder}", str(self.folder)))
+        return str(file)
+
+    def findings(self, text: str = CONFIGURATION) -> Findings:
+        return check(read([self.configuration(text)]))
+
+    def mistake(self, text: str = CONFIGURATION) -> str:
+        (mistake,) = self.findings(text).mistakes
+        return str(mistake).removeprefix(f"{self.folder}/")
+
+    def warning(self, text: str) -> str:
+        findings = self.findings(text)
+        assert findings.mistakes == ()
+        (warning,) = findings.warnings
+        return str(warning).removeprefix(f"{self.folder}/")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    key = paramiko.ECDSAKey.generate()
+    key.write_private_key_file(str(tmp_path / "id"))
+    (tmp_path / "id").chmod(0o600)
+    (tmp_path / "known_hosts").write_text(f"172.18.4.99 {key.get_name()} {key.get_base64()}\n")
+    (tmp_path / "authorized_keys").write_text("")
+    (tmp_path / "audit.log").write_text("")
+    return Machine(tmp_path)
+
+
+def test_a_machine_that_has_everything_has_no_findings(machine: Machine) -> None:
+    assert machine.findings() == Findings((), ())
+
+
+def test_a_private_key_that_others_may_use_is_a_mistake_with_its_line(machine: Machine) -> None:
+    (machine.folder / "id").chmod(0o644)
+    mistake = machine.mistake()
+    assert mistake.startswith("relay.toml:8: port-forwarding[1].private-key: ")
+    assert "0644" in mistake
+    assert f"chmod 600 {machine.folder}/id" in mistake
+
+
+def test_a_private_key_that_is_missing_or_none_is_a_mistake(machine: Machine) -> None:
+    (machine.folder / "id").write_text("ssh-ed25519 AAAA a public key\n")
+    assert "holds no private key" in machine.mistake()
+    (machine.folder / "id").unlink()
+    assert "there is no such file" in machine.mistake()
+
+
+def test_a_server_whose_host_key_is_not_known_is_a_mistake(machine: Machine) -> None:
+    other_port = CONFIGURATION.replace('"172.18.4.99"', '"172.18.4.99"\nserver-port = 2222')
+    assert "known_hosts has no host key for 172.18.4.99:2222" in machine.mistake(other_port)
+    (machine.folder / "known_hosts").unlink()
+    assert machine.mistake().endswith(f"known-hosts: there is no {machine.folder}/known_hosts")
+
+
+def test_a_line_of_known_hosts_that_cannot_be_read_is_a_mistake(machine: Machine) -> None:
+    with (machine.folder / "known_hosts").open("a") as file:
+        file.write("172.18.4.100 ssh-ed25519 not-base64\n")
+    assert "known_hosts line 2" in machine.mistake()
+
+
+def test_an_audit_log_that_does_not_exist_yet_is_a_warning(machine: Machine) -> None:
+    (machine.folder / "audit.log").unlink()
+    sentence = f"there is no {machine.folder}/audit.log yet; relay waits for it"
+    assert machine.warning(CONFIGURATION) == f"relay.toml:5: source[1].path: {sentence}"
+
+
+def test_an_audit_log_that_may_not_be_read_is_a_mistake(machine: Machine) -> None:
+    """Root reads everything: the check runs in a child without that power."""
+    (machine.folder / "audit.log").chmod(0)
+    powers = "-dac_override,-dac_read_search"
+    setpriv = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if os.geteuid() == 0 else []
+    run = "from relay.cli.config import config; config()"
+    child = subprocess.run(
+        [*setpriv, sys.executable, "-c", run, "check", "-c", machine.configuration(CONFIGURATION)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 78, child.stderr
+    assert "source[1].path:" in child.stderr
+    assert "may not be read by this user" in child.stderr
+
+
+def test_a_state_directory_that_is_a_file_is_a_mistake(machine: Machine) -> None:
+    (machine.folder / "state").write_text("")
+    assert machine.mistake() == f"relay.toml:2: relay.state-directory: {machine.folder}/state is no folder"
+
+
+def test_the_keys_of_the_receivers_ssh_end_are_looked_at_too(machine: Machine) -> None:
+    endpoint = """\
+[receiver.ssh]
+listen = "127.0.0.1:2222"
+host-key = "{folder}/id"
+authorized-keys = "{folder}/authorized_keys"
+"""
+    assert machine.findings(endpoint) == Findings((), ())
+    (machine.folder / "id").chmod(0o640)
+    assert "0640" in machine.mistake(endpoint)
+    (machine.folder / "id").chmod(0o600)
+    (machine.folder / "authorized_keys").unlink()
+    assert "receiver.ssh.authorized-keys: there is no" in machine.mistake(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (
+            CONFIGURATION.replace("[[remote-logging-server]]", "[[remote-logging-server]]\nport = 9"),
+            (
+                "relay.toml:6: port-forwarding[1]: is not used: no [[remote-logging-server]] has its address and port, "
+                "127.0.0.1:7777"
+            ),
+        ),
+        (
+            '[[remote-logging-server]]\naddress = "log.example"',
+            (
+                "relay.toml:1: remote-logging-server[1]: is sent to without encryption: no [[port-forwarding]] has "
+                "this local address and port"
+            ),
+        ),
+        (
+            '[[source]]\nname = "audit"\npath = "{folder}/audit.log"',
+            ("relay.toml:1: source: events are kept here and delivered nowhere: there is no [[remote-logging-server]]"),
+        ),
+    ],
+)
+def test_what_may_not_be_meant_is_a_warning(machine: Machine, text: str, warning: str) -> None:
+    assert machine.warning(text) == warning
+
+
+def test_a_server_on_this_machine_needs_no_encryption(machine: Machine) -> None:
+    assert machine.findings('[[remote-logging-server]]\naddress = "localhost"') == Findings((), ())

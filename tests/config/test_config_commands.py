@@ -1,0 +1,166 @@
+"""`relay config check` and `relay config show`, as a user calls them."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from relay.cli.config import config
+from relay.cli.options import Options, config_option, options
+from relay.config.toml import load
+from relay.errors import ConfigurationError, NoInputError
+
+
+@click.group()
+@config_option
+def relay() -> None:
+    """Stand in for the whole command line, of which only `config` is looked at here."""
+
+
+relay.add_command(config)
+
+
+@relay.command()
+@config_option
+@click.pass_context
+def options_shown(context: click.Context) -> None:
+    shared = options(context)
+    click.echo(json.dumps([shared.config_paths, shared.verbosity]))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(relay, arguments)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A configuration that is right anywhere, and its names of files true."""
+    (tmp_path / "audit.log").write_text("")
+    path = tmp_path / "relay.toml"
+    path.write_text(f'[[source]]\nname = "audit"\npath = "{tmp_path}/audit.log"\n[[remote-logging-server]]\n')
+    return path
+
+
+def test_a_right_configuration_is_told_in_one_sentence(file: Path) -> None:
+    result = run("config", "check", "-c", str(file))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        f"{file}: no mistakes; relay run: from {file.parent}/audit.log (audit) to 127.0.0.1:7777 over plain TCP; "
+        "relay receive: from tcp://127.0.0.1:9999 to /var/log/relay\n"
+    )
+
+
+def test_every_mistake_is_a_line_on_standard_error_and_the_exit_code_is_78(file: Path) -> None:
+    file.write_text("[relay]\nnode = 1\n[spool]\nmax-sizes = 1\n[metrics]\n")
+    result = run("config", "check", "-c", str(file))
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert result.stderr.splitlines() == [
+        f"{file}:2: relay.node: must be a text in quotes, not 1",
+        f"{file}:4: spool.max-sizes: unknown key; did you mean `max-size`?",
+        f"{file}:5: metrics: this version of relay does not have it yet; leave it out",
+    ]
+
+
+def test_warnings_do_not_fail_the_check(file: Path) -> None:
+    file.write_text('[[remote-logging-server]]\naddress = "log.example"\n')
+    result = run("config", "check", "-c", str(file))
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"warning: {file}:1: remote-logging-server[1]: is sent to without encryption")
+
+
+def test_mistakes_as_json_have_their_parts(file: Path) -> None:
+    file.write_text('[relay]\nnode = 1\n[[source]]\nname = "a"\ntype = "syslog"\n')
+    result = run("config", "check", "--json", "-c", str(file))
+    assert result.exit_code == 78
+    assert result.stderr == ""
+    assert json.loads(result.stdout) == {
+        "schema": "relay.config-check/1",
+        "ok": False,
+        "files": [str(file)],
+        "mistakes": [
+            {"file": str(file), "line": 2, "key": "relay.node", "message": "must be a text in quotes, not 1"},
+            {
+                "file": str(file),
+                "line": 5,
+                "key": "source[1].type",
+                "message": '"syslog": this version of relay does not have it yet; it has "audit-log"',
+            },
+        ],
+        "warnings": [],
+    }
+
+
+def test_a_right_configuration_as_json_is_ok(file: Path) -> None:
+    result = run("config", "check", "--json", "-c", str(file))
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["ok"] is True
+
+
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_a_missing_file_leaves_as_no_input(command: str, tmp_path: Path) -> None:
+    """The main entry prints it, and ends with its exit code 66."""
+    result = run("config", command, "-c", str(tmp_path / "missing.toml"))
+    assert isinstance(result.exception, NoInputError)
+
+
+def test_show_leaves_with_the_mistakes(file: Path) -> None:
+    file.write_text("x = 1")
+    assert isinstance(run("config", "show", "-c", str(file)).exception, ConfigurationError)
+
+
+def test_what_show_prints_reads_back_to_the_same_settings(tmp_path: Path) -> None:
+    file, shown = tmp_path / "relay.toml", tmp_path / "shown.toml"
+    file.write_text("""\
+relay.node = 'a "b" \\ é'
+audit = { traffic = { enabled = true } }
+spool = { commit-interval = "1500ms", max-size = "100MB", segment-size = "1MB" }
+source = [{ name = "a" }, { name = "b", start = "now" }]
+port-forwarding = [{ server-address = "::1" }]
+remote-logging-server = [{ types = ["log"] }, { address = "log.example", max-message-size = 481 }]
+receiver = { listen = ["[::1]:1", "tcp://a:0"], ssh = { listen = "0.0.0.0:22" } }
+""")
+    result = run("config", "show", "-c", str(file))
+    assert result.exit_code == 0
+    shown.write_text(result.stdout)
+    assert load([str(shown)]) == load([str(file)])
+
+
+def test_show_prints_defaults_too(file: Path) -> None:
+    result = run("config", "show", "-c", str(file))
+    assert result.stdout.startswith(f"# What holds, from {file}\n")
+    assert '\n[relay]\nhostname = ""\n' in result.stdout
+    assert "port-forwarding = []\n" in result.stdout
+    assert 'commit-interval = "10ms"' in result.stdout
+    assert "traffic = { enabled = false, persist = false }" in result.stdout
+
+
+def test_show_as_json_has_the_same_keys_and_values(file: Path) -> None:
+    document = json.loads(run("config", "show", "--json", "-c", str(file)).stdout)
+    assert (document["schema"], document["files"]) == ("relay.config-show/1", [str(file)])
+    assert document["settings"]["spool"]["max-size"] == "2GiB"
+    assert document["settings"]["source"][0]["name"] == "audit"
+
+
+def test_the_shared_options_stand_before_and_after_the_command() -> None:
+    result = run("-v", "-c", "a", "--config", "b", "options-shown", "-c", "c", "-vv")
+    assert json.loads(result.stdout) == [["a", "b", "c"], 3]
+
+
+def test_without_an_option_the_environment_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAY_CONFIG", "/srv/relay.toml")
+    assert Options().config_paths == ("/srv/relay.toml",)
+    assert Options(given_config_paths=("a",)).config_paths == ("a",)
+    monkeypatch.setenv("RELAY_CONFIG", "")
+    assert Options().config_paths == ("/etc/relay/relay.toml",)
+
+
+def test_files_named_on_both_sides_are_one_configuration(file: Path, tmp_path: Path) -> None:
+    over = tmp_path / "over.toml"
+    over.write_text('[relay]\nnode = "n"\n')
+    result = run("config", "-c", str(file), "show", "-c", str(over), "--json")
+    document = json.loads(result.stdout)
+    assert document["files"] == [str(file), str(over)]
+    assert document["settings"]["relay"]["node"] == "n"
+    assert document["settings"]["source"][0]["name"] == "audit"

@@ -1,0 +1,64 @@
+"""`deploy/relay.toml` tells the truth: it is valid, complete, and its defaults are the defaults."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from relay.config.effective import effective
+from relay.config.toml import load
+from relay.settings import PortForwarding, ReceiverSsh, RemoteLoggingServer, Settings
+
+SAMPLE = Path(__file__).parents[2] / "deploy" / "relay.toml"
+EXAMPLES = {("port-forwarding", 0, "server-address"), ("receiver", "ssh", "listen"), ("source", 0, "name")}
+
+
+def with_every_key(tmp_path: Path) -> Path:
+    """Return the sample with the "#" taken from every line that sets a key or opens a table."""
+    file = tmp_path / "relay.toml"
+    file.write_text(re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text(), flags=re.MULTILINE))
+    return file
+
+
+def leaves(value: object, path: tuple[str | int, ...] = ()) -> dict[tuple[str | int, ...], object]:
+    inner: Any = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        inner = enumerate(value)
+    else:
+        return {path: value}
+    return {key: leaf for part, element in inner for key, leaf in leaves(element, (*path, part)).items()}
+
+
+def test_the_sample_is_valid_as_it_stands() -> None:
+    settings = load([str(SAMPLE)])
+    assert [source.path for source in settings.source] == ["/var/log/audit/audit.log"]
+    (server,) = settings.remote_logging_server
+    forwarding = settings.forwarding_of(server)
+    assert forwarding is not None
+    assert forwarding.server_address == "172.18.4.99"
+
+
+def test_every_key_of_the_settings_stands_in_the_sample(tmp_path: Path) -> None:
+    """And no other: what the sample holds, uncommented, are exactly the keys that there are."""
+    file = with_every_key(tmp_path)
+    written = leaves(tomllib.loads(file.read_text()))
+    assert set(written) == set(leaves(effective(load([str(file)]))))
+
+
+def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path) -> None:
+    written = leaves(effective(load([str(with_every_key(tmp_path))])))
+    defaults = leaves(
+        effective(
+            Settings(
+                source=({"name": "audit"},),
+                port_forwarding=(PortForwarding(server_address="172.18.4.99"),),
+                remote_logging_server=(RemoteLoggingServer(),),
+                receiver={"ssh": ReceiverSsh(listen="0.0.0.0:2222")},
+            )
+        )
+    )
+    assert {key: value for key, value in written.items() if key not in EXAMPLES} == {
+        key: value for key, value in defaults.items() if key not in EXAMPLES
+    }

@@ -1,0 +1,145 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from relay.quantity import Address
+from relay.settings import (
+    PortForwarding,
+    Receiver,
+    RemoteLoggingServer,
+    Settings,
+    Spool,
+)
+
+
+def sentences(error: ValidationError) -> str:
+    return "; ".join(str(one["ctx"].get("sentence") or one["ctx"].get("error")) for one in error.errors())
+
+
+def test_without_any_key_the_settings_are_the_documented_defaults() -> None:
+    settings = Settings()
+    assert settings.relay.state_directory == "/var/lib/relay"
+    assert (settings.spool.max_size, settings.spool.segment_size) == (2 * 1024**3, 16 * 1024**2)
+    assert settings.spool.commit_interval == 0.01
+    assert settings.audit.security.persist
+    assert not settings.audit.traffic.enabled
+    assert settings.source == ()
+    assert settings.receiver.listen == (Address("127.0.0.1", 9999),)
+    assert settings.receiver.ssh is None
+
+
+@pytest.mark.parametrize("name", ["max_size", "other"])
+def test_settings_cannot_be_changed_once_made(name: str) -> None:
+    with pytest.raises(ValidationError, match=r"frozen|no field"):
+        setattr(Settings().spool, name, 1)
+
+
+def test_traffic_that_is_enabled_is_still_not_kept_unless_asked() -> None:
+    """Traffic is of high volume: its persist stays false by default."""
+    audit = Settings.model_validate({"audit": {"traffic": {"enabled": True}}}).audit
+    assert (audit.traffic.enabled, audit.traffic.persist) == (True, False)
+
+
+def test_a_server_is_known_by_its_name_or_else_by_its_address() -> None:
+    assert RemoteLoggingServer(name="main").display_name == "main"
+    assert RemoteLoggingServer(address="10.0.0.1", port=601).display_name == "10.0.0.1:601"
+    assert RemoteLoggingServer(address="::1", port=601).display_name == "[::1]:601"
+
+
+@pytest.mark.parametrize(
+    ("local", "address", "same"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "localhost", True),
+        ("::1", "LocalHost", True),
+        ("::1", "0:0:0:0:0:0:0:1", True),
+        ("127.0.0.2", "localhost", False),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("127.0.0.1", "log.example", False),
+    ],
+)
+def test_a_server_at_a_forwardings_local_end_is_delivered_through_it(local: str, address: str, *, same: bool) -> None:
+    forwarding = PortForwarding(server_address="172.18.4.99", local_address=local)
+    elsewhere = PortForwarding(server_address="172.18.4.99", local_port=7778, local_address=local)
+    server = RemoteLoggingServer(address=address)
+    settings = Settings(port_forwarding=(elsewhere, forwarding), remote_logging_server=(server,))
+    assert settings.forwarding_of(server) == (forwarding if same else None)
+
+
+def test_a_spool_of_less_than_four_segments_is_refused() -> None:
+    assert Spool(max_size="64MiB", segment_size="16MiB").max_size == 64 * 1024**2
+    with pytest.raises(ValidationError) as refused:
+        Spool(max_size="63MiB", segment_size="16MiB")
+    assert sentences(refused.value) == "must be at least 64MiB, 4 segments of 16MiB (segment-size), not 63MiB"
+
+
+def test_two_of_one_name_are_refused() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate(
+            {
+                "source": [{"name": "audit"}, {"name": "b"}, {"name": "audit"}],
+                "remote-logging-server": [{}, {"name": "127.0.0.1:7777"}],
+                "port-forwarding": [{"server-address": "a"}, {"server-address": "b"}],
+            }
+        )
+    assert [error["loc"] for error in refused.value.errors()] == [
+        ("source", 2, "name"),
+        ("port-forwarding", 1, "local-port"),
+        ("remote-logging-server", 1, "name"),
+    ]
+    assert '"audit" stands here a second time' in sentences(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value", "sentence"),
+    [
+        (RemoteLoggingServer, "port", 0, "must be from 1 to 65535, not 0"),
+        (RemoteLoggingServer, "max_message_size", "479B", "must be from 480B to 16MiB, not 479B"),
+        (RemoteLoggingServer, "types", [], "must name at least one"),
+        (RemoteLoggingServer, "types", ["log", "audit", "log"], "names log more than once"),
+        (RemoteLoggingServer, "address", "172.18.4.99:22", "is no host name or IP address"),
+        (RemoteLoggingServer, "address", "172.18.4", "is no host name or IP address"),
+        (RemoteLoggingServer, "address", "[::1]", "is no host name or IP address"),
+        (RemoteLoggingServer, "name", "a b", "must be at most 64 letters"),
+        (RemoteLoggingServer, "name", "x" * 65, "must be at most 64 letters"),
+        (Receiver, "listen", [], "must name at least one"),
+        (Receiver, "listen", ["udp://127.0.0.1:514"], "this version of relay listens on tcp:// only"),
+        (Receiver, "listen", ["tcp://127.0.0.1"], "is no address; write HOST:PORT"),
+        (Receiver, "archive", "var/log", 'must be an absolute path, not "var/log"'),
+        (Spool, "commit_interval", "11s", "must be from 0s to 10s, not 11s"),
+        (Spool, "commit_interval", 10, "must be a duration in quotes, with its unit"),
+        (Spool, "max_size", 1.5, 'must be a size, as in "16MiB", or a number of bytes'),
+        (Spool, "max_size", True, 'must be a size, as in "16MiB", or a number of bytes'),
+        (Spool, "segment_size", 1024, "must be from 64KiB to 1GiB, not 1KiB"),
+    ],
+)
+def test_a_value_outside_its_rule_is_told_in_a_plain_sentence(
+    model: Any, key: str, value: object, sentence: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        model(**{key: value})
+    assert sentence in sentences(refused.value)
+
+
+@pytest.mark.parametrize("sd_id", ["128T", "128T@2636", "ssr@2636.1.0.0", "x" * 32, "a[b"])
+def test_an_sd_id_is_any_name_of_rfc_5424(sd_id: str) -> None:
+    assert Settings.model_validate({"audit": {"sd-id": sd_id}}).audit.sd_id == sd_id
+
+
+@pytest.mark.parametrize("sd_id", ["", "x" * 33, "a=b", "a b", "a]", 'a"', "é", "timeQuality", "origin", "meta"])
+def test_an_sd_id_that_rfc_5424_forbids_or_has_taken_is_refused(sd_id: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"audit": {"sd-id": sd_id}})
+
+
+@pytest.mark.parametrize("hostname", ["a b", "é", "a\tb", "x" * 256])
+def test_a_hostname_that_would_break_a_message_is_refused(hostname: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"relay": {"hostname": hostname}})
+
+
+def test_a_private_key_pasted_in_place_of_its_path_is_not_repeated() -> None:
+    with pytest.raises(ValidationError) as refused:
+        PortForwarding(server_address="a", private_key="-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1r")
+    assert sentences(refused.value) == "must be the path of a file, not what stands in the file"
