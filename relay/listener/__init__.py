@@ -1,0 +1,1 @@
+"""Listeners: what others send comes in here, and is told "accepted" only after fsync."""

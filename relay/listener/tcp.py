@@ -1,0 +1,233 @@
+"""A listener for plain TCP, whose streams are received as stream.py says.
+
+Ceilings: connections in all and from one address (one more is reset and counted as refused), and for each connection
+about 320 KiB that are read from the socket and not yet taken; beyond that the socket is not read, TCP's own window
+closes, and the sender waits. Peers that vanish are found by TCP keepalive within about two minutes.
+
+A stop aborts what is connected: what was not half-closed and durable is not accepted, and its sender keeps it.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple, Self, cast
+
+from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
+from relay.intake import Submit
+from relay.listener.stream import ListenerCounters, StreamLimits, StreamReception
+
+# The loop reads up to 256 KiB at a time (asyncio's own figure); one read more may come on top of this.
+READ_AHEAD = 64 * 1024
+BACKLOG = 512
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+
+
+class Ceilings(NamedTuple):
+    """How many connections are served. Through a tunnel all senders have one address, so that one is high too."""
+
+    connections: int = 1000
+    per_address: int = 500
+
+
+class TcpListener:
+    """Listens on one address. `start` once, `stop` once; or `async with`."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        submit: Submit,
+        *,
+        counters: ListenerCounters | None = None,
+        limits: StreamLimits | None = None,
+        ceilings: Ceilings | None = None,
+    ) -> None:
+        self.counters = ListenerCounters() if counters is None else counters
+        self._host = host
+        self._port = port
+        self._submit = submit
+        self._limits = StreamLimits() if limits is None else limits
+        self._ceilings = Ceilings() if ceilings is None else ceilings
+        self._server: asyncio.Server | None = None
+        self._receptions: set[asyncio.Task[None]] = set()
+        self._connected: Counter[str] = Counter()  # by address
+        self._stopping = False
+
+    def __repr__(self) -> str:
+        state = "listening" if self._server else "not listening"
+        return f"<TcpListener {_url(self._host, self._port)} {state}, {len(self._receptions)} connections>"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, with the real port when port 0 was asked for."""
+        if self._server is None:
+            return self._host, self._port
+        host, port, *_ = self._server.sockets[0].getsockname()
+        return host, port
+
+    async def start(self) -> None:
+        """Listen; a RelayError says why it cannot be."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: _Connection(self._accept), self._host, self._port, backlog=BACKLOG
+            )
+        except OSError as error:
+            raise _cannot_listen(_url(self._host, self._port), error) from error
+
+    async def stop(self) -> None:
+        """Accept nobody any more, and abort the connections that are left."""
+        if self._server is None:
+            return
+        server, self._server, self._stopping = self._server, None, True
+        server.close()
+        for reception in self._receptions:
+            reception.cancel()
+        await asyncio.gather(*self._receptions, return_exceptions=True)
+        await server.wait_closed()
+
+    def _accept(self, connection: "_Connection") -> None:
+        address = connection.address
+        full = (
+            len(self._receptions) >= self._ceilings.connections
+            or self._connected[address] >= self._ceilings.per_address
+        )
+        if full or self._stopping:
+            self.counters.refused += full
+            connection.abort()
+            return
+        self._connected[address] += 1
+        stream = StreamReception(connection, self._submit, self.counters, self._limits)
+        reception = asyncio.get_running_loop().create_task(stream.run())
+        self._receptions.add(reception)
+        reception.add_done_callback(lambda _: self._forget(connection, reception))
+
+    def _forget(self, connection: "_Connection", reception: asyncio.Task[None]) -> None:
+        connection.abort()  # has ended already, unless we were stopped before its reception took its first step
+        self._receptions.discard(reception)
+        self._connected[connection.address] -= 1
+        if not self._connected[connection.address]:
+            del self._connected[connection.address]
+
+
+class _Connection(asyncio.Protocol):
+    """One accepted connection as a ByteStream. TCP_NODELAY, which asyncio sets, would matter only if we wrote."""
+
+    def __init__(self, accept: Callable[["_Connection"], None]) -> None:
+        self._accept = accept
+        self._closed = asyncio.get_running_loop().create_future()
+        self._waiting: list[bytes] = []
+        self._waiting_size = 0
+        self._half_closed = False
+        self._reader: asyncio.Future[None] | None = None
+
+    # --- What the event loop tells ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # what create_server makes
+        self._socket: socket.socket = transport.get_extra_info("socket")
+        host, port, *_ = transport.get_extra_info("peername") or ("unknown", 0)
+        self.address: str = host
+        self.peer = _url(host, port)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(socket, name):
+                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        self._accept(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._waiting_size += len(data)
+        if self._waiting_size >= READ_AHEAD:
+            self._transport.pause_reading()
+        self._acknowledge_quickly()
+        self._wake_reader()
+
+    def eof_received(self) -> bool:
+        self._half_closed = True
+        self._wake_reader()
+        return True  # keep the other direction: its close is our "accepted"
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # the reader is told below, in our own words
+        self._closed.set_result(None)
+        self._wake_reader()
+
+    # --- ByteStream ---
+
+    async def read(self) -> bytes:
+        while not self._waiting:
+            if self._half_closed:
+                return b""
+            if self._closed.done():
+                raise UnavailableError(f"connection from {self.peer}", "the peer broke it off")
+            await self._wait_for_news()
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._waiting_size = 0
+        self._transport.resume_reading()
+        return data
+
+    async def close(self) -> None:
+        self._transport.close()
+        await asyncio.shield(self._closed)
+
+    def abort(self) -> None:
+        if not self._closed.done():
+            with contextlib.suppress(OSError):  # the peer was faster
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._transport.abort()
+
+    async def _wait_for_news(self) -> None:
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _acknowledge_quickly(self) -> None:
+        """Spare senders that wait for our TCP acknowledgement 44 ms; the kernel forgets it, so after every read."""
+        if _QUICKACK is not None:
+            with contextlib.suppress(OSError):  # the peer has gone, which the next read tells
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def _url(host: str, port: int) -> str:
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def _cannot_listen(what: str, error: OSError) -> RelayError:
+    if isinstance(error, socket.gaierror):
+        return UnknownHostError(what, "the host name does not resolve", "give an address of this machine")
+    match error.errno:
+        case errno.EADDRINUSE:
+            remedy = "stop what listens there (ss -ltnp shows it), or choose another port"
+            return UnavailableError(what, "the address is already in use", remedy)
+        case errno.EADDRNOTAVAIL:
+            return UnavailableError(what, "no interface has this address", "give an address of this machine")
+        case errno.EACCES | errno.EPERM:
+            remedy = "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
+            return PermissionRefusedError(what, "this user may not listen there", remedy)
+        case _:
+            return UnavailableError(what, error.strerror or str(error))

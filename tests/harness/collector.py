@@ -1,0 +1,65 @@
+"""A TCP collector of a test's own, whose every move the test decides."""
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from harness.ports import LOOPBACK
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+_READ = 1 << 16
+
+
+class Collector:
+    """Listens on a free loopback port and gives each connection to `serve`, in a thread of its own.
+
+    Without `serve` it reads everything to the end of file and closes: a collector as it should be.
+    """
+
+    def __init__(self, serve: "Callable[[Collector, socket.socket], None] | None" = None) -> None:
+        self._serve = Collector.read_to_the_end if serve is None else serve
+        self._listening = socket.create_server((LOOPBACK, 0))
+        self.port: int = self._listening.getsockname()[1]
+        self.received = b""
+        self.connections = 0
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop_listening()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                self.connections += 1
+                threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            self._serve(self, connection)
+
+    def read_to_the_end(self, connection: socket.socket) -> None:
+        """Read until the end of file."""
+        while data := connection.recv(_READ):
+            self.received += data
+
+    def stop_listening(self) -> None:
+        """From now on connections are refused."""
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept, which would keep the port open
+        self._listening.close()
+
+
+def reset(connection: socket.socket) -> None:
+    """Close as a killed process with unread data does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    connection.close()

@@ -1,0 +1,263 @@
+"""Private OpenSSH peers: a server for relay's client side, and `ssh -L` for relay's own SSH end.
+
+The server is key-only, listens on a free loopback port, runs in the foreground and writes its log beside its files.
+An sshd that runs as root needs a user `sshd` and /run/sshd, which a plain machine lacks; so a test that is root runs it
+as the user `daemon` (not as nobody, whom nss-systemd declares locked). Either way it can log in only its own user:
+`Sshd.user`.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from harness.debian import OPENSSH, Root, fetch
+from harness.ports import LOOPBACK, free_port
+from harness.process import Process, Workplace, descendants, signal_all
+from harness.waiting import wait_until
+from relay.settings import PortForwarding
+
+_TAKEN = "Address already in use"
+_ATTEMPTS = 5
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _login() -> pwd.struct_passwd:
+    """The user that a private sshd runs as and logs in."""
+    return pwd.getpwnam("daemon") if _is_root() else pwd.getpwuid(os.geteuid())
+
+
+def generate_key(path: Path, kind: str = "ed25519", *options: str, passphrase: str = "") -> Path:
+    """Make a key pair with ssh-keygen; the private key's path is answered, the public one has `.pub` added."""
+    root = fetch(OPENSSH)
+    argv = [
+        root.file("usr/bin/ssh-keygen"),
+        "-q",
+        "-t",
+        kind,
+        "-N",
+        passphrase,
+        "-C",
+        path.name,
+        "-f",
+        str(path),
+        *options,
+    ]
+    subprocess.run(argv, env=root.environment(), stdin=subprocess.DEVNULL, check=True, capture_output=True)
+    return path
+
+
+def fingerprint(public_key: Path) -> str:
+    """What `ssh-keygen -l` says a public key's fingerprint is: `SHA256:…`."""
+    root = fetch(OPENSSH)
+    argv = [root.file("usr/bin/ssh-keygen"), "-l", "-f", str(public_key)]
+    done = subprocess.run(argv, env=root.environment(), check=True, capture_output=True, text=True)
+    return done.stdout.split()[1]
+
+
+class Sshd:
+    """A server with its own host keys and `authorized_keys`, running from the `with` statement on.
+
+    `options` are further lines of sshd_config, which win over ours ("PermitOpen 127.0.0.1:9999", "RekeyLimit 1M").
+    Files a test may use: `client_key` (accepted), `other_key` (not accepted), `known_hosts`.
+    """
+
+    def __init__(self, options: Sequence[str] = (), host_key_types: Sequence[str] = ("ed25519",)) -> None:
+        self._root: Root = fetch(OPENSSH)
+        self._place = Workplace("sshd")
+        self._options = tuple(options)
+        self._process: Process | None = None
+        self.folder = self._place.path
+        self.host = LOOPBACK
+        self.port = free_port()
+        self.user = _login().pw_name
+        self.host_keys = [generate_key(self.folder / f"host_{kind}", kind) for kind in host_key_types]
+        self.client_key = generate_key(self.folder / "client")
+        self.other_key = generate_key(self.folder / "other")
+        self.authorized_keys = self.folder / "authorized_keys"
+        self.authorized_keys.write_text(self.client_key.with_suffix(".pub").read_text())
+        self.known_hosts = self.folder / "known_hosts"
+        self._hand_over(*self.host_keys, self.authorized_keys)
+
+    def _hand_over(self, *files: Path) -> None:
+        if _is_root():
+            for file in files:
+                os.chown(file, _login().pw_uid, _login().pw_gid)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self.kill()
+        self._place.remove()
+
+    def start(self) -> None:
+        """Start it, or start it again on the same port, and return when it accepts connections."""
+        first = self._process is None
+        for _ in range(_ATTEMPTS):
+            self._launch()
+            if self._is_listening():
+                return
+            assert first, self.log
+            self.port = free_port()
+        raise AssertionError(self.log)
+
+    def _launch(self) -> None:
+        config = self.folder / "sshd_config"
+        config.write_text("\n".join(self._configuration()) + "\n")
+        self.known_hosts.write_text("".join(self.known_hosts_line(key) for key in self.host_keys))
+        argv = [self._root.file("usr/sbin/sshd"), "-D", "-e", "-f", str(config)]
+        if _is_root():
+            setpriv = shutil.which("setpriv")
+            assert setpriv is not None, (
+                "a test that is root runs sshd as another user with setpriv (package util-linux)"
+            )
+            argv = [setpriv, f"--reuid={_login().pw_uid}", f"--regid={_login().pw_gid}", "--clear-groups", *argv]
+        log = self.folder / "sshd.log"
+        log.unlink(missing_ok=True)
+        self._process = Process(argv, log, self._root.environment())
+
+    def _is_listening(self) -> bool:
+        process = self._running
+        wait_until(lambda: "Server listening on" in process.log or not process.running, 20, lambda: process.log)
+        if process.running:
+            return True
+        assert _TAKEN in process.log, process.log
+        return False
+
+    def _configuration(self) -> list[str]:
+        return [
+            *self._options,  # sshd takes the first value of each keyword
+            f"Port {self.port}",
+            f"ListenAddress {self.host}",
+            *(f"HostKey {key}" for key in self.host_keys),
+            f"AuthorizedKeysFile {self.authorized_keys}",
+            "AuthenticationMethods publickey",
+            "StrictModes no",
+            "PidFile none",
+            "UsePAM no",
+            "UseDNS no",
+            "LogLevel VERBOSE",
+        ]
+
+    @property
+    def _running(self) -> Process:
+        assert self._process is not None, "not started"
+        return self._process
+
+    @property
+    def log(self) -> str:
+        """Its log since it was last started."""
+        return self._running.log
+
+    def known_hosts_line(self, host_key: Path) -> str:
+        """The line that pins one of its host keys."""
+        kind, blob = host_key.with_suffix(".pub").read_text().split()[:2]
+        return f"[{self.host}]:{self.port} {kind} {blob}\n"
+
+    def forwarding(self, remote_port: int, **changes: Any) -> PortForwarding:
+        """Settings with which relay gets through this server to a port of this machine; `changes` win."""
+        settings: dict[str, Any] = {
+            "remote_host": LOOPBACK,
+            "remote_port": remote_port,
+            "server_address": self.host,
+            "server_port": self.port,
+            "username": self.user,
+            "private_key": str(self.client_key),
+            "known_hosts": str(self.known_hosts),
+        }
+        return PortForwarding.model_validate(settings | changes)
+
+    def sessions(self) -> list[int]:
+        """The processes that serve connections now."""
+        return descendants(self._running.pid)
+
+    def stop(self) -> None:
+        """Stop listening; its sessions are killed."""
+        self._running.stop()
+
+    def kill(self) -> None:
+        """Kill the listener and every session."""
+        self._running.kill()
+
+    def kill_sessions(self) -> None:
+        """Kill the sessions; the listener goes on."""
+        signal_all(self.sessions(), signal.SIGKILL)
+
+    def stop_sessions(self) -> None:
+        """Freeze the sessions: from then on they are dead peers whose kernel still takes bytes."""
+        signal_all(self.sessions(), signal.SIGSTOP)
+
+    def resume_sessions(self) -> None:
+        """Let frozen sessions go on."""
+        signal_all(self.sessions(), signal.SIGCONT)
+
+
+class SshClient:
+    """OpenSSH's `ssh -N -L`: a local port that leads to an address behind an SSH server."""
+
+    def __init__(
+        self,
+        *,
+        port: int,
+        key: Path,
+        known_hosts: Path,
+        destination: str,
+        user: str = "relay",
+        options: Sequence[str] = (),
+    ) -> None:
+        self._place = Workplace("ssh")
+        self.local_port = free_port()
+        root = fetch(OPENSSH)
+        argv = [
+            *ssh_command(root, key=key, known_hosts=known_hosts, port=port),
+            *(word for option in ("ExitOnForwardFailure=yes", *options) for word in ("-o", option)),
+            *("-v", "-N", "-T", "-L", f"{LOOPBACK}:{self.local_port}:{destination}", f"{user}@{LOOPBACK}"),
+        ]
+        self.process = Process(argv, self._place.path / "ssh.log", root.environment())
+
+    def __enter__(self) -> Self:
+        self.process.wait_for_log("Local forwarding listening on")
+        self.process.wait_for_log("Entering interactive session")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self._place.remove()
+
+
+def ssh_command(root: Root, *, key: Path, known_hosts: Path, port: int) -> list[str]:
+    """The beginning of an `ssh` command line that reads no file of the user's own."""
+    options = (
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "BatchMode=yes",
+        "StrictHostKeyChecking=yes",
+        f"UserKnownHostsFile={known_hosts}",
+        "GlobalKnownHostsFile=none",
+    )
+    words = [word for option in options for word in ("-o", option)]
+    return [root.file("usr/bin/ssh"), "-F", "none", "-i", str(key), "-p", str(port), *words]
+
+
+def run_ssh(arguments: Sequence[str], *, key: Path, known_hosts: Path, port: int) -> subprocess.CompletedProcess[str]:
+    """Run `ssh` to its end, as `ssh … ARGUMENTS`; at most 30 s."""
+    root = fetch(OPENSSH)
+    argv = [*ssh_command(root, key=key, known_hosts=known_hosts, port=port), *arguments]
+    return subprocess.run(
+        argv, env=root.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+    )

@@ -1,0 +1,117 @@
+"""A child process of a test: started in its own folder, its output kept, ended with everything it started.
+
+pytest's temporary folders are 0700, which an unprivileged peer cannot enter; `Workplace` is a folder that it can.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.waiting import wait_until
+
+_ENDING = 10.0  # seconds that a peer has to end in
+
+
+class Workplace:
+    """A temporary folder that every user may enter, gone after the test."""
+
+    def __init__(self, name: str) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=f"relay-test-{name}-"))
+        self.path.chmod(0o755)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, and theirs, as they are now; parents first."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            parent = _parent(int(entry.name))
+            if parent is not None:
+                children.setdefault(parent, []).append(int(entry.name))
+    found = list(children.get(pid, ()))
+    for child in found:
+        found.extend(children.get(child, ()))
+    return found
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[1])  # proc(5): the fields after the name in brackets
+
+
+def signal_all(pids: Sequence[int], number: signal.Signals) -> None:
+    """Send a signal to each process that still exists."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+class Process:
+    """A running child whose output goes to a log file; leaving the `with` block ends it and all that it started."""
+
+    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.log_file = log
+        with log.open("ab") as out:
+            self._child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=log.parent
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child.poll() is None
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def wait_for_log(self, text: str, seconds: float = 20) -> None:
+        """Return once the log holds the text; AssertionError when the process ends first or it takes too long."""
+        wait_until(lambda: text in self.log or not self.running, seconds, lambda: f"{text!r} in the log:\n{self.log}")
+        assert text in self.log, f"ended without {text!r}:\n{self.log}"
+
+    def stop(self) -> None:
+        """End it with SIGTERM; its children are killed when they outlive it."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it and everything that it started with SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        family = descendants(self.pid) if self.running else []
+        if self.running:
+            self._child.send_signal(number)
+            if number is not signal.SIGKILL:
+                self._child.send_signal(signal.SIGCONT)
+        try:
+            self._child.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait(_ENDING)
+        signal_all(family, signal.SIGKILL)

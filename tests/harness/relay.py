@@ -1,0 +1,101 @@
+"""relay itself as a child process, with a configuration of the test's own: what a user runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.openssh import Sshd
+from harness.process import Process
+
+SEED = Path(__file__).parent.parent / "audit" / "seed.log"
+RELAY = [sys.executable, "-m", "relay"]
+
+
+class Router:
+    """A router's folder: audit.log, relay.toml, state; and the commands run on it."""
+
+    def __init__(self, folder: Path, sshd: Sshd, remote_port: int, *, local_port: int = 7777, **keys: str) -> None:
+        self.folder = folder
+        self.sshd = sshd
+        self.audit_log = folder / "audit.log"
+        self.state = folder / "state"
+        self.configuration = folder / "relay.toml"
+        self.forwarding: dict[str, str | int] = {
+            "local-port": local_port,
+            "remote-port": remote_port,
+            "server-address": sshd.host,
+            "server-port": sshd.port,
+            "username": sshd.user,
+            "private-key": str(sshd.client_key),
+            "known-hosts": str(sshd.known_hosts),
+        }
+        self.server: dict[str, str | int] = {"port": local_port, "max-message-size": "64KiB", **keys}
+        self.write_configuration()
+
+    def write_configuration(self, **forwarding: str | int) -> None:
+        """Write relay.toml, with these keys of [[port-forwarding]] changed (`_` for `-`)."""
+        self.forwarding |= {key.replace("_", "-"): value for key, value in forwarding.items()}
+        self.configuration.write_text(
+            "\n".join(
+                (
+                    "[relay]",
+                    'hostname = "combo1"',
+                    'node = "test1"',
+                    f'state-directory = "{self.state}"',
+                    "[[source]]",
+                    'name = "audit"',
+                    'type = "audit-log"',
+                    f'path = "{self.audit_log}"',
+                    "[[port-forwarding]]",
+                    *(f"{key} = {json.dumps(value)}" for key, value in self.forwarding.items()),
+                    "[[remote-logging-server]]",
+                    *(f"{key} = {json.dumps(value)}" for key, value in self.server.items()),
+                    "",
+                )
+            )
+        )
+
+    def run(self, *arguments: str, seconds: float = 90) -> subprocess.CompletedProcess[str]:
+        """`relay ARGUMENTS` to its end."""
+        argv = [*RELAY, "-c", str(self.configuration), *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=False)
+
+    def drain(self, patience: float = 60) -> subprocess.CompletedProcess[str]:
+        """`relay run --drain`."""
+        return self.run("run", "--drain", "--timeout", str(patience), seconds=patience + 30)
+
+    def start(self) -> Process:
+        """`relay run` in the background."""
+        argv = [*RELAY, "-c", str(self.configuration), "run"]
+        return Process(argv, self.folder / "relay.log")
+
+    def status(self) -> dict[str, Any]:
+        """`relay status --json`."""
+        done = self.run("status", "--json")
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert isinstance(answer, dict)
+        return answer
+
+
+def octet_counted(data: bytes) -> list[bytes]:
+    """The messages of `LEN SP MSG` or `LEN SP MSG LF` (an archive's file), up to where it is still being written."""
+    messages = []
+    place = 0
+    while place < len(data):
+        space = data.find(b" ", place)
+        if space < 0:
+            break
+        end = space + 1 + int(data[place:space])
+        if end > len(data):
+            break
+        messages.append(data[space + 1 : end])
+        place = end + data.startswith(b"\n", end)
+    return messages
+
+
+def archived(folder: Path) -> list[bytes]:
+    """Every message of an archive."""
+    return [m for path in sorted(folder.glob("[!.]*/*.log")) for m in octet_counted(path.read_bytes())]

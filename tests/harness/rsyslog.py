@@ -1,0 +1,156 @@
+"""A private rsyslogd that collects syslog over TCP or RELP and keeps every message byte for byte.
+
+rsyslog escapes control characters and cuts at 8 KiB unless told not to. It writes what it received octet-counted
+(`LENGTH SP MESSAGE`), so a message may hold LF; only NUL bytes do not survive it.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from harness.debian import RSYSLOG, fetch
+from harness.ports import LOOPBACK, free_port
+from harness.process import Process, Workplace
+from harness.waiting import wait_until
+
+_TAKEN = "Address already in use"
+_ATTEMPTS = 5
+
+_CONFIGURATION = """\
+global(workDirectory="{folder}" maxMessageSize="{size}" parser.escapeControlCharactersOnReceive="off")
+module(load="{module}")
+template(name="counted" type="string" string="%$.length% %rawmsg%")
+ruleset(name="collect") {{
+  set $.length = strlen($rawmsg);
+  action(type="omfile" file="{output}" template="counted" flushOnTXEnd="on" asyncWriting="off")
+}}
+input(type="{module}" address="{host}" port="{port}" ruleset="collect"{input_options})
+"""
+_INPUT_OPTIONS = {"imptcp": "", "imtcp": "", "imrelp": ' maxDataSize="{size}"'}
+
+
+def _octet_counted(data: bytes) -> list[bytes]:
+    messages = []
+    while data:
+        length, separator, rest = data.partition(b" ")
+        if not separator or len(rest) < int(length):
+            break  # still being written
+        messages.append(rest[: int(length)])
+        data = rest[int(length) :]
+    return messages
+
+
+class Rsyslog:
+    """A collector that runs from the `with` statement on; it may be stopped, killed and started again on its port."""
+
+    def __init__(
+        self, module: Literal["imtcp", "imptcp", "imrelp"] = "imptcp", max_message_size: int = 1 << 20
+    ) -> None:
+        self._root = fetch(RSYSLOG)
+        self._place = Workplace("rsyslog")
+        self._module = module
+        self._size = max_message_size
+        self._process: Process | None = None
+        self.host = LOOPBACK
+        self.port = free_port()
+        self.output = self._place.path / "collected"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self.kill()
+        self._place.remove()
+
+    def start(self) -> None:
+        """Start it, or start it again on the same port, and return when it accepts connections."""
+        first = self._process is None
+        for _ in range(_ATTEMPTS):
+            self._launch()
+            if self._is_listening():
+                return
+            assert first, self.log
+            self.port = free_port()
+        raise AssertionError(self.log)
+
+    def _launch(self) -> None:
+        folder = self._place.path
+        options = _INPUT_OPTIONS[self._module].format(size=self._size)
+        (folder / "rsyslog.conf").write_text(
+            _CONFIGURATION.format(
+                folder=folder,
+                size=self._size,
+                module=self._module,
+                output=self.output,
+                host=self.host,
+                port=self.port,
+                input_options=options,
+            )
+        )
+        modules = self._root.file(f"lib/{os.uname().machine}-linux-gnu/rsyslog")
+        argv = [
+            self._root.file("usr/sbin/rsyslogd"),
+            "-n",
+            "-f",
+            str(folder / "rsyslog.conf"),
+            "-i",
+            str(folder / "pid"),
+            "-M",
+            modules,
+        ]
+        self._process = Process(argv, folder / "rsyslog.log", self._root.environment())
+
+    def _is_listening(self) -> bool:
+        process = self._running
+        wait_until(lambda: self._has_socket() or not process.running or _TAKEN in process.log, 20, lambda: process.log)
+        if process.running and _TAKEN not in process.log:
+            return True
+        process.kill()
+        assert _TAKEN in process.log, process.log
+        return False
+
+    def _has_socket(self) -> bool:
+        """Whether somebody listens on the port, by the kernel's table: a connection to look would be a sender too."""
+        wanted = f":{self.port:04X}"
+        rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        return any(row[1].endswith(wanted) and row[3] == "0A" for row in rows)  # proc(5): local address, state LISTEN
+
+    @property
+    def _running(self) -> Process:
+        assert self._process is not None, "not started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    @property
+    def log(self) -> str:
+        """What rsyslogd said about itself."""
+        return self._running.log
+
+    def stop(self) -> None:
+        """End it as its service would be ended: what it has read is written first."""
+        self._running.stop()
+
+    def kill(self) -> None:
+        """Kill it: what it has read and not yet written is gone."""
+        self._running.kill()
+
+    def messages(self) -> list[bytes]:
+        """Every message collected so far, in order, byte for byte; also after a restart."""
+        return _octet_counted(self.output.read_bytes()) if self.output.exists() else []
+
+    def wait_for_messages(self, count: int, seconds: float = 20) -> list[bytes]:
+        """The messages, once there are at least so many."""
+        wait_until(
+            lambda: len(self.messages()) >= count,
+            seconds,
+            lambda: f"{count} messages; there are {len(self.messages())}",
+        )
+        return self.messages()

@@ -1,0 +1,15 @@
+"""Waiting for a condition, with a deadline: what tests do instead of sleeping for a fixed time."""
+
+import time
+from collections.abc import Callable
+
+_PAUSE = 0.01  # seconds between two looks
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str | Callable[[], str]) -> None:
+    """Return once the condition holds; else AssertionError saying `what`, which is a text or makes one."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
+        time.sleep(_PAUSE)
