@@ -1,0 +1,30 @@
+"""The receiver's archive as a destination: a block's messages are written, and the archive's commit is the proof."""
+
+from relay.archive.write import ArchiveWriter
+from relay.spool.block import Block
+
+
+class ArchiveSession:
+    """A session (see `session.Session`) on an archive; the archive keeps the cursor beside its files."""
+
+    proof = "archived"
+
+    def __init__(self, archive: ArchiveWriter) -> None:
+        self._archive = archive
+
+    def send(self, block: Block) -> None:
+        """Write every message; what stands there already is counted as a duplicate."""
+        received = block.header.committed
+        for _, _, message in block.messages():
+            self._archive.write(message, received)
+
+    def prove(self, cursor: bytes) -> None:
+        """Make it durable, together with the cursor."""
+        self._archive.commit(cursor)
+
+    def check(self) -> None:
+        """Nothing to look after while idle."""
+
+    def close(self) -> None:
+        """Close the archive's files."""
+        self._archive.close()

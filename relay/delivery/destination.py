@@ -1,0 +1,265 @@
+"""One destination's loop: reads synced blocks, has a session send and prove them, moves the cursor, and retries.
+
+- The cursor moves only on proof (DESIGN invariant 3); blocks without wanted types need none.
+- A proof is asked for when nothing more waits (but not sooner than `PROOF_SPACING` after the one before), after
+  `MAX_UNPROVEN` octets, or after `MAX_UNPROVEN_SECONDS`: so at most about that much is sent twice after a loss.
+- Retry: full jitter, within a second at first, at most `MAX_RETRY_SECONDS`, from the start again after a proof. What
+  trying again cannot mend (a wrong host key, a refused key) is tried at the longest interval. Never given up.
+- Memory: one block at a time.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, stop_when_event_set
+from tenacity.wait import wait_base, wait_random_exponential
+
+from relay.delivery.session import Session
+from relay.errors import InternalError, RelayError
+from relay.event import EventType
+from relay.spool.block import Block, type_bitmap
+from relay.spool.cursor import Cursor
+from relay.spool.spool import Lost
+from relay.spool.store import Store
+
+PROOF_SPACING: Final = 0.05
+MAX_UNPROVEN: Final = 4 * 1024 * 1024
+MAX_UNPROVEN_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 1.0
+MAX_RETRY_SECONDS: Final = 60.0
+
+_log = logging.getLogger("relay.delivery")
+
+
+class _Wait(wait_base):
+    """Full jitter for what a retry can mend, the longest interval for what it cannot."""
+
+    def __init__(self) -> None:
+        self._jitter = wait_random_exponential(multiplier=1, max=MAX_RETRY_SECONDS)
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        if isinstance(error, RelayError) and not error.retryable:
+            return MAX_RETRY_SECONDS
+        return self._jitter(retry_state)
+
+
+class Destination:
+    """A server or the archive. `start` it once; `stop` frees it whatever it waits for."""
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        connect: Callable[[], Session],
+        *,
+        types: frozenset[EventType],
+        start: Cursor,
+    ) -> None:
+        self.name = name
+        self.cursor = start
+        """Proven so far."""
+        self.state = "starting"
+        self.error: RelayError | None = None
+        """Why it does not deliver at the moment; None while it does."""
+        self.proofs = 0
+        self.lost: list[Lost] = []
+        """Damage that was stepped over since the start; the newest 100."""
+        self._store = store
+        self._connect = connect
+        self._wanted = type_bitmap(sorted(types))
+        self._session: Session | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self.run, name=f"delivery {name}", daemon=True)
+        store.follow(name, start)
+
+    def __repr__(self) -> str:
+        return f"<Destination {self.name!r} {self.state} retained={self.cursor.retained}>"
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Stop delivering; what is not proven stays in the spool."""
+        self._stopped.set()
+        with self._store.changed:
+            self._store.changed.notify_all()
+        session = self._session
+        if session is not None:
+            session.close()
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+
+    def has_proven(self, retained: int, transient: int) -> bool:
+        """Whether every block before these numbers is proven."""
+        return self.cursor.retained >= retained and self.cursor.transient >= transient
+
+    def run(self) -> None:
+        """Deliver until stopped; the thread's body."""
+        while not self._stopped.is_set():
+            retrying = Retrying(
+                retry=retry_if_exception_type(RelayError),
+                wait=_Wait(),
+                sleep=sleep_using_event(self._stopped),
+                stop=stop_when_event_set(self._stopped),
+                before_sleep=self._note_failure,
+                reraise=True,
+            )
+            try:
+                retrying(self._deliver_once)
+            except RelayError as error:
+                self.error = error
+        self.state = "stopped"
+
+    def _note_failure(self, retry_state: RetryCallState) -> None:
+        pause = retry_state.next_action.sleep if retry_state.next_action else 0.0
+        outcome = retry_state.outcome.exception() if retry_state.outcome else None
+        if isinstance(outcome, RelayError):
+            self._note(outcome)
+        self.state = f"waiting {pause:.0f} s to try again"
+
+    def _note(self, error: RelayError) -> None:
+        if self.error is None:
+            _log.warning("lost %s: %s", self.name, error)
+        self.error = error
+
+    def _deliver_once(self) -> None:
+        """One session; returns when it is lost after a proof, raises when it is lost before one."""
+        if self._stopped.is_set():
+            return
+        before = self.proofs
+        self.state = "connecting"
+        try:
+            self._session = self._connect()
+            if self._stopped.is_set():
+                return
+            self.state = "delivering"
+            _Delivery(self, self._store, self._session, self._wanted).run(self._stopped)
+        except RelayError as error:
+            if self._stopped.is_set():
+                return
+            if self.proofs == before:
+                raise
+            self._note(error)
+        except Exception as error:
+            # A bug of ours must not end delivery for good: it is told like any other failure, and tried again.
+            _log.exception("delivery to %s failed", self.name)
+            raise InternalError(self.name, f"a bug: {error!r}", "please report it with the log") from error
+        finally:
+            session, self._session = self._session, None
+            if session is not None:
+                session.close()
+
+    def proven(self, cursor: Cursor) -> None:
+        """Move the cursor, durably."""
+        if cursor.proof:
+            self.proofs += 1
+        self._store.move_cursor(self.name, cursor)
+        self.cursor = cursor
+        if self.error is not None and cursor.proof:
+            _log.warning("recovered %s", self.name)
+            self.error = None
+
+    def note_lost(self, lost: Lost) -> None:
+        """Tell of damage in the spool that was stepped over."""
+        self.lost = [*self.lost[-99:], lost]
+        _log.error("%s: damage at offset %d (%s); blocks %d to %d cannot be delivered", *lost[:3], *lost[3:])
+
+
+class _Delivery:
+    """One session's loop, from the cursor on."""
+
+    def __init__(self, destination: Destination, store: Store, session: Session, wanted: int) -> None:
+        self._destination = destination
+        self._store = store
+        self._session = session
+        self._wanted = wanted
+        cursor = destination.cursor
+        self._retained = store.retained.reader(cursor.retained)
+        self._transient = store.transient.reader(cursor.transient)
+        self._unproven = 0
+        self._messages = 0
+        self._unproven_since = 0.0
+        self._last_proof = float("-inf")
+
+    def run(self, stopped: threading.Event) -> None:
+        try:
+            while not stopped.is_set():
+                self._step(stopped)
+        finally:
+            self._retained.close()
+            self._transient.close()
+
+    def _step(self, stopped: threading.Event) -> None:
+        item = self._retained.read() or self._transient.read()
+        if isinstance(item, Lost):
+            self._destination.note_lost(item)
+        elif item is not None:
+            self._send(item)
+        now = time.monotonic()
+        if self._unproven and self._proof_is_due(now, more=item is not None):
+            self._prove()
+        elif item is None:
+            self._wait(now, stopped)
+
+    def _send(self, found: Block) -> None:
+        if not found.header.types_present & self._wanted:
+            return
+        if not self._unproven:
+            self._unproven_since = time.monotonic()
+        self._session.send(found)
+        self._unproven += found.header.size
+        self._messages += sum(span.messages for span in found.header.spans if self._wanted >> span.type & 1)
+
+    def _proof_is_due(self, now: float, *, more: bool) -> bool:
+        if self._unproven >= MAX_UNPROVEN or now - self._unproven_since >= MAX_UNPROVEN_SECONDS:
+            return True
+        return not more and now - self._last_proof >= PROOF_SPACING
+
+    def _prove(self) -> None:
+        cursor = self._reached(proven_at=time.time_ns() // 1000, proof=self._session.proof)
+        self._session.prove(cursor.encode())
+        self._destination.proven(cursor)
+        self._unproven = self._messages = 0
+        self._last_proof = time.monotonic()
+
+    def _reached(self, *, proven_at: int, proof: str) -> Cursor:
+        return msgspec.structs.replace(
+            self._destination.cursor,
+            retained=self._retained.next_number,
+            transient=self._transient.next_number,
+            proven_at=proven_at,
+            proof=proof,
+            delivered=self._destination.cursor.delivered + self._messages,
+        )
+
+    def _wait(self, now: float, stopped: threading.Event) -> None:
+        seconds = IDLE_SECONDS
+        if self._unproven:
+            seconds = max(self._last_proof + PROOF_SPACING - now, 0.0)
+        else:
+            self._pass_unwanted()
+            self._session.check()
+        with self._store.changed:
+            self._store.changed.wait_for(lambda: stopped.is_set() or self._more(), seconds)
+
+    def _pass_unwanted(self) -> None:
+        """Blocks without wanted types need no proof: the cursor passes them while nothing is unproven."""
+        former = self._destination.cursor
+        passed = self._reached(proven_at=former.proven_at, proof="")
+        if (passed.retained, passed.transient) != (former.retained, former.transient):
+            self._destination.proven(msgspec.structs.replace(passed, proof=""))
+
+    def _more(self) -> bool:
+        return any(
+            spool.last is not None and spool.last.number >= reader.next_number
+            for spool, reader in (
+                (self._store.retained, self._retained),
+                (self._store.transient, self._transient),
+            )
+        )

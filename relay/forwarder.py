@@ -1,0 +1,141 @@
+"""`relay run`: sources → spool → servers, put together from the settings."""
+
+import asyncio
+import contextlib
+import functools
+import socket
+import threading
+
+from relay.audit.mapping import AuditMapping
+from relay.delivery.session import Session
+from relay.delivery.syslog_stream import SyslogStream
+from relay.errors import ConfigurationError, TemporaryError
+from relay.event import EventType
+from relay.intake import Routing
+from relay.road import Road, stopping_event
+from relay.settings import Category, PortForwarding, QuietCategory, RemoteLoggingServer, Settings
+from relay.source.audit_log import AuditLog
+from relay.spool.block import type_bitmap
+from relay.spool.cursor import Cursor
+from relay.spool.store import Store
+from relay.transport import private_key
+from relay.transport.host_key import KnownHosts
+from relay.transport.ssh import SshSession
+
+IMPLICIT = frozenset({EventType.ALARM, EventType.PROVISIONING, EventType.AUDIT, EventType.LOG, EventType.RELAY})
+"""Types that no configuration disables; all persist on a router."""
+
+
+def routing(settings: Settings) -> Routing:
+    """Which spool takes which type, as [audit] says."""
+    categories: dict[EventType, Category | QuietCategory] = {
+        EventType.ADMIN: settings.audit.administration,
+        EventType.SECURITY: settings.audit.security,
+        EventType.SYSTEM: settings.audit.system,
+        EventType.TRAFFIC: settings.audit.traffic,
+    }
+    enabled = {kind: category for kind, category in categories.items() if category.enabled}
+    retained = frozenset(kind for kind, category in enabled.items() if category.persist)
+    return Routing(retained | IMPLICIT, frozenset(enabled) - retained)
+
+
+def types_of(server: RemoteLoggingServer) -> frozenset[EventType]:
+    """The types that a server gets: what it names, and relay's own events always."""
+    return frozenset(EventType.from_label(label) for label in server.types) | {EventType.RELAY}
+
+
+def connect(server: RemoteLoggingServer, forwarding: PortForwarding, stopped: threading.Event) -> Session:
+    """A session with a server through its port forwarding's SSH session; proves by draining."""
+    transport = SshSession.connect(forwarding, stopped)
+    try:
+        return SyslogStream(
+            transport,
+            wanted=type_bitmap(sorted(types_of(server))),
+            max_message_size=server.max_message_size,
+            octet_counting=server.framing == "octet-counting",
+        )
+    except BaseException:
+        transport.close()
+        raise
+
+
+def start_of(server: RemoteLoggingServer, store: Store) -> Cursor:
+    """Where a server without a cursor begins."""
+    if server.start == "now":
+        return Cursor(retained=store.retained.next_number, transient=store.transient.next_number)
+    return Cursor()
+
+
+def audit_logs(settings: Settings) -> list[AuditLog]:
+    """The configured audit-log sources."""
+    hostname = settings.relay.hostname or socket.gethostname()
+    mapping = AuditMapping(
+        hostname=hostname,
+        router=settings.relay.router or hostname,
+        node=settings.relay.node,
+        sd_id=settings.audit.sd_id,
+        format=settings.audit.audit_format,
+    )
+    return [AuditLog(source.name, source.path, source.start, mapping) for source in settings.source]
+
+
+def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding]]:
+    """Each server with the port forwarding that leads to it; an error at once for what no retry can mend."""
+    found = []
+    for server in settings.remote_logging_server:
+        forwarding = settings.forwarding_of(server)
+        if forwarding is None:
+            cause = "no port-forwarding has this local-address and local-port, and this version has no other way"
+            raise ConfigurationError(f"remote-logging-server {server.display_name}", (cause,), "add a port-forwarding")
+        private_key.load(forwarding.private_key, forwarding.algorithms)
+        KnownHosts.read(forwarding.known_hosts)
+        found.append((server, forwarding))
+    if not found or not settings.source:
+        cause = "it names no source or no remote-logging-server, so there is nothing to forward"
+        raise ConfigurationError("configuration", (cause,), "see deploy/relay.toml")
+    return found
+
+
+async def forward(settings: Settings, *, drain: bool = False, patience: float | None = None) -> None:
+    """Forward until SIGTERM or SIGINT; with `drain`, until everything that is there now is proven.
+
+    TemporaryError when a drain takes longer than `patience` seconds.
+    """
+    stopping = stopping_event()
+    stopped = threading.Event()
+    servers = ways(settings)
+    sources = audit_logs(settings)
+    async with Road.open(settings.relay.state_directory, settings.spool, routing(settings)) as road:
+        for server, forwarding in servers:
+            road.deliver(
+                server.display_name,
+                functools.partial(connect, server, forwarding, stopped),
+                types=types_of(server),
+                start=start_of(server, road.store),
+            )
+        work = asyncio.create_task(_take_in(road, sources, drain=drain, patience=patience))
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+        finally:
+            stopped.set()
+            for task in (work, stop):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+
+async def _take_in(road: Road, sources: list[AuditLog], *, drain: bool, patience: float | None) -> None:
+    loop = asyncio.get_running_loop()
+    until = None if patience is None else loop.time() + patience
+    try:
+        async with asyncio.timeout_at(until), asyncio.TaskGroup() as group:
+            for source in sources:
+                position = road.store.position(source.name)
+                group.create_task(source.run(road.intake.submit, position, drain=drain))
+    except TimeoutError:
+        raise TemporaryError("drain", f"the sources were not read to their end within {patience:g} s") from None
+    if drain:
+        await road.drained(None if until is None else max(until - loop.time(), 0))

@@ -1,0 +1,91 @@
+"""The road of an event, as `relay run` and `relay receive` share it: a store, an intake, and destinations.
+
+A program adds its sources or listeners. Drained means: everything the store holds is proven by every destination.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from relay.delivery.destination import Destination
+from relay.delivery.session import Session
+from relay.disk import Disk
+from relay.errors import TemporaryError
+from relay.event import EventType
+from relay.intake import Intake, Routing
+from relay.settings import Spool as SpoolSettings
+from relay.spool.block import RUN_LENGTH
+from relay.spool.cursor import Cursor
+from relay.spool.segment import SPOOL_ID_LENGTH
+from relay.spool.store import Run, Store
+
+DRAIN_POLL_SECONDS: Final = 0.02
+
+
+def new_run() -> Run:
+    """A random run, and a random name in case the spool is new."""
+    return Run(os.urandom(RUN_LENGTH), os.urandom(SPOOL_ID_LENGTH))
+
+
+class Road:
+    """Store, intake and destinations. Use it with `open`."""
+
+    def __init__(self, store: Store, intake: Intake) -> None:
+        self.store = store
+        self.intake = intake
+        self.destinations: list[Destination] = []
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, state_directory: str, settings: SpoolSettings, routing: Routing) -> "AsyncIterator[Road]":
+        """The road over the store in `state_directory`; on leaving, everything stops and the store is closed."""
+        with Store(Disk(), state_directory, segment_size=settings.segment_size, run=new_run()) as store:
+            intake = Intake(store, routing, interval=settings.commit_interval)
+            road = cls(store, intake)
+            committing = asyncio.create_task(intake.run())
+            try:
+                yield road
+            finally:
+                committing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await committing
+                await asyncio.gather(*(asyncio.to_thread(each.stop) for each in road.destinations))
+
+    def deliver(
+        self,
+        name: str,
+        connect: Callable[[], Session],
+        *,
+        types: frozenset[EventType],
+        start: Cursor,
+    ) -> Destination:
+        """Begin to deliver to a destination; `start` is where one without a stored cursor begins."""
+        destination = Destination(name, self.store, connect, types=types, start=self.store.cursor(name) or start)
+        self.destinations.append(destination)
+        destination.start()
+        return destination
+
+    async def drained(self, patience: float | None) -> None:
+        """Return once all that the store holds now is proven; TemporaryError after `patience` seconds."""
+        retained, transient = self.store.retained.next_number, self.store.transient.next_number
+        try:
+            async with asyncio.timeout(patience):
+                while behind := [  # noqa: ASYNC110  the cursors move in the destinations' threads
+                    each for each in self.destinations if not each.has_proven(retained, transient)
+                ]:
+                    await asyncio.sleep(DRAIN_POLL_SECONDS)
+        except TimeoutError:
+            cause = f"not proven within {patience:g} s"
+            raise TemporaryError(behind[0].name, f"{cause} ({behind[0].error or behind[0].state})") from None
+
+
+def stopping_event() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping

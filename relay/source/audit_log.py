@@ -1,0 +1,310 @@
+"""Following auditd's log: through rotation, and from where a stop left off, by one mechanism.
+
+After the end of a file comes the next newer generation (`generations`), until there is none: then the newest is
+followed (`folder_watch`). A file is read to its end once more after a newer one has been seen. Files that were rotated
+while relay was stopped are thus read like those that are rotated before its eyes. Compressed and dated generations
+are not read.
+
+The position (`position`) is which file, the byte reached in it, and the events that are still open. The same bytes
+after the same position give the same events with the same counts, as long as events are completed by the log's own
+records and times; how long a writer is silent, which closes an event too, cannot be read from the log.
+
+What goes wrong, and what then happens:
+
+- The log is missing: it is waited for. It cannot be read at the start: PermissionRefusedError. Later: a warning, and
+  further attempts.
+- The file of the position is gone: reading goes on with the file after the one before it, else with the oldest;
+  counted in `lost_places`. Of its open events comes what can still be read.
+- The file is shorter than the byte reached, or other bytes stand before it: it is read from its beginning; counted
+  in `lost_places`.
+- A line is no record: it is forwarded as it is, marked, and counted in `malformed`. A line over 1 MiB comes in such
+  pieces. A last line without LF waits for its end until a newer file shows that it has none.
+
+Memory: one chunk of the log (256 KiB; 1 MiB while a line is that long), the events of one more that is being made
+durable, and what the assembler holds open.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from relay.audit.assembly import Assembler, AuditEvent
+from relay.audit.mapping import AuditMapping
+from relay.audit.record import parse
+from relay.errors import NoInputError, PermissionRefusedError
+from relay.event import Batch, Event, Position
+from relay.intake import Submit
+from relay.source.folder_watch import FolderWatch
+from relay.source.follower import Follower, Start
+from relay.source.generations import RotationError, open_generation, scan
+from relay.source.position import CHUNK, MAX_LINE, LogPosition, RecordPlace, decode, encode, reassemble
+
+_SLICE: Final = 128  # lines between two chances for others to run
+_SOON_S: Final = 0.05
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
+
+
+class AuditLog:
+    """The source `audit-log`. `run` may be called again after it ended: it begins at the position it is given."""
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        start: Start,
+        mapping: AuditMapping,
+        *,
+        inotify: bool = True,
+        interval_s: float = 0.25,
+    ) -> None:
+        self.name = name
+        self.path = os.path.abspath(path)
+        self.events = 0
+        """Given so far, ever: the position's count."""
+        self.malformed = 0
+        self.last_error = ""
+        """Why the log cannot be read just now; empty while it can."""
+        self._start = start
+        self._mapping = mapping
+        self._inotify = inotify
+        self._interval_s = interval_s
+        self._begin_at(None)
+
+    def __repr__(self) -> str:
+        return f"<AuditLog {self.name!r} {self.file or self.path!r} offset={self.offset} events={self.events}>"
+
+    @property
+    def file(self) -> str:
+        """The name by which the file being read was opened; empty while there is none."""
+        return self._follower.file.path if self._follower.file is not None else ""
+
+    @property
+    def offset(self) -> int:
+        """The byte reached in that file."""
+        return self._follower.offset
+
+    @property
+    def lost_places(self) -> int:
+        """How often the place reached was gone, in this run."""
+        return self._follower.lost_places
+
+    @property
+    def lag(self) -> int:
+        """Bytes of the log that are not read; -1 when that cannot be told just now."""
+        try:
+            return self._follower.lag
+        except OSError:
+            return -1
+
+    async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
+        """Give the events after the position; with `drain`, return once all that the log holds now is durable.
+
+        Whatever `submit` raises ends it; what was not durable then is given again after the position.
+        """
+        self._begin_at(position)
+        folder = os.path.dirname(self.path)
+        try:
+            async with FolderWatch(folder, interval_s=self._interval_s, inotify=self._inotify) as watch:
+                await self._find_at_start()
+                while True:
+                    seconds = await self._take_in(submit)
+                    if drain and seconds is None and not self.last_error:
+                        return
+                    await watch.wait(seconds)
+        finally:
+            self._abandon()
+
+    # --- The place to begin ---
+
+    def _begin_at(self, position: Position | None) -> None:
+        self._position = self._decode(position)
+        place = self._position.place if self._position is not None else None
+        self._follower = Follower(self.path, start=self._start, place=place)
+        self._assembler: Assembler[RecordPlace] = Assembler()
+        self._assembled = False
+        self._within = self._position is not None and self._position.within
+        self._in_flight: asyncio.Future[None] | None = None
+        self.events = position.count if position is not None else 0
+
+    def _decode(self, position: Position | None) -> LogPosition | None:
+        if position is None:
+            return None
+        decoded = decode(position.place)
+        if decoded is None:
+            logger.warning("%s: the stored position cannot be read; going on at start = %s", self.path, self._start)
+        return decoded
+
+    async def _find_at_start(self) -> None:
+        """Find the log; what forbids it now is told at once, for someone is looking on."""
+        try:
+            if not await _in_thread(self._find_and_check):
+                logger.warning("%s: there is no such file yet; waiting for it", self.path)
+        except RotationError:
+            return
+        except PermissionError as error:
+            raise PermissionRefusedError(
+                str(error.filename or self.path),
+                "relay's user may not read the audit log",
+                "set log_group in /etc/audit/auditd.conf to a group of that user, and restart auditd",
+            ) from error
+        except OSError as error:
+            raise NoInputError(self.path, error.strerror or "cannot be read", "check the source's path") from error
+
+    def _find_and_check(self) -> bool:
+        for generation in scan(self.path)[:1]:
+            open_generation(generation).close()
+        return self._find()
+
+    def _find(self) -> bool:
+        """Find the file to read, and what of the events open then stands before the place; False: no file yet."""
+        follower = self._follower
+        lost = follower.lost_places
+        if not follower.settle() or follower.file is None:
+            return False
+        if follower.lost_places > lost:
+            self._within = False
+        if not self._assembled and self._position is not None:
+            self._assembler = reassemble(self.path, self._position, follower.file, follower.offset, time.monotonic())
+        self._assembled = True
+        return True
+
+    # --- Reading ---
+
+    async def _take_in(self, submit: Submit) -> float | None:
+        """Read all there is; returns for how long nothing needs doing, None: until something changes."""
+        try:
+            while await self._step(submit):
+                pass
+        except RotationError:
+            return _SOON_S
+        except OSError as error:
+            self._tell(error)
+            await self._expire(submit)
+        else:
+            self.last_error = ""
+        await self._settle()
+        deadline = self._assembler.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    async def _step(self, submit: Submit) -> bool:
+        """Read a chunk, go on to the next file, or close what was silent; False when there was nothing to do."""
+        follower = self._follower
+        if not (follower.file and self._assembled) and not await _in_thread(self._find):
+            return await self._expire(submit)
+        data = await _in_thread(self._read)
+        if follower.file is None:
+            return True  # it shrank: find it again
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            events = await self._assemble(data[:cut])
+        elif len(data) >= MAX_LINE:
+            events = [self._malformed(data)]
+            self._within = True
+            follower.advance(len(data))
+        elif not follower.newer_seen:
+            # A newer file means that this one has its last bytes now, if not at the read before: read once more.
+            return await _in_thread(follower.look) or await self._expire(submit)
+        else:
+            events = await self._assemble(data)
+            self._within = False
+            await _in_thread(follower.switch)
+        if events:
+            await self._submit(submit, events)
+        return True
+
+    def _read(self) -> bytes:
+        """Read a chunk that holds an LF, if one stands within the longest line."""
+        data = self._follower.read(CHUNK)
+        return self._follower.read(MAX_LINE) if len(data) == CHUNK and b"\n" not in data else data
+
+    async def _assemble(self, data: bytes) -> list[Event]:
+        """Turn lines into the events that they complete; the last may lack its LF."""
+        events: list[Event] = []
+        lines = data.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        offset = self._follower.offset
+        if self._within and lines:
+            self._within = False
+            rest = lines.pop(0)
+            offset += len(rest) + 1
+            events.append(self._malformed(rest))
+        for first in range(0, len(lines), _SLICE):
+            offset = self._feed(lines[first : first + _SLICE], offset, events)
+            await asyncio.sleep(0)
+        self._follower.advance(len(data))
+        return events
+
+    def _feed(self, lines: Iterable[bytes], offset: int, events: list[Event]) -> int:
+        feed, write = self._assembler.feed, self._mapping.events
+        file = self._follower.file
+        if file is None:
+            raise ValueError("lines without a file")
+        now = time.monotonic()
+        for line in lines:
+            record = parse(line)
+            if record is None:
+                events.append(self._malformed(line))
+            else:
+                for event in feed(record, (file, offset), now):
+                    events += write(event)
+            offset += len(line) + 1
+        return offset
+
+    def _malformed(self, line: bytes) -> Event:
+        self.malformed += 1
+        return self._mapping.malformed(line, time.time_ns() // 1000)
+
+    async def _expire(self, submit: Submit) -> bool:
+        """Give what was silent for too long. Only at the log's end: elsewhere the silence is our own."""
+        expired: list[AuditEvent] = self._assembler.expire(time.monotonic())
+        if expired:
+            await self._submit(submit, [event for each in expired for event in self._mapping.events(each)])
+        return bool(expired)
+
+    def _tell(self, error: OSError) -> None:
+        cause = f"{error.filename or self.path}: {error.strerror}"
+        if cause != self.last_error:
+            logger.warning("the audit log cannot be read just now, trying again: %s", cause)
+            self.last_error = cause
+
+    # --- Handing over ---
+
+    async def _submit(self, submit: Submit, events: list[Event]) -> None:
+        """Hand a batch over; while it becomes durable the next may be read, but no second one."""
+        place = encode(self._follower.place, self._assembler.open, within=self._within)
+        count = self.events + len(events)
+        durable = await submit(Batch(events, Position(self.name, count, place)))
+        self.events = count
+        before, self._in_flight = self._in_flight, durable
+        if before is not None:
+            await asyncio.shield(before)
+
+    async def _settle(self) -> None:
+        if self._in_flight is not None:
+            await asyncio.shield(self._in_flight)
+            self._in_flight = None
+
+    def _abandon(self) -> None:
+        self._follower.close()
+        if self._in_flight is not None:
+            # Nobody will wait for it any more; its failure is the intake's to tell.
+            self._in_flight.add_done_callback(lambda durable: durable.cancelled() or durable.exception())
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    """Do what the disk may make slow; when cancelled, it is over all the same before this returns."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await task
+        raise

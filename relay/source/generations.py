@@ -1,0 +1,156 @@
+"""A log and its rotated generations: PATH the newest, then PATH.1, PATH.2, … as auditd names them.
+
+Which file is which: rotation renames a file, so that its name says nothing, and the inode of a deleted file is soon
+given to a new one. A file is therefore known by its inode and the CRC-32 of its first 256 bytes (fewer while it is
+shorter); audit records begin with their time, so no two files agree in them. The device is left out: all generations
+lie in one folder, and a device's number may change at boot. Where the inode is found nowhere, a whole fingerprint
+alone is enough: that is a file that was copied, or restored.
+
+A folder cannot be read at one moment while files are being renamed in it. `scan` therefore reads it until two readings
+agree; since rotation brings no name back to a file that it had before, what they agree in was so in between.
+
+OSErrors leave here as they are: the source knows whether to give up or to try again.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+FINGERPRINT = 256
+_READINGS = 20
+
+
+class FileIdentity(msgspec.Struct, frozen=True, array_like=True):
+    """A file whatever its name: its inode, and the CRC-32 of its first `length` bytes."""
+
+    inode: int
+    length: int
+    checksum: int
+
+
+class Generation(NamedTuple):
+    """A file of the log, under the name that it had at the last scan."""
+
+    path: str
+    inode: int
+    size: int
+
+
+class LogFile:
+    """One open file of the log. After `close` only its identity can be asked for."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        """The name that it was opened by; rotation may have given it another."""
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        self._identity = FileIdentity(os.fstat(self._descriptor).st_ino, 0, 0)
+
+    def __repr__(self) -> str:
+        return f"<LogFile {self.path!r} {self._identity}>"
+
+    @property
+    def identity(self) -> FileIdentity:
+        """What the file is known by; the fingerprint grows with the file until it is whole."""
+        if self._identity.length < FINGERPRINT and self._descriptor >= 0:
+            head = self.read(0, FINGERPRINT)
+            self._identity = FileIdentity(self._identity.inode, len(head), crc32(head))
+        return self._identity
+
+    @property
+    def size(self) -> int:
+        """The length in bytes now."""
+        return os.fstat(self._descriptor).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer at the end of the file."""
+        return os.pread(self._descriptor, length, offset)
+
+    def begins_as(self, identity: FileIdentity) -> bool:
+        """Whether the file's first bytes have this fingerprint."""
+        head = self.read(0, identity.length)
+        return len(head) == identity.length and crc32(head) == identity.checksum
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        if self._descriptor >= 0:
+            _ = self.identity
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+
+class RotationError(OSError):
+    """The files were renamed all the while: look again later."""
+
+
+def scan(path: str) -> list[Generation]:
+    """Read which generations there are, the newest first; none when the folder is missing."""
+    before = _reading(path)
+    for _ in range(_READINGS):
+        now = _reading(path)
+        if [entry[:2] for entry in now] == [entry[:2] for entry in before]:
+            return now
+        before = now
+    raise RotationError(0, "the log is being rotated without a pause", path)
+
+
+def open_generation(generation: Generation) -> LogFile:
+    """Open a generation that a scan found; RotationError when its name is another's by now."""
+    try:
+        file = LogFile(generation.path)
+    except FileNotFoundError as error:
+        raise RotationError(error.errno, "the file was renamed", generation.path) from error
+    if file.identity.inode != generation.inode:
+        file.close()
+        raise RotationError(0, "the file was renamed", generation.path)
+    return file
+
+
+def locate(generations: Iterable[Generation], identity: FileIdentity) -> int | None:
+    """Find a file among the generations: its place in the list, None when it is gone."""
+    candidates = list(enumerate(generations))
+    for place, generation in candidates:
+        if generation.inode == identity.inode and _begins_as(generation, identity):
+            return place
+    if identity.length == FINGERPRINT:
+        for place, generation in candidates:
+            if _begins_as(generation, identity):
+                return place
+    return None
+
+
+def _reading(path: str) -> list[Generation]:
+    folder, name = os.path.split(path)
+    pattern = re.compile(re.escape(name) + r"(?:\.([1-9][0-9]{0,5}))?")
+    try:
+        names = os.listdir(folder or ".")
+    except FileNotFoundError:
+        return []
+    found = {}
+    for match in filter(None, map(pattern.fullmatch, names)):
+        generation = _generation(os.path.join(folder, match[0]))
+        if generation is not None:
+            found[int(match[1] or 0)] = generation
+    return [found[number] for number in sorted(found)]
+
+
+def _generation(path: str) -> Generation | None:
+    try:
+        facts = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return Generation(path, facts.st_ino, facts.st_size) if stat.S_ISREG(facts.st_mode) else None
+
+
+def _begins_as(generation: Generation, identity: FileIdentity) -> bool:
+    if generation.size < identity.length:
+        return False
+    file = open_generation(generation)
+    try:
+        return file.begins_as(identity)
+    finally:
+        file.close()

@@ -1,0 +1,261 @@
+"""Connecting to an SSH server: its steps, their time limits, and what each failure is called.
+
+The steps are passed in the order of Step, and each one passed is reported. What a failed step raises:
+
+    NAME_RESOLUTION   UnknownHostError
+    CONNECTION        UnavailableError: refused, unreachable or no answer in time, for every address of the host
+    BANNER            ProtocolError: closed, silent, or no SSH
+    KEY_EXCHANGE      ProtocolError: no common algorithm (both lists are named), broken off, too slow
+    HOST_KEY          PermissionRefusedError, from relay.transport.host_key
+    AUTHENTICATION    PermissionRefusedError when our key is refused, UnavailableError when the server gives no answer
+
+and any of them TemporaryError when `stop` is set. Only the key exchange happens before the host key is verified. Only
+the one private key is offered: no agent, no password, no file of ~/.ssh. Times are seconds.
+"""
+
+import contextlib
+import enum
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import paramiko
+from paramiko.ssh_exception import PartialAuthentication
+
+from relay.errors import PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError, UnknownHostError
+from relay.transport import private_key
+from relay.transport.liveness import Patience
+from relay.transport.public_key import ECDSA, ED25519, RSA, PublicKey
+from relay.transport.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket, printable
+
+_GLANCE: Final = 0.05  # between two looks at `stop`
+_KEY_KINDS: Final = ((ED25519,), ECDSA, (RSA,))  # a server has at most one key of each
+
+
+class Step(enum.StrEnum):
+    """What connecting consists of, in order."""
+
+    PRIVATE_KEY = "private key"
+    NAME_RESOLUTION = "name resolution"
+    CONNECTION = "TCP connection"
+    BANNER = "SSH banner"
+    KEY_EXCHANGE = "key exchange"
+    HOST_KEY = "host key"
+    AUTHENTICATION = "authentication"
+
+
+class Limits(NamedTuple):
+    """How long each step may take."""
+
+    connection: float = 10.0
+    """For each address of the server."""
+    banner: float = 10.0
+    key_exchange: float = 15.0
+    authentication: float = 20.0
+    opening: float = 15.0
+    """For each channel, once the session stands."""
+    patience: Patience = Patience()
+
+
+DEFAULT_LIMITS: Final = Limits()
+Passed = Callable[[Step, str], None]
+"""Called with each step passed and what was found, for people."""
+
+
+def pass_quietly(step: Step, found: str) -> None:
+    """Tell nobody."""
+    del step, found
+
+
+class Handshake:
+    """The way to one server, gone once."""
+
+    def __init__(self, host: str, port: int, stop: threading.Event, limits: Limits, passed: Passed) -> None:
+        self._host = host
+        self._port = port
+        self._what = f"SSH server {host}:{port}"
+        self._stop = stop
+        self._limits = limits
+        self._passed = passed
+
+    def exchange_keys(self, algorithms: str, pinned: Sequence[str] = ()) -> TransportLayer:
+        """Connect and agree on keys, preferring host keys of the pinned types; the host key is yet to be verified.
+
+        The caller closes what is answered; after an error nothing is left open.
+        """
+        sock = self._dial()
+        with contextlib.ExitStack() as undo:
+            undo.callback(sock.close)
+            offer = ALGORITHMS[algorithms]
+            ordered = sorted(offer.key_types, key=lambda key_type: key_type not in pinned)  # stable: pinned types first
+            layer = TransportLayer(sock, offer, key_types=ordered)
+            undo.callback(layer.close)
+            self._negotiate(layer)
+            undo.pop_all()
+        return layer
+
+    def authenticate(self, layer: TransportLayer, user: str, key: paramiko.PKey, destination: tuple[str, int]) -> None:
+        """Log in with the key; the destination is for the line that a refusing server lacks."""
+        answered = threading.Event()
+        try:
+            layer.auth_publickey(user, key, answered)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._broken_off("during authentication") from error
+        if not self._wait(answered, self._limits.authentication):
+            cause = f"no answer to authentication within {self._limits.authentication:g} s"
+            raise UnavailableError(self._what, cause, "is the server overloaded?")
+        if not layer.is_authenticated():
+            self._refuse(layer.get_exception(), user, private_key.public_key(key), destination)
+        self._passed(Step.AUTHENTICATION, f"as {user}")
+
+    # --- TCP ---
+
+    def _dial(self) -> WatchedSocket:
+        addresses = self._resolve()
+        self._passed(Step.NAME_RESOLUTION, ", ".join(address[0] for _, _, address in addresses))
+        failures: list[str] = []
+        for family, protocol, address in addresses:
+            try:
+                sock = self._connect(family, protocol, address)
+            except OSError as error:
+                failures.append(f"{address[0]}: {_reason(error, self._limits.connection)}")
+            else:
+                self._passed(Step.CONNECTION, f"{address[0]} port {address[1]}")
+                return sock
+        raise UnavailableError(self._what, "; ".join(failures), "is the server up, and server-port right?")
+
+    def _resolve(self) -> list[tuple[int, int, tuple[str, int]]]:
+        try:
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            words = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+            cause = f"the host name does not resolve ({words})"
+            raise UnknownHostError(self._what, cause, "mend server-address, or the name service") from error
+        # Of an IPv6 address the last two fields, flow and scope, are kept as well: connect needs the scope.
+        return [(family, protocol, address) for family, _, protocol, _, address in found]  # type: ignore[misc]  # see above
+
+    def _connect(self, family: int, protocol: int, address: tuple[str, int]) -> WatchedSocket:
+        sock = WatchedSocket(family, socket.SOCK_STREAM, protocol)
+        with contextlib.ExitStack() as undo:
+            undo.callback(sock.close)
+            sock.setblocking(False)
+            code = sock.connect_ex(address)
+            if code == errno.EINPROGRESS:
+                self._wait_for_connection(sock)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code))
+            sock.be_prompt()
+            undo.pop_all()
+        return sock
+
+    def _wait_for_connection(self, sock: WatchedSocket) -> None:
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        deadline = time.monotonic() + self._limits.connection
+        while not poll.poll(_GLANCE * 1000):
+            self._look_at_stop()
+            if time.monotonic() > deadline:
+                raise TimeoutError
+
+    # --- SSH ---
+
+    def _negotiate(self, layer: TransportLayer) -> None:
+        agreed = threading.Event()
+        # Ours is the limit that counts; paramiko's own must only come later.
+        layer.banner_timeout = layer.handshake_timeout = 2 * (self._limits.banner + self._limits.key_exchange)
+        layer.start_client(event=agreed)
+        if not self._wait(agreed, self._limits.banner, unless=lambda: bool(layer.remote_version)):
+            cause = f"no SSH banner within {self._limits.banner:g} s"
+            raise ProtocolError(self._what, cause, "is there an SSH server on that port?")
+        if layer.remote_version:
+            self._passed(Step.BANNER, printable(layer.remote_version))
+        if not self._wait(agreed, self._limits.key_exchange):
+            raise ProtocolError(
+                self._what, f"no key exchange within {self._limits.key_exchange:g} s", "is it overloaded?"
+            )
+        if not layer.is_active():
+            raise self._failed(layer, layer.get_exception())
+        self._passed(Step.KEY_EXCHANGE, f"{layer.local_cipher}, {layer.host_key_type}")
+
+    def _failed(self, layer: TransportLayer, error: Exception | None) -> ProtocolError:
+        if not layer.remote_version:
+            # paramiko wraps what it met while reading the banner; when it was a line instead, there is no context.
+            met = error.__context__ if error is not None else None
+            if isinstance(met, EOFError | ConnectionError):
+                remedy = "does it limit connections, or who may connect?"
+                return ProtocolError(self._what, "it closed the connection before its SSH banner", remedy)
+            return ProtocolError(self._what, "what answers is no SSH server", "is server-port right?")
+        if disagreement := layer.disagreement():
+            return ProtocolError(self._what, disagreement, "allow one of relay's at the server")
+        if error is None or isinstance(error, EOFError | OSError):
+            return ProtocolError(self._what, "it broke off the key exchange", "the SSH server's log tells why")
+        return ProtocolError(self._what, f"the key exchange failed ({printable(str(error))})")
+
+    def _refuse(self, error: Exception | None, user: str, key: PublicKey, destination: tuple[str, int]) -> None:
+        """Raise why the server did not log us in."""
+        if isinstance(error, paramiko.BadAuthenticationType):
+            cause = f"it takes no public keys from {user}, only {printable(', '.join(error.allowed_types))}"
+            raise PermissionRefusedError(self._what, cause, "allow PubkeyAuthentication in its sshd_config")
+        if isinstance(error, PartialAuthentication):
+            cause = f"it took {user}'s key and wants {printable(', '.join(error.allowed_types))} as well"
+            raise PermissionRefusedError(self._what, cause, "let the key suffice: AuthenticationMethods publickey")
+        if error is not None and not isinstance(error, paramiko.AuthenticationException):
+            raise self._broken_off("during authentication") from error
+        raise PermissionRefusedError(
+            self._what,
+            f"it refuses {user}'s key {key.fingerprint}",
+            f"add this line to {user}'s authorized_keys there: {key.authorized_line(destination)}",
+        )
+
+    def _broken_off(self, when: str) -> UnavailableError:
+        return UnavailableError(self._what, f"it closed the connection {when}", "the SSH server's log tells why")
+
+    # --- Waiting ---
+
+    def _wait(self, event: threading.Event, seconds: float, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Whether the event, or what stands for it, came in time."""
+        deadline = time.monotonic() + seconds
+        while not event.wait(_GLANCE):
+            self._look_at_stop()
+            if unless():
+                return True
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def _look_at_stop(self) -> None:
+        if self._stop.is_set():
+            raise TemporaryError(self._what, "stopped while connecting")
+
+
+def shown_host_key(layer: TransportLayer) -> PublicKey:
+    """The key with which the server proved itself in the key exchange."""
+    key = layer.get_remote_server_key()
+    return PublicKey(key.get_name(), key.asbytes())
+
+
+def fetch_host_keys(
+    host: str, port: int, stop: threading.Event, limits: Limits = DEFAULT_LIMITS
+) -> tuple[PublicKey, ...]:
+    """Every host key that a server has, for people to compare: nothing is verified, and nothing sent.
+
+    The errors are those of connecting, up to the key exchange.
+    """
+    keys: dict[PublicKey, None] = {}
+    for kind in _KEY_KINDS:
+        handshake = Handshake(host, port, stop, limits, pass_quietly)
+        with contextlib.closing(handshake.exchange_keys("default", kind)) as layer:
+            keys[shown_host_key(layer)] = None  # a server without this kind shows another
+    return tuple(keys)
+
+
+def _reason(error: OSError, limit: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {limit:g} s"
+    return (error.strerror or str(error)).lower()

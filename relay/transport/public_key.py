@@ -1,0 +1,81 @@
+"""SSH public keys as values: RFC 4253 section 6.6, RFC 5656, RFC 8709.
+
+A key is known by its type and its blob, the bytes of the wire format; people know it by the SHA-256 of the blob.
+Supported: Ed25519, ECDSA with the three NIST curves, RSA from 2048 bits. All else is a ValueError with its reason.
+"""
+
+import base64
+import binascii
+import hashlib
+from typing import Final, NamedTuple, Self
+
+ED25519: Final = "ssh-ed25519"
+RSA: Final = "ssh-rsa"
+ECDSA: Final = ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
+TYPES: Final = (ED25519, *ECDSA, RSA)
+_LENGTH: Final = 4  # RFC 4251 section 5: a string is its length in four octets and its octets
+_ED25519_LENGTH: Final = 32
+_SMALLEST_RSA: Final = 2048  # bits
+_LARGEST_BLOB: Final = 16384  # octets; an RSA key of 16384 bits has 2071
+
+
+class PublicKey(NamedTuple):
+    """A public key; equal keys are equal values."""
+
+    type: str
+    blob: bytes
+
+    @classmethod
+    def from_text(cls, key_type: str, encoded: str) -> Self:
+        """The key of two fields of a known_hosts or authorized_keys line."""
+        if key_type not in TYPES:
+            raise ValueError(f"key type {key_type} is not supported")
+        try:
+            blob = base64.b64decode(encoded, validate=True)
+        except binascii.Error:
+            raise ValueError("the key is not base64") from None
+        _check(key_type, blob)
+        return cls(key_type, blob)
+
+    @property
+    def fingerprint(self) -> str:
+        """`SHA256:…`, as OpenSSH writes it."""
+        digest = base64.b64encode(hashlib.sha256(self.blob).digest())
+        return "SHA256:" + digest.decode("ascii").rstrip("=")
+
+    @property
+    def text(self) -> str:
+        """`TYPE BASE64`, as it stands in known_hosts and authorized_keys."""
+        return f"{self.type} {base64.b64encode(self.blob).decode('ascii')}"
+
+    def authorized_line(self, destination: tuple[str, int], comment: str = "relay") -> str:
+        """The authorized_keys line that allows this key to forward to one address and nothing else."""
+        host, port = destination
+        bracketed = f"[{host}]" if ":" in host else host
+        return f'restrict,port-forwarding,permitopen="{bracketed}:{port}" {self.text} {comment}'
+
+
+def _check(key_type: str, blob: bytes) -> None:
+    name, *numbers = _strings(blob)
+    if name != key_type.encode("ascii"):
+        raise ValueError(f"the key says that it is {name[:40]!r}, not {key_type}")
+    expected = {ED25519: 1, RSA: 2}.get(key_type, 2)
+    if len(numbers) != expected or not all(numbers):
+        raise ValueError("the key is damaged")
+    if key_type == ED25519 and len(numbers[0]) != _ED25519_LENGTH:
+        raise ValueError("the key is damaged")
+    if key_type == RSA and int.from_bytes(numbers[1], "big").bit_length() < _SMALLEST_RSA:
+        raise ValueError(f"an RSA key of fewer than {_SMALLEST_RSA} bits is not safe")
+
+
+def _strings(blob: bytes) -> list[bytes]:
+    """The strings that a blob consists of."""
+    strings = []
+    place = 0
+    while place < len(blob) <= _LARGEST_BLOB:
+        end = place + _LENGTH + int.from_bytes(blob[place : place + _LENGTH], "big")
+        strings.append(blob[place + _LENGTH : end])
+        place = end
+    if place != len(blob) or not strings:
+        raise ValueError("the key is damaged")
+    return strings
