@@ -10,17 +10,19 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from relay.control import Live, LiveDestination, LivePart, LiveSource, answering
 from relay.delivery.destination import Destination
 from relay.delivery.session import Session
 from relay.disk import Disk
 from relay.errors import TemporaryError
 from relay.event import EventType
-from relay.intake import Intake, Routing
+from relay.intake import Intake, Routing, wall_clock
 from relay.settings import Spool as SpoolSettings
 from relay.spool.block import RUN_LENGTH
 from relay.spool.cursor import Cursor
 from relay.spool.segment import SPOOL_ID_LENGTH
-from relay.spool.store import Run, Store
+from relay.spool.spool import Run
+from relay.spool.store import Store
 
 DRAIN_POLL_SECONDS: Final = 0.02
 
@@ -37,22 +39,55 @@ class Road:
         self.store = store
         self.intake = intake
         self.destinations: list[Destination] = []
+        self.sources: list[Callable[[], LiveSource]] = []
+        """Each tells the state of one source."""
+        self.parts: list[Callable[[], LivePart]] = []
+        """Each tells the state of one listener, port forwarding or SSH end."""
+        self._started = wall_clock()
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, state_directory: str, settings: SpoolSettings, routing: Routing) -> "AsyncIterator[Road]":
         """The road over the store in `state_directory`; on leaving, everything stops and the store is closed."""
-        with Store(Disk(), state_directory, segment_size=settings.segment_size, run=new_run()) as store:
+        with Store(
+            Disk(),
+            state_directory,
+            segment_size=settings.segment_size,
+            max_size=settings.max_size,
+            run=new_run(),
+        ) as store:
             intake = Intake(store, routing, interval=settings.commit_interval)
             road = cls(store, intake)
             committing = asyncio.create_task(intake.run())
             try:
-                yield road
+                async with answering(state_directory, road.live):
+                    yield road
             finally:
                 committing.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await committing
                 await asyncio.gather(*(asyncio.to_thread(each.stop) for each in road.destinations))
+
+    def live(self) -> Live:
+        """What the control socket tells."""
+        return Live(
+            pid=os.getpid(),
+            started=self._started,
+            intake_error=str(self.intake.error or ""),
+            destinations=tuple(
+                LiveDestination(
+                    name=each.name,
+                    state=each.state,
+                    error=str(each.error or ""),
+                    error_since=each.error_since,
+                    proofs=each.proofs,
+                    damage=len(each.lost),
+                )
+                for each in self.destinations
+            ),
+            sources=tuple(tell() for tell in self.sources),
+            parts=tuple(tell() for tell in self.parts),
+        )
 
     def deliver(
         self,

@@ -11,8 +11,8 @@ from relay.errors import StorageError
 from relay.event import Batch, Event, EventType, Position
 from relay.intake import MAX_PENDING, Intake, Routing
 from relay.spool.block import Block
-from relay.spool.spool import Spool
-from relay.spool.store import Run, Store
+from relay.spool.spool import Run, Spool
+from relay.spool.store import Store
 
 ROUTING = Routing(
     retained=frozenset({EventType.AUDIT, EventType.RELAY}),
@@ -23,7 +23,7 @@ SECOND = Run(b"\x00" * 7 + b"\x02", b"t" * 16)
 
 
 def store(folder: Path, run: Run = FIRST, disk: Disk | None = None) -> Store:
-    return Store(disk or Disk(), str(folder), segment_size=64 * 1024, run=run)
+    return Store(disk or Disk(), str(folder), segment_size=64 * 1024, max_size=1 << 30, run=run)
 
 
 def event(kind: EventType, text: str) -> Event:

@@ -21,6 +21,7 @@ from tenacity.wait import wait_base, wait_random_exponential
 from relay.delivery.session import Session
 from relay.errors import InternalError, RelayError
 from relay.event import EventType
+from relay.intake import wall_clock
 from relay.spool.block import Block, type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.spool import Lost
@@ -66,6 +67,8 @@ class Destination:
         self.state = "starting"
         self.error: RelayError | None = None
         """Why it does not deliver at the moment; None while it does."""
+        self.error_since = 0
+        """When that began, in microseconds since the epoch."""
         self.proofs = 0
         self.lost: list[Lost] = []
         """Damage that was stepped over since the start; the newest 100."""
@@ -123,9 +126,11 @@ class Destination:
             self._note(outcome)
         self.state = f"waiting {pause:.0f} s to try again"
 
-    def _note(self, error: RelayError) -> None:
+    def _note(self, error: RelayError, unproven: int = 0) -> None:
         if self.error is None:
-            _log.warning("lost %s: %s", self.name, error)
+            again = f" ({unproven} events were not proven and are sent again)" if unproven else ""
+            _log.warning("lost %s: %s%s", self.name, error, again)
+            self.error_since = wall_clock()
         self.error = error
 
     def _deliver_once(self) -> None:
@@ -133,19 +138,21 @@ class Destination:
         if self._stopped.is_set():
             return
         before = self.proofs
+        delivery: _Delivery | None = None
         self.state = "connecting"
         try:
             self._session = self._connect()
             if self._stopped.is_set():
                 return
             self.state = "delivering"
-            _Delivery(self, self._store, self._session, self._wanted).run(self._stopped)
+            delivery = _Delivery(self, self._store, self._session, self._wanted)
+            delivery.run(self._stopped)
         except RelayError as error:
             if self._stopped.is_set():
                 return
+            self._note(error, delivery.unproven_messages if delivery else 0)
             if self.proofs == before:
                 raise
-            self._note(error)
         except Exception as error:
             # A bug of ours must not end delivery for good: it is told like any other failure, and tried again.
             _log.exception("delivery to %s failed", self.name)
@@ -163,7 +170,7 @@ class Destination:
         self.cursor = cursor
         if self.error is not None and cursor.proof:
             _log.warning("recovered %s", self.name)
-            self.error = None
+            self.error, self.error_since = None, 0
 
     def note_lost(self, lost: Lost) -> None:
         """Tell of damage in the spool that was stepped over."""
@@ -183,7 +190,7 @@ class _Delivery:
         self._retained = store.retained.reader(cursor.retained)
         self._transient = store.transient.reader(cursor.transient)
         self._unproven = 0
-        self._messages = 0
+        self.unproven_messages = 0
         self._unproven_since = 0.0
         self._last_proof = float("-inf")
 
@@ -214,7 +221,7 @@ class _Delivery:
             self._unproven_since = time.monotonic()
         self._session.send(found)
         self._unproven += found.header.size
-        self._messages += sum(span.messages for span in found.header.spans if self._wanted >> span.type & 1)
+        self.unproven_messages += sum(span.messages for span in found.header.spans if self._wanted >> span.type & 1)
 
     def _proof_is_due(self, now: float, *, more: bool) -> bool:
         if self._unproven >= MAX_UNPROVEN or now - self._unproven_since >= MAX_UNPROVEN_SECONDS:
@@ -222,10 +229,10 @@ class _Delivery:
         return not more and now - self._last_proof >= PROOF_SPACING
 
     def _prove(self) -> None:
-        cursor = self._reached(proven_at=time.time_ns() // 1000, proof=self._session.proof)
+        cursor = self._reached(proven_at=wall_clock(), proof=self._session.proof)
         self._session.prove(cursor.encode())
         self._destination.proven(cursor)
-        self._unproven = self._messages = 0
+        self._unproven = self.unproven_messages = 0
         self._last_proof = time.monotonic()
 
     def _reached(self, *, proven_at: int, proof: str) -> Cursor:
@@ -235,7 +242,7 @@ class _Delivery:
             transient=self._transient.next_number,
             proven_at=proven_at,
             proof=proof,
-            delivered=self._destination.cursor.delivered + self._messages,
+            delivered=self._destination.cursor.delivered + self.unproven_messages,
         )
 
     def _wait(self, now: float, stopped: threading.Event) -> None:

@@ -20,6 +20,16 @@ from relay.spool.block import Block, BlockError, Contents, Header
 from relay.spool.segment import SegmentHeader
 
 TORN_FOLDER: Final = "torn"
+MakeRoom = Callable[[int], None]
+
+
+class Run(NamedTuple):
+    """Randomness for one opening: given by the caller, so that tests can choose it."""
+
+    run: bytes
+    """Marks what this writer writes; `block.RUN_LENGTH` octets."""
+    spool_id: bytes
+    """The spool's name in case it is new; `segment.SPOOL_ID_LENGTH` octets."""
 
 
 class Lost(NamedTuple):
@@ -46,13 +56,24 @@ class Recovery(NamedTuple):
 class Spool:
     """A folder of segments. Make one with `open`."""
 
-    def __init__(self, disk: Disk, folder: str, *, segment_size: int, run: bytes, changed: threading.Condition) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        folder: str,
+        *,
+        segment_size: int,
+        run: bytes,
+        changed: threading.Condition,
+        make_room: MakeRoom,
+    ) -> None:
         self._disk = disk
+        self._make_room = make_room
         self.folder = folder
         self._segment_size = segment_size
         self._run = run
         self._changed = changed
         self._firsts: list[int] = []
+        self._sizes: dict[int, int] = {}
         self._file: File | None = None
         self._end = 0
         self._chain = block.CHAIN_START
@@ -69,14 +90,18 @@ class Spool:
         folder: str,
         *,
         segment_size: int,
-        run: bytes,
-        new_id: bytes,
+        run: Run,
         changed: threading.Condition | None = None,
+        make_room: MakeRoom = lambda _: None,
     ) -> "Spool":
-        """Open the spool in `folder`, or begin one; `run` marks what this writer writes."""
-        spool = cls(disk, folder, segment_size=segment_size, run=run, changed=changed or threading.Condition())
+        """Open the spool in `folder`, or begin one.
+
+        `make_room` is asked before each new segment, with its size; it raises StorageError when there is no room.
+        """
+        changed = changed or threading.Condition()
+        spool = cls(disk, folder, segment_size=segment_size, run=run.run, changed=changed, make_room=make_room)
         disk.make_folder(folder)
-        spool._recover(new_id)
+        spool._recover(run.spool_id)
         return spool
 
     def __repr__(self) -> str:
@@ -125,21 +150,37 @@ class Spool:
     def _begin_segment(self, number: int, room: int, now: int) -> None:
         start = SegmentHeader(self.id, number, now, self._chain)
         size = max(self._segment_size, segment.HEADER_LENGTH + room)
+        self._make_room(size)
         file = segment.create(self._disk, self.folder, start, size)
         self.close()
         self._file, self._end = file, segment.HEADER_LENGTH
         with self._changed:
             if number not in self._firsts:
                 self._firsts.append(number)
+            self._sizes[number] = size
+
+    @property
+    def allocated(self) -> int:
+        """Octets that its segments take on the disk."""
+        with self._changed:
+            return sum(self._sizes.values())
+
+    def release_oldest(self, number: int) -> bool:
+        """Delete the oldest segment if all its blocks come before `number` and it is not the newest."""
+        with self._changed:
+            if len(self._firsts) < 2 or self._firsts[1] > number:  # noqa: PLR2004  the oldest and the newest
+                return False
+            oldest = self._firsts[0]
+            self._disk.remove(f"{self.folder}/{segment.name_of(oldest)}")
+            del self._firsts[0]
+            self._sizes.pop(oldest, None)
+            return True
 
     def release(self, number: int) -> int:
         """Delete the segments whose blocks all come before `number`; the newest stays. Returns how many went."""
         gone = 0
-        with self._changed:
-            while len(self._firsts) > 1 and self._firsts[1] <= number:
-                self._disk.remove(f"{self.folder}/{segment.name_of(self._firsts[0])}")
-                del self._firsts[0]
-                gone += 1
+        while self.release_oldest(number):
+            gone += 1
         return gone
 
     def reader(self, number: int) -> "Reader":
@@ -171,10 +212,12 @@ class Spool:
                 except DataError as error:
                     left_alone.append(str(error))
                     continue
+                size = file.size
                 file.close()
                 self.id = self.id or header.spool
                 if header.spool == self.id and header.first == segment.first_of(name):
                     self._firsts.append(header.first)
+                    self._sizes[header.first] = size
                 else:
                     left_alone.append(f"{path}: belongs to another spool")
         self.id = self.id or new_id

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from relay.disk import Disk, Lock
-from relay.errors import DataError
+from relay.errors import DataError, StorageError
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.cursor import Cursor, Slots, read_slots
-from relay.spool.spool import Spool
+from relay.spool.spool import Run, Spool
 
 LOCK: Final = "lock"
 SLOTS: Final = "slots"
@@ -24,18 +24,12 @@ TRANSIENT: Final = "spool/transient"
 CURSOR_KEY: Final = "cursor "
 
 
-class Run(NamedTuple):
-    """Randomness for one opening: given by the caller, so that tests can choose it."""
-
-    run: bytes
-    spool_id: bytes
-
-
 class Store:
     """The opened store. Use it with `with`."""
 
-    def __init__(self, disk: Disk, folder: str, *, segment_size: int, run: Run) -> None:
+    def __init__(self, disk: Disk, folder: str, *, segment_size: int, max_size: int, run: Run) -> None:
         disk.make_folder(folder)
+        self._max_size = max_size
         self.folder = folder
         self.run = run.run
         self.changed = threading.Condition()
@@ -49,9 +43,9 @@ class Store:
                     disk,
                     f"{folder}/{name}",
                     segment_size=segment_size,
-                    run=run.run,
-                    new_id=run.spool_id,
+                    run=run,
                     changed=self.changed,
+                    make_room=self._make_room,
                 )
                 for name in (RETAINED, TRANSIENT)
             )
@@ -95,6 +89,15 @@ class Store:
             self._cursors[destination] = cursor
             proven = min(cursor.transient for cursor in self._cursors.values())
         self.transient.release(proven)
+
+    def _make_room(self, octets: int) -> None:
+        """Keep both spools within `max_size`: what every destination has proven goes, the oldest segment first."""
+        while self.retained.allocated + self.transient.allocated + octets > self._max_size:
+            with self.changed:
+                proven = min((cursor.retained for cursor in self._cursors.values()), default=0)
+            if not self.retained.release_oldest(proven):
+                cause = f"the spool has reached its max-size of {self._max_size} bytes and nothing more of it is proven"
+                raise StorageError(self.folder, cause, "mend the delivery (`relay status`), or raise spool.max-size")
 
     def close(self) -> None:
         """Close the files and give up the lock."""

@@ -11,14 +11,14 @@ from relay.errors import StorageError
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Block, Contents, Span
-from relay.spool.spool import Lost, Spool
+from relay.spool.spool import Lost, Run, Spool
 
 RUN = b"run00001"
 SIZE = 4096
 
 
 def opened(folder: Path, disk: Disk | None = None, run: bytes = RUN) -> Spool:
-    return Spool.open(disk or Disk(), str(folder), segment_size=SIZE, run=run, new_id=b"0123456789abcdef")
+    return Spool.open(disk or Disk(), str(folder), segment_size=SIZE, run=Run(run, b"0123456789abcdef"))
 
 
 def contents(*messages: bytes, first: int = 1, place: bytes = b"{}") -> Contents:

@@ -1,0 +1,76 @@
+"""Both spools of a state directory: their common size, and what a destination's cursor holds."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.disk import Disk
+from relay.errors import StorageError
+from relay.event import EventType
+from relay.spool import block
+from relay.spool.block import Contents, Span
+from relay.spool.cursor import Cursor
+from relay.spool.spool import Run
+from relay.spool.store import Store, overview, waiting
+
+SEGMENT = 4096
+
+
+def opened(folder: Path, segments: int = 4) -> Store:
+    run = Run(b"12345678", b"s" * 16)
+    return Store(Disk(), str(folder), segment_size=SEGMENT, max_size=segments * SEGMENT, run=run)
+
+
+def contents(number: int) -> Contents:
+    message = b"%d " % number + b"x" * 1000
+    return Contents([Span(EventType.AUDIT, number, 1)], [block.frame(message)], [], 1, 1, 1, len(message))
+
+
+def test_at_max_size_what_is_proven_goes_first_and_nothing_else(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("fast", Cursor())
+        store.follow("slow", Cursor())
+        for number in range(1, 13):
+            store.retained.append(contents(number), number)
+        with pytest.raises(StorageError, match="reached its max-size of 16384 bytes"):
+            store.retained.append(contents(13), 13)
+        store.move_cursor("fast", Cursor(retained=13))
+        with pytest.raises(StorageError):
+            store.retained.append(contents(13), 13)
+        store.move_cursor("slow", Cursor(retained=4))
+        store.retained.append(contents(13), 13)
+        assert store.retained.reader(1).read() == store.retained.reader(4).read()
+        assert store.retained.allocated == 4 * SEGMENT
+
+
+def test_the_transient_spool_lets_go_of_what_every_destination_has_proven(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("a", Cursor())
+        store.follow("b", Cursor())
+        for number in range(1, 10):
+            store.transient.append(contents(number), number)
+        store.move_cursor("a", Cursor(transient=9))
+        assert store.transient.allocated == 3 * SEGMENT
+        store.move_cursor("b", Cursor(transient=7))
+        assert store.transient.allocated == SEGMENT
+
+
+def test_a_cursor_beyond_the_end_is_set_back_to_it(tmp_path: Path) -> None:
+    """After a torn tail was cut, or the spool was lost and the slots were not."""
+    with opened(tmp_path) as store:
+        store.retained.append(contents(1), 1)
+        store.move_cursor("a", Cursor(retained=40, transient=7, delivered=39))
+        assert store.cursor("a") == Cursor(retained=2, transient=1, delivered=39)
+        assert store.cursor("b") is None
+
+
+def test_what_waits_is_counted_from_outside_while_a_writer_works(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        for number in range(1, 8):
+            store.retained.append(contents(number), 1_000 + number)
+        store.move_cursor("a", Cursor(retained=6, delivered=5))
+        seen = overview(Disk(), str(tmp_path))
+        assert (seen.retained.messages, seen.transient.messages) == (7, 0)
+        assert seen.cursors == {"a": Cursor(retained=6, delivered=5)}
+        ahead = waiting(Disk(), str(tmp_path), seen.cursors["a"])
+        assert (ahead.messages, ahead.oldest_committed) == (2, 1_006)
