@@ -1,0 +1,187 @@
+"""The archive's journal: what each commit made valid, so that a crash leaves every message exactly once.
+
+The file begins with `MAGIC`; each record is `RELAYJ1` LF, the payload's length, its CRC-32 and the CRC-32 of the 16
+octets before (4 octets each, big-endian), the payload (an `Entry` in MessagePack) and an LF. Records only ever follow
+one another; when the file has grown, a new one that begins with the whole state takes its place by rename.
+
+Reading tells a torn tail from damage, for they differ in what may be done about them:
+
+- torn: the last record does not end in its LF, since writing it was interrupted. It was never valid.
+- damaged: anything else that is not as it was written. What stands in the lost records is not known, so nothing may be
+  cut from the data files on the strength of the others.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from relay.archive.identity import Marks
+from relay.disk import Disk, File
+from relay.errors import InternalError
+
+MAGIC = b"relay archive journal 1\n"
+_MARK = b"RELAYJ1\n"
+_HEAD = struct.Struct(">8sIII")
+_END = b"\n"
+
+
+class Growth(NamedTuple):
+    """A data file, and between which of its sizes a commit's messages stand."""
+
+    path: str
+    start: int
+    end: int
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One record. Paths are relative to the archive's folder."""
+
+    spool_id: str
+    cursor: bytes | None
+    begun: tuple[tuple[str, int], ...] = ()
+    """Files and their sizes, before anything is written to them."""
+    grown: tuple[Growth, ...] = ()
+    seen: Marks = Marks()
+
+
+class Replay(NamedTuple):
+    """What a journal says."""
+
+    entries: tuple[Entry, ...]
+    torn: bool
+    damaged: bool
+
+
+def encode(entry: Entry) -> bytes:
+    """Write one record."""
+    payload = msgspec.msgpack.encode(entry)
+    head = struct.pack(">8sII", _MARK, len(payload), crc32(payload))
+    return head + crc32(head).to_bytes(4) + payload + _END
+
+
+def replay(data: bytes) -> Replay:
+    """Read a whole journal; never raises."""
+    entries: list[Entry] = []
+    damaged = torn = False
+    position = len(MAGIC)
+    if not data.startswith(MAGIC):
+        torn = MAGIC.startswith(data)
+        damaged = not torn
+        position = _next_mark(data, 0)
+    while position < len(data):
+        entry, end = _read(data, position)
+        if entry is not None:
+            entries.append(entry)
+        elif _interrupted(data, position):
+            torn = True
+        else:
+            damaged = True
+            end = _next_mark(data, position + 1)
+        position = end
+    return Replay(tuple(entries), torn, damaged)
+
+
+class Journal:
+    """The journal file, for its one writer. After a StorageError only opening the archive anew helps."""
+
+    def __init__(self, disk: Disk, folder: str) -> None:
+        self.path = f"{folder}/journal"
+        self._folder = folder
+        self._disk = disk
+        self._file: File | None = None
+        self.size = 0
+
+    def read(self) -> bytes | None:
+        """Read all its bytes; None when there is no journal."""
+        if not self._disk.exists(self.path):
+            return None
+        with self._disk.open(self.path, writable=False) as file:
+            return file.read(file.size, 0)
+
+    def begin(self, state: Entry) -> None:
+        """Begin a new journal with the whole state, in place of the old one; durable on return."""
+        data = MAGIC + encode(state)
+        new = f"{self.path}.new"
+        file = self._disk.open(new, create=True)
+        try:
+            file.truncate(0)
+            file.write(data, 0)
+            file.sync()
+            self._disk.replace(new, self.path)
+            file.path = self.path
+            self._disk.sync_folder(self._folder)
+        except BaseException:
+            file.close()
+            raise
+        self.close()
+        self._file = file
+        self.size = len(data)
+
+    def append(self, entry: Entry) -> None:
+        """Add a record; durable on return."""
+        if self._file is None:
+            raise InternalError(self.path, "a record before the beginning")
+        data = encode(entry)
+        self._file.write(data, self.size)
+        self._file.sync()
+        self.size += len(data)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _length(data: bytes, position: int) -> int | None:
+    """Read the length of the payload of the record at `position`; None when its head is not as it was written."""
+    head = data[position : position + _HEAD.size]
+    if len(head) < _HEAD.size:
+        return None
+    mark, length, _, checksum = _HEAD.unpack(head)
+    return length if mark == _MARK and crc32(head[:-4]) == checksum else None
+
+
+def _read(data: bytes, position: int) -> tuple[Entry | None, int]:
+    """Read the record at `position`, and say where it ends; None when it is not whole."""
+    length = _length(data, position)
+    if length is None:
+        return None, len(data)
+    start = position + _HEAD.size
+    end = start + length + 1
+    payload = data[start : end - 1]
+    if crc32(payload) != _HEAD.unpack_from(data, position)[2] or data[end - 1 : end] != _END:
+        return None, len(data)
+    try:
+        return msgspec.msgpack.decode(payload, type=Entry), end
+    except msgspec.MsgspecError:
+        return None, len(data)
+
+
+def _interrupted(data: bytes, position: int) -> bool:
+    """Whether the record at `position` is the last and lacks its end: cut off, or zeros that a crash left."""
+    rest = data[position:].rstrip(b"\0")
+    if len(rest) < _HEAD.size:
+        return rest[: len(_MARK)] == _MARK[: len(rest)]
+    length = _length(data, position)
+    return length is not None and len(rest) < _HEAD.size + length + 1
+
+
+def _next_mark(data: bytes, position: int) -> int:
+    found = data.find(_MARK, position)
+    return len(data) if found < 0 else found
+
+
+def gaps(entries: tuple[Entry, ...]) -> Iterator[Growth]:
+    """Ranges of data files whose marks stood in records that were lost."""
+    sizes: dict[str, int] = {}
+    for entry in entries:
+        sizes.update(entry.begun)
+        for path, start, end in entry.grown:
+            known = sizes.get(path, start)
+            if known < start:
+                yield Growth(path, known, start)
+            sizes[path] = end

@@ -1,0 +1,78 @@
+"""`relay receive`: listeners → spool → archive, put together from the settings."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+
+from relay.archive.write import ArchiveWriter
+from relay.control import LivePart
+from relay.delivery.archive_session import ArchiveSession
+from relay.event import EventType
+from relay.intake import Routing
+from relay.listener.stream import ByteStream, ListenerCounters, StreamLimits, StreamReception
+from relay.listener.tcp import TcpListener
+from relay.road import Road, stopping_event
+from relay.settings import LARGEST_MESSAGE_SIZE, Settings
+from relay.spool.cursor import Cursor
+from relay.ssh_endpoint import SshEndpoint
+
+ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({EventType.LOG}))
+"""What a receiver takes in is of type log and kept by its archive; the spool holds it until it is archived."""
+
+ARCHIVE = "archive"
+"""The archive's name among the destinations."""
+
+
+async def receive(settings: Settings, *, drain: bool = False, patience: float | None = None) -> None:
+    """Listen and archive until SIGTERM or SIGINT; with `drain`, archive what the spool holds, and return."""
+    stopping = stopping_event()
+    async with Road.open(settings.relay.state_directory, settings.spool, ROUTING) as road:
+        _archive(road, settings.receiver.archive)
+        if drain:
+            await road.drained(patience)
+            return
+        async with _listening(road, settings):
+            await stopping.wait()
+
+
+def _archive(road: Road, folder: str) -> None:
+    spool_id = road.store.transient.id.hex()
+    with ArchiveWriter(folder, spool_id) as archive:
+        # The archive's own word counts: it is written in one step with the files.
+        start = Cursor() if archive.cursor is None else Cursor.decode(archive.cursor)
+    road.store.move_cursor(ARCHIVE, start)
+    road.deliver(
+        ARCHIVE,
+        lambda: ArchiveSession(ArchiveWriter(folder, spool_id)),
+        types=frozenset(EventType),
+        start=start,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _listening(road: Road, settings: Settings) -> AsyncIterator[None]:
+    """Listen on every address, and on the SSH endpoint, until the block is left."""
+    limits = StreamLimits(max_message_size=LARGEST_MESSAGE_SIZE)
+    counters = ListenerCounters()
+
+    async def serve(stream: ByteStream) -> None:
+        await StreamReception(stream, road.intake.submit, counters, limits).run()
+
+    road.parts.append(lambda: LivePart(name="listeners", state="listening", counters=asdict(counters)))
+    async with contextlib.AsyncExitStack() as stack:
+        for address in settings.receiver.listen:
+            await stack.enter_async_context(
+                TcpListener(address.host, address.port, road.intake.submit, counters=counters, limits=limits)
+            )
+        if settings.receiver.ssh is not None:
+            endpoint = SshEndpoint(
+                settings.receiver.ssh.listen.host,
+                settings.receiver.ssh.listen.port,
+                host_key_file=settings.receiver.ssh.host_key,
+                authorized_keys_file=settings.receiver.ssh.authorized_keys,
+                allowed=frozenset((address.host, address.port) for address in settings.receiver.listen),
+                serve=serve,
+            )
+            await stack.enter_async_context(endpoint)
+            road.parts.append(lambda: LivePart(name="ssh", state="listening", counters=asdict(endpoint.counters)))
+        yield

@@ -1,0 +1,454 @@
+"""Writing the archive: exactly once, through kills, power cuts, full disks and damage."""
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archive.killed_writer import message
+from archive.messages import DAY_US, NOON_US, all_stored, foreign, number_of, own, stored
+from archive.mortal_disk import DiedError, MortalDisk
+
+from relay.archive import recovery, write
+from relay.archive.journal import MAGIC
+from relay.archive.write import ArchiveWriter
+from relay.disk import Disk, File
+from relay.errors import StorageError, TemporaryError
+
+TESTS = Path(__file__).parents[1]
+DAY = "2024-03-06.log"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return tmp_path / "archive"
+
+
+def fill(archive: Path, messages: list[bytes], cursor: bytes = b"1", spool_id: str = "spool") -> list[bool]:
+    """Open, write, commit, close."""
+    with ArchiveWriter(str(archive), spool_id) as writer:
+        new = [writer.write(each, NOON_US) for each in messages]
+        writer.commit(cursor)
+    return new
+
+
+def abandon(writer: ArchiveWriter) -> None:
+    """Leave a writer as a killed process leaves it."""
+    writer._lock.release()
+
+
+# --- The layout ---
+
+
+def test_the_layout_is_one_file_an_originator_and_day_of_receipt(archive: Path) -> None:
+    with ArchiveWriter(str(archive), "spool") as writer:
+        writer.write(b"<13>1 - host1 a - - - one\ntwo", NOON_US)
+        writer.write(b"<13>1 - host1 a - - - late", NOON_US + DAY_US // 2)
+        writer.write(b"<13>1 - - a - - - nobody's", NOON_US)
+        writer.write(b"not RFC 5424", NOON_US)
+        writer.commit(b"1")
+    files = {str(path.relative_to(archive)): path.read_bytes() for path in archive.glob("*/*.log")}
+    assert files == {
+        "host1/2024-03-06.log": b"29 <13>1 - host1 a - - - one\ntwo\n",
+        "host1/2024-03-07.log": b"26 <13>1 - host1 a - - - late\n".replace(b"26", b"26"),
+        "-/2024-03-06.log": b"26 <13>1 - - a - - - nobody's\n12 not RFC 5424\n",
+    }
+
+
+def test_octets_of_every_kind_stand_as_they_came(archive: Path) -> None:
+    messages = [
+        b"<13>1 - h a - - - LF \n and NUL \0 and CR \r\n",
+        b"<13>1 - h a - - - invalid \xff\xfe UTF-8",
+        b"\n9 <13>1 - x",
+        b"",
+        own(1, text="a\nb\n"),
+        b"<13>1 - h a - - - " + bytes(range(256)) * 1000,
+    ]
+    fill(archive, messages[:3] + messages[4:])
+    assert sorted(all_stored(archive)) == sorted(messages[:3] + messages[4:])
+
+
+@pytest.mark.parametrize("host", ["../../etc/passwd", ".", "..", ".relay", "~others", "a" * 255, "a/b", "%2E", "x\\y"])
+def test_hostile_names_stay_inside(archive: Path, host: str) -> None:
+    fill(archive, [own(1, host=host), own(1, host="router1")])
+    assert sorted(path.name for path in archive.parent.iterdir()) == ["archive"]
+    assert len(stored(archive)) == 2
+    assert all_stored(archive).count(own(1, host=host)) == 1
+
+
+def test_a_thousand_originators(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "MAX_ORIGINATORS", 990)
+    hosts = [f"router{number}" for number in range(1000)]
+    with ArchiveWriter(str(archive), "spool", max_open=20, max_pending=30_000) as writer:
+        for number in (1, 2):
+            for host in hosts:
+                assert writer.write(own(number, host=host), NOON_US)
+            writer.commit(b"%d" % number)
+        assert len(os.listdir("/proc/self/fd")) < 100
+    found = stored(archive)
+    assert len(found) == 990
+    assert len(found[f"{write.OTHERS}/{DAY}"]) == 22
+    assert sum(map(len, found.values())) == 2000
+    assert not any(fill(archive, [own(2, host=host) for host in hosts]))
+
+
+# --- Exactly once ---
+
+
+def test_duplicates_are_told_counted_and_not_stored(archive: Path) -> None:
+    with ArchiveWriter(str(archive), "spool") as writer:
+        assert writer.write(own(1), NOON_US)
+        assert not writer.write(own(1), NOON_US + DAY_US)
+        assert writer.write(own(1, kind="admin"), NOON_US)
+        assert writer.write(own(1, run="60"), NOON_US)
+        assert writer.write(own(1, host="router2"), NOON_US)
+        assert writer.write(own(2, part="1/2"), NOON_US)
+        assert writer.write(own(2, part="2/2"), NOON_US)
+        assert not writer.write(own(2, part="1/2"), NOON_US)
+        assert not writer.write(own(2), NOON_US)
+        writer.commit(b"1")
+        assert writer.duplicates == 3
+        assert writer.messages == 6
+    assert len(all_stored(archive)) == 6
+
+
+def test_duplicates_are_known_after_a_restart_and_on_other_days(archive: Path) -> None:
+    fill(archive, [own(number) for number in range(10)] + [own(20, part="1/2")])
+    with ArchiveWriter(str(archive), "spool") as writer:
+        assert not any(writer.write(own(number), NOON_US + 3 * DAY_US) for number in range(10))
+        assert not writer.write(own(20, part="1/2"), NOON_US)
+        assert writer.write(own(20, part="2/2"), NOON_US)
+        assert writer.write(own(10), NOON_US)
+        writer.commit(b"2")
+
+
+def test_messages_without_identity_are_never_duplicates(archive: Path) -> None:
+    assert fill(archive, [foreign(1), foreign(1)]) == [True, True]
+
+
+def test_an_identity_with_absurd_numbers_is_none(archive: Path) -> None:
+    absurd = [own(2**63 + 5), own(1, part="1/99999")]
+    assert fill(archive, absurd * 2) == [True] * 4
+    assert fill(archive, absurd) == [True, True]
+
+
+def test_the_cursor_is_what_the_last_commit_was_given(archive: Path) -> None:
+    with ArchiveWriter(str(archive), "spool") as writer:
+        writer.write(own(1), NOON_US)
+        assert writer.cursor is None
+    with ArchiveWriter(str(archive), "spool") as writer:
+        writer.write(own(1), NOON_US)
+        writer.commit(b"\x00\xff")
+        assert writer.cursor == b"\x00\xff"
+        writer.write(own(2), NOON_US)
+    with ArchiveWriter(str(archive), "spool") as writer:
+        assert writer.cursor == b"\x00\xff"
+    assert all_stored(archive) == [own(1)]
+
+
+def test_what_was_written_ahead_but_not_committed_is_cut_and_comes_again(archive: Path) -> None:
+    fill(archive, [foreign(1)])
+    writer = ArchiveWriter(str(archive), "spool", max_pending=10)
+    writer.write(foreign(2), NOON_US)
+    writer.write(foreign(3, host="new"), NOON_US)
+    abandon(writer)
+    assert len(all_stored(archive)) == 3
+    with ArchiveWriter(str(archive), "spool") as writer:
+        assert writer.recovered.cut > 0
+        assert all_stored(archive) == [foreign(1)]
+        writer.write(foreign(2), NOON_US)
+        writer.write(foreign(3, host="new"), NOON_US)
+        writer.commit(b"2")
+    assert sorted(all_stored(archive)) == sorted([foreign(1), foreign(2), foreign(3, host="new")])
+    copy = (archive / ".relay" / "cut-1").read_bytes()
+    assert foreign(2) in copy
+    assert f"switch1/{DAY} ".encode() in copy
+
+
+def test_only_the_last_copies_are_kept(archive: Path) -> None:
+    for _ in range(recovery.MAX_COPIES + 3):
+        writer = ArchiveWriter(str(archive), "spool", max_pending=1)
+        writer.write(foreign(1), NOON_US)
+        abandon(writer)
+    names = [path.name for path in (archive / ".relay").glob("cut-*")]
+    assert len(names) == recovery.MAX_COPIES
+    assert f"cut-{recovery.MAX_COPIES + 2}" in names
+
+
+# --- Kills and power cuts ---
+
+
+def test_a_writer_killed_at_random_moments_stores_everything_once(archive: Path) -> None:
+    """SIGKILL of a real process, 25 times; the oracle is the sequence itself, foreign messages included."""
+    total = 1500
+    rng = random.Random(5)
+    argv = [sys.executable, str(TESTS / "archive" / "killed_writer.py"), str(archive), str(total)]
+    env = {**os.environ, "PYTHONPATH": str(TESTS)}
+    for _ in range(25):
+        with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.read(rng.randrange(1, 160))
+            child.kill()
+    subprocess.run(argv, env=env, stdout=subprocess.DEVNULL, check=True)
+    assert sorted(all_stored(archive)) == sorted(message(number) for number in range(1, total + 1))
+    for messages in stored(archive).values():
+        numbers = [number_of(each) for each in messages]
+        assert numbers == sorted(numbers)
+
+
+def play(archive: Path, disk: Disk, told: list[int]) -> None:
+    """From the cursor to 24, with commits, an early write-out, evictions; `told` are the cursors that came back."""
+    writer = ArchiveWriter(str(archive), "spool", disk=disk, max_pending=400, max_open=2)
+    try:
+        for number in range(int(writer.cursor or b"0") + 1, 25):
+            writer.write(message(number), NOON_US + (DAY_US if number > 12 else 0))
+            if number % 5 == 0 or number == 24:
+                writer.commit(b"%d" % number)
+                told.append(number)
+    finally:
+        abandon(writer)
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["killed", "power cut"])
+def test_death_at_every_call_to_the_disk(archive: Path, power: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it recovers from the death before, and while it begins its journal anew."""
+    monkeypatch.setattr(write, "JOURNAL_SIZE", 600)
+    monkeypatch.setattr(write, "_GROWTH", 0)
+    play(archive, counter := MortalDisk(), [])
+    assert counter.calls > 60
+    for dies_at in range(1, counter.calls + 1):
+        shutil.rmtree(archive)
+        told = [0]
+        for again in (dies_at, 1 + dies_at % 17, 0):
+            disk = MortalDisk(again)
+            try:
+                play(archive, disk, told)
+            except DiedError:
+                if power:
+                    disk.cut_power()
+            else:
+                break
+            with ArchiveWriter(str(archive), "spool") as writer:
+                assert int(writer.cursor or b"0") >= told[-1], f"call {dies_at}: a cursor that was told is lost"
+        found = sorted(number_of(each) for each in all_stored(archive))
+        assert found == list(range(1, 25)), f"death at call {dies_at}"
+
+
+# --- The disk fails ---
+
+
+class FailingFile(File):
+    """Fails every sync, or every write, once it is told to."""
+
+    failing: str = ""
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        if FailingFile.failing == "write":
+            super().write(bytes(data)[: len(data) // 2], offset)
+            error = StorageError(self.path, "write failed: No space left on device")
+            error.errno = errno.ENOSPC
+            raise error
+        super().write(data, offset)
+
+    def sync(self) -> None:
+        if FailingFile.failing == "sync":
+            raise StorageError(self.path, "fdatasync failed: Input/output error")
+        super().sync()
+
+
+class FailingDisk(Disk):
+    def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
+        file = super().open(path, create=create, writable=writable)
+        return FailingFile(file.path, file.descriptor)
+
+
+@pytest.mark.parametrize("call", ["write", "sync"])
+def test_after_a_failed_commit_the_writer_is_void_and_a_new_one_goes_on(
+    archive: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = ArchiveWriter(str(archive), "spool", disk=FailingDisk())
+    writer.write(foreign(1), NOON_US)
+    writer.commit(b"1")
+    writer.write(foreign(2), NOON_US)
+    monkeypatch.setattr(FailingFile, "failing", call)
+    with pytest.raises(StorageError):
+        writer.commit(b"2")
+    monkeypatch.setattr(FailingFile, "failing", "")
+    assert writer.cursor == b"1"
+    with pytest.raises(StorageError, match="open the archive anew"):
+        writer.write(foreign(2), NOON_US)
+    with pytest.raises(StorageError, match="open the archive anew"):
+        writer.commit(b"2")
+    writer.close()
+    with ArchiveWriter(str(archive), "spool") as again:
+        assert again.cursor == b"1"
+        again.write(foreign(2), NOON_US)
+        again.commit(b"2")
+    assert all_stored(archive) == [foreign(1), foreign(2)]
+
+
+def test_on_a_full_disk_the_cut_is_made_without_its_copy(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = ArchiveWriter(str(archive), "spool", max_pending=1)
+    writer.write(foreign(1), NOON_US)
+    abandon(writer)
+    monkeypatch.setattr(FailingFile, "failing", "write")
+    with pytest.raises(StorageError):
+        ArchiveWriter(str(archive), "spool", disk=FailingDisk())  # there is no room for a new journal either
+    assert all_stored(archive) == []
+    monkeypatch.setattr(FailingFile, "failing", "")
+    assert fill(archive, [foreign(1)]) == [True]
+
+
+# --- Damage, and a spool that was lost ---
+
+
+def whole_archive(archive: Path) -> Path:
+    """Five commits of own and foreign messages; gives the journal."""
+    with ArchiveWriter(str(archive), "spool") as writer:
+        for number in range(1, 26):
+            writer.write(own(number, host=f"router{number % 3}"), NOON_US)
+            if number % 5 == 0:
+                writer.commit(b"%d" % number)
+    return archive / ".relay" / "journal"
+
+
+def test_a_damaged_journal_is_kept_stepped_over_and_nothing_is_lost_or_doubled(archive: Path) -> None:
+    journal = whole_archive(archive)
+    data = journal.read_bytes()
+    rng = random.Random(7)
+    places = sorted(rng.sample(range(len(data)), 60))
+    safe = archive.parent / "safe"
+    shutil.copytree(archive, safe)
+    for place in places:
+        shutil.rmtree(archive)
+        shutil.copytree(safe, archive)
+        damaged = bytearray(data)
+        damaged[place] ^= 0x55
+        journal.write_bytes(damaged)
+        with ArchiveWriter(str(archive), "spool") as writer:
+            assert writer.recovered.damaged
+            assert int(writer.cursor or b"0") >= 20
+            for number in range(1, 31):
+                assert writer.write(own(number, host=f"router{number % 3}"), NOON_US) == (number > 25), place
+            writer.commit(b"30")
+        assert sorted(map(number_of, all_stored(archive))) == list(range(1, 31)), place
+        assert (archive / ".relay" / "journal.damaged-1").read_bytes() == damaged
+
+
+def test_a_torn_journal_tail_takes_the_archive_back_to_the_commit_before(archive: Path) -> None:
+    journal = whole_archive(archive)
+    journal.write_bytes(journal.read_bytes()[:-3])
+    with ArchiveWriter(str(archive), "spool") as writer:
+        assert writer.cursor == b"20"
+        assert not writer.recovered.damaged
+        assert sorted(map(number_of, all_stored(archive))) == list(range(1, 21))
+
+
+def test_a_lost_journal_is_replaced_by_what_the_files_say(archive: Path) -> None:
+    journal = whole_archive(archive)
+    for content in (None, b"", MAGIC, b"nonsense"):
+        journal.unlink()
+        if content is not None:
+            journal.write_bytes(content)
+        with ArchiveWriter(str(archive), "spool") as writer:
+            assert writer.cursor is None
+            assert writer.recovered.learned == 25
+            assert not any(writer.write(own(number, host=f"router{number % 3}"), NOON_US) for number in range(1, 26))
+
+
+def test_another_spool_cuts_nothing_and_knows_what_stands_there(archive: Path) -> None:
+    fill(archive, [own(1), foreign(1)])
+    writer = ArchiveWriter(str(archive), "spool", max_pending=1)
+    writer.write(own(2), NOON_US)
+    writer.write(foreign(2), NOON_US)
+    abandon(writer)
+    with (archive / "router1" / DAY).open("ab") as file:
+        file.write(b"99 <13>1 torn")
+    with ArchiveWriter(str(archive), "another") as writer:
+        assert writer.cursor is None
+        assert writer.recovered.cut == len(b"99 <13>1 torn")
+        assert not writer.write(own(2), NOON_US)
+        assert writer.write(own(3), NOON_US)
+        writer.commit(b"1")
+    assert sorted(all_stored(archive)) == sorted([own(1), own(2), own(3), foreign(1), foreign(2)])
+    assert b"99 <13>1 torn" in (archive / ".relay" / "cut-1").read_bytes()
+
+
+def test_the_journal_stays_small(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "JOURNAL_SIZE", 5000)
+    with ArchiveWriter(str(archive), "spool") as writer:
+        for number in range(300):
+            writer.write(own(number), NOON_US)
+            writer.commit(b"%d" % number)
+    assert (archive / ".relay" / "journal").stat().st_size < 6000
+    assert not any(fill(archive, [own(number) for number in range(300)]))
+
+
+# --- Others touch the archive ---
+
+
+def test_a_second_writer_is_refused_and_told_who_has_it(archive: Path) -> None:
+    with ArchiveWriter(str(archive), "spool"), pytest.raises(TemporaryError, match=f"pid {os.getpid()}"):
+        ArchiveWriter(str(archive), "spool")
+    ArchiveWriter(str(archive), "spool").close()
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_name(path.name + ".1"))
+
+
+def replaced_by_a_copy(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").rename(path)
+
+
+def cut_inside_a_frame(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 5)
+
+
+@pytest.mark.parametrize(
+    "meddle", [Path.unlink, moved, replaced_by_a_copy, cut_inside_a_frame, lambda path: shutil.rmtree(path.parent)]
+)
+@pytest.mark.parametrize("running", [True, False])
+def test_a_file_that_others_touched_is_gone_on_with(
+    archive: Path, meddle: Callable[[Path], None], running: bool
+) -> None:
+    path = archive / "switch1" / DAY
+    writer = ArchiveWriter(str(archive), "spool")
+    writer.write(foreign(1), NOON_US)
+    writer.commit(b"1")
+    if not running:
+        writer.close()
+    meddle(path)
+    if not running:
+        writer = ArchiveWriter(str(archive), "spool")
+    assert writer.cursor == b"1"
+    for number in (2, 3):
+        writer.write(foreign(number), NOON_US)
+        writer.commit(b"%d" % number)
+    writer.close()
+    data = path.read_bytes()
+    assert data.endswith(b"%d %b\n" * 2 % (len(foreign(2)), foreign(2), len(foreign(3)), foreign(3)))
+    with ArchiveWriter(str(archive), "spool") as again:
+        assert again.cursor == b"3"
+        assert again.recovered.cut == 0
+    assert path.read_bytes() == data
+
+
+def test_a_symbolic_link_in_place_of_a_file_is_not_followed(archive: Path, tmp_path: Path) -> None:
+    fill(archive, [foreign(1)])
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    path = archive / "switch1" / DAY
+    path.unlink()
+    path.symlink_to(victim)
+    with ArchiveWriter(str(archive), "spool") as writer:
+        writer.write(foreign(2), NOON_US)
+        with pytest.raises(StorageError, match="no regular file"):
+            writer.commit(b"2")
+    assert victim.read_bytes() == b"untouched"
