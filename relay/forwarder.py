@@ -7,6 +7,7 @@ import socket
 import threading
 
 from relay.audit.mapping import AuditMapping
+from relay.control import LiveSource
 from relay.delivery.session import Session
 from relay.delivery.syslog_stream import SyslogStream
 from relay.errors import ConfigurationError, TemporaryError
@@ -79,6 +80,17 @@ def audit_logs(settings: Settings) -> list[AuditLog]:
     return [AuditLog(source.name, source.path, source.start, mapping) for source in settings.source]
 
 
+def live_source(source: AuditLog) -> LiveSource:
+    """What `relay status` tells of a source while it runs."""
+    return LiveSource(
+        name=source.name,
+        lag=source.lag,
+        malformed=source.malformed,
+        lost_places=source.lost_places,
+        error=source.last_error,
+    )
+
+
 def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding]]:
     """Each server with the port forwarding that leads to it; an error at once for what no retry can mend."""
     found = []
@@ -113,6 +125,7 @@ async def forward(settings: Settings, *, drain: bool = False, patience: float | 
                 types=types_of(server),
                 start=start_of(server, road.store),
             )
+        road.sources += [functools.partial(live_source, source) for source in sources]
         work = asyncio.create_task(_take_in(road, sources, drain=drain, patience=patience))
         stop = asyncio.create_task(stopping.wait())
         try:

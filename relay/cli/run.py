@@ -1,7 +1,6 @@
 """`relay run` and `relay receive`."""
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -30,11 +29,12 @@ def _drain_options(command: _Command) -> _Command:
 @click.pass_context
 def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     """Forward until told to stop: sources, spool, servers."""
+    from relay import operational_log
     from relay.config import toml
     from relay.forwarder import forward
 
     settings = toml.load(options(context).config_paths)
-    _log_to_stderr(options(context))
+    operational_log.configure(options(context).verbosity)
     asyncio.run(forward(settings, drain=drain, patience=timeout))
 
 
@@ -62,10 +62,11 @@ _PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys"})
 @click.pass_context
 def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **flags: str | tuple[str, ...]) -> None:
     """Be a remote logging server: listen, and archive each event once. Flags alone suffice."""
+    from relay import operational_log
     from relay.receiver import receive as receive_until_stopped
 
     settings = _with_flags(options(context), {name: value for name, value in flags.items() if value})
-    _log_to_stderr(options(context))
+    operational_log.configure(options(context).verbosity)
     asyncio.run(receive_until_stopped(settings, drain=drain, patience=timeout))
 
 
@@ -92,11 +93,3 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Set
         error = invalid.errors(include_url=False)[0]
         flag = next((name for name, path in _FLAGS.items() if path == error["loc"][: len(path)]), "")
         raise click.BadParameter(sentence(error), param_hint=f"--{flag.replace('_', '-')}") from None
-
-
-def _log_to_stderr(given: Options) -> None:
-    logging.basicConfig(
-        format="relay: %(message)s", level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(given.verbosity, 2)]
-    )
-    # paramiko tells every stranger's garbage and every lost session in its own words; ours name cause and remedy.
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL)

@@ -1,7 +1,7 @@
 """`relay status`: spool, sources, destinations, from the state directory.
 
 --json prints one object with the schema "relay.status/1": the fields of `relay.status.Status`, times in microseconds
-since the epoch, 0 for never.
+since the epoch, 0 for never. "live" is what a running process adds (`relay.control.Live`), or null.
 """
 
 import json
@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from relay.cli.options import config_option, options
+from relay.control import Live, LiveDestination, LivePart, LiveSource
 
 if TYPE_CHECKING:
     from relay.status import DestinationStatus, SpoolStatus, Status
@@ -48,17 +50,54 @@ def _object(found: "Status") -> dict[str, object]:
         "transient": found.transient._asdict(),
         "sources": [source._asdict() for source in found.sources],
         "destinations": [destination._asdict() for destination in found.destinations],
+        "live": None if found.live is None else msgspec.to_builtins(found.live),
     }
 
 
 def _lines(found: "Status", now: int) -> list[str]:
+    live = found.live or Live(pid=0, started=0)
+    sources = {source.name: source for source in live.sources}
+    destinations = {destination.name: destination for destination in live.destinations}
     running = f"running, pid {found.pid}" if found.pid is not None else "not running"
     return [
         f"{found.state_directory}: {running}",
+        *([f"intake       nothing is taken in: {live.intake_error}"] if live.intake_error else []),
         *(_spool(name, spool) for name, spool in (("retained", found.retained), ("transient", found.transient))),
-        *(f"source       {source.name}: {source.events} events taken in" for source in found.sources),
-        *(_destination(destination, now) for destination in found.destinations),
+        *(
+            f"source       {source.name}: {source.events} events taken in{_source(sources.get(source.name))}"
+            for source in found.sources
+        ),
+        *(
+            f"destination  {_destination(destination, now)}{_delivery(destinations.get(destination.name), now)}"
+            for destination in found.destinations
+        ),
+        *(_part(part) for part in live.parts),
     ]
+
+
+def _source(live: LiveSource | None) -> str:
+    if live is None:
+        return ""
+    lag = "lag unknown" if live.lag < 0 else f"{live.lag} octets to read"
+    malformed = f", {live.malformed} malformed lines" if live.malformed else ""
+    lost = f", its place was lost {live.lost_places} times" if live.lost_places else ""
+    return f"; {lag}{malformed}{lost}{f'; {live.error}' if live.error else ''}"
+
+
+def _delivery(live: LiveDestination | None, now: int) -> str:
+    if live is None:
+        return ""
+    damage = f"; {live.damage} damaged places stepped over" if live.damage else ""
+    if not live.error:
+        return f"; {live.state}{damage}"
+    seconds = max(now - live.error_since, 0) / _MICROSECONDS
+    return f"; {live.state}{damage}; failing for {seconds:.0f} s: {live.error}"
+
+
+def _part(live: LivePart) -> str:
+    counters = ", ".join(f"{name} {count}" for name, count in live.counters.items() if count)
+    told = "; ".join(text for text in (live.state, counters, live.error) if text)
+    return f"{live.name:<12} {told}"
 
 
 def _spool(name: str, spool: "SpoolStatus") -> str:
@@ -83,4 +122,4 @@ def _destination(destination: "DestinationStatus", now: int) -> str:
     if destination.proven_at:
         when = datetime.fromtimestamp(destination.proven_at / _MICROSECONDS, UTC).isoformat(timespec="seconds")
         proof = f"{destination.delivered} events proven ({destination.proof}), last {when.replace('+00:00', 'Z')}"
-    return f"destination  {destination.name}: {proof}; {behind}"
+    return f"{destination.name}: {proof}; {behind}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from rfc5424logging import Rfc5424SysLogHandler  # type: ignore[import-untyped]  # it has no type hints
+from rfc5424logging import Rfc5424SysLogHandler
 
 from relay.syslog.framing import Decoder
 from relay.syslog.rfc5424 import parse

@@ -1,0 +1,66 @@
+"""The control socket: what a running relay adds to `relay status`."""
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+
+from relay.control import NAME, Live, LiveDestination, answering, ask
+
+LIVE = Live(pid=7, started=1, destinations=(LiveDestination(name="s", state="delivering"),))
+
+
+def test_whoever_asks_is_told_and_only_the_owner_may(tmp_path: Path) -> None:
+    async def main() -> tuple[Live | None, int]:
+        async with answering(str(tmp_path), lambda: LIVE):
+            mode = stat.S_IMODE((tmp_path / NAME).stat().st_mode)
+            return await asyncio.to_thread(ask, str(tmp_path)), mode
+
+    assert asyncio.run(main()) == (LIVE, 0o600)
+    assert not (tmp_path / NAME).exists()
+
+
+def test_nobody_there_is_no_error(tmp_path: Path) -> None:
+    assert ask(str(tmp_path)) is None
+    assert ask(str(tmp_path / "missing")) is None
+
+
+def test_a_socket_that_a_killed_relay_left_behind_is_replaced(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / NAME))
+    assert ask(str(tmp_path)) is None
+
+    async def main() -> Live | None:
+        async with answering(str(tmp_path), lambda: LIVE):
+            return await asyncio.to_thread(ask, str(tmp_path))
+
+    assert asyncio.run(main()) == LIVE
+
+
+def test_a_deep_folder_is_no_obstacle(tmp_path: Path) -> None:
+    """unix(7) allows 108 octets for a socket's path."""
+    folder = tmp_path / ("d" * 100) / ("e" * 100)
+    folder.mkdir(parents=True)
+
+    async def main() -> Live | None:
+        async with answering(str(folder), lambda: LIVE):
+            return await asyncio.to_thread(ask, str(folder))
+
+    assert asyncio.run(main()) == LIVE
+
+
+def test_an_answer_that_is_none_of_ours_counts_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Live | None:
+        monkeypatch.chdir(tmp_path)
+        async with await asyncio.start_unix_server(_garbage, NAME):
+            return await asyncio.to_thread(ask, str(tmp_path))
+
+    assert asyncio.run(main()) is None
+
+
+async def _garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"\xff not json")
+    writer.close()

@@ -1,0 +1,91 @@
+"""relay's own log: RFC 5424 on the local syslog socket, plain lines on stderr, and never a word too much."""
+
+import io
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay import operational_log
+from relay.syslog.rfc5424 import parse
+
+
+@pytest.fixture(autouse=True)
+def logger() -> Iterator[logging.Logger]:
+    log = logging.getLogger("relay")
+    before = log.handlers[:], log.level, log.propagate
+    yield log
+    for handler in log.handlers:
+        if handler not in before[0]:
+            handler.close()
+    log.handlers[:], log.level, log.propagate = before
+
+
+@pytest.fixture
+def syslog_socket(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "log"))
+        listening.settimeout(5)
+        yield listening
+
+
+def test_it_goes_to_the_local_syslog_socket_as_rfc_5424(
+    tmp_path: Path, syslog_socket: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    stderr = io.StringIO()
+    operational_log.configure(0, socket_path=str(tmp_path / "log"), stream=stderr)
+    logging.getLogger("relay.delivery").warning("lost %s: the cause", "server")
+    message = parse(syslog_socket.recv(65536).rstrip(b"\n\0"))
+    assert (message.facility, message.severity, message.app_name) == (3, 4, b"relay")
+    assert message.procid == str(os.getpid()).encode()
+    assert message.msg is not None
+    assert message.msg.endswith(b"lost server: the cause")
+    assert stderr.getvalue() == ""
+
+
+def test_under_systemd_it_goes_to_stderr_with_its_priority(
+    tmp_path: Path, syslog_socket: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:12345")
+    stderr = io.StringIO()
+    operational_log.configure(0, socket_path=str(tmp_path / "log"), stream=stderr)
+    logging.getLogger("relay.delivery").error("failed")
+    assert stderr.getvalue() == "<3>failed\n"
+    syslog_socket.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        syslog_socket.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "said"), [(0, ["w"]), (1, ["w", "i"]), (2, ["w", "i", "d"]), (9, ["w", "i", "d"])]
+)
+def test_it_is_quiet_unless_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verbosity: int, said: list[str]
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    stderr = io.StringIO()
+    operational_log.configure(verbosity, socket_path=str(tmp_path / "missing"), stream=stderr)
+    log = logging.getLogger("relay.anything")
+    for level, text in ((logging.WARNING, "w"), (logging.INFO, "i"), (logging.DEBUG, "d")):
+        log.log(level, text)
+    assert stderr.getvalue().splitlines() == [f"relay: {text}" for text in said]
+
+
+def test_debug_of_the_root_logger_does_not_recurse(
+    tmp_path: Path, syslog_socket: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler asks tzlocal, which logs at DEBUG: were we on the root logger, that would go round for ever."""
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    operational_log.configure(2, socket_path=str(tmp_path / "log"), stream=io.StringIO())
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.DEBUG)
+    try:
+        logging.getLogger("relay.x").debug("one")
+    finally:
+        root.setLevel(level)
+    assert syslog_socket.recv(65536).rstrip(b"\n\0").endswith(b"one")
