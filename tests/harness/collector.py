@@ -4,11 +4,13 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from harness.ports import LOOPBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 _READ = 1 << 16

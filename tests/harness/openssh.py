@@ -181,7 +181,15 @@ class Sshd:
         return PortForwarding.model_validate(settings | changes)
 
     def sessions(self) -> list[int]:
-        """The processes that serve connections now."""
+        """The processes that serve connections now.
+
+        A session forks once more just after its login: until then its processes cannot all be seen.
+        """
+        wait_until(
+            lambda: self.log.count("Accepted publickey for") <= self.log.count("User child is on pid"),
+            5,
+            lambda: f"every session has forked:\n{self.log}",
+        )
         return descendants(self._running.pid)
 
     def stop(self) -> None:
@@ -190,6 +198,8 @@ class Sshd:
 
     def kill(self) -> None:
         """Kill the listener and every session."""
+        if self._running.running:
+            self.kill_sessions()
         self._running.kill()
 
     def kill_sessions(self) -> None:

@@ -95,6 +95,10 @@ class Process:
         wait_until(lambda: text in self.log or not self.running, seconds, lambda: f"{text!r} in the log:\n{self.log}")
         assert text in self.log, f"ended without {text!r}:\n{self.log}"
 
+    def suspend(self) -> None:
+        """Freeze it: a peer that is dead to others although its kernel still takes bytes."""
+        self._child.send_signal(signal.SIGSTOP)
+
     def stop(self) -> None:
         """End it with SIGTERM; its children are killed when they outlive it."""
         self._end(signal.SIGTERM)

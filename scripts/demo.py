@@ -1,0 +1,340 @@
+"""The main job, watched: audit records through a real SSH port-forward to a log server, proven.
+
+Run by ./scripts/demo. Everything lives in one folder; every process that is started here is stopped here. The last
+line is computed by comparing the records that were written into audit.log with those that stand in the archive.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+ROUNDS = 200
+RECORDS_A_SECOND = 1000
+PATIENCE = 45.0
+RECORD = re.compile(rb"type=\S+ msg=audit\((\d+\.\d+:\d+)\): .*")
+SEED = Path(__file__).parent.parent / "tests" / "audit" / "seed.log"
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def wait_for(what: str, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Wait until `condition()` is true; the demo fails when it never is."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"demo: {what} did not happen within {seconds:.0f} s")
+        time.sleep(0.02)
+
+
+def port(wanted: int) -> int:
+    """The wanted port of the loopback address, or a free one where it is taken."""
+    for number in (wanted, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", number))
+            return int(probe.getsockname()[1])
+    raise SystemExit("demo: no port is free on 127.0.0.1")
+
+
+def make_key(path: Path) -> str:
+    """A new Ed25519 key pair; returns the public half as OpenSSH writes it."""
+    key = Ed25519PrivateKey.generate()
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    path.touch(mode=0o600)
+    path.write_bytes(secret)
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return public.decode()
+
+
+class Wire:
+    """The network between router and log server: a TCP relay that can be cut."""
+
+    def __init__(self, listen: int, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", listen))
+        self._swallow_answers = threading.Event()
+        self._cut = threading.Event()
+        self.sent_unanswered = 0
+        """Octets that reached the server since its answers are swallowed."""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self._target)) as server:
+                self._carry(client, server)
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        while not self._cut.is_set():
+            for ready in select.select([client, server], [], [], 0.05)[0]:
+                data = ready.recv(65536)
+                if not data:
+                    return
+                if ready is client:
+                    server.sendall(data)
+                    self.sent_unanswered += len(data) * self._swallow_answers.is_set()
+                elif not self._swallow_answers.is_set():
+                    client.sendall(data)
+        self._cut.clear()
+        self._swallow_answers.clear()
+
+    def lose_answers(self) -> None:
+        """From now on the server hears the router, and the router does not hear the server: no proof can come."""
+        self.sent_unanswered = 0
+        self._swallow_answers.set()
+
+    def cut(self) -> None:
+        """End the connection that is open now."""
+        self._cut.set()
+
+
+def events(rounds: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    """The seed's events again and again, each with a fresh serial: (type, rest of the record) for every record."""
+    seed: list[list[bytes]] = []
+    for line in SEED.read_bytes().splitlines():
+        match = RECORD.match(line)
+        if match is None:
+            raise SystemExit(f"demo: {SEED} holds a line that is no record")
+        if not seed or RECORD.match(seed[-1][0])[1] != match[1]:  # type: ignore[index]  # every line matched above
+            seed.append([])
+        seed[-1].append(line)
+    for _ in range(rounds):
+        for event in seed:
+            yield [tuple(re.split(rb" msg=audit\(\d+\.\d+:\d+\)", record, maxsplit=1)) for record in event]  # type: ignore[misc]  # two parts, by maxsplit
+
+
+class Auditd:
+    """Writes audit.log as auditd does, at a steady rate, and rotates it by renaming."""
+
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self.path = folder / "audit.log"
+        self.path.touch()
+        self.written: Counter[bytes] = Counter()
+        self.serials = 0
+        self._events = events(rounds)
+        self._next_serial = itertools.count(1001)
+
+    def write(self, share: float, total: int) -> None:
+        """Write that share of all events."""
+        begun, records = time.monotonic(), 0
+        with self.path.open("ab", buffering=0) as log:
+            for event in itertools.islice(self._events, round(total * share)):
+                serial = next(self._next_serial)
+                stamp = b" msg=audit(%.3f:%d)" % (time.time(), serial)
+                lines = [stamp.join(parts) for parts in event]
+                log.write(b"".join(line + b"\n" for line in lines))
+                self.written.update(lines)
+                self.serials += 1
+                records += len(lines)
+                time.sleep(max(0.0, begun + records / RECORDS_A_SECOND - time.monotonic()))
+
+    def rotate(self) -> None:
+        """Rename the log and begin a new one."""
+        self.path.rename(self.path.with_name("audit.log.1"))
+        self.path.touch()
+
+
+def archived(folder: Path) -> list[bytes]:
+    """Every message in the archive, read by its octet count."""
+    messages = []
+    for path in sorted(folder.glob("[!.]*/*.log")):
+        data, place = path.read_bytes(), 0
+        while place < len(data):
+            space = data.find(b" ", place)
+            end = space + 1 + int(data[place:space] or 0)
+            if space < 0 or end >= len(data):
+                break  # it is being written
+            messages.append(data[space + 1 : end])
+            place = end + 1
+    return messages
+
+
+def records_of(messages: list[bytes]) -> Counter[bytes]:
+    """The audit records in the messages' MSG parts, line by line, as they were in audit.log."""
+    return Counter(
+        line for message in messages for line in message.partition(b"] type=")[2].join([b"type=", b""]).split(b"\n")
+    )
+
+
+def show_message(message: bytes) -> None:
+    """Print a message, its further records below it."""
+    text = message.decode("utf-8", "replace").replace("\n", "\n      ")
+    say("    " + text)
+
+
+class Demo:
+    """The play: a log server, a router, and what happens between them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.relay = [sys.executable, "-m", "relay"]
+        self.ssh_port, self.wire_port, self.listen_port, self.local_port = (port(n) for n in (2222, 2223, 9999, 7777))
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a relay command in the background."""
+        process = subprocess.Popen([*self.relay, *arguments])  # noqa: S603  our own program
+        self.processes.append(process)
+        return process
+
+    def make_configuration(self) -> None:
+        """Make both key pairs, and the files that let the two ends know each other."""
+        host_key = make_key(self.folder / "ssh_host_ed25519_key")
+        router_key = make_key(self.folder / "id_ed25519")
+        (self.folder / "authorized_keys").write_text(
+            f'restrict,port-forwarding,permitopen="127.0.0.1:{self.listen_port}" {router_key} router\n'
+        )
+        (self.folder / "authorized_keys").chmod(0o600)
+        (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.wire_port} {host_key}\n")
+        (self.folder / "relay.toml").write_text(f"""\
+[relay]
+hostname = "combo1"
+router = "combo1"
+node = "test1"
+state-directory = "{self.folder}/router"
+
+[[source]]
+name = "audit"
+type = "audit-log"
+path = "{self.folder}/audit.log"
+
+[[port-forwarding]]
+local-port = {self.local_port}
+remote-port = {self.listen_port}
+server-address = "127.0.0.1"
+server-port = {self.wire_port}
+private-key = "{self.folder}/id_ed25519"
+known-hosts = "{self.folder}/known_hosts"
+
+[[remote-logging-server]]
+address = "127.0.0.1"
+port = {self.local_port}
+""")
+
+    def start_log_server(self) -> None:
+        """Start `relay receive`, and wait for its SSH port."""
+        self.start(
+            *("receive", "--listen", f"tcp://127.0.0.1:{self.listen_port}"),
+            *("--state", f"{self.folder}/server", "--archive", f"{self.folder}/archive"),
+            *("--ssh-listen", f"127.0.0.1:{self.ssh_port}", "--host-key", f"{self.folder}/ssh_host_ed25519_key"),
+            *("--authorized-keys", f"{self.folder}/authorized_keys"),
+        )
+        wait_for("the log server's SSH port", lambda: self._answers(self.ssh_port))
+
+    @staticmethod
+    def _answers(number: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", number), 1):
+            return True
+        return False
+
+    def status(self) -> dict[str, int]:
+        """Events delivered and waiting, as `relay status --json` tells them."""
+        command = [*self.relay, "status", "--json", "--state", f"{self.folder}/router"]
+        answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)  # noqa: S603  ours
+        server = answer["destinations"][0] if answer["destinations"] else {"delivered": 0, "waiting_events": 0}
+        return {"proven": server["delivered"], "waiting": server["waiting_events"]}
+
+    def stop(self) -> None:
+        """End every process that was started here."""
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(20)
+
+    def play(self, rounds: int) -> bool:
+        """The whole play; whether it ended as it must."""
+        say(f"Everything happens in {self.folder}")
+        self.make_configuration()
+        auditd = Auditd(self.folder, rounds)
+        total = rounds * sum(1 for _ in events(1))
+
+        say(f"\n1. A log server: `relay receive` with its own SSH end on port {self.ssh_port}")
+        self.start_log_server()
+        wire = Wire(self.wire_port, self.ssh_port)
+
+        say(f"2. A router: `relay run`, port-forwarding local {self.local_port} -> remote {self.listen_port} by SSH")
+        self.start("run", "-c", f"{self.folder}/relay.toml")
+
+        say(f"3. auditd writes {total} events, about {RECORDS_A_SECOND} records a second, and rotates its log once")
+        auditd.write(0.4, total)
+        auditd.rotate()
+        say("   rotated: audit.log is now audit.log.1, and a new audit.log is written")
+        auditd.write(0.2, total)
+
+        say("4. The SSH connection loses its way back, and is cut while a proof is outstanding")
+        wire.lose_answers()
+        auditd.write(0.1, total)
+        archive = self.folder / "archive"
+        wait_for("sending without an answer", lambda: wire.sent_unanswered > 0)
+        wait_for("archiving what is not proven", lambda: len(archived(archive)) > self.status()["proven"])
+        unproven = len(archived(archive)) - self.status()["proven"]
+        wire.cut()
+        say(f"   cut: {unproven} events stand in the archive already, but the router has no proof of it")
+        auditd.write(1.0, total)
+
+        wait_for("the proof of every event", lambda: self.status()["proven"] >= total)
+        proven = self.status()["proven"]
+        say("5. Connected again; what was not proven was sent a second time, and the archive kept it once")
+        self.stop()
+
+        messages = archived(archive)
+        say("\nSome archived messages:")
+        for message in (messages[0], messages[7]):
+            show_message(message)
+        say("\n$ relay status")
+        subprocess.run([*self.relay, "status", "-c", f"{self.folder}/relay.toml"], check=True)  # noqa: S603  ours
+        return self.judge(auditd, messages, proven)
+
+    @staticmethod
+    def judge(auditd: Auditd, messages: list[bytes], proven: int) -> bool:
+        """Compare what went in with what is in the archive; the demo's last line."""
+        kept = records_of(messages)
+
+        def serials(records: Counter[bytes]) -> set[bytes]:
+            return {match[1] for record in records if (match := RECORD.match(record))}
+
+        lost = len(serials(auditd.written - kept))
+        duplicated = len(serials(kept - auditd.written)) + max(len(messages) - len(serials(kept)), 0)
+        say(f"\n{auditd.serials} events, {proven} proven, {lost} lost, {duplicated} duplicated")
+        return lost == 0 and duplicated == 0 and proven == auditd.serials and kept == auditd.written
+
+
+def main() -> int:
+    """Play in a folder of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where everything happens; emptied first")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often the seed's 26 events are written")
+    arguments = parser.parse_args()
+    shutil.rmtree(arguments.folder, ignore_errors=True)
+    arguments.folder.mkdir(parents=True, mode=0o700)
+    demo = Demo(Path(os.path.realpath(arguments.folder)))
+    try:
+        return 0 if demo.play(arguments.rounds) else 1
+    finally:
+        demo.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

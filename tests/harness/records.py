@@ -1,0 +1,37 @@
+"""Audit records in any number: the seed's events again and again, each with a serial of its own."""
+
+import re
+from itertools import groupby
+from pathlib import Path
+
+SEED = Path(__file__).parent.parent / "audit" / "seed.log"
+_HEAD = re.compile(rb" msg=audit\(\d+\.\d+:(\d+)\)")
+_START = 1_709_742_862_344
+"""Milliseconds since the epoch: the seed's first record."""
+_STEP = 5
+
+
+def generate(records: int, *, first_serial: int = 100_000) -> bytes:
+    """So many records or a few more (whole events), as auditd writes them; serials rise by one from `first_serial`."""
+    seed = [line for line in SEED.read_bytes().splitlines() if line]
+    events = [list(group) for _, group in groupby(seed, key=_serial)]
+    lines: list[bytes] = []
+    serial, milliseconds = first_serial, _START
+    while len(lines) < records:
+        for event in events:
+            stamp = b" msg=audit(%d.%03d:%d)" % (*divmod(milliseconds, 1000), serial)
+            lines += [_HEAD.sub(stamp, line, count=1) for line in event]
+            serial += 1
+            milliseconds += _STEP
+    return b"\n".join(lines) + b"\n"
+
+
+def _serial(line: bytes) -> bytes:
+    match = _HEAD.search(line)
+    assert match is not None, line
+    return match[1]
+
+
+def serials(data: bytes) -> set[int]:
+    """The serials of all records in the data."""
+    return {int(match[1]) for match in _HEAD.finditer(data)}

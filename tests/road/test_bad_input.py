@@ -1,0 +1,168 @@
+"""What `relay run` says of what is wrong: one line with object, cause and remedy, the exit code, and no traceback.
+
+What a retry may mend is retried; a drain that runs out of time then ends with 75 and the last cause. Nothing is lost:
+once it is mended, everything arrives.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.openssh import Sshd, generate_key
+from harness.ports import free_port
+from harness.relay import RELAY, SEED, Router
+from harness.rsyslog import Rsyslog
+
+UNPRIVILEGED = ("--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
+
+
+@pytest.fixture
+def rsyslog() -> Iterator[Rsyslog]:
+    with Rsyslog("imtcp") as collector:
+        yield collector
+
+
+@pytest.fixture
+def sshd(rsyslog: Rsyslog) -> Iterator[Sshd]:
+    with Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as server:
+        yield server
+
+
+@pytest.fixture
+def router(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> Router:
+    router = Router(tmp_path, sshd, rsyslog.port)
+    router.audit_log.write_bytes(SEED.read_bytes())
+    return router
+
+
+def unknown_host_key(router: Router) -> None:
+    router.sshd.known_hosts.write_text("")
+
+
+def changed_host_key(router: Router) -> None:
+    router.sshd.known_hosts.write_text(router.sshd.known_hosts_line(router.sshd.other_key))
+
+
+def refused_key(router: Router) -> None:
+    router.write_configuration(private_key=str(router.sshd.other_key))
+
+
+def prohibited_forward(router: Router) -> None:
+    router.write_configuration(remote_port=1)
+
+
+CAUSES = [
+    (unknown_host_key, "has none for it", "relay key trust"),
+    (changed_host_key, "changed", "SHA256:"),
+    (refused_key, "it refuses", "authorized_keys"),
+    (prohibited_forward, "administratively prohibited", "PermitOpen"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "cause", "remedy"), CAUSES, ids=[spoil.__name__ for spoil, _, _ in CAUSES])
+def test_a_refusal_is_told_and_nothing_is_lost(
+    router: Router, rsyslog: Rsyslog, spoil: Callable[[Router], None], cause: str, remedy: str
+) -> None:
+    known_hosts = router.sshd.known_hosts.read_text()
+    good = dict(router.forwarding)
+    spoil(router)
+
+    failed = router.drain(patience=4)
+
+    assert failed.returncode == 75
+    assert cause in failed.stderr.lower()
+    assert remedy in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert rsyslog.messages() == []
+
+    router.sshd.known_hosts.write_text(known_hosts)
+    router.write_configuration(**{key.replace("-", "_"): value for key, value in good.items()})
+    assert router.drain().returncode == 0
+    assert len(rsyslog.wait_for_messages(26)) == 26
+
+
+def test_nothing_listening_at_the_far_end_is_told_and_retried(router: Router, rsyslog: Rsyslog) -> None:
+    rsyslog.stop()
+    failed = router.drain(patience=4)
+    assert failed.returncode == 75
+    assert "connection refused" in failed.stderr
+    assert f"nothing listens on 127.0.0.1:{rsyslog.port}" in failed.stderr
+    rsyslog.start()
+    assert router.drain().returncode == 0
+    assert len(rsyslog.wait_for_messages(26)) == 26
+
+
+def test_a_private_key_that_others_may_read_is_refused_at_once(router: Router) -> None:
+    router.sshd.client_key.chmod(0o644)
+    failed = router.drain()
+    assert failed.returncode == 77
+    assert f"chmod 600 {router.sshd.client_key}" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
+def test_a_missing_private_key_is_told_at_once(router: Router, tmp_path: Path) -> None:
+    router.write_configuration(private_key=str(tmp_path / "missing"))
+    failed = router.drain()
+    assert failed.returncode == 66
+    assert f"{tmp_path}/missing" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
+def test_an_audit_log_that_may_not_be_read_is_told_at_once(router: Router) -> None:
+    router.audit_log.chmod(0)
+    argv = [*RELAY, "-c", str(router.configuration), "run", "--drain", "--timeout", "20"]
+    if os.geteuid() == 0:
+        argv = ["setpriv", *UNPRIVILEGED, *argv]
+    failed = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert failed.returncode == 77
+    assert str(router.audit_log) in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
+def test_three_mistakes_are_all_told_with_their_keys_and_lines(router: Router) -> None:
+    text = router.configuration.read_text()
+    wrong = text.replace("[relay]", '[relay]\nhostnam = "x"').replace('type = "audit-log"', 'type = "audit-logs"')
+    wrong += '\n[spool]\nsegment-size = "16 parsecs"\n'
+    router.configuration.write_text(wrong)
+    lines = wrong.splitlines()
+    failed = router.run("config", "check")
+    assert failed.returncode == 78
+    for key, fragment in (
+        ("relay.hostnam", "hostnam ="),
+        ("source[1].type", "audit-logs"),
+        ("segment-size", "parsecs"),
+    ):
+        line = next(number for number, text in enumerate(lines, 1) if fragment in text)
+        assert f"relay.toml:{line}: " in failed.stderr
+        assert key in failed.stderr
+    assert failed.stderr.count("\n") == 3
+    assert router.drain().returncode == 78
+
+
+def test_a_server_without_a_way_is_a_mistake(router: Router) -> None:
+    router.write_configuration(local_port=free_port())
+    failed = router.drain()
+    assert failed.returncode == 78
+    assert "no port-forwarding has this local-address and local-port" in failed.stderr
+
+
+def test_a_second_relay_names_the_first(router: Router) -> None:
+    with router.start() as first:
+        first_status = router.status
+        from harness.waiting import wait_until
+
+        wait_until(lambda: (router.state / "lock").exists() and first_status()["pid"] == first.pid, 10, "its lock")
+        second = router.drain()
+        assert second.returncode == 75
+        assert f"pid {first.pid}" in second.stderr
+
+
+def test_a_key_with_a_passphrase_is_refused_with_its_remedy(router: Router, tmp_path: Path) -> None:
+    key = generate_key(tmp_path / "locked", passphrase="secret words")
+    router.write_configuration(private_key=str(key))
+    failed = router.drain()
+    assert failed.returncode == 77
+    assert "passphrase" in failed.stderr
+    assert "secret words" not in failed.stderr

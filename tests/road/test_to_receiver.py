@@ -1,0 +1,161 @@
+"""`relay run` into `relay receive`: through OpenSSH's sshd, and through the receiver's own SSH end."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from harness.openssh import Sshd, generate_key
+from harness.ports import free_port
+from harness.process import Process
+from harness.records import generate, serials
+from harness.relay import RELAY, SEED, Router, archived
+from harness.waiting import wait_until
+
+MESSAGE = re.compile(rb'\[128T relayRun="(?P<run>[0-9a-f]{16})" relaySeq="(?P<number>\d+)" ')
+BACKLOG = 100_000
+
+
+class Receiver:
+    """`relay receive` in a folder of its own."""
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.archive = folder / "archive"
+        self._flags = flags
+        folder.mkdir(exist_ok=True)
+
+    @contextmanager
+    def running(self) -> Iterator[Process]:
+        argv = [
+            *(*RELAY, "receive", "--listen", f"tcp://127.0.0.1:{self.port}"),
+            *("--state", str(self.folder / "state"), "--archive", str(self.archive), *self._flags),
+        ]
+        with Process(argv, self.folder / "receive.log") as process:
+            # A connection to look would be a sender too: the kernel's table tells who listens.
+            wait_until(lambda: _listens(self.port) or not process.running, 20, lambda: process.log)
+            assert process.running, process.log
+            yield process
+
+    def messages(self) -> list[bytes]:
+        return archived(self.archive)
+
+
+def _listens(port: int) -> bool:
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
+def identities(messages: list[bytes]) -> list[tuple[bytes, int]]:
+    found = [MESSAGE.search(message) for message in messages]
+    return [(match["run"], int(match["number"])) for match in found if match is not None]
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Receiver:
+    return Receiver(tmp_path / "server")
+
+
+def test_the_seeds_events_stand_in_the_archive_each_once(tmp_path: Path, receiver: Receiver) -> None:
+    with receiver.running() as process, Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd:
+        router = Router(tmp_path, sshd, receiver.port)
+        router.audit_log.write_bytes(SEED.read_bytes())
+        assert router.drain().returncode == 0
+        wait_until(lambda: len(receiver.messages()) >= 26, 10, "26 archived messages")
+        records = [line for message in receiver.messages() for line in message.partition(b"] ")[2].split(b"\n")]
+        assert sorted(records) == sorted(SEED.read_bytes().splitlines())
+        assert [path.name for path in receiver.archive.glob("[!.]*")] == ["combo1"]
+        process.stop()
+        assert process.log == ""
+
+
+def test_through_the_receivers_own_ssh_end_it_is_the_same(tmp_path: Path) -> None:
+    host_key, client_key = generate_key(tmp_path / "host_key"), generate_key(tmp_path / "client_key")
+    ssh_port = free_port()
+    keys = tmp_path / "authorized_keys"
+    receiver = Receiver(
+        tmp_path / "server",
+        *("--ssh-listen", f"127.0.0.1:{ssh_port}", "--host-key", str(host_key), "--authorized-keys", str(keys)),
+    )
+    public = client_key.with_suffix(".pub").read_text()
+    keys.write_text(f'restrict,port-forwarding,permitopen="127.0.0.1:{receiver.port}" {public}')
+    keys.chmod(0o600)
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text(f"[127.0.0.1]:{ssh_port} {host_key.with_suffix('.pub').read_text()}")
+    with receiver.running(), Sshd() as unused:
+        router = Router(tmp_path, unused, receiver.port)
+        router.write_configuration(
+            server_port=ssh_port, private_key=str(client_key), known_hosts=str(known_hosts), username="relay"
+        )
+        router.audit_log.write_bytes(SEED.read_bytes())
+        done = router.drain()
+        assert (done.returncode, done.stderr) == (0, "")
+        wait_until(lambda: len(receiver.messages()) >= 26, 10, "26 archived messages")
+        assert identities(receiver.messages()) == [(identities(receiver.messages())[0][0], n) for n in range(1, 27)]
+        assert router.status()["destinations"][0]["proof"] == "drained"
+
+
+def test_with_sshd_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    """100,000 records; sshd and its sessions are killed once some have arrived, and started again."""
+    with receiver.running(), Sshd() as sshd:
+        router = Router(tmp_path, sshd, receiver.port)
+        router.audit_log.write_bytes(generate(BACKLOG))
+        with router.start() as relay:
+            wait_until(lambda: len(receiver.messages()) > BACKLOG // 10, 60, "the first tenth")
+            sshd.kill()
+            reached = len(receiver.messages())
+            assert reached < BACKLOG // 2, "the stroke came too late to hit the middle"
+            sshd.start()
+            events = len(serials(router.audit_log.read_bytes()))
+            wait_until(lambda: len(receiver.messages()) >= events, 90, lambda: f"{events} archived messages")
+            wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 20, "the last proof")
+            relay.stop()
+            assert "lost 127.0.0.1:7777" in relay.log
+            assert "recovered 127.0.0.1:7777" in relay.log
+        messages = receiver.messages()
+        assert len(messages) == events
+        assert serials(b"\n".join(messages)) == serials(router.audit_log.read_bytes())
+        assert len(set(identities(messages))) == events
+
+
+def test_with_the_receiver_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    with Sshd() as sshd:
+        router = Router(tmp_path, sshd, receiver.port)
+        router.audit_log.write_bytes(generate(BACKLOG))
+        events = len(serials(router.audit_log.read_bytes()))
+        with router.start() as relay:
+            for share in (10, 4):
+                with receiver.running() as process:
+                    wait_until(lambda share=share: len(receiver.messages()) > events // share, 60, "some messages")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                    process.kill()
+            with receiver.running():
+                wait_until(lambda: len(receiver.messages()) >= events, 90, lambda: f"{events} archived messages")
+                wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 20, "the last proof")
+            relay.stop()
+        messages = receiver.messages()
+        assert len(messages) == len(set(identities(messages))) == events
+        assert serials(b"\n".join(messages)) == serials(router.audit_log.read_bytes())
+
+
+def test_with_relay_run_killed_again_and_again_nothing_is_lost_and_nothing_stands_twice(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    with receiver.running(), Sshd() as sshd:
+        router = Router(tmp_path, sshd, receiver.port)
+        router.audit_log.write_bytes(generate(BACKLOG // 4))
+        events = len(serials(router.audit_log.read_bytes()))
+        for share in (20, 8, 4, 2):
+            with router.start() as relay:
+                wait_until(lambda share=share: len(receiver.messages()) > events // share, 60, "some messages")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                relay.kill()
+        assert router.drain().returncode == 0
+        wait_until(lambda: len(receiver.messages()) >= events, 30, lambda: f"{events} archived messages")
+        messages = receiver.messages()
+        assert len(messages) == len(set(identities(messages))) == events
+        assert serials(b"\n".join(messages)) == serials(router.audit_log.read_bytes())

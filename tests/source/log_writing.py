@@ -1,0 +1,119 @@
+"""Audit records to write, and what a source made of them."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from relay.audit.mapping import AuditMapping
+from relay.event import Batch, Event, Position
+from relay.source.audit_log import AuditLog
+
+START_MS = 1_709_742_862_000
+_SERIAL = re.compile(rb' serial="(\d+)"')
+
+
+def record(
+    serial: int, *, kind: str = "USER_LOGIN", at_ms: int | None = None, body: str = "pid=1 res=success"
+) -> bytes:
+    """One line; every record a millisecond after the one before, unless its time is given."""
+    at_ms = serial if at_ms is None else at_ms
+    seconds, millis = divmod(START_MS + at_ms, 1000)
+    return f"type={kind} msg=audit({seconds}.{millis:03d}:{serial}): {body}\n".encode()
+
+
+def records(first: int, last: int) -> bytes:
+    """Lines that are an event each."""
+    return b"".join(record(serial) for serial in range(first, last + 1))
+
+
+def serial_of(event: Event) -> int:
+    found = _SERIAL.search(event.tail)
+    assert found is not None, event.tail
+    return int(found[1])
+
+
+def text_of(event: Event) -> bytes:
+    """The message without its identity."""
+    return event.head + event.tail
+
+
+class Taken:
+    """An intake that keeps what it is given; `hold` keeps it from becoming durable."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.held: list[asyncio.Future[None]] = []
+        self.hold = False
+
+    async def submit(self, batch: Batch) -> asyncio.Future[None]:
+        self.batches.append(batch)
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.hold:
+            self.held.append(durable)
+        else:
+            durable.set_result(None)
+        return durable
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for batch in self.batches for event in batch.events]
+
+    @property
+    def serials(self) -> list[int]:
+        return [serial_of(event) for event in self.events]
+
+    @property
+    def position(self) -> Position | None:
+        return self.batches[-1].position if self.batches else None
+
+
+def audit_log(path: Path, *, start: str = "oldest", inotify: bool = True) -> AuditLog:
+    mapping = AuditMapping(hostname="router1", router="router1")
+    return AuditLog(
+        "audit", str(path), "now" if start == "now" else "oldest", mapping, inotify=inotify, interval_s=0.02
+    )
+
+
+def drain(source: AuditLog, position: Position | None = None) -> Taken:
+    """Run the source until it has given all there is."""
+    taken = Taken()
+    asyncio.run(asyncio.wait_for(source.run(taken.submit, position, drain=True), 60))
+    return taken
+
+
+async def until(condition: Callable[[], object], seconds: float = 20, what: str = "the condition") -> None:
+    """Wait for a condition inside a loop."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.005)
+
+
+def follow(source: AuditLog, play: Callable[[Taken], Awaitable[None]], position: Position | None = None) -> Taken:
+    """Run the source live while `play` acts; a source that fails fails the test."""
+    taken = Taken()
+
+    async def both() -> None:
+        running = asyncio.create_task(source.run(taken.submit, position, drain=False))
+        playing = asyncio.ensure_future(play(taken))
+        await asyncio.wait({running, playing}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            playing.cancel()
+            await running
+        running.cancel()
+        await asyncio.wait({running})
+        await playing
+
+    asyncio.run(both())
+    return taken
+
+
+def rotate(path: Path, keep: int = 5) -> None:
+    """Rotate as auditd does: the oldest is overwritten, PATH becomes PATH.1, and a new PATH is made."""
+    for number in range(keep - 1, 0, -1):
+        older = path.with_name(f"{path.name}.{number}")
+        if older.exists():
+            older.rename(path.with_name(f"{path.name}.{number + 1}"))
+    path.rename(path.with_name(f"{path.name}.1"))
+    path.touch()

@@ -1,0 +1,90 @@
+"""Private key files as ssh-keygen makes them."""
+
+from pathlib import Path
+
+import pytest
+from harness.openssh import fingerprint, generate_key
+
+from relay.errors import NoInputError, PermissionRefusedError
+from relay.transport.private_key import load, public_key
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("ed25519", ()),
+        ("ecdsa", ()),
+        ("ecdsa", ("-b", "521")),
+        ("rsa", ()),
+        ("rsa", ("-m", "PEM")),
+        ("ecdsa", ("-m", "PEM")),
+        ("ecdsa", ("-m", "PKCS8")),
+        ("rsa", ("-m", "PKCS8")),
+        ("ecdsa", ("-C", "")),
+        ("ed25519", ("-C", "")),
+    ],
+)
+def test_keys_of_every_supported_kind_load(tmp_path: Path, kind: str, options: tuple[str, ...]) -> None:
+    path = generate_key(tmp_path / "key", kind, *options)
+    assert public_key(load(str(path))).fingerprint == fingerprint(path.with_suffix(".pub"))
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_a_key_that_others_may_use_is_refused_with_the_command_that_mends_it(tmp_path: Path, mode: int) -> None:
+    path = generate_key(tmp_path / "key")
+    path.chmod(mode)
+    with pytest.raises(PermissionRefusedError, match=f"mode {mode:04o}") as refused:
+        load(str(path))
+    assert f"chmod 600 {path}" in refused.value.remedy
+
+
+def test_a_missing_key_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(NoInputError, match="no such file") as refused:
+        load(str(tmp_path / "key"))
+    assert "relay key generate" in refused.value.remedy
+
+
+@pytest.mark.parametrize(("kind", "options"), [("ed25519", ()), ("rsa", ("-m", "PEM")), ("ecdsa", ("-m", "PKCS8"))])
+def test_a_key_with_a_passphrase_is_refused(tmp_path: Path, kind: str, options: tuple[str, ...]) -> None:
+    path = generate_key(tmp_path / "key", kind, *options, passphrase="secret words")
+    with pytest.raises(PermissionRefusedError, match="passphrase"):
+        load(str(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ssh-ed25519 AAAA public",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        "-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n",
+    ],
+)
+def test_what_is_no_private_key_is_told_and_never_a_traceback(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "key"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(NoInputError):
+        load(str(path))
+
+
+def test_a_key_cut_short_anywhere_is_told(tmp_path: Path) -> None:
+    path = generate_key(tmp_path / "key")
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 45, 7):
+        path.write_bytes(whole[:length] + whole[-36:])
+        with pytest.raises((NoInputError, PermissionRefusedError)):
+            load(str(path))
+
+
+def test_a_folder_is_no_key(tmp_path: Path) -> None:
+    with pytest.raises(NoInputError, match="not a file"):
+        load(str(tmp_path))
+
+
+def test_fips_refuses_an_ed25519_key_and_takes_an_ecdsa_one(tmp_path: Path) -> None:
+    with pytest.raises(PermissionRefusedError, match="fips"):
+        load(str(generate_key(tmp_path / "ed25519")), "fips")
+    load(str(generate_key(tmp_path / "ecdsa", "ecdsa", "-b", "384")), "fips")

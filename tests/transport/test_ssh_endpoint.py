@@ -1,0 +1,527 @@
+"""Relay's own SSH end, against OpenSSH's client, against relay's own session, and against strangers."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+from harness.openssh import SshClient, fingerprint, generate_key, run_ssh
+from harness.ports import LOOPBACK
+from harness.waiting import wait_until
+
+from relay.errors import NoInputError, PermissionRefusedError, TemporaryError, UnavailableError
+from relay.settings import PortForwarding
+from relay.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoint
+from relay.transport.handshake import Limits
+from relay.transport.liveness import Patience
+from relay.transport.ssh import SshPipe, SshSession
+
+_PORT = 9999
+_MEGABYTE = b"x" * (1 << 20)
+
+
+class _Receiver:
+    """An endpoint on an event loop of its own, in a thread; its listener keeps what it reads and closes at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host_key = generate_key(folder / "host")
+        self.client_key = generate_key(folder / "client")
+        self.authorized_keys = folder / "authorized_keys"
+        self.authorize()
+        self.known_hosts = folder / "known_hosts"
+        self.received: list[bytes] = []
+        self.streams: list[ChannelStream] = []
+        self.serve: Callable[[ChannelStream], Awaitable[None]] = self.read_to_the_end
+        self.limits = EndpointLimits()
+        self.loop = asyncio.new_event_loop()
+
+    def authorize(self, options: str = "restrict,port-forwarding") -> None:
+        self.authorized_keys.write_text(f"{options} {self.client_key.with_suffix('.pub').read_text()}")
+
+    async def read_to_the_end(self, stream: ChannelStream) -> None:
+        await self.read(stream)
+        await stream.close()
+
+    async def read(self, stream: ChannelStream) -> None:
+        number = len(self.received)
+        self.received.append(b"")
+        while data := await stream.read():
+            self.received[number] += data
+
+    async def _serve(self, stream: ChannelStream) -> None:
+        self.streams.append(stream)
+        await self.serve(stream)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["_Receiver"]:
+        thread = threading.Thread(target=self.loop.run_forever)
+        thread.start()
+        self.endpoint = SshEndpoint(
+            LOOPBACK,
+            0,
+            host_key_file=str(self.host_key),
+            authorized_keys_file=str(self.authorized_keys),
+            allowed={(LOOPBACK, _PORT)},
+            serve=self._serve,
+            limits=self.limits,
+        )
+        try:
+            self.run(self.endpoint.start())
+            _, self.port = self.endpoint.address
+            kind, blob = self.host_key.with_suffix(".pub").read_text().split()[:2]
+            self.known_hosts.write_text(f"[{LOOPBACK}]:{self.port} {kind} {blob}\n")
+            yield self
+        finally:
+            self.run(self.endpoint.stop())
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            thread.join()
+            self.loop.close()
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    def session(self, **changes: object) -> SshSession:
+        settings: dict[str, object] = {
+            "remote_port": _PORT,
+            "server_address": LOOPBACK,
+            "server_port": self.port,
+            "private_key": str(self.client_key),
+            "known_hosts": str(self.known_hosts),
+        }
+        limits = Limits(patience=Patience(quiet=0.5, answer=2))
+        return SshSession.connect(PortForwarding.model_validate(settings | changes), threading.Event(), limits=limits)
+
+    def ssh(self, *arguments: str) -> tuple[int, str]:
+        done = run_ssh(arguments, key=self.client_key, known_hosts=self.known_hosts, port=self.port)
+        return done.returncode, done.stderr
+
+    def foreign_client(self) -> SshClient:
+        destination = f"localhost:{_PORT}"
+        return SshClient(port=self.port, key=self.client_key, known_hosts=self.known_hosts, destination=destination)
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[_Receiver]:
+    with _Receiver(tmp_path).running() as running:
+        yield running
+
+
+def _prove(session: SshSession, pipe: SshPipe) -> None:
+    pipe.half_close()
+    pipe.drained(10)
+    session.open()
+
+
+def test_relays_own_session_delivers_and_proves(receiver: _Receiver) -> None:
+    with receiver.session() as session:
+        pipe = session.open()
+        pipe.send(_MEGABYTE * 20 + b"end")
+        _prove(session, pipe)
+        assert receiver.received[0] == _MEGABYTE * 20 + b"end"
+
+
+def test_openssh_forwards_through_it(receiver: _Receiver) -> None:
+    with receiver.foreign_client() as client, socket.create_connection((LOOPBACK, client.local_port)) as sender:
+        sender.sendall(_MEGABYTE * 20)
+        sender.shutdown(socket.SHUT_WR)
+        assert sender.recv(1) == b""
+        assert receiver.received == [_MEGABYTE * 20]
+
+
+def test_many_channels_one_after_another_and_side_by_side(receiver: _Receiver) -> None:
+    with receiver.session() as session:
+        for number in range(300):
+            pipe = session.open()
+            pipe.send(b"%d" % number)
+            pipe.half_close()
+            pipe.drained(10)
+        pipes = [session.open() for _ in range(receiver.limits.channels)]
+        for pipe in pipes:
+            pipe.send(b"together")
+        for pipe in pipes:
+            pipe.half_close()
+            pipe.drained(10)
+    assert receiver.received == [b"%d" % number for number in range(300)] + [b"together"] * receiver.limits.channels
+
+
+def test_a_stream_knows_its_sender_by_the_key(receiver: _Receiver) -> None:
+    with receiver.session() as session:
+        session.open()
+        wait_until(lambda: receiver.streams, 10, "a stream arrives")
+        stream = receiver.streams[0]
+    assert stream.key.key.fingerprint == fingerprint(receiver.client_key.with_suffix(".pub"))
+    assert stream.key.comment == "client"
+    assert stream.peer.startswith(f"ssh://{LOOPBACK}:")
+    assert stream.peer.endswith("(client)")
+    assert stream.destination == (LOOPBACK, _PORT)
+
+
+def test_the_sender_sees_the_end_only_when_the_stream_is_closed(receiver: _Receiver) -> None:
+    durable = asyncio.Event()
+
+    async def close_when_durable(stream: ChannelStream) -> None:
+        await receiver.read(stream)
+        await durable.wait()
+        await stream.close()
+
+    receiver.serve = close_when_durable
+    with receiver.session() as session:
+        pipe = session.open()
+        pipe.send(b"message")
+        pipe.half_close()
+        with pytest.raises(TemporaryError):
+            pipe.drained(0.3)
+        receiver.loop.call_soon_threadsafe(durable.set)
+        pipe.drained(10)
+
+
+async def _abort(stream: ChannelStream) -> None:
+    stream.abort()
+
+
+async def _fail(stream: ChannelStream) -> None:
+    raise ArithmeticError(stream.peer)
+
+
+async def _refuse(stream: ChannelStream) -> None:
+    raise UnavailableError(stream.peer, "no room")
+
+
+async def _forget(stream: ChannelStream) -> None:
+    del stream
+
+
+@pytest.mark.parametrize("end", [_abort, _fail, _refuse, _forget])
+def test_whatever_is_no_clean_close_never_looks_like_a_drained_stream(
+    receiver: _Receiver, end: Callable[[ChannelStream], Awaitable[None]]
+) -> None:
+    async def read_and_end(stream: ChannelStream) -> None:
+        await receiver.read(stream)
+        await end(stream)
+
+    receiver.serve = read_and_end
+    with receiver.session() as session:
+        pipe = session.open()
+        pipe.send(b"message")
+        with pytest.raises(UnavailableError):
+            _prove(session, pipe)
+        wait_until(lambda: not session.alive, 10, "the connection is broken off")
+
+
+def test_a_stop_breaks_off_what_is_not_closed(tmp_path: Path) -> None:
+    receiver = _Receiver(tmp_path)
+    with receiver.running():
+        session = receiver.session()
+        pipe = session.open()
+        pipe.send(b"message")
+        wait_until(lambda: receiver.received == [b"message"], 10, "the message arrives")
+    with pytest.raises(UnavailableError):
+        _prove(session, pipe)
+    session.close()
+
+
+def test_a_lost_connection_is_no_end_of_file(receiver: _Receiver) -> None:
+    errors: list[UnavailableError] = []
+
+    async def note(stream: ChannelStream) -> None:
+        try:
+            await receiver.read(stream)
+        except UnavailableError as error:
+            errors.append(error)
+            raise
+
+    receiver.serve = note
+    with receiver.session() as session:
+        pipe = session.open()  # kept: a channel that is collected as garbage ends cleanly
+        pipe.send(b"message")
+        wait_until(lambda: receiver.received == [b"message"], 10, "the message arrives")
+    wait_until(lambda: errors, 10, "the stream's reader is told")
+    assert "lost" in errors[0].cause
+
+
+def test_giving_up_a_read_loses_nothing(receiver: _Receiver) -> None:
+    async def impatient(stream: ChannelStream) -> None:
+        receiver.received.append(b"")
+        while True:
+            try:
+                async with asyncio.timeout(0.0005):
+                    data = await stream.read()
+            except TimeoutError:
+                continue
+            if not data:
+                break
+            receiver.received[0] += data
+        await stream.close()
+
+    receiver.serve = impatient
+    with receiver.session() as session:
+        pipe = session.open()
+        for number in range(200):
+            pipe.send(b"%05d" % number * 500)
+        pipe.half_close()
+        pipe.drained(20)
+    assert receiver.received[0] == b"".join(b"%05d" % number * 500 for number in range(200))
+
+
+def test_a_listener_that_does_not_read_holds_the_sender_back(receiver: _Receiver) -> None:
+    reading = asyncio.Event()
+
+    async def wait_first(stream: ChannelStream) -> None:
+        await reading.wait()
+        await receiver.read_to_the_end(stream)
+
+    receiver.serve = wait_first
+    with receiver.session() as session:
+        pipe = session.open()
+        sent = threading.Event()
+
+        def send() -> None:
+            pipe.send(_MEGABYTE * 3)
+            sent.set()
+
+        threading.Thread(target=send, daemon=True).start()
+        assert not sent.wait(1)
+        assert len(receiver.streams[0]._channel.in_buffer) <= 1 << 20
+        receiver.loop.call_soon_threadsafe(reading.set)
+        assert sent.wait(10)
+        pipe.half_close()
+        pipe.drained(10)
+    assert receiver.received == [_MEGABYTE * 3]
+
+
+# --- What it refuses ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("relay@127.0.0.1", "id"),
+        ("relay@127.0.0.1",),
+        ("-s", "relay@127.0.0.1", "sftp"),
+        ("-tt", "relay@127.0.0.1"),
+        ("-N", "-o", "ExitOnForwardFailure=yes", "-R", "127.0.0.1:0:127.0.0.1:22", "relay@127.0.0.1"),
+        ("-W", "127.0.0.1:22", "relay@127.0.0.1"),
+        ("-W", "192.0.2.1:9999", "relay@127.0.0.1"),
+    ],
+)
+def test_a_shell_a_command_sftp_and_other_addresses_are_refused(
+    receiver: _Receiver, arguments: tuple[str, ...]
+) -> None:
+    code, said = receiver.ssh(*arguments)
+    assert code == 255, said
+    assert "open failed" in said or "forwarding failed" in said or "forward failed" in said or "prohibited" in said, (
+        said
+    )
+    assert not receiver.streams
+
+
+def test_a_session_for_another_address_is_refused(receiver: _Receiver) -> None:
+    with (
+        receiver.session(remote_port=22) as session,
+        pytest.raises(UnavailableError, match="administratively prohibited"),
+    ):
+        session.open()
+
+
+@pytest.mark.parametrize("spelling", ["localhost", "127.0.0.1", "::1"])
+def test_the_listener_is_reached_however_loopback_is_spelled(receiver: _Receiver, spelling: str) -> None:
+    with receiver.session(remote_host=spelling) as session:
+        session.open()
+
+
+def test_permitopen_of_the_key_is_honoured(receiver: _Receiver) -> None:
+    receiver.authorize(f'restrict,port-forwarding,permitopen="127.0.0.1:{_PORT + 1}"')
+    with receiver.session() as session, pytest.raises(UnavailableError, match="administratively prohibited"):
+        session.open()
+
+
+@pytest.mark.parametrize("options", ['from="192.0.2.1"', 'command="x"', "cert-authority", "restrict"])
+def test_a_key_with_an_option_that_is_not_enforced_cannot_log_in(receiver: _Receiver, options: str) -> None:
+    receiver.authorize(options)
+    with pytest.raises(PermissionRefusedError, match="refuses"):
+        receiver.session()
+
+
+def test_the_keys_file_is_read_at_every_login(receiver: _Receiver) -> None:
+    receiver.session().close()
+    receiver.authorized_keys.write_text("")
+    with pytest.raises(PermissionRefusedError, match="refuses"):
+        receiver.session()
+    receiver.authorized_keys.unlink()
+    with pytest.raises(PermissionRefusedError, match="refuses"):
+        receiver.session()
+    receiver.authorize()
+    receiver.session().close()
+
+
+def test_a_stranger_without_a_key_gets_nothing(receiver: _Receiver) -> None:
+    with socket.create_connection((LOOPBACK, receiver.port)) as sock:
+        transport = paramiko.Transport(sock)
+        transport.start_client()
+        with pytest.raises(paramiko.BadAuthenticationType) as refused:
+            transport.auth_password("root", "")
+        assert refused.value.allowed_types == ["publickey"]
+        with pytest.raises(paramiko.SSHException):
+            transport.open_channel("direct-tcpip", (LOOPBACK, _PORT), (LOOPBACK, 0), timeout=5)
+        transport.close()
+    assert not receiver.streams
+
+
+def test_a_peer_that_sends_beyond_its_window_is_broken_off(receiver: _Receiver) -> None:
+    async def never_read(stream: ChannelStream) -> None:
+        await asyncio.Event().wait()
+        del stream
+
+    receiver.serve = never_read
+    with receiver.session() as session:
+        pipe = session.open()
+        pipe._channel.out_window_size = 1 << 30
+        with pytest.raises(UnavailableError):
+            pipe.send(_MEGABYTE * 8)
+
+
+def test_a_peer_that_sends_extended_data_is_broken_off(receiver: _Receiver) -> None:
+    with receiver.session() as session:
+        session.open()._channel.send_stderr(b"x")
+        wait_until(lambda: not session.alive, 10, "the connection is broken off")
+
+
+# --- Strangers, limits, silence ---
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\n\r\n" * 200, b"SSH-2.0-x\r\n" + b"\x7f\xff\xff\xff" * 50, b"\x00" * 5000, b"SSH-1.5-x\r\n"],
+)
+def test_garbage_from_strangers_prints_and_logs_no_traceback(
+    receiver: _Receiver, garbage: bytes, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), socket.create_connection((LOOPBACK, receiver.port)) as stranger:
+        stranger.sendall(garbage)
+        stranger.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            while stranger.recv(4096):
+                continue
+    receiver.session().close()
+    assert capfd.readouterr() == ("", "")
+    assert "Traceback" not in caplog.text
+
+
+def test_a_stranger_who_floods_before_logging_in_is_cut_off(receiver: _Receiver) -> None:
+    with (
+        socket.create_connection((LOOPBACK, receiver.port)) as stranger,
+        pytest.raises(OSError, match=r"reset|pipe"),
+    ):
+        stranger.sendall(b"x" * (100 << 20))
+
+
+def _limited(folder: Path, limits: EndpointLimits) -> contextlib.AbstractContextManager[_Receiver]:
+    receiver = _Receiver(folder)
+    receiver.limits = limits
+    return receiver.running()
+
+
+def test_who_does_not_log_in_in_time_is_closed(tmp_path: Path) -> None:
+    with (
+        _limited(tmp_path, EndpointLimits(authentication=0.3)) as receiver,
+        socket.create_connection((LOOPBACK, receiver.port)) as stranger,
+    ):
+        stranger.settimeout(10)
+        begun = time.monotonic()
+        while stranger.recv(4096):
+            continue
+        assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("ceiling", ["unauthenticated", "per_address", "connections"])
+def test_connections_beyond_a_ceiling_are_closed_and_counted_and_make_room_when_they_go(
+    tmp_path: Path, ceiling: str
+) -> None:
+    limits = {
+        "unauthenticated": EndpointLimits(unauthenticated=2),
+        "per_address": EndpointLimits(per_address=2),
+        "connections": EndpointLimits(connections=2),
+    }[ceiling]
+    with _limited(tmp_path, limits) as receiver, contextlib.ExitStack() as strangers:
+        for _ in range(2):
+            stranger = strangers.enter_context(socket.create_connection((LOOPBACK, receiver.port)))
+            assert stranger.recv(4) == b"SSH-"
+        with socket.create_connection((LOOPBACK, receiver.port)) as third:
+            assert third.recv(4) == b""
+        assert receiver.endpoint.counters.refused == 1
+        strangers.close()
+        wait_until(lambda: not receiver.endpoint._connections, 10, "the strangers are forgotten")
+        receiver.session().close()
+
+
+def test_channels_beyond_the_ceiling_are_refused(tmp_path: Path) -> None:
+    with _limited(tmp_path, EndpointLimits(channels=2)) as receiver, receiver.session() as session:
+        pipes = [session.open(), session.open()]
+        with pytest.raises(UnavailableError, match="no room"):
+            session.open()
+        pipes[0].half_close()
+        pipes[0].drained(10)
+        session.open()
+
+
+def test_a_sender_that_has_vanished_is_noticed(tmp_path: Path) -> None:
+    limits = EndpointLimits(patience=Patience(quiet=0.2, answer=0.5))
+    with _limited(tmp_path, limits) as receiver, receiver.foreign_client() as client:
+        client.process.suspend()
+        wait_until(lambda: not receiver.endpoint._connections, 10, "the frozen sender is given up")
+
+
+def test_an_idle_sender_that_lives_is_kept(tmp_path: Path) -> None:
+    limits = EndpointLimits(patience=Patience(quiet=0.1, answer=0.5))
+    with _limited(tmp_path, limits) as receiver, receiver.session() as session:
+        pipe = session.open()
+        begun = session._layer.watched.received
+        wait_until(lambda: session._layer.watched.received > begun + 400, 20, "it is asked often enough")
+        pipe.send(b"message")
+        _prove(session, pipe)
+
+
+# --- Starting ---
+
+
+def test_a_host_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    receiver = _Receiver(tmp_path)
+    receiver.host_key.chmod(0o644)
+    with pytest.raises(PermissionRefusedError, match="0644"), receiver.running():
+        pass
+
+
+def test_a_missing_keys_file_is_told_at_the_start(tmp_path: Path) -> None:
+    receiver = _Receiver(tmp_path)
+    receiver.authorized_keys.unlink()
+    with pytest.raises(NoInputError, match="authorized keys"), receiver.running():
+        pass
+
+
+def test_an_address_in_use_is_told() -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        endpoint = SshEndpoint(
+            LOOPBACK,
+            taken.getsockname()[1],
+            host_key_file="unused",
+            authorized_keys_file="unused",
+            allowed=(),
+            serve=_forget,
+        )
+        with pytest.raises(UnavailableError, match="cannot listen"):
+            asyncio.run(endpoint._listen())
+
+
+def test_lines_that_admit_nobody_are_logged_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    receiver = _Receiver(tmp_path)
+    receiver.authorize('from="192.0.2.1"')
+    with caplog.at_level(logging.WARNING), receiver.running():
+        assert "authorized_keys line 1: relay does not enforce the option from" in caplog.text

@@ -1,0 +1,354 @@
+"""Pipes through OpenSSH's own server: what arrives, what is proof and what is not, and what frees a blocked sender."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from harness.collector import Collector, reset
+from harness.openssh import Sshd
+from harness.rsyslog import Rsyslog
+from harness.waiting import wait_until
+
+from relay.errors import InternalError, RelayError, TemporaryError, UnavailableError
+from relay.transport.handshake import Limits
+from relay.transport.liveness import Patience
+from relay.transport.ssh import SshPipe, SshSession
+
+_IMPATIENT = Limits(patience=Patience(quiet=0.2, answer=0.8))
+_MEGABYTE = b"x" * (1 << 20)
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as well_behaved:
+        yield well_behaved
+
+
+@pytest.fixture
+def session(sshd: Sshd, collector: Collector, stop: threading.Event) -> Iterator[SshSession]:
+    with SshSession.connect(sshd.forwarding(collector.port), stop) as connected:
+        yield connected
+
+
+def _holding(released: threading.Event) -> Callable[[Collector, socket.socket], None]:
+    """A collector that reads nothing, and closes once it is released."""
+
+    def hold(_: Collector, connection: socket.socket) -> None:
+        released.wait(60)
+        del connection
+
+    return hold
+
+
+def _send_and_prove(session: SshSession, pipe: SshPipe) -> None:
+    pipe.send(b"message")
+    pipe.half_close()
+    pipe.drained(10)
+    session.open()
+
+
+class _Sending:
+    """A thread that sends until something stops it, and what did."""
+
+    def __init__(self, pipe: SshPipe, rounds: int = 1_000_000) -> None:
+        self._pipe = pipe
+        self._rounds = rounds
+        self.error: RelayError | None = None
+        self.sent = 0
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def _send(self) -> None:
+        try:
+            for _ in range(self._rounds):
+                self._pipe.send(_MEGABYTE)
+                self.sent += len(_MEGABYTE)
+        except RelayError as error:
+            self.error = error
+
+    def wait_until_blocked(self) -> None:
+        """Return once nothing has been taken between two looks."""
+        looks = [-1, -2]
+
+        def same() -> bool:
+            looks.append(self.sent)
+            threading.Event().wait(0.1)
+            return self.sent == looks[-1] == looks[-2] > 0
+
+        wait_until(same, 20, "the sender blocks")
+
+    def wait(self, seconds: float) -> None:
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), "the sender is still blocked"
+
+
+def test_a_drained_stream_has_arrived_whole(session: SshSession, collector: Collector) -> None:
+    pipe = session.open()
+    pipe.send(b"one")
+    pipe.send(_MEGABYTE * 5)
+    pipe.half_close()
+    pipe.drained(20)
+    session.open()  # the second half of the proof
+    assert collector.received == b"one" + _MEGABYTE * 5
+
+
+def test_rsyslog_has_every_message_of_a_drained_stream(sshd: Sshd, stop: threading.Event) -> None:
+    messages = [b"<110>1 - h a - - - message %d\nwith a line" % number for number in range(5000)]
+    with Rsyslog() as rsyslog, SshSession.connect(sshd.forwarding(rsyslog.port), stop) as session:
+        pipe = session.open()
+        pipe.send(b"".join(b"%d %s" % (len(message), message) for message in messages))
+        pipe.half_close()
+        pipe.drained(20)
+        assert rsyslog.wait_for_messages(5000) == messages
+
+
+def test_a_drain_of_a_small_stream_takes_milliseconds(session: SshSession) -> None:
+    """TCP's delayed acknowledgements would make it 44 ms at least. The best of some, since the machine is shared."""
+    times = []
+    for _ in range(10):
+        pipe = session.open()
+        pipe.send(b"message")
+        pipe.half_close()
+        begun = time.monotonic()
+        pipe.drained(10)
+        times.append(time.monotonic() - begun)
+    assert min(times) < 0.02
+
+
+def test_what_the_collector_says_can_be_read_and_its_end_is_seen(sshd: Sshd, stop: threading.Event) -> None:
+    def echo_once(_: Collector, connection: socket.socket) -> None:
+        connection.sendall(connection.recv(100))
+        connection.recv(100)  # until the half-close
+
+    with Collector(echo_once) as echo, SshSession.connect(sshd.forwarding(echo.port), stop) as session:
+        pipe = session.open()
+        assert pipe.receive(0.01) is None
+        pipe.send(b"hello")
+        assert pipe.receive(10) == b"hello"
+        assert not pipe.ended
+        pipe.half_close()
+        assert pipe.receive(10) == b""
+        assert pipe.ended
+
+
+def test_what_the_collector_still_says_does_not_hinder_the_drain(sshd: Sshd, stop: threading.Event) -> None:
+    def talk(collector: Collector, connection: socket.socket) -> None:
+        connection.sendall(_MEGABYTE * 4)
+        collector.read_to_the_end(connection)
+
+    with Collector(talk) as talker, SshSession.connect(sshd.forwarding(talker.port), stop) as session:
+        pipe = session.open()
+        pipe.send(b"message")
+        pipe.half_close()
+        pipe.drained(20)
+        assert talker.received == b"message"
+
+
+def test_a_collector_that_does_not_close_proves_nothing(sshd: Sshd, stop: threading.Event) -> None:
+    released = threading.Event()
+    with Collector(_holding(released)) as holder, SshSession.connect(sshd.forwarding(holder.port), stop) as session:
+        pipe = session.open()
+        pipe.send(b"message")
+        pipe.half_close()
+        with pytest.raises(TemporaryError, match="not closed"):
+            pipe.drained(0.1)
+        released.set()
+
+
+def test_a_collector_that_accepts_and_closes_at_once_never_passes_for_drained(
+    sshd: Sshd, stop: threading.Event
+) -> None:
+    """A connection limit or an access list. Without the pause before the half-close most of these would pass."""
+    with Collector(lambda *_: None) as closer, SshSession.connect(sshd.forwarding(closer.port), stop) as session:
+        for _ in range(40):
+            pipe = session.open()
+            with pytest.raises(UnavailableError):
+                _send_and_prove(session, pipe)
+
+
+def test_a_collector_killed_after_the_half_close_is_found_by_the_next_open(sshd: Sshd, stop: threading.Event) -> None:
+    """A reset becomes an end of file in sshd: the drain alone would be a false proof."""
+    half_closed = threading.Event()
+
+    def die(collector: Collector, connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        half_closed.wait(20)
+        collector.stop_listening()
+        reset(connection)
+
+    with Collector(die) as dying, SshSession.connect(sshd.forwarding(dying.port), stop) as session:
+        pipe = session.open()
+        pipe.send(_MEGABYTE)
+        pipe.half_close()
+        half_closed.set()
+        pipe.drained(20)
+        with pytest.raises(UnavailableError, match="connection refused"):
+            session.open()
+
+
+def test_a_server_killed_after_the_half_close_is_no_end_of_file(sshd: Sshd, stop: threading.Event) -> None:
+    released = threading.Event()
+    with (
+        Collector(_holding(released)) as holder,
+        SshSession.connect(sshd.forwarding(holder.port), stop) as session,
+    ):
+        pipe = session.open()
+        pipe.send(b"message")
+        pipe.half_close()
+        threading.Timer(0.1, sshd.kill).start()
+        with pytest.raises(UnavailableError, match="broke off"):
+            pipe.drained(20)
+        released.set()
+
+
+def test_a_server_killed_while_sending_frees_the_sender(sshd: Sshd, stop: threading.Event) -> None:
+    with (
+        Collector(_holding(stop)) as unreading,
+        SshSession.connect(sshd.forwarding(unreading.port), stop) as session,
+    ):
+        sending = _Sending(session.open())
+        sending.wait_until_blocked()
+        sshd.kill()
+        sending.wait(5)
+        assert isinstance(sending.error, UnavailableError)
+        assert not session.alive
+        stop.set()
+
+
+def test_a_collector_that_closes_while_the_sender_is_blocked_frees_it(sshd: Sshd, stop: threading.Event) -> None:
+    closing = threading.Event()
+    with (
+        Collector(_holding(closing)) as unreading,
+        SshSession.connect(sshd.forwarding(unreading.port), stop) as session,
+    ):
+        sending = _Sending(session.open())
+        sending.wait_until_blocked()
+        closing.set()
+        sending.wait(10)
+        assert isinstance(sending.error, UnavailableError)
+        assert session.alive
+
+
+def test_closing_the_session_frees_a_blocked_sender_at_once(sshd: Sshd, stop: threading.Event) -> None:
+    with (
+        Collector(_holding(stop)) as unreading,
+        SshSession.connect(sshd.forwarding(unreading.port), stop) as session,
+    ):
+        sending = _Sending(session.open())
+        sending.wait_until_blocked()
+        session.close()
+        sending.wait(1)
+        assert "closed" in str(sending.error)
+        stop.set()
+
+
+def test_nothing_is_sent_after_the_half_close_nor_drained_before_it(session: SshSession) -> None:
+    pipe = session.open()
+    with pytest.raises(InternalError):
+        pipe.drained(1)
+    pipe.half_close()
+    with pytest.raises(InternalError):
+        pipe.send(b"message")
+
+
+# --- The watchdog ---
+
+
+def test_a_frozen_server_is_noticed_within_15_seconds_although_messages_trickle_into_its_kernel(
+    session: SshSession, sshd: Sshd
+) -> None:
+    pipe = session.open()
+    pipe.send(b"message")
+    sshd.stop_sessions()
+    frozen = time.monotonic()
+
+    def trickle() -> bool:
+        try:
+            pipe.send(b"message")
+        except UnavailableError:
+            return True
+        return not session.alive
+
+    wait_until(trickle, 20, "the session dies")
+    assert time.monotonic() - frozen < 15
+    with pytest.raises(UnavailableError, match="not answered"):
+        session.open()
+
+
+def test_a_frozen_server_frees_a_sender_that_its_full_socket_blocks(
+    sshd: Sshd, stop: threading.Event, collector: Collector
+) -> None:
+    with SshSession.connect(sshd.forwarding(collector.port), stop, limits=_IMPATIENT) as session:
+        pipe = session.open()
+        pipe.send(b"message")
+        sshd.stop_sessions()
+        sending = _Sending(pipe)
+        sending.wait(10)
+        assert "not answered" in str(sending.error)
+
+
+def test_a_blocked_send_to_a_slow_but_living_collector_is_left_alone(sshd: Sshd, stop: threading.Event) -> None:
+    resumed = threading.Event()
+
+    def slow(collector: Collector, connection: socket.socket) -> None:
+        resumed.wait(60)
+        collector.read_to_the_end(connection)
+
+    with (
+        Collector(slow) as collector,
+        SshSession.connect(sshd.forwarding(collector.port), stop, limits=_IMPATIENT) as session,
+    ):
+        pipe = session.open()
+        sending = _Sending(pipe, rounds=30)
+        sending.wait_until_blocked()
+        answers: list[int] = []
+
+        def has_answered_often() -> bool:
+            assert session.alive
+            received = session._layer.watched.received
+            if received not in answers:
+                answers.append(received)
+            return len(answers) > 8
+
+        wait_until(has_answered_often, 20, "the server answers eight times")
+        resumed.set()
+        sending.wait(20)
+        assert sending.error is None
+        pipe.half_close()
+        pipe.drained(20)
+        assert len(collector.received) == 30 * len(_MEGABYTE)
+
+
+@pytest.mark.parametrize("side", ["server", "relay"])
+def test_key_exchanges_amid_the_data_harm_neither_data_nor_watchdog(stop: threading.Event, side: str) -> None:
+    options = ["RekeyLimit 1M"] if side == "server" else []
+    with (
+        Sshd([*options, "LogLevel DEBUG1"]) as sshd,
+        Collector() as collector,
+        SshSession.connect(sshd.forwarding(collector.port), stop, limits=_IMPATIENT) as session,
+    ):
+        pipe = session.open()
+        sending = _Sending(pipe, rounds=30)
+        if side == "relay":
+            for _ in range(3):
+                session._layer.renegotiate_keys()
+        sending.wait(60)
+        assert sending.error is None
+        pipe.half_close()
+        pipe.drained(20)
+        session.open()
+        assert len(collector.received) == 30 * len(_MEGABYTE)
+        assert sshd.log.count("rekey in after") > 3 or sshd.log.count("SSH2_MSG_NEWKEYS received") > 3
+
+
+def test_many_pipes_leave_no_memory_behind(session: SshSession) -> None:
+    """By itself paramiko remembers every channel that ever was."""
+    for _ in range(1200):
+        pipe = session.open()
+        pipe.close()
+    assert len(session._layer.channels_seen) <= 1024
+    pipe = session.open()
+    pipe.half_close()
+    pipe.drained(10)

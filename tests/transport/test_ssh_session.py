@@ -1,0 +1,291 @@
+"""Connecting to OpenSSH's own server, step by step, and what each failure is called."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.collector import Collector
+from harness.openssh import Sshd, fingerprint, generate_key
+from harness.ports import LOOPBACK, free_port
+from harness.waiting import wait_until
+
+from relay.errors import (
+    NoInputError,
+    PermissionRefusedError,
+    ProtocolError,
+    TemporaryError,
+    UnavailableError,
+    UnknownHostError,
+)
+from relay.settings import PortForwarding
+from relay.transport.handshake import Limits, Step, fetch_host_keys
+from relay.transport.ssh import SshSession
+
+_HASTY = Limits(connection=0.5, banner=0.5, key_exchange=0.5)
+
+
+def _forwarding(folder: Path, port: int, host: str = LOOPBACK) -> PortForwarding:
+    """Settings for a server that is none: its key file is real, its known_hosts missing."""
+    if not (folder / "key").exists():
+        generate_key(folder / "key")
+    return PortForwarding(
+        server_address=host,
+        server_port=port,
+        private_key=str(folder / "key"),
+        known_hosts=str(folder / "known_hosts"),
+    )
+
+
+@contextlib.contextmanager
+def _server_that_says(*lines: bytes, then_close: bool) -> Iterator[int]:
+    def serve(_: Collector, connection: socket.socket) -> None:
+        for line in lines:
+            connection.sendall(line)
+        if not then_close:
+            done.wait(30)
+
+    done = threading.Event()
+    with Collector(serve) as server:
+        yield server.port
+    done.set()
+
+
+def test_every_step_is_reported_in_order_with_what_was_found(sshd: Sshd, stop: threading.Event) -> None:
+    passed: dict[Step, str] = {}
+    with SshSession.connect(sshd.forwarding(1), stop, passed=passed.__setitem__) as session:
+        assert session.alive
+    assert list(passed) == list(Step)
+    assert passed[Step.PRIVATE_KEY].endswith(fingerprint(sshd.client_key.with_suffix(".pub")))
+    assert "OpenSSH" in passed[Step.BANNER]
+    assert "gcm" in passed[Step.KEY_EXCHANGE]
+    assert passed[Step.HOST_KEY].endswith(fingerprint(sshd.host_keys[0].with_suffix(".pub")))
+    assert not session.alive
+
+
+def test_the_representation_tells_the_state_and_no_secret(sshd: Sshd, stop: threading.Event) -> None:
+    with SshSession.connect(sshd.forwarding(1), stop) as session:
+        assert repr(session) == f"<SshSession {sshd.user}@{LOOPBACK}:{sshd.port} to {LOOPBACK}:1, alive>"
+    assert repr(session).endswith("dead>")
+
+
+def test_an_unknown_host_key_is_refused_before_authentication(sshd: Sshd, stop: threading.Event) -> None:
+    sshd.known_hosts.write_text("")
+    with pytest.raises(PermissionRefusedError, match="not known") as refused:
+        SshSession.connect(sshd.forwarding(1), stop)
+    assert fingerprint(sshd.host_keys[0].with_suffix(".pub")) in refused.value.cause
+    assert f"relay key trust {LOOPBACK}:{sshd.port}" in refused.value.remedy
+    wait_until(lambda: "[preauth]" in sshd.log, 10, lambda: sshd.log)
+    assert "publickey" not in sshd.log
+
+
+def test_a_missing_known_hosts_file_trusts_nobody(sshd: Sshd, stop: threading.Event) -> None:
+    sshd.known_hosts.unlink()
+    with pytest.raises(PermissionRefusedError, match="not known"):
+        SshSession.connect(sshd.forwarding(1), stop)
+
+
+def test_a_changed_host_key_is_refused_with_both_fingerprints(sshd: Sshd, stop: threading.Event) -> None:
+    sshd.known_hosts.write_text(sshd.known_hosts_line(sshd.other_key))
+    with pytest.raises(PermissionRefusedError, match="changed") as refused:
+        SshSession.connect(sshd.forwarding(1), stop)
+    assert fingerprint(sshd.host_keys[0].with_suffix(".pub")) in refused.value.cause
+    assert fingerprint(sshd.other_key.with_suffix(".pub")) in refused.value.cause
+
+
+def test_a_key_of_another_type_than_the_pinned_one_is_a_changed_key(sshd: Sshd, stop: threading.Event) -> None:
+    pinned = generate_key(sshd.folder / "pinned", "ecdsa")
+    sshd.known_hosts.write_text(sshd.known_hosts_line(pinned))
+    with pytest.raises(PermissionRefusedError, match="changed"):
+        SshSession.connect(sshd.forwarding(1), stop)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_a_server_with_several_keys_is_verified_by_the_pinned_one(stop: threading.Event, kind: str) -> None:
+    with Sshd(host_key_types=("ed25519", "ecdsa", "rsa")) as sshd:
+        sshd.known_hosts.write_text(sshd.known_hosts_line(sshd.folder / f"host_{kind}"))
+        SshSession.connect(sshd.forwarding(1), stop).close()
+
+
+def test_all_host_keys_of_a_server_can_be_fetched_for_comparison(stop: threading.Event) -> None:
+    with Sshd(host_key_types=("ed25519", "rsa")) as sshd:
+        keys = fetch_host_keys(sshd.host, sshd.port, stop)
+        assert [key.fingerprint for key in keys] == [fingerprint(key.with_suffix(".pub")) for key in sshd.host_keys]
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_a_client_key_of_every_type_logs_in(sshd: Sshd, stop: threading.Event, kind: str) -> None:
+    key = generate_key(sshd.folder / "another", kind)
+    sshd.authorized_keys.write_text(key.with_suffix(".pub").read_text())
+    SshSession.connect(sshd.forwarding(1, private_key=str(key)), stop).close()
+
+
+def test_a_refused_key_names_the_line_to_add_and_adding_it_helps(sshd: Sshd, stop: threading.Event) -> None:
+    forwarding = sshd.forwarding(9999, private_key=str(sshd.other_key))
+    with pytest.raises(PermissionRefusedError, match="refuses") as refused:
+        SshSession.connect(forwarding, stop)
+    line = refused.value.remedy.partition("there: ")[2]
+    assert line.startswith('restrict,port-forwarding,permitopen="127.0.0.1:9999" ssh-ed25519 ')
+    sshd.authorized_keys.write_text(line + "\n")
+    SshSession.connect(forwarding, stop).close()
+
+
+def test_a_server_without_public_key_login_is_told(stop: threading.Event) -> None:
+    with (
+        Sshd(["PubkeyAuthentication no", "AuthenticationMethods any"]) as sshd,
+        pytest.raises(PermissionRefusedError, match="takes no public keys"),
+    ):
+        SshSession.connect(sshd.forwarding(1), stop)
+
+
+def test_a_private_key_that_others_may_read_never_gets_as_far_as_the_network(sshd: Sshd, stop: threading.Event) -> None:
+    sshd.client_key.chmod(0o644)
+    with pytest.raises(PermissionRefusedError, match="0644"):
+        SshSession.connect(sshd.forwarding(1), stop)
+    assert "Connection from" not in sshd.log
+
+
+def test_a_missing_private_key_is_told(sshd: Sshd, stop: threading.Event) -> None:
+    with pytest.raises(NoInputError):
+        SshSession.connect(sshd.forwarding(1, private_key=str(sshd.folder / "missing")), stop)
+
+
+def test_fips_negotiates_only_what_it_allows(stop: threading.Event) -> None:
+    with Sshd(host_key_types=("ed25519", "ecdsa")) as sshd:
+        key = generate_key(sshd.folder / "nist", "ecdsa", "-b", "384")
+        sshd.authorized_keys.write_text(key.with_suffix(".pub").read_text())
+        passed: dict[Step, str] = {}
+        forwarding = sshd.forwarding(1, private_key=str(key), algorithms="fips")
+        SshSession.connect(forwarding, stop, passed=passed.__setitem__).close()
+        assert passed[Step.KEY_EXCHANGE] == "aes256-gcm@openssh.com, ecdsa-sha2-nistp256"
+
+
+def test_fips_cannot_agree_with_a_server_that_only_has_what_it_forbids(stop: threading.Event) -> None:
+    with Sshd() as sshd:
+        key = generate_key(sshd.folder / "nist", "ecdsa")
+        with pytest.raises(ProtocolError, match="no common host key type: it offers ssh-ed25519; relay offers ecdsa"):
+            SshSession.connect(sshd.forwarding(1, private_key=str(key), algorithms="fips"), stop)
+
+
+def test_no_common_cipher_names_both_lists(stop: threading.Event) -> None:
+    with (
+        Sshd(["Ciphers chacha20-poly1305@openssh.com"]) as sshd,
+        pytest.raises(ProtocolError, match=r"no common cipher: it offers chacha20.*; relay offers aes128-gcm"),
+    ):
+        SshSession.connect(sshd.forwarding(1), stop)
+
+
+def test_a_name_that_does_not_resolve(tmp_path: Path, stop: threading.Event) -> None:
+    with pytest.raises(UnknownHostError, match="does not resolve"):
+        SshSession.connect(_forwarding(tmp_path, 22, "no-such-host.invalid"), stop)
+
+
+def test_refused_and_timed_out_are_two_sentences(tmp_path: Path, stop: threading.Event) -> None:
+    with pytest.raises(UnavailableError, match="connection refused"):
+        SshSession.connect(_forwarding(tmp_path, free_port()), stop)
+    with (
+        _full_backlog() as port,
+        pytest.raises(UnavailableError, match=r"no answer within 0\.5 s"),
+    ):
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+
+
+@contextlib.contextmanager
+def _full_backlog() -> Iterator[int]:
+    """A port whose kernel drops every further SYN: what a firewall that drops looks like."""
+    with socket.create_server((LOOPBACK, 0), backlog=0) as full, contextlib.ExitStack() as waiting:
+        port = full.getsockname()[1]
+        for _ in range(3):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex((LOOPBACK, port))
+        yield port
+
+
+def test_a_server_that_says_nothing(tmp_path: Path, stop: threading.Event) -> None:
+    with _server_that_says(then_close=False) as port, pytest.raises(ProtocolError, match="no SSH banner within"):
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+
+
+def test_a_server_that_closes_at_once(tmp_path: Path, stop: threading.Event) -> None:
+    with _server_that_says(then_close=True) as port, pytest.raises(ProtocolError, match="before its SSH banner"):
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+
+
+@pytest.mark.parametrize("line", [b"220 mail.example ESMTP\r\n" * 200, b"\xff\xfe\n", b"HTTP/1.0 400\r\n" * 101])
+def test_what_is_no_ssh_server(tmp_path: Path, stop: threading.Event, line: bytes) -> None:
+    with _server_that_says(line, then_close=False) as port, pytest.raises(ProtocolError, match="no SSH server"):
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+
+
+def test_a_server_that_falls_silent_after_its_banner(tmp_path: Path, stop: threading.Event) -> None:
+    with (
+        _server_that_says(b"SSH-2.0-x\r\n", then_close=False) as port,
+        pytest.raises(ProtocolError, match="no key exchange within"),
+    ):
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+
+
+def test_garbage_in_the_key_exchange_is_an_error_and_prints_nothing(
+    tmp_path: Path, stop: threading.Event, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        _server_that_says(b"SSH-2.0-x\r\n", b"\x7f\xff\xff\xff garbage" * 100, then_close=False) as port,
+        pytest.raises(ProtocolError, match="key exchange"),
+    ):
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_stop_ends_connecting_at_once(tmp_path: Path, stop: threading.Event) -> None:
+    patient = Limits(banner=60)
+    with _server_that_says(then_close=False) as port:
+        forwarding = _forwarding(tmp_path, port)
+        threading.Timer(0.2, stop.set).start()
+        with pytest.raises(TemporaryError, match="stopped"):
+            SshSession.connect(forwarding, stop, limits=patient)
+
+
+def test_a_forward_that_the_server_forbids_is_told_from_one_that_nobody_answers(stop: threading.Event) -> None:
+    allowed, forbidden = free_port(), free_port()
+    with Sshd([f"PermitOpen {LOOPBACK}:{allowed}"]) as sshd:
+        with (
+            SshSession.connect(sshd.forwarding(forbidden), stop) as session,
+            pytest.raises(UnavailableError, match="administratively prohibited") as refused,
+        ):
+            session.open()
+        assert "PermitOpen" in refused.value.remedy
+        with (
+            SshSession.connect(sshd.forwarding(allowed), stop) as session,
+            pytest.raises(UnavailableError, match="connection refused") as refused,
+        ):
+            session.open()
+        assert "nothing listens" in refused.value.remedy
+
+
+def test_no_forwarding_at_all_is_prohibited_too(stop: threading.Event) -> None:
+    with (
+        Sshd(["AllowTcpForwarding no"]) as sshd,
+        SshSession.connect(sshd.forwarding(1), stop) as session,
+        pytest.raises(UnavailableError, match="administratively prohibited"),
+    ):
+        session.open()
+
+
+def test_a_session_survives_a_refused_forward(sshd: Sshd, stop: threading.Event) -> None:
+    with Collector() as collector, SshSession.connect(sshd.forwarding(collector.port), stop) as session:
+        session.open().close()
+        collector.stop_listening()
+        with pytest.raises(UnavailableError, match="connection refused"):
+            session.open()
+        assert session.alive
+
+
+def test_a_session_that_has_ended_opens_nothing(sshd: Sshd, stop: threading.Event) -> None:
+    with SshSession.connect(sshd.forwarding(1), stop) as session:
+        sshd.kill_sessions()
+        wait_until(lambda: not session.alive, 10, "the session notices the server's end")
+        with pytest.raises(UnavailableError, match="broke off"):
+            session.open()
