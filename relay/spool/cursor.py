@@ -41,7 +41,6 @@ class Slots:
             # Written, not only allocated: turning an unwritten extent into a written one may need room for metadata.
             size = self._file.size
             self._file.write(bytes(SLOTS * 2 * COPY_LENGTH - size), size)
-            self._file.sync()
             disk.sync_folder(path.rpartition("/")[0])
         self._slots = read_slots(disk, path)
 

@@ -173,7 +173,7 @@ def find_tail(file: File, header: SegmentHeader) -> Tail:
         except BlockError as error:
             beyond = find_block(file, offset + 1)
             if beyond is None:
-                return Tail(offset, last, chain, _nonzero_length(file, offset), tuple(damage))
+                return Tail(offset, last, chain, nonzero_length(file, offset), tuple(damage))
             damage.append(f"offset {offset}: {error}; the next block is at {beyond}")
             offset = beyond
             continue
@@ -186,7 +186,8 @@ def find_tail(file: File, header: SegmentHeader) -> Tail:
         offset += last.size
 
 
-def _nonzero_length(file: File, offset: int) -> int:
+def nonzero_length(file: File, offset: int) -> int:
+    """Octets from `offset` to the last one that is not zero."""
     end = start = offset
     while data := file.read(_SCAN, offset):
         used = len(data.rstrip(b"\0"))

@@ -110,7 +110,9 @@ class Spool:
     @property
     def next_number(self) -> int:
         """The number that the next block gets."""
-        return self.last.number + 1 if self.last else 1
+        if self.last is not None:
+            return self.last.number + 1
+        return self._firsts[0] if self._firsts else 1
 
     @property
     def positions(self) -> dict[str, Position]:
@@ -166,9 +168,10 @@ class Spool:
             return sum(self._sizes.values())
 
     def release_oldest(self, number: int) -> bool:
-        """Delete the oldest segment if all its blocks come before `number` and it is not the newest."""
+        """Delete the oldest segment if all its blocks come before `number`; the one with the newest block stays."""
         with self._changed:
-            if len(self._firsts) < 2 or self._firsts[1] > number:  # noqa: PLR2004  the oldest and the newest
+            following = self._firsts[1] if len(self._firsts) > 1 else None
+            if following is None or following > number or self.last is None or self.last.number < following:
                 return False
             oldest = self._firsts[0]
             self._disk.remove(f"{self.folder}/{segment.name_of(oldest)}")
@@ -177,7 +180,7 @@ class Spool:
             return True
 
     def release(self, number: int) -> int:
-        """Delete the segments whose blocks all come before `number`; the newest stays. Returns how many went."""
+        """Delete the segments whose blocks all come before `number`, as `release_oldest` does. Returns how many went."""
         gone = 0
         while self.release_oldest(number):
             gone += 1

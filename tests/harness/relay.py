@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.openssh import Sshd
+from harness.ports import free_port
 from harness.process import Process
 
 SEED = Path(__file__).parent.parent / "audit" / "seed.log"
@@ -16,14 +17,17 @@ RELAY = [sys.executable, "-m", "relay"]
 class Router:
     """A router's folder: audit.log, relay.toml, state; and the commands run on it."""
 
-    def __init__(self, folder: Path, sshd: Sshd, remote_port: int, *, local_port: int = 7777, **keys: str) -> None:
+    def __init__(
+        self, folder: Path, sshd: Sshd, remote_port: int, *, local_port: int | None = None, **keys: str
+    ) -> None:
         self.folder = folder
         self.sshd = sshd
+        self.local_port = local_port or free_port()  # not 7777: tests run beside each other
         self.audit_log = folder / "audit.log"
         self.state = folder / "state"
         self.configuration = folder / "relay.toml"
         self.forwarding: dict[str, str | int] = {
-            "local-port": local_port,
+            "local-port": self.local_port,
             "remote-port": remote_port,
             "server-address": sshd.host,
             "server-port": sshd.port,
@@ -31,7 +35,7 @@ class Router:
             "private-key": str(sshd.client_key),
             "known-hosts": str(sshd.known_hosts),
         }
-        self.server: dict[str, str | int] = {"port": local_port, "max-message-size": "64KiB", **keys}
+        self.server: dict[str, str | int] = {"port": self.local_port, "max-message-size": "64KiB", **keys}
         self.write_configuration()
 
     def write_configuration(self, **forwarding: str | int) -> None:

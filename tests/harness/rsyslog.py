@@ -27,6 +27,18 @@ ruleset(name="collect") {{
 }}
 input(type="{module}" address="{host}" port="{port}" ruleset="collect"{input_options})
 """
+_FORWARDING = """\
+global(workDirectory="{folder}" maxMessageSize="{size}" parser.escapeControlCharactersOnReceive="off")
+module(load="imptcp")
+template(name="raw" type="string" string="%rawmsg%")
+ruleset(name="forward") {{
+  action(
+    type="omfwd" target="{host}" port="{destination}" protocol="tcp" tcp_framing="octet-counted" template="raw"
+    action.resumeRetryCount="-1" action.resumeInterval="1"
+  )
+}}
+input(type="imptcp" address="{host}" port="{port}" ruleset="forward")
+"""
 _INPUT_OPTIONS = {"imptcp": "", "imtcp": "", "imrelp": ' maxDataSize="{size}"'}
 
 
@@ -80,18 +92,7 @@ class Rsyslog:
 
     def _launch(self) -> None:
         folder = self._place.path
-        options = _INPUT_OPTIONS[self._module].format(size=self._size)
-        (folder / "rsyslog.conf").write_text(
-            _CONFIGURATION.format(
-                folder=folder,
-                size=self._size,
-                module=self._module,
-                output=self.output,
-                host=self.host,
-                port=self.port,
-                input_options=options,
-            )
-        )
+        (folder / "rsyslog.conf").write_text(self._configuration())
         modules = self._root.file(f"lib/{os.uname().machine}-linux-gnu/rsyslog")
         argv = [
             self._root.file("usr/sbin/rsyslogd"),
@@ -104,6 +105,17 @@ class Rsyslog:
             modules,
         ]
         self._process = Process(argv, folder / "rsyslog.log", self._root.environment())
+
+    def _configuration(self) -> str:
+        return _CONFIGURATION.format(
+            folder=self._place.path,
+            size=self._size,
+            module=self._module,
+            output=self.output,
+            host=self.host,
+            port=self.port,
+            input_options=_INPUT_OPTIONS[self._module].format(size=self._size),
+        )
 
     def _is_listening(self) -> bool:
         process = self._running
@@ -154,3 +166,19 @@ class Rsyslog:
             lambda: f"{count} messages; there are {len(self.messages())}",
         )
         return self.messages()
+
+
+class RsyslogForwarder(Rsyslog):
+    """A local program that forwards: what is sent to its port goes on to `destination` by omfwd, byte for byte.
+
+    While the destination refuses, omfwd tries again every second, and keeps what it has.
+    """
+
+    def __init__(self, destination: int) -> None:
+        super().__init__("imptcp")
+        self._destination = destination
+
+    def _configuration(self) -> str:
+        return _FORWARDING.format(
+            folder=self._place.path, size=self._size, host=self.host, port=self.port, destination=self._destination
+        )

@@ -262,6 +262,19 @@ def test_a_crash_between_a_segments_making_and_its_first_block_loses_nothing(tmp
     assert delivered(everything(again)) == [*messages, b"third"]
 
 
+def test_the_newest_block_is_never_deleted_even_when_an_empty_segment_follows(tmp_path: Path) -> None:
+    """A crash between a segment's making and its first block: the number and the positions must not be lost."""
+    spool = opened(tmp_path)
+    fill(spool, 2)
+    spool._begin_segment(3, 100, 3)
+    assert spool.release(3) == 0
+    spool.close()
+    again = opened(tmp_path)
+    assert again.release(3) == 0
+    assert again.next_number == 3
+    assert again.positions["audit"].count == 2
+
+
 def test_readers_in_other_threads_see_every_block_once_while_the_writer_goes_on(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     total = 300
