@@ -413,8 +413,11 @@ class _ServerLayer(TransportLayer):
 
     def _queue_incoming_channel(self, channel: paramiko.Channel) -> None:
         # Before the channel's first octet is read: paramiko itself lets a peer send beyond the window it was given.
-        channel.in_buffer = _BoundedPipe(WINDOW)
-        channel.in_stderr_buffer = _BoundedPipe(0)
+        with channel.lock:
+            channel.in_buffer = _BoundedPipe(WINDOW)
+            channel.in_stderr_buffer = _BoundedPipe(0)
+            if channel.closed:  # by the loop, a moment ago: it closed the pipes that these two replace
+                channel.in_buffer.close()
         self._tell(self._connection.channel_opened, channel)
 
 

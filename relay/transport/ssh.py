@@ -5,8 +5,9 @@ session that is not alive stays dead: connect anew. A server that stops answerin
 default limits), however full its channels are, and a slow collector is never taken for a dead server.
 
 A pipe keeps what relay.transport promises. The end of file counts as proof only when the channel received it, after our
-half-close, on a living session, and the half-close is never sent within SETTLING of the opening: a collector that
-accepts and closes at once would otherwise look like one that has read everything.
+half-close, on a living session, and a channel is half-closed no sooner than SETTLING after it opened, or twice the time
+that opening it took: a collector that accepts and closes at once would otherwise look like one that has read all. Open
+a pipe ahead of its use, and this costs nothing.
 """
 
 import contextlib
@@ -27,11 +28,13 @@ from relay.transport.handshake import DEFAULT_LIMITS, Handshake, Limits, Passed,
 from relay.transport.host_key import KnownHosts
 from relay.transport.transport_layer import TransportLayer
 
-SETTLING: Final = 0.005  # seconds between a channel's opening and its half-close
+SETTLING: Final = 0.005  # seconds that a channel is open at least before its half-close
 _PIECE: Final = 1 << 15  # octets handed to paramiko at once; OpenSSH takes no larger packet
 _SEND_GLANCE: Final = 1.0  # seconds between two looks at a pipe that takes nothing
 _NOWHERE: Final = ("127.0.0.1", 0)  # the originator of a channel, of which RFC 4254 wants an address
-_PROHIBITED: Final = 1  # RFC 4254 section 5.1
+# RFC 4254 section 5.1
+_PROHIBITED: Final = 1
+_SHORTAGE: Final = 4
 
 
 class SshSession:
@@ -96,14 +99,28 @@ class SshSession:
     def _remote(self) -> tuple[str, int]:
         return self._forwarding.remote_host, self._forwarding.remote_port
 
+    @property
+    def layer(self) -> TransportLayer:
+        """The transport layer, for a library that asks for it; a channel is opened with `open_channel` all the same."""
+        return self._layer
+
     def open(self) -> "SshPipe":
         """A new stream to the collector; UnavailableError when the server will not, or nothing listens there."""
+        begun = time.monotonic()
+        channel = self.open_channel()
+        opened = time.monotonic()
+        return SshPipe(self, channel, opened + max(SETTLING, 2 * (opened - begun)))
+
+    def open_channel(self, originator: tuple[str, int] = _NOWHERE, window: int | None = None) -> paramiko.Channel:
+        """The same as a bare channel, on behalf of another program; it may send us `window` octets unread."""
         what = f"forward to {self._remote[0]}:{self._remote[1]} through {self._server}"
         with self._opening:  # paramiko keeps one reason for all refused channels
             if not self.alive:
                 raise self.loss(what)
             try:
-                channel = self._layer.open_channel("direct-tcpip", self._remote, _NOWHERE, timeout=self._limits.opening)
+                return self._layer.open_channel(
+                    "direct-tcpip", self._remote, originator, window, timeout=self._limits.opening
+                )
             except paramiko.ChannelException as error:
                 raise self._refusal(what, error.code) from error
             except (paramiko.SSHException, EOFError, OSError) as error:
@@ -113,7 +130,10 @@ class SshSession:
                     cause = f"the SSH server did not answer within {self._limits.opening:g} s"
                     raise UnavailableError(what, cause, "is it overloaded?") from error
                 raise self.loss(what) from error
-        return SshPipe(self, channel)
+
+    def wait(self) -> None:
+        """Return once the session has ended."""
+        self._layer.join()
 
     def close(self) -> None:
         """End the session and every pipe; whoever is blocked in one is freed at once."""
@@ -140,6 +160,8 @@ class SshSession:
                 f"allow {host}:{port} there: AllowTcpForwarding and PermitOpen in its sshd_config, permitopen and "
                 "port-forwarding in authorized_keys",
             )
+        if reason == _SHORTAGE:
+            return UnavailableError(what, "the SSH server has no room for another channel", "raise its limit")
         if words == os.strerror(errno.ECONNREFUSED):
             remedy = f"nothing listens on {host}:{port} at the SSH server; start the collector or mend remote-port"
             return UnavailableError(what, "connection refused", remedy)
@@ -150,10 +172,10 @@ class SshSession:
 class SshPipe:
     """One stream through a session; a relay.transport.Pipe."""
 
-    def __init__(self, session: SshSession, channel: paramiko.Channel) -> None:
+    def __init__(self, session: SshSession, channel: paramiko.Channel, settled: float) -> None:
         self._session = session
         self._channel = channel
-        self._opened = time.monotonic()
+        self._settled = settled
         self._half_closed = False
         self._readable = threading.Event()  # also set by the end of file and by the channel's end
         channel.in_buffer.set_event(self._readable)
@@ -194,7 +216,7 @@ class SshPipe:
 
     def half_close(self) -> None:
         """Say that no more comes; see relay.transport.Pipe."""
-        time.sleep(max(0.0, self._opened + SETTLING - time.monotonic()))
+        time.sleep(max(0.0, self._settled - time.monotonic()))
         if self.ended:
             raise self._broken("the collector closed the connection before relay did")
         self._half_closed = True
