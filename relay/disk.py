@@ -12,6 +12,7 @@ Offsets and sizes are in bytes. Every OSError leaves here as a StorageError that
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -20,6 +21,8 @@ from relay.errors import CannotCreateError, StorageError, TemporaryError
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+_LOCK_ATTEMPTS = 10
+_LOCK_PAUSE = 0.02
 
 
 @contextmanager
@@ -122,6 +125,18 @@ class Lock:
             os.close(descriptor)
 
 
+def _lock_soon(descriptor: int) -> None:
+    """Lock at once or within a moment: whoever asks for the owner holds the lock for an instant."""
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 class Disk:
     """The real one."""
 
@@ -185,7 +200,7 @@ class Disk:
         with _storage_errors(path, "open"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_soon(descriptor)
         except BlockingIOError as error:
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)

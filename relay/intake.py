@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
+from relay.crash_point import crash_point
 from relay.errors import RelayError
 from relay.event import Batch, Event, EventType, Position
 from relay.spool.block import Contents, Span, frame, type_bitmap
@@ -164,6 +165,7 @@ class _Commit:
             spool, contents = self._contents[0]
             spool.append(contents, clock())
             del self._contents[0]
+            crash_point("between-the-spools" if self._contents else "committed-not-told")
 
     def _build(self, now: int) -> list[tuple[Spool, Contents]]:
         retained = _Draft(self._routing.retained)

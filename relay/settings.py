@@ -28,7 +28,8 @@ from relay.quantity import HIGHEST_PORT, Address, duration_text, host, octets, q
 # RFC 5424 section 6.1: every receiver takes 480 octets. The upper end is a ceiling for memory.
 SMALLEST_MESSAGE_SIZE: Final = 480
 LARGEST_MESSAGE_SIZE: Final = 1024**2
-SMALLEST_SEGMENT_SIZE: Final = 64 * 1024
+# A commit of up to 1 MiB must fit, and an event may be larger still: four such segments hold it.
+SMALLEST_SEGMENT_SIZE: Final = 1024**2
 LARGEST_SEGMENT_SIZE: Final = 1024**3
 # A spool deletes whole segments and never the one it writes: with fewer, next to no room for a backlog is left.
 LEAST_SEGMENTS: Final = 4

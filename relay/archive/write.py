@@ -37,6 +37,7 @@ from typing import Self
 from relay.archive.journal import Entry, Growth, Journal
 from relay.archive.originator import folder_name
 from relay.archive.recovery import mark, recover, size_of
+from relay.crash_point import crash_point
 from relay.disk import Disk, File
 from relay.errors import StorageError
 from relay.syslog import rfc5424
@@ -152,10 +153,13 @@ class ArchiveWriter:
             raise StorageError(self._folder, "an earlier write failed", "open the archive anew")
         with self._voiding():
             self._write_out()
+            crash_point("archive-written")
             self._sync()
+            crash_point("archive-synced")
             grown = tuple(Growth(file.path, file.start, file.size) for file in self._touched)
             self._journal.append(Entry(self._spool_id, cursor, (), grown, self._seen.take()))
             self.cursor = cursor
+            crash_point("archive-committed")
             for file in self._touched:
                 file.start = file.size
                 self._remember(file)

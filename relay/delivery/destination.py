@@ -3,8 +3,7 @@
 - The cursor moves only on proof (DESIGN invariant 3); blocks without wanted types need none.
 - A proof is asked for when nothing more waits (but not sooner than `PROOF_SPACING` after the one before), after
   `MAX_UNPROVEN` octets, or after `MAX_UNPROVEN_SECONDS`: so at most about that much is sent twice after a loss.
-- Retry: full jitter, within a second at first, at most `MAX_RETRY_SECONDS`, from the start again after a proof. What
-  trying again cannot mend (a wrong host key, a refused key) is tried at the longest interval. Never given up.
+- Retry: as relay.transport.retry says, from the start again after a proof. Never given up.
 - Memory: one block at a time.
 """
 
@@ -15,8 +14,6 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, stop_when_event_set
-from tenacity.wait import wait_base, wait_random_exponential
 
 from relay.delivery.session import Session
 from relay.errors import InternalError, RelayError
@@ -26,27 +23,14 @@ from relay.spool.block import Block, type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.spool import Lost
 from relay.spool.store import Store
+from relay.transport import retry
 
 PROOF_SPACING: Final = 0.05
 MAX_UNPROVEN: Final = 4 * 1024 * 1024
 MAX_UNPROVEN_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 1.0
-MAX_RETRY_SECONDS: Final = 60.0
 
 _log = logging.getLogger("relay.delivery")
-
-
-class _Wait(wait_base):
-    """Full jitter for what a retry can mend, the longest interval for what it cannot."""
-
-    def __init__(self) -> None:
-        self._jitter = wait_random_exponential(multiplier=1, max=MAX_RETRY_SECONDS)
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        if isinstance(error, RelayError) and not error.retryable:
-            return MAX_RETRY_SECONDS
-        return self._jitter(retry_state)
 
 
 class Destination:
@@ -104,26 +88,11 @@ class Destination:
 
     def run(self) -> None:
         """Deliver until stopped; the thread's body."""
-        while not self._stopped.is_set():
-            retrying = Retrying(
-                retry=retry_if_exception_type(RelayError),
-                wait=_Wait(),
-                sleep=sleep_using_event(self._stopped),
-                stop=stop_when_event_set(self._stopped),
-                before_sleep=self._note_failure,
-                reraise=True,
-            )
-            try:
-                retrying(self._deliver_once)
-            except RelayError as error:
-                self.error = error
+        retry.keep_trying(self._deliver_once, self._stopped, self._note_failure)
         self.state = "stopped"
 
-    def _note_failure(self, retry_state: RetryCallState) -> None:
-        pause = retry_state.next_action.sleep if retry_state.next_action else 0.0
-        outcome = retry_state.outcome.exception() if retry_state.outcome else None
-        if isinstance(outcome, RelayError):
-            self._note(outcome)
+    def _note_failure(self, error: RelayError, pause: float) -> None:
+        self._note(error)
         self.state = f"waiting {pause:.0f} s to try again"
 
     def _note(self, error: RelayError, unproven: int = 0) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from relay.audit.parts import parts
+from relay.crash_point import crash_point
 from relay.errors import UnavailableError
 from relay.spool.block import Block
 from relay.syslog.framing import non_transparent, octet_counted
@@ -80,12 +81,15 @@ class SyslogStream:
         """Drain the stream, then open the next one."""
         del cursor  # a collector is not told; it is the archive's sessions that keep it
         self._flush()
+        crash_point("interval-sent")
         pipe = self._open_pipe()
         pipe.half_close()
         pipe.drained(DRAIN_SECONDS)
+        crash_point("interval-drained")
         pipe.close()
         self._pipe = None
         self._pipe = self._transport.open()
+        crash_point("interval-proven")
 
     def check(self) -> None:
         """Raise when the transport is dead; a stream that the collector closed while idle is opened when needed."""

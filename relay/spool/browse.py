@@ -275,6 +275,13 @@ def end_of(disk: Disk, folder: str) -> Place | None:
         return walk.place
 
 
+def walk_from(disk: Disk, folder: str, number: int) -> Walk:
+    """A walk that begins with the segment of block `number`, or with the oldest."""
+    before = [first for first in firsts(disk, folder) if first <= number]
+    place = Place(before[-1], segment.HEADER_LENGTH, before[-1]) if before else None
+    return Walk(disk, folder, place)
+
+
 def backwards(disk: Disk, folder: str, end: Place, wanted: Wanted) -> Iterator[Block | Lost]:
     """The wanted blocks before `end`, the newest first; of each segment what is lost comes after its blocks."""
     there = [first for first in firsts(disk, folder) if first <= end.first]

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from relay.crash_point import crash_point
 from relay.disk import Disk
 from relay.errors import DataError, StorageError
 
@@ -58,6 +59,7 @@ class Slots:
             place, copy = self._slots.get(key) or (self._free_place(), _Copy(-1, key, b""))
             new = _Copy(copy.sequence + 1, key, value)
             self._file.write(_encode(new), (place * 2 + new.sequence % 2) * COPY_LENGTH)
+            crash_point("slot-written")
             self._file.sync()
             self._slots[key] = (place, new)
 

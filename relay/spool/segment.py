@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from relay.crash_point import crash_point
 from relay.disk import Disk, File
 from relay.errors import DataError
 from relay.spool import block
@@ -78,7 +79,9 @@ def create(disk: Disk, folder: str, header: SegmentHeader, size: int) -> File:
         file.allocate(size)
         file.write(encode_header(header), 0)
         file.sync()
+        crash_point("segment-allocated")
         disk.replace(file.path, path)
+        crash_point("segment-renamed")
         disk.sync_folder(folder)
     except BaseException:
         file.close()

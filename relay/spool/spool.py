@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from relay.crash_point import crash_point, die, is_due
 from relay.disk import Disk, File
 from relay.errors import DataError, StorageError
 from relay.event import EventType, Position
@@ -140,8 +141,13 @@ class Spool:
         if self._file is None:
             return False
         try:
+            if is_due("block-half-written"):
+                self._file.write(data[: len(data) // 2], self._end)
+                die()
             self._file.write(data, self._end)
+            crash_point("block-written")
             self._file.sync()
+            crash_point("block-synced")
         except StorageError as error:
             self._failure = error
             self.close()
@@ -156,6 +162,7 @@ class Spool:
         file = segment.create(self._disk, self.folder, start, size)
         self.close()
         self._file, self._end = file, segment.HEADER_LENGTH
+        crash_point("segment-made")
         with self._changed:
             if number not in self._firsts:
                 self._firsts.append(number)
@@ -170,17 +177,18 @@ class Spool:
     def release_oldest(self, number: int) -> bool:
         """Delete the oldest segment if all its blocks come before `number`; the one with the newest block stays."""
         with self._changed:
-            following = self._firsts[1] if len(self._firsts) > 1 else None
-            if following is None or following > number or self.last is None or self.last.number < following:
+            newest = self.last.number if self.last else 0
+            if len(self._firsts) < 2 or self._firsts[1] > min(number, newest):  # noqa: PLR2004  it and the next
                 return False
             oldest = self._firsts[0]
             self._disk.remove(f"{self.folder}/{segment.name_of(oldest)}")
+            crash_point("segment-released")
             del self._firsts[0]
             self._sizes.pop(oldest, None)
             return True
 
     def release(self, number: int) -> int:
-        """Delete the segments whose blocks all come before `number`, as `release_oldest` does. Returns how many went."""
+        """Delete the segments whose blocks all come before `number`, as `release_oldest` does; returns how many."""
         gone = 0
         while self.release_oldest(number):
             gone += 1
@@ -261,8 +269,10 @@ class Spool:
                 copy.truncate(len(torn))
                 copy.sync()
             self._disk.sync_folder(folder)
+            crash_point("torn-tail-copied")
             file.write(bytes(tail.torn), tail.end)
             file.sync()
+            crash_point("torn-tail-cut")
         except StorageError:
             # The torn octets stay where they are; the next block begins a new segment, which ends this one.
             self._end = self._segment_size

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+from relay.crash_point import crash_point
 from relay.disk import Disk, Lock
 from relay.errors import DataError, StorageError
 from relay.event import EventType, Position
@@ -85,6 +86,7 @@ class Store:
     def move_cursor(self, destination: str, cursor: Cursor) -> None:
         """Store a cursor, durably; what every destination has proven of the transient spool is deleted."""
         self.slots.put(CURSOR_KEY + destination, cursor.encode())
+        crash_point("cursor-moved")
         with self.changed:
             self._cursors[destination] = cursor
             proven = min(cursor.transient for cursor in self._cursors.values())

@@ -115,7 +115,7 @@ def test_what_show_prints_reads_back_to_the_same_settings(tmp_path: Path) -> Non
     file.write_text("""\
 relay.node = 'a "b" \\ é'
 audit = { traffic = { enabled = true } }
-spool = { commit-interval = "1500ms", max-size = "100MB", segment-size = "1MB" }
+spool = { commit-interval = "1500ms", max-size = "100MB", segment-size = "2MB" }
 source = [{ name = "a" }, { name = "b", start = "now" }]
 port-forwarding = [{ server-address = "::1" }]
 remote-logging-server = [{ types = ["log"] }, { address = "log.example", max-message-size = 481 }]

@@ -95,7 +95,7 @@ def test_two_of_one_name_are_refused() -> None:
     ("model", "key", "value", "sentence"),
     [
         (RemoteLoggingServer, "port", 0, "must be from 1 to 65535, not 0"),
-        (RemoteLoggingServer, "max_message_size", "479B", "must be from 480B to 16MiB, not 479B"),
+        (RemoteLoggingServer, "max_message_size", "479B", "must be from 480B to 1MiB, not 479B"),
         (RemoteLoggingServer, "types", [], "must name at least one"),
         (RemoteLoggingServer, "types", ["log", "audit", "log"], "names log more than once"),
         (RemoteLoggingServer, "address", "172.18.4.99:22", "is no host name or IP address"),
@@ -111,7 +111,7 @@ def test_two_of_one_name_are_refused() -> None:
         (Spool, "commit_interval", 10, "must be a duration in quotes, with its unit"),
         (Spool, "max_size", 1.5, 'must be a size, as in "16MiB", or a number of bytes'),
         (Spool, "max_size", True, 'must be a size, as in "16MiB", or a number of bytes'),
-        (Spool, "segment_size", 1024, "must be from 64KiB to 1GiB, not 1KiB"),
+        (Spool, "segment_size", 1024, "must be from 1MiB to 1GiB, not 1KiB"),
     ],
 )
 def test_a_value_outside_its_rule_is_told_in_a_plain_sentence(

@@ -1,7 +1,8 @@
 """Many short lives of a store on a FakeDisk: intake, spool and delivery, with crashes and failing calls in between.
 
 The oracle (DESIGN invariants 1 to 4, 8): what was accepted is delivered at least once, in order; no event has two
-identities, and no identity two events; a cursor that was moved is not lost by a crash; a crash makes torn tails and no damage.
+identities, and no identity two events; a cursor that was moved is not lost by a crash; a crash makes torn tails and
+no damage.
 """
 
 import errno

@@ -6,8 +6,8 @@ In memory. What is written is seen at once, and durable only after a sync:
   given randomness; lengths (allocate, truncate) too; a folder's unsynced changes (create, rename, remove) happen or
   not, each by itself, whatever their order was.
 - A call can be made to fail: `fail_at` names the number of the call (from 1) and the errno; a write then leaves a
-  prefix behind (a short write). A failed sync drops what it should have written: a later good sync does not bring it back
-  (what Linux does since the pages are marked clean), only writing it again does.
+  prefix behind (a short write). A failed sync drops what it should have written: a later good sync does not bring it
+  back (what Linux does, since the pages are marked clean), only writing it again does.
 - `without` names one place in the code whose sync silently does nothing, for the test of the test. `sites` has
   every such place that was reached: the function that asked, and which sync it asked for.
 """

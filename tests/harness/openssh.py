@@ -158,6 +158,11 @@ class Sshd:
         return self._process
 
     @property
+    def pid(self) -> int:
+        """The process that listens; its sessions are its descendants."""
+        return self._running.pid
+
+    @property
     def log(self) -> str:
         """Its log since it was last started."""
         return self._running.log

@@ -1,6 +1,7 @@
 """relay itself as a child process, with a configuration of the test's own: what a user runs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,10 +71,10 @@ class Router:
         """`relay run --drain`."""
         return self.run("run", "--drain", "--timeout", str(patience), seconds=patience + 30)
 
-    def start(self) -> Process:
+    def start(self, **environment: str) -> Process:
         """`relay run` in the background."""
         argv = [*RELAY, "-c", str(self.configuration), "run"]
-        return Process(argv, self.folder / "relay.log")
+        return Process(argv, self.folder / "relay.log", {**os.environ, **environment})
 
     def status(self) -> dict[str, Any]:
         """`relay status --json`."""

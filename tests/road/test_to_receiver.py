@@ -1,56 +1,16 @@
 """`relay run` into `relay receive`: through OpenSSH's sshd, and through the receiver's own SSH end."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from harness.openssh import Sshd, generate_key
 from harness.ports import free_port
-from harness.process import Process
+from harness.receiver import Receiver, identities
 from harness.records import generate, serials
-from harness.relay import RELAY, SEED, Router, archived
+from harness.relay import SEED, Router
 from harness.waiting import wait_until
 
-MESSAGE = re.compile(rb'\[128T relayRun="(?P<run>[0-9a-f]{16})" relaySeq="(?P<number>\d+)" ')
 BACKLOG = 100_000
-
-
-class Receiver:
-    """`relay receive` in a folder of its own."""
-
-    def __init__(self, folder: Path, *flags: str) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.archive = folder / "archive"
-        self._flags = flags
-        folder.mkdir(exist_ok=True)
-
-    @contextmanager
-    def running(self) -> Iterator[Process]:
-        argv = [
-            *(*RELAY, "receive", "--listen", f"tcp://127.0.0.1:{self.port}"),
-            *("--state", str(self.folder / "state"), "--archive", str(self.archive), *self._flags),
-        ]
-        with Process(argv, self.folder / "receive.log") as process:
-            # A connection to look would be a sender too: the kernel's table tells who listens.
-            wait_until(lambda: _listens(self.port) or not process.running, 20, lambda: process.log)
-            assert process.running, process.log
-            yield process
-
-    def messages(self) -> list[bytes]:
-        return archived(self.archive)
-
-
-def _listens(port: int) -> bool:
-    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
-
-
-def identities(messages: list[bytes]) -> list[tuple[bytes, int]]:
-    found = [MESSAGE.search(message) for message in messages]
-    return [(match["run"], int(match["number"])) for match in found if match is not None]
 
 
 @pytest.fixture
@@ -114,8 +74,8 @@ def test_with_sshd_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice
             wait_until(lambda: len(receiver.messages()) >= events, 90, lambda: f"{events} archived messages")
             wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 20, "the last proof")
             relay.stop()
-            assert "lost 127.0.0.1:7777" in relay.log
-            assert "recovered 127.0.0.1:7777" in relay.log
+            assert f"lost 127.0.0.1:{router.local_port}" in relay.log
+            assert f"recovered 127.0.0.1:{router.local_port}" in relay.log
         messages = receiver.messages()
         assert len(messages) == events
         assert serials(b"\n".join(messages)) == serials(router.audit_log.read_bytes())

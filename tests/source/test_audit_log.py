@@ -353,6 +353,35 @@ def test_a_copied_and_cut_log_is_read_on_in_its_copy(log: Path) -> None:
     assert drain(audit_log(log), position).serials == list(range(101, 121))
 
 
+@both_ways
+def test_a_log_that_is_copied_and_cut_while_followed_loses_nothing(log: Path, inotify: bool) -> None:
+    log.write_bytes(records(1, 100))
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.events) == 100)
+        append(log, records(101, 110))  # no await up to the cut: the source cannot have read them
+        overwrite(log.with_name("audit.log.1"), records(1, 110))
+        overwrite(log, records(111, 112))
+        await until(lambda: len(taken.events) == 112)
+
+    assert follow(audit_log(log, inotify=inotify), play).serials == list(range(1, 113))
+
+
+@pytest.mark.parametrize("beyond", [0, 50_000])
+def test_a_line_over_the_ceiling_ends_with_its_file(log: Path, beyond: int) -> None:
+    log.write_bytes(b"x" * (1024 * 1024 + beyond))
+    rotate(log)
+    append(log, records(1, 2))
+    source = audit_log(log)
+    taken = drain(source)
+    assert source.malformed == (2 if beyond else 1)
+    assert [b"malformed" in event.tail for event in taken.events][-3:] == [True, False, False]
+    position = taken.batches[0].position
+    assert place_of(position)["within"] is True
+    log.with_name("audit.log.1").unlink()
+    assert drain(audit_log(log), position).serials == [1, 2]
+
+
 def test_a_tail_that_a_crash_took_and_others_wrote_over_is_noticed(log: Path) -> None:
     log.write_bytes(records(1, 100))
     position = drain(audit_log(log)).position
@@ -508,15 +537,21 @@ def test_a_batch_that_fails_ends_the_run(log: Path) -> None:
         follow(audit_log(log), play)
 
 
-def test_stopping_does_not_cancel_what_is_becoming_durable(log: Path) -> None:
-    log.write_bytes(records(1, 10))
+@pytest.mark.parametrize("batches", [1, 2])
+def test_stopping_does_not_cancel_what_is_becoming_durable(
+    log: Path, batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_log_module, "CHUNK", 1000)
+    log.write_bytes(records(1, 10 * batches))
 
     async def play(taken: Taken) -> None:
         taken.hold = True
-        await until(lambda: taken.held)
+        await until(lambda: len(taken.held) == batches)
+        for _ in range(50):
+            await asyncio.sleep(0)
 
     taken = follow(audit_log(log), play)
-    assert not taken.held[0].cancelled()
+    assert not any(durable.cancelled() for durable in taken.held)
 
 
 def test_without_descriptors_for_inotify_it_looks_often(log: Path, caplog: pytest.LogCaptureFixture) -> None:
