@@ -34,6 +34,7 @@ from relay.transport.public_key import ECDSA, ED25519, RSA, PublicKey
 from relay.transport.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket, printable
 
 _GLANCE: Final = 0.05  # between two looks at `stop`
+_PEEK: Final = 0.002  # between two looks for the banner, of which paramiko tells nobody
 _KEY_KINDS: Final = ((ED25519,), ECDSA, (RSA,))  # a server has at most one key of each
 
 
@@ -119,15 +120,18 @@ class Handshake:
         addresses = self._resolve()
         self._passed(Step.NAME_RESOLUTION, ", ".join(address[0] for _, _, address in addresses))
         failures: list[str] = []
+        remedy = "no SSH server listens there: start it, or mend server-port"
         for family, protocol, address in addresses:
             try:
                 sock = self._connect(family, protocol, address)
             except OSError as error:
                 failures.append(f"{address[0]}: {_reason(error, self._limits.connection)}")
+                if not isinstance(error, ConnectionRefusedError):
+                    remedy = "is the server up, is server-address right, and does no firewall drop it?"
             else:
                 self._passed(Step.CONNECTION, f"{address[0]} port {address[1]}")
                 return sock
-        raise UnavailableError(self._what, "; ".join(failures), "is the server up, and server-port right?")
+        raise UnavailableError(self._what, "; ".join(failures), remedy)
 
     def _resolve(self) -> list[tuple[int, int, tuple[str, int]]]:
         try:
@@ -135,7 +139,8 @@ class Handshake:
         except (socket.gaierror, UnicodeError) as error:
             words = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
             cause = f"the host name does not resolve ({words})"
-            raise UnknownHostError(self._what, cause, "mend server-address, or the name service") from error
+            remedy = f"`getent hosts {self._host}` must answer: mend server-address, or the name service"
+            raise UnknownHostError(self._what, cause, remedy) from error
         # Of an IPv6 address the last two fields, flow and scope, are kept as well: connect needs the scope.
         return [(family, protocol, address) for family, _, protocol, _, address in found]  # type: ignore[misc]  # see above
 
@@ -218,12 +223,12 @@ class Handshake:
 
     # --- Waiting ---
 
-    def _wait(self, event: threading.Event, seconds: float, unless: Callable[[], bool] = lambda: False) -> bool:
+    def _wait(self, event: threading.Event, seconds: float, unless: Callable[[], bool] | None = None) -> bool:
         """Whether the event, or what stands for it, came in time."""
         deadline = time.monotonic() + seconds
-        while not event.wait(_GLANCE):
+        while not event.wait(_GLANCE if unless is None else _PEEK):
             self._look_at_stop()
-            if unless():
+            if unless is not None and unless():
                 return True
             if time.monotonic() > deadline:
                 return False

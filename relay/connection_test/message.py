@@ -1,0 +1,43 @@
+"""The message that a connection test sends: RFC 5424, plainly a test, and without an identity. Pure.
+
+    <46>1 TIME HOSTNAME relay PROCID TEST [128T type="relay" router="…" node="…"] test message of …
+
+PRI 46 is facility 5 (messages that the syslog system makes itself) and severity informational. Without relayRun and
+relaySeq no receiver takes it for an event or counts it in a sequence. It has fewer than 480 octets of its own (RFC 5424
+section 6.1: every receiver takes so many) and no line feed, so that it fits both framings.
+"""
+
+from typing import Final
+
+from relay.settings import RemoteLoggingServer, Settings
+from relay.syslog.framing import non_transparent, octet_counted
+from relay.syslog.rfc5424 import MAX_HOSTNAME, Element, Message, encode, format_timestamp, legal_header
+
+FACILITY: Final = 5
+SEVERITY: Final = 6
+MSGID: Final = b"TEST"
+TEXT: Final = b"test message of `relay test-connection`; it stands for no event"
+
+
+def test_message(settings: Settings, hostname: str, procid: int, now: int) -> bytes:
+    """The message's octets; `now` in microseconds since the epoch."""
+    params = (("type", "relay"), ("router", settings.relay.router or hostname), ("node", settings.relay.node))
+    filled = tuple((name.encode(), value.encode()) for name, value in params if value)
+    return encode(
+        Message(
+            facility=FACILITY,
+            severity=SEVERITY,
+            timestamp=format_timestamp(now),
+            hostname=legal_header(hostname.encode(), MAX_HOSTNAME),
+            app_name=b"relay",
+            procid=b"%d" % procid,
+            msgid=MSGID,
+            structured_data=(Element(settings.audit.sd_id.encode(), filled),),
+            msg=TEXT,
+        )
+    )
+
+
+def framed(message: bytes, server: RemoteLoggingServer) -> bytes:
+    """The message as the server's framing has it on the wire."""
+    return octet_counted(message) if server.framing == "octet-counting" else non_transparent(message)

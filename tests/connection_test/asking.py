@@ -1,0 +1,86 @@
+"""`relay test-connection --json`, asked, and its answer looked at."""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.relay import RELAY
+
+STEPS = [
+    "configuration",
+    "state directory",
+    "private key",
+    "name resolution",
+    "TCP connection",
+    "SSH banner",
+    "key exchange",
+    "host key",
+    "authentication",
+    "local port",
+    "forward",
+    "test message",
+    "proof",
+]
+POWERS = "-dac_override,-dac_read_search"
+WITHOUT_ROOTS_RIGHTS = ["setpriv", f"--bounding-set={POWERS}", f"--inh-caps={POWERS}"] if os.geteuid() == 0 else []
+
+
+class Answer(NamedTuple):
+    """What it said about one server."""
+
+    exit_code: int
+    whole: dict[str, Any]
+
+    @property
+    def sentence(self) -> str:
+        return str(self.whole["sentence"])
+
+    @property
+    def steps(self) -> dict[str, dict[str, Any]]:
+        """Every step by its name, in order."""
+        server = self.whole["servers"][:1]
+        return {step["step"]: step for part in (self.whole, *server) for step in part["steps"]}
+
+    def outcomes(self) -> list[str]:
+        return [step["outcome"] for step in self.steps.values()]
+
+    def failure(self, step: str, exit_code: int) -> dict[str, Any]:
+        """The failed step; AssertionError unless it is this one, all before it went well and all after it are skipped.
+
+        A known_hosts file that cannot be read is found before anybody is asked anything: then steps are skipped before.
+        """
+        place = STEPS.index(step)
+        outcomes = self.outcomes()
+        assert list(self.steps) == STEPS
+        assert outcomes[place] == "FAILED", self.whole
+        assert "FAILED" not in outcomes[:place]
+        assert set(outcomes[place + 1 :]) <= {"skipped"}
+        failed = self.steps[step]
+        assert (self.exit_code, failed["exit_code"], self.whole["exit_code"]) == (exit_code, exit_code, exit_code)
+        assert self.whole["ok"] is False
+        assert f"{step} failed: " in self.sentence
+        assert failed["remedy"]
+        return failed
+
+
+def argv(configuration: Path, *arguments: str) -> list[str]:
+    """The command line."""
+    return [*RELAY, "-c", str(configuration), "test-connection", *arguments]
+
+
+def ask(configuration: Path, *arguments: str, prefix: Sequence[str] = ()) -> Answer:
+    """Run it to its end, as a user would, behind another command if one is given."""
+    done = subprocess.run(
+        [*prefix, *argv(configuration, "--json", *arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    return Answer(done.returncode, json.loads(done.stdout))
+
+
+def in_namespace(kind: str, script: str) -> list[str]:
+    """A command that runs another one in a namespace ("net", "mount") of its own, after a shell script as its root."""
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    return ["unshare", *user, f"--{kind}", "sh", "-ec", f'{script}\nexec "$@"', "sh"]

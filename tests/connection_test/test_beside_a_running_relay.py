@@ -1,0 +1,55 @@
+"""`relay test-connection` beside `relay run`: the running one does not notice."""
+
+from pathlib import Path
+
+from connection_test.asking import ask
+from harness.openssh import Sshd
+from harness.relay import SEED, Router
+from harness.rsyslog import Rsyslog
+from harness.waiting import wait_until
+
+LATER = b"type=USER_LOGIN msg=audit(1709742999.000:99999): pid=1 uid=0 res=success\n"
+
+
+def is_listening(router: Router) -> bool:
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{router.local_port:04X}") and row[3] == "0A" for row in rows)
+
+
+def settled(router: Router) -> tuple[object, ...]:
+    """What the running relay has proven, and who it is."""
+    status = router.status()
+    destination = status["destinations"][0]
+    return (
+        status["pid"],
+        destination["delivered"],
+        destination["waiting_events"],
+        destination["proven_at"],
+        (router.state / "lock").read_bytes(),
+        (router.state / "lock").stat(),
+    )
+
+
+def test_session_cursor_lock_and_messages_stay_as_they_are(router: Router, sshd: Sshd) -> None:
+    with Rsyslog("imtcp") as rsyslog:
+        router.write_configuration(remote_port=rsyslog.port)
+        router.audit_log.write_bytes(SEED.read_bytes())
+        with router.start() as relay:
+            rsyslog.wait_for_messages(26)
+            wait_until(lambda: router.status()["destinations"][0]["delivered"] == 26, 20, "the last proof")
+            wait_until(lambda: is_listening(router), 20, lambda: f"the local port is open:\n{relay.log}")
+            before, sessions = settled(router), set(sshd.sessions())
+
+            answer = ask(router.configuration)
+
+            assert (answer.exit_code, set(answer.outcomes())) == (0, {"ok"})
+            assert f"is the running relay's (process {relay.pid})" in answer.steps["local port"]["found"]
+            assert settled(router) == before
+            wait_until(lambda: set(sshd.sessions()) == sessions, 10, "the test's own session ends")
+            assert [b" relay " in message for message in rsyslog.wait_for_messages(27)] == [False] * 26 + [True]
+            with router.audit_log.open("ab") as log:
+                log.write(LATER)
+            assert b"USER_LOGIN" in rsyslog.wait_for_messages(28)[-1]
+            assert set(sshd.sessions()) == sessions
+            relay.stop()
+            assert relay.log == ""
