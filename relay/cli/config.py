@@ -56,8 +56,8 @@ def check(context: click.Context, *, as_json: bool) -> None:
             "relay.config-check/1",
             ok=exit_code == 0,
             files=paths,
-            mistakes=_objects(findings.mistakes),
-            warnings=_objects(findings.warnings),
+            mistakes=objects(findings.mistakes),
+            warnings=objects(findings.warnings),
         )
     else:
         for line in (*told(findings.mistakes), *(f"warning: {line}" for line in told(findings.warnings))):
@@ -87,7 +87,8 @@ def _print_json(schema: str, **fields: object) -> None:
     click.echo(json.dumps({"schema": schema, **fields}, ensure_ascii=False))
 
 
-def _objects(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
+def objects(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
+    """Each mistake as a FINDING."""
     return [
         {
             "file": mistake.place.file,

@@ -37,6 +37,7 @@ def config_option(command: Callable[_Parameters, _Result]) -> Callable[_Paramete
         "--config",
         multiple=True,
         metavar="FILE",
+        type=click.Path(readable=False),  # shells complete it; whether it can be read, who reads it tells
         expose_value=False,
         callback=_add_config,
         help="Read this configuration file; later ones complete and override earlier ones.  "

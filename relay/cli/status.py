@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from relay.cli.options import config_option, options
-from relay.control import Live, LiveDestination, LivePart, LiveSource
 
 if TYPE_CHECKING:
+    from relay.control import LiveDestination, LivePart, LiveSource
     from relay.status import DestinationStatus, SpoolStatus, Status
 
 _MICROSECONDS = 1_000_000
@@ -44,6 +43,8 @@ def status(context: click.Context, *, state: str | None, as_json: bool) -> None:
 
 
 def _object(found: "Status") -> dict[str, object]:
+    import msgspec
+
     return {
         **found._asdict(),
         "retained": found.retained._asdict(),
@@ -55,6 +56,8 @@ def _object(found: "Status") -> dict[str, object]:
 
 
 def _lines(found: "Status", now: int) -> list[str]:
+    from relay.control import Live
+
     live = found.live or Live(pid=0, started=0)
     sources = {source.name: source for source in live.sources}
     destinations = {destination.name: destination for destination in live.destinations}
@@ -75,7 +78,7 @@ def _lines(found: "Status", now: int) -> list[str]:
     ]
 
 
-def _source(live: LiveSource | None) -> str:
+def _source(live: "LiveSource | None") -> str:
     if live is None:
         return ""
     lag = "lag unknown" if live.lag < 0 else f"{live.lag} octets to read"
@@ -84,7 +87,7 @@ def _source(live: LiveSource | None) -> str:
     return f"; {lag}{malformed}{lost}{f'; {live.error}' if live.error else ''}"
 
 
-def _delivery(live: LiveDestination | None, now: int) -> str:
+def _delivery(live: "LiveDestination | None", now: int) -> str:
     if live is None:
         return ""
     damage = f"; {live.damage} damaged places stepped over" if live.damage else ""
@@ -94,7 +97,7 @@ def _delivery(live: LiveDestination | None, now: int) -> str:
     return f"; {live.state}{damage}; failing for {seconds:.0f} s: {live.error}"
 
 
-def _part(live: LivePart) -> str:
+def _part(live: "LivePart") -> str:
     counters = ", ".join(f"{name} {count}" for name, count in live.counters.items() if count)
     told = "; ".join(text for text in (live.state, counters, live.error) if text)
     return f"{live.name:<12} {told}"

@@ -86,17 +86,9 @@ class KnownHosts:
 
         Else PermissionRefusedError, and nothing may be sent.
         """
+        self.refuse_revoked(host, port, key)
         what = f"SSH server {_name(host, port)}"
         shown = f"{key.type} {key.fingerprint}"
-        if self.lost_revocation:
-            raise PermissionRefusedError(what, f"a revoked key is unreadable: {self.lost_revocation}", "mend that line")
-        for known in self.keys:
-            if known.revoked and known.key == key and _matches(known.names, host, port):
-                raise PermissionRefusedError(
-                    what,
-                    f"its host key {shown} is revoked by {self.path} line {known.line}",
-                    "give the server a new key",
-                )
         pinned = self.pinned(host, port)
         if not pinned:
             raise PermissionRefusedError(
@@ -109,9 +101,22 @@ class KnownHosts:
             raise PermissionRefusedError(
                 what,
                 f"its host key has changed: it shows {shown}, {self.path} expects {expected}",
-                "somebody may be listening in; only when the new key is known to be right, remove those lines "
-                f"and `relay key trust {_address(host, port)}`",
+                "somebody may be listening in; only when the new key is known to be right, "
+                f"`relay key trust --replace {_address(host, port)}`",
             )
+
+    def refuse_revoked(self, host: str, port: int, key: PublicKey) -> None:
+        """PermissionRefusedError for a key that is revoked for the server, or may be by a line that is unreadable."""
+        what = f"SSH server {_name(host, port)}"
+        if self.lost_revocation:
+            raise PermissionRefusedError(what, f"a revoked key is unreadable: {self.lost_revocation}", "mend that line")
+        for known in self.keys:
+            if known.revoked and known.key == key and _matches(known.names, host, port):
+                raise PermissionRefusedError(
+                    what,
+                    f"its host key {key.type} {key.fingerprint} is revoked by {self.path} line {known.line}",
+                    "give the server a new key",
+                )
 
     def _hint(self) -> str:
         return f" ({'; '.join(self.mistakes)})" if self.mistakes else ""
@@ -120,6 +125,17 @@ class KnownHosts:
 def known_hosts_line(host: str, port: int, key: PublicKey) -> str:
     """The line, without its line end, that pins a server's key."""
     return f"{_name(host, port)} {key.text}"
+
+
+def names_without(names: str, host: str, port: int) -> str | None:
+    """A line's names but the server's own; "" when none is left, None when a wildcard among the rest covers it."""
+    name = _name(host, port)
+    rest = ",".join(given for given in _split(names) if _is_wildcard(given) or not _covers(given, name))
+    return None if rest and _matches(rest, host, port) else rest
+
+
+def _is_wildcard(pattern: str) -> bool:
+    return not pattern.startswith(_HASHED) and any(mark in pattern for mark in "*?!")
 
 
 def _name(host: str, port: int) -> str:

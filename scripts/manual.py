@@ -1,0 +1,45 @@
+"""Write the manual from what it is made from. Run by ./scripts/manual; with --check nothing is written.
+
+Exit code 1 when --check finds a file that is not as it would be made, or a command or option that has no help.
+"""
+
+import sys
+from pathlib import Path
+
+from relay.cli import commands
+from relay.cli.manual import man_page, settings_page, undocumented, with_table
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+SAMPLE = ROOT / "deploy" / "relay.toml"
+
+
+def made() -> dict[Path, str]:
+    """Every file of the manual, with what is to stand in it."""
+    root = commands()
+    return {
+        README: with_table(README.read_text(), root),
+        ROOT / "deploy" / "relay.1": man_page(root),
+        ROOT / "deploy" / "relay.toml.5": settings_page(SAMPLE.read_text()),
+    }
+
+
+def main() -> int:
+    """Write, or with --check only compare."""
+    check = "--check" in sys.argv[1:]
+    complaints = [f"{name}: has no help" for name in undocumented(commands())]
+    for path, text in made().items():
+        if path.exists() and path.read_text() == text:
+            continue
+        if check:
+            complaints.append(f"{path.relative_to(ROOT)}: is not as ./scripts/manual makes it")
+        else:
+            path.write_text(text)
+            print(f"wrote {path.relative_to(ROOT)}")
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""Every command that reads a configuration, with every kind of bad one: no traceback, a code of sysexits, one cause.
+
+The commands are found by walking the command line, so that a new one is tried too. Each is a process of its own.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import pytest
+from harness.openssh import generate_key
+from harness.ports import free_port
+from harness.process import Process
+from harness.relay import RELAY
+from harness.waiting import wait_until
+
+from relay.cli import commands
+
+AS_SOMEBODY = [
+    "setpriv",
+    "--bounding-set=-dac_override,-dac_read_search",
+    "--inh-caps=-dac_override,-dac_read_search",
+]
+"""Root without root's rights over files that may not be read."""
+ARGUMENTS = {"HOST[:PORT]": "127.0.0.1:1", "FILE": "/nonexistent/file", "DIR": "/nonexistent/folder"}
+"""What stands for an argument that a command must have."""
+READS_NONE: dict[str, str] = {}
+"""Commands that accept -c and read no configuration, with the reason."""
+OWN_WORDS = {"relay config check", "relay test-connection"}
+"""Commands for which a wrong configuration is an answer, which they give in a form of their own."""
+TAKES_THE_STATE = {"relay run", "relay receive"}
+
+
+class Command(NamedTuple):
+    """One command that accepts -c."""
+
+    name: str
+    arguments: tuple[str, ...]
+    has_json: bool
+
+    def argv(self, configuration: Path, *options: str) -> list[str]:
+        words = self.name.split()[1:]
+        return [*RELAY, *words, *self.arguments, "-c", str(configuration), *options, *["--json"] * self.has_json]
+
+
+def found(root: click.Command, name: str = "relay") -> Iterator[Command]:
+    context = click.Context(root, info_name=name)
+    if isinstance(root, click.Group):
+        for word in root.list_commands(context):
+            command = root.get_command(context, word)
+            assert command is not None
+            yield from found(command, f"{name} {word}")
+    elif any("--config" in parameter.opts for parameter in root.params) and name not in READS_NONE:
+        required = [p for p in root.params if isinstance(p, click.Argument) and p.required]
+        arguments = tuple(ARGUMENTS[argument.make_metavar(context)] for argument in required)
+        yield Command(name, arguments, any("--json" in parameter.opts for parameter in root.params))
+
+
+COMMANDS = list(found(commands()))
+every_command = pytest.mark.parametrize("command", COMMANDS, ids=[command.name for command in COMMANDS])
+
+
+class Told(NamedTuple):
+    """What a command told."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def as_object(self) -> dict[str, Any]:
+        told = json.loads(self.stdout)
+        assert isinstance(told, dict)
+        return told
+
+
+def run(command: Command, configuration: Path, *, prefix: Sequence[str] = ()) -> Told:
+    """Run a command to its end, with --json where it has that."""
+    argv = [*prefix, *command.argv(configuration)]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in done.stderr + done.stdout
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
+def assert_no_input(command: Command, told: Told, sentence: str) -> None:
+    """The command ends with 66 and that sentence."""
+    if command.name == "relay test-connection":
+        assert (told.code, told.as_object["exit_code"]) == (78, 78)
+        assert sentence in told.as_object["sentence"]
+        return
+    assert told.code == 66
+    assert told.stderr.startswith(f"relay: {sentence}; ")
+    assert told.stderr.count("\n") == 1
+    if command.has_json:
+        assert told.as_object["schema"] == "relay.error/1"
+        assert f"{told.as_object['what']}: {told.as_object['cause']}" == sentence
+
+
+def assert_mistakes(command: Command, configuration: Path, *sentences: str) -> None:
+    """The command ends with 78 and tells exactly these mistakes, to people and programs."""
+    told = run(command, configuration)
+    expected = [f"{configuration}{sentence}" for sentence in sentences]
+    assert told.code == 78
+    if command.name in OWN_WORDS:
+        assert all(json.dumps(sentence.rpartition(": ")[2])[1:-1] in told.stdout for sentence in sentences)
+        return
+    assert told.stderr.splitlines() == [f"relay: {line}" for line in expected]
+    if command.has_json:
+        assert told.as_object["schema"] == "relay.error/1"
+        mistakes = told.as_object["mistakes"]
+        assert {mistake["file"] for mistake in mistakes} == {str(configuration)}
+        assert all(line.endswith(mistake["message"]) for line, mistake in zip(expected, mistakes, strict=True))
+    else:
+        assert told.stdout == ""
+
+
+def test_the_commands_that_do_the_work_are_among_those_tried() -> None:
+    names = {command.name for command in COMMANDS}
+    assert {"relay run", "relay receive", "relay status", "relay config check", "relay key trust"} <= names
+
+
+@every_command
+def test_a_missing_configuration_is_no_input(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "missing.toml"
+    assert_no_input(command, run(command, file), f"{file}: there is no such file")
+
+
+@every_command
+def test_an_unreadable_configuration_is_no_input(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("")
+    file.chmod(0)
+    prefix = AS_SOMEBODY if os.geteuid() == 0 else ()
+    assert_no_input(command, run(command, file, prefix=prefix), f"{file}: this user may not read it")
+
+
+@every_command
+def test_a_folder_is_no_configuration(command: Command, tmp_path: Path) -> None:
+    assert_no_input(command, run(command, tmp_path), f"{tmp_path}: it is a folder")
+
+
+@every_command
+def test_an_empty_configuration_is_a_mistake(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("\n")
+    assert_mistakes(command, file, ": is empty; deploy/relay.toml is a sample to begin with")
+
+
+@every_command
+def test_a_binary_configuration_is_a_mistake(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_bytes(b"\x7fELF" + bytes(range(256)))
+    assert_mistakes(command, file, ": is no text: it holds zero bytes")
+
+
+@every_command
+def test_a_configuration_in_another_encoding_is_a_mistake(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_bytes('[relay]\nnode = "Zürich"\n'.encode("latin-1"))
+    assert_mistakes(command, file, ":2: is not UTF-8: byte 17 is 0xfc")
+
+
+@pytest.fixture(scope="module")
+def hundred_megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A legal configuration, but for its size; it takes no room on the disk."""
+    file = tmp_path_factory.mktemp("large") / "relay.toml"
+    with file.open("wb") as out:
+        out.write(b"[relay]\n")
+        out.truncate(100_000_000)
+    return file
+
+
+@every_command
+def test_a_configuration_of_100_mb_is_a_mistake(command: Command, hundred_megabytes: Path) -> None:
+    assert_mistakes(command, hundred_megabytes, ": is larger than 4 MiB, and so no configuration")
+
+
+@every_command
+def test_of_an_unknown_key_the_nearest_known_one_is_named(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text('[relay]\nhostnam = "a"\n\n[[remote-logging-server]]\nportt = 7777\n')
+    assert_mistakes(
+        command,
+        file,
+        ":2: relay.hostnam: unknown key; did you mean `hostname`?",
+        ":5: remote-logging-server[1].portt: unknown key; did you mean `port`?",
+    )
+
+
+@every_command
+def test_settings_that_contradict_each_other_are_mistakes(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text('[spool]\nmax-size = "1MiB"\n[[source]]\nname = "a"\n[[source]]\nname = "a"\n')
+    assert_mistakes(
+        command,
+        file,
+        ":2: spool.max-size: must be at least 64MiB, 4 segments of 16MiB (segment-size), not 1MiB",
+        ':6: source[2].name: "a" stands here a second time; every source needs a name of its own',
+    )
+
+
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A right configuration whose state directory a running relay has, and that relay's pid."""
+    folder = tmp_path_factory.mktemp("busy")
+    key = generate_key(folder / "id")
+    file = folder / "relay.toml"
+    file.write_text(
+        f'[relay]\nstate-directory = "{folder}/state"\n'
+        f'[[source]]\nname = "audit"\npath = "{folder}/audit.log"\n'
+        f'[[port-forwarding]]\nserver-address = "127.0.0.1"\nserver-port = 1\nprivate-key = "{key}"\n'
+        f'known-hosts = "{folder}/known_hosts"\n[[remote-logging-server]]\n'
+        f'[receiver]\nlisten = ["tcp://127.0.0.1:{free_port()}"]\narchive = "{folder}/archive"\n'
+    )
+    (folder / "audit.log").write_text("")
+    (folder / "known_hosts").write_text("")
+    with Process([*RELAY, "-c", str(file), "receive"], folder / "receive.log") as process:
+        lock = folder / "state" / "lock"
+        wait_until(lambda: lock.exists() and lock.read_text() == f"{process.pid}\n", 30, lambda: process.log)
+        yield file, process.pid
+
+
+@pytest.mark.parametrize("name", sorted(TAKES_THE_STATE))
+def test_a_state_directory_that_another_relay_has_is_refused_and_its_pid_is_named(
+    name: str, busy: tuple[Path, int]
+) -> None:
+    file, pid = busy
+    (command,) = (command for command in COMMANDS if command.name == name)
+    told = run(command, file)
+    assert told.code == 75
+    assert f"in use by the process with pid {pid}; " in told.stderr
+    assert told.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", sorted({command.name for command in COMMANDS} - TAKES_THE_STATE))
+def test_every_other_command_leaves_a_running_relay_alone(name: str, busy: tuple[Path, int]) -> None:
+    file, pid = busy
+    (command,) = (command for command in COMMANDS if command.name == name)
+    assert run(command, file).code in {0, *range(64, 79)} - {70}
+    os.kill(pid, signal.SIGCONT)  # it is still there

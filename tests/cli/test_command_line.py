@@ -1,0 +1,107 @@
+"""What holds for every command line: a quick start, failures as a line and as an object, no traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness.relay import RELAY
+
+HEAVY = {"paramiko", "cryptography", "pydantic", "msgspec", "tenacity", "asyncinotify"}
+IMPORTED = """
+import sys
+from relay.cli import run
+code = run(sys.argv[1:])
+print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def relay(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    done: subprocess.CompletedProcess[str] = subprocess.run(  # type: ignore[call-overload]  # options are its own
+        [*RELAY, *arguments], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+    return done
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["key", "--help"], ["completion", "fish"]])
+def test_help_imports_none_of_the_large_libraries(arguments: list[str]) -> None:
+    argv = [sys.executable, "-c", IMPORTED, *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stderr.split())
+    assert "click" in imported
+    assert not imported & HEAVY
+
+
+def test_a_failure_is_one_line_that_names_object_cause_and_remedy() -> None:
+    done = relay("-c", "/nonexistent.toml", "status")
+    assert (done.returncode, done.stdout) == (66, "")
+    expected = "relay: /nonexistent.toml: there is no such file; make it, or name another with -c FILE\n"
+    assert done.stderr == expected
+
+
+def test_with_json_it_is_also_an_object_with_the_same_words() -> None:
+    done = relay("-c", "/nonexistent.toml", "status", "--json")
+    assert done.returncode == 66
+    assert done.stderr.startswith("relay: /nonexistent.toml: ")
+    assert json.loads(done.stdout) == {
+        "schema": "relay.error/1",
+        "what": "/nonexistent.toml",
+        "cause": "there is no such file",
+        "remedy": "make it, or name another with -c FILE",
+        "exit_code": 66,
+    }
+
+
+def test_each_mistake_of_a_configuration_is_a_line_and_an_object(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("[relay]\nnode = 1\n[spool]\nmax-sizes = 1\n")
+    done = relay("-c", str(file), "status", "--json")
+    assert done.returncode == 78
+    assert done.stderr.splitlines() == [
+        f"relay: {file}:2: relay.node: must be a text in quotes, not 1",
+        f"relay: {file}:4: spool.max-sizes: unknown key; did you mean `max-size`?",
+    ]
+    told = json.loads(done.stdout)
+    assert (told["schema"], told["exit_code"]) == ("relay.error/1", 78)
+    assert told["mistakes"] == [
+        {"file": str(file), "line": 2, "key": "relay.node", "message": "must be a text in quotes, not 1"},
+        {"file": str(file), "line": 4, "key": "spool.max-sizes", "message": "unknown key; did you mean `max-size`?"},
+    ]
+
+
+def test_a_configuration_in_which_nothing_is_to_do_is_told_as_a_mistake_too(tmp_path: Path) -> None:
+    """A mistake that stands at no line, which `relay run` alone finds."""
+    file = tmp_path / "relay.toml"
+    file.write_text(f'[relay]\nstate-directory = "{tmp_path}/state"\n')
+    done = relay("-c", str(file), "run")
+    assert done.returncode == 78
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["key", "generate", "--type", "dsa"]])
+def test_a_usage_error_is_64_and_names_the_help(arguments: list[str]) -> None:
+    done = relay(*arguments, "--json")
+    assert done.returncode == 64
+    assert json.loads(done.stdout)["exit_code"] == 64
+    assert "--help`" in done.stderr
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal() -> None:
+    done = relay("-c", "/no\x1b[31m\x9bsuch\u202efile", "status", "--json")
+    assert done.returncode == 66
+    assert done.stderr.startswith("relay: /no\\x1b[31m\\x9bsuch\\u202efile: ")
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", ["--help", "-c /nonexistent.toml status --json", "completion fish"])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: str) -> None:
+    """Also of the object that tells an error."""
+    script = f'"$0" -m relay {arguments} | true; echo "${{PIPESTATUS[0]}}"'
+    argv = ["bash", "-c", script, sys.executable]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "0\n"
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr

@@ -1,0 +1,289 @@
+"""`relay key trust`, as a user calls it, against OpenSSH's sshd; its ssh is the judge of the file that was written."""
+
+import json
+import os
+import pty
+import select
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.openssh import Sshd, fingerprint, generate_key, run_ssh
+from harness.ports import LOOPBACK
+from harness.relay import RELAY
+
+STRANGER = "AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+"""An Ed25519 public key that no server has."""
+
+
+@pytest.fixture
+def sshd() -> Iterator[Sshd]:
+    with Sshd(host_key_types=("ed25519", "ecdsa", "rsa")) as server:
+        yield server
+
+
+@pytest.fixture
+def pinned(tmp_path: Path) -> Path:
+    return tmp_path / "known_hosts"
+
+
+def command(sshd: Sshd, pinned: Path, *options: str) -> list[str]:
+    return [*RELAY, "key", "trust", f"{sshd.host}:{sshd.port}", "--known-hosts", str(pinned), *options]
+
+
+def trust(sshd: Sshd, pinned: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    argv = command(sshd, pinned, *options)
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+
+def on_a_terminal(argv: list[str], answers: str) -> tuple[int, str]:
+    """Run a command whose input and output are a terminal on which `answers` are typed; its code and what it said."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.write(ours, answers.encode())
+    said = b""
+    deadline = time.monotonic() + 60
+    try:
+        while select.select([ours], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            said += os.read(ours, 65536)
+    except OSError:  # Linux: EIO once nobody has the terminal open any more
+        pass
+    finally:
+        os.close(ours)
+    return child.wait(10), said.decode()
+
+
+def shown(sshd: Sshd) -> list[str]:
+    """The fingerprints of the server's keys, as ssh-keygen tells them."""
+    return [fingerprint(key.with_suffix(".pub")) for key in sshd.host_keys]
+
+
+def openssh_accepts(sshd: Sshd, pinned: Path) -> bool:
+    done = run_ssh([f"{sshd.user}@{sshd.host}", "true"], key=sshd.client_key, known_hosts=pinned, port=sshd.port)
+    return "Host key verification failed" not in done.stderr
+
+
+def test_a_key_named_by_its_fingerprint_is_pinned_and_openssh_accepts_the_line(sshd: Sshd, pinned: Path) -> None:
+    ed25519 = shown(sshd)[0]
+    done = trust(sshd, pinned, "--fingerprint", ed25519)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"{pinned}: pinned ssh-ed25519 {ed25519}"
+    assert pinned.read_text() == sshd.known_hosts_line(sshd.host_keys[0])
+    assert openssh_accepts(sshd, pinned)
+
+
+def test_every_key_of_the_server_is_shown(sshd: Sshd, pinned: Path) -> None:
+    done = trust(sshd, pinned)
+    assert all(one in done.stdout for one in shown(sshd))
+
+
+def test_only_the_keys_that_are_named_are_pinned(sshd: Sshd, pinned: Path) -> None:
+    ed25519, _, rsa = shown(sshd)
+    done = trust(sshd, pinned, "--fingerprint", ed25519, "--fingerprint", rsa, "--json")
+    told = json.loads(done.stdout)
+    assert (told["schema"], told["server"]) == ("relay.key-trust/1", f"{sshd.host}:{sshd.port}")
+    assert [key["fingerprint"] for key in told["pinned"]] == [ed25519, rsa]
+    assert sorted(key["fingerprint"] for key in told["shown"]) == sorted(shown(sshd))
+    assert len(pinned.read_text().splitlines()) == 2
+
+
+def test_a_fingerprint_that_the_server_does_not_have_pins_nothing(sshd: Sshd, pinned: Path) -> None:
+    ed25519 = shown(sshd)[0]
+    done = trust(sshd, pinned, "--fingerprint", ed25519, "--fingerprint", "SHA256:abc")
+    assert done.returncode == 77
+    assert "it has no host key SHA256:abc" in done.stderr
+    assert not pinned.exists()
+
+
+def test_without_a_terminal_and_a_fingerprint_nothing_is_pinned_and_the_way_is_told(sshd: Sshd, pinned: Path) -> None:
+    done = trust(sshd, pinned, "--json")
+    assert done.returncode == 77
+    assert "nobody is there to confirm" in done.stderr
+    assert "--fingerprint SHA256:…" in json.loads(done.stdout)["remedy"]
+    assert not pinned.exists()
+
+
+def test_on_a_terminal_each_key_is_asked_about_and_only_those_with_a_yes_are_pinned(sshd: Sshd, pinned: Path) -> None:
+    ed25519, ecdsa, rsa = shown(sshd)
+    code, said = on_a_terminal(command(sshd, pinned), "n\ny\nn\n")
+    assert code == 0, said
+    assert all(f"{one} for {sshd.host}:{sshd.port}? [y/N]" in said for one in (ed25519, ecdsa, rsa))
+    assert pinned.read_text() == sshd.known_hosts_line(sshd.host_keys[1])
+
+
+def test_on_a_terminal_no_is_the_answer_of_one_who_only_presses_enter(sshd: Sshd, pinned: Path) -> None:
+    code, said = on_a_terminal(command(sshd, pinned), "\n\n\n")
+    assert code == 77
+    assert "no host key was confirmed" in said
+    assert not pinned.exists()
+
+
+def test_what_is_pinned_already_is_told_and_left_as_it_is(sshd: Sshd, pinned: Path) -> None:
+    line = sshd.known_hosts_line(sshd.host_keys[2])
+    pinned.write_text(line)
+    for options in ((), ("--fingerprint", shown(sshd)[2])):
+        done = trust(sshd, pinned, *options)
+        assert done.returncode == 0
+        assert "already pinned" in done.stdout
+        assert pinned.read_text() == line
+
+
+def test_a_further_key_is_added_by_its_fingerprint(sshd: Sshd, pinned: Path) -> None:
+    pinned.write_text("# by hand\n\n" + sshd.known_hosts_line(sshd.host_keys[2]).removesuffix("\n"))
+    before = pinned.read_text()
+    assert trust(sshd, pinned, "--fingerprint", shown(sshd)[0]).returncode == 0
+    assert pinned.read_text() == f"{before}\n{sshd.known_hosts_line(sshd.host_keys[0])}"
+
+
+@pytest.mark.parametrize("options", [(), ("--fingerprint",)])
+def test_a_changed_key_is_refused_and_both_are_named(sshd: Sshd, pinned: Path, options: tuple[str, ...]) -> None:
+    text = f"# old\n[{sshd.host}]:{sshd.port} ssh-ed25519 {STRANGER}\n"
+    pinned.write_text(text)
+    done = trust(sshd, pinned, *(word for option in options for word in (option, shown(sshd)[0])))
+    assert done.returncode == 77
+    assert "its host key has changed" in done.stderr
+    assert "(line 2)" in done.stderr
+    assert "--replace" in done.stderr
+    assert pinned.read_text() == text
+
+
+def test_replace_takes_the_old_key_away_and_leaves_every_other_line(sshd: Sshd, pinned: Path) -> None:
+    name = f"[{sshd.host}]:{sshd.port}"
+    others = (f"a.example ssh-ed25519 {STRANGER} mine\n", f"a.example,b.example ssh-ed25519 {STRANGER}  shared\n")
+    pinned.write_text(
+        f"# caf\u00e9\n{others[0]}{name} ssh-ed25519 {STRANGER}\n"
+        f"a.example,{name},b.example ssh-ed25519 {STRANGER}  shared\n",
+        encoding="latin-1",
+    )
+    done = trust(sshd, pinned, "--replace", "--fingerprint", shown(sshd)[0])
+    assert done.returncode == 0, done.stderr
+    assert "took away ssh-ed25519" in done.stdout
+    made = sshd.known_hosts_line(sshd.host_keys[0])
+    assert pinned.read_text(encoding="latin-1") == f"# caf\u00e9\n{others[0]}{others[1]}{made}"
+    assert openssh_accepts(sshd, pinned)
+
+
+def test_replace_alone_still_wants_a_confirmation(sshd: Sshd, pinned: Path) -> None:
+    text = f"[{sshd.host}]:{sshd.port} ssh-ed25519 {STRANGER}\n"
+    pinned.write_text(text)
+    assert trust(sshd, pinned, "--replace").returncode == 77
+    assert pinned.read_text() == text
+    code, said = on_a_terminal(command(sshd, pinned, "--replace"), "y\nn\nn\n")
+    assert code == 0, said
+    assert pinned.read_text() == sshd.known_hosts_line(sshd.host_keys[0])
+
+
+def test_a_line_that_covers_other_servers_too_is_not_taken_away(sshd: Sshd, pinned: Path) -> None:
+    text = f"[127.0.0.*]:* ssh-ed25519 {STRANGER}\n"
+    pinned.write_text(text)
+    done = trust(sshd, pinned, "--replace", "--fingerprint", shown(sshd)[0])
+    assert done.returncode == 77
+    assert "line 1" in done.stderr
+    assert "by hand" in done.stderr
+    assert pinned.read_text() == text
+
+
+def test_a_revoked_key_is_not_pinned(sshd: Sshd, pinned: Path) -> None:
+    text = f"@revoked {sshd.known_hosts_line(sshd.host_keys[0])}"
+    pinned.write_text(text)
+    done = trust(sshd, pinned, "--fingerprint", shown(sshd)[0])
+    assert done.returncode == 77
+    assert "revoked" in done.stderr
+    assert pinned.read_text() == text
+
+
+def test_the_file_keeps_its_mode_and_a_new_one_can_be_read_by_all(sshd: Sshd, pinned: Path) -> None:
+    trust(sshd, pinned, "--fingerprint", shown(sshd)[0])
+    assert stat.S_IMODE(pinned.stat().st_mode) == 0o644
+    pinned.chmod(0o600)
+    trust(sshd, pinned, "--fingerprint", shown(sshd)[1])
+    assert stat.S_IMODE(pinned.stat().st_mode) == 0o600
+    assert [path.name for path in pinned.parent.iterdir()] == [pinned.name]
+
+
+def test_a_link_stays_a_link(sshd: Sshd, pinned: Path, tmp_path: Path) -> None:
+    pinned.symlink_to(tmp_path / "real")
+    trust(sshd, pinned, "--fingerprint", shown(sshd)[0])
+    assert pinned.is_symlink()
+    assert (tmp_path / "real").read_text() == sshd.known_hosts_line(sshd.host_keys[0])
+
+
+def test_the_configuration_says_where_and_which_kinds_of_key(sshd: Sshd, tmp_path: Path) -> None:
+    configuration = tmp_path / "relay.toml"
+    configuration.write_text(
+        f'[[port-forwarding]]\nserver-address = "{sshd.host}"\nserver-port = {sshd.port}\n'
+        f'known-hosts = "{tmp_path}/hosts"\nalgorithms = "fips"\n'
+    )
+    argv = [*RELAY, "-c", str(configuration), "key", "trust", f"{sshd.host}:{sshd.port}"]
+    code, said = on_a_terminal(argv, "y\ny\n")
+    assert code == 0, said
+    assert "warning" not in said
+    kinds = [line.split()[1] for line in (tmp_path / "hosts").read_text().splitlines()]
+    assert kinds == ["ecdsa-sha2-nistp256", "ssh-rsa"]
+
+
+def test_a_server_that_is_not_the_configurations_is_warned_of(sshd: Sshd, tmp_path: Path) -> None:
+    configuration = tmp_path / "relay.toml"
+    configuration.write_text(f'[[port-forwarding]]\nserver-address = "b.example"\nknown-hosts = "{tmp_path}/hosts"\n')
+    argv = [*RELAY, "-c", str(configuration), "key", "trust", f"{sshd.host}:{sshd.port}"]
+    done = subprocess.run(
+        [*argv, "--fingerprint", shown(sshd)[0]], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0
+    assert "no port-forwarding of the configuration leads to" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("server", "code", "words"),
+    [
+        ("nowhere.invalid", 68, "does not resolve"),
+        (f"{LOOPBACK}:1", 69, "connection refused"),  # tcpmux, which nobody has
+        ("a b", 64, "no host name"),
+        ("host:0", 64, "port 0"),
+        ("host:70000", 64, "no address"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_told_as_everywhere(
+    pinned: Path, server: str, code: int, words: str
+) -> None:
+    argv = [*RELAY, "key", "trust", server, "--known-hosts", str(pinned), "--fingerprint", "SHA256:x"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert not pinned.exists()
+
+
+def test_a_port_on_which_no_ssh_server_answers_is_a_broken_protocol(pinned: Path) -> None:
+    from harness.collector import Collector
+
+    with Collector(lambda _, connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as collector:
+        argv = [*RELAY, "key", "trust", f"{LOOPBACK}:{collector.port}", "--known-hosts", str(pinned)]
+        assert subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 76
+
+
+def test_a_missing_folder_is_told(sshd: Sshd, tmp_path: Path) -> None:
+    done = trust(sshd, tmp_path / "folder" / "known_hosts", "--fingerprint", shown(sshd)[0])
+    assert done.returncode == 73
+    assert "its folder does not exist" in done.stderr
+
+
+def test_relay_then_gets_past_the_servers_host_key(sshd: Sshd, tmp_path: Path) -> None:
+    """The session accepts what was pinned, and a key that was made elsewhere it does not."""
+    import threading
+
+    from relay.errors import PermissionRefusedError
+    from relay.transport.ssh import SshSession
+
+    pinned = tmp_path / "hosts"
+    trust(sshd, pinned, "--fingerprint", shown(sshd)[1])
+    forwarding = sshd.forwarding(9999, known_hosts=str(pinned))
+    with SshSession.connect(forwarding, threading.Event()) as session:
+        assert session.alive
+    kind, blob = generate_key(tmp_path / "other").with_suffix(".pub").read_text().split()[:2]
+    pinned.write_text(f"[{sshd.host}]:{sshd.port} {kind} {blob}\n")
+    with pytest.raises(PermissionRefusedError, match="has changed"):
+        SshSession.connect(forwarding, threading.Event())

@@ -1,0 +1,111 @@
+"""The manual is what `--help` tells: nothing without help, nothing out of date."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from relay.cli import commands
+from relay.cli.manual import command_table, documented, man_page, settings_page, undocumented, with_table
+
+ROOT = Path(__file__).parents[2]
+MAN_MACROS = {".TH", ".SH", ".SS", ".PP", ".TP", ".TQ", '.\\"'}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def sample() -> None:
+    """Do a thing.
+
+    And tell of it.
+    """
+
+
+@sample.command()
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option("--kind", type=click.Choice(["a", "b"]), help="Which `kind` it is.")
+@click.option("--secret", hidden=True)
+def first(file: str, kind: str, secret: str) -> None:
+    r""".hidden\nature is not a request.
+
+    'Nor is
+    this.
+    """
+
+
+@sample.command()
+@click.option("--mute")
+def second(mute: str) -> None:
+    pass
+
+
+def test_everything_has_help() -> None:
+    assert list(undocumented(commands())) == []
+
+
+def test_what_is_committed_is_what_would_be_made() -> None:
+    """`./scripts/manual` mends it."""
+    argv = [sys.executable, str(ROOT / "scripts" / "manual.py"), "--check"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_command_and_an_option_without_help_are_named() -> None:
+    assert list(undocumented(sample)) == ["relay second", "relay second --mute"]
+
+
+def test_a_command_is_told_with_its_arguments_and_options_but_not_the_hidden_ones() -> None:
+    told = next(documented(sample))
+    assert (told.name, told.arguments) == ("relay first", ("[FILE]",))
+    assert told.options == (("--kind [a|b]", "Which `kind` it is."),)
+
+
+def test_the_table_is_one_row_a_command_whatever_stands_in_it() -> None:
+    rows = command_table(sample).splitlines()[2:]
+    assert [row.replace("\\|", "").count("|") for row in rows] == [4, 4]
+    assert rows[0].startswith("| `relay first` | ")
+
+
+def test_no_text_becomes_a_request_or_an_escape_in_roff() -> None:
+    page = man_page(sample)
+    assert "\\&.hidden\\enature is not a request." in page
+    assert "\\&'Nor is this." in page
+    assert "Which \\fBkind\\fR it is." in page
+
+
+@pytest.mark.parametrize("page", [man_page(commands()), settings_page((ROOT / "deploy/relay.toml").read_text())])
+def test_a_man_page_has_only_the_macros_of_man(page: str) -> None:
+    requests = {line.split()[0] for line in page.splitlines() if line.startswith((".", "'"))}
+    assert requests <= MAN_MACROS
+    assert {".TH", ".SH", ".TP"} <= requests
+
+
+def test_every_exit_code_stands_in_the_man_page() -> None:
+    page = man_page(commands())
+    assert all(f"\n\\fB{code}\\fR\n" in page for code in (0, 64, 65, 66, 68, 69, 70, 73, 74, 75, 76, 77, 78, 130))
+
+
+def test_keys_that_share_their_prose_are_told_together() -> None:
+    page = settings_page('# Of all.\n\n# Who.\n[relay]\n# The name.\n#a = ""\nb = 1\n# Last.\n#c = 2\n#[[more]]\n')
+    assert page.endswith(
+        ".PP\nOf all.\n.SH [relay]\nWho.\n"
+        '.TP\n\\fBa = ""\\fR\n.TQ\n\\fBb = 1\\fR\nThe name.\n.TP\n\\fBc = 2\\fR\nLast.\n.SH [[more]]\n'
+        ".SH SEE ALSO\n\\fBrelay\\fR(1)\n"
+    )
+
+
+def test_a_line_of_the_sample_that_cannot_be_told_is_an_error() -> None:
+    with pytest.raises(ValueError, match="neither prose nor"):
+        settings_page("# Of all.\n\n[relay]\n= nothing\n")
+
+
+def test_a_page_keeps_all_but_what_stands_between_the_markers() -> None:
+    page = "above\n<!-- commands: made by scripts/manual -->\nold\n<!-- end -->\nbelow\n"
+    made = with_table(page, sample)
+    assert made.startswith("above\n")
+    assert made.endswith("\nbelow\n")
+    assert "old" not in made
+    assert with_table(made, sample) == made
+    with pytest.raises(ValueError, match="has no"):
+        with_table("nothing", sample)
