@@ -5,9 +5,10 @@ import contextlib
 import functools
 import socket
 import threading
+from collections.abc import AsyncIterator, Iterable
 
 from relay.audit.mapping import AuditMapping
-from relay.control import LiveSource
+from relay.control import LivePart, LiveSource
 from relay.delivery.session import Session
 from relay.delivery.syslog_stream import SyslogStream
 from relay.errors import ConfigurationError, TemporaryError
@@ -21,8 +22,10 @@ from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.transport import private_key
 from relay.transport.host_key import KnownHosts
+from relay.transport.port_forward import PortForward
 from relay.transport.ssh import SshSession
 
+SAMPLE = "deploy/relay.toml shows what belongs there"
 IMPLICIT = frozenset({EventType.ALARM, EventType.PROVISIONING, EventType.AUDIT, EventType.LOG, EventType.RELAY})
 """Types that no configuration disables; all persist on a router."""
 
@@ -102,10 +105,31 @@ def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding]]
         private_key.load(forwarding.private_key, forwarding.algorithms)
         KnownHosts.read(forwarding.known_hosts)
         found.append((server, forwarding))
-    if not found or not settings.source:
-        cause = "it names no source or no remote-logging-server, so there is nothing to forward"
-        raise ConfigurationError("configuration", (cause,), "see deploy/relay.toml")
+    if bool(found) != bool(settings.source) or not (found or settings.port_forwarding):
+        missing = "source" if found else "remote-logging-server"
+        raise ConfigurationError("configuration", (f"it names no {missing}, so nothing can be forwarded",), SAMPLE)
     return found
+
+
+def live_part(port: PortForward) -> LivePart:
+    """What a port forwarding tells at this moment."""
+    name = f"port-forwarding {port.name}"
+    return LivePart(
+        name=name, state=port.state, error=str(port.error or ""), counters={"connections": port.connections}
+    )
+
+
+@contextlib.asynccontextmanager
+async def local_ports(road: Road, forwardings: Iterable[PortForwarding]) -> AsyncIterator[None]:
+    """Let other programs use these forwardings, by their local ports, while the block runs."""
+    ports = [PortForward(forwarding) for forwarding in forwardings]
+    road.parts += [functools.partial(live_part, port) for port in ports]
+    for port in ports:
+        port.start()
+    try:
+        yield
+    finally:
+        await asyncio.gather(*(asyncio.to_thread(port.stop) for port in ports))
 
 
 async def forward(settings: Settings, *, drain: bool = False, patience: float | None = None) -> None:
@@ -117,7 +141,11 @@ async def forward(settings: Settings, *, drain: bool = False, patience: float | 
     stopped = threading.Event()
     servers = ways(settings)
     sources = audit_logs(settings)
-    async with Road.open(settings.relay.state_directory, settings.spool, routing(settings)) as road:
+    lent = () if drain else settings.port_forwarding  # what other programs have to send is not there "now"
+    async with (
+        Road.open(settings.relay.state_directory, settings.spool, routing(settings)) as road,
+        local_ports(road, lent),
+    ):
         for server, forwarding in servers:
             road.deliver(
                 server.display_name,

@@ -68,14 +68,21 @@ def make_key(path: Path) -> str:
     return public.decode()
 
 
+class Weather:
+    """What becomes of the connections that began under it."""
+
+    def __init__(self) -> None:
+        self.swallows_answers = threading.Event()
+        self.is_over = threading.Event()
+
+
 class Wire:
     """The network between router and log server: a TCP relay that can be cut."""
 
     def __init__(self, listen: int, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", listen))
-        self._swallow_answers = threading.Event()
-        self._cut = threading.Event()
+        self._weather = Weather()
         self.sent_unanswered = 0
         """Octets that reached the server since its answers are swallowed."""
         threading.Thread(target=self._run, daemon=True).start()
@@ -83,31 +90,33 @@ class Wire:
     def _run(self) -> None:
         while True:
             client, _ = self._listener.accept()
-            with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self._target)) as server:
-                self._carry(client, server)
+            threading.Thread(target=self._connect, args=(client, self._weather), daemon=True).start()
 
-    def _carry(self, client: socket.socket, server: socket.socket) -> None:
-        while not self._cut.is_set():
+    def _connect(self, client: socket.socket, weather: Weather) -> None:
+        with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self._target)) as server:
+            self._carry(client, server, weather)
+
+    def _carry(self, client: socket.socket, server: socket.socket, weather: Weather) -> None:
+        while not weather.is_over.is_set():
             for ready in select.select([client, server], [], [], 0.05)[0]:
                 data = ready.recv(65536)
                 if not data:
                     return
                 if ready is client:
                     server.sendall(data)
-                    self.sent_unanswered += len(data) * self._swallow_answers.is_set()
-                elif not self._swallow_answers.is_set():
+                    self.sent_unanswered += len(data) * weather.swallows_answers.is_set()
+                elif not weather.swallows_answers.is_set():
                     client.sendall(data)
-        self._cut.clear()
-        self._swallow_answers.clear()
 
     def lose_answers(self) -> None:
         """From now on the server hears the router, and the router does not hear the server: no proof can come."""
         self.sent_unanswered = 0
-        self._swallow_answers.set()
+        self._weather.swallows_answers.set()
 
     def cut(self) -> None:
-        """End the connection that is open now."""
-        self._cut.set()
+        """End the connections that are open now; those that come later are carried both ways."""
+        former, self._weather = self._weather, Weather()
+        former.is_over.set()
 
 
 def events(rounds: int) -> Iterator[list[tuple[bytes, bytes]]]:

@@ -112,7 +112,7 @@ def _server(settings: "Settings", index: int) -> str:
     server = settings.remote_logging_server[index]
     forwarding = settings.forwarding_of(server)
     if forwarding is None:
-        return f"{server.display_name} over plain TCP"
+        return f"{server.display_name}, to which no way leads"
     return f"{server.display_name} through SSH to {forwarding.username}@{forwarding.server_address}"
 
 

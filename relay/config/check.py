@@ -6,7 +6,6 @@ nothing is sent.
 """
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +29,8 @@ class Findings(NamedTuple):
 def check(configuration: Configuration) -> Findings:
     """Look at the machine, and at what the settings mean together."""
     settings = configuration.settings
-    found = list(_on_disk(settings))
-    warnings = [*_missing_logs(settings), *_oddities(settings)]
+    found = [*_on_disk(settings), *_without_a_way(settings)]
+    warnings = list(_missing_logs(settings))
     return Findings(
         tuple(Mistake(configuration.place(path), sentence) for path, sentence in found),
         tuple(Mistake(configuration.place(path), sentence) for path, sentence in warnings),
@@ -114,24 +113,14 @@ def _missing_logs(settings: Settings) -> Iterator[_Finding]:
             yield ("source", index, "path"), f"there is no {source.path} yet; relay waits for it"
 
 
-def _oddities(settings: Settings) -> Iterator[_Finding]:
+def _without_a_way(settings: Settings) -> Iterator[_Finding]:
+    """What `relay run` would refuse: events without a server, servers without a forwarding."""
     if settings.source and not settings.remote_logging_server:
-        yield ("source",), "events are kept here and delivered nowhere: there is no [[remote-logging-server]]"
-    used = [settings.forwarding_of(server) for server in settings.remote_logging_server]
-    for index, forwarding in enumerate(settings.port_forwarding):
-        if forwarding not in used:
-            sentence = f"is not used: no [[remote-logging-server]] has its address and port, {forwarding.local}"
-            yield ("port-forwarding", index), sentence
+        yield ("source",), "there is no [[remote-logging-server]] to deliver its events to"
     for index, server in enumerate(settings.remote_logging_server):
-        if used[index] is None and not _stays_here(server.address):
-            sentence = "is sent to without encryption: no [[port-forwarding]] has this local address and port"
+        if settings.forwarding_of(server) is None:
+            sentence = (
+                "no [[port-forwarding]] has this address and port as its local-address and local-port, and this "
+                "version of relay has no other way"
+            )
             yield ("remote-logging-server", index), sentence
-
-
-def _stays_here(address: str) -> bool:
-    if address.lower() == "localhost":
-        return True
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False

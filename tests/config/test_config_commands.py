@@ -11,6 +11,7 @@ from relay.cli.config import config
 from relay.cli.options import Options, config_option, options
 from relay.config.toml import load
 from relay.errors import ConfigurationError, NoInputError
+from relay.transport import private_key
 
 
 @click.group()
@@ -36,10 +37,23 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A configuration that is right anywhere, and its names of files true."""
+    """A configuration with which nothing is wrong: its key, its known host and its log are there."""
     (tmp_path / "audit.log").write_text("")
+    key = private_key.generate(str(tmp_path / "id"))
+    (tmp_path / "known_hosts").write_text(f"log.example {key.get_name()} {key.get_base64()}\n")
     path = tmp_path / "relay.toml"
-    path.write_text(f'[[source]]\nname = "audit"\npath = "{tmp_path}/audit.log"\n[[remote-logging-server]]\n')
+    path.write_text(f"""\
+[relay]
+state-directory = "{tmp_path}/state"
+[[source]]
+name = "audit"
+path = "{tmp_path}/audit.log"
+[[port-forwarding]]
+server-address = "log.example"
+private-key = "{tmp_path}/id"
+known-hosts = "{tmp_path}/known_hosts"
+[[remote-logging-server]]
+""")
     return path
 
 
@@ -47,8 +61,8 @@ def test_a_right_configuration_is_told_in_one_sentence(file: Path) -> None:
     result = run("config", "check", "-c", str(file))
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
-        f"{file}: no mistakes; relay run: from {file.parent}/audit.log (audit) to 127.0.0.1:7777 over plain TCP; "
-        "relay receive: from tcp://127.0.0.1:9999 to /var/log/relay\n"
+        f"{file}: no mistakes; relay run: from {file.parent}/audit.log (audit) to 127.0.0.1:7777 through SSH to "
+        "relay@log.example; relay receive: from tcp://127.0.0.1:9999 to /var/log/relay\n"
     )
 
 
@@ -64,10 +78,12 @@ def test_every_mistake_is_a_line_on_standard_error_and_the_exit_code_is_78(file:
 
 
 def test_warnings_do_not_fail_the_check(file: Path) -> None:
-    file.write_text('[[remote-logging-server]]\naddress = "log.example"\n')
+    (file.parent / "audit.log").unlink()
     result = run("config", "check", "-c", str(file))
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"warning: {file}:1: remote-logging-server[1]: is sent to without encryption")
+    assert result.stderr == (
+        f"warning: {file}:5: source[1].path: there is no {file.parent}/audit.log yet; relay waits for it\n"
+    )
 
 
 def test_mistakes_as_json_have_their_parts(file: Path) -> None:
@@ -131,7 +147,7 @@ def test_show_prints_defaults_too(file: Path) -> None:
     result = run("config", "show", "-c", str(file))
     assert result.stdout.startswith(f"# What holds, from {file}\n")
     assert '\n[relay]\nhostname = ""\n' in result.stdout
-    assert "port-forwarding = []\n" in result.stdout
+    assert "\nlocal-port = 7777\n" in result.stdout
     assert 'commit-interval = "10ms"' in result.stdout
     assert "traffic = { enabled = false, persist = false }" in result.stdout
 

@@ -119,3 +119,15 @@ def test_with_relay_run_killed_again_and_again_nothing_is_lost_and_nothing_stand
         messages = receiver.messages()
         assert len(messages) == len(set(identities(messages))) == events
         assert serials(b"\n".join(messages)) == serials(router.audit_log.read_bytes())
+
+
+def test_a_drain_archives_what_a_killed_receiver_had_accepted(tmp_path: Path, receiver: Receiver) -> None:
+    with Sshd() as sshd:
+        router = Router(tmp_path, sshd, receiver.port)
+        router.audit_log.write_bytes(SEED.read_bytes())
+        with receiver.running(RELAY_CRASH_AT="archive-written:1") as process, router.start() as relay:
+            wait_until(lambda: not process.running, 20, "the receiver's death before its first commit")
+            relay.stop()
+    done = router.run("receive", "--drain", "--state", f"{receiver.folder}/state", "--archive", str(receiver.archive))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(receiver.messages()) == len(set(identities(receiver.messages()))) > 0

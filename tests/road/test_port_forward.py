@@ -1,0 +1,91 @@
+"""The local port of `relay run`, used by rsyslog beside relay's own delivery, all the way into a foreign collector."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.openssh import Sshd
+from harness.ports import LOOPBACK
+from harness.relay import SEED, Router
+from harness.rsyslog import Rsyslog, RsyslogForwarder
+from harness.waiting import wait_until
+
+_PROGRAM = b" program - - - "
+
+
+@pytest.fixture
+def rsyslog() -> Iterator[Rsyslog]:
+    with Rsyslog("imtcp") as collector:
+        yield collector
+
+
+@pytest.fixture
+def sshd(rsyslog: Rsyslog) -> Iterator[Sshd]:
+    with Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as server:
+        yield server
+
+
+@pytest.fixture
+def router(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> Router:
+    made = Router(tmp_path, sshd, rsyslog.port)
+    made.audit_log.write_bytes(SEED.read_bytes())
+    return made
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def _port_forwarding(router: Router) -> dict[str, Any]:
+    """What `relay status` tells of it."""
+    (told,) = (part for part in router.status()["live"]["parts"] if part["name"].startswith("port-forwarding"))
+    assert isinstance(told, dict)
+    return told
+
+
+def test_a_local_rsyslog_and_relay_itself_reach_the_collector_by_sessions_of_their_own(
+    router: Router, sshd: Sshd, rsyslog: Rsyslog
+) -> None:
+    messages = [b"<110>1 - h%smessage %d" % (_PROGRAM, number) for number in range(1000)]
+    with router.start() as relay:
+        wait_until(lambda: _is_open(router.local_port), 20, lambda: relay.log)
+        with (
+            RsyslogForwarder(router.local_port) as program,
+            socket.create_connection((program.host, program.port)) as sender,
+        ):
+            sender.sendall(b"".join(b"%d %s" % (len(message), message) for message in messages))
+            collected = rsyslog.wait_for_messages(1000 + 26, 30)
+        wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 20, "the last proof")
+        assert _port_forwarding(router)["state"] == "listening"
+        assert [message for message in collected if _PROGRAM in message] == messages
+        assert router.status()["destinations"][0]["delivered"] == 26, "what a local program sends is not relay's"
+        assert sshd.log.count("Accepted publickey") == 2
+        relay.stop()
+        assert relay.log == ""
+    assert not _is_open(router.local_port)
+
+
+def test_a_taken_local_port_is_a_warning_with_its_owner_and_relay_delivers_all_the_same(
+    router: Router, rsyslog: Rsyslog
+) -> None:
+    with socket.create_server((LOOPBACK, router.local_port)), router.start() as relay:
+        rsyslog.wait_for_messages(26)
+        relay.wait_for_log("taken by")
+        assert f"port-forwarding {LOOPBACK}:{router.local_port}: local port" in relay.log
+        assert f"(process {os.getpid()}); stop that program, or choose another local-port" in relay.log
+        told = _port_forwarding(router)
+        assert told["state"].startswith(("waiting", "connecting"))
+        assert "taken by" in told["error"]
+        relay.stop()
+        assert "Traceback" not in relay.log
+
+
+def test_a_drain_opens_no_local_port(router: Router, sshd: Sshd) -> None:
+    with socket.create_server((LOOPBACK, router.local_port)):
+        done = router.drain()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sshd.log.count("Accepted publickey") == 1

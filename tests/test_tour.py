@@ -1,0 +1,67 @@
+"""The README's tour, word for word but for addresses and paths, over a real sshd into a real rsyslog."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from harness.openssh import Sshd, fingerprint
+from harness.ports import free_port
+from harness.relay import SEED
+from harness.rsyslog import Rsyslog
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = 6
+
+
+def tour() -> list[str]:
+    """The commands of the tour; a blank line is between two."""
+    page = (ROOT / "README.md").read_text().partition("## A tour in five minutes")[2]
+    block = re.search(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    commands: list[str] = []
+    for part in re.split(r"\n\n+", block[1].strip()):
+        if commands and commands[-1].count("END") == 1:
+            commands[-1] += "\n\n" + part  # inside the file that a command writes
+        else:
+            commands.append(part)
+    return commands
+
+
+def test_the_tour_ends_with_a_proven_message(tmp_path: Path) -> None:
+    (tmp_path / "audit.log").write_bytes(SEED.read_bytes())
+    with Rsyslog("imtcp") as rsyslog, Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as sshd:
+        here = {
+            # Installing is what ./scripts/bootstrap did; the rest runs as it stands.
+            r"python3 -m venv .*": f"ln -sf {ROOT}/.venv/bin/relay relay-cli",
+            r"key trust 172\.18\.4\.99": f"key trust {sshd.host}:{sshd.port} --fingerprint {_host_key(sshd)}",
+            r"172\.18\.4\.99": sshd.host,
+            r"server-port = 22\b": f"server-port = {sshd.port}",
+            r"remote-port = 9999": f"remote-port = {rsyslog.port}",
+            r'username = "relay"': f'username = "{sshd.user}"',
+            r"/var/lib/relay|/etc/relay|/var/log/audit": str(tmp_path),
+            # Where 7777 is taken, test-connection warns, which is not what is tested here.
+            r"7777": str(free_port()),
+        }
+        commands = tour()
+        assert len(commands) == COMMANDS
+        answers = []
+        for command in commands:
+            text = command
+            for pattern, replacement in here.items():
+                text = re.sub(pattern, replacement, text)
+            done = subprocess.run(
+                ["bash", "-euc", text], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+            answers.append(done.stdout)
+            if "key generate" in command:
+                sshd.authorized_keys.write_text(done.stdout)
+        # test-connection's own message, then every event of the log
+        messages = rsyslog.wait_for_messages(27)
+    assert "restrict,port-forwarding,permitopen=" in answers[2]
+    assert "proof" in answers[4]
+    assert len([message for message in messages if b'type="audit"' in message]) == 26
+
+
+def _host_key(sshd: Sshd) -> str:
+    return fingerprint(sshd.host_keys[0].with_suffix(".pub"))

@@ -1,0 +1,454 @@
+"""The local listener through OpenSSH's own server, with rsyslog and plain sockets as the local programs."""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.collector import Collector
+from harness.openssh import Sshd, generate_key
+from harness.ports import LOOPBACK, free_port
+from harness.rsyslog import Rsyslog, RsyslogForwarder
+from harness.waiting import wait_until
+
+from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, TemporaryError, UnavailableError
+from relay.transport import local_port, port_forward
+from relay.transport.handshake import Limits
+from relay.transport.port_forward import PortForward
+from relay.transport.ssh import SshSession
+
+_MEGABYTE = bytes(range(256)) * 4096
+_IMPATIENT = 0.05  # the longest interval between two attempts, in seconds
+
+
+@contextlib.contextmanager
+def _forwarded(
+    sshd: Sshd, remote_port: int, longest: float = _IMPATIENT, limits: Limits | None = None, **changes: Any
+) -> Iterator[PortForward]:
+    """A started port forward on a free local port; `changes` are other settings of [[port-forwarding]]."""
+    settings = sshd.forwarding(remote_port, **({"local_port": free_port()} | changes))
+    forward = PortForward(settings, limits=limits or Limits(), longest=longest)
+    forward.start()
+    try:
+        yield forward
+    finally:
+        forward.stop()
+
+
+def _wait_until_listening(forward: PortForward) -> None:
+    wait_until(lambda: forward.state == "listening", 15, lambda: f"{forward!r} listens: {forward.error}")
+
+
+def _port(forward: PortForward) -> int:
+    return int(forward.name.rpartition(":")[2])
+
+
+def _connect(forward: PortForward) -> socket.socket:
+    return socket.create_connection((LOOPBACK, _port(forward)), timeout=20)
+
+
+def _refuses(forward: PortForward) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, _port(forward))) != 0
+
+
+def _wait_until_ended(connection: socket.socket) -> None:
+    """Return once a local program sees that its connection has ended."""
+    with contextlib.suppress(ConnectionError):
+        assert connection.recv(1) == b""
+
+
+def _holding(released: threading.Event) -> Callable[[Collector, socket.socket], None]:
+    """A collector that reads nothing until it is released."""
+
+    def hold(_: Collector, connection: socket.socket) -> None:
+        released.wait(60)
+        del connection
+
+    return hold
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as well_behaved:
+        yield well_behaved
+
+
+# --- What arrives ---
+
+
+def test_ten_thousand_messages_of_rsyslogs_omfwd_arrive_byte_for_byte(sshd: Sshd) -> None:
+    messages = [b"<110>1 - h a - - - %d of many\nwith a \xff and a line" % number for number in range(10_000)]
+    with Rsyslog("imtcp") as far_end, _forwarded(sshd, far_end.port) as forward:
+        _wait_until_listening(forward)
+        with RsyslogForwarder(_port(forward)) as program:
+            with socket.create_connection((program.host, program.port)) as sender:
+                sender.sendall(b"".join(b"%d %s" % (len(message), message) for message in messages))
+            assert far_end.wait_for_messages(10_000, 40) == messages
+            assert forward.connections == 1
+        wait_until(lambda: forward.connections == 0, 5, "the program's connection is closed")
+        assert far_end.messages() == messages
+
+
+def test_a_program_that_closes_after_its_last_octet_has_sent_all_of_it(sshd: Sshd, collector: Collector) -> None:
+    with _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        with _connect(forward) as program:
+            program.sendall(_MEGABYTE * 8)
+        wait_until(lambda: len(collector.received) >= 8 << 20, 20, lambda: f"8 MiB, not {len(collector.received)}")
+        assert collector.received == _MEGABYTE * 8
+
+
+def test_what_the_collector_answers_reaches_the_program(sshd: Sshd) -> None:
+    def echo(_: Collector, connection: socket.socket) -> None:
+        while data := connection.recv(1 << 16):
+            connection.sendall(data)
+
+    with Collector(echo) as collector, _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        with _connect(forward) as program:
+            sending = threading.Thread(target=program.sendall, args=(_MEGABYTE,), daemon=True)
+            sending.start()
+            answer = b""
+            while len(answer) < len(_MEGABYTE):
+                answer += program.recv(1 << 16)
+        assert answer == _MEGABYTE
+
+
+def test_a_half_close_delivers_everything_but_ends_the_answers_at_once(sshd: Sshd) -> None:
+    """There is no half-close in sshtunnel: a program must have read what it wants before it says that it is done."""
+    received = threading.Event()
+
+    def answer_late(collector: Collector, connection: socket.socket) -> None:
+        collector.read_to_the_end(connection)
+        received.set()
+        connection.sendall(b"too late")
+
+    with Collector(answer_late) as collector, _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        with _connect(forward) as program:
+            program.sendall(_MEGABYTE)
+            program.shutdown(socket.SHUT_WR)
+            assert program.recv(100) == b""
+        assert received.wait(10)
+        assert collector.received == _MEGABYTE
+
+
+def test_an_ipv6_address_is_listened_on_as_well(sshd: Sshd, collector: Collector) -> None:
+    with _forwarded(sshd, collector.port, local_address="::1") as forward:
+        _wait_until_listening(forward)
+        assert forward.name.startswith("[::1]:")
+        with socket.create_connection(("::1", _port(forward))) as program:
+            program.sendall(b"message")
+        wait_until(lambda: collector.received == b"message", 10, "the message")
+
+
+# --- The port follows the session ---
+
+
+def test_a_killed_server_closes_port_and_connections_and_its_return_opens_the_port(
+    sshd: Sshd, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        with _connect(forward) as program:
+            program.sendall(b"before")
+            wait_until(lambda: collector.received == b"before", 10, "the first message")
+            sshd.kill()
+            _wait_until_ended(program)
+        wait_until(lambda: _refuses(forward), 5, "the port is closed")
+        wait_until(lambda: forward.error is not None, 5, "the loss is told")
+        sshd.start()
+        _wait_until_listening(forward)
+        with _connect(forward) as program:
+            program.sendall(b" and after")
+        wait_until(lambda: collector.received == b"before and after", 10, "the second message")
+        assert forward.error is None
+        said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert len(said) == 2
+        assert "broke off" in said[0]
+        assert said[1] == f"port-forwarding {forward.name} works again"
+
+
+def test_a_server_that_ends_every_session_at_once_is_not_asked_again_at_once(sshd: Sshd, collector: Collector) -> None:
+    with _forwarded(sshd, collector.port, longest=60) as forward:
+        _wait_until_listening(forward)
+        sshd.kill_sessions()
+        wait_until(lambda: forward.state.startswith("waiting"), 10, lambda: f"a wait, not {forward.state}")
+
+
+@pytest.mark.parametrize("fault", ["changed host key", "unknown host key", "refused key"])
+def test_with_a_wrong_key_on_either_side_the_port_never_opens(sshd: Sshd, collector: Collector, fault: str) -> None:
+    """By itself sshtunnel opens the port, unverified, at its second attempt."""
+    changes: dict[str, Any] = {}
+    if fault == "changed host key":
+        sshd.known_hosts.write_text(sshd.known_hosts_line(sshd.other_key))
+    elif fault == "unknown host key":
+        sshd.known_hosts.write_text("")
+    else:
+        changes["private_key"] = str(sshd.other_key)
+    with _forwarded(sshd, collector.port, **changes) as forward:
+        for attempt in range(2, 6):
+            wait_until(lambda attempt=attempt: _connections_to(sshd) >= attempt, 20, "one more attempt")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            assert _refuses(forward)
+            assert forward.state != "listening"
+        assert isinstance(forward.error, PermissionRefusedError)
+        assert "Accepted publickey" not in sshd.log
+        assert ("Failed publickey" in sshd.log) is (fault == "refused key")
+    assert collector.connections == 0
+
+
+def _connections_to(sshd: Sshd) -> int:
+    return sshd.log.count("Connection from")
+
+
+def test_what_no_retry_can_mend_is_tried_at_the_longest_interval(sshd: Sshd, collector: Collector) -> None:
+    sshd.known_hosts.write_text("")
+    with _forwarded(sshd, collector.port, longest=60) as forward:
+        wait_until(lambda: forward.state == "waiting 60 s to try again", 10, lambda: forward.state)
+
+
+def test_only_the_local_address_is_bound(sshd: Sshd, collector: Collector) -> None:
+    with _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.2", _port(forward))) != 0
+
+
+def test_neither_the_users_ssh_folder_nor_an_agent_is_looked_at(
+    sshd: Sshd, collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With them it would go elsewhere: the configuration leads to another port, and the agent would be connected to."""
+    folder = tmp_path / ".ssh"
+    folder.mkdir()
+    (folder / "config").write_text("Host *\nHostName 192.0.2.1\nPort 1\nProxyCommand false\n")
+    generate_key(folder / "id_ed25519")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        agent.listen()
+        agent.setblocking(False)
+        with _forwarded(sshd, collector.port) as forward:
+            _wait_until_listening(forward)
+            with _connect(forward) as program:
+                program.sendall(b"message")
+            wait_until(lambda: collector.received == b"message", 10, "the message")
+        with pytest.raises(BlockingIOError):
+            agent.accept()
+
+
+# --- What stands in the way ---
+
+
+def test_a_port_that_is_taken_is_told_with_its_owner_and_had_once_it_is_free(sshd: Sshd, collector: Collector) -> None:
+    with socket.create_server((LOOPBACK, 0)) as owner:
+        port = owner.getsockname()[1]
+        with _forwarded(sshd, collector.port, local_port=port) as forward:
+            wait_until(lambda: forward.error, 10, "the error")
+            assert isinstance(forward.error, TemporaryError)
+            assert f"{LOOPBACK}:{port}: taken by " in str(forward.error)
+            assert f"(process {os.getpid()})" in str(forward.error)
+            wait_until(lambda: forward.state.startswith("waiting"), 10, "a wait")
+            assert "Connection from" not in sshd.log
+            owner.close()
+            _wait_until_listening(forward)
+            assert forward.error is None
+
+
+def test_a_port_that_is_taken_while_relay_connects_is_told_all_the_same(
+    sshd: Sshd, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_port, "require_free", lambda *_: None)
+    with (
+        socket.create_server((LOOPBACK, 0)) as owner,
+        _forwarded(sshd, collector.port, local_port=owner.getsockname()[1]) as forward,
+    ):
+        wait_until(lambda: forward.error, 10, "the error")
+        assert "taken by" in str(forward.error)
+
+
+def test_an_address_that_the_machine_has_not_is_told(sshd: Sshd, collector: Collector) -> None:
+    with _forwarded(sshd, collector.port, local_address="192.0.2.1") as forward:
+        wait_until(lambda: forward.error, 10, "the error")
+        assert isinstance(forward.error, CannotCreateError)
+
+
+def test_a_refusing_collector_closes_the_programs_connection_and_is_told_until_one_takes_it(
+    sshd: Sshd, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Collector() as collector, _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        collector.stop_listening()
+        for _ in range(3):
+            with _connect(forward) as program:
+                _wait_until_ended(program)
+        assert "connection refused; nothing listens" in str(forward.error)
+        assert forward.state == "listening"
+        assert len(caplog.records) == 1
+        with socket.create_server((LOOPBACK, collector.port)), _connect(forward):
+            wait_until(lambda: forward.error is None, 10, "a program is connected")
+
+
+def test_a_session_that_dies_before_the_listener_starts_leaves_no_port_open(
+    sshd: Sshd, collector: Collector, stop: threading.Event
+) -> None:
+    """By itself sshtunnel would leave the port bound, and wait for ever when told to stop."""
+    settings = sshd.forwarding(collector.port, local_port=free_port())
+    clients = port_forward._Clients()
+
+    def tell(error: RelayError | None) -> None:
+        del error
+
+    with SshSession.connect(settings, stop) as session:
+        session.close()
+        with pytest.raises(UnavailableError), port_forward._listening(session, settings, clients, tell):
+            pass
+    local_port.require_free(settings.local_address, settings.local_port)
+
+
+# --- Ceilings ---
+
+
+def test_connections_over_the_ceiling_are_closed_and_later_ones_find_room(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(port_forward, "MAX_CONNECTIONS", 2)
+    released = threading.Event()
+    with Collector(_holding(released)) as collector, _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        with contextlib.ExitStack() as programs:
+            for count in (1, 2):
+                programs.enter_context(_connect(forward))
+                wait_until(lambda count=count: collector.connections == count, 10, "it is connected")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            for _ in range(3):
+                _wait_until_ended(programs.enter_context(_connect(forward)))
+            assert forward.connections == 2
+            assert collector.connections == 2
+            assert "2 are open" in caplog.text
+            assert len(caplog.records) == 1
+        wait_until(lambda: forward.connections == 0, 10, "both are closed")
+        with _connect(forward):
+            wait_until(lambda: collector.connections == 3, 10, "there is room again")
+        released.set()
+
+
+def test_a_program_that_floods_a_collector_which_does_not_read_is_held_up_and_costs_little_memory(sshd: Sshd) -> None:
+    """What it could send until then is what is lost when the far end dies: no proof of anything."""
+    released = threading.Event()
+    with Collector(_holding(released)) as collector, _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        tracemalloc.start()
+        try:
+            swallowed = _flood(forward)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            released.set()
+        assert 1 << 20 < swallowed < 64 << 20
+        assert peak < 1 << 20
+
+
+def _flood(forward: PortForward) -> int:
+    """How many octets were taken until none were for a second."""
+    taken = 0
+    with _connect(forward) as program, contextlib.suppress(TimeoutError):
+        program.settimeout(1)
+        while True:
+            taken += program.send(_MEGABYTE[: 1 << 16])
+    return taken
+
+
+# --- Stopping ---
+
+
+def test_stopping_is_prompt_while_programs_are_blocked_and_frees_them(sshd: Sshd) -> None:
+    released = threading.Event()
+    with Collector(_holding(released)) as collector, _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        with _connect(forward) as idle, _connect(forward) as sender:
+            sender.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    sender.send(_MEGABYTE)
+            begun = time.monotonic()
+            forward.stop()
+            assert time.monotonic() - begun < 2
+            assert forward.state == "stopped"
+            assert forward.error is None
+            _wait_until_ended(idle)
+            assert _refuses(forward)
+        wait_until(lambda: forward.connections == 0, 5, "no connection is left")
+        released.set()
+
+
+def test_stopping_frees_what_waits_for_a_program_that_does_not_read(sshd: Sshd) -> None:
+    def talk(_: Collector, connection: socket.socket) -> None:
+        while True:
+            talked.append(connection.send(_MEGABYTE))
+
+    talked: list[int] = []
+    looks = [-1]
+
+    def is_held_up() -> bool:
+        looks.append(len(talked))
+        threading.Event().wait(0.2)
+        return looks[-1] == looks[-2] > 0
+
+    with Collector(talk) as collector, _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        with _connect(forward):
+            wait_until(is_held_up, 20, "the collector is held up")
+            forward.stop()
+            wait_until(lambda: forward.connections == 0, 5, "the connection has ended")
+
+
+def test_stopping_is_prompt_while_relay_waits_for_a_silent_server(sshd: Sshd, collector: Collector) -> None:
+    with (
+        socket.create_server((LOOPBACK, 0)) as silent,
+        _forwarded(sshd, collector.port, server_port=silent.getsockname()[1]) as forward,
+    ):
+        connection, _ = silent.accept()
+        with connection:
+            begun = time.monotonic()
+            forward.stop()
+            assert time.monotonic() - begun < 2
+        assert forward.state == "stopped"
+
+
+def test_stopping_is_prompt_between_two_attempts(sshd: Sshd, collector: Collector) -> None:
+    sshd.known_hosts.write_text("")
+    with _forwarded(sshd, collector.port, longest=60) as forward:
+        wait_until(lambda: forward.state.startswith("waiting"), 10, "a wait")
+        begun = time.monotonic()
+        forward.stop()
+        assert time.monotonic() - begun < 2
+
+
+# --- What is told ---
+
+
+def test_neither_log_nor_representation_tells_what_is_sent_or_keys(
+    sshd: Sshd, collector: Collector, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By itself sshtunnel logs all data as hexadecimal digits at its lowest level."""
+    caplog.set_level(1)
+    with _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        with _connect(forward) as program:
+            program.sendall(b"something secret")
+        wait_until(lambda: collector.received, 10, "the message")
+        shown = repr(forward)
+    assert shown == f"<PortForward {forward.name} listening, 0 connections>" or "1 connections" in shown
+    said = caplog.text + shown + "".join(capfd.readouterr())
+    assert "secret" not in said
+    assert b"something secret".hex() not in said
+    assert sshd.client_key.read_text().splitlines()[1] not in said
+    assert "sshtunnel" not in said

@@ -1,0 +1,80 @@
+"""When an attempt is made again; the times are short and real."""
+
+import threading
+import time
+
+from harness.waiting import wait_until
+
+from relay.errors import PermissionRefusedError, RelayError, UnavailableError
+from relay.transport.retry import keep_trying
+
+
+class _Trying:
+    """`keep_trying` in a thread; every attempt takes its outcome from `outcomes`, then the last one again and again."""
+
+    def __init__(self, *outcomes: RelayError | None, longest: float = 60.0) -> None:
+        self.attempts = 0
+        self.noted: list[tuple[RelayError, float]] = []
+        self.stopped = threading.Event()
+        self._outcomes = list(outcomes)
+        self._longest = longest
+        self._thread = threading.Thread(target=self._try, daemon=True)
+        self._thread.start()
+
+    def _try(self) -> None:
+        keep_trying(self._attempt, self.stopped, lambda *noted: self.noted.append(noted), longest=self._longest)
+
+    def _attempt(self) -> None:
+        if self.stopped.is_set():
+            return
+        outcome = self._outcomes[min(self.attempts, len(self._outcomes) - 1)]
+        self.attempts += 1
+        if outcome is not None:
+            raise outcome
+        self.stopped.wait(0.001)
+
+    def wait_for_attempts(self, count: int, seconds: float = 10) -> None:
+        wait_until(lambda: self.attempts >= count, seconds, lambda: f"{count} attempts, there are {self.attempts}")
+
+    def stop(self, seconds: float = 2) -> None:
+        self.stopped.set()
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), "it goes on although it is stopped"
+
+
+def _pauses(error: RelayError | None, attempts: int, longest: float) -> list[float]:
+    trying = _Trying(error, longest=longest)
+    trying.wait_for_attempts(attempts)
+    trying.stop()
+    return [pause for _, pause in trying.noted]
+
+
+def test_what_may_work_later_is_tried_again_within_a_second_and_at_no_fixed_interval() -> None:
+    firsts = [_pauses(UnavailableError("server", "down"), 1, 60)[0] for _ in range(20)]
+    assert all(0 <= pause <= 1 for pause in firsts)
+    assert len(set(firsts)) == len(firsts)
+
+
+def test_the_intervals_never_exceed_the_longest() -> None:
+    assert max(_pauses(UnavailableError("server", "down"), 200, 0.01)) <= 0.01
+
+
+def test_what_trying_cannot_mend_waits_the_longest_interval_every_time() -> None:
+    assert set(_pauses(PermissionRefusedError("server", "wrong host key"), 5, 0.05)) == {0.05}
+
+
+def test_an_attempt_that_returns_begins_the_intervals_anew() -> None:
+    """Without that the fifth of these would be up to 16 s long, and all within one second once in a thousand times."""
+    trying = _Trying(*[UnavailableError("server", "down"), None] * 5)
+    trying.wait_for_attempts(10)
+    trying.stop()
+    assert [pause for _, pause in trying.noted if pause > 1] == []
+
+
+def test_stopping_ends_the_longest_wait_at_once_and_without_another_attempt() -> None:
+    trying = _Trying(PermissionRefusedError("server", "wrong host key"))
+    wait_until(lambda: trying.noted, 5, "the first failure")
+    begun = time.monotonic()
+    trying.stop()
+    assert time.monotonic() - begun < 0.5
+    assert trying.attempts == 1
