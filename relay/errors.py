@@ -4,7 +4,10 @@ An error names the object, the cause and the remedy, in that order, and says whe
 Foreign exceptions (OSError, paramiko's) are mapped to these at the edge where they happen and never travel inward.
 """
 
-from typing import ClassVar
+import errno
+from typing import ClassVar, Final
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class RelayError(Exception):
@@ -74,6 +77,18 @@ class StorageError(RelayError):
     exit_code = 74
     retryable = True
     errno: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether room is what is missing (ENOSPC, EDQUOT, or a size of ours that is reached)."""
+        return self.errno in _NO_ROOM
+
+
+def full_error(what: str, cause: str, remedy: str) -> StorageError:
+    """The StorageError for a size of ours that is reached: to be treated as a full disk."""
+    error = StorageError(what, cause, remedy)
+    error.errno = errno.ENOSPC
+    return error
 
 
 class TemporaryError(RelayError):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import socket
 import threading
 from collections.abc import AsyncIterator, Iterable
 
@@ -13,6 +12,7 @@ from relay.delivery.session import Session
 from relay.delivery.syslog_stream import SyslogStream
 from relay.errors import ConfigurationError, TemporaryError
 from relay.event import EventType
+from relay.housekeeping import author_of, care_of
 from relay.intake import Routing
 from relay.road import Road, stopping_event
 from relay.settings import Category, PortForwarding, QuietCategory, RemoteLoggingServer, Settings
@@ -24,6 +24,7 @@ from relay.transport import private_key
 from relay.transport.host_key import KnownHosts
 from relay.transport.port_forward import PortForward
 from relay.transport.ssh import SshSession
+from relay.watch.halt import check_command
 
 SAMPLE = "deploy/relay.toml shows what belongs there"
 IMPLICIT = frozenset({EventType.ALARM, EventType.PROVISIONING, EventType.AUDIT, EventType.LOG, EventType.RELAY})
@@ -72,14 +73,8 @@ def start_of(server: RemoteLoggingServer, store: Store) -> Cursor:
 
 def audit_logs(settings: Settings) -> list[AuditLog]:
     """The configured audit-log sources."""
-    hostname = settings.relay.hostname or socket.gethostname()
-    mapping = AuditMapping(
-        hostname=hostname,
-        router=settings.relay.router or hostname,
-        node=settings.relay.node,
-        sd_id=settings.audit.sd_id,
-        format=settings.audit.audit_format,
-    )
+    author = author_of(settings)
+    mapping = AuditMapping(**author._asdict(), format=settings.audit.audit_format)
     return [AuditLog(source.name, source.path, source.start, mapping) for source in settings.source]
 
 
@@ -138,18 +133,18 @@ async def forward(settings: Settings, *, drain: bool = False, patience: float | 
     TemporaryError when a drain takes longer than `patience` seconds.
     """
     stopping = stopping_event()
-    stopped = threading.Event()
     servers = ways(settings)
+    check_command(settings.audit.halt_command)
     sources = audit_logs(settings)
     lent = () if drain else settings.port_forwarding  # what other programs have to send is not there "now"
     async with (
-        Road.open(settings.relay.state_directory, settings.spool, routing(settings)) as road,
+        Road.open(settings.relay.state_directory, settings.spool, routing(settings), care_of(settings)) as road,
         local_ports(road, lent),
     ):
         for server, forwarding in servers:
             road.deliver(
                 server.display_name,
-                functools.partial(connect, server, forwarding, stopped),
+                functools.partial(connect, server, forwarding),
                 types=types_of(server),
                 start=start_of(server, road.store),
             )
@@ -161,7 +156,6 @@ async def forward(settings: Settings, *, drain: bool = False, patience: float | 
             if work.done():
                 await work
         finally:
-            stopped.set()
             for task in (work, stop):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

@@ -4,7 +4,11 @@
   retained one with every position (DESIGN section 8). A future given out by `submit` is done only after that.
 - `commit-interval` is the shortest time between the beginnings of two commits.
 - At most `MAX_PENDING` octets wait; beyond, `submit` waits. A batch is never split.
-- While the disk refuses, the same commit is tried again every `RETRY_SECONDS`; sources stand still meanwhile.
+- While the disk refuses, the policy of disk-full decides (DESIGN section 8). `halt`: the same commit is tried again
+  every `RETRY_SECONDS`; sources stand still meanwhile, and senders are told nothing. `rotate`: the oldest segment goes,
+  counted, and the commit is tried again. `ignore`: the events are refused, counted in a slot together with their
+  positions, and so accepted. A disk that fails for another reason than room is tried `PATIENCE` times before that.
+- What is counted is told by a gap event in the next commit that succeeds.
 """
 
 import asyncio
@@ -13,23 +17,28 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from relay.crash_point import crash_point
-from relay.errors import RelayError
+from relay.errors import RelayError, StorageError
 from relay.event import Batch, Event, EventType, Position
 from relay.spool.block import Contents, Span, frame, type_bitmap
+from relay.spool.gap import Gap, range_of
 from relay.spool.spool import Spool
 from relay.spool.store import Store
 
 MAX_PENDING: Final = 8 * 1024 * 1024
 MAX_COMMIT: Final = 1024 * 1024
 RETRY_SECONDS: Final = 1.0
+PATIENCE: Final = 5
 _EVENT_OVERHEAD: Final = 64
 
 Submit = Callable[[Batch], Awaitable["asyncio.Future[None]"]]
 Clock = Callable[[], int]
 """Microseconds since the epoch."""
+Policy = Literal["halt", "rotate", "ignore"]
+TellGap = Callable[[int, Gap], Event]
+"""Makes the event for a gap, at a time in microseconds since the epoch."""
 
 _log = logging.getLogger("relay.intake")
 
@@ -52,11 +61,27 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
+def last_numbers(next_numbers: Mapping[EventType, int]) -> dict[EventType, int]:
+    """The last number of each type that has one, from the next ones."""
+    return {kind: number - 1 for kind, number in next_numbers.items() if number > 1}
+
+
 class Intake:
     """Between the sources and the store. `run` must be running for `submit` to get anywhere."""
 
-    def __init__(self, store: Store, routing: Routing, *, interval: float, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        routing: Routing,
+        tell_gap: TellGap,
+        *,
+        interval: float,
+        policy: Policy = "halt",
+        clock: Clock = wall_clock,
+    ) -> None:
         self._store = store
+        self._tell_gap = tell_gap
+        self._policy = policy
         self._routing = routing
         self._interval = interval
         self._clock = clock
@@ -66,14 +91,18 @@ class Intake:
         self._work = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._numbers = dict.fromkeys(EventType, 1)
-        self._positions = self._start_positions()
+        self._positions = store.positions
         self.accepted: dict[EventType, int] = dict.fromkeys(EventType, 0)
         """Events made durable since the start."""
         self.error: RelayError | None = None
         """Why the last commit failed; None while commits succeed."""
+        self.refused = 0
+        """Events that were refused and counted, since the start."""
 
-    def _start_positions(self) -> dict[str, Position]:
-        return dict(self._store.retained.positions)
+    @property
+    def last_numbers(self) -> dict[EventType, int]:
+        """The last number given to each type in this run."""
+        return last_numbers(self._numbers)
 
     async def submit(self, batch: Batch) -> "asyncio.Future[None]":
         """Hand a batch over; waits while too much is pending. The future is done once the batch is durable."""
@@ -118,24 +147,43 @@ class Intake:
         return taken
 
     async def _commit_until_durable(self, batches: list[Batch]) -> None:
-        loop = asyncio.get_running_loop()
-        commit = _Commit(self._store, self._routing, batches, self._numbers, self._positions)
-        while True:
-            try:
-                await loop.run_in_executor(self._worker, commit.write, self._clock)
-            except RelayError as error:
-                if self.error is None:
-                    _log.error("nothing is taken in: %s", error)
-                self.error = error
+        commit = _Commit(self._store, self._routing, batches, self._numbers, self._positions, self._tell_gap)
+        attempts = 0
+        while (error := await self._attempt(commit)) is not None:
+            attempts += 1
+            if not await self._apply_policy(commit, error, attempts):
                 await asyncio.sleep(RETRY_SECONDS)
-            else:
-                break
-        if self.error is not None:
-            _log.warning("taking in again after: %s", self.error)
-            self.error = None
         self._numbers, self._positions = commit.numbers, commit.positions
         for kind, count in commit.accepted.items():
             self.accepted[kind] += count
+        self.refused += commit.refused
+        if not commit.refused and self._store.room.pending():
+            self._work.set()  # what the policy counted just now is told by a commit of its own
+
+    async def _attempt(self, commit: "_Commit") -> StorageError | None:
+        """Try to make durable what is left of it; the error that forbids it."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._worker, commit.write, self._clock)
+        except StorageError as error:
+            if self.error is None:
+                _log.error("the spool cannot be written (disk-full-action %s): %s", self._policy, error)
+            self.error = error
+            return error
+        if self.error is not None and not commit.refused:
+            _log.warning("the spool can be written again after: %s", self.error)
+            self.error = None
+        return None
+
+    async def _apply_policy(self, commit: "_Commit", error: StorageError, attempts: int) -> bool:
+        """Do what the policy wants; whether to try again at once."""
+        if self._policy == "halt" or (not error.full and attempts < PATIENCE):
+            return False
+        act = self._store.room.rotate if self._policy == "rotate" else commit.refuse
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, act)
+        except RelayError as failure:  # the slots cannot be written either: as with halt
+            self.error = failure
+            return False
 
 
 class _Commit:
@@ -148,13 +196,17 @@ class _Commit:
         batches: Iterable[Batch],
         numbers: Mapping[EventType, int],
         positions: Mapping[str, Position],
+        tell_gap: TellGap,
     ) -> None:
         self._store = store
+        self._tell_gap = tell_gap
         self._routing = routing
         self._batches = batches
         self.numbers = dict(numbers)
         self.positions = dict(positions)
         self.accepted: dict[EventType, int] = {}
+        self.refused = 0
+        self._told: list[Gap] = []
         self._contents: list[tuple[Spool, Contents]] | None = None
 
     def write(self, clock: Clock) -> None:
@@ -166,20 +218,41 @@ class _Commit:
             spool.append(contents, clock())
             del self._contents[0]
             crash_point("between-the-spools" if self._contents else "committed-not-told")
+        for gap in self._told:
+            self._store.room.told(gap)
+        self._told.clear()
+        self._store.remember_numbers(last_numbers(self.numbers))
+
+    def refuse(self) -> bool:
+        """Count what is left instead of keeping it; True once the count is durable."""
+        left = [span for _, contents in self._contents or () for span in contents.spans]
+        if self._told:  # the gaps' own events stand first; they are told another time
+            gaps = len(self._told)
+            at = next(index for index, span in enumerate(left) if span.type is EventType.RELAY)
+            left[at] = left[at]._replace(first=left[at].first + gaps, messages=left[at].messages - gaps)
+        lost = [range_of(self._store.run.hex(), span) for span in left if span.messages]
+        self._store.room.refuse(lost, self.positions.values())
+        self.refused = sum(each.events for each in lost)
+        for each in lost:
+            self.accepted[EventType(each.type)] -= each.events
+        self._contents = []
+        self._told.clear()
+        return True
 
     def _build(self, now: int) -> list[tuple[Spool, Contents]]:
         retained = _Draft(self._routing.retained)
         transient = _Draft(self._routing.transient)
         run = self._store.run_text
         moved = False
+        self._told = self._store.room.pending()
+        for gap in self._told:
+            retained.add(self._tell_gap(now, gap), self._number(EventType.RELAY), run)
         for batch in self._batches:
             for event in self._new_events(batch):
                 draft = retained if event.type in self._routing.retained else transient
                 if event.type not in draft.types:
                     continue
-                number = self.numbers[event.type]
-                self.numbers[event.type] = number + 1
-                draft.add(event, number, run)
+                draft.add(event, self._number(event.type), run)
                 self.accepted[event.type] = self.accepted.get(event.type, 0) + 1
             if batch.position is not None:
                 self.positions[batch.position.source] = batch.position
@@ -191,6 +264,11 @@ class _Commit:
         if retained.frames or moved:
             contents.append((self._store.retained, retained.contents(positions, now)))
         return contents
+
+    def _number(self, kind: EventType) -> int:
+        number = self.numbers[kind]
+        self.numbers[kind] = number + 1
+        return number
 
     def _new_events(self, batch: Batch) -> Iterable[Event]:
         """The batch without what the transient spool's newest block covers already.

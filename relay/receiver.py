@@ -2,12 +2,13 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from relay.archive.write import ArchiveWriter
 from relay.control import LivePart
 from relay.delivery.archive_session import ArchiveSession
 from relay.event import EventType
+from relay.housekeeping import Care, care_of
 from relay.intake import Routing
 from relay.listener.stream import ByteStream, ListenerCounters, StreamLimits, StreamReception
 from relay.listener.tcp import TcpListener
@@ -26,13 +27,18 @@ ARCHIVE = "archive"
 async def receive(settings: Settings, *, drain: bool = False, patience: float | None = None) -> None:
     """Listen and archive until SIGTERM or SIGINT; with `drain`, archive what the spool holds, and return."""
     stopping = stopping_event()
-    async with Road.open(settings.relay.state_directory, settings.spool, ROUTING) as road:
+    async with Road.open(settings.relay.state_directory, settings.spool, ROUTING, _care(settings)) as road:
         _archive(road, settings.receiver.archive)
         if drain:
             await road.drained(patience)
             return
         async with _listening(road, settings):
             await stopping.wait()
+
+
+def _care(settings: Settings) -> Care:
+    """A receiver without room accepts nothing, whatever [audit] says: its senders keep what it does not take."""
+    return replace(care_of(settings), disk_full_action="halt", may_halt=False)
 
 
 def _archive(road: Road, folder: str) -> None:
@@ -43,7 +49,7 @@ def _archive(road: Road, folder: str) -> None:
     road.store.move_cursor(ARCHIVE, start)
     road.deliver(
         ARCHIVE,
-        lambda: ArchiveSession(ArchiveWriter(folder, spool_id)),
+        lambda _: ArchiveSession(ArchiveWriter(folder, spool_id)),
         types=frozenset(EventType),
         start=start,
     )

@@ -5,17 +5,21 @@ A program adds its sources or listeners. Drained means: everything the store hol
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from relay import own_events
 from relay.control import Live, LiveDestination, LivePart, LiveSource, answering
 from relay.delivery.destination import Destination
 from relay.delivery.session import Session
 from relay.disk import Disk
 from relay.errors import TemporaryError
 from relay.event import EventType
+from relay.housekeeping import Care, Housekeeping
 from relay.intake import Intake, Routing, wall_clock
 from relay.settings import Spool as SpoolSettings
 from relay.spool.block import RUN_LENGTH
@@ -43,29 +47,40 @@ class Road:
         """Each tells the state of one source."""
         self.parts: list[Callable[[], LivePart]] = []
         """Each tells the state of one listener, port forwarding or SSH end."""
+        self.housekeeping: Housekeeping | None = None
         self._started = wall_clock()
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, state_directory: str, settings: SpoolSettings, routing: Routing) -> "AsyncIterator[Road]":
+    async def open(
+        cls, state_directory: str, settings: SpoolSettings, routing: Routing, care: Care
+    ) -> "AsyncIterator[Road]":
         """The road over the store in `state_directory`; on leaving, everything stops and the store is closed."""
+        disk = Disk()
         with Store(
-            Disk(),
+            disk,
             state_directory,
             segment_size=settings.segment_size,
             max_size=settings.max_size,
             run=new_run(),
         ) as store:
-            intake = Intake(store, routing, interval=settings.commit_interval)
+            intake = Intake(
+                store,
+                routing,
+                functools.partial(own_events.gap, care.author),
+                interval=settings.commit_interval,
+                policy=care.disk_full_action,
+            )
             road = cls(store, intake)
-            committing = asyncio.create_task(intake.run())
+            road.housekeeping = Housekeeping(disk, store, intake, road.destinations, care)
+            tasks = [asyncio.create_task(intake.run()), asyncio.create_task(road.housekeeping.run())]
             try:
                 async with answering(state_directory, road.live):
                     yield road
             finally:
-                committing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await committing
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
                 await asyncio.gather(*(asyncio.to_thread(each.stop) for each in road.destinations))
 
     def live(self) -> Live:
@@ -92,7 +107,7 @@ class Road:
     def deliver(
         self,
         name: str,
-        connect: Callable[[], Session],
+        connect: Callable[[threading.Event], Session],
         *,
         types: frozenset[EventType],
         start: Cursor,

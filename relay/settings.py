@@ -34,6 +34,8 @@ LARGEST_SEGMENT_SIZE: Final = 1024**3
 # A spool deletes whole segments and never the one it writes: with fewer, next to no room for a backlog is left.
 LEAST_SEGMENTS: Final = 4
 LONGEST_COMMIT_INTERVAL: Final = 10.0
+SHORTEST_RETENTION: Final = 60.0
+LONGEST_RETENTION: Final = 100 * 365 * 86_400.0
 _RESERVED_SD_IDS: Final = frozenset({"timeQuality", "origin", "meta"})  # RFC 5424 section 7
 _SD_ID_LIMIT: Final = 32
 _TEXT_LIMIT: Final = 255
@@ -214,6 +216,13 @@ class QuietCategory(Category):
 class Audit(Table):
     """[audit]: the router's system > audit."""
 
+    retention: Annotated[Duration, _between(SHORTEST_RETENTION, LONGEST_RETENTION, duration_text)] = 180 * 86_400.0
+    """How long what is delivered is kept as history."""
+    disk_full_action: Literal["halt", "rotate", "ignore"] = "ignore"
+    halt_command: tuple[Annotated[str, AfterValidator(_filled)], ...] = ()
+    """Empty: the halt is asked for by a file, for which a unit of root's waits."""
+    space_left: Size = 100 * 1024**2
+    """All users are warned below so much free disk; 0: never."""
     sd_id: Annotated[str, AfterValidator(_sd_id)] = "128T"
     audit_format: Literal["event", "record"] = "event"
     administration: Category = Category()

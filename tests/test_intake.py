@@ -1,11 +1,13 @@
 """The intake: numbering, group commit, positions, and what a crash between its two fsyncs leaves."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from relay import own_events
 from relay.disk import Disk, File
 from relay.errors import StorageError
 from relay.event import Batch, Event, EventType, Position
@@ -28,6 +30,9 @@ def store(folder: Path, run: Run = FIRST, disk: Disk | None = None) -> Store:
 
 def event(kind: EventType, text: str) -> Event:
     return Event(kind, 1_000_000, b"<110>1 - h auditd - - [128T", b' type="audit"] ' + text.encode())
+
+
+tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
 
 def batch(*events: Event, reached: int) -> Batch:
@@ -54,7 +59,7 @@ def working(opened: Store, body: Callable[[Intake], Awaitable[None]]) -> None:
     """Run `body` with an intake that commits."""
 
     async def main() -> None:
-        intake = Intake(opened, ROUTING, interval=0.001, clock=lambda: 5_000_000)
+        intake = Intake(opened, ROUTING, tell_gap, interval=0.001, clock=lambda: 5_000_000)
         committing = asyncio.create_task(intake.run())
         try:
             await asyncio.wait_for(body(intake), 20)
@@ -207,7 +212,7 @@ def test_beyond_the_ceiling_a_source_waits(tmp_path: Path) -> None:
     big = event(EventType.AUDIT, "x" * (MAX_PENDING // 4))
 
     async def main(opened: Store) -> None:
-        intake = Intake(opened, ROUTING, interval=0.001)
+        intake = Intake(opened, ROUTING, tell_gap, interval=0.001)
         for number in range(1, 5):
             await asyncio.wait_for(intake.submit(batch(big, reached=number)), 5)
         waiting = asyncio.create_task(_submit(intake, batch(big, reached=5)))

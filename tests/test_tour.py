@@ -56,8 +56,8 @@ def test_the_tour_ends_with_a_proven_message(tmp_path: Path) -> None:
             answers.append(done.stdout)
             if "key generate" in command:
                 sshd.authorized_keys.write_text(done.stdout)
-        # test-connection's own message, then every event of the log
-        messages = rsyslog.wait_for_messages(27)
+        # test-connection's own message, the opening of the run, then every event of the log
+        messages = rsyslog.wait_for_messages(28)
     assert "restrict,port-forwarding,permitopen=" in answers[2]
     assert "proof" in answers[4]
     assert len([message for message in messages if b'type="audit"' in message]) == 26

@@ -1,10 +1,18 @@
 """The command line: one file a command group, and the only room that prints.
 
 A command imports its rooms when it is called, so that `relay --help` stays fast. Exit codes are those of sysexits.h,
-also for usage errors; every failure is one line on stderr that names the object, the cause and the remedy.
+also for usage errors; every failure is one line on stderr that names the object, the cause and the remedy, and a wrong
+configuration one line for each mistake. Control characters in these lines are escaped.
+
+When --json stands on the command line, a failure also prints one object on stdout:
+    {"schema": "relay.error/1", "what", "cause", "remedy" ("": none is known), "exit_code", "mistakes": [FINDING…]}
+    FINDING: {"file" (null: none), "line" (null: the file as a whole), "key", "message"}
+mistakes is there only when the configuration is wrong (exit code 78). Only `relay config check --json` tells a wrong
+configuration in an object of its own.
 """
 
 import importlib
+import json
 import logging
 import os
 import sys
@@ -13,16 +21,23 @@ from typing import Final
 
 import click
 
-from relay.errors import InternalError, RelayError, UsageError
+from relay.cli.printable import escaped
+from relay.errors import ConfigurationError, InternalError, RelayError, UsageError
 
 COMMANDS: Final = {
     "run": ("relay.cli.run", "run"),
     "receive": ("relay.cli.run", "receive"),
+    "test-connection": ("relay.cli.test_connection", "test_connection"),
     "status": ("relay.cli.status", "status"),
+    "events": ("relay.cli.events", "events"),
+    "spool": ("relay.cli.spool", "spool"),
     "config": ("relay.cli.config", "config"),
+    "key": ("relay.cli.key", "key"),
+    "completion": ("relay.cli.completion", "completion"),
 }
 """Command → its module and its object there."""
 
+ERROR_SCHEMA: Final = "relay.error/1"
 INTERRUPTED: Final = 130
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -43,7 +58,8 @@ class _Commands(click.Group):
         return command if isinstance(command, click.Command) else None
 
 
-def _main() -> click.Group:
+def commands() -> click.Group:
+    """The command `relay` with all that it has."""
     from relay.cli.options import config_option
 
     @click.group(cls=_Commands, context_settings=CONTEXT)
@@ -58,21 +74,62 @@ def _main() -> click.Group:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        result = _main().main(args=list(arguments), prog_name="relay", standalone_mode=False)
+        return _run(arguments)
+    except BrokenPipeError:
+        # The reader of our output has seen enough; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: Sequence[str]) -> int:
+    stdout = sys.stdout
+    try:
+        result = commands().main(args=list(arguments), prog_name="relay", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as asked:
         return asked.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except SystemExit as ended:
+        # Shell completion ends so; and so does click, with 1, after a broken pipe, which it shows by wrapping stdout.
+        if sys.stdout is not stdout:
+            raise BrokenPipeError from ended
+        return ended.code if isinstance(ended.code, int) else 0
     except BrokenPipeError:
-        # The reader of our output has seen enough; what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except Exception as error:  # noqa: BLE001  no traceback reaches a user
         told = _told(error)
-        click.echo(f"relay: {told}", err=True)
+        _tell(told, as_json="--json" in arguments)
         return told.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _tell(error: RelayError, *, as_json: bool) -> None:
+    from relay.config.mistake import MistakesError
+
+    for line in error.mistakes if isinstance(error, MistakesError) else (str(error),):
+        click.echo(f"relay: {escaped(line)}", err=True)
+    if as_json:
+        click.echo(json.dumps({"schema": ERROR_SCHEMA, **_object(error)}))
+
+
+def _object(error: RelayError) -> dict[str, object]:
+    told: dict[str, object] = {
+        "what": error.what,
+        "cause": error.cause,
+        "remedy": error.remedy,
+        "exit_code": error.exit_code,
+    }
+    return told | {"mistakes": _findings(error)} if isinstance(error, ConfigurationError) else told
+
+
+def _findings(error: ConfigurationError) -> list[dict[str, object]]:
+    from relay.cli.config import objects
+    from relay.config.mistake import MistakesError
+
+    if isinstance(error, MistakesError):
+        return objects(error.found)
+    return [{"file": None, "line": None, "key": "", "message": sentence} for sentence in error.mistakes]
 
 
 def _told(error: Exception) -> RelayError:

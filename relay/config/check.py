@@ -12,11 +12,12 @@ from typing import NamedTuple
 from relay.config.lines import KeyPath
 from relay.config.mistake import Mistake
 from relay.config.toml import Configuration
-from relay.errors import RelayError
+from relay.errors import ConfigurationError, RelayError
 from relay.quantity import Address
 from relay.settings import PortForwarding, ReceiverSsh, Settings
 from relay.transport import private_key
 from relay.transport.host_key import KnownHosts
+from relay.watch.halt import check_command
 
 
 class Findings(NamedTuple):
@@ -29,7 +30,7 @@ class Findings(NamedTuple):
 def check(configuration: Configuration) -> Findings:
     """Look at the machine, and at what the settings mean together."""
     settings = configuration.settings
-    found = [*_on_disk(settings), *_without_a_way(settings)]
+    found = [*_on_disk(settings), *_halt_command(settings), *_without_a_way(settings)]
     warnings = list(_missing_logs(settings))
     return Findings(
         tuple(Mistake(configuration.place(path), sentence) for path, sentence in found),
@@ -48,6 +49,13 @@ def _on_disk(settings: Settings) -> Iterator[_Finding]:
         yield from _forwarding(("port-forwarding", index), forwarding)
     if settings.receiver.ssh is not None:
         yield from _endpoint(("receiver", "ssh"), settings.receiver.ssh)
+
+
+def _halt_command(settings: Settings) -> Iterator[_Finding]:
+    try:
+        check_command(settings.audit.halt_command)
+    except ConfigurationError as error:
+        yield ("audit", "halt-command"), error.cause
 
 
 def _forwarding(path: KeyPath, forwarding: PortForwarding) -> Iterator[_Finding]:

@@ -9,10 +9,6 @@ from typing import Final
 NOT_YET: Final = frozenset(
     {
         "metrics",
-        "audit.disk-full-action",
-        "audit.halt-command",
-        "audit.retention",
-        "audit.space-left",
         'source.type = "event-collector"',
         'source.type = "syslog"',
         "source.command",

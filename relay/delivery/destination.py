@@ -10,7 +10,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -21,32 +21,38 @@ from relay.event import EventType
 from relay.intake import wall_clock
 from relay.spool.block import Block, type_bitmap
 from relay.spool.cursor import Cursor
-from relay.spool.spool import Lost
+from relay.spool.gap import Range
+from relay.spool.spool import Lost, Reader
 from relay.spool.store import Store
 from relay.transport import retry
 
 PROOF_SPACING: Final = 0.05
 MAX_UNPROVEN: Final = 4 * 1024 * 1024
 MAX_UNPROVEN_SECONDS: Final = 1.0
+DAMAGED: Final = "damaged in the spool"
 IDLE_SECONDS: Final = 1.0
 
 _log = logging.getLogger("relay.delivery")
 
 
 class Destination:
-    """A server or the archive. `start` it once; `stop` frees it whatever it waits for."""
+    """A server or the archive. `start` it once; `stop` frees it whatever it waits for.
+
+    `connect` is given the event that stops it.
+    """
 
     def __init__(
         self,
         name: str,
         store: Store,
-        connect: Callable[[], Session],
+        connect: Callable[[threading.Event], Session],
         *,
         types: frozenset[EventType],
         start: Cursor,
     ) -> None:
         self.name = name
-        self.cursor = start
+        self._wanted = type_bitmap(sorted(types))
+        self.cursor = store.follow(name, start, self._wanted)
         """Proven so far."""
         self.state = "starting"
         self.error: RelayError | None = None
@@ -56,13 +62,13 @@ class Destination:
         self.proofs = 0
         self.lost: list[Lost] = []
         """Damage that was stepped over since the start; the newest 100."""
+        self.counted: dict[str, int] = {}
+        """Up to which block of each spool (by its folder) the events that damage took are counted."""
         self._store = store
         self._connect = connect
-        self._wanted = type_bitmap(sorted(types))
         self._session: Session | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self.run, name=f"delivery {name}", daemon=True)
-        store.follow(name, start)
 
     def __repr__(self) -> str:
         return f"<Destination {self.name!r} {self.state} retained={self.cursor.retained}>"
@@ -110,7 +116,7 @@ class Destination:
         delivery: _Delivery | None = None
         self.state = "connecting"
         try:
-            self._session = self._connect()
+            self._session = self._connect(self._stopped)
             if self._stopped.is_set():
                 return
             self.state = "delivering"
@@ -130,6 +136,7 @@ class Destination:
             session, self._session = self._session, None
             if session is not None:
                 session.close()
+            self._store.room.give_up(self.name)
 
     def proven(self, cursor: Cursor) -> None:
         """Move the cursor, durably."""
@@ -140,6 +147,13 @@ class Destination:
         if self.error is not None and cursor.proof:
             _log.warning("recovered %s", self.name)
             self.error, self.error_since = None, 0
+
+    def count(self, reader: Reader, number: int, missing: Iterable[Range]) -> None:
+        """Count what is missing before block `number` of the types that this destination gets."""
+        lost = [each for each in missing if self._wanted >> each.type & 1]
+        if lost:
+            self._store.room.lose(self.name, DAMAGED, lost)
+        self.counted[reader.folder] = number
 
     def note_lost(self, lost: Lost) -> None:
         """Tell of damage in the spool that was stepped over."""
@@ -172,7 +186,7 @@ class _Delivery:
             self._transient.close()
 
     def _step(self, stopped: threading.Event) -> None:
-        item = self._retained.read() or self._transient.read()
+        item = self._read(self._retained) or self._read(self._transient)
         if isinstance(item, Lost):
             self._destination.note_lost(item)
         elif item is not None:
@@ -183,11 +197,24 @@ class _Delivery:
         elif item is None:
             self._wait(now, stopped)
 
+    def _read(self, reader: Reader) -> Block | Lost | None:
+        """The next block of a spool; what damage took before it is counted, once."""
+        item = reader.read()
+        if (
+            isinstance(item, Block)
+            and reader.missing
+            and item.header.number > self._destination.counted.get(reader.folder, 0)
+        ):
+            self._destination.count(reader, item.header.number, reader.missing)
+        return item
+
     def _send(self, found: Block) -> None:
         if not found.header.types_present & self._wanted:
             return
         if not self._unproven:
             self._unproven_since = time.monotonic()
+        # Told before it is done: whoever makes room meanwhile must know what is under way.
+        self._store.room.sending(self._destination.name, self._retained.next_number, self._transient.next_number)
         self._session.send(found)
         self._unproven += found.header.size
         self.unproven_messages += sum(span.messages for span in found.header.spans if self._wanted >> span.type & 1)

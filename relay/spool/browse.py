@@ -48,6 +48,11 @@ def firsts(disk: Disk, folder: str) -> list[int]:
     return [segment.first_of(name) for name in disk.names(folder) if segment.NAME.fullmatch(name)]
 
 
+def blocks_text(first: int, last: int) -> str:
+    """Block numbers for a sentence."""
+    return f"block {first}" if first == last else f"blocks {first} to {last}"
+
+
 class SegmentBlocks:
     """One segment's blocks in order. Use it with `with`; opening raises DataError when it is no segment."""
 
@@ -109,10 +114,12 @@ class SegmentBlocks:
             return True
         return isinstance(self.load(Located(offset, header)), Block)
 
-    def _step_over(self, cause: str, following: int | None) -> Lost | None:
+    def _step_over(self, cause: str, following: int | None) -> Located | Lost | None:
         """Go on at the next whole block of this segment, or at its end."""
         first, offset, number = self.place
         found = self._find(following)
+        if found is not None and self._has_come():
+            return self.next(following)
         if found is not None:
             self.place = Place(first, found.offset, found.header.number)
             return Lost(self.path, offset, cause, number, found.header.number - 1)
@@ -133,6 +140,13 @@ class SegmentBlocks:
             offset += 1
         self._searched = self.place.offset
         return None
+
+    def _has_come(self) -> bool:
+        """Whether the expected block has been written since it was missed; later ones are no sign of damage then."""
+        try:
+            return segment.read_block(self._file, self.place.offset).header.number == self.place.number
+        except BlockError:
+            return False
 
     def _belongs(self, number: int, following: int | None) -> bool:
         return number >= self.place.number and (following is None or number < following)

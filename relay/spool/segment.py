@@ -6,6 +6,7 @@ When the segment after this one begins with a number that this one also holds, t
 failed and it was written again.
 """
 
+import contextlib
 import re
 import struct
 import zlib
@@ -14,7 +15,8 @@ from typing import Final, NamedTuple
 
 from relay.crash_point import crash_point
 from relay.disk import Disk, File
-from relay.errors import DataError
+from relay.errors import DataError, StorageError
+from relay.event import EventType
 from relay.spool import block
 from relay.spool.block import BlockError, Header
 
@@ -85,6 +87,8 @@ def create(disk: Disk, folder: str, header: SegmentHeader, size: int) -> File:
         disk.sync_folder(folder)
     except BaseException:
         file.close()
+        with contextlib.suppress(StorageError):  # what is left of it takes room that is missing already
+            disk.remove(path + UNFINISHED)
         raise
     file.path = path
     return file
@@ -164,19 +168,22 @@ class Tail(NamedTuple):
     """Octets after `end` that are not zeros and no block: a write that a crash cut short."""
     damage: tuple[str, ...]
     """Damage before `end`, in words with offsets."""
+    numbers: dict[EventType, int]
+    """The last number of each type in the last block's run, as far as this segment tells."""
 
 
 def find_tail(file: File, header: SegmentHeader) -> Tail:
     """Check every block of a segment and find where to go on writing."""
     offset, last, chain = HEADER_LENGTH, None, header.previous_chain
     damage: list[str] = []
+    numbers: dict[EventType, int] = {}
     while True:
         try:
             found = read_block(file, offset)
         except BlockError as error:
             beyond = find_block(file, offset + 1)
             if beyond is None:
-                return Tail(offset, last, chain, nonzero_length(file, offset), tuple(damage))
+                return Tail(offset, last, chain, nonzero_length(file, offset), tuple(damage), numbers)
             damage.append(f"offset {offset}: {error}; the next block is at {beyond}")
             offset = beyond
             continue
@@ -185,6 +192,9 @@ def find_tail(file: File, header: SegmentHeader) -> Tail:
         except BlockError as error:
             if not damage:
                 damage.append(f"offset {offset}: {error}")
+        if last is not None and last.run != found.header.run:
+            numbers.clear()
+        numbers.update((span.type, span.first + span.messages - 1) for span in found.header.spans)
         last, chain = found.header, found.header.chain
         offset += last.size
 

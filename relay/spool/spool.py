@@ -10,7 +10,7 @@
 import bisect
 import threading
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from relay.crash_point import crash_point, die, is_due
 from relay.disk import Disk, File
@@ -18,10 +18,29 @@ from relay.errors import DataError, StorageError
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Block, BlockError, Contents, Header
+from relay.spool.gap import Range
 from relay.spool.segment import SegmentHeader
 
 TORN_FOLDER: Final = "torn"
-MakeRoom = Callable[[int], None]
+
+
+class Room(Protocol):
+    """What a spool asks before it takes more of the disk."""
+
+    def reserve(self, octets: int) -> None:
+        """Make sure that so many more may be used; StorageError when they may not."""
+
+    def give_way(self) -> bool:
+        """Free what can be spared, when the disk is full; False when there is nothing."""
+
+
+class _AllTheRoom:
+    def reserve(self, octets: int) -> None:
+        """Any number."""
+
+    def give_way(self) -> bool:
+        """Nothing is spared."""
+        return False
 
 
 class Run(NamedTuple):
@@ -41,6 +60,16 @@ class Lost(NamedTuple):
     cause: str
     first: int
     last: int
+
+
+class Oldest(NamedTuple):
+    """A segment that may be deleted."""
+
+    first: int
+    following: int
+    """The first block of the segment after it."""
+    created: int
+    blocks: tuple[Header, ...]
 
 
 class Recovery(NamedTuple):
@@ -65,10 +94,10 @@ class Spool:
         segment_size: int,
         run: bytes,
         changed: threading.Condition,
-        make_room: MakeRoom,
+        room: Room,
     ) -> None:
         self._disk = disk
-        self._make_room = make_room
+        self._room = room
         self.folder = folder
         self._segment_size = segment_size
         self._run = run
@@ -83,6 +112,8 @@ class Spool:
         self.last: Header | None = None
         """The newest synced block."""
         self.recovery = Recovery()
+        self.previous_numbers: dict[EventType, int] = {}
+        """The last number of each type in the run that wrote `last`, as far as the newest segment told at the start."""
 
     @classmethod
     def open(
@@ -93,14 +124,11 @@ class Spool:
         segment_size: int,
         run: Run,
         changed: threading.Condition | None = None,
-        make_room: MakeRoom = lambda _: None,
+        room: Room | None = None,
     ) -> "Spool":
-        """Open the spool in `folder`, or begin one.
-
-        `make_room` is asked before each new segment, with its size; it raises StorageError when there is no room.
-        """
+        """Open the spool in `folder`, or begin one."""
         changed = changed or threading.Condition()
-        spool = cls(disk, folder, segment_size=segment_size, run=run.run, changed=changed, make_room=make_room)
+        spool = cls(disk, folder, segment_size=segment_size, run=run.run, changed=changed, room=room or _AllTheRoom())
         disk.make_folder(folder)
         spool._recover(run.spool_id)
         return spool
@@ -114,6 +142,12 @@ class Spool:
         if self.last is not None:
             return self.last.number + 1
         return self._firsts[0] if self._firsts else 1
+
+    @property
+    def newest_first(self) -> int:
+        """The first block's number in the newest segment; 0 while there is none."""
+        with self._changed:
+            return self._firsts[-1] if self._firsts else 0
 
     @property
     def positions(self) -> dict[str, Position]:
@@ -158,8 +192,8 @@ class Spool:
     def _begin_segment(self, number: int, room: int, now: int) -> None:
         start = SegmentHeader(self.id, number, now, self._chain)
         size = max(self._segment_size, segment.HEADER_LENGTH + room)
-        self._make_room(size)
-        file = segment.create(self._disk, self.folder, start, size)
+        self._room.reserve(size)
+        file = self._created(start, size)
         self.close()
         self._file, self._end = file, segment.HEADER_LENGTH
         crash_point("segment-made")
@@ -168,11 +202,25 @@ class Spool:
                 self._firsts.append(number)
             self._sizes[number] = size
 
+    def _created(self, start: SegmentHeader, size: int) -> File:
+        while True:
+            try:
+                return segment.create(self._disk, self.folder, start, size)
+            except StorageError as error:
+                if not error.full or not self._room.give_way():
+                    raise
+
     @property
     def allocated(self) -> int:
         """Octets that its segments take on the disk."""
         with self._changed:
             return sum(self._sizes.values())
+
+    def allocated_from(self, number: int) -> int:
+        """The same of those that hold block `number` or later ones."""
+        with self._changed:
+            index = max(bisect.bisect_right(self._firsts, number) - 1, 0)
+            return sum(self._sizes[first] for first in self._firsts[index:])
 
     def release_oldest(self, number: int) -> bool:
         """Delete the oldest segment if all its blocks come before `number`; the one with the newest block stays."""
@@ -186,6 +234,30 @@ class Spool:
             del self._firsts[0]
             self._sizes.pop(oldest, None)
             return True
+
+    def oldest(self) -> "Oldest | None":
+        """The oldest segment that may be deleted; None when it holds the newest block."""
+        with self._changed:
+            newest = self.last.number if self.last else 0
+            if len(self._firsts) < 2 or self._firsts[1] > newest:  # noqa: PLR2004  it and the next
+                return None
+            first, following = self._firsts[:2]
+        path = f"{self.folder}/{segment.name_of(first)}"
+        file, header = segment.open_existing(self._disk, path)
+        with file:
+            blocks = tuple(found for _, found in segment.headers(file) if found.number < following)
+        return Oldest(first, following, header.created, blocks)
+
+    @property
+    def second_created(self) -> int | None:
+        """When the segment after the oldest was made: by then all of the oldest was committed. None without one."""
+        with self._changed:
+            if len(self._firsts) < 2:  # noqa: PLR2004  the oldest and the next
+                return None
+            path = f"{self.folder}/{segment.name_of(self._firsts[1])}"
+        file, header = segment.open_existing(self._disk, path)
+        file.close()
+        return header.created
 
     def release(self, number: int) -> int:
         """Delete the segments whose blocks all come before `number`, as `release_oldest` does; returns how many."""
@@ -243,6 +315,7 @@ class Spool:
         self.recovery = self.recovery._replace(torn=tail.torn, damage=tuple(f"{path}: {text}" for text in tail.damage))
         self._file, self._end, self._chain = file, tail.end, tail.chain
         self.last = tail.last or self._last_of_earlier_segments()
+        self.previous_numbers = tail.numbers
         if tail.torn:
             self._cut(file, tail)
 
@@ -288,6 +361,11 @@ class Reader:
         self._spool = spool
         self.next_number = number
         """The block that the next `read` gives."""
+        self.missing: tuple[Range, ...] = ()
+        """What damage took right before the block that `read` gave last, by the numbers around it."""
+        self.folder = spool.folder
+        self._next: dict[tuple[bytes, EventType], int] = {}
+        self._damaged = False
         self._file: File | None = None
         self._first = 0
         self._offset = 0
@@ -309,12 +387,27 @@ class Reader:
             return self._step_over(offset, str(error), following or last.number + 1)
         self._offset += found.header.size
         self.next_number += 1
+        self.missing = self._account(found.header)
+        self._damaged = False
         return found
+
+    def _account(self, header: Header) -> tuple[Range, ...]:
+        """Note a block's numbers; answer what is missing before them, if damage was stepped over."""
+        missing = []
+        for span in header.spans:
+            key = (header.run, span.type)
+            lost = span.first - self._next.get(key, span.first)
+            if self._damaged and lost > 0:
+                missing.append(Range(header.run.hex(), int(span.type), span.first - lost, span.first - 1, lost))
+            self._next[key] = span.first + span.messages
+        return tuple(missing)
 
     def _seek(self) -> int | None:
         """Bring file and offset to the next block; returns where the segment after this one begins."""
         first, following = self._spool.segment_of(self.next_number)
-        self.next_number = max(self.next_number, first)
+        if first > self.next_number:  # what was between was deleted, and counted where it had to be
+            self.next_number = first
+            self._next.clear()
         if self._file is None or first != self._first:
             self.close()
             path = f"{self._spool.folder}/{segment.name_of(first)}"
@@ -324,6 +417,7 @@ class Reader:
                 if header.number >= self.next_number:
                     self._offset = offset
                     break
+                self._account(header)
                 self._offset = offset + header.size
         return following
 
@@ -332,6 +426,7 @@ class Reader:
         if self._file is None:
             raise DataError(self._spool.folder, "a reader without a segment")
         path, first = self._file.path, self.next_number
+        self._damaged = True
         place = segment.find_block(self._file, offset)
         while place is not None and not self._continues_at(place, first, end):
             place = segment.find_block(self._file, place + 1)

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+import msgspec
+
 from relay.crash_point import crash_point
 from relay.disk import Disk, Lock
-from relay.errors import DataError, StorageError
+from relay.errors import DataError
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.cursor import Cursor, Slots, read_slots
+from relay.spool.room import StoreRoom
 from relay.spool.spool import Run, Spool
 
 LOCK: Final = "lock"
@@ -23,6 +26,18 @@ SLOTS: Final = "slots"
 RETAINED: Final = "spool/retained"
 TRANSIENT: Final = "spool/transient"
 CURSOR_KEY: Final = "cursor "
+NUMBERS_KEY: Final = "numbers"
+
+
+def _remembered_numbers(data: bytes | None, run: bytes) -> dict[EventType, int]:
+    try:
+        kept = msgspec.json.decode(data or b"{}", type=dict[str, str | dict[str, int]])
+        numbers = kept.get("last", {})
+        if kept.get("run") == run.hex() and isinstance(numbers, dict):
+            return {EventType.from_label(label): number for label, number in numbers.items()}
+    except (msgspec.MsgspecError, KeyError):
+        pass
+    return {}
 
 
 class Store:
@@ -30,15 +45,15 @@ class Store:
 
     def __init__(self, disk: Disk, folder: str, *, segment_size: int, max_size: int, run: Run) -> None:
         disk.make_folder(folder)
-        self._max_size = max_size
         self.folder = folder
+        self._remembered_at = (0, 0)
         self.run = run.run
         self.changed = threading.Condition()
         """Notified after every commit to either spool."""
-        self._cursors: dict[str, Cursor] = {}
         self._lock: Lock = disk.lock(f"{folder}/{LOCK}")
         try:
             self.slots = Slots(disk, f"{folder}/{SLOTS}")
+            self.room = StoreRoom(folder, max_size, self.slots, self.changed)
             self.retained, self.transient = (
                 Spool.open(
                     disk,
@@ -46,10 +61,11 @@ class Store:
                     segment_size=segment_size,
                     run=run,
                     changed=self.changed,
-                    make_room=self._make_room,
+                    room=self.room,
                 )
                 for name in (RETAINED, TRANSIENT)
             )
+            self.room.serve(self.retained, self.transient)
         except BaseException:
             self._lock.release()
             raise
@@ -60,8 +76,18 @@ class Store:
         return self.run.hex().encode()
 
     def position(self, source: str) -> Position | None:
-        """Where a source goes on: what the retained spool's newest block says."""
-        return self.retained.positions.get(source)
+        """Where a source goes on."""
+        return self.positions.get(source)
+
+    @property
+    def positions(self) -> dict[str, Position]:
+        """What the retained spool's newest block says, or further, when events were refused and counted since."""
+        positions = dict(self.retained.positions)
+        for refused in self.room.refused_positions():
+            known = positions.get(refused.source)
+            if known is None or known.count < refused.count:
+                positions[refused.source] = refused
+        return positions
 
     def cursor(self, destination: str) -> Cursor | None:
         """The stored cursor; None for a destination that has none yet."""
@@ -78,28 +104,36 @@ class Store:
             delivered=cursor.delivered,
         )
 
-    def follow(self, destination: str, cursor: Cursor) -> None:
-        """Keep what this destination has not proven, from now on."""
-        with self.changed:
-            self._cursors[destination] = cursor
+    def previous_run(self) -> tuple[bytes, dict[EventType, int]] | None:
+        """The run that wrote last before this one, and its last number of each type; None for a new spool."""
+        headers = [spool.last for spool in (self.retained, self.transient) if spool.last is not None]
+        if not headers:
+            return None
+        run = max(headers, key=lambda header: header.committed).run
+        numbers = _remembered_numbers(self.slots.get(NUMBERS_KEY), run)
+        for spool in (self.retained, self.transient):
+            if spool.last is not None and spool.last.run == run:
+                for kind, number in spool.previous_numbers.items():
+                    numbers[kind] = max(number, numbers.get(kind, 0))
+        return run, numbers
+
+    def remember_numbers(self, last: Mapping[EventType, int]) -> None:
+        """Keep this run's last numbers when a segment began: the next opening looks only into the newest ones."""
+        newest = (self.retained.newest_first, self.transient.newest_first)
+        if newest != self._remembered_at:
+            numbers = {kind.label: number for kind, number in last.items()}
+            self.slots.put(NUMBERS_KEY, msgspec.json.encode({"run": self.run.hex(), "last": numbers}))
+            self._remembered_at = newest
+
+    def follow(self, destination: str, cursor: Cursor, wanted: int) -> Cursor:
+        """Keep what this destination has not proven, from now on; answers where it goes on."""
+        return self.room.follow(destination, cursor, wanted)
 
     def move_cursor(self, destination: str, cursor: Cursor) -> None:
         """Store a cursor, durably; what every destination has proven of the transient spool is deleted."""
         self.slots.put(CURSOR_KEY + destination, cursor.encode())
         crash_point("cursor-moved")
-        with self.changed:
-            self._cursors[destination] = cursor
-            proven = min(cursor.transient for cursor in self._cursors.values())
-        self.transient.release(proven)
-
-    def _make_room(self, octets: int) -> None:
-        """Keep both spools within `max_size`: what every destination has proven goes, the oldest segment first."""
-        while self.retained.allocated + self.transient.allocated + octets > self._max_size:
-            with self.changed:
-                proven = min((cursor.retained for cursor in self._cursors.values()), default=0)
-            if not self.retained.release_oldest(proven):
-                cause = f"the spool has reached its max-size of {self._max_size} bytes and nothing more of it is proven"
-                raise StorageError(self.folder, cause, "mend the delivery (`relay status`), or raise spool.max-size")
+        self.room.moved(destination, cursor)
 
     def close(self) -> None:
         """Close the files and give up the lock."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from relay.disk import Disk
 from relay.errors import DataError, StorageError
 from relay.spool import segment
-from relay.spool.browse import Place, SegmentBlocks, firsts
+from relay.spool.browse import Place, SegmentBlocks, blocks_text, firsts
 from relay.spool.cursor import Cursor, read_slots
 from relay.spool.spool import Lost
 from relay.spool.store import CURSOR_KEY, SLOTS
@@ -85,7 +85,7 @@ def _surveyed(blocks: SegmentBlocks, following: int | None) -> Segment:
     octets = 0
     while (found := blocks.next(following)) is not None:
         if isinstance(found, Lost):
-            damage.append(f"offset {found.offset}: {found.cause}; blocks {found.first} to {found.last} are lost")
+            damage.append(f"offset {found.offset}: {found.cause}; lost: {blocks_text(found.first, found.last)}")
             continue
         header = found.header
         octets += header.size

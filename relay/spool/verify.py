@@ -21,7 +21,7 @@ from relay.disk import Disk, File
 from relay.errors import DataError, StorageError
 from relay.spool import block, segment
 from relay.spool.block import Block, BlockError
-from relay.spool.browse import firsts
+from relay.spool.browse import blocks_text, firsts
 from relay.spool.segment import SegmentHeader
 
 MAX_BREAKS: Final = 100
@@ -140,7 +140,7 @@ class _Check:
         """A cursor moves only over synced blocks, so one beyond the end tells of blocks that are gone."""
         end = max(self._expected, 1)
         if number > end:
-            self._break(*self._end, end, f"blocks {end} to {number - 1} are gone: the cursor of {name} was behind them")
+            self._break(*self._end, end, f"{blocks_text(end, number - 1)} gone: the cursor of {name} stands behind")
 
     def _break(self, path: str, offset: int, number: int, cause: str) -> None:
         self._broken += 1
@@ -172,7 +172,7 @@ class _Check:
         if header.first != first:
             return f"its header says that it begins with block {header.first}"
         if first > self._expected:
-            return f"{_numbers(self._expected, first)} missing before it"
+            return f"missing before it: {blocks_text(self._expected, first - 1)}"
         if self._chain is not None and header.previous_chain != self._chain:
             return "the hash chain is broken: this segment does not go on where the one before it ends"
         return ""
@@ -215,14 +215,14 @@ class _Check:
             octets = segment.nonzero_length(stretches.file, offset)
             self._torn = Torn(stretches.path, offset, self._expected, octets) if octets else None
             return None
+        if found is not None and stretches.has_come(offset, self._expected):
+            return offset
         place, number = found or (None, following or 0)
-        self._break(stretches.path, offset, self._expected, f"{cause}; {_numbers(self._expected, number)} lost")
+        if found is None:
+            cause = f"{cause}; this segment holds no later block, and the next one begins with block {number}"
+        self._break(stretches.path, offset, self._expected, f"{cause}; lost: {blocks_text(self._expected, number - 1)}")
         self._go_on_at(number, None)
         return place
-
-
-def _numbers(first: int, end: int) -> str:
-    return f"block {first} is" if end == first + 1 else f"blocks {first} to {end - 1} are"
 
 
 class _Stretches:
@@ -256,6 +256,13 @@ class _Stretches:
                     return place, number
             place += 1
         return None
+
+    def has_come(self, offset: int, number: int) -> bool:
+        """Whether that block stands there by now, written since it was missed."""
+        self._data = b""
+        with contextlib.suppress(BlockError):
+            return segment.read_block(self.file, offset).header.number == number
+        return False
 
     def _octets(self, offset: int, length: int) -> memoryview:
         """So many octets, and perhaps more; fewer at the file's end."""

@@ -15,7 +15,14 @@ from harness.waiting import wait_until
 from relay.crash_point import POINTS
 
 RECORDS = 9000
-SMALL = '[spool]\nsegment-size = "1MiB"\nmax-size = "4MiB"\n'
+SMALL = """\
+[spool]
+segment-size = "1MiB"
+max-size = "4MiB"
+[audit]
+disk-full-action = "halt"
+halt-command = ["true"]
+"""
 FORWARDER = [point for point in POINTS if not point.startswith(("archive-", "torn-", "between-"))]
 RECEIVER = [point for point in POINTS if point.startswith("archive-")]
 
@@ -67,9 +74,10 @@ def test_it_dies_once_more_while_it_cuts_a_torn_tail(tmp_path: Path, point: str)
 
 @pytest.mark.parametrize("point", RECEIVER)
 def test_the_receiver_dies_and_nothing_is_lost_or_doubled(tmp_path: Path, point: str) -> None:
+    """At the second of these moments: the first comes with the receiver's own opening event."""
     with Sshd() as sshd:
         road = Road(tmp_path, sshd)
-        with road.receiver.running(RELAY_CRASH_AT=f"{point}:1") as receiver, road.router.start() as relay:
+        with road.receiver.running(RELAY_CRASH_AT=f"{point}:2") as receiver, road.router.start() as relay:
             wait_until(lambda: not receiver.running, 30, f"death at {point}")
             relay.stop()
         with road.receiver.running():

@@ -6,10 +6,12 @@ no damage.
 """
 
 import errno
+import functools
 import random
 from dataclasses import dataclass, field
 
 from harness.fake_disk import Crash, FakeDisk
+from relay import own_events
 from relay.errors import StorageError
 from relay.event import Batch, Event, EventType, Position
 from relay.intake import Routing, _Commit
@@ -18,6 +20,7 @@ from relay.spool.spool import Lost, Reader, Run
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import identity
 
+tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 FOLDER = "/state"
 SERVER = "server"
 ROUTING = Routing(retained=frozenset({EventType.AUDIT}), transient=frozenset({EventType.TRAFFIC}))
@@ -88,7 +91,7 @@ class BadDays:
         delivery = _Deliveries(store, self._cursor(store), self.received)
         for _ in range(self.steps):
             if self.chance.random() < 0.6:
-                commit = commit or _Commit(store, ROUTING, [source.give(self.chance)], numbers, positions)
+                commit = commit or _Commit(store, ROUTING, [source.give(self.chance)], numbers, positions, tell_gap)
                 try:
                     commit.write(lambda: 1_000_000)
                 except StorageError:
@@ -112,9 +115,7 @@ class BadDays:
 
     @staticmethod
     def _cursor(store: Store) -> Cursor:
-        cursor = store.cursor(SERVER) or Cursor()
-        store.follow(SERVER, cursor)
-        return cursor
+        return store.follow(SERVER, store.cursor(SERVER) or Cursor(), 0b1111_1111)
 
     def _check_start(self, store: Store) -> None:
         position = store.position("audit")

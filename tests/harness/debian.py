@@ -38,7 +38,8 @@ OPENSSH = Component(name="openssh", packages=("openssh-server", "openssh-client"
 RSYSLOG = Component(name="rsyslog", packages=("rsyslog", "rsyslog-relp"))
 SYSLOG_NG = Component(name="syslog-ng", packages=("syslog-ng-core",))
 AUDITD = Component(name="auditd", packages=("auditd", "audispd-plugins"))
-ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD)
+SYSTEMD = Component(name="systemd", packages=("systemd",))
+ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, SYSTEMD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.ports import free_port
 from harness.process import Process
-from harness.relay import RELAY, archived
+from harness.relay import RELAY, archived, audit_events
 from harness.waiting import wait_until
 
 _IDENTITY = re.compile(rb'\[128T relayRun="(?P<run>[0-9a-f]{16})" relaySeq="(?P<number>\d+)" ')
@@ -42,8 +42,8 @@ class Receiver:
             yield process
 
     def messages(self) -> list[bytes]:
-        """Every archived message."""
-        return archived(self.archive)
+        """Every archived audit event."""
+        return audit_events(archived(self.archive))
 
 
 def _listens(port: int) -> bool:

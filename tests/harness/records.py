@@ -9,14 +9,18 @@ _HEAD = re.compile(rb" msg=audit\(\d+\.\d+:(\d+)\)")
 _START = 1_709_742_862_344
 """Milliseconds since the epoch: the seed's first record."""
 _STEP = 5
+_FIRST = 100_000
 
 
-def generate(records: int, *, first_serial: int = 100_000) -> bytes:
-    """So many records or a few more (whole events), as auditd writes them; serials rise by one from `first_serial`."""
+def generate(records: int, *, first_serial: int = _FIRST) -> bytes:
+    """So many records or a few more (whole events), as auditd writes them.
+
+    Serials rise by one from `first_serial`, and times rise with them: data with a later first serial may follow.
+    """
     seed = [line for line in SEED.read_bytes().splitlines() if line]
     events = [list(group) for _, group in groupby(seed, key=_serial)]
     lines: list[bytes] = []
-    serial, milliseconds = first_serial, _START
+    serial, milliseconds = first_serial, _START + (first_serial - _FIRST) * _STEP
     while len(lines) < records:
         for event in events:
             stamp = b" msg=audit(%d.%03d:%d)" % (*divmod(milliseconds, 1000), serial)

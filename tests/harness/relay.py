@@ -101,6 +101,11 @@ def octet_counted(data: bytes) -> list[bytes]:
     return messages
 
 
+def audit_events(messages: list[bytes]) -> list[bytes]:
+    """Those that are audit events; relay's own (openings, heartbeats, alarms, gaps) are not what most tests count."""
+    return [message for message in messages if b' type="audit"' in message.partition(b"] ")[0]]
+
+
 def archived(folder: Path) -> list[bytes]:
     """Every message of an archive."""
     return [m for path in sorted(folder.glob("[!.]*/*.log")) for m in octet_counted(path.read_bytes())]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness.openssh import Sshd, generate_key
 from harness.ports import free_port
-from harness.relay import RELAY, SEED, Router
+from harness.relay import RELAY, SEED, Router, audit_events
 from harness.rsyslog import Rsyslog
 
 UNPRIVILEGED = ("--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
@@ -80,7 +80,7 @@ def test_a_refusal_is_told_and_nothing_is_lost(
     router.sshd.known_hosts.write_text(known_hosts)
     router.write_configuration(**{key.replace("-", "_"): value for key, value in good.items()})
     assert router.drain().returncode == 0
-    assert len(rsyslog.wait_for_messages(26)) == 26
+    assert len(audit_events(rsyslog.wait_for_messages(27))) == 26
 
 
 def test_nothing_listening_at_the_far_end_is_told_and_retried(router: Router, rsyslog: Rsyslog) -> None:
@@ -91,7 +91,7 @@ def test_nothing_listening_at_the_far_end_is_told_and_retried(router: Router, rs
     assert f"nothing listens on 127.0.0.1:{rsyslog.port}" in failed.stderr
     rsyslog.start()
     assert router.drain().returncode == 0
-    assert len(rsyslog.wait_for_messages(26)) == 26
+    assert len(audit_events(rsyslog.wait_for_messages(27))) == 26
 
 
 def test_a_private_key_that_others_may_read_is_refused_at_once(router: Router) -> None:

@@ -62,7 +62,7 @@ def test_a_local_rsyslog_and_relay_itself_reach_the_collector_by_sessions_of_the
         wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 20, "the last proof")
         assert _port_forwarding(router)["state"] == "listening"
         assert [message for message in collected if _PROGRAM in message] == messages
-        assert router.status()["destinations"][0]["delivered"] == 26, "what a local program sends is not relay's"
+        assert router.status()["destinations"][0]["delivered"] == 27, "what a local program sends is not relay's"
         assert sshd.log.count("Accepted publickey") == 2
         relay.stop()
         assert relay.log == ""

@@ -28,11 +28,11 @@ def contents(number: int) -> Contents:
 
 def test_at_max_size_what_is_proven_goes_first_and_nothing_else(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.follow("fast", Cursor())
-        store.follow("slow", Cursor())
+        store.follow("fast", Cursor(), 0b10)
+        store.follow("slow", Cursor(), 0b10)
         for number in range(1, 13):
             store.retained.append(contents(number), number)
-        with pytest.raises(StorageError, match="reached its max-size of 16384 bytes"):
+        with pytest.raises(StorageError, match="max-size of 16384 bytes is reached"):
             store.retained.append(contents(13), 13)
         store.move_cursor("fast", Cursor(retained=13))
         with pytest.raises(StorageError):
@@ -45,8 +45,8 @@ def test_at_max_size_what_is_proven_goes_first_and_nothing_else(tmp_path: Path) 
 
 def test_the_transient_spool_lets_go_of_what_every_destination_has_proven(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.follow("a", Cursor())
-        store.follow("b", Cursor())
+        store.follow("a", Cursor(), 0b10)
+        store.follow("b", Cursor(), 0b10)
         for number in range(1, 10):
             store.transient.append(contents(number), number)
         store.move_cursor("a", Cursor(transient=9))

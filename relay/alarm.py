@@ -1,0 +1,105 @@
+"""Alarms: what is wrong now, and when that began or ended.
+
+An alarm is known by its name, a fixed text that the code knows, and by what it is `about` (a server's name; empty for
+the machine itself). Its `text` is for people, may hold words of others (an error, a server's name), and is escaped
+before a terminal sees it. Times are microseconds since the epoch. `Alarms` holds one alarm for each name and subject,
+so its ceiling is the number of names times the number of servers; it is for one thread at a time.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+
+import msgspec
+
+Severity = Literal["critical", "major", "minor", "info"]
+
+DISK_SPACE_LEFT: Final = "disk-space-left"
+SPOOL_FULL: Final = "spool-full"
+SPOOL_IGNORING: Final = "spool-ignoring"
+SPOOL_ROTATING: Final = "spool-rotating"
+DISK_FAILING: Final = "disk-failing"
+RETENTION_CUT_SHORT: Final = "retention-cut-short"
+SERVER_LOST: Final = "server-lost"
+HALT_ASKED: Final = "halt-asked"
+HALT_FAILED: Final = "halt-failed"
+
+_NAME: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that a person should know."""
+
+    name: str
+    """Small letters and hyphens: it also names files and parameters."""
+    severity: Severity
+    text: str
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"an alarm's name is small letters and hyphens, not {self.name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChange:
+    """An alarm was raised, was raised again with another severity or text, or was cleared."""
+
+    alarm: Alarm
+    raised: bool
+    since: int
+    """When it was first raised."""
+    at: int
+
+    @property
+    def begins(self) -> bool:
+        """Whether it was not raised before."""
+        return self.raised and self.since == self.at
+
+
+class Alarms:
+    """The alarms that are raised now."""
+
+    def __init__(self, active: Iterable[AlarmChange] = ()) -> None:
+        self._active = {(change.alarm.name, change.alarm.about): change for change in active if change.raised}
+
+    @property
+    def active(self) -> tuple[AlarmChange, ...]:
+        """The last change of every raised alarm, the one that was first raised longest ago first."""
+        return tuple(sorted(self._active.values(), key=lambda change: change.since))
+
+    def get(self, name: str, about: str = "") -> Alarm | None:
+        """The alarm as it is raised now; None when it is not."""
+        change = self._active.get((name, about))
+        return change.alarm if change else None
+
+    def raise_(self, alarm: Alarm, now: int) -> AlarmChange | None:
+        """Raise it; None when it is raised already and says the same."""
+        key = (alarm.name, alarm.about)
+        former = self._active.get(key)
+        if former and former.alarm == alarm:
+            return None
+        self._active[key] = AlarmChange(alarm, raised=True, since=former.since if former else now, at=now)
+        return self._active[key]
+
+    def clear(self, name: str, now: int, about: str = "") -> AlarmChange | None:
+        """End it; None when it is not raised."""
+        former = self._active.pop((name, about), None)
+        return AlarmChange(former.alarm, raised=False, since=former.since, at=now) if former else None
+
+    def encode(self, limit: int) -> bytes:
+        """As it stands in a slot of `limit` octets; the youngest that do not fit are left out."""
+        kept = list(self.active)
+        while len(data := msgspec.json.encode(kept)) > limit and kept:
+            kept.pop()
+        return data
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """From a slot; a value that cannot be read is as good as none."""
+        try:
+            return cls(msgspec.json.decode(data, type=tuple[AlarmChange, ...]))
+        except msgspec.MsgspecError:
+            return cls()

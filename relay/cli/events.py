@@ -1,0 +1,297 @@
+r"""`relay events`: the event history, of a spool or of an archive.
+
+For people, one line an event: time (UTC), in an archive also the originator, type, MSGID, and the first record without
+what these say already; cut to the terminal's width. With --json one object a line, in the same order:
+    {"schema": "relay.events/1", "time" (RFC 3339, UTC; null: the message says none), "hostname", "app_name", "msgid"
+     (null: the message says none), "facility", "severity" (null: no RFC 5424 message), "type", "router", "node" (null:
+     unsaid), "run", "number", "part", "parts" (null: no message of relay's), "structured_data":
+     {SD-ID: {NAME: VALUE}}, "message", "message_base64"}
+VALUE is a text, or a list of texts where the name stands several times. message is MSG, or the whole message when it is
+no RFC 5424; octets that are no UTF-8 are escaped in it (`\xNN`), and only then message_base64 has them exactly, else it
+is null.
+
+What cannot be read is told on standard error; the rest is printed, and the exit code is 65. --follow ends with 0 on
+SIGINT, which is how it is meant to end.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
+
+from relay.cli.options import config_option, options
+from relay.cli.printable import cut, escaped, text_of
+from relay.cli.state import state_directory, state_option
+
+if TYPE_CHECKING:
+    from relay.errors import RelayError
+    from relay.event import EventType
+    from relay.history import History, Item, PastEvent, Unread, Wanted
+    from relay.syslog.rfc5424 import Message
+
+SCHEMA: Final = "relay.events/1"
+POLL_SECONDS: Final = 0.2
+FOLLOWED_FROM: Final = 10
+"""How many events --follow begins with."""
+MOST_TOLD: Final = 20
+"""How many places that cannot be read are named."""
+
+Value = str | list[str]
+_AUDIT_HEAD: Final = re.compile(r"(?:node=\S+ )?type=\S+ msg=audit\([^)]*\):? ?")
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class Display(NamedTuple):
+    """How events are shown to people."""
+
+    columns: int | None
+    """None: whole lines."""
+    full: bool
+    """Every record, each on a line of its own."""
+    originators: bool
+
+
+@click.command()
+@click.option("--archive", metavar="DIR", type=click.Path(), help="Read this archive, not the spool.")
+@state_option
+@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; repeatable.")
+@click.option("--router", metavar="NAME", help="Only events of this router (its name or its hostname).")
+@click.option("--from", "since", metavar="TIME", help="From then on: 2024-03-06T16:34:22Z, 2024-03-06, -2h, -7d.")
+@click.option("--to", "until", metavar="TIME", help="Up to then; a day is meant with all its hours.")
+@click.option("--grep", metavar="TEXT", help="Only messages that hold this text, in upper and lower case as given.")
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The newest N.")
+@click.option("--follow", is_flag=True, help=f"Go on with what comes; begins with the newest {FOLLOWED_FROM}.")
+@click.option("--full", is_flag=True, help="Show all of each message; -v does the same.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")
+@config_option
+@click.pass_context
+def events(  # noqa: PLR0913  one parameter an option
+    context: click.Context,
+    *,
+    archive: str | None,
+    state: str | None,
+    types: tuple[str, ...],
+    router: str | None,
+    since: str | None,
+    until: str | None,
+    grep: str | None,
+    limit: int | None,
+    follow: bool,
+    full: bool,
+    as_json: bool,
+) -> None:
+    """Show the event history: of the spool, or of an archive; the oldest event first.
+
+    It is what relay still has: what was let go after its delivery stands in the log server's archive.
+    """
+    if follow and until:
+        raise click.UsageError("--follow goes on for ever; leave --to out", context)
+    if follow and limit is None and not since:
+        limit = FOLLOWED_FROM
+    history = _history(context, archive, state, _wanted(types, router, since, until, grep))
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    display = Display(columns, full or options(context).verbosity > 0, archive is not None)
+    output = _Output(None if as_json else display)
+    with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
+        output.show(history.events() if limit is None else history.newest(limit))
+        while follow:
+            time.sleep(POLL_SECONDS)
+            output.show(history.events())
+    if output.unread:
+        raise _damaged(output.unread, archive)
+
+
+def _history(context: click.Context, archive: str | None, state: str | None, wanted: "Wanted") -> "History":
+    from relay.disk import Disk
+    from relay.history import ArchiveHistory, SpoolHistory
+
+    if archive is None:
+        return SpoolHistory(Disk(), state_directory(context, state), wanted)
+    if state is not None:
+        raise click.UsageError("--archive and --state are two histories; name one", context)
+    return ArchiveHistory(Disk(), os.path.abspath(archive), wanted, _now)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _wanted(
+    types: tuple[str, ...], router: str | None, since: str | None, until: str | None, grep: str | None
+) -> "Wanted":
+    from relay import when
+    from relay.history import Wanted
+
+    return Wanted(
+        types=frozenset(kind.label for kind in event_types(types)),
+        router=None if router is None else os.fsencode(router),
+        earliest=_time(since, "--from", when.beginning),
+        latest=_time(until, "--to", when.end),
+        text=None if grep is None else os.fsencode(grep),
+    )
+
+
+def event_types(labels: tuple[str, ...]) -> "frozenset[EventType]":
+    """The types that --type names."""
+    from relay.event import EventType
+
+    try:
+        return frozenset(map(EventType.from_label, labels))
+    except KeyError:
+        known = ", ".join(kind.label for kind in EventType)
+        raise click.BadParameter(f"there are {known}", param_hint="--type") from None
+
+
+def _time(text: str | None, option: str, read: Callable[[str, int], int]) -> int | None:
+    try:
+        return None if text is None else read(text, _now())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def _damaged(unread: int, archive: str | None) -> "RelayError":
+    from relay.errors import DataError
+
+    told = "1 place" if unread == 1 else f"{unread} places"
+    remedy = "" if archive else "see `relay spool verify`"
+    return DataError("event history", f"{told} could not be read, and what stood there is left out", remedy)
+
+
+class _Output:
+    """Standard output, for one listing and what follows it."""
+
+    def __init__(self, display: Display | None) -> None:
+        self._display = display
+        self._encoding = "utf-8" if display is None else sys.stdout.encoding
+        self.unread = 0
+        """Places that could not be read."""
+
+    def show(self, items: "Iterable[Item]") -> None:
+        """Print them; what cannot be read goes to standard error."""
+        from relay.history import Unread
+
+        to, terminal = sys.stdout.buffer, sys.stdout.isatty()
+        for item in items:
+            if isinstance(item, Unread):
+                self._tell(item)
+                continue
+            text = _json_line(item) if self._display is None else _lines(item, self._display)
+            to.write(text.encode(self._encoding, "backslashreplace"))
+            if terminal:
+                to.flush()
+        to.flush()
+
+    def _tell(self, item: "Unread") -> None:
+        self.unread += 1
+        if self.unread <= MOST_TOLD:
+            click.echo(f"relay: {escaped(item.path)}: offset {item.offset}: {escaped(item.cause)}", err=True)
+
+
+# --- For people ---
+
+
+def _lines(event: "PastEvent", display: Display) -> str:
+    message = _parsed(event.message)
+    text = _text(event.message if message is None else message.msg)
+    records = text.split("\n")
+    head = [_timestamp(message) or "-", event.type, _field(message.msgid if message else None) or "-"]
+    if display.originators:
+        head.insert(1, _field(message.hostname if message else None) or "-")
+    if display.full:
+        return "".join(f"{line}\n" for line in (escaped("  ".join(head)), *(f"    {escaped(r)}" for r in records)))
+    first = _AUDIT_HEAD.sub("", records[0], count=1)
+    more = f"  (+{len(records) - 1})" if len(records) > 1 else ""
+    line = f"{head[0]:<24}  {'  '.join(f'{escaped(field):<10}' for field in head[1:])}  {escaped(first)}"
+    if display.columns is None:
+        return f"{line}{more}\n"
+    return f"{cut(line, display.columns - len(more))}{more}\n"
+
+
+def _parsed(message: bytes) -> "Message | None":
+    from relay.syslog import rfc5424
+
+    try:
+        return rfc5424.parse(message)
+    except rfc5424.NotRfc5424Error:
+        return None
+
+
+def _timestamp(message: "Message | None") -> str | None:
+    """TIMESTAMP in UTC."""
+    from relay.syslog import rfc5424
+
+    if message is None or message.timestamp is None:
+        return None
+    try:
+        return rfc5424.format_timestamp(rfc5424.microseconds(message.timestamp)).decode()
+    except OverflowError:  # a zone that leads out of the years 1 to 9999
+        return message.timestamp.decode()
+
+
+def _text(octets: bytes | None) -> str:
+    """MSG as text; the BOM (RFC 5424 section 6.4) says what it is and is no part of it."""
+    return text_of((octets or b"").removeprefix(_BOM)).removesuffix("\n")
+
+
+def _field(octets: bytes | None) -> str | None:
+    return None if octets is None else text_of(octets)
+
+
+# --- For programs ---
+
+
+def _json_line(event: "PastEvent") -> str:
+    from relay.syslog import rfc5424
+
+    message = _parsed(event.message)
+    identity = rfc5424.identity(event.message)
+    octets = event.message if message is None else message.msg or b""
+    data = _structured_data(message)
+    own: dict[str, Value] = next(iter(data.values()), {})
+    told = {
+        "schema": SCHEMA,
+        "time": _timestamp(message),
+        "hostname": _field(message.hostname) if message else None,
+        "app_name": _field(message.app_name) if message else None,
+        "msgid": _field(message.msgid) if message else None,
+        "facility": message.facility if message else None,
+        "severity": message.severity if message else None,
+        "type": event.type,
+        "router": own.get("router"),
+        "node": own.get("node"),
+        "run": text_of(identity.run) if identity else None,
+        "number": identity.sequence if identity else None,
+        "part": identity.part if identity else None,
+        "parts": identity.parts if identity else None,
+        "structured_data": data,
+        **message_fields(octets),
+    }
+    return json.dumps(told, ensure_ascii=False) + "\n"
+
+
+def message_fields(octets: bytes) -> dict[str, str | None]:
+    """The fields `message` and `message_base64`."""
+    try:
+        return {"message": octets.decode(), "message_base64": None}
+    except UnicodeDecodeError:
+        return {"message": text_of(octets), "message_base64": base64.b64encode(octets).decode()}
+
+
+def _structured_data(message: "Message | None") -> dict[str, dict[str, Value]]:
+    found: dict[str, dict[str, Value]] = {}
+    for element in message.structured_data if message else ():
+        params: dict[str, list[str]] = {}
+        for name, value in element.params:
+            params.setdefault(text_of(name), []).append(text_of(value))
+        found[text_of(element.id)] = {
+            name: values[0] if len(values) == 1 else list[str](values) for name, values in params.items()
+        }
+    return found

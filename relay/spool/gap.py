@@ -1,0 +1,125 @@
+"""Gaps: losses that are counted. Pure values; a gap waits in a slot until it stands in the spool as an event.
+
+A gap belongs to one destination, or to all (`server` empty) when the events were never taken in. Ranges of the same run
+and type grow together; a gap that touches more than `MAX_RANGES` of them counts the rest without naming them.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from relay.event import EventType
+from relay.spool.block import Header, Span
+
+MAX_RANGES: Final = 24
+
+
+class Range(msgspec.Struct, frozen=True, array_like=True):
+    """So many events of one run and type are lost, the first and the last of them by number."""
+
+    run: str
+    type: int
+    first: int
+    last: int
+    events: int
+
+    @property
+    def label(self) -> str:
+        """The type's name."""
+        return EventType(self.type).label
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """A counted loss that is still to be told."""
+
+    server: str = ""
+    number: int = 1
+    """Counts the gaps of this server: two events with one number tell of one gap."""
+    cause: str = ""
+    ranges: tuple[Range, ...] = ()
+    unnamed: int = 0
+    """Events beyond MAX_RANGES ranges."""
+    retained: int = 0
+    """Blocks of the retained spool before this number are counted, and not delivered any more."""
+    transient: int = 0
+    in_doubt: tuple[Range, ...] = ()
+    """Deleted while under way to the server: a proof that is still to come says they are not lost."""
+    positions: dict[str, tuple[int, bytes]] = {}
+    """How far the sources have come with events that were refused: source → (events, place)."""
+
+    @property
+    def events(self) -> int:
+        """How many events are lost."""
+        return sum(each.events for each in self.ranges) + self.unnamed
+
+    def add(self, cause: str, lost: Iterable[Range]) -> "Gap":
+        """The gap with more losses."""
+        ranges, unnamed = merged((*self.ranges, *lost))
+        causes = self.cause if cause in self.cause.split(", ") else ", ".join(filter(None, (self.cause, cause)))
+        return msgspec.structs.replace(self, cause=causes, ranges=ranges, unnamed=self.unnamed + unnamed)
+
+    def doubt(self, under_way: Iterable[Range]) -> "Gap":
+        """The gap with more that is in doubt."""
+        in_doubt, unnamed = merged((*self.in_doubt, *under_way))
+        return msgspec.structs.replace(self, in_doubt=in_doubt, unnamed=self.unnamed + unnamed)
+
+    def told(self, said: "Gap") -> "Gap":
+        """What remains to be told after an event said that much of it."""
+        known = {(each.run, each.type): each for each in said.ranges}
+        rest = tuple(_rest(each, known.get((each.run, each.type))) for each in self.ranges)
+        return msgspec.structs.replace(
+            self,
+            number=self.number + 1,
+            cause=self.cause if any(each.events for each in rest) else "",
+            ranges=tuple(each for each in rest if each.events),
+            unnamed=self.unnamed - said.unnamed,
+            positions={} if self.positions == said.positions else self.positions,
+        )
+
+    def encode(self) -> bytes:
+        """As it stands in a slot."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes, server: str) -> "Gap":
+        """From a slot; a value that cannot be read is as good as none."""
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.MsgspecError:
+            return cls(server=server)
+
+
+def merged(ranges: Iterable[Range]) -> tuple[tuple[Range, ...], int]:
+    """One range for each run and type, up to MAX_RANGES of them, and the events of the others."""
+    whole: dict[tuple[str, int], Range] = {}
+    unnamed = 0
+    for each in ranges:
+        known = whole.get((each.run, each.type))
+        if known is None and len(whole) >= MAX_RANGES:
+            unnamed += each.events
+        else:
+            whole[each.run, each.type] = each if known is None else _joined(known, each)
+    return tuple(whole.values()), unnamed
+
+
+def _joined(one: Range, other: Range) -> Range:
+    first, last = min(one.first, other.first), max(one.last, other.last)
+    return Range(one.run, one.type, first, last, one.events + other.events)
+
+
+def _rest(now: Range, said: Range | None) -> Range:
+    if said is None:
+        return now
+    return Range(now.run, now.type, min(said.last + 1, now.last), now.last, now.events - said.events)
+
+
+def ranges_of(header: Header, wanted: int) -> list[Range]:
+    """What a block holds of the wanted types (a bitmap)."""
+    run = header.run.hex()
+    return [range_of(run, span) for span in header.spans if wanted >> span.type & 1]
+
+
+def range_of(run: str, span: Span) -> Range:
+    """What a span holds, as a loss."""
+    return Range(run, int(span.type), span.first, span.first + span.messages - 1, span.messages)

@@ -1,0 +1,42 @@
+"""Another program, run to its end: no shell, nothing of relay's environment but PATH, a time limit.
+
+What it prints is dropped: it may be anything, and a pipe would be held open by whatever it leaves behind.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from relay.errors import UnavailableError
+
+
+def find(name: str) -> str | None:
+    """The path of an executable file, found along PATH unless `name` is absolute; None when there is none."""
+    return None if "/" in name and not os.path.isabs(name) else shutil.which(name)
+
+
+def run(command: Sequence[str], *, patience: float, said: str = "") -> None:
+    """Run it with `said` as its standard input; UnavailableError unless it exits 0 within `patience` seconds."""
+    name = command[0]
+    path = find(name)
+    if path is None:
+        raise UnavailableError(name, "there is no such program, or it is not executable")
+    try:
+        done = subprocess.run(  # noqa: S603  no shell; the words are the configuration's or our own
+            [path, *command[1:]],
+            input=said.encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+            cwd="/",
+            timeout=patience,
+            check=False,
+        )
+    except OSError as error:
+        raise UnavailableError(name, f"cannot be run: {os.strerror(error.errno or 0)}") from error
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(name, f"did not end within {patience:g} s, and was killed") from error
+    if done.returncode:
+        ended = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+        raise UnavailableError(name, f"ended with {ended}", "run it by hand, as relay's user, to see why")

@@ -1,0 +1,140 @@
+"""Asking for the halt of this machine, as disk-full-action = "halt" wants it.
+
+Never within 15 minutes of the boot, so that a person can log in and mend it; never while cursors move, since then room
+is on its way; never while the file no-halt exists; and once a boot. The boot that was asked in is remembered in a slot,
+which can be written on a full disk, before anything is run. Where not even that can be written, the process remembers.
+
+relay has no right to halt anything. It runs the configured command or, when that is empty, makes a file, which a unit
+of root's (deploy/relay-halt.path) waits for. A command that fails is not run again: a person reads of it in the log.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from relay.disk import Disk
+from relay.errors import ConfigurationError, RelayError, StorageError
+from relay.quantity import quoted
+from relay.spool.cursor import Slots
+from relay.watch import command, request
+
+_log = logging.getLogger("relay.watch")
+
+REQUEST: Final = "/run/relay/halt"
+NO_HALT: Final = "/run/relay/no-halt"
+SLOT: Final = "halt-asked"
+LEAST_UPTIME: Final = 900.0
+LEAST_STILL: Final = 60.0
+_PATIENCE: Final = 30.0
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # random(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaltGuard:
+    """What is known at the moment when a halt is wanted; seconds."""
+
+    uptime: float
+    still: float
+    """Since a cursor last moved or, when none has, since relay was started."""
+    no_halt: bool
+    asked: bool
+    """Whether a halt was asked for in this boot."""
+
+    def objection(self) -> str | None:
+        """Why no halt may be asked for now; None when it may."""
+        if self.asked:
+            return "it was asked for in this boot"
+        if self.no_halt:
+            return "the file no-halt forbids it"
+        if self.uptime < LEAST_UPTIME:
+            return f"the machine was booted less than {LEAST_UPTIME / 60:g} minutes ago"
+        if self.still < LEAST_STILL:
+            return f"events were delivered, or relay was started, less than {LEAST_STILL:g} s ago"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaltWay:
+    """How a halt is asked for."""
+
+    command: tuple[str, ...] = ()
+    boot_id: str
+    """What `boot_id()` says."""
+    request: str = REQUEST
+    no_halt: str = NO_HALT
+
+
+class Answer(NamedTuple):
+    """What became of the wish for a halt."""
+
+    outcome: Literal["asked", "held back", "failed"]
+    words: str
+    """How it was asked for, what stands against it, or the error."""
+
+
+def check_command(words: Sequence[str]) -> None:
+    """ConfigurationError when the halt-command cannot be run; an empty one is the file."""
+    if not words:
+        return
+    if any("\0" in word for word in words) or command.find(words[0]) is None:
+        cause = f"{quoted(words[0])} is no program that relay's user can run"
+        remedy = 'name it by its absolute path, as in ["/usr/sbin/shutdown", "-h", "now"]'
+        raise ConfigurationError("audit.halt-command", (cause,), remedy)
+
+
+def boot_id() -> str:
+    """What names this boot, and no other; empty where the kernel does not tell."""
+    try:
+        return Path(_BOOT_ID).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError):
+        return ""
+
+
+class HaltRequest:
+    """Asks for the halt, at most once a boot."""
+
+    def __init__(self, disk: Disk, slots: Slots, way: HaltWay, warn: Callable[[], None]) -> None:
+        self._disk = disk
+        self._slots = slots
+        self._way = way
+        self._warn = warn
+        self._asked = bool(way.boot_id) and slots.get(SLOT) == way.boot_id.encode()
+        self._told: Answer | None = None
+
+    def ask(self, *, uptime: float, still: float) -> Answer:
+        """Ask for it unless `HaltGuard` objects; `warn` is called first. Logged when the answer is a new one.
+
+        Takes as long as the command does, up to 30 s: not for the event loop's thread.
+        """
+        guard = HaltGuard(uptime=uptime, still=still, no_halt=self._disk.exists(self._way.no_halt), asked=self._asked)
+        objection = guard.objection()
+        answer = self._go() if objection is None else Answer("held back", objection)
+        if answer != self._told:
+            self._told = answer
+            level = logging.WARNING if answer.outcome == "held back" else logging.CRITICAL
+            _log.log(level, "halt of this machine: %s (%s)", answer.outcome, answer.words)
+        return answer
+
+    def _go(self) -> Answer:
+        self._remember()
+        self._warn()
+        try:
+            return Answer("asked", self._run())
+        except RelayError as error:
+            return Answer("failed", str(error))
+
+    def _remember(self) -> None:
+        self._asked = True
+        try:
+            self._slots.put(SLOT, self._way.boot_id.encode())
+        except StorageError as error:
+            _log.error("that a halt was asked for is remembered only while this process runs: %s", error)
+
+    def _run(self) -> str:
+        if self._way.command:
+            command.run(self._way.command, patience=_PATIENCE)
+            return f"ran {self._way.command[0]}"
+        request.leave(self._disk, self._way.request)
+        return f"made {self._way.request}"

@@ -1,0 +1,86 @@
+"""A message to all users of this machine, on their terminals.
+
+Every text is fixed and stands here: nothing that came from outside reaches a terminal, only the alarm's name chooses
+the text. None is longer than the 79 columns after which `wall` breaks lines. Only root may write to the terminals of
+others (wall(1) of util-linux). So root runs `wall`, and relay's own user makes a file `/run/relay/message.NAME`, which
+a unit of root's (deploy/relay-message.path) waits for: it has the same texts, takes the file away and runs `wall`.
+Whether anybody was logged in, and read it, is not known here.
+"""
+
+import logging
+import os
+from types import MappingProxyType
+from typing import Final
+
+from relay.alarm import (
+    DISK_FAILING,
+    DISK_SPACE_LEFT,
+    HALT_ASKED,
+    SPOOL_FULL,
+    SPOOL_IGNORING,
+    SPOOL_ROTATING,
+    AlarmChange,
+)
+from relay.disk import Disk
+from relay.errors import RelayError
+from relay.watch import command, request
+
+_log = logging.getLogger("relay.watch")
+
+REQUEST: Final = "/run/relay/message"
+CLEARED: Final = "-cleared"
+_PATIENCE: Final = 10.0
+
+TEXTS: Final = MappingProxyType(
+    {
+        DISK_SPACE_LEFT: "relay: little room is left for the audit trail (see: relay status)",
+        DISK_SPACE_LEFT + CLEARED: "relay: there is enough room for the audit trail again",
+        SPOOL_FULL: "relay: no room for the audit trail, nothing is taken in (see: relay status)",
+        SPOOL_FULL + CLEARED: "relay: there is room for the audit trail again",
+        SPOOL_IGNORING: "relay: no room for the audit trail, NEW EVENTS ARE LOST (see: relay status)",
+        SPOOL_IGNORING + CLEARED: "relay: no more new events of the audit trail are lost",
+        SPOOL_ROTATING: "relay: no room for the audit trail, OLD EVENTS ARE LOST (see: relay status)",
+        SPOOL_ROTATING + CLEARED: "relay: no more old events of the audit trail are lost",
+        DISK_FAILING: "relay: the disk fails, no audit trail is stored (see: relay status)",
+        DISK_FAILING + CLEARED: "relay: the disk of the audit trail works again",
+        HALT_ASKED: "relay: no room for the audit trail, THIS MACHINE IS ABOUT TO HALT",
+    }
+)
+"""Every message by its name; an alarm that is not named here is no matter for all users."""
+
+
+class AllUsers:
+    """The way to all users."""
+
+    def __init__(self, disk: Disk, path: str = REQUEST) -> None:
+        self._disk = disk
+        self._path = path
+        self._failed = False
+
+    def tell_change(self, change: AlarmChange) -> None:
+        """Tell that an alarm begins or ended; that only its text changed is not told."""
+        if change.begins or not change.raised:
+            self.tell(change.alarm.name + ("" if change.raised else CLEARED))
+
+    def tell(self, name: str) -> None:
+        """Send the message of that name, if there is one; never an error, but a line in the log for the first.
+
+        Takes as long as `wall` does, up to 10 s: not for the event loop's thread.
+        """
+        if name not in TEXTS:
+            return
+        try:
+            self._send(name)
+        except RelayError as error:
+            if not self._failed:
+                _log.error("a message to all users could not be sent: %s", error)
+            self._failed = True
+        else:
+            self._failed = False
+
+    def _send(self, name: str) -> None:
+        # Without root's rights wall(1) ends well and has written to nobody's terminal but its user's own.
+        if os.geteuid() == 0:
+            command.run(["wall"], patience=_PATIENCE, said=TEXTS[name] + "\n")
+        else:
+            request.leave(self._disk, f"{self._path}.{name}")

@@ -1,0 +1,322 @@
+"""`relay events` as a user calls it: a child process, on spools and archives that the real parts made."""
+
+import base64
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from archive.messages import NOON_US, own
+from harness.openssh import Sshd
+from harness.ports import free_port
+from harness.relay import RELAY, SEED, Router
+from harness.waiting import wait_until
+from history.spools import event, fill, filled, foreign, opened, segments
+
+from relay.archive.write import ArchiveWriter
+from relay.cli import run
+from relay.event import EventType
+
+HOSTILE = b"<13>1 2024-03-06T12:00:09Z evil app - M - \x1b]0;owned\x07\x1b[2Jgone \xe2\x80\xae\xff\r\nsecond\x9b1m"
+
+
+def relay(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RELAY, "events", *arguments], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def lines(folder: Path, *arguments: str) -> list[str]:
+    done = relay("--state", str(folder), *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def objects(*arguments: str) -> list[dict[str, Any]]:
+    done = relay(*arguments, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A state directory with events of several types, routers and times."""
+    filled(
+        tmp_path,
+        [event("type=LOGIN msg=audit(1709726400.000:7): pid=1 one\ntype=SYSCALL msg=audit(1709726400.000:7): two")],
+        [event("user logged in", EventType.ADMIN, second=60, msgid="ADMIN"), event("port scan", second=61)],
+        [event("peer down", EventType.ALARM, second=120, router="r2", host="combo2", msgid="ALARM")],
+    )
+    return tmp_path
+
+
+def test_an_event_is_a_line_with_time_type_msgid_and_first_record(folder: Path) -> None:
+    assert lines(folder) == [
+        "2024-03-06T12:00:00.000Z  audit       LOGIN       pid=1 one  (+1)",
+        "2024-03-06T12:01:00.000Z  admin       ADMIN       user logged in",
+        "2024-03-06T12:01:01.000Z  audit       LOGIN       port scan",
+        "2024-03-06T12:02:00.000Z  alarm       ALARM       peer down",
+    ]
+
+
+@pytest.mark.parametrize("option", ["--full", "-v"])
+def test_asked_for_in_full_every_record_is_a_line(folder: Path, option: str) -> None:
+    assert lines(folder, "--limit", "4", option)[:3] == [
+        "2024-03-06T12:00:00.000Z  audit  LOGIN",
+        "    type=LOGIN msg=audit(1709726400.000:7): pid=1 one",
+        "    type=SYSCALL msg=audit(1709726400.000:7): two",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--type", "admin"], ["in"]),
+        (["--type", "admin", "--type", "alarm"], ["in", "down"]),
+        (["--router", "r2"], ["down"]),
+        (["--router", "combo2"], ["down"]),
+        (["--from", "2024-03-06T12:01:01Z"], ["scan", "down"]),
+        (["--from", "2024-03-06"], ["(+1)", "in", "scan", "down"]),
+        (["--from", "2024-03-07"], []),
+        (["--from", "-1h"], []),
+        (["--to", "-1h"], ["(+1)", "in", "scan", "down"]),
+        (["--to", "2024-03-06"], ["(+1)", "in", "scan", "down"]),
+        (["--to", "2024-03-06T13:01:00+01:00"], ["(+1)", "in"]),
+        (["--to", "2024-03-05"], []),
+        (["--grep", "port"], ["scan"]),
+        (["--grep", "Port"], []),
+        (["--grep", "SYSCALL"], ["(+1)"]),
+        (["--limit", "2"], ["scan", "down"]),
+        (["--limit", "1", "--type", "audit"], ["scan"]),
+        (["--limit", "0"], []),
+    ],
+)
+def test_each_option_chooses(
+    folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], expected: list[str]
+) -> None:
+    assert run(["events", "--state", str(folder), *arguments]) == 0
+    assert [line.rpartition(" ")[2] for line in capfd.readouterr().out.splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--from", "yesterday"], '"yesterday" is no time'),
+        (["--to", "2024-03-06T12:00:00"], "lacks its zone"),
+        (["--type", "audits"], "there are admin, audit, alarm"),
+        (["--limit", "-1"], "--limit"),
+        (["--follow", "--to", "now"], "leave --to out"),
+        (["--archive", "/x"], "name one"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(folder: Path, arguments: list[str], told: str) -> None:
+    done = relay("--state", str(folder), *arguments)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_state_directory_is_the_configurations_unless_named(folder: Path, tmp_path: Path) -> None:
+    configuration = tmp_path / "relay.toml"
+    configuration.write_text(f'[relay]\nstate-directory = "{folder}"\n')
+    done = relay("-c", str(configuration), "--limit", "1")
+    assert done.stdout.endswith("peer down\n")
+    assert relay("--state", str(tmp_path / "none")).returncode == 66
+
+
+def test_an_object_has_all_that_the_message_says(folder: Path) -> None:
+    first = objects("--state", str(folder), "--limit", "4")[0]
+    assert first == {
+        "schema": "relay.events/1",
+        "time": "2024-03-06T12:00:00.000Z",
+        "hostname": "combo1",
+        "app_name": "auditd",
+        "msgid": "LOGIN",
+        "facility": 13,
+        "severity": 5,
+        "type": "audit",
+        "router": "r1",
+        "node": "n1",
+        "run": "5f" * 8,
+        "number": 1,
+        "part": 1,
+        "parts": 1,
+        "structured_data": {
+            "128T": {"relayRun": "5f" * 8, "relaySeq": "1", "type": "audit", "router": "r1", "node": "n1"}
+        },
+        "message": "type=LOGIN msg=audit(1709726400.000:7): pid=1 one\ntype=SYSCALL msg=audit(1709726400.000:7): two",
+        "message_base64": None,
+    }
+
+
+def test_octets_that_are_no_text_are_exact_in_base64(tmp_path: Path) -> None:
+    twice = b'<13>1 2024-03-06T12:00:00+02:00 h - - - [a@1 b="1" b="2"][c@1 d="\\"]"] \xef\xbb\xbftext'
+    filled(tmp_path, [foreign(HOSTILE), foreign(b"no syslog \xfe"), foreign(twice.replace(b'"]"]', b'"\\]"]'))])
+    hostile, wild, doubled = objects("--state", str(tmp_path))
+    assert hostile["message"] == "\x1b]0;owned\x07\x1b[2Jgone \u202e\\xff\r\nsecond\\x9b1m"
+    assert base64.b64decode(hostile["message_base64"]) == HOSTILE.partition(b" - M - ")[2]
+    assert (wild["message"], wild["time"], wild["hostname"], wild["type"]) == ("no syslog \\xfe", None, None, "log")
+    assert base64.b64decode(wild["message_base64"]) == b"no syslog \xfe"
+    assert doubled["structured_data"] == {"a@1": {"b": ["1", "2"]}, "c@1": {"d": '"]'}}
+    assert (doubled["time"], doubled["message"]) == ("2024-03-06T10:00:00.000Z", "\ufefftext")
+    assert (doubled["number"], doubled["router"]) == (None, None)
+
+
+@contextmanager
+def on_a_terminal(columns: int, *arguments: str) -> Iterator[str]:
+    """What `relay events` writes to a terminal of that width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}}
+    with subprocess.Popen(
+        [*RELAY, "events", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as child:
+        os.close(theirs)
+        seen = b""
+        try:
+            while data := os.read(ours, 4096):
+                seen += data
+        except OSError:  # EIO: the last holder of the terminal has gone
+            pass
+        assert child.wait(20) == 0
+    os.close(ours)
+    yield seen.decode().replace("\r\n", "\n")
+
+
+def test_a_hostile_message_does_nothing_to_a_terminal(tmp_path: Path) -> None:
+    filled(tmp_path, [foreign(HOSTILE), foreign(b"<13>1 - \x1b[31mh a - - - \x1b[2J"), event("plain\x1b[0m")])
+    for arguments in ([], ["--full"]):
+        with on_a_terminal(200, "--state", str(tmp_path), *arguments) as shown:
+            assert "\\x1b]0;owned\\x07\\x1b[2Jgone \\u202e\\xff\\r" in shown
+            assert all(character.isprintable() for character in shown.replace("\n", ""))
+
+
+def test_on_a_terminal_lines_are_cut_to_its_width(tmp_path: Path) -> None:
+    filled(tmp_path, [event("x" * 500), event("世界" * 100 + "\nmore")])
+    with on_a_terminal(80, "--state", str(tmp_path)) as shown:
+        first, second = shown.splitlines()
+    assert (len(first), first[-1]) == (80, "…")
+    assert second.endswith("…  (+1)")
+    wide = sum(2 if character in "世界" else 1 for character in second)
+    assert 79 <= wide <= 80
+
+
+def test_an_archive_is_shown_with_its_originators(tmp_path: Path) -> None:
+    with ArchiveWriter(str(tmp_path), "s") as writer:
+        writer.write(own(1, host="router1", text="one"), NOON_US)
+        writer.write(own(1, host="router2", run="6f", kind="admin", part="2/3", text="two"), NOON_US)
+        writer.commit(b"c")
+    done = relay("--archive", str(tmp_path))
+    assert done.stdout.splitlines() == [
+        "2024-03-06T16:34:22.347Z  router1     audit       LOGIN       one",
+        "2024-03-06T16:34:22.347Z  router2     admin       LOGIN       two",
+    ]
+    (found,) = objects("--archive", str(tmp_path), "--type", "admin")
+    assert (found["run"], found["number"], found["part"], found["parts"]) == ("6f", 1, 2, 3)
+    assert relay("--archive", str(tmp_path / "none")).returncode == 66
+
+
+def test_a_damaged_block_is_told_and_the_exit_code_is_65(tmp_path: Path) -> None:
+    filled(tmp_path, *([event(f"{'x' * 100} {number}")] for number in range(5)))
+    path = segments(tmp_path)[0]
+    data = bytearray(path.read_bytes())
+    place = data.index(b"x 2")
+    data[place] ^= 1
+    path.write_bytes(data)
+    done = relay("--state", str(tmp_path))
+    assert done.returncode == 65
+    assert [line.rpartition(" ")[2] for line in done.stdout.splitlines()] == ["0", "1", "3", "4"]
+    assert done.stderr.splitlines()[0].startswith(f"relay: {path}: offset ")
+    assert done.stderr.splitlines()[1] == (
+        "relay: event history: 1 place could not be read, and what stood there is left out; see `relay spool verify`"
+    )
+
+
+class Follower:
+    """`relay events --follow` in the background."""
+
+    def __init__(self, output: Path, *arguments: str) -> None:
+        self._output = output
+        with output.open("wb") as file:
+            self.child = subprocess.Popen(
+                [*RELAY, "events", "--follow", *arguments], stdout=file, stderr=subprocess.STDOUT
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.child.kill()
+        self.child.wait(10)
+
+    def wait_for(self, *endings: str) -> None:
+        def shown() -> list[str]:
+            return [line.rpartition(" ")[2] for line in self._output.read_text().splitlines()]
+
+        wait_until(lambda: shown() == list(endings), 20, lambda: f"{endings}, not {shown()}")
+
+
+def test_following_shows_each_event_once_and_ends_well_on_an_interrupt(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as store:
+        fill(store, ([event(str(number))] for number in range(15)))
+        with Follower(tmp_path / "out", "--state", str(tmp_path / "state")) as follower:
+            begun = [str(number) for number in range(5, 15)]
+            follower.wait_for(*begun)
+            fill(store, [[event("next")], [event("and next", EventType.TRAFFIC)]], committed_second=100)
+            follower.wait_for(*begun, "next", "next")
+            follower.child.send_signal(signal.SIGINT)
+            assert follower.child.wait(20) == 0
+            follower.wait_for(*begun, "next", "next")
+
+
+def test_following_an_archive_shows_what_its_writer_commits(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    with ArchiveWriter(str(archive), "s") as writer:
+        writer.write(own(1), NOON_US)
+        writer.commit(b"c")
+        with Follower(tmp_path / "out", "--archive", str(archive), "--type", "audit") as follower:
+            follower.wait_for("1")
+            writer.write(own(2), NOON_US)
+            writer.write(own(1, kind="admin"), NOON_US)
+            writer.write(own(3, host="router2"), NOON_US)
+            writer.commit(b"d")
+            follower.wait_for("1", "2", "3")
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+    filled(tmp_path, [event("x" * 1000) for _ in range(1000)])
+    command = f"{' '.join(RELAY)} events --state {tmp_path} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines()[1:] == ["0"]
+    assert done.stderr == ""
+
+
+def test_what_a_running_relay_has_taken_in_is_its_history(tmp_path: Path) -> None:
+    """Nothing listens behind its SSH session; it holds the spool open, and writes."""
+    with Sshd() as sshd:
+        router = Router(tmp_path, sshd, free_port())
+        router.audit_log.write_bytes(SEED.read_bytes())
+        arguments = ["-c", str(router.configuration), "--type", "audit"]
+        expected = sorted(SEED.read_text().splitlines())
+
+        def records() -> list[str]:
+            done = relay(*arguments, "--json")
+            if done.returncode == 66:  # before it has begun
+                return []
+            messages = [json.loads(line)["message"] for line in done.stdout.splitlines()]
+            return sorted(record for message in messages for record in message.split("\n"))
+
+        with router.start() as running:
+            wait_until(lambda: records() == expected, 30, lambda: f"the seed's records\n{running.log}")
+            found = objects(*arguments)
+            assert [each["number"] for each in found] == list(range(1, len(found) + 1))
+            assert 0 < len(objects(*arguments, "--grep", "USER_LOGIN")) < len(found)

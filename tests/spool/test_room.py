@@ -1,0 +1,223 @@
+"""Policies of a full spool: what goes, what is counted, and that nothing goes uncounted."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from harness.fake_disk import Crash, FakeDisk
+
+from relay import own_events
+from relay.disk import Disk
+from relay.event import Batch, Event, EventType, Position
+from relay.intake import Intake, Policy, Routing
+from relay.spool.block import Block
+from relay.spool.cursor import Cursor
+from relay.spool.gap import MAX_RANGES, Gap, Range
+from relay.spool.spool import Run, Spool
+from relay.spool.store import Store
+
+SEGMENT = 16 * 1024
+SEGMENTS = 4
+WANTED = 1 << EventType.AUDIT | 1 << EventType.RELAY
+ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
+RUN = Run(b"\x00" * 7 + b"\x01", b"s" * 16)
+LATER = Run(b"\x00" * 7 + b"\x02", b"s" * 16)
+tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
+
+
+def opened(folder: Path, run: Run = RUN, disk: Disk | None = None) -> Store:
+    return Store(disk or Disk(), str(folder), segment_size=SEGMENT, max_size=SEGMENTS * SEGMENT, run=run)
+
+
+def event(number: int) -> Event:
+    return Event(EventType.AUDIT, 1, b"<110>1 - h auditd - - [128T", b' type="audit"] %06d ' % number + b"x" * 1000)
+
+
+def taking_in(store: Store, policy: Policy, body: Callable[[Intake], Awaitable[None]]) -> None:
+    async def main() -> None:
+        intake = Intake(store, ROUTING, tell_gap, interval=0, policy=policy)
+        committing = asyncio.create_task(intake.run())
+        working = asyncio.ensure_future(body(intake))
+        try:
+            await asyncio.wait({committing, working}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+            for task in (committing, working):
+                if task.done():
+                    task.result()
+            assert working.done(), "it took too long"
+        finally:
+            committing.cancel()
+            working.cancel()
+            await asyncio.gather(committing, working, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+async def submit(intake: Intake, first: int, last: int) -> None:
+    for number in range(first, last + 1):
+        await (await intake.submit(Batch([event(number)], Position("audit", number, b"%d" % number))))
+
+
+def messages(spool: Spool, number: int = 1) -> list[bytes]:
+    reader = spool.reader(number)
+    found = []
+    while isinstance(item := reader.read(), Block):
+        found += [message for _, _, message in item.messages()]
+    reader.close()
+    return found
+
+
+def numbers(found: list[bytes]) -> list[int]:
+    return [int(message.partition(b"] ")[2][:6]) for message in found if b' type="audit"' in message]
+
+
+def gaps(found: list[bytes]) -> list[bytes]:
+    return [message for message in found if b" GAP [" in message]
+
+
+def test_rotate_takes_everything_in_and_counts_every_event_that_goes(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("server", Cursor(), WANTED)
+        taking_in(store, "rotate", lambda intake: submit(intake, 1, 200))
+        found = messages(store.retained)
+    kept = numbers(found)
+    assert kept == list(range(kept[0], 201))
+    told = [message for message in gaps(found) if b' server="server"' in message]
+    pending = [gap.events for gap in store.room.pending()]
+    events = sum(int(message.partition(b' events="')[2].partition(b'"')[0]) for message in told)
+    lost_here = kept[0] - 1
+    # Gap events of the beginning were rotated away themselves, and are counted as events of type relay.
+    assert events + sum(pending) <= lost_here + 200
+    assert told
+    ranges = [message.partition(b'lost="')[2].partition(b'"')[0] for message in told]
+    assert all(text.split()[1] in {b"audit", b"relay"} for text in ranges)
+    last = told[-1].partition(b'lost="0000000000000001 audit ')[2].split()
+    assert int(last[1]) == lost_here
+
+
+def test_ignore_counts_what_it_refuses_with_its_position_and_tells_when_there_is_room(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("server", Cursor(), WANTED)
+        taking_in(store, "ignore", lambda intake: submit(intake, 1, 100))
+        kept = numbers(messages(store.retained))
+        (gap,) = store.room.pending()
+        assert kept == list(range(1, len(kept) + 1))
+        assert gap.events == 100 - len(kept)
+        assert [(each.first, each.last) for each in gap.ranges] == [(len(kept) + 1, 100)]
+        assert store.position("audit") == Position("audit", 100, b"100")
+
+    with opened(tmp_path, LATER) as again:
+        assert again.position("audit") == Position("audit", 100, b"100"), "a restart while full forgets nothing"
+        again.follow("server", Cursor(), WANTED)
+        again.move_cursor("server", Cursor(retained=again.retained.next_number))
+        taking_in(again, "ignore", lambda intake: submit(intake, 101, 110))
+        assert again.room.pending() == []
+        found = messages(again.retained)
+        (told,) = gaps(found)
+        assert b' events="%d" lost="0000000000000001 audit %d 100 %d"' % (gap.events, len(kept) + 1, gap.events) in told
+        assert numbers(found)[-10:] == list(range(101, 111))
+        assert again.position("audit") == Position("audit", 110, b"110")
+
+
+def test_halt_takes_nothing_in_and_goes_on_where_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.intake.RETRY_SECONDS", 0.01)
+    with opened(tmp_path) as store:
+        store.follow("server", Cursor(), WANTED)
+
+        async def body(intake: Intake) -> None:
+            writing = asyncio.create_task(submit(intake, 1, 100))
+            while intake.error is None:  # noqa: ASYNC110  it changes in the commit's thread
+                await asyncio.sleep(0)
+            stood = store.retained.next_number
+            assert stood < 100
+            store.move_cursor("server", Cursor(retained=stood))
+            while store.retained.next_number < stood + 20:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            store.move_cursor("server", Cursor(retained=store.retained.next_number))
+            while not writing.done():
+                store.move_cursor("server", Cursor(retained=store.retained.next_number))
+                await asyncio.sleep(0)
+            await writing
+
+        taking_in(store, "halt", body)
+        assert store.room.pending() == []
+        assert store.position("audit") == Position("audit", 100, b"100")
+        assert numbers(messages(store.retained))[-1] == 100
+
+
+@pytest.mark.parametrize("policy", ["rotate", "ignore"])
+def test_a_crash_at_any_moment_of_a_policy_leaves_every_event_kept_or_counted(policy: Policy) -> None:
+    """On a disk that forgets what is not synced: the sum is exact or, when a file came back, too high, not too low."""
+    for crash_at in range(40, 400, 7):
+        disk = FakeDisk(crash_at)
+        disk.crash_at = crash_at
+        accepted = 0
+
+        async def body(intake: Intake) -> None:
+            nonlocal accepted
+            for number in range(1, 61):
+                await submit(intake, number, number)
+                accepted = number
+
+        try:
+            store = opened(Path("/state"), disk=disk)
+            store.follow("server", Cursor(), WANTED)
+            taking_in(store, policy, body)
+        except Crash:
+            pass
+        disk.crash()
+        again = opened(Path("/state"), LATER, disk)
+        position = again.position("audit")
+        assert (position.count if position else 0) >= accepted
+        found = messages(again.retained)
+        counted = {
+            number
+            for gap in again.room.pending()
+            for each in gap.ranges
+            if each.label == "audit"
+            for number in range(each.first, each.last + 1)
+        }
+        for message in gaps(found):
+            for part in message.split(b'lost="')[1:]:
+                _, label, first, last, _ = part.partition(b'"')[0].split()
+                counted |= set(range(int(first), int(last) + 1)) if label == b"audit" else set()
+        assert set(range(1, accepted + 1)) <= set(numbers(found)) | counted, f"crash at call {crash_at}"
+        again.close()
+
+
+def test_age_deletes_what_is_proven_and_nothing_else(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("server", Cursor(), WANTED)
+        clock = iter(range(1_000_000, 10**12, 1_000_000))
+
+        async def main() -> None:
+            intake = Intake(store, ROUTING, tell_gap, interval=0, clock=lambda: next(clock))
+            committing = asyncio.create_task(intake.run())
+            await submit(intake, 1, 40)
+            committing.cancel()
+            await asyncio.gather(committing, return_exceptions=True)
+
+        asyncio.run(main())
+        assert store.room.expire(10**12) == 0, "nothing is proven"
+        store.move_cursor("server", Cursor(retained=store.retained.next_number))
+        assert store.room.expire(0) == 0, "nothing is old"
+        segments = len(list((tmp_path / "spool" / "retained").glob("*.segment")))
+        assert segments > 2
+        assert store.room.expire(10**12) == segments - 1, "all but the newest"
+        assert numbers(messages(store.retained))[-1] == 40
+
+
+def test_a_gap_names_ranges_up_to_its_ceiling_and_counts_the_rest() -> None:
+    gap = Gap(server="s")
+    for run in range(MAX_RANGES + 5):
+        gap = gap.add("rotate", [Range(f"{run:016x}", 1, 1, 10, 10)])
+    gap = gap.add("damage", [Range(f"{0:016x}", 1, 11, 20, 10)])
+    assert len(gap.ranges) == MAX_RANGES
+    assert gap.ranges[0] == Range("0" * 16, 1, 1, 20, 20)
+    assert (gap.unnamed, gap.events, gap.cause) == (50, (MAX_RANGES + 5) * 10 + 10, "rotate, damage")
+    assert len(gap.encode()) < 3000
+    assert Gap.decode(gap.encode(), "s") == gap
+    assert (gap.told(gap).events, gap.told(gap).number) == (0, 2)
+    more = gap.add("rotate", [Range(f"{3:016x}", 1, 11, 14, 4)])
+    assert more.told(gap).ranges == (Range(f"{3:016x}", 1, 11, 14, 4),)

@@ -1,0 +1,253 @@
+"""Asking for the halt: when, how, and that nothing else than the stub is ever run."""
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.fake_disk import FakeDisk
+from watch.conftest import Stubs
+
+from relay.disk import Disk
+from relay.errors import ConfigurationError, UnavailableError
+from relay.spool.cursor import Slots
+from relay.watch import command, halt
+from relay.watch.halt import Answer, HaltGuard, HaltRequest, HaltWay, check_command
+
+SHUTDOWN = ("shutdown", "-h", "now")
+LONG_UP = 901.0
+LONG_STILL = 61.0
+
+
+class Machine:
+    """A state directory, a /run/relay of the test's own, and the boot that it is in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = folder / "run"
+        self.run.mkdir()
+        self.request = self.run / "halt"
+        self.no_halt = self.run / "no-halt"
+        self.slots = Slots(Disk(), str(folder / "slots"))
+        self.boot = "5b1e8d9c"
+        self.warned = 0
+
+    def relay(self, *words: str, warn: Callable[[], None] | None = None) -> HaltRequest:
+        """What a relay that was just started has."""
+        way = HaltWay(command=words, boot_id=self.boot, request=str(self.request), no_halt=str(self.no_halt))
+        return HaltRequest(Disk(), self.slots, way, warn or self._warn)
+
+    def _warn(self) -> None:
+        self.warned += 1
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def guard(**changes: Any) -> HaltGuard:
+    return HaltGuard(**({"uptime": LONG_UP, "still": LONG_STILL, "no_halt": False, "asked": False} | changes))
+
+
+def ask(request: HaltRequest) -> Answer:
+    return request.ask(uptime=LONG_UP, still=LONG_STILL)
+
+
+# --- When ---
+
+
+def test_a_halt_may_be_asked_for_when_nothing_stands_against_it() -> None:
+    assert guard(uptime=900, still=60).objection() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"uptime": 899.9}, "booted less than 15 minutes ago"),
+        ({"still": 59.9}, "less than 60 s ago"),
+        ({"no_halt": True}, "no-halt"),
+        ({"asked": True}, "in this boot"),
+    ],
+)
+def test_what_stands_against_it_is_said_in_words(changes: dict[str, Any], words: str) -> None:
+    assert words in (guard(**changes).objection() or "")
+
+
+@pytest.mark.parametrize("held_back", [{"uptime": 899.0, "still": 61.0}, {"uptime": 901.0, "still": 59.0}])
+def test_nothing_is_run_and_nobody_is_told_while_something_stands_against_it(
+    machine: Machine, stubs: Stubs, held_back: dict[str, float]
+) -> None:
+    request = machine.relay(*SHUTDOWN)
+    assert request.ask(**held_back).outcome == "held back"
+    assert (stubs.ran, machine.warned) == ([], 0)
+    assert ask(request).outcome == "asked"
+
+
+def test_no_halt_holds_it_back_until_it_is_taken_away(machine: Machine, stubs: Stubs) -> None:
+    request = machine.relay(*SHUTDOWN)
+    machine.no_halt.touch()
+    assert ask(request).outcome == "held back"
+    assert stubs.ran == []
+    machine.no_halt.unlink()
+    assert ask(request).outcome == "asked"
+
+
+def test_it_is_asked_for_once_a_boot_however_often_relay_starts(machine: Machine, stubs: Stubs) -> None:
+    request = machine.relay(*SHUTDOWN)
+    assert ask(request).outcome == "asked"
+    assert ask(request).outcome == "held back"
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "held back"
+    assert stubs.ran == ["shutdown -h now"]
+    machine.boot = "the next"
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "asked"
+    assert stubs.ran == ["shutdown -h now"] * 2
+
+
+def test_it_is_remembered_before_the_command_is_run(machine: Machine) -> None:
+    def look() -> None:
+        assert machine.slots.get("halt-asked") == machine.boot.encode()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(machine.relay(*SHUTDOWN, warn=look))
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "held back"
+
+
+def test_a_disk_that_fails_does_not_keep_it_from_being_asked_for_once(
+    machine: Machine, stubs: Stubs, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FakeDisk()
+    machine.slots = Slots(disk, "/slots")
+    disk.fail_always = errno.EIO
+    request = machine.relay(*SHUTDOWN)
+    assert [ask(request).outcome for _ in range(3)] == ["asked", "held back", "held back"]
+    assert stubs.ran == ["shutdown -h now"]
+    assert "remembered only while this process runs: /slots: write failed" in caplog.text
+
+
+def test_a_kernel_that_does_not_name_its_boots_is_asked_once_by_each_relay(machine: Machine, stubs: Stubs) -> None:
+    machine.boot = ""
+    request = machine.relay(*SHUTDOWN)
+    assert [ask(request).outcome for _ in range(2)] == ["asked", "held back"]
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "asked"
+    assert len(stubs.ran) == 2
+
+
+def test_this_boot_has_a_name() -> None:
+    assert len(halt.boot_id()) == 36
+    assert halt.boot_id() == halt.boot_id()
+
+
+# --- How ---
+
+
+def test_the_command_is_run_as_it_stands_and_nothing_else(machine: Machine, stubs: Stubs) -> None:
+    answer = ask(machine.relay("shutdown", "-h", "+1 $(reboot)", "`halt`; poweroff"))
+    assert answer == Answer("asked", "ran shutdown")
+    assert stubs.ran == ["shutdown -h +1 $(reboot) `halt`; poweroff"]
+    assert not machine.request.exists()
+
+
+def test_users_are_told_before_the_command_is_run(machine: Machine, stubs: Stubs) -> None:
+    before: list[list[str]] = []
+    ask(machine.relay(*SHUTDOWN, warn=lambda: before.append(stubs.ran)))
+    assert before == [[]]
+
+
+def test_the_command_gets_nothing_of_relays_environment_but_path(
+    machine: Machine, stubs: Stubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("RELAY_CONFIG", "secret")
+    told = tmp_path / "told"
+    stubs.write("shutdown", f"#!/bin/sh\nexport -p > {told}\n")
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "asked"
+    names = {line.split()[1].partition("=")[0] for line in told.read_text().splitlines()}
+    assert {"PATH", "LC_ALL"} <= names <= {"PATH", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_"}
+
+
+def test_without_a_command_the_file_for_the_unit_is_made(machine: Machine, stubs: Stubs) -> None:
+    assert ask(machine.relay()) == Answer("asked", f"made {machine.request}")
+    assert machine.request.read_bytes() == b""
+    assert stubs.ran == []
+
+
+def test_a_file_that_cannot_be_made_is_a_named_error_in_the_log(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.run.rmdir()
+    answer = ask(machine.relay())
+    assert answer.outcome == "failed"
+    assert f"{machine.request}: open failed: No such file or directory" in caplog.text
+    assert "as deploy/relay.service does" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("#!/bin/sh\nexit 3\n", "shutdown: ended with exit code 3"),
+        ("#!/bin/sh\nkill -9 $$\n", "shutdown: ended with signal 9"),
+        ("no program\0", "shutdown: cannot be run: Exec format error"),
+    ],
+)
+def test_a_command_that_fails_is_a_named_error_in_the_log_and_is_not_run_again(
+    machine: Machine, stubs: Stubs, caplog: pytest.LogCaptureFixture, script: str, words: str
+) -> None:
+    stubs.write("shutdown", script)
+    request = machine.relay(*SHUTDOWN)
+    assert ask(request).outcome == "failed"
+    assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
+    assert words in caplog.text
+    assert ask(request).outcome == "held back"
+
+
+def test_a_command_that_went_away_is_a_named_error(machine: Machine, stubs: Stubs) -> None:
+    request = machine.relay(*SHUTDOWN)
+    (stubs.folder / "shutdown").unlink()
+    assert ask(request) == Answer("failed", "shutdown: there is no such program, or it is not executable")
+
+
+def test_the_same_answer_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    request = machine.relay(*SHUTDOWN)
+    for _ in range(5):
+        request.ask(uptime=1, still=1)
+    machine.no_halt.touch()
+    for _ in range(5):
+        ask(request)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
+def test_a_program_that_does_not_end_is_killed(stubs: Stubs, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    stubs.write("shutdown", f"#!/bin/sh\necho $$ > {pid}.new\nmv {pid}.new {pid}\nexec sleep 20\n")
+    stubs.write("sleep", "#!/bin/sh\nexec /bin/sleep $1\n")
+    stubs.write("mv", '#!/bin/sh\nexec /bin/mv "$@"\n')
+    with pytest.raises(UnavailableError, match=r"did not end within 2 s"):
+        command.run(SHUTDOWN, patience=2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+# --- At start ---
+
+
+def test_a_command_that_can_be_run_is_accepted(stubs: Stubs) -> None:
+    check_command([])
+    check_command(SHUTDOWN)
+    check_command([str(stubs.folder / "shutdown"), "-h", "now"])
+    assert stubs.ran == []
+
+
+@pytest.mark.parametrize("word", ["", "no-such", "/no/such", "stubs/shutdown", "./shutdown", "plain", ".", "a\0b"])
+def test_a_command_that_cannot_be_run_is_refused(
+    stubs: Stubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    (stubs.folder / "plain").write_text("#!/bin/sh\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"audit\.halt-command") as caught:
+        check_command([word, "-h"])
+    assert caught.value.exit_code == 78
+    assert "\0" not in str(caught.value)

@@ -1,0 +1,158 @@
+"""The units in deploy/: systemd's own judgement, and root's units run line by line where they can do no harm.
+
+No unit is installed or started. What would halt a machine is compared as text and never run.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from connection_test.asking import in_namespace
+from harness.debian import SYSTEMD, Root, fetch
+from watch.conftest import Stubs
+
+from relay.watch import halt, users
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+UNITS = sorted(path.name for kind in ("service", "path") for path in DEPLOY.glob(f"*.{kind}"))
+TRUSTED = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def values(unit: str, key: str) -> list[str]:
+    """What a key of a unit is set to, line by line."""
+    return re.findall(rf"^{key}=(.*)$", (DEPLOY / unit).read_text(), re.MULTILINE)
+
+
+@pytest.fixture
+def systemd(monkeypatch: pytest.MonkeyPatch) -> Root:
+    monkeypatch.setenv("PATH", TRUSTED)
+    return fetch(SYSTEMD)
+
+
+def analyze(systemd: Root, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = systemd.environment()
+    private = {str(path.parent) for path in systemd.path.rglob("libsystemd-shared-*.so")}
+    environment["LD_LIBRARY_PATH"] = ":".join([*private, environment["LD_LIBRARY_PATH"]])
+    argv = [systemd.file("usr/bin/systemd-analyze"), *arguments]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A root folder as an installed machine has it: the units, and the programs that they name."""
+    folder = tmp_path / "etc/systemd/system"
+    folder.mkdir(parents=True)
+    for name in UNITS:
+        (folder / name).write_text((DEPLOY / name).read_text())
+    for name in UNITS:
+        for line in (*values(name, "ExecStart"), *values(name, "ExecCondition")):
+            program = tmp_path / shlex.split(line)[0].lstrip("-/")
+            program.parent.mkdir(parents=True, exist_ok=True)
+            program.touch(0o755)
+    return tmp_path
+
+
+def test_there_are_units_to_look_at() -> None:
+    assert UNITS == [
+        "relay-halt.path",
+        "relay-halt.service",
+        "relay-message.path",
+        "relay-message.service",
+        "relay.service",
+    ]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_understands_every_line(systemd: Root, machine: Path, unit: str) -> None:
+    argv = ["verify", "--man=no", "--recursive-errors=no", f"--root={machine}", unit]
+    done = analyze(systemd, *argv)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    copy = machine / "etc/systemd/system" / unit
+    copy.write_text(copy.read_text() + "Nonsense=1\n")
+    assert "Nonsense" in analyze(systemd, *argv).stderr
+
+
+def test_relays_own_exposure_is_below_2(systemd: Root) -> None:
+    unit = str(DEPLOY / "relay.service")
+    done = analyze(systemd, "security", "--offline=true", "--threshold=20", "--no-pager", unit)
+    assert done.returncode == 0, done.stdout[-500:]
+
+
+def test_relay_runs_as_its_own_user() -> None:
+    assert values("relay.service", "User") == values("relay.service", "Group") == ["relay"]
+
+
+def test_the_path_units_wait_for_the_files_that_relay_makes() -> None:
+    assert values("relay-halt.path", "PathExists") == [halt.REQUEST]
+    assert values("relay-message.path", "PathExists") == [f"{users.REQUEST}.{name}" for name in users.TEXTS]
+    assert values("relay-halt.path", "Unit") == ["relay-halt.service"]
+    assert values("relay-message.path", "Unit") == ["relay-message.service"]
+
+
+def run_in_namespace(files: list[str], words: list[str], left: Path) -> int:
+    """Run one line of a unit with these files in a /run of its own; which are left stands in `left` afterwards."""
+    script = "mount -t tmpfs none /run\nmkdir /run/relay\n" + "".join(f"touch {file}\n" for file in files)
+    inside = f'"$@" || code=$?; ls /run/relay > {shlex.quote(str(left))}; exit ${{code:-0}}'
+    argv = [*in_namespace("mount", script), "sh", "-c", inside, "sh", *words]
+    return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
+
+
+@pytest.mark.parametrize("name", users.TEXTS)
+def test_roots_unit_tells_the_same_text_and_takes_the_request_away(
+    tmp_path: Path, stubs: Stubs, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("PATH", f"{stubs.folder}:{TRUSTED}")
+    lines = values("relay-message.service", "ExecStart")
+    assert len(lines) == len(users.TEXTS)
+    line = lines[list(users.TEXTS).index(name)]
+    words = shlex.split(line.removeprefix("-"))
+    requests = [f"{users.REQUEST}.{each}" for each in users.TEXTS]
+    assert run_in_namespace(requests, words, tmp_path / "left") == 0
+    assert stubs.ran == [f"wall {users.TEXTS[name]}"]
+    assert sorted((tmp_path / "left").read_text().split()) == sorted(
+        f"message.{each}" for each in users.TEXTS if each != name
+    )
+
+
+def test_roots_unit_tells_nothing_that_was_not_asked_for(
+    tmp_path: Path, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{stubs.folder}:{TRUSTED}")
+    for line in values("relay-message.service", "ExecStart"):
+        assert run_in_namespace([], shlex.split(line.removeprefix("-")), tmp_path / "left") != 0
+    assert stubs.ran == []
+
+
+@pytest.mark.parametrize(
+    ("files", "codes", "left"),
+    [
+        ([halt.REQUEST], [0, 0], []),
+        ([halt.REQUEST, halt.NO_HALT], [0, 1], ["no-halt"]),
+        ([], [1, 0], []),
+    ],
+)
+def test_root_halts_only_on_request_and_never_while_no_halt_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str], codes: list[int], left: list[str]
+) -> None:
+    monkeypatch.setenv("PATH", TRUSTED)
+    conditions = values("relay-halt.service", "ExecCondition")
+    said = []
+    for line in conditions:
+        words = shlex.split(line)
+        assert words[0] in {"/usr/bin/rm", "/usr/bin/test"}
+        said.append(run_in_namespace(files, words, tmp_path / "left"))
+        files = [f"/run/relay/{name}" for name in (tmp_path / "left").read_text().split()]
+    assert said == codes
+    assert (tmp_path / "left").read_text().split() == left
+    assert values("relay-halt.service", "ExecStart") == ["/usr/bin/systemctl poweroff"]  # read, never run
+
+
+def test_what_root_runs_lies_where_only_root_writes() -> None:
+    for unit in ("relay-halt.service", "relay-message.service"):
+        for key in ("ExecStart", "ExecCondition"):
+            for line in values(unit, key):
+                program = shlex.split(line)[0].lstrip("-")
+                assert os.path.dirname(program) in {"/bin", "/usr/bin"}

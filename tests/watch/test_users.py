@@ -1,0 +1,140 @@
+"""A message to all users: to a stub, as root and as another user, and once to a real terminal."""
+
+import os
+import pty
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from connection_test.asking import in_namespace
+from harness.waiting import wait_until
+from watch.conftest import Stubs
+
+from relay.alarm import SERVER_LOST, SPOOL_FULL, SPOOL_IGNORING, Alarm, AlarmChange
+from relay.watch.users import TEXTS
+
+UNSHARE = "/usr/bin/unshare"  # by its path: PATH has the stubs alone
+AS_ROOT = [] if os.geteuid() == 0 else [UNSHARE, "--user", "--map-root-user"]
+# A user namespace without a map: the kernel's "nobody", who can still reach the files of this test.
+AS_ANOTHER = [UNSHARE, "--user"] if os.geteuid() == 0 else []
+TELL = """
+import sys
+from relay.disk import Disk
+from relay.watch.users import AllUsers
+users = AllUsers(Disk(), sys.argv[1])
+for name in sys.argv[2:]:
+    users.tell(name)
+"""
+TELL_CHANGES = """
+import sys
+from relay.alarm import Alarms, Alarm
+from relay.disk import Disk
+from relay.watch.users import AllUsers
+users = AllUsers(Disk(), sys.argv[1])
+alarms = Alarms()
+for at, text in enumerate(("first", "second", "")):
+    change = alarms.raise_(Alarm("spool-full", "critical", text), at) if text else alarms.clear("spool-full", at)
+    users.tell_change(change)
+"""
+FULL = TEXTS[SPOOL_FULL]
+
+
+def tell(prefix: list[str], path: Path, *names: str, program: str = TELL) -> str:
+    """Send these messages; what was logged (nothing configures the log, so it is what Python writes to stderr)."""
+    argv = [*prefix, sys.executable, "-c", program, str(path), *names]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    return done.stderr
+
+
+def test_root_tells_them_by_wall(tmp_path: Path, stubs: Stubs) -> None:
+    path = tmp_path / "message"
+    assert tell(AS_ROOT, path, SPOOL_FULL, SPOOL_IGNORING) == ""
+    assert stubs.ran == [f"wall <{FULL}>", f"wall <{TEXTS[SPOOL_IGNORING]}>"]
+    assert list(tmp_path.glob("message*")) == []
+
+
+def test_another_user_leaves_a_file_for_roots_unit(tmp_path: Path, stubs: Stubs) -> None:
+    assert tell(AS_ANOTHER, tmp_path / "message", SPOOL_FULL, SPOOL_FULL) == ""
+    assert [(path.name, path.read_bytes()) for path in tmp_path.glob("message*")] == [("message.spool-full", b"")]
+    assert stubs.ran == []
+
+
+def test_the_beginning_and_the_end_of_an_alarm_are_told_and_nothing_in_between(tmp_path: Path, stubs: Stubs) -> None:
+    tell(AS_ROOT, tmp_path / "message", program=TELL_CHANGES)
+    assert stubs.ran == [f"wall <{FULL}>", f"wall <{TEXTS[SPOOL_FULL + '-cleared']}>"]
+
+
+@pytest.mark.parametrize("name", [SERVER_LOST, "no-such-alarm", "../escape", ""])
+def test_what_has_no_text_is_told_to_nobody(tmp_path: Path, stubs: Stubs, name: str) -> None:
+    for prefix in (AS_ROOT, AS_ANOTHER):
+        assert tell(prefix, tmp_path / "message", name) == ""
+    assert stubs.ran == []
+    assert list(tmp_path.glob("message*")) == []
+
+
+def test_a_failure_is_logged_once(tmp_path: Path, stubs: Stubs) -> None:
+    stubs.write("wall", "#!/bin/sh\nexit 1\n")
+    logged = tell(AS_ROOT, tmp_path / "message", SPOOL_FULL, SPOOL_FULL, SPOOL_FULL).splitlines()
+    assert len(logged) == 1
+    assert logged[0].startswith("a message to all users could not be sent: wall: ended with exit code 1")
+
+
+def test_a_missing_folder_is_logged_with_its_remedy(tmp_path: Path) -> None:
+    logged = tell(AS_ANOTHER, tmp_path / "missing" / "message", SPOOL_FULL)
+    assert f"{tmp_path}/missing/message.spool-full: open failed: No such file" in logged
+    assert "as deploy/relay.service does" in logged
+
+
+def test_every_text_is_one_plain_line_that_says_who_speaks() -> None:
+    for text in TEXTS.values():
+        assert text.isascii()
+        assert text.isprintable()
+        assert text.startswith("relay: ")
+        assert len(text) <= 79  # where wall(1) breaks lines
+        assert not set(text) & set("\"'$`\\%")  # it stands between quotes in a unit
+
+
+def test_an_alarms_own_text_reaches_no_terminal(tmp_path: Path, stubs: Stubs) -> None:
+    tell(AS_ROOT, tmp_path / "message", program=TELL_CHANGES)
+    assert not any("first" in call or "second" in call for call in stubs.ran)
+    change = AlarmChange(Alarm(SPOOL_FULL, "critical", "\x1b[2J"), raised=True, since=1, at=1)
+    assert change.begins
+
+
+# --- For real ---
+
+# utmp(5): type, pid, line, id, user, host, exit status, session, time, address, spare.
+_UTMP = struct.Struct("hxxi32s4s32s256shhiii4i20x")
+_USER_PROCESS = 7
+
+
+def login_record(line: str) -> bytes:
+    return _UTMP.pack(_USER_PROCESS, os.getpid(), line.encode(), b"t1", b"tester", b"", *([0] * 9))
+
+
+def test_wall_reaches_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real wall, in a mount namespace whose /run/utmp knows one terminal: this test's own."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+    screen, terminal = pty.openpty()
+    try:
+        utmp = tmp_path / "utmp"
+        utmp.write_bytes(login_record(os.ttyname(terminal).removeprefix("/dev/")))
+        script = f"mount -t tmpfs none /run\ncat {utmp} > /run/utmp"
+        assert tell(in_namespace("mount", script), tmp_path / "message", SPOOL_FULL) == ""
+        os.set_blocking(screen, False)
+        shown = b""
+
+        def message_has_come() -> bool:
+            nonlocal shown
+            try:
+                shown += os.read(screen, 65536)
+            except BlockingIOError:
+                return False
+            return FULL.encode() in b" ".join(shown.split())
+
+        wait_until(message_has_come, 10, lambda: repr(shown))
+    finally:
+        os.close(screen)
+        os.close(terminal)
