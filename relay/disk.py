@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from relay.errors import CannotCreateError, StorageError, TemporaryError
+from relay.errors import CannotCreateError, PermissionRefusedError, StorageError, TemporaryError
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -175,6 +175,17 @@ class Disk:
                 cause = f"the folder cannot be made: {os.strerror(error.errno or 0)}"
                 raise CannotCreateError(folder, cause, "make it, or name another") from error
             self.sync_folder(os.path.dirname(folder))
+
+    def require_private(self, path: str) -> None:
+        """PermissionRefusedError unless the folder is this user's own and closed to all others."""
+        with _storage_errors(path, "stat"):
+            facts = os.stat(path)
+        if facts.st_uid != os.geteuid():
+            cause = f"it belongs to the user with uid {facts.st_uid}, and relay runs as {os.geteuid()}"
+            raise PermissionRefusedError(path, cause, "run relay as that user, or name another folder")
+        if facts.st_mode & 0o077:
+            cause = f"its mode {facts.st_mode & 0o777:04o} lets others in"
+            raise PermissionRefusedError(path, cause, f"chmod 700 {path}")
 
     def replace(self, source: str, target: str) -> None:
         """Rename `source` over `target`."""

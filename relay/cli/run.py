@@ -1,6 +1,7 @@
 """`relay run` and `relay receive`."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -12,6 +13,7 @@ from relay.cli.options import Options, config_option, options
 if TYPE_CHECKING:
     from relay.settings import Settings
 
+_GC_THRESHOLD: Final = 50_000
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -21,6 +23,12 @@ def _drain_options(command: _Command) -> _Command:
     )
     drain = click.option("--drain", is_flag=True, help="Take in what is there now, deliver and prove it, and exit.")
     return drain(timeout(command))
+
+
+def _collect_garbage_seldom() -> None:
+    """Events are many short-lived tuples without cycles: looking for cycles every 700 of them costs 15 % of the CPU."""
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 20)
 
 
 @click.command()
@@ -35,6 +43,7 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
 
     settings = toml.load(options(context).config_paths)
     operational_log.configure(options(context).verbosity)
+    _collect_garbage_seldom()
     asyncio.run(forward(settings, drain=drain, patience=timeout))
 
 
@@ -67,6 +76,7 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
 
     settings = _with_flags(options(context), {name: value for name, value in flags.items() if value})
     operational_log.configure(options(context).verbosity)
+    _collect_garbage_seldom()
     asyncio.run(receive_until_stopped(settings, drain=drain, patience=timeout))
 
 

@@ -45,6 +45,7 @@ class Store:
 
     def __init__(self, disk: Disk, folder: str, *, segment_size: int, max_size: int, run: Run) -> None:
         disk.make_folder(folder)
+        disk.require_private(folder)
         self.folder = folder
         self._remembered_at = (0, 0)
         self.run = run.run

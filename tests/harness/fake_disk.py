@@ -161,7 +161,7 @@ class FakeDisk(Disk):
         self.fail_always: int = 0
         """Errno of every call that needs room, while it is not 0."""
         self.crash_at = 0
-        """Number of the call before which the power goes; 0 for never."""
+        """Number of the call before which the power goes, so that none is answered any more; 0 for never."""
         self.without = ""
         self.sites: set[str] = set()
         self.locked: set[str] = set()
@@ -175,7 +175,7 @@ class FakeDisk(Disk):
         """Count a call that changes something; it may fail, or be the last before the crash."""
         self.calls.append(name)
         number = len(self.calls)
-        if number == self.crash_at:
+        if 0 < self.crash_at <= number:
             raise Crash(f"before call {number}: {name} {path}")
         code = self.fail_at.get(number, self.fail_always)
         if code:
@@ -198,6 +198,11 @@ class FakeDisk(Disk):
         for inode in {id(inode): inode for inode in (*self._seen.values(), *self._durable.values())}.values():
             inode.crash(self.chance)
         self._seen = dict(self._durable)
+        self.locked.clear()
+        self.crash_at = 0
+
+    def kill(self) -> None:
+        """The process is gone and the machine is not: what was written is still seen, and as durable as it was."""
         self.locked.clear()
         self.crash_at = 0
 
@@ -226,6 +231,9 @@ class FakeDisk(Disk):
         while path not in self._folders:
             self._folders.add(path)
             path = path.rpartition("/")[0] or "/"
+
+    def require_private(self, path: str) -> None:
+        """It is."""
 
     def replace(self, source: str, target: str) -> None:
         self.call("replace", target)

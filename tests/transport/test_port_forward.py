@@ -91,7 +91,12 @@ def test_ten_thousand_messages_of_rsyslogs_omfwd_arrive_byte_for_byte(sshd: Sshd
         with RsyslogForwarder(_port(forward)) as program:
             with socket.create_connection((program.host, program.port)) as sender:
                 sender.sendall(b"".join(b"%d %s" % (len(message), message) for message in messages))
-            assert far_end.wait_for_messages(10_000, 40) == messages
+            wait_until(
+                lambda: len(far_end.messages()) >= 10_000,
+                40,
+                lambda: f"{len(far_end.messages())} messages; {forward.state} {forward.connections}; {program.log}",
+            )
+            assert far_end.messages() == messages
             assert forward.connections == 1
         wait_until(lambda: forward.connections == 0, 5, "the program's connection is closed")
         assert far_end.messages() == messages

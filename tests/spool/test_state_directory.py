@@ -1,0 +1,55 @@
+"""A state directory that is not fit is refused with its remedy, before anything is written into it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay.disk import Disk
+from relay.errors import CannotCreateError, PermissionRefusedError
+from relay.spool.spool import Run
+from relay.spool.store import Store
+
+UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
+
+
+def opened(folder: Path) -> Store:
+    return Store(Disk(), str(folder), segment_size=1 << 16, max_size=1 << 20, run=Run(b"12345678", b"s" * 16))
+
+
+def test_a_folder_that_lets_others_in_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    with pytest.raises(PermissionRefusedError, match=f"mode 0755 lets others in; chmod 700 {tmp_path}/state"):
+        opened(tmp_path / "state")
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_another_users_folder_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        folder = tmp_path / "state"
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 1, 1)
+    else:
+        folder = Path("/root")
+    with pytest.raises(PermissionRefusedError, match="belongs to the user with uid"):
+        opened(folder)
+
+
+def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with pytest.raises(CannotCreateError, match="state"):
+        opened(tmp_path / "state" / "below")
+
+
+def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o500)
+    rights = UNPRIVILEGED if os.geteuid() == 0 else ()
+    argv = [*rights, sys.executable, "-m", "relay", "receive", "--drain", "--state", str(folder), "--archive", "a"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 74
+    assert done.stderr.count("\n") == 1
+    assert f"{folder}/lock" in done.stderr
+    assert "check the owner and mode" in done.stderr
