@@ -259,9 +259,9 @@ class _Commit:
                 moved = True
         positions = tuple(self.positions.values())
         contents = []
-        if transient.frames:
+        if transient.messages:
             contents.append((self._store.transient, transient.contents(positions, now)))
-        if retained.frames or moved:
+        if retained.messages or moved:
             contents.append((self._store.retained, retained.contents(positions, now)))
         return contents
 
@@ -295,32 +295,28 @@ class _Draft:
 
     def __init__(self, types: frozenset[EventType]) -> None:
         self.types = types
-        self.frames: list[bytes] = []
-        self._spans: list[Span] = []
-        self._earliest = self._latest = self._largest = 0
+        self.messages: list[bytes] = []
+        self._times: list[int] = []
+        self._spans: list[tuple[EventType, int, int]] = []
+        """Type, first number, and the index of the first message."""
+        self._type: EventType | None = None
 
     def add(self, event: Event, number: int, run: bytes) -> None:
-        message = event.head
-        if event.tail:
-            message = b'%b relayRun="%b" relaySeq="%d"%b' % (event.head, run, number, event.tail)
-        framed = frame(message)
-        self._earliest = min(self._earliest, event.time) if self.frames else event.time
-        self._latest = max(self._latest, event.time)
-        self._largest = max(self._largest, len(message))
-        self.frames.append(framed)
-        last = self._spans[-1] if self._spans else None
-        if last is not None and last.type == event.type:
-            self._spans[-1] = last._replace(messages=last.messages + 1)
-        else:
-            self._spans.append(Span(event.type, number, 1))
+        kind, time_, head, tail = event
+        if kind is not self._type:
+            self._type = kind
+            self._spans.append((kind, number, len(self.messages)))
+        self.messages.append(b'%b relayRun="%b" relaySeq="%d"%b' % (head, run, number, tail) if tail else head)
+        self._times.append(time_)
 
     def contents(self, positions: tuple[Position, ...], now: int) -> Contents:
+        ends = [*(start for _, _, start in self._spans), len(self.messages)][1:]
         return Contents(
-            self._spans,
-            self.frames,
+            [Span(kind, first, end - start) for (kind, first, start), end in zip(self._spans, ends, strict=True)],
+            [frame(message) for message in self.messages],
             positions,
             type_bitmap(list(self.types)),
-            self._earliest if self.frames else now,
-            self._latest if self.frames else now,
-            self._largest,
+            min(self._times, default=now),
+            max(self._times, default=now),
+            max(map(len, self.messages), default=0),
         )

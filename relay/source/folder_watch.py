@@ -14,7 +14,7 @@ from asyncinotify import Inotify, Mask
 _CHANGES: Final = Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO | Mask.ATTRIB
 _ENDINGS: Final = Mask.IGNORED | Mask.UNMOUNT | Mask.DELETE_SELF | Mask.MOVE_SELF
 _SELDOM_S: Final = 5.0
-_PAUSE_S: Final = 0.01
+_PAUSE_S: Final = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class FolderWatch:
                 self._changed.set()
                 if event.mask & _ENDINGS:
                     break
-                # The kernel merges equal events that wait: a busy writer then costs a hundred looks a second, no more.
+                # The kernel merges equal events that wait: a busy writer then costs twenty looks a second, no more.
                 await asyncio.sleep(_PAUSE_S)
         finally:
             self._end()

@@ -1,0 +1,158 @@
+"""Far ends of a measurement: the sink in C, and `relay receive`. Each listens on its own port once it is started."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from harness.ports import LOOPBACK, free_port
+from harness.relay import RELAY
+
+from scripts.yardstick.part import Part, listening
+
+_HERE: Final = Path(__file__).parent
+CACHE: Final = _HERE.parents[1] / ".cache" / "yardstick"
+_STATISTICS: Final = struct.Struct("<7Q2d")  # struct statistics in sink.c
+_TRACE: Final = struct.Struct("<2Qd")  # struct trace in sink.c
+_COMPILING_SECONDS: Final = 60
+
+
+class Statistics(NamedTuple):
+    """What the sink has counted in all its lives."""
+
+    messages: int = 0
+    octets: int = 0
+    connections: int = 0
+    malformed: int = 0
+    truncated: int = 0
+    """Connections that ended inside a message."""
+    records: int = 0
+    serials: int = 0
+    """The sum of all records' serials: with the count, whether what came is what was written."""
+    first: float = 0.0
+    """When the first record came, and the last: CLOCK_MONOTONIC, seconds."""
+    last: float = 0.0
+
+
+class Arrival(NamedTuple):
+    """One message's arrival, as the sink traced it."""
+
+    serial: int
+    """Of its first record; 0 for a message without one."""
+    records: int
+    at: float
+    """CLOCK_MONOTONIC, seconds."""
+
+
+def compiled(name: str) -> Path:
+    """The program made of NAME.c, compiled when it is older than its source; AssertionError says what cc said."""
+    source, program = _HERE / f"{name}.c", CACHE / name
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        if not program.exists() or program.stat().st_mtime_ns < source.stat().st_mtime_ns:
+            _compile(source, program)
+    return program
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(source: Path, program: Path) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise AssertionError("no C compiler is here (cc); on Debian and Ubuntu: apt install gcc libc6-dev")
+    fresh = program.with_suffix(".new")
+    argv = [compiler, "-O2", "-o", str(fresh), str(source)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=_COMPILING_SECONDS, check=False)  # noqa: S603  our own source
+    if done.returncode:
+        raise AssertionError(f"{source.name} does not compile:\n{done.stderr}")
+    os.replace(fresh, program)
+
+
+class Sink(Part):
+    """The sink: counts; with `keep`, every message and a LF after it stands in `kept_file`; see sink.c."""
+
+    def __init__(self, folder: Path, *, keep: bool = False, trace: bool = False, octets_a_second: int = 0) -> None:
+        self.port = free_port()
+        self.kept_file = folder / "kept"
+        self._trace_file = folder / "trace"
+        self._statistics_file = folder / "statistics"
+        argv = [
+            *(str(compiled("sink")), str(self.port), str(self._statistics_file)),
+            str(self.kept_file) if keep else "-",
+            str(self._trace_file) if trace else "-",
+            str(octets_a_second),
+        ]
+        super().__init__(argv, folder / "sink.log")
+
+    def ready(self) -> bool:
+        """Whether it listens."""
+        return listening(self.port)
+
+    def set_pace(self, octets_a_second: int) -> None:
+        """How fast it reads from its next start on; 0: as fast as it can."""
+        self.argv[-1] = str(octets_a_second)
+
+    def statistics(self) -> Statistics:
+        """What it has counted so far."""
+        data = self._statistics_file.read_bytes() if self._statistics_file.exists() else b""
+        return Statistics(*_STATISTICS.unpack(data)) if len(data) == _STATISTICS.size else Statistics()
+
+    @property
+    def records(self) -> int:
+        """Audit records that came, copies included."""
+        return self.statistics().records
+
+    def kept(self) -> list[Path]:
+        """The files that hold what came."""
+        return [self.kept_file] if self.kept_file.exists() else []
+
+    def arrivals(self) -> list[Arrival]:
+        """Every message's arrival, in order."""
+        data = self._trace_file.read_bytes() if self._trace_file.exists() else b""
+        return [Arrival(*each) for each in _TRACE.iter_unpack(data[: len(data) // _TRACE.size * _TRACE.size])]
+
+
+class RelayReceive(Part):
+    """`relay receive` with an archive."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.archive = folder / "archive"
+        self.state = folder / "receiver-state"
+        argv = [
+            *(*RELAY, "receive", "--listen", f"tcp://{LOOPBACK}:{self.port}"),
+            *("--archive", str(self.archive), "--state", str(self.state)),
+        ]
+        self._counted: dict[Path, int] = {}
+        self._records = 0
+        super().__init__(argv, folder / "receive.log")
+
+    def ready(self) -> bool:
+        """Whether it listens."""
+        return listening(self.port)
+
+    @property
+    def records(self) -> int:
+        """Audit records in the archive; each look reads what is new."""
+        for path in self.kept():
+            with path.open("rb") as file:
+                file.seek(self._counted.get(path, 0))
+                data = file.read()
+            whole = data.rfind(b"\n") + 1  # a record that is half written is counted at the next look
+            self._counted[path] = self._counted.get(path, 0) + whole
+            self._records += data.count(b" msg=audit(", 0, whole)
+        return self._records
+
+    def kept(self) -> list[Path]:
+        """The archive's files."""
+        return sorted(self.archive.glob("[!.]*/*.log"))

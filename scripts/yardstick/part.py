@@ -1,0 +1,81 @@
+"""One process of a measurement, which may be ended and started again; what it used adds up over its lives."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.process import Process
+from harness.waiting import wait_until
+
+from scripts.yardstick.usage import Usage, of_tree
+
+
+class Part:
+    """A command that is started with `start` or the `with` statement, and runs in `log`'s folder."""
+
+    def __init__(self, argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.argv = list(argv)
+        self.log_file = log
+        self._environment = environment
+        self._process: Process | None = None
+        self._former = Usage()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it, and return when it is `ready`."""
+        self._process = Process(self.argv, self.log_file, self._environment)
+        wait_until(lambda: self.ready() or not self.running, 30, lambda: f"{self.argv[0]} is ready:\n{self.log}")
+        if not self.running:
+            raise AssertionError(f"{self.argv[0]} ended at once:\n{self.log}")
+
+    def ready(self) -> bool:
+        """Whether it does its work; for kinds that can tell."""
+        return True
+
+    @property
+    def pid(self) -> int:
+        """Its process now; AssertionError when it is not started."""
+        assert self._process is not None, "not started"  # noqa: S101  as in tests/harness
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.running
+
+    @property
+    def log(self) -> str:
+        """All it has said about itself."""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def usage(self) -> Usage:
+        """What it has used in all its lives."""
+        return self._former + of_tree(self.pid) if self.running else self._former
+
+    def stop(self) -> None:
+        """End it as its service would be ended."""
+        if self._process is not None:
+            self._former = self.usage()
+            self._process.stop()
+
+    def kill(self) -> None:
+        """End it, and all that it started, with SIGKILL."""
+        if self._process is not None:
+            self._former = self.usage()
+            self._process.kill()
+
+
+def listening(port: int) -> bool:
+    """Whether somebody listens on a loopback port, by the kernel's table: a connection to look would be a sender."""
+    wanted = f":{port:04X}"
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return any(row[1].endswith(wanted) and row[3] == "0A" for row in rows)  # proc(5): local address, state LISTEN

@@ -1,0 +1,62 @@
+"""When relay's proofs came: its cursor, read as it lies on the disk, so that looking costs relay nothing."""
+
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from relay.disk import Disk
+from relay.spool.cursor import Cursor, read_slots
+from relay.spool.store import CURSOR_KEY, SLOTS
+
+RESOLUTION: Final = 0.002
+"""Seconds between two looks."""
+
+
+class Proof(NamedTuple):
+    """One move of the cursor."""
+
+    delivered: int
+    """Messages proven so far."""
+    at: float
+    """CLOCK_MONOTONIC, seconds."""
+
+
+def delivered(state: Path) -> int:
+    """How many messages are proven, by all cursors of a state directory together."""
+    slots = read_slots(Disk(), str(state / SLOTS))
+    return sum(Cursor.decode(copy.value).delivered for key, (_, copy) in slots.items() if key.startswith(CURSOR_KEY))
+
+
+class Proofs:
+    """Watches a state directory's cursor while the block runs."""
+
+    def __init__(self, state: Path) -> None:
+        self.seen: list[Proof] = []
+        self._state = state
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def count(self) -> int:
+        """How many messages are proven."""
+        return self.seen[-1].delivered if self.seen else 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last = 0
+        while not self._ended.wait(RESOLUTION):
+            count = delivered(self._state)
+            if count != last:
+                self.seen.append(Proof(count, time.monotonic()))
+                last = count
