@@ -1,0 +1,93 @@
+"""What goes wrong on the way, as values: each strikes a rig at one moment and is healed so many seconds later.
+
+A stroke ends or freezes only processes that the rig started.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from harness.process import descendants, signal_all
+
+from scripts.yardstick.rig import Rig
+
+Heal = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One kind of misfortune."""
+
+    name: str
+    what: str
+    """For people."""
+    strike: Callable[[Rig], Heal]
+    """Strikes, and answers what ends the misfortune."""
+    seconds: float
+    """From the stroke to its end."""
+    octets_a_second: int = 0
+    """How fast the collector reads all the while; 0: as fast as it can. Only the sink can be slow."""
+
+
+def _nothing_to_heal() -> None:
+    """The forwarder, or who supervises `ssh -L`, connects again."""
+
+
+def _kill_session(rig: Rig) -> Heal:
+    """Kill what carries the forwarder's octets: sshd's session, or for those that need one the `ssh -L`."""
+    if rig.tunnel is None:
+        signal_all(descendants(rig.sshd.pid), signal.SIGKILL)
+    else:
+        rig.tunnel.kill()
+    return _nothing_to_heal
+
+
+def _kill_sshd(rig: Rig) -> Heal:
+    pid = rig.sshd.pid
+    signal_all([pid, *descendants(pid)], signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # Sshd.kill alone waits for logins that are under way
+    rig.sshd.kill()
+    return rig.sshd.start
+
+
+def _freeze_session(rig: Rig) -> Heal:
+    frozen = descendants(rig.sshd.pid)
+    signal_all(frozen, signal.SIGSTOP)
+    return lambda: signal_all(frozen, signal.SIGCONT)
+
+
+def _kill_collector(rig: Rig) -> Heal:
+    rig.far_end.kill()
+    return rig.far_end.start
+
+
+def _kill_forwarder(rig: Rig) -> Heal:
+    rig.forwarder.kill()
+    return rig.forwarder.start
+
+
+SESSION: Final = Fault(name="session", what="SSH session killed", strike=_kill_session, seconds=3)
+COLLECTOR: Final = Fault(
+    name="collector", what="collector killed for 3 s, tunnel up", strike=_kill_collector, seconds=3
+)
+FAULTS: Final = {
+    fault.name: fault
+    for fault in (
+        SESSION,
+        Fault(name="sshd", what="sshd killed for 10 s", strike=_kill_sshd, seconds=10),
+        Fault(name="frozen", what="sshd's session stopped for 30 s", strike=_freeze_session, seconds=30),
+        COLLECTOR,
+        Fault(name="collector-10", what="collector killed for 10 s, tunnel up", strike=_kill_collector, seconds=10),
+        Fault(
+            name="slow",
+            what="collector reads 4 MB/s, SSH session killed",
+            strike=_kill_session,
+            seconds=3,
+            octets_a_second=4_000_000,
+        ),
+        Fault(name="forwarder", what="forwarder killed, back after 1 s", strike=_kill_forwarder, seconds=1),
+    )
+}
+"""By name. Where the collector is `relay receive`, it is the receiver that is killed."""
