@@ -41,6 +41,8 @@ class LiveSource(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     lag: int
     """Octets that are not read; -1 when that cannot be told."""
+    open_events: int = 0
+    """Begun and not complete."""
     malformed: int = 0
     lost_places: int = 0
     error: str = ""

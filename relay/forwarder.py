@@ -83,6 +83,7 @@ def live_source(source: AuditLog) -> LiveSource:
     return LiveSource(
         name=source.name,
         lag=source.lag,
+        open_events=source.open_events,
         malformed=source.malformed,
         lost_places=source.lost_places,
         error=source.last_error,

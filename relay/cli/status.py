@@ -82,9 +82,10 @@ def _source(live: "LiveSource | None") -> str:
     if live is None:
         return ""
     lag = "lag unknown" if live.lag < 0 else f"{live.lag} octets to read"
+    held = f", {live.open_events} events begun" if live.open_events else ""
     malformed = f", {live.malformed} malformed lines" if live.malformed else ""
     lost = f", its place was lost {live.lost_places} times" if live.lost_places else ""
-    return f"; {lag}{malformed}{lost}{f'; {live.error}' if live.error else ''}"
+    return f"; {lag}{held}{malformed}{lost}{f'; {live.error}' if live.error else ''}"
 
 
 def _delivery(live: "LiveDestination | None", now: int) -> str:

@@ -91,6 +91,11 @@ class AuditLog:
         return self._follower.offset
 
     @property
+    def open_events(self) -> int:
+        """Events that are begun and not complete: they leave with their last record, or after 2 s of silence."""
+        return len(self._assembler.open)
+
+    @property
     def lost_places(self) -> int:
         """How often the place reached was gone, in this run."""
         return self._follower.lost_places
