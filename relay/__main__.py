@@ -5,9 +5,9 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with a code of sysexits.h."""
-    from relay.cli import run  # noqa: PLC0415  the console script imports this file before it knows what is asked
+    from relay import cli  # noqa: PLC0415  the console script imports this file before it knows what is asked
 
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(cli.main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -30,3 +30,16 @@ def no_real_halt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def _lines(calls: Path) -> list[str]:
     return calls.read_text().splitlines() if calls.exists() else []
+
+
+@pytest.fixture(autouse=True)
+def close_what_a_dead_relay_left_open(tmp_path: Path) -> Iterator[None]:
+    """Tests leave stores behind as a killed process does; here their descriptors must go, or select(2) runs out."""
+    yield
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+            if target.startswith(f"{tmp_path}/") and target.endswith((".segment", "/slots", "/lock", "/journal")):
+                os.close(int(name))
+        except OSError:
+            continue  # the descriptor of this very listing

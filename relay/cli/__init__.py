@@ -71,7 +71,7 @@ def commands() -> click.Group:
     return relay
 
 
-def run(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
         return _run(arguments)

@@ -11,8 +11,8 @@ from harness.relay import RELAY
 HEAVY = {"paramiko", "cryptography", "pydantic", "msgspec", "tenacity", "asyncinotify"}
 IMPORTED = """
 import sys
-from relay.cli import run
-code = run(sys.argv[1:])
+from relay.cli import main
+code = main(sys.argv[1:])
 print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
 sys.exit(code)
 """

@@ -23,7 +23,7 @@ from harness.waiting import wait_until
 from history.spools import event, fill, filled, foreign, opened, segments
 
 from relay.archive.write import ArchiveWriter
-from relay.cli import run
+from relay.cli import main
 from relay.event import EventType
 
 HOSTILE = b"<13>1 2024-03-06T12:00:09Z evil app - M - \x1b]0;owned\x07\x1b[2Jgone \xe2\x80\xae\xff\r\nsecond\x9b1m"
@@ -103,7 +103,7 @@ def test_asked_for_in_full_every_record_is_a_line(folder: Path, option: str) -> 
 def test_each_option_chooses(
     folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], expected: list[str]
 ) -> None:
-    assert run(["events", "--state", str(folder), *arguments]) == 0
+    assert main(["events", "--state", str(folder), *arguments]) == 0
     assert [line.rpartition(" ")[2] for line in capfd.readouterr().out.splitlines()] == expected
 
 

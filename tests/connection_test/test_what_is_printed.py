@@ -81,7 +81,7 @@ def test_programs_get_one_object_of_the_documented_schema(router: Router) -> Non
 
 def test_help_is_quick_and_a_senseless_timeout_is_a_usage_error(router: Router) -> None:
     imported = (
-        "import sys; from relay.cli import run; run(['test-connection', '--help']); print('paramiko' in sys.modules)"
+        "import sys; from relay.cli import main; main(['test-connection', '--help']); print('paramiko' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.splitlines()[-1] == "False"

@@ -47,7 +47,7 @@ class Road:
         """Let it finish, and compare."""
         done = self.router.drain()
         assert done.returncode == 0, done.stderr
-        wait_until(lambda: len(self.receiver.messages()) >= len(self.events), 20, "every event in the archive")
+        wait_until(lambda: len(self.receiver.messages()) >= len(self.events), 20, self.receiver.status)
         messages = self.receiver.messages()
         assert serials(b"\n".join(messages)) == self.events
         assert len(messages) == len(set(identities(messages))) == len(self.events)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,12 @@ class Receiver:
             wait_until(lambda: _listens(self.port) or not process.running, 20, lambda: process.log)
             assert process.running, process.log
             yield process
+
+    def status(self) -> str:
+        """What `relay status` tells of it, and its log."""
+        argv = [*RELAY, "status", "--state", str(self.folder / "state")]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        return f"{done.stdout}{done.stderr}{(self.folder / 'receive.log').read_text()}"
 
     def messages(self) -> list[bytes]:
         """Every archived audit event."""
