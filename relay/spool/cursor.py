@@ -42,8 +42,9 @@ class Slots:
             # Written, not only allocated: turning an unwritten extent into a written one may need room for metadata.
             size = self._file.size
             self._file.write(bytes(SLOTS * 2 * COPY_LENGTH - size), size)
-            disk.sync_folder(path.rpartition("/")[0])
         self._slots = read_slots(disk, path)
+        self._settle()
+        disk.sync_folder(path.rpartition("/")[0])
 
     def get(self, key: str) -> bytes | None:
         """The value last written under `key`; None when there is none."""
@@ -58,10 +59,22 @@ class Slots:
         with self._lock:
             place, copy = self._slots.get(key) or (self._free_place(), _Copy(-1, key, b""))
             new = _Copy(copy.sequence + 1, key, value)
-            self._file.write(_encode(new), (place * 2 + new.sequence % 2) * COPY_LENGTH)
+            self._write(place, new)
             crash_point("slot-written")
             self._file.sync()
             self._slots[key] = (place, new)
+
+    def _write(self, place: int, copy: _Copy) -> None:
+        self._file.write(_encode(copy), (place * 2 + copy.sequence % 2) * COPY_LENGTH)
+
+    def _settle(self) -> None:
+        """Make durable what was found: the next write takes the place of the other copy, maybe the only durable one.
+
+        Written again, since after a failed fsync the kernel holds for clean what never reached the disk.
+        """
+        for place, copy in self._slots.values():
+            self._write(place, copy)
+        self._file.sync()
 
     def remove(self, key: str) -> None:
         """Forget a slot, for another to use its place."""

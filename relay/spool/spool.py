@@ -22,6 +22,8 @@ from relay.spool.gap import Range
 from relay.spool.segment import SegmentHeader
 
 TORN_FOLDER: Final = "torn"
+BAD: Final = ".bad"
+"""Added to the name of a file that was left alone, when a new segment needs that name."""
 
 
 class Room(Protocol):
@@ -193,6 +195,7 @@ class Spool:
         start = SegmentHeader(self.id, number, now, self._chain)
         size = max(self._segment_size, segment.HEADER_LENGTH + room)
         self._room.reserve(size)
+        self._move_aside(number)
         file = self._created(start, size)
         self.close()
         self._file, self._end = file, segment.HEADER_LENGTH
@@ -201,6 +204,12 @@ class Spool:
             if number not in self._firsts:
                 self._firsts.append(number)
             self._sizes[number] = size
+
+    def _move_aside(self, number: int) -> None:
+        """What was left alone under the name that a new segment needs keeps its octets under another."""
+        path = f"{self.folder}/{segment.name_of(number)}"
+        if number not in self._firsts and self._disk.exists(path):
+            self._disk.replace(path, path + BAD)
 
     def _created(self, start: SegmentHeader, size: int) -> File:
         while True:
@@ -318,6 +327,18 @@ class Spool:
         self.previous_numbers = tail.numbers
         if tail.torn:
             self._cut(file, tail)
+        self._settle(file, tail)
+
+    def _settle(self, file: File, tail: segment.Tail) -> None:
+        """Make durable what was found: a process that was killed, or refused by the disk, leaves its last in memory.
+
+        Written again, since after a failed fsync the kernel holds for clean what never reached the disk (invariant 8).
+        """
+        if tail.last is not None:
+            start = tail.end - tail.last.size
+            file.write(file.read(tail.last.size, start), start)
+        file.sync()
+        self._disk.sync_folder(self.folder)
 
     def _last_of_earlier_segments(self) -> Header | None:
         """The newest block before an empty newest segment (a crash came between its making and its first block)."""

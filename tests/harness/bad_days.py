@@ -25,6 +25,8 @@ FOLDER = "/state"
 SERVER = "server"
 ROUTING = Routing(retained=frozenset({EventType.AUDIT}), transient=frozenset({EventType.TRAFFIC}))
 FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+POWER_CUTS = 0.6
+"""Of all crashes; the others are kills, which leave in memory what was written and not synced."""
 
 
 class BrokenPromiseError(AssertionError):
@@ -62,17 +64,21 @@ class BadDays:
                 self.disk.fail_at = dict.fromkeys(
                     range(number, number + self.chance.choice((1, 1, 2, 5))), self._errno()
                 )
-            try:
-                self._one_life(life)
-            except Crash:
-                pass
-            except StorageError:
-                # Not even opening succeeded: as for a process that ends with that error.
-                pass
-            if crashes:
-                self.disk.crash()
-            else:
-                self.disk.locked.clear()
+            self.live_once(life, power_cut=crashes and self.chance.random() < POWER_CUTS)
+
+    def live_once(self, life: int, *, power_cut: bool) -> None:
+        """One life, with what was prepared for it; it ends with a power cut or a kill."""
+        try:
+            self._one_life(life)
+        except Crash:
+            pass
+        except StorageError:
+            # Not even opening succeeded: as for a process that ends with that error.
+            pass
+        if power_cut:
+            self.disk.crash()
+        else:
+            self.disk.kill()
 
     def _errno(self) -> int:
         return self.chance.choice(FAILURES)

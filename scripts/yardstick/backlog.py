@@ -1,0 +1,227 @@
+"""What a backlog costs: a store's memory, appends and opening while nothing of it is delivered.
+
+Run by ./scripts/backlog. The intake takes in messages of 300 octets, 1000 at a time, each thousand durable before the
+next; after each, the plain loop writes the same octets to a file of its own and calls fdatasync, so that a noisy moment
+of the disk hits both. Single appends, each durable, are timed before the backlog and behind it. Times are those of the
+wall but where CPU is said. Exit code 1 when memory, once warm, changed by more than 10 MB.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from relay.disk import Disk
+from relay.event import Batch, Event, EventType, Position
+from relay.intake import Intake, Routing
+from relay.road import new_run
+from relay.spool.block import type_bitmap
+from relay.spool.cursor import Cursor
+from relay.spool.gap import Gap
+from relay.spool.store import Store
+from scripts.yardstick.machine import machine
+from scripts.yardstick.table import markdown
+
+MESSAGES: Final = 1_000_000
+LENGTH: Final = 300
+TOGETHER: Final = 1000
+SINGLE: Final = 10_000
+MOST_GROWTH: Final = 10e6
+_SEGMENT: Final = 16 * 1024 * 1024
+_ENOUGH: Final = 1 << 50
+_LOOKS: Final = 100  # at the memory
+_WARM: Final = 0.1  # of the backlog
+_ROUTING: Final = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
+_HEAD: Final = b"<110>1 2024-03-06T16:34:22.344Z combo1 auditd - SYSCALL [128T"
+_FRAME: Final = len(b'300  relayRun="0123456789abcdef" relaySeq="1000000"')
+
+
+class Cost(NamedTuple):
+    """Of so many single appends, for each of them, in microseconds."""
+
+    wall: float
+    cpu: float
+
+
+NOTHING: Final = Cost(0, 0)
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was measured."""
+
+    memory: list[int] = field(default_factory=list)
+    """Resident octets while the backlog grew, from when it was warm."""
+    ours: list[float] = field(default_factory=list)
+    """Seconds for each thousand."""
+    plain: list[float] = field(default_factory=list)
+    first: Cost = NOTHING
+    last: Cost = NOTHING
+    opening_empty: float = 0.0
+    """Seconds until the first block can be read."""
+    opening: float = 0.0
+    size: int = 0
+    """Octets on the disk."""
+
+    @property
+    def growth(self) -> int:
+        """By how much memory changed."""
+        return max(self.memory) - min(self.memory)
+
+    @property
+    def ratio(self) -> float:
+        """How much longer a thousand takes than in the plain loop; the medians."""
+        return statistics.median(self.ours) / statistics.median(self.plain)
+
+
+class Source:
+    """Gives events without end."""
+
+    def __init__(self) -> None:
+        self._given = 0
+        self._tail = b' type="audit"] '.ljust(LENGTH - len(_HEAD) - _FRAME, b"x")
+
+    def give(self, count: int) -> Batch:
+        """So many."""
+        self._given += count
+        event = Event(EventType.AUDIT, 1, _HEAD, self._tail)
+        return Batch([event] * count, Position("audit", self._given, b"%d" % self._given))
+
+
+def _no_gap(now: int, gap: Gap) -> Event:
+    raise AssertionError(f"nothing is lost here, and yet {gap} at {now}")
+
+
+def _opened(folder: Path) -> Store:
+    store = Store(Disk(), str(folder), segment_size=_SEGMENT, max_size=_ENOUGH, run=new_run())
+    store.follow("server", Cursor(), type_bitmap(list(EventType)))
+    return store
+
+
+@asynccontextmanager
+async def _taking_in(store: Store) -> AsyncIterator[Intake]:
+    intake = Intake(store, _ROUTING, _no_gap, interval=0)
+    committing = asyncio.create_task(intake.run())
+    try:
+        yield intake
+    finally:
+        committing.cancel()
+        with suppress(asyncio.CancelledError):
+            await committing
+
+
+async def _durable(intake: Intake, batch: Batch) -> float:
+    """Seconds until it is durable."""
+    begun = time.perf_counter()
+    await (await intake.submit(batch))
+    return time.perf_counter() - begun
+
+
+async def _single(intake: Intake, source: Source, count: int) -> Cost:
+    cpu, begun = time.process_time(), time.perf_counter()
+    for _ in range(count):
+        await _durable(intake, source.give(1))
+    return Cost((time.perf_counter() - begun) * 1e6 / count, (time.process_time() - cpu) * 1e6 / count)
+
+
+def _plain(descriptor: int, data: bytes) -> float:
+    """Seconds to write it and have it durable."""
+    begun = time.perf_counter()
+    os.write(descriptor, data)
+    os.fdatasync(descriptor)
+    return time.perf_counter() - begun
+
+
+async def _grow(intake: Intake, source: Source, folder: Path, messages: int, figures: Figures) -> None:
+    descriptor = os.open(folder / "plain", os.O_WRONLY | os.O_CREAT)
+    data = b"x" * LENGTH * TOGETHER
+    thousands = messages // TOGETHER
+    try:
+        for number in range(thousands):
+            figures.ours.append(await _durable(intake, source.give(TOGETHER)))
+            figures.plain.append(_plain(descriptor, data))
+            if number % max(thousands // _LOOKS, 1) == 0 and number >= thousands * _WARM:
+                figures.memory.append(_resident())
+    finally:
+        os.close(descriptor)
+        (folder / "plain").unlink()
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _opening(folder: Path) -> float:
+    """Seconds until the store is open and its first block read; the store is closed again."""
+    begun = time.perf_counter()
+    with _opened(folder) as store:
+        store.retained.reader(1).read()
+        return time.perf_counter() - begun
+
+
+def measure(folder: Path, messages: int, single: int) -> Figures:
+    """Grow a backlog of so many messages in the folder; so many single appends before and after."""
+    figures = Figures(opening_empty=_opening(folder / "empty"))
+    source = Source()
+
+    async def grow() -> None:
+        with _opened(folder / "state") as store:
+            async with _taking_in(store) as intake:
+                figures.first = await _single(intake, source, single)
+                await _grow(intake, source, folder, messages, figures)
+                figures.last = await _single(intake, source, single)
+            figures.size = store.retained.allocated
+
+    asyncio.run(grow())
+    figures.opening = _opening(folder / "state")
+    return figures
+
+
+def report(figures: Figures, messages: int) -> str:
+    """The figures of a backlog of so many messages, as a table."""
+    tenth = max(len(figures.ours) // 10, 1)
+    low, high = min(figures.memory) / 1e6, max(figures.memory) / 1e6
+    rows = [
+        ("backlog", "messages; MB on the disk", f"{messages:,}; {figures.size / 1e6:,.0f}"),
+        ("memory", "MB resident, from a tenth of the backlog on", f"{low:.1f} to {high:.1f}"),
+        ("opening", "ms to the first block read; with an empty spool", _two(figures.opening, figures.opening_empty)),
+        ("1000 together", "ms, median; the first and the last tenth", _tenths(figures.ours, tenth)),
+        ("the plain loop", "ms, median; write and fdatasync", f"{statistics.median(figures.plain) * 1000:.1f}"),
+        ("ratio", "relay to the plain loop", f"{figures.ratio:.2f}"),
+        ("one alone", "µs before the backlog, and CPU", f"{figures.first.wall:,.0f}, {figures.first.cpu:,.0f}"),
+        ("one alone", "µs behind it, and CPU", f"{figures.last.wall:,.0f}, {figures.last.cpu:,.0f}"),
+    ]
+    return markdown(("what", "in", "figure"), rows)
+
+
+def _two(one: float, other: float) -> str:
+    return f"{one * 1000:.1f}; {other * 1000:.1f}"
+
+
+def _tenths(seconds: list[float], tenth: int) -> str:
+    return _two(statistics.median(seconds[:tenth]), statistics.median(seconds[-tenth:]))
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure; 1 when memory is not flat."""
+    parser = argparse.ArgumentParser(prog="scripts/backlog", description=__doc__)
+    parser.add_argument("-n", dest="messages", type=int, default=MESSAGES, help=f"messages (default {MESSAGES})")
+    parser.add_argument("--single", type=int, default=SINGLE, help=f"single appends (default {SINGLE})")
+    chosen = parser.parse_args(words)
+    where = machine()
+    with tempfile.TemporaryDirectory(prefix="relay-backlog-") as folder:
+        figures = measure(Path(folder), chosen.messages, chosen.single)
+    print(f"**Backlog**. {where}.\n\n{report(figures, chosen.messages)}")
+    return 0 if figures.growth <= MOST_GROWTH else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,208 @@
+"""relay run → sshd → relay receive, both killed by SIGKILL again and again while audit.log is written and rotated.
+
+    with Sshd() as sshd, Road(folder, sshd, rate=3000) as road:     # everything runs, and records are written
+        road.kill(road.forwarder)
+        road.forwarder.start()
+        verdict = road.judge()                                      # drained first
+
+The oracle is the receiver's archive: every record that was written stands there exactly once. The router's spool is
+small, so that segments come and go; when it is full the sources stand still, for nothing may be refused here.
+"""
+
+import contextlib
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from harness.openssh import Sshd
+from harness.process import Process
+from harness.receiver import Receiver
+from harness.relay import Router
+from harness.waiting import wait_until
+
+from relay.crash_point import POINTS
+from scripts.yardstick.judge import Ledger, Verdict, judge
+from scripts.yardstick.soak import records
+from scripts.yardstick.writing import Writing
+
+ROTATE_AT: Final = 4 * 1024 * 1024
+GENERATIONS: Final = 200
+"""Of audit.log: more than relay can fall behind here, since a generation that is gone is nobody's to deliver."""
+SMALL: Final = """\
+[spool]
+segment-size = "1MiB"
+max-size = "8MiB"
+[audit]
+disk-full-action = "halt"
+halt-command = ["true"]
+"""
+PATIENCE: Final = 60.0
+DRAINING: Final = 300.0
+_START: Final = 0.9
+"""Seconds within which a start, with its connection, is most likely under way."""
+_WORK: Final = 0.7
+
+PREPARED_BY: Final = {"torn-tail-copied": "block-half-written", "torn-tail-cut": "block-half-written"}
+"""A moment that only comes in the start after another death."""
+NEVER: Final = frozenset({"between-the-spools"})
+"""No source gives events of both spools yet."""
+FORWARDER: Final = tuple(point for point in POINTS if not point.startswith("archive-") and point not in NEVER)
+RECEIVER: Final = tuple(point for point in POINTS if not point.startswith("interval-") and point not in NEVER)
+
+
+class Life:
+    """A program that is started as often as it dies."""
+
+    def __init__(self, name: str, begin: Callable[..., Process]) -> None:
+        self.name = name
+        self._begin = begin
+        self._process: Process | None = None
+
+    def start(self, **environment: str) -> None:
+        """Start it; an environment is for this life alone."""
+        self._process = self._begin(**environment)
+
+    @property
+    def running(self) -> bool:
+        """Whether it lives."""
+        return self._process is not None and self._process.running
+
+    @property
+    def log(self) -> str:
+        """All that it has said in its lives."""
+        return self._process.log if self._process is not None else ""
+
+    def kill(self) -> None:
+        """SIGKILL; nothing happens to one that is dead."""
+        if self._process is not None:
+            self._process.kill()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self._process is not None:
+            self._process.stop()
+
+
+class Death(NamedTuple):
+    """A moment at which one of the two programs is to die."""
+
+    who: str
+    point: str
+    nth: int
+
+    def __str__(self) -> str:
+        return f"{self.who} at {self.point}:{self.nth}"
+
+
+class Road:
+    """See above."""
+
+    def __init__(self, folder: Path, sshd: Sshd, *, rate: float) -> None:
+        self._receiver = Receiver(folder / "server")
+        self._router = Router(folder, sshd, self._receiver.port)
+        with self._router.configuration.open("a") as configuration:
+            configuration.write(SMALL)
+        self._path = f"{_without_wall(folder)}:{os.environ['PATH']}"
+        self.forwarder = Life("forwarder", self._router.start)
+        self.receiver = Life("receiver", self._receiver.start)
+        self._router.audit_log.touch()
+        self.writing = Writing(
+            self._router.audit_log, records(), rate=rate, rotate_at=ROTATE_AT, generations=GENERATIONS
+        )
+        self._ending = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as starting:
+            for life in self.lives:
+                starting.callback(life.kill)
+                self.start(life)
+            starting.enter_context(self.writing)
+            self._ending = starting.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.close()
+
+    @property
+    def lives(self) -> tuple[Life, Life]:
+        """Both programs."""
+        return self.receiver, self.forwarder
+
+    def start(self, life: Life, death: Death | None = None) -> None:
+        """Start a program, with a moment to die at if one is given."""
+        crash = {"RELAY_CRASH_AT": f"{death.point}:{death.nth}"} if death else {}
+        life.start(PATH=self._path, **crash)
+
+    def die(self, death: Death) -> None:
+        """Let one of the programs die at that moment, which must come, and start it again."""
+        life = self.receiver if death.who == self.receiver.name else self.forwarder
+        if death.point in PREPARED_BY:
+            self._await_death(life, Death(death.who, PREPARED_BY[death.point], 2))
+        self._await_death(life, death)
+        self.start(life)
+
+    def _await_death(self, life: Life, death: Death) -> None:
+        life.stop()
+        self.start(life, death)
+        wait_until(lambda: not life.running, PATIENCE, lambda: f"{death}:\n{life.log}")
+
+    def one_round(self, chance: random.Random, pause: Callable[[float], None]) -> str:
+        """Kill one of them or both at a random moment, of a start or of their work; what was done."""
+        victims = chance.choice(((self.forwarder,), (self.receiver,), self.lives))
+        at_work = chance.choice((False, True))
+        if at_work:
+            before = self._archived
+            wait_until(lambda: self._archived > before, PATIENCE, lambda: f"something new:\n{self.forwarder.log}")
+        pause(chance.uniform(0, _WORK if at_work else _START))
+        for life in victims:
+            life.kill()
+        for life in victims:
+            self.start(life)
+        return f"{' and '.join(life.name for life in victims)}, {'at work' if at_work else 'at any moment'}"
+
+    @property
+    def _archived(self) -> int:
+        return sum(path.stat().st_size for path in self._files())
+
+    def _files(self) -> Iterator[Path]:
+        return self._receiver.archive.glob("[!.]*/*.log")
+
+    def judge(self) -> Verdict:
+        """Write no more, drain, stop both, and hold the archive against what was written."""
+        self.writing.stop()
+        self.forwarder.stop()
+        done = self._router.drain(DRAINING)
+        if done.returncode:
+            raise AssertionError(f"relay run --drain ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        self.receiver.stop()
+        with self._receiver.running():  # archives what its spool still holds
+            wait_until(
+                lambda: Ledger().take_files(self._files()).records >= self.writing.written.records,
+                PATIENCE,
+                "every record in the archive",
+            )
+        return judge(self.writing.written, Ledger().take_files(self._files()))
+
+
+def deaths(points: tuple[str, ...], times: int) -> Iterator[Death]:
+    """Both programs at every one of these moments that they know, the first time it comes and so many times more."""
+    for who, known in (("forwarder", FORWARDER), ("receiver", RECEIVER)):
+        for point in known:
+            if point in points:
+                for nth in range(1, 2 if point in PREPARED_BY else times + 1):
+                    yield Death(who, point, nth)
+
+
+def _without_wall(folder: Path) -> Path:
+    """A folder with a `wall` that tells nobody: a full spool would tell all users of this machine."""
+    stubs = folder / "stubs"
+    stubs.mkdir()
+    stub = stubs / "wall"
+    stub.write_text("#!/bin/sh\n")
+    stub.chmod(0o755)
+    return stubs

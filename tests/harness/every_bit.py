@@ -1,0 +1,263 @@
+"""A small spool damaged at one place, for every place there is: what a change costs is known from the layout alone.
+
+`Specimen.make` writes three segments of 4 KiB in memory. A `Damage` is one flipped bit, or a file that ends too early;
+`examine` opens the damaged spool, reads it, appends to it, opens and reads it again, and raises BrokenPromiseError
+when it finds anything but this:
+
+- nothing but what was appended is read, each block once and in order;
+- a block that is missing is named by `Lost`, stands in a segment that the recovery names, or was in the cut tail;
+- a cut tail is told in octets, and its copy holds them; nothing is cut elsewhere;
+- what is appended afterwards is read back, also after another opening, and what was readable before still is;
+- a file that was left alone keeps its octets, if need be under another name.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Self
+
+from harness.bad_days import BrokenPromiseError
+from harness.fake_disk import FakeDisk
+from relay.errors import RelayError
+from relay.event import EventType, Position
+from relay.spool import block, segment
+from relay.spool.block import Contents, Span
+from relay.spool.spool import BAD, Lost, Run, Spool
+
+FOLDER: Final = "/spool"
+SEGMENT_SIZE: Final = 4096
+SEGMENTS: Final = 3
+BITS: Final = 8
+_RUN: Final = Run(b"run00001", b"0123456789abcdef")
+_LARGE, _SMALL = 2000, 1  # octets of a message: the large one needs a new segment
+
+
+class Place(NamedTuple):
+    """Where a block of the specimen stands."""
+
+    segment: int
+    start: int
+    end: int
+
+
+class Damage(NamedTuple):
+    """One change of one segment (0 is the oldest): a bit flipped, or with `bit` None the file cut before the octet."""
+
+    segment: int
+    octet: int
+    bit: int | None
+
+    def __str__(self) -> str:
+        what = "cut" if self.bit is None else f"bit {self.bit} flipped"
+        return f"segment {self.segment + 1} {what} at octet {self.octet}"
+
+
+class Expected(NamedTuple):
+    """What a damage must come to."""
+
+    readable: tuple[int, ...]
+    lost: tuple[int, ...]
+    """Named by `Lost`."""
+    left_alone: bool
+    """The segment's header is damaged: the recovery names the file."""
+    torn: int
+
+
+class Seen(NamedTuple):
+    """What one opening of a spool found."""
+
+    read: tuple[tuple[int, bytes], ...]
+    lost: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specimen:
+    """The spool before the damage."""
+
+    files: tuple[tuple[str, bytes], ...]
+    payloads: dict[int, bytes]
+    places: dict[int, Place]
+
+    @classmethod
+    def make(cls) -> Self:
+        """Always the same."""
+        disk = FakeDisk()
+        spool = _opened(disk)
+        payloads, places = {}, {}
+        while not _is_full(spool):
+            number = spool.next_number
+            header = spool.append(_contents(number, 40 + number * 37 % 200), number)
+            payloads[number] = disk.open(_newest(disk)).read(header.payload_length, spool._end - header.payload_length)
+            places[number] = Place(len(_names(disk)) - 1, spool._end - header.size, spool._end)
+        paths = [f"{FOLDER}/{name}" for name in _names(disk)]
+        files = tuple((path, disk.open(path).read(SEGMENT_SIZE, 0)) for path in paths)
+        return cls(files=files, payloads=payloads, places=places)
+
+    def flips(self, bits: range | None = None, stride: int = 1) -> Iterator[Damage]:
+        """Every flipped bit; without `bits` one bit of each octet, another at each."""
+        for number, (_, data) in enumerate(self.files):
+            for octet in range(0, len(data), stride):
+                for bit in bits or (octet * 5 % BITS,):
+                    yield Damage(number, octet, bit)
+
+    def cuts(self, stride: int = 1) -> Iterator[Damage]:
+        """Every length that is too short."""
+        for number, (_, data) in enumerate(self.files):
+            for octet in range(0, len(data), stride):
+                yield Damage(number, octet, None)
+
+    def damaged(self, damage: Damage) -> FakeDisk:
+        """A disk with the damaged spool."""
+        disk = FakeDisk()
+        disk.make_folder(FOLDER)
+        for number, (path, data) in enumerate(self.files):
+            with disk.open(path, create=True) as file:
+                file.write(_changed(data, damage) if number == damage.segment else data, 0)
+        return disk
+
+    def expected(self, damage: Damage) -> Expected:
+        """What this damage must come to, by the layout."""
+        newest = damage.segment == len(self.files) - 1
+        if damage.octet < segment.HEADER_LENGTH:
+            there = [number for number, place in self.places.items() if place.segment == damage.segment]
+            readable = tuple(number for number in self.places if number not in there)
+            # Before the oldest and behind the newest there is nothing that a block could be missing from.
+            between = damage.segment > 0 and not newest
+            return Expected(readable, tuple(there) if between else (), left_alone=True, torn=0)
+        hit = tuple(number for number, place in self.places.items() if _is_hit(place, damage))
+        readable = tuple(number for number in self.places if number not in hit)
+        return Expected(readable, () if newest and self._is_tail(hit) else hit, False, self._torn(hit, damage))
+
+    def _is_tail(self, hit: tuple[int, ...]) -> bool:
+        return not hit or hit[-1] == max(self.places)
+
+    def _torn(self, hit: tuple[int, ...], damage: Damage) -> int:
+        """Octets from the end of the last good block to the last one that is not zero."""
+        if damage.segment != len(self.files) - 1 or not self._is_tail(hit):
+            return 0
+        end = self.places[hit[0]].start if hit else self.places[max(self.places)].end
+        return len(_changed(self.files[-1][1], damage)[end:].rstrip(b"\0"))
+
+
+def _opened(disk: FakeDisk) -> Spool:
+    return Spool.open(disk, FOLDER, segment_size=SEGMENT_SIZE, run=_RUN)
+
+
+def _names(disk: FakeDisk) -> list[str]:
+    return [name for name in disk.names(FOLDER) if segment.NAME.fullmatch(name)]
+
+
+def _newest(disk: FakeDisk) -> str:
+    return f"{FOLDER}/{_names(disk)[-1]}"
+
+
+def _is_full(spool: Spool) -> bool:
+    return len(spool._firsts) == SEGMENTS and spool._end > SEGMENT_SIZE // 2
+
+
+def _contents(number: int, length: int) -> Contents:
+    """One to three messages of two types, and a position."""
+    kinds = (EventType.AUDIT, EventType.SECURITY, EventType.AUDIT)[: number % 3 + 1]
+    texts = [b"<110>1 - block %d message %d %b" % (number, index, b"x" * length) for index in range(len(kinds))]
+    return Contents(
+        spans=[Span(kind, number * 10 + index, 1) for index, kind in enumerate(kinds)],
+        frames=[block.frame(text) for text in texts],
+        positions=[Position("audit", number * 10, b'{"inode":%d}' % number)],
+        types_taken=block.type_bitmap([EventType.AUDIT, EventType.SECURITY]),
+        earliest=number,
+        latest=number,
+        largest=max(map(len, texts)),
+    )
+
+
+def _changed(data: bytes, damage: Damage) -> bytes:
+    if damage.bit is None:
+        return data[: damage.octet]
+    changed = bytearray(data)
+    changed[damage.octet] ^= 1 << damage.bit
+    return bytes(changed)
+
+
+def _is_hit(place: Place, damage: Damage) -> bool:
+    if place.segment != damage.segment:
+        return False
+    return place.end > damage.octet and (damage.bit is None or place.start <= damage.octet)
+
+
+def examine(specimen: Specimen, damage: Damage) -> None:
+    """Raise BrokenPromiseError, naming the damage, unless it comes to what it must."""
+    try:
+        _Examination(specimen, damage).run()
+    except (RelayError, ValueError, LookupError, TypeError) as error:
+        raise BrokenPromiseError(f"{damage}: {error!r}") from error
+
+
+class _Examination:
+    """One damaged spool."""
+
+    def __init__(self, specimen: Specimen, damage: Damage) -> None:
+        self._specimen = specimen
+        self._damage = damage
+        self._expected = specimen.expected(damage)
+        self._disk = specimen.damaged(damage)
+        self._added: list[tuple[int, bytes]] = []
+
+    def run(self) -> None:
+        spool = _opened(self._disk)
+        self._check_recovery(spool)
+        self._check_reading(spool)
+        for length in (_LARGE, _SMALL):
+            self._append(spool, length)
+        spool.close()
+        again = _opened(self._disk)
+        self._hold("torn after the cut", again.recovery.torn, 0)
+        self._check_reading(again)
+        again.close()
+
+    def _hold(self, what: str, found: object, wanted: object) -> None:
+        if found != wanted:
+            raise BrokenPromiseError(f"{self._damage}: {what} is {found!r}, and should be {wanted!r}")
+
+    def _check_recovery(self, spool: Spool) -> None:
+        path, data = self._specimen.files[self._damage.segment]
+        found, wanted = spool.recovery, self._expected
+        self._hold("torn", found.torn, wanted.torn)
+        self._hold("left alone", [text.split(":")[0] for text in found.left_alone], [path] * wanted.left_alone)
+        if wanted.torn:
+            end = spool._end
+            copy = self._disk.open(found.torn_copy).read(SEGMENT_SIZE, 0)
+            self._hold("the copy", copy, _changed(data, self._damage)[end : end + wanted.torn])
+        self._hold("the next number", spool.next_number, self._next_number())
+
+    def _next_number(self) -> int:
+        """A cut tail's numbers are given again."""
+        return max((*self._expected.readable, *self._expected.lost)) + 1
+
+    def _append(self, spool: Spool, length: int) -> None:
+        number = spool.next_number
+        contents = _contents(number, length)
+        spool.append(contents, number)
+        self._added.append((number, b"".join(contents.frames)))
+
+    def _check_reading(self, spool: Spool) -> None:
+        seen = _read(spool)
+        payloads = [(number, self._specimen.payloads[number]) for number in self._expected.readable]
+        self._hold("what is read", seen.read, (*payloads, *self._added))
+        self._hold("what is lost", seen.lost, self._expected.lost)
+        if self._expected.left_alone:
+            path, data = self._specimen.files[self._damage.segment]
+            path += BAD * self._disk.exists(path + BAD)
+            self._hold("the file left alone", self._disk.open(path).read(SEGMENT_SIZE, 0), _changed(data, self._damage))
+
+
+def _read(spool: Spool) -> Seen:
+    """Everything that is there, and what is told to be lost."""
+    reader = spool.reader(1)
+    read: list[tuple[int, bytes]] = []
+    lost: list[int] = []
+    while (found := reader.read()) is not None:
+        if isinstance(found, Lost):
+            lost += range(found.first, found.last + 1)
+        else:
+            read.append((found.header.number, found.payload))
+    reader.close()
+    return Seen(tuple(read), tuple(lost))

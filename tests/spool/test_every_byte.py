@@ -1,0 +1,56 @@
+"""A spool cut short at every octet, and with a bit flipped in every octet: what that costs is known, told and no more.
+
+All bits of every octet are gone through by `scripts/faults --every-bit`.
+"""
+
+import pytest
+from harness.bad_days import BrokenPromiseError
+from harness.every_bit import SEGMENT_SIZE, SEGMENTS, Damage, Specimen, examine
+
+from relay.spool import block
+from relay.spool.spool import Reader
+
+SPECIMEN = Specimen.make()
+SEGMENT_NUMBERS = pytest.mark.parametrize("segment", range(SEGMENTS), ids=["oldest", "middle", "newest"])
+
+
+def test_the_specimen_has_blocks_in_each_of_its_segments() -> None:
+    blocks = [[place for place in SPECIMEN.places.values() if place.segment == each] for each in range(SEGMENTS)]
+    assert min(map(len, blocks)) >= 5
+    assert [len(data) for _, data in SPECIMEN.files] == [SEGMENT_SIZE] * SEGMENTS
+
+
+@SEGMENT_NUMBERS
+def test_a_flipped_bit_in_any_octet_costs_its_own_block_at_most_and_is_told(segment: int) -> None:
+    damages = [damage for damage in SPECIMEN.flips() if damage.segment == segment]
+    assert len(damages) == SEGMENT_SIZE
+    for damage in damages:
+        examine(SPECIMEN, damage)
+
+
+@SEGMENT_NUMBERS
+def test_a_segment_cut_at_any_octet_costs_what_stood_behind_it_and_that_is_counted(segment: int) -> None:
+    damages = [damage for damage in SPECIMEN.cuts() if damage.segment == segment]
+    assert len(damages) == SEGMENT_SIZE
+    for damage in damages:
+        examine(SPECIMEN, damage)
+
+
+def a_payload_octet() -> Damage:
+    """In the middle of the middle segment's third block."""
+    place = [place for place in SPECIMEN.places.values() if place.segment == 1][2]
+    return Damage(1, place.end - 10, 3)
+
+
+def test_a_spool_that_does_not_check_its_payloads_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of the test."""
+    monkeypatch.setattr(block, "check_payload", lambda *_: None)
+    with pytest.raises(BrokenPromiseError, match="what is read"):
+        examine(SPECIMEN, a_payload_octet())
+
+
+def test_a_reader_that_gives_up_at_damage_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of the test."""
+    monkeypatch.setattr(Reader, "_continues_at", lambda *_: False)
+    with pytest.raises(BrokenPromiseError, match="what is read"):
+        examine(SPECIMEN, a_payload_octet())
