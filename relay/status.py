@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 from relay.control import Live, ask
 from relay.disk import Disk
-from relay.errors import NoInputError
 from relay.event import EventType
+from relay.history import require_state
 from relay.spool.cursor import Cursor
 from relay.spool.store import LOCK, Overview, overview, waiting
 
@@ -64,9 +64,7 @@ class Status(NamedTuple):
 
 def status(disk: Disk, state_directory: str) -> Status:
     """Look at a state directory; NoInputError when it is none."""
-    if not disk.exists(f"{state_directory}/{LOCK}"):
-        cause = "relay has kept no state there yet"
-        raise NoInputError(state_directory, cause, "start relay, or name its folder with --state DIR or -c FILE")
+    require_state(disk, state_directory)
     found = overview(disk, state_directory)
     return Status(
         state_directory,

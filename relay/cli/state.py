@@ -14,7 +14,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def state_option(command: _Command) -> _Command:
     """Give a command `--state`."""
     option = click.option(
-        "--state", metavar="DIR", type=click.Path(), help="The state directory, instead of the configuration's."
+        "--state",
+        metavar="DIR",
+        type=click.Path(readable=False),
+        help="The state directory, instead of the configuration's.",
     )
     return option(command)
 

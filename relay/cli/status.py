@@ -5,7 +5,6 @@ since the epoch, 0 for never. "live" is what a running process adds (`relay.cont
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from relay.cli.options import config_option, options
+from relay.cli.options import config_option
+from relay.cli.state import state_directory, state_option
 
 if TYPE_CHECKING:
     from relay.control import LiveDestination, LivePart, LiveSource
@@ -23,19 +23,17 @@ _MICROSECONDS = 1_000_000
 
 
 @click.command()
-@click.option("--state", metavar="DIR", help="The state directory, instead of the configuration's.")
+@state_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 @config_option
 @click.pass_context
 def status(context: click.Context, *, state: str | None, as_json: bool) -> None:
     """Show what the spool holds, how far each destination is proven, and how far each source has come."""
-    from relay.config import toml
     from relay.disk import Disk
     from relay.status import SCHEMA
     from relay.status import status as look
 
-    folder = os.path.abspath(state) if state else toml.load(options(context).config_paths).relay.state_directory
-    found = look(Disk(), folder)
+    found = look(Disk(), state_directory(context, state))
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, **_object(found)}))
     else:
