@@ -186,7 +186,11 @@ class _Delivery:
             self._transient.close()
 
     def _step(self, stopped: threading.Event) -> None:
-        item = self._read(self._retained) or self._read(self._transient)
+        room = self._store.room
+        with room.counting:  # whoever makes room must know what is under way, to the block
+            item = self._read(self._retained) or self._read(self._transient)
+            if item is not None:
+                room.sending(self._destination.name, self._retained.next_number, self._transient.next_number)
         if isinstance(item, Lost):
             self._destination.note_lost(item)
         elif item is not None:
@@ -213,8 +217,6 @@ class _Delivery:
             return
         if not self._unproven:
             self._unproven_since = time.monotonic()
-        # Told before it is done: whoever makes room meanwhile must know what is under way.
-        self._store.room.sending(self._destination.name, self._retained.next_number, self._transient.next_number)
         self._session.send(found)
         self._unproven += found.header.size
         self.unproven_messages += sum(span.messages for span in found.header.spans if self._wanted >> span.type & 1)

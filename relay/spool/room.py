@@ -37,6 +37,9 @@ class StoreRoom:
         self._max_size = max_size
         self._slots = slots
         self._changed = changed
+        self.counting = threading.RLock()
+        """Held while something is counted or taken back, and while a destination reads a block and says so: else
+        two threads would undo each other's counts."""
         self._spools: tuple[Spool, ...] = ()
         self._cursors: dict[str, tuple[Cursor, int]] = {}
         self._sent: dict[str, tuple[int, int]] = {}
@@ -76,19 +79,21 @@ class StoreRoom:
 
     def give_up(self, destination: str) -> None:
         """A session ended: what was deleted while it was under way is lost."""
-        self._sent.pop(destination, None)
-        gap = self._gaps.get(destination)
-        if gap is not None and gap.in_doubt:
-            self._keep(msgspec.structs.replace(gap.add(ROTATED, gap.in_doubt), in_doubt=()))
+        with self.counting:
+            self._sent.pop(destination, None)
+            gap = self._gaps.get(destination)
+            if gap is not None and gap.in_doubt:
+                self._keep(msgspec.structs.replace(gap.add(ROTATED, gap.in_doubt), in_doubt=()))
 
     def moved(self, destination: str, cursor: Cursor) -> None:
         """Note a proof of all that was sent; what every destination has proven of the transient spool is deleted."""
-        gap = self._gaps.get(destination)
-        if gap is not None and gap.in_doubt:
-            self._keep(msgspec.structs.replace(gap, in_doubt=()))
-        with self._changed:
-            _, wanted = self._cursors.get(destination, (cursor, 0))
-            self._cursors[destination] = (cursor, wanted)
+        with self.counting:
+            gap = self._gaps.get(destination)
+            if gap is not None and gap.in_doubt:
+                self._keep(msgspec.structs.replace(gap, in_doubt=()))
+            with self._changed:
+                _, wanted = self._cursors.get(destination, (cursor, 0))
+                self._cursors[destination] = (cursor, wanted)
         self._spools[1].release(self._proven()[1])
 
     def _proven(self) -> tuple[int, int]:
@@ -143,9 +148,10 @@ class StoreRoom:
         if not candidates:
             return False
         _, spool, oldest = min(candidates, key=lambda candidate: candidate[0])
-        for destination in list(self._cursors):
-            self._count(destination, spool is self._spools[0], oldest)
-        went = spool.release_oldest(oldest.following)
+        with self.counting:
+            for destination in list(self._cursors):
+                self._count(destination, spool is self._spools[0], oldest)
+            went = spool.release_oldest(oldest.following)
         self.rotated += went
         return went
 
@@ -170,14 +176,16 @@ class StoreRoom:
 
     def lose(self, destination: str, cause: str, lost: Iterable[Range]) -> None:
         """Count a loss of this destination, durably; StorageError when that failed too."""
-        gap = self._gaps.get(destination) or Gap(server=destination)
-        self._keep(gap.add(cause, lost))
+        with self.counting:
+            gap = self._gaps.get(destination) or Gap(server=destination)
+            self._keep(gap.add(cause, lost))
 
     def refuse(self, lost: Iterable[Range], positions: Iterable[Position]) -> None:
         """Count events that are not taken in, and how far their sources have come with them, in one slot."""
-        gap = self._gaps.get(IGNORED) or Gap()
-        reached = gap.positions | {each.source: (each.count, each.place) for each in positions}
-        self._keep(msgspec.structs.replace(gap.add(REFUSED, lost), positions=reached))
+        with self.counting:
+            gap = self._gaps.get(IGNORED) or Gap()
+            reached = gap.positions | {each.source: (each.count, each.place) for each in positions}
+            self._keep(msgspec.structs.replace(gap.add(REFUSED, lost), positions=reached))
 
     def refused_positions(self) -> list[Position]:
         """How far sources have come with events that were refused, while no event tells of it."""
@@ -197,6 +205,5 @@ class StoreRoom:
 
     def told(self, gap: Gap) -> None:
         """An event tells of this gap, durably; losses since it was made remain to be told."""
-        with self._changed:
-            present = self._gaps[gap.server]
-        self._keep(present.told(gap))
+        with self.counting:
+            self._keep(self._gaps[gap.server].told(gap))
