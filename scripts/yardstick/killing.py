@@ -44,6 +44,8 @@ DRAINING: Final = 300.0
 _START: Final = 0.9
 """Seconds within which a start, with its connection, is most likely under way."""
 _WORK: Final = 0.7
+_SOON: Final = 4.0
+"""Seconds within which a moment comes when all are connected."""
 
 PREPARED_BY: Final = {"torn-tail-copied": "block-half-written", "torn-tail-cut": "block-half-written"}
 """A moment that only comes in the start after another death."""
@@ -149,6 +151,9 @@ class Road:
     def _await_death(self, life: Life, death: Death) -> None:
         life.stop()
         self.start(life, death)
+        if life is self.receiver and not _within(_SOON, lambda: not life.running):
+            self.forwarder.stop()  # the pauses between its attempts to connect grow; a new one tries at once
+            self.start(self.forwarder)
         wait_until(lambda: not life.running, PATIENCE, lambda: f"{death}:\n{life.log}")
 
     def one_round(self, chance: random.Random, pause: Callable[[float], None]) -> str:
@@ -181,12 +186,8 @@ class Road:
             raise AssertionError(f"relay run --drain ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         self.receiver.stop()
         # Started once more, it archives what its spool still holds; what does not come then, the verdict tells.
-        with self._receiver.running(), contextlib.suppress(AssertionError):
-            wait_until(
-                lambda: Ledger().take_files(self._files()).records >= self.writing.written.records,
-                PATIENCE,
-                "every record in the archive",
-            )
+        with self._receiver.running():
+            _within(PATIENCE, lambda: Ledger().take_files(self._files()).records >= self.writing.written.records)
         return judge(self.writing.written, Ledger().take_files(self._files()))
 
 
@@ -197,6 +198,14 @@ def deaths(points: tuple[str, ...], times: int) -> Iterator[Death]:
             if point in points:
                 for nth in range(1, 2 if point in PREPARED_BY else times + 1):
                     yield Death(who, point, nth)
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    try:
+        wait_until(condition, seconds, "")
+    except AssertionError:
+        return False
+    return True
 
 
 def _without_wall(folder: Path) -> Path:
