@@ -80,16 +80,8 @@ def heartbeat(
 
 def gap(author: Author, now: int, lost: Gap) -> Event:
     """Events are lost, and counted."""
-    params = [
-        ("server", lost.server),
-        ("gap", str(lost.number)),
-        ("cause", lost.cause),
-        ("events", str(lost.events)),
-        *(("lost", f"{each.run} {each.label} {each.first} {each.last} {each.events}") for each in lost.ranges),
-        ("unnamed", str(lost.unnamed) if lost.unnamed else ""),
-    ]
     whom = f"{lost.server} will not get" if lost.server else "relay could not keep"
-    return author.event(now, _ERROR, "GAP", params, f"{whom} {lost.events} events: {lost.cause}")
+    return author.event(now, _ERROR, "GAP", lost.params(), f"{whom} {lost.events} events: {lost.cause}")
 
 
 def alarm(author: Author, now: int, change: AlarmChange) -> Event:

@@ -3,10 +3,10 @@
 The proof has three steps. Half-close the stream and wait for the collector's end of file: it closes only after it has
 read everything. Then open the next stream: sshd turns a reset into an end of file as well, and a collector that was
 killed refuses the next open. Then wait a little, and see that this stream has not ended: a collector that is dying
-closes its connections one after the other, and its listening socket may be the last. (On a loaded machine the first
-two steps alone lost 392 of 8,372 events in about one of twenty kills.) No data goes out on the next stream before the
-interval before it is proven, so order is kept. What remains unproven is a collector that is killed and started again
-between the steps, and data that it has read but not stored: status says `drained`.
+closes its sockets one after the other, and the listening one may be the last (the likely cause of intervals that the
+first two steps alone lost on a loaded machine). No data goes out on the next stream before the interval before it is
+proven, so order is kept. What remains unproven is a collector that takes longer to die, or is killed and started
+again between the steps, and data that it has read but not stored: status says `drained`.
 """
 
 import time

@@ -11,8 +11,11 @@ import msgspec
 
 from relay.event import EventType
 from relay.spool.block import Header, Span
+from relay.syslog.rfc5424 import NotRfc5424Error, parse
 
 MAX_RANGES: Final = 24
+_HEADER_OCTETS: Final = 512
+"""RFC 5424's header fields, with the longest HOSTNAME that there may be."""
 
 
 class Range(msgspec.Struct, frozen=True, array_like=True):
@@ -77,6 +80,17 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
             positions={} if self.positions == said.positions else self.positions,
         )
 
+    def params(self) -> list[tuple[str, str]]:
+        """The gap as an event's SD-PARAMs; an empty value is left out. `told_in` reads them back."""
+        return [
+            ("server", self.server),
+            ("gap", str(self.number)),
+            ("cause", self.cause),
+            ("events", str(self.events)),
+            *(("lost", f"{each.run} {each.label} {each.first} {each.last} {each.events}") for each in self.ranges),
+            ("unnamed", str(self.unnamed) if self.unnamed else ""),
+        ]
+
     def encode(self) -> bytes:
         """As it stands in a slot."""
         return msgspec.json.encode(self)
@@ -88,6 +102,30 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.json.decode(data, type=cls)
         except msgspec.MsgspecError:
             return cls(server=server)
+
+
+def told_in(message: bytes) -> Gap | None:
+    """The gap that an event of ours tells of, from the message's octets; None when it tells of none.
+
+    Reads what `Gap.params` gave to the message: needed when such an event is itself deleted undelivered.
+    """
+    if b" GAP [" not in message[:_HEADER_OCTETS]:
+        return None
+    try:
+        elements = parse(message).structured_data
+        params = [(name.decode(), value.decode()) for element in elements for name, value in element.params]
+        said = dict(params)
+        ranges = tuple(_range_from(value) for name, value in params if name == "lost")
+        return Gap(
+            server=said.get("server", ""), cause=said["cause"], ranges=ranges, unnamed=int(said.get("unnamed", 0))
+        )
+    except (NotRfc5424Error, KeyError, ValueError):
+        return None
+
+
+def _range_from(text: str) -> Range:
+    run, label, first, last, events = text.split()
+    return Range(run, int(EventType.from_label(label)), int(first), int(last), int(events))
 
 
 def merged(ranges: Iterable[Range]) -> tuple[tuple[Range, ...], int]:

@@ -6,7 +6,8 @@
 - `rotate`: the oldest segment goes although it is not proven. What each destination has not got of it is counted in
   that destination's gap, in its slot, before the file is deleted: a crash in between leaves the count and the file, and
   then the file is not delivered and not counted again. What is under way at that moment is in doubt: the proof of it
-  may still come; when its session ends first, or the process, it is lost.
+  may still come; when its session ends first, or the process, it is lost. A gap event that goes undelivered gives its
+  count back to the gap.
 - A gap waits in its slot until it stands in the spool as an event (`pending`, `told`).
 """
 
@@ -167,6 +168,11 @@ class StoreRoom:
         for header in oldest.blocks:
             if header.number >= reached:
                 (under_way if header.number < sent else lost).extend(ranges_of(header, wanted))
+        for number, told in oldest.gaps:
+            if number >= reached and told.server in {destination, IGNORED}:
+                # The event that told of it goes too, so its count begins anew.
+                (under_way if number < sent else lost).extend(each for each in told.ranges if wanted >> each.type & 1)
+                gap = msgspec.structs.replace(gap, unnamed=gap.unnamed + told.unnamed)
         counted = gap.doubt(under_way) if under_way else gap
         counted = counted.add(ROTATED, lost) if lost else counted
         place = {"retained": oldest.following} if retained else {"transient": oldest.following}

@@ -9,7 +9,6 @@
 
 import bisect
 import threading
-from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from relay.crash_point import crash_point, die, is_due
@@ -18,7 +17,7 @@ from relay.errors import DataError, StorageError
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Block, BlockError, Contents, Header
-from relay.spool.gap import Range
+from relay.spool.gap import Gap, Range, told_in
 from relay.spool.segment import SegmentHeader
 
 TORN_FOLDER: Final = "torn"
@@ -72,6 +71,8 @@ class Oldest(NamedTuple):
     """The first block of the segment after it."""
     created: int
     blocks: tuple[Header, ...]
+    gaps: tuple[tuple[int, Gap], ...]
+    """The gaps that its events tell of, each with its block's number."""
 
 
 class Recovery(NamedTuple):
@@ -254,8 +255,9 @@ class Spool:
         path = f"{self.folder}/{segment.name_of(first)}"
         file, header = segment.open_existing(self._disk, path)
         with file:
-            blocks = tuple(found for _, found in segment.headers(file) if found.number < following)
-        return Oldest(first, following, header.created, blocks)
+            places = [(place, found) for place, found in segment.headers(file) if found.number < following]
+            gaps = tuple((found.number, gap) for place, found in places for gap in _gaps_told(file, place, found))
+        return Oldest(first, following, header.created, tuple(found for _, found in places), gaps)
 
     @property
     def second_created(self) -> int | None:
@@ -476,7 +478,13 @@ class Reader:
             self._file = None
 
 
-def wait(changed: threading.Condition, ready: Callable[[], bool], seconds: float) -> bool:
-    """Wait until a writer's commit makes `ready` true, at most that long."""
-    with changed:
-        return changed.wait_for(ready, seconds)
+def _gaps_told(file: File, place: int, header: Header) -> list[Gap]:
+    """The gaps that the events of one block tell of; none of a block that is damaged."""
+    if not header.types_present >> EventType.RELAY & 1:
+        return []
+    try:
+        found = segment.read_block(file, place)
+    except BlockError:
+        return []
+    told = (told_in(message) for kind, _, message in found.messages() if kind is EventType.RELAY)
+    return [gap for gap in told if gap is not None]
