@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from harness.debian import OPENSSH, Root, fetch
 from harness.ports import LOOPBACK, free_port
-from harness.process import Process, Workplace, descendants, signal_all
+from harness.process import Process, Workplace, descendants, freeze, signal_all, suspend
 from harness.waiting import wait_until
 from relay.settings import PortForwarding
 
@@ -186,16 +186,8 @@ class Sshd:
         return PortForwarding.model_validate(settings | changes)
 
     def sessions(self) -> list[int]:
-        """The processes that serve connections now.
-
-        A session forks once more just after its login: until then its processes cannot all be seen.
-        """
-        wait_until(
-            lambda: self.log.count("Accepted publickey for") <= self.log.count("User child is on pid"),
-            5,
-            lambda: f"every session has forked:\n{self.log}",
-        )
-        return descendants(self._running.pid)
+        """The processes that serve connections now."""
+        return descendants(self.pid)
 
     def stop(self) -> None:
         """Stop listening; its sessions are killed."""
@@ -204,16 +196,17 @@ class Sshd:
     def kill(self) -> None:
         """Kill the listener and every session."""
         if self._running.running:
+            suspend([self.pid])  # it accepts nobody any more
             self.kill_sessions()
         self._running.kill()
 
     def kill_sessions(self) -> None:
         """Kill the sessions; the listener goes on."""
-        signal_all(self.sessions(), signal.SIGKILL)
+        signal_all(freeze(self.pid), signal.SIGKILL)
 
     def stop_sessions(self) -> None:
         """Freeze the sessions: from then on they are dead peers whose kernel still takes bytes."""
-        signal_all(self.sessions(), signal.SIGSTOP)
+        freeze(self.pid)
 
     def resume_sessions(self) -> None:
         """Let frozen sessions go on."""

@@ -51,6 +51,33 @@ def _parent(pid: int) -> int | None:
     return int(stat.rpartition(")")[2].split()[1])  # proc(5): the fields after the name in brackets
 
 
+def freeze(parent: int) -> list[int]:
+    """Stop every descendant of a process, also those that are being forked; parents first.
+
+    A process that is stopped forks no more, so once all that can be seen are, all of them can be seen.
+    """
+    frozen: list[int] = []
+    while fresh := [pid for pid in descendants(parent) if pid not in frozen]:
+        suspend(fresh)
+        frozen += fresh
+    return frozen
+
+
+def suspend(pids: Sequence[int]) -> None:
+    """Send SIGSTOP, and return once every one of them has stopped or ended."""
+    signal_all(pids, signal.SIGSTOP)
+    wait_until(lambda: all(_state(pid) in "TtZX" for pid in pids), _ENDING, f"processes {pids} have stopped")
+
+
+def _state(pid: int) -> str:
+    """proc(5): T stopped, t traced, Z and X dead."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+    return stat.rpartition(")")[2].split()[0]
+
+
 def signal_all(pids: Sequence[int], number: signal.Signals) -> None:
     """Send a signal to each process that still exists."""
     for pid in pids:
