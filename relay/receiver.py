@@ -10,7 +10,7 @@ from relay.delivery.archive_session import ArchiveSession
 from relay.event import EventType
 from relay.housekeeping import Care, care_of
 from relay.intake import Routing
-from relay.listener.stream import ByteStream, ListenerCounters, StreamLimits, StreamReception
+from relay.listener.stream import ByteStream, ListenerCounters, StreamTerms, StreamReception
 from relay.listener.tcp import TcpListener
 from relay.road import Road, stopping_event
 from relay.settings import LARGEST_MESSAGE_SIZE, Settings
@@ -58,17 +58,17 @@ def _archive(road: Road, folder: str) -> None:
 @contextlib.asynccontextmanager
 async def _listening(road: Road, settings: Settings) -> AsyncIterator[None]:
     """Listen on every address, and on the SSH endpoint, until the block is left."""
-    limits = StreamLimits(max_message_size=LARGEST_MESSAGE_SIZE)
+    terms = StreamTerms(max_message_size=LARGEST_MESSAGE_SIZE)
     counters = ListenerCounters()
 
     async def serve(stream: ByteStream) -> None:
-        await StreamReception(stream, road.intake.submit, counters, limits).run()
+        await StreamReception(stream, road.intake.submit, counters, terms).run()
 
     road.parts.append(lambda: LivePart(name="listeners", state="listening", counters=asdict(counters)))
     async with contextlib.AsyncExitStack() as stack:
         for address in settings.receiver.listen:
             await stack.enter_async_context(
-                TcpListener(address.host, address.port, road.intake.submit, counters=counters, limits=limits)
+                TcpListener(address.host, address.port, road.intake.submit, counters=counters, terms=terms)
             )
         if settings.receiver.ssh is not None:
             endpoint = SshEndpoint(

@@ -36,6 +36,8 @@ LEAST_SEGMENTS: Final = 4
 LONGEST_COMMIT_INTERVAL: Final = 10.0
 SHORTEST_RETENTION: Final = 60.0
 LONGEST_RETENTION: Final = 100 * 365 * 86_400.0
+SHORTEST_NETWORK_FAILURE: Final = 60.0
+LONGEST_NETWORK_FAILURE: Final = 30 * 86_400.0
 _RESERVED_SD_IDS: Final = frozenset({"timeQuality", "origin", "meta"})  # RFC 5424 section 7
 _SD_ID_LIMIT: Final = 32
 _TEXT_LIMIT: Final = 255
@@ -288,8 +290,8 @@ class RemoteLoggingServer(Table):
     name: Name = ""
     address: Host = "127.0.0.1"
     port: Port = 7777
-    protocol: Literal["syslog"] = "syslog"
-    transport: Literal["tcp"] = "tcp"
+    protocol: Literal["syslog", "relp", "auditd"] = "syslog"
+    transport: Literal["tcp", "udp"] = "tcp"
     framing: Literal["octet-counting", "non-transparent"] = "octet-counting"
     max_message_size: Annotated[Size, _between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)] = 8192
     """What collectors take by default; applied at delivery."""
@@ -304,6 +306,22 @@ class RemoteLoggingServer(Table):
         "log",
     )
     start: Literal["oldest", "now"] = "oldest"
+    required: Flag = True
+    """False: it never holds segments when room is needed; what it misses is a counted gap for it."""
+    unproven: Literal["resend-window", "trust"] = "resend-window"
+    """Where no proof can be had: what was sent shortly before a loss is sent again, or nothing is."""
+    network_failure_action: Literal["retry", "halt"] = "retry"
+    network_failure_timeout: Annotated[
+        Duration, _between(SHORTEST_NETWORK_FAILURE, LONGEST_NETWORK_FAILURE, duration_text)
+    ] = 600.0
+
+    @model_validator(mode="after")
+    def _has_a_protocol_for_its_transport(self) -> "RemoteLoggingServer":
+        if self.transport == "udp" and self.protocol != "syslog":
+            sentence = f'"udp" carries protocol "syslog" only, not "{self.protocol}"; use "tcp"'
+            mistake = _contradiction(sentence, ("transport",), self.transport)
+            raise ValidationError.from_exception_data("remote-logging-server", [mistake])
+        return self
 
     @property
     def display_name(self) -> str:

@@ -34,6 +34,7 @@ from paramiko.common import (
 )
 
 from relay.errors import RelayError, UnavailableError
+from relay.listener.listening_socket import cannot_listen, listen
 from relay.transport import private_key
 from relay.transport.authorized_keys import AuthorizedKey, AuthorizedKeys, same_place
 from relay.transport.liveness import Patience
@@ -113,6 +114,13 @@ class ChannelStream:
         if not data and not (self._channel.eof_received and self._connection.alive):
             raise _lost(self.peer)
         return data
+
+    async def write(self, data: bytes) -> None:
+        """Answer; waits while the sender does not read. UnavailableError when the connection is lost."""
+        try:
+            await asyncio.shield(self._connection.run(self._channel.sendall, data))
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise _lost(self.peer) from error
 
     async def close(self) -> None:
         """End the channel cleanly, which the sender takes for "accepted"."""
@@ -210,16 +218,12 @@ class SshEndpoint:
 
     async def _listen(self) -> socket.socket:
         host, port = self._address
-        what = f"SSH end {host}:{port}"
         try:
-            (family, _, _, _, address), *_ = await asyncio.get_running_loop().getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+            listening, *others = await asyncio.to_thread(listen, host, port, _BACKLOG)
         except OSError as error:
-            remedy = "choose another address or port, or stop what listens there"
-            raise UnavailableError(what, f"relay cannot listen there ({error.strerror})", remedy) from error
-        listening.setblocking(False)
+            raise cannot_listen(f"SSH end {host}:{port}", error) from error
+        for other in others:  # a name with several addresses: the first one is meant
+            other.close()
         return listening
 
     async def _accept(self, listening: socket.socket) -> None:

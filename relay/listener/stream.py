@@ -1,26 +1,29 @@
-"""What one sender's byte stream goes through: octets, frames, batches, fsync, close.
+"""What one sender's byte stream goes through: octets, frames, batches, fsync, answers, close.
 
 The promise, and the reason for the shape of this file: a close after the peer's half-close says "accepted". So a
 stream is closed cleanly only when the peer has half-closed (or has been idle for long) and everything it sent is
 durable. In every other case, a failed spool, a broken or unfinished frame, a stop, it is aborted (a reset), so that
 no sender takes the end of the stream for acceptance. What came before a bad frame is made durable first. A message
 over the size limit is the exception: it is dropped and counted, for its sender would only send it again for ever.
+A protocol that acknowledges is answered after fsync as well, message by message, while the stream goes on.
 
 Ceilings for each stream: what ByteStream.read() gives at once, one unfinished message, and `undurable_batches`
-batches that are submitted and not yet durable; beyond that it is not read, and the sender waits. Nothing is lost
-without a number: ListenerCounters has one for each way.
+batches that are submitted and not yet durable; beyond that it is not read, and the sender waits. While the peer does
+not read our answers it is not read either, for at most `frame_timeout`. Nothing is lost without a number:
+ListenerCounters has one for each way.
 """
 
 import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from relay.errors import ProtocolError, RelayError, StorageError
-from relay.event import Batch, Event, EventType
+from relay.event import Batch
 from relay.intake import Clock, Submit, wall_clock
-from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE, Decoder, FramingError
+from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, log_event, told_by
+from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +38,9 @@ class ByteStream(Protocol):
     async def read(self) -> bytes:
         """Wait for octets; b"" at the peer's half-close, UnavailableError when the connection is lost."""
 
+    async def write(self, data: bytes) -> None:
+        """Answer; waits while the peer does not read. UnavailableError when the connection is lost."""
+
     async def close(self) -> None:
         """End the stream cleanly, which the peer takes for "accepted"."""
 
@@ -43,14 +49,17 @@ class ByteStream(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamLimits:
-    """What one stream may ask of us; times in seconds."""
+class StreamTerms:
+    """What one stream may speak and ask of us; times in seconds."""
 
+    dialects: tuple[Dialect, ...] = (SYSLOG,)
+    """The last one is what a stream is taken for whose first octets are no other's."""
     max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE
     idle_timeout: float = 86_400.0
     """How long a stream may be silent between two frames; then it is closed."""
     frame_timeout: float = 60.0
-    """How long we wait in all for the rest of a frame that has begun; then the stream is aborted."""
+    """How long we wait in all for the rest of a frame that has begun, or for our answer to be read; then the stream
+    is aborted."""
     undurable_batches: int = 2
 
 
@@ -70,6 +79,7 @@ class ListenerCounters:
     truncated: int = 0
     """Streams aborted because they were half-closed inside a frame."""
     framing_errors: int = 0
+    """Streams aborted because of octets that are no frame, or no answerable one."""
     slow: int = 0
     """Streams aborted because the rest of a frame did not come."""
     idle: int = 0
@@ -78,6 +88,13 @@ class ListenerCounters:
     """Streams that the peer or the network broke off."""
     storage_errors: int = 0
     """Streams aborted because the spool could not keep what they brought."""
+
+
+class _Undurable(NamedTuple):
+    """A batch that is submitted, and how many of the stream's messages it holds."""
+
+    durable: "asyncio.Future[None]"
+    messages: int
 
 
 class SlowSenderError(ProtocolError):
@@ -91,23 +108,26 @@ class TruncatedStreamError(ProtocolError):
 class StreamReception:
     """Takes one stream in, from its first octet to its end."""
 
-    __slots__ = ("_clock", "_counters", "_decoder", "_limits", "_stream", "_submit", "_undurable", "_waited")
-
     def __init__(
         self,
         stream: ByteStream,
         submit: Submit,
         counters: ListenerCounters,
-        limits: StreamLimits,
+        terms: StreamTerms,
         clock: Clock = wall_clock,
     ) -> None:
         self._stream = stream
         self._submit = submit
         self._counters = counters
-        self._limits = limits
+        self._terms = terms
         self._clock = clock
-        self._decoder = Decoder(limits.max_message_size)
-        self._undurable: deque[asyncio.Future[None]] = deque()
+        self._begun = b""  # what came before the dialect could be told
+        self._dialect: Dialect | None = None
+        self._conversation: Conversation = SyslogConversation()  # until the dialect is known
+        self._undurable: deque[_Undurable] = deque()
+        self._answering: asyncio.Task[None] | None = None
+        self._to_answer = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._waited = 0.0  # for the frame that is under way
 
     async def run(self) -> None:
@@ -130,6 +150,7 @@ class StreamReception:
     async def _take_in_and_close(self) -> None:
         fault = await self._take_in()
         await self._wait_for_durable(at_most=0)
+        await self._answer_the_rest()
         if fault is not None:
             raise fault
         await self._stream.close()
@@ -137,27 +158,29 @@ class StreamReception:
     async def _take_in(self) -> RelayError | None:
         """Submit all that comes; answer what forbids a clean close."""
         try:
-            while data := await self._read():
+            while not self._conversation.closing and (data := await self._read()):
                 await self._hand_on(data)
         except StorageError:
             raise  # what is not durable yet need not be waited for
         except RelayError as error:
-            return error
-        return None if self._decoder.finish() else TruncatedStreamError("syslog stream", "it ended inside a frame")
+            return self._answers_failed() or error
+        if self._dialect is None:
+            self._conversation.receive(self._begun)  # too short to tell: of no dialect but the last
+        return None if self._conversation.finish() else TruncatedStreamError("stream", "it ended inside a frame")
 
     async def _read(self) -> bytes:
-        """Read, for as long as the limits allow; b"" at the half-close and when an idle stream is to be closed."""
+        """Read, for as long as the terms allow; b"" at the half-close and when an idle stream is to be closed."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        amid_a_frame = self._decoder.partial
-        patience = self._limits.frame_timeout - self._waited if amid_a_frame else self._limits.idle_timeout
+        amid_a_frame = self._conversation.partial or bool(self._begun)
+        patience = self._terms.frame_timeout - self._waited if amid_a_frame else self._terms.idle_timeout
         try:
             async with asyncio.timeout(patience):
                 data = await self._stream.read()
         except TimeoutError:
             if amid_a_frame:
-                cause = f"the rest of a frame did not come within {self._limits.frame_timeout:g} s"
-                raise SlowSenderError("syslog stream", cause) from None
+                cause = f"the rest of a frame did not come within {self._terms.frame_timeout:g} s"
+                raise SlowSenderError("stream", cause) from None
             self._counters.idle += 1
             return b""
         if amid_a_frame:
@@ -165,44 +188,118 @@ class StreamReception:
         return data
 
     async def _hand_on(self, data: bytes) -> None:
-        oversized = self._decoder.oversized
-        messages = self._decoder.receive(data)
         self._counters.octets += len(data)
-        self._counters.oversized += self._decoder.oversized - oversized
-        if messages or not self._decoder.partial:
+        async with self._writing:  # who does not read our answers is not read
+            pass
+        if self._dialect is None:
+            data = self._begun + data
+            if not self._tell_dialect(data):
+                self._begun = data
+                return
+            self._begun = b""
+        conversation = self._conversation
+        oversized = conversation.oversized
+        messages = conversation.receive(data)
+        self._counters.oversized += conversation.oversized - oversized
+        if messages or not conversation.partial:
             self._waited = 0.0
+        self._to_answer.set()
         if messages:
             await self._submit_messages(messages)
-        if self._decoder.error is not None:
-            raise self._decoder.error
+        if conversation.error is not None:
+            raise conversation.error
+
+    def _tell_dialect(self, begun: bytes) -> bool:
+        dialect = told_by(begun, self._terms.dialects)
+        if dialect is None:
+            return False
+        self._dialect = dialect
+        self._conversation = dialect.converse(self._terms.max_message_size)
+        if dialect.answers:
+            self._answering = asyncio.get_running_loop().create_task(self._answer())
+        return True
 
     async def _submit_messages(self, messages: list[bytes]) -> None:
-        await self._wait_for_durable(at_most=self._limits.undurable_batches - 1)
-        now = self._clock()
-        batch = Batch([Event(EventType.LOG, now, message) for message in messages])
-        self._undurable.append(await self._submit(batch))
+        await self._wait_for_durable(at_most=self._terms.undurable_batches - 1)
+        now, peer = self._clock(), self._stream.peer
+        to_event = self._dialect.event if self._dialect else log_event
+        batch = Batch([to_event(message, now, peer) for message in messages])
+        self._undurable.append(_Undurable(await self._submit(batch), len(messages)))
+        self._undurable[-1].durable.add_done_callback(lambda _: self._to_answer.set())
         self._counters.messages += len(messages)
 
     async def _wait_for_durable(self, *, at_most: int) -> None:
         while len(self._undurable) > at_most:
             # Shielded: the future is the spool's, and our being cancelled must not cancel it.
-            await asyncio.shield(self._undurable[0])
-            self._undurable.popleft()
+            await asyncio.shield(self._undurable[0].durable)
+            self._accept()
+
+    def _accept(self) -> None:
+        """Accept what is durable by now. StorageError when it will never be."""
+        while self._undurable and self._undurable[0].durable.done():
+            self._undurable[0].durable.result()
+            self._conversation.accepted(self._undurable.popleft().messages)
+
+    async def _answer(self) -> None:
+        """Answer, as messages become durable, until cancelled; a task beside the reading."""
+        try:
+            while True:
+                await self._to_answer.wait()
+                self._to_answer.clear()
+                await self._write_reply()
+        except RelayError:
+            self._stream.abort()  # the reading tells why, or finds the connection lost
+            raise
+
+    async def _write_reply(self) -> None:
+        self._accept()
+        async with self._writing:
+            if reply := self._conversation.reply():
+                await self._write(reply)
+
+    async def _write(self, reply: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._terms.frame_timeout):
+                await self._stream.write(reply)
+        except TimeoutError:
+            cause = f"our answers were not read within {self._terms.frame_timeout:g} s"
+            raise SlowSenderError("stream", cause) from None
+
+    def _answers_failed(self) -> RelayError | None:
+        """Why the answering gave up, and with it the stream."""
+        if self._answering is None or not self._answering.done() or self._answering.cancelled():
+            return None
+        error = self._answering.exception()
+        return error if isinstance(error, RelayError) else None
+
+    async def _answer_the_rest(self) -> None:
+        if self._answering is not None:
+            self._answering.cancel()
+            await asyncio.wait([self._answering])
+            await self._write_reply()
 
     def _leave_behind(self) -> None:
-        """Look at what becomes of batches that nobody waits for any more, lest asyncio complain that none did."""
-        for durable in self._undurable:
-            durable.add_done_callback(lambda done: done.cancelled() or done.exception())
+        """Look at what becomes of what nobody waits for any more, lest asyncio complain that none did."""
+        if self._answering is not None:
+            self._answering.cancel()
+            self._answering.add_done_callback(_look_at)
+        for each in self._undurable:
+            each.durable.add_done_callback(_look_at)
 
     def _count(self, error: RelayError) -> None:
         match error:
             case StorageError():
                 self._counters.storage_errors += 1
-            case FramingError():
-                self._counters.framing_errors += 1
             case SlowSenderError():
                 self._counters.slow += 1
             case TruncatedStreamError():
                 self._counters.truncated += 1
+            case ProtocolError():
+                self._counters.framing_errors += 1
             case _:
                 self._counters.lost += 1
+
+
+def _look_at(done: "asyncio.Future[None]") -> None:
+    if not done.cancelled():
+        done.exception()

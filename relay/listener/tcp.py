@@ -9,7 +9,6 @@ A stop aborts what is connected: what was not half-closed and durable is not acc
 
 import asyncio
 import contextlib
-import errno
 import socket
 import struct
 from collections import Counter
@@ -17,9 +16,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self, cast
 
-from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
+from relay.errors import UnavailableError
 from relay.intake import Submit
-from relay.listener.stream import ListenerCounters, StreamLimits, StreamReception
+from relay.listener.listening_socket import cannot_listen, listen
+from relay.listener.stream import ListenerCounters, StreamReception, StreamTerms
 
 # The loop reads up to 256 KiB at a time (asyncio's own figure); one read more may come on top of this.
 READ_AHEAD = 64 * 1024
@@ -47,22 +47,22 @@ class TcpListener:
         submit: Submit,
         *,
         counters: ListenerCounters | None = None,
-        limits: StreamLimits | None = None,
+        terms: StreamTerms | None = None,
         ceilings: Ceilings | None = None,
     ) -> None:
         self.counters = ListenerCounters() if counters is None else counters
         self._host = host
         self._port = port
         self._submit = submit
-        self._limits = StreamLimits() if limits is None else limits
+        self._terms = StreamTerms() if terms is None else terms
         self._ceilings = Ceilings() if ceilings is None else ceilings
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._receptions: set[asyncio.Task[None]] = set()
         self._connected: Counter[str] = Counter()  # by address
         self._stopping = False
 
     def __repr__(self) -> str:
-        state = "listening" if self._server else "not listening"
+        state = "listening" if self._servers else "not listening"
         return f"<TcpListener {_url(self._host, self._port)} {state}, {len(self._receptions)} connections>"
 
     async def __aenter__(self) -> Self:
@@ -77,31 +77,33 @@ class TcpListener:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens, with the real port when port 0 was asked for."""
-        if self._server is None:
+        if not self._servers:
             return self._host, self._port
-        host, port, *_ = self._server.sockets[0].getsockname()
+        host, port, *_ = self._servers[0].sockets[0].getsockname()
         return host, port
 
     async def start(self) -> None:
         """Listen; a RelayError says why it cannot be."""
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(
-                lambda: _Connection(self._accept), self._host, self._port, backlog=BACKLOG
-            )
+            sockets = await asyncio.to_thread(listen, self._host, self._port, BACKLOG)
         except OSError as error:
-            raise _cannot_listen(_url(self._host, self._port), error) from error
+            raise cannot_listen(_url(self._host, self._port), error) from error
+        self._servers = [
+            await loop.create_server(lambda: _Connection(self._accept), sock=sock, backlog=BACKLOG) for sock in sockets
+        ]
 
     async def stop(self) -> None:
         """Accept nobody any more, and abort the connections that are left."""
-        if self._server is None:
+        if not self._servers:
             return
-        server, self._server, self._stopping = self._server, None, True
-        server.close()
+        servers, self._servers, self._stopping = self._servers, [], True
+        for server in servers:
+            server.close()
         for reception in self._receptions:
             reception.cancel()
         await asyncio.gather(*self._receptions, return_exceptions=True)
-        await server.wait_closed()
+        await asyncio.gather(*(server.wait_closed() for server in servers))
 
     def _accept(self, connection: "_Connection") -> None:
         address = connection.address
@@ -114,7 +116,7 @@ class TcpListener:
             connection.abort()
             return
         self._connected[address] += 1
-        stream = StreamReception(connection, self._submit, self.counters, self._limits)
+        stream = StreamReception(connection, self._submit, self.counters, self._terms)
         reception = asyncio.get_running_loop().create_task(stream.run())
         self._receptions.add(reception)
         reception.add_done_callback(lambda _: self._forget(connection, reception))
@@ -128,7 +130,7 @@ class TcpListener:
 
 
 class _Connection(asyncio.Protocol):
-    """One accepted connection as a ByteStream. TCP_NODELAY, which asyncio sets, would matter only if we wrote."""
+    """One accepted connection as a ByteStream; asyncio has set TCP_NODELAY, so that answers go out at once."""
 
     def __init__(self, accept: Callable[["_Connection"], None]) -> None:
         self._accept = accept
@@ -137,6 +139,8 @@ class _Connection(asyncio.Protocol):
         self._waiting_size = 0
         self._half_closed = False
         self._reader: asyncio.Future[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     # --- What the event loop tells ---
 
@@ -165,9 +169,16 @@ class _Connection(asyncio.Protocol):
         self._wake_reader()
         return True  # keep the other direction: its close is our "accepted"
 
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # the reader is told below, in our own words
         self._closed.set_result(None)
+        self._writable.set()
         self._wake_reader()
 
     # --- ByteStream ---
@@ -177,13 +188,19 @@ class _Connection(asyncio.Protocol):
             if self._half_closed:
                 return b""
             if self._closed.done():
-                raise UnavailableError(f"connection from {self.peer}", "the peer broke it off")
+                raise self._lost()
             await self._wait_for_news()
         data = b"".join(self._waiting)
         self._waiting.clear()
         self._waiting_size = 0
         self._transport.resume_reading()
         return data
+
+    async def write(self, data: bytes) -> None:
+        self._transport.write(data)
+        await self._writable.wait()
+        if self._closed.done():
+            raise self._lost()
 
     async def close(self) -> None:
         self._transport.close()
@@ -194,6 +211,9 @@ class _Connection(asyncio.Protocol):
             with contextlib.suppress(OSError):  # the peer was faster
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self._transport.abort()
+
+    def _lost(self) -> UnavailableError:
+        return UnavailableError(f"connection from {self.peer}", "the peer broke it off")
 
     async def _wait_for_news(self) -> None:
         self._reader = asyncio.get_running_loop().create_future()
@@ -215,19 +235,3 @@ class _Connection(asyncio.Protocol):
 
 def _url(host: str, port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-
-
-def _cannot_listen(what: str, error: OSError) -> RelayError:
-    if isinstance(error, socket.gaierror):
-        return UnknownHostError(what, "the host name does not resolve", "give an address of this machine")
-    match error.errno:
-        case errno.EADDRINUSE:
-            remedy = "stop what listens there (ss -ltnp shows it), or choose another port"
-            return UnavailableError(what, "the address is already in use", remedy)
-        case errno.EADDRNOTAVAIL:
-            return UnavailableError(what, "no interface has this address", "give an address of this machine")
-        case errno.EACCES | errno.EPERM:
-            remedy = "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
-            return PermissionRefusedError(what, "this user may not listen there", remedy)
-        case _:
-            return UnavailableError(what, error.strerror or str(error))

@@ -11,8 +11,9 @@ import pytest
 
 from relay.errors import PermissionRefusedError, RelayError, StorageError, UnavailableError, UnknownHostError
 from relay.event import Batch, EventType
-from relay.listener.stream import ListenerCounters, StreamLimits
-from relay.listener.tcp import Ceilings, TcpListener, _cannot_listen
+from relay.listener.listening_socket import cannot_listen
+from relay.listener.stream import ListenerCounters, StreamTerms
+from relay.listener.tcp import Ceilings, TcpListener
 from relay.syslog.framing import octet_counted
 
 DEADLINE = 10  # seconds
@@ -99,8 +100,8 @@ async def connected(listener: TcpListener) -> AsyncIterator[Sender]:
         writer.transport.abort()
 
 
-def listening(spool: HeldSpool, limits: StreamLimits | None = None, ceilings: Ceilings | None = None) -> TcpListener:
-    return TcpListener("127.0.0.1", 0, spool.submit, limits=limits, ceilings=ceilings)
+def listening(spool: HeldSpool, terms: StreamTerms | None = None, ceilings: Ceilings | None = None) -> TcpListener:
+    return TcpListener("127.0.0.1", 0, spool.submit, terms=terms, ceilings=ceilings)
 
 
 def run(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -333,8 +334,8 @@ class TestFaults:
     def test_an_oversized_message_is_counted_and_the_stream_goes_on(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
-            limits = StreamLimits(max_message_size=100)
-            async with listening(spool, limits) as listener, connected(listener) as sender:
+            terms = StreamTerms(max_message_size=100)
+            async with listening(spool, terms) as listener, connected(listener) as sender:
                 sender.send(octet_counted(b"<" + 300_000 * b"x") + octet_counted(b"<1>one"))
                 sender.half_close()
                 await until(lambda: spool.held)
@@ -362,7 +363,7 @@ class TestFaults:
     def test_an_idle_sender_is_closed_once_all_is_durable(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
-            async with listening(spool, StreamLimits(idle_timeout=0.05)) as listener, connected(listener) as sender:
+            async with listening(spool, StreamTerms(idle_timeout=0.05)) as listener, connected(listener) as sender:
                 sender.send(octet_counted(b"<1>one"))
                 await until(lambda: listener.counters.idle == 1)
                 assert await sender.still_open()
@@ -374,8 +375,8 @@ class TestFaults:
     def test_a_frame_that_drips_in_too_slowly_is_reset(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
-            limits = StreamLimits(frame_timeout=0.2)
-            async with listening(spool, limits) as listener, connected(listener) as sender:
+            terms = StreamTerms(frame_timeout=0.2)
+            async with listening(spool, terms) as listener, connected(listener) as sender:
                 sender.send(b"1000 ")
                 async with asyncio.timeout(DEADLINE):
                     while not listener.counters.slow:
@@ -388,8 +389,8 @@ class TestFaults:
     def test_each_frame_has_the_whole_time(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
-            limits = StreamLimits(frame_timeout=0.6)
-            async with listening(spool, limits) as listener, connected(listener) as sender:
+            terms = StreamTerms(frame_timeout=0.6)
+            async with listening(spool, terms) as listener, connected(listener) as sender:
                 for _ in range(4):
                     sender.send(b"6 <1>")
                     assert await sender.still_open()
@@ -403,8 +404,8 @@ class TestFaults:
     def test_silence_before_a_frame_does_not_count_against_it(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
-            limits = StreamLimits(frame_timeout=1)
-            async with listening(spool, limits) as listener, connected(listener) as sender:
+            terms = StreamTerms(frame_timeout=1)
+            async with listening(spool, terms) as listener, connected(listener) as sender:
                 assert await sender.still_open(seconds=1.2)  # silent for longer than a frame may take
                 sender.send(b"6 <1>")
                 await until(lambda: listener.counters.octets == 5)
@@ -417,8 +418,8 @@ class TestFaults:
     def test_time_that_the_spool_takes_does_not_count_against_a_frame(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool(ceiling=0)
-            limits = StreamLimits(frame_timeout=0.1)
-            async with listening(spool, limits) as listener, connected(listener) as sender:
+            terms = StreamTerms(frame_timeout=0.1)
+            async with listening(spool, terms) as listener, connected(listener) as sender:
                 sender.send(octet_counted(b"<1>one") + b"6 <1>")
                 assert await sender.still_open()  # while submit waits
                 spool.ceiling = 2
@@ -542,7 +543,7 @@ class TestStarting:
 
     def test_a_port_that_needs_a_privilege_is_named(self) -> None:
         """The kernel lets root have any port, and the tests may run as root: so the mapping alone is held here."""
-        refusal = _cannot_listen("tcp://127.0.0.1:601", PermissionError(errno.EACCES, "Permission denied"))
+        refusal = cannot_listen("tcp://127.0.0.1:601", PermissionError(errno.EACCES, "Permission denied"))
         assert isinstance(refusal, PermissionRefusedError)
         assert "CAP_NET_BIND_SERVICE" in refusal.remedy
 

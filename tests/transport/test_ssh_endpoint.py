@@ -519,7 +519,7 @@ def test_an_address_in_use_is_told() -> None:
             allowed=(),
             serve=_forget,
         )
-        with pytest.raises(UnavailableError, match="cannot listen"):
+        with pytest.raises(UnavailableError, match="already in use"):
             asyncio.run(endpoint._listen())
 
 

@@ -1,0 +1,50 @@
+"""A listener whose process is killed: nobody may still be let in after the first connection has ended."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+ROUNDS = 15
+CONNECTIONS = 20
+LISTENER = """
+import asyncio
+from relay.listener.tcp import TcpListener
+
+async def listen():
+    async def never(batch):
+        return asyncio.get_running_loop().create_future()
+    async with TcpListener("127.0.0.1", 0, never) as listener:
+        print(listener.address[1], flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(listen())
+"""
+
+
+@contextmanager
+def listener() -> Iterator[tuple[int, int]]:
+    """A process that listens: its id and its port."""
+    with subprocess.Popen([sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            yield child.pid, int(child.stdout.readline())
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_a_killed_process_refuses_connections_before_it_ends_the_ones_it_has(_: int) -> None:
+    with listener() as (pid, port), ExitStack() as stack:
+        connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(CONNECTIONS)]
+        os.kill(pid, signal.SIGKILL)
+        ended, _, _ = select.select(connections, [], [], 10)
+        assert ended
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
