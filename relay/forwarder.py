@@ -3,28 +3,45 @@
 import asyncio
 import contextlib
 import functools
-import threading
 from collections.abc import AsyncIterator, Iterable
 
-from relay.audit.mapping import AuditMapping
+from relay.audit.mapping import AuditFormat, AuditMapping
 from relay.control import LivePart, LiveSource
-from relay.delivery.session import Session
-from relay.delivery.syslog_stream import SyslogStream
+from relay.delivery.to_server import ToServer
 from relay.errors import ConfigurationError, TemporaryError
 from relay.event import EventType
 from relay.housekeeping import author_of, care_of
 from relay.intake import Routing
+from relay.own_events import Author
 from relay.road import Road, stopping_event
-from relay.settings import Category, PortForwarding, QuietCategory, RemoteLoggingServer, Settings
+from relay.settings import (
+    AuditDispatcherSource,
+    AuditdRemoteSource,
+    AuditLogSource,
+    Category,
+    EventCollectorSource,
+    PortForwarding,
+    QuietCategory,
+    RemoteLoggingServer,
+    Settings,
+    SourceTable,
+)
+from relay.source import Source, Taker
+from relay.source.audit_dispatcher import AuditDispatcher
 from relay.source.audit_log import AuditLog
+from relay.source.auditd_remote import AuditdRemote
+from relay.source.event_collector import EventCollector
+from relay.source.kernel_lost import KernelLost
 from relay.spool.block import type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
+from relay.ssr.filters import Filter
+from relay.ssr.mapping import SsrMapping
 from relay.transport import private_key
 from relay.transport.host_key import KnownHosts
 from relay.transport.port_forward import PortForward
-from relay.transport.ssh import SshSession
-from relay.watch.halt import check_command
+from relay.watch import kernel_audit
+from relay.watch.halt import boot_id, check_command
 
 SAMPLE = "deploy/relay.toml shows what belongs there"
 IMPLICIT = frozenset({EventType.ALARM, EventType.PROVISIONING, EventType.AUDIT, EventType.LOG, EventType.RELAY})
@@ -49,21 +66,6 @@ def types_of(server: RemoteLoggingServer) -> frozenset[EventType]:
     return frozenset(EventType.from_label(label) for label in server.types) | {EventType.RELAY}
 
 
-def connect(server: RemoteLoggingServer, forwarding: PortForwarding, stopped: threading.Event) -> Session:
-    """A session with a server through its port forwarding's SSH session; proves by draining."""
-    transport = SshSession.connect(forwarding, stopped)
-    try:
-        return SyslogStream(
-            transport,
-            wanted=type_bitmap(sorted(types_of(server))),
-            max_message_size=server.max_message_size,
-            octet_counting=server.framing == "octet-counting",
-        )
-    except BaseException:
-        transport.close()
-        raise
-
-
 def start_of(server: RemoteLoggingServer, store: Store) -> Cursor:
     """Where a server without a cursor begins."""
     if server.start == "now":
@@ -71,14 +73,51 @@ def start_of(server: RemoteLoggingServer, store: Store) -> Cursor:
     return Cursor()
 
 
-def audit_logs(settings: Settings) -> list[AuditLog]:
-    """The configured audit-log sources."""
+def sources_of(settings: Settings) -> list[Source]:
+    """The configured sources."""
     author = author_of(settings)
-    mapping = AuditMapping(**author._asdict(), format=settings.audit.audit_format)
-    return [AuditLog(source.name, source.path, source.start, mapping) for source in settings.source]
+    return [_source(table, author, settings.audit.audit_format) for table in settings.source]
 
 
-def live_source(source: AuditLog) -> LiveSource:
+def _source(table: SourceTable, author: Author, audit_format: AuditFormat) -> Source:
+    match table:
+        case AuditLogSource():
+            mapping = AuditMapping(**author._asdict(), format=audit_format)
+            return AuditLog(table.name, table.path, table.start, mapping)
+        case AuditDispatcherSource():
+            mapping = AuditMapping(**author._asdict(), format=audit_format)
+            return AuditDispatcher(table.name, table.plugin, table.origin, mapping)
+        case AuditdRemoteSource():
+            mapping = AuditMapping(**author._asdict(), format=audit_format)
+            return AuditdRemote(table.name, table.listen, mapping)
+        case EventCollectorSource():
+            return EventCollector(
+                table.name,
+                table.command,
+                SsrMapping(**author._asdict()),
+                index=table.index,
+                events=Filter(
+                    tagpass=table.tagpass,
+                    tagdrop=table.tagdrop,
+                    fieldpass=table.fieldpass,
+                    fielddrop=table.fielddrop,
+                ),
+            )
+
+
+def kernel_lost(settings: Settings) -> KernelLost | None:
+    """The watch on what the kernel drops, where a source has this machine's audit trail."""
+    if care_of(settings).fed_by_auditd:
+        return KernelLost(author_of(settings), boot_id(), lambda: kernel_audit.read_status().lost)
+    return None
+
+
+def live_kernel_lost(watch: KernelLost) -> LivePart:
+    """What the watch on the kernel tells at this moment."""
+    return LivePart(name=watch.name, error=watch.last_error, counters={"lost": watch.lost})
+
+
+def live_source(source: Source) -> LiveSource:
     """What `relay status` tells of a source while it runs."""
     return LiveSource(
         name=source.name,
@@ -90,16 +129,14 @@ def live_source(source: AuditLog) -> LiveSource:
     )
 
 
-def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding]]:
-    """Each server with the port forwarding that leads to it; an error at once for what no retry can mend."""
+def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding | None]]:
+    """Each server with the port forwarding that leads to it, if one does; an error at once for what no retry mends."""
     found = []
     for server in settings.remote_logging_server:
         forwarding = settings.forwarding_of(server)
-        if forwarding is None:
-            cause = "no port-forwarding has this local-address and local-port, and this version has no other way"
-            raise ConfigurationError(f"remote-logging-server {server.display_name}", (cause,), "add a port-forwarding")
-        private_key.load(forwarding.private_key, forwarding.algorithms)
-        KnownHosts.read(forwarding.known_hosts)
+        if forwarding is not None:
+            private_key.load(forwarding.private_key, forwarding.algorithms)
+            KnownHosts.read(forwarding.known_hosts)
         found.append((server, forwarding))
     if bool(found) != bool(settings.source) or not (found or settings.port_forwarding):
         missing = "source" if found else "remote-logging-server"
@@ -136,7 +173,7 @@ async def forward(settings: Settings, *, drain: bool = False, patience: float | 
     stopping = stopping_event()
     servers = ways(settings)
     check_command(settings.audit.halt_command)
-    sources = audit_logs(settings)
+    sources = sources_of(settings)
     lent = () if drain else settings.port_forwarding  # what other programs have to send is not there "now"
     async with (
         Road.open(settings.relay.state_directory, settings.spool, routing(settings), care_of(settings)) as road,
@@ -145,12 +182,16 @@ async def forward(settings: Settings, *, drain: bool = False, patience: float | 
         for server, forwarding in servers:
             road.deliver(
                 server.display_name,
-                functools.partial(connect, server, forwarding),
+                ToServer(server, forwarding, type_bitmap(sorted(types_of(server)))),
                 types=types_of(server),
                 start=start_of(server, road.store),
             )
         road.sources += [functools.partial(live_source, source) for source in sources]
-        work = asyncio.create_task(_take_in(road, sources, drain=drain, patience=patience))
+        takers: list[Taker] = [*sources]
+        if watch := kernel_lost(settings):
+            road.parts.append(functools.partial(live_kernel_lost, watch))
+            takers.append(watch)
+        work = asyncio.create_task(_take_in(road, takers, drain=drain, patience=patience))
         stop = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -163,14 +204,14 @@ async def forward(settings: Settings, *, drain: bool = False, patience: float | 
                     await task
 
 
-async def _take_in(road: Road, sources: list[AuditLog], *, drain: bool, patience: float | None) -> None:
+async def _take_in(road: Road, sources: list[Taker], *, drain: bool, patience: float | None) -> None:
     loop = asyncio.get_running_loop()
     until = None if patience is None else loop.time() + patience
     try:
         async with asyncio.timeout_at(until), asyncio.TaskGroup() as group:
             for source in sources:
                 position = road.store.position(source.name)
-                group.create_task(source.run(road.intake.submit, position, drain=drain))
+                group.create_task(source.run(road.submit_of(source.name), position, drain=drain))
     except TimeoutError:
         raise TemporaryError("drain", f"the sources were not read to their end within {patience:g} s") from None
     if drain:

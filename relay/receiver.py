@@ -10,7 +10,8 @@ from relay.delivery.archive_session import ArchiveSession
 from relay.event import EventType
 from relay.housekeeping import Care, care_of
 from relay.intake import Routing
-from relay.listener.stream import ByteStream, ListenerCounters, StreamTerms, StreamReception
+from relay.listener.conversation import ALL
+from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.road import Road, stopping_event
 from relay.settings import LARGEST_MESSAGE_SIZE, Settings
@@ -58,7 +59,7 @@ def _archive(road: Road, folder: str) -> None:
 @contextlib.asynccontextmanager
 async def _listening(road: Road, settings: Settings) -> AsyncIterator[None]:
     """Listen on every address, and on the SSH endpoint, until the block is left."""
-    terms = StreamTerms(max_message_size=LARGEST_MESSAGE_SIZE)
+    terms = StreamTerms(dialects=ALL, max_message_size=LARGEST_MESSAGE_SIZE)
     counters = ListenerCounters()
 
     async def serve(stream: ByteStream) -> None:

@@ -2,12 +2,14 @@
 
 from relay.archive.write import ArchiveWriter
 from relay.spool.block import Block
+from relay.spool.cursor import Cursor
 
 
 class ArchiveSession:
     """A session (see `session.Session`) on an archive; the archive keeps the cursor beside its files."""
 
     proof = "archived"
+    refused = ()
 
     def __init__(self, archive: ArchiveWriter) -> None:
         self._archive = archive
@@ -18,9 +20,10 @@ class ArchiveSession:
         for _, _, message in block.messages():
             self._archive.write(message, received)
 
-    def prove(self, cursor: bytes) -> None:
+    def prove(self, cursor: Cursor) -> Cursor:
         """Make it durable, together with the cursor."""
-        self._archive.commit(cursor)
+        self._archive.commit(cursor.encode())
+        return cursor
 
     def check(self) -> None:
         """Nothing to look after while idle."""

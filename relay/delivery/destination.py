@@ -10,26 +10,26 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
-from relay.delivery.session import Session
-from relay.errors import InternalError, RelayError
+from relay.delivery.session import Refused, Session
+from relay.errors import InternalError, RelayError, StorageError
 from relay.event import EventType
 from relay.intake import wall_clock
 from relay.spool.block import Block, type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.gap import Range
-from relay.spool.spool import Lost, Reader
+from relay.spool.spool import Lost
 from relay.spool.store import Store
 from relay.transport import retry
 
 PROOF_SPACING: Final = 0.05
 MAX_UNPROVEN: Final = 4 * 1024 * 1024
 MAX_UNPROVEN_SECONDS: Final = 1.0
-DAMAGED: Final = "damaged in the spool"
+REFUSED: Final = "refused by the server"
 IDLE_SECONDS: Final = 1.0
 
 _log = logging.getLogger("relay.delivery")
@@ -62,8 +62,8 @@ class Destination:
         self.proofs = 0
         self.lost: list[Lost] = []
         """Damage that was stepped over since the start; the newest 100."""
-        self.counted: dict[str, int] = {}
-        """Up to which block of each spool (by its folder) the events that damage took are counted."""
+        self.refused = 0
+        """Messages that the far end has refused for good, since the start."""
         self._store = store
         self._connect = connect
         self._session: Session | None = None
@@ -148,12 +148,21 @@ class Destination:
             _log.warning("recovered %s", self.name)
             self.error, self.error_since = None, 0
 
-    def count(self, reader: Reader, number: int, missing: Iterable[Range]) -> None:
-        """Count what is missing before block `number` of the types that this destination gets."""
-        lost = [each for each in missing if self._wanted >> each.type & 1]
-        if lost:
-            self._store.room.lose(self.name, DAMAGED, lost)
-        self.counted[reader.folder] = number
+    def leave_out(self, refused: Sequence[Refused]) -> None:
+        """Keep aside and count what the far end will never take."""
+        events = {(each.run, each.type, each.number): each for each in refused}.values()  # not one for each part
+        if not events:
+            return
+        try:
+            path = self._store.refused.keep(self.name, [each.message for each in events])
+        except StorageError as error:
+            path = f"nowhere ({error})"  # counted all the same: a full disk must not stop the delivery
+        for each in events:
+            kind, said = each.type.label, each.answer
+            _log.error("%s refuses %s event %d (%s): kept in %s", self.name, kind, each.number, said, path)
+        ranges = [Range(each.run.hex(), int(each.type), each.number, each.number, 1) for each in events]
+        self._store.room.lose(self.name, REFUSED, ranges)
+        self.refused += len(events)
 
     def note_lost(self, lost: Lost) -> None:
         """Tell of damage in the spool that was stepped over."""
@@ -186,11 +195,7 @@ class _Delivery:
             self._transient.close()
 
     def _step(self, stopped: threading.Event) -> None:
-        room = self._store.room
-        with room.counting:  # whoever makes room must know what is under way, to the block
-            item = self._read(self._retained) or self._read(self._transient)
-            if item is not None:
-                room.sending(self._destination.name, self._retained.next_number, self._transient.next_number)
+        item = self._store.room.read(self._destination.name, self._retained, self._transient)
         if isinstance(item, Lost):
             self._destination.note_lost(item)
         elif item is not None:
@@ -200,17 +205,6 @@ class _Delivery:
             self._prove()
         elif item is None:
             self._wait(now, stopped)
-
-    def _read(self, reader: Reader) -> Block | Lost | None:
-        """The next block of a spool; what damage took before it is counted, once."""
-        item = reader.read()
-        if (
-            isinstance(item, Block)
-            and reader.missing
-            and item.header.number > self._destination.counted.get(reader.folder, 0)
-        ):
-            self._destination.count(reader, item.header.number, reader.missing)
-        return item
 
     def _send(self, found: Block) -> None:
         if not found.header.types_present & self._wanted:
@@ -227,11 +221,16 @@ class _Delivery:
         return not more and now - self._last_proof >= PROOF_SPACING
 
     def _prove(self) -> None:
-        cursor = self._reached(proven_at=wall_clock(), proof=self._session.proof)
-        self._session.prove(cursor.encode())
-        self._destination.proven(cursor)
-        self._unproven = self.unproven_messages = 0
+        reached = self._reached(proven_at=wall_clock(), proof=self._session.proof)
+        settled = self._session.prove(reached)
+        self._destination.leave_out(self._session.refused)
         self._last_proof = time.monotonic()
+        if settled is None:
+            return
+        self.unproven_messages -= settled.delivered - self._destination.cursor.delivered
+        self._destination.proven(settled)
+        if (settled.retained, settled.transient) == (reached.retained, reached.transient):
+            self._unproven = 0
 
     def _reached(self, *, proven_at: int, proof: str) -> Cursor:
         return msgspec.structs.replace(

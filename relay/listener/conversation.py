@@ -7,9 +7,12 @@ Syslog never answers: its "accepted" is the clean close. What the messages becom
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
+from relay.audit.received import received_record
 from relay.errors import ProtocolError
 from relay.event import Event, EventType
+from relay.syslog import auditd_remote
 from relay.syslog.framing import Decoder
+from relay.syslog.relp import RelpServer
 
 
 class Conversation(Protocol):
@@ -82,7 +85,14 @@ class Dialect(NamedTuple):
     event: ToEvent = log_event
 
 
+RELP: Final = Dialect("relp", b"1 open ", RelpServer, answers=True)
+AUDITD: Final = Dialect(
+    "auditd", auditd_remote.MAGIC_OCTETS, auditd_remote.AuditdServer, answers=True, event=received_record
+)
 SYSLOG: Final = Dialect("syslog", b"", SyslogConversation, answers=False)
+
+
+ALL: Final = (RELP, AUDITD, SYSLOG)
 
 
 def told_by(begun: bytes, dialects: Sequence[Dialect]) -> Dialect | None:

@@ -5,6 +5,8 @@ may look (`Overview`). Every opening draws a new random run; its numbers begin a
 both spools, so that (run, type, number) names a message for ever.
 """
 
+import contextlib
+import logging
 import threading
 from collections.abc import Mapping
 from types import TracebackType
@@ -14,12 +16,13 @@ import msgspec
 
 from relay.crash_point import crash_point
 from relay.disk import Disk, Lock
-from relay.errors import DataError
+from relay.errors import DataError, StorageError
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.cursor import Cursor, Slots, read_slots
+from relay.spool.refused import RefusedMessages
 from relay.spool.room import StoreRoom
-from relay.spool.spool import Run, Spool
+from relay.spool.spool import Recovery, Run, Spool
 
 LOCK: Final = "lock"
 SLOTS: Final = "slots"
@@ -27,6 +30,8 @@ RETAINED: Final = "spool/retained"
 TRANSIENT: Final = "spool/transient"
 CURSOR_KEY: Final = "cursor "
 NUMBERS_KEY: Final = "numbers"
+
+_log = logging.getLogger("relay.spool")
 
 
 def _remembered_numbers(data: bytes | None, run: bytes) -> dict[EventType, int]:
@@ -40,6 +45,20 @@ def _remembered_numbers(data: bytes | None, run: bytes) -> dict[EventType, int]:
     return {}
 
 
+def _tell(recovery: Recovery) -> None:
+    """Log what was found when a spool was opened."""
+    for text in recovery.damage:
+        _log.error("damage in the spool: %s", text)
+    for text in recovery.left_alone:
+        _log.error("left alone: %s", text)
+    if recovery.torn:
+        _log.warning(
+            "a write that was cut short: %d octets cut from the spool's end; their copy is %s",
+            recovery.torn,
+            recovery.torn_copy or "missing, since there was no room; they stay where they are",
+        )
+
+
 class Store:
     """The opened store. Use it with `with`."""
 
@@ -47,6 +66,7 @@ class Store:
         disk.make_folder(folder)
         disk.require_private(folder)
         self.folder = folder
+        self.refused = RefusedMessages(disk, folder)
         self._remembered_at = (0, 0)
         self.run = run.run
         self.changed = threading.Condition()
@@ -67,6 +87,8 @@ class Store:
                 for name in (RETAINED, TRANSIENT)
             )
             self.room.serve(self.retained, self.transient)
+            for spool in (self.retained, self.transient):
+                _tell(spool.recovery)
         except BaseException:
             self._lock.release()
             raise
@@ -95,6 +117,18 @@ class Store:
         data = self.slots.get(CURSOR_KEY + destination)
         return None if data is None else self._within(Cursor.decode(data))
 
+    def begin(self, destination: str, start: Cursor, wanted: int) -> Cursor:
+        """Where a destination goes on; a new one begins at `start`, and what it will never get is counted.
+
+        With `start` behind the oldest block every header before it is read: some seconds for a large spool.
+        """
+        cursor = self.cursor(destination)
+        if cursor is not None:
+            return cursor
+        self.room.begin(destination, start, wanted)
+        self.slots.put(CURSOR_KEY + destination, start.encode())
+        return start
+
     def _within(self, cursor: Cursor) -> Cursor:
         """After a cut tail, cursors beyond the end are set back to it."""
         return Cursor(
@@ -119,12 +153,16 @@ class Store:
         return run, numbers
 
     def remember_numbers(self, last: Mapping[EventType, int]) -> None:
-        """Keep this run's last numbers when a segment began: the next opening looks only into the newest ones."""
+        """Keep this run's last numbers when a segment began: the next opening looks only into the newest ones.
+
+        What cannot be kept now is kept later: less is known of this run then, if it ends before, and nothing is lost.
+        """
         newest = (self.retained.newest_first, self.transient.newest_first)
         if newest != self._remembered_at:
             numbers = {kind.label: number for kind, number in last.items()}
-            self.slots.put(NUMBERS_KEY, msgspec.json.encode({"run": self.run.hex(), "last": numbers}))
-            self._remembered_at = newest
+            with contextlib.suppress(StorageError):
+                self.slots.put(NUMBERS_KEY, msgspec.json.encode({"run": self.run.hex(), "last": numbers}))
+                self._remembered_at = newest
 
     def follow(self, destination: str, cursor: Cursor, wanted: int) -> Cursor:
         """Keep what this destination has not proven, from now on; answers where it goes on."""
@@ -220,9 +258,7 @@ def _look(disk: Disk, folder: str, start: int = 0) -> SpoolOverview:
             continue
         segments += 1
         with file:
-            for _, header in segment.headers(file):
-                if following is not None and header.number >= following:
-                    break
+            for header in segment.headers_through_damage(file, first, following):
                 newest = header
                 if header.number < start:
                     continue

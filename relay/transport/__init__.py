@@ -6,7 +6,10 @@ are on their way and prove nothing: a pipe is proven only when `drained` has ret
 has succeeded too.
 """
 
+import time
 from typing import Protocol
+
+from relay.errors import TemporaryError
 
 LARGEST_READ = 65536  # octets that one `receive` gives at most
 
@@ -43,13 +46,27 @@ class Pipe(Protocol):
     def drained(self, timeout: float) -> None:
         """Return once the collector has ended its half after ours; what it still says is thrown away.
 
-        TemporaryError when it has not in time, UnavailableError when the pipe died instead: nothing is proven then.
+        StillOpenError when it has not in time, UnavailableError when the pipe died instead: nothing is proven then.
         """
         ...
 
     def close(self) -> None:
         """Give the stream up; never raises."""
         ...
+
+
+class StillOpenError(TemporaryError):
+    """The collector has not closed the stream after our end of file: it is slow, or never closes."""
+
+
+def drain(pipe: Pipe, timeout: float, what: str) -> None:
+    """Wait for the end of file of a pipe that is half-closed; what it still says is thrown away."""
+    deadline = time.monotonic() + timeout
+    while data := pipe.receive(max(0.0, deadline - time.monotonic())):
+        del data
+    if data is None:
+        cause = f"the collector has not closed the connection {timeout:g} s after relay's end of file"
+        raise StillOpenError(what, cause, "is it slow, or does it never close?")
 
 
 class Transport(Protocol):

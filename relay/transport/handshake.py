@@ -15,10 +15,6 @@ the one private key is offered: no agent, no password, no file of ~/.ssh. Times 
 
 import contextlib
 import enum
-import errno
-import os
-import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,13 +23,13 @@ from typing import Final, NamedTuple
 import paramiko
 from paramiko.ssh_exception import PartialAuthentication
 
-from relay.errors import PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError, UnknownHostError
+from relay.errors import PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
 from relay.transport import private_key
+from relay.transport.dial import GLANCE, Goal, connect, resolve
 from relay.transport.liveness import Patience
 from relay.transport.public_key import ECDSA, ED25519, RSA, PublicKey
 from relay.transport.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket, printable
 
-_GLANCE: Final = 0.05  # between two looks at `stop`
 _PEEK: Final = 0.002  # between two looks for the banner, of which paramiko tells nobody
 _KEY_KINDS: Final = ((ED25519,), ECDSA, (RSA,))  # a server has at most one key of each
 
@@ -77,9 +73,8 @@ class Handshake:
     """The way to one server, gone once."""
 
     def __init__(self, host: str, port: int, stop: threading.Event, limits: Limits, passed: Passed) -> None:
-        self._host = host
-        self._port = port
         self._what = f"SSH server {host}:{port}"
+        self._goal = Goal(self._what, host, port, "server-address", "server-port", "SSH server")
         self._stop = stop
         self._limits = limits
         self._passed = passed
@@ -117,56 +112,13 @@ class Handshake:
     # --- TCP ---
 
     def _dial(self) -> WatchedSocket:
-        addresses = self._resolve()
+        addresses = resolve(self._goal)
         self._passed(Step.NAME_RESOLUTION, ", ".join(address[0] for _, _, address in addresses))
-        failures: list[str] = []
-        remedy = "no SSH server listens there: start it, or mend server-port"
-        for family, protocol, address in addresses:
-            try:
-                sock = self._connect(family, protocol, address)
-            except OSError as error:
-                failures.append(f"{address[0]}: {_reason(error, self._limits.connection)}")
-                if not isinstance(error, ConnectionRefusedError):
-                    remedy = "is the server up, is server-address right, and does no firewall drop it?"
-            else:
-                self._passed(Step.CONNECTION, f"{address[0]} port {address[1]}")
-                return sock
-        raise UnavailableError(self._what, "; ".join(failures), remedy)
-
-    def _resolve(self) -> list[tuple[int, int, tuple[str, int]]]:
-        try:
-            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
-            words = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
-            cause = f"the host name does not resolve ({words})"
-            remedy = f"`getent hosts {self._host}` must answer: mend server-address, or the name service"
-            raise UnknownHostError(self._what, cause, remedy) from error
-        # Of an IPv6 address the last two fields, flow and scope, are kept as well: connect needs the scope.
-        return [(family, protocol, address) for family, _, protocol, _, address in found]  # type: ignore[misc]  # see above
-
-    def _connect(self, family: int, protocol: int, address: tuple[str, int]) -> WatchedSocket:
-        sock = WatchedSocket(family, socket.SOCK_STREAM, protocol)
-        with contextlib.ExitStack() as undo:
-            undo.callback(sock.close)
-            sock.setblocking(False)
-            code = sock.connect_ex(address)
-            if code == errno.EINPROGRESS:
-                self._wait_for_connection(sock)
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code))
-            sock.be_prompt()
-            undo.pop_all()
+        sock = connect(self._goal, addresses, WatchedSocket, self._stop, self._limits.connection)
+        sock.be_prompt()
+        host, port, *_ = sock.getpeername()
+        self._passed(Step.CONNECTION, f"{host} port {port}")
         return sock
-
-    def _wait_for_connection(self, sock: WatchedSocket) -> None:
-        poll = select.poll()
-        poll.register(sock, select.POLLOUT)
-        deadline = time.monotonic() + self._limits.connection
-        while not poll.poll(_GLANCE * 1000):
-            self._look_at_stop()
-            if time.monotonic() > deadline:
-                raise TimeoutError
 
     # --- SSH ---
 
@@ -226,7 +178,7 @@ class Handshake:
     def _wait(self, event: threading.Event, seconds: float, unless: Callable[[], bool] | None = None) -> bool:
         """Whether the event, or what stands for it, came in time."""
         deadline = time.monotonic() + seconds
-        while not event.wait(_GLANCE if unless is None else _PEEK):
+        while not event.wait(GLANCE if unless is None else _PEEK):
             self._look_at_stop()
             if unless is not None and unless():
                 return True
@@ -258,9 +210,3 @@ def fetch_host_keys(
         with contextlib.closing(handshake.exchange_keys("default", kind)) as layer:
             keys[shown_host_key(layer)] = None  # a server without this kind shows another
     return tuple(keys)
-
-
-def _reason(error: OSError, limit: float) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {limit:g} s"
-    return (error.strerror or str(error)).lower()

@@ -21,9 +21,9 @@ from typing import Final, Self
 
 import paramiko
 
-from relay.errors import InternalError, TemporaryError, UnavailableError
+from relay.errors import InternalError, UnavailableError
 from relay.settings import PortForwarding
-from relay.transport import LARGEST_READ, private_key
+from relay.transport import LARGEST_READ, drain, private_key
 from relay.transport.handshake import DEFAULT_LIMITS, Handshake, Limits, Passed, Step, pass_quietly, shown_host_key
 from relay.transport.host_key import KnownHosts
 from relay.transport.transport_layer import TransportLayer
@@ -227,12 +227,7 @@ class SshPipe:
         """Return once the collector has ended its half after ours; see relay.transport.Pipe."""
         if not self._half_closed:
             raise InternalError("pipe", "only a half-closed stream can be drained")
-        deadline = time.monotonic() + timeout
-        while data := self.receive(max(0.0, deadline - time.monotonic())):
-            del data
-        if data is None:
-            cause = f"the collector has not closed the connection {timeout:g} s after relay's end of file"
-            raise TemporaryError(f"proof through {self._session!r}", cause, "is it slow, or does it never close?")
+        drain(self, timeout, f"proof through {self._session!r}")
 
     def close(self) -> None:
         """Give the stream up; never raises."""

@@ -124,9 +124,12 @@ class Tunnel(Part):
         return listening(self.local_port)
 
 
-def _relay(way: Way) -> Part:
-    router = Router(way.folder, way.sshd, way.remote_port, local_port=way.local_port)
-    return Part([*RELAY, "-c", str(router.configuration), "run"], way.folder / "relay.log")
+def _relay(protocol: str = "syslog") -> Callable[[Way], Part]:
+    def make(way: Way) -> Part:
+        router = Router(way.folder, way.sshd, way.remote_port, local_port=way.local_port, protocol=protocol)
+        return Part([*RELAY, "-c", str(router.configuration), "run"], way.folder / "relay.log")
+
+    return make
 
 
 def _rsyslog(
@@ -190,8 +193,13 @@ def syslog_ng(configuration: Path) -> Part:
     return Part(argv, folder / "syslog-ng.log", environment)
 
 
+RELAY_NAME: Final = "relay"
+"""The one whose protocol is syslog."""
+
 FORWARDERS: Final[dict[str, Kind]] = {
-    "relay": Kind(what="every field decoded, fsync, proven", make=_relay, needs_tunnel=False),
+    RELAY_NAME: Kind(what="every field decoded, fsync, proven by draining", make=_relay(), needs_tunnel=False),
+    "relay-relp": Kind(what="the same, proven by RELP's answers", make=_relay("relp"), needs_tunnel=False),
+    "relay-auditd": Kind(what="the same, proven by auditd's answers", make=_relay("auditd"), needs_tunnel=False),
     "rsyslog-memory": Kind(what="memory first, then disk", make=_rsyslog(action_queue=_MEMORY_FIRST)),
     "rsyslog-parsed": Kind(
         what="memory first, then disk; four fields by regular expression",
@@ -210,7 +218,11 @@ FORWARDERS: Final[dict[str, Kind]] = {
     "syslog-ng-parsed": Kind(what="reliable disk buffer; linux-audit-parser", make=_syslog_ng(parsed=True)),
 }
 """By name; relay first."""
-RELAY_NAME: Final = "relay"
+
+
+def is_relay(name: str) -> bool:
+    """Whether it is relay, by any protocol."""
+    return name.startswith(RELAY_NAME)
 
 
 def way(folder: Path, sshd: Sshd, remote_port: int) -> Way:

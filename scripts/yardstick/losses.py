@@ -13,7 +13,7 @@ from typing import Final, get_args
 
 from scripts.yardstick import trial as trials
 from scripts.yardstick.faults import COLLECTOR, FAULTS, SESSION, Fault
-from scripts.yardstick.forwarders import FORWARDERS, RELAY_NAME
+from scripts.yardstick.forwarders import FORWARDERS, RELAY_NAME, is_relay
 from scripts.yardstick.judge import Verdict
 from scripts.yardstick.machine import machine, peers
 from scripts.yardstick.rig import FarEnd
@@ -45,7 +45,10 @@ class Column:
         return not (fault.octets_a_second and self.far_end == "relay")
 
 
-RELAY: Final = (Column(RELAY_NAME), Column(RELAY_NAME, "relay"))
+RELAY: Final = (
+    *(Column(RELAY_NAME), Column("relay-relp"), Column("relay-auditd")),
+    *(Column(RELAY_NAME, "relay"), Column("relay-relp", "relay")),
+)
 PEERS: Final = tuple(map(Column, ("rsyslog-memory", "rsyslog-careful-fsync", "rsyslog-relp", "syslog-ng")))
 
 
@@ -80,7 +83,7 @@ class Plan:
 def failed(column: Column, verdict: Verdict) -> bool:
     """Whether relay broke its promise; others promised us nothing."""
     twice = verdict.duplicated if column.far_end == "relay" else 0
-    return column.forwarder == RELAY_NAME and bool(verdict.lost or twice or verdict.unknown)
+    return is_relay(column.forwarder) and bool(verdict.lost or twice or verdict.unknown)
 
 
 def cell(verdicts: Sequence[Verdict]) -> str:

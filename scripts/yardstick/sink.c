@@ -2,8 +2,9 @@
  *
  *     sink PORT STATISTICS KEPT|- TRACE|- OCTETS_A_SECOND
  *
- * A connection speaks octet-counted syslog (RFC 6587 section 3.4.1), LF-ended syslog (section 3.4.2), or RELP, told
- * apart by their first octets; RELP is answered as soon as a frame is read. At the sender's end of file it closes.
+ * A connection speaks octet-counted syslog (RFC 6587 section 3.4.1), LF-ended syslog (section 3.4.2), RELP, or the auditd
+ * remote protocol, told apart by their first octets; the latter two are answered as soon as a frame is read. At the
+ * sender's end of file it closes.
  * STATISTICS is mapped memory: struct statistics below, which adds up over restarts.
  * KEPT: each message and a LF after it, appended; one write for what one read brought.
  * TRACE: one struct trace for each message, in the order of arrival.
@@ -42,10 +43,19 @@ struct trace {
 };
 
 enum outcome { WHOLE, MORE, BAD };
+enum protocol { UNKNOWN, SYSLOG, RELP, AUDITD };
+
+struct audit_header { /* little-endian, as this machine is taken to be */
+    uint32_t magic;
+    uint8_t version, message_version;
+    uint16_t type[2], length, sequence[2];
+};
+#define AUDIT_MAGIC 0xff0000feu
+#define AUDIT_ACK 0x4000 /* the upper half of the type */
 
 struct connection {
     int descriptor;
-    int is_relp; /* -1: not known yet */
+    enum protocol protocol;
     int closing;
     size_t held, answered;
     char *data, *answer;
@@ -170,13 +180,41 @@ static enum outcome relp(struct connection *from, const char **place, const char
     return WHOLE;
 }
 
-static enum outcome frame(struct connection *from, const char **place, const char *end) {
-    if (from->is_relp < 0 && **place >= '0' && **place <= '9') {
-        const char *space = memchr(*place, ' ', end - *place);
-        if (!space || space + 1 == end) return end - *place > LONGEST_NUMBER + 1 ? BAD : MORE;
-        from->is_relp = space[1] != '<';
+/* A header of 16 octets and a body: a record (type 0) or a heartbeat (type 1), both acknowledged. */
+static enum outcome audit(struct connection *from, const char **place, const char *end) {
+    struct audit_header header;
+    if ((size_t)(end - *place) < sizeof header) return MORE;
+    memcpy(&header, *place, sizeof header);
+    if (header.magic != AUDIT_MAGIC || header.type[1] || header.type[0] > 1) return BAD;
+    if ((size_t)(end - *place) < sizeof header + header.length) return MORE;
+    if (!header.type[0]) take(*place + sizeof header, header.length);
+    *place += sizeof header + header.length;
+    header.type[0] = header.length = 0;
+    header.type[1] = AUDIT_ACK;
+    memcpy(from->answer + from->answered, &header, sizeof header);
+    from->answered += sizeof header;
+    return WHOLE;
+}
+
+static enum outcome recognise(struct connection *from, const char *place, const char *end) {
+    if (*place == (char)(AUDIT_MAGIC & 0xff)) {
+        from->protocol = AUDITD;
+    } else if (*place >= '0' && *place <= '9') {
+        const char *space = memchr(place, ' ', end - place);
+        if (!space || space + 1 == end) return end - place > LONGEST_NUMBER + 1 ? BAD : MORE;
+        from->protocol = space[1] == '<' ? SYSLOG : RELP;
+    } else {
+        from->protocol = SYSLOG;
     }
-    if (from->is_relp > 0) return from->answered > ANSWER_ROOM - 256 ? MORE : relp(from, place, end);
+    return WHOLE;
+}
+
+static enum outcome frame(struct connection *from, const char **place, const char *end) {
+    enum outcome found = from->protocol == UNKNOWN ? recognise(from, *place, end) : WHOLE;
+    if (found != WHOLE) return found;
+    if (from->protocol != SYSLOG && from->answered > ANSWER_ROOM - 256) return MORE;
+    if (from->protocol == RELP) return relp(from, place, end);
+    if (from->protocol == AUDITD) return audit(from, place, end);
     if (**place >= '0' && **place <= '9') return counted(place, end);
     return trailed(place, end);
 }
@@ -255,7 +293,7 @@ static void begin(int listener) {
     int descriptor = accept4(listener, 0, 0, SOCK_CLOEXEC);
     if (descriptor < 0) return;
     struct connection *new = &connections[connected++];
-    *new = (struct connection){.descriptor = descriptor, .is_relp = -1};
+    *new = (struct connection){.descriptor = descriptor};
     new->data = malloc(ROOM + 1);
     new->answer = malloc(ANSWER_ROOM);
     if (!new->data || !new->answer) fail("malloc");

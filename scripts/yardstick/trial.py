@@ -23,7 +23,7 @@ from relay.errors import RelayError
 from relay.status import status
 from scripts.yardstick.far_end import RelayReceive
 from scripts.yardstick.faults import Fault
-from scripts.yardstick.forwarders import RELAY_NAME
+from scripts.yardstick.forwarders import is_relay
 from scripts.yardstick.judge import Ledger, Verdict, judge
 from scripts.yardstick.rig import FarEnd, Rig
 from scripts.yardstick.writing import Writing
@@ -170,7 +170,7 @@ def supervise(rig: Rig) -> None:
 
 def nothing_waits(rig: Rig) -> bool:
     """Whether the forwarder would only wait: relay is asked, so as to give it its time; others cannot tell."""
-    if rig.name != RELAY_NAME:
+    if not is_relay(rig.name):
         return True
     try:
         found = status(Disk(), str(rig.folder / "state"))

@@ -39,7 +39,8 @@ RSYSLOG = Component(name="rsyslog", packages=("rsyslog", "rsyslog-relp"))
 SYSLOG_NG = Component(name="syslog-ng", packages=("syslog-ng-core",))
 AUDITD = Component(name="auditd", packages=("auditd", "audispd-plugins"))
 SYSTEMD = Component(name="systemd", packages=("systemd",))
-ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, SYSTEMD)
+IPROUTE = Component(name="iproute", packages=("iproute2",))
+ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, SYSTEMD, IPROUTE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

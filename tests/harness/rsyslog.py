@@ -5,6 +5,7 @@ rsyslog escapes control characters and cuts at 8 KiB unless told not to. It writ
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -30,26 +31,32 @@ input(type="{module}" address="{host}" port="{port}" ruleset="collect"{input_opt
 _FORWARDING = """\
 global(workDirectory="{folder}" maxMessageSize="{size}" parser.escapeControlCharactersOnReceive="off")
 module(load="imptcp")
+{module}
 template(name="raw" type="string" string="%rawmsg%")
 ruleset(name="forward") {{
   action(
-    type="omfwd" target="{host}" port="{destination}" protocol="tcp" tcp_framing="octet-counted" template="raw"
+    target="{host}" port="{destination}" template="raw" {action}
     action.resumeRetryCount="-1" action.resumeInterval="1"
   )
 }}
 input(type="imptcp" address="{host}" port="{port}" ruleset="forward")
 """
-_INPUT_OPTIONS = {"imptcp": "", "imtcp": "", "imrelp": ' maxDataSize="{size}"'}
+_ACTIONS = {
+    "syslog": ("", 'type="omfwd" protocol="tcp" tcp_framing="octet-counted"'),
+    "relp": ('module(load="omrelp")', 'type="omrelp" windowSize="1000"'),
+}
+_INPUT_OPTIONS = {"imptcp": "", "imtcp": "", "imudp": "", "imrelp": ' maxDataSize="{size}"'}
 
 
 def _octet_counted(data: bytes) -> list[bytes]:
     messages = []
-    while data:
-        length, separator, rest = data.partition(b" ")
-        if not separator or len(rest) < int(length):
+    at = 0
+    while (space := data.find(b" ", at)) >= 0:
+        end = space + 1 + int(data[at:space])
+        if end > len(data):
             break  # still being written
-        messages.append(rest[: int(length)])
-        data = rest[int(length) :]
+        messages.append(data[space + 1 : end])
+        at = end
     return messages
 
 
@@ -57,14 +64,21 @@ class Rsyslog:
     """A collector that runs from the `with` statement on; it may be stopped, killed and started again on its port."""
 
     def __init__(
-        self, module: Literal["imtcp", "imptcp", "imrelp"] = "imptcp", max_message_size: int = 1 << 20
+        self,
+        module: Literal["imtcp", "imptcp", "imrelp", "imudp"] = "imptcp",
+        max_message_size: int = 1 << 20,
+        *,
+        host: str = LOOPBACK,
+        prefix: Sequence[str] = (),
     ) -> None:
+        """`prefix` begins its command: what takes it to another host, where `host` is an address."""
         self._root = fetch(RSYSLOG)
         self._place = Workplace("rsyslog")
         self._module = module
         self._size = max_message_size
         self._process: Process | None = None
-        self.host = LOOPBACK
+        self._prefix = prefix
+        self.host = host
         self.port = free_port()
         self.output = self._place.path / "collected"
 
@@ -95,6 +109,7 @@ class Rsyslog:
         (folder / "rsyslog.conf").write_text(self._configuration())
         modules = self._root.file(f"lib/{os.uname().machine}-linux-gnu/rsyslog")
         argv = [
+            *self._prefix,
             self._root.file("usr/sbin/rsyslogd"),
             "-n",
             "-f",
@@ -129,8 +144,12 @@ class Rsyslog:
     def _has_socket(self) -> bool:
         """Whether somebody listens on the port, by the kernel's table: a connection to look would be a sender too."""
         wanted = f":{self.port:04X}"
-        rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        return any(row[1].endswith(wanted) and row[3] == "0A" for row in rows)  # proc(5): local address, state LISTEN
+        table, state = ("udp", "07") if self._module == "imudp" else ("tcp", "0A")  # an open socket, or LISTEN
+        try:
+            lines = Path(f"/proc/{self._running.pid}/net/{table}").read_text().splitlines()[1:]
+        except OSError:  # it has just ended
+            return False
+        return any(row[1].endswith(wanted) and row[3] == state for row in map(str.split, lines))  # proc(5)
 
     @property
     def _running(self) -> Process:
@@ -169,16 +188,24 @@ class Rsyslog:
 
 
 class RsyslogForwarder(Rsyslog):
-    """A local program that forwards: what is sent to its port goes on to `destination` by omfwd, byte for byte.
+    """A local program that forwards: what is sent to its port goes on to `destination`, byte for byte.
 
-    While the destination refuses, omfwd tries again every second, and keeps what it has.
+    While the destination refuses, omfwd or omrelp tries again every second, and keeps what it has.
     """
 
-    def __init__(self, destination: int) -> None:
+    def __init__(self, destination: int, protocol: Literal["syslog", "relp"] = "syslog") -> None:
         super().__init__("imptcp")
         self._destination = destination
+        self._protocol = protocol
 
     def _configuration(self) -> str:
+        module, action = _ACTIONS[self._protocol]
         return _FORWARDING.format(
-            folder=self._place.path, size=self._size, host=self.host, port=self.port, destination=self._destination
+            folder=self._place.path,
+            size=self._size,
+            host=self.host,
+            port=self.port,
+            destination=self._destination,
+            module=module,
+            action=action,
         )

@@ -44,7 +44,6 @@ def test_a_killed_process_refuses_connections_before_it_ends_the_ones_it_has(_: 
     with listener() as (pid, port), ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(CONNECTIONS)]
         os.kill(pid, signal.SIGKILL)
-        ended, _, _ = select.select(connections, [], [], 10)
-        assert ended
+        assert select.select(connections, [], [], 10)[0]
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port)).close()

@@ -141,11 +141,13 @@ def test_three_mistakes_are_all_told_with_their_keys_and_lines(router: Router) -
     assert router.drain().returncode == 78
 
 
-def test_a_server_without_a_way_is_a_mistake(router: Router) -> None:
+def test_a_server_that_no_forwarding_leads_to_is_sent_to_directly_and_warned_of(router: Router) -> None:
     router.write_configuration(local_port=free_port())
-    failed = router.drain()
-    assert failed.returncode == 78
-    assert "no port-forwarding has this local-address and local-port" in failed.stderr
+    failed = router.drain(patience=3)
+    assert failed.returncode == 75
+    assert f"collector 127.0.0.1:{router.server['port']}: 127.0.0.1: connection refused" in failed.stderr
+    checked = router.run("config", "check")
+    assert "no [[port-forwarding]] has this address and port" in checked.stdout + checked.stderr
 
 
 def test_a_second_relay_names_the_first(router: Router) -> None:

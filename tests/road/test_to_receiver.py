@@ -12,6 +12,9 @@ from harness.relay import SEED, Router
 from harness.waiting import wait_until
 
 BACKLOG = 100_000
+EXACT = ["syslog", "relp"]
+"""The protocols that carry relay's identities, by which the archive knows what it has."""
+PROOFS = {"syslog": "drained", "relp": "acknowledged", "auditd": "acknowledged"}
 
 
 @pytest.fixture
@@ -19,9 +22,10 @@ def receiver(tmp_path: Path) -> Receiver:
     return Receiver(tmp_path / "server")
 
 
-def test_the_seeds_events_stand_in_the_archive_each_once(tmp_path: Path, receiver: Receiver) -> None:
+@pytest.mark.parametrize("protocol", EXACT)
+def test_the_seeds_events_stand_in_the_archive_each_once(tmp_path: Path, receiver: Receiver, protocol: str) -> None:
     with receiver.running() as process, Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd:
-        router = Router(tmp_path, sshd, receiver.port)
+        router = Router(tmp_path, sshd, receiver.port, protocol=protocol)
         router.audit_log.write_bytes(SEED.read_bytes())
         assert router.drain().returncode == 0
         wait_until(lambda: len(receiver.messages()) >= 26, 10, "26 archived messages")
@@ -30,11 +34,13 @@ def test_the_seeds_events_stand_in_the_archive_each_once(tmp_path: Path, receive
         assert [path.name for path in sorted(receiver.archive.glob("[!.]*"))] == sorted(
             ["combo1", socket.gethostname()]
         )
+        assert router.status()["destinations"][0]["proof"] == PROOFS[protocol]
         process.stop()
         assert process.log == ""
 
 
-def test_through_the_receivers_own_ssh_end_it_is_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", EXACT)
+def test_through_the_receivers_own_ssh_end_it_is_the_same(tmp_path: Path, protocol: str) -> None:
     host_key, client_key = generate_key(tmp_path / "host_key"), generate_key(tmp_path / "client_key")
     ssh_port = free_port()
     keys = tmp_path / "authorized_keys"
@@ -48,7 +54,7 @@ def test_through_the_receivers_own_ssh_end_it_is_the_same(tmp_path: Path) -> Non
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text(f"[127.0.0.1]:{ssh_port} {host_key.with_suffix('.pub').read_text()}")
     with receiver.running(), Sshd() as unused:
-        router = Router(tmp_path, unused, receiver.port)
+        router = Router(tmp_path, unused, receiver.port, protocol=protocol)
         router.write_configuration(
             server_port=ssh_port, private_key=str(client_key), known_hosts=str(known_hosts), username="relay"
         )
@@ -57,7 +63,22 @@ def test_through_the_receivers_own_ssh_end_it_is_the_same(tmp_path: Path) -> Non
         assert (done.returncode, done.stderr) == (0, "")
         wait_until(lambda: len(receiver.messages()) >= 26, 10, "26 archived messages")
         assert identities(receiver.messages()) == [(identities(receiver.messages())[0][0], n) for n in range(1, 27)]
-        assert router.status()["destinations"][0]["proof"] == "drained"
+        assert router.status()["destinations"][0]["proof"] == PROOFS[protocol]
+
+
+def test_by_the_auditd_protocol_every_record_stands_in_the_archive(tmp_path: Path, receiver: Receiver) -> None:
+    with receiver.running() as process, Sshd() as sshd:
+        router = Router(tmp_path, sshd, receiver.port, protocol="auditd")
+        router.audit_log.write_bytes(SEED.read_bytes())
+        done = router.drain()
+        assert (done.returncode, done.stderr) == (0, "")
+        records = SEED.read_bytes().splitlines()
+        wait_until(lambda: len(receiver.messages()) > len(records), 10, "the archived records, and relay's own event")
+        archived_records = [message.partition(b"] ")[2] for message in receiver.messages()]
+        assert sorted(each for each in archived_records if b"TRUSTED_APP" not in each) == sorted(records)
+        assert router.status()["destinations"][0]["proof"] == PROOFS["auditd"]
+        process.stop()
+        assert process.log == ""
 
 
 def test_with_sshd_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice(
@@ -85,11 +106,12 @@ def test_with_sshd_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice
         assert len(set(identities(messages))) == events
 
 
+@pytest.mark.parametrize("protocol", EXACT)
 def test_with_the_receiver_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice(
-    tmp_path: Path, receiver: Receiver
+    tmp_path: Path, receiver: Receiver, protocol: str
 ) -> None:
     with Sshd() as sshd:
-        router = Router(tmp_path, sshd, receiver.port)
+        router = Router(tmp_path, sshd, receiver.port, protocol=protocol)
         router.audit_log.write_bytes(generate(BACKLOG))
         events = len(serials(router.audit_log.read_bytes()))
         with router.start() as relay:
@@ -128,8 +150,9 @@ def test_a_drain_archives_what_a_killed_receiver_had_accepted(tmp_path: Path, re
     with Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port)
         router.audit_log.write_bytes(SEED.read_bytes())
+        assert router.drain(patience=2).returncode == 75  # nobody listens; all of it waits now, to go at once
         with receiver.running(RELAY_CRASH_AT="archive-written:2") as process, router.start() as relay:
-            wait_until(lambda: not process.running, 20, "the receiver's death before its first commit")
+            wait_until(lambda: not process.running, 20, "the receiver's death, while it archives them")
             relay.stop()
     done = router.run("receive", "--drain", "--state", f"{receiver.folder}/state", "--archive", str(receiver.archive))
     assert (done.returncode, done.stderr) == (0, "")

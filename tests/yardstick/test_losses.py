@@ -112,7 +112,10 @@ def test_the_moment_of_the_stroke_varies_by_seed_and_by_nothing_else() -> None:
 def test_the_full_plan_has_every_fault_in_both_modes() -> None:
     plan = plan_of(["--peers", "--seeds", "3"])
     assert len(list(plan.rows())) == 2 * len(FAULTS)
-    assert [column.forwarder for column in plan.columns[:3]] == ["relay", "relay", "rsyslog-memory"]
+    assert [column.title for column in plan.columns[:6]] == [
+        *("relay → sink", "relay-relp → sink", "relay-auditd → sink"),
+        *("relay → relay receive", "relay-relp → relay receive", "rsyslog-memory → sink"),
+    ]
     assert plan.trial(plan.columns[0], FAULTS["sshd"], "backlog", 2).records == 500_000
 
 
@@ -144,18 +147,19 @@ def test_no_fault_outlasts_a_short_soak_and_no_program_is_killed_in_its_second_h
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("fault", ["session", "collector"])
-def test_relay_loses_nothing_and_its_receiver_keeps_each_once(fault: str) -> None:
-    """The quick form: into a sink and into `relay receive`, live and with a backlog."""
-    argv = [str(SCRIPTS / "losses"), "--quick", "--only", fault, "-n", "10000"]
+@pytest.mark.parametrize(("fault", "mode", "records"), [("session", "backlog", 10_000), ("collector", "live", 40_000)])
+def test_relay_loses_nothing_by_any_protocol_and_its_receiver_keeps_each_once(
+    fault: str, mode: str, records: int
+) -> None:
+    """The quick form: into a sink by three protocols, and into `relay receive` by two."""
+    argv = [str(SCRIPTS / "losses"), "--quick", "--only", fault, "--mode", mode, "-n", str(records)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=230, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.startswith(f"| {FAULTS[fault].what}")]
-    assert [row.split(" | ")[1] for row in rows] == ["live", "backlog"]
-    for row in rows:
-        (lost_in_sink, _), lost_and_twice_in_archive = CELL.findall(row)
-        assert lost_in_sink == "0", row
-        assert lost_and_twice_in_archive == ("0", "0"), row
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith(f"| {FAULTS[fault].what}")]
+    assert row.split(" | ")[1] == mode
+    cells = CELL.findall(row)
+    assert [lost for lost, _ in cells] == ["0"] * 5, row
+    assert cells[3:] == [("0", "0")] * 2, row
 
 
 @pytest.mark.timeout(240)

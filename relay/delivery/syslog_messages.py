@@ -1,0 +1,46 @@
+"""A block's messages as a syslog server takes them: of its types, in its framing, no larger than it allows."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from relay.audit.parts import parts
+from relay.spool.block import Block
+from relay.syslog.framing import non_transparent, octet_counted
+
+
+class SyslogMessages(NamedTuple):
+    """How one server takes messages."""
+
+    wanted: int
+    """Its types, as a bitmap."""
+    max_size: int
+    """The largest message, in octets."""
+    octet_counting: bool = True
+    """RFC 6587 section 3.4.1; else non-transparent framing, section 3.4.2."""
+
+    def framed(self, block: Block) -> Iterator[bytes]:
+        """Its frames; the payload as it lies on the disk where that is what the server takes."""
+        header = block.header
+        as_it_is = not header.types_present & ~self.wanted and header.largest <= self.max_size
+        if as_it_is and self.octet_counting:
+            yield block.payload
+            return
+        for kind, _, message in block.messages():
+            if self.wanted >> kind & 1:
+                yield from self._frames(message)
+
+    def datagrams(self, block: Block) -> Iterator[bytes]:
+        """Its messages without a frame, each for a datagram (RFC 5426)."""
+        for kind, _, message in block.messages():
+            if self.wanted >> kind & 1:
+                yield from parts(message, self.max_size)
+
+    def _frames(self, message: bytes) -> Iterator[bytes]:
+        if self.octet_counting:
+            yield from (octet_counted(part) for part in parts(message, self.max_size))
+            return
+        # A line feed would end the frame early (RFC 6587 section 3.4.2). Audit events go record by record; what
+        # has a line feed even so is written as rsyslog writes it.
+        for record in parts(message, None):
+            for part in parts(record.replace(b"\n", b"#012"), self.max_size):
+                yield non_transparent(part)

@@ -1,0 +1,101 @@
+"""A session with a configured server: its transport, its protocol on it, and what counts as its proof."""
+
+import logging
+import threading
+from typing import Final
+
+from relay.delivery.auditd_stream import AuditdStream
+from relay.delivery.relp_stream import RelpStream
+from relay.delivery.session import Session
+from relay.delivery.syslog_messages import SyslogMessages
+from relay.delivery.syslog_stream import Patience, SyslogStream
+from relay.delivery.trail import WINDOW, Trail
+from relay.delivery.unproven import Datagrams, UnprovenStream
+from relay.settings import PortForwarding, RemoteLoggingServer
+from relay.transport import Pipe, Transport
+from relay.transport.ssh import SshSession
+from relay.transport.tcp import TcpPipe, TcpTransport
+from relay.transport.udp import LARGEST_DATAGRAM, UdpWay
+
+SUSPICIONS: Final = 2
+"""How often in a row a collector must have closed nothing before it is taken for one that never closes."""
+
+_log = logging.getLogger("relay.delivery")
+
+
+class ToServer:
+    """Makes the sessions with one server; remembers from one to the next what the server has shown."""
+
+    def __init__(
+        self,
+        server: RemoteLoggingServer,
+        forwarding: PortForwarding | None,
+        wanted: int,
+        patience: Patience | None = None,
+    ) -> None:
+        self._server = server
+        self._forwarding = forwarding
+        self._wanted = wanted
+        self._patience = patience
+        self._suspicions = 0
+        self._told = False
+
+    def __call__(self, stopped: threading.Event) -> Session:
+        """Connect; a RelayError says why it cannot be."""
+        if self._server.transport == "udp" and self._forwarding is None:
+            return self._datagrams()
+        transport: Transport = (
+            TcpTransport(self._server.address, self._server.port, stopped)
+            if self._forwarding is None
+            else SshSession.connect(self._forwarding, stopped)
+        )
+        try:
+            return self._session(transport, stopped)
+        except BaseException:
+            transport.close()
+            raise
+
+    def _session(self, transport: Transport, stopped: threading.Event) -> Session:
+        match self._server.protocol:
+            case "relp":
+                size = self._server.max_message_size
+                return RelpStream(transport, stopped, wanted=self._wanted, max_message_size=size)
+            case "auditd":
+                return AuditdStream(transport, stopped, wanted=self._wanted)
+            case "syslog":
+                return self._syslog(transport)
+
+    def _syslog(self, transport: Transport) -> Session:
+        messages = self._messages(self._server.max_message_size)
+        pipe = transport.open()
+        if cause := self._why_unproven(pipe):
+            self._tell(cause)
+            return UnprovenStream(transport, pipe, messages, self._trail())
+        return SyslogStream(transport, pipe, messages, self._note_closing, self._patience)
+
+    def _why_unproven(self, pipe: Pipe) -> str:
+        if self._suspicions >= SUSPICIONS:
+            return "it never closes a connection after relay's end of file"
+        if isinstance(pipe, TcpPipe) and pipe.local:
+            return "it is on this machine, and may be a forwarder that takes what it cannot deliver"
+        return ""
+
+    def _datagrams(self) -> Session:
+        self._tell("udp has no acknowledgement")
+        messages = self._messages(min(self._server.max_message_size, LARGEST_DATAGRAM))
+        return Datagrams(UdpWay(self._server.address, self._server.port), messages, self._trail())
+
+    def _messages(self, max_size: int) -> SyslogMessages:
+        return SyslogMessages(self._wanted, max_size, octet_counting=self._server.framing == "octet-counting")
+
+    def _trail(self) -> Trail:
+        return Trail(WINDOW if self._server.unproven == "resend-window" else 0.0)
+
+    def _note_closing(self, closes: bool) -> None:  # noqa: FBT001  the one thing that it is told
+        self._suspicions = 0 if closes else self._suspicions + 1
+
+    def _tell(self, cause: str) -> None:
+        if not self._told:
+            self._told = True
+            name, unproven = self._server.display_name, self._server.unproven
+            _log.warning("%s can prove nothing (%s): unproven = %r decides", name, cause, unproven)

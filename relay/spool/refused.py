@@ -1,0 +1,36 @@
+"""`refused/`: messages that a server has refused for good, kept for people to look at.
+
+One file for each server, `refused/SERVER.syslog`, of messages as stored, in octet counting (RFC 6587 section 3.4.1).
+Over `MAX_SIZE` octets it becomes `SERVER.old.syslog`, in place of the one before. Being here proves nothing and frees
+nothing: the gap of the server counts what it has refused.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from relay.disk import Disk
+from relay.spool.block import frame
+
+FOLDER: Final = "refused"
+MAX_SIZE: Final = 16 * 1024 * 1024
+
+
+class RefusedMessages:
+    """The folder in a state directory; made when the first message comes."""
+
+    def __init__(self, disk: Disk, state_directory: str) -> None:
+        self._disk = disk
+        self.folder = f"{state_directory}/{FOLDER}"
+
+    def keep(self, server: str, messages: Iterable[bytes]) -> str:
+        """Keep them, durably; answers the file's path. StorageError when that cannot be."""
+        self._disk.make_folder(self.folder)
+        path = f"{self.folder}/{server}.syslog"
+        with self._disk.open(path, create=True) as file:
+            file.write(b"".join(frame(message) for message in messages), file.size)
+            file.sync()
+            full = file.size > MAX_SIZE
+        if full:
+            self._disk.replace(path, f"{self.folder}/{server}.old.syslog")
+        self._disk.sync_folder(self.folder)
+        return path

@@ -1,0 +1,466 @@
+"""The auditd protocol as a session: what is proof, what is refused for good, and every way a server can misbehave."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from delivery.blocks import EVERY_TYPE, RUN, block
+from harness.auditd import SERVER_SAMPLE, Auditd
+from harness.auditd_peer import Answer, AuditdPeer, Message, encode, keep
+from harness.collector import Collector
+from harness.openssh import Sshd
+from harness.ports import LOOPBACK
+from harness.waiting import wait_until
+from history.spools import filled, foreign, opened
+
+from relay.audit.as_records import as_records
+from relay.delivery.auditd_stream import AuditdStream, AuditdTerms
+from relay.delivery.destination import Destination
+from relay.delivery.session import Refused
+from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
+from relay.event import EventType
+from relay.spool.cursor import Cursor
+from relay.syslog.auditd_remote import ACK, DISKERROR, DISKFULL, DISKLOW, ENDING, LARGEST_RECORD
+from relay.transport.ssh import SshSession
+from relay.transport.tcp import TcpTransport
+
+TERMS = AuditdTerms(opening=5, answering=5, pauses=(0.0, 0.0, 0.0, 0.001))
+CURSOR = Cursor(retained=7, transient=3)
+FATAL = 0x60000077
+
+
+def record(number: int, octets: bytes = b"") -> bytes:
+    return b"type=USER_LOGIN msg=audit(1709742929.678:%d): pid=1 %b" % (number, octets)
+
+
+def event(*records: bytes) -> bytes:
+    head = b'<109>1 2024-03-06T16:35:29.678Z h auditd - USER_LOGIN [128T relayRun="5f5f" relaySeq="1" type="audit"] '
+    return head + b"\n".join(records)
+
+
+def events(count: int, first: int = 0) -> list[bytes]:
+    return [event(record(number)) for number in range(first, first + count)]
+
+
+@contextmanager
+def session(port: int, terms: AuditdTerms = TERMS, wanted: int = EVERY_TYPE) -> Iterator[AuditdStream]:
+    stop = threading.Event()
+    transport = TcpTransport(LOOPBACK, port, stop)
+    try:
+        stream = AuditdStream(transport, stop, wanted=wanted, terms=terms)
+        yield stream
+        stream.close()
+    finally:
+        transport.close()
+
+
+def deliver(stream: AuditdStream, messages: list[bytes], first: int = 1) -> None:
+    stream.send(block(messages, EventType.AUDIT, first=first))
+    assert stream.prove(CURSOR) == CURSOR
+
+
+def refuse(peer: AuditdPeer, message: Message) -> bytes:
+    peer.refusals += 1
+    return encode(FATAL, message.sequence, b"no")
+
+
+def refusing(records: set[bytes]) -> Answer:
+    """Refuses these records, whenever they come."""
+    return lambda peer, message: refuse(peer, message) if message.body in records else keep(peer, message)
+
+
+class TestDelivery:
+    def test_what_is_proven_has_been_acknowledged_record_by_record_in_order(self) -> None:
+        with AuditdPeer() as peer, session(peer.port) as stream:
+            deliver(
+                stream, [event(record(1), record(1, b"more")), event(record(2)), event(record(3, b"\xff \x1dA=b "))]
+            )
+            assert peer.records == [record(1), record(1, b"more"), record(2), record(3, b"\xff \x1dA=b ")]
+            assert (stream.proof, list(stream.refused), peer.heartbeats) == ("acknowledged", [], 1)
+            stream.check()
+
+    def test_other_types_go_as_records_of_their_own(self) -> None:
+        message = b"<13>1 - h - - - - a\nb"
+        with AuditdPeer() as peer, session(peer.port) as stream:
+            stream.send(block([message], EventType.LOG, first=4))
+            stream.prove(CURSOR)
+            assert peer.records == as_records(EventType.LOG, 4, message, 1).records
+
+    def test_only_the_wanted_types_are_sent(self) -> None:
+        with AuditdPeer() as peer, session(peer.port, wanted=1 << EventType.AUDIT) as stream:
+            stream.send(block([b"not wanted"], EventType.TRAFFIC))
+            deliver(stream, events(1))
+            assert peer.records == [record(0)]
+
+    def test_no_more_is_sent_ahead_than_the_window_allows(self) -> None:
+        waiting: list[Message] = []
+        most = 0
+
+        def answer_the_fourth(peer: AuditdPeer, message: Message) -> bytes:
+            nonlocal most
+            waiting.append(message)
+            most = max(most, len(waiting))
+            if len(waiting) < 4:
+                return b""
+            answers = b"".join(keep(peer, each) for each in waiting)
+            waiting.clear()
+            return answers
+
+        with AuditdPeer(answer_the_fourth) as peer, session(peer.port, replace(TERMS, window=4)) as stream:
+            deliver(stream, events(400))
+            assert peer.records == [record(number) for number in range(400)]
+        assert most == 4
+
+    def test_answers_are_read_while_sending(self) -> None:
+        """A side that only wrote would fill the other's buffers with its records while the answers fill its own."""
+        records = [record(number, b"x" * 8000) for number in range(2000)]
+
+        def wordy(peer: AuditdPeer, message: Message) -> bytes:
+            keep(peer, message)
+            return encode(ACK, message.sequence, b"x" * 8000)
+
+        with AuditdPeer(wordy) as peer, session(peer.port, replace(TERMS, window=100_000)) as stream:
+            deliver(stream, [event(each) for each in records])
+            assert peer.records == records
+
+    def test_a_record_too_long_for_the_protocol_is_continued_counted_and_told_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        long = event(record(1, b"x" * LARGEST_RECORD))
+        with AuditdPeer() as peer, session(peer.port) as stream, caplog.at_level(logging.WARNING):
+            deliver(stream, [long, long])
+            assert stream.continued == 2
+            assert len(peer.records) == 4
+            assert all(len(each) <= LARGEST_RECORD for each in peer.records)
+        assert [each.getMessage() for each in caplog.records] == [
+            "audit event 1 is longer than an auditd record (8954 octets); it goes in several (told once a session)"
+        ]
+
+
+class TestWarnings:
+    @pytest.mark.parametrize(("answer", "name"), [(DISKLOW, "DISKLOW"), (0x50000042, "type 0x50000042")])
+    def test_a_warning_is_proof_and_told_once(self, caplog: pytest.LogCaptureFixture, answer: int, name: str) -> None:
+        def warn(peer: AuditdPeer, message: Message) -> bytes:
+            keep(peer, message)
+            return encode(answer, message.sequence)
+
+        with AuditdPeer(warn) as peer, session(peer.port) as stream, caplog.at_level(logging.WARNING):
+            deliver(stream, events(3))
+        assert [each.getMessage() for each in caplog.records] == [
+            f"the server has kept a record and warns: {name} (told once a session)"
+        ]
+
+
+class TestRefusals:
+    def test_a_record_that_is_refused_once_is_sent_again_and_accepted(self) -> None:
+        seen: set[bytes] = set()
+
+        def refuse_once(peer: AuditdPeer, message: Message) -> bytes:
+            if message.body == record(1) and not seen:
+                seen.add(message.body)
+                return refuse(peer, message)
+            return keep(peer, message)
+
+        with AuditdPeer(refuse_once) as peer, session(peer.port) as stream:
+            deliver(stream, events(3))
+            assert stream.refused == []
+            assert peer.records == [record(0), record(2), record(1)]
+
+    @pytest.mark.parametrize("place", [0, 2, 4])
+    def test_one_that_is_always_refused_while_others_are_kept_is_given_up_after_five_times(self, place: int) -> None:
+        messages = events(5)
+        with AuditdPeer(refusing({record(place)})) as peer, session(peer.port) as stream:
+            deliver(stream, messages, first=10)
+            assert stream.refused == [Refused(RUN, EventType.AUDIT, 10 + place, messages[place], "type 0x60000077")]
+            assert peer.refusals == 5
+            deliver(stream, events(1, first=9))
+            assert list(stream.refused) == []
+            assert peer.records[-1] == record(9)
+
+    def test_an_event_some_records_of_which_are_refused_is_told_once_and_whole(self) -> None:
+        message = event(record(1, b"a"), record(1, b"b"), record(1, b"c"))
+        with AuditdPeer(refusing({record(1, b"a"), record(1, b"c")})) as peer, session(peer.port) as stream:
+            deliver(stream, [message])
+            assert stream.refused == [Refused(RUN, EventType.AUDIT, 1, message, "type 0x60000077")]
+            assert peer.refusals == 10
+
+    def test_a_server_that_falls_sick_amid_the_interval_is_not_taken_for_one_that_is_choosy(self) -> None:
+        def sick_after_three(peer: AuditdPeer, message: Message) -> bytes:
+            return keep(peer, message) if len(peer.records) < 3 else refuse(peer, message)
+
+        with AuditdPeer(sick_after_three) as peer, session(peer.port) as stream:
+            stream.send(block(events(6), EventType.AUDIT))
+            with pytest.raises(UnavailableError, match="refuses every record, the last one with type 0x60000077"):
+                stream.prove(CURSOR)
+            assert list(stream.refused) == []
+            assert peer.refusals == 3 * 5 + 1
+
+
+def closes(_: AuditdPeer, __: Message) -> bytes:
+    raise ConnectionAbortedError
+
+
+def once(said: Callable[[Message], bytes]) -> Answer:
+    """Says something about the third record, whose sequence is 4, and keeps the others."""
+    return lambda peer, message: said(message) if message.sequence == 4 else keep(peer, message)
+
+
+def half_an_answer(peer: AuditdPeer, message: Message) -> bytes:
+    if message.sequence == 5:
+        raise ConnectionAbortedError
+    return encode(ACK, 4)[:9] if message.sequence == 4 else keep(peer, message)
+
+
+def saying(type_: int) -> Answer:
+    return once(lambda message: encode(type_, message.sequence))
+
+
+BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
+    "garbage": (once(lambda _: b"HTTP/1.1 400 Bad Request\r\n"), ProtocolError, "not with 0x50545448"),
+    "10 MB without a line feed": (once(lambda _: b"x" * 10_000_000), ProtocolError, "not with 0x78787878"),
+    "another version": (once(lambda m: encode(ACK, m.sequence)[:4] + b"\1" * 12), ProtocolError, "version 1.1"),
+    "out of order": (once(lambda _: b""), ProtocolError, "ACK for 5 came before the answer to 4"),
+    "twice": (once(lambda m: encode(ACK, m.sequence) * 2), ProtocolError, "ACK for 4 came a second time"),
+    "what was not sent": (once(lambda _: encode(ACK, 99)), ProtocolError, "ACK for 99, which was never sent"),
+    "with a message": (saying(0), ProtocolError, "a server does not answer MESSAGE"),
+    "never": (lambda *_: b"", TemporaryError, "no answer for 0.2 s; 5 records wait for theirs"),
+    "disk full": (saying(DISKFULL), UnavailableError, "DISKFULL: its disk is full; 3 records were unanswered"),
+    "disk error": (saying(DISKERROR), UnavailableError, "DISKERROR: its disk fails; 3 records were unanswered"),
+    "ending": (saying(ENDING), UnavailableError, "ENDING: it is stopping; 3 records were unanswered"),
+    "refuses everything": (refuse, UnavailableError, "refuses every record"),
+    "closes": (closes, UnavailableError, "closed the connection; 5 records were unanswered"),
+    "closes in mid frame": (half_an_answer, UnavailableError, "closed the connection; 3 records were unanswered"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PEERS)
+def test_a_bad_peer_is_named_and_nothing_is_proven(name: str) -> None:
+    answer, kind, cause = BAD_PEERS[name]
+    with AuditdPeer(answer) as peer, session(peer.port, replace(TERMS, answering=0.2)) as stream:
+        stream.send(block(events(5), EventType.AUDIT))
+        with pytest.raises(kind, match=cause) as caught:
+            stream.prove(CURSOR)
+        assert caught.value.retryable
+
+
+@pytest.mark.parametrize("name", BAD_PEERS)
+def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_status(name: str, tmp_path: Path) -> None:
+    messages = [b"<13>1 2024-03-06T16:35:29.678Z h - - - - %d" % number for number in range(5)]
+    filled(tmp_path, [foreign(message) for message in messages])
+    seen: list[str] = []
+
+    def connect(stop: threading.Event) -> AuditdStream:
+        if destination.error is not None:
+            seen.append(str(destination.error))
+        transport = TcpTransport(LOOPBACK, peer.port, stop)
+        return AuditdStream(transport, stop, wanted=EVERY_TYPE, terms=replace(TERMS, answering=0.2))
+
+    answer, _, cause = BAD_PEERS[name]
+    with opened(tmp_path) as store, AuditdPeer(first=(answer,)) as peer:
+        destination = Destination("bad", store, connect, types=frozenset(EventType), start=Cursor())
+        destination.start()
+        try:
+            wait_until(lambda: destination.has_proven(2, 1), 20, lambda: repr(destination))
+        finally:
+            destination.stop()
+        assert destination.error is None
+    assert len(seen) == 1
+    assert cause.split(";")[0] in seen[0]
+    sent = [as_records(EventType.LOG, nth, message, 0).records[0] for nth, message in enumerate(messages, 1)]
+    assert peer.records[-len(sent) :] == sent
+
+
+class TestOpening:
+    def test_a_server_that_does_not_answer_a_heartbeat_is_none(self) -> None:
+        refused = pytest.raises(TemporaryError, match=r"no answer to a heartbeat within 0\.1 s")
+        with Collector() as silent, refused, session(silent.port, replace(TERMS, opening=0.1)):
+            pass
+
+    def test_a_stop_ends_the_wait(self) -> None:
+        stop = threading.Event()
+        with Collector() as silent:
+            transport = TcpTransport(LOOPBACK, silent.port, stop)
+            threading.Timer(0.05, stop.set).start()
+            begun = time.monotonic()
+            AuditdStream(transport, stop, wanted=EVERY_TYPE).close()
+            assert time.monotonic() - begun < 5
+
+    def test_one_that_closes_at_once_is_named_with_the_usual_cause(self) -> None:
+        refused = pytest.raises(UnavailableError, match=r"before it answered a heartbeat; .* tcp_max_per_addr above 1")
+        with AuditdPeer(beats=0, closes=True) as peer, refused, session(peer.port):
+            pass
+
+
+class TestIdle:
+    def test_a_heartbeat_is_sent_when_nothing_was_said_for_a_while(self) -> None:
+        with AuditdPeer() as peer, session(peer.port, replace(TERMS, heartbeat=0.0)) as stream:
+            stream.check()
+            wait_until(lambda: peer.heartbeats == 2, 10, "the heartbeat")
+            assert stream._read(10)
+            assert not stream._sent
+            deliver(stream, events(1))
+        with AuditdPeer() as peer, session(peer.port) as stream:
+            stream.check()
+            deliver(stream, events(1))
+            assert peer.heartbeats == 1
+
+    def test_a_heartbeat_that_is_never_answered_is_the_end(self) -> None:
+        terms = replace(TERMS, heartbeat=0.0, answering=0.05)
+        with AuditdPeer(beats=1) as peer, session(peer.port, terms) as stream:
+            wait_until(lambda: _gone(stream, "no answer for 0.05 s"), 10, "the silence is found")
+
+    @pytest.mark.parametrize("type_", [DISKFULL, DISKERROR, FATAL])
+    def test_a_heartbeat_answered_with_an_error_is_the_end(self, type_: int) -> None:
+        with AuditdPeer(beats=1) as peer, session(peer.port, replace(TERMS, heartbeat=0.0)) as stream:
+            stream.check()
+            wait_until(lambda: peer.heartbeats == 2, 10, "the heartbeat")
+            peer.say(encode(type_, 2))
+            wait_until(lambda: _gone(stream, ""), 10, "the error is found")
+
+    def test_a_server_that_stops_is_found_while_idle(self) -> None:
+        with AuditdPeer() as peer, session(peer.port) as stream:
+            deliver(stream, events(1))
+            stream.check()
+            peer.say(encode(ENDING, 0))
+            wait_until(lambda: _gone(stream, "ENDING: it is stopping; 0 records"), 10, "the end is found")
+
+
+def _gone(stream: AuditdStream, cause: str) -> bool:
+    try:
+        stream.check()
+    except RelayError as error:
+        return cause in str(error)
+    return False
+
+
+# --- The real auditd, in a network namespace of its own, behind OpenSSH's sshd ---
+
+
+@pytest.fixture
+def auditd() -> Iterator[Auditd]:
+    with Auditd() as server:
+        yield server
+
+
+@contextmanager
+def to_auditd(auditd: Auditd, terms: AuditdTerms = TERMS) -> Iterator[AuditdStream]:
+    with Sshd([f"PermitOpen 127.0.0.1:{auditd.port}"]) as sshd:
+        stop = threading.Event()
+        transport = SshSession.connect(sshd.forwarding(auditd.port), stop)
+        try:
+            stream = AuditdStream(transport, stop, wanted=EVERY_TYPE, terms=terms)
+            yield stream
+        finally:
+            transport.close()
+
+
+def test_auditd_has_every_record_octet_for_octet_through_sshd(auditd: Auditd, seed: list[bytes]) -> None:
+    largest = record(3)
+    largest += b"x" * (LARGEST_RECORD - len(largest))
+    odd = [record(1, b'\xff\xfe\x80 \t\r\x01\x7f\x1dUID="root"'), b"node=n " + record(2), largest, record(4, b" ")]
+    with to_auditd(auditd) as stream:
+        deliver(stream, [*map(event, seed), event(*odd)])
+        assert auditd.wait_for_records(len(seed) + 4) == seed + odd
+        stream.check()
+
+
+def test_auditd_has_ten_thousand_records_in_order(auditd: Auditd) -> None:
+    with to_auditd(auditd) as stream:
+        for first in range(0, 10_000, 1000):
+            stream.send(block(events(1000, first), EventType.AUDIT))
+        stream.prove(CURSOR)
+        assert auditd.wait_for_records(10_000) == [record(number) for number in range(10_000)]
+
+
+def test_what_auditd_cannot_hold_as_a_record_it_holds_as_the_text_of_one(auditd: Auditd) -> None:
+    messages = [b"x", b"<13>1 - h a - - - line\nline", b"a\0b", b"<13>1 - - - - - - " + b"y" * 65536, b"\xff" * 8192]
+    with session(auditd.port) as stream:
+        stream.send(block(messages, EventType.LOG))
+        stream.prove(CURSOR)
+    expected = [r for nth, m in enumerate(messages, 1) for r in as_records(EventType.LOG, nth, m, 1).records]
+    assert auditd.wait_for_records(len(expected)) == expected
+
+
+def test_an_auditd_that_takes_one_connection_from_an_address_turns_the_second_away() -> None:
+    """Through a tunnel all have one address; the sample for a log server lets them in side by side."""
+    refused = pytest.raises(UnavailableError, match="tcp_max_per_addr")
+    with Auditd(per_address=1) as auditd, session(auditd.port), refused, session(auditd.port):
+        pass
+    with Auditd(settings=SERVER_SAMPLE.read_text()) as auditd, session(auditd.port), session(auditd.port) as second:
+        deliver(second, events(1))
+
+
+def test_an_auditd_that_is_stopped_says_so_and_is_found_while_idle(auditd: Auditd) -> None:
+    with to_auditd(auditd) as stream:
+        deliver(stream, events(1))
+        auditd.stop()
+        wait_until(lambda: _gone(stream, "ENDING: it is stopping"), 10, "the end is found")
+
+
+def test_an_auditd_whose_disk_is_full_is_named_and_has_everything_once_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages = [b"<13>1 2024-03-06T16:35:29.678Z h - - - - %d %b" % (n, b"x" * 300) for n in range(1000)]
+    filled(tmp_path, [foreign(message) for message in messages])
+
+    with (
+        Auditd(settings=SERVER_SAMPLE.read_text(), room="300k") as auditd,
+        opened(tmp_path) as store,
+        caplog.at_level(logging.WARNING),
+    ):
+
+        def connect(stop: threading.Event) -> AuditdStream:
+            return AuditdStream(TcpTransport(LOOPBACK, auditd.port, stop), stop, wanted=EVERY_TYPE, terms=TERMS)
+
+        destination = Destination("auditd", store, connect, types=frozenset(EventType), start=Cursor())
+        destination.start()
+        try:
+            wait_until(lambda: "DISKFULL: its disk is full" in str(destination.error), 20, lambda: repr(destination))
+            assert not destination.has_proven(2, 1)
+            auditd.make_room("10m")
+            wait_until(lambda: destination.has_proven(2, 1), 30, lambda: f"{destination!r} {destination.error}")
+        finally:
+            destination.stop()
+        sent = [as_records(EventType.LOG, nth, message, 0).records[0] for nth, message in enumerate(messages, 1)]
+        assert set(sent) <= set(auditd.records())
+    assert "the server has kept a record and warns: DISKLOW" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_nothing_is_lost_when_auditd_goes_in_the_middle_and_comes_back(
+    auditd: Auditd, tmp_path: Path, how: str
+) -> None:
+    """What was acknowledged is in its log; what was not is sent again: at most one interval twice."""
+    messages = [b"<13>1 2024-03-06T16:35:29.678Z h - - - - %d" % number for number in range(3000)]
+    filled(tmp_path, [foreign(message) for message in messages])
+
+    def connect(stop: threading.Event) -> AuditdStream:
+        return AuditdStream(TcpTransport(LOOPBACK, auditd.port, stop), stop, wanted=EVERY_TYPE, terms=TERMS)
+
+    with opened(tmp_path) as store:
+        destination = Destination("auditd", store, connect, types=frozenset(EventType), start=Cursor())
+        destination.start()
+        try:
+            auditd.wait_for_records(300)
+            getattr(auditd, how)()
+            auditd.start()
+            wait_until(lambda: destination.has_proven(2, 1), 30, lambda: repr(destination))
+        finally:
+            destination.stop()
+    sent = [as_records(EventType.LOG, nth, message, 0).records[0] for nth, message in enumerate(messages, 1)]
+    kept = auditd.wait_for_records(len(sent))
+    assert set(sent) <= set(kept)
+    # A killed auditd may have had half a record in its last write.
+    assert len([each for each in kept if each not in set(sent)]) <= 1
+    assert len(kept) <= 2 * len(sent) + 1
+
+
+@pytest.fixture
+def seed() -> list[bytes]:
+    """The 28 records of the documentation's examples."""
+    return (Path(__file__).parent.parent / "audit" / "seed.log").read_bytes().splitlines()

@@ -1,0 +1,413 @@
+"""RELP as a session: what is proof, what is refused for good, and every way in which a collector can misbehave."""
+
+import re
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from delivery.blocks import EVERY_TYPE, RUN, block
+from harness.collector import Collector
+from harness.openssh import Sshd
+from harness.ports import LOOPBACK
+from harness.process import suspend
+from harness.relp import OPENED, Answer, RelpPeer, accept, refuse
+from harness.rsyslog import Rsyslog
+from harness.waiting import wait_until
+from history.spools import filled, foreign, opened
+
+from relay.delivery.destination import Destination
+from relay.delivery.relp_stream import DEFAULT_TERMS, RelpStream, RelpTerms
+from relay.delivery.session import Refused
+from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
+from relay.event import EventType
+from relay.spool.cursor import Cursor
+from relay.syslog.relp import Window
+from relay.syslog.relp_frame import Frame, encode
+from relay.transport.ssh import SshSession
+from relay.transport.tcp import TcpTransport
+
+TERMS = RelpTerms(opening=5, answering=5, pauses=(0.0, 0.0, 0.0, 0.001))
+CURSOR = Cursor(retained=7, transient=3)
+BAD = b"<13>1 - - - - - - bad"
+
+
+def good(number: int) -> bytes:
+    return b"<13>1 - - - - - - good %d" % number
+
+
+@contextmanager
+def session(port: int, terms: RelpTerms = TERMS, **changes: int) -> Iterator[RelpStream]:
+    stop = threading.Event()
+    transport = TcpTransport(LOOPBACK, port, stop)
+    settings = {"wanted": EVERY_TYPE, "max_message_size": 1 << 20, **changes}
+    try:
+        stream = RelpStream(transport, stop, terms=terms, **settings)
+        yield stream
+        stream.close()
+    finally:
+        transport.close()
+
+
+def poisoned_by(poison: bytes) -> Answer:
+    """Refuses one message, whenever it comes."""
+    return lambda peer, frame: refuse(peer, frame) if frame.data == poison else accept(peer, frame)
+
+
+class TestDelivery:
+    def test_what_is_proven_has_been_answered_in_order_and_byte_for_byte(self) -> None:
+        messages = [b"x", b"a\nb\n", b"\0\xff\xfe", bytes(range(256)) * 32, b"y" * 65536, b"5 syslog 1 x\n"]
+        with RelpPeer() as peer, session(peer.port) as stream:
+            stream.send(block(messages))
+            assert stream.prove(CURSOR) == CURSOR
+            assert peer.messages == messages
+            assert (stream.proof, stream.refused) == ("acknowledged", [])
+            stream.check()
+
+    def test_only_the_wanted_types_are_sent(self) -> None:
+        with RelpPeer() as peer, session(peer.port, wanted=1 << EventType.LOG) as stream:
+            stream.send(block([b"not wanted"], EventType.TRAFFIC))
+            stream.send(block([b"wanted"]))
+            stream.prove(CURSOR)
+            assert peer.messages == [b"wanted"]
+
+    def test_a_message_over_the_servers_size_is_cut_to_it(self) -> None:
+        with RelpPeer() as peer, session(peer.port, max_message_size=480) as stream:
+            stream.send(block([b"<13>1 - - - - - - " + b"x" * 1000]))
+            stream.prove(CURSOR)
+            assert [len(message) for message in peer.messages] == [480]
+
+    @pytest.mark.parametrize("window", [Window(messages=3), Window(octets=3 * len(good(1)))])
+    def test_no_more_is_sent_ahead_than_the_window_allows(self, window: Window) -> None:
+        waiting: list[Frame] = []
+        most = 0
+
+        def answer_the_third(peer: RelpPeer, frame: Frame) -> bytes:
+            nonlocal most
+            waiting.append(frame)
+            most = max(most, len(waiting))
+            if len(waiting) < 3:
+                return b""
+            answers = b"".join(accept(peer, each) for each in waiting)
+            waiting.clear()
+            return answers
+
+        with RelpPeer(answer_the_third) as peer, session(peer.port, replace(TERMS, window=window)) as stream:
+            stream.send(block([good(number % 10) for number in range(300)]))
+            stream.prove(CURSOR)
+            assert len(peer.messages) == 300
+        assert most == 3
+
+    def test_one_message_larger_than_the_window_is_sent_alone(self) -> None:
+        with RelpPeer() as peer, session(peer.port, replace(TERMS, window=Window(octets=100))) as stream:
+            stream.send(block([b"a", b"x" * 100_000, b"b"]))
+            stream.prove(CURSOR)
+            assert [len(message) for message in peer.messages] == [1, 100_000, 1]
+
+    def test_answers_are_read_while_sending(self) -> None:
+        """The collector reads nothing while it cannot answer: a sender that only wrote would block both for ever."""
+
+        def talk_much(peer: RelpPeer, frame: Frame) -> bytes:
+            assert peer.open_connection is not None
+            peer.open_connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            accept(peer, frame)
+            return encode(frame.txnr, b"rsp", b"200 " + b"x" * 2000)
+
+        with RelpPeer(talk_much) as peer, session(peer.port) as stream:
+            stream.send(block([b"m"] * 10_000))
+            stream.prove(CURSOR)
+            assert len(peer.messages) == 10_000
+
+    def test_a_new_session_is_opened_before_txnr_ends_and_nothing_is_lost(self) -> None:
+        with RelpPeer() as peer, session(peer.port, replace(TERMS, reconnect_at=10)) as stream:
+            for number in range(30):
+                stream.send(block([good(number)]))
+                stream.prove(CURSOR)
+            assert peer.messages == [good(number) for number in range(30)]
+            assert peer.sessions == 4
+            wait_until(lambda: peer.closes == 3, 10, "each was closed as RELP closes")
+
+
+class TestRefusal:
+    def test_a_message_refused_once_is_sent_again_and_proven(self) -> None:
+        def refuse_first(peer: RelpPeer, frame: Frame) -> bytes:
+            return refuse(peer, frame) if frame.data == BAD and not peer.refusals else accept(peer, frame)
+
+        with RelpPeer(refuse_first) as peer, session(peer.port) as stream:
+            stream.send(block([good(1), BAD, good(2)]))
+            assert stream.prove(CURSOR) == CURSOR
+            assert stream.refused == []
+            assert peer.messages == [good(1), good(2), BAD]
+
+    @pytest.mark.parametrize("place", [0, 2, 5])
+    def test_a_message_that_is_always_refused_is_given_up_after_five_times(self, place: int) -> None:
+        """Also the interval's last: the one accepted message sent again shows that the collector takes others."""
+        messages = [good(number) for number in range(5)]
+        messages.insert(place, BAD)
+        with RelpPeer(poisoned_by(BAD)) as peer, session(peer.port) as stream:
+            stream.send(block(messages, first=10))
+            assert stream.prove(CURSOR) == CURSOR
+            assert stream.refused == [Refused(RUN, EventType.LOG, 10 + place, BAD, "500 the disk is full")]
+            assert peer.refusals == 5
+            assert peer.messages == [*(good(number) for number in range(5)), good(4)]
+            stream.send(block([good(6)]))
+            stream.prove(CURSOR)
+            assert stream.refused == []
+            assert peer.messages[-1] == good(6)
+
+    def test_a_message_whose_parts_are_refused_is_told_once_and_whole(self) -> None:
+        records = [b"type=A%d msg=audit(1.000:7): x=%s" % (nth, b"y" * 300) for nth in range(3)]
+        head = b'<109>1 - h auditd - A0 [128T relayRun="5f5f" relaySeq="1" type="audit" serial="7"] '
+        event = head + b"\n".join(records)
+
+        def refuse_parts(peer: RelpPeer, frame: Frame) -> bytes:
+            return accept(peer, frame) if b'relayPart="2/3"' in (frame.data or b"") else refuse(peer, frame)
+
+        with RelpPeer(refuse_parts) as peer, session(peer.port, max_message_size=600) as stream:
+            stream.send(block([event], EventType.AUDIT, first=1))
+            stream.prove(CURSOR)
+            assert stream.refused == [Refused(RUN, EventType.AUDIT, 1, event, "500 the disk is full")]
+            assert peer.refusals == 10
+
+    def test_a_collector_that_refuses_everything_is_named_and_nothing_is_given_up(self) -> None:
+        with RelpPeer(refuse) as peer, session(peer.port) as stream:
+            stream.send(block([good(1), good(2)]))
+            with pytest.raises(
+                UnavailableError, match="refuses every message, the last one with '500 the disk is full'"
+            ):
+                stream.prove(CURSOR)
+            assert stream.refused == []
+            assert peer.refusals == 2
+
+    def test_what_an_earlier_interval_proved_says_nothing_about_this_one(self) -> None:
+        with RelpPeer(poisoned_by(BAD)) as peer, session(peer.port) as stream:
+            stream.send(block([good(1)]))
+            stream.prove(CURSOR)
+            stream.send(block([BAD]))
+            with pytest.raises(UnavailableError, match="refuses every message"):
+                stream.prove(CURSOR)
+            assert peer.messages == [good(1)]
+
+    def test_a_collector_that_falls_sick_amid_the_interval_is_not_taken_for_one_that_is_choosy(self) -> None:
+        def full_after_three(peer: RelpPeer, frame: Frame) -> bytes:
+            return accept(peer, frame) if len(peer.messages) < 3 else refuse(peer, frame)
+
+        with RelpPeer(full_after_three) as peer, session(peer.port) as stream:
+            stream.send(block([good(number) for number in range(6)]))
+            with pytest.raises(UnavailableError, match="refuses every message"):
+                stream.prove(CURSOR)
+            assert stream.refused == []
+            assert peer.refusals == 3 * 5 + 1
+
+
+def closes(_: RelpPeer, __: Frame) -> bytes:
+    raise ConnectionAbortedError
+
+
+def once(said: Callable[[Frame], bytes]) -> Answer:
+    """Says something about the third message, and accepts the others."""
+    return lambda peer, frame: said(frame) if frame.txnr == 4 else accept(peer, frame)
+
+
+def half_an_answer(peer: RelpPeer, frame: Frame) -> bytes:
+    if frame.txnr == 4:
+        peer.say(b"4 rsp 6 20")
+        raise ConnectionAbortedError
+    return accept(peer, frame)
+
+
+def says_that_it_closes(peer: RelpPeer, frame: Frame) -> bytes:
+    if frame.txnr < 4:
+        return accept(peer, frame)
+    peer.say(b"0 serverclose 0\n")
+    raise ConnectionAbortedError
+
+
+BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
+    "garbage": (once(lambda _: b"\x16\x03\x01\x02\x00"), ProtocolError, "a frame begins with TXNR"),
+    "10 MB without a line feed": (once(lambda _: b"x" * 10_000_000), ProtocolError, "a frame begins with TXNR"),
+    "10 MB in one answer": (
+        once(lambda frame: encode(frame.txnr, b"rsp", b"2" * 10_000_000)),
+        ProtocolError,
+        "does not begin with a three-digit code",
+    ),
+    "answers out of order": (once(lambda _: b""), ProtocolError, "out of order: frame 5 before frame 4"),
+    "answers twice": (once(lambda _: b"4 rsp 6 200 OK\n4 rsp 6 200 OK\n"), ProtocolError, "frame 4 twice"),
+    "answers what was not sent": (once(lambda _: b"99 rsp 6 200 OK\n"), ProtocolError, "frame 99, which was never"),
+    "never answers": (lambda *_: b"", TemporaryError, "no answer for 0.2 s; 5 messages wait for theirs"),
+    "refuses everything": (refuse, UnavailableError, "refuses every message"),
+    "closes": (closes, UnavailableError, "closed the connection; 5 messages were unanswered"),
+    "closes in mid frame": (half_an_answer, UnavailableError, "closed the connection; [1-5] messages were unanswered"),
+    "says that it closes": (says_that_it_closes, UnavailableError, "announced the session's end; [1-5] messages were"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PEERS)
+def test_a_bad_peer_is_named_and_nothing_is_proven(name: str) -> None:
+    answer, kind, cause = BAD_PEERS[name]
+    with RelpPeer(answer) as peer, session(peer.port, replace(TERMS, answering=0.2)) as stream:
+        with pytest.raises(kind, match=cause) as caught:
+            deliver(stream)
+        assert caught.value.retryable
+
+
+def deliver(stream: RelpStream) -> None:
+    stream.send(block([good(number) for number in range(5)]))
+    stream.prove(CURSOR)
+
+
+@pytest.mark.parametrize("name", BAD_PEERS)
+def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_status(name: str, tmp_path: Path) -> None:
+    messages = [good(number) for number in range(5)]
+    filled(tmp_path, [foreign(message) for message in messages])
+    seen: list[str] = []
+
+    def connect(stop: threading.Event) -> RelpStream:
+        if destination.error is not None:
+            seen.append(str(destination.error))
+        transport = TcpTransport(LOOPBACK, peer.port, stop)
+        terms = replace(TERMS, answering=0.2)
+        return RelpStream(transport, stop, wanted=EVERY_TYPE, max_message_size=1 << 20, terms=terms)
+
+    answer, _, cause = BAD_PEERS[name]
+    with opened(tmp_path) as store, RelpPeer(first=(answer,)) as peer:
+        destination = Destination("bad", store, connect, types=frozenset(EventType), start=Cursor())
+        destination.start()
+        try:
+            wait_until(lambda: destination.has_proven(2, 1), 20, lambda: repr(destination))
+        finally:
+            destination.stop()
+        assert destination.error is None
+    assert len(seen) == 1
+    assert re.search(cause, seen[0])
+    assert peer.messages[-len(messages) :] == messages
+
+
+def hear_and_close(_: Collector, connection: socket.socket) -> None:
+    connection.recv(1000)
+
+
+class TestOpening:
+    def test_a_collector_that_never_answers_open_is_no_collector(self) -> None:
+        expected = pytest.raises(TemporaryError, match=r"no answer to RELP's open within 0\.1 s")
+        with Collector() as silent, expected, session(silent.port, replace(TERMS, opening=0.1)):
+            pass
+
+    def test_a_stop_ends_the_wait(self) -> None:
+        stop = threading.Event()
+        with Collector() as silent:
+            transport = TcpTransport(LOOPBACK, silent.port, stop)
+            threading.Timer(0.05, stop.set).start()
+            begun = time.monotonic()
+            RelpStream(transport, stop, wanted=EVERY_TYPE, max_message_size=1000).close()
+            assert time.monotonic() - begun < 5
+
+    def test_one_that_closes_at_once_is_named(self) -> None:
+        expected = pytest.raises(UnavailableError, match="closed the connection before it answered RELP's open")
+        with Collector(hear_and_close) as closer, expected, session(closer.port):
+            pass
+
+    @pytest.mark.parametrize(
+        ("opened", "cause"),
+        [
+            (b"500 not today", "it says 500 not today"),
+            (b"200 OK", "offers no relp_version"),
+            (b"?", "three-digit code"),
+        ],
+    )
+    def test_one_that_will_not_have_us_is_named(self, opened: bytes, cause: str) -> None:
+        with RelpPeer(opened=opened) as peer, pytest.raises(ProtocolError, match=cause), session(peer.port):
+            pass
+
+    def test_version_1_and_unknown_offers_are_taken(self) -> None:
+        offers = OPENED.replace(b"relp_version=0", b"relp_version=1") + b"\nnews=1"
+        with RelpPeer(opened=offers) as peer, session(peer.port) as stream:
+            deliver(stream)
+
+
+class TestIdle:
+    def test_an_announced_end_is_found_while_idle(self) -> None:
+        with RelpPeer() as peer, session(peer.port) as stream:
+            deliver(stream)
+            stream.check()
+            peer.say(b"0 serverclose 0\n")
+            wait_until(lambda: _gone(stream, "announced the session's end; 0 messages"), 10, "the end is found")
+
+    def test_a_connection_that_closes_is_found_while_idle(self) -> None:
+        with RelpPeer() as peer, session(peer.port) as stream:
+            deliver(stream)
+            assert peer.open_connection is not None
+            peer.open_connection.shutdown(socket.SHUT_RDWR)
+            wait_until(lambda: _gone(stream, "closed the connection; 0 messages"), 10, "the end is found")
+
+
+def _gone(stream: RelpStream, cause: str) -> bool:
+    try:
+        stream.check()
+    except UnavailableError as error:
+        return cause in str(error)
+    return False
+
+
+# --- rsyslog's imrelp, behind OpenSSH's sshd: foreign programs at every point that is not ours ---
+
+
+@contextmanager
+def to_imrelp(rsyslog: Rsyslog, terms: RelpTerms = DEFAULT_TERMS) -> Iterator[RelpStream]:
+    with Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as sshd:
+        stop = threading.Event()
+        transport = SshSession.connect(sshd.forwarding(rsyslog.port), stop)
+        stream = RelpStream(transport, stop, wanted=EVERY_TYPE, max_message_size=1 << 20, terms=terms)
+        yield stream
+        stream.close()
+
+
+def test_imrelp_has_every_message_byte_for_byte_through_sshd() -> None:
+    messages = [
+        b"x",
+        b"<13>1 - - - - - - " + b"a" * 8192,
+        b"<13>1 - - - - - - " + b"b" * 65536,
+        b"<13>1 - - - - - - line\nline",
+        b"<13>1 - - - - - - \xff\xfe\x80 and \x1d\x01\r\t\x7f",
+        b"<13>1 - - - - - - a\0b",
+    ]
+    with Rsyslog("imrelp") as rsyslog, to_imrelp(rsyslog) as stream:
+        stream.send(block(messages))
+        stream.prove(CURSOR)
+        kept = rsyslog.wait_for_messages(len(messages))
+        assert kept[:-1] == messages[:-1]
+        assert kept[-1] == b"<13>1 - - - - - - a#000b"  # rsyslog keeps no NUL, whatever it is told
+        stream.check()
+        rsyslog.stop()
+        wait_until(lambda: _gone(stream, "announced the session's end"), 10, "serverclose")
+
+
+def test_imrelp_has_twenty_thousand_messages_in_order_and_a_proof_takes_less_than_a_millisecond() -> None:
+    messages = [good(number) for number in range(20_000)]
+    with Rsyslog("imrelp") as rsyslog, to_imrelp(rsyslog) as stream:
+        for at in range(0, len(messages), 1000):
+            stream.send(block(messages[at : at + 1000]))
+        stream.prove(CURSOR)
+        assert rsyslog.wait_for_messages(len(messages), 60) == messages
+        times = [_proof(stream) for _ in range(100)]
+        assert statistics.quantiles(times, n=4)[0] < 0.001, times  # the best quarter: the machine is shared
+
+
+def _proof(stream: RelpStream) -> float:
+    stream.send(block([good(0)]))
+    begun = time.perf_counter()
+    stream.prove(CURSOR)
+    return time.perf_counter() - begun
+
+
+def test_a_frozen_collector_behind_a_living_sshd_is_found_by_the_answers_that_do_not_come() -> None:
+    with Rsyslog("imrelp") as rsyslog, to_imrelp(rsyslog, replace(TERMS, answering=1)) as stream:
+        deliver(stream)
+        suspend([rsyslog.pid])
+        with pytest.raises(TemporaryError, match="no answer for 1 s"):
+            stream.send(block([b"x" * 8000] * 1000))

@@ -1,0 +1,155 @@
+"""Sessions with a configured server: what it has shown decides what counts as its proof."""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from delivery.blocks import EVERY_TYPE, block
+from harness.collector import Collector
+from harness.openssh import Sshd
+from harness.waiting import wait_until
+
+from relay.delivery.syslog_stream import Patience, SyslogStream
+from relay.delivery.to_server import ToServer
+from relay.delivery.unproven import Datagrams, UnprovenStream
+from relay.errors import UnavailableError
+from relay.settings import RemoteLoggingServer
+from relay.spool.cursor import Cursor
+from relay.transport import StillOpenError
+
+CURSOR = Cursor(retained=7, transient=3)
+HASTY = Patience(drain=0.5, empty=0.3)
+
+
+@pytest.fixture(scope="module")
+def sshd() -> Iterator[Sshd]:
+    with Sshd() as server:
+        yield server
+
+
+def through(sshd: Sshd, port: int) -> ToServer:
+    return ToServer(RemoteLoggingServer(), sshd.forwarding(port), EVERY_TYPE, HASTY)
+
+
+def never_close(collector: Collector, connection: socket.socket) -> None:
+    """Read to the end of file, and keep the connection."""
+    collector.read_to_the_end(connection)
+    held.append(connection.dup())
+
+
+held: list[socket.socket] = []
+
+
+@pytest.fixture(autouse=True)
+def _release() -> Iterator[None]:
+    yield
+    for connection in held:
+        connection.close()
+    held.clear()
+
+
+def test_a_collector_that_never_closes_is_found_out_and_gets_the_events_all_the_same(
+    sshd: Sshd, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Collector(never_close) as collector:
+        connect = through(sshd, collector.port)
+        for _ in range(2):
+            session = connect(threading.Event())
+            assert isinstance(session, SyslogStream)
+            session.send(block([b"<13>1 - - - - - - a"]))
+            with pytest.raises(StillOpenError, match="does it never close"):
+                session.prove(CURSOR)
+            session.close()
+        session = connect(threading.Event())
+        assert isinstance(session, UnprovenStream)
+        assert session.proof == "unproven"
+        assert [record.levelno for record in caplog.records if "can prove nothing" in record.message] == [
+            logging.WARNING
+        ]
+        session.send(block([b"<13>1 - - - - - - b"]))
+        assert session.prove(CURSOR) is None
+        wait_until(lambda: collector.received.endswith(b" b"), 10, "its arrival")
+        session.close()
+
+
+def test_a_collector_that_is_slow_once_is_not_taken_for_one_that_never_closes(sshd: Sshd) -> None:
+    slow = threading.Event()
+
+    def serve(collector: Collector, connection: socket.socket) -> None:
+        had = len(collector.received)
+        collector.read_to_the_end(connection)
+        if len(collector.received) > had:
+            slow.wait(10)
+
+    with Collector(serve) as collector:
+        connect = through(sshd, collector.port)
+        for _ in range(3):
+            session = connect(threading.Event())
+            assert isinstance(session, SyslogStream)
+            session.send(block([b"<13>1 - - - - - - a"]))
+            with pytest.raises(StillOpenError):
+                session.prove(CURSOR)
+            session.close()
+        slow.set()
+        session = connect(threading.Event())
+        assert isinstance(session, SyslogStream)
+        session.send(block([b"<13>1 - - - - - - a"]))
+        assert session.prove(CURSOR) == CURSOR
+        session.close()
+
+
+def test_trust_settles_at_once_what_the_socket_has_taken() -> None:
+    with Collector() as collector:
+        server = RemoteLoggingServer(port=collector.port, unproven="trust")
+        session = ToServer(server, None, EVERY_TYPE)(threading.Event())
+        assert isinstance(session, UnprovenStream)
+        session.send(block([b"<13>1 - - - - - - a"]))
+        assert session.prove(CURSOR) == CURSOR
+        session.close()
+
+
+def test_a_stream_without_proof_that_the_collector_ends_is_lost() -> None:
+    with Collector(lambda *_: None) as collector:
+        session = ToServer(RemoteLoggingServer(port=collector.port), None, EVERY_TYPE)(threading.Event())
+
+        def ended() -> bool:
+            try:
+                session.check()
+            except UnavailableError as error:
+                return "it closed the connection" in str(error)
+            return False
+
+        wait_until(ended, 10, "the end is noticed")
+        session.close()
+
+
+def test_a_datagram_that_nobody_takes_is_noticed_with_a_later_call() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    session = ToServer(RemoteLoggingServer(port=port, transport="udp"), None, EVERY_TYPE)(threading.Event())
+    assert isinstance(session, Datagrams)
+    session.send(block([b"<13>1 - - - - - - a"]))
+
+    def refused() -> bool:
+        try:
+            session.check()
+        except UnavailableError as error:
+            return "refused" in str(error)
+        return False
+
+    wait_until(refused, 10, "the refusal")
+    session.close()
+
+
+def test_a_message_larger_than_a_datagram_is_cut_to_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
+        collector.bind(("127.0.0.1", 0))
+        collector.settimeout(10)
+        server = RemoteLoggingServer(port=collector.getsockname()[1], transport="udp", max_message_size=1 << 20)
+        session = ToServer(server, None, EVERY_TYPE)(threading.Event())
+        session.send(block([b"<13>1 - - - - - - " + b"x" * 100_000]))
+        assert len(collector.recv(1 << 17)) == 65_507
+        session.close()

@@ -1,0 +1,80 @@
+"""Two hosts with a cable between them: network namespaces of a test's own, joined by a veth pair.
+
+A command that begins with `router` or `server` runs there. A process that sleeps holds each namespace.
+"""
+
+import os
+import shutil
+import subprocess
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final, Self
+
+from harness.debian import IPROUTE, fetch
+from harness.waiting import wait_until
+
+ROUTER: Final = "192.0.2.1"  # RFC 5737, TEST-NET-1
+SERVER: Final = "192.0.2.2"
+
+
+class TwoHosts:
+    """They are connected from the `with` statement on."""
+
+    def __enter__(self) -> Self:
+        self._root = fetch(IPROUTE)
+        with ExitStack() as undo:
+            rights = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+            _, self.router = _host(undo, [_path("unshare"), *rights, "--net"])
+            server, self.server = _host(undo, [*self.router, _path("unshare"), "--net"])
+            self._ip(self.router, f"link add cable type veth peer name cable netns {server}")
+            for host, address in ((self.router, ROUTER), (self.server, SERVER)):
+                self._ip(host, f"address add {address}/24 dev cable")
+                self._ip(host, "link set cable up")
+                self._ip(host, "link set lo up")
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    def cut(self) -> None:
+        """Cut the cable: nothing arrives, and nobody is told."""
+        self._ip(self.server, "link set cable down")
+
+    def mend(self) -> None:
+        """Connect them again."""
+        self._ip(self.server, "link set cable up")
+
+    def _ip(self, host: list[str], words: str) -> None:
+        argv = [*host, self._root.file("sbin/ip"), *words.split()]
+        done = subprocess.run(
+            argv, env=self._root.environment(), capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+
+
+def _host(undo: ExitStack, unshare: list[str]) -> tuple[int, list[str]]:
+    """A namespace, held until undone: the holder's process id, and what begins a command there."""
+    holder = subprocess.Popen([*unshare, _path("sleep"), "infinity"])
+    undo.callback(holder.wait)
+    undo.callback(holder.kill)
+    own = os.readlink("/proc/self/ns/net")
+    wait_until(lambda: _namespace(holder.pid) not in {own, ""} or holder.poll() is not None, 10, "the namespace")
+    assert holder.poll() is None, "no network namespace could be made"
+    user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+    return holder.pid, [_path("nsenter"), "--target", str(holder.pid), *user, "--net"]
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return ""
+
+
+def _path(name: str) -> str:
+    path = shutil.which(name)
+    assert path is not None, f"{name} (Debian package util-linux or coreutils) is needed"
+    return path

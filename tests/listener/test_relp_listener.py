@@ -1,0 +1,171 @@
+"""RELP into the listener: rsyslog's omrelp, and octets written by hand; answered after fsync and not before."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+from harness.ports import LOOPBACK
+from harness.rsyslog import RsyslogForwarder
+from listener.test_tcp_listener import DEADLINE, HeldSpool, Sender, connected, listening, run, until
+
+from relay.event import Batch
+from relay.listener.conversation import ALL
+from relay.listener.stream import StreamTerms
+from relay.syslog.framing import octet_counted
+
+TERMS = StreamTerms(dialects=ALL, max_message_size=1 << 20)
+OPEN = b"1 open 86 relp_version=0\nrelp_software=librelp,1.11.0,http://librelp.adiscon.com\ncommands=syslog\n"
+OPENED = b"1 rsp 57 200 OK\nrelp_version=0\nrelp_software=relay\ncommands=syslog\n"
+
+
+class PromptSpool(HeldSpool):
+    """Makes everything durable at once, except while it fails."""
+
+    failing = False
+
+    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
+        durable = await super().submit(batch)
+        if self.failing:
+            self.fail()
+        else:
+            self.sync()
+        return durable
+
+
+async def hears(sender: Sender, octets: bytes) -> None:
+    async with asyncio.timeout(DEADLINE):
+        assert await sender.reader.readexactly(len(octets)) == octets
+
+
+def test_a_message_is_answered_after_its_sync_and_not_before() -> None:
+    async def scenario() -> None:
+        spool = HeldSpool()
+        async with listening(spool, TERMS) as listener, connected(listener) as sender:
+            sender.send(OPEN + b"2 syslog 5 <1>ab\n")
+            await hears(sender, OPENED)
+            await until(lambda: spool.messages == [b"<1>ab"])
+            sender.send(b"3 syslog 5 <1>cd\n")
+            await until(lambda: len(spool.held) == 2)
+            assert await sender.still_open()
+            spool.sync()
+            await hears(sender, b"2 rsp 6 200 OK\n3 rsp 6 200 OK\n")
+
+    run(scenario)
+
+
+def test_a_session_is_closed_as_relp_closes_once_everything_is_answered() -> None:
+    async def scenario() -> None:
+        spool = HeldSpool()
+        async with listening(spool, TERMS) as listener, connected(listener) as sender:
+            sender.send(OPEN + b"2 syslog 5 <1>ab\n3 close 0\n")
+            await hears(sender, OPENED)
+            await until(lambda: spool.held)
+            spool.sync()
+            await hears(sender, b"2 rsp 6 200 OK\n3 rsp 0\n")
+            assert await sender.ending() == "closed"
+
+    run(scenario)
+
+
+def test_a_message_that_is_not_durable_is_never_answered() -> None:
+    async def scenario() -> None:
+        spool = HeldSpool()
+        async with listening(spool, TERMS) as listener, connected(listener) as sender:
+            sender.send(OPEN)
+            await hears(sender, OPENED)
+            sender.send(b"2 syslog 5 <1>ab\n3 close 0\n")
+            await until(lambda: spool.held)
+            spool.fail()
+            assert await sender.ending() == "reset"
+            assert listener.counters.storage_errors == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("broken", [b"3 open 0\n", b"2 syslog 5 <1>cd\n", b"<13>1 - - - - - - x\n", b"x" * 100_000])
+def test_what_came_before_a_fault_is_made_durable_and_the_stream_is_reset(broken: bytes) -> None:
+    async def scenario() -> None:
+        spool = PromptSpool()
+        async with listening(spool, TERMS) as listener, connected(listener) as sender:
+            sender.send(OPEN + b"2 syslog 5 <1>ab\n" + broken)
+            await until(lambda: listener.counters.framing_errors == 1)
+            assert spool.messages == [b"<1>ab"]
+
+    run(scenario)
+
+
+def test_a_message_that_is_too_long_is_refused_and_counted_and_the_session_goes_on() -> None:
+    async def scenario() -> None:
+        spool = PromptSpool()
+        async with listening(spool, TERMS) as listener, connected(listener) as sender:
+            sender.send(OPEN + b"2 syslog 1048577 " + b"x" * 1048577 + b"\n3 syslog 5 <1>ab\n")
+            await hears(sender, OPENED + b"2 rsp 27 500 the message is too long\n3 rsp 6 200 OK\n")
+            assert (listener.counters.oversized, spool.messages) == (1, [b"<1>ab"])
+
+    run(scenario)
+
+
+def test_relp_and_syslog_come_to_one_port() -> None:
+    async def scenario() -> None:
+        spool = PromptSpool()
+        async with listening(spool, TERMS) as listener, connected(listener) as one, connected(listener) as other:
+            one.send(OPEN + b"2 syslog 5 <1>ab\n")
+            other.send(b"10 <1>counted")
+            await until(lambda: sorted(spool.messages) == [b"<1>ab", b"<1>counted"])
+
+    run(scenario)
+
+
+# --- rsyslog's omrelp ---
+
+MESSAGES = [
+    b"x",
+    b"<13>1 - - - - - - " + b"a" * 8192,
+    b"<13>1 - - - - - - " + b"b" * 65536,
+    b"<13>1 - - - - - - line\nline",
+    b"<13>1 - - - - - - \xff\xfe\x80 and \x1d\x01\r\t\x7f",
+]
+
+
+def _forwarding(spool: HeldSpool, use: Callable[[RsyslogForwarder], Awaitable[None]]) -> None:
+    """Let omrelp forward to a listener before this spool."""
+
+    async def scenario() -> None:
+        async with listening(spool, TERMS) as listener:
+            with RsyslogForwarder(listener.address[1], "relp") as rsyslog:
+                await use(rsyslog)
+
+    run(scenario)
+
+
+def _send(rsyslog: RsyslogForwarder, messages: list[bytes]) -> None:
+    with socket.create_connection((LOOPBACK, rsyslog.port)) as program:
+        program.sendall(b"".join(octet_counted(message) for message in messages))
+
+
+def test_omrelps_messages_are_taken_byte_for_byte() -> None:
+    spool = PromptSpool()
+
+    async def use(rsyslog: RsyslogForwarder) -> None:
+        await asyncio.to_thread(_send, rsyslog, MESSAGES)
+        await until(lambda: len(spool.messages) >= len(MESSAGES))
+        assert spool.messages == MESSAGES
+
+    _forwarding(spool, use)
+
+
+def test_omrelp_sends_again_what_was_not_answered() -> None:
+    """More than its window: omrelp finds a lost connection only when it sends or waits for answers."""
+    spool = PromptSpool()
+    spool.failing = True
+    messages = [b"<13>1 - - - - - - message %d" % number for number in range(3000)]
+
+    async def use(rsyslog: RsyslogForwarder) -> None:
+        await asyncio.to_thread(_send, rsyslog, messages)
+        await until(lambda: spool.messages)
+        spool.failing = False
+        spool.batches.clear()
+        await until(lambda: set(spool.messages) == set(messages))
+
+    _forwarding(spool, use)
