@@ -24,6 +24,9 @@ RETENTION_CUT_SHORT: Final = "retention-cut-short"
 SERVER_LOST: Final = "server-lost"
 HALT_ASKED: Final = "halt-asked"
 HALT_FAILED: Final = "halt-failed"
+NETWORK_FAILURE: Final = "network-failure"
+AUDITD_DOWN: Final = "auditd-down"
+AUDIT_LOOP: Final = "audit-loop"
 
 _NAME: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
 

@@ -57,6 +57,17 @@ class LivePart(msgspec.Struct, frozen=True, kw_only=True):
     counters: dict[str, int] = {}
 
 
+class LiveAlarm(msgspec.Struct, frozen=True, kw_only=True):
+    """An alarm that is raised."""
+
+    name: str
+    severity: str
+    text: str
+    about: str = ""
+    """The server that it is about; empty for the machine."""
+    since: int = 0
+
+
 class Live(msgspec.Struct, frozen=True, kw_only=True):
     """What a running relay tells."""
 
@@ -67,6 +78,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     destinations: tuple[LiveDestination, ...] = ()
     sources: tuple[LiveSource, ...] = ()
     parts: tuple[LivePart, ...] = ()
+    alarms: tuple[LiveAlarm, ...] = ()
 
 
 @contextlib.asynccontextmanager

@@ -63,3 +63,5 @@ class Batch(NamedTuple):
     events: Sequence[Event]
     position: Position | None = None
     """None for a listener, whose senders keep what is not acknowledged."""
+    awaited: bool = False
+    """Whether its sender sends no more until it is accepted: then it does not wait for others to share its commit."""

@@ -13,7 +13,7 @@ from relay.event import EventType
 from relay.housekeeping import author_of, care_of
 from relay.intake import Routing
 from relay.own_events import Author
-from relay.road import Road, stopping_event
+from relay.road import Road, Way, stopping_event
 from relay.settings import (
     AuditDispatcherSource,
     AuditdRemoteSource,
@@ -144,6 +144,12 @@ def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding |
     return found
 
 
+def _way(server: RemoteLoggingServer, forwarding: PortForwarding | None, store: Store) -> Way:
+    types = types_of(server)
+    connect = ToServer(server, forwarding, type_bitmap(sorted(types)))
+    return Way(server.display_name, connect, types, start_of(server, store), server.required)
+
+
 def live_part(port: PortForward) -> LivePart:
     """What a port forwarding tells at this moment."""
     name = f"port-forwarding {port.name}"
@@ -179,13 +185,7 @@ async def forward(settings: Settings, *, drain: bool = False, patience: float | 
         Road.open(settings.relay.state_directory, settings.spool, routing(settings), care_of(settings)) as road,
         local_ports(road, lent),
     ):
-        for server, forwarding in servers:
-            road.deliver(
-                server.display_name,
-                ToServer(server, forwarding, type_bitmap(sorted(types_of(server)))),
-                types=types_of(server),
-                start=start_of(server, road.store),
-            )
+        await road.deliver([_way(server, forwarding, road.store) for server, forwarding in servers])
         road.sources += [functools.partial(live_source, source) for source in sources]
         takers: list[Taker] = [*sources]
         if watch := kernel_lost(settings):

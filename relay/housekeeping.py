@@ -1,18 +1,19 @@
 """What is looked after while the road is open: alarms, heartbeats, retention by age, and the wish for a halt.
 
-Once a second the state of intake, spool and disk is looked at, in a worker thread. What changes is told in three
-ways: in relay's log, by an alarm event, and to all users where it matters to them. Alarms stay in their slot, so that
-a restart neither forgets nor repeats them. Own events wait in memory while nothing can be taken in: at most
-`MAX_WAITING`, then the oldest are dropped (what was lost is told by gaps, which do not wait here).
+Once a second the state of intake, spool, disk, servers and, if wanted, auditd is looked at, in a worker thread. What
+changes is told in three ways: in relay's log, by an alarm event, and to all users where it matters to them. Alarms
+stay in their slot, so that a restart neither forgets nor repeats them. Own events wait in memory while nothing can be
+taken in: at most `MAX_WAITING`, then the oldest are dropped (what was lost is told by gaps, which do not wait here).
 """
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from relay import alarm, own_events
@@ -21,21 +22,29 @@ from relay.delivery.destination import Destination
 from relay.disk import Disk
 from relay.errors import RelayError, StorageError
 from relay.event import Batch, Event
-from relay.intake import Intake, Policy
+from relay.intake import Intake, Policy, Submit
 from relay.own_events import Author
-from relay.settings import Settings
+from relay.settings import AuditLogSource, Settings, SourceTable
 from relay.spool.cursor import MAX_CONTENT
 from relay.spool.store import Store
 from relay.watch import disk as disk_watch
+from relay.watch.audit_trail import AuditTrail, ThisMachine
 from relay.watch.clock import AgeRule, Clocks
 from relay.watch.halt import HaltRequest, HaltWay, boot_id
-from relay.watch.users import AllUsers
+from relay.watch.own_records import OwnRecords
+from relay.watch.users import LASTING, NETWORK_HALT, AllUsers
 
 TICK_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 60.0
 QUIET_SECONDS: Final = 60.0
 """An alarm about something that happens again and again ends after so long without it."""
+REMIND_SECONDS: Final = 60.0
+"""How often all users are told again of an alarm that they must not miss."""
+LOST_SECONDS: Final = 3.0
+"""A server that is back sooner was not lost: a connection may break."""
 MAX_WAITING: Final = 100
+_FED_BY_AUDITD: Final = frozenset({"audit-log", "audit-dispatcher", "auditd-remote"})
+"""The types of source that give this machine's audit trail."""
 _ALARMS: Final = "alarms"
 _CLOCK: Final = "clock"
 _MICROSECONDS: Final = 1_000_000
@@ -57,6 +66,10 @@ class Care:
     may_halt: bool = True
     """Whether disk-full-action halt asks for the machine's halt, or only stops taking in."""
     halt_command: tuple[str, ...] = ()
+    network_failure: Mapping[str, float] = field(default_factory=dict)
+    """The servers that the machine is to be halted for, and after how many seconds without them."""
+    fed_by_auditd: frozenset[str] = frozenset()
+    """The sources by which auditd is watched; none: it is not."""
 
 
 def author_of(settings: Settings) -> Author:
@@ -74,7 +87,20 @@ def care_of(settings: Settings) -> Care:
         space_left=settings.audit.space_left,
         max_size=settings.spool.max_size,
         halt_command=settings.audit.halt_command,
+        network_failure={
+            server.display_name: server.network_failure_timeout
+            for server in settings.remote_logging_server
+            if server.network_failure_action == "halt"
+        },
+        fed_by_auditd=frozenset(source.name for source in settings.source if _is_watched(settings, source)),
     )
+
+
+def _is_watched(settings: Settings, source: SourceTable) -> bool:
+    if settings.audit.watch_auditd == "never" or source.type not in _FED_BY_AUDITD:
+        return False
+    usual = not isinstance(source, AuditLogSource) or source.path == AuditLogSource(name=source.name).path
+    return usual or settings.audit.watch_auditd == "always"
 
 
 def read_clocks() -> Clocks:
@@ -87,6 +113,20 @@ class _Counted(NamedTuple):
 
     times: int
     at: int
+
+
+class _Loss(NamedTuple):
+    """A server that is lost: when by its own account (wall clock), and when that was first seen (boot clock)."""
+
+    since: int
+    seen: int
+
+
+class _Wish(NamedTuple):
+    """A reason for a halt: what users are told of it, and whose cursors must stand still."""
+
+    message: str
+    destinations: Sequence[Destination]
 
 
 class Housekeeping:
@@ -109,15 +149,29 @@ class Housekeeping:
         self._clocks = clocks
         self._users = AllUsers(disk)
         way = HaltWay(command=care.halt_command, boot_id=boot_id())
-        self._halt = HaltRequest(disk, store.slots, way, lambda: self._users.tell(alarm.HALT_ASKED))
+        self._halt = HaltRequest(disk, store.slots, way, self._users.tell)
         self.alarms = Alarms.decode(store.slots.get(_ALARMS) or b"")
         now = clocks()
         self._age = AgeRule.decode(store.slots.get(_CLOCK), now)
         self._began = now.boot
+        self.audit_trail: AuditTrail | None = None
+        """The auditd watch, when it is wanted."""
+        if care.fed_by_auditd:
+            standing = self.alarms.get(alarm.AUDITD_DOWN) is not None
+            self.audit_trail = AuditTrail(now, standing=standing, clocks=clocks, machine=ThisMachine())
+        self._own_records = OwnRecords(os.getpid(), now.boot)
+        self._lost: dict[str, _Loss] = {}
         self._halt_failure = ""
         self._counted: dict[str, _Counted] = {}
         self._waiting: deque[Event] = deque(maxlen=MAX_WAITING)
         self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
+        self._next_reminder = now.boot
+
+    def submit_of(self, source: str) -> Submit:
+        """What a source is to hand its batches to: the intake, and before that the auditd watch if it is fed by it."""
+        if self.audit_trail is not None and source in self._care.fed_by_auditd:
+            return self.audit_trail.hear(self._own_records.hear(self._intake.submit))
+        return self._intake.submit
 
     async def run(self) -> None:
         """Open the run with its event, then look after everything, once a second."""
@@ -139,13 +193,17 @@ class Housekeeping:
     def look(self) -> list[Event]:
         """Look at everything once; the events that tell of it."""
         now = self._clocks()
+        self._note_lost(now)
         events = []
         for change in self._changes(now):
             _log.warning("alarm %s: %s", "raised" if change.raised else "cleared", change.alarm.text)
             self._users.tell_change(change)
+            if change.begins and change.alarm.name in LASTING:
+                self._next_reminder = now.boot + int(REMIND_SECONDS * _MICROSECONDS)
             events.append(own_events.alarm(self._care.author, now.wall, change))
         if events:
             self._remember(_ALARMS, self.alarms.encode(MAX_CONTENT - len(_ALARMS)))
+        self._remind(now)
         self._ask_for_halt(now)
         self._expire(now)
         if now.boot >= self._next_heartbeat:
@@ -157,9 +215,18 @@ class Housekeeping:
 
     def _changes(self, now: Clocks) -> Iterator[AlarmChange]:
         for name, wanted in self._wanted(now):
-            change = self.alarms.raise_(wanted, now.wall) if wanted else self.alarms.clear(name, now.wall)
-            if change is not None:
-                yield change
+            yield from self._turn(name, "", wanted, now)
+        for each in self._destinations:
+            for name, wanted in self._wanted_of(each, now):
+                yield from self._turn(name, each.name, wanted, now)
+        servers = {"", *(each.name for each in self._destinations)}
+        for gone in [change.alarm for change in self.alarms.active if change.alarm.about not in servers]:
+            yield from self._turn(gone.name, gone.about, None, now)
+
+    def _turn(self, name: str, about: str, wanted: Alarm | None, now: Clocks) -> Iterator[AlarmChange]:
+        change = self.alarms.raise_(wanted, now.wall) if wanted else self.alarms.clear(name, now.wall, about)
+        if change is not None:
+            yield change
 
     def _wanted(self, now: Clocks) -> Iterator[tuple[str, Alarm | None]]:
         """Each alarm's name, and the alarm that the present state calls for."""
@@ -195,6 +262,9 @@ class Housekeeping:
             _if(bool(failed), alarm.HALT_FAILED, "critical", f"the halt could not be asked for: {failed}"),
         )
         yield alarm.DISK_SPACE_LEFT, self._space_left()
+        trail = self.audit_trail
+        yield alarm.AUDITD_DOWN, trail.look(now, taking=error is None) if trail else None
+        yield alarm.AUDIT_LOOP, self._own_records.alarm_wanted(now.boot)
 
     def _space_left(self) -> Alarm | None:
         room = disk_watch.Room(
@@ -212,17 +282,68 @@ class Housekeeping:
             known = self._counted[name] = _Counted(times, now.boot)
         return times > 0 and now.boot - known.at < QUIET_SECONDS * _MICROSECONDS
 
+    # --- Servers ---
+
+    def _note_lost(self, now: Clocks) -> None:
+        """Since when each server is lost, by the boot clock: the wall clock may jump."""
+        former, self._lost = self._lost, {}
+        for each in self._destinations:
+            if each.error is None:
+                continue
+            loss = former.get(each.name)
+            same = loss is not None and loss.since == each.error_since
+            self._lost[each.name] = loss if loss and same else _Loss(each.error_since, now.boot)
+
+    def _lost_for(self, destination: Destination, now: Clocks) -> float:
+        """For how many seconds; 0 while it is not."""
+        loss = self._lost.get(destination.name)
+        return (now.boot - loss.seen) / _MICROSECONDS if loss else 0
+
+    def _wanted_of(self, destination: Destination, now: Clocks) -> Iterator[tuple[str, Alarm | None]]:
+        """Like `_wanted`, of one server; until it is lost or proven in this run, its alarms stand as they stood."""
+        name = destination.name
+        lost = self._lost_for(destination, now)
+        limit = self._care.network_failure.get(name, float("inf"))
+        known = destination.error is not None or destination.proofs > 0
+        for least, told in (
+            (LOST_SECONDS, Alarm(alarm.SERVER_LOST, "major", f"nothing can be delivered to {name}", name)),
+            (limit, Alarm(alarm.NETWORK_FAILURE, "critical", f"{name}: lost beyond network-failure-timeout", name)),
+        ):
+            wanted = lost >= least if known else self.alarms.get(told.name, name) is not None
+            yield told.name, told if wanted else None
+
     # --- Halt, retention, heartbeat ---
 
     def _ask_for_halt(self, now: Clocks) -> None:
-        if self._intake.error is None or self._care.disk_full_action != "halt" or not self._care.may_halt:
+        wish = next(self._wishes(now), None)
+        if wish is None:
             self._halt_failure = ""
             return
-        proven = max((each.cursor.proven_at for each in self._destinations), default=0)
+        proven = max((each.cursor.proven_at for each in wish.destinations), default=0)
         still = min(now.boot - self._began, now.wall - proven) / _MICROSECONDS
-        answer = self._halt.ask(uptime=now.boot / _MICROSECONDS, still=still)
+        answer = self._halt.ask(wish.message, uptime=now.boot / _MICROSECONDS, still=still)
         if answer.outcome == "failed":
             self._halt_failure = answer.words
+
+    def _wishes(self, now: Clocks) -> Iterator[_Wish]:
+        """The reasons for a halt that there are now; first that which less stands against."""
+        if not self._care.may_halt:
+            return
+        lost = [
+            each
+            for each in self._destinations
+            if each.name in self._care.network_failure
+            and self._lost_for(each, now) >= self._care.network_failure[each.name]
+        ]
+        if lost:
+            yield _Wish(NETWORK_HALT, lost)
+        if self._intake.error is not None and self._care.disk_full_action == "halt":
+            yield _Wish(alarm.HALT_ASKED, self._destinations)
+
+    def _remind(self, now: Clocks) -> None:
+        if now.boot >= self._next_reminder:
+            self._next_reminder = now.boot + int(REMIND_SECONDS * _MICROSECONDS)
+            self._users.remind(self.alarms.active)
 
     def _expire(self, now: Clocks) -> None:
         rule = self._age.look(now)

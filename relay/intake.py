@@ -2,7 +2,7 @@
 
 - One commit is one block and one fsync in each spool that it touches; the transient spool is synced first, then the
   retained one with every position (DESIGN section 8). A future given out by `submit` is done only after that.
-- `commit-interval` is the shortest time between the beginnings of two commits.
+- `commit-interval` is the shortest time between the beginnings of two commits, but for batches that are awaited.
 - At most `MAX_PENDING` octets wait; beyond, `submit` waits. A batch is never split.
 - While the disk refuses, the policy of disk-full decides (DESIGN section 8). `halt`: the same commit is tried again
   every `RETRY_SECONDS`; sources stand still meanwhile, and senders are told nothing. `rotate`: the oldest segment goes,
@@ -12,6 +12,7 @@
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -89,6 +90,7 @@ class Intake:
         self._pending_octets = 0
         self._room = asyncio.Event()
         self._work = asyncio.Event()
+        self._awaited = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._numbers = dict.fromkeys(EventType, 1)
         self._positions = store.positions
@@ -114,6 +116,8 @@ class Intake:
         self._pending.append(_Pending(batch, octets, durable))
         self._pending_octets += octets
         self._work.set()
+        if batch.awaited:
+            self._awaited.set()
         return durable
 
     async def run(self) -> None:
@@ -124,7 +128,9 @@ class Intake:
             while True:
                 await self._work.wait()
                 if self._pending_octets < MAX_COMMIT:
-                    await asyncio.sleep(next_commit - loop.time())
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout_at(next_commit):
+                            await self._awaited.wait()
                 next_commit = loop.time() + self._interval
                 taken = self._take()
                 await self._commit_until_durable([pending.batch for pending in taken])
@@ -141,6 +147,7 @@ class Intake:
             taken.append(self._pending.popleft())
             octets += taken[-1].octets
         self._pending_octets -= octets
+        self._awaited.clear()
         if not self._pending:
             self._work.clear()
         self._room.set()
@@ -211,6 +218,7 @@ class _Commit:
 
     def write(self, clock: Clock) -> None:
         """Make everything durable, transient first. StorageError: nothing of what is left was accepted."""
+        self._store.slots.mend()  # else events that could not be counted, and are now kept, might be counted after all
         if self._contents is None:
             self._contents = self._build(clock())
         while self._contents:
@@ -224,7 +232,9 @@ class _Commit:
         self._store.remember_numbers(last_numbers(self.numbers))
 
     def refuse(self) -> bool:
-        """Count what is left instead of keeping it; True once the count is durable."""
+        """Count what is left instead of keeping it; True once the count is durable, False when nothing is left."""
+        if self._contents == []:  # all of it is durable, and only the note that gaps are told is missing
+            return False
         left = [span for _, contents in self._contents or () for span in contents.spans]
         if self._told:  # the gaps' own events stand first; they are told another time
             gaps = len(self._told)
@@ -240,35 +250,31 @@ class _Commit:
         return True
 
     def _build(self, now: int) -> list[tuple[Spool, Contents]]:
-        retained = _Draft(self._routing.retained)
-        transient = _Draft(self._routing.transient)
         run = self._store.run_text
+        retained = _Draft(self._routing.retained, run)
+        transient = _Draft(self._routing.transient, run)
+        drafts = dict.fromkeys(self._routing.transient, transient) | dict.fromkeys(self._routing.retained, retained)
         moved = False
         self._told = self._store.room.pending()
         for gap in self._told:
-            retained.add(self._tell_gap(now, gap), self._number(EventType.RELAY), run)
+            retained.add(self._tell_gap(now, gap), self.numbers)
+        before = dict(self.numbers)
         for batch in self._batches:
             for event in self._new_events(batch):
-                draft = retained if event.type in self._routing.retained else transient
-                if event.type not in draft.types:
-                    continue
-                draft.add(event, self._number(event.type), run)
-                self.accepted[event.type] = self.accepted.get(event.type, 0) + 1
+                draft = drafts.get(event[0])
+                if draft is not None:
+                    draft.add(event, self.numbers)
             if batch.position is not None:
                 self.positions[batch.position.source] = batch.position
                 moved = True
+        self.accepted = {kind: number - before[kind] for kind, number in self.numbers.items() if number > before[kind]}
         positions = tuple(self.positions.values())
         contents = []
-        if transient.messages:
+        if transient.frames:
             contents.append((self._store.transient, transient.contents(positions, now)))
-        if retained.messages or moved:
+        if retained.frames or moved:
             contents.append((self._store.retained, retained.contents(positions, now)))
         return contents
-
-    def _number(self, kind: EventType) -> int:
-        number = self.numbers[kind]
-        self.numbers[kind] = number + 1
-        return number
 
     def _new_events(self, batch: Batch) -> Iterable[Event]:
         """The batch without what the transient spool's newest block covers already.
@@ -291,32 +297,45 @@ class _Commit:
 
 
 class _Draft:
-    """A block in the making."""
+    """A block in the making. Every event passes here: what is done for each is counted in nanoseconds."""
 
-    def __init__(self, types: frozenset[EventType]) -> None:
-        self.types = types
-        self.messages: list[bytes] = []
+    def __init__(self, types: frozenset[EventType], run: bytes) -> None:
+        self._types = types
+        self._identity = b' relayRun="%b" relaySeq="' % run
+        self.frames: list[bytes] = []
         self._times: list[int] = []
+        self._lengths: list[int] = []
         self._spans: list[tuple[EventType, int, int]] = []
         """Type, first number, and the index of the first message."""
         self._type: EventType | None = None
 
-    def add(self, event: Event, number: int, run: bytes) -> None:
+    def add(self, event: Event, numbers: dict[EventType, int]) -> None:
+        """Give the event its number, and take it in as `block.frame` makes it."""
         kind, time_, head, tail = event
+        number = numbers[kind]
+        numbers[kind] = number + 1
         if kind is not self._type:
             self._type = kind
-            self._spans.append((kind, number, len(self.messages)))
-        self.messages.append(b'%b relayRun="%b" relaySeq="%d"%b' % (head, run, number, tail) if tail else head)
+            self._spans.append((kind, number, len(self.frames)))
+        if tail:
+            sequence = b'%d"' % number
+            length = len(head) + len(self._identity) + len(sequence) + len(tail)
+            self.frames.append(b"".join((b"%d " % length, head, self._identity, sequence, tail)))
+        else:
+            length = len(head)
+            self.frames.append(frame(head))
+        self._lengths.append(length)
         self._times.append(time_)
 
     def contents(self, positions: tuple[Position, ...], now: int) -> Contents:
-        ends = [*(start for _, _, start in self._spans), len(self.messages)][1:]
+        """All of it, for the spool."""
+        ends = [*(start for _, _, start in self._spans), len(self.frames)][1:]
         return Contents(
             [Span(kind, first, end - start) for (kind, first, start), end in zip(self._spans, ends, strict=True)],
-            [frame(message) for message in self.messages],
+            self.frames,
             positions,
-            type_bitmap(list(self.types)),
+            type_bitmap(list(self._types)),
             min(self._times, default=now),
             max(self._times, default=now),
-            max(map(len, self.messages), default=0),
+            max(self._lengths, default=0),
         )

@@ -10,7 +10,9 @@ the syslog system makes itself). Numbers are decimal, times RFC 3339.
   hex) and `backlog="SERVER BLOCKS"`, what is not proven yet. A silent router is noticed by their absence.
 - GAP: `server` (absent: nobody got them), `gap` (its number), `cause`, `events`, and for each run and type
   `lost="RUN TYPE FIRST LAST EVENTS"`; `unnamed` counts what had no place.
-- ALARM: `alarm`, `severity`, `state` (`add` or `clear`), `since`.
+  What the kernel dropped before any audit daemon could read it is a GAP too: of audit records, with
+  `source="kernel"` and without a number.
+- ALARM: `alarm`, `severity`, `state` (`add` or `clear`), `since`, and `server` where it is about one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -84,6 +86,13 @@ def gap(author: Author, now: int, lost: Gap) -> Event:
     return author.event(now, _ERROR, "GAP", lost.params(), f"{whom} {lost.events} events: {lost.cause}")
 
 
+def kernel_gap(author: Author, now: int, records: int) -> Event:
+    """The kernel dropped audit records, and counted them."""
+    cause = "the kernel dropped audit records"
+    params = [("source", "kernel"), ("cause", cause), ("events", str(records)), ("unnamed", str(records))]
+    return author.event(now, _ERROR, "GAP", params, f"nobody will get {records} audit records: the kernel dropped them")
+
+
 def alarm(author: Author, now: int, change: AlarmChange) -> Event:
     """An alarm is raised or cleared."""
     state = "add" if change.raised else "clear"
@@ -92,6 +101,7 @@ def alarm(author: Author, now: int, change: AlarmChange) -> Event:
         ("severity", change.alarm.severity),
         ("state", state),
         ("since", format_timestamp(change.since).decode()),
+        ("server", change.alarm.about),
     ]
     severity = _ALARM_SEVERITY[change.alarm.severity] if change.raised else _INFORMATIONAL
     return author.event(now, severity, "ALARM", params, f"{change.alarm.text} ({state})")

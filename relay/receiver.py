@@ -13,7 +13,7 @@ from relay.intake import Routing
 from relay.listener.conversation import ALL
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
-from relay.road import Road, stopping_event
+from relay.road import Road, Way, stopping_event
 from relay.settings import LARGEST_MESSAGE_SIZE, Settings
 from relay.spool.cursor import Cursor
 from relay.ssh_endpoint import SshEndpoint
@@ -29,7 +29,7 @@ async def receive(settings: Settings, *, drain: bool = False, patience: float | 
     """Listen and archive until SIGTERM or SIGINT; with `drain`, archive what the spool holds, and return."""
     stopping = stopping_event()
     async with Road.open(settings.relay.state_directory, settings.spool, ROUTING, _care(settings)) as road:
-        _archive(road, settings.receiver.archive)
+        await _archive(road, settings.receiver.archive)
         if drain:
             await road.drained(patience)
             return
@@ -42,18 +42,14 @@ def _care(settings: Settings) -> Care:
     return replace(care_of(settings), disk_full_action="halt", may_halt=False)
 
 
-def _archive(road: Road, folder: str) -> None:
+async def _archive(road: Road, folder: str) -> None:
     spool_id = road.store.transient.id.hex()
     with ArchiveWriter(folder, spool_id) as archive:
         # The archive's own word counts: it is written in one step with the files.
         start = Cursor() if archive.cursor is None else Cursor.decode(archive.cursor)
     road.store.move_cursor(ARCHIVE, start)
-    road.deliver(
-        ARCHIVE,
-        lambda _: ArchiveSession(ArchiveWriter(folder, spool_id)),
-        types=frozenset(EventType),
-        start=start,
-    )
+    way = Way(ARCHIVE, lambda _: ArchiveSession(ArchiveWriter(folder, spool_id)), frozenset(EventType), start)
+    await road.deliver([way])
 
 
 @contextlib.asynccontextmanager

@@ -9,24 +9,26 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, NamedTuple
 
 from relay import own_events
-from relay.control import Live, LiveDestination, LivePart, LiveSource, answering
+from relay.alarm import AlarmChange
+from relay.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource, answering
 from relay.delivery.destination import Destination
 from relay.delivery.session import Session
 from relay.disk import Disk
 from relay.errors import TemporaryError
 from relay.event import EventType
 from relay.housekeeping import Care, Housekeeping
-from relay.intake import Intake, Routing, wall_clock
+from relay.intake import Intake, Routing, Submit, wall_clock
 from relay.settings import Spool as SpoolSettings
-from relay.spool.block import RUN_LENGTH
+from relay.spool.block import RUN_LENGTH, type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.segment import SPOOL_ID_LENGTH
 from relay.spool.spool import Run
 from relay.spool.store import Store
+from relay.watch.audit_trail import AuditTrail
 
 DRAIN_POLL_SECONDS: Final = 0.02
 
@@ -34,6 +36,18 @@ DRAIN_POLL_SECONDS: Final = 0.02
 def new_run() -> Run:
     """A random run, and a random name in case the spool is new."""
     return Run(os.urandom(RUN_LENGTH), os.urandom(SPOOL_ID_LENGTH))
+
+
+class Way(NamedTuple):
+    """How a destination is delivered to."""
+
+    name: str
+    connect: Callable[[threading.Event], Session]
+    types: frozenset[EventType]
+    start: Cursor
+    """Where it begins, without a stored cursor."""
+    required: bool = True
+    """Whether it holds what it has not got, when room is needed."""
 
 
 class Road:
@@ -73,6 +87,8 @@ class Road:
             )
             road = cls(store, intake)
             road.housekeeping = Housekeeping(disk, store, intake, road.destinations, care)
+            if road.housekeeping.audit_trail is not None:
+                road.parts.append(functools.partial(_live_watch, road.housekeeping.audit_trail))
             tasks = [asyncio.create_task(intake.run()), asyncio.create_task(road.housekeeping.run())]
             try:
                 async with answering(state_directory, road.live):
@@ -102,21 +118,29 @@ class Road:
             ),
             sources=tuple(tell() for tell in self.sources),
             parts=tuple(tell() for tell in self.parts),
+            alarms=tuple(map(_live_alarm, self.housekeeping.alarms.active if self.housekeeping else ())),
         )
 
-    def deliver(
-        self,
-        name: str,
-        connect: Callable[[threading.Event], Session],
-        *,
-        types: frozenset[EventType],
-        start: Cursor,
-    ) -> Destination:
-        """Begin to deliver to a destination; `start` is where one without a stored cursor begins."""
-        destination = Destination(name, self.store, connect, types=types, start=self.store.cursor(name) or start)
-        self.destinations.append(destination)
-        destination.start()
-        return destination
+    def submit_of(self, source: str) -> Submit:
+        """What a source is to hand its batches to."""
+        return self.housekeeping.submit_of(source) if self.housekeeping else self.intake.submit
+
+    async def deliver(self, ways: Sequence[Way]) -> None:
+        """Begin to deliver to these destinations, and to no other; where a new one begins takes time to find out."""
+        starts = [await asyncio.to_thread(self._start_of, way) for way in ways]
+        for way, start in zip(
+            ways, starts, strict=True
+        ):  # all are followed before the first one's proofs free anything
+            name, connect, types, _, required = way
+            self.destinations.append(
+                Destination(name, self.store, connect, types=types, start=start, required=required)
+            )
+        self.store.forget_others({way.name for way in ways}, wall_clock())
+        for destination in self.destinations:
+            destination.start()
+
+    def _start_of(self, way: Way) -> Cursor:
+        return self.store.begin(way.name, way.start, type_bitmap(sorted(way.types)))
 
     async def drained(self, patience: float | None) -> None:
         """Return once all that the store holds now is proven; TemporaryError after `patience` seconds."""
@@ -130,6 +154,15 @@ class Road:
         except TimeoutError:
             cause = f"not proven within {patience:g} s"
             raise TemporaryError(behind[0].name, f"{cause} ({behind[0].error or behind[0].state})") from None
+
+
+def _live_alarm(change: AlarmChange) -> LiveAlarm:
+    told = change.alarm
+    return LiveAlarm(name=told.name, severity=told.severity, text=told.text, about=told.about, since=change.since)
+
+
+def _live_watch(trail: AuditTrail) -> LivePart:
+    return LivePart(name="auditd watch", state=trail.state, error=trail.error)
 
 
 def stopping_event() -> asyncio.Event:

@@ -6,7 +6,7 @@ raises pydantic's ValidationError, all mistakes at once, each with a plain sente
 line.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Any, Final, Literal
 
@@ -15,14 +15,17 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
     PlainValidator,
+    Tag,
     ValidationError,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from relay.glob import matcher
 from relay.quantity import HIGHEST_PORT, Address, duration_text, host, octets, quoted, seconds, size_text
 
 # RFC 5424 section 6.1: every receiver takes 480 octets. The upper end is a ceiling for memory.
@@ -42,6 +45,7 @@ _RESERVED_SD_IDS: Final = frozenset({"timeQuality", "origin", "meta"})  # RFC 54
 _SD_ID_LIMIT: Final = 32
 _TEXT_LIMIT: Final = 255
 _NAME_LIMIT: Final = 64
+_DISPATCHER_SOCKETS: Final = {"relay": "/run/relay/audit", "af_unix": "/var/run/audispd_events"}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 
 
@@ -96,6 +100,34 @@ def _path(text: str) -> str:
     return text
 
 
+def _path_or_empty(text: str) -> str:
+    return _path(text) if text else text
+
+
+def _program(command: tuple[str, ...]) -> tuple[str, ...]:
+    if not command:
+        raise ValueError('must name a program and its arguments, as in ["/usr/bin/eventCollector128t"]')
+    for argument in command:
+        if "\0" in argument:
+            raise ValueError(f"must hold no zero bytes: {quoted(argument)}")
+    _path(command[0])
+    return command
+
+
+def _option(command: Sequence[str], option: str) -> str:
+    """Find the value of `--option VALUE` or `--option=VALUE`; empty when there is none."""
+    for argument, following in zip(command, (*command[1:], ""), strict=True):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            return value if equals else following
+    return ""
+
+
+def _globs(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    matcher(patterns)
+    return patterns
+
+
 def _ip(text: str) -> str:
     try:
         ip_address(text)
@@ -143,6 +175,16 @@ def _listen_url(value: object) -> Address:
     if scheme != "tcp":
         raise ValueError(f"{quoted(value)}: this version of relay listens on tcp:// only")
     return _listen_address(address)
+
+
+def _loopback(address: Address) -> Address:
+    try:
+        local = ip_address(address.host).is_loopback
+    except ValueError:
+        local = address.host.lower() == "localhost"
+    if not local:
+        raise ValueError(f"{quoted(str(address))} is not on loopback, and this protocol knows nobody's identity")
+    return address
 
 
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -225,6 +267,9 @@ class Audit(Table):
     """Empty: the halt is asked for by a file, for which a unit of root's waits."""
     space_left: Size = 100 * 1024**2
     """All users are warned below so much free disk; 0: never."""
+    watch_auditd: Literal["auto", "always", "never"] = "auto"
+    """Whether users are told when this machine's auditd does not work; only with a source that it feeds. By itself
+    so for an audit log only where auditd writes it by default: another one may be a copy."""
     sd_id: Annotated[str, AfterValidator(_sd_id)] = "128T"
     audit_format: Literal["event", "record"] = "event"
     administration: Category = Category()
@@ -262,6 +307,95 @@ class AuditLogSource(Table):
     type: Literal["audit-log"] = "audit-log"
     path: Path = "/var/log/audit/audit.log"
     start: Literal["oldest", "now"] = "oldest"
+
+    @property
+    def origin(self) -> str:
+        """Where its events come from, for people."""
+        return self.path
+
+
+class AuditDispatcherSource(Table):
+    """[[source]] of type audit-dispatcher: what auditd gives to its plugins, at the moment when it happens."""
+
+    name: Annotated[Name, AfterValidator(_filled)]
+    type: Literal["audit-dispatcher"] = "audit-dispatcher"
+    plugin: Literal["relay", "af_unix"] = "relay"
+    """`relay dispatch`, which comes to us; or auditd's own, whose client we are."""
+    socket: Annotated[str, AfterValidator(_path_or_empty), AfterValidator(_printable)] = ""
+    """Empty: the plugin's usual one."""
+
+    @property
+    def origin(self) -> str:
+        """Where its events come from, for people."""
+        return self.socket or _DISPATCHER_SOCKETS[self.plugin]
+
+
+Patterns = Annotated[tuple[str, ...], AfterValidator(_some), AfterValidator(_globs)]
+"""Names, or globs as Telegraf has them."""
+
+
+class EventCollectorSource(Table):
+    """[[source]] of type event-collector: a child process that writes events, one a line."""
+
+    name: Annotated[Name, AfterValidator(_filled)]
+    type: Literal["event-collector"] = "event-collector"
+    command: Annotated[tuple[str, ...], AfterValidator(_program)]
+    """What to run, as a list of arguments: no shell looks at it."""
+    index_file: Annotated[str, AfterValidator(_path_or_empty), AfterValidator(_printable)] = ""
+    """The file in which the child keeps the place it has reached; empty: what `--index-file` in the command says."""
+    tagpass: Mapping[str, Patterns] | None = None
+    tagdrop: Mapping[str, Patterns] | None = None
+    fieldpass: Patterns | None = None
+    fielddrop: Patterns | None = None
+
+    @property
+    def origin(self) -> str:
+        """Where its events come from, for people."""
+        return self.command[0]
+
+    @property
+    def index(self) -> str:
+        """The index file's path; empty when there is none."""
+        return self.index_file or _option(self.command, "--index-file")
+
+
+class AuditdRemoteSource(Table):
+    """[[source]] of type auditd-remote: the router's own audisp-remote sends here."""
+
+    name: Annotated[Name, AfterValidator(_filled)]
+    type: Literal["auditd-remote"] = "auditd-remote"
+    listen: Annotated[tuple[Annotated[ListenUrl, AfterValidator(_loopback)], ...], AfterValidator(_some)] = (
+        Address("127.0.0.1", 7778),
+    )
+
+    @property
+    def origin(self) -> str:
+        """Where its events come from, for people."""
+        return ", ".join(f"tcp://{address}" for address in self.listen)
+
+
+SOURCES: Final[dict[str, type[Table]]] = {
+    "audit-log": AuditLogSource,
+    "audit-dispatcher": AuditDispatcherSource,
+    "auditd-remote": AuditdRemoteSource,
+    "event-collector": EventCollectorSource,
+}
+"""The tables that [[source]] can be, by their `type`. Without one it is the first."""
+
+
+def _source_type(table: object) -> object:
+    if isinstance(table, Mapping):
+        return table.get("type", "audit-log")
+    return getattr(table, "type", "audit-log")
+
+
+SourceTable = Annotated[
+    Annotated[AuditLogSource, Tag("audit-log")]
+    | Annotated[AuditDispatcherSource, Tag("audit-dispatcher")]
+    | Annotated[AuditdRemoteSource, Tag("auditd-remote")]
+    | Annotated[EventCollectorSource, Tag("event-collector")],
+    Discriminator(_source_type),
+]
 
 
 class PortForwarding(Table):
@@ -358,7 +492,7 @@ def _no_second(names: Sequence[str], key: str, sentence: str) -> None:
         raise ValidationError.from_exception_data(key, mistakes)
 
 
-def _sources_differ(sources: tuple[AuditLogSource, ...]) -> tuple[AuditLogSource, ...]:
+def _sources_differ(sources: tuple[SourceTable, ...]) -> tuple[SourceTable, ...]:
     _no_second([source.name for source in sources], "name", "every source needs a name of its own")
     return sources
 
@@ -380,7 +514,7 @@ class Settings(Table):
     relay: Relay = Relay()
     audit: Audit = Audit()
     spool: Spool = Spool()
-    source: Annotated[tuple[AuditLogSource, ...], AfterValidator(_sources_differ)] = ()
+    source: Annotated[tuple[SourceTable, ...], AfterValidator(_sources_differ)] = ()
     port_forwarding: Annotated[tuple[PortForwarding, ...], AfterValidator(_forwardings_differ)] = ()
     remote_logging_server: Annotated[tuple[RemoteLoggingServer, ...], AfterValidator(_servers_differ)] = ()
     receiver: Receiver = Receiver()

@@ -8,6 +8,7 @@ started here is ended here, also on Ctrl-C. The last line is the verdict; exit c
 
 import argparse
 import contextlib
+import logging
 import random
 import secrets
 import shutil
@@ -28,9 +29,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from relay.crash_point import POINTS
+from relay.intake import Policy
 from scripts.yardstick.judge import Verdict
 from scripts.yardstick.killing import NEVER, Road, deaths
 
+POLICIES: Final[tuple[Policy, ...]] = ("halt", "ignore", "rotate")
 RATE: Final = 3000
 """Records a second, while programs are killed."""
 INTERRUPTED: Final = 130
@@ -109,10 +112,13 @@ def seeds(first: int, count: int) -> str:
 
 
 def calls() -> str:
-    """Let every single call of the disk fail, or be the last."""
-    lived = [every_call(wrong) for wrong in WRONGS]
-    accepted = sum(each.accepted for each in lived)
-    return f"{sum(each.calls for each in lived)} calls gone wrong: {accepted} events accepted, 0 lost, 0 numbered twice"
+    """Let every single call of the disk fail, or be the last, under each policy."""
+    told = []
+    for policy in POLICIES:
+        lived = [every_call(wrong, policy=policy) for wrong in WRONGS]
+        gone, accepted = sum(each.calls for each in lived), sum(each.accepted for each in lived)
+        told.append(f"{policy}: {gone} calls gone wrong, {accepted} events accepted, each delivered or counted")
+    return "; ".join(told)
 
 
 def every_bit(extent: Extent) -> str:
@@ -195,6 +201,7 @@ def _interrupted(*_: object) -> None:
 def main(words: Sequence[str]) -> int:
     """Run the parts in a folder of their own, and give the verdict."""
     chosen = _chosen(words)
+    logging.disable()  # torn tails by the thousand are no news here
     signal.signal(signal.SIGTERM, _interrupted)
     chosen.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = Path(tempfile.mkdtemp(dir=chosen.folder.resolve()))

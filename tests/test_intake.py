@@ -239,3 +239,22 @@ def test_a_second_relay_is_refused_and_the_first_ones_pid_is_named(tmp_path: Pat
 
     with store(tmp_path), pytest.raises(TemporaryError, match=f"pid {os.getpid()}"):
         store(tmp_path)
+
+
+def test_a_batch_that_is_awaited_does_not_wait_for_the_commit_interval(tmp_path: Path) -> None:
+    """A sender that waits for each answer would else get one record in each interval."""
+    with store(tmp_path) as opened:
+
+        async def story() -> None:
+            intake = Intake(opened, ROUTING, tell_gap, interval=3600.0)
+            task = asyncio.create_task(intake.run())
+            for _ in range(20):
+                await (await intake.submit(Batch([event(EventType.AUDIT, "x")], awaited=True)))
+            unhurried = await intake.submit(Batch([event(EventType.AUDIT, "y")]))
+            assert not unhurried.done()
+            await (await intake.submit(Batch([event(EventType.AUDIT, "z")], awaited=True)))
+            assert unhurried.done()  # it shares the commit
+            task.cancel()
+
+        asyncio.run(asyncio.wait_for(story(), 20))
+        assert texts(opened.retained) == [*[b"x"] * 20, b"y", b"z"]

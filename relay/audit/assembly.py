@@ -99,6 +99,11 @@ class Assembler(Generic[Place]):
             leaving += self._close_excess()
         return leaving
 
+    def end(self, record: Record) -> list[AuditEvent]:
+        """Take an end of event (EOE): the event leaves, if it has not left; this record itself says nothing more."""
+        leaving = self._close_overtaken(record) if self._open else []
+        return [*leaving, *self._close([record.key])] if record.key in self._open else leaving
+
     def resume(self, record: Record, place: Place, now: float) -> None:
         """Take a record again, after a restart: one of an event that `open` named, from its place on.
 

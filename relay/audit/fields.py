@@ -35,17 +35,20 @@ _PAIR = re.compile(
     rb"[ ('\x1d]([^ =()'\"{},\x1d]{1,64}+)="
     rb'(?:"([^"]*+)"|'
     rb"(?!['{])([^ ()'\",\x1d]*+"
-    # A bracket or a comma belongs to a bare value only when it is closed, or the value goes on after it.
-    rb"(?:(?:\((?:[^ ()'\"\x1d]*+\))?|[,)]++(?=[^ ,()'\"\x1d]))[^ ()'\",\x1d]*+)*+))"
+    # A bracket, a comma or a quote belongs to a bare value only when it is closed, or the value goes on after it.
+    rb"(?:(?:\((?:[^ ()'\"\x1d]*+\))?|[,)]++(?=[^ ,()'\"\x1d])|'(?=[^ '\x1d]))[^ ()'\",\x1d]*+)*+))"
 )
 _pairs = _PAIR.findall
 _HEX = re.compile(rb"(?:[0-9A-F]{2})++")
+_LOCAL_PATH: Final = b"\x1dSADDR={ saddr_fam=local path="
 _ARGUMENT = re.compile(rb"a[0-9]+(?:\[[0-9]+\])?")
 
 
 def fields(record: Record) -> list[Field]:
     """Name and decoded value of each field, in their order; a name may come twice."""
     line = record.line
+    if record.type == b"SOCKADDR" and _LOCAL_PATH in line:
+        return _of_local_address(record)
     # From the space before the body: the first pair needs one before it as all others do.
     found = _pairs(line, len(line) - len(record.body) - 1)
     is_execve = record.type == b"EXECVE"
@@ -60,3 +63,10 @@ def fields(record: Record) -> list[Field]:
                 value = value.replace(b"\0", b" ")
         result.append((name, value))
     return result
+
+
+def _of_local_address(record: Record) -> list[Field]:
+    """Read the resolved name of a unix socket to its end: whoever chose it may have put pairs into it."""
+    before, _, path = record.body.partition(_LOCAL_PATH)
+    found = fields(record._replace(body=before, line=record.line[: len(record.line) - len(record.body)] + before))
+    return [*found, (b"saddr_fam", b"local"), (b"path", path.removesuffix(b" }"))]

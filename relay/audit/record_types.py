@@ -222,6 +222,14 @@ def number(name: bytes) -> int | None:
     return known
 
 
+_NAMES: Final = {known: name for name, known in NUMBERS.items()}
+
+
+def name_of(number: int) -> bytes:
+    """Write a type as auditd does: by its name, else as `UNKNOWN[1334]`."""
+    return _NAMES.get(number) or b"UNKNOWN[%d]" % number
+
+
 def _ends_event(number: int) -> bool:
     """`audit_is_last_record` of libaudit; SYSCALL, PATH, CWD, EXECVE and LOGIN do not end an event."""
     return (

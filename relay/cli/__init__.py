@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "spool": ("relay.cli.spool", "spool"),
     "config": ("relay.cli.config", "config"),
     "key": ("relay.cli.key", "key"),
+    "dispatch": ("relay.cli.dispatch", "dispatch"),
     "completion": ("relay.cli.completion", "completion"),
 }
 """Command → its module and its object there."""

@@ -1,23 +1,30 @@
-"""`relay config`: validate the configuration, and print what holds.
+"""`relay config`: validate the configuration, print what holds, and turn a router's own configuration into ours.
 
 `check` ends with 0, 66 (a file is missing or cannot be read) or 78 (mistakes, each on a line of standard error).
 With --json it prints one object, also when there are mistakes, with the schema "relay.config-check/1":
     {"schema", "ok", "files", "mistakes": [FINDING…], "warnings": [FINDING…]}
     FINDING: {"file", "line" (null: the file as a whole), "key" ("": the same), "message"}
-`show --json` prints {"schema": "relay.config-show/1", "files", "settings"}, settings by their TOML keys and values.
+`show --json` prints {"schema": "relay.config-show/1", "files", "settings", "origins": [{"key", "origin"}…]}, settings
+by their TOML keys and values; origins tell where the values of files that are no TOML come from.
+`import` prints TOML, and on standard error a line for each thing that relay does otherwise than the file says. With
+--json it prints {"schema": "relay.config-import/1", "files", "settings", "origins", "warnings": [FINDING…],
+"certificates": [PATH…] (those that it wrote)}.
 """
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from relay.cli.options import config_option, options
+from relay.cli.printable import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from relay.config.mistake import Mistake
+    from relay.config.toml import Configuration
     from relay.settings import Settings
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
@@ -26,7 +33,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 @click.group()
 @config_option
 def config() -> None:
-    """Validate the configuration, or print what holds."""
+    """Validate the configuration, print what holds, or import a router's own."""
 
 
 @config.command()
@@ -44,7 +51,7 @@ def check(context: click.Context, *, as_json: bool) -> None:
 
     paths = options(context).config_paths
     try:
-        configuration = toml.read(paths)
+        configuration = toml.read(paths, options(context).choice)
     except MistakesError as error:
         findings, summary = on_this_machine.Findings(error.found, ()), ""
         exit_code = error.exit_code
@@ -75,12 +82,68 @@ def show(context: click.Context, *, as_json: bool) -> None:
     """Print the settings that hold, defaults included, as TOML."""
     from relay.config import effective, toml
 
-    paths = options(context).config_paths
-    document = effective.effective(toml.load(paths))
+    configuration = toml.read(options(context).config_paths, options(context).choice)
+    document = effective.effective(configuration.settings)
     if as_json:
-        _print_json("relay.config-show/1", files=paths, settings=document)
+        _print_json(
+            "relay.config-show/1",
+            files=configuration.files,
+            settings=document,
+            origins=_origins(configuration),
+        )
     else:
-        click.echo(f"# What holds, from {', '.join(paths)}\n{effective.toml_text(document)}", nl=False)
+        text = effective.toml_text(document, configuration.notes)
+        click.echo(f"# What holds, from {_names(configuration)}\n{text}", nl=False)
+
+
+@config.command("import")
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--certificates",
+    metavar="DIR",
+    type=click.Path(),
+    help="Write the certificates of the file into this folder, and name them there.",
+)
+@config_option
+@_json_option
+@click.pass_context
+def import_(context: click.Context, file: str, *, certificates: str | None, as_json: bool) -> None:
+    """Print a router's configuration text, or a Monitoring Agent's folder, as TOML.
+
+    What it cannot say (user, keys) is left to relay's defaults and to further files.
+    """
+    from relay.config import certificate, effective, toml
+    from relay.config.mistake import told
+
+    if options(context).given_config_paths:
+        raise click.UsageError("FILE alone is read; leave -c out", context)
+    configuration = toml.read([file], options(context).choice)
+    folder = None if certificates is None else os.path.abspath(certificates)
+    document, written = certificate.write(configuration, folder)
+    if as_json:
+        _print_json(
+            "relay.config-import/1",
+            files=configuration.files,
+            settings=document,
+            origins=_origins(configuration),
+            warnings=objects(configuration.warnings),
+            certificates=written,
+        )
+        return
+    for line in told(configuration.warnings):
+        click.echo(f"warning: {escaped(line)}", err=True)
+    text = effective.toml_text(document, configuration.notes)
+    click.echo(f"# Made by relay config import, from {_names(configuration)}\n{text}", nl=False)
+
+
+def _names(configuration: "Configuration") -> str:
+    return escaped(", ".join(configuration.files))
+
+
+def _origins(configuration: "Configuration") -> list[dict[str, str]]:
+    from relay.config.mistake import key_text
+
+    return [{"key": key_text(path), "origin": note} for path, note in configuration.notes.items()]
 
 
 def _print_json(schema: str, **fields: object) -> None:
@@ -102,7 +165,7 @@ def objects(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
 
 def _summary(settings: "Settings") -> str:
     """Say in one sentence what is configured."""
-    sources = _list([f"{source.path} ({source.name})" for source in settings.source])
+    sources = _list([f"{source.origin} ({source.name})" for source in settings.source])
     servers = _list([_server(settings, index) for index in range(len(settings.remote_logging_server))])
     listeners = _list([f"tcp://{address}" for address in settings.receiver.listen])
     return f"relay run: from {sources} to {servers}; relay receive: from {listeners} to {settings.receiver.archive}"
@@ -112,7 +175,7 @@ def _server(settings: "Settings", index: int) -> str:
     server = settings.remote_logging_server[index]
     forwarding = settings.forwarding_of(server)
     if forwarding is None:
-        return f"{server.display_name}, to which no way leads"
+        return f"{server.display_name} directly, by {server.transport}"
     return f"{server.display_name} through SSH to {forwarding.username}@{forwarding.server_address}"
 
 

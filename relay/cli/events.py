@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from relay.cli.options import config_option, options
+from relay.cli.options import files_option, options
 from relay.cli.printable import cut, escaped, text_of
 from relay.cli.state import state_directory, state_option
 
@@ -71,7 +71,7 @@ class Display(NamedTuple):
 @click.option("--follow", is_flag=True, help=f"Go on with what comes; begins with the newest {FOLLOWED_FROM}.")
 @click.option("--full", is_flag=True, help="Show all of each message; -v does the same.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")
-@config_option
+@files_option
 @click.pass_context
 def events(  # noqa: PLR0913  one parameter an option
     context: click.Context,

@@ -253,7 +253,7 @@ def _forwardings(given: Options) -> "tuple[PortForwarding, ...]":
     from relay.config import toml
 
     named = given.given_config_paths or os.environ.get("RELAY_CONFIG") or os.path.lexists(DEFAULT_CONFIG)
-    return toml.load(given.config_paths).port_forwarding if named else ()
+    return toml.load(given.config_paths, given.choice).port_forwarding if named else ()
 
 
 def _defaults() -> "tuple[PortForwarding, ...]":

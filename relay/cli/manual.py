@@ -17,8 +17,6 @@ from relay import errors
 BEGIN: Final = "<!-- commands: made by scripts/manual -->"
 END: Final = "<!-- end -->"
 _MADE: Final = '.\\" Made by scripts/manual: change what it is made from.'
-_SHARED: Final = frozenset({"--config", "--verbose", "--help"})
-"""Options of every command, told once."""
 _HEADER: Final = re.compile(r"#?(\[\[?[a-z.-]+\]\]?)")
 _KEY: Final = re.compile(r"#?([a-z-]+ = .*)")
 _PROSE: Final = re.compile(r"#(?: (.*))?")
@@ -49,7 +47,7 @@ def documented(root: click.Command, name: str = "relay") -> Iterator[Documented]
                 yield from documented(command, f"{name} {word}")
     else:
         arguments = (p.make_metavar(context) for p in root.params if isinstance(p, click.Argument))
-        yield Documented(name, tuple(arguments), _options(root, context, _SHARED), _paragraphs(root.help or ""))
+        yield Documented(name, tuple(arguments), _options(root, context, shared=False), _paragraphs(root.help or ""))
 
 
 def undocumented(root: click.Command, name: str = "relay") -> Iterator[str]:
@@ -65,8 +63,10 @@ def undocumented(root: click.Command, name: str = "relay") -> Iterator[str]:
             yield from undocumented(root.get_command(context, word) or click.Command(word), f"{name} {word}")
 
 
-def _options(command: click.Command, context: click.Context, but: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    options = (p for p in command.get_params(context) if isinstance(p, click.Option) and but.isdisjoint(p.opts))
+def _options(command: click.Command, context: click.Context, *, shared: bool) -> tuple[tuple[str, str], ...]:
+    """A command's options; those that every command has, which it gets from no parameter, only where they are told."""
+    parameters = (p for p in command.get_params(context) if isinstance(p, click.Option))
+    options = (p for p in parameters if shared or p.expose_value)
     return tuple(record for option in options if (record := option.get_help_record(context)) is not None)
 
 
@@ -117,8 +117,11 @@ def _man_page(root: click.Command) -> Iterator[str]:
     yield from (".SH SYNOPSIS", r"\fBrelay\fR [\fB\-c\fR FILE]... [\fB\-v\fR] COMMAND [ARGUMENT]...")
     yield from (".SH DESCRIPTION", _roff(summary), *(line for text in more for line in (".PP", _roff(text))))
     yield ".SH OPTIONS"
-    yield from _tagged(_options(root, context, frozenset()))
-    yield from (".PP", "All but the first are accepted after the command too.")
+    yield from _tagged(_options(root, context, shared=True))
+    yield from (
+        ".PP",
+        _roff("All but the first are accepted after the command too; only `relay events` has a --router of its own."),
+    )
     yield ".SH COMMANDS"
     for command in documented(root):
         yield f".SS {_roff(' '.join((command.name, *command.arguments)))}"

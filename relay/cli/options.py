@@ -2,14 +2,18 @@
 
 `-c FILE` may be repeated, on both sides; files are read in the order in which they stand. Without it the file is
 `$RELAY_CONFIG`, else /etc/relay/relay.toml. Each `-v` makes relay's own log one step more talkative.
+`--router` and `--node` say which of several is meant in a router's own configuration text.
 """
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from relay.config.router import Choice
 
 DEFAULT_CONFIG: Final = "/etc/relay/relay.toml"
 
@@ -23,6 +27,15 @@ class Options:
 
     given_config_paths: tuple[str, ...] = ()
     verbosity: int = 0
+    router: str = ""
+    node: str = ""
+
+    @property
+    def choice(self) -> "Choice":
+        """Which router and node of a router's configuration text are meant."""
+        from relay.config.router import Choice
+
+        return Choice(self.router, self.node)
 
     @property
     def config_paths(self) -> tuple[str, ...]:
@@ -31,7 +44,26 @@ class Options:
 
 
 def config_option(command: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Give a command or group `-c/--config` and `-v/--verbose`; what they say stands in `ctx.obj`, an `Options`."""
+    """Give a command or group all shared options; what they say stands in `ctx.obj`, an `Options`."""
+    router = click.option(
+        "--router",
+        metavar="NAME",
+        expose_value=False,
+        callback=_set_router,
+        help="Which router is meant, where a router's own configuration text has several.",
+    )
+    node = click.option(
+        "--node",
+        metavar="NAME",
+        expose_value=False,
+        callback=_set_node,
+        help="Which node of it is meant, where it has several.",
+    )
+    return files_option(router(node(command)))
+
+
+def files_option(command: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Give a command that has a --router of its own `-c/--config` and `-v/--verbose` alone."""
     config = click.option(
         "-c",
         "--config",
@@ -68,3 +100,11 @@ def _add_config(context: click.Context, _parameter: click.Parameter, paths: tupl
 
 def _add_verbosity(context: click.Context, _parameter: click.Parameter, count: int) -> None:
     options(context).verbosity += count
+
+
+def _set_router(context: click.Context, _parameter: click.Parameter, name: str | None) -> None:
+    options(context).router = name or options(context).router
+
+
+def _set_node(context: click.Context, _parameter: click.Parameter, name: str | None) -> None:
+    options(context).node = name or options(context).node

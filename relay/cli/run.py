@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from relay.cli.options import Options, config_option, options
+from relay.cli.printable import escaped
 
 if TYPE_CHECKING:
     from relay.settings import Settings
@@ -41,10 +43,12 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     from relay.config import toml
     from relay.forwarder import forward
 
-    settings = toml.load(options(context).config_paths)
+    configuration = toml.read(options(context).config_paths, options(context).choice)
     operational_log.configure(options(context).verbosity)
+    for warning in configuration.warnings:
+        logging.getLogger("relay").warning("%s", escaped(str(warning)))
     _collect_garbage_seldom()
-    asyncio.run(forward(settings, drain=drain, patience=timeout))
+    asyncio.run(forward(configuration.settings, drain=drain, patience=timeout))
 
 
 _FLAGS: Final = {
@@ -89,7 +93,7 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Set
     from relay.settings import Settings
 
     named = bool(given.given_config_paths or os.environ.get("RELAY_CONFIG"))
-    settings = toml.load(given.config_paths) if named or not flags else Settings()
+    settings = toml.load(given.config_paths, given.choice) if named or not flags else Settings()
     document = settings.model_dump(mode="json", exclude_unset=True)
     for name, value in flags.items():
         *tables, key = _FLAGS[name]

@@ -26,4 +26,6 @@ def state_directory(context: click.Context, state: str | None) -> str:
     """The directory that is meant: the option's, else the configuration's."""
     from relay.config import toml
 
-    return os.path.abspath(state) if state else toml.load(options(context).config_paths).relay.state_directory
+    if state:
+        return os.path.abspath(state)
+    return toml.load(options(context).config_paths, options(context).choice).relay.state_directory

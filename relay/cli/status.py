@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import click
 
 from relay.cli.options import config_option
+from relay.cli.printable import escaped
 from relay.cli.state import state_directory, state_option
 
 if TYPE_CHECKING:
-    from relay.control import LiveDestination, LivePart, LiveSource
+    from relay.control import LiveAlarm, LiveDestination, LivePart, LiveSource
     from relay.status import DestinationStatus, SpoolStatus, Status
 
 _MICROSECONDS = 1_000_000
@@ -37,7 +38,7 @@ def status(context: click.Context, *, state: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, **_object(found)}))
     else:
-        click.echo("\n".join(_lines(found, time.time_ns() // 1000)))
+        click.echo("\n".join(map(escaped, _lines(found, time.time_ns() // 1000))))
 
 
 def _object(found: "Status") -> dict[str, object]:
@@ -62,6 +63,7 @@ def _lines(found: "Status", now: int) -> list[str]:
     running = f"running, pid {found.pid}" if found.pid is not None else "not running"
     return [
         f"{found.state_directory}: {running}",
+        *(_alarm(alarm) for alarm in live.alarms),
         *([f"intake       nothing is taken in: {live.intake_error}"] if live.intake_error else []),
         *(_spool(name, spool) for name, spool in (("retained", found.retained), ("transient", found.transient))),
         *(
@@ -74,6 +76,16 @@ def _lines(found: "Status", now: int) -> list[str]:
         ),
         *(_part(part) for part in live.parts),
     ]
+
+
+def _alarm(alarm: "LiveAlarm") -> str:
+    return f"alarm        {alarm.severity}, {alarm.name}: {alarm.text}, since {_when(alarm.since)}"
+
+
+def _when(microseconds: int) -> str:
+    return (
+        datetime.fromtimestamp(microseconds / _MICROSECONDS, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )
 
 
 def _source(live: "LiveSource | None") -> str:
@@ -122,6 +134,5 @@ def _destination(destination: "DestinationStatus", now: int) -> str:
         )
     proof = "nothing proven yet"
     if destination.proven_at:
-        when = datetime.fromtimestamp(destination.proven_at / _MICROSECONDS, UTC).isoformat(timespec="seconds")
-        proof = f"{destination.delivered} events proven ({destination.proof}), last {when.replace('+00:00', 'Z')}"
+        proof = f"{destination.delivered} events proven ({destination.proof}), last {_when(destination.proven_at)}"
     return f"{destination.name}: {proof}; {behind}"

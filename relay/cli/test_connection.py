@@ -4,9 +4,12 @@ Prints each step as it ends, and one sentence at the end. The exit code is that 
 relay.connection_test.report lists them: 78, 74, 77, 68, 69 or 76; warnings leave it 0.
 With --json it prints one object with the schema "relay.test-connection/1":
     {"schema", "ok", "exit_code", "sentence", "steps": [STEP…], "servers": [SERVER…]}
-    SERVER: {"name", "ok", "exit_code", "sentence", "proof" ("drained"; null: none was had), "steps": [STEP…]}
+    SERVER: {"name", "ok", "exit_code", "sentence", "proof", "steps": [STEP…]}
     STEP: {"step", "outcome" ("ok", "warning", "FAILED", "skipped"), "milliseconds", "found", "remedy", "exit_code"}
-The outer steps are those that all servers share; when one of them fails, "servers" is empty and all steps stand there.
+"proof" is its kind as `relay status` names it: "drained", "acknowledged", or "unproven" where none can be had, which is
+a warning; null when the test did not come so far. Every server has every step; where no port-forwarding leads to it, it
+is gone to directly and the steps of SSH are skipped. The outer steps are those that all servers share; when one of them
+fails, "servers" is empty and all steps stand there.
 """
 
 import json
@@ -47,7 +50,8 @@ def test_connection(
     """
     from relay.connection_test.trial import Wishes, go
 
-    wishes = Wishes(options(context).config_paths, server, send=not no_send, timeout=timeout)
+    given = options(context)
+    wishes = Wishes(given.config_paths, server, send=not no_send, timeout=timeout, choice=given.choice)
     report = go(wishes, _Quiet() if as_json else _Printer())
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, **_object(report)}, ensure_ascii=False))

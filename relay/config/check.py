@@ -5,6 +5,7 @@ are looked at as the user who asks, so the check is best run as the user that re
 nothing is sent.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,14 @@ from relay.config.mistake import Mistake
 from relay.config.toml import Configuration
 from relay.errors import ConfigurationError, RelayError
 from relay.quantity import Address
-from relay.settings import PortForwarding, ReceiverSsh, Settings
+from relay.settings import (
+    AuditLogSource,
+    EventCollectorSource,
+    PortForwarding,
+    ReceiverSsh,
+    Settings,
+    SourceTable,
+)
 from relay.transport import private_key
 from relay.transport.host_key import KnownHosts
 from relay.watch.halt import check_command
@@ -30,11 +38,11 @@ class Findings(NamedTuple):
 def check(configuration: Configuration) -> Findings:
     """Look at the machine, and at what the settings mean together."""
     settings = configuration.settings
-    found = [*_on_disk(settings), *_halt_command(settings), *_without_a_way(settings)]
-    warnings = list(_missing_logs(settings))
+    found = [*_on_disk(settings), *_halt_command(settings), *_without_a_server(settings)]
+    warnings = [*_missing_logs(settings), *_without_a_way(settings), *_without_events(settings)]
     return Findings(
         tuple(Mistake(configuration.place(path), sentence) for path, sentence in found),
-        tuple(Mistake(configuration.place(path), sentence) for path, sentence in warnings),
+        (*configuration.warnings, *(Mistake(configuration.place(path), sentence) for path, sentence in warnings)),
     )
 
 
@@ -44,7 +52,7 @@ _Finding = tuple[KeyPath, str]
 def _on_disk(settings: Settings) -> Iterator[_Finding]:
     yield from _folder(("relay", "state-directory"), settings.relay.state_directory)
     for index, source in enumerate(settings.source):
-        yield from _file(("source", index, "path"), source.path, missing_is_fine=True)
+        yield from _source(("source", index), source)
     for index, forwarding in enumerate(settings.port_forwarding):
         yield from _forwarding(("port-forwarding", index), forwarding)
     if settings.receiver.ssh is not None:
@@ -56,6 +64,20 @@ def _halt_command(settings: Settings) -> Iterator[_Finding]:
         check_command(settings.audit.halt_command)
     except ConfigurationError as error:
         yield ("audit", "halt-command"), error.cause
+
+
+def _source(path: KeyPath, source: SourceTable) -> Iterator[_Finding]:
+    if isinstance(source, AuditLogSource):
+        yield from _file((*path, "path"), source.path, missing_is_fine=True)
+    elif isinstance(source, EventCollectorSource):
+        yield from _program((*path, "command"), source.command[0])
+
+
+def _program(path: KeyPath, name: str) -> Iterator[_Finding]:
+    if not Path(name).exists():
+        yield path, f"there is no {name}"
+    elif not os.access(name, os.X_OK):
+        yield path, f"{name} may not be run by this user; run this check as the user that relay runs as"
 
 
 def _forwarding(path: KeyPath, forwarding: PortForwarding) -> Iterator[_Finding]:
@@ -112,6 +134,8 @@ def _known_hosts(path: KeyPath, forwarding: PortForwarding) -> Iterator[_Finding
 
 def _missing_logs(settings: Settings) -> Iterator[_Finding]:
     for index, source in enumerate(settings.source):
+        if not isinstance(source, AuditLogSource):
+            continue
         log = Path(source.path)
         try:
             missing = not log.exists()
@@ -121,14 +145,37 @@ def _missing_logs(settings: Settings) -> Iterator[_Finding]:
             yield ("source", index, "path"), f"there is no {source.path} yet; relay waits for it"
 
 
-def _without_a_way(settings: Settings) -> Iterator[_Finding]:
-    """What `relay run` would refuse: events without a server, servers without a forwarding."""
+def _without_events(settings: Settings) -> Iterator[_Finding]:
+    """Servers that take only such types as [audit] keeps back."""
+    audit = settings.audit
+    categories = {
+        "admin": audit.administration,
+        "security": audit.security,
+        "system": audit.system,
+        "traffic": audit.traffic,
+    }
+    kept_back = {label for label, category in categories.items() if not category.enabled}
+    for index, server in enumerate(settings.remote_logging_server):
+        if kept_back.issuperset(server.types):
+            types = " and ".join(server.types)
+            yield (
+                ("remote-logging-server", index, "types"),
+                f"it takes {types} events alone, and [audit] has those switched off",
+            )
+
+
+def _without_a_server(settings: Settings) -> Iterator[_Finding]:
+    """What `relay run` would refuse: events without a server."""
     if settings.source and not settings.remote_logging_server:
         yield ("source",), "there is no [[remote-logging-server]] to deliver its events to"
+
+
+def _without_a_way(settings: Settings) -> Iterator[_Finding]:
+    """Servers that no forwarding leads to: legal, and yet it may not be what is meant."""
     for index, server in enumerate(settings.remote_logging_server):
         if settings.forwarding_of(server) is None:
             sentence = (
-                "no [[port-forwarding]] has this address and port as its local-address and local-port, and this "
-                "version of relay has no other way"
+                "no [[port-forwarding]] has this address and port as its local-address and local-port: it is sent to "
+                f"directly, by {server.transport} without encryption"
             )
             yield ("remote-logging-server", index), sentence

@@ -4,10 +4,15 @@ What is written reads back to the same settings. Settings hold no secrets: keys 
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
+from relay.config.lines import KeyPath
 from relay.settings import Settings
+
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+_NO_NOTES: Final[Mapping[KeyPath, str]] = {}
 
 
 def effective(settings: Settings) -> dict[str, Any]:
@@ -16,19 +21,37 @@ def effective(settings: Settings) -> dict[str, Any]:
     return document
 
 
-def toml_text(document: Mapping[str, Any]) -> str:
-    """Write a document of `effective` as TOML, a blank line before every header."""
-    return "\n".join(_table("", document)).strip() + "\n"
+def toml_text(document: Mapping[str, Any], notes: Mapping[KeyPath, str] = _NO_NOTES) -> str:
+    """Write a document of `effective` as TOML, a blank line before every header, and notes beside their values."""
+    return "\n".join(_table((), document, notes)).strip() + "\n"
 
 
-def _table(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+def _table(path: KeyPath, table: Mapping[str, Any], notes: Mapping[KeyPath, str]) -> Iterator[str]:
+    name = ".".join(part for part in path if isinstance(part, str))
     inner = {key: value for key, value in table.items() if _is_headed(name, value)}
-    yield from (f"{key} = {_value(value)}" for key, value in table.items() if key not in inner)
+    for key, value in table.items():
+        if key not in inner:
+            yield f"{_key(key)} = {_value(value)}{_note(_notes_within((*path, key), value, notes))}"
     for key, value in inner.items():
-        path = f"{name}.{key}".removeprefix(".")
-        for element in value if isinstance(value, list) else [value]:
-            yield from ("", f"[[{path}]]" if isinstance(value, list) else f"[{path}]")
-            yield from _table(path, element)
+        header = f"{name}.{_key(key)}".removeprefix(".")
+        if isinstance(value, list):
+            for index, element in enumerate(value):
+                yield from ("", f"[[{header}]]", *_table((*path, key, index), element, notes))
+        else:
+            yield from ("", f"[{header}]", *_table((*path, key), value, notes))
+
+
+def _notes_within(path: KeyPath, value: object, notes: Mapping[KeyPath, str]) -> list[str]:
+    """The notes on a value, and on those in it that are written on the same line."""
+    inner = value.items() if isinstance(value, dict) else ()
+    found = [note for key, within in inner for note in _notes_within((*path, key), within, notes)]
+    return list(dict.fromkeys([*([notes[path]] if path in notes else []), *found]))
+
+
+def _note(notes: list[str]) -> str:
+    """Notes as a comment; the names of files in them may hold anything."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in ", ".join(notes))
+    return f"  # {plain}" if notes else ""
 
 
 def _is_headed(parent: str, value: object) -> bool:
@@ -38,9 +61,13 @@ def _is_headed(parent: str, value: object) -> bool:
     return isinstance(value, dict) and parent != "audit"
 
 
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _value(key)
+
+
 def _value(value: object) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(inner)}" for key, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
     # A JSON text is a TOML basic string but for DEL, which JSON leaves bare; numbers, true and false are the same.

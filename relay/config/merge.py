@@ -1,28 +1,35 @@
-"""Several TOML documents as one, and for each value of it the place where it stands.
+"""Several drafts as one document, and for each value of it the place where it stands.
 
-Later documents complete and override earlier ones. Tables are merged key by key; arrays of tables (`[[source]]`, …)
-are appended to those before; every other value replaces the one before, so that `source = []` takes all sources away
-again.
+Later drafts complete and override earlier ones. Tables are merged key by key. Arrays of tables are appended to those
+before; but a table that means the same thing as one of an earlier file is merged into that: a [[source]] of the same
+name, a [[port-forwarding]] with the same local-address and local-port, a [[remote-logging-server]] with the same
+address and port, unless both have names that differ. Every other value replaces the one before, so that `source = []`
+takes all sources away again.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
+from relay.config.draft import Draft
 from relay.config.lines import KeyPath
 from relay.config.mistake import Place
 
+_LOCAL_END: Final = ("127.0.0.1", 7777)
+"""What a forwarding's local end and a server's address and port are where a table does not say."""
+
 
 class Merged:
-    """The documents so far as one `document`, and the `places` of its values by their paths in it."""
+    """The drafts so far as one `document`; the `places` of its values and the `notes` on them, by their paths in it."""
 
     def __init__(self) -> None:
         self.document: dict[str, Any] = {}
         self.places: dict[KeyPath, Place] = {}
+        self.notes: dict[KeyPath, str] = {}
 
-    def add(self, file: str, document: dict[str, Any], lines: Mapping[KeyPath, int]) -> None:
-        """Merge one more document in, which from now on belongs to this object."""
-        self.places.setdefault((), Place(file))
-        _Addition(self.places, file, lines).merge(self.document, document, (), ())
+    def add(self, draft: Draft) -> None:
+        """Merge one more draft in, whose document from now on belongs to this object."""
+        self.places.setdefault((), Place(draft.file))
+        _Addition(self, draft).merge(self.document, draft.document, (), ())
 
     def place(self, path: KeyPath) -> Place:
         """Tell where `path` stands; for a key that is not given, where its table stands, or else the first file."""
@@ -34,10 +41,12 @@ class Merged:
 
 
 class _Addition:
-    def __init__(self, places: dict[KeyPath, Place], file: str, lines: Mapping[KeyPath, int]) -> None:
-        self.places = places
-        self.file = file
-        self.lines = lines
+    def __init__(self, merged: Merged, draft: Draft) -> None:
+        self.merged = merged
+        self.draft = draft
+        arrays = ((key, value) for key, value in merged.document.items() if isinstance(value, list))
+        self.earlier = {key: len(value) for key, value in arrays}
+        """How many elements of each array are of files before this one."""
 
     def merge(self, into: dict[str, Any], new: dict[str, Any], there: KeyPath, here: KeyPath) -> None:
         """Merge table `new`, which stands `here` in its file, into the one `there` in the merged document."""
@@ -48,11 +57,19 @@ class _Addition:
                 self.merge(old, value, (*there, key), (*here, key))
             elif _is_array_of_tables(old) and _is_array_of_tables(value):
                 for index, table in enumerate(value):
-                    self._note_all(table, (*there, key, len(old)), (*here, key, index))
-                    old.append(table)
+                    self._add_table(old, table, (*there, key), (*here, key, index))
             else:
                 into[key] = value
                 self._note_all(value, (*there, key), (*here, key))
+
+    def _add_table(self, tables: list[dict[str, Any]], table: dict[str, Any], there: KeyPath, here: KeyPath) -> None:
+        earlier = tables[: self.earlier.get(str(there[0]), 0)] if len(there) == 1 else []
+        same = next((index for index, old in enumerate(earlier) if _means_the_same(str(there[0]), old, table)), None)
+        if same is None:
+            self._note_all(table, (*there, len(tables)), here)
+            tables.append(table)
+        else:
+            self.merge(tables[same], table, (*there, same), here)
 
     def _note_all(self, value: object, there: KeyPath, here: KeyPath) -> None:
         self._note(there, here)
@@ -64,8 +81,27 @@ class _Addition:
                 self._note_all(inner, (*there, index), (*here, index))
 
     def _note(self, there: KeyPath, here: KeyPath) -> None:
-        self.places[there] = Place(self.file, self.lines[here], here)
+        self.merged.places[there] = self.draft.places[here]
+        self.merged.notes.pop(there, None)
+        if here in self.draft.notes:
+            self.merged.notes[there] = self.draft.notes[here]
 
 
 def _is_array_of_tables(value: object) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(value, list) and bool(value) and all(isinstance(element, dict) for element in value)
+
+
+def _means_the_same(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    match key:
+        case "source":
+            return "name" in old and old["name"] == new.get("name")
+        case "port-forwarding":
+            return _end(old, "local-address", "local-port") == _end(new, "local-address", "local-port")
+        case "remote-logging-server":
+            names = {str(table["name"]) for table in (old, new) if table.get("name")}
+            return len(names) <= 1 and _end(old, "address", "port") == _end(new, "address", "port")
+    return False
+
+
+def _end(table: Mapping[str, Any], host: str, port: str) -> tuple[object, object]:
+    return table.get(host, _LOCAL_END[0]), table.get(port, _LOCAL_END[1])

@@ -9,12 +9,7 @@ from typing import Final
 NOT_YET: Final = frozenset(
     {
         "metrics",
-        'source.type = "event-collector"',
         'source.type = "syslog"',
-        "source.command",
-        "source.listen",
-        "source.tagdrop",
-        "source.tagpass",
         'remote-logging-server.transport = "tls"',
         "remote-logging-server.ca",
         "remote-logging-server.certificate",

@@ -1,7 +1,7 @@
 """What pydantic found, as a plain sentence: what must stand there, what stands there, and what may be meant."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from functools import cache
 from typing import Any, Final, get_args
@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from relay.config.lines import KeyPath
 from relay.config.not_yet import NOT_YET
 from relay.quantity import quoted
-from relay.settings import Settings, Table
+from relay.settings import SOURCES, Settings, Table
 
 _IMPLICIT: Final = frozenset({"audit.alarm", "audit.audit", "audit.provisioning"})
 _WANTED: Final = {
@@ -22,35 +22,52 @@ _WANTED: Final = {
 }
 
 
+def key_path(error: ErrorDetails) -> KeyPath:
+    """Where it is wrong: the keys as they are written."""
+    match error["loc"]:
+        # pydantic names the table that a [[source]] was taken for, as if it were a key.
+        case ("source", int() as index, str() as type_, *rest) if type_ in SOURCES:
+            return ("source", index, *rest)
+        case ("source", int() as index) if error["type"] == "union_tag_invalid":
+            return ("source", index, "type")
+    return error["loc"]
+
+
 def sentence(error: ErrorDetails) -> str:
     """Say in one sentence what is wrong."""
-    path, value, context = error["loc"], error["input"], error.get("ctx", {})
+    at, value, context = key_path(error), error["input"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            said = _unwanted_key(path)
+            said = _unwanted_key(at, error["loc"])
+        case "union_tag_invalid":
+            said = _unwanted_value(at, value["type"], _one_of(SOURCES))
         case "missing":
             said = "is required and missing"
         case "literal_error":
-            said = _unwanted_value(path, value, context["expected"].replace("'", '"'))
+            said = _unwanted_value(at, value, context["expected"].replace("'", '"'))
         case "value_error":
             said = str(context["error"])
         case "contradiction":
             said = str(context["sentence"])
         case "model_type" | "tuple_type":
-            said = _unwanted_shape(path, value)
+            said = _unwanted_shape(at, value)
         case kind:
             said = f"{_WANTED.get(kind, error['msg'])}, not {_shown(value)}"
     return said
 
 
-def _unwanted_key(path: KeyPath) -> str:
+def _unwanted_key(path: KeyPath, tagged: KeyPath) -> str:
     key, table = str(path[-1]), _without_indexes(path[:-1])
     name = f"{table}.{key}".removeprefix(".")
     if name in NOT_YET:
         return "this version of relay does not have it yet; leave it out"
     if name in _IMPLICIT:
         return f"{key} events are always forwarded and kept, and cannot be set here; leave it out"
-    meant = _nearest(key, table)
+    model = SOURCES[str(tagged[2])] if table == "source" else _tables()[table]
+    others = [type_ for type_, other in SOURCES.items() if other is not model and key in _keys(other)]
+    if table == "source" and others:
+        return f'a source of type "{tagged[2]}" has none, but "{others[0]}" has; leave it out'
+    meant = _nearest(key, model)
     return f"unknown key; did you mean `{meant}`?" if meant else "unknown key; leave it out"
 
 
@@ -58,6 +75,11 @@ def _unwanted_value(path: KeyPath, value: object, expected: str) -> str:
     if f"{_without_indexes(path)} = {_shown(value)}" in NOT_YET:
         return f"{_shown(value)}: this version of relay does not have it yet; it has {expected}"
     return f"must be {expected}, not {_shown(value)}"
+
+
+def _one_of(words: Iterable[str]) -> str:
+    *first, last = map(quoted, words)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _unwanted_shape(path: KeyPath, value: object) -> str:
@@ -75,9 +97,9 @@ def _header(name: str, *, many: bool) -> str:
     return f"[[{name}]]" if many else f"[{name}]"
 
 
-def _nearest(key: str, table: str) -> str | None:
+def _nearest(key: str, table: type[Table]) -> str | None:
     """Find the known key that is meant: one that is written nearly so here, or just so in another table."""
-    here = list(_keys(_tables()[table]))
+    here = list(_keys(table))
     if near := difflib.get_close_matches(key[:60].lower(), here, n=1):
         return near[0]
     elsewhere = [name for name, model in _tables().items() if name and key in _keys(model)]

@@ -1,27 +1,34 @@
-"""TOML files in, one `Settings` out; several files are merged as `relay.config.merge` says.
+"""Configuration files in, one `Settings` out; several files are merged as `relay.config.merge` says.
 
-Errors: NoInputError (66) for a file that is missing or cannot be read; MistakesError, a ConfigurationError (78), for
-all that is wrong in the files, every mistake at once. Files of more than 4 MiB are refused, and not read further.
+A file is TOML, the text of a router's configuration (relay.config.router), or a Monitoring Agent's config.yaml or its
+folder (relay.config.monitoring_agent): which one, its content tells. Where there is a router's text, and no TOML file
+names a source, there is one: auditd's log, in which the router's own audit trail stands.
+
+Errors: NoInputError (66) for a file that is missing or cannot be read; UsageError (64) for a choice of a router or a
+node where no file leaves one; MistakesError, a ConfigurationError (78), for all that is wrong in the files, every
+mistake at once. Files of more than 4 MiB are refused, and not read further.
 """
 
-import re
-import tomllib
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from relay.config.lines import KeyPath, key_lines
+from relay.config import monitoring_agent, router
+from relay.config.draft import Draft
+from relay.config.file import LARGEST_FILE, NotUnderstoodError, contents, text_of, toml_draft
+from relay.config.lines import KeyPath
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, MistakesError, Place
-from relay.config.sentence import sentence
-from relay.errors import NoInputError
+from relay.config.router import ANY, Choice
+from relay.config.sentence import key_path, sentence
+from relay.errors import UsageError
 from relay.settings import Settings
 
-LARGEST_FILE: Final = 4 * 1024**2
-_MEBIBYTE: Final = 1024**2
-_SYNTAX_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
+__all__ = ["ANY", "LARGEST_FILE", "Choice", "Configuration", "load", "read"]
+
+
+_TABLES: Final = tuple(field.alias or name for name, field in Settings.model_fields.items())
 
 
 class Configuration(NamedTuple):
@@ -30,86 +37,106 @@ class Configuration(NamedTuple):
     settings: Settings
     files: tuple[str, ...]
     place: Callable[[KeyPath], Place]
+    document: Mapping[str, Any]
+    """What the files say, without relay's defaults, as TOML."""
+    notes: Mapping[KeyPath, str]
+    """Where the values of files that are no TOML come from."""
+    warnings: tuple[Mistake, ...]
+    """What relay does otherwise than files that are no TOML say."""
+    certificates: Mapping[str, str]
+    """PEM texts that stand in the files, by the names of the files that are to hold them."""
 
 
-def load(paths: Sequence[str]) -> Settings:
+def load(paths: Sequence[str], choice: Choice = ANY) -> Settings:
     """Read one configuration from files."""
-    return read(paths).settings
+    return read(paths, choice).settings
 
 
-def read(paths: Sequence[str]) -> Configuration:
+def read(paths: Sequence[str], choice: Choice = ANY) -> Configuration:
     """Read one configuration from files, and remember where each key stands."""
+    files = tuple(map(monitoring_agent.within, paths))
+    drafts = _Drafts([(file, contents(file)) for file in files], choice).all()
     merged = Merged()
-    mistakes = []
-    for file, contents in [(path, _contents(path)) for path in paths]:
-        try:
-            _add(merged, file, contents)
-        except _NotTomlError as error:
-            mistakes.append(Mistake(Place(file, error.line), error.sentence))
-    return Configuration(_settings(merged, mistakes, paths), tuple(paths), merged.place)
+    for draft in drafts:
+        merged.add(draft)
+    return Configuration(
+        _settings(merged, [mistake for draft in drafts for mistake in draft.mistakes], files),
+        files,
+        merged.place,
+        {key: merged.document[key] for key in _TABLES if key in merged.document},
+        merged.notes,
+        tuple(warning for draft in drafts for warning in draft.warnings),
+        {name: text for draft in drafts for name, text in draft.certificates.items()},
+    )
 
 
 def _settings(merged: Merged, mistakes: list[Mistake], files: Sequence[str]) -> Settings:
     try:
         settings = Settings.model_validate(merged.document, by_alias=True, by_name=False)
     except ValidationError as invalid:
-        found = [Mistake(merged.place(e["loc"]), sentence(e)) for e in invalid.errors(include_url=False)]
-        mistakes += sorted(found, key=lambda mistake: (files.index(mistake.place.file), mistake.place.line or 0))
+        order = {file: index for index, file in enumerate(files)}
+        found = [Mistake(merged.place(key_path(e)), sentence(e)) for e in invalid.errors(include_url=False)]
+        mistakes += sorted(found, key=lambda m: (order.get(m.place.file, len(order)), m.place.line or 0))
     else:
         if not mistakes:
             return settings
     raise MistakesError(tuple(mistakes))
 
 
-def _contents(path: str) -> bytes:
-    """Read a file, to one byte more than the ceiling."""
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(LARGEST_FILE + 1)
-    except FileNotFoundError:
-        raise NoInputError(path, "there is no such file", "make it, or name another with -c FILE") from None
-    except PermissionError:
-        raise NoInputError(path, "this user may not read it", "let the user read it") from None
-    except IsADirectoryError:
-        raise NoInputError(path, "it is a folder", "name a file with -c FILE") from None
-    except OSError as error:
-        raise NoInputError(path, error.strerror or str(error), "name another with -c FILE") from error
+class _Drafts:
+    """The files' drafts: TOML first, since it says which router is meant where several stand in one text."""
+
+    def __init__(self, files: Sequence[tuple[str, bytes]], choice: Choice) -> None:
+        self.files = files
+        self.choice = choice
+        self.made: dict[int, Draft] = {}
+
+    def all(self) -> list[Draft]:
+        """Every file's draft in the order of the files, and at the end what a router's text implies."""
+        texts = dict(self._texts())
+        routers = [index for index, text in texts.items() if router.is_router_text(text)]
+        agents = [index for index in texts.keys() - {*routers} if monitoring_agent.is_agent_text(texts[index])]
+        if self.choice != ANY and not routers and not agents and texts:
+            flag = "--router" if self.choice.router else "--node"
+            raise UsageError(flag, "none of the files is a router's own configuration", f"leave {flag} out")
+        for index in texts.keys() - {*routers, *agents}:
+            self._make(index, texts[index], toml_draft)
+        overlaid = any("source" in draft.document for draft in self.made.values())
+        for index in routers:
+            self._make(index, texts[index], lambda file, text: router.draft_of(file, text, self.choice, self._named()))
+        for index in sorted(agents):
+            self._make(index, texts[index], lambda file, text: monitoring_agent.draft_of(file, text, self._named()))
+        implied = [_implied_source(self.files[index][0]) for index in routers[:1] if not overlaid]
+        return [*(draft for _, draft in sorted(self.made.items())), *implied]
+
+    def _texts(self) -> Iterator[tuple[int, str]]:
+        for index, (file, octets) in enumerate(self.files):
+            try:
+                yield index, text_of(octets)
+            except NotUnderstoodError as error:
+                self._fail(index, file, error)
+
+    def _make(self, index: int, text: str, read_draft: Callable[[str, str], Draft]) -> None:
+        file = self.files[index][0]
+        try:
+            self.made[index] = read_draft(file, text)
+        except NotUnderstoodError as error:
+            self._fail(index, file, error)
+
+    def _fail(self, index: int, file: str, error: NotUnderstoodError) -> None:
+        self.made[index] = Draft(file)
+        self.made[index].mistake(error.sentence, error.line)
+
+    def _named(self) -> Choice:
+        """The names that the choice, or else the drafts so far, give to router and node."""
+        tables = [table for _, d in sorted(self.made.items()) if isinstance(table := d.document.get("relay"), dict)]
+        routers, nodes = ([n for t in tables if isinstance(n := t.get(key), str) and n] for key in Choice._fields)
+        return Choice(self.choice.router or (routers or [""])[-1], self.choice.node or (nodes or [""])[-1])
 
 
-class _NotTomlError(Exception):
-    def __init__(self, sentence: str, line: int | None = None) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
-        self.line = line
-
-
-def _add(merged: Merged, file: str, contents: bytes) -> None:
-    text = _text(contents)
-    try:
-        merged.add(file, tomllib.loads(text), key_lines(text))
-    except RecursionError:
-        raise _NotTomlError("is nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, and int() on thousands of digits
-        raise _not_toml(str(error), text) from None
-
-
-def _text(contents: bytes) -> str:
-    if len(contents) > LARGEST_FILE:
-        raise _NotTomlError(f"is larger than {LARGEST_FILE // _MEBIBYTE} MiB, and so no configuration")
-    if not contents.strip():
-        raise _NotTomlError("is empty; deploy/relay.toml is a sample to begin with")
-    if b"\0" in contents:
-        raise _NotTomlError("is no text: it holds zero bytes")
-    try:
-        return contents.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = contents.count(b"\n", 0, error.start) + 1
-        raise _NotTomlError(f"is not UTF-8: byte {error.start} is 0x{contents[error.start]:02x}", line) from None
-
-
-def _not_toml(message: str, text: str) -> _NotTomlError:
-    match = _SYNTAX_PLACE.search(message)
-    if match is None:
-        return _NotTomlError(f"is no TOML: {message}")
-    line = int(match[1]) if match[1] else len(text.rstrip().splitlines())
-    return _NotTomlError(f"is no TOML: {message[: match.start()]}", line)
+def _implied_source(file: str) -> Draft:
+    draft = Draft(file)
+    why = "a router's audit trail is auditd's log"
+    draft.put(("source", 0, "name"), "audit", why=why)
+    draft.put(("source", 0, "type"), "audit-log", why=why)
+    return draft

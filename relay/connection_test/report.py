@@ -110,14 +110,18 @@ class Course:
         found = error.cause if error.what == step else f"{error.what}: {error.cause}"
         return self._end(step, Outcome.FAILED, found, error.remedy)
 
+    def skip_to(self, step: Step, reason: str) -> None:
+        """End the steps before this one without going them."""
+        while self._left[0] is not step:
+            self._skip(reason)
+
     def skip_rest(self, reason: str = "") -> None:
         """End all steps that are left without going them."""
         while self._left:
             self._skip(reason)
 
     def _end(self, step: Step, outcome: Outcome, found: str, remedy: str) -> Result:
-        while self._left[0] is not step:
-            self._skip("")
+        self.skip_to(step, "")
         del self._left[0]
         before, self._since = self._since, self._clock()
         return self._append(Result(step, outcome, self._since - before, found, remedy))

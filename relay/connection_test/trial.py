@@ -4,9 +4,11 @@ A failure ends the way to its server only; one in a shared step ends everything.
 what relay.transport.handshake's Limits allow, the proof for PROOF_SECONDS, or all of them for `Wishes.timeout`
 (seconds). UsageError when no server has the name that is asked for; everything else is told in the report.
 
-A server is gone to through its port-forwarding's SSH session; the proof is that of relay.delivery.syslog_stream.
+A server is gone to as `relay run` goes: through its port-forwarding's SSH session, or straight there by TCP or UDP when
+it has none; then the steps of SSH are skipped. What is sent, and what counts as its proof: see the exchanges.
 """
 
+import contextlib
 import os
 import socket
 import threading
@@ -17,7 +19,9 @@ from typing import Final, NamedTuple
 from relay.config import check, toml
 from relay.config.mistake import MistakesError, told
 from relay.config.toml import Configuration
-from relay.connection_test.message import framed, test_message
+from relay.connection_test.answered_exchange import AuditdExchange, RelpExchange
+from relay.connection_test.exchange import Exchange, Line
+from relay.connection_test.message import test_message
 from relay.connection_test.report import (
     OF_SERVER,
     SHARED,
@@ -30,28 +34,20 @@ from relay.connection_test.report import (
     failure_sentence,
     summary,
 )
+from relay.connection_test.syslog_exchange import UNPROVEN, DatagramExchange, SyslogStreamExchange
 from relay.connection_test.this_machine import look_at_local_port, look_at_state_directory
 from relay.disk import Disk
-from relay.errors import (
-    ConfigurationError,
-    NoInputError,
-    ProtocolError,
-    RelayError,
-    StorageError,
-    TemporaryError,
-    UnavailableError,
-    UsageError,
-)
+from relay.errors import ConfigurationError, NoInputError, RelayError, StorageError, UsageError
 from relay.quantity import Address, quoted
 from relay.settings import PortForwarding, RemoteLoggingServer, Settings
-from relay.transport import Pipe, handshake
+from relay.transport import Pipe, Transport, dial, handshake, tcp
 from relay.transport.handshake import DEFAULT_LIMITS, Limits
 from relay.transport.ssh import SshSession
+from relay.transport.udp import UdpWay
 
 PROOF_SECONDS: Final = 10.0
-WATCHED_SECONDS: Final = 0.1
-"""How long a collector is watched after the message: one that closes unasked, however late, is to be found out."""
-DRAINED: Final = "drained"
+_STRAIGHT: Final = "no port-forwarding leads there"
+"""Why the steps of SSH are skipped."""
 _LOOKED_AT_LATER: Final = frozenset({"state-directory", "private-key", "known-hosts"})
 """Keys whose mistakes are told by the step that needs them."""
 
@@ -68,6 +64,8 @@ class Wishes(NamedTuple):
     """Its name; empty: every server."""
     send: bool = True
     timeout: float | None = None
+    choice: toml.Choice = toml.ANY
+    """Which router and node of a router's own configuration."""
 
     @property
     def limits(self) -> Limits:
@@ -83,7 +81,8 @@ class Wishes(NamedTuple):
         return PROOF_SECONDS if self.timeout is None else self.timeout
 
 
-Way = tuple[RemoteLoggingServer, PortForwarding]
+Way = tuple[RemoteLoggingServer, PortForwarding | None]
+"""Without a port-forwarding it leads straight to the server."""
 
 
 def go(wishes: Wishes, tell: TellServer) -> Report:
@@ -105,12 +104,12 @@ def go(wishes: Wishes, tell: TellServer) -> Report:
 
 def _prepare(wishes: Wishes, course: Course) -> tuple[Settings, list[Way]]:
     try:
-        configuration = toml.read(wishes.paths)
+        configuration = toml.read(wishes.paths, wishes.choice)
     except MistakesError as error:
         cause = "\n".join(error.mistakes)
         raise ConfigurationError("configuration", (cause,), f"mend them; `{_check(wishes)}` looks again") from None
     settings = configuration.settings
-    ways = [_way(settings, server) for server in _chosen(settings, wishes.server)]
+    ways = [(server, settings.forwarding_of(server)) for server in _chosen(settings, wishes.server)]
     course.passed(Step.CONFIGURATION, _oddities(configuration, wishes))
     course.passed(Step.STATE_DIRECTORY, look_at_state_directory(Disk(), settings.relay.state_directory))
     return settings, ways
@@ -128,17 +127,6 @@ def _chosen(settings: Settings, name: str) -> list[RemoteLoggingServer]:
     return chosen
 
 
-def _way(settings: Settings, server: RemoteLoggingServer) -> Way:
-    forwarding = settings.forwarding_of(server)
-    if forwarding is None:
-        cause = (
-            f"no port-forwarding has the local end {Address(server.address, server.port)}, and there is no other way"
-        )
-        remedy = "add a [[port-forwarding]] with this local-address and local-port"
-        raise ConfigurationError(f"remote-logging-server {server.display_name}", (cause,), remedy)
-    return server, forwarding
-
-
 def _oddities(configuration: Configuration, wishes: Wishes) -> Finding:
     """What is worth a look, but in nobody's way here: a source's file that is missing, a server without encryption."""
     mistakes, warnings = check.check(configuration)
@@ -150,7 +138,8 @@ def _oddities(configuration: Configuration, wishes: Wishes) -> Finding:
 
 
 def _check(wishes: Wishes) -> str:
-    return " ".join(("relay", *(f"-c {path}" for path in wishes.paths), "config check"))
+    choice = (f"--{kind} {name}" for kind, name in wishes.choice._asdict().items() if name)
+    return " ".join(("relay", *(f"-c {path}" for path in wishes.paths), *choice, "config check"))
 
 
 # --- The way to one server ---
@@ -171,87 +160,116 @@ class _Trial:
     def go(self) -> ServerReport:
         """Go as far as the way leads."""
         try:
-            with SshSession.connect(
-                self._forwarding, threading.Event(), limits=self._wishes.limits, passed=self._passed
-            ) as session:
-                self._through(session)
+            self._go()
         except NoInputError as error:
             # Behind the private key, the only file that is read is known_hosts.
             self._failure = self._course.failed(error, Step.HOST_KEY if self._course.results else Step.PRIVATE_KEY)
         except RelayError as error:
             self._failure = self._course.failed(error)
-        self._course.skip_rest()
+        self._course.skip_rest("--no-send" if self._failure is None else "")
         return ServerReport(self._name, tuple(self._course.results), self._sentence(), self._proof)
+
+    def _go(self) -> None:
+        if self._forwarding is not None:
+            self._by_ssh(self._forwarding)
+            return
+        self._resolve()
+        match self._server.transport:
+            case "tcp":
+                self._by_tcp()
+            case "udp":
+                self._by_udp()
+
+    # --- The ways ---
+
+    def _by_ssh(self, forwarding: PortForwarding) -> None:
+        limits = self._wishes.limits
+        with SshSession.connect(forwarding, threading.Event(), limits=limits, passed=self._passed) as session:
+            state_directory = self._settings.relay.state_directory
+            self._course.passed(Step.LOCAL_PORT, look_at_local_port(Disk(), forwarding.local, state_directory))
+            pipe = session.open()
+            self._course.passed(Step.FORWARD, Finding(f"{self._collector} answers"))
+            self._on_stream(session, pipe, f"SSH server {forwarding.server_address}")
 
     def _passed(self, step: handshake.Step, found: str) -> None:
         self._course.passed(Step(step.value), Finding(found))
 
-    def _through(self, session: SshSession) -> None:
-        state_directory = self._settings.relay.state_directory
-        self._course.passed(Step.LOCAL_PORT, look_at_local_port(Disk(), self._forwarding.local, state_directory))
-        pipe = session.open()
-        self._course.passed(Step.FORWARD, Finding(f"{self._remote} answers"))
-        if not self._wishes.send:
-            self._course.skip_rest("--no-send")
-            return
-        self._send(session, pipe)
-        self._prove(session, pipe)
+    def _resolve(self) -> None:
+        self._course.skip_to(Step.NAME_RESOLUTION, _STRAIGHT)
+        addresses = dial.resolve(tcp.collector(self._server.address, self._server.port))
+        found = ", ".join(address[0] for _, _, address in addresses)
+        self._course.passed(Step.NAME_RESOLUTION, Finding(found))
 
-    def _send(self, session: SshSession, pipe: Pipe) -> None:
+    def _by_tcp(self) -> None:
+        server, limits = self._server, self._wishes.limits
+        transport = tcp.TcpTransport(server.address, server.port, threading.Event(), limits.connection)
+        with contextlib.closing(transport):
+            pipe = transport.open()
+            self._course.passed(Step.CONNECTION, Finding(f"{self._collector} answers"))
+            self._course.skip_to(Step.MESSAGE, _STRAIGHT)
+            self._on_stream(transport, pipe)
+
+    def _by_udp(self) -> None:
+        self._course.skip_to(Step.BANNER, "udp knows no connection")
+        self._course.skip_to(Step.MESSAGE, _STRAIGHT)
+        with contextlib.closing(UdpWay(self._server.address, self._server.port)) as way:
+            self._exchange(DatagramExchange(way, self._message(_now())))
+
+    # --- The message ---
+
+    def _on_stream(self, transport: Transport, pipe: Pipe, gateway: str = "") -> None:
+        line = Line(transport, pipe, self._collector, gateway, self._wishes.patience)
+        now = _now()
+        message = self._message(now)
+        match self._server.protocol:
+            case "syslog":
+                self._exchange(SyslogStreamExchange(line, self._server, message))
+            case "relp":
+                self._exchange(RelpExchange(line, message))
+            case "auditd":
+                self._exchange(AuditdExchange(line, message, now))
+
+    def _message(self, now: int) -> bytes:
         hostname = self._settings.relay.hostname or socket.gethostname()
-        message = test_message(self._settings, hostname, os.getpid(), time.time_ns() // 1000)
-        try:
-            pipe.send(framed(message, self._server))
-            pipe.receive(WATCHED_SECONDS)
-            pipe.half_close()
-        except UnavailableError as error:
-            remedy = "does it limit who may connect, or how many? its log tells why"
-            raise self._lost(session, error, ("it closes the connection at once", remedy)) from error
-        self._course.passed(Step.MESSAGE, Finding(f"{len(message)} octets, {self._framing}"))
+        return test_message(self._settings, hostname, os.getpid(), now)
 
-    def _prove(self, session: SshSession, pipe: Pipe) -> None:
-        """Drain the stream, then open the next one: sshd turns a reset into an end of file as well."""
-        try:
-            pipe.drained(self._wishes.patience)
-            pipe.close()
-            session.open().close()
-        except TemporaryError as error:
-            raise self._never_closes() from error
-        except UnavailableError as error:
-            cause = f"it was gone before the proof was whole ({error.cause})"
-            raise self._lost(session, error, (cause, "does it run still? its log tells why")) from error
-        self._proof = DRAINED
-        self._course.passed(Step.PROOF, Finding(f"{DRAINED}: {self._remote} has read to the end, and answers again"))
+    def _exchange(self, exchange: Exchange) -> None:
+        if not self._wishes.send:
+            return
+        self._course.passed(Step.MESSAGE, exchange.send())
+        proven = exchange.prove()
+        self._proof = proven.kind
+        self._course.passed(Step.PROOF, proven.finding)
 
     # --- What is said ---
 
     @property
-    def _remote(self) -> str:
-        return str(Address(self._forwarding.remote_host, self._forwarding.remote_port))
-
-    @property
-    def _framing(self) -> str:
-        return f"{self._server.protocol}, {self._server.framing}"
-
-    def _lost(self, session: SshSession, error: UnavailableError, of_collector: tuple[str, str]) -> ProtocolError:
-        """The collector's cause and remedy while the session lives, else the session's own."""
-        if session.alive:
-            return ProtocolError(f"collector {self._remote}", *of_collector)
-        return ProtocolError(f"SSH server {self._forwarding.server_address}", error.cause, error.remedy)
-
-    def _never_closes(self) -> ProtocolError:
-        return ProtocolError(
-            f"collector {self._remote}",
-            f"it did not close within {self._wishes.patience:g} s of relay's end of file, so nothing can be proven",
-            "use a collector that closes then (rsyslog's imtcp, `relay receive`); if it is only slow, wait longer: "
-            "`--timeout 60`",
-        )
+    def _collector(self) -> Address:
+        if self._forwarding is None:
+            return Address(self._server.address, self._server.port)
+        return Address(self._forwarding.remote_host, self._forwarding.remote_port)
 
     def _sentence(self) -> str:
         if self._failure is not None:
             return failure_sentence(self._name, self._failure)
+        way = self._way()
         if not self._proof:
-            return f"{self._name}: the way is open as far as {self._remote}; nothing was sent"
+            open_way = "" if self._by_datagrams else f"the way {way} is open; "
+            return f"{self._name}: {open_way}nothing was sent"
+        proof = "cannot be proven" if self._proof == UNPROVEN else "is proven"
+        return f"{self._name}: a test message went {way}, and its delivery {proof} ({self._proof})"
+
+    @property
+    def _by_datagrams(self) -> bool:
+        return self._forwarding is None and self._server.transport == "udp"
+
+    def _way(self) -> str:
+        if self._forwarding is None:
+            return f"straight to {self._collector} by {self._server.transport}"
         server = Address(self._forwarding.server_address, self._forwarding.server_port)
-        way = f"{self._forwarding.username}@{server} to {self._remote}"
-        return f"{self._name}: a test message went through {way}, and its delivery is proven ({self._proof})"
+        return f"through {self._forwarding.username}@{server} to {self._collector}"
+
+
+def _now() -> int:
+    """In microseconds since the epoch."""
+    return time.time_ns() // 1000

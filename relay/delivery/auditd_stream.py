@@ -9,9 +9,7 @@ only where its `flush` is "sync".
 
 - DISKLOW: the record is kept; told once a session.
 - DISKFULL, DISKERROR, ENDING: the server is unavailable. Nothing is lost: what is not acknowledged is sent again.
-- Any other answer with the fatal bit refuses this record. It is sent again at the end of its interval, five times in
-  all. The fifth time the interval's last accepted record is sent once more behind it: only a server that takes this one
-  has refused the others for good, and then their messages stand in `refused`. One that takes nothing is unavailable.
+- Any other answer with the fatal bit refuses this record, as `relay.delivery.refusals` says.
 
 What is too long for one record is sent in several (relay.audit.as_records), counted in `continued`, told once a
 session. Ceilings: the window, and what was refused since the last proof.
@@ -21,12 +19,13 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from relay.audit.as_records import as_records
 from relay.crash_point import crash_point
-from relay.delivery.session import Refused
+from relay.delivery.refusals import PAUSES, Refusals, Sent
 from relay.errors import TemporaryError, UnavailableError
 from relay.event import EventType
 from relay.spool.block import Block
@@ -35,7 +34,7 @@ from relay.syslog.auditd_remote import DISKERROR, DISKFULL, ENDING, LARGEST_RECO
 from relay.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from relay.delivery.session import Refused
 
 WRITE: Final = 64 * 1024
 _GLANCE: Final = 0.25  # seconds between two looks at the event that stops it
@@ -62,26 +61,11 @@ class AuditdTerms:
     """How long the oldest unanswered record's answer is awaited, and that of a later heartbeat."""
     heartbeat: float = 30.0
     """How long nothing may be said before a heartbeat is sent."""
-    pauses: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    pauses: tuple[float, ...] = PAUSES
     """Before each time that a refused record is sent again."""
 
 
 DEFAULT_TERMS: Final = AuditdTerms()
-
-
-class _Sent(NamedTuple):
-    """A record that has been sent, and the message that it is of, as it is stored."""
-
-    run: bytes
-    type: EventType
-    number: int
-    message: bytes
-    record: bytes
-
-
-class _Refusal(NamedTuple):
-    sent: _Sent
-    reply: Reply
 
 
 class AuditdStream:
@@ -92,8 +76,8 @@ class AuditdStream:
     def __init__(
         self, transport: Transport, stop: threading.Event, *, wanted: int, terms: AuditdTerms = DEFAULT_TERMS
     ) -> None:
-        self.refused: Sequence[Refused] = ()
-        """What the last proven interval left out: refused for good. At the ceiling of an interval."""
+        self.refused: list[Refused] = []
+        """What the last proven interval left out: refused for good."""
         self.continued = 0
         """Messages that were too long for one record."""
         self._transport = transport
@@ -103,9 +87,8 @@ class AuditdStream:
         self._client = AuditdClient()
         self._buffer: list[bytes] = []
         self._buffered = 0
-        self._sent: deque[_Sent | None] = deque()  # unanswered, oldest first; None for a heartbeat
-        self._refusals: list[_Refusal] = []  # since the last proof
-        self._accepted: _Sent | None = None  # the last one since the last proof
+        self._sent: deque[Sent | None] = deque()  # unanswered, oldest first; None for a heartbeat
+        self._refusals = Refusals(_SERVER, self._send_again, terms.pauses)
         self._warned = False
         self._opened = False
         self._pipe = transport.open()
@@ -131,15 +114,14 @@ class AuditdStream:
                 if continued:
                     self._note_continued(kind, number)
                 for record in records:
-                    self._submit(_Sent(run, kind, number, message, record))
+                    self._submit(Sent(run, kind, number, message, record))
 
     def prove(self, cursor: Cursor) -> Cursor:
         """Return once every record is acknowledged, or refused for good."""
         self._flush()
         crash_point("interval-sent")
         self._await_all()
-        self.refused = self._settle() if self._refusals else ()
-        self._accepted = None
+        self.refused = self._refusals.settle()
         crash_point("interval-proven")
         return cursor
 
@@ -161,12 +143,12 @@ class AuditdStream:
 
     # --- Sending, and reading while sending ---
 
-    def _submit(self, sent: _Sent) -> None:
+    def _submit(self, sent: Sent) -> None:
         if len(self._sent) >= self._terms.window:
             self._flush()
             while len(self._sent) > self._terms.window // 2:  # so that the next write is a large one again
                 self._await_answer()
-        data = self._client.message(sent.record)
+        data = self._client.message(sent.part)
         self._buffer.append(data)
         self._buffered += len(data)
         self._sent.append(sent)
@@ -182,7 +164,10 @@ class AuditdStream:
             self._pipe.send(data)
 
     def _send_heartbeat(self) -> None:
-        self._pipe.send(self._client.heartbeat())
+        try:
+            self._pipe.send(self._client.heartbeat())
+        except UnavailableError as error:
+            raise self._lost(error) from error
         self._sent.append(None)
         self._spoken = time.monotonic()
 
@@ -200,9 +185,18 @@ class AuditdStream:
                 raise self._silent()
             self._read(left)
 
+    def _send_again(self, pause: float, refused: Sequence[Sent]) -> None:
+        deadline = time.monotonic() + pause
+        while (left := deadline - time.monotonic()) > 0:
+            self._read(left)
+        for sent in refused:
+            self._submit(sent)
+        self._flush()
+        self._await_all()
+
     def _read(self, timeout: float) -> bool:
         """Take in what the server says, if anything comes in time; raise when that ends the session."""
-        data = self._pipe.receive(timeout)
+        data = self._receive(timeout)
         if data is None:
             return False
         self._spoken = time.monotonic()
@@ -214,20 +208,25 @@ class AuditdStream:
             raise self._ended()
         return True
 
+    def _receive(self, timeout: float) -> bytes | None:
+        try:
+            return self._pipe.receive(timeout)
+        except UnavailableError as error:
+            raise self._lost(error) from error
+
     def _take(self, reply: Reply) -> None:
         if reply.type in _UNAVAILABLE:
             why, remedy = _UNAVAILABLE[reply.type]
             unacknowledged = len(self._sent)
             raise UnavailableError(_SERVER, f"{reply.name}: {why}; {unacknowledged} records were unanswered", remedy)
         sent = self._sent.popleft()
-        if reply.fatal and sent is None:
-            raise UnavailableError(_SERVER, f"it answers a heartbeat with {reply.name}", "its own log tells why")
         if sent is None:
-            return
-        if reply.fatal:
-            self._refusals.append(_Refusal(sent, reply))
+            if reply.fatal:
+                raise UnavailableError(_SERVER, f"it answers a heartbeat with {reply.name}", "its own log tells why")
+        elif reply.fatal:
+            self._refusals.note_refused(sent, reply.name)
         else:
-            self._accepted = sent
+            self._refusals.note_accepted(sent)
             self._note_warning(reply)
 
     # --- What is told ---
@@ -249,6 +248,10 @@ class AuditdStream:
         cause = f"no answer for {self._terms.answering:g} s; {len(self._sent)} records wait for theirs"
         return TemporaryError(_SERVER, cause, "is it stuck, or suspended by a disk action? They are sent again")
 
+    def _lost(self, error: UnavailableError) -> UnavailableError:
+        """What is to be told: a server that turns us away may do it by a reset; but the way itself may be broken."""
+        return self._ended() if self._transport.alive and not self._opened else error
+
     def _ended(self) -> UnavailableError:
         if self._opened:
             cause = f"it closed the connection; {len(self._sent)} records were unanswered"
@@ -257,37 +260,3 @@ class AuditdStream:
         return UnavailableError(
             _SERVER, cause, "does auditd listen there, and is its tcp_max_per_addr above 1? A tunnel has one address"
         )
-
-    # --- What is refused ---
-
-    def _settle(self) -> list[Refused]:
-        """Send again what was refused; what the server refuses for good although it keeps others."""
-        accepted = self._accepted
-        if accepted is None:
-            raise self._refuses_everything()
-        *pauses, last = self._terms.pauses
-        for pause in pauses:
-            if self._refusals:
-                self._send_again(pause)
-        if self._refusals:
-            self._send_again(last, accepted)
-        if self._refusals and self._refusals[-1].sent is accepted:
-            raise self._refuses_everything()
-        refusals, self._refusals = self._refusals, []
-        for_good = {(sent.run, sent.type, sent.number): (sent.message, reply) for sent, reply in refusals}
-        return [Refused(*identity, message, reply.name) for identity, (message, reply) in for_good.items()]
-
-    def _send_again(self, pause: float, *behind: _Sent) -> None:
-        """Send what was refused, and what goes behind it, after a pause; `_refusals` is then what is refused again."""
-        deadline = time.monotonic() + pause
-        while (left := deadline - time.monotonic()) > 0:
-            self._read(left)
-        refusals, self._refusals = self._refusals, []
-        for sent in (*(refusal.sent for refusal in refusals), *behind):
-            self._submit(sent)
-        self._flush()
-        self._await_all()
-
-    def _refuses_everything(self) -> UnavailableError:
-        cause = f"it refuses every record, the last one with {self._refusals[-1].reply.name}"
-        return UnavailableError(_SERVER, cause, "its own log tells why; they are kept and sent again")

@@ -49,10 +49,11 @@ class Destination:
         *,
         types: frozenset[EventType],
         start: Cursor,
+        required: bool = True,
     ) -> None:
         self.name = name
         self._wanted = type_bitmap(sorted(types))
-        self.cursor = store.follow(name, start, self._wanted)
+        self.cursor = store.follow(name, start, self._wanted, required=required)
         """Proven so far."""
         self.state = "starting"
         self.error: RelayError | None = None

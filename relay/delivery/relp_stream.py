@@ -4,9 +4,7 @@ Messages are sent ahead of their answers as far as the window allows, and answer
 sides could block for ever. Over SSH the local connect always succeeds, so only the answer to `open` proves that there
 is a far end: the constructor waits for it. What is unanswered when the session ends is sent again in the next one.
 
-A message that the collector refuses (it answers 500) is sent again at the end of its interval, five times in all. The
-fifth time the interval's last accepted message is sent once more behind it: only a collector that takes this one has
-refused the others for good, and then they stand in `refused`. One that accepts nothing is sick: an error, nothing lost.
+A message that the collector refuses (it answers 500) is treated as `relay.delivery.refusals` says.
 
 Ceilings: the window, and what was refused since the last proof. TXNR comes to an end after a thousand million frames;
 a new session is opened well before, between two intervals.
@@ -15,18 +13,21 @@ a new session is opened well before, between two intervals.
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from relay.audit.parts import parts
 from relay.crash_point import crash_point
-from relay.delivery.session import Refused
+from relay.delivery.refusals import PAUSES, Refusals, Sent
 from relay.errors import TemporaryError, UnavailableError
-from relay.event import EventType
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.syslog.relp import DEFAULT_WINDOW, RECONNECT_AT, Answer, RelpClient, Window
 from relay.transport import Transport
+
+if TYPE_CHECKING:
+    from relay.delivery.session import Refused
 
 WRITE: Final = 64 * 1024
 _GLANCE: Final = 0.25  # seconds between two looks at the event that stops it
@@ -42,29 +43,12 @@ class RelpTerms:
     """How long the answer to `open` is awaited."""
     answering: float = 60.0
     """How long the oldest unanswered message's answer is awaited."""
-    pauses: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    pauses: tuple[float, ...] = PAUSES
     """Before each time that a refused message is sent again."""
     reconnect_at: int = RECONNECT_AT
 
 
 DEFAULT_TERMS: Final = RelpTerms()
-
-
-class _Sent(NamedTuple):
-    """A message, or a part of one, that has been sent."""
-
-    run: bytes
-    type: EventType
-    number: int
-    message: bytes
-    """As it is stored."""
-    part: bytes
-    """As it was sent."""
-
-
-class _Refusal(NamedTuple):
-    sent: _Sent
-    answer: Answer
 
 
 class RelpStream:
@@ -90,9 +74,8 @@ class RelpStream:
         self._terms = terms
         self._buffer: list[bytes] = []
         self._buffered = 0
-        self._sent: deque[_Sent] = deque()  # unanswered, oldest first
-        self._refusals: list[_Refusal] = []  # since the last proof
-        self._accepted: _Sent | None = None  # the last one since the last proof
+        self._sent: deque[Sent] = deque()  # unanswered, oldest first
+        self._refusals = Refusals(_COLLECTOR, self._send_again, terms.pauses)
         self._open()
 
     def _open(self) -> None:
@@ -109,22 +92,21 @@ class RelpStream:
 
     def send(self, block: Block) -> None:
         """Send what is wanted of a block, as far as the window allows; then wait for answers."""
+        if self._client.exhausted and not self._sent:  # so it is with the first block after a proof
+            self._renew()
         run = block.header.run
         for kind, number, message in block.messages():
             if self._wanted >> kind & 1:
                 for part in parts(message, self._max_message_size):
-                    self._submit(_Sent(run, kind, number, message, part))
+                    self._submit(Sent(run, kind, number, message, part))
 
     def prove(self, cursor: Cursor) -> Cursor:
         """Return once every message is answered 200, or refused for good."""
         self._flush()
         crash_point("interval-sent")
         self._await_all()
-        self.refused = self._settle() if self._refusals else []
-        self._accepted = None
+        self.refused = self._refusals.settle()
         crash_point("interval-proven")
-        if self._client.exhausted:
-            self._renew()
         return cursor
 
     def check(self) -> None:
@@ -141,7 +123,7 @@ class RelpStream:
 
     # --- Sending, and reading while sending ---
 
-    def _submit(self, sent: _Sent) -> None:
+    def _submit(self, sent: Sent) -> None:
         while not self._client.has_room(len(sent.part)):
             self._flush()
             self._await_answer()
@@ -197,9 +179,9 @@ class RelpStream:
     def _take(self, answer: Answer) -> None:
         sent = self._sent.popleft()
         if answer.accepted:
-            self._accepted = sent
+            self._refusals.note_accepted(sent)
         else:
-            self._refusals.append(_Refusal(sent, answer))
+            self._refusals.note_refused(sent, str(answer))
 
     def _ended(self) -> UnavailableError:
         how = "announced the session's end" if self._client.server_closes else "closed the connection"
@@ -209,39 +191,14 @@ class RelpStream:
             cause, remedy = f"it {how}; {len(self._sent)} messages were unanswered", "its own log tells why"
         return UnavailableError(_COLLECTOR, cause, remedy)
 
-    # --- What is refused ---
-
-    def _settle(self) -> list[Refused]:
-        """Send again what was refused; what the collector refuses for good although it accepts others."""
-        accepted = self._accepted
-        if accepted is None:
-            raise self._refuses_everything()
-        *pauses, last = self._terms.pauses
-        for pause in pauses:
-            if self._refusals:
-                self._send_again(pause)
-        if self._refusals:
-            self._send_again(last, accepted)
-        if self._refusals and self._refusals[-1].sent is accepted:
-            raise self._refuses_everything()
-        refusals, self._refusals = self._refusals, []
-        for_good = {(sent.run, sent.type, sent.number): (sent.message, answer) for sent, answer in refusals}
-        return [Refused(*identity, message, str(answer)) for identity, (message, answer) in for_good.items()]
-
-    def _send_again(self, pause: float, *behind: _Sent) -> None:
-        """Send what was refused, and what goes behind it, after a pause; `_refusals` is then what is refused again."""
+    def _send_again(self, pause: float, refused: Sequence[Sent]) -> None:
         deadline = time.monotonic() + pause
         while (left := deadline - time.monotonic()) > 0:
             self._read(left)
-        refusals, self._refusals = self._refusals, []
-        for sent in (*(refusal.sent for refusal in refusals), *behind):
+        for sent in refused:
             self._submit(sent)
         self._flush()
         self._await_all()
-
-    def _refuses_everything(self) -> UnavailableError:
-        cause = f"it refuses every message, the last one with {str(self._refusals[-1].answer)!r}"
-        return UnavailableError(_COLLECTOR, cause, "its own log tells why; they are kept and sent again")
 
     def _renew(self) -> None:
         """Begin TXNR anew; everything sent is answered, so nothing hangs on the old session."""

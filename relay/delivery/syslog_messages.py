@@ -39,8 +39,17 @@ class SyslogMessages(NamedTuple):
         if self.octet_counting:
             yield from (octet_counted(part) for part in parts(message, self.max_size))
             return
-        # A line feed would end the frame early (RFC 6587 section 3.4.2). Audit events go record by record; what
-        # has a line feed even so is written as rsyslog writes it.
+        # Audit events go record by record: a line feed would end the frame early (RFC 6587 section 3.4.2).
         for record in parts(message, None):
-            for part in parts(record.replace(b"\n", b"#012"), self.max_size):
+            for part in parts(_as_line(record), self.max_size):
                 yield non_transparent(part)
+
+
+def _as_line(message: bytes) -> bytes:
+    """Write a message so that collectors read one frame in it.
+
+    LF and NUL, the trailers in use, are written as rsyslog writes them. What does not begin with a priority gets the
+    one of RFC 3164 section 4.3.3: were its first octet a digit, it would be read as the count of a longer frame.
+    """
+    line = message.replace(b"\n", b"#012").replace(b"\0", b"#000")
+    return line if line.startswith(b"<") else b"<13>" + line

@@ -83,11 +83,13 @@ class Dialect(NamedTuple):
     answers: bool
     """Whether it ever answers."""
     event: ToEvent = log_event
+    waits: bool = False
+    """Whether its senders may send nothing more until they are answered."""
 
 
 RELP: Final = Dialect("relp", b"1 open ", RelpServer, answers=True)
 AUDITD: Final = Dialect(
-    "auditd", auditd_remote.MAGIC_OCTETS, auditd_remote.AuditdServer, answers=True, event=received_record
+    "auditd", auditd_remote.MAGIC_OCTETS, auditd_remote.AuditdServer, answers=True, event=received_record, waits=True
 )
 SYSLOG: Final = Dialect("syslog", b"", SyslogConversation, answers=False)
 

@@ -150,7 +150,10 @@ class StreamReception:
     async def _take_in_and_close(self) -> None:
         fault = await self._take_in()
         await self._wait_for_durable(at_most=0)
-        await self._answer_the_rest()
+        try:
+            await self._answer_the_rest()
+        except RelayError as error:
+            fault = fault or error  # the first one is the cause
         if fault is not None:
             raise fault
         await self._stream.close()
@@ -222,8 +225,8 @@ class StreamReception:
     async def _submit_messages(self, messages: list[bytes]) -> None:
         await self._wait_for_durable(at_most=self._terms.undurable_batches - 1)
         now, peer = self._clock(), self._stream.peer
-        to_event = self._dialect.event if self._dialect else log_event
-        batch = Batch([to_event(message, now, peer) for message in messages])
+        to_event, waits = (self._dialect.event, self._dialect.waits) if self._dialect else (log_event, False)
+        batch = Batch([to_event(message, now, peer) for message in messages], awaited=waits)
         self._undurable.append(_Undurable(await self._submit(batch), len(messages)))
         self._undurable[-1].durable.add_done_callback(lambda _: self._to_answer.set())
         self._counters.messages += len(messages)

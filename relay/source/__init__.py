@@ -1,1 +1,41 @@
 """Sources: where events come from, each with a position that survives a restart."""
+
+from typing import Protocol
+
+from relay.event import Position
+from relay.intake import Submit
+
+
+class Taker(Protocol):
+    """What takes events in, with a position that is kept under its name."""
+
+    @property
+    def name(self) -> str:
+        """A source's is the configured one."""
+
+    async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
+        """Give the events after the position; with `drain`, return once all there is now is durable."""
+
+
+class Source(Taker, Protocol):
+    """What every source is to `relay run`."""
+
+    @property
+    def lag(self) -> int:
+        """Octets that wait to be read; -1 when that cannot be told."""
+
+    @property
+    def open_events(self) -> int:
+        """Events that are begun and not complete."""
+
+    @property
+    def malformed(self) -> int:
+        """What could not be understood, and was forwarded as it is, marked."""
+
+    @property
+    def lost_places(self) -> int:
+        """How often the place reached was gone, in this run."""
+
+    @property
+    def last_error(self) -> str:
+        """Why it cannot be read just now; empty while it can."""

@@ -15,8 +15,9 @@ What goes wrong, and what then happens:
   further attempts.
 - The file of the position is gone: reading goes on with the file after the one before it, else with the oldest;
   counted in `lost_places`. Of its open events comes what can still be read.
-- The file is shorter than the byte reached, or other bytes stand before it: it is read from its beginning; counted
-  in `lost_places`.
+- The file is shorter than the byte reached, or other bytes stand before it: it was cut. Reading goes on in a copy that
+  holds what was read, if there is one (logrotate's copytruncate); else from the beginning, counted in `lost_places`.
+  What is written between such a copy and the cut nobody can read any more.
 - A line is no record: it is forwarded as it is, marked, and counted in `malformed`. A line over 1 MiB comes in such
   pieces. A last line without LF waits for its end until a newer file shows that it has none.
 
@@ -40,7 +41,7 @@ from relay.event import Batch, Event, Position
 from relay.intake import Submit
 from relay.source.folder_watch import FolderWatch
 from relay.source.follower import Follower, Start
-from relay.source.generations import RotationError, open_generation, scan
+from relay.source.generations import LogFile, RotationError, open_generation, scan
 from relay.source.position import CHUNK, MAX_LINE, LogPosition, RecordPlace, decode, encode, reassemble
 
 _SLICE: Final = 128  # lines between two chances for others to run
@@ -176,9 +177,16 @@ class AuditLog:
         if follower.lost_places > lost:
             self._within = False
         if not self._assembled and self._position is not None:
-            self._assembler = reassemble(self.path, self._position, follower.file, follower.offset, time.monotonic())
+            self._reassemble(self._position, follower.file)
         self._assembled = True
         return True
+
+    def _reassemble(self, position: LogPosition, file: LogFile) -> None:
+        try:
+            self._assembler = reassemble(self.path, position, file, self._follower.offset, time.monotonic())
+        except RotationError:
+            self._follower.close()  # it may be deleted by now, so the place is found anew
+            raise
 
     # --- Reading ---
 

@@ -7,6 +7,9 @@
     follower.look()            # at the end: is there a newer file? If so, read once more, and then:
     follower.switch()
 
+With every read the bytes before the place are read again: where they are not what they were, the file was cut and
+written anew, and what was read of it may live on as a copy (logrotate's copytruncate), in which reading then goes on.
+
 All calls block for as long as the disk does. OSErrors leave as they are; the place then stands where it stood.
 """
 
@@ -16,16 +19,17 @@ from typing import Final, Literal, NamedTuple
 from zlib import crc32
 
 from relay.source.generations import (
+    FINGERPRINT,
     FileIdentity,
     Generation,
     LogFile,
+    RotationError,
     locate,
     open_generation,
     scan,
 )
 
 BEFORE: Final = 256
-_UNKNOWN: Final = -1
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +58,10 @@ class Follower:
         self.lost_places = 0
         self._start = start
         self._place = place
-        self._told: Place | None = None
+        self._before = b""
+        """The bytes before the offset, BEFORE of them if there are so many."""
+        self._data = b""
+        """What was read at the offset last."""
         self._older = place.older if place else None
         self._newer: LogFile | None = None
 
@@ -65,9 +72,7 @@ class Follower:
             if self._place is None:
                 raise ValueError("no file was found yet")
             return self._place
-        before = _checksum_before(self.file, self.offset)
-        self._told = Place(self.file.identity, self.offset, before, self._older)
-        return self._told
+        return Place(self.file.identity, self.offset, crc32(self._before), self._older)
 
     @property
     def lag(self) -> int:
@@ -99,41 +104,55 @@ class Follower:
             return False
         if self._start == "now":
             self._open(generations[0], 0, _older_than(generations, 0))
-            self.offset = _line_start(self._opened)
+            self._stand_at(_line_start(self._opened))
         else:
             self._open(generations[-1], 0, None)
         return True
 
     def read(self, length: int) -> bytes:
-        """Up to `length` bytes from the place; nothing at the end. A file that shrank is left: `settle` again."""
-        file = self.file
-        if file is None:
+        """Up to `length` bytes from the place; nothing at the end. A file that was cut is left: `settle` again."""
+        if self.file is None:
             return b""
-        data = file.read(self.offset, length)
-        if not data and file.size < self.offset:
-            told = self._told  # what the file was, if that is known: it may live on as a copy
-            known = told is not None and told.offset == self.offset
-            self._place = told if known else self.place
+        known = len(self._before)
+        data = self.file.read(self.offset - known, known + length)
+        if not data.startswith(self._before) or (data and not self.offset and not self._is_next()):
+            self._place = self.place
             self.close()
-        return data
+            return b""
+        self._data = data[known:]
+        return self._data
 
     def advance(self, count: int) -> None:
-        """Count bytes as read."""
+        """Count bytes of what `read` gave last as read."""
+        if self.file is not None and self.offset < FINGERPRINT:
+            self.file.learn(self._before + self._data[: min(count, FINGERPRINT)])
+        self._before = (self._before + self._data[max(0, count - BEFORE) : count])[-BEFORE:]
+        self._data = self._data[count:]
         self.offset += count
 
     def look(self) -> bool:
-        """Look for the next newer file, and say whether there is one."""
-        if self._newer is None and self.file is not None and not self._is_newest():
-            self._newer = self._find_newer(self._opened)
-        return self._newer is not None
+        """Look for the next newer file, and say whether there is one, or more to read for another reason."""
+        if self._newer is not None or self.file is None or self._is_newest():
+            return self._newer is not None
+        newer = self._find_newer(self.file)
+        if newer is not None and self.offset and holds(newer, self.place):
+            # What we read is only being copied: it is read on where it was written, until that is cut.
+            self.file.close()
+            self.file = newer
+            return True
+        self._newer = newer
+        return newer is not None
 
     def switch(self) -> None:
         """Go on at the beginning of the newer file."""
         if self._newer is not None:
             here = self._opened
-            self._older = here.identity
+            # What is deleted can lead nobody on. What is empty may be a copy that is only begun: it may yet come first.
+            if self.offset and here.identity.inode in (generation.inode for generation in scan(self.path)):
+                self._older = here.identity
             here.close()
-            self.file, self._newer, self.offset = self._newer, None, 0
+            self.file, self._newer = self._newer, None
+            self._stand_at(0)
 
     def close(self) -> None:
         """Close the files; `settle` finds the place again."""
@@ -150,23 +169,46 @@ class Follower:
 
     def _open(self, generation: Generation, offset: int, older: FileIdentity | None) -> None:
         self.file = open_generation(generation)
-        self.offset = offset
         self._older = older
+        self._stand_at(offset)
+
+    def _stand_at(self, offset: int) -> None:
+        start = max(0, offset - BEFORE)
+        self.offset, self._data = offset, b""
+        self._before = self._opened.read(start, offset - start)
 
     def _settle_at(self, place: Place, generations: list[Generation]) -> bool:
+        if not place.offset:
+            return self._settle_after(place.older, generations, place.older)
+        same = _find_place(generations, place)
+        if same is not None:
+            self._open(generations[same], place.offset, place.older)
+            if not holds(self._opened, place) or crc32(self._before) != place.before:
+                self.close()
+                raise RotationError(0, "the file was cut just now", self.path)
+            return True
+        copy = _find_older_copy(generations, place)
+        if copy is not None:
+            self._open(copy, copy.size, place.older)
+            return True
         here = locate(generations, place.file)
         if here is not None:
-            self._open(generations[here], place.offset, place.older)
-            if place.before == _UNKNOWN or _checksum_before(self._opened, place.offset) != place.before:
-                self._lose("%s is shorter than the byte reached, or was written anew: reading it from its beginning")
-                self.offset = 0
+            self._open(generations[here], 0, place.older)
+            self._lose("%s is shorter than the byte reached, or was written anew: reading it from its beginning")
             return True
         successor = _successor(generations, place.older)
-        if successor is None:
+        if successor is None or not self._settle_after(place.older, generations, _older_than(generations, successor)):
             return False
-        self._open(generations[successor], 0, _older_than(generations, successor))
         self._lose("the file read last is gone: going on with %s")
         return True
+
+    def _settle_after(
+        self, read: FileIdentity | None, generations: list[Generation], older: FileIdentity | None
+    ) -> bool:
+        successor = _successor(generations, read)
+        if successor is not None:
+            self._open(generations[successor], 0, older)
+        return successor is not None
 
     def _lose(self, what: str) -> None:
         self.lost_places += 1
@@ -177,6 +219,17 @@ class Follower:
             return os.stat(self.path).st_ino == self._opened.identity.inode
         except FileNotFoundError:
             return False
+
+    def _is_next(self) -> bool:
+        """Whether the file, of which nothing was read so far, still follows the one that was read last.
+
+        Else it was cut before it could be read: what stood in it stands in a copy, which comes first.
+        """
+        generations = scan(self.path)
+        inode = self._opened.identity.inode
+        successor = _successor(generations, self._older)
+        is_there = any(generation.inode == inode for generation in generations)
+        return successor is None or generations[successor].inode == inode or not is_there
 
     def _find_newer(self, here: LogFile) -> LogFile | None:
         generations = scan(self.path)
@@ -194,14 +247,46 @@ class Follower:
         return newer
 
 
+def _find_place(generations: list[Generation], place: Place) -> int | None:
+    """Find the file that holds what was read up to a place: the same file before a copy of it."""
+    order = sorted(range(len(generations)), key=lambda number: generations[number].inode != place.file.inode)
+    for number in order:
+        if generations[number].inode == place.file.inode or place.offset:
+            file = open_generation(generations[number])
+            try:
+                if holds(file, place):
+                    return number
+            finally:
+                file.close()
+    return None
+
+
+def _find_older_copy(generations: list[Generation], place: Place) -> Generation | None:
+    """Find a copy that was made before the last of what was read was written: there is nothing new in it."""
+    number = locate(generations, place.file)
+    if number is None or generations[number].inode == place.file.inode:
+        return None
+    return generations[number] if generations[number].size < place.offset else None
+
+
+def holds(file: LogFile, place: Place) -> bool:
+    """Whether the file begins as that of the place does, and has the same bytes before the offset."""
+    start = max(0, place.offset - BEFORE)
+    before = file.read(start, place.offset - start)
+    return len(before) == place.offset - start and crc32(before) == place.before and file.begins_as(place.file)
+
+
 def _successor(generations: list[Generation], older: FileIdentity | None) -> int | None:
-    """Find what comes after a file that is gone: the one after its elder, else the oldest; None: not there yet."""
+    """Find what comes after a file that is gone: the one after its elder, else the oldest; None: not there yet.
+
+    Empty files are passed over, but for the newest.
+    """
     if not generations:
         return None
     elder = locate(generations, older) if older is not None else None
-    if elder is None:
-        return len(generations) - 1
-    return elder - 1 if elder else None
+    after = len(generations) if elder is None else elder
+    filled = (number for number in range(after - 1, 0, -1) if generations[number].size)
+    return next(filled, 0) if after else None
 
 
 def _older_than(generations: list[Generation], place: int) -> FileIdentity | None:
@@ -212,13 +297,6 @@ def _older_than(generations: list[Generation], place: int) -> FileIdentity | Non
         return file.identity
     finally:
         file.close()
-
-
-def _checksum_before(file: LogFile, offset: int) -> int:
-    """CRC-32 of the bytes before an offset; `_UNKNOWN` when the file does not reach it."""
-    start = max(0, offset - BEFORE)
-    data = file.read(start, offset - start)
-    return crc32(data) if len(data) == offset - start else _UNKNOWN
 
 
 def _line_start(file: LogFile) -> int:

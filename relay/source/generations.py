@@ -1,10 +1,10 @@
 """A log and its rotated generations: PATH the newest, then PATH.1, PATH.2, … as auditd names them.
 
 Which file is which: rotation renames a file, so that its name says nothing, and the inode of a deleted file is soon
-given to a new one. A file is therefore known by its inode and the CRC-32 of its first 256 bytes (fewer while it is
-shorter); audit records begin with their time, so no two files agree in them. The device is left out: all generations
-lie in one folder, and a device's number may change at boot. Where the inode is found nowhere, a whole fingerprint
-alone is enough: that is a file that was copied, or restored.
+given to a new one. A file is therefore known by its inode and the CRC-32 of its first line (of its first 256 bytes, if
+that is longer; of what there is, while that is shorter); audit records begin with their time and serial, so no two
+files agree in it. The device is left out: all generations lie in one folder, and a device's number may change at boot.
+Where the inode is found nowhere, a fingerprint of `ENOUGH` bytes is enough: that file was copied, or restored.
 
 A folder cannot be read at one moment while files are being renamed in it. `scan` therefore reads it until two readings
 agree; since rotation brings no name back to a file that it had before, what they agree in was so in between.
@@ -22,6 +22,8 @@ from zlib import crc32
 import msgspec
 
 FINGERPRINT = 256
+ENOUGH = 40
+"""Bytes: a type, a time and a serial are about so long."""
 _READINGS = 20
 
 
@@ -48,18 +50,27 @@ class LogFile:
         self.path = path
         """The name that it was opened by; rotation may have given it another."""
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
-        self._identity = FileIdentity(os.fstat(self._descriptor).st_ino, 0, 0)
+        self._inode = os.fstat(self._descriptor).st_ino
+        self._head = b""
+        self.learn(self.read(0, FINGERPRINT))
 
     def __repr__(self) -> str:
-        return f"<LogFile {self.path!r} {self._identity}>"
+        return f"<LogFile {self.path!r} {self.identity}>"
 
     @property
     def identity(self) -> FileIdentity:
-        """What the file is known by; the fingerprint grows with the file until it is whole."""
-        if self._identity.length < FINGERPRINT and self._descriptor >= 0:
-            head = self.read(0, FINGERPRINT)
-            self._identity = FileIdentity(self._identity.inode, len(head), crc32(head))
+        """What the file is known by: as it was when it was opened, and what was learnt of it since."""
         return self._identity
+
+    def learn(self, beginning: bytes) -> None:
+        """Take what was read from the beginning: the fingerprint grows with it.
+
+        It is not read again for this: a file that is cut and written anew would lend its inode to other bytes.
+        """
+        line, end, _ = beginning[:FINGERPRINT].partition(b"\n")
+        if not self._head.startswith(line + end):
+            self._head = line + end
+        self._identity = FileIdentity(self._inode, len(self._head), crc32(self._head))
 
     @property
     def size(self) -> int:
@@ -78,7 +89,6 @@ class LogFile:
     def close(self) -> None:
         """Close it; a second call does nothing."""
         if self._descriptor >= 0:
-            _ = self.identity
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
 
@@ -116,10 +126,9 @@ def locate(generations: Iterable[Generation], identity: FileIdentity) -> int | N
     for place, generation in candidates:
         if generation.inode == identity.inode and _begins_as(generation, identity):
             return place
-    if identity.length == FINGERPRINT:
-        for place, generation in candidates:
-            if _begins_as(generation, identity):
-                return place
+    for place, generation in candidates:
+        if identity.length >= ENOUGH and _begins_as(generation, identity):
+            return place
     return None
 
 

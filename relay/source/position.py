@@ -12,7 +12,7 @@ import msgspec
 
 from relay.audit.assembly import Assembler, OpenEvent
 from relay.audit.record import Key, Record, parse
-from relay.source.follower import Place
+from relay.source.follower import Place, holds
 from relay.source.generations import FileIdentity, Generation, LogFile, RotationError, locate, open_generation, scan
 
 CHUNK: Final = 256 * 1024
@@ -88,6 +88,8 @@ def reassemble(path: str, position: LogPosition, here: LogFile, offset: int, now
         raise RotationError(0, "the file was renamed", path)
     end = inodes.index(here.identity.inode)
     places = [locate(generations, file) for file in position.files]
+    if holds(here, position.place):
+        places[0] = end  # also when it is a copy, and too short to be known by its fingerprint alone
     began = {
         (places[event.file], event.offset): (event.time, event.serial)
         for event in position.open

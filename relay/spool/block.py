@@ -26,6 +26,7 @@ _FIXED: Final = struct.Struct(">8sIIQ8sqqqIIHHI32sII")
 _SPAN: Final = struct.Struct(">BQI")
 _POSITION: Final = struct.Struct(">HIQ")
 _CRC: Final = struct.Struct(">I")
+_CHAIN_AT: Final = _FIXED.size - 2 * _CRC.size - len(CHAIN_START)
 _LENGTHS: Final = struct.Struct(">8sII")
 
 
@@ -104,29 +105,30 @@ def encode(contents: Contents, number: int, run: bytes, committed: int, previous
     variable = b"".join(_variable_part(contents))
     length = _FIXED.size + len(variable) + _CRC.size
     crc = zlib.crc32(payload)
-
-    def fixed(chain: bytes) -> bytes:
-        return _FIXED.pack(
-            MAGIC,
-            length,
-            len(payload),
-            number,
-            run,
-            committed,
-            contents.earliest,
-            contents.latest,
-            sum(span.messages for span in contents.spans),
-            contents.largest,
-            type_bitmap([span.type for span in contents.spans]),
-            contents.types_taken,
-            crc,
-            chain,
-            len(contents.spans),
-            len(contents.positions),
-        )
-
-    chain = chain_hash(previous_chain, fixed(CHAIN_START) + variable, payload)
-    header_bytes = fixed(chain) + variable
+    head = bytearray(length - _CRC.size)
+    _FIXED.pack_into(
+        head,
+        0,
+        MAGIC,
+        length,
+        len(payload),
+        number,
+        run,
+        committed,
+        contents.earliest,
+        contents.latest,
+        sum(span.messages for span in contents.spans),
+        contents.largest,
+        type_bitmap([span.type for span in contents.spans]),
+        contents.types_taken,
+        crc,
+        CHAIN_START,
+        len(contents.spans),
+        len(contents.positions),
+    )
+    head[_FIXED.size :] = variable
+    chain = chain_hash(previous_chain, head, payload)
+    head[_CHAIN_AT : _CHAIN_AT + len(chain)] = chain
     header = Header(
         number,
         run,
@@ -142,7 +144,7 @@ def encode(contents: Contents, number: int, run: bytes, committed: int, previous
         chain,
         length,
     )
-    return header, b"".join((header_bytes, _CRC.pack(zlib.crc32(header_bytes)), payload))
+    return header, b"".join((head, _CRC.pack(zlib.crc32(head)), payload))
 
 
 def _variable_part(contents: Contents) -> Iterator[bytes]:
@@ -155,7 +157,7 @@ def _variable_part(contents: Contents) -> Iterator[bytes]:
         yield position.place
 
 
-def chain_hash(previous_chain: bytes, blank_header: bytes, payload: bytes) -> bytes:
+def chain_hash(previous_chain: bytes, blank_header: bytes | bytearray, payload: bytes) -> bytes:
     """The chain after this block; `blank_header` is the header with its chain as zeros and without its CRC."""
     digest = hashlib.sha256(previous_chain)
     digest.update(blank_header)
@@ -230,8 +232,7 @@ def check_payload(header: Header, payload: bytes) -> None:
 
 def check_chain(header: Header, header_bytes: bytes, payload: bytes, previous_chain: bytes) -> None:
     """Raise BlockError unless this block follows the one whose chain is `previous_chain`."""
-    start = _FIXED.size - _CRC.size * 2 - len(CHAIN_START)
-    blank = header_bytes[:start] + CHAIN_START + header_bytes[start + len(CHAIN_START) : -_CRC.size]
+    blank = header_bytes[:_CHAIN_AT] + CHAIN_START + header_bytes[_CHAIN_AT + len(CHAIN_START) : -_CRC.size]
     if chain_hash(previous_chain, blank, payload) != header.chain:
         raise BlockError(f"block {header.number}: the hash chain is broken")
 

@@ -260,7 +260,7 @@ class Walk:
     def _opened(self, place: Place) -> SegmentBlocks:
         blocks = SegmentBlocks(self._disk, self.folder, place)
         self._spool_id = self._spool_id or blocks.header.spool
-        if (blocks.header.spool, blocks.header.first) != (self._spool_id, place.first):
+        if blocks.header.spool not in {self._spool_id, b""} or blocks.header.first != place.first:
             blocks.close()
             raise DataError(blocks.path, "belongs to another spool")
         return blocks

@@ -42,6 +42,8 @@ class Slots:
             # Written, not only allocated: turning an unwritten extent into a written one may need room for metadata.
             size = self._file.size
             self._file.write(bytes(SLOTS * 2 * COPY_LENGTH - size), size)
+        self._failed: set[int] = set()
+        """Offsets of copies that may be on the disk and are not in force."""
         self._slots = read_slots(disk, path)
         self._settle()
         disk.sync_folder(path.rpartition("/")[0])
@@ -53,19 +55,31 @@ class Slots:
             return slot[1].value if slot else None
 
     def put(self, key: str, value: bytes) -> None:
-        """Write the value and make it durable; StorageError leaves the former value in force."""
+        """Write the value and make it durable; StorageError leaves the former value in force, once `mend` returned."""
         if len(key.encode()) + len(value) > MAX_CONTENT:
             raise DataError(self._file.path, f"the value of {key!r} does not fit into a slot", "shorten the name")
         with self._lock:
             place, copy = self._slots.get(key) or (self._free_place(), _Copy(-1, key, b""))
             new = _Copy(copy.sequence + 1, key, value)
+            self._failed.add(_offset(place, new))
             self._write(place, new)
             crash_point("slot-written")
             self._file.sync()
+            self._failed.discard(_offset(place, new))
             self._slots[key] = (place, new)
 
+    def mend(self) -> None:
+        """See that the next opening does not find in force what a `put` that failed may have left."""
+        with self._lock:
+            if not self._failed:
+                return
+            for offset in self._failed:
+                self._file.write(bytes(len(MAGIC)), offset)
+            self._file.sync()
+            self._failed.clear()
+
     def _write(self, place: int, copy: _Copy) -> None:
-        self._file.write(_encode(copy), (place * 2 + copy.sequence % 2) * COPY_LENGTH)
+        self._file.write(_encode(copy), _offset(place, copy))
 
     def _settle(self) -> None:
         """Make durable what was found: the next write takes the place of the other copy, maybe the only durable one.
@@ -116,6 +130,10 @@ def read_slots(disk: Disk, path: str) -> dict[str, tuple[int, _Copy]]:
             newest = max(whole)
             slots[newest.key] = (place, newest)
     return slots
+
+
+def _offset(place: int, copy: _Copy) -> int:
+    return (place * 2 + copy.sequence % 2) * COPY_LENGTH
 
 
 def _encode(copy: _Copy) -> bytes:

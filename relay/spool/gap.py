@@ -46,6 +46,9 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     retained: int = 0
     """Blocks of the retained spool before this number are counted, and not delivered any more."""
     transient: int = 0
+    damaged_retained: int = 0
+    """What damage took before this block of the retained spool is counted."""
+    damaged_transient: int = 0
     in_doubt: tuple[Range, ...] = ()
     """Deleted while under way to the server: a proof that is still to come says they are not lost."""
     positions: dict[str, tuple[int, bytes]] = {}
@@ -55,6 +58,16 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     def events(self) -> int:
         """How many events are lost."""
         return sum(each.events for each in self.ranges) + self.unnamed
+
+    def within(self, retained: int, transient: int) -> "Gap":
+        """The gap of spools that end there: numbers beyond come again, when blocks were lost with their files."""
+        return msgspec.structs.replace(
+            self,
+            retained=min(self.retained, retained),
+            transient=min(self.transient, transient),
+            damaged_retained=min(self.damaged_retained, retained),
+            damaged_transient=min(self.damaged_transient, transient),
+        )
 
     def add(self, cause: str, lost: Iterable[Range]) -> "Gap":
         """The gap with more losses."""
@@ -116,9 +129,8 @@ def told_in(message: bytes) -> Gap | None:
         params = [(name.decode(), value.decode()) for element in elements for name, value in element.params]
         said = dict(params)
         ranges = tuple(_range_from(value) for name, value in params if name == "lost")
-        return Gap(
-            server=said.get("server", ""), cause=said["cause"], ranges=ranges, unnamed=int(said.get("unnamed", 0))
-        )
+        number, unnamed = int(said.get("gap", 1)), int(said.get("unnamed", 0))
+        return Gap(server=said.get("server", ""), number=number, cause=said["cause"], ranges=ranges, unnamed=unnamed)
     except (NotRfc5424Error, KeyError, ValueError):
         return None
 

@@ -4,13 +4,16 @@ A segment is named by its first block's number, `00000000000000000001.segment`. 
 renamed, so that a file with the right name always has a whole header. Offsets are bytes from the file's beginning.
 When the segment after this one begins with a number that this one also holds, this one's block is void: its fsync had
 failed and it was written again.
+
+Damage costs the blocks that it hits and no other: a segment whose own header is damaged is read by its name and its
+blocks (`SegmentHeader.damage` tells so), and behind a damaged block the next one is found by its magic (`Broken`).
 """
 
 import contextlib
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from relay.crash_point import crash_point
@@ -31,17 +34,22 @@ _CRC: Final = struct.Struct(">I")
 HEADER_LENGTH: Final = _HEADER.size + _CRC.size
 _READ: Final = 64 * 1024
 _SCAN: Final = 1024 * 1024
+_NO_END: Final = 1 << 64
+"""Above every block's number."""
 
 
 class SegmentHeader(NamedTuple):
     """What a segment says about itself."""
 
     spool: bytes
-    """The random name of the spool that it belongs to."""
+    """The random name of the spool that it belongs to; empty when the header is damaged."""
     first: int
     created: int
-    previous_chain: bytes
-    """The chain of the block before its first one, so that it can be verified alone."""
+    """When it was made; of a damaged header when its first whole block was committed."""
+    previous_chain: bytes | None
+    """The chain of the block before its first one, so that it can be verified alone; None when that is not known."""
+    damage: str = ""
+    """What is wrong with the header; the rest is then told by the file's name and its blocks."""
 
 
 def name_of(first: int) -> str:
@@ -56,7 +64,7 @@ def first_of(name: str) -> int:
 
 def encode_header(header: SegmentHeader) -> bytes:
     """The first octets of a segment."""
-    data = _HEADER.pack(MAGIC, FORMAT_VERSION, *header)
+    data = _HEADER.pack(MAGIC, FORMAT_VERSION, *header[: len(SegmentHeader._fields) - 1])
     return data + _CRC.pack(zlib.crc32(data))
 
 
@@ -67,41 +75,73 @@ def decode_header(data: bytes, path: str) -> SegmentHeader:
     _, version, *fields = _HEADER.unpack_from(data)
     if version != FORMAT_VERSION:
         raise DataError(path, f"spool format {version}, and this relay knows {FORMAT_VERSION}", "use a newer relay")
-    if zlib.crc32(data[: _HEADER.size]) != _CRC.unpack_from(data, _HEADER.size)[0]:
+    if not _is_sealed(data):
         raise DataError(path, "its header does not match its CRC", "it is left alone; move it away")
     return SegmentHeader(*fields)
+
+
+def _is_sealed(data: bytes) -> bool:
+    """Whether a header's magic and CRC are right, of whatever version it is."""
+    if len(data) < HEADER_LENGTH or not data.startswith(MAGIC):
+        return False
+    return bool(zlib.crc32(data[: _HEADER.size]) == _CRC.unpack_from(data, _HEADER.size)[0])
 
 
 def create(disk: Disk, folder: str, header: SegmentHeader, size: int) -> File:
     """A new segment of `size` allocated bytes, durable with its name."""
     path = f"{folder}/{name_of(header.first)}"
-    file = disk.open(path + UNFINISHED, create=True)
+    made = path + UNFINISHED
+    file = disk.open(made, create=True)
     try:
         file.truncate(0)
         file.allocate(size)
         file.write(encode_header(header), 0)
         file.sync()
         crash_point("segment-allocated")
-        disk.replace(file.path, path)
+        disk.replace(made, path)
+        made = path
         crash_point("segment-renamed")
         disk.sync_folder(folder)
     except BaseException:
         file.close()
         with contextlib.suppress(StorageError):  # what is left of it takes room that is missing already
-            disk.remove(path + UNFINISHED)
+            disk.remove(made)
         raise
     file.path = path
     return file
 
 
 def open_existing(disk: Disk, path: str, *, writable: bool = False) -> tuple[File, SegmentHeader]:
-    """An existing segment and its header; DataError when it is none."""
+    """An existing segment and its header, made good when it is damaged; DataError when it is no segment."""
     file = disk.open(path, writable=writable)
     try:
-        return file, decode_header(file.read(HEADER_LENGTH, 0), path)
+        return file, _header_of(file)
     except BaseException:
         file.close()
         raise
+
+
+def _header_of(file: File) -> SegmentHeader:
+    data = file.read(HEADER_LENGTH, 0)
+    try:
+        return decode_header(data, file.path)
+    except DataError:
+        header = None if _is_sealed(data) else _salvaged(file)
+        if header is None:
+            raise
+        return header
+
+
+def _salvaged(file: File) -> SegmentHeader | None:
+    """What the name and the blocks tell of a segment whose header is damaged; None when it holds no block."""
+    first = first_of(file.path.rpartition("/")[2])
+    place = find_block(file, HEADER_LENGTH)
+    found = None if place is None else read_header(file, place)
+    if found is None or found.number < first:
+        return None
+    chain = block.CHAIN_START if first == 1 else None
+    damage = "its own header is damaged; the file's name and its blocks make it good"
+    return SegmentHeader(b"", first, found.committed, chain, damage)
 
 
 def read_header(file: File, offset: int) -> Header:
@@ -113,6 +153,14 @@ def read_header(file: File, offset: int) -> Header:
     if header is None:
         raise BlockError("the file ends inside a block's header")
     return header
+
+
+def header_there(file: File, offset: int) -> Header | None:
+    """The block header at `offset`; None when none is there."""
+    try:
+        return read_header(file, offset)
+    except BlockError:
+        return None
 
 
 def read_block(file: File, offset: int) -> block.Block:
@@ -147,6 +195,87 @@ def find_block(file: File, offset: int) -> int | None:
     return None
 
 
+class Broken(NamedTuple):
+    """A place where the wanted block does not stand whole."""
+
+    offset: int
+    cause: str
+    header: Header | None
+    """The block's header, when only its payload is damaged."""
+    number: int
+    """Reading goes on with this block."""
+    place: int | None
+    """There; None: not in this segment."""
+
+
+def header_at(file: File, offset: int, number: int, end: int) -> Header | Broken:
+    """The header of block `number` at `offset`, or how to go on behind the damage, before block `end`."""
+    try:
+        header = read_header(file, offset)
+    except BlockError as error:
+        return _step_over(file, offset, str(error), number, end)
+    if header.number != number:
+        return _step_over(file, offset, f"block {header.number} stands where {number} belongs", number, end)
+    return header
+
+
+def block_at(file: File, offset: int, number: int, end: int) -> block.Block | Broken:
+    """As `header_at`, the whole block, checked."""
+    try:
+        found = read_block(file, offset)
+    except BlockError as error:
+        header = header_at(file, offset, number, end)
+        if isinstance(header, Broken):
+            return header
+        return Broken(offset, str(error), header, number + 1, offset + header.size)
+    if found.header.number != number:
+        return _step_over(file, offset, f"block {found.header.number} stands where {number} belongs", number, end)
+    return found
+
+
+def _step_over(file: File, offset: int, cause: str, first: int, end: int) -> Broken:
+    """Go on at the next whole block of these numbers, or behind this segment."""
+    place = find_block(file, offset)
+    while place is not None:
+        number = whole_block_at(file, place)
+        if first <= number < end:
+            return Broken(offset, cause, None, number, place)
+        place = find_block(file, place + 1)
+    return Broken(offset, cause, None, end, None)
+
+
+def whole_block_at(file: File, place: int) -> int:
+    """The number of the whole block there; 0, which is none's, when there is none."""
+    try:
+        return read_block(file, place).header.number
+    except BlockError:
+        return 0
+
+
+def blocks(file: File, first: int, end: int) -> Iterator[block.Block | Broken]:
+    """What a segment holds of the blocks from `first`, its own first one, to the one before `end`."""
+    offset: int | None = HEADER_LENGTH
+    while offset is not None and first < end:
+        found = block_at(file, offset, first, end)
+        yield found
+        if isinstance(found, Broken):
+            offset, first = found.place, found.number
+        else:
+            offset, first = offset + found.header.size, first + 1
+
+
+def headers_through_damage(file: File, first: int, following: int | None) -> Iterator[Header]:
+    """The whole headers of a segment that begins with block `first`, before the one that begins with `following`."""
+    offset: int | None = HEADER_LENGTH
+    while offset is not None and (following is None or first < following):
+        found = header_at(file, offset, first, following or _NO_END)
+        if isinstance(found, Broken):
+            offset, first = found.place, found.number
+        else:
+            yield found
+            offset, first = offset + found.size, first + 1
+
+
 def headers(file: File, offset: int = HEADER_LENGTH) -> Iterator[tuple[int, Header]]:
     """Offset and header of each block from `offset` on, until something that is no block."""
     while True:
@@ -163,17 +292,20 @@ class Tail(NamedTuple):
 
     end: int
     last: Header | None
-    chain: bytes
+    chain: bytes | None
+    """Of the last good block; of the one before the segment while it has none, None when that is not known."""
     torn: int
     """Octets after `end` that are not zeros and no block: a write that a crash cut short."""
     damage: tuple[str, ...]
     """Damage before `end`, in words with offsets."""
+    refused: tuple[bytes, ...]
+    """The chain of the block at `end`, when its events were refused and counted."""
     numbers: dict[EventType, int]
     """The last number of each type in the last block's run, as far as this segment tells."""
 
 
-def find_tail(file: File, header: SegmentHeader) -> Tail:
-    """Check every block of a segment and find where to go on writing."""
+def find_tail(file: File, header: SegmentHeader, was_refused: Callable[[bytes], bool] = lambda _: False) -> Tail:
+    """Check every block of a segment and find where to go on writing: behind the last one that was not refused."""
     offset, last, chain = HEADER_LENGTH, None, header.previous_chain
     damage: list[str] = []
     numbers: dict[EventType, int] = {}
@@ -183,12 +315,16 @@ def find_tail(file: File, header: SegmentHeader) -> Tail:
         except BlockError as error:
             beyond = find_block(file, offset + 1)
             if beyond is None:
-                return Tail(offset, last, chain, nonzero_length(file, offset), tuple(damage), numbers)
+                return Tail(offset, last, chain, nonzero_length(file, offset), tuple(damage), (), numbers)
             damage.append(f"offset {offset}: {error}; the next block is at {beyond}")
             offset = beyond
             continue
+        if was_refused(found.header.chain):
+            void = (found.header.chain,)
+            return Tail(offset, last, chain, nonzero_length(file, offset), tuple(damage), void, numbers)
         try:
-            block.check_chain(found.header, file.read(found.header.length, offset), found.payload, chain)
+            if chain is not None:
+                block.check_chain(found.header, file.read(found.header.length, offset), found.payload, chain)
         except BlockError as error:
             if not damage:
                 damage.append(f"offset {offset}: {error}")

@@ -3,12 +3,16 @@
 - One writer appends; `append` returns after fsync. A failed write or fsync is never assumed written: the same block is
   written again as the first of a new segment, which voids it in the older (DESIGN invariant 8). When that fails too,
   StorageError is raised, nothing was accepted, and `append` may be called again with the same contents.
+  When they are refused instead, and counted, what stands of them on the disk must not be taken for accepted after a
+  restart: `tried` tells the chains by which `Room.was_refused` knows it again.
 - Any number of readers, each in its own thread, see synced blocks only.
 - `open` finds the end of the newest segment; a torn tail is cut after a copy into `torn/`.
 """
 
 import bisect
+import itertools
 import threading
+from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
 from relay.crash_point import crash_point, die, is_due
@@ -16,9 +20,10 @@ from relay.disk import Disk, File
 from relay.errors import DataError, StorageError
 from relay.event import EventType, Position
 from relay.spool import block, segment
-from relay.spool.block import Block, BlockError, Contents, Header
-from relay.spool.gap import Gap, Range, told_in
-from relay.spool.segment import SegmentHeader
+from relay.spool.block import Block, Contents, Header
+from relay.spool.gap import Gap, Range, ranges_of, told_in
+from relay.spool.numbers import Numbers
+from relay.spool.segment import Broken, SegmentHeader
 
 TORN_FOLDER: Final = "torn"
 BAD: Final = ".bad"
@@ -34,6 +39,9 @@ class Room(Protocol):
     def give_way(self) -> bool:
         """Free what can be spared, when the disk is full; False when there is nothing."""
 
+    def was_refused(self, chain: bytes) -> bool:
+        """Whether the block with this chain was given up after all, and its events counted."""
+
 
 class _AllTheRoom:
     def reserve(self, octets: int) -> None:
@@ -41,6 +49,11 @@ class _AllTheRoom:
 
     def give_way(self) -> bool:
         """Nothing is spared."""
+        return False
+
+    def was_refused(self, chain: bytes) -> bool:
+        """Nothing is given up."""
+        del chain
         return False
 
 
@@ -71,6 +84,9 @@ class Oldest(NamedTuple):
     """The first block of the segment after it."""
     created: int
     blocks: tuple[Header, ...]
+    """Of its whole blocks."""
+    damaged: tuple[tuple[int, Range], ...]
+    """What damage took of it, each with the block before which that is known, as for a reader's `next_number`."""
     gaps: tuple[tuple[int, Gap], ...]
     """The gaps that its events tell of, each with its block's number."""
 
@@ -81,6 +97,8 @@ class Recovery(NamedTuple):
     torn: int = 0
     """Octets of a torn tail that were cut."""
     torn_copy: str = ""
+    torn_header: Header | None = None
+    """The header of the block that was cut short, when that is whole."""
     damage: tuple[str, ...] = ()
     left_alone: tuple[str, ...] = ()
     """Files in the folder that are no segments of this spool, with the reason."""
@@ -110,11 +128,18 @@ class Spool:
         self._file: File | None = None
         self._end = 0
         self._chain = block.CHAIN_START
+        self._removing = threading.Lock()
+        self._removed = False
+        """Whether the folder's last removal may still be undone by a power cut."""
+        self._numbers: dict[int, Numbers] = {}
+        """What was known before the segments that begin with these blocks, of those that `oldest` went through."""
         self._failure: StorageError | None = None
         self.id = b""
         self.last: Header | None = None
         """The newest synced block."""
         self.recovery = Recovery()
+        self.tried: tuple[bytes, ...] = ()
+        """The chains of blocks that may stand on the disk and are not accepted: of the first attempt and the last."""
         self.previous_numbers: dict[EventType, int] = {}
         """The last number of each type in the run that wrote `last`, as far as the newest segment told at the start."""
 
@@ -142,15 +167,20 @@ class Spool:
     @property
     def next_number(self) -> int:
         """The number that the next block gets."""
-        if self.last is not None:
-            return self.last.number + 1
-        return self._firsts[0] if self._firsts else 1
+        after = self.last.number + 1 if self.last is not None else 1
+        return max(after, self._firsts[-1]) if self._firsts else after
 
     @property
     def newest_first(self) -> int:
         """The first block's number in the newest segment; 0 while there is none."""
         with self._changed:
             return self._firsts[-1] if self._firsts else 0
+
+    @property
+    def oldest_first(self) -> int:
+        """The number with which the oldest segment begins; 0 when there is none."""
+        with self._changed:
+            return self._firsts[0] if self._firsts else 0
 
     @property
     def positions(self) -> dict[str, Position]:
@@ -164,19 +194,21 @@ class Spool:
     def append(self, contents: Contents, now: int) -> Header:
         """Write one block and make it durable; `now` is its commit time in microseconds since the epoch."""
         header, data = block.encode(contents, self.next_number, self._run, now, self._chain)
-        if self._end + len(data) > self._segment_size or not self._write(data):
+        if self._end + len(data) > self._segment_size or not self._write(data, header.chain):
             self._begin_segment(header.number, len(data), now)
-            if not self._write(data):
+            if not self._write(data, header.chain):
                 raise self._failure or StorageError(self.folder, "the block could not be written")
         with self._changed:
-            self.last, self._chain = header, header.chain
+            self.last, self._chain, self.tried = header, header.chain, ()
             self._changed.notify_all()
         return header
 
-    def _write(self, data: bytes) -> bool:
+    def _write(self, data: bytes, chain: bytes) -> bool:
         """Whether the data is durable at the end of the newest segment; a segment that failed is not used again."""
         if self._file is None:
             return False
+        if chain not in self.tried:
+            self.tried = (*self.tried[:1], chain)
         try:
             if is_due("block-half-written"):
                 self._file.write(data[: len(data) // 2], self._end)
@@ -197,8 +229,10 @@ class Spool:
         size = max(self._segment_size, segment.HEADER_LENGTH + room)
         self._room.reserve(size)
         self._move_aside(number)
-        file = self._created(start, size)
-        self.close()
+        try:
+            file = self._created(start, size)
+        finally:
+            self.close()  # also when it failed: it may have its name already, which hides that block in an older one
         self._file, self._end = file, segment.HEADER_LENGTH
         crash_point("segment-made")
         with self._changed:
@@ -233,17 +267,30 @@ class Spool:
             return sum(self._sizes[first] for first in self._firsts[index:])
 
     def release_oldest(self, number: int) -> bool:
-        """Delete the oldest segment if all its blocks come before `number`; the one with the newest block stays."""
+        """Delete the oldest segment if all its blocks come before `number`; the one with the newest block stays.
+
+        One removal at most may be undone by a power cut, that of the last one: the oldest segment then, and no hole
+        behind it.
+        """
+        with self._removing:
+            if not self._may_go(number):
+                return False
+            if self._removed:
+                self._disk.sync_folder(self.folder)
+                self._removed = False
+            with self._changed:
+                oldest = self._firsts[0]
+                self._disk.remove(f"{self.folder}/{segment.name_of(oldest)}")
+                crash_point("segment-released")
+                del self._firsts[0]
+                self._sizes.pop(oldest, None)
+            self._removed = True
+            return True
+
+    def _may_go(self, number: int) -> bool:
         with self._changed:
             newest = self.last.number if self.last else 0
-            if len(self._firsts) < 2 or self._firsts[1] > min(number, newest):  # noqa: PLR2004  it and the next
-                return False
-            oldest = self._firsts[0]
-            self._disk.remove(f"{self.folder}/{segment.name_of(oldest)}")
-            crash_point("segment-released")
-            del self._firsts[0]
-            self._sizes.pop(oldest, None)
-            return True
+            return len(self._firsts) > 1 and self._firsts[1] <= min(number, newest)
 
     def oldest(self) -> "Oldest | None":
         """The oldest segment that may be deleted; None when it holds the newest block."""
@@ -252,12 +299,80 @@ class Spool:
             if len(self._firsts) < 2 or self._firsts[1] > newest:  # noqa: PLR2004  it and the next
                 return None
             first, following = self._firsts[:2]
-        path = f"{self.folder}/{segment.name_of(first)}"
-        file, header = segment.open_existing(self._disk, path)
+        return self._gone_through(first, following)
+
+    def _gone_through(self, first: int, following: int) -> "Oldest":
+        numbers = self.numbers_before(first, look_back=False)
+        before = numbers.copy()
+        whole: list[Header] = []
+        damaged: list[tuple[int, Range]] = []
+        gaps: list[tuple[int, Gap]] = []
+        file, header = segment.open_existing(self._disk, f"{self.folder}/{segment.name_of(first)}")
         with file:
-            places = [(place, found) for place, found in segment.headers(file) if found.number < following]
-            gaps = tuple((found.number, gap) for place, found in places for gap in _gaps_told(file, place, found))
-        return Oldest(first, following, header.created, tuple(found for _, found in places), gaps)
+            for found in segment.blocks(file, first, following):
+                if isinstance(found, Broken):
+                    damaged += ((found.number, each) for each in numbers.miss(found.header))
+                    continue
+                whole.append(found.header)
+                damaged += ((found.header.number + 1, each) for each in numbers.see(found.header))
+                gaps += ((found.header.number, gap) for gap in gaps_told(found))
+        ahead = numbers.copy()
+        damaged += self._known_ahead(ahead, following)
+        numbers.doubt(ahead.in_doubt)
+        self._numbers = {first: before, following: numbers}
+        return Oldest(first, following, header.created, tuple(whole), tuple(damaged), tuple(gaps))
+
+    def _known_ahead(self, numbers: Numbers, first: int) -> list[tuple[int, Range]]:
+        """What damage took at a segment's end, and at the beginning of the next one, which begins with block `first`.
+
+        Without the segment that goes it could not be told any more.
+        """
+        newest = self.last.number if self.last else 0
+        _, following = self.segment_of(first)
+        damaged: list[tuple[int, Range]] = []
+        begun = False
+        with self._disk.open(f"{self.folder}/{segment.name_of(first)}", writable=False) as file:
+            for found in segment.blocks(file, first, following or newest + 1):
+                if isinstance(found, Block):
+                    damaged += ((found.header.number + 1, each) for each in numbers.see(found.header))
+                    begun = True
+                elif not begun:
+                    damaged += ((found.number, each) for each in numbers.miss(found.header))
+                if begun and (isinstance(found, Broken) or not numbers.in_doubt):
+                    break
+        return damaged
+
+    def held(self, first: int, end: int, wanted: int) -> Iterator[Range]:
+        """What the blocks from `first` to the one before `end` hold of the wanted types (a bitmap)."""
+        for start, following in self._segments():
+            if following > first and start < end:
+                with self._disk.open(f"{self.folder}/{segment.name_of(start)}", writable=False) as file:
+                    for header in segment.headers_through_damage(file, start, min(following, end)):
+                        if header.number >= first:
+                            yield from ranges_of(header, wanted)
+
+    def gone(self, wanted: int) -> Iterator[Range]:
+        """What was deleted of the oldest block's run, by the first number of each type in the oldest segment.
+
+        Of the runs before that one nothing is known any more.
+        """
+        start, following = next(self._segments(), (1, 1))
+        if start == 1:
+            return
+        run, seen = None, 0
+        with self._disk.open(f"{self.folder}/{segment.name_of(start)}", writable=False) as file:
+            for header in segment.headers_through_damage(file, start, following):
+                run = run or header.run
+                for kind, first, _ in header.spans if header.run == run else ():
+                    if (wanted & ~seen) >> kind & 1 and first > 1:
+                        yield Range(run.hex(), int(kind), 1, first - 1, first - 1)
+                    seen |= 1 << kind
+
+    def _segments(self) -> Iterator[tuple[int, int]]:
+        """First number of each segment, and of what comes after it."""
+        with self._changed:
+            firsts = [*self._firsts, self.next_number]
+        return itertools.pairwise(firsts)
 
     @property
     def second_created(self) -> int | None:
@@ -295,7 +410,8 @@ class Spool:
             self._file = None
 
     def _recover(self, new_id: bytes) -> None:
-        left_alone = []
+        left_alone: list[str] = []
+        damage: list[str] = []
         for name in self._disk.names(self.folder):
             path = f"{self.folder}/{name}"
             if name.endswith(segment.UNFINISHED):
@@ -309,23 +425,29 @@ class Spool:
                 size = file.size
                 file.close()
                 self.id = self.id or header.spool
-                if header.spool == self.id and header.first == segment.first_of(name):
+                if header.spool in {self.id, b""} and header.first == segment.first_of(name):
                     self._firsts.append(header.first)
                     self._sizes[header.first] = size
+                    damage += [f"{path}: {header.damage}"] if header.damage else []
                 else:
                     left_alone.append(f"{path}: belongs to another spool")
         self.id = self.id or new_id
-        self.recovery = Recovery(left_alone=tuple(left_alone))
+        self.recovery = Recovery(damage=tuple(damage), left_alone=tuple(left_alone))
         if self._firsts:
             self._recover_tail()
 
     def _recover_tail(self) -> None:
         path = f"{self.folder}/{segment.name_of(self._firsts[-1])}"
         file, header = segment.open_existing(self._disk, path, writable=True)
-        tail = segment.find_tail(file, header)
-        self.recovery = self.recovery._replace(torn=tail.torn, damage=tuple(f"{path}: {text}" for text in tail.damage))
-        self._file, self._end, self._chain = file, tail.end, tail.chain
+        tail = segment.find_tail(file, header, self._room.was_refused)
+        self.tried = tail.refused  # until another block takes its place, for the case that it cannot be cut off
+        damage = (*self.recovery.damage, *(f"{path}: {text}" for text in tail.damage))
+        self.recovery = self.recovery._replace(
+            torn=tail.torn, torn_header=segment.header_there(file, tail.end), damage=damage
+        )
         self.last = tail.last or self._last_of_earlier_segments()
+        self._file, self._end = file, tail.end
+        self._chain = tail.chain or (self.last.chain if self.last else block.CHAIN_START)
         self.previous_numbers = tail.numbers
         if tail.torn:
             self._cut(file, tail)
@@ -348,10 +470,28 @@ class Spool:
         for first in reversed(self._firsts[:-1]):
             file, _ = segment.open_existing(self._disk, f"{self.folder}/{segment.name_of(first)}")
             with file:
-                before = [header for _, header in segment.headers(file) if header.number < newest]
-            if before:
-                return before[-1]
+                found = [each.header for each in segment.blocks(file, first, newest) if each.header is not None]
+            if found:
+                return found[-1]
+            newest = first
         return None
+
+    def numbers_before(self, first: int, *, look_back: bool) -> Numbers:
+        """What is known of the numbers before the segment that begins with that block, or told by the one before it."""
+        known = self._numbers.get(first)
+        if known is not None:
+            return known.copy()
+        numbers = Numbers(from_the_first=first == 1)
+        before, _ = self.segment_of(first - 1)
+        if not look_back or before >= first:
+            return numbers
+        with self._disk.open(f"{self.folder}/{segment.name_of(before)}", writable=False) as file:
+            for found in segment.blocks(file, before, first):
+                if isinstance(found, Broken):
+                    numbers.miss(found.header)
+                else:
+                    numbers.see(found.header)
+        return numbers
 
     def _cut(self, file: File, tail: segment.Tail) -> None:
         """Copy the torn octets aside, then put zeros in their place; without room for the copy go on elsewhere."""
@@ -381,95 +521,88 @@ class Reader:
 
     def __init__(self, disk: Disk, spool: Spool, number: int) -> None:
         self._disk = disk
-        self._spool = spool
+        self.spool = spool
         self.next_number = number
         """The block that the next `read` gives."""
         self.missing: tuple[Range, ...] = ()
-        """What damage took right before the block that `read` gave last, by the numbers around it."""
-        self.folder = spool.folder
-        self._next: dict[tuple[bytes, EventType], int] = {}
-        self._damaged = False
+        """What damage took, as far as the last `read` made it known: by headers, and by the numbers around."""
+        self._numbers = Numbers()
         self._file: File | None = None
         self._first = 0
         self._offset = 0
 
+    @property
+    def folder(self) -> str:
+        """Of its spool."""
+        return self.spool.folder
+
+    def skip_to(self, number: int) -> None:
+        """Blocks before this one are not wanted any more."""
+        if number > self.next_number:
+            self.next_number = number
+            self._first = 0
+            self.close()
+
     def read(self) -> Block | Lost | None:
         """The next block; None when there is none yet; Lost when damage had to be stepped over."""
-        last = self._spool.last
+        last = self.spool.last
         if last is None or self.next_number > last.number:
             return None
-        following = self._seek()
-        if self._file is None:
-            raise DataError(self._spool.folder, "a reader without a segment")
-        offset = self._offset
-        try:
-            found = segment.read_block(self._file, offset)
-            if found.header.number != self.next_number:
-                raise BlockError(f"block {found.header.number} stands where {self.next_number} belongs")
-        except BlockError as error:
-            return self._step_over(offset, str(error), following or last.number + 1)
-        self._offset += found.header.size
-        self.next_number += 1
-        self.missing = self._account(found.header)
-        self._damaged = False
-        return found
+        file, end = self._seek(last.number)
+        offset, number = self._offset, self.next_number
+        found = segment.block_at(file, offset, number, end)
+        if isinstance(found, Block):
+            self._offset += found.header.size
+            self.next_number += 1
+            self.missing = self._numbers.see(found.header)
+            return found
+        self._go_on_behind(found)
+        self.missing = self._numbers.miss(found.header)
+        return Lost(file.path, offset, found.cause, number, self.next_number - 1)
 
-    def _account(self, header: Header) -> tuple[Range, ...]:
-        """Note a block's numbers; answer what is missing before them, if damage was stepped over."""
-        missing = []
-        for span in header.spans:
-            key = (header.run, span.type)
-            lost = span.first - self._next.get(key, span.first)
-            if self._damaged and lost > 0:
-                missing.append(Range(header.run.hex(), int(span.type), span.first - lost, span.first - 1, lost))
-            self._next[key] = span.first + span.messages
-        return tuple(missing)
-
-    def _seek(self) -> int | None:
-        """Bring file and offset to the next block; returns where the segment after this one begins."""
-        first, following = self._spool.segment_of(self.next_number)
+    def _seek(self, last: int) -> tuple[File, int]:
+        """Bring file and offset to the next block; answers the number at which this segment's blocks end."""
+        first, following = self.spool.segment_of(self.next_number)
+        anew = self._first == 0
         if first > self.next_number:  # what was between was deleted, and counted where it had to be
-            self.next_number = first
-            self._next.clear()
-        if self._file is None or first != self._first:
-            self.close()
-            path = f"{self._spool.folder}/{segment.name_of(first)}"
-            self._file = self._disk.open(path, writable=False)
-            self._first, self._offset = first, segment.HEADER_LENGTH
-            for offset, header in segment.headers(self._file):
-                if header.number >= self.next_number:
-                    self._offset = offset
-                    break
-                self._account(header)
-                self._offset = offset + header.size
-        return following
+            self.next_number, anew = first, True
+        end = following or last + 1
+        if self._file is not None and first == self._first:
+            return self._file, end
+        self.close()
+        path = f"{self.folder}/{segment.name_of(first)}"
+        self._file = self._disk.open(path, writable=False)
+        if anew:
+            self._numbers = self._numbers_before(self._file, first, end)
+        self._first, self._offset = first, segment.HEADER_LENGTH
+        self._skip(self._file, first, end)
+        return self._file, end
 
-    def _step_over(self, offset: int, cause: str, end: int) -> Lost:
-        """Go on at the next good block of this segment, or at block `end`, where the next one begins."""
-        if self._file is None:
-            raise DataError(self._spool.folder, "a reader without a segment")
-        path, first = self._file.path, self.next_number
-        self._damaged = True
-        place = segment.find_block(self._file, offset)
-        while place is not None and not self._continues_at(place, first, end):
-            place = segment.find_block(self._file, place + 1)
-        if place is None:
-            self.next_number = end
-            self.close()
-        return Lost(path, offset, cause, first, self.next_number - 1)
+    def _skip(self, file: File, number: int, end: int) -> None:
+        """Go to the next block from block `number`, the segment's first, following the numbers."""
+        while number < self.next_number:
+            found = segment.header_at(file, self._offset, number, end)
+            if isinstance(found, Broken):
+                if found.place is None or found.number > self.next_number:
+                    return  # what is wanted is damaged too: reading will tell
+                self._numbers.miss(None)
+                self._offset, number = found.place, found.number
+            else:
+                self._numbers.see(found)
+                self._offset += found.size
+                number += 1
 
-    def _continues_at(self, place: int, first: int, end: int) -> bool:
-        """Whether a whole block that is still wanted stands there; then it is the next one."""
-        if self._file is None:
-            return False
-        try:
-            number = segment.read_block(self._file, place).header.number
-        except BlockError:
-            return False
-        if not first <= number < end:
-            return False
-        self._offset, self.next_number = place, number
-        return True
+    def _numbers_before(self, file: File, first: int, end: int) -> Numbers:
+        """What is to be known before a segment that is begun with; more only where its first block is damaged."""
+        damaged = isinstance(segment.header_at(file, segment.HEADER_LENGTH, first, end), Broken)
+        return self.spool.numbers_before(first, look_back=damaged)
+
+    def _go_on_behind(self, found: Broken) -> None:
+        self.next_number = found.number
+        if found.place is None:
+            self.close()
+        else:
+            self._offset = found.place
 
     def close(self) -> None:
         """Close its file; a later `read` opens it again."""
@@ -478,13 +611,9 @@ class Reader:
             self._file = None
 
 
-def _gaps_told(file: File, place: int, header: Header) -> list[Gap]:
-    """The gaps that the events of one block tell of; none of a block that is damaged."""
-    if not header.types_present >> EventType.RELAY & 1:
-        return []
-    try:
-        found = segment.read_block(file, place)
-    except BlockError:
+def gaps_told(found: Block) -> list[Gap]:
+    """The gaps that the events of one block tell of."""
+    if not found.header.types_present >> EventType.RELAY & 1:
         return []
     told = (told_in(message) for kind, _, message in found.messages() if kind is EventType.RELAY)
     return [gap for gap in told if gap is not None]

@@ -8,7 +8,7 @@ both spools, so that (run, type, number) names a message for ever.
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -30,6 +30,10 @@ RETAINED: Final = "spool/retained"
 TRANSIENT: Final = "spool/transient"
 CURSOR_KEY: Final = "cursor "
 NUMBERS_KEY: Final = "numbers"
+LEFT_KEY: Final = "left "
+"""Since when a destination is in no configuration any more, in microseconds since the epoch."""
+KEPT: Final = 24 * 3600 * 1_000_000
+"""How long its cursor is kept, in case it comes back."""
 
 _log = logging.getLogger("relay.spool")
 
@@ -53,10 +57,21 @@ def _tell(recovery: Recovery) -> None:
         _log.error("left alone: %s", text)
     if recovery.torn:
         _log.warning(
-            "a write that was cut short: %d octets cut from the spool's end; their copy is %s",
+            "a write that was cut short: %d octets cut from the spool's end%s; their copy is %s",
             recovery.torn,
+            _torn_text(recovery.torn_header),
             recovery.torn_copy or "missing, since there was no room; they stay where they are",
         )
+
+
+def _torn_text(header: block.Header | None) -> str:
+    """What the header of a block that was cut short still tells."""
+    if header is None:
+        return ""
+    events = ", ".join(f"{kind.label} {first} to {first + count - 1}" for kind, first, count in header.spans)
+    return (
+        f" (block {header.number} of run {header.run.hex()}: {events or 'no events'}; never accepted, or damaged since)"
+    )
 
 
 class Store:
@@ -89,9 +104,19 @@ class Store:
             self.room.serve(self.retained, self.transient)
             for spool in (self.retained, self.transient):
                 _tell(spool.recovery)
+            self._recognise_gaps()
         except BaseException:
             self._lock.release()
             raise
+
+    def _recognise_gaps(self) -> None:
+        if self.retained.last is not None:
+            reader = self.retained.reader(self.retained.last.number)
+            newest = reader.read()
+            reader.close()
+            if isinstance(newest, block.Block):
+                with contextlib.suppress(StorageError):  # then they may be told twice, under one number
+                    self.room.recognise(newest)
 
     @property
     def run_text(self) -> bytes:
@@ -123,11 +148,16 @@ class Store:
         With `start` behind the oldest block every header before it is read: some seconds for a large spool.
         """
         cursor = self.cursor(destination)
-        if cursor is not None:
+        if cursor is not None and not self._has_missed(destination, cursor):
             return cursor
         self.room.begin(destination, start, wanted)
         self.slots.put(CURSOR_KEY + destination, start.encode())
         return start
+
+    def _has_missed(self, destination: str, cursor: Cursor) -> bool:
+        """Whether a destination comes back that had left the configuration, and what it needs first is gone."""
+        left = self.slots.get(LEFT_KEY + destination) is not None
+        return left and (cursor.retained < self.retained.oldest_first or cursor.transient < self.transient.oldest_first)
 
     def _within(self, cursor: Cursor) -> Cursor:
         """After a cut tail, cursors beyond the end are set back to it."""
@@ -164,9 +194,25 @@ class Store:
                 self.slots.put(NUMBERS_KEY, msgspec.json.encode({"run": self.run.hex(), "last": numbers}))
                 self._remembered_at = newest
 
-    def follow(self, destination: str, cursor: Cursor, wanted: int) -> Cursor:
+    def follow(self, destination: str, cursor: Cursor, wanted: int, *, required: bool = True) -> Cursor:
         """Keep what this destination has not proven, from now on; answers where it goes on."""
-        return self.room.follow(destination, cursor, wanted)
+        return self.room.follow(destination, cursor, wanted, required=required)
+
+    def forget_others(self, destinations: Collection[str], now: int) -> None:
+        """Note which cursors are nobody's any more, and forget those that have been so for `KEPT` (microseconds)."""
+        for key in self.slots.keys():  # noqa: SIM118  a method of ours, not a dict's
+            name = key.removeprefix(CURSOR_KEY)
+            if name == key:
+                continue
+            left = self.slots.get(LEFT_KEY + name)
+            if name in destinations:
+                if left is not None:
+                    self.slots.remove(LEFT_KEY + name)
+            elif left is None:
+                self.slots.put(LEFT_KEY + name, str(now).encode())
+            elif now - int(left) > KEPT:
+                for each in (CURSOR_KEY, LEFT_KEY):
+                    self.slots.remove(each + name)
 
     def move_cursor(self, destination: str, cursor: Cursor) -> None:
         """Store a cursor, durably; what every destination has proven of the transient spool is deleted."""

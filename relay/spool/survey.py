@@ -80,7 +80,7 @@ def survey(disk: Disk, folder: str) -> Survey:
 
 def _surveyed(blocks: SegmentBlocks, following: int | None) -> Segment:
     by_type: Counter[EventType] = Counter()
-    damage: list[str] = []
+    damage = [f"offset 0: {blocks.header.damage}"] if blocks.header.damage else []
     events, commits = _Span(), _Span()
     octets = 0
     while (found := blocks.next(following)) is not None:

@@ -156,24 +156,25 @@ class _Check:
         """Check that the segment follows the one before it."""
         self._segments += 1
         self._end = (path, segment.HEADER_LENGTH)
-        self._spool_id = self._spool_id or header.spool
+        self._spool_id = self._spool_id or header.spool  # of a damaged header it is empty
         if not self._first:
             self._first = first
         if not self._expected:
             self._expected, self._chain = first, block.CHAIN_START if first == 1 else None
-        cause = self._misfit(header, first)
-        if cause:
-            self._break(path, 0, self._expected, cause)
-        self._go_on_at(first, header.previous_chain)
+        for cause in (header.damage, self._misfit(header, first)):
+            if cause:
+                self._break(path, 0, self._expected, cause)
+        known = self._chain if first == self._expected else None
+        self._go_on_at(first, known if header.previous_chain is None else header.previous_chain)
 
     def _misfit(self, header: SegmentHeader, first: int) -> str:
-        if header.spool != self._spool_id:
+        if header.spool not in {self._spool_id, b""}:
             return "it belongs to another spool"
         if header.first != first:
             return f"its header says that it begins with block {header.first}"
         if first > self._expected:
             return f"missing before it: {blocks_text(self._expected, first - 1)}"
-        if self._chain is not None and header.previous_chain != self._chain:
+        if self._chain is not None and header.previous_chain not in {self._chain, None}:
             return "the hash chain is broken: this segment does not go on where the one before it ends"
         return ""
 

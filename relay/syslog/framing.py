@@ -4,12 +4,17 @@ A counted frame is `MSG-LEN SP SYSLOG-MSG` (section 3.4.1), a trailed one `SYSLO
 
 `Decoder` tells them apart frame by frame by the first octet: 1 to 9 begins a counted frame, `<` a trailed one,
 whose trailer is LF or CR LF (so a trailed message that ends with CR loses it). CR and LF between frames are
-passed over. Anything else is a FramingError: where frames begin is lost, and no later octet can be trusted.
+passed over. In a stream that has had a trailed frame, any other line is a message of its own (also one that begins with
+a digit and is no count before a `<`): what follows an LF inside a message, which senders of this framing write, and
+which rsyslog and syslog-ng take so too. Elsewhere anything else is a FramingError: where frames begin is lost, and no
+later octet can be trusted.
 
 Ceilings: a message longer than `max_message_size` is passed over whole, by its count or to its LF, and counted
 in `oversized`; MSG-LEN has at most 9 digits. Memory: one message and the octets last received. Work is linear
 in the octets, however they are cut.
 """
+
+import re
 
 from relay.errors import DataError, ProtocolError
 
@@ -17,9 +22,11 @@ LF = b"\n"
 MAX_LENGTH_DIGITS = 9
 DEFAULT_MAX_MESSAGE_SIZE = 128 * 1024
 
-_LF, _CR = 0x0A, 0x0D
+_TRAILERS = b"\r\n"
 _NONZERO = frozenset(b"123456789")
 _LESS_THAN = ord("<")
+_COUNT = re.compile(rb"[1-9][0-9]{0,%d} <" % (MAX_LENGTH_DIGITS - 1))
+_BEGUN_COUNT = re.compile(rb"[1-9][0-9]{0,%d} ?\Z" % (MAX_LENGTH_DIGITS - 1))
 
 
 class FramingError(ProtocolError):
@@ -56,7 +63,10 @@ class Decoder:
     before it, and sets `error`; every later call raises that. finish() is the end of the stream.
     """
 
-    __slots__ = ("_begun", "_limit", "_missing", "_passing", "_received", "error", "oversized", "truncated")
+    __slots__ = (
+        *("_begun", "_in_line", "_limit", "_lines", "_missing", "_passing", "_received"),
+        *("error", "oversized", "truncated"),
+    )
 
     def __init__(self, max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE) -> None:
         self.error: FramingError | None = None
@@ -69,6 +79,8 @@ class Decoder:
         self._begun = bytearray()  # what there is of an unfinished frame: its MSG-LEN, or its message
         self._missing = 0  # octets of a counted message, or of one passed over, that are still to come
         self._passing = False  # the unfinished frame is oversized; without _missing it runs to its LF
+        self._in_line = False  # the unfinished frame is a trailed one
+        self._lines = False  # there has been a trailed one
 
     @property
     def partial(self) -> bool:
@@ -82,7 +94,7 @@ class Decoder:
         messages: list[bytes] = []
         if self._missing:
             data = self._go_on_counted(data, messages)
-        elif self._passing or self._begun[:1] == b"<":
+        elif self._in_line:
             data = self._go_on_trailed(data, messages)
         elif self._begun:  # an unfinished MSG-LEN: at most nine octets to look at again
             self._received -= len(self._begun)
@@ -128,7 +140,7 @@ class Decoder:
         if not self._passing:
             messages.append(bytes(self._begun))
         self._begun.clear()
-        self._passing = False
+        self._passing = self._in_line = False
 
     def _pass_over_if_long(self) -> None:
         """Give up a trailed message over the limit; a last CR may belong to the trailer and does not count."""
@@ -142,7 +154,7 @@ class Decoder:
         at, size, limit = 0, len(data), self._limit
         while at < size:
             first = data[at]
-            if first in _NONZERO:
+            if first in _NONZERO and not (self._lines and not _COUNT.match(data, at)):
                 space = data.find(b" ", at, at + MAX_LENGTH_DIGITS + 1)
                 digits = data[at:space] if space >= 0 else data[at : at + MAX_LENGTH_DIGITS + 1]
                 if not digits.isdigit() or len(digits) > MAX_LENGTH_DIGITS:
@@ -157,15 +169,20 @@ class Decoder:
                     at = end
                 else:
                     at = self._begin_counted(data, space + 1, end)
-            elif first == _LESS_THAN:
+            elif self._lines and _BEGUN_COUNT.match(data, at):  # a count, or a line: the next octets tell
+                self._begun += data[at:]
+                return
+            elif first == _LESS_THAN or (self._lines and first not in _TRAILERS):
+                self._lines = True
                 newline = data.find(LF, at)
                 if newline < 0:
+                    self._in_line = True
                     self._begun += data[at:]
                     self._pass_over_if_long()
                     return
                 self._take_trailed(data[at:newline], messages)
                 at = newline + 1
-            elif first in (_LF, _CR):
+            elif first in _TRAILERS:
                 at += 1
             else:
                 self._refuse(at, f"a frame begins with a digit 1 to 9 or <, not with {first:#04x}")

@@ -8,7 +8,7 @@ unanswered when a session ends is sent again in the next one.
 Where the peer breaks the protocol, what came before is given, `error` (a RelpError) says how, and every later `receive`
 raises it. The result is the same however the octets are cut.
 
-Ceilings: the server keeps one unfinished message of at most `max_message_size` octets, and an integer for each message
+Ceilings: the server keeps one unfinished message of at most `max_message_size` octets, and the answer to each message
 not accepted yet; a longer message is passed over, counted in `oversized` and answered 500. The client keeps an integer
 for each frame of its window, and takes answers of at most `LONGEST_ANSWER` octets.
 """

@@ -24,7 +24,7 @@ class RelpError(ProtocolError):
     """The peer broke RELP: a malformed frame, or one that must not come here."""
 
     def __init__(self, cause: str) -> None:
-        super().__init__("RELP session", cause, "close the connection")
+        super().__init__("RELP session", cause, "it is ended; what was not answered is sent again")
 
 
 class MalformedFrameError(RelpError):

@@ -17,7 +17,7 @@ from relay.quantity import Address
 from relay.transport import LARGEST_READ, drain
 from relay.transport.dial import Goal, connect, resolve
 
-CONNECTING: Final = 10.0  # seconds for each address of the collector
+CONNECTING: Final = 10.0
 _OPTIONS: Final = (
     (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
@@ -31,13 +31,22 @@ _GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 
 
-class TcpTransport:
-    """A way to one collector; `close` frees whoever is blocked in a pipe or in connecting."""
+def collector(host: str, port: int) -> Goal:
+    """A collector that is gone to directly, as errors name it and what they have mended."""
+    return Goal(f"collector {Address(host, port)}", host, port, "address", "port", "collector")
 
-    def __init__(self, host: str, port: int, stop: threading.Event) -> None:
+
+class TcpTransport:
+    """A way to one collector; `close` frees whoever is blocked in a pipe or in connecting.
+
+    `patience`: seconds for connecting to each of its addresses.
+    """
+
+    def __init__(self, host: str, port: int, stop: threading.Event, patience: float = CONNECTING) -> None:
         self._place = Address(host, port)
-        self._goal = Goal(f"collector {self._place}", host, port, "address", "port", "collector")
+        self._goal = collector(host, port)
         self._stop = stop
+        self._patience = patience
         self._closed = threading.Event()
         self._pipes: list[TcpPipe] = []
 
@@ -53,7 +62,7 @@ class TcpTransport:
         """A new connection; UnavailableError when there is none to be had, UnknownHostError without an address."""
         if not self.alive:
             raise UnavailableError(self._goal.what, "the way to it is closed")
-        sock = connect(self._goal, resolve(self._goal), socket.socket, self._stop, CONNECTING)
+        sock = connect(self._goal, resolve(self._goal), socket.socket, self._stop, self._patience)
         for level, name, value in _OPTIONS:
             sock.setsockopt(level, getattr(socket, name), value)
         self._pipes = [*(pipe for pipe in self._pipes if not pipe.closed), pipe := TcpPipe(sock, self._goal.what)]

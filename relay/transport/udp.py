@@ -4,6 +4,7 @@ All that ever comes back is the kernel's word that a host or port is not reachab
 """
 
 import contextlib
+import select
 import socket
 from collections.abc import Iterator
 from typing import Final
@@ -32,8 +33,11 @@ class UdpWay:
         with self._mapped():
             self._socket.send(message)
 
-    def check(self) -> None:
-        """UnavailableError when an earlier datagram was refused."""
+    def check(self, patience: float = 0.0) -> None:
+        """UnavailableError when an earlier datagram was refused, or word of it comes within `patience` (seconds)."""
+        poll = select.poll()
+        poll.register(self._socket, 0)  # errors are told unasked
+        poll.poll(patience * 1000)
         with self._mapped():
             error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:

@@ -18,12 +18,20 @@ def find(name: str) -> str | None:
 
 def run(command: Sequence[str], *, patience: float, said: str = "") -> None:
     """Run it with `said` as its standard input; UnavailableError unless it exits 0 within `patience` seconds."""
+    ended = code(command, patience=patience, said=said)
+    if ended:
+        how = f"exit code {ended}" if ended > 0 else f"signal {-ended}"
+        raise UnavailableError(command[0], f"ended with {how}", "run it by hand, as relay's user, to see why")
+
+
+def code(command: Sequence[str], *, patience: float, said: str = "") -> int:
+    """Run it; its exit code, or the negative number of the signal that ended it. UnavailableError when it cannot be."""
     name = command[0]
     path = find(name)
     if path is None:
         raise UnavailableError(name, "there is no such program, or it is not executable")
     try:
-        done = subprocess.run(  # noqa: S603  no shell; the words are the configuration's or our own
+        return subprocess.run(  # noqa: S603  no shell; the words are the configuration's or our own
             [path, *command[1:]],
             input=said.encode(),
             stdout=subprocess.DEVNULL,
@@ -32,11 +40,8 @@ def run(command: Sequence[str], *, patience: float, said: str = "") -> None:
             cwd="/",
             timeout=patience,
             check=False,
-        )
+        ).returncode
     except OSError as error:
         raise UnavailableError(name, f"cannot be run: {os.strerror(error.errno or 0)}") from error
     except subprocess.TimeoutExpired as error:
         raise UnavailableError(name, f"did not end within {patience:g} s, and was killed") from error
-    if done.returncode:
-        ended = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-        raise UnavailableError(name, f"ended with {ended}", "run it by hand, as relay's user, to see why")

@@ -1,8 +1,9 @@
-"""Asking for the halt of this machine, as disk-full-action = "halt" wants it.
+"""Asking for the halt of this machine, as disk-full-action or network-failure-action = "halt" wants it.
 
 Never within 15 minutes of the boot, so that a person can log in and mend it; never while cursors move, since then room
-is on its way; never while the file no-halt exists; and once a boot. The boot that was asked in is remembered in a slot,
-which can be written on a full disk, before anything is run. Where not even that can be written, the process remembers.
+is on its way (for a lost server: its own cursor); never while the file no-halt exists; and once a boot. The boot that
+was asked in is remembered in a slot, which can be written on a full disk, before anything is run. Where not even that
+can be written, the process remembers.
 
 relay has no right to halt anything. It runs the configured command or, when that is empty, makes a file, which a unit
 of root's (deploy/relay-halt.path) waits for. A command that fails is not run again: a person reads of it in the log.
@@ -95,7 +96,7 @@ def boot_id() -> str:
 class HaltRequest:
     """Asks for the halt, at most once a boot."""
 
-    def __init__(self, disk: Disk, slots: Slots, way: HaltWay, warn: Callable[[], None]) -> None:
+    def __init__(self, disk: Disk, slots: Slots, way: HaltWay, warn: Callable[[str], None]) -> None:
         self._disk = disk
         self._slots = slots
         self._way = way
@@ -103,23 +104,23 @@ class HaltRequest:
         self._asked = bool(way.boot_id) and slots.get(SLOT) == way.boot_id.encode()
         self._told: Answer | None = None
 
-    def ask(self, *, uptime: float, still: float) -> Answer:
-        """Ask for it unless `HaltGuard` objects; `warn` is called first. Logged when the answer is a new one.
+    def ask(self, message: str, *, uptime: float, still: float) -> Answer:
+        """Ask for it unless `HaltGuard` objects; `warn` is given the message first. A new answer is logged.
 
         Takes as long as the command does, up to 30 s: not for the event loop's thread.
         """
         guard = HaltGuard(uptime=uptime, still=still, no_halt=self._disk.exists(self._way.no_halt), asked=self._asked)
         objection = guard.objection()
-        answer = self._go() if objection is None else Answer("held back", objection)
+        answer = self._go(message) if objection is None else Answer("held back", objection)
         if answer != self._told:
             self._told = answer
             level = logging.WARNING if answer.outcome == "held back" else logging.CRITICAL
             _log.log(level, "halt of this machine: %s (%s)", answer.outcome, answer.words)
         return answer
 
-    def _go(self) -> Answer:
+    def _go(self, message: str) -> Answer:
         self._remember()
-        self._warn()
+        self._warn(message)
         try:
             return Answer("asked", self._run())
         except RelayError as error:

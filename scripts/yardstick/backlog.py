@@ -1,9 +1,13 @@
 """What a backlog costs: a store's memory, appends and opening while nothing of it is delivered.
 
 Run by ./scripts/backlog. The intake takes in messages of 300 octets, 1000 at a time, each thousand durable before the
-next; after each, the plain loop writes the same octets to a file of its own and calls fdatasync, so that a noisy moment
-of the disk hits both. Single appends, each durable, are timed before the backlog and behind it. Times are those of the
-wall but where CPU is said. Exit code 1 when memory, once warm, changed by more than 10 MB.
+next. Beside it stand a plain loop that writes as many messages to a file of its own, one after the other through
+Python's buffer, and calls fdatasync, and the same with all of them in one write. They take turns, each time another one
+first, and what counts is the median of the ratios: a noisy moment of the disk hits all. The same is done with the spool
+alone, which is given the thousand messages ready made: what durability itself costs, with checksums, chain and header,
+and without numbering and framing. Single appends, each
+durable, are timed before the backlog and behind it. Times are those of the wall but where CPU is said. Exit code 1 when
+memory, once warm, changed by more than 10 MB.
 """
 
 import argparse
@@ -13,19 +17,20 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from relay.disk import Disk
 from relay.event import Batch, Event, EventType, Position
 from relay.intake import Intake, Routing
 from relay.road import new_run
-from relay.spool.block import type_bitmap
+from relay.spool.block import Contents, Span, frame, type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.gap import Gap
+from relay.spool.spool import Spool
 from relay.spool.store import Store
 from scripts.yardstick.machine import machine
 from scripts.yardstick.table import markdown
@@ -38,6 +43,7 @@ MOST_GROWTH: Final = 10e6
 _SEGMENT: Final = 16 * 1024 * 1024
 _ENOUGH: Final = 1 << 50
 _LOOKS: Final = 100  # at the memory
+_TURNS: Final = 1000  # of the spool alone and the plain loops
 _WARM: Final = 0.1  # of the backlog
 _ROUTING: Final = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
 _HEAD: Final = b"<110>1 2024-03-06T16:34:22.344Z combo1 auditd - SYSCALL [128T"
@@ -54,15 +60,26 @@ class Cost(NamedTuple):
 NOTHING: Final = Cost(0, 0)
 
 
+class Turn(NamedTuple):
+    """Seconds for a thousand messages each way, at the same moment."""
+
+    ours: float
+    loop: float
+    """Message by message."""
+    once: float
+    """In one write."""
+
+
 @dataclass(slots=True)
 class Figures:
     """What was measured."""
 
     memory: list[int] = field(default_factory=list)
     """Resident octets while the backlog grew, from when it was warm."""
-    ours: list[float] = field(default_factory=list)
-    """Seconds for each thousand."""
-    plain: list[float] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    """The intake's."""
+    alone: list[Turn] = field(default_factory=list)
+    """The spool's alone."""
     first: Cost = NOTHING
     last: Cost = NOTHING
     opening_empty: float = 0.0
@@ -75,11 +92,6 @@ class Figures:
     def growth(self) -> int:
         """By how much memory changed."""
         return max(self.memory) - min(self.memory)
-
-    @property
-    def ratio(self) -> float:
-        """How much longer a thousand takes than in the plain loop; the medians."""
-        return statistics.median(self.ours) / statistics.median(self.plain)
 
 
 class Source:
@@ -132,27 +144,71 @@ async def _single(intake: Intake, source: Source, count: int) -> Cost:
     return Cost((time.perf_counter() - begun) * 1e6 / count, (time.process_time() - cpu) * 1e6 / count)
 
 
-def _plain(descriptor: int, data: bytes) -> float:
-    """Seconds to write it and have it durable."""
-    begun = time.perf_counter()
-    os.write(descriptor, data)
-    os.fdatasync(descriptor)
-    return time.perf_counter() - begun
+class Plain:
+    """The plain loop's file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "plain"
+        self._file = self._path.open("wb")
+        self._messages = [b"x" * LENGTH] * TOGETHER
+        self._once = b"".join(self._messages)
+
+    def loop(self) -> float:
+        """Seconds until a thousand messages, written one by one, are durable."""
+        begun = time.perf_counter()
+        for message in self._messages:
+            self._file.write(message)
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        return time.perf_counter() - begun
+
+    def once(self) -> float:
+        """Seconds until they are durable, written at once."""
+        begun = time.perf_counter()
+        os.write(self._file.fileno(), self._once)
+        os.fdatasync(self._file.fileno())
+        return time.perf_counter() - begun
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._path.unlink()
+
+
+async def _turn(number: int, ours: Callable[[], Awaitable[float]], plain: Plain) -> Turn:
+    """Each way once; with the number another one begins."""
+    seconds = [0.0, 0.0, 0.0]
+    for way in (number % 3, (number + 1) % 3, (number + 2) % 3):
+        seconds[way] = await ours() if way == 0 else plain.loop() if way == 1 else plain.once()
+    return Turn(*seconds)
 
 
 async def _grow(intake: Intake, source: Source, folder: Path, messages: int, figures: Figures) -> None:
-    descriptor = os.open(folder / "plain", os.O_WRONLY | os.O_CREAT)
-    data = b"x" * LENGTH * TOGETHER
     thousands = messages // TOGETHER
-    try:
+    with Plain(folder) as plain:
         for number in range(thousands):
-            figures.ours.append(await _durable(intake, source.give(TOGETHER)))
-            figures.plain.append(_plain(descriptor, data))
+            figures.turns.append(await _turn(number, lambda: _durable(intake, source.give(TOGETHER)), plain))
             if number % max(thousands // _LOOKS, 1) == 0 and number >= thousands * _WARM:
                 figures.memory.append(_resident())
-    finally:
-        os.close(descriptor)
-        (folder / "plain").unlink()
+
+
+async def _alone(folder: Path, count: int) -> list[Turn]:
+    """So many turns of the spool alone and the plain loops."""
+    frames = [frame(b"x" * LENGTH)] * TOGETHER
+    contents = Contents([Span(EventType.AUDIT, 1, TOGETHER)], frames, [], 1 << EventType.AUDIT, 1, 1, LENGTH)
+    spool = Spool.open(Disk(), str(folder / "alone"), segment_size=_SEGMENT, run=new_run())
+
+    async def append() -> float:
+        begun = time.perf_counter()
+        spool.append(contents, 1)
+        return time.perf_counter() - begun
+
+    with Plain(folder) as plain:
+        turns = [await _turn(number, append, plain) for number in range(count)]
+    spool.close()
+    return turns
 
 
 def _resident() -> int:
@@ -182,20 +238,27 @@ def measure(folder: Path, messages: int, single: int) -> Figures:
 
     asyncio.run(grow())
     figures.opening = _opening(folder / "state")
+    figures.alone = asyncio.run(_alone(folder, min(_TURNS, messages // TOGETHER)))
     return figures
 
 
 def report(figures: Figures, messages: int) -> str:
     """The figures of a backlog of so many messages, as a table."""
-    tenth = max(len(figures.ours) // 10, 1)
+    tenth = max(len(figures.turns) // 10, 1)
     low, high = min(figures.memory) / 1e6, max(figures.memory) / 1e6
     rows = [
         ("backlog", "messages; MB on the disk", f"{messages:,}; {figures.size / 1e6:,.0f}"),
         ("memory", "MB resident, from a tenth of the backlog on", f"{low:.1f} to {high:.1f}"),
         ("opening", "ms to the first block read; with an empty spool", _two(figures.opening, figures.opening_empty)),
-        ("1000 together", "ms, median; the first and the last tenth", _tenths(figures.ours, tenth)),
-        ("the plain loop", "ms, median; write and fdatasync", f"{statistics.median(figures.plain) * 1000:.1f}"),
-        ("ratio", "relay to the plain loop", f"{figures.ratio:.2f}"),
+        (
+            "1000 together",
+            "ms, median; the first and the last tenth",
+            _tenths([turn.ours for turn in figures.turns], tenth),
+        ),
+        ("intake, loop, one write", "ms for 1000, medians", _each(figures.turns)),
+        ("intake", "times the loop; times one write", _ratios(figures.turns)),
+        ("spool alone, loop, one write", "ms for 1000, medians", _each(figures.alone)),
+        ("spool alone", "times the loop; times one write", _ratios(figures.alone)),
         ("one alone", "µs before the backlog, and CPU", f"{figures.first.wall:,.0f}, {figures.first.cpu:,.0f}"),
         ("one alone", "µs behind it, and CPU", f"{figures.last.wall:,.0f}, {figures.last.cpu:,.0f}"),
     ]
@@ -204,6 +267,16 @@ def report(figures: Figures, messages: int) -> str:
 
 def _two(one: float, other: float) -> str:
     return f"{one * 1000:.1f}; {other * 1000:.1f}"
+
+
+def _each(turns: Sequence[Turn]) -> str:
+    return "; ".join(f"{statistics.median(seconds) * 1000:.2f}" for seconds in zip(*turns, strict=True))
+
+
+def _ratios(turns: Sequence[Turn]) -> str:
+    loop = statistics.median(turn.ours / turn.loop for turn in turns)
+    once = statistics.median(turn.ours / turn.once for turn in turns)
+    return f"{loop:.2f}; {once:.2f}"
 
 
 def _tenths(seconds: list[float], tenth: int) -> str:

@@ -4,8 +4,8 @@ A record is known by its type and its serial, as `type=T msg=audit(SECONDS.MILLI
 found wherever such a head stands, so one judge reads audit.log, a sink's file and an archive. What a program says about
 itself is never asked. Nothing that is written may hold the same type and serial twice.
 
-By the auditd protocol relay's own events come as records too, of type TRUSTED_APP: where none was written, they are left
-out.
+By the auditd protocol relay's own events come as records too, of type TRUSTED_APP: where none was written, they are
+left out.
 
 Ceilings: serials below ten million; counts end at 255. Memory: an octet for each type and serial up to the highest.
 """

@@ -35,10 +35,8 @@ SMALL: Final = """\
 [spool]
 segment-size = "1MiB"
 max-size = "8MiB"
-[audit]
-disk-full-action = "halt"
-halt-command = ["true"]
 """
+FULL: Final = {"disk-full-action": "halt", "halt-command": ["true"]}
 PATIENCE: Final = 60.0
 DRAINING: Final = 300.0
 _START: Final = 0.9
@@ -105,6 +103,8 @@ class Road:
     def __init__(self, folder: Path, sshd: Sshd, *, rate: float) -> None:
         self._receiver = Receiver(folder / "server")
         self._router = Router(folder, sshd, self._receiver.port)
+        self._router.audit |= FULL
+        self._router.write_configuration()
         with self._router.configuration.open("a") as configuration:
             configuration.write(SMALL)
         self._path = f"{_without_wall(folder)}:{os.environ['PATH']}"

@@ -19,6 +19,7 @@ class Rfc5424SysLogHandler(logging.Handler):
         utc_timestamp: bool = ...,
         stream: TextIO | None = ...,
     ) -> None: ...
+    def build_msg(self, record: logging.LogRecord) -> bytes: ...
 
 class transport:  # noqa: N801  a module of the library, seen as a namespace
     FRAMING_OCTET_COUNTING: int

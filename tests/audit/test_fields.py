@@ -38,6 +38,27 @@ def test_the_inner_body_of_a_user_message_is_read_as_if_it_stood_outside() -> No
     ]
 
 
+def test_a_single_quote_within_a_value_belongs_to_it() -> None:
+    """As auparse has it; the one at the end closes the inner body."""
+    assert fields_of(b"pid=1 msg='text=it's here res=success'\x1dUID=\"root\"", b"USER") == [
+        (b"pid", b"1"),
+        (b"text", b"it's"),
+        (b"res", b"success"),
+        (b"UID", b"root"),
+    ]
+
+
+def test_the_resolved_name_of_a_unix_socket_is_read_to_its_end() -> None:
+    """Whoever names the socket would else write fields of his own."""
+    saddr = b"saddr=01002F782F6120736F636B657400"
+    body = saddr + b"\x1dSADDR={ saddr_fam=local path=/x laddr=192.0.2.1 lport=22 } }"
+    assert fields_of(body, b"SOCKADDR") == [
+        (b"saddr", b"01002F782F6120736F636B657400"),
+        (b"saddr_fam", b"local"),
+        (b"path", b"/x laddr=192.0.2.1 lport=22 }"),
+    ]
+
+
 @pytest.mark.parametrize("nothing", [b"?", b'"?"', b"(null)", b'"(null)"', b"(none)", b'"(none)"'])
 def test_these_values_mean_no_value_and_make_no_field(nothing: bytes) -> None:
     assert fields_of(b"uid=0 key=%b ses=1" % nothing) == [(b"uid", b"0"), (b"ses", b"1")]

@@ -29,7 +29,7 @@ AS_SOMEBODY = [
 """Root without root's rights over files that may not be read."""
 ARGUMENTS = {"HOST[:PORT]": "127.0.0.1:1", "FILE": "/nonexistent/file", "DIR": "/nonexistent/folder"}
 """What stands for an argument that a command must have."""
-READS_NONE: dict[str, str] = {}
+READS_NONE: dict[str, str] = {"relay config import": "it reads its FILE alone, and refuses -c"}
 """Commands that accept -c and read no configuration, with the reason."""
 OWN_WORDS = {"relay config check", "relay test-connection"}
 """Commands for which a wrong configuration is an answer, which they give in a form of their own."""

@@ -136,21 +136,24 @@ authorized-keys = "{folder}/authorized_keys"
     assert "receiver.ssh.authorized-keys: there is no" in machine.mistake(endpoint)
 
 
-@pytest.mark.parametrize(
-    ("text", "mistake"),
-    [
-        (
-            CONFIGURATION.replace("[[remote-logging-server]]", "[[remote-logging-server]]\nport = 9"),
-            "relay.toml:10: remote-logging-server[1]: no [[port-forwarding]] has this address and port",
-        ),
-        (
-            '[[source]]\nname = "audit"\npath = "{folder}/audit.log"',
-            "relay.toml:1: source: there is no [[remote-logging-server]] to deliver its events to",
-        ),
-    ],
-)
-def test_what_relay_run_would_refuse_is_a_mistake(machine: Machine, text: str, mistake: str) -> None:
-    assert machine.mistake(text).startswith(mistake)
+def test_what_relay_run_would_refuse_is_a_mistake(machine: Machine) -> None:
+    text = '[[source]]\nname = "audit"\npath = "{folder}/audit.log"'
+    sentence = "there is no [[remote-logging-server]] to deliver its events to"
+    assert machine.mistake(text) == f"relay.toml:1: source: {sentence}"
+
+
+def test_a_server_to_which_no_port_forwarding_leads_is_a_warning(machine: Machine) -> None:
+    text = CONFIGURATION.replace("[[remote-logging-server]]", "[[remote-logging-server]]\nport = 9")
+    sentence = "relay.toml:10: remote-logging-server[1]: no [[port-forwarding]] has this address and port"
+    assert machine.warning(text).startswith(sentence)
+
+
+def test_a_server_whose_types_are_all_switched_off_is_a_warning(machine: Machine) -> None:
+    keys = '[[remote-logging-server]]\ntypes = ["traffic"]'
+    text = CONFIGURATION.replace("[[remote-logging-server]]", keys)
+    sentence = "it takes traffic events alone, and [audit] has those switched off"
+    assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].types: {sentence}"
+    assert machine.findings(text + "[audit]\ntraffic = { enabled = true }\n") == Findings((), ())
 
 
 def test_a_port_forwarding_for_other_programs_alone_is_right(machine: Machine) -> None:

@@ -101,7 +101,8 @@ def test_mistakes_as_json_have_their_parts(file: Path) -> None:
                 "file": str(file),
                 "line": 5,
                 "key": "source[1].type",
-                "message": '"syslog": this version of relay does not have it yet; it has "audit-log"',
+                "message": '"syslog": this version of relay does not have it yet; it has '
+                '"audit-log", "audit-dispatcher", "auditd-remote" or "event-collector"',
             },
         ],
         "warnings": [],

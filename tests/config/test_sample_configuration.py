@@ -10,7 +10,19 @@ from relay.config.toml import load
 from relay.settings import PortForwarding, ReceiverSsh, RemoteLoggingServer, Settings
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "relay.toml"
-EXAMPLES = {("port-forwarding", 0, "server-address"), ("receiver", "ssh", "listen"), ("source", 0, "name")}
+EVENTS = {"name": "events", "type": "event-collector", "command": ("/usr/bin/eventCollector128t",)}
+LIVE_AUDIT = {"name": "live-audit", "type": "audit-dispatcher"}
+AUDISP_REMOTE = {"name": "audisp-remote", "type": "auditd-remote"}
+EXAMPLES = {
+    ("port-forwarding", 0, "server-address"),
+    ("receiver", "ssh", "listen"),
+    ("source", 0, "name"),
+    ("source", 1, "command"),
+    ("source", 1, "tagpass", "type"),
+    ("source", 1, "tagdrop", "node"),
+    ("source", 1, "fieldpass"),
+    ("source", 1, "fielddrop"),
+}
 
 
 def with_every_key(tmp_path: Path) -> Path:
@@ -33,7 +45,7 @@ def leaves(value: object, path: tuple[str | int, ...] = ()) -> dict[tuple[str | 
 
 def test_the_sample_is_valid_as_it_stands() -> None:
     settings = load([str(SAMPLE)])
-    assert [source.path for source in settings.source] == ["/var/log/audit/audit.log"]
+    assert [source.origin for source in settings.source] == ["/var/log/audit/audit.log"]
     (server,) = settings.remote_logging_server
     forwarding = settings.forwarding_of(server)
     assert forwarding is not None
@@ -52,7 +64,7 @@ def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path) -> None:
     defaults = leaves(
         effective(
             Settings(
-                source=({"name": "audit"},),
+                source=({"name": "audit"}, EVENTS, LIVE_AUDIT, AUDISP_REMOTE),
                 port_forwarding=(PortForwarding(server_address="172.18.4.99"),),
                 remote_logging_server=(RemoteLoggingServer(),),
                 receiver={"ssh": ReceiverSsh(listen="0.0.0.0:2222")},

@@ -45,11 +45,13 @@ def test_a_configuration_without_a_server(router: Router) -> None:
     assert "no [[remote-logging-server]]" in failed["found"]
 
 
-def test_a_server_without_a_port_forwarding(router: Router) -> None:
+def test_a_server_without_a_port_forwarding_is_a_warning_that_tells_of_a_typing_error(router: Router) -> None:
     router.server["port"] = 1
     router.write_configuration()
-    failed = ask(router.configuration).failure("configuration", 78)
-    assert "no port-forwarding has the local end 127.0.0.1:1" in failed["found"]
+    answer = ask(router.configuration)
+    assert answer.steps["configuration"]["outcome"] == "warning"
+    assert "no [[port-forwarding]] has this address and port" in answer.steps["configuration"]["found"]
+    assert "connection refused" in answer.failure("TCP connection", 69)["found"]
 
 
 def test_what_is_in_nobodys_way_is_a_warning(router: Router) -> None:

@@ -12,7 +12,7 @@ import pytest
 from delivery.blocks import EVERY_TYPE, RUN, block
 from harness.auditd import SERVER_SAMPLE, Auditd
 from harness.auditd_peer import Answer, AuditdPeer, Message, encode, keep
-from harness.collector import Collector
+from harness.collector import Collector, reset
 from harness.openssh import Sshd
 from harness.ports import LOOPBACK
 from harness.waiting import wait_until
@@ -47,16 +47,22 @@ def events(count: int, first: int = 0) -> list[bytes]:
     return [event(record(number)) for number in range(first, first + count)]
 
 
-@contextmanager
-def session(port: int, terms: AuditdTerms = TERMS, wanted: int = EVERY_TYPE) -> Iterator[AuditdStream]:
-    stop = threading.Event()
+def connected(port: int, stop: threading.Event, terms: AuditdTerms = TERMS, wanted: int = EVERY_TYPE) -> AuditdStream:
     transport = TcpTransport(LOOPBACK, port, stop)
     try:
-        stream = AuditdStream(transport, stop, wanted=wanted, terms=terms)
-        yield stream
-        stream.close()
-    finally:
+        return AuditdStream(transport, stop, wanted=wanted, terms=terms)
+    except RelayError:
         transport.close()
+        raise
+
+
+@contextmanager
+def session(port: int, terms: AuditdTerms = TERMS, wanted: int = EVERY_TYPE) -> Iterator[AuditdStream]:
+    stream = connected(port, threading.Event(), terms, wanted)
+    try:
+        yield stream
+    finally:
+        stream.close()
 
 
 def deliver(stream: AuditdStream, messages: list[bytes], first: int = 1) -> None:
@@ -179,7 +185,7 @@ class TestRefusals:
             assert stream.refused == [Refused(RUN, EventType.AUDIT, 10 + place, messages[place], "type 0x60000077")]
             assert peer.refusals == 5
             deliver(stream, events(1, first=9))
-            assert list(stream.refused) == []
+            assert stream.refused == []
             assert peer.records[-1] == record(9)
 
     def test_an_event_some_records_of_which_are_refused_is_told_once_and_whole(self) -> None:
@@ -195,9 +201,9 @@ class TestRefusals:
 
         with AuditdPeer(sick_after_three) as peer, session(peer.port) as stream:
             stream.send(block(events(6), EventType.AUDIT))
-            with pytest.raises(UnavailableError, match="refuses every record, the last one with type 0x60000077"):
+            with pytest.raises(UnavailableError, match="refuses every message, the last one with 'type 0x60000077'"):
                 stream.prove(CURSOR)
-            assert list(stream.refused) == []
+            assert stream.refused == []
             assert peer.refusals == 3 * 5 + 1
 
 
@@ -232,7 +238,7 @@ BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
     "disk full": (saying(DISKFULL), UnavailableError, "DISKFULL: its disk is full; 3 records were unanswered"),
     "disk error": (saying(DISKERROR), UnavailableError, "DISKERROR: its disk fails; 3 records were unanswered"),
     "ending": (saying(ENDING), UnavailableError, "ENDING: it is stopping; 3 records were unanswered"),
-    "refuses everything": (refuse, UnavailableError, "refuses every record"),
+    "refuses everything": (refuse, UnavailableError, "refuses every message"),
     "closes": (closes, UnavailableError, "closed the connection; 5 records were unanswered"),
     "closes in mid frame": (half_an_answer, UnavailableError, "closed the connection; 3 records were unanswered"),
 }
@@ -257,8 +263,7 @@ def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_statu
     def connect(stop: threading.Event) -> AuditdStream:
         if destination.error is not None:
             seen.append(str(destination.error))
-        transport = TcpTransport(LOOPBACK, peer.port, stop)
-        return AuditdStream(transport, stop, wanted=EVERY_TYPE, terms=replace(TERMS, answering=0.2))
+        return connected(peer.port, stop, replace(TERMS, answering=0.2))
 
     answer, _, cause = BAD_PEERS[name]
     with opened(tmp_path) as store, AuditdPeer(first=(answer,)) as peer:
@@ -284,15 +289,16 @@ class TestOpening:
     def test_a_stop_ends_the_wait(self) -> None:
         stop = threading.Event()
         with Collector() as silent:
-            transport = TcpTransport(LOOPBACK, silent.port, stop)
             threading.Timer(0.05, stop.set).start()
             begun = time.monotonic()
-            AuditdStream(transport, stop, wanted=EVERY_TYPE).close()
+            connected(silent.port, stop, AuditdTerms()).close()
             assert time.monotonic() - begun < 5
 
     def test_one_that_closes_at_once_is_named_with_the_usual_cause(self) -> None:
         refused = pytest.raises(UnavailableError, match=r"before it answered a heartbeat; .* tcp_max_per_addr above 1")
         with AuditdPeer(beats=0, closes=True) as peer, refused, session(peer.port):
+            pass
+        with Collector(lambda _, connection: reset(connection)) as resets, refused, session(resets.port):
             pass
 
 
@@ -415,7 +421,7 @@ def test_an_auditd_whose_disk_is_full_is_named_and_has_everything_once_there_is_
     ):
 
         def connect(stop: threading.Event) -> AuditdStream:
-            return AuditdStream(TcpTransport(LOOPBACK, auditd.port, stop), stop, wanted=EVERY_TYPE, terms=TERMS)
+            return connected(auditd.port, stop)
 
         destination = Destination("auditd", store, connect, types=frozenset(EventType), start=Cursor())
         destination.start()
@@ -440,7 +446,7 @@ def test_nothing_is_lost_when_auditd_goes_in_the_middle_and_comes_back(
     filled(tmp_path, [foreign(message) for message in messages])
 
     def connect(stop: threading.Event) -> AuditdStream:
-        return AuditdStream(TcpTransport(LOOPBACK, auditd.port, stop), stop, wanted=EVERY_TYPE, terms=TERMS)
+        return connected(auditd.port, stop)
 
     with opened(tmp_path) as store:
         destination = Destination("auditd", store, connect, types=frozenset(EventType), start=Cursor())

@@ -27,6 +27,7 @@ from relay.delivery.session import Refused
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
 from relay.event import EventType
 from relay.spool.cursor import Cursor
+from relay.spool.store import Store
 from relay.syslog.relp import Window
 from relay.syslog.relp_frame import Frame, encode
 from relay.transport.ssh import SshSession
@@ -261,11 +262,9 @@ def deliver(stream: RelpStream) -> None:
     stream.prove(CURSOR)
 
 
-@pytest.mark.parametrize("name", BAD_PEERS)
-def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_status(name: str, tmp_path: Path) -> None:
-    messages = [good(number) for number in range(5)]
-    filled(tmp_path, [foreign(message) for message in messages])
-    seen: list[str] = []
+@contextmanager
+def delivering(store: Store, peer: RelpPeer, seen: list[str]) -> Iterator[Destination]:
+    """A destination's own loop; the errors that it shows when it connects anew go to `seen`."""
 
     def connect(stop: threading.Event) -> RelpStream:
         if destination.error is not None:
@@ -274,18 +273,45 @@ def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_statu
         terms = replace(TERMS, answering=0.2)
         return RelpStream(transport, stop, wanted=EVERY_TYPE, max_message_size=1 << 20, terms=terms)
 
+    destination = Destination("peer", store, connect, types=frozenset(EventType), start=Cursor())
+    destination.start()
+    try:
+        yield destination
+    finally:
+        destination.stop()
+
+
+@pytest.mark.parametrize("name", BAD_PEERS)
+def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_status(name: str, tmp_path: Path) -> None:
+    messages = [good(number) for number in range(5)]
+    filled(tmp_path, [foreign(message) for message in messages])
     answer, _, cause = BAD_PEERS[name]
-    with opened(tmp_path) as store, RelpPeer(first=(answer,)) as peer:
-        destination = Destination("bad", store, connect, types=frozenset(EventType), start=Cursor())
-        destination.start()
-        try:
-            wait_until(lambda: destination.has_proven(2, 1), 20, lambda: repr(destination))
-        finally:
-            destination.stop()
+    seen: list[str] = []
+    with (
+        opened(tmp_path) as store,
+        RelpPeer(first=(answer,)) as peer,
+        delivering(store, peer, seen) as destination,
+    ):
+        wait_until(lambda: destination.has_proven(2, 1), 20, lambda: repr(destination))
         assert destination.error is None
     assert len(seen) == 1
     assert re.search(cause, seen[0])
     assert peer.messages[-len(messages) :] == messages
+
+
+def test_a_refused_message_is_kept_aside_and_counted_and_delivery_goes_on(tmp_path: Path) -> None:
+    filled(tmp_path, [foreign(good(1)), foreign(BAD), foreign(good(2))], [foreign(good(3))])
+    with (
+        opened(tmp_path) as store,
+        RelpPeer(poisoned_by(BAD)) as peer,
+        delivering(store, peer, []) as destination,
+    ):
+        wait_until(lambda: destination.has_proven(3, 1), 20, lambda: repr(destination))
+        assert destination.refused == 1
+        assert [gap.events for gap in store.room.pending()] == [1]
+        kept = (tmp_path / "refused" / "peer.syslog").read_bytes()
+    assert kept == b"%d %b" % (len(BAD), BAD)
+    assert set(peer.messages) == {good(1), good(2), good(3)}
 
 
 def hear_and_close(_: Collector, connection: socket.socket) -> None:

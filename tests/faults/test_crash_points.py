@@ -19,10 +19,8 @@ SMALL = """\
 [spool]
 segment-size = "1MiB"
 max-size = "4MiB"
-[audit]
-disk-full-action = "halt"
-halt-command = ["true"]
 """
+FULL = {"disk-full-action": "halt", "halt-command": ["true"]}
 FORWARDER = [point for point in POINTS if not point.startswith(("archive-", "torn-", "between-"))]
 RECEIVER = [point for point in POINTS if point.startswith("archive-")]
 
@@ -33,6 +31,8 @@ class Road:
     def __init__(self, folder: Path, sshd: Sshd) -> None:
         self.receiver = Receiver(folder / "server")
         self.router = Router(folder, sshd, self.receiver.port)
+        self.router.audit |= FULL
+        self.router.write_configuration()
         with self.router.configuration.open("a") as configuration:
             configuration.write(SMALL)
         self.router.audit_log.write_bytes(generate(RECORDS))

@@ -5,13 +5,15 @@
 when it finds anything but this:
 
 - nothing but what was appended is read, each block once and in order;
-- a block that is missing is named by `Lost`, stands in a segment that the recovery names, or was in the cut tail;
+- a bit of a segment's own header costs nothing; the recovery names the segment;
+- a block that is missing is named by `Lost`, was in the cut tail, or in a segment that has lost its header and blocks;
+- what `Lost` names is counted by type and number, exactly, once events of each type have come after it;
 - a cut tail is told in octets, and its copy holds them; nothing is cut elsewhere;
 - what is appended afterwards is read back, also after another opening, and what was readable before still is;
 - a file that was left alone keeps its octets, if need be under another name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
@@ -21,6 +23,7 @@ from relay.errors import RelayError
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Contents, Span
+from relay.spool.gap import Range
 from relay.spool.spool import BAD, Lost, Run, Spool
 
 FOLDER: Final = "/spool"
@@ -29,6 +32,7 @@ SEGMENTS: Final = 3
 BITS: Final = 8
 _RUN: Final = Run(b"run00001", b"0123456789abcdef")
 _LARGE, _SMALL = 2000, 1  # octets of a message: the large one needs a new segment
+_ALL_KINDS: Final = (EventType.AUDIT, EventType.SECURITY, EventType.AUDIT)
 
 
 class Place(NamedTuple):
@@ -58,7 +62,9 @@ class Expected(NamedTuple):
     lost: tuple[int, ...]
     """Named by `Lost`."""
     left_alone: bool
-    """The segment's header is damaged: the recovery names the file."""
+    """The file is too short for a segment: the recovery names it."""
+    told: bool
+    """The recovery tells of damage in this segment."""
     torn: int
 
 
@@ -67,6 +73,8 @@ class Seen(NamedTuple):
 
     read: tuple[tuple[int, bytes], ...]
     lost: tuple[int, ...]
+    counted: tuple[tuple[EventType, int], ...]
+    """Type and number of every event that damage took, sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +83,7 @@ class Specimen:
 
     files: tuple[tuple[str, bytes], ...]
     payloads: dict[int, bytes]
+    spans: dict[int, tuple[Span, ...]]
     places: dict[int, Place]
 
     @classmethod
@@ -83,14 +92,17 @@ class Specimen:
         disk = FakeDisk()
         spool = _opened(disk)
         payloads, places = {}, {}
+        spans: dict[int, tuple[Span, ...]] = {}
         while not _is_full(spool):
             number = spool.next_number
-            header = spool.append(_contents(number, 40 + number * 37 % 200), number)
+            kinds = _ALL_KINDS[: number % 3 + 1]
+            header = spool.append(_contents(number, 40 + number * 37 % 200, kinds, spans.values()), number)
+            spans[number] = header.spans
             payloads[number] = disk.open(_newest(disk)).read(header.payload_length, spool._end - header.payload_length)
             places[number] = Place(len(_names(disk)) - 1, spool._end - header.size, spool._end)
         paths = [f"{FOLDER}/{name}" for name in _names(disk)]
         files = tuple((path, disk.open(path).read(SEGMENT_SIZE, 0)) for path in paths)
-        return cls(files=files, payloads=payloads, places=places)
+        return cls(files=files, payloads=payloads, spans=spans, places=places)
 
     def flips(self, bits: range | None = None, stride: int = 1) -> Iterator[Damage]:
         """Every flipped bit; without `bits` one bit of each octet, another at each."""
@@ -117,15 +129,19 @@ class Specimen:
     def expected(self, damage: Damage) -> Expected:
         """What this damage must come to, by the layout."""
         newest = damage.segment == len(self.files) - 1
+        if damage.octet < segment.HEADER_LENGTH and damage.bit is not None:
+            return Expected(tuple(self.places), (), left_alone=False, told=True, torn=0)
         if damage.octet < segment.HEADER_LENGTH:
             there = [number for number, place in self.places.items() if place.segment == damage.segment]
             readable = tuple(number for number in self.places if number not in there)
             # Before the oldest and behind the newest there is nothing that a block could be missing from.
             between = damage.segment > 0 and not newest
-            return Expected(readable, tuple(there) if between else (), left_alone=True, torn=0)
+            return Expected(readable, tuple(there) if between else (), left_alone=True, told=False, torn=0)
         hit = tuple(number for number, place in self.places.items() if _is_hit(place, damage))
         readable = tuple(number for number in self.places if number not in hit)
-        return Expected(readable, () if newest and self._is_tail(hit) else hit, False, self._torn(hit, damage))
+        if newest and self._is_tail(hit):
+            return Expected(readable, (), left_alone=False, told=False, torn=self._torn(hit, damage))
+        return Expected(readable, hit, left_alone=False, told=newest, torn=0)
 
     def _is_tail(self, hit: tuple[int, ...]) -> bool:
         return not hit or hit[-1] == max(self.places)
@@ -154,12 +170,15 @@ def _is_full(spool: Spool) -> bool:
     return len(spool._firsts) == SEGMENTS and spool._end > SEGMENT_SIZE // 2
 
 
-def _contents(number: int, length: int) -> Contents:
-    """One to three messages of two types, and a position."""
-    kinds = (EventType.AUDIT, EventType.SECURITY, EventType.AUDIT)[: number % 3 + 1]
+def _contents(number: int, length: int, kinds: Sequence[EventType], before: Iterable[Iterable[Span]]) -> Contents:
+    """One message of each of these types, numbered on from those before, and a position."""
+    told = [span for spans in before for span in spans]
+    spans: list[Span] = []
+    for kind in kinds:
+        spans.append(Span(kind, 1 + sum(span.messages for span in (*told, *spans) if span.type is kind), 1))
     texts = [b"<110>1 - block %d message %d %b" % (number, index, b"x" * length) for index in range(len(kinds))]
     return Contents(
-        spans=[Span(kind, number * 10 + index, 1) for index, kind in enumerate(kinds)],
+        spans=spans,
         frames=[block.frame(text) for text in texts],
         positions=[Position("audit", number * 10, b'{"inode":%d}' % number)],
         types_taken=block.type_bitmap([EventType.AUDIT, EventType.SECURITY]),
@@ -200,6 +219,7 @@ class _Examination:
         self._expected = specimen.expected(damage)
         self._disk = specimen.damaged(damage)
         self._added: list[tuple[int, bytes]] = []
+        self._added_spans: list[Sequence[Span]] = []
 
     def run(self) -> None:
         spool = _opened(self._disk)
@@ -210,7 +230,7 @@ class _Examination:
         spool.close()
         again = _opened(self._disk)
         self._hold("torn after the cut", again.recovery.torn, 0)
-        self._check_reading(again)
+        self._hold("what is counted", self._check_reading(again).counted, self._events_lost())
         again.close()
 
     def _hold(self, what: str, found: object, wanted: object) -> None:
@@ -222,11 +242,23 @@ class _Examination:
         found, wanted = spool.recovery, self._expected
         self._hold("torn", found.torn, wanted.torn)
         self._hold("left alone", [text.split(":")[0] for text in found.left_alone], [path] * wanted.left_alone)
+        self._hold("damage", {text.split(":")[0] for text in found.damage}, {path} if wanted.told else set())
         if wanted.torn:
+            self._check_torn_header(spool)
             end = spool._end
             copy = self._disk.open(found.torn_copy).read(SEGMENT_SIZE, 0)
             self._hold("the copy", copy, _changed(data, self._damage)[end : end + wanted.torn])
         self._hold("the next number", spool.next_number, self._next_number())
+
+    def _check_torn_header(self, spool: Spool) -> None:
+        """A header that the damage left whole is told."""
+        number, told = self._next_number(), spool.recovery.torn_header
+        place = self._specimen.places.get(number)
+        if told is not None:
+            self._hold("the torn block's spans", told.spans, self._specimen.spans[number])
+        elif place is not None:
+            length = place.end - place.start - len(self._specimen.payloads[number])
+            self._hold("the torn block's header untold", self._damage.octet < place.start + length, True)
 
     def _next_number(self) -> int:
         """A cut tail's numbers are given again."""
@@ -234,11 +266,18 @@ class _Examination:
 
     def _append(self, spool: Spool, length: int) -> None:
         number = spool.next_number
-        contents = _contents(number, length)
+        known = (*self._expected.readable, *self._expected.lost)
+        before = [self._specimen.spans[each] for each in range(1, max(known) + 1)]
+        contents = _contents(number, length, _ALL_KINDS, [*before, *self._added_spans])
+        self._added_spans.append(contents.spans)
         spool.append(contents, number)
         self._added.append((number, b"".join(contents.frames)))
 
-    def _check_reading(self, spool: Spool) -> None:
+    def _events_lost(self) -> tuple[tuple[EventType, int], ...]:
+        spans = (span for number in self._expected.lost for span in self._specimen.spans[number])
+        return tuple(sorted((kind, first + index) for kind, first, count in spans for index in range(count)))
+
+    def _check_reading(self, spool: Spool) -> Seen:
         seen = _read(spool)
         payloads = [(number, self._specimen.payloads[number]) for number in self._expected.readable]
         self._hold("what is read", seen.read, (*payloads, *self._added))
@@ -247,6 +286,7 @@ class _Examination:
             path, data = self._specimen.files[self._damage.segment]
             path += BAD * self._disk.exists(path + BAD)
             self._hold("the file left alone", self._disk.open(path).read(SEGMENT_SIZE, 0), _changed(data, self._damage))
+        return seen
 
 
 def _read(spool: Spool) -> Seen:
@@ -254,10 +294,16 @@ def _read(spool: Spool) -> Seen:
     reader = spool.reader(1)
     read: list[tuple[int, bytes]] = []
     lost: list[int] = []
+    counted: list[tuple[EventType, int]] = []
     while (found := reader.read()) is not None:
         if isinstance(found, Lost):
             lost += range(found.first, found.last + 1)
         else:
             read.append((found.header.number, found.payload))
+        counted += ((EventType(each.type), number) for each in reader.missing for number in _numbers(each))
     reader.close()
-    return Seen(tuple(read), tuple(lost))
+    return Seen(tuple(read), tuple(lost), tuple(sorted(counted)))
+
+
+def _numbers(lost: Range) -> range:
+    return range(lost.first, lost.first + lost.events)

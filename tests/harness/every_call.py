@@ -1,7 +1,8 @@
 """The same lives of a store again and again, in each of which another call of the disk is the one that goes wrong.
 
-The lives and the oracle are those of `BadDays`, without its bad luck: what goes wrong was prepared here, and every call
-has its turn. What a refused write leaves behind, and what a power cut takes, is drawn from the seed.
+The lives and the oracle are those of `BadDays`, without its bad luck, or with a policy those of `TightDays`: what goes
+wrong was prepared here, and every call has its turn. What a refused write leaves behind, and what a power cut takes, is
+drawn from the seed.
 """
 
 import errno
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from harness.bad_days import BadDays, BrokenPromiseError
+from harness.tight_days import TightDays
+from relay.intake import Policy
 
 LIVES: Final = 3
 STEPS: Final = 12
@@ -46,9 +49,9 @@ class Lived(NamedTuple):
     accepted: int
 
 
-def go_wrong(wrong: Wrong, number: int, seed: int = 0) -> Lived:
+def go_wrong(wrong: Wrong, number: int, seed: int = 0, policy: Policy = "halt") -> Lived:
     """Live through it with that call going wrong; BrokenPromiseError names the call."""
-    days = BadDays(seed=seed, lives=LIVES, steps=STEPS)
+    days = BadDays(seed=seed, steps=STEPS) if policy == "halt" else TightDays(seed=seed, policy=policy)
     if wrong.code:
         days.disk.fail_at = dict.fromkeys(range(number, number + wrong.calls), wrong.code)
     else:
@@ -59,16 +62,16 @@ def go_wrong(wrong: Wrong, number: int, seed: int = 0) -> Lived:
         calls = len(days.disk.calls)
         days.settle()
     except BrokenPromiseError as error:
-        raise BrokenPromiseError(f"{wrong} at call {number}, seed {seed}: {error}") from error
+        raise BrokenPromiseError(f"{policy}: {wrong} at call {number}, seed {seed}: {error}") from error
     return Lived(calls, days.accepted)
 
 
-def every_call(wrong: Wrong, seed: int = 0) -> Lived:
+def every_call(wrong: Wrong, seed: int = 0, policy: Policy = "halt") -> Lived:
     """Let each call have its turn until one is asked for that does not come; how many had one, and all accepted."""
     number, accepted = 0, 0
     while True:
         number += 1
-        lived = go_wrong(wrong, number, seed)
+        lived = go_wrong(wrong, number, seed, policy)
         accepted += lived.accepted
         if lived.calls < number:
             return Lived(number - 1, accepted)

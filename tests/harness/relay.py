@@ -19,7 +19,7 @@ class Router:
     """A router's folder: audit.log, relay.toml, state; and the commands run on it."""
 
     def __init__(
-        self, folder: Path, sshd: Sshd, remote_port: int, *, local_port: int | None = None, **keys: str
+        self, folder: Path, sshd: Sshd, remote_port: int, *, local_port: int | None = None, **keys: str | int
     ) -> None:
         self.folder = folder
         self.sshd = sshd
@@ -27,6 +27,8 @@ class Router:
         self.audit_log = folder / "audit.log"
         self.state = folder / "state"
         self.configuration = folder / "relay.toml"
+        self.prefix: list[str] = []
+        """What begins relay's command: it may take it to another host."""
         self.forwarding: dict[str, str | int] = {
             "local-port": self.local_port,
             "remote-port": remote_port,
@@ -36,6 +38,7 @@ class Router:
             "private-key": str(sshd.client_key),
             "known-hosts": str(sshd.known_hosts),
         }
+        self.audit: dict[str, object] = {"disk-full-action": "ignore"}
         self.server: dict[str, str | int] = {"port": self.local_port, "max-message-size": "64KiB", **keys}
         self.write_configuration()
 
@@ -49,6 +52,8 @@ class Router:
                     'hostname = "combo1"',
                     'node = "test1"',
                     f'state-directory = "{self.state}"',
+                    "[audit]",
+                    *(f"{key} = {json.dumps(value)}" for key, value in self.audit.items()),
                     "[[source]]",
                     'name = "audit"',
                     'type = "audit-log"',
@@ -64,7 +69,7 @@ class Router:
 
     def run(self, *arguments: str, seconds: float = 90) -> subprocess.CompletedProcess[str]:
         """`relay ARGUMENTS` to its end."""
-        argv = [*RELAY, "-c", str(self.configuration), *arguments]
+        argv = [*self.prefix, *RELAY, "-c", str(self.configuration), *arguments]
         return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=False)
 
     def drain(self, patience: float = 60) -> subprocess.CompletedProcess[str]:
@@ -73,7 +78,7 @@ class Router:
 
     def start(self, **environment: str) -> Process:
         """`relay run` in the background."""
-        argv = [*RELAY, "-c", str(self.configuration), "run"]
+        argv = [*self.prefix, *RELAY, "-c", str(self.configuration), "run"]
         return Process(argv, self.folder / "relay.log", {**os.environ, **environment})
 
     def status(self) -> dict[str, Any]:

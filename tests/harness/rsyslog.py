@@ -43,6 +43,7 @@ input(type="imptcp" address="{host}" port="{port}" ruleset="forward")
 """
 _ACTIONS = {
     "syslog": ("", 'type="omfwd" protocol="tcp" tcp_framing="octet-counted"'),
+    "lines": ("", 'type="omfwd" protocol="tcp" tcp_framing="traditional"'),
     "relp": ('module(load="omrelp")', 'type="omrelp" windowSize="1000"'),
 }
 _INPUT_OPTIONS = {"imptcp": "", "imtcp": "", "imudp": "", "imrelp": ' maxDataSize="{size}"'}
@@ -193,7 +194,7 @@ class RsyslogForwarder(Rsyslog):
     While the destination refuses, omfwd or omrelp tries again every second, and keeps what it has.
     """
 
-    def __init__(self, destination: int, protocol: Literal["syslog", "relp"] = "syslog") -> None:
+    def __init__(self, destination: int, protocol: Literal["syslog", "lines", "relp"] = "syslog") -> None:
         super().__init__("imptcp")
         self._destination = destination
         self._protocol = protocol

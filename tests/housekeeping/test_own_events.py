@@ -62,6 +62,13 @@ def test_a_gap_names_its_server_its_cause_and_what_is_lost() -> None:
     assert parse(whole(event)).severity == 3
 
 
+def test_an_alarm_about_a_server_names_it() -> None:
+    change = AlarmChange(
+        Alarm("server-lost", "major", "nothing can be delivered to s", "s"), raised=True, since=1, at=1
+    )
+    assert params(own_events.alarm(AUTHOR, NOW, change))[-1] == (b"server", b"s")
+
+
 @pytest.mark.parametrize(
     ("severity", "raised", "pri"),
     [("critical", True, 2), ("major", True, 3), ("minor", True, 4), ("info", True, 6), ("critical", False, 6)],

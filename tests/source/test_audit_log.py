@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, text_of, until
@@ -17,6 +18,7 @@ from relay.errors import NoInputError, StorageError
 from relay.event import Batch, Position
 from relay.source import audit_log as audit_log_module
 from relay.source.audit_log import AuditLog
+from relay.source.position import reassemble
 
 TESTS = Path(__file__).parents[1]
 
@@ -293,6 +295,23 @@ def test_a_position_whose_file_is_gone_goes_on_at_the_oldest(log: Path) -> None:
     assert source.lost_places == 1
 
 
+def test_a_file_that_is_deleted_while_its_place_is_being_found_does_not_stop_it(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rotation may delete it after it was opened, and before what stands in front of the place was read again."""
+    log.write_bytes(records(1, 10))
+    position = drain(audit_log(log)).position
+    rotate(log)
+    append(log, records(11, 20))
+
+    def delete_first(*arguments: Any) -> Any:
+        log.with_name("audit.log.1").unlink(missing_ok=True)
+        return reassemble(*arguments)
+
+    monkeypatch.setattr(audit_log_module, "reassemble", delete_first)
+    assert drain(audit_log(log), position).serials == list(range(11, 21))
+
+
 def test_a_log_that_was_deleted_by_hand_is_not_read_again_from_its_oldest(log: Path) -> None:
     log.write_bytes(records(1, 10))
     rotate(log)
@@ -365,6 +384,94 @@ def test_a_log_that_is_copied_and_cut_while_followed_loses_nothing(log: Path, in
         await until(lambda: len(taken.events) == 112)
 
     assert follow(audit_log(log, inotify=inotify), play).serials == list(range(1, 113))
+
+
+@both_ways
+def test_a_log_that_is_cut_and_grows_beyond_the_place_at_once_is_noticed(log: Path, inotify: bool) -> None:
+    log.write_bytes(records(1, 10))
+    source = audit_log(log, inotify=inotify)
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.events) == 10)
+        append(log, records(11, 12))  # no await up to the end: the source cannot have looked
+        overwrite(log.with_name("audit.log.1"), records(1, 12))
+        overwrite(log, records(13, 60))
+        await until(lambda: len(taken.events) == 60)
+
+    assert follow(source, play).serials == list(range(1, 61))
+    assert source.lost_places == 0
+
+
+@both_ways
+def test_what_was_read_between_a_copy_and_the_cut_does_not_bring_the_copy_again(log: Path, inotify: bool) -> None:
+    log.write_bytes(records(1, 10))
+    source = audit_log(log, inotify=inotify)
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.events) == 10)
+        overwrite(log.with_name("audit.log.1"), records(1, 10))
+        append(log, record(11))
+        await until(lambda: len(taken.events) == 11)
+        overwrite(log, record(12))
+        await until(lambda: len(taken.events) == 12)
+
+    assert follow(source, play).serials == list(range(1, 13))
+    assert source.lost_places == 0
+
+
+def test_a_log_of_one_record_is_known_again_in_its_copy(log: Path) -> None:
+    log.write_bytes(record(1))
+    position = drain(audit_log(log)).position
+    append(log, record(2))
+    overwrite(log.with_name("audit.log.1"), records(1, 2))
+    overwrite(log, records(3, 9))
+    assert drain(audit_log(log), position).serials == [2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_an_event_that_is_open_in_a_log_of_one_record_is_found_in_its_copy(log: Path) -> None:
+    log.write_bytes(record(1, kind="SYSCALL", at_ms=1) + record(2, at_ms=2))
+    position = follow(audit_log(log), lambda taken: until(lambda: 2 in taken.serials)).position
+    overwrite(log.with_name("audit.log.1"), log.read_bytes())
+    overwrite(log, record(1, kind="PROCTITLE", at_ms=1))
+    (event,) = drain(audit_log(log), position).events
+    assert b"type=SYSCALL" in event.tail
+    assert b"\ntype=PROCTITLE" in event.tail
+
+
+@both_ways
+def test_a_new_log_that_is_copied_and_cut_before_it_is_read_is_read_in_its_copy(log: Path, inotify: bool) -> None:
+    log.write_bytes(records(1, 10))
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.events) == 10)
+        overwrite(log.with_name("audit.log.1"), records(1, 10))
+        overwrite(log, b"")
+        await until(lambda: source.offset == 0)
+        append(log, records(11, 20))  # no await: the source cannot have read them
+        log.with_name("audit.log.1").rename(log.with_name("audit.log.2"))
+        overwrite(log.with_name("audit.log.1"), records(11, 20))
+        overwrite(log, records(21, 30))
+        await until(lambda: len(taken.events) == 30)
+
+    source = audit_log(log, inotify=inotify)
+    assert follow(source, play).serials == list(range(1, 31))
+
+
+def test_a_copy_that_is_still_being_made_is_not_read_twice(log: Path) -> None:
+    """Its beginning stands in audit.log.1 already, and all of it still in audit.log."""
+    whole = records(11, 20)
+    overwrite(log.with_name("audit.log.2"), records(1, 10))
+    overwrite(log.with_name("audit.log.1"), whole[: len(whole) // 2])
+    overwrite(log, whole)
+    source = audit_log(log)
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.events) == 20)
+        overwrite(log.with_name("audit.log.1"), whole)
+        overwrite(log, records(21, 30))
+        await until(lambda: len(taken.events) == 30)
+
+    assert follow(source, play).serials == list(range(1, 31))
 
 
 @pytest.mark.parametrize("beyond", [0, 50_000])

@@ -7,8 +7,8 @@ import pytest
 from harness.bad_days import BrokenPromiseError
 from harness.every_bit import SEGMENT_SIZE, SEGMENTS, Damage, Specimen, examine
 
-from relay.spool import block
-from relay.spool.spool import Reader
+from relay.spool import block, segment
+from relay.spool.numbers import Numbers
 
 SPECIMEN = Specimen.make()
 SEGMENT_NUMBERS = pytest.mark.parametrize("segment", range(SEGMENTS), ids=["oldest", "middle", "newest"])
@@ -51,6 +51,21 @@ def test_a_spool_that_does_not_check_its_payloads_is_found_out(monkeypatch: pyte
 
 def test_a_reader_that_gives_up_at_damage_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test of the test."""
-    monkeypatch.setattr(Reader, "_continues_at", lambda *_: False)
+    header = next(place for place in SPECIMEN.places.values() if place.segment == 1).start + 20
+    monkeypatch.setattr(segment, "whole_block_at", lambda *_: 0)
     with pytest.raises(BrokenPromiseError, match="what is read"):
+        examine(SPECIMEN, Damage(1, header, 3))
+
+
+def test_a_spool_that_gives_up_a_segment_for_its_header_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of the test."""
+    monkeypatch.setattr(segment, "_salvaged", lambda *_: None)
+    with pytest.raises(BrokenPromiseError, match="left alone"):
+        examine(SPECIMEN, Damage(1, 40, 3))
+
+
+def test_damage_that_is_not_counted_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of the test."""
+    monkeypatch.setattr(Numbers, "miss", lambda *_: ())
+    with pytest.raises(BrokenPromiseError, match="what is counted"):
         examine(SPECIMEN, a_payload_octet())

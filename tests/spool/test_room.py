@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from harness.fake_disk import Crash, FakeDisk
 from relay import own_events
 from relay.disk import Disk
 from relay.event import Batch, Event, EventType, Position
-from relay.intake import Intake, Policy, Routing
+from relay.intake import Intake, Policy, Routing, _Commit
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.gap import MAX_RANGES, Gap, Range, told_in
+from relay.spool.room import LATE
 from relay.spool.spool import Run, Spool
 from relay.spool.store import Store
 
@@ -96,7 +98,7 @@ def test_a_gap_is_read_back_from_the_event_that_tells_of_it() -> None:
     ranges = (Range("0" * 16, 1, 5, 9, 4), Range("1" * 16, 8, 1, 1, 1))
     gap = Gap(server='hostile "] server', number=7, cause="rotate, damage", ranges=ranges, unnamed=3)
     message = b'%b relayRun="r" relaySeq="1"%b' % tell_gap(1, gap)[2:]
-    assert told_in(message) == Gap(server=gap.server, cause=gap.cause, ranges=ranges, unnamed=3)
+    assert told_in(message) == Gap(server=gap.server, number=7, cause=gap.cause, ranges=ranges, unnamed=3)
 
 
 @pytest.mark.parametrize(
@@ -238,3 +240,81 @@ def test_a_gap_names_ranges_up_to_its_ceiling_and_counts_the_rest() -> None:
     assert (gap.told(gap).events, gap.told(gap).number) == (0, 2)
     more = gap.add("rotate", [Range(f"{3:016x}", 1, 11, 14, 4)])
     assert more.told(gap).ranges == (Range(f"{3:016x}", 1, 11, 14, 4),)
+
+
+def test_a_server_that_begins_now_has_what_was_before_as_a_gap_and_only_once(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("first", Cursor(), WANTED)
+        taking_in(store, "halt", lambda intake: submit(intake, 1, 25))
+        now = Cursor(retained=store.retained.next_number)
+        assert store.begin("late", now, WANTED) == now
+        assert store.begin("late", Cursor(retained=99), WANTED) == now, "it goes on where it began"
+        (gap,) = store.room.pending()
+        assert (gap.server, gap.cause) == ("late", LATE)
+        assert [(each.label, each.first, each.last, each.events) for each in gap.ranges] == [("audit", 1, 25, 25)]
+        assert store.follow("late", now, WANTED).retained == now.retained
+        assert store.begin("choosy", now, 1 << EventType.SECURITY) == now
+        assert [gap.server for gap in store.room.pending()] == ["late"], "what it does not want it does not miss"
+
+
+def test_a_server_that_begins_with_the_oldest_has_what_was_deleted_of_that_run_as_a_gap(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("first", Cursor(), WANTED)
+        taking_in(store, "halt", lambda intake: submit(intake, 1, 40))
+        assert store.begin("early", Cursor(), WANTED) == Cursor()
+        assert store.room.pending() == [], "all of it is there"
+        store.move_cursor("first", Cursor(retained=store.retained.next_number))
+        assert store.room.give_way()
+        assert store.begin("late", Cursor(), WANTED) == Cursor()
+        (gap,) = store.room.pending()
+        kept = numbers(messages(store.retained))
+        assert [(each.label, each.first, each.last) for each in gap.ranges] == [("audit", 1, kept[0] - 1)]
+
+
+def test_a_crash_between_the_count_and_the_cursor_of_a_late_server_counts_nothing_twice() -> None:
+    for crash_at in range(1, 8):
+        disk = FakeDisk(crash_at)
+        with opened(Path("/state"), disk=disk) as store:
+            taking_in(store, "halt", lambda intake: submit(intake, 1, 10))
+            disk.crash_at = len(disk.calls) + crash_at
+            try:
+                store.begin("late", Cursor(retained=store.retained.next_number), WANTED)
+            except Crash:
+                store.close()
+        disk.crash()
+        with opened(Path("/state"), LATER, disk) as again:
+            again.begin("late", Cursor(retained=again.retained.next_number), WANTED)
+            assert sum(gap.events for gap in again.room.pending()) == 10
+
+
+def _power_goes(gap: Gap) -> None:
+    raise Crash(f"before it is noted that an event tells of {gap}")
+
+
+def test_a_gap_whose_event_was_written_right_before_the_end_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FakeDisk()
+    with opened(Path("/state"), disk=disk) as store:
+        store.room.lose("server", LATE, [Range("0" * 16, 1, 1, 5, 5)])
+        commit = _Commit(store, ROUTING, [], dict.fromkeys(EventType, 1), {}, tell_gap)
+        monkeypatch.setattr(store.room, "told", _power_goes)
+        with pytest.raises(Crash):
+            commit.write(lambda: 1)
+    disk.kill()
+    with opened(Path("/state"), LATER, disk) as again:
+        assert len(gaps(messages(again.retained))) == 1
+        assert again.room.pending() == []
+
+
+def test_blocks_whose_numbers_come_again_after_the_spool_was_lost_are_delivered(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("server", Cursor(), WANTED)
+        taking_in(store, "rotate", lambda intake: submit(intake, 1, 200))
+    shutil.rmtree(tmp_path / "spool")
+    with opened(tmp_path, LATER) as again:
+        cursor = again.follow("server", again.cursor("server") or Cursor(), WANTED)
+        readers = (again.retained.reader(cursor.retained), again.transient.reader(cursor.transient))
+        taking_in(again, "halt", lambda intake: submit(intake, 201, 205))
+        found = []
+        while isinstance(item := again.room.read("server", *readers), Block):
+            found += [message for _, _, message in item.messages()]
+    assert numbers(found) == list(range(201, 206))

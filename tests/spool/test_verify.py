@@ -169,7 +169,7 @@ def test_a_segment_that_was_written_anew_breaks_the_chain_where_the_next_one_beg
     path, following = segments(folder)[2:4]
     file, header = segment.open_existing(Disk(), str(path))
     file.close()
-    end, chain = segment.HEADER_LENGTH, header.previous_chain
+    end, chain = segment.HEADER_LENGTH, header.previous_chain or b""
     for number in range(header.first, first_of(following)):
         made, data = block.encode(contents(number, b"y" * 300), number, b"run00001", number, chain)
         change(path, end, data)
@@ -228,12 +228,13 @@ def test_a_segment_that_was_taken_out_is_missed_with_its_blocks(folder: Path) ->
 
 
 @pytest.mark.parametrize("index", [0, 2, -1])
-def test_a_segment_header_that_cannot_be_read_is_one_break(folder: Path, index: int) -> None:
+def test_a_segment_header_that_is_damaged_is_one_break_and_costs_nothing(folder: Path, index: int) -> None:
     path = segments(folder)[index]
     flip(path, 40)
     found = verified(folder)
     assert places(found) == [(path.name, 0, first_of(path))]
-    assert found.segments == len(segments(folder)) - 1
+    assert (found.segments, found.blocks, found.lost) == (len(segments(folder)), BLOCKS, 0)
+    assert "its own header is damaged" in found.breaks[0].cause
 
 
 def test_a_segment_of_another_spool_is_noticed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

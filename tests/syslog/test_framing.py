@@ -19,14 +19,14 @@ COUNTED += b"\xef\xbb\xbf'su root' failed for lonvick on /dev/pts/8"
 
 STREAM = (
     b"9 <1>1 - - \n"  # a stray LF after a counted frame
+    b"4 12 <"  # a counted message need not begin with < before the first trailed one
     b"<34>Oct 11 22:14:15 h su: x\n"
     b"<2>with CR LF\r\n"
     b"\r\n\n"
     b"5 <3>\n\n"  # a counted message may hold and end with LF
-    b"4 12 <"  # and need not begin with <
     b"<4>last\n"
 )
-MESSAGES = [b"<1>1 - - ", b"<34>Oct 11 22:14:15 h su: x", b"<2>with CR LF", b"<3>\n\n", b"12 <", b"<4>last"]
+MESSAGES = [b"<1>1 - - ", b"12 <", b"<34>Oct 11 22:14:15 h su: x", b"<2>with CR LF", b"<3>\n\n", b"<4>last"]
 
 
 def decode(pieces: Iterable[bytes], decoder: Decoder | None = None) -> list[bytes]:
@@ -132,14 +132,39 @@ class TestBrokenStreams:
             decoder.finish()
 
     def test_nothing_after_the_fault_is_believed(self) -> None:
-        assert decode([b"<1>a\nbad\n<2>b\n"]) == [b"<1>a"]
+        assert decode([b"4 <1>abad\n<2>b\n"]) == [b"<1>a"]
 
     def test_the_place_is_right_in_a_later_read_too(self) -> None:
         decoder = Decoder()
-        decode([b"<1>a\n3 <2", b">4 <3>c<4>", b"d\n", b"12"], decoder)
+        decode([b"4 <1>a\n3 <2", b">4 <3>c", b"\n", b"12"], decoder)
         decoder.receive(b"z")
         assert decoder.error is not None
-        assert decoder.error.offset == len(b"<1>a\n3 <2>4 <3>c<4>d\n")
+        assert decoder.error.offset == len(b"4 <1>a\n3 <2>4 <3>c\n")
+
+
+class TestLinesOfATrailedStream:
+    """Senders of non-transparent framing write the LF inside a message as it is."""
+
+    STREAM = b"<1>a\nrest\n12 apples\n12\n123456789012 x\n4 <2>b<3>c\n7\r\n"
+    MESSAGES = (b"<1>a", b"rest", b"12 apples", b"12", b"123456789012 x", b"<2>b", b"<3>c", b"7")
+
+    def test_every_line_is_a_message_and_a_count_before_a_priority_is_still_one(self) -> None:
+        assert decode([self.STREAM]) == list(self.MESSAGES)
+
+    def test_however_it_is_cut(self) -> None:
+        for at in range(len(self.STREAM)):
+            assert decode([self.STREAM[:at], self.STREAM[at:]]) == list(self.MESSAGES)
+        assert decode(octets(self.STREAM)) == list(self.MESSAGES)
+
+    def test_a_long_line_is_passed_over(self) -> None:
+        decoder = Decoder(max_message_size=9)
+        assert decode([b"<1>a\n", b"x" * 8, b"y" * 8, b"\n<1>b\n"], decoder) == [b"<1>a", b"<1>b"]
+        assert decoder.oversized == 1
+
+    def test_the_streams_end_tells_an_unfinished_count_from_nothing(self) -> None:
+        decoder = Decoder()
+        assert decode([b"<1>a\n12 "], decoder) == [b"<1>a"]
+        assert not decoder.finish()
 
 
 class TestOversizedMessages:
@@ -190,7 +215,9 @@ class TestOversizedMessages:
             assert len(decoder._begun) <= 1001
 
 
-counted = st.binary(min_size=1, max_size=40).map(lambda message: (octet_counted(message), message))
+prioritised = st.binary(max_size=39).map(lambda text: b"<" + text)
+counted = prioritised.map(lambda message: (octet_counted(message), message))
+anything_counted = st.binary(min_size=1, max_size=40).map(lambda message: (octet_counted(message), message))
 trailed = (
     st.binary(max_size=40)
     .map(lambda text: b"<" + text.replace(b"\n", b"").rstrip(b"\r"))
@@ -198,7 +225,7 @@ trailed = (
 )
 
 
-@given(st.lists(counted | trailed, max_size=10), st.data())
+@given(st.lists(counted | trailed, max_size=10) | st.lists(anything_counted, max_size=10), st.data())
 def test_what_is_framed_is_found_however_it_is_cut(frames: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
     stream = b"".join(frame for frame, _ in frames)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))

@@ -11,6 +11,7 @@ import pytest
 from harness.fake_disk import FakeDisk
 from watch.conftest import Stubs
 
+from relay.alarm import HALT_ASKED
 from relay.disk import Disk
 from relay.errors import ConfigurationError, UnavailableError
 from relay.spool.cursor import Slots
@@ -34,12 +35,13 @@ class Machine:
         self.boot = "5b1e8d9c"
         self.warned = 0
 
-    def relay(self, *words: str, warn: Callable[[], None] | None = None) -> HaltRequest:
+    def relay(self, *words: str, warn: Callable[[str], None] | None = None) -> HaltRequest:
         """What a relay that was just started has."""
         way = HaltWay(command=words, boot_id=self.boot, request=str(self.request), no_halt=str(self.no_halt))
         return HaltRequest(Disk(), self.slots, way, warn or self._warn)
 
-    def _warn(self) -> None:
+    def _warn(self, message: str) -> None:
+        assert message == HALT_ASKED
         self.warned += 1
 
 
@@ -53,7 +55,7 @@ def guard(**changes: Any) -> HaltGuard:
 
 
 def ask(request: HaltRequest) -> Answer:
-    return request.ask(uptime=LONG_UP, still=LONG_STILL)
+    return request.ask(HALT_ASKED, uptime=LONG_UP, still=LONG_STILL)
 
 
 # --- When ---
@@ -81,7 +83,7 @@ def test_nothing_is_run_and_nobody_is_told_while_something_stands_against_it(
     machine: Machine, stubs: Stubs, held_back: dict[str, float]
 ) -> None:
     request = machine.relay(*SHUTDOWN)
-    assert request.ask(**held_back).outcome == "held back"
+    assert request.ask(HALT_ASKED, **held_back).outcome == "held back"
     assert (stubs.ran, machine.warned) == ([], 0)
     assert ask(request).outcome == "asked"
 
@@ -107,7 +109,7 @@ def test_it_is_asked_for_once_a_boot_however_often_relay_starts(machine: Machine
 
 
 def test_it_is_remembered_before_the_command_is_run(machine: Machine) -> None:
-    def look() -> None:
+    def look(_: str) -> None:
         assert machine.slots.get("halt-asked") == machine.boot.encode()
         raise KeyboardInterrupt
 
@@ -153,7 +155,7 @@ def test_the_command_is_run_as_it_stands_and_nothing_else(machine: Machine, stub
 
 def test_users_are_told_before_the_command_is_run(machine: Machine, stubs: Stubs) -> None:
     before: list[list[str]] = []
-    ask(machine.relay(*SHUTDOWN, warn=lambda: before.append(stubs.ran)))
+    ask(machine.relay(*SHUTDOWN, warn=lambda _: before.append(stubs.ran)))
     assert before == [[]]
 
 
@@ -213,7 +215,7 @@ def test_a_command_that_went_away_is_a_named_error(machine: Machine, stubs: Stub
 def test_the_same_answer_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     request = machine.relay(*SHUTDOWN)
     for _ in range(5):
-        request.ask(uptime=1, still=1)
+        request.ask(HALT_ASKED, uptime=1, still=1)
     machine.no_halt.touch()
     for _ in range(5):
         ask(request)

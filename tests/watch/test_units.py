@@ -14,6 +14,7 @@ from connection_test.asking import in_namespace
 from harness.debian import SYSTEMD, Root, fetch
 from watch.conftest import Stubs
 
+from relay.alarm import AUDITD_DOWN
 from relay.watch import halt, users
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -115,6 +116,24 @@ def test_roots_unit_tells_the_same_text_and_takes_the_request_away(
     assert sorted((tmp_path / "left").read_text().split()) == sorted(
         f"message.{each}" for each in users.TEXTS if each != name
     )
+
+
+def test_roots_unit_writes_the_login_message_and_takes_it_away(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both lines one after the other, in a /run of their own."""
+    monkeypatch.setenv("PATH", f"{stubs.folder}:{TRUSTED}")
+    begin, end = (
+        shlex.split(line.removeprefix("-"))[-1]
+        for line in values("relay-message.service", "ExecStart")
+        if f"/message.{AUDITD_DOWN}" in line
+    )
+    script = (
+        f"{begin.replace('exec ', '')}\ncat {users.LOGIN_MESSAGE}\nstat -c %a {users.LOGIN_MESSAGE}\n"
+        f"touch {users.REQUEST}.{AUDITD_DOWN}-cleared\n{end.replace('exec ', '')}\nls /run/motd.d /run/relay"
+    )
+    setup = f"mount -t tmpfs none /run\nmkdir /run/relay\ntouch {users.REQUEST}.{AUDITD_DOWN}"
+    argv = [*in_namespace("mount", setup), "sh", "-ec", script]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{users.TEXTS[AUDITD_DOWN]}\n644\n/run/motd.d:\n\n/run/relay:\n"
 
 
 def test_roots_unit_tells_nothing_that_was_not_asked_for(

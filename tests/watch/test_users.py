@@ -12,7 +12,7 @@ from connection_test.asking import in_namespace
 from harness.waiting import wait_until
 from watch.conftest import Stubs
 
-from relay.alarm import SERVER_LOST, SPOOL_FULL, SPOOL_IGNORING, Alarm, AlarmChange
+from relay.alarm import AUDITD_DOWN, SERVER_LOST, SPOOL_FULL, SPOOL_IGNORING, Alarm, AlarmChange
 from relay.watch.users import TEXTS
 
 UNSHARE = "/usr/bin/unshare"  # by its path: PATH has the stubs alone
@@ -38,7 +38,24 @@ for at, text in enumerate(("first", "second", "")):
     change = alarms.raise_(Alarm("spool-full", "critical", text), at) if text else alarms.clear("spool-full", at)
     users.tell_change(change)
 """
+TELL_AUDITD = """
+import sys
+from pathlib import Path
+from relay.alarm import AUDITD_DOWN, SPOOL_FULL, Alarm, Alarms
+from relay.disk import Disk
+from relay.watch.users import AllUsers
+login = Path(sys.argv[1]).parent / "motd.d" / "relay"
+users = AllUsers(Disk(), sys.argv[1], str(login))
+alarms = Alarms()
+for name in (SPOOL_FULL, AUDITD_DOWN):
+    users.tell_change(alarms.raise_(Alarm(name, "critical", name), 0))
+users.remind(alarms.active)
+if len(sys.argv) > 2:
+    users.tell_change(alarms.clear(AUDITD_DOWN, 1))
+    users.remind(alarms.active)
+"""
 FULL = TEXTS[SPOOL_FULL]
+DOWN = TEXTS[AUDITD_DOWN]
 
 
 def tell(prefix: list[str], path: Path, *names: str, program: str = TELL) -> str:
@@ -94,6 +111,32 @@ def test_every_text_is_one_plain_line_that_says_who_speaks() -> None:
         assert text.startswith("relay: ")
         assert len(text) <= 79  # where wall(1) breaks lines
         assert not set(text) & set("\"'$`\\%")  # it stands between quotes in a unit
+
+
+def test_what_must_not_be_missed_is_told_again_and_stands_in_the_login_message(tmp_path: Path, stubs: Stubs) -> None:
+    tell(AS_ROOT, tmp_path / "message", program=TELL_AUDITD)
+    assert stubs.ran == [f"wall <{FULL}>", f"wall <{DOWN}>", f"wall <{DOWN}>"]
+    login = tmp_path / "motd.d" / "relay"
+    assert (login.read_text(), login.stat().st_mode & 0o777) == (f"{DOWN}\n", 0o644)
+
+
+def test_when_it_is_over_that_is_told_once_and_the_login_message_is_gone(tmp_path: Path, stubs: Stubs) -> None:
+    tell(AS_ROOT, tmp_path / "message", "over", program=TELL_AUDITD)
+    assert stubs.ran[3:] == [f"wall <{TEXTS[AUDITD_DOWN + '-cleared']}>"]
+    assert list((tmp_path / "motd.d").iterdir()) == []
+
+
+def test_another_user_leaves_the_login_message_to_roots_unit(tmp_path: Path, stubs: Stubs) -> None:
+    assert tell(AS_ANOTHER, tmp_path / "message", program=TELL_AUDITD) == ""
+    assert sorted(path.name for path in tmp_path.glob("message*")) == ["message.auditd-down", "message.spool-full"]
+    assert not (tmp_path / "motd.d").exists()
+    assert stubs.ran == []
+
+
+def test_a_login_message_that_cannot_be_written_keeps_nobody_from_being_told(tmp_path: Path, stubs: Stubs) -> None:
+    (tmp_path / "motd.d").touch()
+    assert "motd.d/relay: cannot be written" in tell(AS_ROOT, tmp_path / "message", program=TELL_AUDITD)
+    assert stubs.ran[1:] == [f"wall <{DOWN}>"] * 2
 
 
 def test_an_alarms_own_text_reaches_no_terminal(tmp_path: Path, stubs: Stubs) -> None:

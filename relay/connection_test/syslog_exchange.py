@@ -1,0 +1,122 @@
+"""A test message by syslog, which nobody answers.
+
+- A stream is drained, as `relay run` proves it: relay.delivery.syslog_stream.
+- Whoever says something on it is no syslog collector. auditd cannot be told from one: it drops what it does not know,
+  and closes as it should; its usual port is a warning.
+- On a stream straight to this machine no proof can be had: a forwarder there may take what it cannot deliver.
+- Nor by datagrams (RFC 5426). That one was refused may be told at once, or never.
+"""
+
+from typing import Final
+
+from relay.connection_test.exchange import EXCERPT, Line, Proven, excerpt
+from relay.connection_test.message import framed
+from relay.connection_test.report import Finding
+from relay.delivery.syslog_messages import SyslogMessages
+from relay.delivery.syslog_stream import Patience, SyslogStream
+from relay.errors import ProtocolError, TemporaryError, UnavailableError
+from relay.settings import RemoteLoggingServer
+from relay.spool.cursor import Cursor
+from relay.transport.tcp import TcpPipe
+from relay.transport.udp import UdpWay
+
+WATCHED_SECONDS: Final = 0.1
+"""How long a collector is watched after the message: one that closes unasked, however late, is to be found out."""
+REFUSED_SECONDS: Final = 0.5
+"""How long the word that a datagram was refused is awaited."""
+DRAINED: Final = "drained"
+UNPROVEN: Final = "unproven"
+_AUDITD_PORT: Final = 60
+_PROVABLE: Final = '`protocol = "relp"` or a port-forwarding gives proof; without, the key `unproven` decides'
+
+
+class SyslogStreamExchange:
+    """A message on a stream; an Exchange."""
+
+    def __init__(self, line: Line, server: RemoteLoggingServer, message: bytes) -> None:
+        self._line = line
+        self._server = server
+        self._message = message
+
+    def send(self) -> Finding:
+        """Send it, and watch for a while what the collector does: nothing is what it should do."""
+        closed: UnavailableError | None = None
+        said = bytearray()
+        try:
+            self._line.pipe.send(framed(self._message, self._server))
+            self._watch(said)
+        except UnavailableError as error:
+            closed = error
+        if said:
+            raise self._speaks(bytes(said)) from closed
+        if closed is not None:
+            remedy = "does it limit who may connect, or how many? is it a syslog collector? its log tells why"
+            raise self._line.loss(closed, "it closes the connection at once", remedy) from closed
+        found = f"{len(self._message)} octets, syslog, {self._server.framing}"
+        if self._line.collector.port == _AUDITD_PORT:
+            found = f"{found}; but {_AUDITD_PORT} is auditd's port, and auditd drops syslog without a word"
+            return Finding(found, 'if it is auditd: `protocol = "auditd"`', warning=True)
+        return Finding(found)
+
+    def _watch(self, said: bytearray) -> None:
+        """Return once it was quiet for a while, or has said more than one wants to know."""
+        while len(said) < EXCERPT:
+            data = self._line.pipe.receive(WATCHED_SECONDS)
+            if data is None:
+                return
+            if not data:
+                raise UnavailableError(str(self._line.collector), "it closed the connection")
+            said += data
+
+    def _speaks(self, said: bytes) -> ProtocolError:
+        cause = f"it says {excerpt(said)}, and a syslog collector says nothing"
+        return self._line.fault(cause, "what listens there? mend the port, or `protocol`")
+
+    def prove(self) -> Proven:
+        """Drain the stream, where that is a proof."""
+        line = self._line
+        if isinstance(line.pipe, TcpPipe) and line.pipe.local:
+            return _unproven("it is on this machine, and may be a forwarder that takes what it cannot deliver")
+        try:
+            self._drain()
+        except TemporaryError as error:
+            raise self._never_closes() from error
+        except UnavailableError as error:
+            cause = f"it was gone before the proof was whole ({error.cause})"
+            raise line.loss(error, cause, "does it run still? its log tells why") from error
+        return Proven(DRAINED, Finding(f"{DRAINED}: {line.collector} has read to the end, and answers again"))
+
+    def _drain(self) -> None:
+        """Have a session of `relay run` prove what was sent on its stream."""
+        nothing_more = SyslogMessages(wanted=0, max_size=self._server.max_message_size)
+        patience = Patience(drain=self._line.patience, empty=0)
+        SyslogStream(self._line.transport, self._line.pipe, nothing_more, patience=patience).prove(Cursor())
+
+    def _never_closes(self) -> ProtocolError:
+        return self._line.fault(
+            f"it did not close within {self._line.patience:g} s of relay's end of file, so nothing can be proven",
+            "use a collector that closes then (rsyslog's imtcp, `relay receive`), or RELP; if it is only slow, wait "
+            "longer: `--timeout 60`",
+        )
+
+
+class DatagramExchange:
+    """A message as one datagram; an Exchange."""
+
+    def __init__(self, way: UdpWay, message: bytes) -> None:
+        self._way = way
+        self._message = message
+
+    def send(self) -> Finding:
+        """Send it; UnavailableError when word comes that it was refused."""
+        self._way.send(self._message)
+        self._way.check(REFUSED_SECONDS)
+        return Finding(f"{len(self._message)} octets, syslog, one datagram")
+
+    def prove(self) -> Proven:
+        """Say that there is no proof."""
+        return _unproven("udp has no acknowledgement")
+
+
+def _unproven(cause: str) -> Proven:
+    return Proven(UNPROVEN, Finding(f"no proof can be had: {cause}", _PROVABLE, warning=True))

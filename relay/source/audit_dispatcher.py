@@ -1,0 +1,269 @@
+"""What auditd's dispatcher gives at the moment when it happens, by one of two ways.
+
+- `plugin = "relay"`: auditd runs `relay dispatch` as its plugin, which comes to a unix socket of ours and keeps every
+  record until we say that it is durable (`relay.dispatch` tells the few words that pass between the two).
+- `plugin = "af_unix"`: we are the client of auditd's own af_unix plugin, at its socket. It keeps nothing: what it gives
+  while relay does not run is lost, and what is on its way when relay is killed; no count of it can be had.
+
+There is no position: what a dispatcher has given cannot be asked for again. A plugin of ours is told "accepted" for all
+records before the first that belongs to an event which is not durable yet; after a crash what follows comes again, so
+that events may come twice, and are not lost. While the spool takes nothing in, nothing is read, and the dispatcher's
+own queue fills. Records of type EOE end an event and are not kept: no log has them either.
+
+Memory: what `CHUNK` octets of each stream become, twice, and what its assembler holds open. At most `MAX_STREAMS`
+plugins may be connected; one more is sent away.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+from relay.audit.assembly import Assembler, AuditEvent
+from relay.audit.dispatcher import DispatcherDecoder
+from relay.audit.mapping import AuditMapping
+from relay.audit.record import Record, parse
+from relay.errors import CannotCreateError
+from relay.event import Batch, Event, Position
+from relay.intake import Submit
+
+CHUNK: Final = 256 * 1024
+MAX_STREAMS: Final = 8
+RETRY_SECONDS: Final = 1.0
+_END_OF_EVENT: Final = b"EOE"
+_PRIVATE: Final = 0o177  # the umask under which a socket is made: its owner's alone, and root's
+
+Plugin = Literal["relay", "af_unix"]
+
+logger = logging.getLogger(__name__)
+
+
+class AuditDispatcher:
+    """The source `audit-dispatcher`. Draining it takes nothing in: nothing is there "now"."""
+
+    lag = -1
+    """What a dispatcher still has nobody can tell."""
+    lost_places = 0
+
+    def __init__(self, name: str, plugin: Plugin, path: str, mapping: AuditMapping) -> None:
+        self.name = name
+        self.path = path
+        self.plugin = plugin
+        self.mapping = mapping
+        self.events = 0
+        """Given in this run."""
+        self.malformed = 0
+        self.last_error = ""
+        """Why nothing comes just now; empty while a dispatcher is connected."""
+        self.streams: set[_Stream] = set()
+
+    def __repr__(self) -> str:
+        return f"<AuditDispatcher {self.name!r} {self.plugin} {self.path!r} streams={len(self.streams)}>"
+
+    @property
+    def open_events(self) -> int:
+        """Events that are begun and not complete."""
+        return sum(len(stream.assembler.open) for stream in self.streams)
+
+    async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
+        """Take in what comes until cancelled. What `submit` raises ends it."""
+        del position
+        if drain:
+            return
+        if self.plugin == "relay":
+            await self._listen(submit)
+        else:
+            await self._call(submit)
+
+    # --- The two ways ---
+
+    async def _listen(self, submit: Submit) -> None:
+        self.last_error = "no plugin is connected"
+        meetings: set[asyncio.Task[None]] = set()
+        ended = asyncio.Event()
+
+        def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if len(meetings) >= MAX_STREAMS:
+                logger.warning("%s: %d plugins are connected already", self.path, MAX_STREAMS)
+                writer.close()
+                return
+            meeting = asyncio.create_task(self._meet(_Stream(self, submit, reader, writer), writer))
+            meetings.add(meeting)
+            meeting.add_done_callback(lambda _: ended.set())
+
+        server = await self._server(meet)
+        try:
+            while True:
+                await ended.wait()
+                ended.clear()
+                over = {meeting for meeting in meetings if meeting.done()}
+                meetings -= over
+                for meeting in over:
+                    meeting.result()
+        finally:
+            server.close()
+            for meeting in meetings:
+                meeting.cancel()
+            await asyncio.gather(*meetings, return_exceptions=True)
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+    async def _meet(self, stream: "_Stream", writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._follow(stream)
+        finally:
+            writer.close()
+
+    async def _server(self, meet: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]) -> asyncio.Server:
+        before = os.umask(_PRIVATE)
+        try:
+            return await asyncio.start_unix_server(meet, self.path, limit=CHUNK)
+        except OSError as error:
+            remedy = "deploy/relay.service makes the folder /run/relay; else choose another socket"
+            raise CannotCreateError(self.path, error.strerror or str(error), remedy) from error
+        finally:
+            os.umask(before)
+
+    async def _call(self, submit: Submit) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self.path, limit=CHUNK)
+            except OSError as error:
+                self._tell(f"{self.path}: {error.strerror or error}")
+            else:
+                try:
+                    await self._follow(_Stream(self, submit, reader, None))
+                finally:
+                    writer.close()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow(self, stream: "_Stream") -> None:
+        logger.info("%s: auditd's dispatcher is connected", self.path)
+        self.streams.add(stream)
+        self.last_error = ""
+        why = "the dispatcher has closed the connection"
+        try:
+            why = await stream.run() or why
+        except OSError as error:
+            why = error.strerror or str(error)
+        finally:
+            self.streams.discard(stream)
+            if not self.streams:
+                self._tell(f"{self.path}: {why}")
+
+    def _tell(self, cause: str) -> None:
+        if cause != self.last_error:
+            logger.warning("nothing comes from auditd's dispatcher just now, waiting for it: %s", cause)
+            self.last_error = cause
+
+
+class _Stream:
+    """One connection, from its first record to its end."""
+
+    def __init__(
+        self,
+        source: AuditDispatcher,
+        submit: Submit,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter | None,
+    ) -> None:
+        self.assembler: Assembler[int] = Assembler()
+        """A record's place is how many octets came before it, each record counted with its LF."""
+        self._source = source
+        self._submit = submit
+        self._reader = reader
+        self._writer = writer
+        """Where it is told what is durable; None: nobody listens."""
+        self._decoder = DispatcherDecoder()
+        self._taken = 0
+        self._answered = 0
+        self._in_flight: tuple[asyncio.Future[None], int] | None = None
+
+    async def run(self) -> str:
+        """Take everything in to the end; why it ended, if not by the peer's closing."""
+        while data := await self._read():
+            await self._take(self._decoder.receive(data))
+            if self._decoder.error is not None:
+                break
+        await self._take(self._decoder.finish())
+        await self._give(self.assembler.flush())
+        await self._rest()
+        return str(self._decoder.error or "")
+
+    async def _read(self) -> bytes:
+        """Read the next octets; what is silent for too long leaves meanwhile."""
+        reading = asyncio.ensure_future(self._reader.read(CHUNK))
+        try:
+            while True:
+                deadline = self.assembler.deadline
+                silence = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if self._in_flight is not None or self._answered < self._accepted():
+                    silence = 0.0
+                done, _ = await asyncio.wait({reading}, timeout=silence)
+                if done:
+                    return reading.result()
+                await self._give(self.assembler.expire(time.monotonic()))
+                await self._rest()
+        finally:
+            reading.cancel()
+
+    async def _take(self, lines: Iterable[bytes]) -> None:
+        now = time.monotonic()
+        events: list[Event] = []
+        for line in lines:
+            record = parse(line)
+            if record is None:
+                self._source.malformed += 1
+                events.append(self._source.mapping.malformed(line, time.time_ns() // 1000))
+            else:
+                events += self._events(self._feed(record, now))
+            self._taken += len(line) + 1
+        await self._hand_over(events)
+
+    def _feed(self, record: Record, now: float) -> list[AuditEvent]:
+        if record.type == _END_OF_EVENT:
+            return self.assembler.end(record)
+        return self.assembler.feed(record, self._taken, now)
+
+    async def _give(self, events: Iterable[AuditEvent]) -> None:
+        await self._hand_over(self._events(events))
+
+    def _events(self, events: Iterable[AuditEvent]) -> list[Event]:
+        return [event for each in events for event in self._source.mapping.events(each)]
+
+    # --- Handing over ---
+
+    async def _hand_over(self, events: list[Event]) -> None:
+        """Submit, and wait only for what was submitted before."""
+        if events:
+            accepted = self._accepted()
+            durable = await self._submit(Batch(events))
+            self._source.events += len(events)
+            await self._settle()
+            self._in_flight = durable, accepted
+
+    async def _rest(self) -> None:
+        """Wait until all that was submitted is durable, and say so."""
+        await self._settle()
+        self._answer(self._accepted())
+
+    def _accepted(self) -> int:
+        still_open = self.assembler.open
+        return still_open[0].place if still_open else self._taken
+
+    async def _settle(self) -> None:
+        if self._in_flight is not None:
+            durable, accepted = self._in_flight
+            await asyncio.shield(durable)
+            self._in_flight = None
+            self._answer(accepted)
+
+    def _answer(self, accepted: int) -> None:
+        if accepted > self._answered:
+            self._answered = accepted
+            if self._writer is not None:
+                with contextlib.suppress(OSError):  # it is gone; what it was not told comes again
+                    self._writer.write(b"%d\n" % accepted)

@@ -1,0 +1,65 @@
+"""The router's own audisp-remote sends here, on loopback, what its auditd dispatches.
+
+A record is acknowledged once it is durable, so relay's spool carries what audisp-remote's queue cannot, and a lost link
+to the log server no longer reaches the router. Events go record by record: audisp-remote waits for each answer before
+it sends the next record, so none can be held back until its event is whole.
+
+There is no position. The sender keeps what is not acknowledged and sends it again, then under another number: at least
+once. A line that is no record is forwarded as it is, marked, and counted in `malformed`. Memory, and what a sender may
+ask of us: as `relay.listener.stream` says.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from relay.audit.assembly import AuditEvent
+from relay.audit.mapping import AuditMapping
+from relay.audit.record import parse
+from relay.event import Event, Position
+from relay.intake import Submit
+from relay.listener.conversation import AUDITD
+from relay.listener.stream import ListenerCounters, StreamTerms
+from relay.listener.tcp import TcpListener
+from relay.quantity import Address
+
+
+class AuditdRemote:
+    """The source `auditd-remote`. Draining it takes nothing in: what its senders keep is not there "now"."""
+
+    lag = -1
+    """What a sender still has nobody can tell."""
+    open_events = 0
+    lost_places = 0
+    last_error = ""
+
+    def __init__(self, name: str, listen: Sequence[Address], mapping: AuditMapping) -> None:
+        self.name = name
+        self.listen = listen
+        self.malformed = 0
+        self.counters = ListenerCounters()
+        self._mapping = mapping
+
+    def __repr__(self) -> str:
+        where = ", ".join(map(str, self.listen))
+        return f"<AuditdRemote {self.name!r} {where} messages={self.counters.messages}>"
+
+    async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
+        """Listen until cancelled; a RelayError says why that cannot be."""
+        del position
+        if drain:
+            return
+        terms = StreamTerms(dialects=(AUDITD._replace(event=self._event),))
+        async with contextlib.AsyncExitStack() as stack:
+            for address in self.listen:
+                listener = TcpListener(address.host, address.port, submit, counters=self.counters, terms=terms)
+                await stack.enter_async_context(listener)
+            await asyncio.get_running_loop().create_future()
+
+    def _event(self, record: bytes, now_us: int, peer: str) -> Event:
+        del peer
+        parsed = parse(record)
+        if parsed is None:
+            self.malformed += 1
+            return self._mapping.malformed(record, now_us)
+        return self._mapping.events(AuditEvent((parsed,)))[0]

@@ -1,0 +1,62 @@
+"""Telegraf's JSON: one object a line, `{"name": …, "tags": {…}, "fields": {…}, "timestamp": 1587687966}`.
+
+The time is in seconds, or, as its size shows, in milliseconds, microseconds or nanoseconds. A field that is null is
+left out; one that is an object or an array stays JSON text. Where a key stands twice the last one holds. `parse`
+raises NotCollectedError, also for what is no UTF-8 and for what is nested too deeply.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from relay.ssr.collected import LARGEST_TIME, Collected, NotCollectedError, Value
+
+_NANOSECONDS: Final = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
+"""Below the first, a number counts units of the second."""
+
+
+class _Line(msgspec.Struct):
+    name: str
+    fields: dict[str, Any]
+    tags: dict[str, str] = {}
+    timestamp: int | float | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_Line)
+
+
+def parse(line: bytes) -> Collected:
+    """Read one line, without its line feed."""
+    try:
+        read = _DECODER.decode(line)
+        return Collected(
+            read.name.encode(),
+            {key.encode(): value.encode() for key, value in read.tags.items()},
+            _fields(read.fields),
+            _time(read.timestamp),
+        )
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise NotCollectedError(0, f"a JSON object with name and fields belongs here ({error})") from None
+
+
+def _fields(fields: Mapping[str, Any]) -> dict[bytes, Value]:
+    return {key.encode(): _value(value) for key, value in fields.items() if value is not None}
+
+
+def _value(value: bool | float | str | dict[str, Any] | list[Any]) -> Value:  # noqa: FBT001  JSON has booleans
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, dict | list):
+        return msgspec.json.encode(value)
+    return value
+
+
+def _time(timestamp: float | None) -> int | None:
+    if timestamp is None or abs(timestamp) >= LARGEST_TIME:
+        return None
+    unit = next((unit for below, unit in _NANOSECONDS if abs(timestamp) < below), 1)
+    # As it was written: a float of seconds is not exact to the nanosecond.
+    time = timestamp * unit if isinstance(timestamp, int) else int(Decimal(repr(timestamp)) * unit)
+    return time if abs(time) < LARGEST_TIME else None

@@ -1,0 +1,201 @@
+"""The auditd watch at work: looks at this machine, listens to what the audit sources give, sends the canary.
+
+`relay.watch.auditd` judges; here is what it needs from the machine. For a part of it relay's user may have no right, or
+the machine lacks it (systemd): then the part is left out, named in status, and logged once.
+
+`hear` stands in the event loop's thread and `look` in a worker thread; the canary's state has a lock, which is never
+held while anything is waited for.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from relay.alarm import Alarm
+from relay.errors import RelayError
+from relay.event import Batch
+from relay.intake import Submit
+from relay.watch import auditd, canary, command, kernel_audit
+from relay.watch.auditd import Canary, Sight, Unit
+from relay.watch.clock import Clocks
+
+_log = logging.getLogger("relay.watch")
+
+UNIT: Final = "auditd.service"
+_BOOTED: Final = "/run/systemd/system"  # sd_booted(3)
+_UNIT_EVERY: Final = 10
+"""Looks between two questions to systemd: each starts a process or two."""
+_PATIENCE_S: Final = 5.0
+_LATER: Final = 2_000_000
+"""Microseconds. By how much a record must be younger than the canary to have come after it for certain."""
+
+
+class Machine(Protocol):
+    """What is looked at."""
+
+    def kernel(self) -> kernel_audit.KernelAudit:
+        """The kernel's audit status; RelayError when it cannot be read."""
+
+    def is_alive(self, pid: int) -> bool:
+        """Whether there is such a process."""
+
+    def unit(self) -> Unit | None:
+        """The state of the audit daemon's unit; None without systemd."""
+
+    def send_canary(self, token: str) -> None:
+        """Send a record through the kernel; RelayError when that cannot be done."""
+
+
+class ThisMachine:
+    """The real one."""
+
+    def kernel(self) -> kernel_audit.KernelAudit:
+        """The kernel's audit status."""
+        return kernel_audit.read_status()
+
+    def is_alive(self, pid: int) -> bool:
+        """Whether there is such a process; that it is another user's is no matter."""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    def unit(self) -> Unit | None:
+        """What systemd says, by the exit codes of systemctl(1)."""
+        if not os.path.isdir(_BOOTED):
+            return None
+        if _says_yes("is-active"):
+            return "active"
+        return "failed" if _says_yes("is-failed") else "inactive"
+
+    def send_canary(self, token: str) -> None:
+        """Send a record through the kernel."""
+        canary.send(token)
+
+
+def _says_yes(question: str) -> bool:
+    return command.code(["systemctl", "--quiet", question, UNIT], patience=_PATIENCE_S) == 0
+
+
+class AuditTrail:
+    """Watches auditd for one road."""
+
+    def __init__(self, now: Clocks, *, standing: bool, clocks: Callable[[], Clocks], machine: Machine) -> None:
+        self._clocks = clocks
+        self._machine = machine
+        self._token = secrets.token_hex(8)
+        self._mark = canary.text(self._token)
+        self._lock = threading.Lock()
+        self._canary = Canary.begin(now.boot, standing=standing)
+        self._sent_at = 0
+        """By the wall clock, which the kernel stamps records with; 0: none was sent."""
+        self._looks = 0
+        self._unit: Unit | None = None
+        self.blind: dict[str, str] = {}
+        """Each part that cannot be watched, and why."""
+
+    @property
+    def error(self) -> str:
+        """What status tells of the parts that are left out; empty when there are none."""
+        return "; ".join(f"not {part}: {why}" for part, why in sorted(self.blind.items()))
+
+    @property
+    def state(self) -> str:
+        """What status tells."""
+        parts = {"kernel", "unit", "canary"} - set(self.blind)
+        return f"watches {', '.join(sorted(parts)) or 'nothing'}"
+
+    def hear(self, submit: Submit) -> Submit:
+        """The same submit, which notes what comes through it."""
+
+        async def heard(batch: Batch) -> asyncio.Future[None]:
+            if batch.events:
+                with self._lock:
+                    self._note(batch)
+            return await submit(batch)
+
+        return heard
+
+    def _note(self, batch: Batch) -> None:
+        now = self._clocks().boot
+        if self._sent_at and any(self._mark in event.tail for event in batch.events):
+            self._canary = self._canary.arrive(now)
+            self._sent_at = 0
+            return
+        younger = bool(self._sent_at) and batch.events[-1].time > self._sent_at + _LATER
+        self._canary = self._canary.hear(now, younger=younger)
+        if self._canary.given_up and "canary" not in self.blind:
+            self._sent_at = 0
+            self._leave_out("canary", "audit rules keep records of type USER away, so silence tells nothing")
+
+    def look(self, now: Clocks, *, taking: bool) -> Alarm | None:
+        """Look once; the alarm that this calls for. `taking`: whether what comes can be taken in.
+
+        Takes as long as systemctl does, up to 10 s: not for the event loop's thread.
+        """
+        sight = self._sight()
+        if auditd.broken_link(sight):
+            with self._lock:
+                self._sent_at, self._canary = 0, Canary.begin(now.boot, standing=True)
+        elif not taking:
+            with self._lock:
+                self._canary = self._canary.hold(now.boot)
+        elif self._canary.is_due(now.boot):
+            self._send(now)
+        return auditd.alarm_wanted(sight, self._canary, now.boot)
+
+    def _send(self, now: Clocks) -> None:
+        # Noted before it is sent: it may be here before the kernel's answer is.
+        with self._lock:
+            self._sent_at = now.wall
+            former, self._canary = self._canary, self._canary.leave(now.boot)
+        try:
+            self._machine.send_canary(self._token)
+        except RelayError as error:
+            with self._lock:
+                self._sent_at, self._canary = 0, self._canary.fail(former)
+            self._leave_out("canary", str(error))
+        else:
+            self._take_up("canary")
+
+    def _sight(self) -> Sight:
+        enabled: bool | None = None
+        daemon: bool | None = None
+        try:
+            kernel = self._machine.kernel()
+        except RelayError as error:
+            self._leave_out("kernel", str(error))
+        else:
+            self._take_up("kernel")
+            enabled = kernel.enabled != 0
+            daemon = kernel.pid > 0 and self._machine.is_alive(kernel.pid)
+        return Sight(enabled=enabled, daemon=daemon, unit=self._unit_now())
+
+    def _unit_now(self) -> Unit | None:
+        self._looks += 1
+        if self._looks % _UNIT_EVERY == 1:
+            try:
+                self._unit = self._machine.unit()
+            except RelayError as error:
+                self._leave_out("unit", str(error))
+                self._unit = None
+            else:
+                self._take_up("unit")
+                if self._unit is None:
+                    self.blind["unit"] = "systemd does not run here"
+        return self._unit
+
+    def _leave_out(self, part: str, why: str) -> None:
+        if self.blind.get(part) != why:
+            _log.warning("the auditd watch goes on without its part %s: %s", part, why)
+        self.blind[part] = why
+
+    def _take_up(self, part: str) -> None:
+        self.blind.pop(part, None)

@@ -1,0 +1,212 @@
+"""`relay config import`, and how `config show` and the choice of a router work on the whole command line."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from relay.cli import main
+from relay.config import certificate
+from relay.config.router import draft_of
+from relay.config.toml import Configuration, load
+from relay.errors import CannotCreateError
+from relay.settings import Settings
+
+EXAMPLES = Path(__file__).parent / "ssr"
+ROUTERS = str(EXAMPLES / "two-routers.cfg")
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> str:
+    """Both examples of secure transport, as an engineer would paste them into one file."""
+    names = ("secure-transport-port-forwarding", "secure-transport-server")
+    file = tmp_path / "router.cfg"
+    file.write_text("".join((EXAMPLES / f"{name}.cfg").read_text() for name in names))
+    return str(file)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(arguments)
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def test_what_import_prints_is_what_the_file_means(
+    capsys: pytest.CaptureFixture[str], secure: str, tmp_path: Path
+) -> None:
+    code, out, err = run(capsys, "config", "import", secure)
+    assert (code, err) == (0, "")
+    assert (
+        out.replace(secure, "router.cfg")
+        == """\
+# Made by relay config import, from router.cfg
+[relay]
+router = "combo1"  # router.cfg:3
+node = "test1"  # router.cfg:4
+
+[[source]]
+name = "audit"  # not in router.cfg: a router's audit trail is auditd's log
+type = "audit-log"  # not in router.cfg: a router's audit trail is auditd's log
+
+[[port-forwarding]]
+local-address = "127.0.0.1"  # router.cfg:7
+local-port = 7777  # router.cfg:8
+remote-host = "127.0.0.1"  # router.cfg:10
+remote-port = 9999  # router.cfg:11
+server-address = "172.18.4.99"  # router.cfg:12
+server-port = 22  # router.cfg:13
+
+[[remote-logging-server]]
+address = "127.0.0.1"  # router.cfg:25
+port = 7777  # router.cfg:26
+protocol = "auditd"  # not in router.cfg: it is what routers speak
+"""
+    )
+    made = tmp_path / "relay.toml"
+    made.write_text(out)
+    assert load([str(made)]) == load([secure])
+
+
+def test_the_router_is_chosen_before_and_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "config", "import", ROUTERS)
+    assert code == 78
+    assert 'has 2 routers: "edge", "hub"; say which is meant with `--router NAME`' in err
+    before = run(capsys, "--router", "edge", "--node", "edge-b", "config", "import", ROUTERS)
+    after = run(capsys, "config", "import", ROUTERS, "--router", "edge", "--node", "edge-b")
+    assert before == after
+    assert before[0] == 0
+    assert tomllib.loads(before[1])["port-forwarding"][0]["server-address"] == "172.18.4.100"
+
+
+def test_every_command_that_reads_the_configuration_takes_the_choice(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`relay events` has a --router of its own: there the choice stands before the command."""
+    over = tmp_path / "relay.toml"
+    over.write_text(f"[relay]\nstate-directory = '{tmp_path}/none'\n")
+    choice = ("--router", "edge", "--node", "edge-a")
+    for command in (("status",), ("spool", "show"), ("test-connection",), ("key", "generate")):
+        code, _, err = run(capsys, *command, "-c", ROUTERS, "-c", str(over), *choice)
+        assert code not in {64, 70, 78}, (command, err)
+    code, _, err = run(capsys, *choice, "-c", ROUTERS, "-c", str(over), "events", "--router", "edge")
+    assert code not in {64, 70, 78}, err
+
+
+def test_show_tells_where_each_value_comes_from(
+    capsys: pytest.CaptureFixture[str], secure: str, tmp_path: Path
+) -> None:
+    over = tmp_path / "keys.toml"
+    over.write_text("[[port-forwarding]]\nusername = 'audit'\n")
+    code, out, _ = run(capsys, "config", "show", "-c", secure, "-c", str(over))
+    lines = out.replace(secure, "router.cfg").splitlines()
+    assert code == 0
+    assert 'protocol = "auditd"  # not in router.cfg: it is what routers speak' in lines
+    assert "type = \"audit-log\"  # not in router.cfg: a router's audit trail is auditd's log" in lines
+    assert 'server-address = "172.18.4.99"  # router.cfg:12' in lines
+    assert 'username = "audit"' in lines
+    assert 'transport = "tcp"' in lines
+    assert tomllib.loads(out)["relay"]["router"] == "combo1"
+
+
+def test_show_as_json_has_the_origins_by_their_keys(capsys: pytest.CaptureFixture[str], secure: str) -> None:
+    document = json.loads(run(capsys, "config", "show", "--json", "-c", secure)[1])
+    origins = {each["key"]: each["origin"].replace(secure, "router.cfg") for each in document["origins"]}
+    assert origins["remote-logging-server[1].protocol"] == "not in router.cfg: it is what routers speak"
+    assert origins["relay.router"] == "router.cfg:3"
+
+
+def test_what_relay_does_otherwise_is_told_on_standard_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "router.cfg"
+    text = (EXAMPLES / "retention.cfg").read_text()
+    file.write_text(text.replace("retention 1d", "retention 1d\n                    col\x1bour red"))
+    code, out, err = run(capsys, "config", "import", str(file))
+    assert (code, tomllib.loads(out)["audit"]) == (0, {"retention": "1d"})
+    assert err == f"warning: {file}:7: audit > col\\x1bour: relay has no such setting; passed over\n"
+    document = json.loads(run(capsys, "config", "import", "--json", str(file))[1])
+    assert (document["schema"], document["settings"]["audit"]) == ("relay.config-import/1", {"retention": "1d"})
+    assert [warning["line"] for warning in document["warnings"]] == [7]
+
+
+def test_a_folder_of_the_monitoring_agent_is_imported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for folder in ("inputs", "outputs"):
+        (tmp_path / folder).mkdir()
+    for name in ("config.yaml", "inputs/traffic-events.conf", "outputs/my-syslog.conf"):
+        (tmp_path / name).write_text((EXAMPLES / "monitoring" / name).read_text().replace("<ip>", "192.0.2.7"))
+    code, out, _ = run(capsys, "config", "import", str(tmp_path))
+    assert code == 0
+    document = tomllib.loads(out)
+    assert document["source"][0]["tagpass"] == {"type": ["traffic"]}
+    assert document["audit"] == {"sd-id": "128T"}
+
+
+def test_a_file_that_is_not_there_ends_with_66(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(capsys, "config", "import", str(tmp_path / "missing"))[0] == 66
+
+
+def test_a_mistake_ends_with_78_and_prints_no_toml(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "router.cfg"
+    file.write_text((EXAMPLES / "retention.cfg").read_text().replace("1d", "for ever"))
+    code, out, err = run(capsys, "config", "import", str(file))
+    assert (code, out) == (78, "")
+    assert err == f'relay: {file}:6: audit.retention: needs one value, not "for ever"\n'
+
+
+def test_import_reads_its_file_alone(capsys: pytest.CaptureFixture[str], secure: str) -> None:
+    code, _, err = run(capsys, "config", "import", secure, "-c", secure)
+    assert (code, "FILE alone is read; leave -c out" in err) == (64, True)
+
+
+# --- Certificates ------------------------------------------------------------------------------------------
+
+
+def with_certificates() -> Configuration:
+    draft = draft_of("router.cfg", (EXAMPLES / "syslog-over-tls.cfg").read_text())
+    return Configuration(
+        Settings(), ("router.cfg",), draft.places.__getitem__, draft.document, draft.notes, (), draft.certificates
+    )
+
+
+def test_certificates_are_written_and_named_where_they_are(tmp_path: Path) -> None:
+    document, written = certificate.write(with_certificates(), str(tmp_path))
+    names = [f"{tmp_path}/trusted-ca-certificates.pem", f"{tmp_path}/client-certificate-edge-client.pem"]
+    assert list(written) == names
+    assert [[server["ca"], server["certificate"]] for server in document["remote-logging-server"]] == [names, names]
+    first, *_, last = Path(names[0]).read_text().splitlines()
+    assert (first, last) == ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----")
+
+
+def test_certificates_may_be_written_again_but_over_nothing_else(tmp_path: Path) -> None:
+    certificate.write(with_certificates(), str(tmp_path))
+    certificate.write(with_certificates(), str(tmp_path))
+    (tmp_path / "trusted-ca-certificates.pem").write_text("mine")
+    with pytest.raises(CannotCreateError, match="holds something else"):
+        certificate.write(with_certificates(), str(tmp_path))
+    assert (tmp_path / "trusted-ca-certificates.pem").read_text() == "mine"
+    with pytest.raises(CannotCreateError, match="it cannot be written"):
+        certificate.write(with_certificates(), str(tmp_path / "missing"))
+
+
+def test_without_a_folder_nothing_is_written(capsys: pytest.CaptureFixture[str], secure: str, tmp_path: Path) -> None:
+    """And with one a file without certificates writes none."""
+    assert certificate.write(with_certificates(), None)[1] == ()
+    document = json.loads(run(capsys, "config", "import", secure, "--json", "--certificates", str(tmp_path))[1])
+    assert document["certificates"] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["router.cfg"]
+
+
+# --- The real entry ----------------------------------------------------------------------------------------
+
+
+def test_no_traceback_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """Through the real entry, and a pipe that is closed."""
+    file = tmp_path / "router.cfg"
+    file.write_bytes(b"config\n    router r\n        \xff\xfe\n")
+    command = [sys.executable, "-m", "relay", "config", "import", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == f"relay: {file}:3: is not UTF-8: byte 28 is 0xff\n"

@@ -1,0 +1,121 @@
+"""The keys of a source of type event-collector: what is legal, and what a mistake in them is told as."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relay.config.check import check
+from relay.config.effective import effective, toml_text
+from relay.config.mistake import MistakesError
+from relay.config.toml import load, read
+from relay.settings import EventCollectorSource
+
+EVENTS = "[[source]]\nname = 'a'\ntype = 'event-collector'\n"
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_(text: str) -> str:
+        file = tmp_path / "relay.toml"
+        file.write_text(text)
+        return str(file)
+
+    return write_
+
+
+def source_of(file: str) -> EventCollectorSource:
+    (source,) = load([file]).source
+    assert isinstance(source, EventCollectorSource)
+    return source
+
+
+@pytest.mark.parametrize(
+    ("keys", "index"),
+    [
+        ("command = ['/bin/a', '--index-file', '/i']", "/i"),
+        ("command = ['/bin/a', '--index-file=/i']", "/i"),
+        ("command = ['/bin/a', '--index-file', '/i']\nindex-file = '/j'", "/j"),
+        ("command = ['/bin/a', '--index-file']", ""),
+        ("command = ['/bin/a']", ""),
+    ],
+)
+def test_the_index_file_is_named_or_found_in_the_command(write: Write, keys: str, index: str) -> None:
+    assert source_of(write(EVENTS + keys)).index == index
+
+
+def test_filters_are_read_and_shown(write: Write) -> None:
+    file = write(f"{EVENTS}command = ['/bin/a']\ntagpass = {{ type = ['alarm', 'ad*'] }}\nfielddrop = ['x?']")
+    source = source_of(file)
+    assert source.tagpass == {"type": ("alarm", "ad*")}
+    assert (source.tagdrop, source.fieldpass, source.fielddrop) == (None, None, ("x?",))
+    assert source_of(write(toml_text(effective(load([file]))))) == source
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (EVENTS, "1: source[1].command: is required and missing"),
+        (EVENTS + "command = 'a'", '4: source[1].command: must be an array of texts in brackets, not "a"'),
+        (
+            EVENTS + "command = []",
+            '4: source[1].command: must name a program and its arguments, as in ["/usr/bin/eventCollector128t"]',
+        ),
+        (EVENTS + "command = ['a']", '4: source[1].command: must be an absolute path, not "a"'),
+        (EVENTS + "command = ['/a', \"b\\u0000\"]", '4: source[1].command: must hold no zero bytes: "b\\x00"'),
+        (EVENTS + "command = ['/a']\nindex-file = 'i'", '5: source[1].index-file: must be an absolute path, not "i"'),
+        (EVENTS + "command = ['/a']\nfieldpass = []", "5: source[1].fieldpass: must name at least one"),
+        (
+            EVENTS + "command = ['/a']\ntagpass = { type = ['a*['] }",
+            '5: source[1].tagpass.type: "a*[" is no pattern: a "[" is not followed by what belongs to it',
+        ),
+        (
+            EVENTS + "command = ['/a']\ntagpass = { type = 'alarm' }",
+            '5: source[1].tagpass.type: must be an array of texts in brackets, not "alarm"',
+        ),
+        (EVENTS + "command = ['/a']\ntagpass = 1", "5: source[1].tagpass: must be a table, not 1"),
+        (
+            EVENTS + "command = ['/a']\npath = '/b'",
+            '5: source[1].path: a source of type "event-collector" has none, but "audit-log" has; leave it out',
+        ),
+        (EVENTS + "command = ['/a']\ntag-pass = 1", "5: source[1].tag-pass: unknown key; did you mean `tagpass`?"),
+        (
+            "[[source]]\nname = 'a'\ncommand = ['/a']",
+            '3: source[1].command: a source of type "audit-log" has none, but "event-collector" has; leave it out',
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_key_and_line(write: Write, text: str, mistake: str) -> None:
+    with pytest.raises(MistakesError) as told:
+        load([write(text)])
+    (sentence,) = told.value.mistakes
+    assert sentence.partition("relay.toml:")[2] == mistake
+
+
+@pytest.mark.parametrize("type_", ["'audit'", "5", "['audit-log']", "{}"])
+def test_an_unknown_type_names_those_that_there_are(write: Write, type_: str) -> None:
+    with pytest.raises(MistakesError) as told:
+        load([write(f"[[source]]\nname = 'a'\ntype = {type_}")])
+    (sentence,) = told.value.mistakes
+    assert ':3: source[1].type: must be "audit-log", ' in sentence
+    assert '"event-collector"' in sentence
+
+
+def test_a_program_that_is_not_there_is_found_by_the_check(write: Write, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    file = write(
+        f"{EVENTS}command = ['{program}']\n[[remote-logging-server]]\n[[port-forwarding]]\nserver-address = 'h'"
+    )
+
+    def sentences() -> list[str]:
+        return [
+            mistake.sentence for mistake in check(read([file])).mistakes if mistake.place.key == "source[1].command"
+        ]
+
+    assert sentences() == [f"there is no {program}"]
+    program.touch(0o644)
+    program.chmod(0o644)
+    assert sentences() == [f"{program} may not be run by this user; run this check as the user that relay runs as"]
+    program.chmod(0o755)
+    assert sentences() == []

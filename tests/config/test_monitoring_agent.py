@@ -1,0 +1,379 @@
+"""A Monitoring Agent's folder as it is: the vendor's example word for word, what goes where, and what relay has not."""
+
+import contextlib
+import os
+import random
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from relay.config.check import check
+from relay.config.draft import Draft
+from relay.config.monitoring_agent import TYPES, draft_of, is_agent_text
+from relay.config.router import Choice
+from relay.config.toml import ANY, load, read
+from relay.errors import ConfigurationError, NoInputError
+from relay.settings import EventCollectorSource
+
+EXAMPLE = Path(__file__).parent / "ssr" / "monitoring"
+EVENTS = '[[inputs.t128_events]]\nindex-file = "/srv/x.index"\n'
+SYSLOG = '[[outputs.syslog]]\naddress = "tcp://192.0.2.7:601"\n'
+
+
+class Agent(NamedTuple):
+    """A folder with a config.yaml, and the files that it names."""
+
+    folder: Path
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            kind, _, rest = name.partition("_")
+            path = self.folder / f"{kind}s" / f"{rest}.conf"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+
+    def config(self, text: str) -> Path:
+        file = self.folder / "config.yaml"
+        file.write_text(text)
+        return file
+
+    def draft(self, text: str, named: Choice = ANY) -> Draft:
+        return draft_of(str(self.config(text)), text, named)
+
+    def told(self, text: str, named: Choice = ANY) -> list[str]:
+        return [str(each).replace(f"{self.folder}/", "") for each in self.draft(text, named).mistakes]
+
+    def warned(self, text: str) -> list[str]:
+        draft = self.draft(text)
+        assert draft.mistakes == []
+        found = [str(each).replace(f"{self.folder}/", "") for each in draft.warnings]
+        return [warning for warning in found if "stop this input" not in warning]
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Agent:
+    agent = Agent(tmp_path / "agent")
+    agent.folder.mkdir()
+    agent.write(input_events=EVENTS, output_log=SYSLOG)
+    return agent
+
+
+BOTH = "inputs:\n  - name: events\noutputs:\n  - name: log\n"
+
+
+# --- The vendor's example ----------------------------------------------------------------------------------
+
+
+def test_the_vendors_example_needs_its_address_and_says_so() -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        load([str(EXAMPLE)])
+    (mistake,) = wrong.value.mistakes
+    file = EXAMPLE / "outputs" / "my-syslog.conf"
+    assert mistake == f'{file}:2: address: "<ip>" is no host name or IP address'
+
+
+def test_the_vendors_example_with_an_address_works(tmp_path: Path) -> None:
+    folder = tmp_path / "monitoring"
+    shutil.copytree(EXAMPLE, folder)
+    output = folder / "outputs" / "my-syslog.conf"
+    output.write_text(output.read_text().replace("<ip>", "192.0.2.7"))
+    configuration = read([str(folder)])
+    (source,), (server,) = configuration.settings.source, configuration.settings.remote_logging_server
+    assert isinstance(source, EventCollectorSource)
+    assert source.name == "traffic-events"
+    assert source.index == "/var/lib/128t-monitoring/state/events.index"
+    assert source.tagpass == {"type": ("traffic",)}
+    assert source.command[:5] == ("/usr/bin/eventCollector128t", "--log-name", "event_collector", "--topic", "events")
+    assert (server.name, server.address, server.port) == ("my-syslog", "192.0.2.7", 514)
+    assert (server.protocol, server.transport, server.types) == ("syslog", "udp", ("traffic",))
+    assert configuration.settings.audit.sd_id == "128T"
+    warnings = "\n".join(map(str, check(configuration).warnings))
+    assert "two readers of one index file take events from each other" in warnings
+    assert "it takes traffic events alone, and [audit] has those switched off" in warnings
+
+
+@pytest.mark.parametrize("name", ["", "config.yaml"])
+def test_the_folder_and_its_file_are_the_same(agent: Agent, name: str) -> None:
+    agent.config(BOTH)
+    assert [source.name for source in load([str(agent.folder / name)]).source] == ["events"]
+
+
+def test_a_folder_without_a_configuration_is_no_input(tmp_path: Path) -> None:
+    with pytest.raises(NoInputError, match="it is a folder"):
+        load([str(tmp_path)])
+
+
+# --- What goes where ---------------------------------------------------------------------------------------
+
+
+def servers(draft: Draft) -> dict[str, list[str]]:
+    assert draft.mistakes == []
+    return {server["name"]: server["types"] for server in draft.document["remote-logging-server"]}
+
+
+def test_an_input_goes_to_every_output_and_passes_every_type(agent: Agent) -> None:
+    assert servers(agent.draft(BOTH)) == {"log": list(TYPES)}
+
+
+def test_outputs_are_included_and_excluded_by_the_types_of_their_inputs(agent: Agent) -> None:
+    agent.write(
+        input_traffic=EVENTS + 'tagpass = { type = ["traffic"] }\n',
+        input_rest=EVENTS + 'tagdrop = { type = ["t*", "alarm"] }\n',
+        input_alarms=EVENTS + 'tagpass = { type = ["al[a-m]rm"] }\n',
+        output_second=SYSLOG,
+    )
+    text = """\
+inputs:
+  - name: traffic
+    include-outputs: [second]
+  - name: rest
+    exclude-outputs:
+      - second
+  - name: alarms
+outputs:
+  - name: log
+  - name: second
+"""
+    assert servers(agent.draft(text)) == {
+        "log": ["admin", "audit", "alarm", "provisioning", "system", "security"],
+        "second": ["alarm", "traffic"],
+    }
+
+
+def test_inputs_that_their_types_do_not_part_are_a_mistake(agent: Agent) -> None:
+    agent.write(input_alarms=EVENTS + 'tagpass = { type = ["alarm"] }\n', output_second=SYSLOG)
+    text = BOTH.replace("outputs", "  - name: alarms\n    include-outputs: [second]\noutputs") + "  - name: second\n"
+    (mistake,) = agent.told(text)
+    assert mistake == (
+        'config.yaml:1: inputs: input "alarms" does not go to output "log", but another with events of the same type '
+        "(alarm) does; relay chooses by type: part them by tagpass"
+    )
+
+
+def test_several_tags_in_tagpass_leave_every_type_possible(agent: Agent) -> None:
+    """Telegraf lets pass what one of them lets pass."""
+    agent.write(input_events=EVENTS + 'tagpass = { type = ["alarm"], node = ["a"] }\n')
+    assert servers(agent.draft(BOTH)) == {"log": list(TYPES)}
+
+
+def test_filters_topic_and_log_name_are_taken_over(agent: Agent) -> None:
+    agent.write(
+        input_events=EVENTS
+        + 'topic = "offline_events"\nlog-name = "mine"\nfieldpass = ["a*"]\nfielddrop = ["b"]\n'
+        + "[inputs.t128_events.tagdrop]\nnode = ['x']\n"
+    )
+    (source,) = agent.draft(BOTH).document["source"]
+    assert source["command"][1:5] == ["--log-name", "mine", "--topic", "offline_events"]
+    assert (source["fieldpass"], source["fielddrop"], source["tagdrop"]) == (["a*"], ["b"], {"node": ["x"]})
+
+
+def test_another_file_may_hold_the_input(agent: Agent) -> None:
+    agent.write(input_shared=EVENTS)
+    text = "inputs:\n  - name: a\n    conf: shared.conf\n  - name: b\n    conf: shared.conf\noutputs:\n  - name: log\n"
+    assert [source["name"] for source in agent.draft(text).document["source"]] == ["a", "b"]
+
+
+def test_the_lib_directory_holds_the_files_unless_they_stand_beside(agent: Agent, tmp_path: Path) -> None:
+    alone = tmp_path / "config.yaml"
+    alone.write_text(f"lib-directory: {agent.folder}\n{BOTH}")
+    assert [source.name for source in load([str(alone)]).source] == ["events"]
+
+
+# --- Values ------------------------------------------------------------------------------------------------
+
+
+def test_variables_are_replaced(agent: Agent) -> None:
+    agent.write(
+        input_events='[[inputs.t128_events]]\nindex-file = "/srv/${ROUTER}/${NODE}"\n'
+        'tagpass = { host = ["${HOSTNAME}"] }\n'
+    )
+    (source,) = agent.draft(BOTH, Choice("edge", "a")).document["source"]
+    assert source["command"][-1] == "/srv/edge/a"
+    assert source["tagpass"] == {"host": [socket.gethostname()]}
+
+
+def test_a_variable_that_nothing_names_is_a_mistake(agent: Agent) -> None:
+    agent.write(input_events='[[inputs.t128_events]]\nindex-file = "/srv/${ROUTER}/${WEB_PORT}"\n')
+    assert agent.told(BOTH) == [
+        "inputs/events.conf:1: nothing says what ${ROUTER} is; say it with `router` in [relay] of a further file",
+        'inputs/events.conf:1: relay does not know "${WEB_PORT}"; it knows ROUTER, NODE, HOSTNAME',
+    ]
+
+
+def test_router_and_node_of_the_tags_are_ours(agent: Agent) -> None:
+    text = f"""\
+tags:
+  - key: router
+    value: edge
+  - key: node
+    value: ${{NODE}}
+  - key: host
+    value: ${{HOSTNAME}}
+  - key: site
+    value: north
+{BOTH}"""
+    assert agent.warned(text) == ["config.yaml:1: tags: relay adds no tags of its own: site"]
+    assert agent.draft(text).document["relay"] == {"router": "edge"}
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ('address = "udp4://192.0.2.7:514"', {"port": 514, "transport": "udp"}),
+        ('address = "tcp6://[2001:db8::1]:601"', {"address": "2001:db8::1", "port": 601, "transport": "tcp"}),
+        ('address = "tcp://log:601"\nframing = "non-transparent"', {"framing": "non-transparent"}),
+        (
+            'address = "tcp://log:6514"\ntls_ca = "/a"\ntls_cert = "/b"\ntls_key = "/c"',
+            {"transport": "tls", "ca": "/a", "certificate": "/b", "private-key": "/c"},
+        ),
+    ],
+)
+def test_an_output_is_a_server(agent: Agent, output: str, expected: dict[str, Any]) -> None:
+    agent.write(output_log=f"[[outputs.syslog]]\n{output}\n")
+    draft = agent.draft(BOTH)
+    assert draft.mistakes == []
+    assert draft.document["remote-logging-server"][0].items() >= expected.items()
+
+
+@pytest.mark.parametrize(
+    ("output", "mistake"),
+    [
+        ('address = "unix:///dev/log"', '2: address: must be as "udp://192.0.2.1:514" or'),
+        ("", '1: address: must be as "udp://192.0.2.1:514" or "tcp://192.0.2.1:601", not ""'),
+        ("address = 1", "2: address: must be a text in quotes"),
+        ('address = "tcp://log"', '2: address: "log" is no address'),
+        ('address = "tcp://log:1"\ninsecure_skip_verify = true', "3: insecure_skip_verify: relay always verifies"),
+        ('address = "tcp://log:1"\ntrailer = "NUL"', "3: trailer: relay ends messages with LF only"),
+    ],
+)
+def test_what_relay_cannot_do_for_an_output_is_a_mistake(agent: Agent, output: str, mistake: str) -> None:
+    agent.write(output_log=f"[[outputs.syslog]]\n{output}\n")
+    assert agent.told(BOTH)[0].startswith(f"outputs/log.conf:{mistake}")
+
+
+def test_two_sd_ids_are_a_mistake(agent: Agent) -> None:
+    agent.write(output_log=SYSLOG + 'default_sdid = "128T"\n', output_second=SYSLOG + 'default_sdid = "other"\n')
+    assert agent.told(BOTH + "  - name: second\n") == [
+        'outputs/second.conf:3: default_sdid: relay has one SD-ID for all servers, and it is "128T" already'
+    ]
+
+
+# --- What relay has not, and what is wrong -----------------------------------------------------------------
+
+
+def test_what_relay_has_not_is_named_in_one_line_each(agent: Agent) -> None:
+    agent.write(
+        input_system="[[inputs.cpu]]\npercpu = true\n[[inputs.disk]]\n[[inputs.mem]]\n",
+        output_file='[[outputs.file]]\nfiles = ["stdout"]\n',
+        output_log=SYSLOG + "default_severity_code = 3\nsdids = ['a']\n",
+    )
+    text = "variables:\n  - name: X\n" + BOTH.replace("outputs", "  - name: system\noutputs") + "  - name: file\n"
+    assert agent.warned(text) == [
+        'config.yaml:3: inputs: input "system": relay has no cpu, disk, mem, only t128_events; passed over',
+        "outputs/log.conf:1: relay has no default_severity_code, sdids; passed over",
+        'config.yaml:6: outputs: output "file": relay has no file, only syslog; passed over',
+        "config.yaml:1: variables: relay has no variables; passed over",
+    ]
+
+
+def test_an_output_to_which_nothing_goes_is_passed_over(agent: Agent) -> None:
+    agent.write(input_events="[[inputs.cpu]]\n")
+    assert "remote-logging-server" not in agent.draft(BOTH).document
+    assert agent.warned(BOTH)[-1] == (
+        'config.yaml:3: outputs: output "log": no input that relay has goes there; passed over'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (
+            BOTH + "  - name: nowhere\n",
+            'config.yaml:3: outputs: "nowhere": outputs/nowhere.conf: there is no such file',
+        ),
+        (
+            BOTH.replace("events\n", "events\n    include-outputs: [x]\n"),
+            'config.yaml:1: inputs: input "events" names the output',
+        ),
+        ("inputs: events\noutputs: []\n", "config.yaml:1: inputs: must be a list of entries with a `name`"),
+        ("inputs:\n  - events\n", "config.yaml:1: inputs: must be a list of entries with a `name`"),
+        ("inputs:\n  - name: [1]\n", "config.yaml:1: inputs: must be a list of entries with a `name`"),
+    ],
+)
+def test_mistakes_of_config_yaml(agent: Agent, text: str, mistake: str) -> None:
+    assert agent.told(text)[0].startswith(mistake)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("inputs: [\n", "config.yaml:2: is no YAML: expected the node content"),
+        ("inputs: {\n  a: b: c}\n", "config.yaml:2: is no YAML"),
+        ("---\n- a\n", "config.yaml: is no configuration of a Monitoring Agent"),
+        ("a: !!python/object:os.system x\n", "config.yaml:1: is no YAML: could not determine a constructor"),
+        ("a: 2020-99-99\n", "config.yaml: is no YAML that can be read"),
+        ("a: " + "[" * 5000, "config.yaml: is no YAML"),
+        ("a: " + "x" * 70_000, "config.yaml: is larger than 64 KiB"),
+        ("a: &a [x]\nb: &b [*a,*a]\ninputs: [*b, *b]\n", "config.yaml:3: inputs: must be a list of entries"),
+    ],
+)
+def test_what_is_no_configuration_is_one_mistake(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str
+) -> None:
+    agent.config(text)
+    monkeypatch.chdir(agent.folder)
+    with pytest.raises(ConfigurationError) as wrong:
+        load(["config.yaml"])
+    assert wrong.value.mistakes[0].startswith(sentence)
+
+
+def test_a_file_of_an_input_that_is_no_toml_is_told_with_its_place(agent: Agent) -> None:
+    agent.write(input_events="[[inputs.t128_events]]\nindex-file =\n")
+    assert agent.told(BOTH) == ["inputs/events.conf:2: is no TOML: Invalid value"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("enabled: true\n", True),
+        ("# a comment\n\n---\n- x\n", True),
+        ("inputs:\n", True),
+        ("[relay]\n", False),
+        ("a = 'b: c'\n", False),
+        ('"a: b" = 1\n', False),
+        ("", False),
+    ],
+)
+def test_yaml_is_known_by_its_first_line(text: str, is_one: bool) -> None:
+    assert is_agent_text(text) is is_one
+
+
+def test_no_text_makes_it_fail(agent: Agent) -> None:
+    """Seeded: the example's files, cut and with pieces of each other. RELAY_FUZZ_SECONDS=300 is the long form."""
+    chance = random.Random(7)
+    end = time.monotonic() + float(os.environ.get("RELAY_FUZZ_SECONDS", "1"))
+    texts = [path.read_text() for path in sorted(EXAMPLE.rglob("*.*")) if path.is_file()]
+    pieces = [
+        *" ".join(texts).split(),
+        *["${ROUTER}", "${}", "[]", "{}", ":", "-", "?", "&a", "*a", "!!int"],
+        "\0",
+        "\n",
+        "  ",
+    ]
+    while time.monotonic() < end:
+        made = [mutated(chance, text, pieces) for text in texts]
+        agent.write(**{"input_traffic-events": made[1], "output_my-syslog": made[2]})
+        with contextlib.suppress(ConfigurationError):
+            agent.config(made[0])
+            load([str(agent.folder / "config.yaml")])
+
+
+def mutated(chance: random.Random, text: str, pieces: list[str]) -> str:
+    for _ in range(chance.randrange(4)):
+        at = chance.randrange(len(text) + 1)
+        text = text[:at] + chance.choice(pieces) + text[at + chance.randrange(4) :]
+    return text

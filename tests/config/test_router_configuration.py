@@ -1,0 +1,448 @@
+"""A router's own configuration, as it is: the vendor's examples word for word, and what a real one has besides."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.config.router import Choice, draft_of, is_router_text
+from relay.config.toml import ANY, Configuration, load, read
+from relay.errors import ConfigurationError, UsageError
+from relay.settings import EventCollectorSource
+
+EXAMPLES = Path(__file__).parent / "ssr"
+AUDIT_LOG = {"name": "audit", "type": "audit-log"}
+SECURE = ("secure-transport-port-forwarding", "secure-transport-server")
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str, name: str = "router.cfg") -> str:
+        Path(name).write_text(text)
+        return name
+
+    return write
+
+
+def example(name: str) -> str:
+    return (EXAMPLES / f"{name}.cfg").read_text()
+
+
+def document(*names: str, choice: Choice = ANY) -> dict[str, Any]:
+    """What is read of examples, all in one file."""
+    draft = draft_of("router.cfg", "".join(map(example, names)), choice)
+    assert draft.mistakes == []
+    assert draft.warnings == []
+    return draft.document
+
+
+def within(audit: str, syslog: str = "", node: str = "") -> str:
+    """A router's configuration with these lines in its sections."""
+    return f"""\
+config
+    authority
+        router r
+            name r
+            node n
+                name n
+                {node}
+            exit
+            system
+                audit
+                    {audit}
+                exit
+                syslog
+                    {syslog}
+                exit
+            exit
+        exit
+    exit
+exit
+"""
+
+
+def told(text: str) -> list[str]:
+    return [str(mistake) for mistake in draft_of("router.cfg", text).mistakes]
+
+
+def warned(text: str) -> list[str]:
+    draft = draft_of("router.cfg", text)
+    assert draft.mistakes == []
+    return [str(warning) for warning in draft.warnings]
+
+
+# --- The vendor's examples, word for word ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("basic-audit-logging", {"audit": {"administration": {"enabled": True}}}),
+        ("disk-full-action", {"audit": {"disk-full-action": "halt"}}),
+        ("retention", {"audit": {"retention": "1d"}}),
+        ("traffic-to-syslog", {"audit": {"traffic": {"enabled": True, "persist": False}}}),
+    ],
+)
+def test_what_my_router_is_told(name: str, expected: dict[str, Any]) -> None:
+    assert document(name) == {"relay": {"router": "my-router"}, **expected}
+
+
+def test_a_remote_logging_server_speaks_the_auditd_protocol() -> None:
+    server = {"address": "1.1.1.1", "port": 60, "protocol": "auditd"}
+    assert document("remote-logging") == {"relay": {"router": "Fabric128"}, "remote-logging-server": [server]}
+
+
+def test_secure_transport_is_a_port_forwarding_and_the_server_at_its_local_end() -> None:
+    assert document(*SECURE) == {
+        "relay": {"router": "combo1", "node": "test1"},
+        "port-forwarding": [
+            {
+                "local-address": "127.0.0.1",
+                "local-port": 7777,
+                "remote-host": "127.0.0.1",
+                "remote-port": 9999,
+                "server-address": "172.18.4.99",
+                "server-port": 22,
+            }
+        ],
+        "remote-logging-server": [{"address": "127.0.0.1", "port": 7777, "protocol": "auditd"}],
+    }
+
+
+def test_the_server_is_delivered_through_the_port_forwarding() -> None:
+    """Read as files, in either order, and as `relay run -c` reads them."""
+    files = [str(EXAMPLES / f"{name}.cfg") for name in SECURE]
+    for order in (files, files[::-1]):
+        settings = load(order)
+        (server,) = settings.remote_logging_server
+        forwarding = settings.forwarding_of(server)
+        assert forwarding is not None
+        assert (forwarding.server_address, server.protocol) == ("172.18.4.99", "auditd")
+        assert [(source.name, source.type) for source in settings.source] == [("audit", "audit-log")]
+
+
+def test_every_example_is_known_by_its_content() -> None:
+    files = sorted(EXAMPLES.glob("*.cfg"))
+    assert len(files) == 9
+    assert all(is_router_text(file.read_text()) for file in files)
+
+
+# --- Several routers, several nodes, and all the rest of a real one ----------------------------------------
+
+
+def test_everything_else_is_skipped_in_silence() -> None:
+    edge = document("two-routers", choice=Choice("edge", "edge-a"))
+    assert edge == {
+        "relay": {"router": "edge", "node": "edge-a"},
+        "audit": {
+            "retention": "30d",
+            "disk-full-action": "ignore",
+            "administration": {"enabled": True, "persist": False},
+            "security": {"enabled": False},
+            "system": {"persist": False},
+        },
+        "port-forwarding": [
+            {
+                "local-address": "127.0.0.1",
+                "local-port": 7777,
+                "remote-host": "127.0.0.1",
+                "remote-port": 9999,
+                "server-address": "172.18.4.99",
+                "server-port": 2222,
+            }
+        ],
+        "remote-logging-server": [{"address": "127.0.0.1", "port": 7777, "protocol": "auditd"}],
+    }
+
+
+def test_ten_thousand_other_lines_are_skipped_in_silence() -> None:
+    service = "        service  s{0}\n            name  s{0}\n            scope  private\n"
+    service += "            address  10.0.0.0/8\n        exit\n"
+    head, tail = example("two-routers").split("        conductor-address", 1)
+    text = head + "".join(service.format(number) for number in range(2000)) + "        conductor-address" + tail
+    draft = draft_of("router.cfg", text, Choice("edge", "edge-b"))
+    assert (draft.mistakes, draft.warnings) == ([], [])
+    assert draft.document["port-forwarding"][0]["server-address"] == "172.18.4.100"
+
+
+@pytest.mark.parametrize(
+    ("choice", "mistake"),
+    [
+        (
+            ANY,
+            (
+                'router.cfg: has 2 routers: "edge", "hub"; say which is meant with `--router NAME`, or with `router` '
+                "in [relay] of a further file"
+            ),
+        ),
+        (Choice("spoke"), 'router.cfg: has no router "spoke"; it has "edge", "hub"'),
+        (
+            Choice("edge"),
+            (
+                'router.cfg: has 2 nodes: "edge-a", "edge-b"; say which is meant with `--node NAME`, or with `node` in '
+                "[relay] of a further file"
+            ),
+        ),
+        (Choice("edge", "c"), 'router.cfg: has no node "c"; it has "edge-a", "edge-b"'),
+        (Choice("hub", "c"), "router.cfg: holds no node; export all of it, from `config` on"),
+    ],
+)
+def test_which_router_and_which_node_is_asked_where_it_is_not_plain(choice: Choice, mistake: str) -> None:
+    assert [str(each) for each in draft_of("router.cfg", example("two-routers"), choice).mistakes] == [mistake]
+
+
+def test_a_further_file_may_say_which_is_meant(write: Write) -> None:
+    router = write(example("two-routers"))
+    settings = load([router, write("[relay]\nrouter = 'edge'\nnode = 'edge-b'\n", "relay.toml")])
+    assert settings.relay.node == "edge-b"
+    assert settings.port_forwarding[0].server_address == "172.18.4.100"
+    assert load([router, "relay.toml"], Choice(node="edge-a")).port_forwarding[0].server_address == "172.18.4.99"
+
+
+def test_of_several_nodes_none_is_meant_where_none_has_a_port_forwarding() -> None:
+    node = "            node m\n            exit\n"
+    text = within("retention 1d").replace("            system", node + "            system", 1)
+    assert draft_of("x", text).document == {"relay": {"router": "r"}, "audit": {"retention": "1d"}}
+    assert draft_of("x", text, Choice(node="m")).document["relay"] == {"router": "r", "node": "m"}
+
+
+def test_a_choice_where_no_file_leaves_one_is_a_usage_error(write: Write) -> None:
+    with pytest.raises(UsageError, match="none of the files is a router's own configuration"):
+        load([write("[relay]", "relay.toml")], Choice("edge"))
+
+
+# --- What a further file adds ------------------------------------------------------------------------------
+
+
+def both(write: Write, toml: str, *, router_first: bool = True) -> Configuration:
+    files = [write("".join(map(example, SECURE))), write(toml, "relay.toml")]
+    return read(files if router_first else files[::-1])
+
+
+@pytest.mark.parametrize("router_first", [True, False])
+def test_user_and_keys_come_from_a_further_file(write: Write, router_first: bool) -> None:
+    toml = "[[port-forwarding]]\nusername = 'audit'\nprivate-key = '/srv/key'\n"
+    settings = both(write, toml, router_first=router_first).settings
+    (forwarding,) = settings.port_forwarding
+    assert (forwarding.server_address, forwarding.username) == ("172.18.4.99", "audit")
+    assert forwarding.private_key == "/srv/key"
+
+
+def test_a_further_file_may_change_the_protocol_and_name_the_server(write: Write) -> None:
+    toml = "[[remote-logging-server]]\nname = 'central'\nprotocol = 'syslog'\n[[remote-logging-server]]\nport = 9\n"
+    configuration = both(write, toml)
+    assert [(s.display_name, s.protocol) for s in configuration.settings.remote_logging_server] == [
+        ("central", "syslog"),
+        ("127.0.0.1:9", "syslog"),
+    ]
+    assert ("remote-logging-server", 0, "protocol") not in configuration.notes
+    assert configuration.notes["remote-logging-server", 0, "port"] == "router.cfg:26"
+
+
+def test_a_source_of_a_further_file_takes_the_place_of_the_implied_one(write: Write) -> None:
+    settings = both(write, "[[source]]\nname = 'other'\npath = '/srv/audit.log'\n").settings
+    assert [source.name for source in settings.source] == ["other"]
+    assert both(write, "source = []\n").settings.source == ()
+
+
+def test_a_port_forwarding_that_the_router_does_not_have_is_one_more(write: Write) -> None:
+    (mistake,) = mistakes_of(write, "[[port-forwarding]]\nlocal-port = 7778\nusername = 'audit'\n")
+    assert mistake == "relay.toml:1: port-forwarding[1].server-address: is required and missing"
+
+
+def mistakes_of(write: Write, toml: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as wrong:
+        both(write, toml)
+    return wrong.value.mistakes
+
+
+# --- Syslog ------------------------------------------------------------------------------------------------
+
+
+def test_syslog_servers_over_tls_have_their_certificates_as_files() -> None:
+    draft = draft_of("router.cfg", example("syslog-over-tls"))
+    assert draft.mistakes == []
+    first, second = draft.document["remote-logging-server"]
+    assert first == {
+        "address": "192.0.2.8",
+        "port": 6514,
+        "protocol": "syslog",
+        "transport": "tls",
+        "ca": "/etc/relay/trusted-ca-certificates.pem",
+        "certificate": "/etc/relay/client-certificate-edge-client.pem",
+    }
+    assert second["address"] == "192.0.2.9"
+    ca, client = draft.certificates.values()
+    assert ca.splitlines()[1] == "MIIBszCCAVmgAwIBAgIUEXAMPLEONLYEXAMPLEONLYEXAMPLE"
+    assert client.splitlines()[1] == "MIIBtDCCAVqgAwIBAgIUANOTHEREXAMPLEANOTHEREXAMPLEE"
+    assert [str(warning) for warning in draft.warnings] == [
+        'router.cfg:27: facility "local0": relay sends every facility, and chooses by `types` alone',
+        'router.cfg:28: severity "warning": relay sends every severity, and chooses by `types` alone',
+        "router.cfg:31: ocsp: relay does not ask whether a certificate was revoked",
+    ]
+
+
+def test_syslog_is_udp_and_port_514_where_nothing_is_said() -> None:
+    text = within("retention 1d", "facility any\n                    server 192.0.2.8")
+    draft = draft_of("router.cfg", text)
+    assert (draft.mistakes, draft.warnings) == ([], [])
+    assert draft.document["remote-logging-server"] == [
+        {"address": "192.0.2.8", "port": 514, "protocol": "syslog", "transport": "udp"}
+    ]
+    assert load_text(text).remote_logging_server[0].transport == "udp"
+
+
+def load_text(text: str) -> Any:
+    draft = draft_of("router.cfg", text)
+    from relay.settings import Settings
+
+    return Settings.model_validate(draft.document)
+
+
+@pytest.mark.parametrize(
+    ("syslog", "mistake"),
+    [
+        (
+            "protocol relp\n                    server 1.1.1.1 514",
+            '14: syslog.protocol: must be udp, tcp or tls, not "relp"',
+        ),
+        (
+            "protocol tls\n                    client-certificate-name x\n                    server 1.1.1.1 514",
+            '15: there is no client-certificate "x"',
+        ),
+        (
+            "server 1.1.1.1 514\n                        port 515\n                    exit",
+            '15: remote-logging-server[1].port: is "515" here, and "514" in line 14',
+        ),
+    ],
+)
+def test_mistakes_of_syslog(syslog: str, mistake: str) -> None:
+    assert told(within("retention 1d", syslog)) == [f"router.cfg:{mistake}"]
+
+
+# --- What is wrong -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("audit", "mistake"),
+    [
+        ("retention", '11: audit.retention: needs one value, not ""'),
+        ("retention 1 d", '11: audit.retention: needs one value, not "1 d"'),
+        ('retention "1d', '11: audit.retention: needs one value, not ""1d"'),
+        (
+            "retention 1d\n                    retention 2d",
+            '12: audit.retention: is "2d" here, and "1d" in line 11',
+        ),
+        (
+            "traffic\n                        enabled yes\n                    exit",
+            '12: audit.traffic.enabled: must be true or false, not "yes"',
+        ),
+        ("remote-logging-server 1.1.1.1", "11: remote-logging-server[1]: port is required and missing"),
+        ("remote-logging-server", "11: remote-logging-server[1]: address is required and missing"),
+        (
+            "remote-logging-server 1.1.1.1 syslog",
+            '11: remote-logging-server[1].port: must be a number, not "syslog"',
+        ),
+    ],
+)
+def test_a_mistake_has_its_line_and_its_key(audit: str, mistake: str) -> None:
+    assert told(within(audit)) == [f"router.cfg:{mistake}"]
+
+
+@pytest.mark.parametrize(
+    ("audit", "mistake"),
+    [
+        (
+            "retention 1y",
+            '11: audit.retention: "1y" is no duration; write a number and a unit, as in "10ms", "90s", "24h"',
+        ),
+        ("disk-full-action panic", '11: audit.disk-full-action: must be "halt", "rotate" or "ignore", not "panic"'),
+        ("remote-logging-server 1.1.1.1 0", "11: remote-logging-server[1].port: must be from 1 to 65535, not 0"),
+        ("remote-logging-server 1.2.3.4.5 60", '11: remote-logging-server[1].address: "1.2.3.4.5" is no host name'),
+    ],
+)
+def test_what_the_settings_refuse_has_the_routers_line(write: Write, audit: str, mistake: str) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        load([write(within(audit))])
+    (found,) = wrong.value.mistakes
+    assert found.startswith(f"router.cfg:{mistake}")
+
+
+def test_a_port_forwarding_without_its_server_address_is_a_mistake(write: Write) -> None:
+    text = example(SECURE[0]).replace("                    server-address 172.18.4.99 \n", "")
+    with pytest.raises(ConfigurationError) as wrong:
+        load([write(text)])
+    assert wrong.value.mistakes == ("router.cfg:6: port-forwarding[1].server-address: is required and missing",)
+
+
+def test_a_port_forwarding_to_the_other_node_is_told_besides() -> None:
+    text = within(
+        "retention 1d",
+        node="port-forwarding 127.0.0.1 7777 lo0\n" + " " * 20 + "server-destination ha-node\n" + " " * 16 + "exit",
+    )
+    sentence = "relay needs a server-address: it cannot find the other node as the router does"
+    assert warned(text) == [f"router.cfg:8: port-forwarding[1]: {sentence}"]
+
+
+def test_the_same_value_twice_is_none() -> None:
+    assert told(within("retention 1d\n                    retention 1d")) == []
+
+
+def test_what_relay_has_no_setting_for_is_named_once() -> None:
+    assert warned(within("colour red\n                    colour blue")) == [
+        "router.cfg:11: audit > colour: relay has no such setting; passed over"
+    ]
+
+
+def test_a_text_without_a_router_is_a_mistake() -> None:
+    assert told("config\n    authority\n    exit\nexit\n") == [
+        "router.cfg: holds no router; export all of it, from `config` on"
+    ]
+
+
+def test_a_text_that_is_too_much_is_one_mistake() -> None:
+    assert told("config\n" * 200_001) == [
+        "router.cfg:200001: has more than 200000 lines, and so is no router's configuration"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[relay]\n",
+        "relay.router = 'config'\n",
+        "router = 'a'\n",
+        "",
+        "# config\n[relay]\n",
+        "enabled: true\n",
+        "config = 1\n",
+    ],
+)
+def test_toml_and_yaml_are_no_routers_texts(text: str) -> None:
+    assert not is_router_text(text)
+
+
+def test_the_command_line_over_its_answer_is_no_hindrance() -> None:
+    text = "admin@node1.conductor1# show config running\n\n" + example("retention")
+    assert is_router_text(text)
+    assert draft_of("x", text).document["audit"] == {"retention": "1d"}
+
+
+def test_an_import_of_both_is_one_configuration(write: Write) -> None:
+    """The router's own audit trail, and its events by the Monitoring Agent's input."""
+    agent = Path("agent")
+    for folder in ("inputs", "outputs"):
+        (agent / folder).mkdir(parents=True)
+    for file in ("config.yaml", "inputs/traffic-events.conf", "outputs/my-syslog.conf"):
+        text = (EXAMPLES / "monitoring" / file).read_text().replace("<ip>", "192.0.2.7")
+        (agent / file).write_text(text)
+    settings = load([write(example("traffic-to-syslog")), "agent"])
+    assert [source.name for source in settings.source] == ["traffic-events", "audit"]
+    assert isinstance(settings.source[0], EventCollectorSource)
+    (server,) = settings.remote_logging_server
+    assert (server.transport, server.types) == ("udp", ("traffic",))
+    assert settings.audit.traffic.enabled

@@ -1,0 +1,134 @@
+"""This machine's own audit: the kernel's, and a real auditd that takes its records.
+
+Both are machine-wide. So whoever uses them holds a lock, and on leaving the daemon is ended and audit switched off, as
+it is on a machine for tests. Only root may: `may_audit` tells. The daemon's files are in a folder of its own, its /run
+is its own, and every action of its configuration is one that only tells: halt and single would act on this machine.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.debian import AUDITD, fetch
+from harness.process import Process, Workplace
+from harness.waiting import wait_until
+from relay.errors import RelayError
+from relay.watch.kernel_audit import KernelAudit, read_status
+
+_LOCK = Path(tempfile.gettempdir()) / "relay-test-kernel-audit.lock"
+_CONFIGURATION = """\
+local_events = yes
+write_logs = yes
+log_file = {folder}/audit.log
+log_format = {log_format}
+flush = INCREMENTAL_ASYNC
+freq = 50
+max_log_file = 99
+num_logs = 0
+priority_boost = 0
+name_format = NONE
+max_log_file_action = IGNORE
+space_left = 2
+space_left_action = IGNORE
+admin_space_left = 1
+admin_space_left_action = IGNORE
+disk_full_action = IGNORE
+disk_error_action = SYSLOG
+overflow_action = IGNORE
+plugin_dir = {folder}/plugins.d
+"""
+
+
+def may_audit() -> bool:
+    """Whether this user may use the kernel's audit at all."""
+    try:
+        return os.geteuid() == 0 and read_status().pid >= 0
+    except RelayError:
+        return False
+
+
+class KernelAuditd:
+    """The daemon and the lock on the machine's audit, for the `with` block; it may be ended and started again."""
+
+    def __init__(self, *, log_format: str = "RAW") -> None:
+        self._log_format = log_format
+        self._root = fetch(AUDITD)
+        self._place = Workplace("kernel-auditd")
+        self._process: Process | None = None
+        self._starts = 0
+        self.log_file = self._place.path / "audit.log"
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._place.remove)
+            fcntl.flock(undo.enter_context(_LOCK.open("a")), fcntl.LOCK_EX)
+            assert self.status.pid == 0, "an audit daemon runs on this machine already"
+            undo.callback(self._end)
+            self._make_configuration()
+            self.start()
+            self._undo = undo.pop_all()
+        return self
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+        self.control("-e", "0")
+
+    def _make_configuration(self) -> None:
+        (self._place.path / "plugins.d").mkdir()
+        settings = self._place.path / "auditd.conf"
+        settings.write_text(_CONFIGURATION.format(folder=self._place.path, log_format=self._log_format))
+        settings.chmod(0o640)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    @property
+    def status(self) -> KernelAudit:
+        return read_status()
+
+    def control(self, *arguments: str) -> None:
+        """`auditctl ARGUMENTS`."""
+        argv = [self._root.file("sbin/auditctl"), *arguments]
+        subprocess.run(argv, env=self._root.environment(), capture_output=True, timeout=30, check=True)
+
+    def start(self) -> None:
+        """Start it, switch the kernel's audit on, and return when records are written."""
+        script = 'mount -t tmpfs none /run; exec "$@"'
+        auditd = [self._root.file("sbin/auditd"), "-n", "-s", "nochange", "-c", str(self._place.path)]
+        argv = ["unshare", "--mount", "sh", "-ec", script, "sh", *auditd]
+        self._process = process = Process(argv, self._place.path / "auditd.log", self._root.environment())
+        wait_until(lambda: self.status.pid == process.pid or not process.running, 20, lambda: process.log)
+        assert process.running, process.log
+        self.control("-e", "1")
+        self._starts += 1
+        wait_until(self._writes, 20, lambda: process.log)
+
+    def _writes(self) -> bool:
+        """Whether what is sent arrives; a daemon that just starts drops what comes first."""
+        word = f"start-{self._starts}"
+        self.control("-m", word)
+        return self.log_file.exists() and word in self.log_file.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        assert self._process is not None, "not started"
+        self._process.kill()
+
+    def suspend(self) -> None:
+        """Freeze it: alive, registered, and doing nothing."""
+        assert self._process is not None, "not started"
+        self._process.suspend()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None, "not started"
+        os.kill(self._process.pid, signal.SIGCONT)

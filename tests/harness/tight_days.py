@@ -1,0 +1,202 @@
+"""Lives of a store that is too small, under `rotate` and `ignore`; `every_call` has each call of the disk go wrong.
+
+What `BadDays` is to `halt`. The oracle: every event that was accepted is delivered, or counted by its type in a gap
+event that is; and no more is counted than was not delivered, but for what was on its way when it was deleted, and whose
+proof never came: an event may then be both, and a gap be told twice.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from harness.bad_days import FOLDER, SERVER, BrokenPromiseError, _Source, _text, tell_gap
+from harness.fake_disk import Crash, FakeDisk
+from relay.errors import RelayError, StorageError
+from relay.event import EventType
+from relay.intake import PATIENCE, Policy, Routing, _Commit
+from relay.spool.block import Block
+from relay.spool.cursor import Cursor
+from relay.spool.gap import Gap, told_in
+from relay.spool.spool import Reader, Run
+from relay.spool.store import Store
+from relay.syslog.rfc5424 import parse
+
+ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset({EventType.TRAFFIC}))
+WANTED = sum(1 << kind for kind in EventType)
+SEGMENT_SIZE = 2048
+SEGMENTS = 6
+_KINDS = {b"a": EventType.AUDIT, b"t": EventType.TRAFFIC}
+
+
+@dataclass(slots=True, kw_only=True)
+class TightDays:
+    """One disk, one policy, and what was promised; `live_once` as often as one likes, then `settle`."""
+
+    seed: int
+    policy: Policy
+    steps: int = 16
+    disk: FakeDisk = field(init=False)
+    chance: random.Random = field(init=False)
+    accepted: int = 0
+    """Events that the source was told are durable, or counted."""
+    received: set[bytes] = field(default_factory=set)
+    """Texts of the events that the collector got."""
+    proven: set[bytes] = field(default_factory=set)
+    """Texts, and names of gaps, that were proven to have arrived."""
+    gaps: dict[bytes, Gap] = field(default_factory=dict)
+    """By server and number: two events with one number tell of one gap, and the later one knows more."""
+
+    def __post_init__(self) -> None:
+        self.disk = FakeDisk(self.seed)
+        self.chance = random.Random(self.seed * 7919 + 1)
+
+    def live_once(self, life: int, *, power_cut: bool) -> None:
+        """One life, with what was prepared for it; it ends with a power cut or a kill."""
+        try:
+            with self._open(life, SEGMENTS) as store:
+                _Life(self, store).run()
+        except (Crash, StorageError):
+            self.disk.locked.clear()  # the process is at its end
+        if power_cut:
+            self.disk.crash()
+        else:
+            self.disk.kill()
+
+    def _open(self, life: int, segments: int) -> Store:
+        run = Run((life + 1).to_bytes(8, "big"), b"spool of the day")
+        store = Store(self.disk, FOLDER, segment_size=SEGMENT_SIZE, max_size=segments * SEGMENT_SIZE, run=run)
+        position = store.position("audit")
+        reached = position.count if position else 0
+        if reached < self.accepted:
+            raise BrokenPromiseError(f"accepted {self.accepted} events, and the position says {reached}")
+        self.accepted = reached
+        return store
+
+    def settle(self) -> None:
+        """A last life with room and without faults; then hold the promises against what arrived."""
+        self.disk.fail_at, self.disk.crash_at = {}, 0
+        with self._open(99, 10_000) as store:
+            life = _Life(self, store)
+            for _ in range(3):  # a commit tells of the gaps that were before it
+                life.take_in()
+                life.deliver(1 << 30)
+                life.prove()
+            if store.room.pending():
+                raise BrokenPromiseError(f"never told: {store.room.pending()}")
+        self._judge()
+
+    def _judge(self) -> None:
+        expected = {_text(number) for number in range(1, self.accepted + 1)}
+        counted = _counted(self.gaps.values())
+        twice = _counted(gap for name, gap in self.gaps.items() if name not in self.proven)
+        for letter, kind in _KINDS.items():
+            missing = {text for text in expected - self.received if text.startswith(letter)}
+            both = {text for text in self.received - self.proven if text.startswith(letter)}
+            if not len(missing) <= counted[kind] <= len(missing) + len(both) + twice[kind]:
+                raise BrokenPromiseError(
+                    f"{len(missing)} {kind.label} events did not arrive, {counted[kind]} are counted, "
+                    f"and {len(both)} arrived without a proof, as did gaps of {twice[kind]}"
+                )
+
+
+def _counted(gaps: Iterable[Gap]) -> Counter[EventType]:
+    counted: Counter[EventType] = Counter()
+    for gap in gaps:
+        for each in gap.ranges:
+            counted[EventType(each.type)] += each.events
+    return counted
+
+
+class _Life:
+    """One process: an intake's commits and a destination's sessions, one after the other."""
+
+    def __init__(self, days: TightDays, store: Store) -> None:
+        self._days = days
+        self._store = store
+        self._source = _Source(store.position("audit"))
+        self._numbers = dict.fromkeys(EventType, 1)
+        self._positions = store.positions
+        self._commit: _Commit | None = None
+        self._attempts = 0
+        self._cursor = store.follow(SERVER, store.cursor(SERVER) or Cursor(), WANTED)
+        self._sent: set[bytes] = set()
+        self._readers: tuple[Reader, Reader]
+        self._new_session()
+
+    def run(self) -> None:
+        chance = self._days.chance
+        for _ in range(self._days.steps):
+            drawn = chance.random()
+            if drawn < 0.75:
+                self.take_in()
+            elif drawn < 0.95:
+                self.deliver(chance.randrange(1, 6))
+                if chance.random() < 0.5:
+                    self.prove()
+            else:
+                self._new_session()
+
+    def take_in(self) -> None:
+        """One attempt at a commit, and the policy when it fails."""
+        days, store = self._days, self._store
+        if self._commit is None:
+            batch = self._source.give(days.chance)
+            self._commit = _Commit(store, ROUTING, [batch], self._numbers, self._positions, tell_gap)
+        try:
+            self._commit.write(lambda: 1_000_000)
+        except StorageError as error:
+            self._attempts += 1
+            if not error.full and self._attempts < PATIENCE:
+                return
+            with suppress(RelayError):  # else the slots cannot be written either
+                (store.room.rotate if days.policy == "rotate" else self._commit.refuse)()
+            return
+        self._numbers, self._positions = self._commit.numbers, self._commit.positions
+        days.accepted = max(days.accepted, self._source.given)
+        self._commit, self._attempts = None, 0
+
+    def _new_session(self) -> None:
+        with suppress(StorageError):
+            self._store.room.give_up(SERVER)
+        self._sent.clear()
+        retained, transient = self._store.retained, self._store.transient
+        self._readers = (retained.reader(self._cursor.retained), transient.reader(self._cursor.transient))
+
+    def deliver(self, blocks: int) -> None:
+        """So many blocks."""
+        for _ in range(blocks):
+            found = self._store.room.read(SERVER, *self._readers)
+            if found is None:
+                return
+            if not isinstance(found, Block):
+                raise BrokenPromiseError(f"damage that no fault made: {found}")
+            for kind, _, message in found.messages():
+                self._receive(kind, message)
+
+    def _receive(self, kind: EventType, message: bytes) -> None:
+        if kind is EventType.RELAY:
+            gap = told_in(message)
+            assert gap is not None
+            params = dict(parse(message).structured_data[0].params)
+            name = b"%b %b" % (gap.server.encode(), params[b"gap"])
+            self._days.gaps[name] = gap
+            self._sent.add(name)
+            return
+        text = message.split(b"] ")[1].split()[0]
+        self._sent.add(text)
+        self._days.received.add(text)
+
+    def prove(self) -> None:
+        """The collector says that it has what was sent."""
+        retained, transient = self._readers
+        reached = Cursor(retained=retained.next_number, transient=transient.next_number, proof="drained")
+        try:
+            self._store.move_cursor(SERVER, reached)
+        except StorageError:
+            self._new_session()
+            return
+        self._cursor = reached
+        self._days.proven |= self._sent
+        self._sent.clear()

@@ -1,0 +1,237 @@
+"""Servers that are lost: the alarms about them, and network-failure-action = "halt" with the guards of every halt."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from relay.delivery.destination import Destination
+from relay.delivery.session import Session
+from relay.disk import Disk
+from relay.errors import UnavailableError
+from relay.event import Event, EventType
+from relay.housekeeping import LOST_SECONDS, Care, Housekeeping, care_of
+from relay.intake import Intake, Routing
+from relay.own_events import Author, gap
+from relay.settings import RemoteLoggingServer, Settings
+from relay.spool.cursor import Cursor
+from relay.spool.gap import Gap
+from relay.spool.spool import Run
+from relay.spool.store import Store
+from relay.watch.clock import Clocks
+
+AUTHOR = Author("h", "h", "", "128T")
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+TIMEOUT = 600.0
+LOST = UnavailableError("a", "refused")
+
+
+def _nowhere(_: threading.Event) -> Session:
+    raise LOST
+
+
+class Servers:
+    """Two servers, of which the first is one to halt for, on clocks that the test moves; nothing is started."""
+
+    def __init__(self, folder: Path, run: bytes = b"run00001", names: tuple[str, ...] = ("a", "b")) -> None:
+        self.halted = folder / "halted"
+        self.clocks = Clocks(1_000 * DAY, 3_600 * SECOND)
+        state = str(folder / "state")
+        self.store = Store(Disk(), state, segment_size=1 << 16, max_size=1 << 20, run=Run(run, b"s" * 16))
+        types = frozenset({EventType.RELAY})
+        self.intake = Intake(self.store, Routing(types, frozenset()), self._gap, interval=0, policy="ignore")
+        self.all = [Destination(name, self.store, _nowhere, types=types, start=Cursor()) for name in names]
+        care = Care(
+            author=AUTHOR,
+            disk_full_action="ignore",
+            retention=DAY / SECOND,
+            space_left=0,
+            max_size=1 << 20,
+            halt_command=("/usr/bin/touch", str(self.halted)),
+            network_failure={"a": TIMEOUT},
+        )
+        self.housekeeping = Housekeeping(Disk(), self.store, self.intake, self.all, care, lambda: self.clocks)
+
+    @staticmethod
+    def _gap(now: int, lost: Gap) -> Event:
+        return gap(AUTHOR, now, lost)
+
+    def lose(self, number: int) -> None:
+        self.all[number].error = LOST
+        self.all[number].error_since = self.clocks.wall
+
+    def prove(self, number: int) -> None:
+        """Something was delivered to it just now."""
+        server = self.all[number]
+        server.error, server.error_since = None, 0
+        server.proofs += 1
+        server.cursor = msgspec.structs.replace(server.cursor, proven_at=self.clocks.wall, proof="drained")
+
+    def after(self, seconds: float, *, wall_jumps: float = 0) -> list[str]:
+        """Move the clocks and look; the alarms told of: state, name, server."""
+        step = int(seconds * SECOND)
+        self.clocks = Clocks(self.clocks.wall + step + int(wall_jumps * SECOND), self.clocks.boot + step)
+        return [_said(event) for event in self.housekeeping.look() if b" ALARM " in event.head]
+
+
+def _said(event: Event) -> str:
+    def value(name: bytes) -> str:
+        return event.tail.partition(b' %b="' % name)[2].partition(b'"')[0].decode()
+
+    return f"{value(b'state')} {value(b'alarm')} {value(b'server')}"
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    made = Servers(tmp_path)
+    with made.store:
+        yield made
+
+
+def test_a_lost_server_is_an_alarm_about_it_until_it_is_proven_again(servers: Servers) -> None:
+    servers.lose(1)
+    assert servers.after(0) == []
+    assert servers.after(LOST_SECONDS) == ["add server-lost b"]
+    assert servers.after(3600) == []
+    servers.prove(1)
+    assert servers.after(1) == ["clear server-lost b"]
+
+
+def test_a_connection_that_only_broke_is_no_loss(servers: Servers) -> None:
+    for _ in range(10):
+        servers.lose(1)
+        assert servers.after(1) == []
+        assert servers.after(1) == []
+        servers.prove(1)
+        assert servers.after(1) == []
+
+
+def test_two_lost_servers_are_two_alarms(servers: Servers) -> None:
+    servers.lose(0)
+    servers.lose(1)
+    servers.after(0)
+    assert servers.after(LOST_SECONDS) == ["add server-lost a", "add server-lost b"]
+    servers.prove(0)
+    assert servers.after(1) == ["clear server-lost a"]
+
+
+def test_a_restart_neither_ends_nor_repeats_the_alarm_before_anything_is_known(tmp_path: Path) -> None:
+    first = Servers(tmp_path)
+    with first.store:
+        first.lose(1)
+        first.after(0)
+        assert first.after(LOST_SECONDS) == ["add server-lost b"]
+    second = Servers(tmp_path, b"run00002")
+    with second.store:
+        assert second.after(1) == []
+        second.prove(1)
+        assert second.after(1) == ["clear server-lost b"]
+
+
+def test_a_server_that_leaves_the_configuration_takes_its_alarm_along(tmp_path: Path) -> None:
+    first = Servers(tmp_path)
+    with first.store:
+        first.lose(1)
+        first.after(0)
+        first.after(LOST_SECONDS)
+    second = Servers(tmp_path, b"run00002", names=("a",))
+    with second.store:
+        assert second.after(1) == ["clear server-lost b"]
+
+
+def test_a_server_to_halt_for_is_halted_for_when_its_time_is_over(servers: Servers) -> None:
+    servers.lose(0)
+    servers.after(0)
+    assert servers.after(TIMEOUT - 1) == ["add server-lost a"]
+    assert not servers.halted.exists()
+    assert servers.after(1) == ["add network-failure a"]
+    assert servers.halted.exists()
+    servers.halted.unlink()
+    servers.prove(0)
+    assert servers.after(1) == ["clear server-lost a", "clear network-failure a"]
+    servers.lose(0)
+    servers.after(0)
+    servers.after(TIMEOUT)
+    assert not servers.halted.exists(), "once a boot"
+
+
+def test_a_server_that_is_tried_for_ever_halts_nothing(servers: Servers) -> None:
+    servers.lose(1)
+    servers.after(0)
+    assert servers.after(100 * TIMEOUT) == ["add server-lost b"]
+    assert not servers.halted.exists()
+
+
+def test_one_that_comes_back_in_time_begins_anew(servers: Servers) -> None:
+    servers.lose(0)
+    servers.after(0)
+    servers.after(TIMEOUT - 1)
+    servers.prove(0)
+    servers.lose(0)
+    assert servers.after(0) == ["clear server-lost a"]
+    assert servers.after(TIMEOUT - 1) == ["add server-lost a"]
+    assert not servers.halted.exists()
+
+
+def test_a_wall_clock_that_jumps_is_no_time_without_a_server(servers: Servers) -> None:
+    servers.lose(0)
+    servers.after(0)
+    servers.after(LOST_SECONDS, wall_jumps=86_400)
+    assert not servers.halted.exists()
+
+
+def test_what_other_servers_get_does_not_hold_the_halt_back(servers: Servers) -> None:
+    """The halt is wanted for what this one does not get; its own cursor is the one that stands still."""
+    servers.lose(0)
+    servers.after(0)
+    servers.after(TIMEOUT - 1)
+    servers.prove(1)
+    servers.after(1)
+    assert servers.halted.exists()
+
+
+def test_its_own_cursor_holds_the_halt_back_while_it_moves(servers: Servers) -> None:
+    servers.lose(0)
+    servers.after(0)
+    servers.after(TIMEOUT - 30)
+    servers.all[0].cursor = msgspec.structs.replace(servers.all[0].cursor, proven_at=servers.clocks.wall)
+    servers.after(30)
+    assert not servers.halted.exists()
+    servers.after(30)
+    assert servers.halted.exists()
+
+
+def test_nothing_is_halted_within_15_minutes_of_the_boot(servers: Servers) -> None:
+    servers.clocks = Clocks(servers.clocks.wall, 10 * SECOND)
+    servers.housekeeping._began = 10 * SECOND
+    servers.lose(0)
+    servers.after(0)
+    assert servers.after(TIMEOUT) == ["add server-lost a", "add network-failure a"]
+    assert not servers.halted.exists()
+    servers.after(900 - TIMEOUT)
+    assert servers.halted.exists()
+
+
+def test_the_servers_to_halt_for_come_from_the_configuration() -> None:
+    settings = Settings(
+        remote_logging_server=(
+            RemoteLoggingServer(name="a", network_failure_action="halt", network_failure_timeout="90s"),
+            RemoteLoggingServer(name="b"),
+        )
+    )
+    assert care_of(settings).network_failure == {"a": 90.0}
+
+
+def test_auditd_is_watched_only_with_a_source_that_it_feeds() -> None:
+    assert care_of(Settings()).fed_by_auditd == frozenset()
+    assert care_of(Settings(source=({"name": "audit"},))).fed_by_auditd == {"audit"}
+    assert care_of(Settings(source=({"name": "audit"},), audit={"watch-auditd": "never"})).fed_by_auditd == frozenset()
+
+
+def test_an_audit_log_of_its_own_place_is_watched_only_on_request() -> None:
+    copy = {"name": "audit", "path": "/srv/copy.log"}
+    assert care_of(Settings(source=(copy,))).fed_by_auditd == frozenset()
+    assert care_of(Settings(source=(copy,), audit={"watch-auditd": "always"})).fed_by_auditd == {"audit"}

@@ -1,0 +1,186 @@
+"""`relay run` into every collector that speaks one of its protocols; every octet of what arrives is compared.
+
+The messages lie in relay's spool as a program on the router gave them. Where an octet changes on the way, it is told
+who changed it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, Protocol
+
+import pytest
+from harness.auditd import Auditd
+from harness.openssh import Sshd
+from harness.receiver import Receiver
+from harness.relay import SEED, Router, archived, audit_events, octet_counted
+from harness.rsyslog import Rsyslog
+from harness.syslog_ng import SyslogNg
+from harness.waiting import wait_until
+from history import spools
+from interop.messages import (
+    BEGINS_WITH_A_DIGIT,
+    HEAD,
+    HUGE,
+    MESSAGES,
+    ONE_OCTET,
+    WITH_LF,
+    WITH_NUL,
+    foreign,
+    with_changes,
+)
+
+from relay.syslog.rfc5424 import parse
+
+EVENTS = 26  # in SEED
+HEADED = re.compile(rb"<[0-9]+>1 ")
+
+# rsyslog keeps no NUL in any message, whatever it is told.
+BY_RSYSLOG: dict[bytes, bytes | None] = {WITH_NUL: HEAD + b"a#000b"}
+# A line cannot hold its own trailer, and needs a priority: relay writes what rsyslog would.
+AS_LINES: dict[bytes, bytes | None] = {
+    ONE_OCTET: b"<13>x",
+    WITH_LF: HEAD + b"line#012line",
+    WITH_NUL: HEAD + b"a#000b",
+    BEGINS_WITH_A_DIGIT: b"<13>" + BEGINS_WITH_A_DIGIT,
+}
+# UDP over IPv4 carries 65,507 octets.
+IN_DATAGRAMS: dict[bytes, bytes | None] = {HUGE: HUGE[:65_507]}
+
+Framing = Literal["octet-counting", "non-transparent"]
+
+
+class Peer(Protocol):
+    """A collector."""
+
+    port: int
+
+    def messages(self) -> list[bytes]: ...
+
+
+@pytest.fixture(scope="module")
+def sshd() -> Iterator[Sshd]:
+    with Sshd() as server:
+        yield server
+
+
+@pytest.fixture
+def deliver(tmp_path: Path, sshd: Sshd) -> Callable[..., str]:
+    """Runs relay until everything is delivered to a port behind the SSH server; answers the proof that it had."""
+
+    def run(port: int, /, log: bytes = b"", **keys: str | int) -> str:
+        state = tmp_path / "state"
+        spools.filled(state, [spools.foreign(message) for message in MESSAGES], segment_size=1 << 20)
+        router = Router(tmp_path, sshd, port)
+        router.server |= keys
+        router.write_configuration()
+        router.audit_log.write_bytes(log)
+        done = router.drain()
+        assert done.returncode == 0, done.stderr
+        proof = router.status()["destinations"][0]["proof"]
+        assert isinstance(proof, str)
+        return proof
+
+    return run
+
+
+def arrived(peer: Peer, count: int) -> list[bytes]:
+    """What the peer has besides relay's own events, once there is so much of it."""
+    wait_until(lambda: len(foreign(peer.messages())) >= count, 20, lambda: repr(peer.messages()))
+    return foreign(peer.messages())
+
+
+@pytest.mark.parametrize("framing", ["octet-counting", "non-transparent"])
+@pytest.mark.parametrize("module", ["imtcp", "imptcp"])
+def test_rsyslog_over_tcp(deliver: Callable[..., str], module: Literal["imtcp", "imptcp"], framing: Framing) -> None:
+    expected = with_changes(BY_RSYSLOG if framing == "octet-counting" else AS_LINES)
+    with Rsyslog(module) as rsyslog:
+        assert deliver(rsyslog.port, framing=framing) == "drained"
+        assert arrived(rsyslog, len(expected)) == expected
+
+
+def test_rsyslog_by_relp(deliver: Callable[..., str]) -> None:
+    with Rsyslog("imrelp") as rsyslog:
+        assert deliver(rsyslog.port, protocol="relp") == "acknowledged"
+        assert arrived(rsyslog, len(MESSAGES)) == with_changes(BY_RSYSLOG)
+
+
+def test_rsyslog_by_udp(deliver: Callable[..., str]) -> None:
+    with Rsyslog("imudp") as rsyslog:
+        assert deliver(1, port=rsyslog.port, transport="udp") == "unproven"
+        assert arrived(rsyslog, len(MESSAGES)) == with_changes(BY_RSYSLOG | IN_DATAGRAMS)
+
+
+def test_syslog_ngs_syslog_driver(deliver: Callable[..., str]) -> None:
+    with SyslogNg("syslog") as syslog_ng:
+        assert deliver(syslog_ng.port) == "drained"
+        assert arrived(syslog_ng, len(MESSAGES)) == list(MESSAGES)
+
+
+def test_syslog_ngs_network_driver(deliver: Callable[..., str]) -> None:
+    with SyslogNg("network") as syslog_ng:
+        assert deliver(syslog_ng.port, framing="non-transparent") == "drained"
+        assert arrived(syslog_ng, len(MESSAGES)) == with_changes(AS_LINES)
+
+
+@pytest.mark.parametrize("keys", [{}, {"protocol": "relp"}, {"framing": "non-transparent"}])
+def test_relay_receive(deliver: Callable[..., str], tmp_path: Path, keys: dict[str, str]) -> None:
+    receiver = Receiver(tmp_path / "server")
+    with receiver.running():
+        assert deliver(receiver.port, **keys) == ("acknowledged" if "protocol" in keys else "drained")
+        wait_until(lambda: len(foreign(archived(receiver.archive))) >= len(MESSAGES), 20, receiver.status)
+        expected = with_changes(AS_LINES if "framing" in keys else {})
+        assert sorted(foreign(archived(receiver.archive))) == sorted(expected)
+
+
+def test_syslog_ng_reads_an_audit_event_as_it_was_meant(tmp_path: Path, sshd: Sshd) -> None:
+    """It writes what it has read in its own way: time stamps, and an element for what stands before a name's dot."""
+    with SyslogNg("syslog", parse=True) as syslog_ng:
+        router = Router(tmp_path, sshd, syslog_ng.port)
+        router.audit_log.write_bytes(SEED.read_bytes())
+        assert router.drain().returncode == 0
+        stored = router.run("spool", "cat", "--type", "audit", "--octet-counted")
+        sent = octet_counted(stored.stdout.encode("utf-8", "surrogateescape"))
+        wait_until(lambda: len(audit_events(syslog_ng.messages())) >= EVENTS, 20, lambda: syslog_ng.log)
+        understood = audit_events(syslog_ng.messages())
+        assert len(sent) == EVENTS
+        assert understood == [by_syslog_ng(message) for message in sent]
+
+
+def by_syslog_ng(message: bytes) -> bytes:
+    """The message as syslog-ng writes it."""
+    element = re.compile(rb'\[128T(?: [^ =]+="(?:[^"\\]|\\.)*")*\]', re.DOTALL).search(message)
+    assert element is not None
+    groups: dict[bytes, list[bytes]] = {}
+    for name, value in re.findall(rb' ([^ =]+)=("(?:[^"\\]|\\.)*")', element[0]):
+        group, dot, last = name.rpartition(b".")
+        groups.setdefault(b"128T" + dot + group, []).append(b" %b=%b" % (last, value))
+    written = b"".join(b"[%b%b]" % (name, b"".join(params)) for name, params in groups.items())
+    return re.sub(rb"^(\S+ \S+)Z ", rb"\1+00:00 ", message).replace(element[0], written)
+
+
+def test_auditd_has_every_octet_in_its_records(deliver: Callable[..., str]) -> None:
+    """Records go as they are; what is none goes as the `info` of one, or of several, with its header's fields."""
+    seed = SEED.read_bytes().splitlines()
+    with Auditd() as auditd:
+        assert deliver(auditd.port, SEED.read_bytes(), protocol="auditd") == "acknowledged"
+        wait_until(lambda: len(texts(auditd.records())) >= len(MESSAGES), 20, lambda: repr(auditd.records()))
+        wait_until(lambda: len(as_they_were(auditd.records())) >= len(seed), 20, lambda: repr(auditd.records()))
+        assert sorted(as_they_were(auditd.records())) == sorted(seed)
+        assert texts(auditd.records()) == [parse(each).msg if HEADED.match(each) else each for each in MESSAGES]
+
+
+def as_they_were(records: list[bytes]) -> list[bytes]:
+    return [record for record in records if b"type=TRUSTED_APP " not in record]
+
+
+def texts(records: list[bytes]) -> list[bytes]:
+    """The `info` of each message of type log, put together from all its records."""
+    found: dict[bytes, bytes] = {}
+    for record in records:
+        if b' event_type="log"' in record:
+            serial = record.partition(b"): ")[0].rpartition(b":")[2]
+            info = record.rpartition(b" info=")[2]
+            text = info[1:-1] if info.startswith(b'"') else bytes.fromhex(info.decode())
+            found[serial] = found.get(serial, b"") + text
+    return list(found.values())

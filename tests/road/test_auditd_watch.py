@@ -1,0 +1,202 @@
+"""The auditd watch for real: the kernel's audit, auditd, relay, and people at terminals.
+
+The kernel's audit is machine-wide and root's (`harness.kernel_auditd`); another user's tests see that relay says so.
+"""
+
+import asyncio
+import functools
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.kernel_auditd import KernelAuditd, may_audit
+from harness.login import LoginMachine
+from harness.openssh import Sshd
+from harness.relay import RELAY, Router
+from harness.waiting import wait_until
+
+from relay.alarm import AUDITD_DOWN, Alarm
+from relay.audit.mapping import AuditMapping
+from relay.event import Batch
+from relay.source.audit_log import AuditLog
+from relay.watch.audit_trail import AuditTrail, ThisMachine
+from relay.watch.auditd import PATIENCE, SILENCE
+from relay.watch.clock import Clocks
+from relay.watch.users import CLEARED, LOGIN_MESSAGE, TEXTS
+
+DOWN = TEXTS[AUDITD_DOWN]
+WORKS = TEXTS[AUDITD_DOWN + CLEARED]
+SECOND = 1_000_000
+
+
+class Road:
+    """auditd's log, followed by the real source; the watch looks at the real machine, with a clock of the test's."""
+
+    def __init__(self, log: Path) -> None:
+        self.passed = 0
+        self.trail = AuditTrail(self.clocks(), standing=False, clocks=self.clocks, machine=ThisMachine())
+        self._source = AuditLog("audit", str(log), "oldest", AuditMapping(hostname="h", router="h"))
+        self.lines: list[bytes] = []
+
+    def clocks(self) -> Clocks:
+        boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+        return Clocks(time.time_ns() // 1000, boot + self.passed)
+
+    def after(self, microseconds: int) -> Alarm | None:
+        self.passed += microseconds
+        return self.trail.look(self.clocks(), taking=True)
+
+    async def run(self, story: Callable[[], None]) -> None:
+        """Follow the log while the story runs in another thread."""
+
+        async def submit(batch: Batch) -> "asyncio.Future[None]":
+            self.lines += [event.tail for event in batch.events]
+            durable = asyncio.get_running_loop().create_future()
+            durable.set_result(None)
+            return durable
+
+        reading = asyncio.create_task(self._source.run(self.trail.hear(submit), None, drain=False))
+        try:
+            await asyncio.to_thread(self._caught_up)
+            await asyncio.to_thread(story)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    def _caught_up(self) -> None:
+        wait_until(lambda: any(b"start-1" in line for line in self.lines), 10, "what auditd wrote at its start")
+
+    @property
+    def canaries(self) -> int:
+        return sum(b"op=relay-canary" in line for line in self.lines)
+
+
+@pytest.fixture
+def auditd() -> Iterator[KernelAuditd | None]:
+    """None where this user may not use the kernel's audit."""
+    if not may_audit():
+        yield None
+        return
+    with KernelAuditd() as daemon:
+        yield daemon
+
+
+def test_the_canary_comes_back_through_kernel_auditd_and_source(auditd: KernelAuditd | None, tmp_path: Path) -> None:
+    road = Road(auditd.log_file if auditd else tmp_path / "audit.log")
+    if auditd is None:
+        road.after(SILENCE)
+        assert set(road.trail.blind) >= {"kernel"}
+        return
+
+    def story() -> None:
+        assert road.after(SECOND) is None
+        assert road.after(SILENCE) is None
+        wait_until(lambda: road.canaries == 1, 10, "the canary in the log")
+        assert road.after(PATIENCE) is None
+
+    asyncio.run(road.run(story))
+    assert set(road.trail.blind) == {"unit"}
+    (line,) = [line for line in road.lines if b"op=relay-canary" in line]
+    assert b"type=USER msg=audit(" in line
+    assert b" res=success'" in line
+
+
+def test_a_daemon_that_is_frozen_is_found_by_the_canary_alone(auditd: KernelAuditd | None, tmp_path: Path) -> None:
+    """Alive and registered, so that nothing else tells; when it goes on, the alarm ends."""
+    road = Road(auditd.log_file if auditd else tmp_path / "audit.log")
+    if auditd is None:
+        assert road.after(SILENCE + PATIENCE) is None
+        return
+
+    def story() -> None:
+        auditd.suspend()
+        assert road.after(SILENCE) is None
+        alarm = road.after(PATIENCE)
+        assert alarm is not None
+        assert alarm.text == "no audit records come in"
+        auditd.resume()
+        wait_until(lambda: road.after(0) is None, 10, "the end of the alarm")
+
+    asyncio.run(road.run(story))
+    assert road.canaries >= 1
+
+
+def test_audit_that_is_switched_off_and_a_daemon_that_dies_are_seen_at_once(auditd: KernelAuditd | None) -> None:
+    road = Road(auditd.log_file if auditd else Path("/nonexistent/audit.log"))
+    if auditd is None:
+        assert road.after(SECOND) is None
+        return
+
+    def story() -> None:
+        for end, begin, words in (
+            (functools.partial(auditd.control, "-e", "0"), functools.partial(auditd.control, "-e", "1"), "off"),
+            (auditd.kill, auditd.start, "no audit daemon"),
+        ):
+            assert road.after(SECOND) is None
+            end()
+            alarm = road.after(SECOND)
+            assert alarm is not None
+            assert words in alarm.text
+            begin()
+            wait_until(lambda: road.after(0) is None, 10, "the end of the alarm")
+
+    asyncio.run(road.run(story))
+
+
+def test_everybody_is_told_on_the_terminal_and_at_login_until_auditd_works_again(
+    auditd: KernelAuditd | None, tmp_path: Path
+) -> None:
+    with Sshd() as sshd:
+        router = Router(tmp_path, sshd, remote_port=9)  # nobody listens there, and that is no matter
+        router.audit["watch-auditd"] = "always"
+        if auditd is None:
+            router.write_configuration()
+            with router.start() as relay:
+                relay.wait_for_log("the auditd watch goes on without its part kernel")
+            return
+        router.audit_log = auditd.log_file
+        router.write_configuration()
+        argv = [*RELAY, "-c", str(router.configuration), "run"]
+        with LoginMachine() as machine, machine.log_in() as before, machine.start(argv, tmp_path / "relay.log"):
+            wait_until(lambda: _watch(router) == "watches canary, kernel", 20, "the watch")
+            assert DOWN not in before.shown
+            auditd.kill()
+            before.wait_for(DOWN, 5)
+            assert machine.run("cat", LOGIN_MESSAGE) == DOWN + "\n"
+            with machine.log_in() as later:
+                later.wait_for(DOWN, 5)
+            (alarm,) = [each for each in router.status()["live"]["alarms"] if each["name"] == AUDITD_DOWN]
+            assert (alarm["severity"], alarm["text"]) == ("critical", "no audit daemon takes the kernel's records")
+            assert "alarm        critical, auditd-down: no audit daemon" in router.run("status").stdout
+            auditd.start()
+            before.wait_for(WORKS, 5)
+            with machine.log_in() as last:
+                assert DOWN not in last.shown
+            assert all(each["name"] != AUDITD_DOWN for each in router.status()["live"]["alarms"])
+    stored = router.run("spool", "cat").stdout
+    assert stored.count('alarm="auditd-down" severity="critical" state="add"') in {1, 2}  # twice: its text may change
+    assert stored.count('alarm="auditd-down" severity="critical" state="clear"') == 1
+
+
+def _watch(router: Router) -> str:
+    if not (router.state / "control").exists():
+        return ""
+    return "".join(part["state"] for part in router.status()["live"]["parts"] if part["name"] == "auditd watch")
+
+
+def test_without_the_rights_it_says_which_and_goes_on(tmp_path: Path) -> None:
+    """In a user namespace of its own even root may neither ask the kernel nor send anything through it."""
+    program = (
+        "from relay.watch.audit_trail import *; import time;"
+        "clocks = lambda: Clocks(time.time_ns() // 1000, time.monotonic_ns() // 1000);"
+        "trail = AuditTrail(clocks(), standing=True, clocks=clocks, machine=ThisMachine());"
+        "print(trail.look(clocks(), taking=True) is not None, trail.error)"
+    )
+    argv = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
+    assert "give relay CAP_AUDIT_CONTROL" in done.stdout
+    assert "give relay CAP_AUDIT_WRITE" in done.stdout
+    assert done.stdout.startswith("True ")

@@ -1,0 +1,72 @@
+"""Records that the real kernel drops become a gap, and which configurations watch for that."""
+
+import asyncio
+import contextlib
+import subprocess
+from typing import Any
+
+import pytest
+from harness.kernel_auditd import KernelAuditd, may_audit
+from harness.waiting import wait_until
+from source.log_writing import Taken
+
+from relay.forwarder import kernel_lost
+from relay.settings import Settings
+from relay.source.kernel_lost import KernelLost
+from relay.spool.gap import told_in
+from relay.watch.kernel_audit import read_status
+
+
+def watch_of(**audit: Any) -> KernelLost | None:
+    return kernel_lost(Settings(source=({"name": "audit"},), audit=audit))
+
+
+def test_the_kernel_is_watched_where_this_machines_auditd_is() -> None:
+    assert watch_of() is not None
+    assert watch_of(watch_auditd="never") is None
+    assert kernel_lost(Settings()) is None
+
+
+@pytest.fixture
+def kernel_may_be_used() -> bool:
+    return may_audit()
+
+
+def test_what_the_kernel_drops_is_told_once_as_a_gap(kernel_may_be_used: bool) -> None:
+    if not kernel_may_be_used:
+        return  # then all there is to see is that it says so (test_kernel_lost in tests/source)
+    with KernelAuditd() as auditd:
+        before = look(None)
+        try:
+            auditd.control("--backlog_wait_time", "0")
+            auditd.control("-b", "1")
+            auditd.suspend()
+            wait_until(lambda: dropped(auditd) > 3, 30, "the kernel drops records")
+            after = look(before)
+            lost = read_status().lost
+        finally:
+            auditd.resume()
+            auditd.control("-b", "64")
+            auditd.control("--backlog_wait_time", "15000")
+            auditd.control("--reset-lost")
+    gaps = [told_in(event.head + event.tail) for event in after.events]
+    assert [gap.events for gap in gaps if gap] == [lost - sum(told_before(before))]
+
+
+def dropped(auditd: KernelAuditd) -> int:
+    """Send a record, and count what was dropped so far."""
+    with contextlib.suppress(subprocess.CalledProcessError):  # the sender is told, too
+        auditd.control("-m", "too much")
+    return read_status().lost
+
+
+def look(earlier: Taken | None) -> Taken:
+    taken = Taken()
+    watch = watch_of()
+    assert watch is not None
+    asyncio.run(watch.run(taken.submit, earlier.position if earlier else None, drain=True))
+    return taken
+
+
+def told_before(taken: Taken) -> list[int]:
+    return [gap.events for event in taken.events if (gap := told_in(event.head + event.tail))]

@@ -1,0 +1,377 @@
+"""The source `event-collector` with a real child, which keeps an index file and can be killed at any moment."""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from harness.waiting import wait_until
+from source.log_writing import Taken, until
+
+from relay.errors import NoInputError, StorageError, UnavailableError
+from relay.event import Batch, Event, EventType, Position
+from relay.source import event_collector
+from relay.source.event_collector import EventCollector
+from relay.source.index_file import ABSENT
+from relay.ssr.filters import Filter
+from relay.ssr.mapping import SsrMapping
+
+COLLECTOR = Path(__file__).parent / "collector.py"
+_NUMBER = re.compile(rb' number="(\d+)"')
+
+both_orders = pytest.mark.parametrize("order", ["write-first", "index-first"])
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    return tmp_path / "events.index"
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start children again at once; the growth of the pause has a test of its own."""
+    monkeypatch.setattr(event_collector, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(event_collector, "LONGEST_PAUSE", 0.02)
+
+
+def collector(index: Path | None, *arguments: str | float, events: Filter | None = None) -> EventCollector:
+    command = [sys.executable, "-I", "-S", str(COLLECTOR), *map(str, arguments)]
+    if index is not None:
+        command += ["--index-file", str(index)]
+    mapping = SsrMapping(hostname="combo1", router="combo1")
+    return EventCollector("events", command, mapping, index=str(index or ""), events=events)
+
+
+def shell(script: str, index: Path | None = None) -> EventCollector:
+    mapping = SsrMapping(hostname="combo1", router="combo1")
+    return EventCollector("events", ["/bin/sh", "-c", script], mapping, index=str(index or ""))
+
+
+def number_of(event: Event) -> int | None:
+    found = _NUMBER.search(event.tail)
+    return int(found[1]) if found else None
+
+
+def numbers(events: list[Event]) -> list[int]:
+    return [number for event in events if (number := number_of(event)) is not None]
+
+
+def drain(source: EventCollector, position: Position | None = None) -> Taken:
+    taken = Taken()
+    asyncio.run(asyncio.wait_for(source.run(taken.submit, position, drain=True), 60))
+    return taken
+
+
+def follow(source: EventCollector, play: Callable[[Taken], Awaitable[None]], position: Position | None = None) -> Taken:
+    """Run the source live while `play` acts, and stop it then; a source that fails fails the test."""
+    taken = Taken()
+
+    async def both() -> None:
+        running = asyncio.create_task(source.run(taken.submit, position, drain=False))
+        playing = asyncio.ensure_future(play(taken))
+        await asyncio.wait({running, playing}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            playing.cancel()
+            await running
+        running.cancel()
+        await asyncio.wait({running})
+        await playing
+
+    asyncio.run(both())
+    return taken
+
+
+# --- Taking in ---
+
+
+@both_orders
+def test_a_child_that_ends_gives_every_event_once(index: Path, order: str) -> None:
+    source = collector(index, "--events", 2000, "--order", order)
+    taken = drain(source)
+    assert numbers(taken.events) == list(range(1, 2001))
+    assert taken.position is not None
+    assert taken.position.count == source.events == 2000
+    assert taken.position.place == b"12000"
+    assert (source.malformed, source.starts) == (0, 1)
+
+
+def test_a_drain_of_a_child_that_stays_ends_when_it_is_quiet_and_nothing_comes_twice(index: Path) -> None:
+    taken = drain(collector(index, "--events", 50, "--stay"))
+    assert numbers(taken.events) == list(range(1, 51))
+    again = drain(collector(index, "--events", 60, "--stay"), taken.position)
+    assert numbers(again.events) == list(range(51, 61))
+
+
+def test_the_configuration_diff_of_an_event_keeps_its_lines(index: Path) -> None:
+    (event,) = drain(collector(index, "--events", 1)).events
+    assert event.type is EventType.ADMIN
+    assert b' diff="change 1\n-old \\"a\\"\n+new xxxxxxxxxx" number="1"]' in event.tail
+
+
+def test_the_index_is_stored_before_the_child_runs_for_the_first_time(index: Path) -> None:
+    first, *_ = drain(collector(index, "--events", 3)).batches
+    assert first == Batch((), Position("events", 0, ABSENT))
+
+
+def test_a_child_with_an_index_already_begins_there(index: Path) -> None:
+    index.write_text("7")
+    taken = drain(collector(index, "--events", 9))
+    assert taken.batches[0].position == Position("events", 0, b"17")
+    assert numbers(taken.events) == [8, 9]
+
+
+def test_the_filters_and_what_they_drop_are_counted(index: Path) -> None:
+    source = collector(index, "--events", 5, events=Filter(tagdrop={"type": ("ad*",)}))
+    taken = drain(source)
+    assert taken.events == []
+    assert source.filtered == 5
+    assert taken.position == Position("events", 0, b"15")
+
+
+def test_without_an_index_file_events_have_no_position() -> None:
+    taken = drain(collector(None, "--events", 5))
+    assert numbers(taken.events) == [1, 2, 3, 4, 5]
+    assert {batch.position for batch in taken.batches} == {None}
+
+
+def test_what_is_no_event_is_forwarded_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    source = shell(r"""printf 'no event \000\377\nevents,type=alarm severity="major" 1\ncut,type=admin a="'""")
+    with caplog.at_level(logging.WARNING, "relay"):
+        taken = drain(source)
+    garbage, alarm, cut = taken.events
+    assert garbage.tail == b' type="log" router="combo1" malformed="1"] no event \x00\xff'
+    assert alarm.type is EventType.ALARM
+    assert cut.tail.endswith(b'malformed="1"] cut,type=admin a="')
+    assert source.malformed == 2
+    assert "octet 3: " in caplog.text
+
+
+# --- Nothing is lost ---
+
+
+@both_orders
+def test_from_every_position_that_is_stored_the_rest_comes(index: Path, order: str) -> None:
+    """What a crash leaves is the position of some batch: what it covers and what comes after it must be everything."""
+    taken = drain(collector(index, "--events", 300, "--order", order, "--size", 2000))
+    assert len(taken.batches) > 5
+    for nth, batch in list(enumerate(taken.batches))[::-3][::-1]:
+        kept = numbers([event for each in taken.batches[: nth + 1] for event in each.events])
+        rest = numbers(drain(collector(index, "--events", 300, "--order", order), batch.position).events)
+        assert sorted({*kept, *rest}) == list(range(1, 301)), f"after batch {nth}"
+    assert rest == [], "behind the last position nothing comes again"
+
+
+@both_orders
+def test_a_child_that_dies_anywhere_loses_nothing(index: Path, order: str) -> None:
+    """It dies by SIGKILL every 20 events: before, amid or behind a line, or between the line and the index."""
+    source = collector(index, "--events", 100, "--order", order, "--die", 20, "--stay")
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: 100 in numbers(taken.events), 60)
+
+    taken = follow(source, play)
+    assert sorted(set(numbers(taken.events))) == list(range(1, 101))
+    assert source.starts > 2
+
+
+@both_orders
+def test_a_source_that_is_stopped_anywhere_loses_nothing(index: Path, order: str) -> None:
+    events: list[Event] = []
+    position: Position | None = None
+    for target in range(60, 361, 60):
+        source = collector(index, "--events", 300, "--order", order, "--pause", 0.001, "--stay")
+
+        wanted = set(range(1, min(target, 300) + 1)) - set(numbers(events))
+
+        async def play(taken: Taken, wanted: set[int] = wanted) -> None:
+            await until(lambda: wanted <= set(numbers(taken.events)), 60)
+
+        taken = follow(source, play, position)
+        events += taken.events
+        position = taken.position or position
+    assert sorted(set(numbers(events))) == list(range(1, 301))
+
+
+def test_a_child_is_killed_when_relay_dies(tmp_path: Path) -> None:
+    """Else it would move the index file under the feet of the next one."""
+    told = tmp_path / "pid"
+    script = (
+        "import asyncio, sys\n"
+        "from relay.source.child_process import ChildProcess\n"
+        "async def main():\n"
+        f"    await ChildProcess.start('it', ['/bin/sh', '-c', 'echo $$ > {told}; exec sleep 1000'])\n"
+        "    await asyncio.sleep(1000)\n"
+        "asyncio.run(main())\n"
+    )
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", script], os.environ)
+    wait_until(lambda: told.exists() and told.read_text(), 20, "the child has told its pid")
+    child = int(told.read_text())
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    wait_until(lambda: not _runs(child), 20, "the child is dead")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_behind_a_disk_that_takes_nothing_the_child_waits(index: Path) -> None:
+    """Back-pressure: two batches are read, then nothing until the first is durable; and nothing is lost."""
+    source = collector(index, "--events", 3000, "--size", 1000, "--stay")
+
+    async def play(taken: Taken) -> None:
+        taken.hold = True
+        await until(lambda: len(taken.held) == 1)
+        taken.held.pop().set_result(None)  # the index as it was found
+        await until(lambda: len(taken.held) == 2)
+        await until(lambda: source.lag > 32 * 1024)
+        filled = [(0, "")]
+
+        def stands_still() -> bool:
+            filled.append((source.lag, index.read_text()))
+            return len(filled) > 20 and len(set(filled[-20:])) == 1
+
+        await until(stands_still)
+        assert len(taken.held) == 2
+        taken.hold = False
+        for durable in taken.held:
+            durable.set_result(None)
+        await until(lambda: len(numbers(taken.events)) == 3000)
+
+    taken = follow(source, play)
+    assert numbers(taken.events) == list(range(1, 3001))
+
+
+def test_a_disk_that_fails_ends_the_source(index: Path) -> None:
+    async def submit(batch: Batch) -> asyncio.Future[None]:
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if batch.events:
+            durable.set_exception(StorageError("spool", "broken"))
+        else:
+            durable.set_result(None)
+        return durable
+
+    source = collector(index, "--events", 10)
+    with pytest.raises(StorageError):
+        asyncio.run(asyncio.wait_for(source.run(submit, None, drain=True), 30))
+
+
+# --- The child's ends ---
+
+
+def test_a_child_that_ends_is_started_again_and_its_words_are_logged(
+    index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = collector(index, "--events", 3, "--status", 3, "--words", "no bus\x1b here\n")
+
+    async def play(_: Taken) -> None:
+        await until(lambda: source.starts >= 3)
+
+    with caplog.at_level(logging.WARNING, "relay"):
+        taken = follow(source, play)
+    assert set(numbers(taken.events)) == {1, 2, 3}
+    assert "source events says: no bus\\x1b here" in caplog.text
+    assert 'its child ended with status 3, saying "no bus\\x1b here"; starting it again in ' in caplog.text
+
+
+def test_the_pause_before_a_start_grows_and_is_told_in_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_collector, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(event_collector, "LONGEST_PAUSE", 1000)
+    source = shell("exit 4")
+    pauses: list[float] = []
+    errors: list[str] = []
+
+    async def play(_: Taken) -> None:
+        loop = asyncio.get_running_loop()
+        for starts in range(1, 6):
+            await until(lambda: source.starts == starts)  # noqa: B023  it is awaited at once
+            pauses.append(loop.time())
+        await until(lambda: source.last_error)
+        errors.append(source.last_error)
+
+    follow(source, play)
+    assert errors == ["its child ended with status 4"]
+    assert pauses[-1] - pauses[0] > (0.02 + 0.04 + 0.08 + 0.16) / 2
+
+
+def test_a_child_that_fails_fails_a_drain(index: Path) -> None:
+    with pytest.raises(UnavailableError, match='ended with status 9, saying "out of luck"'):
+        drain(collector(index, "--events", 3, "--status", 9, "--words", "out of luck"))
+
+
+def test_a_program_that_is_missing_is_told_at_once() -> None:
+    source = EventCollector("events", ["/no/such/program"], SsrMapping(hostname="h", router="r"))
+    with pytest.raises(NoInputError, match="/no/such/program cannot be run"):
+        drain(source)
+
+
+def test_a_program_that_is_no_program_fails_a_drain(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"\x00\x01")
+    program.chmod(0o755)
+    source = EventCollector("events", [str(program)], SsrMapping(hostname="h", router="r"))
+    with pytest.raises(UnavailableError, match="cannot be run: Exec format error"):
+        drain(source)
+
+
+def test_a_child_that_closes_its_output_and_stays_is_ended() -> None:
+    source = shell("echo 'events a=1'; exec 1>&-; exec sleep 1000")
+
+    async def play(_: Taken) -> None:
+        await until(lambda: source.starts >= 2)
+
+    follow(source, play)
+
+
+def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.source.child_process.STOP_SECONDS", 0.2)
+    told = tmp_path / "pids"
+    script = f"trap '' TERM; sleep 1000 & echo $$ $! > {told}.new; mv {told}.new {told}; while :; do sleep 1000; done"
+
+    async def play(_: Taken) -> None:
+        await until(told.exists)
+
+    follow(shell(script), play)
+    child, grandchild = map(int, told.read_text().split())
+    wait_until(lambda: not _runs(child) and not _runs(grandchild), 10, "both are dead")
+
+
+def test_an_index_file_that_cannot_be_kept_is_told_at_the_start(index: Path) -> None:
+    index.write_bytes(b"1" * 100_000)
+    with pytest.raises(NoInputError, match="larger than"):
+        drain(collector(index, "--events", 3))
+
+
+def test_an_index_file_that_grows_too_large_is_told_once_and_loses_nothing(
+    index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = shell(f"echo 'events a=1 1'; head -c 100000 /dev/zero > {index}; echo 'events a=2 2'; sleep 1000", index)
+    errors: list[str] = []
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.events) == 2 and source.last_error)
+        errors.append(source.last_error)
+
+    with caplog.at_level(logging.WARNING, "relay"):
+        taken = follow(source, play)
+    assert errors == [f"{index}: it is larger than 61440 octets, and cannot be kept"]
+    assert caplog.text.count("is not known just now") == 1
+    assert {batch.position.place for batch in taken.batches if batch.position} == {ABSENT}
+
+
+def test_a_position_of_another_kind_of_source_is_not_put_back(index: Path) -> None:
+    index.write_text("2")
+    other = Position("events", 12, b'{"files":[],"offset":3}')
+    taken = drain(collector(index, "--events", 3), other)
+    assert numbers(taken.events) == [3]
+    assert taken.batches[0].position == Position("events", 12, b"12")
