@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.watch.users import LOGIN_MESSAGE
+
 DANGEROUS = ("shutdown", "poweroff", "halt", "reboot", "telinit", "wall")
 ALLOWED = "wall"
 """A full spool tells all users; the stub is told instead."""
@@ -33,13 +35,22 @@ def _lines(calls: Path) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
+def no_real_login_message() -> Iterator[None]:
+    """As root, relay may write what everybody reads at login: no test is to do that on this machine."""
+    path = Path(LOGIN_MESSAGE)
+    before = path.exists()
+    yield
+    assert before or not path.exists(), "the test's relay watches this machine's own auditd"
+
+
+@pytest.fixture(autouse=True)
 def close_what_a_dead_relay_left_open(tmp_path: Path) -> Iterator[None]:
     """Tests leave stores behind as a killed process does; here their descriptors must go, or select(2) runs out."""
     yield
     for name in os.listdir("/proc/self/fd"):
         try:
-            target = os.readlink(f"/proc/self/fd/{name}")
-            if target.startswith(f"{tmp_path}/") and target.endswith((".segment", "/slots", "/lock", "/journal")):
+            target = os.readlink(f"/proc/self/fd/{name}").removesuffix(" (deleted)")
+            if target.startswith(f"{tmp_path}/") and target.endswith((".segment", "/slots", "/lock", "/journal", ".log")):
                 os.close(int(name))
         except OSError:
             continue  # the descriptor of this very listing

@@ -38,7 +38,7 @@ class Router:
             "private-key": str(sshd.client_key),
             "known-hosts": str(sshd.known_hosts),
         }
-        self.audit: dict[str, object] = {"disk-full-action": "ignore"}
+        self.audit: dict[str, object] = {"watch-auditd": "never"}  # not this machine's own
         self.server: dict[str, str | int] = {"port": self.local_port, "max-message-size": "64KiB", **keys}
         self.write_configuration()
 

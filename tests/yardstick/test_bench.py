@@ -66,4 +66,4 @@ def test_idle_is_measured_by_process() -> None:
 def test_a_name_that_is_not_known_is_told_with_those_that_are() -> None:
     done = subprocess.run([str(SCRIPT), "--only", "rsylog"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
-    assert "rsylog is not known; there are: relay, rsyslog-memory" in done.stderr
+    assert "rsylog is not known; there are: relay, relay-relp" in done.stderr
