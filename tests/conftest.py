@@ -9,6 +9,7 @@ import pytest
 from relay.watch.users import LOGIN_MESSAGE
 
 DANGEROUS = ("shutdown", "poweroff", "halt", "reboot", "telinit", "wall")
+LEFT_OPEN = (".segment", "/slots", "/lock", "/journal", ".log")
 ALLOWED = "wall"
 """A full spool tells all users; the stub is told instead."""
 
@@ -50,7 +51,7 @@ def close_what_a_dead_relay_left_open(tmp_path: Path) -> Iterator[None]:
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}").removesuffix(" (deleted)")
-            if target.startswith(f"{tmp_path}/") and target.endswith((".segment", "/slots", "/lock", "/journal", ".log")):
+            if target.startswith(f"{tmp_path}/") and target.endswith(LEFT_OPEN):
                 os.close(int(name))
         except OSError:
             continue  # the descriptor of this very listing

@@ -54,5 +54,5 @@ def test_a_segment_that_hides_a_block_in_the_one_before_it_is_found_out(monkeypa
             raise
 
     monkeypatch.setattr(Spool, "_begin_segment", keep_open)
-    with pytest.raises(BrokenPromiseError, match="damage that no fault made|events did not arrive"):
+    with pytest.raises(BrokenPromiseError, match=r"damage that no fault made|events did not arrive"):
         every_call(Wrong(code=errno.ENOSPC, calls=2), policy="ignore")
