@@ -149,8 +149,8 @@ class Destination:
             _log.warning("recovered %s", self.name)
             self.error, self.error_since = None, 0
 
-    def leave_out(self, refused: Sequence[Refused]) -> None:
-        """Keep aside and count what the far end will never take."""
+    def leave_out(self, refused: Sequence[Refused], reached: Cursor) -> None:
+        """Keep aside and count what the far end will never take of all that is before `reached`."""
         events = {(each.run, each.type, each.number): each for each in refused}.values()  # not one for each part
         if not events:
             return
@@ -162,7 +162,7 @@ class Destination:
             kind, said = each.type.label, each.answer
             _log.error("%s refuses %s event %d (%s): kept in %s", self.name, kind, each.number, said, path)
         ranges = [Range(each.run.hex(), int(each.type), each.number, each.number, 1) for each in events]
-        self._store.room.lose(self.name, REFUSED, ranges)
+        self._store.room.lose(self.name, REFUSED, ranges, reached)
         self.refused += len(events)
 
     def note_lost(self, lost: Lost) -> None:
@@ -224,7 +224,7 @@ class _Delivery:
     def _prove(self) -> None:
         reached = self._reached(proven_at=wall_clock(), proof=self._session.proof)
         settled = self._session.prove(reached)
-        self._destination.leave_out(self._session.refused)
+        self._destination.leave_out(self._session.refused, reached)
         self._last_proof = time.monotonic()
         if settled is None:
             return

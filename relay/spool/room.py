@@ -260,10 +260,21 @@ class StoreRoom:
 
     # --- Gaps ---
 
-    def lose(self, destination: str, cause: str, lost: Iterable[Range]) -> None:
-        """Count a loss of this destination, durably; StorageError when that failed too."""
+    def lose(self, destination: str, cause: str, lost: Iterable[Range], reached: Cursor) -> None:
+        """Count a loss of this destination, durably; StorageError when that failed too.
+
+        The same write says that what is before `reached` is done with: a crash before the cursor has moved there
+        neither delivers nor counts it again.
+        """
         with self.counting:
-            self._keep(self._gap_of(destination).add(cause, lost))
+            gap = self._gap_of(destination).add(cause, lost)
+            self._keep(
+                msgspec.structs.replace(
+                    gap,
+                    retained=max(gap.retained, reached.retained),
+                    transient=max(gap.transient, reached.transient),
+                )
+            )
 
     def _count_damage(self, destination: str, reader: Reader) -> None:
         """Count what damage took by this destination's reader's last `read`, durably, unless it is counted."""

@@ -18,7 +18,7 @@ from relay.spool.cursor import Cursor
 from relay.spool.gap import MAX_RANGES, Gap, Range, told_in
 from relay.spool.room import LATE
 from relay.spool.spool import Run, Spool
-from relay.spool.store import Store
+from relay.spool.store import CURSOR_KEY, Store
 
 SEGMENT = 16 * 1024
 SEGMENTS = 4
@@ -294,7 +294,7 @@ def _power_goes(gap: Gap) -> None:
 def test_a_gap_whose_event_was_written_right_before_the_end_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FakeDisk()
     with opened(Path("/state"), disk=disk) as store:
-        store.room.lose("server", LATE, [Range("0" * 16, 1, 1, 5, 5)])
+        store.room.lose("server", LATE, [Range("0" * 16, 1, 1, 5, 5)], Cursor())
         commit = _Commit(store, ROUTING, [], dict.fromkeys(EventType, 1), {}, tell_gap)
         monkeypatch.setattr(store.room, "told", _power_goes)
         with pytest.raises(Crash):
@@ -318,3 +318,81 @@ def test_blocks_whose_numbers_come_again_after_the_spool_was_lost_are_delivered(
         while isinstance(item := again.room.read("server", *readers), Block):
             found += [message for _, _, message in item.messages()]
     assert numbers(found) == list(range(201, 206))
+
+
+# --- Servers that are not required, have refused, or have left ---
+
+
+def test_who_is_not_required_gives_way_before_any_policy_and_what_it_misses_is_counted(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("optional", Cursor(), WANTED, required=False)
+
+        async def deliver(intake: Intake) -> None:
+            for first in range(1, 200, 10):
+                await submit(intake, first, first + 9)
+                store.move_cursor("server", Cursor(retained=store.retained.next_number))
+
+        store.follow("server", Cursor(), WANTED)
+        taking_in(store, "halt", deliver)
+        found = messages(store.retained)
+        kept = numbers(found)
+        (counted,) = [gap for gap in store.room.pending() if gap.server == "optional"] or [Gap()]
+    told = [gap for message in gaps(found) if (gap := told_in(message)) is not None]
+    assert kept[-1] == 200
+    assert kept[0] > 1
+    assert {gap.server for gap in told} == {"optional"}
+    missed = sum(each.events for gap in (*told, counted) for each in gap.ranges if each.type == EventType.AUDIT)
+    assert missed == 200 - len(kept)
+
+
+def test_with_nobody_that_is_required_nobody_holds_anything(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("optional", Cursor(), WANTED, required=False)
+        taking_in(store, "halt", lambda intake: submit(intake, 1, 200))
+        assert numbers(messages(store.retained))[-1] == 200
+
+
+def test_what_was_refused_and_counted_is_neither_delivered_nor_counted_again_after_a_crash(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("server", Cursor(), WANTED)
+        taking_in(store, "halt", lambda intake: submit(intake, 1, 5))
+        lost = [Range(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
+        store.room.lose("server", "refused by the server", lost, Cursor(retained=6))
+    with opened(tmp_path, LATER) as store:  # the cursor had not moved
+        assert store.begin("server", Cursor(), WANTED) == Cursor()
+        assert store.follow("server", Cursor(), WANTED).retained == 6
+        assert [gap.events for gap in store.room.pending()] == [1]
+
+
+DAY = 24 * 3600 * 1_000_000
+
+
+def test_the_cursor_of_a_server_that_left_is_kept_for_a_day(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        for name in ("stays", "leaves", "returns"):
+            store.move_cursor(name, Cursor(retained=1, delivered=7))
+        store.forget_others({"stays"}, 1000)
+        store.forget_others({"stays"}, 1000 + DAY)
+        assert store.cursor("leaves") is not None
+        store.forget_others({"stays", "returns"}, 1000 + DAY)
+        store.forget_others({"stays", "returns"}, 1001 + DAY)
+        assert store.cursor("leaves") is None
+        store.forget_others({"stays"}, 2000 + DAY)
+        store.forget_others({"stays"}, 2000 + DAY + DAY // 2)
+        assert store.cursor("returns") == store.cursor("stays") == Cursor(retained=1, delivered=7)
+
+
+def test_a_server_that_returns_after_what_it_needs_is_gone_begins_anew_and_that_is_counted(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("other", Cursor(), WANTED)
+        store.slots.put(CURSOR_KEY + "server", Cursor(retained=2, delivered=1).encode())
+        store.forget_others({"other"}, 1000)
+
+        async def deliver(intake: Intake) -> None:
+            for first in range(1, 200, 10):
+                await submit(intake, first, first + 9)
+                store.move_cursor("other", Cursor(retained=store.retained.next_number))
+
+        taking_in(store, "halt", deliver)
+        assert store.begin("server", Cursor(), WANTED) == Cursor()
+        assert [gap.cause for gap in store.room.pending() if gap.server == "server"] == [LATE]
