@@ -20,8 +20,7 @@ import threading
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import paramiko
 from paramiko.buffered_pipe import BufferedPipe
@@ -34,7 +33,7 @@ from paramiko.common import (
 )
 
 from relay.errors import RelayError, UnavailableError
-from relay.listener.listening_socket import cannot_listen, listen
+from relay.listener.listening_socket import Listening, cannot_listen, listen
 from relay.transport import private_key
 from relay.transport.authorized_keys import AuthorizedKey, AuthorizedKeys, same_place
 from relay.transport.liveness import Patience
@@ -144,8 +143,8 @@ Serve = Callable[[ChannelStream], Awaitable[None]]
 """Takes one stream in, and closes it or aborts it."""
 
 
-class SshEndpoint:
-    """Listens on one address. `start` once, `stop` once; or `async with`."""
+class SshEndpoint(Listening):
+    """What listens for SSH."""
 
     def __init__(  # noqa: PLR0913 - each is one thing that the configuration names
         self,
@@ -172,15 +171,6 @@ class SshEndpoint:
     def __repr__(self) -> str:
         state = "listening" if self._socket else "not listening"
         return f"<SshEndpoint {self.address[0]}:{self.address[1]} {state}, {len(self._connections)} connections>"
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     @property
     def address(self) -> tuple[str, int]:

@@ -16,7 +16,6 @@ from relay.delivery.syslog_messages import SyslogMessages
 from relay.delivery.syslog_stream import Patience, SyslogStream
 from relay.errors import ProtocolError, TemporaryError, UnavailableError
 from relay.settings import RemoteLoggingServer
-from relay.spool.cursor import Cursor
 from relay.transport.tcp import TcpPipe
 from relay.transport.udp import UdpWay
 
@@ -90,7 +89,7 @@ class SyslogStreamExchange:
         """Have a session of `relay run` prove what was sent on its stream."""
         nothing_more = SyslogMessages(wanted=0, max_size=self._server.max_message_size)
         patience = Patience(drain=self._line.patience, empty=0)
-        SyslogStream(self._line.transport, self._line.pipe, nothing_more, patience=patience).prove(Cursor())
+        SyslogStream(self._line.transport, self._line.pipe, nothing_more, patience=patience).prove_now()
 
     def _never_closes(self) -> ProtocolError:
         return self._line.fault(

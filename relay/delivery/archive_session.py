@@ -28,6 +28,9 @@ class ArchiveSession:
     def check(self) -> None:
         """Nothing to look after while idle."""
 
+    def end(self) -> None:
+        """Nothing is said."""
+
     def close(self) -> None:
         """Close the archive's files."""
         self._archive.close()

@@ -27,10 +27,14 @@ from relay.spool.store import Store
 from relay.transport import retry
 
 PROOF_SPACING: Final = 0.05
+SETTLING_SPACING: Final = 0.025
+"""Between two questions whether a proof that was given holds."""
 MAX_UNPROVEN: Final = 4 * 1024 * 1024
 MAX_UNPROVEN_SECONDS: Final = 1.0
 REFUSED: Final = "refused by the server"
 IDLE_SECONDS: Final = 1.0
+ENDING_SECONDS: Final = 1.5
+"""How long a session may take to end by itself, with its farewell, before it is closed."""
 
 _log = logging.getLogger("relay.delivery")
 
@@ -83,6 +87,8 @@ class Destination:
         self._stopped.set()
         with self._store.changed:
             self._store.changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(min(seconds, ENDING_SECONDS))
         session = self._session
         if session is not None:
             session.close()
@@ -183,6 +189,7 @@ class _Delivery:
         self._retained = store.retained.reader(cursor.retained)
         self._transient = store.transient.reader(cursor.transient)
         self._unproven = 0
+        self._unsettled = False  # asked for a proof that does not hold yet
         self.unproven_messages = 0
         self._unproven_since = 0.0
         self._last_proof = float("-inf")
@@ -191,9 +198,17 @@ class _Delivery:
         try:
             while not stopped.is_set():
                 self._step(stopped)
+            self._end()
         finally:
             self._retained.close()
             self._transient.close()
+
+    def _end(self) -> None:
+        """End the session between two sends; a proof that was given a moment ago may still come to hold."""
+        if self._unsettled and not self._unproven:
+            time.sleep(SETTLING_SPACING)
+            self._prove()
+        self._session.end()
 
     def _step(self, stopped: threading.Event) -> None:
         item = self._store.room.read(self._destination.name, self._retained, self._transient)
@@ -202,7 +217,7 @@ class _Delivery:
         elif item is not None:
             self._send(item)
         now = time.monotonic()
-        if self._unproven and self._proof_is_due(now, more=item is not None):
+        if (self._unproven or self._unsettled) and self._proof_is_due(now, more=item is not None):
             self._prove()
         elif item is None:
             self._wait(now, stopped)
@@ -217,21 +232,24 @@ class _Delivery:
         self.unproven_messages += sum(span.messages for span in found.header.spans if self._wanted >> span.type & 1)
 
     def _proof_is_due(self, now: float, *, more: bool) -> bool:
-        if self._unproven >= MAX_UNPROVEN or now - self._unproven_since >= MAX_UNPROVEN_SECONDS:
+        if self._unproven >= MAX_UNPROVEN or (self._unproven and now - self._unproven_since >= MAX_UNPROVEN_SECONDS):
             return True
-        return not more and now - self._last_proof >= PROOF_SPACING
+        return not more and now - self._last_proof >= self._spacing
+
+    @property
+    def _spacing(self) -> float:
+        return PROOF_SPACING if self._unproven else SETTLING_SPACING
 
     def _prove(self) -> None:
         reached = self._reached(proven_at=wall_clock(), proof=self._session.proof)
         settled = self._session.prove(reached)
         self._destination.leave_out(self._session.refused, reached)
         self._last_proof = time.monotonic()
-        if settled is None:
-            return
-        self.unproven_messages -= settled.delivered - self._destination.cursor.delivered
-        self._destination.proven(settled)
-        if (settled.retained, settled.transient) == (reached.retained, reached.transient):
-            self._unproven = 0
+        self._unproven = 0
+        self._unsettled = settled is None or _place(settled) != _place(reached)
+        if settled is not None:
+            self.unproven_messages -= settled.delivered - self._destination.cursor.delivered
+            self._destination.proven(settled)
 
     def _reached(self, *, proven_at: int, proof: str) -> Cursor:
         return msgspec.structs.replace(
@@ -245,8 +263,8 @@ class _Delivery:
 
     def _wait(self, now: float, stopped: threading.Event) -> None:
         seconds = IDLE_SECONDS
-        if self._unproven:
-            seconds = max(self._last_proof + PROOF_SPACING - now, 0.0)
+        if self._unproven or self._unsettled:
+            seconds = max(self._last_proof + self._spacing - now, 0.0)
         else:
             self._pass_unwanted()
             self._session.check()
@@ -268,3 +286,7 @@ class _Delivery:
                 (self._store.transient, self._transient),
             )
         )
+
+
+def _place(cursor: Cursor) -> tuple[int, int]:
+    return cursor.retained, cursor.transient

@@ -41,5 +41,8 @@ class Session(Protocol):
     def check(self) -> None:
         """Called now and then while there is nothing to send: raise when the far end is gone."""
 
+    def end(self) -> None:
+        """Called when delivery is stopped, between two sends: say so where the protocol can. Never raises."""
+
     def close(self) -> None:
         """Give it up. May be called from another thread, and frees whatever blocks."""

@@ -4,8 +4,9 @@ import logging
 import threading
 from typing import Final
 
-from relay.delivery.auditd_stream import AuditdStream
-from relay.delivery.relp_stream import RelpStream
+from relay.delivery.answered_stream import AnsweredStream
+from relay.delivery.auditd_stream import AuditdSpeaker
+from relay.delivery.relp_stream import RelpSpeaker
 from relay.delivery.session import Session
 from relay.delivery.syslog_messages import SyslogMessages
 from relay.delivery.syslog_stream import Patience, SyslogStream
@@ -58,10 +59,10 @@ class ToServer:
     def _session(self, transport: Transport, stopped: threading.Event) -> Session:
         match self._server.protocol:
             case "relp":
-                size = self._server.max_message_size
-                return RelpStream(transport, stopped, wanted=self._wanted, max_message_size=size)
+                speaker = RelpSpeaker(self._server.max_message_size)
+                return AnsweredStream(transport, stopped, speaker, wanted=self._wanted)
             case "auditd":
-                return AuditdStream(transport, stopped, wanted=self._wanted)
+                return AnsweredStream(transport, stopped, AuditdSpeaker(), wanted=self._wanted)
             case "syslog":
                 return self._syslog(transport)
 

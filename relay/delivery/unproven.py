@@ -50,6 +50,9 @@ class UnprovenStream:
         if self._pipe.ended or not self._transport.alive:
             raise UnavailableError("collector", "it closed the connection", "it is opened again")
 
+    def end(self) -> None:
+        """Nothing is said."""
+
     def close(self) -> None:
         """Close the transport."""
         self._transport.close()
@@ -84,6 +87,9 @@ class Datagrams:
     def check(self) -> None:
         """Raise when the last datagram was refused."""
         self._way.check()
+
+    def end(self) -> None:
+        """Nothing is said."""
 
     def close(self) -> None:
         """Close the socket."""

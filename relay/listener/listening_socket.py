@@ -1,4 +1,4 @@
-"""Listening sockets that a dying process closes before its connections.
+"""What listens, and its listening sockets, which a dying process closes before its connections.
 
 A sender takes the end of its stream for acceptance once the next connection is opened (DESIGN section 3, drained). A
 process that is killed closes its descriptors one after the other, on Linux the highest first: were the listening one
@@ -10,13 +10,36 @@ import errno
 import fcntl
 import resource
 import socket
-from typing import Final
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Final, Self
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
 
 HIGHEST: Final = 4096
 """Where the process may have so many descriptors; above those that connections get."""
 _BELOW_LIMIT: Final = 16
+
+
+class Listening(ABC):
+    """Listens on one address from `start` to `stop`, once each; or `async with`."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Listen; a RelayError says why it cannot be."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Accept nobody any more, and break the connections off that are left."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
 
 
 def listen(host: str, port: int, backlog: int) -> list[socket.socket]:

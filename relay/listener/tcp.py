@@ -13,12 +13,11 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, cast
 
 from relay.errors import UnavailableError
 from relay.intake import Submit
-from relay.listener.listening_socket import cannot_listen, listen
+from relay.listener.listening_socket import Listening, cannot_listen, listen
 from relay.listener.stream import ListenerCounters, StreamReception, StreamTerms
 
 # The loop reads up to 256 KiB at a time (asyncio's own figure); one read more may come on top of this.
@@ -37,8 +36,8 @@ class Ceilings(NamedTuple):
     per_address: int = 500
 
 
-class TcpListener:
-    """Listens on one address. `start` once, `stop` once; or `async with`."""
+class TcpListener(Listening):
+    """What listens for plain TCP."""
 
     def __init__(
         self,
@@ -65,15 +64,6 @@ class TcpListener:
         state = "listening" if self._servers else "not listening"
         return f"<TcpListener {_url(self._host, self._port)} {state}, {len(self._receptions)} connections>"
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens, with the real port when port 0 was asked for."""
@@ -83,7 +73,7 @@ class TcpListener:
         return host, port
 
     async def start(self) -> None:
-        """Listen; a RelayError says why it cannot be."""
+        """Listen on every address of the host; a RelayError says why it cannot be."""
         loop = asyncio.get_running_loop()
         try:
             sockets = await asyncio.to_thread(listen, self._host, self._port, BACKLOG)

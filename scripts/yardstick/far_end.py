@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from harness.ports import LOOPBACK, free_port
+from harness.ports import LOOPBACK, free_port, listens
 from harness.relay import RELAY
 
-from scripts.yardstick.part import Part, listening
+from scripts.yardstick.part import Part
 
 _HERE: Final = Path(__file__).parent
 CACHE: Final = _HERE.parents[1] / ".cache" / "yardstick"
@@ -96,7 +96,7 @@ class Sink(Part):
 
     def ready(self) -> bool:
         """Whether it listens."""
-        return listening(self.port)
+        return listens(self.port)
 
     def set_pace(self, octets_a_second: int) -> None:
         """How fast it reads from its next start on; 0: as fast as it can."""
@@ -139,7 +139,7 @@ class RelayReceive(Part):
 
     def ready(self) -> bool:
         """Whether it listens."""
-        return listening(self.port)
+        return listens(self.port)
 
     @property
     def records(self) -> int:

@@ -12,10 +12,10 @@ from typing import Final
 
 from harness.debian import OPENSSH, RSYSLOG, SYSLOG_NG, fetch
 from harness.openssh import Sshd, ssh_command
-from harness.ports import LOOPBACK, free_port
+from harness.ports import LOOPBACK, free_port, listens
 from harness.relay import RELAY, Router
 
-from scripts.yardstick.part import Part, listening
+from scripts.yardstick.part import Part
 
 RELP_WINDOW: Final = 10_000
 """omrelp's own 128 holds it at 4,000 messages a second."""
@@ -121,7 +121,7 @@ class Tunnel(Part):
 
     def ready(self) -> bool:
         """Whether its local port listens; that is so only once it is logged in."""
-        return listening(self.local_port)
+        return listens(self.local_port)
 
 
 def _relay(protocol: str = "syslog") -> Callable[[Way], Part]:

@@ -7,18 +7,18 @@ twice in the archive of `relay receive`.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from scripts.yardstick import trial as trials
 from scripts.yardstick.faults import COLLECTOR, FAULTS, SESSION, Fault
 from scripts.yardstick.forwarders import FORWARDERS, RELAY_NAME, is_relay
 from scripts.yardstick.judge import Verdict
 from scripts.yardstick.machine import machine, peers
 from scripts.yardstick.rig import FarEnd
 from scripts.yardstick.table import NONE, markdown
-from scripts.yardstick.trial import Mode, Trial
+from scripts.yardstick.trial import RATE, Mode, Outcome, Trial, run
 
 LIVE: Final = 100_000
 BACKLOG: Final = 500_000
@@ -62,10 +62,19 @@ class Plan:
     seeds: int
     records: int | None
     """None: as many as suit the mode."""
+    at_once: int = 1
+    """Trials that go on beside each other: they mostly wait."""
 
     def rows(self) -> Iterator[tuple[Fault, Mode]]:
         """The table's rows."""
         yield from ((fault, mode) for fault in self.faults for mode in self.modes)
+
+    def trials(self) -> Iterator[Trial]:
+        """All of them, row by row."""
+        for fault, mode in self.rows():
+            for column in self.columns:
+                for seed in range(self.seeds) if column.can_have(fault) else ():
+                    yield self.trial(column, fault, mode, seed)
 
     def trial(self, column: Column, fault: Fault, mode: Mode, seed: int) -> Trial:
         """One trial."""
@@ -105,7 +114,7 @@ def tabulated(plan: Plan, found: dict[tuple[Fault, Mode, Column], list[Verdict]]
             for fault, mode in plan.rows()
         ),
     )
-    sizes = ", ".join(sorted({_size(each) for each in _all_trials(plan)}))
+    sizes = ", ".join(sorted({_size(each) for each in plan.trials()}))
     forwarders = dict.fromkeys(column.forwarder for column in plan.columns)
     legend = [
         f"Lost / duplicated, of {sizes}; {plan.seeds} seed{'s' * (plan.seeds > 1)}. {machine()}. {peers()}.",
@@ -115,28 +124,35 @@ def tabulated(plan: Plan, found: dict[tuple[Fault, Mode, Column], list[Verdict]]
 
 
 def _size(trial: Trial) -> str:
-    how = f"live at {trials.RATE:,}/s" if trial.mode == "live" else "as a backlog"
+    how = f"live at {RATE:,}/s" if trial.mode == "live" else "as a backlog"
     return f"{trial.records:,} records {how}"
-
-
-def _all_trials(plan: Plan) -> Iterator[Trial]:
-    for fault, mode in plan.rows():
-        yield from (plan.trial(column, fault, mode, 0) for column in plan.columns if column.can_have(fault))
 
 
 def carry_out(plan: Plan) -> tuple[str, bool]:
     """Try everything; answer the table, and whether relay kept its promises."""
     found: dict[tuple[Fault, Mode, Column], list[Verdict]] = {}
     kept = True
-    for fault, mode in plan.rows():
-        for column in plan.columns:
-            for seed in range(plan.seeds) if column.can_have(fault) else ():
-                outcome = trials.run(plan.trial(column, fault, mode, seed))
-                found.setdefault((fault, mode, column), []).append(outcome.verdict)
-                kept = kept and not failed(column, outcome.verdict)
-                where = f"{column.title}, {fault.name}, {mode}, seed {seed}, struck after {outcome.at}"
-                print(f"{where}: {outcome.verdict}; {outcome.seconds:.0f} s", file=sys.stderr, flush=True)
+    for trial, outcome in _outcomes(plan.trials(), plan.at_once):
+        column = Column(trial.forwarder, trial.far_end)
+        found.setdefault((trial.fault, trial.mode, column), []).append(outcome.verdict)
+        kept = kept and not failed(column, outcome.verdict)
     return tabulated(plan, found), kept
+
+
+def _outcomes(trials: Iterable[Trial], at_once: int) -> Iterator[tuple[Trial, Outcome]]:
+    if at_once == 1:  # in this thread, where an interruption ends what is under way
+        yield from map(_try, trials)
+        return
+    with ThreadPoolExecutor(at_once) as pool:
+        yield from pool.map(_try, trials)
+
+
+def _try(trial: Trial) -> tuple[Trial, Outcome]:
+    outcome = run(trial)
+    title = Column(trial.forwarder, trial.far_end).title
+    where = f"{title}, {trial.fault.name}, {trial.mode}, seed {trial.seed}, struck after {outcome.at}"
+    print(f"{where}: {outcome.verdict}; {outcome.seconds:.0f} s", file=sys.stderr, flush=True)
+    return trial, outcome
 
 
 def plan_of(words: Sequence[str]) -> Plan:
@@ -148,6 +164,7 @@ def plan_of(words: Sequence[str]) -> Plan:
     parser.add_argument("--mode", choices=get_args(Mode), help="one mode instead of both")
     parser.add_argument("--peers", action="store_true", help="rsyslog and syslog-ng too")
     parser.add_argument("-n", type=int, metavar="RECORDS", help=f"default {LIVE} live, {BACKLOG} as a backlog")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="trials beside each other (default 1)")
     chosen = parser.parse_args(words)
     faults = [FAULTS[name] for name in chosen.only or ()]
     return Plan(
@@ -156,6 +173,7 @@ def plan_of(words: Sequence[str]) -> Plan:
         modes=(chosen.mode,) if chosen.mode else get_args(Mode),
         seeds=chosen.seeds,
         records=chosen.n or (QUICK if chosen.quick else None),
+        at_once=chosen.at_once,
     )
 
 

@@ -72,10 +72,3 @@ class Part:
         if self._process is not None:
             self._former = self.usage()
             self._process.kill()
-
-
-def listening(port: int) -> bool:
-    """Whether somebody listens on a loopback port, by the kernel's table: a connection to look would be a sender."""
-    wanted = f":{port:04X}"
-    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return any(row[1].endswith(wanted) and row[3] == "0A" for row in rows)  # proc(5): local address, state LISTEN

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from harness.debian import RSYSLOG, fetch
-from harness.ports import LOOPBACK, free_port
+from harness.ports import LOOPBACK, free_port, listens
 
 from scripts.yardstick.far_end import RelayReceive
 from scripts.yardstick.forwarders import RELAY_NAME, syslog_ng
-from scripts.yardstick.part import Part, listening
+from scripts.yardstick.part import Part
 
 Protocol = Literal["stream", "relp"]
 
@@ -83,7 +83,7 @@ def _collecting(part: Part, folder: Path, port: int) -> Receiver:
 
 def is_ready(receiver: Receiver) -> bool:
     """Whether it listens."""
-    return listening(receiver.port)
+    return listens(receiver.port)
 
 
 RECEIVERS: Final[dict[str, Kind]] = {

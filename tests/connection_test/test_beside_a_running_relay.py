@@ -1,19 +1,13 @@
 """`relay test-connection` beside `relay run`: the running one does not notice."""
 
-from pathlib import Path
-
 from connection_test.asking import ask
 from harness.openssh import Sshd
+from harness.ports import listens
 from harness.relay import SEED, Router
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 
 LATER = b"type=USER_LOGIN msg=audit(1709742999.000:99999): pid=1 uid=0 res=success\n"
-
-
-def is_listening(router: Router) -> bool:
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return any(row[1].endswith(f":{router.local_port:04X}") and row[3] == "0A" for row in rows)
 
 
 def settled(router: Router) -> tuple[object, ...]:
@@ -37,7 +31,7 @@ def test_session_cursor_lock_and_messages_stay_as_they_are(router: Router, sshd:
         with router.start() as relay:
             rsyslog.wait_for_messages(26)
             wait_until(lambda: router.status()["destinations"][0]["delivered"] == 27, 20, "the last proof")
-            wait_until(lambda: is_listening(router), 20, lambda: f"the local port is open:\n{relay.log}")
+            wait_until(lambda: listens(router.local_port), 20, lambda: f"the local port is open:\n{relay.log}")
             before, sessions = settled(router), set(sshd.sessions())
 
             answer = ask(router.configuration)

@@ -2,7 +2,9 @@
 
 import logging
 import socket
+import statistics
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -96,7 +98,43 @@ def test_a_collector_that_is_slow_once_is_not_taken_for_one_that_never_closes(ss
         session = connect(threading.Event())
         assert isinstance(session, SyslogStream)
         session.send(block([b"<13>1 - - - - - - a"]))
-        assert session.prove(CURSOR) == CURSOR
+        wait_until(lambda: session.prove(CURSOR) == CURSOR, 10, "the proof")
+        session.close()
+
+
+def test_a_proof_by_draining_holds_up_what_follows_for_less_than_two_milliseconds(sshd: Sshd) -> None:
+    """It settles 20 ms later, while what follows is on its way."""
+    with Collector() as collector:
+        session = through(sshd, collector.port)(threading.Event())
+        times = []
+        for number in range(1, 101):
+            session.send(block([b"<13>1 - - - - - - %d" % number]))
+            begun = time.monotonic()
+            settled = session.prove(Cursor(retained=number))
+            times.append(time.monotonic() - begun)
+            assert settled in {None, Cursor(retained=number - 1)}
+            wait_until(lambda: session.prove(CURSOR) == CURSOR, 10, "the proof")
+        session.close()
+    assert statistics.quantiles(times, n=4)[0] < 0.002  # the best quarter: the machine has other work
+
+
+def test_a_stream_that_ends_before_the_proof_before_it_holds_voids_that_proof(sshd: Sshd) -> None:
+    def serve(collector: Collector, connection: socket.socket) -> None:
+        if collector.connections == 1:
+            collector.read_to_the_end(connection)
+
+    with Collector(serve) as collector:
+        session = through(sshd, collector.port)(threading.Event())
+        session.send(block([b"<13>1 - - - - - - a"]))
+
+        def voided() -> bool:
+            try:
+                assert session.prove(CURSOR) is None
+            except UnavailableError as error:
+                return "it ended the next stream at once" in str(error)
+            return False
+
+        wait_until(voided, 10, "the next stream's end")
         session.close()
 
 

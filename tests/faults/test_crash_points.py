@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness.openssh import Sshd
 from harness.receiver import Receiver, identities
-from harness.records import generate, serials
+from harness.records import closed, generate, serials
 from harness.relay import Router
 from harness.waiting import wait_until
 
@@ -35,7 +35,7 @@ class Road:
         self.router.write_configuration()
         with self.router.configuration.open("a") as configuration:
             configuration.write(SMALL)
-        self.router.audit_log.write_bytes(generate(RECORDS))
+        self.router.audit_log.write_bytes(closed(generate(RECORDS)))
         self.events = serials(self.router.audit_log.read_bytes())
 
     def die_at(self, point: str, nth: int = 1) -> None:
@@ -47,8 +47,7 @@ class Road:
         """Let it finish, and compare."""
         done = self.router.drain()
         assert done.returncode == 0, done.stderr
-        wait_until(lambda: len(self.receiver.messages()) >= len(self.events), 20, self.receiver.status)
-        messages = self.receiver.messages()
+        messages = self.receiver.wait_for_messages(len(self.events))
         assert serials(b"\n".join(messages)) == self.events
         assert len(messages) == len(set(identities(messages))) == len(self.events)
 

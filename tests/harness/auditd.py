@@ -20,7 +20,8 @@ from typing import Self
 
 from harness.collector import Collector
 from harness.debian import AUDITD, fetch
-from harness.ports import LOOPBACK
+from harness.peer import Peer
+from harness.ports import listens
 from harness.process import Process, Workplace
 from harness.waiting import wait_until
 
@@ -28,8 +29,7 @@ PORT = 60
 _READ = 1 << 16
 _ANSWERS = 10.0  # seconds that the doorkeeper has
 
-_SERVER = """\
-local_events = no
+TELLS_ONLY = """\
 write_logs = yes
 log_file = {log}
 log_format = {log_format}
@@ -46,6 +46,12 @@ admin_space_left = 1
 admin_space_left_action = IGNORE
 disk_full_action = IGNORE
 disk_error_action = SYSLOG
+overflow_action = IGNORE
+plugin_dir = {folder}/plugins.d
+"""
+"""An auditd.conf whose every action is one that only tells; where the daemon gets its records is not in it."""
+_SERVER = """\
+local_events = no
 use_libwrap = no
 tcp_listen_port = {port}
 tcp_listen_queue = 16
@@ -53,8 +59,6 @@ tcp_max_per_addr = {per_address}
 tcp_client_max_idle = 0
 transport = TCP
 distribute_network = {distribute}
-overflow_action = IGNORE
-plugin_dir = {folder}/plugins.d
 """
 _DEPLOY = Path(__file__).parents[2] / "deploy"
 CLIENT_SAMPLE = _DEPLOY / "audisp-remote.conf"
@@ -78,8 +82,8 @@ def _rights() -> list[str]:
     return [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 
 
-class Auditd:
-    """A server that runs from the `with` statement on; it may be stopped, killed and started again.
+class Auditd(Peer):
+    """A server. Stopped, it says ENDING to its clients; killed, it has in its log what it acknowledged.
 
     `plugins`: what it gives its events to, name → the text of its configuration; with one, also what it is sent.
     `settings`: keys of auditd.conf that are to be other than ours. Its log has a disk of its own, of `room` (as
@@ -95,26 +99,23 @@ class Auditd:
         settings: str = "",
         room: str = "64m",
     ) -> None:
-        self._root = fetch(AUDITD)
-        self._place = Workplace("auditd")
+        self._way_in = Collector(self._lead_in)
+        super().__init__("auditd", fetch(AUDITD), port=self._way_in.port)
         self._keys = {"per_address": per_address, "log_format": log_format, "distribute": "yes" if plugins else "no"}
         self._plugins = plugins
         self._settings = settings
         self._room = room
-        self._disk = self._place.path / "log"
-        self._door = str(self._place.path / "door")
+        self._disk = self.folder / "log"
+        self._door = str(self.folder / "door")
         self._doorkeeper: Process | None = None
-        self._process: Process | None = None
-        self._way_in = Collector(self._lead_in)
-        self.host = LOOPBACK
-        self.port = self._way_in.port
 
     def __enter__(self) -> Self:
-        folder = self._place.path
+        folder = self.folder
         (folder / "plugins.d").mkdir()
         self._disk.mkdir()
         settings = folder / "auditd.conf"
-        ours = _SERVER.format(log=self._disk / "audit.log", folder=folder, port=PORT, **self._keys)
+        every = TELLS_ONLY + _SERVER
+        ours = every.format(log=self._disk / "audit.log", folder=folder, port=PORT, **self._keys)
         settings.write_text(_changed(ours, self._settings))
         settings.chmod(0o640)
         for name, text in self._plugins.items():
@@ -127,24 +128,18 @@ class Auditd:
         self._doorkeeper = Process(argv, folder / "doorkeeper.log")
         self._doorkeeper.wait_for_log("open")
         self._way_in.__enter__()
-        self.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._way_in.stop_listening()
-        for process in (self._process, self._doorkeeper):
-            if process is not None:
-                process.kill()
-        self._place.remove()
+        if self._doorkeeper is not None:
+            self._doorkeeper.kill()
+        super().__exit__(kind, error, trace)
 
-    def start(self) -> None:
-        """Start it, or start it again, and return when it accepts connections."""
-        argv = [*self._inside(), self._root.file("sbin/auditd"), "-n", "-s", "nochange", "-c", str(self._place.path)]
-        self._process = process = Process(argv, self._place.path / "auditd.log", self._root.environment())
-        wait_until(lambda: self._listens() or not process.running, 20, lambda: process.log)
-        assert process.running, process.log
+    def _command(self) -> list[str]:
+        return [*self._inside(), self._root.file("sbin/auditd"), "-n", "-s", "nochange", "-c", str(self.folder)]
 
     @property
     def _keeper(self) -> Process:
@@ -167,10 +162,7 @@ class Auditd:
         return Path(f"/proc/{self._keeper.pid}/root{self._disk}/audit.log")
 
     def _listens(self) -> bool:
-        """By the kernel's table of its namespace: a connection to look would count against tcp_max_per_addr."""
-        tables = [Path(f"/proc/{self._keeper.pid}/net/{name}").read_text() for name in ("tcp", "tcp6")]
-        rows = [line.split() for table in tables for line in table.splitlines()[1:]]
-        return any(row[1].endswith(f":{PORT:04X}") and row[3] == "0A" for row in rows)  # proc(5): address, LISTEN
+        return listens(PORT, pid=self.pid)
 
     def connect(self) -> socket.socket:
         """A TCP connection to it, made inside its namespace; ConnectionRefusedError while it does not listen."""
@@ -190,23 +182,6 @@ class Auditd:
             with contextlib.suppress(OSError):
                 outside.shutdown(socket.SHUT_RDWR)
             inwards.join()
-
-    @property
-    def _running(self) -> Process:
-        assert self._process is not None, "not started"
-        return self._process
-
-    @property
-    def pid(self) -> int:
-        return self._running.pid
-
-    def stop(self) -> None:
-        """End it as its service would be ended: it says ENDING to its clients."""
-        self._running.stop()
-
-    def kill(self) -> None:
-        """Kill it: what it has acknowledged is in its log."""
-        self._running.kill()
 
     def records(self) -> list[bytes]:
         """Every record in its log, in order, octet for octet, without those about itself."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from harness.openssh import Sshd
 from harness.process import Process
 from harness.receiver import Receiver, identities
-from harness.records import generate, serials
+from harness.records import closed, generate, serials
 from harness.relay import RELAY, Router, archived, audit_events
 from harness.small_disk import SmallDisk
 from harness.waiting import wait_until
@@ -58,7 +58,7 @@ class FullRouter:
         self.router.write_configuration()
         with self.router.configuration.open("a") as configuration:
             configuration.write('[spool]\nsegment-size = "1MiB"\n')
-        self.router.audit_log.write_bytes(generate(records))
+        self.router.audit_log.write_bytes(closed(generate(records)))
         self.written = serials(self.router.audit_log.read_bytes())
         self._disk = disk
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from harness.auditd import TELLS_ONLY
 from harness.debian import AUDITD, fetch
 from harness.process import Process, Workplace
 from harness.waiting import wait_until
@@ -22,27 +23,6 @@ from relay.errors import RelayError
 from relay.watch.kernel_audit import KernelAudit, read_status
 
 _LOCK = Path(tempfile.gettempdir()) / "relay-test-kernel-audit.lock"
-_CONFIGURATION = """\
-local_events = yes
-write_logs = yes
-log_file = {folder}/audit.log
-log_format = {log_format}
-flush = INCREMENTAL_ASYNC
-freq = 50
-max_log_file = 99
-num_logs = 0
-priority_boost = 0
-name_format = NONE
-max_log_file_action = IGNORE
-space_left = 2
-space_left_action = IGNORE
-admin_space_left = 1
-admin_space_left_action = IGNORE
-disk_full_action = IGNORE
-disk_error_action = SYSLOG
-overflow_action = IGNORE
-plugin_dir = {folder}/plugins.d
-"""
 
 
 def may_audit() -> bool:
@@ -83,7 +63,8 @@ class KernelAuditd:
     def _make_configuration(self) -> None:
         (self._place.path / "plugins.d").mkdir()
         settings = self._place.path / "auditd.conf"
-        settings.write_text(_CONFIGURATION.format(folder=self._place.path, log_format=self._log_format))
+        ours = TELLS_ONLY.format(log=self.log_file, log_format=self._log_format, folder=self._place.path)
+        settings.write_text(f"local_events = yes\n{ours}")
         settings.chmod(0o640)
 
     def __exit__(

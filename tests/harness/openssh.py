@@ -17,13 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.debian import OPENSSH, Root, fetch
+from harness.peer import Peer
 from harness.ports import LOOPBACK, free_port
 from harness.process import Process, Workplace, descendants, freeze, signal_all, suspend
-from harness.waiting import wait_until
 from relay.settings import PortForwarding
-
-_TAKEN = "Address already in use"
-_ATTEMPTS = 5
 
 
 def _is_root() -> bool:
@@ -63,21 +60,17 @@ def fingerprint(public_key: Path) -> str:
     return done.stdout.split()[1]
 
 
-class Sshd:
+class Sshd(Peer):
     """A server with its own host keys and `authorized_keys`, running from the `with` statement on.
 
     `options` are further lines of sshd_config, which win over ours ("PermitOpen 127.0.0.1:9999", "RekeyLimit 1M").
-    Files a test may use: `client_key` (accepted), `other_key` (not accepted), `known_hosts`.
+    Its sessions are its descendants, and are killed with it. Files a test may use: `client_key` (accepted), `other_key`
+    (not accepted), `known_hosts`.
     """
 
     def __init__(self, options: Sequence[str] = (), host_key_types: Sequence[str] = ("ed25519",)) -> None:
-        self._root: Root = fetch(OPENSSH)
-        self._place = Workplace("sshd")
+        super().__init__("sshd", fetch(OPENSSH))
         self._options = tuple(options)
-        self._process: Process | None = None
-        self.folder = self._place.path
-        self.host = LOOPBACK
-        self.port = free_port()
         self.user = _login().pw_name
         self.host_keys = [generate_key(self.folder / f"host_{kind}", kind) for kind in host_key_types]
         self.client_key = generate_key(self.folder / "client")
@@ -92,29 +85,7 @@ class Sshd:
             for file in files:
                 os.chown(file, _login().pw_uid, _login().pw_gid)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process is not None:
-            self.kill()
-        self._place.remove()
-
-    def start(self) -> None:
-        """Start it, or start it again on the same port, and return when it accepts connections."""
-        first = self._process is None
-        for _ in range(_ATTEMPTS):
-            self._launch()
-            if self._is_listening():
-                return
-            assert first, self.log
-            self.port = free_port()
-        raise AssertionError(self.log)
-
-    def _launch(self) -> None:
+    def _command(self) -> list[str]:
         config = self.folder / "sshd_config"
         config.write_text("\n".join(self._configuration()) + "\n")
         self.known_hosts.write_text("".join(self.known_hosts_line(key) for key in self.host_keys))
@@ -125,17 +96,10 @@ class Sshd:
                 "a test that is root runs sshd as another user with setpriv (package util-linux)"
             )
             argv = [setpriv, f"--reuid={_login().pw_uid}", f"--regid={_login().pw_gid}", "--clear-groups", *argv]
-        log = self.folder / "sshd.log"
-        log.unlink(missing_ok=True)
-        self._process = Process(argv, log, self._root.environment())
+        return argv
 
-    def _is_listening(self) -> bool:
-        process = self._running
-        wait_until(lambda: "Server listening on" in process.log or not process.running, 20, lambda: process.log)
-        if process.running:
-            return True
-        assert _TAKEN in process.log, process.log
-        return False
+    def _listens(self) -> bool:
+        return "Server listening on" in self.log
 
     def _configuration(self) -> list[str]:
         return [
@@ -151,21 +115,6 @@ class Sshd:
             "UseDNS no",
             "LogLevel VERBOSE",
         ]
-
-    @property
-    def _running(self) -> Process:
-        assert self._process is not None, "not started"
-        return self._process
-
-    @property
-    def pid(self) -> int:
-        """The process that listens; its sessions are its descendants."""
-        return self._running.pid
-
-    @property
-    def log(self) -> str:
-        """Its log since it was last started."""
-        return self._running.log
 
     def known_hosts_line(self, host_key: Path) -> str:
         """The line that pins one of its host keys."""
@@ -188,10 +137,6 @@ class Sshd:
     def sessions(self) -> list[int]:
         """The processes that serve connections now."""
         return descendants(self.pid)
-
-    def stop(self) -> None:
-        """Stop listening; its sessions are killed."""
-        self._running.stop()
 
     def kill(self) -> None:
         """Kill the listener and every session."""

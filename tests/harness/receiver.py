@@ -6,10 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from harness.ports import free_port
+from harness.ports import free_port, listens
 from harness.process import Process
-from harness.relay import RELAY, archived, audit_events
+from harness.relay import RELAY, archived, audit_events, read_on
 from harness.waiting import wait_until
 
 _IDENTITY = re.compile(rb'\[128T relayRun="(?P<run>[0-9a-f]{16})" relaySeq="(?P<number>\d+)" ')
@@ -23,6 +24,7 @@ class Receiver:
         self.port = free_port()
         self.archive = folder / "archive"
         self._flags = flags
+        self._counted: dict[Path, _Counted] = {}
         folder.mkdir(exist_ok=True)
 
     def start(self, **environment: str) -> Process:
@@ -37,8 +39,7 @@ class Receiver:
     def running(self, **environment: str) -> Iterator[Process]:
         """It, from when it listens on."""
         with self.start(**environment) as process:
-            # A connection to look would be a sender too: the kernel's table tells who listens.
-            wait_until(lambda: _listens(self.port) or not process.running, 20, lambda: process.log)
+            wait_until(lambda: listens(self.port) or not process.running, 20, lambda: process.log)
             assert process.running, process.log
             yield process
 
@@ -52,10 +53,37 @@ class Receiver:
         """Every archived audit event."""
         return audit_events(archived(self.archive))
 
+    def wait_for_messages(self, count: int, seconds: float = 60) -> list[bytes]:
+        """The archived audit events, once there are so many."""
+        found: list[bytes] = []
 
-def _listens(port: int) -> bool:
-    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+        def are_there() -> bool:
+            if self._count() >= count:
+                found[:] = self.messages()
+            return len(found) >= count
+
+        wait_until(are_there, seconds, lambda: f"{count} messages; there are {self._count()}:\n{self.status()}")
+        return found
+
+    def _count(self) -> int:
+        """How many there are, read on from the last look: to read it all each time would slow what is waited for."""
+        for path in self.archive.glob("[!.]*/*.log"):
+            self._counted[path] = _count_on(path, self._counted.get(path, _Counted()))
+        return sum(counted.messages for counted in self._counted.values())
+
+
+class _Counted(NamedTuple):
+    octets: int = 0
+    messages: int = 0
+
+
+def _count_on(path: Path, counted: _Counted) -> _Counted:
+    if path.stat().st_size < counted.octets:  # a torn tail was cut off
+        counted = _Counted()
+    with path.open("rb") as file:
+        file.seek(counted.octets)
+        messages, octets = read_on(file.read())
+    return _Counted(counted.octets + octets, counted.messages + len(audit_events(messages)))
 
 
 def identities(messages: list[bytes]) -> list[tuple[bytes, int]]:

@@ -10,6 +10,9 @@ _START = 1_709_742_862_344
 """Milliseconds since the epoch: the seed's first record."""
 _STEP = 5
 _FIRST = 100_000
+_STAMP = re.compile(rb" msg=audit\((\d+)\.\d+:(\d+)\)")
+_LATER = 3
+"""Seconds after which an event without an end is complete when later stamps follow; auparse's figure is 2."""
 
 
 def generate(records: int, *, first_serial: int = _FIRST) -> bytes:
@@ -28,6 +31,13 @@ def generate(records: int, *, first_serial: int = _FIRST) -> bytes:
             serial += 1
             milliseconds += _STEP
     return b"\n".join(lines) + b"\n"
+
+
+def closed(data: bytes) -> bytes:
+    """The data and one record more, so much later that it completes every event: none leaves by its silence alone."""
+    *_, last = _STAMP.finditer(data)
+    seconds, serial = int(last[1]) + _LATER, int(last[2]) + 1
+    return data + b"type=USER_LOGIN msg=audit(%d.000:%d): pid=1 uid=0 res=success\n" % (seconds, serial)
 
 
 def _serial(line: bytes) -> bytes:

@@ -92,6 +92,11 @@ class Router:
 
 def octet_counted(data: bytes) -> list[bytes]:
     """The messages of `LEN SP MSG` or `LEN SP MSG LF` (an archive's file), up to where it is still being written."""
+    return read_on(data)[0]
+
+
+def read_on(data: bytes) -> tuple[list[bytes], int]:
+    """Those messages, and where the one begins that is still being written."""
     messages = []
     place = 0
     while place < len(data):
@@ -103,7 +108,7 @@ def octet_counted(data: bytes) -> list[bytes]:
             break
         messages.append(data[space + 1 : end])
         place = end + data.startswith(b"\n", end)
-    return messages
+    return messages, place
 
 
 def audit_events(messages: list[bytes]) -> list[bytes]:

@@ -6,17 +6,12 @@ rsyslog escapes control characters and cuts at 8 KiB unless told not to. It writ
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from harness.debian import RSYSLOG, fetch
-from harness.ports import LOOPBACK, free_port
-from harness.process import Process, Workplace
+from harness.peer import Peer
+from harness.ports import LOOPBACK, listens
 from harness.waiting import wait_until
-
-_TAKEN = "Address already in use"
-_ATTEMPTS = 5
 
 _CONFIGURATION = """\
 global(workDirectory="{folder}" maxMessageSize="{size}" parser.escapeControlCharactersOnReceive="off")
@@ -61,8 +56,8 @@ def _octet_counted(data: bytes) -> list[bytes]:
     return messages
 
 
-class Rsyslog:
-    """A collector that runs from the `with` statement on; it may be stopped, killed and started again on its port."""
+class Rsyslog(Peer):
+    """A collector. Stopped, it writes first what it has read; killed, it loses that."""
 
     def __init__(
         self,
@@ -73,43 +68,17 @@ class Rsyslog:
         prefix: Sequence[str] = (),
     ) -> None:
         """`prefix` begins its command: what takes it to another host, where `host` is an address."""
-        self._root = fetch(RSYSLOG)
-        self._place = Workplace("rsyslog")
+        super().__init__("rsyslog", fetch(RSYSLOG), host=host)
         self._module = module
         self._size = max_message_size
-        self._process: Process | None = None
         self._prefix = prefix
-        self.host = host
-        self.port = free_port()
-        self.output = self._place.path / "collected"
+        self.output = self.folder / "collected"
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process is not None:
-            self.kill()
-        self._place.remove()
-
-    def start(self) -> None:
-        """Start it, or start it again on the same port, and return when it accepts connections."""
-        first = self._process is None
-        for _ in range(_ATTEMPTS):
-            self._launch()
-            if self._is_listening():
-                return
-            assert first, self.log
-            self.port = free_port()
-        raise AssertionError(self.log)
-
-    def _launch(self) -> None:
-        folder = self._place.path
+    def _command(self) -> list[str]:
+        folder = self.folder
         (folder / "rsyslog.conf").write_text(self._configuration())
         modules = self._root.file(f"lib/{os.uname().machine}-linux-gnu/rsyslog")
-        argv = [
+        return [
             *self._prefix,
             self._root.file("usr/sbin/rsyslogd"),
             "-n",
@@ -120,11 +89,10 @@ class Rsyslog:
             "-M",
             modules,
         ]
-        self._process = Process(argv, folder / "rsyslog.log", self._root.environment())
 
     def _configuration(self) -> str:
         return _CONFIGURATION.format(
-            folder=self._place.path,
+            folder=self.folder,
             size=self._size,
             module=self._module,
             output=self.output,
@@ -133,46 +101,8 @@ class Rsyslog:
             input_options=_INPUT_OPTIONS[self._module].format(size=self._size),
         )
 
-    def _is_listening(self) -> bool:
-        process = self._running
-        wait_until(lambda: self._has_socket() or not process.running or _TAKEN in process.log, 20, lambda: process.log)
-        if process.running and _TAKEN not in process.log:
-            return True
-        process.kill()
-        assert _TAKEN in process.log, process.log
-        return False
-
-    def _has_socket(self) -> bool:
-        """Whether somebody listens on the port, by the kernel's table: a connection to look would be a sender too."""
-        wanted = f":{self.port:04X}"
-        table, state = ("udp", "07") if self._module == "imudp" else ("tcp", "0A")  # an open socket, or LISTEN
-        try:
-            lines = Path(f"/proc/{self._running.pid}/net/{table}").read_text().splitlines()[1:]
-        except OSError:  # it has just ended
-            return False
-        return any(row[1].endswith(wanted) and row[3] == state for row in map(str.split, lines))  # proc(5)
-
-    @property
-    def _running(self) -> Process:
-        assert self._process is not None, "not started"
-        return self._process
-
-    @property
-    def pid(self) -> int:
-        return self._running.pid
-
-    @property
-    def log(self) -> str:
-        """What rsyslogd said about itself."""
-        return self._running.log
-
-    def stop(self) -> None:
-        """End it as its service would be ended: what it has read is written first."""
-        self._running.stop()
-
-    def kill(self) -> None:
-        """Kill it: what it has read and not yet written is gone."""
-        self._running.kill()
+    def _listens(self) -> bool:
+        return listens(self.port, pid=self.pid, udp=self._module == "imudp")
 
     def messages(self) -> list[bytes]:
         """Every message collected so far, in order, byte for byte; also after a restart."""
@@ -202,7 +132,7 @@ class RsyslogForwarder(Rsyslog):
     def _configuration(self) -> str:
         module, action = _ACTIONS[self._protocol]
         return _FORWARDING.format(
-            folder=self._place.path,
+            folder=self.folder,
             size=self._size,
             host=self.host,
             port=self.port,

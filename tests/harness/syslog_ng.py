@@ -5,19 +5,14 @@ octet-counted (`LENGTH SP MESSAGE`), so a message may hold LF.
 """
 
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from harness.debian import SYSLOG_NG, fetch
-from harness.ports import LOOPBACK, free_port
-from harness.process import Process, Workplace
+from harness.peer import Peer
 from harness.relay import octet_counted
-from harness.waiting import wait_until
 
 Driver = Literal["syslog", "network"]
 
-_TAKEN: Final = "Address already in use"
-_ATTEMPTS: Final = 5
 _HEAD: Final = """\
 @version: 3.38
 options { log-msg-size(1048576); use-dns(no); keep-hostname(yes); frac-digits(3); stats-freq(0); };
@@ -37,70 +32,29 @@ log {{ source(incoming); destination(onward); }};
 """
 
 
-class _SyslogNg:
-    """It runs from the `with` statement on; `port` is where it takes messages in."""
+class _SyslogNg(Peer):
+    """`port` is where it takes messages in."""
 
     def __init__(self) -> None:
-        self._root = fetch(SYSLOG_NG)
-        self._place = Workplace("syslog-ng")
-        self._process: Process | None = None
-        self.host = LOOPBACK
-        self.port = free_port()
-        self.output = self._place.path / "collected"
-
-    def __enter__(self) -> Self:
-        for _ in range(_ATTEMPTS):
-            self._launch()
-            if self._is_listening():
-                return self
-            self.port = free_port()
-        raise AssertionError(self.log)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process is not None:
-            self._process.kill()
-        self._place.remove()
+        super().__init__("syslog-ng", fetch(SYSLOG_NG))
+        self._modules = Path(self._root.file("usr/lib/syslog-ng"))
+        self.output = self.folder / "collected"
 
     def _configuration(self) -> str:
         raise NotImplementedError
 
-    def _launch(self) -> None:
-        folder = self._place.path
+    def _command(self) -> list[str]:
+        folder = self.folder
         (folder / "syslog-ng.conf").write_text(_HEAD + self._configuration())
-        modules = Path(self._root.file("usr/lib/syslog-ng"))
-        environment = self._root.environment()
-        environment["LD_LIBRARY_PATH"] = f"{modules}:{environment['LD_LIBRARY_PATH']}"
-        argv = [
+        return [
             *(self._root.file("usr/sbin/syslog-ng"), "-F", "--no-caps", "-f", str(folder / "syslog-ng.conf")),
             *("-R", str(folder / "persist"), "-p", str(folder / "pid"), "-c", str(folder / "control")),
-            f"--module-path={next(modules.glob('3.*'))}",
+            f"--module-path={next(self._modules.glob('3.*'))}",
         ]
-        self._process = Process(argv, folder / "syslog-ng.log", environment)
 
-    def _is_listening(self) -> bool:
-        process = self._running
-        wait_until(lambda: self._has_socket() or not process.running, 20, lambda: process.log)
-        if process.running:
-            return True
-        assert _TAKEN in process.log, process.log
-        return False
-
-    def _has_socket(self) -> bool:
-        """Whether somebody listens on the port, by the kernel's table: a connection to look would be a sender too."""
-        rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-        return any(row[1].endswith(f":{self.port:04X}") and row[3] == "0A" for row in rows)  # proc(5): LISTEN
-
-    @property
-    def _running(self) -> Process:
-        assert self._process is not None, "not started"
-        return self._process
-
-    @property
-    def log(self) -> str:
-        """What it said about itself."""
-        return self._running.log
+    def _environment(self) -> dict[str, str]:
+        environment = super()._environment()
+        return {**environment, "LD_LIBRARY_PATH": f"{self._modules}:{environment['LD_LIBRARY_PATH']}"}
 
 
 class SyslogNg(_SyslogNg):

@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable
 
 _PAUSE = 0.01  # seconds between two looks
+_REST = 2  # a look that takes long is followed by a pause so many times as long: it must not slow what is waited for
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str | Callable[[], str]) -> None:
     """Return once the condition holds; else AssertionError saying `what`, which is a text or makes one."""
     deadline = time.monotonic() + seconds
+    looked = time.monotonic()
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
-        time.sleep(_PAUSE)
+        time.sleep(max(_PAUSE, _REST * (time.monotonic() - looked)))
+        looked = time.monotonic()

@@ -2,13 +2,12 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness.openssh import Sshd
 from harness.receiver import Receiver
-from harness.records import generate, serials
+from harness.records import closed, generate, serials
 from harness.relay import RELAY, Router
 from harness.waiting import wait_until
 
@@ -17,14 +16,8 @@ _SERIAL = re.compile(rb' serial="(\d+)"')
 
 
 @pytest.fixture
-def receiver(tmp_path: Path) -> Receiver:
-    return Receiver(tmp_path / "server")
-
-
-@pytest.fixture
-def sshd(receiver: Receiver) -> Iterator[Sshd]:
-    with Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as server:
-        yield server
+def far_end(receiver: Receiver) -> Receiver:
+    return receiver
 
 
 def arrived(receiver: Receiver) -> set[int]:
@@ -38,7 +31,7 @@ def test_a_relay_that_is_killed_loses_nothing_of_what_auditd_gives(
     way = tmp_path / "plugin"
     with router.configuration.open("a") as configuration:
         configuration.write(f'[[source]]\nname = "live"\ntype = "audit-dispatcher"\nsocket = "{way}"\n')
-    data = [generate(RECORDS, first_serial=first) for first in (100_000, 200_000)]
+    data = [closed(generate(RECORDS, first_serial=first)) for first in (100_000, 200_000)]
     plugin = subprocess.Popen([*RELAY, "dispatch", str(way)], stdin=subprocess.PIPE)
     assert plugin.stdin is not None
     try:

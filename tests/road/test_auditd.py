@@ -1,13 +1,11 @@
 """The auditd protocol over the whole road, with the real auditd and audisp-remote at every point that is not ours."""
 
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness.auditd import AudispRemote, Auditd
 from harness.openssh import Sshd
-from harness.ports import LOOPBACK, free_port
+from harness.ports import LOOPBACK, free_port, listens
 from harness.process import Process
 from harness.receiver import Receiver
 from harness.relay import SEED, Router, archived
@@ -22,15 +20,8 @@ RECORDS = [
 
 
 @pytest.fixture
-def auditd() -> Iterator[Auditd]:
-    with Auditd() as server:
-        yield server
-
-
-@pytest.fixture
-def sshd(auditd: Auditd) -> Iterator[Sshd]:
-    with Sshd([f"PermitOpen 127.0.0.1:{auditd.port}"]) as server:
-        yield server
+def far_end(auditd: Auditd) -> Auditd:
+    return auditd
 
 
 @pytest.fixture
@@ -51,11 +42,7 @@ def take_from_audisp_remote(router: Router) -> int:
 
 
 def wait_until_open(port: int, relay: Process) -> None:
-    def is_open() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((LOOPBACK, port)) == 0
-
-    wait_until(lambda: is_open() or not relay.running, 20, lambda: relay.log)
+    wait_until(lambda: listens(port) or not relay.running, 20, lambda: relay.log)
     assert relay.running, relay.log
 
 
@@ -144,7 +131,7 @@ def test_relay_receive_takes_audisp_remote_on_its_one_port_and_files_by_node(tmp
     with receiver.running() as process, AudispRemote(receiver.port) as sender:
         nameless = RECORDS[0].removeprefix(b"node=combo1 ")
         sender.feed([*RECORDS[:20], nameless, b"no record \xff"])
-        wait_until(lambda: len(receiver.messages()) >= 22, 30, receiver.status)
+        receiver.wait_for_messages(22)
         assert process.running
     messages = receiver.messages()
     by_host = {host: [m for m in messages if hostname(m) == host] for host in (b"combo1", b"127.0.0.1")}

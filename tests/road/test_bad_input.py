@@ -6,11 +6,11 @@ once it is mended, everything arrives.
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.openssh import Sshd, generate_key
+from harness.openssh import generate_key
 from harness.ports import free_port
 from harness.relay import RELAY, SEED, Router, audit_events
 from harness.rsyslog import Rsyslog
@@ -19,20 +19,7 @@ UNPRIVILEGED = ("--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-da
 
 
 @pytest.fixture
-def rsyslog() -> Iterator[Rsyslog]:
-    with Rsyslog("imtcp") as collector:
-        yield collector
-
-
-@pytest.fixture
-def sshd(rsyslog: Rsyslog) -> Iterator[Sshd]:
-    with Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as server:
-        yield server
-
-
-@pytest.fixture
-def router(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> Router:
-    router = Router(tmp_path, sshd, rsyslog.port)
+def router(router: Router) -> Router:
     router.audit_log.write_bytes(SEED.read_bytes())
     return router
 

@@ -2,13 +2,11 @@
 
 import os
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.openssh import Sshd
-from harness.ports import LOOPBACK
+from harness.ports import LOOPBACK, listens
 from harness.relay import SEED, Router
 from harness.rsyslog import Rsyslog, RsyslogForwarder
 from harness.waiting import wait_until
@@ -17,27 +15,9 @@ _PROGRAM = b" program - - - "
 
 
 @pytest.fixture
-def rsyslog() -> Iterator[Rsyslog]:
-    with Rsyslog("imtcp") as collector:
-        yield collector
-
-
-@pytest.fixture
-def sshd(rsyslog: Rsyslog) -> Iterator[Sshd]:
-    with Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as server:
-        yield server
-
-
-@pytest.fixture
-def router(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> Router:
-    made = Router(tmp_path, sshd, rsyslog.port)
-    made.audit_log.write_bytes(SEED.read_bytes())
-    return made
-
-
-def _is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((LOOPBACK, port)) == 0
+def router(router: Router) -> Router:
+    router.audit_log.write_bytes(SEED.read_bytes())
+    return router
 
 
 def _port_forwarding(router: Router) -> dict[str, Any]:
@@ -52,7 +32,7 @@ def test_a_local_rsyslog_and_relay_itself_reach_the_collector_by_sessions_of_the
 ) -> None:
     messages = [b"<110>1 - h%smessage %d" % (_PROGRAM, number) for number in range(1000)]
     with router.start() as relay:
-        wait_until(lambda: _is_open(router.local_port), 20, lambda: relay.log)
+        wait_until(lambda: listens(router.local_port), 20, lambda: relay.log)
         with (
             RsyslogForwarder(router.local_port) as program,
             socket.create_connection((program.host, program.port)) as sender,
@@ -66,7 +46,7 @@ def test_a_local_rsyslog_and_relay_itself_reach_the_collector_by_sessions_of_the
         assert sshd.log.count("Accepted publickey") == 2
         relay.stop()
         assert relay.log == ""
-    assert not _is_open(router.local_port)
+    assert not listens(router.local_port)
 
 
 def test_a_taken_local_port_is_a_warning_with_its_owner_and_relay_delivers_all_the_same(

@@ -4,13 +4,12 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from harness.collector import Collector
 from harness.openssh import Sshd
 from harness.ports import free_port
-from harness.records import generate, serials
+from harness.records import closed, generate, serials
 from harness.relay import SEED, Router, audit_events
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
@@ -23,17 +22,6 @@ SMALL = '[spool]\nmax-size = "8MiB"\nsegment-size = "1MiB"\n'
 def sshd() -> Iterator[Sshd]:
     with Sshd() as server:
         yield server
-
-
-@pytest.fixture
-def rsyslog() -> Iterator[Rsyslog]:
-    with Rsyslog("imtcp") as collector:
-        yield collector
-
-
-@pytest.fixture
-def router(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> Router:
-    return Router(tmp_path, sshd, rsyslog.port)
 
 
 def add_server(router: Router, remote_port: int, **keys: object) -> str:
@@ -95,7 +83,7 @@ def test_each_server_gets_its_types_by_its_protocol(router: Router, rsyslog: Rsy
 
 def test_a_dead_and_a_slow_server_do_not_slow_another(router: Router, rsyslog: Rsyslog) -> None:
     """The dead one refuses, the slow one takes what sockets hold; everything gets to the third meanwhile."""
-    records = generate(20_000)
+    records = closed(generate(20_000))
     router.audit_log.write_bytes(records)
     with Collector(never_read) as slow:
         names = [add_server(router, free_port()), add_server(router, slow.port)]
@@ -124,7 +112,7 @@ def _deliver_more_than_the_spool_holds(router: Router, rsyslog: Rsyslog) -> None
     written: set[int] = set()
     with router.start() as relay:
         for nth in range(4):
-            records = generate(10_000, first_serial=100_000 * (nth + 1))
+            records = closed(generate(10_000, first_serial=100_000 * (nth + 1)))
             written |= serials(records)
             with router.audit_log.open("ab") as log:
                 log.write(records)

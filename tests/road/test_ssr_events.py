@@ -38,11 +38,6 @@ def wait_for_more(receiver: Receiver, process: Process, target: int) -> None:
     assert process.running, process.log
 
 
-@pytest.fixture
-def receiver(tmp_path: Path) -> Receiver:
-    return Receiver(tmp_path / "server")
-
-
 def test_every_event_is_archived_once_with_an_identity(tmp_path: Path, receiver: Receiver) -> None:
     with receiver.running(), Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port)

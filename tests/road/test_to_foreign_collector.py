@@ -1,10 +1,8 @@
 """`relay run` over OpenSSH's sshd into rsyslog's imtcp: foreign programs at every point that is not ours."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from harness.openssh import Sshd
 from harness.relay import SEED, Router, audit_events
 from harness.rsyslog import Rsyslog
@@ -12,18 +10,6 @@ from harness.waiting import wait_until
 
 GOLDEN = Path(__file__).parent.parent / "audit" / "golden"
 IDENTITY = re.compile(rb' relayRun="([0-9a-f]{16})" relaySeq="(\d+)"')
-
-
-@pytest.fixture
-def rsyslog() -> Iterator[Rsyslog]:
-    with Rsyslog("imtcp") as collector:
-        yield collector
-
-
-@pytest.fixture
-def sshd(rsyslog: Rsyslog) -> Iterator[Sshd]:
-    with Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as server:
-        yield server
 
 
 def collected(rsyslog: Rsyslog, events: int) -> list[bytes]:

@@ -7,19 +7,16 @@ import pytest
 from harness.openssh import Sshd, generate_key
 from harness.ports import free_port
 from harness.receiver import Receiver, identities
-from harness.records import generate, serials
+from harness.records import closed, generate, serials
 from harness.relay import SEED, Router
 from harness.waiting import wait_until
 
 BACKLOG = 100_000
+SMALLER_BACKLOG = 40_000
+"""Long enough to be hit in its middle."""
 EXACT = ["syslog", "relp"]
 """The protocols that carry relay's identities, by which the archive knows what it has."""
 PROOFS = {"syslog": "drained", "relp": "acknowledged", "auditd": "acknowledged"}
-
-
-@pytest.fixture
-def receiver(tmp_path: Path) -> Receiver:
-    return Receiver(tmp_path / "server")
 
 
 @pytest.mark.parametrize("protocol", EXACT)
@@ -28,7 +25,7 @@ def test_the_seeds_events_stand_in_the_archive_each_once(tmp_path: Path, receive
         router = Router(tmp_path, sshd, receiver.port, protocol=protocol)
         router.audit_log.write_bytes(SEED.read_bytes())
         assert router.drain().returncode == 0
-        wait_until(lambda: len(receiver.messages()) >= 26, 10, "26 archived messages")
+        receiver.wait_for_messages(26)
         records = [line for message in receiver.messages() for line in message.partition(b"] ")[2].split(b"\n")]
         assert sorted(records) == sorted(SEED.read_bytes().splitlines())
         assert [path.name for path in sorted(receiver.archive.glob("[!.]*"))] == sorted(
@@ -61,7 +58,7 @@ def test_through_the_receivers_own_ssh_end_it_is_the_same(tmp_path: Path, protoc
         router.audit_log.write_bytes(SEED.read_bytes())
         done = router.drain()
         assert (done.returncode, done.stderr) == (0, "")
-        wait_until(lambda: len(receiver.messages()) >= 26, 10, "26 archived messages")
+        receiver.wait_for_messages(26)
         assert identities(receiver.messages()) == [(identities(receiver.messages())[0][0], n) for n in range(1, 27)]
         assert router.status()["destinations"][0]["proof"] == PROOFS[protocol]
 
@@ -73,7 +70,7 @@ def test_by_the_auditd_protocol_every_record_stands_in_the_archive(tmp_path: Pat
         done = router.drain()
         assert (done.returncode, done.stderr) == (0, "")
         records = SEED.read_bytes().splitlines()
-        wait_until(lambda: len(receiver.messages()) > len(records), 10, "the archived records, and relay's own event")
+        receiver.wait_for_messages(len(records) + 1)  # and relay's own event
         archived_records = [message.partition(b"] ")[2] for message in receiver.messages()]
         assert sorted(each for each in archived_records if b"TRUSTED_APP" not in each) == sorted(records)
         assert router.status()["destinations"][0]["proof"] == PROOFS["auditd"]
@@ -87,15 +84,15 @@ def test_with_sshd_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice
     """100,000 records; sshd and its sessions are killed once some have arrived, and started again."""
     with receiver.running(), Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port)
-        router.audit_log.write_bytes(generate(BACKLOG))
+        router.audit_log.write_bytes(closed(generate(BACKLOG)))
         with router.start() as relay:
-            wait_until(lambda: len(receiver.messages()) > BACKLOG // 10, 60, "the first tenth")
+            receiver.wait_for_messages(BACKLOG // 10)
             sshd.kill()
             reached = len(receiver.messages())
             assert reached < BACKLOG // 2, "the stroke came too late to hit the middle"
             sshd.start()
             events = len(serials(router.audit_log.read_bytes()))
-            wait_until(lambda: len(receiver.messages()) >= events, 90, lambda: f"{events} archived messages")
+            receiver.wait_for_messages(events, 90)
             wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 20, "the last proof")
             relay.stop()
             assert f"lost 127.0.0.1:{router.local_port}" in relay.log
@@ -112,15 +109,15 @@ def test_with_the_receiver_killed_in_the_middle_nothing_is_lost_and_nothing_stan
 ) -> None:
     with Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port, protocol=protocol)
-        router.audit_log.write_bytes(generate(BACKLOG))
+        router.audit_log.write_bytes(closed(generate(SMALLER_BACKLOG)))
         events = len(serials(router.audit_log.read_bytes()))
         with router.start() as relay:
             for share in (10, 4):
                 with receiver.running() as process:
-                    wait_until(lambda share=share: len(receiver.messages()) > events // share, 60, "some messages")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                    receiver.wait_for_messages(events // share)
                     process.kill()
             with receiver.running():
-                wait_until(lambda: len(receiver.messages()) >= events, 90, lambda: f"{events} archived messages")
+                receiver.wait_for_messages(events, 90)
                 wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 20, "the last proof")
             relay.stop()
         messages = receiver.messages()
@@ -133,15 +130,14 @@ def test_with_relay_run_killed_again_and_again_nothing_is_lost_and_nothing_stand
 ) -> None:
     with receiver.running(), Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port)
-        router.audit_log.write_bytes(generate(BACKLOG // 4))
+        router.audit_log.write_bytes(closed(generate(SMALLER_BACKLOG // 2)))
         events = len(serials(router.audit_log.read_bytes()))
         for share in (20, 8, 4, 2):
             with router.start() as relay:
-                wait_until(lambda share=share: len(receiver.messages()) > events // share, 60, "some messages")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                receiver.wait_for_messages(events // share)
                 relay.kill()
         assert router.drain().returncode == 0
-        wait_until(lambda: len(receiver.messages()) >= events, 30, lambda: f"{events} archived messages")
-        messages = receiver.messages()
+        messages = receiver.wait_for_messages(events)
         assert len(messages) == len(set(identities(messages))) == events
         assert serials(b"\n".join(messages)) == serials(router.audit_log.read_bytes())
 

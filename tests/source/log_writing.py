@@ -7,6 +7,7 @@ from pathlib import Path
 
 from relay.audit.mapping import AuditMapping
 from relay.event import Batch, Event, Position
+from relay.source import Taker
 from relay.source.audit_log import AuditLog
 
 START_MS = 1_709_742_862_000
@@ -75,7 +76,7 @@ def audit_log(path: Path, *, start: str = "oldest", inotify: bool = True) -> Aud
     )
 
 
-def drain(source: AuditLog, position: Position | None = None) -> Taken:
+def drain(source: Taker, position: Position | None = None) -> Taken:
     """Run the source until it has given all there is."""
     taken = Taken()
     asyncio.run(asyncio.wait_for(source.run(taken.submit, position, drain=True), 60))
@@ -90,8 +91,8 @@ async def until(condition: Callable[[], object], seconds: float = 20, what: str 
         await asyncio.sleep(0.005)
 
 
-def follow(source: AuditLog, play: Callable[[Taken], Awaitable[None]], position: Position | None = None) -> Taken:
-    """Run the source live while `play` acts; a source that fails fails the test."""
+def follow(source: Taker, play: Callable[[Taken], Awaitable[None]], position: Position | None = None) -> Taken:
+    """Run the source live while `play` acts, and stop it then; a source that fails fails the test."""
     taken = Taken()
 
     async def both() -> None:

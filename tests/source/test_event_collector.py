@@ -6,12 +6,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from harness.waiting import wait_until
-from source.log_writing import Taken, until
+from source.log_writing import Taken, drain, follow, until
 
 from relay.errors import NoInputError, StorageError, UnavailableError
 from relay.event import Batch, Event, EventType, Position
@@ -59,31 +58,6 @@ def number_of(event: Event) -> int | None:
 
 def numbers(events: list[Event]) -> list[int]:
     return [number for event in events if (number := number_of(event)) is not None]
-
-
-def drain(source: EventCollector, position: Position | None = None) -> Taken:
-    taken = Taken()
-    asyncio.run(asyncio.wait_for(source.run(taken.submit, position, drain=True), 60))
-    return taken
-
-
-def follow(source: EventCollector, play: Callable[[Taken], Awaitable[None]], position: Position | None = None) -> Taken:
-    """Run the source live while `play` acts, and stop it then; a source that fails fails the test."""
-    taken = Taken()
-
-    async def both() -> None:
-        running = asyncio.create_task(source.run(taken.submit, position, drain=False))
-        playing = asyncio.ensure_future(play(taken))
-        await asyncio.wait({running, playing}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            playing.cancel()
-            await running
-        running.cancel()
-        await asyncio.wait({running})
-        await playing
-
-    asyncio.run(both())
-    return taken
 
 
 # --- Taking in ---

@@ -152,7 +152,7 @@ def test_relay_loses_nothing_by_any_protocol_and_its_receiver_keeps_each_once(
     fault: str, mode: str, records: int
 ) -> None:
     """The quick form: into a sink by three protocols, and into `relay receive` by two."""
-    argv = [str(SCRIPTS / "losses"), "--quick", "--only", fault, "--mode", mode, "-n", str(records)]
+    argv = [str(SCRIPTS / "losses"), "--quick", "--only", fault, "--mode", mode, "-n", str(records), "--at-once", "5"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=230, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = [line for line in done.stdout.splitlines() if line.startswith(f"| {FAULTS[fault].what}")]
@@ -164,7 +164,7 @@ def test_relay_loses_nothing_by_any_protocol_and_its_receiver_keeps_each_once(
 
 @pytest.mark.timeout(240)
 def test_a_short_soak_loses_nothing_and_rotates() -> None:
-    argv = [str(SCRIPTS / "soak"), "--minutes", "0.3"]
+    argv = [str(SCRIPTS / "soak"), "--minutes", "0.25"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=230, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\d+ records, 0 lost, 0 duplicated$", done.stdout, re.MULTILINE), done.stdout

@@ -1,0 +1,48 @@
+"""A router, sshd and a far end behind it: what most roads are made of.
+
+The far end is rsyslog; a module whose far end is another program says so with a fixture `far_end` of its own.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.auditd import Auditd
+from harness.openssh import Sshd
+from harness.receiver import Receiver
+from harness.relay import Router
+from harness.rsyslog import Rsyslog
+
+
+@pytest.fixture
+def rsyslog() -> Iterator[Rsyslog]:
+    with Rsyslog("imtcp") as collector:
+        yield collector
+
+
+@pytest.fixture
+def auditd() -> Iterator[Auditd]:
+    with Auditd() as server:
+        yield server
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Receiver:
+    return Receiver(tmp_path / "server")
+
+
+@pytest.fixture
+def far_end(rsyslog: Rsyslog) -> Rsyslog | Auditd | Receiver:
+    return rsyslog
+
+
+@pytest.fixture
+def sshd(far_end: Rsyslog | Auditd | Receiver) -> Iterator[Sshd]:
+    """It leads to the far end and nowhere else."""
+    with Sshd([f"PermitOpen 127.0.0.1:{far_end.port}"]) as server:
+        yield server
+
+
+@pytest.fixture
+def router(tmp_path: Path, sshd: Sshd, far_end: Rsyslog | Auditd | Receiver) -> Router:
+    return Router(tmp_path, sshd, far_end.port)
