@@ -167,6 +167,7 @@ class SshEndpoint(Listening):
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
+        self._serving: set[asyncio.Task[None]] = set()  # also of connections that have ended
 
     def __repr__(self) -> str:
         state = "listening" if self._socket else "not listening"
@@ -196,11 +197,23 @@ class SshEndpoint(Listening):
         await asyncio.gather(self._accepting, return_exceptions=True)
         self._socket.close()
         self._socket = None
+        await self._stop_serving()  # first: what is cancelled is aborted, never closed as if it were accepted
         await asyncio.gather(*(connection.end() for connection in self._connections))
+        await self._stop_serving()  # streams that were opened meanwhile
+
+    async def _stop_serving(self) -> None:
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def may_open(self, host: str, port: int) -> bool:
         """Whether that is one of relay's own listeners."""
         return any(port == own_port and same_place(host, own) for own, own_port in self._allowed)
+
+    def note_serving(self, task: asyncio.Task[None]) -> None:
+        """A stream is served from now on until the task is done; what it brought may outlast its connection."""
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     def forget(self, connection: "_Connection") -> None:
         """The connection has ended."""
@@ -258,7 +271,6 @@ class _Connection(paramiko.ServerInterface):
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="ssh channel")
         self._destinations: dict[int, tuple[str, int]] = {}  # of the channels that are open
         self._identity: AuthorizedKey | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._deadline: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
 
@@ -292,12 +304,9 @@ class _Connection(paramiko.ServerInterface):
         self._layer.close()
 
     async def end(self) -> None:
-        """Break the connection off and wait until nothing of it is left."""
-        for task in self._tasks:
-            task.cancel()
+        """Break the connection off and wait until it has ended."""
         self.close()
         await self._ended.wait()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _demand_login(self) -> None:
         if not self.authenticated:
@@ -309,8 +318,7 @@ class _Connection(paramiko.ServerInterface):
         stream = ChannelStream(self, channel, self._destinations[channel.chanid])
         self._endpoint.counters.channels += 1
         task = self.loop.create_task(self._serve(stream, channel.chanid))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._endpoint.note_serving(task)
 
     async def _serve(self, stream: ChannelStream, number: int) -> None:
         try:

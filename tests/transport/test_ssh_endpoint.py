@@ -228,6 +228,28 @@ def test_a_stop_breaks_off_what_is_not_closed(tmp_path: Path) -> None:
     session.close()
 
 
+def test_a_stop_also_ends_what_serves_a_stream_whose_connection_is_gone(tmp_path: Path) -> None:
+    receiver = _Receiver(tmp_path)
+    ended: list[str] = []
+
+    async def outlast(stream: ChannelStream) -> None:
+        with contextlib.suppress(UnavailableError):
+            await receiver.read(stream)
+        ended.append("stream")
+        try:
+            await asyncio.Event().wait()  # for an fsync, say
+        finally:
+            ended.append("service")
+
+    receiver.serve = outlast
+    with receiver.running():
+        with receiver.session() as session:
+            session.open()
+            wait_until(lambda: receiver.streams, 10, "the stream is served")
+        wait_until(lambda: ended == ["stream"], 10, "the connection is gone")
+    assert ended == ["stream", "service"]
+
+
 def test_a_lost_connection_is_no_end_of_file(receiver: _Receiver) -> None:
     errors: list[UnavailableError] = []
 
