@@ -1,6 +1,7 @@
 """For every test: no program that could halt this machine, or talk to its users, is to be found."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,13 @@ DANGEROUS = ("shutdown", "poweroff", "halt", "reboot", "telinit", "wall")
 LEFT_OPEN = (".segment", "/slots", "/lock", "/journal", ".log")
 ALLOWED = "wall"
 """A full spool tells all users; the stub is told instead."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell's background job ignores SIGINT, and so would every program that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
