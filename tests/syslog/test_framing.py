@@ -1,8 +1,10 @@
 """The framings of RFC 6587, held against octets written by hand, however the stream is cut."""
 
 from collections.abc import Iterable, Iterator
+from random import Random
 
 import pytest
+from harness.fuzz import cut, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -249,3 +251,36 @@ def test_any_octets_decode_alike_whole_and_byte_by_byte(stream: bytes) -> None:
         ended = None if error else decoder.finish()
         results.append((received, decoder.oversized, ended, error and (error.offset, error.cause)))
     assert results[0] == results[1]
+
+
+# --- 10 million octets: RELAY_FUZZ_OCTETS=10000000 .venv/bin/pytest tests/syslog -k fuzzed --timeout 900
+
+
+def _stream(random: Random) -> bytes:
+    """Frames of one sender: counted ones or trailed ones, or what mixes both, with lines that are neither."""
+    frames = []
+    for _ in range(random.randrange(1, 40)):
+        message = b"<13>" + random.randbytes(random.choice((0, 1, 5, 30, 80, 81, 200)))
+        frames.append(
+            random.choice(
+                (
+                    octet_counted(message),
+                    message.replace(b"\n", b" ") + random.choice((b"\n", b"\r\n")),
+                    random.choice((b"12 apples\n", b"rest of a line\n", b"\n")),
+                )
+            )
+        )
+    return b"".join(frames)
+
+
+def test_fuzzed_octets_decode_the_same_whole_and_cut() -> None:
+    for random, stream in fuzzed(11, _stream):
+        assert _decoded([stream]) == _decoded(cut(random, stream)), stream
+
+
+def _decoded(pieces: list[bytes]) -> object:
+    decoder, messages = Decoder(max_message_size=100), []
+    for piece in pieces:
+        if decoder.error is None:
+            messages += decoder.receive(piece)
+    return messages, str(decoder.error), decoder.oversized, decoder.error is not None or decoder.finish()
