@@ -150,10 +150,10 @@ class Destination:
         if cursor.proof:
             self.proofs += 1
         self._store.move_cursor(self.name, cursor)
-        self.cursor = cursor
         if self.error is not None and cursor.proof:
             _log.warning("recovered %s", self.name)
             self.error, self.error_since = None, 0
+        self.cursor = cursor  # last: whoever sees it sees a destination that delivers
 
     def leave_out(self, refused: Sequence[Refused], reached: Cursor) -> None:
         """Keep aside and count what the far end will never take of all that is before `reached`."""
