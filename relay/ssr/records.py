@@ -154,7 +154,7 @@ class Records:
     def _cut(self, start: int, end: int) -> int:
         """Find the line feed inside a text behind which another record begins; -1 when there is none."""
         reached = self._at if end < 0 else end
-        if self._within or (end < 0 and self._state is not _TEXT):
+        if self._within:
             return -1
         first = self._buffer.find(b"\n", self._lines, reached)
         if first < 0:

@@ -160,6 +160,14 @@ def check(data: bytes, chance: random.Random) -> None:
         assert event.type is not EventType.RELAY
 
 
+def test_a_text_that_was_cut_is_found_whether_or_not_a_later_quote_has_ended_it() -> None:
+    """Found by the long form."""
+    cut = b'events,type=admin diff="l1\nl2 \\"0\n'
+    data = cut + b'events,type=alarm a=1.5 1700000000000000001\n{"name":"events","tags":{},"fields":{"x"'
+    assert decoded(data) == decoded(data, step=1)
+    assert decoded(data)[0] == Malformed(cut[:-1], "it is cut in the middle of a text")
+
+
 def test_whatever_comes_is_an_event_or_kept() -> None:
     """RELAY_FUZZ_SECONDS=300 for the long form."""
     seconds = float(os.environ.get("RELAY_FUZZ_SECONDS", "0"))
