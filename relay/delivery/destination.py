@@ -2,7 +2,8 @@
 
 - The cursor moves only on proof (DESIGN invariant 3); blocks without wanted types need none.
 - A proof is asked for when nothing more waits (but not sooner than `PROOF_SPACING` after the one before), after
-  `MAX_UNPROVEN` octets, or after `MAX_UNPROVEN_SECONDS`: so at most about that much is sent twice after a loss.
+  `MAX_UNPROVEN` octets, or after `MAX_UNPROVEN_SECONDS`: so at most about that much is sent twice after a loss, and
+  where a proof holds only a moment after it was given, what is sent meanwhile as well.
 - Retry: as relay.transport.retry says, from the start again after a proof. Never given up.
 - Memory: one block at a time.
 """
