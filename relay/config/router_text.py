@@ -4,8 +4,9 @@ One line is one statement: a name, then values with any run of spaces or tabs be
 in double quotes, in which a backslash keeps the letter after it. Four spaces a level, and a tab is worth four. A
 statement with deeper lines under it is a section, and `exit` at its own depth ends it; any other is a leaf, which may
 stand without a value. Only where a text has no indentation at all, the sections of SECTIONS are known by their names.
-`(text/plain)` and its like after a leaf's name announce a value of several lines: all that is deeper, and PEM blocks
-wherever they stand. `delete NAME [force] [KEYS]` takes back what stood before it in the same section.
+`(text/plain)` and its like after a leaf's name announce a value of several lines: all that is deeper, PEM blocks
+wherever they stand, and what was pasted in from the first column on, as far as the next leaf or the section's `exit`.
+`delete NAME [force] [KEYS]` takes back what stood before it in the same section.
 
 A section that stands in several places is one, with all their statements; so is a whole text that was pasted twice.
 The depth of the lines decides, and `exit` is checked against it: one that is missing or too much is told, and passed
@@ -236,10 +237,24 @@ class _Reading:
             end = self.at + 1
             if line.text.startswith(_PEM_BEGIN):
                 end = self._pem_end()
+            elif self._is_pasted(line, leaf):
+                end = self._pasted_end(leaf)
             elif self.flat or line.indent <= leaf.indent:
                 return
             leaf.text.extend(inner.text for inner in self.lines[self.at : end])
             self.at = end
+
+    def _is_pasted(self, line: _Line, leaf: Statement) -> bool:
+        opening = line.text.split(maxsplit=1)[0]
+        return not self.flat and line.indent == 0 < leaf.indent and opening not in {"exit", "delete", *SECTIONS}
+
+    def _pasted_end(self, leaf: Statement) -> int:
+        section = self.open[-1].indent
+        for index in range(self.at, len(self.lines)):
+            line = self.lines[index]
+            if line.indent == leaf.indent or (line.indent == section and line.text == "exit"):
+                return index
+        return len(self.lines)
 
     def _pem_end(self) -> int:
         """Where the PEM block that begins here is over; one without an end is its first line alone."""

@@ -1,8 +1,11 @@
 """One life of a child process whose output is read: started, read when somebody wants to, stopped.
 
 Its output is a pipe that nobody reads ahead: what is not wanted yet stays there, and a full pipe makes the child wait.
-What it says on stderr goes to relay's log, a line at a time, control characters escaped, each cut at `_LONGEST_LINE`
-characters. It is killed when relay dies (`die_with_parent`). It has a session of its own: `stop` ends all it started.
+What it says on stderr goes to relay's log, a line at a time, control characters escaped, in pieces of `_LONGEST_LINE`
+octets, `MOST_LINES` a second at most; the others are counted, and a child that says more than that is read slowly.
+
+It is killed when relay dies (`die_with_parent`). It has a session of its own: `stop` ends all it started that stayed
+there.
 """
 
 import array
@@ -21,7 +24,14 @@ from relay.source import die_with_parent
 
 STOP_SECONDS: Final = 5.0
 """How long a child may take to end after SIGTERM, before SIGKILL."""
+MOST_LINES: Final = 20
+"""Lines of its words that are logged in one second."""
 _LONGEST_LINE: Final = 1000
+_MOST_WORDS: Final = 64 * 1024
+_SLOWLY: Final = 0.05
+"""Between two reads of a child that says too much: an endless stream of words must not take relay's time."""
+_LAST_WORDS_SECONDS: Final = 0.5
+"""How long its words are waited for when it is dead: what left its session may hold the pipe for ever."""
 _WRAPPER: Final = (sys.executable, "-I", "-S", die_with_parent.__file__)
 
 _log = logging.getLogger("relay.source")
@@ -30,20 +40,21 @@ _log = logging.getLogger("relay.source")
 class ChildProcess:
     """A running child. Make it with `start`; `stop` must be called."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, output: int) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, output: int, words: int) -> None:
         self._name = name
         self._process = process
         self._output = output
+        self._words = _Words(name)
         self._exit = asyncio.create_task(process.wait())
-        self._listening = asyncio.create_task(self._listen())
-        self.last_words = ""
-        """The last line that it said on stderr."""
+        self._listening = asyncio.create_task(self._listen(words))
 
     @classmethod
     async def start(cls, name: str, command: Sequence[str]) -> Self:
         """Start the command; `name` stands before its words in the log. OSError when there can be no process."""
+        # Pipes of our own: a process of asyncio's ends only when all that hold its pipes have closed them.
         output, input_ = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(input_, True)
+        words, mouth = os.pipe2(os.O_CLOEXEC)
         try:
             process = await asyncio.create_subprocess_exec(
                 *_WRAPPER,
@@ -51,15 +62,17 @@ class ChildProcess:
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=input_,
-                stderr=asyncio.subprocess.PIPE,
+                stderr=mouth,
                 start_new_session=True,
             )
         except BaseException:
             os.close(output)
+            os.close(words)
             raise
         finally:
             os.close(input_)
-        return cls(name, process, output)
+            os.close(mouth)
+        return cls(name, process, output, words)
 
     def __repr__(self) -> str:
         return f"<ChildProcess {self._name!r} pid={self._process.pid} status={self._process.returncode}>"
@@ -73,6 +86,11 @@ class ChildProcess:
     def status(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs."""
         return self._exit.result() if self._exit.done() else None
+
+    @property
+    def last_words(self) -> str:
+        """The last line that it said on stderr."""
+        return self._words.last
 
     @property
     def waiting(self) -> int:
@@ -117,29 +135,85 @@ class ChildProcess:
             self._signal(signal.SIGKILL)
             os.close(self._output)
             self._output = -1
-        await asyncio.wait({self._exit, self._listening}, timeout=STOP_SECONDS)
+        await asyncio.wait({self._exit}, timeout=STOP_SECONDS)
+        await asyncio.wait({self._listening}, timeout=_LAST_WORDS_SECONDS)
         self._listening.cancel()
+        await asyncio.wait({self._listening})
 
     def _signal(self, number: signal.Signals) -> None:
         """Signal its session: the child itself may be gone already, and what it started not."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
-    async def _listen(self) -> None:
+    async def _listen(self, words: int) -> None:
         """Log what it says."""
-        stderr = self._process.stderr
-        begun = b""
-        while stderr is not None and (data := await stderr.read(_LONGEST_LINE)):
-            *lines, begun = (begun + data).split(b"\n")
-            if len(begun) >= _LONGEST_LINE:
-                lines.append(begun)
-                begun = b""
-            for line in lines:
-                self._say(line)
-        self._say(begun)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(_MOST_WORDS)
+        pipe = open(words, "rb", buffering=0)  # noqa: ASYNC230, SIM115  a pipe's end, which the transport closes
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        try:
+            while data := await reader.read(_MOST_WORDS):
+                self._words.hear(data, loop.time())
+                if self._words.too_many:
+                    await asyncio.sleep(_SLOWLY)
+        finally:
+            self._words.end()
+            transport.close()
 
-    def _say(self, line: bytes) -> None:
-        text = line.decode(errors="backslashreplace").strip()
-        if text:
-            self.last_words = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-            _log.warning("%s says: %s", self._name, self.last_words)
+
+class _Words:
+    """What a child says, line by line; `now` is in seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._begun = b""
+        self._last = b""
+        self._since = 0.0
+        """When the second began in which lines are counted."""
+        self._lines = 0
+
+    @property
+    def last(self) -> str:
+        """The last line that is not empty."""
+        return _printable(self._last)
+
+    @property
+    def too_many(self) -> bool:
+        """Whether more than can be logged came in this second."""
+        return self._lines > MOST_LINES
+
+    def hear(self, data: bytes, now: float) -> None:
+        """Take the next octets, and log the lines that they end."""
+        if now - self._since >= 1:
+            self._count()
+            self._since = now
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        if len(self._begun) >= _LONGEST_LINE:
+            lines.append(self._begun)
+            self._begun = b""
+        for line in lines:
+            self._hear(line)
+
+    def end(self) -> None:
+        """Log what has begun, and how much was not logged."""
+        self._hear(self._begun)
+        self._count()
+
+    def _hear(self, line: bytes) -> None:
+        for start in range(0, len(line), _LONGEST_LINE):
+            piece = line[start : start + _LONGEST_LINE].strip()
+            if piece:
+                self._last = piece
+                self._lines += 1
+                if self._lines <= MOST_LINES:
+                    _log.warning("%s says: %s", self._name, self.last)
+
+    def _count(self) -> None:
+        if self.too_many:
+            _log.warning("%s said %d lines more", self._name, self._lines - MOST_LINES)
+        self._lines = 0
+
+
+def _printable(line: bytes) -> str:
+    text = line.decode(errors="backslashreplace").strip()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -10,13 +10,15 @@ and die before it writes. A place holds once everything that was read with it ha
 So after a crash events may come again, from one move of the index or a little more, and none is lost. What no copy can
 help: a child that moves its index more than `SETTLE_SECONDS` before it writes, and dies between the two.
 
-A file that is empty where it was not, or that changes while it is read, is being written: it is looked at again later.
-One of more than `LARGEST` octets cannot be kept: OSError (EFBIG).
+A file that is empty or gone where it was not, or that changes while it is read, is being written: it is looked at again
+later, and the place before holds until then. One of more than `LARGEST` octets cannot be kept: OSError (EFBIG); nor can
+what is no file: OSError.
 """
 
 import contextlib
 import errno
 import os
+import stat
 from typing import Final, NamedTuple
 
 SETTLE_SECONDS: Final = 1.0
@@ -52,7 +54,7 @@ class IndexFile:
         """The file as it is now; the newest known copy when it is being written at every attempt."""
         for _ in range(_ATTEMPTS):
             place = self._read()
-            emptied = place == _PRESENT and self._newest not in {None, ABSENT, _PRESENT}
+            emptied = place in {ABSENT, _PRESENT} and self._newest not in {None, ABSENT, _PRESENT}
             if place is not None and not emptied:
                 return place
         if self._newest is None:
@@ -62,8 +64,10 @@ class IndexFile:
     def _read(self) -> bytes | None:
         """The file's place; None when it changed meanwhile."""
         try:
-            with open(self.path, "rb") as file:
+            with open(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 before = os.fstat(file.fileno())
+                if stat.S_ISFIFO(before.st_mode):
+                    raise OSError(errno.EINVAL, "it is a pipe, and holds no place", self.path)
                 octets = file.read(LARGEST + 1)
                 unchanged = _version(before) == _version(os.fstat(file.fileno()))
         except FileNotFoundError:

@@ -1,6 +1,7 @@
 """Which events pass, and which of their fields: `tagpass`, `tagdrop`, `fieldpass`, `fielddrop`, as Telegraf has them.
 
-- tagpass: one of the tags named there has a value that matches. tagdrop: none has. Both given: both must hold.
+- tagpass: one of the tags named there has a value that matches. tagdrop: none has. Both given: both must hold. A table
+  that names no tag says nothing, as in Telegraf: all its lines may be commented out.
 - fieldpass, fielddrop: the fields that match stay, or go. Both given: both must hold. An event of which no field is
   left is dropped, as in Telegraf.
 
@@ -46,7 +47,7 @@ class Filter:
 
 
 def _any_tag(patterns: _Tags | None) -> _Test | None:
-    if patterns is None:
+    if not patterns:
         return None
     matchers: dict[bytes, Matcher] = {key.encode(): matcher(values) for key, values in patterns.items()}
 

@@ -4,9 +4,10 @@ r"""InfluxDB line protocol, as Telegraf writes and reads it.
 
 A comma, a space and (but in NAME) an equals sign inside a name or a tag's value stand after a `\`. Field values are
 `"text"` (in which `\"` and `\\` stand for `"` and `\`, and which may hold line feeds), `12i`, `12u`, `1.5e3`, `true`
-and `false` and their short forms. TIME is in nanoseconds. A `\` that escapes nothing means itself. Where a key stands
-twice the last one holds. Taken beyond what Telegraf takes: empty tag values, an `=` in a tag's value, a `\` in a text
-that escapes nothing, and carriage returns and form feeds there.
+and `false` and their short forms. TIME is in nanoseconds. A `\` that escapes nothing means itself. In tags so does one
+before another `\`, which may escape what follows. Where a key stands twice the last one holds. Taken beyond what
+Telegraf takes: empty tag values, an `=` in a tag's value, a `\` in a text that escapes nothing, and carriage returns
+and form feeds there.
 
 `parse` raises NotCollectedError. All work is linear in the record, and its size has no ceiling here.
 """
@@ -19,8 +20,9 @@ from relay.ssr.collected import Collected, NotCollectedError, Value
 
 _SPACE: Final = re.compile(rb"[\t\v\f ]+")
 _NAME: Final = re.compile(rb"(?:[^\t\v\f\r\n ,\\]++|\\[^\t\v\f\r\n]|\\\Z)++")
-_KEY: Final = re.compile(rb"(?:[^\t\v\f\r\n ,=\\]++|\\[^\t\v\f\r\n]|\\\Z)++=")
-_TAG_VALUE: Final = re.compile(rb"(?:[^\t\v\f\r\n ,\\]++|\\[^\t\v\f\r\n]|\\\Z)*+")
+_TAG_KEY: Final = re.compile(rb"(?:[^\t\v\f\r\n ,=\\]++|\\(?=\\)|\\[^\t\v\f\r\n\\]|\\\Z)++=")
+_TAG_VALUE: Final = re.compile(rb"(?:[^\t\v\f\r\n ,\\]++|\\(?=\\)|\\[^\t\v\f\r\n\\]|\\\Z)*+")
+_FIELD_KEY: Final = re.compile(rb"(?:[^\t\v\f\r\n ,=\\]++|\\[^\t\v\f\r\n]|\\\Z)++=")
 _TEXT: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _BARE: Final = re.compile(rb"[^\t\v\f\r\n ,]+")
 _WHOLE: Final = re.compile(rb"(-?[0-9]+)[iu]")
@@ -63,20 +65,20 @@ class _Reading:
     def _tags(self) -> dict[bytes, bytes]:
         tags = {}
         while self._next(b","):
-            key = self._key("a tag's name and =")
+            key = self._key(_TAG_KEY, "a tag's name and =")
             tags[key] = _ESCAPED_KEY.sub(rb"\1", self._expect(_TAG_VALUE, "a tag's value"))
         return tags
 
     def _fields(self) -> dict[bytes, Value]:
         fields: dict[bytes, Value] = {}
         while True:
-            key = self._key("a field's name and =")
+            key = self._key(_FIELD_KEY, "a field's name and =")
             fields[key] = self._value()
             if not self._next(b","):
                 return fields
 
-    def _key(self, wanted: str) -> bytes:
-        return _ESCAPED_KEY.sub(rb"\1", self._expect(_KEY, wanted)[:-1])
+    def _key(self, pattern: re.Pattern[bytes], wanted: str) -> bytes:
+        return _ESCAPED_KEY.sub(rb"\1", self._expect(pattern, wanted)[:-1])
 
     def _value(self) -> Value:
         text = _TEXT.match(self._octets, self._at)

@@ -23,10 +23,12 @@ MAX_RECORD: Final = 1024 * 1024
 _RESTARTS: Final = 8
 _BLANK: Final = re.compile(rb"[\t\v\f\r ]*")
 _TO_LF: Final = re.compile(rb"[^\n]*")
-_SERIES: Final = re.compile(rb"(?:[^\t\v\f \n\\]++|\\[^\n])*+")
+_SERIES: Final = re.compile(rb"(?:[^\t\v\f \n,\\]++|\\[^\n])*+")
+_TAGS: Final = re.compile(rb"(?:[^\t\v\f \n\\]++|\\(?=\\)|\\[^\n\\])*+")
 _FIELDS: Final = re.compile(rb'[^"\n]*+')
 _TEXT: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _LF: Final = 10
+_COMMA: Final = 44
 _BACKSLASH: Final = 92
 _WHOLE_LINES: Final = frozenset(b"{#")
 _REST: Final = "it is the rest of a record that is too long"
@@ -143,7 +145,9 @@ class Records:
         if self._state is _BLANK:
             self._state = _TO_LF if self._within or octet in _WHOLE_LINES else _SERIES
             return
-        if self._state is _TEXT or (self._state is _SERIES and octet != _BACKSLASH):
+        if self._state is _SERIES and octet == _COMMA:
+            self._state = _TAGS
+        elif self._state is _TEXT or (self._state is not _FIELDS and octet != _BACKSLASH):
             self._state = _FIELDS
         elif self._state is _FIELDS and self._buffer[self._at - 1 : self._at] == b"=":
             self._state = _TEXT

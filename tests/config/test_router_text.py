@@ -115,6 +115,39 @@ exit
     assert value(parse(text).root.section("config"), "after") == "1"
 
 
+def test_a_long_value_pasted_in_from_the_first_column_takes_nothing_with_it() -> None:
+    text = """\
+config
+    monitoring
+        output kafka
+            additional-config  (text/toml)
+version = "0.10.1.0"
+[[outputs.kafka]]
+  topic = "telegraf"
+        exit
+    exit
+    audit
+        retention 1d
+    exit
+exit
+"""
+    assert remarks(text) == []
+    assert value(audit(text), "retention") == "1d"
+    (kafka,) = parse(text).root.section("config").section("monitoring").sections("output").values()
+    assert kafka.leaves("additional-config")[0].text == [
+        'version = "0.10.1.0"',
+        "[[outputs.kafka]]",
+        'topic = "telegraf"',
+    ]
+
+
+def test_a_long_value_that_is_missing_takes_nothing_with_it() -> None:
+    text = "config\n    note (text/plain)\n    audit\n        retention 1d\n    exit\nexit\n"
+    assert remarks(text) == []
+    assert value(audit(text), "retention") == "1d"
+    assert value(audit(text.replace("    audit", "config\n    audit")), "retention") == "1d"
+
+
 def test_a_pem_block_that_does_not_end_takes_nothing_with_it() -> None:
     text = "config\n    cert (text/plain)\n        -----BEGIN CERTIFICATE-----\n    audit\n        retention 1d\n"
     assert remarks(text)[0] == (3, "this PEM block does not end")

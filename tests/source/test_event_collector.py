@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,39 @@ def test_a_child_that_ends_is_started_again_and_its_words_are_logged(
     assert 'its child ended with status 3, saying "no bus\\x1b here"; starting it again in ' in caplog.text
 
 
+def test_a_child_that_floods_the_log_is_cut_short_and_takes_no_time_from_its_events(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    flood = "yes words >&2 & tr '\\0' x < /dev/zero >&2 &"
+    script = f"{flood} n=0; while :; do n=$((n+1)); echo e number=${{n}}i $n; sleep 0.01; done"
+    begun = time.process_time()
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.events) >= 100)
+
+    with caplog.at_level(logging.WARNING, "relay"):
+        taken = follow(shell(script), play)
+    assert time.process_time() - begun < 3
+    assert numbers(taken.events)[:100] == list(range(1, 101))
+    assert re.search("source events said [0-9]+ lines more", caplog.text)
+    assert len(caplog.records) < 40 * 21  # seconds that even a busy machine does not need
+
+
+def test_a_child_that_dies_is_started_again_though_what_it_started_lives(tmp_path: Path) -> None:
+    """A helper that holds the child's stderr, here even outside its session, must not make it look alive."""
+    told = tmp_path / "pids"
+    source = shell(f"setsid sh -c 'echo $$ >> {told}; exec sleep 1000' & echo 'events number=1i 1'; exit 1")
+
+    async def play(_: Taken) -> None:
+        await until(lambda: source.starts >= 3)
+
+    try:
+        follow(source, play)
+    finally:
+        for pid in told.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+
+
 def test_the_pause_before_a_start_grows_and_is_told_in_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_collector, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(event_collector, "LONGEST_PAUSE", 1000)
@@ -323,6 +357,13 @@ def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(
 def test_an_index_file_that_cannot_be_kept_is_told_at_the_start(index: Path) -> None:
     index.write_bytes(b"1" * 100_000)
     with pytest.raises(NoInputError, match="larger than"):
+        drain(collector(index, "--events", 3))
+
+
+def test_an_index_file_that_is_a_pipe_is_told_at_the_start(index: Path) -> None:
+    """To open it would wait for ever."""
+    os.mkfifo(index)
+    with pytest.raises(NoInputError, match="it is a pipe"):
         drain(collector(index, "--events", 3))
 
 

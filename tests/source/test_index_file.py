@@ -57,6 +57,18 @@ def test_a_file_that_is_being_written_is_looked_at_again_later(path: Path) -> No
     assert look(index, path, "124") == b"1123"
 
 
+def test_a_file_that_is_gone_where_it_was_tells_no_place(path: Path) -> None:
+    """To begin without an index is to begin where the child chooses: what somebody removed is put back."""
+    path.write_text("123")
+    index = IndexFile(str(path))
+    path.unlink()
+    assert index.look(index.copy(), 100, 100) is False
+    index.settle()
+    assert index.place == b"1123"
+    index.put_back()
+    assert path.read_text() == "123"
+
+
 def test_putting_back_makes_the_file_what_it_was(path: Path) -> None:
     path.write_text("5")
     index = IndexFile(str(path))

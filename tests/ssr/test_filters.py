@@ -17,7 +17,7 @@ EVENT = Collected(b"events", {b"type": b"alarm", b"node": b"n1"}, {b"message": b
         ({"tagpass": {"type": ["al*"]}}, True),
         ({"tagpass": {"nothing": ["*"]}}, False),
         ({"tagpass": {"type": ["admin"], "node": ["n1"]}}, True),
-        ({"tagpass": {}}, False),
+        ({"tagpass": {}}, True),
         ({"tagdrop": {"type": ["alarm"]}}, False),
         ({"tagdrop": {"type": ["admin"]}}, True),
         ({"tagdrop": {"type": ["admin"], "node": ["n?"]}}, False),

@@ -103,9 +103,29 @@ def test_white_space_around_and_a_carriage_return_mean_nothing() -> None:
 
 
 def test_a_backslash_that_escapes_nothing_means_itself() -> None:
-    assert parse(rb"ev\ents,ta\g=va\lue\\ f\ield=1i") == Collected(
-        rb"ev\ents", {rb"ta\g": rb"va\lue\\"}, {rb"f\ield": 1}, None
+    assert parse(rb"ev\ents,ta\g=va\lue\\x f\ield=1i") == Collected(
+        rb"ev\ents", {rb"ta\g": rb"va\lue\\x"}, {rb"f\ield": 1}, None
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (rb"two\ words", b"two words"),
+        (rb"two\\ words", rb"two\ words"),
+        (rb"two\\\ words", rb"two\\ words"),
+        (rb"CORP\\\,a\\\=b", rb"CORP\\,a\\=b"),
+    ],
+)
+def test_in_tags_a_backslash_escapes_what_follows_it_whatever_stands_before(value: bytes, read: bytes) -> None:
+    r"""As Telegraf's own tests have it: a `\` in a value is written as it is, and a space after it as `\ `."""
+    assert parse(b"cpu,%b=b,host=%b value=42" % (value, value)) == Collected(
+        b"cpu", {read: b"b", b"host": read}, {b"value": 42.0}, None
+    )
+
+
+def test_in_other_names_two_backslashes_are_a_pair() -> None:
+    assert parse(b"cp\\\\ va\\\\=42") == Collected(b"cp\\\\", {}, {b"va\\\\": 42.0}, None)
 
 
 def test_of_a_key_that_stands_twice_the_last_holds() -> None:

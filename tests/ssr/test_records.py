@@ -52,6 +52,13 @@ def test_quotes_outside_a_text_are_characters() -> None:
     assert shape(decoded(b'e",t="x y"z=1i\ne,t=jo"e a=1i\n')) == [{b'y"z': 1}, {b"a": 1}]
 
 
+def test_an_escaped_space_after_a_backslash_ends_no_tag() -> None:
+    """Else the quote behind it would begin a text, and swallow the record after it."""
+    data = b'e,user=CORP\\\\ x="y a=1i\ne b=2i\ne\\\\ c="\n"\n'
+    for step in (None, 1):
+        assert shape(decoded(data, step=step)) == [{b"a": 1}, {b"b": 2}, {b"c": b"\n"}]
+
+
 def test_a_line_of_json_among_line_protocol() -> None:
     data = b'{"name":"e","fields":{"a":"\\n\\""}}\ne b="{\n{",c=1i\n {"name":"e","fields":{"d":1}}\n'
     assert shape(decoded(data)) == [{b"a": b'\n"'}, {b"b": b"{\n{", b"c": 1}, {b"d": 1}]
