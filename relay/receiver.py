@@ -7,12 +7,14 @@ from dataclasses import asdict, replace
 from relay.archive.write import ArchiveWriter
 from relay.control import LivePart
 from relay.delivery.archive_session import ArchiveSession
+from relay.delivery.wanted import EVERYTHING
 from relay.event import EventType
 from relay.housekeeping import Care, care_of
 from relay.intake import Routing
 from relay.listener.conversation import ALL
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
+from relay.listener.tls import TlsListener, server_context
 from relay.road import Road, Way, stopping_event
 from relay.settings import LARGEST_MESSAGE_SIZE, Settings
 from relay.spool.cursor import Cursor
@@ -48,7 +50,7 @@ async def _archive(road: Road, folder: str) -> None:
         # The archive's own word counts: it is written in one step with the files.
         start = Cursor() if archive.cursor is None else Cursor.decode(archive.cursor)
     road.store.move_cursor(ARCHIVE, start)
-    way = Way(ARCHIVE, lambda _: ArchiveSession(ArchiveWriter(folder, spool_id)), frozenset(EventType), start)
+    way = Way(ARCHIVE, lambda _: ArchiveSession(ArchiveWriter(folder, spool_id)), EVERYTHING, start)
     await road.deliver([way])
 
 
@@ -67,6 +69,9 @@ async def _listening(road: Road, settings: Settings) -> AsyncIterator[None]:
             await stack.enter_async_context(
                 TcpListener(address.host, address.port, road.intake.submit, counters=counters, terms=terms)
             )
+        if (tls := settings.receiver.tls) is not None:
+            listener = TlsListener(tls.listen, server_context(tls), road.intake.submit, counters, terms)
+            await stack.enter_async_context(listener)
         if settings.receiver.ssh is not None:
             endpoint = SshEndpoint(
                 settings.receiver.ssh.listen.host,

@@ -6,6 +6,7 @@ raises pydantic's ValidationError, all mistakes at once, each with a plain sente
 line.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Any, Final, Literal
@@ -43,10 +44,16 @@ SHORTEST_NETWORK_FAILURE: Final = 60.0
 LONGEST_NETWORK_FAILURE: Final = 30 * 86_400.0
 _RESERVED_SD_IDS: Final = frozenset({"timeQuality", "origin", "meta"})  # RFC 5424 section 7
 _SD_ID_LIMIT: Final = 32
+_APP_NAME_LIMIT: Final = 48
 _TEXT_LIMIT: Final = 255
 _NAME_LIMIT: Final = 64
 _DISPATCHER_SOCKETS: Final = {"relay": "/run/relay/audit", "af_unix": "/var/run/audispd_events"}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+_PEM: Final = "-----BEGIN CERTIFICATE-----"
+_LARGEST_PEM: Final = 256 * 1024
+_SHA_256: Final = re.compile(r"sha-?256(?::| fingerprint=)((?:[0-9a-f]{2}:?){31}[0-9a-f]{2})", re.IGNORECASE)
+_OF_TLS: Final = ("ca", "server-name", "fingerprint", "certificate", "private-key")
+"""Keys of a server that mean something with transport "tls" alone."""
 
 
 def _contradiction(sentence: str, place: tuple[str | int, ...], value: object) -> InitErrorDetails:
@@ -92,6 +99,13 @@ def _sd_id(text: str) -> str:
     return _visible_ascii(text)
 
 
+def _app_name(text: str) -> str:
+    """RFC 5424 section 6.2.5."""
+    if not 1 <= len(text) <= _APP_NAME_LIMIT:
+        raise ValueError(f"must be 1 to {_APP_NAME_LIMIT} characters long, not {len(text)}")
+    return _visible_ascii(text)
+
+
 def _path(text: str) -> str:
     if "-----BEGIN" in text:  # a key that was pasted in: not to be shown
         raise ValueError("must be the path of a file, not what stands in the file")
@@ -102,6 +116,22 @@ def _path(text: str) -> str:
 
 def _path_or_empty(text: str) -> str:
     return _path(text) if text else text
+
+
+def _certificates(text: str) -> str:
+    """A file's path, or certificates in PEM as they stand in it."""
+    if not is_pem(text):
+        return _printable(_path_or_empty(text))
+    if "PRIVATE KEY" in text:
+        raise ValueError("must hold certificates only; a private key belongs into a file that `private-key` names")
+    if len(text) > _LARGEST_PEM:
+        raise ValueError(f"must be at most {size_text(_LARGEST_PEM)}, not {size_text(len(text))}; name a file")
+    return text
+
+
+def is_pem(text: str) -> bool:
+    """Whether it is certificates themselves, and no path."""
+    return _PEM in text
 
 
 def _program(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -134,6 +164,23 @@ def _ip(text: str) -> str:
     except ValueError:
         raise ValueError(f'must be an IP address of this machine, as in "127.0.0.1", not {quoted(text)}') from None
     return text
+
+
+def _host_or_empty(text: str) -> str:
+    return host(text) if text else text
+
+
+def _fingerprint(text: str) -> str:
+    """RFC 5425 section 4.2.2, or as openssl prints it; SHA-1, which the RFC has too, can be forged."""
+    if not text:
+        return text
+    match = _SHA_256.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            'must be "sha-256:" and 32 pairs of hexadecimal digits, as `openssl x509 -noout -fingerprint -sha256 -in '
+            f"FILE` shows them, not {quoted(text)}"
+        )
+    return f"sha-256:{bytes.fromhex(match[1].replace(':', '')).hex(':').upper()}"
 
 
 def _duration(value: object) -> object:
@@ -205,6 +252,8 @@ Line = Annotated[str, AfterValidator(_printable)]
 HeaderField = Annotated[str, AfterValidator(_printable), AfterValidator(_visible_ascii)]
 Name = Annotated[str, AfterValidator(_name)]
 Path = Annotated[str, AfterValidator(_path), AfterValidator(_printable)]
+PathOrEmpty = Annotated[str, AfterValidator(_path_or_empty), AfterValidator(_printable)]
+Certificates = Annotated[str, AfterValidator(_certificates)]
 Host = Annotated[str, AfterValidator(host)]
 Port = Annotated[int, Field(strict=True), _between(1, HIGHEST_PORT)]
 Duration = Annotated[float, BeforeValidator(_duration), PlainSerializer(duration_text, when_used="json")]
@@ -213,6 +262,11 @@ ListenAddress = Annotated[Address, PlainValidator(_listen_address), PlainSeriali
 ListenUrl = Annotated[Address, PlainValidator(_listen_url), PlainSerializer("tcp://{}".format, when_used="json")]
 EventLabel = Literal["admin", "audit", "alarm", "provisioning", "system", "security", "traffic", "log"]
 """The event types that a server can choose. Relay's own events (`relay`) go to every server."""
+_Usual = Literal["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"]
+_Unusual = Literal["ntp", "audit", "alert", "clock"]
+_Local = Literal["local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]
+Facility = Literal[_Usual, _Unusual, _Local]
+Severity = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]
 
 
 # --- Tables --------------------------------------------------------------------------------------------
@@ -321,7 +375,7 @@ class AuditDispatcherSource(Table):
     type: Literal["audit-dispatcher"] = "audit-dispatcher"
     plugin: Literal["relay", "af_unix"] = "relay"
     """`relay dispatch`, which comes to us; or auditd's own, whose client we are."""
-    socket: Annotated[str, AfterValidator(_path_or_empty), AfterValidator(_printable)] = ""
+    socket: PathOrEmpty = ""
     """Empty: the plugin's usual one."""
 
     @property
@@ -341,12 +395,16 @@ class EventCollectorSource(Table):
     type: Literal["event-collector"] = "event-collector"
     command: Annotated[tuple[str, ...], AfterValidator(_program)]
     """What to run, as a list of arguments: no shell looks at it."""
-    index_file: Annotated[str, AfterValidator(_path_or_empty), AfterValidator(_printable)] = ""
+    index_file: PathOrEmpty = ""
     """The file in which the child keeps the place it has reached; empty: what `--index-file` in the command says."""
     tagpass: Mapping[str, Patterns] | None = None
     tagdrop: Mapping[str, Patterns] | None = None
     fieldpass: Patterns | None = None
     fielddrop: Patterns | None = None
+    facility: Facility = "user"
+    """Of an event that has none of its own, as the two keys below."""
+    severity: Severity = "notice"
+    app_name: Annotated[str, AfterValidator(_app_name)] = "128T"
 
     @property
     def origin(self) -> str:
@@ -425,8 +483,20 @@ class RemoteLoggingServer(Table):
     address: Host = "127.0.0.1"
     port: Port = 7777
     protocol: Literal["syslog", "relp", "auditd"] = "syslog"
-    transport: Literal["tcp", "udp"] = "tcp"
+    transport: Literal["tcp", "tls", "udp"] = "tcp"
+    ca: Certificates = ""
+    """For tls, as all until private_key. Whose certificates are trusted; empty: those that the machine trusts."""
+    server_name: Annotated[str, AfterValidator(_host_or_empty)] = ""
+    """Whom the certificate must be for; empty: the address."""
+    fingerprint: Annotated[str, AfterValidator(_fingerprint)] = ""
+    """Of the certificate that the server must have (RFC 5425 section 4.2.2); then nothing else of it matters."""
+    certificate: Certificates = ""
+    """By which relay is known to the server, with its chain; empty: by none."""
+    private_key: PathOrEmpty = ""
+    """Empty: it stands in the certificate's file. Always a file: no key stands in a configuration."""
     framing: Literal["octet-counting", "non-transparent"] = "octet-counting"
+    trailer: Literal["LF", "NUL"] = "LF"
+    """What ends a message in non-transparent framing."""
     max_message_size: Annotated[Size, _between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)] = 8192
     """What collectors take by default; applied at delivery."""
     types: Annotated[tuple[EventLabel, ...], AfterValidator(_some), AfterValidator(_distinct)] = (
@@ -439,6 +509,10 @@ class RemoteLoggingServer(Table):
         "traffic",
         "log",
     )
+    facilities: Annotated[tuple[Facility, ...], AfterValidator(_distinct)] = ()
+    """Of the messages that are sent; none named: any."""
+    severity: Severity = "debug"
+    """The least severe that is sent."""
     start: Literal["oldest", "now"] = "oldest"
     required: Flag = True
     """False: it never holds segments when room is needed; what it misses is a counted gap for it."""
@@ -450,11 +524,36 @@ class RemoteLoggingServer(Table):
     ] = 600.0
 
     @model_validator(mode="after")
+    def _has_tls_for_its_certificates(self) -> "RemoteLoggingServer":
+        given = {key: value for key in _OF_TLS if (value := getattr(self, key.replace("-", "_")))}
+        mistakes = [
+            _contradiction(f'means something with `transport = "tls"` only, not "{self.transport}"', (key,), value)
+            for key, value in given.items()
+            if self.transport != "tls"
+        ]
+        if self.private_key and not self.certificate:
+            mistakes.append(_contradiction("needs the `certificate` that it belongs to", ("private-key",), ""))
+        if is_pem(self.certificate) and not self.private_key:
+            mistakes.append(_contradiction("needs the `private-key` that belongs to it", ("certificate",), ""))
+        if mistakes:
+            raise ValidationError.from_exception_data("remote-logging-server", mistakes)
+        return self
+
+    @model_validator(mode="after")
     def _has_a_protocol_for_its_transport(self) -> "RemoteLoggingServer":
         if self.transport == "udp" and self.protocol != "syslog":
             sentence = f'"udp" carries protocol "syslog" only, not "{self.protocol}"; use "tcp"'
             mistake = _contradiction(sentence, ("transport",), self.transport)
             raise ValidationError.from_exception_data("remote-logging-server", [mistake])
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_framing_for_its_trailer(self) -> "RemoteLoggingServer":
+        if self.trailer == "NUL" and self.framing == "octet-counting":
+            sentence = 'messages end with "NUL" in `framing = "non-transparent"` only; set that too, or leave it out'
+            raise ValidationError.from_exception_data(
+                "remote-logging-server", [_contradiction(sentence, ("trailer",), self.trailer)]
+            )
         return self
 
     @property
@@ -471,12 +570,23 @@ class ReceiverSsh(Table):
     authorized_keys: Path = "/etc/relay/authorized_keys"
 
 
+class ReceiverTls(Table):
+    """[receiver.tls]: a listener for senders that speak TLS (RFC 5425)."""
+
+    listen: ListenAddress
+    certificate: Certificates = "/etc/relay/receiver.pem"
+    private_key: PathOrEmpty = "/etc/relay/receiver.key"
+    ca: Certificates = ""
+    """Whose certificates let a sender in; empty: everybody is let in."""
+
+
 class Receiver(Table):
     """[receiver]: what `relay receive` listens on, and where it keeps what it is sent."""
 
     listen: Annotated[tuple[ListenUrl, ...], AfterValidator(_some)] = (Address("127.0.0.1", 9999),)
     archive: Path = "/var/log/relay"
     ssh: ReceiverSsh | None = None
+    tls: ReceiverTls | None = None
 
 
 # --- The whole -----------------------------------------------------------------------------------------

@@ -7,12 +7,10 @@ With --json it prints one object, also when there are mistakes, with the schema 
 `show --json` prints {"schema": "relay.config-show/1", "files", "settings", "origins": [{"key", "origin"}…]}, settings
 by their TOML keys and values; origins tell where the values of files that are no TOML come from.
 `import` prints TOML, and on standard error a line for each thing that relay does otherwise than the file says. With
---json it prints {"schema": "relay.config-import/1", "files", "settings", "origins", "warnings": [FINDING…],
-"certificates": [PATH…] (those that it wrote)}.
+--json it prints {"schema": "relay.config-import/1", "files", "settings", "origins", "warnings": [FINDING…]}.
 """
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -98,41 +96,32 @@ def show(context: click.Context, *, as_json: bool) -> None:
 
 @config.command("import")
 @click.argument("file", metavar="FILE")
-@click.option(
-    "--certificates",
-    metavar="DIR",
-    type=click.Path(),
-    help="Write the certificates of the file into this folder, and name them there.",
-)
 @config_option
 @_json_option
 @click.pass_context
-def import_(context: click.Context, file: str, *, certificates: str | None, as_json: bool) -> None:
+def import_(context: click.Context, file: str, *, as_json: bool) -> None:
     """Print a router's configuration text, or a Monitoring Agent's folder, as TOML.
 
     What it cannot say (user, keys) is left to relay's defaults and to further files.
     """
-    from relay.config import certificate, effective, toml
+    from relay.config import effective, toml
     from relay.config.mistake import told
 
     if options(context).given_config_paths:
         raise click.UsageError("FILE alone is read; leave -c out", context)
     configuration = toml.read([file], options(context).choice)
-    folder = None if certificates is None else os.path.abspath(certificates)
-    document, written = certificate.write(configuration, folder)
     if as_json:
         _print_json(
             "relay.config-import/1",
             files=configuration.files,
-            settings=document,
+            settings=configuration.document,
             origins=_origins(configuration),
             warnings=objects(configuration.warnings),
-            certificates=written,
         )
         return
     for line in told(configuration.warnings):
         click.echo(f"warning: {escaped(line)}", err=True)
-    text = effective.toml_text(document, configuration.notes)
+    text = effective.toml_text(configuration.document, configuration.notes)
     click.echo(f"# Made by relay config import, from {_names(configuration)}\n{text}", nl=False)
 
 

@@ -58,9 +58,13 @@ _FLAGS: Final = {
     "ssh_listen": ("receiver", "ssh", "listen"),
     "host_key": ("receiver", "ssh", "host-key"),
     "authorized_keys": ("receiver", "ssh", "authorized-keys"),
+    "tls_listen": ("receiver", "tls", "listen"),
+    "certificate": ("receiver", "tls", "certificate"),
+    "private_key": ("receiver", "tls", "private-key"),
+    "ca": ("receiver", "tls", "ca"),
 }
 """Flag of `relay receive` → the key that it sets."""
-_PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys"})
+_PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys", "certificate", "private_key", "ca"})
 
 
 @click.command()
@@ -70,6 +74,10 @@ _PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys"})
 @click.option("--ssh-listen", metavar="HOST:PORT", help="Be the SSH server for the senders' port-forwarding.")
 @click.option("--host-key", metavar="FILE", help="The SSH server's private key.")
 @click.option("--authorized-keys", metavar="FILE", help="The public keys that may forward to the listeners.")
+@click.option("--tls-listen", metavar="HOST:PORT", help="Take syslog by TLS here (RFC 5425).")
+@click.option("--certificate", metavar="FILE", help="What is shown to senders by TLS, in PEM.")
+@click.option("--private-key", metavar="FILE", help="The certificate's private key, in PEM.")
+@click.option("--ca", metavar="FILE", help="Let in by TLS only who has a certificate signed by one of these.")
 @_drain_options
 @config_option
 @click.pass_context

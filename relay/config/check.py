@@ -12,19 +12,25 @@ from typing import NamedTuple
 
 from relay.config.lines import KeyPath
 from relay.config.mistake import Mistake
+from relay.config.never_sent import never_sent
 from relay.config.toml import Configuration
 from relay.errors import ConfigurationError, RelayError
+from relay.listener.tls import server_context
 from relay.quantity import Address
 from relay.settings import (
     AuditLogSource,
     EventCollectorSource,
     PortForwarding,
     ReceiverSsh,
+    ReceiverTls,
+    RemoteLoggingServer,
     Settings,
     SourceTable,
 )
 from relay.transport import private_key
+from relay.transport.certificate import SOON, certificates, days_left
 from relay.transport.host_key import KnownHosts
+from relay.transport.tls_client import tls_client
 from relay.watch.halt import check_command
 
 
@@ -39,7 +45,13 @@ def check(configuration: Configuration) -> Findings:
     """Look at the machine, and at what the settings mean together."""
     settings = configuration.settings
     found = [*_on_disk(settings), *_halt_command(settings), *_without_a_server(settings)]
-    warnings = [*_missing_logs(settings), *_without_a_way(settings), *_without_events(settings)]
+    warnings = [
+        *_missing_logs(settings),
+        *_without_a_way(settings),
+        *_without_events(settings),
+        *never_sent(settings),
+        *_ending_certificates(settings),
+    ]
     return Findings(
         tuple(Mistake(configuration.place(path), sentence) for path, sentence in found),
         (*configuration.warnings, *(Mistake(configuration.place(path), sentence) for path, sentence in warnings)),
@@ -55,8 +67,12 @@ def _on_disk(settings: Settings) -> Iterator[_Finding]:
         yield from _source(("source", index), source)
     for index, forwarding in enumerate(settings.port_forwarding):
         yield from _forwarding(("port-forwarding", index), forwarding)
+    for index, server in enumerate(settings.remote_logging_server):
+        yield from _certificates(("remote-logging-server", index), server)
     if settings.receiver.ssh is not None:
         yield from _endpoint(("receiver", "ssh"), settings.receiver.ssh)
+    if settings.receiver.tls is not None:
+        yield from _tls_listener(("receiver", "tls"), settings.receiver.tls)
 
 
 def _halt_command(settings: Settings) -> Iterator[_Finding]:
@@ -119,6 +135,49 @@ def _private_key(path: KeyPath, name: str, algorithms: str = "default") -> Itera
         yield path, str(error)
 
 
+def _certificates(path: KeyPath, server: RemoteLoggingServer) -> Iterator[_Finding]:
+    if server.transport != "tls":
+        return
+    try:
+        tls_client(server)
+    except RelayError as error:
+        yield (*path, _key_of(error, server.ca, server.private_key)), str(error)
+
+
+def _tls_listener(path: KeyPath, tls: ReceiverTls) -> Iterator[_Finding]:
+    try:
+        server_context(tls)
+    except RelayError as error:
+        yield (*path, _key_of(error, tls.ca, tls.private_key)), str(error)
+
+
+def _key_of(error: RelayError, ca: str, private_key: str) -> str:
+    """The key whose file an error of `relay.transport.certificate` is about."""
+    names = {f"certificate {ca}": "ca", f"private key {private_key}": "private-key"}
+    return names.get(error.what, "certificate")
+
+
+def _ending_certificates(settings: Settings) -> Iterator[_Finding]:
+    """Certificates that end soon, or have ended: a warning, since the far end decides."""
+    found: dict[KeyPath, str] = {}
+    for index, server in enumerate(settings.remote_logging_server):
+        for key, name in (("ca", server.ca), ("certificate", server.certificate)):
+            found["remote-logging-server", index, key] = name
+    if (tls := settings.receiver.tls) is not None:
+        found["receiver", "tls", "ca"], found["receiver", "tls", "certificate"] = tls.ca, tls.certificate
+    for path, name in found.items():
+        if name and (left := _days_left(name)) is not None and left < SOON:
+            words = f"ends in {left} days" if left >= 0 else "has ended"
+            yield path, f"a certificate of it {words}; have it renewed"
+
+
+def _days_left(name: str) -> int | None:
+    try:
+        return min(map(days_left, certificates(name)))
+    except RelayError:  # told as a mistake
+        return None
+
+
 def _known_hosts(path: KeyPath, forwarding: PortForwarding) -> Iterator[_Finding]:
     problems = list(_file(path, forwarding.known_hosts))
     yield from problems
@@ -173,7 +232,7 @@ def _without_a_server(settings: Settings) -> Iterator[_Finding]:
 def _without_a_way(settings: Settings) -> Iterator[_Finding]:
     """Servers that no forwarding leads to: legal, and yet it may not be what is meant."""
     for index, server in enumerate(settings.remote_logging_server):
-        if settings.forwarding_of(server) is None:
+        if settings.forwarding_of(server) is None and server.transport != "tls":
             sentence = (
                 "no [[port-forwarding]] has this address and port as its local-address and local-port: it is sent to "
                 f"directly, by {server.transport} without encryption"

@@ -7,13 +7,10 @@ Mistakes keep relay from working as the file says; warnings tell what it says an
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 from relay.config.lines import KeyPath
 from relay.config.mistake import Mistake, Place
-
-CERTIFICATES: Final = "/etc/relay"
-"""The folder where certificates that a file holds are expected, as files."""
 
 
 class Draft:
@@ -26,8 +23,6 @@ class Draft:
         self.notes: dict[KeyPath, str] = {}
         self.mistakes: list[Mistake] = []
         self.warnings: list[Mistake] = []
-        self.certificates: dict[str, str] = {}
-        """PEM texts that stand in the file, by the names of the files that are to hold them."""
 
     @classmethod
     def of_toml(cls, file: str, document: dict[str, Any], lines: Mapping[KeyPath, int]) -> "Draft":

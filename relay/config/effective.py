@@ -71,4 +71,7 @@ def _value(value: object) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
     # A JSON text is a TOML basic string but for DEL, which JSON leaves bare; numbers, true and false are the same.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, str) and "\n" in value:
+        return '"""\n' + text[1:-1].replace("\\n", "\n") + '"""'
+    return text

@@ -10,12 +10,6 @@ NOT_YET: Final = frozenset(
     {
         "metrics",
         'source.type = "syslog"',
-        'remote-logging-server.transport = "tls"',
-        "remote-logging-server.ca",
-        "remote-logging-server.certificate",
-        "remote-logging-server.fingerprint",
-        "remote-logging-server.private-key",
-        "remote-logging-server.server-name",
         "receiver.require-identity",
         "receiver.retention",
     }

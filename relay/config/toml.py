@@ -43,8 +43,6 @@ class Configuration(NamedTuple):
     """Where the values of files that are no TOML come from."""
     warnings: tuple[Mistake, ...]
     """What relay does otherwise than files that are no TOML say."""
-    certificates: Mapping[str, str]
-    """PEM texts that stand in the files, by the names of the files that are to hold them."""
 
 
 def load(paths: Sequence[str], choice: Choice = ANY) -> Settings:
@@ -66,7 +64,6 @@ def read(paths: Sequence[str], choice: Choice = ANY) -> Configuration:
         {key: merged.document[key] for key in _TABLES if key in merged.document},
         merged.notes,
         tuple(warning for draft in drafts for warning in draft.warnings),
-        {name: text for draft in drafts for name, text in draft.certificates.items()},
     )
 
 

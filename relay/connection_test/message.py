@@ -10,7 +10,7 @@ section 6.1: every receiver takes so many) and no line feed, so that it fits bot
 from typing import Final
 
 from relay.settings import RemoteLoggingServer, Settings
-from relay.syslog.framing import non_transparent, octet_counted
+from relay.syslog.framing import TRAILERS, non_transparent, octet_counted
 from relay.syslog.rfc5424 import MAX_HOSTNAME, Element, Message, encode, format_timestamp, legal_header
 
 FACILITY: Final = 5
@@ -40,4 +40,6 @@ def test_message(settings: Settings, hostname: str, procid: int, now: int) -> by
 
 def framed(message: bytes, server: RemoteLoggingServer) -> bytes:
     """The message as the server's framing has it on the wire."""
-    return octet_counted(message) if server.framing == "octet-counting" else non_transparent(message)
+    if server.framing == "octet-counting":
+        return octet_counted(message)
+    return non_transparent(message, TRAILERS[server.trailer])

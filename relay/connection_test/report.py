@@ -26,13 +26,18 @@ class Step(enum.StrEnum):
     AUTHENTICATION = "authentication"
     LOCAL_PORT = "local port"
     FORWARD = "forward"
+    TLS = "TLS handshake"
+    CERTIFICATE = "certificate"
     MESSAGE = "test message"
     PROOF = "proof"
 
 
 SHARED: Final = (Step.CONFIGURATION, Step.STATE_DIRECTORY)
 """Steps that are gone once, for all servers."""
-OF_SERVER: Final = tuple(step for step in Step if step not in SHARED)
+OF_TLS: Final = (Step.TLS, Step.CERTIFICATE)
+"""Steps that only a server has whose transport is TLS."""
+OF_SERVER: Final = tuple(step for step in Step if step not in (*SHARED, *OF_TLS))
+OF_TLS_SERVER: Final = tuple(step for step in Step if step not in SHARED)
 
 EXIT_CODES: Final = {
     Step.CONFIGURATION: 78,
@@ -46,6 +51,8 @@ EXIT_CODES: Final = {
     Step.AUTHENTICATION: 77,
     Step.LOCAL_PORT: 69,  # it only warns, since relay's own delivery needs no local port
     Step.FORWARD: 69,
+    Step.TLS: 76,
+    Step.CERTIFICATE: 77,
     Step.MESSAGE: 76,
     Step.PROOF: 76,
 }
@@ -99,6 +106,11 @@ class Course:
         self._clock = clock
         self._since = clock()
 
+    @property
+    def under_way(self) -> Step:
+        """The step that is being gone."""
+        return self._left[0]
+
     def passed(self, step: Step, finding: Finding) -> None:
         """End a step well, or with a warning."""
         outcome = Outcome.WARNING if finding.warning else Outcome.OK
@@ -106,13 +118,13 @@ class Course:
 
     def failed(self, error: RelayError, step: Step | None = None) -> Result:
         """End a step, if none is named the one under way, with its error."""
-        step = step or self._left[0]
+        step = step or self.under_way
         found = error.cause if error.what == step else f"{error.what}: {error.cause}"
         return self._end(step, Outcome.FAILED, found, error.remedy)
 
     def skip_to(self, step: Step, reason: str) -> None:
         """End the steps before this one without going them."""
-        while self._left[0] is not step:
+        while self.under_way is not step:
             self._skip(reason)
 
     def skip_rest(self, reason: str = "") -> None:

@@ -14,9 +14,9 @@ from relay.connection_test.message import framed
 from relay.connection_test.report import Finding
 from relay.delivery.syslog_messages import SyslogMessages
 from relay.delivery.syslog_stream import Patience, SyslogStream
+from relay.delivery.wanted import NOTHING
 from relay.errors import ProtocolError, TemporaryError, UnavailableError
 from relay.settings import RemoteLoggingServer
-from relay.transport.tcp import TcpPipe
 from relay.transport.udp import UdpWay
 
 WATCHED_SECONDS: Final = 0.1
@@ -74,7 +74,7 @@ class SyslogStreamExchange:
     def prove(self) -> Proven:
         """Drain the stream, where that is a proof."""
         line = self._line
-        if isinstance(line.pipe, TcpPipe) and line.pipe.local:
+        if line.pipe.local:
             return _unproven("it is on this machine, and may be a forwarder that takes what it cannot deliver")
         try:
             self._drain()
@@ -87,7 +87,7 @@ class SyslogStreamExchange:
 
     def _drain(self) -> None:
         """Have a session of `relay run` prove what was sent on its stream."""
-        nothing_more = SyslogMessages(wanted=0, max_size=self._server.max_message_size)
+        nothing_more = SyslogMessages(NOTHING, max_size=self._server.max_message_size)
         patience = Patience(drain=self._line.patience, empty=0)
         SyslogStream(self._line.transport, self._line.pipe, nothing_more, patience=patience).prove_now()
 

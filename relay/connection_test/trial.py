@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from cryptography.x509 import Certificate
+
 from relay.config import check, toml
 from relay.config.mistake import MistakesError, told
 from relay.config.toml import Configuration
@@ -24,6 +26,7 @@ from relay.connection_test.exchange import Exchange, Line
 from relay.connection_test.message import test_message
 from relay.connection_test.report import (
     OF_SERVER,
+    OF_TLS_SERVER,
     SHARED,
     Course,
     Finding,
@@ -37,18 +40,28 @@ from relay.connection_test.report import (
 from relay.connection_test.syslog_exchange import UNPROVEN, DatagramExchange, SyslogStreamExchange
 from relay.connection_test.this_machine import look_at_local_port, look_at_state_directory
 from relay.disk import Disk
-from relay.errors import ConfigurationError, NoInputError, RelayError, StorageError, UsageError
+from relay.errors import (
+    ConfigurationError,
+    NoInputError,
+    PermissionRefusedError,
+    RelayError,
+    StorageError,
+    UsageError,
+)
 from relay.quantity import Address, quoted
 from relay.settings import PortForwarding, RemoteLoggingServer, Settings
 from relay.transport import Pipe, Transport, dial, handshake, tcp
+from relay.transport.certificate import SOON, days_left, named
 from relay.transport.handshake import DEFAULT_LIMITS, Limits
 from relay.transport.ssh import SshSession
+from relay.transport.tls import TlsTransport
+from relay.transport.tls_client import TlsClient, tls_client
 from relay.transport.udp import UdpWay
 
 PROOF_SECONDS: Final = 10.0
 _STRAIGHT: Final = "no port-forwarding leads there"
 """Why the steps of SSH are skipped."""
-_LOOKED_AT_LATER: Final = frozenset({"state-directory", "private-key", "known-hosts"})
+_LOOKED_AT_LATER: Final = frozenset({"state-directory", "private-key", "known-hosts", "ca", "certificate"})
 """Keys whose mistakes are told by the step that needs them."""
 
 TellServer = Callable[[str, Result], None]
@@ -153,7 +166,9 @@ class _Trial:
         self._settings = settings
         self._server, self._forwarding = way
         self._name = self._server.display_name
-        self._course = Course(OF_SERVER, lambda result: tell(self._name, result), time.monotonic)
+        steps = OF_TLS_SERVER if self._server.transport == "tls" else OF_SERVER
+        self._course = Course(steps, lambda result: tell(self._name, result), time.monotonic)
+        self._client: TlsClient | None = None
         self._failure: Result | None = None
         self._proof = ""
 
@@ -161,21 +176,29 @@ class _Trial:
         """Go as far as the way leads."""
         try:
             self._go()
-        except NoInputError as error:
-            # Behind the private key, the only file that is read is known_hosts.
-            self._failure = self._course.failed(error, Step.HOST_KEY if self._course.results else Step.PRIVATE_KEY)
         except RelayError as error:
-            self._failure = self._course.failed(error)
+            self._failure = self._course.failed(error, self._step_of(error))
         self._course.skip_rest("--no-send" if self._failure is None else "")
         return ServerReport(self._name, tuple(self._course.results), self._sentence(), self._proof)
 
+    def _step_of(self, error: RelayError) -> Step | None:
+        """The step that failed, where it is not the one under way."""
+        if isinstance(error, NoInputError):
+            # Behind the keys and certificates, the only file that is read is known_hosts.
+            return Step.HOST_KEY if self._course.results else Step.PRIVATE_KEY
+        if isinstance(error, PermissionRefusedError) and self._course.under_way is Step.TLS:
+            return Step.CERTIFICATE
+        return None
+
     def _go(self) -> None:
+        if self._server.transport == "tls":
+            self._client = tls_client(self._server)
         if self._forwarding is not None:
             self._by_ssh(self._forwarding)
             return
         self._resolve()
         match self._server.transport:
-            case "tcp":
+            case "tcp" | "tls":
                 self._by_tcp()
             case "udp":
                 self._by_udp()
@@ -206,8 +229,18 @@ class _Trial:
         with contextlib.closing(transport):
             pipe = transport.open()
             self._course.passed(Step.CONNECTION, Finding(f"{self._collector} answers"))
-            self._course.skip_to(Step.MESSAGE, _STRAIGHT)
+            self._course.skip_to(Step.MESSAGE if self._client is None else Step.TLS, _STRAIGHT)
             self._on_stream(transport, pipe)
+
+    def _by_tls(self, transport: Transport, pipe: Pipe, client: TlsClient) -> tuple[Transport, Pipe]:
+        what, patience = f"collector {self._collector}", self._wishes.limits.key_exchange
+        inside = TlsTransport(transport, client, what, threading.Event(), patience)
+        stream = inside.wrap(pipe)
+        stream.settle()
+        agreed = stream.session
+        self._course.passed(Step.TLS, Finding(f"{agreed.version}, {agreed.cipher}"))
+        self._course.passed(Step.CERTIFICATE, _told_of(agreed.certificate))
+        return inside, stream
 
     def _by_udp(self) -> None:
         self._course.skip_to(Step.BANNER, "udp knows no connection")
@@ -218,6 +251,8 @@ class _Trial:
     # --- The message ---
 
     def _on_stream(self, transport: Transport, pipe: Pipe, gateway: str = "") -> None:
+        if self._client is not None:
+            transport, pipe = self._by_tls(transport, pipe, self._client)
         line = Line(transport, pipe, self._collector, gateway, self._wishes.patience)
         now = _now()
         message = self._message(now)
@@ -268,6 +303,13 @@ class _Trial:
             return f"straight to {self._collector} by {self._server.transport}"
         server = Address(self._forwarding.server_address, self._forwarding.server_port)
         return f"through {self._forwarding.username}@{server} to {self._collector}"
+
+
+def _told_of(certificate: Certificate) -> Finding:
+    left = days_left(certificate)
+    if left < SOON:
+        return Finding(f"{named(certificate)}; it ends in {left} days", "have it renewed there", warning=True)
+    return Finding(named(certificate))
 
 
 def _now() -> int:

@@ -12,10 +12,14 @@ from relay.delivery.syslog_messages import SyslogMessages
 from relay.delivery.syslog_stream import Patience, SyslogStream
 from relay.delivery.trail import WINDOW, Trail
 from relay.delivery.unproven import Datagrams, UnprovenStream
+from relay.delivery.wanted import Wanted
 from relay.settings import PortForwarding, RemoteLoggingServer
+from relay.syslog.framing import TRAILERS
 from relay.transport import Pipe, Transport
 from relay.transport.ssh import SshSession
-from relay.transport.tcp import TcpPipe, TcpTransport
+from relay.transport.tcp import TcpTransport
+from relay.transport.tls import TlsTransport
+from relay.transport.tls_client import tls_client
 from relay.transport.udp import LARGEST_DATAGRAM, UdpWay
 
 SUSPICIONS: Final = 2
@@ -31,7 +35,7 @@ class ToServer:
         self,
         server: RemoteLoggingServer,
         forwarding: PortForwarding | None,
-        wanted: int,
+        wanted: Wanted,
         patience: Patience | None = None,
     ) -> None:
         self._server = server
@@ -45,11 +49,14 @@ class ToServer:
         """Connect; a RelayError says why it cannot be."""
         if self._server.transport == "udp" and self._forwarding is None:
             return self._datagrams()
+        client = tls_client(self._server) if self._server.transport == "tls" else None
         transport: Transport = (
             TcpTransport(self._server.address, self._server.port, stopped)
             if self._forwarding is None
             else SshSession.connect(self._forwarding, stopped)
         )
+        if client is not None:
+            transport = TlsTransport(transport, client, f"collector {self._server.display_name}", stopped)
         try:
             return self._session(transport, stopped)
         except BaseException:
@@ -77,7 +84,7 @@ class ToServer:
     def _why_unproven(self, pipe: Pipe) -> str:
         if self._suspicions >= SUSPICIONS:
             return "it never closes a connection after relay's end of file"
-        if isinstance(pipe, TcpPipe) and pipe.local:
+        if pipe.local:
             return "it is on this machine, and may be a forwarder that takes what it cannot deliver"
         return ""
 
@@ -87,7 +94,8 @@ class ToServer:
         return Datagrams(UdpWay(self._server.address, self._server.port), messages, self._trail())
 
     def _messages(self, max_size: int) -> SyslogMessages:
-        return SyslogMessages(self._wanted, max_size, octet_counting=self._server.framing == "octet-counting")
+        counted = self._server.framing == "octet-counting"
+        return SyslogMessages(self._wanted, max_size, counted, TRAILERS[self._server.trailer])
 
     def _trail(self) -> Trail:
         return Trail(WINDOW if self._server.unproven == "resend-window" else 0.0)

@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 from relay.errors import UnavailableError
 from relay.intake import Submit
 from relay.listener.listening_socket import Listening, cannot_listen, listen
-from relay.listener.stream import ListenerCounters, StreamReception, StreamTerms
+from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 
 # The loop reads up to 256 KiB at a time (asyncio's own figure); one read more may come on top of this.
 READ_AHEAD = 64 * 1024
@@ -95,6 +95,10 @@ class TcpListener(Listening):
         await asyncio.gather(*self._receptions, return_exceptions=True)
         await asyncio.gather(*(server.wait_closed() for server in servers))
 
+    def _stream(self, connection: ByteStream) -> ByteStream:
+        """What of a connection is received: by plain TCP, itself."""
+        return connection
+
     def _accept(self, connection: "_Connection") -> None:
         address = connection.address
         full = (
@@ -106,7 +110,7 @@ class TcpListener(Listening):
             connection.abort()
             return
         self._connected[address] += 1
-        stream = StreamReception(connection, self._submit, self.counters, self._terms)
+        stream = StreamReception(self._stream(connection), self._submit, self.counters, self._terms)
         reception = asyncio.get_running_loop().create_task(stream.run())
         self._receptions.add(reception)
         reception.add_done_callback(lambda _: self._forget(connection, reception))

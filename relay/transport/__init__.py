@@ -12,10 +12,17 @@ from typing import Protocol
 from relay.errors import TemporaryError
 
 LARGEST_READ = 65536  # octets that one `receive` gives at most
+SETTLING = 0.005
+"""Seconds that a pipe is open at least before its half-close, where its opening does not say that it is taken."""
 
 
 class Pipe(Protocol):
     """One stream to the collector."""
+
+    @property
+    def local(self) -> bool:
+        """Whether it ends on this machine, where a forwarder may stand between us and the collector."""
+        ...
 
     @property
     def ended(self) -> bool:

@@ -52,7 +52,7 @@ _MAKERS: Final[dict[Kind, Callable[[], _PrivateKey]]] = {
 
 def load(path: str, algorithms: str = "default") -> paramiko.PKey:
     """The private key of a file; with algorithms "fips" an Ed25519 key is refused."""
-    key = _parsed(path, _contents(path))
+    key = _parsed(path, contents(path))
     if algorithms == "fips" and key.get_name() == ED25519:
         raise PermissionRefusedError(
             f"private key {path}",
@@ -64,18 +64,18 @@ def load(path: str, algorithms: str = "default") -> paramiko.PKey:
 
 def generate(path: str, kind: Kind = "ed25519") -> paramiko.PKey:
     """A new key, written to a file that was not there before: Ed25519, ECDSA on P-384, or RSA of 3072 bits."""
-    contents = _openssh(_MAKERS[kind]())
+    written = _openssh(_MAKERS[kind]())
     file = _new_file(path)
     try:
         with file:
-            file.write(contents, 0)
+            file.write(written, 0)
             file.sync()
         Disk().sync_folder(os.path.dirname(path) or ".")
     except StorageError:
         with contextlib.suppress(OSError):
             os.unlink(path)
         raise
-    return _parsed(path, contents)
+    return _parsed(path, written)
 
 
 def _new_file(path: str) -> File:
@@ -97,7 +97,7 @@ def public_key(key: paramiko.PKey) -> PublicKey:
     return PublicKey(key.get_name(), key.asbytes())
 
 
-def _contents(path: str) -> bytes:
+def contents(path: str) -> bytes:
     """The file's octets, if none but its owner can read it."""
     what = f"private key {path}"
     try:

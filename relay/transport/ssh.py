@@ -23,12 +23,11 @@ import paramiko
 
 from relay.errors import InternalError, UnavailableError
 from relay.settings import PortForwarding
-from relay.transport import LARGEST_READ, drain, private_key
+from relay.transport import LARGEST_READ, SETTLING, drain, private_key
 from relay.transport.handshake import DEFAULT_LIMITS, Handshake, Limits, Passed, Step, pass_quietly, shown_host_key
 from relay.transport.host_key import KnownHosts
 from relay.transport.transport_layer import TransportLayer
 
-SETTLING: Final = 0.005  # seconds that a channel is open at least before its half-close
 _PIECE: Final = 1 << 15  # octets handed to paramiko at once; OpenSSH takes no larger packet
 _SEND_GLANCE: Final = 1.0  # seconds between two looks at a pipe that takes nothing
 _NOWHERE: Final = ("127.0.0.1", 0)  # the originator of a channel, of which RFC 4254 wants an address
@@ -171,6 +170,8 @@ class SshSession:
 
 class SshPipe:
     """One stream through a session; a relay.transport.Pipe."""
+
+    local = False
 
     def __init__(self, session: SshSession, channel: paramiko.Channel, settled: float) -> None:
         self._session = session

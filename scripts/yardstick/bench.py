@@ -55,7 +55,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _completed(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> argparse.Namespace:
-    known = RECEIVERS if chosen.receive else FORWARDERS
+    to_the_sink = {name: kind for name, kind in FORWARDERS.items() if not kind.tls}  # which speaks none
+    known = RECEIVERS if chosen.receive else to_the_sink
     chosen.records = chosen.records or (QUICK_RECORDS if chosen.quick else RECORDS)
     chosen.rounds = chosen.rounds or (1 if chosen.quick else ROUNDS)
     chosen.seconds = chosen.seconds or (5.0 if chosen.quick else 20.0)

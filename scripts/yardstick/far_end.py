@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from harness.certificates import SERVER, Authority
 from harness.ports import LOOPBACK, free_port, listens
 from harness.relay import RELAY
 
@@ -122,17 +123,26 @@ class Sink(Part):
         return [Arrival(*each) for each in _TRACE.iter_unpack(data[: len(data) // _TRACE.size * _TRACE.size])]
 
 
-class RelayReceive(Part):
-    """`relay receive` with an archive."""
+def authority(folder: Path) -> Path:
+    """The certificate that a forwarder of this folder trusts."""
+    return folder / "certificates" / "authority.pem"
 
-    def __init__(self, folder: Path) -> None:
+
+class RelayReceive(Part):
+    """`relay receive` with an archive; by TLS it shows a certificate of `authority`."""
+
+    def __init__(self, folder: Path, *, tls: bool = False) -> None:
         self.port = free_port()
         self.archive = folder / "archive"
         self.state = folder / "receiver-state"
         argv = [
-            *(*RELAY, "receive", "--listen", f"tcp://{LOOPBACK}:{self.port}"),
+            *(*RELAY, "receive", "--listen", f"tcp://{LOOPBACK}:{free_port() if tls else self.port}"),
             *("--archive", str(self.archive), "--state", str(self.state)),
         ]
+        if tls:
+            pair = Authority(authority(folder).parent).pair(SERVER)
+            argv += ["--tls-listen", f"{LOOPBACK}:{self.port}", "--certificate", str(pair.certificate)]
+            argv += ["--private-key", str(pair.key)]
         self._counted: dict[Path, int] = {}
         self._records = 0
         super().__init__(argv, folder / "receive.log")

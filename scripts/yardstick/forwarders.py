@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from harness.certificates import SERVER
 from harness.debian import OPENSSH, RSYSLOG, SYSLOG_NG, fetch
 from harness.openssh import Sshd, ssh_command
 from harness.ports import LOOPBACK, free_port, listens
 from harness.relay import RELAY, Router
 
+from scripts.yardstick.far_end import authority
 from scripts.yardstick.part import Part
 
 RELP_WINDOW: Final = 10_000
@@ -95,6 +97,8 @@ class Kind:
     """How it is set up, for people."""
     make: Callable[[Way], Part]
     needs_tunnel: bool = True
+    tls: bool = False
+    """It speaks TLS, so its far end must."""
     slow: bool = False
     """It is given a twentieth of the records, or a run would take an hour."""
 
@@ -124,9 +128,10 @@ class Tunnel(Part):
         return listens(self.local_port)
 
 
-def _relay(protocol: str = "syslog") -> Callable[[Way], Part]:
+def _relay(protocol: str = "syslog", *, tls: bool = False) -> Callable[[Way], Part]:
     def make(way: Way) -> Part:
-        router = Router(way.folder, way.sshd, way.remote_port, local_port=way.local_port, protocol=protocol)
+        keys = {"transport": "tls", "ca": str(authority(way.folder)), "server-name": SERVER} if tls else {}
+        router = Router(way.folder, way.sshd, way.remote_port, local_port=way.local_port, protocol=protocol, **keys)
         return Part([*RELAY, "-c", str(router.configuration), "run"], way.folder / "relay.log")
 
     return make
@@ -195,11 +200,14 @@ def syslog_ng(configuration: Path) -> Part:
 
 RELAY_NAME: Final = "relay"
 """The one whose protocol is syslog."""
+RELAY_TLS: Final = "relay-tls"
+"""The one that speaks TLS."""
 
 FORWARDERS: Final[dict[str, Kind]] = {
     RELAY_NAME: Kind(what="every field decoded, fsync, proven by draining", make=_relay(), needs_tunnel=False),
     "relay-relp": Kind(what="the same, proven by RELP's answers", make=_relay("relp"), needs_tunnel=False),
     "relay-auditd": Kind(what="the same, proven by auditd's answers", make=_relay("auditd"), needs_tunnel=False),
+    RELAY_TLS: Kind(what="the same, by TLS in the SSH session", make=_relay(tls=True), needs_tunnel=False, tls=True),
     "rsyslog-memory": Kind(what="memory first, then disk", make=_rsyslog(action_queue=_MEMORY_FIRST)),
     "rsyslog-parsed": Kind(
         what="memory first, then disk; four fields by regular expression",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from scripts.yardstick.faults import COLLECTOR, FAULTS, SESSION, Fault
-from scripts.yardstick.forwarders import FORWARDERS, RELAY_NAME, is_relay
+from scripts.yardstick.forwarders import FORWARDERS, RELAY_NAME, RELAY_TLS, is_relay
 from scripts.yardstick.judge import Verdict
 from scripts.yardstick.machine import machine, peers
 from scripts.yardstick.rig import FarEnd
@@ -47,7 +47,7 @@ class Column:
 
 RELAY: Final = (
     *(Column(RELAY_NAME), Column("relay-relp"), Column("relay-auditd")),
-    *(Column(RELAY_NAME, "relay"), Column("relay-relp", "relay")),
+    *(Column(RELAY_NAME, "relay"), Column("relay-relp", "relay"), Column(RELAY_TLS, "relay")),
 )
 PEERS: Final = tuple(map(Column, ("rsyslog-memory", "rsyslog-careful-fsync", "rsyslog-relp", "syslog-ng")))
 

@@ -48,7 +48,7 @@ class Rig:
         self.far_end: Sink | RelayReceive = (
             Sink(self.folder, keep=keep, trace=trace, octets_a_second=octets_a_second)
             if far_end == "sink"
-            else RelayReceive(self.folder)
+            else RelayReceive(self.folder, tls=self.kind.tls)
         )
         self._way = way(self.folder, sshd, self.far_end.port)
         self.audit_log = self._way.audit_log

@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli import main
-from relay.config import certificate
-from relay.config.router import draft_of
-from relay.config.toml import Configuration, load
-from relay.errors import CannotCreateError
-from relay.settings import Settings
+from relay.config.toml import load
 
 EXAMPLES = Path(__file__).parent / "ssr"
 ROUTERS = str(EXAMPLES / "two-routers.cfg")
@@ -164,39 +160,13 @@ def test_import_reads_its_file_alone(capsys: pytest.CaptureFixture[str], secure:
 # --- Certificates ------------------------------------------------------------------------------------------
 
 
-def with_certificates() -> Configuration:
-    draft = draft_of("router.cfg", (EXAMPLES / "syslog-over-tls.cfg").read_text())
-    return Configuration(
-        Settings(), ("router.cfg",), draft.places.__getitem__, draft.document, draft.notes, (), draft.certificates
-    )
-
-
-def test_certificates_are_written_and_named_where_they_are(tmp_path: Path) -> None:
-    document, written = certificate.write(with_certificates(), str(tmp_path))
-    names = [f"{tmp_path}/trusted-ca-certificates.pem", f"{tmp_path}/client-certificate-edge-client.pem"]
-    assert list(written) == names
-    assert [[server["ca"], server["certificate"]] for server in document["remote-logging-server"]] == [names, names]
-    first, *_, last = Path(names[0]).read_text().splitlines()
-    assert (first, last) == ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----")
-
-
-def test_certificates_may_be_written_again_but_over_nothing_else(tmp_path: Path) -> None:
-    certificate.write(with_certificates(), str(tmp_path))
-    certificate.write(with_certificates(), str(tmp_path))
-    (tmp_path / "trusted-ca-certificates.pem").write_text("mine")
-    with pytest.raises(CannotCreateError, match="holds something else"):
-        certificate.write(with_certificates(), str(tmp_path))
-    assert (tmp_path / "trusted-ca-certificates.pem").read_text() == "mine"
-    with pytest.raises(CannotCreateError, match="it cannot be written"):
-        certificate.write(with_certificates(), str(tmp_path / "missing"))
-
-
-def test_without_a_folder_nothing_is_written(capsys: pytest.CaptureFixture[str], secure: str, tmp_path: Path) -> None:
-    """And with one a file without certificates writes none."""
-    assert certificate.write(with_certificates(), None)[1] == ()
-    document = json.loads(run(capsys, "config", "import", secure, "--json", "--certificates", str(tmp_path))[1])
-    assert document["certificates"] == []
-    assert [path.name for path in tmp_path.iterdir()] == ["router.cfg"]
+def test_certificates_are_written_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "config", "import", str(EXAMPLES / "syslog-over-tls.cfg"))
+    assert code == 0
+    ca, *_ = (server["ca"] for server in tomllib.loads(out)["remote-logging-server"])
+    assert ca.splitlines()[0] == "-----BEGIN CERTIFICATE-----"
+    assert ca in out
+    assert "put its key into /etc/relay/client-certificate-edge-client.key, mode 0600" in err
 
 
 # --- The real entry ----------------------------------------------------------------------------------------

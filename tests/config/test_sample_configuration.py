@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.config.effective import effective
 from relay.config.toml import load
-from relay.settings import PortForwarding, ReceiverSsh, RemoteLoggingServer, Settings
+from relay.settings import PortForwarding, ReceiverSsh, ReceiverTls, RemoteLoggingServer, Settings
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "relay.toml"
 EVENTS = {"name": "events", "type": "event-collector", "command": ("/usr/bin/eventCollector128t",)}
@@ -16,6 +16,7 @@ AUDISP_REMOTE = {"name": "audisp-remote", "type": "auditd-remote"}
 EXAMPLES = {
     ("port-forwarding", 0, "server-address"),
     ("receiver", "ssh", "listen"),
+    ("receiver", "tls", "listen"),
     ("source", 0, "name"),
     ("source", 1, "command"),
     ("source", 1, "tagpass", "type"),
@@ -67,7 +68,10 @@ def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path) -> None:
                 source=({"name": "audit"}, EVENTS, LIVE_AUDIT, AUDISP_REMOTE),
                 port_forwarding=(PortForwarding(server_address="172.18.4.99"),),
                 remote_logging_server=(RemoteLoggingServer(),),
-                receiver={"ssh": ReceiverSsh(listen="0.0.0.0:2222")},
+                receiver={
+                    "ssh": ReceiverSsh(listen="0.0.0.0:2222"),
+                    "tls": ReceiverTls(listen="0.0.0.0:6514"),
+                },
             )
         )
     )

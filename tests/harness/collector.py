@@ -22,7 +22,7 @@ class Collector:
     Without `serve` it reads everything to the end of file and closes: a collector as it should be.
     """
 
-    def __init__(self, serve: "Callable[[Collector, socket.socket], None] | None" = None) -> None:
+    def __init__(self, serve: "Callable[[Collector, socket.socket], object] | None" = None) -> None:
         self._serve = Collector.read_to_the_end if serve is None else serve
         self._listening = socket.create_server((LOOPBACK, 0))
         self.port: int = self._listening.getsockname()[1]

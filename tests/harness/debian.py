@@ -35,12 +35,13 @@ class Component:
 
 
 OPENSSH = Component(name="openssh", packages=("openssh-server", "openssh-client"))
-RSYSLOG = Component(name="rsyslog", packages=("rsyslog", "rsyslog-relp"))
+RSYSLOG = Component(name="rsyslog", packages=("rsyslog", "rsyslog-relp", "rsyslog-gnutls", "rsyslog-openssl"))
 SYSLOG_NG = Component(name="syslog-ng", packages=("syslog-ng-core",))
 AUDITD = Component(name="auditd", packages=("auditd", "audispd-plugins"))
 SYSTEMD = Component(name="systemd", packages=("systemd",))
 IPROUTE = Component(name="iproute", packages=("iproute2",))
-ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, SYSTEMD, IPROUTE)
+OPENSSL = Component(name="openssl", packages=("openssl",))
+ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, SYSTEMD, IPROUTE, OPENSSL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

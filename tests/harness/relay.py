@@ -39,7 +39,7 @@ class Router:
             "known-hosts": str(sshd.known_hosts),
         }
         self.audit: dict[str, object] = {"watch-auditd": "never"}  # not this machine's own
-        self.server: dict[str, str | int] = {"port": self.local_port, "max-message-size": "64KiB", **keys}
+        self.server: dict[str, object] = {"port": self.local_port, "max-message-size": "64KiB", **keys}
         self.write_configuration()
 
     def write_configuration(self, **forwarding: str | int) -> None:

@@ -8,14 +8,15 @@ import os
 from collections.abc import Sequence
 from typing import Literal
 
+from harness.certificates import SERVER, Shown
 from harness.debian import RSYSLOG, fetch
 from harness.peer import Peer
 from harness.ports import LOOPBACK, listens
 from harness.waiting import wait_until
 
 _CONFIGURATION = """\
-global(workDirectory="{folder}" maxMessageSize="{size}" parser.escapeControlCharactersOnReceive="off")
-module(load="{module}")
+global(workDirectory="{folder}" maxMessageSize="{size}" parser.escapeControlCharactersOnReceive="off"{global_options})
+module(load="{module}"{module_options})
 template(name="counted" type="string" string="%$.length% %rawmsg%")
 ruleset(name="collect") {{
   set $.length = strlen($rawmsg);
@@ -24,7 +25,7 @@ ruleset(name="collect") {{
 input(type="{module}" address="{host}" port="{port}" ruleset="collect"{input_options})
 """
 _FORWARDING = """\
-global(workDirectory="{folder}" maxMessageSize="{size}" parser.escapeControlCharactersOnReceive="off")
+global(workDirectory="{folder}" maxMessageSize="{size}" parser.escapeControlCharactersOnReceive="off"{global_options})
 module(load="imptcp")
 {module}
 template(name="raw" type="string" string="%rawmsg%")
@@ -41,7 +42,24 @@ _ACTIONS = {
     "lines": ("", 'type="omfwd" protocol="tcp" tcp_framing="traditional"'),
     "relp": ('module(load="omrelp")', 'type="omrelp" windowSize="1000"'),
 }
+_TLS_OF_OMFWD = (
+    ' streamDriver="{0.driver}" streamDriverMode="1" streamDriverAuthMode="x509/name"'
+    ' streamDriverPermittedPeers="{name}"'
+)
+_TLS_OF_OMRELP = (
+    ' tls="on" tls.caCert="{0.authority}" tls.myCert="{0.pair.certificate}" tls.myPrivKey="{0.pair.key}"'
+    ' tls.authMode="name" tls.permittedPeer=["{name}"]'
+)
 _INPUT_OPTIONS = {"imptcp": "", "imtcp": "", "imudp": "", "imrelp": ' maxDataSize="{size}"'}
+_TLS_OF_ALL = (
+    ' defaultNetstreamDriverCAFile="{0.authority}" defaultNetstreamDriverCertFile="{0.pair.certificate}"'
+    ' defaultNetstreamDriverKeyFile="{0.pair.key}"'
+)
+_TLS_OF_IMTCP = ' streamDriver.name="{0.driver}" streamDriver.mode="1" streamDriver.authMode="x509/certvalid"'
+_TLS_OF_IMRELP = (
+    ' tls="on" tls.caCert="{0.authority}" tls.myCert="{0.pair.certificate}" tls.myPrivKey="{0.pair.key}"'
+    ' tls.authMode="certvalid"'
+)
 
 
 def _octet_counted(data: bytes) -> list[bytes]:
@@ -66,12 +84,17 @@ class Rsyslog(Peer):
         *,
         host: str = LOOPBACK,
         prefix: Sequence[str] = (),
+        tls: Shown | None = None,
+        nul_ends_lines: bool = False,
     ) -> None:
         """`prefix` begins its command: what takes it to another host, where `host` is an address."""
         super().__init__("rsyslog", fetch(RSYSLOG), host=host)
         self._module = module
         self._size = max_message_size
         self._prefix = prefix
+        self._tls = tls
+        self._options = _INPUT_OPTIONS[module].format(size=max_message_size)
+        self._options += ' addtlFrameDelimiter="0"' if nul_ends_lines else ""
         self.output = self.folder / "collected"
 
     def _command(self) -> list[str]:
@@ -91,6 +114,8 @@ class Rsyslog(Peer):
         ]
 
     def _configuration(self) -> str:
+        by_tcp = self._tls is not None and self._module == "imtcp"
+        by_relp = self._tls is not None and self._module == "imrelp"
         return _CONFIGURATION.format(
             folder=self.folder,
             size=self._size,
@@ -98,7 +123,9 @@ class Rsyslog(Peer):
             output=self.output,
             host=self.host,
             port=self.port,
-            input_options=_INPUT_OPTIONS[self._module].format(size=self._size),
+            global_options=_TLS_OF_ALL.format(self._tls) if by_tcp else "",
+            module_options=_TLS_OF_IMTCP.format(self._tls) if by_tcp else "",
+            input_options=self._options + (_TLS_OF_IMRELP.format(self._tls) if by_relp else ""),
         )
 
     def _listens(self) -> bool:
@@ -118,19 +145,39 @@ class Rsyslog(Peer):
         return self.messages()
 
 
+class RsyslogByName(Rsyslog):
+    """A collector that keeps of a message what it calls its facility and severity: `kern.emerg`."""
+
+    def _configuration(self) -> str:
+        names = "%syslogfacility-text%.%syslogseverity-text%\\n"
+        return super()._configuration().replace("%$.length% %rawmsg%", names)
+
+    def messages(self) -> list[bytes]:
+        """Every message's names, in order."""
+        return self.output.read_bytes().splitlines() if self.output.exists() else []
+
+
 class RsyslogForwarder(Rsyslog):
     """A local program that forwards: what is sent to its port goes on to `destination`, byte for byte.
 
     While the destination refuses, omfwd or omrelp tries again every second, and keeps what it has.
     """
 
-    def __init__(self, destination: int, protocol: Literal["syslog", "lines", "relp"] = "syslog") -> None:
-        super().__init__("imptcp")
+    def __init__(
+        self, destination: int, protocol: Literal["syslog", "lines", "relp"] = "syslog", *, tls: Shown | None = None
+    ) -> None:
+        """With `tls` it shows that, and wants a destination that is called SERVER."""
+        super().__init__("imptcp", tls=tls)
         self._destination = destination
         self._protocol = protocol
 
     def _configuration(self) -> str:
         module, action = _ACTIONS[self._protocol]
+        global_options = ""
+        if self._tls is not None:
+            by_relp = self._protocol == "relp"
+            action += (_TLS_OF_OMRELP if by_relp else _TLS_OF_OMFWD).format(self._tls, name=SERVER)
+            global_options = "" if by_relp else _TLS_OF_ALL.format(self._tls)
         return _FORWARDING.format(
             folder=self.folder,
             size=self._size,
@@ -139,4 +186,5 @@ class RsyslogForwarder(Rsyslog):
             destination=self._destination,
             module=module,
             action=action,
+            global_options=global_options,
         )

@@ -7,6 +7,7 @@ octet-counted (`LENGTH SP MESSAGE`), so a message may hold LF.
 from pathlib import Path
 from typing import Final, Literal
 
+from harness.certificates import Shown
 from harness.debian import SYSLOG_NG, fetch
 from harness.peer import Peer
 from harness.relay import octet_counted
@@ -18,16 +19,19 @@ _HEAD: Final = """\
 options { log-msg-size(1048576); use-dns(no); keep-hostname(yes); frac-digits(3); stats-freq(0); };
 """
 _COLLECTING: Final = """\
-source incoming {{ {driver}(ip("{host}") port({port}) transport("tcp") {flags}); }};
+source incoming {{ {driver}(ip("{host}") port({port}) transport("{transport}") {tls} {flags}); }};
 template whole {{ template("{template}"); }};
 destination kept {{ file("{output}" template("$(length $(template whole)) $(template whole)")); }};
 log {{ source(incoming); destination(kept); }};
 """
+_TLS: Final = """\
+tls(cert-file("{0.pair.certificate}") key-file("{0.pair.key}")
+    ca-file("{0.authority}") peer-verify(required-trusted))"""
 _AS_IT_CAME: Final = "${MESSAGE}"
 _PUT_TOGETHER: Final = "<${PRI}>1 ${ISODATE} ${HOST} ${PROGRAM} ${PID:--} ${MSGID:--} ${SDATA:--} ${MESSAGE}"
 _FORWARDING: Final = """\
 source incoming {{ syslog(ip("{host}") port({port}) transport("tcp")); }};
-destination onward {{ {driver}("{host}" port({destination}) transport("tcp")); }};
+destination onward {{ {driver}("{host}" port({destination}) transport("{transport}") {tls}); }};
 log {{ source(incoming); destination(onward); }};
 """
 
@@ -60,11 +64,12 @@ class _SyslogNg(Peer):
 class SyslogNg(_SyslogNg):
     """A collector."""
 
-    def __init__(self, driver: Driver, *, parse: bool = False) -> None:
+    def __init__(self, driver: Driver, *, parse: bool = False, tls: Shown | None = None) -> None:
         """With `parse` it keeps what it has understood of a message, put together as RFC 5424 again."""
         super().__init__()
         self._driver = driver
         self._parse = parse
+        self._tls = tls
 
     def _configuration(self) -> str:
         return _COLLECTING.format(
@@ -72,6 +77,8 @@ class SyslogNg(_SyslogNg):
             host=self.host,
             port=self.port,
             output=self.output,
+            transport="tcp" if self._tls is None else "tls",
+            tls="" if self._tls is None else _TLS.format(self._tls),
             flags="" if self._parse else "flags(no-parse)",
             template=_PUT_TOGETHER if self._parse else _AS_IT_CAME,
         )
@@ -84,10 +91,18 @@ class SyslogNg(_SyslogNg):
 class SyslogNgForwarder(_SyslogNg):
     """A local program that forwards: what is sent to its port, RFC 5424 octet-counted, goes on to `destination`."""
 
-    def __init__(self, destination: int, driver: Driver) -> None:
+    def __init__(self, destination: int, driver: Driver, *, tls: Shown | None = None) -> None:
         super().__init__()
         self._destination = destination
+        self._tls = tls
         self._driver = driver
 
     def _configuration(self) -> str:
-        return _FORWARDING.format(driver=self._driver, host=self.host, port=self.port, destination=self._destination)
+        return _FORWARDING.format(
+            driver=self._driver,
+            host=self.host,
+            port=self.port,
+            destination=self._destination,
+            transport="tcp" if self._tls is None else "tls",
+            tls="" if self._tls is None else _TLS.format(self._tls),
+        )

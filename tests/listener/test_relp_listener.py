@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from harness.ports import LOOPBACK
 from harness.rsyslog import RsyslogForwarder
-from listener.test_tcp_listener import DEADLINE, HeldSpool, Sender, connected, listening, run, until
+from listener.held_spool import DEADLINE, HeldSpool, until
+from listener.test_tcp_listener import Sender, connected, listening, run
 
 from relay.event import Batch
 from relay.listener.conversation import ALL

@@ -8,56 +8,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 import pytest
+from listener.held_spool import DEADLINE, HeldSpool, until
 
-from relay.errors import PermissionRefusedError, RelayError, StorageError, UnavailableError, UnknownHostError
+from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
 from relay.event import Batch, EventType
 from relay.listener.listening_socket import cannot_listen
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import Ceilings, TcpListener
 from relay.syslog.framing import octet_counted
 
-DEADLINE = 10  # seconds
 SLOW_ENOUGH = 0.2  # seconds in which something must not happen
-
-
-class HeldSpool:
-    """Takes batches in, and says "durable" when the test says so."""
-
-    def __init__(self, *, ceiling: int = 1_000_000) -> None:
-        self.batches: list[Batch] = []
-        self.held: list[asyncio.Future[None]] = []
-        self.ceiling = ceiling
-        self.room = asyncio.Event()
-
-    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
-        while len(self.held) >= self.ceiling:
-            self.room.clear()
-            await self.room.wait()
-        self.batches.append(batch)
-        durable = asyncio.get_running_loop().create_future()
-        self.held.append(durable)
-        return durable
-
-    def sync(self) -> None:
-        for durable in self.held:
-            durable.set_result(None)
-        self.held.clear()
-        self.room.set()
-
-    def fail(self) -> None:
-        for durable in self.held:
-            durable.set_exception(StorageError("spool", "input/output error", "replace the disk"))
-        self.held.clear()
-
-    @property
-    def messages(self) -> list[bytes]:
-        return [event.head for batch in self.batches for event in batch.events]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 -- any condition, not only what could set an Event
-            await asyncio.sleep(0.002)
 
 
 class Sender:

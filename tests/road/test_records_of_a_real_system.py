@@ -74,7 +74,7 @@ def test_every_record_is_read_as_auparse_reads_it(tmp_path: Path, rules: str, le
         assert_read_as_auparse_reads(lines)
         assert_each_serial_is_one_event(lines)
         if time.monotonic() > until:
-            print(types.total(), "records:", types.most_common())
+            sys.stdout.write(f"{types.total()} records: {types.most_common()}\n")
             return
 
 

@@ -1,14 +1,22 @@
-"""The vendor's example of secure transport, run as it stands but for addresses and ports: real sshd, real auditd."""
+"""The vendor's examples of secure transport, run as they stand but for addresses, ports and certificates.
+
+The far ends are real: sshd and auditd behind it, and rsyslog by TLS on another host.
+"""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from harness.auditd import Auditd
+from harness.certificates import ROUTER, Authority, Shown
 from harness.openssh import Sshd
-from harness.relay import SEED, Router
+from harness.relay import SEED, Router, audit_events
+from harness.rsyslog import Rsyslog
+from harness.two_hosts import SERVER, TwoHosts
 from harness.waiting import wait_until
 
+EVENTS = 26  # in SEED
 EXAMPLES = Path(__file__).parent.parent / "config" / "ssr"
 
 
@@ -80,3 +88,70 @@ def test_the_example_delivers_the_routers_records_to_auditd(tmp_path: Path, sshd
     status = json.loads(router.run("status", "--json", "-c", keys).stdout)
     (destination,) = status["destinations"]
     assert (destination["proof"], destination["waiting_events"]) == ("acknowledged", 0)
+
+
+def syslog_over_tls(router: Router, port: int, authority: Authority) -> Path:
+    """The example with certificates that are good, and every severity."""
+    text = (EXAMPLES / "syslog-over-tls.cfg").read_text()
+    pems = [authority.certificate.read_text(), authority.pair(ROUTER).certificate.read_text()]
+    text = re.sub(
+        r" *-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", lambda _: pems.pop(0), text, flags=re.DOTALL
+    )
+    changes = {
+        "192.0.2.8 6514": f"{SERVER} {port}",
+        "ip-address  192.0.2.8": f"ip-address {SERVER}",
+        "port        6514": f"port {port}",
+        "192.0.2.9 6514": f"{SERVER} {port}",
+        "ip-address  192.0.2.9": f"ip-address {SERVER}",
+        "warning": "info",
+    }
+    for there, here in changes.items():
+        assert there in text
+        text = text.replace(there, here)
+    file = router.folder / "router.cfg"
+    file.write_text(text)
+    return file
+
+
+def the_key_of_its_certificate(router: Router, port: int, authority: Authority) -> Path:
+    """What no router's text says, and the log and the state of a test."""
+    file = router.folder / "keys.toml"
+    file.write_text(
+        "\n".join(
+            (
+                "[relay]",
+                f'state-directory = "{router.state}"',
+                "[audit]",
+                'watch-auditd = "never"',
+                "[[source]]",
+                'name = "audit"',
+                f'path = "{router.audit_log}"',
+                "[[remote-logging-server]]",
+                f'address = "{SERVER}"',
+                f"port = {port}",
+                f'private-key = "{authority.certificate.parent}/{ROUTER}.key"',
+                "",
+            )
+        )
+    )
+    return file
+
+
+def test_the_example_of_syslog_over_tls_delivers_by_the_texts_own_certificates(tmp_path: Path, sshd: Sshd) -> None:
+    authority = Authority(tmp_path / "certificates")
+    shown = Shown(authority.pair("log.example", SERVER), authority.certificate)
+    with TwoHosts() as hosts, Rsyslog("imtcp", host=SERVER, prefix=hosts.server, tls=shown) as rsyslog:
+        router = Router(tmp_path, sshd, 1)
+        router.prefix = hosts.router
+        router.audit_log.write_bytes(SEED.read_bytes())
+        router.configuration = syslog_over_tls(router, rsyslog.port, authority)
+        keys = str(the_key_of_its_certificate(router, rsyslog.port, authority))
+
+        check = router.run("config", "check", "-c", keys)
+        done = router.run("run", "--drain", "--timeout", "60", "-c", keys)
+
+        assert check.returncode == 0, check.stderr
+        assert done.returncode == 0, done.stderr
+        assert len(audit_events(rsyslog.wait_for_messages(EVENTS))) == EVENTS
+        (destination,) = json.loads(router.run("status", "--json", "-c", keys).stdout)["destinations"]
+        assert (destination["proof"], destination["waiting_events"]) == ("drained", 0)

@@ -13,9 +13,10 @@ from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 
 from relay.errors import InternalError, RelayError, TemporaryError, UnavailableError
+from relay.transport import SETTLING
 from relay.transport.handshake import Limits
 from relay.transport.liveness import Patience
-from relay.transport.ssh import SETTLING, SshPipe, SshSession
+from relay.transport.ssh import SshPipe, SshSession
 
 _IMPATIENT = Limits(patience=Patience(quiet=0.2, answer=0.8))
 _MEGABYTE = b"x" * (1 << 20)

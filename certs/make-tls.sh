@@ -1,0 +1,54 @@
+#!/bin/sh
+# Make a certificate to try TLS with, for a log server or a router: certs/make-tls.sh NAME [IP-ADDRESS...]
+#
+# NAME.pem and NAME.key are written into this folder, signed by an authority of the folder's own (ca.pem, ca.key), which
+# the first call makes. Nothing is written over. For production ask those who run your certificate authority.
+set -eu
+
+case "${1:-}" in
+    "" | -* | *[!A-Za-z0-9._-]*)
+        echo "make-tls.sh: give a host name, and its IP addresses if any: certs/make-tls.sh log.example 192.0.2.9" >&2
+        exit 64
+        ;;
+esac
+command -v openssl >/dev/null || {
+    echo "make-tls.sh: openssl is needed; it is Debian's package of that name" >&2
+    exit 69
+}
+cd "$(dirname "$0")"
+umask 077
+
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+
+new_key() { # FILE, and what else `openssl req` is to know
+    file=$1
+    shift
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout "$file" "$@" 2>"$said" || {
+        cat "$said" >&2
+        rm -f "$file"
+        exit 65
+    }
+}
+
+name=$1
+shift
+names="DNS:$name"
+for address in "$@"; do
+    names="$names,IP:$address"
+done
+for file in "$name.pem" "$name.key"; do
+    if [ -e "$file" ]; then
+        echo "make-tls.sh: certs/$file is there already, and nothing is written over; remove it first" >&2
+        exit 73
+    fi
+done
+if [ ! -e ca.pem ]; then
+    new_key ca.key -x509 -days 3650 -out ca.pem -subj "/CN=relay trial authority"
+    chmod 644 ca.pem
+fi
+request=$(new_key "$name.key" -subj "/CN=$name" -addext "subjectAltName=$names")
+echo "$request" | openssl x509 -req -CA ca.pem -CAkey ca.key -copy_extensions copy -days 365 -out "$name.pem" 2>/dev/null
+chmod 644 "$name.pem"
+echo "certs/$name.pem, certs/$name.key; signed by certs/ca.pem"
+echo "fingerprint = \"sha-256:$(openssl x509 -in "$name.pem" -noout -fingerprint -sha256 | cut -d = -f 2)\""

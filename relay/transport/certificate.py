@@ -1,0 +1,121 @@
+"""Certificates and their private keys, as files in PEM or, for certificates, as texts in the configuration (RFC 7468).
+
+A private key always stands in a file that only its owner may read (`private_key.contents`), which may be the one of its
+certificate. Files are read anew at each call, so that what is renewed needs no restart. Errors: NoInputError (missing,
+or nothing that we can read), PermissionRefusedError (mode, passphrase, a key that belongs to another certificate).
+"""
+
+import contextlib
+import datetime as dt
+import hashlib
+import os
+import ssl
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from relay.errors import NoInputError, PermissionRefusedError
+from relay.settings import is_pem
+from relay.transport import private_key
+
+SOON: Final = 30
+"""Days before its end from which on a certificate is worth a warning."""
+_LARGEST: Final = 1024 * 1024  # octets; a system's whole trust store has 220 KB
+
+
+def identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Have the context come with a certificate and its private key."""
+    own = certificates(certificate)
+    what = f"private key {key}"
+    try:
+        loaded = load_pem_private_key(private_key.contents(key), None)
+    except TypeError:
+        cause = "it has a passphrase, and nobody is there to type it"
+        raise PermissionRefusedError(what, cause, f"take it off: `openssl pkey -in {key}`") from None
+    except (ValueError, UnsupportedAlgorithm):
+        cause = "holds no private key that can be read"
+        raise NoInputError(what, cause, "name the one in PEM that belongs to the certificate") from None
+    if _encoded(loaded.public_key()) != _encoded(own[0].public_key()):
+        cause = f"does not belong to {_called(certificate)}"
+        raise PermissionRefusedError(what, cause, "name the pair that belongs together; the chain comes behind it")
+    try:
+        with _file_of(pem(own)) as path:
+            context.load_cert_chain(path, key, password=_no_passphrase)
+    except (ssl.SSLError, OSError) as error:
+        cause = f"cannot be used ({error.strerror or error})"
+        raise NoInputError(_called(certificate), cause, "is it, or its key, too weak?") from error
+
+
+@contextlib.contextmanager
+def _file_of(text: str) -> Iterator[str]:
+    """A path under which a text can be read, as a library wants it; nothing is written to a disk."""
+    with open(os.memfd_create("certificate"), "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+def certificates(source: str) -> list[x509.Certificate]:
+    """Every certificate of a PEM file, or of a PEM text itself; at least one."""
+    what = _called(source)
+    try:
+        return x509.load_pem_x509_certificates(source.encode() if is_pem(source) else _contents(source))
+    except FileNotFoundError:
+        raise NoInputError(what, "there is no such file", "put it there, or mend its name") from None
+    except OSError as error:
+        raise NoInputError(what, f"cannot be read ({error.strerror})", "relay's user must be able to") from error
+    except ValueError:
+        raise NoInputError(what, "holds no certificate in PEM that can be read") from None
+
+
+def _called(source: str) -> str:
+    return "certificate in the configuration" if is_pem(source) else f"certificate {source}"
+
+
+def _contents(path: str) -> bytes:
+    with open(path, "rb", opener=_at_once) as file:
+        return file.read(_LARGEST)
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe must not block us
+
+
+def fingerprint(certificate: bytes) -> str:
+    """Fingerprint of a DER certificate, as RFC 5425 section 4.2.2 writes it."""
+    return "sha-256:" + hashlib.sha256(certificate).digest().hex(":").upper()
+
+
+def named(certificate: x509.Certificate) -> str:
+    """Whose it is, by whom, until when, and its fingerprint, for people."""
+    shown = fingerprint(certificate.public_bytes(Encoding.DER))
+    end = certificate.not_valid_after_utc.date().isoformat()
+    return f"{_common_name(certificate.subject)}, by {_common_name(certificate.issuer)}, until {end}, {shown}"
+
+
+def _common_name(name: x509.Name) -> str:
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if found else name.rfc4514_string() or "nobody"
+
+
+def days_left(certificate: x509.Certificate) -> int:
+    """Whole days until a certificate ends; negative ones when it has."""
+    return (certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)).days
+
+
+def pem(found: Sequence[x509.Certificate]) -> str:
+    """Write certificates as PEM, and nothing else that stood beside them."""
+    return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in found)
+
+
+def _encoded(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _no_passphrase() -> str:
+    return ""  # else OpenSSL would ask on a terminal

@@ -1,0 +1,358 @@
+"""TLS on the pipes of another transport, as syslog has it on port 6514 (RFC 5425): a relay.transport.Transport.
+
+Nothing is sent before the server's certificate is verified (relay.transport.tls_client says how). What opening a pipe
+raises besides what the inner transport does: PermissionRefusedError when we do not trust the server or it does not
+trust us, ProtocolError when it speaks no TLS, none that we speak, or ends within HANDSHAKE seconds.
+
+TLS tells a stream that was ended from one that was cut off: a half-close is a close_notify, and RFC 5425 section 4.4
+has a collector answer it with its own before it closes; the inner pipe stays open for that. A collector that is killed
+cannot. So a pipe is drained when that answer has come. The bare end of file, by which TCP has to do, is taken only from
+a collector that never answers (rsyslog's, by GnuTLS), which a stream without a message finds out once a transport.
+
+With TLS 1.3 a server refuses a client's certificate after the client's handshake is done: a pipe is half-closed no
+sooner than SETTLING seconds after that, or twice the time that it took, so that the refusal has come first.
+
+A pipe is used by one thread, as every pipe is; `close` alone comes from others, and is the inner pipe's.
+"""
+
+import contextlib
+import ssl
+import threading
+import time
+from typing import Final, NamedTuple
+
+from cryptography import x509
+
+from relay.errors import (
+    InternalError,
+    PermissionRefusedError,
+    ProtocolError,
+    RelayError,
+    TemporaryError,
+    UnavailableError,
+)
+from relay.quantity import quoted
+from relay.transport import LARGEST_READ, SETTLING, Pipe, Transport, drain
+from relay.transport.certificate import fingerprint
+from relay.transport.tls_client import TlsClient
+
+HANDSHAKE: Final = 15.0
+LOOKING: Final = 10.0
+"""How long a collector may take to end a stream without a message, in seconds."""
+_GLANCE: Final = 0.5  # seconds between two looks at whether the handshake is to be given up
+_ALERT: Final = "ALERT_"
+_ABOUT_OUR_CERTIFICATE: Final = frozenset(
+    {
+        *("ACCESS_DENIED", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "CERTIFICATE_REQUIRED", "CERTIFICATE_REVOKED"),
+        *("CERTIFICATE_UNKNOWN", "UNKNOWN_CA", "UNSUPPORTED_CERTIFICATE"),
+    }
+)
+"""Alerts (RFC 8446 section 6.2) that speak of the certificate by which we come, or of its absence."""
+
+
+class Session(NamedTuple):
+    """What a handshake agreed on, for people."""
+
+    version: str
+    cipher: str
+    certificate: x509.Certificate
+    """The server's."""
+
+
+class TlsTransport:
+    """A way to one collector by TLS on another's pipes; owns and closes that one. `what` names it in errors."""
+
+    def __init__(
+        self, inner: Transport, client: TlsClient, what: str, stop: threading.Event, patience: float = HANDSHAKE
+    ) -> None:
+        self._inner = inner
+        self._client = client
+        self._what = what
+        self._stop = stop
+        self._patience = patience
+        self._answers: bool | None = None  # whether it answers a close_notify
+
+    def __repr__(self) -> str:
+        return f"<TlsTransport to {self._what} on {self._inner!r}>"
+
+    @property
+    def alive(self) -> bool:
+        """Whether a pipe may still be opened."""
+        return self._inner.alive
+
+    def open(self) -> "TlsPipe":
+        """A new stream to the verified collector."""
+        return self.wrap(self._inner.open())
+
+    def wrap(self, inner: Pipe) -> "TlsPipe":
+        """The same on a pipe that was opened for it, and that is closed when it cannot be."""
+        try:
+            pipe = TlsPipe(inner, self, self._client, self._what)
+            pipe.shake_hands(self._patience, self._stop)
+        except BaseException:
+            inner.close()
+            raise
+        return pipe
+
+    def close(self) -> None:
+        """End every pipe at once; never raises."""
+        self._inner.close()
+
+    def note_answer(self) -> None:
+        """A pipe has seen this collector's close_notify."""
+        self._answers = True
+
+    def answers(self) -> bool:
+        """Whether the collector answers a close_notify; unless it is known, a stream without a message shows it."""
+        if self._answers is None:
+            self._answers = self._answers_an_empty_stream()
+        return self._answers
+
+    def _answers_an_empty_stream(self) -> bool:
+        empty = self.open()
+        try:
+            empty.half_close()
+            drain(empty, LOOKING, f"an empty stream to {self._what}")
+        finally:
+            empty.close()
+        return empty.answered
+
+
+class TlsPipe:
+    """One stream; a relay.transport.Pipe."""
+
+    def __init__(self, inner: Pipe, transport: TlsTransport, client: TlsClient, what: str) -> None:
+        self._inner = inner
+        self._transport = transport
+        self._client = client
+        self._what = what
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        name = client.server_name
+        self._tls = client.context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._unread = bytearray()
+        self.answered = False
+        """Whether the collector has sent its close_notify."""
+        self._cut_off = False  # it has ended without
+        self._fault: RelayError | None = None
+        self._half_closed = False
+        self._settled = 0.0  # by the monotonic clock
+
+    def __repr__(self) -> str:
+        return f"<TlsPipe to {self._what} on {self._inner!r}>"
+
+    @property
+    def local(self) -> bool:
+        """Whether the other end is on this machine."""
+        return self._inner.local
+
+    @property
+    def session(self) -> Session:
+        """What the handshake agreed on."""
+        cipher = self._tls.cipher()
+        return Session(self._tls.version() or "", cipher[0] if cipher else "", self._certificate())
+
+    @property
+    def ended(self) -> bool:
+        """Whether the collector has ended its half, or the pipe is dead."""
+        if len(self._unread) < LARGEST_READ and not self._over:
+            try:
+                self._take(0)
+            except RelayError:
+                return True
+        return self._over or self._inner.ended
+
+    def send(self, data: bytes) -> None:
+        """Send everything; see relay.transport.Pipe."""
+        if self._half_closed:
+            raise InternalError("pipe", "nothing can be sent after the half-close")
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._tls.write(rest) :]
+            except ssl.SSLError as error:
+                raise self._broken(error) from error
+        try:
+            self._flush()
+        except UnavailableError:
+            self._listen()  # it may have said why
+            raise
+
+    def receive(self, timeout: float) -> bytes | None:
+        """What the collector says; see relay.transport.Pipe."""
+        deadline = time.monotonic() + timeout
+        while not (self._unread or self._over):
+            if not self._take(max(0.0, deadline - time.monotonic())):
+                return None
+        if not self._unread and self._fault is not None:
+            raise self._fault
+        data = bytes(self._unread[:LARGEST_READ])
+        del self._unread[:LARGEST_READ]
+        return data
+
+    def half_close(self) -> None:
+        """Say that no more comes; see relay.transport.Pipe."""
+        self.settle()
+        self._half_closed = True
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:  # the answer is to come
+            pass
+        except ssl.SSLError as error:
+            raise self._broken(error) from error
+        self._flush()
+
+    def settle(self) -> None:
+        """Wait until a server that does not let us in would have said so; raise what it has said, or that it ended."""
+        time.sleep(max(0.0, self._settled - time.monotonic()))
+        if self.ended:
+            self._listen()
+            remedy = "does it want another certificate of relay's, or one at all? its log tells why"
+            raise UnavailableError(self._what, "it ended the connection before relay did", remedy)
+
+    def drained(self, timeout: float) -> None:
+        """Return once the collector has answered our close_notify; see relay.transport.Pipe and above."""
+        if not self._half_closed:
+            raise InternalError("pipe", "only a half-closed stream can be drained")
+        drain(self, timeout, f"proof from {self._what}")
+        if not self.answered and self._transport.answers():
+            cause = "it ended the connection without TLS's close_notify, which it sends otherwise: it has died"
+            raise UnavailableError(self._what, cause)
+
+    def close(self) -> None:
+        """Give the stream up; never raises."""
+        self._inner.close()
+
+    # --- The handshake ---
+
+    def shake_hands(self, patience: float, stop: threading.Event) -> None:
+        """Agree on keys and verify the server; called once, before anything else."""
+        begun = time.monotonic()
+        while not self._is_agreed():
+            left = begun + patience - time.monotonic()
+            if left <= 0:
+                cause = f"no answer to the TLS handshake within {patience:g} s"
+                raise ProtocolError(self._what, cause, 'does it speak TLS? if not, `transport = "tcp"`')
+            if stop.is_set():
+                raise TemporaryError(self._what, "stopped during the TLS handshake")
+            self._hear(min(left, _GLANCE))
+        self._verify_fingerprint()
+        agreed = time.monotonic()
+        self._settled = agreed + max(SETTLING, 2 * (agreed - begun))
+
+    def _is_agreed(self) -> bool:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLCertVerificationError as error:
+            raise self._distrusted(error) from error
+        except ssl.SSLError as error:
+            raise self._disagreed(error) from error
+        finally:
+            # An alert of ours, too. Where nothing can be sent any more, what was received last tells why.
+            with contextlib.suppress(UnavailableError):
+                self._flush()
+        return True
+
+    def _hear(self, timeout: float) -> None:
+        data = self._inner.receive(timeout)
+        if data == b"":
+            cause = "it closed the connection during the TLS handshake"
+            raise ProtocolError(self._what, cause, "does it speak TLS, and does it let relay in? its log tells why")
+        self._incoming.write(data or b"")
+
+    def _distrusted(self, error: ssl.SSLCertVerificationError) -> PermissionRefusedError:
+        cause = f"its certificate is not to be trusted: {error.verify_message.rstrip('.')}"
+        if error.verify_code in _OF_THE_NAME:
+            remedy = f"if {quoted(self._client.server_name)} is not its name, set server-name"
+        else:
+            remedy = "`ca` must name the file with its signer's certificate; or pin its own by `fingerprint`"
+        return PermissionRefusedError(self._what, cause, remedy)
+
+    def _disagreed(self, error: ssl.SSLError) -> RelayError:
+        if _alert(error):
+            return self._broken(error)
+        cause = f"what it answers is no TLS that relay speaks ({_words(error.reason)})"
+        return ProtocolError(self._what, cause, 'does it speak TLS 1.2 or 1.3? if none at all, `transport = "tcp"`')
+
+    def _verify_fingerprint(self) -> None:
+        pinned = self._client.fingerprint
+        shown = fingerprint(self._tls.getpeercert(binary_form=True) or b"")
+        if pinned and pinned != shown:
+            cause = f"its certificate has the fingerprint {shown}, and {pinned} is configured"
+            raise PermissionRefusedError(self._what, cause, "ask whoever runs it which is right, and set `fingerprint`")
+
+    def _certificate(self) -> x509.Certificate:
+        return x509.load_der_x509_certificate(self._tls.getpeercert(binary_form=True) or b"")
+
+    # --- Octets ---
+
+    @property
+    def _over(self) -> bool:
+        return self.answered or self._cut_off or self._fault is not None
+
+    def _take(self, timeout: float) -> bool:
+        """Take in what comes within the time; whether anything did."""
+        data = self._inner.receive(timeout)
+        if data is None:
+            return False
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        self._read()
+        return True
+
+    def _read(self) -> None:
+        try:
+            while data := self._tls.read(LARGEST_READ):
+                self._unread += data
+            self._note_answer()
+        except ssl.SSLWantReadError:
+            self._flush()  # the answer to a change of keys
+        except ssl.SSLZeroReturnError:
+            self._note_answer()
+        except ssl.SSLEOFError:
+            self._cut_off = True
+        except ssl.SSLError as error:
+            self._fault = self._broken(error)
+
+    def _note_answer(self) -> None:
+        self.answered = True
+        self._transport.note_answer()
+
+    def _listen(self) -> None:
+        """Raise what the collector has said about why it ends the stream, if it has said anything."""
+        with contextlib.suppress(UnavailableError):
+            while not self._over and self._take(0):
+                pass
+        if self._fault is not None:
+            raise self._fault
+
+    def _flush(self) -> None:
+        if data := self._outgoing.read():
+            self._inner.send(data)
+
+    def _broken(self, error: ssl.SSLError) -> RelayError:
+        alert = _alert(error)
+        if alert in _ABOUT_OUR_CERTIFICATE:
+            cause = f"it refuses relay's certificate (TLS alert: {_words(alert)})"
+            remedy = "`certificate` and `private-key` must be of a pair whose signer it trusts; its log tells why"
+            return PermissionRefusedError(self._what, cause, remedy)
+        if alert:
+            return ProtocolError(self._what, f"it ended TLS with the alert: {_words(alert)}", "its log tells why")
+        return ProtocolError(self._what, f"TLS failed: {_words(error.reason)}", "is something between that changes it?")
+
+
+_OF_THE_NAME: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+def _alert(error: ssl.SSLError) -> str:
+    """The alert that the peer has sent, as OpenSSL's reason names it: SSLV3_ALERT_BAD_CERTIFICATE; else ""."""
+    _, found, alert = (error.reason or "").partition(_ALERT)
+    return alert if found else ""
+
+
+def _words(reason: str | None) -> str:
+    return (reason or "unknown").lower().replace("_", " ")

@@ -1,0 +1,40 @@
+"""Whom a TLS client trusts, and as whom it comes (RFC 5425 section 4.2).
+
+The server's certificate must lead to one of `ca`, or without that to one that this machine trusts, and be for the
+server's name. With a `fingerprint` (RFC 5425 section 4.2.2) it must be the very certificate that has it; then name,
+dates and signers do not matter, unless `ca` is given too. Nothing turns that off. Errors are those of
+`relay.transport.certificate`. TLS 1.2 and 1.3; which ciphers, Python's own choice says.
+"""
+
+import ssl
+from typing import NamedTuple
+
+from relay.settings import RemoteLoggingServer
+from relay.transport.certificate import certificates, identify, pem
+
+
+class TlsClient(NamedTuple):
+    """Everything for a handshake with one server."""
+
+    context: ssl.SSLContext
+    server_name: str
+    """Whom the certificate must be for, and what the server is told (SNI, where it is no address)."""
+    fingerprint: str
+    """"" where the certificate's signers decide."""
+
+
+def tls_client(server: RemoteLoggingServer) -> TlsClient:
+    """Read what the server's keys name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.check_hostname = not server.fingerprint
+    if server.ca:
+        context.load_verify_locations(cadata=pem(certificates(server.ca)))
+    elif server.fingerprint:
+        context.verify_mode = ssl.CERT_NONE  # the fingerprint is compared instead, before anything is sent
+    else:
+        context.load_default_certs()
+    if server.certificate:
+        identify(context, server.certificate, server.private_key or server.certificate)
+    return TlsClient(context, server.server_name or server.address, server.fingerprint)

@@ -1,0 +1,49 @@
+"""A spool whose fsync a test holds in its hand."""
+
+import asyncio
+from collections.abc import Callable
+
+from relay.errors import StorageError
+from relay.event import Batch
+
+DEADLINE = 10  # seconds
+
+
+class HeldSpool:
+    """Takes batches in, and says "durable" when the test says so."""
+
+    def __init__(self, *, ceiling: int = 1_000_000) -> None:
+        self.batches: list[Batch] = []
+        self.held: list[asyncio.Future[None]] = []
+        self.ceiling = ceiling
+        self.room = asyncio.Event()
+
+    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
+        while len(self.held) >= self.ceiling:
+            self.room.clear()
+            await self.room.wait()
+        self.batches.append(batch)
+        durable = asyncio.get_running_loop().create_future()
+        self.held.append(durable)
+        return durable
+
+    def sync(self) -> None:
+        for durable in self.held:
+            durable.set_result(None)
+        self.held.clear()
+        self.room.set()
+
+    def fail(self) -> None:
+        for durable in self.held:
+            durable.set_exception(StorageError("spool", "input/output error", "replace the disk"))
+        self.held.clear()
+
+    @property
+    def messages(self) -> list[bytes]:
+        return [event.head for batch in self.batches for event in batch.events]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 -- any condition, not only what could set an Event
+            await asyncio.sleep(0.002)

@@ -1,0 +1,201 @@
+"""The TLS listener before OpenSSL's client, and a spool whose fsync the test holds in its hand."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from harness.certificates import ROUTER, SERVER, Authority
+from listener.held_spool import DEADLINE, HeldSpool, until
+
+from relay.errors import NoInputError, PermissionRefusedError
+from relay.listener import tls
+from relay.listener.conversation import ALL
+from relay.listener.stream import ListenerCounters, StreamTerms
+from relay.listener.tls import TlsListener, server_context
+from relay.quantity import Address
+from relay.settings import ReceiverTls
+from relay.syslog.framing import octet_counted
+from relay.syslog.relp_frame import encode
+
+ONE = b"<1>one"
+ANYWHERE = Address("127.0.0.1", 0)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "certificates")
+
+
+def settings(authority: Authority, **keys: str) -> ReceiverTls:
+    pair = authority.pair(SERVER, "127.0.0.1")
+    files = {"certificate": str(pair.certificate), "private-key": str(pair.key)}
+    return ReceiverTls.model_validate({"listen": "127.0.0.1:0", **files, **keys})
+
+
+Scenario = Callable[[TlsListener, HeldSpool], Awaitable[None]]
+
+
+def run(chosen: ReceiverTls, scenario: Scenario) -> ListenerCounters:
+    """Have the listener meet the scenario; what it has counted."""
+
+    async def listen() -> ListenerCounters:
+        spool = HeldSpool()
+        terms = StreamTerms(dialects=ALL)
+        async with TlsListener(ANYWHERE, server_context(chosen), spool.submit, terms=terms) as listener:
+            await scenario(listener, spool)
+            await until(lambda: not listener.counters.open)
+            return listener.counters
+
+    return asyncio.run(listen())
+
+
+def client(authority: Authority, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=authority.certificate)
+    context.maximum_version = version
+    return context
+
+
+def connect(listener: TlsListener, context: ssl.SSLContext) -> ssl.SSLSocket:
+    plain = socket.create_connection(listener.address, DEADLINE)
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_answer_to_the_close_comes_only_after_the_sync(authority: Authority, version: ssl.TLSVersion) -> None:
+    async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
+        sender = await asyncio.to_thread(connect, listener, client(authority, version))
+        sender.sendall(octet_counted(ONE))
+        closed = asyncio.create_task(asyncio.to_thread(sender.unwrap))
+        await until(lambda: spool.messages == [ONE])
+        done, _ = await asyncio.wait([closed], timeout=0.2)
+        assert not done
+        spool.sync()
+        with await closed:  # what is left is the plain socket
+            pass
+
+    counters = run(settings(authority), scenario)
+    assert (counters.messages, counters.lost, counters.framing_errors) == (1, 0, 0)
+
+
+def test_every_octet_of_a_large_stream_is_kept(authority: Authority) -> None:
+    messages = [b"<1>" + bytes([number % 256]) * (number * 977 % 60_000) for number in range(200)]
+
+    def send(sender: ssl.SSLSocket) -> None:
+        sender.sendall(b"".join(map(octet_counted, messages)))
+        sender.unwrap().close()
+
+    async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
+        sent = asyncio.create_task(
+            asyncio.to_thread(send, await asyncio.to_thread(connect, listener, client(authority)))
+        )
+        while not sent.done():
+            await until(lambda: spool.held or sent.done())
+            spool.sync()
+        await sent
+        assert spool.messages == messages
+
+    run(settings(authority), scenario)
+
+
+def test_a_protocol_that_answers_is_answered(authority: Authority) -> None:
+    opening = encode(1, b"open", b"relp_version=0\nrelp_software=test\ncommands=syslog")
+
+    async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
+        sender = await asyncio.to_thread(connect, listener, client(authority))
+        sender.sendall(opening)
+        assert (await asyncio.to_thread(sender.recv, 1000)).startswith(b"1 rsp ")
+        sender.sendall(encode(2, b"syslog", ONE))
+        await until(lambda: spool.messages == [ONE])
+        spool.sync()
+        assert (await asyncio.to_thread(sender.recv, 1000)).startswith(b"2 rsp ")
+        sender.close()
+
+    run(settings(authority), scenario)
+
+
+def test_a_stream_that_is_cut_off_is_lost_and_what_came_is_kept(authority: Authority) -> None:
+    async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
+        sender = await asyncio.to_thread(connect, listener, client(authority))
+        sender.sendall(octet_counted(ONE))
+        await until(lambda: spool.messages == [ONE])
+        sender.close()  # without a close_notify
+        await asyncio.sleep(0)
+        spool.sync()
+
+    counters = run(settings(authority), scenario)
+    assert (counters.messages, counters.lost) == (1, 1)
+
+
+def test_without_a_certificate_nobody_is_let_in_where_one_is_wanted(authority: Authority) -> None:
+    async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
+        sender = await asyncio.to_thread(connect, listener, client(authority))
+        with contextlib.suppress(OSError):  # refused already
+            sender.sendall(octet_counted(ONE))
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            await asyncio.to_thread(sender.recv, 1)
+        sender.close()
+        assert spool.messages == []
+
+    counters = run(settings(authority, ca=str(authority.certificate)), scenario)
+    assert (counters.messages, counters.framing_errors) == (0, 1)
+
+
+def test_by_its_certificate_a_sender_is_let_in(authority: Authority) -> None:
+    own = authority.pair(ROUTER)
+
+    async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
+        context = client(authority)
+        context.load_cert_chain(own.certificate, own.key)
+        sender = await asyncio.to_thread(connect, listener, context)
+        sender.sendall(octet_counted(ONE))
+        await until(lambda: spool.messages == [ONE])
+        spool.sync()
+        (await asyncio.to_thread(sender.unwrap)).close()
+
+    assert run(settings(authority, ca=str(authority.certificate)), scenario).messages == 1
+
+
+@pytest.mark.parametrize("octets", [octet_counted(ONE), b"GET / HTTP/1.1\r\n\r\n"])
+def test_what_is_no_tls_is_refused(authority: Authority, octets: bytes) -> None:
+    async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
+        reader, writer = await asyncio.open_connection(*listener.address)
+        writer.write(octets)
+        async with asyncio.timeout(DEADLINE):
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+        writer.transport.abort()
+        assert spool.messages == []
+
+    counters = run(settings(authority), scenario)
+    assert counters.framing_errors == 1
+
+
+def test_who_never_shakes_hands_is_sent_away(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls, "HANDSHAKE", 0.1)
+
+    async def scenario(listener: TlsListener, _: HeldSpool) -> None:
+        reader, writer = await asyncio.open_connection(*listener.address)
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+        writer.transport.abort()
+
+    assert run(settings(authority), scenario).framing_errors == 1
+
+
+def test_bad_files_are_told(authority: Authority, tmp_path: Path) -> None:
+    with pytest.raises(NoInputError, match="no such file"):
+        server_context(settings(authority, certificate="/nonexistent"))
+    with pytest.raises(NoInputError, match="no such file"):
+        server_context(settings(authority, ca="/nonexistent"))
+    other = authority.pair("other.example")
+    with pytest.raises(PermissionRefusedError, match="does not belong"):
+        server_context(settings(authority, **{"private-key": str(other.key)}))
+    other.key.chmod(0o644)
+    with pytest.raises(PermissionRefusedError, match="lets others use it"):
+        server_context(settings(authority, **{"private-key": str(other.key)}))
+    assert tmp_path.is_dir()

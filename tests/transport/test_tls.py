@@ -1,0 +1,439 @@
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.certificates import ROUTER, SERVER, Authority, Pair
+from harness.collector import Collector
+from harness.openssh import Sshd
+from harness.ports import LOOPBACK
+from harness.waiting import wait_until
+
+from relay.errors import (
+    InternalError,
+    NoInputError,
+    PermissionRefusedError,
+    ProtocolError,
+    RelayError,
+    TemporaryError,
+    UnavailableError,
+)
+from relay.settings import RemoteLoggingServer
+from relay.transport import LARGEST_READ
+from relay.transport.ssh import SshSession
+from relay.transport.tcp import TcpTransport
+from relay.transport.tls import TlsPipe, TlsTransport
+from relay.transport.tls_client import tls_client
+
+Serve = Callable[[Collector, ssl.SSLSocket], object]
+Open = Callable[..., TlsPipe]
+PATIENCE = 10.0
+
+
+def read_to_the_end(collector: Collector, connection: ssl.SSLSocket) -> None:
+    """Read until the close_notify, answer it, and close: as RFC 5425 has it."""
+    Collector.read_to_the_end(collector, connection)
+    connection.unwrap()
+
+
+def read_and_never_answer(collector: Collector, connection: ssl.SSLSocket) -> None:
+    """Read until the close_notify, and close: as rsyslog does by GnuTLS."""
+    Collector.read_to_the_end(collector, connection)
+
+
+def echo(_: Collector, connection: ssl.SSLSocket) -> None:
+    while data := connection.recv(LARGEST_READ):
+        connection.sendall(data)
+    connection.unwrap()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def server(authority: Authority) -> Pair:
+    return authority.pair(SERVER, LOOPBACK)
+
+
+@pytest.fixture
+def transports() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as undo:
+        yield undo
+
+
+@pytest.fixture
+def connect(authority: Authority, transports: contextlib.ExitStack, stop: threading.Event) -> Open:
+    """Open a pipe to a port; `ca` is the authority unless something else is said."""
+
+    def go(port: int, patience: float = PATIENCE, **keys: str) -> TlsPipe:
+        trust = {} if "fingerprint" in keys else {"ca": str(authority.certificate)}
+        server = RemoteLoggingServer(address=LOOPBACK, port=port, transport="tls", **trust | keys)
+        inner = TcpTransport(LOOPBACK, port, stop)
+        transport = TlsTransport(inner, tls_client(server), "collector", stop, patience)
+        transports.callback(transport.close)
+        return transport.open()
+
+    return go
+
+
+def collector(
+    pair: Pair,
+    serve: Serve = read_to_the_end,
+    *,
+    clients: Path | None = None,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> Collector:
+    """A collector that shows `pair`; with `clients` it lets in who has a certificate signed by that one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    context.maximum_version = version
+    if clients is not None:
+        context.load_verify_locations(clients)
+        context.verify_mode = ssl.CERT_REQUIRED
+
+    def go(server: Collector, connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            serve(server, tls)
+
+    return Collector(go)
+
+
+# --- Octets ---
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_what_is_sent_comes_back_octet_for_octet(connect: Open, server: Pair, version: ssl.TLSVersion) -> None:
+    sent = bytes(range(256)) * 4096 * 2  # 2 MiB
+    with collector(server, echo, version=version) as far:
+        pipe = connect(far.port)
+        received = bytearray()
+        for at in range(0, len(sent), LARGEST_READ):
+            pipe.send(sent[at : at + LARGEST_READ])
+            while len(received) < at + LARGEST_READ:
+                data = pipe.receive(PATIENCE)
+                assert data
+                assert len(data) <= LARGEST_READ
+                received += data
+        assert received == sent
+        assert pipe.session.version == ("TLSv1.2" if version is ssl.TLSVersion.TLSv1_2 else "TLSv1.3")
+
+
+def test_nothing_comes_in_time_is_no_end(connect: Open, server: Pair) -> None:
+    with collector(server) as far:
+        pipe = connect(far.port)
+        assert pipe.receive(0.01) is None
+        assert not pipe.ended
+
+
+def test_a_drained_stream_was_read_to_its_end(connect: Open, server: Pair) -> None:
+    with collector(server) as far:
+        pipe = connect(far.port)
+        pipe.send(b"x" * 100_000)
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+        assert far.received == b"x" * 100_000
+        assert pipe.answered
+
+
+def test_nothing_is_sent_after_the_half_close(connect: Open, server: Pair) -> None:
+    with collector(server) as far:
+        pipe = connect(far.port)
+        pipe.half_close()
+        with pytest.raises(InternalError):
+            pipe.send(b"x")
+
+
+def test_only_a_half_closed_stream_is_drained(connect: Open, server: Pair) -> None:
+    with collector(server) as far, pytest.raises(InternalError):
+        connect(far.port).drained(PATIENCE)
+
+
+# --- The proof ---
+
+
+def test_a_collector_that_never_answers_a_close_is_drained_by_its_end(connect: Open, server: Pair) -> None:
+    with collector(server, read_and_never_answer) as far:
+        pipe = connect(far.port)
+        pipe.send(b"a message")
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+        assert (far.received, pipe.answered) == (b"a message", False)
+        assert far.connections == 2  # the second found out that it never answers
+
+
+def test_one_that_dies_is_not_drained_although_its_end_comes(connect: Open, server: Pair) -> None:
+    """The first stream ends as a killed process's does; what it does with the next shows that it answers else."""
+
+    def die_at_first(far: Collector, connection: ssl.SSLSocket) -> None:
+        (read_and_never_answer if far.connections == 1 else read_to_the_end)(far, connection)
+
+    with collector(server, die_at_first) as far:
+        pipe = connect(far.port)
+        pipe.send(b"a message")
+        pipe.half_close()
+        with pytest.raises(UnavailableError, match="without TLS's close_notify"):
+            pipe.drained(PATIENCE)
+
+
+def test_one_that_is_gone_is_not_drained(connect: Open, server: Pair) -> None:
+    def die(far: Collector, connection: ssl.SSLSocket) -> None:
+        far.stop_listening()
+        read_and_never_answer(far, connection)
+
+    with collector(server, die) as far:
+        pipe = connect(far.port)
+        pipe.half_close()
+        with pytest.raises(UnavailableError, match="refused"):
+            pipe.drained(PATIENCE)
+
+
+def test_one_that_closed_before_us_proves_nothing(connect: Open, server: Pair) -> None:
+    with collector(server, lambda _, connection: connection.unwrap()) as far:
+        pipe = connect(far.port)
+        wait_until(lambda: pipe.ended, PATIENCE, "the end")
+        with pytest.raises(UnavailableError):
+            pipe.half_close()
+
+
+def test_one_that_does_not_close_in_time_is_still_open(connect: Open, server: Pair) -> None:
+    done = threading.Event()
+    with collector(server, lambda *_: done.wait(PATIENCE)) as far:
+        pipe = connect(far.port)
+        pipe.half_close()
+        with pytest.raises(TemporaryError):
+            pipe.drained(0.05)
+        done.set()
+
+
+# --- Whom relay trusts ---
+
+
+def refusal(attempt: Callable[[], object]) -> str:
+    with pytest.raises(PermissionRefusedError) as error:
+        attempt()
+    return str(error.value)
+
+
+def nothing_was_sent(far: Collector) -> bool:
+    return far.connections == 1 and not far.received
+
+
+def test_a_certificate_for_another_name_is_refused(connect: Open, authority: Authority) -> None:
+    with collector(authority.pair("other.example")) as far:
+        assert "mismatch" in (said := refusal(lambda: connect(far.port)))
+        assert f'if "{LOOPBACK}" is not its name, set server-name' in said
+        assert nothing_was_sent(far)
+
+
+def test_the_server_name_is_the_one_that_is_configured(connect: Open, authority: Authority) -> None:
+    with collector(authority.pair("named.example")) as far:
+        assert connect(far.port, **{"server-name": "named.example"}).receive(0.01) is None
+
+
+def test_a_signer_that_is_not_known_is_refused(connect: Open, tmp_path: Path) -> None:
+    with collector(Authority(tmp_path, "other").pair(SERVER, LOOPBACK)) as far:
+        assert "`ca` must name" in refusal(lambda: connect(far.port))
+        assert nothing_was_sent(far)
+
+
+def test_a_certificate_that_is_over_is_refused(connect: Open, authority: Authority) -> None:
+    with collector(authority.pair("late.example", LOOPBACK, days=-1)) as far:
+        assert "certificate has expired" in refusal(lambda: connect(far.port))
+        assert nothing_was_sent(far)
+
+
+def test_without_a_ca_this_machine_decides(connect: Open, server: Pair) -> None:
+    with collector(server) as far:
+        assert "not to be trusted" in refusal(lambda: connect(far.port, ca=""))
+
+
+def test_a_fingerprint_is_enough(connect: Open, tmp_path: Path) -> None:
+    pair = Authority(tmp_path, "unknown").pair("unnamed.example", days=-1)
+    with collector(pair) as far:
+        assert connect(far.port, fingerprint=pair.fingerprint).receive(0.01) is None
+
+
+def test_another_fingerprint_is_refused(connect: Open, server: Pair, authority: Authority) -> None:
+    other = authority.pair("pinned.example", LOOPBACK)
+    with collector(server) as far:
+        said = refusal(lambda: connect(far.port, fingerprint=other.fingerprint))
+        assert server.fingerprint in said
+        assert other.fingerprint in said
+        assert nothing_was_sent(far)
+
+
+def test_a_fingerprint_and_a_signer_must_both_be_right(connect: Open, server: Pair, tmp_path: Path) -> None:
+    other = str(Authority(tmp_path, "wrong").certificate)
+    with collector(server) as far:
+        assert "not to be trusted" in refusal(lambda: connect(far.port, ca=other, fingerprint=server.fingerprint))
+
+
+# --- As whom it comes ---
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_it_comes_by_its_certificate(
+    connect: Open, authority: Authority, server: Pair, version: ssl.TLSVersion
+) -> None:
+    own = authority.pair(ROUTER)
+    seen = []
+
+    def look(far: Collector, connection: ssl.SSLSocket) -> None:
+        seen.append(connection.getpeercert())
+        read_to_the_end(far, connection)
+
+    with collector(server, look, clients=authority.certificate, version=version) as far:
+        pipe = connect(far.port, certificate=str(own.certificate), **{"private-key": str(own.key)})
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+    (certificate,) = seen
+    assert certificate is not None
+    assert certificate["subjectAltName"] == (("DNS", ROUTER),)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("certificate", ["none", "of another signer"])
+def test_who_is_not_let_in_proves_nothing(
+    connect: Open, authority: Authority, server: Pair, tmp_path: Path, version: ssl.TLSVersion, certificate: str
+) -> None:
+    """With TLS 1.3 the handshake succeeds, and the refusal comes after it."""
+    own = Authority(tmp_path, "stranger").pair(ROUTER)
+    keys = {} if certificate == "none" else {"certificate": str(own.certificate), "private-key": str(own.key)}
+
+    def attempt(port: int) -> None:
+        pipe = connect(port, **keys)
+        pipe.send(b"a message")
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+
+    with collector(server, clients=authority.certificate, version=version) as far:
+        with pytest.raises(RelayError) as error:
+            attempt(far.port)
+        assert not far.received
+    assert isinstance(error.value, PermissionRefusedError | ProtocolError)
+    assert "alert" in str(error.value)
+
+
+# --- Files ---
+
+
+def test_a_pair_may_stand_in_one_file(connect: Open, authority: Authority, server: Pair, tmp_path: Path) -> None:
+    own = authority.pair(ROUTER)
+    both = tmp_path / "both.pem"
+    both.touch(mode=0o600)
+    both.write_bytes(own.certificate.read_bytes() + own.key.read_bytes())
+    with collector(server, clients=authority.certificate) as far:
+        pipe = connect(far.port, certificate=str(both))
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+
+
+def test_certificates_may_stand_in_the_configuration(connect: Open, authority: Authority, server: Pair) -> None:
+    own = authority.pair(ROUTER)
+    texts = {"ca": authority.certificate.read_text(), "certificate": own.certificate.read_text()}
+    with collector(server, clients=authority.certificate) as far:
+        pipe = connect(far.port, **texts, **{"private-key": str(own.key)})
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("contents", "mode", "error", "words"),
+    [
+        (None, 0o600, NoInputError, "no such file"),
+        (b"nothing", 0o600, NoInputError, "no private key that can be read"),
+        (b"key", 0o644, PermissionRefusedError, "lets others use it"),
+        (b"other", 0o600, PermissionRefusedError, "does not belong to certificate "),
+    ],
+)
+def test_a_bad_private_key_is_told(
+    authority: Authority, tmp_path: Path, contents: bytes | None, mode: int, error: type[RelayError], words: str
+) -> None:
+    own, other = authority.pair(ROUTER), authority.pair("another.example")
+    key = tmp_path / "key"
+    if contents is not None:
+        written = {b"key": own.key.read_bytes(), b"other": other.key.read_bytes()}
+        key.write_bytes(written.get(contents, contents))
+        key.chmod(mode)
+    server = RemoteLoggingServer(transport="tls", certificate=str(own.certificate), private_key=str(key))
+    with pytest.raises(error, match=words):
+        tls_client(server)
+
+
+@pytest.mark.parametrize("key", ["ca", "certificate"])
+@pytest.mark.parametrize("contents", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_bad_certificate_is_told(tmp_path: Path, key: str, contents: bytes | None) -> None:
+    file = tmp_path / "certificate"
+    if contents is not None:
+        file.write_bytes(contents)
+    with pytest.raises(NoInputError, match=f"certificate {file}: "):
+        tls_client(RemoteLoggingServer(transport="tls", **{key: str(file)}))
+
+
+# --- What is no TLS ---
+
+
+def answer_in_clear(_: Collector, connection: socket.socket) -> None:
+    connection.sendall(b"220 mail.example ESMTP\r\n")
+    connection.recv(LARGEST_READ)
+
+
+@pytest.mark.parametrize(
+    ("serve", "words"),
+    [
+        (answer_in_clear, "no TLS that relay speaks"),
+        (lambda _, connection: connection.recv(1), "closed the connection during the TLS handshake|reset"),
+        (lambda *_: threading.Event().wait(2), "no answer to the TLS handshake within 0.2 s"),
+    ],
+)
+def test_who_speaks_no_tls_is_told(
+    connect: Open, serve: Callable[[Collector, socket.socket], object], words: str
+) -> None:
+    with Collector(serve) as far, pytest.raises(RelayError, match=words):
+        connect(far.port, 0.2)
+
+
+def test_an_old_version_is_refused(connect: Open, server: Pair) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.key)
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_1
+
+    def serve(_: Collector, connection: socket.socket) -> None:
+        context.wrap_socket(connection, server_side=True)
+
+    with Collector(serve) as far, pytest.raises(ProtocolError):
+        connect(far.port)
+
+
+def test_a_stop_ends_the_handshake(connect: Open, stop: threading.Event) -> None:
+    begun = threading.Event()
+
+    def serve(_: Collector, connection: socket.socket) -> None:
+        begun.set()
+        stop.set()
+        connection.recv(LARGEST_READ)
+        connection.recv(LARGEST_READ)
+
+    with Collector(serve) as far, pytest.raises(TemporaryError):
+        connect(far.port)
+    assert begun.is_set()
+
+
+# --- Through SSH ---
+
+
+def test_it_goes_through_a_port_forward(authority: Authority, server: Pair, sshd: Sshd, stop: threading.Event) -> None:
+    with collector(server) as far, SshSession.connect(sshd.forwarding(far.port), stop) as session:
+        keys = RemoteLoggingServer(transport="tls", ca=str(authority.certificate), server_name=SERVER)
+        pipe = TlsTransport(session, tls_client(keys), "collector", stop).open()
+        pipe.send(b"a message")
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+        assert far.received == b"a message"
+        assert not pipe.local
