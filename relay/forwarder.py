@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from relay.audit.mapping import AuditFormat, AuditMapping
 from relay.control import LivePart, LiveSource
 from relay.delivery.to_server import ToServer
+from relay.delivery.wanted import Wanted
 from relay.errors import ConfigurationError, TemporaryError
 from relay.event import EventType
 from relay.housekeeping import author_of, care_of
@@ -36,7 +37,8 @@ from relay.spool.block import type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.ssr.filters import Filter
-from relay.ssr.mapping import SsrMapping
+from relay.ssr.mapping import Defaults, SsrMapping
+from relay.syslog.priority import FACILITIES, SEVERITIES, priorities
 from relay.transport import private_key
 from relay.transport.host_key import KnownHosts
 from relay.transport.port_forward import PortForward
@@ -61,9 +63,10 @@ def routing(settings: Settings) -> Routing:
     return Routing(retained | IMPLICIT, frozenset(enabled) - retained)
 
 
-def types_of(server: RemoteLoggingServer) -> frozenset[EventType]:
-    """The types that a server gets: what it names, and relay's own events always."""
-    return frozenset(EventType.from_label(label) for label in server.types) | {EventType.RELAY}
+def wanted_by(server: RemoteLoggingServer) -> Wanted:
+    """What a server gets: what its keys choose, and relay's own events always."""
+    types = {EventType.from_label(label) for label in server.types} | {EventType.RELAY}
+    return Wanted(type_bitmap(sorted(types)), priorities(server.facilities, server.severity))
 
 
 def start_of(server: RemoteLoggingServer, store: Store) -> Cursor:
@@ -94,7 +97,7 @@ def _source(table: SourceTable, author: Author, audit_format: AuditFormat) -> So
             return EventCollector(
                 table.name,
                 table.command,
-                SsrMapping(**author._asdict()),
+                SsrMapping(**author._asdict(), defaults=_defaults(table)),
                 index=table.index,
                 events=Filter(
                     tagpass=table.tagpass,
@@ -103,6 +106,11 @@ def _source(table: SourceTable, author: Author, audit_format: AuditFormat) -> So
                     fielddrop=table.fielddrop,
                 ),
             )
+
+
+def _defaults(table: EventCollectorSource) -> Defaults:
+    facility, severity = FACILITIES.index(table.facility), SEVERITIES.index(table.severity)
+    return Defaults(facility, severity, table.app_name.encode())
 
 
 def kernel_lost(settings: Settings) -> KernelLost | None:
@@ -145,9 +153,9 @@ def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding |
 
 
 def _way(server: RemoteLoggingServer, forwarding: PortForwarding | None, store: Store) -> Way:
-    types = types_of(server)
-    connect = ToServer(server, forwarding, type_bitmap(sorted(types)))
-    return Way(server.display_name, connect, types, start_of(server, store), server.required)
+    wanted = wanted_by(server)
+    connect = ToServer(server, forwarding, wanted)
+    return Way(server.display_name, connect, wanted, start_of(server, store), server.required)
 
 
 def live_part(port: PortForward) -> LivePart:

@@ -17,13 +17,13 @@ from relay.alarm import AlarmChange
 from relay.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource, answering
 from relay.delivery.destination import Destination
 from relay.delivery.session import Session
+from relay.delivery.wanted import Wanted
 from relay.disk import Disk
 from relay.errors import TemporaryError
-from relay.event import EventType
 from relay.housekeeping import Care, Housekeeping
 from relay.intake import Intake, Routing, Submit, wall_clock
 from relay.settings import Spool as SpoolSettings
-from relay.spool.block import RUN_LENGTH, type_bitmap
+from relay.spool.block import RUN_LENGTH
 from relay.spool.cursor import Cursor
 from relay.spool.segment import SPOOL_ID_LENGTH
 from relay.spool.spool import Run
@@ -43,7 +43,7 @@ class Way(NamedTuple):
 
     name: str
     connect: Callable[[threading.Event], Session]
-    types: frozenset[EventType]
+    wanted: Wanted
     start: Cursor
     """Where it begins, without a stored cursor."""
     required: bool = True
@@ -131,16 +131,16 @@ class Road:
         for way, start in zip(
             ways, starts, strict=True
         ):  # all are followed before the first one's proofs free anything
-            name, connect, types, _, required = way
+            name, connect, wanted, _, required = way
             self.destinations.append(
-                Destination(name, self.store, connect, types=types, start=start, required=required)
+                Destination(name, self.store, connect, wanted=wanted, start=start, required=required)
             )
         self.store.forget_others({way.name for way in ways}, wall_clock())
         for destination in self.destinations:
             destination.start()
 
     def _start_of(self, way: Way) -> Cursor:
-        return self.store.begin(way.name, way.start, type_bitmap(sorted(way.types)))
+        return self.store.begin(way.name, way.start, way.wanted.types)
 
     async def drained(self, patience: float | None) -> None:
         """Return once all that the store holds now is proven; TemporaryError after `patience` seconds."""

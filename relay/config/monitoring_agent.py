@@ -1,17 +1,20 @@
 """A Monitoring Agent's configuration as a draft of ours: `config.yaml`, and the inputs and outputs that it names.
 
     inputs/NAME.conf, [[inputs.t128_events]]   → [[source]] of type event-collector, with its filters
-    outputs/NAME.conf, [[outputs.syslog]]      → [[remote-logging-server]] with protocol "syslog", and [audit] sd-id
+    outputs/NAME.conf, [[outputs.syslog]]      → [[remote-logging-server]] with protocol "syslog", [audit] sd-id, and
+                                                 facility, severity and app-name of the sources
 The two folders stand beside config.yaml (a copy), or else in its lib-directory. `conf` names another file there. In
-values ${ROUTER}, ${NODE} and ${HOSTNAME} are replaced. Which input goes to which output becomes the servers' `types`;
-what cannot be said so is a mistake, since events would go where they are not to go. Inputs and outputs of other kinds
-are named in a warning, one line for each kind of thing; intervals mean nothing here. config.yaml has at most 64 KiB.
+values ${ROUTER}, ${NODE} and ${HOSTNAME} are replaced. Which input goes to which output, and an output's own filters by
+the tag `type`, become the servers' `types`; what cannot be said so is a mistake, since events would go where they are
+not to go, and so is a filter that relay does not have. Inputs and outputs of other kinds are named in a warning, one
+line for each kind of thing, and what goes out otherwise than by Telegraf in one line for each key; intervals mean
+nothing here. config.yaml has at most 64 KiB.
 """
 
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +25,7 @@ from relay.config.router import Choice
 from relay.errors import NoInputError
 from relay.glob import matcher
 from relay.quantity import Address, quoted
+from relay.syslog.priority import FACILITIES, SEVERITIES
 
 NAME: Final = "config.yaml"
 LIBRARY: Final = "/var/lib/128t-monitoring"
@@ -32,22 +36,59 @@ TYPES: Final = ("admin", "audit", "alarm", "provisioning", "system", "security",
 _OPENING: Final = re.compile(r"(?:(?:[ \t]*#[^\n]*|[ \t\r]*)\n)*(?:---|[A-Za-z][A-Za-z_-]*[ \t]*:(?:\s|\Z))")
 _ADDRESS: Final = re.compile(r"(?P<scheme>udp|tcp)[46]?://(?P<address>.*)", re.DOTALL)
 _VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}")
-_FILTERS: Final = ("tagpass", "tagdrop", "fieldpass", "fielddrop")
-_TLS: Final = {"tls_ca": "ca", "tls_cert": "certificate", "tls_key": "private-key"}
-_INPUT_KEYS: Final = frozenset({"index-file", "topic", "log-name", *_FILTERS})
+_FILTERS: Final = {
+    "tagpass": "tagpass",
+    "tagdrop": "tagdrop",
+    "fieldpass": "fieldpass",
+    "fieldinclude": "fieldpass",  # its newer name
+    "fielddrop": "fielddrop",
+    "fieldexclude": "fielddrop",
+}
+_OTHER_FILTERS: Final = ("namepass", "namedrop", "taginclude", "tagexclude", "metricpass")
+_TLS: Final = {"tls_ca": "ca", "tls_cert": "certificate", "tls_key": "private-key", "tls_server_name": "server-name"}
+_INPUT_KEYS: Final = frozenset({"index-file", "topic", "log-name", *_FILTERS, *_OTHER_FILTERS})
+_DEFAULTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "default_facility_code": ("facility", FACILITIES),
+    "default_severity_code": ("severity", SEVERITIES),
+    "default_appname": ("app-name", ()),
+}
+"""Keys of an output that are a source's: the key, and the names of its numbers."""
+_OTHERWISE: Final[dict[str, tuple[object, str]]] = {
+    "sdids": ([], "relay has one SD-ID; a name keeps the one that it begins with"),
+    "sdparam_separator": ("_", "relay has `_`"),
+    "tls_min_version": ("TLS12", "relay takes TLS 1.2 and newer, the newest that both sides have"),
+    "tls_cipher_suites": ([], "relay leaves the choice to OpenSSL"),
+}
+"""Keys that change what goes out: the value that means what relay does, and what it does."""
 _OUTPUT_KEYS: Final = frozenset(
     {
         "address",
         "framing",
         "trailer",
         "default_sdid",
-        "sdparam_separator",
         "keep_alive_period",
         "insecure_skip_verify",
+        "tls_enable",
+        "tls_key_pwd",
         *_TLS,
+        *_DEFAULTS,
+        *_OTHERWISE,
+        *_FILTERS,
+        *_OTHER_FILTERS,
     }
 )
 _SILENT_KEYS: Final = frozenset({"name", "enabled", "lib-directory", "sample-interval", "push-interval"})
+_ALWAYS_VERIFIES: Final = (
+    'relay always verifies certificates; give tls_ca, or `fingerprint = "sha-256:…"` of the server\'s in a further file'
+)
+_PLAIN_KEYS: Final = "relay's private keys have no passphrase; `openssl pkey -in KEY -out FILE` takes it off"
+_NO_SOCKET: Final = (
+    "relay sends to network addresses only; give the local syslog daemon an input on loopback (rsyslog: imtcp), and "
+    'name it here, as in "tcp://127.0.0.1:601"'
+)
+_BY_TYPE_ALONE: Final = (
+    "relay chooses for a server by the tag `type` alone, and leaves nothing out of events; filter in the inputs"
+)
 _SOURCES: Final = "source"
 _SERVERS: Final = "remote-logging-server"
 
@@ -106,6 +147,8 @@ class _Input(NamedTuple):
     types: frozenset[str]
     outputs: frozenset[str]
     name: str
+    source: int
+    """Its source's place among all."""
 
 
 class _Agent:
@@ -181,9 +224,12 @@ class _Agent:
         options += ["--topic", self._text(conf, "topic") or "events"]
         options += ["--index-file", index] if index else []
         self._put(conf, (*path, "command"), [COLLECTOR, *options], why="it is what the Monitoring Agent runs")
-        for key in _FILTERS:
+        for key, ours in _FILTERS.items():
             if key in conf.table:
-                self._put(conf, (*path, key), self._replaced(conf, conf.table[key]), key=key)
+                self._put(conf, (*path, ours), self._replaced(conf, conf.table[key]), key=key)
+        for key in _OTHER_FILTERS:
+            if conf.table.get(key):
+                self._reject(conf, key, "relay has only the filters tagpass, tagdrop, fieldpass and fielddrop")
         self._name_unknown(conf, _INPUT_KEYS)
         self.draft.warn(
             "stop this input of the Monitoring Agent before relay runs: two readers of one index file take events "
@@ -194,7 +240,7 @@ class _Agent:
             path,
             file=conf.file,
         )
-        self.inputs.append(_Input(_types(conf.table), outputs, name))
+        self.inputs.append(_Input(_types(conf.table), outputs, name, int(path[1])))
 
     # --- Outputs ---
 
@@ -203,12 +249,31 @@ class _Agent:
         others = [conf.name for conf in confs if conf.name != "syslog"]
         if others:
             self._warn(f"output {quoted(name)}: relay has no {_listed(others)}, only syslog; passed over", "outputs")
-        types = self._types_for(name) if servers else ()
+        chosen = [self._chosen(conf) for conf in servers]
+        types = self._types_for(name, frozenset[str]().union(*chosen))
         if servers and not types:
             self._warn(f"output {quoted(name)}: no input that relay has goes there; passed over", "outputs")
             return
-        for number, conf in enumerate(servers, 1):
-            self._server(name if number == 1 else f"{name}-{number}", conf, types)
+        for number, (conf, passed) in enumerate(zip(servers, chosen, strict=True), 1):
+            of_it = tuple(type_ for type_ in types if type_ in passed)
+            if of_it:
+                self._server(name if number == 1 else f"{name}-{number}", conf, of_it)
+                self._defaults(name, conf)
+            else:
+                self.draft.warn("its filters let nothing pass; passed over", conf.line, file=conf.file)
+
+    def _chosen(self, conf: _Conf) -> frozenset[str]:
+        """The event types that an output's own filters let pass."""
+        for key in ("tagpass", "tagdrop"):
+            tags = conf.table.get(key)
+            if tags and not (isinstance(tags, dict) and set(tags) == {"type"}):
+                self._reject(conf, key, _BY_TYPE_ALONE)
+            elif tags and (wrong := _wrong_glob(tags["type"])):
+                self._reject(conf, key, wrong)
+        for key in (*_OTHER_FILTERS, *(key for key, ours in _FILTERS.items() if ours.startswith("field"))):
+            if conf.table.get(key):
+                self._reject(conf, key, _BY_TYPE_ALONE)
+        return _types(conf.table)
 
     def _server(self, name: str, conf: _Conf, types: tuple[str, ...]) -> None:
         address = self._address(conf)
@@ -221,17 +286,51 @@ class _Agent:
         self._put(conf, (*path, "port"), port, key="address")
         self._put(conf, (*path, "protocol"), "syslog")
         self._put(conf, (*path, "transport"), self._tls(conf, path, transport), key="address")
-        if "framing" in conf.table:
-            self._put(conf, (*path, "framing"), self._text(conf, "framing"), key="framing")
-        if conf.table.get("trailer", "LF") != "LF":
-            self._reject(conf, "trailer", "relay ends messages with LF only")
+        self._framing(conf, path)
         self._put(conf, (*path, "types"), list(types), why="it is what the inputs that go there let pass")
         self._sd_id(conf)
+        for key, (ours, what) in _OTHERWISE.items():
+            if conf.table.get(key, ours) != ours:
+                self.draft.warn(f"{key}: {what}", conf.lines[key], file=conf.file)
         self._name_unknown(conf, _OUTPUT_KEYS)
+
+    def _defaults(self, output: str, conf: _Conf) -> None:
+        """What events go out as that say nothing themselves: in relay the sources' matter, for all servers alike."""
+        sources = [each.source for each in self.inputs if output in each.outputs]
+        for key, (ours, names) in _DEFAULTS.items():
+            wanted = self._default(conf, key, names) if key in conf.table else ""
+            for index in sources if wanted else ():
+                earlier = self.draft.document[_SOURCES][index].get(ours, wanted)
+                if earlier == wanted:
+                    self._put(conf, (_SOURCES, index, ours), wanted, key=key)
+                else:
+                    sentence = f"relay has one {ours} for all servers that get these events: {quoted(earlier)}"
+                    self._reject(conf, key, sentence)
+
+    def _default(self, conf: _Conf, key: str, names: Sequence[str]) -> str:
+        """A text, or a number's name."""
+        if not names:
+            return self._text(conf, key)
+        value = conf.table[key]
+        if type(value) is int and 0 <= value < len(names):
+            return names[value]
+        self._reject(conf, key, f"must be a number from 0 to {len(names) - 1}")
+        return ""
+
+    def _framing(self, conf: _Conf, path: KeyPath) -> None:
+        """Telegraf takes both words in any case, and looks at the trailer in non-transparent framing alone."""
+        framing, trailer = self._text(conf, "framing").lower(), self._text(conf, "trailer").upper()
+        if framing:
+            self._put(conf, (*path, "framing"), framing, key="framing")
+        if trailer and framing == "non-transparent":
+            self._put(conf, (*path, "trailer"), trailer, key="trailer")
 
     def _address(self, conf: _Conf) -> tuple[str, Address] | None:
         text = self._text(conf, "address")
         match = _ADDRESS.fullmatch(text)
+        if text.startswith("unix"):
+            self._reject(conf, "address", _NO_SOCKET)
+            return None
         if match is None:
             self._reject(
                 conf, "address", f'must be as "udp://192.0.2.1:514" or "tcp://192.0.2.1:601", not {quoted(text)}'
@@ -245,16 +344,20 @@ class _Agent:
 
     def _tls(self, conf: _Conf, path: KeyPath, transport: str) -> str:
         if conf.table.get("insecure_skip_verify"):
-            self._reject(conf, "insecure_skip_verify", "relay always verifies certificates; give tls_ca")
-        given = [key for key in _TLS if key in conf.table]
+            self._reject(conf, "insecure_skip_verify", _ALWAYS_VERIFIES)
+        if conf.table.get("tls_key_pwd"):
+            self._reject(conf, "tls_key_pwd", _PLAIN_KEYS)
+        given = [key for key in _TLS if conf.table.get(key)]
+        if conf.table.get("tls_enable", bool(given)) is False:
+            return transport
         for key in given:
             self._put(conf, (*path, _TLS[key]), self._text(conf, key), key=key)
-        return "tls" if given and transport == "tcp" else transport
+        return "tls" if transport == "tcp" else transport
 
-    def _types_for(self, output: str) -> tuple[str, ...]:
+    def _types_for(self, output: str, chosen: frozenset[str]) -> tuple[str, ...]:
         """The event types that go to an output; a mistake when the types alone cannot say which events those are."""
         to_it = [each for each in self.inputs if output in each.outputs]
-        types = frozenset[str]().union(*(each.types for each in to_it))
+        types = chosen.intersection(frozenset[str]().union(*(each.types for each in to_it)))
         for other in self.inputs:
             if output not in other.outputs and (shared := types & other.types):
                 self._mistake(
@@ -364,6 +467,16 @@ def _types(table: Mapping[str, Any]) -> frozenset[str]:
     if isinstance(dropped, dict) and "type" in dropped:
         types = types.difference(_matching(dropped["type"]))
     return types
+
+
+def _wrong_glob(patterns: object) -> str:
+    if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
+        return 'must be as in tagpass = { type = ["alarm"] }'
+    try:
+        matcher(patterns)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _matching(patterns: object) -> Iterable[str]:

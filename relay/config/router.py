@@ -1,22 +1,24 @@
 """A router's configuration text as a draft of ours: `authority > router` in, TOML keys out.
 
     system > audit                          → [audit], [[remote-logging-server]] with protocol "auditd"
-    system > syslog                         → [[remote-logging-server]] with protocol "syslog"
+    system > syslog                         → [[remote-logging-server]] with protocol "syslog", facilities, severity
     node > port-forwarding                  → [[port-forwarding]]
     trusted-ca-certificate,
-    client-certificate                      → files that are to hold them (`Draft.certificates`), named by the servers
+    client-certificate                      → `ca`, `certificate` and `private-key` of those servers that speak TLS
 What is not of these is passed over in silence; what is, and has no counterpart, is a warning. A text of several
 routers, or of a router with several nodes of which one has a port-forwarding, needs a choice. Which log is followed, as
 what user, with which key: no router's text says it; relay's defaults do, or further files.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from relay.config.draft import CERTIFICATES, Draft
+from relay.config import router_words
+from relay.config.draft import Draft
 from relay.config.lines import KeyPath
 from relay.config.router_text import Section, Statement, TooMuchError, parse
 from relay.quantity import quoted
+from relay.syslog.priority import SEVERITIES
 
 _CATEGORIES: Final = {
     "administration": "administration",
@@ -27,11 +29,11 @@ _CATEGORIES: Final = {
 }
 _AUDIT: Final = frozenset({*_CATEGORIES, "retention", "disk-full-action", "remote-logging-server"})
 _SYSLOG: Final = frozenset({"facility", "severity", "protocol", "client-certificate-name", "ocsp", "server"})
-_EVERY_SEVERITY: Final = frozenset({"info", "debug", "any"})
+_SERVER: Final = frozenset({"ip-address", "port", "protocol", "ocsp", "filter"})
+_FILTER: Final = frozenset({"name", "facility", "severity"})
 _SYSLOG_PORT: Final = 514  # RFC 5426 section 3.3
 _SERVERS: Final = "remote-logging-server"
 _FORWARDINGS: Final = "port-forwarding"
-CA_FILE: Final = f"{CERTIFICATES}/trusted-ca-certificates.pem"
 
 
 class Choice(NamedTuple):
@@ -159,24 +161,71 @@ class _Translation:
             self.draft.warn("remote-interface: relay leaves it to the SSH server", leaf.line, path)
 
     def _syslog(self, syslog: Section) -> None:
-        first = self._length(_SERVERS)
+        servers = {}
         for keys, section in syslog.sections("server").items():
-            self._server(section, keys, ("ip-address", "port"), default_port=_SYSLOG_PORT)
-        servers = range(first, self._length(_SERVERS))
-        transport = self._value(syslog, "protocol", ("syslog", "protocol"), _transport) if servers else None
-        certificates = self._certificates(syslog) if transport == "tls" else {}
-        for index in servers:
-            path = (_SERVERS, index)
+            if path := self._server(section, keys, ("ip-address", "port"), default_port=_SYSLOG_PORT):
+                servers[path] = section
+            self._name_unknown(section, "syslog > server", _SERVER)
+        transports = self._transports(servers, syslog) if servers else {}
+        certificates: _Choice = self._certificates(syslog) if "tls" in transports.values() else {}
+        for path, section in servers.items():
             self.draft.put((*path, "protocol"), "syslog", syslog.line, why="it is what its syslog section is about")
-            if transport is None:
+            if (transport := transports[path]) is None:
                 self.draft.put((*path, "transport"), "udp", syslog.line, why="it is the router's default")
             else:
-                self.draft.put((*path, "transport"), transport, _line(syslog, "protocol"))
-            for key, (file, line) in certificates.items():
-                self.draft.put((*path, key), file, line, why=_IMPORTED)
-        if servers:
-            self._filters(syslog)
+                said = section if section.leaves("protocol") else syslog
+                self.draft.put((*path, "transport"), transport, _line(said, "protocol"))
+            for key, (value, line) in certificates.items() if transport == "tls" else ():
+                self.draft.put((*path, key), value, line)
+        self._choose(servers, syslog)
         self._name_unknown(syslog, "syslog", _SYSLOG)
+
+    def _transports(self, servers: "Mapping[KeyPath, Section]", syslog: Section) -> dict[KeyPath, object | None]:
+        """What a server says stands before what its section says; None where nothing is said."""
+        common = self._value(syslog, "protocol", ("syslog", "protocol"), router_words.transport)
+        key = ("syslog", "server", "protocol")
+        return {
+            path: self._value(section, "protocol", key, router_words.transport) or common
+            for path, section in servers.items()
+        }
+
+    def _choose(self, servers: "Mapping[KeyPath, Section]", syslog: Section) -> None:
+        """Which messages each server gets: what its own filters say, or else its section."""
+        common: _Choice | None = None
+        for path, server in servers.items():
+            filters = list(server.sections("filter").values())
+            for each in filters:
+                self._name_unknown(each, "syslog > server > filter", _FILTER)
+            if not filters and common is None:
+                common = self._choice([syslog])
+            chosen = self._choice(filters) if filters else common or {}
+            for key, (value, line) in chosen.items():
+                self.draft.put((*path, key), value, line)
+        for section in (syslog, *servers.values()) if servers else ():
+            self._ocsp(section)
+
+    def _choice(self, filters: "Sequence[Section]") -> "_Choice":
+        """The keys by which a server gets what one of the filters lets pass."""
+        found = [self._value(each, "facility", ("syslog", "facility"), router_words.facility) for each in filters]
+        for leaf in (leaf for each in filters for leaf in each.leaves("facility")):
+            if router_words.is_routers_own(_first_word(leaf)):
+                self.draft.warn(f"facility {quoted(leaf.rest)}: {_ROUTERS_OWN}", leaf.line)
+        severities = [self._value(each, "severity", ("syslog", "severity"), router_words.severity) for each in filters]
+        chosen: _Choice = {}
+        if all(found):
+            chosen["facilities"] = list(dict.fromkeys(found)), _line(filters[0], "facility")
+        if all(severities):
+            least = max(map(str, severities), key=SEVERITIES.index)
+            chosen["severity"] = least, _line(filters[0], "severity")
+            if len(set(severities)) > 1:
+                sentence = f"relay has one severity for a server: {quoted(least)}, the least severe of its filters"
+                self.draft.warn(sentence, _line(filters[0], "severity"))
+        return chosen
+
+    def _ocsp(self, section: Section) -> None:
+        for leaf in section.leaves("ocsp"):
+            if _first_word(leaf) not in {"disabled", "none", "false"}:
+                self.draft.warn(f"ocsp: {_NO_OCSP}", leaf.line)
 
     def _server(
         self, section: Section, keys: tuple[str, ...], names: tuple[str, str], *, default_port: int | None
@@ -196,29 +245,18 @@ class _Translation:
         self.draft.put((*path, "port"), default_port if port is None else port, _line(section, names[1]), why=why)
         return path
 
-    def _filters(self, syslog: Section) -> None:
-        for name, wide in (("facility", {"any"}), ("severity", _EVERY_SEVERITY)):
-            for leaf in syslog.leaves(name):
-                if _first_word(leaf) not in wide:
-                    self.draft.warn(
-                        f"{name} {quoted(leaf.rest)}: relay sends every {name}, and chooses by `types` alone", leaf.line
-                    )
-        for leaf in syslog.leaves("ocsp"):
-            if _first_word(leaf) not in {"disabled", "none", "false"}:
-                self.draft.warn("ocsp: relay does not ask whether a certificate was revoked", leaf.line)
-
-    def _certificates(self, syslog: Section) -> dict[str, tuple[str, int]]:
-        """The keys for TLS, each with its file and its line; the files' texts go into the draft."""
-        found = {}
+    def _certificates(self, syslog: Section) -> "_Choice":
+        """The keys for TLS, each with its value and its line."""
+        found: _Choice = {}
         trusted = [entry for level in self.levels for entry in _named(level.sections("trusted-ca-certificate"))]
         texts = [text for name, section in trusted if (text := self._pem(section, "trusted-ca-certificate", name))]
         if texts:
-            self.draft.certificates[CA_FILE] = "".join(texts)
-            found["ca"] = CA_FILE, trusted[0][1].line
+            found["ca"] = "".join(texts), trusted[0][1].line
         name = self._value(syslog, "client-certificate-name", ("syslog", "client-certificate-name"))
         line = _line(syslog, "client-certificate-name")
-        if name is not None and (file := self._client_certificate(str(name), line)):
-            found["certificate"] = file, line
+        if name is not None and (text := self._client_certificate(str(name), line)):
+            found["certificate"] = text, line
+            found["private-key"] = f"{_FOLDER}/client-certificate-{name}.key", line
         return found
 
     def _client_certificate(self, name: str, line: int) -> str:
@@ -228,17 +266,25 @@ class _Translation:
         elif not all(letter.isalnum() or letter in "._-" for letter in name):
             self.draft.mistake(f"the client-certificate's name {quoted(name)} is none for a file", line)
         elif text := self._pem(known[name], "client-certificate", name):
-            file = f"{CERTIFICATES}/client-certificate-{name}.pem"
-            self.draft.certificates[file] = text
-            return file
+            self.draft.warn(
+                f"client-certificate {quoted(name)}: relay takes private keys from files only; put its key into "
+                f"{_FOLDER}/client-certificate-{name}.key, mode 0600, or name another file with `private-key`",
+                known[name].line,
+            )
+            return text
         return ""
 
     def _pem(self, section: Section, kind: str, name: str) -> str:
-        lines = [line for leaf in section.leaves("content") for line in leaf.text]
-        if lines and lines[0].startswith("-----BEGIN CERTIFICATE-----"):
-            return "\n".join((*lines, ""))
-        self.draft.warn(f"{kind} {quoted(name)}: no certificate stands in its content", section.line)
-        return ""
+        """The certificates in a section's content; a private key there is left where it is."""
+        found, inside = [], False
+        for line in (line for leaf in section.leaves("content") for line in leaf.text):
+            inside = inside or line == _PEM_BEGIN
+            if inside:
+                found.append(line)
+            inside = inside and line != _PEM_END
+        if not found:
+            self.draft.warn(f"{kind} {quoted(name)}: no certificate stands in its content", section.line)
+        return "\n".join((*found, "")) if found else ""
 
     # --- Single values ---
 
@@ -294,8 +340,16 @@ class _Translation:
                 )
 
 
+_Choice = dict[str, tuple[object, int]]
+"""Keys of a server, each with its value and its line."""
 _SHOWN: Final = 10
-_IMPORTED: Final = "where the certificate of the file is to be put; `relay config import --certificates DIR` writes it"
+_ROUTERS_OWN: Final = (
+    "a router sends its own messages by it; relay's events are its own, and keep their facilities; all are sent"
+)
+_NO_OCSP: Final = "relay does not ask whether a certificate was revoked; pin it with `fingerprint` in a further file"
+_FOLDER: Final = "/etc/relay"
+_PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
+_PEM_END: Final = "-----END CERTIFICATE-----"
 
 
 def _named(sections: dict[tuple[str, ...], Section]) -> Iterator[tuple[str, Section]]:
@@ -329,9 +383,3 @@ def _flag(text: str) -> bool:
     if text not in {"true", "false"}:
         raise ValueError(f"must be true or false, not {quoted(text)}")
     return text == "true"
-
-
-def _transport(text: str) -> str:
-    if text not in {"udp", "tcp", "tls"}:
-        raise ValueError(f"must be udp, tcp or tls, not {quoted(text)}")
-    return text

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from relay.crash_point import crash_point
 from relay.delivery.refusals import Refusals, Sent
 from relay.delivery.speaker import Answer, End, Speaker
+from relay.delivery.wanted import Wanted
 from relay.errors import RelayError, TemporaryError, UnavailableError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
@@ -39,7 +40,7 @@ class AnsweredStream:
 
     proof = "acknowledged"
 
-    def __init__(self, transport: Transport, stop: threading.Event, speaker: Speaker, *, wanted: int) -> None:
+    def __init__(self, transport: Transport, stop: threading.Event, speaker: Speaker, *, wanted: Wanted) -> None:
         self.refused: list[Refused] = []
         """What the last proven interval left out: refused for good."""
         self._transport = transport
@@ -66,10 +67,9 @@ class AnsweredStream:
         if self._speaker.exhausted and not self._sent:  # so it is with the first block after a proof
             self._renew()
         run, committed = block.header.run, block.header.committed
-        for kind, number, message in block.messages():
-            if self._wanted >> kind & 1:
-                for part in self._speaker.parts(kind, number, message, committed):
-                    self._submit(Sent(run, kind, number, message, part))
+        for kind, number, message in self._wanted.messages(block):
+            for part in self._speaker.parts(kind, number, message, committed):
+                self._submit(Sent(run, kind, number, message, part))
 
     def prove(self, cursor: Cursor) -> Cursor:
         """Return once every message is accepted, or refused for good."""

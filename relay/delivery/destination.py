@@ -1,6 +1,6 @@
 """One destination's loop: reads synced blocks, has a session send and prove them, moves the cursor, and retries.
 
-- The cursor moves only on proof (DESIGN invariant 3); blocks without wanted types need none.
+- The cursor moves only on proof (DESIGN invariant 3); blocks without a wanted message need none.
 - A proof is asked for when nothing more waits (but not sooner than `PROOF_SPACING` after the one before), after
   `MAX_UNPROVEN` octets, or after `MAX_UNPROVEN_SECONDS`: so at most about that much is sent twice after a loss, and
   where a proof holds only a moment after it was given, what is sent meanwhile as well.
@@ -17,10 +17,10 @@ from typing import Final
 import msgspec
 
 from relay.delivery.session import Refused, Session
+from relay.delivery.wanted import Wanted
 from relay.errors import InternalError, RelayError, StorageError
-from relay.event import EventType
 from relay.intake import wall_clock
-from relay.spool.block import Block, type_bitmap
+from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.gap import Range
 from relay.spool.spool import Lost
@@ -52,13 +52,13 @@ class Destination:
         store: Store,
         connect: Callable[[threading.Event], Session],
         *,
-        types: frozenset[EventType],
+        wanted: Wanted,
         start: Cursor,
         required: bool = True,
     ) -> None:
         self.name = name
-        self._wanted = type_bitmap(sorted(types))
-        self.cursor = store.follow(name, start, self._wanted, required=required)
+        self._wanted = wanted
+        self.cursor = store.follow(name, start, wanted.types, required=required)
         """Proven so far."""
         self.state = "starting"
         self.error: RelayError | None = None
@@ -181,7 +181,7 @@ class Destination:
 class _Delivery:
     """One session's loop, from the cursor on."""
 
-    def __init__(self, destination: Destination, store: Store, session: Session, wanted: int) -> None:
+    def __init__(self, destination: Destination, store: Store, session: Session, wanted: Wanted) -> None:
         self._destination = destination
         self._store = store
         self._session = session
@@ -224,13 +224,14 @@ class _Delivery:
             self._wait(now, stopped)
 
     def _send(self, found: Block) -> None:
-        if not found.header.types_present & self._wanted:
+        wanted = self._wanted.count(found)
+        if not wanted:
             return
         if not self._unproven:
             self._unproven_since = time.monotonic()
         self._session.send(found)
         self._unproven += found.header.size
-        self.unproven_messages += sum(span.messages for span in found.header.spans if self._wanted >> span.type & 1)
+        self.unproven_messages += wanted
 
     def _proof_is_due(self, now: float, *, more: bool) -> bool:
         if self._unproven >= MAX_UNPROVEN or (self._unproven and now - self._unproven_since >= MAX_UNPROVEN_SECONDS):
@@ -273,7 +274,7 @@ class _Delivery:
             self._store.changed.wait_for(lambda: stopped.is_set() or self._more(), seconds)
 
     def _pass_unwanted(self) -> None:
-        """Blocks without wanted types need no proof: the cursor passes them while nothing is unproven."""
+        """Blocks without a wanted message need no proof: the cursor passes them while nothing is unproven."""
         former = self._destination.cursor
         passed = self._reached(proven_at=former.proven_at, proof="")
         if (passed.retained, passed.transient) != (former.retained, former.transient):

@@ -3,10 +3,11 @@
     <PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID [128T type="alarm" router="…" node="…" NAME="VALUE" …] MSG
 
 - PRI: the fields `severity_code` and `facility_code`. Without them: the severity of an alarm (tag or field `severity`:
-  critical, major, minor, info → 2, 3, 4, 6), else 5; facility 1. An alarm's clear has the severity of its add.
+  critical, major, minor, info → 2, 3, 4, 6), else that of `Defaults`, 5; its facility, 1. An alarm's clear has the
+  severity of its add.
 - TIMESTAMP: the field `timestamp` (nanoseconds), else the event's own time, else that of reading. UTC, to the
   microsecond. HOSTNAME: the tag `hostname`, else `source`, else `host`, else ours. APP-NAME: the tag `appname`, else
-  `128T`. PROCID, MSGID and MSG: the fields `procid`, `msgid` (else the event's name) and `msg`.
+  that of `Defaults`, `128T`. PROCID, MSGID and MSG: the fields `procid`, `msgid` (else the event's name) and `msg`.
 - SD-PARAMs: `type`; `router` and `node`, the event's own or else the configured ones; then, by name, every other tag
   and field. Booleans are 1 and 0. A leading `128T_` (the SD-ID and `_`) is taken off a name; a name that the message
   itself uses is written as `event.NAME`. Line feeds and tabs stay what they are, other control octets are written
@@ -23,7 +24,7 @@ MSG holds its octets as they came, and it is marked `malformed="1"`.
 import re
 from collections.abc import MutableMapping
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from relay.event import Event, EventType
 from relay.ssr.collected import LARGEST_TIME, Collected, Value
@@ -55,8 +56,6 @@ _TYPES: Final = {
     )
 }
 _SEVERITIES: Final = {b"critical": 2, b"major": 3, b"minor": 4, b"info": 6}
-_SEVERITY: Final = 5
-_FACILITY: Final = 1
 _OWN_NAMES: Final = frozenset(b"relayRun relaySeq relayPart type router node serial late malformed truncated".split())
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _UNCLEAN: Final = re.compile(rb'[\x00-\x08\x0b-\x1f\x7f"\\\]]')
@@ -66,13 +65,27 @@ _LONGEST_CODE: Final = 3
 _Shown = TypeVar("_Shown", bytes, Value)
 
 
+class Defaults(NamedTuple):
+    """What stands in the header of an event that says nothing of its own."""
+
+    facility: int = 1
+    severity: int = 5
+    app_name: bytes = APP_NAME
+
+
+_USUAL: Final = Defaults()
+
+
 class SsrMapping:
     """Writes the events of one router."""
 
-    def __init__(self, *, hostname: str, router: str, node: str = "", sd_id: str = "128T") -> None:
+    def __init__(
+        self, *, hostname: str, router: str, node: str = "", sd_id: str = "128T", defaults: Defaults = _USUAL
+    ) -> None:
         self._hostname = legal_header(hostname.encode(), MAX_HOSTNAME)
         self._origin = ((b"router", router.encode()), (b"node", node.encode()))
         self._element = legal_name(sd_id.encode())
+        self._defaults = defaults
 
     def event(self, collected: Collected, now_us: int) -> Event:
         """Write an event; `now_us` is when it was read."""
@@ -80,11 +93,11 @@ class SsrMapping:
         kind = rest.type()
         time = rest.time(now_us if collected.time is None else collected.time // _NANOSECONDS)
         head = b"<%d>1 %b %b %b %b %b [%b" % (
-            rest.code(b"facility_code", MAX_FACILITY, _FACILITY) * 8
-            + rest.code(b"severity_code", MAX_SEVERITY, rest.severity()),
+            rest.code(b"facility_code", MAX_FACILITY, self._defaults.facility) * 8
+            + rest.code(b"severity_code", MAX_SEVERITY, rest.severity(self._defaults.severity)),
             format_timestamp(time),
             rest.hostname() or self._hostname,
-            rest.shown(rest.tags, b"appname", MAX_APP_NAME) or APP_NAME,
+            rest.shown(rest.tags, b"appname", MAX_APP_NAME) or self._defaults.app_name,
             rest.shown(rest.fields, b"procid", MAX_PROCID) or NILVALUE,
             rest.shown(rest.fields, b"msgid", MAX_MSGID) or legal_header(collected.name, MAX_MSGID),
             self._element,
@@ -95,7 +108,8 @@ class SsrMapping:
 
     def malformed(self, octets: bytes, now_us: int) -> Event:
         """Write what could not be read."""
-        head = b"<%d>1 - %b %b - - [%b" % (_FACILITY * 8 + _SEVERITY, self._hostname, APP_NAME, self._element)
+        facility, severity, app_name = self._defaults
+        head = b"<%d>1 - %b %b - - [%b" % (facility * 8 + severity, self._hostname, app_name, self._element)
         tail = b'%b malformed="1"] %b' % (self._own_params(EventType.LOG, {}), octets)
         return Event(EventType.LOG, now_us, head, tail)
 
@@ -144,10 +158,10 @@ class _Rest:
         del self.fields[name]
         return int(text)
 
-    def severity(self) -> int:
+    def severity(self, default: int) -> int:
         """Look at an alarm's severity, which stays."""
         word = self.tags.get(b"severity") or _text(self.fields.get(b"severity", b""))
-        return _SEVERITIES.get(word.lower(), _SEVERITY)
+        return _SEVERITIES.get(word.lower(), default)
 
     def hostname(self) -> bytes | None:
         """Take the tag for HOSTNAME; `source` stays all the same."""

@@ -3,13 +3,15 @@
 A counted frame is `MSG-LEN SP SYSLOG-MSG` (section 3.4.1), a trailed one `SYSLOG-MSG TRAILER` (section 3.4.2).
 
 `Decoder` tells them apart frame by frame by the first octet: 1 to 9 begins a counted frame, `<` a trailed one,
-whose trailer is LF or CR LF (so a trailed message that ends with CR loses it). CR and LF between frames are
-passed over. In a stream that has had a trailed frame, any other line is a message of its own (also one that begins with
-a digit and is no count before a `<`): what follows an LF inside a message, which senders of this framing write, and
-which rsyslog and syslog-ng take so too. Elsewhere anything else is a FramingError: where frames begin is lost, and no
-later octet can be trusted.
+whose trailer is LF or CR LF (so a trailed message that ends with CR loses it). Where a NUL comes before any LF in the
+first trailed frame of a stream, NUL is a trailer in that stream as well: Python's SysLogHandler ends its messages so,
+and others that are told to. Elsewhere a NUL is an octet as any other. Trailers and CR between frames are passed over.
+In a stream that has had a trailed frame, any other line is a message of its own (also one that begins with a digit and
+is no count before a `<`): what follows a trailer inside a message, which senders of this framing write, and which
+rsyslog and syslog-ng take so too. Elsewhere anything else is a FramingError: where frames begin is lost, and no later
+octet can be trusted.
 
-Ceilings: a message longer than `max_message_size` is passed over whole, by its count or to its LF, and counted
+Ceilings: a message longer than `max_message_size` is passed over whole, by its count or to its trailer, and counted
 in `oversized`; MSG-LEN has at most 9 digits. Memory: one message and the octets last received. Work is linear
 in the octets, however they are cut.
 """
@@ -19,10 +21,15 @@ import re
 from relay.errors import DataError, ProtocolError
 
 LF = b"\n"
+NUL = b"\0"
+TRAILERS = {"LF": LF, "NUL": NUL}
+"""By their names."""
 MAX_LENGTH_DIGITS = 9
 DEFAULT_MAX_MESSAGE_SIZE = 128 * 1024
 
-_TRAILERS = b"\r\n"
+_BETWEEN = b"\r\n"
+_BETWEEN_WITH_NUL = b"\r\n\0"
+_LF_OR_NUL = re.compile(rb"[\n\0]")
 _NONZERO = frozenset(b"123456789")
 _LESS_THAN = ord("<")
 _COUNT = re.compile(rb"[1-9][0-9]{0,%d} <" % (MAX_LENGTH_DIGITS - 1))
@@ -64,7 +71,7 @@ class Decoder:
     """
 
     __slots__ = (
-        *("_begun", "_in_line", "_limit", "_lines", "_missing", "_passing", "_received"),
+        *("_begun", "_between", "_in_line", "_limit", "_lines", "_missing", "_nul", "_passing", "_received"),
         *("error", "oversized", "truncated"),
     )
 
@@ -81,6 +88,8 @@ class Decoder:
         self._passing = False  # the unfinished frame is oversized; without _missing it runs to its LF
         self._in_line = False  # the unfinished frame is a trailed one
         self._lines = False  # there has been a trailed one
+        self._nul: bool | None = None  # whether NUL is a trailer too; the first trailed one's end tells
+        self._between = _BETWEEN
 
     @property
     def partial(self) -> bool:
@@ -124,17 +133,29 @@ class Decoder:
 
     def _go_on_trailed(self, data: bytes, messages: list[bytes]) -> bytes:
         """Complete the trailed frame that is under way; answer the octets after it."""
-        newline = data.find(LF)
-        taken = len(data) if newline < 0 else newline + 1
+        end = self._find_trailer(data, 0)
+        taken = len(data) if end < 0 else end + 1
         self._received += taken
         if not self._passing:
-            self._begun += data[: taken if newline < 0 else newline]
+            self._begun += data[: taken if end < 0 else end]
             self._pass_over_if_long()
-        if newline >= 0:
+        if end >= 0:
             if self._begun[-1:] == b"\r":
                 del self._begun[-1]
             self._end_frame(messages)
         return data[taken:]
+
+    def _find_trailer(self, data: bytes, at: int) -> int:
+        """Find where the trailed frame ends that goes on at `at`; -1 when it does not."""
+        if self._nul is False:
+            return data.find(LF, at)
+        found = _LF_OR_NUL.search(data, at)
+        if found is None:
+            return -1
+        if self._nul is None:
+            self._nul = found[0] == NUL
+            self._between = _BETWEEN_WITH_NUL if self._nul else _BETWEEN
+        return found.start()
 
     def _end_frame(self, messages: list[bytes]) -> None:
         if not self._passing:
@@ -172,17 +193,17 @@ class Decoder:
             elif self._lines and _BEGUN_COUNT.match(data, at):  # a count, or a line: the next octets tell
                 self._begun += data[at:]
                 return
-            elif first == _LESS_THAN or (self._lines and first not in _TRAILERS):
+            elif first == _LESS_THAN or (self._lines and first not in self._between):
                 self._lines = True
-                newline = data.find(LF, at)
-                if newline < 0:
+                end = self._find_trailer(data, at)
+                if end < 0:
                     self._in_line = True
                     self._begun += data[at:]
                     self._pass_over_if_long()
                     return
-                self._take_trailed(data[at:newline], messages)
-                at = newline + 1
-            elif first in _TRAILERS:
+                self._take_trailed(data[at:end], messages)
+                at = end + 1
+            elif first in self._between:
                 at += 1
             else:
                 self._refuse(at, f"a frame begins with a digit 1 to 9 or <, not with {first:#04x}")

@@ -65,6 +65,56 @@ def test_a_machine_that_has_everything_has_no_findings(machine: Machine) -> None
     assert machine.findings() == Findings((), ())
 
 
+FACILITIES = (
+    "audit records are of \"audit\", and a router's events of their source's `facility` unless their own field "
+    "facility_code says another"
+)
+
+
+@pytest.mark.parametrize(
+    ("choice", "warning"),
+    [
+        (
+            'facilities = ["audit", "local0"]',
+            f'facilities: no event that it could get is of facility "local0": {FACILITIES}',
+        ),
+        (
+            'facilities = ["audit"]\ntypes = ["admin"]',
+            f'facilities: no event that it could get is of facility "audit": {FACILITIES}',
+        ),
+        ('facilities = ["user"]', f'facilities: no event that it could get is of facility "user": {FACILITIES}'),
+        (
+            'severity = "err"',
+            (
+                'severity: no audit record is of severity "err" or above: they are of "warning" where something failed '
+                'or was denied, else of "info"'
+            ),
+        ),
+    ],
+)
+def test_a_choice_by_which_nothing_ever_comes_is_a_warning(machine: Machine, choice: str, warning: str) -> None:
+    assert machine.warning(CONFIGURATION + choice) == f"relay.toml:11: remote-logging-server[1].{warning}"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        'facilities = ["audit"]\nseverity = "warning"',
+        'severity = "info"',
+        'severity = "err"\ntypes = ["alarm"]',
+    ],
+)
+def test_a_choice_by_which_something_may_come_is_none(machine: Machine, choice: str) -> None:
+    assert machine.findings(CONFIGURATION + choice) == Findings((), ())
+
+
+@pytest.mark.parametrize("facility", ["user", "local0"])
+def test_a_routers_events_are_of_their_sources_facility(machine: Machine, facility: str) -> None:
+    events = '[[source]]\nname = "events"\ntype = "event-collector"\ncommand = ["/bin/true"]\n'
+    text = f'{CONFIGURATION}facilities = ["{facility}", "daemon"]\n{events}facility = "{facility}"\n'
+    assert machine.warning(text).endswith(f'no event that it could get is of facility "daemon": {FACILITIES}')
+
+
 def test_a_private_key_that_others_may_use_is_a_mistake_with_its_line(machine: Machine) -> None:
     (machine.folder / "id").chmod(0o644)
     mistake = machine.mistake()

@@ -7,6 +7,7 @@ import pytest
 from relay.config.not_yet import NOT_YET
 from relay.config.toml import LARGEST_FILE, load, read
 from relay.errors import ConfigurationError, NoInputError
+from relay.syslog.priority import FACILITIES
 
 Write = Callable[..., str]
 
@@ -80,6 +81,38 @@ username = "relay"
         (
             "audit.system.enabled = 'yes'",
             '1: audit.system.enabled: must be true or false, not "yes"',
+        ),
+        (
+            "[[remote-logging-server]]\nfacilities = ['audit', 'log']",
+            "2: remote-logging-server[1].facilities[2]: must be "
+            + ", ".join(f'"{name}"' for name in FACILITIES[:-1])
+            + f' or "{FACILITIES[-1]}", not "log"',
+        ),
+        (
+            "[[remote-logging-server]]\nfacilities = 'audit'",
+            '2: remote-logging-server[1].facilities: must be an array of texts in brackets, not "audit"',
+        ),
+        (
+            "[[remote-logging-server]]\nfacilities = ['audit', 'audit']",
+            "2: remote-logging-server[1].facilities: names audit more than once",
+        ),
+        (
+            "[[remote-logging-server]]\nseverity = 'error'",
+            (
+                '2: remote-logging-server[1].severity: must be "emerg", "alert", "crit", "err", "warning", "notice", '
+                '"info" or "debug", not "error"'
+            ),
+        ),
+        (
+            "[[remote-logging-server]]\nfacility = 'audit'",
+            "2: remote-logging-server[1].facility: unknown key; did you mean `facilities`?",
+        ),
+        (
+            "[[remote-logging-server]]\ntrailer = 'NUL'",
+            (
+                '2: remote-logging-server[1].trailer: messages end with "NUL" in `framing = "non-transparent"` only; '
+                "set that too, or leave it out"
+            ),
         ),
         (
             "[[remote-logging-server]]\nport = '7777'",

@@ -57,6 +57,18 @@ def test_filters_are_read_and_shown(write: Write) -> None:
     ("text", "mistake"),
     [
         (EVENTS, "1: source[1].command: is required and missing"),
+        (
+            EVENTS + "command = ['/a']\nseverity = 'error'",
+            (
+                '5: source[1].severity: must be "emerg", "alert", "crit", "err", "warning", "notice", "info" or '
+                '"debug", not "error"'
+            ),
+        ),
+        (
+            EVENTS + "command = ['/a']\napp-name = 'a b'",
+            "5: source[1].app-name: must be printable ASCII without spaces",
+        ),
+        (EVENTS + "command = ['/a']\napp-name = ''", "5: source[1].app-name: must be 1 to 48 characters long, not 0"),
         (EVENTS + "command = 'a'", '4: source[1].command: must be an array of texts in brackets, not "a"'),
         (
             EVENTS + "command = []",

@@ -21,6 +21,9 @@ from relay.settings import EventCollectorSource
 
 EXAMPLE = Path(__file__).parent / "ssr" / "monitoring"
 EVENTS = '[[inputs.t128_events]]\nindex-file = "/srv/x.index"\n'
+BY_TYPE_ALONE = (
+    "relay chooses for a server by the tag `type` alone, and leaves nothing out of events; filter in the inputs"
+)
 SYSLOG = '[[outputs.syslog]]\naddress = "tcp://192.0.2.7:601"\n'
 
 
@@ -227,6 +230,16 @@ tags:
         ('address = "tcp6://[2001:db8::1]:601"', {"address": "2001:db8::1", "port": 601, "transport": "tcp"}),
         ('address = "tcp://log:601"\nframing = "non-transparent"', {"framing": "non-transparent"}),
         (
+            'address = "tcp://log:601"\nframing = "NON-transparent"\ntrailer = "nul"',
+            {"framing": "non-transparent", "trailer": "NUL"},
+        ),
+        (
+            'address = "tcp://log:6514"\ntls_server_name = "log.example"',
+            {"transport": "tls", "server-name": "log.example"},
+        ),
+        ('address = "tcp://log:6514"\ntls_enable = true', {"transport": "tls"}),
+        ('address = "tcp://log:6514"\ntls_enable = false\ntls_ca = "/a"', {"transport": "tcp"}),
+        (
             'address = "tcp://log:6514"\ntls_ca = "/a"\ntls_cert = "/b"\ntls_key = "/c"',
             {"transport": "tls", "ca": "/a", "certificate": "/b", "private-key": "/c"},
         ),
@@ -242,17 +255,107 @@ def test_an_output_is_a_server(agent: Agent, output: str, expected: dict[str, An
 @pytest.mark.parametrize(
     ("output", "mistake"),
     [
-        ('address = "unix:///dev/log"', '2: address: must be as "udp://192.0.2.1:514" or'),
+        ('address = "unix:///dev/log"', "2: address: relay sends to network addresses only; give the local syslog"),
+        ('address = "unixgram:///dev/log"', "2: address: relay sends to network addresses only; give the local syslog"),
+        ('address = "http://log:1"', '2: address: must be as "udp://192.0.2.1:514" or'),
         ("", '1: address: must be as "udp://192.0.2.1:514" or "tcp://192.0.2.1:601", not ""'),
         ("address = 1", "2: address: must be a text in quotes"),
         ('address = "tcp://log"', '2: address: "log" is no address'),
         ('address = "tcp://log:1"\ninsecure_skip_verify = true', "3: insecure_skip_verify: relay always verifies"),
-        ('address = "tcp://log:1"\ntrailer = "NUL"', "3: trailer: relay ends messages with LF only"),
+        ('address = "tcp://log:1"\ntls_key_pwd = "secret"', "3: tls_key_pwd: relay's private keys have no passphrase"),
+        ('address = "tcp://log:1"\nnamepass = ["a*"]', f"3: namepass: {BY_TYPE_ALONE}"),
+        ('address = "tcp://log:1"\nmetricpass = "true"', f"3: metricpass: {BY_TYPE_ALONE}"),
+        ('address = "tcp://log:1"\nfieldexclude = ["a"]', f"3: fieldexclude: {BY_TYPE_ALONE}"),
+        ('address = "tcp://log:1"\ntagexclude = ["a"]', f"3: tagexclude: {BY_TYPE_ALONE}"),
+        ('address = "tcp://log:1"\ntagpass = { node = ["a"] }', f"3: tagpass: {BY_TYPE_ALONE}"),
+        ('address = "tcp://log:1"\ntagdrop = { type = ["a"], node = ["a"] }', f"3: tagdrop: {BY_TYPE_ALONE}"),
+        ('address = "tcp://log:1"\ntagpass = { type = ["[a"] }', '3: tagpass: "[a" is no pattern'),
+        ('address = "tcp://log:1"\ntagpass = { type = "alarm" }', "3: tagpass: must be as in tagpass = {"),
     ],
 )
 def test_what_relay_cannot_do_for_an_output_is_a_mistake(agent: Agent, output: str, mistake: str) -> None:
     agent.write(output_log=f"[[outputs.syslog]]\n{output}\n")
     assert agent.told(BOTH)[0].startswith(f"outputs/log.conf:{mistake}")
+
+
+def test_an_insecure_connection_is_a_mistake_that_names_the_fingerprint(agent: Agent) -> None:
+    agent.write(output_log=SYSLOG + "insecure_skip_verify = true\n")
+    (mistake,) = agent.told(BOTH)
+    assert '`fingerprint = "sha-256:…"`' in mistake
+
+
+def test_a_trailer_means_nothing_where_messages_are_counted(agent: Agent) -> None:
+    """Nor does it in Telegraf."""
+    agent.write(output_log=SYSLOG + 'trailer = "NUL"\n')
+    assert agent.warned(BOTH) == []
+    assert "trailer" not in agent.draft(BOTH).document["remote-logging-server"][0]
+
+
+def test_an_outputs_own_filters_by_type_narrow_its_types(agent: Agent) -> None:
+    agent.write(
+        input_events=EVENTS + 'tagdrop = { type = ["traffic"] }\n',
+        output_log=SYSLOG
+        + 'tagpass = { type = ["al*", "traffic", "admin"] }\n'
+        + SYSLOG.replace("601", "602")
+        + 'tagdrop = { type = ["a*", "s*"] }\n'
+        + SYSLOG.replace("601", "603")
+        + 'tagpass = { type = ["traffic"] }\n',
+    )
+    assert servers(agent.draft(BOTH)) == {"log": ["admin", "alarm"], "log-2": ["provisioning"]}
+    assert agent.warned(BOTH) == ["outputs/log.conf:7: its filters let nothing pass; passed over"]
+
+
+def test_outputs_that_take_different_types_need_no_parting_of_their_inputs(agent: Agent) -> None:
+    agent.write(
+        input_alarms=EVENTS + 'tagpass = { type = ["alarm"] }\n',
+        output_log=SYSLOG + 'tagdrop = { type = ["alarm"] }\n',
+        output_second=SYSLOG.replace("601", "602") + 'tagpass = { type = ["alarm"] }\n',
+    )
+    text = BOTH.replace("outputs", "  - name: alarms\n    include-outputs: [second]\noutputs") + "  - name: second\n"
+    assert servers(agent.draft(text)) == {
+        "log": [type_ for type_ in TYPES if type_ != "alarm"],
+        "second": ["alarm"],
+    }
+
+
+@pytest.mark.parametrize("key", ["namepass", "namedrop", "taginclude", "tagexclude"])
+def test_a_filter_of_an_input_that_relay_has_not_is_a_mistake(agent: Agent, key: str) -> None:
+    """Without it more would go out than was asked for."""
+    agent.write(input_events=f'{EVENTS}{key} = ["a"]\n')
+    sentence = f"{key}: relay has only the filters tagpass, tagdrop, fieldpass and fielddrop"
+    assert agent.told(BOTH) == [f"inputs/events.conf:3: {sentence}"]
+
+
+def test_newer_names_of_filters_are_the_older_ones(agent: Agent) -> None:
+    agent.write(input_events=EVENTS + 'fieldinclude = ["a*"]\nfieldexclude = ["b"]\nnamepass = []\n')
+    (source,) = agent.draft(BOTH).document["source"]
+    assert (source["fieldpass"], source["fielddrop"]) == (["a*"], ["b"])
+
+
+def test_what_events_go_out_as_that_say_nothing_themselves_is_their_sources_matter(agent: Agent) -> None:
+    agent.write(
+        input_rest=EVENTS,
+        output_log=SYSLOG + 'default_severity_code = 3\ndefault_facility_code = 16\ndefault_appname = "edge"\n',
+    )
+    text = BOTH.replace("outputs", "  - name: rest\n    include-outputs: []\noutputs")
+    first, second = agent.draft(text).document["source"]
+    assert (first["severity"], first["facility"], first["app-name"]) == ("err", "local0", "edge")
+    assert {"severity", "facility", "app-name"}.isdisjoint(second)
+
+
+def test_two_such_defaults_for_one_source_are_a_mistake(agent: Agent) -> None:
+    agent.write(
+        output_log=SYSLOG + "default_facility_code = 16\n",
+        output_second=SYSLOG.replace("601", "602") + "default_facility_code = 17\n",
+    )
+    sentence = 'relay has one facility for all servers that get these events: "local0"'
+    assert agent.told(BOTH + "  - name: second\n") == [f"outputs/second.conf:3: default_facility_code: {sentence}"]
+
+
+@pytest.mark.parametrize("value", ["24", "-1", "true", "'user'"])
+def test_a_default_that_is_no_facility_is_a_mistake(agent: Agent, value: str) -> None:
+    agent.write(output_log=f"{SYSLOG}default_facility_code = {value}\n")
+    assert agent.told(BOTH) == ["outputs/log.conf:3: default_facility_code: must be a number from 0 to 23"]
 
 
 def test_two_sd_ids_are_a_mistake(agent: Agent) -> None:
@@ -269,12 +372,14 @@ def test_what_relay_has_not_is_named_in_one_line_each(agent: Agent) -> None:
     agent.write(
         input_system="[[inputs.cpu]]\npercpu = true\n[[inputs.disk]]\n[[inputs.mem]]\n",
         output_file='[[outputs.file]]\nfiles = ["stdout"]\n',
-        output_log=SYSLOG + "default_severity_code = 3\nsdids = ['a']\n",
+        output_log=SYSLOG + "sdids = ['a']\ntls_min_version = 'TLS13'\nsdparam_separator = '_'\nalias = 'x'\n",
     )
     text = "variables:\n  - name: X\n" + BOTH.replace("outputs", "  - name: system\noutputs") + "  - name: file\n"
     assert agent.warned(text) == [
         'config.yaml:3: inputs: input "system": relay has no cpu, disk, mem, only t128_events; passed over',
-        "outputs/log.conf:1: relay has no default_severity_code, sdids; passed over",
+        "outputs/log.conf:3: sdids: relay has one SD-ID; a name keeps the one that it begins with",
+        "outputs/log.conf:4: tls_min_version: relay takes TLS 1.2 and newer, the newest that both sides have",
+        "outputs/log.conf:1: relay has no alias; passed over",
         'config.yaml:6: outputs: output "file": relay has no file, only syslog; passed over',
         "config.yaml:1: variables: relay has no variables; passed over",
     ]

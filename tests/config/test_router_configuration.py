@@ -262,28 +262,134 @@ def mistakes_of(write: Write, toml: str) -> tuple[str, ...]:
 
 # --- Syslog ------------------------------------------------------------------------------------------------
 
+ROUTERS_OWN = (
+    "a router sends its own messages by it; relay's events are its own, and keep their facilities; all are sent"
+)
+NO_OCSP = "relay does not ask whether a certificate was revoked; pin it with `fingerprint` in a further file"
 
-def test_syslog_servers_over_tls_have_their_certificates_as_files() -> None:
+
+def lines(*lines: str, depth: int = 20) -> str:
+    """Lines for `within`, whose own indentation comes before the first."""
+    return ("\n" + " " * depth).join(lines)
+
+
+def syslog_server(*lines_of_it: str) -> dict[str, Any]:
+    """The first server of a syslog section with these lines, without what each has."""
+    draft = draft_of("router.cfg", within("retention 1d", lines(*lines_of_it)))
+    assert draft.mistakes == []
+    return {
+        key: value
+        for key, value in draft.document["remote-logging-server"][0].items()
+        if key not in {"address", "port", "protocol"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "keys"),
+    [
+        (("facility any", "severity info"), {"severity": "info"}),  # the vendor's example
+        (("facility any",), {}),
+        (("facility auth", "severity emergency"), {"facilities": ["auth"], "severity": "emerg"}),
+        (("facility audit", "severity alert"), {"facilities": ["audit"], "severity": "alert"}),
+        (("severity critical",), {"severity": "crit"}),
+        (("severity error",), {"severity": "err"}),
+        (("severity notice",), {"severity": "notice"}),
+        (("severity trace",), {"severity": "debug"}),
+        (("facility local3", "severity warning"), {"severity": "warning"}),
+    ],
+)
+def test_facility_and_severity_choose_what_a_syslog_server_gets(choice: tuple[str, ...], keys: dict[str, Any]) -> None:
+    assert syslog_server("server 192.0.2.8", *choice) == {"transport": "udp", **keys}
+
+
+def test_a_routers_own_facility_is_told_to_be_no_choice() -> None:
+    """`local0` is what a router sends by unless it says otherwise: nothing of relay's has it."""
+    text = within("retention 1d", lines("facility local3", "server 192.0.2.8", "server 192.0.2.9"))
+    assert warned(text) == [f'router.cfg:14: facility "local3": {ROUTERS_OWN}']
+
+
+def test_what_a_syslog_server_says_itself_stands_before_what_its_section_says() -> None:
+    keys = syslog_server(
+        "facility kern",
+        "severity alert",
+        "protocol udp",
+        "server 192.0.2.8 601",
+        "    protocol tcp",
+        "    filter users",
+        "        facility auth",
+        "        severity notice",
+        "    exit",
+        "    filter daemons",
+        "        facility daemon",
+        "        severity notice",
+        "    exit",
+        "exit",
+    )
+    assert keys == {"transport": "tcp", "facilities": ["auth", "daemon"], "severity": "notice"}
+
+
+def test_what_filters_ask_for_beyond_facilities_and_one_severity_is_told() -> None:
+    text = within(
+        "retention 1d",
+        lines(
+            "server 192.0.2.8 601",
+            "    colour red",
+            "    filter users",
+            "        facility auth",
+            "        severity notice",
+            "        match root",
+            "    exit",
+            "    filter daemons",
+            "        facility daemon",
+            "        severity error",
+            "    exit",
+            "exit",
+        ),
+    )
+    assert warned(text) == [
+        "router.cfg:15: syslog > server > colour: relay has no such setting; passed over",
+        "router.cfg:19: syslog > server > filter > match: relay has no such setting; passed over",
+        'router.cfg:18: relay has one severity for a server: "notice", the least severe of its filters',
+    ]
+
+
+KEYS_IN_FILES = (
+    "relay takes private keys from files only; put its key into /etc/relay/client-certificate-edge-client.key, "
+    "mode 0600, or name another file with `private-key`"
+)
+
+
+def test_syslog_servers_over_tls_have_the_certificates_of_the_text() -> None:
     draft = draft_of("router.cfg", example("syslog-over-tls"))
     assert draft.mistakes == []
     first, second = draft.document["remote-logging-server"]
+    ca, certificate = (first.pop(key).splitlines() for key in ("ca", "certificate"))
     assert first == {
         "address": "192.0.2.8",
         "port": 6514,
         "protocol": "syslog",
         "transport": "tls",
-        "ca": "/etc/relay/trusted-ca-certificates.pem",
-        "certificate": "/etc/relay/client-certificate-edge-client.pem",
+        "severity": "warning",
+        "private-key": "/etc/relay/client-certificate-edge-client.key",
     }
     assert second["address"] == "192.0.2.9"
-    ca, client = draft.certificates.values()
-    assert ca.splitlines()[1] == "MIIBszCCAVmgAwIBAgIUEXAMPLEONLYEXAMPLEONLYEXAMPLE"
-    assert client.splitlines()[1] == "MIIBtDCCAVqgAwIBAgIUANOTHEREXAMPLEANOTHEREXAMPLEE"
+    assert ca[1] == "MIIBszCCAVmgAwIBAgIUEXAMPLEONLYEXAMPLEONLYEXAMPLE"
+    assert certificate[1] == "MIIBtDCCAVqgAwIBAgIUANOTHEREXAMPLEANOTHEREXAMPLEE"
+    assert {ca[0], certificate[0]} == {"-----BEGIN CERTIFICATE-----"}
     assert [str(warning) for warning in draft.warnings] == [
-        'router.cfg:27: facility "local0": relay sends every facility, and chooses by `types` alone',
-        'router.cfg:28: severity "warning": relay sends every severity, and chooses by `types` alone',
-        "router.cfg:31: ocsp: relay does not ask whether a certificate was revoked",
+        f'router.cfg:13: client-certificate "edge-client": {KEYS_IN_FILES}',
+        f'router.cfg:27: facility "local0": {ROUTERS_OWN}',
+        f"router.cfg:31: ocsp: {NO_OCSP}",
     ]
+
+
+def test_a_private_key_in_a_routers_text_stays_there() -> None:
+    certificate = "-----END CERTIFICATE-----"
+    key = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----"
+    text = example("syslog-over-tls").replace(certificate, f"{certificate}\n\n{key}")
+    draft = draft_of("router.cfg", text)
+    assert draft.mistakes == []
+    assert "SECRET" not in repr((draft.document, draft.notes, draft.warnings))
 
 
 def test_syslog_is_udp_and_port_514_where_nothing_is_said() -> None:
@@ -303,12 +409,35 @@ def load_text(text: str) -> Any:
     return Settings.model_validate(draft.document)
 
 
+def test_a_mistake_of_the_section_is_told_once_for_all_its_servers() -> None:
+    text = within("retention 1d", lines("protocol x", "severity y", "server 192.0.2.8", "server 192.0.2.9"))
+    assert [mistake.partition(":")[2].partition(": must")[0] for mistake in told(text)] == [
+        "14: syslog.protocol",
+        "15: syslog.severity",
+    ]
+
+
 @pytest.mark.parametrize(
     ("syslog", "mistake"),
     [
         (
             "protocol relp\n                    server 1.1.1.1 514",
             '14: syslog.protocol: must be udp, tcp or tls, not "relp"',
+        ),
+        (
+            "facility locale\n                    server 1.1.1.1 514",
+            (
+                "14: syslog.facility: must be any or one of kern, user, mail, daemon, auth, syslog, lpr, news, uucp, "
+                "cron, authpriv, ftp, ntp, audit, alert, clock, local0, local1, local2, local3, local4, local5, "
+                'local6, local7, not "locale"'
+            ),
+        ),
+        (
+            "severity loud\n                    server 1.1.1.1 514",
+            (
+                "14: syslog.severity: must be emergency, alert, critical, error, warning, notice, info, debug or "
+                'trace, not "loud"'
+            ),
         ),
         (
             "protocol tls\n                    client-certificate-name x\n                    server 1.1.1.1 514",

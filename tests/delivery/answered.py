@@ -4,20 +4,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from delivery.blocks import EVERY_TYPE
 from harness.ports import LOOPBACK
 
 from relay.delivery.answered_stream import AnsweredStream
 from relay.delivery.destination import Destination
 from relay.delivery.speaker import Speaker
+from relay.delivery.wanted import EVERYTHING, Wanted
 from relay.errors import RelayError
-from relay.event import EventType
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.transport.tcp import TcpTransport
 
 
-def connected(port: int, speaker: Speaker, stop: threading.Event, wanted: int = EVERY_TYPE) -> AnsweredStream:
+def connected(port: int, speaker: Speaker, stop: threading.Event, wanted: Wanted = EVERYTHING) -> AnsweredStream:
     transport = TcpTransport(LOOPBACK, port, stop)
     try:
         return AnsweredStream(transport, stop, speaker, wanted=wanted)
@@ -27,7 +26,7 @@ def connected(port: int, speaker: Speaker, stop: threading.Event, wanted: int = 
 
 
 @contextmanager
-def session(port: int, speaker: Speaker, wanted: int = EVERY_TYPE) -> Iterator[AnsweredStream]:
+def session(port: int, speaker: Speaker, wanted: Wanted = EVERYTHING) -> Iterator[AnsweredStream]:
     stream = connected(port, speaker, threading.Event(), wanted)
     try:
         yield stream
@@ -44,7 +43,7 @@ def delivering(store: Store, port: int, new_speaker: Callable[[], Speaker], seen
             seen.append(str(destination.error))
         return connected(port, new_speaker(), stop)
 
-    destination = Destination("peer", store, connect, types=frozenset(EventType), start=Cursor())
+    destination = Destination("peer", store, connect, wanted=EVERYTHING, start=Cursor())
     destination.start()
     try:
         yield destination

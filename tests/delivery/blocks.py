@@ -11,8 +11,19 @@ EVERY_TYPE = type_bitmap(list(EventType))
 
 def block(messages: Sequence[bytes], kind: EventType = EventType.LOG, *, first: int = 1) -> Block:
     """A block of messages of one type, numbered from `first`."""
-    spans = [Span(kind, first, len(messages))]
-    frames = [frame(message) for message in messages]
-    contents = Contents(spans, frames, [], EVERY_TYPE, 0, 0, max(map(len, messages)))
+    return _block([Span(kind, first, len(messages))], messages)
+
+
+def mixed(parts: Sequence[tuple[EventType, Sequence[bytes]]]) -> Block:
+    """A block of messages of several types, each type numbered from 1."""
+    spans, reached = [], dict.fromkeys(EventType, 0)
+    for kind, messages in parts:
+        spans.append(Span(kind, reached[kind] + 1, len(messages)))
+        reached[kind] += len(messages)
+    return _block(spans, [message for _, messages in parts for message in messages])
+
+
+def _block(spans: Sequence[Span], messages: Sequence[bytes]) -> Block:
+    contents = Contents(spans, [frame(each) for each in messages], [], EVERY_TYPE, 0, 0, max(map(len, messages)))
     header, octets = encode(contents, 1, RUN, 1, CHAIN_START)
     return Block(header, octets[header.length :])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from delivery.answered import connected, delivering, gone
 from delivery.answered import session as session_of
-from delivery.blocks import EVERY_TYPE, RUN, block
+from delivery.blocks import RUN, block
 from harness.auditd import SERVER_SAMPLE, Auditd
 from harness.auditd_peer import Answer, AuditdPeer, Message, encode, keep
 from harness.collector import Collector, reset
@@ -23,6 +23,7 @@ from relay.audit.as_records import as_records
 from relay.delivery.answered_stream import AnsweredStream
 from relay.delivery.auditd_stream import AuditdSpeaker, AuditdTerms
 from relay.delivery.session import Refused
+from relay.delivery.wanted import EVERYTHING, Wanted
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
 from relay.event import EventType
 from relay.spool.cursor import Cursor
@@ -47,7 +48,9 @@ def events(count: int, first: int = 0) -> list[bytes]:
     return [event(record(number)) for number in range(first, first + count)]
 
 
-def session(port: int, terms: AuditdTerms = TERMS, wanted: int = EVERY_TYPE) -> AbstractContextManager[AnsweredStream]:
+def session(
+    port: int, terms: AuditdTerms = TERMS, wanted: Wanted = EVERYTHING
+) -> AbstractContextManager[AnsweredStream]:
     return session_of(port, AuditdSpeaker(terms), wanted)
 
 
@@ -84,7 +87,7 @@ class TestDelivery:
             assert peer.records == as_records(EventType.LOG, 4, message, 1).records
 
     def test_only_the_wanted_types_are_sent(self) -> None:
-        with AuditdPeer() as peer, session(peer.port, wanted=1 << EventType.AUDIT) as stream:
+        with AuditdPeer() as peer, session(peer.port, wanted=Wanted(1 << EventType.AUDIT)) as stream:
             stream.send(block([b"not wanted"], EventType.TRAFFIC))
             deliver(stream, events(1))
             assert peer.records == [record(0)]
@@ -351,7 +354,7 @@ def to_auditd(auditd: Auditd, terms: AuditdTerms = TERMS) -> Iterator[AnsweredSt
         stop = threading.Event()
         transport = SshSession.connect(sshd.forwarding(auditd.port), stop)
         try:
-            stream = AnsweredStream(transport, stop, AuditdSpeaker(terms), wanted=EVERY_TYPE)
+            stream = AnsweredStream(transport, stop, AuditdSpeaker(terms), wanted=EVERYTHING)
             yield stream
         finally:
             transport.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from delivery.answered import connected, delivering, gone
 from delivery.answered import session as session_of
-from delivery.blocks import EVERY_TYPE, RUN, block
+from delivery.blocks import RUN, block
 from harness.collector import Collector, reset
 from harness.openssh import Sshd
 from harness.process import suspend
@@ -25,6 +25,7 @@ from history.spools import filled, foreign, opened
 from relay.delivery.answered_stream import FAREWELL_SECONDS, AnsweredStream
 from relay.delivery.relp_stream import DEFAULT_TERMS, RelpSpeaker, RelpTerms
 from relay.delivery.session import Refused
+from relay.delivery.wanted import EVERYTHING, Wanted
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
 from relay.event import EventType
 from relay.spool.cursor import Cursor
@@ -42,7 +43,7 @@ def good(number: int) -> bytes:
 
 
 def session(
-    port: int, terms: RelpTerms = TERMS, *, wanted: int = EVERY_TYPE, max_message_size: int = 1 << 20
+    port: int, terms: RelpTerms = TERMS, *, wanted: Wanted = EVERYTHING, max_message_size: int = 1 << 20
 ) -> AbstractContextManager[AnsweredStream]:
     return session_of(port, RelpSpeaker(max_message_size, terms), wanted)
 
@@ -63,7 +64,7 @@ class TestDelivery:
             stream.check()
 
     def test_only_the_wanted_types_are_sent(self) -> None:
-        with RelpPeer() as peer, session(peer.port, wanted=1 << EventType.LOG) as stream:
+        with RelpPeer() as peer, session(peer.port, wanted=Wanted(1 << EventType.LOG)) as stream:
             stream.send(block([b"not wanted"], EventType.TRAFFIC))
             stream.send(block([b"wanted"]))
             stream.prove(CURSOR)
@@ -409,7 +410,7 @@ def to_imrelp(rsyslog: Rsyslog, terms: RelpTerms = DEFAULT_TERMS) -> Iterator[An
     with Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as sshd:
         stop = threading.Event()
         transport = SshSession.connect(sshd.forwarding(rsyslog.port), stop)
-        stream = AnsweredStream(transport, stop, RelpSpeaker(1 << 20, terms), wanted=EVERY_TYPE)
+        stream = AnsweredStream(transport, stop, RelpSpeaker(1 << 20, terms), wanted=EVERYTHING)
         yield stream
         stream.close()
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from delivery.blocks import EVERY_TYPE, block
+from delivery.blocks import block
 from harness.collector import Collector
 from harness.openssh import Sshd
 from harness.waiting import wait_until
@@ -16,6 +16,7 @@ from harness.waiting import wait_until
 from relay.delivery.syslog_stream import Patience, SyslogStream
 from relay.delivery.to_server import ToServer
 from relay.delivery.unproven import Datagrams, UnprovenStream
+from relay.delivery.wanted import EVERYTHING
 from relay.errors import UnavailableError
 from relay.settings import RemoteLoggingServer
 from relay.spool.cursor import Cursor
@@ -32,7 +33,7 @@ def sshd() -> Iterator[Sshd]:
 
 
 def through(sshd: Sshd, port: int) -> ToServer:
-    return ToServer(RemoteLoggingServer(), sshd.forwarding(port), EVERY_TYPE, HASTY)
+    return ToServer(RemoteLoggingServer(), sshd.forwarding(port), EVERYTHING, HASTY)
 
 
 def never_close(collector: Collector, connection: socket.socket) -> None:
@@ -141,7 +142,7 @@ def test_a_stream_that_ends_before_the_proof_before_it_holds_voids_that_proof(ss
 def test_trust_settles_at_once_what_the_socket_has_taken() -> None:
     with Collector() as collector:
         server = RemoteLoggingServer(port=collector.port, unproven="trust")
-        session = ToServer(server, None, EVERY_TYPE)(threading.Event())
+        session = ToServer(server, None, EVERYTHING)(threading.Event())
         assert isinstance(session, UnprovenStream)
         session.send(block([b"<13>1 - - - - - - a"]))
         assert session.prove(CURSOR) == CURSOR
@@ -150,7 +151,7 @@ def test_trust_settles_at_once_what_the_socket_has_taken() -> None:
 
 def test_a_stream_without_proof_that_the_collector_ends_is_lost() -> None:
     with Collector(lambda *_: None) as collector:
-        session = ToServer(RemoteLoggingServer(port=collector.port), None, EVERY_TYPE)(threading.Event())
+        session = ToServer(RemoteLoggingServer(port=collector.port), None, EVERYTHING)(threading.Event())
 
         def ended() -> bool:
             try:
@@ -167,7 +168,7 @@ def test_a_datagram_that_nobody_takes_is_noticed_with_a_later_call() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
-    session = ToServer(RemoteLoggingServer(port=port, transport="udp"), None, EVERY_TYPE)(threading.Event())
+    session = ToServer(RemoteLoggingServer(port=port, transport="udp"), None, EVERYTHING)(threading.Event())
     assert isinstance(session, Datagrams)
     session.send(block([b"<13>1 - - - - - - a"]))
 
@@ -187,7 +188,7 @@ def test_a_message_larger_than_a_datagram_is_cut_to_it() -> None:
         collector.bind(("127.0.0.1", 0))
         collector.settimeout(10)
         server = RemoteLoggingServer(port=collector.getsockname()[1], transport="udp", max_message_size=1 << 20)
-        session = ToServer(server, None, EVERY_TYPE)(threading.Event())
+        session = ToServer(server, None, EVERYTHING)(threading.Event())
         session.send(block([b"<13>1 - - - - - - " + b"x" * 100_000]))
         assert len(collector.recv(1 << 17)) == 65_507
         session.close()

@@ -9,6 +9,7 @@ import pytest
 
 from relay.delivery.destination import Destination
 from relay.delivery.session import Session
+from relay.delivery.wanted import EVERYTHING
 from relay.disk import Disk
 from relay.errors import UnavailableError
 from relay.event import Event, EventType
@@ -41,9 +42,9 @@ class Servers:
         self.clocks = Clocks(1_000 * DAY, 3_600 * SECOND)
         state = str(folder / "state")
         self.store = Store(Disk(), state, segment_size=1 << 16, max_size=1 << 20, run=Run(run, b"s" * 16))
-        types = frozenset({EventType.RELAY})
-        self.intake = Intake(self.store, Routing(types, frozenset()), self._gap, interval=0, policy="ignore")
-        self.all = [Destination(name, self.store, _nowhere, types=types, start=Cursor()) for name in names]
+        routing = Routing(frozenset({EventType.RELAY}), frozenset())
+        self.intake = Intake(self.store, routing, self._gap, interval=0, policy="ignore")
+        self.all = [Destination(name, self.store, _nowhere, wanted=EVERYTHING, start=Cursor()) for name in names]
         care = Care(
             author=AUTHOR,
             disk_full_action="ignore",

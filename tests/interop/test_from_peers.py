@@ -15,7 +15,8 @@ from typing import Literal
 
 import pytest
 from harness.auditd import AudispRemote
-from harness.ports import LOOPBACK
+from harness.certificates import ROUTER, SERVER, Authority, Shown
+from harness.ports import LOOPBACK, free_port
 from harness.receiver import Receiver
 from harness.relay import archived
 from harness.rsyslog import RsyslogForwarder
@@ -120,6 +121,52 @@ def test_a_line_feed_in_a_line_makes_two_messages_of_one(receiver: Receiver, nam
         assert last_words == [b"", b"", b"line", b"line"]  # twice SPACED, and both lines of WITH_LF
 
 
+# --- By TLS, with certificates on both sides ---
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "certificates")
+
+
+@pytest.fixture
+def own(authority: Authority) -> Shown:
+    return Shown(authority.pair(ROUTER), authority.certificate)
+
+
+@pytest.fixture
+def tls_port(tmp_path: Path, authority: Authority) -> Iterator[int]:
+    pair, port = authority.pair(SERVER, LOOPBACK), free_port()
+    flags = {"--tls-listen": f"{LOOPBACK}:{port}", "--certificate": pair.certificate, "--private-key": pair.key}
+    flags["--ca"] = authority.certificate
+    instance = Receiver(tmp_path / "server", *(str(word) for flag in flags.items() for word in flag))
+    with instance.running() as process:
+        yield port
+        process.stop()
+
+
+@pytest.mark.parametrize("protocol", ["syslog", "relp"])
+@pytest.mark.parametrize("driver", ["ossl", "gtls"])
+def test_rsyslog_by_tls(
+    tmp_path: Path, tls_port: int, own: Shown, protocol: Literal["syslog", "relp"], driver: Literal["ossl", "gtls"]
+) -> None:
+    with RsyslogForwarder(tls_port, protocol, tls=own._replace(driver=driver)) as rsyslog:
+        send(rsyslog.port, MESSAGES)
+        expected = sorted(with_changes({WITH_NUL: NUL_AS_TEXT}))
+        archive = tmp_path / "server" / "archive"
+        wait_until(lambda: len(foreign(archived(archive))) >= len(expected), 20, lambda: rsyslog.log)
+        assert sorted(foreign(archived(archive))) == expected
+
+
+def test_syslog_ng_by_tls(tmp_path: Path, tls_port: int, own: Shown) -> None:
+    with SyslogNgForwarder(tls_port, "syslog", tls=own) as syslog_ng:
+        send(syslog_ng.port, MESSAGES)
+        archive = tmp_path / "server" / "archive"
+        wait_until(lambda: len(foreign(archived(archive))) >= len(MESSAGES), 20, lambda: syslog_ng.log)
+        archived_here = without_the_time_of_now(foreign(archived(archive)))
+        assert archived_here == sorted(by_syslog_ng(message, "syslog") for message in MESSAGES)
+
+
 # --- logger(1) ---
 
 LOGGER_HEAD = b"<134>1 - - app - - - "
@@ -180,8 +227,21 @@ def test_rfc5424_logging_handler(receiver: Receiver, framing: int) -> None:
     assert kept(receiver, len(records)) == sorted(map(handler.build_msg, records))
 
 
+def test_pythons_own_handler(receiver: Receiver) -> None:
+    """It ends each message with a NUL, so one that stands in a message ends that, as a line feed does.
+
+    Each is kept while the connection still stands.
+    """
+    handler = SysLogHandler((LOOPBACK, receiver.port), socktype=socket.SOCK_STREAM)
+    for text in [*TEXTS, "line\nline"]:
+        handler.emit(logged(text))
+    expected = [*(f"<14>{text}" for text in TEXTS if "\0" not in text), "<14>a", "b", "<14>line", "line"]
+    assert kept(receiver, len(expected)) == sorted(text.encode() for text in expected)
+    handler.close()
+
+
 def test_pythons_own_handler_with_a_line_feed_for_its_nul(receiver: Receiver) -> None:
-    """By itself it ends each message with a NUL, which may stand in any message."""
+    """Then a NUL may stand in any message."""
     handler = SysLogHandler((LOOPBACK, receiver.port), socktype=socket.SOCK_STREAM)
     handler.append_nul = False
     handler.setFormatter(logging.Formatter("%(message)s\n"))

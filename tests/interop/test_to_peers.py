@@ -5,17 +5,20 @@ who changed it.
 """
 
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import pytest
 from harness.auditd import Auditd
+from harness.certificates import ROUTER, SERVER, Authority, Shown
 from harness.openssh import Sshd
+from harness.ports import LOOPBACK
 from harness.receiver import Receiver
 from harness.relay import SEED, Router, archived, audit_events, octet_counted
 from harness.rsyslog import Rsyslog
-from harness.syslog_ng import SyslogNg
+from harness.syslog_ng import Driver, SyslogNg
 from harness.waiting import wait_until
 from history import spools
 from interop.messages import (
@@ -123,7 +126,116 @@ def test_syslog_ngs_network_driver(deliver: Callable[..., str]) -> None:
         assert arrived(syslog_ng, len(MESSAGES)) == with_changes(AS_LINES)
 
 
-@pytest.mark.parametrize("keys", [{}, {"protocol": "relp"}, {"framing": "non-transparent"}])
+# --- By TLS, inside the port-forward ---
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "certificates")
+
+
+@pytest.fixture
+def keys(authority: Authority) -> dict[str, str]:
+    """By which relay comes, and whom it trusts; all these collectors want a certificate of it."""
+    own = authority.pair(ROUTER)
+    return {
+        "transport": "tls",
+        "ca": str(authority.certificate),
+        "server-name": SERVER,
+        "certificate": str(own.certificate),
+        "private-key": str(own.key),
+    }
+
+
+@pytest.mark.parametrize("driver", ["ossl", "gtls"])
+def test_rsyslog_by_tls(
+    deliver: Callable[..., str], authority: Authority, keys: dict[str, str], driver: Literal["ossl", "gtls"]
+) -> None:
+    with Rsyslog("imtcp", tls=Shown(authority.pair(SERVER), authority.certificate, driver)) as rsyslog:
+        assert deliver(rsyslog.port, **keys) == "drained"
+        assert arrived(rsyslog, len(MESSAGES)) == with_changes(BY_RSYSLOG)
+
+
+def test_rsyslog_by_relp_and_tls(deliver: Callable[..., str], authority: Authority, keys: dict[str, str]) -> None:
+    with Rsyslog("imrelp", tls=Shown(authority.pair(SERVER), authority.certificate)) as rsyslog:
+        assert deliver(rsyslog.port, protocol="relp", **keys) == "acknowledged"
+        assert arrived(rsyslog, len(MESSAGES)) == with_changes(BY_RSYSLOG)
+
+
+@pytest.mark.parametrize(("driver", "framing"), [("syslog", "octet-counting"), ("network", "non-transparent")])
+def test_syslog_ng_by_tls(
+    deliver: Callable[..., str], authority: Authority, keys: dict[str, str], driver: Driver, framing: Framing
+) -> None:
+    with SyslogNg(driver, tls=Shown(authority.pair(SERVER), authority.certificate)) as syslog_ng:
+        assert deliver(syslog_ng.port, framing=framing, **keys) == "drained"
+        expected = with_changes({} if framing == "octet-counting" else AS_LINES)
+        assert arrived(syslog_ng, len(expected)) == expected
+
+
+@pytest.mark.parametrize("name", ["rsyslog by ossl", "rsyslog by gtls", "rsyslog by RELP", "syslog-ng"])
+def test_a_collector_that_does_not_let_relay_in_proves_nothing(
+    tmp_path: Path, sshd: Sshd, authority: Authority, keys: dict[str, str], name: str
+) -> None:
+    """With TLS 1.3 it says so only after the handshake; with a certificate it has everything afterwards."""
+    with collector_by_tls(name, Shown(authority.pair(SERVER), authority.certificate)) as peer:
+        router = Router(tmp_path, sshd, peer.port, protocol="relp" if "RELP" in name else "syslog")
+        own = {key: keys.pop(key) for key in ("certificate", "private-key")}
+        router.server |= keys
+        router.write_configuration()
+        router.audit_log.write_bytes(SEED.read_bytes())
+        with router.start() as relay:
+            wait_until(lambda: has_failed(router), 20, lambda: relay.log)
+            assert destination(router)["waiting_events"] >= EVENTS
+            relay.stop()
+        assert audit_events(peer.messages()) == []
+        router.server |= own
+        router.write_configuration()
+        assert router.drain().returncode == 0
+        wait_until(lambda: len(audit_events(peer.messages())) >= EVENTS, 20, lambda: peer.log)
+        assert destination(router)["waiting_events"] == 0
+        assert len(audit_events(peer.messages())) == EVENTS
+
+
+def has_failed(router: Router) -> bool:
+    """Whether delivery was tried and did not work; before relay has begun there is no status."""
+    return '"error": "' in router.run("status", "--json").stdout
+
+
+def destination(router: Router) -> dict[str, Any]:
+    (found,) = router.status()["destinations"]
+    assert isinstance(found, dict)
+    return found
+
+
+def collector_by_tls(name: str, shown: Shown) -> Rsyslog | SyslogNg:
+    match name:
+        case "rsyslog by ossl":
+            return Rsyslog("imtcp", tls=shown)
+        case "rsyslog by gtls":
+            return Rsyslog("imtcp", tls=shown._replace(driver="gtls"))
+        case "rsyslog by RELP":
+            return Rsyslog("imrelp", tls=shown)
+        case _:
+            return SyslogNg("syslog", tls=shown)
+
+
+# ---
+
+
+def test_rsyslog_that_ends_lines_with_a_nul(deliver: Callable[..., str]) -> None:
+    """Its imtcp takes a line feed for an end as well, as the first message shows: so relay sends none in a message."""
+    with Rsyslog("imtcp", nul_ends_lines=True) as rsyslog:
+        with socket.create_connection((LOOPBACK, rsyslog.port)) as sender:
+            sender.sendall(WITH_LF + b"\0")
+        assert arrived(rsyslog, 2) == WITH_LF.split(b"\n")
+        assert deliver(rsyslog.port, framing="non-transparent", trailer="NUL") == "drained"
+        assert arrived(rsyslog, 2 + len(MESSAGES))[2:] == with_changes(AS_LINES)
+
+
+LINES = {"framing": "non-transparent"}
+
+
+@pytest.mark.parametrize("keys", [{}, {"protocol": "relp"}, LINES, {**LINES, "trailer": "NUL"}])
 def test_relay_receive(deliver: Callable[..., str], tmp_path: Path, keys: dict[str, str]) -> None:
     receiver = Receiver(tmp_path / "server")
     with receiver.running():

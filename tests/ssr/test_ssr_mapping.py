@@ -8,7 +8,7 @@ from relay.audit.as_records import as_records
 from relay.event import Event, EventType
 from relay.ssr.collected import Collected, Value
 from relay.ssr.line_protocol import parse as collected
-from relay.ssr.mapping import SsrMapping
+from relay.ssr.mapping import Defaults, SsrMapping
 from relay.syslog import rfc5424
 
 NOVEMBER = 1_289_430_000_000_000_000  # 2010-11-10T23:00:00Z
@@ -56,6 +56,18 @@ def params(event: Event) -> dict[bytes, bytes]:
 def test_the_hostname_is_found_as_telegraf_finds_it(tags: dict[bytes, bytes], hostname: bytes) -> None:
     message = written(mapping().event(Collected(b"testmetric", tags, {}, NOVEMBER), NOW))
     assert message.startswith(b"<13>1 2010-11-10T23:00:00.000Z %b 128T - testmetric [128T " % hostname)
+
+
+def test_what_an_event_does_not_say_itself_is_as_configured() -> None:
+    """Telegraf's default_facility_code, default_severity_code and default_appname."""
+    configured = SsrMapping(hostname="combo1", router="r1", defaults=Defaults(16, 3, b"edge"))
+    silent = written(configured.event(Collected(b"m", {}, {}, NOVEMBER), NOW))
+    assert silent.startswith(b"<131>1 2010-11-10T23:00:00.000Z combo1 edge - m [")
+    alarm = written(configured.event(Collected(b"m", {b"type": b"alarm", b"severity": b"major"}, {}, NOVEMBER), NOW))
+    assert alarm.startswith(b"<131>1 ")
+    own = {b"facility_code": 4, b"severity_code": 7}
+    assert written(configured.event(Collected(b"m", {b"appname": b"a"}, own, NOVEMBER), NOW)).startswith(b"<39>1 ")
+    assert written(configured.malformed(b"?", NOW)).startswith(b"<131>1 - combo1 edge - - [")
 
 
 def test_an_event_without_tags_and_fields_is_as_telegraf_writes_it() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import DataError, ProtocolError
-from relay.syslog.framing import Decoder, FramingError, UnframableError, non_transparent, octet_counted
+from relay.syslog.framing import NUL, Decoder, FramingError, UnframableError, non_transparent, octet_counted
 
 # RFC 5424 section 6.5, example 1. The BOM counts as three octets.
 SU = (
@@ -169,6 +169,33 @@ class TestLinesOfATrailedStream:
         assert not decoder.finish()
 
 
+class TestNul:
+    """A trailer where the first trailed frame of a stream ends with one, and an octet as any other elsewhere."""
+
+    STREAM = b"4 <\0>a<1>a\0<2>b\r\0<3>c\nrest\0\0\n4 <4>d7 apples\0"
+    MESSAGES = (b"<\0>a", b"<1>a", b"<2>b", b"<3>c", b"rest", b"<4>d", b"7 apples")
+
+    def test_a_stream_may_have_it_for_its_trailer_however_it_is_cut(self) -> None:
+        for at in range(len(self.STREAM) + 1):
+            assert decode([self.STREAM[:at], self.STREAM[at:]]) == list(self.MESSAGES)
+        assert decode(octets(self.STREAM)) == list(self.MESSAGES)
+
+    def test_a_message_is_handed_out_as_soon_as_its_nul_is_there(self) -> None:
+        decoder = Decoder()
+        assert decoder.receive(b"<1>a\0") == [b"<1>a"]
+        assert not decoder.partial
+        assert decoder.finish()
+
+    def test_it_ends_no_message_of_a_stream_whose_first_ended_with_an_lf(self) -> None:
+        stream = b"<1>a\n<2>b\0c\n4 <\0>d\0\n"
+        assert decode([stream]) == decode(octets(stream)) == [b"<1>a", b"<2>b\0c", b"<\0>d", b"\0"]
+
+    def test_a_long_message_is_passed_over_to_it(self) -> None:
+        decoder = Decoder(max_message_size=9)
+        assert decode([b"<1>a\0<1>", b"x" * 8, b"y" * 8, b"\0<1>b\0"], decoder) == [b"<1>a", b"<1>b"]
+        assert decoder.oversized == 1
+
+
 class TestOversizedMessages:
     INSIDE = b"<1>x\n3 <2>"  # an oversized message that looks like two frames
 
@@ -220,14 +247,16 @@ class TestOversizedMessages:
 prioritised = st.binary(max_size=39).map(lambda text: b"<" + text)
 counted = prioritised.map(lambda message: (octet_counted(message), message))
 anything_counted = st.binary(min_size=1, max_size=40).map(lambda message: (octet_counted(message), message))
-trailed = (
-    st.binary(max_size=40)
-    .map(lambda text: b"<" + text.replace(b"\n", b"").rstrip(b"\r"))
-    .map(lambda message: (non_transparent(message), message))
+trailed_text = st.binary(max_size=40).map(lambda text: b"<" + text.replace(b"\n", b"").rstrip(b"\r"))
+trailed = trailed_text.map(lambda message: (non_transparent(message), message))
+by_nul = trailed_text.map(lambda text: text.replace(b"\0", b"").rstrip(b"\r")).map(
+    lambda message: (non_transparent(message, NUL), message)
 )
+by_lf = st.lists(counted | trailed, max_size=10).map(lambda frames: [(b"<>\n", b"<>"), *frames])
+one_sender = by_lf | st.lists(counted | by_nul, max_size=10) | st.lists(anything_counted, max_size=10)
 
 
-@given(st.lists(counted | trailed, max_size=10) | st.lists(anything_counted, max_size=10), st.data())
+@given(one_sender, st.data())
 def test_what_is_framed_is_found_however_it_is_cut(frames: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
     stream = b"".join(frame for frame, _ in frames)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
@@ -235,7 +264,21 @@ def test_what_is_framed_is_found_however_it_is_cut(frames: list[tuple[bytes, byt
     assert decode(pieces) == [message for _, message in frames]
 
 
-SHARDS = [b"<", b"1", b"12 ", b"0", b" ", b"\n", b"\r", b"ab", b"<1>x\n", b"3 <1>", b"12345678901234567890"]
+SHARDS = [
+    b"<",
+    b"\0",
+    b"<1>y\0",
+    b"1",
+    b"12 ",
+    b"0",
+    b" ",
+    b"\n",
+    b"\r",
+    b"ab",
+    b"<1>x\n",
+    b"3 <1>",
+    b"12345678901234567890",
+]
 
 
 @given(st.binary() | st.lists(st.sampled_from(SHARDS), max_size=30).map(b"".join))
@@ -265,7 +308,7 @@ def _stream(random: Random) -> bytes:
             random.choice(
                 (
                     octet_counted(message),
-                    message.replace(b"\n", b" ") + random.choice((b"\n", b"\r\n")),
+                    message.replace(b"\n", b" ") + random.choice((b"\n", b"\r\n", b"\0")),
                     random.choice((b"12 apples\n", b"rest of a line\n", b"\n")),
                 )
             )

@@ -1,0 +1,38 @@
+"""A message's PRI, facility and severity (RFC 5424 section 6.2.1), and sets of them.
+
+PRI is facility * 8 + severity, written `<0>` to `<191>` without leading zeros. What begins with none has that of
+user.notice (RFC 3164 section 4.3.3). A set of priorities is a bitmap of 192 bits: bit PRI is set when it is in.
+
+The names are those of RFC 5424's tables 1 and 2, as rsyslog writes them; for 12 to 15, which syslog.h does not name,
+syslog-ng has "ntp", "security", "console" and "solaris-cron".
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+FACILITIES: Final = (
+    *("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"),
+    *("ntp", "audit", "alert", "clock"),
+    *("local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"),
+)
+"""By their numbers."""
+SEVERITIES: Final = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
+"""By their numbers, the most severe first."""
+USER_NOTICE: Final = 13
+EVERY_PRIORITY: Final = (1 << 8 * len(FACILITIES)) - 1
+
+_VALUES: Final = {b"<%d>" % value: value for value in range(8 * len(FACILITIES))}
+_SHORTEST: Final = len(b"<0")
+_LONGEST: Final = len(b"<191>")
+
+
+def priority(message: bytes) -> int:
+    """Read the PRI that a message begins with."""
+    return _VALUES.get(message[: message.find(b">", _SHORTEST, _LONGEST) + 1], USER_NOTICE)
+
+
+def priorities(facilities: Collection[str], severity: str) -> int:
+    """The set of those with one of these facilities (none named: any) that are at least so severe."""
+    severe_enough = (2 << SEVERITIES.index(severity)) - 1
+    chosen = (number for number, name in enumerate(FACILITIES) if not facilities or name in facilities)
+    return sum(severe_enough << 8 * number for number in chosen)

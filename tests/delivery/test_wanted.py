@@ -1,0 +1,62 @@
+"""What a destination wants of a block, held against the plain definition."""
+
+from delivery.blocks import block, mixed
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.delivery.syslog_messages import SyslogMessages
+from relay.delivery.wanted import EVERYTHING, Wanted
+from relay.event import EventType
+from relay.spool.block import Block, type_bitmap
+from relay.syslog.framing import octet_counted
+from relay.syslog.priority import EVERY_PRIORITY, FACILITIES, SEVERITIES, priorities, priority
+
+types = st.sets(st.sampled_from(EventType))
+messages = st.integers(0, 191).map(lambda value: b"<%d>1 - - - - - - x" % value) | st.just(b"no priority")
+spans = st.lists(st.tuples(st.sampled_from(EventType), st.lists(messages, min_size=1, max_size=4)), min_size=1)
+
+
+@given(spans, types, st.sets(st.sampled_from(FACILITIES)), st.sampled_from(SEVERITIES))
+def test_the_wanted_messages_are_those_of_the_plain_definition(
+    given_spans: list[tuple[EventType, list[bytes]]], chosen: set[EventType], facilities: set[str], severity: str
+) -> None:
+    whole = mixed(given_spans)
+    wanted = Wanted(type_bitmap(sorted(chosen)), priorities(facilities, severity))
+    expected = [
+        (kind, number, message)
+        for kind, number, message in whole.messages()
+        if kind in chosen
+        and (
+            kind is EventType.RELAY
+            or (
+                (not facilities or FACILITIES[priority(message) // 8] in facilities)
+                and priority(message) % 8 <= SEVERITIES.index(severity)
+            )
+        )
+    ]
+    assert list(wanted.messages(whole)) == expected
+    assert wanted.count(whole) == len(expected)
+    assert len(expected) == whole.header.messages or not wanted.all_of(whole.header)
+    framed = b"".join(SyslogMessages(wanted, 1 << 20).framed(whole))
+    assert framed == b"".join(octet_counted(message) for _, _, message in expected)
+
+
+class Unread(Block):
+    """A block whose messages must not be looked at."""
+
+    def messages(self) -> None:  # type: ignore[override]  # it is never to be called
+        raise AssertionError("a message was read")
+
+
+def test_where_every_priority_is_wanted_a_payload_goes_as_it_lies() -> None:
+    unread = Unread(*block([b"<13>a", b"<14>b"]))
+    for wanted in (EVERYTHING, Wanted(1 << EventType.LOG, EVERY_PRIORITY)):
+        assert list(SyslogMessages(wanted, 1 << 20).framed(unread)) == [unread.payload]
+        assert wanted.count(unread) == 2
+
+
+def test_relays_own_events_go_as_they_lie_whatever_the_priority() -> None:
+    unread = Unread(*block([b"<46>a"], EventType.RELAY))
+    wanted = Wanted(EVERYTHING.types, priorities(("local0",), "emerg"))
+    assert list(SyslogMessages(wanted, 1 << 20).framed(unread)) == [unread.payload]
+    assert wanted.count(unread) == 1

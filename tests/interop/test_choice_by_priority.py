@@ -1,0 +1,121 @@
+"""`relay run` into collectors of every protocol: of what lies in the spool they get what they are to get by priority.
+
+What the names mean rsyslog itself says.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.auditd import Auditd
+from harness.openssh import Sshd
+from harness.relay import SEED, Router, audit_events
+from harness.rsyslog import Rsyslog, RsyslogByName
+from harness.waiting import wait_until
+from history import spools
+from interop.messages import foreign
+
+from relay.syslog.priority import FACILITIES, SEVERITIES
+
+REST = b"1 2003-10-11T22:14:15.003Z router app - - - text"
+EVERY = [b"<%d>%b" % (value, REST) for value in range(192)]
+NONE = b"no priority, so user.notice"
+CHOICE: dict[str, object] = {"facilities": ["user", "local7"], "severity": "warning"}
+CHOSEN = [b"<%d>%b" % (facility * 8 + severity, REST) for facility in (1, 23) for severity in range(5)]
+EVENTS = 26  # in SEED
+
+
+@pytest.fixture(scope="module")
+def sshd() -> Iterator[Sshd]:
+    with Sshd() as server:
+        yield server
+
+
+@pytest.fixture
+def deliver(tmp_path: Path, sshd: Sshd) -> Callable[..., dict[str, Any]]:
+    """Runs relay until everything is behind the cursor of a server with these keys; answers its status."""
+
+    def run(port: int, /, log: bytes = b"", **keys: object) -> dict[str, Any]:
+        spools.filled(tmp_path / "state", [spools.foreign(message) for message in (*EVERY, NONE)], segment_size=1 << 20)
+        router = Router(tmp_path, sshd, port)
+        router.server |= keys
+        router.write_configuration()
+        router.audit_log.write_bytes(log)
+        done = router.drain()
+        assert done.returncode == 0, done.stderr
+        status = router.status()["destinations"][0]
+        assert isinstance(status, dict)
+        return status
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("module", "keys", "proof"),
+    [
+        ("imtcp", {}, "drained"),
+        ("imtcp", {"framing": "non-transparent"}, "drained"),
+        ("imtcp", {"framing": "non-transparent", "trailer": "NUL"}, "drained"),
+        ("imrelp", {"protocol": "relp"}, "acknowledged"),
+        ("imudp", {"transport": "udp"}, "unproven"),
+    ],
+)
+def test_a_server_gets_what_it_chooses_by_priority(
+    deliver: Callable[..., dict[str, Any]], module: Any, keys: dict[str, object], proof: str
+) -> None:
+    with Rsyslog(module, nul_ends_lines="trailer" in keys) as rsyslog:
+        direct = {"port": rsyslog.port} if module == "imudp" else {}
+        status = deliver(rsyslog.port, **CHOICE, **keys, **direct)
+        assert (status["proof"], status["waiting_events"]) == (proof, 0)
+        wait_until(lambda: len(foreign(rsyslog.messages())) >= len(CHOSEN), 20, lambda: repr(rsyslog.messages()))
+        assert foreign(rsyslog.messages()) == CHOSEN
+        own = len(rsyslog.messages()) - len(CHOSEN)
+        assert own > 0
+        assert status["delivered"] == len(CHOSEN) + own
+
+
+def test_a_message_without_a_priority_is_of_user_notice(deliver: Callable[..., dict[str, Any]]) -> None:
+    with Rsyslog("imtcp") as rsyslog:
+        deliver(rsyslog.port, facilities=["user"], severity="notice")
+        expected = [message for message in EVERY if message.startswith(tuple(b"<%d>" % n for n in range(8, 14)))]
+        wait_until(lambda: len(foreign(rsyslog.messages())) > len(expected), 20, lambda: repr(rsyslog.messages()))
+        assert foreign(rsyslog.messages()) == [*expected, NONE]
+
+
+def test_an_auditd_gets_the_records_of_events_that_are_severe_enough(deliver: Callable[..., dict[str, Any]]) -> None:
+    """Of SEED those of failures and denials; of the other messages none is of facility audit but one of its own."""
+    with Auditd() as auditd:
+        status = deliver(auditd.port, SEED.read_bytes(), protocol="auditd", facilities=["audit"], severity="warning")
+        assert (status["proof"], status["waiting_events"]) == ("acknowledged", 0)
+        kept = [record for record in auditd.records() if b' event_type="relay"' not in record]
+    records = [record for record in kept if b"type=TRUSTED_APP " not in record]
+    assert 0 < len(records) < len(SEED.read_bytes().splitlines())
+    assert all(record in SEED.read_bytes() for record in records)
+    assert len(kept) - len(records) == SEVERITIES.index("warning") + 1
+
+
+def test_a_server_that_gets_nothing_of_what_there_is_is_behind_all_of_it(
+    deliver: Callable[..., dict[str, Any]],
+) -> None:
+    with Rsyslog("imtcp") as rsyslog:
+        status = deliver(rsyslog.port, SEED.read_bytes(), facilities=["uucp"], severity="emerg", types=["audit"])
+        assert status["waiting_events"] == 0
+        assert foreign(rsyslog.messages()) == audit_events(rsyslog.messages()) == []
+        assert status["delivered"] == len(rsyslog.messages())
+
+
+def test_audit_events_go_by_their_own_priority(deliver: Callable[..., dict[str, Any]]) -> None:
+    with Rsyslog("imtcp") as rsyslog:
+        deliver(rsyslog.port, SEED.read_bytes(), facilities=["audit"], types=["audit"])
+        assert len(audit_events(rsyslog.messages())) == EVENTS
+
+
+def test_rsyslog_calls_facilities_and_severities_as_relay_does(deliver: Callable[..., dict[str, Any]]) -> None:
+    with RsyslogByName("imtcp") as rsyslog:
+        deliver(rsyslog.port)
+        wait_until(lambda: len(rsyslog.messages()) > len(EVERY) + 1, 20, lambda: repr(rsyslog.messages()))
+        names = rsyslog.messages()
+        first = names.index(b"kern.emerg")
+        expected = [f"{facility}.{severity}".encode() for facility in FACILITIES for severity in SEVERITIES]
+        assert names[first : first + len(EVERY) + 1] == [*expected, b"user.notice"]
