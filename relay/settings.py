@@ -1,33 +1,51 @@
 """The settings: what the configuration says, as frozen values that are legal when they exist.
 
-Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` tells the meaning of each. Durations are
-seconds (float) and are given as text ("10ms"), sizes are bytes (int), paths are absolute (str). What breaks a rule
-raises pydantic's ValidationError, all mistakes at once, each with a plain sentence; `relay.config` adds file and
-line.
+Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` tells the meaning of each. What single values
+can be, and in which units, is in `relay.setting_values`. What breaks a rule raises pydantic's ValidationError, all
+mistakes at once, each with a plain sentence; `relay.config` adds file and line.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from relay.glob import matcher
-from relay.quantity import HIGHEST_PORT, Address, duration_text, host, octets, quoted, seconds, size_text
+from relay.quantity import Address, duration_text, quoted, size_text
+from relay.setting_values import (
+    AppName,
+    Certificates,
+    Duration,
+    EventLabel,
+    Facility,
+    Filled,
+    FilledLine,
+    FilledName,
+    Fingerprint,
+    Flag,
+    HeaderField,
+    Host,
+    HostOrEmpty,
+    Ip,
+    Line,
+    ListenAddress,
+    ListenUrl,
+    LoopbackUrl,
+    Name,
+    Path,
+    PathOrEmpty,
+    Patterns,
+    Port,
+    Program,
+    SdId,
+    Severity,
+    Size,
+    between,
+    distinct,
+    is_pem,
+    some,
+)
 
 # RFC 5424 section 6.1: every receiver takes 480 octets. The upper end is a ceiling for memory.
 SMALLEST_MESSAGE_SIZE: Final = 480
@@ -42,16 +60,8 @@ SHORTEST_RETENTION: Final = 60.0
 LONGEST_RETENTION: Final = 100 * 365 * 86_400.0
 SHORTEST_NETWORK_FAILURE: Final = 60.0
 LONGEST_NETWORK_FAILURE: Final = 30 * 86_400.0
-_RESERVED_SD_IDS: Final = frozenset({"timeQuality", "origin", "meta"})  # RFC 5424 section 7
-_SD_ID_LIMIT: Final = 32
-_APP_NAME_LIMIT: Final = 48
-_TEXT_LIMIT: Final = 255
-_NAME_LIMIT: Final = 64
 _DISPATCHER_SOCKETS: Final = {"relay": "/run/relay/audit", "af_unix": "/var/run/audispd_events"}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
-_PEM: Final = "-----BEGIN CERTIFICATE-----"
-_LARGEST_PEM: Final = 256 * 1024
-_SHA_256: Final = re.compile(r"sha-?256(?::| fingerprint=)((?:[0-9a-f]{2}:?){31}[0-9a-f]{2})", re.IGNORECASE)
 _OF_TLS: Final = ("ca", "server-name", "fingerprint", "certificate", "private-key")
 """Keys of a server that mean something with transport "tls" alone."""
 
@@ -60,216 +70,6 @@ def _contradiction(sentence: str, place: tuple[str | int, ...], value: object) -
     # The sentence is an argument of the template: its own braces mean nothing.
     error = PydanticCustomError("contradiction", "{sentence}", {"sentence": sentence})
     return InitErrorDetails(type=error, loc=place, input=value)
-
-
-# --- Rules for single values ---------------------------------------------------------------------------
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be one line without control characters")
-    if len(text) > _TEXT_LIMIT:
-        raise ValueError(f"must be at most {_TEXT_LIMIT} characters long, not {len(text)}")
-    return text
-
-
-def _visible_ascii(text: str) -> str:
-    """RFC 5424 section 6, PRINTUSASCII: what a header field may hold."""
-    if not all("!" <= character <= "~" for character in text):
-        raise ValueError("must be printable ASCII without spaces")
-    return text
-
-
-def _filled(text: str) -> str:
-    if not text:
-        raise ValueError("must not be empty")
-    return text
-
-
-def _name(text: str) -> str:
-    if len(text) > _NAME_LIMIT or not all(c.isascii() and (c.isalnum() or c in "._:-[]") for c in text):
-        raise ValueError(f"must be at most {_NAME_LIMIT} letters, digits and . _ : - [ ], not {quoted(text)}")
-    return text
-
-
-def _sd_id(text: str) -> str:
-    """RFC 5424 section 6.3.2. A name without @ is IANA's (section 7); routers' own `128T` disregards that."""
-    if not 1 <= len(text) <= _SD_ID_LIMIT or set(text) & set('="]') or text in _RESERVED_SD_IDS:
-        raise ValueError('must be an SD-ID of RFC 5424: 1 to 32 characters, none of = ] ", as in "128T" or "128T@2636"')
-    return _visible_ascii(text)
-
-
-def _app_name(text: str) -> str:
-    """RFC 5424 section 6.2.5."""
-    if not 1 <= len(text) <= _APP_NAME_LIMIT:
-        raise ValueError(f"must be 1 to {_APP_NAME_LIMIT} characters long, not {len(text)}")
-    return _visible_ascii(text)
-
-
-def _path(text: str) -> str:
-    if "-----BEGIN" in text:  # a key that was pasted in: not to be shown
-        raise ValueError("must be the path of a file, not what stands in the file")
-    if not text.startswith("/") or "\0" in text:
-        raise ValueError(f"must be an absolute path, not {quoted(text)}")
-    return text
-
-
-def _path_or_empty(text: str) -> str:
-    return _path(text) if text else text
-
-
-def _certificates(text: str) -> str:
-    """A file's path, or certificates in PEM as they stand in it."""
-    if not is_pem(text):
-        return _printable(_path_or_empty(text))
-    if "PRIVATE KEY" in text:
-        raise ValueError("must hold certificates only; a private key belongs into a file that `private-key` names")
-    if len(text) > _LARGEST_PEM:
-        raise ValueError(f"must be at most {size_text(_LARGEST_PEM)}, not {size_text(len(text))}; name a file")
-    return text
-
-
-def is_pem(text: str) -> bool:
-    """Whether it is certificates themselves, and no path."""
-    return _PEM in text
-
-
-def _program(command: tuple[str, ...]) -> tuple[str, ...]:
-    if not command:
-        raise ValueError('must name a program and its arguments, as in ["/usr/bin/eventCollector128t"]')
-    for argument in command:
-        if "\0" in argument:
-            raise ValueError(f"must hold no zero bytes: {quoted(argument)}")
-    _path(command[0])
-    return command
-
-
-def _option(command: Sequence[str], option: str) -> str:
-    """Find the value of `--option VALUE` or `--option=VALUE`; empty when there is none."""
-    for argument, following in zip(command, (*command[1:], ""), strict=True):
-        name, equals, value = argument.partition("=")
-        if name == option:
-            return value if equals else following
-    return ""
-
-
-def _globs(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    matcher(patterns)
-    return patterns
-
-
-def _ip(text: str) -> str:
-    try:
-        ip_address(text)
-    except ValueError:
-        raise ValueError(f'must be an IP address of this machine, as in "127.0.0.1", not {quoted(text)}') from None
-    return text
-
-
-def _host_or_empty(text: str) -> str:
-    return host(text) if text else text
-
-
-def _fingerprint(text: str) -> str:
-    """RFC 5425 section 4.2.2, or as openssl prints it; SHA-1, which the RFC has too, can be forged."""
-    if not text:
-        return text
-    match = _SHA_256.fullmatch(text)
-    if match is None:
-        raise ValueError(
-            'must be "sha-256:" and 32 pairs of hexadecimal digits, as `openssl x509 -noout -fingerprint -sha256 -in '
-            f"FILE` shows them, not {quoted(text)}"
-        )
-    return f"sha-256:{bytes.fromhex(match[1].replace(':', '')).hex(':').upper()}"
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, str):
-        return seconds(value)
-    raise ValueError('must be a duration in quotes, with its unit, as in "10ms" or "90s"')
-
-
-def _size(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return octets(value)
-    raise ValueError('must be a size, as in "16MiB", or a number of bytes')
-
-
-def _between(low: float, high: float, show: Callable[[Any], str] = str) -> AfterValidator:
-    def check(value: float) -> float:
-        if not low <= value <= high:
-            raise ValueError(f"must be from {show(low)} to {show(high)}, not {show(value)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _listen_address(value: object) -> Address:
-    if isinstance(value, Address):
-        return value
-    if not isinstance(value, str):
-        raise ValueError('must be an address in quotes, as in "127.0.0.1:9999"')  # noqa: TRY004  pydantic reports ValueErrors
-    return Address.parse(value)
-
-
-def _listen_url(value: object) -> Address:
-    """Read a listener's URL; a bare HOST:PORT means tcp."""
-    if not isinstance(value, str) or "://" not in value:
-        return _listen_address(value)
-    scheme, _, address = value.partition("://")
-    if scheme != "tcp":
-        raise ValueError(f"{quoted(value)}: this version of relay listens on tcp:// only")
-    return _listen_address(address)
-
-
-def _loopback(address: Address) -> Address:
-    try:
-        local = ip_address(address.host).is_loopback
-    except ValueError:
-        local = address.host.lower() == "localhost"
-    if not local:
-        raise ValueError(f"{quoted(str(address))} is not on loopback, and this protocol knows nobody's identity")
-    return address
-
-
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    twice = {value for value in values if values.count(value) > 1}
-    if twice:
-        raise ValueError(f"names {' and '.join(sorted(twice))} more than once")
-    return values
-
-
-def _some(values: tuple[str, ...]) -> tuple[str, ...]:
-    if not values:
-        raise ValueError("must name at least one")
-    return values
-
-
-Flag = Annotated[bool, Field(strict=True)]
-Line = Annotated[str, AfterValidator(_printable)]
-HeaderField = Annotated[str, AfterValidator(_printable), AfterValidator(_visible_ascii)]
-Name = Annotated[str, AfterValidator(_name)]
-Path = Annotated[str, AfterValidator(_path), AfterValidator(_printable)]
-PathOrEmpty = Annotated[str, AfterValidator(_path_or_empty), AfterValidator(_printable)]
-Certificates = Annotated[str, AfterValidator(_certificates)]
-Host = Annotated[str, AfterValidator(host)]
-Port = Annotated[int, Field(strict=True), _between(1, HIGHEST_PORT)]
-Duration = Annotated[float, BeforeValidator(_duration), PlainSerializer(duration_text, when_used="json")]
-Size = Annotated[int, BeforeValidator(_size), PlainSerializer(size_text, when_used="json")]
-ListenAddress = Annotated[Address, PlainValidator(_listen_address), PlainSerializer(str, when_used="json")]
-ListenUrl = Annotated[Address, PlainValidator(_listen_url), PlainSerializer("tcp://{}".format, when_used="json")]
-EventLabel = Literal["admin", "audit", "alarm", "provisioning", "system", "security", "traffic", "log"]
-"""The event types that a server can choose. Relay's own events (`relay`) go to every server."""
-_Usual = Literal["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"]
-_Unusual = Literal["ntp", "audit", "alert", "clock"]
-_Local = Literal["local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]
-Facility = Literal[_Usual, _Unusual, _Local]
-Severity = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]
-
-
-# --- Tables --------------------------------------------------------------------------------------------
 
 
 class Table(BaseModel):
@@ -314,17 +114,17 @@ class QuietCategory(Category):
 class Audit(Table):
     """[audit]: the router's system > audit."""
 
-    retention: Annotated[Duration, _between(SHORTEST_RETENTION, LONGEST_RETENTION, duration_text)] = 180 * 86_400.0
+    retention: Annotated[Duration, between(SHORTEST_RETENTION, LONGEST_RETENTION, duration_text)] = 180 * 86_400.0
     """How long what is delivered is kept as history."""
     disk_full_action: Literal["halt", "rotate", "ignore"] = "ignore"
-    halt_command: tuple[Annotated[str, AfterValidator(_filled)], ...] = ()
+    halt_command: tuple[Filled, ...] = ()
     """Empty: the halt is asked for by a file, for which a unit of root's waits."""
     space_left: Size = 100 * 1024**2
     """All users are warned below so much free disk; 0: never."""
     watch_auditd: Literal["auto", "always", "never"] = "auto"
     """Whether users are told when this machine's auditd does not work; only with a source that it feeds. By itself
     so for an audit log only where auditd writes it by default: another one may be a copy."""
-    sd_id: Annotated[str, AfterValidator(_sd_id)] = "128T"
+    sd_id: SdId = "128T"
     audit_format: Literal["event", "record"] = "event"
     administration: Category = Category()
     security: Category = Category()
@@ -336,8 +136,8 @@ class Spool(Table):
     """[spool]: the store between sources and destinations."""
 
     max_size: Size = 2 * 1024**3
-    segment_size: Annotated[Size, _between(SMALLEST_SEGMENT_SIZE, LARGEST_SEGMENT_SIZE, size_text)] = 16 * 1024**2
-    commit_interval: Annotated[Duration, _between(0, LONGEST_COMMIT_INTERVAL, duration_text)] = 0.010
+    segment_size: Annotated[Size, between(SMALLEST_SEGMENT_SIZE, LARGEST_SEGMENT_SIZE, size_text)] = 16 * 1024**2
+    commit_interval: Annotated[Duration, between(0, LONGEST_COMMIT_INTERVAL, duration_text)] = 0.010
     """The shortest time between two commits."""
 
     @model_validator(mode="after")
@@ -356,7 +156,7 @@ class Spool(Table):
 class AuditLogSource(Table):
     """[[source]] of type audit-log: auditd's file, followed through rotation."""
 
-    name: Annotated[Name, AfterValidator(_filled)]
+    name: FilledName
     """The position is kept under it."""
     type: Literal["audit-log"] = "audit-log"
     path: Path = "/var/log/audit/audit.log"
@@ -371,7 +171,7 @@ class AuditLogSource(Table):
 class AuditDispatcherSource(Table):
     """[[source]] of type audit-dispatcher: what auditd gives to its plugins, at the moment when it happens."""
 
-    name: Annotated[Name, AfterValidator(_filled)]
+    name: FilledName
     type: Literal["audit-dispatcher"] = "audit-dispatcher"
     plugin: Literal["relay", "af_unix"] = "relay"
     """`relay dispatch`, which comes to us; or auditd's own, whose client we are."""
@@ -384,16 +184,21 @@ class AuditDispatcherSource(Table):
         return self.socket or _DISPATCHER_SOCKETS[self.plugin]
 
 
-Patterns = Annotated[tuple[str, ...], AfterValidator(_some), AfterValidator(_globs)]
-"""Names, or globs as Telegraf has them."""
+def _option(command: Sequence[str], option: str) -> str:
+    """Find the value of `--option VALUE` or `--option=VALUE`; empty when there is none."""
+    for argument, following in zip(command, (*command[1:], ""), strict=True):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            return value if equals else following
+    return ""
 
 
 class EventCollectorSource(Table):
     """[[source]] of type event-collector: a child process that writes events, one a line."""
 
-    name: Annotated[Name, AfterValidator(_filled)]
+    name: FilledName
     type: Literal["event-collector"] = "event-collector"
-    command: Annotated[tuple[str, ...], AfterValidator(_program)]
+    command: Program
     """What to run, as a list of arguments: no shell looks at it."""
     index_file: PathOrEmpty = ""
     """The file in which the child keeps the place it has reached; empty: what `--index-file` in the command says."""
@@ -404,7 +209,7 @@ class EventCollectorSource(Table):
     facility: Facility = "user"
     """Of an event that has none of its own, as the two keys below."""
     severity: Severity = "notice"
-    app_name: Annotated[str, AfterValidator(_app_name)] = "128T"
+    app_name: AppName = "128T"
 
     @property
     def origin(self) -> str:
@@ -420,11 +225,9 @@ class EventCollectorSource(Table):
 class AuditdRemoteSource(Table):
     """[[source]] of type auditd-remote: the router's own audisp-remote sends here."""
 
-    name: Annotated[Name, AfterValidator(_filled)]
+    name: FilledName
     type: Literal["auditd-remote"] = "auditd-remote"
-    listen: Annotated[tuple[Annotated[ListenUrl, AfterValidator(_loopback)], ...], AfterValidator(_some)] = (
-        Address("127.0.0.1", 7778),
-    )
+    listen: Annotated[tuple[LoopbackUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 7778),)
 
     @property
     def origin(self) -> str:
@@ -459,13 +262,13 @@ SourceTable = Annotated[
 class PortForwarding(Table):
     """[[port-forwarding]]: the router's node > port-forwarding; `ssh -L local:remote username@server`."""
 
-    local_address: Annotated[str, AfterValidator(_ip)] = "127.0.0.1"
+    local_address: Ip = "127.0.0.1"
     local_port: Port = 7777
     remote_host: Host = "127.0.0.1"
     remote_port: Port = 9999
     server_address: Host
     server_port: Port = 22
-    username: Annotated[Line, AfterValidator(_filled)] = "relay"
+    username: FilledLine = "relay"
     private_key: Path = "/etc/relay/id_ed25519"
     known_hosts: Path = "/etc/relay/known_hosts"
     algorithms: Literal["default", "fips"] = "default"
@@ -486,9 +289,9 @@ class RemoteLoggingServer(Table):
     transport: Literal["tcp", "tls", "udp"] = "tcp"
     ca: Certificates = ""
     """For tls, as all until private_key. Whose certificates are trusted; empty: those that the machine trusts."""
-    server_name: Annotated[str, AfterValidator(_host_or_empty)] = ""
+    server_name: HostOrEmpty = ""
     """Whom the certificate must be for; empty: the address."""
-    fingerprint: Annotated[str, AfterValidator(_fingerprint)] = ""
+    fingerprint: Fingerprint = ""
     """Of the certificate that the server must have (RFC 5425 section 4.2.2); then nothing else of it matters."""
     certificate: Certificates = ""
     """By which relay is known to the server, with its chain; empty: by none."""
@@ -497,9 +300,9 @@ class RemoteLoggingServer(Table):
     framing: Literal["octet-counting", "non-transparent"] = "octet-counting"
     trailer: Literal["LF", "NUL"] = "LF"
     """What ends a message in non-transparent framing."""
-    max_message_size: Annotated[Size, _between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)] = 8192
+    max_message_size: Annotated[Size, between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)] = 8192
     """What collectors take by default; applied at delivery."""
-    types: Annotated[tuple[EventLabel, ...], AfterValidator(_some), AfterValidator(_distinct)] = (
+    types: Annotated[tuple[EventLabel, ...], AfterValidator(some), AfterValidator(distinct)] = (
         "admin",
         "audit",
         "alarm",
@@ -509,7 +312,7 @@ class RemoteLoggingServer(Table):
         "traffic",
         "log",
     )
-    facilities: Annotated[tuple[Facility, ...], AfterValidator(_distinct)] = ()
+    facilities: Annotated[tuple[Facility, ...], AfterValidator(distinct)] = ()
     """Of the messages that are sent; none named: any."""
     severity: Severity = "debug"
     """The least severe that is sent."""
@@ -520,7 +323,7 @@ class RemoteLoggingServer(Table):
     """Where no proof can be had: what was sent shortly before a loss is sent again, or nothing is."""
     network_failure_action: Literal["retry", "halt"] = "retry"
     network_failure_timeout: Annotated[
-        Duration, _between(SHORTEST_NETWORK_FAILURE, LONGEST_NETWORK_FAILURE, duration_text)
+        Duration, between(SHORTEST_NETWORK_FAILURE, LONGEST_NETWORK_FAILURE, duration_text)
     ] = 600.0
 
     @model_validator(mode="after")
@@ -583,7 +386,7 @@ class ReceiverTls(Table):
 class Receiver(Table):
     """[receiver]: what `relay receive` listens on, and where it keeps what it is sent."""
 
-    listen: Annotated[tuple[ListenUrl, ...], AfterValidator(_some)] = (Address("127.0.0.1", 9999),)
+    listen: Annotated[tuple[ListenUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 9999),)
     archive: Path = "/var/log/relay"
     ssh: ReceiverSsh | None = None
     tls: ReceiverTls | None = None

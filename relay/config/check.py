@@ -44,8 +44,15 @@ class Findings(NamedTuple):
 def check(configuration: Configuration) -> Findings:
     """Look at the machine, and at what the settings mean together."""
     settings = configuration.settings
-    found = [*_on_disk(settings), *_halt_command(settings), *_without_a_server(settings)]
+    nothing = list(_nothing_comes_out(configuration))
+    found = [
+        *_on_disk(settings),
+        *_halt_command(settings),
+        *_without_the_other_end(settings),
+        *([] if settings.port_forwarding else nothing),
+    ]
     warnings = [
+        *(nothing if settings.port_forwarding else []),
         *_missing_logs(settings),
         *_without_a_way(settings),
         *_without_events(settings),
@@ -215,18 +222,32 @@ def _without_events(settings: Settings) -> Iterator[_Finding]:
     }
     kept_back = {label for label, category in categories.items() if not category.enabled}
     for index, server in enumerate(settings.remote_logging_server):
-        if kept_back.issuperset(server.types):
-            types = " and ".join(server.types)
+        known = [type_ for type_ in server.types if type_ != "log"]
+        if known and kept_back.issuperset(known):
+            rest = " and such as are of no known type" if "log" in server.types else ""
+            types = " and ".join(known)
             yield (
                 ("remote-logging-server", index, "types"),
-                f"it takes {types} events alone, and [audit] has those switched off",
+                f"it takes {types} events{rest} alone, and [audit] has {types} switched off",
             )
 
 
-def _without_a_server(settings: Settings) -> Iterator[_Finding]:
-    """What `relay run` would refuse: events without a server."""
+def _without_the_other_end(settings: Settings) -> Iterator[_Finding]:
+    """What `relay run` would refuse: events without a server, or a server without events."""
     if settings.source and not settings.remote_logging_server:
         yield ("source",), "there is no [[remote-logging-server]] to deliver its events to"
+    if settings.remote_logging_server and not settings.source:
+        yield ("remote-logging-server",), "there is no [[source]] whose events could be delivered to it"
+
+
+def _nothing_comes_out(configuration: Configuration) -> Iterator[_Finding]:
+    """Of files that can be there for `relay run` alone; a TOML file may be `relay receive`'s.
+
+    A mistake, as for `relay run`, unless port-forwardings for other programs are enough for that.
+    """
+    settings = configuration.settings
+    if configuration.others and not settings.source and not settings.remote_logging_server:
+        yield (), f"nothing to forward comes out of {' and '.join(configuration.others)}: no source and no server"
 
 
 def _without_a_way(settings: Settings) -> Iterator[_Finding]:

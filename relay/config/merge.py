@@ -21,14 +21,13 @@ _LOCAL_END: Final = ("127.0.0.1", 7777)
 class Merged:
     """The drafts so far as one `document`; the `places` of its values and the `notes` on them, by their paths in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_file: str) -> None:
         self.document: dict[str, Any] = {}
-        self.places: dict[KeyPath, Place] = {}
+        self.places: dict[KeyPath, Place] = {(): Place(first_file)}
         self.notes: dict[KeyPath, str] = {}
 
     def add(self, draft: Draft) -> None:
         """Merge one more draft in, whose document from now on belongs to this object."""
-        self.places.setdefault((), Place(draft.file))
         _Addition(self, draft).merge(self.document, draft.document, (), ())
 
     def place(self, path: KeyPath) -> Place:

@@ -1,8 +1,9 @@
 """Configuration files in, one `Settings` out; several files are merged as `relay.config.merge` says.
 
 A file is TOML, the text of a router's configuration (relay.config.router), or a Monitoring Agent's config.yaml or its
-folder (relay.config.monitoring_agent): which one, its content tells. Where there is a router's text, and no TOML file
-names a source, there is one: auditd's log, in which the router's own audit trail stands.
+folder (relay.config.agent): which one, its content tells. Where there is a router's text, and no TOML file names a
+source, there is one: auditd's log, in which the router's own audit trail stands. Where a Monitoring Agent sends traffic
+events, they are enabled unless a file says otherwise.
 
 Errors: NoInputError (66) for a file that is missing or cannot be read; UsageError (64) for a choice of a router or a
 node where no file leaves one; MistakesError, a ConfigurationError (78), for all that is wrong in the files, every
@@ -14,7 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from relay.config import monitoring_agent, router
+from relay.config import router
+from relay.config.agent import config_yaml
 from relay.config.draft import Draft
 from relay.config.file import LARGEST_FILE, NotUnderstoodError, contents, text_of, toml_draft
 from relay.config.lines import KeyPath
@@ -43,6 +45,8 @@ class Configuration(NamedTuple):
     """Where the values of files that are no TOML come from."""
     warnings: tuple[Mistake, ...]
     """What relay does otherwise than files that are no TOML say."""
+    others: tuple[str, ...]
+    """The files that are no TOML: there for `relay run` alone."""
 
 
 def load(paths: Sequence[str], choice: Choice = ANY) -> Settings:
@@ -52,9 +56,10 @@ def load(paths: Sequence[str], choice: Choice = ANY) -> Settings:
 
 def read(paths: Sequence[str], choice: Choice = ANY) -> Configuration:
     """Read one configuration from files, and remember where each key stands."""
-    files = tuple(map(monitoring_agent.within, paths))
-    drafts = _Drafts([(file, contents(file)) for file in files], choice).all()
-    merged = Merged()
+    files = tuple(map(config_yaml.within, paths))
+    reading = _Drafts([(file, contents(file)) for file in files], choice)
+    drafts = reading.all()
+    merged = Merged(files[0])
     for draft in drafts:
         merged.add(draft)
     return Configuration(
@@ -64,6 +69,7 @@ def read(paths: Sequence[str], choice: Choice = ANY) -> Configuration:
         {key: merged.document[key] for key in _TABLES if key in merged.document},
         merged.notes,
         tuple(warning for draft in drafts for warning in draft.warnings),
+        tuple(reading.others),
     )
 
 
@@ -87,24 +93,31 @@ class _Drafts:
         self.files = files
         self.choice = choice
         self.made: dict[int, Draft] = {}
+        self.others: list[str] = []
+        """The files that are no TOML."""
 
     def all(self) -> list[Draft]:
-        """Every file's draft in the order of the files, and at the end what a router's text implies."""
+        """What a Monitoring Agent implies, every file's draft in their order, and what a router's text implies.
+
+        What comes first, any file overrides; what comes last is there only where it is needed.
+        """
         texts = dict(self._texts())
         routers = [index for index, text in texts.items() if router.is_router_text(text)]
-        agents = [index for index in texts.keys() - {*routers} if monitoring_agent.is_agent_text(texts[index])]
+        agents = [index for index in texts.keys() - {*routers} if config_yaml.is_agent_text(texts[index])]
         if self.choice != ANY and not routers and not agents and texts:
             flag = "--router" if self.choice.router else "--node"
             raise UsageError(flag, "none of the files is a router's own configuration", f"leave {flag} out")
+        self.others = [self.files[index][0] for index in sorted((*routers, *agents))]
         for index in texts.keys() - {*routers, *agents}:
-            self._make(index, texts[index], toml_draft)
+            self._make(index, texts[index], _toml_draft)
         overlaid = any("source" in draft.document for draft in self.made.values())
         for index in routers:
             self._make(index, texts[index], lambda file, text: router.draft_of(file, text, self.choice, self._named()))
         for index in sorted(agents):
-            self._make(index, texts[index], lambda file, text: monitoring_agent.draft_of(file, text, self._named()))
+            self._make(index, texts[index], lambda file, text: config_yaml.draft_of(file, text, self._named()))
         implied = [_implied_source(self.files[index][0]) for index in routers[:1] if not overlaid]
-        return [*(draft for _, draft in sorted(self.made.items())), *implied]
+        overridden = [config_yaml.implied(self.made[index]) for index in sorted(agents)]
+        return [*overridden, *(draft for _, draft in sorted(self.made.items())), *implied]
 
     def _texts(self) -> Iterator[tuple[int, str]]:
         for index, (file, octets) in enumerate(self.files):
@@ -129,6 +142,18 @@ class _Drafts:
         tables = [table for _, d in sorted(self.made.items()) if isinstance(table := d.document.get("relay"), dict)]
         routers, nodes = ([n for t in tables if isinstance(n := t.get(key), str) and n] for key in Choice._fields)
         return Choice(self.choice.router or (routers or [""])[-1], self.choice.node or (nodes or [""])[-1])
+
+
+def _toml_draft(file: str, text: str) -> Draft:
+    try:
+        return toml_draft(file, text)
+    except NotUnderstoodError:
+        if router.is_part(text):
+            raise NotUnderstoodError(_PART) from None
+        raise
+
+
+_PART: Final = "is a part of a router's configuration; export all of it, from `config` on (`show config running`)"
 
 
 def _implied_source(file: str) -> Draft:

@@ -9,6 +9,8 @@ fills, and the child waits. Before each start of the child the index file is mad
   long. The position starts with the index as it is found, stored before the child runs for the first time.
 - Without an index file there is nothing to go back to: the child begins where it chooses, its events have no position,
   and what a crash takes from memory and pipe is gone.
+- A last line without a line feed is a whole one when the child ended with status 0; otherwise it is cut, and cannot be
+  read.
 - What cannot be read is forwarded as it is, marked, and counted in `malformed`; the log tells of the first. What the
   filters drop is counted in `filtered`.
 - To drain is to take in what the child gives until it ends, or until nothing has come for `QUIET_SECONDS` (at the
@@ -177,10 +179,11 @@ class EventCollector:
 
     async def _end(self, child: ChildProcess, life: "_Life") -> None:
         """The child has written its last; when it ended well, its index is behind all of it."""
-        cut = life.records.finish()
-        well = await child.end(END_SECONDS) == 0 and not cut
-        found = life.take(b"", await self._copy(life.index)) + cut
-        if well and life.index is not None:
+        well = await child.end(END_SECONDS) == 0
+        last = life.records.finish(whole=well)
+        cut = any(isinstance(each, Malformed) for each in last)
+        found = life.take(b"", await self._copy(life.index)) + last
+        if well and not cut and life.index is not None:
             life.index.settle()
         await self._submit(life, found, at_once=True)
         await life.handing.settle()

@@ -6,15 +6,16 @@
   critical, major, minor, info → 2, 3, 4, 6), else that of `Defaults`, 5; its facility, 1. An alarm's clear has the
   severity of its add.
 - TIMESTAMP: the field `timestamp` (nanoseconds), else the event's own time, else that of reading. UTC, to the
-  microsecond. HOSTNAME: the tag `hostname`, else `source`, else `host`, else ours. APP-NAME: the tag `appname`, else
-  that of `Defaults`, `128T`. PROCID, MSGID and MSG: the fields `procid`, `msgid` (else the event's name) and `msg`.
+  microsecond. HOSTNAME: the tag `hostname`, else `host`, else ours. APP-NAME: the tag `appname`, else that of
+  `Defaults`, `128T`. PROCID, MSGID and MSG: the fields `procid`, `msgid` (else the event's name) and `msg`.
 - SD-PARAMs: `type`; `router` and `node`, the event's own or else the configured ones; then, by name, every other tag
   and field. Booleans are 1 and 0. A leading `128T_` (the SD-ID and `_`) is taken off a name; a name that the message
   itself uses is written as `event.NAME`. Line feeds and tabs stay what they are, other control octets are written
   as `#033` (octal), what is no UTF-8 as U+FFFD.
 
 Unlike Telegraf, nothing is lost: what the header cannot show as it is, `severity`, and a second candidate for HOSTNAME
-(an alarm's `source`) are SD-PARAMs as well; and VERSION is always 1.
+are SD-PARAMs as well; and VERSION is always 1. Nor is the tag `source` a HOSTNAME, which Telegraf prefers to `host`: a
+router's alarm has there what it is about ("peer0"), and RFC 5424 section 6.2.4 wants the machine that sent it.
 
 The type comes from the tag `type`: admin, audit, alarm, traffic, provisioning, system or security. An event of any
 other is of type `log`, which nothing disables, and keeps its own word as `event.type`. So is what could not be read:
@@ -164,11 +165,9 @@ class _Rest:
         return _SEVERITIES.get(word.lower(), default)
 
     def hostname(self) -> bytes | None:
-        """Take the tag for HOSTNAME; `source` stays all the same."""
-        name = next((name for name in (b"hostname", b"source", b"host") if name in self.tags), None)
-        if name == b"source":
-            return legal_header(self.tags[name], MAX_HOSTNAME)
-        return self.shown(self.tags, name, MAX_HOSTNAME) if name else None
+        """Take the tag for HOSTNAME."""
+        name = b"hostname" if b"hostname" in self.tags else b"host"
+        return self.shown(self.tags, name, MAX_HOSTNAME)
 
     def shown(self, table: MutableMapping[bytes, _Shown], name: bytes, limit: int) -> bytes | None:
         """Take a value for a header field; one that the field cannot show as it is stays as well."""

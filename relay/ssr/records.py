@@ -69,14 +69,22 @@ class Records:
             found.append(self._give_up())
         return found
 
-    def finish(self) -> list[Collected | Malformed]:
-        """Take the end: what has begun and will not be ended, as it is."""
+    def finish(self, *, whole: bool = False) -> list[Collected | Malformed]:
+        """Take the end: what has begun and will not be ended, as it is.
+
+        A writer that ended as it should has written all of its last record (`whole`), though no line feed behind it.
+        """
+        last = []
+        if whole:
+            self._buffer += b"\n"
+            last = list(self._complete())
+            self._buffer = self._buffer.removesuffix(b"\n")
         rest, self._buffer = self._buffer, b""
         self._begin()
         self._furthest = 0
         within, self._within = self._within, False
         reason = _REST if within else "it has no end"
-        return [Malformed(rest, reason)] if rest.strip() else []
+        return [*last, Malformed(rest, reason)] if rest.strip() else last
 
     # --- Where a record ends ---
 

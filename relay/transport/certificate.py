@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import NameOID
 
 from relay.errors import NoInputError, PermissionRefusedError
-from relay.settings import is_pem
+from relay.setting_values import is_pem
 from relay.transport import private_key
 
 SOON: Final = 30
@@ -41,14 +41,14 @@ def identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
         cause = "holds no private key that can be read"
         raise NoInputError(what, cause, "name the one in PEM that belongs to the certificate") from None
     if _encoded(loaded.public_key()) != _encoded(own[0].public_key()):
-        cause = f"does not belong to {_called(certificate)}"
+        cause = f"does not belong to {called(certificate)}"
         raise PermissionRefusedError(what, cause, "name the pair that belongs together; the chain comes behind it")
     try:
         with _file_of(pem(own)) as path:
             context.load_cert_chain(path, key, password=_no_passphrase)
     except (ssl.SSLError, OSError) as error:
         cause = f"cannot be used ({error.strerror or error})"
-        raise NoInputError(_called(certificate), cause, "is it, or its key, too weak?") from error
+        raise NoInputError(called(certificate), cause, "is it, or its key, too weak?") from error
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def _file_of(text: str) -> Iterator[str]:
 
 def certificates(source: str) -> list[x509.Certificate]:
     """Every certificate of a PEM file, or of a PEM text itself; at least one."""
-    what = _called(source)
+    what = called(source)
     try:
         return x509.load_pem_x509_certificates(source.encode() if is_pem(source) else _contents(source))
     except FileNotFoundError:
@@ -73,7 +73,8 @@ def certificates(source: str) -> list[x509.Certificate]:
         raise NoInputError(what, "holds no certificate in PEM that can be read") from None
 
 
-def _called(source: str) -> str:
+def called(source: str) -> str:
+    """A source of certificates, as errors and alarms name it."""
     return "certificate in the configuration" if is_pem(source) else f"certificate {source}"
 
 

@@ -201,9 +201,22 @@ def test_a_server_to_which_no_port_forwarding_leads_is_a_warning(machine: Machin
 def test_a_server_whose_types_are_all_switched_off_is_a_warning(machine: Machine) -> None:
     keys = '[[remote-logging-server]]\ntypes = ["traffic"]'
     text = CONFIGURATION.replace("[[remote-logging-server]]", keys)
-    sentence = "it takes traffic events alone, and [audit] has those switched off"
+    sentence = "it takes traffic events alone, and [audit] has traffic switched off"
     assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].types: {sentence}"
     assert machine.findings(text + "[audit]\ntraffic = { enabled = true }\n") == Findings((), ())
+
+
+def test_types_that_relay_does_not_know_do_not_hide_that_the_others_are_switched_off(machine: Machine) -> None:
+    keys = '[[remote-logging-server]]\ntypes = ["traffic", "log"]'
+    text = CONFIGURATION.replace("[[remote-logging-server]]", keys)
+    sentence = "it takes traffic events and such as are of no known type alone, and [audit] has traffic switched off"
+    assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].types: {sentence}"
+
+
+def test_a_server_for_which_there_are_no_events_is_a_mistake(machine: Machine) -> None:
+    text = CONFIGURATION.replace('[[source]]\nname = "audit"\npath = "{folder}/audit.log"\n', "")
+    sentence = "there is no [[source]] whose events could be delivered to it"
+    assert machine.mistake(text) == f"relay.toml:7: remote-logging-server: {sentence}"
 
 
 def test_a_port_forwarding_for_other_programs_alone_is_right(machine: Machine) -> None:

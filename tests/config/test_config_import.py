@@ -137,7 +137,8 @@ def test_a_folder_of_the_monitoring_agent_is_imported(capsys: pytest.CaptureFixt
     assert code == 0
     document = tomllib.loads(out)
     assert document["source"][0]["tagpass"] == {"type": ["traffic"]}
-    assert document["audit"] == {"sd-id": "128T"}
+    assert document["audit"] == {"traffic": {"enabled": True, "persist": False}, "sd-id": "128T"}
+    assert "what it sends to a server includes traffic" in out
 
 
 def test_a_file_that_is_not_there_ends_with_66(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from relay.config.agent.config_yaml import draft_of, is_agent_text
+from relay.config.agent.filters import TYPES
 from relay.config.check import check
 from relay.config.draft import Draft
-from relay.config.monitoring_agent import TYPES, draft_of, is_agent_text
 from relay.config.router import Choice
 from relay.config.toml import ANY, load, read
 from relay.errors import ConfigurationError, NoInputError
-from relay.settings import EventCollectorSource
+from relay.settings import EventCollectorSource, QuietCategory
 
 EXAMPLE = Path(__file__).parent / "ssr" / "monitoring"
 EVENTS = '[[inputs.t128_events]]\nindex-file = "/srv/x.index"\n'
@@ -96,7 +97,8 @@ def test_the_vendors_example_with_an_address_works(tmp_path: Path) -> None:
     assert configuration.settings.audit.sd_id == "128T"
     warnings = "\n".join(map(str, check(configuration).warnings))
     assert "two readers of one index file take events from each other" in warnings
-    assert "it takes traffic events alone, and [audit] has those switched off" in warnings
+    assert configuration.settings.audit.traffic == QuietCategory(enabled=True, persist=False)
+    assert "switched off" not in warnings
 
 
 @pytest.mark.parametrize("name", ["", "config.yaml"])
@@ -142,9 +144,161 @@ outputs:
   - name: second
 """
     assert servers(agent.draft(text)) == {
-        "log": ["admin", "audit", "alarm", "provisioning", "system", "security"],
+        "log": ["admin", "audit", "alarm", "provisioning", "system", "security", "log"],
         "second": ["alarm", "traffic"],
     }
+
+
+@pytest.mark.parametrize(
+    ("filters", "passes"),
+    [
+        ('tagpass = { type = ["alarm", "tr*"] }', False),
+        ('tagpass = { type = ["alarm", "novel"] }', True),
+        ('tagpass = { type = ["n*"] }', True),
+        ('tagpass = { type = ["*"] }', True),
+        ('tagpass = { node = ["a"] }', True),
+        ('tagdrop = { type = ["alarm", "novel"] }', True),
+        ('tagdrop = { type = ["[a-l]*"] }', True),
+        (f"tagdrop = {{ type = {[type_ for type_ in TYPES if type_ != 'log']} }}", True),
+    ],
+)
+def test_a_type_that_relay_does_not_know_goes_where_its_inputs_filters_let_it(
+    agent: Agent, filters: str, *, passes: bool
+) -> None:
+    """A newer router's; by relay its events are of type log."""
+    agent.write(input_events=f"{EVENTS}{filters}\n")
+    (types,) = servers(agent.draft(BOTH)).values()
+    assert ("log" in types) is passes
+
+
+def test_an_input_whose_filters_drop_every_type_goes_nowhere(agent: Agent) -> None:
+    agent.write(input_events=EVENTS + 'tagdrop = { type = ["*"] }\n')
+    assert agent.warned(BOTH) == [
+        'config.yaml:3: outputs: output "log": no input that relay has goes there; passed over'
+    ]
+
+
+# --- What is switched off ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["false", "disabled", '"false"', "no", "off", "'No'", "Disabled"])
+def test_an_input_that_is_switched_off_is_not_taken(agent: Agent, word: str) -> None:
+    agent.write(input_second=EVENTS)
+    text = BOTH.replace("outputs", f"  - name: second\n    enabled: {word}\noutputs")
+    assert agent.warned(text) == ['config.yaml:1: inputs: input "second" is switched off; passed over']
+    assert [source["name"] for source in agent.draft(text).document["source"]] == ["events"]
+
+
+@pytest.mark.parametrize("word", ["true", "enabled", "yes", "'on'", "", "TRUE"])
+def test_an_input_that_is_switched_on_is_taken(agent: Agent, word: str) -> None:
+    text = f"enabled: {word}\n" + BOTH.replace("events\n", f"events\n    enabled: {word}\n")
+    assert agent.warned(text) == []
+    assert servers(agent.draft(text)) == {"log": list(TYPES)}
+
+
+@pytest.mark.parametrize("word", ["false", "disabled"])
+def test_nothing_is_taken_of_an_agent_that_is_switched_off(agent: Agent, word: str) -> None:
+    (warning,) = agent.warned(f"enabled: {word}\n{BOTH}")
+    assert warning.startswith("config.yaml:1: enabled: the Monitoring Agent is switched off here")
+    assert agent.draft(f"enabled: {word}\n{BOTH}").document == {}
+
+
+@pytest.mark.parametrize("word", ["maybe", "[1]", "2"])
+def test_a_word_that_is_no_switch_is_a_mistake(agent: Agent, word: str) -> None:
+    (mistake,) = agent.told(BOTH.replace("events\n", f"events\n    enabled: {word}\n"))
+    assert mistake.startswith('config.yaml:1: inputs: input "events": enabled must be true or false, not "')
+
+
+# --- Traffic, which [audit] keeps back by itself -------------------------------------------------------------
+
+
+def traffic(agent: Agent, *more: str) -> tuple[bool, bool]:
+    """Whether it is enabled, and persists."""
+    files = [agent.folder / f"more-{number}" for number in range(len(more))]
+    for file, text in zip(files, more, strict=True):
+        file.write_text(text)
+    found = {load(list(map(str, files_))).audit.traffic for files_ in ([agent.folder, *files], [*files, agent.folder])}
+    (category,) = found
+    return category.enabled, category.persist
+
+
+ROUTER_WITHOUT_TRAFFIC = "router r\n    system\n        audit\n            traffic\n                enabled false\n"
+
+
+def test_traffic_that_an_agent_sends_is_enabled_unless_another_file_says_otherwise(agent: Agent) -> None:
+    agent.config(BOTH)
+    assert traffic(agent) == (True, False)
+    assert traffic(agent, "[audit]\ntraffic = { enabled = false }") == (False, False)
+    assert traffic(agent, "[audit]\ntraffic = { persist = true }") == (True, True)
+    assert traffic(agent, ROUTER_WITHOUT_TRAFFIC) == (False, False)
+    agent.write(input_events=EVENTS + 'tagdrop = { type = ["traffic"] }\n')
+    assert traffic(agent) == (False, False)
+
+
+def test_a_mistake_of_no_place_is_still_the_first_files(agent: Agent) -> None:
+    agent.config(BOTH)
+    first = agent.folder / "first.toml"
+    first.write_text('[relay]\nstate-directory = "/srv"\n')
+    assert read([str(first), str(agent.folder)]).place(("spool",)).file == str(first)
+
+
+# --- An older agent's input --------------------------------------------------------------------------------
+
+OLDER = """\
+[[inputs.execd]]
+  command = "/usr/bin/eventCollector128t"
+  signal = "none"
+  data_format = "influx"
+  [inputs.execd.tagpass]
+  type = ["alarm", "admin"]
+"""
+
+
+def test_the_older_input_of_the_vendor_is_the_event_collector_too(agent: Agent) -> None:
+    agent.write(input_events=OLDER)
+    (source,) = agent.draft(BOTH).document["source"]
+    assert source == {
+        "name": "events",
+        "type": "event-collector",
+        "command": ["/usr/bin/eventCollector128t"],
+        "tagpass": {"type": ["alarm", "admin"]},
+    }
+    assert servers(agent.draft(BOTH)) == {"log": ["admin", "alarm"]}
+    assert agent.warned(BOTH) == [
+        "inputs/events.conf:1: source[1]: no index-file stands here: relay cannot say where it left off"
+    ]
+
+
+def test_the_index_of_the_older_input_is_in_its_arguments(agent: Agent) -> None:
+    command = '["/usr/bin/eventCollector128t", "--topic", "events", "--index-file", "/srv/${ROUTER}.index"]'
+    agent.write(input_events=OLDER.replace('"/usr/bin/eventCollector128t"', f"{command}\nrestart_delay = '10s'"))
+    file = agent.config(f"tags:\n  - key: router\n    value: edge\n{BOTH}")
+    named = agent.folder / "named.toml"
+    named.write_text('[relay]\nrouter = "edge"\n')
+    (source,) = load([str(named), str(file)]).source
+    assert isinstance(source, EventCollectorSource)
+    assert source.index == "/srv/edge.index"
+    assert agent.draft(BOTH, Choice("edge")).warnings[0].sentence.startswith("stop this input")
+
+
+@pytest.mark.parametrize(
+    ("line", "mistake"),
+    [
+        ('data_format = "json"', None),
+        ('data_format = "graphite"', 'inputs/events.conf:4: data_format: relay reads influx and json, not "graphite"'),
+    ],
+)
+def test_the_format_of_the_older_input_must_be_one_that_relay_reads(
+    agent: Agent, line: str, mistake: str | None
+) -> None:
+    agent.write(input_events=OLDER.replace('data_format = "influx"', line))
+    assert agent.told(BOTH) == ([mistake] if mistake else [])
+
+
+def test_another_program_is_named_as_what_relay_has_not(agent: Agent) -> None:
+    agent.write(input_other='[[inputs.execd]]\ncommand = ["/usr/bin/other"]\n[[inputs.execd]]\n')
+    (warning,) = agent.warned(BOTH.replace("outputs", "  - name: other\noutputs"))
+    assert warning.endswith("relay has no execd of /usr/bin/other, execd, only t128_events; passed over")
 
 
 def test_inputs_that_their_types_do_not_part_are_a_mistake(agent: Agent) -> None:
@@ -200,11 +354,21 @@ def test_variables_are_replaced(agent: Agent) -> None:
 
 
 def test_a_variable_that_nothing_names_is_a_mistake(agent: Agent) -> None:
-    agent.write(input_events='[[inputs.t128_events]]\nindex-file = "/srv/${ROUTER}/${WEB_PORT}"\n')
+    agent.write(input_events='[[inputs.t128_events]]\nindex-file = "/srv/${ROUTER}/${OTHER}"\n')
+    further = "say it with `router` in [relay] of a further file"
     assert agent.told(BOTH) == [
-        "inputs/events.conf:1: nothing says what ${ROUTER} is; say it with `router` in [relay] of a further file",
-        'inputs/events.conf:1: relay does not know "${WEB_PORT}"; it knows ROUTER, NODE, HOSTNAME',
+        f"inputs/events.conf:2: index-file: nothing says what ${{ROUTER}} is; {further}",
+        'inputs/events.conf:2: index-file: relay does not know "${OTHER}"; it knows ROUTER, NODE, HOSTNAME',
     ]
+
+
+@pytest.mark.parametrize("name", ["128T_VERSION", "WEB_PORT", "SITE"])
+def test_a_variable_that_only_the_router_knows_is_to_be_written_out(agent: Agent, name: str) -> None:
+    """The vendor's own, and what config.yaml has the agent ask for; of keys that relay does not use nothing is said."""
+    agent.write(input_events=f'{EVENTS}topic = "${{{name}}}"\nversion = "${{{name}}}"\n')
+    sentence = f'the Monitoring Agent asks the router what "${{{name}}}" is, and relay does not; write it out'
+    told = agent.told(f"variables:\n  - name: SITE\n    query: allRouters\n{BOTH}")
+    assert told == [f"inputs/events.conf:3: topic: {sentence}"]
 
 
 def test_router_and_node_of_the_tags_are_ours(agent: Agent) -> None:
@@ -301,7 +465,7 @@ def test_an_outputs_own_filters_by_type_narrow_its_types(agent: Agent) -> None:
         + SYSLOG.replace("601", "603")
         + 'tagpass = { type = ["traffic"] }\n',
     )
-    assert servers(agent.draft(BOTH)) == {"log": ["admin", "alarm"], "log-2": ["provisioning"]}
+    assert servers(agent.draft(BOTH)) == {"log": ["admin", "alarm"], "log-2": ["provisioning", "log"]}
     assert agent.warned(BOTH) == ["outputs/log.conf:7: its filters let nothing pass; passed over"]
 
 

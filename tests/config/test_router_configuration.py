@@ -131,6 +131,34 @@ def test_every_example_is_known_by_its_content() -> None:
     assert all(is_router_text(file.read_text()) for file in files)
 
 
+PART = "is a part of a router's configuration; export all of it, from `config` on (`show config running`)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "admin@test1.Fabric128 (syslog)# show\nfacility  any\nserver 192.0.2.8 514\n    port 514\nexit\n",
+        "admin@test1.Fabric128# show config running authority router r system audit\n\nretention 1d\n",
+        "(syslog)# protocol tls\n",
+        "config authority router r system syslog server 192.0.2.8 514\n",
+        "configure authority router r system audit\n",
+        "remote-logging-server  1.1.1.1 60\n    address  1.1.1.1\nexit\n",
+        "audit\n    retention 1d\nexit\n",
+    ],
+)
+def test_a_part_of_a_configuration_is_told_as_such(write: Write, text: str) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        load([write(text)])
+    assert wrong.value.mistakes == (f"router.cfg: {PART}",)
+
+
+@pytest.mark.parametrize("text", ["audit = \n", "[audit\n", "retention 1d\n", "user@host = 1 # 2\nx\n"])
+def test_what_is_no_toml_is_no_part_of_a_routers_configuration(write: Write, text: str) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        load([write(text)])
+    assert "is no TOML" in wrong.value.mistakes[0]
+
+
 # --- Several routers, several nodes, and all the rest of a real one ----------------------------------------
 
 

@@ -80,7 +80,10 @@ def test_certificates_in_a_configuration_are_written_back_as_they_are(tmp_path: 
 def findings(folder: Path, **keys: str) -> tuple[list[str], list[str]]:
     lines = "\n".join(f"{key} = {value!r}" for key, value in {"transport": "tls", "port": "6514", **keys}.items())
     file = folder / "relay.toml"
-    file.write_text(f"[[remote-logging-server]]\n{lines}\n".replace("'6514'", "6514"))
+    log = folder / "audit.log"
+    log.touch()
+    source = f'[[source]]\nname = "audit"\npath = "{log}"\n'
+    file.write_text(f"[[remote-logging-server]]\n{lines}\n{source}".replace("'6514'", "6514"))
     found = check.check(toml.read([str(file)]))
     return [str(mistake) for mistake in found.mistakes], [str(warning) for warning in found.warnings]
 

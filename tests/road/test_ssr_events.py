@@ -3,7 +3,10 @@
 import json
 import random
 import re
+import shutil
 import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,10 +14,11 @@ import pytest
 from harness.openssh import Sshd
 from harness.process import Process, descendants, signal_all
 from harness.receiver import Receiver
-from harness.relay import Router, archived
+from harness.relay import RELAY, Router, archived
 from harness.waiting import wait_until
 
 COLLECTOR = Path(__file__).parents[1] / "source" / "collector.py"
+AGENT = Path(__file__).parents[1] / "config" / "ssr" / "monitoring"
 _NUMBER = re.compile(rb' number="(\d+)"')
 
 
@@ -94,3 +98,46 @@ def test_whoever_is_killed_when_nothing_is_lost(tmp_path: Path, receiver: Receiv
         assert done.returncode == 0, done.stderr
         wait_until(lambda: 300 in numbers(receiver), 20, "the last event")
         assert sorted(set(numbers(receiver))) == list(range(1, 301))
+
+
+# --- The vendor's example of a Monitoring Agent ---
+
+
+def relay(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*RELAY, *map(str, arguments)], capture_output=True, text=True, timeout=90, check=False)
+
+
+def test_the_vendors_monitoring_agent_delivers_its_traffic_events(tmp_path: Path) -> None:
+    """As it stands but for the address; another program stands in for the router's collector."""
+    folder, more, index = tmp_path / "monitoring", tmp_path / "more.toml", tmp_path / "events.index"
+    shutil.copytree(AGENT, folder)
+    command = [sys.executable, "-I", "-S", str(COLLECTOR), "--events", "20", "--type", "traffic", "--index-file"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(("127.0.0.1", 0))
+        syslog.settimeout(20)
+        output = folder / "outputs" / "my-syslog.conf"
+        output.write_text(output.read_text().replace("<ip>:514", f"127.0.0.1:{syslog.getsockname()[1]}"))
+        more.write_text(
+            f'[relay]\nhostname = "combo1"\nstate-directory = "{tmp_path}/state"\n'
+            f'[[source]]\nname = "traffic-events"\ncommand = {json.dumps([*command, str(index)])}\n'
+        )
+        check = relay("-c", folder, "-c", more, "config", "check")
+        done = relay("-c", folder, "-c", more, "run", "--drain", "--timeout", "60")
+        assert (check.returncode, done.returncode) == (0, 0), check.stderr + done.stderr
+        received: list[bytes] = []
+        while len(received) < 20:
+            received += [message for message in [syslog.recv(1 << 16)] if _NUMBER.search(message)]
+    assert [match[1] for message in received if (match := _NUMBER.search(message))] == [b"%d" % n for n in range(1, 21)]
+    assert all(b' type="traffic" router="combo1" ' in message for message in received)
+    assert not [line for line in check.stderr.splitlines() if "switched off" in line]
+
+
+@pytest.mark.parametrize("switch", ["enabled: true", "enabled: disabled", "sample-interval: 1"])
+def test_an_agent_of_which_nothing_comes_is_told_by_check_and_by_run_alike(tmp_path: Path, switch: str) -> None:
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(f"{switch}\ninputs: []\noutputs: []\n")
+    check, run = relay("-c", folder, "config", "check"), relay("-c", folder, "run")
+    assert (check.returncode, run.returncode) == (78, 78)
+    assert f"nothing to forward comes out of {folder}/config.yaml: no source and no server\n" in check.stderr
+    assert "so nothing can be forwarded" in run.stderr

@@ -26,9 +26,9 @@ def move(index: Path | None, number: int) -> None:
         index.write_text(str(number))
 
 
-def line(number: int, size: int) -> bytes:
+def line(number: int, size: int, type_: str) -> bytes:
     text = f'change {number}\n-old \\"a\\"\n+new ' + "x" * size
-    return f'events,type=admin,node=n1 number={number}i,diff="{text}" {1_700_000_000_000_000_000 + number}\n'.encode()
+    return f'events,type={type_},node=n1 number={number}i,diff="{text}" {1_700_000_000_000_000_000 + number}\n'.encode()
 
 
 def die(chance: random.Random, *, likely: bool) -> None:
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--die", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=10)
+    parser.add_argument("--type", default="admin")
     parser.add_argument("--pause", type=float, default=0)
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--words", default="")
@@ -58,7 +59,7 @@ def main() -> None:
         if options.order == "index-first":
             move(options.index_file, number)
             die(chance, likely=doomed)
-        octets = line(number, options.size)
+        octets = line(number, options.size, options.type)
         half = chance.randrange(len(octets)) if doomed else len(octets)
         os.write(1, octets[:half])
         die(chance, likely=doomed)

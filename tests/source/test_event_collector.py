@@ -126,6 +126,22 @@ def test_what_is_no_event_is_forwarded_as_it_is(caplog: pytest.LogCaptureFixture
     assert "octet 3: " in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("end", "last"),
+    [
+        ("exit 0", b' type="log" router="combo1" a="2"]'),
+        ("kill -9 $$", b' type="log" router="combo1" malformed="1"] e a=2'),
+    ],
+)
+def test_a_last_line_without_a_line_feed_is_whole_when_the_child_ended_well(end: str, last: bytes) -> None:
+    source = shell(f"printf 'e a=1\\ne a=2'; {end}")
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.events) >= 2)
+
+    assert follow(source, play).events[1].tail == last
+
+
 # --- Nothing is lost ---
 
 

@@ -99,6 +99,23 @@ def test_a_record_that_never_ends_is_malformed_at_the_end() -> None:
     assert shape(decoded(b"e a=1i\ne b=1i 1")) == [{b"a": 1}, b"e b=1i 1"]
 
 
+@pytest.mark.parametrize("step", [1, None])
+def test_of_a_writer_that_ended_well_the_last_record_is_whole(step: int | None) -> None:
+    """As Telegraf takes it; but a text that was begun is none."""
+
+    def shape_of(data: bytes) -> list[object]:
+        records = Records()
+        parts = [data[at : at + (step or len(data))] for at in range(0, len(data), step or len(data))]
+        return shape([each for part in parts for each in records.receive(part)] + records.finish(whole=True))
+
+    assert shape_of(b"e a=1i\ne b=1i 1") == [{b"a": 1}, {b"b": 1}]
+    assert shape_of(b'e a="1\n2"') == [{b"a": b"1\n2"}]
+    assert shape_of(b'{"name":"e","fields":{"a":1}}') == [{b"a": 1}]
+    assert shape_of(b'e a=1i\ne b="x\n') == [{b"a": 1}, b'e b="x\n']
+    assert shape_of(b"e a=1i\nno event") == [{b"a": 1}, b"no event"]
+    assert shape_of(b"e a=1i\n") == [{b"a": 1}]
+
+
 def test_after_the_end_everything_begins_anew() -> None:
     records = Records()
     records.receive(b'e b="x')

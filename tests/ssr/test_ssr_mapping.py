@@ -49,13 +49,16 @@ def params(event: Event) -> dict[bytes, bytes]:
     [
         ({}, b"combo1"),
         ({b"hostname": b"testhost", b"source": b"sourcevalue", b"host": b"hostvalue"}, b"testhost"),
-        ({b"source": b"sourcevalue", b"host": b"hostvalue"}, b"sourcevalue"),
+        ({b"source": b"sourcevalue", b"host": b"hostvalue"}, b"hostvalue"),
+        ({b"source": b"sourcevalue"}, b"combo1"),
         ({b"host": b"hostvalue"}, b"hostvalue"),
     ],
 )
-def test_the_hostname_is_found_as_telegraf_finds_it(tags: dict[bytes, bytes], hostname: bytes) -> None:
-    message = written(mapping().event(Collected(b"testmetric", tags, {}, NOVEMBER), NOW))
-    assert message.startswith(b"<13>1 2010-11-10T23:00:00.000Z %b 128T - testmetric [128T " % hostname)
+def test_the_hostname_is_the_tag_hostname_or_host(tags: dict[bytes, bytes], hostname: bytes) -> None:
+    """Not `source`, as Telegraf has it: in a router's alarm that is what it is about, and kept as such."""
+    mapped = mapping().event(Collected(b"testmetric", tags, {}, NOVEMBER), NOW)
+    assert written(mapped).startswith(b"<13>1 2010-11-10T23:00:00.000Z %b 128T - testmetric [128T " % hostname)
+    assert params(mapped).get(b"source") == tags.get(b"source")
 
 
 def test_what_an_event_does_not_say_itself_is_as_configured() -> None:
@@ -127,16 +130,17 @@ def test_values_are_written_as_telegraf_writes_them(text: bytes, shown: bytes) -
 
 def test_an_alarm_of_a_router_is_mapped_whole() -> None:
     alarm = event(
-        b"events,host=t127,node=node1,router=east,severity=critical,source=eth0,type=alarm "
+        b"events,host=t127,node=node1,router=east,severity=critical,source=peer0\\ |\\ eth0,type=alarm "
         b'category="interface",message="link \\"eth0\\" is down",process="highway",shelved=false 1587687966123456789'
     )
     assert alarm.type is EventType.ALARM
     assert alarm.time == 1_587_687_966_123_456
     assert (alarm.head, alarm.tail) == (
-        b"<10>1 2020-04-24T00:26:06.123456Z eth0 128T - events [128T",
+        b"<10>1 2020-04-24T00:26:06.123456Z t127 128T - events [128T",
         (
-            b' type="alarm" router="east" node="node1" category="interface" host="t127" '
-            b'message="link \\"eth0\\" is down" process="highway" severity="critical" shelved="0" source="eth0"]'
+            b' type="alarm" router="east" node="node1" category="interface" '
+            b'message="link \\"eth0\\" is down" process="highway" severity="critical" shelved="0" '
+            b'source="peer0 | eth0"]'
         ),
     )
 

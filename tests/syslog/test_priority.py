@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.settings import Facility, Severity
+from relay.setting_values import Facility, Severity
 from relay.syslog.priority import EVERY_PRIORITY, FACILITIES, SEVERITIES, USER_NOTICE, priorities, priority
 
 PRI = re.compile(rb"<(0|[1-9][0-9]{0,2})>")

@@ -1,0 +1,70 @@
+"""Telegraf's filters in a plugin's table, and which event types they let pass. Pure.
+
+A type that relay does not know, a newer router's, goes by the label `log` (relay.ssr.mapping). It passes a `tagpass`
+that fits every type or no known one, or that names another; a `tagdrop` keeps it back when it fits every type.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from relay.glob import matcher
+
+UNKNOWN: Final = "log"
+TYPES: Final = ("admin", "audit", "alarm", "provisioning", "system", "security", "traffic", UNKNOWN)
+"""What the tag `type` of an event can be, and all that is none of these."""
+FILTERS: Final = {
+    "tagpass": "tagpass",
+    "tagdrop": "tagdrop",
+    "fieldpass": "fieldpass",
+    "fieldinclude": "fieldpass",  # its newer name
+    "fielddrop": "fielddrop",
+    "fieldexclude": "fielddrop",
+}
+"""Those that relay's sources have too."""
+OTHER_FILTERS: Final = ("namepass", "namedrop", "taginclude", "tagexclude", "metricpass")
+_KNOWN: Final = frozenset(TYPES) - {UNKNOWN}
+_WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def types_passed(table: Mapping[str, Any]) -> frozenset[str]:
+    """The event types that a table's filters let pass, as far as the tag `type` decides it."""
+    passed, dropped = table.get("tagpass"), table.get("tagdrop")
+    types = frozenset(TYPES)
+    if isinstance(passed, dict) and set(passed) == {"type"}:  # with several tags it is enough that one of them passes
+        types = types.intersection(_passing(as_list(passed["type"])))
+    if isinstance(dropped, dict) and "type" in dropped:
+        types = types.difference(_fitting(as_list(dropped["type"])))
+    return types
+
+
+def wrong_patterns(patterns: object) -> str:
+    """Why these are no patterns; empty when they are."""
+    if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
+        return 'must be as in tagpass = { type = ["alarm"] }'
+    try:
+        matcher(patterns)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _passing(patterns: list[Any]) -> frozenset[str]:
+    fitting = _fitting(patterns)
+    names_another = any(isinstance(each, str) and _WORD.fullmatch(each) and each not in _KNOWN for each in patterns)
+    return fitting | {UNKNOWN} if names_another or not fitting else fitting
+
+
+def _fitting(patterns: list[Any]) -> frozenset[str]:
+    """The types that patterns fit; the unknown ones only where they fit all."""
+    try:
+        fits = matcher([each for each in patterns if isinstance(each, str)])
+    except ValueError:  # no glob: the settings say so, with its place
+        return frozenset(TYPES)
+    fitting = frozenset(filter(fits, TYPES))
+    return fitting if fitting >= _KNOWN else fitting & _KNOWN
+
+
+def as_list(value: object) -> list[Any]:
+    """What may be a list, one thing or nothing."""
+    return value if isinstance(value, list) else [] if value is None else [value]

@@ -1,0 +1,108 @@
+"""A router's `system > syslog` as [[remote-logging-server]]: a section in, values of a draft out. Pure.
+
+What a server says itself (protocol, filters) stands before what its section says. Its filters become `facilities` and
+the least severe `severity`; relay has one of those for a server, and a warning tells where filters differ.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from relay.config import router_words
+from relay.config.lines import KeyPath
+from relay.config.router_certificates import Certificates
+from relay.config.router_text import Section
+from relay.config.router_values import Values, first_word, line_of
+from relay.quantity import quoted
+from relay.syslog.priority import SEVERITIES
+
+_SYSLOG: Final = frozenset({"facility", "severity", "protocol", "client-certificate-name", "ocsp", "server"})
+_SERVER: Final = frozenset({"ip-address", "port", "protocol", "ocsp", "filter"})
+_FILTER: Final = frozenset({"name", "facility", "severity"})
+_PORT: Final = 514  # RFC 5426 section 3.3
+_ROUTERS_OWN: Final = (
+    "a router sends its own messages by it; relay's events are its own, and keep their facilities; all are sent"
+)
+_NO_OCSP: Final = "relay does not ask whether a certificate was revoked; pin it with `fingerprint` in a further file"
+_Choice = dict[str, tuple[object, int]]
+"""Keys of a server, each with its value and its line."""
+
+
+class Syslog:
+    """Adds the servers of a section."""
+
+    def __init__(self, values: Values, certificates: Certificates) -> None:
+        self._values = values
+        self._draft = values.draft
+        self._certificates = certificates
+
+    def whole(self, syslog: Section) -> None:
+        """Add its servers."""
+        servers = {}
+        for keys, section in syslog.sections("server").items():
+            if path := self._values.server(section, keys, ("ip-address", "port"), default_port=_PORT):
+                servers[path] = section
+            self._values.name_unknown(section, "syslog > server", _SERVER)
+        transports = self._transports(servers, syslog) if servers else {}
+        certificates: _Choice = self._certificates.of(syslog) if "tls" in transports.values() else {}
+        for path, section in servers.items():
+            self._draft.put((*path, "protocol"), "syslog", syslog.line, why="it is what its syslog section is about")
+            if (transport := transports[path]) is None:
+                self._draft.put((*path, "transport"), "udp", syslog.line, why="it is the router's default")
+            else:
+                said = section if section.leaves("protocol") else syslog
+                self._draft.put((*path, "transport"), transport, line_of(said, "protocol"))
+            for key, (value, line) in certificates.items() if transport == "tls" else ():
+                self._draft.put((*path, key), value, line)
+        self._choose(servers, syslog)
+        self._values.name_unknown(syslog, "syslog", _SYSLOG)
+
+    def _transports(self, servers: Mapping[KeyPath, Section], syslog: Section) -> dict[KeyPath, object | None]:
+        """What a server says stands before what its section says; None where nothing is said."""
+        common = self._values.value(syslog, "protocol", ("syslog", "protocol"), router_words.transport)
+        key = ("syslog", "server", "protocol")
+        return {
+            path: self._values.value(section, "protocol", key, router_words.transport) or common
+            for path, section in servers.items()
+        }
+
+    def _choose(self, servers: Mapping[KeyPath, Section], syslog: Section) -> None:
+        """Which messages each server gets: what its own filters say, or else its section."""
+        common: _Choice | None = None
+        for path, server in servers.items():
+            filters = list(server.sections("filter").values())
+            for each in filters:
+                self._values.name_unknown(each, "syslog > server > filter", _FILTER)
+            if not filters and common is None:
+                common = self._choice([syslog])
+            chosen = self._choice(filters) if filters else common or {}
+            for key, (value, line) in chosen.items():
+                self._draft.put((*path, key), value, line)
+        for section in (syslog, *servers.values()) if servers else ():
+            self._ocsp(section)
+
+    def _choice(self, filters: Sequence[Section]) -> _Choice:
+        """The keys by which a server gets what one of the filters lets pass."""
+        found = [
+            self._values.value(each, "facility", ("syslog", "facility"), router_words.facility) for each in filters
+        ]
+        for leaf in (leaf for each in filters for leaf in each.leaves("facility")):
+            if router_words.is_routers_own(first_word(leaf)):
+                self._draft.warn(f"facility {quoted(leaf.rest)}: {_ROUTERS_OWN}", leaf.line)
+        severities = [
+            self._values.value(each, "severity", ("syslog", "severity"), router_words.severity) for each in filters
+        ]
+        chosen: _Choice = {}
+        if all(found):
+            chosen["facilities"] = list(dict.fromkeys(found)), line_of(filters[0], "facility")
+        if all(severities):
+            least = max(map(str, severities), key=SEVERITIES.index)
+            chosen["severity"] = least, line_of(filters[0], "severity")
+            if len(set(severities)) > 1:
+                sentence = f"relay has one severity for a server: {quoted(least)}, the least severe of its filters"
+                self._draft.warn(sentence, line_of(filters[0], "severity"))
+        return chosen
+
+    def _ocsp(self, section: Section) -> None:
+        for leaf in section.leaves("ocsp"):
+            if first_word(leaf) not in {"disabled", "none", "false"}:
+                self._draft.warn(f"ocsp: {_NO_OCSP}", leaf.line)

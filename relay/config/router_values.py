@@ -1,0 +1,125 @@
+"""Single values of a router's sections, each read into a draft with its line, or a mistake where it cannot be. Pure."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from relay.config.draft import Draft
+from relay.config.lines import KeyPath
+from relay.config.router_text import Section, Statement
+from relay.quantity import quoted
+
+SERVERS: Final = "remote-logging-server"
+
+
+class Values:
+    """Reads leaves, and servers, for one draft."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+
+    def put(
+        self,
+        section: Section,
+        name: str,
+        path: KeyPath,
+        read: Callable[[str], object] = str,
+        key: tuple[str, ...] = (),
+    ) -> None:
+        """Set the value of a leaf, where there is one."""
+        value = self.value(section, name, path, read, key)
+        if value is not None:
+            self.draft.put(path, value, line_of(section, name))
+
+    def value(
+        self,
+        section: Section,
+        name: str,
+        path: KeyPath,
+        read: Callable[[str], object] = str,
+        key: tuple[str, ...] = (),
+    ) -> object | None:
+        """Read a leaf, or the section's own key in its stead; None where neither is, or the text is wrong."""
+        leaves = section.leaves(name)
+        line, text = section.line, key[0] if key else None
+        for leaf in leaves:
+            value = _only_word(leaf)
+            if value is None:
+                self.draft.mistake(f"needs one value, not {quoted(leaf.rest)}", leaf.line, path)
+                return None
+            if text is not None and value != text:
+                self.draft.mistake(f"is {quoted(value)} here, and {quoted(text)} in line {line}", leaf.line, path)
+                return None
+            line, text = leaf.line, value
+        if text is None:
+            return None
+        try:
+            return read(text)
+        except ValueError as error:
+            self.draft.mistake(str(error), line, path)
+            return None
+
+    def server(
+        self, section: Section, keys: tuple[str, ...], names: tuple[str, str], *, default_port: int | None
+    ) -> KeyPath:
+        """Add one server; its path, or none when it cannot be reached."""
+        path: KeyPath = (SERVERS, self.length(SERVERS))
+        told = len(self.draft.mistakes)
+        address = self.value(section, names[0], (*path, "address"), key=keys[:1])
+        port = self.value(section, names[1], (*path, "port"), number, key=keys[1:2])
+        if address is None or (port is None and default_port is None):
+            missing = names[0] if address is None else names[1]
+            if len(self.draft.mistakes) == told:
+                self.draft.mistake(f"{missing} is required and missing", section.line, path)
+            return ()
+        self.draft.put((*path, "address"), address, line_of(section, names[0]))
+        why = "it is the usual port of syslog" if port is None else ""
+        self.draft.put((*path, "port"), default_port if port is None else port, line_of(section, names[1]), why=why)
+        return path
+
+    def length(self, array: str) -> int:
+        """How many tables an array has so far."""
+        return len(self.draft.document.get(array, ()))
+
+    def name_unknown(self, section: Section, name: str, known: frozenset[str]) -> None:
+        """Name what of a section relay has not."""
+        for unknown, line in section.names():
+            if unknown not in known:
+                self.draft.warn(
+                    f"{name} > {quoted(unknown).strip(chr(34))}: relay has no such setting; passed over", line
+                )
+
+
+def named(sections: dict[tuple[str, ...], Section]) -> Iterator[tuple[str, Section]]:
+    """Sections by their names: their key, or else the leaf `name` in them."""
+    for keys, section in sections.items():
+        names = keys or tuple(word for leaf in section.leaves("name") for word in leaf.words[:1])
+        yield (names[0] if names else ""), section
+
+
+def line_of(section: Section, name: str) -> int:
+    """Where a leaf stands, or else its section."""
+    return next((leaf.line for leaf in section.leaves(name)), section.line)
+
+
+def first_word(leaf: Statement) -> str:
+    """A leaf's first value; empty when it has none."""
+    return (leaf.words or ("",))[0]
+
+
+def _only_word(leaf: Statement) -> str | None:
+    values = leaf.words
+    return values[0] if len(values) == 1 and '"' not in values[0] else None
+
+
+def number(text: str) -> int:
+    """Read a number; ValueError for another text."""
+    if not (text.isascii() and text.isdecimal() and len(text) < len("1000000")):
+        raise ValueError(f"must be a number, not {quoted(text)}")
+    return int(text)
+
+
+def flag(text: str) -> bool:
+    """Read true or false; ValueError for another text."""
+    if text not in {"true", "false"}:
+        raise ValueError(f"must be true or false, not {quoted(text)}")
+    return text == "true"
