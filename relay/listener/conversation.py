@@ -85,11 +85,19 @@ class Dialect(NamedTuple):
     event: ToEvent = log_event
     waits: bool = False
     """Whether its senders may send nothing more until they are answered."""
+    parts: bool = False
+    """Whether a stop of ours closes its streams: its close accepts nothing, and its senders know a reset for no end."""
 
 
 RELP: Final = Dialect("relp", b"1 open ", RelpServer, answers=True)
 AUDITD: Final = Dialect(
-    "auditd", auditd_remote.MAGIC_OCTETS, auditd_remote.AuditdServer, answers=True, event=received_record, waits=True
+    "auditd",
+    auditd_remote.MAGIC_OCTETS,
+    auditd_remote.AuditdServer,
+    answers=True,
+    event=received_record,
+    waits=True,
+    parts=True,
 )
 SYSLOG: Final = Dialect("syslog", b"", SyslogConversation, answers=False)
 

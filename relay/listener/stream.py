@@ -5,7 +5,9 @@ stream is closed cleanly only when the peer has half-closed (or has been idle fo
 durable. In every other case, a failed spool, a broken or unfinished frame, a stop, it is aborted (a reset), so that
 no sender takes the end of the stream for acceptance. What came before a bad frame is made durable first. A message
 over the size limit is the exception: it is dropped and counted, for its sender would only send it again for ever.
-A protocol that acknowledges is answered after fsync as well, message by message, while the stream goes on.
+A protocol that acknowledges is answered after fsync as well, message by message, while the stream goes on; where a
+close says nothing more than its answers did (`Dialect.parts`), a stop closes the stream. A stream whose oldest message
+is unanswered for longer than `answer_within` ends as by a stop.
 
 Ceilings for each stream: what ByteStream.read() gives at once, one unfinished message, and `undurable_batches`
 batches that are submitted and not yet durable; beyond that it is not read, and the sender waits. While the peer does
@@ -14,16 +16,20 @@ ListenerCounters has one for each way.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from relay.errors import ProtocolError, RelayError, StorageError
 from relay.event import Batch
 from relay.intake import Clock, Submit, wall_clock
 from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, log_event, told_by
 from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
+
+PART_S: Final = 1.0
+"""So long we wait until a stream that is closed amid its life is closed."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +67,8 @@ class StreamTerms:
     """How long we wait in all for the rest of a frame that has begun, or for our answer to be read; then the stream
     is aborted."""
     undurable_batches: int = 2
+    answer_within: float | None = None
+    """How long a message may go unanswered; then the stream is ended. None: as long as it takes."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +96,8 @@ class ListenerCounters:
     """Streams that the peer or the network broke off."""
     storage_errors: int = 0
     """Streams aborted because the spool could not keep what they brought."""
+    unanswered: int = 0
+    """Streams ended because what they brought was not durable in time."""
 
 
 class _Undurable(NamedTuple):
@@ -125,6 +135,8 @@ class StreamReception:
         self._dialect: Dialect | None = None
         self._conversation: Conversation = SyslogConversation()  # until the dialect is known
         self._undurable: deque[_Undurable] = deque()
+        self._unanswered_since: deque[float] = deque()  # of each batch, also of the one that is being submitted
+        self._due: asyncio.Timeout | None = None  # while it is received
         self._answering: asyncio.Task[None] | None = None
         self._to_answer = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -135,17 +147,37 @@ class StreamReception:
         self._counters.connections += 1
         self._counters.open += 1
         try:
-            await self._take_in_and_close()
+            async with asyncio.timeout(None) as self._due:
+                await self._take_in_and_close()
+        except TimeoutError:
+            self._counters.unanswered += 1
+            _log.info("connection from %s ended: what it brought is not durable in time", self._stream.peer)
+            await self._part()
         except RelayError as error:
             self._stream.abort()
             self._count(error)
             _log.warning("connection from %s aborted: %s", self._stream.peer, error)
         except BaseException:
-            self._stream.abort()
+            await self._part()
             raise
         finally:
             self._counters.open -= 1
+            self._due = None  # it holds its task, whose failure would be told when the garbage is next collected
             self._leave_behind()
+
+    async def _part(self) -> None:
+        """End a stream amid its life; nothing more is answered on it.
+
+        A reset has audisp-remote connect again only after `heartbeat_timeout` without any record; an end of file, with
+        the next record.
+        """
+        if self._answering is not None:
+            self._answering.cancel()
+        if self._dialect is not None and self._dialect.parts:
+            with contextlib.suppress(TimeoutError, RelayError):
+                async with asyncio.timeout(PART_S):
+                    await self._stream.close()
+        self._stream.abort()
 
     async def _take_in_and_close(self) -> None:
         fault = await self._take_in()
@@ -223,6 +255,8 @@ class StreamReception:
         return True
 
     async def _submit_messages(self, messages: list[bytes]) -> None:
+        self._unanswered_since.append(asyncio.get_running_loop().time())
+        self._set_due()
         await self._wait_for_durable(at_most=self._terms.undurable_batches - 1)
         now, peer = self._clock(), self._stream.peer
         to_event, waits = (self._dialect.event, self._dialect.waits) if self._dialect else (log_event, False)
@@ -242,6 +276,13 @@ class StreamReception:
         while self._undurable and self._undurable[0].durable.done():
             self._undurable[0].durable.result()
             self._conversation.accepted(self._undurable.popleft().messages)
+            self._unanswered_since.popleft()
+        self._set_due()
+
+    def _set_due(self) -> None:
+        within, due = self._terms.answer_within, self._due
+        if within is not None and due is not None and not due.expired():
+            due.reschedule(self._unanswered_since[0] + within if self._unanswered_since else None)
 
     async def _answer(self) -> None:
         """Answer, as messages become durable, until cancelled; a task beside the reading."""

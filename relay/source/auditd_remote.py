@@ -4,6 +4,11 @@ A record is acknowledged once it is durable, so relay's spool carries what audis
 to the log server no longer reaches the router. Events go record by record: audisp-remote waits for each answer before
 it sends the next record, so none can be held back until its event is whole.
 
+While the disk stalls or refuses, a stream whose record is not answered within `ANSWER_WITHIN` is closed: an end of file
+has audisp-remote 3.0.9 connect again, at once or with its next record; once its own patience has run out, it does so
+only when no record has come for `heartbeat_timeout`. Records are taken in one by one, whatever the stream, so one that
+is sent again and again until the disk is back is stored at most twice.
+
 There is no position. The sender keeps what is not acknowledged and sends it again, then under another number: at least
 once. A line that is no record is forwarded as it is, marked, and counted in `malformed`. Memory, and what a sender may
 ask of us: as `relay.listener.stream` says.
@@ -12,16 +17,20 @@ ask of us: as `relay.listener.stream` says.
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import Final
 
 from relay.audit.assembly import AuditEvent
 from relay.audit.mapping import AuditMapping
 from relay.audit.record import parse
-from relay.event import Event, Position
+from relay.event import Batch, Event, Position
 from relay.intake import Submit
 from relay.listener.conversation import AUDITD
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.quantity import Address
+
+ANSWER_WITHIN: Final = 3.0
+"""Seconds; less than the 5 that audisp-remote has for a record unless it is told otherwise."""
 
 
 class AuditdRemote:
@@ -33,12 +42,20 @@ class AuditdRemote:
     lost_places = 0
     last_error = ""
 
-    def __init__(self, name: str, listen: Sequence[Address], mapping: AuditMapping) -> None:
+    def __init__(
+        self,
+        name: str,
+        listen: Sequence[Address],
+        mapping: AuditMapping,
+        *,
+        answer_within: float = ANSWER_WITHIN,
+    ) -> None:
         self.name = name
         self.listen = listen
         self.malformed = 0
         self.counters = ListenerCounters()
         self._mapping = mapping
+        self._answer_within = answer_within
 
     def __repr__(self) -> str:
         where = ", ".join(map(str, self.listen))
@@ -49,10 +66,11 @@ class AuditdRemote:
         del position
         if drain:
             return
-        terms = StreamTerms(dialects=(AUDITD._replace(event=self._event),))
+        terms = StreamTerms(dialects=(AUDITD._replace(event=self._event),), answer_within=self._answer_within)
+        take_in = _OneByOne(submit).submit
         async with contextlib.AsyncExitStack() as stack:
             for address in self.listen:
-                listener = TcpListener(address.host, address.port, submit, counters=self.counters, terms=terms)
+                listener = TcpListener(address.host, address.port, take_in, counters=self.counters, terms=terms)
                 await stack.enter_async_context(listener)
             await asyncio.get_running_loop().create_future()
 
@@ -62,4 +80,22 @@ class AuditdRemote:
         if parsed is None:
             self.malformed += 1
             return self._mapping.malformed(record, now_us)
+        self.malformed += bool(parsed.joined)
         return self._mapping.events(AuditEvent((parsed,)))[0]
+
+
+class _OneByOne:
+    """Submits each batch when the one before it is durable: a sender that repeats itself meanwhile gives no doubles."""
+
+    def __init__(self, submit: Submit) -> None:
+        self._submit = submit
+        self._turn = asyncio.Lock()
+        self._last: asyncio.Future[None] | None = None
+
+    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
+        """Wait for its turn, and submit it; cancelled before, it is not taken in."""
+        async with self._turn:
+            if self._last is not None:
+                await asyncio.wait([self._last])  # which leaves it as it is when we are cancelled
+            self._last = await self._submit(batch)
+            return self._last

@@ -1,5 +1,11 @@
 """The auditd protocol over the whole road, with the real auditd and audisp-remote at every point that is not ours."""
 
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,10 +19,17 @@ from harness.waiting import wait_until
 
 from relay.syslog.rfc5424 import hostname, identity, parse
 
-RECORDS = [
-    b'node=combo1 type=USER_LOGIN msg=audit(1709742929.678:%d): pid=1 acct="root" res=success' % serial
-    for serial in range(1, 201)
-]
+PACE = 0.1
+"""Seconds from one record to the next, on a router where they never cease."""
+OUT_OF_PATIENCE = 11.0
+"""Seconds without an answer; two of audisp-remote's own 5 s for a record."""
+
+
+def record(serial: int, more: bytes = b"") -> bytes:
+    return b'node=combo1 type=USER_LOGIN msg=audit(1709742929.678:%d): pid=1 acct="root"%b res=success' % (serial, more)
+
+
+RECORDS = [record(serial) for serial in range(1, 201)]
 
 
 @pytest.fixture
@@ -58,6 +71,30 @@ def wait_for_records(auditd: Auditd, count: int, seconds: float = 30) -> list[by
         lambda: f"{count} records; there are {len(of_users(auditd.records()))}",
     )
     return of_users(auditd.records())
+
+
+def feed_steadily(
+    sender: AudispRemote, records: Iterator[bytes], until: Callable[[], object], seconds: float
+) -> list[bytes]:
+    """Feed a record every PACE seconds until the condition holds; what was fed."""
+    fed: list[bytes] = []
+    begun = time.monotonic()
+
+    def feed_and_look() -> object:
+        if time.monotonic() >= begun + len(fed) * PACE:
+            fed.append(next(records))
+            sender.feed(fed[-1:])
+        return until()
+
+    wait_until(feed_and_look, seconds, lambda: f"fed {len(fed)} records meanwhile")
+    return fed
+
+
+def refused(auditd: Auditd) -> int:
+    """How many audit events relay has told the log server that it could not keep."""
+    gaps = b"".join(record for record in auditd.records() if b' msgid="GAP" ' in record)
+    lost = [bytes.fromhex(text.decode()) for text in re.findall(rb" lost=([0-9A-F]+)", gaps)]
+    return sum(int(events) for text in lost for events in re.findall(rb" audit \d+ \d+ (\d+)", text))
 
 
 def stored(router: Router) -> int:
@@ -139,3 +176,52 @@ def test_relay_receive_takes_audisp_remote_on_its_one_port_and_files_by_node(tmp
     assert [parse(message).msg for message in by_host[b"127.0.0.1"]] == [nameless, b"no record \xff"]
     assert {identity(message) for message in archived(receiver.archive) if message in messages} == {None}
     assert {path.name for path in receiver.archive.glob("[!.]*")} >= {"127.0.0.1", "combo1"}
+
+
+def test_records_that_never_cease_get_through_again_after_a_freeze(router: Router, auditd: Auditd) -> None:
+    """With audisp-remote's own patience it would never connect again: only after 30 s without any record."""
+    port = take_from_audisp_remote(router)
+    records = map(record, count(1))
+    with router.start() as relay, AudispRemote(port) as sender:
+        wait_until_open(port, relay)
+        fed = feed_steadily(sender, records, lambda: of_users(auditd.records()), 20)
+        thaw = time.monotonic() + OUT_OF_PATIENCE
+        relay.suspend()
+        fed += feed_steadily(sender, records, lambda: time.monotonic() >= thaw, 20)
+        os.kill(relay.pid, signal.SIGCONT)
+        feed_steadily(sender, records, lambda: set(of_users(auditd.records())) >= set(fed), 20)
+
+
+def test_more_than_the_senders_queue_holds_gets_through_when_the_log_server_is_back(
+    router: Router, auditd: Auditd
+) -> None:
+    """By itself audisp-remote keeps 2,048 records."""
+    port = take_from_audisp_remote(router)
+    records = list(map(record, range(1, 2301)))
+    auditd.kill()
+    with router.start() as relay, AudispRemote(port) as sender:
+        wait_until_open(port, relay)
+        sender.feed(records)
+        wait_until(lambda: stored(router) == len(records), 60, lambda: f"{stored(router)} stored; {relay.log}")
+        auditd.start()
+        assert wait_for_records(auditd, len(records), 60) == records
+
+
+def test_what_a_full_spool_refuses_is_told_to_the_log_server_and_holds_no_sender_up(
+    router: Router, auditd: Auditd
+) -> None:
+    router.audit |= {"disk-full-action": "ignore", "space-left": "0B"}
+    port = take_from_audisp_remote(router)
+    with router.configuration.open("a") as configuration:
+        configuration.write('[spool]\nsegment-size = "1MiB"\nmax-size = "4MiB"\n')
+    fed = [record(serial, b" x=" + b"y" * 8000) for serial in range(1, 401)]
+    auditd.kill()
+    with router.start() as relay, AudispRemote(port) as sender:
+        wait_until_open(port, relay)
+        sender.feed(fed)  # blocks until the pipe, of 64 KiB, has room for the rest
+        auditd.start()
+        fed += feed_steadily(sender, map(record, count(len(fed) + 1)), lambda: refused(auditd), 40)
+        wait_until(lambda: fed[-1] in auditd.records(), 20, lambda: relay.log)
+        arrived = of_users(auditd.records())
+        assert arrived == [each for each in fed if each in set(arrived)]
+        assert len(arrived) + refused(auditd) == len(fed)

@@ -13,7 +13,7 @@ from relay.audit.mapping import AuditMapping
 from relay.errors import RelayError
 from relay.event import Batch, Event, EventType
 from relay.quantity import Address
-from relay.source.auditd_remote import AuditdRemote
+from relay.source.auditd_remote import ANSWER_WITHIN, AuditdRemote
 from relay.syslog.auditd_remote import AuditdClient, Reply
 
 DEADLINE = 20  # seconds
@@ -46,9 +46,9 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
-def source_at(port: int) -> AuditdRemote:
+def source_at(port: int, *, answer_within: float = ANSWER_WITHIN) -> AuditdRemote:
     mapping = AuditMapping(hostname="combo1", router="combo1", node="test1")
-    return AuditdRemote("audisp", (Address(LOOPBACK, port),), mapping)
+    return AuditdRemote("audisp", (Address(LOOPBACK, port),), mapping, answer_within=answer_within)
 
 
 @asynccontextmanager
@@ -61,6 +61,16 @@ async def running(source: AuditdRemote, spool: HeldSpool) -> AsyncIterator[None]
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def beat(port: int, times: int) -> None:
+    """Be another client, which sends heartbeats and waits for each answer."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    client = AuditdClient()
+    for _ in range(times):
+        writer.write(client.heartbeat())
+        client.receive(await reader.readexactly(16))
+    writer.close()
 
 
 def _listens(address: Address) -> bool:
@@ -150,5 +160,117 @@ def test_audisp_remote_sends_the_next_record_only_when_the_one_before_is_durable
                     assert len(spool.events) == count
                     spool.sync()
         assert [event.tail.rpartition(b"] ")[2] for event in spool.events] == records
+
+    run(scenario())
+
+
+def test_a_stop_closes_the_connection_and_answers_nothing_that_is_not_durable() -> None:
+    """A reset would do for any other protocol; audisp-remote does not take it for the end of its server."""
+
+    async def scenario() -> None:
+        spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
+        async with running(source, spool):
+            reader, writer = await asyncio.open_connection(*source.listen[0])
+            writer.write(client.message(RECORD))
+            await until(lambda: spool.held)
+        async with asyncio.timeout(DEADLINE):
+            assert await reader.read() == b""
+        writer.close()
+
+    run(scenario())
+
+
+def test_a_record_that_is_not_durable_in_time_has_its_stream_closed_and_is_answered_on_none() -> None:
+    async def scenario() -> None:
+        spool, source, client = HeldSpool(), source_at(free_port(), answer_within=0.3), AuditdClient()
+        async with running(source, spool):
+            reader, writer = await asyncio.open_connection(*source.listen[0])
+            for _ in range(2):
+                writer.write(client.message(RECORD))
+                await until(lambda: spool.held)
+                spool.sync()
+                client.receive(await reader.readexactly(16))
+            with pytest.raises(TimeoutError):  # an answered stream stays open
+                await asyncio.wait_for(reader.read(), 0.6)
+            writer.write(client.message(RECORD))
+            async with asyncio.timeout(DEADLINE):
+                assert await reader.read() == b""
+            spool.sync()
+            assert (client.unanswered, len(spool.events), source.counters.unanswered) == (1, 3, 1)
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_record_that_is_sent_again_and_again_until_the_disk_is_back_is_stored_twice() -> None:
+    async def scenario() -> None:
+        spool, source = HeldSpool(), source_at(free_port(), answer_within=0.2)
+        async with running(source, spool):
+            for stalls in range(5):
+                reader, writer = await asyncio.open_connection(*source.listen[0])
+                writer.write(AuditdClient().message(RECORD))
+                if stalls == 2:
+                    writer.write_eof()  # as one that gives up first
+                async with asyncio.timeout(DEADLINE):
+                    assert await reader.read() == b""
+                writer.close()
+            await until(lambda: source.counters.open == 0)
+            assert len(spool.events) == 1
+            reader, writer = await asyncio.open_connection(*source.listen[0])
+            writer.write(AuditdClient().message(RECORD))
+            spool.sync()
+            await until(lambda: spool.held)
+            spool.sync()
+            async with asyncio.timeout(DEADLINE):
+                await reader.readexactly(16)
+            assert (len(spool.events), source.counters.unanswered) == (2, 5)
+            writer.close()
+
+    run(scenario())
+
+
+def test_audisp_remote_goes_on_by_itself_after_a_stall() -> None:
+    """Not even another record is needed; the one that was under way may come twice."""
+    records = [RECORD.replace(b":2341", b":%d" % serial) for serial in range(5)]
+
+    async def scenario() -> None:
+        spool, source = HeldSpool(), source_at(free_port(), answer_within=0.3)
+
+        def all_taken() -> bool:
+            spool.sync()
+            return source.counters.messages > len(records)
+
+        async with running(source, spool):
+            with AudispRemote(source.listen[0].port) as client:
+                client.feed(records)
+                await until(lambda: source.counters.unanswered >= 3)
+                assert len(spool.events) == 1
+                await until(all_taken)
+        assert [event.tail.rpartition(b"] ")[2] for event in spool.events] == [records[0], *records]
+
+    run(scenario())
+
+
+def test_audisp_remote_comes_back_with_its_next_records_after_a_stop() -> None:
+    """Had the stop reset it, it would come back only after 30 s without any record: its heartbeat_timeout."""
+    records = [RECORD.replace(b":2341", b":%d" % serial) for serial in range(2 * DEADLINE)]
+    port = free_port()
+
+    async def scenario() -> None:
+        before, after = HeldSpool(), HeldSpool()
+        with AudispRemote(port) as client:
+            async with running(source_at(port), before):
+                client.feed(records[:1])
+                await until(lambda: before.held)
+                before.sync()
+                await beat(port, times=10)  # by then it has its answer
+            async with running(source_at(port), after):
+                for record in records[1:]:
+                    client.feed([record])
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.5):
+                            await until(lambda: after.held)
+                            break
+        assert after.events[0].tail.endswith(records[1])
 
     run(scenario())
