@@ -48,7 +48,11 @@ if [ ! -e ca.pem ]; then
     chmod 644 ca.pem
 fi
 request=$(new_key "$name.key" -subj "/CN=$name" -addext "subjectAltName=$names")
-echo "$request" | openssl x509 -req -CA ca.pem -CAkey ca.key -copy_extensions copy -days 365 -out "$name.pem" 2>/dev/null
+echo "$request" | openssl x509 -req -CA ca.pem -CAkey ca.key -copy_extensions copy -days 365 -out "$name.pem" 2>"$said" || {
+    cat "$said" >&2
+    rm -f "$name.pem" "$name.key"
+    exit 65
+}
 chmod 644 "$name.pem"
 echo "certs/$name.pem, certs/$name.key; signed by certs/ca.pem"
 echo "fingerprint = \"sha-256:$(openssl x509 -in "$name.pem" -noout -fingerprint -sha256 | cut -d = -f 2)\""

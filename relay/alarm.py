@@ -27,6 +27,7 @@ HALT_FAILED: Final = "halt-failed"
 NETWORK_FAILURE: Final = "network-failure"
 AUDITD_DOWN: Final = "auditd-down"
 AUDIT_LOOP: Final = "audit-loop"
+CERTIFICATE_ENDS: Final = "certificate-ends"
 
 _NAME: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
 

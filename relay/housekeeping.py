@@ -13,7 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from relay import alarm, own_events
@@ -29,10 +29,11 @@ from relay.spool.cursor import MAX_CONTENT
 from relay.spool.store import Store
 from relay.watch import disk as disk_watch
 from relay.watch.audit_trail import AuditTrail, ThisMachine
+from relay.watch.certificates import CertificateWatch, Named, of_servers
 from relay.watch.clock import AgeRule, Clocks
 from relay.watch.halt import HaltRequest, HaltWay, boot_id
 from relay.watch.own_records import OwnRecords
-from relay.watch.users import LASTING, NETWORK_HALT, AllUsers
+from relay.watch.users import LASTING, NETWORK_HALT, UNWATCHED, AllUsers
 
 TICK_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 60.0
@@ -45,6 +46,7 @@ LOST_SECONDS: Final = 3.0
 MAX_WAITING: Final = 100
 _FED_BY_AUDITD: Final = frozenset({"audit-log", "audit-dispatcher", "auditd-remote"})
 """The types of source that give this machine's audit trail."""
+_NOT_WATCHED: Final = "auditd is not watched any more: watch-auditd forbids it, or no source is fed by it"
 _ALARMS: Final = "alarms"
 _CLOCK: Final = "clock"
 _MICROSECONDS: Final = 1_000_000
@@ -70,6 +72,8 @@ class Care:
     """The servers that the machine is to be halted for, and after how many seconds without them."""
     fed_by_auditd: frozenset[str] = frozenset()
     """The sources by which auditd is watched; none: it is not."""
+    certificates: Sequence[Named] = ()
+    """Those that should not end unnoticed."""
 
 
 def author_of(settings: Settings) -> Author:
@@ -93,6 +97,7 @@ def care_of(settings: Settings) -> Care:
             if server.network_failure_action == "halt"
         },
         fed_by_auditd=frozenset(source.name for source in settings.source if _is_watched(settings, source)),
+        certificates=of_servers(settings),
     )
 
 
@@ -159,6 +164,8 @@ class Housekeeping:
         if care.fed_by_auditd:
             standing = self.alarms.get(alarm.AUDITD_DOWN) is not None
             self.audit_trail = AuditTrail(now, standing=standing, clocks=clocks, machine=ThisMachine())
+        self._certificates = CertificateWatch(care.certificates)
+        self._ending: Mapping[str, Alarm] = {}
         self._own_records = OwnRecords(os.getpid(), now.boot)
         self._lost: dict[str, _Loss] = {}
         self._halt_failure = ""
@@ -197,7 +204,7 @@ class Housekeeping:
         events = []
         for change in self._changes(now):
             _log.warning("alarm %s: %s", "raised" if change.raised else "cleared", change.alarm.text)
-            self._users.tell_change(change)
+            self._tell_users(change)
             if change.begins and change.alarm.name in LASTING:
                 self._next_reminder = now.boot + int(REMIND_SECONDS * _MICROSECONDS)
             events.append(own_events.alarm(self._care.author, now.wall, change))
@@ -214,6 +221,8 @@ class Housekeeping:
     # --- Alarms ---
 
     def _changes(self, now: Clocks) -> Iterator[AlarmChange]:
+        self._ending = self._certificates.look(now)
+        yield from self._unwatched(now)
         for name, wanted in self._wanted(now):
             yield from self._turn(name, "", wanted, now)
         for each in self._destinations:
@@ -222,6 +231,17 @@ class Housekeeping:
         servers = {"", *(each.name for each in self._destinations)}
         for gone in [change.alarm for change in self.alarms.active if change.alarm.about not in servers]:
             yield from self._turn(gone.name, gone.about, None, now)
+
+    def _unwatched(self, now: Clocks) -> Iterator[AlarmChange]:
+        """End what stands from a run that watched auditd, when this one does not; it does not say that auditd works."""
+        if self.audit_trail is None and (change := self.alarms.clear(alarm.AUDITD_DOWN, now.wall)):
+            yield replace(change, alarm=replace(change.alarm, text=_NOT_WATCHED))
+
+    def _tell_users(self, change: AlarmChange) -> None:
+        if change.alarm.name == alarm.AUDITD_DOWN and self.audit_trail is None:
+            self._users.tell(alarm.AUDITD_DOWN + UNWATCHED)
+        else:
+            self._users.tell_change(change)
 
     def _turn(self, name: str, about: str, wanted: Alarm | None, now: Clocks) -> Iterator[AlarmChange]:
         change = self.alarms.raise_(wanted, now.wall) if wanted else self.alarms.clear(name, now.wall, about)
@@ -262,9 +282,10 @@ class Housekeeping:
             _if(bool(failed), alarm.HALT_FAILED, "critical", f"the halt could not be asked for: {failed}"),
         )
         yield alarm.DISK_SPACE_LEFT, self._space_left()
-        trail = self.audit_trail
-        yield alarm.AUDITD_DOWN, trail.look(now, taking=error is None) if trail else None
+        if self.audit_trail is not None:
+            yield alarm.AUDITD_DOWN, self.audit_trail.look(now, taking=error is None)
         yield alarm.AUDIT_LOOP, self._own_records.alarm_wanted(now.boot)
+        yield alarm.CERTIFICATE_ENDS, self._ending.get("")
 
     def _space_left(self) -> Alarm | None:
         room = disk_watch.Room(
@@ -311,6 +332,7 @@ class Housekeeping:
         ):
             wanted = lost >= least if known else self.alarms.get(told.name, name) is not None
             yield told.name, told if wanted else None
+        yield alarm.CERTIFICATE_ENDS, self._ending.get(name)
 
     # --- Halt, retention, heartbeat ---
 

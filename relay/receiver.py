@@ -14,11 +14,12 @@ from relay.intake import Routing
 from relay.listener.conversation import ALL
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
-from relay.listener.tls import TlsListener, server_context
+from relay.listener.tls import ServerIdentity, TlsListener
 from relay.road import Road, Way, stopping_event
 from relay.settings import LARGEST_MESSAGE_SIZE, Settings
 from relay.spool.cursor import Cursor
 from relay.ssh_endpoint import SshEndpoint
+from relay.watch.certificates import of_receiver
 
 ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({EventType.LOG}))
 """What a receiver takes in is of type log and kept by its archive; the spool holds it until it is archived."""
@@ -41,7 +42,8 @@ async def receive(settings: Settings, *, drain: bool = False, patience: float | 
 
 def _care(settings: Settings) -> Care:
     """A receiver without room accepts nothing, whatever [audit] says: its senders keep what it does not take."""
-    return replace(care_of(settings), disk_full_action="halt", may_halt=False)
+    care = care_of(settings)
+    return replace(care, disk_full_action="halt", may_halt=False, certificates=of_receiver(settings))
 
 
 async def _archive(road: Road, folder: str) -> None:
@@ -70,7 +72,7 @@ async def _listening(road: Road, settings: Settings) -> AsyncIterator[None]:
                 TcpListener(address.host, address.port, road.intake.submit, counters=counters, terms=terms)
             )
         if (tls := settings.receiver.tls) is not None:
-            listener = TlsListener(tls.listen, server_context(tls), road.intake.submit, counters, terms)
+            listener = TlsListener(tls.listen, ServerIdentity(tls), road.intake.submit, counters, terms)
             await stack.enter_async_context(listener)
         if settings.receiver.ssh is not None:
             endpoint = SshEndpoint(

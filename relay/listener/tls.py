@@ -4,11 +4,16 @@ The promise of stream.py holds: the peer's half-close is its close_notify, and o
 A connection that ends without one is lost, whatever came before: nobody can tell a cut from an end.
 
 The handshake is the first read's, and takes HANDSHAKE seconds at most; what is wrong with it is a ProtocolError that
-says so. TLS 1.2 and 1.3. With `ca` only such senders are let in as have a certificate that leads to it.
+says so. With `ca` only such senders are let in as have a certificate that leads to it.
+
+Files that change are read anew for the connections after that, so that a renewal needs no restart. What is wrong with
+them is told once, and those that were read before go on to serve.
 """
 
 import asyncio
 import contextlib
+import logging
+import os
 import ssl
 from typing import Final
 
@@ -17,24 +22,61 @@ from relay.intake import Submit
 from relay.listener.stream import ByteStream, ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.quantity import Address
+from relay.setting_values import is_pem
 from relay.settings import ReceiverTls
 from relay.transport.certificate import certificates, identify, pem
+from relay.transport.tls_context import tls_context
 
 HANDSHAKE: Final = 15.0
 _READ: Final = 1 << 18  # octets given at once, at most
 _RECORD: Final = 1 << 14  # of one TLS record, RFC 8446 section 5.1
 
 
+_log = logging.getLogger(__name__)
+
+
 def server_context(settings: ReceiverTls) -> ssl.SSLContext:
     """Read the files that the settings name; errors are those of `certificate`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    context = tls_context(ssl.PROTOCOL_TLS_SERVER)
     identify(context, settings.certificate, settings.private_key or settings.certificate)
     if settings.ca:
         context.load_verify_locations(cadata=pem(certificates(settings.ca)))
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+class ServerIdentity:
+    """The context for the next connection; made at once, so that the first errors are whoever starts it's."""
+
+    def __init__(self, settings: ReceiverTls) -> None:
+        self._settings = settings
+        self._files = self._look()
+        self._context = server_context(settings)
+
+    def context(self) -> ssl.SSLContext:
+        """As the files are now."""
+        if (files := self._look()) != self._files:
+            self._files = files
+            try:
+                self._context = server_context(self._settings)
+                _log.info("the receiver's certificates were renewed")
+            except RelayError as error:
+                _log.warning(
+                    "the receiver's certificates have changed and cannot be used: %s; those before serve on", error
+                )
+        return self._context
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        """What tells one state of the files from another; None for what is no file, or not there."""
+        sources = (self._settings.certificate, self._settings.private_key, self._settings.ca)
+        return [None if is_pem(source) else _state(source) for source in sources]
+
+
+def _state(path: str) -> tuple[int, int, int] | None:
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 class TlsListener(TcpListener):
@@ -43,16 +85,16 @@ class TlsListener(TcpListener):
     def __init__(
         self,
         address: Address,
-        context: ssl.SSLContext,
+        identity: ServerIdentity,
         submit: Submit,
         counters: ListenerCounters | None = None,
         terms: StreamTerms | None = None,
     ) -> None:
         super().__init__(address.host, address.port, submit, counters=counters, terms=terms)
-        self._context = context
+        self._identity = identity
 
     def _stream(self, connection: ByteStream) -> ByteStream:
-        return TlsStream(connection, self._context)
+        return TlsStream(connection, self._identity.context())
 
 
 class TlsStream:
@@ -75,7 +117,7 @@ class TlsStream:
         if not self._agreed:
             await self._shake_hands()
         while True:
-            data, ended = self._decrypted()
+            data, ended = await self._decrypted_or_told()
             if data or ended:
                 return data
             await self._flush()  # the answer to a change of keys
@@ -85,7 +127,10 @@ class TlsStream:
         """Answer; waits while the peer does not read."""
         rest = memoryview(data)
         while rest:
-            rest = rest[self._tls.write(rest) :]
+            try:
+                rest = rest[self._tls.write(rest) :]
+            except ssl.SSLError as error:
+                raise UnavailableError("TLS stream", "it has failed, and no answer can be written") from error
         await self._flush()
 
     async def close(self) -> None:
@@ -124,6 +169,15 @@ class TlsStream:
         except ssl.SSLWantReadError:
             return False
         return True
+
+    async def _decrypted_or_told(self) -> tuple[bytes, bool]:
+        """The same as `_decrypted`; the peer is told what is wrong with its octets."""
+        try:
+            return self._decrypted()
+        except ProtocolError:
+            with contextlib.suppress(RelayError):
+                await self._flush()
+            raise
 
     def _decrypted(self) -> tuple[bytes, bool]:
         """What can be read of what has come, and whether the peer's close_notify is the next."""

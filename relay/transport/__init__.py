@@ -69,9 +69,10 @@ class StillOpenError(TemporaryError):
 def drain(pipe: Pipe, timeout: float, what: str) -> None:
     """Wait for the end of file of a pipe that is half-closed; what it still says is thrown away."""
     deadline = time.monotonic() + timeout
-    while data := pipe.receive(max(0.0, deadline - time.monotonic())):
-        del data
-    if data is None:
+    left = timeout
+    while (data := pipe.receive(max(0.0, left))) and left > 0:
+        left = deadline - time.monotonic()
+    if data != b"":
         cause = f"the collector has not closed the connection {timeout:g} s after relay's end of file"
         raise StillOpenError(what, cause, "is it slow, or does it never close?")
 

@@ -2,11 +2,18 @@
 
 A collector that vanishes is noticed within about 30 s: by TCP_USER_TIMEOUT while octets wait for it, by keepalive
 while nothing does. Nothing is encrypted, and nobody is known: for networks that are trusted.
+
+An end of file that answers ours comes behind the acknowledgement of all that we sent (RFC 9293 section 3.10.7.4: each
+segment carries it). One that comes sooner was on its way already, as when a collector tires of an idle connection: it
+has not had everything, and may never, so that pipe is dead.
 """
 
 import contextlib
+import fcntl
 import select
 import socket
+import struct
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -117,7 +124,10 @@ class TcpPipe:
             if time.monotonic() >= deadline:
                 return None
         with self._mapped(), contextlib.suppress(BlockingIOError):
-            return self._socket.recv(LARGEST_READ)
+            data = self._socket.recv(LARGEST_READ)
+            if not data and self._unacknowledged():
+                raise UnavailableError(self._what, "it closed the connection before it had everything")
+            return data
         return None
 
     def half_close(self) -> None:
@@ -143,6 +153,14 @@ class TcpPipe:
                     self._socket.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for it
                 self._socket.close()
 
+    def _unacknowledged(self) -> int:
+        """How many octets the collector's machine has not acknowledged yet; the end of ours counts as one."""
+        with self._lock:
+            if self.closed:
+                raise self._broken()
+            (octets,) = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
+        return int(octets)
+
     def _poll(self, events: int, timeout: float) -> int:
         with self._lock:
             if self.closed:
@@ -162,6 +180,8 @@ class TcpPipe:
         except BlockingIOError:
             raise
         except OSError as error:
+            if self.closed:
+                raise self._broken() from error
             cause = f"the connection broke off ({(error.strerror or str(error)).lower()})"
             raise UnavailableError(self._what, cause) from error
 

@@ -5,20 +5,25 @@ raises besides what the inner transport does: PermissionRefusedError when we do 
 trust us, ProtocolError when it speaks no TLS, none that we speak, or ends within HANDSHAKE seconds.
 
 TLS tells a stream that was ended from one that was cut off: a half-close is a close_notify, and RFC 5425 section 4.4
-has a collector answer it with its own before it closes; the inner pipe stays open for that. A collector that is killed
-cannot. So a pipe is drained when that answer has come. The bare end of file, by which TCP has to do, is taken only from
-a collector that never answers (rsyslog's, by GnuTLS), which a stream without a message finds out once a transport.
+has a collector answer it with its own and then close; the inner pipe stays open for that. A collector that is killed
+cannot. So a pipe is drained when that answer has come and the inner pipe has ended as well: an end that was no answer,
+sent before the collector had everything, is told by that one (`relay.transport.tcp`). The bare end of file, by which
+TCP has to do, is taken only from a collector that has never answered since relay began (rsyslog's, by GnuTLS), which a
+stream without a message finds out once a transport; whoever can cut connections off can then have relay believe it.
 
 With TLS 1.3 a server refuses a client's certificate after the client's handshake is done: a pipe is half-closed no
-sooner than SETTLING seconds after that, or twice the time that it took, so that the refusal has come first.
+sooner than SETTLING seconds after that, or twice the time that it took, at most _LONGEST_SETTLING seconds, so that the
+refusal has come first.
 
 A pipe is used by one thread, as every pipe is; `close` alone comes from others, and is the inner pipe's.
 """
 
 import contextlib
+import re
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from cryptography import x509
@@ -32,15 +37,18 @@ from relay.errors import (
     UnavailableError,
 )
 from relay.quantity import quoted
-from relay.transport import LARGEST_READ, SETTLING, Pipe, Transport, drain
+from relay.transport import LARGEST_READ, SETTLING, Pipe, StillOpenError, Transport, drain
 from relay.transport.certificate import fingerprint
 from relay.transport.tls_client import TlsClient
 
 HANDSHAKE: Final = 15.0
 LOOKING: Final = 10.0
 """How long a collector may take to end a stream without a message, in seconds."""
+CLOSING: Final = 1.0
+"""After how many seconds a collector that has answered is told that the connection may end, if it has not ended it."""
+_LONGEST_SETTLING: Final = 2.0  # seconds; no way to a server and back takes longer
 _GLANCE: Final = 0.5  # seconds between two looks at whether the handshake is to be given up
-_ALERT: Final = "ALERT_"
+_ALERT: Final = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?")
 _ABOUT_OUR_CERTIFICATE: Final = frozenset(
     {
         *("ACCESS_DENIED", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "CERTIFICATE_REQUIRED", "CERTIFICATE_REVOKED"),
@@ -48,6 +56,21 @@ _ABOUT_OUR_CERTIFICATE: Final = frozenset(
     }
 )
 """Alerts (RFC 8446 section 6.2) that speak of the certificate by which we come, or of its absence."""
+
+
+class Far:
+    """A collector, as it has shown itself since relay began; outlives the transports to it."""
+
+    def __init__(self, what: str, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.what = what
+        """As errors name it."""
+        self.tell = tell
+        """Called once with a sentence, when it is found never to answer."""
+        self.answers: bool | None = None
+        """Whether it answers a close_notify; what it has done once it is held to."""
+
+    def __repr__(self) -> str:
+        return f"<Far {self.what}>"
 
 
 class Session(NamedTuple):
@@ -60,20 +83,20 @@ class Session(NamedTuple):
 
 
 class TlsTransport:
-    """A way to one collector by TLS on another's pipes; owns and closes that one. `what` names it in errors."""
+    """A way to one collector by TLS on another's pipes; owns and closes that one."""
 
     def __init__(
-        self, inner: Transport, client: TlsClient, what: str, stop: threading.Event, patience: float = HANDSHAKE
+        self, inner: Transport, client: TlsClient, far: Far, stop: threading.Event, patience: float = HANDSHAKE
     ) -> None:
         self._inner = inner
         self._client = client
-        self._what = what
+        self._far = far
         self._stop = stop
         self._patience = patience
-        self._answers: bool | None = None  # whether it answers a close_notify
+        self._tried = False  # whether it answers
 
     def __repr__(self) -> str:
-        return f"<TlsTransport to {self._what} on {self._inner!r}>"
+        return f"<TlsTransport to {self._far.what} on {self._inner!r}>"
 
     @property
     def alive(self) -> bool:
@@ -87,7 +110,7 @@ class TlsTransport:
     def wrap(self, inner: Pipe) -> "TlsPipe":
         """The same on a pipe that was opened for it, and that is closed when it cannot be."""
         try:
-            pipe = TlsPipe(inner, self, self._client, self._what)
+            pipe = TlsPipe(inner, self, self._client, self._far)
             pipe.shake_hands(self._patience, self._stop)
         except BaseException:
             inner.close()
@@ -98,21 +121,21 @@ class TlsTransport:
         """End every pipe at once; never raises."""
         self._inner.close()
 
-    def note_answer(self) -> None:
-        """A pipe has seen this collector's close_notify."""
-        self._answers = True
-
     def answers(self) -> bool:
-        """Whether the collector answers a close_notify; unless it is known, a stream without a message shows it."""
-        if self._answers is None:
-            self._answers = self._answers_an_empty_stream()
-        return self._answers
+        """Whether the collector answers a close_notify; unless it has, a stream without a message shows it."""
+        if not (self._far.answers or self._tried):
+            answered = self._answers_an_empty_stream()
+            self._tried = True
+            if self._far.answers is None and not answered:
+                self._far.answers = False
+                self._far.tell(f"{self._far.what} never answers TLS's close_notify: its end of file proves, as by TCP")
+        return bool(self._far.answers)
 
     def _answers_an_empty_stream(self) -> bool:
         empty = self.open()
         try:
             empty.half_close()
-            drain(empty, LOOKING, f"an empty stream to {self._what}")
+            drain(empty, LOOKING, f"an empty stream to {self._far.what}")
         finally:
             empty.close()
         return empty.answered
@@ -121,11 +144,12 @@ class TlsTransport:
 class TlsPipe:
     """One stream; a relay.transport.Pipe."""
 
-    def __init__(self, inner: Pipe, transport: TlsTransport, client: TlsClient, what: str) -> None:
+    def __init__(self, inner: Pipe, transport: TlsTransport, client: TlsClient, far: Far) -> None:
         self._inner = inner
         self._transport = transport
         self._client = client
-        self._what = what
+        self._far = far
+        self._what = far.what
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         name = client.server_name
@@ -171,7 +195,7 @@ class TlsPipe:
             try:
                 rest = rest[self._tls.write(rest) :]
             except ssl.SSLError as error:
-                raise self._broken(error) from error
+                raise self._fault or self._broken(error) from error
         try:
             self._flush()
         except UnavailableError:
@@ -181,9 +205,11 @@ class TlsPipe:
     def receive(self, timeout: float) -> bytes | None:
         """What the collector says; see relay.transport.Pipe."""
         deadline = time.monotonic() + timeout
+        left = timeout
         while not (self._unread or self._over):
-            if not self._take(max(0.0, deadline - time.monotonic())):
+            if left < 0 or not self._take(left):
                 return None
+            left = deadline - time.monotonic()
         if not self._unread and self._fault is not None:
             raise self._fault
         data = bytes(self._unread[:LARGEST_READ])
@@ -204,7 +230,9 @@ class TlsPipe:
 
     def settle(self) -> None:
         """Wait until a server that does not let us in would have said so; raise what it has said, or that it ended."""
-        time.sleep(max(0.0, self._settled - time.monotonic()))
+        while not self.ended and (left := self._settled - time.monotonic()) > 0 and len(self._unread) < LARGEST_READ:
+            with contextlib.suppress(UnavailableError):  # as `ended` tells
+                self._take(left)
         if self.ended:
             self._listen()
             remedy = "does it want another certificate of relay's, or one at all? its log tells why"
@@ -214,10 +242,22 @@ class TlsPipe:
         """Return once the collector has answered our close_notify; see relay.transport.Pipe and above."""
         if not self._half_closed:
             raise InternalError("pipe", "only a half-closed stream can be drained")
+        deadline = time.monotonic() + timeout
         drain(self, timeout, f"proof from {self._what}")
-        if not self.answered and self._transport.answers():
+        if self.answered:
+            self._see_it_end(deadline)
+        elif self._transport.answers():
             cause = "it ended the connection without TLS's close_notify, which it sends otherwise: it has died"
-            raise UnavailableError(self._what, cause)
+            remedy = "if it has got another TLS library since, restart relay"
+            raise UnavailableError(self._what, cause, remedy)
+
+    def _see_it_end(self, deadline: float) -> None:
+        """Wait for the end of the inner pipe, which tells whether what was sent has arrived."""
+        with contextlib.suppress(StillOpenError):
+            drain(self._inner, min(CLOSING, max(0.0, deadline - time.monotonic())), self._what)
+            return
+        self._inner.half_close()
+        drain(self._inner, max(0.0, deadline - time.monotonic()), f"the end of the connection to {self._what}")
 
     def close(self) -> None:
         """Give the stream up; never raises."""
@@ -237,8 +277,9 @@ class TlsPipe:
                 raise TemporaryError(self._what, "stopped during the TLS handshake")
             self._hear(min(left, _GLANCE))
         self._verify_fingerprint()
+        self._read()  # what came with the handshake's end
         agreed = time.monotonic()
-        self._settled = agreed + max(SETTLING, 2 * (agreed - begun))
+        self._settled = agreed + min(max(SETTLING, 2 * (agreed - begun)), _LONGEST_SETTLING)
 
     def _is_agreed(self) -> bool:
         try:
@@ -258,9 +299,12 @@ class TlsPipe:
     def _hear(self, timeout: float) -> None:
         data = self._inner.receive(timeout)
         if data == b"":
-            cause = "it closed the connection during the TLS handshake"
-            raise ProtocolError(self._what, cause, "does it speak TLS, and does it let relay in? its log tells why")
+            raise self._left()
         self._incoming.write(data or b"")
+
+    def _left(self) -> ProtocolError:
+        cause = "it ended the TLS handshake"
+        return ProtocolError(self._what, cause, "does it speak TLS, and does it let relay in? its log tells why")
 
     def _distrusted(self, error: ssl.SSLCertVerificationError) -> PermissionRefusedError:
         cause = f"its certificate is not to be trusted: {error.verify_message.rstrip('.')}"
@@ -273,6 +317,8 @@ class TlsPipe:
     def _disagreed(self, error: ssl.SSLError) -> RelayError:
         if _alert(error):
             return self._broken(error)
+        if not error.reason:  # a close_notify, or an alert that OpenSSL has no name for
+            return self._left()
         cause = f"what it answers is no TLS that relay speaks ({_words(error.reason)})"
         return ProtocolError(self._what, cause, 'does it speak TLS 1.2 or 1.3? if none at all, `transport = "tcp"`')
 
@@ -319,8 +365,7 @@ class TlsPipe:
             self._fault = self._broken(error)
 
     def _note_answer(self) -> None:
-        self.answered = True
-        self._transport.note_answer()
+        self.answered = self._far.answers = True
 
     def _listen(self) -> None:
         """Raise what the collector has said about why it ends the stream, if it has said anything."""
@@ -349,9 +394,10 @@ _OF_THE_NAME: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_AD
 
 
 def _alert(error: ssl.SSLError) -> str:
-    """The alert that the peer has sent, as OpenSSL's reason names it: SSLV3_ALERT_BAD_CERTIFICATE; else ""."""
-    _, found, alert = (error.reason or "").partition(_ALERT)
-    return alert if found else ""
+    """The alert that the peer has sent, as OpenSSL names it behind SSLV3_ALERT_ or, as a younger one, TLSV1_; or ""."""
+    reason = error.reason or ""
+    prefix = _ALERT.match(reason)
+    return reason[prefix.end() :] if prefix else ""
 
 
 def _words(reason: str | None) -> str:

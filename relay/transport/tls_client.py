@@ -3,7 +3,7 @@
 The server's certificate must lead to one of `ca`, or without that to one that this machine trusts, and be for the
 server's name. With a `fingerprint` (RFC 5425 section 4.2.2) it must be the very certificate that has it; then name,
 dates and signers do not matter, unless `ca` is given too. Nothing turns that off. Errors are those of
-`relay.transport.certificate`. TLS 1.2 and 1.3; which ciphers, Python's own choice says.
+`relay.transport.certificate`.
 """
 
 import ssl
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from relay.settings import RemoteLoggingServer
 from relay.transport.certificate import certificates, identify, pem
+from relay.transport.tls_context import tls_context
 
 
 class TlsClient(NamedTuple):
@@ -25,9 +26,7 @@ class TlsClient(NamedTuple):
 
 def tls_client(server: RemoteLoggingServer) -> TlsClient:
     """Read what the server's keys name."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    context = tls_context(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = not server.fingerprint
     if server.ca:
         context.load_verify_locations(cadata=pem(certificates(server.ca)))

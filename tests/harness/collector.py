@@ -19,12 +19,15 @@ _READ = 1 << 16
 class Collector:
     """Listens on a free loopback port and gives each connection to `serve`, in a thread of its own.
 
-    Without `serve` it reads everything to the end of file and closes: a collector as it should be.
+    Without `serve` it reads everything to the end of file and closes: a collector as it should be. `window` is about
+    how many octets its kernel takes on a connection that it does not read; 0: as many as usual.
     """
 
-    def __init__(self, serve: "Callable[[Collector, socket.socket], object] | None" = None) -> None:
+    def __init__(self, serve: "Callable[[Collector, socket.socket], object] | None" = None, *, window: int = 0) -> None:
         self._serve = Collector.read_to_the_end if serve is None else serve
         self._listening = socket.create_server((LOOPBACK, 0))
+        if window:
+            self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self.port: int = self._listening.getsockname()[1]
         self.received = b""
         self.connections = 0

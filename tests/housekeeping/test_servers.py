@@ -1,11 +1,13 @@
 """Servers that are lost: the alarms about them, and network-failure-action = "halt" with the guards of every halt."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from harness.certificates import Authority
 
 from relay.delivery.destination import Destination
 from relay.delivery.session import Session
@@ -21,12 +23,14 @@ from relay.spool.cursor import Cursor
 from relay.spool.gap import Gap
 from relay.spool.spool import Run
 from relay.spool.store import Store
+from relay.watch.certificates import LOOKING, Named
 from relay.watch.clock import Clocks
 
 AUTHOR = Author("h", "h", "", "128T")
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 TIMEOUT = 600.0
+CERTIFICATE = "router.pem"
 LOST = UnavailableError("a", "refused")
 
 
@@ -53,6 +57,7 @@ class Servers:
             max_size=1 << 20,
             halt_command=("/usr/bin/touch", str(self.halted)),
             network_failure={"a": TIMEOUT},
+            certificates=[Named("b", "certificate", str(folder / CERTIFICATE))],
         )
         self.housekeeping = Housekeeping(Disk(), self.store, self.intake, self.all, care, lambda: self.clocks)
 
@@ -108,6 +113,17 @@ def test_a_connection_that_only_broke_is_no_loss(servers: Servers) -> None:
         assert servers.after(1) == []
         servers.prove(1)
         assert servers.after(1) == []
+
+
+def test_a_certificate_that_ends_is_an_alarm_about_its_server_until_it_is_renewed(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.pair(CERTIFICATE.removesuffix(".pem"), days=3)
+    servers = Servers(tmp_path)
+    with servers.store:
+        servers.clocks = Clocks(time.time_ns() // 1000, servers.clocks.boot)
+        assert servers.after(0) == ["add certificate-ends b"]
+        authority.pair(CERTIFICATE.removesuffix(".pem"), days=90)
+        assert servers.after(LOOKING) == ["clear certificate-ends b"]
 
 
 def test_two_lost_servers_are_two_alarms(servers: Servers) -> None:

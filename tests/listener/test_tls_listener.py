@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -15,7 +17,7 @@ from relay.errors import NoInputError, PermissionRefusedError
 from relay.listener import tls
 from relay.listener.conversation import ALL
 from relay.listener.stream import ListenerCounters, StreamTerms
-from relay.listener.tls import TlsListener, server_context
+from relay.listener.tls import ServerIdentity, TlsListener, server_context
 from relay.quantity import Address
 from relay.settings import ReceiverTls
 from relay.syslog.framing import octet_counted
@@ -45,7 +47,7 @@ def run(chosen: ReceiverTls, scenario: Scenario) -> ListenerCounters:
     async def listen() -> ListenerCounters:
         spool = HeldSpool()
         terms = StreamTerms(dialects=ALL)
-        async with TlsListener(ANYWHERE, server_context(chosen), spool.submit, terms=terms) as listener:
+        async with TlsListener(ANYWHERE, ServerIdentity(chosen), spool.submit, terms=terms) as listener:
             await scenario(listener, spool)
             await until(lambda: not listener.counters.open)
             return listener.counters
@@ -117,6 +119,31 @@ def test_a_protocol_that_answers_is_answered(authority: Authority) -> None:
     run(settings(authority), scenario)
 
 
+def test_a_harmed_record_is_answered_by_an_alert_and_what_came_before_it_is_kept(authority: Authority) -> None:
+    """The answer to what came before can be written no more, which is no bug of ours."""
+    opening = encode(1, b"open", b"relp_version=0\nrelp_software=test\ncommands=syslog")
+    bugs: list[object] = []
+
+    async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: bugs.append(context))
+        sender = await asyncio.to_thread(connect, listener, client(authority))
+        sender.sendall(opening + encode(2, b"syslog", ONE))
+        await until(lambda: spool.messages == [ONE])
+        with socket.socket(fileno=os.dup(sender.fileno())) as beneath:
+            assert (await asyncio.to_thread(sender.recv, 1000)).startswith(b"1 rsp ")
+            beneath.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+            beneath.settimeout(DEADLINE)
+            assert await asyncio.to_thread(beneath.recv, 1000)  # the alert
+            spool.sync()
+            await until(lambda: not listener.counters.open)
+        sender.close()
+        gc.collect()  # whose exception nobody has asked for tells so when it goes
+
+    counters = run(settings(authority), scenario)
+    assert (counters.messages, counters.framing_errors) == (1, 1)
+    assert bugs == []
+
+
 def test_a_stream_that_is_cut_off_is_lost_and_what_came_is_kept(authority: Authority) -> None:
     async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
         sender = await asyncio.to_thread(connect, listener, client(authority))
@@ -185,6 +212,29 @@ def test_who_never_shakes_hands_is_sent_away(authority: Authority, monkeypatch: 
         writer.transport.abort()
 
     assert run(settings(authority), scenario).framing_errors == 1
+
+
+def shown(listener: TlsListener, authority: Authority) -> bytes | None:
+    """The certificate that the listener shows."""
+    with connect(listener, client(authority)) as sender:
+        return sender.getpeercert(binary_form=True)
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = settings(authority)
+    key = Path(chosen.private_key)
+
+    async def scenario(listener: TlsListener, _: HeldSpool) -> None:
+        first = await asyncio.to_thread(shown, listener, authority)
+        await asyncio.to_thread(key.unlink)  # as it is amid a renewal
+        assert await asyncio.to_thread(shown, listener, authority) == first
+        assert "those before serve on" in caplog.text
+        authority.pair(SERVER, "127.0.0.1", days=91)
+        assert await asyncio.to_thread(shown, listener, authority) not in {first, None}
+
+    run(chosen, scenario)
 
 
 def test_bad_files_are_told(authority: Authority, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 import contextlib
+import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from harness.certificates import ROUTER, SERVER, Authority, Pair
 from harness.collector import Collector
 from harness.openssh import Sshd
+from harness.openssl import SServer
 from harness.ports import LOOPBACK
 from harness.waiting import wait_until
 
@@ -25,7 +28,7 @@ from relay.settings import RemoteLoggingServer
 from relay.transport import LARGEST_READ
 from relay.transport.ssh import SshSession
 from relay.transport.tcp import TcpTransport
-from relay.transport.tls import TlsPipe, TlsTransport
+from relay.transport.tls import Far, TlsPipe, TlsTransport
 from relay.transport.tls_client import tls_client
 
 Serve = Callable[[Collector, ssl.SSLSocket], object]
@@ -70,11 +73,11 @@ def transports() -> Iterator[contextlib.ExitStack]:
 def connect(authority: Authority, transports: contextlib.ExitStack, stop: threading.Event) -> Open:
     """Open a pipe to a port; `ca` is the authority unless something else is said."""
 
-    def go(port: int, patience: float = PATIENCE, **keys: str) -> TlsPipe:
+    def go(port: int, patience: float = PATIENCE, far: Far | None = None, **keys: str) -> TlsPipe:
         trust = {} if "fingerprint" in keys else {"ca": str(authority.certificate)}
         server = RemoteLoggingServer(address=LOOPBACK, port=port, transport="tls", **trust | keys)
         inner = TcpTransport(LOOPBACK, port, stop)
-        transport = TlsTransport(inner, tls_client(server), "collector", stop, patience)
+        transport = TlsTransport(inner, tls_client(server), far or Far("collector"), stop, patience)
         transports.callback(transport.close)
         return transport.open()
 
@@ -87,8 +90,20 @@ def collector(
     *,
     clients: Path | None = None,
     version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    window: int = 0,
 ) -> Collector:
     """A collector that shows `pair`; with `clients` it lets in who has a certificate signed by that one."""
+    return Collector(serving(pair, serve, clients=clients, version=version), window=window)
+
+
+def serving(
+    pair: Pair,
+    serve: Serve = read_to_the_end,
+    *,
+    clients: Path | None = None,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> Callable[[Collector, socket.socket], None]:
+    """What such a collector does with a connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
     context.maximum_version = version
@@ -100,7 +115,7 @@ def collector(
         with context.wrap_socket(connection, server_side=True) as tls:
             serve(server, tls)
 
-    return Collector(go)
+    return go
 
 
 # --- Octets ---
@@ -153,17 +168,57 @@ def test_only_a_half_closed_stream_is_drained(connect: Open, server: Pair) -> No
         connect(far.port).drained(PATIENCE)
 
 
+def test_what_comes_with_the_end_of_the_handshake_is_heard(connect: Open, server: Pair) -> None:
+    """With TLS 1.2 the server's part ends the handshake, so that more can stand right behind it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.key)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def serve(_: Collector, connection: socket.socket) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        while tls.version() is None or outgoing.pending:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.do_handshake()
+                tls.write(b"welcome")
+            connection.sendall(outgoing.read())
+            incoming.write(connection.recv(LARGEST_READ))
+
+    with Collector(serve) as far:
+        assert connect(far.port).receive(PATIENCE) == b"welcome"
+
+
+@pytest.mark.parametrize("command", [b"K", b"k"])
+def test_a_collector_that_changes_its_keys_is_followed(
+    connect: Open, server: Pair, tmp_path: Path, command: bytes
+) -> None:
+    """OpenSSL's s_server: K has both sides change their keys (RFC 8446 section 4.6.3), k its own alone."""
+    with SServer(server, tmp_path / "said") as far:
+        pipe = connect(far.port)
+        for number in range(3):
+            pipe.send(b"message %d\n" % number)
+            far.wait_for(b"message %d" % number)
+            far.type(command + b"\n")
+            far.type(b"answer %d\n" % number)
+            assert pipe.receive(PATIENCE) == b"answer %d\n" % number
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+        assert pipe.answered
+
+
 # --- The proof ---
 
 
 def test_a_collector_that_never_answers_a_close_is_drained_by_its_end(connect: Open, server: Pair) -> None:
+    said: list[str] = []
     with collector(server, read_and_never_answer) as far:
-        pipe = connect(far.port)
+        pipe = connect(far.port, far=Far("collector", said.append))
         pipe.send(b"a message")
         pipe.half_close()
         pipe.drained(PATIENCE)
         assert (far.received, pipe.answered) == (b"a message", False)
         assert far.connections == 2  # the second found out that it never answers
+        assert said == ["collector never answers TLS's close_notify: its end of file proves, as by TCP"]
 
 
 def test_one_that_dies_is_not_drained_although_its_end_comes(connect: Open, server: Pair) -> None:
@@ -198,6 +253,69 @@ def test_one_that_closed_before_us_proves_nothing(connect: Open, server: Pair) -
         wait_until(lambda: pipe.ended, PATIENCE, "the end")
         with pytest.raises(UnavailableError):
             pipe.half_close()
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [("close", "reset|broke off"), ("half-close", "before it had everything"), ("stay", "not closed")],
+)
+def test_a_close_notify_that_is_no_answer_proves_nothing(connect: Open, server: Pair, after: str, words: str) -> None:
+    """It is sent before the collector has read anything; TLS itself cannot tell that from an answer."""
+    half_closed, done = threading.Event(), threading.Event()
+
+    def serve(_: Collector, connection: ssl.SSLSocket) -> None:
+        half_closed.wait(PATIENCE)
+        with contextlib.suppress(ssl.SSLError):  # what comes instead of an answer to it
+            connection.unwrap()
+        if after == "half-close":
+            socket.socket.shutdown(connection, socket.SHUT_WR)
+        if after != "close":
+            done.wait(PATIENCE)
+
+    with collector(server, serve, window=4096) as far:
+        pipe = connect(far.port)
+        pipe.send(b"x" * 60_000)
+        pipe.half_close()
+        half_closed.set()
+        with pytest.raises(RelayError, match=words):
+            pipe.drained(1.5)
+        assert pipe.answered
+        done.set()
+
+
+def test_one_that_answers_and_waits_for_our_end_is_drained(connect: Open, server: Pair) -> None:
+    ended = []
+
+    def serve(far: Collector, connection: ssl.SSLSocket) -> None:
+        Collector.read_to_the_end(far, connection)
+        with connection.unwrap() as plain:
+            plain.settimeout(PATIENCE)
+            ended.append(plain.recv(1))
+
+    with collector(server, serve) as far:
+        pipe = connect(far.port)
+        pipe.send(b"a message")
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+        assert (far.received, ended) == (b"a message", [b""])
+
+
+def test_who_has_answered_once_is_held_to_it(connect: Open, server: Pair) -> None:
+    """Else whoever can cut connections off could pass itself off as a collector that never answers."""
+
+    def answer_at_first(far: Collector, connection: ssl.SSLSocket) -> None:
+        (read_to_the_end if far.connections == 1 else read_and_never_answer)(far, connection)
+
+    far_end = Far("collector")
+    with collector(server, answer_at_first) as far:
+        first = connect(far.port, far=far_end)
+        first.half_close()
+        first.drained(PATIENCE)
+        later = connect(far.port, far=far_end)  # by another transport
+        later.half_close()
+        with pytest.raises(UnavailableError, match="which it sends otherwise"):
+            later.drained(PATIENCE)
+        assert far.connections == 2
 
 
 def test_one_that_does_not_close_in_time_is_still_open(connect: Open, server: Pair) -> None:
@@ -375,6 +493,29 @@ def test_a_bad_certificate_is_told(tmp_path: Path, key: str, contents: bytes | N
         tls_client(RemoteLoggingServer(transport="tls", **{key: str(file)}))
 
 
+@pytest.mark.parametrize(
+    ("alert", "error", "words"),
+    [
+        (0, ProtocolError, "ended the TLS handshake"),
+        (40, ProtocolError, "alert: handshake failure"),
+        (48, PermissionRefusedError, "refuses relay's certificate (TLS alert: unknown ca)"),
+        (112, ProtocolError, "alert: unrecognized name"),
+        (116, PermissionRefusedError, "refuses relay's certificate (TLS alert: certificate required)"),
+        (255, ProtocolError, "ended the TLS handshake"),
+    ],
+)
+def test_an_alert_is_told_in_words(connect: Open, alert: int, error: type[RelayError], words: str) -> None:
+    """RFC 8446 section 6; the record is fatal, and comes instead of an answer."""
+
+    def serve(_: Collector, connection: socket.socket) -> None:
+        connection.recv(LARGEST_READ)
+        connection.sendall(b"\x15\x03\x03\x00\x02\x02" + bytes([alert]))
+        connection.recv(LARGEST_READ)
+
+    with Collector(serve) as far, pytest.raises(error, match=re.escape(words)):
+        connect(far.port)
+
+
 # --- What is no TLS ---
 
 
@@ -387,7 +528,7 @@ def answer_in_clear(_: Collector, connection: socket.socket) -> None:
     ("serve", "words"),
     [
         (answer_in_clear, "no TLS that relay speaks"),
-        (lambda _, connection: connection.recv(1), "closed the connection during the TLS handshake|reset"),
+        (lambda _, connection: connection.recv(1), "ended the TLS handshake|reset"),
         (lambda *_: threading.Event().wait(2), "no answer to the TLS handshake within 0.2 s"),
     ],
 )
@@ -425,13 +566,41 @@ def test_a_stop_ends_the_handshake(connect: Open, stop: threading.Event) -> None
     assert begun.is_set()
 
 
+def test_a_close_frees_who_shakes_hands(authority: Authority, stop: threading.Event) -> None:
+    with Collector(lambda *_: threading.Event().wait(PATIENCE)) as silent:
+        keys = RemoteLoggingServer(address=LOOPBACK, transport="tls", ca=str(authority.certificate))
+        inner = TcpTransport(LOOPBACK, silent.port, stop)
+        transport = TlsTransport(inner, tls_client(keys), Far("collector"), stop, PATIENCE)
+        threading.Timer(0.1, transport.close).start()
+        with pytest.raises(UnavailableError, match="the connection is closed"):
+            transport.open()
+
+
+def test_a_close_frees_who_waits_until_it_would_have_been_refused(connect: Open, server: Pair) -> None:
+    """After a slow handshake that is a while."""
+
+    def begin_late(far: Collector, connection: socket.socket) -> None:
+        connection.recv(1, socket.MSG_PEEK)
+        threading.Event().wait(0.7)
+        reads(far, connection)
+
+    reads = serving(server)
+    with Collector(begin_late) as far:
+        pipe = connect(far.port)
+        begun = time.monotonic()
+        threading.Timer(0.1, pipe.close).start()
+        with pytest.raises(UnavailableError):
+            pipe.half_close()
+        assert time.monotonic() - begun < 0.7
+
+
 # --- Through SSH ---
 
 
 def test_it_goes_through_a_port_forward(authority: Authority, server: Pair, sshd: Sshd, stop: threading.Event) -> None:
     with collector(server) as far, SshSession.connect(sshd.forwarding(far.port), stop) as session:
         keys = RemoteLoggingServer(transport="tls", ca=str(authority.certificate), server_name=SERVER)
-        pipe = TlsTransport(session, tls_client(keys), "collector", stop).open()
+        pipe = TlsTransport(session, tls_client(keys), Far("collector"), stop).open()
         pipe.send(b"a message")
         pipe.half_close()
         pipe.drained(PATIENCE)

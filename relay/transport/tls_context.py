@@ -1,0 +1,16 @@
+"""What a TLS context of relay's is, whichever side it is for: TLS 1.2 and 1.3, and which ciphers Python chooses.
+
+Nothing is renegotiated (RFC 9325 section 3.5). A connection that is cut off is an error and no end, whatever the
+machine's own OpenSSL settings are: on that a proof rests.
+"""
+
+import ssl
+
+
+def tls_context(protocol: int) -> ssl.SSLContext:
+    """A new one; `protocol` is ssl's PROTOCOL_TLS_CLIENT or PROTOCOL_TLS_SERVER."""
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context

@@ -1,0 +1,81 @@
+"""TLS in memory, without a network: a peer whose octets are harmed or cut off on their way, by chance."""
+
+import contextlib
+import ssl
+from random import Random
+from typing import Final
+
+from harness.fuzz import harmed
+
+_CUT: Final = 0.2  # of what is harmed
+
+
+class HarmedPeer:
+    """One end of TLS. What it is given is harmed with the chance `harm`, and so is what it gives."""
+
+    def __init__(self, tls: ssl.SSLContext, random: Random, harm: float, *, server_name: str | None = None) -> None:
+        """With a `server_name` it is the client; `to_say` is what it says once the handshake is done, and ends."""
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = server_name is not None
+        self._tls = tls.wrap_bio(self._incoming, self._outgoing, server_side=not client, server_hostname=server_name)
+        self._random = random
+        self._harm = harm
+        self._agreed = False
+        self.to_say: bytes | None = None
+        self.heard = b""
+        self.heard_all = False
+        """Up to the other's close_notify, which it has answered then."""
+        self.ended = False
+        """Nothing more comes from it, and nothing more gets there."""
+        self._says = b""
+
+    def take(self, data: bytes) -> None:
+        """Take in what the other end sends."""
+        if not self.ended:
+            self._incoming.write(self._on_its_way(data))
+            self.work()
+
+    def give(self, most: int) -> bytes:
+        """What it sends, at most so many octets of it."""
+        given, self._says = self._says[:most], self._says[most:]
+        return given
+
+    def work(self) -> None:
+        """Go on, with what was taken in."""
+        try:
+            self._shake_hands()
+            while data := self._tls.read(65536):
+                self.heard += data
+            self._end(heard_all=True)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._end(heard_all=True)
+        except ssl.SSLError:
+            self._end(heard_all=False)
+        self._says += self._on_its_way(self._outgoing.read())
+
+    def _shake_hands(self) -> None:
+        if self._agreed:
+            return
+        self._tls.do_handshake()
+        self._agreed = True
+        if self.to_say is not None:
+            if self.to_say:
+                self._tls.write(self.to_say)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._tls.unwrap()
+
+    def _end(self, *, heard_all: bool) -> None:
+        self.heard_all = heard_all
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.unwrap()
+        self.ended = True
+
+    def _on_its_way(self, data: bytes) -> bytes:
+        if not data or self._random.random() >= self._harm:
+            return data
+        if self._random.random() < _CUT:
+            self.ended = True
+            return data[: self._random.randrange(len(data))]
+        return harmed(self._random, data)

@@ -1,0 +1,71 @@
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from harness.collector import Collector
+from harness.ports import LOOPBACK
+
+from relay.errors import UnavailableError
+from relay.transport import StillOpenError
+from relay.transport.tcp import TcpPipe, TcpTransport
+
+PATIENCE = 10.0
+
+
+@contextlib.contextmanager
+def pipe_to(collector: Collector, stop: threading.Event) -> Iterator[TcpPipe]:
+    with collector, contextlib.closing(TcpTransport(LOOPBACK, collector.port, stop)) as transport:
+        yield transport.open()
+
+
+def test_a_drained_stream_was_read_to_its_end(stop: threading.Event) -> None:
+    collector = Collector()
+    with pipe_to(collector, stop) as pipe:
+        pipe.send(b"x" * 1_000_000)
+        pipe.half_close()
+        pipe.drained(PATIENCE)
+        assert len(collector.received) == 1_000_000
+
+
+def test_an_end_that_comes_before_the_collector_has_everything_proves_nothing(stop: threading.Event) -> None:
+    """As one does that was on its way already when relay began to send."""
+    half_closed, done = threading.Event(), threading.Event()
+
+    def serve(_: Collector, connection: socket.socket) -> None:
+        half_closed.wait(PATIENCE)
+        connection.shutdown(socket.SHUT_WR)
+        done.wait(PATIENCE)
+
+    with pipe_to(Collector(serve, window=4096), stop) as pipe:
+        pipe.send(b"x" * 300_000)  # more than it takes without reading, less than our own kernel does
+        pipe.half_close()
+        half_closed.set()
+        with pytest.raises(UnavailableError, match="before it had everything"):
+            pipe.drained(PATIENCE)
+        done.set()
+
+
+def test_a_collector_that_talks_without_end_is_still_open_when_the_time_is_over(stop: threading.Event) -> None:
+    def serve(_: Collector, connection: socket.socket) -> None:
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    with pipe_to(Collector(serve), stop) as pipe:
+        pipe.half_close()
+        with pytest.raises(StillOpenError):
+            pipe.drained(0.2)
+
+
+def test_a_close_frees_who_waits(stop: threading.Event) -> None:
+    def serve(_: Collector, connection: socket.socket) -> None:
+        connection.recv(1)
+        threading.Event().wait(PATIENCE)
+
+    with pipe_to(Collector(serve), stop) as pipe:
+        pipe.send(b"x")
+        pipe.half_close()
+        threading.Timer(0.1, pipe.close).start()
+        with pytest.raises(UnavailableError, match="the connection is closed"):
+            pipe.drained(PATIENCE)
