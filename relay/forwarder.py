@@ -29,7 +29,7 @@ from relay.settings import (
 )
 from relay.source import Source, Taker
 from relay.source.audit_dispatcher import AuditDispatcher
-from relay.source.audit_log import AuditLog
+from relay.source.audit_log import AuditLog, Log
 from relay.source.auditd_remote import AuditdRemote
 from relay.source.event_collector import EventCollector
 from relay.source.kernel_lost import KernelLost
@@ -86,7 +86,7 @@ def _source(table: SourceTable, author: Author, audit_format: AuditFormat) -> So
     match table:
         case AuditLogSource():
             mapping = AuditMapping(**author._asdict(), format=audit_format)
-            return AuditLog(table.name, table.path, table.start, mapping)
+            return AuditLog(table.name, Log(path=table.path, start=table.start), mapping, author)
         case AuditDispatcherSource():
             mapping = AuditMapping(**author._asdict(), format=audit_format)
             return AuditDispatcher(table.name, table.plugin, table.origin, mapping)
@@ -116,7 +116,8 @@ def _defaults(table: EventCollectorSource) -> Defaults:
 def kernel_lost(settings: Settings) -> KernelLost | None:
     """The watch on what the kernel drops, where a source has this machine's audit trail."""
     if care_of(settings).fed_by_auditd:
-        return KernelLost(author_of(settings), boot_id(), lambda: kernel_audit.read_status().lost)
+        status = kernel_audit.StandingStatus()
+        return KernelLost(author_of(settings), boot_id(), lambda: status.read().lost)
     return None
 
 

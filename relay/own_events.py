@@ -12,6 +12,8 @@ the syslog system makes itself). Numbers are decimal, times RFC 3339.
   `lost="RUN TYPE FIRST LAST EVENTS"`; `unnamed` counts what had no place.
   What the kernel dropped before any audit daemon could read it is a GAP too: of audit records, with
   `source="kernel"` and without a number.
+  So is what a source could not read: `source`, `file` for each file that it concerns, `events="unknown"`, and the
+  records that were read before and after it, `after="TIME SERIAL"` and `before="TIME SERIAL"`, where they are known.
 - ALARM: `alarm`, `severity`, `state` (`add` or `clear`), `since`, and `server` where it is about one.
 """
 
@@ -91,6 +93,34 @@ def kernel_gap(author: Author, now: int, records: int) -> Event:
     cause = "the kernel dropped audit records"
     params = [("source", "kernel"), ("cause", cause), ("events", str(records)), ("unnamed", str(records))]
     return author.event(now, _ERROR, "GAP", params, f"nobody will get {records} audit records: the kernel dropped them")
+
+
+class Unread(NamedTuple):
+    """What a source could not read, and nobody can count."""
+
+    source: str
+    files: tuple[str, ...]
+    cause: str
+    after: tuple[int, int] | None
+    """Time (milliseconds since the epoch) and serial of the last record before it."""
+    before: tuple[int, int] | None
+
+
+def unread_gap(author: Author, now: int, unread: Unread) -> Event:
+    """Something of a log was not read."""
+    params = [
+        ("source", unread.source),
+        *(("file", file) for file in unread.files),
+        ("cause", unread.cause),
+        ("events", "unknown"),
+        ("after", _record(unread.after)),
+        ("before", _record(unread.before)),
+    ]
+    return author.event(now, _ERROR, "GAP", params, f"{unread.source} could not read all of its log: {unread.cause}")
+
+
+def _record(name: tuple[int, int] | None) -> str:
+    return f"{format_timestamp(name[0] * 1000).decode()} {name[1]}" if name else ""
 
 
 def alarm(author: Author, now: int, change: AlarmChange) -> Event:

@@ -17,8 +17,8 @@ from relay.cli.printable import escaped
 from relay.cli.state import state_directory, state_option
 
 if TYPE_CHECKING:
-    from relay.control import LiveAlarm, LiveDestination, LivePart, LiveSource
-    from relay.status import DestinationStatus, SpoolStatus, Status
+    from relay.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
+    from relay.status import DestinationStatus, SourceStatus, SpoolStatus, Status
 
 _MICROSECONDS = 1_000_000
 
@@ -68,7 +68,7 @@ def _lines(found: "Status", now: int) -> list[str]:
         *(_spool(name, spool) for name, spool in (("retained", found.retained), ("transient", found.transient))),
         *(
             f"source       {source.name}: {source.events} events taken in{_source(sources.get(source.name))}"
-            for source in found.sources
+            for source in _sources(found, live)
         ),
         *(
             f"destination  {_destination(destination, now)}{_delivery(destinations.get(destination.name), now)}"
@@ -76,6 +76,15 @@ def _lines(found: "Status", now: int) -> list[str]:
         ),
         *(_part(part) for part in live.parts),
     ]
+
+
+def _sources(found: "Status", live: "Live") -> "list[SourceStatus]":
+    """Those that have a position, and those that run and have given nothing yet."""
+    from relay.status import SourceStatus
+
+    known = {source.name for source in found.sources}
+    waiting = [SourceStatus(source.name, 0) for source in live.sources if source.name not in known]
+    return [*found.sources, *waiting]
 
 
 def _alarm(alarm: "LiveAlarm") -> str:

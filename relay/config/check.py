@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from relay.config.audit_sources import left_out, one_log_twice, one_trail_twice
 from relay.config.lines import KeyPath
 from relay.config.mistake import Mistake
 from relay.config.never_sent import never_sent
@@ -48,12 +49,15 @@ def check(configuration: Configuration) -> Findings:
     found = [
         *_on_disk(settings),
         *_halt_command(settings),
+        *one_log_twice(settings),
         *_without_the_other_end(settings),
         *([] if settings.port_forwarding else nothing),
     ]
     warnings = [
         *(nothing if settings.port_forwarding else []),
         *_missing_logs(settings),
+        *left_out(settings),
+        *one_trail_twice(settings),
         *_without_a_way(settings),
         *_without_events(settings),
         *never_sent(settings),

@@ -34,7 +34,7 @@ class Source(Taker, Protocol):
 
     @property
     def lost_places(self) -> int:
-        """How often the place reached was gone, in this run."""
+        """How often the place reached was gone, or something could not be read, in this run."""
 
     @property
     def last_error(self) -> str:

@@ -219,6 +219,7 @@ class _Stream:
                 self._source.malformed += 1
                 events.append(self._source.mapping.malformed(line, time.time_ns() // 1000))
             else:
+                self._source.malformed += bool(record.joined)
                 events += self._events(self._feed(record, now))
             self._taken += len(line) + 1
         await self._hand_over(events)

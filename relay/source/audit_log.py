@@ -13,13 +13,18 @@ What goes wrong, and what then happens:
 
 - The log is missing: it is waited for. It cannot be read at the start: PermissionRefusedError. Later: a warning, and
   further attempts.
-- The file of the position is gone: reading goes on with the file after the one before it, else with the oldest;
-  counted in `lost_places`. Of its open events comes what can still be read.
+- An older file may not be read (auditd gives its log_group to the newest alone), and a newer one may: it is passed
+  over, at the start at once, later when it has been so for `patience_s`. It is not read later either.
+- The file of the position is gone: reading goes on with the file after the one before it, else with the oldest. Of its
+  open events comes what can still be read.
 - The file is shorter than the byte reached, or other bytes stand before it: it was cut. Reading goes on in a copy that
-  holds what was read, if there is one (logrotate's copytruncate); else from the beginning, counted in `lost_places`.
-  What is written between such a copy and the cut nobody can read any more.
+  holds what was read, if there is one (logrotate's copytruncate); else from the beginning. What is written between such
+  a copy and the cut nobody can read any more.
 - A line is no record: it is forwarded as it is, marked, and counted in `malformed`. A line over 1 MiB comes in such
   pieces. A last line without LF waits for its end until a newer file shows that it has none.
+
+What is passed over, gone or cut is counted in `lost_places`, and told to every server by a gap (`untold`), unless the
+serial numbers show that nothing is missing. The gap becomes durable with the position behind it.
 
 Memory: one chunk of the log (256 KiB; 1 MiB while a line is that long), the events of one more that is being made
 durable, and what the assembler holds open.
@@ -29,53 +34,79 @@ import asyncio
 import contextlib
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from relay import own_events
 from relay.audit.assembly import Assembler, AuditEvent
 from relay.audit.mapping import AuditMapping
 from relay.audit.record import parse
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.event import Batch, Event, Position
 from relay.intake import Submit
-from relay.source.folder_watch import FolderWatch
-from relay.source.follower import Follower, Start
+from relay.own_events import Author
+from relay.source.folder_watch import FolderWatch, folders_of
+from relay.source.follower import Follower, Loss, OlderRefusedError, Start
 from relay.source.generations import LogFile, RotationError, open_generation, scan
-from relay.source.position import CHUNK, MAX_LINE, LogPosition, RecordPlace, decode, encode, reassemble
+from relay.source.position import (
+    CHUNK,
+    MAX_LINE,
+    LogPosition,
+    RecordName,
+    RecordPlace,
+    decode,
+    encode,
+    reassemble,
+)
+from relay.source.untold import Untold
 
 _SLICE: Final = 128  # lines between two chances for others to run
 _SOON_S: Final = 0.05
+_ABSENT_S: Final = 1.0
+"""For how long there is no log before that is worth a warning; while it is rotated there is none either."""
+_HEADLESS: Final = "the beginnings of events that were open are gone"
+_REMEDY: Final = (
+    "set log_group in /etc/audit/auditd.conf to a group of that user, restart auditd, and chgrp the files that it has"
+    " rotated already: it does so only with the newest"
+)
+"""Seen with auditd 3.0.9: the older files stay root's group's."""
 
 Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """Which log, and how it is watched."""
+
+    path: str
+    start: Start = "oldest"
+    """Where reading begins without a position."""
+    inotify: bool = True
+    interval_s: float = 0.25
+    """How often it is looked at without inotify."""
+    patience_s: float = 5.0
+    """For how long an older file may be unreadable before it is passed over: a chgrp takes them one by one."""
+
+
 class AuditLog:
     """The source `audit-log`. `run` may be called again after it ended: it begins at the position it is given."""
 
-    def __init__(
-        self,
-        name: str,
-        path: str,
-        start: Start,
-        mapping: AuditMapping,
-        *,
-        inotify: bool = True,
-        interval_s: float = 0.25,
-    ) -> None:
+    def __init__(self, name: str, log: Log, mapping: AuditMapping, author: Author) -> None:
         self.name = name
-        self.path = os.path.abspath(path)
+        self.path = os.path.abspath(log.path)
         self.events = 0
         """Given so far, ever: the position's count."""
         self.malformed = 0
         self.last_error = ""
-        """Why the log cannot be read just now; empty while it can."""
-        self._start = start
+        """Why the log cannot be read just now, or that there is none; empty while all is well."""
+        self._log = log
         self._mapping = mapping
-        self._inotify = inotify
-        self._interval_s = interval_s
+        self._author = author
         self._begin_at(None)
 
     def __repr__(self) -> str:
@@ -98,7 +129,7 @@ class AuditLog:
 
     @property
     def lost_places(self) -> int:
-        """How often the place reached was gone, in this run."""
+        """How often the place reached was gone, or a file was passed over, in this run."""
         return self._follower.lost_places
 
     @property
@@ -115,15 +146,15 @@ class AuditLog:
         Whatever `submit` raises ends it; what was not durable then is given again after the position.
         """
         self._begin_at(position)
-        folder = os.path.dirname(self.path)
+        folders = folders_of(self.path)
         try:
-            async with FolderWatch(folder, interval_s=self._interval_s, inotify=self._inotify) as watch:
+            async with FolderWatch(*folders, interval_s=self._log.interval_s, inotify=self._log.inotify) as watch:
                 await self._find_at_start()
                 while True:
                     seconds = await self._take_in(submit)
-                    if drain and seconds is None and not self.last_error:
+                    if drain and seconds is None and not self._failing:
                         return
-                    await watch.wait(seconds)
+                    await watch.wait(_sooner(seconds, self._until_told))
         finally:
             self._abandon()
 
@@ -132,11 +163,17 @@ class AuditLog:
     def _begin_at(self, position: Position | None) -> None:
         self._position = self._decode(position)
         place = self._position.place if self._position is not None else None
-        self._follower = Follower(self.path, start=self._start, place=place)
+        self._follower = Follower(self.path, start=self._log.start, place=place)
         self._assembler: Assembler[RecordPlace] = Assembler()
         self._assembled = False
         self._within = self._position is not None and self._position.within
+        self._last = self._position.last if self._position is not None else None
+        self._untold = Untold()
         self._in_flight: asyncio.Future[None] | None = None
+        self._failing = False
+        self._refused_since: float | None = None
+        self._absent_since: float | None = None
+        self._absence_told = False
         self.events = position.count if position is not None else 0
 
     def _decode(self, position: Position | None) -> LogPosition | None:
@@ -144,21 +181,19 @@ class AuditLog:
             return None
         decoded = decode(position.place)
         if decoded is None:
-            logger.warning("%s: the stored position cannot be read; going on at start = %s", self.path, self._start)
+            logger.warning("%s: the stored position cannot be read; going on at start = %s", self.path, self._log.start)
         return decoded
 
     async def _find_at_start(self) -> None:
         """Find the log; what forbids it now is told at once, for someone is looking on."""
         try:
             if not await _in_thread(self._find_and_check):
-                logger.warning("%s: there is no such file yet; waiting for it", self.path)
+                await self._tell_absence(patience_s=0)
         except RotationError:
             return
         except PermissionError as error:
             raise PermissionRefusedError(
-                str(error.filename or self.path),
-                "relay's user may not read the audit log",
-                "set log_group in /etc/audit/auditd.conf to a group of that user, and restart auditd",
+                str(error.filename or self.path), "relay's user may not read the audit log", _REMEDY
             ) from error
         except OSError as error:
             raise NoInputError(self.path, error.strerror or "cannot be read", "check the source's path") from error
@@ -183,10 +218,13 @@ class AuditLog:
 
     def _reassemble(self, position: LogPosition, file: LogFile) -> None:
         try:
-            self._assembler = reassemble(self.path, position, file, self._follower.offset, time.monotonic())
+            made = reassemble(self.path, position, file, self._follower.offset, time.monotonic())
         except RotationError:
             self._follower.close()  # it may be deleted by now, so the place is found anew
             raise
+        self._assembler = made.assembler
+        if made.headless:
+            self._follower.losses.append(Loss(file.path, _HEADLESS, certain=True))
 
     # --- Reading ---
 
@@ -198,12 +236,15 @@ class AuditLog:
         except RotationError:
             return _SOON_S
         except OSError as error:
+            self._failing = True
             self._tell(error)
+            self._lose_patience(error)
             await self._expire(submit)
         else:
-            self.last_error = ""
+            self._failing, self._refused_since, self._follower.pass_over = False, None, False
+            await self._tell_absence()
         await self._settle()
-        deadline = self._assembler.deadline
+        deadline = _sooner(self._assembler.deadline, self._untold.deadline)
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     async def _step(self, submit: Submit) -> bool:
@@ -249,10 +290,14 @@ class AuditLog:
             rest = lines.pop(0)
             offset += len(rest) + 1
             events.append(self._malformed(rest))
+        self._note_losses()
+        self._untold.meet(filter(None, map(parse, lines)), whole=not self._assembler.open)
         for first in range(0, len(lines), _SLICE):
             offset = self._feed(lines[first : first + _SLICE], offset, events)
             await asyncio.sleep(0)
         self._follower.advance(len(data))
+        last = next(filter(None, map(parse, reversed(lines))), None)
+        self._last = RecordName.of(last) if last else self._last
         return events
 
     def _feed(self, lines: Iterable[bytes], offset: int, events: list[Event]) -> int:
@@ -266,6 +311,7 @@ class AuditLog:
             if record is None:
                 events.append(self._malformed(line))
             else:
+                self.malformed += bool(record.joined)
                 for event in feed(record, (file, offset), now):
                     events += write(event)
             offset += len(line) + 1
@@ -277,10 +323,14 @@ class AuditLog:
 
     async def _expire(self, submit: Submit) -> bool:
         """Give what was silent for too long. Only at the log's end: elsewhere the silence is our own."""
-        expired: list[AuditEvent] = self._assembler.expire(time.monotonic())
-        if expired:
+        now = time.monotonic()
+        expired: list[AuditEvent] = self._assembler.expire(now)
+        self._note_losses()
+        deadline = self._untold.deadline
+        due = bool(expired) or (deadline is not None and deadline <= now)
+        if due:
             await self._submit(submit, [event for each in expired for event in self._mapping.events(each)])
-        return bool(expired)
+        return due
 
     def _tell(self, error: OSError) -> None:
         cause = f"{error.filename or self.path}: {error.strerror}"
@@ -288,11 +338,46 @@ class AuditLog:
             logger.warning("the audit log cannot be read just now, trying again: %s", cause)
             self.last_error = cause
 
+    def _lose_patience(self, error: OSError) -> None:
+        """Have what may not be read passed over, once that has been the error for long enough."""
+        if not isinstance(error, OlderRefusedError):
+            self._refused_since = None
+            return
+        now = time.monotonic()
+        self._refused_since = self._refused_since or now
+        self._follower.pass_over = now - self._refused_since >= self._log.patience_s
+
+    async def _tell_absence(self, patience_s: float = _ABSENT_S) -> None:
+        """Say that there is no log, or that what is there is none, when that lasts."""
+        cause = await _in_thread(lambda: _why_absent(self.path))
+        self.last_error = f"{self.path}: {cause}; waiting for it" if cause else ""
+        if not cause:
+            self._absent_since, self._absence_told = None, False
+            return
+        now = time.monotonic()
+        self._absent_since = self._absent_since or now
+        if not self._absence_told and now - self._absent_since >= patience_s:
+            self._absence_told = True
+            logger.warning("%s", self.last_error)
+
+    @property
+    def _until_told(self) -> float | None:
+        """When to look again whether the log is still absent."""
+        return None if self._absent_since is None or self._absence_told else _ABSENT_S
+
     # --- Handing over ---
+
+    def _note_losses(self) -> None:
+        for loss in self._follower.losses:
+            self._untold.note(loss, self._last, time.monotonic())
+        self._follower.losses.clear()
 
     async def _submit(self, submit: Submit, events: list[Event]) -> None:
         """Hand a batch over; while it becomes durable the next may be read, but no second one."""
-        place = encode(self._follower.place, self._assembler.open, within=self._within)
+        self._note_losses()
+        if (unread := self._untold.take(self.name)) is not None:
+            events = [own_events.unread_gap(self._author, time.time_ns() // 1000, unread), *events]
+        place = encode(self._follower.place, self._assembler.open, within=self._within, last=self._last)
         count = self.events + len(events)
         durable = await submit(Batch(events, Position(self.name, count, place)))
         self.events = count
@@ -310,6 +395,19 @@ class AuditLog:
         if self._in_flight is not None:
             # Nobody will wait for it any more; its failure is the intake's to tell.
             self._in_flight.add_done_callback(lambda durable: durable.cancelled() or durable.exception())
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)
+
+
+def _why_absent(path: str) -> str:
+    """Why there is nothing to follow at a path; empty when there is."""
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return "there is no such file"
+    return "" if is_file else "this is no file to read from"
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:

@@ -1,4 +1,4 @@
-"""Learning that something changed in a folder: by inotify where the kernel has it to give, else by looking often.
+"""Learning that something changed in folders: by inotify where the kernel has it to give, else by looking often.
 
 `wait` only says when to look again; it may return early or for nothing, and no change is missed for longer than the
 interval. With inotify the folder is looked at every 5 s all the same, for network file systems that report nothing.
@@ -7,11 +7,13 @@ interval. With inotify the folder is looked at every 5 s all the same, for netwo
 import asyncio
 import contextlib
 import logging
+import os
+from collections.abc import Iterable
 from typing import Final, Self
 
 from asyncinotify import Inotify, Mask
 
-_CHANGES: Final = Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO | Mask.ATTRIB
+_CHANGES: Final = Mask.MODIFY | Mask.CREATE | Mask.DELETE | Mask.MOVED_FROM | Mask.MOVED_TO | Mask.ATTRIB
 _ENDINGS: Final = Mask.IGNORED | Mask.UNMOUNT | Mask.DELETE_SELF | Mask.MOVE_SELF
 _SELDOM_S: Final = 5.0
 _PAUSE_S: Final = 0.05
@@ -20,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 class FolderWatch:
-    """Watches one folder while it is entered; `inotify=False` looks often from the start."""
+    """Watches folders while it is entered; `inotify=False` looks often from the start."""
 
-    def __init__(self, folder: str, *, interval_s: float = 0.25, inotify: bool = True) -> None:
-        self._folder = folder
+    def __init__(self, *folders: str, interval_s: float = 0.25, inotify: bool = True) -> None:
+        self._folders = folders
         self._interval_s = interval_s
         self._wanted = inotify
         self._changed = asyncio.Event()
@@ -61,12 +63,15 @@ class FolderWatch:
         if not self._wanted:
             return
         try:
-            self._inotify = _watching(self._folder)
+            self._inotify = _watching(self._folders)
         except OSError as error:
             if error.errno not in self._told:
                 self._told.add(error.errno)
                 logger.warning(
-                    "%s: no inotify (%s); looking every %g s", self._folder, error.strerror, self._interval_s
+                    "%s: no inotify (%s); looking every %g s",
+                    " and ".join(self._folders),
+                    error.strerror,
+                    self._interval_s,
                 )
             return
         self._told.clear()
@@ -90,10 +95,21 @@ class FolderWatch:
             self._end()
 
 
-def _watching(folder: str) -> Inotify:
+def folders_of(path: str) -> tuple[str, ...]:
+    """Where a file's changes show: in its folder, and where that leads elsewhere, in the folder of a link's target."""
+    folder = os.path.dirname(path)
+    try:
+        target = os.path.dirname(os.path.realpath(path))
+        return (folder,) if os.path.realpath(folder) == target else (folder, target)
+    except OSError:  # a link on the way may not be read
+        return (folder,)
+
+
+def _watching(folders: Iterable[str]) -> Inotify:
     inotify = Inotify()
     try:
-        inotify.add_watch(folder, _CHANGES | Mask.DELETE_SELF | Mask.MOVE_SELF)
+        for folder in folders:
+            inotify.add_watch(folder, _CHANGES | Mask.DELETE_SELF | Mask.MOVE_SELF)
     except BaseException:
         inotify.close()
         raise

@@ -10,11 +10,16 @@
 With every read the bytes before the place are read again: where they are not what they were, the file was cut and
 written anew, and what was read of it may live on as a copy (logrotate's copytruncate), in which reading then goes on.
 
+An older file that may not be read is passed over when a newer one may, and not read later either; the newest is waited
+for (PermissionError). What is passed over, or gone, or cut stands in `losses` until it is taken from there.
+
 All calls block for as long as the disk does. OSErrors leave as they are; the place then stands where it stood.
 """
 
+import errno
 import logging
 import os
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
 
@@ -30,6 +35,9 @@ from relay.source.generations import (
 )
 
 BEFORE: Final = 256
+CUT: Final = "the file was cut"
+GONE: Final = "the file was rotated away, deleted or written anew"
+REFUSED: Final = "the file may not be read"
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +55,26 @@ class Place(NamedTuple):
     """The generation before it: what leads on when the file itself is gone."""
 
 
+class Loss(NamedTuple):
+    """What stood between two places may be lost; how much it was is not known."""
+
+    file: str
+    cause: str
+    certain: bool = False
+
+
+class OlderRefusedError(PermissionError):
+    """An older file may not be read, while a newer one may: it is passed over only when that is wished."""
+
+
 class Follower:
     """One reader's place in a log."""
 
     def __init__(self, path: str, *, start: Start = "oldest", place: Place | None = None) -> None:
         self.path = os.path.abspath(path)
+        self.pass_over = True
+        """Whether older files that may not be read are passed over, or OlderRefusedError is raised."""
+        self.losses: list[Loss] = []
         self.file: LogFile | None = None
         """None: no file that could be read was found so far."""
         self.offset = 0
@@ -64,6 +87,10 @@ class Follower:
         """What was read at the offset last."""
         self._older = place.older if place else None
         self._newer: LogFile | None = None
+        self._passed: Sequence[Generation] = ()
+        """What is left out when `switch` goes to the newer file, the newest first."""
+        self._followed_a_gone_file = False
+        self._was_cut = False
 
     @property
     def place(self) -> Place:
@@ -106,7 +133,7 @@ class Follower:
             self._open(generations[0], 0, _older_than(generations, 0))
             self._stand_at(_line_start(self._opened))
         else:
-            self._open(generations[-1], 0, None)
+            self._settle_after(len(generations), generations, None)
         return True
 
     def read(self, length: int) -> bytes:
@@ -116,7 +143,7 @@ class Follower:
         known = len(self._before)
         data = self.file.read(self.offset - known, known + length)
         if not data.startswith(self._before) or (data and not self.offset and not self._is_next()):
-            self._place = self.place
+            self._place, self._was_cut = self.place, True
             self.close()
             return b""
         self._data = data[known:]
@@ -139,6 +166,7 @@ class Follower:
             # What we read is only being copied: it is read on where it was written, until that is cut.
             self.file.close()
             self.file = newer
+            self._passed, self._followed_a_gone_file = (), False
             return True
         self._newer = newer
         return newer is not None
@@ -153,6 +181,7 @@ class Follower:
             here.close()
             self.file, self._newer = self._newer, None
             self._stand_at(0)
+            self._tell_switch(here.path)
 
     def close(self) -> None:
         """Close the files; `settle` finds the place again."""
@@ -160,6 +189,7 @@ class Follower:
             if file is not None:
                 file.close()
         self.file = self._newer = None
+        self._passed, self._followed_a_gone_file = (), False
 
     @property
     def _opened(self) -> LogFile:
@@ -169,7 +199,7 @@ class Follower:
 
     def _open(self, generation: Generation, offset: int, older: FileIdentity | None) -> None:
         self.file = open_generation(generation)
-        self._older = older
+        self._older, self._was_cut = older, False
         self._stand_at(offset)
 
     def _stand_at(self, offset: int) -> None:
@@ -179,7 +209,7 @@ class Follower:
 
     def _settle_at(self, place: Place, generations: list[Generation]) -> bool:
         if not place.offset:
-            return self._settle_after(place.older, generations, place.older)
+            return self._settle_after(_read_up_to(generations, place.older), generations, place.older)
         same = _find_place(generations, place)
         if same is not None:
             self._open(generations[same], place.offset, place.older)
@@ -192,27 +222,67 @@ class Follower:
             self._open(copy, copy.size, place.older)
             return True
         here = locate(generations, place.file)
-        if here is not None:
-            self._open(generations[here], 0, place.older)
-            self._lose("%s is shorter than the byte reached, or was written anew: reading it from its beginning")
-            return True
-        successor = _successor(generations, place.older)
-        if successor is None or not self._settle_after(place.older, generations, _older_than(generations, successor)):
-            return False
-        self._lose("the file read last is gone: going on with %s")
+        if here is None:
+            return self._settle_without(place, generations)
+        if not generations[here].readable:
+            return self._settle_beyond(place, here, generations)
+        self._open(generations[here], 0, place.older)
+        self._lose(self._opened.path, CUT)
         return True
 
-    def _settle_after(
-        self, read: FileIdentity | None, generations: list[Generation], older: FileIdentity | None
-    ) -> bool:
-        successor = _successor(generations, read)
-        if successor is not None:
-            self._open(generations[successor], 0, older)
-        return successor is not None
+    def _settle_without(self, place: Place, generations: list[Generation]) -> bool:
+        """The place's file is gone: go on after the one before it."""
+        cause = CUT if self._was_cut else GONE
+        after = _read_up_to(generations, place.older)
+        successor = _next(generations, after)
+        if successor is None or not self._settle_after(after, generations, _older_than(generations, successor)):
+            return False
+        self._lose(self.path, cause)
+        return True
 
-    def _lose(self, what: str) -> None:
+    def _settle_beyond(self, place: Place, here: int, generations: list[Generation]) -> bool:
+        """The place's file is there, but may not be read any more: go on after it, unless it is the newest."""
+        if not here:
+            open_generation(generations[here]).close()  # raises the error that tells it
+            raise RotationError(0, "it may be read after all", generations[here].path)
+        size = generations[here].size
+        settled = self._settle_after(here + (size > place.offset), generations, generations[here].by_inode)
+        if settled and size < place.offset:
+            self._lose(generations[here].path, CUT)
+        return settled
+
+    def _settle_after(self, after: int, generations: list[Generation], older: FileIdentity | None) -> bool:
+        """Open what comes after a generation (their number: after the oldest is the number of all)."""
+        successor = _next(generations, after)
+        if successor is None:
+            return False
+        passed = self._passing(generations, successor, after)
+        self._open(generations[successor], 0, older)
+        self._leave_out(passed)
+        return True
+
+    def _passing(self, generations: list[Generation], successor: int, after: int) -> list[Generation]:
+        """What would be left out in going on there, the newest first; OlderRefusedError unless that is wished."""
+        passed = [generation for generation in generations[successor + 1 : after] if generation.refused]
+        if passed and generations[successor].readable and not self.pass_over:
+            raise OlderRefusedError(errno.EACCES, os.strerror(errno.EACCES), passed[-1].path)
+        return passed
+
+    def _leave_out(self, passed: Sequence[Generation]) -> None:
+        for generation in reversed(passed):
+            self._lose(generation.path, REFUSED)
+            self._older = generation.by_inode
+
+    def _tell_switch(self, former: str) -> None:
+        if self._followed_a_gone_file:
+            self._lose(former, GONE)
+        self._leave_out(self._passed)
+        self._passed, self._followed_a_gone_file = (), False
+
+    def _lose(self, file: str, cause: str) -> None:
         self.lost_places += 1
-        logger.warning(what, self._opened.path)
+        self.losses.append(Loss(file, cause))
+        logger.warning("%s: %s; going on in %s, and what was not read may be lost", file, cause, self._opened.path)
 
     def _is_newest(self) -> bool:
         try:
@@ -227,7 +297,7 @@ class Follower:
         """
         generations = scan(self.path)
         inode = self._opened.identity.inode
-        successor = _successor(generations, self._older)
+        successor = _next(generations, _read_up_to(generations, self._older))
         is_there = any(generation.inode == inode for generation in generations)
         return successor is None or generations[successor].inode == inode or not is_there
 
@@ -235,23 +305,29 @@ class Follower:
         generations = scan(self.path)
         inodes = [generation.inode for generation in generations]
         if here.identity.inode in inodes:  # an open file's inode is no other's
-            place = inodes.index(here.identity.inode)
-            return open_generation(generations[place - 1]) if place else None
-        successor = _successor(generations, self._older)
+            after = inodes.index(here.identity.inode)
+            newer = next((number for number in range(after - 1, 0, -1) if generations[number].readable), 0)
+            return self._open_newer(generations, newer, after) if after else None
+        after = _read_up_to(generations, self._older)
+        successor = _next(generations, after)
         if successor is None:
             return None
-        newer = open_generation(generations[successor])
-        if self._older is None or successor == len(generations) - 1:
-            self.lost_places += 1
-            logger.warning("%s: rotated away while it was read; what followed it may be lost", here.path)
-        return newer
+        newest = self._open_newer(generations, successor, after)
+        self._followed_a_gone_file = self._older is None or successor == len(generations) - 1
+        return newest
+
+    def _open_newer(self, generations: list[Generation], newer: int, after: int) -> LogFile:
+        passed = self._passing(generations, newer, after)
+        file = open_generation(generations[newer])
+        self._passed = passed
+        return file
 
 
 def _find_place(generations: list[Generation], place: Place) -> int | None:
     """Find the file that holds what was read up to a place: the same file before a copy of it."""
     order = sorted(range(len(generations)), key=lambda number: generations[number].inode != place.file.inode)
     for number in order:
-        if generations[number].inode == place.file.inode or place.offset:
+        if generations[number].readable and (generations[number].inode == place.file.inode or place.offset):
             file = open_generation(generations[number])
             try:
                 if holds(file, place):
@@ -276,22 +352,28 @@ def holds(file: LogFile, place: Place) -> bool:
     return len(before) == place.offset - start and crc32(before) == place.before and file.begins_as(place.file)
 
 
-def _successor(generations: list[Generation], older: FileIdentity | None) -> int | None:
-    """Find what comes after a file that is gone: the one after its elder, else the oldest; None: not there yet.
-
-    Empty files are passed over, but for the newest.
-    """
-    if not generations:
-        return None
+def _read_up_to(generations: list[Generation], older: FileIdentity | None) -> int:
+    """Find the number of the generation that was read last; that of all of them when it is gone."""
     elder = locate(generations, older) if older is not None else None
-    after = len(generations) if elder is None else elder
-    filled = (number for number in range(after - 1, 0, -1) if generations[number].size)
-    return next(filled, 0) if after else None
+    return len(generations) if elder is None else elder
+
+
+def _next(generations: list[Generation], after: int) -> int | None:
+    """Find what is read after that generation; None: not there yet.
+
+    Empty files and such as may not be read are passed over, but for the newest.
+    """
+    if not after:
+        return None
+    filled = (number for number in range(after - 1, 0, -1) if generations[number].size and generations[number].readable)
+    return next(filled, 0)
 
 
 def _older_than(generations: list[Generation], place: int) -> FileIdentity | None:
     if place + 1 >= len(generations):
         return None
+    if not generations[place + 1].readable:
+        return generations[place + 1].by_inode
     file = open_generation(generations[place + 1])
     try:
         return file.identity

@@ -9,9 +9,13 @@ Where the inode is found nowhere, a fingerprint of `ENOUGH` bytes is enough: tha
 A folder cannot be read at one moment while files are being renamed in it. `scan` therefore reads it until two readings
 agree; since rotation brings no name back to a file that it had before, what they agree in was so in between.
 
+Whether a file may be read is looked at by opening it: only that counts modes, access lists and capabilities alike. Of
+one that may not, the inode alone is known.
+
 OSErrors leave here as they are: the source knows whether to give up or to try again.
 """
 
+import contextlib
 import os
 import re
 import stat
@@ -25,6 +29,8 @@ FINGERPRINT = 256
 ENOUGH = 40
 """Bytes: a type, a time and a serial are about so long."""
 _READINGS = 20
+_READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+"""O_NONBLOCK: what was a file when it was looked at may be a FIFO by now."""
 
 
 class FileIdentity(msgspec.Struct, frozen=True, array_like=True):
@@ -41,6 +47,17 @@ class Generation(NamedTuple):
     path: str
     inode: int
     size: int
+    readable: bool = True
+
+    @property
+    def refused(self) -> bool:
+        """Whether there is something in it that may not be read."""
+        return self.size > 0 and not self.readable
+
+    @property
+    def by_inode(self) -> FileIdentity:
+        """The file as it is known without being read."""
+        return FileIdentity(self.inode, 0, crc32(b""))
 
 
 class LogFile:
@@ -49,7 +66,7 @@ class LogFile:
     def __init__(self, path: str) -> None:
         self.path = path
         """The name that it was opened by; rotation may have given it another."""
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        self._descriptor = os.open(path, _READ_ONLY)
         self._inode = os.fstat(self._descriptor).st_ino
         self._head = b""
         self.learn(self.read(0, FINGERPRINT))
@@ -103,7 +120,7 @@ def scan(path: str) -> list[Generation]:
     for _ in range(_READINGS):
         now = _reading(path)
         if [entry[:2] for entry in now] == [entry[:2] for entry in before]:
-            return now
+            return [_if_refused(generation) for generation in now]
         before = now
     raise RotationError(0, "the log is being rotated without a pause", path)
 
@@ -155,9 +172,24 @@ def _generation(path: str) -> Generation | None:
     return Generation(path, facts.st_ino, facts.st_size) if stat.S_ISREG(facts.st_mode) else None
 
 
+def _if_refused(generation: Generation) -> Generation:
+    """Mark what may not be read. Any other error is told when the file is opened to be read."""
+    try:
+        os.close(os.open(generation.path, _READ_ONLY))
+    except PermissionError:
+        with contextlib.suppress(OSError):
+            if os.stat(generation.path).st_ino == generation.inode:  # else it was renamed just now
+                return generation._replace(readable=False)
+    except OSError:
+        pass
+    return generation
+
+
 def _begins_as(generation: Generation, identity: FileIdentity) -> bool:
     if generation.size < identity.length:
         return False
+    if not generation.readable:
+        return generation.inode == identity.inode
     file = open_generation(generation)
     try:
         return file.begins_as(identity)

@@ -34,6 +34,28 @@ class OpenPlace(NamedTuple):
     serial: int
 
 
+class RecordName(NamedTuple):
+    """How people find a record: which node's, when, and its serial."""
+
+    node: str
+    time: int
+    """Milliseconds since the epoch."""
+    serial: int
+
+    @classmethod
+    def of(cls, record: Record) -> "RecordName":
+        """The record's."""
+        return cls(record.node.decode("ascii"), record.time, record.serial)
+
+
+class Reassembled(NamedTuple):
+    """What `reassemble` made."""
+
+    assembler: Assembler[RecordPlace]
+    headless: int
+    """Events that were open and whose beginning is gone."""
+
+
 class LogPosition(msgspec.Struct, frozen=True):
     """A position's place, stored as JSON; the at most 256 open events make it some 20 KB at most."""
 
@@ -46,6 +68,8 @@ class LogPosition(msgspec.Struct, frozen=True):
     within: bool
     """The offset stands inside a line over the ceiling."""
     open: tuple[OpenPlace, ...]
+    last: RecordName | None = None
+    """The last record that was read."""
 
     @property
     def place(self) -> Place:
@@ -53,7 +77,13 @@ class LogPosition(msgspec.Struct, frozen=True):
         return Place(self.files[0], self.offset, self.before, self.files[1] if self.older else None)
 
 
-def encode(place: Place, open_events: Sequence[OpenEvent[RecordPlace]], *, within: bool) -> bytes:
+def encode(
+    place: Place,
+    open_events: Sequence[OpenEvent[RecordPlace]],
+    *,
+    within: bool,
+    last: RecordName | None = None,
+) -> bytes:
     """Write a position."""
     files = [place.file] if place.older is None else [place.file, place.older]
     opened = []
@@ -63,7 +93,8 @@ def encode(place: Place, open_events: Sequence[OpenEvent[RecordPlace]], *, withi
             files.append(identity)
         opened.append(OpenPlace(files.index(identity), offset, time, serial))
     older = place.older is not None
-    return msgspec.json.encode(LogPosition(tuple(files), place.offset, place.before, older, within, tuple(opened)))
+    position = LogPosition(tuple(files), place.offset, place.before, older, within, tuple(opened), last)
+    return msgspec.json.encode(position)
 
 
 def decode(data: bytes) -> LogPosition | None:
@@ -77,7 +108,7 @@ def decode(data: bytes) -> LogPosition | None:
     return position if legal else None
 
 
-def reassemble(path: str, position: LogPosition, here: LogFile, offset: int, now: float) -> Assembler[RecordPlace]:
+def reassemble(path: str, position: LogPosition, here: LogFile, offset: int, now: float) -> Reassembled:
     """Make the assembler as it was at the position, from what the files still hold.
 
     `here` and `offset` are where reading will go on. RotationError: try again.
@@ -114,7 +145,7 @@ def reassemble(path: str, position: LogPosition, here: LogFile, offset: int, now
     assembler.flush()  # all that was not open then had left
     for record, record_place in again:
         assembler.resume(record, record_place, now)
-    return assembler
+    return Reassembled(assembler, len(position.open) - len(keys))
 
 
 def _stretch_start(generations: Sequence[Generation], end: int, offset: int) -> tuple[int, int]:
@@ -127,8 +158,10 @@ def _stretch_start(generations: Sequence[Generation], end: int, offset: int) -> 
 def _lines_between(
     generations: Sequence[Generation], start: tuple[int, int], end: tuple[int, int]
 ) -> Iterator[tuple[int, LogFile, int, bytes]]:
-    """Read the lines between two places: each one's generation, file, first byte and text."""
+    """Read the lines between two places: each one's generation, file, first byte and text; where that may be read."""
     for number in range(-start[0], end[0] - 1, -1):
+        if not generations[number].readable:
+            continue
         file = open_generation(generations[number])
         try:
             first = start[1] if number == -start[0] else 0

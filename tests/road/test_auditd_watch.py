@@ -17,11 +17,12 @@ from harness.login import LoginMachine
 from harness.openssh import Sshd
 from harness.relay import RELAY, Router
 from harness.waiting import wait_until
+from source.log_writing import AUTHOR
 
 from relay.alarm import AUDITD_DOWN, Alarm
 from relay.audit.mapping import AuditMapping
 from relay.event import Batch
-from relay.source.audit_log import AuditLog
+from relay.source.audit_log import AuditLog, Log
 from relay.watch.audit_trail import AuditTrail, ThisMachine
 from relay.watch.auditd import PATIENCE, SILENCE
 from relay.watch.clock import Clocks
@@ -38,7 +39,7 @@ class Road:
     def __init__(self, log: Path) -> None:
         self.passed = 0
         self.trail = AuditTrail(self.clocks(), standing=False, clocks=self.clocks, machine=ThisMachine())
-        self._source = AuditLog("audit", str(log), "oldest", AuditMapping(hostname="h", router="h"))
+        self._source = AuditLog("audit", Log(path=str(log)), AuditMapping(hostname="h", router="h"), AUTHOR)
         self.lines: list[bytes] = []
 
     def clocks(self) -> Clocks:

@@ -6,11 +6,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from relay.audit.mapping import AuditMapping
-from relay.event import Batch, Event, Position
+from relay.event import Batch, Event, EventType, Position
+from relay.own_events import Author
 from relay.source import Taker
-from relay.source.audit_log import AuditLog
+from relay.source.audit_log import AuditLog, Log
 
 START_MS = 1_709_742_862_000
+AUTHOR = Author("router1", "router1", "", "128T")
+PATIENCE_S = 0.5
 _SERIAL = re.compile(rb' serial="(\d+)"')
 
 
@@ -62,7 +65,13 @@ class Taken:
 
     @property
     def serials(self) -> list[int]:
-        return [serial_of(event) for event in self.events]
+        """Of the audit's events."""
+        return [serial_of(event) for event in self.events if event.type is EventType.AUDIT]
+
+    @property
+    def gaps(self) -> list[bytes]:
+        """Relay's own events, as text."""
+        return [text_of(event) for event in self.events if event.type is EventType.RELAY]
 
     @property
     def position(self) -> Position | None:
@@ -70,10 +79,14 @@ class Taken:
 
 
 def audit_log(path: Path, *, start: str = "oldest", inotify: bool = True) -> AuditLog:
-    mapping = AuditMapping(hostname="router1", router="router1")
-    return AuditLog(
-        "audit", str(path), "now" if start == "now" else "oldest", mapping, inotify=inotify, interval_s=0.02
+    log = Log(
+        path=str(path),
+        start="now" if start == "now" else "oldest",
+        inotify=inotify,
+        interval_s=0.02,
+        patience_s=PATIENCE_S,
     )
+    return AuditLog("audit", log, AuditMapping(hostname="router1", router="router1"), AUTHOR)
 
 
 def drain(source: Taker, position: Position | None = None) -> Taken:

@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, text_of, until
 
-from relay.audit.mapping import AuditMapping
 from relay.errors import NoInputError, StorageError
 from relay.event import Batch, Position
 from relay.source import audit_log as audit_log_module
-from relay.source.audit_log import AuditLog
 from relay.source.position import reassemble
 
 TESTS = Path(__file__).parents[1]
@@ -783,7 +781,7 @@ def test_a_log_that_becomes_unreadable_is_tried_again(log: Path) -> None:
 def test_a_path_that_cannot_be_is_an_error_at_the_start(log: Path) -> None:
     log.write_bytes(b"")
     with pytest.raises(NoInputError):
-        drain(AuditLog("a", str(log / "audit.log"), "oldest", AuditMapping(hostname="h", router="r")))
+        drain(audit_log(log / "audit.log"))
 
 
 # --- Status ---

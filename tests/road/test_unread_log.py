@@ -1,0 +1,174 @@
+"""What relay could not read of its log reaches the log server as a gap, and `relay status` tells what it waits for."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.auditd import Auditd
+from harness.collector import Collector
+from harness.process import Process
+from harness.relay import RELAY, octet_counted
+from harness.waiting import wait_until
+from source.log_writing import record, records
+
+from relay.syslog.auditd_remote import AuditdClient
+
+CONFIGURATION = """\
+[relay]
+hostname = "combo1"
+state-directory = "{folder}/state"
+[audit]
+watch-auditd = "never"
+[[source]]
+name = "audit"
+path = "{folder}/audit.log"
+[[remote-logging-server]]
+address = "127.0.0.1"
+port = {port}
+transport = "tcp"
+"""
+POWERS = "-dac_override,-dac_read_search"
+NO_POWER = ["setpriv", f"--bounding-set={POWERS}", f"--inh-caps={POWERS}"] if os.geteuid() == 0 else []
+"""For relay as root: modes of files are for it as for others."""
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as listening:
+        yield listening
+
+
+@pytest.fixture
+def log(tmp_path: Path, collector: Collector) -> Path:
+    (tmp_path / "relay.toml").write_text(CONFIGURATION.format(folder=tmp_path, port=collector.port))
+    return tmp_path / "audit.log"
+
+
+def relay(log: Path) -> Process:
+    argv = [*NO_POWER, *RELAY, "-c", str(log.with_name("relay.toml")), "run"]
+    return Process(argv, log.with_name("relay.log"))
+
+
+def status(log: Path) -> str:
+    argv = [*RELAY, "-c", str(log.with_name("relay.toml")), "status"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30).stdout
+
+
+def gaps(collector: Collector) -> set[bytes]:
+    return {message for message in octet_counted(collector.received) if b" GAP [" in message}
+
+
+def serials(collector: Collector) -> list[int]:
+    return sorted({int(found) for found in re.findall(rb' serial="(\d+)"', collector.received)})
+
+
+def test_a_file_that_may_not_be_read_keeps_the_others_from_nothing(log: Path, collector: Collector) -> None:
+    """And after a crash and a start it is not told again."""
+    older = log.with_name("audit.log.1")
+    older.write_bytes(records(1, 3))
+    older.chmod(0)
+    log.write_bytes(records(4, 6))
+    with relay(log) as running:
+        wait_until(lambda: serials(collector) == [4, 5, 6] and gaps(collector), 30, lambda: running.log)
+        assert f"{older}: the file may not be read" in running.log
+        running.kill()
+    with log.open("ab") as file:
+        file.write(records(7, 9))
+    with relay(log) as running:
+        wait_until(lambda: serials(collector) == [4, 5, 6, 7, 8, 9], 30, lambda: running.log)
+        running.stop()
+    (gap,) = gaps(collector)
+    assert f' source="audit" file="{older}" cause="the file may not be read" events="unknown" before="'.encode() in gap
+
+
+def test_a_log_that_was_emptied_while_relay_was_stopped_is_told(log: Path, collector: Collector) -> None:
+    log.write_bytes(records(1, 3))
+    with relay(log) as running:
+        wait_until(lambda: serials(collector) == [1, 2, 3], 30, lambda: running.log)
+        running.stop()
+    log.write_bytes(b"")
+    with relay(log) as running:
+        wait_until(lambda: gaps(collector), 30, lambda: running.log)
+        running.stop()
+    (gap,) = gaps(collector)
+    assert b' events="unknown" after="2024-03-06T16:34:22.003Z 3"] ' in gap
+
+
+def test_status_tells_of_a_source_that_waits_for_its_log(log: Path, collector: Collector) -> None:
+    line = f"source       audit: 0 events taken in; 0 octets to read; {log}: there is no such file; waiting for it\n"
+    with relay(log) as running:
+        wait_until(lambda: line in status(log), 30, lambda: f"{status(log)}\n{running.log}")
+        assert f"{log}: there is no such file; waiting for it" in running.log
+        log.write_bytes(records(1, 3))
+        wait_until(lambda: serials(collector) == [1, 2, 3], 30, lambda: running.log)
+        wait_until(lambda: "no such file" not in status(log), 30, lambda: status(log))
+        running.stop()
+
+
+# --- What auditd leaves of its log to log_group ---
+
+ROTATING = "max_log_file = 1\nnum_logs = 5\nmax_log_file_action = ROTATE\nlog_group = root\n"
+GROUP = "adm"
+READER = """
+    import sys
+    from pathlib import Path
+    from source.log_writing import audit_log, drain
+    taken = drain(audit_log(Path(sys.argv[1])))
+    print(len(taken.serials) > 0, *taken.gaps)
+"""
+
+
+def fill(auditd: Auditd, megabytes: int) -> None:
+    """Have it write so much: sent to it, each record acknowledged."""
+    client = AuditdClient()
+    lines = [record(serial, body="x" * 900)[:-1] for serial in range(megabytes * 1100)]
+    with auditd.connect() as connection:
+        for first in range(0, len(lines), 100):
+            connection.sendall(b"".join(client.message(line) for line in lines[first : first + 100]))
+            waiting = len(lines[first : first + 100])
+            while waiting:
+                waiting -= len(client.receive(connection.recv(1 << 16)))
+
+
+def generations(log: Path) -> dict[str, str]:
+    return {file.name: file.group() for file in sorted(log.parent.glob("audit.log*"))}
+
+
+def read_as_a_member(log: Path) -> str:
+    """What a user of the group reads, where auditd runs: its log lies on a disk of its mount namespace's own."""
+    root = Path(*log.parts[:4])  # /proc/PID/root
+    for folder in (log.parent, log.parents[1]):  # auditd's own, in the folder for temporary files
+        folder.chmod(0o755)
+    there = ["nsenter", "--target", log.parts[2], "--mount", "setpriv", "--reuid=65534", "--clear-groups"]
+    member = [f"--regid={GROUP}", sys.executable, "-c", textwrap.dedent(READER), f"/{log.relative_to(root)}"]
+    tests = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": f"{tests}:{Path(tests).parent}", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([*there, *member], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_auditd_leaves_what_it_rotated_before_to_root_and_relay_goes_without_it() -> None:
+    """Seen with auditd 3.0.9: log_group is for its newest file, and for those that it rotates from then on."""
+    if os.geteuid() != 0:
+        return  # nobody else may give files to groups
+    with Auditd(settings=ROTATING) as auditd:
+        fill(auditd, 3)
+        settings = auditd.folder / "auditd.conf"
+        settings.write_text(settings.read_text().replace("log_group = root", f"log_group = {GROUP}"))
+        auditd.kill()
+        auditd.start()
+        fill(auditd, 1)
+        newest, older = {"audit.log": GROUP, "audit.log.1": GROUP}, {"audit.log.2": "root", "audit.log.3": "root"}
+        wait_until(
+            lambda: generations(auditd.log_file) == newest | older, 20, lambda: f"{generations(auditd.log_file)}"
+        )
+        told = read_as_a_member(auditd.log_file)
+    assert told.startswith("True b'<43>"), told
+    assert all(f'{name}"' in told for name in older)
+    assert 'audit.log.1"' not in told
