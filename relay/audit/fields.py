@@ -8,7 +8,8 @@ value. A name has at most 64 octets.
 
 The fields that untrusted users control are decoded when they are unquoted upper-case hex of even length: that is
 how the kernel and libaudit write what holds a space, a quote or a control octet. PROCTITLE and the arguments of
-EXECVE have NUL for the space between arguments. `saddr` stays as it is: a packed structure is no text.
+EXECVE have NUL for the space between arguments. `saddr` stays as it is: a packed structure is no text. What it says
+follows as fields of its own, in the RAW format (`socket_address`) as in the ENRICHED one.
 
 Values are octets of any kind. `(null)`, `(none)` and `?`, quoted or not, mean no value: there is no field then.
 Reading takes time linear in the body, whatever it holds.
@@ -19,6 +20,7 @@ from binascii import unhexlify
 from typing import Final, TypeAlias
 
 from relay.audit.record import Record
+from relay.audit.socket_address import socket_address
 
 Field: TypeAlias = tuple[bytes, bytes]
 
@@ -40,17 +42,20 @@ _PAIR = re.compile(
 )
 _pairs = _PAIR.findall
 _HEX = re.compile(rb"(?:[0-9A-F]{2})++")
+_RESOLVED: Final = b"\x1d"
 _LOCAL_PATH: Final = b"\x1dSADDR={ saddr_fam=local path="
 _ARGUMENT = re.compile(rb"a[0-9]+(?:\[[0-9]+\])?")
 
 
 def fields(record: Record) -> list[Field]:
     """Name and decoded value of each field, in their order; a name may come twice."""
-    line = record.line
-    if record.type == b"SOCKADDR" and _LOCAL_PATH in line:
-        return _of_local_address(record)
+    return _of_socket_address(record) if record.type == b"SOCKADDR" else _of_pairs(record)
+
+
+def _of_pairs(record: Record) -> list[Field]:
+    end = len(record.line) - len(record.joined)
     # From the space before the body: the first pair needs one before it as all others do.
-    found = _pairs(line, len(line) - len(record.body) - 1)
+    found = _pairs(record.line, end - len(record.body) - 1, end)
     is_execve = record.type == b"EXECVE"
     result = []
     for name, quoted, bare in found:
@@ -65,8 +70,18 @@ def fields(record: Record) -> list[Field]:
     return result
 
 
+def _of_socket_address(record: Record) -> list[Field]:
+    if _LOCAL_PATH in record.body:
+        return _of_local_address(record)
+    found = _of_pairs(record)
+    if _RESOLVED not in record.body:
+        found += [field for name, value in found if name == b"saddr" for field in socket_address(value)]
+    return found
+
+
 def _of_local_address(record: Record) -> list[Field]:
     """Read the resolved name of a unix socket to its end: whoever chose it may have put pairs into it."""
     before, _, path = record.body.partition(_LOCAL_PATH)
-    found = fields(record._replace(body=before, line=record.line[: len(record.line) - len(record.body)] + before))
+    end = len(record.line) - len(record.joined)
+    found = _of_pairs(record._replace(body=before, line=record.line[: end - len(record.body)] + before, joined=b""))
     return [*found, (b"saddr_fam", b"local"), (b"path", path.removesuffix(b" }"))]

@@ -9,7 +9,8 @@ SD-PARAMs: `type`, `router`, `node` (the configured one, else the records' own; 
 they came, one a line.
 
 A malformed line is a message of its own: TIMESTAMP and MSGID are the NILVALUE, there is no serial but
-`malformed="1"`, and MSG is the line.
+`malformed="1"`, and MSG is the line. Beside a serial `malformed="1"` says that another record begins in a line of MSG
+(`record`): only what stands before it is in the fields.
 
 The identity belongs between an event's `head` (up to the SD-ID) and its `tail`.
 """
@@ -87,7 +88,7 @@ class AuditMapping:
             self._router,
             self._node or _node(first.node),
             first.serial,
-            b' late="1"' if late else b"",
+            _marks(records, late=late),
             first_params(first),
             other_params(records) if len(records) > 1 else b"",
             b"\n".join([record.line for record in records]),
@@ -99,10 +100,19 @@ def _node(name: bytes) -> bytes:
     return b' node="%b"' % param_value(name) if name else b""
 
 
+def _marks(records: tuple[Record, ...], *, late: bool) -> bytes:
+    mark = b' late="1"' if late else b""
+    # Not any() of a generator: this runs for every event.
+    for record in records:
+        if record.joined:
+            return mark + b' malformed="1"'
+    return mark
+
+
 def _is_warning(record: Record) -> bool:
     if record.type in _DENIALS or record.type.startswith(b"ANOM_"):
         return True
     # The result stands last; looking there first is many times faster than searching with the pattern.
-    line = record.line
+    line = record.line.removesuffix(record.joined)
     result = line.rfind(b"res=", 1)
     return line[result + 4 : result + 5] in _FAILURE_BEGINS and _FAILURE.match(line, result - 1) is not None

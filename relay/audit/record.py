@@ -3,10 +3,16 @@
 A line comes without its LF and is kept as it came, with trailing spaces, control octets and octets that are no
 UTF-8. What does not begin in that form is malformed, which is the value None: it is forwarded as it is, marked
 and counted, by whoever asked. Seconds have at most 11 digits, so that every time can be written as a date.
+
+A disk that is full can have cut a record, and the next one then stands in the same line (seen with auditd 3.0.9). Only
+what stands before it is the record's body; the rest is `joined`. It may begin anywhere but in a quoted value, for a
+record of a user's may quote another. Which is quoted is told by the quotes on both sides: `msg='` opens, a quote
+before a space or at an end closes, and double quotes come in pairs; so do the braces of a resolved socket address,
+in which the name of a socket is whatever its owner chose. Reading takes time linear in the line.
 """
 
 import re
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Self, TypeAlias
 
 Key: TypeAlias = tuple[int, int, bytes]
 """What the records of one event share: time, serial and node."""
@@ -24,6 +30,8 @@ class Record(NamedTuple):
     body: bytes
     """All that follows `): `, the resolved names of the ENRICHED format (after an octet 0x1d) too."""
     line: bytes
+    joined: bytes = b""
+    """The end of the line, from where another record begins in it; nearly always empty."""
 
     @property
     def key(self) -> Key:
@@ -38,6 +46,16 @@ _RECORD = re.compile(
     rb"(?: (.*))?"
 )
 _fullmatch = _RECORD.fullmatch
+_STAMP: Final = b" msg=audit("
+_ANOTHER = re.compile(
+    rb"type=(?:[A-Z][A-Z0-9_]{0,47}|UNKNOWN\[[0-9]{1,10}\]) msg=audit\([0-9]{1,11}\.[0-9]{3}:[0-9]{1,20}\):"
+)
+_NODE_BEFORE = re.compile(rb"node=[!-~]{1,255} \Z")
+_ADDRESS_BEGINS: Final = b"\x1dSADDR={ "
+_ADDRESS_ENDS: Final = b" }"
+_LONGEST_NODE: Final = len(b"node= ") + 255
+_OPENING = re.compile(rb" msg='")
+_CLOSING = re.compile(rb"(?<!=)'(?=[ \x1d]|\Z)")
 
 
 def parse(line: bytes) -> Record | None:
@@ -46,4 +64,43 @@ def parse(line: bytes) -> Record | None:
     if match is None:
         return None
     node, type_, seconds, millis, serial, body = match.groups(b"")
-    return Record(type_, int(seconds + millis), int(serial), node, body, line)
+    time = int(seconds + millis)
+    if body.find(_STAMP) >= 0:  # a third faster than `in`, and this runs for every record
+        joint = _joint(body)
+        return Record(type_, time, int(serial), node, body[:joint], line, body[joint:])
+    return Record(type_, time, int(serial), node, body, line)
+
+
+class _Quotes(NamedTuple):
+    """How many there are in a text."""
+
+    opening: int
+    closing: int
+    double: int
+
+    @classmethod
+    def of(cls, text: bytes) -> Self:
+        return cls(len(_OPENING.findall(text)), len(_CLOSING.findall(text)), text.count(b'"'))
+
+    @property
+    def open(self) -> bool:
+        return self.opening > self.closing
+
+    @property
+    def half(self) -> bool:
+        return self.double % 2 == 1
+
+
+def _joint(body: bytes) -> int:
+    """Where another record begins in a body; its length where none does."""
+    whole, before, at = _Quotes.of(body), _Quotes(0, 0, 0), 0
+    end = body.find(_ADDRESS_BEGINS) if body.endswith(_ADDRESS_ENDS) else -1
+    for match in _ANOTHER.finditer(body, 0, end if end >= 0 else len(body)):
+        passed = _Quotes.of(body[at : match.start()])
+        before = _Quotes(*(sum(both) for both in zip(before, passed, strict=True)))
+        at = match.start()
+        quoted = (before.open and not whole.open) or (before.half and not whole.half)
+        if not quoted:
+            node = _NODE_BEFORE.search(body, max(at - _LONGEST_NODE, 0), at)
+            return node.start() if node else at
+    return len(body)

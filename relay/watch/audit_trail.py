@@ -3,11 +3,15 @@
 `relay.watch.auditd` judges; here is what it needs from the machine. For a part of it relay's user may have no right, or
 the machine lacks it (systemd): then the part is left out, named in status, and logged once.
 
+A record shows life when it was written after all that was heard before it. One that is older does so only as long as
+the alarm does not stand: then a source catches up. When a malformed line was written nobody can tell.
+
 `hear` stands in the event loop's thread and `look` in a worker thread; the canary's state has a lock, which is never
 held while anything is waited for.
 """
 
 import asyncio
+import functools
 import logging
 import os
 import secrets
@@ -17,11 +21,12 @@ from typing import Final, Protocol
 
 from relay.alarm import Alarm
 from relay.errors import RelayError
-from relay.event import Batch
+from relay.event import Batch, Event, EventType
 from relay.intake import Submit
 from relay.watch import auditd, canary, command, kernel_audit
 from relay.watch.auditd import Canary, Sight, Unit
 from relay.watch.clock import Clocks
+from relay.watch.enquiry import Enquiry
 
 _log = logging.getLogger("relay.watch")
 
@@ -30,6 +35,7 @@ _BOOTED: Final = "/run/systemd/system"  # sd_booted(3)
 _UNIT_EVERY: Final = 10
 """Looks between two questions to systemd: each starts a process or two."""
 _PATIENCE_S: Final = 5.0
+_NO_TIME: Final = b">1 - "  # the TIMESTAMP of a malformed line, RFC 5424 section 6.2.3
 _LATER: Final = 2_000_000
 """Microseconds. By how much a record must be younger than the canary to have come after it for certain."""
 
@@ -51,11 +57,15 @@ class Machine(Protocol):
 
 
 class ThisMachine:
-    """The real one."""
+    """The real one. What the kernel makes wait holds nobody up (`enquiry`)."""
+
+    def __init__(self, status: Callable[[], kernel_audit.KernelAudit] = kernel_audit.read_status) -> None:
+        self._status = kernel_audit.StandingStatus(status)
+        self._canaries: Enquiry[None] = Enquiry()
 
     def kernel(self) -> kernel_audit.KernelAudit:
-        """The kernel's audit status."""
-        return kernel_audit.read_status()
+        """The kernel's audit status, by its last answer."""
+        return self._status.read()
 
     def is_alive(self, pid: int) -> bool:
         """Whether there is such a process; that it is another user's is no matter."""
@@ -76,8 +86,13 @@ class ThisMachine:
         return "failed" if _says_yes("is-failed") else "inactive"
 
     def send_canary(self, token: str) -> None:
-        """Send a record through the kernel."""
-        canary.send(token)
+        """Send a record through the kernel; what the kernel answers late is told by the next call, which sends none."""
+        self._canaries.ask(functools.partial(canary.send, token))
+
+
+def _written(event: Event) -> int:
+    """When a record was written, by the wall clock in microseconds; 0: nobody can tell."""
+    return 0 if _NO_TIME in event.head else event.time
 
 
 def _says_yes(question: str) -> bool:
@@ -96,6 +111,8 @@ class AuditTrail:
         self._canary = Canary.begin(now.boot, standing=standing)
         self._sent_at = 0
         """By the wall clock, which the kernel stamps records with; 0: none was sent."""
+        self._youngest = now.wall if standing else 0
+        """By the same clock: what was written before tells nothing of an alarm that stands."""
         self._looks = 0
         self._unit: Unit | None = None
         self.blind: dict[str, str] = {}
@@ -116,20 +133,25 @@ class AuditTrail:
         """The same submit, which notes what comes through it."""
 
         async def heard(batch: Batch) -> asyncio.Future[None]:
-            if batch.events:
+            last = next((event for event in reversed(batch.events) if event.type is EventType.AUDIT), None)
+            if last is not None:  # a gap of relay's own is no life of auditd's
                 with self._lock:
-                    self._note(batch)
+                    self._note(batch, last)
             return await submit(batch)
 
         return heard
 
-    def _note(self, batch: Batch) -> None:
+    def _note(self, batch: Batch, last: Event) -> None:
         now = self._clocks().boot
         if self._sent_at and any(self._mark in event.tail for event in batch.events):
             self._canary = self._canary.arrive(now)
             self._sent_at = 0
             return
-        younger = bool(self._sent_at) and batch.events[-1].time > self._sent_at + _LATER
+        written = _written(last)
+        if written < max(self._youngest, 1) and self._canary.is_missing(now):
+            return
+        self._youngest = max(self._youngest, written)
+        younger = bool(self._sent_at) and written > self._sent_at + _LATER
         self._canary = self._canary.hear(now, younger=younger)
         if self._canary.given_up and "canary" not in self.blind:
             self._sent_at = 0
@@ -141,9 +163,12 @@ class AuditTrail:
         Takes as long as systemctl does, up to 10 s: not for the event loop's thread.
         """
         sight = self._sight()
+        with self._lock:
+            self._youngest = min(self._youngest, now.wall)  # the clock was set back
         if auditd.broken_link(sight):
             with self._lock:
-                self._sent_at, self._canary = 0, Canary.begin(now.boot, standing=True)
+                self._sent_at, self._youngest = 0, now.wall
+                self._canary = Canary.begin(now.boot, standing=True)
         elif not taking:
             with self._lock:
                 self._canary = self._canary.hold(now.boot)

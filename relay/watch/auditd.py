@@ -81,7 +81,8 @@ class Canary:
         """Other records came; `younger`: than the last one sent, which they should have followed."""
         if younger and self.unanswered >= ENOUGH:
             return Canary(silent_since=now, sent=self.sent, given_up=True)
-        return replace(self, silent_since=now)
+        # Where none is on its way (it may not be sent), nothing is awaited any more.
+        return replace(self, silent_since=now, awaited_since=self.awaited_since if self.unanswered else None)
 
     def hold(self, now: int) -> "Canary":
         """Nothing can come at present, and nothing is to be concluded from it: what is missing already stays so."""

@@ -2,7 +2,8 @@
 
 The audit daemon writes it as `type=USER msg=audit(…): pid=… uid=… … msg='op=relay-canary id=TOKEN res=success'`. It
 needs CAP_AUDIT_WRITE in the machine's first user namespace; without it PermissionRefusedError, for any other refusal
-UnavailableError. That the kernel took it does not say that a daemon got it. Blocks for at most a second.
+UnavailableError. That the kernel took it does not say that a daemon got it. Blocks for a second at most, but while the
+backlog of the kernel's audit is full for as long as the kernel wants (`kernel_audit`).
 """
 
 import errno

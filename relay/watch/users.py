@@ -37,6 +37,8 @@ _log = logging.getLogger("relay.watch")
 REQUEST: Final = "/run/relay/message"
 LOGIN_MESSAGE: Final = "/run/motd.d/relay"
 CLEARED: Final = "-cleared"
+UNWATCHED: Final = "-unwatched"
+"""The end of an alarm of which nobody can say that it is over."""
 NETWORK_HALT: Final = "halt-asked-network"
 """The message about a halt that a lost server is the reason for."""
 LASTING: Final = frozenset({AUDITD_DOWN})
@@ -58,6 +60,7 @@ TEXTS: Final = MappingProxyType(
         NETWORK_FAILURE + CLEARED: "relay: the log server gets the audit trail again",
         AUDITD_DOWN: "relay: AUDITD DOES NOT WORK, no audit trail comes in (see: relay status)",
         AUDITD_DOWN + CLEARED: "relay: auditd works again",
+        AUDITD_DOWN + UNWATCHED: "relay: whether auditd works is not watched any more",
         HALT_ASKED: "relay: no room for the audit trail, THIS MACHINE IS ABOUT TO HALT",
         NETWORK_HALT: "relay: a log server is lost for too long, THIS MACHINE IS ABOUT TO HALT",
     }
@@ -116,7 +119,7 @@ class AllUsers:
                 self._login_message.parent.mkdir(parents=True, exist_ok=True)
                 self._login_message.write_text(TEXTS[name] + "\n", encoding="ascii")
                 self._login_message.chmod(0o644)  # pam_motd(8) reads it as the user who logs in
-            elif name.removesuffix(CLEARED) in LASTING:
+            elif name.removesuffix(CLEARED).removesuffix(UNWATCHED) in LASTING:
                 self._login_message.unlink(missing_ok=True)
         except OSError as error:
             raise UnavailableError(str(self._login_message), f"cannot be written: {error.strerror}") from error

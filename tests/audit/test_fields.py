@@ -59,6 +59,14 @@ def test_the_resolved_name_of_a_unix_socket_is_read_to_its_end() -> None:
     ]
 
 
+def test_a_socket_address_that_auditd_did_not_resolve_is_resolved() -> None:
+    saddr = b"saddr=020000357F0000350000000000000000"
+    resolved = [(b"saddr_fam", b"inet"), (b"laddr", b"127.0.0.53"), (b"lport", b"53")]
+    assert fields_of(saddr, b"SOCKADDR") == [(b"saddr", saddr[6:]), *resolved]
+    enriched = saddr + b"\x1dSADDR={ saddr_fam=inet laddr=127.0.0.53 lport=53 }"
+    assert fields_of(enriched, b"SOCKADDR") == fields_of(saddr, b"SOCKADDR")
+
+
 @pytest.mark.parametrize("nothing", [b"?", b'"?"', b"(null)", b'"(null)"', b"(none)", b'"(none)"'])
 def test_these_values_mean_no_value_and_make_no_field(nothing: bytes) -> None:
     assert fields_of(b"uid=0 key=%b ses=1" % nothing) == [(b"uid", b"0"), (b"ses", b"1")]
@@ -100,7 +108,7 @@ def test_hex_of_an_untrusted_field_is_decoded(body: bytes, type_: bytes, expecte
         (b"a1=7FFE4754F5C0", b"SYSCALL", b"7FFE4754F5C0"),  # a register, not an argument
         (b"argc=10", b"EXECVE", b"10"),
         (b"a1_len=1000", b"EXECVE", b"1000"),
-        (b"saddr=020000357F0000350000000000000000", b"SOCKADDR", b"020000357F0000350000000000000000"),
+        (b"saddr=0200", b"NETFILTER_PKT", b"0200"),
         (b"syscall=42", b"SYSCALL", b"42"),
     ],
 )

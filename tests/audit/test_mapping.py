@@ -243,3 +243,35 @@ def test_any_record_becomes_a_legal_message_that_holds_it_as_it_came(bodies: lis
     message = read(event)
     assert message.msg == b"\n".join(lines)
     assert message.msgid == type_
+
+
+def test_two_records_in_a_line_give_the_fields_of_the_first_and_a_mark(mapping: AuditMapping) -> None:
+    line = b"type=USER msg=audit(1.000:7): pid=1 uitype=DAEMON_CLOSE msg=audit(2.000:8): addr=192.0.2.1 res=failed"
+    (event,) = mapping.events(event_of(line))
+    assert params(event)[3:] == [(b"serial", b"7"), (b"malformed", b"1"), (b"pid", b"1")]
+    message = read(event)
+    assert (message.severity, message.msgid, message.msg) == (6, b"USER", line)
+
+
+def test_only_the_record_that_is_harmed_is_marked(mapping: AuditMapping) -> None:
+    whole = b"type=SYSCALL msg=audit(1.000:7): syscall=1"
+    joined = b"type=PATH msg=audit(1.000:7): item=0 natype=DAEMON_CLOSE msg=audit(2.000:8): res=success"
+    (event,) = mapping.events(event_of(whole, joined, late=True))
+    assert (b"malformed", b"1") in params(event)
+    assert (b"late", b"1") in params(event)
+    by_record = AuditMapping(hostname="combo1", router="combo1", format="record").events(event_of(whole, joined))
+    assert [(b"malformed", b"1") in params(each) for each in by_record] == [False, True]
+
+
+def test_a_socket_address_is_told_in_the_same_parameters_by_both_log_formats(mapping: AuditMapping) -> None:
+    call = b"type=SYSCALL msg=audit(1.000:7): syscall=42"
+    raw = b"type=SOCKADDR msg=audit(1.000:7): saddr=020000097F0000010000000000000000"
+    enriched = raw + b"\x1dSADDR={ saddr_fam=inet laddr=127.0.0.1 lport=9 }"
+    ours, auditds = (params(mapping.events(event_of(call, line))[0]) for line in (raw, enriched))
+    assert ours == auditds
+    assert ours[-4:] == [
+        (b"SOCKADDR.saddr", b"020000097F0000010000000000000000"),
+        (b"SOCKADDR.saddr_fam", b"inet"),
+        (b"SOCKADDR.laddr", b"127.0.0.1"),
+        (b"SOCKADDR.lport", b"9"),
+    ]

@@ -1,5 +1,7 @@
 """Lines of the audit log: what is a record, and what is malformed."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +74,73 @@ def test_no_octets_crash_the_parser(octets: bytes) -> None:
     record = parse(b"type=PATH msg=audit(1.000:1): " + octets.replace(b"\n", b""))
     assert record is not None
     assert record.line.endswith(record.body)
+
+
+# --- Two records in a line ---
+
+NEXT = b"type=DAEMON_CLOSE msg=audit(1795369962.564:3147): addr=192.0.2.1 port=38320 res=success"
+HEAD = b"type=USER msg=audit(1709742863.758:1758): "
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        b"xxxxxxxx",
+        b"",
+        b"pid=1 ui",
+        b"pid=1 res=success",
+        b'pid=1 comm="ca',
+        b'pid=1 comm="cat" exe="/usr',
+        b"pid=1 msg='op=logi",
+        b"pid=1 msg='op=login res=success'",
+        b"pid=1 msg='op=login exe=\"/usr/sb",
+        b'pid=1 res=success\x1dUID="ro',
+        b"pid=1 msg='it's a",
+        b"saddr=01002F78\x1dSADDR={ saddr_fam=local path=/x",
+    ],
+)
+@pytest.mark.parametrize(
+    "following",
+    [
+        NEXT,
+        b"node=combo1 " + NEXT,
+        b"type=USER_AUTH msg=audit(1.000:2): pid=2 msg='op=x exe=\"/bin/su\" res=failed'",
+        b'type=SYSCALL msg=audit(1.000:2): arch=c000003e comm="a" exe="/bin/a" key=(null)\x1dARCH=x86_64 UID="root"',
+        b"type=UNKNOWN[1334] msg=audit(1.000:2):",
+    ],
+)
+def test_a_record_ends_where_another_begins_in_its_line(cut: bytes, following: bytes) -> None:
+    record = parse(HEAD + cut + following)
+    assert record is not None
+    assert (record.body, record.joined, record.line) == (cut, following, HEAD + cut + following)
+    assert record.key == (1709742863758, 1758, b"")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"pid=1 msg='text=%b exe=\"/usr/sbin/auditctl\" hostname=? res=success'" % NEXT,
+        b"pid=1 msg='text=type=USER msg=audit(1.000:2): pid=2 msg='op=x res=failed' exe=\"/x\" res=success'",
+        b'pid=1 msg=\'text=%b\'\x1dUID="root" AUID="unset"' % NEXT,
+        b'pid=1 info="%b" res=success' % NEXT,
+        b"saddr=0100\x1dSADDR={ saddr_fam=local path=/x %b }" % NEXT,
+        b"saddr=0100\x1dSADDR={ saddr_fam=local path=/x' \" } %b' }" % NEXT,
+        b"pid=1 msg=audit(1.000:2): x",
+        b"pid=1 type=x msg=audit(1.000:2): x",
+        b"pid=1 type=USER msg=audit(1.000): x",
+    ],
+)
+def test_a_record_may_quote_another(body: bytes) -> None:
+    record = parse(HEAD + body)
+    assert record is not None
+    assert (record.body, record.joined) == (body, b"")
+
+
+@pytest.mark.parametrize("piece", [NEXT + b" ", b" msg='" + NEXT, b'"' + NEXT, b" msg=audit(", b"' type=USER "])
+def test_a_hostile_megabyte_is_parsed_in_linear_time(piece: bytes) -> None:
+    line = HEAD + b"a='" + piece * (1_000_000 // len(piece)) + b"'"
+    before = time.process_time()
+    record = parse(line)
+    assert time.process_time() - before < 2
+    assert record is not None
+    assert line == HEAD + record.body + record.joined

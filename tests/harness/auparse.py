@@ -4,6 +4,7 @@ They are asked in a child process of the one Python that surely can load them: D
 """
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from relay.audit.fields import UNTRUSTED, fields
 from relay.audit.record import Key, Record, parse
 
 _AUPARSE = Component(name="python3-audit", packages=("python3-audit", "libaudit1", "libauparse0"))
+
+LOCAL_PATH = b"{ saddr_fam=local path="
 
 _READ_RECORDS = """
 # By libauparse itself: its Python module cannot give what is no UTF-8.
@@ -83,6 +86,7 @@ def type_numbers() -> dict[bytes, int]:
 def as_auparse_reads(record: Record, found: list[tuple[bytes, bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The fields in our form: untrusted ones decoded, quotes removed, what means no value left out."""
     result = []
+    resolved = []
     for name, raw, interpreted in found:
         if name in {b"type", b"node", b"seresult", b"seperms"}:  # what it takes from outside the pairs
             continue
@@ -90,7 +94,16 @@ def as_auparse_reads(record: Record, found: list[tuple[bytes, bytes, bytes]]) ->
         value = interpreted if name in UNTRUSTED or is_argument else raw.strip(b'"')
         if value not in {b"?", b"(null)", b"(none)"}:
             result.append((name, value))
-    return result
+        if record.type == b"SOCKADDR" and name == b"saddr":
+            resolved += resolved_pairs(interpreted)
+    return result + resolved
+
+
+def resolved_pairs(text: bytes) -> list[tuple[bytes, bytes]]:
+    """The pairs in the interpretation of a `saddr`, as it also stands in the ENRICHED format; none without a family."""
+    if text.startswith(LOCAL_PATH):
+        return [(b"saddr_fam", b"local"), (b"path", text.removeprefix(LOCAL_PATH).removesuffix(b" }"))]
+    return re.findall(rb" ([a-z_-]+)=([^ ]+)", text) if text.startswith(b"{ ") else []
 
 
 def _head(record: Record) -> bytes:
@@ -103,6 +116,7 @@ def assert_read_as_auparse_reads(lines: list[bytes]) -> None:
     assert len(records) == len(lines)
     for record, (key, found) in zip(records, read_records(lines), strict=True):
         assert record.key == key
+        assert not record.joined
         body = record.body.partition(b"\x1d")[
             0
         ]  # auparse interprets by what auditd resolved, and gives no fields of it

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
 from housekeeping.test_housekeeping import House
 
 from relay.alarm import AUDITD_DOWN, AlarmChange
@@ -81,8 +82,9 @@ class Watched(House):
             return asyncio.get_running_loop().create_future()
 
         async def come() -> None:
-            await trail.hear(submit)(Batch([Event(EventType.AUDIT, 0, b"", canary.text(self.machine.token))]))
+            await trail.hear(submit)(Batch([Event(EventType.AUDIT, self.clocks.wall, b"", text)]))
 
+        text = canary.text(self.machine.token)
         asyncio.run(come())
 
     def told_after(self, seconds: float) -> list[str]:
@@ -139,3 +141,27 @@ def test_while_the_spool_takes_nothing_in_silence_is_its_own(tmp_path: Path) -> 
         for _ in range((SILENCE + PATIENCE) // SECOND):
             assert "auditd-down begins" not in house.told_after(1)
         assert house.machine.sent == 0
+
+
+def test_when_nobody_watches_any_more_it_is_not_said_that_auditd_works(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`watch-auditd = "never"` now, or no source that auditd feeds, and the alarm stood."""
+    first = Watched(tmp_path)
+    with first.store:
+        first.machine.pid = 0
+        assert first.told_after(1) == ["auditd-down begins"]
+    second = Watched(tmp_path, b"run00002")
+    second.housekeeping.audit_trail = None
+    with second.store:
+        events = second.housekeeping.look()
+        assert second.users.told == ["auditd-down-unwatched"]
+        (event,) = events
+        assert b'alarm="auditd-down" severity="critical" state="clear"' in event.tail
+        assert b"not watched any more" in event.tail
+        assert "no audit daemon" not in caplog.messages[-1]
+        assert "not watched any more" in caplog.messages[-1]
+        assert second.told_after(1) == []
+    third = Watched(tmp_path, b"run00003")
+    with third.store:
+        assert third.housekeeping.alarms.get(AUDITD_DOWN) is None

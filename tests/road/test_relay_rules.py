@@ -1,14 +1,38 @@
-"""deploy/relay.rules in the real kernel: the service is not audited, a login session of its user is."""
+"""deploy/relay.rules in the real kernel: the service is not audited, a login session of its user is.
 
+And what a relay that is audited says, where the rules are missing.
+"""
+
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.kernel_auditd import KernelAuditd, may_audit
+from harness.process import Process
+from harness.relay import RELAY
 from harness.waiting import wait_until
 
+SETTINGS = """
+[relay]
+hostname = "combo1"
+state-directory = "{state}"
+
+[audit]
+watch-auditd = "always"
+
+[[source]]
+name = "audit"
+type = "audit-log"
+path = "{log}"
+
+[[remote-logging-server]]
+address = "127.0.0.1"
+port = 9
+"""
 RULES = Path(__file__).parents[2] / "deploy" / "relay.rules"
 USER = 61_234
 """No user has this number: it stands for relay's."""
@@ -67,3 +91,36 @@ def test_the_service_is_not_audited_and_its_users_sessions_are(machine_audits: b
             wait_until(lambda: SERVICE in auditd.log_file.read_text(), 10, "the service's record without the rules")
         finally:
             auditd.control("-D")
+
+
+def test_a_relay_that_is_audited_tells_so_within_seconds(machine_audits: bool, tmp_path: Path) -> None:
+    """Each event that it stores makes new ones, until somebody takes the rule away."""
+    if not machine_audits:
+        return  # what it would tell is tested with records that are made up (tests/watch)
+    with KernelAuditd() as auditd:
+        settings = tmp_path / "relay.toml"
+        settings.write_text(SETTINGS.format(state=tmp_path / "state", log=auditd.log_file))
+        # A /run of its own: nobody at this machine is told.
+        argv = ["unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none /run; exec "$@"', "sh", *relay(settings, "run")]
+        with Process(argv, tmp_path / "relay.log") as process:
+            try:
+                wait_until(lambda: live(settings) is not None, 20, lambda: process.log)
+                auditd.control("-a", "always,exit", "-F", "arch=b64", "-S", "all", "-F", f"pid={process.pid}")
+                wait_until(lambda: "audit-loop" in alarms(settings), 15, lambda: process.log)
+            finally:
+                auditd.control("-D")
+        assert "load deploy/relay.rules" in process.log
+
+
+def relay(settings: Path, *arguments: str) -> list[str]:
+    return [*RELAY, "-c", str(settings), *arguments]
+
+
+def live(settings: Path) -> Any:
+    """What the relay that runs says of itself; None while none does."""
+    done = subprocess.run(relay(settings, "status", "--json"), capture_output=True, text=True, timeout=30, check=False)
+    return json.loads(done.stdout).get("live")
+
+
+def alarms(settings: Path) -> set[str]:
+    return {each["name"] for each in (live(settings) or {"alarms": ()})["alarms"]}

@@ -4,13 +4,20 @@ import asyncio
 import errno
 import logging
 import struct
+import threading
+import time
 
 import pytest
+from harness.waiting import wait_until
 from watch.conftest import Stubs
 
 from relay.alarm import Alarm
+from relay.audit.assembly import AuditEvent
+from relay.audit.mapping import AuditMapping
+from relay.audit.record import parse
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError
-from relay.event import Batch, Event, EventType
+from relay.event import Batch, Event
+from relay.own_events import Author, Unread, unread_gap
 from relay.watch import audit_trail, canary
 from relay.watch.audit_trail import AuditTrail, ThisMachine
 from relay.watch.auditd import PATIENCE, SILENCE, Unit
@@ -19,6 +26,8 @@ from relay.watch.kernel_audit import KernelAudit
 
 SECOND = 1_000_000
 WORKING = KernelAudit(enabled=1, pid=4711, lost=0, backlog=0, backlog_limit=64)
+USER = b"type=USER msg=audit(1.000:2): pid=1 msg='%b'"
+SYSCALL = b"type=SYSCALL msg=audit(1.000:3): syscall=1"
 NO_RIGHT = PermissionRefusedError("it", "may not be read")
 
 
@@ -66,8 +75,17 @@ class Watched:
         return self.trail.look(self.now, taking=taking)
 
     def give(self, line: bytes, *, seconds_ago: int = 0) -> None:
-        """A record that an audit source gives."""
-        event = Event(EventType.AUDIT, self.now.wall - seconds_ago * SECOND, b"<110>1 - h a - - [128T", b"] " + line)
+        """What an audit source makes of a line that was written so long ago."""
+        mapping = AuditMapping(hostname="h", router="r")
+        record = parse(line)
+        if record is None:
+            (event,) = [mapping.malformed(line, self.now.wall)]
+        else:
+            written = (self.now.wall - seconds_ago * SECOND) // 1000
+            (event,) = mapping.events(AuditEvent((record._replace(time=written),)))
+        self.give_event(event)
+
+    def give_event(self, event: Event) -> None:
         given: list[Batch] = []
 
         async def submit(batch: Batch) -> "asyncio.Future[None]":
@@ -105,8 +123,19 @@ def test_a_daemon_that_is_back_is_believed_when_a_record_comes(watched: Watched)
     watched.machine.alive.add(4711)
     assert watched.after(SECOND) is not None
     (token,) = watched.machine.sent
-    watched.give(canary.text(token))
+    watched.give(USER % canary.text(token))
     assert watched.after(SECOND) is None
+
+
+def test_a_gap_that_a_source_tells_is_no_life_of_auditds(watched: Watched) -> None:
+    watched.machine.alive.clear()
+    watched.after(SECOND)
+    watched.machine.alive.add(4711)
+    watched.after(SECOND)
+    author = Author(hostname="h", router="r", node="", sd_id="128T")
+    gap = unread_gap(author, watched.now.wall, Unread("audit", ("audit.log",), "it was emptied", None, None))
+    watched.give_event(gap)
+    assert watched.after(SECOND) is not None
 
 
 def test_audit_that_is_locked_is_on_and_audit_that_is_off_is_an_alarm(watched: Watched) -> None:
@@ -119,7 +148,7 @@ def test_audit_that_is_locked_is_on_and_audit_that_is_off_is_an_alarm(watched: W
 def test_the_canary_is_known_by_its_text_among_all_records(watched: Watched) -> None:
     assert watched.after(SILENCE) is None
     (token,) = watched.machine.sent
-    watched.give(b"type=USER msg=audit(1.000:2): pid=1 msg='%b'" % canary.text(token))
+    watched.give(USER % canary.text(token))
     assert watched.after(PATIENCE) is None
     assert len(watched.machine.sent) == 1
 
@@ -130,7 +159,7 @@ def test_a_canary_that_does_not_come_is_an_alarm_which_ends_when_one_comes(watch
     assert watched.after(SILENCE - PATIENCE) is not None
     first, second = watched.machine.sent
     assert first == second
-    watched.give(canary.text(second))
+    watched.give(USER % canary.text(second))
     assert watched.after(0) is None
 
 
@@ -139,17 +168,73 @@ def test_old_records_show_life_and_young_ones_that_the_canary_is_kept_out(
 ) -> None:
     watched.after(SILENCE)
     watched.after(5 * SECOND)
-    watched.give(b"type=SYSCALL", seconds_ago=60)
+    watched.give(SYSCALL, seconds_ago=60)
     assert watched.after(PATIENCE - 1) is None
     assert len(watched.machine.sent) == 3
-    watched.give(b"type=SYSCALL")
+    watched.give(SYSCALL)
     assert "canary" not in watched.trail.blind, "it may follow still"
     watched.after(3 * SECOND)
-    watched.give(b"type=SYSCALL")
+    watched.give(SYSCALL)
     assert watched.after(10 * SILENCE) is None
     assert len(watched.machine.sent) == 3
     assert "audit rules keep records of type USER away" in watched.trail.blind["canary"]
     assert "goes on without its part canary" in caplog.text
+
+
+def test_what_was_written_before_does_not_end_an_alarm_that_stands() -> None:
+    """Nobody can look, and no canary may be sent: all there is are records, and old ones are still being read."""
+    watched = Watched(standing=True)
+    watched.machine.audit = watched.machine.refusal = NO_RIGHT
+    watched.machine.state = None
+    assert watched.after(SECOND) is not None
+    watched.give(SYSCALL, seconds_ago=3600)
+    watched.give(b"no record", seconds_ago=0)
+    assert watched.after(SECOND) is not None
+    watched.give(SYSCALL)
+    assert watched.after(SECOND) is None
+    assert watched.after(10 * SILENCE) is None
+
+
+def test_what_was_written_before_a_broken_link_was_seen_does_not_mend_it(watched: Watched) -> None:
+    watched.machine.alive.clear()
+    watched.machine.refusal = NO_RIGHT
+    assert watched.after(SECOND) is not None
+    watched.machine.alive.add(4711)
+    watched.give(SYSCALL, seconds_ago=1)
+    assert watched.after(SECOND) is not None
+    watched.give(SYSCALL)
+    assert watched.after(SECOND) is None
+
+
+def test_a_source_that_catches_up_shows_life_in_the_order_of_the_log(watched: Watched) -> None:
+    """It stood still until the alarm began; what it reads then is older than that, and younger than before."""
+    watched.give(SYSCALL, seconds_ago=9000)
+    watched.after(SILENCE)
+    assert watched.after(PATIENCE) is not None
+    watched.give(SYSCALL, seconds_ago=9001 + (SILENCE + PATIENCE) // SECOND)
+    assert watched.after(0) is not None
+    watched.give(SYSCALL, seconds_ago=8000)
+    assert watched.after(0) is None
+
+
+def test_a_clock_that_was_set_back_does_not_keep_the_alarm() -> None:
+    watched = Watched(standing=True)
+    watched.machine.refusal = NO_RIGHT
+    watched.now = Clocks(watched.now.wall - 3600 * SECOND, watched.now.boot)
+    assert watched.after(SECOND) is not None
+    watched.after(SECOND)
+    watched.give(SYSCALL)
+    watched.after(SECOND)
+    watched.give(SYSCALL)
+    assert watched.after(SECOND) is None
+
+
+def test_malformed_lines_do_not_say_that_the_canary_is_kept_out(watched: Watched) -> None:
+    """When they were written nobody can tell: they may be older than the canary."""
+    for _ in range(5):
+        watched.after(SILENCE)
+        watched.give(b"no record")
+    assert "canary" not in watched.trail.blind
 
 
 def test_while_relay_cannot_take_in_nothing_is_concluded_from_silence(watched: Watched) -> None:
@@ -169,7 +254,7 @@ def test_without_rights_the_part_is_named_once_and_the_rest_is_done(
     watched.machine.state = "active"
     for _ in range(20):
         watched.after(SECOND)
-    watched.give(b"type=DAEMON_START")
+    watched.give(SYSCALL)
     assert watched.after(SECOND) is None
     assert watched.trail.blind == {"kernel": str(NO_RIGHT), "canary": str(NO_RIGHT)}
     assert watched.trail.state == "watches unit"
@@ -200,6 +285,43 @@ def test_a_process_is_alive_whoever_owns_it() -> None:
     machine = ThisMachine()
     assert machine.is_alive(1)
     assert not machine.is_alive(2**22 + 1)  # above the kernel's largest pid
+
+
+def test_a_kernel_that_makes_its_askers_wait_holds_up_neither_look_nor_canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does while its backlog is full. What it refuses in the end is told by the next canary."""
+    free, sent = threading.Event(), []
+
+    def send(token: str) -> None:
+        sent.append(token)
+        assert free.wait(30)
+        raise NO_RIGHT
+
+    def status() -> KernelAudit:
+        assert free.is_set() or not asked or free.wait(30)
+        asked.append(1)
+        return WORKING
+
+    asked: list[int] = []
+    monkeypatch.setattr(canary, "send", send)
+    machine = ThisMachine(status)
+    assert machine.kernel() == WORKING
+    before = time.monotonic()
+    for _ in range(3):
+        assert machine.kernel() == WORKING
+        machine.send_canary("token")
+    assert time.monotonic() - before < 10, "not the 30 s of a single call"
+    assert sent == ["token"]
+    free.set()
+    wait_until(lambda: is_refused(machine), 10, "the kernel's refusal")
+    assert sent == ["token"]
+
+
+def is_refused(machine: ThisMachine) -> bool:
+    try:
+        machine.send_canary("token")
+    except PermissionRefusedError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize(("active", "failed", "state"), [(0, 1, "active"), (3, 0, "failed"), (3, 1, "inactive")])

@@ -4,12 +4,15 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 
 import pytest
 from harness.debian import AUDITD, fetch
+from harness.waiting import wait_until
 
-from relay.errors import PermissionRefusedError, ProtocolError, UnavailableError
-from relay.watch.kernel_audit import KernelAudit, parse_answer, read_status
+from relay.errors import PermissionRefusedError, ProtocolError, RelayError, UnavailableError
+from relay.watch import kernel_audit
+from relay.watch.kernel_audit import WHAT, KernelAudit, StandingStatus, parse_answer, read_status
 
 CAPTURED = bytes.fromhex(
     "3c000000e80300000100000000000000"
@@ -69,3 +72,48 @@ def test_without_the_right_it_is_refused() -> None:
         check=False,
     )
     assert "PermissionRefusedError" in done.stderr
+
+
+def test_the_last_answer_stands_while_the_kernel_makes_its_asker_wait() -> None:
+    first, second = KernelAudit(1, 4711, 0, 0, 64), KernelAudit(1, 4711, 5, 65, 64)
+    answers, free = iter((first, second)), threading.Event()
+
+    def ask() -> KernelAudit:
+        answer = next(answers)
+        assert answer is first or free.wait(30)
+        return answer
+
+    status = StandingStatus(ask)
+    assert status.read() == first
+    assert status.read() == first
+    free.set()
+    wait_until(lambda: status.read() == second, 10, "the second answer")
+
+
+def test_a_refusal_is_raised_and_a_later_answer_taken() -> None:
+    known = KernelAudit(1, 4711, 0, 0, 64)
+    answers: list[KernelAudit | RelayError] = [known, PermissionRefusedError(WHAT, "its state may not be read")]
+
+    def ask() -> KernelAudit:
+        answer = answers.pop()
+        if isinstance(answer, RelayError):
+            raise answer
+        return answer
+
+    status = StandingStatus(ask)
+    with pytest.raises(PermissionRefusedError):
+        status.read()
+    assert status.read() == known
+
+
+def test_a_first_answer_that_does_not_come_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_audit, "_FIRST_S", 0.01)
+    never = threading.Event()
+
+    def ask() -> KernelAudit:
+        never.wait()
+        raise AssertionError
+
+    with pytest.raises(UnavailableError, match="has not answered"):
+        StandingStatus(ask).read()
+    never.set()

@@ -20,14 +20,19 @@ def event(body: str, kind: str = "SYSCALL") -> Event:
     return MAPPING.events(AuditEvent((record,)))[0]
 
 
-def hear(own: OwnRecords, *events: Event) -> None:
+def events(*records: tuple[str, str]) -> list[Event]:
+    parsed = [parse(f"type={kind} msg=audit(1709742862.001:7): {body}".encode()) for kind, body in records]
+    return MAPPING.events(AuditEvent(tuple(record for record in parsed if record is not None)))
+
+
+def hear(own: OwnRecords, *given: Event) -> None:
     taken = Taken()
 
     async def hand_over() -> None:
-        await (await own.hear(taken.submit)(Batch(events)))
+        await (await own.hear(taken.submit)(Batch(given)))
 
     asyncio.run(hand_over())
-    assert taken.events == list(events)
+    assert taken.events == list(given)
 
 
 def test_only_what_its_own_process_causes_counts() -> None:
@@ -39,7 +44,19 @@ def test_only_what_its_own_process_causes_counts() -> None:
         event("syscall=1 ppid=1 pid=14711"),
         event("syscall=1 ppid=1 pid=47110"),
         event("pid=4711 res=success", kind="USER"),  # its own canary
+        event("opid=4711", kind="OBJ_PID"),  # somebody else's signal
     )
+    assert own.events == 2
+
+
+def test_it_counts_whichever_record_of_its_event_came_first() -> None:
+    """An AppArmor denial or a LOGIN comes before the SYSCALL that it is about."""
+    own = OwnRecords(4711, 0)
+    hear(own, *events(("AVC", "avc:  denied  { read } for  pid=4711"), ("SYSCALL", "syscall=2 ppid=1 pid=4711")))
+    hear(own, *events(("BPF", "prog-id=22 op=LOAD"), ("SYSCALL", "syscall=2 ppid=4711 pid=4712")))
+    assert own.events == 2
+    hear(own, *events(("SYSCALL", "syscall=62 ppid=1 pid=1"), ("OBJ_PID", 'opid=4711 ocomm="relay"')))
+    hear(own, *events(("AVC", "avc:  denied  { read } for  pid=4711"), ("SYSCALL", "syscall=2 ppid=1 pid=14711")))
     assert own.events == 2
 
 

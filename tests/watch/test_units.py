@@ -118,17 +118,21 @@ def test_roots_unit_tells_the_same_text_and_takes_the_request_away(
     )
 
 
-def test_roots_unit_writes_the_login_message_and_takes_it_away(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ending", [users.CLEARED, users.UNWATCHED])
+def test_roots_unit_writes_the_login_message_and_takes_it_away(
+    stubs: Stubs, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
     """Both lines one after the other, in a /run of their own."""
     monkeypatch.setenv("PATH", f"{stubs.folder}:{TRUSTED}")
     begin, end = (
         shlex.split(line.removeprefix("-"))[-1]
+        for name in (AUDITD_DOWN, AUDITD_DOWN + ending)
         for line in values("relay-message.service", "ExecStart")
-        if f"/message.{AUDITD_DOWN}" in line
+        if f"/message.{name} " in line
     )
     script = (
         f"{begin.replace('exec ', '')}\ncat {users.LOGIN_MESSAGE}\nstat -c %a {users.LOGIN_MESSAGE}\n"
-        f"touch {users.REQUEST}.{AUDITD_DOWN}-cleared\n{end.replace('exec ', '')}\nls /run/motd.d /run/relay"
+        f"touch {users.REQUEST}.{AUDITD_DOWN}{ending}\n{end.replace('exec ', '')}\nls /run/motd.d /run/relay"
     )
     setup = f"mount -t tmpfs none /run\nmkdir /run/relay\ntouch {users.REQUEST}.{AUDITD_DOWN}"
     argv = [*in_namespace("mount", setup), "sh", "-ec", script]

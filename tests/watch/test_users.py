@@ -13,7 +13,7 @@ from harness.waiting import wait_until
 from watch.conftest import Stubs
 
 from relay.alarm import AUDITD_DOWN, SERVER_LOST, SPOOL_FULL, SPOOL_IGNORING, Alarm, AlarmChange
-from relay.watch.users import TEXTS
+from relay.watch.users import TEXTS, UNWATCHED
 
 UNSHARE = "/usr/bin/unshare"  # by its path: PATH has the stubs alone
 AS_ROOT = [] if os.geteuid() == 0 else [UNSHARE, "--user", "--map-root-user"]
@@ -53,6 +53,17 @@ users.remind(alarms.active)
 if len(sys.argv) > 2:
     users.tell_change(alarms.clear(AUDITD_DOWN, 1))
     users.remind(alarms.active)
+"""
+TELL_UNWATCHED = """
+import sys
+from pathlib import Path
+from relay.disk import Disk
+from relay.watch.users import AllUsers
+login = Path(sys.argv[1]).parent / "motd.d" / "relay"
+users = AllUsers(Disk(), sys.argv[1], str(login))
+users.tell("auditd-down")
+assert login.exists()
+users.tell("auditd-down-unwatched")
 """
 FULL = TEXTS[SPOOL_FULL]
 DOWN = TEXTS[AUDITD_DOWN]
@@ -123,6 +134,12 @@ def test_what_must_not_be_missed_is_told_again_and_stands_in_the_login_message(t
 def test_when_it_is_over_that_is_told_once_and_the_login_message_is_gone(tmp_path: Path, stubs: Stubs) -> None:
     tell(AS_ROOT, tmp_path / "message", "over", program=TELL_AUDITD)
     assert stubs.ran[3:] == [f"wall <{TEXTS[AUDITD_DOWN + '-cleared']}>"]
+    assert list((tmp_path / "motd.d").iterdir()) == []
+
+
+def test_an_alarm_that_nobody_watches_any_more_leaves_the_login_message(tmp_path: Path, stubs: Stubs) -> None:
+    assert tell(AS_ROOT, tmp_path / "message", program=TELL_UNWATCHED) == ""
+    assert stubs.ran == [f"wall <{DOWN}>", f"wall <{TEXTS[AUDITD_DOWN + UNWATCHED]}>"]
     assert list((tmp_path / "motd.d").iterdir()) == []
 
 
