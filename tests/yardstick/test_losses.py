@@ -112,9 +112,10 @@ def test_the_moment_of_the_stroke_varies_by_seed_and_by_nothing_else() -> None:
 def test_the_full_plan_has_every_fault_in_both_modes() -> None:
     plan = plan_of(["--peers", "--seeds", "3"])
     assert len(list(plan.rows())) == 2 * len(FAULTS)
-    assert [column.title for column in plan.columns[:6]] == [
+    assert [column.title for column in plan.columns[:7]] == [
         *("relay → sink", "relay-relp → sink", "relay-auditd → sink"),
-        *("relay → relay receive", "relay-relp → relay receive", "rsyslog-memory → sink"),
+        *("relay → relay receive", "relay-relp → relay receive", "relay-tls → relay receive"),
+        "rsyslog-memory → sink",
     ]
     assert plan.trial(plan.columns[0], FAULTS["sshd"], "backlog", 2).records == 500_000
 
@@ -151,15 +152,15 @@ def test_no_fault_outlasts_a_short_soak_and_no_program_is_killed_in_its_second_h
 def test_relay_loses_nothing_by_any_protocol_and_its_receiver_keeps_each_once(
     fault: str, mode: str, records: int
 ) -> None:
-    """The quick form: into a sink by three protocols, and into `relay receive` by two."""
-    argv = [str(SCRIPTS / "losses"), "--quick", "--only", fault, "--mode", mode, "-n", str(records), "--at-once", "5"]
+    """The quick form: into a sink by three protocols, and into `relay receive` by two and by TLS."""
+    argv = [str(SCRIPTS / "losses"), "--quick", "--only", fault, "--mode", mode, "-n", str(records), "--at-once", "6"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=230, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = [line for line in done.stdout.splitlines() if line.startswith(f"| {FAULTS[fault].what}")]
     assert row.split(" | ")[1] == mode
     cells = CELL.findall(row)
-    assert [lost for lost, _ in cells] == ["0"] * 5, row
-    assert cells[3:] == [("0", "0")] * 2, row
+    assert [lost for lost, _ in cells] == ["0"] * 6, row
+    assert cells[3:] == [("0", "0")] * 3, row
 
 
 @pytest.mark.timeout(240)
