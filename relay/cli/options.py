@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from relay.config.router import Choice
+    from relay.config.router.translation import Choice
 
 DEFAULT_CONFIG: Final = "/etc/relay/relay.toml"
 
@@ -33,7 +33,7 @@ class Options:
     @property
     def choice(self) -> "Choice":
         """Which router and node of a router's configuration text are meant."""
-        from relay.config.router import Choice
+        from relay.config.router.translation import Choice
 
         return Choice(self.router, self.node)
 

@@ -15,14 +15,14 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from relay.config import router
 from relay.config.agent import config_yaml
 from relay.config.draft import Draft
 from relay.config.file import LARGEST_FILE, NotUnderstoodError, contents, text_of, toml_draft
 from relay.config.lines import KeyPath
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, MistakesError, Place
-from relay.config.router import ANY, Choice
+from relay.config.router import translation
+from relay.config.router.translation import ANY, Choice
 from relay.config.sentence import key_path, sentence
 from relay.errors import UsageError
 from relay.settings import Settings
@@ -102,7 +102,7 @@ class _Drafts:
         What comes first, any file overrides; what comes last is there only where it is needed.
         """
         texts = dict(self._texts())
-        routers = [index for index, text in texts.items() if router.is_router_text(text)]
+        routers = [index for index, text in texts.items() if translation.is_router_text(text)]
         agents = [index for index in texts.keys() - {*routers} if config_yaml.is_agent_text(texts[index])]
         if self.choice != ANY and not routers and not agents and texts:
             flag = "--router" if self.choice.router else "--node"
@@ -112,12 +112,15 @@ class _Drafts:
             self._make(index, texts[index], _toml_draft)
         overlaid = any("source" in draft.document for draft in self.made.values())
         for index in routers:
-            self._make(index, texts[index], lambda file, text: router.draft_of(file, text, self.choice, self._named()))
+            self._make(index, texts[index], self._translated)
         for index in sorted(agents):
             self._make(index, texts[index], lambda file, text: config_yaml.draft_of(file, text, self._named()))
         implied = [_implied_source(self.files[index][0]) for index in routers[:1] if not overlaid]
         overridden = [config_yaml.implied(self.made[index]) for index in sorted(agents)]
         return [*overridden, *(draft for _, draft in sorted(self.made.items())), *implied]
+
+    def _translated(self, file: str, text: str) -> Draft:
+        return translation.draft_of(file, text, self.choice, self._named())
 
     def _texts(self) -> Iterator[tuple[int, str]]:
         for index, (file, octets) in enumerate(self.files):
@@ -148,7 +151,7 @@ def _toml_draft(file: str, text: str) -> Draft:
     try:
         return toml_draft(file, text)
     except NotUnderstoodError:
-        if router.is_part(text):
+        if translation.is_part(text):
             raise NotUnderstoodError(_PART) from None
         raise
 

@@ -15,7 +15,7 @@ from relay.config.agent.config_yaml import draft_of, is_agent_text
 from relay.config.agent.filters import TYPES
 from relay.config.check import check
 from relay.config.draft import Draft
-from relay.config.router import Choice
+from relay.config.router.translation import Choice
 from relay.config.toml import ANY, load, read
 from relay.errors import ConfigurationError, NoInputError
 from relay.settings import EventCollectorSource, QuietCategory

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.config.router import Choice, draft_of, is_router_text
+from relay.config.router.translation import Choice, draft_of, is_router_text
 from relay.config.toml import ANY, Configuration, load, read
 from relay.errors import ConfigurationError, UsageError
 from relay.settings import EventCollectorSource

@@ -9,8 +9,8 @@ from types import FrameType
 
 import pytest
 
-from relay.config.router import draft_of
-from relay.config.router_text import DEEPEST, MOST_LINES, Section, TooMuchError, parse, words
+from relay.config.router.text import DEEPEST, MOST_LINES, Section, TooMuchError, parse, words
+from relay.config.router.translation import draft_of
 
 
 def audit(text: str) -> Section:

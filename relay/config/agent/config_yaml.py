@@ -21,7 +21,7 @@ from relay.config.agent.filters import TYPES, as_list
 from relay.config.agent.plugin import VARIABLE, Plugin, Variables, listed, plugins
 from relay.config.draft import Draft
 from relay.config.file import NotUnderstoodError
-from relay.config.router import Choice
+from relay.config.router.translation import Choice
 from relay.errors import NoInputError
 from relay.quantity import quoted
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from relay.config.draft import Draft
 from relay.config.lines import KeyPath
-from relay.config.router_text import Section, Statement
+from relay.config.router.text import Section, Statement
 from relay.quantity import quoted
 
 SERVERS: Final = "remote-logging-server"

@@ -7,11 +7,11 @@ the least severe `severity`; relay has one of those for a server, and a warning 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from relay.config import router_words
 from relay.config.lines import KeyPath
-from relay.config.router_certificates import Certificates
-from relay.config.router_text import Section
-from relay.config.router_values import Values, first_word, line_of
+from relay.config.router import words
+from relay.config.router.certificates import Certificates
+from relay.config.router.text import Section
+from relay.config.router.values import Values, first_word, line_of
 from relay.quantity import quoted
 from relay.syslog.priority import SEVERITIES
 
@@ -58,10 +58,10 @@ class Syslog:
 
     def _transports(self, servers: Mapping[KeyPath, Section], syslog: Section) -> dict[KeyPath, object | None]:
         """What a server says stands before what its section says; None where nothing is said."""
-        common = self._values.value(syslog, "protocol", ("syslog", "protocol"), router_words.transport)
+        common = self._values.value(syslog, "protocol", ("syslog", "protocol"), words.transport)
         key = ("syslog", "server", "protocol")
         return {
-            path: self._values.value(section, "protocol", key, router_words.transport) or common
+            path: self._values.value(section, "protocol", key, words.transport) or common
             for path, section in servers.items()
         }
 
@@ -82,15 +82,11 @@ class Syslog:
 
     def _choice(self, filters: Sequence[Section]) -> _Choice:
         """The keys by which a server gets what one of the filters lets pass."""
-        found = [
-            self._values.value(each, "facility", ("syslog", "facility"), router_words.facility) for each in filters
-        ]
+        found = [self._values.value(each, "facility", ("syslog", "facility"), words.facility) for each in filters]
         for leaf in (leaf for each in filters for leaf in each.leaves("facility")):
-            if router_words.is_routers_own(first_word(leaf)):
+            if words.is_routers_own(first_word(leaf)):
                 self._draft.warn(f"facility {quoted(leaf.rest)}: {_ROUTERS_OWN}", leaf.line)
-        severities = [
-            self._values.value(each, "severity", ("syslog", "severity"), router_words.severity) for each in filters
-        ]
+        severities = [self._values.value(each, "severity", ("syslog", "severity"), words.severity) for each in filters]
         chosen: _Choice = {}
         if all(found):
             chosen["facilities"] = list(dict.fromkeys(found)), line_of(filters[0], "facility")

@@ -1,10 +1,10 @@
 """A router's configuration text as a draft of ours: `authority > router` in, TOML keys out.
 
     system > audit                          → [audit], [[remote-logging-server]] with protocol "auditd"
-    system > syslog                         → [[remote-logging-server]] with protocol "syslog" (router_syslog)
+    system > syslog                         → [[remote-logging-server]] with protocol "syslog" (syslog)
     node > port-forwarding                  → [[port-forwarding]]
     trusted-ca-certificate,
-    client-certificate                      → what servers of syslog need for TLS (router_certificates)
+    client-certificate                      → what servers of syslog need for TLS (certificates)
 What is not of these is passed over in silence; what is, and has no counterpart, is a warning. A text of several
 routers, or of a router with several nodes of which one has a port-forwarding, needs a choice. Which log is followed, as
 what user, with which key: no router's text says it; relay's defaults do, or further files.
@@ -14,10 +14,10 @@ import re
 from typing import Final, NamedTuple
 
 from relay.config.draft import Draft
-from relay.config.router_certificates import Certificates
-from relay.config.router_syslog import Syslog
-from relay.config.router_text import SECTIONS, Section, TooMuchError, parse
-from relay.config.router_values import SERVERS, Values, flag, named, number
+from relay.config.router.certificates import Certificates
+from relay.config.router.syslog import Syslog
+from relay.config.router.text import SECTIONS, Section, TooMuchError, parse
+from relay.config.router.values import SERVERS, Values, flag, named, number
 from relay.quantity import quoted
 
 _CATEGORIES: Final = {

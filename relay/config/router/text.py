@@ -13,7 +13,7 @@ The depth of the lines decides, and `exit` is checked against it: one that is mi
 over. The very last one of a text may be missing without a word, as in the vendor's own examples.
 
 Ceilings: MOST_LINES statements and DEEPEST levels, TooMuchError beyond. Nothing else is an error here: what a line
-means is for relay.config.router to say.
+means is for `translation` to say.
 """
 
 import bisect
