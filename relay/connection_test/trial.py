@@ -54,7 +54,7 @@ from relay.transport import Pipe, Transport, dial, handshake, tcp
 from relay.transport.certificate import SOON, days_left, named
 from relay.transport.handshake import DEFAULT_LIMITS, Limits
 from relay.transport.ssh import SshSession
-from relay.transport.tls import Far, TlsTransport
+from relay.transport.tls import TlsPeer, TlsTransport
 from relay.transport.tls_client import TlsClient, tls_client
 from relay.transport.udp import UdpWay
 
@@ -233,8 +233,8 @@ class _Trial:
             self._on_stream(transport, pipe)
 
     def _by_tls(self, transport: Transport, pipe: Pipe, client: TlsClient) -> tuple[Transport, Pipe]:
-        far, patience = Far(f"collector {self._collector}"), self._wishes.limits.key_exchange
-        inside = TlsTransport(transport, client, far, threading.Event(), patience)
+        peer, patience = TlsPeer(f"collector {self._collector}"), self._wishes.limits.key_exchange
+        inside = TlsTransport(transport, client, peer, threading.Event(), patience)
         stream = inside.wrap(pipe)
         stream.settle()
         agreed = stream.session

@@ -18,7 +18,7 @@ from relay.syslog.framing import TRAILERS
 from relay.transport import Pipe, Transport
 from relay.transport.ssh import SshSession
 from relay.transport.tcp import TcpTransport
-from relay.transport.tls import Far, TlsTransport
+from relay.transport.tls import TlsPeer, TlsTransport
 from relay.transport.tls_client import tls_client
 from relay.transport.udp import LARGEST_DATAGRAM, UdpWay
 
@@ -42,7 +42,7 @@ class ToServer:
         self._forwarding = forwarding
         self._wanted = wanted
         self._patience = patience
-        self._far = Far(f"collector {server.display_name}", _log.warning)
+        self._peer = TlsPeer(f"collector {server.display_name}", _log.warning)
         self._suspicions = 0
         self._told = False
 
@@ -57,7 +57,7 @@ class ToServer:
             else SshSession.connect(self._forwarding, stopped)
         )
         if client is not None:
-            transport = TlsTransport(transport, client, self._far, stopped)
+            transport = TlsTransport(transport, client, self._peer, stopped)
         try:
             return self._session(transport, stopped)
         except BaseException:

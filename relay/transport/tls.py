@@ -58,7 +58,7 @@ _ABOUT_OUR_CERTIFICATE: Final = frozenset(
 """Alerts (RFC 8446 section 6.2) that speak of the certificate by which we come, or of its absence."""
 
 
-class Far:
+class TlsPeer:
     """A collector, as it has shown itself since relay began; outlives the transports to it."""
 
     def __init__(self, what: str, tell: Callable[[str], None] = lambda _: None) -> None:
@@ -70,7 +70,7 @@ class Far:
         """Whether it answers a close_notify; what it has done once it is held to."""
 
     def __repr__(self) -> str:
-        return f"<Far {self.what}>"
+        return f"<TlsPeer {self.what}>"
 
 
 class Session(NamedTuple):
@@ -86,17 +86,17 @@ class TlsTransport:
     """A way to one collector by TLS on another's pipes; owns and closes that one."""
 
     def __init__(
-        self, inner: Transport, client: TlsClient, far: Far, stop: threading.Event, patience: float = HANDSHAKE
+        self, inner: Transport, client: TlsClient, peer: TlsPeer, stop: threading.Event, patience: float = HANDSHAKE
     ) -> None:
         self._inner = inner
         self._client = client
-        self._far = far
+        self._peer = peer
         self._stop = stop
         self._patience = patience
         self._tried = False  # whether it answers
 
     def __repr__(self) -> str:
-        return f"<TlsTransport to {self._far.what} on {self._inner!r}>"
+        return f"<TlsTransport to {self._peer.what} on {self._inner!r}>"
 
     @property
     def alive(self) -> bool:
@@ -110,7 +110,7 @@ class TlsTransport:
     def wrap(self, inner: Pipe) -> "TlsPipe":
         """The same on a pipe that was opened for it, and that is closed when it cannot be."""
         try:
-            pipe = TlsPipe(inner, self, self._client, self._far)
+            pipe = TlsPipe(inner, self, self._client, self._peer)
             pipe.shake_hands(self._patience, self._stop)
         except BaseException:
             inner.close()
@@ -123,19 +123,21 @@ class TlsTransport:
 
     def answers(self) -> bool:
         """Whether the collector answers a close_notify; unless it has, a stream without a message shows it."""
-        if not (self._far.answers or self._tried):
+        if not (self._peer.answers or self._tried):
             answered = self._answers_an_empty_stream()
             self._tried = True
-            if self._far.answers is None and not answered:
-                self._far.answers = False
-                self._far.tell(f"{self._far.what} never answers TLS's close_notify: its end of file proves, as by TCP")
-        return bool(self._far.answers)
+            if self._peer.answers is None and not answered:
+                self._peer.answers = False
+                self._peer.tell(
+                    f"{self._peer.what} never answers TLS's close_notify: its end of file proves, as by TCP"
+                )
+        return bool(self._peer.answers)
 
     def _answers_an_empty_stream(self) -> bool:
         empty = self.open()
         try:
             empty.half_close()
-            drain(empty, LOOKING, f"an empty stream to {self._far.what}")
+            drain(empty, LOOKING, f"an empty stream to {self._peer.what}")
         finally:
             empty.close()
         return empty.answered
@@ -144,12 +146,12 @@ class TlsTransport:
 class TlsPipe:
     """One stream; a relay.transport.Pipe."""
 
-    def __init__(self, inner: Pipe, transport: TlsTransport, client: TlsClient, far: Far) -> None:
+    def __init__(self, inner: Pipe, transport: TlsTransport, client: TlsClient, peer: TlsPeer) -> None:
         self._inner = inner
         self._transport = transport
         self._client = client
-        self._far = far
-        self._what = far.what
+        self._peer = peer
+        self._what = peer.what
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         name = client.server_name
@@ -365,7 +367,7 @@ class TlsPipe:
             self._fault = self._broken(error)
 
     def _note_answer(self) -> None:
-        self.answered = self._far.answers = True
+        self.answered = self._peer.answers = True
 
     def _listen(self) -> None:
         """Raise what the collector has said about why it ends the stream, if it has said anything."""

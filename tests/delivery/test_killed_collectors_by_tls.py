@@ -28,7 +28,7 @@ from relay.errors import RelayError
 from relay.settings import RemoteLoggingServer
 from relay.spool.cursor import Cursor
 from relay.transport.tcp import TcpTransport
-from relay.transport.tls import Far, TlsTransport
+from relay.transport.tls import TlsPeer, TlsTransport
 from relay.transport.tls_client import TlsClient, tls_client
 
 ROUNDS: Final = int(os.environ.get("RELAY_KILL_ROUNDS", "3"))
@@ -57,7 +57,7 @@ class Stream:
     def __init__(self, port: int, client: TlsClient) -> None:
         self._port = port
         self._client = client
-        self._far = Far("collector")
+        self._peer = TlsPeer("collector")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.proven = 0
@@ -87,7 +87,7 @@ class Stream:
 
     def _deliver(self) -> None:
         inner = TcpTransport(LOOPBACK, self._port, self._stop)
-        with closing(TlsTransport(inner, self._client, self._far, self._stop)) as transport:
+        with closing(TlsTransport(inner, self._client, self._peer, self._stop)) as transport:
             messages = SyslogMessages(EVERYTHING, 8192)
             session = SyslogStream(transport, transport.open(), messages, patience=Patience(drain=5.0))
             for first in self._from_the_first_unproven():

@@ -16,7 +16,7 @@ from harness.harmed_tls import HarmedPeer
 
 from relay.errors import RelayError, UnavailableError
 from relay.settings import RemoteLoggingServer
-from relay.transport.tls import Far, TlsTransport
+from relay.transport.tls import TlsPeer, TlsTransport
 from relay.transport.tls_client import TlsClient, tls_client
 
 SECONDS = float(os.environ.get("RELAY_FUZZ_SECONDS", "1.5"))
@@ -85,7 +85,7 @@ def outcome(client: TlsClient, context: ssl.SSLContext, seed: int) -> str:
     random = Random(seed)
     way = HarmedWay(context, random, harm := random.choice((0, 0.1, 0.3, 1)))
     sent = [random.randbytes(random.randrange(30_000)) for _ in range(random.randrange(4))]
-    far = Far("collector")
+    far = TlsPeer("collector")
     far.answers = True  # as it has before; of one that never does, a cut proves what an end does
     try:
         pipe = TlsTransport(way, client, far, threading.Event(), PATIENCE if harm else 10).open()

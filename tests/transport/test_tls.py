@@ -28,7 +28,7 @@ from relay.settings import RemoteLoggingServer
 from relay.transport import LARGEST_READ
 from relay.transport.ssh import SshSession
 from relay.transport.tcp import TcpTransport
-from relay.transport.tls import Far, TlsPipe, TlsTransport
+from relay.transport.tls import TlsPeer, TlsPipe, TlsTransport
 from relay.transport.tls_client import tls_client
 
 Serve = Callable[[Collector, ssl.SSLSocket], object]
@@ -73,11 +73,11 @@ def transports() -> Iterator[contextlib.ExitStack]:
 def connect(authority: Authority, transports: contextlib.ExitStack, stop: threading.Event) -> Open:
     """Open a pipe to a port; `ca` is the authority unless something else is said."""
 
-    def go(port: int, patience: float = PATIENCE, far: Far | None = None, **keys: str) -> TlsPipe:
+    def go(port: int, patience: float = PATIENCE, far: TlsPeer | None = None, **keys: str) -> TlsPipe:
         trust = {} if "fingerprint" in keys else {"ca": str(authority.certificate)}
         server = RemoteLoggingServer(address=LOOPBACK, port=port, transport="tls", **trust | keys)
         inner = TcpTransport(LOOPBACK, port, stop)
-        transport = TlsTransport(inner, tls_client(server), far or Far("collector"), stop, patience)
+        transport = TlsTransport(inner, tls_client(server), far or TlsPeer("collector"), stop, patience)
         transports.callback(transport.close)
         return transport.open()
 
@@ -212,7 +212,7 @@ def test_a_collector_that_changes_its_keys_is_followed(
 def test_a_collector_that_never_answers_a_close_is_drained_by_its_end(connect: Open, server: Pair) -> None:
     said: list[str] = []
     with collector(server, read_and_never_answer) as far:
-        pipe = connect(far.port, far=Far("collector", said.append))
+        pipe = connect(far.port, far=TlsPeer("collector", said.append))
         pipe.send(b"a message")
         pipe.half_close()
         pipe.drained(PATIENCE)
@@ -306,7 +306,7 @@ def test_who_has_answered_once_is_held_to_it(connect: Open, server: Pair) -> Non
     def answer_at_first(far: Collector, connection: ssl.SSLSocket) -> None:
         (read_to_the_end if far.connections == 1 else read_and_never_answer)(far, connection)
 
-    far_end = Far("collector")
+    far_end = TlsPeer("collector")
     with collector(server, answer_at_first) as far:
         first = connect(far.port, far=far_end)
         first.half_close()
@@ -570,7 +570,7 @@ def test_a_close_frees_who_shakes_hands(authority: Authority, stop: threading.Ev
     with Collector(lambda *_: threading.Event().wait(PATIENCE)) as silent:
         keys = RemoteLoggingServer(address=LOOPBACK, transport="tls", ca=str(authority.certificate))
         inner = TcpTransport(LOOPBACK, silent.port, stop)
-        transport = TlsTransport(inner, tls_client(keys), Far("collector"), stop, PATIENCE)
+        transport = TlsTransport(inner, tls_client(keys), TlsPeer("collector"), stop, PATIENCE)
         threading.Timer(0.1, transport.close).start()
         with pytest.raises(UnavailableError, match="the connection is closed"):
             transport.open()
@@ -600,7 +600,7 @@ def test_a_close_frees_who_waits_until_it_would_have_been_refused(connect: Open,
 def test_it_goes_through_a_port_forward(authority: Authority, server: Pair, sshd: Sshd, stop: threading.Event) -> None:
     with collector(server) as far, SshSession.connect(sshd.forwarding(far.port), stop) as session:
         keys = RemoteLoggingServer(transport="tls", ca=str(authority.certificate), server_name=SERVER)
-        pipe = TlsTransport(session, tls_client(keys), Far("collector"), stop).open()
+        pipe = TlsTransport(session, tls_client(keys), TlsPeer("collector"), stop).open()
         pipe.send(b"a message")
         pipe.half_close()
         pipe.drained(PATIENCE)
