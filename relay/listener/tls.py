@@ -31,7 +31,6 @@ HANDSHAKE: Final = 15.0
 _READ: Final = 1 << 18  # octets given at once, at most
 _RECORD: Final = 1 << 14  # of one TLS record, RFC 8446 section 5.1
 
-
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +45,7 @@ def server_context(settings: ReceiverTls) -> ssl.SSLContext:
 
 
 class ServerIdentity:
-    """The context for the next connection; made at once, so that the first errors are whoever starts it's."""
+    """The context for the next connection; the first is made at once, so that its errors are told at the start."""
 
     def __init__(self, settings: ReceiverTls) -> None:
         self._settings = settings
@@ -61,9 +60,7 @@ class ServerIdentity:
                 self._context = server_context(self._settings)
                 _log.info("the receiver's certificates were renewed")
             except RelayError as error:
-                _log.warning(
-                    "the receiver's certificates have changed and cannot be used: %s; those before serve on", error
-                )
+                _log.warning("the receiver's new certificates cannot be used, the former serve on: %s", error)
         return self._context
 
     def _look(self) -> list[tuple[int, int, int] | None]:
@@ -135,9 +132,8 @@ class TlsStream:
 
     async def close(self) -> None:
         """Answer the close_notify, and end the connection."""
-        with contextlib.suppress(
-            ssl.SSLError
-        ):  # SSLWantReadError, where the stream was idle: the answer is not awaited
+        # SSLWantReadError where the stream was idle: the peer's answer is not awaited.
+        with contextlib.suppress(ssl.SSLError):
             self._tls.unwrap()
         with contextlib.suppress(UnavailableError):  # the peer was faster
             await self._flush()

@@ -230,7 +230,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart(
         first = await asyncio.to_thread(shown, listener, authority)
         await asyncio.to_thread(key.unlink)  # as it is amid a renewal
         assert await asyncio.to_thread(shown, listener, authority) == first
-        assert "those before serve on" in caplog.text
+        assert "the former serve on" in caplog.text
         authority.pair(SERVER, "127.0.0.1", days=91)
         assert await asyncio.to_thread(shown, listener, authority) not in {first, None}
 
