@@ -2,9 +2,9 @@
 
 A loss waits for the first record that is read after it, for PATIENCE_S at most. Where that record follows on from the
 last one before, by the audit's serial numbers, and no event was open, nothing is lost, and nothing is told, unless the
-loss is certain. auditd's
-own records (DAEMON_…) have numbers of their own and decide nothing. Whoever makes a place durable that lies behind a
-loss must `take` first, and make durable with it what that gives: it could not be told any more afterwards.
+loss is certain. auditd's own records (DAEMON_…) have numbers of their own and decide nothing. Whoever makes a place
+durable that lies behind a loss must `take` first, and make durable with it what that gives: it could not be told any
+more afterwards.
 
 Ceiling: LOSSES of them are named; those beyond are told as a number.
 """
