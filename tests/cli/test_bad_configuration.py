@@ -17,16 +17,11 @@ from harness.openssh import generate_key
 from harness.ports import free_port
 from harness.process import Process
 from harness.relay import RELAY
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.waiting import wait_until
 
 from relay.cli import commands
 
-AS_SOMEBODY = [
-    "setpriv",
-    "--bounding-set=-dac_override,-dac_read_search",
-    "--inh-caps=-dac_override,-dac_read_search",
-]
-"""Root without root's rights over files that may not be read."""
 ARGUMENTS = {"HOST[:PORT]": "127.0.0.1:1", "FILE": "/nonexistent/file", "DIR": "/nonexistent/folder"}
 """What stands for an argument that a command must have."""
 READS_NONE: dict[str, str] = {"relay config import": "it reads its FILE alone, and refuses -c"}
@@ -135,7 +130,7 @@ def test_an_unreadable_configuration_is_no_input(command: Command, tmp_path: Pat
     file = tmp_path / "relay.toml"
     file.write_text("")
     file.chmod(0)
-    prefix = AS_SOMEBODY if os.geteuid() == 0 else ()
+    prefix = WITHOUT_ROOTS_RIGHTS
     assert_no_input(command, run(command, file, prefix=prefix), f"{file}: this user may not read it")
 
 

@@ -10,14 +10,8 @@ import pytest
 from harness.debian import OPENSSH, fetch
 from harness.openssh import Sshd
 from harness.relay import RELAY, Router
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.rsyslog import Rsyslog
-
-NO_OVERRIDE = [
-    "setpriv",
-    "--bounding-set=-dac_override,-dac_read_search",
-    "--inh-caps=-dac_override,-dac_read_search",
-]
-"""Root without root's rights over other people's files."""
 
 
 def generate(*arguments: str | Path, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -128,7 +122,7 @@ def test_a_missing_folder_is_told_and_not_made(tmp_path: Path) -> None:
 def test_a_folder_without_the_right_to_write_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o500)
-    done = generate(folder / "id", prefix=tuple(NO_OVERRIDE) if os.geteuid() == 0 else ())
+    done = generate(folder / "id", prefix=WITHOUT_ROOTS_RIGHTS)
     assert done.returncode == 73
     assert "Permission denied" in done.stderr
 

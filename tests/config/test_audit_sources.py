@@ -1,11 +1,11 @@
 """Audit sources that would send records twice, and files of a log that would be left out: what `config check` says."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.config.check import Findings, check
 from relay.config.toml import read
@@ -72,12 +72,13 @@ def test_older_files_that_would_be_left_out_are_a_warning(folder: Path) -> None:
         older = folder / f"audit.log.{number}"
         older.write_text("x")
         older.chmod(0o600 if number == 2 else 0)
-    powers = "-dac_override,-dac_read_search"
-    setpriv = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if os.geteuid() == 0 else []
     run = "from relay.cli.config import config; config()"
     file = configuration(folder, '[[source]]\nname = "audit"\npath = "{folder}/audit.log"\n')
     child = subprocess.run(
-        [*setpriv, sys.executable, "-c", run, "check", "-c", file], capture_output=True, text=True, check=False
+        [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", file],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert child.returncode == 0, child.stderr
     assert f"{folder}/audit.log.1 and 1 more may not be read by this user, and would be left out" in child.stderr

@@ -1,6 +1,5 @@
 """What `relay config check` finds on the machine: real files, real keys, real modes."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NamedTuple
 
 import paramiko
 import pytest
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.config.check import Findings, check
 from relay.config.toml import read
@@ -152,11 +152,9 @@ def test_an_audit_log_that_does_not_exist_yet_is_a_warning(machine: Machine) -> 
 def test_an_audit_log_that_may_not_be_read_is_a_mistake(machine: Machine) -> None:
     """Root reads everything: the check runs in a child without that power."""
     (machine.folder / "audit.log").chmod(0)
-    powers = "-dac_override,-dac_read_search"
-    setpriv = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if os.geteuid() == 0 else []
     run = "from relay.cli.config import config; config()"
     child = subprocess.run(
-        [*setpriv, sys.executable, "-c", run, "check", "-c", machine.configuration(CONFIGURATION)],
+        [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", machine.configuration(CONFIGURATION)],
         capture_output=True,
         text=True,
         check=False,

@@ -430,6 +430,12 @@ def test_syslog_is_udp_and_port_514_where_nothing_is_said() -> None:
     assert load_text(text).remote_logging_server[0].transport == "udp"
 
 
+def test_by_tls_it_is_the_port_of_tls_where_none_is_said() -> None:
+    text = within("retention 1d", "protocol tls\n                    server 192.0.2.8")
+    (server,) = draft_of("router.cfg", text).document["remote-logging-server"]
+    assert (server["transport"], server["port"]) == ("tls", 6514)
+
+
 def load_text(text: str) -> Any:
     draft = draft_of("router.cfg", text)
     from relay.settings import Settings

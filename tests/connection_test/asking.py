@@ -25,8 +25,6 @@ STEPS = [
     "proof",
 ]
 STEPS_BY_TLS = [*STEPS[:-2], "TLS handshake", "certificate", *STEPS[-2:]]
-POWERS = "-dac_override,-dac_read_search"
-WITHOUT_ROOTS_RIGHTS = ["setpriv", f"--bounding-set={POWERS}", f"--inh-caps={POWERS}"] if os.geteuid() == 0 else []
 
 
 class Answer(NamedTuple):

@@ -4,11 +4,12 @@ import socket
 import sys
 from pathlib import Path
 
-from connection_test.asking import WITHOUT_ROOTS_RIGHTS, ask, in_namespace
+from connection_test.asking import ask, in_namespace
 from harness.collector import Collector
 from harness.ports import LOOPBACK
 from harness.process import Process
 from harness.relay import Router
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 LISTEN = """
 import socket, sys

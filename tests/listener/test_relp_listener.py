@@ -5,9 +5,9 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
+from harness.held_spool import DEADLINE, HeldSpool, until
 from harness.ports import LOOPBACK
 from harness.rsyslog import RsyslogForwarder
-from listener.held_spool import DEADLINE, HeldSpool, until
 from listener.test_tcp_listener import Sender, connected, listening, run
 
 from relay.event import Batch

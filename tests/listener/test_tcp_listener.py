@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 import pytest
-from listener.held_spool import DEADLINE, HeldSpool, until
+from harness.held_spool import DEADLINE, HeldSpool, until
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
 from relay.event import Batch, EventType

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from harness.certificates import ROUTER, SERVER, Authority
-from listener.held_spool import DEADLINE, HeldSpool, until
+from harness.held_spool import DEADLINE, HeldSpool, until
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.listener import tls
@@ -150,7 +150,6 @@ def test_a_stream_that_is_cut_off_is_lost_and_what_came_is_kept(authority: Autho
         sender.sendall(octet_counted(ONE))
         await until(lambda: spool.messages == [ONE])
         sender.close()  # without a close_notify
-        await asyncio.sleep(0)
         spool.sync()
 
     counters = run(settings(authority), scenario)

@@ -4,7 +4,6 @@ What a retry may mend is retried; a drain that runs out of time then ends with 7
 once it is mended, everything arrives.
 """
 
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,8 @@ import pytest
 from harness.openssh import generate_key
 from harness.ports import free_port
 from harness.relay import RELAY, SEED, Router, audit_events
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.rsyslog import Rsyslog
-
-UNPRIVILEGED = ("--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
 
 
 @pytest.fixture
@@ -100,8 +98,7 @@ def test_a_missing_private_key_is_told_at_once(router: Router, tmp_path: Path) -
 def test_an_audit_log_that_may_not_be_read_is_told_at_once(router: Router) -> None:
     router.audit_log.chmod(0)
     argv = [*RELAY, "-c", str(router.configuration), "run", "--drain", "--timeout", "20"]
-    if os.geteuid() == 0:
-        argv = ["setpriv", *UNPRIVILEGED, *argv]
+    argv = [*WITHOUT_ROOTS_RIGHTS, *argv]
     failed = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert failed.returncode == 77
     assert str(router.audit_log) in failed.stderr

@@ -13,6 +13,7 @@ from harness.auditd import Auditd
 from harness.collector import Collector
 from harness.process import Process
 from harness.relay import RELAY, octet_counted
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.waiting import wait_until
 from source.log_writing import record, records
 
@@ -32,9 +33,6 @@ address = "127.0.0.1"
 port = {port}
 transport = "tcp"
 """
-POWERS = "-dac_override,-dac_read_search"
-NO_POWER = ["setpriv", f"--bounding-set={POWERS}", f"--inh-caps={POWERS}"] if os.geteuid() == 0 else []
-"""For relay as root: modes of files are for it as for others."""
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def log(tmp_path: Path, collector: Collector) -> Path:
 
 
 def relay(log: Path) -> Process:
-    argv = [*NO_POWER, *RELAY, "-c", str(log.with_name("relay.toml")), "run"]
+    argv = [*WITHOUT_ROOTS_RIGHTS, *RELAY, "-c", str(log.with_name("relay.toml")), "run"]
     return Process(argv, log.with_name("relay.log"))
 
 

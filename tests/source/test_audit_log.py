@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, text_of, until
 
 from relay.errors import NoInputError, StorageError
@@ -706,9 +707,8 @@ READER = """
 
 def unprivileged(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program to which file modes apply, whoever runs the tests."""
-    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
     return subprocess.run(
-        [*(drop if os.geteuid() == 0 else []), sys.executable, "-c", textwrap.dedent(READER + program), *arguments],
+        [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", textwrap.dedent(READER + program), *arguments],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from harness import held_spool
 from harness.auditd import AudispRemote
+from harness.held_spool import HeldSpool
 from harness.ports import LOOPBACK, free_port
 
 from relay.audit.mapping import AuditMapping
 from relay.errors import RelayError
-from relay.event import Batch, Event, EventType
+from relay.event import EventType
 from relay.quantity import Address
 from relay.source.auditd_remote import ANSWER_WITHIN, AuditdRemote
 from relay.syslog.auditd_remote import AuditdClient, Reply
@@ -20,30 +22,8 @@ DEADLINE = 20  # seconds
 RECORD = b'type=USER_LOGIN msg=audit(1709742929.678:2341): pid=1 acct="root" res=success'
 
 
-class HeldSpool:
-    """Takes batches in, and says "durable" when the test says so."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.held: list[asyncio.Future[None]] = []
-
-    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
-        assert batch.position is None
-        self.events += batch.events
-        durable = asyncio.get_running_loop().create_future()
-        self.held.append(durable)
-        return durable
-
-    def sync(self) -> None:
-        for durable in self.held:
-            durable.set_result(None)
-        self.held.clear()
-
-
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 -- any condition, not only what could set an Event
-            await asyncio.sleep(0.002)
+    await held_spool.until(condition, DEADLINE)
 
 
 def source_at(port: int, *, answer_within: float = ANSWER_WITHIN) -> AuditdRemote:
@@ -57,6 +37,7 @@ async def running(source: AuditdRemote, spool: HeldSpool) -> AsyncIterator[None]
     try:
         await until(lambda: task.done() or _listens(source.listen[0]))
         yield
+        assert not any(batch.position for batch in spool.batches), "what comes again by itself has no place"
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):

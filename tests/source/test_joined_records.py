@@ -3,10 +3,11 @@
 import asyncio
 from pathlib import Path
 
+from harness.held_spool import HeldSpool
 from harness.ports import free_port
 from source import test_audit_dispatcher as by_dispatcher
 from source.log_writing import Taken, audit_log, drain, record, text_of, until
-from source.test_auditd_remote_source import HeldSpool, run, running, source_at
+from source.test_auditd_remote_source import run, running, source_at
 
 from relay.syslog.auditd_remote import AuditdClient
 

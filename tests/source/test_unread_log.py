@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, until
 
 from relay.event import Position
@@ -16,7 +17,6 @@ from relay.source.untold import LOSSES, PATIENCE_S
 from relay.syslog.rfc5424 import parse
 
 TESTS = Path(__file__).parents[1]
-NO_POWER = "-dac_override,-dac_read_search"
 
 both_ways = pytest.mark.parametrize("inotify", [True, False], ids=["inotify", "polling"])
 
@@ -176,9 +176,8 @@ def unprivileged(program: str, log: Path) -> str:
         older = log.with_name("audit.log.1")
         oldest = log.with_name("audit.log.2")
     """
-    drop = ["setpriv", f"--bounding-set={NO_POWER}", f"--inh-caps={NO_POWER}"] if os.geteuid() == 0 else []
     done = subprocess.run(
-        [*drop, sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(program), str(log)],
+        [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(program), str(log)],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         capture_output=True,
         text=True,

@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.disk import Disk
 from relay.errors import CannotCreateError, PermissionRefusedError
 from relay.spool.spool import Run
 from relay.spool.store import Store
-
-UNPRIVILEGED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
 
 
 def opened(folder: Path) -> Store:
@@ -46,7 +45,7 @@ def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir(mode=0o500)
-    rights = UNPRIVILEGED if os.geteuid() == 0 else ()
+    rights = WITHOUT_ROOTS_RIGHTS
     argv = [*rights, sys.executable, "-m", "relay", "receive", "--drain", "--state", str(folder), "--archive", "a"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 74

@@ -19,6 +19,7 @@ _SYSLOG: Final = frozenset({"facility", "severity", "protocol", "client-certific
 _SERVER: Final = frozenset({"ip-address", "port", "protocol", "ocsp", "filter"})
 _FILTER: Final = frozenset({"name", "facility", "severity"})
 _PORT: Final = 514  # RFC 5426 section 3.3
+_TLS_PORT: Final = 6514  # RFC 5425 section 4.1
 _ROUTERS_OWN: Final = (
     "a router sends its own messages by it; relay's events are its own, and keep their facilities; all are sent"
 )
@@ -37,12 +38,15 @@ class Syslog:
 
     def whole(self, syslog: Section) -> None:
         """Add its servers."""
-        servers = {}
-        for keys, section in syslog.sections("server").items():
-            if path := self._values.server(section, keys, ("ip-address", "port"), default_port=_PORT):
-                servers[path] = section
+        servers, transports = {}, {}
+        sections = syslog.sections("server")
+        common = self._transport(syslog, ("syslog",)) if sections else None
+        for keys, section in sections.items():
+            transport = self._transport(section, ("syslog", "server")) or common
+            default_port = _TLS_PORT if transport == "tls" else _PORT
+            if path := self._values.server(section, keys, ("ip-address", "port"), default_port=default_port):
+                servers[path], transports[path] = section, transport
             self._values.name_unknown(section, "syslog > server", _SERVER)
-        transports = self._transports(servers, syslog) if servers else {}
         certificates: _Choice = self._certificates.of(syslog) if "tls" in transports.values() else {}
         for path, section in servers.items():
             self._draft.put((*path, "protocol"), "syslog", syslog.line, why="it is what its syslog section is about")
@@ -56,14 +60,9 @@ class Syslog:
         self._choose(servers, syslog)
         self._values.name_unknown(syslog, "syslog", _SYSLOG)
 
-    def _transports(self, servers: Mapping[KeyPath, Section], syslog: Section) -> dict[KeyPath, object | None]:
-        """What a server says stands before what its section says; None where nothing is said."""
-        common = self._values.value(syslog, "protocol", ("syslog", "protocol"), words.transport)
-        key = ("syslog", "server", "protocol")
-        return {
-            path: self._values.value(section, "protocol", key, words.transport) or common
-            for path, section in servers.items()
-        }
+    def _transport(self, section: Section, path: KeyPath) -> object | None:
+        """What a section says; None where it says nothing."""
+        return self._values.value(section, "protocol", (*path, "protocol"), words.transport)
 
     def _choose(self, servers: Mapping[KeyPath, Section], syslog: Section) -> None:
         """Which messages each server gets: what its own filters say, or else its section."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from relay.errors import StorageError
-from relay.event import Batch
+from relay.event import Batch, Event
 
 DEADLINE = 10  # seconds
 
@@ -39,11 +39,15 @@ class HeldSpool:
         self.held.clear()
 
     @property
+    def events(self) -> list[Event]:
+        return [event for batch in self.batches for event in batch.events]
+
+    @property
     def messages(self) -> list[bytes]:
-        return [event.head for batch in self.batches for event in batch.events]
+        return [event.head for event in self.events]
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(DEADLINE):
+async def until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
+    async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 -- any condition, not only what could set an Event
             await asyncio.sleep(0.002)
