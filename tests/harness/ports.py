@@ -1,22 +1,29 @@
 """TCP and UDP ports: one that is free, and whether somebody has it."""
 
+import contextlib
 import os
+import random
 import socket
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 
+_FIRST = 10_000  # below are the ports of known services
 _LISTEN = "0A"  # proc(5): the state of a TCP socket that listens
 _OPEN = "07"  # and of any UDP socket
 
 
 def free_port() -> int:
-    """A port that nobody had a moment ago; a server that finds it taken all the same asks again."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
+    """A port that nobody has, and that the kernel gives to nobody who asks for any (ip(7), ip_local_port_range).
+
+    It stays free until a server takes it, unless another test draws the same of some twenty thousand in that moment.
+    """
+    given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(_FIRST, given)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def listens(port: int, *, pid: int | None = None, udp: bool = False) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from harness import held_spool
 from harness.auditd import AudispRemote
 from harness.held_spool import HeldSpool
-from harness.ports import LOOPBACK, free_port
+from harness.ports import LOOPBACK, free_port, listens
 
 from relay.audit.mapping import AuditMapping
 from relay.errors import RelayError
@@ -35,7 +35,7 @@ def source_at(port: int, *, answer_within: float = ANSWER_WITHIN) -> AuditdRemot
 async def running(source: AuditdRemote, spool: HeldSpool) -> AsyncIterator[None]:
     task = asyncio.create_task(source.run(spool.submit, None, drain=False))
     try:
-        await until(lambda: task.done() or _listens(source.listen[0]))
+        await until(lambda: task.done() or listens(source.listen[0].port))
         yield
         assert not any(batch.position for batch in spool.batches), "what comes again by itself has no place"
     finally:
@@ -52,15 +52,6 @@ async def beat(port: int, times: int) -> None:
         writer.write(client.heartbeat())
         client.receive(await reader.readexactly(16))
     writer.close()
-
-
-def _listens(address: Address) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((address.host, address.port))
-        except OSError:
-            return True
-    return False
 
 
 def run(scenario: Coroutine[None, None, None]) -> None:
