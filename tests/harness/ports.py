@@ -14,13 +14,13 @@ _OPEN = "07"  # and of any UDP socket
 
 
 def free_port() -> int:
-    """A port that nobody has, and that the kernel gives to nobody who asks for any (ip(7), ip_local_port_range).
+    """A port that nobody has; below those that the kernel gives to whoever asks for any (ip(7)), where that is room.
 
     It stays free until a server takes it, unless another test draws the same of some twenty thousand in that moment.
     """
     given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        port = random.SystemRandom().randrange(_FIRST, given)
+        port = random.SystemRandom().randrange(_FIRST, max(given, 2 * _FIRST))
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((LOOPBACK, port))
             return port
