@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from relay.alarm import Alarm
-from relay.errors import RelayError
+from relay.errors import RelayError, UnavailableError
 from relay.event import Batch, Event, EventType
 from relay.intake import Submit
 from relay.watch import auditd, canary, command, kernel_audit
@@ -32,6 +32,8 @@ _log = logging.getLogger("relay.watch")
 
 UNIT: Final = "auditd.service"
 _BOOTED: Final = "/run/systemd/system"  # sd_booted(3)
+_NOT_ACTIVE: Final = frozenset({3, 4})
+"""systemctl(1), exit status: not active, no such unit. Without D-Bus it is 1, for a user other than root."""
 _UNIT_EVERY: Final = 10
 """Looks between two questions to systemd: each starts a process or two."""
 _PATIENCE_S: Final = 5.0
@@ -78,12 +80,16 @@ class ThisMachine:
         return True
 
     def unit(self) -> Unit | None:
-        """What systemd says, by the exit codes of systemctl(1)."""
+        """What systemd says, by the exit codes of systemctl(1); UnavailableError when it could not be asked."""
         if not os.path.isdir(_BOOTED):
             return None
-        if _says_yes("is-active"):
+        active = _systemctl("is-active")
+        if active == 0:
             return "active"
-        return "failed" if _says_yes("is-failed") else "inactive"
+        if active not in _NOT_ACTIVE:
+            remedy = f"run it by hand, as relay's user: systemctl is-active {UNIT} (D-Bus must run)"
+            raise UnavailableError("systemctl", f"cannot ask systemd: exit code {active}", remedy)
+        return "failed" if _systemctl("is-failed") == 0 else "inactive"
 
     def send_canary(self, token: str) -> None:
         """Send a record through the kernel; what the kernel answers late is told by the next call, which sends none."""
@@ -95,8 +101,8 @@ def _written(event: Event) -> int:
     return 0 if _NO_TIME in event.head else event.time
 
 
-def _says_yes(question: str) -> bool:
-    return command.code(["systemctl", "--quiet", question, UNIT], patience=_PATIENCE_S) == 0
+def _systemctl(question: str) -> int:
+    return command.code(["systemctl", "--quiet", question, UNIT], patience=_PATIENCE_S)
 
 
 class AuditTrail:

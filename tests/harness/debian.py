@@ -39,9 +39,10 @@ RSYSLOG = Component(name="rsyslog", packages=("rsyslog", "rsyslog-relp", "rsyslo
 SYSLOG_NG = Component(name="syslog-ng", packages=("syslog-ng-core",))
 AUDITD = Component(name="auditd", packages=("auditd", "audispd-plugins"))
 SYSTEMD = Component(name="systemd", packages=("systemd",))
+DBUS = Component(name="dbus", packages=("dbus",))
 IPROUTE = Component(name="iproute", packages=("iproute2",))
 OPENSSL = Component(name="openssl", packages=("openssl",))
-ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, SYSTEMD, IPROUTE, OPENSSL)
+ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, SYSTEMD, DBUS, IPROUTE, OPENSSL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

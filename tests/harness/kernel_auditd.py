@@ -22,7 +22,8 @@ from harness.waiting import wait_until
 from relay.errors import RelayError
 from relay.watch.kernel_audit import KernelAudit, read_status
 
-_LOCK = Path(tempfile.gettempdir()) / "relay-test-kernel-audit.lock"
+LOCK = Path(tempfile.gettempdir()) / "relay-test-kernel-audit.lock"
+"""Whoever only sends records to the kernel's audit shares it."""
 
 
 def may_audit() -> bool:
@@ -47,7 +48,7 @@ class KernelAuditd:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as undo:
             undo.callback(self._place.remove)
-            fcntl.flock(undo.enter_context(_LOCK.open("a")), fcntl.LOCK_EX)
+            fcntl.flock(undo.enter_context(LOCK.open("a")), fcntl.LOCK_EX)
             assert self.status.pid == 0, "an audit daemon runs on this machine already"
             undo.callback(self._end)
             self._make_configuration()

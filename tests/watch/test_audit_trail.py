@@ -324,7 +324,9 @@ def is_refused(machine: ThisMachine) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("active", "failed", "state"), [(0, 1, "active"), (3, 0, "failed"), (3, 1, "inactive")])
+@pytest.mark.parametrize(
+    ("active", "failed", "state"), [(0, 1, "active"), (3, 0, "failed"), (3, 1, "inactive"), (4, 1, "inactive")]
+)
 def test_the_units_state_is_told_by_systemctls_exit_codes(
     stubs: Stubs, monkeypatch: pytest.MonkeyPatch, active: int, failed: int, state: str
 ) -> None:
@@ -334,6 +336,13 @@ def test_the_units_state_is_told_by_systemctls_exit_codes(
         f'#!/bin/sh\n[ "$3" = auditd.service ] || exit 64\n[ "$2" = is-active ] && exit {active}\nexit {failed}\n',
     )
     assert ThisMachine().unit() == state
+
+
+def test_a_systemctl_that_cannot_ask_says_nothing_of_the_unit(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_trail, "_BOOTED", str(stubs.folder))
+    stubs.write("systemctl", "#!/bin/sh\nexit 1\n")
+    with pytest.raises(UnavailableError, match="cannot ask systemd: exit code 1"):
+        ThisMachine().unit()
 
 
 def test_without_systemd_there_is_no_unit(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:

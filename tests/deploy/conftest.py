@@ -1,0 +1,137 @@
+"""relay on a machine with the real systemd, installed as deploy/README.md says.
+
+Only root can make such a machine; for another user there is nothing here to collect.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from harness.openssh import generate_key
+from harness.relay import archived, audit_events
+from harness.systemd import SystemdMachine
+from harness.waiting import wait_until
+
+collect_ignore = [] if os.geteuid() == 0 else ["test_units_at_work.py"]
+
+RELAY: Final = "relay.service"
+HALT_STUB: Final = "[Service]\nExecStart=\nExecStart=/usr/bin/touch /run/would-halt\n"
+"""Takes the place of the halt, before anything of relay's is installed."""
+_DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+_WALL: Final = '#!/bin/sh\necho "$*" >>/run/wall\n'
+"""Terminals are not what is looked at here."""
+_CONFIGURATION: Final = """
+[[source]]
+name = "audit"
+type = "audit-log"
+
+[[source]]
+name = "live"
+type = "audit-dispatcher"
+
+[[source]]
+name = "events"
+type = "event-collector"
+command = ["/bin/sh", "-c", "echo 'events,type=system text=\\"from the child\\"'; exec sleep infinity"]
+
+[[port-forwarding]]
+server-address = "127.0.0.1"
+server-port = 2222
+username = "relay"
+
+[[remote-logging-server]]
+port = 7777
+"""
+_LOG_SERVER: Final = (
+    "[Service]\nExecStart=/usr/local/bin/relay receive --ssh-listen 127.0.0.1:2222 --host-key /etc/log-server/host_key "
+    "--authorized-keys /etc/log-server/authorized_keys --state /var/lib/log-server --archive /var/log/relay\n"
+)
+_AUDITD: Final = "[Service]\nExecStart=/usr/bin/sleep infinity\n"
+
+
+def documented() -> list[str]:
+    """The commands under "Services for systemd", line by line."""
+    section = (_DEPLOY / "README.md").read_text().partition("\n## Services for systemd\n")[2]
+    return re.findall(r"^ {4}(\S.*)$", section.partition("\n##")[0], re.MULTILINE)
+
+
+class Router(SystemdMachine):
+    """The machine, with relay's user and units, and a log server beside it."""
+
+    def install(self) -> None:
+        """Do what the page says, up to where units are enabled."""
+        self.add("relay-halt.service.d/stub.conf", HALT_STUB)
+        shutil.copytree(_DEPLOY, self.root / "srv/deploy")
+        for line in documented():
+            if not line.startswith("systemctl enable"):
+                self.run("sh", "-ec", f"cd /srv; {line}")
+        self.run("sh", "-c", "cat >/usr/local/bin/wall; chmod 755 /usr/local/bin/wall", said=_WALL)
+
+    def enable(self, unit: str) -> None:
+        """Do what the page says to enable a unit."""
+        (line,) = [line for line in documented() if line.startswith("systemctl enable") and unit in line]
+        self.run("sh", "-ec", line)
+
+    def set_up(self) -> None:
+        """Give relay a log, configuration and keys; start the log server, and something as auditd.service."""
+        self.run("install", "-d", "-o", "relay", "/etc/relay")
+        self.run("install", "-d", "-m", "750", "-g", "relay", "/var/log/audit")
+        self.run("install", "-m", "640", "-g", "relay", "/dev/null", "/var/log/audit/audit.log")
+        self.write_configuration(_CONFIGURATION)
+        self._make_keys()
+        self.add("log-server.service", _LOG_SERVER)
+        self.add("auditd.service", _AUDITD)
+        self.run("systemctl", "start", "log-server.service", "auditd.service")
+
+    def start_relay(self) -> None:
+        """All of it: relay works, by the road that it has on a router."""
+        self.set_up()
+        self.enable(RELAY)
+        self.wait_until_told(RELAY, "ActiveState", "active")
+
+    def write_configuration(self, text: str) -> None:
+        """Write relay.toml."""
+        (self.root / "etc/relay/relay.toml").write_text(text)
+
+    def _make_keys(self) -> None:
+        (self.root / "etc/log-server").mkdir()
+        public = generate_key(self.root / "etc/log-server/host_key").with_suffix(".pub").read_text()
+        (self.root / "etc/relay/known_hosts").write_text(f"[127.0.0.1]:2222 {public}")
+        line = self.run("relay", "key", "generate", user="relay")
+        (self.root / "etc/log-server/authorized_keys").write_text(line)
+
+    def write_records(self, records: bytes) -> None:
+        """As auditd does."""
+        with (self.root / "var/log/audit/audit.log").open("ab") as log:
+            log.write(records)
+
+    def archived(self) -> list[bytes]:
+        """All that the log server has."""
+        return archived(self.root / "var/log/relay")
+
+    def wait_for_audit_events(self, count: int) -> list[bytes]:
+        """Those that the log server has, once there are so many."""
+        wait_until(
+            lambda: len(audit_events(self.archived())) >= count, 20, lambda: f"{count} events:\n{self.journal()}"
+        )
+        return audit_events(self.archived())
+
+    def request(self, path: str) -> None:
+        """Ask root for something by the code that relay does it with, as relay's user."""
+        program = f"from relay.disk import Disk; from relay.watch import request; request.leave(Disk(), {path!r})"
+        self.run("python-of-relay", "-c", program, user="relay")
+
+    def said_to_all(self) -> list[str]:
+        """Every message that went to all users."""
+        return self.ask("cat", "/run/wall").stdout.splitlines()
+
+
+@pytest.fixture
+def router() -> Iterator[Router]:
+    with Router() as machine:
+        machine.install()
+        yield machine

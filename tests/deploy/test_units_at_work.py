@@ -1,0 +1,155 @@
+"""The units of deploy/ under the real systemd. The unit that halts has a stub for its command (and see the harness)."""
+
+import functools
+import json
+import re
+import time
+
+from deploy.conftest import RELAY, Router
+from harness.waiting import wait_until
+from source.log_writing import START_MS, record, records
+
+from relay.alarm import AUDITD_DOWN
+from relay.watch import halt, users
+
+HALT = "relay-halt.service"
+AUDIT_RIGHTS = (1 << 29) | (1 << 30)  # capabilities(7): CAP_AUDIT_WRITE, CAP_AUDIT_CONTROL
+REBOOT = 1 << 22  # CAP_SYS_BOOT
+WITHOUT_RIGHTS = "[Service]\nCapabilityBoundingSet=\nAmbientCapabilities=\nPrivateUsers=yes\n"
+NAMES = list(users.TEXTS)
+SINGLY = 8
+SOON = "[Service]\nRestartSec=100ms\n"
+
+
+def process_status(router: Router, pid: str) -> dict[str, str]:
+    """proc(5), status."""
+    lines = router.run("cat", f"/proc/{pid}/status").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def auditd_alarms(router: Router) -> list[str]:
+    """What the running relay tells of an auditd that does not work."""
+    live = json.loads(router.run("relay", "status", "--json"))["live"]
+    return [each["text"] for each in live["alarms"] if each["name"] == AUDITD_DOWN]
+
+
+def was_said_last(router: Router, text: str) -> bool:
+    return router.said_to_all()[-1:] == [text]
+
+
+def written_now() -> bytes:
+    """A record that is younger than all before."""
+    return record(1, at_ms=time.time_ns() // 10**6 - START_MS)
+
+
+def test_within_the_units_bounds_relay_reads_stores_delivers_and_answers(router: Router) -> None:
+    router.start_relay()
+    status = process_status(router, router.told(RELAY, "MainPID"))
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == AUDIT_RIGHTS
+    router.write_records(records(1, 10))
+    wait_until(lambda: router.has("/run/relay/audit"), 20, router.journal)
+    router.run("relay", "dispatch", said=record(11).decode())
+    router.wait_for_audit_events(11)
+    wait_until(lambda: any(b"from the child" in each for each in router.archived()), 20, router.journal)
+    assert "running, pid" in router.run("relay", "status")
+    assert router.run("stat", "-c", "%U %a", "/var/lib/relay").split() == ["relay", "700"]
+
+
+def test_a_killed_relay_is_back_and_goes_on_and_a_stopped_one_ends_well(router: Router) -> None:
+    router.start_relay()
+    assert router.told(RELAY, "RestartUSec") == "5s"
+    router.add("relay.service.d/soon.conf", SOON)
+    router.write_records(records(1, 10))
+    router.wait_for_audit_events(10)
+    router.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", RELAY)
+    router.write_records(records(11, 20))
+    router.wait_until_told(RELAY, "NRestarts", "1")
+    events = router.wait_for_audit_events(20)
+    serials = [int(number) for event in events for number in re.findall(rb' serial="(\d+)"', event)]
+    assert sorted(serials) == list(range(1, 21))
+    begun = time.monotonic()
+    router.run("systemctl", "stop", RELAY)
+    assert time.monotonic() - begun < 10
+    ended = [router.told(RELAY, key) for key in ("ActiveState", "Result", "ExecMainStatus")]
+    assert ended == ["inactive", "success", "0"]
+
+
+def test_a_wrong_configuration_is_an_error_in_the_journal_and_not_tried_again(router: Router) -> None:
+    router.set_up()
+    router.write_configuration("[spool]\nmax-siz = 1\n")
+    router.enable(RELAY)
+    router.wait_until_told(RELAY, "ActiveState", "failed")
+    assert (router.told(RELAY, "ExecMainStatus"), router.told(RELAY, "NRestarts")) == ("78", "0")
+    (line,) = [line for line in router.journal(RELAY).splitlines() if "max-siz" in line]
+    assert "<3> relay:" in line
+
+
+def test_that_auditds_unit_failed_is_told_to_all_users_and_so_is_its_end(router: Router) -> None:
+    """Without its two rights the unit is all that relay sees."""
+    router.set_up()
+    router.add("relay.service.d/rights.conf", WITHOUT_RIGHTS)
+    router.run("systemctl", "kill", "--signal=KILL", "auditd.service")
+    router.wait_until_told("auditd.service", "ActiveState", "failed")
+    router.enable(RELAY)
+    wait_until(lambda: router.has(users.LOGIN_MESSAGE), 20, router.journal)
+    assert router.run("cat", users.LOGIN_MESSAGE) == users.TEXTS[AUDITD_DOWN] + "\n"
+    assert auditd_alarms(router) == ["the audit daemon's unit has failed"]
+    router.run("systemctl", "start", "auditd.service")
+
+    def is_over() -> bool:
+        router.write_records(written_now())
+        return not router.has(users.LOGIN_MESSAGE)
+
+    wait_until(is_over, 30, router.journal)
+    said = [users.TEXTS[AUDITD_DOWN], users.TEXTS[AUDITD_DOWN + users.CLEARED]]
+    wait_until(lambda: router.said_to_all() == said, 10, router.journal)
+    assert auditd_alarms(router) == []
+
+
+def test_where_systemd_cannot_be_asked_relay_says_so_and_raises_no_alarm(router: Router) -> None:
+    """A user other than root asks by way of D-Bus."""
+    router.set_up()
+    router.add("relay.service.d/rights.conf", WITHOUT_RIGHTS)
+    router.run("systemctl", "stop", "dbus.socket", "dbus.service")
+    router.enable(RELAY)
+    wait_until(lambda: "without its part unit: systemctl: cannot ask" in router.journal(RELAY), 20, router.journal)
+    assert auditd_alarms(router) == []
+
+
+def assert_that_nothing_can_power_off(router: Router) -> None:
+    assert int(process_status(router, "1")["CapBnd"], 16) & REBOOT == 0
+    assert router.told("poweroff.target", "LoadState") == "not-found"
+    command = router.told(HALT, "ExecStart")
+    assert "argv[]=/usr/bin/touch /run/would-halt ;" in command
+    assert "poweroff" not in command
+
+
+def test_root_halts_on_relays_request_and_not_while_no_halt_exists(router: Router) -> None:
+    assert_that_nothing_can_power_off(router)
+    router.enable("relay-halt.path")  # before the folder is there that it looks into
+    router.start_relay()
+    router.request(halt.REQUEST)
+    wait_until(lambda: router.has("/run/would-halt"), 10, router.journal)
+    router.wait_until_told(HALT, "ActiveState", "inactive")
+    assert not router.has(halt.REQUEST)
+    router.run("rm", "/run/would-halt")
+    router.run("touch", halt.NO_HALT)
+    router.request(halt.REQUEST)
+    router.wait_until_told(HALT, "Result", "exec-condition")
+    assert not router.has(halt.REQUEST)
+    assert not router.has("/run/would-halt")
+    router.wait_until_told("relay-halt.path", "SubState", "waiting")
+
+
+def test_many_messages_in_quick_succession_are_all_told(router: Router) -> None:
+    """By systemd's default the sixth within ten seconds would have been the last for ever."""
+    router.start_relay()
+    for name in NAMES[:SINGLY]:
+        router.request(f"{users.REQUEST}.{name}")
+        wait_until(functools.partial(was_said_last, router, users.TEXTS[name]), 10, router.journal)
+    for name in NAMES[SINGLY:]:
+        router.run("touch", f"{users.REQUEST}.{name}", user="relay")
+    wait_until(lambda: len(router.said_to_all()) == len(NAMES), 10, router.journal)
+    assert sorted(router.said_to_all()) == sorted(users.TEXTS.values())
+    router.wait_until_told("relay-message.path", "SubState", "waiting")

@@ -1,0 +1,242 @@
+"""A machine of a test's own under the real systemd: Debian's, as process 1 of a pid namespace, with journal and D-Bus.
+
+It has its own processes, mounts, host name, network (loopback alone) and cgroups. Its /usr is this machine's,
+read-only, with Debian's systemd and dbus over it; relay stands in /usr/local/bin as if it were installed; all else is
+in a folder of the test's. Units are found in /etc/systemd/system alone, and of Debian's only `_UNITS` are there.
+
+Nothing in it can halt anything: it has no poweroff.target, and no process of it has CAP_SYS_BOOT. Clock, kernel modules
+and /proc/sys are out of its reach too. The kernel's audit is the whole machine's: in another pid namespace nobody may
+ask for its status or set anything, but systemd sends it a record of every start and stop. So whoever needs the audit
+for himself is waited for (`kernel_auditd.LOCK`).
+
+Leaving the `with` block kills every process and takes the cgroups away. Only root can make one.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import relay
+from harness.debian import DBUS, SYSTEMD, fetch
+from harness.kernel_auditd import LOCK
+from harness.process import Process, Workplace, descendants
+from harness.waiting import wait_until
+
+_TRUSTED: Final = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_UNITS: Final = (
+    *("basic.target", "sysinit.target", "sockets.target", "paths.target", "multi-user.target", "network.target"),
+    *("dbus.service", "dbus.socket", "systemd-journald.service", "systemd-journald.socket"),
+)
+"""Nothing by which a machine goes down: neither poweroff.target nor shutdown.target."""
+_WANTED: Final = (
+    "sysinit.target.wants/systemd-journald.service",
+    "sockets.target.wants/systemd-journald.socket",
+    "sockets.target.wants/dbus.socket",
+)
+_NEVER: Final = "-sys_boot,-sys_time,-sys_module"
+_FOLDERS: Final = (
+    *("etc/systemd/system", "usr", "proc", "sys", "dev", "run", "tmp", "home", "root", "outside"),
+    *("opt/bin", "opt/relay", "opt/python", "opt/packages", "var/lib", "var/log", "var/tmp", "var/mail"),
+)
+_FILES: Final = {
+    "etc/passwd": "root:x:0:0::/root:/bin/sh\nmessagebus:x:101:101::/nonexistent:/usr/sbin/nologin\n",
+    "etc/group": "root:x:0:\nmessagebus:x:101:\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    "etc/hosts": "127.0.0.1 localhost router\n",
+    "etc/hostname": "router\n",
+    "etc/machine-id": "128128128128128128128128128128ab\n",
+    "etc/os-release": "ID=debian\n",
+    "etc/login.defs": "SYS_UID_MIN 100\nSYS_UID_MAX 999\nSYS_GID_MIN 100\nSYS_GID_MAX 999\nUSERGROUPS_ENAB yes\n",
+    # Whether the kernel audits is the whole machine's matter: the journal leaves it as it is.
+    "etc/systemd/journald.conf": "[Journal]\nStorage=volatile\nAudit=\n",
+}
+_PROGRAM: Final = """#!/bin/sh
+export LD_LIBRARY_PATH=/opt/python/lib PYTHONPATH=/opt:/opt/packages
+exec /opt/python/bin/python3 {}"$@"
+"""
+_PROGRAMS: Final = {"relay": _PROGRAM.format("-m relay "), "python-of-relay": _PROGRAM.format("")}
+# $1 the root; $2, $3, $4: relay, Python and its packages. Then the overlays: each a place and its layers.
+_SET_UP: Final = f"""
+mount --make-rprivate /
+mount --bind "$1" "$1"
+cd "$1"
+mount --bind "$2" opt/relay
+mount --bind "$3" opt/python
+mount --bind "$4" opt/packages
+shift 4
+while [ $# -gt 0 ]; do mount -t overlay -o "ro,lowerdir=$2" none "$1"; shift 2; done
+mount -t tmpfs -o mode=755 none usr/local
+mkdir usr/local/bin
+cp opt/bin/* usr/local/bin
+mount -t proc none proc
+mount --bind proc/sys proc/sys
+for place in opt/relay opt/python opt/packages proc/sys; do mount -o remount,bind,ro $place; done
+mount -t sysfs -o ro none sys
+mount -t cgroup2 none sys/fs/cgroup
+mount -t tmpfs -o mode=755 none dev
+mkdir dev/pts dev/shm
+for device in null zero full random urandom tty; do : >dev/$device; mount --bind /dev/$device dev/$device; done
+mount -t devpts -o newinstance,ptmxmode=0666 none dev/pts
+ln -s pts/ptmx dev/ptmx
+mount -t tmpfs -o mode=1777 none dev/shm
+mount -t tmpfs -o mode=755 none run
+pivot_root . outside
+umount -l outside
+cd /
+exec env -i PATH={_TRUSTED} container=relay-test SYSTEMD_UNIT_PATH=/etc/systemd/system \\
+    setpriv --bounding-set={_NEVER} /lib/systemd/systemd --system --unit=multi-user.target
+"""
+_INTO_CGROUP: Final = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
+_NAMESPACES: Final = ("--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup")
+
+
+class SystemdMachine:
+    """It runs for the `with` block. `root` holds its files, but for those in /usr and what is in memory alone."""
+
+    def __init__(self) -> None:
+        self._layers = [fetch(DBUS).path, fetch(SYSTEMD).path, Path("/")]
+        self._place = Workplace("systemd")
+        self.root = self._place.path / "root"
+        self.units = self.root / "etc/systemd/system"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.callback(self._place.remove)
+            fcntl.flock(undo.enter_context(LOCK.open("a")), fcntl.LOCK_SH)
+            self._furnish()
+            cgroup = _own_cgroup() / self._place.path.name
+            cgroup.mkdir()
+            undo.callback(_remove, cgroup)
+            unshare = ["setpriv", "--pdeathsig=KILL", "unshare", *_NAMESPACES, "--fork", "--kill-child"]
+            argv = ["sh", "-ec", _INTO_CGROUP, "sh", str(cgroup), *unshare, "sh", "-ec", _SET_UP, "sh", *self._set_up()]
+            self._holder = undo.enter_context(Process(argv, self._place.path / "holder.log"))
+            self._init = _first_process(self._holder)
+            wait_until(self._is_up, 30, lambda: f"a system that runs:\n{self._holder.log}{self.journal()}")
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    def _furnish(self) -> None:
+        for name in _FOLDERS:
+            (self.root / name).mkdir(parents=True)
+        for name, text in _FILES.items():
+            (self.root / name).write_text(text)
+        for name in ("bin", "sbin", "lib", "lib64"):
+            (self.root / name).symlink_to(f"usr/{name}")
+        (self.root / "var/run").symlink_to("/run")
+        shutil.copy("/etc/ld.so.cache", self.root / "etc")
+        for name, script in _PROGRAMS.items():
+            program = self.root / "opt/bin" / name
+            program.write_text(script)
+            program.chmod(0o755)
+        for name in _UNITS:
+            shutil.copy(self._debian(f"lib/systemd/system/{name}"), self.units)
+        for name in _WANTED:
+            (self.units / name).parent.mkdir(exist_ok=True)
+            (self.units / name).symlink_to(f"../{Path(name).name}")
+
+    def _debian(self, name: str) -> Path:
+        """A file of the packages, or else of this machine."""
+        places = [layer / place for layer in self._layers for place in (name, f"usr/{name}")]
+        found = next((place for place in places if place.exists()), None)
+        assert found is not None, f"none of {places} exists"
+        return found
+
+    def _set_up(self) -> list[str]:
+        """What `_SET_UP` is given."""
+        words = [str(self.root), str(Path(relay.__file__).parent), sys.base_prefix, sysconfig.get_path("purelib")]
+        # Packages differ in whether /lib is spelled /usr/lib. Each overlay lies on real folders, never on another one.
+        for place in ("usr", "usr/bin", "usr/sbin", "usr/lib"):
+            parts = {place, place.removeprefix("usr/")}
+            folders = [layer / part for layer in self._layers for part in sorted(parts)]
+            words += [place, ":".join(dict.fromkeys(str(folder.resolve()) for folder in folders if folder.is_dir()))]
+        return words
+
+    def _is_up(self) -> bool:
+        assert self._holder.running, self._holder.log
+        begun = os.readlink(f"/proc/{self._init}/exe").endswith("/systemd")
+        return begun and self.ask("systemctl", "is-system-running").stdout == "running\n"
+
+    def ask(self, *command: str, user: str = "root", said: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command there, to its end, with `said` as standard input; how it ends is the caller's matter."""
+        rights = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        return subprocess.run(
+            ["nsenter", "--target", str(self._init), "--all", *rights, *command],
+            env={"PATH": _TRUSTED, "LC_ALL": "C.UTF-8"},
+            input=said,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def run(self, *command: str, user: str = "root", said: str = "") -> str:
+        """Run a command there that goes well; what it prints."""
+        done = self.ask(*command, user=user, said=said)
+        assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file there."""
+        return self.ask("test", "-e", path).returncode == 0
+
+    def add(self, unit: str, text: str) -> None:
+        """Write a unit, or a part of one, of the test's own."""
+        path = self.units / unit
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        self.run("systemctl", "daemon-reload")
+
+    def told(self, unit: str, key: str) -> str:
+        """One property of a unit, as systemd tells it."""
+        return self.run("systemctl", "show", "--value", f"--property={key}", unit).strip()
+
+    def wait_until_told(self, unit: str, key: str, value: str) -> None:
+        """Return once a property of a unit has this value."""
+        wait_until(
+            lambda: self.told(unit, key) == value,
+            20,
+            lambda: f"{key}={value} of {unit}; it is {self.told(unit, key)}:\n{self.journal()}",
+        )
+
+    def journal(self, unit: str = "") -> str:
+        """What the journal holds of all units, or of one: lines of user, priority and message."""
+        which = ["--unit", unit] if unit else []
+        lines = self.ask("journalctl", "--quiet", "--output=json", *which).stdout.splitlines()
+        return "".join("{_UID} <{PRIORITY}> {MESSAGE}\n".format(**json.loads(line)) for line in lines)
+
+
+def _own_cgroup() -> Path:
+    """The cgroup that this process is in, where the second hierarchy is mounted."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    place = next((words[1] for words in mounts if words[2] == "cgroup2"), None)
+    assert place is not None, "systemd needs cgroup2, and it is not mounted on this machine"
+    own = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return Path(place) / own.removeprefix("0::/")
+
+
+def _remove(cgroup: Path) -> None:
+    """Take an empty cgroup away, the inner ones first."""
+    events = cgroup / "cgroup.events"
+    wait_until(lambda: "populated 0" in events.read_text(), 10, "the end of every process of the machine")
+    for folder, _, _ in os.walk(cgroup, topdown=False):
+        Path(folder).rmdir()
+
+
+def _first_process(parent: Process) -> int:
+    """The process that is process 1 of the new namespace."""
+    wait_until(lambda: descendants(parent.pid) or not parent.running, 10, "the namespace's first process")
+    assert parent.running, parent.log
+    return descendants(parent.pid)[0]
