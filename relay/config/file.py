@@ -15,6 +15,11 @@ from relay.errors import NoInputError
 
 LARGEST_FILE: Final = 4 * 1024**2
 _MEBIBYTE: Final = 1024**2
+_NO_UTF_8: Final = {
+    b"\x1f\x8b": "is compressed, as a router's `export config` leaves it; save what `show config running` prints",
+    b"\xff\xfe": "is UTF-16; save it as UTF-8",
+    b"\xfe\xff": "is UTF-16; save it as UTF-8",
+}
 _SYNTAX_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 
 
@@ -45,9 +50,15 @@ def contents(path: str) -> bytes:
 def text_of(contents: bytes) -> str:
     """Read octets as the text of a configuration."""
     if len(contents) > LARGEST_FILE:
-        raise NotUnderstoodError(f"is larger than {LARGEST_FILE // _MEBIBYTE} MiB, and so no configuration")
+        raise NotUnderstoodError(
+            f"is larger than {LARGEST_FILE // _MEBIBYTE} MiB, more than relay reads; of a configuration with many "
+            "routers save one (`show config running authority router NAME`)"
+        )
     if not contents.strip():
         raise NotUnderstoodError("is empty; deploy/relay.toml is a sample to begin with")
+    for beginning, form in _NO_UTF_8.items():
+        if contents.startswith(beginning):
+            raise NotUnderstoodError(form)
     if b"\0" in contents:
         raise NotUnderstoodError("is no text: it holds zero bytes")
     try:

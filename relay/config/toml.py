@@ -21,7 +21,7 @@ from relay.config.file import LARGEST_FILE, NotUnderstoodError, contents, text_o
 from relay.config.lines import KeyPath
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, MistakesError, Place
-from relay.config.router import translation
+from relay.config.router import recognition, translation
 from relay.config.router.translation import ANY, Choice
 from relay.config.sentence import key_path, sentence
 from relay.errors import UsageError
@@ -102,7 +102,7 @@ class _Drafts:
         What comes first, any file overrides; what comes last is there only where it is needed.
         """
         texts = dict(self._texts())
-        routers = [index for index, text in texts.items() if translation.is_router_text(text)]
+        routers = [index for index, text in texts.items() if recognition.is_router_text(text)]
         agents = [index for index in texts.keys() - {*routers} if config_yaml.is_agent_text(texts[index])]
         if self.choice != ANY and not routers and not agents and texts:
             flag = "--router" if self.choice.router else "--node"
@@ -151,8 +151,10 @@ def _toml_draft(file: str, text: str) -> Draft:
     try:
         return toml_draft(file, text)
     except NotUnderstoodError:
-        if translation.is_part(text):
+        if recognition.is_part(text):
             raise NotUnderstoodError(_PART) from None
+        if form := recognition.other_form(text):
+            raise NotUnderstoodError(form) from None
         raise
 
 

@@ -1,3 +1,4 @@
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +166,9 @@ def test_a_mistake_is_one_line_with_file_line_and_key(write: Write, text: str | 
         (b"", "is empty; deploy/relay.toml is a sample to begin with"),
         (b" \n\n", "is empty; deploy/relay.toml is a sample to begin with"),
         (b"\x7fELF\x02\x01\x01\0\0", "is no text: it holds zero bytes"),
+        ("[relay]\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        (b"\xfe\xff\0[", "is UTF-16; save it as UTF-8"),
+        (gzip.compress(b"config\n"), "is compressed, as a router's `export config` leaves it; save what"),
         (b"a = " + b"[" * 100_000, "is nested too deeply"),
         (b"a = " + b"9" * 5000, "is no TOML: Exceeds the limit"),
     ],
@@ -177,7 +181,8 @@ def test_a_file_that_cannot_be_a_configuration_is_one_mistake(write: Write, cont
 def test_a_file_of_100_mb_is_refused_without_being_read(write: Write) -> None:
     file = write("")
     os.truncate(file, 100 * 1000**2)  # sparse: reading it whole would show in memory, not on the disk
-    assert mistakes(file) == ("relay.toml: is larger than 4 MiB, and so no configuration",)
+    (mistake,) = mistakes(file)
+    assert mistake.startswith("relay.toml: is larger than 4 MiB, more than relay reads; ")
 
 
 def test_a_file_at_the_ceiling_is_read(write: Write) -> None:

@@ -1,12 +1,14 @@
 """A router's own configuration, as it is: the vendor's examples word for word, and what a real one has besides."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relay.config.router.translation import Choice, draft_of, is_router_text
+from relay.config.router.recognition import is_router_text
+from relay.config.router.translation import Choice, draft_of
 from relay.config.toml import ANY, Configuration, load, read
 from relay.errors import ConfigurationError, UsageError
 from relay.settings import EventCollectorSource
@@ -140,8 +142,6 @@ PART = "is a part of a router's configuration; export all of it, from `config` o
         "admin@test1.Fabric128 (syslog)# show\nfacility  any\nserver 192.0.2.8 514\n    port 514\nexit\n",
         "admin@test1.Fabric128# show config running authority router r system audit\n\nretention 1d\n",
         "(syslog)# protocol tls\n",
-        "config authority router r system syslog server 192.0.2.8 514\n",
-        "configure authority router r system audit\n",
         "remote-logging-server  1.1.1.1 60\n    address  1.1.1.1\nexit\n",
         "audit\n    retention 1d\nexit\n",
     ],
@@ -150,6 +150,27 @@ def test_a_part_of_a_configuration_is_told_as_such(write: Write, text: str) -> N
     with pytest.raises(ConfigurationError) as wrong:
         load([write(text)])
     assert wrong.value.mistakes == (f"router.cfg: {PART}",)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"authority": {"router": []}}', "is JSON, which relay does not read"),
+        ("{% editgroup %}\n{}\n", "is a template, which relay does not read"),
+        ('<?xml version="1.0"?>\n<config/>\n', "is XML, which relay does not read"),
+        ("  1 config\n  2     authority\n", "is a router's configuration with something before each of its lines"),
+        ("> config\n>\n>     authority\n", "is a router's configuration with something before each of its lines"),
+        ("+config\n+    authority\n", "is a router's configuration with something before each of its lines"),
+    ],
+)
+def test_another_form_is_told_with_the_command_that_prints_the_right_one(
+    write: Write, text: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        load([write(text)])
+    (mistake,) = wrong.value.mistakes
+    assert mistake.startswith(f"router.cfg: {sentence}; ")
+    assert mistake.endswith("save what `show config running` prints, as it stands")
 
 
 @pytest.mark.parametrize("text", ["audit = \n", "[audit\n", "retention 1d\n", "user@host = 1 # 2\nx\n"])
@@ -487,6 +508,30 @@ def test_mistakes_of_syslog(syslog: str, mistake: str) -> None:
     assert told(within("retention 1d", syslog)) == [f"router.cfg:{mistake}"]
 
 
+def test_a_client_certificate_may_be_one_routers_own() -> None:
+    text = example("syslog-over-tls")
+    begin, end = text.index("        client-certificate "), text.index("        router ")
+    certificate = re.sub("^ ", "     ", text[begin:end], flags=re.MULTILINE)
+    draft = draft_of(
+        "router.cfg", text[:begin] + text[end:].replace("            system", certificate + "            system", 1)
+    )
+    assert draft.mistakes == []
+    assert (
+        "MIIBtDCCAVqgAwIBAgIUANOTHEREXAMPLEANOTHEREXAMPLEE" in draft.document["remote-logging-server"][0]["certificate"]
+    )
+
+
+def test_certificates_may_stand_in_quotes() -> None:
+    text = example("syslog-over-tls").replace("content  (text/plain)", 'content  "')
+    text = text.replace("-----END CERTIFICATE-----", '-----END CERTIFICATE-----"')
+    draft = draft_of("router.cfg", text)
+    assert draft.mistakes == []
+    assert draft.document == draft_of("router.cfg", example("syslog-over-tls")).document
+
+
+UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`, or take the line out'
+
+
 # --- What is wrong -----------------------------------------------------------------------------------------
 
 
@@ -495,7 +540,7 @@ def test_mistakes_of_syslog(syslog: str, mistake: str) -> None:
     [
         ("retention", '11: audit.retention: needs one value, not ""'),
         ("retention 1 d", '11: audit.retention: needs one value, not "1 d"'),
-        ('retention "1d', '11: audit.retention: needs one value, not ""1d"'),
+        ('retention "1d', f"11: {UNCLOSED}"),
         (
             "retention 1d\n                    retention 2d",
             '12: audit.retention: is "2d" here, and "1d" in line 11',
@@ -561,6 +606,13 @@ def test_what_relay_has_no_setting_for_is_named_once() -> None:
     ]
 
 
+def test_what_is_deleted_again_was_never_there() -> None:
+    server = "remote-logging-server 1.1.1.1 60"
+    text = within(lines(server, "    port 60", "exit", f"delete {server.replace(' ', ' force ', 1)}"))
+    draft = draft_of("router.cfg", text)
+    assert (draft.mistakes, "remote-logging-server" in draft.document) == ([], False)
+
+
 def test_a_text_without_a_router_is_a_mistake() -> None:
     assert told("config\n    authority\n    exit\nexit\n") == [
         "router.cfg: holds no router; export all of it, from `config` on"
@@ -583,6 +635,7 @@ def test_a_text_that_is_too_much_is_one_mistake() -> None:
         "# config\n[relay]\n",
         "enabled: true\n",
         "config = 1\n",
+        "[relay]\n# config\n# authority\nconfig = 1\n",
     ],
 )
 def test_toml_and_yaml_are_no_routers_texts(text: str) -> None:

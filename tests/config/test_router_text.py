@@ -9,7 +9,9 @@ from types import FrameType
 
 import pytest
 
-from relay.config.router.text import DEEPEST, MOST_LINES, Section, TooMuchError, parse, words
+from relay.config.router.quotes import LONGEST, words
+from relay.config.router.section import Section
+from relay.config.router.text import DEEPEST, MOST_LINES, TooMuchError, parse
 from relay.config.router.translation import draft_of
 
 
@@ -19,6 +21,10 @@ def audit(text: str) -> Section:
 
 def remarks(text: str) -> list[tuple[int, str]]:
     return [(remark.line, remark.sentence) for remark in parse(text).remarks]
+
+
+def mistakes(text: str) -> list[tuple[int, str]]:
+    return [(mistake.line, mistake.sentence) for mistake in parse(text).mistakes]
 
 
 def value(section: Section, name: str) -> str:
@@ -41,6 +47,63 @@ def value(section: Section, name: str) -> str:
 )
 def test_values_are_parted_by_spaces_outside_quotes(text: str, expected: tuple[str, ...]) -> None:
     assert words(text) == expected
+
+
+def in_config(*lines: str) -> str:
+    """A text with these lines in it, the first of them line 3."""
+    return "\n".join(("config", "    audit", *lines, "        retention 1d", "    exit", "exit", ""))
+
+
+UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`, or take the line out'
+
+
+@pytest.mark.parametrize(
+    ("lines", "values"),
+    [
+        (('        note "', '"', '        other "', '"'), ("\n",)),  # a line that ends one value could begin another
+        (('        note "a', 'b"'), ("a\nb",)),
+        (('        note  "', "", "    traffic", "  here", '"  '), ("\n\n    traffic\n  here\n",)),
+        (
+            ('        note one "a', r"say \"no\" \\", 'b" two "c', '# d" "e"'),
+            ("one", 'a\nsay "no" \\\nb', "two", "c\n# d", "e"),
+        ),
+        (('        note "a\r', 'b"\r'), ("a\nb",)),
+    ],
+)
+def test_a_quoted_value_may_take_several_lines(lines: tuple[str, ...], values: tuple[str, ...]) -> None:
+    text = in_config(*lines)
+    assert (remarks(text), mistakes(text)) == ([], [])
+    (leaf,) = audit(text).leaves("note")
+    assert leaf.words == values
+    assert [(leaf.rest, leaf.line) for leaf in audit(text).leaves("retention")] == [("1d", 3 + len(lines))]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ('        note "a',),
+        ('        note "a', "        other b"),
+        ('        note "a', '        other "b c"', "        last d"),  # the next quote begins a value, and ends none
+        ('        note "a', *["        b"] * LONGEST, '        "'),
+        ('        note "a', '        b" "c'),
+    ],
+)
+def test_a_quote_that_does_not_close_is_a_mistake_and_swallows_nothing(lines: tuple[str, ...]) -> None:
+    text = in_config(*lines)
+    assert mistakes(text)[0] == (3, UNCLOSED)
+    assert "1d" in [leaf.rest for leaf in parse(text).root.section("config").section("audit").leaves("retention")]
+
+
+def test_a_quoted_value_of_a_thousand_lines_is_one() -> None:
+    text = in_config('        note "a', *["b"] * (LONGEST - 2), '"')
+    assert mistakes(text) == []
+    assert len(audit(text).leaves("note")[0].text) == LONGEST
+
+
+def test_a_quoted_value_that_goes_past_an_exit_is_told() -> None:
+    """It may be a quote whose end was lost, and another value's beginning."""
+    text = in_config('        note "a', "    exit", 'b"')
+    assert remarks(text) == [(3, "the quoted value that begins here goes to line 5, past an `exit`; was its end lost?")]
 
 
 def test_tabs_blank_lines_windows_line_ends_and_spaces_at_the_end_mean_nothing() -> None:
@@ -69,6 +132,12 @@ def test_a_section_in_several_places_is_one() -> None:
     assert [value(audit(text), name) for name in "abc"] == ["1", "2", "3"]
 
 
+DIFFERENCE = (
+    "`delete` stands in what `compare config` prints, and that leaves out what did not change; save what "
+    "`show config running` prints"
+)
+
+
 def test_delete_takes_back_what_stood_before_it() -> None:
     text = """\
 config
@@ -87,6 +156,7 @@ config
     exit
 exit
 """
+    assert remarks(text) == [(9, DIFFERENCE)]
     assert list(audit(text).sections("server")) == [("3", "4")]
     assert audit(text).leaves("a") == []
 
@@ -148,17 +218,67 @@ def test_a_long_value_that_is_missing_takes_nothing_with_it() -> None:
     assert value(audit(text.replace("    audit", "config\n    audit")), "retention") == "1d"
 
 
+def test_a_long_value_may_be_announced_below_its_leaf() -> None:
+    text = "config\n    cert\n        (text/plain)\n    mode warn\n    note\n        (text/toml)\n        a = 1\nexit\n"
+    assert remarks(text) == []
+    config = parse(text).root.section("config")
+    assert [value(config, "cert"), value(config, "mode")] == ["(text/plain)", "warn"]
+    assert config.leaves("note")[0].text == ["a = 1"]
+
+
 def test_a_pem_block_that_does_not_end_takes_nothing_with_it() -> None:
     text = "config\n    cert (text/plain)\n        -----BEGIN CERTIFICATE-----\n    audit\n        retention 1d\n"
     assert remarks(text)[0] == (3, "this PEM block does not end")
     assert value(audit(text), "retention") == "1d"
 
 
-def test_a_text_that_lost_its_indentation_goes_by_the_names_of_sections() -> None:
-    text = "config\naudit\nretention 1d\ntraffic\nenabled true\nexit\nexit\nsyslog\nseverity info\nexit\nexit\n"
-    assert remarks(text) == []
-    assert value(audit(text).section("traffic"), "enabled") == "true"
-    assert value(parse(text).root.section("config").section("syslog"), "severity") == "info"
+UNINDENTED = """config
+authority
+router r
+name r
+security internal
+system
+log-level info
+audit
+retention 1d
+traffic
+enabled true
+exit
+exit
+syslog
+severity info
+server 192.0.2.8 514
+exit
+exit
+exit
+exit
+exit
+exit
+"""
+LOST = (
+    "the text has lost its indentation, and its sections cannot be told apart without; save it as the router prints it"
+)
+
+
+def test_a_text_that_lost_its_indentation_goes_by_the_names_and_places_of_sections() -> None:
+    assert (remarks(UNINDENTED), mistakes(UNINDENTED)) == ([], [])
+    (router,) = parse(UNINDENTED).root.section("config").section("authority").sections("router").values()
+    assert value(router, "security") == "internal"
+    assert value(router.section("system").section("audit").section("traffic"), "enabled") == "true"
+    assert list(router.section("system").section("syslog").sections("server")) == [("192.0.2.8", "514")]
+
+
+@pytest.mark.parametrize(
+    ("before", "foreign", "line"),
+    [
+        ("router r\n", "service web\nname web\nexit\n", 25),  # the text's last `exit` is one too much
+        ("audit\n", "metrics\ninterval 1\nexit\n", 11),  # `audit` would stand in the router itself
+        ("syslog\n", "metrics\ninterval 1\nexit\n", 17),  # and so would `syslog`
+    ],
+)
+def test_where_its_sections_cannot_be_told_apart_that_is_a_mistake(before: str, foreign: str, line: int) -> None:
+    """What relay does not know of a router has `exit` as well."""
+    assert mistakes(UNINDENTED.replace(before, foreign + before)) == [(line, LOST)]
 
 
 def test_the_last_exit_may_be_missing_and_more_are_told() -> None:
@@ -192,6 +312,99 @@ def test_ceilings_are_errors_with_a_line() -> None:
     assert levels.value.line == DEEPEST + 1
 
 
+# --- Lines that say their whole way -------------------------------------------------------------------------
+
+WHOLE_WAYS = """
+config authority router edge name         edge
+config authority router edge description  "in
+the cellar"
+config authority router edge service-route web name  web
+
+config authority router edge node node name  node
+config authority router edge node node device-interface wan name  wan
+config authority router edge node node port-forwarding 127.0.0.1 7777 lo0 local-address  127.0.0.1
+config authority router edge node node port-forwarding 127.0.0.1 7777 lo0 server-port    22
+config authority router edge node node port-forwarding 127.0.0.1 7778 server-port        2222
+
+config authority router edge system log-level  info
+config authority router edge system audit traffic enabled  true
+config authority router edge system audit retention        1d
+config authority router edge system audit remote-logging-server 1.1.1.1 60 port  60
+config authority router edge system syslog server 192.0.2.8 514 filter port facility  kern
+config authority router edge system syslog server 192.0.2.9 port  601
+config authority trusted-ca-certificate ca content  (text/plain)
+-----BEGIN CERTIFICATE-----
+exit
+-----END CERTIFICATE-----
+config authority client-certificate "a b" content  "-----BEGIN CERTIFICATE-----
+-----END CERTIFICATE-----
+"
+config authority client-certificate c validation-mode  warn
+"""
+
+
+def test_a_line_may_say_its_whole_way() -> None:
+    """As `show config running flat` prints each of them."""
+    assert (remarks(WHOLE_WAYS), mistakes(WHOLE_WAYS)) == ([], [])
+    authority = parse(WHOLE_WAYS).root.section("config").section("authority")
+    (router,) = authority.sections("router").values()
+    assert (router.line, value(router, "name"), router.leaves("description")[0].words) == (
+        2,
+        "edge",
+        ("in\nthe cellar",),
+    )
+    forwardings = router.sections("node")["node",].sections("port-forwarding")
+    assert [(keys, value(section, "server-port")) for keys, section in forwardings.items()] == [
+        (("127.0.0.1", "7777", "lo0"), "22"),
+        (("127.0.0.1", "7778"), "2222"),
+    ]
+    audit = router.section("system").section("audit")
+    assert (value(audit, "retention"), value(audit.section("traffic"), "enabled")) == ("1d", "true")
+    assert value(audit.sections("remote-logging-server")["1.1.1.1", "60"], "port") == "60"
+    servers = router.section("system").section("syslog").sections("server")
+    assert value(servers["192.0.2.8", "514"].sections("filter")["port",], "facility") == "kern"
+    assert value(servers["192.0.2.9",], "port") == "601"
+    assert len(authority.sections("trusted-ca-certificate")["ca",].leaves("content")[0].text) == 3
+    certificates = authority.sections("client-certificate")
+    assert certificates["a b",].leaves("content")[0].text[:2] == [
+        "-----BEGIN CERTIFICATE-----",
+        "-----END CERTIFICATE-----",
+    ]
+    assert value(certificates["c",], "validation-mode") == "warn"
+
+
+@pytest.mark.parametrize(("outer", "inner"), [("", ""), ("    ", "    "), ("", "    ")])
+def test_the_lines_below_a_whole_way_to_a_section_stand_in_it(outer: str, inner: str) -> None:
+    """As they are pasted into the router's command line."""
+    way = "configure authority router r system audit\n"
+    text = f"{way}{outer}retention 1d\n{outer}traffic\n{outer}{inner}enabled true\n{outer}exit\nexit\n"
+    text += f"{way}{outer}remote-logging-server 1.1.1.1 60\n"
+    assert (remarks(text), mistakes(text)) == ([], [])
+    (router,) = parse(text).root.section("config").section("authority").sections("router").values()
+    audit = router.section("system").section("audit")
+    assert (value(audit, "retention"), value(audit.section("traffic"), "enabled")) == ("1d", "true")
+    assert list(audit.sections("remote-logging-server")) == [("1.1.1.1", "60")]
+
+
+def test_whole_ways_and_sections_may_stand_in_one_text() -> None:
+    text = "config\n    authority\n        router r\n            name r\n        exit\n    exit\nexit\n"
+    text = f"config authority router r remote-login\nconfig authority router s\n{text}"
+    text += "config authority router r system audit retention 1d\n"
+    assert remarks(text) == []
+    router, other = parse(text).root.section("config").section("authority").sections("router").values()
+    assert (value(router, "name"), value(router.section("system").section("audit"), "retention")) == ("r", "1d")
+    assert list(other.names()) == []
+
+
+def test_lines_outside_of_a_configuration_are_told_with_their_number() -> None:
+    text = "Welcome to:\n    the router\nconfig\n    authority\n        router r\n        exit\n    exit\nexit\n"
+    text += "logout\nbye\n"
+    assert remarks(text) == [
+        (1, "the configuration begins in line 3; what stands before it is passed over, lines: 2"),
+        (9, '"logout" stands outside of the configuration; such lines are passed over: 2'),
+    ]
+
+
 # --- What nobody would write -----------------------------------------------------------------------------
 
 HOSTILE: dict[str, Callable[[int], str]] = {
@@ -215,6 +428,17 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     ),
     "deep": lambda n: "\n".join(" " * (i % (DEEPEST - 2)) + "a" for i in range(n)),
     "routers": lambda n: "config\n" + "".join(f"    router {i}\n        name {i}\n    exit\n" for i in range(n)),
+    "open quotes": lambda n: in_audit('note "a\n        ' * n),
+    "quotes that open after one that closes": lambda n: in_audit('note "\n' + 'a" "\n' * n),
+    "quoted lines": lambda n: in_audit('note "' + '"a"\nb' * n),
+    "letters that are quotes": lambda n: in_audit('note "a"b' + ' "a"b' * n),
+    "whole ways": lambda n: "".join(
+        f"config authority router r system audit remote-logging-server {i} 60 port 60\n" for i in range(n)
+    ),
+    "long ways": lambda n: "config authority router " + "r " * n + "\n",
+    "prompts": lambda n: "a@b (c)# set d\n" * n + "config\n",
+    "one prompt": lambda n: "@" * n + "a@b (" * n + "\nconfig\nauthority\n",
+    "escapes": lambda n: "\x1b[" * n + "1" * n + "\x1b]" * n,
     "quotes": lambda n: in_audit('retention "' + '\\"' * n),
 }
 
@@ -251,6 +475,14 @@ PIECES = (
     *("content (text/plain)", "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----", "trusted-ca-certificate a"),
     *(
         "client-certificate-name a",
+        "config authority router r system audit",
+        "config authority router r system audit remote-logging-server 1.1.1.1 60 port 60",
+        "configure authority client-certificate a content (text/plain)",
+        'note "a',
+        'b"',
+        'c" "',
+        "admin@a.b (c)# set d",
+        "--More--\r",
         "client-certificate a",
         "delete router force r",
         "\x00",

@@ -10,7 +10,7 @@ from typing import Final
 from relay.config.lines import KeyPath
 from relay.config.router import words
 from relay.config.router.certificates import Certificates
-from relay.config.router.text import Section
+from relay.config.router.section import Section
 from relay.config.router.values import Values, first_word, line_of
 from relay.quantity import quoted
 from relay.syslog.priority import SEVERITIES

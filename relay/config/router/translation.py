@@ -10,13 +10,13 @@ routers, or of a router with several nodes of which one has a port-forwarding, n
 what user, with which key: no router's text says it; relay's defaults do, or further files.
 """
 
-import re
 from typing import Final, NamedTuple
 
 from relay.config.draft import Draft
 from relay.config.router.certificates import Certificates
+from relay.config.router.section import Section
 from relay.config.router.syslog import Syslog
-from relay.config.router.text import SECTIONS, Section, TooMuchError, parse
+from relay.config.router.text import TooMuchError, parse
 from relay.config.router.values import SERVERS, Values, flag, named, number
 from relay.quantity import quoted
 
@@ -40,47 +40,21 @@ class Choice(NamedTuple):
 
 
 ANY: Final = Choice()
-_PROMPT: Final = re.compile(r"(?:\S+@\S+|\()[^#=]*#")
-"""The command line's own words over its answer: `admin@node1.conductor1# show config running`."""
-
-
-def is_router_text(text: str) -> bool:
-    """Whether a text is a router's configuration: what it begins with no TOML and no YAML has."""
-    opening = _opening(text)
-    return opening in (["config"], ["authority"]) or (
-        len(opening) > 1 and opening[0] in {"router", "delete"} and _plain(opening)
-    )
-
-
-def is_part(text: str) -> bool:
-    """Whether a text that is no configuration is plainly a part of one: a section, or the command line's words."""
-    opening = _opening(text)
-    commands = opening[:2] in (["config", "authority"], ["configure", "authority"])
-    prompted = _PROMPT.match(text.lstrip()) is not None
-    return prompted or commands or (SECTIONS.issuperset(opening[:1]) and _plain(opening))
-
-
-def _opening(text: str) -> list[str]:
-    """The first words that are not the command line's own."""
-    lines = (line.strip() for line in text.splitlines())
-    return next((line.split() for line in lines if line and not _PROMPT.match(line)), [])
-
-
-def _plain(words: list[str]) -> bool:
-    return "=" not in words and not any(word.endswith(":") for word in words)
 
 
 def draft_of(file: str, text: str, chosen: Choice = ANY, preferred: Choice = ANY) -> Draft:
     """Translate a text. Of several routers the `chosen` one is meant, else the one that other files `preferred`."""
     draft = Draft(file)
     try:
-        root, remarks = parse(text)
+        read = parse(text)
     except TooMuchError as error:
         draft.mistake(str(error), error.line)
         return draft
-    for remark in remarks:
+    for mistake in read.mistakes:
+        draft.mistake(mistake.sentence, mistake.line)
+    for remark in read.remarks:
         draft.warn(remark.sentence, remark.line)
-    _Translation(draft, root).whole(chosen, preferred)
+    _Translation(draft, read.root).whole(chosen, preferred)
     return draft
 
 
@@ -101,7 +75,7 @@ class _Translation:
         self._node(section, chosen.node, preferred.node)
         system = section.section("system")
         self._audit(system.section("audit"))
-        Syslog(self._values, Certificates(self._values, self.levels)).whole(system.section("syslog"))
+        Syslog(self._values, Certificates(self._values, [*self.levels, section])).whole(system.section("syslog"))
 
     # --- Which router, which node ---
 

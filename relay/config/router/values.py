@@ -5,7 +5,8 @@ from typing import Final
 
 from relay.config.draft import Draft
 from relay.config.lines import KeyPath
-from relay.config.router.text import Section, Statement
+from relay.config.router.quotes import is_open
+from relay.config.router.section import Section, Statement
 from relay.quantity import quoted
 
 SERVERS: Final = "remote-logging-server"
@@ -43,6 +44,8 @@ class Values:
         line, text = section.line, key[0] if key else None
         for leaf in leaves:
             value = _only_word(leaf)
+            if value is None and is_open(leaf.rest):
+                return None  # told where the text was read
             if value is None:
                 self.draft.mistake(f"needs one value, not {quoted(leaf.rest)}", leaf.line, path)
                 return None

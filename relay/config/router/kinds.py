@@ -1,0 +1,100 @@
+"""The sections of a router's configuration that matter here: which stands in which, and how many keys each has. Pure.
+
+That is what a line needs that says its whole way: `config authority router r system audit retention 1d`, as
+`show config running flat` prints it, "fully qualified". A section that is not among these counts as a leaf.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+_WORD: Final = re.compile(r'"(?:[^"\\]|\\.)*"(?=\s|$)|\S+', re.DOTALL)
+
+
+class Kind(NamedTuple):
+    """One kind of section."""
+
+    inner: "Mapping[str, Kind]"
+    keys: int = 0
+    """So many at most; fewer where after the first a name of `leaves` or `inner` stands."""
+    leaves: frozenset[str] = frozenset()
+
+
+class Step(NamedTuple):
+    """One step on a line's way: a section with its keys, or at last a leaf with its values."""
+
+    name: str
+    rest: str
+    """The keys or values, as they stand."""
+    kind: Kind | None
+    """Of a section; None for a leaf."""
+
+
+_PLAIN: Final = Kind({})
+_AUDIT: Final = Kind(
+    {
+        **dict.fromkeys(("administration", "administrative", "security", "system", "traffic"), _PLAIN),
+        "remote-logging-server": Kind({}, 2, frozenset({"address", "port"})),
+    }
+)
+_SYSLOG: Final = Kind(
+    {"server": Kind({"filter": Kind({}, 1)}, 2, frozenset({"ip-address", "port", "protocol", "ocsp"}))}
+)
+_PORT_FORWARDING: Final = Kind(
+    {},
+    3,
+    frozenset(
+        {
+            *("local-address", "local-port", "local-interface", "remote-host", "remote-port", "remote-interface"),
+            *("server-address", "server-port", "server-destination"),
+        }
+    ),
+)
+_CERTIFICATES: Final = dict.fromkeys(("trusted-ca-certificate", "client-certificate"), Kind({}, 1))
+_ROUTER: Final = Kind(
+    {
+        "node": Kind({"port-forwarding": _PORT_FORWARDING}, 1),
+        "system": Kind({"audit": _AUDIT, "syslog": _SYSLOG}),
+        **_CERTIFICATES,
+    },
+    1,
+)
+_AUTHORITY: Final = Kind({"router": _ROUTER, **_CERTIFICATES})
+_CONFIG: Final = Kind({"authority": _AUTHORITY, **_AUTHORITY.inner})
+ROOT: Final = Kind({"config": _CONFIG, **_CONFIG.inner})
+"""A whole text; its outermost sections may be left out."""
+
+
+def _names(kind: Kind) -> Iterator[str]:
+    for name, inner in kind.inner.items():
+        yield name
+        yield from _names(inner)
+
+
+NAMES: Final = frozenset(_names(ROOT))
+_ONLY_HERE: Final = {"audit": False, "syslog": False, "remote-logging-server": True, "port-forwarding": True}
+"""Whether keys follow the name."""
+
+
+def is_only_here(name: str, rest: str) -> bool:
+    """Whether it begins a section for which a router has one place, and is no leaf of that name."""
+    return _ONLY_HERE.get(name) is bool(rest)
+
+
+def steps(text: str) -> Iterator[Step]:
+    """Part a line that says its whole way, from `config` on."""
+    found = [match.span() for match in _WORD.finditer(text)]
+    words = [text[begin:end] for begin, end in found]
+    at, kinds = 0, ROOT.inner
+    while at < len(words):
+        name = words[at]
+        kind = kinds.get(name)
+        end = len(words) if kind is None else at + 1 + _keys(kind, words[at + 1 : at + 1 + kind.keys])
+        yield Step(name, text[found[at][1] : found[end - 1][1]].strip(), kind)
+        at, kinds = end, {} if kind is None else kind.inner
+
+
+def _keys(kind: Kind, words: list[str]) -> int:
+    """How many of the words after a section's name are its keys."""
+    names = kind.leaves | kind.inner.keys()
+    return next((count for count, word in enumerate(words) if count and word in names), len(words))

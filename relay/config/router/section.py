@@ -1,0 +1,66 @@
+"""One statement of a router's configuration text, and one section: what was read, for `translation` to ask. Pure."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from relay.config.router.quotes import words
+
+
+class Statement(NamedTuple):
+    """One line of the text, with what belongs to it."""
+
+    name: str
+    rest: str
+    """What follows the name, as it stands; with line feeds where a quoted value has several lines."""
+    line: int
+    indent: int
+    text: list[str]
+    """The lines of a long value, without the spaces around them."""
+    inner: "list[Statement]"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The values, without their quotes."""
+        return words(self.rest)
+
+
+class Section:
+    """One section, from all the places in which the text has it. Lookups cost the same however large it is."""
+
+    def __init__(self, places: Iterable[Statement]) -> None:
+        self.line = 0
+        self._inner: dict[str, dict[tuple[str, ...], list[Statement]]] = {}
+        for place in places:
+            self.line = self.line or place.line
+            for statement in place.inner:
+                self._add(statement)
+
+    def _add(self, statement: Statement) -> None:
+        if statement.name == "delete":
+            self._delete(*statement.words)
+        else:
+            self._inner.setdefault(statement.name, {}).setdefault(statement.words, []).append(statement)
+
+    def _delete(self, name: str = "", *keys: str) -> None:
+        keys = keys[1:] if keys[:1] == ("force",) else keys
+        places = self._inner.get(name, {})
+        places.pop(keys, None)
+        if not (keys and places):
+            self._inner.pop(name, None)
+
+    def names(self) -> Iterator[tuple[str, int]]:
+        """Every name that stands here, with its first line."""
+        return ((name, min(s.line for found in by_key.values() for s in found)) for name, by_key in self._inner.items())
+
+    def leaves(self, name: str) -> list[Statement]:
+        """All statements of one name, in the text's order."""
+        found = [statement for statements in self._inner.get(name, {}).values() for statement in statements]
+        return sorted(found, key=lambda statement: statement.line)
+
+    def sections(self, name: str) -> dict[tuple[str, ...], "Section"]:
+        """All sections of one name by their keys, in the text's order."""
+        return {keys: Section(places) for keys, places in self._inner.get(name, {}).items() if places}
+
+    def section(self, name: str) -> "Section":
+        """The one section of a name that has no keys; an empty one where there is none."""
+        return Section(self._inner.get(name, {}).get((), ()))
