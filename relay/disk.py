@@ -14,7 +14,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Self
 
 from relay.errors import CannotCreateError, PermissionRefusedError, StorageError, TemporaryError
@@ -125,6 +125,15 @@ class Lock:
             os.close(descriptor)
 
 
+def _sign(descriptor: int) -> None:
+    """Note who holds the lock; without room for that it holds all the same, for a process that is not known."""
+    with suppress(OSError):
+        try:
+            os.ftruncate(descriptor, os.pwrite(descriptor, b"%d\n" % os.getpid(), 0))
+        except OSError:
+            os.ftruncate(descriptor, 0)
+
+
 def _lock_soon(descriptor: int) -> None:
     """Lock at once or within a moment: whoever asks for the owner holds the lock for an instant."""
     for _ in range(_LOCK_ATTEMPTS):
@@ -220,8 +229,7 @@ class Disk:
         except OSError as error:
             os.close(descriptor)
             raise storage_error(path, "lock", error) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        _sign(descriptor)
         return Lock(path, descriptor)
 
     def lock_owner(self, path: str) -> int | None:

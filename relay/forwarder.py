@@ -14,7 +14,8 @@ from relay.event import EventType
 from relay.housekeeping import author_of, care_of
 from relay.intake import Routing
 from relay.own_events import Author
-from relay.road import Road, Way, stopping_event
+from relay.road import Road, Way, stopping_event, until_stopped
+from relay.service_manager import serving
 from relay.settings import (
     AuditDispatcherSource,
     AuditdRemoteSource,
@@ -31,7 +32,7 @@ from relay.source import Source, Taker
 from relay.source.audit_dispatcher import AuditDispatcher
 from relay.source.audit_log import AuditLog, Log
 from relay.source.auditd_remote import AuditdRemote
-from relay.source.event_collector import EventCollector
+from relay.source.event_collector import EventCollector, Program
 from relay.source.kernel_lost import KernelLost
 from relay.spool.block import type_bitmap
 from relay.spool.cursor import Cursor
@@ -96,10 +97,9 @@ def _source(table: SourceTable, author: Author, audit_format: AuditFormat) -> So
         case EventCollectorSource():
             return EventCollector(
                 table.name,
-                table.command,
+                Program(table.command, table.environment, table.index),
                 SsrMapping(**author._asdict(), defaults=_defaults(table)),
-                index=table.index,
-                events=Filter(
+                Filter(
                     tagpass=table.tagpass,
                     tagdrop=table.tagdrop,
                     fieldpass=table.fieldpass,
@@ -183,7 +183,7 @@ async def local_ports(road: Road, forwardings: Iterable[PortForwarding]) -> Asyn
 async def forward(settings: Settings, *, drain: bool = False, patience: float | None = None) -> None:
     """Forward until SIGTERM or SIGINT; with `drain`, until everything that is there now is proven.
 
-    TemporaryError when a drain takes longer than `patience` seconds.
+    TemporaryError when a drain is stopped before that, or takes longer than `patience` seconds.
     """
     stopping = stopping_event()
     servers = ways(settings)
@@ -200,17 +200,8 @@ async def forward(settings: Settings, *, drain: bool = False, patience: float | 
         if watch := kernel_lost(settings):
             road.parts.append(functools.partial(live_kernel_lost, watch))
             takers.append(watch)
-        work = asyncio.create_task(_take_in(road, takers, drain=drain, patience=patience))
-        stop = asyncio.create_task(stopping.wait())
-        try:
-            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await work
-        finally:
-            for task in (work, stop):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        with serving():
+            await until_stopped(_take_in(road, takers, drain=drain, patience=patience), stopping, drain=drain)
 
 
 async def _take_in(road: Road, sources: list[Taker], *, drain: bool, patience: float | None) -> None:

@@ -2,8 +2,9 @@ r"""Globs as Telegraf has them in its filters (the library gobwas/glob, without 
 
 `*` (and `**`) is any text, `?` one character, `[abc]`, `[a-z]` and `[!a-z]` a character of a list or none of it,
 `{this,that}` one of several, each a glob, and `\` takes the meaning from the character after it. As in Telegraf, a
-list in which no pattern has `*`, `?` or `[` is a list of names: there `{`, `}` and `\` mean themselves. Upper and
-lower case differ. What is no glob raises ValueError with one plain sentence.
+list in which no pattern has `*`, `?` or `[` is a list of names: there `{`, `}` and `\` mean themselves. In any other
+of several patterns a comma parts two, as if all stood in one pair of braces. Upper and lower case differ. What is no
+glob raises ValueError with one plain sentence.
 """
 
 import re
@@ -24,17 +25,19 @@ def matcher(patterns: Sequence[str]) -> Matcher:
     """Make the test whether a text is one of `patterns`."""
     if not any(_WILD.intersection(pattern) for pattern in patterns):
         return frozenset(patterns).__contains__
-    compiled = re.compile("|".join(map(_expression, patterns)), re.DOTALL)
+    several = len(patterns) > 1
+    expressions = [_expression(pattern, parted=several) for pattern in patterns]
+    compiled = re.compile("|".join(expressions), re.DOTALL)
     return lambda text: compiled.fullmatch(text) is not None
 
 
-def _expression(pattern: str) -> str:
+def _expression(pattern: str, *, parted: bool) -> str:
     depth = 0
     written = []
     for piece in _PIECE.findall(pattern):
         if piece in "[\\":
             raise ValueError(f'{quoted(pattern)} is no pattern: a "{piece}" is not followed by what belongs to it')
-        written.append(_translated(piece, pattern, within_braces=depth > 0))
+        written.append("|" if parted and piece == "," else _translated(piece, pattern, within_braces=depth > 0))
         depth = max(0, depth + (piece == "{") - (piece == "}"))
     if depth:
         raise ValueError(f'{quoted(pattern)} is no pattern: a "{{" is not closed')

@@ -321,17 +321,16 @@ class Housekeeping:
         return (now.boot - loss.seen) / _MICROSECONDS if loss else 0
 
     def _wanted_of(self, destination: Destination, now: Clocks) -> Iterator[tuple[str, Alarm | None]]:
-        """Like `_wanted`, of one server; until it is lost or proven in this run, its alarms stand as they stood."""
+        """Like `_wanted`, of one server; an alarm of an earlier run stands until something is proven in this one."""
         name = destination.name
         lost = self._lost_for(destination, now)
         limit = self._care.network_failure.get(name, float("inf"))
-        known = destination.error is not None or destination.proofs > 0
         for least, told in (
             (LOST_SECONDS, Alarm(alarm.SERVER_LOST, "major", f"nothing can be delivered to {name}", name)),
             (limit, Alarm(alarm.NETWORK_FAILURE, "critical", f"{name}: lost beyond network-failure-timeout", name)),
         ):
-            wanted = lost >= least if known else self.alarms.get(told.name, name) is not None
-            yield told.name, told if wanted else None
+            stands = destination.proofs == 0 and self.alarms.get(told.name, name) is not None
+            yield told.name, told if stands or lost >= least else None
         yield alarm.CERTIFICATE_ENDS, self._ending.get(name)
 
     # --- Halt, retention, heartbeat ---

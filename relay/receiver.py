@@ -15,7 +15,8 @@ from relay.listener.conversation import ALL
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.listener.tls import ServerIdentity, TlsListener
-from relay.road import Road, Way, stopping_event
+from relay.road import Road, Way, stopping_event, until_stopped
+from relay.service_manager import serving
 from relay.settings import LARGEST_MESSAGE_SIZE, Settings
 from relay.spool.cursor import Cursor
 from relay.ssh_endpoint import SshEndpoint
@@ -29,15 +30,19 @@ ARCHIVE = "archive"
 
 
 async def receive(settings: Settings, *, drain: bool = False, patience: float | None = None) -> None:
-    """Listen and archive until SIGTERM or SIGINT; with `drain`, archive what the spool holds, and return."""
+    """Listen and archive until SIGTERM or SIGINT; with `drain`, archive what the spool holds, and return.
+
+    TemporaryError when a drain is stopped, or takes longer than `patience` seconds.
+    """
     stopping = stopping_event()
     async with Road.open(settings.relay.state_directory, settings.spool, ROUTING, _care(settings)) as road:
         await _archive(road, settings.receiver.archive)
         if drain:
-            await road.drained(patience)
+            await until_stopped(road.drained(patience), stopping, drain=True)
             return
         async with _listening(road, settings):
-            await stopping.wait()
+            with serving():
+                await stopping.wait()
 
 
 def _care(settings: Settings) -> Care:

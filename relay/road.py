@@ -9,7 +9,7 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Final, NamedTuple
 
 from relay import own_events
@@ -143,13 +143,17 @@ class Road:
         return self.store.begin(way.name, way.start, way.wanted.types)
 
     async def drained(self, patience: float | None) -> None:
-        """Return once all that the store holds now is proven; TemporaryError after `patience` seconds."""
+        """Return once all that the store holds now is proven; TemporaryError after `patience` seconds.
+
+        Where all that are behind are held up by what no retry mends, the first of these errors ends it at once.
+        """
         retained, transient = self.store.retained.next_number, self.store.transient.next_number
         try:
             async with asyncio.timeout(patience):
-                while behind := [  # noqa: ASYNC110  the cursors move in the destinations' threads
-                    each for each in self.destinations if not each.has_proven(retained, transient)
-                ]:
+                while behind := [each for each in self.destinations if not each.has_proven(retained, transient)]:
+                    hopeless = [each.error for each in behind if each.error and not each.error.retryable]
+                    if len(hopeless) == len(behind):
+                        raise hopeless[0]
                     await asyncio.sleep(DRAIN_POLL_SECONDS)
         except TimeoutError:
             cause = f"not proven within {patience:g} s"
@@ -163,6 +167,23 @@ def _live_alarm(change: AlarmChange) -> LiveAlarm:
 
 def _live_watch(trail: AuditTrail) -> LivePart:
     return LivePart(name="auditd watch", state=trail.state, error=trail.error)
+
+
+async def until_stopped(work: Coroutine[None, None, None], stopping: asyncio.Event, *, drain: bool) -> None:
+    """Do `work` to its end, or until `stopping` is set; TemporaryError when a drain is stopped so."""
+    working = asyncio.create_task(work)
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+        elif drain:
+            raise TemporaryError("drain", "stopped before everything was proven", "`relay status` tells what waits")
+    finally:
+        for task in (working, stop):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 def stopping_event() -> asyncio.Event:

@@ -102,6 +102,17 @@ def _program(command: tuple[str, ...]) -> tuple[str, ...]:
     return command
 
 
+def _environment(variables: tuple[str, ...]) -> tuple[str, ...]:
+    """environ(7). A value may be a secret: only the name is shown."""
+    for variable in variables:
+        name, equals, _ = variable.partition("=")
+        if not (name and equals):
+            raise ValueError(f'must be as in ["NAME=value"]; {quoted(name)} has no name or no value')
+        if "\0" in variable:
+            raise ValueError(f"must hold no zero bytes: {quoted(name)}")
+    return variables
+
+
 def _globs(patterns: tuple[str, ...]) -> tuple[str, ...]:
     matcher(patterns)
     return patterns
@@ -212,6 +223,7 @@ AppName = Annotated[str, AfterValidator(_app_name)]
 Path = Annotated[str, AfterValidator(_path), AfterValidator(_printable)]
 PathOrEmpty = Annotated[str, AfterValidator(_path_or_empty), AfterValidator(_printable)]
 Program = Annotated[tuple[str, ...], AfterValidator(_program)]
+Environment = Annotated[tuple[str, ...], AfterValidator(_environment)]
 Certificates = Annotated[str, AfterValidator(_certificates)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Ip = Annotated[str, AfterValidator(_ip)]

@@ -17,6 +17,7 @@ from relay.setting_values import (
     AppName,
     Certificates,
     Duration,
+    Environment,
     EventLabel,
     Facility,
     Filled,
@@ -200,6 +201,8 @@ class EventCollectorSource(Table):
     type: Literal["event-collector"] = "event-collector"
     command: Program
     """What to run, as a list of arguments: no shell looks at it."""
+    environment: Environment = ()
+    """What stands in its environment beside relay's own."""
     index_file: PathOrEmpty = ""
     """The file in which the child keeps the place it has reached; empty: what `--index-file` in the command says."""
     tagpass: Mapping[str, Patterns] | None = None

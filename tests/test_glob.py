@@ -47,6 +47,15 @@ def test_one_of_several_patterns_suffices() -> None:
     assert [matches(text) for text in ("cpu", "cpu0", "mem", "network")] == [True, False, True, True]
 
 
+def test_among_several_patterns_a_comma_parts_two() -> None:
+    """Telegraf puts them in one pair of braces; a single one stays as it is, and so do names."""
+    texts = ("cpu", "mem", "cpu,mem", "network")
+    assert [matcher(["cpu,mem", "net*"])(text) for text in texts] == [True, True, False, True]
+    assert [matcher([r"cpu\,mem", "net*"])(text) for text in texts] == [False, False, True, True]
+    assert [matcher(["cpu,me?"])(text) for text in texts] == [False, False, True, False]
+    assert [matcher(["cpu,mem", "net"])(text) for text in texts] == [False, False, True, False]
+
+
 def test_in_a_list_without_wildcards_every_character_means_itself() -> None:
     matches = matcher(["{a,b}", "c\\"])
     assert [matches(text) for text in ("{a,b}", "a", "c\\")] == [True, False, True]

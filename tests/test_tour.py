@@ -38,7 +38,8 @@ def test_the_tour_ends_with_a_proven_message(tmp_path: Path) -> None:
             r"server-port = 22\b": f"server-port = {sshd.port}",
             r"remote-port = 9999": f"remote-port = {rsyslog.port}",
             r'username = "relay"': f'username = "{sshd.user}"',
-            r"/var/lib/relay|/etc/relay|/var/log/audit": str(tmp_path),
+            r"/etc/relay": f"{tmp_path}/etc",
+            r"/var/lib/relay|/var/log/audit": str(tmp_path),
             # Where 7777 is taken, test-connection warns, which is not what is tested here.
             r"7777": str(free_port()),
         }

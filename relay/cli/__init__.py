@@ -2,7 +2,8 @@
 
 A command imports its rooms when it is called, so that `relay --help` stays fast. Exit codes are those of sysexits.h,
 also for usage errors; every failure is one line on stderr that names the object, the cause and the remedy, and a wrong
-configuration one line for each mistake. Control characters in these lines are escaped.
+configuration one line for each mistake. Control characters in these lines are escaped. Output that cannot be written
+is 74, but a reader that has seen enough is no failure; a closed standard stream is read and written as /dev/null.
 
 When --json stands on the command line, a failure also prints one object on stdout:
     {"schema": "relay.error/1", "what", "cause", "remedy" ("": none is known), "exit_code", "mistakes": [FINDING…]}
@@ -11,18 +12,20 @@ mistakes is there only when the configuration is wrong (exit code 78). Only `rel
 configuration in an object of its own.
 """
 
+import contextlib
 import importlib
 import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Final
 
 import click
 
 from relay.cli.printable import escaped
-from relay.errors import ConfigurationError, InternalError, RelayError, UsageError
+from relay.errors import ConfigurationError, InternalError, RelayError, StorageError, UsageError
 
 COMMANDS: Final = {
     "run": ("relay.cli.run", "run"),
@@ -58,6 +61,17 @@ class _Commands(click.Group):
         command = getattr(importlib.import_module(module), name)
         return command if isinstance(command, click.Command) else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but what was probably meant is named, which click does only for commands that are imported."""
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            near = "".join(f". Did you mean '{name}'?" for name in get_close_matches(args[0], COMMANDS, 1))
+            ctx.fail(f"No such command '{args[0]}'{near}")
+        return super().resolve_command(ctx, args)
+
 
 def commands() -> click.Group:
     """The command `relay` with all that it has."""
@@ -74,12 +88,29 @@ def commands() -> click.Group:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
+    _open_closed_streams()
     try:
         return _run(arguments)
     except BrokenPipeError:
-        # The reader of our output has seen enough; what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return 0
+    except OSError as error:
+        _print_no_more()
+        unwritten = StorageError("standard output", f"cannot be written: {error.strerror}", "give it room")
+        _tell(unwritten, as_json=False)
+        return unwritten.exit_code
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a standard stream that was closed (`relay status >&-`), and files would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open as long as the process
+
+
+def _print_no_more() -> None:
+    """Nobody gets our output any more; what is still buffered must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -98,18 +129,34 @@ def _run(arguments: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else 0
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001  no traceback reaches a user
+    except click.exceptions.NoArgsIsHelpError as bare:
+        click.echo(bare.format_message(), err=True)
+        return UsageError.exit_code
+    except Exception as error:  # no traceback reaches a user
+        if _is_of_output(error):
+            raise
         told = _told(error)
         _tell(told, as_json="--json" in arguments)
         return told.exit_code
     return result if isinstance(result, int) else 0
 
 
+def _is_of_output(error: Exception) -> bool:
+    """Whether printing failed: only this room prints, by click or by itself, and it opens no files."""
+    if not isinstance(error, OSError):
+        return False
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    raised_in = innermost.f_code.co_filename
+    return raised_in == click.echo.__code__.co_filename or os.path.dirname(raised_in) == os.path.dirname(__file__)
+
+
 def _tell(error: RelayError, *, as_json: bool) -> None:
     from relay.config.mistake import MistakesError
 
-    for line in error.mistakes if isinstance(error, MistakesError) else (str(error),):
-        click.echo(f"relay: {escaped(line)}", err=True)
+    whose = "" if error.what.split(" ")[0] == "relay" else "relay: "
+    with contextlib.suppress(OSError):  # where nobody hears it, the exit code still tells
+        for line in error.mistakes if isinstance(error, MistakesError) else (str(error),):
+            click.echo(f"{whose}{escaped(line)}", err=True)
     if as_json:
         click.echo(json.dumps({"schema": ERROR_SCHEMA, **_object(error)}))
 
@@ -139,11 +186,16 @@ def _told(error: Exception) -> RelayError:
             return error
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "relay"
-            return UsageError(command, error.format_message().rstrip("."), f"see `{command} --help`")
+            return UsageError(command, _sentence(error), f"see `{command} --help`")
         case click.ClickException():
-            return UsageError("relay", error.format_message().rstrip("."))
+            return UsageError("relay", _sentence(error))
         case ExceptionGroup():
             return _told(error.exceptions[0])
         case _:
             logging.getLogger("relay").debug("a bug", exc_info=error)
             return InternalError("relay", f"a bug of ours: {error!r}", "run it with -vv and report what it says")
+
+
+def _sentence(error: click.ClickException) -> str:
+    """Click's message on one line, without its full stop."""
+    return " ".join(error.format_message().split()).rstrip(".")

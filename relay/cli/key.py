@@ -139,16 +139,16 @@ def trust(
 ) -> None:
     """Fetch a server's host keys, show them, and pin what is confirmed.
 
-    Compare the fingerprint with the one that the server's administrator tells you (`ssh-keygen -lf FILE` on its
-    host key), never with one that came over this network. Without --fingerprint a terminal is needed, on which each
-    key is asked about.
+    Without PORT it is the configuration's server-port for HOST, or 22. Compare the fingerprint with the one that the
+    server's administrator tells you (`ssh-keygen -lf FILE` on its host key), never with one that came over this
+    network. Without --fingerprint a terminal is needed, on which each key is asked about.
     """
     from relay.transport.handshake import fetch_host_keys
     from relay.transport.host_key import KnownHosts
     from relay.transport.pinning import Offer
 
-    address = _address(server)
     forwardings = _forwardings(options(context))
+    address = _address(server, forwardings)
     mine = [f for f in forwardings if (f.server_address.lower(), f.server_port) == address]
     if forwardings and not mine:
         click.echo(f"warning: no port-forwarding of the configuration leads to {address}", err=True)
@@ -170,12 +170,11 @@ def trust(
     _tell_pinned(offer, pinned, as_json=as_json)
 
 
-def _address(text: str) -> "Address":
-    """Read HOST, HOST:PORT, an IPv6 address, [IPv6]:PORT."""
+def _address(text: str, forwardings: "Iterable[PortForwarding]") -> "Address":
+    """Read HOST, HOST:PORT, an IPv6 address, [IPv6]:PORT; without a port it is the one that is configured for HOST."""
     from ipaddress import ip_address
 
     from relay.quantity import Address
-    from relay.transport.host_key import SSH_PORT
 
     bare = ":" not in text or text.endswith("]")
     try:
@@ -183,13 +182,22 @@ def _address(text: str) -> "Address":
         bare = True
     except ValueError:
         pass
+    host = text.strip("[]")
     try:
-        found = Address.parse(f"[{text.strip('[]')}]:{SSH_PORT}" if bare else text)
+        found = Address.parse(f"[{host}]:{_usual_port(host, forwardings)}" if bare else text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="HOST[:PORT]") from None
     if not found.port:
         raise click.BadParameter("port 0 is no port to connect to", param_hint="HOST[:PORT]")
     return found._replace(host=found.host.lower())
+
+
+def _usual_port(host: str, forwardings: "Iterable[PortForwarding]") -> int:
+    """The server-port of HOST's port-forwardings, where they agree; else SSH's own."""
+    from relay.transport.host_key import SSH_PORT
+
+    ports = {f.server_port for f in forwardings if f.server_address.lower() == host.lower()}
+    return ports.pop() if len(ports) == 1 else SSH_PORT
 
 
 def _show(offer: "Offer") -> None:
@@ -213,7 +221,11 @@ def _confirmed(address: "Address", candidates: "Sequence[PublicKey]") -> "tuple[
             f"nobody is there to confirm its host key: {listed(candidates)}",
             "nothing was pinned: compare it with the server's own, then name it with --fingerprint SHA256:…",
         )
-    confirmed = tuple(one for one in candidates if click.confirm(f"pin {listed([one])} for {address}?", err=True))
+    try:
+        confirmed = tuple(one for one in candidates if click.confirm(f"pin {listed([one])} for {address}?", err=True))
+    except click.Abort:
+        click.echo(err=True)  # the question's line is still open
+        raise PermissionRefusedError(what, "the questions were broken off", "nothing was pinned") from None
     if not confirmed:
         raise PermissionRefusedError(what, "no host key was confirmed", "nothing was pinned")
     return confirmed

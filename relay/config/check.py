@@ -8,7 +8,7 @@ nothing is sent.
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from relay.config.audit_sources import left_out, one_log_twice, one_trail_twice
 from relay.config.lines import KeyPath
@@ -70,6 +70,7 @@ def check(configuration: Configuration) -> Findings:
 
 
 _Finding = tuple[KeyPath, str]
+_AS_RELAY: Final = "run this check as the user that relay runs as"
 
 
 def _on_disk(settings: Settings) -> Iterator[_Finding]:
@@ -98,13 +99,24 @@ def _source(path: KeyPath, source: SourceTable) -> Iterator[_Finding]:
         yield from _file((*path, "path"), source.path, missing_is_fine=True)
     elif isinstance(source, EventCollectorSource):
         yield from _program((*path, "command"), source.command[0])
+        yield from _index((*path, "index-file"), source.index)
 
 
 def _program(path: KeyPath, name: str) -> Iterator[_Finding]:
     if not Path(name).exists():
         yield path, f"there is no {name}"
     elif not os.access(name, os.X_OK):
-        yield path, f"{name} may not be run by this user; run this check as the user that relay runs as"
+        yield path, f"{name} may not be run by this user; {_AS_RELAY}"
+
+
+def _index(path: KeyPath, index: str) -> Iterator[_Finding]:
+    """The index file of a child, if it has one: relay copies it and puts it back, the child writes it."""
+    folder = os.path.dirname(index)
+    if os.path.exists(index):
+        if not os.access(index, os.R_OK | os.W_OK):
+            yield path, f"{index} may not be read and written by this user; {_AS_RELAY}"
+    elif os.path.exists(folder) and not os.access(folder, os.W_OK | os.X_OK):
+        yield path, f"{folder} may not be written by this user, and {index} is to be there; {_AS_RELAY}"
 
 
 def _forwarding(path: KeyPath, forwarding: PortForwarding) -> Iterator[_Finding]:
@@ -123,7 +135,7 @@ def _folder(path: KeyPath, name: str) -> Iterator[_Finding]:
         if folder.exists() and not folder.is_dir():
             yield path, f"{name} is no folder"
     except PermissionError:
-        yield path, f"{name} cannot be looked at; run this check as the user that relay runs as"
+        yield path, f"{name} cannot be looked at; {_AS_RELAY}"
 
 
 def _file(path: KeyPath, name: str, *, missing_is_fine: bool = False) -> Iterator[_Finding]:
@@ -134,7 +146,7 @@ def _file(path: KeyPath, name: str, *, missing_is_fine: bool = False) -> Iterato
         if not missing_is_fine:
             yield path, f"there is no {name}"
     except PermissionError:
-        yield path, f"{name} may not be read by this user; run this check as the user that relay runs as"
+        yield path, f"{name} may not be read by this user; {_AS_RELAY}"
     except OSError as error:
         yield path, f"{name} cannot be read: {error.strerror}"
 

@@ -3,9 +3,10 @@
 Its output is a pipe that nobody reads ahead: what is not wanted yet stays there, and a full pipe makes the child wait.
 What it says on stderr goes to relay's log, a line at a time, control characters escaped, in pieces of `_LONGEST_LINE`
 octets, `MOST_LINES` a second at most; the others are counted, and a child that says more than that is read slowly.
+Its input is a pipe too, in which nothing comes until it is closed, and that means the end, as from Telegraf's execd.
 
-It is killed when relay dies (`die_with_parent`). It has a session of its own: `stop` ends all it started that stayed
-there.
+It lives as long as anything does that came out of it, a daemon that it has made itself too, and all of that ends with
+`stop`, and when relay dies (`subreaper`).
 """
 
 import array
@@ -18,12 +19,14 @@ import signal
 import sys
 import termios
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
-from relay.source import die_with_parent
+from relay.source import subreaper
 
 STOP_SECONDS: Final = 5.0
 """How long a child may take to end after SIGTERM, before SIGKILL."""
+_KILLED_SECONDS: Final = 3.0
+"""How long it may take to be killed."""
 MOST_LINES: Final = 20
 """Lines of its words that are logged in one second."""
 _LONGEST_LINE: Final = 1000
@@ -32,55 +35,64 @@ _SLOWLY: Final = 0.05
 """Between two reads of a child that says too much: an endless stream of words must not take relay's time."""
 _LAST_WORDS_SECONDS: Final = 0.5
 """How long its words are waited for when it is dead: what left its session may hold the pipe for ever."""
-_WRAPPER: Final = (sys.executable, "-I", "-S", die_with_parent.__file__)
+_WRAPPER: Final = (sys.executable, "-I", "-S", subreaper.__file__)
 
 _log = logging.getLogger("relay.source")
+
+
+class _Ends(NamedTuple):
+    """Relay's ends of its pipes."""
+
+    input: int
+    output: int
+    words: int
 
 
 class ChildProcess:
     """A running child. Make it with `start`; `stop` must be called."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, output: int, words: int) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, ends: "_Ends") -> None:
         self._name = name
         self._process = process
-        self._output = output
+        self._input = ends.input
+        self._output = ends.output
         self._words = _Words(name)
         self._exit = asyncio.create_task(process.wait())
-        self._listening = asyncio.create_task(self._listen(words))
+        self._listening = asyncio.create_task(self._listen(ends.words))
 
     @classmethod
-    async def start(cls, name: str, command: Sequence[str]) -> Self:
-        """Start the command; `name` stands before its words in the log. OSError when there can be no process."""
+    async def start(cls, name: str, command: Sequence[str], environment: Sequence[str] = ()) -> Self:
+        """Start the command; `name` stands before its words in the log. OSError when there can be no process.
+
+        `environment` is NAME=VALUE, on top of relay's own.
+        """
         # Pipes of our own: a process of asyncio's ends only when all that hold its pipes have closed them.
-        output, input_ = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(input_, True)
-        words, mouth = os.pipe2(os.O_CLOEXEC)
+        stdin, input_ = os.pipe2(os.O_CLOEXEC)
+        output, stdout = os.pipe2(os.O_CLOEXEC)
+        words, stderr = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(output, False)
+        ends = _Ends(input_, output, words)
         try:
             process = await asyncio.create_subprocess_exec(
                 *_WRAPPER,
                 str(os.getpid()),
+                str(STOP_SECONDS),
                 *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=input_,
-                stderr=mouth,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=os.environ | {name: value for name, _, value in (each.partition("=") for each in environment)},
                 start_new_session=True,
             )
         except BaseException:
-            os.close(output)
-            os.close(words)
+            _close(*ends)
             raise
         finally:
-            os.close(input_)
-            os.close(mouth)
-        return cls(name, process, output, words)
+            _close(stdin, stdout, stderr)
+        return cls(name, process, ends)
 
     def __repr__(self) -> str:
         return f"<ChildProcess {self._name!r} pid={self._process.pid} status={self._process.returncode}>"
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
 
     @property
     def status(self) -> int | None:
@@ -128,22 +140,23 @@ class ChildProcess:
 
     async def stop(self) -> None:
         """End it and all that it started; what it has written and nobody has read is gone."""
+        _close(self._input)
         self._signal(signal.SIGTERM)
         try:
             await asyncio.wait({self._exit}, timeout=STOP_SECONDS)
         finally:
-            self._signal(signal.SIGKILL)
-            os.close(self._output)
+            self._signal(signal.SIGHUP)  # to the subreaper, which kills
+            _close(self._output)
             self._output = -1
-        await asyncio.wait({self._exit}, timeout=STOP_SECONDS)
+        await asyncio.wait({self._exit}, timeout=_KILLED_SECONDS)
+        self._signal(signal.SIGKILL)
         await asyncio.wait({self._listening}, timeout=_LAST_WORDS_SECONDS)
         self._listening.cancel()
         await asyncio.wait({self._listening})
 
     def _signal(self, number: signal.Signals) -> None:
-        """Signal its session: the child itself may be gone already, and what it started not."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
 
     async def _listen(self, words: int) -> None:
         """Log what it says."""
@@ -217,3 +230,8 @@ class _Words:
 def _printable(line: bytes) -> str:
     text = line.decode(errors="backslashreplace").strip()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _close(*ends: int) -> None:
+    for end in ends:
+        os.close(end)

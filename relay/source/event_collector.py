@@ -7,6 +7,8 @@ fills, and the child waits. Before each start of the child the index file is mad
 
 - A child that ends is started again, after a pause that grows to a minute and begins anew after a child that lived as
   long. The position starts with the index as it is found, stored before the child runs for the first time.
+- A child that makes itself a daemon lives on in it (`subreaper`): it is read and told of, and is ended before another
+  one is started, also where it has closed its output and can give nothing any more.
 - Without an index file there is nothing to go back to: the child begins where it chooses, its events have no position,
   and what a crash takes from memory and pipe is gone.
 - A last line without a line feed is a whole one when the child ended with status 0; otherwise it is cut, and cannot be
@@ -25,7 +27,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.errors import NoInputError, UnavailableError
 from relay.event import Batch, Event, Position
@@ -53,15 +55,23 @@ FIRST_PAUSE: Final = 0.5
 _log = logging.getLogger("relay.source")
 
 
+class Program(NamedTuple):
+    """What to run."""
+
+    command: Sequence[str]
+    environment: Sequence[str] = ()
+    """NAME=VALUE, on top of relay's own; of a name that stands there twice the last one holds."""
+    index_file: str = ""
+    """The path of its index file; empty when it has none."""
+
+
 class EventCollector:
     """The source. `run` may be called again after it ended: it begins at the position it is given."""
 
     open_events = 0
     lost_places = 0
 
-    def __init__(
-        self, name: str, command: Sequence[str], mapping: SsrMapping, *, index: str = "", events: Filter | None = None
-    ) -> None:
+    def __init__(self, name: str, program: Program, mapping: SsrMapping, events: Filter | None = None) -> None:
         self.name = name
         self.events = 0
         """Given so far, ever, where there is an index file; else in this run."""
@@ -71,10 +81,9 @@ class EventCollector:
         """How often the child was started in this run."""
         self._down = ""
         self._unknown_place = ""
-        self._command = tuple(command)
+        self._program = program
         self._mapping = mapping
         self._filter = events or Filter()
-        self._index_path = index
         self._child: ChildProcess | None = None
 
     def __repr__(self) -> str:
@@ -111,20 +120,21 @@ class EventCollector:
             await self._pause(failures, error)
 
     def _require_program(self) -> None:
-        program = self._command[0]
+        program = self._program.command[0]
         if not os.access(program, os.X_OK) or os.path.isdir(program):
             raise NoInputError(f"source {self.name}", f"{program} cannot be run", "check the source's command")
 
     async def _find_index(self, handing: "_Handing", position: Position | None) -> IndexFile | None:
         """The index file at the position; without one as it is now, stored before a child can move it."""
-        if not self._index_path:
+        path = self._program.index_file
+        if not path:
             return None
         if position is not None and is_place(position.place):
-            return IndexFile(self._index_path, position.place)
+            return IndexFile(path, position.place)
         try:
-            index = await asyncio.to_thread(IndexFile, self._index_path)
+            index = await asyncio.to_thread(IndexFile, path)
         except OSError as error:
-            cause = f"{self._index_path}: {error.strerror}"
+            cause = f"{path}: {error.strerror}"
             raise NoInputError(f"source {self.name}", cause, "check the source's index-file") from error
         await handing.submit(Batch((), Position(self.name, self.events, index.place)))
         await handing.settle()
@@ -143,10 +153,10 @@ class EventCollector:
         try:
             if life.index is not None:
                 await asyncio.to_thread(life.index.put_back)
-            child = self._child = await ChildProcess.start(f"source {self.name}", self._command)
+            child = self._child = await ChildProcess.start(f"source {self.name}", *self._program[:2])
         except OSError as error:
-            cause = f"{error.filename or self._command[0]}: {error.strerror}"
-            return UnavailableError(f"source {self.name}", cause, "its child cannot be started")
+            cause = f"its child cannot be started: {error.filename or self._program.command[0]}: {error.strerror}"
+            return UnavailableError(f"source {self.name}", cause, "relay's user must be able to write the index file")
         self.starts += 1
         self._down = ""
         try:
@@ -215,7 +225,7 @@ class EventCollector:
     def _event(self, found: Collected | Malformed, now: int) -> Event | None:
         if isinstance(found, Malformed):
             if not self.malformed:
-                _log.warning("source %s: no event, forwarded as it is: %s", self.name, found.reason)
+                _log.warning("source %s: no event, taken in as it is, as one of type log: %s", self.name, found.reason)
             self.malformed += 1
             return self._mapping.malformed(found.octets, now)
         passed = self._filter.apply(found)

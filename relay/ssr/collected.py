@@ -1,6 +1,7 @@
 """One event as the collector tells it: a name, tags, fields, and when it happened."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Final, NamedTuple
 
 from relay.errors import DataError
@@ -10,6 +11,18 @@ Value = bytes | bool | int | float
 
 LARGEST_TIME: Final = 10**19
 """Nanoseconds, exclusive, before and after the epoch: what nineteen digits can say (the years 1653 to 2286)."""
+_UNITS: Final = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
+"""Below the first, a number counts units of the second, in nanoseconds."""
+
+
+def nanoseconds(timestamp: float) -> int | None:
+    """Read a time in seconds, milli-, micro- or nanoseconds, as its size shows; None when it is too far away."""
+    if not abs(timestamp) < LARGEST_TIME:
+        return None
+    unit = next((unit for below, unit in _UNITS if abs(timestamp) < below), 1)
+    # As it was written: a float of seconds is not exact to the nanosecond.
+    time = timestamp * unit if isinstance(timestamp, int) else int(Decimal(repr(timestamp)) * unit)
+    return time if abs(time) < LARGEST_TIME else None
 
 
 class Collected(NamedTuple):

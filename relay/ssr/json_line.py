@@ -1,20 +1,16 @@
 """Telegraf's JSON: one object a line, `{"name": …, "tags": {…}, "fields": {…}, "timestamp": 1587687966}`.
 
-The time is in seconds, or, as its size shows, in milliseconds, microseconds or nanoseconds. A field that is null is
-left out; one that is an object or an array stays JSON text. Where a key stands twice the last one holds. `parse`
-raises NotCollectedError, also for what is no UTF-8 and for what is nested too deeply.
+The unit of the time shows in its size (`nanoseconds`). A field that is null is left out; one that is an object or an
+array stays JSON text. Where a key stands twice the last one holds. `parse` raises NotCollectedError, also for what is
+no UTF-8 and for what is nested too deeply.
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from relay.ssr.collected import LARGEST_TIME, Collected, NotCollectedError, Value
-
-_NANOSECONDS: Final = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
-"""Below the first, a number counts units of the second."""
+from relay.ssr.collected import Collected, NotCollectedError, Value, nanoseconds
 
 
 class _Line(msgspec.Struct):
@@ -35,7 +31,7 @@ def parse(line: bytes) -> Collected:
             read.name.encode(),
             {key.encode(): value.encode() for key, value in read.tags.items()},
             _fields(read.fields),
-            _time(read.timestamp),
+            None if read.timestamp is None else nanoseconds(read.timestamp),
         )
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise NotCollectedError(0, f"a JSON object with name and fields belongs here ({error})") from None
@@ -51,12 +47,3 @@ def _value(value: bool | float | str | dict[str, Any] | list[Any]) -> Value:  # 
     if isinstance(value, dict | list):
         return msgspec.json.encode(value)
     return value
-
-
-def _time(timestamp: float | None) -> int | None:
-    if timestamp is None or abs(timestamp) >= LARGEST_TIME:
-        return None
-    unit = next((unit for below, unit in _NANOSECONDS if abs(timestamp) < below), 1)
-    # As it was written: a float of seconds is not exact to the nanosecond.
-    time = timestamp * unit if isinstance(timestamp, int) else int(Decimal(repr(timestamp)) * unit)
-    return time if abs(time) < LARGEST_TIME else None

@@ -5,9 +5,10 @@
 - PRI: the fields `severity_code` and `facility_code`. Without them: the severity of an alarm (tag or field `severity`:
   critical, major, minor, info → 2, 3, 4, 6), else that of `Defaults`, 5; its facility, 1. An alarm's clear has the
   severity of its add.
-- TIMESTAMP: the field `timestamp` (nanoseconds), else the event's own time, else that of reading. UTC, to the
-  microsecond. HOSTNAME: the tag `hostname`, else `host`, else ours. APP-NAME: the tag `appname`, else that of
-  `Defaults`, `128T`. PROCID, MSGID and MSG: the fields `procid`, `msgid` (else the event's name) and `msg`.
+- TIMESTAMP: the field `timestamp` (nanoseconds; or seconds, which Telegraf took first, where its size shows that), else
+  the event's own time, else that of reading. UTC, to the microsecond. HOSTNAME: the tag `hostname`, else `host`, else
+  ours. APP-NAME: the tag `appname`, else that of `Defaults`, `128T`. PROCID, MSGID and MSG: the fields `procid`,
+  `msgid` (else the event's name) and `msg`.
 - SD-PARAMs: `type`; `router` and `node`, the event's own or else the configured ones; then, by name, every other tag
   and field. Booleans are 1 and 0. A leading `128T_` (the SD-ID and `_`) is taken off a name; a name that the message
   itself uses is written as `event.NAME`. Line feeds and tabs stay what they are, other control octets are written
@@ -28,7 +29,7 @@ from decimal import Decimal
 from typing import Final, NamedTuple, TypeVar
 
 from relay.event import Event, EventType
-from relay.ssr.collected import LARGEST_TIME, Collected, Value
+from relay.ssr.collected import Collected, Value, nanoseconds
 from relay.syslog.rfc5424 import (
     MAX_APP_NAME,
     MAX_FACILITY,
@@ -60,6 +61,7 @@ _SEVERITIES: Final = {b"critical": 2, b"major": 3, b"minor": 4, b"info": 6}
 _OWN_NAMES: Final = frozenset(b"relayRun relaySeq relayPart type router node serial late malformed truncated".split())
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 _UNCLEAN: Final = re.compile(rb'[\x00-\x08\x0b-\x1f\x7f"\\\]]')
+_TIME: Final = re.compile(rb"-?[0-9]{1,19}")
 _NANOSECONDS: Final = 1000
 _LONGEST_CODE: Final = 3
 
@@ -145,8 +147,9 @@ class _Rest:
 
     def time(self, own: int) -> int:
         """Take the time, in microseconds."""
-        time = self.fields.get(b"timestamp")
-        if type(time) is not int or abs(time) >= LARGEST_TIME:
+        text = _text(self.fields.get(b"timestamp", b""))
+        time = nanoseconds(int(text)) if _TIME.fullmatch(text) else None
+        if time is None:
             return own
         del self.fields[b"timestamp"]
         return time // _NANOSECONDS

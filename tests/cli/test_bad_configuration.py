@@ -172,7 +172,11 @@ def hundred_megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @every_command
 def test_a_configuration_of_100_mb_is_a_mistake(command: Command, hundred_megabytes: Path) -> None:
-    assert_mistakes(command, hundred_megabytes, ": is larger than 4 MiB, and so no configuration")
+    sentence = (
+        ": is larger than 4 MiB, more than relay reads; of a configuration with many routers save one "
+        "(`show config running authority router NAME`)"
+    )
+    assert_mistakes(command, hundred_megabytes, sentence)
 
 
 @every_command

@@ -89,6 +89,57 @@ def test_a_usage_error_is_64_and_names_the_help(arguments: list[str]) -> None:
     assert "--help`" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [[], ["spool"], ["config"], ["key"]])
+def test_a_command_that_lacks_its_verb_is_answered_with_its_help(arguments: list[str]) -> None:
+    done = relay(*arguments)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr.startswith(" ".join(["Usage: relay", *arguments, "[OPTIONS] COMMAND"]))
+    assert done.stderr.count("\n") > 10
+
+
+def test_a_usage_error_begins_with_the_command_and_is_one_line() -> None:
+    assert relay("completion").stderr.startswith("relay completion: Missing argument")
+    assert relay("completion").stderr.count("\n") == 1
+    assert "\\n" not in relay("completion").stderr
+
+
+def test_a_mistyped_command_is_answered_with_what_was_probably_meant() -> None:
+    expected = "relay: No such command 'stauts'. Did you mean 'status'?; see `relay --help`\n"
+    assert (relay("stauts").returncode, relay("stauts").stderr) == (64, expected)
+    assert relay("frobnicate").stderr == "relay: No such command 'frobnicate'; see `relay --help`\n"
+
+
+@pytest.mark.parametrize("command", ["run", "receive"])
+def test_a_timeout_without_a_drain_is_refused(command: str) -> None:
+    """It would be obeyed by nobody, and the command run for ever."""
+    done = relay(command, "--timeout", "5", "-c", "/nonexistent.toml")
+    assert done.returncode == 64
+    assert "--drain" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--help", "key generate /proc/nonexistent/key --json", "completion fish"])
+def test_output_that_has_no_room_is_74_and_one_line(arguments: str) -> None:
+    done = in_a_shell(f"{arguments} >/dev/full")
+    assert done.stdout == "74\n"
+    assert done.stderr.splitlines()[-1].startswith("relay: standard output: cannot be written: No space left on device")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_changes_no_exit_code(closed: str) -> None:
+    assert in_a_shell(f"completion fish {closed}").stdout.splitlines()[-1] == "0"
+    failed = in_a_shell(f"-c /nonexistent.toml status --json {closed}")
+    assert failed.stdout.splitlines()[-1] == "66"
+    assert "Traceback" not in failed.stderr
+
+
+def in_a_shell(arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run relay with redirections; the last line of stdout is its exit code."""
+    script = f'"$0" -m relay {arguments}; echo "$?"'
+    argv = ["bash", "-c", script, sys.executable]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
 def test_control_characters_of_a_name_do_not_reach_the_terminal() -> None:
     done = relay("-c", "/no\x1b[31m\x9bsuch\u202efile", "status", "--json")
     assert done.returncode == 66

@@ -122,6 +122,25 @@ def test_on_a_terminal_no_is_the_answer_of_one_who_only_presses_enter(sshd: Sshd
     assert not pinned.exists()
 
 
+def test_questions_that_are_broken_off_pin_nothing_and_say_so(sshd: Sshd, pinned: Path) -> None:
+    """Also not the key that was confirmed before."""
+    code, said = on_a_terminal(command(sshd, pinned), "y\n\x04")  # Ctrl-D
+    assert code == 77
+    assert "the questions were broken off; nothing was pinned" in said
+    assert not pinned.exists()
+
+
+def test_without_a_port_the_configurations_own_is_meant(sshd: Sshd, tmp_path: Path) -> None:
+    configuration = tmp_path / "relay.toml"
+    hosts = tmp_path / "hosts"
+    server = f'server-address = "{sshd.host}"\nserver-port = {sshd.port}'
+    configuration.write_text(f'[[port-forwarding]]\n{server}\nknown-hosts = "{hosts}"\n')
+    argv = [*RELAY, "-c", str(configuration), "key", "trust", sshd.host, "--fingerprint", shown(sshd)[0]]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert hosts.read_text() == sshd.known_hosts_line(sshd.host_keys[0])
+
+
 def test_what_is_pinned_already_is_told_and_left_as_it_is(sshd: Sshd, pinned: Path) -> None:
     line = sshd.known_hosts_line(sshd.host_keys[2])
     pinned.write_text(line)

@@ -1,9 +1,13 @@
 """The keys of a source of type event-collector: what is legal, and what a mistake in them is told as."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.config.check import check
 from relay.config.effective import effective, toml_text
@@ -45,6 +49,12 @@ def test_the_index_file_is_named_or_found_in_the_command(write: Write, keys: str
     assert source_of(write(EVENTS + keys)).index == index
 
 
+def test_the_environment_is_read_and_shown(write: Write) -> None:
+    file = write(f"{EVENTS}command = ['/bin/a']\nenvironment = ['A=b=c', 'B=']")
+    assert source_of(file).environment == ("A=b=c", "B=")
+    assert source_of(write(toml_text(effective(load([file]))))) == source_of(file)
+
+
 def test_filters_are_read_and_shown(write: Write) -> None:
     file = write(f"{EVENTS}command = ['/bin/a']\ntagpass = {{ type = ['alarm', 'ad*'] }}\nfielddrop = ['x?']")
     source = source_of(file)
@@ -76,6 +86,18 @@ def test_filters_are_read_and_shown(write: Write) -> None:
         ),
         (EVENTS + "command = ['a']", '4: source[1].command: must be an absolute path, not "a"'),
         (EVENTS + "command = ['/a', \"b\\u0000\"]", '4: source[1].command: must hold no zero bytes: "b\\x00"'),
+        (
+            EVENTS + "command = ['/a']\nenvironment = ['A=b', 'SECRET']",
+            '5: source[1].environment: must be as in ["NAME=value"]; "SECRET" has no name or no value',
+        ),
+        (
+            EVENTS + "command = ['/a']\nenvironment = ['=secret']",
+            '5: source[1].environment: must be as in ["NAME=value"]; "" has no name or no value',
+        ),
+        (
+            EVENTS + "command = ['/a']\nenvironment = [\"A=\\u0000\"]",
+            '5: source[1].environment: must hold no zero bytes: "A"',
+        ),
         (EVENTS + "command = ['/a']\nindex-file = 'i'", '5: source[1].index-file: must be an absolute path, not "i"'),
         (EVENTS + "command = ['/a']\nfieldpass = []", "5: source[1].fieldpass: must name at least one"),
         (
@@ -131,3 +153,26 @@ def test_a_program_that_is_not_there_is_found_by_the_check(write: Write, tmp_pat
     assert sentences() == [f"{program} may not be run by this user; run this check as the user that relay runs as"]
     program.chmod(0o755)
     assert sentences() == []
+
+
+def test_an_index_file_that_relay_may_not_write_is_found_by_the_check(write: Write, tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    index = folder / "events.index"
+    file = write(f"{EVENTS}command = ['/bin/sh', '--index-file', '{index}']")
+
+    def told() -> list[str]:
+        run = "from relay.cli.config import config; config()"
+        command = [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", file]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return re.findall(r"source\[1\]\.index-file: (.*); run this check as the user that relay runs as", done.stderr)
+
+    assert told() == []
+    folder.mkdir(0o755)
+    assert told() == []
+    folder.chmod(0o555)
+    assert told() == [f"{folder} may not be written by this user, and {index} is to be there"]
+    folder.chmod(0o755)
+    index.touch(0o444)
+    assert told() == [f"{index} may not be read and written by this user"]
+    index.chmod(0o644)
+    assert told() == []

@@ -152,7 +152,8 @@ outputs:
 @pytest.mark.parametrize(
     ("filters", "passes"),
     [
-        ('tagpass = { type = ["alarm", "tr*"] }', False),
+        ('tagpass = { type = ["alarm", "traffic"] }', False),
+        ('tagpass = { type = ["alarm", "tr*"] }', True),
         ('tagpass = { type = ["alarm", "novel"] }', True),
         ('tagpass = { type = ["n*"] }', True),
         ('tagpass = { type = ["*"] }', True),
@@ -169,6 +170,28 @@ def test_a_type_that_relay_does_not_know_goes_where_its_inputs_filters_let_it(
     agent.write(input_events=f"{EVENTS}{filters}\n")
     (types,) = servers(agent.draft(BOTH)).values()
     assert ("log" in types) is passes
+
+
+def test_types_that_relay_does_not_know_are_kept_back_where_they_might_go_astray_and_that_is_told(agent: Agent) -> None:
+    """A glob may fit them, and another input, which does not go there, may give them too."""
+    agent.write(
+        input_alarms=EVENTS + 'tagpass = { type = ["al*"] }\n',
+        input_events=EVENTS + 'tagdrop = { type = ["alarm"] }\n',
+        output_second=SYSLOG.replace("601", "602"),
+    )
+    text = "inputs:\n  - name: alarms\n    include-outputs: [second]\n  - name: events\n    exclude-outputs: [second]\n"
+    text += "outputs:\n  - name: log\n  - name: second\n"
+    assert servers(agent.draft(text)) == {"log": [each for each in TYPES if each != "alarm"], "second": ["alarm"]}
+    assert agent.warned(text) == [
+        (
+            'config.yaml:1: inputs: output "second": an event of a type that relay does not know is not sent there, '
+            'also where the tagpass of input "alarms" fits: input "events", which does not go there, may give such '
+            "events too"
+        )
+    ]
+    agent.write(input_events=EVENTS + 'tagpass = { type = ["admin", "audit"] }\n')
+    assert servers(agent.draft(text)) == {"log": ["admin", "audit"], "second": ["alarm", "log"]}
+    assert agent.warned(text) == []
 
 
 def test_an_input_whose_filters_drop_every_type_goes_nowhere(agent: Agent) -> None:
@@ -293,6 +316,46 @@ def test_the_format_of_the_older_input_must_be_one_that_relay_reads(
 ) -> None:
     agent.write(input_events=OLDER.replace('data_format = "influx"', line))
     assert agent.told(BOTH) == ([mistake] if mistake else [])
+
+
+@pytest.mark.parametrize(
+    ("line", "warning"),
+    [
+        ('signal = "none"\nrestart_delay = "5s"\nbuffer_size = "64Kib"\ninflux_parser_type = "upstream"', None),
+        (
+            'signal = "STDIN"',
+            "signal: relay asks for nothing; a program that writes only when it is asked gives no events",
+        ),
+        ("stop_on_error = true", "stop_on_error: relay starts a program that ended again, whatever its status"),
+        ("stop_on_error = false", None),
+        ('influx_timestamp_precision = "1ns"', None),
+        (
+            'data_format = "json"',
+            (
+                "data_format: relay reads objects as Telegraf writes them, with name, tags, fields and timestamp; any "
+                'other goes out as it is, an event of type "log" that is marked'
+            ),
+        ),
+    ],
+)
+def test_what_execd_would_do_otherwise_is_told(agent: Agent, line: str, warning: str | None) -> None:
+    agent.write(
+        input_events=f'[[inputs.execd]]\ncommand = ["/usr/bin/eventCollector128t", "--index-file=/x"]\n{line}\n'
+    )
+    assert agent.warned(BOTH) == ([f"inputs/events.conf:3: {warning}"] if warning else [])
+
+
+def test_times_in_another_unit_are_a_mistake(agent: Agent) -> None:
+    agent.write(input_events=OLDER.replace('signal = "none"', 'influx_timestamp_precision = "1s"'))
+    assert agent.told(BOTH) == [
+        'inputs/events.conf:3: influx_timestamp_precision: relay reads nanoseconds (1ns), not "1s"'
+    ]
+
+
+def test_the_environment_of_the_older_input_is_handed_on(agent: Agent) -> None:
+    agent.write(input_events=OLDER.replace('signal = "none"', 'environment = ["A=b=c", "ROUTER=${ROUTER}"]'))
+    (source,) = agent.draft(BOTH, Choice("edge")).document["source"]
+    assert source["environment"] == ["A=b=c", "ROUTER=edge"]
 
 
 def test_another_program_is_named_as_what_relay_has_not(agent: Agent) -> None:
@@ -435,6 +498,8 @@ def test_an_output_is_a_server(agent: Agent, output: str, expected: dict[str, An
         ('address = "tcp://log:1"\ntagdrop = { type = ["a"], node = ["a"] }', f"3: tagdrop: {BY_TYPE_ALONE}"),
         ('address = "tcp://log:1"\ntagpass = { type = ["[a"] }', '3: tagpass: "[a" is no pattern'),
         ('address = "tcp://log:1"\ntagpass = { type = "alarm" }', "3: tagpass: must be as in tagpass = {"),
+        ('address = "tcp://log:1"\ntagpass = { type = ["alarm", ["a*"]] }', "3: tagpass: must be as in tagpass = {"),
+        ('address = "tcp://log:1"\npass = ["a*"]', f"3: pass: {BY_TYPE_ALONE}"),
     ],
 )
 def test_what_relay_cannot_do_for_an_output_is_a_mistake(agent: Agent, output: str, mistake: str) -> None:
@@ -466,7 +531,13 @@ def test_an_outputs_own_filters_by_type_narrow_its_types(agent: Agent) -> None:
         + 'tagpass = { type = ["traffic"] }\n',
     )
     assert servers(agent.draft(BOTH)) == {"log": ["admin", "alarm"], "log-2": ["provisioning", "log"]}
-    assert agent.warned(BOTH) == ["outputs/log.conf:7: its filters let nothing pass; passed over"]
+    assert agent.warned(BOTH) == [
+        (
+            "outputs/log.conf:3: tagpass: an event of a type that relay does not know is not sent there, also where a "
+            "pattern fits; a type that is named in full is sent, and with it all that relay does not know"
+        ),
+        "outputs/log.conf:7: its filters let nothing pass; passed over",
+    ]
 
 
 def test_outputs_that_take_different_types_need_no_parting_of_their_inputs(agent: Agent) -> None:
@@ -494,6 +565,15 @@ def test_newer_names_of_filters_are_the_older_ones(agent: Agent) -> None:
     agent.write(input_events=EVENTS + 'fieldinclude = ["a*"]\nfieldexclude = ["b"]\nnamepass = []\n')
     (source,) = agent.draft(BOTH).document["source"]
     assert (source["fieldpass"], source["fielddrop"]) == (["a*"], ["b"])
+
+
+def test_what_stands_under_two_names_of_a_filter_is_one_list_and_empty_filters_say_nothing(agent: Agent) -> None:
+    """As in Telegraf; `pass` and `drop` are its oldest names."""
+    agent.write(input_events=EVENTS + 'fieldpass = ["a"]\npass = ["b*"]\nfielddrop = []\ndrop = ["c"]\ntagdrop = {}\n')
+    (source,) = agent.draft(BOTH).document["source"]
+    assert (source["fieldpass"], source["fielddrop"]) == (["a", "b*"], ["c"])
+    assert "tagdrop" not in source
+    assert load([str(agent.folder)]).source
 
 
 def test_what_events_go_out_as_that_say_nothing_themselves_is_their_sources_matter(agent: Agent) -> None:

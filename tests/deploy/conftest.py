@@ -36,7 +36,9 @@ type = "audit-dispatcher"
 [[source]]
 name = "events"
 type = "event-collector"
-command = ["/bin/sh", "-c", "echo 'events,type=system text=\\"from the child\\"'; exec sleep infinity"]
+command = ["/bin/sh", "-c", "echo 1 >$INDEX && echo $EVENT; exec sleep infinity"]
+environment = ["INDEX=/var/lib/128t-monitoring/events.index", 'EVENT=events,type=system text="from the child"']
+index-file = "/var/lib/128t-monitoring/events.index"
 
 [[port-forwarding]]
 server-address = "127.0.0.1"
@@ -59,6 +61,18 @@ def documented() -> list[str]:
     return re.findall(r"^ {4}(\S.*)$", section.partition("\n##")[0], re.MULTILINE)
 
 
+def documented_paths() -> str:
+    """What lets an event collector write where its index file is."""
+    (line,) = re.findall(r"`(ReadWritePaths=\S+)`", (_DEPLOY / "README.md").read_text())
+    return str(line)
+
+
+def enabling(unit: str) -> tuple[str, ...]:
+    """The command under it that enables a unit."""
+    (line,) = [line for line in documented() if line.startswith("systemctl enable") and unit in line]
+    return ("sh", "-ec", line)
+
+
 class Router(SystemdMachine):
     """The machine, with relay's user and units, and a log server beside it."""
 
@@ -73,12 +87,12 @@ class Router(SystemdMachine):
 
     def enable(self, unit: str) -> None:
         """Do what the page says to enable a unit."""
-        (line,) = [line for line in documented() if line.startswith("systemctl enable") and unit in line]
-        self.run("sh", "-ec", line)
+        self.run(*enabling(unit))
 
     def set_up(self) -> None:
         """Give relay a log, configuration and keys; start the log server, and something as auditd.service."""
-        self.run("install", "-d", "-o", "relay", "/etc/relay")
+        self.run("install", "-d", "-o", "relay", "/etc/relay", "/var/lib/128t-monitoring")
+        self.add("relay.service.d/collector.conf", f"[Service]\n{documented_paths()}\n")
         self.run("install", "-d", "-m", "750", "-g", "relay", "/var/log/audit")
         self.run("install", "-m", "640", "-g", "relay", "/dev/null", "/var/log/audit/audit.log")
         self.write_configuration(_CONFIGURATION)
@@ -91,7 +105,7 @@ class Router(SystemdMachine):
         """All of it: relay works, by the road that it has on a router."""
         self.set_up()
         self.enable(RELAY)
-        self.wait_until_told(RELAY, "ActiveState", "active")
+        assert self.told(RELAY, "ActiveState") == "active", "what is started is ready"
 
     def write_configuration(self, text: str) -> None:
         """Write relay.toml."""

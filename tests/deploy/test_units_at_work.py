@@ -5,7 +5,7 @@ import json
 import re
 import time
 
-from deploy.conftest import RELAY, Router
+from deploy.conftest import RELAY, Router, enabling
 from harness.waiting import wait_until
 from source.log_writing import START_MS, record, records
 
@@ -75,11 +75,15 @@ def test_a_killed_relay_is_back_and_goes_on_and_a_stopped_one_ends_well(router: 
     assert ended == ["inactive", "success", "0"]
 
 
-def test_a_wrong_configuration_is_an_error_in_the_journal_and_not_tried_again(router: Router) -> None:
+def test_with_a_wrong_configuration_the_start_fails_with_an_error_in_the_journal_and_no_other_try(
+    router: Router,
+) -> None:
     router.set_up()
     router.write_configuration("[spool]\nmax-siz = 1\n")
-    router.enable(RELAY)
-    router.wait_until_told(RELAY, "ActiveState", "failed")
+    started = router.ask(*enabling(RELAY))
+    assert started.returncode == 1
+    assert "relay.service failed" in started.stderr
+    assert router.told(RELAY, "ActiveState") == "failed"
     assert (router.told(RELAY, "ExecMainStatus"), router.told(RELAY, "NRestarts")) == ("78", "0")
     (line,) = [line for line in router.journal(RELAY).splitlines() if "max-siz" in line]
     assert "<3> relay:" in line

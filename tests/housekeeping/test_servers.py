@@ -148,6 +148,21 @@ def test_a_restart_neither_ends_nor_repeats_the_alarm_before_anything_is_known(t
         assert second.after(1) == ["clear server-lost b"]
 
 
+def test_a_server_that_is_still_lost_after_a_restart_is_never_told_as_found(tmp_path: Path) -> None:
+    first = Servers(tmp_path)
+    with first.store:
+        first.lose(0)
+        first.after(0)
+        assert first.after(TIMEOUT) == ["add server-lost a", "add network-failure a"]
+    second = Servers(tmp_path, b"run00002")
+    with second.store:
+        second.lose(0)
+        assert second.after(0) == []
+        assert second.after(TIMEOUT) == []
+        second.prove(0)
+        assert second.after(1) == ["clear server-lost a", "clear network-failure a"]
+
+
 def test_a_server_that_leaves_the_configuration_takes_its_alarm_along(tmp_path: Path) -> None:
     first = Servers(tmp_path)
     with first.store:

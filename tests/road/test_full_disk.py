@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from harness.full_router import FULL, FullRouter
 from harness.openssh import Sshd
+from harness.relay import RELAY
 from harness.small_disk import SmallDisk
 from harness.waiting import wait_until
 
@@ -48,3 +49,14 @@ def test_the_script_says_what_became_of_every_event() -> None:
     assert missing == counted > 0
     assert doubled == 0
     assert verdict == "full-disk: every event was delivered or counted"
+
+
+def test_a_disk_without_one_free_octet_at_the_first_start_is_74_and_names_the_file(tmp_path: Path) -> None:
+    """Not even the lock file's process id has room, which is no reason to say less."""
+    with SmallDisk(tmp_path / "disk", "64k") as disk:
+        disk.run("sh", "-c", f"cat /dev/zero >{disk.folder}/fill 2>/dev/null || true")
+        argv = [*RELAY, "receive", "--state", f"{disk.folder}/state", "--archive", str(tmp_path / "archive"), "--drain"]
+        done = subprocess.run([*disk.prefix, *argv], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 74, done.stderr
+    assert done.stderr.startswith(f"relay: {disk.folder}/state/")
+    assert done.stderr.endswith("No space left on device; make room on this file system\n")

@@ -107,11 +107,19 @@ def relay(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*RELAY, *map(str, arguments)], capture_output=True, text=True, timeout=90, check=False)
 
 
-def test_the_vendors_monitoring_agent_delivers_its_traffic_events(tmp_path: Path) -> None:
-    """As it stands but for the address; another program stands in for the router's collector."""
+@pytest.mark.parametrize(
+    ("type_", "pattern", "params"),
+    [("traffic", "traffic", b' type="traffic" '), ("trial", "tr*", b' event.type="trial"]')],
+)
+def test_the_vendors_monitoring_agent_delivers_what_its_filter_lets_pass(
+    tmp_path: Path, type_: str, pattern: str, params: bytes
+) -> None:
+    """As it stands but for the address and the pattern; another program stands in for the router's collector."""
     folder, more, index = tmp_path / "monitoring", tmp_path / "more.toml", tmp_path / "events.index"
     shutil.copytree(AGENT, folder)
-    command = [sys.executable, "-I", "-S", str(COLLECTOR), "--events", "20", "--type", "traffic", "--index-file"]
+    command = [sys.executable, "-I", "-S", str(COLLECTOR), "--events", "20", "--type", type_, "--index-file"]
+    source = folder / "inputs" / "traffic-events.conf"
+    source.write_text(source.read_text().replace('["traffic"]', f'["{pattern}"]'))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog:
         syslog.bind(("127.0.0.1", 0))
         syslog.settimeout(20)
@@ -128,7 +136,7 @@ def test_the_vendors_monitoring_agent_delivers_its_traffic_events(tmp_path: Path
         while len(received) < 20:
             received += [message for message in [syslog.recv(1 << 16)] if _NUMBER.search(message)]
     assert [match[1] for message in received if (match := _NUMBER.search(message))] == [b"%d" % n for n in range(1, 21)]
-    assert all(b' type="traffic" router="combo1" ' in message for message in received)
+    assert all(params in message and b' router="combo1" ' in message for message in received)
     assert not [line for line in check.stderr.splitlines() if "switched off" in line]
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from source.log_writing import Taken, drain, follow, until
 from relay.errors import NoInputError, StorageError, UnavailableError
 from relay.event import Batch, Event, EventType, Position
 from relay.source import event_collector
-from relay.source.event_collector import EventCollector
+from relay.source.event_collector import EventCollector, Program
 from relay.source.index_file import ABSENT
 from relay.ssr.filters import Filter
 from relay.ssr.mapping import SsrMapping
@@ -44,12 +45,13 @@ def collector(index: Path | None, *arguments: str | float, events: Filter | None
     if index is not None:
         command += ["--index-file", str(index)]
     mapping = SsrMapping(hostname="combo1", router="combo1")
-    return EventCollector("events", command, mapping, index=str(index or ""), events=events)
+    return EventCollector("events", Program(command, index_file=str(index or "")), mapping, events)
 
 
-def shell(script: str, index: Path | None = None) -> EventCollector:
+def shell(script: str, index: Path | None = None, environment: Sequence[str] = ()) -> EventCollector:
     mapping = SsrMapping(hostname="combo1", router="combo1")
-    return EventCollector("events", ["/bin/sh", "-c", script], mapping, index=str(index or ""))
+    program = Program(("/bin/sh", "-c", script), environment, str(index or ""))
+    return EventCollector("events", program, mapping)
 
 
 def number_of(event: Event) -> int | None:
@@ -188,18 +190,20 @@ def test_a_source_that_is_stopped_anywhere_loses_nothing(index: Path, order: str
     assert sorted(set(numbers(events))) == list(range(1, 301))
 
 
-def test_a_child_is_killed_when_relay_dies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", ["{}", "setsid sh -c '{}' & exit 0"], ids=["itself", "as a daemon"])
+def test_a_child_is_killed_when_relay_dies(tmp_path: Path, script: str) -> None:
     """Else it would move the index file under the feet of the next one."""
     told = tmp_path / "pid"
-    script = (
-        "import asyncio, sys\n"
+    command = ["/bin/sh", "-c", script.format(f"echo $$ > {told}; exec sleep 1000")]
+    program = (
+        "import asyncio\n"
         "from relay.source.child_process import ChildProcess\n"
         "async def main():\n"
-        f"    await ChildProcess.start('it', ['/bin/sh', '-c', 'echo $$ > {told}; exec sleep 1000'])\n"
+        f"    await ChildProcess.start('it', {command})\n"
         "    await asyncio.sleep(1000)\n"
         "asyncio.run(main())\n"
     )
-    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", script], os.environ)
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", program], os.environ)
     wait_until(lambda: told.exists() and told.read_text(), 20, "the child has told its pid")
     child = int(told.read_text())
     os.kill(pid, signal.SIGKILL)
@@ -291,19 +295,113 @@ def test_a_child_that_floods_the_log_is_cut_short_and_takes_no_time_from_its_eve
     assert len(caplog.records) < 40 * 21  # seconds that even a busy machine does not need
 
 
-def test_a_child_that_dies_is_started_again_though_what_it_started_lives(tmp_path: Path) -> None:
-    """A helper that holds the child's stderr, here even outside its session, must not make it look alive."""
+def test_a_child_that_dies_is_started_again_and_what_it_started_is_not_left(tmp_path: Path) -> None:
+    """A helper that holds the child's pipes, here even outside its session, must not make it look alive."""
     told = tmp_path / "pids"
-    source = shell(f"setsid sh -c 'echo $$ >> {told}; exec sleep 1000' & echo 'events number=1i 1'; exit 1")
+    helper = f"setsid sh -c 'echo $$ >> {told}; exec sleep 1000' &"
+    source = shell(f"rm -f {told}; {helper} until test -s {told}; do :; done; echo 'events number=1i 1'; exit 1")
+    helpers: set[int] = set()
 
     async def play(_: Taken) -> None:
-        await until(lambda: source.starts >= 3)
+        def started() -> bool:
+            helpers.update(_pids(told))
+            return source.starts >= 4
 
-    try:
+        await until(started)
+
+    follow(source, play)
+    assert len(helpers) >= 2
+    wait_until(lambda: not any(map(_runs, helpers)), 20, "no helper is left")
+
+
+def _pids(told: Path) -> list[int]:
+    return [int(pid) for pid in told.read_text().split()] if told.exists() else []
+
+
+# --- A child that makes itself a daemon ---
+
+
+FOREGROUND = "as a daemon does; give its command the option that keeps it in the foreground"
+
+
+def test_a_child_that_makes_itself_a_daemon_is_read_on_and_told_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = tmp_path / "pid"
+    daemon = f"echo $$ > {told}; n=0; while :; do n=$((n+1)); echo events number=${{n}}i $n; sleep 0.01; done"
+    source = shell(f"setsid sh -c '{daemon}' & exit 0")
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: FOREGROUND in caplog.text)
+        before = len(taken.events)
+        await until(lambda: len(taken.events) >= before + 20)
+
+    with caplog.at_level(logging.WARNING, "relay"):
+        taken = follow(source, play)
+    (pid,) = _pids(told)
+    assert not _runs(pid)
+    assert source.starts == 1
+    assert numbers(taken.events) == list(range(1, len(taken.events) + 1))
+    (said,) = re.findall("says: (.*)", caplog.text)
+    assert said.startswith(f"/bin/sh has ended with status 0 and left {pid} (sh)")
+    assert said.endswith(f" running in its place, {FOREGROUND}")
+
+
+def test_a_daemon_that_has_closed_its_output_is_ended_before_the_next(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It never gives an event, and two of it would move one index file."""
+    told = tmp_path / "pids"
+    source = shell(f"setsid sh -c 'echo $$ >> {told}; exec sleep 1000' <&- >/dev/null 2>&1 & exit 0")
+
+    async def play(_: Taken) -> None:
+        for daemons in range(1, 4):
+            await until(lambda: len(_pids(told)) == daemons)  # noqa: B023  it is awaited at once
+            assert [_runs(pid) for pid in _pids(told)[:-1]] == [False] * (daemons - 1)
+
+    with caplog.at_level(logging.WARNING, "relay"):
         follow(source, play)
-    finally:
-        for pid in told.read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
+    assert not any(map(_runs, _pids(told)))
+    assert re.search(f'its child closed its output, saying ".* {FOREGROUND}"; starting it again', caplog.text)
+
+
+def test_a_daemon_that_dies_is_started_again_and_its_last_line_is_cut() -> None:
+    daemon = 'while kill -0 $1 2>&-; do :; done; printf "e a=1\\ne a="; kill -9 $$'
+    source = shell(f"setsid sh -c '{daemon}' sh $$ & exit 0")
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: source.starts >= 2)
+        assert taken.events[1].tail == b' type="log" router="combo1" malformed="1"] e a='
+
+    follow(source, play)
+
+
+def test_a_childs_input_ends_when_it_is_to_stop(tmp_path: Path) -> None:
+    """As from Telegraf's execd: a program that takes the end of its input for that must not end at once."""
+    told = tmp_path / "told"
+    source = shell(f"trap '' TERM; echo events number=1i 1; cat; touch {told}")
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: taken.events)
+
+    follow(source, play)
+    assert told.exists()
+    assert source.starts == 1
+
+
+def test_a_childs_environment_is_relays_and_what_is_added() -> None:
+    source = shell("echo events a='\"'$RELAY_TEST $HOME. $PATH'\"'", environment=("RELAY_TEST=x=y z", "HOME="))
+    (event,) = drain(source).events
+    assert f' a="x=y z . {os.environ["PATH"]}"'.encode() in event.tail
+
+
+def test_a_child_has_its_signals_as_programs_expect_them() -> None:
+    """Python ignores SIGPIPE, and that would stay so."""
+    source = shell("grep -E '^Sig(Blk|Ign)' /proc/self/status | while read n s; do echo events $n=0x$s; done")
+    assert [event.tail.partition(b"] ")[2] for event in drain(source).events] == [
+        b"events SigBlk:=0x0000000000000000",
+        b"events SigIgn:=0x0000000000000000",
+    ]
 
 
 def test_the_pause_before_a_start_grows_and_is_told_in_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +430,7 @@ def test_a_child_that_fails_fails_a_drain(index: Path) -> None:
 
 
 def test_a_program_that_is_missing_is_told_at_once() -> None:
-    source = EventCollector("events", ["/no/such/program"], SsrMapping(hostname="h", router="r"))
+    source = EventCollector("events", Program(["/no/such/program"]), SsrMapping(hostname="h", router="r"))
     with pytest.raises(NoInputError, match="/no/such/program cannot be run"):
         drain(source)
 
@@ -341,7 +439,7 @@ def test_a_program_that_is_no_program_fails_a_drain(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"\x00\x01")
     program.chmod(0o755)
-    source = EventCollector("events", [str(program)], SsrMapping(hostname="h", router="r"))
+    source = EventCollector("events", Program([str(program)]), SsrMapping(hostname="h", router="r"))
     with pytest.raises(UnavailableError, match="cannot be run: Exec format error"):
         drain(source)
 

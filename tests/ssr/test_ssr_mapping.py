@@ -208,6 +208,30 @@ def test_an_event_without_a_time_has_that_of_reading() -> None:
     assert event(b"events a=1").time == NOW
 
 
+@pytest.mark.parametrize(
+    ("value", "time"),
+    [
+        (b"1587687966123456789i", 1_587_687_966_123_456),
+        (b"1587687966i", 1_587_687_966_000_000),
+        (b'"1587687966"', 1_587_687_966_000_000),
+        (b"1587687966", 1_587_687_966_000_000),
+        (b"1587687966123", 1_587_687_966_123_000),
+        (b"-1i", -1_000_000),
+    ],
+)
+def test_the_field_timestamp_is_the_time_in_whatever_form(value: bytes, time: int) -> None:
+    """Telegraf's mapping had it in seconds first and has it in nanoseconds now, from texts and floats as well."""
+    mapped = event(b"events timestamp=%b 1" % value)
+    assert mapped.time == time
+    assert b"timestamp" not in params(mapped)
+
+
+def test_a_field_timestamp_that_no_time_stamp_can_show_stays() -> None:
+    mapped = event(b"events timestamp=99999999999i 1000")
+    assert mapped.time == 1
+    assert params(mapped)[b"timestamp"] == b"99999999999"
+
+
 @pytest.mark.parametrize("time", [9_999_999_999_999_999_999, -9_999_999_999_999_999_999])
 def test_the_outermost_times_can_be_written(time: int) -> None:
     written(event(b"events a=1 %d" % time))

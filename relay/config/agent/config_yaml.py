@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.config.agent import inputs, outputs
-from relay.config.agent.filters import TYPES, as_list
+from relay.config.agent.filters import TYPES, UNKNOWN, as_list
 from relay.config.agent.plugin import VARIABLE, Plugin, Variables, listed, plugins
 from relay.config.draft import Draft
 from relay.config.file import NotUnderstoodError
@@ -199,7 +199,29 @@ class _Agent:
                     f"the same type ({listed(sorted(shared))}) does; relay chooses by type: part them by tagpass",
                     "inputs",
                 )
+        if UNKNOWN in chosen - types:
+            types |= self._unknown_for(output)
         return tuple(type_ for type_ in TYPES if type_ in types)
+
+    def _unknown_for(self, output: str) -> frozenset[str]:
+        """The types that relay does not know, where only inputs whose globs may let such pass go to an output.
+
+        Those go there alone, unless other inputs give such events too: they would all be the same to a server.
+        """
+        guessed = [each for each in self.inputs if output in each.outputs and each.may_pass_unknown]
+        others = [
+            each
+            for each in self.inputs
+            if output not in each.outputs and (each.may_pass_unknown or UNKNOWN in each.types)
+        ]
+        if guessed and others:
+            self._warn(
+                f"output {quoted(output)}: an event of a type that relay does not know is not sent there, also where "
+                f"the tagpass of input {quoted(guessed[0].name)} fits: input {quoted(others[0].name)}, which does not "
+                "go there, may give such events too",
+                "inputs",
+            )
+        return frozenset({UNKNOWN} if guessed and not others else ())
 
     # --- Files, and what is wrong ---
 

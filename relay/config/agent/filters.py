@@ -1,7 +1,8 @@
 """Telegraf's filters in a plugin's table, and which event types they let pass. Pure.
 
-A type that relay does not know, a newer router's, goes by the label `log` (relay.ssr.mapping). It passes a `tagpass`
-that fits every type or no known one, or that names another; a `tagdrop` keeps it back when it fits every type.
+A type that relay does not know, a newer router's, goes by the label `log` (relay.ssr.mapping). A `tagdrop` keeps it
+back when it fits every type. A `tagpass` lets it pass that fits every type or no known one, or names another; one with
+a narrow glob may (`may_pass_unknown`).
 """
 
 import re
@@ -18,8 +19,10 @@ FILTERS: Final = {
     "tagdrop": "tagdrop",
     "fieldpass": "fieldpass",
     "fieldinclude": "fieldpass",  # its newer name
+    "pass": "fieldpass",  # its oldest
     "fielddrop": "fielddrop",
     "fieldexclude": "fielddrop",
+    "drop": "fielddrop",
 }
 """Those that relay's sources have too."""
 OTHER_FILTERS: Final = ("namepass", "namedrop", "taginclude", "tagexclude", "metricpass")
@@ -36,6 +39,20 @@ def types_passed(table: Mapping[str, Any]) -> frozenset[str]:
     if isinstance(dropped, dict) and "type" in dropped:
         types = types.difference(_fitting(as_list(dropped["type"])))
     return types
+
+
+def may_pass_unknown(table: Mapping[str, Any]) -> bool:
+    """Whether an event of a type that relay does not know may pass, though none certainly does."""
+    passed = table.get("tagpass")
+    if not (isinstance(passed, dict) and set(passed) == {"type"}) or UNKNOWN in types_passed(table):
+        return False
+    others = [each for each in as_list(passed["type"]) if isinstance(each, str) and each not in _KNOWN]
+    return bool(others and types_passed(table))
+
+
+def taken_over(table: Mapping[str, Any]) -> dict[str, str]:
+    """The filters of a table that relay's sources have too, each with relay's name. An empty one says nothing."""
+    return {key: ours for key, ours in FILTERS.items() if table.get(key) not in (None, [], {})}
 
 
 def wrong_patterns(patterns: object) -> str:

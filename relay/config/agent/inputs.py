@@ -3,14 +3,22 @@
     [[inputs.t128_events]]                                  what the agent runs for it is its command
     [[inputs.execd]] command = ["/usr/bin/eventCollector128t", …]    as older agents have it: the command as it is
 
-Of execd, `signal` and `restart_delay` mean nothing here, and `data_format` is influx or json: relay reads both. A
-filter that relay does not have is a mistake: more would go out than was asked for.
+Of execd, `data_format` is influx or json: relay reads both, JSON in the shape in which Telegraf writes it. A child that
+relay runs otherwise than Telegraf is a warning. What would change events, or have more of them go out than was asked
+for, is a mistake: times in another unit, a filter that relay does not have.
 """
 
 import os
 from typing import Final, NamedTuple
 
-from relay.config.agent.filters import FILTERS, OTHER_FILTERS, as_list, types_passed
+from relay.config.agent.filters import (
+    FILTERS,
+    OTHER_FILTERS,
+    as_list,
+    may_pass_unknown,
+    taken_over,
+    types_passed,
+)
 from relay.config.agent.plugin import Plugin
 from relay.config.lines import KeyPath
 from relay.quantity import quoted
@@ -18,8 +26,25 @@ from relay.quantity import quoted
 COLLECTOR: Final = "/usr/bin/eventCollector128t"
 SOURCES: Final = "source"
 _COLLECTORS_KEYS: Final = frozenset({"index-file", "topic", "log-name"})
-_EXECD_KEYS: Final = frozenset({"command", "data_format", "signal", "restart_delay"})
 _FORMATS: Final = frozenset({"", "influx", "json"})
+_NANOSECONDS: Final = frozenset({"", "1ns"})
+_OTHERWISE: Final[dict[str, tuple[object, str]]] = {
+    "signal": ("none", "relay asks for nothing; a program that writes only when it is asked gives no events"),
+    "stop_on_error": (False, "relay starts a program that ended again, whatever its status"),
+}
+"""Keys of execd: the value that means what relay does, and what it does."""
+_EXECD_KEYS: Final = frozenset(
+    {
+        "command",
+        "environment",
+        "data_format",
+        "influx_timestamp_precision",
+        "influx_parser_type",
+        "restart_delay",
+        "buffer_size",
+        *_OTHERWISE,
+    }
+)
 _INDEX: Final = "--index-file"
 
 
@@ -29,6 +54,8 @@ class Input(NamedTuple):
     name: str
     outputs: frozenset[str]
     types: frozenset[str]
+    may_pass_unknown: bool
+    """Whether an event of a type that relay does not know may pass, though `types` does not say so."""
     source: int
     """Its source's place among all."""
 
@@ -56,9 +83,7 @@ def source(plugin: Plugin, name: str, outputs: frozenset[str], line: int) -> Inp
     plugin.draft.put((*path, "name"), name, line)
     plugin.put((*path, "type"), "event-collector")
     command = _execd(plugin, path) if plugin.name == "execd" else _collector(plugin, path)
-    for key, ours in FILTERS.items():
-        if key in plugin.table:
-            plugin.put((*path, ours), plugin.replaced(key), key=key)
+    _filters(plugin, path)
     for key in OTHER_FILTERS:
         if plugin.table.get(key):
             plugin.reject(key, "relay has only the filters tagpass, tagdrop, fieldpass and fielddrop")
@@ -66,7 +91,19 @@ def source(plugin: Plugin, name: str, outputs: frozenset[str], line: int) -> Inp
     plugin.name_unknown({*keys, *FILTERS, *OTHER_FILTERS})
     has_index = any(str(word).partition("=")[0] == _INDEX for word in command)
     plugin.warn(_TWO_READERS if has_index else _NO_INDEX, path=path)
-    return Input(name, outputs, types_passed(plugin.table), int(path[1]))
+    return Input(name, outputs, types_passed(plugin.table), may_pass_unknown(plugin.table), int(path[1]))
+
+
+def _filters(plugin: Plugin, path: KeyPath) -> None:
+    """Its filters; as in Telegraf, what stands under two names of one filter is one list."""
+    together: dict[str, object] = {}
+    keys: dict[str, str] = {}
+    for key, ours in taken_over(plugin.table).items():
+        value, earlier = plugin.replaced(key), together.get(ours)
+        together[ours] = [*earlier, *value] if isinstance(earlier, list) and isinstance(value, list) else value
+        keys[ours] = key
+    for ours, value in together.items():
+        plugin.put((*path, ours), value, key=keys[ours])
 
 
 def _collector(plugin: Plugin, path: KeyPath) -> list[str]:
@@ -82,10 +119,29 @@ def _execd(plugin: Plugin, path: KeyPath) -> list[str]:
     """Its command, which may be one text: the program."""
     command = as_list(plugin.replaced("command"))
     plugin.put((*path, "command"), command, key="command")
-    format_ = plugin.text("data_format")
+    if plugin.table.get("environment"):
+        plugin.put((*path, "environment"), plugin.replaced("environment"), key="environment")
+    _format(plugin)
+    for key, (ours, what) in _OTHERWISE.items():
+        if plugin.table.get(key, ours) != ours:
+            plugin.warn(what, key=key)
+    return command
+
+
+def _format(plugin: Plugin) -> None:
+    format_, precision = plugin.text("data_format"), plugin.text("influx_timestamp_precision")
     if format_ not in _FORMATS:
         plugin.reject("data_format", f"relay reads influx and json, not {quoted(format_)}")
-    return command
+    elif format_ == "json":
+        plugin.warn(_OF_TELEGRAF, key="data_format")
+    elif precision not in _NANOSECONDS:
+        plugin.reject("influx_timestamp_precision", f"relay reads nanoseconds (1ns), not {quoted(precision)}")
+
+
+_OF_TELEGRAF: Final = (
+    "relay reads objects as Telegraf writes them, with name, tags, fields and timestamp; any other goes out as it is, "
+    'an event of type "log" that is marked'
+)
 
 
 _TWO_READERS: Final = (

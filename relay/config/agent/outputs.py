@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from relay.config.agent.filters import FILTERS, OTHER_FILTERS, types_passed, wrong_patterns
+from relay.config.agent.filters import FILTERS, OTHER_FILTERS, may_pass_unknown, types_passed, wrong_patterns
 from relay.config.agent.inputs import SOURCES
 from relay.config.agent.plugin import Plugin
 from relay.config.lines import KeyPath
@@ -61,6 +61,10 @@ _NO_SOCKET: Final = (
 _BY_TYPE_ALONE: Final = (
     "relay chooses for a server by the tag `type` alone, and leaves nothing out of events; filter in the inputs"
 )
+_NO_UNKNOWN: Final = (
+    "an event of a type that relay does not know is not sent there, also where a pattern fits; a type that is named in "
+    "full is sent, and with it all that relay does not know"
+)
 
 
 def chosen(plugin: Plugin) -> frozenset[str]:
@@ -74,6 +78,8 @@ def chosen(plugin: Plugin) -> frozenset[str]:
     for key in (*OTHER_FILTERS, *(key for key, ours in FILTERS.items() if ours.startswith("field"))):
         if plugin.table.get(key):
             plugin.reject(key, _BY_TYPE_ALONE)
+    if may_pass_unknown(plugin.table):
+        plugin.warn(_NO_UNKNOWN, key="tagpass")
     return types_passed(plugin.table)
 
 
