@@ -13,17 +13,19 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import operator
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal, NamedTuple
 
 from relay.crash_point import crash_point
 from relay.errors import RelayError, StorageError
 from relay.event import Batch, Event, EventType, Position
-from relay.spool.block import Contents, Span, frame, type_bitmap
+from relay.spool.block import Contents, Span, type_bitmap
 from relay.spool.gap import Gap, range_of
 from relay.spool.spool import Spool
 from relay.spool.store import Store
@@ -33,6 +35,7 @@ MAX_COMMIT: Final = 1024 * 1024
 RETRY_SECONDS: Final = 1.0
 PATIENCE: Final = 5
 _EVENT_OVERHEAD: Final = 64
+_type_of = operator.itemgetter(0)  # an event's; quicker than its name, and every event passes here
 
 Submit = Callable[[Batch], Awaitable["asyncio.Future[None]"]]
 Clock = Callable[[], int]
@@ -111,7 +114,7 @@ class Intake:
         while self._pending_octets > MAX_PENDING:
             self._room.clear()
             await self._room.wait()
-        octets = sum(len(event.head) + len(event.tail) + _EVENT_OVERHEAD for event in batch.events)
+        octets = sum([len(head) + len(tail) + _EVENT_OVERHEAD for _, _, head, tail in batch.events])
         durable = asyncio.get_running_loop().create_future()
         self._pending.append(_Pending(batch, octets, durable))
         self._pending_octets += octets
@@ -127,10 +130,7 @@ class Intake:
         try:
             while True:
                 await self._work.wait()
-                if self._pending_octets < MAX_COMMIT:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout_at(next_commit):
-                            await self._awaited.wait()
+                await self._gather(next_commit)
                 next_commit = loop.time() + self._interval
                 taken = self._take()
                 await self._commit_until_durable([pending.batch for pending in taken])
@@ -139,6 +139,17 @@ class Intake:
                         pending.durable.set_result(None)
         finally:
             self._worker.shutdown()
+
+    async def _gather(self, until: float) -> None:
+        """Let others share the commit: until then, or for a moment at least."""
+        if self._pending_octets >= MAX_COMMIT:
+            return
+        if asyncio.get_running_loop().time() >= until:
+            await asyncio.sleep(0)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._awaited.wait()
 
     def _take(self) -> list[_Pending]:
         taken: list[_Pending] = []
@@ -257,22 +268,22 @@ class _Commit:
         moved = False
         self._told = self._store.room.pending()
         for gap in self._told:
-            retained.add(self._tell_gap(now, gap), self.numbers)
+            retained.add([self._tell_gap(now, gap)], self.numbers)
         before = dict(self.numbers)
         for batch in self._batches:
-            for event in self._new_events(batch):
-                draft = drafts.get(event[0])
+            for kind, events in itertools.groupby(self._new_events(batch), _type_of):
+                draft = drafts.get(kind)
                 if draft is not None:
-                    draft.add(event, self.numbers)
+                    draft.add(list(events), self.numbers)
             if batch.position is not None:
                 self.positions[batch.position.source] = batch.position
                 moved = True
         self.accepted = {kind: number - before[kind] for kind, number in self.numbers.items() if number > before[kind]}
         positions = tuple(self.positions.values())
         contents = []
-        if transient.frames:
+        if transient.messages:
             contents.append((self._store.transient, transient.contents(positions, now)))
-        if retained.frames or moved:
+        if retained.messages or moved:
             contents.append((self._store.retained, retained.contents(positions, now)))
         return contents
 
@@ -302,40 +313,36 @@ class _Draft:
     def __init__(self, types: frozenset[EventType], run: bytes) -> None:
         self._types = types
         self._identity = b' relayRun="%b" relaySeq="' % run
-        self.frames: list[bytes] = []
+        self.messages: list[bytes] = []
         self._times: list[int] = []
-        self._lengths: list[int] = []
         self._spans: list[tuple[EventType, int, int]] = []
         """Type, first number, and the index of the first message."""
         self._type: EventType | None = None
 
-    def add(self, event: Event, numbers: dict[EventType, int]) -> None:
-        """Give the event its number, and take it in as `block.frame` makes it."""
-        kind, time_, head, tail = event
-        number = numbers[kind]
-        numbers[kind] = number + 1
+    def add(self, events: Sequence[Event], numbers: dict[EventType, int]) -> None:
+        """Give events of one type, at least one, their numbers, and take them in."""
+        kind, identity = events[0].type, self._identity
+        first = numbers[kind]
+        numbers[kind] += len(events)
         if kind is not self._type:
             self._type = kind
-            self._spans.append((kind, number, len(self.frames)))
-        if tail:
-            sequence = b'%d"' % number
-            length = len(head) + len(self._identity) + len(sequence) + len(tail)
-            self.frames.append(b"".join((b"%d " % length, head, self._identity, sequence, tail)))
-        else:
-            length = len(head)
-            self.frames.append(frame(head))
-        self._lengths.append(length)
-        self._times.append(time_)
+            self._spans.append((kind, first, len(self.messages)))
+        self.messages += [
+            b'%b%b%d"%b' % (head, identity, number, tail) if tail else head
+            for number, (_, _, head, tail) in enumerate(events, first)
+        ]
+        self._times += [time_ for _, time_, _, _ in events]
 
     def contents(self, positions: tuple[Position, ...], now: int) -> Contents:
         """All of it, for the spool."""
-        ends = [*(start for _, _, start in self._spans), len(self.frames)][1:]
+        ends = [*(start for _, _, start in self._spans), len(self.messages)][1:]
+        lengths = list(map(len, self.messages))
         return Contents(
             [Span(kind, first, end - start) for (kind, first, start), end in zip(self._spans, ends, strict=True)],
-            self.frames,
+            [b"%d %b" % each for each in zip(lengths, self.messages, strict=True)],  # as block.frame has it
             positions,
             type_bitmap(list(self._types)),
             min(self._times, default=now),
             max(self._times, default=now),
-            max(self._lengths, default=0),
+            max(lengths, default=0),
         )

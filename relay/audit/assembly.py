@@ -85,8 +85,7 @@ class Assembler(Generic[Place]):
     def feed(self, record: Record, place: Place, now: float) -> list[AuditEvent]:
         """Take a record; `now` is monotonic seconds. What is whole by it leaves."""
         key = record[1:4]  # record.key without the call: this runs for every record
-        leaving = self._close_overtaken(record) if self._open else []
-        event = self._open.get(key)
+        leaving, event = (self._close_overtaken(record), self._open.get(key)) if self._open else ([], None)
         if event is not None:
             leaving += self._continue(key, event, record, now)
         elif key in self._left or key in self._left_before:

@@ -17,6 +17,7 @@ Reading takes time linear in the body, whatever it holds.
 
 import re
 from binascii import unhexlify
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from relay.audit.record import Record
@@ -34,54 +35,80 @@ UNTRUSTED: Final = frozenset(
 _NO_VALUE: Final = frozenset((b"?", b"(null)", b"(none)"))
 
 _PAIR = re.compile(
-    rb"[ ('\x1d]([^ =()'\"{},\x1d]{1,64}+)="
+    rb"[ ('\x1d]([^ =()'\"{},\x1d]{1,64}+)=(?!\?[ \x1d])"  # most of what has no value is passed over here already
     rb'(?:"([^"]*+)"|'
     rb"(?!['{])([^ ()'\",\x1d]*+"
     # A bracket, a comma or a quote belongs to a bare value only when it is closed, or the value goes on after it.
-    rb"(?:(?:\((?:[^ ()'\"\x1d]*+\))?|[,)]++(?=[^ ,()'\"\x1d])|'(?=[^ '\x1d]))[^ ()'\",\x1d]*+)*+))"
+    rb"(?:(?=[(),'])(?:\((?:[^ ()'\"\x1d]*+\))?|[,)]++(?=[^ ,()'\"\x1d])|'(?=[^ '\x1d]))[^ ()'\",\x1d]*+)*+))"
 )
 _pairs = _PAIR.findall
 _HEX = re.compile(rb"(?:[0-9A-F]{2})++")
+_REMEMBERED_NAMES: Final = 512
 _RESOLVED: Final = b"\x1d"
 _LOCAL_PATH: Final = b"\x1dSADDR={ saddr_fam=local path="
 _ARGUMENT = re.compile(rb"a[0-9]+(?:\[[0-9]+\])?")
 
 
+class _Names(dict[bytes, bytes]):
+    """Each name for itself; remembered up to a ceiling, then forgotten in whole."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        if len(self) >= _REMEMBERED_NAMES:
+            self.clear()
+        self[name] = name
+        return name
+
+
+_NAMES: Final = _Names()
+
+
 def fields(record: Record) -> list[Field]:
     """Name and decoded value of each field, in their order; a name may come twice."""
-    return _of_socket_address(record) if record.type == b"SOCKADDR" else _of_pairs(record)
+    return _of_socket_address(record) if record.type == b"SOCKADDR" else _named(record)
 
 
-def _of_pairs(record: Record) -> list[Field]:
+def labelled(record: Record, labels: Mapping[bytes, bytes]) -> list[bytes]:
+    """What is to stand for the name of each field, and its decoded value, in turn: one list, which is soon joined."""
+    if record.type == b"SOCKADDR":
+        return [text for name, value in _of_socket_address(record) for text in (labels[name], value)]
+    return _of_pairs(record, labels)
+
+
+def _of_pairs(record: Record, labels: Mapping[bytes, bytes]) -> list[bytes]:
     end = len(record.line) - len(record.joined)
     # From the space before the body: the first pair needs one before it as all others do.
     found = _pairs(record.line, end - len(record.body) - 1, end)
     is_execve = record.type == b"EXECVE"
-    result = []
+    result: list[bytes] = []
     for name, quoted, bare in found:
-        value = quoted or bare
-        if value in _NO_VALUE:
-            continue
-        if bare and (name in UNTRUSTED or (is_execve and _ARGUMENT.fullmatch(name))) and _HEX.fullmatch(bare):
+        if not bare:
+            if quoted not in _NO_VALUE:
+                result += labels[name], quoted
+        elif (name in UNTRUSTED or (is_execve and _ARGUMENT.fullmatch(name))) and _HEX.fullmatch(bare):
             value = unhexlify(bare)
-            if is_execve or name == b"proctitle":
-                value = value.replace(b"\0", b" ")
-        result.append((name, value))
+            result += labels[name], value.replace(b"\0", b" ") if is_execve or name == b"proctitle" else value
+        elif bare not in _NO_VALUE:
+            result += labels[name], bare
     return result
 
 
 def _of_socket_address(record: Record) -> list[Field]:
     if _LOCAL_PATH in record.body:
         return _of_local_address(record)
-    found = _of_pairs(record)
+    found = _named(record)
     if _RESOLVED not in record.body:
         found += [field for name, value in found if name == b"saddr" for field in socket_address(value)]
     return found
+
+
+def _named(record: Record) -> list[Field]:
+    flat = _of_pairs(record, _NAMES)
+    return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _of_local_address(record: Record) -> list[Field]:
     """Read the resolved name of a unix socket to its end: whoever chose it may have put pairs into it."""
     before, _, path = record.body.partition(_LOCAL_PATH)
     end = len(record.line) - len(record.joined)
-    found = _of_pairs(record._replace(body=before, line=record.line[: end - len(record.body)] + before, joined=b""))
+    found = _named(record._replace(body=before, line=record.line[: end - len(record.body)] + before, joined=b""))
     return [*found, (b"saddr_fam", b"local"), (b"path", path.removesuffix(b" }"))]

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from relay.audit.fields import fields
+from relay.audit.fields import labelled
 from relay.audit.record import Record
 from relay.syslog.rfc5424 import escape_value, legal_name
 
 OWN_NAMES: Final = frozenset(b"relayRun relaySeq relayPart type router node serial late malformed truncated".split())
 _CLEAN = bytes(set(range(32, 127)) - set(b'"\\]'))
+_CLEAN_AND_QUOTE = _CLEAN + b'"'
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _REMEMBERED_NAMES = 512
 _REMEMBERED_LABELS = 512
@@ -78,10 +79,12 @@ def other_params(records: Sequence[Record]) -> bytes:
 
 
 def _params(record: Record, openings: _Openings) -> bytes:
-    pairs = fields(record)
-    if not pairs:
+    pieces = labelled(record, openings)
+    if not pieces:
         return b""
-    # One look at all values together: nearly always there is nothing to escape in any of them.
-    if b"".join([value for _, value in pairs]).translate(None, _CLEAN):
-        pairs = [(name, param_value(value)) for name, value in pairs]
-    return b"".join([openings[name] + value for name, value in pairs])[1:] + b'"'
+    params = b"".join(pieces)
+    # One look at all values together: nearly always there is nothing to escape in any of them. Each has two quotes.
+    if params.translate(None, _CLEAN_AND_QUOTE) or params.count(b'"') != len(pieces):
+        pieces[1::2] = map(param_value, pieces[1::2])
+        params = b"".join(pieces)
+    return params[1:] + b'"'

@@ -17,6 +17,7 @@ What goes wrong, and what then happens:
   over, at the start at once, later when it has been so for `patience_s`. It is not read later either.
 - The file of the position is gone: reading goes on with the file after the one before it, else with the oldest. Of its
   open events comes what can still be read.
+- The log was deleted or replaced while auditd writes on in it: it stays open, and what comes is read (`left_behind`).
 - The file is shorter than the byte reached, or other bytes stand before it: it was cut. Reading goes on in a copy that
   holds what was read, if there is one (logrotate's copytruncate); else from the beginning. What is written between such
   a copy and the cut nobody can read any more.
@@ -26,8 +27,8 @@ What goes wrong, and what then happens:
 What is passed over, gone or cut is counted in `lost_places`, and told to every server by a gap (`untold`), unless the
 serial numbers show that nothing is missing. The gap becomes durable with the position behind it.
 
-Memory: one chunk of the log (256 KiB; 1 MiB while a line is that long), the events of one more that is being made
-durable, and what the assembler holds open.
+Memory: one chunk of the log (256 KiB; 1 MiB while a line is that long, or of a deleted file), the events of one more
+that is being made durable, and what the assembler holds open.
 """
 
 import asyncio
@@ -49,11 +50,10 @@ from relay.event import Batch, Event, Position
 from relay.intake import Submit
 from relay.own_events import Author
 from relay.source.folder_watch import FolderWatch, folders_of
-from relay.source.follower import Follower, Loss, OlderRefusedError, Start
-from relay.source.generations import LogFile, RotationError, open_generation, scan
+from relay.source.follower import DELETED, Follower, Loss, OlderRefusedError, Start
+from relay.source.generations import MAX_LINE, LogFile, RotationError, open_generation, scan
 from relay.source.position import (
     CHUNK,
-    MAX_LINE,
     LogPosition,
     RecordName,
     RecordPlace,
@@ -61,12 +61,14 @@ from relay.source.position import (
     encode,
     reassemble,
 )
-from relay.source.untold import Untold
+from relay.source.untold import Untold, is_numbered
 
 _SLICE: Final = 128  # lines between two chances for others to run
 _SOON_S: Final = 0.05
 _ABSENT_S: Final = 1.0
 """For how long there is no log before that is worth a warning; while it is rotated there is none either."""
+_DELETED_S: Final = 1.0
+"""How often deleted files are looked at: inotify tells nothing of them."""
 _HEADLESS: Final = "the beginnings of events that were open are gone"
 _REMEDY: Final = (
     "set log_group in /etc/audit/auditd.conf to a group of that user, restart auditd, and chgrp the files that it has"
@@ -154,7 +156,7 @@ class AuditLog:
                     seconds = await self._take_in(submit)
                     if drain and seconds is None and not self._failing:
                         return
-                    await watch.wait(_sooner(seconds, self._until_told))
+                    await watch.wait(_sooner(seconds, self._until_look))
         finally:
             self._abandon()
 
@@ -168,6 +170,7 @@ class AuditLog:
         self._assembled = False
         self._within = self._position is not None and self._position.within
         self._last = self._position.last if self._position is not None else None
+        self._newest_ms = self._last.time if self._last is not None else 0
         self._untold = Untold()
         self._in_flight: asyncio.Future[None] | None = None
         self._failing = False
@@ -175,6 +178,8 @@ class AuditLog:
         self._absent_since: float | None = None
         self._absence_told = False
         self.events = position.count if position is not None else 0
+        if self._position is not None and self._position.left_behind:
+            self._follower.losses.append(Loss(self.path, DELETED))
 
     def _decode(self, position: Position | None) -> LogPosition | None:
         if position is None:
@@ -264,9 +269,9 @@ class AuditLog:
             follower.advance(len(data))
         elif not follower.newer_seen:
             # A newer file means that this one has its last bytes now, if not at the read before: read once more.
-            return await _in_thread(follower.look) or await self._expire(submit)
+            return await _in_thread(follower.look) or await self._read_left(submit) or await self._expire(submit)
         else:
-            events = await self._assemble(data)
+            events = [] if follower.at_deleted else await self._assemble(data)
             self._within = False
             await _in_thread(follower.switch)
         if events:
@@ -278,13 +283,26 @@ class AuditLog:
         data = self._follower.read(CHUNK)
         return self._follower.read(MAX_LINE) if len(data) == CHUNK and b"\n" not in data else data
 
+    async def _read_left(self, submit: Submit) -> bool:
+        """Read on in deleted files; whether there was something. It decides nothing of a loss, which comes first."""
+        left = self._follower.left
+        if not left or self._untold.deadline is not None:
+            return False
+        part = await _in_thread(lambda: left.read(time.monotonic()))
+        if part is None:
+            return False
+        events: list[Event] = []
+        await self._feed(_lines(part.data), part.file, part.offset, events)
+        await self._submit(submit, events)
+        return True
+
     async def _assemble(self, data: bytes) -> list[Event]:
         """Turn lines into the events that they complete; the last may lack its LF."""
         events: list[Event] = []
-        lines = data.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
-        offset = self._follower.offset
+        lines = _lines(data)
+        file, offset = self._follower.file, self._follower.offset
+        if file is None:
+            raise ValueError("lines without a file")
         if self._within and lines:
             self._within = False
             rest = lines.pop(0)
@@ -292,26 +310,35 @@ class AuditLog:
             events.append(self._malformed(rest))
         self._note_losses()
         self._untold.meet(filter(None, map(parse, lines)), whole=not self._assembler.open)
-        for first in range(0, len(lines), _SLICE):
-            offset = self._feed(lines[first : first + _SLICE], offset, events)
-            await asyncio.sleep(0)
+        if await self._feed(lines, file, offset, events):
+            self._follower.left.supersede(time.monotonic())
         self._follower.advance(len(data))
-        last = next(filter(None, map(parse, reversed(lines))), None)
-        self._last = RecordName.of(last) if last else self._last
         return events
 
-    def _feed(self, lines: Iterable[bytes], offset: int, events: list[Event]) -> int:
+    async def _feed(self, lines: list[bytes], file: LogFile, offset: int, events: list[Event]) -> bool:
+        """Take lines that begin there; whether the last record is later than all before."""
+        for first in range(0, len(lines), _SLICE):
+            offset = self._feed_slice(lines[first : first + _SLICE], file, offset, events)
+            await asyncio.sleep(0)
+        newest = next(filter(None, map(parse, reversed(lines))), None)
+        if newest is None:
+            return False
+        numbered = next(filter(is_numbered, filter(None, map(parse, reversed(lines)))), None)
+        self._last = RecordName.of(numbered) if numbered is not None else self._last
+        later = newest.time > self._newest_ms
+        self._newest_ms = max(newest.time, self._newest_ms)
+        return later
+
+    def _feed_slice(self, lines: Iterable[bytes], file: LogFile, offset: int, events: list[Event]) -> int:
         feed, write = self._assembler.feed, self._mapping.events
-        file = self._follower.file
-        if file is None:
-            raise ValueError("lines without a file")
         now = time.monotonic()
         for line in lines:
             record = parse(line)
             if record is None:
                 events.append(self._malformed(line))
             else:
-                self.malformed += bool(record.joined)
+                if record.joined:
+                    self.malformed += 1
                 for event in feed(record, (file, offset), now):
                     events += write(event)
             offset += len(line) + 1
@@ -361,9 +388,10 @@ class AuditLog:
             logger.warning("%s", self.last_error)
 
     @property
-    def _until_told(self) -> float | None:
-        """When to look again whether the log is still absent."""
-        return None if self._absent_since is None or self._absence_told else _ABSENT_S
+    def _until_look(self) -> float | None:
+        """When to look again, whether the log is still absent, and into deleted files."""
+        absent = None if self._absent_since is None or self._absence_told else _ABSENT_S
+        return _sooner(absent, _DELETED_S if self._follower.reads_deleted else None)
 
     # --- Handing over ---
 
@@ -377,7 +405,13 @@ class AuditLog:
         self._note_losses()
         if (unread := self._untold.take(self.name)) is not None:
             events = [own_events.unread_gap(self._author, time.time_ns() // 1000, unread), *events]
-        place = encode(self._follower.place, self._assembler.open, within=self._within, last=self._last)
+        place = encode(
+            self._follower.place,
+            self._assembler.open,
+            within=self._within,
+            last=self._last,
+            left_behind=bool(self._follower.left),
+        )
         count = self.events + len(events)
         durable = await submit(Batch(events, Position(self.name, count, place)))
         self.events = count
@@ -392,9 +426,15 @@ class AuditLog:
 
     def _abandon(self) -> None:
         self._follower.close()
+        self._follower.left.close()
         if self._in_flight is not None:
             # Nobody will wait for it any more; its failure is the intake's to tell.
             self._in_flight.add_done_callback(lambda durable: durable.cancelled() or durable.exception())
+
+
+def _lines(data: bytes) -> list[bytes]:
+    lines = data.split(b"\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

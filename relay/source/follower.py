@@ -10,6 +10,10 @@
 With every read the bytes before the place are read again: where they are not what they were, the file was cut and
 written anew, and what was read of it may live on as a copy (logrotate's copytruncate), in which reading then goes on.
 
+A newer file that is empty tells nothing: whoever made it may not be the one who writes, and may not have told that one
+(logrotate without a signal to auditd). So the place stays where it is until something stands in a newer one. A deleted
+file that is left then is still read (`left_behind`).
+
 An older file that may not be read is passed over when a newer one may, and not read later either; the newest is waited
 for (PermissionError). What is passed over, or gone, or cut stands in `losses` until it is taken from there.
 
@@ -33,11 +37,14 @@ from relay.source.generations import (
     open_generation,
     scan,
 )
+from relay.source.left_behind import LeftBehind
 
 BEFORE: Final = 256
+_COMPARED: Final = 65_536
 CUT: Final = "the file was cut"
 GONE: Final = "the file was rotated away, deleted or written anew"
 REFUSED: Final = "the file may not be read"
+DELETED: Final = "deleted files may have been written on, and nobody can read them"
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +86,8 @@ class Follower:
         """None: no file that could be read was found so far."""
         self.offset = 0
         self.lost_places = 0
+        self.left = LeftBehind()
+        """Deleted files that may still be written; they stay open when `close` is called."""
         self._start = start
         self._place = place
         self._before = b""
@@ -106,8 +115,8 @@ class Follower:
         """Bytes of the log that are not read."""
         here = self.file
         if here is None:
-            return 0
-        lag = max(0, here.size - self.offset)
+            return self.left.lag
+        lag = self.left.lag + max(0, here.size - self.offset)
         for generation in scan(self.path):
             if generation.inode == here.identity.inode:
                 break
@@ -162,14 +171,26 @@ class Follower:
         if self._newer is not None or self.file is None or self._is_newest():
             return self._newer is not None
         newer = self._find_newer(self.file)
-        if newer is not None and self.offset and holds(newer, self.place):
+        copied = self._copied(self.file, newer) if newer is not None else 0
+        if newer is not None and copied:
             # What we read is only being copied: it is read on where it was written, until that is cut.
-            self.file.close()
+            self._leave(self.file)
             self.file = newer
+            self._stand_at(copied)
             self._passed, self._followed_a_gone_file = (), False
             return True
         self._newer = newer
         return newer is not None
+
+    def _copied(self, here: LogFile, newer: LogFile) -> int:
+        """Up to where the newer file is what was read of this one; 0: it is another.
+
+        One that took a deleted file's place (`sed -i`) may have been made before the last of what was read was written,
+        and changed: what differs is read.
+        """
+        if here.deleted:
+            return _same_lines(here, newer, self.offset)
+        return self.offset if self.offset and holds(newer, self.place) else 0
 
     def switch(self) -> None:
         """Go on at the beginning of the newer file."""
@@ -178,7 +199,7 @@ class Follower:
             # What is deleted can lead nobody on. What is empty may be a copy that is only begun: it may yet come first.
             if self.offset and here.identity.inode in (generation.inode for generation in scan(self.path)):
                 self._older = here.identity
-            here.close()
+            self._leave(here)
             self.file, self._newer = self._newer, None
             self._stand_at(0)
             self._tell_switch(here.path)
@@ -190,6 +211,22 @@ class Follower:
                 file.close()
         self.file = self._newer = None
         self._passed, self._followed_a_gone_file = (), False
+
+    @property
+    def at_deleted(self) -> bool:
+        """Whether the file has no name any more: whoever has it open may go on in the middle of a line."""
+        return self._opened.deleted
+
+    @property
+    def reads_deleted(self) -> bool:
+        """Whether what is read stands in no folder, whose watch would tell that it grew."""
+        return bool(self.left) or (self.file is not None and self.file.deleted)
+
+    def _leave(self, file: LogFile) -> None:
+        if not file.deleted:
+            file.close()
+        elif self.left.take(file, self.offset):
+            self._lose(file.path, DELETED)
 
     @property
     def _opened(self) -> LogFile:
@@ -304,17 +341,22 @@ class Follower:
     def _find_newer(self, here: LogFile) -> LogFile | None:
         generations = scan(self.path)
         inodes = [generation.inode for generation in generations]
-        if here.identity.inode in inodes:  # an open file's inode is no other's
-            after = inodes.index(here.identity.inode)
-            newer = next((number for number in range(after - 1, 0, -1) if generations[number].readable), 0)
-            return self._open_newer(generations, newer, after) if after else None
-        after = _read_up_to(generations, self._older)
+        is_there = here.identity.inode in inodes  # an open file's inode is no other's
+        after = inodes.index(here.identity.inode) if is_there else _read_up_to(generations, self._older)
+        if not any(generation.size or not generation.readable for generation in generations[:after]):
+            return None
+        if not is_there:
+            return self._find_behind_gone(generations, after)
+        newer = next((number for number in range(after - 1, 0, -1) if generations[number].readable), 0)
+        return self._open_newer(generations, newer, after)
+
+    def _find_behind_gone(self, generations: list[Generation], after: int) -> LogFile | None:
         successor = _next(generations, after)
         if successor is None:
             return None
-        newest = self._open_newer(generations, successor, after)
+        newer = self._open_newer(generations, successor, after)
         self._followed_a_gone_file = self._older is None or successor == len(generations) - 1
-        return newest
+        return newer
 
     def _open_newer(self, generations: list[Generation], newer: int, after: int) -> LogFile:
         passed = self._passing(generations, newer, after)
@@ -350,6 +392,21 @@ def holds(file: LogFile, place: Place) -> bool:
     start = max(0, place.offset - BEFORE)
     before = file.read(start, place.offset - start)
     return len(before) == place.offset - start and crc32(before) == place.before and file.begins_as(place.file)
+
+
+def _same_lines(one: LogFile, other: LogFile, end: int) -> int:
+    """Count the octets of the whole lines with which both begin, up to that byte."""
+    whole = reached = 0
+    while reached < end:
+        length = min(_COMPARED, end - reached)
+        mine, theirs = one.read(reached, length), other.read(reached, length)
+        if mine != theirs:
+            differ = (number for number, (one_, other_) in enumerate(zip(mine, theirs, strict=False)) if one_ != other_)
+            last = mine.rfind(b"\n", 0, next(differ, min(len(mine), len(theirs))))
+            return whole if last < 0 else reached + last + 1
+        whole = reached + mine.rfind(b"\n") + 1 if b"\n" in mine else whole
+        reached += length
+    return end
 
 
 def _read_up_to(generations: list[Generation], older: FileIdentity | None) -> int:

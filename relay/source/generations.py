@@ -28,6 +28,7 @@ import msgspec
 FINGERPRINT = 256
 ENOUGH = 40
 """Bytes: a type, a time and a serial are about so long."""
+MAX_LINE = 1024 * 1024
 _READINGS = 20
 _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 """O_NONBLOCK: what was a file when it was looked at may be a FIFO by now."""
@@ -93,6 +94,11 @@ class LogFile:
     def size(self) -> int:
         """The length in bytes now."""
         return os.fstat(self._descriptor).st_size
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it has no name any more."""
+        return os.fstat(self._descriptor).st_nlink == 0
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer at the end of the file."""

@@ -13,10 +13,18 @@ import msgspec
 from relay.audit.assembly import Assembler, OpenEvent
 from relay.audit.record import Key, Record, parse
 from relay.source.follower import Place, holds
-from relay.source.generations import FileIdentity, Generation, LogFile, RotationError, locate, open_generation, scan
+from relay.source.generations import (
+    MAX_LINE,
+    FileIdentity,
+    Generation,
+    LogFile,
+    RotationError,
+    locate,
+    open_generation,
+    scan,
+)
 
 CHUNK: Final = 256 * 1024
-MAX_LINE: Final = 1024 * 1024
 _STRETCH: Final = 256 * 1024
 
 RecordPlace = tuple[LogFile, int]
@@ -69,7 +77,9 @@ class LogPosition(msgspec.Struct, frozen=True):
     """The offset stands inside a line over the ceiling."""
     open: tuple[OpenPlace, ...]
     last: RecordName | None = None
-    """The last record that was read."""
+    """The last record that was read, but for auditd's own (`untold`)."""
+    left_behind: bool = False
+    """Deleted files were still open, and may have been written on (`left_behind`)."""
 
     @property
     def place(self) -> Place:
@@ -83,6 +93,7 @@ def encode(
     *,
     within: bool,
     last: RecordName | None = None,
+    left_behind: bool = False,
 ) -> bytes:
     """Write a position."""
     files = [place.file] if place.older is None else [place.file, place.older]
@@ -93,7 +104,7 @@ def encode(
             files.append(identity)
         opened.append(OpenPlace(files.index(identity), offset, time, serial))
     older = place.older is not None
-    position = LogPosition(tuple(files), place.offset, place.before, older, within, tuple(opened), last)
+    position = LogPosition(tuple(files), place.offset, place.before, older, within, tuple(opened), last, left_behind)
     return msgspec.json.encode(position)
 
 

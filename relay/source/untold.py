@@ -38,7 +38,7 @@ class Untold:
         return self._since + PATIENCE_S if self._losses else None
 
     def note(self, loss: Loss, after: RecordName | None, now: float) -> None:
-        """Take in a loss; `after` names the last record that was read."""
+        """Take in a loss; `after` names the last numbered record that was read."""
         if not self._losses:
             self._after, self._before, self._since = after, None, now
         if loss in self._losses:
@@ -52,7 +52,7 @@ class Untold:
         """See what was read next; `whole`: no event was open when something may have been lost."""
         if not self._losses or self._before is not None:
             return
-        first = next((record for record in records if not record.type.startswith(_OF_AUDITD)), None)
+        first = next(filter(is_numbered, records), None)
         if first is None:
             return
         self._before = RecordName.of(first)
@@ -75,6 +75,11 @@ class Untold:
 
     def _forget(self) -> None:
         self._losses, self._beyond = [], 0
+
+
+def is_numbered(record: Record) -> bool:
+    """Whether the audit's serial numbers tell what stands before and behind a record."""
+    return not record.type.startswith(_OF_AUDITD)
 
 
 def _follows_on(after: RecordName, before: RecordName) -> bool:

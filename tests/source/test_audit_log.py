@@ -445,7 +445,7 @@ def test_a_new_log_that_is_copied_and_cut_before_it_is_read_is_read_in_its_copy(
         await until(lambda: len(taken.events) == 10)
         overwrite(log.with_name("audit.log.1"), records(1, 10))
         overwrite(log, b"")
-        await until(lambda: source.offset == 0)
+        await until(lambda: source.file.endswith(".1"))
         append(log, records(11, 20))  # no await: the source cannot have read them
         log.with_name("audit.log.1").rename(log.with_name("audit.log.2"))
         overwrite(log.with_name("audit.log.1"), records(11, 20))
@@ -454,6 +454,21 @@ def test_a_new_log_that_is_copied_and_cut_before_it_is_read_is_read_in_its_copy(
 
     source = audit_log(log, inotify=inotify)
     assert follow(source, play).serials == list(range(1, 31))
+
+
+@both_ways
+def test_an_empty_log_that_is_copied_and_cut_before_it_is_read_is_read_in_its_copy(log: Path, inotify: bool) -> None:
+    log.touch()
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: source.file)
+        append(log, records(11, 20))  # no await: the source cannot have read them
+        overwrite(log.with_name("audit.log.1"), records(11, 20))
+        overwrite(log, records(21, 30))
+        await until(lambda: len(taken.events) == 20)
+
+    source = audit_log(log, inotify=inotify)
+    assert follow(source, play).serials == list(range(11, 31))
 
 
 def test_a_copy_that_is_still_being_made_is_not_read_twice(log: Path) -> None:

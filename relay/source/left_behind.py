@@ -1,0 +1,94 @@
+"""Deleted files of a log that were left for a newer one: whoever has them open may write on in them.
+
+auditd does not notice that its log was deleted, or replaced (`sed -i`): it writes on until it rotates or is started
+anew, and nobody else can open that file any more. So it is kept open and read on. It is let go when a record that is
+later than all before was read elsewhere, which tells that auditd has moved on, and nothing came here for QUIET_S since.
+
+    left.take(file, offset)    # True: another one had to be let go for it, whose end nobody knows
+    left.read(now)             # whole lines that were written meanwhile, of one file; None: there are none
+    left.supersede(now)        # a later record was read elsewhere
+
+A last line without LF waits for its end until the file is let go. Ceiling: MOST files are kept. What a restart of
+relay takes from them is the position's to tell (`position`). Calls block for as long as the disk does.
+"""
+
+from typing import Final, NamedTuple
+
+from relay.source.generations import MAX_LINE, LogFile
+
+MOST: Final = 4
+QUIET_S: Final = 10.0
+
+
+class Part(NamedTuple):
+    """Lines of a file, and where they begin."""
+
+    file: LogFile
+    offset: int
+    data: bytes
+
+
+class _Left:
+    """A file, how far it is read, and since when (monotonic seconds) later records have come elsewhere."""
+
+    __slots__ = ("file", "offset", "superseded_at")
+
+    def __init__(self, file: LogFile, offset: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.superseded_at: float | None = None
+
+    def take(self, data: bytes) -> Part:
+        part = Part(self.file, self.offset, data)
+        self.offset += len(data)
+        return part
+
+
+class LeftBehind:
+    """The deleted files of one log that are still read."""
+
+    def __init__(self) -> None:
+        self._files: list[_Left] = []
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def lag(self) -> int:
+        """Bytes of them that are not read."""
+        return sum(max(0, left.file.size - left.offset) for left in self._files)
+
+    def take(self, file: LogFile, offset: int) -> bool:
+        """Keep a file, which is read up to there; whether the oldest had to be let go for it while it was needed."""
+        self._files.append(_Left(file, offset))
+        if len(self._files) <= MOST:
+            return False
+        oldest = self._files.pop(0)
+        oldest.file.close()
+        return oldest.superseded_at is None
+
+    def supersede(self, now: float) -> None:
+        """Note that a record later than all before was read elsewhere."""
+        for left in self._files:
+            left.superseded_at = left.superseded_at or now
+
+    def read(self, now: float) -> Part | None:
+        """Read on in the first that has grown; let go what is due."""
+        for left in list(self._files):
+            data = left.file.read(left.offset, MAX_LINE)
+            whole = len(data) if len(data) == MAX_LINE and b"\n" not in data else data.rfind(b"\n") + 1
+            if whole:
+                left.superseded_at = None
+                return left.take(data[:whole])
+            if left.superseded_at is not None and now - left.superseded_at >= QUIET_S:
+                self._files.remove(left)
+                left.file.close()
+                if data:
+                    return left.take(data)
+        return None
+
+    def close(self) -> None:
+        """Let all of them go."""
+        for left in self._files:
+            left.file.close()
+        self._files.clear()

@@ -1,0 +1,258 @@
+"""A log that was deleted, replaced or renamed while auditd writes on in it: what comes there is read."""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+from harness.auditd import Auditd
+from source.log_writing import Taken, audit_log, drain, follow, record, records, until
+
+from relay.source import left_behind
+from relay.source.left_behind import MOST, LeftBehind, Part
+from relay.syslog.auditd_remote import AuditdClient
+
+both_ways = pytest.mark.parametrize("inotify", [True, False], ids=["inotify", "polling"])
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "audit.log"
+    path.write_bytes(records(1, 3))
+    return path
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def deleted_files() -> list[str]:
+    """What this process has open for reading that has no name any more."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = str(descriptor.readlink())
+            reads = fcntl.fcntl(int(descriptor.name), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+            found += [target] if reads and target.endswith("audit.log (deleted)") else []
+    return found
+
+
+def replace(log: Path, data: bytes) -> None:
+    """Put another file in its place, as `sed -i` does."""
+    other = log.with_name("other")
+    other.write_bytes(data)
+    other.rename(log)
+
+
+def make_anew(log: Path, *, renamed: bool) -> None:
+    if renamed:
+        log.rename(log.with_name("audit.log.1"))
+    log.unlink(missing_ok=True)
+    log.touch()
+
+
+def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When deleted files are looked at from now on."""
+    looks: list[float] = []
+    read = LeftBehind.read
+
+    def counted(left: LeftBehind, now: float) -> Part | None:
+        looks.append(now)
+        return read(left, now)
+
+    monkeypatch.setattr(LeftBehind, "read", counted)
+    return looks
+
+
+async def until_last(taken: Taken, serial: int) -> None:
+    await until(lambda: taken.serials[-1:] == [serial], what=f"serial {serial} comes")
+
+
+@both_ways
+@pytest.mark.parametrize("renamed", [False, True], ids=["deleted", "renamed"])
+def test_while_the_new_log_is_empty_the_former_is_read(log: Path, inotify: bool, renamed: bool) -> None:
+    """As when logrotate makes a new one without telling auditd."""
+    source = audit_log(log, inotify=inotify)
+
+    async def play(taken: Taken) -> None:
+        with log.open("ab", buffering=0) as auditd:
+            await until(lambda: len(taken.serials) == 3)
+            make_anew(log, renamed=renamed)
+            for serial in range(4, 9):
+                auditd.write(record(serial))
+                await until_last(taken, serial)
+        append(log, records(9, 10))
+        await until_last(taken, 10)
+
+    taken = follow(source, play)
+    assert taken.serials == list(range(1, 11))
+    assert taken.gaps == []
+    assert source.malformed == 0
+
+
+def test_a_place_in_a_renamed_file_that_is_written_on_holds_over_a_restart(log: Path) -> None:
+    with log.open("ab", buffering=0) as auditd:
+        make_anew(log, renamed=True)
+        position = drain(audit_log(log)).position
+        auditd.write(records(4, 6))
+        taken = drain(audit_log(log), position)
+    assert taken.serials == [4, 5, 6]
+    append(log, records(7, 8))
+    taken = drain(audit_log(log), taken.position)
+    assert (taken.serials, taken.gaps) == ([7, 8], [])
+
+
+@both_ways
+def test_a_log_that_is_replaced_by_its_copy_is_read_in_both(log: Path, inotify: bool) -> None:
+    source = audit_log(log, inotify=inotify)
+
+    async def play(taken: Taken) -> None:
+        with log.open("ab", buffering=0) as auditd:
+            await until(lambda: len(taken.serials) == 3)
+            replace(log, records(1, 3))
+            await until(deleted_files)
+            auditd.write(records(4, 6))
+            await until_last(taken, 6)
+        append(log, records(7, 9))  # auditd was told
+        await until_last(taken, 9)
+
+    taken = follow(source, play)
+    assert taken.serials == list(range(1, 10))
+    assert taken.gaps == []
+
+
+def test_a_copy_that_lacks_the_last_of_what_was_read_is_not_read_again(log: Path) -> None:
+    """And what was changed in it is."""
+    source = audit_log(log)
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.serials) == 3)
+        replace(log, records(1, 2) + record(3, body="scrubbed") + records(7, 8))
+        await until(lambda: len(taken.serials) == 6)
+
+    assert follow(source, play).serials == [1, 2, 3, 3, 7, 8]
+
+
+def test_a_half_line_in_a_deleted_file_is_read_when_it_is_whole(log: Path) -> None:
+    source = audit_log(log)
+
+    async def play(taken: Taken) -> None:
+        with log.open("ab", buffering=0) as auditd:
+            auditd.write(record(4)[:30])
+            await until(lambda: len(taken.serials) == 3)
+            replace(log, record(101, at_ms=0))
+            await until_last(taken, 101)
+            auditd.write(record(4)[30:])
+            await until_last(taken, 4)
+
+    assert follow(source, play).serials == [1, 2, 3, 101, 4]
+    assert source.malformed == 0
+
+
+def test_what_a_deleted_file_ends_with_comes_when_it_is_let_go(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(left_behind, "QUIET_S", 0.3)
+    source = audit_log(log)
+
+    async def play(taken: Taken) -> None:
+        with log.open("ab", buffering=0) as auditd:
+            await until(lambda: len(taken.serials) == 3)
+            auditd.write(record(4) + record(5)[:-9])
+            replace(log, records(6, 7))
+        await until(lambda: 5 in taken.serials)
+
+    taken = follow(source, play)
+    assert taken.serials == [1, 2, 3, 4, 6, 7, 5]
+    assert deleted_files() == []
+
+
+def test_a_deleted_file_is_kept_until_later_records_come_elsewhere(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(left_behind, "QUIET_S", 0.3)
+
+    async def play(taken: Taken) -> None:
+        with log.open("ab", buffering=0) as auditd:
+            await until(lambda: len(taken.serials) == 3)
+            replace(log, record(101, at_ms=0))  # older than what was read: auditd did not write it now
+            await until_last(taken, 101)
+            looks = counted_looks(monkeypatch)
+            await until(lambda: len(looks) >= 3 and looks[-1] - looks[0] > 2 * left_behind.QUIET_S)
+            assert len(deleted_files()) == 1
+            auditd.write(record(4))
+            await until_last(taken, 4)
+        append(log, record(5))
+        await until(lambda: not deleted_files())
+
+    assert follow(audit_log(log), play).serials == [1, 2, 3, 101, 4, 5]
+
+
+def test_more_deleted_files_than_are_kept_are_a_gap(log: Path) -> None:
+    source = audit_log(log)
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.serials) == 3)
+        for serial in range(10, 11 * (MOST + 1), 10):
+            replace(log, record(serial, at_ms=0))
+            await until_last(taken, serial)
+        assert len(deleted_files()) == MOST
+
+    told = [b"deleted files may have been written on" in gap for gap in follow(source, play).gaps]
+    assert told == [False] * MOST + [True]
+    assert deleted_files() == []
+
+
+@pytest.mark.parametrize(("next_serial", "gaps"), [(4, 0), (9, 1)])
+def test_what_came_into_a_deleted_file_while_relay_was_stopped_is_a_gap(log: Path, next_serial: int, gaps: int) -> None:
+    """Unless the serials follow on."""
+
+    async def play(taken: Taken) -> None:
+        await until(lambda: len(taken.serials) == 3)
+        replace(log, records(1, 3))
+        await until(deleted_files)
+        append(log, records(3, 3))
+        await until(lambda: len(taken.serials) == 4)
+
+    position = follow(audit_log(log), play).position
+    append(log, records(next_serial, next_serial + 1))
+    taken = drain(audit_log(log), position)
+    assert taken.serials == [next_serial, next_serial + 1]
+    assert len(taken.gaps) == gaps
+    append(log, records(20, 20))
+    assert drain(audit_log(log), taken.position).gaps == []
+
+
+# --- The real auditd ---
+
+
+def send(auditd: Auditd, first: int, last: int) -> None:
+    """Have it write these records; it has when this returns."""
+    client = AuditdClient()
+    with auditd.connect() as connection:
+        for line in records(first, last).splitlines():
+            connection.sendall(client.message(line))
+            while client.unanswered:
+                client.receive(connection.recv(4096))
+
+
+@pytest.mark.parametrize("way", ["deleted", "renamed", "replaced"])
+def test_auditd_writes_on_in_a_log_that_is_not_there_any_more_until_it_is_started_anew(way: str) -> None:
+    with Auditd() as auditd:
+        log = auditd.log_file
+        send(auditd, 1, 3)
+        source = audit_log(log)
+
+        async def play(taken: Taken) -> None:
+            await until(lambda: 3 in taken.serials)
+            replace(log, log.read_bytes()) if way == "replaced" else make_anew(log, renamed=way == "renamed")
+            await until(lambda: len(deleted_files()) == 1 or way != "replaced")
+            send(auditd, 4, 6)
+            await until(lambda: 6 in taken.serials)
+            auditd.kill()
+            auditd.start()
+            send(auditd, 7, 9)
+            await until(lambda: 9 in taken.serials)
+
+        taken = follow(source, play)
+        assert b"".join(auditd.records()).count(b":7)") == 1  # it writes where it should
+        assert [serial for serial in taken.serials if serial < 10] == list(range(1, 10))
+        assert (source.malformed, taken.gaps) == (0, [])
