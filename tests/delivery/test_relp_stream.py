@@ -294,6 +294,11 @@ def hear_and_close(_: Collector, connection: socket.socket) -> None:
     connection.recv(1000)
 
 
+def hear_and_reset(_: Collector, connection: socket.socket) -> None:
+    connection.recv(1000)
+    reset(connection)
+
+
 class TestOpening:
     def test_a_collector_that_never_answers_open_is_no_collector(self) -> None:
         expected = pytest.raises(TemporaryError, match=r"no answer to RELP's open within 0\.1 s")
@@ -312,7 +317,7 @@ class TestOpening:
         expected = pytest.raises(UnavailableError, match="closed the connection before it answered RELP's open")
         with Collector(hear_and_close) as closer, expected, session(closer.port):
             pass
-        with Collector(lambda _, connection: reset(connection)) as resets, expected, session(resets.port):
+        with Collector(hear_and_reset) as resets, expected, session(resets.port):
             pass
 
     @pytest.mark.parametrize(
