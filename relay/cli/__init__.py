@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "status": ("relay.cli.status", "status"),
     "events": ("relay.cli.events", "events"),
     "spool": ("relay.cli.spool", "spool"),
+    "archive": ("relay.cli.archive", "archive"),
     "config": ("relay.cli.config", "config"),
     "key": ("relay.cli.key", "key"),
     "dispatch": ("relay.cli.dispatch", "dispatch"),

@@ -133,8 +133,8 @@ def _wanted(
     return Wanted(
         types=frozenset(kind.label for kind in event_types(types)),
         router=None if router is None else os.fsencode(router),
-        earliest=_time(since, "--from", when.beginning),
-        latest=_time(until, "--to", when.end),
+        earliest=read_time(since, "--from", when.beginning),
+        latest=read_time(until, "--to", when.end),
         text=None if grep is None else os.fsencode(grep),
     )
 
@@ -150,7 +150,8 @@ def event_types(labels: tuple[str, ...]) -> "frozenset[EventType]":
         raise click.BadParameter(f"there are {known}", param_hint="--type") from None
 
 
-def _time(text: str | None, option: str, read: Callable[[str, int], int]) -> int | None:
+def read_time(text: str | None, option: str, read: Callable[[str, int], int]) -> int | None:
+    """The time that an option names, in microseconds since the epoch; None when it is not given."""
     try:
         return None if text is None else read(text, _now())
     except ValueError as error:

@@ -188,7 +188,14 @@ class Road:
         # Started once more, it archives what its spool still holds; what does not come then, the verdict tells.
         with self._receiver.running():
             _within(PATIENCE, lambda: Ledger().take_files(self._files()).records >= self.writing.written.records)
+        self._verify()
         return judge(self.writing.written, Ledger().take_files(self._files()))
+
+    def _verify(self) -> None:
+        """What relay itself says of the archive must be true as well: nothing is missing, and nothing is wrong."""
+        done = self._router.run("archive", "verify", str(self._receiver.archive))
+        if done.returncode:
+            raise AssertionError(f"relay archive verify ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
 def deaths(points: tuple[str, ...], times: int) -> Iterator[Death]:

@@ -1,62 +1,291 @@
-"""The README's way to see what an archive lacks, word for word but for the folder, on an archive as relay writes it."""
+"""What messages prove of their completeness: gaps, openings and heartbeats as `own_events` writes them."""
 
-import re
-import subprocess
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 import pytest
+from archive.evidence import AUTHOR, NEXT, RUN, THIRD, gap, heartbeat, lost, numbered, opening, stamped
 from archive.messages import NOON_US, foreign, own
+from hypothesis import given
+from hypothesis import strategies as st
 
-from relay.archive.write import ArchiveWriter
+from relay import own_events
+from relay.archive.completeness import DOUBLE, MALFORMED, Trail
+from relay.archive.judgement import MAX_RANGES, Finding, Judgement, Terms
+from relay.archive.spans import Span
+from relay.archive.testimony import Key
 
-README = Path(__file__).parents[2] / "README.md"
-
-
-def lacking(archive: Path) -> list[str]:
-    """What the commands print."""
-    section = README.read_text().partition("## To see that nothing is missing")[2]
-    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
-    assert block is not None
-    script = block[1].replace("/var/log/relay", str(archive))
-    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout.splitlines()
+EVERYTHING = Terms()
 
 
-def keep(archive: Path, messages: Iterable[bytes]) -> None:
-    with ArchiveWriter(str(archive), "spool") as writer:
-        for message in messages:
-            writer.write(message, NOON_US)
-        writer.commit(b"1")
+def judged(
+    messages: Iterable[bytes], terms: Terms = EVERYTHING, known: Mapping[Key, list[Span]] | None = None
+) -> Judgement:
+    trail = Trail()
+    for message in messages:
+        assert trail.add(message) == ""
+    return trail.judge(known or {}, terms)
 
 
-WHOLE = (
-    *(own(number, text="LF \n and \0") for number in (1, 3, 2, *range(4, 121))),
-    own(1, kind="relay"),
-    own(2, kind="relay"),
-    own(1, run="60"),
-    own(2, run="60", part="1/2"),
-    own(2, run="60", part="2/2"),
-    foreign(7),
-    b"<13>1 - h a - - - invalid \xff\xfe UTF-8",
+def finding(kind: str, *spans: Span, run: bytes = RUN, of: str = "audit") -> Finding:
+    return Finding(kind, run.hex().encode(), of.encode(), sum(last - first + 1 for first, last in spans), spans)
+
+
+# --- Numbers ---
+
+
+def test_what_came_in_any_order_and_in_parts_is_whole() -> None:
+    parts = [own(4, run=RUN.hex(), part=f"{part}/2") for part in (2, 1)]
+    found = judged([opening(), *numbered(2, 1, 3), *parts, *numbered(5), foreign(7), b"\xff"])
+    assert found.faults == found.explained == found.waiting == ()
+    assert (found.messages, found.numbered, found.unstructured, found.runs) == (9, 7, 1, 1)
+
+
+def test_holes_are_named_from_the_first_number_on() -> None:
+    found = judged(numbered(2, 3, 7, 9))
+    assert found.faults == (finding("missing", (1, 1), (4, 6), (8, 8)),)
+    assert found.missing == 5
+
+
+def test_each_run_and_type_is_counted_by_itself() -> None:
+    messages = [*numbered(1, 2), *numbered(2, run=NEXT), *numbered(1, 3, kind="admin")]
+    assert judged(messages).faults == (
+        finding("missing", (1, 1), run=NEXT),
+        finding("missing", (2, 2), of="admin"),
+    )
+
+
+def test_an_event_of_which_a_part_is_missing_is_unfinished() -> None:
+    parts = [own(2, run=RUN.hex(), part=f"{part}/3") for part in (1, 3)]
+    assert judged([*numbered(1, 3), *parts]).faults == (finding("unfinished", (2, 2)),)
+
+
+def test_parts_of_another_cut_say_nothing_about_each_other() -> None:
+    parts = [own(1, run=RUN.hex(), part=part) for part in ("1/3", "2/3", "1/2", "2/2")]
+    found = judged(parts)
+    assert found.faults == found.waiting == ()
+
+
+def test_the_last_event_may_still_be_coming_until_a_heartbeat_tells_of_it() -> None:
+    messages = [*numbered(1), own(3, run=RUN.hex(), part="1/2")]
+    found = judged(messages)
+    assert found.faults == (finding("missing", (2, 2)),)
+    assert found.waiting == (finding("unfinished", (3, 3)),)
+    found = judged([*messages, heartbeat(1, audit=3)])
+    assert found.faults == (finding("unfinished", (3, 3)), finding("missing", (2, 2)))
+    assert found.waiting == ()
+
+
+def test_a_number_or_part_that_stands_twice_is_a_double() -> None:
+    trail = Trail()
+    again = [own(2, run=RUN.hex(), part="1/2"), *numbered(1)]
+    assert [trail.add(message) for message in again] == ["", ""]
+    assert [trail.add(message) for message in again] == [DOUBLE, DOUBLE]
+
+
+def test_a_numbered_message_that_lost_its_form_is_malformed() -> None:
+    good = own(1, run=RUN.hex())
+    assert Trail().add(good.replace(b'router="r"', b'router="r')) == MALFORMED
+    assert Trail().add(good.replace(b'"] ', b'"]')) == MALFORMED
+
+
+def test_messages_of_type_log_are_judged_only_when_that_is_asked_for() -> None:
+    messages = [*numbered(3, kind="log"), heartbeat(1, log=500)]
+    assert judged(messages).faults == ()
+    assert judged(messages, Terms(types=frozenset({b"log"}))).missing == 499
+
+
+def test_only_the_types_that_are_asked_for_are_judged() -> None:
+    messages = [*numbered(2), *numbered(1, kind="admin")]
+    assert judged(messages, Terms(types=frozenset({b"admin"}))).faults == ()
+
+
+# --- Heartbeats and openings ---
+
+
+def test_a_heartbeat_proves_what_must_have_been_before_it() -> None:
+    found = judged([opening(), *numbered(1, 2), heartbeat(2, relay=1, audit=5)])
+    assert found.faults == (finding("missing", (3, 5)),)
+
+
+def test_a_heartbeat_proves_a_type_of_which_nothing_came() -> None:
+    assert judged([opening(), heartbeat(2, relay=1, alarm=2)]).faults == (finding("missing", (1, 2), of="alarm"),)
+
+
+def test_the_opening_of_the_next_run_proves_the_end_of_the_one_before() -> None:
+    messages = [opening(), *numbered(1, 2), opening(run=NEXT, previous=RUN, relay=1, audit=4)]
+    assert judged(messages).faults == (finding("missing", (3, 4)),)
+
+
+def test_the_newest_heartbeats_time_and_backlog_are_told() -> None:
+    found = judged([heartbeat(1, minute=1), heartbeat(2, minute=2, waiting={"far": 3, "a b": 0}, relay=1)])
+    assert (found.heard, found.backlog) == (NOON_US + 120_000_000, {"far": 3, "a b": 0})
+
+
+def test_what_does_not_persist_may_come_after_the_heartbeat_while_something_waits() -> None:
+    messages = [*numbered(1, kind="traffic"), heartbeat(1, waiting={"far": 3, "other": 0}, traffic=4, audit=1)]
+    found = judged(messages)
+    assert found.faults == (finding("missing", (1, 1)),)  # what persists comes in order
+    assert found.waiting == (finding("waiting", (2, 4), of="traffic"),)
+    assert judged(messages, Terms(servers=frozenset({"other"}))).waiting == ()
+    assert judged([*messages, heartbeat(2, relay=1)]).waiting == ()
+
+
+def test_nothing_waits_once_its_type_has_come_of_a_later_run() -> None:
+    messages = [heartbeat(1, traffic=4), opening(run=NEXT, previous=RUN), heartbeat(2, run=NEXT, waiting={"far": 3})]
+    assert judged(messages).waiting == (finding("waiting", (1, 4), of="traffic"),)
+    later = numbered(1, run=NEXT, kind="traffic")
+    assert judged([*messages, *later]).faults == (finding("missing", (1, 4), of="traffic"),)
+
+
+def test_what_was_before_the_first_run_is_told_and_is_no_fault() -> None:
+    found = judged([opening(run=NEXT, previous=RUN, audit=7)])
+    assert (found.before, found.faults) == ((RUN.hex().encode(),), ())
+
+
+def test_a_run_between_two_others_of_which_there_is_nothing_is_missing() -> None:
+    messages = [opening(), *numbered(1), opening(run=THIRD, previous=NEXT, relay=1, audit=7)]
+    found = judged(messages)
+    assert found.before == ()
+    assert found.faults == (
+        Finding("run missing", NEXT.hex().encode(), b"", 0),
+        finding("missing", (1, 7), run=NEXT),
+        finding("missing", (1, 1), run=NEXT, of="relay"),
+    )
+
+
+def test_originators_that_share_a_folder_say_nothing_about_each_others_runs() -> None:
+    other = [
+        message.replace(b" router1 ", b" router2 ")
+        for message in (opening(run=THIRD, previous=NEXT), heartbeat(2, run=THIRD, waiting={"far": 3}))
+    ]
+    found = judged([opening(), *other, heartbeat(2, traffic=1)])
+    assert found.before == (NEXT.hex().encode(),)
+    assert found.faults == (finding("missing", (1, 1), of="traffic"),)
+
+
+# --- Gaps ---
+
+
+def test_what_a_gap_accounts_for_is_told_and_is_no_fault() -> None:
+    found = judged([*numbered(1, 4), gap(1, lost(2, 3), server="far"), heartbeat(2, relay=1, audit=4)])
+    assert found.faults == ()
+    assert found.explained == (finding("told as lost", (2, 3)),)
+    assert (found.gaps.told, found.gaps.events, found.gaps.explained) == (1, 2, 2)
+    assert found.gaps.causes == (("far: deleted", 2),)
+
+
+def test_a_gap_accounts_for_the_end_of_a_run_too() -> None:
+    messages = [*numbered(1), gap(1, lost(2, 9)), heartbeat(2, relay=1, audit=9)]
+    assert judged(messages).faults == ()
+
+
+def test_a_range_that_grew_accounts_for_no_more_than_it_counts() -> None:
+    there = [number for number in range(1, 21) if number not in {5, 6, 15}]
+    assert judged([*numbered(*there), gap(1, lost(5, 15, 3))]).faults == ()
+    found = judged([*numbered(*there), gap(1, lost(5, 15, 2))])
+    assert found.faults == (finding("missing", (5, 6), (15, 15)),)
+
+
+def test_a_gap_that_is_told_twice_counts_once() -> None:
+    messages = [*numbered(4), gap(1, lost(1, 3, 2)), gap(2, lost(1, 3, 2))]
+    found = judged(messages)
+    assert (found.gaps.told, found.gaps.events, found.missing) == (1, 2, 3)
+    assert judged([*messages, gap(3, lost(1, 3, 1), told=2)]).missing == 0
+
+
+def test_two_servers_gaps_do_not_add_up() -> None:
+    messages = [*numbered(5), gap(1, lost(1, 4, 2), server="a"), gap(2, lost(1, 4, 2), server="b")]
+    assert judged(messages).missing == 4
+    assert judged([*messages, gap(3, lost(1, 4, 2))]).missing == 0
+
+
+def test_only_the_named_servers_gaps_account_beside_those_of_all() -> None:
+    messages = [*numbered(5), gap(1, lost(1, 2), server="a"), gap(2, lost(3, 4))]
+    assert judged(messages, Terms(servers=frozenset({"a"}))).missing == 0
+    assert judged(messages, Terms(servers=frozenset({"b"}))).faults == (finding("missing", (1, 2)),)
+
+
+def test_gaps_without_numbers_or_counts_are_told() -> None:
+    unread = own_events.Unread("audit", ("/var/log/audit/audit.log.1",), "rotated away", None, (5, 6))
+    found = judged(
+        [
+            stamped(own_events.kernel_gap(AUTHOR, NOON_US, 7), 1),
+            stamped(own_events.unread_gap(AUTHOR, NOON_US, unread), 2),
+            gap(3, unnamed=4),
+        ]
+    )
+    assert found.gaps[:4] == (3, 11, 1, 11)
+    assert found.gaps.causes == (("the kernel dropped audit records", 7), ("rotated away", 0), ("deleted", 4))
+
+
+# --- The index, and a later beginning ---
+
+
+def test_what_the_index_knows_and_is_not_there_is_gone_also_when_a_gap_tells_of_it() -> None:
+    key = Key(RUN.hex().encode(), b"audit")
+    found = judged([*numbered(1, 2, 6), gap(1, lost(3, 5))], known={key: [(1, 3), (6, 9)]})
+    assert found.faults == (finding("gone", (3, 3), (7, 9)),)
+    assert found.explained == (finding("told as lost", (4, 5)),)
+
+
+def test_of_days_left_out_nothing_is_said() -> None:
+    known = {Key(RUN.hex().encode(), b"audit"): [(1, 9)], Key(b"older", b"audit"): [(1, 9)]}
+    messages = [heartbeat(40, relay=39, audit=5, alarm=3), *numbered(6, 8, 9), opening(run=NEXT, previous=RUN)]
+    found = judged(messages, Terms(begun=True), known)
+    assert found.faults == (finding("gone", (7, 7)),)
+    assert judged([*messages, *numbered(2, run=NEXT)], Terms(begun=True), known).missing == 2
+
+
+# --- Ceilings ---
+
+
+def test_with_too_many_holes_the_older_half_are_counted_and_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.archive.completeness._LOOK_EVERY", 1)
+    trail = Trail(max_intervals=10)
+    every_second = range(2, 2002, 2)
+    assert [trail.add(message) for message in numbered(*every_second)] == [""] * 1000
+    assert trail.add(*numbered(5)) == ""
+    assert trail.add(*numbered(2000)) == DOUBLE
+    found = trail.judge({}, EVERYTHING)
+    assert (found.missing, found.unjudged) == (1000, 1)
+    assert sum(len(each.ranges) + each.unnamed for each in found.faults) >= 1000
+
+
+def test_runs_beyond_the_ceiling_are_not_judged_and_that_is_told() -> None:
+    trail = Trail(max_keys=2)
+    for number in range(4):
+        trail.add(own(2, run=f"{number:02x}"))
+    found = trail.judge({}, EVERYTHING)
+    assert (found.missing, found.unjudged) == (2, 2)
+
+
+def test_unfinished_events_beyond_the_ceiling_are_missing() -> None:
+    trail = Trail(max_partial=1)
+    for number in (1, 2):
+        trail.add(own(number, part="1/2"))
+    trail.add(own(3))
+    kinds = [(each.kind, each.ranges) for each in trail.judge({}, EVERYTHING).faults]
+    assert kinds == [("unfinished", ((2, 2),)), ("missing", ((1, 1),))]
+
+
+def test_a_finding_names_the_first_ranges_and_counts_the_others() -> None:
+    (found,) = judged(numbered(*range(2, 202, 2))).faults
+    assert (found.numbers, len(found.ranges), found.unnamed) == (100, MAX_RANGES, 100 - MAX_RANGES)
+
+
+# --- Against a plain model ---
+
+
+@given(
+    st.sets(st.integers(1, 60)).flatmap(lambda numbers: st.permutations(sorted(numbers))),
+    st.lists(st.tuples(st.integers(1, 60), st.integers(0, 30)), max_size=4),
+    st.integers(0, 70),
 )
-
-
-def test_an_archive_that_is_whole_lacks_nothing(tmp_path: Path) -> None:
-    keep(tmp_path, WHOLE)
-    assert lacking(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("taken", "told"),
-    [
-        (lambda message: b'relaySeq="1" type="audit"' in message and b'"5f"' in message, "5f audit 1-1"),
-        (lambda message: message.count(b'relaySeq="9"') or message.count(b'relaySeq="10"'), "5f audit 9-10"),
-        (lambda message: b'relayRun="60" relaySeq="1"' in message, "60 audit 1-1"),
-    ],
-)
-def test_what_was_taken_out_is_named_by_run_type_and_numbers(
-    tmp_path: Path, taken: Callable[[bytes], object], told: str
-) -> None:
-    keep(tmp_path, (message for message in WHOLE if not taken(message)))
-    assert lacking(tmp_path) == [told]
+def test_what_is_missing_is_what_is_neither_there_nor_told(there: list[int], spans: list[Span], last: int) -> None:
+    told = [gap(number, lost(first, first + more), told=number) for number, (first, more) in enumerate(spans, 1)]
+    found = judged([*numbered(*there), *told, heartbeat(len(told) + 1, audit=last)])
+    should = set(range(1, max([*there, last]) + 1)) - set(there)
+    accounted = {number for first, more in spans for number in range(first, first + more + 1)}
+    named = {n for each in found.faults for first, end in each.ranges for n in range(first, end + 1)}
+    assert named == should - accounted
+    assert found.gaps.explained == len(should & accounted)

@@ -50,6 +50,8 @@ class Road:
         messages = self.receiver.wait_for_messages(len(self.events))
         assert serials(b"\n".join(messages)) == self.events
         assert len(messages) == len(set(identities(messages))) == len(self.events)
+        verified = self.router.run("archive", "verify", str(self.receiver.archive))
+        assert verified.returncode == 0, verified.stderr
 
 
 @pytest.mark.parametrize("point", FORWARDER)

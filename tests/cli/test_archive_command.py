@@ -1,0 +1,154 @@
+"""`relay archive verify` as a user calls it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from archive.evidence import RUN, THIRD, gap, heartbeat, lost, numbered, opening
+from archive.messages import DAY_US, NOON_US, foreign, own
+from harness.relay import RELAY
+from harness.rights import WITHOUT_ROOTS_RIGHTS
+
+from relay.archive.write import ArchiveWriter
+from relay.event import EventType
+
+RUN_NAME = RUN.hex()
+
+
+def relay(*arguments: str, prefix: tuple[str, ...] = ()) -> tuple[int, str, str]:
+    argv = [*prefix, *RELAY, "archive", "verify", *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Three runs, of which the second left nothing; a hole, a counted loss, and something that may be on its way."""
+    folder = tmp_path / "archive"
+    with ArchiveWriter(str(folder), "spool") as writer:
+        for message in (
+            opening(),
+            *numbered(1, 2, 3, 6, 7, 9),
+            gap(2, lost(4, 5), server="far"),
+            opening(run=THIRD, previous=b"\x60" * 8, audit=2),
+            gap(2, lost(1, 1, kind=EventType.ADMIN), server="other", told=2, run=THIRD),
+            heartbeat(3, run=THIRD, waiting={"far": 2}, relay=2, traffic=3),
+            foreign(7),
+        ):
+            writer.write(message, NOON_US)
+        writer.commit(b"1")
+        writer.write(own(10, run=RUN_NAME), NOON_US + DAY_US)
+        writer.commit(b"2")
+    return folder
+
+
+def test_faults_go_to_standard_error_and_the_rest_is_told_for_each_originator(archive: Path) -> None:
+    code, shown, errors = relay(str(archive))
+    assert code == 65
+    assert errors.splitlines()[:-1] == [
+        "relay: router1: run 6060606060606060: there is nothing at all of this run, which lay between two others",
+        f"relay: router1: run {RUN_NAME}, type audit: 1 event is missing (8); no gap accounts for it",
+        "relay: router1: run 6060606060606060, type audit: 2 events are missing (1 to 2); no gap accounts for them",
+    ]
+    assert "`facilities` or `severity`" in errors.splitlines()[-1]
+    assert shown.splitlines() == [
+        "router1: NOT WHOLE; 12 messages (12 numbered in 2 runs), received 2024-03-06 to 2024-03-07",
+        "  relay there last spoke at 2024-03-06T12:00:00.000Z; then waited 2 blocks for far",
+        "  told by relay itself: 3 events lost, in 2 gaps",
+        "    2: far: deleted",
+        "    1: other: deleted",
+        f"  run {RUN_NAME}, type audit: 2 events told as lost (4 to 5)",
+        "  run 6161616161616161, type traffic: 3 events may still be on the way (1 to 3)",
+        "switch1: without numbers to judge by; 1 message (1 without a number), received 2024-03-06",
+        f"{archive}: not whole, 3 events missing; 13 messages of 2 originators, 12 of them numbered",
+    ]
+
+
+def test_json_has_every_number(archive: Path) -> None:
+    code, shown, errors = relay(str(archive), "--json")
+    found = json.loads(shown)
+    assert (code, errors) == (65, "")
+    assert {key: found[key] for key in ("schema", "archive", "pid", "indexed", "first_day", "whole")} == {
+        "schema": "relay.archive/1",
+        "archive": str(archive),
+        "pid": None,
+        "indexed": True,
+        "first_day": "",
+        "whole": False,
+    }
+    assert (found["places"], found["warnings"], found["more_warnings"]) == ([], [], 0)
+    router, switch = found["originators"]
+    assert router["faults"][1] == {
+        "kind": "missing",
+        "run": RUN_NAME,
+        "type": "audit",
+        "numbers": 1,
+        "ranges": [[8, 8]],
+        "more_ranges": 0,
+    }
+    assert (router["heard"], router["backlog"], router["missing"]) == ("2024-03-06T12:00:00.000Z", {"far": 2}, 3)
+    assert router["gaps"] == {
+        "told": 2,
+        "events": 3,
+        "unknown": 0,
+        "unnamed": 0,
+        "explained": 2,
+        "forgotten": 0,
+        "causes": {"far: deleted": 2, "other: deleted": 1},
+    }
+    assert (switch["name"], switch["whole"], switch["numbered"], switch["heard"]) == ("switch1", True, 0, None)
+
+
+def test_another_servers_gaps_account_for_nothing_when_this_one_is_named(archive: Path) -> None:
+    assert "(8); no gap" in relay(str(archive), "--server", "far")[2]
+    assert "(4 to 5, 8); no gap" in relay(str(archive), "--server", "other")[2]
+
+
+def test_types_and_days_can_be_chosen(archive: Path) -> None:
+    assert "type audit" not in relay(str(archive), "--type", "admin")[2]
+    assert relay(str(archive), "--from", "2024-03-07")[0] == 0
+    assert relay(str(archive), "--from", "yesterday-ish")[0] == 64
+    assert relay(str(archive), "--type", "unheard-of")[0] == 64
+
+
+def test_the_archive_is_the_configurations_when_none_is_named(archive: Path, tmp_path: Path) -> None:
+    configuration = tmp_path / "relay.toml"
+    configuration.write_text(f'[receiver]\narchive = "{archive}"\n')
+    code, shown, _ = relay("-c", str(configuration))
+    assert code == 65
+    assert shown.splitlines()[-1].startswith(f"{archive}: not whole, ")
+
+
+def test_what_is_no_archive_is_no_input(tmp_path: Path) -> None:
+    code, shown, errors = relay(str(tmp_path))
+    assert (code, shown) == (66, "")
+    assert errors == (
+        f"relay: {tmp_path}: it is no archive: it has neither an index nor a day's file; "
+        "name an archive: relay archive verify DIR\n"
+    )
+
+
+def test_an_archive_that_may_not_be_listed_is_no_permission(archive: Path) -> None:
+    archive.chmod(0)
+    code, shown, errors = relay(str(archive), prefix=WITHOUT_ROOTS_RIGHTS)
+    archive.chmod(0o700)
+    assert (code, shown) == (77, "")
+    assert "Permission denied; run it as relay's user or as root" in errors
+
+
+def test_names_of_files_cannot_speak_to_the_terminal(archive: Path) -> None:
+    (archive / "\x1b[2Jred").touch()
+    _, shown, _ = relay(str(archive))
+    assert "\x1b" not in shown
+    assert "\\x1b[2Jred: not made by relay, and not read" in shown
+
+
+def test_nothing_is_changed_by_looking(archive: Path) -> None:
+    def files() -> dict[str, tuple[bytes, int]]:
+        return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in archive.rglob("*.log")}
+
+    before = files()
+    relay(str(archive))
+    relay(str(archive), "--json")
+    assert files() == before

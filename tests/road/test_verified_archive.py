@@ -1,0 +1,239 @@
+"""`relay archive verify` on what `relay receive` wrote: whole, while it writes, and after a hand was laid on it."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.openssh import Sshd
+from harness.receiver import Receiver
+from harness.records import closed, generate, serials
+from harness.relay import RELAY, SEED, Router
+from harness.rights import WITHOUT_ROOTS_RIGHTS
+from harness.waiting import wait_until
+
+from relay.archive.read import Stored, read
+
+EVENTS = 26  # in SEED
+BACKLOG = 30_000
+FOLDERS = 4
+"""The router, the receiver itself, and two for FOREIGN."""
+FOREIGN = (b"<13>1 - switch1 app - - - one", b"<13>Oct 11 22:14:15 mymachine su: 'su root' failed")
+
+
+def verify(archive: Path, *options: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [*RELAY, "archive", "verify", str(archive), *options], capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def told(archive: Path, *options: str) -> dict[str, Any]:
+    code, shown, _ = verify(archive, "--json", *options)
+    found = json.loads(shown)
+    assert isinstance(found, dict)
+    assert (code, found["whole"]) in {(0, True), (65, False)}
+    return found
+
+
+def originator(found: dict[str, Any], name: str = "combo1") -> dict[str, Any]:
+    return next(each for each in found["originators"] if each["name"] == name)
+
+
+@pytest.fixture(scope="module", params=["syslog", "relp"])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of two runs of a router, of other programs' messages, and of the receiver's own."""
+    folder = tmp_path_factory.mktemp(request.param)
+    receiver = Receiver(folder / "server")
+    with receiver.running(), Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd:
+        router = Router(folder, sshd, receiver.port, protocol=request.param)
+        router.audit_log.write_bytes(SEED.read_bytes())
+        assert router.drain().returncode == 0
+        with router.audit_log.open("ab") as log:
+            log.write(closed(generate(40, first_serial=500_000)))
+        assert router.drain().returncode == 0
+        with socket.create_connection(("127.0.0.1", receiver.port)) as sender:
+            sender.sendall(b"".join(b"%d %b" % (len(each), each) for each in FOREIGN))
+            sender.shutdown(socket.SHUT_WR)
+            sender.recv(1)
+        events = len(serials(router.audit_log.read_bytes()))
+        receiver.wait_for_messages(events)
+        wait_until(lambda: len(list(receiver.archive.glob("*/*.log"))) == FOLDERS, 20, "the other programs' messages")
+    return receiver.archive
+
+
+@pytest.fixture
+def archive(written: Path, tmp_path: Path) -> Path:
+    """A copy to lay hands on, with modes and index."""
+    return Path(shutil.copytree(written, tmp_path / "copy"))
+
+
+def day_file(archive: Path, name: str = "combo1") -> Path:
+    (path,) = (archive / name).glob("*.log")
+    return path
+
+
+def frames(path: Path) -> list[bytes]:
+    return [b"%d %b\n" % (len(item.message), item.message) for item in read(str(path)) if isinstance(item, Stored)]
+
+
+def lay_hand_on(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    path.write_bytes(b"".join(change(frames(path))))
+
+
+def without_the_first_runs_last(all_of: list[bytes]) -> list[bytes]:
+    last = next(each for each in all_of if f'relaySeq="{EVENTS}" type="audit"'.encode() in each)
+    return [each for each in all_of if each is not last]
+
+
+def test_what_arrived_is_whole_and_every_message_is_counted(written: Path) -> None:
+    code, shown, errors = verify(written)
+    assert (code, errors) == (0, "")
+    assert f"{written}: whole; " in shown
+    found = told(written)
+    router, switch, other = (originator(found, name) for name in ("combo1", "switch1", "-"))
+    assert (router["runs"], router["messages"], router["numbered"]) == (2, router["numbered"], router["messages"])
+    assert found["indexed"]
+    assert (switch["messages"], switch["numbered"], switch["unstructured"]) == (1, 0, 0)
+    assert (other["messages"], other["numbered"], other["unstructured"]) == (1, 0, 1)
+    assert "switch1: without numbers to judge by; 1 message (1 without a number)" in shown
+
+
+def test_a_message_that_was_taken_out_is_named_and_the_index_knows_that_it_was_there(archive: Path) -> None:
+    lay_hand_on(day_file(archive), without_the_first_runs_last)
+    run = originator(told(archive))["faults"][0]["run"]
+    code, _, errors = verify(archive)
+    assert code == 65
+    assert f"run {run}, type audit: 1 event is gone (26); the index knows that it stood here" in errors
+    assert re.search(r"combo1/\S+\.log: cut: \d+ octets are gone that the index knows", errors)
+
+
+def test_without_an_index_the_opening_of_the_next_run_tells_what_the_run_before_it_lacks(archive: Path) -> None:
+    shutil.rmtree(archive / ".relay")
+    assert verify(archive)[0] == 0
+    lay_hand_on(day_file(archive), without_the_first_runs_last)
+    code, shown, errors = verify(archive)
+    assert code == 65
+    assert "type audit: 1 event is missing (26); no gap accounts for it" in errors
+    assert "not whole, 1 event missing; " in shown
+    assert "there is no index" in shown
+
+
+def test_a_tail_that_was_cut_off_is_known_by_the_index(archive: Path) -> None:
+    lay_hand_on(day_file(archive), lambda all_of: all_of[:-3])
+    code, _, errors = verify(archive)
+    assert code == 65
+    assert "3 events are gone" in errors
+
+
+def test_a_file_that_was_removed_is_known_by_the_index(archive: Path) -> None:
+    path = day_file(archive)
+    path.unlink()
+    code, _, errors = verify(archive)
+    assert code == 65
+    assert f"{path}: gone, with " in errors
+    assert "type audit: 26 events are gone (1 to 26)" in errors
+
+
+@pytest.mark.parametrize("before", ["", "<", "relayRun", "relaySeq", 'relaySeq="', "type=", 'type="audit"', "router"])
+def test_a_flipped_bit_in_a_frame_or_in_a_messages_form_does_not_stay_hidden(archive: Path, before: str) -> None:
+    path = day_file(archive)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"\n" + frames(path)[5]) + 1
+    data[data.index(before.encode(), begin) + len(before)] ^= 0x10
+    path.write_bytes(data)
+    assert verify(archive)[0] == 65
+
+
+def test_a_double_is_told_with_both_its_place_and_its_number(archive: Path) -> None:
+    path = day_file(archive)
+    lay_hand_on(path, lambda all_of: [*all_of, all_of[2]])
+    code, shown, errors = verify(archive)
+    assert code == 65
+    assert f"{path}: offset {path.stat().st_size - len(frames(path)[-1])}: run " in errors
+    assert "number 2 stands there a second time" in errors
+    assert "not whole, 1 place damaged or double" in shown
+
+
+def test_a_line_that_was_cut_is_damage_and_reading_goes_on_behind_it(archive: Path) -> None:
+    path = day_file(archive)
+    lay_hand_on(path, lambda all_of: [*all_of[:5], all_of[5][:-30] + b"\n", *all_of[6:]])
+    router = originator(told(archive))
+    assert router["damaged"] == 1
+    assert [each["numbers"] for each in router["faults"]] == [1]
+    code, _, errors = verify(archive)
+    assert code == 65
+    assert "octets are no message" in errors
+
+
+def test_what_others_may_read_but_not_this_user_is_no_permission(archive: Path) -> None:
+    day_file(archive).chmod(0)
+    done = subprocess.run(
+        [*WITHOUT_ROOTS_RIGHTS, *RELAY, "archive", "verify", str(archive)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 77
+    assert done.stderr == (
+        f"relay: {day_file(archive)}: cannot be read: Permission denied; run it as relay's user or as root\n"
+    )
+
+
+def test_an_archive_is_whole_at_every_moment_while_it_is_being_written(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path / "server")
+    with receiver.running() as process, Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd:
+        router = Router(tmp_path, sshd, receiver.port)
+        router.audit_log.write_bytes(closed(generate(BACKLOG)))
+        events = len(serials(router.audit_log.read_bytes()))
+        seen: list[int] = []
+        with router.start() as relay:
+
+            def all_are_verified() -> bool:
+                code, _, errors = verify(receiver.archive)
+                assert (code, errors) == (0, "")
+                found = told(receiver.archive)
+                assert found["pid"] == process.pid
+                seen.append(sum(each["numbered"] for each in found["originators"]))
+                return seen[-1] >= events
+
+            wait_until(all_are_verified, 60, lambda: f"{events} events; there were {seen}")
+            relay.stop()
+        assert seen[0] < events, "it was all there before the first look"
+
+
+def test_by_the_auditd_protocol_there_are_no_numbers_to_judge_by(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path / "server")
+    with receiver.running(), Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd:
+        router = Router(tmp_path, sshd, receiver.port, protocol="auditd")
+        router.audit_log.write_bytes(SEED.read_bytes())
+        assert router.drain().returncode == 0
+        receiver.wait_for_messages(len(SEED.read_bytes().splitlines()))
+    found = told(receiver.archive)["originators"]
+    others = [each for each in found if each["name"] != socket.gethostname()]
+    assert sum(each["messages"] for each in others) > len(SEED.read_bytes().splitlines())
+    assert sum(each["numbered"] for each in others) == 0
+
+
+def test_what_a_late_server_never_gets_is_told_and_accounted_for(tmp_path: Path) -> None:
+    """A second receiver is configured after the first run, and begins with what comes from then on."""
+    early, late = Receiver(tmp_path / "early"), Receiver(tmp_path / "late")
+    with early.running(), late.running(), Sshd() as sshd:
+        router = Router(tmp_path, sshd, early.port)
+        router.audit_log.write_bytes(SEED.read_bytes())
+        assert router.drain().returncode == 0
+        router.server |= {"name": "late", "start": "now"}
+        router.write_configuration(remote_port=late.port)
+        with router.audit_log.open("ab") as log:
+            log.write(closed(generate(40)))
+        assert router.drain().returncode == 0
+        late.wait_for_messages(len(serials(closed(generate(40)))))
+    code, shown, errors = verify(late.archive)
+    assert (code, errors) == (0, ""), shown
+    assert "late: before this server's beginning" in shown
