@@ -24,6 +24,7 @@ from typing import Final
 
 import click
 
+from relay.cli.group import Group
 from relay.cli.printable import escaped
 from relay.errors import ConfigurationError, InternalError, RelayError, StorageError, UsageError
 
@@ -47,7 +48,7 @@ INTERRUPTED: Final = 130
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """The commands, each imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

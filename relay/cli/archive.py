@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from relay.cli.events import event_types, read_time
+from relay.cli.group import Group
 from relay.cli.options import config_option, options
 from relay.cli.printable import escaped, text_of
 
@@ -66,7 +67,7 @@ _REASONS: Final = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 @config_option
 def archive() -> None:
     """Look into the archive of `relay receive`. Nothing is changed."""

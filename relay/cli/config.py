@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from relay.cli.group import Group
 from relay.cli.options import config_option, options
 from relay.cli.printable import escaped
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
 
-@click.group()
+@click.group(cls=Group)
 @config_option
 def config() -> None:
     """Validate the configuration, print what holds, or import a router's own."""

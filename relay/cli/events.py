@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
+from relay.cli.number import WholeNumber
 from relay.cli.options import files_option, options
 from relay.cli.printable import cut, escaped, text_of
 from relay.cli.state import state_directory, state_option
@@ -67,7 +68,7 @@ class Display(NamedTuple):
 @click.option("--from", "since", metavar="TIME", help="From then on: 2024-03-06T16:34:22Z, 2024-03-06, -2h, -7d.")
 @click.option("--to", "until", metavar="TIME", help="Up to then; a day is meant with all its hours.")
 @click.option("--grep", metavar="TEXT", help="Only messages that hold this text, in upper and lower case as given.")
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="The newest N.")
+@click.option("--limit", type=WholeNumber(min=0), metavar="N", help="The newest N.")
 @click.option("--follow", is_flag=True, help=f"Go on with what comes; begins with the newest {FOLLOWED_FROM}.")
 @click.option("--full", is_flag=True, help="Show all of each message; -v does the same.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from relay.cli.group import Group
 from relay.cli.options import DEFAULT_CONFIG, Options, config_option, options
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
 
-@click.group()
+@click.group(cls=Group)
 @config_option
 def key() -> None:
     """Make relay's key pair, or pin a server's host key."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from relay.cli.number import Number
 from relay.cli.options import Options, config_option, options
 from relay.cli.printable import escaped
 
@@ -21,7 +22,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def _drain_options(command: _Command) -> _Command:
     timeout = click.option(
-        "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="With --drain: exit 75 when it takes longer."
+        "--timeout", type=Number(min=0), metavar="SECONDS", help="With --drain: exit 75 when it takes longer."
     )
     drain = click.option("--drain", is_flag=True, help="Take in what is there now, deliver and prove it, and exit.")
     return drain(timeout(command))

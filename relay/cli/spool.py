@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 import click
 
 from relay.cli.events import event_types, message_fields
+from relay.cli.group import Group
+from relay.cli.number import WholeNumber
 from relay.cli.options import config_option
 from relay.cli.printable import escaped, text_of
 from relay.cli.state import state_directory, state_option
@@ -47,7 +49,7 @@ _MICROSECONDS: Final = 1_000_000
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
 
-@click.group()
+@click.group(cls=Group)
 @config_option
 def spool() -> None:
     """Look into the spool: its segments, its wholeness, its messages. Nothing is changed."""
@@ -178,7 +180,7 @@ def _verified_object(name: str, found: "Verified") -> dict[str, object]:
 @spool.command()
 @state_option
 @click.option("--spool", "name", type=click.Choice(SPOOLS), default=SPOOLS[0], show_default=True, help="Which one.")
-@click.option("--from", "start", type=click.IntRange(min=1), metavar="BLOCK", default=1, help="Begin with this block.")
+@click.option("--from", "start", type=WholeNumber(min=1), metavar="BLOCK", default=1, help="Begin with this block.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only messages of this type; repeatable.")
 @click.option("--raw", "form", flag_value="raw", help="Messages as they are, a line feed after each.")
 @click.option("--octet-counted", "form", flag_value="octet-counted", help="Messages as they are, each with its length.")

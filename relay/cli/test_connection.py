@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from relay.cli.number import Number
 from relay.cli.options import config_option, options
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _TEXT_COLUMN: Final = 37
 @click.option("--no-send", is_flag=True, help="Stop before the test message.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="SECONDS",
     help="Wait so long in each step.  [default: as relay does; 10 for the proof]",
 )

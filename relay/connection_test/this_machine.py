@@ -44,9 +44,12 @@ def _writable(path: str, rights: int) -> None:
     if rights & os.X_OK and not os.path.isdir(there):
         raise StorageError(path, f"{there} is no folder", "name another state-directory")
     if not os.access(there, rights):
-        user = _user_name(os.getuid())
         made = "" if there == path else f", so {path} cannot be made"
-        remedy = f"run this as relay's user; if it is {user}: `chown {user} {there}`, on a file system that is writable"
+        if os.statvfs(there).f_flag & os.ST_RDONLY:
+            mounted = f"`findmnt -T {there}` shows it: mount it writable, or name another state-directory"
+            raise StorageError(path, f"{there} is on a file system that is mounted read-only{made}", mounted)
+        user = _user_name(os.getuid())
+        remedy = f"run this as relay's user; if it is {user}: `chown {user} {there}`"
         raise StorageError(path, f"the user {user} may not write {there}{made}", remedy)
 
 

@@ -61,7 +61,9 @@ def connect(
             raise TemporaryError(goal.what, "stopped while connecting") from None
         except OSError as error:
             failures.append(f"{address[2][0]}: {_reason(error, patience)}")
-            if not isinstance(error, ConnectionRefusedError):
+            if error.errno == errno.ENETUNREACH:
+                remedy = f"`ip route get {address[2][0]}` must find a way: mend the routes, or {goal.address_key}"
+            elif not isinstance(error, ConnectionRefusedError):
                 remedy = f"is the server up, is {goal.address_key} right, and does no firewall drop it?"
     raise UnavailableError(goal.what, "; ".join(failures), remedy)
 

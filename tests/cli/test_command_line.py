@@ -1,6 +1,7 @@
 """What holds for every command line: a quick start, failures as a line and as an object, no traceback."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,18 @@ def test_a_usage_error_begins_with_the_command_and_is_one_line() -> None:
     assert relay("completion").stderr.startswith("relay completion: Missing argument")
     assert relay("completion").stderr.count("\n") == 1
     assert "\\n" not in relay("completion").stderr
+
+
+@pytest.mark.parametrize("arguments", [["run", "--timeout", "x"], ["events", "--limit", "1.5"]])
+def test_what_is_no_number_is_told_as_such(arguments: list[str]) -> None:
+    assert re.search(r"'(x|1\.5)' is not a valid (whole )?number; see", relay(*arguments).stderr)
+
+
+@pytest.mark.parametrize("arguments", [[], ["spool"], ["key"]])
+def test_help_tells_each_summary_whole(arguments: list[str]) -> None:
+    _, _, listed = relay(*arguments, "--help").stdout.partition("\nCommands:\n")
+    assert listed
+    assert "..." not in listed
 
 
 def test_a_mistyped_command_is_answered_with_what_was_probably_meant() -> None:

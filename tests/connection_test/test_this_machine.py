@@ -104,7 +104,8 @@ def test_a_state_directory_that_is_mounted_read_only(router: Router) -> None:
     router.state.mkdir()
     script = f"mount -t tmpfs -o ro none {router.state}"
     failed = ask(router.configuration, prefix=in_namespace("mount", script)).failure("state directory", 74)
-    assert f"may not write {router.state}" in failed["found"]
+    assert f"{router.state} is on a file system that is mounted read-only" in failed["found"]
+    assert f"findmnt -T {router.state}" in failed["remedy"]
 
 
 def test_little_free_space_is_a_warning(router: Router) -> None:

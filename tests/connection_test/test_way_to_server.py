@@ -142,6 +142,13 @@ def test_a_black_hole_is_no_answer_and_not_a_refusal(router: Router) -> None:
     assert "firewall" in failed["remedy"]
 
 
+def test_a_network_to_which_there_is_no_route(router: Router) -> None:
+    router.write_configuration(server_address="192.0.2.2")
+    failed = ask(router.configuration, *HASTE, prefix=in_namespace("net", ":")).failure("TCP connection", 69)
+    assert "192.0.2.2: network is unreachable" in failed["found"]
+    assert "`ip route get 192.0.2.2`" in failed["remedy"]
+
+
 # --- SSH ---
 
 
