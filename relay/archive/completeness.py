@@ -12,7 +12,8 @@ is not there. `judge` says of each run and type:
 - `scattered`: missing numbers in more holes than are kept;
 - `gone`: numbers that the archive's own index has seen, and that are in no file any more;
 - `unfinished`: events of which only some parts came (`relayPart`); the last one of all may still be on its way;
-- `run missing`: of a run between two others, as openings tell, there is nothing at all.
+- `run missing`: of a run between two others, as openings tell, there is nothing at all, and gaps do not account for
+  all of it.
 
 No faults, but told: numbers that a gap event accounts for, and `waiting`: what a heartbeat tells of and may still be
 on its way. What persists arrives in order with the events of type relay, so a heartbeat proves that all before it

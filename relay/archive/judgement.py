@@ -155,11 +155,19 @@ class Bench:
         for run in self._runs.values():
             if not run.followed:
                 ends[run.host] = min(run.ended, ends.get(run.host, run.ended))
+        lost = self._told_as_lost(absent)
         for previous, run in absent.items():
-            if ends.get(run.host, run.begun) < run.begun:
+            if ends.get(run.host, run.begun) >= run.begun:
+                if previous not in indexed:
+                    self.before.append(previous)
+            elif previous not in lost:
                 self.faults.append(Finding("run missing", previous, b"", 0))
-            elif previous not in indexed:
-                self.before.append(previous)
+
+    def _told_as_lost(self, runs: Collection[bytes]) -> set[bytes]:
+        """Those of the runs of which gaps account for all that is told."""
+        told = {key: count.told for key, count in self._counts.items() if count.told and key.run in runs}
+        lacking = {key.run for key, last in told.items() if accounted([(1, last)], self.gaps.get(key, []))[0]}
+        return {key.run for key in told} - lacking
 
     def _judge_key(self, key: Key, count: Count, known: Collection[Span]) -> None:
         lowest = self._lowest(key, count)

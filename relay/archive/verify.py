@@ -155,7 +155,7 @@ class Check:
             return {}, {}
         self.indexed = True
         said = replay(data)
-        if said.damaged:
+        if said.damaged or not said.entries:  # it is never without its first entry, whatever crashes
             self.places.append(Place("index", journal.path, 0, len(data)))
         sizes: dict[str, int] = {}
         seen = Seen()

@@ -262,7 +262,9 @@ def _details(found: "Judgement") -> Iterator[str]:
     gaps = found.gaps
     if gaps.told:
         unknown = f", and {_count(gaps.unknown, 'loss', 'losses')} of unknown size" if gaps.unknown else ""
-        yield f"told by relay itself: {_count(gaps.events, 'event')} lost{unknown}, in {_count(gaps.told, 'gap')}"
+        unnamed = f" ({gaps.unnamed} of them without saying which)" if gaps.unnamed else ""
+        lost = f"{_count(gaps.events, 'event')} lost{unnamed}{unknown}"
+        yield f"told by relay itself: {lost}, in {_count(gaps.told, 'gap')}"
         yield from (f"  {events or '?'}: {cause}" for cause, events in gaps.causes)
     yield from (
         f"{_whose(finding)}: {_count(finding.numbers, 'event')} told as lost ({_ranges(finding)})"

@@ -13,6 +13,7 @@ from relay.archive.completeness import DOUBLE, MALFORMED, Trail
 from relay.archive.judgement import MAX_RANGES, Finding, Judgement, Terms
 from relay.archive.spans import Span
 from relay.archive.testimony import Key
+from relay.event import EventType
 
 EVERYTHING = Terms()
 
@@ -151,6 +152,17 @@ def test_a_run_between_two_others_of_which_there_is_nothing_is_missing() -> None
         finding("missing", (1, 7), run=NEXT),
         finding("missing", (1, 1), run=NEXT, of="relay"),
     )
+
+
+def test_a_run_of_which_there_is_nothing_is_not_missing_when_gaps_account_for_all_of_it() -> None:
+    """So it is where a server comes back under another name, and begins with what comes from then on."""
+    whole, part, relays = lost(1, 7), lost(1, 6), lost(1, 2, kind=EventType.RELAY)
+    messages = [opening(run=NEXT), opening(run=THIRD, previous=RUN, relay=2, audit=7)]
+    found = judged([*messages, gap(2, whole, relays, server="far", run=THIRD)])
+    assert (found.faults, found.before) == ((), ())
+    assert found.explained == (finding("told as lost", (1, 7)), finding("told as lost", (1, 2), of="relay"))
+    found = judged([*messages, gap(2, part, relays, server="far", run=THIRD)])
+    assert [(fault.kind, fault.numbers) for fault in found.faults] == [("run missing", 0), ("missing", 1)]
 
 
 def test_originators_that_share_a_folder_say_nothing_about_each_others_runs() -> None:

@@ -147,6 +147,15 @@ def test_a_damaged_index_is_a_fault_and_what_is_left_of_it_still_counts(archive:
     assert kinds(check.places) == ["index"]
 
 
+@pytest.mark.parametrize("octets", [0, 3, 8, 20])
+def test_an_index_of_which_nothing_is_left_is_a_fault(archive: Path, octets: int) -> None:
+    """No crash leaves one: it takes its place with its first entry in it."""
+    with (archive / ".relay" / "journal").open("r+b") as journal:
+        journal.truncate(octets)
+    check, _ = checked(archive)
+    assert kinds(check.places) == ["index"]
+
+
 def test_without_an_index_the_numbers_alone_tell(archive: Path) -> None:
     shutil.rmtree(archive / ".relay")
     check, found = checked(archive)

@@ -65,6 +65,16 @@ def test_faults_go_to_standard_error_and_the_rest_is_told_for_each_originator(ar
     ]
 
 
+def test_losses_that_a_gap_counts_without_naming_them_are_told(tmp_path: Path) -> None:
+    """They account for nothing that is missing, but may be it."""
+    with ArchiveWriter(str(tmp_path), "spool") as writer:
+        for message in (opening(), gap(2, lost(1, 2), unnamed=40), *numbered(3)):
+            writer.write(message, NOON_US)
+        writer.commit(b"1")
+    _, shown, _ = relay(str(tmp_path))
+    assert "  told by relay itself: 42 events lost (40 of them without saying which), in 1 gap\n" in shown
+
+
 def test_json_has_every_number(archive: Path) -> None:
     code, shown, errors = relay(str(archive), "--json")
     found = json.loads(shown)

@@ -432,6 +432,13 @@ def test_syslog_servers_over_tls_have_the_certificates_of_the_text() -> None:
     ]
 
 
+def test_a_text_that_was_pasted_twice_has_each_certificate_once() -> None:
+    text = example("syslog-over-tls")
+    once, twice = (draft_of("router.cfg", pasted) for pasted in (text, text + text))
+    assert once.document["remote-logging-server"][0]["ca"]
+    assert (twice.document, twice.mistakes) == (once.document, [])
+
+
 def test_a_private_key_in_a_routers_text_stays_there() -> None:
     certificate = "-----END CERTIFICATE-----"
     key = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----"

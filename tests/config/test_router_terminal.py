@@ -41,6 +41,8 @@ COPIES = {
     "a quotation": f"```config\n{ROUTERS}```\n",
     "comments": f"# by hand\n{ROUTERS}".replace("            system\n", "# the audit\n! part\n            system\n", 1),
     "spaces of a web page": ROUTERS.replace("    ", "\u00a0" * 4),
+    "letters that nobody sees": "\ufeff"
+    + ROUTERS.replace("audit\n", "audit\u200b\n").replace("  port", "\u00ad\u200e  port"),
     "a page's indentation": each(lambda line: f"    {line}" if line.strip() else line),
 }
 

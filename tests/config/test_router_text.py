@@ -289,6 +289,20 @@ def test_the_last_exit_may_be_missing_and_more_are_told() -> None:
     assert remark == (3, "the text ends within `audit` of line 2, 2 times `exit` too early; was it cut off?")
 
 
+@pytest.mark.parametrize("leaf", ["name edge", "retention 1d", 'description "the audit"'])
+def test_what_stands_deeper_than_a_leaf_is_lost_and_that_is_told(leaf: str) -> None:
+    """One line's indentation was changed."""
+    name = leaf.split(maxsplit=1)[0]
+    text = f"config\n    audit\n        {leaf}\n            traffic\n                enabled true\n            exit\n"
+    text += "            other 1\n        more 1\n    exit\nexit\n"
+    sentence = f'this stands deeper than "{name}" of line 3, which is no section; so it is passed over, with all that '
+    assert remarks(text) == [
+        (4, f"{sentence}follows at this depth. Was the indentation changed?"),
+        (8, f"`{name}` of line 3 should have ended with `exit` before this"),
+    ]
+    assert remarks(text.replace(leaf, "something else"))[1:] == []
+
+
 def test_an_exit_that_is_missing_is_told_and_the_depth_decides() -> None:
     text = "config\n    audit\n        traffic\n            enabled true\n        retention 1d\n    exit\nexit\n"
     assert remarks(text) == [(5, "`traffic` of line 3 should have ended with `exit` before this")]

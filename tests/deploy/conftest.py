@@ -1,6 +1,7 @@
 """relay on a machine with the real systemd, installed as deploy/README.md says.
 
-Only root can make such a machine; for another user there is nothing here to collect.
+Only root can make such a machine: for another user there is nothing here to collect (CONTRIBUTING says so). Where root
+may not, in a container without the rights, these tests fail and name what they need.
 """
 
 import os
@@ -16,7 +17,7 @@ from harness.relay import archived, audit_events
 from harness.systemd import SystemdMachine
 from harness.waiting import wait_until
 
-collect_ignore = [] if os.geteuid() == 0 else ["test_units_at_work.py"]
+collect_ignore_glob = [] if os.geteuid() == 0 else ["test_*.py"]
 
 RELAY: Final = "relay.service"
 HALT_STUB: Final = "[Service]\nExecStart=\nExecStart=/usr/bin/touch /run/would-halt\n"

@@ -9,7 +9,8 @@ and /proc/sys are out of its reach too. The kernel's audit is the whole machine'
 ask for its status or set anything, but systemd sends it a record of every start and stop. So whoever needs the audit
 for himself is waited for (`kernel_auditd.LOCK`).
 
-Leaving the `with` block kills every process and takes the cgroups away. Only root can make one.
+Leaving the `with` block kills every process and takes the cgroups away. Only root can make one, where it may make
+namespaces and cgroups; elsewhere it is an AssertionError that says so, at once.
 """
 
 import fcntl
@@ -94,6 +95,10 @@ cd /
 exec env -i PATH={_TRUSTED} container=relay-test SYSTEMD_UNIT_PATH=/etc/systemd/system \\
     setpriv --bounding-set={_NEVER} /lib/systemd/systemd --system --unit=multi-user.target
 """
+_NEEDS: Final = (
+    "to make a machine under systemd one must be root, and may make namespaces and cgroups "
+    "(a container must have been started with --privileged)"
+)
 _INTO_CGROUP: Final = 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
 _NAMESPACES: Final = ("--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup")
 
@@ -110,10 +115,10 @@ class SystemdMachine:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             undo.callback(self._place.remove)
+            assert os.geteuid() == 0, _NEEDS
             fcntl.flock(undo.enter_context(LOCK.open("a")), fcntl.LOCK_SH)
             self._furnish()
-            cgroup = _own_cgroup() / self._place.path.name
-            cgroup.mkdir()
+            cgroup = _inner_cgroup(self._place.path.name)
             undo.callback(_remove, cgroup)
             unshare = ["setpriv", "--pdeathsig=KILL", "unshare", *_NAMESPACES, "--fork", "--kill-child"]
             argv = ["sh", "-ec", _INTO_CGROUP, "sh", str(cgroup), *unshare, "sh", "-ec", _SET_UP, "sh", *self._set_up()]
@@ -165,8 +170,11 @@ class SystemdMachine:
         return words
 
     def _is_up(self) -> bool:
-        assert self._holder.running, self._holder.log
-        begun = os.readlink(f"/proc/{self._init}/exe").endswith("/systemd")
+        assert self._holder.running, f"{_NEEDS}; here: {self._holder.log}"
+        try:
+            begun = os.readlink(f"/proc/{self._init}/exe").endswith("/systemd")
+        except OSError:  # it has just ended, and its parent is about to
+            return False
         return begun and self.ask("systemctl", "is-system-running").stdout == "running\n"
 
     def ask(self, *command: str, user: str = "root", said: str = "") -> subprocess.CompletedProcess[str]:
@@ -218,12 +226,23 @@ class SystemdMachine:
         return "".join("{_UID} <{PRIORITY}> {MESSAGE}\n".format(**json.loads(line)) for line in lines)
 
 
+def _inner_cgroup(name: str) -> Path:
+    """A new cgroup in that of this process."""
+    cgroup = _own_cgroup() / name
+    try:
+        cgroup.mkdir()
+    except OSError as error:
+        raise AssertionError(f"{_NEEDS}; here: {error}") from error
+    return cgroup
+
+
 def _own_cgroup() -> Path:
     """The cgroup that this process is in, where the second hierarchy is mounted."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     place = next((words[1] for words in mounts if words[2] == "cgroup2"), None)
     assert place is not None, "systemd needs cgroup2, and it is not mounted on this machine"
-    own = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    own = next((line for line in lines if line.startswith("0::/")), "0::/")
     return Path(place) / own.removeprefix("0::/")
 
 
@@ -238,5 +257,6 @@ def _remove(cgroup: Path) -> None:
 def _first_process(parent: Process) -> int:
     """The process that is process 1 of the new namespace."""
     wait_until(lambda: descendants(parent.pid) or not parent.running, 10, "the namespace's first process")
-    assert parent.running, parent.log
-    return descendants(parent.pid)[0]
+    found = descendants(parent.pid)
+    assert found, f"{_NEEDS}; here: {parent.log}"
+    return found[0]

@@ -30,7 +30,7 @@ class Certificates:
         trusted = [entry for level in self.levels for entry in named(level.sections("trusted-ca-certificate"))]
         texts = [text for name, section in trusted if (text := self._pem(section, "trusted-ca-certificate", name))]
         if texts:
-            found["ca"] = "".join(texts), trusted[0][1].line
+            found["ca"] = "".join(dict.fromkeys(texts)), trusted[0][1].line
         name = self._values.value(syslog, "client-certificate-name", ("syslog", "client-certificate-name"))
         line = line_of(syslog, "client-certificate-name")
         if name is not None and (text := self._client_certificate(str(name), line)):
@@ -55,12 +55,15 @@ class Certificates:
 
     def _pem(self, section: Section, kind: str, name: str) -> str:
         """The certificates in a section's content; a private key there is left where it is."""
-        found, inside = [], False
+        found: dict[str, None] = {}  # each once, also of a text that stands there twice
+        block: list[str] = []
         for line in (line for leaf in section.leaves("content") for line in leaf.text):
-            inside = inside or line == _PEM_BEGIN
-            if inside:
-                found.append(line)
-            inside = inside and line != _PEM_END
+            if block or line == _PEM_BEGIN:
+                block.append(f"{line}\n")
+            if block and line == _PEM_END:
+                found["".join(block)] = None
+                block = []
+        found.update({"".join(block): None} if block else {})
         if not found:
             self._values.draft.warn(f"{kind} {quoted(name)}: no certificate stands in its content", section.line)
-        return "\n".join((*found, "")) if found else ""
+        return "".join(found)

@@ -71,6 +71,13 @@ def _names(kind: Kind) -> Iterator[str]:
         yield from _names(inner)
 
 
+LEAVES: Final = frozenset(
+    {
+        *("name", "description", "role", "retention", "disk-full-action", "enabled", "persist"),
+        *("facility", "severity", "ocsp", "local-address", "local-port"),
+    }
+)
+"""Names that stand beside sections that matter here, and that nowhere begin one."""
 NAMES: Final = frozenset(_names(ROOT))
 _ONLY_HERE: Final = {"audit": False, "syslog": False, "remote-logging-server": True, "port-forwarding": True}
 """Whether keys follow the name."""

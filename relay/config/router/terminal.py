@@ -1,15 +1,17 @@
 """What a terminal leaves in a text that was copied or logged from it: text in, lines out. Pure.
 
 `lines` takes away escape sequences (ECMA-48), what was overprinted (all that stands before the last carriage return or
-backspace of a line) and a pager's `--More--`. `is_chatter` knows lines that belong to no configuration: the prompt with
-what was typed at it, the time and the progress that the command line tells, the frame and the gaps of a quotation, and
-comments. No ceilings: the work is proportional to the text.
+backspace of a line), a pager's `--More--`, and letters that nobody sees. `is_chatter` knows lines that belong to no
+configuration: the prompt with what was typed at it, the time and the progress that the command line tells, the frame
+and the gaps of a quotation, and comments. No ceilings: the work is proportional to the text.
 """
 
 import re
 from typing import Final
 
 _ESCAPE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[()][0-9A-Z]|[=>78])")
+_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+"""Letters without a width, and marks of the direction of writing: web pages and word processors put them in."""
 _PAGER: Final = re.compile(r"[ \t]*-{2,3} ?\(?(?:more|More|MORE)\b[^-]{0,20}-{2,3}(?:\(\d{1,3}%\))?")
 _PROMPT: Final = re.compile(
     r"""
@@ -36,7 +38,8 @@ _ONLY_LOOKS: Final = frozenset(
 
 def lines(text: str) -> list[str]:
     """Part a text into lines, as they stood on the screen."""
-    plain = _ESCAPE.sub("", text) if "\x1b" in text else text
+    plain = _INVISIBLE.sub("", text)
+    plain = _ESCAPE.sub("", plain) if "\x1b" in plain else plain
     if "\n" not in plain:
         plain = plain.replace("\r", "\n")
     return [_shown(line) for line in plain.split("\n")]

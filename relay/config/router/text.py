@@ -226,6 +226,8 @@ class _Reading:
             self._tell_difference(line.number)
         kind = self._kind(line, name, values)
         if kind and not _LONG_VALUE.fullmatch(statement.rest):
+            if kind is _ANY:
+                self._tell_leaf(line)
             self._enter(statement, kind)
         else:
             self._fill(statement)
@@ -234,6 +236,17 @@ class _Reading:
         if not self.is_difference:
             self._remark(line, _DIFFERENCE)
         self.is_difference = True
+
+    def _tell_leaf(self, line: _Line) -> None:
+        """Tell of a leaf under which lines stand: there what they say is lost."""
+        name = line.text.split(maxsplit=1)[0]
+        following = self.lines[self.at]
+        if name in kinds.LEAVES and following.indent > line.indent:
+            self._remark(
+                following.number,
+                f"this stands deeper than {quoted(name)} of line {line.number}, which is no section; so it is passed "
+                "over, with all that follows at this depth. Was the indentation changed?",
+            )
 
     def _announced(self, line: _Line) -> str:
         """The announcement of a long value that stands in the line below its leaf."""
