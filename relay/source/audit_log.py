@@ -17,7 +17,9 @@ What goes wrong, and what then happens:
   over, at the start at once, later when it has been so for `patience_s`. It is not read later either.
 - The file of the position is gone: reading goes on with the file after the one before it, else with the oldest. Of its
   open events comes what can still be read.
-- The log was deleted or replaced while auditd writes on in it: it stays open, and what comes is read (`left_behind`).
+- The log was deleted, replaced or renamed while auditd writes on in it: it stays open, and what comes is read
+  (`left_behind`). A deleted one is let go, for it keeps its room on the disk, when nobody has it open to write (where
+  relay's user may ask that), or when the disk is full and there is a new one.
 - The file is shorter than the byte reached, or other bytes stand before it: it was cut. Reading goes on in a copy that
   holds what was read, if there is one (logrotate's copytruncate); else from the beginning. What is written between such
   a copy and the cut nobody can read any more.
@@ -68,7 +70,7 @@ _SOON_S: Final = 0.05
 _ABSENT_S: Final = 1.0
 """For how long there is no log before that is worth a warning; while it is rotated there is none either."""
 _DELETED_S: Final = 1.0
-"""How often deleted files are looked at: inotify tells nothing of them."""
+"""How often files that are the log's no more are looked at: inotify may tell nothing of them."""
 _HEADLESS: Final = "the beginnings of events that were open are gone"
 _REMEDY: Final = (
     "set log_group in /etc/audit/auditd.conf to a group of that user, restart auditd, and chgrp the files that it has"
@@ -172,6 +174,8 @@ class AuditLog:
         self._last = self._position.last if self._position is not None else None
         self._newest_ms = self._last.time if self._last is not None else 0
         self._untold = Untold()
+        self._left_behind = False
+        """Whether the last position says that files were left behind."""
         self._in_flight: asyncio.Future[None] | None = None
         self._failing = False
         self._refused_since: float | None = None
@@ -256,7 +260,7 @@ class AuditLog:
         """Read a chunk, go on to the next file, or close what was silent; False when there was nothing to do."""
         follower = self._follower
         if not (follower.file and self._assembled) and not await _in_thread(self._find):
-            return await self._expire(submit)
+            return await self._read_left(submit) or await self._expire(submit)
         data = await _in_thread(self._read)
         if follower.file is None:
             return True  # it shrank: find it again
@@ -271,7 +275,7 @@ class AuditLog:
             # A newer file means that this one has its last bytes now, if not at the read before: read once more.
             return await _in_thread(follower.look) or await self._read_left(submit) or await self._expire(submit)
         else:
-            events = [] if follower.at_deleted else await self._assemble(data)
+            events = [] if follower.at_gone else await self._assemble(data)
             self._within = False
             await _in_thread(follower.switch)
         if events:
@@ -284,16 +288,17 @@ class AuditLog:
         return self._follower.read(MAX_LINE) if len(data) == CHUNK and b"\n" not in data else data
 
     async def _read_left(self, submit: Submit) -> bool:
-        """Read on in deleted files; whether there was something. It decides nothing of a loss, which comes first."""
+        """Read on in files that were left; whether there was something. Losses come first: this decides none."""
         left = self._follower.left
-        if not left or self._untold.deadline is not None:
+        if self._untold.deadline is not None or not (left or self._left_behind):
             return False
         part = await _in_thread(lambda: left.read(time.monotonic()))
-        if part is None:
+        if part is None and (left or not self._left_behind):
             return False
         events: list[Event] = []
-        await self._feed(_lines(part.data), part.file, part.offset, events)
-        await self._submit(submit, events)
+        if part is not None:
+            await self._feed(_lines(part.data), part.file, part.offset, events)
+        await self._submit(submit, events)  # also without events: that there are no such files any more
         return True
 
     async def _assemble(self, data: bytes) -> list[Event]:
@@ -391,7 +396,7 @@ class AuditLog:
     def _until_look(self) -> float | None:
         """When to look again, whether the log is still absent, and into deleted files."""
         absent = None if self._absent_since is None or self._absence_told else _ABSENT_S
-        return _sooner(absent, _DELETED_S if self._follower.reads_deleted else None)
+        return _sooner(absent, _DELETED_S if self._follower.reads_gone else None)
 
     # --- Handing over ---
 
@@ -405,12 +410,13 @@ class AuditLog:
         self._note_losses()
         if (unread := self._untold.take(self.name)) is not None:
             events = [own_events.unread_gap(self._author, time.time_ns() // 1000, unread), *events]
+        self._left_behind = bool(self._follower.left)
         place = encode(
             self._follower.place,
             self._assembler.open,
             within=self._within,
             last=self._last,
-            left_behind=bool(self._follower.left),
+            left_behind=self._left_behind,
         )
         count = self.events + len(events)
         durable = await submit(Batch(events, Position(self.name, count, place)))

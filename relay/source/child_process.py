@@ -150,6 +150,9 @@ class ChildProcess:
             self._output = -1
         await asyncio.wait({self._exit}, timeout=_KILLED_SECONDS)
         self._signal(signal.SIGKILL)
+        await asyncio.wait({self._exit}, timeout=_KILLED_SECONDS)
+        if self.status == -signal.SIGKILL:  # the subreaper may have been killed itself, and have killed nobody
+            self._kill_group()
         await asyncio.wait({self._listening}, timeout=_LAST_WORDS_SECONDS)
         self._listening.cancel()
         await asyncio.wait({self._listening})
@@ -157,6 +160,11 @@ class ChildProcess:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
+
+    def _kill_group(self) -> None:
+        """Kill what has stayed in its process group: a group's number is no other's while one of it lives."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _listen(self, words: int) -> None:
         """Log what it says."""

@@ -16,7 +16,8 @@ fills, and the child waits. Before each start of the child the index file is mad
 - What cannot be read is forwarded as it is, marked, and counted in `malformed`; the log tells of the first. What the
   filters drop is counted in `filtered`.
 - To drain is to take in what the child gives until it ends, or until nothing has come for `QUIET_SECONDS` (at the
-  start, `FIRST_SECONDS`). A child that ends with another status than 0 fails a drain: UnavailableError.
+  start, `FIRST_SECONDS`); an index file that moves is nothing that comes. A child that ends with another status than 0
+  fails a drain: UnavailableError.
 
 Memory: what a pipe holds (64 KiB), a record that has begun (at most 1 MiB), and the events of two rounds.
 """
@@ -272,13 +273,15 @@ class _Life:
         self._stored = b"" if index is None else index.place
         self._stored_at = time.monotonic()
         self._received = 0
-        self._quiet_since = time.monotonic()
+        self._quiet_since = self._silent_since = time.monotonic()
 
     def take(self, data: bytes, copy: bytes) -> list[Collected | Malformed]:
         """Take a round: the octets read after the index was copied."""
         self._received += len(data)
         found = self.records.receive(data) if data else []
         moved = self.index is not None and self.index.look(copy, self._received, self._received - self.records.held)
+        if data:
+            self._silent_since = time.monotonic()
         if data or moved:
             self._quiet_since = time.monotonic()
         elif self.index is not None and self._quiet >= SETTLE_SECONDS and not self.records.held:
@@ -299,25 +302,26 @@ class _Life:
 
     @property
     def _quiet(self) -> float:
-        """Seconds since something came."""
+        """Seconds since something came, or the index moved."""
         return time.monotonic() - self._quiet_since
 
     @property
-    def _enough(self) -> float:
-        """How long a drain waits for more."""
-        return QUIET_SECONDS if self._received else FIRST_SECONDS
+    def _until_drained(self) -> float:
+        """How long a drain still waits for more."""
+        enough = QUIET_SECONDS if self._received else FIRST_SECONDS
+        return enough - (time.monotonic() - self._silent_since)
 
     @property
     def drained(self) -> bool:
         """Whether a drain has waited long enough."""
-        return self._drain and self._quiet >= self._enough
+        return self._drain and self._until_drained <= 0
 
     @property
     def patience(self) -> float:
         """How long to wait for octets until the next look."""
         quiet = self._quiet
         look = SETTLE_SECONDS - quiet if quiet < SETTLE_SECONDS else LOOK_SECONDS
-        return max(0.0, min(look, self._enough - quiet)) if self._drain else look
+        return max(0.0, min(look, self._until_drained)) if self._drain else look
 
 
 def _how(status: int | None, words: str) -> str:

@@ -11,8 +11,10 @@ With every read the bytes before the place are read again: where they are not wh
 written anew, and what was read of it may live on as a copy (logrotate's copytruncate), in which reading then goes on.
 
 A newer file that is empty tells nothing: whoever made it may not be the one who writes, and may not have told that one
-(logrotate without a signal to auditd). So the place stays where it is until something stands in a newer one. A deleted
-file that is left then is still read (`left_behind`).
+(logrotate without a signal to auditd). So the place stays where it is until something stands in a newer one. A file
+that is the log's no more, deleted or named otherwise, and is left then, is still read (`left_behind`). A deleted one is
+let go before that when nobody has it open to write, or when its disk is full: it would keep the room for which somebody
+may have deleted it, and without which nothing comes into the new log either.
 
 An older file that may not be read is passed over when a newer one may, and not read later either; the newest is waited
 for (PermissionError). What is passed over, or gone, or cut stands in `losses` until it is taken from there.
@@ -20,13 +22,16 @@ for (PermissionError). What is passed over, or gone, or cut stands in `losses` u
 All calls block for as long as the disk does. OSErrors leave as they are; the place then stands where it stood.
 """
 
+import contextlib
 import errno
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
 
+from relay.disk import Disk
+from relay.errors import StorageError
 from relay.source.generations import (
     FINGERPRINT,
     FileIdentity,
@@ -87,7 +92,7 @@ class Follower:
         self.offset = 0
         self.lost_places = 0
         self.left = LeftBehind()
-        """Deleted files that may still be written; they stay open when `close` is called."""
+        """Files that are the log's no more and may still be written; they stay open when `close` is called."""
         self._start = start
         self._place = place
         self._before = b""
@@ -100,6 +105,10 @@ class Follower:
         """What is left out when `switch` goes to the newer file, the newest first."""
         self._followed_a_gone_file = False
         self._was_cut = False
+        self._gone = False
+        """Whether the file was under none of the log's names at the last look."""
+        self._let_go_whole: bool | None = None
+        """After a deleted file was let go, whether nothing more can have come into it; None: there is no such file."""
 
     @property
     def place(self) -> Place:
@@ -171,8 +180,11 @@ class Follower:
         if self._newer is not None or self.file is None or self._is_newest():
             return self._newer is not None
         newer = self._find_newer(self.file)
-        copied = self._copied(self.file, newer) if newer is not None else 0
-        if newer is not None and copied:
+        if newer is None:
+            self._let_go(self.file)
+            return False
+        copied = self._copied(self.file, newer)
+        if copied:
             # What we read is only being copied: it is read on where it was written, until that is cut.
             self._leave(self.file)
             self.file = newer
@@ -180,15 +192,18 @@ class Follower:
             self._passed, self._followed_a_gone_file = (), False
             return True
         self._newer = newer
-        return newer is not None
+        return True
 
     def _copied(self, here: LogFile, newer: LogFile) -> int:
         """Up to where the newer file is what was read of this one; 0: it is another.
 
-        One that took a deleted file's place (`sed -i`) may have been made before the last of what was read was written,
-        and changed: what differs is read.
+        One that took a file's place (`sed -i`) may have been made before the last of what was read was written, and
+        changed: what differs is read. A file that was left, and is the log again, is read on.
         """
-        if here.deleted:
+        kept = self.left.take_back(newer.identity.inode)
+        if kept is not None:
+            return kept if kept <= newer.size else 0
+        if self._is_gone(here):
             return _same_lines(here, newer, self.offset)
         return self.offset if self.offset and holds(newer, self.place) else 0
 
@@ -213,17 +228,41 @@ class Follower:
         self._passed, self._followed_a_gone_file = (), False
 
     @property
-    def at_deleted(self) -> bool:
-        """Whether the file has no name any more: whoever has it open may go on in the middle of a line."""
-        return self._opened.deleted
+    def at_gone(self) -> bool:
+        """Whether the file is the log's no more: whoever has it open may go on in the middle of a line."""
+        return self._is_gone(self._opened)
 
     @property
-    def reads_deleted(self) -> bool:
-        """Whether what is read stands in no folder, whose watch would tell that it grew."""
-        return bool(self.left) or (self.file is not None and self.file.deleted)
+    def reads_gone(self) -> bool:
+        """Whether what is read may stand in no folder whose watch would tell that it grew."""
+        return bool(self.left) or (self.file is not None and self._is_gone(self.file))
+
+    def _is_gone(self, file: LogFile) -> bool:
+        return self._gone or file.deleted
+
+    def _let_go(self, here: LogFile) -> None:
+        """Let a deleted file go, which is read, when it is of no use any more, or of harm."""
+        if not (self.offset and here.deleted):
+            return
+        whole = here.abandoned
+        if whole or self._is_disk_full():
+            self._place, self._let_go_whole = self.place, whole
+            self._leave(here)
+            self.left.release(here)
+            self.file = None
+
+    def _is_disk_full(self) -> bool:
+        """Whether nothing could be written into the log; False when there is none."""
+        if not os.path.exists(self.path):
+            return False
+        with contextlib.suppress(StorageError):
+            if not Disk().free(self.path):
+                logger.warning("%s was deleted, and its disk is full: it is let go for its room", self._opened.path)
+                return True
+        return False
 
     def _leave(self, file: LogFile) -> None:
-        if not file.deleted:
+        if not self._is_gone(file):
             file.close()
         elif self.left.take(file, self.offset):
             self._lose(file.path, DELETED)
@@ -236,7 +275,7 @@ class Follower:
 
     def _open(self, generation: Generation, offset: int, older: FileIdentity | None) -> None:
         self.file = open_generation(generation)
-        self._older, self._was_cut = older, False
+        self._older, self._was_cut, self._let_go_whole = older, False, None
         self._stand_at(offset)
 
     def _stand_at(self, offset: int) -> None:
@@ -272,9 +311,13 @@ class Follower:
         cause = CUT if self._was_cut else GONE
         after = _read_up_to(generations, place.older)
         successor = _next(generations, after)
-        if successor is None or not self._settle_after(after, generations, _older_than(generations, successor)):
+        let_go = self._let_go_whole
+        if successor is None or (let_go is not None and not _holds_something(generations[:after])):
             return False
-        self._lose(self.path, cause)
+        if not self._settle_after(after, generations, _older_than(generations, successor)):
+            return False
+        if not let_go or successor == len(generations) - 1:
+            self._lose(self.path, cause)
         return True
 
     def _settle_beyond(self, place: Place, here: int, generations: list[Generation]) -> bool:
@@ -342,8 +385,9 @@ class Follower:
         generations = scan(self.path)
         inodes = [generation.inode for generation in generations]
         is_there = here.identity.inode in inodes  # an open file's inode is no other's
+        self._gone = not is_there
         after = inodes.index(here.identity.inode) if is_there else _read_up_to(generations, self._older)
-        if not any(generation.size or not generation.readable for generation in generations[:after]):
+        if not _holds_something(generations[:after]):
             return None
         if not is_there:
             return self._find_behind_gone(generations, after)
@@ -363,6 +407,11 @@ class Follower:
         file = open_generation(generations[newer])
         self._passed = passed
         return file
+
+
+def _holds_something(generations: Iterable[Generation]) -> bool:
+    """Whether something stands in one of them, or may."""
+    return any(generation.size or not generation.readable for generation in generations)
 
 
 def _find_place(generations: list[Generation], place: Place) -> int | None:

@@ -16,8 +16,10 @@ OSErrors leave here as they are: the source knows whether to give up or to try a
 """
 
 import contextlib
+import fcntl
 import os
 import re
+import signal
 import stat
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -99,6 +101,21 @@ class LogFile:
     def deleted(self) -> bool:
         """Whether it has no name any more."""
         return os.fstat(self._descriptor).st_nlink == 0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it has no name, and nobody has it open to write; False also where that may not be asked.
+
+        fcntl(2): a read lease is given to the file's owner and to CAP_LEASE, and only while nobody has it open so.
+        """
+        if not self.deleted:
+            return False
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._descriptor, fcntl.F_SETSIG, signal.SIGURG)  # what breaks a lease: this is ignored
+            fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            return True
+        return False
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer at the end of the file."""

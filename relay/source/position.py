@@ -79,7 +79,7 @@ class LogPosition(msgspec.Struct, frozen=True):
     last: RecordName | None = None
     """The last record that was read, but for auditd's own (`untold`)."""
     left_behind: bool = False
-    """Deleted files were still open, and may have been written on (`left_behind`)."""
+    """Files that are the log's no more were still open, and may have been written on (`left_behind`)."""
 
     @property
     def place(self) -> Place:

@@ -11,8 +11,8 @@ becomes its child, and it ends when none of them is left.
 - SIGTERM: all are sent it, and killed when SECONDS have passed. SIGHUP, and the parent's death: all are killed.
 
 The status is the program's, or after 0 the first other one of those that it left. What may not be killed, since it is
-another user's, is told of and left alone. Whoever kills this process kills the program with it, but not a daemon that
-the program has become.
+another user's, is told of and left alone. Whoever kills this process kills the program with it; relay then kills what
+has stayed in its process group (`child_process`), and nobody a daemon in a session of its own.
 """
 
 import contextlib

@@ -84,6 +84,14 @@ def test_a_drain_of_a_child_that_stays_ends_when_it_is_quiet_and_nothing_comes_t
     assert numbers(again.events) == list(range(51, 61))
 
 
+def test_a_drain_does_not_wait_for_an_index_file_that_moves_without_events(index: Path) -> None:
+    """As of a child that notes when it looked last."""
+    index.write_text("0")
+    script = f"echo x; while sleep 0.2; do n=$((n+1)); echo $n > {index}; [ $n = 40 ] && echo late; done"
+    taken = drain(shell(script, index))
+    assert len(taken.events) == 1
+
+
 def test_the_configuration_diff_of_an_event_keeps_its_lines(index: Path) -> None:
     (event,) = drain(collector(index, "--events", 1)).events
     assert event.type is EventType.ADMIN
@@ -216,6 +224,20 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def test_when_the_subreaper_is_killed_what_the_child_started_is_not_left(tmp_path: Path) -> None:
+    told = tmp_path / "pids"
+    source = shell(f"sh -c 'echo $$ >> {told}; exec sleep 1000' & echo $$ >> {told}; wait")
+
+    async def play(_: Taken) -> None:
+        await until(lambda: len(_pids(told)) == 2)
+        first = _pids(told)
+        for pid in {os.getpgid(pid) for pid in first}:
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: not any(map(_runs, first)), 5, "both are dead")
+
+    follow(source, play)
 
 
 def test_behind_a_disk_that_takes_nothing_the_child_waits(index: Path) -> None:

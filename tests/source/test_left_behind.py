@@ -10,6 +10,7 @@ from harness.auditd import Auditd
 from source.log_writing import Taken, audit_log, drain, follow, record, records, until
 
 from relay.source import left_behind
+from relay.source.generations import LogFile
 from relay.source.left_behind import MOST, LeftBehind, Part
 from relay.syslog.auditd_remote import AuditdClient
 
@@ -44,6 +45,14 @@ def replace(log: Path, data: bytes) -> None:
     other = log.with_name("other")
     other.write_bytes(data)
     other.rename(log)
+
+
+def delete(log: Path) -> None:
+    log.unlink()
+
+
+def rename(log: Path, name: str) -> None:
+    log.rename(log.with_name(name))
 
 
 def make_anew(log: Path, *, renamed: bool) -> None:
@@ -191,10 +200,12 @@ def test_more_deleted_files_than_are_kept_are_a_gap(log: Path) -> None:
 
     async def play(taken: Taken) -> None:
         await until(lambda: len(taken.serials) == 3)
-        for serial in range(10, 11 * (MOST + 1), 10):
-            replace(log, record(serial, at_ms=0))
-            await until_last(taken, serial)
-        assert len(deleted_files()) == MOST
+        with contextlib.ExitStack() as writers:
+            for serial in range(10, 11 * (MOST + 1), 10):
+                writers.enter_context(log.open("ab"))
+                replace(log, record(serial, at_ms=0))
+                await until_last(taken, serial)
+            assert len(deleted_files()) == MOST
 
     told = [b"deleted files may have been written on" in gap for gap in follow(source, play).gaps]
     assert told == [False] * MOST + [True]
@@ -207,10 +218,11 @@ def test_what_came_into_a_deleted_file_while_relay_was_stopped_is_a_gap(log: Pat
 
     async def play(taken: Taken) -> None:
         await until(lambda: len(taken.serials) == 3)
-        replace(log, records(1, 3))
-        await until(deleted_files)
-        append(log, records(3, 3))
-        await until(lambda: len(taken.serials) == 4)
+        with log.open("ab"):
+            replace(log, records(1, 3))
+            await until(deleted_files)
+            append(log, records(3, 3))
+            await until(lambda: len(taken.serials) == 4)
 
     position = follow(audit_log(log), play).position
     append(log, records(next_serial, next_serial + 1))
@@ -219,6 +231,111 @@ def test_what_came_into_a_deleted_file_while_relay_was_stopped_is_a_gap(log: Pat
     assert len(taken.gaps) == gaps
     append(log, records(20, 20))
     assert drain(audit_log(log), taken.position).gaps == []
+
+
+def test_when_no_deleted_file_is_left_a_restart_tells_of_none(log: Path) -> None:
+    """Although nothing was written since, with which the position could have been stored."""
+
+    async def play(taken: Taken) -> None:
+        with log.open("ab"):
+            await until(lambda: len(taken.serials) == 3)
+            replace(log, records(1, 3))
+            await until(deleted_files)
+            append(log, records(4, 5))
+            await until_last(taken, 5)
+        await until(lambda: not deleted_files())
+        batches = len(taken.batches)
+        await until(lambda: len(taken.batches) > batches or b'"left_behind":false' in place_of(taken))
+
+    position = follow(audit_log(log), play).position
+    assert drain(audit_log(log), position).gaps == []
+
+
+def place_of(taken: Taken) -> bytes:
+    return taken.position.place if taken.position else b""
+
+
+def test_a_deleted_file_that_nobody_has_open_to_write_is_let_go_when_it_is_read(log: Path) -> None:
+    """It would keep its room on the disk; a half line in it is its last."""
+
+    async def play(taken: Taken) -> None:
+        with log.open("ab", buffering=0) as auditd:
+            await until(lambda: len(taken.serials) == 3)
+            delete(log)
+            auditd.write(record(4) + record(5)[:-9])
+        await until(lambda: 5 in taken.serials)
+        assert deleted_files() == []
+        append(log, records(6, 7))
+        await until_last(taken, 7)
+
+    taken = follow(audit_log(log), play)
+    assert (taken.serials, taken.gaps) == ([1, 2, 3, 4, 5, 6, 7], [])
+
+
+def test_one_that_has_to_make_room_while_something_in_it_is_unread_was_needed(tmp_path: Path) -> None:
+    left = LeftBehind()
+    needed = []
+    for number in range(MOST + 2):
+        path = tmp_path / str(number)
+        path.write_bytes(records(1, 3))
+        needed.append(left.take(LogFile(str(path)), path.stat().st_size))
+        left.supersede(1)
+        if number == 1:
+            append(path, record(4))
+    left.close()
+    assert needed == [False] * (MOST + 1) + [True]
+
+
+@pytest.mark.parametrize("way", ["by a symlink", "by a hard link too", "renamed"])
+@both_ways
+def test_a_replaced_log_that_has_another_name_is_read_in_both(log: Path, inotify: bool, way: str) -> None:
+    other = log.with_name("other name")
+    if way == "by a symlink":
+        log.rename(other)
+        log.symlink_to(other)
+    elif way == "by a hard link too":
+        other.hardlink_to(log)
+    source = audit_log(log, inotify=inotify)
+
+    async def play(taken: Taken) -> None:
+        with log.open("ab", buffering=0) as auditd:
+            await until(lambda: len(taken.serials) == 3)
+            if way == "renamed":
+                rename(log, other.name)
+            replace(log, records(1, 3))
+            await until(lambda: log.stat().st_ino in read_inodes())
+            auditd.write(records(4, 6))
+            await until_last(taken, 6)
+        append(log, records(7, 8))
+        await until_last(taken, 8)
+
+    taken = follow(source, play)
+    assert (taken.serials, taken.gaps) == (list(range(1, 9)), [])
+
+
+def read_inodes() -> set[int]:
+    """The files that this process has open."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(descriptor.stat().st_ino)
+    return found
+
+
+def test_a_log_that_gets_its_name_back_is_read_on(log: Path) -> None:
+    async def play(taken: Taken) -> None:
+        with log.open("ab", buffering=0) as auditd:
+            await until(lambda: len(taken.serials) == 3)
+            rename(log, "aside")
+            append(log, records(7, 7))
+            await until_last(taken, 7)
+            auditd.write(record(8))
+            await until_last(taken, 8)
+            rename(log.with_name("aside"), log.name)
+            auditd.write(records(9, 10))
+            await until_last(taken, 10)
+
+    assert follow(audit_log(log), play).serials == [1, 2, 3, 7, 8, 9, 10]
 
 
 # --- The real auditd ---
@@ -256,3 +373,29 @@ def test_auditd_writes_on_in_a_log_that_is_not_there_any_more_until_it_is_starte
         assert b"".join(auditd.records()).count(b":7)") == 1  # it writes where it should
         assert [serial for serial in taken.serials if serial < 10] == list(range(1, 10))
         assert (source.malformed, taken.gaps) == (0, [])
+
+
+@pytest.mark.parametrize("may_ask", [True, False], ids=["relay may ask who writes", "it may not"])
+def test_a_deleted_log_gives_its_room_on_a_full_disk_back(monkeypatch: pytest.MonkeyPatch, may_ask: bool) -> None:
+    """Else auditd could write nothing into its new log, and so nothing would ever supersede the deleted one."""
+    if not may_ask:
+        monkeypatch.setattr(LogFile, "abandoned", False)  # as when F_SETLEASE is refused to a user without CAP_LEASE
+    with Auditd(room="200k") as auditd:
+        log = auditd.log_file
+        send(auditd, 1, 3)
+
+        async def play(taken: Taken) -> None:
+            await until(lambda: 3 in taken.serials)
+            with contextlib.suppress(OSError), log.with_name("other").open("ab", buffering=0) as other:
+                while True:
+                    other.write(b"x" * 4096)
+            delete(log)
+            auditd.kill()
+            auditd.start()
+            await until(lambda: os.statvfs(log.parent).f_bavail)
+            send(auditd, 4, 6)
+            await until(lambda: 6 in taken.serials)
+
+        taken = follow(audit_log(log), play)
+        assert [serial for serial in taken.serials if serial < 10] == list(range(1, 7))
+        assert taken.gaps == []
