@@ -176,6 +176,11 @@ def unprivileged(program: str, log: Path) -> str:
         from source.log_writing import PATIENCE_S, Taken, audit_log, drain, follow, record, records, rotate, until
         log = Path(sys.argv[1])
         append = lambda path, data: path.open("ab").write(data)
+        def become_unreadable(path, data):  # at once: what may be read for a moment is read
+            new = path.with_name("new")
+            new.write_bytes(data)
+            new.chmod(0)
+            new.rename(path)
         older = log.with_name("audit.log.1")
         oldest = log.with_name("audit.log.2")
     """
@@ -294,8 +299,7 @@ def test_files_that_become_readable_one_by_one_are_all_read(log: Path) -> None:
             await until(lambda: len(taken.serials) == 3)
             for first in (4, 7):
                 rotate(log)
-                append(log, records(first, first + 2))
-                log.chmod(0)
+                become_unreadable(log, records(first, first + 2))
                 await until(lambda: source.last_error)
             log.chmod(0o600)
             await until(lambda: older.name in source.last_error)
@@ -318,8 +322,7 @@ def test_a_file_that_stays_unreadable_is_passed_over_while_following(log: Path) 
             loop = asyncio.get_running_loop()
             await until(lambda: len(taken.serials) == 3)
             rotate(log)
-            append(log, records(4, 6))
-            log.chmod(0)
+            become_unreadable(log, records(4, 6))
             rotate(log)
             append(log, records(7, 9))
             began = loop.time()
