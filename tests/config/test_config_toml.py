@@ -168,7 +168,7 @@ def test_a_mistake_is_one_line_with_file_line_and_key(write: Write, text: str | 
         (b"\x7fELF\x02\x01\x01\0\0", "is no text: it holds zero bytes"),
         ("[relay]\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
         (b"\xfe\xff\0[", "is UTF-16; save it as UTF-8"),
-        (gzip.compress(b"config\n"), "is compressed, as a router's `export config` leaves it; save what"),
+        (gzip.compress(b"config\n", mtime=0), "is compressed, as a router's `export config` leaves it; save what"),
         (b"a = " + b"[" * 100_000, "is nested too deeply"),
         (b"a = " + b"9" * 5000, "is no TOML: Exceeds the limit"),
     ],
