@@ -16,7 +16,7 @@ MAX_RANGES: Final = 20
 
 _RELAY: Final = b"relay"
 _LOG: Final = b"log"
-_RETAINED: Final = frozenset({b"audit", b"alarm", b"provisioning", _RELAY})
+RETAINED: Final = frozenset({b"audit", b"alarm", b"provisioning", _RELAY})
 """Types that are always persisted (`relay.forwarder.IMPLICIT`), and so arrive in order with relay's own events."""
 
 
@@ -211,7 +211,7 @@ class Bench:
     def _may_wait(self, key: Key) -> bool:
         """Whether it is of a type that may come after relay's own events, and none of a later run has come."""
         run = self._runs.get(key.run)
-        if run is None or key.type in _RETAINED or self._newest.get((run.host, key.type), 0) > run.ended:
+        if run is None or key.type in RETAINED or self._newest.get((run.host, key.type), 0) > run.ended:
             return False
         servers = self._terms.servers
         backlog = self.backlogs.get(run.host, {})

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from relay import own_events
 from relay.archive.completeness import DOUBLE, MALFORMED, Trail
-from relay.archive.judgement import MAX_RANGES, Finding, Judgement, Terms
+from relay.archive.judgement import MAX_RANGES, RETAINED, Finding, Judgement, Terms
 from relay.archive.spans import Span
 from relay.archive.testimony import Key
 from relay.event import EventType
+from relay.forwarder import IMPLICIT
 
 EVERYTHING = Terms()
 
@@ -301,3 +302,8 @@ def test_what_is_missing_is_what_is_neither_there_nor_told(there: list[int], spa
     named = {n for each in found.faults for first, end in each.ranges for n in range(first, end + 1)}
     assert named == should - accounted
     assert found.gaps.explained == len(should & accounted)
+
+
+def test_what_never_waits_is_what_every_router_persists() -> None:
+    """But for type log, which has few numbers and is not judged by itself."""
+    assert {kind.label.encode() for kind in IMPLICIT - {EventType.LOG}} == RETAINED

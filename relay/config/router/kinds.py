@@ -4,11 +4,10 @@ That is what a line needs that says its whole way: `config authority router r sy
 `show config running flat` prints it, "fully qualified". A section that is not among these counts as a leaf.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-_WORD: Final = re.compile(r'"(?:[^"\\]|\\.)*"(?=\s|$)|\S+', re.DOTALL)
+from relay.config.router.quotes import places
 
 
 class Kind(NamedTuple):
@@ -90,7 +89,7 @@ def is_only_here(name: str, rest: str) -> bool:
 
 def steps(text: str) -> Iterator[Step]:
     """Part a line that says its whole way, from `config` on."""
-    found = [match.span() for match in _WORD.finditer(text)]
+    found = places(text)
     words = [text[begin:end] for begin, end in found]
     at, kinds = 0, ROOT.inner
     while at < len(words):

@@ -21,6 +21,11 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(_ESCAPED.sub(r"\1", m[1]) if m[1] is not None else m[2] for m in _WORD.finditer(text))
 
 
+def places(text: str) -> list[tuple[int, int]]:
+    """Where in the text each value begins and ends, its quotes included."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
 def is_open(text: str) -> bool:
     """Whether a quoted value begins in values, and does not end there."""
     begins = (match.start() for match in _WORD.finditer(text) if match[2] and match[2][0] == '"')
