@@ -373,7 +373,7 @@ class AuditLog:
     def _lose_patience(self, error: OSError) -> None:
         """Have what may not be read passed over, once that has been the error for long enough."""
         if not isinstance(error, OlderRefusedError):
-            self._refused_since = None
+            self._refused_since, self._follower.pass_over = None, False  # also where the start ends with an error
             return
         now = time.monotonic()
         self._refused_since = self._refused_since or now

@@ -104,9 +104,14 @@ async def until(condition: Callable[[], object], seconds: float = 20, what: str 
         await asyncio.sleep(0.005)
 
 
-def follow(source: Taker, play: Callable[[Taken], Awaitable[None]], position: Position | None = None) -> Taken:
+def follow(
+    source: Taker,
+    play: Callable[[Taken], Awaitable[None]],
+    position: Position | None = None,
+    taken: Taken | None = None,
+) -> Taken:
     """Run the source live while `play` acts, and stop it then; a source that fails fails the test."""
-    taken = Taken()
+    taken = Taken() if taken is None else taken
 
     async def both() -> None:
         running = asyncio.create_task(source.run(taken.submit, position, drain=False))
@@ -123,11 +128,14 @@ def follow(source: Taker, play: Callable[[Taken], Awaitable[None]], position: Po
     return taken
 
 
-def rotate(path: Path, keep: int = 5) -> None:
-    """Rotate as auditd does: the oldest is overwritten, PATH becomes PATH.1, and a new PATH is made."""
+def rotate(path: Path, keep: int = 5, then: Path | None = None) -> None:
+    """Rotate as auditd does: the oldest is overwritten, PATH becomes PATH.1, and a new PATH, or `then`, comes."""
     for number in range(keep - 1, 0, -1):
         older = path.with_name(f"{path.name}.{number}")
         if older.exists():
             older.rename(path.with_name(f"{path.name}.{number + 1}"))
     path.rename(path.with_name(f"{path.name}.1"))
-    path.touch()
+    if then is None:
+        path.touch()
+    else:
+        then.rename(path)

@@ -176,11 +176,11 @@ def unprivileged(program: str, log: Path) -> str:
         from source.log_writing import PATIENCE_S, Taken, audit_log, drain, follow, record, records, rotate, until
         log = Path(sys.argv[1])
         append = lambda path, data: path.open("ab").write(data)
-        def become_unreadable(path, data):  # at once: what may be read for a moment is read
+        def rotate_unreadable(path, data):  # the new file is so from the start: what may be read for a moment is read
             new = path.with_name("new")
             new.write_bytes(data)
             new.chmod(0)
-            new.rename(path)
+            rotate(path, then=new)
         older = log.with_name("audit.log.1")
         oldest = log.with_name("audit.log.2")
     """
@@ -298,8 +298,7 @@ def test_files_that_become_readable_one_by_one_are_all_read(log: Path) -> None:
         async def play(taken):
             await until(lambda: len(taken.serials) == 3)
             for first in (4, 7):
-                rotate(log)
-                become_unreadable(log, records(first, first + 2))
+                rotate_unreadable(log, records(first, first + 2))
                 await until(lambda: source.last_error)
             log.chmod(0o600)
             await until(lambda: older.name in source.last_error)
@@ -313,6 +312,32 @@ def test_files_that_become_readable_one_by_one_are_all_read(log: Path) -> None:
     assert told == "[1, 2, 3, 4, 5, 6, 7, 8, 9] [] \n"
 
 
+def test_files_that_become_unreadable_during_the_first_look_are_waited_for(log: Path) -> None:
+    """What may not be read at the start is passed over at once; this came later."""
+    log.write_bytes(records(1, 3))
+    told = unprivileged(
+        """
+        source = audit_log(log, inotify=False)
+        class Rotating(Taken):
+            async def submit(self, batch):
+                if not self.batches:
+                    rotate_unreadable(log, records(4, 6))
+                return await super().submit(batch)
+        async def play(taken):
+            await until(lambda: source.last_error)
+            rotate_unreadable(log, records(7, 9))
+            log.chmod(0o600)
+            await until(lambda: older.name in source.last_error)
+            older.chmod(0o600)
+            await until(lambda: len(taken.serials) == 9)
+        taken = follow(source, play, taken=Rotating())
+        print(taken.serials, taken.gaps)
+        """,
+        log,
+    )
+    assert told == "[1, 2, 3, 4, 5, 6, 7, 8, 9] []\n"
+
+
 def test_a_file_that_stays_unreadable_is_passed_over_while_following(log: Path) -> None:
     log.write_bytes(records(1, 3))
     told = unprivileged(
@@ -321,11 +346,11 @@ def test_a_file_that_stays_unreadable_is_passed_over_while_following(log: Path) 
         async def play(taken):
             loop = asyncio.get_running_loop()
             await until(lambda: len(taken.serials) == 3)
-            rotate(log)
-            become_unreadable(log, records(4, 6))
+            rotate_unreadable(log, records(4, 6))
+            await until(lambda: source.last_error)
+            began = loop.time()
             rotate(log)
             append(log, records(7, 9))
-            began = loop.time()
             await until(lambda: len(taken.serials) == 6)
             print(loop.time() - began >= PATIENCE_S)
         taken = follow(source, play)
