@@ -83,6 +83,12 @@ def size_text(value: int) -> str:
     return f"{value // _BYTES[unit]}{unit}" if value else "0B"
 
 
+def rounded_size(value: int) -> str:
+    """Write `value` bytes for a reader: whole below 1 KB, else with one decimal, in powers of 1000."""
+    unit = next((u for u in ("TB", "GB", "MB", "KB") if value >= _BYTES[u]), "B")
+    return f"{value / _BYTES[unit]:.1f} {unit}" if unit != "B" else f"{value} B"
+
+
 def host(text: str) -> str:
     """Return `text` when it is a host name or an IP address (IPv6 without brackets)."""
     # A name never ends in a number (RFC 1123 section 2.1): what does is an address, or a slip in one.

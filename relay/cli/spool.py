@@ -31,6 +31,7 @@ from relay.cli.number import WholeNumber
 from relay.cli.options import config_option
 from relay.cli.printable import escaped, text_of
 from relay.cli.state import state_directory, state_option
+from relay.quantity import rounded_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,7 +87,7 @@ def _survey_object(name: str, found: "Survey", cursors: "Mapping[str, int]") -> 
 def _survey_lines(name: str, found: "Survey", cursors: "Mapping[str, int]") -> "Iterator[str]":
     messages = sum(segment.messages for segment in found.segments)
     octets = sum(segment.octets for segment in found.segments)
-    yield f"{name}: {_count(len(found.segments), 'segment')}, {_count(messages, 'message')}, {octets / 1e6:.1f} MB"
+    yield f"{name}: {_count(len(found.segments), 'segment')}, {_count(messages, 'message')}, {rounded_size(octets)}"
     for segment in found.segments:
         yield f"  {_segment(segment)}"
         yield from (f"    DAMAGED {escaped(text)}" for text in segment.damage)
@@ -106,7 +107,7 @@ def _segment(segment: "Segment") -> str:
     types = ", ".join(f"{label} {count}" for label, count in segment.by_type.items())
     return (
         f"{blocks_text(segment.first, segment.last)}: {_count(segment.messages, 'message')}"
-        f"{f' ({types})' if types else ''}, {segment.octets / 1e6:.1f} MB{span}"
+        f"{f' ({types})' if types else ''}, {rounded_size(segment.octets)}{span}"
     )
 
 

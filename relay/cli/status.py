@@ -15,6 +15,7 @@ import click
 from relay.cli.options import config_option
 from relay.cli.printable import escaped
 from relay.cli.state import state_directory, state_option
+from relay.quantity import rounded_size
 
 if TYPE_CHECKING:
     from relay.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
@@ -126,7 +127,7 @@ def _part(live: "LivePart") -> str:
 def _spool(name: str, spool: "SpoolStatus") -> str:
     return (
         f"spool        {name}: {spool.events} events{_types(spool.by_type)}, "
-        f"{spool.octets / 1e6:.1f} MB in {spool.segments} segments"
+        f"{rounded_size(spool.octets)} in {spool.segments} segments"
     )
 
 
@@ -139,7 +140,7 @@ def _destination(destination: "DestinationStatus", now: int) -> str:
     if destination.waiting_events:
         seconds = max(now - destination.waiting_since, 0) / _MICROSECONDS
         behind = (
-            f"{destination.waiting_events} events wait ({destination.waiting_octets / 1e6:.1f} MB, {seconds:.0f} s)"
+            f"{destination.waiting_events} events wait ({rounded_size(destination.waiting_octets)}, {seconds:.0f} s)"
         )
     proof = "nothing proven yet"
     if destination.proven_at:

@@ -154,10 +154,12 @@ class EventCollector:
         try:
             if life.index is not None:
                 await asyncio.to_thread(life.index.put_back)
+        except OSError as error:
+            return self._cannot_start(error, "relay's user must be able to write the index file")
+        try:
             child = self._child = await ChildProcess.start(f"source {self.name}", *self._program[:2])
         except OSError as error:
-            cause = f"its child cannot be started: {error.filename or self._program.command[0]}: {error.strerror}"
-            return UnavailableError(f"source {self.name}", cause, "relay's user must be able to write the index file")
+            return self._cannot_start(error, "check the source's command and environment")
         self.starts += 1
         self._down = ""
         try:
@@ -170,6 +172,10 @@ class EventCollector:
         if status == 0:
             return None
         return UnavailableError(f"source {self.name}", _how(status, child.last_words), "run its command by hand")
+
+    def _cannot_start(self, error: OSError, remedy: str) -> UnavailableError:
+        cause = f"its child cannot be started: {error.filename or self._program.command[0]}: {error.strerror}"
+        return UnavailableError(f"source {self.name}", cause, remedy)
 
     async def _read(self, child: ChildProcess, life: "_Life") -> bool:
         """Take in what the child gives, to its end; False when a drain has waited long enough before that."""

@@ -61,16 +61,16 @@ def test_show_tells_segments_blocks_messages_times_and_cursors(state: Path) -> N
     assert (code, errors) == (0, "")
     lines = shown.splitlines()
     assert lines[0] == f"{state}: not running"
-    assert lines[1] == "retained: 2 segments, 100 messages, 0.1 MB"
+    assert lines[1] == "retained: 2 segments, 100 messages, 87.4 KB"
     assert lines[2].startswith(
-        f"  blocks 1 to {second - 1}: {second - 1} messages (audit {second - 1}), 0.1 MB, 2024-03-"
+        f"  blocks 1 to {second - 1}: {second - 1} messages (audit {second - 1}), 64.7 KB, 2024-03-"
     )
     assert lines[3].endswith(" to 2024-03-06T12:01:39Z")
     assert lines[4:] == [
         "  cursor of far: the end",
         "  cursor of slow: block 40, 61 blocks before the end",
-        "transient: 1 segment, 1 message, 0.0 MB",
-        "  block 1: 1 message (traffic 1), 0.0 MB, 2024-03-06T12:01:40Z to 2024-03-06T12:01:40Z",
+        "transient: 1 segment, 1 message, 276 B",
+        "  block 1: 1 message (traffic 1), 276 B, 2024-03-06T12:01:40Z to 2024-03-06T12:01:40Z",
         "  cursor of far: the end",
         "  cursor of slow: block 1, 1 block before the end",
     ]

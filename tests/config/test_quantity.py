@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.quantity import Address, duration_text, octets, quoted, seconds, size_text
+from relay.quantity import Address, duration_text, octets, quoted, rounded_size, seconds, size_text
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,19 @@ def test_a_duration_that_is_written_reads_back_to_the_same_milliseconds(millisec
 def test_quantities_are_written_in_their_largest_whole_unit() -> None:
     assert [duration_text(value) for value in (0, 0.01, 90, 900, 86_400)] == ["0s", "10ms", "90s", "15m", "1d"]
     assert [size_text(value) for value in (0, 480, 8192, 2**31)] == ["0B", "480B", "8KiB", "2GiB"]
+
+
+def test_a_size_for_a_reader_is_never_a_rounded_zero() -> None:
+    sizes = {
+        0: "0 B",
+        999: "999 B",
+        1000: "1.0 KB",
+        49_000: "49.0 KB",
+        2_340_000: "2.3 MB",
+        5 * 10**9: "5.0 GB",
+        10**15: "1000.0 TB",
+    }
+    assert [rounded_size(value) for value in sizes] == list(sizes.values())
 
 
 @pytest.mark.parametrize(
