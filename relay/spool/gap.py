@@ -1,7 +1,8 @@
 """Gaps: losses that are counted. Pure values; a gap waits in a slot until it stands in the spool as an event.
 
 A gap belongs to one destination, or to all (`server` empty) when the events were never taken in. Ranges of the same run
-and type grow together; a gap that touches more than `MAX_RANGES` of them counts the rest without naming them.
+and type grow together; a gap that touches more than `MAX_RANGES` of them names those that grew last and counts the
+rest: a run that goes on is there in part, so its numbers are needed to judge it; one that is gone whole is not.
 """
 
 from collections.abc import Iterable
@@ -32,6 +33,10 @@ class Range(msgspec.Struct, frozen=True, array_like=True):
         """The type's name."""
         return EventType(self.type).label
 
+    def grew_to(self, now: "Range") -> bool:
+        """Whether that is this range with more, and not another of its run and type after this one gave way."""
+        return (now.run, now.type) == (self.run, self.type) and now.first <= self.first and now.events >= self.events
+
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
     """A counted loss that is still to be told."""
@@ -42,7 +47,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
     ranges: tuple[Range, ...] = ()
     unnamed: int = 0
-    """Events beyond MAX_RANGES ranges."""
+    """Events of ranges that gave way to MAX_RANGES others."""
     retained: int = 0
     """Blocks of the retained spool before this number are counted, and not delivered any more."""
     transient: int = 0
@@ -82,14 +87,15 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
     def told(self, said: "Gap") -> "Gap":
         """What remains to be told after an event said that much of it."""
-        known = {(each.run, each.type): each for each in said.ranges}
-        rest = tuple(_rest(each, known.get((each.run, each.type))) for each in self.ranges)
+        grown = {(each.run, each.type): each for each in said.ranges if any(map(each.grew_to, self.ranges))}
+        rest = tuple(_rest(each, grown.get((each.run, each.type))) for each in self.ranges)
+        gave_way = sum(each.events for each in said.ranges) - sum(each.events for each in grown.values())
         return msgspec.structs.replace(
             self,
             number=self.number + 1,
             cause=self.cause if any(each.events for each in rest) else "",
             ranges=tuple(each for each in rest if each.events),
-            unnamed=self.unnamed - said.unnamed,
+            unnamed=self.unnamed - said.unnamed - gave_way,
             positions={} if self.positions == said.positions else self.positions,
         )
 
@@ -141,15 +147,14 @@ def _range_from(text: str) -> Range:
 
 
 def merged(ranges: Iterable[Range]) -> tuple[tuple[Range, ...], int]:
-    """One range for each run and type, up to MAX_RANGES of them, and the events of the others."""
+    """One range for each run and type, the MAX_RANGES that grew last, and the events of the others."""
     whole: dict[tuple[str, int], Range] = {}
     unnamed = 0
     for each in ranges:
-        known = whole.get((each.run, each.type))
-        if known is None and len(whole) >= MAX_RANGES:
-            unnamed += each.events
-        else:
-            whole[each.run, each.type] = each if known is None else _joined(known, each)
+        known = whole.pop((each.run, each.type), None)
+        whole[each.run, each.type] = each if known is None else _joined(known, each)
+        if len(whole) > MAX_RANGES:
+            unnamed += whole.pop(next(iter(whole))).events
     return tuple(whole.values()), unnamed
 
 

@@ -237,14 +237,14 @@ class StoreRoom:
         sent = self._sent.get(destination, (0, 0))[0 if retained else 1]
         lost: list[Range] = []
         under_way: list[Range] = []
-        for header in oldest.blocks:
-            if header.number >= reached:
-                (under_way if header.number < sent else lost).extend(ranges_of(header, wanted))
         for number, told in oldest.gaps:
             if number >= reached and told.server in {destination, IGNORED}:
                 # The event that told of it goes too, so its count begins anew.
                 (under_way if number < sent else lost).extend(each for each in told.ranges if wanted >> each.type & 1)
                 gap = msgspec.structs.replace(gap, unnamed=gap.unnamed + told.unnamed)
+        for header in oldest.blocks:
+            if header.number >= reached:
+                (under_way if header.number < sent else lost).extend(ranges_of(header, wanted))
         counted = gap.doubt(under_way) if under_way else gap
         counted = counted.add(cause, lost) if lost else counted
         place = {"retained": oldest.following} if retained else {"transient": oldest.following}

@@ -227,19 +227,35 @@ def test_age_deletes_what_is_proven_and_nothing_else(tmp_path: Path) -> None:
         assert numbers(messages(store.retained))[-1] == 40
 
 
-def test_a_gap_names_ranges_up_to_its_ceiling_and_counts_the_rest() -> None:
+def numbered(run: int, first: int = 1, last: int = 10) -> Range:
+    return Range(f"{run:016x}", 1, first, last, last - first + 1)
+
+
+def test_a_gap_names_the_ranges_that_grew_last_and_counts_the_rest() -> None:
     gap = Gap(server="s")
-    for run in range(MAX_RANGES + 5):
-        gap = gap.add("rotate", [Range(f"{run:016x}", 1, 1, 10, 10)])
-    gap = gap.add("damage", [Range(f"{0:016x}", 1, 11, 20, 10)])
-    assert len(gap.ranges) == MAX_RANGES
-    assert gap.ranges[0] == Range("0" * 16, 1, 1, 20, 20)
+    for run in range(MAX_RANGES):
+        gap = gap.add("rotate", [numbered(run)])
+    gap = gap.add("damage", [numbered(0, 11, 20)])
+    gap = gap.add("rotate", [numbered(run) for run in range(MAX_RANGES, MAX_RANGES + 5)])
+    assert [each.run for each in gap.ranges] == [f"{run:016x}" for run in (*range(6, MAX_RANGES), 0, *range(24, 29))]
+    assert numbered(0, 1, 20) in gap.ranges
     assert (gap.unnamed, gap.events, gap.cause) == (50, (MAX_RANGES + 5) * 10 + 10, "rotate, damage")
     assert len(gap.encode()) < 3000
     assert Gap.decode(gap.encode(), "s") == gap
+
+
+def test_of_a_gap_that_was_told_only_what_came_since_remains() -> None:
+    gap = Gap(server="s").add("rotate", [numbered(run) for run in range(MAX_RANGES + 5)])
     assert (gap.told(gap).events, gap.told(gap).number) == (0, 2)
-    more = gap.add("rotate", [Range(f"{3:016x}", 1, 11, 14, 4)])
-    assert more.told(gap).ranges == (Range(f"{3:016x}", 1, 11, 14, 4),)
+    more = gap.add("rotate", [numbered(7, 11, 14)])
+    assert more.told(gap).ranges == (numbered(7, 11, 14),)
+    newer = numbered(MAX_RANGES + 5)
+    evicting = gap.add("rotate", [newer])
+    assert evicting.told(gap).ranges == (newer,)
+    assert evicting.told(gap).unnamed == 0, "what was told by name gave way, and counts no second time"
+    again = evicting.add("rotate", [numbered(5, 11, 14)])
+    assert again.told(gap).ranges == (newer, numbered(5, 11, 14)), "the first of the named had given way"
+    assert again.told(gap).events == 14
 
 
 def test_a_server_that_begins_now_has_what_was_before_as_a_gap_and_only_once(tmp_path: Path) -> None:
