@@ -620,6 +620,54 @@ def test_what_is_deleted_again_was_never_there() -> None:
     assert (draft.mistakes, "remote-logging-server" in draft.document) == ([], False)
 
 
+@pytest.mark.parametrize(
+    ("joined", "apart", "mistake"),
+    [
+        ("router  r1 name  r1", "router  r1\n            name  r1", 'router: "name r1"'),
+        ("system audit", "system\n                audit", 'system: "audit"'),
+        ("audit retention 1d", "audit\n                    retention 1d", 'audit: "retention 1d"'),
+        ("traffic enabled true", "traffic\n                        enabled true", 'traffic: "enabled true"'),
+        (
+            "remote-logging-server 10.0.0.1 60 address 10.0.0.1",
+            "remote-logging-server 10.0.0.1 60\n                        address 10.0.0.1",
+            'remote-logging-server: "address 10.0.0.1"',
+        ),
+    ],
+)
+def test_two_statements_in_one_line_lose_nothing_in_silence(joined: str, apart: str, mistake: str) -> None:
+    text = """\
+config
+    authority
+        router  r1
+            name  r1
+            system
+                audit
+                    retention 1d
+                    traffic
+                        enabled true
+                    exit
+                    remote-logging-server 10.0.0.1 60
+                        address 10.0.0.1
+                    exit
+                exit
+            exit
+        exit
+    exit
+exit
+"""
+    assert told(text) == []
+    at = text[: text.index(apart)].count("\n") + 1
+    assert f"router.cfg:{at}: {mistake} must stand in a line of its own" in told(text.replace(apart, joined))
+
+
+def test_a_router_or_node_without_a_name_is_a_mistake() -> None:
+    text = "config\n    authority\n        router\n            system\n            exit\n        exit\n    exit\nexit\n"
+    assert told(text) == ["router.cfg:3: this router has no name; it must stand in the same line"]
+    text = within("retention 1d", node=lines("port-forwarding 127.0.0.1 7777 lo0", "    remote-port 9", "exit"))
+    text = text.replace("node n\n                name n\n", "node\n")
+    assert told(text) == ["router.cfg:5: this node has no name; it must stand in the same line"]
+
+
 def test_a_text_without_a_router_is_a_mistake() -> None:
     assert told("config\n    authority\n    exit\nexit\n") == [
         "router.cfg: holds no router; export all of it, from `config` on"

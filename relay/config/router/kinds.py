@@ -50,7 +50,7 @@ _PORT_FORWARDING: Final = Kind(
     ),
 )
 _CERTIFICATES: Final = dict.fromkeys(("trusted-ca-certificate", "client-certificate"), Kind({}, 1))
-_ROUTER: Final = Kind(
+ROUTER: Final = Kind(
     {
         "node": Kind({"port-forwarding": _PORT_FORWARDING}, 1),
         "system": Kind({"audit": _AUDIT, "syslog": _SYSLOG}),
@@ -58,7 +58,7 @@ _ROUTER: Final = Kind(
     },
     1,
 )
-_AUTHORITY: Final = Kind({"router": _ROUTER, **_CERTIFICATES})
+_AUTHORITY: Final = Kind({"router": ROUTER, **_CERTIFICATES})
 _CONFIG: Final = Kind({"authority": _AUTHORITY, **_AUTHORITY.inner})
 ROOT: Final = Kind({"config": _CONFIG, **_CONFIG.inner})
 """A whole text; its outermost sections may be left out."""

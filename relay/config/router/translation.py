@@ -13,7 +13,9 @@ what user, with which key: no router's text says it; relay's defaults do, or fur
 from typing import Final, NamedTuple
 
 from relay.config.draft import Draft
+from relay.config.router import kinds
 from relay.config.router.certificates import Certificates
+from relay.config.router.kinds import Kind
 from relay.config.router.section import Section
 from relay.config.router.syslog import Syslog
 from relay.config.router.text import TooMuchError, parse
@@ -29,6 +31,7 @@ _CATEGORIES: Final = {
 }
 _AUDIT: Final = frozenset({*_CATEGORIES, "retention", "disk-full-action", "remote-logging-server"})
 _FORWARDINGS: Final = "port-forwarding"
+_OUTER: Final = Kind({"router": Kind({}, 1)})
 _SHOWN: Final = 10
 
 
@@ -67,11 +70,14 @@ class _Translation:
             self.levels += [level.section(name) for level in list(self.levels)]
 
     def whole(self, chosen: Choice, preferred: Choice) -> None:
+        for level in self.levels:
+            self._tell_joined(level, _OUTER)
         router = self._pick("router", self._routers(), chosen.router, preferred.router)
         if router is None:
             return
         name, section = router
         self.draft.put(("relay", "router"), name, section.line)
+        self._tell_joined(section, kinds.ROUTER)
         self._node(section, chosen.node, preferred.node)
         system = section.section("system")
         self._audit(system.section("audit"))
@@ -97,11 +103,13 @@ class _Translation:
 
     def _pick(self, kind: str, found: dict[str, Section], chosen: str, preferred: str) -> tuple[str, Section] | None:
         for name in (chosen, *([] if chosen else [preferred, *([*found] if len(found) == 1 else [])])):
-            if name in found:
+            if name and name in found:
                 return name, found[name]
         names = ", ".join(map(quoted, list(found)[:_SHOWN])) + (" and others" if len(found) > _SHOWN else "")
         if not found:
             self.draft.mistake(f"holds no {kind}; export all of it, from `config` on")
+        elif not names.strip('"'):
+            self.draft.mistake(f"this {kind} has no name; it must stand in the same line", found[""].line)
         elif chosen:
             self.draft.mistake(f"has no {kind} {quoted(chosen)}; it has {names}")
         else:
@@ -110,6 +118,15 @@ class _Translation:
                 "[relay] of a further file"
             )
         return None
+
+    def _tell_joined(self, section: Section, kind: Kind) -> None:
+        """Tell of sections with more than their keys in their line: it would be lost, and with it what is in them."""
+        for name, inner in kind.inner.items():
+            for keys, found in section.sections(name).items():
+                if len(keys) > inner.keys:
+                    surplus = quoted(" ".join(keys[inner.keys :]))
+                    self.draft.mistake(f"{name}: {surplus} must stand in a line of its own", found.line)
+                self._tell_joined(found, inner)
 
     # --- The parts ---
 
