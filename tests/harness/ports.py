@@ -1,29 +1,75 @@
 """TCP and UDP ports: one that is free, and whether somebody has it."""
 
 import contextlib
+import functools
+import itertools
 import os
 import random
 import socket
+import threading
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 
 _FIRST = 10_000  # below are the ports of known services
+_BLOCK = 128
 _LISTEN = "0A"  # proc(5): the state of a TCP socket that listens
 _OPEN = "07"  # and of any UDP socket
 
 
-def free_port() -> int:
-    """A port that nobody has; below those that the kernel gives to whoever asks for any (ip(7)), where that is room.
+class _Blocks:
+    """Ports that no other process draws from: a block is had by who holds the abstract socket of its name.
 
-    It stays free until a server takes it, unless another test draws the same of some twenty thousand in that moment.
+    Abstract names, like ports, belong to a network namespace (unix(7)), and are free again when their holder ends.
     """
-    given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.SystemRandom().randrange(_FIRST, max(given, 2 * _FIRST))
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            return port
+
+    def __init__(self) -> None:
+        # Ports from here on the kernel gives to whoever asks for any (ip(7)).
+        given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        firsts = range(_FIRST, max(given, 2 * _FIRST) - _BLOCK, _BLOCK)
+        self._firsts = random.SystemRandom().sample(firsts, len(firsts))
+        self._held: list[socket.socket] = []
+        self._drawing = threading.Lock()
+        self._ports = itertools.cycle(range(0))
+
+    def draw(self) -> int:
+        with self._drawing:
+            while True:
+                for _ in range(_BLOCK):
+                    port = next(self._ports, None)
+                    if port is not None and _is_free(port):
+                        return port
+                self._ports = itertools.cycle(self._hold())
+
+    def _hold(self) -> range:
+        """One more block."""
+        while True:
+            first = self._firsts.pop()
+            name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                name.bind(f"\0relay tests: ports from {first}")
+            except OSError:
+                name.close()
+            else:
+                self._held.append(name)
+                return range(first, first + _BLOCK)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind((LOOPBACK, port))
+        return True
+    return False
+
+
+@functools.cache
+def _blocks_of(_process: int) -> _Blocks:
+    return _Blocks()
+
+
+def free_port() -> int:
+    """A port that nobody has, and that nobody else who asks here is given, in whichever process."""
+    return _blocks_of(os.getpid()).draw()
 
 
 def listens(port: int, *, pid: int | None = None, udp: bool = False) -> bool:
