@@ -6,7 +6,7 @@ from collections.abc import Callable
 from relay.errors import StorageError
 from relay.event import Batch, Event
 
-DEADLINE = 10  # seconds
+DEADLINE = 20  # seconds
 
 
 class HeldSpool:
