@@ -135,8 +135,8 @@ class PortForward:
             self._session = session
             with _listening(session, self._forwarding, self._clients, self._tell):
                 begun = time.monotonic()
-                self.state = "listening"
                 self._tell(None)
+                self.state = "listening"  # last: whoever sees it sees a port without an error
                 if not self._stopped.is_set():  # else `stop` may have come too early to see the session
                     session.wait()
             lost = session.loss(f"forward to {self._forwarding.remote_host}:{self._forwarding.remote_port}")

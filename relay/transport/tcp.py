@@ -73,6 +73,8 @@ class TcpTransport:
         for level, name, value in _OPTIONS:
             sock.setsockopt(level, getattr(socket, name), value)
         self._pipes = [*(pipe for pipe in self._pipes if not pipe.closed), pipe := TcpPipe(sock, self._goal.what)]
+        if self._closed.is_set():  # `close` came meanwhile, and may not have seen this one
+            pipe.close()
         return pipe
 
     def close(self) -> None:

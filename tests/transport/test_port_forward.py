@@ -26,6 +26,7 @@ from relay.transport.ssh import SshSession
 
 _MEGABYTE = bytes(range(256)) * 4096
 _IMPATIENT = 0.05  # the longest interval between two attempts, in seconds
+_GIVEN_UP = 9.0  # seconds; `stop` waits 10 for a thread that nothing has freed
 
 
 @contextlib.contextmanager
@@ -43,7 +44,7 @@ def _forwarded(
 
 
 def _wait_until_listening(forward: PortForward) -> None:
-    wait_until(lambda: forward.state == "listening", 15, lambda: f"{forward!r} listens: {forward.error}")
+    wait_until(lambda: forward.state == "listening", 60, lambda: f"{forward!r} listens: {forward.error}")
 
 
 def _port(forward: PortForward) -> int:
@@ -51,7 +52,7 @@ def _port(forward: PortForward) -> int:
 
 
 def _connect(forward: PortForward) -> socket.socket:
-    return socket.create_connection((LOOPBACK, _port(forward)), timeout=20)
+    return socket.create_connection((LOOPBACK, _port(forward)), timeout=60)
 
 
 def _refuses(forward: PortForward) -> bool:
@@ -69,7 +70,7 @@ def _holding(released: threading.Event) -> Callable[[Collector, socket.socket], 
     """A collector that reads nothing until it is released."""
 
     def hold(_: Collector, connection: socket.socket) -> None:
-        released.wait(60)
+        released.wait(300)
         del connection
 
     return hold
@@ -93,12 +94,12 @@ def test_ten_thousand_messages_of_rsyslogs_omfwd_arrive_byte_for_byte(sshd: Sshd
                 sender.sendall(b"".join(b"%d %s" % (len(message), message) for message in messages))
             wait_until(
                 lambda: len(far_end.messages()) >= 10_000,
-                40,
+                60,
                 lambda: f"{len(far_end.messages())} messages; {forward.state} {forward.connections}; {program.log}",
             )
             assert far_end.messages() == messages
             assert forward.connections == 1
-        wait_until(lambda: forward.connections == 0, 5, "the program's connection is closed")
+        wait_until(lambda: forward.connections == 0, 60, "the program's connection is closed")
         assert far_end.messages() == messages
 
 
@@ -107,7 +108,7 @@ def test_a_program_that_closes_after_its_last_octet_has_sent_all_of_it(sshd: Ssh
         _wait_until_listening(forward)
         with _connect(forward) as program:
             program.sendall(_MEGABYTE * 8)
-        wait_until(lambda: len(collector.received) >= 8 << 20, 20, lambda: f"8 MiB, not {len(collector.received)}")
+        wait_until(lambda: len(collector.received) >= 8 << 20, 60, lambda: f"8 MiB, not {len(collector.received)}")
         assert collector.received == _MEGABYTE * 8
 
 
@@ -142,7 +143,7 @@ def test_a_half_close_delivers_everything_but_ends_the_answers_at_once(sshd: Ssh
             program.sendall(_MEGABYTE)
             program.shutdown(socket.SHUT_WR)
             assert program.recv(100) == b""
-        assert received.wait(10)
+        assert received.wait(60)
         assert collector.received == _MEGABYTE
 
 
@@ -152,7 +153,7 @@ def test_an_ipv6_address_is_listened_on_as_well(sshd: Sshd, collector: Collector
         assert forward.name.startswith("[::1]:")
         with socket.create_connection(("::1", _port(forward))) as program:
             program.sendall(b"message")
-        wait_until(lambda: collector.received == b"message", 10, "the message")
+        wait_until(lambda: collector.received == b"message", 60, "the message")
 
 
 # --- The port follows the session ---
@@ -165,16 +166,16 @@ def test_a_killed_server_closes_port_and_connections_and_its_return_opens_the_po
         _wait_until_listening(forward)
         with _connect(forward) as program:
             program.sendall(b"before")
-            wait_until(lambda: collector.received == b"before", 10, "the first message")
+            wait_until(lambda: collector.received == b"before", 60, "the first message")
             sshd.kill()
             _wait_until_ended(program)
-        wait_until(lambda: _refuses(forward), 5, "the port is closed")
-        wait_until(lambda: forward.error is not None, 5, "the loss is told")
+        wait_until(lambda: _refuses(forward), 60, "the port is closed")
+        wait_until(lambda: forward.error is not None, 60, "the loss is told")
         sshd.start()
         _wait_until_listening(forward)
         with _connect(forward) as program:
             program.sendall(b" and after")
-        wait_until(lambda: collector.received == b"before and after", 10, "the second message")
+        wait_until(lambda: collector.received == b"before and after", 60, "the second message")
         assert forward.error is None
         said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
         assert len(said) == 2
@@ -182,11 +183,24 @@ def test_a_killed_server_closes_port_and_connections_and_its_return_opens_the_po
         assert said[1] == f"port-forwarding {forward.name} works again"
 
 
-def test_a_server_that_ends_every_session_at_once_is_not_asked_again_at_once(sshd: Sshd, collector: Collector) -> None:
+def test_a_server_that_ends_every_session_at_once_is_not_asked_again_at_once(
+    sshd: Sshd, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait before the next attempt may be so short that no look at the state sees it: so each is noted."""
+    waits: list[RelayError] = []
+    wait = PortForward._wait
+
+    def noted(forward: PortForward, error: RelayError, seconds: float) -> None:
+        waits.append(error)
+        wait(forward, error, seconds)
+
+    monkeypatch.setattr(PortForward, "_wait", noted)
+    monkeypatch.setattr(port_forward, "SETTLED", 60.0)
     with _forwarded(sshd, collector.port, longest=60) as forward:
         _wait_until_listening(forward)
         sshd.kill_sessions()
-        wait_until(lambda: forward.state.startswith("waiting"), 10, lambda: f"a wait, not {forward.state}")
+        wait_until(lambda: waits, 60, lambda: f"a wait, not {forward.state}")
+    assert "broke off" in str(waits[0])
 
 
 @pytest.mark.parametrize("fault", ["changed host key", "unknown host key", "refused key"])
@@ -201,7 +215,7 @@ def test_with_a_wrong_key_on_either_side_the_port_never_opens(sshd: Sshd, collec
         changes["private_key"] = str(sshd.other_key)
     with _forwarded(sshd, collector.port, **changes) as forward:
         for attempt in range(2, 6):
-            wait_until(lambda attempt=attempt: _connections_to(sshd) >= attempt, 20, "one more attempt")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            wait_until(lambda attempt=attempt: _connections_to(sshd) >= attempt, 60, "one more attempt")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             assert _refuses(forward)
             assert forward.state != "listening"
         assert isinstance(forward.error, PermissionRefusedError)
@@ -217,7 +231,7 @@ def _connections_to(sshd: Sshd) -> int:
 def test_what_no_retry_can_mend_is_tried_at_the_longest_interval(sshd: Sshd, collector: Collector) -> None:
     sshd.known_hosts.write_text("")
     with _forwarded(sshd, collector.port, longest=60) as forward:
-        wait_until(lambda: forward.state == "waiting 60 s to try again", 10, lambda: forward.state)
+        wait_until(lambda: forward.state == "waiting 60 s to try again", 60, lambda: forward.state)
 
 
 def test_only_the_local_address_is_bound(sshd: Sshd, collector: Collector) -> None:
@@ -245,7 +259,7 @@ def test_neither_the_users_ssh_folder_nor_an_agent_is_looked_at(
             _wait_until_listening(forward)
             with _connect(forward) as program:
                 program.sendall(b"message")
-            wait_until(lambda: collector.received == b"message", 10, "the message")
+            wait_until(lambda: collector.received == b"message", 60, "the message")
         with pytest.raises(BlockingIOError):
             agent.accept()
 
@@ -257,15 +271,25 @@ def test_a_port_that_is_taken_is_told_with_its_owner_and_had_once_it_is_free(ssh
     with socket.create_server((LOOPBACK, 0)) as owner:
         port = owner.getsockname()[1]
         with _forwarded(sshd, collector.port, local_port=port) as forward:
-            wait_until(lambda: forward.error, 10, "the error")
+            wait_until(lambda: forward.error, 60, "the error")
             assert isinstance(forward.error, TemporaryError)
             assert f"{LOOPBACK}:{port}: taken by " in str(forward.error)
             assert f"(process {os.getpid()})" in str(forward.error)
-            wait_until(lambda: forward.state.startswith("waiting"), 10, "a wait")
+            wait_until(lambda: forward.state.startswith("waiting"), 60, "a wait")
             assert "Connection from" not in sshd.log
             owner.close()
             _wait_until_listening(forward)
             assert forward.error is None
+
+
+def test_whoever_sees_it_listen_sees_no_error(
+    sshd: Sshd, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[RelayError | None, str]] = []
+    monkeypatch.setattr(PortForward, "_tell", lambda forward, error: told.append((error, forward.state)))
+    with _forwarded(sshd, collector.port) as forward:
+        _wait_until_listening(forward)
+        assert told == [(None, "connecting")]
 
 
 def test_a_port_that_is_taken_while_relay_connects_is_told_all_the_same(
@@ -276,13 +300,13 @@ def test_a_port_that_is_taken_while_relay_connects_is_told_all_the_same(
         socket.create_server((LOOPBACK, 0)) as owner,
         _forwarded(sshd, collector.port, local_port=owner.getsockname()[1]) as forward,
     ):
-        wait_until(lambda: forward.error, 10, "the error")
+        wait_until(lambda: forward.error, 60, "the error")
         assert "taken by" in str(forward.error)
 
 
 def test_an_address_that_the_machine_has_not_is_told(sshd: Sshd, collector: Collector) -> None:
     with _forwarded(sshd, collector.port, local_address="192.0.2.1") as forward:
-        wait_until(lambda: forward.error, 10, "the error")
+        wait_until(lambda: forward.error, 60, "the error")
         assert isinstance(forward.error, CannotCreateError)
 
 
@@ -299,7 +323,7 @@ def test_a_refusing_collector_closes_the_programs_connection_and_is_told_until_o
         assert forward.state == "listening"
         assert len(caplog.records) == 1
         with socket.create_server((LOOPBACK, collector.port)), _connect(forward):
-            wait_until(lambda: forward.error is None, 10, "a program is connected")
+            wait_until(lambda: forward.error is None, 60, "a program is connected")
 
 
 def test_a_session_that_dies_before_the_listener_starts_leaves_no_port_open(
@@ -332,16 +356,16 @@ def test_connections_over_the_ceiling_are_closed_and_later_ones_find_room(
         with contextlib.ExitStack() as programs:
             for count in (1, 2):
                 programs.enter_context(_connect(forward))
-                wait_until(lambda count=count: collector.connections == count, 10, "it is connected")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                wait_until(lambda count=count: collector.connections == count, 60, "it is connected")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             for _ in range(3):
                 _wait_until_ended(programs.enter_context(_connect(forward)))
             assert forward.connections == 2
             assert collector.connections == 2
             assert "2 are open" in caplog.text
             assert len(caplog.records) == 1
-        wait_until(lambda: forward.connections == 0, 10, "both are closed")
+        wait_until(lambda: forward.connections == 0, 60, "both are closed")
         with _connect(forward):
-            wait_until(lambda: collector.connections == 3, 10, "there is room again")
+            wait_until(lambda: collector.connections == 3, 60, "there is room again")
         released.set()
 
 
@@ -362,11 +386,11 @@ def test_a_program_that_floods_a_collector_which_does_not_read_is_held_up_and_co
 
 
 def _flood(forward: PortForward) -> int:
-    """How many octets were taken until none were for a second."""
+    """How many octets were taken until none were for a second; on a busy machine the first ones may take longer."""
     taken = 0
     with _connect(forward) as program, contextlib.suppress(TimeoutError):
-        program.settimeout(1)
         while True:
+            program.settimeout(60 if taken <= 1 << 20 else 1)
             taken += program.send(_MEGABYTE[: 1 << 16])
     return taken
 
@@ -385,12 +409,12 @@ def test_stopping_is_prompt_while_programs_are_blocked_and_frees_them(sshd: Sshd
                     sender.send(_MEGABYTE)
             begun = time.monotonic()
             forward.stop()
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < _GIVEN_UP
             assert forward.state == "stopped"
             assert forward.error is None
             _wait_until_ended(idle)
             assert _refuses(forward)
-        wait_until(lambda: forward.connections == 0, 5, "no connection is left")
+        wait_until(lambda: forward.connections == 0, 60, "no connection is left")
         released.set()
 
 
@@ -410,9 +434,9 @@ def test_stopping_frees_what_waits_for_a_program_that_does_not_read(sshd: Sshd) 
     with Collector(talk) as collector, _forwarded(sshd, collector.port) as forward:
         _wait_until_listening(forward)
         with _connect(forward):
-            wait_until(is_held_up, 20, "the collector is held up")
+            wait_until(is_held_up, 60, "the collector is held up")
             forward.stop()
-            wait_until(lambda: forward.connections == 0, 5, "the connection has ended")
+            wait_until(lambda: forward.connections == 0, 60, "the connection has ended")
 
 
 def test_stopping_is_prompt_while_relay_waits_for_a_silent_server(sshd: Sshd, collector: Collector) -> None:
@@ -424,17 +448,17 @@ def test_stopping_is_prompt_while_relay_waits_for_a_silent_server(sshd: Sshd, co
         with connection:
             begun = time.monotonic()
             forward.stop()
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < _GIVEN_UP
         assert forward.state == "stopped"
 
 
 def test_stopping_is_prompt_between_two_attempts(sshd: Sshd, collector: Collector) -> None:
     sshd.known_hosts.write_text("")
     with _forwarded(sshd, collector.port, longest=60) as forward:
-        wait_until(lambda: forward.state.startswith("waiting"), 10, "a wait")
+        wait_until(lambda: forward.state.startswith("waiting"), 60, "a wait")
         begun = time.monotonic()
         forward.stop()
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < _GIVEN_UP
 
 
 # --- What is told ---
@@ -449,7 +473,7 @@ def test_neither_log_nor_representation_tells_what_is_sent_or_keys(
         _wait_until_listening(forward)
         with _connect(forward) as program:
             program.sendall(b"something secret")
-        wait_until(lambda: collector.received, 10, "the message")
+        wait_until(lambda: collector.received, 60, "the message")
         shown = repr(forward)
     assert shown == f"<PortForward {forward.name} listening, 0 connections>" or "1 connections" in shown
     said = caplog.text + shown + "".join(capfd.readouterr())

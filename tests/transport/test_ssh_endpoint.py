@@ -86,7 +86,7 @@ class _Receiver:
             self.loop.close()
 
     def run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def session(self, **changes: object) -> SshSession:
         settings: dict[str, object] = {
@@ -96,7 +96,7 @@ class _Receiver:
             "private_key": str(self.client_key),
             "known_hosts": str(self.known_hosts),
         }
-        limits = Limits(patience=Patience(quiet=0.5, answer=2))
+        limits = Limits(patience=Patience(quiet=0.5, answer=20))
         return SshSession.connect(PortForwarding.model_validate(settings | changes), threading.Event(), limits=limits)
 
     def ssh(self, *arguments: str) -> tuple[int, str]:
@@ -116,7 +116,7 @@ def receiver(tmp_path: Path) -> Iterator[_Receiver]:
 
 def _prove(session: SshSession, pipe: SshPipe) -> None:
     pipe.half_close()
-    pipe.drained(10)
+    pipe.drained(60)
     session.open()
 
 
@@ -142,20 +142,20 @@ def test_many_channels_one_after_another_and_side_by_side(receiver: _Receiver) -
             pipe = session.open()
             pipe.send(b"%d" % number)
             pipe.half_close()
-            pipe.drained(10)
+            pipe.drained(60)
         pipes = [session.open() for _ in range(receiver.limits.channels)]
         for pipe in pipes:
             pipe.send(b"together")
         for pipe in pipes:
             pipe.half_close()
-            pipe.drained(10)
+            pipe.drained(60)
     assert receiver.received == [b"%d" % number for number in range(300)] + [b"together"] * receiver.limits.channels
 
 
 def test_a_stream_knows_its_sender_by_the_key(receiver: _Receiver) -> None:
     with receiver.session() as session:
         session.open()
-        wait_until(lambda: receiver.streams, 10, "a stream arrives")
+        wait_until(lambda: receiver.streams, 60, "a stream arrives")
         stream = receiver.streams[0]
     assert stream.key.key.fingerprint == fingerprint(receiver.client_key.with_suffix(".pub"))
     assert stream.key.comment == "client"
@@ -180,7 +180,7 @@ def test_the_sender_sees_the_end_only_when_the_stream_is_closed(receiver: _Recei
         with pytest.raises(TemporaryError):
             pipe.drained(0.3)
         receiver.loop.call_soon_threadsafe(durable.set)
-        pipe.drained(10)
+        pipe.drained(60)
 
 
 async def _abort(stream: ChannelStream) -> None:
@@ -213,7 +213,7 @@ def test_whatever_is_no_clean_close_never_looks_like_a_drained_stream(
         pipe.send(b"message")
         with pytest.raises(UnavailableError):
             _prove(session, pipe)
-        wait_until(lambda: not session.alive, 10, "the connection is broken off")
+        wait_until(lambda: not session.alive, 60, "the connection is broken off")
 
 
 def test_a_stop_breaks_off_what_is_not_closed(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_stop_breaks_off_what_is_not_closed(tmp_path: Path) -> None:
         session = receiver.session()
         pipe = session.open()
         pipe.send(b"message")
-        wait_until(lambda: receiver.received == [b"message"], 10, "the message arrives")
+        wait_until(lambda: receiver.received == [b"message"], 60, "the message arrives")
     with pytest.raises(UnavailableError):
         _prove(session, pipe)
     session.close()
@@ -245,8 +245,8 @@ def test_a_stop_also_ends_what_serves_a_stream_whose_connection_is_gone(tmp_path
     with receiver.running():
         with receiver.session() as session:
             session.open()
-            wait_until(lambda: receiver.streams, 10, "the stream is served")
-        wait_until(lambda: ended == ["stream"], 10, "the connection is gone")
+            wait_until(lambda: receiver.streams, 60, "the stream is served")
+        wait_until(lambda: ended == ["stream"], 60, "the connection is gone")
     assert ended == ["stream", "service"]
 
 
@@ -264,8 +264,8 @@ def test_a_lost_connection_is_no_end_of_file(receiver: _Receiver) -> None:
     with receiver.session() as session:
         pipe = session.open()  # kept: a channel that is collected as garbage ends cleanly
         pipe.send(b"message")
-        wait_until(lambda: receiver.received == [b"message"], 10, "the message arrives")
-    wait_until(lambda: errors, 10, "the stream's reader is told")
+        wait_until(lambda: receiver.received == [b"message"], 60, "the message arrives")
+    wait_until(lambda: errors, 60, "the stream's reader is told")
     assert "lost" in errors[0].cause
 
 
@@ -289,7 +289,7 @@ def test_giving_up_a_read_loses_nothing(receiver: _Receiver) -> None:
         for number in range(200):
             pipe.send(b"%05d" % number * 500)
         pipe.half_close()
-        pipe.drained(20)
+        pipe.drained(60)
     assert receiver.received[0] == b"".join(b"%05d" % number * 500 for number in range(200))
 
 
@@ -311,11 +311,12 @@ def test_a_listener_that_does_not_read_holds_the_sender_back(receiver: _Receiver
 
         threading.Thread(target=send, daemon=True).start()
         assert not sent.wait(1)
+        wait_until(lambda: receiver.streams, 60, "the stream arrives")
         assert len(receiver.streams[0]._channel.in_buffer) <= 1 << 20
         receiver.loop.call_soon_threadsafe(reading.set)
-        assert sent.wait(10)
+        assert sent.wait(60)
         pipe.half_close()
-        pipe.drained(10)
+        pipe.drained(60)
     assert receiver.received == [_MEGABYTE * 3]
 
 
@@ -392,7 +393,7 @@ def test_a_stranger_without_a_key_gets_nothing(receiver: _Receiver) -> None:
             transport.auth_password("root", "")
         assert refused.value.allowed_types == ["publickey"]
         with pytest.raises(paramiko.SSHException):
-            transport.open_channel("direct-tcpip", (LOOPBACK, _PORT), (LOOPBACK, 0), timeout=5)
+            transport.open_channel("direct-tcpip", (LOOPBACK, _PORT), (LOOPBACK, 0), timeout=30)
         transport.close()
     assert not receiver.streams
 
@@ -413,7 +414,7 @@ def test_a_peer_that_sends_beyond_its_window_is_broken_off(receiver: _Receiver) 
 def test_a_peer_that_sends_extended_data_is_broken_off(receiver: _Receiver) -> None:
     with receiver.session() as session:
         session.open()._channel.send_stderr(b"x")
-        wait_until(lambda: not session.alive, 10, "the connection is broken off")
+        wait_until(lambda: not session.alive, 60, "the connection is broken off")
 
 
 # --- Strangers, limits, silence ---
@@ -459,11 +460,11 @@ def test_who_does_not_log_in_in_time_is_closed(tmp_path: Path) -> None:
         _limited(tmp_path, EndpointLimits(authentication=0.3)) as receiver,
         socket.create_connection((LOOPBACK, receiver.port)) as stranger,
     ):
-        stranger.settimeout(10)
+        stranger.settimeout(60)
         begun = time.monotonic()
         while stranger.recv(4096):
             continue
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20  # of the 30 by default
 
 
 @pytest.mark.parametrize("ceiling", ["unauthenticated", "per_address", "connections"])
@@ -483,7 +484,7 @@ def test_connections_beyond_a_ceiling_are_closed_and_counted_and_make_room_when_
             assert third.recv(4) == b""
         assert receiver.endpoint.counters.refused == 1
         strangers.close()
-        wait_until(lambda: not receiver.endpoint._connections, 10, "the strangers are forgotten")
+        wait_until(lambda: not receiver.endpoint._connections, 60, "the strangers are forgotten")
         receiver.session().close()
 
 
@@ -493,23 +494,23 @@ def test_channels_beyond_the_ceiling_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UnavailableError, match="no room"):
             session.open()
         pipes[0].half_close()
-        pipes[0].drained(10)
+        pipes[0].drained(60)
         session.open()
 
 
 def test_a_sender_that_has_vanished_is_noticed(tmp_path: Path) -> None:
-    limits = EndpointLimits(patience=Patience(quiet=0.2, answer=0.5))
+    limits = EndpointLimits(patience=Patience(quiet=0.5, answer=2))
     with _limited(tmp_path, limits) as receiver, receiver.foreign_client() as client:
         client.process.suspend()
-        wait_until(lambda: not receiver.endpoint._connections, 10, "the frozen sender is given up")
+        wait_until(lambda: not receiver.endpoint._connections, 60, "the frozen sender is given up")
 
 
 def test_an_idle_sender_that_lives_is_kept(tmp_path: Path) -> None:
-    limits = EndpointLimits(patience=Patience(quiet=0.1, answer=0.5))
+    limits = EndpointLimits(patience=Patience(quiet=0.1, answer=2))
     with _limited(tmp_path, limits) as receiver, receiver.session() as session:
         pipe = session.open()
         begun = session._layer.watched.received
-        wait_until(lambda: session._layer.watched.received > begun + 400, 20, "it is asked often enough")
+        wait_until(lambda: session._layer.watched.received > begun + 1500, 60, "it is asked often enough")
         pipe.send(b"message")
         _prove(session, pipe)
 

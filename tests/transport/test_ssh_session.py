@@ -24,7 +24,7 @@ from relay.settings import PortForwarding
 from relay.transport.handshake import Limits, Step, fetch_host_keys
 from relay.transport.ssh import SshSession
 
-_HASTY = Limits(connection=0.5, banner=0.5, key_exchange=0.5)
+_HASTY = 0.5  # seconds, for the one step that is to be given up: what is to come before it may take its time
 
 
 def _forwarding(folder: Path, port: int, host: str = LOOPBACK) -> PortForwarding:
@@ -45,7 +45,7 @@ def _server_that_says(*lines: bytes, then_close: bool) -> Iterator[int]:
         for line in lines:
             connection.sendall(line)
         if not then_close:
-            done.wait(30)
+            done.wait(300)
 
     done = threading.Event()
     with Collector(serve) as server:
@@ -77,7 +77,7 @@ def test_an_unknown_host_key_is_refused_before_authentication(sshd: Sshd, stop: 
         SshSession.connect(sshd.forwarding(1), stop)
     assert fingerprint(sshd.host_keys[0].with_suffix(".pub")) in refused.value.cause
     assert f"relay key trust {LOOPBACK}:{sshd.port}" in refused.value.remedy
-    wait_until(lambda: "[preauth]" in sshd.log, 10, lambda: sshd.log)
+    wait_until(lambda: "[preauth]" in sshd.log, 60, lambda: sshd.log)
     assert "publickey" not in sshd.log
 
 
@@ -189,7 +189,7 @@ def test_refused_and_timed_out_are_two_sentences(tmp_path: Path, stop: threading
         _full_backlog() as port,
         pytest.raises(UnavailableError, match=r"no answer within 0\.5 s"),
     ):
-        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=Limits(connection=_HASTY))
 
 
 @contextlib.contextmanager
@@ -206,18 +206,18 @@ def _full_backlog() -> Iterator[int]:
 
 def test_a_server_that_says_nothing(tmp_path: Path, stop: threading.Event) -> None:
     with _server_that_says(then_close=False) as port, pytest.raises(ProtocolError, match="no SSH banner within"):
-        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=Limits(banner=_HASTY))
 
 
 def test_a_server_that_closes_at_once(tmp_path: Path, stop: threading.Event) -> None:
     with _server_that_says(then_close=True) as port, pytest.raises(ProtocolError, match="before its SSH banner"):
-        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+        SshSession.connect(_forwarding(tmp_path, port), stop)
 
 
 @pytest.mark.parametrize("line", [b"220 mail.example ESMTP\r\n" * 200, b"\xff\xfe\n", b"HTTP/1.0 400\r\n" * 101])
 def test_what_is_no_ssh_server(tmp_path: Path, stop: threading.Event, line: bytes) -> None:
     with _server_that_says(line, then_close=False) as port, pytest.raises(ProtocolError, match="no SSH server"):
-        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+        SshSession.connect(_forwarding(tmp_path, port), stop)
 
 
 def test_a_server_that_falls_silent_after_its_banner(tmp_path: Path, stop: threading.Event) -> None:
@@ -225,7 +225,7 @@ def test_a_server_that_falls_silent_after_its_banner(tmp_path: Path, stop: threa
         _server_that_says(b"SSH-2.0-x\r\n", then_close=False) as port,
         pytest.raises(ProtocolError, match="no key exchange within"),
     ):
-        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=Limits(key_exchange=_HASTY))
 
 
 def test_garbage_in_the_key_exchange_is_an_error_and_prints_nothing(
@@ -235,7 +235,7 @@ def test_garbage_in_the_key_exchange_is_an_error_and_prints_nothing(
         _server_that_says(b"SSH-2.0-x\r\n", b"\x7f\xff\xff\xff garbage" * 100, then_close=False) as port,
         pytest.raises(ProtocolError, match="key exchange"),
     ):
-        SshSession.connect(_forwarding(tmp_path, port), stop, limits=_HASTY)
+        SshSession.connect(_forwarding(tmp_path, port), stop)
     assert capfd.readouterr() == ("", "")
 
 
@@ -286,6 +286,6 @@ def test_a_session_survives_a_refused_forward(sshd: Sshd, stop: threading.Event)
 def test_a_session_that_has_ended_opens_nothing(sshd: Sshd, stop: threading.Event) -> None:
     with SshSession.connect(sshd.forwarding(1), stop) as session:
         sshd.kill_sessions()
-        wait_until(lambda: not session.alive, 10, "the session notices the server's end")
+        wait_until(lambda: not session.alive, 60, "the session notices the server's end")
         with pytest.raises(UnavailableError, match="broke off"):
             session.open()

@@ -2,6 +2,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from harness.collector import Collector
@@ -9,9 +10,10 @@ from harness.ports import LOOPBACK
 
 from relay.errors import UnavailableError
 from relay.transport import StillOpenError
+from relay.transport.dial import connect
 from relay.transport.tcp import TcpPipe, TcpTransport
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 @contextlib.contextmanager
@@ -69,3 +71,19 @@ def test_a_close_frees_who_waits(stop: threading.Event) -> None:
         threading.Timer(0.1, pipe.close).start()
         with pytest.raises(UnavailableError, match="the connection is closed"):
             pipe.drained(PATIENCE)
+
+
+def test_a_close_that_comes_while_it_connects_closes_what_it_gets(
+    stop: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect_late(*given: Any) -> socket.socket:
+        connection: socket.socket = connect(*given)
+        transport.close()
+        return connection
+
+    monkeypatch.setattr("relay.transport.tcp.connect", connect_late)
+    with Collector() as collector:
+        transport = TcpTransport(LOOPBACK, collector.port, stop)
+        pipe = transport.open()
+        with pytest.raises(UnavailableError, match="the connection is closed"):
+            pipe.receive(PATIENCE)

@@ -33,7 +33,7 @@ from relay.transport.tls_client import tls_client
 
 Serve = Callable[[Collector, ssl.SSLSocket], object]
 Open = Callable[..., TlsPipe]
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 def read_to_the_end(collector: Collector, connection: ssl.SSLSocket) -> None:
@@ -225,7 +225,7 @@ def test_one_that_dies_is_not_drained_although_its_end_comes(connect: Open, serv
     """The first stream ends as a killed process's does; what it does with the next shows that it answers else."""
 
     def die_at_first(far: Collector, connection: ssl.SSLSocket) -> None:
-        (read_and_never_answer if far.connections == 1 else read_to_the_end)(far, connection)
+        (read_and_never_answer if far.served == 1 else read_to_the_end)(far, connection)
 
     with collector(server, die_at_first) as far:
         pipe = connect(far.port)
@@ -261,12 +261,13 @@ def test_one_that_closed_before_us_proves_nothing(connect: Open, server: Pair) -
 )
 def test_a_close_notify_that_is_no_answer_proves_nothing(connect: Open, server: Pair, after: str, words: str) -> None:
     """It is sent before the collector has read anything; TLS itself cannot tell that from an answer."""
-    half_closed, done = threading.Event(), threading.Event()
+    half_closed, said, done = threading.Event(), threading.Event(), threading.Event()
 
     def serve(_: Collector, connection: ssl.SSLSocket) -> None:
         half_closed.wait(PATIENCE)
         with contextlib.suppress(ssl.SSLError):  # what comes instead of an answer to it
             connection.unwrap()
+        said.set()
         if after == "half-close":
             socket.socket.shutdown(connection, socket.SHUT_WR)
         if after != "close":
@@ -277,8 +278,9 @@ def test_a_close_notify_that_is_no_answer_proves_nothing(connect: Open, server: 
         pipe.send(b"x" * 60_000)
         pipe.half_close()
         half_closed.set()
+        assert said.wait(PATIENCE)
         with pytest.raises(RelayError, match=words):
-            pipe.drained(1.5)
+            pipe.drained(1.5 if after == "stay" else PATIENCE)
         assert pipe.answered
         done.set()
 
@@ -304,7 +306,7 @@ def test_who_has_answered_once_is_held_to_it(connect: Open, server: Pair) -> Non
     """Else whoever can cut connections off could pass itself off as a collector that never answers."""
 
     def answer_at_first(far: Collector, connection: ssl.SSLSocket) -> None:
-        (read_to_the_end if far.connections == 1 else read_and_never_answer)(far, connection)
+        (read_to_the_end if far.served == 1 else read_and_never_answer)(far, connection)
 
     far_end = TlsPeer("collector")
     with collector(server, answer_at_first) as far:
@@ -525,18 +527,18 @@ def answer_in_clear(_: Collector, connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("serve", "words"),
+    ("serve", "patience", "words"),
     [
-        (answer_in_clear, "no TLS that relay speaks"),
-        (lambda _, connection: connection.recv(1), "ended the TLS handshake|reset"),
-        (lambda *_: threading.Event().wait(2), "no answer to the TLS handshake within 0.2 s"),
+        (answer_in_clear, PATIENCE, "no TLS that relay speaks"),
+        (lambda _, connection: connection.recv(1), PATIENCE, "ended the TLS handshake|reset"),
+        (lambda *_: threading.Event().wait(PATIENCE), 0.2, "no answer to the TLS handshake within 0.2 s"),
     ],
 )
 def test_who_speaks_no_tls_is_told(
-    connect: Open, serve: Callable[[Collector, socket.socket], object], words: str
+    connect: Open, serve: Callable[[Collector, socket.socket], object], patience: float, words: str
 ) -> None:
     with Collector(serve) as far, pytest.raises(RelayError, match=words):
-        connect(far.port, 0.2)
+        connect(far.port, patience)
 
 
 def test_an_old_version_is_refused(connect: Open, server: Pair) -> None:
@@ -567,31 +569,44 @@ def test_a_stop_ends_the_handshake(connect: Open, stop: threading.Event) -> None
 
 
 def test_a_close_frees_who_shakes_hands(authority: Authority, stop: threading.Event) -> None:
-    with Collector(lambda *_: threading.Event().wait(PATIENCE)) as silent:
+    def serve(_: Collector, connection: socket.socket) -> None:
+        connection.recv(1)
+        transport.close()
+        threading.Event().wait(PATIENCE)
+
+    with Collector(serve) as silent:
         keys = RemoteLoggingServer(address=LOOPBACK, transport="tls", ca=str(authority.certificate))
         inner = TcpTransport(LOOPBACK, silent.port, stop)
-        transport = TlsTransport(inner, tls_client(keys), TlsPeer("collector"), stop, PATIENCE)
-        threading.Timer(0.1, transport.close).start()
+        transport = TlsTransport(inner, tls_client(keys), TlsPeer("collector"), stop, 10 * PATIENCE)
         with pytest.raises(UnavailableError, match="the connection is closed"):
             transport.open()
 
 
 def test_a_close_frees_who_waits_until_it_would_have_been_refused(connect: Open, server: Pair) -> None:
-    """After a slow handshake that is a while."""
+    """After a slow handshake that is a while; here it is longer than it ever is."""
+    with collector(server) as far:
+        pipe = connect(far.port)
+        begun = time.monotonic()
+        pipe._settled = begun + 10 * PATIENCE
+        threading.Timer(0.1, pipe.close).start()
+        with pytest.raises(UnavailableError):
+            pipe.half_close()
+        assert time.monotonic() - begun < PATIENCE
+
+
+def test_after_a_slow_handshake_a_refusal_is_waited_for_twice_as_long(connect: Open, server: Pair) -> None:
+    slow = 0.2
 
     def begin_late(far: Collector, connection: socket.socket) -> None:
         connection.recv(1, socket.MSG_PEEK)
-        threading.Event().wait(0.7)
+        threading.Event().wait(slow)
         reads(far, connection)
 
     reads = serving(server)
     with Collector(begin_late) as far:
-        pipe = connect(far.port)
         begun = time.monotonic()
-        threading.Timer(0.1, pipe.close).start()
-        with pytest.raises(UnavailableError):
-            pipe.half_close()
-        assert time.monotonic() - begun < 0.7
+        connect(far.port).half_close()
+        assert time.monotonic() - begun >= 3 * slow
 
 
 # --- Through SSH ---
