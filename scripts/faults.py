@@ -9,6 +9,7 @@ started here is ended here, also on Ctrl-C. The last line is the verdict; exit c
 import argparse
 import contextlib
 import logging
+import os
 import random
 import secrets
 import shutil
@@ -24,6 +25,7 @@ from harness.bad_days import BadDays, BrokenPromiseError
 from harness.every_bit import BITS, Specimen, examine
 from harness.every_call import WRONGS, every_call
 from harness.openssh import Sshd
+from harness.process import freeze, signal_all
 from harness.spool_machine import SpoolMachine
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -198,6 +200,14 @@ def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _end_all() -> None:
+    """End what nobody answers for: it was just being started, or ended, when the interrupt came."""
+    signal_all(freeze(os.getpid()), signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
 def main(words: Sequence[str]) -> int:
     """Run the parts in a folder of their own, and give the verdict."""
     chosen = _chosen(words)
@@ -209,6 +219,7 @@ def main(words: Sequence[str]) -> int:
     try:
         broken = run(_parts(chosen, folder))
     except KeyboardInterrupt:
+        _end_all()
         shutil.rmtree(folder)
         say("faults: interrupted")
         return INTERRUPTED

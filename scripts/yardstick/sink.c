@@ -238,12 +238,12 @@ static int decode(struct connection *from) {
     enum outcome found = WHOLE;
     while (place < end && found == WHOLE) found = frame(from, &place, end);
     hand_on(kept, keeping, keeping_octets);
+    double at = now();
     if (statistics->records != before) {
-        statistics->last = now();
-        if (!statistics->first) statistics->first = statistics->last;
+        statistics->last = at;
+        if (!statistics->first) statistics->first = at;
     }
     if (tracing_messages) {
-        double at = now();
         for (size_t each = 0; each < tracing_messages; each++) tracing[each].at = at;
         hand_on(trace, tracing, tracing_messages * sizeof *tracing);
     }
