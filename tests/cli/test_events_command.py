@@ -187,7 +187,7 @@ def on_a_terminal(columns: int, *arguments: str) -> Iterator[str]:
                 seen += data
         except OSError:  # EIO: the last holder of the terminal has gone
             pass
-        assert child.wait(20) == 0
+        assert child.wait(60) == 0
     os.close(ours)
     yield seen.decode().replace("\r\n", "\n")
 
@@ -256,13 +256,13 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         self.child.kill()
-        self.child.wait(10)
+        self.child.wait(60)
 
     def wait_for(self, *endings: str) -> None:
         def shown() -> list[str]:
             return [line.rpartition(" ")[2] for line in self._output.read_text().splitlines()]
 
-        wait_until(lambda: shown() == list(endings), 20, lambda: f"{endings}, not {shown()}")
+        wait_until(lambda: shown() == list(endings), 60, lambda: f"{endings}, not {shown()}")
 
 
 def test_following_shows_each_event_once_and_ends_well_on_an_interrupt(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_following_shows_each_event_once_and_ends_well_on_an_interrupt(tmp_path:
             fill(store, [[event("next")], [event("and next", EventType.TRAFFIC)]], committed_second=100)
             follower.wait_for(*begun, "next", "next")
             follower.child.send_signal(signal.SIGINT)
-            assert follower.child.wait(20) == 0
+            assert follower.child.wait(60) == 0
             follower.wait_for(*begun, "next", "next")
 
 
@@ -316,7 +316,7 @@ def test_what_a_running_relay_has_taken_in_is_its_history(tmp_path: Path) -> Non
             return sorted(record for message in messages for record in message.split("\n"))
 
         with router.start() as running:
-            wait_until(lambda: records() == expected, 30, lambda: f"the seed's records\n{running.log}")
+            wait_until(lambda: records() == expected, 60, lambda: f"the seed's records\n{running.log}")
             found = objects(*arguments)
             assert [each["number"] for each in found] == list(range(1, len(found) + 1))
             assert 0 < len(objects(*arguments, "--grep", "USER_LOGIN")) < len(found)

@@ -54,7 +54,7 @@ def on_a_terminal(argv: list[str], answers: str) -> tuple[int, str]:
         pass
     finally:
         os.close(ours)
-    return child.wait(10), said.decode()
+    return child.wait(60), said.decode()
 
 
 def shown(sshd: Sshd) -> list[str]:

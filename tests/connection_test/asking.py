@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,19 @@ STEPS = [
     "proof",
 ]
 STEPS_BY_TLS = [*STEPS[:-2], "TLS handshake", "certificate", *STEPS[-2:]]
+HASTE = ("--timeout", "0.5")
+"""Where the first thing that is awaited never comes."""
+UNHURRIED = ("--timeout", "4")
+"""Where others come before it, from programs that may be slow to begin."""
+_PATIENT = """
+from relay.__main__ import main
+from relay.connection_test import syslog_exchange
+from relay.transport import tls
+syslog_exchange.WATCHED_SECONDS = 5
+syslog_exchange.REFUSED_SECONDS = 60
+tls.SETTLING = tls._LONGEST_SETTLING = 60
+main()
+"""
 
 
 class Answer(NamedTuple):
@@ -68,14 +82,28 @@ class Answer(NamedTuple):
 
 def argv(configuration: Path, *arguments: str) -> list[str]:
     """The command line."""
-    return [*RELAY, "-c", str(configuration), "test-connection", *arguments]
+    return [*RELAY, *_words(configuration, *arguments)]
+
+
+def _words(configuration: Path, *arguments: str) -> list[str]:
+    return ["-c", str(configuration), "test-connection", *arguments]
 
 
 def ask(configuration: Path, *arguments: str, prefix: Sequence[str] = ()) -> Answer:
     """Run it to its end, as a user would, behind another command if one is given."""
-    done = subprocess.run(
-        [*prefix, *argv(configuration, "--json", *arguments)], capture_output=True, text=True, timeout=60, check=False
-    )
+    return _answer([*prefix, *argv(configuration, "--json", *arguments)])
+
+
+def ask_patiently(configuration: Path, *arguments: str, prefix: Sequence[str] = ()) -> Answer:
+    """The same, but what a collector does of its own accord is waited for: no user would watch it for so long.
+
+    For a collector that surely does something: how busy the machine is must not decide in which step that is seen.
+    """
+    return _answer([*prefix, sys.executable, "-c", _PATIENT, *_words(configuration, "--json", *arguments)])
+
+
+def _answer(command: Sequence[str]) -> Answer:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.stderr == ""
     return Answer(done.returncode, json.loads(done.stdout))
 

@@ -30,8 +30,8 @@ def test_session_cursor_lock_and_messages_stay_as_they_are(router: Router, sshd:
         router.audit_log.write_bytes(SEED.read_bytes())
         with router.start() as relay:
             rsyslog.wait_for_messages(26)
-            wait_until(lambda: router.status()["destinations"][0]["delivered"] == 27, 20, "the last proof")
-            wait_until(lambda: listens(router.local_port), 20, lambda: f"the local port is open:\n{relay.log}")
+            wait_until(lambda: router.status()["destinations"][0]["delivered"] == 27, 60, "the last proof")
+            wait_until(lambda: listens(router.local_port), 60, lambda: f"the local port is open:\n{relay.log}")
             before, sessions = settled(router), set(sshd.sessions())
 
             answer = ask(router.configuration)
@@ -39,7 +39,7 @@ def test_session_cursor_lock_and_messages_stay_as_they_are(router: Router, sshd:
             assert (answer.exit_code, set(answer.outcomes())) == (0, {"ok"})
             assert f"is the running relay's (process {relay.pid})" in answer.steps["local port"]["found"]
             assert settled(router) == before
-            wait_until(lambda: set(sshd.sessions()) == sessions, 10, "the test's own session ends")
+            wait_until(lambda: set(sshd.sessions()) == sessions, 60, "the test's own session ends")
             assert [b" TEST [" in message for message in rsyslog.wait_for_messages(28)] == [False] * 27 + [True]
             with router.audit_log.open("ab") as log:
                 log.write(LATER)

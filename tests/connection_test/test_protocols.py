@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_test.asking import STEPS, Answer, ask
+from connection_test.asking import STEPS, UNHURRIED, Answer, ask, ask_patiently
 from harness.auditd import Auditd
 from harness.openssh import Sshd
 from harness.receiver import Receiver
 from harness.relay import Router, archived
 from harness.relp import RelpPeer
 from harness.rsyslog import Rsyslog
+from harness.waiting import wait_until
 
 from relay.syslog.relp_frame import Frame
 from relay.syslog.rfc5424 import identity, parse
-
-HASTE = ("--timeout", "1")
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +43,23 @@ def auditd() -> Iterator[Auditd]:
 
 
 def asked(folder: Path, sshd: Sshd, port: int, protocol: str, *arguments: str) -> Answer:
+    return ask(configured(folder, sshd, port, protocol), *arguments)
+
+
+def configured(folder: Path, sshd: Sshd, port: int, protocol: str) -> Path:
     router = Router(folder, sshd, port, protocol=protocol)
     router.audit_log.touch()
-    return ask(router.configuration, *arguments)
+    return router.configuration
 
 
 def fault(folder: Path, sshd: Sshd, port: int, protocol: str) -> dict[str, Any]:
-    """How the test message fails."""
-    return asked(folder, sshd, port, protocol, *HASTE).failure("test message", 76)
+    """How the test message fails with a collector that says or does something."""
+    return ask_patiently(configured(folder, sshd, port, protocol)).failure("test message", 76)
+
+
+def silence(folder: Path, sshd: Sshd, port: int, protocol: str) -> dict[str, Any]:
+    """How it fails with one that does not."""
+    return asked(folder, sshd, port, protocol, *UNHURRIED).failure("test message", 76)
 
 
 # --- The right kind ---
@@ -89,14 +97,18 @@ def test_relay_receive_takes_every_protocol(tmp_path: Path, sshd: Sshd, protocol
     receiver = Receiver(tmp_path / "receiver")
     with receiver.running():
         answer = asked(tmp_path, sshd, receiver.port, protocol)
-    assert (answer.exit_code, answer.whole["servers"][0]["proof"]) == (0, "acknowledged")
-    assert any(b"TEST" in message for message in archived(receiver.archive))
+        assert (answer.exit_code, answer.whole["servers"][0]["proof"]) == (0, "acknowledged")
+        # What is acknowledged is on the receiver's disk, and filed a little later.
+        wait_until(
+            lambda: any(b"TEST" in message for message in archived(receiver.archive)), 60, "the message is archived"
+        )
 
 
 @pytest.mark.parametrize("protocol", ["relp", "auditd"])
 def test_without_sending_nothing_is_said(tmp_path: Path, sshd: Sshd, protocol: str) -> None:
     with RelpPeer() as peer:
         answer = asked(tmp_path, sshd, peer.port, protocol, "--no-send")
+        wait_until(lambda: peer.ended == 1, 60, "the collector has seen the end of the session")
         assert (peer.sessions, peer.messages, peer.closes) == (1, [], 0)
     assert (answer.exit_code, answer.outcomes()[-3:]) == (0, ["ok", "skipped", "skipped"])
     assert answer.sentence.endswith("nothing was sent")
@@ -106,18 +118,18 @@ def test_without_sending_nothing_is_said(tmp_path: Path, sshd: Sshd, protocol: s
 
 
 def test_a_syslog_collector_answers_nothing_to_relps_open(tmp_path: Path, sshd: Sshd, imtcp: Rsyslog) -> None:
-    failed = fault(tmp_path, sshd, imtcp.port, "relp")
-    assert failed["found"] == f"collector 127.0.0.1:{imtcp.port}: no answer to RELP's open within 1 s"
+    failed = silence(tmp_path, sshd, imtcp.port, "relp")
+    assert failed["found"] == f"collector 127.0.0.1:{imtcp.port}: no answer to RELP's open within 4 s"
     assert "one of syslog, or auditd, answers nothing to that" in failed["remedy"]
 
 
 def test_auditd_answers_nothing_to_relps_open(tmp_path: Path, sshd: Sshd, auditd: Auditd) -> None:
-    assert "no answer to RELP's open within 1 s" in fault(tmp_path, sshd, auditd.port, "relp")["found"]
+    assert "no answer to RELP's open within 4 s" in silence(tmp_path, sshd, auditd.port, "relp")["found"]
 
 
 def test_a_syslog_collector_answers_nothing_to_a_heartbeat(tmp_path: Path, sshd: Sshd, imtcp: Rsyslog) -> None:
-    failed = fault(tmp_path, sshd, imtcp.port, "auditd")
-    assert "no answer to auditd's heartbeat within 1 s" in failed["found"]
+    failed = silence(tmp_path, sshd, imtcp.port, "auditd")
+    assert "no answer to auditd's heartbeat within 4 s" in failed["found"]
     assert "tcp_listen_port" in failed["remedy"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_test.asking import STEPS, Answer, ask
+from connection_test.asking import HASTE, STEPS, UNHURRIED, Answer, ask, ask_patiently
 from harness import auditd_peer
 from harness.auditd import Auditd
 from harness.auditd_peer import AuditdPeer, Message
@@ -17,11 +17,11 @@ from harness.relay import Router
 from harness.relp import RelpPeer, accept, refuse
 from harness.rsyslog import Rsyslog
 from harness.two_hosts import SERVER, TwoHosts
+from harness.waiting import wait_until
 
 from relay.syslog.auditd_remote import DISKERROR, DISKFULL, DISKLOW, ENDING
 from relay.syslog.relp_frame import Frame, encode
 
-HASTE = ("--timeout", "0.5")
 OF_SSH = {"private key", "SSH banner", "key exchange", "host key", "authentication", "local port", "forward"}
 
 
@@ -46,9 +46,13 @@ def router(tmp_path: Path, sshd: Sshd) -> Router:
 
 
 def asked(router: Router, port: int, *arguments: str, **keys: str) -> Answer:
+    configure(router, port, **keys)
+    return ask(router.configuration, *arguments, prefix=router.prefix)
+
+
+def configure(router: Router, port: int, **keys: str) -> None:
     router.server |= {"port": port, **keys}
     router.write_configuration()
-    return ask(router.configuration, *arguments, prefix=router.prefix)
 
 
 def skipped(answer: Answer) -> set[str]:
@@ -96,7 +100,8 @@ def test_by_udp_the_message_arrives_and_that_nothing_proves_it_is_a_warning(far:
 
 
 def test_a_datagram_that_the_other_host_refuses(far: Router) -> None:
-    failed = asked(far, free_port(), transport="udp").failure("test message", 76)
+    configure(far, free_port(), transport="udp")
+    failed = ask_patiently(far.configuration, prefix=far.prefix).failure("test message", 76)
     assert failed["found"].endswith("(udp): the last datagram was refused")
     assert failed["remedy"] == "does it listen there?"
 
@@ -147,7 +152,8 @@ def test_relp_and_auditds_protocol_are_proven_on_this_machine_too(router: Router
 def test_without_sending_the_way_is_told_and_nothing_said(router: Router, protocol: str) -> None:
     with Collector() as collector:
         answer = asked(router, collector.port, "--no-send", protocol=protocol)
-        assert collector.received == b""
+        wait_until(lambda: collector.ended == 1, 60, "the collector has seen the end of the connection")
+        assert (collector.connections, collector.received) == (1, b"")
     assert (answer.exit_code, answer.steps["TCP connection"]["outcome"]) == (0, "ok")
     assert answer.steps["test message"]["found"] == "--no-send"
     assert f"the way straight to 127.0.0.1:{collector.port} by tcp is open; nothing was sent" in answer.sentence
@@ -167,9 +173,10 @@ def test_without_sending_udp_tells_nothing_of_the_way(router: Router) -> None:
 # --- What collectors do wrong ---
 
 
-def fault(router: Router, port: int, step: str, protocol: str) -> tuple[str, str]:
+def fault(router: Router, port: int, step: str, protocol: str, *arguments: str) -> tuple[str, str]:
     """What is found, and its remedy."""
-    failed = asked(router, port, *HASTE, protocol=protocol).failure(step, 76)
+    configure(router, port, protocol=protocol)
+    failed = ask_patiently(router.configuration, *arguments).failure(step, 76)
     found = failed["found"]
     assert found.startswith(f"collector 127.0.0.1:{port}: ")
     return found.partition(": ")[2], failed["remedy"]
@@ -222,7 +229,7 @@ def no_more(peer: RelpPeer, frame: Frame) -> bytes:
     ("answer", "found", "remedy"),
     [
         (refuse, "it refuses the message: 500 the disk is full", "its log tells why"),
-        (no_answer, "no answer to the message within 0.5 s", "--timeout 60"),
+        (no_answer, "no answer to the message within 4 s", "--timeout 60"),
         (no_more, "it closed the connection before it answered the message", "its log tells why"),
         (
             another_frames_answer,
@@ -235,7 +242,7 @@ def test_a_relp_collector_that_does_not_accept_the_message(
     router: Router, answer: Any, found: str, remedy: str
 ) -> None:
     with RelpPeer(answer) as peer:
-        told = fault(router, peer.port, "proof", "relp")
+        told = fault(router, peer.port, "proof", "relp", *UNHURRIED * (answer is no_answer))
     assert found in told[0]
     assert remedy in told[1]
 
@@ -271,13 +278,13 @@ def nobodys_answer(peer: AuditdPeer, message: Message) -> bytes:
         (says(DISKERROR), "it answers the message with DISKERROR: its disk fails", "look at the log server's disk"),
         (says(ENDING), "it answers the message with ENDING: it is stopping", "start it again"),
         (says(0x60000077), "it answers the message with type 0x60000077: it refuses it", "its log tells why"),
-        (silence, "no answer to the message within 0.5 s", "--timeout 60"),
+        (silence, "no answer to the message within 4 s", "--timeout 60"),
         (nobodys_answer, "the message is not answered as it should be: ACK for 11, which was never sent", "protocol"),
     ],
 )
 def test_an_auditd_that_does_not_keep_the_record(router: Router, answer: Any, found: str, remedy: str) -> None:
     with AuditdPeer(answer) as peer:
-        told = fault(router, peer.port, "proof", "auditd")
+        told = fault(router, peer.port, "proof", "auditd", *UNHURRIED * (answer is silence))
     assert found in told[0]
     assert remedy in told[1]
 
@@ -292,5 +299,6 @@ def test_an_auditd_that_warns_has_the_record(router: Router) -> None:
 
 def test_an_auditd_that_answers_no_heartbeat_is_sent_nothing(router: Router) -> None:
     with AuditdPeer(beats=0) as peer:
-        assert fault(router, peer.port, "test message", "auditd")[0].startswith("no answer to auditd's heartbeat")
+        found, _ = fault(router, peer.port, "test message", "auditd", *HASTE)
+        assert found.startswith("no answer to auditd's heartbeat")
         assert peer.records == []

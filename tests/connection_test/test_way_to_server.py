@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from connection_test.asking import STEPS, ask, in_namespace
+from connection_test.asking import HASTE, STEPS, UNHURRIED, ask, ask_patiently, in_namespace
 from harness.collector import Collector
 from harness.openssh import Sshd, fingerprint, generate_key
 from harness.ports import free_port
 from harness.relay import Router
 from harness.rsyslog import Rsyslog
+from harness.waiting import wait_until
 
 from relay.syslog.rfc5424 import Element, identity, parse
 
-HASTE = ("--timeout", "0.5")
 BLACK_HOLE = """\
 ip link set lo up
 ip link add here type veth peer name there
@@ -82,6 +82,7 @@ def test_what_was_found_on_the_way_is_told(router: Router, sshd: Sshd) -> None:
 
 def test_without_sending_the_collector_gets_nothing(router: Router, collector: Collector) -> None:
     answer = ask(router.configuration, "--no-send")
+    wait_until(lambda: collector.ended == 1, 60, "the collector has seen the end of the connection")
     assert (answer.exit_code, answer.outcomes()[-3:]) == (0, ["ok", "skipped", "skipped"])
     assert answer.whole["servers"][0]["proof"] is None
     assert answer.sentence.endswith("nothing was sent")
@@ -155,7 +156,7 @@ def test_a_network_to_which_there_is_no_route(router: Router) -> None:
 def test_a_server_that_is_no_ssh_server(router: Router) -> None:
     with peer(b"220 mail.example ESMTP\r\n" * 200) as port:
         router.write_configuration(server_port=port)
-        failed = ask(router.configuration, *HASTE).failure("SSH banner", 76)
+        failed = ask(router.configuration).failure("SSH banner", 76)
     assert "no SSH server" in failed["found"]
 
 
@@ -169,8 +170,8 @@ def test_a_banner_that_does_not_come(router: Router) -> None:
 def test_a_key_exchange_that_does_not_come(router: Router) -> None:
     with peer(b"SSH-2.0-slow\r\n") as port:
         router.write_configuration(server_port=port)
-        answer = ask(router.configuration, *HASTE)
-    assert "no key exchange within 0.5 s" in answer.failure("key exchange", 76)["found"]
+        answer = ask(router.configuration, *UNHURRIED)
+    assert "no key exchange within 4 s" in answer.failure("key exchange", 76)["found"]
     assert answer.steps["SSH banner"]["found"] == "SSH-2.0-slow"
 
 
@@ -246,11 +247,11 @@ def test_a_remote_port_on_which_nothing_listens(router: Router) -> None:
 
 
 def asked_of(
-    folder: Path, sshd: Sshd, serve: Callable[[Collector, socket.socket], None], step: str, *arguments: str
+    folder: Path, sshd: Sshd, serve: Callable[[Collector, socket.socket], None], *arguments: str
 ) -> dict[str, str]:
-    """How the step fails with a collector of this kind."""
+    """How the proof fails with a collector of this kind."""
     with Collector(serve) as collector:
-        return ask(router_to(folder, sshd, collector.port).configuration, *arguments).failure(step, 76)
+        return ask(router_to(folder, sshd, collector.port).configuration, *arguments).failure("proof", 76)
 
 
 def test_a_collector_that_never_closes(tmp_path: Path, sshd: Sshd) -> None:
@@ -260,14 +261,16 @@ def test_a_collector_that_never_closes(tmp_path: Path, sshd: Sshd) -> None:
         collector.read_to_the_end(connection)
         done.wait(30)
 
-    failed = asked_of(tmp_path, sshd, stay, "proof", "--timeout", "1")
+    failed = asked_of(tmp_path, sshd, stay, *UNHURRIED)
     done.set()
-    assert "it did not close within 1 s" in failed["found"]
+    assert "it did not close within 4 s" in failed["found"]
     assert "--timeout 60" in failed["remedy"]
 
 
 def test_a_collector_that_closes_at_once(tmp_path: Path, sshd: Sshd) -> None:
-    failed = asked_of(tmp_path, sshd, lambda _, connection: connection.close(), "test message")
+    with Collector(lambda _, connection: connection.close()) as collector:
+        configuration = router_to(tmp_path, sshd, collector.port).configuration
+        failed = ask_patiently(configuration).failure("test message", 76)
     assert "it closes the connection at once" in failed["found"]
 
 
@@ -278,7 +281,7 @@ def test_a_collector_that_is_gone_after_the_message(tmp_path: Path, sshd: Sshd) 
         collector.read_to_the_end(connection)
         collector.stop_listening()
 
-    failed = asked_of(tmp_path, sshd, read_and_go, "proof")
+    failed = asked_of(tmp_path, sshd, read_and_go)
     assert "it was gone before the proof was whole (connection refused)" in failed["found"]
 
 
@@ -287,7 +290,7 @@ def test_a_session_that_is_lost_during_the_proof(tmp_path: Path, sshd: Sshd) -> 
         collector.read_to_the_end(connection)
         sshd.kill_sessions()
 
-    failed = asked_of(tmp_path, sshd, cut, "proof")
+    failed = asked_of(tmp_path, sshd, cut)
     assert failed["found"] == f"SSH server {sshd.host}: the SSH session broke off"
 
 

@@ -30,7 +30,7 @@ from relay.spool.cursor import Cursor
 from relay.syslog.auditd_remote import ACK, DISKERROR, DISKFULL, DISKLOW, ENDING, LARGEST_RECORD
 from relay.transport.ssh import SshSession
 
-TERMS = AuditdTerms(opening=5, answering=5, pauses=(0.0, 0.0, 0.0, 0.001))
+TERMS = AuditdTerms(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
 CURSOR = Cursor(retained=7, transient=3)
 FATAL = 0x60000077
 
@@ -247,18 +247,19 @@ BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
 }
 
 
+def terms_for(name: str) -> AuditdTerms:
+    """Answers are waited for, but from one that never gives any."""
+    return replace(TERMS, answering=0.2) if name == "never" else TERMS
+
+
 @pytest.mark.parametrize("name", BAD_PEERS)
 def test_a_bad_peer_is_named_and_nothing_is_proven(name: str) -> None:
     answer, kind, cause = BAD_PEERS[name]
-    with AuditdPeer(answer) as peer, session(peer.port, replace(TERMS, answering=0.2)) as stream:
+    with AuditdPeer(answer) as peer, session(peer.port, terms_for(name)) as stream:
         stream.send(block(events(5), EventType.AUDIT))
         with pytest.raises(kind, match=cause) as caught:
             stream.prove(CURSOR)
         assert caught.value.retryable
-
-
-def hasty() -> AuditdSpeaker:
-    return AuditdSpeaker(replace(TERMS, answering=0.2))
 
 
 @pytest.mark.parametrize("name", BAD_PEERS)
@@ -270,11 +271,11 @@ def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_statu
     with (
         opened(tmp_path) as store,
         AuditdPeer(first=(answer,)) as peer,
-        delivering(store, peer.port, hasty, seen) as destination,
+        delivering(store, peer.port, lambda: AuditdSpeaker(terms_for(name)), seen) as destination,
     ):
-        wait_until(lambda: destination.has_proven(2, 1), 20, lambda: repr(destination))
+        wait_until(lambda: destination.has_proven(2, 1), 60, lambda: repr(destination))
         assert destination.error is None
-    assert seen  # a busy machine may make the good peer late as well
+    assert seen  # where answers must come soon, a busy machine may make the good peer late as well
     assert cause.split(";")[0] in seen[0]
     sent = [as_records(EventType.LOG, nth, message, 0).records[0] for nth, message in enumerate(messages, 1)]
     assert peer.records[-len(sent) :] == sent
@@ -291,8 +292,8 @@ class TestOpening:
         with Collector() as silent:
             threading.Timer(0.05, stop.set).start()
             begun = time.monotonic()
-            connected(silent.port, AuditdSpeaker(), stop).close()
-            assert time.monotonic() - begun < 5
+            connected(silent.port, AuditdSpeaker(replace(TERMS, opening=100)), stop).close()
+            assert time.monotonic() - begun < 60
 
     def test_one_that_closes_at_once_is_named_with_the_usual_cause(self) -> None:
         refused = pytest.raises(UnavailableError, match=r"before it answered a heartbeat; .* tcp_max_per_addr above 1")
@@ -309,8 +310,8 @@ class TestIdle:
         speaker = AuditdSpeaker(replace(TERMS, heartbeat=0.0))
         with AuditdPeer() as peer, session_of(peer.port, speaker) as stream:
             stream.check()
-            wait_until(lambda: peer.heartbeats == 2, 10, "the heartbeat")
-            assert stream._read(10)
+            wait_until(lambda: peer.heartbeats == 2, 60, "the heartbeat")
+            assert stream._read(60)
             assert not speaker.unanswered
             deliver(stream, events(1))
         with AuditdPeer() as peer, session(peer.port) as stream:
@@ -321,22 +322,22 @@ class TestIdle:
     def test_a_heartbeat_that_is_never_answered_is_the_end(self) -> None:
         terms = replace(TERMS, heartbeat=0.0, answering=0.05)
         with AuditdPeer(beats=1) as peer, session(peer.port, terms) as stream:
-            wait_until(lambda: gone(stream, "no answer for 0.05 s"), 10, "the silence is found")
+            wait_until(lambda: gone(stream, "no answer for 0.05 s"), 60, "the silence is found")
 
     @pytest.mark.parametrize("type_", [DISKFULL, DISKERROR, FATAL])
     def test_a_heartbeat_answered_with_an_error_is_the_end(self, type_: int) -> None:
         with AuditdPeer(beats=1) as peer, session(peer.port, replace(TERMS, heartbeat=0.0)) as stream:
             stream.check()
-            wait_until(lambda: peer.heartbeats == 2, 10, "the heartbeat")
+            wait_until(lambda: peer.heartbeats == 2, 60, "the heartbeat")
             peer.say(encode(type_, 2))
-            wait_until(lambda: gone(stream, ""), 10, "the error is found")
+            wait_until(lambda: gone(stream, ""), 60, "the error is found")
 
     def test_a_server_that_stops_is_found_while_idle(self) -> None:
         with AuditdPeer() as peer, session(peer.port) as stream:
             deliver(stream, events(1))
             stream.check()
             peer.say(encode(ENDING, 0))
-            wait_until(lambda: gone(stream, "ENDING: it is stopping; 0 records"), 10, "the end is found")
+            wait_until(lambda: gone(stream, "ENDING: it is stopping; 0 records"), 60, "the end is found")
 
 
 # --- The real auditd, in a network namespace of its own, behind OpenSSH's sshd ---
@@ -400,7 +401,7 @@ def test_an_auditd_that_is_stopped_says_so_and_is_found_while_idle(auditd: Audit
     with to_auditd(auditd) as stream:
         deliver(stream, events(1))
         auditd.stop()
-        wait_until(lambda: gone(stream, "ENDING: it is stopping"), 10, "the end is found")
+        wait_until(lambda: gone(stream, "ENDING: it is stopping"), 60, "the end is found")
 
 
 def test_an_auditd_whose_disk_is_full_is_named_and_has_everything_once_there_is_room(
@@ -415,10 +416,10 @@ def test_an_auditd_whose_disk_is_full_is_named_and_has_everything_once_there_is_
         caplog.at_level(logging.WARNING),
     ):
         with delivering(store, auditd.port, lambda: AuditdSpeaker(TERMS), []) as destination:
-            wait_until(lambda: "DISKFULL: its disk is full" in str(destination.error), 20, lambda: repr(destination))
+            wait_until(lambda: "DISKFULL: its disk is full" in str(destination.error), 60, lambda: repr(destination))
             assert not destination.has_proven(2, 1)
             auditd.make_room("10m")
-            wait_until(lambda: destination.has_proven(2, 1), 30, lambda: f"{destination!r} {destination.error}")
+            wait_until(lambda: destination.has_proven(2, 1), 60, lambda: f"{destination!r} {destination.error}")
         sent = [as_records(EventType.LOG, nth, message, 0).records[0] for nth, message in enumerate(messages, 1)]
         assert set(sent) <= set(auditd.records())
     assert "the server has kept a record and warns: DISKLOW" in caplog.text
@@ -438,7 +439,7 @@ def test_nothing_is_lost_when_auditd_goes_in_the_middle_and_comes_back(
         auditd.wait_for_records(300)
         getattr(auditd, how)()
         auditd.start()
-        wait_until(lambda: destination.has_proven(2, 1), 30, lambda: repr(destination))
+        wait_until(lambda: destination.has_proven(2, 1), 60, lambda: repr(destination))
     sent = [as_records(EventType.LOG, nth, message, 0).records[0] for nth, message in enumerate(messages, 1)]
     kept = auditd.wait_for_records(len(sent))
     assert set(sent) <= set(kept)

@@ -75,7 +75,7 @@ class Stream:
     def wait_for_a_proof(self) -> None:
         """Return when more is proven than before."""
         before = self.proven
-        wait_until(lambda: self.proven > before, 20, "a proof")
+        wait_until(lambda: self.proven > before, 60, "a proof")
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -119,6 +119,7 @@ def test_what_was_proven_is_there_after_the_kill(tmp_path: Path, name: str) -> N
                 time.sleep(chance.uniform(0, LONGEST_LIFE))  # no wait for anything: a moment by chance
                 chance.choice((peer.kill, peer.stop))()
                 peer.start()
+            wait_until(lambda: stream.losses >= ROUNDS, 60, "the last loss is noticed")
         kept = {number_of(each) for each in peer.messages()}
     assert sorted(set(range(stream.proven)) - kept) == []
     assert stream.proven > AT_ONCE

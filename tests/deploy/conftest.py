@@ -131,7 +131,7 @@ class Router(SystemdMachine):
     def wait_for_audit_events(self, count: int) -> list[bytes]:
         """Those that the log server has, once there are so many."""
         wait_until(
-            lambda: len(audit_events(self.archived())) >= count, 20, lambda: f"{count} events:\n{self.journal()}"
+            lambda: len(audit_events(self.archived())) >= count, 60, lambda: f"{count} events:\n{self.journal()}"
         )
         return audit_events(self.archived())
 

@@ -30,7 +30,7 @@ def last_words(prefix: Sequence[str], folder: Path) -> str:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=100,
         check=False,
     )
     return (done.stdout + done.stderr).rpartition("Error: ")[2]

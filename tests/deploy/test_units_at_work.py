@@ -5,6 +5,7 @@ import json
 import re
 import time
 
+import pytest
 from deploy.conftest import RELAY, Router, enabling
 from harness.waiting import wait_until
 from source.log_writing import START_MS, record, records
@@ -19,6 +20,11 @@ WITHOUT_RIGHTS = "[Service]\nCapabilityBoundingSet=\nAmbientCapabilities=\nPriva
 NAMES = list(users.TEXTS)
 SINGLY = 8
 SOON = "[Service]\nRestartSec=100ms\n"
+IN_TIME = "[Service]\nTimeoutStopSec=30\n"
+"""After which systemd would kill it, and tell that as the result."""
+
+# Each waits for whoever has the machine's audit for himself (`kernel_auditd.LOCK`), which may be a minute.
+pytestmark = pytest.mark.timeout(300)
 
 
 def process_status(router: Router, pid: str) -> dict[str, str]:
@@ -48,10 +54,10 @@ def test_within_the_units_bounds_relay_reads_stores_delivers_and_answers(router:
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == AUDIT_RIGHTS
     router.write_records(records(1, 10))
-    wait_until(lambda: router.has("/run/relay/audit"), 20, router.journal)
+    wait_until(lambda: router.has("/run/relay/audit"), 60, router.journal)
     router.run("relay", "dispatch", said=record(11).decode())
     router.wait_for_audit_events(11)
-    wait_until(lambda: any(b"from the child" in each for each in router.archived()), 20, router.journal)
+    wait_until(lambda: any(b"from the child" in each for each in router.archived()), 60, router.journal)
     assert "running, pid" in router.run("relay", "status")
     assert router.run("stat", "-c", "%U %a", "/var/lib/relay").split() == ["relay", "700"]
 
@@ -68,9 +74,8 @@ def test_a_killed_relay_is_back_and_goes_on_and_a_stopped_one_ends_well(router: 
     events = router.wait_for_audit_events(20)
     serials = [int(number) for event in events for number in re.findall(rb' serial="(\d+)"', event)]
     assert sorted(serials) == list(range(1, 21))
-    begun = time.monotonic()
+    router.add("relay.service.d/stop.conf", IN_TIME)
     router.run("systemctl", "stop", RELAY)
-    assert time.monotonic() - begun < 10
     ended = [router.told(RELAY, key) for key in ("ActiveState", "Result", "ExecMainStatus")]
     assert ended == ["inactive", "success", "0"]
 
@@ -96,8 +101,8 @@ def test_that_auditds_unit_failed_is_told_to_all_users_and_so_is_its_end(router:
     router.run("systemctl", "kill", "--signal=KILL", "auditd.service")
     router.wait_until_told("auditd.service", "ActiveState", "failed")
     router.enable(RELAY)
-    wait_until(lambda: router.has(users.LOGIN_MESSAGE), 20, router.journal)
-    assert router.run("cat", users.LOGIN_MESSAGE) == users.TEXTS[AUDITD_DOWN] + "\n"
+    told_at_login = users.TEXTS[AUDITD_DOWN] + "\n"
+    wait_until(lambda: router.ask("cat", users.LOGIN_MESSAGE).stdout == told_at_login, 60, router.journal)
     assert auditd_alarms(router) == ["the audit daemon's unit has failed"]
     router.run("systemctl", "start", "auditd.service")
 
@@ -105,9 +110,9 @@ def test_that_auditds_unit_failed_is_told_to_all_users_and_so_is_its_end(router:
         router.write_records(written_now())
         return not router.has(users.LOGIN_MESSAGE)
 
-    wait_until(is_over, 30, router.journal)
+    wait_until(is_over, 60, router.journal)
     said = [users.TEXTS[AUDITD_DOWN], users.TEXTS[AUDITD_DOWN + users.CLEARED]]
-    wait_until(lambda: router.said_to_all() == said, 10, router.journal)
+    wait_until(lambda: router.said_to_all() == said, 60, router.journal)
     assert auditd_alarms(router) == []
 
 
@@ -117,7 +122,7 @@ def test_where_systemd_cannot_be_asked_relay_says_so_and_raises_no_alarm(router:
     router.add("relay.service.d/rights.conf", WITHOUT_RIGHTS)
     router.run("systemctl", "stop", "dbus.socket", "dbus.service")
     router.enable(RELAY)
-    wait_until(lambda: "without its part unit: systemctl: cannot ask" in router.journal(RELAY), 20, router.journal)
+    wait_until(lambda: "without its part unit: systemctl: cannot ask" in router.journal(RELAY), 60, router.journal)
     assert auditd_alarms(router) == []
 
 
@@ -134,7 +139,7 @@ def test_root_halts_on_relays_request_and_not_while_no_halt_exists(router: Route
     router.enable("relay-halt.path")  # before the folder is there that it looks into
     router.start_relay()
     router.request(halt.REQUEST)
-    wait_until(lambda: router.has("/run/would-halt"), 10, router.journal)
+    wait_until(lambda: router.has("/run/would-halt"), 60, router.journal)
     router.wait_until_told(HALT, "ActiveState", "inactive")
     assert not router.has(halt.REQUEST)
     router.run("rm", "/run/would-halt")
@@ -151,9 +156,9 @@ def test_many_messages_in_quick_succession_are_all_told(router: Router) -> None:
     router.start_relay()
     for name in NAMES[:SINGLY]:
         router.request(f"{users.REQUEST}.{name}")
-        wait_until(functools.partial(was_said_last, router, users.TEXTS[name]), 10, router.journal)
+        wait_until(functools.partial(was_said_last, router, users.TEXTS[name]), 60, router.journal)
     for name in NAMES[SINGLY:]:
         router.run("touch", f"{users.REQUEST}.{name}", user="relay")
-    wait_until(lambda: len(router.said_to_all()) == len(NAMES), 10, router.journal)
+    wait_until(lambda: len(router.said_to_all()) == len(NAMES), 60, router.journal)
     assert sorted(router.said_to_all()) == sorted(users.TEXTS.values())
     router.wait_until_told("relay-message.path", "SubState", "waiting")

@@ -41,7 +41,7 @@ class Road:
     def die_at(self, point: str, nth: int = 1) -> None:
         """Run the router until it dies at that moment, which must come."""
         with self.router.start(RELAY_CRASH_AT=f"{point}:{nth}") as relay:
-            wait_until(lambda: not relay.running, 30, f"death at {point}")
+            wait_until(lambda: not relay.running, 60, lambda: f"death at {point}:\n{relay.log}")
 
     def judge(self) -> None:
         """Let it finish, and compare."""
@@ -79,7 +79,7 @@ def test_the_receiver_dies_and_nothing_is_lost_or_doubled(tmp_path: Path, point:
     with Sshd() as sshd:
         road = Road(tmp_path, sshd)
         with road.receiver.running(RELAY_CRASH_AT=f"{point}:2") as receiver, road.router.start() as relay:
-            wait_until(lambda: not receiver.running, 30, f"death at {point}")
+            wait_until(lambda: not receiver.running, 60, lambda: f"death at {point}:\n{receiver.log}")
             relay.stop()
         with road.receiver.running():
             road.judge()

@@ -72,7 +72,33 @@ def test_an_interrupted_run_ends_every_process_and_removes_its_folder(tmp_path: 
         family = descendants(script.pid)
         assert len(family) >= 2
         os.kill(script.pid, number)
-        wait_until(lambda: not script.running, 30, lambda: script.log)
-        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), 10, f"the end of {family}")
+        wait_until(lambda: not script.running, 60, lambda: script.log)
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), 60, f"the end of {family}")
         assert script.log.splitlines()[-1] == "faults: interrupted"
+    assert list(folder.iterdir()) == []
+
+
+INTERRUPTED_START = """\
+import os, signal, subprocess, sys
+
+class Popen(subprocess.Popen):
+    def __init__(self, argv, *arguments, **options):
+        super().__init__(argv, *arguments, **options)
+        if "receive" in argv:
+            print("receiver", self.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+subprocess.Popen = Popen
+from scripts.faults import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_program_that_was_just_being_started_is_ended_too(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    argv = [PYTHON, "-c", INTERRUPTED_START, str(folder), "--rounds", "1", "--seed", "1"]
+    done = subprocess.run(argv, capture_output=True, text=True, env=ENVIRONMENT, timeout=100, check=False)
+    assert done.returncode == 130, done.stdout + done.stderr
+    (pid,) = (line.split()[1] for line in done.stdout.splitlines() if line.startswith("receiver "))
+    assert not Path(f"/proc/{pid}").exists()
     assert list(folder.iterdir()) == []

@@ -48,13 +48,18 @@ class AnsweringPeer(Generic[Question]):
     def sessions(self) -> int:
         return self._collector.connections
 
+    @property
+    def ended(self) -> int:
+        """Sessions that are over, and all that was said in them."""
+        return self._collector.ended
+
     def say(self, data: bytes) -> None:
         """Say something of its own accord, in the newest session."""
         assert self.open_connection is not None
         self.open_connection.sendall(data)
 
     def _serve(self, collector: Collector, connection: socket.socket) -> None:
-        session = collector.connections
+        session = collector.served
         answer = self._first[session - 1] if session <= len(self._first) else self._answer
         self.open_connection = connection
         questions_in = self._reader()

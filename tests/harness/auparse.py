@@ -9,11 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from harness.debian import Component, fetch
+from harness.debian import AUPARSE, fetch
 from relay.audit.fields import UNTRUSTED, fields
 from relay.audit.record import Key, Record, parse
-
-_AUPARSE = Component(name="python3-audit", packages=("python3-audit", "libaudit1", "libauparse0"))
 
 LOCAL_PATH = b"{ saddr_fam=local path="
 
@@ -54,7 +52,7 @@ print(json.dumps({name: number for number, name in names.items() if name}))
 
 def ask_debian(program: str, stdin: bytes = b"") -> list[Any]:
     """Run a program under Debian's Python with the unpacked libraries; each line of its output is JSON."""
-    root = fetch(_AUPARSE)
+    root = fetch(AUPARSE)
     modules = Path(root.file("usr/lib/python3/dist-packages/audit.py")).parent
     done = subprocess.run(
         ["/usr/bin/python3", "-c", program],

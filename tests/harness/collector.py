@@ -30,7 +30,11 @@ class Collector:
             self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self.port: int = self._listening.getsockname()[1]
         self.received = b""
+        self.ended = 0
+        """Connections that are over, and all that was received on them."""
         self.connections = 0
+        self._served = threading.local()
+        self._counting = threading.Lock()
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -41,21 +45,31 @@ class Collector:
     ) -> None:
         self.stop_listening()
 
+    @property
+    def served(self) -> int:
+        """Which connection the thread that asks serves, from 1; later ones may have come by then."""
+        number: int = self._served.number
+        return number
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._listening.accept()
                 self.connections += 1
-                threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+                threading.Thread(target=self._one, args=(connection, self.connections), daemon=True).start()
 
-    def _one(self, connection: socket.socket) -> None:
+    def _one(self, connection: socket.socket, number: int) -> None:
+        self._served.number = number
         with connection, contextlib.suppress(OSError):
             self._serve(self, connection)
+        with self._counting:
+            self.ended += 1
 
     def read_to_the_end(self, connection: socket.socket) -> None:
         """Read until the end of file."""
         while data := connection.recv(_READ):
-            self.received += data
+            with self._counting:
+                self.received += data
 
     def stop_listening(self) -> None:
         """From now on connections are refused."""

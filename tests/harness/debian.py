@@ -38,11 +38,12 @@ OPENSSH = Component(name="openssh", packages=("openssh-server", "openssh-client"
 RSYSLOG = Component(name="rsyslog", packages=("rsyslog", "rsyslog-relp", "rsyslog-gnutls", "rsyslog-openssl"))
 SYSLOG_NG = Component(name="syslog-ng", packages=("syslog-ng-core",))
 AUDITD = Component(name="auditd", packages=("auditd", "audispd-plugins"))
+AUPARSE = Component(name="python3-audit", packages=("python3-audit", "libaudit1", "libauparse0"))
 SYSTEMD = Component(name="systemd", packages=("systemd",))
 DBUS = Component(name="dbus", packages=("dbus",))
 IPROUTE = Component(name="iproute", packages=("iproute2",))
 OPENSSL = Component(name="openssl", packages=("openssl",))
-ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, SYSTEMD, DBUS, IPROUTE, OPENSSL)
+ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS, IPROUTE, OPENSSL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,8 @@ class KernelAuditd:
         with contextlib.ExitStack() as undo:
             undo.callback(self._place.remove)
             fcntl.flock(undo.enter_context(LOCK.open("a")), fcntl.LOCK_EX)
-            assert self.status.pid == 0, "an audit daemon runs on this machine already"
+            # The kernel finds out that the one before has ended when it next has something for it.
+            wait_until(lambda: self.status.pid == 0, 60, "an audit daemon runs on this machine already")
             undo.callback(self._end)
             self._make_configuration()
             self.start()
@@ -80,7 +81,7 @@ class KernelAuditd:
     def control(self, *arguments: str) -> None:
         """`auditctl ARGUMENTS`."""
         argv = [self._root.file("sbin/auditctl"), *arguments]
-        subprocess.run(argv, env=self._root.environment(), capture_output=True, timeout=30, check=True)
+        subprocess.run(argv, env=self._root.environment(), capture_output=True, timeout=60, check=True)
 
     def load(self, rules: str) -> None:
         """`auditctl -R`; rules for another machine, and those that are there already, are passed over."""
@@ -88,7 +89,7 @@ class KernelAuditd:
         file.write_text(f"-i\n{rules}")
         file.chmod(0o600)
         argv = [self._root.file("sbin/auditctl"), "-R", str(file)]
-        done = subprocess.run(argv, env=self._root.environment(), capture_output=True, timeout=30, check=False)
+        done = subprocess.run(argv, env=self._root.environment(), capture_output=True, timeout=60, check=False)
         assert done.returncode in {0, 1}, done.stderr.decode()
 
     def start(self) -> None:
@@ -97,11 +98,11 @@ class KernelAuditd:
         auditd = [self._root.file("sbin/auditd"), "-n", "-s", "nochange", "-c", str(self._place.path)]
         argv = ["unshare", "--mount", "sh", "-ec", script, "sh", *auditd]
         self._process = process = Process(argv, self._place.path / "auditd.log", self._root.environment())
-        wait_until(lambda: self.status.pid == process.pid or not process.running, 20, lambda: process.log)
+        wait_until(lambda: self.status.pid == process.pid or not process.running, 60, lambda: process.log)
         assert process.running, process.log
         self.control("-e", "1")
         self._starts += 1
-        wait_until(self._writes, 20, lambda: process.log)
+        wait_until(self._writes, 60, lambda: process.log)
 
     def _writes(self) -> bool:
         """Whether what is sent arrives; a daemon that just starts drops what comes first."""

@@ -73,7 +73,7 @@ class LoginMachine:
         """Run a command there; what it prints."""
         argv = [*self.prefix, *command]
         return subprocess.run(
-            argv, env=self._environment, capture_output=True, text=True, timeout=30, check=True
+            argv, env=self._environment, capture_output=True, text=True, timeout=60, check=True
         ).stdout
 
     def start(self, argv: list[str], log: Path) -> Process:
@@ -105,7 +105,7 @@ class Terminal:
         )
         os.close(terminal)
         os.set_blocking(self._screen, False)
-        wait_until(lambda: "# " in self.shown, 20, lambda: self.shown)
+        wait_until(lambda: "# " in self.shown, 60, lambda: self.shown)
         return self
 
     def __exit__(
@@ -124,6 +124,6 @@ class Terminal:
             pass  # nothing more at present, or the session is over
         return self._shown.decode(errors="replace")
 
-    def wait_for(self, text: str, seconds: float = 20) -> None:
+    def wait_for(self, text: str, seconds: float = 60) -> None:
         """Return once the text was shown."""
         wait_until(lambda: text in self.shown, seconds, lambda: f"{text!r} on the terminal:\n{self.shown}")

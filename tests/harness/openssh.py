@@ -208,9 +208,9 @@ def ssh_command(root: Root, *, key: Path, known_hosts: Path, port: int) -> list[
 
 
 def run_ssh(arguments: Sequence[str], *, key: Path, known_hosts: Path, port: int) -> subprocess.CompletedProcess[str]:
-    """Run `ssh` to its end, as `ssh … ARGUMENTS`; at most 30 s."""
+    """Run `ssh` to its end, as `ssh … ARGUMENTS`; at most 60 s."""
     root = fetch(OPENSSH)
     argv = [*ssh_command(root, key=key, known_hosts=known_hosts, port=port), *arguments]
     return subprocess.run(
-        argv, env=root.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+        argv, env=root.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )

@@ -29,7 +29,7 @@ class SServer:
             )
 
     def __enter__(self) -> Self:
-        wait_until(lambda: listens(self.port, pid=self._process.pid), 20, self._said.read_text)
+        wait_until(lambda: listens(self.port, pid=self._process.pid), 60, self._said.read_text)
         return self
 
     def __exit__(
@@ -46,11 +46,11 @@ class SServer:
         assert self._process.stdin is not None
         self._process.stdin.write(line)
         self._process.stdin.flush()
-        wait_until(lambda: not _waiting(self._process.stdin), 20, "it to read")
+        wait_until(lambda: not _waiting(self._process.stdin), 60, "it to read")
 
     def wait_for(self, words: bytes) -> None:
         """Return when it has got these."""
-        wait_until(lambda: words in self._said.read_bytes(), 20, self._said.read_text)
+        wait_until(lambda: words in self._said.read_bytes(), 60, self._said.read_text)
 
 
 def _waiting(pipe: IO[bytes] | None) -> int:

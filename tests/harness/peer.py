@@ -13,7 +13,7 @@ from harness.waiting import wait_until
 
 _TAKEN = ("Address already in use", "could not activate relp listener")
 _ATTEMPTS = 5
-_PATIENCE = 20.0  # seconds that a program has to begin in
+_PATIENCE = 60.0  # seconds that a program has to begin in
 
 
 class Peer:

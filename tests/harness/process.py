@@ -3,19 +3,20 @@
 pytest's temporary folders are 0700, which an unprivileged peer cannot enter; `Workplace` is a folder that it can.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from harness.waiting import wait_until
 
-_ENDING = 10.0  # seconds that a peer has to end in
+_ENDING = 30.0  # seconds that a peer has to end in
 
 
 class Workplace:
@@ -117,14 +118,14 @@ class Process:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 
-    def wait_for_log(self, text: str, seconds: float = 20) -> None:
+    def wait_for_log(self, text: str, seconds: float = 60) -> None:
         """Return once the log holds the text; AssertionError when the process ends first or it takes too long."""
         wait_until(lambda: text in self.log or not self.running, seconds, lambda: f"{text!r} in the log:\n{self.log}")
         assert text in self.log, f"ended without {text!r}:\n{self.log}"
 
     def suspend(self) -> None:
         """Freeze it: a peer that is dead to others although its kernel still takes bytes."""
-        self._child.send_signal(signal.SIGSTOP)
+        suspend([self.pid])
 
     def stop(self) -> None:
         """End it with SIGTERM; its children are killed when they outlive it."""
@@ -135,14 +136,28 @@ class Process:
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
-        family = descendants(self.pid) if self.running else []
-        if self.running:
-            self._child.send_signal(number)
-            if number is not signal.SIGKILL:
-                self._child.send_signal(signal.SIGCONT)
-        try:
-            self._child.wait(_ENDING)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait(_ENDING)
-        signal_all(family, signal.SIGKILL)
+        with _held(descendants(self.pid) if self.running else []) as family:
+            if self.running:
+                self._child.send_signal(number)
+                if number is not signal.SIGKILL:
+                    self._child.send_signal(signal.SIGCONT)
+            try:
+                self._child.wait(_ENDING)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait(_ENDING)
+            for member in family:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(member, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _held(pids: Sequence[int]) -> Iterator[list[int]]:
+    """Descriptors of those that still exist: their numbers may be given to others before they are signalled."""
+    with contextlib.ExitStack() as closing:
+        held = []
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                held.append(os.pidfd_open(pid))
+                closing.callback(os.close, held[-1])
+        yield held

@@ -39,14 +39,14 @@ class Receiver:
     def running(self, **environment: str) -> Iterator[Process]:
         """It, from when it listens on."""
         with self.start(**environment) as process:
-            wait_until(lambda: listens(self.port) or not process.running, 20, lambda: process.log)
+            wait_until(lambda: listens(self.port) or not process.running, 60, lambda: process.log)
             assert process.running, process.log
             yield process
 
     def status(self) -> str:
         """What `relay status` tells of it, and its log."""
         argv = [*RELAY, "status", "--state", str(self.folder / "state")]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         return f"{done.stdout}{done.stderr}{(self.folder / 'receive.log').read_text()}"
 
     def messages(self) -> list[bytes]:
@@ -75,15 +75,19 @@ class Receiver:
 class _Counted(NamedTuple):
     octets: int = 0
     messages: int = 0
+    last: bytes = b""
+    """The message before that place."""
 
 
 def _count_on(path: Path, counted: _Counted) -> _Counted:
-    if path.stat().st_size < counted.octets:  # a torn tail was cut off
-        counted = _Counted()
     with path.open("rb") as file:
+        file.seek(max(0, counted.octets - len(counted.last) - 1))
+        if counted.last not in file.read(len(counted.last) + 1):  # a torn tail was cut off, and may have grown again
+            counted = _Counted()
         file.seek(counted.octets)
         messages, octets = read_on(file.read())
-    return _Counted(counted.octets + octets, counted.messages + len(audit_events(messages)))
+    last = messages[-1] if messages else counted.last
+    return _Counted(counted.octets + octets, counted.messages + len(audit_events(messages)), last)
 
 
 def identities(messages: list[bytes]) -> list[tuple[bytes, int]]:

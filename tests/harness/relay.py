@@ -10,6 +10,7 @@ from typing import Any
 from harness.openssh import Sshd
 from harness.ports import free_port
 from harness.process import Process
+from harness.waiting import wait_until
 
 SEED = Path(__file__).parent.parent / "audit" / "seed.log"
 RELAY = [sys.executable, "-m", "relay"]
@@ -88,6 +89,17 @@ class Router:
         answer = json.loads(done.stdout)
         assert isinstance(answer, dict)
         return answer
+
+    def live(self) -> dict[str, Any]:
+        """What the relay that runs adds to its status; one that is too busy to answer in time is asked again."""
+        answers: list[dict[str, Any]] = []
+
+        def answered() -> bool:
+            answers.extend(filter(None, [self.status()["live"]]))
+            return bool(answers)
+
+        wait_until(answered, 60, "an answer of the relay that runs")
+        return answers[0]
 
 
 def octet_counted(data: bytes) -> list[bytes]:

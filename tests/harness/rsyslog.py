@@ -135,7 +135,7 @@ class Rsyslog(Peer):
         """Every message collected so far, in order, byte for byte; also after a restart."""
         return _octet_counted(self.output.read_bytes()) if self.output.exists() else []
 
-    def wait_for_messages(self, count: int, seconds: float = 20) -> list[bytes]:
+    def wait_for_messages(self, count: int, seconds: float = 60) -> list[bytes]:
         """The messages, once there are at least so many."""
         wait_until(
             lambda: len(self.messages()) >= count,
@@ -154,7 +154,7 @@ class RsyslogByName(Rsyslog):
 
     def messages(self) -> list[bytes]:
         """Every message's names, in order."""
-        return self.output.read_bytes().splitlines() if self.output.exists() else []
+        return self.output.read_bytes().split(b"\n")[:-1] if self.output.exists() else []
 
 
 class RsyslogForwarder(Rsyslog):

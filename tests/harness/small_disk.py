@@ -23,7 +23,7 @@ class SmallDisk:
         rights = [] if os.geteuid() == 0 else ["--map-root-user"]
         mount = f"mount -t tmpfs -o size={size} none {folder} && echo > {ready} && exec sleep infinity"
         self._holder = subprocess.Popen([_path("unshare"), *rights, "--mount", "sh", "-c", mount])
-        wait_until(lambda: ready.exists() or self._holder.poll() is not None, 10, "the tmpfs")
+        wait_until(lambda: ready.exists() or self._holder.poll() is not None, 60, "the tmpfs")
         assert self._holder.poll() is None, "no tmpfs could be mounted"
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
         self.prefix = [_path("nsenter"), "--target", str(self._holder.pid), *user, "--mount"]
@@ -39,7 +39,7 @@ class SmallDisk:
 
     def run(self, *argv: str) -> str:
         """Run a command that sees the disk; its output."""
-        done = subprocess.run([*self.prefix, *argv], capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run([*self.prefix, *argv], capture_output=True, text=True, timeout=60, check=True)
         return done.stdout
 
     @property

@@ -124,7 +124,7 @@ class SystemdMachine:
             argv = ["sh", "-ec", _INTO_CGROUP, "sh", str(cgroup), *unshare, "sh", "-ec", _SET_UP, "sh", *self._set_up()]
             self._holder = undo.enter_context(Process(argv, self._place.path / "holder.log"))
             self._init = _first_process(self._holder)
-            wait_until(self._is_up, 30, lambda: f"a system that runs:\n{self._holder.log}{self.journal()}")
+            wait_until(self._is_up, 60, lambda: f"a system that runs:\n{self._holder.log}{self.journal()}")
             self._undo = undo.pop_all()
         return self
 
@@ -215,7 +215,7 @@ class SystemdMachine:
         """Return once a property of a unit has this value."""
         wait_until(
             lambda: self.told(unit, key) == value,
-            20,
+            60,
             lambda: f"{key}={value} of {unit}; it is {self.told(unit, key)}:\n{self.journal()}",
         )
 
@@ -249,14 +249,14 @@ def _own_cgroup() -> Path:
 def _remove(cgroup: Path) -> None:
     """Take an empty cgroup away, the inner ones first."""
     events = cgroup / "cgroup.events"
-    wait_until(lambda: "populated 0" in events.read_text(), 10, "the end of every process of the machine")
+    wait_until(lambda: "populated 0" in events.read_text(), 60, "the end of every process of the machine")
     for folder, _, _ in os.walk(cgroup, topdown=False):
         Path(folder).rmdir()
 
 
 def _first_process(parent: Process) -> int:
     """The process that is process 1 of the new namespace."""
-    wait_until(lambda: descendants(parent.pid) or not parent.running, 10, "the namespace's first process")
+    wait_until(lambda: descendants(parent.pid) or not parent.running, 60, "the namespace's first process")
     found = descendants(parent.pid)
     assert found, f"{_NEEDS}; here: {parent.log}"
     return found[0]

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -50,7 +51,7 @@ class TwoHosts:
     def _ip(self, host: list[str], words: str) -> None:
         argv = [*host, self._root.file("sbin/ip"), *words.split()]
         done = subprocess.run(
-            argv, env=self._root.environment(), capture_output=True, text=True, timeout=30, check=False
+            argv, env=self._root.environment(), capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, f"{words}: {done.stderr}"
 
@@ -60,18 +61,19 @@ def _host(undo: ExitStack, unshare: list[str]) -> tuple[int, list[str]]:
     holder = subprocess.Popen([*unshare, _path("sleep"), "infinity"])
     undo.callback(holder.wait)
     undo.callback(holder.kill)
-    own = os.readlink("/proc/self/ns/net")
-    wait_until(lambda: _namespace(holder.pid) not in {own, ""} or holder.poll() is not None, 10, "the namespace")
+    # Before it sleeps it may be in the namespace of the host before it, or without its rights.
+    wait_until(lambda: _sleeps(holder.pid) or holder.poll() is not None, 60, "the namespace")
     assert holder.poll() is None, "no network namespace could be made"
     user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
     return holder.pid, [_path("nsenter"), "--target", str(holder.pid), *user, "--net"]
 
 
-def _namespace(pid: int) -> str:
+def _sleeps(pid: int) -> bool:
+    """Whether it has become what holds the namespace."""
     try:
-        return os.readlink(f"/proc/{pid}/ns/net")
+        return Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
     except OSError:
-        return ""
+        return False
 
 
 def _path(name: str) -> str:

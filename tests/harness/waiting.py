@@ -8,11 +8,16 @@ _REST = 2  # a look that takes long is followed by a pause so many times as long
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str | Callable[[], str]) -> None:
-    """Return once the condition holds; else AssertionError saying `what`, which is a text or makes one."""
+    """Return once the condition holds; else AssertionError saying `what`, which is a text or makes one.
+
+    The last look begins when the time is over: whoever was kept from looking meanwhile still gets one.
+    """
     deadline = time.monotonic() + seconds
-    looked = time.monotonic()
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
-        time.sleep(max(_PAUSE, _REST * (time.monotonic() - looked)))
+    while True:
         looked = time.monotonic()
+        if condition():
+            return
+        if looked > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what if isinstance(what, str) else what()}")
+        rest = max(_PAUSE, _REST * (time.monotonic() - looked))
+        time.sleep(max(_PAUSE, min(rest, deadline - time.monotonic())))

@@ -1,5 +1,6 @@
 """A writer at full speed, with small segments that it lets go; whoever looks finds nothing broken and nothing twice."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +16,11 @@ EVENTS = 1500
 LETS_GO_EVERY = 250
 
 
-def write(folder: Path, *, lets_go: bool) -> None:
+def write(folder: Path, looked: threading.Semaphore, *, lets_go: bool) -> None:
+    """Write, in parts; each begins when there was a look, so that none is over before anybody has looked."""
     with opened(folder) as store:
         for first in range(0, EVENTS, LETS_GO_EVERY):
+            looked.acquire(timeout=60)
             numbers = range(first, first + LETS_GO_EVERY)
             fill(store, ([event(f"{'x' * (number % 700)} {number}", second=number)] for number in numbers))
             if lets_go:
@@ -28,10 +31,12 @@ def beside_a_writer(folder: Path, look: Callable[[], None], *, lets_go: bool) ->
     """Look again and again while the writer works, and once after; answers how often."""
     opened(folder).close()
     looks = 1
+    looked = threading.Semaphore(1)
     with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(write, folder, lets_go=lets_go)
+        writing = pool.submit(write, folder, looked, lets_go=lets_go)
         while not writing.done():
             look()
+            looked.release()
             looks += 1
         writing.result()
     look()
@@ -54,7 +59,7 @@ def test_following_gets_every_event_once_and_in_order(tmp_path: Path) -> None:
         seen.extend(numbers(followed.events()))
         also_seen.extend(numbers(limited.events()))
 
-    assert beside_a_writer(tmp_path, look, lets_go=False) > 2
+    assert beside_a_writer(tmp_path, look, lets_go=False) >= EVENTS // LETS_GO_EVERY
     assert seen == also_seen == list(range(EVENTS))
 
 

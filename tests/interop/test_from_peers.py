@@ -61,7 +61,7 @@ def send(port: int, messages: Sequence[bytes]) -> None:
 
 def kept(receiver: Receiver, count: int) -> list[bytes]:
     """What the archive has besides the receiver's own events, once there is so much of it; in no order."""
-    wait_until(lambda: len(foreign(archived(receiver.archive))) >= count, 20, receiver.status)
+    wait_until(lambda: len(foreign(archived(receiver.archive))) >= count, 60, receiver.status)
     return sorted(foreign(archived(receiver.archive)))
 
 
@@ -154,7 +154,7 @@ def test_rsyslog_by_tls(
         send(rsyslog.port, MESSAGES)
         expected = sorted(with_changes({WITH_NUL: NUL_AS_TEXT}))
         archive = tmp_path / "server" / "archive"
-        wait_until(lambda: len(foreign(archived(archive))) >= len(expected), 20, lambda: rsyslog.log)
+        wait_until(lambda: len(foreign(archived(archive))) >= len(expected), 60, lambda: rsyslog.log)
         assert sorted(foreign(archived(archive))) == expected
 
 
@@ -162,7 +162,7 @@ def test_syslog_ng_by_tls(tmp_path: Path, tls_port: int, own: Shown) -> None:
     with SyslogNgForwarder(tls_port, "syslog", tls=own) as syslog_ng:
         send(syslog_ng.port, MESSAGES)
         archive = tmp_path / "server" / "archive"
-        wait_until(lambda: len(foreign(archived(archive))) >= len(MESSAGES), 20, lambda: syslog_ng.log)
+        wait_until(lambda: len(foreign(archived(archive))) >= len(MESSAGES), 60, lambda: syslog_ng.log)
         archived_here = without_the_time_of_now(foreign(archived(archive)))
         assert archived_here == sorted(by_syslog_ng(message, "syslog") for message in MESSAGES)
 
@@ -176,7 +176,7 @@ def logger(port: int, *options: str, text: bytes) -> None:
     path = shutil.which("logger")
     assert path is not None, "logger (Debian package bsdutils) is needed"
     argv = [path, "-n", LOOPBACK, "-P", str(port), "-T", "-t", "app", "-p", "local0.info", "--size", "70000", *options]
-    subprocess.run(argv, input=text, check=True, capture_output=True, timeout=30)
+    subprocess.run(argv, input=text, check=True, capture_output=True, timeout=60)
 
 
 @pytest.mark.parametrize("framing", ["octet-counting", "lines"])

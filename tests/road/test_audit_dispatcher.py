@@ -40,13 +40,13 @@ def test_a_relay_that_is_killed_loses_nothing_of_what_auditd_gives(
                 with router.start() as relay:
                     plugin.stdin.write(piece)
                     plugin.stdin.flush()
-                    wait_until(lambda: serials(piece) & arrived(receiver), 30, lambda: relay.log)  # noqa: B023  at once
+                    wait_until(lambda: serials(piece) & arrived(receiver), 60, lambda: relay.log)  # noqa: B023  at once
                     relay.kill()
             with router.start() as relay:
                 plugin.stdin.close()
-                assert plugin.wait(30) == 0, relay.log
+                assert plugin.wait(60) == 0, relay.log
                 expected = serials(b"".join(data))
-                wait_until(lambda: arrived(receiver) == expected, 30, lambda: relay.log)
+                wait_until(lambda: arrived(receiver) == expected, 60, lambda: relay.log)
     finally:
         plugin.kill()
         plugin.wait()

@@ -15,6 +15,7 @@ from harness.ports import free_port
 from harness.relay import RELAY, SEED, Router, audit_events
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.rsyslog import Rsyslog
+from harness.waiting import wait_until
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_refusal_is_told_and_nothing_is_lost(
     good = dict(router.forwarding)
     spoil(router)
 
-    failed = router.drain(patience=4)
+    failed = router.drain(patience=10)
 
     assert failed.returncode == exit_code
     assert cause in failed.stderr.lower()
@@ -73,7 +74,7 @@ def test_a_refusal_is_told_and_nothing_is_lost(
 
 def test_nothing_listening_at_the_far_end_is_told_and_retried(router: Router, rsyslog: Rsyslog) -> None:
     rsyslog.stop()
-    failed = router.drain(patience=4)
+    failed = router.drain(patience=10)
     assert failed.returncode == 75
     assert "connection refused" in failed.stderr
     assert f"nothing listens on 127.0.0.1:{rsyslog.port}" in failed.stderr
@@ -142,7 +143,7 @@ def test_three_mistakes_are_all_told_with_their_keys_and_lines(router: Router) -
 
 def test_a_server_that_no_forwarding_leads_to_is_sent_to_directly_and_warned_of(router: Router) -> None:
     router.write_configuration(local_port=free_port())
-    failed = router.drain(patience=3)
+    failed = router.drain(patience=10)
     assert failed.returncode == 75
     assert f"collector 127.0.0.1:{router.server['port']}: 127.0.0.1: connection refused" in failed.stderr
     checked = router.run("config", "check")
@@ -151,10 +152,7 @@ def test_a_server_that_no_forwarding_leads_to_is_sent_to_directly_and_warned_of(
 
 def test_a_second_relay_names_the_first(router: Router) -> None:
     with router.start() as first:
-        first_status = router.status
-        from harness.waiting import wait_until
-
-        wait_until(lambda: (router.state / "lock").exists() and first_status()["pid"] == first.pid, 10, "its lock")
+        wait_until(lambda: f'"pid": {first.pid},' in router.run("status", "--json").stdout, 60, "its lock")
         second = router.drain()
         assert second.returncode == 75
         assert f"pid {first.pid}" in second.stderr

@@ -22,7 +22,7 @@ def router(router: Router) -> Router:
 
 def _port_forwarding(router: Router) -> dict[str, Any]:
     """What `relay status` tells of it."""
-    (told,) = (part for part in router.status()["live"]["parts"] if part["name"].startswith("port-forwarding"))
+    (told,) = (part for part in router.live()["parts"] if part["name"].startswith("port-forwarding"))
     assert isinstance(told, dict)
     return told
 
@@ -32,14 +32,14 @@ def test_a_local_rsyslog_and_relay_itself_reach_the_collector_by_sessions_of_the
 ) -> None:
     messages = [b"<110>1 - h%smessage %d" % (_PROGRAM, number) for number in range(1000)]
     with router.start() as relay:
-        wait_until(lambda: listens(router.local_port), 20, lambda: relay.log)
+        wait_until(lambda: listens(router.local_port), 60, lambda: relay.log)
         with (
             RsyslogForwarder(router.local_port) as program,
             socket.create_connection((program.host, program.port)) as sender,
         ):
             sender.sendall(b"".join(b"%d %s" % (len(message), message) for message in messages))
-            collected = rsyslog.wait_for_messages(1000 + 26, 30)
-        wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 20, "the last proof")
+            collected = rsyslog.wait_for_messages(1000 + 26)
+        wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 60, "the last proof")
         assert _port_forwarding(router)["state"] == "listening"
         assert [message for message in collected if _PROGRAM in message] == messages
         assert router.status()["destinations"][0]["delivered"] == 27, "what a local program sends is not relay's"

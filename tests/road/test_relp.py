@@ -63,7 +63,7 @@ def test_what_imrelp_or_sshd_lose_is_sent_again_until_it_is_acknowledged(
     expected = serials(router.audit_log.read_bytes())
     with router.start() as relay:
         wait_until(
-            lambda: rsyslog.output.exists() and rsyslog.output.stat().st_size > 1 << 20, 30, "the first megabyte"
+            lambda: rsyslog.output.exists() and rsyslog.output.stat().st_size > 1 << 20, 60, "the first megabyte"
         )
         rsyslog.stop()
         rsyslog.start()
@@ -72,7 +72,12 @@ def test_what_imrelp_or_sshd_lose_is_sent_again_until_it_is_acknowledged(
         wait_until(lambda: delivered(router) > len(expected), 60, lambda: relay.log)
         relay.stop()
         assert f"lost 127.0.0.1:{router.local_port}" in relay.log
-    assert serials(b"\n".join(audit_events(rsyslog.messages()))) == expected
+    wait_until(lambda: arrived(rsyslog) >= expected, 60, "imrelp's memory on its disk")
+    assert arrived(rsyslog) == expected
+
+
+def arrived(rsyslog: Rsyslog) -> set[int]:
+    return serials(b"\n".join(audit_events(rsyslog.messages())))
 
 
 def test_into_relay_receive_nothing_is_lost_and_nothing_stands_twice(tmp_path: Path) -> None:
@@ -103,7 +108,7 @@ def test_omrelps_messages_stand_in_the_archive_byte_for_byte(tmp_path: Path) -> 
     with receiver.running(), RsyslogForwarder(receiver.port, "relp") as rsyslog:
         with socket.create_connection((LOOPBACK, rsyslog.port)) as program:
             program.sendall(b"".join(framing.octet_counted(message) for message in messages))
-        wait_until(lambda: len(foreign(receiver)) >= len(messages), 20, lambda: rsyslog.log)
+        wait_until(lambda: len(foreign(receiver)) >= len(messages), 60, lambda: rsyslog.log)
         assert foreign(receiver) == messages
 
 

@@ -83,7 +83,7 @@ def test_the_example_delivers_the_routers_records_to_auditd(tmp_path: Path, sshd
     assert "no mistakes" in check.stdout
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     expected = SEED.read_bytes().splitlines()
-    wait_until(lambda: len(audit_records(auditd)) >= len(expected), 20, lambda: f"{audit_records(auditd)}")
+    wait_until(lambda: len(audit_records(auditd)) >= len(expected), 60, lambda: f"{audit_records(auditd)}")
     assert audit_records(auditd) == expected
     status = json.loads(router.run("status", "--json", "-c", keys).stdout)
     (destination,) = status["destinations"]
@@ -152,6 +152,6 @@ def test_the_example_of_syslog_over_tls_delivers_by_the_texts_own_certificates(t
 
         assert check.returncode == 0, check.stderr
         assert done.returncode == 0, done.stderr
-        assert len(audit_events(rsyslog.wait_for_messages(EVENTS))) == EVENTS
+        assert len(audit_events(rsyslog.wait_for_messages(EVENTS + 1))) == EVENTS
         (destination,) = json.loads(router.run("status", "--json", "-c", keys).stdout)["destinations"]
         assert (destination["proof"], destination["waiting_events"]) == ("drained", 0)

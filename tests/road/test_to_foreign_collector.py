@@ -14,7 +14,7 @@ IDENTITY = re.compile(rb' relayRun="([0-9a-f]{16})" relaySeq="(\d+)"')
 
 def collected(rsyslog: Rsyslog, events: int) -> list[bytes]:
     """The audit events that rsyslog has, once there are so many."""
-    wait_until(lambda: len(audit_events(rsyslog.messages())) >= events, 20, lambda: f"{events} in {rsyslog.messages()}")
+    wait_until(lambda: len(audit_events(rsyslog.messages())) >= events, 60, lambda: f"{events} in {rsyslog.messages()}")
     return audit_events(rsyslog.messages())
 
 
@@ -78,7 +78,7 @@ def test_a_running_relay_delivers_what_is_written_and_rotated_and_stops_cleanly(
         router.audit_log.rename(tmp_path / "audit.log.1")
         router.audit_log.write_bytes(b"".join(lines[12:]))
         collected(rsyslog, 25)
-        wait_until(lambda: router.status()["destinations"][0]["delivered"] == 25 + 1, 10, "the last proof")
+        wait_until(lambda: router.status()["destinations"][0]["delivered"] == 25 + 1, 60, "the last proof")
         assert router.status()["pid"] == relay.pid
         relay.stop()
         assert relay.log == ""

@@ -9,13 +9,14 @@ import pytest
 from harness import held_spool
 from harness.auditd import AudispRemote
 from harness.held_spool import HeldSpool
+from harness.leaping_loop import leap, run_leaping
 from harness.ports import LOOPBACK, free_port, listens
 
 from relay.audit.mapping import AuditMapping
 from relay.errors import RelayError
-from relay.event import EventType
+from relay.event import Batch, EventType
 from relay.quantity import Address
-from relay.source.auditd_remote import ANSWER_WITHIN, AuditdRemote
+from relay.source.auditd_remote import AuditdRemote
 from relay.syslog.auditd_remote import AuditdClient, Reply
 
 DEADLINE = 20  # seconds
@@ -26,7 +27,19 @@ async def until(condition: Callable[[], object]) -> None:
     await held_spool.until(condition, DEADLINE)
 
 
-def source_at(port: int, *, answer_within: float = ANSWER_WITHIN) -> AuditdRemote:
+class SoonPromptSpool(HeldSpool):
+    """Once `prompt`, it makes everything durable as soon as it comes."""
+
+    prompt = False
+
+    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
+        durable = await super().submit(batch)
+        if self.prompt:
+            self.sync()
+        return durable
+
+
+def source_at(port: int, *, answer_within: float = DEADLINE) -> AuditdRemote:
     mapping = AuditMapping(hostname="combo1", router="combo1", node="test1")
     return AuditdRemote("audisp", (Address(LOOPBACK, port),), mapping, answer_within=answer_within)
 
@@ -154,42 +167,49 @@ def test_a_stop_closes_the_connection_and_answers_nothing_that_is_not_durable() 
 
 def test_a_record_that_is_not_durable_in_time_has_its_stream_closed_and_is_answered_on_none() -> None:
     async def scenario() -> None:
-        spool, source, client = HeldSpool(), source_at(free_port(), answer_within=0.3), AuditdClient()
+        spool, source, client = SoonPromptSpool(), source_at(free_port(), answer_within=30), AuditdClient()
         async with running(source, spool):
             reader, writer = await asyncio.open_connection(*source.listen[0])
+            spool.prompt = True
             for _ in range(2):
                 writer.write(client.message(RECORD))
-                await until(lambda: spool.held)
-                spool.sync()
                 client.receive(await reader.readexactly(16))
-            with pytest.raises(TimeoutError):  # an answered stream stays open
-                await asyncio.wait_for(reader.read(), 0.6)
+            await leap(60)
+            assert source.counters.open == 1, "an answered stream stays open"
+            spool.prompt = False
             writer.write(client.message(RECORD))
+            await until(lambda: spool.held)
+            await leap(29)
+            assert source.counters.open == 1
+            await leap(1)
             async with asyncio.timeout(DEADLINE):
                 assert await reader.read() == b""
             spool.sync()
             assert (client.unanswered, len(spool.events), source.counters.unanswered) == (1, 3, 1)
             writer.close()
 
-    run(scenario())
+    run_leaping(scenario)
 
 
 def test_a_record_that_is_sent_again_and_again_until_the_disk_is_back_is_stored_twice() -> None:
     async def scenario() -> None:
-        spool, source = HeldSpool(), source_at(free_port(), answer_within=0.2)
+        spool, source = HeldSpool(), source_at(free_port(), answer_within=30)
+        message = AuditdClient().message(RECORD)
         async with running(source, spool):
             for stalls in range(5):
                 reader, writer = await asyncio.open_connection(*source.listen[0])
-                writer.write(AuditdClient().message(RECORD))
+                writer.write(message)
                 if stalls == 2:
                     writer.write_eof()  # as one that gives up first
+                await until(lambda: source.counters.octets == (stalls + 1) * len(message))  # noqa: B023  awaited at once
+                await leap(31)
                 async with asyncio.timeout(DEADLINE):
                     assert await reader.read() == b""
                 writer.close()
             await until(lambda: source.counters.open == 0)
             assert len(spool.events) == 1
             reader, writer = await asyncio.open_connection(*source.listen[0])
-            writer.write(AuditdClient().message(RECORD))
+            writer.write(message)
             spool.sync()
             await until(lambda: spool.held)
             spool.sync()
@@ -198,7 +218,7 @@ def test_a_record_that_is_sent_again_and_again_until_the_disk_is_back_is_stored_
             assert (len(spool.events), source.counters.unanswered) == (2, 5)
             writer.close()
 
-    run(scenario())
+    run_leaping(scenario)
 
 
 def test_audisp_remote_goes_on_by_itself_after_a_stall() -> None:
@@ -206,21 +226,28 @@ def test_audisp_remote_goes_on_by_itself_after_a_stall() -> None:
     records = [RECORD.replace(b":2341", b":%d" % serial) for serial in range(5)]
 
     async def scenario() -> None:
-        spool, source = HeldSpool(), source_at(free_port(), answer_within=0.3)
-
-        def all_taken() -> bool:
-            spool.sync()
-            return source.counters.messages > len(records)
+        spool, source = SoonPromptSpool(), source_at(free_port(), answer_within=4)
+        brought = len(AuditdClient().message(records[0]))
 
         async with running(source, spool):
             with AudispRemote(source.listen[0].port) as client:
                 client.feed(records)
-                await until(lambda: source.counters.unanswered >= 3)
+                for stalls in range(3):
+                    await until(
+                        lambda: (
+                            source.counters.connections == stalls + 1  # noqa: B023  it is awaited at once
+                            and source.counters.octets >= (stalls + 1) * brought  # noqa: B023  as is this
+                        )
+                    )
+                    await leap(4)
+                    assert source.counters.unanswered == stalls + 1
                 assert len(spool.events) == 1
-                await until(all_taken)
+                spool.prompt = True
+                spool.sync()
+                await until(lambda: source.counters.messages > len(records))
         assert [event.tail.rpartition(b"] ")[2] for event in spool.events] == [records[0], *records]
 
-    run(scenario())
+    run_leaping(scenario)
 
 
 def test_audisp_remote_comes_back_with_its_next_records_after_a_stop() -> None:

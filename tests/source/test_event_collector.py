@@ -17,7 +17,7 @@ from source.log_writing import Taken, drain, follow, until
 from relay.errors import NoInputError, StorageError, UnavailableError
 from relay.event import Batch, Event, EventType, Position
 from relay.source import event_collector
-from relay.source.event_collector import EventCollector, Program
+from relay.source.event_collector import END_SECONDS, QUIET_SECONDS, EventCollector, Program
 from relay.source.index_file import ABSENT
 from relay.ssr.filters import Filter
 from relay.ssr.mapping import SsrMapping
@@ -35,9 +35,28 @@ def index(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start children again at once; the growth of the pause has a test of its own."""
+    """Start children again at once, and give each the time that it takes on a machine that stalls.
+
+    The growth of the pause has a test of its own.
+    """
     monkeypatch.setattr(event_collector, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(event_collector, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(event_collector, "END_SECONDS", 20.0)
+    monkeypatch.setattr(event_collector, "FIRST_SECONDS", 30.0)
+    monkeypatch.setattr(event_collector, "QUIET_SECONDS", 20.0)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As relay is, for children that are waited for in vain."""
+    monkeypatch.setattr(event_collector, "END_SECONDS", END_SECONDS)
+    monkeypatch.setattr(event_collector, "QUIET_SECONDS", QUIET_SECONDS)
+
+
+@pytest.fixture
+def slow_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that stalls between its index and its event is within what is promised."""
+    monkeypatch.setattr(event_collector, "SETTLE_SECONDS", 20.0)
 
 
 def collector(index: Path | None, *arguments: str | float, events: Filter | None = None) -> EventCollector:
@@ -77,6 +96,7 @@ def test_a_child_that_ends_gives_every_event_once(index: Path, order: str) -> No
     assert (source.malformed, source.starts) == (0, 1)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_drain_of_a_child_that_stays_ends_when_it_is_quiet_and_nothing_comes_twice(index: Path) -> None:
     taken = drain(collector(index, "--events", 50, "--stay"))
     assert numbers(taken.events) == list(range(1, 51))
@@ -84,6 +104,7 @@ def test_a_drain_of_a_child_that_stays_ends_when_it_is_quiet_and_nothing_comes_t
     assert numbers(again.events) == list(range(51, 61))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_drain_does_not_wait_for_an_index_file_that_moves_without_events(index: Path) -> None:
     """As of a child that notes when it looked last."""
     index.write_text("0")
@@ -168,6 +189,7 @@ def test_from_every_position_that_is_stored_the_rest_comes(index: Path, order: s
 
 
 @both_orders
+@pytest.mark.usefixtures("slow_children")
 def test_a_child_that_dies_anywhere_loses_nothing(index: Path, order: str) -> None:
     """It dies by SIGKILL every 20 events: before, amid or behind a line, or between the line and the index."""
     source = collector(index, "--events", 100, "--order", order, "--die", 20, "--stay")
@@ -181,6 +203,7 @@ def test_a_child_that_dies_anywhere_loses_nothing(index: Path, order: str) -> No
 
 
 @both_orders
+@pytest.mark.usefixtures("slow_children")
 def test_a_source_that_is_stopped_anywhere_loses_nothing(index: Path, order: str) -> None:
     events: list[Event] = []
     position: Position | None = None
@@ -235,7 +258,7 @@ def test_when_the_subreaper_is_killed_what_the_child_started_is_not_left(tmp_pat
         first = _pids(told)
         for pid in {os.getpgid(pid) for pid in first}:
             os.kill(pid, signal.SIGKILL)
-        await until(lambda: not any(map(_runs, first)), 5, "both are dead")
+        await until(lambda: not any(map(_runs, first)), what="both are dead")
 
     follow(source, play)
 
@@ -337,7 +360,10 @@ def test_a_child_that_dies_is_started_again_and_what_it_started_is_not_left(tmp_
 
 
 def _pids(told: Path) -> list[int]:
-    return [int(pid) for pid in told.read_text().split()] if told.exists() else []
+    try:
+        return [int(pid) for pid in told.read_text().split()]
+    except FileNotFoundError:  # not there yet, or taken away by the next child just now
+        return []
 
 
 # --- A child that makes itself a daemon ---
@@ -351,7 +377,7 @@ def test_a_child_that_makes_itself_a_daemon_is_read_on_and_told_of_once(
 ) -> None:
     told = tmp_path / "pid"
     daemon = f"echo $$ > {told}; n=0; while :; do n=$((n+1)); echo events number=${{n}}i $n; sleep 0.01; done"
-    source = shell(f"setsid sh -c '{daemon}' & exit 0")
+    source = shell(f"setsid sh -c '{daemon}' & until test -s {told}; do :; done; exit 0")
 
     async def play(taken: Taken) -> None:
         await until(lambda: FOREGROUND in caplog.text)
@@ -369,6 +395,7 @@ def test_a_child_that_makes_itself_a_daemon_is_read_on_and_told_of_once(
     assert said.endswith(f" running in its place, {FOREGROUND}")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_daemon_that_has_closed_its_output_is_ended_before_the_next(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -398,8 +425,9 @@ def test_a_daemon_that_dies_is_started_again_and_its_last_line_is_cut() -> None:
     follow(source, play)
 
 
-def test_a_childs_input_ends_when_it_is_to_stop(tmp_path: Path) -> None:
+def test_a_childs_input_ends_when_it_is_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As from Telegraf's execd: a program that takes the end of its input for that must not end at once."""
+    monkeypatch.setattr("relay.source.child_process.STOP_SECONDS", 30)
     told = tmp_path / "told"
     source = shell(f"trap '' TERM; echo events number=1i 1; cat; touch {told}")
 
@@ -469,6 +497,7 @@ def test_a_program_that_is_no_program_fails_a_drain(tmp_path: Path) -> None:
         drain(source)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_child_that_closes_its_output_and_stays_is_ended() -> None:
     source = shell("echo 'events a=1'; exec 1>&-; exec sleep 1000")
 
@@ -490,7 +519,7 @@ def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(
 
     follow(shell(script), play)
     child, grandchild = map(int, told.read_text().split())
-    wait_until(lambda: not _runs(child) and not _runs(grandchild), 10, "both are dead")
+    wait_until(lambda: not _runs(child) and not _runs(grandchild), 20, "both are dead")
 
 
 def test_an_index_file_that_cannot_be_kept_is_told_at_the_start(index: Path) -> None:
@@ -509,7 +538,8 @@ def test_an_index_file_that_is_a_pipe_is_told_at_the_start(index: Path) -> None:
 def test_an_index_file_that_grows_too_large_is_told_once_and_loses_nothing(
     index: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = shell(f"echo 'events a=1 1'; head -c 100000 /dev/zero > {index}; echo 'events a=2 2'; sleep 1000", index)
+    grow = f"head -c 100000 /dev/zero > {index}.new; mv {index}.new {index}"  # at once: it is never half as large
+    source = shell(f"echo 'events a=1 1'; {grow}; echo 'events a=2 2'; sleep 1000", index)
     errors: list[str] = []
 
     async def play(taken: Taken) -> None:

@@ -13,10 +13,20 @@ from harness.waiting import wait_until
 
 from relay.source import subreaper
 
+PATIENT = """
+import sys
+sys.path.append(sys.argv.pop(1))
+import subreaper
+subreaper._GRACE_SECONDS = 20
+subreaper.main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
+"""
+"""The subreaper, for programs that leave somebody who takes his time, as on a machine that stalls."""
+
 
 @contextmanager
-def start(script: str, seconds: float = 20) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-I", "-S", subreaper.__file__, str(os.getpid()), str(seconds), "/bin/sh", "-c", script]
+def start(script: str, seconds: float = 20, *, patient: bool = False) -> Iterator[subprocess.Popen[str]]:
+    program = ["-c", PATIENT, os.path.dirname(subreaper.__file__)] if patient else [subreaper.__file__]
+    command = [sys.executable, "-I", "-S", *program, str(os.getpid()), str(seconds), "/bin/sh", "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -25,7 +35,7 @@ def start(script: str, seconds: float = 20) -> Iterator[subprocess.Popen[str]]:
 
 
 def status_of(script: str) -> tuple[int, str]:
-    with start(script) as process:
+    with start(script, patient=True) as process:
         _, said = process.communicate(timeout=30)
     return process.returncode, said
 

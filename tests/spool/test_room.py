@@ -43,7 +43,7 @@ def taking_in(store: Store, policy: Policy, body: Callable[[Intake], Awaitable[N
         committing = asyncio.create_task(intake.run())
         working = asyncio.ensure_future(body(intake))
         try:
-            await asyncio.wait({committing, working}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({committing, working}, timeout=100, return_when=asyncio.FIRST_COMPLETED)
             for task in (committing, working):
                 if task.done():
                     task.result()

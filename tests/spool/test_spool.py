@@ -295,5 +295,5 @@ def test_readers_in_other_threads_see_every_block_once_while_the_writer_goes_on(
         thread.start()
     messages = fill(spool, total, size=200)
     for thread in threads:
-        thread.join(20)
+        thread.join(100)
     assert results == [messages, messages]

@@ -33,7 +33,7 @@ def handler(framing: int, received: list[bytes]) -> Iterator[logging.Logger]:
         logger = logging.Logger("rfc5424 test")  # noqa: LOG001 -- not to be found by any other test
         logger.addHandler(sender)
         with connection:
-            connection.settimeout(10)
+            connection.settimeout(60)
             yield logger
             sender.close()
             decoder = Decoder()

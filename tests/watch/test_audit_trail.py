@@ -309,7 +309,7 @@ def test_a_kernel_that_makes_its_askers_wait_holds_up_neither_look_nor_canary(mo
     for _ in range(3):
         assert machine.kernel() == WORKING
         machine.send_canary("token")
-    assert time.monotonic() - before < 10, "not the 30 s of a single call"
+    assert time.monotonic() - before < 20, "not the 30 s of a single call"
     assert sent == ["token"]
     free.set()
     wait_until(lambda: is_refused(machine), 10, "the kernel's refusal")

@@ -19,7 +19,7 @@ print(Enquiry().ask(threading.Event().wait))
 
 
 def test_an_answer_that_is_there_soon_is_given_at_once() -> None:
-    assert Enquiry[int]().ask(lambda: 7) == 7
+    assert Enquiry[int]().ask(lambda: 7, patience=20) == 7
 
 
 def test_a_late_answer_is_given_to_a_later_question_and_the_call_is_made_once() -> None:
@@ -33,10 +33,10 @@ def test_a_late_answer_is_given_to_a_later_question_and_the_call_is_made_once() 
     enquiry = Enquiry[int]()
     before = time.monotonic()
     assert [enquiry.ask(call, patience=0.01) for _ in range(3)] == [None] * 3
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 20, "not the 30 s of the call"
     free.set()
     wait_until(lambda: enquiry.ask(call) == 1, 10, "the answer")
-    assert enquiry.ask(call) == 2
+    assert enquiry.ask(call, patience=20) == 2
 
 
 def test_what_the_call_raises_is_raised_where_the_answer_is_taken() -> None:
@@ -45,8 +45,8 @@ def test_what_the_call_raises_is_raised_where_the_answer_is_taken() -> None:
 
     enquiry = Enquiry[int]()
     with pytest.raises(UnavailableError):
-        enquiry.ask(call)
-    assert enquiry.ask(lambda: 7) == 7
+        enquiry.ask(call, patience=20)
+    assert enquiry.ask(lambda: 7, patience=20) == 7
 
 
 def test_a_process_ends_without_the_answer() -> None:
