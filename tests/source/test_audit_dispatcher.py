@@ -369,7 +369,7 @@ def test_the_real_auditd_gives_its_events(
         given = [message.partition(b"] ")[2] for message in messages]
         assert given == [SENT[0], SENT[1] + b"\n" + SENT[2], SENT[4], SENT[5]]
         assert source.malformed == 0
-        assert kind != "relay" or any(b"DAEMON_END" in event.head for event in taken.events)
+        # DAEMON_END comes or not: once it is to stop, auditd gives its plugins nothing more of what it has queued.
 
     play(work)
 
