@@ -108,7 +108,7 @@ class _Translation:
         names = ", ".join(map(quoted, list(found)[:_SHOWN])) + (" and others" if len(found) > _SHOWN else "")
         if not found:
             self.draft.mistake(f"holds no {kind}; export all of it, from `config` on")
-        elif not names.strip('"'):
+        elif found.keys() == {""}:
             self.draft.mistake(f"this {kind} has no name; it must stand in the same line", found[""].line)
         elif chosen:
             self.draft.mistake(f"has no {kind} {quoted(chosen)}; it has {names}")
