@@ -66,6 +66,21 @@ class TestAuditEvents:
         line = b'node=n type=USER_CMD msg=audit(1.123:7): cmd=5D20225D \\ ] "]" key="a]b" x=\'[128T y="]"]\' \xff'
         assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0) == Records([line])
 
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            [b"type=SYSCALL msg=audit(1.123:7): key=65786563013634626974"],
+            [b"type=SYSCALL msg=audit(1.123:7): a=1", b"type=EXECVE msg=audit(1.123:7): argc=1 a0_len=9000 a0[0]=6C73"],
+            [b"type=UNKNOWN[1420] msg=audit(1.123:7): a=1", b"type=UNKNOWN[1327] msg=audit(1.123:7): proctitle=6C73"],
+            [b"type=1400 msg=audit(1.123:7): avc:  denied  { read } for  pid=1"],
+            [b"type=DAEMON_CONFIG msg=audit(1.123:7) op=reconfigure state=changed res=success"],
+        ],
+    )
+    def test_records_whose_parameters_have_other_names_go_out_as_they_came(
+        self, stored: Stored, mapping: AuditMapping, lines: list[bytes]
+    ) -> None:
+        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, *lines), 0) == Records(lines)
+
     def test_a_record_of_the_largest_size_goes_whole(self, stored: Stored, mapping: AuditMapping) -> None:
         head = b"type=PROCTITLE msg=audit(1.123:7): proctitle="
         line = head + b"A" * (LARGEST_RECORD - len(head))
