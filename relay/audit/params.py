@@ -5,10 +5,10 @@ The first record of a message gives its fields by their own names; only those th
 of a type as `TYPE2.name`. A key that a record names several times is as many SD-PARAMs of one name.
 
 A PARAM-NAME cannot hold the `]` of auditd's own names. The index of a long argument follows a dot, and a type without a
-name is its number: `a1[0]` of EXECVE is `EXECVE.a1.0`, `proctitle` of `UNKNOWN[1327]` is `UNKNOWN1327.proctitle`, and of
-the second such record `UNKNOWN1327_2.proctitle`. What is still not legal becomes `_`, and names are cut to 32 octets. Values are legal UTF-8; control octets, which
-come from decoded hex, are written as `#012` (octal, as rsyslog writes them): the record itself stands in MSG as it
-came.
+name is its number: `a1[0]` of EXECVE is `EXECVE.a1.0`, `proctitle` of `UNKNOWN[1327]` is `UNKNOWN1327.proctitle`, and
+of the second such record `UNKNOWN1327_2.proctitle`. What is still not legal becomes `_`, and names are cut to 32
+octets. Values are legal UTF-8; control octets, which come from decoded hex, are written as `#012` (octal, as rsyslog
+writes them): the record itself stands in MSG as it came.
 """
 
 import re

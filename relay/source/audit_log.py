@@ -6,8 +6,8 @@ while relay was stopped are thus read like those that are rotated before its eye
 are not read.
 
 The position (`position`) is which file, the byte reached in it, and the events that are still open. The same bytes
-after the same position give the same events with the same counts, as long as events are completed by the log's own
-records and times; how long a writer is silent, which closes an event too, cannot be read from the log.
+after the same position give the same events with the same counts, as long as events leave by the log's own records and
+times. How long a writer is silent, after which an event leaves too, cannot be read from the log.
 
 What goes wrong, and what then happens:
 
@@ -111,6 +111,7 @@ class AuditLog:
         self._log = log
         self._mapping = mapping
         self._author = author
+        self._draining = False
         self._begin_at(None)
 
     def __repr__(self) -> str:
@@ -128,7 +129,7 @@ class AuditLog:
 
     @property
     def open_events(self) -> int:
-        """Events that are begun and not complete: they leave with their last record, or after 2 s of silence."""
+        """Events that are begun and have not left: they leave by a later record, or after silence (`assembly`)."""
         return len(self._assembler.open)
 
     @property
@@ -150,6 +151,7 @@ class AuditLog:
         Whatever `submit` raises ends it; what was not durable then is given again after the position.
         """
         self._begin_at(position)
+        self._draining = drain
         folders = folders_of(self.path)
         try:
             async with FolderWatch(*folders, interval_s=self._log.interval_s, inotify=self._log.inotify) as watch:
@@ -267,8 +269,10 @@ class AuditLog:
         cut = data.rfind(b"\n") + 1
         if cut:
             events = await self._assemble(data[:cut])
+            if self._draining and not self.lag:
+                events += self._events(self._assembler.interrupt())
         elif len(data) >= MAX_LINE:
-            events = [self._malformed(data)]
+            events = self._malformed(data)
             self._within = True
             follower.advance(len(data))
         elif not follower.newer_seen:
@@ -312,9 +316,9 @@ class AuditLog:
             self._within = False
             rest = lines.pop(0)
             offset += len(rest) + 1
-            events.append(self._malformed(rest))
+            events += self._malformed(rest)
         self._note_losses()
-        self._untold.meet(filter(None, map(parse, lines)), whole=not self._assembler.open)
+        self._untold.meet(filter(None, map(parse, lines)), whole=self._assembler.is_whole)
         if await self._feed(lines, file, offset, events):
             self._follower.left.supersede(time.monotonic())
         self._follower.advance(len(data))
@@ -340,7 +344,7 @@ class AuditLog:
         for line in lines:
             record = parse(line)
             if record is None:
-                events.append(self._malformed(line))
+                events += self._malformed(line)
             else:
                 if record.joined:
                     self.malformed += 1
@@ -349,19 +353,24 @@ class AuditLog:
             offset += len(line) + 1
         return offset
 
-    def _malformed(self, line: bytes) -> Event:
+    def _malformed(self, line: bytes) -> list[Event]:
+        """Write a line that is not a record, behind the event that it ends."""
         self.malformed += 1
-        return self._mapping.malformed(line, time.time_ns() // 1000)
+        before = self._events(self._assembler.interrupt())
+        return [*before, self._mapping.malformed(line, time.time_ns() // 1000)]
+
+    def _events(self, events: Iterable[AuditEvent]) -> list[Event]:
+        return [event for each in events for event in self._mapping.events(each)]
 
     async def _expire(self, submit: Submit) -> bool:
         """Give what was silent for too long. Only at the log's end: elsewhere the silence is our own."""
         now = time.monotonic()
-        expired: list[AuditEvent] = self._assembler.expire(now)
+        expired = self._events(self._assembler.expire(now))
         self._note_losses()
         deadline = self._untold.deadline
         due = bool(expired) or (deadline is not None and deadline <= now)
         if due:
-            await self._submit(submit, [event for each in expired for event in self._mapping.events(each)])
+            await self._submit(submit, expired)
         return due
 
     def _tell(self, error: OSError) -> None:

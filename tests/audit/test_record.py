@@ -152,7 +152,7 @@ def test_a_hostile_megabyte_is_parsed_in_linear_time(piece: bytes) -> None:
 STAMP_OF_FORMS = (1_264_985_324_554, 4915)
 FORMS = [
     # auditd's own records, of 1.x and 2.x before 2.6: free text before the first pair
-    (b"DAEMON_START", b"): ", b"auditd start, ver=1.7.18 format=raw kernel=3.2.0 auid=4294967295 pid=1 subj=u  res=success"),
+    (b"DAEMON_START", b"): ", b"auditd start, ver=1.7.18 format=raw kernel=3.2.0 auid=0 pid=1 subj=u  res=success"),
     (b"DAEMON_END", b"): ", b"auditd normal halt, sending auid=0 pid=1 subj= res=success"),
     (b"DAEMON_CONFIG", b"): ", b"auditd error getting hup info - no change, sending auid=? pid=? subj=? res=failed"),
     (b"DAEMON_CONFIG", b") ", b"config changed, auid=0 pid=1 subj=system_u:system_r:init_t:s0 res=success"),
@@ -161,9 +161,9 @@ FORMS = [
     (b"DAEMON_ACCEPT", b"): ", b"addr=192.0.2.1 port=60 res=success"),
     (b"DAEMON_CLOSE", b"): ", b"addr=192.0.2.1 port=60 res=success"),
     # of 2.6 to 4.x
-    (b"DAEMON_CONFIG", b") ", b"op=reconfigure state=changed auid=0 pid=1 subj=system_u:system_r:init_t:s0 res=success"),
+    (b"DAEMON_CONFIG", b") ", b"op=reconfigure state=changed auid=0 pid=1 subj=u:r:init_t:s0 res=success"),
     (b"DAEMON_CONFIG", b"): ", b"op=reconfigure state=no-change auid=-1 pid=-1 subj=? res=failed"),
-    (b"DAEMON_START", b"): ", b"op=start ver=4.0.2 format=enriched kernel=6.10 auid=0 pid=1 uid=0 ses=2 res=success\x1dUID=\"root\""),
+    (b"DAEMON_START", b"): ", b'op=start ver=4.0.2 format=enriched kernel=6.1 auid=0 ses=2 res=success\x1dAUID="root"'),
     (b"DAEMON_END", b"): ", b"op=terminate auid=-1 uid=-1 ses=-1 pid=-1 subj=? res=success"),
     (b"DAEMON_ROTATE", b"): ", b"op=rotate-logs auid=-1 pid=-1 subj=? res=failed"),
     (b"DAEMON_RESUME", b"): ", b"op=resume-logging auid=-1 pid=-1 subj=? res=success"),
@@ -171,7 +171,7 @@ FORMS = [
     (b"DAEMON_ERR", b"): ", b"op=dispatch-err auid=0 pid=1 res=failed"),
     # the kernel's, old and new
     (b"AVC", b"): ", b"avc:  denied  { getattr } for  pid=2199 exe=/usr/bin/vmware name=vm dev=dm-0 ino=5 tclass=file"),
-    (b"USER", b"): ", b"user pid=2210 uid=0 auid=4294967295 msg='PAM: exe=\"/usr/sbin/crond\" (hostname=?, res=success)'"),
+    (b"USER", b"): ", b"user pid=2210 uid=0 auid=7 msg='PAM: exe=\"/usr/sbin/crond\" (hostname=?, res=success)'"),
     (b"CONFIG_CHANGE", b"): ", b"audit_enabled=1 old=0 by auid=4294967295"),
     (b"KERNEL", b"): ", b"initialized"),
     (b"CWD", b"): ", b' cwd="/root"'),
