@@ -39,7 +39,6 @@ MAX_OPEN_BYTES: Final = 16 << 20
 MAX_EVENT_RECORDS: Final = 1024
 MAX_EVENT_BYTES: Final = 1 << 20
 REMEMBERED_EVENTS: Final = 1024
-_END_OF_EVENT: Final = b"EOE"
 
 
 class AuditEvent(NamedTuple):
@@ -107,7 +106,7 @@ class Assembler(Generic[Place]):
             leaving += self._close_overtaken(record)
         event = self._open.get(key)
         completes = completes_event(record.type)
-        if completes and _is_mere_end(record):
+        if completes and record.is_mere_end:
             return [*leaving, *self._close([key])] if event is not None else leaving
         if event is not None:
             if len(event.records) >= MAX_EVENT_RECORDS or event.size + len(record.line) > MAX_EVENT_BYTES:
@@ -194,7 +193,3 @@ class Assembler(Generic[Place]):
         self._left.add(key)
         if len(self._left) >= REMEMBERED_EVENTS:
             self._left_before, self._left = self._left, set()
-
-
-def _is_mere_end(record: Record) -> bool:
-    return record.type == _END_OF_EVENT and not record.joined and not record.body.strip()

@@ -30,6 +30,9 @@ Key: TypeAlias = tuple[int, int, bytes]
 """What the records of one event share: time, serial and node."""
 
 
+_END_OF_EVENT: Final = b"EOE"
+
+
 class Record(NamedTuple):
     """A record; its first fields but the type are its key."""
 
@@ -50,6 +53,11 @@ class Record(NamedTuple):
         """What the records of one event share."""
         return (self.time, self.serial, self.node)
 
+    @property
+    def is_mere_end(self) -> bool:
+        """Whether it is an EOE that holds nothing but the end of its event."""
+        return self.type == _END_OF_EVENT and not self.joined and not self.body.strip()
+
 
 _TYPE: Final = rb"[A-Z][A-Z0-9_]{0,47}|UNKNOWN\[[0-9]{1,10}\]|[0-9]{1,10}"
 _RECORD = re.compile(
@@ -68,6 +76,13 @@ _ADDRESS_ENDS: Final = b" }"
 _LONGEST_NODE: Final = len(b"node= ") + 255
 _OPENING = re.compile(rb" msg='")
 _CLOSING = re.compile(rb"(?<!=)'(?=[ \x1d]|\Z)")
+
+
+def says_nothing(line: bytes) -> bool:
+    """Whether nothing is to be kept of a line: it is empty, or an EOE."""
+    if not line:
+        return True
+    return _END_OF_EVENT in line and (record := parse(line)) is not None and record.is_mere_end
 
 
 def parse(line: bytes) -> Record | None:

@@ -4,9 +4,9 @@ No standard says it; this is what audit 3.0.9 does, measured. Before every messa
 octets, little-endian: magic (4), header version 0 (1), message version 0 (1), type (4), length of the body (2),
 sequence (4), which the answer repeats. The type's bits: 0x40000000 reply, 0x20000000 fatal, 0x10000000 warning.
 
-- MESSAGE carries one audit record. audisp-remote ends it with an LF, which is not the record's; at most one is
-  taken away. It is answered by ACK when it is kept, DISKLOW when it is kept but room is short, and with the fatal bit
-  (DISKFULL, DISKERROR) when it is not kept.
+- MESSAGE carries one audit record. audisp-remote ends it with an LF, which is not the record's; at most one is taken
+  away, and so are NULs at either end, the padding of C strings. It is answered by ACK when it is kept, DISKLOW when it
+  is kept but room is short, and with the fatal bit (DISKFULL, DISKERROR) when it is not kept.
 - HEARTBEAT is answered by ACK, at once.
 - ENDING comes from a server that stops: unasked, with sequence 0.
 
@@ -16,8 +16,10 @@ would break is an UnsendableError. Memory: one message, at most 64 KiB, since th
 of each message that is not answered. Work is linear in the octets, however they are cut.
 """
 
+import operator
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from relay.errors import DataError, ProtocolError
@@ -175,17 +177,20 @@ class AuditdServer:
     """The server's side of one connection; a `Conversation`.
 
     A message longer than `max_message_size` is passed over, counted in `oversized` and acknowledged all the same: its
-    sender would only send it again for ever. An empty one has nothing to keep and is acknowledged.
+    sender would only send it again for ever. One that has nothing to keep (`is_empty`) is acknowledged in its turn.
     """
 
-    __slots__ = ("_frames", "_replies", "_unanswered", "error", "oversized")
+    __slots__ = ("_frames", "_is_empty", "_replies", "_unanswered", "error", "oversized")
 
     closing = False
 
-    def __init__(self, max_message_size: int = LARGEST_BODY) -> None:
+    def __init__(
+        self, max_message_size: int = LARGEST_BODY, *, is_empty: Callable[[bytes], bool] = operator.not_
+    ) -> None:
         self.error: ProtocolError | None = None
         self.oversized = 0
         """Messages passed over because they are too long."""
+        self._is_empty = is_empty
         self._frames = _FrameReader(min(max_message_size, LARGEST_BODY))
         self._unanswered: deque[tuple[int, bool]] = deque()  # sequence, and whether there is something to keep
         self._replies: list[bytes] = []
@@ -212,10 +217,11 @@ class AuditdServer:
         return records
 
     def _take(self, frame: _Frame, records: list[bytes]) -> None:
-        record = b"" if frame.body is None else frame.body.removesuffix(b"\n")
+        record = b"" if frame.body is None else frame.body.strip(b"\0").removesuffix(b"\n")
         self.oversized += frame.body is None
-        self._unanswered.append((frame.sequence, bool(record)))
-        if record:
+        is_kept = not self._is_empty(record)
+        self._unanswered.append((frame.sequence, is_kept))
+        if is_kept:
             records.append(record)
         else:
             self._answer_what_needs_no_keeping()

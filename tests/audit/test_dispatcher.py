@@ -52,6 +52,12 @@ def received(pieces: list[bytes]) -> list[bytes]:
     return [record for piece in pieces for record in decoder.receive(piece)] + decoder.finish()
 
 
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_nuls_around_the_lines_of_a_stream_are_passed_over(size: int) -> None:
+    written = b"\0" * 40 + b"\n".join(b"\0\0" + record + b"\0" for record in RECORDS) + b"\n" + b"\0" * 5000 + b"\n"
+    assert received([written[at : at + size] for at in range(0, len(written), size)]) == RECORDS
+
+
 @forms
 def test_every_form_gives_the_same_records(form: str) -> None:
     assert received([stream(form)]) == RECORDS

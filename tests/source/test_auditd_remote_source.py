@@ -92,6 +92,22 @@ def test_a_record_is_an_event_with_identity_and_is_acknowledged_after_the_sync()
     run(scenario())
 
 
+def test_an_end_of_event_is_acknowledged_and_nothing_comes_of_it() -> None:
+    async def scenario() -> None:
+        spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
+        async with running(source, spool):
+            reader, writer = await asyncio.open_connection(*source.listen[0])
+            writer.write(client.message(RECORD))
+            await until(lambda: spool.events)
+            writer.write(client.message(b"type=EOE msg=audit(1709742929.678:2341): "))
+            spool.sync()
+            assert [reply.sequence for reply in client.receive(await reader.readexactly(32))] == [1, 2]
+            writer.close()
+        assert len(spool.events) == 1
+
+    run(scenario())
+
+
 def test_what_is_no_record_is_kept_marked_and_counted() -> None:
     async def scenario() -> None:
         spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
