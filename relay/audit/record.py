@@ -100,6 +100,14 @@ def parse(line: bytes) -> Record | None:
     return Record(type_, time, int(serial), node, body, line)
 
 
+def without_padding(line: bytes) -> bytes:
+    """Take NULs away from either end of a line, if that makes a record of it; they pad C strings."""
+    if b"\0" not in line:
+        return line
+    bare = line.strip(b"\0").removesuffix(b"\n")
+    return line if parse(bare) is None else bare
+
+
 class _Quotes(NamedTuple):
     """How many there are in a text."""
 

@@ -22,7 +22,7 @@ from typing import Final
 
 from relay.audit.assembly import AuditEvent
 from relay.audit.mapping import AuditMapping
-from relay.audit.record import parse
+from relay.audit.record import parse, without_padding
 from relay.event import Batch, Event, Position
 from relay.intake import Submit
 from relay.listener.conversation import AUDITD
@@ -77,6 +77,7 @@ class AuditdRemote:
 
     def _event(self, record: bytes, now_us: int, peer: str) -> Event:
         del peer
+        record = without_padding(record)
         parsed = parse(record)
         if parsed is None:
             self.malformed += 1

@@ -4,9 +4,9 @@ No standard says it; this is what audit 3.0.9 does, measured. Before every messa
 octets, little-endian: magic (4), header version 0 (1), message version 0 (1), type (4), length of the body (2),
 sequence (4), which the answer repeats. The type's bits: 0x40000000 reply, 0x20000000 fatal, 0x10000000 warning.
 
-- MESSAGE carries one audit record. audisp-remote ends it with an LF, which is not the record's; at most one is taken
-  away, and so are NULs at either end, the padding of C strings. It is answered by ACK when it is kept, DISKLOW when it
-  is kept but room is short, and with the fatal bit (DISKFULL, DISKERROR) when it is not kept.
+- MESSAGE carries one audit record. audisp-remote ends it with an LF, which is not the record's; at most one is
+  taken away. It is answered by ACK when it is kept, DISKLOW when it is kept but room is short, and with the fatal bit
+  (DISKFULL, DISKERROR) when it is not kept.
 - HEARTBEAT is answered by ACK, at once.
 - ENDING comes from a server that stops: unasked, with sequence 0.
 
@@ -217,7 +217,7 @@ class AuditdServer:
         return records
 
     def _take(self, frame: _Frame, records: list[bytes]) -> None:
-        record = b"" if frame.body is None else frame.body.strip(b"\0").removesuffix(b"\n")
+        record = b"" if frame.body is None else frame.body.removesuffix(b"\n")
         self.oversized += frame.body is None
         is_kept = not self._is_empty(record)
         self._unanswered.append((frame.sequence, is_kept))

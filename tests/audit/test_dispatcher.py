@@ -53,9 +53,10 @@ def received(pieces: list[bytes]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
-def test_nuls_around_the_lines_of_a_stream_are_passed_over(size: int) -> None:
-    written = b"\0" * 40 + b"\n".join(b"\0\0" + record + b"\0" for record in RECORDS) + b"\n" + b"\0" * 5000 + b"\n"
-    assert received([written[at : at + size] for at in range(0, len(written), size)]) == RECORDS
+def test_nuls_around_a_record_of_a_stream_are_padding(size: int) -> None:
+    written = b"".join(b"\0" * 5000 + record + b"\0\n" for record in RECORDS) + b"\0 not a record\n\0\n"
+    pieces = [written[at : at + size] for at in range(0, len(written), size)]
+    assert received(pieces) == [*RECORDS, b"\0 not a record", b"\0"]
 
 
 @forms
