@@ -23,6 +23,10 @@ What goes wrong, and what then happens:
 - The file is shorter than the byte reached, or other bytes stand before it: it was cut. Reading goes on in a copy that
   holds what was read, if there is one (logrotate's copytruncate); else from the beginning. What is written between such
   a copy and the cut nobody can read any more.
+- NULs stand in it: blocks that were never written, as after a power cut, or a hole. auditd writes none, so they are
+  passed over, whole runs at a time, and holes without being read. What stands before them in their line is a line of
+  its own, a record that was cut, and so is what stands behind them. NULs at the very end wait until something follows
+  or a newer file shows that nothing will: what is written over them is read. A gap counts them.
 - A line is no record: it is forwarded as it is, marked, and counted in `malformed`. A line over 1 MiB comes in such
   pieces. A last line without LF waits for its end until a newer file shows that it has none.
 
@@ -37,6 +41,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterable
@@ -52,7 +57,7 @@ from relay.event import Batch, Event, Position
 from relay.intake import Submit
 from relay.own_events import Author
 from relay.source.folder_watch import FolderWatch, folders_of
-from relay.source.follower import DELETED, Follower, Loss, OlderRefusedError, Start
+from relay.source.follower import DELETED, NEVER_WRITTEN, Follower, Loss, OlderRefusedError, Start
 from relay.source.generations import MAX_LINE, LogFile, RotationError, open_generation, scan
 from relay.source.position import (
     CHUNK,
@@ -71,6 +76,7 @@ _ABSENT_S: Final = 1.0
 """For how long there is no log before that is worth a warning; while it is rotated there is none either."""
 _DELETED_S: Final = 1.0
 """How often files that are the log's no more are looked at: inotify may tell nothing of them."""
+_LINE_ENDS: Final = re.compile(rb"[\n\0]")
 _HEADLESS: Final = "the beginnings of events that were open are gone"
 _REMEDY: Final = (
     "set log_group in /etc/audit/auditd.conf to a group of that user, restart auditd, and chgrp the files that it has"
@@ -263,10 +269,11 @@ class AuditLog:
         follower = self._follower
         if not (follower.file and self._assembled) and not await _in_thread(self._find):
             return await self._read_left(submit) or await self._expire(submit)
-        data = await _in_thread(self._read)
+        data, nul, _ = (await _in_thread(self._read)).partition(b"\0")
         if follower.file is None:
             return True  # it shrank: find it again
         cut = data.rfind(b"\n") + 1
+        nuls = await _in_thread(lambda: follower.nuls(len(data))) if nul and not cut else None
         if cut:
             events = await self._assemble(data[:cut])
             if self._draining and not self.lag:
@@ -275,6 +282,13 @@ class AuditLog:
             events = self._malformed(data)
             self._within = True
             follower.advance(len(data))
+        elif nuls and (nuls.is_followed or (follower.newer_seen and not follower.at_gone)):
+            events = [*await self._assemble(data), *self._events(self._assembler.interrupt())]
+            self._within = False
+            if events:
+                await self._submit(submit, events)  # before the gap
+            follower.advance_over_nuls(nuls.octets)
+            return True
         elif not follower.newer_seen:
             # A newer file means that this one has its last bytes now, if not at the read before: read once more.
             return await _in_thread(follower.look) or await self._read_left(submit) or await self._expire(submit)
@@ -289,7 +303,7 @@ class AuditLog:
     def _read(self) -> bytes:
         """Read a chunk that holds an LF, if one stands within the longest line."""
         data = self._follower.read(CHUNK)
-        return self._follower.read(MAX_LINE) if len(data) == CHUNK and b"\n" not in data else data
+        return self._follower.read(MAX_LINE) if len(data) == CHUNK and not _LINE_ENDS.search(data) else data
 
     async def _read_left(self, submit: Submit) -> bool:
         """Read on in files that were left; whether there was something. Losses come first: this decides none."""
@@ -302,6 +316,8 @@ class AuditLog:
         events: list[Event] = []
         if part is not None:
             await self._feed(_lines(part.data), part.file, part.offset, events)
+            if part.nuls:
+                self._follower.losses.append(Loss(part.file.path, NEVER_WRITTEN, certain=True, nuls=part.nuls))
         await self._submit(submit, events)  # also without events: that there are no such files any more
         return True
 
