@@ -25,7 +25,7 @@ A *place* is whatever the caller needs to find an event's first record again aft
 
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from relay.audit.record import Key, Record
+from relay.audit.record import END_OF_EVENT, Key, Record
 from relay.audit.record_types import completes_event
 
 Place = TypeVar("Place")
@@ -61,11 +61,11 @@ class _Gathering(Generic[Place]):
 
     __slots__ = ("place", "records", "size", "touched")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, record: Record, place: Place, now: float) -> None:
         self.place = place
-        self.records: list[Record] = []
-        self.size = 0
-        self.touched = 0.0
+        self.records = [record]
+        self.size = len(record.line)
+        self.touched = now
 
 
 class Assembler(Generic[Place]):
@@ -100,13 +100,13 @@ class Assembler(Generic[Place]):
         """Take a record; `now` is monotonic seconds. What has to leave by it leaves."""
         key = record[1:4]  # record.key without the call: this runs for every record
         leaving: list[AuditEvent] = []
+        if self._complete is not None and self._complete != key:
+            leaving.append(self._leave(self._complete))
         if self._open:
-            if self._complete != key:
-                leaving = self.interrupt()
             leaving += self._close_overtaken(record)
         event = self._open.get(key)
         completes = completes_event(record.type)
-        if completes and record.is_mere_end:
+        if completes and record.type == END_OF_EVENT and record.is_mere_end:
             return [*leaving, *self._close([key])] if event is not None else leaving
         if event is not None:
             if len(event.records) >= MAX_EVENT_RECORDS or event.size + len(record.line) > MAX_EVENT_BYTES:
@@ -119,7 +119,8 @@ class Assembler(Generic[Place]):
             self._begin(key, record, place, now)
         if completes:
             self._complete = key
-        leaving += self._close_excess()
+        if len(self._open) > MAX_OPEN_EVENTS or self._open_bytes > MAX_OPEN_BYTES:
+            leaving += self._close_excess()
         return leaving
 
     def resume(self, record: Record, place: Place, now: float) -> None:
@@ -141,7 +142,7 @@ class Assembler(Generic[Place]):
 
     def interrupt(self) -> list[AuditEvent]:
         """Close the complete event: a line that is not a record stands behind it."""
-        return self._close([self._complete]) if self._complete is not None else []
+        return [] if self._complete is None else [self._leave(self._complete)]
 
     def flush(self) -> list[AuditEvent]:
         """Close everything."""
@@ -150,8 +151,8 @@ class Assembler(Generic[Place]):
     def _begin(self, key: Key, record: Record, place: Place, now: float) -> None:
         overtaken_at = record.time + OVERTAKEN_MS
         self._overtaken_at = min(self._overtaken_at, overtaken_at) if self._open else overtaken_at
-        event = self._open[key] = _Gathering(place)
-        self._add(event, record, now)
+        self._open[key] = _Gathering(record, place, now)
+        self._open_bytes += len(record.line)
 
     def _add(self, event: _Gathering[Place], record: Record, now: float) -> None:
         event.records.append(record)
@@ -178,15 +179,15 @@ class Assembler(Generic[Place]):
         return closed
 
     def _close(self, keys: list[Key]) -> list[AuditEvent]:
-        closed = []
-        for key in keys:
-            event = self._open.pop(key)
-            if key == self._complete:
-                self._complete = None
-            self._open_bytes -= event.size
-            self._remember(key)
-            closed.append(AuditEvent(tuple(event.records)))
-        return closed
+        return [self._leave(key) for key in keys]
+
+    def _leave(self, key: Key) -> AuditEvent:
+        event = self._open.pop(key)
+        if key == self._complete:
+            self._complete = None
+        self._open_bytes -= event.size
+        self._remember(key)
+        return AuditEvent(tuple(event.records))
 
     def _remember(self, key: Key) -> None:
         # Two generations in place of a list in order of use: cheaper, and between one and two times as long.

@@ -30,7 +30,7 @@ Key: TypeAlias = tuple[int, int, bytes]
 """What the records of one event share: time, serial and node."""
 
 
-_END_OF_EVENT: Final = b"EOE"
+END_OF_EVENT: Final = b"EOE"
 
 
 class Record(NamedTuple):
@@ -56,7 +56,7 @@ class Record(NamedTuple):
     @property
     def is_mere_end(self) -> bool:
         """Whether it is an EOE that holds nothing but the end of its event."""
-        return self.type == _END_OF_EVENT and not self.joined and not self.body.strip()
+        return self.type == END_OF_EVENT and not self.joined and not self.body.strip()
 
 
 _TYPE: Final = rb"[A-Z][A-Z0-9_]{0,47}|UNKNOWN\[[0-9]{1,10}\]|[0-9]{1,10}"
@@ -82,7 +82,7 @@ def says_nothing(line: bytes) -> bool:
     """Whether nothing is to be kept of a line: it is empty, or an EOE."""
     if not line:
         return True
-    return _END_OF_EVENT in line and (record := parse(line)) is not None and record.is_mere_end
+    return END_OF_EVENT in line and (record := parse(line)) is not None and record.is_mere_end
 
 
 def parse(line: bytes) -> Record | None:
