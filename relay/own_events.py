@@ -14,6 +14,7 @@ the syslog system makes itself). Numbers are decimal, times RFC 3339.
   `source="kernel"` and without a number.
   So is what a source could not read: `source`, `file` for each file that it concerns, `events="unknown"`, and the
   records that were read before and after it, `after="TIME SERIAL"` and `before="TIME SERIAL"`, where they are known.
+  `nulOctets` counts what was never written into the log.
 - ALARM: `alarm`, `severity`, `state` (`add` or `clear`), `since`, and `server` where it is about one.
 """
 
@@ -104,6 +105,8 @@ class Unread(NamedTuple):
     after: tuple[int, int] | None
     """Time (milliseconds since the epoch) and serial of the last record before it."""
     before: tuple[int, int] | None
+    nuls: int = 0
+    """Octets that are NUL because nothing was ever written there."""
 
 
 def unread_gap(author: Author, now: int, unread: Unread) -> Event:
@@ -115,8 +118,10 @@ def unread_gap(author: Author, now: int, unread: Unread) -> Event:
         ("events", "unknown"),
         ("after", _record(unread.after)),
         ("before", _record(unread.before)),
+        ("nulOctets", str(unread.nuls or "")),
     ]
-    return author.event(now, _ERROR, "GAP", params, f"{unread.source} could not read all of its log: {unread.cause}")
+    cause = f"{unread.cause} ({unread.nuls} NUL octets)" if unread.nuls else unread.cause
+    return author.event(now, _ERROR, "GAP", params, f"{unread.source} could not read all of its log: {cause}")
 
 
 def _record(name: tuple[int, int] | None) -> str:

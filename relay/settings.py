@@ -305,6 +305,8 @@ class RemoteLoggingServer(Table):
     """What ends a message in non-transparent framing."""
     max_message_size: Annotated[Size, between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)] = 8192
     """What collectors take by default; applied at delivery."""
+    node_name: Literal["router", "hostname", "none"] = "router"
+    """For auditd: the node that is put in front of an audit record that names none."""
     types: Annotated[tuple[EventLabel, ...], AfterValidator(some), AfterValidator(distinct)] = (
         "admin",
         "audit",

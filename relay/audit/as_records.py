@@ -1,10 +1,13 @@
 """A stored message as audit records, for servers that speak the auditd protocol.
 
-An audit event is its records, each as it came, found in MSG. Everything else becomes a record of its own:
+An audit event is its records, each as it came, found in MSG. One that names no node gets `node=NAME ` in front, as
+auditd's `name_format` does on the machine itself. NAME is chosen by `node_name`: the event's `router`, its HOSTNAME, or
+"none", and then the record goes as it came. Everything else becomes a record of its own:
 
     node=HOSTNAME type=TRUSTED_APP msg=audit(SECONDS.MILLIS:NUMBER): pid=0 uid=… auid=… ses=… event_type="alarm"
     facility="13" severity="4" app_name="relay" msgid="ALARM" relayRun="…" … info="MSG"
 
+The node is HOSTNAME too unless a message of relay's own has another router and `node_name` asks for that.
 NUMBER is the event's within its type, the time is TIMESTAMP's, else that of the commit. The ids are "unset": ausearch
 asks for them in such records. The SD-PARAMs follow by their names; those that mean something else in a record (`type`,
 `msg`, `node`) are written `event_type` and so on. Values stand as the kernel writes untrusted ones: quoted, or in
@@ -22,7 +25,7 @@ Pure; work is linear in the message.
 """
 
 import re
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from relay.audit.record import Record, parse
 from relay.event import EventType
@@ -31,9 +34,13 @@ from relay.syslog.auditd_remote import LARGEST_RECORD
 
 # By the APP-NAME of `mapping`: an SSR event of type audit holds no records.
 _OWN_AUDIT_EVENT: Final = re.compile(
-    rb'<[0-9]{1,3}>1 [!-~]++ [!-~]++ auditd [!-~]++ [!-~]++ \[[^"\]]++(?:"(?:[^"\\]++|\\.)*+"[^"\]]*+)*+\] (.*)',
+    rb'<[0-9]{1,3}>1 [!-~]++ ([!-~]++) auditd [!-~]++ [!-~]++ \[[^"\]]++(?:"(?:[^"\\]++|\\.)*+"[^"\]]*+)*+\] (.*)',
     re.DOTALL,
 )
+_ROUTER: Final = re.compile(rb' type="audit" router="((?:[^"\\]++|\\.)*+)"')
+"""Where `mapping` writes it, in front of every field of a record."""
+_ESCAPED: Final = re.compile(rb"\\(.)")
+_LONGEST_NODE: Final = 255
 _IDS: Final = b"pid=0 uid=4294967295 auid=4294967295 ses=4294967295"
 _PLAIN: Final = bytes(set(range(0x21, 0x7F)) - set(b'"'))
 _LEGAL_IN_NAME: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -44,6 +51,9 @@ _MOST_FIELDS: Final = LARGEST_RECORD // 2
 _PART_ROOM: Final = len(b' part="999999/999999" info=')
 
 
+NodeName: TypeAlias = Literal["router", "hostname", "none"]
+
+
 class Records(NamedTuple):
     """What is to be sent for one message, in order; at least one record."""
 
@@ -52,17 +62,23 @@ class Records(NamedTuple):
     """Something was too long for one record."""
 
 
-def as_records(kind: EventType, number: int, message: bytes, committed_us: int) -> Records:
+def as_records(
+    kind: EventType, number: int, message: bytes, committed_us: int, node_name: NodeName = "none"
+) -> Records:
     """Give the records for a stored message; `committed_us` (since the epoch) stands in for a missing TIMESTAMP."""
     own = _OWN_AUDIT_EVENT.fullmatch(message) if kind is EventType.AUDIT else None
     if own is None:
-        return _as_trusted_app(kind, number, message, committed_us)
+        return _as_trusted_app(kind, number, message, committed_us, node_name)
+    node = _node_of(message, own[1], node_name)
     sent: list[bytes] = []
     continued = False
-    for line in own[1].split(b"\n"):
+    for line in own[2].split(b"\n"):
         record = parse(line)
+        if record is not None and node and not record.node:
+            line = b"node=%b %b" % (node, line)  # noqa: PLW2901 -- the record under its full name
+            record = parse(line)
         if record is None or b"\0" in line or record.type == b"EOE":
-            written = _trusted_app(_stamp(committed_us, number), _event_type(b"audit"), line)
+            written = _trusted_app(_stamp(committed_us, number, node), _event_type(b"audit"), line)
         elif len(line) <= LARGEST_RECORD:
             sent.append(line)
             continue
@@ -73,7 +89,20 @@ def as_records(kind: EventType, number: int, message: bytes, committed_us: int) 
     return Records(sent, continued)
 
 
-def _as_trusted_app(kind: EventType, number: int, message: bytes, committed_us: int) -> Records:
+def _node_of(message: bytes, hostname: bytes, node_name: NodeName) -> bytes:
+    """The node for the records of an event of relay's own that name none."""
+    if node_name == "none":
+        return b""
+    router = _ROUTER.search(message) if node_name == "router" else None
+    name = _ESCAPED.sub(rb"\1", router[1]) if router else hostname
+    return _legal_node(name)
+
+
+def _legal_node(name: bytes) -> bytes:
+    return b"" if name in {b"", rfc5424.NILVALUE} else rfc5424.legal_header(name, _LONGEST_NODE)
+
+
+def _as_trusted_app(kind: EventType, number: int, message: bytes, committed_us: int, node_name: NodeName) -> Records:
     label = kind.label.encode()
     event_type = _event_type(label)
     stamp, fields, text = _stamp(committed_us, number), event_type, message
@@ -85,9 +114,18 @@ def _as_trusted_app(kind: EventType, number: int, message: bytes, committed_us: 
         all_fields = b" ".join((event_type, *_fields(parsed, label)))
         if len(all_fields) <= _MOST_FIELDS:
             time = committed_us if parsed.timestamp is None else max(rfc5424.microseconds(parsed.timestamp), 0)
-            stamp, fields, text = _stamp(time, number, parsed.hostname or b""), all_fields, parsed.msg or b""
+            node = (_router(parsed, label) if node_name == "router" else b"") or parsed.hostname or b""
+            stamp, fields, text = _stamp(time, number, node), all_fields, parsed.msg or b""
     records = _trusted_app(stamp, fields, text)
     return Records(records, len(records) > 1)
+
+
+def _router(message: rfc5424.Message, label: bytes) -> bytes:
+    """The router that a message of relay's own names; nothing in any other."""
+    for element in message.structured_data:
+        if (b"type", label) in element.params:
+            return _legal_node(dict(element.params).get(b"router", b""))
+    return b""
 
 
 def _event_type(label: bytes) -> bytes:

@@ -2,28 +2,36 @@
 
 All records with one node, time and serial are one event; the records of several events interleave. An event leaves
 
-- with a record whose type completes it (`record_types`);
+- when it is complete, with the next record of another event, with a line that is not a record (`interrupt`), or
+  TOGETHER_S after its last record by the caller's monotonic clock, when the caller asks (`expire`). It is complete once
+  a record of a type that completes events (`record_types`) has come. More of its records may stand directly behind that
+  one, and belong to it: behind a message of a user-space program its SYSCALL and SOCKADDR, where a rule audits the
+  sending, and behind all of them, on Ubuntu, an UNKNOWN[1420];
+- with its EOE;
 - when a record of the same node comes whose time stamp is 2 s or more later: a catch-up then keeps few events open,
   and the same log gives the same events again;
-- after 2 s of silence, by the caller's monotonic clock, when the caller asks (`expire`);
+- after 2 s of silence, when the caller asks (`expire`);
 - when it is the oldest and more than 256 events, or 16 MiB of records, are open;
 - when the next record would bring it above 1,024 records or 1 MiB;
 - when the caller closes everything (`flush`).
 
 A record of an event that has left leaves at once, by itself, as `late`. At least the last 1,024 events that left are
-known; a record that comes after still more others begins an event anew. Every record that is fed leaves exactly
-once, and events that leave together leave in the order in which they began.
+known; a record that comes after still more others begins an event anew. Every record that is fed leaves exactly once,
+and events that leave together leave in the order in which they began. Only an EOE never leaves: it holds nothing but
+the end of its event. An EOE in whose line something else stands is a record like others.
 
 A *place* is whatever the caller needs to find an event's first record again after a restart; it is only handed back.
 """
 
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from relay.audit.record import Key, Record
+from relay.audit.record import END_OF_EVENT, Key, Record
 from relay.audit.record_types import completes_event
 
 Place = TypeVar("Place")
 
+TOGETHER_S: Final = 0.02
+"""How long the next record of a complete event may take: auditd writes its records one by one."""
 SILENCE_S: Final = 2.0
 OVERTAKEN_MS: Final = 2000
 MAX_OPEN_EVENTS: Final = 256
@@ -42,7 +50,7 @@ class AuditEvent(NamedTuple):
 
 
 class OpenEvent(NamedTuple, Generic[Place]):
-    """An event that is not whole yet, and where its first record stands."""
+    """An event that has not left, and where its first record stands."""
 
     place: Place
     key: Key
@@ -53,11 +61,11 @@ class _Gathering(Generic[Place]):
 
     __slots__ = ("place", "records", "size", "touched")
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, record: Record, place: Place, now: float) -> None:
         self.place = place
-        self.records: list[Record] = []
-        self.size = 0
-        self.touched = 0.0
+        self.records = [record]
+        self.size = len(record.line)
+        self.touched = now
 
 
 class Assembler(Generic[Place]):
@@ -66,6 +74,8 @@ class Assembler(Generic[Place]):
     def __init__(self) -> None:
         self._open: dict[Key, _Gathering[Place]] = {}
         self._open_bytes = 0
+        self._complete: Key | None = None
+        """The open event that is complete. The last record was its own, so there is at most one."""
         self._overtaken_at = 0
         """While events are open: no time stamp below this overtakes any of them."""
         self._left: set[Key] = set()
@@ -73,50 +83,66 @@ class Assembler(Generic[Place]):
 
     @property
     def open(self) -> list[OpenEvent[Place]]:
-        """The events that are not whole yet, in the order in which they began."""
+        """The events that have not left, in the order in which they began."""
         return [OpenEvent(event.place, key) for key, event in self._open.items()]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no event waits for a record."""
+        return all(key == self._complete for key in self._open)
 
     @property
     def deadline(self) -> float | None:
         """The monotonic time at which `expire` will next close something; None while nothing is open."""
-        touched = [event.touched for event in self._open.values()]
-        return min(touched) + SILENCE_S if touched else None
+        return min((event.touched + self._patience(key) for key, event in self._open.items()), default=None)
 
     def feed(self, record: Record, place: Place, now: float) -> list[AuditEvent]:
-        """Take a record; `now` is monotonic seconds. What is whole by it leaves."""
+        """Take a record; `now` is monotonic seconds. What has to leave by it leaves."""
         key = record[1:4]  # record.key without the call: this runs for every record
-        leaving, event = (self._close_overtaken(record), self._open.get(key)) if self._open else ([], None)
+        leaving: list[AuditEvent] = []
+        if self._complete is not None and self._complete != key:
+            leaving.append(self._leave(self._complete))
+        if self._open:
+            leaving += self._close_overtaken(record)
+        event = self._open.get(key)
+        completes = completes_event(record.type)
+        if completes and record.type == END_OF_EVENT and record.is_mere_end:
+            return [*leaving, *self._close([key])] if event is not None else leaving
         if event is not None:
-            leaving += self._continue(key, event, record, now)
+            if len(event.records) >= MAX_EVENT_RECORDS or event.size + len(record.line) > MAX_EVENT_BYTES:
+                return [*leaving, *self._close([key]), AuditEvent((record,), late=True)]
+            self._add(event, record, now)
         elif key in self._left or key in self._left_before:
             leaving.append(AuditEvent((record,), late=True))
-        elif completes_event(record.type):
-            self._remember(key)
-            leaving.append(AuditEvent((record,)))
+            return leaving
         else:
             self._begin(key, record, place, now)
+        if completes:
+            self._complete = key
+        if len(self._open) > MAX_OPEN_EVENTS or self._open_bytes > MAX_OPEN_BYTES:
             leaving += self._close_excess()
         return leaving
-
-    def end(self, record: Record) -> list[AuditEvent]:
-        """Take an end of event (EOE): the event leaves, if it has not left; this record itself says nothing more."""
-        leaving = self._close_overtaken(record) if self._open else []
-        return [*leaving, *self._close([record.key])] if record.key in self._open else leaving
 
     def resume(self, record: Record, place: Place, now: float) -> None:
         """Take a record again, after a restart: one of an event that `open` named, from its place on.
 
-        Nothing leaves: what the event had so far had not completed it.
+        Nothing leaves: the event had not left with what it had so far.
         """
         event = self._open.get(record.key)
         if event is None:
             self._begin(record.key, record, place, now)
         else:
             self._add(event, record, now)
+        if completes_event(record.type):
+            self._complete = record.key
 
     def expire(self, now: float) -> list[AuditEvent]:
-        """Close what has been silent for 2 s."""
-        return self._close([key for key, event in self._open.items() if event.touched + SILENCE_S <= now])
+        """Close what has been silent for too long."""
+        return self._close([key for key, event in self._open.items() if event.touched + self._patience(key) <= now])
+
+    def interrupt(self) -> list[AuditEvent]:
+        """Close the complete event: a line that is not a record stands behind it."""
+        return [] if self._complete is None else [self._leave(self._complete)]
 
     def flush(self) -> list[AuditEvent]:
         """Close everything."""
@@ -125,8 +151,8 @@ class Assembler(Generic[Place]):
     def _begin(self, key: Key, record: Record, place: Place, now: float) -> None:
         overtaken_at = record.time + OVERTAKEN_MS
         self._overtaken_at = min(self._overtaken_at, overtaken_at) if self._open else overtaken_at
-        event = self._open[key] = _Gathering(place)
-        self._add(event, record, now)
+        self._open[key] = _Gathering(record, place, now)
+        self._open_bytes += len(record.line)
 
     def _add(self, event: _Gathering[Place], record: Record, now: float) -> None:
         event.records.append(record)
@@ -134,11 +160,8 @@ class Assembler(Generic[Place]):
         event.touched = now
         self._open_bytes += len(record.line)
 
-    def _continue(self, key: Key, event: _Gathering[Place], record: Record, now: float) -> list[AuditEvent]:
-        if len(event.records) >= MAX_EVENT_RECORDS or event.size + len(record.line) > MAX_EVENT_BYTES:
-            return [*self._close([key]), AuditEvent((record,), late=True)]
-        self._add(event, record, now)
-        return self._close([key]) if completes_event(record.type) else self._close_excess()
+    def _patience(self, key: Key) -> float:
+        return TOGETHER_S if key == self._complete else SILENCE_S
 
     def _close_overtaken(self, record: Record) -> list[AuditEvent]:
         if record.time < self._overtaken_at:
@@ -156,13 +179,15 @@ class Assembler(Generic[Place]):
         return closed
 
     def _close(self, keys: list[Key]) -> list[AuditEvent]:
-        closed = []
-        for key in keys:
-            event = self._open.pop(key)
-            self._open_bytes -= event.size
-            self._remember(key)
-            closed.append(AuditEvent(tuple(event.records)))
-        return closed
+        return [self._leave(key) for key in keys]
+
+    def _leave(self, key: Key) -> AuditEvent:
+        event = self._open.pop(key)
+        if key == self._complete:
+            self._complete = None
+        self._open_bytes -= event.size
+        self._remember(key)
+        return AuditEvent(tuple(event.records))
 
     def _remember(self, key: Key) -> None:
         # Two generations in place of a list in order of use: cheaper, and between one and two times as long.

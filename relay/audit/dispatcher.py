@@ -6,7 +6,8 @@ header (16), type of the record, length of the record. Version 0 gives the kerne
 put before it here; version 1 gives the whole line. auditd 3.0.9 pads every record to 8,970 octets with what its memory
 held (seen, and pinned by a test); a header that stands right after a record says that this auditd does not.
 
-Which of the two it is shows at the beginning. A record of type EOE, which no log has, comes too.
+Which of the two it is shows at the beginning. A record of type EOE, which no log has, comes too. NULs at either end
+of a record are padding.
 
 Ceiling: a line of 1 MiB; a longer one comes in such pieces. A stream that is neither is a ProtocolError; what was
 whole before that is given first.
@@ -15,6 +16,7 @@ whole before that is given first.
 import struct
 from typing import Final
 
+from relay.audit.record import without_padding
 from relay.audit.record_types import name_of
 from relay.errors import ProtocolError
 
@@ -60,7 +62,7 @@ class DispatcherDecoder:
         """Take the stream's end: what is left of a last line without its LF."""
         rest = b"" if self._binary else bytes(self._data)
         self._data.clear()
-        return [rest] if rest else []
+        return [without_padding(rest)] if rest else []
 
     def _lines(self) -> list[bytes]:
         end = self._data.rfind(b"\n", self._scanned)
@@ -70,7 +72,7 @@ class DispatcherDecoder:
         lines = bytes(self._data[:end]).split(b"\n")
         del self._data[: end + 1]
         self._scanned = len(self._data)
-        return lines + self._pieces()
+        return list(map(without_padding, lines)) + self._pieces()
 
     def _pieces(self) -> list[bytes]:
         if len(self._data) < MAX_LINE:
@@ -94,7 +96,7 @@ class DispatcherDecoder:
         body = bytes(self._data[_HEADER.size : _HEADER.size + length])
         del self._data[: _HEADER.size + length]
         self._padding = MAX_AUDIT_MESSAGE_LENGTH - length
-        return body if version else b"type=%b msg=%b" % (name_of(kind), body)
+        return without_padding(body if version else b"type=%b msg=%b" % (name_of(kind), body))
 
     def _pass_padding(self) -> bool:
         """Leave out what pads the record before; False: it is not all there yet."""

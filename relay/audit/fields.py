@@ -6,9 +6,10 @@ that begins the resolved names of auditd's ENRICHED format. Everything else is f
 (`avc:  denied  { read } for  pid=7`), as are the commas and the closing bracket that old records put after a
 value. A name has at most 64 octets.
 
-The fields that untrusted users control are decoded when they are unquoted upper-case hex of even length: that is
-how the kernel and libaudit write what holds a space, a quote or a control octet. PROCTITLE and the arguments of
-EXECVE have NUL for the space between arguments. `saddr` stays as it is: a packed structure is no text. What it says
+The fields that untrusted users control are decoded when they are unquoted upper-case hex of even length: that is how
+the kernel and libaudit write what holds a space, a quote or a control octet. PROCTITLE and the arguments of EXECVE have
+NUL for the space between arguments. `key` holds the keys of every rule that matched, joined by the octet 0x01: each key
+is a field of its own, as auparse gives them. `saddr` stays as it is: a packed structure is no text. What it says
 follows as fields of its own, in the RAW format (`socket_address`) as in the ENRICHED one.
 
 Values are octets of any kind. `(null)`, `(none)` and `?`, quoted or not, mean no value: there is no field then.
@@ -45,6 +46,8 @@ _pairs = _PAIR.findall
 _HEX = re.compile(rb"(?:[0-9A-F]{2})++")
 _REMEMBERED_NAMES: Final = 512
 _RESOLVED: Final = b"\x1d"
+_BETWEEN_KEYS: Final = b"\x01"
+"""libaudit.h, AUDIT_KEY_SEPARATOR."""
 _LOCAL_PATH: Final = b"\x1dSADDR={ saddr_fam=local path="
 _ARGUMENT = re.compile(rb"a[0-9]+(?:\[[0-9]+\])?")
 
@@ -86,6 +89,9 @@ def _of_pairs(record: Record, labels: Mapping[bytes, bytes]) -> list[bytes]:
                 result += labels[name], quoted
         elif (name in UNTRUSTED or (is_execve and _ARGUMENT.fullmatch(name))) and _HEX.fullmatch(bare):
             value = unhexlify(bare)
+            if name == b"key":
+                result += [text for key in value.split(_BETWEEN_KEYS) if key for text in (labels[name], key)]
+                continue
             result += labels[name], value.replace(b"\0", b" ") if is_execve or name == b"proctitle" else value
         elif bare not in _NO_VALUE:
             result += labels[name], bare

@@ -2,9 +2,13 @@
 
 The first record of a message gives its fields by their own names; only those that the message itself uses
 (`type`, `serial`, …) are written as `TYPE.name`. Other records give all of theirs as `TYPE.name`, the second record
-of a type as `TYPE2.name`. Names are made legal and cut to 32 octets. Values are legal UTF-8; control octets, which
-come from decoded hex, are written as `#012` (octal, as rsyslog writes them): the record itself stands in MSG as it
-came.
+of a type as `TYPE2.name`. A key that a record names several times is as many SD-PARAMs of one name.
+
+A PARAM-NAME cannot hold the `]` of auditd's own names. The index of a long argument follows a dot, and a type without a
+name is its number: `a1[0]` of EXECVE is `EXECVE.a1.0`, `proctitle` of `UNKNOWN[1327]` is `UNKNOWN1327.proctitle`, and
+of the second such record `UNKNOWN1327_2.proctitle`. What is still not legal becomes `_`, and names are cut to 32
+octets. Values are legal UTF-8; control octets, which come from decoded hex, are written as `#012` (octal, as rsyslog
+writes them): the record itself stands in MSG as it came.
 """
 
 import re
@@ -19,6 +23,8 @@ from relay.syslog.rfc5424 import escape_value, legal_name
 OWN_NAMES: Final = frozenset(b"relayRun relaySeq relayPart type router node serial late malformed truncated".split())
 _CLEAN = bytes(set(range(32, 127)) - set(b'"\\]'))
 _CLEAN_AND_QUOTE = _CLEAN + b'"'
+_INDEX = re.compile(rb"\[([0-9]+)\]")
+_DIGITS: Final = b"0123456789"
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _REMEMBERED_NAMES = 512
 _REMEMBERED_LABELS = 512
@@ -47,19 +53,28 @@ class _Openings(dict[bytes, bytes]):
         if len(self) >= _REMEMBERED_NAMES:
             self.clear()
         needs_label = self._prefixed is None or name in self._prefixed
-        full = b"%b.%b" % (self._label, name) if needs_label else name
+        indexed = _INDEX.sub(rb".\1", name)
+        full = b"%b.%b" % (self._label, indexed) if needs_label else indexed
         opening = self[name] = b'" %b="' % legal_name(full)
         return opening
 
 
 @lru_cache(_REMEMBERED_LABELS)
-def _openings(label: bytes) -> _Openings:
-    return _Openings(label, None)
+def _openings(type_: bytes, nth: int) -> _Openings:
+    return _Openings(_label(type_, nth), None)
 
 
 @lru_cache(_REMEMBERED_LABELS)
 def _first_openings(type_: bytes) -> _Openings:
-    return _Openings(type_, OWN_NAMES)
+    return _Openings(_label(type_, 1), OWN_NAMES)
+
+
+def _label(type_: bytes, nth: int) -> bytes:
+    """Write a type for names: `PATH`, `PATH2`, `UNKNOWN1327`, `UNKNOWN1327_2`."""
+    label = _INDEX.sub(rb"\1", type_)
+    if nth == 1:
+        return label
+    return (b"%b_%d" if label[-1] in _DIGITS else b"%b%d") % (label, nth)
 
 
 def first_params(record: Record) -> bytes:
@@ -73,8 +88,7 @@ def other_params(records: Sequence[Record]) -> bytes:
     written = []
     for record in records[1:]:
         nth = seen[record.type] = seen.get(record.type, 0) + 1
-        label = record.type if nth == 1 else b"%b%d" % (record.type, nth)
-        written.append(_params(record, _openings(label)))
+        written.append(_params(record, _openings(record.type, nth)))
     return b"".join(written)
 
 

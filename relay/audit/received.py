@@ -11,7 +11,7 @@ from typing import Final
 
 from relay.audit.assembly import AuditEvent
 from relay.audit.mapping import AuditMapping
-from relay.audit.record import parse
+from relay.audit.record import parse, without_padding
 from relay.event import Event, EventType
 
 _REMEMBERED_HOSTS: Final = 256
@@ -20,6 +20,7 @@ _HOST: Final = re.compile(r"[a-z]+://(?:\[([^\]]*)\]|([^:/ ]*))")
 
 def received_record(record: bytes, now_us: int, peer: str) -> Event:
     """Take a record at `now_us` (since the epoch) from `peer`, a URL."""
+    record = without_padding(record)
     parsed = parse(record)
     mapping = _mapping(parsed.node.decode("ascii") if parsed and parsed.node else _host(peer))
     event = mapping.events(AuditEvent((parsed,)))[0] if parsed else mapping.malformed(record, now_us)

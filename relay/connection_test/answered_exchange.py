@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-from relay.audit.as_records import as_records
+from relay.audit.as_records import NodeName, as_records
 from relay.connection_test.exchange import EXCERPT, Line, Proven, excerpt
 from relay.connection_test.report import Finding
 from relay.errors import ProtocolError, UnavailableError
@@ -163,9 +163,9 @@ _REFUSALS: Final = {
 class AuditdExchange:
     """A message by the auditd protocol; an Exchange. `now` in microseconds since the epoch."""
 
-    def __init__(self, line: Line, message: bytes, now: int) -> None:
+    def __init__(self, line: Line, message: bytes, now: int, node_name: NodeName = "none") -> None:
         self._line = line
-        self._record = as_records(EventType.RELAY, 0, message, now).records[0]
+        self._record = as_records(EventType.RELAY, 0, message, now, node_name).records[0]
         self._client = AuditdClient()
         self._dialogue: _Dialogue[Reply] = _Dialogue(line, self._client)
 

@@ -262,7 +262,7 @@ class _Trial:
             case "relp":
                 self._exchange(RelpExchange(line, message))
             case "auditd":
-                self._exchange(AuditdExchange(line, message, now))
+                self._exchange(AuditdExchange(line, message, now, self._server.node_name))
 
     def _message(self, now: int) -> bytes:
         hostname = self._settings.relay.hostname or socket.gethostname()

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from relay.audit.as_records import as_records
+from relay.audit.as_records import NodeName, as_records
 from relay.delivery.speaker import ACCEPTED, Answer, End, Terms, Words
 from relay.errors import UnavailableError
 from relay.event import EventType
@@ -63,8 +63,9 @@ class AuditdSpeaker:
     exhausted = False
     """Its sequence begins again by itself."""
 
-    def __init__(self, terms: AuditdTerms = DEFAULT_TERMS) -> None:
+    def __init__(self, terms: AuditdTerms = DEFAULT_TERMS, *, node_name: NodeName = "none") -> None:
         self.terms = terms
+        self._node_name = node_name
         self.opened = False
         self.continued = 0
         """Messages that were too long for one record."""
@@ -87,7 +88,7 @@ class AuditdSpeaker:
 
     def parts(self, kind: EventType, number: int, message: bytes, committed: int) -> Iterable[bytes]:
         """As audit records."""
-        records, continued = as_records(kind, number, message, committed)
+        records, continued = as_records(kind, number, message, committed, self._node_name)
         if continued:
             self._note_continued(kind, number)
         return records

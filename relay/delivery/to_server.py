@@ -70,7 +70,8 @@ class ToServer:
                 speaker = RelpSpeaker(self._server.max_message_size)
                 return AnsweredStream(transport, stopped, speaker, wanted=self._wanted)
             case "auditd":
-                return AnsweredStream(transport, stopped, AuditdSpeaker(), wanted=self._wanted)
+                auditd = AuditdSpeaker(node_name=self._server.node_name)
+                return AnsweredStream(transport, stopped, auditd, wanted=self._wanted)
             case "syslog":
                 return self._syslog(transport)
 

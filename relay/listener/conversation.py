@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from relay.audit.received import received_record
+from relay.audit.record import says_nothing
 from relay.errors import ProtocolError
 from relay.event import Event, EventType
 from relay.syslog import auditd_remote
@@ -93,7 +94,7 @@ RELP: Final = Dialect("relp", b"1 open ", RelpServer, answers=True)
 AUDITD: Final = Dialect(
     "auditd",
     auditd_remote.MAGIC_OCTETS,
-    auditd_remote.AuditdServer,
+    lambda limit: auditd_remote.AuditdServer(limit, is_empty=says_nothing),
     answers=True,
     event=received_record,
     waits=True,

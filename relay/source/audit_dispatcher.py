@@ -8,7 +8,7 @@
 There is no position: what a dispatcher has given cannot be asked for again. A plugin of ours is told "accepted" for all
 records before the first that belongs to an event which is not durable yet; after a crash what follows comes again, so
 that events may come twice, and are not lost. While the spool takes nothing in, nothing is read, and the dispatcher's
-own queue fills. Records of type EOE end an event and are not kept: no log has them either. What auditd still has
+own queue fills. What auditd still has
 queued when it is told to stop, perhaps its DAEMON_END, no plugin gets (auditd 3, audispd.c); its log has it.
 
 Memory: what `CHUNK` octets of each stream become, twice, and what its assembler holds open. At most `MAX_STREAMS`
@@ -26,7 +26,7 @@ from typing import Final, Literal
 from relay.audit.assembly import Assembler, AuditEvent
 from relay.audit.dispatcher import DispatcherDecoder
 from relay.audit.mapping import AuditMapping
-from relay.audit.record import Record, parse
+from relay.audit.record import parse
 from relay.errors import CannotCreateError
 from relay.event import Batch, Event, Position
 from relay.intake import Submit
@@ -34,7 +34,6 @@ from relay.intake import Submit
 CHUNK: Final = 256 * 1024
 MAX_STREAMS: Final = 8
 RETRY_SECONDS: Final = 1.0
-_END_OF_EVENT: Final = b"EOE"
 _PRIVATE: Final = 0o177  # the umask under which a socket is made: its owner's alone, and root's
 
 Plugin = Literal["relay", "af_unix"]
@@ -218,17 +217,13 @@ class _Stream:
             record = parse(line)
             if record is None:
                 self._source.malformed += 1
+                events += self._events(self.assembler.interrupt())
                 events.append(self._source.mapping.malformed(line, time.time_ns() // 1000))
             else:
                 self._source.malformed += bool(record.joined)
-                events += self._events(self._feed(record, now))
+                events += self._events(self.assembler.feed(record, self._taken, now))
             self._taken += len(line) + 1
         await self._hand_over(events)
-
-    def _feed(self, record: Record, now: float) -> list[AuditEvent]:
-        if record.type == _END_OF_EVENT:
-            return self.assembler.end(record)
-        return self.assembler.feed(record, self._taken, now)
 
     async def _give(self, events: Iterable[AuditEvent]) -> None:
         await self._hand_over(self._events(events))

@@ -6,8 +6,8 @@ while relay was stopped are thus read like those that are rotated before its eye
 are not read.
 
 The position (`position`) is which file, the byte reached in it, and the events that are still open. The same bytes
-after the same position give the same events with the same counts, as long as events are completed by the log's own
-records and times; how long a writer is silent, which closes an event too, cannot be read from the log.
+after the same position give the same events with the same counts, as long as events leave by the log's own records and
+times. How long a writer is silent, after which an event leaves too, cannot be read from the log.
 
 What goes wrong, and what then happens:
 
@@ -23,6 +23,10 @@ What goes wrong, and what then happens:
 - The file is shorter than the byte reached, or other bytes stand before it: it was cut. Reading goes on in a copy that
   holds what was read, if there is one (logrotate's copytruncate); else from the beginning. What is written between such
   a copy and the cut nobody can read any more.
+- NULs stand in it: blocks that were never written, as after a power cut, or a hole. auditd writes none, so they are
+  passed over, whole runs at a time, and holes without being read. What stands before them in their line is a line of
+  its own, a record that was cut, and so is what stands behind them. NULs at the very end wait until something follows
+  or a newer file shows that nothing will: what is written over them is read. A gap counts them.
 - A line is no record: it is forwarded as it is, marked, and counted in `malformed`. A line over 1 MiB comes in such
   pieces. A last line without LF waits for its end until a newer file shows that it has none.
 
@@ -37,6 +41,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterable
@@ -52,7 +57,7 @@ from relay.event import Batch, Event, Position
 from relay.intake import Submit
 from relay.own_events import Author
 from relay.source.folder_watch import FolderWatch, folders_of
-from relay.source.follower import DELETED, Follower, Loss, OlderRefusedError, Start
+from relay.source.follower import DELETED, NEVER_WRITTEN, Follower, Loss, OlderRefusedError, Start
 from relay.source.generations import MAX_LINE, LogFile, RotationError, open_generation, scan
 from relay.source.position import (
     CHUNK,
@@ -71,6 +76,7 @@ _ABSENT_S: Final = 1.0
 """For how long there is no log before that is worth a warning; while it is rotated there is none either."""
 _DELETED_S: Final = 1.0
 """How often files that are the log's no more are looked at: inotify may tell nothing of them."""
+_LINE_ENDS: Final = re.compile(rb"[\n\0]")
 _HEADLESS: Final = "the beginnings of events that were open are gone"
 _REMEDY: Final = (
     "set log_group in /etc/audit/auditd.conf to a group of that user, restart auditd, and chgrp the files that it has"
@@ -111,6 +117,7 @@ class AuditLog:
         self._log = log
         self._mapping = mapping
         self._author = author
+        self._draining = False
         self._begin_at(None)
 
     def __repr__(self) -> str:
@@ -128,7 +135,7 @@ class AuditLog:
 
     @property
     def open_events(self) -> int:
-        """Events that are begun and not complete: they leave with their last record, or after 2 s of silence."""
+        """Events that are begun and have not left: they leave by a later record, or after silence (`assembly`)."""
         return len(self._assembler.open)
 
     @property
@@ -150,6 +157,7 @@ class AuditLog:
         Whatever `submit` raises ends it; what was not durable then is given again after the position.
         """
         self._begin_at(position)
+        self._draining = drain
         folders = folders_of(self.path)
         try:
             async with FolderWatch(*folders, interval_s=self._log.interval_s, inotify=self._log.inotify) as watch:
@@ -261,16 +269,26 @@ class AuditLog:
         follower = self._follower
         if not (follower.file and self._assembled) and not await _in_thread(self._find):
             return await self._read_left(submit) or await self._expire(submit)
-        data = await _in_thread(self._read)
+        data, nul, _ = (await _in_thread(self._read)).partition(b"\0")
         if follower.file is None:
             return True  # it shrank: find it again
         cut = data.rfind(b"\n") + 1
+        nuls = await _in_thread(lambda: follower.nuls(len(data))) if nul and not cut else None
         if cut:
             events = await self._assemble(data[:cut])
+            if self._draining and not self.lag:
+                events += self._events(self._assembler.interrupt())
         elif len(data) >= MAX_LINE:
-            events = [self._malformed(data)]
+            events = self._malformed(data)
             self._within = True
             follower.advance(len(data))
+        elif nuls and (nuls.is_followed or (follower.newer_seen and not follower.at_gone)):
+            events = [*await self._assemble(data), *self._events(self._assembler.interrupt())]
+            self._within = False
+            if events:
+                await self._submit(submit, events)  # before the gap
+            follower.advance_over_nuls(nuls.octets)
+            return True
         elif not follower.newer_seen:
             # A newer file means that this one has its last bytes now, if not at the read before: read once more.
             return await _in_thread(follower.look) or await self._read_left(submit) or await self._expire(submit)
@@ -285,7 +303,7 @@ class AuditLog:
     def _read(self) -> bytes:
         """Read a chunk that holds an LF, if one stands within the longest line."""
         data = self._follower.read(CHUNK)
-        return self._follower.read(MAX_LINE) if len(data) == CHUNK and b"\n" not in data else data
+        return self._follower.read(MAX_LINE) if len(data) == CHUNK and not _LINE_ENDS.search(data) else data
 
     async def _read_left(self, submit: Submit) -> bool:
         """Read on in files that were left; whether there was something. Losses come first: this decides none."""
@@ -298,6 +316,8 @@ class AuditLog:
         events: list[Event] = []
         if part is not None:
             await self._feed(_lines(part.data), part.file, part.offset, events)
+            if part.nuls:
+                self._follower.losses.append(Loss(part.file.path, NEVER_WRITTEN, certain=True, nuls=part.nuls))
         await self._submit(submit, events)  # also without events: that there are no such files any more
         return True
 
@@ -312,9 +332,9 @@ class AuditLog:
             self._within = False
             rest = lines.pop(0)
             offset += len(rest) + 1
-            events.append(self._malformed(rest))
+            events += self._malformed(rest)
         self._note_losses()
-        self._untold.meet(filter(None, map(parse, lines)), whole=not self._assembler.open)
+        self._untold.meet(filter(None, map(parse, lines)), whole=self._assembler.is_whole)
         if await self._feed(lines, file, offset, events):
             self._follower.left.supersede(time.monotonic())
         self._follower.advance(len(data))
@@ -340,7 +360,7 @@ class AuditLog:
         for line in lines:
             record = parse(line)
             if record is None:
-                events.append(self._malformed(line))
+                events += self._malformed(line)
             else:
                 if record.joined:
                     self.malformed += 1
@@ -349,19 +369,24 @@ class AuditLog:
             offset += len(line) + 1
         return offset
 
-    def _malformed(self, line: bytes) -> Event:
+    def _malformed(self, line: bytes) -> list[Event]:
+        """Write a line that is not a record, behind the event that it ends."""
         self.malformed += 1
-        return self._mapping.malformed(line, time.time_ns() // 1000)
+        before = self._events(self._assembler.interrupt())
+        return [*before, self._mapping.malformed(line, time.time_ns() // 1000)]
+
+    def _events(self, events: Iterable[AuditEvent]) -> list[Event]:
+        return [event for each in events for event in self._mapping.events(each)]
 
     async def _expire(self, submit: Submit) -> bool:
         """Give what was silent for too long. Only at the log's end: elsewhere the silence is our own."""
         now = time.monotonic()
-        expired: list[AuditEvent] = self._assembler.expire(now)
+        expired = self._events(self._assembler.expire(now))
         self._note_losses()
         deadline = self._untold.deadline
         due = bool(expired) or (deadline is not None and deadline <= now)
         if due:
-            await self._submit(submit, [event for each in expired for event in self._mapping.events(each)])
+            await self._submit(submit, expired)
         return due
 
     def _tell(self, error: OSError) -> None:

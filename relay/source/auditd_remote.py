@@ -2,7 +2,8 @@
 
 A record is acknowledged once it is durable, so relay's spool carries what audisp-remote's queue cannot, and a lost link
 to the log server no longer reaches the router. Events go record by record: audisp-remote waits for each answer before
-it sends the next record, so none can be held back until its event is whole.
+it sends the next record, so none can be held back until its event is whole. An EOE is acknowledged, and nothing comes
+of it.
 
 While the disk stalls or refuses, a stream whose record is not answered within `ANSWER_WITHIN` is closed: an end of file
 has audisp-remote 3.0.9 connect again, at once or with its next record; once its own patience has run out, it does so
@@ -21,7 +22,7 @@ from typing import Final
 
 from relay.audit.assembly import AuditEvent
 from relay.audit.mapping import AuditMapping
-from relay.audit.record import parse
+from relay.audit.record import parse, without_padding
 from relay.event import Batch, Event, Position
 from relay.intake import Submit
 from relay.listener.conversation import AUDITD
@@ -76,6 +77,7 @@ class AuditdRemote:
 
     def _event(self, record: bytes, now_us: int, peer: str) -> Event:
         del peer
+        record = without_padding(record)
         parsed = parse(record)
         if parsed is None:
             self.malformed += 1

@@ -4,6 +4,8 @@
     follower.settle()          # find the file; False: there is none yet
     follower.read(length)      # the bytes at the place; nothing at the end of the file
     follower.advance(count)
+    follower.nuls(count)       # NULs that stand there, `count` bytes behind the place
+    follower.advance_over_nuls(count)
     follower.look()            # at the end: is there a newer file? If so, read once more, and then:
     follower.switch()
 
@@ -37,6 +39,7 @@ from relay.source.generations import (
     FileIdentity,
     Generation,
     LogFile,
+    Nuls,
     RotationError,
     locate,
     open_generation,
@@ -49,6 +52,7 @@ _COMPARED: Final = 65_536
 CUT: Final = "the file was cut"
 GONE: Final = "the file was rotated away, deleted or written anew"
 REFUSED: Final = "the file may not be read"
+NEVER_WRITTEN: Final = "blocks were never written, as after a power cut"
 DELETED: Final = "deleted files may have been written on, and nobody can read them"
 
 logger = logging.getLogger(__name__)
@@ -73,6 +77,8 @@ class Loss(NamedTuple):
     file: str
     cause: str
     certain: bool = False
+    nuls: int = 0
+    """So many NULs were passed over."""
 
 
 class OlderRefusedError(PermissionError):
@@ -174,6 +180,21 @@ class Follower:
         self._before = (self._before + self._data[max(0, count - BEFORE) : count])[-BEFORE:]
         self._data = self._data[count:]
         self.offset += count
+
+    def nuls(self, behind: int) -> Nuls:
+        """Count the NULs that begin so many bytes behind the place."""
+        return self._opened.nuls(self.offset + behind)
+
+    def advance_over_nuls(self, count: int) -> None:
+        """Pass over NULs that begin at the place; that they were there stands in `losses`."""
+        written = bytes(min(count, BEFORE))
+        if self.offset < FINGERPRINT:
+            self._opened.learn(self._before + written)
+        self._before = (self._before + written)[-BEFORE:]
+        self._data = b""
+        self.offset += count
+        self.losses.append(Loss(self._opened.path, NEVER_WRITTEN, certain=True, nuls=count))
+        logger.warning("%s: passing over %d NUL octets: %s", self._opened.path, count, NEVER_WRITTEN)
 
     def look(self) -> bool:
         """Look for the next newer file, and say whether there is one, or more to read for another reason."""

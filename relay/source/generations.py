@@ -16,11 +16,13 @@ OSErrors leave here as they are: the source knows whether to give up or to try a
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
 import signal
 import stat
+import time
 from collections.abc import Iterable
 from typing import NamedTuple
 from zlib import crc32
@@ -31,6 +33,10 @@ FINGERPRINT = 256
 ENOUGH = 40
 """Bytes: a type, a time and a serial are about so long."""
 MAX_LINE = 1024 * 1024
+_COUNTED = 256 * 1024
+"""Octets that are looked at together for the end of a run of NULs."""
+_SETTLED_NS = 1_000_000_000
+"""After so long a file that is written again has another time of change."""
 _READINGS = 20
 _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 """O_NONBLOCK: what was a file when it was looked at may be a FIFO by now."""
@@ -63,6 +69,14 @@ class Generation(NamedTuple):
         return FileIdentity(self.inode, 0, crc32(b""))
 
 
+class Nuls(NamedTuple):
+    """A run of NULs in a file: blocks that were never written, as after a power cut, or a hole."""
+
+    octets: int
+    is_followed: bool
+    """Whether something else stands behind them; else they reach the end of the file."""
+
+
 class LogFile:
     """One open file of the log. After `close` only its identity can be asked for."""
 
@@ -72,6 +86,8 @@ class LogFile:
         self._descriptor = os.open(path, _READ_ONLY)
         self._inode = os.fstat(self._descriptor).st_ino
         self._head = b""
+        self._last_nuls: tuple[tuple[int, int, int], Nuls] | None = None
+        """What was counted last, where, and the file's size and time of change then."""
         self.learn(self.read(0, FINGERPRINT))
 
     def __repr__(self) -> str:
@@ -120,6 +136,35 @@ class LogFile:
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`; fewer at the end of the file."""
         return os.pread(self._descriptor, length, offset)
+
+    def nuls(self, offset: int) -> Nuls:
+        """Count the NULs from `offset` on. A hole is not read, and what did not change is not read again."""
+        facts = os.fstat(self._descriptor)
+        seen = (offset, facts.st_size, facts.st_mtime_ns)
+        if self._last_nuls is not None and self._last_nuls[0] == seen:
+            return self._last_nuls[1]
+        is_settled = time.time_ns() - facts.st_mtime_ns > _SETTLED_NS
+        found = self._count_nuls(offset, facts.st_size)
+        self._last_nuls = (seen, found) if is_settled else None
+        return found
+
+    def _count_nuls(self, offset: int, size: int) -> Nuls:
+        end = offset
+        while end < size:
+            end = self._behind_hole(end, size)
+            data = self.read(end, min(_COUNTED, size - end))
+            rest = data.lstrip(b"\0")
+            end += len(data) - len(rest)
+            if rest or not data:
+                break
+        return Nuls(end - offset, is_followed=end < size)
+
+    def _behind_hole(self, offset: int, size: int) -> int:
+        """Where data begins from `offset` on; lseek(2), SEEK_DATA. What a hole holds reads as NULs."""
+        try:
+            return min(os.lseek(self._descriptor, offset, os.SEEK_DATA), size)
+        except OSError as error:
+            return size if error.errno == errno.ENXIO else offset  # EINVAL: this file system does not know
 
     def begins_as(self, identity: FileIdentity) -> bool:
         """Whether the file's first bytes have this fingerprint."""

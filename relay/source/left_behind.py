@@ -12,8 +12,9 @@ asked, for it keeps its room on the disk.
     left.read(now)             # whole lines that were written meanwhile, of one file; None: there are none
     left.supersede(now)        # a later record was read elsewhere
 
-A last line without LF waits for its end until the file is let go. Ceiling: MOST files are kept. What a restart of
-relay takes from them is the position's to tell (`position`). Calls block for as long as the disk does.
+A last line without LF waits for its end until the file is let go, and so do NULs at the end of the file. Ceiling: MOST
+files are kept. What a restart of relay takes from them is the position's to tell (`position`). Calls block for as long
+as the disk does.
 """
 
 from typing import Final, NamedTuple
@@ -25,11 +26,12 @@ QUIET_S: Final = 10.0
 
 
 class Part(NamedTuple):
-    """Lines of a file, and where they begin."""
+    """Lines of a file, where they begin, and how many NULs were passed over behind them."""
 
     file: LogFile
     offset: int
     data: bytes
+    nuls: int
 
 
 class _Left:
@@ -53,9 +55,9 @@ class _Left:
         over = self.superseded_at is not None or self.file.abandoned
         return not over or self.file.size != self.offset
 
-    def take(self, data: bytes) -> Part:
-        part = Part(self.file, self.offset, data)
-        self.offset += len(data)
+    def take(self, data: bytes, nuls: int = 0) -> Part:
+        part = Part(self.file, self.offset, data, nuls)
+        self.offset += len(data) + nuls
         return part
 
 
@@ -106,11 +108,15 @@ class LeftBehind:
         """Read on in the first that has grown; let go what is due."""
         for left in list(self._files):
             due = left.is_due(now)  # looked at first: what was written before is read
-            data = left.file.read(left.offset, MAX_LINE)
+            data, nul, _ = left.file.read(left.offset, MAX_LINE).partition(b"\0")
             whole = len(data) if len(data) == MAX_LINE and b"\n" not in data else data.rfind(b"\n") + 1
             if whole:
                 left.superseded_at = None
                 return left.take(data[:whole])
+            if nul:
+                nuls = left.file.nuls(left.offset + len(data))
+                if nuls.is_followed or due:
+                    return left.take(data, nuls.octets)
             if due:
                 self._files.remove(left)
                 left.file.close()

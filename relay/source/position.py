@@ -5,6 +5,7 @@ to the assembler once more; and a stretch of 256 KiB, so that the assembler know
 that comes after its event is known as late, as it would have been without the restart.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -26,6 +27,7 @@ from relay.source.generations import (
 
 CHUNK: Final = 256 * 1024
 _STRETCH: Final = 256 * 1024
+_BETWEEN_NULS: Final = re.compile(rb"[^\0]+")
 
 RecordPlace = tuple[LogFile, int]
 """A record's file and first byte."""
@@ -183,8 +185,11 @@ def _lines_between(
 
 
 def _lines(file: LogFile, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Read whole lines from a place that may stand within one; a line over the ceiling is left out."""
-    within = offset > 0 and file.read(offset - 1, 1) != b"\n"
+    """Read whole lines from a place that may stand within one; a line over the ceiling is left out.
+
+    NULs end a line, and another begins behind them.
+    """
+    within = offset > 0 and file.read(offset - 1, 1) not in {b"\n", b"\0"}
     length = CHUNK
     while offset < end:
         data = file.read(offset, min(length, end - offset))
@@ -196,9 +201,11 @@ def _lines(file: LogFile, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
             cut = len(data)
         length = CHUNK
         for line in data[: cut or len(data)].splitlines(keepends=True):
-            if not within and line.endswith(b"\n"):
-                yield offset, line[:-1]
-            within = not line.endswith(b"\n")
+            for piece in _BETWEEN_NULS.finditer(line):
+                whole = piece.end() < len(line) or line.endswith(b"\n")
+                if whole and not (within and not piece.start()):
+                    yield offset + piece.start(), piece[0].removesuffix(b"\n")
+            within = not line.endswith((b"\n", b"\0"))
             offset += len(line)
         if not data:
             return

@@ -28,6 +28,7 @@ class Untold:
     def __init__(self) -> None:
         self._losses: list[Loss] = []
         self._beyond = 0
+        self._nuls = 0
         self._since = 0.0
         self._after: RecordName | None = None
         self._before: RecordName | None = None
@@ -41,6 +42,8 @@ class Untold:
         """Take in a loss; `after` names the last numbered record that was read."""
         if not self._losses:
             self._after, self._before, self._since = after, None, now
+        self._nuls += loss.nuls
+        loss = loss._replace(nuls=0)
         if loss in self._losses:
             return
         if len(self._losses) < LOSSES:
@@ -69,12 +72,12 @@ class Untold:
             *([f"{self._beyond} more"] if self._beyond else []),
         ]
         files = tuple(dict.fromkeys(loss.file for loss in self._losses))
-        told = Unread(source, files, ", ".join(causes), _moment(self._after), _moment(self._before))
+        told = Unread(source, files, ", ".join(causes), _moment(self._after), _moment(self._before), self._nuls)
         self._forget()
         return told
 
     def _forget(self) -> None:
-        self._losses, self._beyond = [], 0
+        self._losses, self._beyond, self._nuls = [], 0, 0
 
 
 def is_numbered(record: Record) -> bool:

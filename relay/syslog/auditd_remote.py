@@ -16,8 +16,10 @@ would break is an UnsendableError. Memory: one message, at most 64 KiB, since th
 of each message that is not answered. Work is linear in the octets, however they are cut.
 """
 
+import operator
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from relay.errors import DataError, ProtocolError
@@ -175,17 +177,20 @@ class AuditdServer:
     """The server's side of one connection; a `Conversation`.
 
     A message longer than `max_message_size` is passed over, counted in `oversized` and acknowledged all the same: its
-    sender would only send it again for ever. An empty one has nothing to keep and is acknowledged.
+    sender would only send it again for ever. One that has nothing to keep (`is_empty`) is acknowledged in its turn.
     """
 
-    __slots__ = ("_frames", "_replies", "_unanswered", "error", "oversized")
+    __slots__ = ("_frames", "_is_empty", "_replies", "_unanswered", "error", "oversized")
 
     closing = False
 
-    def __init__(self, max_message_size: int = LARGEST_BODY) -> None:
+    def __init__(
+        self, max_message_size: int = LARGEST_BODY, *, is_empty: Callable[[bytes], bool] = operator.not_
+    ) -> None:
         self.error: ProtocolError | None = None
         self.oversized = 0
         """Messages passed over because they are too long."""
+        self._is_empty = is_empty
         self._frames = _FrameReader(min(max_message_size, LARGEST_BODY))
         self._unanswered: deque[tuple[int, bool]] = deque()  # sequence, and whether there is something to keep
         self._replies: list[bytes] = []
@@ -214,8 +219,9 @@ class AuditdServer:
     def _take(self, frame: _Frame, records: list[bytes]) -> None:
         record = b"" if frame.body is None else frame.body.removesuffix(b"\n")
         self.oversized += frame.body is None
-        self._unanswered.append((frame.sequence, bool(record)))
-        if record:
+        is_kept = not self._is_empty(record)
+        self._unanswered.append((frame.sequence, is_kept))
+        if is_kept:
             records.append(record)
         else:
             self._answer_what_needs_no_keeping()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.alarm import Alarm, AlarmChange
-from relay.audit.as_records import Records, as_records
+from relay.audit.as_records import NodeName, Records, as_records
 from relay.audit.assembly import AuditEvent
 from relay.audit.fields import fields
 from relay.audit.mapping import AuditMapping
@@ -66,6 +66,21 @@ class TestAuditEvents:
         line = b'node=n type=USER_CMD msg=audit(1.123:7): cmd=5D20225D \\ ] "]" key="a]b" x=\'[128T y="]"]\' \xff'
         assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0) == Records([line])
 
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            [b"type=SYSCALL msg=audit(1.123:7): key=65786563013634626974"],
+            [b"type=SYSCALL msg=audit(1.123:7): a=1", b"type=EXECVE msg=audit(1.123:7): argc=1 a0_len=9000 a0[0]=6C73"],
+            [b"type=UNKNOWN[1420] msg=audit(1.123:7): a=1", b"type=UNKNOWN[1327] msg=audit(1.123:7): proctitle=6C73"],
+            [b"type=1400 msg=audit(1.123:7): avc:  denied  { read } for  pid=1"],
+            [b"type=DAEMON_CONFIG msg=audit(1.123:7) op=reconfigure state=changed res=success"],
+        ],
+    )
+    def test_records_whose_parameters_have_other_names_go_out_as_they_came(
+        self, stored: Stored, mapping: AuditMapping, lines: list[bytes]
+    ) -> None:
+        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, *lines), 0) == Records(lines)
+
     def test_a_record_of_the_largest_size_goes_whole(self, stored: Stored, mapping: AuditMapping) -> None:
         head = b"type=PROCTITLE msg=audit(1.123:7): proctitle="
         line = head + b"A" * (LARGEST_RECORD - len(head))
@@ -104,6 +119,75 @@ class TestAuditEvents:
         (record,) = as_records(EventType.AUDIT, 9, message, COMMITTED).records
         assert record.startswith(b'type=TRUSTED_APP msg=audit(1700000000.123:9): %b event_type="audit" info=' % IDS)
         assert values(record)[b"info"] == line
+
+
+class TestNodes:
+    LINE = b'type=CWD msg=audit(1.123:7): cwd="/"'
+
+    @pytest.mark.parametrize(
+        ("node_name", "node"), [("router", b"node=edge-7 "), ("hostname", b"node=host1 "), ("none", b"")]
+    )
+    def test_a_record_that_names_no_node_gets_the_one_that_is_chosen(
+        self, stored: Stored, node_name: NodeName, node: bytes
+    ) -> None:
+        mapping = AuditMapping(hostname="host1", router="edge-7", node="n2")
+        lines = [self.LINE, b"type=SYSCALL msg=audit(1.123:7): a=1"]
+        sent = as_records(EventType.AUDIT, 7, stored_event(stored, mapping, *lines), 0, node_name)
+        assert sent == Records([node + line for line in lines])
+
+    def test_a_record_that_names_its_node_keeps_it(self, stored: Stored, mapping: AuditMapping) -> None:
+        line = b"node=other.example " + self.LINE
+        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0, "router") == Records([line])
+
+    @pytest.mark.parametrize(
+        ("router", "node"),
+        [
+            ('a "b\\c] d', b'a_"b\\c]_d'),
+            ("\u00e4", b"__"),
+            ("x" * 300, b"x" * 255),
+            ('x" router="y', b'x"_router="y'),
+        ],
+    )
+    def test_a_routers_name_becomes_one_that_a_node_may_have(self, stored: Stored, router: str, node: bytes) -> None:
+        mapping = AuditMapping(hostname="host1", router=router)
+        (record,) = as_records(EventType.AUDIT, 7, stored_event(stored, mapping, self.LINE), 0, "router").records
+        assert (record, record_of(record).node) == (b"node=%b %b" % (node, self.LINE), node)
+
+    def test_a_record_cannot_choose_its_node(self, stored: Stored, mapping: AuditMapping) -> None:
+        line = b'type=USER msg=audit(1.123:7): a=1 type="audit" router="evil" x= type="audit" router="evil"'
+        (record,) = as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0, "router").records
+        assert record == b"node=combo1 " + line
+
+    def test_a_record_that_the_node_makes_too_long_is_cut_and_its_rest_follows(
+        self, stored: Stored, mapping: AuditMapping
+    ) -> None:
+        head = b"type=PROCTITLE msg=audit(1.123:7): proctitle="
+        line = head + b"A" * (LARGEST_RECORD - len(head))
+        records, continued = as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0, "router")
+        assert continued
+        assert put_together(records) == b"node=combo1 " + line
+        assert {record_of(record).node for record in records} == {b"combo1"}
+        assert all(len(record) <= LARGEST_RECORD for record in records)
+
+    def test_what_is_not_a_record_is_the_text_of_one_under_the_same_node(
+        self, stored: Stored, mapping: AuditMapping
+    ) -> None:
+        message = stored(mapping.malformed(b"no record", 0), 9)
+        (record,) = as_records(EventType.AUDIT, 9, message, COMMITTED, "router").records
+        assert record.startswith(b"node=combo1 type=TRUSTED_APP ")
+
+    @pytest.mark.parametrize(("node_name", "node"), [("router", b"edge-7"), ("hostname", b"host1"), ("none", b"host1")])
+    def test_relays_own_events_have_the_same_node_or_at_least_their_host(
+        self, stored: Stored, node_name: NodeName, node: bytes
+    ) -> None:
+        event = Author("host1", "edge-7", "", "128T").event(COMMITTED, 6, "HEARTBEAT", (), "relay is running")
+        (record,) = as_records(EventType.RELAY, 3, stored(event, 3), 0, node_name).records
+        assert record_of(record).node == node
+
+    def test_a_message_of_another_host_keeps_that_ones_name(self) -> None:
+        message = b'<13>1 - other app - - [x router="evil"] text'
+        (record,) = as_records(EventType.LOG, 3, message, COMMITTED, "router").records
+        assert record_of(record).node == b"other"
 
 
 class TestOthers:

@@ -27,29 +27,98 @@ def feed_all(assembler: Assembler[int], records: Iterable[Record], now: float = 
     return [event for place, each in enumerate(records) for event in assembler.feed(each, place, now)]
 
 
-def test_a_user_space_record_is_an_event_and_leaves_at_once() -> None:
+def feed_and_flush(assembler: Assembler[int], records: Iterable[Record]) -> list[AuditEvent]:
+    return [*feed_all(assembler, records), *assembler.flush()]
+
+
+def test_a_user_space_record_is_an_event_and_leaves_with_the_next_record() -> None:
     assembler = Assembler[int]()
-    login = record("USER_LOGIN", 1)
-    assert assembler.feed(login, 0, 0.0) == [AuditEvent((login,))]
+    login, logout = record("USER_LOGIN", 1), record("USER_LOGOUT", 2)
+    assert assembler.feed(login, 0, 0.0) == []
+    assert assembler.is_whole
+    assert assembler.feed(logout, 1, 0.0) == [AuditEvent((login,))]
+    assert assembler.flush() == [AuditEvent((logout,))]
     assert assembler.open == []
     assert assembler.deadline is None
+
+
+def test_a_complete_event_leaves_soon_without_another_record() -> None:
+    assembler = Assembler[int]()
+    login = record("USER_LOGIN", 1)
+    feed_all(assembler, [record("SYSCALL", 2)], 9.0)
+    assembler.feed(login, 0, 10.0)
+    assert assembler.deadline == 10.0 + assembly.TOGETHER_S
+    assert assembler.expire(10.0) == []
+    assert assembler.expire(10.0 + assembly.TOGETHER_S) == [AuditEvent((login,))]
+    assert assembler.deadline == 9.0 + assembly.SILENCE_S
+    assert not assembler.is_whole
+
+
+def test_a_complete_event_leaves_with_a_line_that_is_not_a_record() -> None:
+    assembler = Assembler[int]()
+    login = record("USER_LOGIN", 1)
+    feed_all(assembler, [record("SYSCALL", 2), login])
+    assert assembler.interrupt() == [AuditEvent((login,))]
+    assert assembler.interrupt() == []
 
 
 def test_one_serial_is_one_event_although_libaudit_splits_it_at_the_login_record() -> None:
     """The seed's event 2340: LOGIN, SYSCALL and PROCTITLE."""
     records = [record(type_, 2340) for type_ in ("LOGIN", "SYSCALL", "PROCTITLE")]
+    assert feed_and_flush(Assembler[int](), records) == [AuditEvent(tuple(records))]
+
+
+@pytest.mark.parametrize(
+    "together",
+    [
+        ("SERVICE_START", "SYSCALL", "SOCKADDR", "UNKNOWN[1420]"),
+        ("ADD_USER", "SYSCALL", "PROCTITLE", "UNKNOWN[1420]"),
+        ("SYSCALL", "UNKNOWN[1420]", "CONFIG_CHANGE", "UNKNOWN[1420]", "PROCTITLE"),
+        ("USER_AUTH", "USER_AUTH"),
+    ],
+)
+def test_records_that_stand_together_are_one_event_wherever_the_one_that_completes_it_stands(
+    together: tuple[str, ...],
+) -> None:
+    records = [record(type_, 7) for type_ in together]
+    others = [record("SYSCALL", 6), record("USER", 8)]
     assembler = Assembler[int]()
-    assert feed_all(assembler, records[:2]) == []
-    assert assembler.feed(records[2], 2, 0.0) == [AuditEvent(tuple(records))]
+    assert feed_and_flush(assembler, [others[0], *records, others[1]]) == [
+        AuditEvent(tuple(records)),
+        AuditEvent((others[0],)),
+        AuditEvent((others[1],)),
+    ]
+    late = record("PATH", 7)
+    assert assembler.feed(late, 0, 0.0) == [AuditEvent((late,), late=True)]
 
 
 def test_interleaved_events_are_sorted_out_in_the_order_in_which_they_complete() -> None:
     fed = [("SYSCALL", 1), ("SYSCALL", 2), ("PATH", 1), ("USER_AUTH", 3), ("EOE", 2), ("CWD", 1), ("PROCTITLE", 1)]
-    left = feed_all(Assembler[int](), [record(type_, serial) for type_, serial in fed])
+    left = feed_and_flush(Assembler[int](), [record(type_, serial, body="") for type_, serial in fed])
     assert [(event.records[0].serial, types(event)) for event in left] == [
         (3, ["USER_AUTH"]),
-        (2, ["SYSCALL", "EOE"]),
+        (2, ["SYSCALL"]),
         (1, ["SYSCALL", "PATH", "CWD", "PROCTITLE"]),
+    ]
+
+
+def test_nothing_comes_of_an_end_of_event() -> None:
+    assembler = Assembler[int]()
+    end, syscall, title = (record(type_, 1, body="") for type_ in ("EOE", "SYSCALL", "PROCTITLE"))
+    assert feed_all(assembler, [record("EOE", 9, body=" "), syscall, title]) == []
+    assert assembler.feed(end, 3, 0.0) == [AuditEvent((syscall, title))]
+    assert feed_all(assembler, [end, record("EOE", 8, body="")]) == []
+    assert assembler.open == []
+
+
+def test_an_end_of_event_in_whose_line_something_else_stands_is_a_record() -> None:
+    end = parse(b"type=EOE msg=audit(1709742929.678:1): type=USER msg=audit(1709742929.678:2): pid=1")
+    assert end is not None
+    assert end.joined
+    syscall, strange = record("SYSCALL", 1), record("EOE", 3, body="a=1")
+    assert feed_and_flush(Assembler[int](), [syscall, end, strange]) == [
+        AuditEvent((syscall, end)),
+        AuditEvent((strange,)),
     ]
 
 
@@ -64,11 +133,8 @@ def test_a_time_stamp_two_seconds_later_closes_an_event() -> None:
     assembler = Assembler[int]()
     alone = record("SYSCALL", 2349, millis=10_000)
     assert feed_all(assembler, [alone, record("SYSCALL", 2350, millis=11_999)]) == []
-    assert assembler.feed(record("USER_END", 2351, millis=12_000), 2, 0.0) == [
-        AuditEvent((alone,)),
-        AuditEvent((record("USER_END", 2351, millis=12_000),)),
-    ]
-    assert [event.key[1] for event in assembler.open] == [2350]
+    assert assembler.feed(record("USER_END", 2351, millis=12_000), 2, 0.0) == [AuditEvent((alone,))]
+    assert [event.key[1] for event in assembler.open] == [2350, 2351]
 
 
 def test_events_overtaken_together_leave_in_the_order_in_which_they_began() -> None:
@@ -80,12 +146,9 @@ def test_events_overtaken_together_leave_in_the_order_in_which_they_began() -> N
 
 def test_another_nodes_clock_closes_nothing() -> None:
     assembler = Assembler[int]()
-    left = feed_all(assembler, [record("SYSCALL", 1, node="a"), record("USER", 1, node="b", millis=999_999)])
-    assert [event.records[0].node for event in left] == [b"b"]
-    assert [event.records[0].node for event in feed_all(assembler, [record("USER", 2, node="a", millis=999_999)])] == [
-        b"a",
-        b"a",
-    ]
+    assert feed_all(assembler, [record("SYSCALL", 1, node="a"), record("USER", 1, node="b", millis=999_999)]) == []
+    left = feed_all(assembler, [record("USER", 2, node="a", millis=999_999)])
+    assert [event.records[0].node for event in left] == [b"b", b"a"]
 
 
 def test_a_clock_that_was_set_back_closes_nothing() -> None:
@@ -109,16 +172,10 @@ def test_two_seconds_of_silence_close_an_event() -> None:
 
 def test_a_record_that_comes_after_its_event_has_left_leaves_alone_and_is_marked_late() -> None:
     assembler = Assembler[int]()
-    feed_all(assembler, [record("SYSCALL", 1), record("PROCTITLE", 1)])
+    feed_all(assembler, [record("SYSCALL", 1), record("PROCTITLE", 1), record("EOE", 1, body="")])
     late = record("PATH", 1)
     assert assembler.feed(late, 2, 0.0) == [AuditEvent((late,), late=True)]
     assert assembler.open == []
-
-
-def test_a_second_user_space_record_with_the_same_stamp_is_late() -> None:
-    assembler = Assembler[int]()
-    left = feed_all(assembler, [record("USER_AUTH", 1), record("USER_AUTH", 1, body="a=2")])
-    assert [event.late for event in left] == [False, True]
 
 
 def test_late_records_are_known_among_events_that_are_open() -> None:
@@ -129,7 +186,7 @@ def test_late_records_are_known_among_events_that_are_open() -> None:
 
 def test_at_least_the_last_1024_events_that_left_are_known_and_not_for_ever() -> None:
     assembler = Assembler[int]()
-    feed_all(assembler, [record("USER", serial) for serial in range(5_000)])
+    feed_and_flush(assembler, [record("USER", serial) for serial in range(5_000)])
     assert all(assembler.feed(record("PATH", serial), 0, 0.0)[0].late for serial in range(5_000 - 1024, 5_000))
     assert assembler.feed(record("PATH", 0), 0, 0.0) == []
     assert len(assembler._left) + len(assembler._left_before) <= 2 * assembly.REMEMBERED_EVENTS
@@ -190,7 +247,9 @@ def test_after_a_restart_the_open_events_are_read_again_and_go_on_as_if_nothing_
             ("PROCTITLE", 2, 100),
             ("PATH", 1, 0),
             ("PROCTITLE", 4, 300),
+            ("UNKNOWN[1420]", 4, 300),
             ("PROCTITLE", 1, 0),
+            ("UNKNOWN[1420]", 1, 0),
         ]
     ]
     whole = feed_all(Assembler[int](), log)
@@ -217,7 +276,7 @@ def any_records(draw: st.DrawFn) -> list[Record]:
     )
     # The place in the list is in the body, so that no two records are equal.
     return [
-        record(kind, serial, millis=millis, node=node, body=f"nth={nth}")
+        record(kind, serial, millis=millis, node=node, body="" if kind == "EOE" else f"nth={nth}")
         for nth, (kind, serial, millis, node) in enumerate(drawn)
     ]
 
@@ -237,7 +296,8 @@ def test_every_record_leaves_exactly_once_and_in_the_company_of_its_event(
         assert (deadline is None) == (assembler.open == [])
         assert deadline is None or deadline > now
     left += assembler.flush()
-    assert sorted(each.line for event in left for each in event.records) == sorted(each.line for each in records)
+    kept = [each.line for each in records if each.type != b"EOE"]
+    assert sorted(each.line for event in left for each in event.records) == sorted(kept)
     for event in left:
         assert len({each.key for each in event.records}) == 1
         assert not event.late or len(event.records) == 1
@@ -256,5 +316,5 @@ def test_without_silence_the_same_records_give_the_same_events(records: list[Rec
 def test_memory_is_given_back_when_events_leave(limit: int) -> None:
     assembler = Assembler[int]()
     for serial in range(limit):
-        feed_all(assembler, [record("SYSCALL", serial), record("PROCTITLE", serial)])
+        feed_and_flush(assembler, [record("SYSCALL", serial), record("PROCTITLE", serial)])
     assert assembler._open_bytes == 0

@@ -52,6 +52,13 @@ def received(pieces: list[bytes]) -> list[bytes]:
     return [record for piece in pieces for record in decoder.receive(piece)] + decoder.finish()
 
 
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_nuls_around_a_record_of_a_stream_are_padding(size: int) -> None:
+    written = b"".join(b"\0" * 5000 + record + b"\0\n" for record in RECORDS) + b"\0 not a record\n\0\n"
+    pieces = [written[at : at + size] for at in range(0, len(written), size)]
+    assert received(pieces) == [*RECORDS, b"\0 not a record", b"\0"]
+
+
 @forms
 def test_every_form_gives_the_same_records(form: str) -> None:
     assert received([stream(form)]) == RECORDS

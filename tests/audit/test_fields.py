@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from harness.auparse import assert_read_as_auparse_reads
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +97,23 @@ def test_what_only_resembles_no_value_is_one() -> None:
 )
 def test_hex_of_an_untrusted_field_is_decoded(body: bytes, type_: bytes, expected: bytes) -> None:
     assert [value for _, value in fields_of(body, type_)] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("written", "keys"),
+    [
+        (b"65786563013634626974", [b"exec", b"64bit"]),
+        (b'"exec"', [b"exec"]),
+        (b"0161010162632064", [b"a", b"bc d"]),
+        (b"01", []),
+        (b"6120620163", [b"a b", b"c"]),
+    ],
+)
+@pytest.mark.parametrize("type_", [b"SYSCALL", b"CONFIG_CHANGE"])
+def test_each_of_several_rule_keys_is_a_field_as_in_auparse(written: bytes, keys: list[bytes], type_: bytes) -> None:
+    body = b"a=1 key=%b list=4" % written
+    assert fields_of(body, type_) == [(b"a", b"1"), *((b"key", key) for key in keys), (b"list", b"4")]
+    assert_read_as_auparse_reads([b"type=%b msg=audit(1264985324.554:4915): %b" % (type_, body)])
 
 
 @pytest.mark.parametrize(

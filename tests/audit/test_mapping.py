@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from relay.audit.assembly import Assembler, AuditEvent
 from relay.audit.mapping import AuditMapping
 from relay.audit.record import Record, parse
+from relay.audit.record_types import NUMBERS
 from relay.event import Event, EventType
 from relay.syslog.rfc5424 import Message, identity
 from relay.syslog.rfc5424 import parse as parse_message
@@ -140,7 +141,61 @@ def test_other_records_fields_are_named_by_type_and_a_repeated_type_is_numbered(
         (b"PATH.item", b"0"),
         (b"PATH2.item", b"1"),
         (b"SYSCALL2.exit", b"1"),
-        (b"UNKNOWN[1334_.prog-id", b"2"),
+        (b"UNKNOWN1334.prog-id", b"2"),
+    ]
+
+
+def test_names_with_brackets_become_names_that_can_be_guessed(mapping: AuditMapping) -> None:
+    (event,) = mapping.events(
+        event_of(
+            b"type=UNKNOWN[1420] msg=audit(1.000:1): serial=3",
+            b'type=EXECVE msg=audit(1.000:1): argc=2 a0="sh" a1_len=7501 a1[0]=6C73 a1[1]=2D6C',
+            b"type=UNKNOWN[1327] msg=audit(1.000:1): proctitle=6C73",
+            b"type=UNKNOWN[1327] msg=audit(1.000:1): proctitle=6C73",
+            b"type=EXECVE msg=audit(1.000:1): a1[0]=6C73 x[y=1",
+        )
+    )
+    assert params(event)[4:] == [
+        (b"UNKNOWN1420.serial", b"3"),
+        (b"EXECVE.argc", b"2"),
+        (b"EXECVE.a0", b"sh"),
+        (b"EXECVE.a1_len", b"7501"),
+        (b"EXECVE.a1.0", b"ls"),
+        (b"EXECVE.a1.1", b"-l"),
+        (b"UNKNOWN1327.proctitle", b"ls"),
+        (b"UNKNOWN1327_2.proctitle", b"ls"),
+        (b"EXECVE2.a1.0", b"ls"),
+        (b"EXECVE2.x[y", b"1"),
+    ]
+    assert read(event).msgid == b"UNKNOWN[1420]"
+
+
+def test_no_type_is_called_like_another_with_a_number() -> None:
+    """Else OPENAT2 would be a type, and the second record of OPENAT."""
+    assert [name for name in NUMBERS if name.rstrip(b"0123456789") != name] == [b"OPENAT2"]
+    assert b"OPENAT" not in NUMBERS
+
+
+def test_the_second_record_of_a_type_that_ends_in_a_digit_has_its_number_apart(mapping: AuditMapping) -> None:
+    line = b"type=OPENAT2 msg=audit(1.000:1): mode=0"
+    (event,) = mapping.events(event_of(b"type=SYSCALL msg=audit(1.000:1): a=1", line, line))
+    assert params(event)[5:] == [(b"OPENAT2.mode", b"0"), (b"OPENAT2_2.mode", b"0")]
+
+
+def test_each_of_two_rule_keys_is_a_parameter(mapping: AuditMapping) -> None:
+    (event,) = mapping.events(
+        event_of(
+            b"type=CONFIG_CHANGE msg=audit(1.000:1): op=add_rule key=65786563013634626974 list=4",
+            b"type=SYSCALL msg=audit(1.000:1): key=65786563013634626974",
+        )
+    )
+    assert params(event)[4:] == [
+        (b"op", b"add_rule"),
+        (b"key", b"exec"),
+        (b"key", b"64bit"),
+        (b"list", b"4"),
+        (b"SYSCALL.key", b"exec"),
+        (b"SYSCALL.key", b"64bit"),
     ]
 
 
@@ -161,7 +216,7 @@ def test_a_field_that_is_called_like_one_of_ours_gets_its_type_before_it(mapping
 
 def test_names_are_made_legal_and_cut_to_32_octets(mapping: AuditMapping) -> None:
     (event,) = mapping.events(event_of(b"type=EXECVE msg=audit(1.000:1): a1[0]=6C73 %b=1 n\xc3\xa4=2" % (b"n" * 40)))
-    assert params(event)[4:] == [(b"a1[0_", b"ls"), (b"n" * 32, b"1"), (b"n__", b"2")]
+    assert params(event)[4:] == [(b"a1.0", b"ls"), (b"n" * 32, b"1"), (b"n__", b"2")]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from harness.auparse import assert_read_as_auparse_reads
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,3 +145,93 @@ def test_a_hostile_megabyte_is_parsed_in_linear_time(piece: bytes) -> None:
     assert time.process_time() - before < 2
     assert record is not None
     assert line == HEAD + record.body + record.joined
+
+
+# --- The forms of every audit version ---
+
+STAMP_OF_FORMS = (1_264_985_324_554, 4915)
+FORMS = [
+    # auditd's own records, of 1.x and 2.x before 2.6: free text before the first pair
+    (b"DAEMON_START", b"): ", b"auditd start, ver=1.7.18 format=raw kernel=3.2.0 auid=0 pid=1 subj=u  res=success"),
+    (b"DAEMON_END", b"): ", b"auditd normal halt, sending auid=0 pid=1 subj= res=success"),
+    (b"DAEMON_CONFIG", b"): ", b"auditd error getting hup info - no change, sending auid=? pid=? subj=? res=failed"),
+    (b"DAEMON_CONFIG", b") ", b"config changed, auid=0 pid=1 subj=system_u:system_r:init_t:s0 res=success"),
+    (b"DAEMON_ROTATE", b"): ", b"auditd rotating logs, sending auid=0 pid=1 subj=u res=success"),
+    (b"DAEMON_RESUME", b"): ", b"auditd resuming logging, sending auid=? pid=? subj=? res=success"),
+    (b"DAEMON_ACCEPT", b"): ", b"addr=192.0.2.1 port=60 res=success"),
+    (b"DAEMON_CLOSE", b"): ", b"addr=192.0.2.1 port=60 res=success"),
+    # of 2.6 to 4.x
+    (b"DAEMON_CONFIG", b") ", b"op=reconfigure state=changed auid=0 pid=1 subj=u:r:init_t:s0 res=success"),
+    (b"DAEMON_CONFIG", b"): ", b"op=reconfigure state=no-change auid=-1 pid=-1 subj=? res=failed"),
+    (b"DAEMON_START", b"): ", b'op=start ver=4.0.2 format=enriched kernel=6.1 auid=0 ses=2 res=success\x1dAUID="root"'),
+    (b"DAEMON_END", b"): ", b"op=terminate auid=-1 uid=-1 ses=-1 pid=-1 subj=? res=success"),
+    (b"DAEMON_ROTATE", b"): ", b"op=rotate-logs auid=-1 pid=-1 subj=? res=failed"),
+    (b"DAEMON_RESUME", b"): ", b"op=resume-logging auid=-1 pid=-1 subj=? res=success"),
+    (b"DAEMON_ABORT", b"): ", b"op=error-halt auid=4294967295 pid=1 res=failed"),
+    (b"DAEMON_ERR", b"): ", b"op=dispatch-err auid=0 pid=1 res=failed"),
+    # the kernel's, old and new
+    (b"AVC", b"): ", b"avc:  denied  { getattr } for  pid=2199 exe=/usr/bin/vmware name=vm dev=dm-0 ino=5 tclass=file"),
+    (b"USER", b"): ", b"user pid=2210 uid=0 auid=7 msg='PAM: exe=\"/usr/sbin/crond\" (hostname=?, res=success)'"),
+    (b"CONFIG_CHANGE", b"): ", b"audit_enabled=1 old=0 by auid=4294967295"),
+    (b"KERNEL", b"): ", b"initialized"),
+    (b"CWD", b"): ", b' cwd="/root"'),
+    (b"MAC_POLICY_LOAD", b"): ", b"policy loaded auid=4294967295 ses=4294967295"),
+    (b"UNKNOWN[1420]", b"): ", b"subj_apparmor=unconfined"),
+    (b"EOE", b"): ", b""),
+    (b"SYSCALL", b"): ", b"arch=c000003e syscall=2 key=(null)  "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("type_", "joint", "body"), FORMS)
+@pytest.mark.parametrize("node", [b"", b"r1.example.net", b"fe80::1%eth0", b"192.0.2.1"])
+def test_every_form_of_a_record_is_one(type_: bytes, joint: bytes, body: bytes, node: bytes) -> None:
+    prefix = b"node=%b " % node if node else b""
+    line = prefix + b"type=" + type_ + b" msg=audit(1264985324.554:4915" + joint + body
+    assert parse(line) == Record(type_, *STAMP_OF_FORMS, node, body, line)
+
+
+def test_auparse_reads_every_form_as_we_do() -> None:
+    lines = [b"type=" + type_ + b" msg=audit(1264985324.554:4915" + joint + body for type_, joint, body in FORMS]
+    # auparse makes no event of an EOE alone, and no field of an empty value.
+    assert_read_as_auparse_reads([line for line in lines if b"EOE" not in line and b"subj= " not in line])
+
+
+@pytest.mark.parametrize(
+    ("written", "type_"),
+    [(b"1400", b"AVC"), (b"1327", b"PROCTITLE"), (b"1420", b"UNKNOWN[1420]"), (b"0001107", b"USER_AVC")],
+)
+def test_a_type_written_as_its_number_is_read_as_its_name(written: bytes, type_: bytes) -> None:
+    line = b"type=" + written + b" msg=audit(1264985324.554:4915): avc:  denied  { ioctl } for  pid=5"
+    record = parse(line)
+    assert record is not None
+    assert (record.type, record.line) == (type_, line)
+
+
+def test_a_serial_of_64_bits_is_read() -> None:
+    record = parse(b"type=EOE msg=audit(1709742929.678:18446744073709551615): ")
+    assert record is not None
+    assert record.serial == 2**64 - 1
+
+
+@pytest.mark.parametrize("following", [b") op=reconfigure state=changed res=success", b"): op=x"])
+def test_a_record_without_a_colon_ends_the_one_before_it_in_its_line(following: bytes) -> None:
+    joined = b"type=DAEMON_CONFIG msg=audit(1709742929.678:4915" + following
+    record = parse(HEAD + b"pid=1 ui" + joined)
+    assert record is not None
+    assert (record.body, record.joined) == (b"pid=1 ui", joined)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"type=DAEMON_ERR op=format-raw msg=NULL res=failed",
+        b"type=SYSCALL msg=lost",
+        b"type=1400 audit(1709742929.678:2340): avc:  denied",
+        b"type=USER_CMD msg=audit(1796000000.021:5021):pid=1 msg='res=success'",
+        b"type=USER_CMD msg=audit(1796000000.22:5022): pid=1 msg='res=success'",
+        b"type=user_cmd msg=audit(1796000000.023:5023): pid=1 msg='res=success'",
+        b"Nov 30 10:00:00 h audispd: type=USER_CMD msg=audit(1796000000.025:5025): pid=1",
+    ],
+)
+def test_what_no_audit_version_writes_with_a_time_stays_malformed(line: bytes) -> None:
+    assert parse(line) is None

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from harness.auditd import AudispRemote, Auditd
+from harness.auditd import AudispRemote, Auditd, search
 from harness.openssh import Sshd
 from harness.ports import LOOPBACK, free_port, listens
 from harness.process import Process
@@ -106,16 +106,30 @@ def stored(router: Router) -> int:
     return count
 
 
-def test_the_routers_own_log_server_gets_every_record_of_the_seed_as_auditd_wrote_it(
+def test_the_routers_own_log_server_gets_every_record_of_the_seed_under_the_routers_name(
     router: Router, auditd: Auditd
 ) -> None:
     router.audit_log.write_bytes(SEED.read_bytes())
     done = router.drain()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     seed = SEED.read_bytes().splitlines()
-    assert sorted(of_users(auditd.records())) == sorted(seed)
+    assert sorted(of_users(auditd.records())) == sorted(b"node=combo1 " + record for record in seed)
+    log = router.folder / "far.log"
+    log.write_bytes(auditd.log_file.read_bytes())
+    found = [search(log, "--node", node).stdout.count(" type=SYSCALL ") for node in ("combo1", "combo2")]
+    assert found == [sum(b"type=SYSCALL " in record for record in seed), 0]
     destination = router.status()["destinations"][0]
     assert (destination["proof"], destination["waiting_events"], destination["delivered"]) == ("acknowledged", 0, 27)
+
+
+def test_without_a_node_name_every_record_of_the_seed_arrives_as_auditd_wrote_it(
+    router: Router, auditd: Auditd
+) -> None:
+    router.server["node-name"] = "none"
+    router.write_configuration()
+    router.audit_log.write_bytes(SEED.read_bytes())
+    assert router.drain().returncode == 0
+    assert sorted(of_users(auditd.records())) == sorted(SEED.read_bytes().splitlines())
 
 
 def test_audisp_remote_hands_over_to_relay_and_relay_to_auditd(router: Router, auditd: Auditd) -> None:

@@ -137,7 +137,7 @@ def test_a_last_line_without_lf_of_a_rotated_file_is_taken(log: Path) -> None:
 
 
 def test_malformed_lines_are_forwarded_marked_and_counted(log: Path) -> None:
-    lines = [b"", b"type=", b"\x00\xff garbage", b"x" * 300_000]
+    lines = [b"", b"type=", b"\xff garbage", b"x" * 300_000]
     log.write_bytes(record(1) + b"\n".join(lines) + b"\n" + record(2))
     source = audit_log(log)
     events = drain(source).events
@@ -527,8 +527,9 @@ def mixed_log(count: int) -> list[bytes]:
             record(serial, kind="PATH", at_ms=at, body='item=0 name="/etc/passwd"'),
             record(serial + 2, kind="SYSCALL", at_ms=at + 2),  # nothing completes it but time
             record(serial, kind="PROCTITLE", at_ms=at, body="proctitle=6C73"),
-            record(serial, kind="CWD", at_ms=at, body='cwd="/"'),  # late
+            record(serial, kind="UNKNOWN[1420]", at_ms=at, body="subj_apparmor=unconfined"),
             b"no record %d\n" % serial,
+            record(serial, kind="CWD", at_ms=at, body='cwd="/"'),  # late
         ]
     return [*lines, record(count * 2, at_ms=count * 40 + 10_000)]
 
@@ -822,4 +823,4 @@ def test_status_says_where_it_is(log: Path) -> None:
         assert "offset=" in repr(source)
 
     follow(source, play, taken=Looking())
-    assert lags == [size, 0]
+    assert lags[:2] == [size, 0]

@@ -17,7 +17,7 @@ from relay.errors import RelayError
 from relay.event import Batch, EventType
 from relay.quantity import Address
 from relay.source.auditd_remote import AuditdRemote
-from relay.syslog.auditd_remote import AuditdClient, Reply
+from relay.syslog.auditd_remote import MAGIC_OCTETS, AuditdClient, Reply
 
 DEADLINE = 20  # seconds
 RECORD = b'type=USER_LOGIN msg=audit(1709742929.678:2341): pid=1 acct="root" res=success'
@@ -88,6 +88,40 @@ def test_a_record_is_an_event_with_identity_and_is_acknowledged_after_the_sync()
         assert event.type is EventType.AUDIT
         assert event.head == b"<110>1 2024-03-06T16:35:29.678Z combo1 auditd - USER_LOGIN [128T"
         assert event.tail.endswith(b'serial="2341" pid="1" acct="root" res="success"] ' + RECORD)
+
+    run(scenario())
+
+
+def test_an_end_of_event_is_acknowledged_and_nothing_comes_of_it() -> None:
+    async def scenario() -> None:
+        spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
+        async with running(source, spool):
+            reader, writer = await asyncio.open_connection(*source.listen[0])
+            writer.write(client.message(RECORD))
+            await until(lambda: spool.events)
+            writer.write(client.message(b"type=EOE msg=audit(1709742929.678:2341): "))
+            spool.sync()
+            assert [reply.sequence for reply in client.receive(await reader.readexactly(32))] == [1, 2]
+            writer.close()
+        assert len(spool.events) == 1
+
+    run(scenario())
+
+
+def test_nuls_around_a_record_are_padding() -> None:
+    async def scenario() -> None:
+        spool, source = HeldSpool(), source_at(free_port())
+        async with running(source, spool):
+            _, writer = await asyncio.open_connection(*source.listen[0])
+            for sequence, body in enumerate([RECORD + b"\n\0", b"\0\0" + RECORD]):
+                writer.write(
+                    MAGIC_OCTETS + bytes(6) + len(body).to_bytes(2, "little") + bytes([sequence, 0, 0, 0]) + body
+                )
+            await until(lambda: len(spool.events) == 2)
+            spool.sync()
+            writer.close()
+        assert all(event.tail.endswith(b"] " + RECORD) for event in spool.events)
+        assert source.malformed == 0
 
     run(scenario())
 

@@ -190,6 +190,7 @@ def test_a_deleted_file_is_kept_until_later_records_come_elsewhere(log: Path, mo
             auditd.write(record(4))
             await until_last(taken, 4)
         append(log, record(5))
+        await until_last(taken, 5)
         await until(lambda: not deleted_files())
 
     assert follow(audit_log(log), play).serials == [1, 2, 3, 101, 4, 5]

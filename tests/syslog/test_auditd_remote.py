@@ -6,6 +6,7 @@ from random import Random
 import pytest
 from harness.fuzz import cut, fuzzed
 
+from relay.audit.record import says_nothing
 from relay.errors import ProtocolError
 from relay.syslog.auditd_remote import (
     ACK,
@@ -97,6 +98,16 @@ class TestServer:
         assert server.reply() == frame(ACK, 1) + frame(ACK, 2)
         server.accepted(1)
         assert server.reply() == frame(ACK, 3)
+
+    def test_an_end_of_event_is_not_kept_and_acknowledged_in_its_turn(self) -> None:
+        server = AuditdServer(is_empty=says_nothing)
+        end = b"node=r1 type=EOE msg=audit(1709742929.678:2341): \n"
+        assert server.receive(b"".join(frame(MESSAGE, n, body) for n, body in enumerate([end, RECORD, end]))) == [
+            RECORD
+        ]
+        assert server.reply() == frame(ACK, 0)
+        server.accepted(1)
+        assert server.reply() == frame(ACK, 1) + frame(ACK, 2)
 
     @pytest.mark.parametrize("body", [b"", b"\n"])
     def test_an_empty_record_has_nothing_to_keep_and_is_acknowledged(self, body: bytes) -> None:
