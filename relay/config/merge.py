@@ -13,8 +13,9 @@ from typing import Any, Final, TypeGuard
 from relay.config.draft import Draft
 from relay.config.lines import KeyPath
 from relay.config.mistake import Place
+from relay.quantity import Address
 
-_LOCAL_END: Final = ("127.0.0.1", 7777)
+LOCAL_END: Final = Address("127.0.0.1", 7777)
 """What a forwarding's local end and a server's address and port are where a table does not say."""
 
 
@@ -37,6 +38,10 @@ class Merged:
             known = known[:-1]
         place = self.places[known]
         return place._replace(path=place.path + path[len(known) :])
+
+    def files_of(self, table: KeyPath) -> set[str]:
+        """The files from which the keys of a table come."""
+        return {place.file for path, place in self.places.items() if path[: len(table)] == table}
 
 
 class _Addition:
@@ -103,4 +108,4 @@ def _means_the_same(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 
 def _end(table: Mapping[str, Any], host: str, port: str) -> tuple[object, object]:
-    return table.get(host, _LOCAL_END[0]), table.get(port, _LOCAL_END[1])
+    return table.get(host, LOCAL_END.host), table.get(port, LOCAL_END.port)
