@@ -43,7 +43,7 @@ class Findings(NamedTuple):
 
 
 def check(configuration: Configuration, program: Program | None = None) -> Findings:
-    """Look at the machine, and at what the settings mean together, for a program, or for those that the files are for."""
+    """Look at the machine, and at what the settings mean together, for one program or all that the files are for."""
     settings = configuration.settings
     wanted = (program,) if program else programs(configuration)
     found = [*_folder(("relay", "state-directory"), settings.relay.state_directory)]

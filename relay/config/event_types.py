@@ -1,7 +1,8 @@
 """Event types that are configured somewhere and never arrive: pure, from the settings and from what the files say.
 
-An event passes three places: a source delivers it, [audit] enables its type, a server takes its type. Each finding names
-the place where the type is missing, and what to write there. Only what a file says is a reason for a finding, never a default.
+An event passes three places: a source delivers it, [audit] enables its type, a server takes its type. Each finding
+names the place where the type is missing, and what to write there. Only what a file says is a reason for a finding,
+never a default.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +24,7 @@ _AUDIT_LOG: Final = 'add a [[source]] with name = "audit" and type = "audit-log"
 def never_arriving(
     settings: Settings, document: Mapping[str, Any], implied: Iterable[KeyPath] = ()
 ) -> Iterator[tuple[KeyPath, str]]:
-    """Everything that is configured without effect, with its key. `implied` values of the document are nobody's words."""
+    """What is configured without effect, each with its key. Nobody wrote the `implied` values of the document."""
     delivered = frozenset[str]().union(*map(_delivered, settings.source))
     off = {type_ for key, type_ in _CATEGORIES.items() if not getattr(settings.audit, key).enabled}
     yield from _categories(settings, document.get("audit", {}), delivered, frozenset(implied))

@@ -1,7 +1,7 @@
-"""Tables of one file that probably should complete a table of another file, and complete none: pure, from what was merged.
+"""Tables of one file that probably should complete a table of another file, and complete none: pure.
 
-A second file adds keys and certificates to what the first one says (relay.config.merge). A wrong port or name there makes a new
-table instead. What then is missing or strange is reported as what it is: no table with that port, address or name exists.
+A second file adds keys and certificates to what the first one says (relay.config.merge). A wrong port or name there
+makes a new table instead. What then is missing is reported as what it is: no table with that port or name exists.
 """
 
 from collections.abc import Iterator

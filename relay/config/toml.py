@@ -2,8 +2,8 @@
 
 A file is TOML, the text of a router's configuration (relay.config.router), or a Monitoring Agent's config.yaml or its
 folder (relay.config.agent): which one, its content tells. Where there is a router's text, and no file names a source of
-audit records, there is one: auditd's log, in which the router's own audit trail stands. Where a Monitoring Agent sends traffic
-events, they are enabled unless a file says otherwise.
+audit records, there is one: auditd's log, in which the router's own audit trail stands. Where a Monitoring Agent sends
+traffic events, they are enabled unless a file says otherwise.
 
 Errors: NoInputError (66) for a file that is missing or cannot be read; UsageError (64) for a choice of a router or a
 node where no file leaves one; MistakesError, a ConfigurationError (78), for all that is wrong in the files, every
@@ -186,7 +186,7 @@ _PART: Final = "is a part of a router's configuration; export all of it, from `c
 
 
 def _has_audit_source(arrays: Sequence[Any]) -> bool:
-    """Whether files name a source of audit records, or say `source = []`; a table without a type may complete another."""
+    """Whether files name a source of audit records, or `source = []`; a table without a type may complete another."""
     if not all(isinstance(array, list) and array for array in arrays):
         return True
     tables = [table for array in arrays for table in array if isinstance(table, dict)]

@@ -9,7 +9,7 @@
   the event's own time, else that of reading. UTC, to the microsecond. HOSTNAME: the tag `hostname`, else `host`, else
   ours. APP-NAME: the tag `appname`, else that of `Defaults`, `128T`. PROCID, MSGID and MSG: the fields `procid`,
   `msgid` (else the event's name) and `msg`.
-- Tags: those of the event, and of the configured ones (Telegraf's global tags) those whose name the event does not have.
+- Tags: those of the event, and of the configured ones (Telegraf's global tags) those whose names the event lacks.
 - SD-PARAMs: `type`; `router` and `node`, the event's own or else the configured ones; then, by name, every other tag
   and field. Booleans are 1 and 0. A leading `128T_` (the SD-ID and `_`) is taken off a name; a name that the message
   itself uses is written as `event.NAME`. Line feeds and tabs stay what they are, other control octets are written

@@ -85,28 +85,24 @@ def test_a_configuration_in_which_nothing_is_to_do_is_told_as_a_mistake_too(tmp_
 
 RECEIVERS = '[receiver]\nlisten = ["tcp://127.0.0.1:0"]\n'
 ROUTERS = '[[source]]\nname = "audit"\n[[remote-logging-server]]\n'
+ADD_BOTH = "start `relay receive`, or add both a [[source]] and a [[remote-logging-server]]"
+ADD_RECEIVER = "start `relay run`, or add a [receiver] table"
+INCOMPLETE = "has no complete way to forward events"
 
 
 @pytest.mark.parametrize(
     ("command", "text", "told"),
     [
+        ("run", RECEIVERS, f"receive`: it has [receiver], and has nothing to forward; {ADD_BOTH}"),
         (
             "run",
-            RECEIVERS,
-            "is for `relay receive`: it has [receiver], and has nothing to forward; start `relay receive`, or add both a "
-            "[[source]] and a [[remote-logging-server]]",
-        ),
-        (
-            "run",
-            RECEIVERS + "[[remote-logging-server]]\n",
-            "is for `relay receive`: it has [receiver] beside [[remote-logging-server]], and has no complete way to "
-            "forward events; start `relay receive`, or add both a [[source]] and a [[remote-logging-server]]",
+            f"{RECEIVERS}[[remote-logging-server]]\n",
+            f"receive`: it has [receiver] beside [[remote-logging-server]], and {INCOMPLETE}; {ADD_BOTH}",
         ),
         (
             "receive",
             ROUTERS,
-            "is for `relay run`: it has [[source]] and [[remote-logging-server]], and no [receiver]; start `relay run`, "
-            "or add a [receiver] table",
+            f"run`: it has [[source]] and [[remote-logging-server]], and no [receiver]; {ADD_RECEIVER}",
         ),
     ],
 )
@@ -117,7 +113,7 @@ def test_the_configuration_of_the_other_program_is_refused_as_such(
     file.write_text(text)
     result = relay(command, "-c", str(file))
     assert result.returncode == 78
-    assert result.stderr == f"relay: configuration: {file} {told}\n"
+    assert result.stderr == f"relay: configuration: {file} is for `relay {told}\n"
 
 
 def test_what_has_no_effect_is_in_the_log_of_the_program_that_starts(tmp_path: Path) -> None:

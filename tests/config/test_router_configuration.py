@@ -325,9 +325,10 @@ def test_a_port_forwarding_that_the_router_does_not_have_is_named_by_its_local_e
 def test_a_port_forwarding_that_could_complete_nothing_says_so(write: Write) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         read([write(within("retention 1d")), write("[[port-forwarding]]\nusername = 'a'\n", "relay.toml")])
-    assert wrong.value.mistakes == (
+    (mistake,) = wrong.value.mistakes
+    assert mistake == (
         "relay.toml:1: port-forwarding[1]: no other file has a port-forwarding that this could complete; give it a "
-        "server-address to add one more",
+        "server-address to add one more"
     )
 
 
@@ -338,18 +339,20 @@ def test_certificates_for_a_server_that_the_router_does_not_have_name_the_server
     toml = "[[remote-logging-server]]\naddress = '192.0.2.7'\nport = 6515\nca = '/srv/ca'\nfingerprint = 'sha-256:1'\n"
     with pytest.raises(ConfigurationError) as wrong:
         read([write(within("retention 1d", SYSLOG_BY_TLS)), write(toml.partition("fingerprint")[0], "relay.toml")])
-    assert wrong.value.mistakes == (
+    (mistake,) = wrong.value.mistakes
+    assert mistake == (
         "relay.toml:3: remote-logging-server[1].port: no remote-logging-server in router.cfg has port 6515, only "
-        '192.0.2.7:6514 (router.cfg:14); correct it, or give it `transport = "tls"` to add one more',
+        '192.0.2.7:6514 (router.cfg:14); correct it, or give it `transport = "tls"` to add one more'
     )
 
 
 def test_a_server_that_was_probably_to_complete_another_is_a_warning(write: Write) -> None:
     warnings = both(write, "[[remote-logging-server]]\nport = 7778\nprotocol = 'syslog'\n").warnings
-    assert [str(warning) for warning in warnings] == [
+    (warning,) = map(str, warnings)
+    assert warning == (
         "relay.toml:2: remote-logging-server[1].port: no remote-logging-server in router.cfg has port 7778, only "
         "127.0.0.1:7777 (router.cfg:25); correct it, or give it a `name`: it is one more server, 127.0.0.1:7778"
-    ]
+    )
     assert both(write, "[[remote-logging-server]]\nport = 7778\nname = 'second'\n").warnings == ()
     assert both(write, "[[remote-logging-server]]\nport = 7777\nprotocol = 'syslog'\n").warnings == ()
 

@@ -1,7 +1,7 @@
 """deploy/README.md, typed from top to bottom on a machine that has never seen relay.
 
-The machine is this one's /usr under the real systemd, with an empty /etc, /opt and /var. It has no network: pip finds its
-packages in a folder, and `apt-get` only records which packages are asked for.
+The machine is this one's /usr under the real systemd, with an empty /etc, /opt and /var. It has no network: pip finds
+its packages in a folder, and `apt-get` only records which packages are asked for.
 """
 
 import re

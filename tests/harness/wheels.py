@@ -1,7 +1,7 @@
-"""What relay's installation needs from a package index, as wheels in a folder: a machine without a network installs from it.
+"""What relay's installation needs from a package index, as wheels in a folder, for machines without a network.
 
-`wheels()` builds the folder with the Python that a fresh Debian has, `/usr/bin/python3`, and keeps it in the cache beside the
-unpacked Debian packages, until `pyproject.toml` or that Python changes.
+`wheels()` makes the folder with a fresh Debian's Python, `/usr/bin/python3`, and keeps it in the cache beside
+the unpacked Debian packages, until `pyproject.toml` or that Python changes.
 """
 
 import fcntl
