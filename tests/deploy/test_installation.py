@@ -15,12 +15,11 @@ from harness.debian import AUDITD, fetch
 from harness.openssh import fingerprint, generate_key
 from harness.relay import SEED
 from harness.waiting import wait_until
-from harness.wheels import wheels
+from harness.wheels import copy_of_the_checkout, for_pip, wheels
 
 pytestmark = pytest.mark.timeout(300)
 
 LOG_SERVER: Final = "172.18.4.99"
-_CHECKOUT: Final = DEPLOY.parent
 _RECEIVE: Final = (
     "[Service]\nExecStart=/usr/local/bin/relay receive --ssh-listen 172.18.4.99:22 --host-key /etc/log-server/host_key "
     "--authorized-keys /etc/log-server/authorized_keys --state /var/lib/log-server --archive /var/log/relay\n"
@@ -28,7 +27,6 @@ _RECEIVE: Final = (
 _APT_GET: Final = '#!/bin/sh\necho "$*" >>/run/apt-get\n'
 _RUNUSER: Final = "auth sufficient pam_rootok.so\nsession required pam_permit.so\n"
 """Of Debian's /etc/pam.d/runuser, what needs no other file."""
-_PIP: Final = ("PIP_NO_INDEX=1", "PIP_FIND_LINKS=/srv/wheels", "PIP_NO_COMPILE=1", "PIP_ROOT_USER_ACTION=ignore")
 
 
 class FreshMachine(Router):
@@ -39,10 +37,7 @@ class FreshMachine(Router):
         self.run("umount", "/opt/relay")
         self.run("rm", "-r", "/opt/relay", "/usr/local/bin/relay", "/usr/local/bin/python-of-relay")
         shutil.copytree(wheels(), self.root / "srv/wheels")
-        for name in ("relay", "deploy", "pyproject.toml", "README.md", "LICENSE"):
-            source, target = _CHECKOUT / name, self.root / "srv/relay" / name
-            target.parent.mkdir(exist_ok=True)
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+        copy_of_the_checkout(self.root / "srv/relay")
         self.run("sh", "-c", "cat >/usr/local/bin/apt-get; chmod 755 /usr/local/bin/apt-get", said=_APT_GET)
         (self.root / "etc/pam.d").mkdir()
         (self.root / "etc/pam.d/runuser").write_text(_RUNUSER)
@@ -62,7 +57,8 @@ class FreshMachine(Router):
 
     def type(self, block: str) -> str:
         """Type a block of commands into root's shell; what it prints."""
-        return self.run("env", *_PIP, "bash", "-euxc", f"cd /srv/relay\n{block}")
+        pip = [f"{name}={value}" for name, value in for_pip("/srv/wheels").items()]
+        return self.run("env", *pip, "bash", "-euxc", f"cd /srv/relay\n{block}")
 
     def type_the_keys(self, block: str) -> None:
         """The second block; in the middle of it the log server's administrator adds the line that is printed."""
