@@ -39,9 +39,14 @@ class Merged:
         place = self.places[known]
         return place._replace(path=place.path + path[len(known) :])
 
-    def files_of(self, table: KeyPath) -> set[str]:
-        """The files from which the keys of a table come."""
-        return {place.file for path, place in self.places.items() if path[: len(table)] == table}
+    def files_of(self, array: str) -> dict[int, set[str]]:
+        """For each table of an array, the files that its keys come from."""
+        found: dict[int, set[str]] = {}
+        for path, place in self.places.items():
+            match path:
+                case (str() as key, int() as index, *_) if key == array:
+                    found.setdefault(index, set()).add(place.file)
+        return found
 
 
 class _Addition:

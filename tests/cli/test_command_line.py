@@ -116,6 +116,14 @@ def test_the_configuration_of_the_other_program_is_refused_as_such(
     assert result.stderr == f"relay: configuration: {file} is for `relay {told}\n"
 
 
+def test_a_connection_test_names_the_program_of_a_receivers_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text(RECEIVERS)
+    result = relay("test-connection", "--json", "-c", str(file))
+    assert result.returncode == 78
+    assert f"{file} is for `relay receive`: it has [receiver]" in json.loads(result.stdout)["steps"][0]["found"]
+
+
 def test_what_has_no_effect_is_in_the_log_of_the_program_that_starts(tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     state = f'[relay]\nstate-directory = "{tmp_path}/state"\n'

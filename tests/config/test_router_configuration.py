@@ -129,7 +129,7 @@ def test_the_server_is_delivered_through_the_port_forwarding() -> None:
 
 def test_every_example_is_known_by_its_content() -> None:
     files = sorted(EXAMPLES.glob("*.cfg"))
-    assert len(files) == 9
+    assert len(files) == 10
     assert all(is_router_text(file.read_text()) for file in files)
 
 
@@ -320,6 +320,31 @@ def test_a_port_forwarding_that_the_router_does_not_have_is_named_by_its_local_e
     )
     (mistake,) = mistakes_of(write, "[[port-forwarding]]\nlocal-address = '127.0.0.2'\n", router_first=False)
     assert "no port-forwarding in router.cfg has local-address 127.0.0.2 and local-port 7777, only" in mistake
+
+
+def test_tables_that_complete_each_other_keep_their_own_mistakes(write: Write) -> None:
+    """A forwarding without a server, and certificates for a server without TLS, each from two files."""
+    first = write("[[port-forwarding]]\nusername = 'a'\n[[remote-logging-server]]\nport = 9\n", "first.toml")
+    second = "[[port-forwarding]]\nlocal-port = 7777\n[[remote-logging-server]]\nport = 9\nca = '/srv/ca'\n"
+    with pytest.raises(ConfigurationError) as wrong:
+        read([first, write(second, "second.toml")])
+    forwarding, server = wrong.value.mistakes
+    assert forwarding == "first.toml:1: port-forwarding[1].server-address: is required and missing"
+    assert (
+        server == 'second.toml:5: remote-logging-server[1].ca: means something with `transport = "tls"` only, not "tcp"'
+    )
+
+
+def test_values_of_a_wrong_type_do_not_hide_what_is_missing(write: Write) -> None:
+    first = write("port-forwarding = [1]\n[[source]]\nname = 'a'\n", "first.toml")
+    second = write(
+        "[[port-forwarding]]\nlocal-address = 5\nlocal-port = [1]\n[[source]]\nfacility = 1\n", "second.toml"
+    )
+    with pytest.raises(ConfigurationError) as wrong:
+        read([first, second])
+    assert len(wrong.value.mistakes) == 5
+    (mistake,) = [each for each in wrong.value.mistakes if "server-address" in each]
+    assert "could complete" in mistake
 
 
 def test_a_port_forwarding_that_could_complete_nothing_says_so(write: Write) -> None:
