@@ -27,13 +27,15 @@ def never_arriving(
     """What is configured without effect, each with its key. Nobody wrote the `implied` values of the document."""
     delivered = frozenset[str]().union(*map(_delivered, settings.source))
     off = {type_ for key, type_ in _CATEGORIES.items() if not getattr(settings.audit, key).enabled}
-    yield from _categories(settings, document.get("audit", {}), delivered, frozenset(implied))
+    not_written = frozenset(implied)
+    yield from _categories(settings, document.get("audit", {}), delivered, not_written)
     for index, server in enumerate(settings.remote_logging_server):
         if "types" in document["remote-logging-server"][index]:
             yield from _server(("remote-logging-server", index, "types"), server, settings, delivered, off)
     taken: set[str] = {type_ for server in settings.remote_logging_server for type_ in server.types}
-    for index, source in enumerate(settings.source) if taken else ():
-        yield from _source(("source", index), source, taken, off)
+    for index, source in enumerate(settings.source):
+        if taken and ("source", index, "name") not in not_written:
+            yield from _source(("source", index), source, taken, off)
 
 
 def _delivered(source: SourceTable) -> frozenset[str]:

@@ -65,7 +65,9 @@ def require(configuration: Configuration, program: Program) -> None:
         cause = f"{names} is for `relay receive`: it has [receiver]{also}, and {has}"
         remedy = "start `relay receive`, or add both a [[source]] and a [[remote-logging-server]]"
     else:
-        cause = f"{names} is for `relay run`: it has {_parts(configuration)}, and no [receiver]"
+        of_a_router = "it is the configuration of a router or a Monitoring Agent"
+        has = of_a_router if configuration.others else f"it has {_parts(configuration)}"
+        cause = f"{names} is for `relay run`: {has}, and has no [receiver]"
         remedy = "start `relay run`, or add a [receiver] table"
     raise ConfigurationError("configuration", (cause,), remedy)
 

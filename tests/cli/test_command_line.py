@@ -102,7 +102,7 @@ INCOMPLETE = "has no complete way to forward events"
         (
             "receive",
             ROUTERS,
-            f"run`: it has [[source]] and [[remote-logging-server]], and no [receiver]; {ADD_RECEIVER}",
+            f"run`: it has [[source]] and [[remote-logging-server]], and has no [receiver]; {ADD_RECEIVER}",
         ),
     ],
 )

@@ -310,6 +310,10 @@ def test_a_server_in_a_receivers_configuration_is_a_warning_with_its_line(machin
     )
 
 
+def test_events_that_a_receivers_configuration_enables_need_no_source(machine: Machine) -> None:
+    assert "has no effect on `relay receive`" in machine.warning(f"{RECEIVER}[audit]\ntraffic.enabled = true\n")
+
+
 @pytest.mark.parametrize("table", ['[[source]]\nname = "a"\n', "[audit]\nhalt-command = ['/bin/true']\n"])
 def test_what_a_receiver_does_not_read_is_a_warning(machine: Machine, table: str) -> None:
     assert "has no effect on `relay receive`" in machine.warning(RECEIVER + table)

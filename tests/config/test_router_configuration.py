@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from relay.config.program import require
 from relay.config.router.recognition import is_router_text
 from relay.config.router.translation import Choice, draft_of
 from relay.config.toml import ANY, Configuration, load, read
@@ -310,6 +311,13 @@ def test_traffic_that_a_router_enables_needs_a_source_and_the_warning_says_which
     (warning,) = read([file]).warnings
     assert warning.place.line == 12
     assert warning.sentence.startswith("traffic events are enabled, and no source delivers them; add a [[source]] with")
+
+
+def test_a_routers_configuration_is_not_a_receivers(write: Write) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        require(read([write(within("retention 1d"))]), "receive")
+    of_a_router = "it is the configuration of a router or a Monitoring Agent, and has no [receiver]"
+    assert wrong.value.mistakes == (f"router.cfg is for `relay run`: {of_a_router}",)
 
 
 def test_a_port_forwarding_that_the_router_does_not_have_is_named_by_its_local_end(write: Write) -> None:

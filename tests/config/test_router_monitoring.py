@@ -78,7 +78,11 @@ def test_everything_that_is_not_read_is_named_in_one_line(form: Any) -> None:
 def test_the_audit_log_stays_a_source_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "router.cfg"
     file.write_text(EXAMPLE)
-    assert [source.name for source in read([str(file)]).settings.source] == ["events", "audit"]
+    configuration = read([str(file)])
+    assert [source.name for source in configuration.settings.source] == ["events", "audit"]
+    assert [
+        warning for warning in configuration.warnings if "source[" in warning.place.key and not warning.place.line
+    ] == []
 
 
 def test_the_other_reader_of_the_events_is_to_be_stopped() -> None:

@@ -126,7 +126,8 @@ def _collector(plugin: Plugin, path: KeyPath) -> list[str]:
     command = [COLLECTOR, "--log-name", plugin.text("log-name") or "event_collector"]
     command += ["--topic", plugin.text("topic") or "events"]
     command += [_INDEX, index] if index else []
-    plugin.put((*path, "command"), command, why="it is what the Monitoring Agent runs")
+    own = ", with an index file of relay's own" if plugin.keeps_index else ""
+    plugin.put((*path, "command"), command, why=f"it is what the Monitoring Agent runs{own}")
     return command
 
 
