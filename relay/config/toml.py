@@ -1,9 +1,9 @@
 """Configuration files in, one `Settings` out; several files are merged as `relay.config.merge` says.
 
 A file is TOML, the text of a router's configuration (relay.config.router), or a Monitoring Agent's config.yaml or its
-folder (relay.config.agent): which one, its content tells. Where there is a router's text, and no file names a source of
-audit records, there is one: auditd's log, in which the router's own audit trail stands. Where a Monitoring Agent sends
-traffic events, they are enabled unless a file says otherwise.
+folder (relay.config.agent): its content decides. A router's text implies a source, auditd's log with the router's own
+audit trail, unless a file names a source of audit records. Where a Monitoring Agent sends traffic events, they are
+enabled unless a file says otherwise.
 
 Errors: NoInputError (66) for a file that is missing or cannot be read; UsageError (64) for a choice of a router or a
 node where no file leaves one; MistakesError, a ConfigurationError (78), for all that is wrong in the files, every

@@ -43,7 +43,7 @@ def flat(text: str) -> str:
 
 
 def unindented(text: str) -> str:
-    """The text without indentation, where only sections that relay reads can be told apart."""
+    """The text without indentation, and without the sections that relay does not know: it could not see their ends."""
     others = r"\n +(?:device-interface|kafka)\n.*?\n                exit\n"
     return "\n".join(line.strip() for line in re.sub(others, "\n", text, flags=re.DOTALL).splitlines()) + "\n"
 
