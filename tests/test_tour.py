@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from harness.openssh import Sshd, fingerprint
 from harness.ports import free_port
 from harness.relay import SEED
@@ -29,6 +30,7 @@ def tour() -> list[str]:
     return commands
 
 
+@pytest.mark.timeout(300)
 def test_the_tour_ends_with_a_proven_message(tmp_path: Path) -> None:
     copy_of_the_checkout(tmp_path)
     (tmp_path / "audit.log").write_bytes(SEED.read_bytes())
@@ -59,7 +61,7 @@ def test_the_tour_ends_with_a_proven_message(tmp_path: Path) -> None:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=240,  # one of them installs relay
                 check=False,
             )
             assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"

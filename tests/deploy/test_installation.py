@@ -20,6 +20,8 @@ from harness.wheels import copy_of_the_checkout, for_pip, wheels
 pytestmark = pytest.mark.timeout(300)
 
 LOG_SERVER: Final = "172.18.4.99"
+INSTALLING: Final = 240.0
+"""Seconds of patience on a busy machine; an idle one needs ten."""
 _RECEIVE: Final = (
     "[Service]\nExecStart=/usr/local/bin/relay receive --ssh-listen 172.18.4.99:22 --host-key /etc/log-server/host_key "
     "--authorized-keys /etc/log-server/authorized_keys --state /var/lib/log-server --archive /var/log/relay\n"
@@ -58,7 +60,7 @@ class FreshMachine(Router):
     def type(self, block: str) -> str:
         """Type a block of commands into root's shell; what it prints."""
         pip = [f"{name}={value}" for name, value in for_pip("/srv/wheels").items()]
-        return self.run("env", *pip, "bash", "-euxc", f"cd /srv/relay\n{block}")
+        return self.run("env", *pip, "bash", "-euxc", f"cd /srv/relay\n{block}", patience=INSTALLING)
 
     def type_the_keys(self, block: str) -> None:
         """The second block; in the middle of it the log server's administrator adds the line that is printed."""
