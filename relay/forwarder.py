@@ -98,7 +98,7 @@ def _source(table: SourceTable, author: Author, audit_format: AuditFormat) -> So
             return EventCollector(
                 table.name,
                 Program(table.command, table.environment, table.index),
-                SsrMapping(**author._asdict(), defaults=_defaults(table)),
+                SsrMapping(**author._asdict(), defaults=_defaults(table), tags=table.tags),
                 Filter(
                     tagpass=table.tagpass,
                     tagdrop=table.tagdrop,

@@ -4,7 +4,7 @@ Durations are seconds (float) and are given as text ("10ms"), sizes are bytes (i
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Annotated, Any, Final, Literal
 
@@ -237,6 +237,7 @@ ListenUrl = Annotated[Address, PlainValidator(_listen_url), PlainSerializer("tcp
 LoopbackUrl = Annotated[ListenUrl, AfterValidator(_loopback)]
 Patterns = Annotated[tuple[str, ...], AfterValidator(some), AfterValidator(_globs)]
 """Names, or globs as Telegraf has them."""
+Tags = Mapping[FilledLine, FilledLine]
 EventLabel = Literal["admin", "audit", "alarm", "provisioning", "system", "security", "traffic", "log"]
 """The event types that a server can choose. Relay's own events (`relay`) go to every server."""
 _Usual = Literal["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"]

@@ -42,6 +42,7 @@ from relay.setting_values import (
     SdId,
     Severity,
     Size,
+    Tags,
     between,
     distinct,
     is_pem,
@@ -63,7 +64,7 @@ SHORTEST_NETWORK_FAILURE: Final = 60.0
 LONGEST_NETWORK_FAILURE: Final = 30 * 86_400.0
 _DISPATCHER_SOCKETS: Final = {"relay": "/run/relay/audit", "af_unix": "/var/run/audispd_events"}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
-_OF_TLS: Final = ("ca", "server-name", "fingerprint", "certificate", "private-key")
+OF_TLS: Final = ("ca", "server-name", "fingerprint", "certificate", "private-key")
 """Keys of a server that mean something with transport "tls" alone."""
 
 
@@ -213,6 +214,8 @@ class EventCollectorSource(Table):
     """Of an event that has none of its own, as the two keys below."""
     severity: Severity = "notice"
     app_name: AppName = "128T"
+    tags: Tags = {}
+    """Telegraf's global tags: what every event gets that has no tag of the name."""
 
     @property
     def origin(self) -> str:
@@ -333,7 +336,7 @@ class RemoteLoggingServer(Table):
 
     @model_validator(mode="after")
     def _has_tls_for_its_certificates(self) -> "RemoteLoggingServer":
-        given = {key: value for key in _OF_TLS if (value := getattr(self, key.replace("-", "_")))}
+        given = {key: value for key in OF_TLS if (value := getattr(self, key.replace("-", "_")))}
         mistakes = [
             _contradiction(f'means something with `transport = "tls"` only, not "{self.transport}"', (key,), value)
             for key, value in given.items()

@@ -2,10 +2,10 @@
 
 `check` ends with 0, 66 (a file is missing or cannot be read) or 78 (mistakes, each on a line of standard error).
 With --json it prints one object, also when there are mistakes, with the schema "relay.config-check/1":
-    {"schema", "ok", "files", "mistakes": [FINDING…], "warnings": [FINDING…]}
+    {"schema", "ok", "files", "for": ["run" and "receive", or one], "mistakes": [FINDING…], "warnings": [FINDING…]}
     FINDING: {"file", "line" (null: the file as a whole), "key" ("": the same), "message"}
-`show --json` prints {"schema": "relay.config-show/1", "files", "settings", "origins": [{"key", "origin"}…]}, settings
-by their TOML keys and values; origins tell where the values of files that are no TOML come from.
+`show --json` prints {"schema": "relay.config-show/1", "files", "settings", "origins": [{"key", "origin"}…], "warnings":
+[FINDING…]}, settings by their TOML keys and values; origins tell where the values of files that are no TOML come from.
 `import` prints TOML, and on standard error a line for each thing that relay does otherwise than the file says. With
 --json it prints {"schema": "relay.config-import/1", "files", "settings", "origins", "warnings": [FINDING…]}.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from relay.config.mistake import Mistake
+    from relay.config.program import Program
     from relay.config.toml import Configuration
     from relay.settings import Settings
 
@@ -36,10 +37,16 @@ def config() -> None:
 
 
 @config.command()
+@click.option(
+    "--for",
+    "program",
+    type=click.Choice(["run", "receive"]),
+    help="Which program will read it.  [default: those whose tables it has]",
+)
 @config_option
 @_json_option
 @click.pass_context
-def check(context: click.Context, *, as_json: bool) -> None:
+def check(context: click.Context, *, program: "Program | None", as_json: bool) -> None:
     """Validate the configuration and the files that it names.
 
     Every mistake is told at once, with its file, line and key. Run it as the user that relay runs as.
@@ -47,21 +54,25 @@ def check(context: click.Context, *, as_json: bool) -> None:
     from relay.config import check as on_this_machine
     from relay.config import toml
     from relay.config.mistake import MistakesError, told
+    from relay.config.program import programs
 
     paths = options(context).config_paths
+    wanted: Sequence[Program] = (program,) if program else ()
     try:
         configuration = toml.read(paths, options(context).choice)
     except MistakesError as error:
         findings, summary = on_this_machine.Findings(error.found, ()), ""
         exit_code = error.exit_code
     else:
-        findings, summary = on_this_machine.check(configuration), _summary(configuration.settings)
+        wanted = wanted or programs(configuration)
+        findings, summary = on_this_machine.check(configuration, program), _summary(configuration.settings, wanted)
         exit_code = MistakesError.exit_code if findings.mistakes else 0
     if as_json:
         _print_json(
             "relay.config-check/1",
             ok=exit_code == 0,
             files=paths,
+            **{"for": wanted},
             mistakes=objects(findings.mistakes),
             warnings=objects(findings.warnings),
         )
@@ -89,8 +100,10 @@ def show(context: click.Context, *, as_json: bool) -> None:
             files=configuration.files,
             settings=document,
             origins=_origins(configuration),
+            warnings=objects(configuration.warnings),
         )
     else:
+        _print_warnings(configuration)
         text = effective.toml_text(document, configuration.notes)
         click.echo(f"# What holds, from {_names(configuration)}\n{text}", nl=False)
 
@@ -106,7 +119,6 @@ def import_(context: click.Context, file: str, *, as_json: bool) -> None:
     What it cannot say (user, keys) is left to relay's defaults and to further files.
     """
     from relay.config import effective, toml
-    from relay.config.mistake import told
 
     if options(context).given_config_paths:
         raise click.UsageError("FILE alone is read; leave -c out", context)
@@ -120,10 +132,16 @@ def import_(context: click.Context, file: str, *, as_json: bool) -> None:
             warnings=objects(configuration.warnings),
         )
         return
-    for line in told(configuration.warnings):
-        click.echo(f"warning: {escaped(line)}", err=True)
+    _print_warnings(configuration)
     text = effective.toml_text(configuration.document, configuration.notes)
     click.echo(f"# Made by relay config import, from {_names(configuration)}\n{text}", nl=False)
+
+
+def _print_warnings(configuration: "Configuration") -> None:
+    from relay.config.mistake import told
+
+    for line in told(configuration.warnings):
+        click.echo(f"warning: {escaped(line)}", err=True)
 
 
 def _names(configuration: "Configuration") -> str:
@@ -153,12 +171,16 @@ def objects(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
     ]
 
 
-def _summary(settings: "Settings") -> str:
+def _summary(settings: "Settings", wanted: "Sequence[Program]") -> str:
     """Say in one sentence what is configured."""
     sources = _list([f"{source.origin} ({source.name})" for source in settings.source])
     servers = _list([_server(settings, index) for index in range(len(settings.remote_logging_server))])
     listeners = _list([f"tcp://{address}" for address in settings.receiver.listen])
-    return f"relay run: from {sources} to {servers}; relay receive: from {listeners} to {settings.receiver.archive}"
+    parts: dict[Program, str] = {
+        "run": f"relay run: from {sources} to {servers}",
+        "receive": f"relay receive: from {listeners} to {settings.receiver.archive}",
+    }
+    return "; ".join(parts[program] for program in wanted)
 
 
 def _server(settings: "Settings", index: int) -> str:

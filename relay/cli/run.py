@@ -14,6 +14,7 @@ from relay.cli.options import Options, config_option, options
 from relay.cli.printable import escaped
 
 if TYPE_CHECKING:
+    from relay.config.mistake import Mistake
     from relay.settings import Settings
 
 _GC_THRESHOLD: Final = 50_000
@@ -49,11 +50,12 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     """Forward until told to stop: sources, spool, servers."""
     _collect_garbage_seldom()
     from relay import operational_log
-    from relay.config import toml
+    from relay.config import program, toml
     from relay.forwarder import forward
 
     _refuse_a_timeout_without_drain(drain=drain, timeout=timeout)
     configuration = toml.read(options(context).config_paths, options(context).choice)
+    program.require(configuration, "run")
     operational_log.configure(options(context).verbosity)
     for warning in configuration.warnings:
         logging.getLogger("relay").warning("%s", escaped(str(warning)))
@@ -98,22 +100,31 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
     from relay.receiver import receive as receive_until_stopped
 
     _refuse_a_timeout_without_drain(drain=drain, timeout=timeout)
-    settings = _with_flags(options(context), {name: value for name, value in flags.items() if value})
+    settings, warnings = _with_flags(options(context), {name: value for name, value in flags.items() if value})
     operational_log.configure(options(context).verbosity)
+    for warning in warnings:
+        logging.getLogger("relay").warning("%s", escaped(str(warning)))
     gc.freeze()
     asyncio.run(receive_until_stopped(settings, drain=drain, patience=timeout))
 
 
-def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Settings":
-    """The configuration with the flags over it; flags alone need no file."""
+def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "tuple[Settings, tuple[Mistake, ...]]":
+    """The configuration with the flags over it, and its tables without effect; flags alone need no file."""
     from pydantic import ValidationError
 
-    from relay.config import toml
+    from relay.config import program, toml
     from relay.config.sentence import sentence
     from relay.settings import Settings
 
-    named = bool(given.given_config_paths or os.environ.get("RELAY_CONFIG"))
-    settings = toml.load(given.config_paths, given.choice) if named or not flags else Settings()
+    settings = Settings()
+    warnings: tuple[Mistake, ...] = ()
+    if given.given_config_paths or os.environ.get("RELAY_CONFIG") or not flags:
+        configuration = toml.read(given.config_paths, given.choice)
+        if not flags:
+            program.require(configuration, "receive")
+        if program.programs(configuration) != program.PROGRAMS:
+            warnings = tuple(program.without_effect(configuration, "receive"))
+        settings = configuration.settings
     document = settings.model_dump(mode="json", exclude_unset=True)
     for name, value in flags.items():
         *tables, key = _FLAGS[name]
@@ -122,7 +133,7 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Set
             place = place.setdefault(table, {})
         place[key] = os.path.abspath(str(value)) if name in _PATHS else value
     try:
-        return Settings.model_validate(document)
+        return Settings.model_validate(document), warnings
     except ValidationError as invalid:
         error = invalid.errors(include_url=False)[0]
         flag = next((name for name, path in _FLAGS.items() if path == error["loc"][: len(path)]), "")

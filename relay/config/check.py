@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from relay.config.audit_sources import left_out, one_log_twice, one_trail_twice
 from relay.config.lines import KeyPath
 from relay.config.mistake import Mistake
-from relay.config.never_sent import never_sent
+from relay.config.program import Program, programs, without_effect
 from relay.config.toml import Configuration
 from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
@@ -42,30 +42,42 @@ class Findings(NamedTuple):
     warnings: tuple[Mistake, ...]
 
 
-def check(configuration: Configuration) -> Findings:
-    """Look at the machine, and at what the settings mean together."""
+def check(configuration: Configuration, program: Program | None = None) -> Findings:
+    """Look at the machine, and at what the settings mean together, for one program or all that the files are for."""
     settings = configuration.settings
-    nothing = list(_nothing_comes_out(configuration))
-    found = [
-        *_on_disk(settings),
-        *_halt_command(settings),
-        *one_log_twice(settings),
-        *_without_the_other_end(settings),
-        *([] if settings.port_forwarding else nothing),
-    ]
-    warnings = [
-        *(nothing if settings.port_forwarding else []),
-        *_missing_logs(settings),
-        *left_out(settings),
-        *one_trail_twice(settings),
-        *_without_a_way(settings),
-        *_without_events(settings),
-        *never_sent(settings),
-        *_ending_certificates(settings),
+    wanted = (program,) if program else programs(configuration)
+    found = [*_folder(("relay", "state-directory"), settings.relay.state_directory)]
+    warnings: list[_Finding] = []
+    if "run" in wanted:
+        nothing = list(_nothing_comes_out(configuration))
+        found += [
+            *_on_disk_of_run(settings),
+            *_halt_command(settings),
+            *one_log_twice(settings),
+            *_without_the_other_end(settings),
+            *([] if settings.port_forwarding else nothing),
+        ]
+        warnings += [
+            *(nothing if settings.port_forwarding and configuration.others else []),
+            *_missing_logs(settings),
+            *left_out(settings),
+            *one_trail_twice(settings),
+            *_without_a_way(settings),
+        ]
+    if "receive" in wanted:
+        found += _on_disk_of_receive(settings)
+    warnings += [
+        (path, sentence)
+        for path, sentence in _ending_certificates(settings)
+        if ("receive" if path[0] == "receiver" else "run") in wanted
     ]
     return Findings(
         tuple(Mistake(configuration.place(path), sentence) for path, sentence in found),
-        (*configuration.warnings, *(Mistake(configuration.place(path), sentence) for path, sentence in warnings)),
+        (
+            *configuration.warnings,
+            *(Mistake(configuration.place(path), sentence) for path, sentence in warnings),
+            *(each for only in wanted if wanted == (only,) for each in without_effect(configuration, only)),
+        ),
     )
 
 
@@ -73,14 +85,16 @@ _Finding = tuple[KeyPath, str]
 _AS_RELAY: Final = "run this check as the user that relay runs as"
 
 
-def _on_disk(settings: Settings) -> Iterator[_Finding]:
-    yield from _folder(("relay", "state-directory"), settings.relay.state_directory)
+def _on_disk_of_run(settings: Settings) -> Iterator[_Finding]:
     for index, source in enumerate(settings.source):
         yield from _source(("source", index), source)
     for index, forwarding in enumerate(settings.port_forwarding):
         yield from _forwarding(("port-forwarding", index), forwarding)
     for index, server in enumerate(settings.remote_logging_server):
         yield from _certificates(("remote-logging-server", index), server)
+
+
+def _on_disk_of_receive(settings: Settings) -> Iterator[_Finding]:
     if settings.receiver.ssh is not None:
         yield from _endpoint(("receiver", "ssh"), settings.receiver.ssh)
     if settings.receiver.tls is not None:
@@ -227,27 +241,6 @@ def _missing_logs(settings: Settings) -> Iterator[_Finding]:
             yield ("source", index, "path"), f"there is no {source.path} yet; relay waits for it"
 
 
-def _without_events(settings: Settings) -> Iterator[_Finding]:
-    """Servers that take only such types as [audit] keeps back."""
-    audit = settings.audit
-    categories = {
-        "admin": audit.administration,
-        "security": audit.security,
-        "system": audit.system,
-        "traffic": audit.traffic,
-    }
-    kept_back = {label for label, category in categories.items() if not category.enabled}
-    for index, server in enumerate(settings.remote_logging_server):
-        known = [type_ for type_ in server.types if type_ != "log"]
-        if known and kept_back.issuperset(known):
-            rest = " and such as are of no known type" if "log" in server.types else ""
-            types = " and ".join(known)
-            yield (
-                ("remote-logging-server", index, "types"),
-                f"it takes {types} events{rest} alone, and [audit] has {types} switched off",
-            )
-
-
 def _without_the_other_end(settings: Settings) -> Iterator[_Finding]:
     """What `relay run` would refuse: events without a server, or a server without events."""
     if settings.source and not settings.remote_logging_server:
@@ -257,13 +250,11 @@ def _without_the_other_end(settings: Settings) -> Iterator[_Finding]:
 
 
 def _nothing_comes_out(configuration: Configuration) -> Iterator[_Finding]:
-    """Of files that can be there for `relay run` alone; a TOML file may be `relay receive`'s.
-
-    A mistake, as for `relay run`, unless port-forwardings for other programs are enough for that.
-    """
+    """A mistake, as for `relay run`, unless port-forwardings for other programs are enough for that."""
     settings = configuration.settings
-    if configuration.others and not settings.source and not settings.remote_logging_server:
-        yield (), f"nothing to forward comes out of {' and '.join(configuration.others)}: no source and no server"
+    if not settings.source and not settings.remote_logging_server:
+        files = " and ".join(configuration.others or configuration.files)
+        yield (), f"nothing to forward comes out of {files}: no source and no server"
 
 
 def _without_a_way(settings: Settings) -> Iterator[_Finding]:

@@ -13,8 +13,9 @@ from typing import Any, Final, TypeGuard
 from relay.config.draft import Draft
 from relay.config.lines import KeyPath
 from relay.config.mistake import Place
+from relay.quantity import Address
 
-_LOCAL_END: Final = ("127.0.0.1", 7777)
+LOCAL_END: Final = Address("127.0.0.1", 7777)
 """What a forwarding's local end and a server's address and port are where a table does not say."""
 
 
@@ -37,6 +38,15 @@ class Merged:
             known = known[:-1]
         place = self.places[known]
         return place._replace(path=place.path + path[len(known) :])
+
+    def files_of(self, array: str) -> dict[int, set[str]]:
+        """For each table of an array, the files that its keys come from."""
+        found: dict[int, set[str]] = {}
+        for path, place in self.places.items():
+            match path:
+                case (str() as key, int() as index, *_) if key == array:
+                    found.setdefault(index, set()).add(place.file)
+        return found
 
 
 class _Addition:
@@ -103,4 +113,4 @@ def _means_the_same(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 
 def _end(table: Mapping[str, Any], host: str, port: str) -> tuple[object, object]:
-    return table.get(host, _LOCAL_END[0]), table.get(port, _LOCAL_END[1])
+    return table.get(host, LOCAL_END.host), table.get(port, LOCAL_END.port)

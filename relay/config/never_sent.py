@@ -29,7 +29,7 @@ def never_sent(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     for index, server in enumerate(settings.remote_logging_server):
         path: KeyPath = ("remote-logging-server", index)
         known = _facilities(settings, server)
-        for name in server.facilities:
+        for name in server.facilities if known else ():  # a server that gets no event at all is reported as that
             if name not in known:
                 yield (*path, "facilities"), f'no event that it could get is of facility "{name}": {_FACILITIES}'
         if server.severity in _ABOVE_WARNING and "audit" in known and "audit" in (server.facilities or known):

@@ -1,9 +1,9 @@
 """Configuration files in, one `Settings` out; several files are merged as `relay.config.merge` says.
 
 A file is TOML, the text of a router's configuration (relay.config.router), or a Monitoring Agent's config.yaml or its
-folder (relay.config.agent): which one, its content tells. Where there is a router's text, and no TOML file names a
-source, there is one: auditd's log, in which the router's own audit trail stands. Where a Monitoring Agent sends traffic
-events, they are enabled unless a file says otherwise.
+folder (relay.config.agent): its content decides. A router's text implies a source, auditd's log with the router's own
+audit trail, unless a file names a source of audit records. Where a Monitoring Agent sends traffic events, they are
+enabled unless a file says otherwise.
 
 Errors: NoInputError (66) for a file that is missing or cannot be read; UsageError (64) for a choice of a router or a
 node where no file leaves one; MistakesError, a ConfigurationError (78), for all that is wrong in the files, every
@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from relay.config.agent import config_yaml
 from relay.config.draft import Draft
+from relay.config.event_types import never_arriving
 from relay.config.file import LARGEST_FILE, NotUnderstoodError, contents, text_of, toml_draft
+from relay.config.further_tables import completes_nothing, further_tables
 from relay.config.lines import KeyPath
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, MistakesError, Place
+from relay.config.never_sent import never_sent
 from relay.config.router import recognition, translation
 from relay.config.router.translation import ANY, Choice
 from relay.config.sentence import key_path, sentence
@@ -30,6 +34,8 @@ from relay.settings import Settings
 __all__ = ["ANY", "LARGEST_FILE", "Choice", "Configuration", "load", "read"]
 
 
+_TRAIL: Final = "audit"
+"""The name of the source that a router's text implies."""
 _TABLES: Final = tuple(field.alias or name for name, field in Settings.model_fields.items())
 
 
@@ -44,7 +50,7 @@ class Configuration(NamedTuple):
     notes: Mapping[KeyPath, str]
     """Where the values of files that are no TOML come from."""
     warnings: tuple[Mistake, ...]
-    """What relay does otherwise than files that are no TOML say."""
+    """What relay does otherwise than the files say, and what they say without effect."""
     others: tuple[str, ...]
     """The files that are no TOML: there for `relay run` alone."""
 
@@ -62,15 +68,28 @@ def read(paths: Sequence[str], choice: Choice = ANY) -> Configuration:
     merged = Merged(files[0])
     for draft in drafts:
         merged.add(draft)
+    settings = _settings(merged, [mistake for draft in drafts for mistake in draft.mistakes], files)
     return Configuration(
-        _settings(merged, [mistake for draft in drafts for mistake in draft.mistakes], files),
+        settings,
         files,
         merged.place,
         {key: merged.document[key] for key in _TABLES if key in merged.document},
         merged.notes,
-        tuple(warning for draft in drafts for warning in draft.warnings),
+        (*(warning for draft in drafts for warning in draft.warnings), *_without_effect(settings, merged)),
         tuple(reading.others),
     )
+
+
+def _without_effect(settings: Settings, merged: Merged) -> Iterator[Mistake]:
+    """What several tables say that each is legal by itself."""
+    implied = [path for path, note in merged.notes.items() if note.startswith("not in ")]
+    is_receivers = "receiver" in merged.document and not settings.source
+    found = (
+        *(() if is_receivers else never_arriving(settings, merged.document, implied)),
+        *never_sent(settings),
+        *further_tables(settings, merged),
+    )
+    return (Mistake(merged.place(path), sentence) for path, sentence in found)
 
 
 def _settings(merged: Merged, mistakes: list[Mistake], files: Sequence[str]) -> Settings:
@@ -78,12 +97,18 @@ def _settings(merged: Merged, mistakes: list[Mistake], files: Sequence[str]) -> 
         settings = Settings.model_validate(merged.document, by_alias=True, by_name=False)
     except ValidationError as invalid:
         order = {file: index for index, file in enumerate(files)}
-        found = [Mistake(merged.place(key_path(e)), sentence(e)) for e in invalid.errors(include_url=False)]
-        mistakes += sorted(found, key=lambda m: (order.get(m.place.file, len(order)), m.place.line or 0))
+        found = [_mistake(merged, error) for error in invalid.errors(include_url=False)]
+        mistakes += sorted(dict.fromkeys(found), key=lambda m: (order.get(m.place.file, len(order)), m.place.line or 0))
     else:
         if not mistakes:
             return settings
     raise MistakesError(tuple(mistakes))
+
+
+def _mistake(merged: Merged, error: ErrorDetails) -> Mistake:
+    if (found := completes_nothing(merged, error)) is not None:
+        return Mistake(merged.place(found[0]), found[1])
+    return Mistake(merged.place(key_path(error)), sentence(error))
 
 
 class _Drafts:
@@ -110,12 +135,12 @@ class _Drafts:
         self.others = [self.files[index][0] for index in sorted((*routers, *agents))]
         for index in texts.keys() - {*routers, *agents}:
             self._make(index, texts[index], _toml_draft)
-        overlaid = any("source" in draft.document for draft in self.made.values())
         for index in routers:
             self._make(index, texts[index], self._translated)
         for index in sorted(agents):
             self._make(index, texts[index], lambda file, text: config_yaml.draft_of(file, text, self._named()))
-        implied = [_implied_source(self.files[index][0]) for index in routers[:1] if not overlaid]
+        tables = [self.made[index].document["source"] for index in self.made if "source" in self.made[index].document]
+        implied = [_implied_source(self.files[routers[0]][0])] if routers and not _has_audit_source(tables) else []
         overridden = [config_yaml.implied(self.made[index]) for index in sorted(agents)]
         return [*overridden, *(draft for _, draft in sorted(self.made.items())), *implied]
 
@@ -161,9 +186,22 @@ def _toml_draft(file: str, text: str) -> Draft:
 _PART: Final = "is a part of a router's configuration; export all of it, from `config` on (`show config running`)"
 
 
+def _has_audit_source(arrays: Sequence[Any]) -> bool:
+    """Whether files name a source of audit records, or `source = []`; a table without a type may complete another."""
+    if not all(isinstance(array, list) and array for array in arrays):
+        return True
+    tables = [table for array in arrays for table in array if isinstance(table, dict)]
+    collectors = {table.get("name") for table in tables if table.get("type") == "event-collector"}
+    return any(
+        table.get("name") == _TRAIL or table.get("type", "") != "event-collector"
+        for table in tables
+        if "type" in table or table.get("name") not in collectors
+    )
+
+
 def _implied_source(file: str) -> Draft:
     draft = Draft(file)
     why = "a router's audit trail is auditd's log"
-    draft.put(("source", 0, "name"), "audit", why=why)
+    draft.put(("source", 0, "name"), _TRAIL, why=why)
     draft.put(("source", 0, "type"), "audit-log", why=why)
     return draft

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from cryptography.x509 import Certificate
 
-from relay.config import check, toml
+from relay.config import check, program, toml
 from relay.config.mistake import MistakesError, told
 from relay.config.toml import Configuration
 from relay.connection_test.answered_exchange import AuditdExchange, RelpExchange
@@ -121,6 +121,7 @@ def _prepare(wishes: Wishes, course: Course) -> tuple[Settings, list[Way]]:
     except MistakesError as error:
         cause = "\n".join(error.mistakes)
         raise ConfigurationError("configuration", (cause,), f"mend them; `{_check(wishes)}` looks again") from None
+    program.require(configuration, "run")
     settings = configuration.settings
     ways = [(server, settings.forwarding_of(server)) for server in _chosen(settings, wishes.server)]
     course.passed(Step.CONFIGURATION, _oddities(configuration, wishes))

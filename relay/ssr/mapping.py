@@ -9,6 +9,7 @@
   the event's own time, else that of reading. UTC, to the microsecond. HOSTNAME: the tag `hostname`, else `host`, else
   ours. APP-NAME: the tag `appname`, else that of `Defaults`, `128T`. PROCID, MSGID and MSG: the fields `procid`,
   `msgid` (else the event's name) and `msg`.
+- Tags: those of the event, and of the configured ones (Telegraf's global tags) those whose names the event lacks.
 - SD-PARAMs: `type`; `router` and `node`, the event's own or else the configured ones; then, by name, every other tag
   and field. Booleans are 1 and 0. A leading `128T_` (the SD-ID and `_`) is taken off a name; a name that the message
   itself uses is written as `event.NAME`. Line feeds and tabs stay what they are, other control octets are written
@@ -24,7 +25,7 @@ MSG holds its octets as they came, and it is marked `malformed="1"`.
 """
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from decimal import Decimal
 from typing import Final, NamedTuple, TypeVar
 
@@ -77,22 +78,31 @@ class Defaults(NamedTuple):
 
 
 _USUAL: Final = Defaults()
+_NO_TAGS: Final[Mapping[str, str]] = {}
 
 
 class SsrMapping:
     """Writes the events of one router."""
 
     def __init__(
-        self, *, hostname: str, router: str, node: str = "", sd_id: str = "128T", defaults: Defaults = _USUAL
+        self,
+        *,
+        hostname: str,
+        router: str,
+        node: str = "",
+        sd_id: str = "128T",
+        defaults: Defaults = _USUAL,
+        tags: Mapping[str, str] = _NO_TAGS,
     ) -> None:
         self._hostname = legal_header(hostname.encode(), MAX_HOSTNAME)
         self._origin = ((b"router", router.encode()), (b"node", node.encode()))
         self._element = legal_name(sd_id.encode())
         self._defaults = defaults
+        self._tags = {name.encode(): value.encode() for name, value in tags.items()}
 
     def event(self, collected: Collected, now_us: int) -> Event:
         """Write an event; `now_us` is when it was read."""
-        rest = _Rest(collected)
+        rest = _Rest(collected, self._tags)
         kind = rest.type()
         time = rest.time(now_us if collected.time is None else collected.time // _NANOSECONDS)
         head = b"<%d>1 %b %b %b %b %b [%b" % (
@@ -133,8 +143,8 @@ class SsrMapping:
 class _Rest:
     """What of an event is not written yet: the header takes what it can show."""
 
-    def __init__(self, collected: Collected) -> None:
-        self.tags = dict(collected.tags)
+    def __init__(self, collected: Collected, tags: Mapping[bytes, bytes]) -> None:
+        self.tags = {**tags, **collected.tags}
         self.fields = dict(collected.fields)
 
     def type(self) -> EventType:

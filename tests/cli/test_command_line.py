@@ -79,7 +79,64 @@ def test_a_configuration_in_which_nothing_is_to_do_is_told_as_a_mistake_too(tmp_
     file.write_text(f'[relay]\nstate-directory = "{tmp_path}/state"\n')
     done = relay("-c", str(file), "run")
     assert done.returncode == 78
+    assert done.stderr.startswith("relay: configuration: it names no remote-logging-server")
     assert done.stderr.count("\n") == 1
+
+
+RECEIVERS = '[receiver]\nlisten = ["tcp://127.0.0.1:0"]\n'
+ROUTERS = '[[source]]\nname = "audit"\n[[remote-logging-server]]\n'
+ADD_BOTH = "start `relay receive`, or add both a [[source]] and a [[remote-logging-server]]"
+ADD_RECEIVER = "start `relay run`, or add a [receiver] table"
+INCOMPLETE = "has no complete way to forward events"
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "told"),
+    [
+        ("run", RECEIVERS, f"receive`: it has [receiver], and has nothing to forward; {ADD_BOTH}"),
+        (
+            "run",
+            f"{RECEIVERS}[[remote-logging-server]]\n",
+            f"receive`: it has [receiver] beside [[remote-logging-server]], and {INCOMPLETE}; {ADD_BOTH}",
+        ),
+        (
+            "receive",
+            ROUTERS,
+            f"run`: it has [[source]] and [[remote-logging-server]], and has no [receiver]; {ADD_RECEIVER}",
+        ),
+    ],
+)
+def test_the_configuration_of_the_other_program_is_refused_as_such(
+    tmp_path: Path, command: str, text: str, told: str
+) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text(text)
+    result = relay(command, "-c", str(file))
+    assert result.returncode == 78
+    assert result.stderr == f"relay: configuration: {file} is for `relay {told}\n"
+
+
+def test_a_connection_test_names_the_program_of_a_receivers_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text(RECEIVERS)
+    result = relay("test-connection", "--json", "-c", str(file))
+    assert result.returncode == 78
+    assert f"{file} is for `relay receive`: it has [receiver]" in json.loads(result.stdout)["steps"][0]["found"]
+
+
+def test_what_has_no_effect_is_in_the_log_of_the_program_that_starts(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    state = f'[relay]\nstate-directory = "{tmp_path}/state"\n'
+    file.write_text(f'{state}{RECEIVERS}archive = "{tmp_path}/archive"\n[[remote-logging-server]]\n')
+    received = relay("receive", "--drain", "-c", str(file))
+    assert received.returncode == 0
+    assert f"{file}:6: remote-logging-server[1]: has no effect on `relay receive`" in received.stderr
+    source = f'[[source]]\nname = "audit"\npath = "{tmp_path}/audit.log"\nstart = "now"\n'
+    server = "[[remote-logging-server]]\nport = 1\n[audit]\ntraffic = { enabled = true }\n"
+    (tmp_path / "audit.log").write_text("")
+    file.write_text(state + source + server)
+    ran = relay("run", "--drain", "--timeout", "0", "-c", str(file))
+    assert f"{file}:10: audit.traffic.enabled: traffic events are enabled, and no source delivers them" in ran.stderr
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["key", "generate", "--type", "dsa"]])

@@ -1,5 +1,6 @@
 """What `relay config check` finds on the machine: real files, real keys, real modes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.config.check import Findings, check
+from relay.config.program import Program
 from relay.config.toml import read
+from relay.settings import RemoteLoggingServer
 
 CONFIGURATION = """\
 [relay]
@@ -65,6 +68,9 @@ def test_a_machine_that_has_everything_has_no_findings(machine: Machine) -> None
     assert machine.findings() == Findings((), ())
 
 
+EVENTS = '[[source]]\nname = "events"\ntype = "event-collector"\ncommand = ["/bin/true", "--index-file=/srv/x"]\n'
+"""A source of everything that a router's event collector writes."""
+SECOND_SERVER = '[[remote-logging-server]]\naddress = "127.0.0.1"\nname = "second"\ntypes = ["audit"]\n'
 FACILITIES = (
     "audit records are of \"audit\", and a router's events of their source's `facility` unless their own field "
     "facility_code says another"
@@ -77,10 +83,6 @@ FACILITIES = (
         (
             'facilities = ["audit", "local0"]',
             f'facilities: no event that it could get is of facility "local0": {FACILITIES}',
-        ),
-        (
-            'facilities = ["audit"]\ntypes = ["admin"]',
-            f'facilities: no event that it could get is of facility "audit": {FACILITIES}',
         ),
         ('facilities = ["user"]', f'facilities: no event that it could get is of facility "user": {FACILITIES}'),
         (
@@ -101,11 +103,17 @@ def test_a_choice_by_which_nothing_ever_comes_is_a_warning(machine: Machine, cho
     [
         'facilities = ["audit"]\nseverity = "warning"',
         'severity = "info"',
-        'severity = "err"\ntypes = ["alarm"]',
+        f'severity = "err"\ntypes = ["alarm"]\n{SECOND_SERVER}{EVENTS}',
     ],
 )
 def test_a_choice_by_which_something_may_come_is_none(machine: Machine, choice: str) -> None:
     assert machine.findings(CONFIGURATION + choice) == Findings((), ())
+
+
+def test_a_facility_that_the_events_of_a_servers_types_do_not_have_is_a_warning(machine: Machine) -> None:
+    text = f'{CONFIGURATION}facilities = ["audit"]\ntypes = ["admin"]\n{SECOND_SERVER}{EVENTS}'
+    warning = f'facilities: no event that it could get is of facility "audit": {FACILITIES}'
+    assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].{warning}"
 
 
 @pytest.mark.parametrize("facility", ["user", "local0"])
@@ -198,7 +206,7 @@ def test_a_server_to_which_no_port_forwarding_leads_is_a_warning(machine: Machin
 
 def test_a_server_whose_types_are_all_switched_off_is_a_warning(machine: Machine) -> None:
     keys = '[[remote-logging-server]]\ntypes = ["traffic"]'
-    text = CONFIGURATION.replace("[[remote-logging-server]]", keys)
+    text = CONFIGURATION.replace("[[remote-logging-server]]", keys) + SECOND_SERVER + EVENTS
     sentence = "it takes traffic events alone, and [audit] has traffic switched off"
     assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].types: {sentence}"
     assert machine.findings(text + "[audit]\ntraffic = { enabled = true }\n") == Findings((), ())
@@ -206,7 +214,7 @@ def test_a_server_whose_types_are_all_switched_off_is_a_warning(machine: Machine
 
 def test_types_that_relay_does_not_know_do_not_hide_that_the_others_are_switched_off(machine: Machine) -> None:
     keys = '[[remote-logging-server]]\ntypes = ["traffic", "log"]'
-    text = CONFIGURATION.replace("[[remote-logging-server]]", keys)
+    text = CONFIGURATION.replace("[[remote-logging-server]]", keys) + SECOND_SERVER + EVENTS
     sentence = "it takes traffic events and such as are of no known type alone, and [audit] has traffic switched off"
     assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].types: {sentence}"
 
@@ -220,3 +228,112 @@ def test_a_server_for_which_there_are_no_events_is_a_mistake(machine: Machine) -
 def test_a_port_forwarding_for_other_programs_alone_is_right(machine: Machine) -> None:
     text = CONFIGURATION.partition("[[source]]")[0] + "[[port-forwarding]]" + CONFIGURATION.partition("forwarding]]")[2]
     assert machine.findings(text.replace("[[remote-logging-server]]\n", "")) == Findings((), ())
+
+
+# --- Event types that never arrive ---------------------------------------------------------------------------
+
+COLLECTOR = (
+    'add a [[source]] with name = "events", type = "event-collector" and command = ["/usr/bin/eventCollector128t", '
+    '"--index-file", "/var/lib/relay/events.index"]'
+)
+
+
+@pytest.mark.parametrize(
+    ("category", "type_"),
+    [("traffic", "traffic"), ("administration", "admin"), ("system", "system"), ("security", "security")],
+)
+def test_events_that_are_enabled_and_that_no_source_delivers_are_a_warning_with_the_missing_source(
+    machine: Machine, category: str, type_: str
+) -> None:
+    text = f"{CONFIGURATION}[audit]\n{category}.enabled = true\n"
+    sentence = f"{type_} events are enabled, and no source delivers them; {COLLECTOR}"
+    assert machine.warning(text) == f"relay.toml:12: audit.{category}.enabled: {sentence}"
+    assert machine.findings(text + EVENTS) == Findings((), ())
+
+
+@pytest.mark.parametrize("filters", ['tagpass = { type = ["alarm"] }', 'tagdrop = { type = ["tr*"] }'])
+def test_a_source_whose_filters_drop_the_enabled_events_is_named(machine: Machine, filters: str) -> None:
+    warning = machine.warning(f"{CONFIGURATION}[audit]\ntraffic.enabled = true\n{EVENTS}{filters}\n")
+    assert warning.endswith('let them pass the filters (tagpass, tagdrop) of source "events"')
+
+
+def test_a_tag_that_gives_events_their_type_makes_every_type_possible(machine: Machine) -> None:
+    filters = 'tagpass = { node = ["a"] }\ntags = { type = "traffic" }\n'
+    assert machine.findings(f"{CONFIGURATION}[audit]\ntraffic.enabled = true\n{EVENTS}{filters}") == Findings((), ())
+
+
+def test_history_of_events_that_are_not_enabled_is_a_warning(machine: Machine) -> None:
+    sentence = "has no effect: traffic events are not enabled; set `enabled = true` too"
+    text = f"{CONFIGURATION}[audit]\ntraffic = {{ persist = true }}\n"
+    assert machine.warning(text) == f"relay.toml:12: audit.traffic.persist: {sentence}"
+    assert machine.findings(f"{CONFIGURATION}[audit]\nsystem = {{ enabled = false }}\n") == Findings((), ())
+
+
+def test_a_server_that_names_types_which_no_source_delivers_is_a_warning(machine: Machine) -> None:
+    text = CONFIGURATION + 'types = ["audit", "alarm", "admin", "log"]\n'
+    warning = f"relay.toml:11: remote-logging-server[1].types: no source delivers alarm and admin events; {COLLECTOR}"
+    assert machine.warning(text) == warning
+    assert machine.findings(text + EVENTS) == Findings((), ())
+
+
+def test_the_default_types_written_out_are_no_reason_for_a_warning(machine: Machine) -> None:
+    types = RemoteLoggingServer().types
+    assert machine.findings(f"{CONFIGURATION}types = {json.dumps(types)}\n") == Findings((), ())
+
+
+def test_a_source_whose_events_no_server_takes_is_a_warning(machine: Machine) -> None:
+    text = f'{CONFIGURATION}types = ["alarm"]\n{EVENTS}tagpass = {{ type = ["alarm", "admin"] }}\n'
+    sentence = 'no server takes its events (audit); add "audit" to the `types` of a server'
+    assert machine.warning(text) == f"relay.toml:3: source[1]: {sentence}"
+
+
+def test_a_source_whose_events_are_all_switched_off_is_a_warning(machine: Machine) -> None:
+    text = f'{CONFIGURATION}{EVENTS}tagpass = {{ type = ["traffic"] }}\n'
+    sentence = "its events (traffic) are switched off in [audit]; set `enabled = true` in audit.traffic"
+    assert machine.warning(text) == f"relay.toml:11: source[2]: {sentence}"
+
+
+# --- Which program it is for ---------------------------------------------------------------------------------
+
+RECEIVER = '[receiver]\nlisten = ["tcp://127.0.0.1:9999"]\n'
+
+
+def test_a_receivers_configuration_needs_no_source(machine: Machine) -> None:
+    assert machine.findings(RECEIVER) == Findings((), ())
+
+
+def test_a_server_in_a_receivers_configuration_is_a_warning_with_its_line(machine: Machine) -> None:
+    sentence = "has no effect on `relay receive`, which forwards nothing; `relay run` reads it"
+    assert (
+        machine.warning(RECEIVER + "[[remote-logging-server]]\n")
+        == f"relay.toml:3: remote-logging-server[1]: {sentence}"
+    )
+
+
+def test_events_that_a_receivers_configuration_enables_need_no_source(machine: Machine) -> None:
+    assert "has no effect on `relay receive`" in machine.warning(f"{RECEIVER}[audit]\ntraffic.enabled = true\n")
+
+
+@pytest.mark.parametrize("table", ['[[source]]\nname = "a"\n', "[audit]\nhalt-command = ['/bin/true']\n"])
+def test_what_a_receiver_does_not_read_is_a_warning(machine: Machine, table: str) -> None:
+    assert "has no effect on `relay receive`" in machine.warning(RECEIVER + table)
+
+
+def test_a_configuration_with_both_parts_is_for_both_programs(machine: Machine) -> None:
+    assert machine.findings(CONFIGURATION + RECEIVER) == Findings((), ())
+    (machine.folder / "id").unlink()
+    endpoint = '[receiver.ssh]\nlisten = "127.0.0.1:2222"\nhost-key = "{folder}/id"\nauthorized-keys = "{folder}/id"\n'
+    keys = [mistake.place.key for mistake in machine.findings(CONFIGURATION + endpoint).mistakes]
+    assert keys == ["port-forwarding[1].private-key", "receiver.ssh.host-key", "receiver.ssh.authorized-keys"]
+
+
+@pytest.mark.parametrize(("program", "warned"), [("run", "receiver"), ("receive", "source[1]")])
+def test_the_program_can_be_said(machine: Machine, program: Program, warned: str) -> None:
+    findings = check(read([machine.configuration(CONFIGURATION + RECEIVER)]), program)
+    assert findings.mistakes == ()
+    assert findings.warnings[0].place.key == warned
+
+
+def test_for_run_a_receivers_configuration_has_nothing_to_forward(machine: Machine) -> None:
+    (mistake,) = check(read([machine.configuration(RECEIVER)]), "run").mistakes
+    assert mistake.sentence.startswith("nothing to forward comes out of ")

@@ -62,8 +62,29 @@ def test_a_right_configuration_is_told_in_one_sentence(file: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
         f"{file}: no mistakes; relay run: from {file.parent}/audit.log (audit) to 127.0.0.1:7777 through SSH to "
-        "relay@log.example; relay receive: from tcp://127.0.0.1:9999 to /var/log/relay\n"
+        "relay@log.example\n"
     )
+
+
+def test_a_receivers_configuration_is_told_in_one_sentence(file: Path) -> None:
+    file.write_text('[receiver]\narchive = "/srv/log"\n')
+    result = run("config", "check", "-c", str(file))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{file}: no mistakes; relay receive: from tcp://127.0.0.1:9999 to /srv/log\n"
+    result = run("config", "check", "--for", "run", "-c", str(file))
+    assert result.exit_code == 78
+    assert "nothing to forward comes out of" in result.stderr
+
+
+def test_show_prints_warnings_on_standard_error(file: Path) -> None:
+    file.write_text(file.read_text() + "[audit]\ntraffic = { enabled = true }\n")
+    result = run("config", "show", "-c", str(file))
+    assert result.exit_code == 0
+    assert result.stderr.startswith(
+        f"warning: {file}:12: audit.traffic.enabled: traffic events are enabled, and no source"
+    )
+    (warning,) = json.loads(run("config", "show", "--json", "-c", str(file)).stdout)["warnings"]
+    assert warning["key"] == "audit.traffic.enabled"
 
 
 def test_every_mistake_is_a_line_on_standard_error_and_the_exit_code_is_78(file: Path) -> None:
@@ -95,6 +116,7 @@ def test_mistakes_as_json_have_their_parts(file: Path) -> None:
         "schema": "relay.config-check/1",
         "ok": False,
         "files": [str(file)],
+        "for": [],
         "mistakes": [
             {"file": str(file), "line": 2, "key": "relay.node", "message": "must be a text in quotes, not 1"},
             {
@@ -112,7 +134,8 @@ def test_mistakes_as_json_have_their_parts(file: Path) -> None:
 def test_a_right_configuration_as_json_is_ok(file: Path) -> None:
     result = run("config", "check", "--json", "-c", str(file))
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["ok"] is True
+    found = json.loads(result.stdout)
+    assert (found["ok"], found["for"]) == (True, ["run"])
 
 
 @pytest.mark.parametrize("command", ["check", "show"])

@@ -55,6 +55,28 @@ def test_the_environment_is_read_and_shown(write: Write) -> None:
     assert source_of(write(toml_text(effective(load([file]))))) == source_of(file)
 
 
+def test_tags_are_read_and_shown(write: Write) -> None:
+    file = write(f"{EVENTS}command = ['/bin/a']\n[source.tags]\nsite = 'berlin'\n'the rack' = 'r7'\n")
+    assert source_of(file).tags == {"site": "berlin", "the rack": "r7"}
+    assert source_of(write(toml_text(effective(load([file]))))) == source_of(file)
+    assert "[source.tags]" in toml_text(effective(load([write(f"{EVENTS}command = ['/bin/a']")])))
+
+
+@pytest.mark.parametrize(
+    ("tags", "mistake"),
+    [
+        ("site = 7", "source[1].tags.site: must be a text in quotes, not 7"),
+        ("site = ''", "source[1].tags.site: must not be empty"),
+        ('site = "a\\nb"', "source[1].tags.site: must be one line without control characters"),
+        ("'' = 'a'", "must not be empty"),
+    ],
+)
+def test_a_tag_needs_a_name_and_a_value(write: Write, tags: str, mistake: str) -> None:
+    with pytest.raises(MistakesError) as wrong:
+        load([write(f"{EVENTS}command = ['/bin/a']\n[source.tags]\n{tags}\n")])
+    assert wrong.value.mistakes[0].endswith(mistake)
+
+
 def test_filters_are_read_and_shown(write: Write) -> None:
     file = write(f"{EVENTS}command = ['/bin/a']\ntagpass = {{ type = ['alarm', 'ad*'] }}\nfielddrop = ['x?']")
     source = source_of(file)

@@ -25,6 +25,7 @@ EVENTS = '[[inputs.t128_events]]\nindex-file = "/srv/x.index"\n'
 BY_TYPE_ALONE = (
     "relay chooses for a server by the tag `type` alone, and leaves nothing out of events; filter in the inputs"
 )
+PASSED_OVER = "relay reads inputs of events and outputs of syslog only; passed over: "
 SYSLOG = '[[outputs.syslog]]\naddress = "tcp://192.0.2.7:601"\n'
 
 
@@ -361,7 +362,7 @@ def test_the_environment_of_the_older_input_is_handed_on(agent: Agent) -> None:
 def test_another_program_is_named_as_what_relay_has_not(agent: Agent) -> None:
     agent.write(input_other='[[inputs.execd]]\ncommand = ["/usr/bin/other"]\n[[inputs.execd]]\n')
     (warning,) = agent.warned(BOTH.replace("outputs", "  - name: other\noutputs"))
-    assert warning.endswith("relay has no execd of /usr/bin/other, execd, only t128_events; passed over")
+    assert warning == f"config.yaml:1: {PASSED_OVER}input other (execd of /usr/bin/other, execd)"
 
 
 def test_inputs_that_their_types_do_not_part_are_a_mistake(agent: Agent) -> None:
@@ -434,7 +435,7 @@ def test_a_variable_that_only_the_router_knows_is_to_be_written_out(agent: Agent
     assert told == [f"inputs/events.conf:3: topic: {sentence}"]
 
 
-def test_router_and_node_of_the_tags_are_ours(agent: Agent) -> None:
+def test_router_and_node_of_the_tags_are_ours_and_the_others_are_the_sources(agent: Agent) -> None:
     text = f"""\
 tags:
   - key: router
@@ -444,10 +445,42 @@ tags:
   - key: host
     value: ${{HOSTNAME}}
   - key: site
-    value: north
+    value: north-${{HOSTNAME}}
+  - key: rack
+    value: 7
+  - key: live
+    value: true
 {BOTH}"""
-    assert agent.warned(text) == ["config.yaml:1: tags: relay adds no tags of its own: site"]
-    assert agent.draft(text).document["relay"] == {"router": "edge"}
+    assert agent.warned(text) == []
+    document = agent.draft(text).document
+    assert document["relay"] == {"router": "edge"}
+    assert document["source"][0]["tags"] == {"site": f"north-{socket.gethostname()}", "rack": "7", "live": "true"}
+    (source,) = load([str(agent.folder)]).source
+    assert isinstance(source, EventCollectorSource)
+    assert source.tags["rack"] == "7"
+
+
+def test_an_inputs_own_tags_come_before_those_of_all_inputs(agent: Agent) -> None:
+    """As in Telegraf, where they are added first."""
+    agent.write(input_events=EVENTS + '[inputs.t128_events.tags]\nsite = "own"\nnode = "${NODE}"\n', input_other=EVENTS)
+    text = "tags:\n  - {key: site, value: all}\n  - {key: rack, value: r7}\n"
+    text += BOTH.replace("outputs", "  - name: other\noutputs")
+    first, second = agent.draft(text, Choice("edge", "a")).document["source"]
+    assert first["tags"] == {"site": "own", "rack": "r7", "node": "a"}
+    assert second["tags"] == {"site": "all", "rack": "r7"}
+
+
+def test_a_tag_whose_variable_relay_does_not_know_is_a_mistake(agent: Agent) -> None:
+    text = f"tags:\n  - {{key: version, value: '${{128T_VERSION}}'}}\n{BOTH}"
+    sentence = 'the Monitoring Agent asks the router what "${128T_VERSION}" is, and relay does not; write it out'
+    assert agent.told(text) == [f"config.yaml:1: tags: {sentence}"]
+
+
+@pytest.mark.parametrize("tag", ["{key: site}", "{value: x}", "x", "{key: site, value: ''}", "{key: a, value: [b]}"])
+def test_a_tag_that_is_not_whole_is_named(agent: Agent, tag: str) -> None:
+    assert agent.warned(f"tags:\n  - {tag}\n{BOTH}") == [
+        f"config.yaml:1: {PASSED_OVER}a tag without a key and a value",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -612,29 +645,35 @@ def test_two_sd_ids_are_a_mistake(agent: Agent) -> None:
 # --- What relay has not, and what is wrong -----------------------------------------------------------------
 
 
-def test_what_relay_has_not_is_named_in_one_line_each(agent: Agent) -> None:
+def test_what_relay_has_not_is_named_in_one_line(agent: Agent) -> None:
     agent.write(
         input_system="[[inputs.cpu]]\npercpu = true\n[[inputs.disk]]\n[[inputs.mem]]\n",
         output_file='[[outputs.file]]\nfiles = ["stdout"]\n',
         output_log=SYSLOG + "sdids = ['a']\ntls_min_version = 'TLS13'\nsdparam_separator = '_'\nalias = 'x'\n",
     )
-    text = "variables:\n  - name: X\n" + BOTH.replace("outputs", "  - name: system\noutputs") + "  - name: file\n"
-    assert agent.warned(text) == [
-        'config.yaml:3: inputs: input "system": relay has no cpu, disk, mem, only t128_events; passed over',
+    text = "variables:\n  - name: X\n" + BOTH.replace("outputs", "  - name: system\n    color: red\noutputs")
+    not_read = "color of input system, input system (cpu, disk, mem), output file (file), variables"
+    assert agent.warned(text + "  - name: file\n") == [
         "outputs/log.conf:3: sdids: relay has one SD-ID; a name keeps the one that it begins with",
         "outputs/log.conf:4: tls_min_version: relay takes TLS 1.2 and newer, the newest that both sides have",
         "outputs/log.conf:1: relay has no alias; passed over",
-        'config.yaml:6: outputs: output "file": relay has no file, only syslog; passed over',
-        "config.yaml:1: variables: relay has no variables; passed over",
+        f"config.yaml:1: {PASSED_OVER}{not_read}",
     ]
 
 
 def test_an_output_to_which_nothing_goes_is_passed_over(agent: Agent) -> None:
     agent.write(input_events="[[inputs.cpu]]\n")
     assert "remote-logging-server" not in agent.draft(BOTH).document
-    assert agent.warned(BOTH)[-1] == (
-        'config.yaml:3: outputs: output "log": no input that relay has goes there; passed over'
-    )
+    assert agent.warned(BOTH) == [
+        'config.yaml:3: outputs: output "log": no input that relay has goes there; passed over',
+        f"config.yaml:1: {PASSED_OVER}input events (cpu)",
+    ]
+
+
+def test_an_output_that_is_switched_off_is_not_taken(agent: Agent) -> None:
+    text = BOTH + "    enabled: false\n"
+    assert "remote-logging-server" not in agent.draft(text).document
+    assert agent.warned(text) == ['config.yaml:3: outputs: output "log" is switched off; passed over']
 
 
 @pytest.mark.parametrize(

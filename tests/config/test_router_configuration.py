@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from relay.config.program import require
 from relay.config.router.recognition import is_router_text
 from relay.config.router.translation import Choice, draft_of
 from relay.config.toml import ANY, Configuration, load, read
@@ -129,7 +130,7 @@ def test_the_server_is_delivered_through_the_port_forwarding() -> None:
 
 def test_every_example_is_known_by_its_content() -> None:
     files = sorted(EXAMPLES.glob("*.cfg"))
-    assert len(files) == 9
+    assert len(files) == 10
     assert all(is_router_text(file.read_text()) for file in files)
 
 
@@ -298,14 +299,114 @@ def test_a_source_of_a_further_file_takes_the_place_of_the_implied_one(write: Wr
     assert both(write, "source = []\n").settings.source == ()
 
 
-def test_a_port_forwarding_that_the_router_does_not_have_is_one_more(write: Write) -> None:
-    (mistake,) = mistakes_of(write, "[[port-forwarding]]\nlocal-port = 7778\nusername = 'audit'\n")
-    assert mistake == "relay.toml:1: port-forwarding[1].server-address: is required and missing"
+def test_an_event_collector_of_a_further_file_leaves_the_implied_audit_log_where_it_is(write: Write) -> None:
+    toml = "[[source]]\nname = 'events'\ntype = 'event-collector'\ncommand = ['/bin/true']\n"
+    assert [source.name for source in both(write, toml).settings.source] == ["events", "audit"]
+    assert [source.name for source in both(write, toml.replace("events", "audit")).settings.source] == ["audit"]
 
 
-def mistakes_of(write: Write, toml: str) -> tuple[str, ...]:
+def test_traffic_that_a_router_enables_needs_a_source_and_the_warning_says_which(write: Write) -> None:
+    """The configuration of a router says `traffic > enabled true`; auditd's log has no such events."""
+    file = write(within("traffic\n                        enabled true\n                    exit"))
+    (warning,) = read([file]).warnings
+    assert warning.place.line == 12
+    assert warning.sentence.startswith("traffic events are enabled, and no source delivers them; add a [[source]] with")
+
+
+def test_a_routers_configuration_is_not_a_receivers(write: Write) -> None:
     with pytest.raises(ConfigurationError) as wrong:
-        both(write, toml)
+        require(read([write(within("retention 1d"))]), "receive")
+    of_a_router = "it is the configuration of a router or a Monitoring Agent, and has no [receiver]"
+    assert wrong.value.mistakes == (f"router.cfg is for `relay run`: {of_a_router}",)
+
+
+def test_a_port_forwarding_that_the_router_does_not_have_is_named_by_its_local_end(write: Write) -> None:
+    (mistake,) = mistakes_of(write, "[[port-forwarding]]\nlocal-port = 7000\nusername = 'audit'\n")
+    assert mistake == (
+        "relay.toml:2: port-forwarding[1].local-port: no port-forwarding in router.cfg has local-port 7000, only "
+        "127.0.0.1:7777 (router.cfg:6); correct it, or give it a server-address to add one more"
+    )
+    (mistake,) = mistakes_of(write, "[[port-forwarding]]\nlocal-address = '127.0.0.2'\n", router_first=False)
+    assert "no port-forwarding in router.cfg has local-address 127.0.0.2 and local-port 7777, only" in mistake
+
+
+def test_tables_that_complete_each_other_keep_their_own_mistakes(write: Write) -> None:
+    """A forwarding without a server, and certificates for a server without TLS, each from two files."""
+    first = write("[[port-forwarding]]\nusername = 'a'\n[[remote-logging-server]]\nport = 9\n", "first.toml")
+    second = "[[port-forwarding]]\nlocal-port = 7777\n[[remote-logging-server]]\nport = 9\nca = '/srv/ca'\n"
+    with pytest.raises(ConfigurationError) as wrong:
+        read([first, write(second, "second.toml")])
+    forwarding, server = wrong.value.mistakes
+    assert forwarding == "first.toml:1: port-forwarding[1].server-address: is required and missing"
+    assert (
+        server == 'second.toml:5: remote-logging-server[1].ca: means something with `transport = "tls"` only, not "tcp"'
+    )
+
+
+def test_values_of_a_wrong_type_do_not_hide_what_is_missing(write: Write) -> None:
+    first = write("port-forwarding = [1]\n[[source]]\nname = 'a'\n", "first.toml")
+    second = write(
+        "[[port-forwarding]]\nlocal-address = 5\nlocal-port = [1]\n[[source]]\nfacility = 1\n", "second.toml"
+    )
+    with pytest.raises(ConfigurationError) as wrong:
+        read([first, second])
+    assert len(wrong.value.mistakes) == 5
+    (mistake,) = [each for each in wrong.value.mistakes if "server-address" in each]
+    assert "could complete" in mistake
+
+
+def test_a_port_forwarding_that_could_complete_nothing_says_so(write: Write) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        read([write(within("retention 1d")), write("[[port-forwarding]]\nusername = 'a'\n", "relay.toml")])
+    (mistake,) = wrong.value.mistakes
+    assert mistake == (
+        "relay.toml:1: port-forwarding[1]: no other file has a port-forwarding that this could complete; give it a "
+        "server-address to add one more"
+    )
+
+
+SYSLOG_BY_TLS = "server 192.0.2.7 6514\n                    protocol tls\n                exit"
+
+
+def test_certificates_for_a_server_that_the_router_does_not_have_name_the_servers_that_it_has(write: Write) -> None:
+    toml = "[[remote-logging-server]]\naddress = '192.0.2.7'\nport = 6515\nca = '/srv/ca'\nfingerprint = 'sha-256:1'\n"
+    with pytest.raises(ConfigurationError) as wrong:
+        read([write(within("retention 1d", SYSLOG_BY_TLS)), write(toml.partition("fingerprint")[0], "relay.toml")])
+    (mistake,) = wrong.value.mistakes
+    assert mistake == (
+        "relay.toml:3: remote-logging-server[1].port: no remote-logging-server in router.cfg has port 6515, only "
+        '192.0.2.7:6514 (router.cfg:14); correct it, or give it `transport = "tls"` to add one more'
+    )
+
+
+def test_a_server_that_was_probably_to_complete_another_is_a_warning(write: Write) -> None:
+    warnings = both(write, "[[remote-logging-server]]\nport = 7778\nprotocol = 'syslog'\n").warnings
+    (warning,) = map(str, warnings)
+    assert warning == (
+        "relay.toml:2: remote-logging-server[1].port: no remote-logging-server in router.cfg has port 7778, only "
+        "127.0.0.1:7777 (router.cfg:25); correct it, or give it a `name`: it is one more server, 127.0.0.1:7778"
+    )
+    assert both(write, "[[remote-logging-server]]\nport = 7778\nname = 'second'\n").warnings == ()
+    assert both(write, "[[remote-logging-server]]\nport = 7777\nprotocol = 'syslog'\n").warnings == ()
+
+
+def test_a_source_that_was_probably_to_complete_another_is_named(write: Write) -> None:
+    first = write("[[source]]\nname = 'events'\ntype = 'event-collector'\ncommand = ['/bin/true']\n", "first.toml")
+    there = (
+        'no source in first.toml has the name "evnts", only "events" (first.toml:1); correct it, or write its `type`'
+    )
+    with pytest.raises(ConfigurationError) as wrong:
+        read([first, write("[[source]]\nname = 'evnts'\nfacility = 'local0'\nseverity = 'info'\n", "relay.toml")])
+    assert wrong.value.mistakes == (f"relay.toml:2: source[1].name: {there}",)
+    (warning,) = read([first, write("[[source]]\nname = 'evnts'\n", "relay.toml")]).warnings
+    assert str(warning) == (
+        f"relay.toml:2: source[1].name: {there}: it is one more source, which follows /var/log/audit/audit.log"
+    )
+
+
+def mistakes_of(write: Write, toml: str, *, router_first: bool = True) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as wrong:
+        both(write, toml, router_first=router_first)
     return wrong.value.mistakes
 
 

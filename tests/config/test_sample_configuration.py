@@ -23,6 +23,7 @@ EXAMPLES = {
     ("source", 1, "tagdrop", "node"),
     ("source", 1, "fieldpass"),
     ("source", 1, "fielddrop"),
+    ("source", 1, "tags", "site"),
 }
 
 

@@ -22,7 +22,7 @@ collect_ignore_glob = [] if os.geteuid() == 0 else ["test_*.py"]
 RELAY: Final = "relay.service"
 HALT_STUB: Final = "[Service]\nExecStart=\nExecStart=/usr/bin/touch /run/would-halt\n"
 """Takes the place of the halt, before anything of relay's is installed."""
-_DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 _WALL: Final = '#!/bin/sh\necho "$*" >>/run/wall\n'
 """Terminals are not what is looked at here."""
 _CONFIGURATION: Final = """
@@ -53,24 +53,30 @@ _LOG_SERVER: Final = (
     "[Service]\nExecStart=/usr/local/bin/relay receive --ssh-listen 127.0.0.1:2222 --host-key /etc/log-server/host_key "
     "--authorized-keys /etc/log-server/authorized_keys --state /var/lib/log-server --archive /var/log/relay\n"
 )
-_AUDITD: Final = "[Service]\nExecStart=/usr/bin/sleep infinity\n"
+AUDITD_UNIT: Final = "[Service]\nExecStart=/usr/bin/sleep infinity\n"
 
 
 def documented() -> list[str]:
-    """The commands under "Services for systemd", line by line."""
-    section = (_DEPLOY / "README.md").read_text().partition("\n## Services for systemd\n")[2]
-    return re.findall(r"^ {4}(\S.*)$", section.partition("\n##")[0], re.MULTILINE)
+    """The blocks of commands under "On the router side", each as one text."""
+    section = (DEPLOY / "README.md").read_text().partition("\n## On the router side\n")[2]
+    return re.findall(r"^```sh\n(.*?)^```$", section.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
+
+
+def documented_lines(*beginnings: str) -> list[str]:
+    """Those of the documented commands that begin so."""
+    return [line for block in documented() for line in block.splitlines() if line.startswith(beginnings)]
 
 
 def documented_paths() -> str:
     """What lets an event collector write where its index file is."""
-    (line,) = re.findall(r"`(ReadWritePaths=\S+)`", (_DEPLOY / "README.md").read_text())
+    (line,) = re.findall(r"`(ReadWritePaths=\S+)`", (DEPLOY / "README.md").read_text())
     return str(line)
 
 
 def enabling(unit: str) -> tuple[str, ...]:
     """The command under it that enables a unit."""
-    (line,) = [line for line in documented() if line.startswith("systemctl enable") and unit in line]
+    page = (DEPLOY / "README.md").read_text()
+    (line,) = re.findall(rf"systemctl enable --now [^`\n]*?{re.escape(unit)}[^`\n]*", page)
     return ("sh", "-ec", line)
 
 
@@ -80,10 +86,9 @@ class Router(SystemdMachine):
     def install(self) -> None:
         """Do what the page says, up to where units are enabled."""
         self.add("relay-halt.service.d/stub.conf", HALT_STUB)
-        shutil.copytree(_DEPLOY, self.root / "srv/deploy")
-        for line in documented():
-            if not line.startswith("systemctl enable"):
-                self.run("sh", "-ec", f"cd /srv; {line}")
+        shutil.copytree(DEPLOY, self.root / "srv/deploy")
+        for line in documented_lines("useradd", "cp deploy/", "systemctl daemon-reload"):
+            self.run("sh", "-ec", f"cd /srv; {line}")
         self.run("sh", "-c", "cat >/usr/local/bin/wall; chmod 755 /usr/local/bin/wall", said=_WALL)
 
     def enable(self, unit: str) -> None:
@@ -99,7 +104,7 @@ class Router(SystemdMachine):
         self.write_configuration(_CONFIGURATION)
         self._make_keys()
         self.add("log-server.service", _LOG_SERVER)
-        self.add("auditd.service", _AUDITD)
+        self.add("auditd.service", AUDITD_UNIT)
         self.run("systemctl", "start", "log-server.service", "auditd.service")
 
     def start_relay(self) -> None:

@@ -177,7 +177,9 @@ class SystemdMachine:
             return False
         return begun and self.ask("systemctl", "is-system-running").stdout == "running\n"
 
-    def ask(self, *command: str, user: str = "root", said: str = "") -> subprocess.CompletedProcess[str]:
+    def ask(
+        self, *command: str, user: str = "root", said: str = "", patience: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command there, to its end, with `said` as standard input; how it ends is the caller's matter."""
         rights = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         return subprocess.run(
@@ -186,13 +188,13 @@ class SystemdMachine:
             input=said,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience,
             check=False,
         )
 
-    def run(self, *command: str, user: str = "root", said: str = "") -> str:
+    def run(self, *command: str, user: str = "root", said: str = "", patience: float = 60) -> str:
         """Run a command there that goes well; what it prints."""
-        done = self.ask(*command, user=user, said=said)
+        done = self.ask(*command, user=user, said=said, patience=patience)
         assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 

@@ -52,7 +52,7 @@ def wait_for_more(receiver: Receiver, process: Process, target: int) -> None:
 def test_every_event_is_archived_once_with_an_identity(tmp_path: Path, receiver: Receiver) -> None:
     with receiver.running(), Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port)
-        with_events(router, "--events", "500")
+        with_events(router, "--events", "500", more='tags = { site = "berlin", type = "system" }')
         for _ in range(2):
             done = router.drain()
             assert (done.returncode, done.stderr) == (0, "")
@@ -65,7 +65,7 @@ def test_every_event_is_archived_once_with_an_identity(tmp_path: Path, receiver:
         assert header == b"<13>1 2023-11-14T22:13:20.000Z combo1 128T - events"
         assert re.fullmatch(
             rb'relayRun="[0-9a-f]{16}" relaySeq="7" type="admin" router="combo1" node="n1" '
-            rb'diff="change 7\n-old \\"a\\"\n\+new x+" number="7"\]',
+            rb'diff="change 7\n-old \\"a\\"\n\+new x+" number="7" site="berlin"\]',
             rest,
         )
 

@@ -73,6 +73,40 @@ def test_what_an_event_does_not_say_itself_is_as_configured() -> None:
     assert written(configured.malformed(b"?", NOW)).startswith(b"<131>1 - combo1 edge - - [")
 
 
+def test_configured_tags_are_added_where_an_event_has_none_of_the_name() -> None:
+    """Telegraf's global tags (models/makemetric.go)."""
+    tags = {"site": "berlin", "type": "system", "rack no": 'r"7', "128T_floor": "3"}
+    configured = SsrMapping(hostname="combo1", router="r1", tags=tags)
+    bare = params(configured.event(Collected(b"m", {}, {b"n": 1}, NOVEMBER), NOW))
+    assert bare == {
+        b"type": b"system",
+        b"router": b"r1",
+        b"floor": b"3",
+        b"n": b"1",
+        b"rack_no": b'r"7',
+        b"site": b"berlin",
+    }
+    own = {b"site": b"oslo", b"type": b"alarm", b"128T_floor": b""}
+    found = params(configured.event(Collected(b"m", own, {}, NOVEMBER), NOW))
+    assert (found[b"site"], found[b"type"], found[b"floor"]) == (b"oslo", b"alarm", b"")
+
+
+@pytest.mark.parametrize(
+    ("tags", "header"),
+    [
+        ({"hostname": "edge"}, b"edge 128T - m ["),
+        ({"host": "edge"}, b"edge 128T - m ["),
+        ({"appname": "agent"}, b"combo1 agent - m ["),
+        ({"router": "edge"}, b'combo1 128T - m [128T type="log" router="edge"]'),
+    ],
+)
+def test_configured_tags_that_the_header_or_relay_itself_uses_are_used_there(
+    tags: dict[str, str], header: bytes
+) -> None:
+    configured = SsrMapping(hostname="combo1", router="r1", tags=tags)
+    assert header in written(configured.event(Collected(b"m", {}, {}, NOVEMBER), NOW))
+
+
 def test_an_event_without_tags_and_fields_is_as_telegraf_writes_it() -> None:
     event = mapping().event(Collected(b"testmetric", {}, {}, NOVEMBER), NOW)
     assert as_telegraf(event) == b"<13>1 2010-11-10T23:00:00Z combo1 128T - testmetric -"

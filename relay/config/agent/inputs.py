@@ -88,10 +88,25 @@ def source(plugin: Plugin, name: str, outputs: frozenset[str], line: int) -> Inp
         if plugin.table.get(key):
             plugin.reject(key, "relay has only the filters tagpass, tagdrop, fieldpass and fielddrop")
     keys = _EXECD_KEYS if plugin.name == "execd" else _COLLECTORS_KEYS
-    plugin.name_unknown({*keys, *FILTERS, *OTHER_FILTERS})
+    plugin.name_unknown({*keys, "tags", *FILTERS, *OTHER_FILTERS})
     has_index = any(str(word).partition("=")[0] == _INDEX for word in command)
-    plugin.warn(_TWO_READERS if has_index else _NO_INDEX, path=path)
+    plugin.warn(_SENT_TWICE if plugin.keeps_index else _TWO_READERS if has_index else _NO_INDEX, path=path)
     return Input(name, outputs, types_passed(plugin.table), may_pass_unknown(plugin.table), int(path[1]))
+
+
+def tags(plugin: Plugin, of: Input, common: dict[str, str], line: int | None) -> None:
+    """The tags of its events: the input's own, which come first, and those that `line` has for all inputs."""
+    own = plugin.replaced("tags") if isinstance(plugin.table.get("tags"), dict) else {}
+    found = {**common, **{name: text_of(value) for name, value in own.items()}}
+    if own:
+        plugin.put((SOURCES, of.source, "tags"), found, key="tags")
+    elif found:
+        plugin.draft.put((SOURCES, of.source, "tags"), found, line)
+
+
+def text_of(value: object) -> str:
+    """A tag's value as Telegraf writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _filters(plugin: Plugin, path: KeyPath) -> None:
@@ -111,7 +126,8 @@ def _collector(plugin: Plugin, path: KeyPath) -> list[str]:
     command = [COLLECTOR, "--log-name", plugin.text("log-name") or "event_collector"]
     command += ["--topic", plugin.text("topic") or "events"]
     command += [_INDEX, index] if index else []
-    plugin.put((*path, "command"), command, why="it is what the Monitoring Agent runs")
+    own = ", with an index file of relay's own" if plugin.keeps_index else ""
+    plugin.put((*path, "command"), command, why=f"it is what the Monitoring Agent runs{own}")
     return command
 
 
@@ -147,5 +163,9 @@ _OF_TELEGRAF: Final = (
 _TWO_READERS: Final = (
     "stop this input of the Monitoring Agent before relay runs, but not by `enabled` in a file that relay reads: two "
     "readers of one index file take events from each other"
+)
+_SENT_TWICE: Final = (
+    "stop this input of the Monitoring Agent before relay runs, but not by `enabled` in a file that relay reads: else "
+    "its events are sent twice"
 )
 _NO_INDEX: Final = "no index-file stands here: relay cannot say where it left off"

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from relay.config.draft import Draft
-from relay.config.file import contents, text_of, toml_draft
 from relay.config.lines import KeyPath
 from relay.quantity import quoted
 
@@ -53,6 +52,19 @@ class Plugin(NamedTuple):
     """The line of each key."""
     draft: Draft
     variables: Variables
+    keeps_index: bool = False
+    """Whether the index file is one of relay's own, since the configuration names none."""
+
+    @classmethod
+    def all_of(cls, read: Draft, kind: str, draft: Draft, variables: Variables) -> "Iterator[Plugin]":
+        """The plugins of one kind, "inputs" or "outputs", in a draft of Telegraf's TOML."""
+        found = read.document.get(kind)
+        for name, tables in found.items() if isinstance(found, dict) else ():
+            for index, table in enumerate(tables if isinstance(tables, list) else [tables]):
+                path: KeyPath = (kind, name, index) if isinstance(tables, list) else (kind, name)
+                if isinstance(table, dict):
+                    lines = {key: read.places[(*path, key)].line for key in table}
+                    yield cls(name, read.file, read.places[path].line, table, lines, draft, variables)
 
     def text(self, key: str) -> str:
         """A text's value; empty where there is none."""
@@ -99,18 +111,6 @@ class Plugin(NamedTuple):
         unknown = self.table.keys() - set(known)
         if unknown:
             self.warn(f"relay has no {listed(key for key in self.table if key in unknown)}; passed over")
-
-
-def plugins(file: str, folder: str, draft: Draft, variables: Variables) -> Iterator[Plugin]:
-    """Those of one file; NoInputError and NotUnderstoodError as relay.config.file raises them."""
-    read = toml_draft(file, text_of(contents(file)))
-    found = read.document.get(folder)
-    for name, tables in found.items() if isinstance(found, dict) else ():
-        for index, table in enumerate(tables if isinstance(tables, list) else [tables]):
-            path: KeyPath = (folder, name, index) if isinstance(tables, list) else (folder, name)
-            if isinstance(table, dict):
-                lines = {key: read.places[(*path, key)].line for key in table}
-                yield Plugin(name, file, read.places[path].line, table, lines, draft, variables)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ _AUDIT: Final = Kind(
 _SYSLOG: Final = Kind(
     {"server": Kind({"filter": Kind({}, 1)}, 2, frozenset({"ip-address", "port", "protocol", "ocsp"}))}
 )
-_PORT_FORWARDING: Final = Kind(
+PORT_FORWARDING: Final = Kind(
     {},
     3,
     frozenset(
@@ -50,15 +50,20 @@ _PORT_FORWARDING: Final = Kind(
     ),
 )
 _CERTIFICATES: Final = dict.fromkeys(("trusted-ca-certificate", "client-certificate"), Kind({}, 1))
+_TAGS: Final = Kind({}, 1)
+_INPUT: Final = Kind({"tags": _TAGS, "event": _PLAIN}, 1)
+_OUTPUT: Final = Kind({"syslog": _PLAIN}, 1)
+_PROFILE: Final = {"tags": _TAGS, "input": Kind({}, 1), "variables": Kind({}, 1)}
+_MONITORING: Final = Kind({"agent-config": Kind(_PROFILE, 1), "input": _INPUT, "output": _OUTPUT})
 ROUTER: Final = Kind(
     {
-        "node": Kind({"port-forwarding": _PORT_FORWARDING}, 1),
-        "system": Kind({"audit": _AUDIT, "syslog": _SYSLOG}),
+        "node": Kind({"port-forwarding": PORT_FORWARDING}, 1),
+        "system": Kind({"audit": _AUDIT, "syslog": _SYSLOG, "monitoring": Kind({**_PROFILE, "output": _OUTPUT})}),
         **_CERTIFICATES,
     },
     1,
 )
-_AUTHORITY: Final = Kind({"router": ROUTER, **_CERTIFICATES})
+_AUTHORITY: Final = Kind({"router": ROUTER, "monitoring": _MONITORING, **_CERTIFICATES})
 _CONFIG: Final = Kind({"authority": _AUTHORITY, **_AUTHORITY.inner})
 ROOT: Final = Kind({"config": _CONFIG, **_CONFIG.inner})
 """A whole text; its outermost sections may be left out."""

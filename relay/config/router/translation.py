@@ -2,6 +2,7 @@
 
     system > audit                          → [audit], [[remote-logging-server]] with protocol "auditd"
     system > syslog                         → [[remote-logging-server]] with protocol "syslog" (syslog)
+    system > monitoring                     → [[source]] of type event-collector, [[remote-logging-server]] (monitoring)
     node > port-forwarding                  → [[port-forwarding]]
     trusted-ca-certificate,
     client-certificate                      → what servers of syslog need for TLS (certificates)
@@ -12,10 +13,12 @@ what user, with which key: no router's text says it; relay's defaults do, or fur
 
 from typing import Final, NamedTuple
 
+from relay.config.agent.plugin import Variables
 from relay.config.draft import Draft
 from relay.config.router import kinds
 from relay.config.router.certificates import Certificates
 from relay.config.router.kinds import Kind
+from relay.config.router.monitoring import Monitoring
 from relay.config.router.section import Section
 from relay.config.router.syslog import Syslog
 from relay.config.router.text import TooMuchError, parse
@@ -30,6 +33,8 @@ _CATEGORIES: Final = {
     "traffic": "traffic",
 }
 _AUDIT: Final = frozenset({*_CATEGORIES, "retention", "disk-full-action", "remote-logging-server"})
+_CATEGORY: Final = frozenset({"enabled", "persist"})
+_SERVER: Final = frozenset({"address", "port"})
 _FORWARDINGS: Final = "port-forwarding"
 _OUTER: Final = Kind({"router": Kind({}, 1)})
 _SHOWN: Final = 10
@@ -82,6 +87,8 @@ class _Translation:
         system = section.section("system")
         self._audit(system.section("audit"))
         Syslog(self._values, Certificates(self._values, [*self.levels, section])).whole(system.section("syslog"))
+        variables = Variables(name, str(self.draft.document["relay"].get("node", "")), frozenset())
+        Monitoring(self._values, self.levels, variables).whole(system.section("monitoring"))
 
     # --- Which router, which node ---
 
@@ -136,10 +143,12 @@ class _Translation:
         for name, ours in _CATEGORIES.items():
             for leaf in ("enabled", "persist"):
                 self._values.put(audit.section(name), leaf, ("audit", ours, leaf), flag)
+            self._values.name_unknown(audit.section(name), f"audit > {name}", _CATEGORY)
         for keys, section in audit.sections(SERVERS).items():
             path = self._values.server(section, keys, ("address", "port"), default_port=None)
             if path:
                 self.draft.put((*path, "protocol"), "auditd", section.line, why="it is what routers speak")
+            self._values.name_unknown(section, f"audit > {SERVERS}", _SERVER)
         self._values.name_unknown(audit, "audit", _AUDIT)
 
     def _forwarding(self, keys: tuple[str, ...], section: Section) -> None:
@@ -157,3 +166,4 @@ class _Translation:
             )
         for leaf in section.leaves("remote-interface"):
             self.draft.warn("remote-interface: relay leaves it to the SSH server", leaf.line, path)
+        self._values.name_unknown(section, _FORWARDINGS, kinds.PORT_FORWARDING.leaves)

@@ -1,0 +1,206 @@
+"""A conductor's `authority > monitoring` and a router's `system > monitoring`, as the vendor documents them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.config.router.translation import draft_of
+from relay.config.toml import read
+
+EXAMPLE = (Path(__file__).parent / "ssr" / "monitoring-plugin.cfg").read_text()
+PASSED_OVER = "relay reads inputs of events and outputs of syslog only; passed over: "
+COMMAND = ["/usr/bin/eventCollector128t", "--log-name", "event_collector", "--topic", "events"]
+
+
+def document(text: str) -> dict[str, Any]:
+    draft = draft_of("router.cfg", text)
+    assert draft.mistakes == []
+    return draft.document
+
+
+def warned(text: str) -> list[str]:
+    draft = draft_of("router.cfg", text)
+    assert draft.mistakes == []
+    return [str(each) for each in draft.warnings if "stop this input" not in str(each)]
+
+
+def flat(text: str) -> str:
+    """The text as `show config running flat` prints it: one line for each leaf, with its whole way."""
+    way: list[str] = []
+    lines = []
+    statements = [line.strip() for line in text.splitlines() if line.strip()]
+    depths = [len(line) - len(line.lstrip()) for line in text.splitlines() if line.strip()]
+    for index, (statement, depth) in enumerate(zip(statements, depths, strict=True)):
+        if statement == "exit":
+            way.pop()
+        elif depths[index + 1] > depth:
+            way.append(" ".join(statement.split()))
+        else:
+            lines.append(" ".join([*way, statement]))
+    return "\n".join(lines) + "\n"
+
+
+def unindented(text: str) -> str:
+    """The text without indentation, and without the sections that relay does not know: it could not see their ends."""
+    others = r"\n +(?:device-interface|kafka)\n.*?\n                exit\n"
+    return "\n".join(line.strip() for line in re.sub(others, "\n", text, flags=re.DOTALL).splitlines()) + "\n"
+
+
+@pytest.mark.parametrize("form", [str, flat, unindented])
+def test_an_agent_config_that_a_router_refers_to_is_a_source_and_a_server(form: Any) -> None:
+    found = document(form(EXAMPLE))
+    assert found["source"] == [
+        {
+            "name": "events",
+            "type": "event-collector",
+            "command": [*COMMAND, "--index-file", "/var/lib/relay/events.index"],
+            "tagpass": {"type": ["admin", "alarm"]},
+            "tags": {"custom": "custom1", "site": "node1", "rack": "r7"},
+            "facility": "local4",
+            "severity": "err",
+        }
+    ]
+    (server,) = found["remote-logging-server"]
+    assert (server["name"], server["address"], server["port"]) == ("syslog", "localhost", 514)
+    assert (server["protocol"], server["transport"], server["types"]) == ("syslog", "tcp", ["admin", "alarm"])
+    assert found["audit"] == {"sd-id": "128T"}
+    assert found["relay"] == {"router": "router1", "node": "node1"}
+
+
+@pytest.mark.parametrize("form", [str, flat, unindented])
+def test_everything_that_is_not_read_is_named_in_one_line(form: Any) -> None:
+    (warning,) = warned(form(EXAMPLE))
+    assert warning.partition(": ")[2] == PASSED_OVER + "input device-state (device-interface), output kafka (kafka)"
+
+
+def test_the_audit_log_stays_a_source_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "router.cfg"
+    file.write_text(EXAMPLE)
+    configuration = read([str(file)])
+    assert [source.name for source in configuration.settings.source] == ["events", "audit"]
+    assert [
+        warning for warning in configuration.warnings if "source[" in warning.place.key and not warning.place.line
+    ] == []
+
+
+def test_the_other_reader_of_the_events_is_to_be_stopped() -> None:
+    (warning,) = [str(each) for each in draft_of("router.cfg", EXAMPLE).warnings if "stop this input" in str(each)]
+    assert warning.startswith("router.cfg:7: source[1]: stop this input of the Monitoring Agent before relay runs")
+
+
+def test_a_monitoring_agent_that_is_switched_off_is_not_taken() -> None:
+    text = EXAMPLE.replace("enabled       true", "enabled       false")
+    assert document(text).keys() == {"relay"}
+    (warning,) = warned(text)
+    assert re.fullmatch(r"router\.cfg:\d+: enabled: the Monitoring Agent is switched off here, .*", warning)
+
+
+def test_a_router_without_a_monitoring_section_has_no_agent() -> None:
+    begin, end = (
+        EXAMPLE.index("                monitoring\n"),
+        EXAMPLE.rindex("            exit\n        exit\n    exit\n"),
+    )
+    text = EXAMPLE[:begin] + EXAMPLE[end:]
+    assert document(text) == {"relay": {"router": "router1", "node": "node1"}}
+    assert warned(text) == []
+
+
+def test_an_agent_config_that_is_not_in_the_text_is_a_warning() -> None:
+    (warning,) = warned(
+        EXAMPLE.replace("agent-config  my-agent\n                exit", "agent-config  other\n                exit")
+    )
+    assert 'agent-config "other" is not in this text, so nothing of the Monitoring Agent is read' in warning
+
+
+def test_inputs_and_outputs_may_be_telegrafs_own_toml() -> None:
+    """custom-input and custom-output."""
+    inner = '[[inputs.t128_events]]\nindex-file = "/srv/${ROUTER}.index"\n[inputs.t128_events.tags]\nsite = "own"\n'
+    custom = "type               custom-input\n                config             (text/toml)\n" + inner
+    text = EXAMPLE.replace("type               events\n", custom, 1)
+    output = '[[outputs.syslog]]\naddress = "udp://192.0.2.7:514"\n'
+    text = text.replace("type    syslog\n", "type    custom-output\n                config  (text/toml)\n" + output)
+    found = document(text)
+    assert found["source"][0]["command"][-1] == "/srv/router1.index"
+    assert found["source"][0]["tags"] == {"custom": "custom1", "site": "own", "rack": "r7"}
+    assert found["remote-logging-server"][0]["address"] == "192.0.2.7"
+
+
+def test_an_input_that_goes_to_some_outputs_only_sends_nothing_to_the_others() -> None:
+    text = EXAMPLE.replace("include-all-outputs  true", "include-all-outputs  false\n                    output  kafka")
+    assert "remote-logging-server" not in document(text)
+    assert 'output "syslog": no input that relay has goes there; passed over' in warned(text)[0]
+
+
+def test_without_a_list_of_types_every_type_passes_and_without_a_true_one_none() -> None:
+    begin = EXAMPLE.index("                event\n")
+    end = EXAMPLE.index("                additional-config", begin)
+    assert "tagpass" not in document(EXAMPLE[:begin] + EXAMPLE[end:])["source"][0]
+    text = EXAMPLE.replace("admin         true", "admin false").replace("alarm         true", "alarm false")
+    assert "source" not in document(text)
+    assert any('input "events" has no event type that is true; passed over' in each for each in warned(text))
+
+
+def test_a_router_may_hold_the_profile_itself() -> None:
+    inline = "                    tags site\n                        tag site\n                        value x\n"
+    inline += "                    exit\n                    input events\n                    exit\n"
+    found = document(EXAMPLE.replace("                    agent-config  my-agent\n", inline))
+    assert found["source"][0]["tags"] == {"site": "x", "rack": "r7"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("sample-interval  10s", "flavour  sweet", "flavour"),
+        ("push-interval        1s", "priority  high", "priority of input events"),
+        ("enabled       true", "enabled       true\n                    colour red", "colour"),
+        (
+            "additional-config  (text/toml)\n",
+            "additional-config  (text/toml)\n                    a = 1\n",
+            "additional-config of input events",
+        ),
+    ],
+)
+def test_keys_that_are_not_read_are_named_too(old: str, new: str, named: str) -> None:
+    (warning,) = warned(EXAMPLE.replace(old, new, 1))
+    assert PASSED_OVER in warning
+    assert named in warning.partition("passed over: ")[2].split(", ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        ("alarm         true", "alarm         perhaps", "monitoring.input.alarm: must be true or false"),
+        ("tcp://localhost:514", "localhost", 'address: must be as "udp://192.0.2.1:514"'),
+        (
+            "default-facility-code  20",
+            "default-facility-code  99",
+            "default_facility_code: must be a number from 0 to 23",
+        ),
+    ],
+)
+def test_a_wrong_value_is_a_mistake(old: str, new: str, mistake: str) -> None:
+    (found,) = draft_of("router.cfg", EXAMPLE.replace(old, new, 1)).mistakes
+    assert mistake in str(found)
+
+
+# --- Other things of audit that were dropped without a word --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [("traffic", "audit > traffic"), ("remote-logging-server 192.0.2.1 60", "audit > remote-logging-server")],
+)
+def test_a_leaf_of_an_audit_section_that_relay_does_not_have_is_named(where: str, name: str) -> None:
+    audit = f"system\n    audit\n        {where}\n            colour red\n        exit\n    exit\nexit\n"
+    assert warned("router r\n" + re.sub(r"^", "    ", audit, flags=re.MULTILINE)) == [
+        f"router.cfg:5: {name} > colour: relay has no such setting; passed over"
+    ]
+
+
+def test_a_leaf_of_a_port_forwarding_that_relay_does_not_have_is_named() -> None:
+    text = "router r\n    node n\n        port-forwarding 127.0.0.1 7777 lo\n            server-address 192.0.2.1\n"
+    assert warned(text + "            colour red\n        exit\n    exit\nexit\n") == [
+        "router.cfg:5: port-forwarding > colour: relay has no such setting; passed over"
+    ]

@@ -1,0 +1,60 @@
+"""What an installation of relay needs: a checkout, and the packages from an index as wheels in a folder.
+
+`wheels()` makes the folder with a fresh Debian's Python, `/usr/bin/python3`, and keeps it in the cache beside
+the unpacked Debian packages, until relay's requirements or that Python change.
+"""
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from harness.debian import cache
+
+DEBIANS_PYTHON: Final = "/usr/bin/python3"
+_CHECKOUT: Final = Path(__file__).resolve().parents[2]
+_OF_THE_CHECKOUT: Final = ("relay", "deploy", "pyproject.toml", "README.md", "LICENSE")
+
+
+def copy_of_the_checkout(into: Path) -> None:
+    """What `pip install .` and the commands of deploy/README.md read, in a folder: pip writes beside it."""
+    into.mkdir(exist_ok=True)
+    for name in _OF_THE_CHECKOUT:
+        source = _CHECKOUT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, into / name)
+
+
+def for_pip(wheels: str) -> dict[str, str]:
+    """The environment in which pip takes everything from the folder of wheels."""
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheels, "PIP_NO_COMPILE": "1", "PIP_ROOT_USER_ACTION": "ignore"}
+
+
+def wheels() -> Path:
+    """The folder with the wheels of everything that relay needs, except relay itself."""
+    project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())
+    wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    version = subprocess.run([DEBIANS_PYTHON, "--version"], capture_output=True, check=True).stdout
+    folder = cache().parent / "wheels" / hashlib.sha256(version + repr(wanted).encode()).hexdigest()[:16]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _build(folder, wanted)
+    return folder
+
+
+def _build(folder: Path, wanted: list[str]) -> None:
+    shutil.rmtree(folder.parent / "new", ignore_errors=True)
+    environment, fresh = folder.parent / "new/venv", folder.parent / "new/wheels"
+    _run(DEBIANS_PYTHON, "-m", "venv", str(environment))
+    _run(f"{environment}/bin/pip", "wheel", "-q", "--disable-pip-version-check", "-w", str(fresh), *wanted)
+    fresh.rename(folder)
+    shutil.rmtree(folder.parent / "new")
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
