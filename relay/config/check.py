@@ -5,6 +5,7 @@ are looked at as the user who asks, so the check is best run as the user that re
 nothing is sent.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,7 @@ def check(configuration: Configuration) -> Findings:
         *_without_a_way(settings),
         *_without_events(settings),
         *never_sent(settings),
+        *_broken_lines(settings),
         *_ending_certificates(settings),
     ]
     return Findings(
@@ -202,16 +204,26 @@ def _days_left(name: str) -> int | None:
 
 
 def _known_hosts(path: KeyPath, forwarding: PortForwarding) -> Iterator[_Finding]:
+    server = Address(forwarding.server_address, forwarding.server_port)
     problems = list(_file(path, forwarding.known_hosts))
-    yield from problems
+    for key, problem in problems:
+        made = "" if os.path.lexists(forwarding.known_hosts) else f": `relay key trust {server}` makes it"
+        yield key, f"{problem}{made}"
     if problems:
         return
     known = KnownHosts.read(forwarding.known_hosts)
-    server = Address(forwarding.server_address, forwarding.server_port)
-    for mistake in known.mistakes:
-        yield path, mistake
     if not known.pinned(server.host, server.port):
-        yield path, f"{known.path} has no host key for {server}; nothing would be sent to a server that is not known"
+        why = known.why_unpinned(server.host, server.port)
+        sentence = f"{known.path} has no host key for {server}{why}; nothing is sent to a server that is not known"
+        yield path, f"{sentence}: `relay key trust {server}`"
+
+
+def _broken_lines(settings: Settings) -> Iterator[_Finding]:
+    """Lines of known_hosts that pin and revoke nothing: a warning, since the others hold all the same."""
+    for index, forwarding in enumerate(settings.port_forwarding):
+        with contextlib.suppress(RelayError):  # reported as a mistake
+            for mistake in KnownHosts.read(forwarding.known_hosts).mistakes:
+                yield ("port-forwarding", index, "known-hosts"), mistake
 
 
 def _missing_logs(settings: Settings) -> Iterator[_Finding]:

@@ -136,6 +136,13 @@ def test_openssh_forwards_through_it(receiver: _Receiver) -> None:
         assert receiver.received == [_MEGABYTE * 20]
 
 
+@pytest.mark.parametrize("name", ["curve25519-sha256", "curve25519-sha256@libssh.org"])
+def test_a_client_that_knows_a_key_exchange_by_one_of_its_names_only(receiver: _Receiver, name: str) -> None:
+    _, said = receiver.ssh("-v", "-o", f"KexAlgorithms={name}", "-W", f"{LOOPBACK}:{_PORT}", f"relay@{LOOPBACK}")
+    assert f"kex: algorithm: {name}\n" in said
+    assert "Authenticated to" in said
+
+
 def test_many_channels_one_after_another_and_side_by_side(receiver: _Receiver) -> None:
     with receiver.session() as session:
         for number in range(300):

@@ -152,6 +152,13 @@ def test_a_missing_private_key_is_told(sshd: Sshd, stop: threading.Event) -> Non
         SshSession.connect(sshd.forwarding(1, private_key=str(sshd.folder / "missing")), stop)
 
 
+@pytest.mark.parametrize("name", ["curve25519-sha256", "curve25519-sha256@libssh.org"])
+def test_a_server_that_knows_a_key_exchange_by_one_of_its_names_only(stop: threading.Event, name: str) -> None:
+    with Sshd([f"KexAlgorithms {name}", "LogLevel DEBUG1"]) as sshd:
+        SshSession.connect(sshd.forwarding(1), stop).close()
+        assert f"kex: algorithm: {name} " in sshd.log
+
+
 def test_fips_negotiates_only_what_it_allows(stop: threading.Event) -> None:
     with Sshd(host_key_types=("ed25519", "ecdsa")) as sshd:
         key = generate_key(sshd.folder / "nist", "ecdsa", "-b", "384")
