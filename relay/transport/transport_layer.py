@@ -220,6 +220,11 @@ class TransportLayer(paramiko.Transport):
                 return f"no common {what}: it offers {printable(', '.join(theirs))}; relay offers {', '.join(ours)}"
         return ""
 
+    @property
+    def is_relay(self) -> bool:
+        """Whether the server is relay's own SSH end."""
+        return self.remote_version == f"SSH-2.0-{self._CLIENT_ID}"
+
     # --- Silence ---
 
     def watch(self, patience: Patience) -> None:

@@ -356,9 +356,11 @@ def test_a_shell_a_command_sftp_and_other_addresses_are_refused(
 def test_a_session_for_another_address_is_refused(receiver: _Receiver) -> None:
     with (
         receiver.session(remote_port=22) as session,
-        pytest.raises(UnavailableError, match="administratively prohibited"),
+        pytest.raises(UnavailableError, match="administratively prohibited") as refused,
     ):
         session.open()
+    assert "`relay receive` forwards to its own listeners only" in refused.value.remedy
+    assert f"is {LOOPBACK}:22 one of them?" in refused.value.remedy
 
 
 @pytest.mark.parametrize("spelling", ["localhost", "127.0.0.1", "::1"])
@@ -376,8 +378,9 @@ def test_permitopen_of_the_key_is_honoured(receiver: _Receiver) -> None:
 @pytest.mark.parametrize("options", ['from="192.0.2.1"', 'command="x"', "cert-authority", "restrict"])
 def test_a_key_with_an_option_that_is_not_enforced_cannot_log_in(receiver: _Receiver, options: str) -> None:
     receiver.authorize(options)
-    with pytest.raises(PermissionRefusedError, match="refuses"):
+    with pytest.raises(PermissionRefusedError, match="refuses") as refused:
         receiver.session()
+    assert refused.value.remedy.startswith("its log names the reason; if its authorized-keys file lacks the key")
 
 
 def test_the_keys_file_is_read_at_every_login(receiver: _Receiver) -> None:
