@@ -7,13 +7,13 @@ The handshake is the first read's, and takes HANDSHAKE seconds at most; what is 
 says so. With `ca` only such senders are let in as have a certificate that leads to it.
 
 Files that change are read anew for the connections after that, so that a renewal needs no restart. What is wrong with
-them is told once, and those that were read before go on to serve.
+them is logged once, and those that were read before go on to serve. While none could be read yet, the listener ends
+each connection at once, and nothing else stops.
 """
 
 import asyncio
 import contextlib
 import logging
-import os
 import ssl
 from typing import Final
 
@@ -25,6 +25,7 @@ from relay.quantity import Address
 from relay.setting_values import is_pem
 from relay.settings import ReceiverTls
 from relay.transport.certificate import certificates, identify, pem
+from relay.transport.from_files import FromFiles
 from relay.transport.tls_context import tls_context
 
 HANDSHAKE: Final = 15.0
@@ -45,35 +46,22 @@ def server_context(settings: ReceiverTls) -> ssl.SSLContext:
 
 
 class ServerIdentity:
-    """The context for the next connection; the first is made at once, so that its errors are told at the start."""
+    """The context for the next connection, from the files as they are now. For any thread."""
 
     def __init__(self, settings: ReceiverTls) -> None:
-        self._settings = settings
-        self._files = self._look()
-        self._context = server_context(settings)
+        named = (settings.certificate, settings.private_key, settings.ca)
+        files = tuple(each for each in named if each and not is_pem(each))
+        self._context = FromFiles("the receiver's certificate", files, lambda: server_context(settings))
+        self.look()
 
-    def context(self) -> ssl.SSLContext:
-        """As the files are now."""
-        if (files := self._look()) != self._files:
-            self._files = files
-            try:
-                self._context = server_context(self._settings)
-                _log.info("the receiver's certificates were renewed")
-            except RelayError as error:
-                _log.warning("the receiver's new certificates cannot be used, the former serve on: %s", error)
-        return self._context
+    def look(self) -> RelayError | None:
+        """Read the files if they have changed; why they cannot be used as they are now."""
+        return self._context.look()
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        """What tells one state of the files from another; None for what is no file, or not there."""
-        sources = (self._settings.certificate, self._settings.private_key, self._settings.ca)
-        return [None if is_pem(source) else _state(source) for source in sources]
-
-
-def _state(path: str) -> tuple[int, int, int] | None:
-    with contextlib.suppress(OSError):
-        found = os.stat(path)
-        return found.st_ino, found.st_size, found.st_mtime_ns
-    return None
+    def context(self) -> ssl.SSLContext | None:
+        """As the files are now, or as they last were when they could be used; None when they never could."""
+        self._context.look()
+        return self._context.value
 
 
 class TlsListener(TcpListener):
@@ -90,8 +78,9 @@ class TlsListener(TcpListener):
         super().__init__(address.host, address.port, submit, counters=counters, terms=terms)
         self._identity = identity
 
-    def _stream(self, connection: ByteStream) -> ByteStream:
-        return TlsStream(connection, self._identity.context())
+    def _stream(self, connection: ByteStream) -> ByteStream | None:
+        context = self._identity.context()
+        return None if context is None else TlsStream(connection, context)
 
 
 class TlsStream:

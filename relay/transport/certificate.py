@@ -33,7 +33,8 @@ def identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
     own = certificates(certificate)
     what = f"private key {key}"
     try:
-        loaded = load_pem_private_key(private_key.contents(key), None)
+        missing = f"put the key of {called(certificate)} there, in PEM, readable by relay's user alone"
+        loaded = load_pem_private_key(private_key.contents(key, missing), None)
     except TypeError:
         cause = "it has a passphrase, and nobody is there to type it"
         raise PermissionRefusedError(what, cause, f"take it off: `openssl pkey -in {key}`") from None

@@ -168,14 +168,15 @@ class SshSession:
         """What may forbid a forward; a server does not say which of them does."""
         if self._layer.is_relay:
             return (
-                "`relay receive` forwards to its own listeners only, and of them to those that the key's permitopen names: "
-                f"is {place} one of them? its log names what was refused"
+                f"`relay receive` forwards to its own listeners only, and to those of them that the key's permitopen "
+                f"names: is {place} one of them? its log names what was refused"
             )
+        user = self._forwarding.username
         return (
-            f"one of five things forbids {place}. In {self._forwarding.username}'s authorized_keys there: (1) permitopen "
-            "names another place; (2) permitopen names localhost and remote-host is 127.0.0.1, or the reverse, which "
-            "are two places for sshd; (3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: "
-            "(4) PermitOpen names another place; (5) AllowTcpForwarding is no or remote, or DisableForwarding is yes"
+            f"one of five things forbids {place}. In {user}'s authorized_keys there: (1) permitopen names another "
+            "place; (2) permitopen names localhost and remote-host is 127.0.0.1, or the reverse, which are two places "
+            "for sshd; (3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: (4) PermitOpen "
+            "names another place; (5) AllowTcpForwarding is no or remote, or DisableForwarding is yes"
         )
 
 

@@ -35,6 +35,8 @@ class Shown(NamedTuple):
     authority: Path
     driver: Literal["ossl", "gtls"] = "ossl"
     """Which library rsyslog uses: OpenSSL or GnuTLS."""
+    anyone: bool = False
+    """Whether rsyslog's imtcp lets in those that have no certificate."""
 
 
 class Authority:

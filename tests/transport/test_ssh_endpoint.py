@@ -12,11 +12,13 @@ from typing import Any
 
 import paramiko
 import pytest
+from harness.names import with_addresses
 from harness.openssh import SshClient, fingerprint, generate_key, run_ssh
-from harness.ports import LOOPBACK
+from harness.ports import LOOPBACK, free_port
+from harness.receiver import Receiver
 from harness.waiting import wait_until
 
-from relay.errors import NoInputError, PermissionRefusedError, TemporaryError, UnavailableError
+from relay.errors import NoInputError, PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
 from relay.settings import PortForwarding
 from relay.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoint
 from relay.transport.handshake import Limits
@@ -528,18 +530,41 @@ def test_an_idle_sender_that_lives_is_kept(tmp_path: Path) -> None:
 # --- Starting ---
 
 
-def test_a_host_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["host", "authorized_keys"])
+def test_a_file_that_cannot_be_used_keeps_senders_out_until_it_is_repaired(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str
+) -> None:
+    receiver = _Receiver(tmp_path)
+    (tmp_path / file).rename(tmp_path / "elsewhere")
+    with receiver.running():
+        assert "cannot be used" in caplog.text
+        assert isinstance(receiver.endpoint.look(), NoInputError)
+        with pytest.raises((ProtocolError, PermissionRefusedError)):
+            receiver.session()
+        (tmp_path / "elsewhere").rename(tmp_path / file)
+        receiver.session().close()
+        assert receiver.endpoint.look() is None
+        assert "can be used again" in caplog.text
+
+
+def test_a_host_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     receiver = _Receiver(tmp_path)
     receiver.host_key.chmod(0o644)
-    with pytest.raises(PermissionRefusedError, match="0644"), receiver.running():
-        pass
+    with receiver.running():
+        assert "0644" in str(receiver.endpoint.look())
+        with pytest.raises(ProtocolError):
+            receiver.session()
 
 
-def test_a_missing_keys_file_is_told_at_the_start(tmp_path: Path) -> None:
-    receiver = _Receiver(tmp_path)
-    receiver.authorized_keys.unlink()
-    with pytest.raises(NoInputError, match="authorized keys"), receiver.running():
-        pass
+def test_every_address_of_its_name_is_listened_on(tmp_path: Path) -> None:
+    port = free_port()
+    files = ("--host-key", str(generate_key(tmp_path / "host")), "--authorized-keys", str(tmp_path / "keys"))
+    receiver = Receiver(tmp_path / "server", "--ssh-listen", f"here.example:{port}", *files)
+    receiver.prefix = with_addresses(tmp_path, "here.example", ("127.0.0.2", "127.0.0.3"))
+    with receiver.running():
+        for address in ("127.0.0.2", "127.0.0.3"):
+            with socket.create_connection((address, port)) as sender:
+                assert sender.recv(4) == b"SSH-"
 
 
 def test_an_address_in_use_is_told() -> None:
