@@ -13,6 +13,7 @@ each connection at once, and nothing else stops.
 
 import asyncio
 import contextlib
+import datetime as dt
 import logging
 import ssl
 from typing import Final
@@ -24,9 +25,10 @@ from relay.listener.tcp import TcpListener
 from relay.quantity import Address
 from relay.setting_values import is_pem
 from relay.settings import ReceiverTls
-from relay.transport.certificate import certificates, identify, pem
+from relay.transport.certificate import identify, trust
 from relay.transport.from_files import FromFiles
 from relay.transport.tls_context import tls_context
+from relay.transport.tls_faults import Fault, Verdict, alert, distrust, refusal, words
 
 HANDSHAKE: Final = 15.0
 _READ: Final = 1 << 18  # octets given at once, at most
@@ -40,7 +42,7 @@ def server_context(settings: ReceiverTls) -> ssl.SSLContext:
     context = tls_context(ssl.PROTOCOL_TLS_SERVER)
     identify(context, settings.certificate, settings.private_key or settings.certificate)
     if settings.ca:
-        context.load_verify_locations(cadata=pem(certificates(settings.ca)))
+        trust(context, settings.ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -144,8 +146,7 @@ class TlsStream:
         except ssl.SSLError as error:
             with contextlib.suppress(RelayError):
                 await self._flush()  # the alert that tells the peer why
-            remedy = "does the sender speak TLS, and has it a certificate that `ca` knows?"
-            raise ProtocolError("TLS handshake", _words(error), remedy) from error
+            raise ProtocolError("TLS handshake", *_fault(error)) from error
         self._agreed = True
 
     def _is_agreed(self) -> bool:
@@ -183,7 +184,7 @@ class TlsStream:
             if not pieces:
                 raise UnavailableError("TLS stream", "the peer ended the connection without a close_notify") from None
         except ssl.SSLError as error:
-            raise ProtocolError("TLS stream", _words(error)) from error
+            raise ProtocolError("TLS stream", *_fault(error)) from error
         return b"".join(pieces), False
 
     async def _hear(self) -> None:
@@ -200,7 +201,15 @@ class TlsStream:
             await self._inner.write(data)
 
 
-def _words(error: ssl.SSLError) -> str:
+def _fault(error: ssl.SSLError) -> Fault:
+    """Whose fault it is that a handshake failed, and what repairs it."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not to be trusted: {error.verify_message}"
-    return (error.reason or "unknown").lower().replace("_", " ")
+        # Python does not give a server the chain of a client that it refuses.
+        now = dt.datetime.now(dt.UTC)
+        return distrust(Verdict(error.verify_code, error.verify_message, (), now, "the sender's", "clientAuth"))
+    if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return Fault("the sender has no certificate, and `ca` wants one", "give it one that `ca` has signed")
+    if fault := refusal(alert(error.reason), None, "the sender", "serverAuth"):
+        remedy = "it must trust the signer of `certificate`, and call this receiver by a name that is in it"
+        return fault._replace(remedy=remedy)
+    return Fault(words(error.reason), "does the sender speak TLS 1.2 or 1.3, and does nothing between change it?")
