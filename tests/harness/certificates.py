@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import ssl
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -63,6 +64,12 @@ class Authority:
         own = _unsigned(self._name, by._name, self._key, days).add_extension(x509.BasicConstraints(ca, None), True)
         self.certificate = folder / f"{name}.pem"
         self.certificate.write_bytes(own.sign(by._key, hashes.SHA256()).public_bytes(Encoding.PEM))
+
+    def client(self) -> ssl.SSLContext:
+        """What a client has that trusts it, as rsyslog would: Python's default is stricter since 3.13."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.certificate)
+        return context
 
     @property
     def itself(self) -> Pair:

@@ -56,8 +56,7 @@ def run(chosen: ReceiverTls, scenario: Scenario) -> ListenerCounters:
 
 
 def client(authority: Authority, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=authority.certificate)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # set by default since Python 3.13
+    context = authority.client()
     context.maximum_version = version
     return context
 

@@ -7,7 +7,6 @@ import contextlib
 import json
 import shutil
 import socket
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,10 +215,8 @@ def test_a_receivers_unusable_keys_stop_the_listener_that_needs_them_until_they_
         (folder / "keys").write_text(client_key.with_suffix(".pub").read_text())
         with socket.create_connection(("127.0.0.1", ssh)) as sender:
             assert sender.recv(9) == b"SSH-2.0-r"
-        context = ssl.create_default_context(cafile=authority.certificate)
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         plain = socket.create_connection(("127.0.0.1", tls))
-        with context.wrap_socket(plain, server_hostname=SERVER) as encrypted:
+        with authority.client().wrap_socket(plain, server_hostname=SERVER) as encrypted:
             assert encrypted.version() == "TLSv1.3"
         wait_until(lambda: not told(), 60, lambda: f"{told()}\n{process.log}")
         assert "Traceback" not in process.log
