@@ -6,6 +6,7 @@ nothing is sent.
 """
 
 import contextlib
+import datetime as dt
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from relay.transport import private_key
 from relay.transport.certificate import SOON, certificates, days_left
 from relay.transport.host_key import KnownHosts
 from relay.transport.tls_client import tls_client
+from relay.transport.tls_faults import ANY_PURPOSE, purposes
 from relay.watch.halt import check_command
 
 
@@ -64,6 +66,7 @@ def check(configuration: Configuration) -> Findings:
         *never_sent(settings),
         *_broken_lines(settings),
         *_ending_certificates(settings),
+        *_unfit_certificates(settings),
     ]
     return Findings(
         tuple(Mistake(configuration.place(path), sentence) for path, sentence in found),
@@ -183,7 +186,7 @@ def _key_of(error: RelayError, ca: str, private_key: str) -> str:
 
 
 def _ending_certificates(settings: Settings) -> Iterator[_Finding]:
-    """Certificates that end soon, or have ended: a warning, since the far end decides."""
+    """Certificates that end soon, have ended or have not begun: a warning, since the far end decides."""
     found: dict[KeyPath, str] = {}
     for index, server in enumerate(settings.remote_logging_server):
         for key, name in (("ca", server.ca), ("certificate", server.certificate)):
@@ -194,6 +197,27 @@ def _ending_certificates(settings: Settings) -> Iterator[_Finding]:
         if name and (left := _days_left(name)) is not None and left < SOON:
             words = f"ends in {left} days" if left >= 0 else "has ended"
             yield path, f"a certificate of it {words}; have it renewed"
+
+
+def _unfit_certificates(settings: Settings) -> Iterator[_Finding]:
+    """Own certificates that the far end will refuse, as far as that is known here: a warning, since it decides."""
+    for index, server in enumerate(settings.remote_logging_server):
+        yield from _unfit(("remote-logging-server", index, "certificate"), server.certificate, "clientAuth")
+    if (tls := settings.receiver.tls) is not None:
+        yield from _unfit(("receiver", "tls", "certificate"), tls.certificate, "serverAuth")
+
+
+def _unfit(path: KeyPath, source: str, purpose: str) -> Iterator[_Finding]:
+    if not source:
+        return
+    with contextlib.suppress(RelayError):  # reported as a mistake
+        own = certificates(source)[0]
+        now, begins = dt.datetime.now(dt.UTC), own.not_valid_before_utc
+        if begins > now:
+            clock = f"this machine's clock says {now:%Y-%m-%dT%H:%M:%SZ}; set it if it is wrong (`timedatectl`)"
+            yield path, f"it is not valid before {begins:%Y-%m-%dT%H:%M:%SZ}, and {clock}"
+        if (has := purposes(own)) and purpose not in has and ANY_PURPOSE not in has:
+            yield path, f"it is for {', '.join(has)} only; have it issued with {purpose} in its extended key usage"
 
 
 def _days_left(name: str) -> int | None:

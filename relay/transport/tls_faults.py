@@ -18,7 +18,12 @@ from relay.transport.certificate import common_name, fingerprint
 
 _SHOWN: Final = 5  # names of a certificate
 _ALERT: Final = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?")
-_PURPOSES: Final = {ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth", ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth"}
+ANY_PURPOSE: Final = "anyExtendedKeyUsage"
+_PURPOSES: Final = {
+    ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth",
+    ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: ANY_PURPOSE,
+}
 
 
 class Fault(NamedTuple):
