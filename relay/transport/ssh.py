@@ -173,7 +173,7 @@ class SshSession:
             )
         user = self._forwarding.username
         return (
-            f"one of five things forbids {place}. In {user}'s authorized_keys there: (1) permitopen names another "
+            f"one of five settings forbids {place}. In {user}'s authorized_keys there: (1) permitopen names another "
             "place; (2) permitopen names localhost and remote-host is 127.0.0.1, or the reverse, which are two places "
             "for sshd; (3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: (4) PermitOpen "
             "names another place; (5) AllowTcpForwarding is no or remote, or DisableForwarding is yes"

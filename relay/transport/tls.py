@@ -384,7 +384,7 @@ class TlsPipe:
         if fault := refusal(name, self._client.own, "it", "clientAuth"):
             return PermissionRefusedError(self._what, *fault)
         if name:
-            wanted = "" if self._client.own else "; does it want a certificate? `certificate` names none"
+            wanted = "" if self._client.own else "; does it require a client certificate? `certificate` names none"
             cause = f"it ended TLS with the alert: {words(name)}"
             return ProtocolError(self._what, cause, f"its log names the reason{wanted}")
         return ProtocolError(self._what, f"TLS failed: {words(error.reason)}", "is something between that changes it?")

@@ -120,7 +120,7 @@ def _self_signed(verdict: Verdict) -> Fault:
 
 def _unknown_issuer(verdict: Verdict) -> Fault:
     if not verdict.chain:
-        cause = f"{verdict.whose} certificate is signed by nobody that {verdict.trusts} has"
+        cause = f"{verdict.whose} certificate is not signed by a certificate in {verdict.trusts}"
         return Fault(cause, f"`ca` must name the file with its signer's certificate; see {_SEE}")
     issuer = _quoted_name(verdict.chain[-1].issuer)
     cause = f"{verdict.whose} certificate is signed by {issuer}, which {verdict.trusts} does not have"
@@ -179,7 +179,7 @@ def refusal(name: str, own: x509.Certificate | None, who: str, purpose: str) -> 
     `who` has sent it: `it` for a server that errors name already, `the sender` for a client. `purpose`: as in Verdict.
     """
     if name == "CERTIFICATE_REQUIRED" and own is None:
-        cause = f"{who} wants a certificate of relay's, and none is configured (TLS alert: {words(name)})"
+        cause = f"{who} requires a client certificate, and none is configured (TLS alert: {words(name)})"
         return Fault(cause, "set `certificate` and `private-key` to a pair whose signer it trusts")
     if name not in _ABOUT_OUR_CERTIFICATE:
         return None

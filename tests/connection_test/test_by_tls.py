@@ -110,7 +110,7 @@ def test_a_collector_that_wants_a_certificate(router: Router, shown: Shown) -> N
     del router.server["certificate"], router.server["private-key"]
     with Rsyslog("imtcp", tls=shown) as rsyslog:
         failed = asked_patiently(router, rsyslog.port).failure("certificate", 77)
-    assert "it wants a certificate of relay's, and none is configured" in failed["found"]
+    assert "it requires a client certificate, and none is configured" in failed["found"]
 
 
 def test_a_collector_that_wants_a_certificate_and_does_not_say_so(router: Router, shown: Shown) -> None:

@@ -186,7 +186,7 @@ FAULTS: dict[str, tuple[Callable[[Authority], Pair | None], str]] = {
     ),
     "by a stranger": (
         lambda authority: Authority(authority.certificate.parent / "stranger", "stranger").pair(ROUTER),
-        "the sender's certificate is signed by nobody that `ca` has; `ca` must name",
+        "the sender's certificate is not signed by a certificate in `ca`; `ca` must name",
     ),
 }
 

@@ -506,7 +506,7 @@ def test_a_bad_certificate_is_told(tmp_path: Path, key: str, contents: bytes | N
         (40, ProtocolError, "alert: handshake failure"),
         (48, PermissionRefusedError, "refuses relay's certificate (TLS alert: unknown ca)"),
         (112, ProtocolError, "alert: unrecognized name"),
-        (116, PermissionRefusedError, "wants a certificate of relay's, and none is configured"),
+        (116, PermissionRefusedError, "requires a client certificate, and none is configured"),
         (255, ProtocolError, "ended the TLS handshake"),
     ],
 )

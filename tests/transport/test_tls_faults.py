@@ -296,7 +296,7 @@ def test_a_server_that_wants_a_certificate_where_none_is_configured(
     demand = ["-Verify", "2", "-verify_return_error", "-CAfile", str(signers.root.certificate), "-tls1_3"]
     with (
         SServer(signers.root.pair(SERVER), tmp_path / "said", *demand) as far,
-        pytest.raises(PermissionRefusedError, match="it wants a certificate of relay's, and none is configured"),
+        pytest.raises(PermissionRefusedError, match="it requires a client certificate, and none is configured"),
     ):
         connect(far.port, stop, signers.root.certificate, listen=True)
 
