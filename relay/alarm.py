@@ -28,6 +28,8 @@ NETWORK_FAILURE: Final = "network-failure"
 AUDITD_DOWN: Final = "auditd-down"
 AUDIT_LOOP: Final = "audit-loop"
 CERTIFICATE_ENDS: Final = "certificate-ends"
+REPAIR_NEEDED: Final = "repair-needed"
+"""A listener or a port-forwarding for other programs waits for a key or certificate; everything else goes on."""
 
 _NAME: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
 

@@ -9,7 +9,7 @@ from relay.audit.mapping import AuditFormat, AuditMapping
 from relay.control import LivePart, LiveSource
 from relay.delivery.to_server import ToServer
 from relay.delivery.wanted import Wanted
-from relay.errors import ConfigurationError, TemporaryError
+from relay.errors import ConfigurationError, RelayError, TemporaryError
 from relay.event import EventType
 from relay.housekeeping import author_of, care_of
 from relay.intake import Routing
@@ -40,8 +40,6 @@ from relay.spool.store import Store
 from relay.ssr.filters import Filter
 from relay.ssr.mapping import Defaults, SsrMapping
 from relay.syslog.priority import FACILITIES, SEVERITIES, priorities
-from relay.transport import private_key
-from relay.transport.host_key import KnownHosts
 from relay.transport.port_forward import PortForward
 from relay.watch import kernel_audit
 from relay.watch.halt import boot_id, check_command
@@ -139,14 +137,11 @@ def live_source(source: Source) -> LiveSource:
 
 
 def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding | None]]:
-    """Each server with the port forwarding that leads to it, if one does; an error at once for what no retry mends."""
-    found = []
-    for server in settings.remote_logging_server:
-        forwarding = settings.forwarding_of(server)
-        if forwarding is not None:
-            private_key.load(forwarding.private_key, forwarding.algorithms)
-            KnownHosts.read(forwarding.known_hosts)
-        found.append((server, forwarding))
+    """Each server with the port forwarding that leads to it, if one does.
+
+    Keys and certificates are read when a server is connected to: what is wrong with them stops that server alone.
+    """
+    found = [(server, settings.forwarding_of(server)) for server in settings.remote_logging_server]
     if bool(found) != bool(settings.source) or not (found or settings.port_forwarding):
         missing = "source" if found else "remote-logging-server"
         raise ConfigurationError("configuration", (f"it names no {missing}, so nothing can be forwarded",), SAMPLE)
@@ -156,7 +151,7 @@ def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding |
 def _way(server: RemoteLoggingServer, forwarding: PortForwarding | None, store: Store) -> Way:
     wanted = wanted_by(server)
     connect = ToServer(server, forwarding, wanted)
-    return Way(server.display_name, connect, wanted, start_of(server, store), server.required)
+    return Way(server.display_name, connect, wanted, start_of(server, store), server.required, connect.files)
 
 
 def live_part(port: PortForward) -> LivePart:
@@ -167,11 +162,17 @@ def live_part(port: PortForward) -> LivePart:
     )
 
 
+def fault_of(port: PortForward) -> tuple[str, RelayError | None]:
+    """What keeps a port forwarding closed at this moment."""
+    return f"port-forwarding {port.name}", port.error
+
+
 @contextlib.asynccontextmanager
 async def local_ports(road: Road, forwardings: Iterable[PortForwarding]) -> AsyncIterator[None]:
     """Let other programs use these forwardings, by their local ports, while the block runs."""
     ports = [PortForward(forwarding) for forwarding in forwardings]
     road.parts += [functools.partial(live_part, port) for port in ports]
+    road.faults += [functools.partial(fault_of, port) for port in ports]
     for port in ports:
         port.start()
     try:

@@ -41,6 +41,8 @@ QUIET_SECONDS: Final = 60.0
 """An alarm about something that happens again and again ends after so long without it."""
 REMIND_SECONDS: Final = 60.0
 """How often all users are told again of an alarm that they must not miss."""
+_LONGEST_CAUSE: Final = 400
+"""Characters of an error that an alarm repeats; all alarms share one slot."""
 LOST_SECONDS: Final = 3.0
 """A server that is back sooner was not lost: a connection may break."""
 MAX_WAITING: Final = 100
@@ -113,6 +115,10 @@ def read_clocks() -> Clocks:
     return Clocks(time.time_ns() // 1000, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000)
 
 
+Fault = Callable[[], tuple[str, RelayError | None]]
+"""The name of a listener or port-forwarding, and what it waits for: an error that only a person can repair."""
+
+
 class _Counted(NamedTuple):
     """How often something had happened at the last look, and when it last did (boot clock, microseconds)."""
 
@@ -152,6 +158,8 @@ class Housekeeping:
         self._destinations = destinations
         self._care = care
         self._clocks = clocks
+        self.faults: Sequence[Fault] = ()
+        """What else may wait for a repair, besides the destinations."""
         self._users = AllUsers(disk)
         way = HaltWay(command=care.halt_command, boot_id=boot_id())
         self._halt = HaltRequest(disk, store.slots, way, self._users.tell)
@@ -168,6 +176,8 @@ class Housekeeping:
         self._ending: Mapping[str, Alarm] = {}
         self._own_records = OwnRecords(os.getpid(), now.boot)
         self._lost: dict[str, _Loss] = {}
+        self._causes: dict[str, RelayError] = {}
+        """What the alarm about each lost server names."""
         self._halt_failure = ""
         self._counted: dict[str, _Counted] = {}
         self._waiting: deque[Event] = deque(maxlen=MAX_WAITING)
@@ -228,7 +238,12 @@ class Housekeeping:
         for each in self._destinations:
             for name, wanted in self._wanted_of(each, now):
                 yield from self._turn(name, each.name, wanted, now)
-        servers = {"", *(each.name for each in self._destinations)}
+        parts = dict(tell() for tell in self.faults)
+        for about, error in parts.items():
+            stopped = error is not None and not error.retryable
+            wanted = Alarm(alarm.REPAIR_NEEDED, "major", f"{about} waits for a repair{_because(error)}", about)
+            yield from self._turn(alarm.REPAIR_NEEDED, about, wanted if stopped else None, now)
+        servers = {"", *(each.name for each in self._destinations), *parts}
         for gone in [change.alarm for change in self.alarms.active if change.alarm.about not in servers]:
             yield from self._turn(gone.name, gone.about, None, now)
 
@@ -326,12 +341,27 @@ class Housekeeping:
         lost = self._lost_for(destination, now)
         limit = self._care.network_failure.get(name, float("inf"))
         for least, told in (
-            (LOST_SECONDS, Alarm(alarm.SERVER_LOST, "major", f"nothing can be delivered to {name}", name)),
+            (LOST_SECONDS, self._server_lost(destination)),
             (limit, Alarm(alarm.NETWORK_FAILURE, "critical", f"{name}: lost beyond network-failure-timeout", name)),
         ):
             stands = destination.proofs == 0 and self.alarms.get(told.name, name) is not None
             yield told.name, told if stands or lost >= least else None
         yield alarm.CERTIFICATE_ENDS, self._ending.get(name)
+
+    def _server_lost(self, destination: Destination) -> Alarm:
+        """The alarm for a server that is lost. It names the error, with its remedy.
+
+        Each new text is an event, so the text stays while attempts fail at the same object in the same way.
+        """
+        name, error = destination.name, destination.error
+        standing = self.alarms.get(alarm.SERVER_LOST, name)
+        if error is None:
+            self._causes.pop(name, None)
+            return standing or Alarm(alarm.SERVER_LOST, "major", f"nothing can be delivered to {name}", name)
+        known = self._causes.get(name)
+        if known is None or (type(known), known.what) != (type(error), error.what):
+            known = self._causes[name] = error
+        return Alarm(alarm.SERVER_LOST, "major", f"nothing can be delivered to {name}{_because(known)}", name)
 
     # --- Halt, retention, heartbeat ---
 
@@ -392,6 +422,12 @@ class Housekeeping:
 
 def _is_full(error: RelayError) -> bool:
     return isinstance(error, StorageError) and error.full
+
+
+def _because(error: RelayError | None) -> str:
+    """An error behind what it causes."""
+    told = str(error or "")
+    return f": {told if len(told) <= _LONGEST_CAUSE else told[:_LONGEST_CAUSE] + '…'}"
 
 
 def _if(wanted: bool, name: str, severity: alarm.Severity, text: str) -> Alarm | None:  # noqa: FBT001  its condition

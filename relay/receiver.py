@@ -1,6 +1,7 @@
 """`relay receive`: listeners → spool → archive, put together from the settings."""
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 
@@ -77,8 +78,11 @@ async def _listening(road: Road, settings: Settings) -> AsyncIterator[None]:
                 TcpListener(address.host, address.port, road.intake.submit, counters=counters, terms=terms)
             )
         if (tls := settings.receiver.tls) is not None:
-            listener = TlsListener(tls.listen, ServerIdentity(tls), road.intake.submit, counters, terms)
+            identity = ServerIdentity(tls)
+            listener = TlsListener(tls.listen, identity, road.intake.submit, counters, terms)
             await stack.enter_async_context(listener)
+            road.parts.append(lambda: LivePart(name="tls", state="listening", error=str(identity.look() or "")))
+            road.faults.append(lambda: ("TLS listener", identity.look()))
         if settings.receiver.ssh is not None:
             endpoint = SshEndpoint(
                 settings.receiver.ssh.listen.host,
@@ -89,5 +93,11 @@ async def _listening(road: Road, settings: Settings) -> AsyncIterator[None]:
                 serve=serve,
             )
             await stack.enter_async_context(endpoint)
-            road.parts.append(lambda: LivePart(name="ssh", state="listening", counters=asdict(endpoint.counters)))
+            road.parts.append(functools.partial(_live_endpoint, endpoint))
+            road.faults.append(lambda: ("SSH end", endpoint.look()))
         yield
+
+
+def _live_endpoint(endpoint: SshEndpoint) -> LivePart:
+    error = str(endpoint.look() or "")
+    return LivePart(name="ssh", state="listening", error=error, counters=asdict(endpoint.counters))

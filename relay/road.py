@@ -20,7 +20,7 @@ from relay.delivery.session import Session
 from relay.delivery.wanted import Wanted
 from relay.disk import Disk
 from relay.errors import TemporaryError
-from relay.housekeeping import Care, Housekeeping
+from relay.housekeeping import Care, Fault, Housekeeping
 from relay.intake import Intake, Routing, Submit, wall_clock
 from relay.settings import Spool as SpoolSettings
 from relay.spool.block import RUN_LENGTH
@@ -48,6 +48,8 @@ class Way(NamedTuple):
     """Where it begins, without a stored cursor."""
     required: bool = True
     """Whether it holds what it has not got, when room is needed."""
+    files: Sequence[str] = ()
+    """What `connect` reads: keys and certificates."""
 
 
 class Road:
@@ -61,6 +63,8 @@ class Road:
         """Each tells the state of one source."""
         self.parts: list[Callable[[], LivePart]] = []
         """Each tells the state of one listener, port forwarding or SSH end."""
+        self.faults: list[Fault] = []
+        """Each tells what one listener or port forwarding waits for."""
         self.housekeeping: Housekeeping | None = None
         self._started = wall_clock()
 
@@ -87,6 +91,7 @@ class Road:
             )
             road = cls(store, intake)
             road.housekeeping = Housekeeping(disk, store, intake, road.destinations, care)
+            road.housekeeping.faults = road.faults
             if road.housekeeping.audit_trail is not None:
                 road.parts.append(functools.partial(_live_watch, road.housekeeping.audit_trail))
             tasks = [asyncio.create_task(intake.run()), asyncio.create_task(road.housekeeping.run())]
@@ -131,9 +136,9 @@ class Road:
         for way, start in zip(
             ways, starts, strict=True
         ):  # all are followed before the first one's proofs free anything
-            name, connect, wanted, _, required = way
+            name, connect, wanted, _, required, files = way
             self.destinations.append(
-                Destination(name, self.store, connect, wanted=wanted, start=start, required=required)
+                Destination(name, self.store, connect, wanted=wanted, start=start, required=required, files=files)
             )
         self.store.forget_others({way.name for way in ways}, wall_clock())
         for destination in self.destinations:

@@ -10,6 +10,9 @@ broken off, since within a living one every end looks clean.
 
 Ceilings are EndpointLimits; a connection beyond them is closed, a channel refused. A channel holds at most WINDOW
 octets that are not read yet; a peer that sends more is broken off. The keys' file is read again at every login.
+
+A host key or keys' file that cannot be used stops this end alone: its connections are closed, or its logins refused,
+until the file can be used. A host key that was in use stays in use.
 """
 
 import asyncio
@@ -36,6 +39,7 @@ from relay.errors import RelayError, UnavailableError
 from relay.listener.listening_socket import Listening, cannot_listen, listen
 from relay.transport import private_key
 from relay.transport.authorized_keys import AuthorizedKey, AuthorizedKeys, same_place
+from relay.transport.from_files import FromFiles
 from relay.transport.liveness import Patience
 from relay.transport.public_key import PublicKey
 from relay.transport.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket, printable
@@ -162,41 +166,52 @@ class SshEndpoint(Listening):
         self.serve = serve
         self.authorized_keys_file = authorized_keys_file
         self._address = host, port
-        self._host_key_file = host_key_file
+        self._host_key = FromFiles("the SSH end's host key", [host_key_file], lambda: private_key.load(host_key_file))
+        self._authorized = FromFiles(
+            "the SSH end's list of keys", [authorized_keys_file], lambda: AuthorizedKeys.read(authorized_keys_file)
+        )
         self._allowed = frozenset(allowed)
-        self._socket: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
         self._connections: set[_Connection] = set()
         self._serving: set[asyncio.Task[None]] = set()  # also of connections that have ended
 
     def __repr__(self) -> str:
-        state = "listening" if self._socket else "not listening"
+        state = "listening" if self._sockets else "not listening"
         return f"<SshEndpoint {self.address[0]}:{self.address[1]} {state}, {len(self._connections)} connections>"
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, with the real port when port 0 was asked for."""
-        if self._socket is None:
+        """Where it listens, with the real port when port 0 was asked for; of several addresses the first."""
+        if not self._sockets:
             return self._address
-        host, port, *_ = self._socket.getsockname()
+        host, port, *_ = self._sockets[0].getsockname()
         return host, port
+
+    def look(self) -> RelayError | None:
+        """Why nobody can log in with the files as they are now. For any thread."""
+        host_key, authorized = self._host_key.look(), self._authorized.look()
+        return host_key or authorized
 
     async def start(self) -> None:
         """Listen; a RelayError says why it cannot be. Lines of the keys' file that admit nobody are logged."""
-        self._host_key = private_key.load(self._host_key_file)
-        for mistake in AuthorizedKeys.read(self.authorized_keys_file).mistakes:
+        self.look()
+        for mistake in self._authorized.value.mistakes if self._authorized.value is not None else ():
             _log.warning("%s", mistake)
-        self._socket = await self._listen()
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(self._socket))
+        self._sockets = await self._listen()
+        loop = asyncio.get_running_loop()
+        self._accepting = [loop.create_task(self._accept(listening)) for listening in self._sockets]
 
     async def stop(self) -> None:
         """Accept nobody any more, and break the connections off that are left."""
-        if self._socket is None or self._accepting is None:
+        if not self._sockets:
             return
-        self._accepting.cancel()
-        await asyncio.gather(self._accepting, return_exceptions=True)
-        self._socket.close()
-        self._socket = None
+        for accepting in self._accepting:
+            accepting.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
+        self._sockets = []
         await self._stop_serving()  # first: what is cancelled is aborted, never closed as if it were accepted
         await asyncio.gather(*(connection.end() for connection in self._connections))
         await self._stop_serving()  # streams that were opened meanwhile
@@ -219,15 +234,12 @@ class SshEndpoint(Listening):
         """The connection has ended."""
         self._connections.discard(connection)
 
-    async def _listen(self) -> socket.socket:
+    async def _listen(self) -> list[socket.socket]:
         host, port = self._address
         try:
-            listening, *others = await asyncio.to_thread(listen, host, port, _BACKLOG)
+            return await asyncio.to_thread(listen, host, port, _BACKLOG)
         except OSError as error:
             raise cannot_listen(f"SSH end {host}:{port}", error) from error
-        for other in others:  # a name with several addresses: the first one is meant
-            other.close()
-        return listening
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -237,7 +249,8 @@ class SshEndpoint(Listening):
             except OSError:
                 await asyncio.sleep(_BREATH)
                 continue
-            if self._is_full(host):
+            self._host_key.look()
+            if self._is_full(host) or self._host_key.value is None:
                 self.counters.refused += 1
                 accepted.close()
                 continue
@@ -247,7 +260,7 @@ class SshEndpoint(Listening):
                 sock.be_prompt()
             connection = _Connection(self, sock, (host, port))
             self._connections.add(connection)
-            connection.start(self._host_key)
+            connection.start(self._host_key.value)
 
     def _is_full(self, host: str) -> bool:
         strangers = sum(not connection.authenticated for connection in self._connections)

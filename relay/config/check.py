@@ -5,6 +5,8 @@ are looked at as the user who asks, so the check is best run as the user that re
 nothing is sent.
 """
 
+import contextlib
+import datetime as dt
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +34,7 @@ from relay.transport import private_key
 from relay.transport.certificate import SOON, certificates, days_left
 from relay.transport.host_key import KnownHosts
 from relay.transport.tls_client import tls_client
+from relay.transport.tls_faults import ANY_PURPOSE, purposes
 from relay.watch.halt import check_command
 
 
@@ -63,12 +66,13 @@ def check(configuration: Configuration, program: Program | None = None) -> Findi
             *left_out(settings),
             *one_trail_twice(settings),
             *_without_a_way(settings),
+            *_broken_lines(settings),
         ]
     if "receive" in wanted:
         found += _on_disk_of_receive(settings)
     warnings += [
         (path, sentence)
-        for path, sentence in _ending_certificates(settings)
+        for path, sentence in (*_ending_certificates(settings), *_unfit_certificates(settings))
         if ("receive" if path[0] == "receiver" else "run") in wanted
     ]
     return Findings(
@@ -195,7 +199,7 @@ def _key_of(error: RelayError, ca: str, private_key: str) -> str:
 
 
 def _ending_certificates(settings: Settings) -> Iterator[_Finding]:
-    """Certificates that end soon, or have ended: a warning, since the far end decides."""
+    """Certificates that end soon, have ended or have not begun: a warning, since the far end decides."""
     found: dict[KeyPath, str] = {}
     for index, server in enumerate(settings.remote_logging_server):
         for key, name in (("ca", server.ca), ("certificate", server.certificate)):
@@ -208,6 +212,27 @@ def _ending_certificates(settings: Settings) -> Iterator[_Finding]:
             yield path, f"a certificate of it {words}; have it renewed"
 
 
+def _unfit_certificates(settings: Settings) -> Iterator[_Finding]:
+    """Own certificates that the far end will refuse, as far as that is known here: a warning, since it decides."""
+    for index, server in enumerate(settings.remote_logging_server):
+        yield from _unfit(("remote-logging-server", index, "certificate"), server.certificate, "clientAuth")
+    if (tls := settings.receiver.tls) is not None:
+        yield from _unfit(("receiver", "tls", "certificate"), tls.certificate, "serverAuth")
+
+
+def _unfit(path: KeyPath, source: str, purpose: str) -> Iterator[_Finding]:
+    if not source:
+        return
+    with contextlib.suppress(RelayError):  # reported as a mistake
+        own = certificates(source)[0]
+        now, begins = dt.datetime.now(dt.UTC), own.not_valid_before_utc
+        if begins > now:
+            clock = f"this machine's clock says {now:%Y-%m-%dT%H:%M:%SZ}; set it if it is wrong (`timedatectl`)"
+            yield path, f"it is not valid before {begins:%Y-%m-%dT%H:%M:%SZ}, and {clock}"
+        if (has := purposes(own)) and purpose not in has and ANY_PURPOSE not in has:
+            yield path, f"it is for {', '.join(has)} only; have it issued with {purpose} in its extended key usage"
+
+
 def _days_left(name: str) -> int | None:
     try:
         return min(map(days_left, certificates(name)))
@@ -216,16 +241,26 @@ def _days_left(name: str) -> int | None:
 
 
 def _known_hosts(path: KeyPath, forwarding: PortForwarding) -> Iterator[_Finding]:
+    server = Address(forwarding.server_address, forwarding.server_port)
     problems = list(_file(path, forwarding.known_hosts))
-    yield from problems
+    for key, problem in problems:
+        made = "" if os.path.lexists(forwarding.known_hosts) else f": `relay key trust {server}` makes it"
+        yield key, f"{problem}{made}"
     if problems:
         return
     known = KnownHosts.read(forwarding.known_hosts)
-    server = Address(forwarding.server_address, forwarding.server_port)
-    for mistake in known.mistakes:
-        yield path, mistake
     if not known.pinned(server.host, server.port):
-        yield path, f"{known.path} has no host key for {server}; nothing would be sent to a server that is not known"
+        why = known.why_unpinned(server.host, server.port)
+        sentence = f"{known.path} has no host key for {server}{why}; nothing is sent to a server that is not known"
+        yield path, f"{sentence}: `relay key trust {server}`"
+
+
+def _broken_lines(settings: Settings) -> Iterator[_Finding]:
+    """Lines of known_hosts that pin and revoke nothing: a warning, since the others hold all the same."""
+    for index, forwarding in enumerate(settings.port_forwarding):
+        with contextlib.suppress(RelayError):  # reported as a mistake
+            for mistake in KnownHosts.read(forwarding.known_hosts).mistakes:
+                yield ("port-forwarding", index, "known-hosts"), mistake
 
 
 def _missing_logs(settings: Settings) -> Iterator[_Finding]:

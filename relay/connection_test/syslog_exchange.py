@@ -110,7 +110,7 @@ class DatagramExchange:
         """Send it; UnavailableError when word comes that it was refused."""
         self._way.send(self._message)
         self._way.check(REFUSED_SECONDS)
-        return Finding(f"{len(self._message)} octets, syslog, one datagram")
+        return Finding(f"{len(self._message)} octets, syslog, one datagram to {self._way.address}")
 
     def prove(self) -> Proven:
         """Say that there is no proof."""

@@ -46,6 +46,7 @@ from relay.errors import (
     PermissionRefusedError,
     RelayError,
     StorageError,
+    UnavailableError,
     UsageError,
 )
 from relay.quantity import Address, quoted
@@ -56,7 +57,7 @@ from relay.transport.handshake import DEFAULT_LIMITS, Limits
 from relay.transport.ssh import SshSession
 from relay.transport.tls import TlsPeer, TlsTransport
 from relay.transport.tls_client import TlsClient, tls_client
-from relay.transport.udp import UdpWay
+from relay.transport.udp import Failures, UdpWay
 
 PROOF_SECONDS: Final = 10.0
 _STRAIGHT: Final = "no port-forwarding leads there"
@@ -246,8 +247,16 @@ class _Trial:
     def _by_udp(self) -> None:
         self._course.skip_to(Step.BANNER, "udp knows no connection")
         self._course.skip_to(Step.MESSAGE, _STRAIGHT)
-        with contextlib.closing(UdpWay(self._server.address, self._server.port)) as way:
-            self._exchange(DatagramExchange(way, self._message(_now())))
+        failures: Failures = {}
+        while True:
+            with contextlib.closing(UdpWay(self._server.address, self._server.port, failures)) as way:
+                try:
+                    self._exchange(DatagramExchange(way, self._message(_now())))
+                except UnavailableError:
+                    if way.others:
+                        continue
+                    raise
+                return
 
     # --- The message ---
 

@@ -43,10 +43,10 @@ _log = logging.getLogger("relay.delivery")
 class Destination:
     """A server or the archive. `start` it once; `stop` frees it whatever it waits for.
 
-    `connect` is given the event that stops it.
+    `connect` is given the event that stops it, and reads `files`: when one of them changes, it is tried again at once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that the configuration says of a server
         self,
         name: str,
         store: Store,
@@ -55,6 +55,7 @@ class Destination:
         wanted: Wanted,
         start: Cursor,
         required: bool = True,
+        files: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._wanted = wanted
@@ -72,6 +73,7 @@ class Destination:
         """Messages that the far end has refused for good, since the start."""
         self._store = store
         self._connect = connect
+        self._files = files
         self._session: Session | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self.run, name=f"delivery {name}", daemon=True)
@@ -102,7 +104,7 @@ class Destination:
 
     def run(self) -> None:
         """Deliver until stopped; the thread's body."""
-        retry.keep_trying(self._deliver_once, self._stopped, self._note_failure)
+        retry.keep_trying(self._deliver_once, self._stopped, self._note_failure, files=self._files)
         self.state = "stopped"
 
     def _note_failure(self, error: RelayError, pause: float) -> None:

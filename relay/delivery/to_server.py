@@ -13,6 +13,7 @@ from relay.delivery.syslog_stream import Patience, SyslogStream
 from relay.delivery.trail import WINDOW, Trail
 from relay.delivery.unproven import Datagrams, UnprovenStream
 from relay.delivery.wanted import Wanted
+from relay.setting_values import is_pem
 from relay.settings import PortForwarding, RemoteLoggingServer
 from relay.syslog.framing import TRAILERS
 from relay.transport import Pipe, Transport
@@ -20,7 +21,7 @@ from relay.transport.ssh import SshSession
 from relay.transport.tcp import TcpTransport
 from relay.transport.tls import TlsPeer, TlsTransport
 from relay.transport.tls_client import tls_client
-from relay.transport.udp import LARGEST_DATAGRAM, UdpWay
+from relay.transport.udp import LARGEST_DATAGRAM, Failures, UdpWay
 
 SUSPICIONS: Final = 2
 """How often in a row a collector must have closed nothing before it is taken for one that never closes."""
@@ -43,8 +44,17 @@ class ToServer:
         self._wanted = wanted
         self._patience = patience
         self._peer = TlsPeer(f"collector {server.display_name}", _log.warning)
+        self._failed_addresses: Failures = {}
         self._suspicions = 0
         self._told = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The keys and certificates that connecting reads."""
+        named = [self._server.ca, self._server.certificate, self._server.private_key]
+        if self._forwarding is not None:
+            named += [self._forwarding.private_key, self._forwarding.known_hosts]
+        return tuple(name for name in named if name and not is_pem(name))
 
     def __call__(self, stopped: threading.Event) -> Session:
         """Connect; a RelayError says why it cannot be."""
@@ -93,7 +103,8 @@ class ToServer:
     def _datagrams(self) -> Session:
         self._tell("udp has no acknowledgement")
         messages = self._messages(min(self._server.max_message_size, LARGEST_DATAGRAM))
-        return Datagrams(UdpWay(self._server.address, self._server.port), messages, self._trail())
+        way = UdpWay(self._server.address, self._server.port, self._failed_addresses)
+        return Datagrams(way, messages, self._trail())
 
     def _messages(self, max_size: int) -> SyslogMessages:
         counted = self._server.framing == "octet-counting"

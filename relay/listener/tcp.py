@@ -95,8 +95,8 @@ class TcpListener(Listening):
         await asyncio.gather(*self._receptions, return_exceptions=True)
         await asyncio.gather(*(server.wait_closed() for server in servers))
 
-    def _stream(self, connection: ByteStream) -> ByteStream:
-        """What of a connection is received: by plain TCP, itself."""
+    def _stream(self, connection: ByteStream) -> ByteStream | None:
+        """What of a connection is received: by plain TCP, itself. None: it cannot be."""
         return connection
 
     def _accept(self, connection: "_Connection") -> None:
@@ -105,13 +105,14 @@ class TcpListener(Listening):
             len(self._receptions) >= self._ceilings.connections
             or self._connected[address] >= self._ceilings.per_address
         )
-        if full or self._stopping:
-            self.counters.refused += full
+        stream = None if full or self._stopping else self._stream(connection)
+        if stream is None:
+            self.counters.refused += not self._stopping
             connection.abort()
             return
         self._connected[address] += 1
-        stream = StreamReception(self._stream(connection), self._submit, self.counters, self._terms)
-        reception = asyncio.get_running_loop().create_task(stream.run())
+        received = StreamReception(stream, self._submit, self.counters, self._terms)
+        reception = asyncio.get_running_loop().create_task(received.run())
         self._receptions.add(reception)
         reception.add_done_callback(lambda _: self._forget(connection, reception))
 

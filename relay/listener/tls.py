@@ -7,13 +7,14 @@ The handshake is the first read's, and takes HANDSHAKE seconds at most; what is 
 says so. With `ca` only such senders are let in as have a certificate that leads to it.
 
 Files that change are read anew for the connections after that, so that a renewal needs no restart. What is wrong with
-them is told once, and those that were read before go on to serve.
+them is logged once, and those that were read before go on to serve. While none could be read yet, the listener ends
+each connection at once, and nothing else stops.
 """
 
 import asyncio
 import contextlib
+import datetime as dt
 import logging
-import os
 import ssl
 from typing import Final
 
@@ -24,8 +25,10 @@ from relay.listener.tcp import TcpListener
 from relay.quantity import Address
 from relay.setting_values import is_pem
 from relay.settings import ReceiverTls
-from relay.transport.certificate import certificates, identify, pem
+from relay.transport.certificate import identify, trust
+from relay.transport.from_files import FromFiles
 from relay.transport.tls_context import tls_context
+from relay.transport.tls_faults import Fault, Verdict, alert, distrust, refusal, words
 
 HANDSHAKE: Final = 15.0
 _READ: Final = 1 << 18  # octets given at once, at most
@@ -39,41 +42,28 @@ def server_context(settings: ReceiverTls) -> ssl.SSLContext:
     context = tls_context(ssl.PROTOCOL_TLS_SERVER)
     identify(context, settings.certificate, settings.private_key or settings.certificate)
     if settings.ca:
-        context.load_verify_locations(cadata=pem(certificates(settings.ca)))
+        trust(context, settings.ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 class ServerIdentity:
-    """The context for the next connection; the first is made at once, so that its errors are told at the start."""
+    """The context for the next connection, from the files as they are now. For any thread."""
 
     def __init__(self, settings: ReceiverTls) -> None:
-        self._settings = settings
-        self._files = self._look()
-        self._context = server_context(settings)
+        named = (settings.certificate, settings.private_key, settings.ca)
+        files = tuple(each for each in named if each and not is_pem(each))
+        self._context = FromFiles("the receiver's certificate", files, lambda: server_context(settings))
+        self.look()
 
-    def context(self) -> ssl.SSLContext:
-        """As the files are now."""
-        if (files := self._look()) != self._files:
-            self._files = files
-            try:
-                self._context = server_context(self._settings)
-                _log.info("the receiver's certificates were renewed")
-            except RelayError as error:
-                _log.warning("the receiver's new certificates cannot be used, the former serve on: %s", error)
-        return self._context
+    def look(self) -> RelayError | None:
+        """Read the files if they have changed; why they cannot be used as they are now."""
+        return self._context.look()
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        """What tells one state of the files from another; None for what is no file, or not there."""
-        sources = (self._settings.certificate, self._settings.private_key, self._settings.ca)
-        return [None if is_pem(source) else _state(source) for source in sources]
-
-
-def _state(path: str) -> tuple[int, int, int] | None:
-    with contextlib.suppress(OSError):
-        found = os.stat(path)
-        return found.st_ino, found.st_size, found.st_mtime_ns
-    return None
+    def context(self) -> ssl.SSLContext | None:
+        """As the files are now, or as they last were when they could be used; None when they never could."""
+        self._context.look()
+        return self._context.value
 
 
 class TlsListener(TcpListener):
@@ -90,8 +80,9 @@ class TlsListener(TcpListener):
         super().__init__(address.host, address.port, submit, counters=counters, terms=terms)
         self._identity = identity
 
-    def _stream(self, connection: ByteStream) -> ByteStream:
-        return TlsStream(connection, self._identity.context())
+    def _stream(self, connection: ByteStream) -> ByteStream | None:
+        context = self._identity.context()
+        return None if context is None else TlsStream(connection, context)
 
 
 class TlsStream:
@@ -155,8 +146,7 @@ class TlsStream:
         except ssl.SSLError as error:
             with contextlib.suppress(RelayError):
                 await self._flush()  # the alert that tells the peer why
-            remedy = "does the sender speak TLS, and has it a certificate that `ca` knows?"
-            raise ProtocolError("TLS handshake", _words(error), remedy) from error
+            raise ProtocolError("TLS handshake", *_fault(error)) from error
         self._agreed = True
 
     def _is_agreed(self) -> bool:
@@ -194,7 +184,7 @@ class TlsStream:
             if not pieces:
                 raise UnavailableError("TLS stream", "the peer ended the connection without a close_notify") from None
         except ssl.SSLError as error:
-            raise ProtocolError("TLS stream", _words(error)) from error
+            raise ProtocolError("TLS stream", *_fault(error)) from error
         return b"".join(pieces), False
 
     async def _hear(self) -> None:
@@ -211,7 +201,15 @@ class TlsStream:
             await self._inner.write(data)
 
 
-def _words(error: ssl.SSLError) -> str:
+def _fault(error: ssl.SSLError) -> Fault:
+    """Whose fault it is that a handshake failed, and what repairs it."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not to be trusted: {error.verify_message}"
-    return (error.reason or "unknown").lower().replace("_", " ")
+        # Python does not give a server the chain of a client that it refuses.
+        now = dt.datetime.now(dt.UTC)
+        return distrust(Verdict(error.verify_code, error.verify_message, (), now, "the sender's", "clientAuth"))
+    if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return Fault("the sender has no certificate, and `ca` wants one", "give it one that `ca` has signed")
+    if fault := refusal(alert(error.reason), None, "the sender", "serverAuth"):
+        remedy = "it must trust the signer of `certificate`, and call this receiver by a name that is in it"
+        return fault._replace(remedy=remedy)
+    return Fault(words(error.reason), "does the sender speak TLS 1.2 or 1.3, and does nothing between change it?")

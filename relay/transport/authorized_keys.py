@@ -87,7 +87,7 @@ class AuthorizedKeys:
         """The contents of a file's text."""
         keys: list[AuthorizedKey] = []
         mistakes: list[str] = []
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             try:

@@ -28,19 +28,20 @@ SOON: Final = 30
 _LARGEST: Final = 1024 * 1024  # octets; a system's whole trust store has 220 KB
 
 
-def identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Have the context come with a certificate and its private key."""
+def identify(context: ssl.SSLContext, certificate: str, key: str) -> x509.Certificate:
+    """Have the context come with a certificate and its private key; the certificate."""
     own = certificates(certificate)
     what = f"private key {key}"
     try:
-        loaded = load_pem_private_key(private_key.contents(key), None)
+        missing = f"put the key of {called(certificate)} there, in PEM, readable by relay's user alone"
+        loaded = load_pem_private_key(private_key.contents(key, missing), None)
     except TypeError:
         cause = "it has a passphrase, and nobody is there to type it"
         raise PermissionRefusedError(what, cause, f"take it off: `openssl pkey -in {key}`") from None
     except (ValueError, UnsupportedAlgorithm):
         cause = "holds no private key that can be read"
         raise NoInputError(what, cause, "name the one in PEM that belongs to the certificate") from None
-    if _encoded(loaded.public_key()) != _encoded(own[0].public_key()):
+    if _encoded(loaded.public_key()) != _public_key(own[0], certificate):
         cause = f"does not belong to {called(certificate)}"
         raise PermissionRefusedError(what, cause, "name the pair that belongs together; the chain comes behind it")
     try:
@@ -49,6 +50,16 @@ def identify(context: ssl.SSLContext, certificate: str, key: str) -> None:
     except (ssl.SSLError, OSError) as error:
         cause = f"cannot be used ({error.strerror or error})"
         raise NoInputError(called(certificate), cause, "is it, or its key, too weak?") from error
+    return own[0]
+
+
+def trust(context: ssl.SSLContext, source: str) -> None:
+    """Have the context trust certificates, each by itself: an authority, one between, or the peer's own."""
+    found = certificates(source)
+    try:
+        context.load_verify_locations(cadata=pem(found))
+    except ssl.SSLError as error:
+        raise NoInputError(called(source), f"cannot be used ({error.reason or error})") from error
 
 
 @contextlib.contextmanager
@@ -96,10 +107,11 @@ def named(certificate: x509.Certificate) -> str:
     """Whose it is, by whom, until when, and its fingerprint, for people."""
     shown = fingerprint(certificate.public_bytes(Encoding.DER))
     end = certificate.not_valid_after_utc.date().isoformat()
-    return f"{_common_name(certificate.subject)}, by {_common_name(certificate.issuer)}, until {end}, {shown}"
+    return f"{common_name(certificate.subject)}, by {common_name(certificate.issuer)}, until {end}, {shown}"
 
 
-def _common_name(name: x509.Name) -> str:
+def common_name(name: x509.Name) -> str:
+    """Whom it names, for people."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(found[0].value) if found else name.rfc4514_string() or "nobody"
 
@@ -112,6 +124,13 @@ def days_left(certificate: x509.Certificate) -> int:
 def pem(found: Sequence[x509.Certificate]) -> str:
     """Write certificates as PEM, and nothing else that stood beside them."""
     return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in found)
+
+
+def _public_key(certificate: x509.Certificate, source: str) -> bytes:
+    try:
+        return _encoded(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        raise NoInputError(called(source), "has a key that cannot be read", "name another certificate") from None
 
 
 def _encoded(key: PublicKeyTypes) -> bytes:

@@ -106,7 +106,7 @@ class Handshake:
             cause = f"no answer to authentication within {self._limits.authentication:g} s"
             raise UnavailableError(self._what, cause, "is the server overloaded?")
         if not layer.is_authenticated():
-            self._refuse(layer.get_exception(), user, private_key.public_key(key), destination)
+            self._refuse(layer, user, private_key.public_key(key), destination)
         self._passed(Step.AUTHENTICATION, f"as {user}")
 
     # --- TCP ---
@@ -154,8 +154,12 @@ class Handshake:
             return ProtocolError(self._what, "it broke off the key exchange", "the SSH server's log tells why")
         return ProtocolError(self._what, f"the key exchange failed ({printable(str(error))})")
 
-    def _refuse(self, error: Exception | None, user: str, key: PublicKey, destination: tuple[str, int]) -> None:
-        """Raise why the server did not log us in."""
+    def _refuse(self, layer: TransportLayer, user: str, key: PublicKey, destination: tuple[str, int]) -> None:
+        """Raise why the server did not log us in.
+
+        A server answers a key that it refuses in one and the same way, whatever its reason (RFC 4252 section 7).
+        """
+        error = layer.get_exception()
         if isinstance(error, paramiko.BadAuthenticationType):
             cause = f"it takes no public keys from {user}, only {printable(', '.join(error.allowed_types))}"
             raise PermissionRefusedError(self._what, cause, "allow PubkeyAuthentication in its sshd_config")
@@ -164,11 +168,18 @@ class Handshake:
             raise PermissionRefusedError(self._what, cause, "let the key suffice: AuthenticationMethods publickey")
         if error is not None and not isinstance(error, paramiko.AuthenticationException):
             raise self._broken_off("during authentication") from error
-        raise PermissionRefusedError(
-            self._what,
-            f"it refuses {user}'s key {key.fingerprint}",
-            f"add this line to {user}'s authorized_keys there: {key.authorized_line(destination)}",
-        )
+        line = key.authorized_line(destination)
+        if layer.is_relay:
+            remedy = f"its log names the reason; if its authorized-keys file lacks the key, add this line: {line}"
+        else:
+            remedy = (
+                "its log (`journalctl -u ssh -u sshd`) names the reason. A key that is in authorized_keys already is "
+                "refused when the account is locked, when AllowUsers or DenyUsers excludes it, when others may write "
+                "its home, .ssh or authorized_keys, when `from=` names another address, and when "
+                f"PubkeyAcceptedAlgorithms lacks {key.type}. If the key is not there yet, add this line to {user}'s "
+                f"authorized_keys there: {line}"
+            )
+        raise PermissionRefusedError(self._what, f"it refuses {user}'s key {key.fingerprint}", remedy)
 
     def _broken_off(self, when: str) -> UnavailableError:
         return UnavailableError(self._what, f"it closed the connection {when}", "the SSH server's log tells why")

@@ -1,10 +1,16 @@
 """Which host key a server must have: the known_hosts file, sshd(8) "SSH_KNOWN_HOSTS FILE FORMAT".
 
 A server is named as the configuration names it: `HOST`, or `[HOST]:PORT` when the port is not 22. Plain, hashed and
-wildcard names, `!` and several keys for a host are understood; `@revoked` keys are refused; `@cert-authority` is not
-supported, so such a line pins nothing. Nothing is trusted because it is new.
-A line that cannot be read is a mistake with its file and number and pins nothing; when it should have revoked a key, no
-server is accepted until it is mended.
+wildcard names, `!` and several keys for a host are understood. A `@revoked` line refuses its key on the hosts that it
+names. Nothing is trusted because it is new.
+
+As in OpenSSH, a line that cannot be used affects no other line: it pins nothing and revokes nothing. Two kinds exist:
+
+- Broken lines are mistakes with their file and number, for `relay config check`.
+- Lines that OpenSSH uses and relay does not (a key type that relay never accepts, `@cert-authority`) are skipped. They
+  are named only where they cover a server that no other line pins.
+
+Unlike OpenSSH, a name without a port never stands for a server on another port than 22; the error names that line.
 """
 
 import base64
@@ -18,7 +24,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from relay.errors import NoInputError, PermissionRefusedError
-from relay.transport.public_key import PublicKey
+from relay.transport.public_key import TYPES, PublicKey
 
 SSH_PORT: Final = 22
 _HASHED: Final = "|1|"  # HMAC-SHA1 of the name, keyed with a salt: `|1|SALT|HASH`, both in base64
@@ -26,6 +32,7 @@ _SHA1_LENGTH: Final = 20
 _REVOKED: Final = "@revoked"
 _AUTHORITY: Final = "@cert-authority"
 _FIELDS: Final = 3  # names, key type, key; a comment may follow
+_SHOWN: Final = 5  # lines that an error names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +46,23 @@ class KnownKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedLine:
+    """One line that is right for OpenSSH, and that relay does not use."""
+
+    line: int
+    names: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownHosts:
     """What a known_hosts file says."""
 
     path: str
     keys: tuple[KnownKey, ...] = ()
+    skipped: tuple[SkippedLine, ...] = ()
     mistakes: tuple[str, ...] = ()
-    """`FILE line N: …`, one sentence for each line that cannot be used."""
-    lost_revocation: str = ""
-    """The first of the mistakes that should have revoked a key."""
+    """`FILE line N: …`, one sentence for each broken line."""
 
     @classmethod
     def read(cls, path: str) -> Self:
@@ -64,18 +79,22 @@ class KnownHosts:
     def parse(cls, text: str, path: str) -> Self:
         """The contents of a file's text."""
         keys: list[KnownKey] = []
+        skipped: list[SkippedLine] = []
         mistakes: list[str] = []
-        lost_revocation = ""
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a comment may hold other line breaks
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             try:
-                keys.append(_known_key(number, line.split()))
+                found = _read(number, line.split())
             except ValueError as error:
-                mistakes.append(f"{path} line {number}: {error}")
-                if line.split()[0] == _REVOKED and not lost_revocation:
-                    lost_revocation = mistakes[-1]
-        return cls(path=path, keys=tuple(keys), mistakes=tuple(mistakes), lost_revocation=lost_revocation)
+                nothing = "; so it revokes no key" if line.split()[0] == _REVOKED else ""
+                mistakes.append(f"{path} line {number}: {error}{nothing}")
+                continue
+            if isinstance(found, KnownKey):
+                keys.append(found)
+            else:
+                skipped.append(found)
+        return cls(path=path, keys=tuple(keys), skipped=tuple(skipped), mistakes=tuple(mistakes))
 
     def pinned(self, host: str, port: int) -> tuple[KnownKey, ...]:
         """The keys of which the server must have one."""
@@ -91,10 +110,11 @@ class KnownHosts:
         shown = f"{key.type} {key.fingerprint}"
         pinned = self.pinned(host, port)
         if not pinned:
+            address = _address(host, port)
             raise PermissionRefusedError(
                 what,
-                f"its host key {shown} is not known: {self.path} has none for it{self._hint()}",
-                f"compare the fingerprint with the server's own, then `relay key trust {_address(host, port)}`",
+                f"its host key {shown} is not known: {self.path} has none for it{self.why_unpinned(host, port, key)}",
+                f"compare the fingerprint with the server's own, then `relay key trust {address}` adds it to that file",
             )
         if all(known.key != key for known in pinned):
             expected = ", ".join(f"{known.key.type} {known.key.fingerprint} (line {known.line})" for known in pinned)
@@ -106,20 +126,34 @@ class KnownHosts:
             )
 
     def refuse_revoked(self, host: str, port: int, key: PublicKey) -> None:
-        """PermissionRefusedError for a key that is revoked for the server, or may be by a line that is unreadable."""
-        what = f"SSH server {_name(host, port)}"
-        if self.lost_revocation:
-            raise PermissionRefusedError(what, f"a revoked key is unreadable: {self.lost_revocation}", "mend that line")
+        """PermissionRefusedError for a key that is revoked for the server."""
         for known in self.keys:
             if known.revoked and known.key == key and _matches(known.names, host, port):
                 raise PermissionRefusedError(
-                    what,
+                    f"SSH server {_name(host, port)}",
                     f"its host key {key.type} {key.fingerprint} is revoked by {self.path} line {known.line}",
                     "give the server a new key",
                 )
 
-    def _hint(self) -> str:
-        return f" ({'; '.join(self.mistakes)})" if self.mistakes else ""
+    def why_unpinned(self, host: str, port: int, key: PublicKey | None = None) -> str:
+        """The lines that may be meant for a server that no line pins, in parentheses; "" when there is none.
+
+        With the key that the server shows, lines that have it for other names are among them.
+        """
+        found: list[str] = []
+        for known in self.keys:
+            if known.revoked:
+                continue
+            if port != SSH_PORT and _matches(known.names, host, SSH_PORT):
+                found.append(f"line {known.line} names {host} without a port, which means port {SSH_PORT} alone")
+            elif other := _with_another_port(known.names, host):
+                found.append(f"line {known.line} names another port, {other}")
+            elif known.key == key:
+                names = "a hashed name" if known.names.startswith(_HASHED) else known.names
+                found.append(f"line {known.line} has this very key for {names}")
+        found += [f"line {line.line}: {line.cause}" for line in self.skipped if _matches(line.names, host, port)]
+        found += self.mistakes
+        return f" ({'; '.join(found[:_SHOWN])}{'; …' if len(found) > _SHOWN else ''})" if found else ""
 
 
 def known_hosts_line(host: str, port: int, key: PublicKey) -> str:
@@ -149,11 +183,10 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _known_key(number: int, fields: list[str]) -> KnownKey:
+def _read(number: int, fields: list[str]) -> KnownKey | SkippedLine:
+    """One line's meaning; ValueError when it is broken."""
     marker = fields.pop(0) if fields[0].startswith("@") else ""
-    if marker == _AUTHORITY:
-        raise ValueError(f"{_AUTHORITY} is not supported; pin the server's own key")
-    if marker not in {"", _REVOKED}:
+    if marker not in {"", _REVOKED, _AUTHORITY}:
         raise ValueError(f"the marker {marker} is unknown")
     if len(fields) < _FIELDS:
         raise ValueError("a line has names, a key type and a key")
@@ -161,7 +194,16 @@ def _known_key(number: int, fields: list[str]) -> KnownKey:
     for name in _split(names):
         if name.startswith(_HASHED):
             _salt_and_hash(name)
+    if marker == _AUTHORITY:
+        return SkippedLine(line=number, names=names, cause=f"relay does not support {_AUTHORITY}")
+    if key_type not in TYPES:
+        return SkippedLine(line=number, names=names, cause=f"relay does not support keys of type {key_type}")
     return KnownKey(line=number, names=names, key=PublicKey.from_text(key_type, encoded), revoked=bool(marker))
+
+
+def _with_another_port(names: str, host: str) -> str:
+    """The first of a line's names that is this host with a port; "" without one."""
+    return next((name for name in _split(names) if name.lower().startswith(f"[{host.lower()}]:")), "")
 
 
 def _split(names: str) -> Iterator[str]:

@@ -32,7 +32,8 @@ def without_keys(text: bytes, path: str, host: str, port: int, stale: Sequence[K
 
     PermissionRefusedError for a line whose wildcards cover other servers too: what it is worth, a person must say.
     """
-    lines = text.decode("utf-8", "surrogateescape").splitlines(keepends=True)  # counted as `KnownHosts.parse` counts
+    lines = text.decode("utf-8", "surrogateescape").split("\n")  # as `KnownHosts.parse` counts them
+    removed: set[int] = set()
     for known in stale:
         names = names_without(known.names, host, port)
         if names is None:
@@ -40,8 +41,11 @@ def without_keys(text: bytes, path: str, host: str, port: int, stale: Sequence[K
             cause = f"{known.names} covers other servers as well, so relay does not take it away"
             raise PermissionRefusedError(what, cause, "edit or remove that line by hand")
         line = lines[known.line - 1]
-        lines[known.line - 1] = line.replace(known.names, names, 1) if names else ""
-    return "".join(lines).encode("utf-8", "surrogateescape")
+        lines[known.line - 1] = line.replace(known.names, names, 1)
+        if not names:
+            removed.add(known.line)
+    kept = (line for number, line in enumerate(lines, 1) if number not in removed)
+    return "\n".join(kept).encode("utf-8", "surrogateescape")
 
 
 def read(path: str) -> bytes:

@@ -94,7 +94,8 @@ class PortForward:
 
     def run(self) -> None:
         """Keep the port open until stopped; the thread's body."""
-        retry.keep_trying(self._attempt, self._stopped, self._wait, longest=self._longest)
+        files = (self._forwarding.private_key, self._forwarding.known_hosts)
+        retry.keep_trying(self._attempt, self._stopped, self._wait, longest=self._longest, files=files)
         self.state = "stopped"
 
     def _wait(self, error: RelayError, seconds: float) -> None:

@@ -97,14 +97,15 @@ def public_key(key: paramiko.PKey) -> PublicKey:
     return PublicKey(key.get_name(), key.asbytes())
 
 
-def contents(path: str) -> bytes:
-    """The file's octets, if none but its owner can read it."""
+def contents(path: str, remedy: str = "") -> bytes:
+    """The file's octets, if none but its owner can read it; `remedy` is for a file that is missing."""
     what = f"private key {path}"
     try:
         # A pipe must not block us; the mode is asked of the open file, so that no other can take its place between.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise NoInputError(what, "there is no such file", f"make one: `relay key generate {path}`") from None
+        remedy = remedy or f"make one: `relay key generate {path}`"
+        raise NoInputError(what, "there is no such file", remedy) from None
     except PermissionError:
         raise PermissionRefusedError(what, "relay's user may not read it", f"`chown` {path} to relay's user") from None
     except OSError as error:
@@ -132,7 +133,7 @@ def _parsed(path: str, contents: bytes) -> paramiko.PKey:
             "it has a passphrase, and nobody is there to type it",
             f"take the passphrase off (`ssh-keygen -p -f {path}`) or use a key of relay's own",
         ) from None
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # NotImplementedError: a compressed point
         raise _unusable(path, "holds no private key that can be read") from None
     match key:
         case Ed25519PrivateKey():

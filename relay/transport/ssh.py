@@ -154,10 +154,7 @@ class SshSession:
         words = self._layer.refusal
         if reason == _PROHIBITED:
             return UnavailableError(
-                what,
-                "administratively prohibited by the SSH server",
-                f"allow {host}:{port} there: AllowTcpForwarding and PermitOpen in its sshd_config, permitopen and "
-                "port-forwarding in authorized_keys",
+                what, "administratively prohibited by the SSH server", self._why_prohibited(f"{host}:{port}")
             )
         if reason == _SHORTAGE:
             return UnavailableError(what, "the SSH server has no room for another channel", "raise its limit")
@@ -166,6 +163,21 @@ class SshSession:
             return UnavailableError(what, "connection refused", remedy)
         cause = f"the SSH server cannot connect ({words or 'no reason given'})"
         return UnavailableError(what, cause, "are remote-host and remote-port right, as seen from the SSH server?")
+
+    def _why_prohibited(self, place: str) -> str:
+        """What may forbid a forward; a server does not say which of them does."""
+        if self._layer.is_relay:
+            return (
+                f"`relay receive` forwards to its own listeners only, and to those of them that the key's permitopen "
+                f"names: is {place} one of them? its log names what was refused"
+            )
+        user = self._forwarding.username
+        return (
+            f"one of five settings forbids {place}. In {user}'s authorized_keys there: (1) permitopen names another "
+            "place; (2) permitopen names localhost and remote-host is 127.0.0.1, or the reverse, which are two places "
+            "for sshd; (3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: (4) PermitOpen "
+            "names another place; (5) AllowTcpForwarding is no or remote, or DisableForwarding is yes"
+        )
 
 
 class SshPipe:

@@ -19,7 +19,7 @@ A pipe is used by one thread, as every pipe is; `close` alone comes from others,
 """
 
 import contextlib
-import re
+import datetime as dt
 import ssl
 import threading
 import time
@@ -36,10 +36,10 @@ from relay.errors import (
     TemporaryError,
     UnavailableError,
 )
-from relay.quantity import quoted
 from relay.transport import LARGEST_READ, SETTLING, Pipe, StillOpenError, Transport, drain
 from relay.transport.certificate import fingerprint
 from relay.transport.tls_client import TlsClient
+from relay.transport.tls_faults import Verdict, alert, distrust, refusal, words
 
 HANDSHAKE: Final = 15.0
 LOOKING: Final = 10.0
@@ -48,14 +48,6 @@ CLOSING: Final = 1.0
 """After how many seconds a collector that has answered is told that the connection may end, if it has not ended it."""
 _LONGEST_SETTLING: Final = 2.0  # seconds; no way to a server and back takes longer
 _GLANCE: Final = 0.5  # seconds between two looks at whether the handshake is to be given up
-_ALERT: Final = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?")
-_ABOUT_OUR_CERTIFICATE: Final = frozenset(
-    {
-        *("ACCESS_DENIED", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED", "CERTIFICATE_REQUIRED", "CERTIFICATE_REVOKED"),
-        *("CERTIFICATE_UNKNOWN", "UNKNOWN_CA", "UNSUPPORTED_CERTIFICATE"),
-    }
-)
-"""Alerts (RFC 8446 section 6.2) that speak of the certificate by which we come, or of its absence."""
 
 
 class TlsPeer:
@@ -309,19 +301,25 @@ class TlsPipe:
         return ProtocolError(self._what, cause, "does it speak TLS, and does it let relay in? its log tells why")
 
     def _distrusted(self, error: ssl.SSLCertVerificationError) -> PermissionRefusedError:
-        cause = f"its certificate is not to be trusted: {error.verify_message.rstrip('.')}"
-        if error.verify_code in _OF_THE_NAME:
-            remedy = f"if {quoted(self._client.server_name)} is not its name, set server-name"
-        else:
-            remedy = "`ca` must name the file with its signer's certificate; or pin its own by `fingerprint`"
-        return PermissionRefusedError(self._what, cause, remedy)
+        client = self._client
+        verdict = Verdict(
+            code=error.verify_code,
+            words=error.verify_message,
+            chain=_sent_chain(self._tls),
+            now=dt.datetime.now(dt.UTC),
+            whose="its",
+            purpose="serverAuth",
+            name=client.server_name,
+            trusts=client.trusts,
+        )
+        return PermissionRefusedError(self._what, *distrust(verdict))
 
     def _disagreed(self, error: ssl.SSLError) -> RelayError:
-        if _alert(error):
+        if alert(error.reason):
             return self._broken(error)
         if not error.reason:  # a close_notify, or an alert that OpenSSL has no name for
             return self._left()
-        cause = f"what it answers is no TLS that relay speaks ({_words(error.reason)})"
+        cause = f"what it answers is no TLS that relay speaks ({words(error.reason)})"
         return ProtocolError(self._what, cause, 'does it speak TLS 1.2 or 1.3? if none at all, `transport = "tcp"`')
 
     def _verify_fingerprint(self) -> None:
@@ -382,25 +380,31 @@ class TlsPipe:
             self._inner.send(data)
 
     def _broken(self, error: ssl.SSLError) -> RelayError:
-        alert = _alert(error)
-        if alert in _ABOUT_OUR_CERTIFICATE:
-            cause = f"it refuses relay's certificate (TLS alert: {_words(alert)})"
-            remedy = "`certificate` and `private-key` must be of a pair whose signer it trusts; its log tells why"
-            return PermissionRefusedError(self._what, cause, remedy)
-        if alert:
-            return ProtocolError(self._what, f"it ended TLS with the alert: {_words(alert)}", "its log tells why")
-        return ProtocolError(self._what, f"TLS failed: {_words(error.reason)}", "is something between that changes it?")
+        name = alert(error.reason)
+        if fault := refusal(name, self._client.own, "it", "clientAuth"):
+            return PermissionRefusedError(self._what, *fault)
+        if name:
+            wanted = "" if self._client.own else "; does it require a client certificate? `certificate` names none"
+            cause = f"it ended TLS with the alert: {words(name)}"
+            return ProtocolError(self._what, cause, f"its log names the reason{wanted}")
+        return ProtocolError(self._what, f"TLS failed: {words(error.reason)}", "is something between that changes it?")
 
 
-_OF_THE_NAME: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-
-
-def _alert(error: ssl.SSLError) -> str:
-    """The alert that the peer has sent, as OpenSSL names it behind SSLV3_ALERT_ or, as a younger one, TLSV1_; or ""."""
-    reason = error.reason or ""
-    prefix = _ALERT.match(reason)
-    return reason[prefix.end() :] if prefix else ""
-
-
-def _words(reason: str | None) -> str:
-    return (reason or "unknown").lower().replace("_", " ")
+def _sent_chain(tls: ssl.SSLObject) -> list[x509.Certificate]:
+    """What the peer has sent, its own certificate first, also when it is not trusted; empty where that is unknown."""
+    # Public since Python 3.13; before that it is there under this name.
+    get = getattr(tls, "get_unverified_chain", None) or getattr(
+        getattr(tls, "_sslobj", None), "get_unverified_chain", None
+    )
+    found = []
+    for each in (get() if get is not None else None) or ():
+        try:
+            in_der = isinstance(each, bytes)
+            found.append(
+                x509.load_der_x509_certificate(each)
+                if in_der
+                else x509.load_pem_x509_certificate(each.public_bytes().encode("ascii"))
+            )
+        except ValueError:  # what OpenSSL reads and `cryptography` does not
+            return found
+    return found

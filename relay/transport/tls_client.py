@@ -9,8 +9,10 @@ dates and signers do not matter, unless `ca` is given too. Nothing turns that of
 import ssl
 from typing import NamedTuple
 
+from cryptography import x509
+
 from relay.settings import RemoteLoggingServer
-from relay.transport.certificate import certificates, identify, pem
+from relay.transport.certificate import identify, trust
 from relay.transport.tls_context import tls_context
 
 
@@ -22,6 +24,10 @@ class TlsClient(NamedTuple):
     """Whom the certificate must be for, and what the server is told (SNI, where it is no address)."""
     fingerprint: str
     """"" where the certificate's signers decide."""
+    own: x509.Certificate | None
+    """The certificate by which relay comes."""
+    trusts: str
+    """What should have the server's signer, for people."""
 
 
 def tls_client(server: RemoteLoggingServer) -> TlsClient:
@@ -29,11 +35,13 @@ def tls_client(server: RemoteLoggingServer) -> TlsClient:
     context = tls_context(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = not server.fingerprint
     if server.ca:
-        context.load_verify_locations(cadata=pem(certificates(server.ca)))
+        trust(context, server.ca)
     elif server.fingerprint:
         context.verify_mode = ssl.CERT_NONE  # the fingerprint is compared instead, before anything is sent
     else:
         context.load_default_certs()
+    own = None
     if server.certificate:
-        identify(context, server.certificate, server.private_key or server.certificate)
-    return TlsClient(context, server.server_name or server.address, server.fingerprint)
+        own = identify(context, server.certificate, server.private_key or server.certificate)
+    trusts = "`ca`" if server.ca else "this machine's own list of authorities"
+    return TlsClient(context, server.server_name or server.address, server.fingerprint, own, trusts)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import paramiko
+from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.packet import Packetizer
 
 from relay.transport.liveness import Liveness, Patience, Sight, Verdict
@@ -66,9 +67,11 @@ _NIST_AND_GROUPS: Final = (
     "diffie-hellman-group16-sha512",
     "diffie-hellman-group14-sha256",
 )
+_CURVE25519: Final = ("curve25519-sha256", "curve25519-sha256@libssh.org")
+"""RFC 8731 section 3: one method under its registered name and its older one; a server may know only one of them."""
 ALGORITHMS: Final = {
     "default": Algorithms(
-        key_exchange=("mlkem768x25519-sha256", "curve25519-sha256@libssh.org", *_NIST_AND_GROUPS),
+        key_exchange=("mlkem768x25519-sha256", *_CURVE25519, *_NIST_AND_GROUPS),
         ciphers=_AES,
         macs=_SHA2_MACS,
         key_types=TYPES,
@@ -156,6 +159,10 @@ class TransportLayer(paramiko.Transport):
     # socket wakes it, so once a second is enough (ten times, its own habit, costs an idle router for nothing).
     _CLIENT_ID = "relay"
     _active_check_timeout = 1.0
+    # paramiko knows the method by its older name alone.
+    _kex_info = paramiko.Transport._kex_info | {  # type: ignore[attr-defined]  # noqa: SLF001 - not in the stubs
+        name: KexCurve25519 for name in _CURVE25519 if KexCurve25519.is_available()
+    }
 
     def __init__(
         self,
@@ -175,7 +182,7 @@ class TransportLayer(paramiko.Transport):
         self._offered: dict[str, list[str]] = {}
         self._host_key_algorithms = _signature_algorithms(key_types or algorithms.key_types)
         options = self.get_security_options()
-        options.kex = tuple(name for name in algorithms.key_exchange if name in options.kex)
+        options.kex = tuple(name for name in algorithms.key_exchange if name in self._kex_info)
         options.ciphers = algorithms.ciphers
         options.digests = algorithms.macs
         options.key_types = self._host_key_algorithms
@@ -212,6 +219,11 @@ class TransportLayer(paramiko.Transport):
             if theirs and not set(theirs) & set(ours):
                 return f"no common {what}: it offers {printable(', '.join(theirs))}; relay offers {', '.join(ours)}"
         return ""
+
+    @property
+    def is_relay(self) -> bool:
+        """Whether the server is relay's own SSH end."""
+        return self.remote_version == f"SSH-2.0-{self._CLIENT_ID}"
 
     # --- Silence ---
 

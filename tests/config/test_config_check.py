@@ -140,15 +140,25 @@ def test_a_private_key_that_is_missing_or_none_is_a_mistake(machine: Machine) ->
 
 def test_a_server_whose_host_key_is_not_known_is_a_mistake(machine: Machine) -> None:
     other_port = CONFIGURATION.replace('"172.18.4.99"', '"172.18.4.99"\nserver-port = 2222')
-    assert "known_hosts has no host key for 172.18.4.99:2222" in machine.mistake(other_port)
+    mistake = machine.mistake(other_port)
+    assert "known_hosts has no host key for 172.18.4.99:2222" in mistake
+    assert "line 1 names 172.18.4.99 without a port, which means port 22 alone" in mistake
+    assert mistake.endswith("`relay key trust 172.18.4.99:2222`")
     (machine.folder / "known_hosts").unlink()
-    assert machine.mistake().endswith(f"known-hosts: there is no {machine.folder}/known_hosts")
+    remedy = "`relay key trust 172.18.4.99:22` makes it"
+    assert machine.mistake().endswith(f"known-hosts: there is no {machine.folder}/known_hosts: {remedy}")
 
 
-def test_a_line_of_known_hosts_that_cannot_be_read_is_a_mistake(machine: Machine) -> None:
+def test_a_broken_line_of_known_hosts_is_a_warning_since_the_others_hold(machine: Machine) -> None:
     with (machine.folder / "known_hosts").open("a") as file:
         file.write("172.18.4.100 ssh-ed25519 not-base64\n")
-    assert "known_hosts line 2" in machine.mistake()
+    assert "known_hosts line 2: the key is not base64" in machine.warning(CONFIGURATION)
+
+
+def test_lines_that_openssh_uses_and_relay_does_not_are_no_finding(machine: Machine) -> None:
+    with (machine.folder / "known_hosts").open("a") as file:
+        file.write("@cert-authority * ssh-ed25519 AAAA\n@revoked * ssh-dss AAAA\nlog.example sk-ssh-ed25519 AAAA\n")
+    assert machine.findings() == Findings((), ())
 
 
 def test_an_audit_log_that_does_not_exist_yet_is_a_warning(machine: Machine) -> None:

@@ -1,6 +1,7 @@
 """The keys of a [[remote-logging-server]] whose transport is "tls", by themselves and on this machine."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.certificates import ROUTER, Authority
@@ -116,3 +117,23 @@ def test_a_certificate_that_ends_soon_is_a_warning(tmp_path: Path, days: int, wo
     mistakes, (warning,) = findings(tmp_path, **{"certificate": str(pair.certificate), "private-key": str(pair.key)})
     assert mistakes == []
     assert f"remote-logging-server[1].certificate: a certificate of it {words}; have it renewed" in warning
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (
+            {"usage": "serverAuth"},
+            "it is for serverAuth only; have it issued with clientAuth in its extended key usage",
+        ),
+        ({"begins": 2}, "set it if it is wrong (`timedatectl`)"),
+    ],
+)
+def test_a_certificate_that_the_server_will_refuse_is_a_warning(
+    tmp_path: Path, wrong: dict[str, Any], words: str
+) -> None:
+    pair = Authority(tmp_path).pair(ROUTER, **wrong)
+    mistakes, (warning,) = findings(tmp_path, **{"certificate": str(pair.certificate), "private-key": str(pair.key)})
+    assert mistakes == []
+    assert "remote-logging-server[1].certificate: " in warning
+    assert warning.endswith(words)

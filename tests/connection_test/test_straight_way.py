@@ -11,6 +11,7 @@ from harness import auditd_peer
 from harness.auditd import Auditd
 from harness.auditd_peer import AuditdPeer, Message
 from harness.collector import Collector
+from harness.names import with_addresses
 from harness.openssh import Sshd
 from harness.ports import free_port
 from harness.relay import Router
@@ -102,8 +103,37 @@ def test_by_udp_the_message_arrives_and_that_nothing_proves_it_is_a_warning(far:
 def test_a_datagram_that_the_other_host_refuses(far: Router) -> None:
     configure(far, free_port(), transport="udp")
     failed = ask_patiently(far.configuration, prefix=far.prefix).failure("test message", 76)
-    assert failed["found"].endswith("(udp): the last datagram was refused")
-    assert failed["remedy"] == "does it listen there?"
+    assert failed["found"].endswith(f"(udp): {SERVER}: connection refused")
+    assert failed["remedy"].startswith("does a collector listen there by UDP?")
+
+
+@pytest.fixture
+def several_addresses(tmp_path: Path) -> list[str]:
+    """What begins a command for which far.example is this machine, at three addresses."""
+    return with_addresses(tmp_path, "far.example", ("::1", "127.0.0.3", "127.0.0.2"))
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("host", ["127.0.0.2", "127.0.0.3"])
+def test_a_collector_on_any_address_of_its_name_is_reached(
+    router: Router, several_addresses: list[str], transport: str, host: str
+) -> None:
+    with Rsyslog("imudp" if transport == "udp" else "imptcp", host=host) as rsyslog:
+        configure(router, rsyslog.port, address="far.example", transport=transport)
+        answer = ask(router.configuration, prefix=several_addresses)
+        assert b" TEST [" in rsyslog.wait_for_messages(1)[0]
+    assert answer.exit_code == 0
+    if transport == "udp":
+        assert answer.steps["test message"]["found"].endswith(f"one datagram to {host}")
+
+
+def test_a_name_each_of_whose_addresses_refuses_datagrams_names_them_all(
+    router: Router, several_addresses: list[str]
+) -> None:
+    configure(router, free_port(), address="far.example", transport="udp")
+    failed = ask_patiently(router.configuration, prefix=several_addresses).failure("test message", 76)
+    for address in ("127.0.0.2", "127.0.0.3"):
+        assert f"{address}: connection refused" in failed["found"]
 
 
 def test_a_port_that_the_other_host_refuses(far: Router) -> None:

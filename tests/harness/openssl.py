@@ -17,12 +17,13 @@ from harness.waiting import wait_until
 class SServer:
     """It listens from the `with` statement on; what it is sent, and what it says, goes to the file `said`."""
 
-    def __init__(self, pair: Pair, said: Path) -> None:
+    def __init__(self, pair: Pair, said: Path, *options: str) -> None:
+        """`options` are further ones of s_server's."""
         root = fetch(OPENSSL)
         self.port = free_port()
         self._said = said
-        argv = [root.file("usr/bin/openssl"), "s_server", "-tls1_3", "-accept", f"{LOOPBACK}:{self.port}"]
-        argv += ["-cert", str(pair.certificate), "-key", str(pair.key)]
+        argv = [root.file("usr/bin/openssl"), "s_server", "-accept", f"{LOOPBACK}:{self.port}"]
+        argv += ["-cert", str(pair.certificate), "-key", str(pair.key), *(options or ("-tls1_3",))]
         with said.open("wb") as output:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=root.environment()

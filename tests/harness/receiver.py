@@ -23,6 +23,8 @@ class Receiver:
         self.folder = folder
         self.port = free_port()
         self.archive = folder / "archive"
+        self.prefix: list[str] = []
+        """What begins its command."""
         self._flags = flags
         self._counted: dict[Path, _Counted] = {}
         folder.mkdir(exist_ok=True)
@@ -30,7 +32,7 @@ class Receiver:
     def start(self, **environment: str) -> Process:
         """Start it; it may die before it listens."""
         argv = [
-            *(*RELAY, "receive", "--listen", f"tcp://127.0.0.1:{self.port}"),
+            *(*self.prefix, *RELAY, "receive", "--listen", f"tcp://127.0.0.1:{self.port}"),
             *("--state", str(self.folder / "state"), "--archive", str(self.archive), *self._flags),
         ]
         return Process(argv, self.folder / "receive.log", {**os.environ, **environment})

@@ -55,7 +55,7 @@ _TLS_OF_ALL = (
     ' defaultNetstreamDriverCAFile="{0.authority}" defaultNetstreamDriverCertFile="{0.pair.certificate}"'
     ' defaultNetstreamDriverKeyFile="{0.pair.key}"'
 )
-_TLS_OF_IMTCP = ' streamDriver.name="{0.driver}" streamDriver.mode="1" streamDriver.authMode="x509/certvalid"'
+_TLS_OF_IMTCP = ' streamDriver.name="{0.driver}" streamDriver.mode="1" streamDriver.authMode="{mode}"'
 _TLS_OF_IMRELP = (
     ' tls="on" tls.caCert="{0.authority}" tls.myCert="{0.pair.certificate}" tls.myPrivKey="{0.pair.key}"'
     ' tls.authMode="certvalid"'
@@ -124,9 +124,13 @@ class Rsyslog(Peer):
             host=self.host,
             port=self.port,
             global_options=_TLS_OF_ALL.format(self._tls) if by_tcp else "",
-            module_options=_TLS_OF_IMTCP.format(self._tls) if by_tcp else "",
+            module_options=self._tls_of_imtcp() if by_tcp else "",
             input_options=self._options + (_TLS_OF_IMRELP.format(self._tls) if by_relp else ""),
         )
+
+    def _tls_of_imtcp(self) -> str:
+        anyone = self._tls is not None and self._tls.anyone
+        return _TLS_OF_IMTCP.format(self._tls, mode="anon" if anyone else "x509/certvalid")
 
     def _listens(self) -> bool:
         return listens(self.port, pid=self.pid, udp=self._module == "imudp")

@@ -13,7 +13,7 @@ from relay.delivery.destination import Destination
 from relay.delivery.session import Session
 from relay.delivery.wanted import EVERYTHING
 from relay.disk import Disk
-from relay.errors import UnavailableError
+from relay.errors import NoInputError, PermissionRefusedError, RelayError, UnavailableError
 from relay.event import Event, EventType
 from relay.housekeeping import LOST_SECONDS, Care, Housekeeping, care_of
 from relay.intake import Intake, Routing
@@ -104,6 +104,49 @@ def test_a_lost_server_is_an_alarm_about_it_until_it_is_proven_again(servers: Se
     assert servers.after(3600) == []
     servers.prove(1)
     assert servers.after(1) == ["clear server-lost b"]
+
+
+def test_the_alarm_names_the_error_and_its_remedy_and_a_new_one_is_a_change(servers: Servers) -> None:
+    def text() -> str:
+        (change,) = servers.housekeeping.alarms.active
+        return change.alarm.text
+
+    servers.lose(1)
+    servers.after(0)
+    servers.after(LOST_SECONDS)
+    assert text() == "nothing can be delivered to b: a: refused"
+    servers.all[1].error = UnavailableError("a", "no answer within 10 s")  # the same object fails in the same way
+    assert servers.after(1) == []
+    servers.all[1].error = PermissionRefusedError("private key k", "its mode 0644 lets others use it", "`chmod 600 k`")
+    assert servers.after(1) == ["add server-lost b"]
+    assert text().endswith("private key k: its mode 0644 lets others use it; `chmod 600 k`")
+    servers.all[1].error = PermissionRefusedError("SSH server s", "x" * 5000)
+    assert servers.after(1) == ["add server-lost b"]
+    assert len(text()) < 500
+    servers.prove(1)
+    assert servers.after(1) == ["clear server-lost b"]
+
+
+def test_an_alarm_of_an_earlier_run_keeps_its_text_until_there_is_news(tmp_path: Path) -> None:
+    first = Servers(tmp_path)
+    with first.store:
+        first.lose(1)
+        first.after(0)
+        first.after(LOST_SECONDS)
+    second = Servers(tmp_path, b"run00002")
+    with second.store:
+        assert second.after(1) == []
+
+
+def test_what_else_waits_for_a_repair_is_an_alarm_and_what_may_mend_itself_is_none(servers: Servers) -> None:
+    error: list[RelayError | None] = [UnavailableError("SSH server s", "connection refused")]
+    servers.housekeeping.faults = [lambda: ("port-forwarding p", error[0])]
+    assert servers.after(1) == []
+    error[0] = NoInputError("private key k", "there is no such file")
+    assert servers.after(1) == ["add repair-needed port-forwarding p"]
+    assert servers.after(3600) == []
+    error[0] = None
+    assert servers.after(1) == ["clear repair-needed port-forwarding p"]
 
 
 def test_a_connection_that_only_broke_is_no_loss(servers: Servers) -> None:

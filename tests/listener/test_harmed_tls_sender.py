@@ -89,7 +89,7 @@ def test_what_a_man_in_the_middle_harms_is_never_accepted(tmp_path: Path) -> Non
     end = time.monotonic() + SECONDS
     seed = 0
     while seed < FEWEST or time.monotonic() < end:
-        trust = ssl.create_default_context(cafile=authority.certificate)
+        trust = authority.client()
         trust.maximum_version = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)[seed % 2]
         seen[asyncio.run(outcome(context, trust, seed))] += 1
         seed += 1

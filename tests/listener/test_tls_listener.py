@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from harness.certificates import ROUTER, SERVER, Authority
+from harness.certificates import ROUTER, SERVER, Authority, Pair
 from harness.held_spool import DEADLINE, HeldSpool, until
 
 from relay.errors import NoInputError, PermissionRefusedError
@@ -56,7 +56,7 @@ def run(chosen: ReceiverTls, scenario: Scenario) -> ListenerCounters:
 
 
 def client(authority: Authority, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=authority.certificate)
+    context = authority.client()
     context.maximum_version = version
     return context
 
@@ -170,6 +170,78 @@ def test_without_a_certificate_nobody_is_let_in_where_one_is_wanted(authority: A
     assert (counters.messages, counters.framing_errors) == (0, 1)
 
 
+FAULTS: dict[str, tuple[Callable[[Authority], Pair | None], str]] = {
+    "none": (lambda _: None, "the sender has no certificate, and `ca` wants one"),
+    "expired": (
+        lambda authority: authority.pair(ROUTER, days=-1),
+        "the sender's certificate has expired; this machine's",
+    ),
+    "not yet valid": (
+        lambda authority: authority.pair(ROUTER, begins=2),
+        "the sender's certificate is not valid yet; this",
+    ),
+    "for servers": (
+        lambda authority: authority.pair(ROUTER, usage="serverAuth"),
+        "the sender's certificate is not for clients; have it issued with clientAuth",
+    ),
+    "by a stranger": (
+        lambda authority: Authority(authority.certificate.parent / "stranger", "stranger").pair(ROUTER),
+        "the sender's certificate is not signed by a certificate in `ca`; `ca` must name",
+    ),
+}
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_of_a_senders_certificate_has_its_own_cause(
+    authority: Authority, caplog: pytest.LogCaptureFixture, fault: str, version: ssl.TLSVersion
+) -> None:
+    pair, told = FAULTS[fault]
+    own = pair(authority)
+
+    async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
+        context = client(authority, version)
+        if own is not None:
+            context.load_cert_chain(own.certificate, own.key)
+
+        def send() -> None:
+            with pytest.raises((ssl.SSLError, ConnectionResetError)), connect(listener, context) as sender:
+                sender.recv(1)
+
+        await asyncio.to_thread(send)
+        await until(lambda: "aborted" in caplog.text)
+        assert spool.messages == []
+
+    run(settings(authority, ca=str(authority.certificate)), scenario)
+    assert f"TLS handshake: {told}" in caplog.text
+
+
+def test_a_sender_that_does_not_trust_this_receiver_is_told_from_one_that_is_not_trusted(
+    authority: Authority, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    async def scenario(listener: TlsListener, _: HeldSpool) -> None:
+        stranger = client(Authority(tmp_path / "stranger", "stranger"))
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.to_thread(connect, listener, stranger)
+        await until(lambda: "aborted" in caplog.text)
+
+    run(settings(authority), scenario)
+    assert "the sender refuses relay's certificate (TLS alert: unknown ca); it must trust the signer" in caplog.text
+
+
+def test_a_certificate_between_is_trusted_by_itself(authority: Authority) -> None:
+    between = Authority(authority.certificate.parent / "between", "between", authority)
+    own = between.pair(ROUTER)
+
+    async def scenario(listener: TlsListener, _: HeldSpool) -> None:
+        context = client(authority)
+        context.load_cert_chain(own.certificate, own.key)
+        sender = await asyncio.to_thread(connect, listener, context)
+        (await asyncio.to_thread(sender.unwrap)).close()
+
+    assert run(settings(authority, ca=str(between.certificate)), scenario).framing_errors == 0
+
+
 def test_by_its_certificate_a_sender_is_let_in(authority: Authority) -> None:
     own = authority.pair(ROUTER)
 
@@ -229,7 +301,8 @@ def test_a_renewed_certificate_is_shown_without_a_restart(
         first = await asyncio.to_thread(shown, listener, authority)
         await asyncio.to_thread(key.unlink)  # as it is amid a renewal
         assert await asyncio.to_thread(shown, listener, authority) == first
-        assert "the former serve on" in caplog.text
+        assert "the former one stays in use" in caplog.text
+        assert "relay key generate" not in caplog.text  # which makes keys for SSH
         authority.pair(SERVER, "127.0.0.1", days=91)
         assert await asyncio.to_thread(shown, listener, authority) not in {first, None}
 

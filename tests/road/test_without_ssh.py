@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness.collector import Collector, reset
+from harness.names import with_addresses
 from harness.openssh import Sshd
 from harness.ports import free_port
 from harness.relay import SEED, Router, audit_events
@@ -85,6 +86,19 @@ def test_datagrams_arrive_and_are_said_to_be_unproven(hosts: TwoHosts, tmp_path:
         assert "can prove nothing (udp has no acknowledgement)" in done.stderr
         assert router.status()["destinations"][0]["proof"] == "unproven"
         assert len(audit_events(rsyslog.wait_for_messages(EVENTS + 1))) == EVENTS
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "127.0.0.3"])
+def test_datagrams_reach_a_collector_on_any_address_of_its_name(host: str, tmp_path: Path, sshd: Sshd) -> None:
+    with Rsyslog("imudp", host=host) as rsyslog:
+        router = Router(tmp_path, sshd, 1, address="far.example", transport="udp", unproven="trust")
+        router.server["port"] = rsyslog.port
+        router.write_configuration()
+        router.prefix = with_addresses(tmp_path, "far.example", ("::1", "127.0.0.3", "127.0.0.2"))
+        router.audit_log.write_bytes(SEED.read_bytes())
+        done = router.drain()
+        assert done.returncode == 0, done.stderr
+        assert len(identities(audit_events(rsyslog.wait_for_messages(EVENTS + 1)))) == EVENTS
 
 
 @pytest.mark.parametrize("unproven", ["resend-window", "trust"])

@@ -1,11 +1,13 @@
 """known_hosts files as OpenSSH writes them: its own ssh-keygen makes the keys and hashes the names."""
 
+import contextlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness.debian import OPENSSH, fetch
-from harness.openssh import fingerprint, generate_key
+from harness.openssh import Sshd, fingerprint, generate_key, run_ssh
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.transport.host_key import KnownHosts, known_hosts_line
@@ -28,6 +30,12 @@ def _public(private: Path) -> Path:
 
 def _parse(*lines: str) -> KnownHosts:
     return KnownHosts.parse("\n".join(lines), "known_hosts")
+
+
+def _hash_names(file: Path) -> None:
+    root = fetch(OPENSSH)
+    argv = [root.file("usr/bin/ssh-keygen"), "-H", "-f", str(file)]
+    subprocess.run(argv, env=root.environment(), check=True, capture_output=True)
 
 
 def test_a_fingerprint_is_what_openssh_says(tmp_path: Path) -> None:
@@ -84,13 +92,7 @@ def test_a_name_hashed_by_openssh_is_recognised(
 ) -> None:
     file = tmp_path / "known_hosts"
     file.write_text(known_hosts_line(host, port, keys["ed25519"]) + "\n")
-    root = fetch(OPENSSH)
-    subprocess.run(
-        [root.file("usr/bin/ssh-keygen"), "-H", "-f", str(file)],
-        env=root.environment(),
-        check=True,
-        capture_output=True,
-    )
+    _hash_names(file)
     assert host not in file.read_text()
     known = KnownHosts.read(str(file))
     known.verify(host, port, keys["ed25519"])
@@ -127,17 +129,95 @@ def test_a_revoked_key_is_refused_although_it_is_pinned_as_well(keys: dict[str, 
         known.verify("log.example", 22, keys["rsa"])
 
 
-def test_a_revocation_that_cannot_be_read_refuses_every_server(keys: dict[str, PublicKey]) -> None:
+_CERTIFICATE_AUTHORITY = "@cert-authority * {key}"
+_LINES = {
+    "the key is pinned": ("{host} {key}", True),
+    "another key is pinned": ("{host} {other}", False),
+    "nothing is pinned": ("", False),
+    "a key type that nobody knows is revoked": ("{host} {key}\n@revoked * ssh-unheard-of AAAAB3NzaC1kc3M=", True),
+    "a key type that is no longer used is revoked": ("{host} {key}\n@revoked * ssh-dss AAAAB3NzaC1kc3M=", True),
+    "the key is revoked for another host": ("{host} {key}\n@revoked elsewhere.example {key}", True),
+    "the key is revoked for another port": ("{host} {key}\n@revoked [127.0.0.1]:1 {key}", True),
+    "the key is revoked for the host without its port": ("{host} {key}\n@revoked 127.0.0.1 {key}", True),
+    "another key of the host is revoked": ("{host} {key}\n@revoked * {other}", True),
+    "the key is revoked for every host": ("{host} {key}\n@revoked * {key}", False),
+    "the key is revoked for the host": ("@revoked {host} {key}\n{host} {key}", False),
+    "the key is revoked for all hosts but this one": ("{host} {key}\n@revoked *,!{host} {key}", True),
+    "a revocation is broken": ("{host} {key}\n@revoked * ssh-ed25519 AAAA", True),
+    "a line has two markers": ("{host} {key}\n@revoked @revoked * {key}", True),
+    "a line has an unknown marker": ("{host} {key}\n@refused * {key}", True),
+    "a certificate authority is named beside it": (f"{{host}} {{key}}\n{_CERTIFICATE_AUTHORITY}", True),
+    "a certificate authority alone is named": (_CERTIFICATE_AUTHORITY, False),
+    "lines are broken": ("{host}\n|1|salt|hash {key}\n{host} ssh-ed25519 AAAA\n\x00\xff\n{host} {key}", True),
+    "a comment holds other line breaks": ("# one\u2028@revoked * {key}\x0bmore\x85\n{host} {key} a\u2028b", True),
+    "fields are divided by tabs": ("\t{host}\t{key}", True),
+    "lines end in CR LF": ("{host} {key}\r\n@revoked * {other}\r", True),
+}
+
+
+@pytest.fixture(scope="module")
+def sshd() -> Iterator[Sshd]:
+    with Sshd() as server:
+        yield server
+
+
+@pytest.mark.parametrize("lines", _LINES)
+def test_openssh_and_relay_accept_a_server_by_the_same_lines(sshd: Sshd, tmp_path: Path, lines: str) -> None:
+    text, accepted = _LINES[lines]
+    key, other = (_public(path).read_text().rsplit(maxsplit=1)[0] for path in (sshd.host_keys[0], sshd.other_key))
+    file = tmp_path / "known_hosts"
+    file.write_text(text.format(host=f"[{sshd.host}]:{sshd.port}", key=key, other=other) + "\n", newline="")
+
+    told = run_ssh([f"{sshd.user}@{sshd.host}", "true"], key=sshd.client_key, known_hosts=file, port=sshd.port).stderr
+    assert ("Host key verification failed" not in told) == accepted
+
+    shown = PublicKey.from_text(*key.split())
+    verify = contextlib.nullcontext() if accepted else pytest.raises(PermissionRefusedError)
+    with verify:
+        KnownHosts.read(str(file)).verify(sshd.host, sshd.port, shown)
+
+
+def test_a_broken_revocation_is_a_mistake_that_says_what_it_is_worth(keys: dict[str, PublicKey]) -> None:
     known = _parse(known_hosts_line("log.example", 22, keys["rsa"]), "@revoked * ssh-rsa AAAA")
-    with pytest.raises(PermissionRefusedError, match="known_hosts line 2"):
+    assert known.mistakes == ("known_hosts line 2: the key is damaged; so it revokes no key",)
+
+
+def test_lines_that_relay_does_not_use_are_named_only_for_a_server_that_no_other_line_pins(
+    keys: dict[str, PublicKey],
+) -> None:
+    lines = ("@cert-authority log.* ssh-ed25519 AAAA", "log.example ssh-dss AAAA", "@revoked * ssh-dss AAAA")
+    known = _parse(*lines, known_hosts_line("other.example", 22, keys["ed25519"]))
+    assert not known.mistakes
+    known.verify("other.example", 22, keys["ed25519"])
+    with pytest.raises(PermissionRefusedError, match="not known") as refused:
         known.verify("log.example", 22, keys["rsa"])
+    assert "line 1: relay does not support @cert-authority" in refused.value.cause
+    assert "line 2: relay does not support keys of type ssh-dss" in refused.value.cause
 
 
-def test_a_certificate_authority_pins_nothing_and_is_said_not_to_be_supported(keys: dict[str, PublicKey]) -> None:
-    known = _parse(f"@cert-authority * {keys['ed25519'].text}")
-    assert "not supported" in known.mistakes[0]
-    with pytest.raises(PermissionRefusedError, match="not known"):
-        known.verify("log.example", 22, keys["ed25519"])
+@pytest.mark.parametrize(
+    ("names", "port", "told"),
+    [
+        ("log.example", 2222, "line 1 names log.example without a port, which means port 22 alone"),
+        ("hashed", 2222, "line 1 names log.example without a port, which means port 22 alone"),
+        ("*.example", 2222, "line 1 names log.example without a port, which means port 22 alone"),
+        ("[log.example]:2223", 2222, "line 1 names another port, [log.example]:2223"),
+        ("[log.example]:2223", 22, "line 1 names another port, [log.example]:2223"),
+        ("192.0.2.7", 2222, "line 1 has this very key for 192.0.2.7"),
+    ],
+)
+def test_a_line_that_is_meant_for_the_server_and_does_not_cover_it_is_named(
+    keys: dict[str, PublicKey], tmp_path: Path, names: str, port: int, told: str
+) -> None:
+    file = tmp_path / "known_hosts"
+    file.write_text(f"{names.replace('hashed', 'log.example')} {keys['ed25519'].text}\n")
+    if names == "hashed":
+        _hash_names(file)
+    with pytest.raises(PermissionRefusedError) as refused:
+        KnownHosts.read(str(file)).verify("log.example", port, keys["ed25519"])
+    assert f"{file} has none for it ({told})" in refused.value.cause
+    address = "log.example:2222" if port != 22 else "log.example"
+    assert f"`relay key trust {address}` adds it to that file" in refused.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -147,7 +227,6 @@ def test_a_certificate_authority_pins_nothing_and_is_said_not_to_be_supported(ke
         "log.example ssh-ed25519",
         "log.example ssh-ed25519 not-base64!",
         "log.example ssh-ed25519 AAAA",
-        "log.example ssh-dss AAAAB3NzaC1kc3M=",
         "@unknown log.example ssh-ed25519 AAAA",
         "|1|salt|hash ssh-ed25519 AAAA",
     ],

@@ -1,5 +1,7 @@
 """Private key files as ssh-keygen makes them."""
 
+import base64
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,18 @@ def test_a_key_cut_short_anywhere_is_told(tmp_path: Path) -> None:
     for length in range(0, len(whole) - 45, 7):
         path.write_bytes(whole[:length] + whole[-36:])
         with pytest.raises((NoInputError, PermissionRefusedError)):
+            load(str(path))
+
+
+@pytest.mark.parametrize("octet", [0, 2, 255])
+def test_a_key_with_any_octet_changed_loads_or_is_refused_with_a_cause(tmp_path: Path, octet: int) -> None:
+    path = generate_key(tmp_path / "key", "ecdsa")
+    first, *encoded, last = path.read_text().splitlines()
+    whole = base64.b64decode("".join(encoded))
+    for place in range(len(whole)):
+        harmed = whole[:place] + bytes([octet]) + whole[place + 1 :]
+        path.write_text(f"{first}\n{base64.encodebytes(harmed).decode()}{last}\n")
+        with contextlib.suppress(NoInputError, PermissionRefusedError):
             load(str(path))
 
 

@@ -2,7 +2,10 @@
 
 import threading
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import pytest
 from harness.waiting import wait_until
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError
@@ -12,17 +15,21 @@ from relay.transport.retry import keep_trying
 class _Trying:
     """`keep_trying` in a thread; every attempt takes its outcome from `outcomes`, then the last one again and again."""
 
-    def __init__(self, *outcomes: RelayError | None, longest: float = 60.0) -> None:
+    def __init__(self, *outcomes: RelayError | None, longest: float = 60.0, files: Sequence[str] = ()) -> None:
         self.attempts = 0
         self.noted: list[tuple[RelayError, float]] = []
         self.stopped = threading.Event()
         self._outcomes = list(outcomes)
         self._longest = longest
+        self._files = files
         self._thread = threading.Thread(target=self._try, daemon=True)
         self._thread.start()
 
     def _try(self) -> None:
-        keep_trying(self._attempt, self.stopped, lambda *noted: self.noted.append(noted), longest=self._longest)
+        keep_trying(self._attempt, self.stopped, self._note, longest=self._longest, files=self._files)
+
+    def _note(self, error: RelayError, pause: float) -> None:
+        self.noted.append((error, pause))
 
     def _attempt(self) -> None:
         if self.stopped.is_set():
@@ -82,3 +89,29 @@ def test_stopping_ends_the_longest_wait_at_once_and_without_another_attempt() ->
     trying.stop()
     assert time.monotonic() - begun < 20  # of the 60
     assert trying.attempts == 1
+
+
+def _appear(file: Path) -> None:
+    file.write_text("key")
+
+
+def _chmod(file: Path) -> None:
+    file.chmod(0o600)
+
+
+def _replace(file: Path) -> None:
+    file.with_suffix(".new").write_text("key")
+    file.with_suffix(".new").rename(file)
+
+
+@pytest.mark.parametrize("repair", [_appear, _chmod, _replace])
+def test_a_repaired_file_ends_the_longest_wait(tmp_path: Path, repair: Callable[[Path], None]) -> None:
+    file = tmp_path / "key"
+    if repair is not _appear:
+        file.write_text("key")
+        file.chmod(0o644)
+    trying = _Trying(PermissionRefusedError("key", "0644"), files=[str(tmp_path / "other"), str(file)])
+    trying.wait_for_noted(1)
+    repair(file)
+    trying.wait_for_attempts(2, seconds=30)  # of the 60
+    trying.stop()

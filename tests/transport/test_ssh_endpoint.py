@@ -12,11 +12,13 @@ from typing import Any
 
 import paramiko
 import pytest
+from harness.names import with_addresses
 from harness.openssh import SshClient, fingerprint, generate_key, run_ssh
-from harness.ports import LOOPBACK
+from harness.ports import LOOPBACK, free_port
+from harness.receiver import Receiver
 from harness.waiting import wait_until
 
-from relay.errors import NoInputError, PermissionRefusedError, TemporaryError, UnavailableError
+from relay.errors import NoInputError, PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
 from relay.settings import PortForwarding
 from relay.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoint
 from relay.transport.handshake import Limits
@@ -134,6 +136,13 @@ def test_openssh_forwards_through_it(receiver: _Receiver) -> None:
         sender.shutdown(socket.SHUT_WR)
         assert sender.recv(1) == b""
         assert receiver.received == [_MEGABYTE * 20]
+
+
+@pytest.mark.parametrize("name", ["curve25519-sha256", "curve25519-sha256@libssh.org"])
+def test_a_client_that_knows_a_key_exchange_by_one_of_its_names_only(receiver: _Receiver, name: str) -> None:
+    _, said = receiver.ssh("-v", "-o", f"KexAlgorithms={name}", "-W", f"{LOOPBACK}:{_PORT}", f"relay@{LOOPBACK}")
+    assert f"kex: algorithm: {name}\n" in said
+    assert "Authenticated to" in said
 
 
 def test_many_channels_one_after_another_and_side_by_side(receiver: _Receiver) -> None:
@@ -349,9 +358,11 @@ def test_a_shell_a_command_sftp_and_other_addresses_are_refused(
 def test_a_session_for_another_address_is_refused(receiver: _Receiver) -> None:
     with (
         receiver.session(remote_port=22) as session,
-        pytest.raises(UnavailableError, match="administratively prohibited"),
+        pytest.raises(UnavailableError, match="administratively prohibited") as refused,
     ):
         session.open()
+    assert "`relay receive` forwards to its own listeners only" in refused.value.remedy
+    assert f"is {LOOPBACK}:22 one of them?" in refused.value.remedy
 
 
 @pytest.mark.parametrize("spelling", ["localhost", "127.0.0.1", "::1"])
@@ -369,8 +380,9 @@ def test_permitopen_of_the_key_is_honoured(receiver: _Receiver) -> None:
 @pytest.mark.parametrize("options", ['from="192.0.2.1"', 'command="x"', "cert-authority", "restrict"])
 def test_a_key_with_an_option_that_is_not_enforced_cannot_log_in(receiver: _Receiver, options: str) -> None:
     receiver.authorize(options)
-    with pytest.raises(PermissionRefusedError, match="refuses"):
+    with pytest.raises(PermissionRefusedError, match="refuses") as refused:
         receiver.session()
+    assert refused.value.remedy.startswith("its log names the reason; if its authorized-keys file lacks the key")
 
 
 def test_the_keys_file_is_read_at_every_login(receiver: _Receiver) -> None:
@@ -518,18 +530,41 @@ def test_an_idle_sender_that_lives_is_kept(tmp_path: Path) -> None:
 # --- Starting ---
 
 
-def test_a_host_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["host", "authorized_keys"])
+def test_a_file_that_cannot_be_used_keeps_senders_out_until_it_is_repaired(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str
+) -> None:
+    receiver = _Receiver(tmp_path)
+    (tmp_path / file).rename(tmp_path / "elsewhere")
+    with receiver.running():
+        assert "cannot be used" in caplog.text
+        assert isinstance(receiver.endpoint.look(), NoInputError)
+        with pytest.raises((ProtocolError, PermissionRefusedError)):
+            receiver.session()
+        (tmp_path / "elsewhere").rename(tmp_path / file)
+        receiver.session().close()
+        assert receiver.endpoint.look() is None
+        assert "can be used again" in caplog.text
+
+
+def test_a_host_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     receiver = _Receiver(tmp_path)
     receiver.host_key.chmod(0o644)
-    with pytest.raises(PermissionRefusedError, match="0644"), receiver.running():
-        pass
+    with receiver.running():
+        assert "0644" in str(receiver.endpoint.look())
+        with pytest.raises(ProtocolError):
+            receiver.session()
 
 
-def test_a_missing_keys_file_is_told_at_the_start(tmp_path: Path) -> None:
-    receiver = _Receiver(tmp_path)
-    receiver.authorized_keys.unlink()
-    with pytest.raises(NoInputError, match="authorized keys"), receiver.running():
-        pass
+def test_every_address_of_its_name_is_listened_on(tmp_path: Path) -> None:
+    port = free_port()
+    files = ("--host-key", str(generate_key(tmp_path / "host")), "--authorized-keys", str(tmp_path / "keys"))
+    receiver = Receiver(tmp_path / "server", "--ssh-listen", f"here.example:{port}", *files)
+    receiver.prefix = with_addresses(tmp_path, "here.example", ("127.0.0.2", "127.0.0.3"))
+    with receiver.running():
+        for address in ("127.0.0.2", "127.0.0.3"):
+            with socket.create_connection((address, port)) as sender:
+                assert sender.recv(4) == b"SSH-"
 
 
 def test_an_address_in_use_is_told() -> None:

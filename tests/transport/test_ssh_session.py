@@ -1,6 +1,8 @@
 """Connecting to OpenSSH's own server, step by step, and what each failure is called."""
 
 import contextlib
+import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -132,6 +134,64 @@ def test_a_refused_key_names_the_line_to_add_and_adding_it_helps(sshd: Sshd, sto
     SshSession.connect(forwarding, stop).close()
 
 
+@pytest.fixture(scope="module")
+def passwd_with_locked_account(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("etc") / "passwd"
+    entries = Path("/etc/passwd").read_text().splitlines()
+    file.write_text("".join(f"{re.sub(':[^:]*', ':!', entry, count=1)}\n" for entry in entries))
+    return file
+
+
+class _LockedOut(Sshd):
+    """A server on a machine on which every account is locked."""
+
+    def __init__(self, passwd: Path) -> None:
+        super().__init__()
+        self._passwd = passwd
+
+    def _command(self) -> list[str]:
+        mounted = ["sh", "-ec", 'mount --bind "$0" /etc/passwd; exec "$@"', str(self._passwd)]
+        if os.geteuid() == 0:
+            return ["unshare", "--mount", *mounted, *super()._command()]
+        itself = ["unshare", "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
+        return ["unshare", "--user", "--map-root-user", "--mount", *mounted, *itself, *super()._command()]
+
+
+@pytest.mark.parametrize(
+    ("options", "restriction", "mode", "reason", "told"),
+    [
+        (("AllowUsers somebody-else",), "", 0o600, "not listed in AllowUsers", "AllowUsers"),
+        (("StrictModes yes",), "", 0o666, "bad ownership or modes", "others may write"),
+        ((), 'from="192.0.2.1" ', 0o600, "not from a permitted host", "`from=`"),
+        (("PubkeyAcceptedAlgorithms rsa-sha2-512",), "", 0o600, "not in PubkeyAcceptedAlgorithms", "PubkeyAccepted"),
+    ],
+)
+def test_the_remedy_for_a_key_that_is_refused_although_authorized_keys_has_it_names_the_possible_reasons(
+    stop: threading.Event, options: tuple[str, ...], restriction: str, mode: int, reason: str, told: str
+) -> None:
+    with Sshd(options) as sshd:
+        sshd.authorized_keys.write_text(restriction + sshd.authorized_keys.read_text())
+        sshd.authorized_keys.chmod(mode)
+        with pytest.raises(PermissionRefusedError, match=f"it refuses {sshd.user}'s key") as refused:
+            SshSession.connect(sshd.forwarding(1), stop)
+        wait_until(lambda: reason in sshd.log, 60, lambda: sshd.log)
+    remedy = refused.value.remedy
+    assert remedy.startswith("its log (`journalctl -u ssh -u sshd`) names the reason")
+    assert told in remedy
+    assert "If the key is not there yet" in remedy
+
+
+def test_the_remedy_for_a_locked_account_points_to_the_servers_log(
+    stop: threading.Event, passwd_with_locked_account: Path
+) -> None:
+    with _LockedOut(passwd_with_locked_account) as sshd:
+        with pytest.raises(PermissionRefusedError, match="it refuses") as refused:
+            SshSession.connect(sshd.forwarding(1), stop)
+        wait_until(lambda: "because account is locked" in sshd.log, 60, lambda: sshd.log)
+    assert "names the reason" in refused.value.remedy
+    assert "the account is locked" in refused.value.remedy
+
+
 def test_a_server_without_public_key_login_is_told(stop: threading.Event) -> None:
     with (
         Sshd(["PubkeyAuthentication no", "AuthenticationMethods any"]) as sshd,
@@ -150,6 +210,13 @@ def test_a_private_key_that_others_may_read_never_gets_as_far_as_the_network(ssh
 def test_a_missing_private_key_is_told(sshd: Sshd, stop: threading.Event) -> None:
     with pytest.raises(NoInputError):
         SshSession.connect(sshd.forwarding(1, private_key=str(sshd.folder / "missing")), stop)
+
+
+@pytest.mark.parametrize("name", ["curve25519-sha256", "curve25519-sha256@libssh.org"])
+def test_a_server_that_knows_a_key_exchange_by_one_of_its_names_only(stop: threading.Event, name: str) -> None:
+    with Sshd([f"KexAlgorithms {name}", "LogLevel DEBUG1"]) as sshd:
+        SshSession.connect(sshd.forwarding(1), stop).close()
+        assert f"kex: algorithm: {name} " in sshd.log
 
 
 def test_fips_negotiates_only_what_it_allows(stop: threading.Event) -> None:
@@ -265,13 +332,32 @@ def test_a_forward_that_the_server_forbids_is_told_from_one_that_nobody_answers(
         assert "nothing listens" in refused.value.remedy
 
 
-def test_no_forwarding_at_all_is_prohibited_too(stop: threading.Event) -> None:
-    with (
-        Sshd(["AllowTcpForwarding no"]) as sshd,
-        SshSession.connect(sshd.forwarding(1), stop) as session,
-        pytest.raises(UnavailableError, match="administratively prohibited"),
-    ):
-        session.open()
+@pytest.mark.parametrize(
+    ("option", "restriction"),
+    [
+        ("", 'permitopen="127.0.0.1:2" '),
+        ("", 'permitopen="localhost:1" '),
+        ("", "restrict "),
+        ("", "no-port-forwarding "),
+        ("PermitOpen 127.0.0.1:2", ""),
+        ("PermitOpen localhost:1", ""),
+        ("AllowTcpForwarding no", ""),
+        ("AllowTcpForwarding remote", ""),
+        ("DisableForwarding yes", ""),
+    ],
+)
+def test_each_reason_for_a_prohibited_forward_is_listed(stop: threading.Event, option: str, restriction: str) -> None:
+    with Sshd([option]) as sshd:
+        sshd.authorized_keys.write_text(restriction + sshd.authorized_keys.read_text())
+        with (
+            SshSession.connect(sshd.forwarding(1), stop) as session,
+            pytest.raises(UnavailableError, match="administratively prohibited") as refused,
+        ):
+            session.open()
+    remedy = refused.value.remedy
+    assert f"In {sshd.user}'s authorized_keys there: (1) permitopen names another place; (2) permitopen names" in remedy
+    assert "(3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: (4) PermitOpen" in remedy
+    assert "(5) AllowTcpForwarding is no or remote, or DisableForwarding is yes" in remedy
 
 
 def test_a_session_survives_a_refused_forward(sshd: Sshd, stop: threading.Event) -> None:

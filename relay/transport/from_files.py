@@ -1,0 +1,69 @@
+"""Keys, certificates and lists of keys: read from files, and read anew when one of them changes.
+
+So a repair or a renewal needs no restart. A file's state is its inode, size and time of change (ctime), which covers
+its contents, mode and owner.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from relay.errors import RelayError
+
+_log = logging.getLogger("relay.files")
+
+Value = TypeVar("Value")
+FileState = tuple[int, int, int] | None
+"""None: missing, or out of this user's reach."""
+
+
+def states(files: Sequence[str]) -> list[FileState]:
+    """What tells one state of the files from another."""
+    return [_state(file) for file in files]
+
+
+def _state(file: str) -> FileState:
+    try:
+        found = os.stat(file)
+    except (OSError, ValueError):  # ValueError: a path with a NUL
+        return None
+    return found.st_ino, found.st_size, found.st_ctime_ns
+
+
+class FromFiles(Generic[Value]):
+    """A value that `read` makes from files; the last one that could be read stays in use. For any thread."""
+
+    def __init__(self, what: str, files: Sequence[str], read: Callable[[], Value]) -> None:
+        self.value: Value | None = None
+        """None: none could be read yet."""
+        self._error: RelayError | None = None
+        self._what = what
+        self._files = files
+        self._read = read
+        self._states: list[FileState] | None = None
+        self._lock = threading.Lock()
+
+    def look(self) -> RelayError | None:
+        """Read the files if they have changed since the last look; why they cannot be used as they are now.
+
+        A change for the worse or the better is logged.
+        """
+        with self._lock:
+            former_states, self._states = self._states, states(self._files)
+            if self._states == former_states:
+                return self._error
+            former_error = self._error
+            try:
+                self.value, self._error = self._read(), None
+            except RelayError as error:
+                self._error = error
+                goes_on = "" if self.value is None else ", and the former one stays in use"
+                _log.warning("%s cannot be used%s: %s", self._what, goes_on, error)
+            else:
+                if former_error is not None:
+                    _log.warning("%s can be used again", self._what)
+                elif former_states is not None:
+                    _log.info("%s was renewed", self._what)
+            return self._error
