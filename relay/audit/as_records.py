@@ -2,7 +2,7 @@
 
 An audit event is its records, each as it came, found in MSG. One that names no node gets `node=NAME ` in front, as
 auditd's `name_format` does on the machine itself. NAME is chosen by `node_name`: the event's `router`, its HOSTNAME, or
-"none", and then the record goes as it came. Everything else becomes a record of its own:
+"none", which sends the record unchanged. Everything else becomes a record of its own:
 
     node=HOSTNAME type=TRUSTED_APP msg=audit(SECONDS.MILLIS:NUMBER): pid=0 uid=… auid=… ses=… event_type="alarm"
     facility="13" severity="4" app_name="relay" msgid="ALARM" relayRun="…" … info="MSG"

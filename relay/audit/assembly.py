@@ -3,10 +3,10 @@
 All records with one node, time and serial are one event; the records of several events interleave. An event leaves
 
 - when it is complete, with the next record of another event, with a line that is not a record (`interrupt`), or
-  TOGETHER_S after its last record by the caller's monotonic clock, when the caller asks (`expire`). It is complete once
-  a record of a type that completes events (`record_types`) has come. More of its records may stand directly behind that
-  one, and belong to it: behind a message of a user-space program its SYSCALL and SOCKADDR, where a rule audits the
-  sending, and behind all of them, on Ubuntu, an UNKNOWN[1420];
+  TOGETHER_S after its last record by the caller's monotonic clock, when the caller asks (`expire`). An event is
+  complete once a record of a type that completes events (`record_types`) was fed. Records of the same event that follow
+  directly still belong to it: a message of a user-space program is followed by its SYSCALL and SOCKADDR where a rule
+  audits the sending, and all of them, on Ubuntu, by an UNKNOWN[1420];
 - with its EOE;
 - when a record of the same node comes whose time stamp is 2 s or more later: a catch-up then keeps few events open,
   and the same log gives the same events again;
@@ -18,7 +18,7 @@ All records with one node, time and serial are one event; the records of several
 A record of an event that has left leaves at once, by itself, as `late`. At least the last 1,024 events that left are
 known; a record that comes after still more others begins an event anew. Every record that is fed leaves exactly once,
 and events that leave together leave in the order in which they began. Only an EOE never leaves: it holds nothing but
-the end of its event. An EOE in whose line something else stands is a record like others.
+the end of its event. An EOE whose line holds anything else is a record like others.
 
 A *place* is whatever the caller needs to find an event's first record again after a restart; it is only handed back.
 """
@@ -50,7 +50,7 @@ class AuditEvent(NamedTuple):
 
 
 class OpenEvent(NamedTuple, Generic[Place]):
-    """An event that has not left, and where its first record stands."""
+    """An event that has not left, and the place of its first record."""
 
     place: Place
     key: Key
@@ -141,7 +141,7 @@ class Assembler(Generic[Place]):
         return self._close([key for key, event in self._open.items() if event.touched + self._patience(key) <= now])
 
     def interrupt(self) -> list[AuditEvent]:
-        """Close the complete event: a line that is not a record stands behind it."""
+        """Close the complete event, because a line that is not a record follows it."""
         return [] if self._complete is None else [self._leave(self._complete)]
 
     def flush(self) -> list[AuditEvent]:

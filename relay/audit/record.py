@@ -11,7 +11,7 @@ Two more beginnings occur in the range of audit-userspace from 1.0 to 4.1, and m
   `UNKNOWN[1420]` where the number has none.
 
 What auditd writes without a time is malformed, because no event can be made of it: `type=DAEMON_ERR op=format-raw
-msg=NULL res=failed`, and `msg=lost` for a message that it could not get. So is the form that the kernel gives to syslog
+msg=NULL res=failed`, and `msg=lost` where the message was missing. So is the form in which the kernel writes to syslog
 (`type=1400 audit(…): `).
 
 A disk that is full can have cut a record, and the next one then stands in the same line (seen with auditd 3.0.9). Only

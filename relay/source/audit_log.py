@@ -23,10 +23,10 @@ What goes wrong, and what then happens:
 - The file is shorter than the byte reached, or other bytes stand before it: it was cut. Reading goes on in a copy that
   holds what was read, if there is one (logrotate's copytruncate); else from the beginning. What is written between such
   a copy and the cut nobody can read any more.
-- NULs stand in it: blocks that were never written, as after a power cut, or a hole. auditd writes none, so they are
-  passed over, whole runs at a time, and holes without being read. What stands before them in their line is a line of
-  its own, a record that was cut, and so is what stands behind them. NULs at the very end wait until something follows
-  or a newer file shows that nothing will: what is written over them is read. A gap counts them.
+- It holds NULs: blocks that were never written, as after a power cut, or a hole. auditd writes no NUL, so they are
+  passed over, whole runs at a time, and holes without being read. A run of NULs ends a line, so a record that was cut
+  before it is a line of its own, and the record behind it is whole. NULs at the very end wait until data follows or a
+  newer file exists, so that data written over them is read. A gap counts them.
 - A line is no record: it is forwarded as it is, marked, and counted in `malformed`. A line over 1 MiB comes in such
   pieces. A last line without LF waits for its end until a newer file shows that it has none.
 

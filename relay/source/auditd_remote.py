@@ -2,8 +2,7 @@
 
 A record is acknowledged once it is durable, so relay's spool carries what audisp-remote's queue cannot, and a lost link
 to the log server no longer reaches the router. Events go record by record: audisp-remote waits for each answer before
-it sends the next record, so none can be held back until its event is whole. An EOE is acknowledged, and nothing comes
-of it.
+it sends the next record, so none can be held back until its event is whole. An EOE is acknowledged and not kept.
 
 While the disk stalls or refuses, a stream whose record is not answered within `ANSWER_WITHIN` is closed: an end of file
 has audisp-remote 3.0.9 connect again, at once or with its next record; once its own patience has run out, it does so

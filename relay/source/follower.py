@@ -4,7 +4,7 @@
     follower.settle()          # find the file; False: there is none yet
     follower.read(length)      # the bytes at the place; nothing at the end of the file
     follower.advance(count)
-    follower.nuls(count)       # NULs that stand there, `count` bytes behind the place
+    follower.nuls(count)       # the NULs that begin `count` bytes behind the place
     follower.advance_over_nuls(count)
     follower.look()            # at the end: is there a newer file? If so, read once more, and then:
     follower.switch()
@@ -186,7 +186,7 @@ class Follower:
         return self._opened.nuls(self.offset + behind)
 
     def advance_over_nuls(self, count: int) -> None:
-        """Pass over NULs that begin at the place; that they were there stands in `losses`."""
+        """Pass over NULs that begin at the place, and add them to `losses`."""
         written = bytes(min(count, BEFORE))
         if self.offset < FINGERPRINT:
             self._opened.learn(self._before + written)

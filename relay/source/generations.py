@@ -74,7 +74,7 @@ class Nuls(NamedTuple):
 
     octets: int
     is_followed: bool
-    """Whether something else stands behind them; else they reach the end of the file."""
+    """Whether other data follows; else they reach the end of the file."""
 
 
 class LogFile:

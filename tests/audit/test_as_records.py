@@ -148,7 +148,7 @@ class TestNodes:
             ('x" router="y', b'x"_router="y'),
         ],
     )
-    def test_a_routers_name_becomes_one_that_a_node_may_have(self, stored: Stored, router: str, node: bytes) -> None:
+    def test_a_routers_name_becomes_a_legal_node_name(self, stored: Stored, router: str, node: bytes) -> None:
         mapping = AuditMapping(hostname="host1", router=router)
         (record,) = as_records(EventType.AUDIT, 7, stored_event(stored, mapping, self.LINE), 0, "router").records
         assert (record, record_of(record).node) == (b"node=%b %b" % (node, self.LINE), node)

@@ -77,7 +77,7 @@ def test_one_serial_is_one_event_although_libaudit_splits_it_at_the_login_record
         ("USER_AUTH", "USER_AUTH"),
     ],
 )
-def test_records_that_stand_together_are_one_event_wherever_the_one_that_completes_it_stands(
+def test_adjacent_records_of_one_serial_are_one_event_wherever_the_completing_record_is(
     together: tuple[str, ...],
 ) -> None:
     records = [record(type_, 7) for type_ in together]
@@ -102,7 +102,7 @@ def test_interleaved_events_are_sorted_out_in_the_order_in_which_they_complete()
     ]
 
 
-def test_nothing_comes_of_an_end_of_event() -> None:
+def test_an_end_of_event_makes_no_event() -> None:
     assembler = Assembler[int]()
     end, syscall, title = (record(type_, 1, body="") for type_ in ("EOE", "SYSCALL", "PROCTITLE"))
     assert feed_all(assembler, [record("EOE", 9, body=" "), syscall, title]) == []
@@ -111,7 +111,7 @@ def test_nothing_comes_of_an_end_of_event() -> None:
     assert assembler.open == []
 
 
-def test_an_end_of_event_in_whose_line_something_else_stands_is_a_record() -> None:
+def test_an_end_of_event_whose_line_holds_anything_else_is_a_record() -> None:
     end = parse(b"type=EOE msg=audit(1709742929.678:1): type=USER msg=audit(1709742929.678:2): pid=1")
     assert end is not None
     assert end.joined

@@ -66,6 +66,21 @@ def serials(collector: Collector) -> list[int]:
     return sorted({int(found) for found in re.findall(rb' serial="(\d+)"', collector.received)})
 
 
+def test_blocks_that_were_never_written_are_one_gap_across_a_crash_and_every_record_arrives(
+    log: Path, collector: Collector
+) -> None:
+    log.write_bytes(records(1, 3) + bytes(12_288) + records(4, 6) + bytes(500))
+    with relay(log) as running:
+        wait_until(lambda: serials(collector) == [*range(1, 7)] and gaps(collector), 60, lambda: running.log)
+        running.kill()
+    with log.open("ab") as file:
+        file.write(records(7, 9))
+    with relay(log) as running:
+        wait_until(lambda: serials(collector) == [*range(1, 10)] and len(gaps(collector)) > 1, 60, lambda: running.log)
+        running.stop()
+    assert sorted(re.findall(rb' nulOctets="(\d+)"', b"".join(gaps(collector)))) == [b"12288", b"500"]
+
+
 def test_a_file_that_may_not_be_read_keeps_the_others_from_nothing(log: Path, collector: Collector) -> None:
     """And after a crash and a start it is not told again."""
     older = log.with_name("audit.log.1")

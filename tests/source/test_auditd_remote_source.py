@@ -92,7 +92,7 @@ def test_a_record_is_an_event_with_identity_and_is_acknowledged_after_the_sync()
     run(scenario())
 
 
-def test_an_end_of_event_is_acknowledged_and_nothing_comes_of_it() -> None:
+def test_an_end_of_event_is_acknowledged_and_not_kept() -> None:
     async def scenario() -> None:
         spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
         async with running(source, spool):

@@ -78,13 +78,13 @@ def test_every_record_arrives_and_gaps_count_the_nuls_however_the_reads_cut_them
     assert source.malformed == 0
 
 
-def test_a_gap_stands_between_the_records_around_the_nuls(log: Path) -> None:
+def test_a_gap_is_delivered_between_the_records_around_the_nuls(log: Path) -> None:
     log.write_bytes(records(1, 2) + bytes(4096) + records(3, 4))
     types = [event.type for event in drain(audit_log(log)).events]
     assert types == [EventType.AUDIT, EventType.AUDIT, EventType.RELAY, EventType.AUDIT, EventType.AUDIT]
 
 
-def test_what_stands_behind_nuls_in_the_middle_of_a_record_is_kept_and_marked(log: Path) -> None:
+def test_the_rest_of_a_record_behind_nuls_is_kept_and_marked(log: Path) -> None:
     line = record(2)
     log.write_bytes(record(1) + line[:60] + bytes(512) + line[60:] + record(3))
     taken = drain(audit_log(log))
