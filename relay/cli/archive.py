@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from relay.cli.events import event_types, read_time
+from relay.cli.event_filters import event_types
 from relay.cli.group import Group
 from relay.cli.options import config_option, options
 from relay.cli.printable import escaped, text_of
+from relay.cli.times import read_time
 
 if TYPE_CHECKING:
     from relay.archive.judgement import Finding, Judgement, Terms
@@ -75,7 +76,12 @@ def archive() -> None:
 
 @archive.command()
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(readable=False))
-@click.option("--from", "since", metavar="TIME", help="Leave out the days of receipt before: 2024-03-06, -30d.")
+@click.option(
+    "--from",
+    "since",
+    metavar="TIME",
+    help="Leave out the days of receipt before: 2026-11-30, yesterday, -30d; UTC unless it has a zone.",
+)
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Judge only events of this type; repeatable.")
 @click.option(
     "--server",
@@ -122,13 +128,15 @@ def _terms(types: tuple[str, ...], servers: tuple[str, ...], since: str | None) 
 
 
 def _check(context: click.Context, folder: str | None, since: str | None, terms: "Terms") -> "Check":
+    from datetime import UTC
+
     from relay import when
     from relay.archive.query import day_of
     from relay.archive.verify import Check
     from relay.config import toml
     from relay.disk import Disk
 
-    begin = read_time(since, "--from", when.beginning)
+    begin = read_time(since, "--from", when.beginning, UTC)
     if folder is None:
         folder = toml.load(options(context).config_paths, options(context).choice).receiver.archive
     return Check(Disk(), os.path.abspath(folder), terms, "" if begin is None else day_of(begin))

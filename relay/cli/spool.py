@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 import click
 
-from relay.cli.events import event_types, message_fields
+from relay.cli.event_filters import event_types
+from relay.cli.events import message_fields
 from relay.cli.group import Group
 from relay.cli.number import WholeNumber
 from relay.cli.options import config_option

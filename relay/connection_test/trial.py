@@ -103,7 +103,7 @@ def go(wishes: Wishes, tell: TellServer) -> Report:
     course = Course((*SHARED, *OF_SERVER), lambda result: tell("", result), time.monotonic)
     try:
         settings, ways = _prepare(wishes, course)
-    except (ConfigurationError, NoInputError, StorageError) as error:
+    except (ConfigurationError, NoInputError, PermissionRefusedError, StorageError) as error:
         failure = course.failed(error)
         course.skip_rest()
         return Report(tuple(course.results), (), failure_sentence("no server was tried", failure))
@@ -120,10 +120,10 @@ def _prepare(wishes: Wishes, course: Course) -> tuple[Settings, list[Way]]:
         configuration = toml.read(wishes.paths, wishes.choice)
     except MistakesError as error:
         cause = "\n".join(error.mistakes)
-        raise ConfigurationError("configuration", (cause,), f"mend them; `{_check(wishes)}` looks again") from None
+        raise ConfigurationError("configuration", (cause,), "mend them; `relay config check` looks again") from None
     settings = configuration.settings
     ways = [(server, settings.forwarding_of(server)) for server in _chosen(settings, wishes.server)]
-    course.passed(Step.CONFIGURATION, _oddities(configuration, wishes))
+    course.passed(Step.CONFIGURATION, _oddities(configuration))
     course.passed(Step.STATE_DIRECTORY, look_at_state_directory(Disk(), settings.relay.state_directory))
     return settings, ways
 
@@ -140,19 +140,14 @@ def _chosen(settings: Settings, name: str) -> list[RemoteLoggingServer]:
     return chosen
 
 
-def _oddities(configuration: Configuration, wishes: Wishes) -> Finding:
+def _oddities(configuration: Configuration) -> Finding:
     """What is worth a look, but in nobody's way here: a source's file that is missing, a server without encryption."""
     mistakes, warnings = check.check(configuration)
     odd = [mistake for mistake in mistakes if mistake.place.path[-1] not in _LOOKED_AT_LATER]
     lines = told((*odd, *warnings))
     if lines:
-        return Finding("\n".join(lines), f"`{_check(wishes)}` tells them too", warning=True)
+        return Finding("\n".join(lines), "`relay config check` reports them too", warning=True)
     return Finding(", ".join(configuration.files))
-
-
-def _check(wishes: Wishes) -> str:
-    choice = (f"--{kind} {name}" for kind, name in wishes.choice._asdict().items() if name)
-    return " ".join(("relay", *(f"-c {path}" for path in wishes.paths), *choice, "config check"))
 
 
 # --- The way to one server ---

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Final, Self
 
 from relay.errors import NoInputError, PermissionRefusedError
@@ -94,7 +95,7 @@ class KnownHosts:
             raise PermissionRefusedError(
                 what,
                 f"its host key {shown} is not known: {self.path} has none for it{self._hint()}",
-                f"compare the fingerprint with the server's own, then `relay key trust {_address(host, port)}`",
+                f"compare the fingerprint with the server's own, then `relay key trust {quote(_address(host, port))}`",
             )
         if all(known.key != key for known in pinned):
             expected = ", ".join(f"{known.key.type} {known.key.fingerprint} (line {known.line})" for known in pinned)
@@ -102,7 +103,7 @@ class KnownHosts:
                 what,
                 f"its host key has changed: it shows {shown}, {self.path} expects {expected}",
                 "somebody may be listening in; only when the new key is known to be right, "
-                f"`relay key trust --replace {_address(host, port)}`",
+                f"`relay key trust --replace {quote(_address(host, port))}`",
             )
 
     def refuse_revoked(self, host: str, port: int, key: PublicKey) -> None:

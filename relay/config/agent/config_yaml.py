@@ -22,7 +22,7 @@ from relay.config.agent.plugin import VARIABLE, Plugin, Variables, listed, plugi
 from relay.config.draft import Draft
 from relay.config.file import NotUnderstoodError
 from relay.config.router.translation import Choice
-from relay.errors import NoInputError
+from relay.errors import NoInputError, PermissionRefusedError
 from relay.quantity import quoted
 
 NAME: Final = "config.yaml"
@@ -230,7 +230,7 @@ class _Agent:
         file = str(self._library() / folder / str(entry.get("conf") or f"{name}.conf").replace("\0", ""))
         try:
             return list(plugins(file, folder, self.draft, self.variables))
-        except NoInputError as error:
+        except (NoInputError, PermissionRefusedError) as error:
             self._mistake(f"{quoted(name)}: {error.what}: {error.cause}", folder)
         except NotUnderstoodError as error:
             self.draft.mistake(error.sentence, error.line, file=file)

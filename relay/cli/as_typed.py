@@ -1,0 +1,80 @@
+"""Commands of relay's in a text, completed so that they work as printed: from any folder, in any shell.
+
+A text names a command between backquotes, with its own words alone: `relay key trust HOST`. Here it gets the name by
+which this relay was called, the configuration that is in use (`-c`, $RELAY_CONFIG, --router, --node), and those
+options that name a folder or a file and that the command accepts too (--state, --archive, --known-hosts). A command
+that has an option already keeps it. Text that is completed already stays as it is.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import click
+
+from relay.cli.options import Options
+from relay.errors import RelayError
+
+_COMMAND: Final = re.compile(r"`(relay(?: [^`]*)?)`")
+
+
+@contextmanager
+def completing(root: click.Group, given: Options) -> Iterator[None]:
+    """While the block runs, every remedy is completed with what `given` says by then."""
+    before = RelayError.complete
+    called = program()
+    RelayError.complete = staticmethod(lambda text: completed(text, root, given, called))
+    try:
+        yield
+    finally:
+        RelayError.complete = before
+
+
+def completed(text: str, root: click.Group, given: Options, called: str) -> str:
+    """The text with its commands completed."""
+    return _COMMAND.sub(lambda found: f"`{_completed(found[1], root, given, called)}`", text)
+
+
+def program() -> str:
+    """How this relay is called from any folder: by its name where the shell finds this very file, else by its path."""
+    path = os.path.abspath(sys.argv[0])
+    if os.path.basename(path) == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m relay"
+    found = shutil.which("relay")
+    if found is not None and os.path.exists(path) and os.path.samefile(found, path):
+        return "relay"
+    return shlex.quote(path)
+
+
+def _completed(command: str, root: click.Group, given: Options, called: str) -> str:
+    own = command.removeprefix("relay")
+    try:
+        words = shlex.split(own)
+    except ValueError:  # no command: a quotation mark is not closed
+        return command
+    accepted = _options_of(root, words)
+    if not words or words[0].startswith("-") or "--help" in words:
+        return f"{called}{own}"
+    before = ""
+    if "--config" in accepted:
+        before += "".join(f" -c {shlex.quote(os.path.abspath(path))}" for path in given.named_config_paths)
+        choice = {"--router": given.router, "--node": given.node}
+        before += "".join(f" {option} {shlex.quote(name)}" for option, name in choice.items() if name)
+    places = {option: path for option, path in given.places.items() if option in accepted and option not in words}
+    behind = "".join(f" {option} {shlex.quote(path)}" for option, path in places.items())
+    return f"{called}{before}{own}{behind}"
+
+
+def _options_of(root: click.Group, words: list[str]) -> frozenset[str]:
+    """The options of the command that begins with these words; none where there is no such command."""
+    command: click.Command | None = root
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(click.Context(command), word)
+    return frozenset(option for parameter in command.params for option in parameter.opts) if command else frozenset()
