@@ -245,7 +245,7 @@ def _unreadable(folder: str, lost: int) -> "DataError":
 
     return DataError(
         folder,
-        f"{_count(lost, 'place')} could not be read, and what stood there is left out",
+        f"{_count(lost, 'place')} could not be read, and its messages are left out",
         "see `relay spool verify`",
     )
 
