@@ -12,6 +12,7 @@ import click
 from relay import when
 from relay.cli.times import FORMS, read_time
 from relay.errors import NoInputError
+from relay.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from relay.event import EventType
@@ -57,7 +58,13 @@ class Chosen(NamedTuple):
 def filter_options(command: _Command) -> _Command:
     """Give a command the options that `Chosen` holds."""
     made = (
-        click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; repeatable."),
+        click.option(
+            "--type",
+            "types",
+            multiple=True,
+            metavar="TYPE",
+            help="Only events of this type; repeatable.  [default: all]",
+        ),
         click.option(
             "--router",
             "routers",
@@ -167,15 +174,6 @@ def _any_of(globs: tuple[str, ...], option: str) -> "Matcher":
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
     return lambda text: any(matches(text) for matches in matchers)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest of the known names; empty when none is near."""
-    from difflib import get_close_matches
-
-    by_folded = {each.casefold(): each for each in known}
-    near = get_close_matches(name.casefold(), by_folded, 1)
-    return f'did you mean "{by_folded[near[0]]}"?' if near else ""
 
 
 # --- Names that no event has ---

@@ -67,7 +67,9 @@ class Display(NamedTuple):
 
 
 @click.command()
-@click.option("--archive", metavar="DIR", type=click.Path(), help="Read this archive.  [default: the spool is read]")
+@click.option(
+    "--archive", metavar="DIR", type=click.Path(readable=False), help="Read this archive.  [default: the spool is read]"
+)
 @state_option
 @filter_options
 @click.option("--limit", type=WholeNumber(min=0), metavar="N", help="The N that arrived last.  [default: all]")

@@ -182,8 +182,18 @@ def _verified_object(name: str, found: "Verified") -> dict[str, object]:
 @spool.command()
 @state_option
 @click.option("--spool", "name", type=click.Choice(SPOOLS), default=SPOOLS[0], show_default=True, help="Which one.")
-@click.option("--from", "start", type=WholeNumber(min=1), metavar="BLOCK", default=1, help="Begin with this block.")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only messages of this type; repeatable.")
+@click.option(
+    "--from",
+    "start",
+    type=WholeNumber(min=1),
+    metavar="BLOCK",
+    default=1,
+    show_default=True,
+    help="Begin with this block.",
+)
+@click.option(
+    "--type", "types", multiple=True, metavar="TYPE", help="Only messages of this type; repeatable.  [default: all]"
+)
 @click.option("--raw", "form", flag_value="raw", help="Messages as they are, a line feed after each.")
 @click.option("--octet-counted", "form", flag_value="octet-counted", help="Messages as they are, each with its length.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a line, for programs.")

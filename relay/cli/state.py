@@ -8,6 +8,7 @@ import click
 
 from relay.cli.options import options
 from relay.errors import NoInputError
+from relay.nearest import did_you_mean
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -18,7 +19,7 @@ def state_option(command: _Command) -> _Command:
         "--state",
         metavar="DIR",
         type=click.Path(readable=False),
-        help="Look at this state directory.  [default: the configuration's state-directory]",
+        help="Look at this state directory.  [default: the configuration's, whose own default is /var/lib/relay]",
     )
     return option(command)
 
@@ -33,25 +34,26 @@ def state_directory(context: click.Context, state: str | None) -> str:
 
 
 def existing_folder(context: click.Context, option: str, given: str) -> str:
-    """The whole path of a folder that an option names; NoInputError with the nearest name when nothing is there."""
+    """The whole path of the folder that an option names; a printed command will name it too."""
+    options(context).places[option] = existing(given, f"name another with {option}")
+    return options(context).places[option]
+
+
+def existing(given: str, remedy: str) -> str:
+    """The whole path of a folder; NoInputError with the nearest name, else the remedy, when nothing is there."""
     path = os.path.abspath(given)
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise NoInputError(path, "there is no such folder", _nearest(path) or f"name another with {option}") from None
-    except OSError:  # whoever reads the folder says why not
+        raise NoInputError(path, "there is no such folder", _nearest(path) or remedy) from None
+    except OSError:  # whoever reads the folder says why it cannot
         pass
-    options(context).places[option] = path
     return path
 
 
 def _nearest(path: str) -> str:
-    from difflib import get_close_matches
-
-    parent, name = os.path.split(path)
+    parent = os.path.dirname(path)
     try:
-        beside = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
+        return did_you_mean(path, [entry.path for entry in os.scandir(parent) if entry.is_dir()])
     except OSError:
         return ""
-    near = get_close_matches(name, beside, 1)
-    return f'did you mean "{os.path.join(parent, near[0])}"?' if near else ""

@@ -48,6 +48,7 @@ from relay.errors import (
     StorageError,
     UsageError,
 )
+from relay.nearest import did_you_mean
 from relay.quantity import Address, quoted
 from relay.settings import PortForwarding, RemoteLoggingServer, Settings
 from relay.transport import Pipe, Transport, dial, handshake, tcp
@@ -135,8 +136,9 @@ def _chosen(settings: Settings, name: str) -> list[RemoteLoggingServer]:
         raise ConfigurationError("configuration", (cause,), "see deploy/relay.toml")
     chosen = [server for server in servers if name in {"", server.display_name}]
     if not chosen:
-        names = ", ".join(server.display_name for server in servers)
-        raise UsageError(f"--server {quoted(name)}", "no remote-logging-server has this name", f"there is {names}")
+        names = [server.display_name for server in servers]
+        remedy = did_you_mean(name, names) or f"the names are {', '.join(names)}"
+        raise UsageError(f"--server {quoted(name)}", "no remote-logging-server has this name", remedy)
     return chosen
 
 

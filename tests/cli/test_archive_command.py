@@ -139,6 +139,11 @@ def test_what_is_no_archive_is_no_input(tmp_path: Path) -> None:
     )
 
 
+def test_a_folder_that_is_not_there_is_answered_with_the_nearest_one(archive: Path) -> None:
+    code, _, errors = relay(f"{archive}s")
+    assert (code, errors) == (66, f'relay: {archive}s: there is no such folder; did you mean "{archive}"?\n')
+
+
 def test_names_of_files_cannot_speak_to_the_terminal(archive: Path) -> None:
     (archive / "\x1b[2Jred").touch()
     _, shown, _ = relay(str(archive))

@@ -329,5 +329,5 @@ def test_one_server_can_be_chosen(with_second: Router) -> None:
 def test_a_server_that_is_not_configured_is_a_usage_error_that_names_those_there_are(with_second: Router) -> None:
     done = with_second.run("test-connection", "--server", "third")
     assert (done.returncode, done.stdout) == (64, "")
-    assert f"there is 127.0.0.1:{with_second.local_port}, second" in done.stderr
+    assert f"the names are 127.0.0.1:{with_second.local_port}, second" in done.stderr
     assert done.stderr.count("\n") == 1
