@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from relay.cli.event_filters import event_types
+from relay.cli.event_filters import complete_type, event_types
 from relay.cli.group import Group
 from relay.cli.options import config_option, options
 from relay.cli.printable import escaped, text_of
@@ -80,10 +80,15 @@ def archive() -> None:
     "--from",
     "since",
     metavar="TIME",
-    help="Leave out the days of receipt before: 2026-11-30, yesterday, -30d; UTC unless it has a zone.  [default: none]",
+    help="Leave out the days of receipt before: 2026-11-30, yesterday, -30d; in UTC without a zone.  [default: none]",
 )
 @click.option(
-    "--type", "types", multiple=True, metavar="TYPE", help="Judge only events of this type; repeatable.  [default: all]"
+    "--type",
+    "types",
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=complete_type,
+    help="Judge only events of this type; repeatable.  [default: all]",
 )
 @click.option(
     "--server",
@@ -106,7 +111,8 @@ def verify(
 ) -> None:
     """Check each originator's numbers, gaps and files; 65 when something is missing, damaged or double.
 
-    DIR is an archive; by default that of the configuration (its own default is /var/log/relay). What `relay receive` is writing there meanwhile is no fault.
+    DIR is an archive; by default that of the configuration (its own default is /var/log/relay). What `relay receive`
+    is writing there meanwhile is no fault.
 
     In each run relay counts the events of each type from 1 and without a hole. What is missing is told by run, type
     and numbers, unless a gap event accounts for it. A server that takes only some `types` gets none of the others:

@@ -55,6 +55,17 @@ class Chosen(NamedTuple):
     texts: tuple[str, ...]
 
 
+def complete_type(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """What a shell offers for --type."""
+    from relay.event import EventType
+
+    return [kind.label for kind in EventType if kind.label.startswith(begun)]
+
+
+def _complete_severity(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    return [name for name in SEVERITIES if name.startswith(begun)]
+
+
 def filter_options(command: _Command) -> _Command:
     """Give a command the options that `Chosen` holds."""
     made = (
@@ -77,6 +88,7 @@ def filter_options(command: _Command) -> _Command:
             "severities",
             multiple=True,
             metavar="NAME",
+            shell_complete=_complete_severity,
             help="Only events of this severity or a more severe one: emerg, alert, crit, err, warning, notice, info, "
             "debug; or a router's critical, major, minor.",
         ),

@@ -224,7 +224,8 @@ def _confirmed(address: "Address", candidates: "Sequence[PublicKey]", again: str
         raise PermissionRefusedError(
             what,
             f"nobody is there to confirm its host key: {listed(candidates)}",
-            f"nothing was pinned: compare it with the server's own, then `relay {again} --fingerprint {candidates[0].fingerprint}`",
+            "nothing was pinned: compare it with the server's own, then "
+            f"`relay {again} --fingerprint {candidates[0].fingerprint}`",
         )
     try:
         confirmed = tuple(one for one in candidates if click.confirm(f"pin {listed([one])} for {address}?", err=True))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 import click
 
-from relay.cli.event_filters import event_types
+from relay.cli.event_filters import complete_type, event_types
 from relay.cli.events import message_fields
 from relay.cli.group import Group
 from relay.cli.number import WholeNumber
@@ -192,7 +192,12 @@ def _verified_object(name: str, found: "Verified") -> dict[str, object]:
     help="Begin with this block.",
 )
 @click.option(
-    "--type", "types", multiple=True, metavar="TYPE", help="Only messages of this type; repeatable.  [default: all]"
+    "--type",
+    "types",
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=complete_type,
+    help="Only messages of this type; repeatable.  [default: all]",
 )
 @click.option("--raw", "form", flag_value="raw", help="Messages as they are, a line feed after each.")
 @click.option("--octet-counted", "form", flag_value="octet-counted", help="Messages as they are, each with its length.")

@@ -128,6 +128,6 @@ class AllUsers:
 
 
 def _completed(text: str) -> str:
-    """The message with its command as it works when it is typed; the unit that sends it for others has the plain one."""
+    """The message with a command that works as printed; the unit that sends it for others has the plain one."""
     command = RelayError.complete(f"`{_COMMAND}`").strip("`")
     return text.replace(_COMMAND, command)

@@ -11,7 +11,9 @@ from pathlib import Path
 import click
 import pytest
 from harness.openssh import Sshd
-from harness.relay import PROGRAM, RELAY
+from harness.ports import free_port
+from harness.relay import PROGRAM, RELAY, SEED, Router
+from harness.waiting import wait_until
 from history.spools import event, filled, segments
 
 from relay.cli import commands
@@ -205,8 +207,19 @@ def test_a_usage_error_names_the_help_of_the_command() -> None:
     assert "Begin with this block" in typed(command).stdout
 
 
-def test_what_a_running_relay_tells_is_completed_with_its_own_options(tmp_path: Path) -> None:
-    """A remedy is completed where it is read: in the log and in what `relay status` shows."""
+def test_what_a_running_relay_says_is_completed_with_its_own_options(tmp_path: Path) -> None:
+    """In its log and in what `relay status` shows, also to somebody who names the state directory alone."""
+    with Sshd() as sshd:
+        router = Router(tmp_path, sshd, free_port())
+        router.audit_log.write_bytes(SEED.read_bytes())
+        sshd.known_hosts.write_text("")
+        command = f"`{PROGRAM} -c {router.configuration} key trust {sshd.host}:{sshd.port}`"
+        with router.start() as running:
+            wait_until(lambda: command in running.log, 60, lambda: running.log)
+            assert command in relay("status", "--state", str(router.state), folder=Path("/")).stdout
+
+
+def test_a_remedy_is_completed_where_it_is_read() -> None:
     error = RelayError("x", "y", "see `relay status`")
     given = Options(given_config_paths=("/etc/x.toml",))
     with completing(ROOT, given):

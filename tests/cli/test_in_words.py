@@ -22,31 +22,34 @@ def words(record: str) -> str:
     return in_words(mapped.type.label, rfc5424.parse(mapped.head + mapped.tail))
 
 
+ALARM = (
+    r"events,type=alarm,severity=critical,source=peer0\ |\ eth0,node=n1 "
+    r'category="interface",operation="add",message="link \"eth0\" is down",process="highway",shelved=false 1'
+)
+REFUSED = (
+    'events,type=traffic,node=n1 protocol="tcp",sourceAddress="10.0.0.1",sourcePort=5000i,'
+    'destinationAddress="10.0.0.2",destinationPort=443i,success=false,reasonCode="no route",bytes=7i 1'
+)
+ALLOWED = 'events,type=traffic protocol="udp",source_ip="fe80::1",source_port=53i,dest-ip="fe80::2",result="allowed" 1'
+CHANGE = (
+    'events,type=admin,node=n1 user="bob",action="running_config_change",permitted=true,description="new peer",'
+    'diff="+ peer a\n- peer b\n",source_ip="10.1.1.1" 1'
+)
+
+
 @pytest.mark.parametrize(
     ("record", "shown"),
     [
+        (ALARM, 'critical interface add: link "eth0" is down  node=n1 process=highway source="peer0 | eth0" shelved=0'),
+        (REFUSED, "tcp 10.0.0.1:5000 → 10.0.0.2:443 FAILED (no route)  node=n1 bytes=7"),
+        (ALLOWED, "udp [fe80::1]:53 → fe80::2 allowed"),
         (
-            r"events,type=alarm,severity=critical,source=peer0\ |\ eth0,node=n1 "
-            r'category="interface",operation="add",message="link \"eth0\" is down",process="highway",shelved=false 1',
-            'critical interface add: link "eth0" is down  node=n1 process=highway source="peer0 | eth0" shelved=0',
-        ),
-        (
-            'events,type=traffic,node=n1 protocol="tcp",sourceAddress="10.0.0.1",sourcePort=5000i,'
-            'destinationAddress="10.0.0.2",destinationPort=443i,success=false,reasonCode="no route",bytes=7i 1',
-            "tcp 10.0.0.1:5000 → 10.0.0.2:443 FAILED (no route)  node=n1 bytes=7",
-        ),
-        (
-            'events,type=traffic protocol="udp",source_ip="fe80::1",source_port=53i,dest-ip="fe80::2",result="allowed" 1',
-            "udp [fe80::1]:53 → fe80::2 allowed",
+            CHANGE,
+            'bob: running_config_change, new peer, permitted  node=n1 diff="+ peer a\n- peer b\n" source_ip=10.1.1.1',
         ),
         (
             'events,type=admin user="alice",action="login",permitted=false,reason="bad password" 1',
             "alice: login, NOT PERMITTED (bad password)",
-        ),
-        (
-            'events,type=admin,node=n1 user="bob",action="running_config_change",permitted=true,description="new peer",'
-            'diff="+ peer a\n- peer b\n",source_ip="10.1.1.1" 1',
-            'bob: running_config_change, new peer, permitted  node=n1 diff="+ peer a\n- peer b\n" source_ip=10.1.1.1',
         ),
         (
             'events,type=provisioning action="download",version="6.1",status="failed",reason="no space" 1',

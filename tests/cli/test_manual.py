@@ -56,8 +56,11 @@ def test_every_option_that_has_a_default_names_it() -> None:
             record = option.get_help_record(context)
             if has_one and record is not None and f"[default: {default}" not in record[1]:
                 yield f"{name} {option.opts[0]}"
-        for word in command.list_commands(context) if isinstance(command, click.Group) else ():
-            yield from without(command.get_command(context, word) or click.Command(word), f"{name} {word}")
+        if not isinstance(command, click.Group):
+            return
+        for word in command.list_commands(context):
+            inner = command.get_command(context, word)
+            yield from without(inner or click.Command(word), f"{name} {word}")
 
     assert list(without(commands(), "relay")) == []
     receive = next(command for command in documented(commands()) if command.name == "relay receive")

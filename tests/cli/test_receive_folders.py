@@ -42,7 +42,7 @@ def test_one_folder_implies_the_other_beside_it(
 
 def test_the_defaults_that_the_help_names_are_those_of_the_configuration() -> None:
     settings = Settings()
-    assert (DEFAULT_ARCHIVE, DEFAULT_STATE) == (settings.receiver.archive, settings.relay.state_directory)
+    assert (settings.receiver.archive, settings.relay.state_directory) == (DEFAULT_ARCHIVE, DEFAULT_STATE)
 
 
 def receive(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.relay import RELAY, octet_counted
+from harness.relay import PROGRAM, RELAY, octet_counted
 from history.spools import event, fill, filled, foreign, opened, segments
 
 from relay.event import EventType

@@ -96,7 +96,7 @@ def test_the_folder_at_fault_may_lie_above(state: Path, archive: Path, tmp_path:
     assert_refused(found, tmp_path / "above", remedy)
 
 
-def test_what_is_closed_within_an_open_folder_is_named(state: Path, archive: Path, tmp_path: Path) -> None:
+def test_what_is_closed_within_an_open_folder_is_named(state: Path, archive: Path) -> None:
     spool = state / "spool" / "retained"
     originator = archive / "router1"
     remedies = {path: closed(path) for path in (spool, originator)}

@@ -14,7 +14,7 @@ RECORD = b"type=%b msg=audit(1709726400.000:7): %b"
 def audit_event(*records: tuple[bytes, bytes]) -> rfc5424.Message:
     """An audit event as relay sends it."""
     (event,) = AuditMapping(hostname="h", router="r").events(
-        AuditEvent(tuple(parse(RECORD % record) for record in records), late=False)
+        AuditEvent(tuple(found for record in records if (found := parse(RECORD % record))), late=False)
     )
     return rfc5424.parse(event.head + event.tail)
 
