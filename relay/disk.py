@@ -14,6 +14,7 @@ import fcntl
 import os
 import pwd
 import shlex
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,7 +51,7 @@ def storage_error(path: str, call: str, error: OSError) -> StorageError:
 
 
 def permission_refused(path: str) -> PermissionRefusedError:
-    """The error for what this user is not allowed to read: it names the file or folder at fault, and its owner."""
+    """The error for what this user is not allowed to read or write: it names the file or folder, and its owner."""
     while True:
         try:
             facts = os.stat(path)
@@ -63,14 +64,15 @@ def permission_refused(path: str) -> PermissionRefusedError:
         remedy = "run this command as root"
     else:
         remedy = f"run this command as root or as the user {_user_name(facts.st_uid)}"
-    return PermissionRefusedError(f"cannot read {path}", "permission denied", remedy)
+    readable = os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(facts.st_mode) else 0))
+    return PermissionRefusedError(f"cannot {'write' if readable else 'read'} {path}", "permission denied", remedy)
 
 
 def _user_name(uid: int) -> str:
     try:
         return f'"{pwd.getpwuid(uid).pw_name}"'
     except KeyError:
-        return f"with uid {uid}"
+        return f"with the number {uid}"
 
 
 class File:
@@ -222,7 +224,7 @@ class Disk:
         with _storage_errors(path, "stat"):
             facts = os.stat(path)
         if facts.st_uid != os.geteuid():
-            cause = f"it belongs to the user with uid {facts.st_uid}, and relay runs as {os.geteuid()}"
+            cause = f"it belongs to the user {_user_name(facts.st_uid)}, and relay runs as {_user_name(os.geteuid())}"
             raise PermissionRefusedError(path, cause, "run relay as that user, or name another folder")
         if facts.st_mode & 0o077:
             cause = f"its mode {facts.st_mode & 0o777:04o} lets others in"

@@ -48,7 +48,7 @@ def program() -> str:
     found = shutil.which("relay")
     if found is not None and os.path.exists(path) and os.path.samefile(found, path):
         return "relay"
-    return shlex.quote(path)
+    return shlex.quote(path) if os.access(path, os.X_OK) else f"{shlex.quote(sys.executable)} {shlex.quote(path)}"
 
 
 def _completed(command: str, root: click.Group, given: Options, called: str) -> str:

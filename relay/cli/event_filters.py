@@ -74,6 +74,7 @@ def filter_options(command: _Command) -> _Command:
             "types",
             multiple=True,
             metavar="TYPE",
+            shell_complete=complete_type,
             help="Only events of this type; repeatable.  [default: all]",
         ),
         click.option(
@@ -137,7 +138,7 @@ def wanted(chosen: Chosen) -> "Wanted":
         routers=frozenset(map(os.fsencode, chosen.routers)),
         severity=max((_severity(name) for name in chosen.severities), default=None),
         msgids=_any_of(chosen.msgids, "--msgid") if chosen.msgids else None,
-        fields=tuple((name.encode(), _any_of(globs, "--field")) for name, globs in _fields(chosen.fields).items()),
+        fields=tuple((os.fsencode(name), _any_of(globs, "--field")) for name, globs in _fields(chosen.fields).items()),
         failed=chosen.failed,
         earliest=read_time(chosen.since, "--from", when.beginning),
         latest=read_time(chosen.until, "--to", when.end),
@@ -150,7 +151,7 @@ def event_types(labels: tuple[str, ...]) -> "frozenset[EventType]":
     from relay.event import EventType
 
     known = {kind.label: kind for kind in EventType}
-    return frozenset(_known(label, known, "type", "--type") for label in labels)
+    return frozenset(_known(label.lower(), known, "type", "--type") for label in labels)
 
 
 _Value = TypeVar("_Value")

@@ -2,42 +2,42 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.ports import free_port
 from harness.relay import RELAY
 
-from relay.cli.options import Options
-from relay.cli.run import DEFAULT_ARCHIVE, DEFAULT_STATE, _with_flags
+from relay.cli.run import DEFAULT_ARCHIVE, DEFAULT_STATE, _imply_the_other_folder
 from relay.settings import Settings
 
 
-def folders(configuration: str, folder: Path, **flags: str) -> tuple[str, str]:
-    """The archive and the state directory."""
-    file = folder / "relay.toml"
-    file.write_text(f"{configuration}\n# nothing else")
-    settings = _with_flags(Options(given_config_paths=(str(file),)), dict(flags))
-    return settings.receiver.archive, settings.relay.state_directory
-
-
 @pytest.mark.parametrize(
-    ("configuration", "flags", "expected"),
+    ("flags", "configured", "expected"),
     [
-        ("", {"archive": "/srv/logs"}, ("/srv/logs", "/srv/logs.state")),
-        ("", {"archive": "/srv/logs/"}, ("/srv/logs", "/srv/logs.state")),
-        ("", {"state": "/srv/logs.state"}, ("/srv/logs", "/srv/logs.state")),
-        ("", {"state": "/srv/spool"}, ("/srv/spool.archive", "/srv/spool")),
-        ("", {"state": "/srv/.state"}, ("/srv/.state.archive", "/srv/.state")),
-        ("", {"archive": "/a", "state": "/s"}, ("/a", "/s")),
-        ('[relay]\nstate-directory = "/s"', {"archive": "/a"}, ("/a", "/s")),
-        ('[receiver]\narchive = "/a"', {"state": "/s"}, ("/a", "/s")),
-        ("", {}, (DEFAULT_ARCHIVE, DEFAULT_STATE)),
+        ({"archive": "/srv/logs"}, {}, ("/srv/logs", "/srv/logs.state")),
+        ({"state": "/srv/logs.state"}, {}, ("/srv/logs", "/srv/logs.state")),
+        ({"state": "/srv/spool"}, {}, ("/srv/spool.archive", "/srv/spool")),
+        ({"state": "/srv/.state"}, {}, ("/srv/.state.archive", "/srv/.state")),
+        ({"archive": "/a", "state": "/s"}, {}, ("/a", "/s")),
+        ({"archive": "/a"}, {"state": "/s"}, ("/a", "/s")),
+        ({"state": "/s"}, {"archive": "/a"}, ("/a", "/s")),
+        ({"listen": "tcp://127.0.0.1:1"}, {"archive": "/a"}, ("/a", None)),
+        ({}, {}, (None, None)),
     ],
 )
-def test_one_folder_implies_the_other_beside_it(
-    tmp_path: Path, configuration: str, flags: dict[str, str], expected: tuple[str, str]
+def test_a_flag_that_names_one_folder_implies_the_other_beside_it(
+    flags: dict[str, str], configured: dict[str, str], expected: tuple[str | None, str | None]
 ) -> None:
-    assert folders(configuration, tmp_path, **flags) == expected
+    """Unless the configuration names it; None is the configuration's default."""
+    named = {**configured, **flags}
+    document: dict[str, Any] = {"relay": {}, "receiver": {}}
+    if "archive" in named:
+        document["receiver"]["archive"] = named["archive"]
+    if "state" in named:
+        document["relay"]["state-directory"] = named["state"]
+    _imply_the_other_folder(document, flags)
+    assert (document["receiver"].get("archive"), document["relay"].get("state-directory")) == expected
 
 
 def test_the_defaults_that_the_help_names_are_those_of_the_configuration() -> None:
