@@ -3,7 +3,8 @@
 A text names a command between backquotes, with its own words alone: `relay key trust HOST`. Here it gets the name by
 which this relay was called, the configuration that is in use (`-c`, $RELAY_CONFIG, --router, --node), and those
 options that name a folder or a file and that the command accepts too (--state, --archive, --known-hosts). A command
-that has an option already keeps it. Text that is completed already stays as it is.
+that has an option already keeps it. Text that is completed already stays as it is. The names of the two programs,
+`relay run` and `relay receive`, are completed only behind "start": elsewhere a sentence is about the program.
 """
 
 import os
@@ -20,7 +21,7 @@ import click
 from relay.cli.options import Options
 from relay.errors import RelayError
 
-_COMMAND: Final = re.compile(r"`(relay(?: [^`]*)?)`")
+_COMMAND: Final = re.compile(r"(?<!start )`relay (?:run|receive)`|`(relay(?: [^`]*)?)`")
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def completing(root: click.Group, given: Options) -> Iterator[None]:
 
 def completed(text: str, root: click.Group, given: Options, called: str) -> str:
     """The text with its commands completed."""
-    return _COMMAND.sub(lambda found: f"`{_completed(found[1], root, given, called)}`", text)
+    return _COMMAND.sub(lambda found: f"`{_completed(found[1], root, given, called)}`" if found[1] else found[0], text)
 
 
 def program() -> str:

@@ -43,7 +43,6 @@ NETWORK_HALT: Final = "halt-asked-network"
 """The message about a halt that a lost server is the reason for."""
 LASTING: Final = frozenset({AUDITD_DOWN})
 _PATIENCE: Final = 10.0
-_COMMAND: Final = "relay status"
 
 TEXTS: Final = MappingProxyType(
     {
@@ -105,29 +104,22 @@ class AllUsers:
             self._failed = False
 
     def _send(self, name: str) -> None:
-        text = _completed(TEXTS[name]) + "\n"
         # Without root's rights wall(1) ends well and has written to nobody's terminal but its user's own.
         if os.geteuid() == 0:
             try:
-                self._say_at_login(name, text)
+                self._say_at_login(name)
             finally:
-                command.run(["wall"], patience=_PATIENCE, said=text)
+                command.run(["wall"], patience=_PATIENCE, said=TEXTS[name] + "\n")
         else:
             request.leave(self._disk, f"{self._path}.{name}")
 
-    def _say_at_login(self, name: str, text: str) -> None:
+    def _say_at_login(self, name: str) -> None:
         try:
             if name in LASTING:
                 self._login_message.parent.mkdir(parents=True, exist_ok=True)
-                self._login_message.write_text(text, encoding="utf-8")
+                self._login_message.write_text(TEXTS[name] + "\n", encoding="ascii")
                 self._login_message.chmod(0o644)  # pam_motd(8) reads it as the user who logs in
             elif name.removesuffix(CLEARED).removesuffix(UNWATCHED) in LASTING:
                 self._login_message.unlink(missing_ok=True)
         except OSError as error:
             raise UnavailableError(str(self._login_message), f"cannot be written: {error.strerror}") from error
-
-
-def _completed(text: str) -> str:
-    """The message with a command that works as printed; the unit that sends it for others has the plain one."""
-    command = RelayError.complete(f"`{_COMMAND}`").strip("`")
-    return text.replace(_COMMAND, command)

@@ -32,6 +32,7 @@ def complete(text: str, given: Options | None = None, called: str = "relay") -> 
 
 
 CONFIGURED = Options(given_config_paths=("/etc/a b.toml",), router="r1")
+WITH = "-c '/etc/a b.toml' --router r1"
 ELSEWHERE = Options(places={"--state": "/srv/it's", "--known-hosts": "/k"})
 
 
@@ -43,6 +44,7 @@ ELSEWHERE = Options(places={"--state": "/srv/it's", "--known-hosts": "/k"})
         (CONFIGURED, "`relay key trust --replace h`", "`relay -c '/etc/a b.toml' --router r1 key trust --replace h`"),
         (CONFIGURED, "`relay -c /other status`", "`relay -c /other status`"),
         (CONFIGURED, "`relay dispatch /run/a`", "`relay dispatch /run/a`"),
+        (CONFIGURED, "is for `relay run`; start `relay receive`", f"is for `relay run`; start `relay {WITH} receive`"),
         (CONFIGURED, "`relay status --help`", "`relay status --help`"),
         (CONFIGURED, "`chmod 600 /a`; relay status", "`chmod 600 /a`; relay status"),
         (CONFIGURED, "`relaying`, `relay 'unclosed`", "`relaying`, `relay 'unclosed`"),
