@@ -86,7 +86,8 @@ def test_a_printed_command_of_relays_is_between_backquotes_and_exists() -> None:
     literal = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
     bare = re.compile(rf"(?<![`\w])relay (?:{words}) ")
     package = Path(sys.modules["relay"].__file__ or "").parent
-    found = {text for path in package.rglob("*.py") for text in literal.findall(path.read_text())}
+    files = [path for path in package.rglob("*.py") if path.name != "as_typed.py"]
+    found = {text for path in files for text in literal.findall(path.read_text())}
     assert [text for text in found if bare.search(text) and not text.startswith(NO_COMMANDS)] == []
     printed = [command for text in found for command in re.findall(r"`relay ([^`]*)`", text)]
     assert len(printed) > 5
