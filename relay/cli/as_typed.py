@@ -12,7 +12,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -61,14 +61,17 @@ def _completed(command: str, root: click.Group, given: Options, called: str) -> 
     accepted = _options_of(root, words)
     if not words or words[0].startswith("-") or "--help" in words:
         return f"{called}{own}"
-    before = ""
-    if "--config" in accepted:
-        before += "".join(f" -c {shlex.quote(os.path.abspath(path))}" for path in given.named_config_paths)
-        choice = {"--router": given.router, "--node": given.node}
-        before += "".join(f" {option} {shlex.quote(name)}" for option, name in choice.items() if name)
-    places = {option: path for option, path in given.places.items() if option in accepted and option not in words}
-    behind = "".join(f" {option} {shlex.quote(path)}" for option, path in places.items())
-    return f"{called}{before}{own}{behind}"
+    # Before the command, where no command has options of the same name.
+    before = [("--router", given.router), ("--node", given.node)]
+    behind = [*(("-c", os.path.abspath(path)) for path in given.named_config_paths), *given.places.items()]
+    if "-c" not in accepted or "-c" in words:
+        before = []
+    behind = [(option, path) for option, path in behind if option in accepted and option not in words]
+    return f"{called}{_written(before)}{own}{_written(behind)}"
+
+
+def _written(options: Iterable[tuple[str, str]]) -> str:
+    return "".join(f" {option} {shlex.quote(value)}" for option, value in options if value)
 
 
 def _options_of(root: click.Group, words: list[str]) -> frozenset[str]:

@@ -31,20 +31,25 @@ def complete(text: str, given: Options | None = None, called: str = "relay") -> 
     return completed(text, ROOT, given or Options(), called)
 
 
-CONFIGURED = Options(given_config_paths=("/etc/a b.toml",), router="r1")
-WITH = "-c '/etc/a b.toml' --router r1"
+CONFIGURED = Options(given_config_paths=("/etc/a b.toml", "/k"), router="r1")
+WITH = "-c '/etc/a b.toml' -c /k"
 ELSEWHERE = Options(places={"--state": "/srv/it's", "--known-hosts": "/k"})
 
 
 @pytest.mark.parametrize(
     ("given", "text", "expected"),
     [
-        (CONFIGURED, "`relay status`", "`relay -c '/etc/a b.toml' --router r1 status`"),
-        (CONFIGURED, "`relay key trust h:22` pins", "`relay -c '/etc/a b.toml' --router r1 key trust h:22` pins"),
-        (CONFIGURED, "`relay key trust --replace h`", "`relay -c '/etc/a b.toml' --router r1 key trust --replace h`"),
+        (CONFIGURED, "`relay status`", f"`relay --router r1 status {WITH}`"),
+        (CONFIGURED, "`relay events`", f"`relay --router r1 events {WITH}`"),
+        (CONFIGURED, "`relay key trust h:22` pins", f"`relay --router r1 key trust h:22 {WITH}` pins"),
+        (CONFIGURED, "`relay status -c /other`", "`relay status -c /other`"),
         (CONFIGURED, "`relay -c /other status`", "`relay -c /other status`"),
         (CONFIGURED, "`relay dispatch /run/a`", "`relay dispatch /run/a`"),
-        (CONFIGURED, "is for `relay run`; start `relay receive`", f"is for `relay run`; start `relay {WITH} receive`"),
+        (
+            CONFIGURED,
+            "is for `relay run`; start `relay receive`",
+            f"is for `relay run`; start `relay --router r1 receive {WITH}`",
+        ),
         (CONFIGURED, "`relay status --help`", "`relay status --help`"),
         (CONFIGURED, "`chmod 600 /a`; relay status", "`chmod 600 /a`; relay status"),
         (CONFIGURED, "`relaying`, `relay 'unclosed`", "`relaying`, `relay 'unclosed`"),
@@ -64,12 +69,12 @@ def test_a_command_gets_the_options_that_it_takes(given: Options, text: str, exp
 def test_a_relative_configuration_is_named_from_the_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     given = Options(given_config_paths=("relay.toml",))
-    assert complete("`relay status`", given) == f"`relay -c {tmp_path}/relay.toml status`"
+    assert complete("`relay status`", given) == f"`relay status -c {tmp_path}/relay.toml`"
 
 
 def test_a_configuration_that_the_environment_names_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RELAY_CONFIG", "/etc/other.toml")
-    assert complete("`relay status`") == "`relay -c /etc/other.toml status`"
+    assert complete("`relay status`") == "`relay status -c /etc/other.toml`"
 
 
 def test_relay_is_called_by_its_name_only_where_the_shell_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +221,7 @@ def test_what_a_running_relay_says_is_completed_with_its_own_options(tmp_path: P
         router = Router(tmp_path, sshd, free_port())
         router.audit_log.write_bytes(SEED.read_bytes())
         sshd.known_hosts.write_text("")
-        command = f"`{PROGRAM} -c {router.configuration} key trust {sshd.host}:{sshd.port}`"
+        command = f"`{PROGRAM} key trust {sshd.host}:{sshd.port} -c {router.configuration}`"
         with router.start() as running:
             wait_until(lambda: command in running.log, 60, lambda: running.log)
             assert command in relay("status", "--state", str(router.state), folder=Path("/")).stdout
@@ -227,5 +232,5 @@ def test_a_remedy_is_completed_where_it_is_read() -> None:
     given = Options(given_config_paths=("/etc/x.toml",))
     with completing(ROOT, given):
         inside = str(error)
-    assert inside == f"x: y; see `{program()} -c /etc/x.toml status`"
+    assert inside == f"x: y; see `{program()} status -c /etc/x.toml`"
     assert str(error) == "x: y; see `relay status`"
