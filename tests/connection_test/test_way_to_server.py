@@ -196,7 +196,7 @@ def test_an_unknown_host_key_names_the_command_that_trusts_it(router: Router, ss
     sshd.known_hosts.write_text("")
     failed = ask(router.configuration).failure("host key", 77)
     assert fingerprint(sshd.host_keys[0].with_suffix(".pub")) in failed["found"]
-    assert f"`relay key trust {sshd.host}:{sshd.port}`" in failed["remedy"]
+    assert f"relay key trust {sshd.host}:{sshd.port} -c {router.configuration}`" in failed["remedy"]
     assert "publickey" not in sshd.log
 
 
