@@ -202,7 +202,7 @@ class Check:
             else:
                 self._warn(Warned("foreign", path))
         if not names and not self.indexed:
-            cause = "it is no archive: it has neither an index nor a day's file"
+            cause = "it is not an archive: it has neither an index nor a day's file"
             raise NoInputError(self.folder, cause, "name another folder")
         return names
 

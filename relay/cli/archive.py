@@ -111,8 +111,8 @@ def verify(
 ) -> None:
     """Check each originator's numbers, gaps and files; 65 when something is missing, damaged or double.
 
-    DIR is an archive; by default that of the configuration (its own default is /var/log/relay). What `relay receive`
-    is writing there meanwhile is no fault.
+    DIR is an archive; by default the configuration's, whose own default is /var/log/relay. A message that
+    `relay receive` is writing meanwhile is not a fault.
 
     In each run relay counts the events of each type from 1 and without a hole. What is missing is told by run, type
     and numbers, unless a gap event accounts for it. A server that takes only some `types` gets none of the others:

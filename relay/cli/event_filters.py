@@ -195,8 +195,8 @@ def _any_of(globs: tuple[str, ...], option: str) -> "Matcher":
 def unknown_name(chosen: Chosen, shown: int, history: "Callable[[], Iterable[Item]]") -> NoInputError | None:
     """The first name in the filters that no event of the whole history has; None when there is none.
 
-    `shown` events met the filters, which tells of most names that they are known. The history is read for the others,
-    until all are found.
+    `shown` events met the filters, so each name is known unless there are several for an option. Otherwise the history
+    is read without filters until all names are found.
     """
     from relay.history import Names, PastEvent
 

@@ -92,8 +92,8 @@ def events(  # noqa: PLR0913  one parameter an option
 ) -> None:
     """Show the event history: of the spool, or of an archive; in the order of arrival, the oldest first.
 
-    relay shows what it still has: what it deleted after its delivery is in the log server's archive. In an archive the
-    events of one day are merged by time where they come from several originators.
+    relay shows the events that it still has: the log server's archive has those that were deleted here after their
+    delivery. In an archive the events that several originators sent on one day are merged by time.
 
     A repeated option widens the choice: one of its values is enough. Different options narrow it: all of them must
     hold, and so must --field with different NAMEs. A router, MSGID or parameter that no event here has is an error

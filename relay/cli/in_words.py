@@ -1,11 +1,11 @@
-"""An event without text, as a router's events are, in words: its parameters, what happened first.
+"""An event without text, as a router's events are, in words: the parameters that describe what happened come first.
 
     alarm       SEVERITY CATEGORY OPERATION: TEXT
     traffic     PROTOCOL SOURCE → DESTINATION RESULT (REASON)
     any other   USER: ACTION, TEXT, permitted or NOT PERMITTED (REASON)
 
-Then what is left, `NAME=VALUE`: where it happened before the rest. Routers spell one name in several ways (`sourceIp`,
-`source_address`), so names are compared without case, `_` and `-`. What the other columns show already is left out.
+The other parameters follow as `NAME=VALUE`, places before the rest. Routers spell one name in several ways (`sourceIp`,
+`source_address`), so names are compared without case, `_` and `-`. The columns before show type and router already.
 """
 
 from collections.abc import Iterable, Iterator
@@ -45,7 +45,7 @@ _VERBS: Final = {
 
 
 def parameters(message: Message) -> Iterator[tuple[str, str]]:
-    """What an event says beside its text: every parameter but relay's own."""
+    """Every parameter except relay's own."""
     for element in message.structured_data:
         for name, value in element.params:
             if (text := name.decode("ascii")) not in _OWN:
@@ -53,7 +53,7 @@ def parameters(message: Message) -> Iterator[tuple[str, str]]:
 
 
 def in_words(kind: str, message: Message) -> str:
-    """Everything that the parameters say, on one line; what happened comes first."""
+    """All parameters on one line; those that describe what happened come first."""
     rest = _Rest(parameters(message))
     if kind == "alarm":
         words = _alarm(rest)

@@ -46,7 +46,7 @@ def existing(given: str, remedy: str) -> str:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         raise NoInputError(path, "there is no such folder", _nearest(path) or remedy) from None
-    except OSError:  # whoever reads the folder says why it cannot
+    except OSError:  # reading the folder will report the cause
         pass
     return path
 

@@ -121,7 +121,9 @@ def _prepare(wishes: Wishes, course: Course) -> tuple[Settings, list[Way]]:
         configuration = toml.read(wishes.paths, wishes.choice)
     except MistakesError as error:
         cause = "\n".join(error.mistakes)
-        raise ConfigurationError("configuration", (cause,), "mend them; `relay config check` looks again") from None
+        raise ConfigurationError(
+            "configuration", (cause,), "correct them; `relay config check` checks them again"
+        ) from None
     settings = configuration.settings
     ways = [(server, settings.forwarding_of(server)) for server in _chosen(settings, wishes.server)]
     course.passed(Step.CONFIGURATION, _oddities(configuration))

@@ -1,6 +1,6 @@
 """Whether a message reports a failure: of an audit record, an administrator's action, or traffic. Pure.
 
-An SD-PARAM says it by its name, without what stands before the last dot, without case, `-` and `_`:
+The name of an SD-PARAM decides, compared without its part before the last dot, case, `-` and `_`:
 
 - `res`, `result`, `outcome`, `status`: failed, failure, fail, no, denied, rejected, refused, error, 0, false
   (`res=failed` of the audit's user records)

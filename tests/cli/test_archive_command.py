@@ -135,7 +135,7 @@ def test_what_is_no_archive_is_no_input(tmp_path: Path) -> None:
     code, shown, errors = relay(str(tmp_path))
     assert (code, shown) == (66, "")
     assert errors == (
-        f"relay: {tmp_path}: it is no archive: it has neither an index nor a day's file; name another folder\n"
+        f"relay: {tmp_path}: it is not an archive: it has neither an index nor a day's file; name another folder\n"
     )
 
 

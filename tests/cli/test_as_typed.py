@@ -23,7 +23,7 @@ from relay.errors import RelayError
 
 ROOT = commands()
 NO_COMMANDS = ("# Made by", "relay run: from", "relay archive journal")
-"""How texts begin in which a command's name is no command to type."""
+"""Beginnings of texts that contain a command's name but no command to type."""
 CONSOLE_SCRIPT = Path(sys.executable).with_name("relay")
 
 

@@ -368,6 +368,17 @@ def test_following_shows_each_event_once_and_ends_well_on_an_interrupt(tmp_path:
             follower.wait_for(*begun, "next", "next")
 
 
+def test_following_a_router_that_no_event_has_yet_is_a_warning(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as store:
+        fill(store, [[event("one")]])
+        with Follower(tmp_path / "out", "--state", str(tmp_path / "state"), "--router", "r9") as follower:
+            warning = 'relay: router "r9": no event here has it; there are combo1, r1'
+            follower.wait_for("r1")
+            fill(store, [[event("two", router="r9")]], committed_second=100)
+            follower.wait_for("r1", "two")
+    assert (tmp_path / "out").read_text().startswith(f"{warning}\n")
+
+
 def test_following_an_archive_shows_what_its_writer_commits(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     with ArchiveWriter(str(archive), "s") as writer:

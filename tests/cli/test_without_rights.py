@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,15 @@ def test_a_file_that_must_not_be_read_is_named(state: Path, archive: Path) -> No
     assert_refused(called(of_archive(archive)), day, remedies[day])
 
 
+def test_the_control_socket_is_named_with_its_owner(state: Path) -> None:
+    """A folder may be open to a group that is not allowed to ask the relay that runs."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(state / "control"))
+        listening.listen()
+        remedy = closed(state / "control")
+        assert_refused(called([["status", "--state", str(state)]]), state / "control", remedy)
+
+
 def test_the_configuration_is_named_with_its_owner(tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     file.write_text("")
@@ -121,7 +131,7 @@ def test_the_configuration_is_named_with_its_owner(tmp_path: Path) -> None:
     assert_refused(called([["-c", str(file), *command.split()] for command in commands]), file, remedy)
 
 
-def test_a_program_that_has_told_json_tells_this_as_an_object_too(state: Path) -> None:
+def test_with_json_the_refusal_is_an_object_too(state: Path) -> None:
     remedy = closed(state)
     ((code, out, _),) = called([["status", "--state", str(state), "--json"]])
     told: dict[str, Any] = json.loads(out)
