@@ -21,7 +21,7 @@ import click
 from relay.cli.options import Options
 from relay.errors import RelayError
 
-_COMMAND: Final = re.compile(r"(?<!start )`relay (?:run|receive)`|`(relay(?: [^`]*)?)`")
+_COMMAND: Final = re.compile(r"(?<!start )`relay (?:run|receive)`|`(relay [^`]+)`")
 
 
 @contextmanager
@@ -58,15 +58,15 @@ def _completed(command: str, root: click.Group, given: Options, called: str) -> 
         words = shlex.split(own)
     except ValueError:  # no command: a quotation mark is not closed
         return command
-    accepted = _options_of(root, words)
     if not words or words[0].startswith("-") or "--help" in words:
         return f"{called}{own}"
+    accepted = _options_of(root, words)
+    if not accepted:  # no command of ours
+        return command
     # Before the command, where no command has options of the same name.
-    before = [("--router", given.router), ("--node", given.node)]
+    before = [("--router", given.router), ("--node", given.node)] if "-c" in accepted.difference(words) else []
     behind = [*(("-c", os.path.abspath(path)) for path in given.named_config_paths), *given.places.items()]
-    if "-c" not in accepted or "-c" in words:
-        before = []
-    behind = [(option, path) for option, path in behind if option in accepted and option not in words]
+    behind = [(option, path) for option, path in behind if option in accepted.difference(words)]
     return f"{called}{_written(before)}{own}{_written(behind)}"
 
 

@@ -52,6 +52,7 @@ ELSEWHERE = Options(places={"--state": "/srv/it's", "--known-hosts": "/k"})
         ),
         (CONFIGURED, "`relay status --help`", "`relay status --help`"),
         (CONFIGURED, "`chmod 600 /a`; relay status", "`chmod 600 /a`; relay status"),
+        (CONFIGURED, "did you mean `relay`? no: `relay this`", "did you mean `relay`? no: `relay this`"),
         (CONFIGURED, "`relaying`, `relay 'unclosed`", "`relaying`, `relay 'unclosed`"),
         (ELSEWHERE, "`relay spool verify`", """`relay spool verify --state '/srv/it'"'"'s'`"""),
         (ELSEWHERE, "`relay spool verify --state /x`", "`relay spool verify --state /x`"),
