@@ -40,7 +40,6 @@ from relay.spool.store import LOCK, RETAINED, TRANSIENT
 from relay.syslog import outcome, rfc5424
 
 MAX_MERGED: Final = 64
-MAX_NAMES: Final = 10_000
 
 _LABELS: Final = {kind.label.encode(): kind for kind in EventType}
 _PRI: Final = re.compile(rb"<([0-9]{1,3})>")
@@ -149,32 +148,27 @@ def _is_of(router: bytes, message: bytes) -> bool:
     return any((b"router", router) in element.params for element in elements)
 
 
-class Names:
-    """The names that a history holds, gathered event by event; of each kind at most `MAX_NAMES`."""
+class Names(NamedTuple):
+    """The names that a message holds, by which one can choose."""
 
-    def __init__(self) -> None:
-        self.routers: set[str] = set()
-        self.msgids: set[str] = set()
-        self.fields: set[str] = set()
+    routers: frozenset[str] = frozenset()
+    msgids: frozenset[str] = frozenset()
+    fields: frozenset[str] = frozenset()
 
-    def add(self, octets: bytes) -> bool:
-        """Gather the names in a message; whether there was a new one."""
-        try:
-            message = rfc5424.parse(octets)
-        except rfc5424.NotRfc5424Error:
-            return False
-        params = [param for element in message.structured_data for param in element.params]
-        routers = (message.hostname or b"", *(value for name, value in params if name == b"router"))
-        gathered = (
-            (self.routers, routers),
-            (self.msgids, (message.msgid or b"",)),
-            (self.fields, [n for n, _ in params]),
-        )
-        before = sum(len(known) for known, _ in gathered)
-        for known, names in gathered:
-            if len(known) < MAX_NAMES:
-                known.update(name.decode() for name in names if name)
-        return sum(len(known) for known, _ in gathered) > before
+
+def names_in(octets: bytes) -> Names:
+    """The names in a message; none unless it is RFC 5424."""
+    try:
+        message = rfc5424.parse(octets)
+    except rfc5424.NotRfc5424Error:
+        return Names()
+    params = [param for element in message.structured_data for param in element.params]
+    routers = [message.hostname or b"", *(value for name, value in params if name == b"router")]
+    return Names(
+        frozenset(router.decode() for router in routers if router),
+        frozenset([message.msgid.decode()] if message.msgid else []),
+        frozenset(name.decode() for name, _ in params),
+    )
 
 
 def _past_event(message: bytes, kind: EventType, time: int) -> PastEvent:

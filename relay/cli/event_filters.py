@@ -39,6 +39,8 @@ SEVERITIES: Final[Mapping[str, int]] = {
     "informational": 6,
 }
 _MOST_NAMED: Final = 5
+MAX_KNOWN: Final = 10_000
+"""So many names of a kind are remembered, to find the nearest one."""
 
 
 class Chosen(NamedTuple):
@@ -198,27 +200,29 @@ def unknown_name(chosen: Chosen, shown: int, history: "Callable[[], Iterable[Ite
     `shown` events met the filters, so each name is known unless there are several for an option. Otherwise the history
     is read without filters until all names are found.
     """
-    from relay.history import Names, PastEvent
+    from relay.history import PastEvent, names_in
 
-    asked = {"router": chosen.routers, "MSGID": chosen.msgids, "parameter": tuple(_fields(chosen.fields))}
-    if shown and len(chosen.routers) <= 1 and len(chosen.msgids) <= 1:
+    asked = (("router", chosen.routers), ("MSGID", chosen.msgids), ("parameter", tuple(_fields(chosen.fields))))
+    sought = [(kind, name) for kind, names in asked for name in names]
+    if not sought or (shown and len(chosen.routers) <= 1 and len(chosen.msgids) <= 1):
         return None
-    sought = [(kind, name) for kind, names in asked.items() for name in names]
-    names = Names()
-    found = {"router": names.routers, "MSGID": names.msgids, "parameter": names.fields}
-    for item in history() if sought else ():
-        if isinstance(item, PastEvent) and names.add(item.message):
-            sought = [(kind, name) for kind, name in sought if not _is_among(name, found[kind], glob=kind == "MSGID")]
-            if not sought:
-                return None
-    if not sought:
-        return None
+    known: dict[str, set[str]] = {kind: set() for kind, _ in asked}
+    for item in history():
+        if not isinstance(item, PastEvent):
+            continue
+        there = dict(zip(known, names_in(item.message), strict=True))
+        sought = [(kind, name) for kind, name in sought if not _is_among(name, there[kind], glob=kind == "MSGID")]
+        if not sought:
+            return None
+        for kind, names in there.items():
+            if len(known[kind]) < MAX_KNOWN:
+                known[kind] |= names
     kind, name = sought[0]
-    known = sorted(found[kind])
-    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-    listed = f"there are {', '.join(known[:_MOST_NAMED])}{more}" if known else "there are no events with one"
-    return NoInputError(f'{kind} "{name}"', "no event here has it", did_you_mean(name, known) or listed)
+    listed = sorted(known[kind])
+    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
+    there_are = f"there are {', '.join(listed[:_MOST_NAMED])}{more}" if listed else "no event here has one"
+    return NoInputError(f'{kind} "{name}"', "no event here has it", did_you_mean(name, listed) or there_are)
 
 
-def _is_among(name: str, known: set[str], *, glob: bool) -> bool:
+def _is_among(name: str, known: frozenset[str], *, glob: bool) -> bool:
     return any(map(_any_of((name,), "--msgid"), known)) if glob else name in known

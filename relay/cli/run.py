@@ -152,10 +152,11 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Set
 
 def _imply_the_other_folder(document: dict[str, Any], flags: Collection[str]) -> None:
     """The archive or the state directory that a flag names implies the other one: beside it, never in it."""
-    relay, receiver = document.setdefault("relay", {}), document.setdefault("receiver", {})
-    if "archive" in flags and "state-directory" not in relay:
-        relay["state-directory"] = receiver["archive"] + _STATE_ENDING
-    elif "state" in flags and "archive" not in receiver:
-        folder, name = os.path.split(relay["state-directory"])
+    archive, state = document.get("receiver", {}).get("archive"), document.get("relay", {}).get("state-directory")
+    if "archive" in flags and state is None:
+        document.setdefault("relay", {})["state-directory"] = archive + _STATE_ENDING
+    elif "state" in flags and archive is None:
+        folder, name = os.path.split(state)
         beside = name.removesuffix(_STATE_ENDING)
-        receiver["archive"] = os.path.join(folder, beside if beside not in {"", name} else f"{name}.archive")
+        implied = beside if beside not in {"", name} else f"{name}.archive"
+        document.setdefault("receiver", {})["archive"] = os.path.join(folder, implied)
