@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from relay.disk import FILE_MODE
+from relay.disk import FILE_MODE, permission_refused
 from relay.errors import CannotCreateError
 
 NAME: Final = "control"
@@ -109,12 +109,17 @@ async def answering(folder: str, tell: Callable[[], Live]) -> AsyncIterator[None
 
 
 def ask(folder: str) -> Live | None:
-    """What the relay that runs on this state directory tells; None when none answers in time."""
+    """What the relay that runs on this state directory tells; None when none answers in time.
+
+    PermissionRefusedError when this user is not allowed to ask it.
+    """
     try:
         with _short_path(folder) as path, socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(ANSWER_SECONDS)
             connection.connect(path)
             return msgspec.json.decode(_read(connection), type=Live)
+    except PermissionError as error:
+        raise permission_refused(f"{folder}/{NAME}") from error
     except (OSError, msgspec.MsgspecError):
         return None
 

@@ -12,6 +12,9 @@ Offsets and sizes are in bytes. Every OSError leaves here as a StorageError that
 import errno
 import fcntl
 import os
+import pwd
+import shlex
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,6 +48,31 @@ def storage_error(path: str, call: str, error: OSError) -> StorageError:
     mapped = StorageError(path, f"{call} failed: {os.strerror(error.errno or 0)}", remedy)
     mapped.errno = error.errno or 0
     return mapped
+
+
+def permission_refused(path: str) -> PermissionRefusedError:
+    """The error for what this user is not allowed to read or write: it names the file or folder, and its owner."""
+    while True:
+        try:
+            facts = os.stat(path)
+            break
+        except OSError:
+            path = os.path.dirname(path)
+    if facts.st_uid == os.geteuid():
+        remedy = f"it belongs to this user: `chmod u+rwX {shlex.quote(path)}`"
+    elif facts.st_uid == 0:
+        remedy = "run this command as root"
+    else:
+        remedy = f"run this command as root or as the user {_user_name(facts.st_uid)}"
+    readable = os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(facts.st_mode) else 0))
+    return PermissionRefusedError(f"cannot {'write' if readable else 'read'} {path}", "permission denied", remedy)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return f'"{pwd.getpwuid(uid).pw_name}"'
+    except KeyError:
+        return f"with the number {uid}"
 
 
 class File:
@@ -156,8 +184,14 @@ class Disk:
             return File(path, os.open(path, flags, FILE_MODE))
 
     def exists(self, path: str) -> bool:
-        """Whether something of that name is there."""
-        return os.path.lexists(path)
+        """Whether something of that name is there; a StorageError when this user is not allowed to know."""
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise storage_error(path, "stat", error) from error
+        return True
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder, sorted; empty when the folder is missing."""
@@ -190,11 +224,11 @@ class Disk:
         with _storage_errors(path, "stat"):
             facts = os.stat(path)
         if facts.st_uid != os.geteuid():
-            cause = f"it belongs to the user with uid {facts.st_uid}, and relay runs as {os.geteuid()}"
+            cause = f"it belongs to the user {_user_name(facts.st_uid)}, and relay runs as {_user_name(os.geteuid())}"
             raise PermissionRefusedError(path, cause, "run relay as that user, or name another folder")
         if facts.st_mode & 0o077:
             cause = f"its mode {facts.st_mode & 0o777:04o} lets others in"
-            raise PermissionRefusedError(path, cause, f"chmod 700 {path}")
+            raise PermissionRefusedError(path, cause, f"`chmod 700 {shlex.quote(path)}`")
 
     def replace(self, source: str, target: str) -> None:
         """Rename `source` over `target`."""

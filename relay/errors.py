@@ -2,9 +2,14 @@
 
 An error names the object, the cause and the remedy, in that order, and says whether trying again can help.
 Foreign exceptions (OSError, paramiko's) are mapped to these at the edge where they happen and never travel inward.
+
+A remedy names a command of relay's between backquotes, with its own words alone and each path quoted for a shell:
+`relay key trust HOST`. The command line completes it with the options that it was called with (`RelayError.complete`),
+so that it works as printed, in the log, in `relay status` and on a terminal alike.
 """
 
 import errno
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -15,12 +20,19 @@ class RelayError(Exception):
 
     exit_code: ClassVar[int] = 70
     retryable: ClassVar[bool] = False
+    complete: ClassVar[Callable[[str], str]] = staticmethod(str)
+    """Completes the commands in a text; one for the whole process, set by `relay.cli.as_typed`."""
 
     def __init__(self, what: str, cause: str, remedy: str = "") -> None:
         super().__init__(what, cause, remedy)
         self.what = what
         self.cause = cause
-        self.remedy = remedy
+        self._remedy = remedy
+
+    @property
+    def remedy(self) -> str:
+        """What helps; a command in it works as printed."""
+        return RelayError.complete(self._remedy)
 
     def __str__(self) -> str:
         sentence = f"{self.what}: {self.cause}"

@@ -31,16 +31,19 @@ from relay.archive.read import Damage, Stored, read
 from relay.disk import Disk
 from relay.errors import NoInputError
 from relay.event import EventType
+from relay.glob import Matcher
 from relay.spool import browse
 from relay.spool.block import Block, Header
 from relay.spool.browse import Walk
 from relay.spool.spool import Lost
 from relay.spool.store import LOCK, RETAINED, TRANSIENT
-from relay.syslog import rfc5424
+from relay.syslog import outcome, rfc5424
 
 MAX_MERGED: Final = 64
 
 _LABELS: Final = {kind.label.encode(): kind for kind in EventType}
+_PRI: Final = re.compile(rb"<([0-9]{1,3})>")
+_NOTICE: Final = 5
 _TIME: Final = re.compile(rb"<[0-9]{1,3}>1 ([0-9][!-~]{1,39}) ")
 
 
@@ -67,15 +70,22 @@ Keyed = tuple[int, Item]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which events are wanted; those that meet every condition that is given."""
+    """Which events are wanted: those that meet every condition that is given, each in one of its ways."""
 
     types: frozenset[str] = frozenset()
-    router: bytes | None = None
+    routers: frozenset[bytes] = frozenset()
     """A HOSTNAME, or an SD-PARAM `router`."""
     earliest: int | None = None
     latest: int | None = None
-    text: bytes | None = None
+    texts: tuple[bytes, ...] = ()
     """Octets that the message holds."""
+    severity: int | None = None
+    """This severity (RFC 5424 table 2) and the more severe ones, which have lower numbers."""
+    msgids: Matcher | None = None
+    fields: tuple[tuple[bytes, Matcher], ...] = ()
+    """SD-PARAMs by name, each with what its value is; an event has them all."""
+    failed: bool = False
+    """Only what reports a failure (`relay.syslog.outcome`)."""
 
     def may_be_in(self, header: Header) -> bool:
         """Whether a block can hold a wanted event."""
@@ -93,10 +103,37 @@ class Wanted:
         """Whether the event is wanted."""
         return (
             (not self.types or event.type in self.types)
-            and (self.text is None or self.text in event.message)
+            and (not self.texts or any(text in event.message for text in self.texts))
             and self._in_span(event.time, event.time)
-            and (self.router is None or _is_of(self.router, event.message))
+            and (self.severity is None or _severity(event.message) <= self.severity)
+            and (not self.routers or any(_is_of(router, event.message) for router in self.routers))
+            and (not (self.msgids or self.fields or self.failed) or self._takes_parsed(event.message))
         )
+
+    def _takes_parsed(self, octets: bytes) -> bool:
+        try:
+            message = rfc5424.parse(octets)
+        except rfc5424.NotRfc5424Error:
+            return False
+        return (
+            (self.msgids is None or self.msgids((message.msgid or b"").decode("ascii")))
+            and all(_has(message, name, matches) for name, matches in self.fields)
+            and (not self.failed or outcome.failed(message))
+        )
+
+
+def _severity(message: bytes) -> int:
+    """That of its PRI; without one it is notice (RFC 3164 section 4.3.3)."""
+    priority = _PRI.match(message)
+    return int(priority[1]) & 7 if priority else _NOTICE
+
+
+def _has(message: rfc5424.Message, name: bytes, matches: Matcher) -> bool:
+    return any(
+        found == name and matches(value.decode())
+        for element in message.structured_data
+        for found, value in element.params
+    )
 
 
 def _is_of(router: bytes, message: bytes) -> bool:
@@ -109,6 +146,29 @@ def _is_of(router: bytes, message: bytes) -> bool:
     except rfc5424.NotRfc5424Error:
         return False
     return any((b"router", router) in element.params for element in elements)
+
+
+class Names(NamedTuple):
+    """The names that a message holds, by which one can choose."""
+
+    routers: frozenset[str] = frozenset()
+    msgids: frozenset[str] = frozenset()
+    fields: frozenset[str] = frozenset()
+
+
+def names_in(octets: bytes) -> Names:
+    """The names in a message; none unless it is RFC 5424."""
+    try:
+        message = rfc5424.parse(octets)
+    except rfc5424.NotRfc5424Error:
+        return Names()
+    params = [param for element in message.structured_data for param in element.params]
+    routers = [message.hostname or b"", *(value for name, value in params if name == b"router")]
+    return Names(
+        frozenset(router.decode() for router in routers if router),
+        frozenset([message.msgid.decode()] if message.msgid else []),
+        frozenset(name.decode() for name, _ in params),
+    )
 
 
 def _past_event(message: bytes, kind: EventType, time: int) -> PastEvent:
@@ -227,7 +287,7 @@ class ArchiveHistory:
         """Originator → its newest day's file, and how far it is read."""
         self._looked_at = ""
         """The day of the last look; empty before the first."""
-        query.originators(disk, folder)
+        query.require_archive(disk, folder)
 
     def events(self) -> Iterator[Item]:
         """See `History`."""

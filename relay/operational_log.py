@@ -13,6 +13,8 @@ from typing import Final, TextIO
 
 from rfc5424logging import Rfc5424SysLogHandler
 
+from relay.errors import RelayError
+
 SYSLOG_SOCKET: Final = "/dev/log"
 _FACILITY: Final = 3
 _PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -26,6 +28,12 @@ class _JournalFormatter(logging.Formatter):
         return f"<{_PRIORITIES.get(record.levelno, 5)}>{super().format(record)}"
 
 
+def _complete(record: logging.LogRecord) -> bool:
+    """Have the commands in a line work as printed (`relay.errors`)."""
+    record.msg, record.args = RelayError.complete(record.getMessage()), None
+    return True
+
+
 def configure(verbosity: int, *, socket_path: str = SYSLOG_SOCKET, stream: TextIO | None = None) -> None:
     """Send what the loggers `relay…` say where it belongs; 0 is warnings and errors, 1 and 2 are more."""
     log = logging.getLogger("relay")
@@ -35,7 +43,9 @@ def configure(verbosity: int, *, socket_path: str = SYSLOG_SOCKET, stream: TextI
     log.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
     # Our own logger alone: with the root logger at DEBUG the handler's tzlocal would log into itself for ever.
     log.propagate = False
-    log.addHandler(_handler(socket_path, stream or sys.stderr))
+    handler = _handler(socket_path, stream or sys.stderr)
+    handler.addFilter(_complete)
+    log.addHandler(handler)
     # paramiko tells every stranger's garbage and every lost session in its own words; ours name cause and remedy.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 

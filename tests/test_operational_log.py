@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay import operational_log
+from relay.errors import RelayError
 from relay.syslog.rfc5424 import parse
 
 
@@ -89,3 +90,12 @@ def test_debug_of_the_root_logger_does_not_recurse(
     finally:
         root.setLevel(level)
     assert syslog_socket.recv(65536).rstrip(b"\n\0").endswith(b"one")
+
+
+def test_a_command_in_a_line_works_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RelayError, "complete", staticmethod(lambda text: text.replace("`relay ", "`relay -c /x ")))
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    stderr = io.StringIO()
+    operational_log.configure(0, socket_path=str(tmp_path / "none"), stream=stderr)
+    logging.getLogger("relay.delivery").warning("lost %s; see `relay status`, 100 %%", "server")
+    assert stderr.getvalue() == "relay: lost server; see `relay -c /x status`, 100 %\n"

@@ -17,6 +17,9 @@ from relay.disk import Disk, storage_error
 from relay.errors import NoInputError
 
 CLOCK_AHEAD_DAYS: Final = 1
+OWN: Final = ".relay"
+"""The folder that only the writer needs."""
+_ANOTHER: Final = "name another folder"
 _DAY_FILE: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})\.log")
 _A_DAY: Final = 86_400_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,8 +29,15 @@ def originators(disk: Disk, archive: str) -> list[str]:
     """The originators' folders, sorted; the archive's own and hidden ones are none."""
     if not os.path.isdir(archive):
         cause = "there is no such folder" if not disk.exists(archive) else "it is no folder"
-        raise NoInputError(archive, cause, "name an archive with --archive DIR")
+        raise NoInputError(archive, cause, _ANOTHER)
     return [name for name in disk.names(archive) if not name.startswith(".") and _is_folder(f"{archive}/{name}")]
+
+
+def require_archive(disk: Disk, archive: str) -> None:
+    """NoInputError when the folder holds neither an archive's index nor a day's file."""
+    names = originators(disk, archive)
+    if not disk.exists(f"{archive}/{OWN}") and not any(days_of(disk, archive, name) for name in names):
+        raise NoInputError(archive, "it is not an archive: it has neither an index nor a day's file", _ANOTHER)
 
 
 def days_of(disk: Disk, archive: str, name: str) -> list[str]:

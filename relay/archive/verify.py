@@ -13,15 +13,13 @@ and up to these its files: so what a writer adds meanwhile makes no hole. An end
 frame is one that is being written while a writer runs, and damage when none does.
 
 Memory: the journal, and one originator's numbers (see `completeness`); `MAX_PLACES` places an originator are kept, and
-`MAX_KEPT` in all; further ones are counted. NoInputError when there is no archive, PermissionRefusedError when
-something of it may not be read, StorageError when reading fails.
+`MAX_KEPT` in all; further ones are counted. NoInputError when there is no archive or one of its files cannot be read,
+StorageError when reading fails.
 """
 
-import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from relay.archive import query
@@ -35,7 +33,7 @@ from relay.archive.spans import Span
 from relay.archive.testimony import Key
 from relay.archive.write import OTHERS
 from relay.disk import Disk, storage_error
-from relay.errors import NoInputError, PermissionRefusedError, StorageError
+from relay.errors import NoInputError
 from relay.syslog import rfc5424
 
 MAX_PLACES: Final = 100
@@ -43,7 +41,6 @@ MAX_KEPT: Final = 10_000
 _OWN: Final = ".relay"
 _KNOWN: Final = frozenset({"journal", "journal.new", "lock"})
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-_DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 
 
 class Place(NamedTuple):
@@ -131,19 +128,17 @@ class Check:
         self._room = MAX_KEPT
         if not os.path.isdir(folder):
             cause = "it is no folder" if disk.exists(folder) else "there is no such folder"
-            raise NoInputError(folder, cause, "name an archive: relay archive verify DIR")
-        with _permitted():
-            self.pid = disk.lock_owner(f"{folder}/{_OWN}/lock")
-            """The process that writes there; None when nobody does."""
-            self._sizes, self._known = self._read_index()
-            self._names = self._look_around()
+            raise NoInputError(folder, cause, "name another folder")
+        self.pid = disk.lock_owner(f"{folder}/{_OWN}/lock")
+        """The process that writes there; None when nobody does."""
+        self._sizes, self._known = self._read_index()
+        self._names = self._look_around()
 
     def originators(self) -> Iterator[Originator]:
         """Check one originator after the other."""
-        with _permitted():
-            for name in sorted({*self._names, *self._known}):
-                yield self._originator(name)
-            self._compare_files()
+        for name in sorted({*self._names, *self._known}):
+            yield self._originator(name)
+        self._compare_files()
 
     # --- The index ---
 
@@ -207,8 +202,8 @@ class Check:
             else:
                 self._warn(Warned("foreign", path))
         if not names and not self.indexed:
-            cause = "it is no archive: it has neither an index nor a day's file"
-            raise NoInputError(self.folder, cause, "name an archive: relay archive verify DIR")
+            cause = "it is not an archive: it has neither an index nor a day's file"
+            raise NoInputError(self.folder, cause, "name another folder")
         return names
 
     def _look_at_own(self, folder: str) -> None:
@@ -291,16 +286,3 @@ def _place(kind: str, path: str, offset: int, message: bytes) -> Place:
     identity = rfc5424.identity(message)
     named = (identity.run, identity.type, identity.sequence) if identity else (b"", b"", 0)
     return Place(kind, path, offset, len(message), *named)
-
-
-@contextmanager
-def _permitted() -> Iterator[None]:
-    """A check that may not read something is none."""
-    try:
-        yield
-    except (StorageError, NoInputError) as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in _DENIED:
-            remedy = "run it as relay's user or as root"
-            raise PermissionRefusedError(error.what, error.cause, remedy) from error
-        raise

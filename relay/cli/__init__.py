@@ -20,13 +20,16 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from relay.cli.group import Group
 from relay.cli.printable import escaped
-from relay.errors import ConfigurationError, InternalError, RelayError, StorageError, UsageError
+from relay.errors import ConfigurationError, InternalError, NoInputError, RelayError, StorageError, UsageError
+
+if TYPE_CHECKING:
+    from relay.cli.options import Options
 
 COMMANDS: Final = {
     "run": ("relay.cli.run", "run"),
@@ -116,9 +119,18 @@ def _print_no_more() -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    from relay.cli.as_typed import completing
+    from relay.cli.options import Options
+
+    root, given = commands(), Options()
+    with completing(root, given):
+        return _run_command(root, given, arguments)
+
+
+def _run_command(root: click.Group, given: "Options", arguments: Sequence[str]) -> int:
     stdout = sys.stdout
     try:
-        result = commands().main(args=list(arguments), prog_name="relay", standalone_mode=False)
+        result = root.main(args=list(arguments), prog_name="relay", standalone_mode=False, obj=given)
         sys.stdout.flush()
     except click.exceptions.Exit as asked:
         return asked.exit_code
@@ -158,7 +170,7 @@ def _tell(error: RelayError, *, as_json: bool) -> None:
     whose = "" if error.what.split(" ")[0] == "relay" else "relay: "
     with contextlib.suppress(OSError):  # where nobody hears it, the exit code still tells
         for line in error.mistakes if isinstance(error, MistakesError) else (str(error),):
-            click.echo(f"{whose}{escaped(line)}", err=True)
+            click.echo(f"{whose}{escaped(RelayError.complete(line))}", err=True)
     if as_json:
         click.echo(json.dumps({"schema": ERROR_SCHEMA, **_object(error)}))
 
@@ -183,7 +195,11 @@ def _findings(error: ConfigurationError) -> list[dict[str, object]]:
 
 
 def _told(error: Exception) -> RelayError:
+    from relay.disk import permission_refused
+
     match error:
+        case StorageError() | NoInputError() if isinstance(error.__cause__, PermissionError):
+            return permission_refused(os.fsdecode(error.__cause__.filename or error.what))
         case RelayError():
             return error
         case click.UsageError():

@@ -17,17 +17,18 @@ something is wrong, 0 when the archive is whole.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from relay.cli.events import event_types, read_time
+from relay.cli.event_filters import complete_type, event_types
 from relay.cli.group import Group
 from relay.cli.options import config_option, options
 from relay.cli.printable import escaped, text_of
+from relay.cli.state import existing
+from relay.cli.times import read_time
 
 if TYPE_CHECKING:
     from relay.archive.judgement import Finding, Judgement, Terms
@@ -75,14 +76,26 @@ def archive() -> None:
 
 @archive.command()
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(readable=False))
-@click.option("--from", "since", metavar="TIME", help="Leave out the days of receipt before: 2024-03-06, -30d.")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Judge only events of this type; repeatable.")
+@click.option(
+    "--from",
+    "since",
+    metavar="TIME",
+    help="Leave out the days of receipt before: 2026-11-30, yesterday, -30d; in UTC without a zone.  [default: none]",
+)
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=complete_type,
+    help="Judge only events of this type; repeatable.  [default: all]",
+)
 @click.option(
     "--server",
     "servers",
     multiple=True,
     metavar="NAME",
-    help="What routers call this log server: gaps of others account for nothing; repeatable.",
+    help="What routers call this log server: gaps of others account for nothing; repeatable.  [default: any]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 @config_option
@@ -98,7 +111,8 @@ def verify(
 ) -> None:
     """Check each originator's numbers, gaps and files; 65 when something is missing, damaged or double.
 
-    DIR is an archive; without it the configuration's. What `relay receive` is writing there meanwhile is no fault.
+    DIR is an archive; by default the configuration's, whose own default is /var/log/relay. A message that
+    `relay receive` is writing meanwhile is not a fault.
 
     In each run relay counts the events of each type from 1 and without a hole. What is missing is told by run, type
     and numbers, unless a gap event accounts for it. A server that takes only some `types` gets none of the others:
@@ -122,16 +136,20 @@ def _terms(types: tuple[str, ...], servers: tuple[str, ...], since: str | None) 
 
 
 def _check(context: click.Context, folder: str | None, since: str | None, terms: "Terms") -> "Check":
+    from datetime import UTC
+
     from relay import when
     from relay.archive.query import day_of
     from relay.archive.verify import Check
     from relay.config import toml
     from relay.disk import Disk
 
-    begin = read_time(since, "--from", when.beginning)
-    if folder is None:
+    begin = read_time(since, "--from", when.beginning, UTC)
+    if folder is not None:
+        folder = existing(folder, "name another folder")
+    else:
         folder = toml.load(options(context).config_paths, options(context).choice).receiver.archive
-    return Check(Disk(), os.path.abspath(folder), terms, "" if begin is None else day_of(begin))
+    return Check(Disk(), folder, terms, "" if begin is None else day_of(begin))
 
 
 # --- For people ---

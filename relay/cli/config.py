@@ -1,6 +1,7 @@
 """`relay config`: validate the configuration, print what holds, and turn a router's own configuration into ours.
 
-`check` ends with 0, 66 (a file is missing or cannot be read) or 78 (mistakes, each on a line of standard error).
+`check` ends with 0, 66 (a file is missing), 77 (this user is not allowed to read it) or 78 (mistakes, each on a line of
+standard error).
 With --json it prints one object, also when there are mistakes, with the schema "relay.config-check/1":
     {"schema", "ok", "files", "for": ["run" and "receive", or one], "mistakes": [FINDING…], "warnings": [FINDING…]}
     FINDING: {"file", "line" (null: the file as a whole), "key" ("": the same), "message"}
@@ -18,6 +19,7 @@ import click
 from relay.cli.group import Group
 from relay.cli.options import config_option, options
 from relay.cli.printable import escaped
+from relay.errors import RelayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -78,7 +80,7 @@ def check(context: click.Context, *, program: "Program | None", as_json: bool) -
         )
     else:
         for line in (*told(findings.mistakes), *(f"warning: {line}" for line in told(findings.warnings))):
-            click.echo(line, err=True)
+            click.echo(RelayError.complete(line), err=True)
         if exit_code == 0:
             click.echo(f"{', '.join(paths)}: no mistakes; {summary}")
     context.exit(exit_code)
@@ -141,7 +143,7 @@ def _print_warnings(configuration: "Configuration") -> None:
     from relay.config.mistake import told
 
     for line in told(configuration.warnings):
-        click.echo(f"warning: {escaped(line)}", err=True)
+        click.echo(f"warning: {escaped(RelayError.complete(line))}", err=True)
 
 
 def _names(configuration: "Configuration") -> str:
@@ -165,7 +167,7 @@ def objects(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
             "file": mistake.place.file,
             "line": mistake.place.line,
             "key": mistake.place.key,
-            "message": mistake.sentence,
+            "message": RelayError.complete(mistake.sentence),
         }
         for mistake in mistakes
     ]

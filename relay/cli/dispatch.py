@@ -6,7 +6,7 @@ SOCKET = "/run/relay/audit"
 
 
 @click.command()
-@click.argument("socket", default=SOCKET, type=click.Path())
+@click.argument("socket", default=SOCKET, type=click.Path(readable=False))
 def dispatch(*, socket: str) -> None:
     """Hand over to a running relay what auditd gives to its plugins.
 

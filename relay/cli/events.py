@@ -1,7 +1,8 @@
 r"""`relay events`: the event history, of a spool or of an archive.
 
 For people, one line an event: time (UTC), in an archive also the originator, type, MSGID, and the first record without
-what these say already; cut to the terminal's width. With --json one object a line, in the same order:
+what these say already, or, where there is no text, the parameters in words (`relay.cli.in_words`); cut to the
+terminal's width. With --json one object a line, in the same order:
     {"schema": "relay.events/1", "time" (RFC 3339, UTC; null: the message says none), "hostname", "app_name", "msgid"
      (null: the message says none), "facility", "severity" (null: no RFC 5424 message), "type", "router", "node" (null:
      unsaid), "run", "number", "part", "parts" (null: no message of relay's), "structured_data":
@@ -19,22 +20,26 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from relay.cli.event_filters import Chosen, filter_options, unknown_name, wanted
+from relay.cli.in_words import NOTHING, in_words, parameters
 from relay.cli.number import WholeNumber
 from relay.cli.options import files_option, options
 from relay.cli.printable import cut, escaped, text_of
-from relay.cli.state import state_directory, state_option
+from relay.cli.state import existing_folder, state_directory, state_option
+from relay.cli.times import now
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from relay.errors import RelayError
-    from relay.event import EventType
     from relay.history import History, Item, PastEvent, Unread, Wanted
     from relay.syslog.rfc5424 import Message
 
@@ -47,6 +52,7 @@ MOST_TOLD: Final = 20
 
 Value = str | list[str]
 _AUDIT_HEAD: Final = re.compile(r"(?:node=\S+ )?type=\S+ msg=audit\([^)]*\):? ?")
+_AUDITD: Final = b"auditd"
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -61,48 +67,58 @@ class Display(NamedTuple):
 
 
 @click.command()
-@click.option("--archive", metavar="DIR", type=click.Path(), help="Read this archive, not the spool.")
+@click.option(
+    "--archive", metavar="DIR", type=click.Path(readable=False), help="Read this archive.  [default: the spool is read]"
+)
 @state_option
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only events of this type; repeatable.")
-@click.option("--router", metavar="NAME", help="Only events of this router (its name or its hostname).")
-@click.option("--from", "since", metavar="TIME", help="From then on: 2024-03-06T16:34:22Z, 2024-03-06, -2h, -7d.")
-@click.option("--to", "until", metavar="TIME", help="Up to then; a day is meant with all its hours.")
-@click.option("--grep", metavar="TEXT", help="Only messages that hold this text, in upper and lower case as given.")
-@click.option("--limit", type=WholeNumber(min=0), metavar="N", help="The newest N.")
-@click.option("--follow", is_flag=True, help=f"Go on with what comes; begins with the newest {FOLLOWED_FROM}.")
+@filter_options
+@click.option("--limit", type=WholeNumber(min=0), metavar="N", help="The N that arrived last.  [default: all]")
+@click.option("--follow", is_flag=True, help=f"Continue with what arrives; begins with the last {FOLLOWED_FROM}.")
 @click.option("--full", is_flag=True, help="Show all of each message; -v does the same.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")
 @files_option
 @click.pass_context
 def events(  # noqa: PLR0913  one parameter an option
     context: click.Context,
+    /,
     *,
     archive: str | None,
     state: str | None,
-    types: tuple[str, ...],
-    router: str | None,
-    since: str | None,
-    until: str | None,
-    grep: str | None,
     limit: int | None,
     follow: bool,
     full: bool,
     as_json: bool,
+    **filters: Any,  # noqa: ANN401  what `filter_options` adds, which `Chosen` names
 ) -> None:
-    """Show the event history: of the spool, or of an archive; the oldest event first.
+    """Show the event history: of the spool, or of an archive; in the order of arrival, the oldest first.
 
-    It is what relay still has: what was let go after its delivery stands in the log server's archive.
+    relay shows the events that it still has: the log server's archive has those that were deleted here after their
+    delivery. In an archive the events that several originators sent on one day are merged by time.
+
+    A repeated option widens the choice: one of its values is enough. Different options narrow it: all of them must
+    hold, and so must --field with different NAMEs. A router, MSGID or parameter that no event here has is an error
+    (exit code 66).
     """
-    if follow and until:
+    from relay.history import Wanted
+
+    chosen = Chosen(**filters)
+    if follow and chosen.until:
         raise click.UsageError("--follow goes on for ever; leave --to out", context)
-    if follow and limit is None and not since:
+    if follow and limit is None and not chosen.since:
         limit = FOLLOWED_FROM
-    history = _history(context, archive, state, _wanted(types, router, since, until, grep))
+    wanted_events = wanted(chosen)
+    opened = _opener(context, archive, state)
+    history = opened(wanted_events)
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     display = Display(columns, full or options(context).verbosity > 0, archive is not None)
     output = _Output(None if as_json else display)
     with contextlib.suppress(KeyboardInterrupt) if follow else contextlib.nullcontext():
         output.show(history.events() if limit is None else history.newest(limit))
+        unknown = unknown_name(chosen, output.shown, lambda: opened(Wanted()).events())
+        if unknown is not None and not follow:
+            raise unknown
+        if unknown is not None:
+            click.echo(f"relay: {escaped(str(unknown))}", err=True)
         while follow:
             time.sleep(POLL_SECONDS)
             output.show(history.events())
@@ -110,61 +126,26 @@ def events(  # noqa: PLR0913  one parameter an option
         raise _damaged(output.unread, archive)
 
 
-def _history(context: click.Context, archive: str | None, state: str | None, wanted: "Wanted") -> "History":
+def _opener(context: click.Context, archive: str | None, state: str | None) -> "Callable[[Wanted], History]":
+    """What opens the history that is meant, from its beginning."""
     from relay.disk import Disk
     from relay.history import ArchiveHistory, SpoolHistory
 
     if archive is None:
-        return SpoolHistory(Disk(), state_directory(context, state), wanted)
+        folder = state_directory(context, state)
+        return lambda wanted: SpoolHistory(Disk(), folder, wanted)
     if state is not None:
         raise click.UsageError("--archive and --state are two histories; name one", context)
-    return ArchiveHistory(Disk(), os.path.abspath(archive), wanted, _now)
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
-
-
-def _wanted(
-    types: tuple[str, ...], router: str | None, since: str | None, until: str | None, grep: str | None
-) -> "Wanted":
-    from relay import when
-    from relay.history import Wanted
-
-    return Wanted(
-        types=frozenset(kind.label for kind in event_types(types)),
-        router=None if router is None else os.fsencode(router),
-        earliest=read_time(since, "--from", when.beginning),
-        latest=read_time(until, "--to", when.end),
-        text=None if grep is None else os.fsencode(grep),
-    )
-
-
-def event_types(labels: tuple[str, ...]) -> "frozenset[EventType]":
-    """The types that --type names."""
-    from relay.event import EventType
-
-    try:
-        return frozenset(map(EventType.from_label, labels))
-    except KeyError:
-        known = ", ".join(kind.label for kind in EventType)
-        raise click.BadParameter(f"there are {known}", param_hint="--type") from None
-
-
-def read_time(text: str | None, option: str, read: Callable[[str, int], int]) -> int | None:
-    """The time that an option names, in microseconds since the epoch; None when it is not given."""
-    try:
-        return None if text is None else read(text, _now())
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint=option) from None
+    kept = existing_folder(context, "--archive", archive)
+    return lambda wanted: ArchiveHistory(Disk(), kept, wanted, now)
 
 
 def _damaged(unread: int, archive: str | None) -> "RelayError":
     from relay.errors import DataError
 
     told = "1 place" if unread == 1 else f"{unread} places"
-    remedy = "" if archive else "see `relay spool verify`"
-    return DataError("event history", f"{told} could not be read, and what stood there is left out", remedy)
+    check = "spool verify" if archive is None else f"archive verify {shlex.quote(os.path.abspath(archive))}"
+    return DataError("event history", f"{told} could not be read, and its events are left out", f"see `relay {check}`")
 
 
 class _Output:
@@ -173,6 +154,8 @@ class _Output:
     def __init__(self, display: Display | None) -> None:
         self._display = display
         self._encoding = "utf-8" if display is None else sys.stdout.encoding
+        self.shown = 0
+        """Events."""
         self.unread = 0
         """Places that could not be read."""
 
@@ -185,6 +168,7 @@ class _Output:
             if isinstance(item, Unread):
                 self._tell(item)
                 continue
+            self.shown += 1
             text = _json_line(item) if self._display is None else _lines(item, self._display)
             to.write(text.encode(self._encoding, "backslashreplace"))
             if terminal:
@@ -203,18 +187,28 @@ class _Output:
 def _lines(event: "PastEvent", display: Display) -> str:
     message = _parsed(event.message)
     text = _text(event.message if message is None else message.msg)
-    records = text.split("\n")
+    records = [record for record in text.split("\n") if record.strip()]
     head = [_timestamp(message) or "-", event.type, _field(message.msgid if message else None) or "-"]
     if display.originators:
         head.insert(1, _field(message.hostname if message else None) or "-")
     if display.full:
-        return "".join(f"{line}\n" for line in (escaped("  ".join(head)), *(f"    {escaped(r)}" for r in records)))
-    first = _AUDIT_HEAD.sub("", records[0], count=1)
+        body = records if message is None else [*records, *_parameter_lines(message)]
+        return "".join(f"{line}\n" for line in (escaped("  ".join(head)), *(f"    {escaped(line)}" for line in body)))
+    first = _AUDIT_HEAD.sub("", records[0], count=1) if records else ""
+    if not first.strip():
+        first = in_words(event.type, message) if message else NOTHING
     more = f"  (+{len(records) - 1})" if len(records) > 1 else ""
     line = f"{head[0]:<24}  {'  '.join(f'{escaped(field):<10}' for field in head[1:])}  {escaped(first)}"
     if display.columns is None:
         return f"{line}{more}\n"
     return f"{cut(line, display.columns - len(more))}{more}\n"
+
+
+def _parameter_lines(message: "Message") -> list[str]:
+    """The parameters of a message; those of an audit event are in its records already."""
+    if message.app_name == _AUDITD and message.msg:
+        return []
+    return [f"{name}={value}" for name, value in parameters(message)] or ([] if message.msg else [NOTHING])
 
 
 def _parsed(message: bytes) -> "Message | None":

@@ -15,6 +15,7 @@ Exit codes: 68, 69, 76 on the way to the server; 77 when nobody confirms, or the
 
 import json
 import os
+import shlex
 import socket
 import sys
 import threading
@@ -123,7 +124,7 @@ def _with_its_line(error: "RelayError", path: str, users: "Iterable[PortForwardi
     "--known-hosts",
     metavar="FILE",
     type=click.Path(readable=False),
-    help="Pin it here, not in the configuration's file.",
+    help="Pin it here.  [default: the configuration's, whose own default is /etc/relay/known_hosts]",
 )
 @click.option("--replace", is_flag=True, help="Take away pinned keys that the server no longer has.")
 @_json_option
@@ -155,6 +156,8 @@ def trust(
         click.echo(f"warning: no port-forwarding of the configuration leads to {address}", err=True)
     files = [f.known_hosts for f in mine or forwardings or _defaults()]
     path = os.path.abspath(known_hosts) if known_hosts else _the_one(files, "known-hosts", "--known-hosts FILE")
+    if known_hosts:
+        options(context).places["--known-hosts"] = path
     offer = Offer(
         server=address,
         known_hosts=KnownHosts.read(path),
@@ -165,7 +168,8 @@ def trust(
         _show(offer)
     pinned = offer.candidates(fingerprints, replace=replace)
     if pinned and not fingerprints:
-        pinned = _confirmed(address, pinned)
+        again = f"key trust {'--replace ' if replace else ''}{shlex.quote(server)}"
+        pinned = _confirmed(address, pinned, again)
     if pinned:
         _pin(offer, pinned)
     _tell_pinned(offer, pinned, as_json=as_json)
@@ -210,8 +214,8 @@ def _show(offer: "Offer") -> None:
         click.echo(f"{offer.server} has {listed([new])}, not pinned")
 
 
-def _confirmed(address: "Address", candidates: "Sequence[PublicKey]") -> "tuple[PublicKey, ...]":
-    """The keys to which a person says yes, at least one."""
+def _confirmed(address: "Address", candidates: "Sequence[PublicKey]", again: str) -> "tuple[PublicKey, ...]":
+    """The keys to which a person says yes, at least one; `again` is how it was called."""
     from relay.errors import PermissionRefusedError
     from relay.transport.pinning import listed
 
@@ -220,7 +224,8 @@ def _confirmed(address: "Address", candidates: "Sequence[PublicKey]") -> "tuple[
         raise PermissionRefusedError(
             what,
             f"nobody is there to confirm its host key: {listed(candidates)}",
-            "nothing was pinned: compare it with the server's own, then name it with --fingerprint SHA256:…",
+            "nothing was pinned: compare it with the server's own, then "
+            f"`relay {again} --fingerprint {candidates[0].fingerprint}`",
         )
     try:
         confirmed = tuple(one for one in candidates if click.confirm(f"pin {listed([one])} for {address}?", err=True))

@@ -7,7 +7,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import click
@@ -29,6 +29,9 @@ class Options:
     verbosity: int = 0
     router: str = ""
     node: str = ""
+    places: dict[str, str] = field(default_factory=dict)
+    """Options that name another folder or file than the configuration does, as `--state`, each with its whole path:
+    what a printed command needs as well (`relay.cli.as_typed`)."""
 
     @property
     def choice(self) -> "Choice":
@@ -38,9 +41,15 @@ class Options:
         return Choice(self.router, self.node)
 
     @property
+    def named_config_paths(self) -> tuple[str, ...]:
+        """The configuration files that the caller names; none: it is the default one."""
+        named = os.environ.get("RELAY_CONFIG")
+        return self.given_config_paths or ((named,) if named else ())
+
+    @property
     def config_paths(self) -> tuple[str, ...]:
         """The configuration files, never none."""
-        return self.given_config_paths or (os.environ.get("RELAY_CONFIG") or DEFAULT_CONFIG,)
+        return self.named_config_paths or (DEFAULT_CONFIG,)
 
 
 def config_option(command: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -63,6 +63,9 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     asyncio.run(forward(configuration.settings, drain=drain, patience=timeout))
 
 
+DEFAULT_ARCHIVE: Final = "/var/log/relay"
+DEFAULT_STATE: Final = "/var/lib/relay"
+_STATE_ENDING: Final = ".state"
 _FLAGS: Final = {
     "state": ("relay", "state-directory"),
     "listen": ("receiver", "listen"),
@@ -80,9 +83,20 @@ _PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys", "c
 
 
 @click.command()
-@click.option("--listen", multiple=True, metavar="URL", help="Take syslog here; repeatable.  [tcp://127.0.0.1:9999]")
-@click.option("--archive", metavar="DIR", help="Keep the messages here, a folder for each originator.")
-@click.option("--state", metavar="DIR", help="Keep the spool here.")
+@click.option(
+    "--listen", multiple=True, metavar="URL", help="Accept syslog here; repeatable.  [default: tcp://127.0.0.1:9999]"
+)
+@click.option(
+    "--archive",
+    metavar="DIR",
+    help="Keep the messages here, a folder for each originator.  "
+    f"[default: DIR of --state DIR.state, DIR.archive of --state DIR; without --state {DEFAULT_ARCHIVE}]",
+)
+@click.option(
+    "--state",
+    metavar="DIR",
+    help=f"Keep the spool here.  [default: DIR.state of --archive DIR; without --archive {DEFAULT_STATE}]",
+)
 @click.option("--ssh-listen", metavar="HOST:PORT", help="Be the SSH server for the senders' port-forwarding.")
 @click.option("--host-key", metavar="FILE", help="The SSH server's private key.")
 @click.option("--authorized-keys", metavar="FILE", help="The public keys that may forward to the listeners.")
@@ -94,13 +108,19 @@ _PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys", "c
 @config_option
 @click.pass_context
 def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **flags: str | tuple[str, ...]) -> None:
-    """Be a remote logging server: listen, and archive each event once. Flags alone suffice."""
+    """Be a remote logging server: listen, and archive each event once. Flags alone suffice.
+
+    A flag overrides the configuration. An archive or a state directory that is named by a flag implies the other one,
+    unless the configuration names that: both then lie beside each other, DIR and DIR.state.
+    """
     _collect_garbage_seldom()
     from relay import operational_log
     from relay.receiver import receive as receive_until_stopped
 
     _refuse_a_timeout_without_drain(drain=drain, timeout=timeout)
     settings, warnings = _with_flags(options(context), {name: value for name, value in flags.items() if value})
+    if flags["state"] or flags["archive"]:
+        options(context).places["--state"] = settings.relay.state_directory
     operational_log.configure(options(context).verbosity)
     for warning in warnings:
         logging.getLogger("relay").warning("%s", escaped(str(warning)))
@@ -132,9 +152,22 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "tup
         for table in tables:
             place = place.setdefault(table, {})
         place[key] = os.path.abspath(str(value)) if name in _PATHS else value
+    _imply_the_other_folder(document, flags)
     try:
         return Settings.model_validate(document), warnings
     except ValidationError as invalid:
         error = invalid.errors(include_url=False)[0]
         flag = next((name for name, path in _FLAGS.items() if path == error["loc"][: len(path)]), "")
         raise click.BadParameter(sentence(error), param_hint=f"--{flag.replace('_', '-')}") from None
+
+
+def _imply_the_other_folder(document: dict[str, Any], flags: Collection[str]) -> None:
+    """The archive or the state directory that a flag names implies the other one: beside it, never in it."""
+    archive, state = document.get("receiver", {}).get("archive"), document.get("relay", {}).get("state-directory")
+    if "archive" in flags and state is None:
+        document.setdefault("relay", {})["state-directory"] = archive + _STATE_ENDING
+    elif "state" in flags and archive is None:
+        folder, name = os.path.split(state)
+        beside = name.removesuffix(_STATE_ENDING)
+        implied = beside if beside not in {"", name} else f"{name}.archive"
+        document.setdefault("receiver", {})["archive"] = os.path.join(folder, implied)

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 import click
 
-from relay.cli.events import event_types, message_fields
+from relay.cli.event_filters import complete_type, event_types
+from relay.cli.events import message_fields
 from relay.cli.group import Group
 from relay.cli.number import WholeNumber
 from relay.cli.options import config_option
@@ -181,8 +182,23 @@ def _verified_object(name: str, found: "Verified") -> dict[str, object]:
 @spool.command()
 @state_option
 @click.option("--spool", "name", type=click.Choice(SPOOLS), default=SPOOLS[0], show_default=True, help="Which one.")
-@click.option("--from", "start", type=WholeNumber(min=1), metavar="BLOCK", default=1, help="Begin with this block.")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only messages of this type; repeatable.")
+@click.option(
+    "--from",
+    "start",
+    type=WholeNumber(min=1),
+    metavar="BLOCK",
+    default=1,
+    show_default=True,
+    help="Begin with this block.",
+)
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=complete_type,
+    help="Only messages of this type; repeatable.  [default: all]",
+)
 @click.option("--raw", "form", flag_value="raw", help="Messages as they are, a line feed after each.")
 @click.option("--octet-counted", "form", flag_value="octet-counted", help="Messages as they are, each with its length.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a line, for programs.")
@@ -244,7 +260,7 @@ def _unreadable(folder: str, lost: int) -> "DataError":
 
     return DataError(
         folder,
-        f"{_count(lost, 'place')} could not be read, and what stood there is left out",
+        f"{_count(lost, 'place')} could not be read, and its messages are left out",
         "see `relay spool verify`",
     )
 

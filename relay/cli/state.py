@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from relay.cli.options import options
+from relay.errors import NoInputError
+from relay.nearest import did_you_mean
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -17,7 +19,7 @@ def state_option(command: _Command) -> _Command:
         "--state",
         metavar="DIR",
         type=click.Path(readable=False),
-        help="The state directory, instead of the configuration's.",
+        help="Look at this state directory.  [default: the configuration's, whose own default is /var/lib/relay]",
     )
     return option(command)
 
@@ -27,5 +29,31 @@ def state_directory(context: click.Context, state: str | None) -> str:
     from relay.config import toml
 
     if state:
-        return os.path.abspath(state)
+        return existing_folder(context, "--state", state)
     return toml.load(options(context).config_paths, options(context).choice).relay.state_directory
+
+
+def existing_folder(context: click.Context, option: str, given: str) -> str:
+    """The whole path of the folder that an option names; a printed command will name it too."""
+    options(context).places[option] = existing(given, f"name another with {option}")
+    return options(context).places[option]
+
+
+def existing(given: str, remedy: str) -> str:
+    """The whole path of a folder; NoInputError with the nearest name, else the remedy, when nothing is there."""
+    path = os.path.abspath(given)
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoInputError(path, "there is no such folder", _nearest(path) or remedy) from None
+    except OSError:  # reading the folder will report the cause
+        pass
+    return path
+
+
+def _nearest(path: str) -> str:
+    parent = os.path.dirname(path)
+    try:
+        return did_you_mean(path, [entry.path for entry in os.scandir(parent) if entry.is_dir()])
+    except OSError:
+        return ""

@@ -15,6 +15,7 @@ import click
 from relay.cli.options import config_option
 from relay.cli.printable import escaped
 from relay.cli.state import state_directory, state_option
+from relay.errors import RelayError
 from relay.quantity import rounded_size
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def status(context: click.Context, *, state: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, **_object(found)}))
     else:
-        click.echo("\n".join(map(escaped, _lines(found, time.time_ns() // 1000))))
+        lines = _lines(found, time.time_ns() // 1000)
+        click.echo("\n".join(escaped(RelayError.complete(line)) for line in lines))
 
 
 def _object(found: "Status") -> dict[str, object]:

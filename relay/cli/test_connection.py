@@ -21,6 +21,7 @@ import click
 
 from relay.cli.number import Number
 from relay.cli.options import config_option, options
+from relay.errors import RelayError
 
 if TYPE_CHECKING:
     from relay.connection_test.report import Report, Result, ServerReport
@@ -101,6 +102,7 @@ class _Printer:
 
 def _shown(text: str) -> str:
     """The text with its control characters escaped: parts of it are what a server, a file or a process is called."""
+    text = RelayError.complete(text)
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
@@ -111,7 +113,7 @@ def _object(report: "Report") -> dict[str, Any]:
     return {
         "ok": report.exit_code == 0,
         "exit_code": report.exit_code,
-        "sentence": report.sentence,
+        "sentence": RelayError.complete(report.sentence),
         "steps": [_step(result) for result in report.shared],
         "servers": [_server(server) for server in report.servers],
     }
@@ -122,7 +124,7 @@ def _server(server: "ServerReport") -> dict[str, Any]:
         "name": server.name,
         "ok": server.exit_code == 0,
         "exit_code": server.exit_code,
-        "sentence": server.sentence,
+        "sentence": RelayError.complete(server.sentence),
         "proof": server.proof or None,
         "steps": [_step(result) for result in server.results],
     }
@@ -133,7 +135,7 @@ def _step(result: "Result") -> dict[str, Any]:
         "step": result.step,
         "outcome": result.outcome,
         "milliseconds": round(result.seconds * 1000, 1),
-        "found": result.found,
-        "remedy": result.remedy,
+        "found": RelayError.complete(result.found),
+        "remedy": RelayError.complete(result.remedy),
         "exit_code": result.exit_code,
     }

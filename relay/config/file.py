@@ -1,6 +1,7 @@
 """One configuration file's octets in, its text out; and of a TOML text, a draft.
 
-Errors: NoInputError (66) for a file that is missing or cannot be read; NotUnderstoodError, with the line where there is
+Errors: NoInputError (66) for a file that is missing or cannot be read; PermissionRefusedError (77) for one that this
+user is not allowed to read; NotUnderstoodError, with the line where there is
 one, for what cannot be a configuration. Files of more than 4 MiB are refused, and not read further.
 """
 
@@ -11,6 +12,7 @@ from typing import Final
 
 from relay.config.draft import Draft
 from relay.config.lines import key_lines
+from relay.disk import permission_refused
 from relay.errors import NoInputError
 
 LARGEST_FILE: Final = 4 * 1024**2
@@ -39,8 +41,8 @@ def contents(path: str) -> bytes:
             return file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise NoInputError(path, "there is no such file", "make it, or name another with -c FILE") from None
-    except PermissionError:
-        raise NoInputError(path, "this user may not read it", "let the user read it") from None
+    except PermissionError as error:
+        raise permission_refused(path) from error
     except IsADirectoryError:
         raise NoInputError(path, "it is a folder", "name a file with -c FILE") from None
     except OSError as error:

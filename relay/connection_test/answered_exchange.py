@@ -50,7 +50,8 @@ _HEARTBEAT: Final = _Question(
 )
 _MESSAGE: Final = _Question(
     "the message",
-    "is it stuck, or is its disk full? its log tells why; if it is only slow, wait longer: `--timeout 60`",
+    "is it stuck, or is its disk full? its log tells why; if it is only slow, wait longer: "
+    "`relay test-connection --timeout 60`",
     "its log tells why",
 )
 _WHEN_NONSENSE: Final = "what listens there? its log tells why; mend the port, or `protocol`"

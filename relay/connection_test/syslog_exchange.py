@@ -94,8 +94,8 @@ class SyslogStreamExchange:
     def _never_closes(self) -> ProtocolError:
         return self._line.fault(
             f"it did not close within {self._line.patience:g} s of relay's end of file, so nothing can be proven",
-            "use a collector that closes then (rsyslog's imtcp, `relay receive`), or RELP; if it is only slow, wait "
-            "longer: `--timeout 60`",
+            "use a collector that closes then (rsyslog's imtcp, or relay's own receiver), or RELP; if it is only slow, "
+            "wait longer: `relay test-connection --timeout 60`",
         )
 
 

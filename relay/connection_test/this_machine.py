@@ -7,6 +7,7 @@ asked of the kernel (access(2)) for the user who asks, and the test is best run 
 import contextlib
 import os
 import pwd
+from shlex import quote
 from typing import Final
 
 from relay.connection_test.report import Finding
@@ -35,7 +36,9 @@ def look_at_state_directory(disk: Disk, folder: str) -> Finding:
     free = disk.free(there)
     found = f"{folder}: {_space(free)} free{'' if there == folder else '; relay makes it when it starts'}"
     if free < LOW_SPACE:
-        return Finding(f"{found}, less than {_space(LOW_SPACE)}", f"make room there: `df -h {there}`", warning=True)
+        return Finding(
+            f"{found}, less than {_space(LOW_SPACE)}", f"make room there: `df -h {quote(there)}`", warning=True
+        )
     return Finding(found)
 
 
@@ -46,10 +49,10 @@ def _writable(path: str, rights: int) -> None:
     if not os.access(there, rights):
         made = "" if there == path else f", so {path} cannot be made"
         if os.statvfs(there).f_flag & os.ST_RDONLY:
-            mounted = f"`findmnt -T {there}` shows it: mount it writable, or name another state-directory"
+            mounted = f"`findmnt -T {quote(there)}` shows it: mount it writable, or name another state-directory"
             raise StorageError(path, f"{there} is on a file system that is mounted read-only{made}", mounted)
         user = _user_name(os.getuid())
-        remedy = f"run this as relay's user; if it is {user}: `chown {user} {there}`"
+        remedy = f"run this as relay's user; if it is {user}: `chown {user} {quote(there)}`"
         raise StorageError(path, f"the user {user} may not write {there}{made}", remedy)
 
 

@@ -49,6 +49,7 @@ from relay.errors import (
     UnavailableError,
     UsageError,
 )
+from relay.nearest import did_you_mean
 from relay.quantity import Address, quoted
 from relay.settings import PortForwarding, RemoteLoggingServer, Settings
 from relay.transport import Pipe, Transport, dial, handshake, tcp
@@ -104,7 +105,7 @@ def go(wishes: Wishes, tell: TellServer) -> Report:
     course = Course((*SHARED, *OF_SERVER), lambda result: tell("", result), time.monotonic)
     try:
         settings, ways = _prepare(wishes, course)
-    except (ConfigurationError, NoInputError, StorageError) as error:
+    except (ConfigurationError, NoInputError, PermissionRefusedError, StorageError) as error:
         failure = course.failed(error)
         course.skip_rest()
         return Report(tuple(course.results), (), failure_sentence("no server was tried", failure))
@@ -121,11 +122,13 @@ def _prepare(wishes: Wishes, course: Course) -> tuple[Settings, list[Way]]:
         configuration = toml.read(wishes.paths, wishes.choice)
     except MistakesError as error:
         cause = "\n".join(error.mistakes)
-        raise ConfigurationError("configuration", (cause,), f"mend them; `{_check(wishes)}` looks again") from None
+        raise ConfigurationError(
+            "configuration", (cause,), "correct them; `relay config check` checks them again"
+        ) from None
     program.require(configuration, "run")
     settings = configuration.settings
     ways = [(server, settings.forwarding_of(server)) for server in _chosen(settings, wishes.server)]
-    course.passed(Step.CONFIGURATION, _oddities(configuration, wishes))
+    course.passed(Step.CONFIGURATION, _oddities(configuration))
     course.passed(Step.STATE_DIRECTORY, look_at_state_directory(Disk(), settings.relay.state_directory))
     return settings, ways
 
@@ -137,24 +140,20 @@ def _chosen(settings: Settings, name: str) -> list[RemoteLoggingServer]:
         raise ConfigurationError("configuration", (cause,), "see deploy/relay.toml")
     chosen = [server for server in servers if name in {"", server.display_name}]
     if not chosen:
-        names = ", ".join(server.display_name for server in servers)
-        raise UsageError(f"--server {quoted(name)}", "no remote-logging-server has this name", f"there is {names}")
+        names = [server.display_name for server in servers]
+        remedy = did_you_mean(name, names) or f"the names are {', '.join(names)}"
+        raise UsageError(f"--server {quoted(name)}", "no remote-logging-server has this name", remedy)
     return chosen
 
 
-def _oddities(configuration: Configuration, wishes: Wishes) -> Finding:
+def _oddities(configuration: Configuration) -> Finding:
     """What is worth a look, but in nobody's way here: a source's file that is missing, a server without encryption."""
     mistakes, warnings = check.check(configuration)
     odd = [mistake for mistake in mistakes if mistake.place.path[-1] not in _LOOKED_AT_LATER]
     lines = told((*odd, *warnings))
     if lines:
-        return Finding("\n".join(lines), f"`{_check(wishes)}` tells them too", warning=True)
+        return Finding("\n".join(lines), "`relay config check` reports them too", warning=True)
     return Finding(", ".join(configuration.files))
-
-
-def _check(wishes: Wishes) -> str:
-    choice = (f"--{kind} {name}" for kind, name in wishes.choice._asdict().items() if name)
-    return " ".join(("relay", *(f"-c {path}" for path in wishes.paths), *choice, "config check"))
 
 
 # --- The way to one server ---

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass
+from shlex import quote
 from typing import Final, Self
 
 from relay.errors import NoInputError, PermissionRefusedError
@@ -79,7 +80,9 @@ class AuthorizedKeys:
             remedy = "put the senders' public keys there, one a line"
             raise NoInputError(what, f"cannot be read ({error.strerror})", remedy) from error
         if mode & _WRITABLE_BY_OTHERS:
-            raise PermissionRefusedError(what, f"its mode {mode:04o} lets others change it", f"`chmod 644 {path}`")
+            raise PermissionRefusedError(
+                what, f"its mode {mode:04o} lets others change it", f"`chmod 644 {quote(path)}`"
+            )
         return cls.parse(text, path)
 
     @classmethod

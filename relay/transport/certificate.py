@@ -11,6 +11,7 @@ import hashlib
 import os
 import ssl
 from collections.abc import Iterator, Sequence
+from shlex import quote
 from typing import Final
 
 from cryptography import x509
@@ -37,7 +38,9 @@ def identify(context: ssl.SSLContext, certificate: str, key: str) -> x509.Certif
         loaded = load_pem_private_key(private_key.contents(key, missing), None)
     except TypeError:
         cause = "it has a passphrase, and nobody is there to type it"
-        raise PermissionRefusedError(what, cause, f"take it off: `openssl pkey -in {key}`") from None
+        plain = f"{key}.plain"
+        remedy = f"write it without one and name that file: `openssl pkey -in {quote(key)} -out {quote(plain)}`"
+        raise PermissionRefusedError(what, cause, remedy) from None
     except (ValueError, UnsupportedAlgorithm):
         cause = "holds no private key that can be read"
         raise NoInputError(what, cause, "name the one in PEM that belongs to the certificate") from None

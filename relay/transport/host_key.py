@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Final, Self
 
 from relay.errors import NoInputError, PermissionRefusedError
@@ -111,10 +112,11 @@ class KnownHosts:
         pinned = self.pinned(host, port)
         if not pinned:
             address = _address(host, port)
+            command = f"`relay key trust {quote(address)}`"
             raise PermissionRefusedError(
                 what,
                 f"its host key {shown} is not known: {self.path} has none for it{self.why_unpinned(host, port, key)}",
-                f"compare the fingerprint with the server's own, then `relay key trust {address}` adds it to that file",
+                f"compare the fingerprint with the server's own, then {command} adds it to that file",
             )
         if all(known.key != key for known in pinned):
             expected = ", ".join(f"{known.key.type} {known.key.fingerprint} (line {known.line})" for known in pinned)
@@ -122,7 +124,7 @@ class KnownHosts:
                 what,
                 f"its host key has changed: it shows {shown}, {self.path} expects {expected}",
                 "somebody may be listening in; only when the new key is known to be right, "
-                f"`relay key trust --replace {_address(host, port)}`",
+                f"`relay key trust --replace {quote(_address(host, port))}`",
             )
 
     def refuse_revoked(self, host: str, port: int, key: PublicKey) -> None:

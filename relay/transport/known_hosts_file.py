@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
+from shlex import quote
 from typing import Final
 
 from relay.disk import Disk
@@ -64,7 +65,7 @@ def store(path: str, text: bytes, disk: Disk) -> None:
     path = os.path.realpath(path)  # a link stays a link
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
-        raise CannotCreateError(path, "its folder does not exist", f"make it: `install -d -m 755 {folder}`")
+        raise CannotCreateError(path, "its folder does not exist", f"make it: `install -d -m 755 {quote(folder)}`")
     new = f"{path}.{os.getpid()}.new"
     with contextlib.ExitStack() as undo:
         with disk.open(new, create=True) as file:

@@ -15,6 +15,7 @@ import io
 import os
 import stat
 from collections.abc import Callable
+from shlex import quote
 from typing import Final, Literal
 
 import paramiko
@@ -104,7 +105,7 @@ def contents(path: str, remedy: str = "") -> bytes:
         # A pipe must not block us; the mode is asked of the open file, so that no other can take its place between.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        remedy = remedy or f"make one: `relay key generate {path}`"
+        remedy = remedy or f"make one: `relay key generate {quote(path)}`"
         raise NoInputError(what, "there is no such file", remedy) from None
     except PermissionError:
         raise PermissionRefusedError(what, "relay's user may not read it", f"`chown` {path} to relay's user") from None
@@ -116,7 +117,7 @@ def contents(path: str, remedy: str = "") -> bytes:
             raise NoInputError(what, "is not a file")
         if mode & _OTHERS:
             raise PermissionRefusedError(
-                what, f"its mode {stat.S_IMODE(mode):04o} lets others use it", f"`chmod 600 {path}`"
+                what, f"its mode {stat.S_IMODE(mode):04o} lets others use it", f"`chmod 600 {quote(path)}`"
             )
         return os.read(descriptor, _LARGEST)
     finally:
@@ -131,7 +132,7 @@ def _parsed(path: str, contents: bytes) -> paramiko.PKey:
         raise PermissionRefusedError(
             f"private key {path}",
             "it has a passphrase, and nobody is there to type it",
-            f"take the passphrase off (`ssh-keygen -p -f {path}`) or use a key of relay's own",
+            f"take the passphrase off (`ssh-keygen -p -f {quote(path)}`) or use a key of relay's own",
         ) from None
     except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # NotImplementedError: a compressed point
         raise _unusable(path, "holds no private key that can be read") from None
@@ -151,5 +152,5 @@ def _openssh(key: _PrivateKey) -> bytes:
 
 
 def _unusable(path: str, cause: str) -> NoInputError:
-    remedy = f"name the private half of a key pair, or make one: `relay key generate {path}`"
+    remedy = f"name the private half of a key pair, or make one: `relay key generate {quote(path)}`"
     return NoInputError(f"private key {path}", cause, remedy)

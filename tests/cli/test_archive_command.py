@@ -8,7 +8,6 @@ import pytest
 from archive.evidence import RUN, THIRD, gap, heartbeat, lost, numbered, opening
 from archive.messages import DAY_US, NOON_US, foreign, own
 from harness.relay import RELAY
-from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.archive.write import ArchiveWriter
 from relay.event import EventType
@@ -16,8 +15,8 @@ from relay.event import EventType
 RUN_NAME = RUN.hex()
 
 
-def relay(*arguments: str, prefix: tuple[str, ...] = ()) -> tuple[int, str, str]:
-    argv = [*prefix, *RELAY, "archive", "verify", *arguments]
+def relay(*arguments: str) -> tuple[int, str, str]:
+    argv = [*RELAY, "archive", "verify", *arguments]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout, done.stderr
 
@@ -118,6 +117,8 @@ def test_another_servers_gaps_account_for_nothing_when_this_one_is_named(archive
 def test_types_and_days_can_be_chosen(archive: Path) -> None:
     assert "type audit" not in relay(str(archive), "--type", "admin")[2]
     assert relay(str(archive), "--from", "2024-03-07")[0] == 0
+    assert relay(str(archive), "--from", "2024-03-07 00:00")[0] == 0
+    assert relay(str(archive), "--from", "yesterday")[0] == 0
     assert relay(str(archive), "--from", "yesterday-ish")[0] == 64
     assert relay(str(archive), "--type", "unheard-of")[0] == 64
 
@@ -134,17 +135,13 @@ def test_what_is_no_archive_is_no_input(tmp_path: Path) -> None:
     code, shown, errors = relay(str(tmp_path))
     assert (code, shown) == (66, "")
     assert errors == (
-        f"relay: {tmp_path}: it is no archive: it has neither an index nor a day's file; "
-        "name an archive: relay archive verify DIR\n"
+        f"relay: {tmp_path}: it is not an archive: it has neither an index nor a day's file; name another folder\n"
     )
 
 
-def test_an_archive_that_may_not_be_listed_is_no_permission(archive: Path) -> None:
-    archive.chmod(0)
-    code, shown, errors = relay(str(archive), prefix=WITHOUT_ROOTS_RIGHTS)
-    archive.chmod(0o700)
-    assert (code, shown) == (77, "")
-    assert "Permission denied; run it as relay's user or as root" in errors
+def test_a_folder_that_is_not_there_is_answered_with_the_nearest_one(archive: Path) -> None:
+    code, _, errors = relay(f"{archive}s")
+    assert (code, errors) == (66, f'relay: {archive}s: there is no such folder; did you mean "{archive}"?\n')
 
 
 def test_names_of_files_cannot_speak_to_the_terminal(archive: Path) -> None:

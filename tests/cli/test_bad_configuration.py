@@ -80,13 +80,13 @@ def run(command: Command, configuration: Path, *, prefix: Sequence[str] = ()) ->
     return Told(done.returncode, done.stdout, done.stderr)
 
 
-def assert_no_input(command: Command, told: Told, sentence: str) -> None:
-    """The command ends with 66 and that sentence."""
+def assert_no_input(command: Command, told: Told, sentence: str, *, code: int = 66) -> None:
+    """The command ends with that code and that sentence."""
     if command.name == "relay test-connection":
         assert (told.code, told.as_object["exit_code"]) == (78, 78)
         assert sentence in told.as_object["sentence"]
         return
-    assert told.code == 66
+    assert told.code == code
     assert told.stderr.startswith(f"relay: {sentence}; ")
     assert told.stderr.count("\n") == 1
     if command.has_json:
@@ -124,12 +124,12 @@ def test_a_missing_configuration_is_no_input(command: Command, tmp_path: Path) -
 
 
 @every_command
-def test_an_unreadable_configuration_is_no_input(command: Command, tmp_path: Path) -> None:
+def test_a_configuration_that_this_user_is_not_allowed_to_read_is_77(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     file.write_text("")
     file.chmod(0)
-    prefix = WITHOUT_ROOTS_RIGHTS
-    assert_no_input(command, run(command, file, prefix=prefix), f"{file}: this user may not read it")
+    told = run(command, file, prefix=WITHOUT_ROOTS_RIGHTS)
+    assert_no_input(command, told, f"cannot read {file}: permission denied", code=77)
 
 
 @every_command

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness.relay import RELAY
+from harness.relay import PROGRAM, RELAY
 
 HEAVY = {"paramiko", "cryptography", "pydantic", "msgspec", "tenacity", "asyncinotify"}
 IMPORTED = """
@@ -174,9 +174,9 @@ def test_help_tells_each_summary_whole(arguments: list[str]) -> None:
 
 
 def test_a_mistyped_command_is_answered_with_what_was_probably_meant() -> None:
-    expected = "relay: No such command 'stauts'. Did you mean 'status'?; see `relay --help`\n"
+    expected = f"relay: No such command 'stauts'. Did you mean 'status'?; see `{PROGRAM} --help`\n"
     assert (relay("stauts").returncode, relay("stauts").stderr) == (64, expected)
-    assert relay("frobnicate").stderr == "relay: No such command 'frobnicate'; see `relay --help`\n"
+    assert relay("frobnicate").stderr == f"relay: No such command 'frobnicate'; see `{PROGRAM} --help`\n"
 
 
 @pytest.mark.parametrize("command", ["run", "receive"])

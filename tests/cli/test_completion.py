@@ -41,6 +41,10 @@ def at_tab(*words: str) -> list[str]:
         (("relay", "key", "trust", "--fi"), ["--fingerprint"]),
         (("relay", "key", "generate", "--type", "e"), ["ed25519", "ecdsa"]),
         (("relay", "completion", "b"), ["bash"]),
+        (("relay", "events", "--f"), ["--field", "--failed", "--from"]),
+        (("relay", "events", "--severity", "warn"), ["warning"]),
+        (("relay", "events", "--type", "a"), ["admin", "audit", "alarm"]),
+        (("relay", "spool", "cat", "--type", "tr"), ["traffic"]),
     ],
 )
 def test_bash_completes_commands_options_and_choices(words: tuple[str, ...], offered: list[str]) -> None:

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from archive.messages import NOON_US, own
 from harness.openssh import Sshd
 from harness.ports import free_port
-from harness.relay import RELAY, SEED, Router
+from harness.relay import PROGRAM, RELAY, SEED, Router
 from harness.waiting import wait_until
 from history.spools import event, fill, filled, foreign, opened, segments
 
@@ -95,14 +96,37 @@ def test_asked_for_in_full_every_record_is_a_line(folder: Path, option: str) -> 
         (["--grep", "port"], ["scan"]),
         (["--grep", "Port"], []),
         (["--grep", "SYSCALL"], ["(+1)"]),
+        (["--from", "2024-03-06 12:01:01"], ["scan", "down"]),
+        (["--to", "2024-03-06 12:01"], ["(+1)", "in"]),
+        (["--from", "yesterday"], []),
+        (["--to", "11:20"], ["(+1)", "in", "scan", "down"]),
+        (["--router", "r1", "--router", "r2", "--type", "alarm"], ["down"]),
+        (["--router", "r2", "--router", "combo1"], ["(+1)", "in", "scan", "down"]),
+        (["--grep", "port", "--grep", "peer"], ["scan", "down"]),
+        (["--msgid", "ADMIN"], ["in"]),
+        (["--msgid", "A*", "--msgid", "LOG??"], ["(+1)", "in", "scan", "down"]),
+        (["--msgid", "A*", "--type", "alarm"], ["down"]),
+        (["--field", "router=r2"], ["down"]),
+        (["--field", "router=*2", "--field", "router=r1"], ["(+1)", "in", "scan", "down"]),
+        (["--field", "router=r?", "--field", "type=al*"], ["down"]),
+        (["--severity", "notice"], ["(+1)", "in", "scan", "down"]),
+        (["--severity", "warning"], []),
+        (["--severity", "Critical", "--severity", "informational"], ["(+1)", "in", "scan", "down"]),
+        (["--failed"], []),
         (["--limit", "2"], ["scan", "down"]),
         (["--limit", "1", "--type", "audit"], ["scan"]),
         (["--limit", "0"], []),
     ],
 )
 def test_each_option_chooses(
-    folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], expected: list[str]
+    folder: Path,
+    capfd: pytest.CaptureFixture[str],
+    utc: None,
+    arguments: list[str],
+    expected: list[str],
 ) -> None:
+    """Repeated, an option widens; options of several kinds narrow."""
+    del utc
     assert main(["events", "--state", str(folder), *arguments]) == 0
     assert [line.rpartition(" ")[2] for line in capfd.readouterr().out.splitlines()] == expected
 
@@ -110,9 +134,12 @@ def test_each_option_chooses(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--from", "yesterday"], '"yesterday" is no time'),
-        (["--to", "2024-03-06T12:00:00"], "lacks its zone"),
-        (["--type", "audits"], "there are admin, audit, alarm"),
+        (["--from", "last week"], '"last week" is not a time; write it as "11:20"'),
+        (["--type", "audits"], 'there is no type "audits"; did you mean "audit"?'),
+        (["--type", "x"], "the names are admin, audit, alarm"),
+        (["--severity", "warnings"], 'there is no severity "warnings"; did you mean "warning"?'),
+        (["--field", "acct"], '"acct" must be NAME=GLOB'),
+        (["--field", "acct=[a*"], '"[" is not followed by what belongs to it'),
         (["--limit", "-1"], "--limit"),
         (["--follow", "--to", "now"], "leave --to out"),
         (["--archive", "/x"], "name one"),
@@ -123,6 +150,58 @@ def test_what_makes_no_sense_is_a_usage_error(folder: Path, arguments: list[str]
     assert (done.returncode, done.stdout) == (64, "")
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_times_without_a_zone_are_local(folder: Path) -> None:
+    """UTC+5 all year: noon UTC is 17:00 there."""
+    begun = ("--from", "2024-03-06 17:01:01", "--to", "2024-03-06T17:02")
+    done = relay("--state", str(folder), *begun, env={**os.environ, "TZ": "Asia/Tashkent"})
+    assert [line.rpartition(" ")[2] for line in done.stdout.splitlines()] == ["scan", "down"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--router", "r1.example"], 'router "r1.example": no event here has it; there are combo1, combo2, r1, r2'),
+        (["--router", "r1", "--router", "Combo"], 'router "Combo": no event here has it; did you mean "combo2"?'),
+        (["--router", "elsewhere", "--from", "-1h"], "there are combo1, combo2, r1, r2"),
+        (["--msgid", "LOGON"], 'MSGID "LOGON": no event here has it; did you mean "LOGIN"?'),
+        (["--msgid", "X*"], 'MSGID "X*": no event here has it; there are ADMIN, ALARM, LOGIN'),
+        (["--field", "routr=r1"], 'parameter "routr": no event here has it; did you mean "router"?'),
+    ],
+)
+def test_a_name_that_no_event_has_is_an_error_with_the_nearest_one(
+    folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert main(["events", "--state", str(folder), *arguments]) == 66
+    assert told in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--router", "r2", "--from", "-1h"], ["--msgid", "ALARM", "--to", "2024-01-01"]])
+def test_a_name_that_only_other_events_have_is_no_error(
+    folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(["events", "--state", str(folder), *arguments]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_is_not_there_is_an_error_with_the_nearest_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "archive").mkdir()
+    for option in ("--archive", "--state"):
+        assert main(["events", option, str(tmp_path / "archiv")]) == 66
+        assert f'there is no such folder; did you mean "{tmp_path}/archive"?' in capfd.readouterr().err
+    assert main(["events", "--archive", str(tmp_path / "archive")]) == 66
+    assert "it is not an archive: it has neither an index nor a day's file" in capfd.readouterr().err
+
+
+def test_events_are_shown_in_the_order_of_their_arrival(tmp_path: Path) -> None:
+    """Not by what they say of their time; `relay events --help` says so."""
+    filled(tmp_path, [event("late", second=60)], [event("early")])
+    assert [line.rpartition(" ")[2] for line in lines(tmp_path)] == ["late", "early"]
+    assert [line.rpartition(" ")[2] for line in lines(tmp_path, "--limit", "1")] == ["early"]
+    assert "in the order of arrival" in " ".join(relay("--help").stdout.split())
 
 
 def test_the_state_directory_is_the_configurations_unless_named(folder: Path, tmp_path: Path) -> None:
@@ -169,6 +248,16 @@ def test_octets_that_are_no_text_are_exact_in_base64(tmp_path: Path) -> None:
     assert doubled["structured_data"] == {"a@1": {"b": ["1", "2"]}, "c@1": {"d": '"]'}}
     assert (doubled["time"], doubled["message"]) == ("2024-03-06T10:00:00.000Z", "\ufefftext")
     assert (doubled["number"], doubled["router"]) == (None, None)
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process has UTC for its local time."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @contextmanager
@@ -237,7 +326,8 @@ def test_a_damaged_block_is_told_and_the_exit_code_is_65(tmp_path: Path) -> None
     assert [line.rpartition(" ")[2] for line in done.stdout.splitlines()] == ["0", "1", "3", "4"]
     assert done.stderr.splitlines()[0].startswith(f"relay: {path}: offset ")
     assert done.stderr.splitlines()[1] == (
-        "relay: event history: 1 place could not be read, and what stood there is left out; see `relay spool verify`"
+        "relay: event history: 1 place could not be read, and its events are left out; "
+        f"see `{PROGRAM} spool verify --state {tmp_path}`"
     )
 
 
@@ -276,6 +366,17 @@ def test_following_shows_each_event_once_and_ends_well_on_an_interrupt(tmp_path:
             follower.child.send_signal(signal.SIGINT)
             assert follower.child.wait(60) == 0
             follower.wait_for(*begun, "next", "next")
+
+
+def test_following_a_router_that_no_event_has_yet_is_a_warning(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as store:
+        fill(store, [[event("one")]])
+        with Follower(tmp_path / "out", "--state", str(tmp_path / "state"), "--router", "r9") as follower:
+            warning = 'relay: router "r9": no event here has it; there are combo1, r1'
+            follower.wait_for("r1")
+            fill(store, [[event("two", router="r9")]], committed_second=100)
+            follower.wait_for("r1", "two")
+    assert (tmp_path / "out").read_text().startswith(f"{warning}\n")
 
 
 def test_following_an_archive_shows_what_its_writer_commits(tmp_path: Path) -> None:

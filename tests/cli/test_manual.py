@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -42,6 +43,30 @@ def second(mute: str) -> None:
 
 def test_everything_has_help() -> None:
     assert list(undocumented(commands())) == []
+
+
+def test_every_option_that_has_a_default_names_it() -> None:
+    def without(command: click.Command, name: str) -> Iterator[str]:
+        context = click.Context(command, info_name=name)
+        for option in (each for each in command.params if isinstance(each, click.Option)):
+            default = option.get_default(context)
+            has_one = (
+                isinstance(default, str | int | float) and not option.is_flag and not option.count and default != ""
+            )
+            record = option.get_help_record(context)
+            if has_one and record is not None and f"[default: {default}" not in record[1]:
+                yield f"{name} {option.opts[0]}"
+        if not isinstance(command, click.Group):
+            return
+        for word in command.list_commands(context):
+            inner = command.get_command(context, word)
+            yield from without(inner or click.Command(word), f"{name} {word}")
+
+    assert list(without(commands(), "relay")) == []
+    receive = next(command for command in documented(commands()) if command.name == "relay receive")
+    told = dict(receive.options)
+    assert all("[default: " in told[f"{name} DIR"] for name in ("--archive", "--state"))
+    assert "[default: tcp://127.0.0.1:9999]" in told["--listen URL"]
 
 
 def test_what_is_committed_is_what_would_be_made() -> None:

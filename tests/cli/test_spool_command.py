@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.relay import RELAY, octet_counted
+from harness.relay import PROGRAM, RELAY, octet_counted
 from history.spools import event, fill, filled, foreign, opened, segments
 
 from relay.event import EventType
@@ -234,7 +234,10 @@ def test_damage_is_left_out_and_told_with_65(state: Path) -> None:
     flip(segments(state)[0], segment.HEADER_LENGTH + 300)
     code, shown, errors = told("cat", "--state", str(state))
     assert (code, len(shown.splitlines())) == (65, 99)
-    assert "1 place could not be read, and what stood there is left out; see `relay spool verify`" in errors
+    assert (
+        f"1 place could not be read, and its messages are left out; see `{PROGRAM} spool verify --state {state}`"
+        in errors
+    )
     assert told("cat", "--state", str(state), "--from", "2")[0] == 0
 
 

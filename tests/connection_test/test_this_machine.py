@@ -8,7 +8,7 @@ from connection_test.asking import ask, in_namespace
 from harness.collector import Collector
 from harness.ports import LOOPBACK
 from harness.process import Process
-from harness.relay import Router
+from harness.relay import PROGRAM, Router
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 LISTEN = """
@@ -29,7 +29,7 @@ def test_every_mistake_is_told_on_its_own_line(router: Router) -> None:
     failed = answer.failure("configuration", 78)
     keys = {line.split(": ")[1] for line in failed["found"].split("\n")}
     assert keys == {"remote-logging-server[1].portt", "remote-logging-server[1].framing"}
-    assert f"`relay -c {router.configuration} config check`" in failed["remedy"]
+    assert f"`{PROGRAM} config check -c {router.configuration}`" in failed["remedy"]
     assert answer.whole["servers"] == []
     assert answer.sentence.endswith("(and 1 more)")
 

@@ -196,7 +196,7 @@ def test_an_unknown_host_key_names_the_command_that_trusts_it(router: Router, ss
     sshd.known_hosts.write_text("")
     failed = ask(router.configuration).failure("host key", 77)
     assert fingerprint(sshd.host_keys[0].with_suffix(".pub")) in failed["found"]
-    assert f"`relay key trust {sshd.host}:{sshd.port}`" in failed["remedy"]
+    assert f"relay key trust {sshd.host}:{sshd.port} -c {router.configuration}`" in failed["remedy"]
     assert "publickey" not in sshd.log
 
 
@@ -329,5 +329,5 @@ def test_one_server_can_be_chosen(with_second: Router) -> None:
 def test_a_server_that_is_not_configured_is_a_usage_error_that_names_those_there_are(with_second: Router) -> None:
     done = with_second.run("test-connection", "--server", "third")
     assert (done.returncode, done.stdout) == (64, "")
-    assert f"there is 127.0.0.1:{with_second.local_port}, second" in done.stderr
+    assert f"the names are 127.0.0.1:{with_second.local_port}, second" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -14,6 +14,8 @@ from harness.waiting import wait_until
 
 SEED = Path(__file__).parent.parent / "audit" / "seed.log"
 RELAY = [sys.executable, "-m", "relay"]
+PROGRAM = " ".join(RELAY)
+"""The same, as relay prints it."""
 
 
 class Router:

@@ -63,9 +63,9 @@ def test_of_too_many_originators_one_comes_after_the_other(tmp_path: Path, monke
     [
         ({"types": frozenset({"admin"})}, ["b"]),
         ({"types": frozenset({"log"})}, ["c", "untimed", "old"]),
-        ({"router": b"r2"}, ["b"]),
-        ({"router": b"h3"}, ["c", "untimed"]),
-        ({"text": b"- old"}, ["old"]),
+        ({"routers": frozenset({b"r2"})}, ["b"]),
+        ({"routers": frozenset({b"h3"})}, ["c", "untimed"]),
+        ({"texts": (b"- old",)}, ["old"]),
         ({"earliest": NOON_US + SECOND_US}, ["b", "c", "untimed", "old"]),
         ({"latest": NOON_US + SECOND_US}, ["a", "b"]),
         ({"earliest": NOON_US + DAY_US}, []),

@@ -21,6 +21,7 @@ from history.spools import (
 from relay.disk import Disk
 from relay.errors import NoInputError
 from relay.event import EventType
+from relay.glob import matcher
 from relay.history import PastEvent, SpoolHistory, Unread, Wanted
 from relay.spool import block, segment
 
@@ -81,16 +82,16 @@ def test_the_newest_that_are_wanted_may_lie_far_back(tmp_path: Path) -> None:
         ({"types": frozenset({"admin"})}, ["b", "e"]),
         ({"types": frozenset({"admin", "alarm"})}, ["b", "c", "e"]),
         ({"types": frozenset({"traffic"})}, []),
-        ({"router": b"r2"}, ["c", "d"]),
-        ({"router": b"combo9"}, ["e"]),
-        ({"router": b"r"}, []),
-        ({"text": b"opaque"}, ["d"]),
-        ({"text": b"Opaque"}, []),
+        ({"routers": frozenset({b"r2"})}, ["c", "d"]),
+        ({"routers": frozenset({b"combo9"})}, ["e"]),
+        ({"routers": frozenset({b"r"})}, []),
+        ({"texts": (b"opaque",)}, ["d"]),
+        ({"texts": (b"Opaque",)}, []),
         ({"earliest": NOON_US + 2 * SECOND_US}, ["c", "d", "e"]),
         ({"latest": NOON_US + 2 * SECOND_US}, ["a", "b", "c"]),
         ({"earliest": NOON_US + 1, "latest": NOON_US + 3 * SECOND_US - 1}, ["b", "c"]),
-        ({"router": b"r2", "types": frozenset({"alarm"})}, ["c"]),
-        ({"types": frozenset({"alarm"}), "text": b"opaque"}, []),
+        ({"routers": frozenset({b"r2"}), "types": frozenset({"alarm"})}, ["c"]),
+        ({"types": frozenset({"alarm"}), "texts": (b"opaque",)}, []),
     ],
 )
 @pytest.mark.parametrize("one_block", [False, True])
@@ -107,6 +108,32 @@ def test_each_condition_holds(tmp_path: Path, conditions: Any, expected: list[st
     assert texts(history(tmp_path, **conditions).newest(100)) == expected
 
 
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({"severity": 3}, ["a", "b"]),
+        ({"severity": 5}, ["a", "b", "c", "e"]),
+        ({"severity": 7}, ["a", "b", "c", "d", "e"]),
+        ({"msgids": matcher(["M*"])}, ["a"]),
+        ({"fields": ((b"user", matcher(["al*", "b*"])),)}, ["a", "d"]),
+        ({"fields": ((b"user", matcher(["al*"])), (b"exe", matcher(["/bin/*"])))}, ["a"]),
+        ({"failed": True}, ["d"]),
+        ({"failed": True, "severity": 3}, []),
+    ],
+)
+def test_what_a_message_says_of_itself_can_be_chosen_by(tmp_path: Path, conditions: Any, expected: list[str]) -> None:
+    """Without a priority it is a notice; by MSGID and parameters only RFC 5424 is found."""
+    messages = (
+        b'<11>1 - h a - M1 [x@1 user="alice" exe="/bin/a"] a',
+        b"<10>Oct 11 22:14:15 h old: b",
+        b"without a priority c",
+        b'<15>1 - h a - - [x@1 user="bob"][y@1 SYSCALL.success="no"] d',
+        b'<13>1 - h a - - [x@1 user="carol" success="yes"] e',
+    )
+    filled(tmp_path, [foreign(message) for message in messages])
+    assert texts(history(tmp_path, **conditions).events()) == expected
+
+
 def test_what_others_sent_is_judged_by_its_own_word(tmp_path: Path) -> None:
     """A receiver's spool holds all of it as type log; a router's events carry their type and time in them."""
     relayed = (
@@ -117,13 +144,13 @@ def test_what_others_sent_is_judged_by_its_own_word(tmp_path: Path) -> None:
     assert texts(history(tmp_path, types=frozenset({"log"})).events()) == ["style", "untimed"]
     assert texts(history(tmp_path, latest=NOON_US - 1).events()) == ["relayed"]
     assert texts(history(tmp_path, earliest=NOON_US).events()) == ["style", "untimed"]
-    assert texts(history(tmp_path, router=b"far").events()) == ["relayed"]
+    assert texts(history(tmp_path, routers=frozenset({b"far"})).events()) == ["relayed"]
 
 
 def test_a_router_whose_name_needs_escaping_is_found(tmp_path: Path) -> None:
     quoted = b'<13>1 - h a - - [128T router="a\\"b"] found'
     filled(tmp_path, [foreign(quoted), foreign(b'<13>1 - a"b a - - - found-too'), foreign(b'<13>1 - h a - - - a"b')])
-    assert texts(history(tmp_path, router=b'a"b').events()) == ["found", "found-too"]
+    assert texts(history(tmp_path, routers=frozenset({b'a"b'})).events()) == ["found", "found-too"]
 
 
 def test_no_state_directory_is_no_input(tmp_path: Path) -> None:

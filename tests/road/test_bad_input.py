@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness.openssh import generate_key
 from harness.ports import free_port
-from harness.relay import RELAY, SEED, Router, audit_events
+from harness.relay import PROGRAM, RELAY, SEED, Router, audit_events
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
@@ -120,7 +120,8 @@ def test_a_drain_that_is_stopped_does_not_look_like_one_that_is_done(router: Rou
         draining.send_signal(signal.SIGINT)
         last = draining.stderr.read().splitlines()[-1]
     assert draining.returncode == 75
-    assert last == "relay: drain: stopped before everything was proven; `relay status` tells what waits"
+    expected = f"`{PROGRAM} status -c {router.configuration}` tells what waits"
+    assert last == f"relay: drain: stopped before everything was proven; {expected}"
 
 
 def test_three_mistakes_are_all_told_with_their_keys_and_lines(router: Router) -> None:

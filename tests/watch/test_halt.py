@@ -97,6 +97,14 @@ def test_no_halt_holds_it_back_until_it_is_taken_away(machine: Machine, stubs: S
     assert ask(request).outcome == "asked"
 
 
+def test_a_no_halt_that_cannot_be_looked_for_holds_nothing_back(machine: Machine, stubs: Stubs) -> None:
+    loop = machine.run / "loop"
+    loop.symlink_to(loop)
+    machine.no_halt = loop / "no-halt"
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "asked"
+    assert stubs.ran == ["shutdown -h now"]
+
+
 def test_it_is_asked_for_once_a_boot_however_often_relay_starts(machine: Machine, stubs: Stubs) -> None:
     request = machine.relay(*SHUTDOWN)
     assert ask(request).outcome == "asked"

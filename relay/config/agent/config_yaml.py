@@ -19,7 +19,7 @@ from relay.config.agent.plugin import Plugin, Variables
 from relay.config.draft import Draft
 from relay.config.file import NotUnderstoodError, contents, text_of, toml_draft
 from relay.config.router.translation import Choice
-from relay.errors import NoInputError
+from relay.errors import NoInputError, PermissionRefusedError
 from relay.quantity import quoted
 
 NAME: Final = "config.yaml"
@@ -51,7 +51,7 @@ def draft_of(file: str, text: str, named: Choice) -> Draft:
         conf = str(library / folder / str(entry.get("conf") or f"{name}.conf").replace("\0", ""))
         try:
             return list(_plugins(conf, folder, draft, variables))
-        except NoInputError as error:
+        except (NoInputError, PermissionRefusedError) as error:
             draft.mistake(f"{quoted(name)}: {error.what}: {error.cause}", lines.get(folder), (folder,))
         except NotUnderstoodError as error:
             draft.mistake(error.sentence, error.line, file=conf)

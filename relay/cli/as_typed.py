@@ -1,0 +1,84 @@
+"""Commands of relay's in a text, completed so that they work as printed: from any folder, in any shell.
+
+A text names a command between backquotes, with its own words alone: `relay key trust HOST`. Here it gets the name by
+which this relay was called, the configuration that is in use (`-c`, $RELAY_CONFIG, --router, --node), and those
+options that name a folder or a file and that the command accepts too (--state, --archive, --known-hosts). A command
+that has an option already keeps it. Text that is completed already stays as it is. The names of the two programs,
+`relay run` and `relay receive`, are completed only behind "start": elsewhere a sentence is about the program.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import click
+
+from relay.cli.options import Options
+from relay.errors import RelayError
+
+_COMMAND: Final = re.compile(r"(?<!start )`relay (?:run|receive)`|`(relay [^`]+)`")
+
+
+@contextmanager
+def completing(root: click.Group, given: Options) -> Iterator[None]:
+    """While the block runs, every remedy is completed with what `given` says by then."""
+    before = RelayError.complete
+    called = program()
+    RelayError.complete = staticmethod(lambda text: completed(text, root, given, called))
+    try:
+        yield
+    finally:
+        RelayError.complete = before
+
+
+def completed(text: str, root: click.Group, given: Options, called: str) -> str:
+    """The text with its commands completed."""
+    return _COMMAND.sub(lambda found: f"`{_completed(found[1], root, given, called)}`" if found[1] else found[0], text)
+
+
+def program() -> str:
+    """How this relay is called from any folder: by its name where the shell finds this very file, else by its path."""
+    path = os.path.abspath(sys.argv[0])
+    if os.path.basename(path) == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m relay"
+    found = shutil.which("relay")
+    if found is not None and os.path.exists(path) and os.path.samefile(found, path):
+        return "relay"
+    return shlex.quote(path) if os.access(path, os.X_OK) else f"{shlex.quote(sys.executable)} {shlex.quote(path)}"
+
+
+def _completed(command: str, root: click.Group, given: Options, called: str) -> str:
+    own = command.removeprefix("relay")
+    try:
+        words = shlex.split(own)
+    except ValueError:  # no command: a quotation mark is not closed
+        return command
+    if not words or words[0].startswith("-") or "--help" in words:
+        return f"{called}{own}"
+    accepted = _options_of(root, words)
+    if not accepted:  # no command of ours
+        return command
+    # Before the command, where no command has options of the same name.
+    before = [("--router", given.router), ("--node", given.node)] if "-c" in accepted.difference(words) else []
+    behind = [*(("-c", os.path.abspath(path)) for path in given.named_config_paths), *given.places.items()]
+    behind = [(option, path) for option, path in behind if option in accepted.difference(words)]
+    return f"{called}{_written(before)}{own}{_written(behind)}"
+
+
+def _written(options: Iterable[tuple[str, str]]) -> str:
+    return "".join(f" {option} {shlex.quote(value)}" for option, value in options if value)
+
+
+def _options_of(root: click.Group, words: list[str]) -> frozenset[str]:
+    """The options of the command that begins with these words; none where there is no such command."""
+    command: click.Command | None = root
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(click.Context(command), word)
+    return frozenset(option for parameter in command.params for option in parameter.opts) if command else frozenset()

@@ -1,0 +1,237 @@
+"""Commands that relay prints work as printed: from any folder, in any shell, on what the caller named."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from harness.openssh import Sshd
+from harness.ports import free_port
+from harness.relay import PROGRAM, RELAY, SEED, Router
+from harness.waiting import wait_until
+from history.spools import event, filled, segments
+
+from relay.cli import commands
+from relay.cli.as_typed import completed, completing, program
+from relay.cli.options import Options
+from relay.errors import RelayError
+
+ROOT = commands()
+NO_COMMANDS = ("# Made by", "relay run: from", "relay archive journal")
+"""Beginnings of texts that contain a command's name but no command to type."""
+CONSOLE_SCRIPT = Path(sys.executable).with_name("relay")
+
+
+def complete(text: str, given: Options | None = None, called: str = "relay") -> str:
+    return completed(text, ROOT, given or Options(), called)
+
+
+CONFIGURED = Options(given_config_paths=("/etc/a b.toml", "/k"), router="r1")
+WITH = "-c '/etc/a b.toml' -c /k"
+ELSEWHERE = Options(places={"--state": "/srv/it's", "--known-hosts": "/k"})
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "expected"),
+    [
+        (CONFIGURED, "`relay status`", f"`relay --router r1 status {WITH}`"),
+        (CONFIGURED, "`relay events`", f"`relay --router r1 events {WITH}`"),
+        (CONFIGURED, "`relay key trust h:22` pins", f"`relay --router r1 key trust h:22 {WITH}` pins"),
+        (CONFIGURED, "`relay status -c /other`", "`relay status -c /other`"),
+        (CONFIGURED, "`relay -c /other status`", "`relay -c /other status`"),
+        (CONFIGURED, "`relay dispatch /run/a`", "`relay dispatch /run/a`"),
+        (
+            CONFIGURED,
+            "is for `relay run`; start `relay receive`",
+            f"is for `relay run`; start `relay --router r1 receive {WITH}`",
+        ),
+        (CONFIGURED, "`relay status --help`", "`relay status --help`"),
+        (CONFIGURED, "`chmod 600 /a`; relay status", "`chmod 600 /a`; relay status"),
+        (CONFIGURED, "did you mean `relay`? no: `relay this`", "did you mean `relay`? no: `relay this`"),
+        (CONFIGURED, "`relaying`, `relay 'unclosed`", "`relaying`, `relay 'unclosed`"),
+        (ELSEWHERE, "`relay spool verify`", """`relay spool verify --state '/srv/it'"'"'s'`"""),
+        (ELSEWHERE, "`relay spool verify --state /x`", "`relay spool verify --state /x`"),
+        (ELSEWHERE, "`relay key trust h`", "`relay key trust h --known-hosts /k`"),
+        (ELSEWHERE, "`relay config check`", "`relay config check`"),
+        (Options(), "`relay status`", "`relay status`"),
+    ],
+)
+def test_a_command_gets_the_options_that_it_takes(given: Options, text: str, expected: str) -> None:
+    once = complete(text, given)
+    assert once == expected
+    assert complete(once, given) == once
+
+
+def test_a_relative_configuration_is_named_from_the_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = Options(given_config_paths=("relay.toml",))
+    assert complete("`relay status`", given) == f"`relay status -c {tmp_path}/relay.toml`"
+
+
+def test_a_configuration_that_the_environment_names_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAY_CONFIG", "/etc/other.toml")
+    assert complete("`relay status`") == "`relay status -c /etc/other.toml`"
+
+
+def test_relay_is_called_by_its_name_only_where_the_shell_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(CONSOLE_SCRIPT), "status"])
+    monkeypatch.setenv("PATH", str(CONSOLE_SCRIPT.parent))
+    assert program() == "relay"
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert program() == shlex.quote(str(CONSOLE_SCRIPT))
+
+
+def test_a_printed_command_of_relays_is_between_backquotes_and_exists() -> None:
+    """Each one in the code's texts: so that it can be completed, and so that it can be typed."""
+    words = "|".join(name for name in ROOT.list_commands(click.Context(ROOT)))
+    literal = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
+    bare = re.compile(rf"(?<![`\w])relay (?:{words}) ")
+    package = Path(sys.modules["relay"].__file__ or "").parent
+    files = [path for path in package.rglob("*.py") if path.name != "as_typed.py"]
+    found = {text for path in files for text in literal.findall(path.read_text())}
+    assert [text for text in found if bare.search(text) and not text.startswith(NO_COMMANDS)] == []
+    printed = [command for text in found for command in re.findall(r"`relay ([^`]*)`", text)]
+    assert len(printed) > 5
+    for command in printed:
+        words_of_it = command.split()
+        reached: click.Command = ROOT
+        while isinstance(reached, click.Group) and words_of_it and not words_of_it[0].startswith(("-", "{")):
+            inner = reached.get_command(click.Context(reached), words_of_it.pop(0))
+            assert inner is not None, command
+            reached = inner
+
+
+# --- Typed as printed ---
+
+
+def printed(text: str) -> list[str]:
+    return [found for found in re.findall(r"`([^`]*)`", text) if found.startswith(PROGRAM)]
+
+
+def typed(command: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Type it in another folder and shell."""
+    argv = ["sh", "-c", command]
+    environment = {key: value for key, value in os.environ.items() if key != "RELAY_CONFIG"}
+    done: subprocess.CompletedProcess[str] = subprocess.run(  # type: ignore[call-overload]  # options are its own
+        argv, cwd="/", env=environment, capture_output=True, text=True, timeout=60, check=False, **options
+    )
+    return done
+
+
+def relay(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RELAY, *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("by", ["option", "environment", "state"])
+def test_a_damaged_history_names_the_check_of_the_same_spool(tmp_path: Path, by: str) -> None:
+    folder = tmp_path / "it's a state"
+    filled(folder, *([event(f"{'x' * 100} {number}")] for number in range(3)))
+    path = segments(folder)[0]
+    data = bytearray(path.read_bytes())
+    data[data.index(b"x 1")] ^= 1
+    path.write_bytes(data)
+    (tmp_path / "relay.toml").write_text(f'[relay]\nstate-directory = "{folder}"\n')
+    arguments, environment = {
+        "option": (["-c", "relay.toml"], {}),
+        "environment": ([], {"RELAY_CONFIG": "relay.toml"}),
+        "state": (["--state", "it's a state"], {}),
+    }[by]
+    (command,) = printed(relay("events", *arguments, folder=tmp_path, **environment).stderr)
+    done = typed(command)
+    assert done.returncode == 65
+    assert f"{folder}: damaged, 1 block lost" in done.stdout
+
+
+def test_a_damaged_archive_names_the_check_of_the_same_archive(tmp_path: Path) -> None:
+    day = tmp_path / "my archive" / "h" / "2024-03-06.log"
+    day.parent.mkdir(parents=True)
+    frame = b"20 <13>1 - h - - - - ab\n"
+    day.write_bytes(frame + b"garbage\n" + frame)
+    (command,) = printed(relay("events", "--archive", "my archive", folder=tmp_path).stderr)
+    done = typed(command)
+    assert done.returncode == 65
+    assert f"{tmp_path}/my archive: not whole" in done.stdout
+
+
+def configuration(folder: Path, sshd: Sshd, **changed: str) -> Path:
+    """A configuration that leads to this server, in a folder of its own whose name a shell would part."""
+    home = folder / "of this test"
+    home.mkdir()
+    keys = {
+        "server-address": sshd.host,
+        "username": sshd.user,
+        "private-key": str(sshd.client_key),
+        "known-hosts": str(home / "known_hosts"),
+        **changed,
+    }
+    lines = "".join(f'{key} = "{value}"\n' for key, value in keys.items())
+    (home / "relay.toml").write_text(
+        f'[relay]\nstate-directory = "{home}/state"\n[[port-forwarding]]\nserver-port = {sshd.port}\n{lines}'
+        '[[remote-logging-server]]\naddress = "127.0.0.1"\nport = 7777\n'
+    )
+    (home / "known_hosts").touch()
+    return home
+
+
+def test_the_command_that_pins_a_key_pins_it_where_the_configuration_says(tmp_path: Path) -> None:
+    with Sshd() as sshd:
+        home = configuration(tmp_path, sshd)
+        refused = relay("-c", "relay.toml", "test-connection", folder=home)
+        trust = next(command for command in printed(refused.stdout) if "key trust" in command)
+        # Without a terminal it asks for the fingerprint, and prints the command that has it.
+        (confirmed,) = printed(typed(trust, stdin=subprocess.DEVNULL).stderr)
+        assert typed(confirmed).returncode == 0
+        assert "ssh-ed25519" in (home / "known_hosts").read_text()
+        after = relay("-c", "relay.toml", "test-connection", "--json", folder=home)
+        steps = [step for server in json.loads(after.stdout)["servers"] for step in server["steps"]]
+        assert next(step for step in steps if step["step"] == "host key")["outcome"] == "ok"
+
+
+def test_the_command_that_makes_a_key_makes_the_one_that_is_missing(tmp_path: Path) -> None:
+    with Sshd() as sshd:
+        key = tmp_path / "of this test" / "the key"
+        home = configuration(tmp_path, sshd, **{"private-key": str(key)})
+        checked = relay("-c", "relay.toml", "config", "check", folder=home)
+        (command,) = printed(checked.stderr)
+        assert typed(command).returncode == 0
+        assert key.exists()
+
+
+def test_a_usage_error_names_the_help_of_the_command() -> None:
+    (command,) = printed(relay("spool", "cat", "--frm", "1", folder=Path("/")).stderr)
+    assert "Begin with this block" in typed(command).stdout
+
+
+def test_what_a_running_relay_says_is_completed_with_its_own_options(tmp_path: Path) -> None:
+    """In its log and in what `relay status` shows, also to somebody who names the state directory alone."""
+    with Sshd() as sshd:
+        router = Router(tmp_path, sshd, free_port())
+        router.audit_log.write_bytes(SEED.read_bytes())
+        sshd.known_hosts.write_text("")
+        command = f"`{PROGRAM} key trust {sshd.host}:{sshd.port} -c {router.configuration}`"
+        with router.start() as running:
+            wait_until(lambda: command in running.log, 60, lambda: running.log)
+            assert command in relay("status", "--state", str(router.state), folder=Path("/")).stdout
+
+
+def test_a_remedy_is_completed_where_it_is_read() -> None:
+    error = RelayError("x", "y", "see `relay status`")
+    given = Options(given_config_paths=("/etc/x.toml",))
+    with completing(ROOT, given):
+        inside = str(error)
+    assert inside == f"x: y; see `{program()} status -c /etc/x.toml`"
+    assert str(error) == "x: y; see `relay status`"

@@ -1,0 +1,138 @@
+"""Commands run by a user without rights: what cannot be read, and as whom to run them; never "start relay"."""
+
+import json
+import os
+import pwd
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archive.messages import NOON_US, own
+from harness.rights import WITHOUT_ROOTS_RIGHTS
+from history.spools import event, filled
+
+from relay.archive.write import ArchiveWriter
+
+# All in one process, which is quicker: each command line's exit code and output.
+MANY = """
+import contextlib, io, json, sys
+from relay.cli import main
+def one(arguments):
+    out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments)
+    out.flush(), err.flush()
+    return code, out.buffer.getvalue().decode(), err.buffer.getvalue().decode()
+json.dump([one(arguments) for arguments in json.load(sys.stdin)], sys.stdout)
+"""
+OTHER = "daemon"
+"""A user that every system has, and nobody runs tests as."""
+
+
+def called(command_lines: list[list[str]]) -> list[tuple[int, str, str]]:
+    """Run each command line with the rights that files give."""
+    argv = [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", MANY]
+    done = subprocess.run(
+        argv, input=json.dumps(command_lines), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [tuple(each) for each in json.loads(done.stdout)]
+
+
+def closed(path: Path) -> str:
+    """Have the path belong to somebody else, and be closed to all others; returns what helps."""
+    if os.geteuid() != 0:
+        path.chmod(0)
+        return f"it belongs to this user: `chmod u+rwX {path}`"
+    path.chmod(0o700)
+    os.chown(path, pwd.getpwnam(OTHER).pw_uid, -1)
+    return f'run this command as root or as the user "{OTHER}"'
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    filled(tmp_path / "state", [event("one")])
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    with ArchiveWriter(str(tmp_path / "archive"), "s") as writer:
+        writer.write(own(1), NOON_US)
+        writer.commit(b"c")
+    return tmp_path / "archive"
+
+
+def of_state(folder: Path) -> list[list[str]]:
+    commands = ("status", "events", "events --limit 1", "spool show", "spool verify", "spool cat")
+    return [[*command.split(), "--state", str(folder)] for command in commands]
+
+
+def of_archive(folder: Path) -> list[list[str]]:
+    return [["events", "--archive", str(folder)], ["archive", "verify", str(folder)]]
+
+
+def assert_refused(found: list[tuple[int, str, str]], path: Path, remedy: str) -> None:
+    assert {(code, out) for code, out, _ in found} == {(77, "")}
+    assert {err for *_, err in found} == {f"relay: cannot read {path}: permission denied; {remedy}\n"}
+
+
+def test_a_folder_of_somebody_else_is_named_with_its_owner(state: Path, archive: Path) -> None:
+    remedies = {path: closed(path) for path in (state, archive)}
+    found = called([*of_state(state), *of_archive(archive)])
+    states = len(of_state(state))
+    assert_refused(found[:states], state, remedies[state])
+    assert_refused(found[states:], archive, remedies[archive])
+
+
+def test_the_folder_at_fault_may_lie_above(state: Path, archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "above").mkdir()
+    moved = state.rename(tmp_path / "above" / "state"), archive.rename(tmp_path / "above" / "archive")
+    remedy = closed(tmp_path / "above")
+    found = called([*of_state(moved[0]), *of_archive(moved[1])])
+    (tmp_path / "above").chmod(0o700)
+    assert_refused(found, tmp_path / "above", remedy)
+
+
+def test_what_is_closed_within_an_open_folder_is_named(state: Path, archive: Path) -> None:
+    spool = state / "spool" / "retained"
+    originator = archive / "router1"
+    remedies = {path: closed(path) for path in (spool, originator)}
+    assert_refused(called(of_state(state)), spool, remedies[spool])
+    assert_refused(called(of_archive(archive)), originator, remedies[originator])
+
+
+def test_a_file_that_must_not_be_read_is_named(state: Path, archive: Path) -> None:
+    (segment,) = (state / "spool" / "retained").glob("*.segment")
+    (day,) = (archive / "router1").glob("*.log")
+    remedies = {path: closed(path) for path in (segment, day)}
+    without_status = [line for line in of_state(state) if line[0] != "status"]
+    assert_refused(called(without_status), segment, remedies[segment])
+    assert_refused(called(of_archive(archive)), day, remedies[day])
+
+
+def test_the_control_socket_is_named_with_its_owner(state: Path) -> None:
+    """A folder may be open to a group that is not allowed to ask the relay that runs."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(state / "control"))
+        listening.listen()
+        remedy = closed(state / "control")
+        assert_refused(called([["status", "--state", str(state)]]), state / "control", remedy)
+
+
+def test_the_configuration_is_named_with_its_owner(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("")
+    remedy = closed(file)
+    commands = ("status", "events", "spool cat", "archive verify", "config check", "config show", "run", "receive")
+    assert_refused(called([["-c", str(file), *command.split()] for command in commands]), file, remedy)
+
+
+def test_with_json_the_refusal_is_an_object_too(state: Path) -> None:
+    remedy = closed(state)
+    ((code, out, _),) = called([["status", "--state", str(state), "--json"]])
+    told: dict[str, Any] = json.loads(out)
+    assert (code, told["exit_code"], told["cause"], told["remedy"]) == (77, 77, "permission denied", remedy)
