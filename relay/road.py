@@ -77,13 +77,13 @@ class Road:
             segment_size=settings.segment_size,
             max_size=settings.max_size,
             run=new_run(),
+            policy=care.disk_full_action,
         ) as store:
             intake = Intake(
                 store,
                 routing,
                 functools.partial(own_events.gap, care.author),
                 interval=settings.commit_interval,
-                policy=care.disk_full_action,
             )
             road = cls(store, intake)
             road.housekeeping = Housekeeping(disk, store, intake, road.destinations, care)
@@ -123,7 +123,7 @@ class Road:
 
     def submit_of(self, source: str) -> Submit:
         """What a source is to hand its batches to."""
-        return self.housekeeping.submit_of(source) if self.housekeeping else self.intake.submit
+        return self.housekeeping.submit_of(source) if self.housekeeping else self.intake.submit_for(source)
 
     async def deliver(self, ways: Sequence[Way]) -> None:
         """Begin to deliver to these destinations, and to no other; where a new one begins takes time to find out."""

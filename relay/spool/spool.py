@@ -4,7 +4,7 @@
   written again as the first of a new segment, which voids it in the older (DESIGN invariant 8). When that fails too,
   StorageError is raised, nothing was accepted, and `append` may be called again with the same contents.
   When they are refused instead, and counted, what stands of them on the disk must not be taken for accepted after a
-  restart: `tried` tells the chains by which `Room.was_refused` knows it again.
+  restart: `tried` has the chains by which the next opening knows it again (`refused`).
 - Any number of readers, each in its own thread, see synced blocks only.
 - `open` finds the end of the newest segment; a torn tail is cut after a copy into `torn/`.
 """
@@ -12,12 +12,12 @@
 import bisect
 import itertools
 import threading
-from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
 
 from relay.crash_point import crash_point, die, is_due
 from relay.disk import Disk, File
-from relay.errors import DataError, StorageError
+from relay.errors import DataError, StorageError, full_error
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Block, Contents, Header
@@ -30,31 +30,19 @@ BAD: Final = ".bad"
 """Added to the name of a file that was left alone, when a new segment needs that name."""
 
 
-class Room(Protocol):
-    """What a spool asks before it takes more of the disk."""
+class Allowance(NamedTuple):
+    """How much of the disk a block may take; octets."""
 
-    def reserve(self, octets: int) -> None:
-        """Make sure that so many more may be used; StorageError when they may not."""
+    write: int
+    """The block itself."""
+    allocate: int
+    """The segment that it may need."""
+    cause: str = ""
+    """Why it may not be more."""
+    remedy: str = ""
 
-    def give_way(self) -> bool:
-        """Free what can be spared, when the disk is full; False when there is nothing."""
 
-    def was_refused(self, chain: bytes) -> bool:
-        """Whether the block with this chain was given up after all, and its events counted."""
-
-
-class _AllTheRoom:
-    def reserve(self, octets: int) -> None:
-        """Any number."""
-
-    def give_way(self) -> bool:
-        """Nothing is spared."""
-        return False
-
-    def was_refused(self, chain: bytes) -> bool:
-        """Nothing is given up."""
-        del chain
-        return False
+UNLIMITED: Final = Allowance(1 << 62, 1 << 62)
 
 
 class Run(NamedTuple):
@@ -115,10 +103,8 @@ class Spool:
         segment_size: int,
         run: bytes,
         changed: threading.Condition,
-        room: Room,
     ) -> None:
         self._disk = disk
-        self._room = room
         self.folder = folder
         self._segment_size = segment_size
         self._run = run
@@ -152,13 +138,12 @@ class Spool:
         segment_size: int,
         run: Run,
         changed: threading.Condition | None = None,
-        room: Room | None = None,
+        refused: Collection[bytes] = (),
     ) -> "Spool":
-        """Open the spool in `folder`, or begin one."""
-        changed = changed or threading.Condition()
-        spool = cls(disk, folder, segment_size=segment_size, run=run.run, changed=changed, room=room or _AllTheRoom())
+        """Open the spool in `folder`, or begin one; `refused` are the chains of blocks whose events were refused."""
+        spool = cls(disk, folder, segment_size=segment_size, run=run.run, changed=changed or threading.Condition())
         disk.make_folder(folder)
-        spool._recover(run.spool_id)
+        spool._recover(run.spool_id, refused)
         return spool
 
     def __repr__(self) -> str:
@@ -191,11 +176,16 @@ class Spool:
         """Whether the newest block says that this spool took that type."""
         return bool(self.last and self.last.types_taken >> kind & 1)
 
-    def append(self, contents: Contents, now: int) -> Header:
-        """Write one block and make it durable; `now` is its commit time in microseconds since the epoch."""
+    def append(self, contents: Contents, now: int, allowance: Allowance = UNLIMITED) -> Header:
+        """Write one block and make it durable; `now` is its commit time in microseconds since the epoch.
+
+        StorageError that is `full` when the block, or the segment that it needs, takes more than is allowed.
+        """
         header, data = block.encode(contents, self.next_number, self._run, now, self._chain)
-        if self._end + len(data) > self._segment_size or not self._write(data, header.chain):
-            self._begin_segment(header.number, len(data), now)
+        if len(data) > allowance.write:
+            raise full_error(self.folder, allowance.cause, allowance.remedy)
+        if len(data) > self.unwritten or not self._write(data, header.chain):
+            self._begin_segment(header.number, len(data), now, allowance)
             if not self._write(data, header.chain):
                 raise self._failure or StorageError(self.folder, "the block could not be written")
         with self._changed:
@@ -224,13 +214,18 @@ class Spool:
         self._end += len(data)
         return True
 
-    def _begin_segment(self, number: int, room: int, now: int) -> None:
+    def _begin_segment(self, number: int, octets: int, now: int, allowance: Allowance = UNLIMITED) -> None:
+        """Begin a segment for a block of so many octets; a smaller one where the usual size is not allowed."""
         start = SegmentHeader(self.id, number, now, self._chain)
-        size = max(self._segment_size, segment.HEADER_LENGTH + room)
-        self._room.reserve(size)
+        least = segment.HEADER_LENGTH + octets
+        size = max(self._segment_size, least)
+        if size > allowance.allocate:
+            size = max(allowance.allocate // 2, least)
+        if size > allowance.allocate:
+            raise full_error(self.folder, allowance.cause, allowance.remedy)
         self._move_aside(number)
         try:
-            file = self._created(start, size)
+            file = segment.create(self._disk, self.folder, start, size)
         finally:
             self.close()  # also when it failed: it may have its name already, which hides that block in an older one
         self._file, self._end = file, segment.HEADER_LENGTH
@@ -246,19 +241,17 @@ class Spool:
         if number not in self._firsts and self._disk.exists(path):
             self._disk.replace(path, path + BAD)
 
-    def _created(self, start: SegmentHeader, size: int) -> File:
-        while True:
-            try:
-                return segment.create(self._disk, self.folder, start, size)
-            except StorageError as error:
-                if not error.full or not self._room.give_way():
-                    raise
-
     @property
     def allocated(self) -> int:
         """Octets that its segments take on the disk."""
         with self._changed:
             return sum(self._sizes.values())
+
+    @property
+    def unwritten(self) -> int:
+        """Octets that the newest segment still has space for; 0 when it is not written to any more."""
+        with self._changed:
+            return self._sizes[self._firsts[-1]] - self._end if self._file is not None else 0
 
     def allocated_from(self, number: int) -> int:
         """The same of those that hold block `number` or later ones."""
@@ -409,7 +402,7 @@ class Spool:
             self._file.close()
             self._file = None
 
-    def _recover(self, new_id: bytes) -> None:
+    def _recover(self, new_id: bytes, refused: Collection[bytes]) -> None:
         left_alone: list[str] = []
         damage: list[str] = []
         for name in self._disk.names(self.folder):
@@ -434,12 +427,12 @@ class Spool:
         self.id = self.id or new_id
         self.recovery = Recovery(damage=tuple(damage), left_alone=tuple(left_alone))
         if self._firsts:
-            self._recover_tail()
+            self._recover_tail(refused)
 
-    def _recover_tail(self) -> None:
+    def _recover_tail(self, refused: Collection[bytes]) -> None:
         path = f"{self.folder}/{segment.name_of(self._firsts[-1])}"
         file, header = segment.open_existing(self._disk, path, writable=True)
-        tail = segment.find_tail(file, header, self._room.was_refused)
+        tail = segment.find_tail(file, header, refused)
         self.tried = tail.refused  # until another block takes its place, for the case that it cannot be cut off
         damage = (*self.recovery.damage, *(f"{path}: {text}" for text in tail.damage))
         self.recovery = self.recovery._replace(
@@ -511,7 +504,7 @@ class Spool:
             crash_point("torn-tail-cut")
         except StorageError:
             # The torn octets stay where they are; the next block begins a new segment, which ends this one.
-            self._end = self._segment_size
+            self._end = self._sizes[self._firsts[-1]]
         else:
             self.recovery = self.recovery._replace(torn_copy=path)
 

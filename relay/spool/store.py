@@ -20,6 +20,7 @@ from relay.errors import DataError, StorageError
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.cursor import Cursor, Slots, read_slots
+from relay.spool.full_disk import FullDisk, Policy
 from relay.spool.refused import RefusedMessages
 from relay.spool.room import StoreRoom
 from relay.spool.spool import Recovery, Run, Spool
@@ -77,7 +78,9 @@ def _torn_text(header: block.Header | None) -> str:
 class Store:
     """The opened store. Use it with `with`."""
 
-    def __init__(self, disk: Disk, folder: str, *, segment_size: int, max_size: int, run: Run) -> None:
+    def __init__(
+        self, disk: Disk, folder: str, *, segment_size: int, max_size: int, run: Run, policy: Policy = "halt"
+    ) -> None:
         disk.make_folder(folder)
         disk.require_private(folder)
         self.folder = folder
@@ -89,7 +92,7 @@ class Store:
         self._lock: Lock = disk.lock(f"{folder}/{LOCK}")
         try:
             self.slots = Slots(disk, f"{folder}/{SLOTS}")
-            self.room = StoreRoom(folder, max_size, self.slots, self.changed)
+            self.room = StoreRoom(self.slots, self.changed)
             self.retained, self.transient = (
                 Spool.open(
                     disk,
@@ -97,11 +100,12 @@ class Store:
                     segment_size=segment_size,
                     run=run,
                     changed=self.changed,
-                    room=self.room,
+                    refused=self.room.refused_chains,
                 )
                 for name in (RETAINED, TRANSIENT)
             )
             self.room.serve(self.retained, self.transient)
+            self.space = FullDisk(disk, folder, self.room, max_size, policy)
             for spool in (self.retained, self.transient):
                 _tell(spool.recovery)
             self._recognise_gaps()
@@ -218,7 +222,7 @@ class Store:
         """Store a cursor, durably; what every destination has proven of the transient spool is deleted."""
         self.slots.put(CURSOR_KEY + destination, cursor.encode())
         crash_point("cursor-moved")
-        self.room.moved(destination, cursor)
+        self.space.moved(destination, cursor)
 
     def close(self) -> None:
         """Close the files and give up the lock."""
