@@ -201,7 +201,7 @@ class Housekeeping:
             self._waiting.clear()
 
     def _opening(self, now: int) -> Event:
-        previous = self._store.previous_run()
+        previous = self._store.previous_run
         return own_events.opening(self._care.author, now, own_events.PreviousRun(*previous) if previous else None)
 
     def look(self) -> list[Event]:

@@ -65,6 +65,8 @@ class _Pending:
     batch: Batch
     octets: int
     durable: "asyncio.Future[None]"
+    events: int
+    """In all; the batch may lose some that are durable."""
 
 
 class _Queue:
@@ -122,6 +124,8 @@ class Intake:
         """Events made durable since the start."""
         self.refused: Counter[EventType] = Counter()
         """Events that were refused and counted, since the start."""
+        self.of_source: dict[str, tuple[int, int]] = {}
+        """Events accepted and refused since the start, by source."""
         self.error: RelayError | None = None
         """Why batches wait, or why the last commit failed; None while commits succeed."""
         self._store = store
@@ -157,7 +161,7 @@ class Intake:
         octets = sum([len(head) + len(tail) + _EVENT_OVERHEAD for _, _, head, tail in batch.events])
         durable = asyncio.get_running_loop().create_future()
         queue = self._repeatable if batch.repeatable else self._others
-        await queue.put(_Pending(source, batch, octets, durable))
+        await queue.put(_Pending(source, batch, octets, durable, len(batch.events)))
         self._work.set()
         if batch.awaited:
             self._awaited.set()
@@ -268,7 +272,7 @@ class Intake:
         if failure is None:
             self._positions = commit.positions
             self._gaps_due = self.error is None and bool(self._store.room.pending())
-            _resolve(taken)
+            self._resolve(taken, refused=False)
         return failure
 
     async def _refuse(self, others: list[_Pending]) -> bool:
@@ -281,8 +285,18 @@ class Intake:
             return False
         self._numbers = commit.reached
         self.refused += commit.refused
-        _resolve(others)
+        self._resolve(others, refused=True)
         return True
+
+    def _resolve(self, taken: Iterable[_Pending], *, refused: bool) -> None:
+        for pending in taken:
+            if pending.source:
+                accepted, before = self.of_source.get(pending.source, (0, 0))
+                refusals = len(pending.batch.events) if refused else 0
+                counts = (accepted + pending.events - refusals, before + refusals)
+                self.of_source[pending.source] = counts
+            if not pending.durable.done():
+                pending.durable.set_result(None)
 
     def _new_commit(self, taken: list[_Pending]) -> "_Commit":
         batches = [pending.batch for pending in taken]
@@ -290,12 +304,6 @@ class Intake:
 
     async def _in_worker(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
-
-
-def _resolve(taken: Iterable[_Pending]) -> None:
-    for pending in taken:
-        if not pending.durable.done():
-            pending.durable.set_result(None)
 
 
 class _Commit:

@@ -153,6 +153,14 @@ def _decode(data: bytes) -> _Copy | None:
     return _Copy(sequence, key, data[_FIXED.size + key_length : end])
 
 
+class Known(msgspec.Struct, frozen=True, array_like=True):
+    """The numbers that a run had given before a block: by these it is known what a missing block held."""
+
+    run: str
+    last: dict[str, int]
+    """By the types' labels."""
+
+
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     """How far a destination is proven: the next block to deliver of each spool."""
 
@@ -164,6 +172,9 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     """Its kind: `drained`, `acknowledged`, `archived`."""
     delivered: int = 0
     """Messages proven so far, ever."""
+    retained_numbers: Known | None = None
+    """Before the next block of the retained spool; None when they are not known."""
+    transient_numbers: Known | None = None
 
     def encode(self) -> bytes:
         """As it stands in a slot."""

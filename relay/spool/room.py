@@ -12,18 +12,21 @@
 
 import contextlib
 import itertools
+import logging
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
 
 from relay.errors import StorageError
-from relay.event import Position
+from relay.event import EventType, Position
 from relay.spool.block import Block
-from relay.spool.cursor import Cursor, Slots
+from relay.spool.cursor import Cursor, Known, Slots
 from relay.spool.gap import Gap, Range, ranges_of
+from relay.spool.numbers import RunEnd
 from relay.spool.spool import Lost, Oldest, Reader, Spool, gaps_told
 
 GAP_KEY: Final = "gap "
@@ -34,8 +37,11 @@ TRIED_KEY: Final = "tried"
 REFUSED: Final = "refused for want of space"
 LATE: Final = "before this server's beginning"
 DAMAGED: Final = "damaged in the spool"
+DELETED: Final = "missing from the spool, whose files were deleted or emptied"
 ROTATED: Final = "deleted by disk-full-action rotate"
 MADE_ROOM: Final = "deleted to make room, since this server is not required"
+
+_log = logging.getLogger("relay.spool")
 
 
 class _Followed(NamedTuple):
@@ -58,6 +64,10 @@ class StoreRoom:
         two threads would undo each other's counts."""
         self._spools: tuple[Spool, ...] = ()
         self._followed: dict[str, _Followed] = {}
+        self._reached: dict[str, tuple[dict[int, RunEnd], dict[int, RunEnd]]] = {}
+        """The numbers before the blocks of each spool that a destination's session has come to, and not proven."""
+        self.lost: Counter[str] = Counter()
+        """Events that damage, or somebody who deleted files, took from a destination: those found since the start."""
         self._sent: dict[str, tuple[int, int]] = {}
         """Up to which block of each spool a destination's session has sent."""
         self._gaps = {
@@ -104,7 +114,37 @@ class StoreRoom:
         )
         with self._changed:
             self._followed[destination] = _Followed(start, wanted, required)
-        return start
+        return self._pass_holes(destination, start)
+
+    def _pass_holes(self, destination: str, start: Cursor) -> Cursor:
+        """Count at once what is missing where a destination goes on; where it then goes on."""
+        with self.counting:
+            for spool, number in zip(self._spools, (start.retained, start.transient), strict=True):
+                reader = Reader(spool, number)
+                reader.begin_at(number, self._known(destination, spool, number))
+                if reader.at_hole and (item := reader.read()) is not None:
+                    self._count_lost(destination, reader, item)
+            gap = self._gap_of(destination)
+        return msgspec.structs.replace(
+            start, retained=max(start.retained, gap.retained), transient=max(start.transient, gap.transient)
+        )
+
+    def _known(self, destination: str, spool: Spool, number: int) -> RunEnd | None:
+        """The numbers before a destination's next block, as its cursor tells them."""
+        cursor = self._followed[destination].cursor
+        at, known = (
+            (cursor.retained, cursor.retained_numbers)
+            if spool is self._spools[0]
+            else (cursor.transient, cursor.transient_numbers)
+        )
+        if known is None or at != number:
+            return None
+        try:
+            return RunEnd(
+                bytes.fromhex(known.run), {EventType.from_label(label): last for label, last in known.last.items()}
+            )
+        except (KeyError, ValueError):
+            return None
 
     def begin(self, destination: str, start: Cursor, wanted: int) -> None:
         """Count what a new destination will never get, since it begins there: once, even if this is begun again."""
@@ -130,20 +170,45 @@ class StoreRoom:
         """
         with self.counting:
             gap = self._gap_of(destination)
-            retained.skip_to(gap.retained)
-            transient.skip_to(gap.transient)
-            for reader in (retained, transient):
-                item = reader.read()
-                if item is not None:
-                    self._count_damage(destination, reader)
-                    self._sent[destination] = (retained.next_number, transient.next_number)
-                    return item
+            cursor = self._followed[destination].cursor
+            places = (max(cursor.retained, gap.retained), max(cursor.transient, gap.transient))
+            for reader, place, reached in zip(
+                (retained, transient), places, self._reached.setdefault(destination, ({}, {})), strict=True
+            ):
+                reader.skip_to(place)
+                if not reader.begun:
+                    reader.begin_at(place, self._known(destination, reader.spool, place))
+                while (item := reader.read()) is not None:
+                    self._count_lost(destination, reader, item)
+                    if reader.reached is not None:
+                        reached[reader.next_number] = reader.reached
+                    if isinstance(item, Block) or not item.gone:
+                        self._sent[destination] = (retained.next_number, transient.next_number)
+                        return item
         return None
+
+    def with_numbers(self, destination: str, cursor: Cursor) -> Cursor:
+        """The cursor with the numbers before its blocks, as far as these are known."""
+        with self.counting:
+            retained, transient = self._reached.get(destination, ({}, {}))
+            known = self._followed.get(destination)
+            before = known.cursor if known else cursor
+            numbers = (
+                _known_of(retained.get(cursor.retained))
+                or (before.retained_numbers if before.retained == cursor.retained else None),
+                _known_of(transient.get(cursor.transient))
+                or (before.transient_numbers if before.transient == cursor.transient else None),
+            )
+            for reached, number in ((retained, cursor.retained), (transient, cursor.transient)):
+                for proven in [each for each in reached if each < number]:
+                    del reached[proven]
+        return msgspec.structs.replace(cursor, retained_numbers=numbers[0], transient_numbers=numbers[1])
 
     def give_up(self, destination: str) -> None:
         """A session ended: what was deleted while it was under way is lost."""
         with self.counting:
             self._sent.pop(destination, None)
+            self._reached.pop(destination, None)
             gap = self._gaps.get(destination)
             if gap is not None and gap.in_doubt:
                 self._keep(msgspec.structs.replace(gap.add(ROTATED, gap.in_doubt), in_doubt=()))
@@ -228,15 +293,28 @@ class StoreRoom:
                 )
             )
 
-    def _count_damage(self, destination: str, reader: Reader) -> None:
-        """Count what damage took by this destination's reader's last `read`, durably, unless it is counted."""
+    def _count_lost(self, destination: str, reader: Reader, item: Block | Lost) -> None:
+        """Count what this destination's reader's last `read` found to be lost, durably, unless it is counted."""
         retained = reader.spool is self._spools[0]
         gap = self._gap_of(destination)
-        counted = gap.damaged_retained if retained else gap.damaged_transient
         wanted = self._followed[destination].wanted
         lost = [each for each in reader.missing if wanted >> each.type & 1]
-        if lost and reader.next_number > counted:
+        if isinstance(item, Lost) and item.gone:
+            self._log_missing(destination, item, lost)
+            place = {"retained": item.last + 1} if retained else {"transient": item.last + 1}
+            gap = msgspec.structs.replace(gap.add(DELETED, lost) if lost else gap, **place)
+            self._keep(_damage_counted(gap, item.last + 1, retained=retained))
+        elif lost and reader.next_number > (gap.damaged_retained if retained else gap.damaged_transient):
             self._keep(_damage_counted(gap.add(DAMAGED, lost), reader.next_number, retained=retained))
+        else:
+            return
+        self.lost[destination] += sum(each.events for each in lost)
+
+    @staticmethod
+    def _log_missing(destination: str, item: Lost, lost: Iterable[Range]) -> None:
+        events = "; ".join(f"{each.label} {each.first} to {each.last} of run {each.run}" for each in lost)
+        what = f"lost and counted: {events}" if events else "nothing is known to be lost"
+        _log.error("%s: blocks %d to %d of %s: %s; %s", destination, item.first, item.last, item.path, item.cause, what)
 
     def _gap_of(self, destination: str) -> Gap:
         return self._gaps.get(destination) or Gap(server=destination)
@@ -301,6 +379,10 @@ class StoreRoom:
 def _damage_counted(gap: Gap, before: int, *, retained: bool) -> Gap:
     """The gap with the note that damage before this block is counted."""
     return msgspec.structs.replace(gap, **({"damaged_retained": before} if retained else {"damaged_transient": before}))
+
+
+def _known_of(reached: RunEnd | None) -> Known | None:
+    return Known(reached.run.hex(), {kind.label: last for kind, last in reached.last.items()}) if reached else None
 
 
 def _chains(data: bytes | None) -> frozenset[bytes]:

@@ -115,13 +115,14 @@ def open_existing(disk: Disk, path: str, *, writable: bool = False) -> tuple[Fil
     """An existing segment and its header, made good when it is damaged; DataError when it is no segment."""
     file = disk.open(path, writable=writable)
     try:
-        return file, _header_of(file)
+        return file, header_of(file)
     except BaseException:
         file.close()
         raise
 
 
-def _header_of(file: File) -> SegmentHeader:
+def header_of(file: File) -> SegmentHeader:
+    """A segment's header, made good when it is damaged; DataError when it is no segment."""
     data = file.read(HEADER_LENGTH, 0)
     try:
         return decode_header(data, file.path)

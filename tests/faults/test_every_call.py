@@ -23,14 +23,14 @@ def test_whichever_call_goes_wrong_nothing_accepted_is_lost_or_numbered_twice(wr
 def test_whichever_call_goes_wrong_ignore_counts_what_it_does_not_deliver(wrong: Wrong) -> None:
     lived = every_call(wrong, policy="ignore")
     assert lived.calls > 150
-    assert lived.accepted > 20 * lived.calls
+    assert lived.accepted > 15 * lived.calls
 
 
 @pytest.mark.parametrize("wrong", WRONGS[::3], ids=str)
 def test_whichever_call_goes_wrong_rotate_counts_what_it_does_not_deliver(wrong: Wrong) -> None:
     lived = every_call(wrong, policy="rotate")
     assert lived.calls > 300
-    assert lived.accepted > 20 * lived.calls
+    assert lived.accepted > 15 * lived.calls
 
 
 def test_a_refused_block_that_comes_back_after_a_restart_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
