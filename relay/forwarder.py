@@ -215,7 +215,8 @@ async def _take_in(road: Road, sources: list[Taker], *, drain: bool, patience: f
                 position = road.store.position(source.name)
                 reading.append(group.create_task(source.run(road.submit_of(source.name), position, drain=drain)))
             if hopeless is not None:
-                await asyncio.gather(*reading)
+                if reading:
+                    await asyncio.wait(reading)
                 hopeless.cancel()
     except TimeoutError:
         raise TemporaryError("drain", f"the sources were not read to their end within {patience:g} s") from None

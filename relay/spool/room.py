@@ -37,7 +37,7 @@ TRIED_KEY: Final = "tried"
 REFUSED: Final = "refused for want of space"
 LATE: Final = "before this server's beginning"
 DAMAGED: Final = "damaged in the spool"
-DELETED: Final = "missing from the spool, whose files were deleted or emptied"
+DELETED: Final = "missing from the spool (files were deleted or emptied)"
 ROTATED: Final = "deleted by disk-full-action rotate"
 MADE_ROOM: Final = "deleted to make room, since this server is not required"
 

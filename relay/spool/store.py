@@ -136,6 +136,13 @@ class Store:
                 for name in (RETAINED, TRANSIENT)
             )
             self.room.serve(self.retained, self.transient)
+            if self.slots.fresh and (self.retained.last or self.transient.last):
+                _log.error(
+                    "%s/%s was missing: how far each server was proven is not known any more, so all that is spooled"
+                    " is delivered again, and losses that were counted and not reported yet are forgotten",
+                    folder,
+                    SLOTS,
+                )
             self._go_on()
             self.space = FullDisk(disk, folder, self.room, max_size, policy)
             for spool in (self.retained, self.transient):
