@@ -33,8 +33,8 @@ disk-full-action = "{policy}"
 halt-command = ["/usr/bin/touch", "{folder}/halted"]
 space-left = "0B"
 [spool]
-max-size = "3MiB"
-segment-size = "256KiB"
+max-size = "4MiB"
+segment-size = "1MiB"
 [[source]]
 name = "audit"
 path = "{folder}/audit.log"
@@ -45,10 +45,11 @@ port = {port}
 transport = "tcp"
 """
 RECORDS = 20_000
+SPOOLED = 6_000
 
 
 class Small:
-    """A router with 3 MB of state."""
+    """A router with 4 MiB of state."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -126,11 +127,11 @@ def test_what_the_log_rotates_away_while_its_source_waits_is_a_gap_with_the_seri
         with Collector(port=small.port) as collector:
             wait_until(lambda: RECORDS - 1 in serials(collector) and gaps(collector), 90, lambda: relay.log)
             (gap,) = gaps(collector)
-            after, before = (int(re.search(rb' %b="\S+ (\d+)"' % word, gap)[1]) for word in (b"after", b"before"))
+            (after,), (before,) = (re.findall(rb' %b="\S+ (\d+)"' % word, gap) for word in (b"after", b"before"))
             found = serials(collector)
         relay.stop()
     missing = sorted(set(range(1, found[-1] + 1)) - set(found))
-    assert missing == list(range(after + 1, before))
+    assert missing == list(range(int(after) + 1, int(before)))
     assert missing
 
 
@@ -184,9 +185,9 @@ def _of(small: Small, source: str) -> int:
 
 def spooled(small: Small) -> None:
     """Leave a spool with undelivered events behind."""
-    small.log.write_bytes(records(1, 3_000))
+    small.log.write_bytes(records(1, SPOOLED))
     with small.start() as relay:
-        wait_until(lambda: small.live().get("accepted", {}).get("audit") == 3_000, 60, lambda: relay.log)
+        wait_until(lambda: small.live().get("accepted", {}).get("audit") == SPOOLED, 60, lambda: relay.log)
         relay.stop()
 
 
@@ -219,7 +220,7 @@ def test_a_drain_delivers_the_gaps_that_it_found_and_its_exit_code_is_65(small: 
     last = done.stderr.splitlines()[-1]
     assert re.search(r"damaged or missing in part: \d+ events lost for .*; everything else is proven", last)
     assert counted
-    assert sorted(counted | set(found)) == list(range(1, 3_001))
+    assert sorted(counted | set(found)) == list(range(1, SPOOLED + 1))
     with Collector(port=small.port) as again:
         assert small.run("run", "--drain", "--timeout", "60").returncode == 0
         assert not gaps(again)

@@ -140,13 +140,18 @@ def _empty(which: slice) -> Callable[[Path], None]:
     return harm
 
 
+def _delete_both_ends(folder: Path) -> None:
+    for path in (files(folder)[0], files(folder)[-1]):
+        path.unlink()
+
+
 MEMBERS = [
     Member("the oldest", _delete(slice(0, 2))),
     Member("one in the middle", _delete(slice(2, 3))),
     Member("several in the middle", _delete(slice(1, 4))),
     Member("the newest", _delete(slice(-1, None))),
     Member("the two newest", _delete(slice(-2, None))),
-    Member("the oldest and the newest", _delete(slice(0, None, 4))),
+    Member("the oldest and the newest", _delete_both_ends),
     Member("all of the retained spool", _delete(slice(0, None))),
     Member("the oldest of the transient spool", _delete(slice(0, 1), "transient")),
     Member("all of the transient spool", _delete(slice(0, None), "transient")),
