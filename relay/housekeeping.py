@@ -296,7 +296,8 @@ class Housekeeping:
         room = disk_watch.Room(
             free=self._disk.free(self._store.folder),
             held=self._store.space.held,
-            max_size=self._care.max_size,
+            max_size=self._store.space.max_size,
+            reserved=self._store.space.reserved,
             space_left=self._care.space_left,
         )
         return disk_watch.alarm_wanted(room, self.alarms.get(alarm.DISK_SPACE_LEFT))

@@ -38,6 +38,10 @@ MAX_PENDING: Final = 8 * 1024 * 1024
 MAX_COMMIT: Final = 1024 * 1024
 RETRY_SECONDS: Final = 1.0
 PATIENCE: Final = 5
+CALM_SECONDS: Final = 3.0
+"""So long after space was last too short the state ends, even if little more is free; else it would come and go."""
+COMFORTABLE: Final = 20
+"""With max-size divided by this free, it ends at once."""
 _EVENT_OVERHEAD: Final = 64
 _type_of = operator.itemgetter(0)  # an event's; quicker than its name, and every event passes here
 
@@ -137,6 +141,8 @@ class Intake:
         self._awaited = asyncio.Event()
         self._freed = False
         self._retry_at = 0.0
+        self._short_at = 0.0
+        """When there was last too little space."""
         self._gaps_due = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._numbers = dict.fromkeys(EventType, 1)
@@ -213,6 +219,12 @@ class Intake:
         self._freed = False
         self._retry_at = asyncio.get_running_loop().time() + RETRY_SECONDS
         octets = self._repeatable.batches[0].octets if self._repeatable.batches else _EVENT_OVERHEAD
+        if await self._has_space_for(octets):
+            return True
+        self._short_at = asyncio.get_running_loop().time()
+        return False
+
+    async def _has_space_for(self, octets: int) -> bool:
         try:
             return await self._in_worker(functools.partial(self._store.space.has_space_for, octets))
         except StorageError:
@@ -239,11 +251,22 @@ class Intake:
             failure = await self._write([*repeatable, *others], reserve=False)
         if failure is not None:
             self._repeatable.give_back(repeatable)
-            self._retry_at = asyncio.get_running_loop().time() + RETRY_SECONDS
+            self._short_at = asyncio.get_running_loop().time()
+            self._retry_at = self._short_at + RETRY_SECONDS
             await self._commit_into_the_reserve(others)
-        elif self.error is not None:
+        elif self.error is not None and await self._is_over(self.error):
             _log.warning("the spool can be written again after: %s", self.error)
             self.error = None
+        else:
+            self._freed = bool(self._repeatable.batches)  # there may be space for more
+
+    async def _is_over(self, error: RelayError) -> bool:
+        """Whether the want of space is: a source that waits fills at once what little is freed."""
+        if not (isinstance(error, StorageError) and error.full):
+            return True
+        if asyncio.get_running_loop().time() - self._short_at >= CALM_SECONDS:
+            return True
+        return await self._has_space_for(self._store.space.max_size // COMFORTABLE)
 
     async def _commit_into_the_reserve(self, others: list[_Pending]) -> None:
         """Make durable what cannot be delivered again, or else refuse and count it."""

@@ -114,6 +114,11 @@ class FullDisk:
         proven = self._room.proven(required=True)
         return sum(spool.allocated_from(reached) for spool, reached in zip(self._room.spools, proven, strict=True))
 
+    @property
+    def reserved(self) -> int:
+        """Octets of `max_size` that are kept for what cannot be delivered again."""
+        return 0 if self.policy == "rotate" else self.max_size // RESERVE
+
     # --- How much there is ---
 
     def _allowance(self, *, reserve: bool) -> Allowance:

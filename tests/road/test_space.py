@@ -45,7 +45,8 @@ port = {port}
 transport = "tcp"
 """
 RECORDS = 20_000
-SPOOLED = 6_000
+MORE_THAN_FITS = RECORDS
+SPOOLED = 14_000
 
 
 class Small:
@@ -118,14 +119,14 @@ def test_ignore_delivers_everything_that_audit_log_still_holds(small: Small) -> 
 
 
 def test_what_the_log_rotates_away_while_its_source_waits_is_a_gap_with_the_serials_around_it(small: Small) -> None:
-    small.log.write_bytes(records(1, 8_000))
+    small.log.write_bytes(records(1, MORE_THAN_FITS))
     with small.start() as relay:
         wait_until(small.waits, 60, lambda: relay.log)
-        for first in (8_001, 12_001, 16_001):  # auditd keeps one older file here, and deletes the others
+        for first in (20_001, 24_001, 28_001):  # auditd keeps one older file here, and deletes the others
             small.log.replace(small.log.with_name("audit.log.1"))
             small.log.write_bytes(records(first, first + 3_999))
         with Collector(port=small.port) as collector:
-            wait_until(lambda: RECORDS - 1 in serials(collector) and gaps(collector), 90, lambda: relay.log)
+            wait_until(lambda: 31_999 in serials(collector) and gaps(collector), 90, lambda: relay.log)
             (gap,) = gaps(collector)
             (after,), (before,) = (re.findall(rb' %b="\S+ (\d+)"' % word, gap) for word in (b"after", b"before"))
             found = serials(collector)
@@ -150,7 +151,7 @@ def test_a_dispatcher_beside_a_source_that_waits_uses_the_reserve_and_is_then_re
 ) -> None:
     socket = small.folder / "dispatch"
     small.configure(more=f'[[source]]\nname = "plugin"\ntype = "audit-dispatcher"\nsocket = "{socket}"')
-    small.log.write_bytes(records(1, 8_000))
+    small.log.write_bytes(records(1, MORE_THAN_FITS))
     with small.start() as relay:
         wait_until(small.waits, 60, lambda: relay.log)
         before = small.live()["accepted"]["audit"]
@@ -164,14 +165,14 @@ def test_a_dispatcher_beside_a_source_that_waits_uses_the_reserve_and_is_then_re
         assert refused > 0
         assert f"events refused since the start (audit {refused}" in small.run("status").stdout
         with Collector(port=small.port) as collector:
-            wait_until(lambda: 8_000 in serials(collector) and gaps(collector), 90, lambda: relay.log)
+            wait_until(lambda: MORE_THAN_FITS in serials(collector) and gaps(collector), 90, lambda: relay.log)
             wait_until(lambda: not small.live()["intake_error"], 20, lambda: relay.log)
             counted = sum(
                 int(found) for gap in gaps(collector) for found in re.findall(rb'lost="\w+ audit \d+ \d+ (\d+)"', gap)
             )
             found = serials(collector)
         relay.stop()
-    assert [serial for serial in found if serial <= 8_000] == list(range(1, 8_001))
+    assert [serial for serial in found if serial <= MORE_THAN_FITS] == list(range(1, MORE_THAN_FITS + 1))
     assert counted == refused == 2_000 - sum(serial > 100_000 for serial in found)
 
 
