@@ -43,6 +43,12 @@ class LiveSource(msgspec.Struct, frozen=True, kw_only=True):
     """Octets that are not read; -1 when that cannot be told."""
     open_events: int = 0
     """Begun and not complete."""
+    accepted: int = 0
+    """Events made durable since the start."""
+    refused: int = 0
+    """Events that were refused for want of space, and counted, since the start."""
+    waits_for_space: bool = False
+    """Whether it waits until the spool can be written again, and is read on then."""
     malformed: int = 0
     lost_places: int = 0
     error: str = ""
@@ -74,7 +80,11 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     started: int
     intake_error: str = ""
-    """Why nothing is taken in; empty while it is."""
+    """Why sources wait, or why the spool cannot be written; empty while it can."""
+    accepted: dict[str, int] = {}
+    """Events made durable since the start, by type."""
+    refused: dict[str, int] = {}
+    """Events that were refused and counted since the start, by type: what no source can deliver again."""
     destinations: tuple[LiveDestination, ...] = ()
     sources: tuple[LiveSource, ...] = ()
     parts: tuple[LivePart, ...] = ()

@@ -132,6 +132,12 @@ class File:
         with _storage_errors(self.path, "stat"):
             return os.fstat(self.descriptor).st_size
 
+    @property
+    def deleted(self) -> bool:
+        """Whether no name leads to it any more, so that nobody can open it again."""
+        with _storage_errors(self.path, "stat"):
+            return os.fstat(self.descriptor).st_nlink == 0
+
     def close(self) -> None:
         """Close it; a second call does nothing."""
         if self.descriptor >= 0:

@@ -91,6 +91,11 @@ class StorageError(RelayError):
     errno: int = 0
 
     @property
+    def absent(self) -> bool:
+        """Whether there is no such file."""
+        return self.errno == errno.ENOENT
+
+    @property
     def full(self) -> bool:
         """Whether room is what is missing (ENOSPC, EDQUOT, or a size of ours that is reached)."""
         return self.errno in _NO_ROOM

@@ -65,3 +65,8 @@ class Batch(NamedTuple):
     """None for a listener, whose senders keep what is not acknowledged."""
     awaited: bool = False
     """Whether its sender sends no more until it is accepted: then it does not wait for others to share its commit."""
+    repeatable: bool = True
+    """Whether its source keeps these events until they are accepted, or can deliver them again.
+
+    While there is no space such a batch waits. Any other may use the reserve, and is refused and counted when that is
+    used up; so it has no position."""

@@ -210,9 +210,15 @@ async def _take_in(road: Road, sources: list[Taker], *, drain: bool, patience: f
     until = None if patience is None else loop.time() + patience
     try:
         async with asyncio.timeout_at(until), asyncio.TaskGroup() as group:
+            hopeless = group.create_task(road.until_hopeless()) if drain else None
+            reading = []
             for source in sources:
                 position = road.store.position(source.name)
-                group.create_task(source.run(road.submit_of(source.name), position, drain=drain))
+                reading.append(group.create_task(source.run(road.submit_of(source.name), position, drain=drain)))
+            if hopeless is not None:
+                if reading:
+                    await asyncio.wait(reading)
+                hopeless.cancel()
     except TimeoutError:
         raise TemporaryError("drain", f"the sources were not read to their end within {patience:g} s") from None
     if drain:

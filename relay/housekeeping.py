@@ -2,8 +2,9 @@
 
 Once a second the state of intake, spool, disk, servers and, if wanted, auditd is looked at, in a worker thread. What
 changes is told in three ways: in relay's log, by an alarm event, and to all users where it matters to them. Alarms
-stay in their slot, so that a restart neither forgets nor repeats them. Own events wait in memory while nothing can be
-taken in: at most `MAX_WAITING`, then the oldest are dropped (what was lost is told by gaps, which do not wait here).
+stay in their slot, so that a restart neither forgets nor repeats them. Own events may use the spool's reserve, and are
+refused and counted beyond it. While the disk does not answer they wait in memory: at most `MAX_WAITING`, then the
+oldest are dropped (gaps do not wait here).
 """
 
 import asyncio
@@ -22,10 +23,11 @@ from relay.delivery.destination import Destination
 from relay.disk import Disk
 from relay.errors import RelayError, StorageError
 from relay.event import Batch, Event
-from relay.intake import Intake, Policy, Submit
+from relay.intake import Intake, Submit
 from relay.own_events import Author
 from relay.settings import AuditLogSource, Settings, SourceTable
 from relay.spool.cursor import MAX_CONTENT
+from relay.spool.full_disk import Policy
 from relay.spool.store import Store
 from relay.watch import disk as disk_watch
 from relay.watch.audit_trail import AuditTrail, ThisMachine
@@ -48,6 +50,9 @@ LOST_SECONDS: Final = 3.0
 MAX_WAITING: Final = 100
 _FED_BY_AUDITD: Final = frozenset({"audit-log", "audit-dispatcher", "auditd-remote"})
 """The types of source that give this machine's audit trail."""
+_REFUSING: Final = (
+    "the spool's reserve is used up: new events that no source can deliver again are refused, and counted"
+)
 _NOT_WATCHED: Final = "auditd is not watched any more: watch-auditd forbids it, or no source is fed by it"
 _ALARMS: Final = "alarms"
 _CLOCK: Final = "clock"
@@ -181,14 +186,15 @@ class Housekeeping:
         self._halt_failure = ""
         self._counted: dict[str, _Counted] = {}
         self._waiting: deque[Event] = deque(maxlen=MAX_WAITING)
+        self._handed_on: asyncio.Future[None] | None = None
         self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
         self._next_reminder = now.boot
 
     def submit_of(self, source: str) -> Submit:
         """What a source is to hand its batches to: the intake, and before that the auditd watch if it is fed by it."""
         if self.audit_trail is not None and source in self._care.fed_by_auditd:
-            return self.audit_trail.hear(self._own_records.hear(self._intake.submit))
-        return self._intake.submit
+            return self.audit_trail.hear(self._own_records.hear(self._intake.submit_for(source)))
+        return self._intake.submit_for(source)
 
     async def run(self) -> None:
         """Open the run with its event, then look after everything, once a second."""
@@ -199,12 +205,13 @@ class Housekeeping:
             self._waiting.extend(await asyncio.to_thread(self.look))
 
     async def _tell(self) -> None:
-        """Hand on what waits, as long as the intake takes in."""
-        while self._waiting and self._intake.error is None:
-            await self._intake.submit(Batch([self._waiting.popleft()]))
+        """Hand on what waits, once what was handed on before is durable, or refused."""
+        if self._waiting and (self._handed_on is None or self._handed_on.done()):
+            self._handed_on = await self._intake.submit(Batch([*self._waiting], repeatable=False))
+            self._waiting.clear()
 
     def _opening(self, now: int) -> Event:
-        previous = self._store.previous_run()
+        previous = self._store.previous_run
         return own_events.opening(self._care.author, now, own_events.PreviousRun(*previous) if previous else None)
 
     def look(self) -> list[Event]:
@@ -265,18 +272,16 @@ class Housekeeping:
 
     def _wanted(self, now: Clocks) -> Iterator[tuple[str, Alarm | None]]:
         """Each alarm's name, and the alarm that the present state calls for."""
-        room = self._store.room
-        error = self._intake.error
-        stopped = error if self._care.disk_full_action != "ignore" else None
-        refusing = self._again(alarm.SPOOL_IGNORING, self._intake.refused, now)
-        rotating = self._again(alarm.SPOOL_ROTATING, room.rotated, now)
-        cut_short = self._again(alarm.RETENTION_CUT_SHORT, room.cut_short, now)
-        full, failing = stopped is not None and _is_full(stopped), error is not None and not _is_full(error)
-        yield alarm.SPOOL_FULL, _if(full, alarm.SPOOL_FULL, "critical", f"nothing is taken in: {stopped}")
+        error, space = self._intake.error, self._store.space
+        refusing = self._again(alarm.SPOOL_IGNORING, self._intake.refused.total(), now)
+        rotating = self._again(alarm.SPOOL_ROTATING, space.rotated, now)
+        cut_short = self._again(alarm.RETENTION_CUT_SHORT, space.cut_short, now)
+        full, failing = error is not None and _is_full(error), error is not None and not _is_full(error)
+        yield alarm.SPOOL_FULL, _if(full, alarm.SPOOL_FULL, "critical", f"the sources wait for space: {error}")
         yield alarm.DISK_FAILING, _if(failing, alarm.DISK_FAILING, "critical", f"the spool cannot be written: {error}")
         yield (
             alarm.SPOOL_IGNORING,
-            _if(refusing, alarm.SPOOL_IGNORING, "critical", "new events are refused, and counted"),
+            _if(refusing, alarm.SPOOL_IGNORING, "critical", _REFUSING),
         )
         yield (
             alarm.SPOOL_ROTATING,
@@ -305,8 +310,9 @@ class Housekeeping:
     def _space_left(self) -> Alarm | None:
         room = disk_watch.Room(
             free=self._disk.free(self._store.folder),
-            held=self._store.room.held,
-            max_size=self._care.max_size,
+            held=self._store.space.held,
+            max_size=self._store.space.max_size,
+            reserved=self._store.space.reserved,
             space_left=self._care.space_left,
         )
         return disk_watch.alarm_wanted(room, self.alarms.get(alarm.DISK_SPACE_LEFT))
@@ -402,7 +408,7 @@ class Housekeeping:
             self._age = rule
             self._remember(_CLOCK, rule.encode())
         if rule.may_delete(now):
-            self._store.room.expire(now.wall - int(self._care.retention * _MICROSECONDS))
+            self._store.space.expire(now.wall - int(self._care.retention * _MICROSECONDS))
 
     def _heartbeat(self, now: int) -> Event:
         retained, transient = self._store.retained, self._store.transient

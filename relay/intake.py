@@ -3,30 +3,34 @@
 - One commit is one block and one fsync in each spool that it touches; the transient spool is synced first, then the
   retained one with every position (DESIGN section 8). A future given out by `submit` is done only after that.
 - `commit-interval` is the shortest time between the beginnings of two commits, but for batches that are awaited.
-- At most `MAX_PENDING` octets wait; beyond, `submit` waits. A batch is never split.
-- While the disk refuses, the policy of disk-full decides (DESIGN section 8). `halt`: the same commit is tried again
-  every `RETRY_SECONDS`; sources stand still meanwhile, and senders are told nothing. `rotate`: the oldest segment goes,
-  counted, and the commit is tried again. `ignore`: the events are refused, counted in a slot together with their
-  positions, and so accepted. A disk that fails for another reason than room is tried `PATIENCE` times before that.
-- What is counted is told by a gap event in the next commit that succeeds.
+- At most `MAX_PENDING` octets wait of either queue; beyond, `submit` waits. A batch is never split.
+- There are two queues, so that a batch that waits for space never blocks one that may use the reserve. While the spool
+  cannot be written, batches of sources that can deliver again (`Batch.repeatable`) stay in theirs and their senders
+  get no answer; the commit is tried again when space was freed, and at least every `RETRY_SECONDS`. The others go on
+  alone, into the reserve. When that is used up too, or a disk that fails for another reason did so `PATIENCE` times,
+  they are refused: counted in a slot, and so accepted. `relay/spool/full_disk.py` has the rest of that matter.
+- What is counted is reported by a gap event in the next commit that succeeds.
+- `interval` and `routing` may be changed at any time; a commit that has begun keeps its own.
 """
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import operator
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeVar
 
 from relay.crash_point import crash_point
 from relay.errors import RelayError, StorageError
 from relay.event import Batch, Event, EventType, Position
 from relay.spool.block import Contents, Span, type_bitmap
-from relay.spool.gap import Gap, range_of
+from relay.spool.gap import Gap, Range
 from relay.spool.spool import Spool
 from relay.spool.store import Store
 
@@ -34,15 +38,20 @@ MAX_PENDING: Final = 8 * 1024 * 1024
 MAX_COMMIT: Final = 1024 * 1024
 RETRY_SECONDS: Final = 1.0
 PATIENCE: Final = 5
+CALM_SECONDS: Final = 3.0
+"""So long after space was last too short the state ends, even if little more is free; else it would come and go."""
+COMFORTABLE: Final = 20
+"""With max-size divided by this free, it ends at once."""
 _EVENT_OVERHEAD: Final = 64
 _type_of = operator.itemgetter(0)  # an event's; quicker than its name, and every event passes here
 
 Submit = Callable[[Batch], Awaitable["asyncio.Future[None]"]]
 Clock = Callable[[], int]
 """Microseconds since the epoch."""
-Policy = Literal["halt", "rotate", "ignore"]
 TellGap = Callable[[int, Gap], Event]
 """Makes the event for a gap, at a time in microseconds since the epoch."""
+
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger("relay.intake")
 
@@ -54,10 +63,47 @@ class Routing(NamedTuple):
     transient: frozenset[EventType]
 
 
-class _Pending(NamedTuple):
+@dataclass(slots=True)
+class _Pending:
+    source: str
     batch: Batch
     octets: int
     durable: "asyncio.Future[None]"
+    events: int
+    """In all; the batch may lose some that are durable."""
+
+
+class _Queue:
+    """Batches that no commit has taken yet, in their order."""
+
+    def __init__(self) -> None:
+        self.batches: deque[_Pending] = deque()
+        self.octets = 0
+        self._shorter = asyncio.Event()
+
+    async def put(self, pending: _Pending) -> None:
+        """Append one; waits while too much is here."""
+        while self.octets > MAX_PENDING:
+            self._shorter.clear()
+            await self._shorter.wait()
+        self.batches.append(pending)
+        self.octets += pending.octets
+
+    def take(self) -> list[_Pending]:
+        """Remove what fits into one commit."""
+        taken: list[_Pending] = []
+        octets = 0
+        while self.batches and (not taken or octets + self.batches[0].octets <= MAX_COMMIT):
+            taken.append(self.batches.popleft())
+            octets += taken[-1].octets
+        self.octets -= octets
+        self._shorter.set()
+        return taken
+
+    def give_back(self, taken: list[_Pending]) -> None:
+        """Put first what a commit took and did not make durable."""
+        self.batches.extendleft(reversed(taken))
+        self.octets += sum(pending.octets for pending in taken)
 
 
 def wall_clock() -> int:
@@ -74,50 +120,54 @@ class Intake:
     """Between the sources and the store. `run` must be running for `submit` to get anywhere."""
 
     def __init__(
-        self,
-        store: Store,
-        routing: Routing,
-        tell_gap: TellGap,
-        *,
-        interval: float,
-        policy: Policy = "halt",
-        clock: Clock = wall_clock,
+        self, store: Store, routing: Routing, tell_gap: TellGap, *, interval: float, clock: Clock = wall_clock
     ) -> None:
+        self.interval = interval
+        self.routing = routing
+        self.accepted: Counter[EventType] = Counter()
+        """Events made durable since the start."""
+        self.refused: Counter[EventType] = Counter()
+        """Events that were refused and counted, since the start."""
+        self.of_source: dict[str, tuple[int, int]] = {}
+        """Events accepted and refused since the start, by source."""
+        self.error: RelayError | None = None
+        """Why batches wait, or why the last commit failed; None while commits succeed."""
         self._store = store
         self._tell_gap = tell_gap
-        self._policy = policy
-        self._routing = routing
-        self._interval = interval
         self._clock = clock
-        self._pending: deque[_Pending] = deque()
-        self._pending_octets = 0
-        self._room = asyncio.Event()
+        self._repeatable = _Queue()
+        self._others = _Queue()
         self._work = asyncio.Event()
         self._awaited = asyncio.Event()
+        self._freed = False
+        self._retry_at = 0.0
+        self._short_at = 0.0
+        """When there was last too little space."""
+        self._gaps_due = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._numbers = dict.fromkeys(EventType, 1)
         self._positions = store.positions
-        self.accepted: dict[EventType, int] = dict.fromkeys(EventType, 0)
-        """Events made durable since the start."""
-        self.error: RelayError | None = None
-        """Why the last commit failed; None while commits succeed."""
-        self.refused = 0
-        """Events that were refused and counted, since the start."""
 
     @property
     def last_numbers(self) -> dict[EventType, int]:
         """The last number given to each type in this run."""
         return last_numbers(self._numbers)
 
-    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
+    @property
+    def waiting(self) -> frozenset[str]:
+        """The sources whose batches wait until the spool can be written again."""
+        return frozenset(each.source for each in self._repeatable.batches) if self.error else frozenset()
+
+    def submit_for(self, source: str) -> Submit:
+        """`submit` for a source, so that `waiting` can name it."""
+        return functools.partial(self.submit, source=source)
+
+    async def submit(self, batch: Batch, source: str = "") -> "asyncio.Future[None]":
         """Hand a batch over; waits while too much is pending. The future is done once the batch is durable."""
-        while self._pending_octets > MAX_PENDING:
-            self._room.clear()
-            await self._room.wait()
         octets = sum([len(head) + len(tail) + _EVENT_OVERHEAD for _, _, head, tail in batch.events])
         durable = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(batch, octets, durable))
-        self._pending_octets += octets
+        queue = self._repeatable if batch.repeatable else self._others
+        await queue.put(_Pending(source, batch, octets, durable, len(batch.events)))
         self._work.set()
         if batch.awaited:
             self._awaited.set()
@@ -126,23 +176,63 @@ class Intake:
     async def run(self) -> None:
         """Commit until cancelled; what is not durable then was never accepted."""
         loop = asyncio.get_running_loop()
+        self._store.space.when_freed = functools.partial(loop.call_soon_threadsafe, self._note_freed)
         next_commit = loop.time()
         try:
             while True:
-                await self._work.wait()
+                again = await self._until_due()
                 await self._gather(next_commit)
-                next_commit = loop.time() + self._interval
-                taken = self._take()
-                await self._commit_until_durable([pending.batch for pending in taken])
-                for pending in taken:
-                    if not pending.durable.done():
-                        pending.durable.set_result(None)
+                next_commit = loop.time() + self.interval
+                self._awaited.clear()
+                repeatable = self._repeatable.take() if again or self.error is None else []
+                others = self._others.take()
+                if again or repeatable or not others:
+                    await self._commit(repeatable, others)
+                else:
+                    await self._commit_into_the_reserve(others)
         finally:
+            self._store.space.when_freed = lambda: None
             self._worker.shutdown()
+
+    def _note_freed(self) -> None:
+        if self.error is not None:
+            self._freed = True
+            self._work.set()
+
+    async def _until_due(self) -> bool:
+        """Wait until something may be committed; True when what waits for space may be tried again."""
+        while True:
+            self._work.clear()
+            if self.error is not None:
+                due = self._freed or asyncio.get_running_loop().time() >= self._retry_at
+                if due and await self._may_try_again():
+                    return True
+            elif self._repeatable.batches or self._gaps_due:
+                return False
+            if self._others.batches:
+                return False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(None if self.error is None else self._retry_at):
+                    await self._work.wait()
+
+    async def _may_try_again(self) -> bool:
+        self._freed = False
+        self._retry_at = asyncio.get_running_loop().time() + RETRY_SECONDS
+        octets = self._repeatable.batches[0].octets if self._repeatable.batches else _EVENT_OVERHEAD
+        if await self._has_space_for(octets):
+            return True
+        self._short_at = asyncio.get_running_loop().time()
+        return False
+
+    async def _has_space_for(self, octets: int) -> bool:
+        try:
+            return await self._in_worker(functools.partial(self._store.space.has_space_for, octets))
+        except StorageError:
+            return False
 
     async def _gather(self, until: float) -> None:
         """Let others share the commit: until then, or for a moment at least."""
-        if self._pending_octets >= MAX_COMMIT:
+        if self._repeatable.octets + self._others.octets >= MAX_COMMIT:
             return
         if asyncio.get_running_loop().time() >= until:
             await asyncio.sleep(0)
@@ -151,57 +241,92 @@ class Intake:
             async with asyncio.timeout_at(until):
                 await self._awaited.wait()
 
-    def _take(self) -> list[_Pending]:
-        taken: list[_Pending] = []
-        octets = 0
-        while self._pending and (not taken or octets + self._pending[0].octets <= MAX_COMMIT):
-            taken.append(self._pending.popleft())
-            octets += taken[-1].octets
-        self._pending_octets -= octets
-        self._awaited.clear()
-        if not self._pending:
-            self._work.clear()
-        self._room.set()
-        return taken
-
-    async def _commit_until_durable(self, batches: list[Batch]) -> None:
-        commit = _Commit(self._store, self._routing, batches, self._numbers, self._positions, self._tell_gap)
-        attempts = 0
-        while (error := await self._attempt(commit)) is not None:
-            attempts += 1
-            if not await self._apply_policy(commit, error, attempts):
-                await asyncio.sleep(RETRY_SECONDS)
-        self._numbers, self._positions = commit.numbers, commit.positions
-        for kind, count in commit.accepted.items():
-            self.accepted[kind] += count
-        self.refused += commit.refused
-        if not commit.refused and self._store.room.pending():
-            self._work.set()  # what the policy counted just now is told by a commit of its own
-
-    async def _attempt(self, commit: "_Commit") -> StorageError | None:
-        """Try to make durable what is left of it; the error that forbids it."""
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._worker, commit.write, self._clock)
-        except StorageError as error:
-            if self.error is None:
-                _log.error("the spool cannot be written (disk-full-action %s): %s", self._policy, error)
-            self.error = error
-            return error
-        if self.error is not None and not commit.refused:
+    async def _commit(self, repeatable: list[_Pending], others: list[_Pending]) -> None:
+        """Make all of it durable, outside the reserve. What cannot be, and may wait, goes back to its queue."""
+        failure = await self._write([*repeatable, *others], reserve=False)
+        while failure is not None and failure.full and len(repeatable) > 1:
+            half = len(repeatable) // 2
+            self._repeatable.give_back(repeatable[half:])
+            repeatable = repeatable[:half]
+            failure = await self._write([*repeatable, *others], reserve=False)
+        if failure is not None:
+            self._repeatable.give_back(repeatable)
+            self._short_at = asyncio.get_running_loop().time()
+            self._retry_at = self._short_at + RETRY_SECONDS
+            await self._commit_into_the_reserve(others)
+        elif self.error is not None and await self._is_over(self.error):
             _log.warning("the spool can be written again after: %s", self.error)
             self.error = None
-        return None
+        else:
+            self._freed = bool(self._repeatable.batches)  # there may be space for more
 
-    async def _apply_policy(self, commit: "_Commit", error: StorageError, attempts: int) -> bool:
-        """Do what the policy wants; whether to try again at once."""
-        if self._policy == "halt" or (not error.full and attempts < PATIENCE):
-            return False
-        act = self._store.room.rotate if self._policy == "rotate" else commit.refuse
+    async def _is_over(self, error: RelayError) -> bool:
+        """Whether the want of space is: a source that waits fills at once what little is freed."""
+        if not (isinstance(error, StorageError) and error.full):
+            return True
+        if asyncio.get_running_loop().time() - self._short_at >= CALM_SECONDS:
+            return True
+        return await self._has_space_for(self._store.space.max_size // COMFORTABLE)
+
+    async def _commit_into_the_reserve(self, others: list[_Pending]) -> None:
+        """Make durable what cannot be delivered again, or else refuse and count it."""
+        attempts = 0
+        while others and (failure := await self._write(others, reserve=True)) is not None:
+            attempts += 1
+            if (failure.full or attempts >= PATIENCE) and await self._refuse(others):
+                return
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _write(self, taken: list[_Pending], *, reserve: bool) -> StorageError | None:
+        """Write one commit; the error that forbids it. What was durable before that is taken out of the batches."""
+        commit = self._new_commit(taken)
+        failure = None
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, act)
-        except RelayError as failure:  # the slots cannot be written either: as with halt
+            await self._in_worker(functools.partial(commit.write, self._clock, reserve=reserve))
+        except StorageError as error:
+            failure = error
+            if self.error is None:
+                _log.error("the spool cannot be written (disk-full-action %s): %s", self._store.space.policy, error)
+            self.error = error
+            for pending in taken:
+                pending.batch = commit.rest_of(pending.batch)
+        self._numbers = commit.reached
+        self.accepted += commit.accepted
+        if failure is None:
+            self._positions = commit.positions
+            self._gaps_due = self.error is None and bool(self._store.room.pending())
+            self._resolve(taken, refused=False)
+        return failure
+
+    async def _refuse(self, others: list[_Pending]) -> bool:
+        """Count these events instead of keeping them; False while not even that can be made durable."""
+        commit = self._new_commit(others)
+        try:
+            await self._in_worker(commit.refuse)
+        except RelayError as failure:
             self.error = failure
             return False
+        self._numbers = commit.reached
+        self.refused += commit.refused
+        self._resolve(others, refused=True)
+        return True
+
+    def _resolve(self, taken: Iterable[_Pending], *, refused: bool) -> None:
+        for pending in taken:
+            if pending.source:
+                accepted, before = self.of_source.get(pending.source, (0, 0))
+                refusals = len(pending.batch.events) if refused else 0
+                counts = (accepted + pending.events - refusals, before + refusals)
+                self.of_source[pending.source] = counts
+            if not pending.durable.done():
+                pending.durable.set_result(None)
+
+    def _new_commit(self, taken: list[_Pending]) -> "_Commit":
+        batches = [pending.batch for pending in taken]
+        return _Commit(self._store, self.routing, batches, self._numbers, self._positions, self._tell_gap)
+
+    async def _in_worker(self, work: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
 
 class _Commit:
@@ -220,45 +345,63 @@ class _Commit:
         self._tell_gap = tell_gap
         self._routing = routing
         self._batches = batches
-        self.numbers = dict(numbers)
+        self._before = dict(numbers)
+        self._numbers = dict(numbers)
         self.positions = dict(positions)
-        self.accepted: dict[EventType, int] = {}
-        self.refused = 0
+        self.refused: Counter[EventType] = Counter()
+        self._events: Counter[EventType] = Counter()
         self._told: list[Gap] = []
         self._contents: list[tuple[Spool, Contents]] | None = None
+        self._durable: frozenset[EventType] = frozenset()
+        """The types whose spool has its part."""
 
-    def write(self, clock: Clock) -> None:
+    def write(self, clock: Clock, *, reserve: bool = False) -> None:
         """Make everything durable, transient first. StorageError: nothing of what is left was accepted."""
         self._store.slots.mend()  # else events that could not be counted, and are now kept, might be counted after all
         if self._contents is None:
             self._contents = self._build(clock())
         while self._contents:
             spool, contents = self._contents[0]
-            spool.append(contents, clock())
+            self._store.space.append(spool, contents, clock(), reserve=reserve)
+            self._durable |= self._routing.transient if spool is self._store.transient else self._routing.retained
             del self._contents[0]
             crash_point("between-the-spools" if self._contents else "committed-not-told")
+        self._durable = frozenset(EventType)
         for gap in self._told:
             self._store.room.told(gap)
         self._told.clear()
-        self._store.remember_numbers(last_numbers(self.numbers))
+        self._store.remember_numbers(last_numbers(self._numbers))
 
-    def refuse(self) -> bool:
-        """Count what is left instead of keeping it; True once the count is durable, False when nothing is left."""
-        if self._contents == []:  # all of it is durable, and only the note that gaps are told is missing
-            return False
-        left = [span for _, contents in self._contents or () for span in contents.spans]
-        if self._told:  # the gaps' own events stand first; they are told another time
-            gaps = len(self._told)
-            at = next(index for index, span in enumerate(left) if span.type is EventType.RELAY)
-            left[at] = left[at]._replace(first=left[at].first + gaps, messages=left[at].messages - gaps)
-        lost = [range_of(self._store.run.hex(), span) for span in left if span.messages]
-        self._store.room.refuse(lost, self.positions.values())
-        self.refused = sum(each.events for each in lost)
+    @property
+    def reached(self) -> dict[EventType, int]:
+        """The next number of each type, after what is durable."""
+        return {kind: (self._numbers if kind in self._durable else self._before)[kind] for kind in EventType}
+
+    @property
+    def accepted(self) -> Counter[EventType]:
+        """Events of the batches that are durable."""
+        return Counter({kind: count for kind, count in self._events.items() if kind in self._durable})
+
+    def rest_of(self, batch: Batch) -> Batch:
+        """The batch without the events that are durable."""
+        return batch._replace(events=[event for event in batch.events if event.type not in self._durable])
+
+    def refuse(self) -> None:
+        """Count what is left instead of keeping it; StorageError when the count is not durable."""
+        numbers, lost = self.reached, []
+        taken = self._routing.retained | self._routing.transient
+        for batch in self._batches:
+            for kind, events in itertools.groupby(self.rest_of(batch).events, _type_of):
+                if kind in taken:
+                    count = len(list(events))
+                    first, numbers[kind] = numbers[kind], numbers[kind] + count
+                    lost.append(Range(self._store.run.hex(), int(kind), first, numbers[kind] - 1, count))
+        if lost:
+            self._store.room.refuse(lost)
         for each in lost:
-            self.accepted[EventType(each.type)] -= each.events
-        self._contents = []
+            self.refused[EventType(each.type)] += each.events
+        self._numbers, self._contents, self._durable = numbers, [], frozenset(EventType)
         self._told.clear()
-        return True
 
     def _build(self, now: int) -> list[tuple[Spool, Contents]]:
         run = self._store.run_text
@@ -268,17 +411,17 @@ class _Commit:
         moved = False
         self._told = self._store.room.pending()
         for gap in self._told:
-            retained.add([self._tell_gap(now, gap)], self.numbers)
-        before = dict(self.numbers)
+            retained.add([self._tell_gap(now, gap)], self._numbers)
+        before = dict(self._numbers)
         for batch in self._batches:
             for kind, events in itertools.groupby(self._new_events(batch), _type_of):
                 draft = drafts.get(kind)
                 if draft is not None:
-                    draft.add(list(events), self.numbers)
+                    draft.add(list(events), self._numbers)
             if batch.position is not None:
                 self.positions[batch.position.source] = batch.position
                 moved = True
-        self.accepted = {kind: number - before[kind] for kind, number in self.numbers.items() if number > before[kind]}
+        self._events = Counter({kind: number - before[kind] for kind, number in self._numbers.items()})
         positions = tuple(self.positions.values())
         contents = []
         if transient.messages:

@@ -29,6 +29,9 @@ ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({Ev
 ARCHIVE = "archive"
 """The archive's name among the destinations."""
 
+LISTENERS = "listeners"
+"""Their name among what submits."""
+
 
 async def receive(settings: Settings, *, drain: bool = False, patience: float | None = None) -> None:
     """Listen and archive until SIGTERM or SIGINT; with `drain`, archive what the spool holds, and return.
@@ -68,18 +71,24 @@ async def _listening(road: Road, settings: Settings) -> AsyncIterator[None]:
     terms = StreamTerms(dialects=ALL, max_message_size=LARGEST_MESSAGE_SIZE)
     counters = ListenerCounters()
 
-    async def serve(stream: ByteStream) -> None:
-        await StreamReception(stream, road.intake.submit, counters, terms).run()
+    submit = road.submit_of(LISTENERS)
 
-    road.parts.append(lambda: LivePart(name="listeners", state="listening", counters=asdict(counters)))
+    async def serve(stream: ByteStream) -> None:
+        await StreamReception(stream, submit, counters, terms).run()
+
+    def live() -> LivePart:
+        waits = "; its senders wait for space in the spool" if LISTENERS in road.intake.waiting else ""
+        return LivePart(name=LISTENERS, state=f"listening{waits}", counters=asdict(counters))
+
+    road.parts.append(live)
     async with contextlib.AsyncExitStack() as stack:
         for address in settings.receiver.listen:
             await stack.enter_async_context(
-                TcpListener(address.host, address.port, road.intake.submit, counters=counters, terms=terms)
+                TcpListener(address.host, address.port, submit, counters=counters, terms=terms)
             )
         if (tls := settings.receiver.tls) is not None:
             identity = ServerIdentity(tls)
-            listener = TlsListener(tls.listen, identity, road.intake.submit, counters, terms)
+            listener = TlsListener(tls.listen, identity, submit, counters, terms)
             await stack.enter_async_context(listener)
             road.parts.append(lambda: LivePart(name="tls", state="listening", error=str(identity.look() or "")))
             road.faults.append(lambda: ("TLS listener", identity.look()))

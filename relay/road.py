@@ -9,8 +9,10 @@ import functools
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Final, NamedTuple
+
+import msgspec
 
 from relay import own_events
 from relay.alarm import AlarmChange
@@ -19,7 +21,8 @@ from relay.delivery.destination import Destination
 from relay.delivery.session import Session
 from relay.delivery.wanted import Wanted
 from relay.disk import Disk
-from relay.errors import TemporaryError
+from relay.errors import DataError, RelayError, TemporaryError
+from relay.event import Batch, EventType
 from relay.housekeeping import Care, Fault, Housekeeping
 from relay.intake import Intake, Routing, Submit, wall_clock
 from relay.settings import Spool as SpoolSettings
@@ -81,13 +84,13 @@ class Road:
             segment_size=settings.segment_size,
             max_size=settings.max_size,
             run=new_run(),
+            policy=care.disk_full_action,
         ) as store:
             intake = Intake(
                 store,
                 routing,
                 functools.partial(own_events.gap, care.author),
                 interval=settings.commit_interval,
-                policy=care.disk_full_action,
             )
             road = cls(store, intake)
             road.housekeeping = Housekeeping(disk, store, intake, road.destinations, care)
@@ -102,6 +105,7 @@ class Road:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                store.remember_numbers(intake.last_numbers, at_once=True)
                 await asyncio.gather(*(asyncio.to_thread(each.stop) for each in road.destinations))
 
     def live(self) -> Live:
@@ -121,14 +125,22 @@ class Road:
                 )
                 for each in self.destinations
             ),
-            sources=tuple(tell() for tell in self.sources),
+            accepted=_by_label(self.intake.accepted),
+            refused=_by_label(self.intake.refused),
+            sources=tuple(map(self._live_source, self.sources)),
             parts=tuple(tell() for tell in self.parts),
             alarms=tuple(map(_live_alarm, self.housekeeping.alarms.active if self.housekeeping else ())),
         )
 
+    def _live_source(self, tell: Callable[[], LiveSource]) -> LiveSource:
+        source = tell()
+        accepted, refused = self.intake.of_source.get(source.name, (0, 0))
+        waits = source.name in self.intake.waiting
+        return msgspec.structs.replace(source, accepted=accepted, refused=refused, waits_for_space=waits)
+
     def submit_of(self, source: str) -> Submit:
         """What a source is to hand its batches to."""
-        return self.housekeeping.submit_of(source) if self.housekeeping else self.intake.submit
+        return self.housekeeping.submit_of(source) if self.housekeeping else self.intake.submit_for(source)
 
     async def deliver(self, ways: Sequence[Way]) -> None:
         """Begin to deliver to these destinations, and to no other; where a new one begins takes time to find out."""
@@ -148,21 +160,66 @@ class Road:
         return self.store.begin(way.name, way.start, way.wanted.types)
 
     async def drained(self, patience: float | None) -> None:
-        """Return once all that the store holds now is proven; TemporaryError after `patience` seconds.
+        """Return once all that the store holds is proven, the gaps included that are found meanwhile.
 
-        Where all that are behind are held up by what no retry mends, the first of these errors ends it at once.
+        TemporaryError after `patience` seconds; DataError when something of the spool was lost, which is delivered as
+        gaps then. Where all that are behind are held up by what no retry mends, the first of these errors ends it at
+        once.
         """
-        retained, transient = self.store.retained.next_number, self.store.transient.next_number
         try:
             async with asyncio.timeout(patience):
-                while behind := [each for each in self.destinations if not each.has_proven(retained, transient)]:
-                    hopeless = [each.error for each in behind if each.error and not each.error.retryable]
-                    if len(hopeless) == len(behind):
-                        raise hopeless[0]
-                    await asyncio.sleep(DRAIN_POLL_SECONDS)
+                await self._proven_so_far()
+                while self.store.room.pending():
+                    await (await self.intake.submit(Batch(())))  # the commit that reports them
+                    await self._proven_so_far()
         except TimeoutError:
+            behind = self._behind(*self._ends()) or self.destinations
             cause = f"not proven within {patience:g} s"
             raise TemporaryError(behind[0].name, f"{cause} ({behind[0].error or behind[0].state})") from None
+        self._report_losses()
+
+    async def _proven_so_far(self) -> None:
+        ends = self._ends()
+        while behind := self._behind(*ends):
+            if (hopeless := self._hopeless(behind)) is not None:
+                raise hopeless
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+
+    def _ends(self) -> tuple[int, int]:
+        return self.store.retained.next_number, self.store.transient.next_number
+
+    def _behind(self, retained: int, transient: int) -> list[Destination]:
+        return [each for each in self.destinations if not each.has_proven(retained, transient)]
+
+    @staticmethod
+    def _hopeless(behind: Sequence[Destination]) -> RelayError | None:
+        errors = [each.error for each in behind if each.error and not each.error.retryable]
+        return errors[0] if behind and len(errors) == len(behind) else None
+
+    async def until_hopeless(self) -> None:
+        """Raise what no retry mends, while sources wait for space that only a delivery can free."""
+        while True:
+            hopeless = self._hopeless(self._behind(*self._ends()))
+            if hopeless is not None and self.intake.waiting:
+                raise hopeless
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+
+    def _report_losses(self) -> None:
+        lost = sorted(self.store.room.lost.items())
+        if not lost:
+            return
+        counts = ", ".join(f"{_events(count)} for {server}" for server, count in lost)
+        cause = f"damaged or missing in part: {counts}; everything else is proven, and gap events report what is lost"
+        spool = f"{self.store.folder}/spool"
+        raise DataError(spool, cause, f"look for the cause with `relay spool verify --state {self.store.folder}`")
+
+
+def _events(count: int) -> str:
+    return f"{count} event lost" if count == 1 else f"{count} events lost"
+
+
+def _by_label(counts: Mapping[EventType, int]) -> dict[str, int]:
+    return {kind.label: count for kind, count in sorted(counts.items()) if count}
 
 
 def _live_alarm(change: AlarmChange) -> LiveAlarm:

@@ -29,6 +29,8 @@ class DestinationStatus(NamedTuple):
     """Commit time of the oldest block that is not proven; 0 when nothing waits."""
     proof: str
     proven_at: int
+    missing_blocks: int = 0
+    """Of those that it has still to get: blocks that are damaged, or whose files were deleted."""
 
 
 class SourceStatus(NamedTuple):
@@ -91,7 +93,14 @@ def labels(by_type: Mapping[EventType, int]) -> dict[str, int]:
 
 
 def _destination(disk: Disk, folder: str, name: str, cursor: Cursor) -> DestinationStatus:
-    ahead = waiting(disk, folder, cursor)
+    ahead = waiting(disk, folder, name, cursor)
     return DestinationStatus(
-        name, cursor.delivered, ahead.messages, ahead.octets, ahead.oldest_committed, cursor.proof, cursor.proven_at
+        name,
+        cursor.delivered,
+        ahead.messages,
+        ahead.octets,
+        ahead.oldest_committed,
+        cursor.proof,
+        cursor.proven_at,
+        ahead.missing,
     )

@@ -31,7 +31,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from relay.crash_point import POINTS
-from relay.intake import Policy
+from relay.spool.full_disk import Policy
 from scripts.yardstick.judge import Verdict
 from scripts.yardstick.killing import NEVER, Road, deaths
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from harness.full_router import FULL, Account, FullRouter
+from harness.full_router import Account, FullRouter
 from harness.openssh import Sshd
 from harness.process import Process
 from harness.small_disk import SmallDisk
@@ -48,7 +48,7 @@ def one(folder: Path, sshd: Sshd, policy: str, end: Callable[[Process], None] | 
     with SmallDisk(folder / "disk", SIZE) as disk:
         full = FullRouter(folder, sshd, disk, policy, records=records)
         with full.start() as relay:
-            wait_until(lambda: FULL in relay.log, _PATIENCE, lambda: relay.log)
+            wait_until(lambda: full.is_full(relay), _PATIENCE, lambda: relay.log)
             if end is None:
                 return _recovered(full, relay, policy)
             end(relay)
@@ -58,7 +58,7 @@ def one(folder: Path, sshd: Sshd, policy: str, end: Callable[[Process], None] | 
 
 def _recovered(full: FullRouter, relay: Process, policy: str) -> Account:
     """What became of the events, once relay has done by itself what it can."""
-    if policy != "halt":  # with halt it stands still until there is room
+    if policy == "rotate":  # else the source waits until there is space
         wait_until(lambda: full.lag() == 0, _PATIENCE, lambda: relay.log)
     with full.receiver.running():
         wait_until(lambda: full.lag() == 0 and _is_quiet(full), _PATIENCE, lambda: relay.log)
@@ -88,7 +88,7 @@ def rows(
             for name in ends:
                 begun = time.monotonic()
                 account = one(folder / f"{policy} {name}".replace(" ", "-"), sshd, policy, Ends[name], records)
-                right = account.exact and (policy != "halt" or not account.missing)
+                right = account.exact and (policy == "rotate" or not account.missing)
                 kept = kept and right
                 cells = (account.written, account.arrived, account.missing, account.counted, account.doubled)
                 table.append((policy, name, *(f"{cell:,}" for cell in cells), "yes" if right else "NO"))

@@ -67,10 +67,12 @@ def _lines(found: "Status", now: int) -> list[str]:
     return [
         f"{found.state_directory}: {running}",
         *(_alarm(alarm) for alarm in live.alarms),
-        *([f"intake       nothing is taken in: {live.intake_error}"] if live.intake_error else []),
+        *([f"intake       {_waiting(live)}: {live.intake_error}"] if live.intake_error else []),
+        *([f"intake       {_refused(live.refused)}"] if live.refused else []),
         *(_spool(name, spool) for name, spool in (("retained", found.retained), ("transient", found.transient))),
         *(
-            f"source       {source.name}: {source.events} events taken in{_source(sources.get(source.name))}"
+            f"source       {source.name}: {_taken_in(source, sources.get(source.name))}"
+            f"{_source(sources.get(source.name))}"
             for source in _sources(found, live)
         ),
         *(
@@ -90,6 +92,24 @@ def _sources(found: "Status", live: "Live") -> "list[SourceStatus]":
     return [*found.sources, *waiting]
 
 
+def _waiting(live: "Live") -> str:
+    names = [source.name for source in live.sources if source.waits_for_space]
+    return f"waiting for space: {', '.join(names)}" if names else "the spool cannot be written"
+
+
+def _refused(by_type: Mapping[str, int]) -> str:
+    total = sum(by_type.values())
+    events = "1 event" if total == 1 else f"{total} events"
+    return f"{events} refused since the start{_types(by_type)}: counted in a gap, and lost"
+
+
+def _taken_in(source: "SourceStatus", live: "LiveSource | None") -> str:
+    """What a source has given: ever, by its position; one without a position since the start."""
+    taken = source.events or (live.accepted if live else 0)
+    refused = f", {live.refused} refused" if live and live.refused else ""
+    return f"{taken} events taken in{refused}"
+
+
 def _alarm(alarm: "LiveAlarm") -> str:
     return f"alarm        {alarm.severity}, {alarm.name}: {alarm.text}, since {_when(alarm.since)}"
 
@@ -107,7 +127,8 @@ def _source(live: "LiveSource | None") -> str:
     held = f", {live.open_events} events begun" if live.open_events else ""
     malformed = f", {live.malformed} malformed lines" if live.malformed else ""
     lost = f", its place was lost {live.lost_places} times" if live.lost_places else ""
-    return f"; {lag}{held}{malformed}{lost}{f'; {live.error}' if live.error else ''}"
+    waits = "; waits for space in the spool, and is read on then" if live.waits_for_space else ""
+    return f"; {lag}{held}{malformed}{lost}{waits}{f'; {live.error}' if live.error else ''}"
 
 
 def _delivery(live: "LiveDestination | None", now: int) -> str:
@@ -138,7 +159,7 @@ def _types(by_type: Mapping[str, int]) -> str:
 
 
 def _destination(destination: "DestinationStatus", now: int) -> str:
-    behind = "nothing waits"
+    behind = "nothing waits" if not destination.missing_blocks else "nothing else waits"
     if destination.waiting_events:
         seconds = max(now - destination.waiting_since, 0) / _MICROSECONDS
         behind = (
@@ -147,4 +168,8 @@ def _destination(destination: "DestinationStatus", now: int) -> str:
     proof = "nothing proven yet"
     if destination.proven_at:
         proof = f"{destination.delivered} events proven ({destination.proof}), last {_when(destination.proven_at)}"
-    return f"{destination.name}: {proof}; {behind}"
+    missing = ""
+    if destination.missing_blocks:
+        blocks = "1 block is" if destination.missing_blocks == 1 else f"{destination.missing_blocks} blocks are"
+        missing = f"; {blocks} damaged or missing (see: relay spool verify)"
+    return f"{destination.name}: {proof}; {behind}{missing}"

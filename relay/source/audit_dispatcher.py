@@ -5,11 +5,12 @@
 - `plugin = "af_unix"`: we are the client of auditd's own af_unix plugin, at its socket. It keeps nothing: what it gives
   while relay does not run is lost, and what is on its way when relay is killed; no count of it can be had.
 
-There is no position: what a dispatcher has given cannot be asked for again. A plugin of ours is told "accepted" for all
-records before the first that belongs to an event which is not durable yet; after a crash what follows comes again, so
-that events may come twice, and are not lost. While the spool takes nothing in, nothing is read, and the dispatcher's
-own queue fills. What auditd still has
-queued when it is told to stop, perhaps its DAEMON_END, no plugin gets (auditd 3, audispd.c); its log has it.
+There is no position: what a dispatcher has given cannot be asked for again. So its events may use the spool's reserve,
+and are refused and counted beyond it, which is answered as "accepted": auditd drops records itself, and does not count
+them, when its plugins wait. A plugin of ours is told "accepted" for all records before the first that belongs to an
+event which is not durable yet; after a crash what follows comes again, so that events may come twice, and are not lost.
+While the disk does not answer, nothing is read, and the dispatcher's own queue fills. What auditd still has queued when it is told to stop, perhaps its DAEMON_END,
+no plugin gets (auditd 3, audispd.c); its log has it.
 
 Memory: what `CHUNK` octets of each stream become, twice, and what its assembler holds open. At most `MAX_STREAMS`
 plugins may be connected; one more is sent away.
@@ -237,7 +238,7 @@ class _Stream:
         """Submit, and wait only for what was submitted before."""
         if events:
             accepted = self._accepted()
-            durable = await self._submit(Batch(events))
+            durable = await self._submit(Batch(events, repeatable=False))
             self._source.events += len(events)
             await self._settle()
             self._in_flight = durable, accepted

@@ -5,6 +5,7 @@ write leaves the newer one whole. A copy is `COPY_LENGTH` octets: magic, CRC-32 
 lost means that the slot is empty: for a cursor that allows duplicates, never loss.
 """
 
+import logging
 import struct
 import threading
 import zlib
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from relay.crash_point import crash_point
-from relay.disk import Disk
+from relay.disk import Disk, File
 from relay.errors import DataError, StorageError
 
 MAGIC: Final = b"\x89RLYSLT\n"
@@ -23,6 +24,8 @@ SLOTS: Final = 64
 _FIXED: Final = struct.Struct(">8sIQHH")
 _CHECKED_FROM: Final = 12
 MAX_CONTENT: Final = COPY_LENGTH - _FIXED.size
+
+_log = logging.getLogger("relay.spool")
 
 
 class _Copy(NamedTuple):
@@ -36,17 +39,32 @@ class Slots:
 
     def __init__(self, disk: Disk, path: str) -> None:
         self._lock = threading.Lock()
-        fresh = not disk.exists(path)
-        self._file = disk.open(path, create=True)
-        if fresh or self._file.size < SLOTS * 2 * COPY_LENGTH:
-            # Written, not only allocated: turning an unwritten extent into a written one may need room for metadata.
-            size = self._file.size
-            self._file.write(bytes(SLOTS * 2 * COPY_LENGTH - size), size)
+        self._disk = disk
+        self._path = path
+        self.fresh = not disk.exists(path)
+        """Whether there was no such file."""
+        self._file = self._made()
         self._failed: set[int] = set()
         """Offsets of copies that may be on the disk and are not in force."""
         self._slots = read_slots(disk, path)
         self._settle()
         disk.sync_folder(path.rpartition("/")[0])
+
+    def _made(self) -> File:
+        file = self._disk.open(self._path, create=True)
+        size = file.size
+        if size < SLOTS * 2 * COPY_LENGTH:
+            # Written, not only allocated: turning an unwritten extent into a written one may need room for metadata.
+            file.write(bytes(SLOTS * 2 * COPY_LENGTH - size), size)
+        return file
+
+    def _make_again(self) -> None:
+        """Write a new file with every slot, because somebody has deleted the old one."""
+        _log.error("%s was deleted, and not by relay; it is written again", self._path)
+        old, self._file = self._file, self._made()
+        old.close()
+        self._settle()
+        self._disk.sync_folder(self._path.rpartition("/")[0])
 
     def get(self, key: str) -> bytes | None:
         """The value last written under `key`; None when there is none."""
@@ -59,6 +77,8 @@ class Slots:
         if len(key.encode()) + len(value) > MAX_CONTENT:
             raise DataError(self._file.path, f"the value of {key!r} does not fit into a slot", "shorten the name")
         with self._lock:
+            if self._file.deleted:
+                self._make_again()
             place, copy = self._slots.get(key) or (self._free_place(), _Copy(-1, key, b""))
             new = _Copy(copy.sequence + 1, key, value)
             self._failed.add(_offset(place, new))
@@ -153,6 +173,14 @@ def _decode(data: bytes) -> _Copy | None:
     return _Copy(sequence, key, data[_FIXED.size + key_length : end])
 
 
+class Known(msgspec.Struct, frozen=True, array_like=True):
+    """The numbers that a run had given before a block: by these it is known what a missing block held."""
+
+    run: str
+    last: dict[str, int]
+    """By the types' labels."""
+
+
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     """How far a destination is proven: the next block to deliver of each spool."""
 
@@ -164,6 +192,9 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     """Its kind: `drained`, `acknowledged`, `archived`."""
     delivered: int = 0
     """Messages proven so far, ever."""
+    retained_numbers: Known | None = None
+    """Before the next block of the retained spool; None when they are not known."""
+    transient_numbers: Known | None = None
 
     def encode(self) -> bytes:
         """As it stands in a slot."""

@@ -1,23 +1,33 @@
-"""Numbers: what damage took, by the numbers of the events around it. Pure.
+"""Numbers: what is lost of a spool, by the numbers of the events around it. Pure.
 
 Within (run, type) a spool's events are numbered without a hole but for those that were refused, and one run follows the
 other, each from 1 on. A block whose payload alone is damaged tells by its header what it held. What a damaged header
-held is known when the next event of each type comes: `see` answers it then. It is not known of a type that does not
-come again in its run, nor of the first blocks that are followed, unless they are the spool's first.
+held is known when the next event of each type comes: `see` answers it then. Of a type that does not come again in its
+run it is known by the run's last numbers (`ends`), where these are known. It is not known of the first blocks that are
+followed, unless they are the spool's first, or it is known which numbers came before them (`after`).
 """
 
 import copy
-from typing import Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Self
 
 from relay.event import EventType
 from relay.spool.block import Header
 from relay.spool.gap import Range
 
 
-class Numbers:
-    """Follows a spool's blocks in their order."""
+class RunEnd(NamedTuple):
+    """A run, and the last number of each type that it gave to one spool."""
 
-    def __init__(self, *, from_the_first: bool = False) -> None:
+    run: bytes
+    last: Mapping[EventType, int]
+
+
+class Numbers:
+    """Follows a spool's blocks in their order; `ends` are its runs' ends, in their order, as far as they are known."""
+
+    def __init__(self, *, from_the_first: bool = False, ends: Sequence[RunEnd] = ()) -> None:
+        self._ends = ends
         self._next: dict[EventType, int] = {}
         """The next number of each type in the run that is followed."""
         self._run: bytes | None = b"" if from_the_first else None
@@ -28,9 +38,28 @@ class Numbers:
     def __repr__(self) -> str:
         return f"<Numbers next={self._next} in_doubt={sorted(self._in_doubt)}>"
 
+    def follow(self, ends: Sequence[RunEnd]) -> None:
+        """More is known of the runs' ends by now."""
+        self._ends = ends
+
     def copy(self) -> Self:
         """Another that follows on its own."""
         return copy.copy(self)
+
+    @classmethod
+    def after(cls, reached: RunEnd, ends: Sequence[RunEnd]) -> Self:
+        """Goes on behind a block up to which a run had given these numbers."""
+        numbers = cls(ends=ends)
+        numbers._run, numbers._default = reached.run, 1
+        numbers._next = {kind: last + 1 for kind, last in reached.last.items()}
+        return numbers
+
+    @property
+    def reached(self) -> RunEnd | None:
+        """The numbers up to here; None when they are not known of every type."""
+        if self._run is None or self._default is None:
+            return None
+        return RunEnd(self._run, {kind: number - 1 for kind, number in self._next.items()})
 
     @property
     def in_doubt(self) -> frozenset[EventType]:
@@ -43,8 +72,7 @@ class Numbers:
 
     def see(self, header: Header) -> tuple[Range, ...]:
         """A block comes next; what damage took before it, as far as that is known now."""
-        self._enter(header.run)
-        missing = []
+        missing = self._enter(header.run)
         following = dict(self._next)
         for kind, first, messages in header.spans:
             expected = following.get(kind, self._default)
@@ -55,11 +83,51 @@ class Numbers:
         self._next = following
         return tuple(missing)
 
-    def _enter(self, run: bytes) -> None:
+    def _enter(self, run: bytes) -> list[Range]:
         if run == self._run:
-            return
+            return []
+        missing = self._up_to(run)
         self._default = None if self._run is None else 1
         self._run, self._next = run, {}
+        return missing
+
+    def _up_to(self, run: bytes | None) -> list[Range]:
+        """What is missing of the types in doubt before that run, or of all runs, by the last numbers of each."""
+        if self._run is None or not self._in_doubt:
+            return []
+        runs = [end.run for end in self._ends]
+        begin = runs.index(self._run) if self._run in runs else 0
+        end = runs.index(run) if run in runs else len(runs)
+        missing = []
+        for each in self._ends[begin:end]:
+            for kind in sorted(self._in_doubt & each.last.keys()):
+                expected = self._next.get(kind, self._default) if each.run == self._run else 1
+                if expected is not None and each.last[kind] >= expected:
+                    last = each.last[kind]
+                    missing.append(Range(each.run.hex(), int(kind), expected, last, last - expected + 1))
+        return missing
+
+    def finish(self) -> list[Range]:
+        """What is missing of the types in doubt, when no block follows any more."""
+        return self._up_to(None)
+
+    def pass_over(self, behind: Iterable[Header]) -> tuple[Range, ...]:
+        """Blocks are gone, and `behind` them come these; what is gone, by the numbers around it. Goes on behind it."""
+        ahead = self.copy()
+        ahead.doubt(frozenset(EventType))
+        missing: list[Range] = []
+        for header in behind:
+            missing += ahead.see(header)
+            if not ahead.in_doubt:
+                break
+        else:
+            missing += ahead.finish()
+        for each in missing:
+            run = bytes.fromhex(each.run)
+            if run != self._run:
+                self._run, self._default, self._next = run, 1, {}
+            self._next = self._next | {EventType(each.type): each.last + 1}
+        return tuple(missing)
 
     def miss(self, header: Header | None) -> tuple[Range, ...]:
         """A damaged block, or several, come next; what they held, as far as that is known now."""

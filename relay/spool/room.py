@@ -1,33 +1,32 @@
-"""Room for both spools of a store: what goes first, what goes only by policy, and what is then counted.
+"""What each destination still lacks of both spools, and what is counted because it will never arrive.
 
-- `reserve` and `give_way`: at `max-size`, and on a full disk, what every destination has proven goes, the oldest
-  segment of the retained spool first. (The transient spool lets go of what is proven at once.)
-- `expire`: what is proven and older than the retention goes.
-  Then what every *required* destination has proven goes; what the others have not got of it is counted, as by `rotate`.
-- `rotate`: the oldest segment goes although it is not proven. What each destination has not got of it is counted in
-  that destination's gap, in its slot, before the file is deleted: a crash in between leaves the count and the file, and
-  then the file is not delivered and not counted again. What is under way at that moment is in doubt: the proof of it
+- What a segment holds that is deleted undelivered is counted in the gap of each destination that lacks it
+  (`count_deleted`), in its slot, before the file goes. What is under way at that moment is in doubt: the proof of it
   may still come; when its session ends first, or the process, it is lost. A gap event that goes undelivered gives its
-  count back to the gap.
+  count back to the gap. Which segment goes, and when, is for `relay/spool/full_disk.py`.
 - What damage took is counted once for each destination, when it is known: the same slot says up to which block
-  (`read`, `rotate`).
+  (`read`, `count_deleted`).
 - What a new destination will never get, since it begins late, is counted when it begins (`begin`).
 - A gap waits in its slot until it stands in the spool as an event (`pending`, `told`).
 """
 
+import contextlib
 import itertools
+import logging
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
 
-from relay.errors import full_error
-from relay.event import Position
+from relay.errors import StorageError
+from relay.event import EventType, Position
 from relay.spool.block import Block
-from relay.spool.cursor import Cursor, Slots
+from relay.spool.cursor import Cursor, Known, Slots
 from relay.spool.gap import Gap, Range, ranges_of
+from relay.spool.numbers import RunEnd
 from relay.spool.spool import Lost, Oldest, Reader, Spool, gaps_told
 
 GAP_KEY: Final = "gap "
@@ -35,11 +34,14 @@ IGNORED: Final = ""
 """The server's name of the gap of events that were never taken in."""
 TRIED_KEY: Final = "tried"
 """Under it stand the chains of blocks whose events were refused."""
-REFUSED: Final = "refused by disk-full-action ignore"
+REFUSED: Final = "refused for want of space"
 LATE: Final = "before this server's beginning"
 DAMAGED: Final = "damaged in the spool"
+DELETED: Final = "missing from the spool (files were deleted or emptied)"
 ROTATED: Final = "deleted by disk-full-action rotate"
 MADE_ROOM: Final = "deleted to make room, since this server is not required"
+
+_log = logging.getLogger("relay.spool")
 
 
 class _Followed(NamedTuple):
@@ -52,11 +54,9 @@ class _Followed(NamedTuple):
 
 
 class StoreRoom:
-    """Keeps both spools of a store within bounds. Safe to use from several threads."""
+    """Knows the destinations and their gaps. Safe to use from several threads."""
 
-    def __init__(self, folder: str, max_size: int, slots: Slots, changed: threading.Condition) -> None:
-        self._folder = folder
-        self._max_size = max_size
+    def __init__(self, slots: Slots, changed: threading.Condition) -> None:
         self._slots = slots
         self._changed = changed
         self.counting = threading.RLock()
@@ -64,6 +64,10 @@ class StoreRoom:
         two threads would undo each other's counts."""
         self._spools: tuple[Spool, ...] = ()
         self._followed: dict[str, _Followed] = {}
+        self._reached: dict[str, tuple[dict[int, RunEnd], dict[int, RunEnd]]] = {}
+        """The numbers before the blocks of each spool that a destination's session has come to, and not proven."""
+        self.lost: Counter[str] = Counter()
+        """Events that damage, or somebody who deleted files, took from a destination: those found since the start."""
         self._sent: dict[str, tuple[int, int]] = {}
         """Up to which block of each spool a destination's session has sent."""
         self._gaps = {
@@ -71,11 +75,25 @@ class StoreRoom:
             for key in slots.keys()  # noqa: SIM118  a method of ours, not a dict's
             if key.startswith(GAP_KEY)
         }
-        self._refused = _chains(slots.get(TRIED_KEY))
-        self.cut_short = 0
-        """Segments that went for want of room, before their retention was over; since the start."""
-        self.rotated = 0
-        """Segments that went undelivered; since the start."""
+        self._unkept: set[str] = set()
+        """Servers whose gap is newer here than in its slot."""
+        self.refused_chains = _chains(slots.get(TRIED_KEY))
+        """Of blocks whose events were refused, and counted, before the start."""
+
+    @property
+    def spools(self) -> tuple[Spool, ...]:
+        """The retained one, and the transient one."""
+        return self._spools
+
+    @property
+    def retained(self) -> Spool:
+        """The spool that keeps what is proven for a while."""
+        return self._spools[0]
+
+    @property
+    def transient(self) -> Spool:
+        """The spool that does not."""
+        return self._spools[1]
 
     def serve(self, retained: Spool, transient: Spool) -> None:
         """Begin, with the spools that are now open."""
@@ -96,7 +114,37 @@ class StoreRoom:
         )
         with self._changed:
             self._followed[destination] = _Followed(start, wanted, required)
-        return start
+        return self._pass_holes(destination, start)
+
+    def _pass_holes(self, destination: str, start: Cursor) -> Cursor:
+        """Count at once what is missing where a destination goes on; where it then goes on."""
+        with self.counting:
+            for spool, number in zip(self._spools, (start.retained, start.transient), strict=True):
+                reader = Reader(spool, number)
+                reader.begin_at(number, self._known(destination, spool, number))
+                if reader.at_hole and (item := reader.read()) is not None:
+                    self._count_lost(destination, reader, item)
+            gap = self._gap_of(destination)
+        return msgspec.structs.replace(
+            start, retained=max(start.retained, gap.retained), transient=max(start.transient, gap.transient)
+        )
+
+    def _known(self, destination: str, spool: Spool, number: int) -> RunEnd | None:
+        """The numbers before a destination's next block, as its cursor tells them."""
+        cursor = self._followed[destination].cursor
+        at, known = (
+            (cursor.retained, cursor.retained_numbers)
+            if spool is self._spools[0]
+            else (cursor.transient, cursor.transient_numbers)
+        )
+        if known is None or at != number:
+            return None
+        try:
+            return RunEnd(
+                bytes.fromhex(known.run), {EventType.from_label(label): last for label, last in known.last.items()}
+            )
+        except (KeyError, ValueError):
+            return None
 
     def begin(self, destination: str, start: Cursor, wanted: int) -> None:
         """Count what a new destination will never get, since it begins there: once, even if this is begun again."""
@@ -122,26 +170,51 @@ class StoreRoom:
         """
         with self.counting:
             gap = self._gap_of(destination)
-            retained.skip_to(gap.retained)
-            transient.skip_to(gap.transient)
-            for reader in (retained, transient):
-                item = reader.read()
-                if item is not None:
-                    self._count_damage(destination, reader)
-                    self._sent[destination] = (retained.next_number, transient.next_number)
-                    return item
+            cursor = self._followed[destination].cursor
+            places = (max(cursor.retained, gap.retained), max(cursor.transient, gap.transient))
+            for reader, place, reached in zip(
+                (retained, transient), places, self._reached.setdefault(destination, ({}, {})), strict=True
+            ):
+                reader.skip_to(place)
+                if not reader.begun:
+                    reader.begin_at(place, self._known(destination, reader.spool, place))
+                while (item := reader.read()) is not None:
+                    self._count_lost(destination, reader, item)
+                    if reader.reached is not None:
+                        reached[reader.next_number] = reader.reached
+                    if isinstance(item, Block) or not item.gone:
+                        self._sent[destination] = (retained.next_number, transient.next_number)
+                        return item
         return None
+
+    def with_numbers(self, destination: str, cursor: Cursor) -> Cursor:
+        """The cursor with the numbers before its blocks, as far as these are known."""
+        with self.counting:
+            retained, transient = self._reached.get(destination, ({}, {}))
+            known = self._followed.get(destination)
+            before = known.cursor if known else cursor
+            numbers = (
+                _known_of(retained.get(cursor.retained))
+                or (before.retained_numbers if before.retained == cursor.retained else None),
+                _known_of(transient.get(cursor.transient))
+                or (before.transient_numbers if before.transient == cursor.transient else None),
+            )
+            for reached, number in ((retained, cursor.retained), (transient, cursor.transient)):
+                for proven in [each for each in reached if each < number]:
+                    del reached[proven]
+        return msgspec.structs.replace(cursor, retained_numbers=numbers[0], transient_numbers=numbers[1])
 
     def give_up(self, destination: str) -> None:
         """A session ended: what was deleted while it was under way is lost."""
         with self.counting:
             self._sent.pop(destination, None)
+            self._reached.pop(destination, None)
             gap = self._gaps.get(destination)
             if gap is not None and gap.in_doubt:
                 self._keep(msgspec.structs.replace(gap.add(ROTATED, gap.in_doubt), in_doubt=()))
 
     def moved(self, destination: str, cursor: Cursor) -> None:
-        """Note a proof of all that was sent; what every destination has proven of the transient spool is deleted."""
+        """Note a proof of all that was sent."""
         with self.counting:
             gap = self._gaps.get(destination)
             if gap is not None and gap.in_doubt:
@@ -149,9 +222,14 @@ class StoreRoom:
             with self._changed:
                 known = self._followed.get(destination, _Followed(cursor, 0, required=True))
                 self._followed[destination] = known._replace(cursor=cursor)
-        self._spools[1].release(self._proven()[1])
 
-    def _proven(self, *, required: bool = False) -> tuple[int, int]:
+    @property
+    def all_required(self) -> bool:
+        """Whether every destination is."""
+        with self._changed:
+            return all(each.required for each in self._followed.values())
+
+    def proven(self, *, required: bool = False) -> tuple[int, int]:
         """Up to which block of each spool every destination, or every required one, has proven."""
         with self._changed:
             cursors = [each.cursor for each in self._followed.values() if each.required or not required]
@@ -160,73 +238,12 @@ class StoreRoom:
             (each.transient for each in cursors), default=nothing
         )
 
-    # --- Room ---
+    # --- Counting ---
 
-    @property
-    def held(self) -> int:
-        """Octets of both spools that no rule but a disk-full policy lets go of."""
-        proven = self._proven(required=True)
-        return sum(spool.allocated_from(reached) for spool, reached in zip(self._spools, proven, strict=False))
-
-    @property
-    def used(self) -> int:
-        """Octets that both spools take on the disk."""
-        return sum(spool.allocated for spool in self._spools)
-
-    def reserve(self, octets: int) -> None:
-        """Keep within `max-size`; StorageError when nothing more is proven."""
-        while self.used + octets > self._max_size:
-            if not self.give_way():
-                cause = f"its max-size of {self._max_size} bytes is reached, and nothing more of it is proven"
-                raise full_error(self._folder, cause, "mend the delivery (`relay status`), or raise spool.max-size")
-
-    def give_way(self) -> bool:
-        """Delete the oldest segment that is proven, by all if there is one, else by all that are required."""
-        if not self._spools:
-            return False
-        went = self._spools[0].release_oldest(self._proven()[0]) or self._leave_behind()
-        self.cut_short += went
-        return went
-
-    def _leave_behind(self) -> bool:
-        """Delete the oldest segment of either spool that only destinations which are not required have yet to get."""
-        if all(each.required for each in self._followed.values()):
-            return False
-        for spool, proven in zip(self._spools, self._proven(required=True), strict=True):
-            oldest = spool.oldest()
-            if oldest is not None and oldest.following <= proven:
-                return self._delete(spool, oldest, MADE_ROOM)
-        return False
-
-    def expire(self, before: int) -> int:
-        """Delete what is proven and was committed before that time (microseconds since the epoch); how many went."""
-        retained, gone = self._spools[0], 0
-        while self._oldest_is_older(retained, before) and retained.release_oldest(self._proven()[0]):
-            gone += 1
-        return gone
-
-    @staticmethod
-    def _oldest_is_older(spool: Spool, before: int) -> bool:
-        made = spool.second_created
-        return made is not None and made <= before
-
-    def rotate(self) -> bool:
-        """Delete the oldest segment, and count what each destination loses by it; False when none can go."""
-        found = ((spool, spool.oldest()) for spool in self._spools)
-        candidates = [(oldest.created, spool, oldest) for spool, oldest in found if oldest is not None]
-        if not candidates:
-            return False
-        _, spool, oldest = min(candidates, key=lambda candidate: candidate[0])
-        went = self._delete(spool, oldest, ROTATED)
-        self.rotated += went
-        return went
-
-    def _delete(self, spool: Spool, oldest: Oldest, cause: str) -> bool:
-        """Delete a spool's oldest segment, and count what each destination loses by it."""
-        with self.counting:
-            for destination in list(self._followed):
-                self._count(destination, oldest, cause, retained=spool is self._spools[0])
-            return spool.release_oldest(oldest.following)
+    def count_deleted(self, spool: Spool, oldest: Oldest, cause: str) -> None:
+        """Count what each destination loses when a spool's oldest segment is deleted; call it with `counting` held."""
+        for destination in list(self._followed):
+            self._count(destination, oldest, cause, retained=spool is self._spools[0])
 
     def _count(self, destination: str, oldest: Oldest, cause: str, *, retained: bool) -> None:
         cursor, wanted, _ = self._followed[destination]
@@ -276,26 +293,37 @@ class StoreRoom:
                 )
             )
 
-    def _count_damage(self, destination: str, reader: Reader) -> None:
-        """Count what damage took by this destination's reader's last `read`, durably, unless it is counted."""
+    def _count_lost(self, destination: str, reader: Reader, item: Block | Lost) -> None:
+        """Count what this destination's reader's last `read` found to be lost, durably, unless it is counted."""
         retained = reader.spool is self._spools[0]
         gap = self._gap_of(destination)
-        counted = gap.damaged_retained if retained else gap.damaged_transient
         wanted = self._followed[destination].wanted
         lost = [each for each in reader.missing if wanted >> each.type & 1]
-        if lost and reader.next_number > counted:
+        if isinstance(item, Lost) and item.gone:
+            self._log_missing(destination, item, lost)
+            place = {"retained": item.last + 1} if retained else {"transient": item.last + 1}
+            gap = msgspec.structs.replace(gap.add(DELETED, lost) if lost else gap, **place)
+            self._keep(_damage_counted(gap, item.last + 1, retained=retained))
+        elif lost and reader.next_number > (gap.damaged_retained if retained else gap.damaged_transient):
             self._keep(_damage_counted(gap.add(DAMAGED, lost), reader.next_number, retained=retained))
+        else:
+            return
+        self.lost[destination] += sum(each.events for each in lost)
+
+    @staticmethod
+    def _log_missing(destination: str, item: Lost, lost: Iterable[Range]) -> None:
+        events = "; ".join(f"{each.label} {each.first} to {each.last} of run {each.run}" for each in lost)
+        what = f"lost and counted: {events}" if events else "nothing is known to be lost"
+        _log.error("%s: blocks %d to %d of %s: %s; %s", destination, item.first, item.last, item.path, item.cause, what)
 
     def _gap_of(self, destination: str) -> Gap:
         return self._gaps.get(destination) or Gap(server=destination)
 
-    def refuse(self, lost: Iterable[Range], positions: Iterable[Position]) -> None:
-        """Count events that are not taken in, and how far their sources have come with them, in one slot."""
+    def refuse(self, lost: Iterable[Range]) -> None:
+        """Count events that are not taken in."""
         with self.counting:
-            gap = self._gaps.get(IGNORED) or Gap()
-            reached = gap.positions | {each.source: (each.count, each.place) for each in positions}
             self._note_tried()
-            self._keep(msgspec.structs.replace(gap.add(REFUSED, lost), positions=reached))
+            self._keep((self._gaps.get(IGNORED) or Gap()).add(REFUSED, lost))
 
     def _note_tried(self) -> None:
         """What was written of these events before they were refused must not be taken for accepted after a restart."""
@@ -303,23 +331,23 @@ class StoreRoom:
         if tried:
             self._slots.put(TRIED_KEY, msgspec.json.encode(tried))
 
-    def was_refused(self, chain: bytes) -> bool:
-        """Whether the events of the block with this chain were refused, and counted, before the start."""
-        return chain in self._refused
-
     def refused_positions(self) -> list[Position]:
-        """How far sources have come with events that were refused, while no event tells of it."""
+        """How far sources have come with events that an older relay refused, while no event tells of it."""
         with self._changed:
             gap = self._gaps.get(IGNORED) or Gap()
         return [Position(source, count, place) for source, (count, place) in gap.positions.items()]
 
     def _keep(self, gap: Gap) -> None:
         self._slots.put(GAP_KEY + gap.server, gap.encode())
+        self._unkept.discard(gap.server)
         with self._changed:
             self._gaps[gap.server] = gap
 
     def pending(self) -> list[Gap]:
         """The gaps that no event tells of yet."""
+        if self._unkept:
+            with self.counting:
+                self._keep_up()
         with self._changed:
             return [gap for gap in self._gaps.values() if gap.events]
 
@@ -331,14 +359,30 @@ class StoreRoom:
                 self.told(msgspec.structs.replace(said, positions=gap.positions))
 
     def told(self, gap: Gap) -> None:
-        """An event tells of this gap, durably; losses since it was made remain to be told."""
+        """An event tells of this gap, durably; losses since it was made remain to be told.
+
+        A slot that cannot be written now is written with the next commit; a crash before that may repeat the event.
+        """
         with self.counting:
-            self._keep(self._gaps[gap.server].told(gap))
+            rest = self._gaps[gap.server].told(gap)
+            with self._changed:
+                self._gaps[gap.server] = rest
+            self._unkept.add(gap.server)
+            self._keep_up()
+
+    def _keep_up(self) -> None:
+        with contextlib.suppress(StorageError):
+            for server in tuple(self._unkept):
+                self._keep(self._gaps[server])
 
 
 def _damage_counted(gap: Gap, before: int, *, retained: bool) -> Gap:
     """The gap with the note that damage before this block is counted."""
     return msgspec.structs.replace(gap, **({"damaged_retained": before} if retained else {"damaged_transient": before}))
+
+
+def _known_of(reached: RunEnd | None) -> Known | None:
+    return Known(reached.run.hex(), {kind.label: last for kind, last in reached.last.items()}) if reached else None
 
 
 def _chains(data: bytes | None) -> frozenset[bytes]:

@@ -13,7 +13,7 @@ import contextlib
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from relay.crash_point import crash_point
@@ -115,13 +115,14 @@ def open_existing(disk: Disk, path: str, *, writable: bool = False) -> tuple[Fil
     """An existing segment and its header, made good when it is damaged; DataError when it is no segment."""
     file = disk.open(path, writable=writable)
     try:
-        return file, _header_of(file)
+        return file, header_of(file)
     except BaseException:
         file.close()
         raise
 
 
-def _header_of(file: File) -> SegmentHeader:
+def header_of(file: File) -> SegmentHeader:
+    """A segment's header, made good when it is damaged; DataError when it is no segment."""
     data = file.read(HEADER_LENGTH, 0)
     try:
         return decode_header(data, file.path)
@@ -304,7 +305,7 @@ class Tail(NamedTuple):
     """The last number of each type in the last block's run, as far as this segment tells."""
 
 
-def find_tail(file: File, header: SegmentHeader, was_refused: Callable[[bytes], bool] = lambda _: False) -> Tail:
+def find_tail(file: File, header: SegmentHeader, refused: Collection[bytes] = ()) -> Tail:
     """Check every block of a segment and find where to go on writing: behind the last one that was not refused."""
     offset, last, chain = HEADER_LENGTH, None, header.previous_chain
     damage: list[str] = []
@@ -319,7 +320,7 @@ def find_tail(file: File, header: SegmentHeader, was_refused: Callable[[bytes], 
             damage.append(f"offset {offset}: {error}; the next block is at {beyond}")
             offset = beyond
             continue
-        if was_refused(found.header.chain):
+        if found.header.chain in refused:
             void = (found.header.chain,)
             return Tail(offset, last, chain, nonzero_length(file, offset), tuple(damage), void, numbers)
         try:

@@ -4,57 +4,51 @@
   written again as the first of a new segment, which voids it in the older (DESIGN invariant 8). When that fails too,
   StorageError is raised, nothing was accepted, and `append` may be called again with the same contents.
   When they are refused instead, and counted, what stands of them on the disk must not be taken for accepted after a
-  restart: `tried` tells the chains by which `Room.was_refused` knows it again.
+  restart: `tried` has the chains by which the next opening knows it again (`refused`).
 - Any number of readers, each in its own thread, see synced blocks only.
 - `open` finds the end of the newest segment; a torn tail is cut after a copy into `torn/`.
+- A segment that somebody else deletes, or empties, makes a hole: readers pass over it, and answer what was in it by the
+  numbers around it (`Lost.gone`). The newest one is noticed before the next block, which begins a new segment then. The
+  numbers of its blocks are not used again.
 """
 
 import bisect
 import itertools
+import logging
 import threading
-from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
 
 from relay.crash_point import crash_point, die, is_due
 from relay.disk import Disk, File
-from relay.errors import DataError, StorageError
+from relay.errors import DataError, StorageError, full_error
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Block, Contents, Header
 from relay.spool.gap import Gap, Range, ranges_of, told_in
-from relay.spool.numbers import Numbers
+from relay.spool.numbers import Numbers, RunEnd
 from relay.spool.segment import Broken, SegmentHeader
+
+_log = logging.getLogger("relay.spool")
 
 TORN_FOLDER: Final = "torn"
 BAD: Final = ".bad"
 """Added to the name of a file that was left alone, when a new segment needs that name."""
 
 
-class Room(Protocol):
-    """What a spool asks before it takes more of the disk."""
+class Allowance(NamedTuple):
+    """How much of the disk a block may take; octets."""
 
-    def reserve(self, octets: int) -> None:
-        """Make sure that so many more may be used; StorageError when they may not."""
+    write: int
+    """The block itself."""
+    allocate: int
+    """The segment that it may need."""
+    cause: str = ""
+    """Why it may not be more."""
+    remedy: str = ""
 
-    def give_way(self) -> bool:
-        """Free what can be spared, when the disk is full; False when there is nothing."""
 
-    def was_refused(self, chain: bytes) -> bool:
-        """Whether the block with this chain was given up after all, and its events counted."""
-
-
-class _AllTheRoom:
-    def reserve(self, octets: int) -> None:
-        """Any number."""
-
-    def give_way(self) -> bool:
-        """Nothing is spared."""
-        return False
-
-    def was_refused(self, chain: bytes) -> bool:
-        """Nothing is given up."""
-        del chain
-        return False
+UNLIMITED: Final = Allowance(1 << 62, 1 << 62)
 
 
 class Run(NamedTuple):
@@ -74,6 +68,8 @@ class Lost(NamedTuple):
     cause: str
     first: int
     last: int
+    gone: bool = False
+    """Whether their files are missing. All that was lost with them is known then."""
 
 
 class Oldest(NamedTuple):
@@ -115,10 +111,8 @@ class Spool:
         segment_size: int,
         run: bytes,
         changed: threading.Condition,
-        room: Room,
     ) -> None:
         self._disk = disk
-        self._room = room
         self.folder = folder
         self._segment_size = segment_size
         self._run = run
@@ -140,6 +134,10 @@ class Spool:
         self.recovery = Recovery()
         self.tried: tuple[bytes, ...] = ()
         """The chains of blocks that may stand on the disk and are not accepted: of the first attempt and the last."""
+        self.ends: tuple[RunEnd, ...] = ()
+        """Of the runs before this one, as far as they are known."""
+        self._reached: dict[EventType, int] = {}
+        self._least = 1
         self.previous_numbers: dict[EventType, int] = {}
         """The last number of each type in the run that wrote `last`, as far as the newest segment told at the start."""
 
@@ -152,13 +150,12 @@ class Spool:
         segment_size: int,
         run: Run,
         changed: threading.Condition | None = None,
-        room: Room | None = None,
+        refused: Collection[bytes] = (),
     ) -> "Spool":
-        """Open the spool in `folder`, or begin one."""
-        changed = changed or threading.Condition()
-        spool = cls(disk, folder, segment_size=segment_size, run=run.run, changed=changed, room=room or _AllTheRoom())
+        """Open the spool in `folder`, or begin one; `refused` are the chains of blocks whose events were refused."""
+        spool = cls(disk, folder, segment_size=segment_size, run=run.run, changed=changed or threading.Condition())
         disk.make_folder(folder)
-        spool._recover(run.spool_id)
+        spool._recover(run.spool_id, refused)
         return spool
 
     def __repr__(self) -> str:
@@ -168,7 +165,17 @@ class Spool:
     def next_number(self) -> int:
         """The number that the next block gets."""
         after = self.last.number + 1 if self.last is not None else 1
-        return max(after, self._firsts[-1]) if self._firsts else after
+        return max(after, self._least, self._firsts[-1] if self._firsts else 1)
+
+    def go_on_at(self, number: int) -> None:
+        """Blocks before this one were given a number before, even if they are gone: it is not used again."""
+        if number > self.next_number:
+            self._least = number
+            self.close()  # the next block begins a segment, which may begin with any number
+
+    def known_ends(self) -> tuple[RunEnd, ...]:
+        """The last number of each type of every run that is known, this one's so far included."""
+        return (*self.ends, RunEnd(self._run, dict(self._reached)))
 
     @property
     def newest_first(self) -> int:
@@ -191,15 +198,23 @@ class Spool:
         """Whether the newest block says that this spool took that type."""
         return bool(self.last and self.last.types_taken >> kind & 1)
 
-    def append(self, contents: Contents, now: int) -> Header:
-        """Write one block and make it durable; `now` is its commit time in microseconds since the epoch."""
+    def append(self, contents: Contents, now: int, allowance: Allowance = UNLIMITED) -> Header:
+        """Write one block and make it durable; `now` is its commit time in microseconds since the epoch.
+
+        StorageError that is `full` when the block, or the segment that it needs, takes more than is allowed.
+        """
         header, data = block.encode(contents, self.next_number, self._run, now, self._chain)
-        if self._end + len(data) > self._segment_size or not self._write(data, header.chain):
-            self._begin_segment(header.number, len(data), now)
+        if len(data) > allowance.write:
+            raise full_error(self.folder, allowance.cause, allowance.remedy)
+        if self._file is not None and self._file.deleted:
+            self.forget(self.newest_first)
+        if len(data) > self.unwritten or not self._write(data, header.chain):
+            self._begin_segment(header.number, len(data), now, allowance)
             if not self._write(data, header.chain):
                 raise self._failure or StorageError(self.folder, "the block could not be written")
         with self._changed:
             self.last, self._chain, self.tried = header, header.chain, ()
+            self._reached.update((kind, first + messages - 1) for kind, first, messages in header.spans)
             self._changed.notify_all()
         return header
 
@@ -224,13 +239,20 @@ class Spool:
         self._end += len(data)
         return True
 
-    def _begin_segment(self, number: int, room: int, now: int) -> None:
+    def _begin_segment(self, number: int, octets: int, now: int, allowance: Allowance = UNLIMITED) -> None:
+        """Begin a segment for a block of so many octets; a smaller one where the usual size is not allowed."""
         start = SegmentHeader(self.id, number, now, self._chain)
-        size = max(self._segment_size, segment.HEADER_LENGTH + room)
-        self._room.reserve(size)
+        least = segment.HEADER_LENGTH + octets
+        size = max(self._segment_size, least)
+        if size > allowance.allocate:
+            size = max(allowance.allocate // 2, least)
+        if size > allowance.allocate:
+            raise full_error(self.folder, allowance.cause, allowance.remedy)
+        if not self._disk.exists(self.folder):
+            self._disk.make_folder(self.folder)
         self._move_aside(number)
         try:
-            file = self._created(start, size)
+            file = segment.create(self._disk, self.folder, start, size)
         finally:
             self.close()  # also when it failed: it may have its name already, which hides that block in an older one
         self._file, self._end = file, segment.HEADER_LENGTH
@@ -246,19 +268,39 @@ class Spool:
         if number not in self._firsts and self._disk.exists(path):
             self._disk.replace(path, path + BAD)
 
-    def _created(self, start: SegmentHeader, size: int) -> File:
-        while True:
-            try:
-                return segment.create(self._disk, self.folder, start, size)
-            except StorageError as error:
-                if not error.full or not self._room.give_way():
-                    raise
+    def opened(self, first: int) -> File | None:
+        """A segment to read; None when somebody has deleted it, which is then noted."""
+        try:
+            return self._disk.open(f"{self.folder}/{segment.name_of(first)}", writable=False)
+        except StorageError as error:
+            if not error.absent:
+                raise
+            self.forget(first)
+            return None
+
+    def forget(self, first: int) -> None:
+        """Note that a segment was deleted by somebody else."""
+        with self._changed:
+            if first not in self._firsts:
+                return
+            if first == self._firsts[-1]:
+                self._least = self.next_number
+                self.close()
+            self._firsts.remove(first)
+            self._sizes.pop(first, None)
+        _log.error("%s/%s was deleted, and not by relay", self.folder, segment.name_of(first))
 
     @property
     def allocated(self) -> int:
         """Octets that its segments take on the disk."""
         with self._changed:
             return sum(self._sizes.values())
+
+    @property
+    def unwritten(self) -> int:
+        """Octets that the newest segment still has space for; 0 when it is not written to any more."""
+        with self._changed:
+            return self._sizes[self._firsts[-1]] - self._end if self._file is not None else 0
 
     def allocated_from(self, number: int) -> int:
         """The same of those that hold block `number` or later ones."""
@@ -280,12 +322,19 @@ class Spool:
                 self._removed = False
             with self._changed:
                 oldest = self._firsts[0]
-                self._disk.remove(f"{self.folder}/{segment.name_of(oldest)}")
+                self._remove(f"{self.folder}/{segment.name_of(oldest)}")
                 crash_point("segment-released")
                 del self._firsts[0]
                 self._sizes.pop(oldest, None)
             self._removed = True
             return True
+
+    def _remove(self, path: str) -> None:
+        try:
+            self._disk.remove(path)
+        except StorageError as error:
+            if not error.absent:
+                raise
 
     def _may_go(self, number: int) -> bool:
         with self._changed:
@@ -294,33 +343,35 @@ class Spool:
 
     def oldest(self) -> "Oldest | None":
         """The oldest segment that may be deleted; None when it holds the newest block."""
-        with self._changed:
-            newest = self.last.number if self.last else 0
-            if len(self._firsts) < 2 or self._firsts[1] > newest:  # noqa: PLR2004  it and the next
-                return None
-            first, following = self._firsts[:2]
-        return self._gone_through(first, following)
+        while True:
+            with self._changed:
+                newest = self.last.number if self.last else 0
+                if len(self._firsts) < 2 or self._firsts[1] > newest:  # noqa: PLR2004  it and the next
+                    return None
+                first, following = self._firsts[:2]
+            file = self.opened(first)
+            if file is not None:
+                with file:
+                    return self._gone_through(file, first, following)
 
-    def _gone_through(self, first: int, following: int) -> "Oldest":
+    def _gone_through(self, file: File, first: int, following: int) -> "Oldest":
         numbers = self.numbers_before(first, look_back=False)
         before = numbers.copy()
         whole: list[Header] = []
         damaged: list[tuple[int, Range]] = []
         gaps: list[tuple[int, Gap]] = []
-        file, header = segment.open_existing(self._disk, f"{self.folder}/{segment.name_of(first)}")
-        with file:
-            for found in segment.blocks(file, first, following):
-                if isinstance(found, Broken):
-                    damaged += ((found.number, each) for each in numbers.miss(found.header))
-                    continue
-                whole.append(found.header)
-                damaged += ((found.header.number + 1, each) for each in numbers.see(found.header))
-                gaps += ((found.header.number, gap) for gap in gaps_told(found))
+        for found in segment.blocks(file, first, following):
+            if isinstance(found, Broken):
+                damaged += ((found.number, each) for each in numbers.miss(found.header))
+                continue
+            whole.append(found.header)
+            damaged += ((found.header.number + 1, each) for each in numbers.see(found.header))
+            gaps += ((found.header.number, gap) for gap in gaps_told(found))
         ahead = numbers.copy()
         damaged += self._known_ahead(ahead, following)
         numbers.doubt(ahead.in_doubt)
         self._numbers = {first: before, following: numbers}
-        return Oldest(first, following, header.created, tuple(whole), tuple(damaged), tuple(gaps))
+        return Oldest(first, following, _created(file), tuple(whole), tuple(damaged), tuple(gaps))
 
     def _known_ahead(self, numbers: Numbers, first: int) -> list[tuple[int, Range]]:
         """What damage took at a segment's end, and at the beginning of the next one, which begins with block `first`.
@@ -331,7 +382,10 @@ class Spool:
         _, following = self.segment_of(first)
         damaged: list[tuple[int, Range]] = []
         begun = False
-        with self._disk.open(f"{self.folder}/{segment.name_of(first)}", writable=False) as file:
+        file = self.opened(first)
+        if file is None:
+            return damaged
+        with file:
             for found in segment.blocks(file, first, following or newest + 1):
                 if isinstance(found, Block):
                     damaged += ((found.header.number + 1, each) for each in numbers.see(found.header))
@@ -345,8 +399,8 @@ class Spool:
     def held(self, first: int, end: int, wanted: int) -> Iterator[Range]:
         """What the blocks from `first` to the one before `end` hold of the wanted types (a bitmap)."""
         for start, following in self._segments():
-            if following > first and start < end:
-                with self._disk.open(f"{self.folder}/{segment.name_of(start)}", writable=False) as file:
+            if following > first and start < end and (file := self.opened(start)) is not None:
+                with file:
                     for header in segment.headers_through_damage(file, start, min(following, end)):
                         if header.number >= first:
                             yield from ranges_of(header, wanted)
@@ -357,10 +411,11 @@ class Spool:
         Of the runs before that one nothing is known any more.
         """
         start, following = next(self._segments(), (1, 1))
-        if start == 1:
+        file = self.opened(start) if start > 1 else None
+        if file is None:
             return
         run, seen = None, 0
-        with self._disk.open(f"{self.folder}/{segment.name_of(start)}", writable=False) as file:
+        with file:
             for header in segment.headers_through_damage(file, start, following):
                 run = run or header.run
                 for kind, first, _ in header.spans if header.run == run else ():
@@ -380,10 +435,12 @@ class Spool:
         with self._changed:
             if len(self._firsts) < 2:  # noqa: PLR2004  the oldest and the next
                 return None
-            path = f"{self.folder}/{segment.name_of(self._firsts[1])}"
-        file, header = segment.open_existing(self._disk, path)
-        file.close()
-        return header.created
+            second = self._firsts[1]
+        file = self.opened(second)
+        if file is None:
+            return None
+        with file:
+            return _created(file)
 
     def release(self, number: int) -> int:
         """Delete the segments whose blocks all come before `number`, as `release_oldest` does; returns how many."""
@@ -394,14 +451,23 @@ class Spool:
 
     def reader(self, number: int) -> "Reader":
         """A reader that begins with block `number`, or the oldest there is, or the next one to come."""
-        return Reader(self._disk, self, min(number, self.next_number))
+        return Reader(self, min(max(number, self.oldest_first), self.next_number))
 
     def segment_of(self, number: int) -> tuple[int, int | None]:
-        """First number of the segment that holds block `number`, and of the one after it."""
+        """First number of the segment that holds block `number`, 0 when there is none, and of the one after it."""
         with self._changed:
-            index = max(bisect.bisect_right(self._firsts, number) - 1, 0)
-            following = self._firsts[index + 1] if index + 1 < len(self._firsts) else None
-            return self._firsts[index], following
+            index = bisect.bisect_right(self._firsts, number)
+            following = self._firsts[index] if index < len(self._firsts) else None
+            return self._firsts[index - 1] if index else 0, following
+
+    def headers_from(self, number: int) -> Iterator[Header]:
+        """The headers of whole blocks from that one on."""
+        for first, following in self._segments():
+            if following > number and (file := self.opened(first)) is not None:
+                with file:
+                    for header in segment.headers_through_damage(file, first, following):
+                        if header.number >= number:
+                            yield header
 
     def close(self) -> None:
         """Close the newest segment; readers have their own files."""
@@ -409,7 +475,7 @@ class Spool:
             self._file.close()
             self._file = None
 
-    def _recover(self, new_id: bytes) -> None:
+    def _recover(self, new_id: bytes, refused: Collection[bytes]) -> None:
         left_alone: list[str] = []
         damage: list[str] = []
         for name in self._disk.names(self.folder):
@@ -434,12 +500,12 @@ class Spool:
         self.id = self.id or new_id
         self.recovery = Recovery(damage=tuple(damage), left_alone=tuple(left_alone))
         if self._firsts:
-            self._recover_tail()
+            self._recover_tail(refused)
 
-    def _recover_tail(self) -> None:
+    def _recover_tail(self, refused: Collection[bytes]) -> None:
         path = f"{self.folder}/{segment.name_of(self._firsts[-1])}"
         file, header = segment.open_existing(self._disk, path, writable=True)
-        tail = segment.find_tail(file, header, self._room.was_refused)
+        tail = segment.find_tail(file, header, refused)
         self.tried = tail.refused  # until another block takes its place, for the case that it cannot be cut off
         damage = (*self.recovery.damage, *(f"{path}: {text}" for text in tail.damage))
         self.recovery = self.recovery._replace(
@@ -481,11 +547,12 @@ class Spool:
         known = self._numbers.get(first)
         if known is not None:
             return known.copy()
-        numbers = Numbers(from_the_first=first == 1)
+        numbers = Numbers(from_the_first=first == 1, ends=self.known_ends())
         before, _ = self.segment_of(first - 1)
-        if not look_back or before >= first:
+        file = self.opened(before) if look_back and before else None
+        if file is None:
             return numbers
-        with self._disk.open(f"{self.folder}/{segment.name_of(before)}", writable=False) as file:
+        with file:
             for found in segment.blocks(file, before, first):
                 if isinstance(found, Broken):
                     numbers.miss(found.header)
@@ -511,7 +578,7 @@ class Spool:
             crash_point("torn-tail-cut")
         except StorageError:
             # The torn octets stay where they are; the next block begins a new segment, which ends this one.
-            self._end = self._segment_size
+            self._end = self._sizes[self._firsts[-1]]
         else:
             self.recovery = self.recovery._replace(torn_copy=path)
 
@@ -519,14 +586,14 @@ class Spool:
 class Reader:
     """Reads a spool's synced blocks in order, once each. Not for several threads."""
 
-    def __init__(self, disk: Disk, spool: Spool, number: int) -> None:
-        self._disk = disk
+    def __init__(self, spool: Spool, number: int) -> None:
         self.spool = spool
         self.next_number = number
         """The block that the next `read` gives."""
         self.missing: tuple[Range, ...] = ()
-        """What damage took, as far as the last `read` made it known: by headers, and by the numbers around."""
-        self._numbers = Numbers()
+        """What is lost, as far as the last `read` made it known: by headers, and by the numbers around."""
+        self._numbers: Numbers | None = None
+        """None until the first `read`."""
         self._file: File | None = None
         self._first = 0
         self._offset = 0
@@ -536,59 +603,104 @@ class Reader:
         """Of its spool."""
         return self.spool.folder
 
+    @property
+    def reached(self) -> RunEnd | None:
+        """The numbers before the next block; None when they are not known."""
+        return self._numbers.reached if self._numbers else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was read from, or knows what was before."""
+        return self._numbers is not None
+
+    @property
+    def at_hole(self) -> bool:
+        """Whether it is plain without reading that the file of the next block is missing."""
+        if self.next_number >= self.spool.next_number:
+            return False
+        newest = self.spool.last.number if self.spool.last else 0
+        return self.next_number > newest or not self.spool.segment_of(self.next_number)[0]
+
+    def begin_at(self, number: int, reached: RunEnd | None) -> None:
+        """Begin with that block, even if it is missing; the ones before it had reached these numbers."""
+        self.close()
+        self.next_number = number
+        self._numbers = Numbers.after(reached, self.spool.known_ends()) if reached else None
+
     def skip_to(self, number: int) -> None:
         """Blocks before this one are not wanted any more."""
         if number > self.next_number:
             self.next_number = number
-            self._first = 0
+            self._numbers = None
             self.close()
 
     def read(self) -> Block | Lost | None:
-        """The next block; None when there is none yet; Lost when damage had to be stepped over."""
+        """The next block; None when there is none yet; Lost when damage, or a hole, had to be stepped over."""
         last = self.spool.last
         if last is None or self.next_number > last.number:
-            return None
-        file, end = self._seek(last.number)
+            return self._pass_over(self.spool.next_number) if self.next_number < self.spool.next_number else None
+        end = self._seek(last.number)
+        if self._file is None:
+            return self._pass_over(end)
         offset, number = self._offset, self.next_number
-        found = segment.block_at(file, offset, number, end)
+        found = segment.block_at(self._file, offset, number, end)
+        numbers = self._numbers = self._numbers or Numbers()
         if isinstance(found, Block):
             self._offset += found.header.size
             self.next_number += 1
-            self.missing = self._numbers.see(found.header)
+            self.missing = numbers.see(found.header)
             return found
+        if found.place is None and segment.nonzero_length(self._file, offset) == 0:
+            return self._pass_over(end)
+        path = self._file.path
         self._go_on_behind(found)
-        self.missing = self._numbers.miss(found.header)
-        return Lost(file.path, offset, found.cause, number, self.next_number - 1)
+        self.missing = numbers.miss(found.header)
+        return Lost(path, offset, found.cause, number, self.next_number - 1)
 
-    def _seek(self, last: int) -> tuple[File, int]:
-        """Bring file and offset to the next block; answers the number at which this segment's blocks end."""
-        first, following = self.spool.segment_of(self.next_number)
-        anew = self._first == 0
-        if first > self.next_number:  # what was between was deleted, and counted where it had to be
-            self.next_number, anew = first, True
-        end = following or last + 1
-        if self._file is not None and first == self._first:
-            return self._file, end
+    def _pass_over(self, following: int) -> Lost:
+        """Go on with that block, since the files of those before it are gone."""
+        first, self.next_number = self.next_number, following
         self.close()
-        path = f"{self.folder}/{segment.name_of(first)}"
-        self._file = self._disk.open(path, writable=False)
-        if anew:
-            self._numbers = self._numbers_before(self._file, first, end)
-        self._first, self._offset = first, segment.HEADER_LENGTH
-        self._skip(self._file, first, end)
-        return self._file, end
+        self._numbers = self._numbers or Numbers(from_the_first=first == 1, ends=self.spool.known_ends())
+        self._numbers.follow(self.spool.known_ends())
+        self.missing = self._numbers.pass_over(self.spool.headers_from(following))
+        return Lost(self.folder, 0, "their files are missing, or empty", first, following - 1, gone=True)
 
-    def _skip(self, file: File, number: int, end: int) -> None:
-        """Go to the next block from block `number`, the segment's first, following the numbers."""
+    def _seek(self, last: int) -> int:
+        """Bring file and offset to the next block, if it is there; the number at which the blocks, or the hole, end."""
+        if self._file is not None:  # even if it was deleted meanwhile
+            _, following = self.spool.segment_of(self._first)
+            if following is None or self.next_number < following:
+                return following or last + 1
+        self.close()
+        while True:
+            first, following = self.spool.segment_of(self.next_number)
+            if not first:
+                return following or self.spool.next_number
+            file = self.spool.opened(first)
+            if file is not None:
+                break
+        end = following or last + 1
+        self._file, self._first, self._offset = file, first, segment.HEADER_LENGTH
+        if self._numbers is None:
+            self._numbers = self._numbers_before(file, first, end)
+            self._skip(file, end, self._numbers)
+        else:
+            self._skip(file, end, Numbers())
+        return end
+
+    def _skip(self, file: File, end: int, numbers: Numbers) -> None:
+        """Go to the next block from the segment's first, following the numbers."""
+        number = self._first
         while number < self.next_number:
             found = segment.header_at(file, self._offset, number, end)
             if isinstance(found, Broken):
                 if found.place is None or found.number > self.next_number:
                     return  # what is wanted is damaged too: reading will tell
-                self._numbers.miss(None)
+                numbers.miss(None)
                 self._offset, number = found.place, found.number
             else:
-                self._numbers.see(found)
+                numbers.see(found)
                 self._offset += found.size
                 number += 1
 
@@ -609,6 +721,14 @@ class Reader:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _created(file: File) -> int:
+    """When a segment was made; 0, long ago, when its header does not tell."""
+    try:
+        return segment.header_of(file).created
+    except DataError:
+        return 0
 
 
 def gaps_told(found: Block) -> list[Gap]:

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -20,8 +20,11 @@ from relay.errors import DataError, StorageError
 from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.cursor import Cursor, Slots, read_slots
+from relay.spool.full_disk import FullDisk, Policy
+from relay.spool.gap import Gap
+from relay.spool.numbers import RunEnd
 from relay.spool.refused import RefusedMessages
-from relay.spool.room import StoreRoom
+from relay.spool.room import GAP_KEY, StoreRoom
 from relay.spool.spool import Recovery, Run, Spool
 
 LOCK: Final = "lock"
@@ -35,18 +38,45 @@ LEFT_KEY: Final = "left "
 KEPT: Final = 24 * 3600 * 1_000_000
 """How long its cursor is kept, in case it comes back."""
 
+RUNS_KEY: Final = "runs"
+MAX_RUNS: Final = 16
+"""Runs whose last numbers are kept: what is missing of older ones is not known."""
+
+_Value = TypeVar("_Value")
+
 _log = logging.getLogger("relay.spool")
 
 
-def _remembered_numbers(data: bytes | None, run: bytes) -> dict[EventType, int]:
+class _Remembered(msgspec.Struct, frozen=True):
+    """What the slot `numbers` tells of the run that wrote it: an older relay wrote the first two alone."""
+
+    run: str = ""
+    last: dict[str, int] = {}
+    transient: tuple[str, ...] = ()
+    """The types that the transient spool takes."""
+    next_retained: int = 1
+    next_transient: int = 1
+
+
+class _EndedRun(msgspec.Struct, frozen=True, array_like=True):
+    """The last number of each type of a run that is over, by the spool that took the type."""
+
+    run: str
+    retained: dict[str, int]
+    transient: dict[str, int]
+
+    def end(self, *, retained: bool) -> RunEnd:
+        """As a spool knows it."""
+        last = self.retained if retained else self.transient
+        return RunEnd(bytes.fromhex(self.run), {EventType.from_label(label): number for label, number in last.items()})
+
+
+def _decoded(data: bytes | None, kind: type[_Value], default: _Value) -> _Value:
+    """A slot's value; one that cannot be read is as good as none."""
     try:
-        kept = msgspec.json.decode(data or b"{}", type=dict[str, str | dict[str, int]])
-        numbers = kept.get("last", {})
-        if kept.get("run") == run.hex() and isinstance(numbers, dict):
-            return {EventType.from_label(label): number for label, number in numbers.items()}
-    except (msgspec.MsgspecError, KeyError):
-        pass
-    return {}
+        return default if data is None else msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError:
+        return default
 
 
 def _tell(recovery: Recovery) -> None:
@@ -77,19 +107,23 @@ def _torn_text(header: block.Header | None) -> str:
 class Store:
     """The opened store. Use it with `with`."""
 
-    def __init__(self, disk: Disk, folder: str, *, segment_size: int, max_size: int, run: Run) -> None:
+    def __init__(
+        self, disk: Disk, folder: str, *, segment_size: int, max_size: int, run: Run, policy: Policy = "halt"
+    ) -> None:
         disk.make_folder(folder)
         disk.require_private(folder)
         self.folder = folder
         self.refused = RefusedMessages(disk, folder)
         self._remembered_at = (0, 0)
+        self.previous_run: tuple[bytes, dict[EventType, int]] | None = None
+        """The run that wrote last before this one, and its last number of each type; None for a new spool."""
         self.run = run.run
         self.changed = threading.Condition()
         """Notified after every commit to either spool."""
         self._lock: Lock = disk.lock(f"{folder}/{LOCK}")
         try:
             self.slots = Slots(disk, f"{folder}/{SLOTS}")
-            self.room = StoreRoom(folder, max_size, self.slots, self.changed)
+            self.room = StoreRoom(self.slots, self.changed)
             self.retained, self.transient = (
                 Spool.open(
                     disk,
@@ -97,17 +131,64 @@ class Store:
                     segment_size=segment_size,
                     run=run,
                     changed=self.changed,
-                    room=self.room,
+                    refused=self.room.refused_chains,
                 )
                 for name in (RETAINED, TRANSIENT)
             )
             self.room.serve(self.retained, self.transient)
+            if self.slots.fresh and (self.retained.last or self.transient.last):
+                _log.error(
+                    "%s/%s was missing: how far each server was proven is not known any more, so all that is spooled"
+                    " is delivered again, and losses that were counted and not reported yet are forgotten",
+                    folder,
+                    SLOTS,
+                )
+            self._go_on()
+            self.space = FullDisk(disk, folder, self.room, max_size, policy)
             for spool in (self.retained, self.transient):
                 _tell(spool.recovery)
             self._recognise_gaps()
         except BaseException:
             self._lock.release()
             raise
+
+    def _go_on(self) -> None:
+        """Find the runs that are over, and have no block number used again, whatever is missing of the files."""
+        remembered = _decoded(self.slots.get(NUMBERS_KEY), _Remembered, _Remembered())
+        cursors = [
+            Cursor.decode(self.slots.get(key) or b"")
+            for key in self.slots.keys()  # noqa: SIM118  a method of ours, not a dict's
+            if key.startswith(CURSOR_KEY)
+        ]
+        for spool, numbers in (
+            (self.retained, [remembered.next_retained, *(cursor.retained for cursor in cursors)]),
+            (self.transient, [remembered.next_transient, *(cursor.transient for cursor in cursors)]),
+        ):
+            if max(numbers) > spool.next_number:
+                cause = f"blocks {spool.next_number} to {max(numbers) - 1} were there, and are missing"
+                _log.error("%s: %s: its newest files were deleted or emptied, maybe with more", spool.folder, cause)
+                spool.go_on_at(max(numbers))
+        runs = _decoded(self.slots.get(RUNS_KEY), tuple[_EndedRun, ...], ())
+        self.previous_run = previous = self._previous_run(remembered)
+        if previous is not None and previous[0].hex() not in {each.run for each in runs}:
+            runs = (*runs, self._ended(*previous, remembered.transient))[-MAX_RUNS:]
+            with contextlib.suppress(StorageError):  # then less is known of this run later, and nothing is lost
+                self.slots.put(RUNS_KEY, msgspec.json.encode(runs))
+        with contextlib.suppress(KeyError, ValueError):
+            self.retained.ends = tuple(each.end(retained=True) for each in runs)
+            self.transient.ends = tuple(each.end(retained=False) for each in runs)
+
+    def _ended(self, run: bytes, last: Mapping[EventType, int], transient: tuple[str, ...]) -> _EndedRun:
+        newest = self.transient.last
+        types = transient or tuple(
+            kind.label for kind in EventType if newest is not None and newest.types_taken >> kind & 1
+        )
+        labels = {kind.label: number for kind, number in last.items()}
+        return _EndedRun(
+            run.hex(),
+            {label: number for label, number in labels.items() if label not in types},
+            {label: number for label, number in labels.items() if label in types},
+        )
 
     def _recognise_gaps(self) -> None:
         if self.retained.last is not None:
@@ -150,6 +231,11 @@ class Store:
         cursor = self.cursor(destination)
         if cursor is not None and not self._has_missed(destination, cursor):
             return cursor
+        start = msgspec.structs.replace(
+            start,
+            retained=max(start.retained, self.retained.oldest_first),
+            transient=max(start.transient, self.transient.oldest_first),
+        )
         self.room.begin(destination, start, wanted)
         self.slots.put(CURSOR_KEY + destination, start.encode())
         return start
@@ -161,37 +247,50 @@ class Store:
 
     def _within(self, cursor: Cursor) -> Cursor:
         """After a cut tail, cursors beyond the end are set back to it."""
-        return Cursor(
+        return msgspec.structs.replace(
+            cursor,
             retained=min(cursor.retained, self.retained.next_number),
             transient=min(cursor.transient, self.transient.next_number),
-            proven_at=cursor.proven_at,
-            proof=cursor.proof,
-            delivered=cursor.delivered,
         )
 
-    def previous_run(self) -> tuple[bytes, dict[EventType, int]] | None:
-        """The run that wrote last before this one, and its last number of each type; None for a new spool."""
+    def _previous_run(self, remembered: _Remembered) -> tuple[bytes, dict[EventType, int]] | None:
         headers = [spool.last for spool in (self.retained, self.transient) if spool.last is not None]
-        if not headers:
+        run = max(headers, key=lambda header: header.committed).run if headers else b""
+        is_behind = (
+            self.retained.next_number <= remembered.next_retained
+            and self.transient.next_number <= remembered.next_transient
+        )
+        if remembered.run and (is_behind or not run):  # what that run wrote may be missing
+            run = bytes.fromhex(remembered.run)
+        if not run:
             return None
-        run = max(headers, key=lambda header: header.committed).run
-        numbers = _remembered_numbers(self.slots.get(NUMBERS_KEY), run)
+        numbers: dict[EventType, int] = {}
+        if remembered.run == run.hex():
+            with contextlib.suppress(KeyError):
+                numbers |= {EventType.from_label(label): number for label, number in remembered.last.items()}
         for spool in (self.retained, self.transient):
             if spool.last is not None and spool.last.run == run:
                 for kind, number in spool.previous_numbers.items():
                     numbers[kind] = max(number, numbers.get(kind, 0))
         return run, numbers
 
-    def remember_numbers(self, last: Mapping[EventType, int]) -> None:
+    def remember_numbers(self, last: Mapping[EventType, int], *, at_once: bool = False) -> None:
         """Keep this run's last numbers when a segment began: the next opening looks only into the newest ones.
 
         What cannot be kept now is kept later: less is known of this run then, if it ends before, and nothing is lost.
         """
         newest = (self.retained.newest_first, self.transient.newest_first)
-        if newest != self._remembered_at:
-            numbers = {kind.label: number for kind, number in last.items()}
+        if newest != self._remembered_at or at_once:
+            taken = self.transient.last.types_taken if self.transient.last else 0
+            remembered = _Remembered(
+                self.run.hex(),
+                {kind.label: number for kind, number in last.items()},
+                tuple(kind.label for kind in EventType if taken >> kind & 1),
+                self.retained.next_number,
+                self.transient.next_number,
+            )
             with contextlib.suppress(StorageError):
-                self.slots.put(NUMBERS_KEY, msgspec.json.encode({"run": self.run.hex(), "last": numbers}))
+                self.slots.put(NUMBERS_KEY, msgspec.json.encode(remembered))
                 self._remembered_at = newest
 
     def follow(self, destination: str, cursor: Cursor, wanted: int, *, required: bool = True) -> Cursor:
@@ -216,9 +315,10 @@ class Store:
 
     def move_cursor(self, destination: str, cursor: Cursor) -> None:
         """Store a cursor, durably; what every destination has proven of the transient spool is deleted."""
+        cursor = self.room.with_numbers(destination, cursor)
         self.slots.put(CURSOR_KEY + destination, cursor.encode())
         crash_point("cursor-moved")
-        self.room.moved(destination, cursor)
+        self.space.moved(destination, cursor)
 
     def close(self) -> None:
         """Close the files and give up the lock."""
@@ -248,6 +348,8 @@ class SpoolOverview(NamedTuple):
     newest: block.Header | None
     oldest_committed: int = 0
     """Commit time of the oldest block counted, in microseconds since the epoch; 0 when there is none."""
+    missing: int = 0
+    """Blocks that should be among those counted, and are damaged or gone."""
 
 
 class Overview(NamedTuple):
@@ -269,10 +371,16 @@ def overview(disk: Disk, folder: str) -> Overview:
     return Overview(_look(disk, f"{folder}/{RETAINED}"), _look(disk, f"{folder}/{TRANSIENT}"), cursors)
 
 
-def waiting(disk: Disk, folder: str, cursor: Cursor) -> SpoolOverview:
+def waiting(disk: Disk, folder: str, name: str, cursor: Cursor) -> SpoolOverview:
     """What of both spools a destination with this cursor still has before it."""
-    retained = _look(disk, f"{folder}/{RETAINED}", cursor.retained)
-    transient = _look(disk, f"{folder}/{TRANSIENT}", cursor.transient)
+    slots = read_slots(disk, f"{folder}/{SLOTS}")
+    values = {key: copy.value for key, (_, copy) in slots.items()}
+    counted = Gap.decode(values.get(GAP_KEY + name, b"{}"), name)
+    remembered = _decoded(values.get(NUMBERS_KEY), _Remembered, _Remembered())
+    retained = _look(disk, f"{folder}/{RETAINED}", max(cursor.retained, counted.retained), remembered.next_retained)
+    transient = _look(
+        disk, f"{folder}/{TRANSIENT}", max(cursor.transient, counted.transient), remembered.next_transient
+    )
     by_type = dict(retained.by_type)
     for kind, count in transient.by_type.items():
         by_type[kind] = by_type.get(kind, 0) + count
@@ -285,13 +393,15 @@ def waiting(disk: Disk, folder: str, cursor: Cursor) -> SpoolOverview:
         by_type,
         retained.newest,
         min(times, default=0),
+        retained.missing + transient.missing,
     )
 
 
-def _look(disk: Disk, folder: str, start: int = 0) -> SpoolOverview:
-    """Look at a spool's folder, counting blocks from number `start` on."""
+def _look(disk: Disk, folder: str, start: int = 0, end: int = 0) -> SpoolOverview:
+    """Look at a spool's folder, counting blocks from number `start` on; up to `end` there were some."""
     firsts = [segment.first_of(name) for name in disk.names(folder) if segment.NAME.fullmatch(name)]
-    segments = octets = oldest = 0
+    segments = octets = oldest = missing = 0
+    expected = start
     by_type: dict[EventType, int] = {}
     newest: block.Header | None = None
     for index, first in enumerate(firsts):
@@ -308,9 +418,12 @@ def _look(disk: Disk, folder: str, start: int = 0) -> SpoolOverview:
                 newest = header
                 if header.number < start:
                     continue
+                missing += max(header.number - expected, 0)
+                expected = header.number + 1
                 octets += header.size
                 oldest = oldest or header.committed
                 for span in header.spans:
                     by_type[span.type] = by_type.get(span.type, 0) + span.messages
     next_number = newest.number + 1 if newest else 1
-    return SpoolOverview(segments, octets, next_number, sum(by_type.values()), by_type, newest, oldest)
+    missing = missing + max(end - expected, 0) if start else 0
+    return SpoolOverview(segments, octets, next_number, sum(by_type.values()), by_type, newest, oldest, missing)

@@ -26,6 +26,8 @@ class Room:
     held: int
     """What the spool holds and may not delete for room."""
     max_size: int
+    reserved: int = 0
+    """Of max-size, what only events that cannot be delivered again may use."""
     space_left: int
     """0: nobody is warned."""
 
@@ -50,4 +52,4 @@ def _kinds(room: Room) -> Iterator[_Kind]:
     yield _Kind(text, room.free, room.space_left)
     margin = min(room.space_left, room.max_size // _TENTH)
     text = f"less than {size_text(margin)} is left in the spool's max-size of {size_text(room.max_size)}"
-    yield _Kind(text, room.max_size - room.held, margin)
+    yield _Kind(text, room.max_size - room.reserved - room.held, margin)

@@ -48,11 +48,11 @@ TEXTS: Final = MappingProxyType(
     {
         DISK_SPACE_LEFT: "relay: little room is left for the audit trail (see: relay status)",
         DISK_SPACE_LEFT + CLEARED: "relay: there is enough room for the audit trail again",
-        SPOOL_FULL: "relay: no room for the audit trail, nothing is taken in (see: relay status)",
-        SPOOL_FULL + CLEARED: "relay: there is room for the audit trail again",
-        SPOOL_IGNORING: "relay: no room for the audit trail, NEW EVENTS ARE LOST (see: relay status)",
+        SPOOL_FULL: "relay: no space for the audit trail, its sources wait (see: relay status)",
+        SPOOL_FULL + CLEARED: "relay: there is space for the audit trail again",
+        SPOOL_IGNORING: "relay: no space for the audit trail, NEW EVENTS ARE LOST (see: relay status)",
         SPOOL_IGNORING + CLEARED: "relay: no more new events of the audit trail are lost",
-        SPOOL_ROTATING: "relay: no room for the audit trail, OLD EVENTS ARE LOST (see: relay status)",
+        SPOOL_ROTATING: "relay: no space for the audit trail, OLD EVENTS ARE LOST (see: relay status)",
         SPOOL_ROTATING + CLEARED: "relay: no more old events of the audit trail are lost",
         DISK_FAILING: "relay: the disk fails, no audit trail is stored (see: relay status)",
         DISK_FAILING + CLEARED: "relay: the disk of the audit trail works again",
@@ -61,7 +61,7 @@ TEXTS: Final = MappingProxyType(
         AUDITD_DOWN: "relay: AUDITD DOES NOT WORK, no audit trail comes in (see: relay status)",
         AUDITD_DOWN + CLEARED: "relay: auditd works again",
         AUDITD_DOWN + UNWATCHED: "relay: whether auditd works is not watched any more",
-        HALT_ASKED: "relay: no room for the audit trail, THIS MACHINE IS ABOUT TO HALT",
+        HALT_ASKED: "relay: no space for the audit trail, THIS MACHINE IS ABOUT TO HALT",
         NETWORK_HALT: "relay: a log server is lost for too long, THIS MACHINE IS ABOUT TO HALT",
     }
 )

@@ -9,8 +9,7 @@ import pytest
 from harness.bad_days import BrokenPromiseError
 from harness.every_call import WRONGS, Wrong, every_call
 
-from relay.spool.room import StoreRoom
-from relay.spool.spool import Spool
+from relay.spool.spool import Allowance, Spool
 
 
 @pytest.mark.parametrize("wrong", WRONGS, ids=str)
@@ -24,19 +23,19 @@ def test_whichever_call_goes_wrong_nothing_accepted_is_lost_or_numbered_twice(wr
 def test_whichever_call_goes_wrong_ignore_counts_what_it_does_not_deliver(wrong: Wrong) -> None:
     lived = every_call(wrong, policy="ignore")
     assert lived.calls > 150
-    assert lived.accepted > 20 * lived.calls
+    assert lived.accepted > 15 * lived.calls
 
 
 @pytest.mark.parametrize("wrong", WRONGS[::3], ids=str)
 def test_whichever_call_goes_wrong_rotate_counts_what_it_does_not_deliver(wrong: Wrong) -> None:
     lived = every_call(wrong, policy="rotate")
     assert lived.calls > 300
-    assert lived.accepted > 20 * lived.calls
+    assert lived.accepted > 15 * lived.calls
 
 
 def test_a_refused_block_that_comes_back_after_a_restart_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test of the test: events would be counted and delivered."""
-    monkeypatch.setattr(StoreRoom, "was_refused", lambda *_: False)
+    monkeypatch.setattr("relay.spool.room._chains", lambda _: frozenset())
     with pytest.raises(BrokenPromiseError, match="are counted"):
         every_call(Wrong(code=errno.ENOSPC), policy="ignore")
 
@@ -45,14 +44,16 @@ def test_a_segment_that_hides_a_block_in_the_one_before_it_is_found_out(monkeypa
     """The test of the test: a segment got its name, and its folder could neither be synced nor the name taken back."""
     begin = Spool._begin_segment
 
-    def keep_open(spool: Spool, number: int, room: int, now: int) -> None:
+    def keep_open(spool: Spool, number: int, octets: int, now: int, allowance: Allowance) -> None:
         file, spool._file = spool._file, None
         try:
-            begin(spool, number, room, now)
+            begin(spool, number, octets, now, allowance)
         except BaseException:
             spool._file = file
             raise
 
     monkeypatch.setattr(Spool, "_begin_segment", keep_open)
-    with pytest.raises(BrokenPromiseError, match=r"damage that no fault made|events did not arrive"):
-        every_call(Wrong(code=errno.ENOSPC, calls=2), policy="ignore")
+    with pytest.raises(
+        BrokenPromiseError, match=r"damage that no fault made|events did not arrive|that could have waited"
+    ):
+        every_call(Wrong(code=errno.ENOSPC, calls=3), policy="ignore")

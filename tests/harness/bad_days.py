@@ -102,7 +102,7 @@ class BadDays:
                     commit.write(lambda: 1_000_000)
                 except StorageError:
                     continue  # the intake tries the same commit again
-                numbers, positions = commit.numbers, commit.positions
+                numbers, positions = commit.reached, commit.positions
                 self.accepted = max(self.accepted, source.given)
                 commit = None
             else:

@@ -20,12 +20,14 @@ class Collector:
     """Listens on a free loopback port and gives each connection to `serve`, in a thread of its own.
 
     Without `serve` it reads everything to the end of file and closes: a collector as it should be. `window` is about
-    how many octets its kernel takes on a connection that it does not read; 0: as many as usual.
+    how many octets its kernel takes on a connection that it does not read; 0: as many as usual. `port` may be given.
     """
 
-    def __init__(self, serve: "Callable[[Collector, socket.socket], object] | None" = None, *, window: int = 0) -> None:
+    def __init__(
+        self, serve: "Callable[[Collector, socket.socket], object] | None" = None, *, window: int = 0, port: int = 0
+    ) -> None:
         self._serve = Collector.read_to_the_end if serve is None else serve
-        self._listening = socket.create_server((LOOPBACK, 0))
+        self._listening = socket.create_server((LOOPBACK, port))
         if window:
             self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self.port: int = self._listening.getsockname()[1]

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from harness.bad_days import BadDays, BrokenPromiseError
 from harness.tight_days import TightDays
-from relay.intake import Policy
+from relay.spool.full_disk import Policy
 
 LIVES: Final = 3
 STEPS: Final = 12

@@ -16,6 +16,7 @@ import errno
 import os
 import random
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from relay.disk import Disk, File, Lock, storage_error
@@ -135,6 +136,10 @@ class FakeFile(File):
     def size(self) -> int:
         return len(self._inode.seen)
 
+    @property
+    def deleted(self) -> bool:
+        return not any(inode is self._inode for inode in self._disk.seen())
+
     def close(self) -> None:
         pass
 
@@ -205,6 +210,10 @@ class FakeDisk(Disk):
         """The process is gone and the machine is not: what was written is still seen, and as durable as it was."""
         self.locked.clear()
         self.crash_at = 0
+
+    def seen(self) -> Iterable[_Inode]:
+        """Every file that has a name."""
+        return self._seen.values()
 
     # --- relay.disk.Disk ---
 

@@ -19,7 +19,8 @@ from harness.small_disk import SmallDisk
 from harness.waiting import wait_until
 
 _LOST = re.compile(rb' lost="([0-9a-f]{16}) audit (\d+) (\d+) (\d+)"')
-FULL = "the spool cannot be written"
+FULL = ("the spool cannot be written", "the oldest events are deleted undelivered")
+"""What the log says of a full disk, or with `rotate`."""
 
 
 class Account(NamedTuple):
@@ -66,6 +67,11 @@ class FullRouter:
         """`relay run`."""
         argv = [*self._disk.prefix, *RELAY, "-c", str(self.router.configuration), "run", *words]
         return Process(argv, self.router.folder / "relay.log")
+
+    @staticmethod
+    def is_full(relay: Process) -> bool:
+        """Whether relay has met the full disk."""
+        return any(text in relay.log for text in FULL)
 
     def status(self) -> dict[str, Any]:
         """`relay status --json`."""

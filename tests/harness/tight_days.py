@@ -1,8 +1,10 @@
 """Lives of a store that is too small, under `rotate` and `ignore`; `every_call` has each call of the disk go wrong.
 
-What `BadDays` is to `halt`. The oracle: every event that was accepted is delivered, or counted by its type in a gap
-event that is; and no more is counted than was not delivered, but for what was on its way when it was deleted, and whose
-proof never came: an event may then be both, and a gap be told twice.
+What `BadDays` is to `halt`. There are two sources: one that can deliver again, whose batch waits under `ignore`, and
+one that cannot, whose events use the reserve, and are refused beyond it. The oracle: every event that was accepted is
+delivered, or counted by its type in a gap event that is, and under `ignore` none of the first source is counted. No
+more is counted than was not delivered, but for what was on its way when it was deleted, and whose proof never came (an
+event may then be both, and a gap be told twice), and what was refused when its process ended.
 """
 
 import random
@@ -14,20 +16,23 @@ from dataclasses import dataclass, field
 from harness.bad_days import FOLDER, SERVER, BrokenPromiseError, _Source, _text, tell_gap
 from harness.fake_disk import Crash, FakeDisk
 from relay.errors import RelayError, StorageError
-from relay.event import EventType
-from relay.intake import PATIENCE, Policy, Routing, _Commit
+from relay.event import Batch, Event, EventType
+from relay.intake import PATIENCE, Routing, _Commit
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
+from relay.spool.full_disk import Policy
 from relay.spool.gap import Gap, told_in
 from relay.spool.spool import Reader, Run
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import parse
 
-ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset({EventType.TRAFFIC}))
+ROUTING = Routing(frozenset({EventType.AUDIT, EventType.ALARM, EventType.RELAY}), frozenset({EventType.TRAFFIC}))
 WANTED = sum(1 << kind for kind in EventType)
 SEGMENT_SIZE = 2048
 SEGMENTS = 6
-_KINDS = {b"a": EventType.AUDIT, b"t": EventType.TRAFFIC}
+_KINDS = {b"a": EventType.AUDIT, b"t": EventType.TRAFFIC, b"u": EventType.ALARM}
+_UNREPEATABLE = 0.5
+"""Of all batches."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +46,10 @@ class TightDays:
     chance: random.Random = field(init=False)
     accepted: int = 0
     """Events that the source was told are durable, or counted."""
+    unrepeatable: set[bytes] = field(default_factory=set)
+    """Texts of the other source's events that were accepted."""
+    given: int = 0
+    """Events of it, ever."""
     received: set[bytes] = field(default_factory=set)
     """Texts of the events that the collector got."""
     proven: set[bytes] = field(default_factory=set)
@@ -66,7 +75,8 @@ class TightDays:
 
     def _open(self, life: int, segments: int) -> Store:
         run = Run((life + 1).to_bytes(8, "big"), b"spool of the day")
-        store = Store(self.disk, FOLDER, segment_size=SEGMENT_SIZE, max_size=segments * SEGMENT_SIZE, run=run)
+        size = segments * SEGMENT_SIZE
+        store = Store(self.disk, FOLDER, segment_size=SEGMENT_SIZE, max_size=size, run=run, policy=self.policy)
         position = store.position("audit")
         reached = position.count if position else 0
         if reached < self.accepted:
@@ -88,13 +98,16 @@ class TightDays:
         self._judge()
 
     def _judge(self) -> None:
-        expected = {_text(number) for number in range(1, self.accepted + 1)}
+        expected = {_text(number) for number in range(1, self.accepted + 1)} | self.unrepeatable
         counted = _counted(self.gaps.values())
         twice = _counted(gap for name, gap in self.gaps.items() if name not in self.proven)
         for letter, kind in _KINDS.items():
             missing = {text for text in expected - self.received if text.startswith(letter)}
             both = {text for text in self.received - self.proven if text.startswith(letter)}
-            if not len(missing) <= counted[kind] <= len(missing) + len(both) + twice[kind]:
+            unanswered = self.given - len(self.unrepeatable) if kind is EventType.ALARM else 0
+            if self.policy == "ignore" and kind is not EventType.ALARM and (missing or counted[kind]):
+                raise BrokenPromiseError(f"{counted[kind]} {kind.label} events were refused that could have waited")
+            if not len(missing) <= counted[kind] <= len(missing) + len(both) + twice[kind] + unanswered:
                 raise BrokenPromiseError(
                     f"{len(missing)} {kind.label} events did not arrive, {counted[kind]} are counted, "
                     f"and {len(both)} arrived without a proof, as did gaps of {twice[kind]}"
@@ -119,6 +132,10 @@ class _Life:
         self._numbers = dict.fromkeys(EventType, 1)
         self._positions = store.positions
         self._commit: _Commit | None = None
+        self._waiting: Batch | None = None
+        """Of the source that can deliver again."""
+        self._others: list[bytes] = []
+        """Texts of the events of the other source in this commit."""
         self._attempts = 0
         self._cursor = store.follow(SERVER, store.cursor(SERVER) or Cursor(), WANTED)
         self._sent: set[bytes] = set()
@@ -139,23 +156,45 @@ class _Life:
                 self._new_session()
 
     def take_in(self) -> None:
-        """One attempt at a commit, and the policy when it fails."""
-        days, store = self._days, self._store
-        if self._commit is None:
-            batch = self._source.give(days.chance)
-            self._commit = _Commit(store, ROUTING, [batch], self._numbers, self._positions, tell_gap)
+        """One attempt at a commit; when it fails, it is tried again, waits, or is refused."""
+        days = self._days
+        commit = self._commit = self._commit or self._next()
         try:
-            self._commit.write(lambda: 1_000_000)
+            commit.write(lambda: 1_000_000, reserve=bool(self._others))
         except StorageError as error:
             self._attempts += 1
             if not error.full and self._attempts < PATIENCE:
                 return
-            with suppress(RelayError):  # else the slots cannot be written either
-                (store.room.rotate if days.policy == "rotate" else self._commit.refuse)()
+            if self._others:
+                with suppress(RelayError):  # else the slots cannot be written either
+                    commit.refuse()
+                    self._answer(commit)
+            elif self._waiting is not None:
+                self._numbers = commit.reached
+                self._waiting = commit.rest_of(self._waiting)
+                self._commit, self._attempts = None, 0
             return
-        self._numbers, self._positions = self._commit.numbers, self._commit.positions
-        days.accepted = max(days.accepted, self._source.given)
-        self._commit, self._attempts = None, 0
+        self._positions = commit.positions
+        if not self._others:
+            days.accepted = max(days.accepted, self._source.given)
+            self._waiting = None
+        self._answer(commit)
+
+    def _next(self) -> _Commit:
+        days = self._days
+        if days.chance.random() < _UNREPEATABLE:
+            days.given += 1
+            self._others = [b"u%d" % days.given]
+            tail = b' type="alarm"] %b %b' % (self._others[0], b"x" * days.chance.choice((10, 300, 700)))
+            batch = Batch([Event(EventType.ALARM, 1, b"<110>1 - h relay - - [128T", tail)], repeatable=False)
+        else:
+            batch = self._waiting = self._waiting or self._source.give(days.chance)
+        return _Commit(self._store, ROUTING, [batch], self._numbers, self._positions, tell_gap)
+
+    def _answer(self, commit: _Commit) -> None:
+        self._days.unrepeatable |= set(self._others)
+        self._numbers = commit.reached
+        self._commit, self._others, self._attempts = None, [], 0
 
     def _new_session(self) -> None:
         with suppress(StorageError):

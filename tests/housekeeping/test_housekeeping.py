@@ -12,9 +12,10 @@ from relay.disk import Disk
 from relay.errors import StorageError, full_error
 from relay.event import Batch, Event, EventType, Position
 from relay.housekeeping import Care, Housekeeping
-from relay.intake import Intake, Policy, Routing
+from relay.intake import Intake, Routing
 from relay.own_events import Author
 from relay.spool.cursor import Cursor
+from relay.spool.full_disk import Policy
 from relay.spool.spool import Run
 from relay.spool.store import Store
 from relay.watch.clock import Clocks
@@ -33,10 +34,15 @@ class House:
         self.folder = folder
         self.clocks = Clocks(1_000 * DAY, 3_600 * SECOND)
         self.store = Store(
-            Disk(), str(folder / "state"), segment_size=1 << 16, max_size=1 << 20, run=Run(run, b"s" * 16)
+            Disk(),
+            str(folder / "state"),
+            segment_size=1 << 16,
+            max_size=1 << 20,
+            run=Run(run, b"s" * 16),
+            policy=policy,
         )
         routing = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
-        self.intake = Intake(self.store, routing, functools.partial(own_events.gap, AUTHOR), interval=0, policy=policy)
+        self.intake = Intake(self.store, routing, functools.partial(own_events.gap, AUTHOR), interval=0)
         care = Care(
             author=AUTHOR,
             disk_full_action=policy,
@@ -104,10 +110,10 @@ def test_the_halt_is_asked_for_after_a_minute_without_delivery_and_once(house: H
 def test_ignore_and_rotate_have_alarms_of_their_own_which_end_when_it_is_quiet(tmp_path: Path) -> None:
     house = House(tmp_path, "ignore")
     with house.store:
-        house.intake.refused = 5
-        house.store.room.rotated = 1
+        house.intake.refused[EventType.AUDIT] = 5
+        house.store.space.rotated = 1
         assert house.after(1) == ["ALARM spool-ignoring add", "ALARM spool-rotating add"]
-        house.intake.refused = 6
+        house.intake.refused[EventType.AUDIT] = 6
         assert house.after(40) == []
         assert house.after(40) == ["ALARM spool-rotating clear", "HEARTBEAT"]
         assert house.after(30) == ["ALARM spool-ignoring clear"]

@@ -47,7 +47,7 @@ class Servers:
         state = str(folder / "state")
         self.store = Store(Disk(), state, segment_size=1 << 16, max_size=1 << 20, run=Run(run, b"s" * 16))
         routing = Routing(frozenset({EventType.RELAY}), frozenset())
-        self.intake = Intake(self.store, routing, self._gap, interval=0, policy="ignore")
+        self.intake = Intake(self.store, routing, self._gap, interval=0)
         self.all = [Destination(name, self.store, _nowhere, wanted=EVERYTHING, start=Cursor()) for name in names]
         care = Care(
             author=AUTHOR,

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness.full_router import FULL, FullRouter
+from harness.full_router import FullRouter
 from harness.openssh import Sshd
 from harness.relay import RELAY
 from harness.small_disk import SmallDisk
@@ -23,8 +23,8 @@ def test_every_policy_keeps_its_word_whatever_happens_while_the_disk_is_full(tmp
     with SmallDisk(tmp_path / "disk", "12m") as disk, Sshd() as sshd:
         full = FullRouter(tmp_path, sshd, disk, policy, records=RECORDS)
         with full.start() as relay:
-            wait_until(lambda: FULL in relay.log, 60, lambda: relay.log)
-            if policy != "halt":
+            wait_until(lambda: full.is_full(relay), 60, lambda: relay.log)
+            if policy == "rotate":
                 wait_until(lambda: full.lag() == 0, 60, lambda: relay.log)
             relay.kill()
         with full.receiver.running():
@@ -32,18 +32,18 @@ def test_every_policy_keeps_its_word_whatever_happens_while_the_disk_is_full(tmp
             full.drain(60)  # what was counted last is told by now
             account = full.account()
         assert account.exact, account
-        assert (account.missing == 0) == (policy == "halt"), account
+        assert (account.missing == 0) == (policy != "rotate"), account
         assert not full.stub.exists(), "never within a minute of its start"
 
 
 @pytest.mark.timeout(300)
 def test_the_script_says_what_became_of_every_event() -> None:
-    argv = [str(SCRIPT), "--policy", "ignore", "--end", "SIGTERM", "--records", "40000"]
+    argv = [str(SCRIPT), "--policy", "rotate", "--end", "SIGTERM", "--records", "40000"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     *_, row, verdict = done.stdout.splitlines()
     cells = [cell.strip().replace(",", "") for cell in row.strip("|").split("|")]
-    assert cells[:2] == ["ignore", "SIGTERM"]
+    assert cells[:2] == ["rotate", "SIGTERM"]
     written, arrived, missing, counted, doubled = map(int, cells[2:7])
     assert written == arrived + missing > 37_000
     assert missing == counted > 0

@@ -40,7 +40,7 @@ def filled() -> FakeDisk:
             events = [Event(kind, 1, b"<110>1 - h a - - [128T", b"] " + b"x" * 100) for kind in kinds]
             commit = _Commit(store, ROUTING, [Batch(events)], numbers, {}, tell_gap)
             commit.write(lambda: 1)
-            numbers = commit.numbers
+            numbers = commit.reached
     return disk
 
 
@@ -109,7 +109,7 @@ def test_rotate_counts_what_damage_took_of_a_segment_exactly(read_first: int, re
         read_on(store, store.retained.reader(1), read_first)
         store.room.give_up("server")  # the session ends unproven
         for _ in range(2):
-            assert store.room.rotate()
+            assert store.space.rotate()
             if restart:
                 store.close()
                 store = opened(disk, 3)

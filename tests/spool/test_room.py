@@ -12,9 +12,10 @@ from harness.fake_disk import Crash, FakeDisk
 from relay import own_events
 from relay.disk import Disk
 from relay.event import Batch, Event, EventType, Position
-from relay.intake import Intake, Policy, Routing, _Commit
+from relay.intake import Intake, Routing, _Commit
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
+from relay.spool.full_disk import Policy
 from relay.spool.gap import MAX_RANGES, Gap, Range, told_in
 from relay.spool.room import LATE
 from relay.spool.spool import Run, Spool
@@ -29,17 +30,18 @@ LATER = Run(b"\x00" * 7 + b"\x02", b"s" * 16)
 tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
 
-def opened(folder: Path, run: Run = RUN, disk: Disk | None = None) -> Store:
-    return Store(disk or Disk(), str(folder), segment_size=SEGMENT, max_size=SEGMENTS * SEGMENT, run=run)
+def opened(folder: Path, run: Run = RUN, disk: Disk | None = None, policy: Policy = "halt") -> Store:
+    size = SEGMENTS * SEGMENT
+    return Store(disk or Disk(), str(folder), segment_size=SEGMENT, max_size=size, run=run, policy=policy)
 
 
 def event(number: int) -> Event:
     return Event(EventType.AUDIT, 1, b"<110>1 - h auditd - - [128T", b' type="audit"] %06d ' % number + b"x" * 1000)
 
 
-def taking_in(store: Store, policy: Policy, body: Callable[[Intake], Awaitable[None]]) -> None:
+def taking_in(store: Store, body: Callable[[Intake], Awaitable[None]]) -> None:
     async def main() -> None:
-        intake = Intake(store, ROUTING, tell_gap, interval=0, policy=policy)
+        intake = Intake(store, ROUTING, tell_gap, interval=0)
         committing = asyncio.create_task(intake.run())
         working = asyncio.ensure_future(body(intake))
         try:
@@ -79,9 +81,9 @@ def gaps(found: list[bytes]) -> list[bytes]:
 
 
 def test_rotate_takes_everything_in_and_counts_every_event_that_goes(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
+    with opened(tmp_path, policy="rotate") as store:
         store.follow("server", Cursor(), WANTED)
-        taking_in(store, "rotate", lambda intake: submit(intake, 1, 200))
+        taking_in(store, lambda intake: submit(intake, 1, 200))
         found = messages(store.retained)
     kept = numbers(found)
     assert kept == list(range(kept[0], 201))
@@ -115,58 +117,7 @@ def test_what_tells_of_no_gap_is_none(message: bytes) -> None:
     assert told_in(message) is None
 
 
-def test_ignore_counts_what_it_refuses_with_its_position_and_tells_when_there_is_room(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
-        store.follow("server", Cursor(), WANTED)
-        taking_in(store, "ignore", lambda intake: submit(intake, 1, 100))
-        kept = numbers(messages(store.retained))
-        (gap,) = store.room.pending()
-        assert kept == list(range(1, len(kept) + 1))
-        assert gap.events == 100 - len(kept)
-        assert [(each.first, each.last) for each in gap.ranges] == [(len(kept) + 1, 100)]
-        assert store.position("audit") == Position("audit", 100, b"100")
-
-    with opened(tmp_path, LATER) as again:
-        assert again.position("audit") == Position("audit", 100, b"100"), "a restart while full forgets nothing"
-        again.follow("server", Cursor(), WANTED)
-        again.move_cursor("server", Cursor(retained=again.retained.next_number))
-        taking_in(again, "ignore", lambda intake: submit(intake, 101, 110))
-        assert again.room.pending() == []
-        found = messages(again.retained)
-        (told,) = gaps(found)
-        assert b' events="%d" lost="0000000000000001 audit %d 100 %d"' % (gap.events, len(kept) + 1, gap.events) in told
-        assert numbers(found)[-10:] == list(range(101, 111))
-        assert again.position("audit") == Position("audit", 110, b"110")
-
-
-def test_halt_takes_nothing_in_and_goes_on_where_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.intake.RETRY_SECONDS", 0.01)
-    with opened(tmp_path) as store:
-        store.follow("server", Cursor(), WANTED)
-
-        async def body(intake: Intake) -> None:
-            writing = asyncio.create_task(submit(intake, 1, 100))
-            while intake.error is None:  # noqa: ASYNC110  it changes in the commit's thread
-                await asyncio.sleep(0)
-            stood = store.retained.next_number
-            assert stood < 100
-            store.move_cursor("server", Cursor(retained=stood))
-            while store.retained.next_number < stood + 20:  # noqa: ASYNC110
-                await asyncio.sleep(0)
-            store.move_cursor("server", Cursor(retained=store.retained.next_number))
-            while not writing.done():
-                store.move_cursor("server", Cursor(retained=store.retained.next_number))
-                await asyncio.sleep(0)
-            await writing
-
-        taking_in(store, "halt", body)
-        assert store.room.pending() == []
-        assert store.position("audit") == Position("audit", 100, b"100")
-        assert numbers(messages(store.retained))[-1] == 100
-
-
-@pytest.mark.parametrize("policy", ["rotate", "ignore"])
-def test_a_crash_at_any_moment_of_a_policy_leaves_every_event_kept_or_counted(policy: Policy) -> None:
+def test_a_crash_at_any_moment_of_rotate_leaves_every_event_kept_or_counted() -> None:
     """On a disk that forgets what is not synced: the sum is exact or, when a file came back, too high, not too low."""
     for crash_at in range(40, 400, 7):
         disk = FakeDisk(crash_at)
@@ -180,9 +131,9 @@ def test_a_crash_at_any_moment_of_a_policy_leaves_every_event_kept_or_counted(po
                 accepted = number
 
         try:
-            store = opened(Path("/state"), disk=disk)
+            store = opened(Path("/state"), disk=disk, policy="rotate")
             store.follow("server", Cursor(), WANTED)
-            taking_in(store, policy, body)
+            taking_in(store, body)
         except Crash:
             pass
         disk.crash()
@@ -218,12 +169,12 @@ def test_age_deletes_what_is_proven_and_nothing_else(tmp_path: Path) -> None:
             await asyncio.gather(committing, return_exceptions=True)
 
         asyncio.run(main())
-        assert store.room.expire(10**12) == 0, "nothing is proven"
+        assert store.space.expire(10**12) == 0, "nothing is proven"
         store.move_cursor("server", Cursor(retained=store.retained.next_number))
-        assert store.room.expire(0) == 0, "nothing is old"
+        assert store.space.expire(0) == 0, "nothing is old"
         segments = len(list((tmp_path / "spool" / "retained").glob("*.segment")))
         assert segments > 2
-        assert store.room.expire(10**12) == segments - 1, "all but the newest"
+        assert store.space.expire(10**12) == segments - 1, "all but the newest"
         assert numbers(messages(store.retained))[-1] == 40
 
 
@@ -261,7 +212,7 @@ def test_of_a_gap_that_was_told_only_what_came_since_remains() -> None:
 def test_a_server_that_begins_now_has_what_was_before_as_a_gap_and_only_once(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.follow("first", Cursor(), WANTED)
-        taking_in(store, "halt", lambda intake: submit(intake, 1, 25))
+        taking_in(store, lambda intake: submit(intake, 1, 25))
         now = Cursor(retained=store.retained.next_number)
         assert store.begin("late", now, WANTED) == now
         assert store.begin("late", Cursor(retained=99), WANTED) == now, "it goes on where it began"
@@ -276,12 +227,12 @@ def test_a_server_that_begins_now_has_what_was_before_as_a_gap_and_only_once(tmp
 def test_a_server_that_begins_with_the_oldest_has_what_was_deleted_of_that_run_as_a_gap(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.follow("first", Cursor(), WANTED)
-        taking_in(store, "halt", lambda intake: submit(intake, 1, 40))
+        taking_in(store, lambda intake: submit(intake, 1, 40))
         assert store.begin("early", Cursor(), WANTED) == Cursor()
         assert store.room.pending() == [], "all of it is there"
         store.move_cursor("first", Cursor(retained=store.retained.next_number))
-        assert store.room.give_way()
-        assert store.begin("late", Cursor(), WANTED) == Cursor()
+        assert store.space._free_proven()
+        assert store.begin("late", Cursor(), WANTED) == Cursor(retained=store.retained.oldest_first)
         (gap,) = store.room.pending()
         kept = numbers(messages(store.retained))
         assert [(each.label, each.first, each.last) for each in gap.ranges] == [("audit", 1, kept[0] - 1)]
@@ -291,7 +242,7 @@ def test_a_crash_between_the_count_and_the_cursor_of_a_late_server_counts_nothin
     for crash_at in range(1, 8):
         disk = FakeDisk(crash_at)
         with opened(Path("/state"), disk=disk) as store:
-            taking_in(store, "halt", lambda intake: submit(intake, 1, 10))
+            taking_in(store, lambda intake: submit(intake, 1, 10))
             disk.crash_at = len(disk.calls) + crash_at
             try:
                 store.begin("late", Cursor(retained=store.retained.next_number), WANTED)
@@ -321,15 +272,15 @@ def test_a_gap_whose_event_was_written_right_before_the_end_is_not_told_again(mo
         assert again.room.pending() == []
 
 
-def test_blocks_whose_numbers_come_again_after_the_spool_was_lost_are_delivered(tmp_path: Path) -> None:
-    with opened(tmp_path) as store:
+def test_blocks_that_come_after_the_spool_was_lost_are_delivered(tmp_path: Path) -> None:
+    with opened(tmp_path, policy="rotate") as store:
         store.follow("server", Cursor(), WANTED)
-        taking_in(store, "rotate", lambda intake: submit(intake, 1, 200))
+        taking_in(store, lambda intake: submit(intake, 1, 200))
     shutil.rmtree(tmp_path / "spool")
     with opened(tmp_path, LATER) as again:
         cursor = again.follow("server", again.cursor("server") or Cursor(), WANTED)
         readers = (again.retained.reader(cursor.retained), again.transient.reader(cursor.transient))
-        taking_in(again, "halt", lambda intake: submit(intake, 201, 205))
+        taking_in(again, lambda intake: submit(intake, 201, 205))
         found = []
         while isinstance(item := again.room.read("server", *readers), Block):
             found += [message for _, _, message in item.messages()]
@@ -349,7 +300,7 @@ def test_who_is_not_required_gives_way_before_any_policy_and_what_it_misses_is_c
                 store.move_cursor("server", Cursor(retained=store.retained.next_number))
 
         store.follow("server", Cursor(), WANTED)
-        taking_in(store, "halt", deliver)
+        taking_in(store, deliver)
         found = messages(store.retained)
         kept = numbers(found)
         (counted,) = [gap for gap in store.room.pending() if gap.server == "optional"] or [Gap()]
@@ -364,14 +315,14 @@ def test_who_is_not_required_gives_way_before_any_policy_and_what_it_misses_is_c
 def test_with_nobody_that_is_required_nobody_holds_anything(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.follow("optional", Cursor(), WANTED, required=False)
-        taking_in(store, "halt", lambda intake: submit(intake, 1, 200))
+        taking_in(store, lambda intake: submit(intake, 1, 200))
         assert numbers(messages(store.retained))[-1] == 200
 
 
 def test_what_was_refused_and_counted_is_neither_delivered_nor_counted_again_after_a_crash(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.follow("server", Cursor(), WANTED)
-        taking_in(store, "halt", lambda intake: submit(intake, 1, 5))
+        taking_in(store, lambda intake: submit(intake, 1, 5))
         lost = [Range(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
         store.room.lose("server", "refused by the server", lost, Cursor(retained=6))
     with opened(tmp_path, LATER) as store:  # the cursor had not moved
@@ -409,6 +360,6 @@ def test_a_server_that_returns_after_what_it_needs_is_gone_begins_anew_and_that_
                 await submit(intake, first, first + 9)
                 store.move_cursor("other", Cursor(retained=store.retained.next_number))
 
-        taking_in(store, "halt", deliver)
-        assert store.begin("server", Cursor(), WANTED) == Cursor()
+        taking_in(store, deliver)
+        assert store.begin("server", Cursor(), WANTED) == Cursor(retained=store.retained.oldest_first)
         assert [gap.cause for gap in store.room.pending() if gap.server == "server"] == [LATE]

@@ -1,5 +1,6 @@
 """Both spools of a state directory: their common size, and what a destination's cursor holds."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -30,15 +31,16 @@ def test_at_max_size_what_is_proven_goes_first_and_nothing_else(tmp_path: Path) 
     with opened(tmp_path) as store:
         store.follow("fast", Cursor(), 0b10)
         store.follow("slow", Cursor(), 0b10)
+        append = functools.partial(store.space.append, store.retained, reserve=True)
         for number in range(1, 13):
-            store.retained.append(contents(number), number)
-        with pytest.raises(StorageError, match="max-size of 16384 bytes is reached"):
-            store.retained.append(contents(13), 13)
+            append(contents(number), number)
+        with pytest.raises(StorageError, match="the spool's max-size of 16KiB is used up"):
+            append(contents(13), 13)
         store.move_cursor("fast", Cursor(retained=13))
         with pytest.raises(StorageError):
-            store.retained.append(contents(13), 13)
+            append(contents(13), 13)
         store.move_cursor("slow", Cursor(retained=4))
-        store.retained.append(contents(13), 13)
+        append(contents(13), 13)
         assert store.retained.reader(1).read() == store.retained.reader(4).read()
         assert store.retained.allocated == 4 * SEGMENT
 
@@ -72,5 +74,5 @@ def test_what_waits_is_counted_from_outside_while_a_writer_works(tmp_path: Path)
         seen = overview(Disk(), str(tmp_path))
         assert (seen.retained.messages, seen.transient.messages) == (7, 0)
         assert seen.cursors == {"a": Cursor(retained=6, delivered=5)}
-        ahead = waiting(Disk(), str(tmp_path), seen.cursors["a"])
+        ahead = waiting(Disk(), str(tmp_path), "a", seen.cursors["a"])
         assert (ahead.messages, ahead.oldest_committed) == (2, 1_006)
