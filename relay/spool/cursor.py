@@ -154,16 +154,22 @@ def _decode(data: bytes) -> _Copy | None:
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a destination is proven: the next block to deliver of each spool."""
+    """How far a destination is proven: the next block to deliver of each spool, and how much of that block."""
 
     retained: int = 1
     transient: int = 1
+    retained_part: int = 0
+    """So many messages at the beginning of block `retained` need no delivery any more. A relay that does not know the
+    field repeats them."""
+    transient_part: int = 0
     proven_at: int = 0
     """When the last proof came, in microseconds since the epoch; 0 for never."""
     proof: str = ""
     """Its kind: `drained`, `acknowledged`, `archived`."""
     delivered: int = 0
     """Messages proven so far, ever."""
+    server: str = ""
+    """Protocol and final address of the server to which this cursor belongs; empty where none was recorded."""
 
     def encode(self) -> bytes:
         """As it stands in a slot."""
@@ -176,3 +182,20 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.json.decode(data, type=cls)
         except msgspec.MsgspecError:
             return cls()
+
+    @property
+    def reached_retained(self) -> tuple[int, int]:
+        """Block and part of the retained spool: comparable."""
+        return self.retained, self.retained_part
+
+    @property
+    def reached_transient(self) -> tuple[int, int]:
+        """The same of the transient spool."""
+        return self.transient, self.transient_part
+
+    def at(self, retained: tuple[int, int], transient: tuple[int, int]) -> "Cursor":
+        """The same cursor at another place of each spool."""
+        (block, part), (transient_block, transient_part) = retained, transient
+        return msgspec.structs.replace(
+            self, retained=block, retained_part=part, transient=transient_block, transient_part=transient_part
+        )

@@ -89,10 +89,9 @@ class StoreRoom:
         """Keep what this destination has not proven; where it goes on (a bitmap tells the types it gets)."""
         self.give_up(destination)
         counted = self._gap_of(destination)
-        start = msgspec.structs.replace(
-            cursor,
-            retained=max(cursor.retained, counted.retained),
-            transient=max(cursor.transient, counted.transient),
+        start = cursor.at(
+            max(cursor.reached_retained, counted.reached_retained),
+            max(cursor.reached_transient, counted.reached_transient),
         )
         with self._changed:
             self._followed[destination] = _Followed(start, wanted, required)
@@ -141,10 +140,15 @@ class StoreRoom:
                 self._keep(msgspec.structs.replace(gap.add(ROTATED, gap.in_doubt), in_doubt=()))
 
     def moved(self, destination: str, cursor: Cursor) -> None:
-        """Note a proof of all that was sent; what every destination has proven of the transient spool is deleted."""
+        """Note a proof; what every destination has proven of the transient spool is deleted.
+
+        What is in doubt is proven by a proof of everything that was sent.
+        """
         with self.counting:
             gap = self._gaps.get(destination)
-            if gap is not None and gap.in_doubt:
+            sent = self._sent.get(destination, (0, 0))
+            whole = cursor.retained >= sent[0] and cursor.transient >= sent[1]
+            if gap is not None and gap.in_doubt and whole:
                 self._keep(msgspec.structs.replace(gap, in_doubt=()))
             with self._changed:
                 known = self._followed.get(destination, _Followed(cursor, 0, required=True))
@@ -231,23 +235,29 @@ class StoreRoom:
     def _count(self, destination: str, oldest: Oldest, cause: str, *, retained: bool) -> None:
         cursor, wanted, _ = self._followed[destination]
         gap = self._with_damage(self._gap_of(destination), retained, oldest, wanted)
-        reached = max(cursor.retained, gap.retained) if retained else max(cursor.transient, gap.transient)
+        reached, part = (
+            max(cursor.reached_retained, gap.reached_retained)
+            if retained
+            else max(cursor.reached_transient, gap.reached_transient)
+        )
         if reached >= oldest.following:
             return  # and with it all that it lacked by damage
         sent = self._sent.get(destination, (0, 0))[0 if retained else 1]
         lost: list[Range] = []
         under_way: list[Range] = []
-        for number, told in oldest.gaps:
-            if number >= reached and told.server in {destination, IGNORED}:
+        for number, index, told in oldest.gaps:
+            if (number, index) >= (reached, part) and told.server in {destination, IGNORED}:
                 # The event that told of it goes too, so its count begins anew.
                 (under_way if number < sent else lost).extend(each for each in told.ranges if wanted >> each.type & 1)
                 gap = msgspec.structs.replace(gap, unnamed=gap.unnamed + told.unnamed)
         for header in oldest.blocks:
             if header.number >= reached:
-                (under_way if header.number < sent else lost).extend(ranges_of(header, wanted))
+                done = part if header.number == reached else 0
+                (under_way if header.number < sent else lost).extend(ranges_of(header, wanted, done))
         counted = gap.doubt(under_way) if under_way else gap
         counted = counted.add(cause, lost) if lost else counted
-        place = {"retained": oldest.following} if retained else {"transient": oldest.following}
+        name = "retained" if retained else "transient"
+        place = {name: oldest.following, f"{name}_part": 0}
         self._keep(msgspec.structs.replace(counted, **place))
 
     @staticmethod
@@ -268,11 +278,15 @@ class StoreRoom:
         """
         with self.counting:
             gap = self._gap_of(destination).add(cause, lost)
+            retained, retained_part = max(gap.reached_retained, reached.reached_retained)
+            transient, transient_part = max(gap.reached_transient, reached.reached_transient)
             self._keep(
                 msgspec.structs.replace(
                     gap,
-                    retained=max(gap.retained, reached.retained),
-                    transient=max(gap.transient, reached.transient),
+                    retained=retained,
+                    retained_part=retained_part,
+                    transient=transient,
+                    transient_part=transient_part,
                 )
             )
 
@@ -325,7 +339,7 @@ class StoreRoom:
 
     def recognise(self, newest: Block) -> None:
         """Note what gaps the newest block tells of: whoever ended right after writing it did not come to that."""
-        for said in gaps_told(newest):
+        for _, said in gaps_told(newest):
             gap = self._gaps.get(said.server)
             if gap is not None and gap.number == said.number:
                 self.told(msgspec.structs.replace(said, positions=gap.positions))

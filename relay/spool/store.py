@@ -161,12 +161,9 @@ class Store:
 
     def _within(self, cursor: Cursor) -> Cursor:
         """After a cut tail, cursors beyond the end are set back to it."""
-        return Cursor(
-            retained=min(cursor.retained, self.retained.next_number),
-            transient=min(cursor.transient, self.transient.next_number),
-            proven_at=cursor.proven_at,
-            proof=cursor.proof,
-            delivered=cursor.delivered,
+        return cursor.at(
+            min(cursor.reached_retained, (self.retained.next_number, 0)),
+            min(cursor.reached_transient, (self.transient.next_number, 0)),
         )
 
     def previous_run(self) -> tuple[bytes, dict[EventType, int]] | None:
@@ -271,8 +268,8 @@ def overview(disk: Disk, folder: str) -> Overview:
 
 def waiting(disk: Disk, folder: str, cursor: Cursor) -> SpoolOverview:
     """What of both spools a destination with this cursor still has before it."""
-    retained = _look(disk, f"{folder}/{RETAINED}", cursor.retained)
-    transient = _look(disk, f"{folder}/{TRANSIENT}", cursor.transient)
+    retained = _look(disk, f"{folder}/{RETAINED}", *cursor.reached_retained)
+    transient = _look(disk, f"{folder}/{TRANSIENT}", *cursor.reached_transient)
     by_type = dict(retained.by_type)
     for kind, count in transient.by_type.items():
         by_type[kind] = by_type.get(kind, 0) + count
@@ -288,8 +285,8 @@ def waiting(disk: Disk, folder: str, cursor: Cursor) -> SpoolOverview:
     )
 
 
-def _look(disk: Disk, folder: str, start: int = 0) -> SpoolOverview:
-    """Look at a spool's folder, counting blocks from number `start` on."""
+def _look(disk: Disk, folder: str, start: int = 0, part: int = 0) -> SpoolOverview:
+    """Look at a spool's folder, counting blocks from number `start` on, without the first `part` messages of that."""
     firsts = [segment.first_of(name) for name in disk.names(folder) if segment.NAME.fullmatch(name)]
     segments = octets = oldest = 0
     by_type: dict[EventType, int] = {}
@@ -310,7 +307,8 @@ def _look(disk: Disk, folder: str, start: int = 0) -> SpoolOverview:
                     continue
                 octets += header.size
                 oldest = oldest or header.committed
-                for span in header.spans:
+                done = part if header.number == start else 0
+                for span in block.spans_between(header.spans, done, header.messages):
                     by_type[span.type] = by_type.get(span.type, 0) + span.messages
     next_number = newest.number + 1 if newest else 1
     return SpoolOverview(segments, octets, next_number, sum(by_type.values()), by_type, newest, oldest)

@@ -86,8 +86,12 @@ class Rsyslog(Peer):
         prefix: Sequence[str] = (),
         tls: Shown | None = None,
         nul_ends_lines: bool = False,
+        aborts: bool = False,
     ) -> None:
-        """`prefix` begins its command: what takes it to another host, where `host` is an address."""
+        """`prefix` begins its command: what takes it to another host, where `host` is an address.
+
+        With `aborts` its imrelp ends the session on a message that is larger than `max_message_size`.
+        """
         super().__init__("rsyslog", fetch(RSYSLOG), host=host)
         self._module = module
         self._size = max_message_size
@@ -95,6 +99,7 @@ class Rsyslog(Peer):
         self._tls = tls
         self._options = _INPUT_OPTIONS[module].format(size=max_message_size)
         self._options += ' addtlFrameDelimiter="0"' if nul_ends_lines else ""
+        self._options += ' oversizeMode="abort"' if aborts else ""
         self.output = self.folder / "collected"
 
     def _command(self) -> list[str]:
