@@ -282,6 +282,19 @@ class Block(NamedTuple):
         )
         return Block(header, payload)
 
+    def singly(self) -> "Iterator[Block]":
+        """Each of its messages, as a block of the same number."""
+        offset = 0
+        for kind, first, messages in self.header.spans:
+            for number in range(first, first + messages):
+                space = self.payload.index(b" ", offset)
+                end = space + 1 + int(self.payload[offset:space])
+                header = self.header._replace(
+                    spans=(Span(kind, number, 1),), payload_length=end - offset, payload_crc=0
+                )
+                yield Block(header, self.payload[offset:end])
+                offset = end
+
     def _offset(self, index: int) -> int:
         """Where the message with that index begins in the payload."""
         offset = 0

@@ -114,8 +114,12 @@ class StoreRoom:
                 }
                 self._keep(msgspec.structs.replace(late, **reached))
 
-    def read(self, destination: str, retained: Reader, transient: Reader) -> Block | Lost | None:
+    def read(
+        self, destination: str, retained: Reader, transient: Reader, *, only: int | None = None
+    ) -> Block | Lost | None:
         """What is next for a destination, in whose readers' places it is then under way; a proof follows, or `give_up`.
+
+        With `only` it reads one of the two: 0 or 1.
 
         Whoever makes room must know to the block what is under way; what was counted before is not read any more.
         """
@@ -123,7 +127,7 @@ class StoreRoom:
             gap = self._gap_of(destination)
             retained.skip_to(gap.retained)
             transient.skip_to(gap.transient)
-            for reader in (retained, transient):
+            for reader in (retained, transient) if only is None else ((retained, transient)[only],):
                 item = reader.read()
                 if item is not None:
                     self._count_damage(destination, reader)
