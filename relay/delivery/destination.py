@@ -224,9 +224,9 @@ class Destination:
                     with contextlib.suppress(StorageError):  # then it is sent again
                         delivery.keep_what_is_answered()
                 return
-            self._learn(error, delivery)
+            noted = self._learn(error, delivery)
             if self.proofs == before and not self.suspicion.knows_more_than(known):
-                raise
+                raise noted from error
         except Exception as error:
             # A bug of ours must not end delivery for good: it is told like any other failure, and tried again.
             _log.exception("delivery to %s failed", self.name)
@@ -238,8 +238,8 @@ class Destination:
                 session.close()
             self._store.room.give_up(self.name)
 
-    def _learn(self, error: RelayError, delivery: "_Delivery | None") -> None:
-        """What the loss of a session says about the message at the cursor."""
+    def _learn(self, error: RelayError, delivery: "_Delivery | None") -> RelayError:
+        """What the loss of a session says about the message at the cursor; the error with that message."""
         unproven = 0
         if delivery is None:
             self.suspicion = self.suspicion.unreached()
@@ -251,7 +251,9 @@ class Destination:
                 self.suspicion = self.suspicion.unreached()
             elif session.search is not Search.NEVER:
                 self.suspicion = self.suspicion.lost(loss)
-        self._note(self._with_the_suspect(error), unproven)
+        noted = self._with_the_suspect(error)
+        self._note(noted, unproven)
+        return noted
 
     def _with_the_suspect(self, error: RelayError) -> RelayError:
         """The error with the message that may be at fault, and the key that would keep it within the server's limit."""
@@ -286,8 +288,8 @@ class Destination:
         retained, transient = self.cursor.reached_retained, self.cursor.reached_transient
         reached = self.cursor.at(retained, found.after) if found.spool else self.cursor.at(found.after, transient)
         ((kind, number, message),) = found.block.messages()
-        answer = f"it ends every session on its {len(message)} octets; {SIZE_REMEDY}"
-        self.leave_out([Refused(found.block.header.run, kind, number, message, answer)], reached, NOT_ACCEPTED)
+        refused = Refused(found.block.header.run, kind, number, message, "it ends every session on it")
+        self.leave_out([refused], reached, NOT_ACCEPTED)
         self.largest_refused = max(self.largest_refused, len(message))
         self._store.move_cursor(self.name, reached)
         self._move(reached)
@@ -302,8 +304,8 @@ class Destination:
         except StorageError as error:
             path = f"nowhere ({error})"  # counted all the same: a full disk must not stop the delivery
         for each in events:
-            kind, said = each.type.label, each.answer
-            _log.error("%s refuses %s event %d (%s): kept in %s", self.name, kind, each.number, said, path)
+            event = f"{each.type.label} event {each.number} of {len(each.message)} octets"
+            _log.error("%s refuses %s (%s): kept in %s; %s", self.name, event, each.answer, path, SIZE_REMEDY)
         ranges = [Range(each.run.hex(), int(each.type), each.number, each.number, 1) for each in events]
         self._store.room.lose(self.name, cause, ranges, reached)
         self.refused += len(events)
