@@ -97,6 +97,19 @@ class StoreRoom:
             self._followed[destination] = _Followed(start, wanted, required)
         return start
 
+    def rename(self, former: str, name: str) -> None:
+        """What is counted for a destination belongs to another name from now on; under either, numbers go on."""
+        with self.counting:
+            old, own = self._gap_of(former), self._gap_of(name)
+            joined = old.add(own.cause, own.ranges) if own.ranges else old
+            if old != Gap(server=former) or own != Gap(server=name):
+                number, unnamed = max(old.number, own.number), old.unnamed + own.unnamed
+                self._keep(msgspec.structs.replace(joined, server=name, number=number, unnamed=unnamed))
+                self._keep(Gap(server=former, number=old.number))
+            with self._changed:
+                self._followed.pop(former, None)
+            self._sent.pop(former, None)
+
     def begin(self, destination: str, start: Cursor, wanted: int) -> None:
         """Count what a new destination will never get, since it begins there: once, even if this is begun again."""
         with self.counting:

@@ -8,7 +8,7 @@ both spools, so that (run, type, number) names a message for ever.
 import contextlib
 import logging
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -23,6 +23,7 @@ from relay.spool.cursor import Cursor, Slots, read_slots
 from relay.spool.refused import RefusedMessages
 from relay.spool.room import StoreRoom
 from relay.spool.spool import Recovery, Run, Spool
+from relay.spool.succession import CursorMove, ServerKey, moves
 
 LOCK: Final = "lock"
 SLOTS: Final = "slots"
@@ -72,6 +73,20 @@ def _torn_text(header: block.Header | None) -> str:
     return (
         f" (block {header.number} of run {header.run.hex()}: {events or 'no events'}; never accepted, or damaged since)"
     )
+
+
+def _report(found: Sequence[CursorMove], servers: Mapping[str, ServerKey]) -> None:
+    """Log whose cursor which server continues from, and which are put aside."""
+    owners = {move.name: move.former for move in found if move.aside}
+    heirs = {move.former: move.name for move in found if not move.aside}
+    for former, name in heirs.items():
+        sentence = "%s continues where %s was: the same protocol and final address (%s)"
+        _log.warning(sentence, name, owners.get(former, former), servers[name])
+    for aside, name in owners.items():
+        if name not in heirs.values():
+            _log.warning("%s is another log server than before (%s): it has a new cursor", name, servers[name])
+        if aside not in heirs:
+            _log.warning("the cursor of the server that was %s is kept as %r for 24 h", name, aside)
 
 
 class Store:
@@ -142,14 +157,33 @@ class Store:
         data = self.slots.get(CURSOR_KEY + destination)
         return None if data is None else self._within(Cursor.decode(data))
 
-    def begin(self, destination: str, start: Cursor, wanted: int) -> Cursor:
+    def claim(self, servers: Mapping[str, ServerKey]) -> None:
+        """Give each configured server, by its name, the cursor that belongs to it; to be called before `begin`."""
+        names = sorted(key.removeprefix(CURSOR_KEY) for key in self.slots.keys() if key.startswith(CURSOR_KEY))  # noqa: SIM118  a method of ours, not a dict's
+        stored = {name: cursor.server for name in names if (cursor := self.cursor(name)) is not None}
+        found = moves(stored, servers)
+        for move in found:
+            self.room.rename(move.former, move.name)
+            for kind in (LEFT_KEY, CURSOR_KEY):
+                value = self.slots.get(kind + move.former)
+                if value is not None:
+                    self.slots.put(kind + move.name, value)
+                    self.slots.remove(kind + move.former)
+        _report(found, servers)
+
+    def begin(self, destination: str, start: Cursor, wanted: int, server: ServerKey = "") -> Cursor:
         """Where a destination goes on; a new one begins at `start`, and what it will never get is counted.
 
-        With `start` behind the oldest block every header before it is read: some seconds for a large spool.
+        The cursor belongs to `server` from now on. With `start` behind the oldest block every header before it is
+        read: some seconds for a large spool.
         """
         cursor = self.cursor(destination)
         if cursor is not None and not self._has_missed(destination, cursor):
+            if server and cursor.server != server:
+                cursor = msgspec.structs.replace(cursor, server=server)
+                self.slots.put(CURSOR_KEY + destination, cursor.encode())
             return cursor
+        start = msgspec.structs.replace(start, server=server)
         self.room.begin(destination, start, wanted)
         self.slots.put(CURSOR_KEY + destination, start.encode())
         return start

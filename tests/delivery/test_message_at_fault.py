@@ -1,6 +1,7 @@
 """A message that a collector does not accept, among 500: it is kept aside and counted, and all others arrive."""
 
 import random
+import socket
 import threading
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 from harness.collector import Collector
 from harness.openssh import Sshd
 from harness.relp import RelpPeer, accept
-from harness.rsyslog import Rsyslog
+from harness.rsyslog import AbortingRsyslog
 from harness.syslog_ng import SyslogNg
 from harness.waiting import wait_until
 from history.spools import filled, foreign, opened
@@ -82,7 +83,7 @@ def judge(folder: Path, store: Store, destination: Destination, arrived: list[by
 def test_imrelp_that_aborts_on_it(tmp_path: Path, sshd: Sshd, way: str, caplog: pytest.LogCaptureFixture) -> None:
     """It has kept messages that it had not acknowledged when it aborted: only those come again."""
     spooled(tmp_path)
-    with Rsyslog("imrelp", LIMIT, aborts=True) as rsyslog, opened(tmp_path) as store:
+    with AbortingRsyslog(LIMIT) as rsyslog, opened(tmp_path) as store:
         server = RemoteLoggingServer(protocol="relp", port=rsyslog.port, max_message_size=1 << 16)
         forwarding = sshd.forwarding(rsyslog.port) if way == "ssh" else None
         with delivering(store, server, forwarding) as destination:
@@ -109,11 +110,8 @@ def test_syslog_ng_that_closes_on_it(tmp_path: Path, sshd: Sshd, caplog: pytest.
     assert "set max-message-size" in caplog.text
 
 
-def closes_on_content(collector: Collector, connection: object) -> None:
+def closes_on_content(collector: Collector, connection: socket.socket) -> None:
     """Keep every line until one that holds a word; on that, close with everything behind it unread."""
-    import socket
-
-    assert isinstance(connection, socket.socket)
     received = b""
     while data := connection.recv(1 << 16):
         received += data
@@ -141,7 +139,7 @@ def test_a_message_of_ordinary_size_is_found_by_halving(tmp_path: Path, sshd: Ss
 def test_a_collector_that_is_killed_again_and_again_makes_no_message_at_fault(tmp_path: Path, sshd: Sshd) -> None:
     spooled(tmp_path, octets=2000)
     chance = random.Random(3)
-    with Rsyslog("imrelp", LIMIT, aborts=True) as rsyslog, opened(tmp_path) as store:
+    with AbortingRsyslog(LIMIT) as rsyslog, opened(tmp_path) as store:
         server = RemoteLoggingServer(protocol="relp", port=rsyslog.port, max_message_size=1 << 16)
         with delivering(store, server, sshd.forwarding(rsyslog.port)) as destination:
             for _ in range(6):

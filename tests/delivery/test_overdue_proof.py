@@ -104,10 +104,13 @@ def test_a_collector_that_takes_no_more_octets(tmp_path: Path, sshd: Sshd) -> No
 
 
 def test_a_frozen_auditd(tmp_path: Path) -> None:
-    with Auditd() as auditd, opened(tmp_path) as store:
-        with delivering(store, RemoteLoggingServer(protocol="auditd", port=auditd.port), None) as destination:
-            deliver_one(store, destination)
-            sees_it(store, destination, [auditd.pid], [message(2)])
+    with (
+        Auditd() as auditd,
+        opened(tmp_path) as store,
+        delivering(store, RemoteLoggingServer(protocol="auditd", port=auditd.port), None) as destination,
+    ):
+        deliver_one(store, destination)
+        sees_it(store, destination, [auditd.pid], [message(2)])
 
 
 def test_a_frozen_collector_while_the_next_tls_stream_is_opened(tmp_path: Path, sshd: Sshd) -> None:

@@ -86,12 +86,8 @@ class Rsyslog(Peer):
         prefix: Sequence[str] = (),
         tls: Shown | None = None,
         nul_ends_lines: bool = False,
-        aborts: bool = False,
     ) -> None:
-        """`prefix` begins its command: what takes it to another host, where `host` is an address.
-
-        With `aborts` its imrelp ends the session on a message that is larger than `max_message_size`.
-        """
+        """`prefix` begins its command: what takes it to another host, where `host` is an address."""
         super().__init__("rsyslog", fetch(RSYSLOG), host=host)
         self._module = module
         self._size = max_message_size
@@ -99,7 +95,6 @@ class Rsyslog(Peer):
         self._tls = tls
         self._options = _INPUT_OPTIONS[module].format(size=max_message_size)
         self._options += ' addtlFrameDelimiter="0"' if nul_ends_lines else ""
-        self._options += ' oversizeMode="abort"' if aborts else ""
         self.output = self.folder / "collected"
 
     def _command(self) -> list[str]:
@@ -148,6 +143,14 @@ class Rsyslog(Peer):
             lambda: f"{count} messages; there are {len(self.messages())}",
         )
         return self.messages()
+
+
+class AbortingRsyslog(Rsyslog):
+    """Its imrelp ends the session on a message that is larger than `max_message_size`."""
+
+    def __init__(self, max_message_size: int, *, tls: Shown | None = None) -> None:
+        super().__init__("imrelp", max_message_size, tls=tls)
+        self._options += ' oversizeMode="abort"'
 
 
 class RsyslogByName(Rsyslog):
