@@ -190,6 +190,12 @@ class SyslogStream:
         self._drain(Cursor())
         self._settle(wait=True)
 
+    def close_stream(self) -> None:
+        """Close the stream that is open ahead of its use; the transport stays open."""
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+
     def _drain(self, cursor: Cursor) -> None:
         self._drained = _Drained(cursor, self._end_stream())
         self._sent = False
