@@ -91,6 +91,8 @@ class AnsweredStream:
 
     def answered(self) -> Answered:
         """Everything before the first message that is unanswered, or refused and not for good."""
+        with contextlib.suppress(RelayError):  # what has come before the loss
+            self._read_all()
         if self._void:
             return NOTHING_ANSWERED
         unanswered = min((*self._sent, *self._refusals.open()), key=lambda sent: sent.place, default=None)

@@ -102,6 +102,8 @@ class Destination:
         self.suspicion = Suspicion()
         self.passed: dict[MessageId, Piece] = {}
         """Proven ahead of the cursor: probes."""
+        self.wants_a_message = False
+        """Whether a suspicion waits for another message, which would show that the far end works."""
         self._due_since: float | None = None
         self._overdue = _Overdue(0.0, 0)
         self._store = store
@@ -233,6 +235,7 @@ class Destination:
             raise InternalError(self.name, f"a bug: {error!r}", "please report it with the log") from error
         finally:
             self.due(None)
+            self.wants_a_message = False
             session, self._session = self._session, None
             if session is not None:
                 session.close()
@@ -269,10 +272,14 @@ class Destination:
         if cursor.proof:
             self.proofs += 1
         self._store.move_cursor(self.name, cursor)
-        if self._error is not None and cursor.proof and not self.suspicion.suspected:
+        if cursor.proof and not self.suspicion.suspected:
+            self._recover()
+        self._move(cursor)  # last: whoever sees it sees a destination that delivers
+
+    def _recover(self) -> None:
+        if self._error is not None:
             _log.warning("recovered %s", self.name)
             self._error, self._error_since = None, 0
-        self._move(cursor)  # last: whoever sees it sees a destination that delivers
 
     def _move(self, cursor: Cursor) -> None:
         places = (cursor.reached_retained, cursor.reached_transient)
@@ -292,6 +299,7 @@ class Destination:
         self.leave_out([refused], reached, NOT_ACCEPTED)
         self.largest_refused = max(self.largest_refused, len(message))
         self._store.move_cursor(self.name, reached)
+        self._recover()  # the probe has just been proven
         self._move(reached)
 
     def leave_out(self, refused: Sequence[Refused], reached: Cursor, cause: str = REFUSED) -> None:
@@ -423,6 +431,7 @@ class _Delivery:
         while not stopped.is_set():
             choice = suspicion.plan.probe or 0
             piece = choose_probe(self._store, self._wanted, where, choice, destination.passed)
+            destination.wants_a_message = piece is None
             if piece is not None:
                 break
             self._session.check()
