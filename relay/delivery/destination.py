@@ -32,7 +32,7 @@ from relay.spool.cursor import Cursor
 from relay.spool.gap import Range
 from relay.spool.spool import Lost
 from relay.spool.store import Store
-from relay.transport import retry
+from relay.transport import StillOpenError, retry
 
 PROOF_SPACING: Final = 0.05
 SETTLING_SPACING: Final = 0.025
@@ -100,6 +100,8 @@ class Destination:
         self.largest_refused = 0
         """Octets of the largest message on which it ended every session; 0 without any."""
         self.suspicion = Suspicion()
+        self._suspect: MessageId | None = None
+        """Which message failed alone, as long as it is suspected."""
         self.passed: dict[MessageId, Piece] = {}
         """Proven ahead of the cursor: probes."""
         self.wants_a_message = False
@@ -248,24 +250,29 @@ class Destination:
             self.suspicion = self.suspicion.unreached()
         elif not isinstance(error, StorageError):  # that is a fault of this machine
             unproven = delivery.keep_what_is_answered()
-            session = self._session
-            loss = delivery.loss()
-            if session is None or not session.alive or loss is None:
+            session, loss = self._session, delivery.loss()
+            by_the_collector = error.retryable and not isinstance(error, StillOpenError)  # which is only slow
+            if session is None or not session.alive or loss is None or not by_the_collector:
                 self.suspicion = self.suspicion.unreached()
             elif session.search is not Search.NEVER:
                 self.suspicion = self.suspicion.lost(loss)
-        noted = self._with_the_suspect(error)
-        self._note(noted, unproven)
-        return noted
+        found = self._the_suspect()
+        if found is not None and error.retryable:
+            error = UnavailableError(error.what, f"{error.cause}; it may not accept {_named(found)}", SIZE_REMEDY)
+        self._note(error, unproven)
+        return error
 
-    def _with_the_suspect(self, error: RelayError) -> RelayError:
-        """The error with the message that may be at fault, and the key that would keep it within the server's limit."""
+    def _the_suspect(self) -> Piece | None:
+        """The message that may be at fault, once it is alone. When it is gone, as by `rotate`, nothing is suspected."""
         if not self.suspicion.alone:
-            return error
+            self._suspect = None
+            return None
         found = suspect(self._store, self._wanted, self.cursor, self.suspicion.spool)
-        if found is None:
-            return error
-        return UnavailableError(error.what, f"{error.cause}; it may not accept {_named(found)}", SIZE_REMEDY)
+        if found is None or self._suspect not in {None, identity_of(found.block)}:
+            self.suspicion, self._suspect = Suspicion(), None
+            return None
+        self._suspect = identity_of(found.block)
+        return found
 
     def proven(self, cursor: Cursor) -> None:
         """Move the cursor, durably."""
@@ -288,10 +295,10 @@ class Destination:
 
     def convict(self) -> None:
         """Pass over the message at the cursor, which the far end does not accept: keep it aside and count it."""
-        found = suspect(self._store, self._wanted, self.cursor, self.suspicion.spool)
-        self.suspicion = self.suspicion.convicted()
+        found = self._the_suspect()
         if found is None:
             return
+        self.suspicion, self._suspect = self.suspicion.convicted(), None
         retained, transient = self.cursor.reached_retained, self.cursor.reached_transient
         reached = self.cursor.at(retained, found.after) if found.spool else self.cursor.at(found.after, transient)
         ((kind, number, message),) = found.block.messages()
