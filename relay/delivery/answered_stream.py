@@ -112,7 +112,7 @@ class AnsweredStream:
 
     @property
     def heard(self) -> float:
-        """When the far end last answered, or was last told something that is to be answered."""
+        """When the far end last answered, or a heartbeat was sent that it has to answer."""
         return self._heard
 
     def check(self) -> None:

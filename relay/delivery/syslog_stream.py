@@ -210,7 +210,7 @@ class SyslogStream:
             if self._ends_unasked(pipe, max(watched, self.heard + self._settling - time.monotonic())):
                 self._known.watched = WATCHED_STREAMS
                 raise UnavailableError(
-                    "collector", "it closed the connection before relay did", "its own log tells why"
+                    "collector", "it closed the connection before relay did", "see its own log"
                 )
             self._known.watched = max(self._known.watched - 1, 0)
         pipe.half_close()

@@ -98,7 +98,7 @@ def test_imrelp_that_aborts_on_it(tmp_path: Path, sshd: Sshd, way: str, caplog: 
 
 
 def test_syslog_ng_that_closes_on_it(tmp_path: Path, sshd: Sshd, caplog: pytest.LogCaptureFixture) -> None:
-    """The large message goes on a stream of its own, so what stands before it is proven and not sent again."""
+    """The large message goes on a stream of its own, so everything before it is proven and not sent again."""
     spooled(tmp_path)
     with SyslogNg("syslog", max_message_size=LIMIT) as syslog_ng, opened(tmp_path) as store:
         server = RemoteLoggingServer(max_message_size=1 << 16)
