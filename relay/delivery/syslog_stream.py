@@ -50,12 +50,17 @@ class Patience(NamedTuple):
 
 
 class KnownSize:
-    """How large a message a collector is known to accept, in octets; outlives the sessions with it."""
+    """What a collector has shown of the messages that it accepts; outlives the sessions with it."""
 
     def __init__(self, octets: int = ACCEPTED_BY_ALL) -> None:
         self.octets = octets
+        """The largest message that it accepts for certain."""
         self.watched = 0
         """So many streams are still watched, since the collector has ended one by itself."""
+
+    def forget(self) -> None:
+        """The collector may have another limit now: it may have been restarted."""
+        self.octets = min(self.octets, ACCEPTED_BY_ALL)
 
 
 class _Drained(NamedTuple):
@@ -132,7 +137,7 @@ class SyslogStream:
         pipe = self._open_pipe()
         self._take(data)
         self._flush()
-        if self._ends_unasked(pipe, max(WATCHED_SECONDS, self._settling)):
+        if self._ends_unasked(pipe, max(WATCHED_SECONDS, 5 * self._settling)):
             cause = f"it closed the connection on a message of {octets} octets"
             raise UnavailableError("collector", cause, "is its limit lower than max-message-size?")
         self._see_it_open(self._end_stream())
@@ -209,9 +214,7 @@ class SyslogStream:
             watched = WATCHED_SECONDS if self._known.watched else 0.0
             if self._ends_unasked(pipe, max(watched, self.heard + self._settling - time.monotonic())):
                 self._known.watched = WATCHED_STREAMS
-                raise UnavailableError(
-                    "collector", "it closed the connection before relay did", "see its own log"
-                )
+                raise UnavailableError("collector", "it closed the connection before relay did", "see its own log")
             self._known.watched = max(self._known.watched - 1, 0)
         pipe.half_close()
         try:
@@ -264,6 +267,7 @@ class SyslogStream:
         if self._pipe is not None and self._pipe.ended and not self._buffer:
             self._pipe.close()
             self._pipe = None
+            self._known.forget()
 
     def end(self) -> None:
         """Nothing is said."""

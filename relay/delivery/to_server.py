@@ -37,13 +37,14 @@ class ToServer:
         forwarding: PortForwarding | None,
         wanted: Wanted,
         patience: Patience | None = None,
+        known: KnownSize | None = None,
     ) -> None:
         self._server = server
         self._forwarding = forwarding
         self._wanted = wanted
         self._patience = patience
         self._peer = TlsPeer(f"collector {server.display_name}", _log.warning)
-        self._known = KnownSize()
+        self._known = known or KnownSize()
         self._suspicions = 0
         self._told = False
 
@@ -81,6 +82,7 @@ class ToServer:
         if cause := self._why_unproven(pipe):
             self._tell(cause)
             return UnprovenStream(transport, pipe, messages, self._trail())
+        self._known.forget()
         return SyslogStream(transport, pipe, messages, self._note_closing, self._patience, self._known)
 
     def _why_unproven(self, pipe: Pipe) -> str:

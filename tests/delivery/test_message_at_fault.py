@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from harness.certificates import ROUTER, SERVER, Authority, Shown
 from harness.collector import Collector
 from harness.openssh import Sshd
 from harness.relp import RelpPeer, accept
@@ -19,6 +20,7 @@ from harness.waiting import wait_until
 from history.spools import filled, foreign, opened
 
 from relay.delivery.destination import NOT_ACCEPTED, Destination
+from relay.delivery.syslog_stream import KnownSize
 from relay.delivery.to_server import ToServer
 from relay.delivery.wanted import EVERYTHING
 from relay.settings import PortForwarding, RemoteLoggingServer
@@ -52,8 +54,10 @@ def sshd() -> Iterator[Sshd]:
 
 
 @contextmanager
-def delivering(store: Store, server: RemoteLoggingServer, forwarding: PortForwarding | None) -> Iterator[Destination]:
-    connect = ToServer(server, forwarding, EVERYTHING)
+def delivering(
+    store: Store, server: RemoteLoggingServer, forwarding: PortForwarding | None, known: KnownSize | None = None
+) -> Iterator[Destination]:
+    connect = ToServer(server, forwarding, EVERYTHING, known=known)
     destination = Destination("logs", store, connect, wanted=EVERYTHING, start=store.begin("logs", Cursor(), ~0))
     destination.start()
     try:
@@ -97,11 +101,25 @@ def test_imrelp_that_aborts_on_it(tmp_path: Path, sshd: Sshd, way: str, caplog: 
     assert "set max-message-size" in caplog.text
 
 
-def test_syslog_ng_that_closes_on_it(tmp_path: Path, sshd: Sshd, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_syslog_ng_that_closes_on_it(
+    tmp_path: Path, sshd: Sshd, transport: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The large message goes on a stream of its own, so everything before it is proven and not sent again."""
     spooled(tmp_path)
-    with SyslogNg("syslog", max_message_size=LIMIT) as syslog_ng, opened(tmp_path) as store:
-        server = RemoteLoggingServer(max_message_size=1 << 16)
+    authority = Authority(tmp_path / "certificates")
+    own = authority.pair(ROUTER)
+    by_tls = {
+        "transport": "tls",
+        "ca": str(authority.certificate),
+        "server-name": SERVER,
+        "certificate": str(own.certificate),
+        "private-key": str(own.key),
+    }
+    shown = Shown(authority.pair(SERVER), authority.certificate) if transport == "tls" else None
+    with SyslogNg("syslog", max_message_size=LIMIT, tls=shown) as syslog_ng, opened(tmp_path) as store:
+        keys = by_tls if transport == "tls" else {}
+        server = RemoteLoggingServer.model_validate({"max-message-size": "64KiB", **keys})
         with delivering(store, server, sshd.forwarding(syslog_ng.port)) as destination:
             wait_until(has_delivered(destination, store), 60, lambda: f"{destination!r} {destination.error}")
             wait_until(lambda: len(syslog_ng.messages()) >= MESSAGES - 1, 60, lambda: syslog_ng.log)
@@ -123,18 +141,20 @@ def closes_on_content(collector: Collector, connection: socket.socket) -> None:
 
 
 def test_a_message_of_ordinary_size_is_found_by_halving(tmp_path: Path, sshd: Sshd) -> None:
-    """It is near the beginning of 2 MB: the collector closes while relay still sends."""
-    messages = [message(number, 2000) for number in range(1000)]
-    messages[20] = messages[20].replace(b"xxxxx", b"never", 1)
+    """Every stream is watched, as after any stream that the collector has closed by itself."""
+    messages = [message(number) for number in range(MESSAGES)]
+    messages[BAD] = messages[BAD].replace(b"xxxxx", b"never", 1)
+    watched = KnownSize()
+    watched.watched = 1_000_000
     filled(tmp_path, [foreign(each) for each in messages])
     with Collector(closes_on_content) as collector, opened(tmp_path) as store:
         server = RemoteLoggingServer(framing="non-transparent")
-        with delivering(store, server, sshd.forwarding(collector.port)) as destination:
+        with delivering(store, server, sshd.forwarding(collector.port), watched) as destination:
             wait_until(has_delivered(destination, store), 60, lambda: f"{destination!r} {destination.error}")
             assert destination.refused == 1
     arrived = {number_of(line) for line in collector.received.splitlines()}
-    assert arrived == set(range(1000)) - {20}
-    assert (tmp_path / "refused" / "logs.syslog").read_bytes().endswith(messages[20])
+    assert arrived == set(range(MESSAGES)) - {BAD}
+    assert (tmp_path / "refused" / "logs.syslog").read_bytes().endswith(messages[BAD])
 
 
 def test_a_collector_that_is_killed_again_and_again_makes_no_message_at_fault(tmp_path: Path, sshd: Sshd) -> None:
