@@ -22,9 +22,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from relay.delivery.reading import Piece, Reading, choose_probe, identity_of, suspect, wanted_before
+from relay.delivery.reading import Piece, SpoolReading, choose_probe, identity_of, suspect, wanted_before
 from relay.delivery.session import MessageId, Refused, Search, Session
-from relay.delivery.suspicion import FirstUnproven, Loss, Suspicion
+from relay.delivery.suspicion import FirstUnproven, SessionLoss, Suspicion
 from relay.delivery.wanted import Wanted
 from relay.errors import InternalError, RelayError, StorageError, TemporaryError, UnavailableError
 from relay.intake import wall_clock
@@ -339,7 +339,7 @@ class _Delivery:
         self._store = store
         self._session = session
         self._wanted = wanted
-        self._reading = Reading(store, destination.name, wanted, destination.cursor)
+        self._reading = SpoolReading(store, destination.name, wanted, destination.cursor)
         self._under_way: list[Piece] = []
         """What is sent and unproven, in order, without the messages themselves."""
         self._unproven = 0
@@ -384,7 +384,8 @@ class _Delivery:
         if (self._unproven or self._unsettled) and self._proof_is_due(now, more=item is not None):
             self._prove()
         elif item is None:
-            if plan.messages and not self._full:  # that spool has nothing more that could be suspected
+            if plan.messages and not (self._full or self._unproven or self._unsettled):
+                # That spool has nothing more that could be suspected.
                 suspicion = self._destination.suspicion
                 self._destination.suspicion = suspicion.proven(suspicion.suspected)
             self._wait(now, stopped)
@@ -448,8 +449,9 @@ class _Delivery:
             return
         destination.due(time.monotonic())
         self._session.send(piece.block)
-        while not stopped.is_set() and self._session.prove(destination.cursor) is None:
-            time.sleep(SETTLING_SPACING)
+        while self._session.prove(destination.cursor) is None:
+            if stopped.wait(SETTLING_SPACING):
+                return
         destination.due(None)
         destination.passed[identity_of(piece.block)] = piece
         destination.suspicion = suspicion.probed()
@@ -495,7 +497,7 @@ class _Delivery:
             places[piece.spool] = piece.after
         return (self._destination.cursor.reached_retained, self._destination.cursor.reached_transient), 0
 
-    def loss(self) -> Loss | None:
+    def loss(self) -> SessionLoss | None:
         """What was sent and is unproven; None when nothing is."""
         if not self._under_way:
             return None
@@ -506,7 +508,7 @@ class _Delivery:
         singly = self._session.search is Search.SINGLY
         if not singly and self._session.answered().up_to is not None:  # it was on a stream of its own
             unproven = [int(first.spool == each) for each in (0, 1)]
-        return Loss(FirstUnproven(first.spool, *place), (unproven[0], unproven[1]), singly)
+        return SessionLoss(FirstUnproven(first.spool, *place), (unproven[0], unproven[1]), singly)
 
     def _reached(self, *, proven_at: int, proof: str) -> Cursor:
         former = self._destination.cursor

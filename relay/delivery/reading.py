@@ -53,7 +53,7 @@ class Piece(NamedTuple):
         return None
 
 
-class Reading:
+class SpoolReading:
     """One session's; close it at the session's end."""
 
     def __init__(self, store: Store, destination: str, wanted: Wanted, cursor: Cursor) -> None:

@@ -34,7 +34,7 @@ class FirstUnproven(NamedTuple):
     """Its index in the block."""
 
 
-class Loss(NamedTuple):
+class SessionLoss(NamedTuple):
     """The collector ended a session, or stopped answering, while messages were unproven."""
 
     first: FirstUnproven
@@ -44,7 +44,7 @@ class Loss(NamedTuple):
     """Whether this collector answers every message."""
 
 
-class Plan(NamedTuple):
+class SendingPlan(NamedTuple):
     """What the next session sends."""
 
     spool: int | None = None
@@ -55,7 +55,7 @@ class Plan(NamedTuple):
     """Only a message behind the suspected one: the best choice is 0, the next best 1, and so on."""
 
 
-EVERYTHING_AS_USUAL: Final = Plan()
+EVERYTHING_AS_USUAL: Final = SendingPlan()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +82,13 @@ class Suspicion:
     """Probes that failed since the last failure."""
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> SendingPlan:
         """What the next session sends."""
         if not self.suspected:
             return EVERYTHING_AS_USUAL
         if self.failed:
-            return Plan(self.spool, probe=self.probes)
-        return Plan(self.spool, 1 if self.singly else max(self.suspected // 2, 1))
+            return SendingPlan(self.spool, probe=self.probes)
+        return SendingPlan(self.spool, 1 if self.singly else max(self.suspected // 2, 1))
 
     @property
     def alone(self) -> bool:
@@ -100,7 +100,7 @@ class Suspicion:
         """Whether the collector does not accept the message at the cursor."""
         return self.failures >= (FAILURES_AMID_OUTAGES if self.disturbed else FAILURES)
 
-    def lost(self, loss: Loss) -> "Suspicion":
+    def lost(self, loss: SessionLoss) -> "Suspicion":
         """A session was lost while the way to the collector was open."""
         if not self.suspected:
             losses = self.losses + 1 if self.first in {None, loss.first} else 1

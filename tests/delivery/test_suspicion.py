@@ -9,16 +9,16 @@ from relay.delivery.suspicion import (
     FAILURES,
     FAILURES_AMID_OUTAGES,
     FirstUnproven,
-    Loss,
-    Plan,
+    SendingPlan,
+    SessionLoss,
     Suspicion,
 )
 
 HERE = FirstUnproven(0, 7, 3)
 
 
-def loss(messages: int = 1, first: FirstUnproven = HERE, *, transient: int = 0, singly: bool = False) -> Loss:
-    return Loss(first, (messages, transient), singly)
+def loss(messages: int = 1, first: FirstUnproven = HERE, *, transient: int = 0, singly: bool = False) -> SessionLoss:
+    return SessionLoss(first, (messages, transient), singly)
 
 
 def alone() -> Suspicion:
@@ -43,17 +43,17 @@ class TestLosses:
             assert suspicion.plan == EVERYTHING_AS_USUAL
 
     def test_after_two_losses_at_the_same_message_half_of_the_rest_is_sent(self) -> None:
-        assert Suspicion().lost(loss(500)).lost(loss(500)).plan == Plan(0, 250)
+        assert Suspicion().lost(loss(500)).lost(loss(500)).plan == SendingPlan(0, 250)
 
     def test_a_collector_that_answers_every_message_gets_one_at_a_time(self) -> None:
         suspicion = Suspicion().lost(loss(500, singly=True)).lost(loss(500, singly=True))
-        assert suspicion.plan == Plan(0, 1)
+        assert suspicion.plan == SendingPlan(0, 1)
         assert not suspicion.alone
 
     def test_a_way_that_breaks_says_nothing(self) -> None:
         suspicion = Suspicion().lost(loss(500))
         assert suspicion.unreached() == suspicion
-        assert suspicion.lost(loss(500)).unreached().plan == Plan(0, 250)
+        assert suspicion.lost(loss(500)).unreached().plan == SendingPlan(0, 250)
 
 
 class TestHalving:
@@ -82,20 +82,20 @@ class TestHalving:
     def test_the_transient_spool_comes_after_the_retained_one(self) -> None:
         both = loss(4, transient=6)
         suspicion = Suspicion().lost(both).lost(both)
-        assert suspicion.plan == Plan(0, 2)
-        assert suspicion.proven(2).proven(1).proven(1).plan == Plan(1, 3)
+        assert suspicion.plan == SendingPlan(0, 2)
+        assert suspicion.proven(2).proven(1).proven(1).plan == SendingPlan(1, 3)
 
     def test_the_transient_spool_alone_is_suspected_where_the_first_unproven_message_is_there(self) -> None:
         there = loss(0, FirstUnproven(1, 2, 0), transient=6)
-        assert Suspicion().lost(there).lost(there).plan == Plan(1, 3)
+        assert Suspicion().lost(there).lost(there).plan == SendingPlan(1, 3)
 
 
 class TestAlone:
     def test_a_failure_is_followed_by_a_probe_and_that_by_the_message_again(self) -> None:
-        assert alone().plan == Plan(0, 1)
+        assert alone().plan == SendingPlan(0, 1)
         failed = alone().lost(loss())
-        assert failed.plan == Plan(0, probe=0)
-        assert failed.probed().plan == Plan(0, 1)
+        assert failed.plan == SendingPlan(0, probe=0)
+        assert failed.probed().plan == SendingPlan(0, 1)
 
     def test_three_failures_each_followed_by_a_proven_probe_make_the_fault(self) -> None:
         for times in range(FAILURES):
@@ -114,12 +114,12 @@ class TestAlone:
         for _ in range(1000):
             suspicion = suspicion.unreached()
         assert not suspicion.at_fault
-        assert suspicion.plan == Plan(0, 1)
+        assert suspicion.plan == SendingPlan(0, 1)
 
     def test_a_probe_that_fails_is_followed_by_another_choice(self) -> None:
         failed = alone().lost(loss())
-        assert failed.lost(loss()).plan == Plan(0, probe=1)
-        assert failed.lost(loss()).unreached().plan == Plan(0, probe=2)
+        assert failed.lost(loss()).plan == SendingPlan(0, probe=1)
+        assert failed.lost(loss()).unreached().plan == SendingPlan(0, probe=2)
 
     def test_among_outages_it_takes_more_failures(self) -> None:
         suspicion = failing(alone().unreached(), FAILURES)
@@ -130,7 +130,7 @@ class TestAlone:
         assert failing(alone(), FAILURES - 1).proven(1) == Suspicion()
 
     def test_after_a_message_at_fault_the_next_loss_is_enough_for_a_suspicion(self) -> None:
-        assert failing(alone(), FAILURES).convicted().lost(loss(8)).plan == Plan(0, 4)
+        assert failing(alone(), FAILURES).convicted().lost(loss(8)).plan == SendingPlan(0, 4)
 
 
 def test_a_collector_that_dies_at_random_never_makes_a_fault_of_a_message() -> None:
