@@ -33,6 +33,10 @@ class LiveDestination(msgspec.Struct, frozen=True, kw_only=True):
     """Since the start."""
     damage: int = 0
     """Places in the spool that were stepped over, since the start."""
+    refused: int = 0
+    """Messages that the server does not accept, kept in `refused/` and counted; since the start."""
+    largest_refused: int = 0
+    """Octets of the largest message on which it ended every session; 0 without any."""
 
 
 class LiveSource(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from relay.event import EventType
 from relay.housekeeping import author_of, care_of
 from relay.intake import Routing
 from relay.own_events import Author
+from relay.quantity import Address
 from relay.road import Road, Way, stopping_event, until_stopped
 from relay.service_manager import serving
 from relay.settings import (
@@ -37,6 +38,7 @@ from relay.source.kernel_lost import KernelLost
 from relay.spool.block import type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
+from relay.spool.succession import ServerKey
 from relay.ssr.filters import Filter
 from relay.ssr.mapping import Defaults, SsrMapping
 from relay.syslog.priority import FACILITIES, SEVERITIES, priorities
@@ -151,7 +153,17 @@ def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding |
 def _way(server: RemoteLoggingServer, forwarding: PortForwarding | None, store: Store) -> Way:
     wanted = wanted_by(server)
     connect = ToServer(server, forwarding, wanted)
-    return Way(server.display_name, connect, wanted, start_of(server, store), server.required, connect.files)
+    start, key = start_of(server, store), server_key(server, forwarding)
+    return Way(server.display_name, connect, wanted, start, server.required, key, connect.files)
+
+
+def server_key(server: RemoteLoggingServer, forwarding: PortForwarding | None) -> ServerKey:
+    """To what a cursor belongs: the protocol, and the SSH server with the remote end, or the address that is used."""
+    ends = [(server.address, server.port)]
+    if forwarding is not None:
+        remote = (forwarding.remote_host, forwarding.remote_port)
+        ends = [(forwarding.server_address, forwarding.server_port), remote]
+    return " ".join([server.protocol, *(str(Address(host.lower(), port)) for host, port in ends)])
 
 
 def live_part(port: PortForward) -> LivePart:

@@ -39,6 +39,8 @@ from relay.watch.users import LASTING, NETWORK_HALT, UNWATCHED, AllUsers
 
 TICK_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 60.0
+WANTED_SECONDS: Final = 2.0
+"""The same while a server waits for any message (relay.delivery.suspicion)."""
 QUIET_SECONDS: Final = 60.0
 """An alarm about something that happens again and again ends after so long without it."""
 REMIND_SECONDS: Final = 60.0
@@ -230,7 +232,8 @@ class Housekeeping:
         self._remind(now)
         self._ask_for_halt(now)
         self._expire(now)
-        if now.boot >= self._next_heartbeat:
+        wanted = any(each.wants_a_message for each in self._destinations)
+        if now.boot >= self._next_heartbeat - wanted * int((HEARTBEAT_SECONDS - WANTED_SECONDS) * _MICROSECONDS):
             self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
             events.append(self._heartbeat(now.wall))
         return events

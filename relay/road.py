@@ -31,6 +31,7 @@ from relay.spool.cursor import Cursor
 from relay.spool.segment import SPOOL_ID_LENGTH
 from relay.spool.spool import Run
 from relay.spool.store import Store
+from relay.spool.succession import ServerKey
 from relay.watch.audit_trail import AuditTrail
 
 DRAIN_POLL_SECONDS: Final = 0.02
@@ -51,6 +52,8 @@ class Way(NamedTuple):
     """Where it begins, without a stored cursor."""
     required: bool = True
     """Whether it holds what it has not got, when room is needed."""
+    server: ServerKey = ""
+    """Its protocol and final address: to them its cursor belongs."""
     files: Sequence[str] = ()
     """What `connect` reads: keys and certificates."""
 
@@ -122,6 +125,8 @@ class Road:
                     error_since=each.error_since,
                     proofs=each.proofs,
                     damage=len(each.lost),
+                    refused=each.refused,
+                    largest_refused=each.largest_refused,
                 )
                 for each in self.destinations
             ),
@@ -144,11 +149,12 @@ class Road:
 
     async def deliver(self, ways: Sequence[Way]) -> None:
         """Begin to deliver to these destinations, and to no other; where a new one begins takes time to find out."""
+        await asyncio.to_thread(self.store.claim, {way.name: way.server for way in ways})
         starts = [await asyncio.to_thread(self._start_of, way) for way in ways]
         for way, start in zip(
             ways, starts, strict=True
         ):  # all are followed before the first one's proofs free anything
-            name, connect, wanted, _, required, files = way
+            name, connect, wanted, _, required, _, files = way
             self.destinations.append(
                 Destination(name, self.store, connect, wanted=wanted, start=start, required=required, files=files)
             )
@@ -157,7 +163,7 @@ class Road:
             destination.start()
 
     def _start_of(self, way: Way) -> Cursor:
-        return self.store.begin(way.name, way.start, way.wanted.types)
+        return self.store.begin(way.name, way.start, way.wanted.types, way.server)
 
     async def drained(self, patience: float | None) -> None:
         """Return once all that the store holds is proven, the gaps included that are found meanwhile.

@@ -135,10 +135,21 @@ def _delivery(live: "LiveDestination | None", now: int) -> str:
     if live is None:
         return ""
     damage = f"; {live.damage} damaged places stepped over" if live.damage else ""
+    refused = _not_accepted(live)
     if not live.error:
-        return f"; {live.state}{damage}"
+        return f"; {live.state}{damage}{refused}"
     seconds = max(now - live.error_since, 0) / _MICROSECONDS
-    return f"; {live.state}{damage}; failing for {seconds:.0f} s: {live.error}"
+    return f"; {live.state}{damage}{refused}; retrying for {seconds:.0f} s: {live.error}"
+
+
+def _not_accepted(live: "LiveDestination") -> str:
+    if not live.refused:
+        return ""
+    kept = f"; {live.refused} message{'s' if live.refused > 1 else ''} not accepted by the server, kept in refused/"
+    if not live.largest_refused:
+        return kept
+    size = f"the largest has {live.largest_refused} octets"
+    return f"{kept} ({size}: set max-message-size to what `relay test-connection --sizes` finds)"
 
 
 def _part(live: "LivePart") -> str:

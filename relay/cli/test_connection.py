@@ -4,12 +4,13 @@ Prints each step as it ends, and one sentence at the end. The exit code is that 
 relay.connection_test.report lists them: 78, 74, 77, 68, 69 or 76; warnings leave it 0.
 With --json it prints one object with the schema "relay.test-connection/1":
     {"schema", "ok", "exit_code", "sentence", "steps": [STEP…], "servers": [SERVER…]}
-    SERVER: {"name", "ok", "exit_code", "sentence", "proof", "steps": [STEP…]}
+    SERVER: {"name", "ok", "exit_code", "sentence", "proof", "largest_message", "steps": [STEP…]}
     STEP: {"step", "outcome" ("ok", "warning", "FAILED", "skipped"), "milliseconds", "found", "remedy", "exit_code"}
 "proof" is its kind as `relay status` names it: "drained", "acknowledged", or "unproven" where none can be had, which is
-a warning; null when the test did not come so far. Every server has every step; where no port-forwarding leads to it, it
-is gone to directly and the steps of SSH are skipped. The outer steps are those that all servers share; when one of them
-fails, "servers" is empty and all steps stand there.
+a warning; null when the test did not come so far. "largest_message" is in octets, with --sizes; null when it was not
+found. Every server has every step; where no port-forwarding leads to it, it is gone to directly and the steps of SSH
+are skipped. The outer steps are those that all servers share; when one of them fails, "servers" is empty and all steps
+stand there.
 """
 
 import json
@@ -34,6 +35,7 @@ _TEXT_COLUMN: Final = 37
 @click.command()
 @click.option("--server", default="", metavar="NAME", help="Test the way to this server only.  [default: to every one]")
 @click.option("--no-send", is_flag=True, help="Stop before the test message.")
+@click.option("--sizes", is_flag=True, help="Find the largest message that each server accepts.")
 @click.option(
     "--timeout",
     type=Number(min=0, min_open=True),
@@ -44,7 +46,7 @@ _TEXT_COLUMN: Final = 37
 @config_option
 @click.pass_context
 def test_connection(
-    context: click.Context, *, server: str, no_send: bool, timeout: float | None, as_json: bool
+    context: click.Context, *, server: str, no_send: bool, sizes: bool, timeout: float | None, as_json: bool
 ) -> None:
     """Try the way to each server, step by step: SSH, forward, a test message, its proof.
 
@@ -53,7 +55,7 @@ def test_connection(
     from relay.connection_test.trial import Wishes, go
 
     given = options(context)
-    wishes = Wishes(given.config_paths, server, send=not no_send, timeout=timeout, choice=given.choice)
+    wishes = Wishes(given.config_paths, server, send=not no_send, sizes=sizes, timeout=timeout, choice=given.choice)
     report = go(wishes, _Quiet() if as_json else _Printer())
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, **_object(report)}, ensure_ascii=False))
@@ -126,6 +128,7 @@ def _server(server: "ServerReport") -> dict[str, Any]:
         "exit_code": server.exit_code,
         "sentence": RelayError.complete(server.sentence),
         "proof": server.proof or None,
+        "largest_message": server.largest,
         "steps": [_step(result) for result in server.results],
     }
 

@@ -38,6 +38,11 @@ def test_message(settings: Settings, hostname: str, procid: int, now: int) -> by
     )
 
 
+def padded(message: bytes, octets: int) -> bytes:
+    """The message with as many more letters in its text as make it so large; as it is when it is that large already."""
+    return message if octets <= len(message) else (message + b" ").ljust(octets, b"x")
+
+
 def framed(message: bytes, server: RemoteLoggingServer) -> bytes:
     """The message as the server's framing has it on the wire."""
     if server.framing == "octet-counting":

@@ -30,14 +30,15 @@ class Step(enum.StrEnum):
     CERTIFICATE = "certificate"
     MESSAGE = "test message"
     PROOF = "proof"
+    SIZES = "message sizes"
 
 
 SHARED: Final = (Step.CONFIGURATION, Step.STATE_DIRECTORY)
 """Steps that are gone once, for all servers."""
 OF_TLS: Final = (Step.TLS, Step.CERTIFICATE)
 """Steps that only a server has whose transport is TLS."""
-OF_SERVER: Final = tuple(step for step in Step if step not in (*SHARED, *OF_TLS))
-OF_TLS_SERVER: Final = tuple(step for step in Step if step not in SHARED)
+OF_SERVER: Final = tuple(step for step in Step if step not in (*SHARED, *OF_TLS, Step.SIZES))
+OF_TLS_SERVER: Final = tuple(step for step in Step if step not in (*SHARED, Step.SIZES))
 
 EXIT_CODES: Final = {
     Step.CONFIGURATION: 78,
@@ -55,6 +56,7 @@ EXIT_CODES: Final = {
     Step.CERTIFICATE: 77,
     Step.MESSAGE: 76,
     Step.PROOF: 76,
+    Step.SIZES: 76,
 }
 """sysexits.h; what each step ends with when it fails."""
 
@@ -155,6 +157,8 @@ class ServerReport(NamedTuple):
     sentence: str
     proof: str = ""
     """The kind of proof that was had, as `relay status` names it; "" without one."""
+    largest: int | None = None
+    """Octets of the largest message that it accepts, where that was found out."""
 
     @property
     def exit_code(self) -> int:

@@ -32,7 +32,9 @@ _PROVABLE: Final = '`protocol = "relp"` or a port-forwarding gives proof; withou
 class SyslogStreamExchange:
     """A message on a stream; an Exchange."""
 
-    def __init__(self, line: Line, server: RemoteLoggingServer, message: bytes) -> None:
+    def __init__(self, line: Line, server: RemoteLoggingServer, message: bytes, watched: float | None = None) -> None:
+        """`watched`: seconds, in place of WATCHED_SECONDS."""
+        self._watched = WATCHED_SECONDS if watched is None else watched
         self._line = line
         self._server = server
         self._message = message
@@ -60,7 +62,7 @@ class SyslogStreamExchange:
     def _watch(self, said: bytearray) -> None:
         """Return once it was quiet for a while, or has said more than one wants to know."""
         while len(said) < EXCERPT:
-            data = self._line.pipe.receive(WATCHED_SECONDS)
+            data = self._line.pipe.receive(self._watched)
             if data is None:
                 return
             if not data:
@@ -89,7 +91,9 @@ class SyslogStreamExchange:
         """Have a session of `relay run` prove what was sent on its stream."""
         nothing_more = SyslogMessages(NOTHING, max_size=self._server.max_message_size)
         patience = Patience(drain=self._line.patience, empty=0)
-        SyslogStream(self._line.transport, self._line.pipe, nothing_more, patience=patience).prove_now()
+        session = SyslogStream(self._line.transport, self._line.pipe, nothing_more, patience=patience)
+        session.prove_now()
+        session.close_stream()
 
     def _never_closes(self) -> ProtocolError:
         return self._line.fault(

@@ -23,7 +23,7 @@ from relay.config.mistake import MistakesError, told
 from relay.config.toml import Configuration
 from relay.connection_test.answered_exchange import AuditdExchange, RelpExchange
 from relay.connection_test.exchange import Exchange, Line
-from relay.connection_test.message import test_message
+from relay.connection_test.message import padded, test_message
 from relay.connection_test.report import (
     OF_SERVER,
     OF_TLS_SERVER,
@@ -37,6 +37,7 @@ from relay.connection_test.report import (
     failure_sentence,
     summary,
 )
+from relay.connection_test.sizes import largest_accepted
 from relay.connection_test.syslog_exchange import UNPROVEN, DatagramExchange, SyslogStreamExchange
 from relay.connection_test.this_machine import look_at_local_port, look_at_state_directory
 from relay.disk import Disk
@@ -44,6 +45,7 @@ from relay.errors import (
     ConfigurationError,
     NoInputError,
     PermissionRefusedError,
+    ProtocolError,
     RelayError,
     StorageError,
     UnavailableError,
@@ -51,7 +53,8 @@ from relay.errors import (
 )
 from relay.nearest import did_you_mean
 from relay.quantity import Address, quoted
-from relay.settings import PortForwarding, RemoteLoggingServer, Settings
+from relay.settings import LARGEST_MESSAGE_SIZE, PortForwarding, RemoteLoggingServer, Settings
+from relay.syslog.auditd_remote import LARGEST_RECORD
 from relay.transport import Pipe, Transport, dial, handshake, tcp
 from relay.transport.certificate import SOON, days_left, named
 from relay.transport.handshake import DEFAULT_LIMITS, Limits
@@ -61,6 +64,9 @@ from relay.transport.tls_client import TlsClient, tls_client
 from relay.transport.udp import Failures, UdpWay
 
 PROOF_SECONDS: Final = 10.0
+SIZE_WATCHED_SECONDS: Final = 0.3
+"""How long a stream is watched for a close after a message that may be too large."""
+UNOBSERVED: Final = "Whether it truncates messages cannot be observed"
 _STRAIGHT: Final = "no port-forwarding leads there"
 """Why the steps of SSH are skipped."""
 _LOOKED_AT_LATER: Final = frozenset({"state-directory", "private-key", "known-hosts", "ca", "certificate"})
@@ -78,6 +84,8 @@ class Wishes(NamedTuple):
     server: str = ""
     """Its name; empty: every server."""
     send: bool = True
+    sizes: bool = False
+    """Whether the largest message is to be found that each server accepts."""
     timeout: float | None = None
     choice: toml.Choice = toml.ANY
     """Which router and node of a router's own configuration."""
@@ -167,11 +175,14 @@ class _Trial:
         self._settings = settings
         self._server, self._forwarding = way
         self._name = self._server.display_name
-        steps = OF_TLS_SERVER if self._server.transport == "tls" else OF_SERVER
+        steps: tuple[Step, ...] = OF_TLS_SERVER if self._server.transport == "tls" else OF_SERVER
+        if wishes.sizes:
+            steps = (*steps, Step.SIZES)
         self._course = Course(steps, lambda result: tell(self._name, result), time.monotonic)
         self._client: TlsClient | None = None
         self._failure: Result | None = None
         self._proof = ""
+        self._largest: int | None = None
 
     def go(self) -> ServerReport:
         """Go as far as the way leads."""
@@ -180,7 +191,7 @@ class _Trial:
         except RelayError as error:
             self._failure = self._course.failed(error, self._step_of(error))
         self._course.skip_rest("--no-send" if self._failure is None else "")
-        return ServerReport(self._name, tuple(self._course.results), self._sentence(), self._proof)
+        return ServerReport(self._name, tuple(self._course.results), self._sentence(), self._proof, self._largest)
 
     def _step_of(self, error: RelayError) -> Step | None:
         """The step that failed, where it is not the one under way."""
@@ -255,7 +266,9 @@ class _Trial:
                     if way.others:
                         continue
                     raise
-                return
+                break
+        if self._wishes.sizes and self._proof:
+            self._course.passed(Step.SIZES, _sizes_unproven())
 
     # --- The message ---
 
@@ -272,6 +285,40 @@ class _Trial:
                 self._exchange(RelpExchange(line, message))
             case "auditd":
                 self._exchange(AuditdExchange(line, message, now, self._server.node_name))
+        if self._wishes.sizes and self._proof:
+            self._course.passed(Step.SIZES, self._sizes(line, message))
+
+    def _sizes(self, line: Line, message: bytes) -> Finding:
+        """Find the largest message that is accepted; each goes on a stream of its own."""
+        if self._server.protocol == "auditd":
+            return Finding(f"nothing to find out: relay sends auditd no record over {LARGEST_RECORD} octets")
+        if self._proof == UNPROVEN:
+            return _sizes_unproven()
+
+        def accepts(octets: int) -> bool:
+            with contextlib.closing(line.transport.open()) as pipe:
+                own, sent = line._replace(pipe=pipe), padded(message, octets)
+                exchange: Exchange = RelpExchange(own, sent)
+                if self._server.protocol == "syslog":
+                    exchange = SyslogStreamExchange(own, self._server, sent, SIZE_WATCHED_SECONDS)
+                try:
+                    exchange.send()
+                    exchange.prove()
+                except ProtocolError:
+                    if not line.transport.alive:
+                        raise
+                    return False
+            return True
+
+        self._largest = largest_accepted(accepts, len(message), LARGEST_MESSAGE_SIZE)
+        configured = self._server.max_message_size
+        found = f"{self._largest} octets is the largest message that it accepts"
+        if self._largest == LARGEST_MESSAGE_SIZE:
+            found = f"it accepts {self._largest} octets, the most that relay sends"
+        found += f"; max-message-size is {configured}. {UNOBSERVED}"
+        if self._largest < configured:
+            return Finding(found, f"set `max-message-size = {self._largest}` for this server", warning=True)
+        return Finding(found)
 
     def _message(self, now: int) -> bytes:
         hostname = self._settings.relay.hostname or socket.gethostname()
@@ -312,6 +359,10 @@ class _Trial:
             return f"straight to {self._collector} by {self._server.transport}"
         server = Address(self._forwarding.server_address, self._forwarding.server_port)
         return f"through {self._forwarding.username}@{server} to {self._collector}"
+
+
+def _sizes_unproven() -> Finding:
+    return Finding("cannot be found out: nothing that is sent there can be proven", warning=True)
 
 
 def _told_of(certificate: Certificate) -> Finding:

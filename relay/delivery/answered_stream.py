@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from relay.crash_point import crash_point
 from relay.delivery.refusals import Refusals, Sent
+from relay.delivery.session import NOTHING_ANSWERED, Answered, MessageId, Search
 from relay.delivery.speaker import Answer, End, Speaker
 from relay.delivery.wanted import Wanted
 from relay.errors import RelayError, TemporaryError, UnavailableError
@@ -39,6 +40,7 @@ class AnsweredStream:
     """A session (see `session.Session`) over a transport; owns and closes it. `stop` ends the wait for its opening."""
 
     proof = "acknowledged"
+    search = Search.SINGLY
 
     def __init__(self, transport: Transport, stop: threading.Event, speaker: Speaker, *, wanted: Wanted) -> None:
         self.refused: list[Refused] = []
@@ -52,7 +54,11 @@ class AnsweredStream:
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._sent: deque[Sent] = deque()  # unanswered, oldest first
+        self._place = 0  # of the message that is being sent, or the next one
+        self._submitting: MessageId | None = None
+        self._void = False  # what it has answered is worth nothing
         self._refusals = Refusals(self._words.far_end, self._send_again, self._terms.pauses)
+        self._heard = time.monotonic()
         self._open()
 
     def _open(self) -> None:
@@ -68,8 +74,11 @@ class AnsweredStream:
             self._renew()
         run, committed = block.header.run, block.header.committed
         for kind, number, message in self._wanted.messages(block):
+            self._submitting = MessageId(run, kind, number)
             for part in self._speaker.parts(kind, number, message, committed):
-                self._submit(Sent(run, kind, number, message, part))
+                self._submit(Sent(self._place, run, kind, number, message, part))
+            self._submitting = None
+            self._place += 1
 
     def prove(self, cursor: Cursor) -> Cursor:
         """Return once every message is accepted, or refused for good."""
@@ -79,6 +88,32 @@ class AnsweredStream:
         self.refused = self._refusals.settle()
         crash_point("interval-proven")
         return cursor
+
+    def answered(self) -> Answered:
+        """Everything before the first message that is unanswered, or refused and not for good."""
+        with contextlib.suppress(RelayError):  # what has come before the loss
+            self._read_all()
+        if self._void:
+            return NOTHING_ANSWERED
+        unanswered = min((*self._sent, *self._refusals.open()), key=lambda sent: sent.place, default=None)
+        if unanswered is not None:
+            return Answered(up_to=MessageId(unanswered.run, unanswered.type, unanswered.number))
+        return Answered(everything=self._submitting is None, up_to=self._submitting)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the transport is."""
+        return self._transport.alive
+
+    @property
+    def owing(self) -> bool:
+        """Whether an answer is due."""
+        return self._speaker.unanswered > 0
+
+    @property
+    def heard(self) -> float:
+        """When the far end last answered, or a heartbeat was sent that it has to answer."""
+        return self._heard
 
     def check(self) -> None:
         """Read what the far end says while idle: it may announce its end, or have gone, or be silent for too long."""
@@ -91,6 +126,7 @@ class AnsweredStream:
         if self._speaker.unanswered and silence >= self._terms.answering:
             raise self._silent()
         if said := self._speaker.idle(silence):
+            self._heard = time.monotonic()  # from now on an answer is due
             self._say(said)
 
     def end(self) -> None:
@@ -180,7 +216,7 @@ class AnsweredStream:
         data = self._receive(timeout)
         if data is None:
             return False
-        self._spoken = time.monotonic()
+        self._spoken = self._heard = time.monotonic()
         for answer in self._speaker.receive(data):
             self._take(answer)
         if not data:
@@ -195,6 +231,7 @@ class AnsweredStream:
 
     def _take(self, answer: Answer | End) -> None:
         if isinstance(answer, End):
+            self._void = answer.voids_answers
             raise UnavailableError(self._words.far_end, f"{answer.cause}; {self._left()}", answer.remedy)
         sent = self._sent.popleft()
         if answer.refusal:

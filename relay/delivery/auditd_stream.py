@@ -7,7 +7,8 @@ auditd acknowledges what it has written into its log, which outlives the process
 only where its `flush` is "sync".
 
 - DISKLOW: the record is kept; told once a session.
-- DISKFULL, DISKERROR, ENDING: the server is unavailable. Nothing is lost: what is not acknowledged is sent again.
+- DISKFULL, DISKERROR, ENDING: the server is unavailable. Nothing is lost: what is not acknowledged is sent again. After
+  DISKFULL and DISKERROR the whole interval is: auditd has acknowledged records that were in its buffer only (measured).
 - Any other answer with the fatal bit refuses this record.
 
 What is too long for one record is sent in several (relay.audit.as_records), counted in `continued`, told once a
@@ -26,8 +27,8 @@ from relay.event import EventType
 from relay.syslog.auditd_remote import DISKERROR, DISKFULL, ENDING, LARGEST_RECORD, AuditdClient, Reply
 
 _ENDS: Final = {
-    DISKFULL: End("DISKFULL: its disk is full", "make room on the log server"),
-    DISKERROR: End("DISKERROR: its disk fails", "look at the log server's disk"),
+    DISKFULL: End("DISKFULL: its disk is full", "make room on the log server", voids_answers=True),
+    DISKERROR: End("DISKERROR: its disk fails", "look at the log server's disk", voids_answers=True),
     ENDING: End("ENDING: it is stopping", "it is connected to again"),
 }
 

@@ -21,6 +21,8 @@ PAUSES = (0.05, 0.1, 0.2, 0.4)
 class Sent(NamedTuple):
     """A message, or a part of one, that has been sent."""
 
+    place: int
+    """Which message of the session it is, counted from 0."""
     run: bytes
     type: EventType
     number: int
@@ -47,6 +49,7 @@ class Refusals:
         self._send_again = send_again
         self._pauses = pauses
         self._refusals: list[_Refusal] = []  # since the last proof
+        self._again: list[Sent] = []  # refused, and just being sent again
         self._accepted: Sent | None = None  # the last one since the last proof
 
     def note_accepted(self, sent: Sent) -> None:
@@ -56,6 +59,10 @@ class Refusals:
     def note_refused(self, sent: Sent, answer: str) -> None:
         """The far end does not take it, and says why."""
         self._refusals.append(_Refusal(sent, answer))
+
+    def open(self) -> list[Sent]:
+        """What is refused, and may still be accepted."""
+        return [*self._again, *(refusal.sent for refusal in self._refusals)]
 
     def settle(self) -> list[Refused]:
         """At an interval's end, everything answered: what is refused for good; UnavailableError from a sick far end."""
@@ -74,9 +81,11 @@ class Refusals:
         return self._give_up()
 
     def _try_again(self, pause: float, *behind: Sent) -> None:
-        refusals, self._refusals = self._refusals, []
-        if refusals:
-            self._send_again(pause, [*(refusal.sent for refusal in refusals), *behind])
+        self._again = [refusal.sent for refusal in self._refusals]
+        self._refusals = []
+        if self._again:
+            self._send_again(pause, [*self._again, *behind])
+            self._again = []
 
     def _give_up(self) -> list[Refused]:
         """Each message once, however many of its parts are refused."""

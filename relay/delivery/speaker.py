@@ -53,6 +53,8 @@ class End(NamedTuple):
 
     cause: str
     remedy: str
+    voids_answers: bool = False
+    """Whether what it has answered lately may not be on its disk."""
 
 
 class Speaker(Protocol):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from relay.audit.parts import parts
+from relay.delivery.session import MessageId
 from relay.delivery.wanted import Wanted
 from relay.spool.block import Block
 from relay.syslog.framing import LF, non_transparent, octet_counted
@@ -19,6 +20,16 @@ class SyslogMessages(NamedTuple):
     """RFC 6587 section 3.4.1; else non-transparent framing, section 3.4.2."""
     trailer: bytes = LF
     """Of non-transparent framing."""
+
+    def largest(self, block: Block) -> int:
+        """No message of a block is sent larger than this."""
+        return min(block.header.largest, self.max_size)
+
+    def singly(self, block: Block) -> Iterator[tuple[MessageId, int, bytes]]:
+        """Its messages with their names: the largest part's octets, and the frames of all parts."""
+        run = block.header.run
+        for kind, number, message in self.wanted.messages(block):
+            yield MessageId(run, kind, number), min(len(message), self.max_size), b"".join(self._frames(message))
 
     def framed(self, block: Block) -> Iterator[bytes]:
         """Its frames; the payload as it lies on the disk where that is what the server takes."""

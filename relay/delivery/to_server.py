@@ -9,7 +9,7 @@ from relay.delivery.auditd_stream import AuditdSpeaker
 from relay.delivery.relp_stream import RelpSpeaker
 from relay.delivery.session import Session
 from relay.delivery.syslog_messages import SyslogMessages
-from relay.delivery.syslog_stream import Patience, SyslogStream
+from relay.delivery.syslog_stream import KnownSize, Patience, SyslogStream
 from relay.delivery.trail import WINDOW, Trail
 from relay.delivery.unproven import Datagrams, UnprovenStream
 from relay.delivery.wanted import Wanted
@@ -38,6 +38,7 @@ class ToServer:
         forwarding: PortForwarding | None,
         wanted: Wanted,
         patience: Patience | None = None,
+        known: KnownSize | None = None,
     ) -> None:
         self._server = server
         self._forwarding = forwarding
@@ -45,6 +46,7 @@ class ToServer:
         self._patience = patience
         self._peer = TlsPeer(f"collector {server.display_name}", _log.warning)
         self._failed_addresses: Failures = {}
+        self._known = known or KnownSize()
         self._suspicions = 0
         self._told = False
 
@@ -91,7 +93,8 @@ class ToServer:
         if cause := self._why_unproven(pipe):
             self._tell(cause)
             return UnprovenStream(transport, pipe, messages, self._trail())
-        return SyslogStream(transport, pipe, messages, self._note_closing, self._patience)
+        self._known.forget()
+        return SyslogStream(transport, pipe, messages, self._note_closing, self._patience, self._known)
 
     def _why_unproven(self, pipe: Pipe) -> str:
         if self._suspicions >= SUSPICIONS:

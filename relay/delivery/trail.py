@@ -34,4 +34,5 @@ class Trail:
         """Whether a new mark is worth it: the places differ, and not too many marks stand in a window."""
         at, last = self._marks[-1]
         apart = now - at >= self._window / _MARKS
-        return apart and (last.retained, last.transient) != (reached.retained, reached.transient)
+        places = (reached.reached_retained, reached.reached_transient)
+        return apart and (last.reached_retained, last.reached_transient) != places

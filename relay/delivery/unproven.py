@@ -6,6 +6,7 @@ again. Status says `unproven`.
 
 import time
 
+from relay.delivery.session import NOTHING_ANSWERED, Answered, Search
 from relay.delivery.syslog_messages import SyslogMessages
 from relay.delivery.trail import Trail
 from relay.errors import UnavailableError
@@ -21,6 +22,8 @@ class UnprovenStream:
     """A session (see `session.Session`) on one stream of a transport that is never ended; owns and closes it."""
 
     proof = "unproven"
+    search = Search.BY_HALVES
+    owing = False
     refused = ()
 
     def __init__(self, transport: Transport, pipe: Pipe, messages: SyslogMessages, trail: Trail) -> None:
@@ -29,6 +32,16 @@ class UnprovenStream:
         self._messages = messages
         self._trail = trail
         self._buffer = bytearray()
+        self.heard = time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        """Whether another stream may be opened."""
+        return self._transport.alive
+
+    def answered(self) -> Answered:
+        """Nothing is."""
+        return NOTHING_ANSWERED
 
     def send(self, block: Block) -> None:
         """Send what is wanted of a block, in writes of `WRITE` octets or more."""
@@ -61,23 +74,33 @@ class UnprovenStream:
         if self._buffer:
             self._pipe.send(bytes(self._buffer))
             self._buffer.clear()
+            self.heard = time.monotonic()
 
 
 class Datagrams:
     """A session that sends each message as a datagram (RFC 5426)."""
 
     proof = "unproven"
+    search = Search.NEVER
+    alive = True
+    owing = False
     refused = ()
 
     def __init__(self, way: UdpWay, messages: SyslogMessages, trail: Trail) -> None:
         self._way = way
         self._messages = messages
         self._trail = trail
+        self.heard = time.monotonic()
+
+    def answered(self) -> Answered:
+        """Nothing is."""
+        return NOTHING_ANSWERED
 
     def send(self, block: Block) -> None:
         """Send what is wanted of a block, as fast as the kernel takes it."""
         for message in self._messages.datagrams(block):
             self._way.send(message)
+        self.heard = time.monotonic()
 
     def prove(self, cursor: Cursor) -> Cursor | None:
         """What was sent before the window, when nobody has said since that it was refused."""

@@ -9,8 +9,8 @@ There is no position: what a dispatcher has given cannot be asked for again. So 
 and are refused and counted beyond it, which is answered as "accepted": auditd drops records itself, and does not count
 them, when its plugins wait. A plugin of ours is told "accepted" for all records before the first that belongs to an
 event which is not durable yet; after a crash what follows comes again, so that events may come twice, and are not lost.
-While the disk does not answer, nothing is read, and the dispatcher's own queue fills. What auditd still has queued when it is told to stop, perhaps its DAEMON_END,
-no plugin gets (auditd 3, audispd.c); its log has it.
+While the disk does not answer, nothing is read, and the dispatcher's own queue fills. What auditd still has queued when
+it is told to stop, perhaps its DAEMON_END, no plugin gets (auditd 3, audispd.c); its log has it.
 
 Memory: what `CHUNK` octets of each stream become, twice, and what its assembler holds open. At most `MAX_STREAMS`
 plugins may be connected; one more is sent away.

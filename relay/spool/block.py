@@ -253,11 +253,55 @@ def messages(header: Header, payload: bytes) -> Iterator[tuple[EventType, int, b
             offset = end
 
 
+def spans_between(spans: Sequence[Span], first: int, end: int) -> tuple[Span, ...]:
+    """The spans of a block's messages from index `first` (counted from 0) to the one before `end`."""
+    found = []
+    start = 0
+    for kind, number, messages in spans:
+        skipped = min(max(first - start, 0), messages)
+        left = min(end - start, messages) - skipped
+        if left > 0:
+            found.append(Span(kind, number + skipped, left))
+        start += messages
+    return tuple(found)
+
+
 class Block(NamedTuple):
-    """A synced block as a destination gets it."""
+    """A synced block as a destination gets it, or some consecutive messages of it."""
 
     header: Header
     payload: bytes
+
+    def cut(self, first: int, end: int) -> "Block":
+        """Its messages from index `first` to the one before `end`, as a block of the same number."""
+        if first <= 0 and end >= self.header.messages:
+            return self
+        payload = self.payload[self._offset(first) : self._offset(end)]
+        header = self.header._replace(
+            spans=spans_between(self.header.spans, first, end), payload_length=len(payload), payload_crc=0
+        )
+        return Block(header, payload)
+
+    def singly(self) -> "Iterator[Block]":
+        """Each of its messages, as a block of the same number."""
+        offset = 0
+        for kind, first, messages in self.header.spans:
+            for number in range(first, first + messages):
+                space = self.payload.index(b" ", offset)
+                end = space + 1 + int(self.payload[offset:space])
+                header = self.header._replace(
+                    spans=(Span(kind, number, 1),), payload_length=end - offset, payload_crc=0
+                )
+                yield Block(header, self.payload[offset:end])
+                offset = end
+
+    def _offset(self, index: int) -> int:
+        """Where the message with that index begins in the payload."""
+        offset = 0
+        for _ in range(min(index, self.header.messages)):
+            space = self.payload.index(b" ", offset)
+            offset = space + 1 + int(self.payload[offset:space])
+        return offset
 
     def messages(self) -> Iterator[tuple[EventType, int, bytes]]:
         """Each message with its type and number."""

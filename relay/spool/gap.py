@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from relay.event import EventType
-from relay.spool.block import Header, Span
+from relay.spool.block import Header, Span, spans_between
 from relay.syslog.rfc5424 import NotRfc5424Error, parse
 
 MAX_RANGES: Final = 24
@@ -51,6 +51,9 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     retained: int = 0
     """Blocks of the retained spool before this number are counted, and not delivered any more."""
     transient: int = 0
+    retained_part: int = 0
+    """So many messages at the beginning of block `retained` are counted as well."""
+    transient_part: int = 0
     damaged_retained: int = 0
     """What damage took before this block of the retained spool is counted."""
     damaged_transient: int = 0
@@ -70,9 +73,21 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
             self,
             retained=min(self.retained, retained),
             transient=min(self.transient, transient),
+            retained_part=self.retained_part if self.retained < retained else 0,
+            transient_part=self.transient_part if self.transient < transient else 0,
             damaged_retained=min(self.damaged_retained, retained),
             damaged_transient=min(self.damaged_transient, transient),
         )
+
+    @property
+    def reached_retained(self) -> tuple[int, int]:
+        """Block and part of the retained spool before which all is counted: comparable."""
+        return self.retained, self.retained_part
+
+    @property
+    def reached_transient(self) -> tuple[int, int]:
+        """The same of the transient spool."""
+        return self.transient, self.transient_part
 
     def add(self, cause: str, lost: Iterable[Range]) -> "Gap":
         """The gap with more losses."""
@@ -169,10 +184,11 @@ def _rest(now: Range, said: Range | None) -> Range:
     return Range(now.run, now.type, min(said.last + 1, now.last), now.last, now.events - said.events)
 
 
-def ranges_of(header: Header, wanted: int) -> list[Range]:
-    """What a block holds of the wanted types (a bitmap)."""
+def ranges_of(header: Header, wanted: int, part: int = 0) -> list[Range]:
+    """What a block holds of the wanted types (a bitmap), without its first `part` messages."""
     run = header.run.hex()
-    return [range_of(run, span) for span in header.spans if wanted >> span.type & 1]
+    spans = spans_between(header.spans, part, header.messages) if part else header.spans
+    return [range_of(run, span) for span in spans if wanted >> span.type & 1]
 
 
 def range_of(run: str, span: Span) -> Range:

@@ -107,10 +107,9 @@ class StoreRoom:
         """Keep what this destination has not proven; where it goes on (a bitmap tells the types it gets)."""
         self.give_up(destination)
         counted = self._gap_of(destination)
-        start = msgspec.structs.replace(
-            cursor,
-            retained=max(cursor.retained, counted.retained),
-            transient=max(cursor.transient, counted.transient),
+        start = cursor.at(
+            max(cursor.reached_retained, counted.reached_retained),
+            max(cursor.reached_transient, counted.reached_transient),
         )
         with self._changed:
             self._followed[destination] = _Followed(start, wanted, required)
@@ -125,8 +124,8 @@ class StoreRoom:
                 if reader.at_hole and (item := reader.read()) is not None:
                     self._count_lost(destination, reader, item)
             gap = self._gap_of(destination)
-        return msgspec.structs.replace(
-            start, retained=max(start.retained, gap.retained), transient=max(start.transient, gap.transient)
+        return start.at(
+            max(start.reached_retained, gap.reached_retained), max(start.reached_transient, gap.reached_transient)
         )
 
     def _known(self, destination: str, spool: Spool, number: int) -> RunEnd | None:
@@ -146,6 +145,19 @@ class StoreRoom:
         except (KeyError, ValueError):
             return None
 
+    def rename(self, former: str, name: str) -> None:
+        """What is counted for a destination belongs to another name from now on; under either, numbers go on."""
+        with self.counting:
+            old, own = self._gap_of(former), self._gap_of(name)
+            joined = old.add(own.cause, own.ranges) if own.ranges else old
+            if old != Gap(server=former) or own != Gap(server=name):
+                number, unnamed = max(old.number, own.number), old.unnamed + own.unnamed
+                self._keep(msgspec.structs.replace(joined, server=name, number=number, unnamed=unnamed))
+                self._keep(Gap(server=former, number=old.number))
+            with self._changed:
+                self._followed.pop(former, None)
+            self._sent.pop(former, None)
+
     def begin(self, destination: str, start: Cursor, wanted: int) -> None:
         """Count what a new destination will never get, since it begins there: once, even if this is begun again."""
         with self.counting:
@@ -163,8 +175,12 @@ class StoreRoom:
                 }
                 self._keep(msgspec.structs.replace(late, **reached))
 
-    def read(self, destination: str, retained: Reader, transient: Reader) -> Block | Lost | None:
+    def read(
+        self, destination: str, retained: Reader, transient: Reader, *, only: int | None = None
+    ) -> Block | Lost | None:
         """What is next for a destination, in whose readers' places it is then under way; a proof follows, or `give_up`.
+
+        With `only` it reads one of the two: 0 or 1.
 
         Whoever makes room must know to the block what is under way; what was counted before is not read any more.
         """
@@ -172,9 +188,11 @@ class StoreRoom:
             gap = self._gap_of(destination)
             cursor = self._followed[destination].cursor
             places = (max(cursor.retained, gap.retained), max(cursor.transient, gap.transient))
-            for reader, place, reached in zip(
-                (retained, transient), places, self._reached.setdefault(destination, ({}, {})), strict=True
-            ):
+            numbers = self._reached.setdefault(destination, ({}, {}))
+            readers = (retained, transient)
+            for reader, place, reached in zip(readers, places, numbers, strict=True):
+                if only is not None and reader is not readers[only]:
+                    continue
                 reader.skip_to(place)
                 if not reader.begun:
                     reader.begin_at(place, self._known(destination, reader.spool, place))
@@ -214,10 +232,12 @@ class StoreRoom:
                 self._keep(msgspec.structs.replace(gap.add(ROTATED, gap.in_doubt), in_doubt=()))
 
     def moved(self, destination: str, cursor: Cursor) -> None:
-        """Note a proof of all that was sent."""
+        """Note a proof; what is in doubt is proven by a proof of everything that was sent."""
         with self.counting:
             gap = self._gaps.get(destination)
-            if gap is not None and gap.in_doubt:
+            sent = self._sent.get(destination, (0, 0))
+            whole = cursor.retained >= sent[0] and cursor.transient >= sent[1]
+            if gap is not None and gap.in_doubt and whole:
                 self._keep(msgspec.structs.replace(gap, in_doubt=()))
             with self._changed:
                 known = self._followed.get(destination, _Followed(cursor, 0, required=True))
@@ -248,23 +268,29 @@ class StoreRoom:
     def _count(self, destination: str, oldest: Oldest, cause: str, *, retained: bool) -> None:
         cursor, wanted, _ = self._followed[destination]
         gap = self._with_damage(self._gap_of(destination), retained, oldest, wanted)
-        reached = max(cursor.retained, gap.retained) if retained else max(cursor.transient, gap.transient)
+        reached, part = (
+            max(cursor.reached_retained, gap.reached_retained)
+            if retained
+            else max(cursor.reached_transient, gap.reached_transient)
+        )
         if reached >= oldest.following:
             return  # and with it all that it lacked by damage
         sent = self._sent.get(destination, (0, 0))[0 if retained else 1]
         lost: list[Range] = []
         under_way: list[Range] = []
-        for number, told in oldest.gaps:
-            if number >= reached and told.server in {destination, IGNORED}:
+        for number, index, told in oldest.gaps:
+            if (number, index) >= (reached, part) and told.server in {destination, IGNORED}:
                 # The event that told of it goes too, so its count begins anew.
                 (under_way if number < sent else lost).extend(each for each in told.ranges if wanted >> each.type & 1)
                 gap = msgspec.structs.replace(gap, unnamed=gap.unnamed + told.unnamed)
         for header in oldest.blocks:
             if header.number >= reached:
-                (under_way if header.number < sent else lost).extend(ranges_of(header, wanted))
+                done = part if header.number == reached else 0
+                (under_way if header.number < sent else lost).extend(ranges_of(header, wanted, done))
         counted = gap.doubt(under_way) if under_way else gap
         counted = counted.add(cause, lost) if lost else counted
-        place = {"retained": oldest.following} if retained else {"transient": oldest.following}
+        name = "retained" if retained else "transient"
+        place = {name: oldest.following, f"{name}_part": 0}
         self._keep(msgspec.structs.replace(counted, **place))
 
     @staticmethod
@@ -285,11 +311,15 @@ class StoreRoom:
         """
         with self.counting:
             gap = self._gap_of(destination).add(cause, lost)
+            retained, retained_part = max(gap.reached_retained, reached.reached_retained)
+            transient, transient_part = max(gap.reached_transient, reached.reached_transient)
             self._keep(
                 msgspec.structs.replace(
                     gap,
-                    retained=max(gap.retained, reached.retained),
-                    transient=max(gap.transient, reached.transient),
+                    retained=retained,
+                    retained_part=retained_part,
+                    transient=transient,
+                    transient_part=transient_part,
                 )
             )
 
@@ -301,7 +331,8 @@ class StoreRoom:
         lost = [each for each in reader.missing if wanted >> each.type & 1]
         if isinstance(item, Lost) and item.gone:
             self._log_missing(destination, item, lost)
-            place = {"retained": item.last + 1} if retained else {"transient": item.last + 1}
+            name = "retained" if retained else "transient"
+            place = {name: item.last + 1, f"{name}_part": 0}
             gap = msgspec.structs.replace(gap.add(DELETED, lost) if lost else gap, **place)
             self._keep(_damage_counted(gap, item.last + 1, retained=retained))
         elif lost and reader.next_number > (gap.damaged_retained if retained else gap.damaged_transient):
@@ -353,7 +384,7 @@ class StoreRoom:
 
     def recognise(self, newest: Block) -> None:
         """Note what gaps the newest block tells of: whoever ended right after writing it did not come to that."""
-        for said in gaps_told(newest):
+        for _, said in gaps_told(newest):
             gap = self._gaps.get(said.server)
             if gap is not None and gap.number == said.number:
                 self.told(msgspec.structs.replace(said, positions=gap.positions))

@@ -83,8 +83,8 @@ class Oldest(NamedTuple):
     """Of its whole blocks."""
     damaged: tuple[tuple[int, Range], ...]
     """What damage took of it, each with the block before which that is known, as for a reader's `next_number`."""
-    gaps: tuple[tuple[int, Gap], ...]
-    """The gaps that its events tell of, each with its block's number."""
+    gaps: tuple[tuple[int, int, Gap], ...]
+    """The gaps that its events report, each with its block's number and the event's index in that block."""
 
 
 class Recovery(NamedTuple):
@@ -359,14 +359,14 @@ class Spool:
         before = numbers.copy()
         whole: list[Header] = []
         damaged: list[tuple[int, Range]] = []
-        gaps: list[tuple[int, Gap]] = []
+        gaps: list[tuple[int, int, Gap]] = []
         for found in segment.blocks(file, first, following):
             if isinstance(found, Broken):
                 damaged += ((found.number, each) for each in numbers.miss(found.header))
                 continue
             whole.append(found.header)
             damaged += ((found.header.number + 1, each) for each in numbers.see(found.header))
-            gaps += ((found.header.number, gap) for gap in gaps_told(found))
+            gaps += ((found.header.number, index, gap) for index, gap in gaps_told(found))
         ahead = numbers.copy()
         damaged += self._known_ahead(ahead, following)
         numbers.doubt(ahead.in_doubt)
@@ -731,9 +731,13 @@ def _created(file: File) -> int:
         return 0
 
 
-def gaps_told(found: Block) -> list[Gap]:
-    """The gaps that the events of one block tell of."""
+def gaps_told(found: Block) -> list[tuple[int, Gap]]:
+    """The gaps that the events of one block report, each with the event's index in the block."""
     if not found.header.types_present >> EventType.RELAY & 1:
         return []
-    told = (told_in(message) for kind, _, message in found.messages() if kind is EventType.RELAY)
-    return [gap for gap in told if gap is not None]
+    told = (
+        (index, told_in(message))
+        for index, (kind, _, message) in enumerate(found.messages())
+        if kind is EventType.RELAY
+    )
+    return [(index, gap) for index, gap in told if gap is not None]

@@ -8,7 +8,7 @@ both spools, so that (run, type, number) names a message for ever.
 import contextlib
 import logging
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
 
@@ -26,6 +26,7 @@ from relay.spool.numbers import RunEnd
 from relay.spool.refused import RefusedMessages
 from relay.spool.room import GAP_KEY, StoreRoom
 from relay.spool.spool import Recovery, Run, Spool
+from relay.spool.succession import CursorMove, ServerKey, moves
 
 LOCK: Final = "lock"
 SLOTS: Final = "slots"
@@ -102,6 +103,20 @@ def _torn_text(header: block.Header | None) -> str:
     return (
         f" (block {header.number} of run {header.run.hex()}: {events or 'no events'}; never accepted, or damaged since)"
     )
+
+
+def _report(found: Sequence[CursorMove], servers: Mapping[str, ServerKey]) -> None:
+    """Log whose cursor which server continues from, and which are put aside."""
+    owners = {move.name: move.former for move in found if move.aside}
+    heirs = {move.former: move.name for move in found if not move.aside}
+    for former, name in heirs.items():
+        sentence = "%s continues where %s was: the same protocol and final address (%s)"
+        _log.warning(sentence, name, owners.get(former, former), servers[name])
+    for aside, name in owners.items():
+        if name not in heirs.values():
+            _log.warning("%s is another log server than before (%s): it has a new cursor", name, servers[name])
+        if aside not in heirs:
+            _log.warning("the cursor of the server that was %s is kept as %r for 24 h", name, aside)
 
 
 class Store:
@@ -223,16 +238,35 @@ class Store:
         data = self.slots.get(CURSOR_KEY + destination)
         return None if data is None else self._within(Cursor.decode(data))
 
-    def begin(self, destination: str, start: Cursor, wanted: int) -> Cursor:
+    def claim(self, servers: Mapping[str, ServerKey]) -> None:
+        """Give each configured server, by its name, the cursor that belongs to it; to be called before `begin`."""
+        names = sorted(key.removeprefix(CURSOR_KEY) for key in self.slots.keys() if key.startswith(CURSOR_KEY))  # noqa: SIM118  a method of ours, not a dict's
+        stored = {name: cursor.server for name in names if (cursor := self.cursor(name)) is not None}
+        found = moves(stored, servers)
+        for move in found:
+            self.room.rename(move.former, move.name)
+            for kind in (LEFT_KEY, CURSOR_KEY):
+                value = self.slots.get(kind + move.former)
+                if value is not None:
+                    self.slots.put(kind + move.name, value)
+                    self.slots.remove(kind + move.former)
+        _report(found, servers)
+
+    def begin(self, destination: str, start: Cursor, wanted: int, server: ServerKey = "") -> Cursor:
         """Where a destination goes on; a new one begins at `start`, and what it will never get is counted.
 
-        With `start` behind the oldest block every header before it is read: some seconds for a large spool.
+        The cursor belongs to `server` from now on. With `start` behind the oldest block every header before it is
+        read: some seconds for a large spool.
         """
         cursor = self.cursor(destination)
         if cursor is not None and not self._has_missed(destination, cursor):
+            if server and cursor.server != server:
+                cursor = msgspec.structs.replace(cursor, server=server)
+                self.slots.put(CURSOR_KEY + destination, cursor.encode())
             return cursor
         start = msgspec.structs.replace(
             start,
+            server=server,
             retained=max(start.retained, self.retained.oldest_first),
             transient=max(start.transient, self.transient.oldest_first),
         )
@@ -247,10 +281,9 @@ class Store:
 
     def _within(self, cursor: Cursor) -> Cursor:
         """After a cut tail, cursors beyond the end are set back to it."""
-        return msgspec.structs.replace(
-            cursor,
-            retained=min(cursor.retained, self.retained.next_number),
-            transient=min(cursor.transient, self.transient.next_number),
+        return cursor.at(
+            min(cursor.reached_retained, (self.retained.next_number, 0)),
+            min(cursor.reached_transient, (self.transient.next_number, 0)),
         )
 
     def _previous_run(self, remembered: _Remembered) -> tuple[bytes, dict[EventType, int]] | None:
@@ -377,9 +410,17 @@ def waiting(disk: Disk, folder: str, name: str, cursor: Cursor) -> SpoolOverview
     values = {key: copy.value for key, (_, copy) in slots.items()}
     counted = Gap.decode(values.get(GAP_KEY + name, b"{}"), name)
     remembered = _decoded(values.get(NUMBERS_KEY), _Remembered, _Remembered())
-    retained = _look(disk, f"{folder}/{RETAINED}", max(cursor.retained, counted.retained), remembered.next_retained)
+    retained = _look(
+        disk,
+        f"{folder}/{RETAINED}",
+        max(cursor.reached_retained, counted.reached_retained),
+        remembered.next_retained,
+    )
     transient = _look(
-        disk, f"{folder}/{TRANSIENT}", max(cursor.transient, counted.transient), remembered.next_transient
+        disk,
+        f"{folder}/{TRANSIENT}",
+        max(cursor.reached_transient, counted.reached_transient),
+        remembered.next_transient,
     )
     by_type = dict(retained.by_type)
     for kind, count in transient.by_type.items():
@@ -397,8 +438,9 @@ def waiting(disk: Disk, folder: str, name: str, cursor: Cursor) -> SpoolOverview
     )
 
 
-def _look(disk: Disk, folder: str, start: int = 0, end: int = 0) -> SpoolOverview:
-    """Look at a spool's folder, counting blocks from number `start` on; up to `end` there were some."""
+def _look(disk: Disk, folder: str, reached: tuple[int, int] = (0, 0), end: int = 0) -> SpoolOverview:
+    """Look at a spool's folder, counting from a place on (block, and messages of it); up to `end` there were blocks."""
+    start, part = reached
     firsts = [segment.first_of(name) for name in disk.names(folder) if segment.NAME.fullmatch(name)]
     segments = octets = oldest = missing = 0
     expected = start
@@ -422,7 +464,8 @@ def _look(disk: Disk, folder: str, start: int = 0, end: int = 0) -> SpoolOvervie
                 expected = header.number + 1
                 octets += header.size
                 oldest = oldest or header.committed
-                for span in header.spans:
+                done = part if header.number == start else 0
+                for span in block.spans_between(header.spans, done, header.messages):
                     by_type[span.type] = by_type.get(span.type, 0) + span.messages
     next_number = newest.number + 1 if newest else 1
     missing = missing + max(end - expected, 0) if start else 0

@@ -74,7 +74,7 @@ def test_programs_get_one_object_of_the_documented_schema(router: Router) -> Non
     assert whole["schema"] == "relay.test-connection/1"
     assert set(whole) == {"schema", "ok", "exit_code", "sentence", "steps", "servers"}
     (server,) = whole["servers"]
-    assert set(server) == {"name", "ok", "exit_code", "sentence", "proof", "steps"}
+    assert set(server) == {"name", "ok", "exit_code", "sentence", "proof", "largest_message", "steps"}
     keys = {"step", "outcome", "milliseconds", "found", "remedy", "exit_code"}
     assert all(set(step) == keys for step in (*whole["steps"], *server["steps"]))
 

@@ -43,7 +43,8 @@ def delivering(store: Store, port: int, new_speaker: Callable[[], Speaker], seen
             seen.append(str(destination.error))
         return connected(port, new_speaker(), stop)
 
-    destination = Destination("peer", store, connect, wanted=EVERYTHING, start=Cursor())
+    start = store.begin("peer", Cursor(), EVERYTHING.types)
+    destination = Destination("peer", store, connect, wanted=EVERYTHING, start=start)
     destination.start()
     try:
         yield destination

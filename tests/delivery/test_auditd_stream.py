@@ -263,7 +263,7 @@ def test_a_bad_peer_is_named_and_nothing_is_proven(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD_PEERS)
-def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_status(name: str, tmp_path: Path) -> None:
+def test_after_a_bad_peer_the_rest_is_sent_again_and_status_shows_the_error(name: str, tmp_path: Path) -> None:
     messages = [b"<13>1 2024-03-06T16:35:29.678Z h - - - - %d" % number for number in range(5)]
     filled(tmp_path, [foreign(message) for message in messages])
     answer, _, cause = BAD_PEERS[name]
@@ -278,7 +278,9 @@ def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_statu
     assert seen  # where answers must come soon, a busy machine may make the good peer late as well
     assert cause.split(";")[0] in seen[0]
     sent = [as_records(EventType.LOG, nth, message, 0).records[0] for nth, message in enumerate(messages, 1)]
-    assert peer.records[-len(sent) :] == sent
+    acknowledged = {sent[2]} if "twice" in name else set()
+    assert set(peer.records) | acknowledged == set(sent)
+    assert peer.records[-2:] == sent[-2:]  # three may have been acknowledged before
 
 
 class TestOpening:

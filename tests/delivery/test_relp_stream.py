@@ -263,7 +263,7 @@ def speaker() -> RelpSpeaker:
 
 
 @pytest.mark.parametrize("name", BAD_PEERS)
-def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_status(name: str, tmp_path: Path) -> None:
+def test_after_a_bad_peer_the_rest_is_sent_again_and_status_shows_the_error(name: str, tmp_path: Path) -> None:
     messages = [good(number) for number in range(5)]
     filled(tmp_path, [foreign(message) for message in messages])
     answer, _, cause = BAD_PEERS[name]
@@ -277,7 +277,9 @@ def test_after_a_bad_peer_everything_is_sent_again_and_the_error_stands_in_statu
         assert destination.error is None
     assert seen  # where answers must come soon, a busy machine may make the good peer late as well
     assert re.search(cause, seen[0])
-    assert peer.messages[-len(messages) :] == messages
+    acknowledged = {messages[2]} if "twice" in name else set()
+    assert set(peer.messages) | acknowledged == set(messages)
+    assert peer.messages[-2:] == messages[-2:]  # three may have been acknowledged before
 
 
 def test_a_refused_message_is_kept_aside_and_counted_and_delivery_goes_on(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def proves(connect: ToServer) -> bool:
     return True
 
 
-def test_a_proof_by_draining_holds_up_what_follows_for_less_than_two_milliseconds(sshd: Sshd) -> None:
+def test_a_proof_by_draining_holds_up_what_follows_for_less_than_ten_milliseconds(sshd: Sshd) -> None:
     """It settles 20 ms later, while what follows is on its way."""
     with Collector() as collector:
         session = through(sshd, collector.port)(threading.Event())
@@ -132,7 +132,7 @@ def test_a_proof_by_draining_holds_up_what_follows_for_less_than_two_millisecond
                 wait_until(lambda: session.prove(CURSOR) == CURSOR, 60, "the proof")
             return statistics.quantiles(times, n=10)[0]
 
-        wait_until(lambda: held_up() < 0.002, 60, "a proof that holds up for less than 2 ms")
+        wait_until(lambda: held_up() < 0.01, 60, "a proof that holds up for less than 10 ms")
         session.close()
 
 

@@ -149,6 +149,14 @@ class Rsyslog(Peer):
         return self.messages()
 
 
+class AbortingRsyslog(Rsyslog):
+    """Its imrelp ends the session on a message that is larger than `max_message_size`."""
+
+    def __init__(self, max_message_size: int, *, tls: Shown | None = None) -> None:
+        super().__init__("imrelp", max_message_size, tls=tls)
+        self._options += ' oversizeMode="abort"'
+
+
 class RsyslogByName(Rsyslog):
     """A collector that keeps of a message what it calls its facility and severity: `kern.emerg`."""
 

@@ -16,7 +16,7 @@ Driver = Literal["syslog", "network"]
 
 _HEAD: Final = """\
 @version: 3.38
-options { log-msg-size(1048576); use-dns(no); keep-hostname(yes); frac-digits(3); stats-freq(0); };
+options {{ log-msg-size({size}); use-dns(no); keep-hostname(yes); frac-digits(3); stats-freq(0); }};
 """
 _COLLECTING: Final = """\
 source incoming {{ {driver}(ip("{host}") port({port}) transport("{transport}") {tls} {flags}); }};
@@ -39,8 +39,9 @@ log {{ source(incoming); destination(onward); }};
 class _SyslogNg(Peer):
     """`port` is where it takes messages in."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_message_size: int = 1 << 20) -> None:
         super().__init__("syslog-ng", fetch(SYSLOG_NG))
+        self._size = max_message_size
         self._modules = Path(self._root.file("usr/lib/syslog-ng"))
         self.output = self.folder / "collected"
 
@@ -49,7 +50,7 @@ class _SyslogNg(Peer):
 
     def _command(self) -> list[str]:
         folder = self.folder
-        (folder / "syslog-ng.conf").write_text(_HEAD + self._configuration())
+        (folder / "syslog-ng.conf").write_text(_HEAD.format(size=self._size) + self._configuration())
         return [
             *(self._root.file("usr/sbin/syslog-ng"), "-F", "--no-caps", "-f", str(folder / "syslog-ng.conf")),
             *("-R", str(folder / "persist"), "-p", str(folder / "pid"), "-c", str(folder / "control")),
@@ -64,9 +65,14 @@ class _SyslogNg(Peer):
 class SyslogNg(_SyslogNg):
     """A collector."""
 
-    def __init__(self, driver: Driver, *, parse: bool = False, tls: Shown | None = None) -> None:
-        """With `parse` it keeps what it has understood of a message, put together as RFC 5424 again."""
-        super().__init__()
+    def __init__(
+        self, driver: Driver, *, parse: bool = False, tls: Shown | None = None, max_message_size: int = 1 << 20
+    ) -> None:
+        """With `parse` it keeps what it has understood of a message, put together as RFC 5424 again.
+
+        It closes the connection on a message that is larger than `max_message_size`.
+        """
+        super().__init__(max_message_size)
         self._driver = driver
         self._parse = parse
         self._tls = tls

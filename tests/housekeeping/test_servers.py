@@ -82,6 +82,12 @@ class Servers:
         self.clocks = Clocks(self.clocks.wall + step + int(wall_jumps * SECOND), self.clocks.boot + step)
         return [_said(event) for event in self.housekeeping.look() if b" ALARM " in event.head]
 
+    def heartbeats_after(self, seconds: float) -> int:
+        """Move the clocks and look; how many heartbeats there are."""
+        step = int(seconds * SECOND)
+        self.clocks = Clocks(self.clocks.wall + step, self.clocks.boot + step)
+        return sum(b" HEARTBEAT " in event.head for event in self.housekeeping.look())
+
 
 def _said(event: Event) -> str:
     def value(name: bytes) -> str:
@@ -310,3 +316,11 @@ def test_an_audit_log_of_its_own_place_is_watched_only_on_request() -> None:
     copy = {"name": "audit", "path": "/srv/copy.log"}
     assert care_of(Settings(source=(copy,))).fed_by_auditd == frozenset()
     assert care_of(Settings(source=(copy,), audit={"watch-auditd": "always"})).fed_by_auditd == {"audit"}
+
+
+def test_while_a_server_waits_for_any_message_there_is_a_heartbeat_every_two_seconds(servers: Servers) -> None:
+    """It shows that the server accepts others than the one which may be at fault."""
+    servers.all[1].wants_a_message = True
+    assert [servers.heartbeats_after(1) for _ in range(6)] == [0, 1, 0, 1, 0, 1]
+    servers.all[1].wants_a_message = False
+    assert sum(servers.heartbeats_after(1) for _ in range(58)) == 0

@@ -104,3 +104,33 @@ def test_impossible_lengths_are_refused_before_anything_is_read() -> None:
     huge = data[:8] + struct.pack(">II", 0xFFFFFFFF, 0) + data[16:]
     with pytest.raises(BlockError, match="impossible"):
         block.decode_header(huge)
+
+
+# --- A part of a block ---
+
+
+def several() -> block.Block:
+    spans = [Span(EventType.AUDIT, 5, 2), Span(EventType.LOG, 1, 3), Span(EventType.AUDIT, 7, 1)]
+    frames = [block.frame(b"<13>1 %d" % number) for number in range(6)]
+    whole = contents()._replace(spans=spans, frames=frames)
+    header, data = block.encode(whole, 5, RUN, 3, block.CHAIN_START)
+    return block.Block(header, data[header.length :])
+
+
+@pytest.mark.parametrize("first", range(7))
+@pytest.mark.parametrize("end", range(7))
+def test_a_part_of_a_block_holds_the_messages_between_two_indexes(first: int, end: int) -> None:
+    part = several().cut(first, end)
+    assert list(part.messages()) == list(several().messages())[first:end]
+    assert part.header.messages == max(end - first, 0)
+    assert part.header.number == 5
+
+
+def test_a_part_of_a_part_is_one_of_the_block() -> None:
+    assert several().cut(1, 6).cut(2, 4).payload == several().cut(3, 5).payload
+
+
+def test_each_message_of_a_block_can_be_had_as_a_block() -> None:
+    singly = list(several().singly())
+    assert [message for one in singly for message in one.messages()] == list(several().messages())
+    assert {one.header.messages for one in singly} == {1}

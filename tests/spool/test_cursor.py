@@ -65,3 +65,16 @@ def test_a_value_too_long_for_a_slot_is_refused(tmp_path: Path) -> None:
 def test_a_cursor_that_cannot_be_read_is_as_good_as_none() -> None:
     assert Cursor.decode(Cursor(retained=7, transient=3, proof="drained").encode()).retained == 7
     assert Cursor.decode(b"\xff garbage") == Cursor()
+
+
+def test_a_cursor_of_an_older_version_has_no_part_of_a_block_and_no_server() -> None:
+    read = Cursor.decode(b'{"retained":7,"transient":3,"proven_at":5,"proof":"drained","delivered":9}')
+    assert read == Cursor(retained=7, transient=3, proven_at=5, proof="drained", delivered=9)
+    assert (read.retained_part, read.transient_part, read.server) == (0, 0, "")
+
+
+def test_a_cursor_keeps_its_place_within_a_block() -> None:
+    cursor = Cursor(retained=7, retained_part=40, transient=3, transient_part=2, server="relp 192.0.2.1:20514")
+    assert Cursor.decode(cursor.encode()) == cursor
+    assert cursor.at((7, 41), (3, 2)).reached_retained > cursor.reached_retained
+    assert cursor.at((8, 0), (3, 2)).reached_retained > cursor.reached_retained

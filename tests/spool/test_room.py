@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.fake_disk import Crash, FakeDisk
+from history import spools
 
 from relay import own_events
 from relay.disk import Disk
@@ -363,3 +364,45 @@ def test_a_server_that_returns_after_what_it_needs_is_gone_begins_anew_and_that_
         taking_in(store, deliver)
         assert store.begin("server", Cursor(), WANTED) == Cursor(retained=store.retained.oldest_first)
         assert [gap.cause for gap in store.room.pending() if gap.server == "server"] == [LATE]
+
+
+# --- Blocks that are proven in part ---
+
+
+def test_of_a_block_that_is_proven_in_part_only_the_rest_is_counted_when_it_is_deleted(tmp_path: Path) -> None:
+    """A gap that an event in the proven part reports is not counted again; one in the rest is."""
+    told = [Gap(server="server", number=number, cause="x", ranges=(Range("0" * 16, 1, 1, 5, 5),)) for number in (1, 2)]
+    with spools.opened(tmp_path, segment_size=8 * 1024) as store:
+        first = [spools.tell_gap(1, told[0]), *(spools.event(str(number)) for number in range(9))]
+        spools.fill(store, [[*first, spools.tell_gap(1, told[1])], *([spools.event("x" * 900)] for _ in range(20))])
+        store.follow("server", Cursor(retained=1, retained_part=7), ~0)
+        assert store.space.rotate()
+        (gap,) = store.room.pending()
+    ranges = {(each.run, each.type): each for each in gap.ranges}
+    assert ranges["0" * 16, EventType.AUDIT].events == 5, "the second gap alone"
+    assert ranges[spools.RUN.run.hex(), EventType.AUDIT].first == 7
+
+
+def test_what_was_refused_amid_a_block_is_neither_delivered_nor_counted_again_after_a_crash(tmp_path: Path) -> None:
+    with spools.opened(tmp_path) as store:
+        spools.fill(store, [[spools.event(str(number)) for number in range(9)]])
+        store.follow("server", Cursor(), WANTED)
+        lost = [Range(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
+        store.room.lose("server", "refused by the server", lost, Cursor(retained=1, retained_part=3))
+    with spools.opened(tmp_path) as store:  # the cursor had not moved
+        begun = store.begin("server", Cursor(), WANTED)
+        assert begun == Cursor()
+        assert store.follow("server", begun, WANTED).reached_retained == (1, 3)
+
+
+def test_what_is_in_doubt_stays_so_until_everything_that_was_sent_is_proven(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        cursor = store.follow("server", Cursor(), WANTED)
+        taking_in(store, lambda intake: submit(intake, 1, 40))
+        readers = (store.retained.reader(cursor.retained), store.transient.reader(cursor.transient))
+        while isinstance(store.room.read("server", *readers), Block):
+            pass
+        assert store.space.rotate()
+        store.move_cursor("server", Cursor(retained=1, retained_part=0, delivered=1))
+        store.room.give_up("server")
+        assert store.room.pending() != []

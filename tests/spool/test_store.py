@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 
 import pytest
+from history.spools import event, fill
 
 from relay.disk import Disk
 from relay.errors import StorageError
@@ -76,3 +77,12 @@ def test_what_waits_is_counted_from_outside_while_a_writer_works(tmp_path: Path)
         assert seen.cursors == {"a": Cursor(retained=6, delivered=5)}
         ahead = waiting(Disk(), str(tmp_path), "a", seen.cursors["a"])
         assert (ahead.messages, ahead.oldest_committed) == (2, 1_006)
+
+
+def test_of_a_block_that_is_proven_in_part_only_the_rest_waits(tmp_path: Path) -> None:
+    with opened(tmp_path, 16) as store:
+        fill(store, [[event(str(number)) for number in range(10)], [event("last")]])
+        store.move_cursor("a", Cursor(retained=1, retained_part=7, delivered=7))
+        assert waiting(Disk(), str(tmp_path), "a", Cursor(retained=1, retained_part=7)).messages == 4
+    with opened(tmp_path) as store:
+        assert store.cursor("a") == Cursor(retained=1, retained_part=7, delivered=7)

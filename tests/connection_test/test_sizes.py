@@ -1,0 +1,115 @@
+"""`relay test-connection --sizes`: the largest message that a collector accepts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from connection_test.asking import STEPS, Answer, ask
+from harness.auditd_peer import AuditdPeer
+from harness.certificates import SERVER, Authority, Shown
+from harness.openssh import Sshd
+from harness.relay import Router
+from harness.rsyslog import AbortingRsyslog, Rsyslog
+from harness.syslog_ng import SyslogNg
+
+from relay.connection_test.sizes import largest_accepted
+from relay.errors import TemporaryError
+
+LIMIT = 8192
+LARGEST = 1 << 20
+
+
+def asked(folder: Path, sshd: Sshd, collector: int, **keys: str | int) -> Answer:
+    router = Router(folder, sshd, collector)
+    router.server |= keys
+    router.write_configuration()
+    router.audit_log.touch()
+    answer = ask(router.configuration, "--sizes")
+    assert list(answer.steps) == [*STEPS, "message sizes"]
+    return answer
+
+
+def found(answer: Answer) -> tuple[int, str, int | None]:
+    server = answer.whole["servers"][0]
+    return answer.exit_code, answer.steps["message sizes"]["outcome"], server["largest_message"]
+
+
+def test_imrelp_that_aborts_on_a_larger_one(tmp_path: Path, sshd: Sshd) -> None:
+    with AbortingRsyslog(LIMIT) as rsyslog:
+        answer = asked(tmp_path, sshd, rsyslog.port, protocol="relp")
+        assert found(answer) == (0, "warning", LIMIT)
+        step = answer.steps["message sizes"]
+        assert "8192 octets is the largest message that it accepts; max-message-size is 65536" in step["found"]
+        assert "Whether it truncates messages cannot be observed" in step["found"]
+        assert step["remedy"] == "set `max-message-size = 8192` for this server"
+        assert all(b" TEST " in message for message in rsyslog.messages())
+
+
+def test_syslog_ng_that_closes_on_a_larger_one(tmp_path: Path, sshd: Sshd) -> None:
+    with SyslogNg("syslog", max_message_size=LIMIT) as syslog_ng:
+        assert found(asked(tmp_path, sshd, syslog_ng.port)) == (0, "warning", LIMIT)
+
+
+def test_rsyslog_that_truncates_accepts_every_size(tmp_path: Path, sshd: Sshd) -> None:
+    """So says the answer, and that this cannot be observed."""
+    with Rsyslog("imrelp", LIMIT) as rsyslog:
+        answer = asked(tmp_path, sshd, rsyslog.port, protocol="relp")
+        assert found(answer) == (0, "ok", LARGEST)
+        assert "truncates" in answer.steps["message sizes"]["found"]
+
+
+def test_auditd_needs_no_test(tmp_path: Path, sshd: Sshd) -> None:
+    with AuditdPeer() as auditd:
+        answer = asked(tmp_path, sshd, auditd.port, protocol="auditd")
+        assert found(answer) == (0, "ok", None)
+        assert "8954 octets" in answer.steps["message sizes"]["found"]
+
+
+def test_by_tls_and_straight_to_a_collector(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "certificates")
+    pair = authority.pair(SERVER, "127.0.0.1")
+    own = authority.pair("router.example")
+    with AbortingRsyslog(LIMIT, tls=Shown(pair, authority.certificate)) as rsyslog:
+        configuration = tmp_path / "relay.toml"
+        (tmp_path / "audit.log").touch()
+        configuration.write_text(
+            f'[relay]\nstate-directory = "{tmp_path}/state"\n[audit]\nwatch-auditd = "never"\n'
+            f'[[source]]\nname = "audit"\npath = "{tmp_path}/audit.log"\n[[remote-logging-server]]\n'
+            f'port = {rsyslog.port}\nprotocol = "relp"\ntransport = "tls"\nca = "{authority.certificate}"\n'
+            f'certificate = "{own.certificate}"\nprivate-key = "{own.key}"\nmax-message-size = "4KiB"\n'
+        )
+        assert found(ask(configuration, "--sizes")) == (0, "ok", LIMIT)
+
+
+def test_where_nothing_can_be_proven_it_says_so(tmp_path: Path, sshd: Sshd) -> None:
+    with Rsyslog("imudp") as rsyslog:
+        answer = asked(tmp_path, sshd, 1, port=rsyslog.port, transport="udp")
+        assert found(answer) == (0, "warning", None)
+        assert "cannot be found out" in answer.steps["message sizes"]["found"]
+
+
+class TestBisection:
+    @pytest.mark.parametrize("limit", [300, 301, 480, 8191, 8192, 8193, 65536, LARGEST - 1])
+    def test_the_limit_is_found(self, limit: int) -> None:
+        asked: list[int] = []
+        assert largest_accepted(recording(asked, limit), 300, LARGEST) == limit
+        assert len(asked) <= 35
+
+    @pytest.mark.parametrize("limit", [LARGEST, LARGEST * 2])
+    def test_one_that_accepts_everything_is_asked_for_no_more_than_relay_sends(self, limit: int) -> None:
+        asked: list[int] = []
+        assert largest_accepted(recording(asked, limit), 300, LARGEST) == LARGEST
+        assert max(asked) == LARGEST
+
+    def test_one_that_answers_otherwise_at_another_time_is_not_relied_on(self) -> None:
+        asked: list[int] = []
+        with pytest.raises(TemporaryError, match="at one time and not at another"):
+            largest_accepted(lambda size: recording(asked, 8192)(size) and len(asked) < 18, 300, LARGEST)
+
+
+def recording(asked: list[int], limit: int) -> Callable[[int], bool]:
+    def accepts(size: int) -> bool:
+        asked.append(size)
+        return size <= limit
+
+    return accepts
