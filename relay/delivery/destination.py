@@ -330,7 +330,7 @@ class Destination:
     def note_lost(self, lost: Lost) -> None:
         """Tell of damage in the spool that was stepped over."""
         self.lost = [*self.lost[-99:], lost]
-        _log.error("%s: damage at offset %d (%s); blocks %d to %d cannot be delivered", *lost[:3], *lost[3:])
+        _log.error("%s: damage at offset %d (%s); blocks %d to %d cannot be delivered", *lost[:5])
 
 
 class _Delivery:

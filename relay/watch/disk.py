@@ -52,4 +52,4 @@ def _kinds(room: Room) -> Iterator[_Kind]:
     yield _Kind(text, room.free, room.space_left)
     margin = min(room.space_left, room.max_size // _TENTH)
     text = f"less than {size_text(margin)} is left in the spool's max-size of {size_text(room.max_size)}"
-    yield _Kind(text, room.max_size - room.reserved - room.held, margin)
+    yield _Kind(text, max(room.max_size - room.reserved - room.held, 0), margin)

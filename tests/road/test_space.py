@@ -14,7 +14,7 @@ from harness.ports import free_port
 from harness.process import Process
 from harness.relay import RELAY, archived, octet_counted
 from harness.waiting import wait_until
-from source.log_writing import records
+from source.log_writing import record, records
 
 from relay.disk import Disk
 from relay.event import Batch, Event, EventType
@@ -45,8 +45,13 @@ port = {port}
 transport = "tcp"
 """
 RECORDS = 20_000
-MORE_THAN_FITS = RECORDS
-SPOOLED = 14_000
+FULL = 3_000
+"""So many large records are more than fits."""
+SPOOLED = 1_500
+
+
+def large(first: int, last: int) -> bytes:
+    return b"".join(record(serial, body="x" * 1500) for serial in range(first, last + 1))
 
 
 class Small:
@@ -119,14 +124,14 @@ def test_ignore_delivers_everything_that_audit_log_still_holds(small: Small) -> 
 
 
 def test_what_the_log_rotates_away_while_its_source_waits_is_a_gap_with_the_serials_around_it(small: Small) -> None:
-    small.log.write_bytes(records(1, MORE_THAN_FITS))
+    small.log.write_bytes(large(1, FULL))
     with small.start() as relay:
         wait_until(small.waits, 60, lambda: relay.log)
-        for first in (20_001, 24_001, 28_001):  # auditd keeps one older file here, and deletes the others
+        for first in (3_001, 4_001, 5_001):  # auditd keeps one older file here, and deletes the others
             small.log.replace(small.log.with_name("audit.log.1"))
-            small.log.write_bytes(records(first, first + 3_999))
+            small.log.write_bytes(large(first, first + 999))
         with Collector(port=small.port) as collector:
-            wait_until(lambda: 31_999 in serials(collector) and gaps(collector), 90, lambda: relay.log)
+            wait_until(lambda: 5_999 in serials(collector) and gaps(collector), 90, lambda: relay.log)
             (gap,) = gaps(collector)
             (after,), (before,) = (re.findall(rb' %b="\S+ (\d+)"' % word, gap) for word in (b"after", b"before"))
             found = serials(collector)
@@ -138,7 +143,7 @@ def test_what_the_log_rotates_away_while_its_source_waits_is_a_gap_with_the_seri
 
 def test_the_halt_is_wanted_although_every_source_only_waits(small: Small) -> None:
     small.configure("halt")
-    small.log.write_bytes(records(1, RECORDS))
+    small.log.write_bytes(large(1, FULL))
     with small.start() as relay:
         wait_until(small.waits, 60, lambda: relay.log)
         relay.wait_for_log("alarm raised: the sources wait for space")
@@ -151,29 +156,29 @@ def test_a_dispatcher_beside_a_source_that_waits_uses_the_reserve_and_is_then_re
 ) -> None:
     socket = small.folder / "dispatch"
     small.configure(more=f'[[source]]\nname = "plugin"\ntype = "audit-dispatcher"\nsocket = "{socket}"')
-    small.log.write_bytes(records(1, MORE_THAN_FITS))
+    small.log.write_bytes(large(1, FULL))
     with small.start() as relay:
         wait_until(small.waits, 60, lambda: relay.log)
         before = small.live()["accepted"]["audit"]
         argv = [sys.executable, "-m", "relay", "dispatch", str(socket)]
-        given = records(100_001, 102_000)
+        given = large(100_001, 101_000)
         subprocess.run(argv, input=given, check=True, timeout=60)
-        wait_until(lambda: _of(small, "plugin") == 2_000, 60, lambda: relay.log)
+        wait_until(lambda: _of(small, "plugin") == 1_000, 60, lambda: relay.log)
         live = small.live()
         assert live["accepted"]["audit"] > before
         refused = live["refused"]["audit"]
         assert refused > 0
         assert f"events refused since the start (audit {refused}" in small.run("status").stdout
         with Collector(port=small.port) as collector:
-            wait_until(lambda: MORE_THAN_FITS in serials(collector) and gaps(collector), 90, lambda: relay.log)
+            wait_until(lambda: FULL in serials(collector) and gaps(collector), 90, lambda: relay.log)
             wait_until(lambda: not small.live()["intake_error"], 20, lambda: relay.log)
             counted = sum(
                 int(found) for gap in gaps(collector) for found in re.findall(rb'lost="\w+ audit \d+ \d+ (\d+)"', gap)
             )
             found = serials(collector)
         relay.stop()
-    assert [serial for serial in found if serial <= MORE_THAN_FITS] == list(range(1, MORE_THAN_FITS + 1))
-    assert counted == refused == 2_000 - sum(serial > 100_000 for serial in found)
+    assert [serial for serial in found if serial <= FULL] == list(range(1, FULL + 1))
+    assert counted == refused == 1_000 - sum(serial > 100_000 for serial in found)
 
 
 def _of(small: Small, source: str) -> int:
@@ -186,7 +191,7 @@ def _of(small: Small, source: str) -> int:
 
 def spooled(small: Small) -> None:
     """Leave a spool with undelivered events behind."""
-    small.log.write_bytes(records(1, SPOOLED))
+    small.log.write_bytes(large(1, SPOOLED))
     with small.start() as relay:
         wait_until(lambda: small.live().get("accepted", {}).get("audit") == SPOOLED, 60, lambda: relay.log)
         relay.stop()
@@ -218,13 +223,14 @@ def test_a_drain_delivers_the_gaps_that_it_found_and_its_exit_code_is_65(small: 
             for number in range(int(first), int(last) + 1)
         }
     assert done.returncode == 65, done.stderr
+    assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
     assert re.search(r"damaged or missing in part: \d+ events lost for .*; everything else is proven", last)
     assert counted
     assert sorted(counted | set(found)) == list(range(1, SPOOLED + 1))
-    with Collector(port=small.port) as again:
-        assert small.run("run", "--drain", "--timeout", "60").returncode == 0
-        assert not gaps(again)
+    with Collector(port=small.port):
+        again = small.run("run", "--drain", "--timeout", "60")
+        assert (again.returncode, "lost" in again.stderr) == (0, False), again.stderr
 
 
 def test_a_receivers_drain_reports_what_is_missing_of_its_spool_in_the_archive(tmp_path: Path) -> None:
