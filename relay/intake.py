@@ -123,6 +123,11 @@ class Intake:
             self._awaited.set()
         return durable
 
+    def exchange(self, routing: Routing, tell_gap: TellGap, *, interval: float, policy: Policy) -> None:
+        """Go on with these, from the next commit on; the policy holds for the one under way as well."""
+        self._routing, self._tell_gap = routing, tell_gap
+        self._interval, self._policy = interval, policy
+
     async def run(self) -> None:
         """Commit until cancelled; what is not durable then was never accepted."""
         loop = asyncio.get_running_loop()

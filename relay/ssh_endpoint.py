@@ -189,6 +189,14 @@ class SshEndpoint(Listening):
         self._socket = await self._listen()
         self._accepting = asyncio.get_running_loop().create_task(self._accept(self._socket))
 
+    def exchange(self, host_key_file: str, authorized_keys_file: str, allowed: Collection[tuple[str, int]]) -> None:
+        """Serve the connections that begin from now on with these; a RelayError says why that cannot be."""
+        self._host_key = private_key.load(host_key_file)
+        for mistake in AuthorizedKeys.read(authorized_keys_file).mistakes:
+            _log.warning("%s", mistake)
+        self._host_key_file, self.authorized_keys_file = host_key_file, authorized_keys_file
+        self._allowed = frozenset(allowed)
+
     async def stop(self) -> None:
         """Accept nobody any more, and break the connections off that are left."""
         if self._socket is None or self._accepting is None:

@@ -14,7 +14,8 @@ from relay.cli.options import Options, config_option, options
 from relay.cli.printable import escaped
 
 if TYPE_CHECKING:
-    from relay.settings import Settings
+    from relay.config.loaded import Loaded
+    from relay.config.toml import Configuration
 
 _GC_THRESHOLD: Final = 50_000
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -48,17 +49,32 @@ def _collect_garbage_seldom() -> None:
 def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     """Forward until told to stop: sources, spool, servers."""
     _collect_garbage_seldom()
-    from relay import operational_log
+    from relay import forwarder, operational_log
     from relay.config import toml
-    from relay.forwarder import forward
+    from relay.config.loaded import checked, loaded
 
     _refuse_a_timeout_without_drain(drain=drain, timeout=timeout)
-    configuration = toml.read(options(context).config_paths, options(context).choice)
-    operational_log.configure(options(context).verbosity)
+    given = options(context)
+    configuration = toml.read(given.config_paths, given.choice)
+    operational_log.configure(given.verbosity)
+    _log_warnings(configuration)
+
+    def read_again() -> "Loaded":
+        again = toml.read(given.config_paths, given.choice)
+        _log_warnings(again)
+        return checked(again, "run")
+
+    gc.freeze()
+    asyncio.run(
+        forwarder.drain(configuration.settings, timeout)
+        if drain
+        else forwarder.forward(loaded(configuration), read_again)
+    )
+
+
+def _log_warnings(configuration: "Configuration") -> None:
     for warning in configuration.warnings:
         logging.getLogger("relay").warning("%s", escaped(str(warning)))
-    gc.freeze()
-    asyncio.run(forward(configuration.settings, drain=drain, patience=timeout))
 
 
 _FLAGS: Final = {
@@ -94,17 +110,31 @@ _PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys", "c
 def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **flags: str | tuple[str, ...]) -> None:
     """Be a remote logging server: listen, and archive each event once. Flags alone suffice."""
     _collect_garbage_seldom()
-    from relay import operational_log
-    from relay.receiver import receive as receive_until_stopped
+    from relay import operational_log, receiver
+    from relay.config.loaded import checked, loaded
 
     _refuse_a_timeout_without_drain(drain=drain, timeout=timeout)
-    settings = _with_flags(options(context), {name: value for name, value in flags.items() if value})
-    operational_log.configure(options(context).verbosity)
+    given, said = options(context), {name: value for name, value in flags.items() if value}
+    configuration = _with_flags(given, said)
+    operational_log.configure(given.verbosity)
     gc.freeze()
-    asyncio.run(receive_until_stopped(settings, drain=drain, patience=timeout))
+    asyncio.run(
+        receiver.drain(configuration.settings, timeout)
+        if drain
+        else receiver.receive(loaded(configuration), lambda: checked(_with_flags_again(given, said), "receive"))
+    )
 
 
-def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Settings":
+def _with_flags_again(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Configuration":
+    from relay.errors import ConfigurationError
+
+    try:
+        return _with_flags(given, flags)
+    except click.UsageError as error:
+        raise ConfigurationError("command line", (error.format_message(),)) from None
+
+
+def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Configuration":
     """The configuration with the flags over it; flags alone need no file."""
     from pydantic import ValidationError
 
@@ -113,8 +143,10 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Set
     from relay.settings import Settings
 
     named = bool(given.given_config_paths or os.environ.get("RELAY_CONFIG"))
-    settings = toml.load(given.config_paths, given.choice) if named or not flags else Settings()
-    document = settings.model_dump(mode="json", exclude_unset=True)
+    configuration = (
+        toml.read(given.config_paths, given.choice) if named or not flags else toml.without_files(Settings())
+    )
+    document = configuration.settings.model_dump(mode="json", exclude_unset=True)
     for name, value in flags.items():
         *tables, key = _FLAGS[name]
         place = document
@@ -122,7 +154,7 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Set
             place = place.setdefault(table, {})
         place[key] = os.path.abspath(str(value)) if name in _PATHS else value
     try:
-        return Settings.model_validate(document)
+        return configuration._replace(settings=Settings.model_validate(document))
     except ValidationError as invalid:
         error = invalid.errors(include_url=False)[0]
         flag = next((name for name, path in _FLAGS.items() if path == error["loc"][: len(path)]), "")

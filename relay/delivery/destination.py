@@ -36,6 +36,8 @@ REFUSED: Final = "refused by the server"
 IDLE_SECONDS: Final = 1.0
 ENDING_SECONDS: Final = 1.5
 """How long a session may take to end by itself, with its farewell, before it is closed."""
+FINISHING_SECONDS: Final = 10.0
+"""How long `finish` waits for the last proof; longer than what is sent by UDP counts as under way."""
 
 _log = logging.getLogger("relay.delivery")
 
@@ -74,6 +76,7 @@ class Destination:
         self._connect = connect
         self._session: Session | None = None
         self._stopped = threading.Event()
+        self._finishing = threading.Event()
         self._thread = threading.Thread(target=self.run, name=f"delivery {name}", daemon=True)
 
     def __repr__(self) -> str:
@@ -82,6 +85,17 @@ class Destination:
     def start(self) -> None:
         """Begin to deliver."""
         self._thread.start()
+
+    def finish(self, seconds: float = FINISHING_SECONDS) -> None:
+        """Stop delivering once what was sent is proven, or after so many seconds: then nothing is sent twice."""
+        self._finishing.set()
+        with self._store.changed:
+            self._store.changed.notify_all()
+        if self._session is None:  # nothing is under way
+            self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        self.stop()
 
     def stop(self, seconds: float = 10.0) -> None:
         """Stop delivering; what is not proven stays in the spool."""
@@ -118,7 +132,8 @@ class Destination:
 
     def _deliver_once(self) -> None:
         """One session; returns when it is lost after a proof, raises when it is lost before one."""
-        if self._stopped.is_set():
+        if self._stopped.is_set() or self._finishing.is_set():
+            self._stopped.set()
             return
         before = self.proofs
         delivery: _Delivery | None = None
@@ -128,8 +143,9 @@ class Destination:
             if self._stopped.is_set():
                 return
             self.state = "delivering"
+            _log.info("%s: session opened", self.name)
             delivery = _Delivery(self, self._store, self._session, self._wanted)
-            delivery.run(self._stopped)
+            delivery.run(self._stopped, self._finishing)
         except RelayError as error:
             if self._stopped.is_set():
                 return
@@ -144,12 +160,16 @@ class Destination:
             session, self._session = self._session, None
             if session is not None:
                 session.close()
+                _log.info("%s: session ended", self.name)
             self._store.room.give_up(self.name)
+            if self._finishing.is_set():
+                self._stopped.set()
 
     def proven(self, cursor: Cursor) -> None:
         """Move the cursor, durably."""
         if cursor.proof:
             self.proofs += 1
+            _log.info("%s: %d events proven so far (%s)", self.name, cursor.delivered, cursor.proof)
         self._store.move_cursor(self.name, cursor)
         if self.error is not None and cursor.proof:
             _log.warning("recovered %s", self.name)
@@ -195,10 +215,15 @@ class _Delivery:
         self._unproven_since = 0.0
         self._last_proof = float("-inf")
 
-    def run(self, stopped: threading.Event) -> None:
+    def run(self, stopped: threading.Event, finishing: threading.Event) -> None:
+        """Deliver until `stopped`, or until all that was sent when `finishing` was set is proven."""
         try:
-            while not stopped.is_set():
-                self._step(stopped)
+            while not (stopped.is_set() or finishing.is_set()):
+                self._step(stopped, finishing)
+            while not stopped.is_set() and (self._unproven or self._unsettled):
+                if not self._unproven:
+                    time.sleep(SETTLING_SPACING)
+                self._prove()
             self._end()
         finally:
             self._retained.close()
@@ -211,7 +236,7 @@ class _Delivery:
             self._prove()
         self._session.end()
 
-    def _step(self, stopped: threading.Event) -> None:
+    def _step(self, stopped: threading.Event, finishing: threading.Event) -> None:
         item = self._store.room.read(self._destination.name, self._retained, self._transient)
         if isinstance(item, Lost):
             self._destination.note_lost(item)
@@ -221,7 +246,7 @@ class _Delivery:
         if (self._unproven or self._unsettled) and self._proof_is_due(now, more=item is not None):
             self._prove()
         elif item is None:
-            self._wait(now, stopped)
+            self._wait(now, stopped, finishing)
 
     def _send(self, found: Block) -> None:
         wanted = self._wanted.count(found)
@@ -263,7 +288,7 @@ class _Delivery:
             delivered=self._destination.cursor.delivered + self.unproven_messages,
         )
 
-    def _wait(self, now: float, stopped: threading.Event) -> None:
+    def _wait(self, now: float, stopped: threading.Event, finishing: threading.Event) -> None:
         seconds = IDLE_SECONDS
         if self._unproven or self._unsettled:
             seconds = max(self._last_proof + self._spacing - now, 0.0)
@@ -271,7 +296,7 @@ class _Delivery:
             self._pass_unwanted()
             self._session.check()
         with self._store.changed:
-            self._store.changed.wait_for(lambda: stopped.is_set() or self._more(), seconds)
+            self._store.changed.wait_for(lambda: stopped.is_set() or finishing.is_set() or self._more(), seconds)
 
     def _pass_unwanted(self) -> None:
         """Blocks without a wanted message need no proof: the cursor passes them while nothing is unproven."""

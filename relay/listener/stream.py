@@ -166,7 +166,7 @@ class StreamReception:
             self._leave_behind()
 
     async def _part(self) -> None:
-        """End a stream amid its life; nothing more is answered on it.
+        """End a stream amid its life; what is durable by now is answered first, where answers are all that counts.
 
         A reset has audisp-remote connect again only after `heartbeat_timeout` without any record; an end of file, with
         the next record.
@@ -176,6 +176,7 @@ class StreamReception:
         if self._dialect is not None and self._dialect.parts:
             with contextlib.suppress(TimeoutError, RelayError):
                 async with asyncio.timeout(PART_S):
+                    await self._write_reply()
                     await self._stream.close()
         self._stream.abort()
 

@@ -49,12 +49,18 @@ class ServerIdentity:
 
     def __init__(self, settings: ReceiverTls) -> None:
         self._settings = settings
-        self._files = self._look()
+        self._files = self._state_of(settings)
         self._context = server_context(settings)
+
+    def exchange(self, settings: ReceiverTls) -> None:
+        """Serve the connections that begin from now on with these settings; RelayError when that cannot be."""
+        files = self._state_of(settings)
+        self._context = server_context(settings)
+        self._settings, self._files = settings, files
 
     def context(self) -> ssl.SSLContext:
         """As the files are now."""
-        if (files := self._look()) != self._files:
+        if (files := self._state_of(self._settings)) != self._files:
             self._files = files
             try:
                 self._context = server_context(self._settings)
@@ -63,9 +69,10 @@ class ServerIdentity:
                 _log.warning("the receiver's new certificates cannot be used, the former serve on: %s", error)
         return self._context
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
+    @staticmethod
+    def _state_of(settings: ReceiverTls) -> list[tuple[int, int, int] | None]:
         """What tells one state of the files from another; None for what is no file, or not there."""
-        sources = (self._settings.certificate, self._settings.private_key, self._settings.ca)
+        sources = (settings.certificate, settings.private_key, settings.ca)
         return [None if is_pem(source) else _state(source) for source in sources]
 
 

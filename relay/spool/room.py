@@ -56,7 +56,7 @@ class StoreRoom:
 
     def __init__(self, folder: str, max_size: int, slots: Slots, changed: threading.Condition) -> None:
         self._folder = folder
-        self._max_size = max_size
+        self.max_size = max_size
         self._slots = slots
         self._changed = changed
         self.counting = threading.RLock()
@@ -97,6 +97,12 @@ class StoreRoom:
         with self._changed:
             self._followed[destination] = _Followed(start, wanted, required)
         return start
+
+    def leave(self, destination: str) -> None:
+        """Keep nothing for a destination that is not delivered to any more."""
+        self.give_up(destination)
+        with self._changed:
+            self._followed.pop(destination, None)
 
     def begin(self, destination: str, start: Cursor, wanted: int) -> None:
         """Count what a new destination will never get, since it begins there: once, even if this is begun again."""
@@ -175,9 +181,9 @@ class StoreRoom:
 
     def reserve(self, octets: int) -> None:
         """Keep within `max-size`; StorageError when nothing more is proven."""
-        while self.used + octets > self._max_size:
+        while self.used + octets > self.max_size:
             if not self.give_way():
-                cause = f"its max-size of {self._max_size} bytes is reached, and nothing more of it is proven"
+                cause = f"its max-size of {self.max_size} bytes is reached, and nothing more of it is proven"
                 raise full_error(self._folder, cause, "mend the delivery (`relay status`), or raise spool.max-size")
 
     def give_way(self) -> bool:

@@ -11,6 +11,7 @@
 
 import bisect
 import itertools
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
@@ -120,7 +121,8 @@ class Spool:
         self._disk = disk
         self._room = room
         self.folder = folder
-        self._segment_size = segment_size
+        self.segment_size = segment_size
+        """Of the segments that begin from now on."""
         self._run = run
         self._changed = changed
         self._firsts: list[int] = []
@@ -194,7 +196,7 @@ class Spool:
     def append(self, contents: Contents, now: int) -> Header:
         """Write one block and make it durable; `now` is its commit time in microseconds since the epoch."""
         header, data = block.encode(contents, self.next_number, self._run, now, self._chain)
-        if self._end + len(data) > self._segment_size or not self._write(data, header.chain):
+        if self._end + len(data) > self.segment_size or not self._write(data, header.chain):
             self._begin_segment(header.number, len(data), now)
             if not self._write(data, header.chain):
                 raise self._failure or StorageError(self.folder, "the block could not be written")
@@ -226,7 +228,7 @@ class Spool:
 
     def _begin_segment(self, number: int, room: int, now: int) -> None:
         start = SegmentHeader(self.id, number, now, self._chain)
-        size = max(self._segment_size, segment.HEADER_LENGTH + room)
+        size = max(self.segment_size, segment.HEADER_LENGTH + room)
         self._room.reserve(size)
         self._move_aside(number)
         try:
@@ -511,7 +513,7 @@ class Spool:
             crash_point("torn-tail-cut")
         except StorageError:
             # The torn octets stay where they are; the next block begins a new segment, which ends this one.
-            self._end = self._segment_size
+            self._end = sys.maxsize  # also where the segment size grows later
         else:
             self.recovery = self.recovery._replace(torn_copy=path)
 
