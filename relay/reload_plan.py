@@ -68,18 +68,15 @@ class Plan(NamedTuple):
     @property
     def sentences(self) -> tuple[str, ...]:
         """What changes, for people; empty when nothing does."""
-        return tuple(
-            f"{kind}{name} {change}"
-            for kind, changes in (
-                ("source ", self.sources),
-                ("server ", self.servers),
-                ("port-forwarding ", self.port_forwardings),
-                ("listener ", self.listeners),
-                ("identity of ", self.identities),
-                ("", self.policies),
-            )
-            for name, change in _changed(changes)
+        kinds = (
+            ("source", self.sources),
+            ("server", self.servers),
+            ("port-forwarding", self.port_forwardings),
+            ("listener", self.listeners),
+            ("identity of", self.identities),
         )
+        parts = [f"{kind} {name} {change}" for kind, changes in kinds for name, change in _changed(changes)]
+        return (*parts, *(f"{key} changed" for key in self.policies.exchanged))
 
 
 class SourcePart(NamedTuple):

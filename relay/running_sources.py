@@ -19,7 +19,7 @@ from relay.intake import Submit
 from relay.road import Road
 from relay.source import Taker
 
-RETRY_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 2.0
 END_SECONDS: Final = 10.0
 """How long a reload waits for a source that ends; its successor begins when it has ended, also later."""
 

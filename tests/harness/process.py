@@ -17,7 +17,7 @@ from typing import Self
 
 from harness.waiting import wait_until
 
-_OF_ITS_LIFE = re.compile(r"(relay: |<5>)(relay (run|receive) \S+ is ready|reloaded|stops on) ?")
+_OF_ITS_LIFE = re.compile(r"(relay: |<5>)(ready: |reloaded: |stops on )")
 _ENDING = 30.0  # seconds that a peer has to end in
 
 
