@@ -35,7 +35,9 @@ class Running(Protocol):
 def log_ready(program: str, start: Loaded, parts: str) -> None:
     """Write to the log that a program is ready, and what it consists of."""
     configuration = ", ".join(start.files) or "flags alone"
-    _log.log(NOTICE, "ready: relay %s %s; configuration: %s; %s", program, version("relay-syslog"), configuration, parts)
+    _log.log(
+        NOTICE, "ready: relay %s %s; configuration: %s; %s", program, version("relay-syslog"), configuration, parts
+    )
 
 
 def refuse_fixed(what: Plan, runs: Parts, new: Loaded) -> None:

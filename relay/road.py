@@ -150,7 +150,9 @@ class Road:
             _log.log(NOTICE, "status: source %s: %s%s", source.name, lag, _error(source.error))
         for each in self.destinations:
             waits = self.waiting_of(each)
-            _log.log(NOTICE, "status: destination %s: %s, %s%s", each.name, each.state, waits, _error(str(each.error or "")))
+            _log.log(
+                NOTICE, "status: destination %s: %s, %s%s", each.name, each.state, waits, _error(str(each.error or ""))
+            )
 
     def waiting_of(self, destination: Destination) -> str:
         """Say how much a destination has yet to get."""

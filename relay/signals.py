@@ -4,8 +4,8 @@ SIGTERM and SIGINT stop the program. SIGHUP reloads its configuration, SIGUSR1 l
 would end a program by default does nothing, except those in `FAULTS`, by which the processor reports a fault.
 
 `hold` is called before anything else is imported, so that a SIGHUP during the start or after the end does nothing; one
-that came during the start reloads as soon as the program is ready. All of this is done by handlers, not by ignoring:
-exec resets a handler to the default, so that child programs behave as they always do.
+that came during the start reloads as soon as the program is ready. All of this is done by handlers, not by ignoring, as
+long as child programs are started: exec resets a handler to the default, so that they behave as they always do.
 """
 
 import asyncio
@@ -72,8 +72,10 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number in (*_STOPPING, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, _note)  # the program is about to end by itself
+        # The program is about to end by itself; Python sets handlers back to the default, but leaves what is ignored.
+        for ending in signal.valid_signals() - (_LEFT_ALONE - _STOPPING):
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(ending, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         self._loop.remove_reader(self._woken)
         self._woken.close()

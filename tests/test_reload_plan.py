@@ -26,21 +26,18 @@ DOCUMENT: dict[str, Any] = {
         "ssh": {"listen": "0.0.0.0:2222", "host-key": "/k/host-key", "authorized-keys": "/k/authorized"},
     },
 }
-CONTENTS = {name: "1" for name in ("/k/key", "/k/hosts", "/k/other", "/k/ca", "/k/cert", "/k/tls-key", "/k/host-key")}
+CONTENTS = dict.fromkeys(("/k/key", "/k/hosts", "/k/other", "/k/ca", "/k/cert", "/k/tls-key", "/k/host-key"), "1")
 
 
 def changed(*path: str | int, to: object) -> dict[str, Any]:
-    """The document with one value changed; None takes it out."""
+    """The document with one value changed."""
 
     def change(value: Any, rest: tuple[str | int, ...]) -> Any:
         if not rest:
             return to
         if isinstance(value, list):
-            index = int(rest[0])
-            return [
-                *value[:index],
-                *([] if to is None and len(rest) == 1 else [change(value[index], rest[1:])]),
-            ] + value[index + 1 :]
+            at = int(rest[0])
+            return [change(each, rest[1:]) if index == at else each for index, each in enumerate(value)]
         return {**value, rest[0]: change(value.get(rest[0], {}), rest[1:])}
 
     found = change(DOCUMENT, path)
@@ -76,7 +73,7 @@ def test_the_same_configuration_changes_nothing_and_keeps_every_part() -> None:
             "1h",
             ["network-failure-action of server first changed"],
         ),
-        (("remote-logging-server", 2), None, ["server direct ended"]),
+        (("remote-logging-server",), DOCUMENT["remote-logging-server"][:2], ["server direct ended"]),
         (("remote-logging-server", 0, "name"), "other", ["server first ended", "server other begun"]),
         (("source", 1, "tagdrop"), {"a": ["b"]}, ["source collector exchanged"]),
         (("source", 0, "name"), "log", ["source audit ended", "source log begun"]),

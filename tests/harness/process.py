@@ -117,6 +117,11 @@ class Process:
         return self._child.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """Negative for the signal that ended it; None while it runs."""
+        return self._child.poll()
+
+    @property
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 

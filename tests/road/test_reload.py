@@ -1,4 +1,4 @@
-"""`relay run` reloads: what changed is exchanged, what did not goes on with its session, and nothing is lost or repeated."""
+"""`relay run` reloads: what changed is exchanged, the rest goes on with its sessions, nothing is lost or repeated."""
 
 import json
 import os
