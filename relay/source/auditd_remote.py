@@ -33,6 +33,7 @@ from relay.source import Source
 ANSWER_WITHIN: Final = 3.0
 """Seconds; less than the 5 that audisp-remote has for a record unless it is told otherwise."""
 FINISH_SECONDS: Final = 5.0
+LAST_ANSWER_SECONDS: Final = 0.1
 
 
 class AuditdRemote:
@@ -78,7 +79,10 @@ class AuditdRemote:
                 )
                 await stack.enter_async_context(listener)
             await self._finishing.wait()
-            await taking_in.close()  # the listeners then answer what is durable, and close
+            await taking_in.close()
+            # The sender answers with its next record. Unread, it would make a reset of our close, after which
+            # audisp-remote comes back only when it has been silent for `heartbeat_timeout`.
+            await asyncio.sleep(LAST_ANSWER_SECONDS)
 
     def finish(self) -> float:
         """End once what was taken in is durable and answered: senders send the rest again, and nothing twice."""
