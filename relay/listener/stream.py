@@ -177,6 +177,7 @@ class StreamReception:
         A reset has audisp-remote connect again only after `heartbeat_timeout` without any record; an end of file, with
         the next record.
         """
+        self._due = None  # its time is over
         if self._answering is not None:
             self._answering.cancel()
         if self._dialect is not None and self._dialect.parts:

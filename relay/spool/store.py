@@ -183,7 +183,7 @@ class Store:
         return run, numbers
 
     def resize(self, *, segment_size: int, max_size: int) -> None:
-        """Use these sizes from now on; segments that exist keep theirs."""
+        """Use these sizes from now on; of the segments that exist, only the newest still grows."""
         for spool in (self.retained, self.transient):
             spool.segment_size = segment_size
         self.room.max_size = max_size

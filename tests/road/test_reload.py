@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,28 @@ def test_each_kind_of_part_begins_is_exchanged_and_ends(
         assert len(rsyslog.messages()) == count
         assert "other" in {each["name"] for each in router.status()["destinations"]}, "its cursor is kept"
         relay.stop()
+
+
+def test_v_adds_sessions_and_proofs_and_without_it_there_is_a_line_for_the_start_and_one_for_the_stop(
+    router: Router, receiver: Receiver
+) -> None:
+    router.audit_log.write_bytes(SEED.read_bytes())
+    with receiver.running():
+        with router.start() as relay:
+            receiver.wait_for_messages(EVENTS)
+            relay.stop()
+            ready, stops = relay.log.splitlines()
+        server = f"{LOOPBACK}:{router.local_port}"
+        assert ready == (
+            f"relay: ready: relay run {version('relay-syslog')}; configuration: {router.configuration}; "
+            f"sources: audit ({router.audit_log}); servers: {server}; port-forwardings: {server}"
+        )
+        assert stops.startswith(f"relay: stops on SIGTERM; {server}: ")
+        with Process([*RELAY, "-v", "-c", str(router.configuration), "run"], router.folder / "v.log") as relay:
+            relay.wait_for_log(f"{server}: session opened")
+            relay.wait_for_log("events proven so far (drained)")
+            relay.stop()
+            assert f"{server}: session ended" in relay.log
 
 
 def test_a_program_at_a_local_port_keeps_its_connection_while_other_things_change(
