@@ -350,6 +350,8 @@ class _Connection(paramiko.ServerInterface):
     def ended(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._identity is not None:
+            _log.info("%s ended", self.peer)
         self._worker.shutdown(wait=False)
         self._endpoint.forget(self)
         self._ended.set()

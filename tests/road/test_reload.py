@@ -294,3 +294,20 @@ def test_a_user_without_rights_is_told_as_whom_to_reload(tmp_path: Path) -> None
     assert refused.returncode == 77
     remedy = f'run this command as root or as the user "{pwd.getpwuid(owner).pw_name}"'
     assert refused.stderr == f"relay: {folder}: permission denied; {remedy}\n"
+
+
+def test_a_reload_that_gives_room_lets_a_source_end_that_waited_for_it(router: Router, sshd: Sshd) -> None:
+    """The spool is full, since nobody is there to deliver to; the source cannot end before what it gave is stored."""
+    router.audit |= {"disk-full-action": "halt", "halt-command": ["true"]}
+    router.write_configuration()
+    small = router.configuration.read_text() + '[spool]\nsegment-size = "1MiB"\nmax-size = "4MiB"\n'
+    router.configuration.write_text(small)
+    router.audit_log.write_bytes(closed(generate(20_000)))
+    with router.start() as relay:
+        relay.wait_for_log("the spool cannot be written")
+        changed = small.replace("4MiB", "64MiB").replace("[[source]]", '[[source]]\nstart = "now"')
+        router.configuration.write_text(changed)
+        assert reload(router) == ["source audit exchanged", "spool.max-size changed"]
+        wait_until(lambda: router.live()["sources"][0]["lag"] == 0, 60, lambda: relay.log)
+        assert router.live()["intake_error"] == ""
+    del sshd
