@@ -134,7 +134,7 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def no_reload() -> Reloaded:
-    """Answer who asks for a reload before there is anything to reload, or after that."""
+    """Answer a request to reload that comes before the program is ready, or after it began to stop."""
     cause = "it reloads nothing while it starts, drains or stops"
     return Reloaded.refused(TemporaryError("relay", cause, "ask again when it is ready"))
 

@@ -161,7 +161,7 @@ def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding |
 
 
 def check(settings: Settings) -> None:
-    """An error at once for what no retry mends."""
+    """Raise at once what no retry can repair."""
     ways(settings)
     check_command(settings.audit.halt_command)
 
@@ -262,7 +262,7 @@ class Forwarder:
     async def _exchange_sources(
         self, settings: Settings, changes: Changes, wanted: Mapping[str, object]
     ) -> tuple[str, ...]:
-        """Exchange them; which of them are still ending, for people."""
+        """Exchange them; returns a sentence for each that is still ending."""
         begun = {*changes.exchanged, *changes.begun}
         successors: dict[str, Taker | None] = dict.fromkeys(changes.ended)
         for source in _takers(settings):
@@ -301,7 +301,7 @@ class Forwarder:
 
 
 def _summary(settings: Settings) -> str:
-    """Say what runs, for the log."""
+    """Return a line about what runs."""
     named = {
         "sources": [f"{source.name} ({source.origin})" for source in settings.source],
         "servers": [server.display_name for server in settings.remote_logging_server],

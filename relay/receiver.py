@@ -95,7 +95,7 @@ class Receiver:
 
     @property
     def summary(self) -> str:
-        """Say what runs, for the log."""
+        """A line about what runs."""
         return f"listens on {', '.join(self._listening)}; archive: {self._settings.receiver.archive}"
 
     async def begin(self, settings: Settings, contents: Contents) -> None:

@@ -21,7 +21,7 @@ from relay.settings import (
 )
 
 Contents = Mapping[str, str]
-"""What tells one content of a file from another, by its path; a file that cannot be read is missing."""
+"""A digest of each file, by path; a file that cannot be read has none."""
 _Specifications = Mapping[str, object]
 _NONE: Final[_Specifications] = MappingProxyType({})
 
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What changes, for people; empty when nothing does."""
+        """A sentence for each part that changes."""
         kinds = (
             ("source", self.sources),
             ("server", self.servers),

@@ -1,7 +1,6 @@
 """What a program does from when it is ready until it is stopped: it reloads when it is asked to, and logs its status.
 
-A reload is whole or not at all: a configuration with a mistake changes nothing, and its mistakes stand in the log. One
-reload follows the other; SIGHUP during a reload is followed by one more, since the files may have changed again.
+A configuration with a mistake changes nothing, and its mistakes are logged. Reloads never overlap; SIGHUP during a reload is followed by one more, since the files may have changed again.
 """
 
 import asyncio
@@ -79,7 +78,7 @@ class Reloads:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reload(self) -> Reloaded:
-        """Read the configuration again and go on with it; what came of it, which the log tells as well."""
+        """Read the configuration again and exchange what changed; returns and logs the result."""
         task = asyncio.create_task(self._reload())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

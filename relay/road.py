@@ -67,7 +67,7 @@ class Road:
         """Each tells the state of one listener, port forwarding or SSH end."""
         self.housekeeping: Housekeeping | None = None
         self.reload: Callable[[], Awaitable[Reloaded]] = no_reload
-        """Answers who asks for a reload."""
+        """Called for each request to reload."""
         self._started = wall_clock()
 
     @classmethod

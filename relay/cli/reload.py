@@ -60,7 +60,7 @@ def _ask(folder: str) -> "Reloaded":
 
 
 def _owner(folder: str) -> str:
-    """The user whose relay that is, for people."""
+    """Name the user who owns the folder."""
     import os
     import pwd
 

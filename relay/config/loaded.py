@@ -1,4 +1,4 @@
-"""A configuration as a program holds it: settings, where each key stands, and what the files that it names contain."""
+"""A configuration as a program holds it: settings, the place of each key, and digests of the files that it names."""
 
 import contextlib
 import hashlib
@@ -29,7 +29,7 @@ class Loaded(NamedTuple):
     """The configuration's own; none when flags alone say everything."""
     place: Callable[[KeyPath], Place]
     contents: Mapping[str, str]
-    """What tells the contents of the files that it names from others."""
+    """A digest of each file that it names, by path."""
 
 
 def loaded(configuration: Configuration) -> Loaded:
@@ -56,6 +56,6 @@ def checked(configuration: Configuration, program: Program) -> Loaded:
 def _contents(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
-        with contextlib.suppress(OSError):  # whoever uses the file says why it cannot be read
+        with contextlib.suppress(OSError):  # what uses the file reports why it cannot be read
             found[name] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
     return found

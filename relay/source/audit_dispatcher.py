@@ -85,7 +85,7 @@ class AuditDispatcher:
             await self._call(submit)
 
     def finish(self) -> float:
-        """End each stream between two events, once they are durable and the plugin is told: nothing comes twice."""
+        """End each stream between two events, after the plugin got its last answer: it sends nothing twice."""
         self.finishing.set()
         return FINISH_SECONDS
 
@@ -249,7 +249,7 @@ class _Stream:
         events: list[Event] = []
         for line in lines:
             if self._is_to_end() and self._writer is not None:
-                break  # the plugin sends again what it is not told of
+                break  # the plugin sends the rest to the successor
             record = parse(line)
             if record is None:
                 self._source.malformed += 1

@@ -280,7 +280,7 @@ def test_where_no_relay_runs_reload_says_so(router: Router) -> None:
 
 
 def test_a_user_without_rights_is_told_as_whom_to_reload(tmp_path: Path) -> None:
-    """Root is a user without rights once it may not override modes."""
+    """Root is a user without rights when it cannot override modes."""
     folder = tmp_path / "state"
     folder.mkdir()
     command = [*RELAY, "reload", "--state", str(folder)]
