@@ -1,6 +1,7 @@
 """What a program does from when it is ready until it is stopped: it reloads when it is asked to, and logs its status.
 
-A configuration with a mistake changes nothing, and its mistakes are logged. Reloads never overlap; SIGHUP during a reload is followed by one more, since the files may have changed again.
+A configuration with a mistake changes nothing, and its mistakes are logged. Reloads never overlap. A SIGHUP
+during a reload causes another one, because the files may have changed again.
 """
 
 import asyncio
