@@ -22,7 +22,7 @@ NAME: Final = "control"
 ANSWER_SECONDS: Final = 2.0
 REQUEST_SECONDS: Final = 0.5
 RELOAD_SECONDS: Final = 120.0
-"""How long a reload may take: servers, sources and ports are ended at the same time, each within about 20 s."""
+"""How long a reload may take: servers, ports and sources end one kind after the other, each within about 20 s."""
 _LONGEST_ANSWER: Final = 1024 * 1024
 
 

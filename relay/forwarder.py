@@ -229,10 +229,8 @@ class Forwarder:
         # First what needs no end: it may make the room that a source waits for. Then servers, which free room as well.
         await self._road.exchange(settings.spool, routing(settings), care_of(settings))
         self._parts = self._parts._replace(policies=wanted.policies)
-        await asyncio.gather(
-            self._exchange_servers(settings, what.servers, wanted.servers),
-            self._exchange_ports(settings, what.port_forwardings, wanted.port_forwardings),
-        )
+        await self._exchange_servers(settings, what.servers, wanted.servers)
+        await self._exchange_ports(settings, what.port_forwardings, wanted.port_forwardings)
         later = await self._exchange_sources(settings, what.sources, wanted.sources)
         self._show(settings)
         return later
