@@ -42,7 +42,7 @@ class _Running:
         durable = await self._submit(batch)
         self._in_flight.add(durable)
         durable.add_done_callback(self._in_flight.discard)
-        return durable
+        return asyncio.shield(durable)  # a source that is cancelled while it waits must not end our own wait
 
     async def end(self) -> None:
         """Return when it gives nothing more, and all that it gave is durable."""
