@@ -145,15 +145,6 @@ def test_a_wrong_configuration_changes_nothing_and_its_mistakes_are_answered_and
         assert all(str(router.configuration) in line for line in mistakes)
         assert "the reload is refused, the former configuration holds: 2 mistakes" in relay.log
         assert [line for line in mistakes if line not in relay.log] == []
-        router.audit_log.write_bytes(SEED.read_bytes())
-        receiver.wait_for_messages(EVENTS)
-
-
-def test_what_the_start_would_refuse_and_a_state_directory_are_refused_with_key_and_line(
-    router: Router, receiver: Receiver
-) -> None:
-    with receiver.running(), router.start() as relay:
-        relay.wait_for_log("ready: ")
         router.write_configuration(private_key="/nowhere/key")
         done = router.run("reload")
         assert done.returncode == 78
@@ -169,6 +160,8 @@ def test_what_the_start_would_refuse_and_a_state_directory_are_refused_with_key_
         done = router.run("reload", "--state", str(router.state), "--json")
         (mistake,) = json.loads(done.stdout)["mistakes"]
         assert (mistake["line"], mistake["key"]) == (4, "relay.state-directory")
+        router.audit_log.write_bytes(SEED.read_bytes())
+        receiver.wait_for_messages(EVENTS)
 
 
 def test_each_kind_of_part_begins_is_exchanged_and_ends(
