@@ -1,23 +1,28 @@
-"""The control socket: what a running relay knows that its state directory does not.
+"""The control socket: what a running relay knows that its state directory does not, and the request to reload.
 
-`STATE/control` is a unix stream socket, mode 0600. Whoever connects is told the live status as one JSON object, and
-the connection is closed; nothing is read from it. Times are microseconds since the epoch, 0 for never.
+`STATE/control` is a unix stream socket, mode 0600. A client sends one line, `status` or `reload`. relay answers with
+one JSON object, `Live` or `Reloaded`, and closes the connection; a reload is answered when it is over. A client that
+sends nothing within `REQUEST_SECONDS` gets the status. Times are microseconds since the epoch, 0 for never.
 """
 
 import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 
 import msgspec
 
+from relay.config.mistake import Mistake, MistakesError, Place
 from relay.disk import FILE_MODE, permission_refused
-from relay.errors import CannotCreateError
+from relay.errors import CannotCreateError, ConfigurationError, RelayError, TemporaryError
 
 NAME: Final = "control"
 ANSWER_SECONDS: Final = 2.0
+REQUEST_SECONDS: Final = 0.5
+RELOAD_SECONDS: Final = 120.0
+"""How long a reload may take: servers, ports and sources end one kind after the other, each within about 20 s."""
 _LONGEST_ANSWER: Final = 1024 * 1024
 
 
@@ -95,13 +100,69 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     alarms: tuple[LiveAlarm, ...] = ()
 
 
+class LiveMistake(msgspec.Struct, frozen=True, kw_only=True):
+    """A mistake in a configuration."""
+
+    file: str
+    line: int | None
+    path: tuple[str | int, ...]
+    sentence: str
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a reload."""
+
+    changes: tuple[str, ...] = ()
+    """One sentence for each part that changed."""
+    error: tuple[str, str, str] | None = None
+    """Why nothing changed: what, cause and remedy."""
+    exit_code: int = 0
+    """The error's."""
+    mistakes: tuple[LiveMistake, ...] = ()
+    """Those of the configuration, when that is what is wrong."""
+
+    @classmethod
+    def refused(cls, error: RelayError) -> "Reloaded":
+        """Say that nothing changed."""
+        found = error.found if isinstance(error, MistakesError) else ()
+        return cls(
+            error=(error.what, error.cause, error.remedy),
+            exit_code=error.exit_code,
+            mistakes=tuple(
+                LiveMistake(file=place.file, line=place.line, path=place.path, sentence=sentence)
+                for place, sentence in found
+            ),
+        )
+
+    def raise_refusal(self) -> None:
+        """Raise the error that refused the reload, if one did, as it was raised in the program that runs."""
+        if self.mistakes:
+            raise MistakesError(
+                tuple(Mistake(Place(each.file, each.line, each.path), each.sentence) for each in self.mistakes)
+            )
+        if self.error is not None:
+            what, cause, remedy = self.error
+            kinds = {kind.exit_code: kind for kind in RelayError.__subclasses__() if kind is not ConfigurationError}
+            kind = kinds.get(self.exit_code)
+            raise ConfigurationError(what, (cause,), remedy) if kind is None else kind(what, cause, remedy)
+
+
+async def no_reload() -> Reloaded:
+    """Answer a request to reload that comes before the program is ready, or after it began to stop."""
+    cause = "it reloads nothing while it starts, drains or stops"
+    return Reloaded.refused(TemporaryError("relay", cause, "ask again when it is ready"))
+
+
 @contextlib.asynccontextmanager
-async def answering(folder: str, tell: Callable[[], Live]) -> AsyncIterator[None]:
+async def answering(
+    folder: str, tell: Callable[[], Live], reload: Callable[[], Awaitable[Reloaded]] = no_reload
+) -> AsyncIterator[None]:
     """Answer on the folder's control socket while the block runs. The folder's lock must be held."""
 
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            writer.write(msgspec.json.encode(tell()))
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a line beyond the reader's limit
+            is_reload = await _request(reader) == b"reload"
+            writer.write(msgspec.json.encode(await reload() if is_reload else tell()))
             await writer.drain()
         writer.close()
 
@@ -122,20 +183,38 @@ async def answering(folder: str, tell: Callable[[], Live]) -> AsyncIterator[None
             os.unlink(path)
 
 
+async def _request(reader: asyncio.StreamReader) -> bytes:
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            return (await reader.readline()).strip()
+    except TimeoutError:
+        return b""
+
+
 def ask(folder: str) -> Live | None:
     """What the relay that runs on this state directory tells; None when none answers in time.
 
     PermissionRefusedError when this user is not allowed to ask it.
     """
     try:
-        with _short_path(folder) as path, socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(ANSWER_SECONDS)
-            connection.connect(path)
-            return msgspec.json.decode(_read(connection), type=Live)
+        return msgspec.json.decode(_answer(folder, b"status", ANSWER_SECONDS), type=Live)
     except PermissionError as error:
         raise permission_refused(f"{folder}/{NAME}") from error
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def ask_to_reload(folder: str) -> Reloaded:
+    """Have the relay that runs on this state directory reload, and wait for what comes of it. OSError: none answers."""
+    return msgspec.json.decode(_answer(folder, b"reload", RELOAD_SECONDS), type=Reloaded)
+
+
+def _answer(folder: str, request: bytes, seconds: float) -> bytes:
+    with _short_path(folder) as path, socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(seconds)
+        connection.connect(path)
+        connection.sendall(request + b"\n")
+        return _read(connection)
 
 
 def _read(connection: socket.socket) -> bytes:

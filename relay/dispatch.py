@@ -217,7 +217,12 @@ class Plugin:
                     self._disconnect()
         except BlockingIOError:
             return
-        except (OSError, RelayError):
+        except OSError:
+            with contextlib.suppress(OSError, RelayError):  # relay closed; what it answered before that counts
+                while data := connection.recv(_LONGEST_ANSWER):
+                    self._handover.answered(data)
+            self._disconnect()
+        except RelayError:
             self._disconnect()
 
     def _disconnect(self) -> None:

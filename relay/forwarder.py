@@ -1,11 +1,13 @@
 """`relay run`: sources → spool → servers, put together from the settings."""
 
 import asyncio
-import contextlib
 import functools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import cast
 
 from relay.audit.mapping import AuditFormat, AuditMapping
+from relay.config.loaded import Loaded
 from relay.control import LivePart, LiveSource
 from relay.delivery.to_server import ToServer
 from relay.delivery.wanted import Wanted
@@ -15,7 +17,10 @@ from relay.housekeeping import author_of, care_of
 from relay.intake import Routing
 from relay.own_events import Author
 from relay.quantity import Address
-from relay.road import Road, Way, stopping_event, until_stopped
+from relay.reload_plan import Changes, Contents, Parts, Plan, SourcePart, parts_of_run, plan
+from relay.reloads import Reloads, log_ready, refuse_fixed
+from relay.road import Road, Way, until_drained
+from relay.running_sources import RunningSources
 from relay.service_manager import serving
 from relay.settings import (
     AuditDispatcherSource,
@@ -29,11 +34,13 @@ from relay.settings import (
     Settings,
     SourceTable,
 )
+from relay.signals import Signals
 from relay.source import Source, Taker
 from relay.source.audit_dispatcher import AuditDispatcher
 from relay.source.audit_log import AuditLog, Log
 from relay.source.auditd_remote import AuditdRemote
 from relay.source.event_collector import EventCollector, Program
+from relay.source.kernel_lost import NAME as KERNEL_AUDIT
 from relay.source.kernel_lost import KernelLost
 from relay.spool.block import type_bitmap
 from relay.spool.cursor import Cursor
@@ -126,15 +133,15 @@ def live_kernel_lost(watch: KernelLost) -> LivePart:
     return LivePart(name=watch.name, error=watch.last_error, counters={"lost": watch.lost})
 
 
-def live_source(source: Source) -> LiveSource:
-    """What `relay status` tells of a source while it runs."""
+def live_source(source: Source, error: str) -> LiveSource:
+    """What `relay status` tells of a source while it runs; `error` is why it could not begin."""
     return LiveSource(
         name=source.name,
         lag=source.lag,
         open_events=source.open_events,
         malformed=source.malformed,
         lost_places=source.lost_places,
-        error=source.last_error,
+        error=error or source.last_error,
     )
 
 
@@ -148,6 +155,16 @@ def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding |
         missing = "source" if found else "remote-logging-server"
         raise ConfigurationError("configuration", (f"it names no {missing}, so nothing can be forwarded",), SAMPLE)
     return found
+
+
+def check(settings: Settings) -> None:
+    """Raise at once what no retry can repair."""
+    ways(settings)
+    check_command(settings.audit.halt_command)
+
+
+def _ways(settings: Settings, store: Store) -> list[Way]:
+    return [_way(server, forwarding, store) for server, forwarding in ways(settings)]
 
 
 def _way(server: RemoteLoggingServer, forwarding: PortForwarding | None, store: Store) -> Way:
@@ -179,59 +196,180 @@ def fault_of(port: PortForward) -> tuple[str, RelayError | None]:
     return f"port-forwarding {port.name}", port.error
 
 
-@contextlib.asynccontextmanager
-async def local_ports(road: Road, forwardings: Iterable[PortForwarding]) -> AsyncIterator[None]:
-    """Let other programs use these forwardings, by their local ports, while the block runs."""
-    ports = [PortForward(forwarding) for forwarding in forwardings]
-    road.parts += [functools.partial(live_part, port) for port in ports]
-    road.faults += [functools.partial(fault_of, port) for port in ports]
-    for port in ports:
-        port.start()
-    try:
-        yield
-    finally:
+def _parts(settings: Settings, contents: Contents) -> Parts:
+    """What is to run, with the watch on the kernel among the sources."""
+    parts = parts_of_run(settings, contents)
+    if not care_of(settings).fed_by_auditd:
+        return parts
+    return parts._replace(sources={**parts.sources, KERNEL_AUDIT: author_of(settings)})
+
+
+def _takers(settings: Settings) -> list[Taker]:
+    watch = kernel_lost(settings)
+    return [*sources_of(settings), *([watch] if watch is not None else [])]
+
+
+class Forwarder:
+    """Sources, servers and local ports of one road. They are begun by `begin`, and what changed is exchanged."""
+
+    def __init__(self, road: Road) -> None:
+        self._road = road
+        self._parts = Parts()
+        """What runs now; a kind whose exchange failed lacks what did not come to run."""
+        self._ports: dict[str, PortForward] = {}
+        self.sources = RunningSources(road)
+
+    async def begin(self, settings: Settings, contents: Contents) -> None:
+        """Begin with everything that the settings name. The road is open with them."""
+        self._parts = _parts(settings, contents)
+        await self._road.deliver(_ways(settings, self._road.store))
+        self._begin_ports(settings.port_forwarding)
+        for source in _takers(settings):
+            self.sources.begin(source)
+        self._show(settings)
+
+    async def prepare(self, new: Loaded) -> Plan:
+        """See `reloads.Running`."""
+        what = plan(self._parts, _parts(new.settings, new.contents))
+        refuse_fixed(what, self._parts, new)
+        check(new.settings)
+        return what
+
+    async def exchange(self, new: Loaded, what: Plan) -> tuple[str, ...]:
+        """See `reloads.Running`. A source that still ends is answered."""
+        settings, wanted = new.settings, _parts(new.settings, new.contents)
+        # First what needs no end: it may make the room that a source waits for. Then servers, which free room as well.
+        await self._road.exchange(settings.spool, routing(settings), care_of(settings))
+        self._parts = self._parts._replace(policies=wanted.policies)
+        await self._exchange_servers(settings, what.servers, wanted.servers)
+        await self._exchange_ports(settings, what.port_forwardings, wanted.port_forwardings)
+        later = await self._exchange_sources(settings, what.sources, wanted.sources)
+        self._show(settings)
+        return later
+
+    async def _exchange_servers(self, settings: Settings, changes: Changes, wanted: Mapping[str, object]) -> None:
+        if changes.exchanged or changes.begun or changes.ended:
+            self._parts = self._parts._replace(servers={name: wanted[name] for name in changes.kept})
+            await self._road.deliver(_ways(settings, self._road.store), kept=changes.kept)
+            self._parts = self._parts._replace(servers=wanted)
+
+    async def _exchange_ports(self, settings: Settings, changes: Changes, wanted: Mapping[str, object]) -> None:
+        await self._end_ports((*changes.exchanged, *changes.ended))
+        begun = {*changes.exchanged, *changes.begun}
+        self._begin_ports(each for each in settings.port_forwarding if str(each.local) in begun)
+        self._parts = self._parts._replace(port_forwardings=wanted)
+
+    def _begin_ports(self, forwardings: Iterable[PortForwarding]) -> None:
+        """Let other programs use these forwardings, by their local ports."""
+        for forwarding in forwardings:
+            port = self._ports[str(forwarding.local)] = PortForward(forwarding)
+            port.start()
+
+    async def _end_ports(self, names: Iterable[str]) -> None:
+        ports = [self._ports.pop(name) for name in names if name in self._ports]
         await asyncio.gather(*(asyncio.to_thread(port.stop) for port in ports))
 
+    async def _exchange_sources(
+        self, settings: Settings, changes: Changes, wanted: Mapping[str, object]
+    ) -> tuple[str, ...]:
+        """Exchange them; returns a sentence for each that is still ending."""
+        begun = {*changes.exchanged, *changes.begun}
+        successors: dict[str, Taker | None] = dict.fromkeys(changes.ended)
+        for source in _takers(settings):
+            if source.name in begun and not self._is_adopted(source, wanted[source.name]):
+                successors[source.name] = source
+        self._parts = self._parts._replace(sources=wanted)
+        done = await asyncio.gather(*(self.sources.exchange(*each) for each in successors.items()))
+        ending = (name for name, is_over in zip(successors, done, strict=True) if not is_over)
+        return tuple(f"source {name} ends only when what it gave is stored" for name in ending)
 
-async def forward(settings: Settings, *, drain: bool = False, patience: float | None = None) -> None:
-    """Forward until SIGTERM or SIGINT; with `drain`, until everything that is there now is proven.
+    def _is_adopted(self, successor: Taker, wanted: object) -> bool:
+        """Whether a source that runs goes on as its successor would."""
+        running, known = self.sources.source(successor.name), self._parts.sources.get(successor.name)
+        if not isinstance(known, SourcePart) or not isinstance(wanted, SourcePart) or known.watched != wanted.watched:
+            return False
+        return running is not None and cast("Source", running).adopt(cast("Source", successor))
 
-    TemporaryError when a drain is stopped before that, or takes longer than `patience` seconds.
+    def _show(self, settings: Settings) -> None:
+        """Have the status name what runs now."""
+        self._road.sources[:] = [functools.partial(self._live_source, source.name) for source in settings.source]
+        ports = [functools.partial(live_part, port) for port in self._ports.values()]
+        watch = self.sources.source(KERNEL_AUDIT)
+        kernel = [functools.partial(live_kernel_lost, watch)] if isinstance(watch, KernelLost) else []
+        self._road.parts[:] = [*ports, *kernel]
+
+    def _live_source(self, name: str) -> LiveSource:
+        source = self.sources.source(name)
+        if source is None:  # its predecessor ends
+            return LiveSource(name=name, lag=-1)
+        return live_source(cast("Source", source), self.sources.error(name))
+
+    async def end(self) -> None:
+        """End everything but the delivery, which ends with the road."""
+        await self.sources.stop()
+        await self._end_ports(tuple(self._ports))
+
+
+def _summary(settings: Settings) -> str:
+    """Return a line about what runs."""
+    named = {
+        "sources": [f"{source.name} ({source.origin})" for source in settings.source],
+        "servers": [server.display_name for server in settings.remote_logging_server],
+        "port-forwardings": [str(each.local) for each in settings.port_forwarding],
+    }
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in named.items() if names)
+
+
+def _open(settings: Settings) -> AbstractAsyncContextManager[Road]:
+    return Road.open(settings.relay.state_directory, settings.spool, routing(settings), care_of(settings))
+
+
+async def forward(start: Loaded, read_again: Callable[[], Loaded]) -> None:
+    """Forward until SIGTERM or SIGINT; SIGHUP or a request on the control socket exchanges what changed."""
+    settings = start.settings
+    with Signals() as signals:
+        check(settings)
+        async with _open(settings) as road:
+            forwarder = Forwarder(road)
+            try:
+                await forwarder.begin(settings, start.contents)
+                reloads = Reloads(road, read_again, forwarder)
+                with serving():
+                    log_ready("run", start, _summary(settings))
+                    await reloads.serve(signals, forwarder.sources.failed)
+            finally:
+                await forwarder.end()
+
+
+async def drain(settings: Settings, patience: float | None) -> None:
+    """Forward until everything that is there now is proven. What other programs have to send is not there "now".
+
+    TemporaryError when it is stopped before that, or takes longer than `patience` seconds.
     """
-    stopping = stopping_event()
-    servers = ways(settings)
-    check_command(settings.audit.halt_command)
-    sources = sources_of(settings)
-    lent = () if drain else settings.port_forwarding  # what other programs have to send is not there "now"
-    async with (
-        Road.open(settings.relay.state_directory, settings.spool, routing(settings), care_of(settings)) as road,
-        local_ports(road, lent),
-    ):
-        await road.deliver([_way(server, forwarding, road.store) for server, forwarding in servers])
-        road.sources += [functools.partial(live_source, source) for source in sources]
-        takers: list[Taker] = [*sources]
-        if watch := kernel_lost(settings):
-            road.parts.append(functools.partial(live_kernel_lost, watch))
-            takers.append(watch)
-        with serving():
-            await until_stopped(_take_in(road, takers, drain=drain, patience=patience), stopping, drain=drain)
+    with Signals() as signals:
+        check(settings)
+        async with _open(settings) as road:
+            await road.deliver(_ways(settings, road.store))
+            sources, watch = sources_of(settings), kernel_lost(settings)
+            road.sources += [functools.partial(live_source, source, "") for source in sources]
+            with serving():
+                await until_drained(_drain(road, [*sources, *([watch] if watch else [])], patience), signals)
 
 
-async def _take_in(road: Road, sources: list[Taker], *, drain: bool, patience: float | None) -> None:
+async def _drain(road: Road, sources: list[Taker], patience: float | None) -> None:
     loop = asyncio.get_running_loop()
     until = None if patience is None else loop.time() + patience
     try:
         async with asyncio.timeout_at(until), asyncio.TaskGroup() as group:
-            hopeless = group.create_task(road.until_hopeless()) if drain else None
+            hopeless = group.create_task(road.until_hopeless())
             reading = []
             for source in sources:
                 position = road.store.position(source.name)
-                reading.append(group.create_task(source.run(road.submit_of(source.name), position, drain=drain)))
-            if hopeless is not None:
-                if reading:
-                    await asyncio.wait(reading)
-                hopeless.cancel()
+                task = source.run(road.submit_of(source.name), position, drain=True)
+                reading.append(group.create_task(task))
+            if reading:
+                await asyncio.wait(reading)
+            hopeless.cancel()
     except TimeoutError:
         raise TemporaryError("drain", f"the sources were not read to their end within {patience:g} s") from None
-    if drain:
-        await road.drained(None if until is None else max(until - loop.time(), 0))
+    await road.drained(None if until is None else max(until - loop.time(), 0))

@@ -168,8 +168,9 @@ class Housekeeping:
         self.faults: Sequence[Fault] = ()
         """What else may wait for a repair, besides the destinations."""
         self._users = AllUsers(disk)
-        way = HaltWay(command=care.halt_command, boot_id=boot_id())
-        self._halt = HaltRequest(disk, store.slots, way, self._users.tell)
+        self._halt = self._halt_request(care)
+        self._looking = asyncio.Lock()
+        """Held while everything is looked at, in a worker thread."""
         self.alarms = Alarms.decode(store.slots.get(_ALARMS) or b"")
         now = clocks()
         self._age = AgeRule.decode(store.slots.get(_CLOCK), now)
@@ -177,8 +178,7 @@ class Housekeeping:
         self.audit_trail: AuditTrail | None = None
         """The auditd watch, when it is wanted."""
         if care.fed_by_auditd:
-            standing = self.alarms.get(alarm.AUDITD_DOWN) is not None
-            self.audit_trail = AuditTrail(now, standing=standing, clocks=clocks, machine=ThisMachine())
+            self.audit_trail = self._watch(now)
         self._certificates = CertificateWatch(care.certificates)
         self._ending: Mapping[str, Alarm] = {}
         self._own_records = OwnRecords(os.getpid(), now.boot)
@@ -192,6 +192,24 @@ class Housekeeping:
         self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
         self._next_reminder = now.boot
 
+    def _halt_request(self, care: Care) -> HaltRequest:
+        way = HaltWay(command=care.halt_command, boot_id=boot_id())
+        return HaltRequest(self._disk, self._store.slots, way, self._users.tell)
+
+    def _watch(self, now: Clocks) -> AuditTrail:
+        standing = self.alarms.get(alarm.AUDITD_DOWN) is not None
+        return AuditTrail(now, standing=standing, clocks=self._clocks, machine=ThisMachine())
+
+    async def exchange(self, care: Care) -> None:
+        """Care as these settings want it from now on; a watch that stays wanted goes on."""
+        async with self._looking:
+            former, self._care = self._care, care
+            if care.halt_command != former.halt_command:
+                self._halt = self._halt_request(care)
+            if bool(care.fed_by_auditd) != (self.audit_trail is not None):
+                self.audit_trail = self._watch(self._clocks()) if care.fed_by_auditd else None
+            self._certificates = CertificateWatch(care.certificates)
+
     def submit_of(self, source: str) -> Submit:
         """What a source is to hand its batches to: the intake, and before that the auditd watch if it is fed by it."""
         if self.audit_trail is not None and source in self._care.fed_by_auditd:
@@ -204,7 +222,8 @@ class Housekeeping:
         while True:
             await self._tell()
             await asyncio.sleep(TICK_SECONDS)
-            self._waiting.extend(await asyncio.to_thread(self.look))
+            async with self._looking:
+                self._waiting.extend(await asyncio.to_thread(self.look))
 
     async def _tell(self) -> None:
         """Hand on what waits, once what was handed on before is durable, or refused."""

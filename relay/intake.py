@@ -173,6 +173,11 @@ class Intake:
             self._awaited.set()
         return durable
 
+    def exchange(self, routing: Routing, tell_gap: TellGap, *, interval: float) -> None:
+        """Go on with these from the next commit on; tries at once again what waits, because there may be more space."""
+        self.routing, self._tell_gap, self.interval = routing, tell_gap, interval
+        self._note_freed()
+
     async def run(self) -> None:
         """Commit until cancelled; what is not durable then was never accepted."""
         loop = asyncio.get_running_loop()

@@ -1,4 +1,6 @@
-"""relay's own log: what is lost and what is recovered, always; more with -v.
+"""relay's own log: that a program is ready, has reloaded or stops, what is lost and recovered, always; more with -v.
+
+-v adds the sessions and the proofs, -vv what helps to find a fault.
 
 Under systemd (JOURNAL_STREAM is set), on a terminal, and where no local syslog socket is, lines go to stderr. Else
 they go to the local syslog socket as RFC 5424, by rfc5424-logging-handler, with APP-NAME `relay` and facility 3
@@ -16,9 +18,19 @@ from rfc5424logging import Rfc5424SysLogHandler
 from relay.errors import RelayError
 
 SYSLOG_SOCKET: Final = "/dev/log"
+NOTICE: Final = 25
+"""The level of what is logged always, although nothing is wrong; `logging` has no level between INFO and WARNING."""
 _FACILITY: Final = 3
-_PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
-_LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
+_PRIORITIES: Final = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    NOTICE: 5,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+_LEVELS: Final = (NOTICE, logging.INFO, logging.DEBUG)
+logging.addLevelName(NOTICE, "NOTICE")  # by this name rfc5424-logging-handler finds the severity
 
 
 class _JournalFormatter(logging.Formatter):
@@ -35,7 +47,7 @@ def _complete(record: logging.LogRecord) -> bool:
 
 
 def configure(verbosity: int, *, socket_path: str = SYSLOG_SOCKET, stream: TextIO | None = None) -> None:
-    """Send what the loggers `relay…` say where it belongs; 0 is warnings and errors, 1 and 2 are more."""
+    """Send what the loggers `relay…` say where it belongs; 0 is notices, warnings and errors, 1 and 2 are more."""
     log = logging.getLogger("relay")
     for former in log.handlers[:]:
         log.removeHandler(former)

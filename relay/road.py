@@ -6,17 +6,17 @@ A program adds its sources or listeners. Drained means: everything the store hol
 import asyncio
 import contextlib
 import functools
+import logging
 import os
-import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from relay import own_events
 from relay.alarm import AlarmChange
-from relay.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource, answering
+from relay.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource, Reloaded, answering, no_reload
 from relay.delivery.destination import Destination
 from relay.delivery.session import Session
 from relay.delivery.wanted import Wanted
@@ -25,16 +25,20 @@ from relay.errors import DataError, RelayError, TemporaryError
 from relay.event import Batch, EventType
 from relay.housekeeping import Care, Fault, Housekeeping
 from relay.intake import Intake, Routing, Submit, wall_clock
+from relay.operational_log import NOTICE
+from relay.quantity import rounded_size
 from relay.settings import Spool as SpoolSettings
+from relay.signals import Signals
 from relay.spool.block import RUN_LENGTH
 from relay.spool.cursor import Cursor
 from relay.spool.segment import SPOOL_ID_LENGTH
 from relay.spool.spool import Run
 from relay.spool.store import Store
 from relay.spool.succession import ServerKey
-from relay.watch.audit_trail import AuditTrail
 
 DRAIN_POLL_SECONDS: Final = 0.02
+
+_log = logging.getLogger("relay")
 
 
 def new_run() -> Run:
@@ -72,6 +76,8 @@ class Road:
         self.faults: list[Fault] = []
         """Each tells what one listener or port forwarding waits for."""
         self.housekeeping: Housekeeping | None = None
+        self.reload: Callable[[], Awaitable[Reloaded]] = no_reload
+        """Called for each request to reload."""
         self._started = wall_clock()
 
     @classmethod
@@ -98,11 +104,9 @@ class Road:
             road = cls(store, intake)
             road.housekeeping = Housekeeping(disk, store, intake, road.destinations, care)
             road.housekeeping.faults = road.faults
-            if road.housekeeping.audit_trail is not None:
-                road.parts.append(functools.partial(_live_watch, road.housekeeping.audit_trail))
             tasks = [asyncio.create_task(intake.run()), asyncio.create_task(road.housekeeping.run())]
             try:
-                async with answering(state_directory, road.live):
+                async with answering(state_directory, road.live, road.answer_reload):
                     yield road
             finally:
                 for task in tasks:
@@ -133,7 +137,7 @@ class Road:
             accepted=_by_label(self.intake.accepted),
             refused=_by_label(self.intake.refused),
             sources=tuple(map(self._live_source, self.sources)),
-            parts=tuple(tell() for tell in self.parts),
+            parts=(*self._watch(), *(tell() for tell in self.parts)),
             alarms=tuple(map(_live_alarm, self.housekeeping.alarms.active if self.housekeeping else ())),
         )
 
@@ -143,23 +147,88 @@ class Road:
         waits = source.name in self.intake.waiting
         return msgspec.structs.replace(source, accepted=accepted, refused=refused, waits_for_space=waits)
 
+    async def answer_reload(self) -> Reloaded:
+        """Reload, where the program that runs can."""
+        return await self.reload()
+
+    def refuse_reloads(self) -> None:
+        """Reload nothing any more."""
+        self.reload = no_reload
+
+    def _watch(self) -> tuple[LivePart, ...]:
+        trail = self.housekeeping.audit_trail if self.housekeeping else None
+        return () if trail is None else (LivePart(name="auditd watch", state=trail.state, error=trail.error),)
+
+    def log_status(self) -> None:
+        """Write the status to the log, in short lines."""
+        live, space = self.live(), self.store.space
+        taken_in = sum(self.intake.accepted.values())
+        used = f"{rounded_size(space.used)} of {rounded_size(space.max_size)} used"
+        events = f"{taken_in} event{'s' * (taken_in != 1)} taken in since the start"
+        _log.log(NOTICE, "status: spool: %s, %s%s", used, events, _error(live.intake_error))
+        for source in live.sources:
+            lag = "lag unknown" if source.lag < 0 else f"{source.lag} bytes to read"
+            _log.log(NOTICE, "status: source %s: %s%s", source.name, lag, _error(source.error))
+        for each in self.destinations:
+            waits = self.waiting_of(each)
+            _log.log(
+                NOTICE, "status: destination %s: %s, %s%s", each.name, each.state, waits, _error(str(each.error or ""))
+            )
+
+    def waiting_of(self, destination: Destination) -> str:
+        """Say how much a destination has yet to get."""
+        ends = self.store.retained.next_number, self.store.transient.next_number
+        reached = destination.cursor.retained, destination.cursor.transient
+        blocks = sum(end - place for end, place in zip(ends, reached, strict=True))
+        return (
+            f"{blocks} block{'s' * (blocks != 1)} {'wait' if blocks != 1 else 'waits'}" if blocks else "nothing waits"
+        )
+
+    def log_stop(self, signal_name: str) -> None:
+        """Write to the log that the program stops, why, and what waits."""
+        waiting = "; ".join(f"{each.name}: {self.waiting_of(each)}" for each in self.destinations)
+        _log.log(NOTICE, "stops on %s%s", signal_name, f"; {waiting}" if waiting else "")
+
+    async def exchange(self, settings: SpoolSettings, routing: Routing, care: Care) -> None:
+        """Go on with these; nothing that runs is ended for it."""
+        self.store.resize(segment_size=settings.segment_size, max_size=settings.max_size)
+        self.store.space.policy = care.disk_full_action
+        self.intake.exchange(routing, functools.partial(own_events.gap, care.author), interval=settings.commit_interval)
+        if self.housekeeping is not None:
+            await self.housekeeping.exchange(care)
+
     def submit_of(self, source: str) -> Submit:
         """What a source is to hand its batches to."""
         return self.housekeeping.submit_of(source) if self.housekeeping else self.intake.submit_for(source)
 
-    async def deliver(self, ways: Sequence[Way]) -> None:
-        """Begin to deliver to these destinations, and to no other; where a new one begins takes time to find out."""
+    async def deliver(self, ways: Sequence[Way], kept: Collection[str] = ()) -> None:
+        """Deliver to these destinations, and to no other; where a new one begins takes time to find out.
+
+        The destinations in `kept` go on as they are. The others end first, with a proof of what they have sent.
+        """
+        leaving = [each for each in self.destinations if each.name not in kept]
+        await asyncio.gather(*(asyncio.to_thread(each.finish) for each in leaving))
+        for name in {each.name for each in leaving} - {way.name for way in ways}:
+            self.store.leave(name)
         await asyncio.to_thread(self.store.claim, {way.name: way.server for way in ways})
-        starts = [await asyncio.to_thread(self._start_of, way) for way in ways]
-        for way, start in zip(
-            ways, starts, strict=True
-        ):  # all are followed before the first one's proofs free anything
-            name, connect, wanted, _, required, _, files = way
-            self.destinations.append(
-                Destination(name, self.store, connect, wanted=wanted, start=start, required=required, files=files)
+        begun = [way for way in ways if way.name not in kept]
+        starts = [await asyncio.to_thread(self._start_of, way) for way in begun]
+        new = {
+            way.name: Destination(
+                way.name,
+                self.store,
+                way.connect,
+                wanted=way.wanted,
+                start=start,
+                required=way.required,
+                files=way.files,
             )
+            for way, start in zip(begun, starts, strict=True)
+        }  # all are followed before the first one's proofs free anything
+        known = {each.name: each for each in self.destinations} | new
+        self.destinations[:] = [known[way.name] for way in ways]
         self.store.forget_others({way.name for way in ways}, wall_clock())
-        for destination in self.destinations:
+        for destination in new.values():
             destination.start()
 
     def _start_of(self, way: Way) -> Cursor:
@@ -233,31 +302,21 @@ def _live_alarm(change: AlarmChange) -> LiveAlarm:
     return LiveAlarm(name=told.name, severity=told.severity, text=told.text, about=told.about, since=change.since)
 
 
-def _live_watch(trail: AuditTrail) -> LivePart:
-    return LivePart(name="auditd watch", state=trail.state, error=trail.error)
+def _error(text: str) -> str:
+    return f"; {text}" if text else ""
 
 
-async def until_stopped(work: Coroutine[None, None, None], stopping: asyncio.Event, *, drain: bool) -> None:
-    """Do `work` to its end, or until `stopping` is set; TemporaryError when a drain is stopped so."""
+async def until_drained(work: Coroutine[None, None, None], signals: Signals) -> None:
+    """Do `work` to its end; TemporaryError when a signal stops it before that."""
     working = asyncio.create_task(work)
-    stop = asyncio.create_task(stopping.wait())
+    stop = asyncio.create_task(signals.stopping.wait())
     try:
         await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            await working
-        elif drain:
+        if not working.done():
             raise TemporaryError("drain", "stopped before everything was proven", "`relay status` tells what waits")
+        await working
     finally:
         for task in (working, stop):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-
-
-def stopping_event() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    return stopping

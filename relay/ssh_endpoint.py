@@ -147,6 +147,14 @@ Serve = Callable[[ChannelStream], Awaitable[None]]
 """Takes one stream in, and closes it or aborts it."""
 
 
+def _host_key(file: str) -> FromFiles[paramiko.PKey]:
+    return FromFiles("the SSH end's host key", [file], lambda: private_key.load(file))
+
+
+def _authorized(file: str) -> FromFiles[AuthorizedKeys]:
+    return FromFiles("the SSH end's list of keys", [file], lambda: AuthorizedKeys.read(file))
+
+
 class SshEndpoint(Listening):
     """What listens for SSH."""
 
@@ -166,10 +174,8 @@ class SshEndpoint(Listening):
         self.serve = serve
         self.authorized_keys_file = authorized_keys_file
         self._address = host, port
-        self._host_key = FromFiles("the SSH end's host key", [host_key_file], lambda: private_key.load(host_key_file))
-        self._authorized = FromFiles(
-            "the SSH end's list of keys", [authorized_keys_file], lambda: AuthorizedKeys.read(authorized_keys_file)
-        )
+        self._host_key = _host_key(host_key_file)
+        self._authorized = _authorized(authorized_keys_file)
         self._allowed = frozenset(allowed)
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -196,11 +202,24 @@ class SshEndpoint(Listening):
     async def start(self) -> None:
         """Listen; a RelayError says why it cannot be. Lines of the keys' file that admit nobody are logged."""
         self.look()
-        for mistake in self._authorized.value.mistakes if self._authorized.value is not None else ():
-            _log.warning("%s", mistake)
+        self._log_mistakes()
         self._sockets = await self._listen()
         loop = asyncio.get_running_loop()
         self._accepting = [loop.create_task(self._accept(listening)) for listening in self._sockets]
+
+    def exchange(self, host_key_file: str, authorized_keys_file: str, allowed: Collection[tuple[str, int]]) -> None:
+        """Serve the connections that begin from now on with these; a RelayError says why that cannot be."""
+        host_key, authorized = _host_key(host_key_file), _authorized(authorized_keys_file)
+        if (error := host_key.look() or authorized.look()) is not None:
+            raise error
+        self._host_key, self._authorized = host_key, authorized
+        self.authorized_keys_file = authorized_keys_file
+        self._allowed = frozenset(allowed)
+        self._log_mistakes()
+
+    def _log_mistakes(self) -> None:
+        for mistake in self._authorized.value.mistakes if self._authorized.value is not None else ():
+            _log.warning("%s", mistake)
 
     async def stop(self) -> None:
         """Accept nobody any more, and break the connections off that are left."""
@@ -355,6 +374,8 @@ class _Connection(paramiko.ServerInterface):
     def ended(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._identity is not None:
+            _log.info("%s ended", self.peer)
         self._worker.shutdown(wait=False)
         self._endpoint.forget(self)
         self._ended.set()

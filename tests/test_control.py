@@ -1,12 +1,16 @@
 """The control socket: what a running relay adds to `relay status`."""
 
 import asyncio
+import socket
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from relay.control import NAME, Live, LiveDestination, answering, ask
+from relay.config.mistake import Mistake, MistakesError, Place
+from relay.control import NAME, Live, LiveDestination, Reloaded, answering, ask, ask_to_reload
+from relay.errors import TemporaryError, UnavailableError
 
 LIVE = Live(pid=7, started=1, destinations=(LiveDestination(name="s", state="delivering"),))
 
@@ -33,8 +37,6 @@ def test_nobody_there_is_no_error(tmp_path: Path) -> None:
 
 
 def test_a_socket_that_a_killed_relay_left_behind_is_replaced(tmp_path: Path) -> None:
-    import socket
-
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(tmp_path / NAME))
     assert ask(str(tmp_path)) is None
@@ -70,3 +72,50 @@ def test_an_answer_that_is_none_of_ours_counts_as_none(tmp_path: Path, monkeypat
 async def _garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"\xff not json")
     writer.close()
+
+
+def test_a_reload_is_answered_when_it_is_over_with_what_changed_or_what_is_wrong(tmp_path: Path) -> None:
+    changed = Reloaded(changes=("server s exchanged",))
+    wrong = MistakesError((Mistake(Place("relay.toml", 3, ("spool", "max-size")), "is no size"),))
+    answers = [changed, Reloaded.refused(wrong), Reloaded.refused(UnavailableError("tcp://h:1", "taken", "free it"))]
+
+    async def reload() -> Reloaded:
+        return answers.pop(0)
+
+    async def main() -> list[Reloaded]:
+        async with answering(str(tmp_path), lambda: LIVE, reload):
+            return [await asyncio.to_thread(ask_to_reload, str(tmp_path)) for _ in range(3)]
+
+    first, second, third = asyncio.run(main())
+    first.raise_refusal()
+    assert first == changed
+    with pytest.raises(MistakesError) as mistakes:
+        second.raise_refusal()
+    assert mistakes.value.found == wrong.found
+    with pytest.raises(UnavailableError, match="tcp://h:1: taken; free it"):
+        third.raise_refusal()
+
+
+def test_before_a_program_is_ready_it_reloads_nothing(tmp_path: Path) -> None:
+    async def main() -> Reloaded:
+        async with answering(str(tmp_path), lambda: LIVE):
+            return await asyncio.to_thread(ask_to_reload, str(tmp_path))
+
+    with pytest.raises(TemporaryError, match="while it starts"):
+        asyncio.run(main()).raise_refusal()
+
+
+def test_a_client_that_requests_nothing_gets_the_status(tmp_path: Path) -> None:
+    """As `relay status` of an earlier version does."""
+
+    def connect() -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(60)
+            client.connect(str(tmp_path / NAME))
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    async def main() -> bytes:
+        async with answering(str(tmp_path), lambda: LIVE):
+            return await asyncio.to_thread(connect)
+
+    assert msgspec.json.decode(asyncio.run(main()), type=Live) == LIVE

@@ -39,6 +39,9 @@ def test_it_goes_to_the_local_syslog_socket_as_rfc_5424(
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     stderr = io.StringIO()
     operational_log.configure(0, socket_path=str(tmp_path / "log"), stream=stderr)
+    logging.getLogger("relay").log(operational_log.NOTICE, "ready")
+    notice = parse(syslog_socket.recv(65536).rstrip(b"\n\0"))
+    assert (notice.severity, notice.msg and notice.msg[-5:]) == (5, b"ready")
     logging.getLogger("relay.delivery").warning("lost %s: the cause", "server")
     message = parse(syslog_socket.recv(65536).rstrip(b"\n\0"))
     assert (message.facility, message.severity, message.app_name) == (3, 4, b"relay")
@@ -55,14 +58,16 @@ def test_under_systemd_it_goes_to_stderr_with_its_priority(
     stderr = io.StringIO()
     operational_log.configure(0, socket_path=str(tmp_path / "log"), stream=stderr)
     logging.getLogger("relay.delivery").error("failed")
-    assert stderr.getvalue() == "<3>failed\n"
+    logging.getLogger("relay").log(operational_log.NOTICE, "ready")
+    assert stderr.getvalue() == "<3>failed\n<5>ready\n"
     syslog_socket.setblocking(False)
     with pytest.raises(BlockingIOError):
         syslog_socket.recv(1)
 
 
 @pytest.mark.parametrize(
-    ("verbosity", "said"), [(0, ["w"]), (1, ["w", "i"]), (2, ["w", "i", "d"]), (9, ["w", "i", "d"])]
+    ("verbosity", "said"),
+    [(0, ["w", "n"]), (1, ["w", "n", "i"]), (2, ["w", "n", "i", "d"]), (9, ["w", "n", "i", "d"])],
 )
 def test_it_is_quiet_unless_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verbosity: int, said: list[str]
@@ -71,7 +76,8 @@ def test_it_is_quiet_unless_asked(
     stderr = io.StringIO()
     operational_log.configure(verbosity, socket_path=str(tmp_path / "missing"), stream=stderr)
     log = logging.getLogger("relay.anything")
-    for level, text in ((logging.WARNING, "w"), (logging.INFO, "i"), (logging.DEBUG, "d")):
+    levels = ((logging.WARNING, "w"), (operational_log.NOTICE, "n"), (logging.INFO, "i"), (logging.DEBUG, "d"))
+    for level, text in levels:
         log.log(level, text)
     assert stderr.getvalue().splitlines() == [f"relay: {text}" for text in said]
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from relay import signals
 from relay.cli.group import Group
 from relay.cli.printable import escaped
 from relay.errors import ConfigurationError, InternalError, NoInputError, RelayError, StorageError, UsageError
@@ -35,6 +36,7 @@ COMMANDS: Final = {
     "run": ("relay.cli.run", "run"),
     "receive": ("relay.cli.run", "receive"),
     "test-connection": ("relay.cli.test_connection", "test_connection"),
+    "reload": ("relay.cli.reload", "reload"),
     "status": ("relay.cli.status", "status"),
     "events": ("relay.cli.events", "events"),
     "spool": ("relay.cli.spool", "spool"),
@@ -45,6 +47,8 @@ COMMANDS: Final = {
     "completion": ("relay.cli.completion", "completion"),
 }
 """Command → its module and its object there."""
+LASTING: Final = frozenset({"run", "receive", "dispatch"})
+"""Those that no signal may end by surprise."""
 
 ERROR_SCHEMA: Final = "relay.error/1"
 INTERRUPTED: Final = 130
@@ -75,6 +79,8 @@ class _Commands(Group):
 
             near = "".join(f". Did you mean '{name}'?" for name in get_close_matches(args[0], COMMANDS, 1))
             ctx.fail(f"No such command '{args[0]}'{near}")
+        if args[0] in LASTING:
+            signals.hold()  # before the rest is imported, which takes a while
         return super().resolve_command(ctx, args)
 
 

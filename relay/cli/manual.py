@@ -21,6 +21,11 @@ _HEADER: Final = re.compile(r"#?(\[\[?[a-z.-]+\]\]?)")
 _KEY: Final = re.compile(r"#?([a-z-]+ = .*)")
 _PROSE: Final = re.compile(r"#(?: (.*))?")
 _CODE: Final = re.compile(r"`([^`]*)`")
+_SIGNALS: Final = (
+    ("SIGHUP", "`relay run` and `relay receive` reload, as `relay reload` asks for it."),
+    ("SIGUSR1", "They log their status: the spool, each source, each destination."),
+    ("SIGTERM, SIGINT", "They stop. No other signal ends them, except SIGKILL and those that report a fault."),
+)
 
 
 # --- What there is to tell -----------------------------------------------------------------------------
@@ -130,6 +135,7 @@ def _man_page(root: click.Command) -> Iterator[str]:
         yield from _tagged(command.options)
     yield ".SH EXIT STATUS"
     yield from _tagged([("0", "It worked."), *_exit_codes()])
+    yield from (".SH SIGNALS", *_tagged(_SIGNALS))
     yield from (".SH ENVIRONMENT", *_tagged([("RELAY_CONFIG", "The configuration file, where no --config names one.")]))
     yield from (".SH FILES", *_tagged([("/etc/relay/relay.toml", "The configuration file, where nothing names one.")]))
     yield from (".SH SEE ALSO", r"\fBrelay.toml\fR(5), \fBsshd\fR(8), \fBauditd\fR(8)")

@@ -90,7 +90,7 @@ def files_option(command: Callable[_Parameters, _Result]) -> Callable[_Parameter
         count=True,
         expose_value=False,
         callback=_add_verbosity,
-        help="Say more in relay's own log; repeat for still more.",
+        help="Log sessions and proofs too; repeat to find a fault.",
     )
     return config(verbose(command))
 

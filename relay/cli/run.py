@@ -14,8 +14,9 @@ from relay.cli.options import Options, config_option, options
 from relay.cli.printable import escaped
 
 if TYPE_CHECKING:
+    from relay.config.loaded import Loaded
     from relay.config.mistake import Mistake
-    from relay.settings import Settings
+    from relay.config.toml import Configuration
 
 _GC_THRESHOLD: Final = 50_000
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -49,18 +50,37 @@ def _collect_garbage_seldom() -> None:
 def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     """Forward until told to stop: sources, spool, servers."""
     _collect_garbage_seldom()
-    from relay import operational_log
+    from relay import forwarder, operational_log
     from relay.config import program, toml
-    from relay.forwarder import forward
+    from relay.config.loaded import checked, loaded
 
     _refuse_a_timeout_without_drain(drain=drain, timeout=timeout)
-    configuration = toml.read(options(context).config_paths, options(context).choice)
-    program.require(configuration, "run")
-    operational_log.configure(options(context).verbosity)
+    given = options(context)
+
+    def read() -> "Configuration":
+        configuration = toml.read(given.config_paths, given.choice)
+        program.require(configuration, "run")
+        return configuration
+
+    def read_again() -> "Loaded":
+        again = read()
+        _log_warnings(again)
+        return checked(again, "run")
+
+    configuration = read()
+    operational_log.configure(given.verbosity)
+    _log_warnings(configuration)
+    gc.freeze()
+    asyncio.run(
+        forwarder.drain(configuration.settings, timeout)
+        if drain
+        else forwarder.forward(loaded(configuration), read_again)
+    )
+
+
+def _log_warnings(configuration: "Configuration") -> None:
     for warning in configuration.warnings:
         logging.getLogger("relay").warning("%s", escaped(str(warning)))
-    gc.freeze()
-    asyncio.run(forward(configuration.settings, drain=drain, patience=timeout))
 
 
 DEFAULT_ARCHIVE: Final = "/var/log/relay"
@@ -114,29 +134,41 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
     unless the configuration names that: both then lie beside each other, DIR and DIR.state.
     """
     _collect_garbage_seldom()
-    from relay import operational_log
-    from relay.receiver import receive as receive_until_stopped
+    from relay import operational_log, receiver
+    from relay.config.loaded import checked, loaded
 
     _refuse_a_timeout_without_drain(drain=drain, timeout=timeout)
-    settings, warnings = _with_flags(options(context), {name: value for name, value in flags.items() if value})
+    given, said = options(context), {name: value for name, value in flags.items() if value}
+    configuration = _with_flags(given, said)
     if flags["state"] or flags["archive"]:
-        options(context).places["--state"] = settings.relay.state_directory
-    operational_log.configure(options(context).verbosity)
-    for warning in warnings:
-        logging.getLogger("relay").warning("%s", escaped(str(warning)))
+        given.places["--state"] = configuration.settings.relay.state_directory
+    operational_log.configure(given.verbosity)
+    _log_warnings(configuration)
     gc.freeze()
-    asyncio.run(receive_until_stopped(settings, drain=drain, patience=timeout))
+    asyncio.run(
+        receiver.drain(configuration.settings, timeout)
+        if drain
+        else receiver.receive(loaded(configuration), lambda: checked(_with_flags_again(given, said), "receive"))
+    )
 
 
-def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "tuple[Settings, tuple[Mistake, ...]]":
-    """The configuration with the flags over it, and its tables without effect; flags alone need no file."""
+def _with_flags_again(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Configuration":
+    from relay.errors import ConfigurationError
+
+    try:
+        return _with_flags(given, flags)
+    except click.UsageError as error:
+        raise ConfigurationError("command line", (error.format_message(),)) from None
+
+
+def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Configuration":
+    """The configuration with the flags over it; its warnings: tables without effect. Flags alone need no file."""
     from pydantic import ValidationError
 
     from relay.config import program, toml
     from relay.config.sentence import sentence
     from relay.settings import Settings
 
-    settings = Settings()
     warnings: tuple[Mistake, ...] = ()
     if given.given_config_paths or os.environ.get("RELAY_CONFIG") or not flags:
         configuration = toml.read(given.config_paths, given.choice)
@@ -144,8 +176,9 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "tup
             program.require(configuration, "receive")
         if program.programs(configuration) != program.PROGRAMS:
             warnings = tuple(program.without_effect(configuration, "receive"))
-        settings = configuration.settings
-    document = settings.model_dump(mode="json", exclude_unset=True)
+    else:
+        configuration = toml.without_files(Settings())
+    document = configuration.settings.model_dump(mode="json", exclude_unset=True)
     for name, value in flags.items():
         *tables, key = _FLAGS[name]
         place = document
@@ -154,7 +187,7 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "tup
         place[key] = os.path.abspath(str(value)) if name in _PATHS else value
     _imply_the_other_folder(document, flags)
     try:
-        return Settings.model_validate(document), warnings
+        return configuration._replace(settings=Settings.model_validate(document), warnings=warnings)
     except ValidationError as invalid:
         error = invalid.errors(include_url=False)[0]
         flag = next((name for name, path in _FLAGS.items() if path == error["loc"][: len(path)]), "")

@@ -55,6 +55,11 @@ class Configuration(NamedTuple):
     """The files that are no TOML: there for `relay run` alone."""
 
 
+def without_files(settings: Settings) -> Configuration:
+    """The configuration that these settings are, where the command line alone says everything."""
+    return Configuration(settings, (), lambda path: Place("command line", None, path), {}, {}, (), ())
+
+
 def load(paths: Sequence[str], choice: Choice = ANY) -> Settings:
     """Read one configuration from files."""
     return read(paths, choice).settings

@@ -46,6 +46,8 @@ IDLE_SECONDS: Final = 1.0
 DELIVERING: Final = "delivering"
 ENDING_SECONDS: Final = 1.5
 """How long a session may take to end by itself, with its farewell, before it is closed."""
+FINISHING_SECONDS: Final = 10.0
+"""How long `finish` waits for the last proof; longer than what is sent by UDP counts as under way."""
 
 _log = logging.getLogger("relay.delivery")
 
@@ -114,6 +116,7 @@ class Destination:
         self._files = files
         self._session: Session | None = None
         self._stopped = threading.Event()
+        self._finishing = threading.Event()
         self._thread = threading.Thread(target=self.run, name=f"delivery {name}", daemon=True)
 
     def __repr__(self) -> str:
@@ -122,6 +125,17 @@ class Destination:
     def start(self) -> None:
         """Begin to deliver."""
         self._thread.start()
+
+    def finish(self, seconds: float = FINISHING_SECONDS) -> None:
+        """Stop delivering once what was sent is proven, or after so many seconds: then nothing is sent twice."""
+        self._finishing.set()
+        with self._store.changed:
+            self._store.changed.notify_all()
+        if self._session is None:  # nothing is under way
+            self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        self.stop()
 
     def stop(self, seconds: float = 10.0) -> None:
         """Stop delivering; what is not proven stays in the spool."""
@@ -210,7 +224,8 @@ class Destination:
 
     def _deliver_once(self) -> None:
         """One session; returns when it is lost after a proof, raises when it is lost before one."""
-        if self._stopped.is_set():
+        if self._stopped.is_set() or self._finishing.is_set():
+            self._stopped.set()
             return
         before, known = self.proofs, self.suspicion
         delivery: _Delivery | None = None
@@ -222,8 +237,9 @@ class Destination:
                 return
             self.due(None)
             self.state = DELIVERING
+            _log.info("%s: session opened", self.name)
             delivery = _Delivery(self, self._store, self._session, self._wanted)
-            delivery.run(self._stopped)
+            delivery.run(self._stopped, self._finishing)
         except RelayError as error:
             if self._stopped.is_set():
                 if delivery is not None and not isinstance(error, StorageError):
@@ -243,7 +259,10 @@ class Destination:
             session, self._session = self._session, None
             if session is not None:
                 session.close()
+                _log.info("%s: session ended", self.name)
             self._store.room.give_up(self.name)
+            if self._finishing.is_set():
+                self._stopped.set()
 
     def _learn(self, error: RelayError, delivery: "_Delivery | None") -> RelayError:
         """What the loss of a session says about the message at the cursor; the error with that message."""
@@ -280,6 +299,7 @@ class Destination:
         """Move the cursor, durably."""
         if cursor.proof:
             self.proofs += 1
+            _log.info("%s: %d events proven so far (%s)", self.name, cursor.delivered, cursor.proof)
         self._store.move_cursor(self.name, cursor)
         if cursor.proof and not self.suspicion.suspected:
             self._recover()
@@ -352,13 +372,22 @@ class _Delivery:
         """Nothing more is sent before a proof."""
         self._last_proof = float("-inf")
 
-    def run(self, stopped: threading.Event) -> None:
+    def run(self, stopped: threading.Event, finishing: threading.Event) -> None:
+        """Deliver until `stopped`, or until all that was sent when `finishing` was set is proven."""
+
+        def ending() -> bool:
+            return stopped.is_set() or finishing.is_set()
+
         try:
             if self._destination.suspicion.plan.probe is not None:
-                self._probe(stopped)
+                self._probe(ending)
                 return
-            while not stopped.is_set():
-                self._step(stopped)
+            while not ending():
+                self._step(ending)
+            while not stopped.is_set() and (self._unproven or self._unsettled):
+                if not self._unproven:
+                    time.sleep(SETTLING_SPACING)
+                self._prove()
             self._end()
             self.keep_what_is_answered()
         finally:
@@ -371,7 +400,7 @@ class _Delivery:
             self._prove()
         self._session.end()
 
-    def _step(self, stopped: threading.Event) -> None:
+    def _step(self, ending: Callable[[], bool]) -> None:
         plan = self._destination.suspicion.plan
         left = plan.messages - self.unproven_messages
         item: Piece | Lost | None = None
@@ -390,7 +419,7 @@ class _Delivery:
                 # That spool has nothing more that could be suspected.
                 suspicion = self._destination.suspicion
                 self._destination.suspicion = suspicion.proven(suspicion.suspected)
-            self._wait(now, stopped)
+            self._wait(now, ending)
 
     def _send(self, piece: Piece) -> None:
         self.unproven_messages += piece.left_out
@@ -433,12 +462,12 @@ class _Delivery:
         destination.suspicion = destination.suspicion.proven(messages)
         destination.proven(settled)
 
-    def _probe(self, stopped: threading.Event) -> None:
+    def _probe(self, ending: Callable[[], bool]) -> None:
         """Prove that the far end accepts another message than the suspected one; then convict that, if it is time."""
         destination = self._destination
         suspicion = destination.suspicion
         where = (destination.cursor, suspicion.spool)
-        while not stopped.is_set():
+        while not ending():
             choice = suspicion.plan.probe or 0
             piece = choose_probe(self._store, self._wanted, where, choice, destination.passed)
             destination.wants_a_message = piece is None
@@ -452,7 +481,8 @@ class _Delivery:
         destination.due(time.monotonic())
         self._session.send(piece.block)
         while self._session.prove(destination.cursor) is None:
-            if stopped.wait(SETTLING_SPACING):
+            time.sleep(SETTLING_SPACING)
+            if ending():
                 return
         destination.due(None)
         destination.passed[identity_of(piece.block)] = piece
@@ -521,7 +551,7 @@ class _Delivery:
             delivered=former.delivered + self.unproven_messages,
         )
 
-    def _wait(self, now: float, stopped: threading.Event) -> None:
+    def _wait(self, now: float, ending: Callable[[], bool]) -> None:
         seconds = IDLE_SECONDS
         if self._unproven or self._unsettled:
             seconds = max(self._last_proof + self._spacing - now, 0.0)
@@ -529,7 +559,7 @@ class _Delivery:
             self._pass_unwanted()
             self._session.check()
         with self._store.changed:
-            self._store.changed.wait_for(lambda: stopped.is_set() or (not self._full and self._reading.more), seconds)
+            self._store.changed.wait_for(lambda: ending() or (not self._full and self._reading.more), seconds)
 
     def _pass_unwanted(self) -> None:
         """Blocks without a wanted message need no proof: the cursor passes them while nothing is unproven."""

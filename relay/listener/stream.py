@@ -22,7 +22,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from relay.errors import ProtocolError, RelayError, StorageError
+from relay.errors import ProtocolError, RelayError, StorageError, UnavailableError
 from relay.event import Batch
 from relay.intake import Clock, Submit, wall_clock
 from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, log_event, told_by
@@ -146,9 +146,11 @@ class StreamReception:
         """Return when the stream has ended, one way or the other; the peer's faults and the spool's are counted."""
         self._counters.connections += 1
         self._counters.open += 1
+        _log.info("connection from %s opened", self._stream.peer)
         try:
             async with asyncio.timeout(None) as self._due:
                 await self._take_in_and_close()
+            _log.info("connection from %s ended: accepted", self._stream.peer)
         except TimeoutError:
             self._counters.unanswered += 1
             _log.info("connection from %s ended: what it brought is not durable in time", self._stream.peer)
@@ -156,7 +158,11 @@ class StreamReception:
         except RelayError as error:
             self._stream.abort()
             self._count(error)
-            _log.warning("connection from %s aborted: %s", self._stream.peer, error)
+            if isinstance(error, UnavailableError) and not self._is_amid_a_frame():
+                # Senders end so as well, and one that loses its network is named by its own log.
+                _log.info("connection from %s ended: %s", self._stream.peer, error.cause)
+            else:
+                _log.warning("connection from %s aborted: %s", self._stream.peer, error)
         except BaseException:
             await self._part()
             raise
@@ -166,16 +172,18 @@ class StreamReception:
             self._leave_behind()
 
     async def _part(self) -> None:
-        """End a stream amid its life; nothing more is answered on it.
+        """End a stream amid its life; what is durable by now is answered first, where answers are all that counts.
 
         A reset has audisp-remote connect again only after `heartbeat_timeout` without any record; an end of file, with
         the next record.
         """
+        self._due = None  # its time is over
         if self._answering is not None:
             self._answering.cancel()
         if self._dialect is not None and self._dialect.parts:
             with contextlib.suppress(TimeoutError, RelayError):
                 async with asyncio.timeout(PART_S):
+                    await self._write_reply()
                     await self._stream.close()
         self._stream.abort()
 
@@ -207,7 +215,7 @@ class StreamReception:
         """Read, for as long as the terms allow; b"" at the half-close and when an idle stream is to be closed."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        amid_a_frame = self._conversation.partial or bool(self._begun)
+        amid_a_frame = self._is_amid_a_frame()
         patience = self._terms.frame_timeout - self._waited if amid_a_frame else self._terms.idle_timeout
         try:
             async with asyncio.timeout(patience):
@@ -222,6 +230,9 @@ class StreamReception:
         if amid_a_frame:
             self._waited += loop.time() - begun
         return data
+
+    def _is_amid_a_frame(self) -> bool:
+        return self._conversation.partial or bool(self._begun)
 
     async def _read_at_once(self) -> bytes:
         """Read what came in the moment in which patience ended: an idle stream's close would say "accepted" of it."""

@@ -51,10 +51,21 @@ class ServerIdentity:
     """The context for the next connection, from the files as they are now. For any thread."""
 
     def __init__(self, settings: ReceiverTls) -> None:
+        self._context = self._read(settings)
+        self._context.look()
+
+    @staticmethod
+    def _read(settings: ReceiverTls) -> FromFiles[ssl.SSLContext]:
         named = (settings.certificate, settings.private_key, settings.ca)
         files = tuple(each for each in named if each and not is_pem(each))
-        self._context = FromFiles("the receiver's certificate", files, lambda: server_context(settings))
-        self.look()
+        return FromFiles("the receiver's certificate", files, lambda: server_context(settings))
+
+    def exchange(self, settings: ReceiverTls) -> None:
+        """Serve the connections that begin from now on with these settings; RelayError when that cannot be."""
+        new = self._read(settings)
+        if (error := new.look()) is not None:
+            raise error
+        self._context = new
 
     def look(self) -> RelayError | None:
         """Read the files if they have changed; why they cannot be used as they are now."""

@@ -16,9 +16,18 @@ class Taker(Protocol):
     async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
         """Give the events after the position; with `drain`, return once all there is now is durable."""
 
+    def finish(self) -> float:
+        """Ask `run` to return where it loses and repeats the least; after so many seconds it is cancelled all the same.
+
+        0 where the position says everything, so that being cancelled costs nothing.
+        """
+
 
 class Source(Taker, Protocol):
     """What every source is to `relay run`."""
+
+    def adopt(self, other: "Source") -> bool:
+        """Go on as `other` would do it, with everything that is connected; False when only `other` itself can."""
 
     @property
     def lag(self) -> int:

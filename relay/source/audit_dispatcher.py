@@ -31,10 +31,13 @@ from relay.audit.record import parse
 from relay.errors import CannotCreateError
 from relay.event import Batch, Event, Position
 from relay.intake import Submit
+from relay.source import Source
 
 CHUNK: Final = 256 * 1024
 MAX_STREAMS: Final = 8
 RETRY_SECONDS: Final = 1.0
+FINISH_SECONDS: Final = 5.0
+"""More than an event may be silent before it is complete."""
 _PRIVATE: Final = 0o177  # the umask under which a socket is made: its owner's alone, and root's
 
 Plugin = Literal["relay", "af_unix"]
@@ -60,6 +63,8 @@ class AuditDispatcher:
         self.last_error = ""
         """Why nothing comes just now; empty while a dispatcher is connected."""
         self.streams: set[_Stream] = set()
+        self.finishing = asyncio.Event()
+        """Whether streams are to end, each before the next event begins."""
 
     def __repr__(self) -> str:
         return f"<AuditDispatcher {self.name!r} {self.plugin} {self.path!r} streams={len(self.streams)}>"
@@ -79,6 +84,18 @@ class AuditDispatcher:
         else:
             await self._call(submit)
 
+    def finish(self) -> float:
+        """End each stream between two events, after the plugin got its last answer: it sends nothing twice."""
+        self.finishing.set()
+        return FINISH_SECONDS
+
+    def adopt(self, other: Source) -> bool:
+        """Write events as `other` would, and keep the connections."""
+        if not isinstance(other, AuditDispatcher) or (other.plugin, other.path) != (self.plugin, self.path):
+            return False
+        self.mapping = other.mapping
+        return True
+
     # --- The two ways ---
 
     async def _listen(self, submit: Submit) -> None:
@@ -96,15 +113,21 @@ class AuditDispatcher:
             meeting.add_done_callback(lambda _: ended.set())
 
         server = await self._server(meet)
+        finishing = asyncio.create_task(self.finishing.wait())
+        finishing.add_done_callback(lambda _: ended.set())
         try:
-            while True:
+            while not self.finishing.is_set():
                 await ended.wait()
                 ended.clear()
                 over = {meeting for meeting in meetings if meeting.done()}
                 meetings -= over
                 for meeting in over:
                     meeting.result()
+            server.close()
+            if meetings:
+                await asyncio.wait(meetings)
         finally:
+            finishing.cancel()
             server.close()
             for meeting in meetings:
                 meeting.cancel()
@@ -129,7 +152,7 @@ class AuditDispatcher:
             os.umask(before)
 
     async def _call(self, submit: Submit) -> None:
-        while True:
+        while not self.finishing.is_set():
             try:
                 reader, writer = await asyncio.open_unix_connection(self.path, limit=CHUNK)
             except OSError as error:
@@ -139,7 +162,9 @@ class AuditDispatcher:
                     await self._follow(_Stream(self, submit, reader, None))
                 finally:
                     writer.close()
-            await asyncio.sleep(RETRY_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_SECONDS):
+                    await self.finishing.wait()
 
     async def _follow(self, stream: "_Stream") -> None:
         logger.info("%s: auditd's dispatcher is connected", self.path)
@@ -187,9 +212,10 @@ class _Stream:
         """Take everything in to the end; why it ended, if not by the peer's closing."""
         while data := await self._read():
             await self._take(self._decoder.receive(data))
-            if self._decoder.error is not None:
+            if self._decoder.error is not None or self._is_to_end():
                 break
-        await self._take(self._decoder.finish())
+        if not self._is_to_end() or self._writer is None:  # else the plugin sends the rest again
+            await self._take(self._decoder.finish())
         await self._give(self.assembler.flush())
         await self._rest()
         return str(self._decoder.error or "")
@@ -197,24 +223,33 @@ class _Stream:
     async def _read(self) -> bytes:
         """Read the next octets; what is silent for too long leaves meanwhile."""
         reading = asyncio.ensure_future(self._reader.read(CHUNK))
+        finishing = asyncio.ensure_future(self._source.finishing.wait())
         try:
-            while True:
+            while not self._is_to_end():
                 deadline = self.assembler.deadline
                 silence = None if deadline is None else max(0.0, deadline - time.monotonic())
                 if self._in_flight is not None or self._answered < self._accepted():
                     silence = 0.0
-                done, _ = await asyncio.wait({reading}, timeout=silence)
-                if done:
+                news = {reading} if finishing.done() else {reading, finishing}
+                await asyncio.wait(news, timeout=silence, return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
                     return reading.result()
                 await self._give(self.assembler.expire(time.monotonic()))
                 await self._rest()
+            return b""
         finally:
             reading.cancel()
+            finishing.cancel()
+
+    def _is_to_end(self) -> bool:
+        return self._source.finishing.is_set() and not self.assembler.open
 
     async def _take(self, lines: Iterable[bytes]) -> None:
         now = time.monotonic()
         events: list[Event] = []
         for line in lines:
+            if self._is_to_end() and self._writer is not None:
+                break  # the plugin sends the rest to the successor
             record = parse(line)
             if record is None:
                 self._source.malformed += 1

@@ -56,6 +56,7 @@ from relay.errors import NoInputError, PermissionRefusedError
 from relay.event import Batch, Event, Position
 from relay.intake import Submit
 from relay.own_events import Author
+from relay.source import Source
 from relay.source.folder_watch import FolderWatch, folders_of
 from relay.source.follower import DELETED, NEVER_WRITTEN, Follower, Loss, OlderRefusedError, Start
 from relay.source.generations import MAX_LINE, LogFile, RotationError, open_generation, scan
@@ -150,6 +151,15 @@ class AuditLog:
             return self._follower.lag
         except OSError:
             return -1
+
+    def finish(self) -> float:
+        """The position says everything."""
+        return 0
+
+    def adopt(self, other: Source) -> bool:
+        """Leave it to `other`, which goes on at the position."""
+        del other
+        return False
 
     async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
         """Give the events after the position; with `drain`, return once all that the log holds now is durable.

@@ -28,9 +28,12 @@ from relay.listener.conversation import AUDITD
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.quantity import Address
+from relay.source import Source
 
 ANSWER_WITHIN: Final = 3.0
 """Seconds; less than the 5 that audisp-remote has for a record unless it is told otherwise."""
+FINISH_SECONDS: Final = 5.0
+LAST_ANSWER_SECONDS: Final = 0.1
 
 
 class AuditdRemote:
@@ -54,8 +57,9 @@ class AuditdRemote:
         self.listen = listen
         self.malformed = 0
         self.counters = ListenerCounters()
-        self._mapping = mapping
+        self.mapping = mapping
         self._answer_within = answer_within
+        self._finishing = asyncio.Event()
 
     def __repr__(self) -> str:
         where = ", ".join(map(str, self.listen))
@@ -67,12 +71,30 @@ class AuditdRemote:
         if drain:
             return
         terms = StreamTerms(dialects=(AUDITD._replace(event=self._event),), answer_within=self._answer_within)
-        take_in = _OneByOne(submit).submit
+        taking_in = _OneByOne(submit)
         async with contextlib.AsyncExitStack() as stack:
             for address in self.listen:
-                listener = TcpListener(address.host, address.port, take_in, counters=self.counters, terms=terms)
+                listener = TcpListener(
+                    address.host, address.port, taking_in.submit, counters=self.counters, terms=terms
+                )
                 await stack.enter_async_context(listener)
-            await asyncio.get_running_loop().create_future()
+            await self._finishing.wait()
+            await taking_in.close()
+            # The sender answers with its next record. Unread, it would make a reset of our close, after which
+            # audisp-remote comes back only when it has been silent for `heartbeat_timeout`.
+            await asyncio.sleep(LAST_ANSWER_SECONDS)
+
+    def finish(self) -> float:
+        """End once what was taken in is durable and answered: senders send the rest again, and nothing twice."""
+        self._finishing.set()
+        return FINISH_SECONDS
+
+    def adopt(self, other: Source) -> bool:
+        """Write events as `other` would, and keep the connections."""
+        if not isinstance(other, AuditdRemote) or other.listen != self.listen:
+            return False
+        self.mapping = other.mapping
+        return True
 
     def _event(self, record: bytes, now_us: int, peer: str) -> Event:
         del peer
@@ -80,9 +102,9 @@ class AuditdRemote:
         parsed = parse(record)
         if parsed is None:
             self.malformed += 1
-            return self._mapping.malformed(record, now_us)
+            return self.mapping.malformed(record, now_us)
         self.malformed += bool(parsed.joined)
-        return self._mapping.events(AuditEvent((parsed,)))[0]
+        return self.mapping.events(AuditEvent((parsed,)))[0]
 
 
 class _OneByOne:
@@ -100,3 +122,9 @@ class _OneByOne:
                 await asyncio.wait([self._last])  # which leaves it as it is when we are cancelled
             self._last = await self._submit(batch)
             return self._last
+
+    async def close(self) -> None:
+        """Take in nothing more, and return when the last batch is durable."""
+        await self._turn.acquire()
+        if self._last is not None:
+            await asyncio.wait([self._last])

@@ -138,6 +138,10 @@ class ChildProcess:
             loop.remove_reader(self._output)
             reading.cancel()
 
+    def terminate(self) -> None:
+        """Ask it, and all that it started, to end; what it writes until then can be read."""
+        self._signal(signal.SIGTERM)
+
     async def stop(self) -> None:
         """End it and all that it started; what it has written and nobody has read is gone."""
         _close(self._input)

@@ -33,6 +33,7 @@ from typing import Final, NamedTuple
 from relay.errors import NoInputError, UnavailableError
 from relay.event import Batch, Event, Position
 from relay.intake import Submit
+from relay.source import Source
 from relay.source.child_process import ChildProcess
 from relay.source.index_file import SETTLE_SECONDS, IndexFile, is_place
 from relay.ssr.collected import Collected
@@ -50,6 +51,7 @@ FULL_ROUND: Final = 32 * 1024
 """So many octets are followed by the next round at once: the pipe must not fill in the meantime."""
 END_SECONDS: Final = 1.0
 """How long a child that has closed its output may take to end."""
+FINISH_SECONDS: Final = 8.0
 LONGEST_PAUSE: Final = 60.0
 FIRST_PAUSE: Final = 0.5
 
@@ -82,10 +84,11 @@ class EventCollector:
         """How often the child was started in this run."""
         self._down = ""
         self._unknown_place = ""
-        self._program = program
-        self._mapping = mapping
-        self._filter = events or Filter()
+        self.program = program
+        self.mapping = mapping
+        self.filter = events or Filter()
         self._child: ChildProcess | None = None
+        self._finishing = False
 
     def __repr__(self) -> str:
         return f"<EventCollector {self.name!r} {self._child!r} events={self.events}>"
@@ -117,17 +120,33 @@ class EventCollector:
                 if error is not None:
                     raise error
                 return
+            if self._finishing:
+                return
             failures = 0 if time.monotonic() - begun > LONGEST_PAUSE else failures + 1
             await self._pause(failures, error)
 
+    def finish(self) -> float:
+        """End the child, and take in what it still gives; when it ends well, its index file is behind all of it."""
+        self._finishing = True
+        if self._child is not None:
+            self._child.terminate()
+        return FINISH_SECONDS if self._child is not None else 0
+
+    def adopt(self, other: Source) -> bool:
+        """Filter and write events as `other` would, and leave the child alone."""
+        if not isinstance(other, EventCollector) or other.program != self.program:
+            return False
+        self.mapping, self.filter = other.mapping, other.filter
+        return True
+
     def _require_program(self) -> None:
-        program = self._program.command[0]
+        program = self.program.command[0]
         if not os.access(program, os.X_OK) or os.path.isdir(program):
             raise NoInputError(f"source {self.name}", f"{program} cannot be run", "check the source's command")
 
     async def _find_index(self, handing: "_Handing", position: Position | None) -> IndexFile | None:
         """The index file at the position; without one as it is now, stored before a child can move it."""
-        path = self._program.index_file
+        path = self.program.index_file
         if not path:
             return None
         if position is not None and is_place(position.place):
@@ -157,7 +176,7 @@ class EventCollector:
         except OSError as error:
             return self._cannot_start(error, "relay's user must be able to write the index file")
         try:
-            child = self._child = await ChildProcess.start(f"source {self.name}", *self._program[:2])
+            child = self._child = await ChildProcess.start(f"source {self.name}", *self.program[:2])
         except OSError as error:
             return self._cannot_start(error, "check the source's command and environment")
         self.starts += 1
@@ -174,7 +193,7 @@ class EventCollector:
         return UnavailableError(f"source {self.name}", _how(status, child.last_words), "run its command by hand")
 
     def _cannot_start(self, error: OSError, remedy: str) -> UnavailableError:
-        cause = f"its child cannot be started: {error.filename or self._program.command[0]}: {error.strerror}"
+        cause = f"its child cannot be started: {error.filename or self.program.command[0]}: {error.strerror}"
         return UnavailableError(f"source {self.name}", cause, remedy)
 
     async def _read(self, child: ChildProcess, life: "_Life") -> bool:
@@ -234,12 +253,12 @@ class EventCollector:
             if not self.malformed:
                 _log.warning("source %s: no event, taken in as it is, as one of type log: %s", self.name, found.reason)
             self.malformed += 1
-            return self._mapping.malformed(found.octets, now)
-        passed = self._filter.apply(found)
+            return self.mapping.malformed(found.octets, now)
+        passed = self.filter.apply(found)
         if passed is None:
             self.filtered += 1
             return None
-        return self._mapping.event(passed, now)
+        return self.mapping.event(passed, now)
 
 
 class _Handing:

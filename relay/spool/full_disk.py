@@ -115,6 +115,11 @@ class FullDisk:
         return sum(spool.allocated_from(reached) for spool, reached in zip(self._room.spools, proven, strict=True))
 
     @property
+    def used(self) -> int:
+        """Octets that both spools take on the disk."""
+        return sum(spool.allocated for spool in self._room.spools)
+
+    @property
     def reserved(self) -> int:
         """Octets of `max_size` that are kept for what cannot be delivered again."""
         return 0 if self.policy == "rotate" else self.max_size // RESERVE

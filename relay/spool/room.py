@@ -158,6 +158,12 @@ class StoreRoom:
                 self._followed.pop(former, None)
             self._sent.pop(former, None)
 
+    def leave(self, destination: str) -> None:
+        """Keep nothing for a destination that is not delivered to any more."""
+        self.give_up(destination)
+        with self._changed:
+            self._followed.pop(destination, None)
+
     def begin(self, destination: str, start: Cursor, wanted: int) -> None:
         """Count what a new destination will never get, since it begins there: once, even if this is begun again."""
         with self.counting:

@@ -114,7 +114,8 @@ class Spool:
     ) -> None:
         self._disk = disk
         self.folder = folder
-        self._segment_size = segment_size
+        self.segment_size = segment_size
+        """Of the segments that begin from now on."""
         self._run = run
         self._changed = changed
         self._firsts: list[int] = []
@@ -243,7 +244,7 @@ class Spool:
         """Begin a segment for a block of so many octets; a smaller one where the usual size is not allowed."""
         start = SegmentHeader(self.id, number, now, self._chain)
         least = segment.HEADER_LENGTH + octets
-        size = max(self._segment_size, least)
+        size = max(self.segment_size, least)
         if size > allowance.allocate:
             size = max(allowance.allocate // 2, least)
         if size > allowance.allocate:

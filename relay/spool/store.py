@@ -307,6 +307,16 @@ class Store:
                     numbers[kind] = max(number, numbers.get(kind, 0))
         return run, numbers
 
+    def resize(self, *, segment_size: int, max_size: int) -> None:
+        """Use these sizes from now on; of the segments that exist, only the newest still grows."""
+        for spool in (self.retained, self.transient):
+            spool.segment_size = segment_size
+        self.space.max_size = max_size
+
+    def leave(self, destination: str) -> None:
+        """Keep nothing for this destination any more, until it is followed again; its cursor stays stored."""
+        self.room.leave(destination)
+
     def remember_numbers(self, last: Mapping[EventType, int], *, at_once: bool = False) -> None:
         """Keep this run's last numbers when a segment began: the next opening looks only into the newest ones.
 

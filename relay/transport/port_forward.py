@@ -137,9 +137,11 @@ class PortForward:
             with _listening(session, self._forwarding, self._clients, self._tell):
                 begun = time.monotonic()
                 self._tell(None)
+                _log.info("port-forwarding %s: session opened", self.name)
                 self.state = "listening"  # last: whoever sees it sees a port without an error
                 if not self._stopped.is_set():  # else `stop` may have come too early to see the session
                     session.wait()
+            _log.info("port-forwarding %s: session ended", self.name)
             lost = session.loss(f"forward to {self._forwarding.remote_host}:{self._forwarding.remote_port}")
         if self._stopped.is_set():
             return

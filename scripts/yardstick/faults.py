@@ -3,6 +3,7 @@
 A stroke ends or freezes only processes that the rig started.
 """
 
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -10,10 +11,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.process import descendants, signal_all
+from harness.waiting import wait_until
 
+from scripts.yardstick.far_end import RelayReceive
+from scripts.yardstick.forwarders import is_relay
 from scripts.yardstick.rig import Rig
 
 Heal = Callable[[], None]
+RELOADS: Final = 10
+RELOAD_SECONDS: Final = 60.0
+"""Within which one reload must be over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +34,8 @@ class Fault:
     """Strikes, and answers what ends the misfortune."""
     seconds: float
     """From the stroke to its end."""
+    of_relay_alone: bool = False
+    """Whether others cannot do what is asked for here."""
     octets_a_second: int = 0
     """How fast the collector reads all the while; 0: as fast as it can. Only the sink can be slow."""
 
@@ -68,6 +77,44 @@ def _kill_forwarder(rig: Rig) -> Heal:
     return rig.forwarder.start
 
 
+def _await_start(rig: Rig) -> None:
+    """A program that is only being loaded cannot handle a signal yet."""
+    if is_relay(rig.name):
+        wait_until(lambda: "ready: " in rig.forwarder.log, RELOAD_SECONDS, lambda: rig.forwarder.log)
+
+
+def _hang_up(rig: Rig) -> Heal:
+    _await_start(rig)
+    os.kill(rig.forwarder.pid, signal.SIGHUP)
+    if isinstance(rig.far_end, RelayReceive):
+        os.kill(rig.far_end.pid, signal.SIGHUP)
+    return _nothing_to_heal
+
+
+def reloads(count: int) -> Callable[[Rig], Heal]:
+    """So many reloads one after the other, each with a server and a source that have changed."""
+
+    def strike(rig: Rig) -> Heal:
+        _await_start(rig)
+        configuration = rig.folder / "relay.toml"
+        text = configuration.read_text()
+        for number in range(count):
+            changed = text.replace('"64KiB"', f'"{64 + number % 2 * 64 + 1}KiB"')
+            if number % 2:
+                changed = changed.replace("[[source]]", '[[source]]\nstart = "now"')
+            configuration.write_text(changed)
+            before = rig.forwarder.log.count("reloaded: ")
+            os.kill(rig.forwarder.pid, signal.SIGHUP)
+            wait_until(functools.partial(_has_reloaded, rig, before), RELOAD_SECONDS, lambda: rig.forwarder.log)
+        return _nothing_to_heal
+
+    return strike
+
+
+def _has_reloaded(rig: Rig, before: int) -> bool:
+    return rig.forwarder.log.count("reloaded: ") > before
+
+
 SESSION: Final = Fault(name="session", what="SSH session killed", strike=_kill_session, seconds=3)
 COLLECTOR: Final = Fault(
     name="collector", what="collector killed for 3 s, tunnel up", strike=_kill_collector, seconds=3
@@ -88,6 +135,14 @@ FAULTS: Final = {
             octets_a_second=4_000_000,
         ),
         Fault(name="forwarder", what="forwarder killed, back after 1 s", strike=_kill_forwarder, seconds=1),
+        Fault(name="hup", what="SIGHUP, the same configuration", strike=_hang_up, seconds=1),
+        Fault(
+            name="reload",
+            what=f"{RELOADS} reloads, each with another server and source",
+            strike=reloads(RELOADS),
+            seconds=1,
+            of_relay_alone=True,
+        ),
     )
 }
 """By name. Where the collector is `relay receive`, it is the receiver that is killed."""

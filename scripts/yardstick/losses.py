@@ -42,6 +42,8 @@ class Column:
 
     def can_have(self, fault: Fault) -> bool:
         """Whether the fault can happen to it."""
+        if fault.of_relay_alone and not is_relay(self.forwarder):
+            return False
         return not (fault.octets_a_second and self.far_end == "relay")
 
 

@@ -113,6 +113,10 @@ class Router(SystemdMachine):
         self.enable(RELAY)
         assert self.told(RELAY, "ActiveState") == "active", "what is started is ready"
 
+    def configuration(self) -> str:
+        """What relay.toml says."""
+        return (self.root / "etc/relay/relay.toml").read_text()
+
     def write_configuration(self, text: str) -> None:
         """Write relay.toml."""
         (self.root / "etc/relay/relay.toml").write_text(text)

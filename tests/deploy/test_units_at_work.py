@@ -62,7 +62,7 @@ def test_within_the_units_bounds_relay_reads_stores_delivers_and_answers(router:
     assert router.run("stat", "-c", "%U %a", "/var/lib/relay").split() == ["relay", "700"]
 
 
-def test_a_killed_relay_is_back_and_goes_on_and_a_stopped_one_ends_well(router: Router) -> None:
+def test_a_killed_relay_is_back_and_goes_on_a_reloaded_one_stays_and_a_stopped_one_ends_well(router: Router) -> None:
     router.start_relay()
     assert router.told(RELAY, "RestartUSec") == "5s"
     router.add("relay.service.d/soon.conf", SOON)
@@ -74,6 +74,17 @@ def test_a_killed_relay_is_back_and_goes_on_and_a_stopped_one_ends_well(router: 
     events = router.wait_for_audit_events(20)
     serials = [int(number) for event in events for number in re.findall(rb' serial="(\d+)"', event)]
     assert sorted(serials) == list(range(1, 21))
+    pid = router.told(RELAY, "MainPID")
+    router.run("systemctl", "reload", RELAY)
+    assert "reloaded: nothing changed" in router.journal(RELAY)
+    good = router.configuration()
+    router.write_configuration(good + "\n[spool]\nmax-siz = 1\n")
+    assert router.ask("systemctl", "reload", RELAY).returncode != 0
+    assert "max-siz" in router.journal(RELAY)
+    router.write_configuration(good)
+    router.run("systemctl", "kill", "--kill-whom=main", "--signal=HUP", RELAY)
+    wait_until(lambda: router.journal(RELAY).count("reloaded: nothing changed") == 2, 60, router.journal)
+    assert [router.told(RELAY, key) for key in ("ActiveState", "MainPID")] == ["active", pid]
     router.add("relay.service.d/stop.conf", IN_TIME)
     router.run("systemctl", "stop", RELAY)
     ended = [router.told(RELAY, key) for key in ("ActiveState", "Result", "ExecMainStatus")]

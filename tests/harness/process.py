@@ -5,6 +5,7 @@ pytest's temporary folders are 0700, which an unprivileged peer cannot enter; `W
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Self
 
 from harness.waiting import wait_until
 
+_OF_ITS_LIFE = re.compile(r"(relay: |<5>)(ready: |reloaded: |stops on )")
 _ENDING = 30.0  # seconds that a peer has to end in
 
 
@@ -115,8 +117,18 @@ class Process:
         return self._child.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """Negative for the signal that ended it; None while it runs."""
+        return self._child.poll()
+
+    @property
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
+
+    @property
+    def complaints(self) -> list[str]:
+        """The lines of relay's log, except those that say that it is ready, has reloaded, or stops."""
+        return [line for line in self.log.splitlines() if not _OF_ITS_LIFE.match(line)]
 
     def wait_for_log(self, text: str, seconds: float = 60) -> None:
         """Return once the log holds the text; AssertionError when the process ends first or it takes too long."""

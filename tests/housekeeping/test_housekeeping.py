@@ -3,6 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,18 @@ def test_the_run_is_opened_with_an_event_that_names_the_one_before(tmp_path: Pat
     assert b" OPENING [" in said[0]
     assert b"previousRun" not in said[0]
     assert b'previousRun="%b" last="relay 1"' % b"run00001".hex().encode() in said[1]
+
+
+def test_other_settings_hold_from_the_next_look_on_and_a_watch_that_stays_wanted_goes_on(house: House) -> None:
+    care = Care(author=AUTHOR, disk_full_action="ignore", retention=DAY / SECOND, space_left=0, max_size=1 << 20)
+    house.intake.error = FULL
+    assert house.after(1) == ["ALARM spool-full add"]
+    asyncio.run(house.housekeeping.exchange(care))
+    assert house.after(1) == ["ALARM spool-full clear"], "new events are refused, and nothing is stopped"
+    asyncio.run(house.housekeeping.exchange(replace(care, fed_by_auditd=frozenset({"audit"}))))
+    watch = house.housekeeping.audit_trail
+    assert watch is not None
+    asyncio.run(house.housekeeping.exchange(replace(care, fed_by_auditd=frozenset({"audit"}), retention=1.0)))
+    assert house.housekeeping.audit_trail is watch
+    asyncio.run(house.housekeeping.exchange(care))
+    assert house.housekeeping.audit_trail is None

@@ -3,6 +3,7 @@
 The far end is rsyslog; a module whose far end is another program says so with a fixture `far_end` of its own.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from harness.openssh import Sshd
 from harness.receiver import Receiver
 from harness.relay import Router
 from harness.rsyslog import Rsyslog
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the judge lies in scripts/, which nothing installs
 
 
 @pytest.fixture

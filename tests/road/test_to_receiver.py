@@ -34,7 +34,7 @@ def test_the_seeds_events_stand_in_the_archive_each_once(tmp_path: Path, receive
         )
         assert router.status()["destinations"][0]["proof"] == PROOFS[protocol]
         process.stop()
-        assert process.log == ""
+        assert process.complaints == []
 
 
 @pytest.mark.parametrize("protocol", EXACT)
@@ -77,7 +77,7 @@ def test_by_the_auditd_protocol_every_record_stands_in_the_archive(tmp_path: Pat
         assert sorted(audit_records) == sorted(b"node=combo1 " + record for record in records)
         assert router.status()["destinations"][0]["proof"] == PROOFS["auditd"]
         process.stop()
-        assert process.log == ""
+        assert process.complaints == []
 
 
 def test_with_sshd_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice(

@@ -265,7 +265,8 @@ def test_terminated_it_hands_over_what_is_left(path: Path) -> None:
             async with running(dispatcher(path), taken):
                 await until(lambda: taken.events)
                 feed(child, records(301, 600))
-                child.send_signal(signal.SIGHUP)
+                for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGQUIT):
+                    child.send_signal(number)
                 child.send_signal(signal.SIGTERM)
                 assert await asyncio.to_thread(child.wait, 30) == 0
             assert taken.serials == list(range(1, 601))

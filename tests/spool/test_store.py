@@ -46,6 +46,37 @@ def test_at_max_size_what_is_proven_goes_first_and_nothing_else(tmp_path: Path) 
         assert store.retained.allocated == 4 * SEGMENT
 
 
+def test_a_destination_that_was_left_holds_nothing_and_keeps_its_cursor(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        for name in ("stays", "goes"):
+            store.follow(name, store.begin(name, Cursor(), 0b10), 0b10)
+        for number in range(1, 13):
+            store.retained.append(contents(number), number)
+        store.move_cursor("goes", Cursor(retained=2))
+        store.move_cursor("stays", Cursor(retained=13))
+        with pytest.raises(StorageError, match="max-size"):
+            store.space.append(store.retained, contents(13), 13, reserve=True)
+        store.leave("goes")
+        store.space.append(store.retained, contents(13), 13, reserve=True)
+        assert store.cursor("goes") == Cursor(retained=2)
+
+
+def test_new_sizes_hold_from_then_on_and_no_block_is_lost(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.follow("slow", Cursor(), 0b10)
+        for number in range(1, 13):
+            store.space.append(store.retained, contents(number), number, reserve=True)
+        with pytest.raises(StorageError, match="max-size"):
+            store.space.append(store.retained, contents(13), 13, reserve=True)
+        store.resize(segment_size=2 * SEGMENT, max_size=8 * SEGMENT)
+        for number in range(13, 22):
+            store.space.append(store.retained, contents(number), number, reserve=True)
+        sizes = sorted(path.stat().st_size for path in (tmp_path / "spool/retained").glob("*.segment"))
+        assert (sizes[0], sizes[-1]) == (SEGMENT, 2 * SEGMENT)
+        found = iter(store.retained.reader(1).read, None)
+        assert [each.header.number for each in found if isinstance(each, block.Block)] == list(range(1, 22))
+
+
 def test_the_transient_spool_lets_go_of_what_every_destination_has_proven(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.follow("a", Cursor(), 0b10)

@@ -15,6 +15,7 @@ from harness.debian import SYSTEMD, Root, fetch
 from watch.conftest import Stubs
 
 from relay.alarm import AUDITD_DOWN
+from relay.settings import Settings
 from relay.watch import halt, users
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -84,6 +85,15 @@ def test_relays_own_exposure_is_below_2(systemd: Root) -> None:
 
 def test_relay_runs_as_its_own_user() -> None:
     assert values("relay.service", "User") == values("relay.service", "Group") == ["relay"]
+
+
+def test_relay_is_reloaded_by_its_own_command_and_started_again_however_it_ends() -> None:
+    assert values("relay.service", "Restart") == ["always"]
+    assert values("relay.service", "RestartPreventExitStatus") == ["64 78"]
+    (reload,) = values("relay.service", "ExecReload")
+    (start,) = values("relay.service", "ExecStart")
+    assert reload.split() == [start.split()[0], "reload", "--state", Settings().relay.state_directory]
+    assert values("relay.service", "StateDirectory") == [Path(Settings().relay.state_directory).name]
 
 
 def test_the_path_units_wait_for_the_files_that_relay_makes() -> None:

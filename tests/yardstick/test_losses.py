@@ -98,6 +98,8 @@ def test_a_loss_stands_out_in_the_table_and_what_cannot_be_is_a_dash() -> None:
     row = tabulated(plan, found).splitlines()[2]
     assert row == "| collector reads 4 MB/s, SSH session killed | live | **0 / 0; 2 / 1,234** | — |"
     assert cell([verdict(duplicated=3)]) == "0 / 3"
+    assert not Column("rsyslog-memory").can_have(FAULTS["reload"])
+    assert Column("rsyslog-memory").can_have(FAULTS["hup"])
 
 
 def test_the_moment_of_the_stroke_varies_by_seed_and_by_nothing_else() -> None:
@@ -142,8 +144,8 @@ def test_memory_that_grows_in_the_last_quarter_is_told(tmp_path: Path) -> None:
 
 def test_no_fault_outlasts_a_short_soak_and_no_program_is_killed_in_its_second_half() -> None:
     short = SoakPlan(seconds=18, rate=500, seed=0)
-    assert {fault.name for fault in short.faults(0)} == {"session", "collector", "forwarder"}
-    assert {fault.name for fault in short.faults(10)} == {"session"}
+    assert {fault.name for fault in short.faults(0)} == {"session", "collector", "forwarder", "hup", "reload"}
+    assert {fault.name for fault in short.faults(10)} == {"session", "hup", "reload"}
     assert "frozen" in {fault.name for fault in SoakPlan(seconds=3600, rate=500, seed=0).faults(3000)}
 
 

@@ -1,0 +1,111 @@
+"""Sources that end and begin while others go on: a successor begins when all that was given before it is durable."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from source.log_writing import until
+
+from relay.errors import UnavailableError
+from relay.event import Batch, Event, EventType, Position
+from relay.housekeeping import Care
+from relay.intake import Routing, Submit
+from relay.own_events import Author
+from relay.road import Road
+from relay.running_sources import RunningSources
+from relay.settings import Spool
+
+ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
+CARE = Care(
+    author=Author("h", "h", "", "128T"), disk_full_action="halt", retention=60.0, space_left=0, max_size=1 << 30
+)
+
+
+class Counting:
+    """Gives one event after the other, each with a position, and waits for each."""
+
+    def __init__(self, name: str = "counting") -> None:
+        self.name = name
+        self.began_at: int | None = None
+
+    async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
+        del drain
+        self.began_at = count = position.count if position else 0
+        while True:
+            count += 1
+            event = Event(EventType.AUDIT, 0, b"<110>1 - h auditd - - [128T", b"] %d" % count)
+            await (await submit(Batch([event], Position(self.name, count, b""))))
+
+    def finish(self) -> float:
+        return 0
+
+
+class Failing(Counting):
+    """Cannot begin as often as `failures` says."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__("failing")
+        self.failures = failures
+
+    async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("tcp://h:1", "the address is already in use")
+        await super().run(submit, position, drain=drain)
+
+
+def on_a_road(folder: Path, work: Callable[[Road, RunningSources], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with Road.open(str(folder / "state"), Spool(), ROUTING, CARE) as road:
+            sources = RunningSources(road)
+            try:
+                await work(road, sources)
+            finally:
+                await sources.stop()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def count_of(road: Road, name: str = "counting") -> int:
+    position = road.store.position(name)
+    return position.count if position else 0
+
+
+def test_a_successor_begins_where_all_that_was_given_ends(tmp_path: Path) -> None:
+    async def work(road: Road, sources: RunningSources) -> None:
+        sources.begin(Counting())
+        for _ in range(20):
+            before = count_of(road)
+            await until(lambda: count_of(road) > before + 5)  # noqa: B023  it is awaited at once
+            successor = Counting()
+            assert await sources.exchange("counting", successor)
+            await until(lambda: successor.began_at is not None)  # noqa: B023  it is awaited at once
+        await sources.exchange("counting", None)
+        assert road.intake.accepted[EventType.AUDIT] == count_of(road), "no event was given twice"
+        assert not sources.failed.done()
+
+    on_a_road(tmp_path, work)
+
+
+def test_one_that_is_there_from_the_start_ends_the_program_when_it_cannot_begin(tmp_path: Path) -> None:
+    async def work(road: Road, sources: RunningSources) -> None:
+        del road
+        sources.begin(Failing(1))
+        with pytest.raises(UnavailableError):
+            await sources.failed
+
+    on_a_road(tmp_path, work)
+
+
+def test_one_that_a_reload_began_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.running_sources.RETRY_SECONDS", 0.01)
+
+    async def work(road: Road, sources: RunningSources) -> None:
+        assert await sources.exchange("failing", Failing(3))
+        await until(lambda: sources.error("failing"))
+        await until(lambda: count_of(road, "failing"))
+        assert sources.error("failing") == ""
+        assert not sources.failed.done()
+
+    on_a_road(tmp_path, work)
