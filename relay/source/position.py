@@ -27,6 +27,7 @@ from relay.source.generations import (
 
 CHUNK: Final = 256 * 1024
 _STRETCH: Final = 256 * 1024
+_LINE: Final = re.compile(rb"[^\n]*\n|[^\n]+")
 _BETWEEN_NULS: Final = re.compile(rb"[^\0]+")
 
 RecordPlace = tuple[LogFile, int]
@@ -200,7 +201,7 @@ def _lines(file: LogFile, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
         if not cut and offset + len(data) >= end:
             cut = len(data)
         length = CHUNK
-        for line in data[: cut or len(data)].splitlines(keepends=True):
+        for line in _LINE.findall(data, 0, cut or len(data)):
             for piece in _BETWEEN_NULS.finditer(line):
                 whole = piece.end() < len(line) or line.endswith(b"\n")
                 if whole and not (within and not piece.start()):

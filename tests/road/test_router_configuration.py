@@ -82,7 +82,7 @@ def test_the_example_delivers_the_routers_records_to_auditd(tmp_path: Path, sshd
     assert (check.returncode, check.stderr) == (0, "")
     assert "no mistakes" in check.stdout
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    expected = SEED.read_bytes().splitlines()
+    expected = [b"node=combo1 " + record for record in SEED.read_bytes().splitlines()]
     wait_until(lambda: len(audit_records(auditd)) >= len(expected), 60, lambda: f"{audit_records(auditd)}")
     assert audit_records(auditd) == expected
     status = json.loads(router.run("status", "--json", "-c", keys).stdout)

@@ -589,6 +589,15 @@ def test_a_restart_after_each_batch_of_the_run_before_gives_everything_once(
     assert given == expected
 
 
+def test_an_open_event_whose_record_holds_a_carriage_return_is_found_again_after_a_restart(log: Path) -> None:
+    log.write_bytes(record(1, kind="SYSCALL", body="a=1\r b=2") + record(2))
+    position = follow(audit_log(log), lambda taken: until(lambda: 2 in taken.serials)).position
+    append(log, record(1, kind="PROCTITLE", at_ms=1) + record(3))
+    taken = drain(audit_log(log), position)
+    assert (taken.serials, taken.gaps) == ([1, 3], [])
+    assert b"\ntype=PROCTITLE" in taken.events[0].tail
+
+
 def test_an_unreadable_position_is_told_and_reading_begins_anew(log: Path, caplog: pytest.LogCaptureFixture) -> None:
     log.write_bytes(records(1, 3))
     for place in (b"", b"\xff", b"{}", b'{"files":[],"offset":0,"before":0,"older":false,"within":false,"open":[]}'):
