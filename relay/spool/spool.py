@@ -270,13 +270,17 @@ class Spool:
             self._disk.replace(path, path + BAD)
 
     def opened(self, first: int) -> File | None:
-        """A segment to read; None when somebody has deleted it, which is then noted."""
+        """A segment to read; None when somebody has deleted it, which is then noted.
+
+        Of the newest one the writer takes note itself: it has the file open.
+        """
         try:
             return self._disk.open(f"{self.folder}/{segment.name_of(first)}", writable=False)
         except StorageError as error:
             if not error.absent:
                 raise
-            self.forget(first)
+            if first != self.newest_first:
+                self.forget(first)
             return None
 
     def forget(self, first: int) -> None:
@@ -674,13 +678,10 @@ class Reader:
             if following is None or self.next_number < following:
                 return following or last + 1
         self.close()
-        while True:
-            first, following = self.spool.segment_of(self.next_number)
-            if not first:
-                return following or self.spool.next_number
-            file = self.spool.opened(first)
-            if file is not None:
-                break
+        first, following = self.spool.segment_of(self.next_number)
+        file = self.spool.opened(first) if first else None
+        if file is None:
+            return following or (last + 1 if first else self.spool.next_number)
         end = following or last + 1
         self._file, self._first, self._offset = file, first, segment.HEADER_LENGTH
         if self._numbers is None:
