@@ -186,6 +186,10 @@ def _listen_url(value: object) -> Address:
     return _listen_address(address)
 
 
+def _listen_url_text(address: Address) -> str:
+    return f"tcp://{address}"
+
+
 def _loopback(address: Address) -> Address:
     try:
         local = ip_address(address.host).is_loopback
@@ -232,8 +236,8 @@ HostOrEmpty = Annotated[str, AfterValidator(_host_or_empty)]
 Port = Annotated[int, Field(strict=True), between(1, HIGHEST_PORT)]
 Duration = Annotated[float, BeforeValidator(_duration), PlainSerializer(duration_text, when_used="json")]
 Size = Annotated[int, BeforeValidator(_size), PlainSerializer(size_text, when_used="json")]
-ListenAddress = Annotated[Address, PlainValidator(_listen_address), PlainSerializer(str, when_used="json")]
-ListenUrl = Annotated[Address, PlainValidator(_listen_url), PlainSerializer("tcp://{}".format, when_used="json")]
+ListenAddress = Annotated[Address, PlainValidator(_listen_address), PlainSerializer(Address.__str__, when_used="json")]
+ListenUrl = Annotated[Address, PlainValidator(_listen_url), PlainSerializer(_listen_url_text, when_used="json")]
 LoopbackUrl = Annotated[ListenUrl, AfterValidator(_loopback)]
 Patterns = Annotated[tuple[str, ...], AfterValidator(some), AfterValidator(_globs)]
 """Names, or globs as Telegraf has them."""

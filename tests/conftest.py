@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +17,10 @@ ALLOWED = "wall"
 """A full spool tells all users; the stub is told instead."""
 
 # An example takes as long as other programs leave it no processor. A run judges the change that was made, so it has the
-# examples of the run before; `--hypothesis-profile new` looks for others.
+# examples of the run before; `--hypothesis-profile new` looks for others, and `few` is for the second interpreter.
 settings.register_profile("new", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("new"), derandomize=True)
+settings.register_profile("few", settings.get_profile("same"), max_examples=10)
 settings.load_profile("same")
 
 
@@ -27,6 +29,12 @@ def interruptible() -> None:
     """A shell's background job ignores SIGINT, and so would every program that the tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_interpreter() -> None:
+    """The scripts that a test starts run under the interpreter of the test (see scripts/bootstrap)."""
+    os.environ["PYTHON"] = sys.executable
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,7 +34,7 @@ from relay.syslog.auditd_remote import LARGEST_RECORD
 
 # By the APP-NAME of `mapping`: an SSR event of type audit holds no records.
 _OWN_AUDIT_EVENT: Final = re.compile(
-    rb'<[0-9]{1,3}>1 [!-~]++ ([!-~]++) auditd [!-~]++ [!-~]++ \[[^"\]]++(?:"(?:[^"\\]++|\\.)*+"[^"\]]*+)*+\] (.*)',
+    rb'<[0-9]{1,3}>1 [!-~]++ ([!-~]++) auditd [!-~]++ [!-~]++ \[[^"\]]++(?:"(?:[^"\\]++|\\.)*+"[^"\]]*+)*\] (.*)',
     re.DOTALL,
 )
 _ROUTER: Final = re.compile(rb' type="audit" router="((?:[^"\\]++|\\.)*+)"')

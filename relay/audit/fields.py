@@ -40,7 +40,7 @@ _PAIR = re.compile(
     rb'(?:"([^"]*+)"|'
     rb"(?!['{])([^ ()'\",\x1d]*+"
     # A bracket, a comma or a quote belongs to a bare value only when it is closed, or the value goes on after it.
-    rb"(?:(?=[(),'])(?:\((?:[^ ()'\"\x1d]*+\))?|[,)]++(?=[^ ,()'\"\x1d])|'(?=[^ '\x1d]))[^ ()'\",\x1d]*+)*+))"
+    rb"(?:(?=[(),'])(?:\((?:[^ ()'\"\x1d]*+\))?|[,)]++(?=[^ ,()'\"\x1d])|'(?=[^ '\x1d]))[^ ()'\",\x1d]*+)*))"
 )
 _pairs = _PAIR.findall
 _HEX = re.compile(rb"(?:[0-9A-F]{2})++")

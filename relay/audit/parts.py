@@ -25,22 +25,24 @@ from relay.audit.record import Record, parse
 
 _NAME = rb"[!#-<>-\\^-~]{1,32}"
 _VALUE = rb'"(?:[^"\\\]]++|\\.)*+"'
-_PARAMS = rb"(?: " + _NAME + rb"=" + _VALUE + rb")*+"
+# Repeated groups are not possessive here: Python 3.11 up to 3.11.4 continues in the wrong place after the last one.
+_PARAMS = rb"(?: " + _NAME + rb"=" + _VALUE + rb")*"
 _HEADER = rb"<[0-9]{1,3}>1 (?:[!-~]++ ){4}"
 
 _OWN: Final = re.compile(
     rb"(?P<header>" + _HEADER + rb")(?P<msgid>[!-~]++)"
     rb"(?P<identity> \[" + _NAME + rb" relayRun=" + _VALUE + rb" relaySeq=" + _VALUE + rb")"
     rb"(?P<part> relayPart=" + _VALUE + rb")?"
-    rb"(?P<kept>(?: (?:type|router|node|serial|late|malformed)=" + _VALUE + rb")*+)"
+    # A lookahead is never entered again: none of these goes to the fields behind them.
+    rb"(?=(?P<kept>(?: (?:type|router|node|serial|late|malformed)=" + _VALUE + rb")*))(?P=kept)"
     rb'(?: truncated="1")?'
     rb"(?P<fields>" + _PARAMS + rb")\]"
-    rb"(?:\[" + _NAME + _PARAMS + rb"\])*+"
+    rb"(?:\[" + _NAME + _PARAMS + rb"\])*"
     rb"(?: (?P<msg>.*))?",
     re.DOTALL,
 )
 _FOREIGN_BEFORE_MSG: Final = re.compile(
-    _HEADER + rb"[!-~]++ (?:-|(?:\[" + _NAME + _PARAMS + rb"\])++)(?: |\Z)", re.DOTALL
+    _HEADER + rb"[!-~]++ (?:-|(?:\[" + _NAME + _PARAMS + rb"\])+)(?: |\Z)", re.DOTALL
 )
 _AUDIT_EVENT: Final = b' type="audit"'
 

@@ -1,6 +1,6 @@
 """The audit message types by name, and libaudit's rule for which of them ends an event.
 
-Source of the table: `audit_msg_type_to_name` of libaudit 3.0.9 (Debian 12), asked for every number below 4000.
+Source of the table: `audit_msg_type_to_name` of libaudit 4.0.2 (Debian 13), asked for every number below 4000.
 auditd writes a type that it has no name for as `UNKNOWN[1334]`. A name that is neither is taken for one that does
 not end an event: such an event leaves by time instead.
 """
@@ -93,6 +93,8 @@ NUMBERS: Final[dict[bytes, int]] = {
     b"EVENT_LISTENER": 1335,
     b"URINGOP": 1336,
     b"OPENAT2": 1337,
+    b"DM_CTRL": 1338,
+    b"DM_EVENT": 1339,
     b"AVC": 1400,
     b"SELINUX_ERR": 1401,
     b"AVC_PATH": 1402,

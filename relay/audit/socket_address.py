@@ -8,7 +8,7 @@ for little-endian. What stands in the resolved form is given as fields, and noth
     local         path, to its first NUL; of an abstract name, what follows that NUL
     netlink       nlnk-fam, nlnk-pid
 
-All families that libaudit 3.0.9 has a name for give `saddr_fam`; so does an address that is too short for its family,
+All families that libaudit 4.0.2 has a name for give `saddr_fam`; so does an address that is too short for its family,
 and then nothing else. Pure; linear in the value.
 """
 
@@ -38,7 +38,7 @@ _NETLINK_FAMILY: Final = 16
 _NAMES: Final = (
     b"local inet ax25 ipx appletalk netrom bridge atmpvc x25 inet6 rose decnet netbeui security key netlink packet"
     b" ash econet atmsvc rds sna irda pppox wanpipe llc - - can tipc bluetooth iucv rxrpc isdn phonet ieee802154"
-    b" caif alg nfc vsock kcm qipcrtr smc xdp"
+    b" caif alg nfc vsock kcm qipcrtr smc xdp mctp"
 ).split()
 FAMILIES: Final = MappingProxyType({number: name for number, name in enumerate(_NAMES, 1) if name != b"-"})
 """linux/socket.h, by the names that libaudit has for them."""

@@ -4,6 +4,7 @@
   record until we say that it is durable (`relay.dispatch` tells the few words that pass between the two).
 - `plugin = "af_unix"`: we are the client of auditd's own af_unix plugin, at its socket. It keeps nothing: what it gives
   while relay does not run is lost, and what is on its way when relay is killed; no count of it can be had.
+  Up to auditd 3 it is a part of auditd; from version 4 on it is a program, which passes on records as lines alone.
 
 There is no position: what a dispatcher has given cannot be asked for again. So its events may use the spool's reserve,
 and are refused and counted beyond it, which is answered as "accepted": auditd drops records itself, and does not count

@@ -84,9 +84,8 @@ class Handshake:
 
         The caller closes what is answered; after an error nothing is left open.
         """
-        sock = self._dial()
         with contextlib.ExitStack() as undo:
-            undo.callback(sock.close)
+            sock = self._dial(undo)
             offer = ALGORITHMS[algorithms]
             ordered = sorted(offer.key_types, key=lambda key_type: key_type not in pinned)  # stable: pinned types first
             layer = TransportLayer(sock, offer, key_types=ordered)
@@ -111,12 +110,17 @@ class Handshake:
 
     # --- TCP ---
 
-    def _dial(self) -> WatchedSocket:
+    def _dial(self, undo: contextlib.ExitStack) -> WatchedSocket:
+        """Connect; `undo` closes the socket."""
         addresses = resolve(self._goal)
         self._passed(Step.NAME_RESOLUTION, ", ".join(address[0] for _, _, address in addresses))
         sock = connect(self._goal, addresses, WatchedSocket, self._stop, self._limits.connection)
-        sock.be_prompt()
-        host, port, *_ = sock.getpeername()
+        undo.callback(sock.close)
+        try:
+            sock.be_prompt()
+            host, port, *_ = sock.getpeername()
+        except OSError as error:  # reset already
+            raise self._closed_before_banner() from error
         self._passed(Step.CONNECTION, f"{host} port {port}")
         return sock
 
@@ -145,14 +149,18 @@ class Handshake:
             # paramiko wraps what it met while reading the banner; when it was a line instead, there is no context.
             met = error.__context__ if error is not None else None
             if isinstance(met, EOFError | ConnectionError):
-                remedy = "does it limit connections, or who may connect?"
-                return ProtocolError(self._what, "it closed the connection before its SSH banner", remedy)
+                return self._closed_before_banner()
             return ProtocolError(self._what, "what answers is no SSH server", "is server-port right?")
         if disagreement := layer.disagreement():
             return ProtocolError(self._what, disagreement, "allow one of relay's at the server")
         if error is None or isinstance(error, EOFError | OSError):
             return ProtocolError(self._what, "it broke off the key exchange", "the SSH server's log tells why")
         return ProtocolError(self._what, f"the key exchange failed ({printable(str(error))})")
+
+    def _closed_before_banner(self) -> ProtocolError:
+        # PerSourcePenalties: OpenSSH 9.8 and newer, for an address from which logins failed before.
+        remedy = "does it limit connections (MaxStartups, PerSourcePenalties), or who may connect?"
+        return ProtocolError(self._what, "it closed the connection before its SSH banner", remedy)
 
     def _refuse(self, layer: TransportLayer, user: str, key: PublicKey, destination: tuple[str, int]) -> None:
         """Raise why the server did not log us in.

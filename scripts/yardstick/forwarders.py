@@ -15,6 +15,7 @@ from harness.debian import OPENSSH, RSYSLOG, SYSLOG_NG, fetch
 from harness.openssh import Sshd, ssh_command
 from harness.ports import LOOPBACK, free_port, listens
 from harness.relay import RELAY, Router
+from harness.syslog_ng import syslog_ng_command, syslog_ng_environment
 
 from scripts.yardstick.far_end import authority
 from scripts.yardstick.part import Part
@@ -56,7 +57,7 @@ _SYNC: Final = f'{_CAREFUL} queue.syncQueueFiles="on"'
 _DIRECT: Final = 'queue.type="Direct"'
 
 _SYSLOG_NG: Final = """\
-@version: 3.38
+@version: current
 options {{ time-reopen(1); use-dns(no); keep-hostname(yes); stats-freq(0); log-msg-size(65536); }};
 source audit {{ file("{audit_log}" follow-freq(1) flags(no-parse) program-override("auditd") host-override("combo1")
   log-iw-size(10000) log-fetch-limit(1000)); }};
@@ -187,15 +188,11 @@ def syslog_ng(configuration: Path) -> Part:
     """syslog-ng with a configuration, its state beside it."""
     root = fetch(SYSLOG_NG)
     folder = configuration.parent
-    modules = Path(root.file("usr/lib/syslog-ng"))
-    environment = root.environment()
-    environment["LD_LIBRARY_PATH"] = f"{modules}:{environment['LD_LIBRARY_PATH']}"
     argv = [
-        *(root.file("usr/sbin/syslog-ng"), "-F", "-f", str(configuration), "-R", str(folder / "persist")),
-        *("-p", str(folder / "pid"), "-c", str(folder / "control"), "--no-caps"),
-        f"--module-path={next(modules.glob('3.*'))}",
+        *syslog_ng_command(root, configuration),
+        *("-R", str(folder / "persist"), "-p", str(folder / "pid"), "-c", str(folder / "control")),
     ]
-    return Part(argv, folder / "syslog-ng.log", environment)
+    return Part(argv, folder / "syslog-ng.log", syslog_ng_environment(root))
 
 
 RELAY_NAME: Final = "relay"

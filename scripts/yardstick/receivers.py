@@ -23,7 +23,7 @@ ruleset(name="archive") {{ action(type="omfile" file="{folder}/collected" templa
 input(type="{module}" address="{host}" port="{port}" ruleset="archive")
 """
 _SYSLOG_NG: Final = """\
-@version: 3.38
+@version: current
 options {{ use-dns(no); keep-hostname(yes); stats-freq(0); log-msg-size(65536); }};
 source senders {{ syslog(ip("{host}") port({port}) transport("tcp") max-connections(256)
   log-iw-size(256000) log-fetch-limit(1000)); }};

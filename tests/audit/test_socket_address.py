@@ -12,6 +12,8 @@ from relay.audit.socket_address import FAMILIES, socket_address
 HEAD = b"type=SOCKADDR msg=audit(1709742940.326:2351): saddr="
 MORE_THAN_A_NAME = {b"ax25", b"atmpvc", b"x25"}
 """auparse tells more of them: AX.25 calls, ATM interfaces, X.25 addresses. Here their name is all."""
+SINCE_4_0 = b"mctp"
+"""Not in libaudit 3.0.9."""
 KNOWN = (1, 1, 2, 2, 10, 10, 16, 17)
 FUZZED = 3000
 
@@ -89,7 +91,7 @@ def test_it_is_auparses_interpretation() -> None:
         expected = resolved_pairs(text)
         if expected and expected[0][1] in MORE_THAN_A_NAME:
             expected = expected[:1]
-        ours = socket_address(saddr)
+        ours = [] if text == b"unknown-family(45)" else socket_address(saddr)
         assert ours == expected, (saddr, text)
         if expected and expected[0][1] not in MORE_THAN_A_NAME and b"\n" not in text:
             assert without_hex(record_of(saddr)) == without_hex(record_of(saddr, b"\x1dSADDR=" + text)), text
@@ -106,4 +108,4 @@ def test_the_families_are_libaudits() -> None:
         for number, (_, found) in enumerate(read_records([HEAD + saddr for saddr in saddrs]))
         if found[-1][2].startswith(b"{ ")
     }
-    assert named == dict(FAMILIES)
+    assert {number: name for number, name in FAMILIES.items() if name != SINCE_4_0 or number in named} == named

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from harness.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "scripts" / "faults"
-PYTHON = str(CHECKOUT / ".venv" / "bin" / "python")
+PYTHON = sys.executable
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT}/tests"}
 KEPT = "faults: every promise was kept"
 

@@ -52,12 +52,16 @@ class Root:
 
     path: Path
 
-    def file(self, name: str) -> str:
-        """The path of one file, given without the leading slash; AssertionError when the packages lack it."""
-        for place in (name, f"usr/{name}"):  # packages differ in whether /sbin is spelled /usr/sbin
-            if (self.path / place).exists():
-                return str(self.path / place)
-        raise AssertionError(f"the packages in {self.path} hold no {name}")
+    def file(self, *names: str) -> str:
+        """The path of one file, given without the leading slash; AssertionError when the packages lack it.
+
+        Several names are those that a file has in one Debian or another.
+        """
+        for name in names:
+            for place in (name, f"usr/{name}"):  # packages differ in whether /sbin is spelled /usr/sbin
+                if (self.path / place).exists():
+                    return str(self.path / place)
+        raise AssertionError(f"the packages in {self.path} do not contain {' or '.join(names)}")
 
     def library_folders(self) -> list[Path]:
         """Every folder that holds a shared library of its own, the modules' folders left out."""

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.debian import OPENSSH, fetch
-from harness.openssh import generate_key
+from harness.openssh import generate_key, sshd_command
 from harness.ports import LOOPBACK, free_port
 from harness.process import Process, Workplace
 from harness.waiting import wait_until
@@ -57,7 +57,7 @@ class LoginMachine:
             f"AuthorizedKeysFile {self._key}.pub\nUsePAM yes\nStrictModes no\nPidFile none\nPrintMotd no\n"
             "PermitRootLogin prohibit-password\n"
         )
-        argv = [*self.prefix, self._root.file("usr/sbin/sshd"), "-D", "-e", "-f", str(config)]
+        argv = [*self.prefix, *sshd_command(self._root, config)]
         self._sshd = Process(argv, self.folder / "sshd.log", self._environment)
         self._sshd.wait_for_log("Server listening on")
         return self

@@ -22,6 +22,9 @@ from harness.ports import LOOPBACK, free_port
 from harness.process import Process, Workplace, descendants, freeze, signal_all, suspend
 from relay.settings import PortForwarding
 
+_SESSION = "usr/lib/openssh/sshd-session"
+_AUTH = "usr/lib/openssh/sshd-auth"
+
 
 def _is_root() -> bool:
     return os.geteuid() == 0
@@ -60,6 +63,17 @@ def fingerprint(public_key: Path) -> str:
     return done.stdout.split()[1]
 
 
+def sshd_command(root: Root, configuration: Path) -> list[str]:
+    """What runs an unpacked sshd in the foreground.
+
+    From version 9.8 on sshd executes a program for each session, and from 10.0 on another one for the login. It looks
+    for them where the package would have installed them, so it gets the paths of the unpacked ones.
+    """
+    paths = {"SshdSessionPath": root.path / _SESSION, "SshdAuthPath": root.path / _AUTH}
+    options = [word for name, path in paths.items() if path.exists() for word in ("-o", f"{name}={path}")]
+    return [root.file("usr/sbin/sshd"), "-D", "-e", "-f", str(configuration), *options]
+
+
 class Sshd(Peer):
     """A server with its own host keys and `authorized_keys`, running from the `with` statement on.
 
@@ -89,7 +103,7 @@ class Sshd(Peer):
         config = self.folder / "sshd_config"
         config.write_text("\n".join(self._configuration()) + "\n")
         self.known_hosts.write_text("".join(self.known_hosts_line(key) for key in self.host_keys))
-        argv = [self._root.file("usr/sbin/sshd"), "-D", "-e", "-f", str(config)]
+        argv = sshd_command(self._root, config)
         if _is_root():
             setpriv = shutil.which("setpriv")
             assert setpriv is not None, (
@@ -114,6 +128,8 @@ class Sshd(Peer):
             "UsePAM no",
             "UseDNS no",
             "LogLevel VERBOSE",
+            # From version 9.8 on sshd closes the connections of an address from which logins failed before.
+            *(["PerSourcePenalties no"] if (self._root.path / _SESSION).exists() else []),
         ]
 
     def known_hosts_line(self, host_key: Path) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 from harness.certificates import Shown
-from harness.debian import SYSLOG_NG, fetch
+from harness.debian import SYSLOG_NG, Root, fetch
 from harness.peer import Peer
 from harness.relay import octet_counted
 
 Driver = Literal["syslog", "network"]
 
 _HEAD: Final = """\
-@version: 3.38
+@version: current
 options {{ log-msg-size({size}); use-dns(no); keep-hostname(yes); frac-digits(3); stats-freq(0); }};
 """
 _COLLECTING: Final = """\
@@ -36,13 +36,32 @@ log {{ source(incoming); destination(onward); }};
 """
 
 
+def syslog_ng_version(root: Root) -> str:
+    """Its major and minor version: its modules are in a folder of that name."""
+    (modules,) = Path(root.file("usr/lib/syslog-ng")).glob("[0-9]*")
+    return modules.name
+
+
+def syslog_ng_command(root: Root, configuration: Path) -> list[str]:
+    """What runs an unpacked syslog-ng in the foreground."""
+    modules = f"{root.file('usr/lib/syslog-ng')}/{syslog_ng_version(root)}"
+    argv = [root.file("usr/sbin/syslog-ng"), "-F", "--no-caps", "-f", str(configuration)]
+    return [*argv, f"--module-path={modules}"]
+
+
+def syslog_ng_environment(root: Root) -> dict[str, str]:
+    """The environment in which an unpacked syslog-ng finds its libraries and its own."""
+    environment = root.environment()
+    libraries = f"{root.file('usr/lib/syslog-ng')}:{environment['LD_LIBRARY_PATH']}"
+    return {**environment, "LD_LIBRARY_PATH": libraries}
+
+
 class _SyslogNg(Peer):
     """`port` is where it takes messages in."""
 
     def __init__(self, max_message_size: int = 1 << 20) -> None:
         super().__init__("syslog-ng", fetch(SYSLOG_NG))
         self._size = max_message_size
-        self._modules = Path(self._root.file("usr/lib/syslog-ng"))
         self.output = self.folder / "collected"
 
     def _configuration(self) -> str:
@@ -52,14 +71,12 @@ class _SyslogNg(Peer):
         folder = self.folder
         (folder / "syslog-ng.conf").write_text(_HEAD.format(size=self._size) + self._configuration())
         return [
-            *(self._root.file("usr/sbin/syslog-ng"), "-F", "--no-caps", "-f", str(folder / "syslog-ng.conf")),
+            *syslog_ng_command(self._root, folder / "syslog-ng.conf"),
             *("-R", str(folder / "persist"), "-p", str(folder / "pid"), "-c", str(folder / "control")),
-            f"--module-path={next(self._modules.glob('3.*'))}",
         ]
 
     def _environment(self) -> dict[str, str]:
-        environment = super()._environment()
-        return {**environment, "LD_LIBRARY_PATH": f"{self._modules}:{environment['LD_LIBRARY_PATH']}"}
+        return syslog_ng_environment(self._root)
 
 
 class SyslogNg(_SyslogNg):

@@ -109,6 +109,7 @@ class SystemdMachine:
     def __init__(self) -> None:
         self._layers = [fetch(DBUS).path, fetch(SYSTEMD).path, Path("/")]
         self._place = Workplace("systemd")
+        self._empty = self._place.path / "empty"
         self.root = self._place.path / "root"
         self.units = self.root / "etc/systemd/system"
 
@@ -134,6 +135,7 @@ class SystemdMachine:
         self._undo.close()
 
     def _furnish(self) -> None:
+        self._empty.mkdir()
         for name in _FOLDERS:
             (self.root / name).mkdir(parents=True)
         for name, text in _FILES.items():
@@ -166,6 +168,7 @@ class SystemdMachine:
         for place in ("usr", "usr/bin", "usr/sbin", "usr/lib"):
             parts = {place, place.removeprefix("usr/")}
             folders = [layer / part for layer in self._layers for part in sorted(parts)]
+            folders.append(self._empty)  # an overlay needs two layers, and packages may have nothing in a place
             words += [place, ":".join(dict.fromkeys(str(folder.resolve()) for folder in folders if folder.is_dir()))]
         return words
 

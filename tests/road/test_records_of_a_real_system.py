@@ -31,7 +31,8 @@ ROUNDS = [(EVERY_CALL, 1000), ("", 300)]
 
 def debians_rules() -> str:
     """Every rule that Debian's auditd has as an example of what to audit; no setting, which may be a panic."""
-    examples = Path(fetch(AUDITD).file("usr/share/doc/auditd/examples/rules/README-rules")).parent
+    folder = "usr/share/doc/auditd/examples"
+    examples = Path(fetch(AUDITD).file(f"{folder}/rules/README-rules", f"{folder}/audit-rules/README-rules")).parent
     lines = (line for file in sorted(examples.glob("[3-7]*.rules")) for line in file.read_text().splitlines())
     return "".join(f"{line}\n" for line in lines if line.startswith(("-a always,", "-w ")))
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from harness.auditd import Auditd
 from harness.auditd_peer import encode
+from harness.debian import AUDITD, fetch
 from source.log_writing import Taken, record, records, serial_of, text_of, until
 
 from relay.audit.mapping import AuditMapping
@@ -317,17 +318,29 @@ DEPLOYED = Path(__file__).parents[2] / "deploy" / "relay-auditd-plugin.conf"
 CONFIGURATION = "active = yes\ndirection = out\npath = {}\ntype = {}\nargs = {}\nformat = {}\n"
 
 
-def of_relay(path: Path, form: str, folder: Path) -> dict[str, str]:
-    """As deployed; auditd runs a plugin by its path and without an environment, so a script stands in for relay."""
-    script = folder / "relay"
-    script.write_text(f'#!/bin/sh\nPYTHONPATH={os.getcwd()} exec {sys.executable} -m relay "$@" 2>{folder}/log\n')
+def wrapped(script: Path, command: str) -> Path:
+    """Auditd runs a plugin by its path and without an environment, so a script replaces the program."""
+    script.write_text(f'#!/bin/sh\n{command} "$@" 2>{script}.log\n')
     script.chmod(0o750)
+    return script
+
+
+def of_relay(path: Path, form: str, folder: Path) -> dict[str, str]:
+    """As deployed."""
+    script = wrapped(folder / "relay", f"PYTHONPATH={os.getcwd()} exec {sys.executable} -m relay")
     text = DEPLOYED.read_text().replace("/usr/local/bin/relay", str(script)).replace("/run/relay/audit", str(path))
     return {"relay": text.replace("format = string", f"format = {form}")}
 
 
-def of_auditd(path: Path, form: str, _: Path) -> dict[str, str]:
-    return {"af_unix": CONFIGURATION.format("builtin_af_unix", "builtin", f"0600 {path}", form)}
+def of_auditd(path: Path, form: str, folder: Path) -> dict[str, str]:
+    """Up to version 3 it is a part of auditd. From version 4 on it is a program, which passes on lines alone."""
+    root = fetch(AUDITD)
+    if not (root.path / "usr/sbin/audisp-af_unix").exists():
+        return {"af_unix": CONFIGURATION.format("builtin_af_unix", "builtin", f"0600 {path}", form)}
+    libraries = root.environment()["LD_LIBRARY_PATH"]
+    program = root.file("usr/sbin/audisp-af_unix")
+    script = wrapped(folder / "audisp-af_unix", f"LD_LIBRARY_PATH={libraries} exec {program}")
+    return {"af_unix": CONFIGURATION.format(script, "always", f"0600 {path}", "string")}
 
 
 SENT = [
