@@ -27,7 +27,7 @@ from relay.setting_values import is_pem
 from relay.settings import ReceiverTls
 from relay.transport.certificate import identify, trust
 from relay.transport.from_files import FromFiles
-from relay.transport.tls_context import tls_context
+from relay.transport.tls_context import is_cut_off, tls_context
 from relay.transport.tls_faults import Fault, Verdict, alert, distrust, refusal, words
 
 HANDSHAKE: Final = 15.0
@@ -191,11 +191,11 @@ class TlsStream:
             pass
         except ssl.SSLZeroReturnError:
             return b"".join(pieces), True
-        except ssl.SSLEOFError:
+        except ssl.SSLError as error:
+            if not is_cut_off(error):
+                raise ProtocolError("TLS stream", *_fault(error)) from error
             if not pieces:
                 raise UnavailableError("TLS stream", "the peer ended the connection without a close_notify") from None
-        except ssl.SSLError as error:
-            raise ProtocolError("TLS stream", *_fault(error)) from error
         return b"".join(pieces), False
 
     async def _hear(self) -> None:

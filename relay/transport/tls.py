@@ -39,6 +39,7 @@ from relay.errors import (
 from relay.transport import LARGEST_READ, SETTLING, Pipe, StillOpenError, Transport, drain
 from relay.transport.certificate import fingerprint
 from relay.transport.tls_client import TlsClient
+from relay.transport.tls_context import is_cut_off
 from relay.transport.tls_faults import Verdict, alert, distrust, refusal, words
 
 HANDSHAKE: Final = 15.0
@@ -359,10 +360,11 @@ class TlsPipe:
             self._flush()  # the answer to a change of keys
         except ssl.SSLZeroReturnError:
             self._note_answer()
-        except ssl.SSLEOFError:
-            self._cut_off = True
         except ssl.SSLError as error:
-            self._fault = self._broken(error)
+            if is_cut_off(error):
+                self._cut_off = True
+            else:
+                self._fault = self._broken(error)
 
     def _note_answer(self) -> None:
         self.answered = self._peer.answers = True

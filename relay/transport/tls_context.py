@@ -20,3 +20,8 @@ def tls_context(protocol: int) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     return context
+
+
+def is_cut_off(error: ssl.SSLError) -> bool:
+    """Whether the peer ended the connection without a close_notify. Python 3.11.2 has no class of its own for this."""
+    return isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
