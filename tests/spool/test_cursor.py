@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from relay.disk import Disk
@@ -78,3 +79,18 @@ def test_a_cursor_keeps_its_place_within_a_block() -> None:
     assert Cursor.decode(cursor.encode()) == cursor
     assert cursor.at((7, 41), (3, 2)).reached_retained > cursor.reached_retained
     assert cursor.at((8, 0), (3, 2)).reached_retained > cursor.reached_retained
+
+
+class OlderCursor(msgspec.Struct, frozen=True, kw_only=True):
+    """As relay had it before there were places within a block."""
+
+    retained: int = 1
+    transient: int = 1
+    proven_at: int = 0
+    proof: str = ""
+    delivered: int = 0
+
+
+def test_an_older_version_repeats_the_part_of_the_block_and_loses_nothing() -> None:
+    new = Cursor(retained=7, retained_part=40, transient=3, delivered=9, server="relp 192.0.2.1:20514")
+    assert msgspec.json.decode(new.encode(), type=OlderCursor) == OlderCursor(retained=7, transient=3, delivered=9)
