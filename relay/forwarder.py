@@ -297,6 +297,7 @@ class Forwarder:
         watch = self.sources.source(KERNEL_AUDIT)
         kernel = [functools.partial(live_kernel_lost, watch)] if isinstance(watch, KernelLost) else []
         self._road.parts[:] = [*ports, *kernel]
+        self._road.faults[:] = [functools.partial(fault_of, port) for port in self._ports.values()]
 
     def _live_source(self, name: str) -> LiveSource:
         source = self.sources.source(name)
