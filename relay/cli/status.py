@@ -182,5 +182,5 @@ def _destination(destination: "DestinationStatus", now: int) -> str:
     missing = ""
     if destination.missing_blocks:
         blocks = "1 block is" if destination.missing_blocks == 1 else f"{destination.missing_blocks} blocks are"
-        missing = f"; {blocks} damaged or missing (see: relay spool verify)"
+        missing = f"; {blocks} damaged or missing (`relay spool verify` shows them)"
     return f"{destination.name}: {proof}; {behind}{missing}"

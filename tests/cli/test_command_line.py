@@ -113,6 +113,8 @@ def test_the_configuration_of_the_other_program_is_refused_as_such(
     file.write_text(text)
     result = relay(command, "-c", str(file))
     assert result.returncode == 78
+    for program in ("run", "receive"):
+        told = told.replace(f"start `relay {program}`", f"start `{PROGRAM} {program} -c {file}`")
     assert result.stderr == f"relay: configuration: {file} is for `relay {told}\n"
 
 
