@@ -134,7 +134,7 @@ def live_kernel_lost(watch: KernelLost) -> LivePart:
 
 
 def live_source(source: Source, error: str) -> LiveSource:
-    """What `relay status` tells of a source while it runs; `error` is why it could not begin."""
+    """What `relay status` shows of a source while it runs; `error` is why it could not begin."""
     return LiveSource(
         name=source.name,
         lag=source.lag,

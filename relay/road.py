@@ -238,7 +238,7 @@ class Road:
         """Return once all that the store holds is proven, the gaps included that are found meanwhile.
 
         TemporaryError after `patience` seconds; DataError when something of the spool was lost, which is delivered as
-        gaps then. Where all that are behind are held up by what no retry mends, the first of these errors ends it at
+        gaps then. Where all that are behind have an error that no retry repairs, the first of these errors ends it at
         once.
         """
         try:
@@ -272,7 +272,7 @@ class Road:
         return errors[0] if behind and len(errors) == len(behind) else None
 
     async def until_hopeless(self) -> None:
-        """Raise what no retry mends, while sources wait for space that only a delivery can free."""
+        """Raise an error that no retry repairs, while sources wait for space that only a delivery can free."""
         while True:
             hopeless = self._hopeless(self._behind(*self._ends()))
             if hopeless is not None and self.intake.waiting:

@@ -9,7 +9,7 @@ value. A name has at most 64 octets.
 The fields that untrusted users control are decoded when they are unquoted upper-case hex of even length: that is how
 the kernel and libaudit write what holds a space, a quote or a control octet. PROCTITLE and the arguments of EXECVE have
 NUL for the space between arguments. `key` holds the keys of every rule that matched, joined by the octet 0x01: each key
-is a field of its own, as auparse gives them. `saddr` stays as it is: a packed structure is no text. What it says
+is a field of its own, as auparse gives them. `saddr` stays as it is: a packed structure is not text. What it says
 follows as fields of its own, in the RAW format (`socket_address`) as in the ENRICHED one.
 
 Values are octets of any kind. `(null)`, `(none)` and `?`, quoted or not, mean no value: there is no field then.

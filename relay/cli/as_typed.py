@@ -75,7 +75,7 @@ def _written(options: Iterable[tuple[str, str]]) -> str:
 
 
 def _options_of(root: click.Group, words: list[str]) -> frozenset[str]:
-    """The options of the command that begins with these words; none where there is no such command."""
+    """The options of the command that begins with these words; empty for an unknown command."""
     command: click.Command | None = root
     for word in words:
         if not isinstance(command, click.Group):

@@ -303,7 +303,7 @@ class Destination:
         self._store.move_cursor(self.name, cursor)
         if cursor.proof and not self.suspicion.suspected:
             self._recover()
-        self._move(cursor)  # last: whoever sees it sees a destination that delivers
+        self._move(cursor)  # last: a reader of the cursor finds the error cleared
 
     def _recover(self) -> None:
         if self._error is not None:

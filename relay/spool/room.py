@@ -396,7 +396,7 @@ class StoreRoom:
                 self.told(msgspec.structs.replace(said, positions=gap.positions))
 
     def told(self, gap: Gap) -> None:
-        """An event tells of this gap, durably; losses since it was made remain to be told.
+        """An event reports this gap, durably; losses since it was made remain to be told.
 
         A slot that cannot be written now is written with the next commit; a crash before that may repeat the event.
         """

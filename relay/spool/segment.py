@@ -122,7 +122,7 @@ def open_existing(disk: Disk, path: str, *, writable: bool = False) -> tuple[Fil
 
 
 def header_of(file: File) -> SegmentHeader:
-    """A segment's header, made good when it is damaged; DataError when it is no segment."""
+    """A segment's header, made good when it is damaged; DataError when it is not a segment."""
     data = file.read(HEADER_LENGTH, 0)
     try:
         return decode_header(data, file.path)

@@ -20,7 +20,7 @@ FileState = tuple[int, int, int] | None
 
 
 def states(files: Sequence[str]) -> list[FileState]:
-    """What tells one state of the files from another."""
+    """What differs between two states of the files."""
     return [_state(file) for file in files]
 
 

@@ -10,7 +10,7 @@ As in OpenSSH, a line that cannot be used affects no other line: it pins nothing
 - Lines that OpenSSH uses and relay does not (a key type that relay never accepts, `@cert-authority`) are skipped. They
   are named only where they cover a server that no other line pins.
 
-Unlike OpenSSH, a name without a port never stands for a server on another port than 22; the error names that line.
+Unlike OpenSSH, a name without a port never covers a server on another port than 22; the error names that line.
 """
 
 import base64
