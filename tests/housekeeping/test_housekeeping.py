@@ -183,10 +183,10 @@ def test_the_run_is_opened_with_an_event_that_names_the_one_before(tmp_path: Pat
 
 def test_other_settings_hold_from_the_next_look_on_and_a_watch_that_stays_wanted_goes_on(house: House) -> None:
     care = Care(author=AUTHOR, disk_full_action="ignore", retention=DAY / SECOND, space_left=0, max_size=1 << 20)
-    house.intake.error = FULL
-    assert house.after(1) == ["ALARM spool-full add"]
+    asyncio.run(house.housekeeping.exchange(replace(care, space_left=1 << 62)))
+    assert house.after(1) == ["ALARM disk-space-left add"]
     asyncio.run(house.housekeeping.exchange(care))
-    assert house.after(1) == ["ALARM spool-full clear"], "new events are refused, and nothing is stopped"
+    assert house.after(1) == ["ALARM disk-space-left clear"]
     asyncio.run(house.housekeeping.exchange(replace(care, fed_by_auditd=frozenset({"audit"}))))
     watch = house.housekeeping.audit_trail
     assert watch is not None

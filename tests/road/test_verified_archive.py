@@ -197,7 +197,8 @@ def test_what_others_may_read_but_not_this_user_is_no_permission(archive: Path) 
     )
     assert done.returncode == 77
     assert done.stderr == (
-        f"relay: {day_file(archive)}: cannot be read: Permission denied; run it as relay's user or as root\n"
+        f"relay: cannot read {day_file(archive)}: permission denied; "
+        f"it belongs to this user: `chmod u+rwX {day_file(archive)}`\n"
     )
 
 
