@@ -243,18 +243,19 @@ class Road:
         """
         try:
             async with asyncio.timeout(patience):
-                await self._proven_so_far()
-                while self.store.room.pending():
-                    await (await self.intake.submit(Batch(())))  # the commit that reports them
-                    await self._proven_so_far()
+                proven = (0, 0)
+                while self.store.room.pending() or proven != self._ends():
+                    if self.store.room.pending():
+                        await (await self.intake.submit(Batch(())))  # the commit that reports them
+                    proven = self._ends()
+                    await self._proven_so_far(proven)
         except TimeoutError:
             behind = self._behind(*self._ends()) or self.destinations
             cause = f"not proven within {patience:g} s"
             raise TemporaryError(behind[0].name, f"{cause} ({behind[0].error or behind[0].state})") from None
         self._report_losses()
 
-    async def _proven_so_far(self) -> None:
-        ends = self._ends()
+    async def _proven_so_far(self, ends: tuple[int, int]) -> None:
         while behind := self._behind(*ends):
             if (hopeless := self._hopeless(behind)) is not None:
                 raise hopeless

@@ -144,12 +144,12 @@ def test_new_connections_get_the_new_certificate_and_those_that_are_open_go_on(
     from_file.write(from_file.ports[0])
     with from_file.start() as process:
         process.wait_for_log("ready: ")
+        before_key = scanned(ssh_port)
         with shown(port) as before:
             serial = before.getpeercert(binary_form=True)
             generate_key(tmp_path / "host_key_2").replace(key)
             from_file.tables = tls_table.format(LOOPBACK, port, latter.certificate, latter.key) + ssh_table
             from_file.write(from_file.ports[0])
-            before_key = scanned(ssh_port)
             done = from_file.reload()
             assert done.stdout.splitlines() == ["identity of tls exchanged", "identity of ssh exchanged"], done.stderr
             with shown(port) as after:

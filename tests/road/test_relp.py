@@ -1,5 +1,7 @@
 """RELP from one end to the other: `relay run` into rsyslog's imrelp and into `relay receive`, and omrelp into that."""
 
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,10 +67,12 @@ def test_what_imrelp_or_sshd_lose_is_sent_again_until_it_is_acknowledged(
         wait_until(
             lambda: rsyslog.output.exists() and rsyslog.output.stat().st_size > 1 << 20, 60, "the first megabyte"
         )
+        relay.suspend()  # so that both are lost before it is done
         rsyslog.stop()
         rsyslog.start()
         sshd.kill()
         sshd.start()
+        os.kill(relay.pid, signal.SIGCONT)
         wait_until(lambda: delivered(router) > len(expected), 60, lambda: relay.log)
         relay.stop()
         assert f"lost 127.0.0.1:{router.local_port}" in relay.log

@@ -17,7 +17,7 @@ from harness.certificates import SERVER, Authority, Shown
 from harness.openssh import Sshd, generate_key
 from harness.ports import free_port, listens
 from harness.receiver import Receiver
-from harness.relay import RELAY, SEED, Router
+from harness.relay import PROGRAM, RELAY, SEED, Router
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 
@@ -52,7 +52,7 @@ def _lock(file: Path) -> None:
 
 
 FAULTS = {
-    "missing-key": Fault(lambda folder: (folder / "key").unlink(), "make one: `relay key generate "),
+    "missing-key": Fault(lambda folder: (folder / "key").unlink(), f"make one: `{PROGRAM} key generate "),
     "open-key": Fault(lambda folder: (folder / "key").chmod(0o644), "`chmod 600 "),
     "no-key": Fault(lambda folder: _replace_by_text(folder / "key"), "name the private half of a key pair"),
     "locked-key": Fault(lambda folder: _lock(folder / "key"), "take the passphrase off"),
@@ -149,7 +149,7 @@ def test_what_is_wrong_with_one_servers_files_stops_that_server_until_it_is_repa
             assert "the host name does not resolve" in alarms["server-lost", NOWHERE]
             assert "mend address, or the name service" in alarms["server-lost", NOWHERE]
             assert "waits for a repair" in alarms[lent]
-            assert "make one: `relay key generate " in alarms[lent]
+            assert f"make one: `{PROGRAM} key generate " in alarms[lent]
             errors = {each["name"]: each["error"] for each in router.live()["destinations"]}
             assert all(fault.remedy in errors[name] for name, fault in FAULTS.items())
             assert machine.delivered() == {good}
@@ -205,7 +205,7 @@ def test_a_receivers_unusable_keys_stop_the_listener_that_needs_them_until_they_
             assert sender.recv(1) == b""
         wait_until(lambda: told().keys() == {"TLS listener", "SSH end"}, 60, lambda: f"{told()}\n{process.log}")
         assert f"certificate {folder}/cert: there is no such file" in told()["TLS listener"]
-        assert f"`relay key generate {folder}/host`" in told()["SSH end"]
+        assert f"`{PROGRAM} key generate {folder}/host`" in told()["SSH end"]
         for port in (ssh, tls):
             with socket.create_connection(("127.0.0.1", port)) as refused, contextlib.suppress(ConnectionResetError):
                 assert refused.recv(1) == b""
