@@ -111,6 +111,7 @@ def test_ignore_delivers_everything_that_audit_log_still_holds(small: Small) -> 
     small.log.write_bytes(records(1, RECORDS))
     with small.start() as relay:
         wait_until(small.waits, 60, lambda: relay.log)
+        relay.wait_for_log("alarm raised: the sources wait for space")
         status = small.run("status").stdout
         assert "intake       waiting for space: audit: " in status
         assert "waits for space in the spool, and is read on then" in status

@@ -561,7 +561,8 @@ def test_every_address_of_its_name_is_listened_on(tmp_path: Path) -> None:
     files = ("--host-key", str(generate_key(tmp_path / "host")), "--authorized-keys", str(tmp_path / "keys"))
     receiver = Receiver(tmp_path / "server", "--ssh-listen", f"here.example:{port}", *files)
     receiver.prefix = with_addresses(tmp_path, "here.example", ("127.0.0.2", "127.0.0.3"))
-    with receiver.running():
+    with receiver.running() as process:
+        process.wait_for_log("ready: ")  # the SSH end listens after the others
         for address in ("127.0.0.2", "127.0.0.3"):
             with socket.create_connection((address, port)) as sender:
                 assert sender.recv(4) == b"SSH-"
