@@ -42,6 +42,8 @@ _WANTED: Final = (
     "sockets.target.wants/systemd-journald.socket",
     "sockets.target.wants/dbus.socket",
 )
+_AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Debian's pip reads them at its start, also when it asks no index."""
 _NEVER: Final = "-sys_boot,-sys_time,-sys_module"
 _FOLDERS: Final = (
     *("etc/systemd/system", "usr", "proc", "sys", "dev", "run", "tmp", "home", "root", "outside"),
@@ -144,6 +146,9 @@ class SystemdMachine:
             (self.root / name).symlink_to(f"usr/{name}")
         (self.root / "var/run").symlink_to("/run")
         shutil.copy("/etc/ld.so.cache", self.root / "etc")
+        if _AUTHORITIES.exists():
+            (self.root / _AUTHORITIES.relative_to("/")).parent.mkdir(parents=True)
+            shutil.copy(_AUTHORITIES, self.root / _AUTHORITIES.relative_to("/"))
         for name, script in _PROGRAMS.items():
             program = self.root / "opt/bin" / name
             program.write_text(script)
