@@ -192,7 +192,7 @@ async def _request(reader: asyncio.StreamReader) -> bytes:
 
 
 def ask(folder: str) -> Live | None:
-    """What the relay that runs on this state directory tells; None when none answers in time.
+    """The answer of the relay that runs on this state directory; None when it does not come in time.
 
     PermissionRefusedError when this user is not allowed to ask it.
     """

@@ -8,7 +8,7 @@ A PARAM-NAME cannot hold the `]` of auditd's own names. The index of a long argu
 name is its number: `a1[0]` of EXECVE is `EXECVE.a1.0`, `proctitle` of `UNKNOWN[1327]` is `UNKNOWN1327.proctitle`, and
 of the second such record `UNKNOWN1327_2.proctitle`. What is still not legal becomes `_`, and names are cut to 32
 octets. Values are legal UTF-8; control octets, which come from decoded hex, are written as `#012` (octal, as rsyslog
-writes them): the record itself stands in MSG as it came.
+writes them): MSG has the record itself as it came.
 """
 
 import re
