@@ -30,8 +30,8 @@ from harness.spool_machine import SpoolMachine
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from relay.crash_point import POINTS
 from relay.spool.full_disk import Policy
+from relay.system.crash_point import POINTS
 from scripts.yardstick.judge import Verdict
 from scripts.yardstick.killing import NEVER, Road, deaths
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from harness.debian import OPENSSL, fetch
 
-from relay.settings import RemoteLoggingServer
-from relay.transport.certificate import certificates, fingerprint
-from relay.transport.tls_client import tls_client
+from relay.transport.tls.certificate import certificates, fingerprint
+from relay.transport.tls.client import tls_client
+from relay.values.settings import RemoteLoggingServer
 
 SCRIPT = Path(__file__).parents[1] / "certs" / "make-tls.sh"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from relay.config.mistake import Mistake, MistakesError, Place
-from relay.control import NAME, Live, LiveDestination, Reloaded, answering, ask, ask_to_reload
+from relay.config.mistake import ConfigLocation, Mistake, MistakesError
 from relay.errors import TemporaryError, UnavailableError
+from relay.program.control import NAME, Live, LiveDestination, Reloaded, answering, ask, ask_to_reload
 
 LIVE = Live(pid=7, started=1, destinations=(LiveDestination(name="s", state="delivering"),))
 
@@ -18,7 +18,7 @@ LIVE = Live(pid=7, started=1, destinations=(LiveDestination(name="s", state="del
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """How soon this process gets to answer itself is not what is looked at."""
-    monkeypatch.setattr("relay.control.ANSWER_SECONDS", 60.0)
+    monkeypatch.setattr("relay.program.control.ANSWER_SECONDS", 60.0)
 
 
 def test_whoever_asks_is_told_and_only_the_owner_may(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ async def _garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 
 def test_a_reload_is_answered_when_it_is_over_with_what_changed_or_what_is_wrong(tmp_path: Path) -> None:
     changed = Reloaded(changes=("server s exchanged",))
-    wrong = MistakesError((Mistake(Place("relay.toml", 3, ("spool", "max-size")), "is no size"),))
+    wrong = MistakesError((Mistake(ConfigLocation("relay.toml", 3, ("spool", "max-size")), "is no size"),))
     answers = [changed, Reloaded.refused(wrong), Reloaded.refused(UnavailableError("tcp://h:1", "taken", "free it"))]
 
     async def reload() -> Reloaded:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.glob import matcher
+from relay.values.glob import matcher
 
 
 @pytest.mark.parametrize(

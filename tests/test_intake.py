@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from relay import own_events
-from relay.disk import Disk, File
 from relay.errors import StorageError
-from relay.event import Batch, Event, EventType, Position
-from relay.intake import MAX_PENDING, Intake, Routing
+from relay.events import own_events
+from relay.program.intake import MAX_PENDING, Intake, Routing
 from relay.spool.block import Block
-from relay.spool.spool import Run, Spool
+from relay.spool.spool import RunSeed, Spool
 from relay.spool.store import Store
+from relay.system.disk import Disk, File
+from relay.values.event import Batch, Event, EventType, Position
 
 ROUTING = Routing(
     retained=frozenset({EventType.AUDIT, EventType.RELAY}),
     transient=frozenset({EventType.TRAFFIC}),
 )
-FIRST = Run(b"\x00" * 7 + b"\x01", b"s" * 16)
-SECOND = Run(b"\x00" * 7 + b"\x02", b"t" * 16)
+FIRST = RunSeed(b"\x00" * 7 + b"\x01", b"s" * 16)
+SECOND = RunSeed(b"\x00" * 7 + b"\x02", b"t" * 16)
 
 
-def store(folder: Path, run: Run = FIRST, disk: Disk | None = None) -> Store:
+def store(folder: Path, run: RunSeed = FIRST, disk: Disk | None = None) -> Store:
     return Store(disk or Disk(), str(folder), segment_size=64 * 1024, max_size=1 << 30, run=run)
 
 
@@ -160,7 +160,7 @@ class _StubbornDisk(Disk):
 def test_while_the_disk_refuses_nothing_is_accepted_and_then_everything_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("relay.intake.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("relay.program.intake.RETRY_SECONDS", 0.01)
     monkeypatch.setattr(_StubbornDisk, "failures", 5)
     seen: list[bool] = []
 
@@ -198,7 +198,7 @@ def test_after_a_crash_between_the_two_fsyncs_the_event_is_neither_lost_nor_numb
         await (await intake.submit(batch(event(EventType.TRAFFIC, "u"), reached=5)))
 
     working(store(tmp_path, SECOND), second)
-    with store(tmp_path, Run(b"3" * 8, b"u" * 16)) as again:
+    with store(tmp_path, RunSeed(b"3" * 8, b"u" * 16)) as again:
         assert texts(again.retained) == [b"0", b"a", b"b"]
         assert texts(again.transient) == [b"t", b"u"]
         assert again.position("audit") == Position("audit", 5, b"5")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from relay import operational_log
 from relay.errors import RelayError
 from relay.syslog.rfc5424 import parse
+from relay.system import operational_log
 
 
 @pytest.fixture(autouse=True)

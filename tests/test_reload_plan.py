@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from relay.reload_plan import Changes, Contents, Plan, parts_of_receive, parts_of_run, plan
-from relay.settings import Settings
+from relay.program.reload.plan import Contents, PartChanges, ReloadPlan, parts_of_receive, parts_of_run, plan
+from relay.values.settings import Settings
 
 FORWARDING = {"server-address": "192.0.2.1", "local-port": 7777, "private-key": "/k/key", "known-hosts": "/k/hosts"}
 DOCUMENT: dict[str, Any] = {
@@ -45,12 +45,12 @@ def changed(*path: str | int, to: object) -> dict[str, Any]:
     return found
 
 
-def of_run(document: dict[str, Any], contents: Contents = CONTENTS) -> Plan:
+def of_run(document: dict[str, Any], contents: Contents = CONTENTS) -> ReloadPlan:
     before = parts_of_run(Settings.model_validate(DOCUMENT), CONTENTS)
     return plan(before, parts_of_run(Settings.model_validate(document), contents))
 
 
-def of_receive(document: dict[str, Any], contents: Contents = CONTENTS) -> Plan:
+def of_receive(document: dict[str, Any], contents: Contents = CONTENTS) -> ReloadPlan:
     before = parts_of_receive(Settings.model_validate(DOCUMENT), CONTENTS)
     return plan(before, parts_of_receive(Settings.model_validate(document), contents))
 
@@ -58,8 +58,8 @@ def of_receive(document: dict[str, Any], contents: Contents = CONTENTS) -> Plan:
 def test_the_same_configuration_changes_nothing_and_keeps_every_part() -> None:
     same = of_run(DOCUMENT)
     assert same.sentences == ()
-    assert same.servers == Changes(kept=("first", "second", "direct"))
-    assert same.sources == Changes(kept=("audit", "collector"))
+    assert same.servers == PartChanges(kept=("first", "second", "direct"))
+    assert same.sources == PartChanges(kept=("audit", "collector"))
     assert of_receive(DOCUMENT).sentences == ()
 
 

@@ -8,16 +8,16 @@ import pytest
 from source.log_writing import until
 
 from relay.errors import UnavailableError
-from relay.event import Batch, Event, EventType, Position
-from relay.housekeeping import Care
-from relay.intake import Routing, Submit
-from relay.own_events import Author
-from relay.road import Road
-from relay.running_sources import RunningSources
-from relay.settings import Spool
+from relay.events.own_events import Author
+from relay.program.housekeeping import HousekeepingPolicy
+from relay.program.intake import Routing
+from relay.program.reload.running_sources import RunningSources
+from relay.program.road import Road
+from relay.values.event import Batch, Event, EventType, Position, Submit
+from relay.values.settings import SpoolSettings
 
 ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
-CARE = Care(
+CARE = HousekeepingPolicy(
     author=Author("h", "h", "", "128T"), disk_full_action="halt", retention=60.0, space_left=0, max_size=1 << 30
 )
 
@@ -57,7 +57,7 @@ class Failing(Counting):
 
 def on_a_road(folder: Path, work: Callable[[Road, RunningSources], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with Road.open(str(folder / "state"), Spool(), ROUTING, CARE) as road:
+        async with Road.open(str(folder / "state"), SpoolSettings(), ROUTING, CARE) as road:
             sources = RunningSources(road)
             try:
                 await work(road, sources)
@@ -99,7 +99,7 @@ def test_one_that_is_there_from_the_start_ends_the_program_when_it_cannot_begin(
 
 
 def test_one_that_a_reload_began_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.running_sources.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("relay.program.reload.running_sources.RETRY_SECONDS", 0.01)
 
     async def work(road: Road, sources: RunningSources) -> None:
         assert await sources.exchange("failing", Failing(3))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay import service_manager
+from relay.system import service_manager
 
 
 @pytest.mark.parametrize("is_abstract", [False, True])

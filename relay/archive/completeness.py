@@ -36,9 +36,9 @@ from typing import Final
 
 from relay.archive.gap_ledger import GapLedger
 from relay.archive.identity import usable
-from relay.archive.judgement import Bench, Count, Judgement, Run, Terms
+from relay.archive.judgement import Judgement, JudgementScope, NumberTally, OpenJudgement, RunTally
 from relay.archive.spans import Span
-from relay.archive.testimony import GapTold, Heartbeat, Key, Opening, read
+from relay.archive.testimony import GapTold, Heartbeat, Opening, RunAndType, read
 from relay.syslog import rfc5424
 
 MAX_INTERVALS: Final = 262_144
@@ -60,7 +60,7 @@ _WELL_FORMED: Final = re.compile(
 """The form of RFC 5424, section 6, without its field's lengths and values: a tenth of the time that parsing takes."""
 
 
-class Trail:
+class MessageTrail:
     """One originator's messages."""
 
     def __init__(
@@ -69,9 +69,9 @@ class Trail:
         self._max_intervals = max_intervals
         self._max_keys = max_keys
         self._max_partial = max_partial
-        self._counts: dict[Key, Count] = {}
-        self._partial: dict[tuple[Key, int], tuple[int, int]] = {}  # → parts, bitmap of those that came
-        self._runs: dict[bytes, Run] = {}
+        self._counts: dict[RunAndType, NumberTally] = {}
+        self._partial: dict[tuple[RunAndType, int], tuple[int, int]] = {}  # → parts, bitmap of those that came
+        self._runs: dict[bytes, RunTally] = {}
         self._own = 0
         """relay's own events."""
         self._messages = self._numbered = self._unstructured = self._unjudged = 0
@@ -90,7 +90,7 @@ class Trail:
             return ""
         self._numbered += 1
         run, kind, number, part, parts = identity
-        key = Key(run, kind)
+        key = RunAndType(run, kind)
         count = self._counts.get(key) or self._new(key)
         if count is None:
             self._unjudged += 1
@@ -109,10 +109,10 @@ class Trail:
         self._unjudged += 1  # whether it fills a hole there or stands there twice is forgotten
         return ""
 
-    def _new(self, key: Key) -> Count | None:
+    def _new(self, key: RunAndType) -> NumberTally | None:
         if len(self._counts) >= self._max_keys:
             return None
-        count = self._counts[key] = Count()
+        count = self._counts[key] = NumberTally()
         return count
 
     def _settle(self) -> None:
@@ -122,7 +122,7 @@ class Trail:
                 return
             largest.settle()
 
-    def _add_part(self, key: Key, count: Count, number: int, part: int, parts: int) -> bool:
+    def _add_part(self, key: RunAndType, count: NumberTally, number: int, part: int, parts: int) -> bool:
         """As `identity.Seen` takes parts: those of another cut say nothing about these."""
         if number in count.numbers:
             return False
@@ -147,7 +147,7 @@ class Trail:
         if heard is None:
             return
         self._own += 1
-        known = self._runs.setdefault(run, Run(rfc5424.hostname(message) or b"", self._own))
+        known = self._runs.setdefault(run, RunTally(rfc5424.hostname(message) or b"", self._own))
         known.ended = self._own
         if heard.time is not None:
             self._heard = max(self._heard or heard.time, heard.time)
@@ -165,7 +165,7 @@ class Trail:
     def _tell(self, run: bytes, last: Mapping[bytes, int]) -> None:
         """Note the last numbers of a run."""
         for kind, number in last.items():
-            key = Key(run, kind)
+            key = RunAndType(run, kind)
             count = self._counts.get(key)
             if count is None:
                 count = self._new(key)
@@ -174,9 +174,9 @@ class Trail:
 
     # --- Judging ---
 
-    def judge(self, known: Mapping[Key, Collection[Span]], terms: Terms) -> Judgement:
+    def judge(self, known: Mapping[RunAndType, Collection[Span]], terms: JudgementScope) -> Judgement:
         """Judge what is there; `known`: the numbers that the archive's index has seen of this originator."""
-        bench = Bench(self._counts, self._runs, terms)
+        bench = OpenJudgement(self._counts, self._runs, terms)
         bench.gaps = self._gaps.accounts(terms.servers)
         bench.backlogs = self._backlogs
         for key, number in self._partial:

@@ -3,7 +3,8 @@
 A gap's range may name fewer events than lie in it, since ranges grow together. It accounts for what is missing there
 when that is no more than it counts; when it is more, for none of it. Gaps of different servers never add up.
 
-Ceilings: `MAX_LOST` ranges; further ones account for nothing (`Gaps.forgotten`). `MAX_CAUSES` causes are told apart.
+Ceilings: `MAX_LOST` ranges; further ones account for nothing (`GapRecords.forgotten`). `MAX_CAUSES` causes are told
+apart.
 """
 
 from bisect import bisect_left
@@ -13,13 +14,13 @@ from typing import Final, NamedTuple
 
 from relay.archive.identity import Intervals
 from relay.archive.spans import Span, without
-from relay.archive.testimony import GapTold, Key, Lost
+from relay.archive.testimony import GapTold, ReportedLoss, RunAndType
 
 MAX_LOST: Final = 65_536
 MAX_CAUSES: Final = 20
 
 
-class Gaps(NamedTuple):
+class GapRecords(NamedTuple):
     """What relay itself told as lost."""
 
     told: int
@@ -38,7 +39,7 @@ class Gaps(NamedTuple):
     """Whose and why → events, the first `MAX_CAUSES`."""
 
 
-class Account(NamedTuple):
+class LossAccount(NamedTuple):
     """So many events of this span are told as lost."""
 
     first: int
@@ -50,7 +51,7 @@ class GapLedger:
     """The gap events."""
 
     def __init__(self) -> None:
-        self._lost: dict[tuple[str, int | None, bytes, bytes], Lost] = {}
+        self._lost: dict[tuple[str, int | None, bytes, bytes], ReportedLoss] = {}
         self._counted: set[tuple[str, int, bytes]] = set()
         self._causes: dict[str, int] = {}
         self._told = self._events = self._unknown = self._unnamed = self._forgotten = 0
@@ -84,18 +85,18 @@ class GapLedger:
         if text in self._causes or len(self._causes) < MAX_CAUSES:
             self._causes[text] = self._causes.get(text, 0) + events
 
-    def accounts(self, servers: frozenset[str]) -> dict[Key, list[Account]]:
+    def accounts(self, servers: frozenset[str]) -> dict[RunAndType, list[LossAccount]]:
         """What is told as lost, for each run and type; of each server together with what nobody got."""
-        found: dict[Key, dict[str, list[Account]]] = {}
+        found: dict[RunAndType, dict[str, list[LossAccount]]] = {}
         for (server, *_), lost in self._lost.items():
             if not servers or not server or server in servers:
-                account = Account(lost.first, lost.last, lost.events)
-                found.setdefault(Key(lost.run, lost.type), {}).setdefault(server, []).append(account)
+                account = LossAccount(lost.first, lost.last, lost.events)
+                found.setdefault(RunAndType(lost.run, lost.type), {}).setdefault(server, []).append(account)
         return {key: list(_of_each(by_server)) for key, by_server in found.items()}
 
-    def gaps(self, explained: int) -> Gaps:
+    def gaps(self, explained: int) -> GapRecords:
         """All of it, counted."""
-        return Gaps(
+        return GapRecords(
             self._told,
             self._events,
             self._unknown,
@@ -106,7 +107,7 @@ class GapLedger:
         )
 
 
-def accounted(missing: list[Span], accounts: list[Account]) -> tuple[list[Span], list[Span]]:
+def accounted(missing: list[Span], accounts: list[LossAccount]) -> tuple[list[Span], list[Span]]:
     """Part the missing into those without and those with an account."""
     if not missing or not accounts:
         return missing, []
@@ -126,18 +127,18 @@ def accounted(missing: list[Span], accounts: list[Account]) -> tuple[list[Span],
     return left, list(without(missing, left))
 
 
-def _of_each(by_server: Mapping[str, list[Account]]) -> Iterator[Account]:
+def _of_each(by_server: Mapping[str, list[LossAccount]]) -> Iterator[LossAccount]:
     nobodys = by_server.get("", [])
     for server in sorted(by_server.keys() - {""}) or [""]:
         yield from _grown_together(sorted(nobodys + by_server[server] if server else nobodys))
 
 
-def _grown_together(accounts: Iterable[Account]) -> Iterator[Account]:
+def _grown_together(accounts: Iterable[LossAccount]) -> Iterator[LossAccount]:
     """Accounts that overlap as one."""
-    last: Account | None = None
+    last: LossAccount | None = None
     for account in accounts:
         if last is not None and account.first <= last.last:
-            last = Account(last.first, max(last.last, account.last), last.events + account.events)
+            last = LossAccount(last.first, max(last.last, account.last), last.events + account.events)
             continue
         if last is not None:
             yield last

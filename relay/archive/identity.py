@@ -24,7 +24,7 @@ MAX_PARTS = 4096
 MAX_NUMBER = 2**63 - 1
 
 
-class Key(NamedTuple):
+class SequenceKey(NamedTuple):
     """Within a key, numbers rise by one."""
 
     originator: bytes
@@ -32,20 +32,20 @@ class Key(NamedTuple):
     type: bytes
 
 
-class Part(NamedTuple):
+class MessagePart(NamedTuple):
     """One part of a numbered event that is not complete."""
 
-    key: Key
+    key: SequenceKey
     number: int
     part: int
     parts: int
 
 
-class Marks(NamedTuple):
+class SeenMarks(NamedTuple):
     """What became seen: whole numbers as (first, last) intervals a key, and parts."""
 
-    numbers: tuple[tuple[Key, tuple[tuple[int, int], ...]], ...] = ()
-    parts: tuple[Part, ...] = ()
+    numbers: tuple[tuple[SequenceKey, tuple[tuple[int, int], ...]], ...] = ()
+    parts: tuple[MessagePart, ...] = ()
 
 
 def usable(number: int, parts: int) -> bool:
@@ -111,12 +111,12 @@ class Seen:
         self._max_keys = max_keys
         self._max_intervals = max_intervals
         self._max_partial = max_partial
-        self._numbers: dict[Key, Intervals] = {}
-        self._partial: dict[tuple[Key, int], tuple[int, int]] = {}  # → parts, bitmap of those that came
-        self._new_numbers: dict[Key, Intervals] = {}
-        self._new_parts: list[Part] = []
+        self._numbers: dict[SequenceKey, Intervals] = {}
+        self._partial: dict[tuple[SequenceKey, int], tuple[int, int]] = {}  # → parts, bitmap of those that came
+        self._new_numbers: dict[SequenceKey, Intervals] = {}
+        self._new_parts: list[MessagePart] = []
 
-    def add(self, key: Key, number: int, part: int = 1, parts: int = 1) -> bool:
+    def add(self, key: SequenceKey, number: int, part: int = 1, parts: int = 1) -> bool:
         """Mark as seen; False when it was seen before."""
         numbers = self._numbers.get(key)
         if numbers is None:
@@ -126,9 +126,9 @@ class Seen:
                 return False
             self._finish(key, number, numbers)
             return True
-        return number not in numbers and self._add_part(Part(key, number, part, parts), numbers)
+        return number not in numbers and self._add_part(MessagePart(key, number, part, parts), numbers)
 
-    def restore(self, marks: Marks) -> None:
+    def restore(self, marks: SeenMarks) -> None:
         """Take in what an earlier `take` or `all` gave; it is not new."""
         for key, intervals in marks.numbers:
             numbers = self._numbers.pop(key, None) or Intervals()
@@ -140,9 +140,9 @@ class Seen:
             self.add(*part)
         self.take()
 
-    def take(self) -> Marks:
+    def take(self) -> SeenMarks:
         """What became seen since the last call."""
-        marks = Marks(_plain(self._new_numbers.items()), tuple(self._new_parts))
+        marks = SeenMarks(_plain(self._new_numbers.items()), tuple(self._new_parts))
         for key in self._new_numbers:
             if key in self._numbers:
                 self._numbers[key] = self._numbers.pop(key)
@@ -153,17 +153,17 @@ class Seen:
             self.forgotten += 1
         return marks
 
-    def all(self) -> Marks:
+    def all(self) -> SeenMarks:
         """Everything, for a new beginning of a journal; the longest untouched first."""
         parts = (
-            Part(key, number, part, parts)
+            MessagePart(key, number, part, parts)
             for (key, number), (parts, came) in self._partial.items()
             for part in range(1, parts + 1)
             if came >> part & 1
         )
-        return Marks(_plain(self._numbers.items()), tuple(parts))
+        return SeenMarks(_plain(self._numbers.items()), tuple(parts))
 
-    def _finish(self, key: Key, number: int, numbers: Intervals) -> None:
+    def _finish(self, key: SequenceKey, number: int, numbers: Intervals) -> None:
         new = self._new_numbers.get(key)
         if new is None:
             new = self._new_numbers[key] = Intervals()
@@ -173,7 +173,7 @@ class Seen:
         if len(numbers) > self._max_intervals:
             self._trim(numbers)
 
-    def _add_part(self, mark: Part, numbers: Intervals) -> bool:
+    def _add_part(self, mark: MessagePart, numbers: Intervals) -> bool:
         place = (mark.key, mark.number)
         parts, came = self._partial.get(place, (mark.parts, 0))
         if parts != mark.parts:  # cut anew, at another limit: the old parts say nothing about the new ones
@@ -199,6 +199,6 @@ class Seen:
 
 
 def _plain(
-    numbers: Iterable[tuple[Key, Intervals]],
-) -> tuple[tuple[Key, tuple[tuple[int, int], ...]], ...]:
+    numbers: Iterable[tuple[SequenceKey, Intervals]],
+) -> tuple[tuple[SequenceKey, tuple[tuple[int, int], ...]], ...]:
     return tuple((key, tuple(intervals)) for key, intervals in numbers if intervals)

@@ -18,9 +18,9 @@ from zlib import crc32
 
 import msgspec
 
-from relay.archive.identity import Marks
-from relay.disk import Disk, File
+from relay.archive.identity import SeenMarks
 from relay.errors import InternalError
+from relay.system.disk import Disk, File
 
 MAGIC = b"relay archive journal 1\n"
 _MARK = b"RELAYJ1\n"
@@ -28,7 +28,7 @@ _HEAD = struct.Struct(">8sIII")
 _END = b"\n"
 
 
-class Growth(NamedTuple):
+class FileGrowth(NamedTuple):
     """A data file, and between which of its sizes a commit's messages stand."""
 
     path: str
@@ -43,8 +43,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     cursor: bytes | None
     begun: tuple[tuple[str, int], ...] = ()
     """Files and their sizes, before anything is written to them."""
-    grown: tuple[Growth, ...] = ()
-    seen: Marks = Marks()
+    grown: tuple[FileGrowth, ...] = ()
+    seen: SeenMarks = SeenMarks()
 
 
 class Replay(NamedTuple):
@@ -175,7 +175,7 @@ def _next_mark(data: bytes, position: int) -> int:
     return len(data) if found < 0 else found
 
 
-def gaps(entries: tuple[Entry, ...]) -> Iterator[Growth]:
+def gaps(entries: tuple[Entry, ...]) -> Iterator[FileGrowth]:
     """Ranges of data files whose marks stood in records that were lost."""
     sizes: dict[str, int] = {}
     for entry in entries:
@@ -183,5 +183,5 @@ def gaps(entries: tuple[Entry, ...]) -> Iterator[Growth]:
         for path, start, end in entry.grown:
             known = sizes.get(path, start)
             if known < start:
-                yield Growth(path, known, start)
+                yield FileGrowth(path, known, start)
             sizes[path] = end

@@ -6,10 +6,10 @@
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
-from relay.archive.gap_ledger import Account, Gaps, accounted
+from relay.archive.gap_ledger import GapRecords, LossAccount, accounted
 from relay.archive.identity import Intervals
 from relay.archive.spans import Span, between, size, without
-from relay.archive.testimony import Key
+from relay.archive.testimony import RunAndType
 
 MAX_RANGES: Final = 20
 """How many ranges a finding names."""
@@ -17,10 +17,10 @@ MAX_RANGES: Final = 20
 _RELAY: Final = b"relay"
 _LOG: Final = b"log"
 RETAINED: Final = frozenset({b"audit", b"alarm", b"provisioning", _RELAY})
-"""Types that are always persisted (`relay.forwarder.IMPLICIT`), and so arrive in order with relay's own events."""
+"""Types that are always persisted (`relay.program.forwarder.IMPLICIT`): they arrive in order with relay's own."""
 
 
-class Terms(NamedTuple):
+class JudgementScope(NamedTuple):
     """What is judged, and by what."""
 
     types: frozenset[bytes] = frozenset()
@@ -31,7 +31,7 @@ class Terms(NamedTuple):
     """Whether days before were left out: then nothing is said of what stood there."""
 
 
-class Finding(NamedTuple):
+class CompletenessFinding(NamedTuple):
     """Numbers of one run and type."""
 
     kind: str
@@ -61,10 +61,10 @@ class Judgement(NamedTuple):
     """Blocks that waited for each server then, as the newest heartbeat says."""
     before: tuple[bytes, ...]
     """Runs before the archive's beginning, of which there is nothing."""
-    faults: tuple[Finding, ...]
-    explained: tuple[Finding, ...]
-    waiting: tuple[Finding, ...]
-    gaps: Gaps
+    faults: tuple[CompletenessFinding, ...]
+    explained: tuple[CompletenessFinding, ...]
+    waiting: tuple[CompletenessFinding, ...]
+    gaps: GapRecords
 
     @property
     def missing(self) -> int:
@@ -72,7 +72,7 @@ class Judgement(NamedTuple):
         return sum(finding.numbers for finding in self.faults)
 
 
-class Count:
+class NumberTally:
     """What is there of one run and type."""
 
     __slots__ = ("numbers", "settled", "told")
@@ -94,7 +94,7 @@ class Count:
         self.numbers.add_all(1, half[-1][1])
 
 
-class Run:
+class RunTally:
     """A run, as relay's own events tell of it."""
 
     __slots__ = ("begun", "ended", "followed", "host", "previous")
@@ -108,25 +108,27 @@ class Run:
         self.followed = False
 
 
-class Bench:
+class OpenJudgement:
     """One judgement under way."""
 
-    def __init__(self, counts: Mapping[Key, Count], runs: Mapping[bytes, Run], terms: Terms) -> None:
+    def __init__(
+        self, counts: Mapping[RunAndType, NumberTally], runs: Mapping[bytes, RunTally], terms: JudgementScope
+    ) -> None:
         self._counts = counts
         self._runs = runs
         self._terms = terms
-        self.gaps: Mapping[Key, list[Account]] = {}
-        self.partial: dict[Key, list[int]] = {}
+        self.gaps: Mapping[RunAndType, list[LossAccount]] = {}
+        self.partial: dict[RunAndType, list[int]] = {}
         self.backlogs: Mapping[bytes, Mapping[str, int]] = {}
         self.before: list[bytes] = []
-        self.faults: list[Finding] = []
-        self.explained: list[Finding] = []
-        self.on_their_way: list[Finding] = []
+        self.faults: list[CompletenessFinding] = []
+        self.explained: list[CompletenessFinding] = []
+        self.on_their_way: list[CompletenessFinding] = []
         self._present = {key.run for key, count in counts.items() if count.numbers or key in self.partial}
         self._newest: dict[tuple[bytes, bytes], int] = {}
         """Host and type → the beginning of the last run in which that type has come."""
 
-    def judge(self, known: Mapping[Key, Collection[Span]]) -> None:
+    def judge(self, known: Mapping[RunAndType, Collection[Span]]) -> None:
         """Fill the lists."""
         self._present |= {key.run for key in self.partial}
         self._follow_runs(known)
@@ -136,13 +138,13 @@ class Bench:
                 self._newest[place] = max(self._newest.get(place, 0), run.begun)
         for key in dict.fromkeys((*self._counts, *self.partial, *known)):
             if self._wanted(key):
-                self._judge_key(key, self._counts.get(key) or Count(), known.get(key, ()))
+                self._judge_key(key, self._counts.get(key) or NumberTally(), known.get(key, ()))
 
-    def _wanted(self, key: Key) -> bool:
+    def _wanted(self, key: RunAndType) -> bool:
         chosen = key.type in self._terms.types if self._terms.types else key.type != _LOG
         return chosen and key.run not in self.before
 
-    def _follow_runs(self, known: Mapping[Key, Collection[Span]]) -> None:
+    def _follow_runs(self, known: Mapping[RunAndType, Collection[Span]]) -> None:
         """Find the runs of which openings tell and of which there is nothing."""
         absent = {
             run.previous: run for run in self._runs.values() if run.previous and run.previous not in self._present
@@ -161,7 +163,7 @@ class Bench:
                 if previous not in indexed:
                     self.before.append(previous)
             elif previous not in lost:
-                self.faults.append(Finding("run missing", previous, b"", 0))
+                self.faults.append(CompletenessFinding("run missing", previous, b"", 0))
 
     def _told_as_lost(self, runs: Collection[bytes]) -> set[bytes]:
         """Those of the runs of which gaps account for all that is told."""
@@ -169,7 +171,7 @@ class Bench:
         lacking = {key.run for key, last in told.items() if accounted([(1, last)], self.gaps.get(key, []))[0]}
         return {key.run for key in told} - lacking
 
-    def _judge_key(self, key: Key, count: Count, known: Collection[Span]) -> None:
+    def _judge_key(self, key: RunAndType, count: NumberTally, known: Collection[Span]) -> None:
         lowest = self._lowest(key, count)
         if lowest is None:
             return
@@ -185,16 +187,16 @@ class Bench:
         self._add("unfinished", key, [(number, number) for number in parts[-1:] if number > reach], self.on_their_way)
         if count.settled:
             first, last, numbers, holes = count.settled
-            self.faults.append(Finding("scattered", *key, numbers, ((first, last),), holes - 1))
+            self.faults.append(CompletenessFinding("scattered", *key, numbers, ((first, last),), holes - 1))
 
-    def _lowest(self, key: Key, count: Count) -> int | None:
+    def _lowest(self, key: RunAndType, count: NumberTally) -> int | None:
         """The first number that is judged; None when none is."""
-        opened = self._counts.get(Key(key.run, _RELAY))
+        opened = self._counts.get(RunAndType(key.run, _RELAY))
         if not self._terms.begun or (opened is not None and 1 in opened.numbers):
             return 1
         return next((first for first, _ in count.numbers), None)
 
-    def _split(self, key: Key, inside: list[Span], beyond: list[Span], parts: list[int]) -> None:
+    def _split(self, key: RunAndType, inside: list[Span], beyond: list[Span], parts: list[int]) -> None:
         """Part what is missing into what gaps account for, what may be on its way, and faults."""
         accounts = self.gaps.get(key, [])
         missing, explained = accounted(inside, accounts)
@@ -208,7 +210,7 @@ class Bench:
         self._add("unfinished", key, unfinished)
         self._add("missing", key, list(without(lacking, unfinished)))
 
-    def _may_wait(self, key: Key) -> bool:
+    def _may_wait(self, key: RunAndType) -> bool:
         """Whether it is of a type that may come after relay's own events, and none of a later run has come."""
         run = self._runs.get(key.run)
         if run is None or key.type in RETAINED or self._newest.get((run.host, key.type), 0) > run.ended:
@@ -217,8 +219,8 @@ class Bench:
         backlog = self.backlogs.get(run.host, {})
         return any(blocks for server, blocks in backlog.items() if not servers or server in servers)
 
-    def _add(self, kind: str, key: Key, spans: list[Span], to: list[Finding] | None = None) -> None:
+    def _add(self, kind: str, key: RunAndType, spans: list[Span], to: list[CompletenessFinding] | None = None) -> None:
         if spans:
             named = tuple(spans[:MAX_RANGES])
-            finding = Finding(kind, key.run, key.type, size(spans), named, len(spans) - len(named))
+            finding = CompletenessFinding(kind, key.run, key.type, size(spans), named, len(spans) - len(named))
             (self.faults if to is None else to).append(finding)

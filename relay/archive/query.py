@@ -13,8 +13,8 @@ import stat
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from relay.disk import Disk, storage_error
 from relay.errors import NoInputError
+from relay.system.disk import Disk, storage_error
 
 CLOCK_AHEAD_DAYS: Final = 1
 OWN: Final = ".relay"

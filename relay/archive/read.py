@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from relay.disk import storage_error
 from relay.errors import NoInputError
+from relay.system.disk import storage_error
 
 LARGEST = 16 * 1024 * 1024
 _CHUNK = 256 * 1024
@@ -28,14 +28,14 @@ _RESUME_SIZE = _HEAD_SIZE + 2
 _LF = 10
 
 
-class Stored(NamedTuple):
+class StoredMessage(NamedTuple):
     """A message, and where its frame begins."""
 
     offset: int
     message: bytes
 
 
-class Damage(NamedTuple):
+class ArchiveDamage(NamedTuple):
     """Octets that are no frame; when they reach the end of the file, they may be a frame that is being written."""
 
     offset: int
@@ -43,7 +43,7 @@ class Damage(NamedTuple):
     at_end: bool
 
 
-def read(path: str, start: int = 0, end: int | None = None) -> Iterator[Stored | Damage]:
+def read(path: str, start: int = 0, end: int | None = None) -> Iterator[StoredMessage | ArchiveDamage]:
     """Read the frames from `start`, which is where one begins, up to `end` or the end that the file has now."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -58,7 +58,7 @@ def read(path: str, start: int = 0, end: int | None = None) -> Iterator[Stored |
         os.close(descriptor)
 
 
-def _frames(descriptor: int, base: int, limit: int) -> Iterator[Stored | Damage]:
+def _frames(descriptor: int, base: int, limit: int) -> Iterator[StoredMessage | ArchiveDamage]:
     """`data` are the octets at `base`, `position` is how far they are read."""
     data, position = b"", 0
     while base + position < limit:
@@ -71,11 +71,11 @@ def _frames(descriptor: int, base: int, limit: int) -> Iterator[Stored | Damage]
             continue
         stop = position + need
         if head is not None and stop <= len(data) and data[stop - 1] == _LF:
-            yield Stored(base + position, data[head.end() : stop - 1])
+            yield StoredMessage(base + position, data[head.end() : stop - 1])
             position = stop
             continue
         found = _resume(descriptor, base + position, limit)
-        yield Damage(base + position, found - base - position, found == limit)
+        yield ArchiveDamage(base + position, found - base - position, found == limit)
         base, data, position = found, b"", 0
 
 

@@ -18,12 +18,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from relay.archive.identity import Key, Seen, usable
-from relay.archive.journal import Growth, Replay, gaps, replay
-from relay.archive.read import Damage, read
-from relay.disk import Disk, storage_error
+from relay.archive.identity import Seen, SequenceKey, usable
+from relay.archive.journal import FileGrowth, Replay, gaps, replay
+from relay.archive.read import ArchiveDamage, read
 from relay.errors import NoInputError, StorageError
 from relay.syslog import rfc5424
+from relay.system.disk import Disk, storage_error
 
 MAX_COPIES = 8
 _DAY_FILE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\.log")
@@ -52,7 +52,7 @@ def mark(seen: Seen, hostname: bytes | None, message: bytes) -> bool:
     if identity is None:
         return True
     run, type_, number, part, parts = identity
-    return not usable(number, parts) or seen.add(Key(hostname or b"", run, type_), number, part, parts)
+    return not usable(number, parts) or seen.add(SequenceKey(hostname or b"", run, type_), number, part, parts)
 
 
 def recover(disk: Disk, folder: str, spool_id: str, journal: bytes | None) -> Recovered:
@@ -109,46 +109,46 @@ def _found(path: str) -> int | None:
         return None
 
 
-def _unknown(folder: str, said: Replay, sizes: dict[str, int]) -> Iterator[Growth]:
+def _unknown(folder: str, said: Replay, sizes: dict[str, int]) -> Iterator[FileGrowth]:
     """What the journal does not know: what stood in lost records, and the files' tails."""
     yield from gaps(said.entries)
     for path, size in sizes.items():
         found = _found(f"{folder}/{path}")
         if found is not None and found > size:
-            yield Growth(path, size, found)
+            yield FileGrowth(path, size, found)
 
 
-def _newest(disk: Disk, folder: str) -> Iterator[Growth]:
+def _newest(disk: Disk, folder: str) -> Iterator[FileGrowth]:
     for originator in disk.names(folder):
         if originator == ".relay" or not os.path.isdir(f"{folder}/{originator}"):
             continue
         days = [name for name in disk.names(f"{folder}/{originator}") if _DAY_FILE.fullmatch(name)]
         for name in days[-_SCANNED_DAYS:]:
             path = f"{originator}/{name}"
-            yield Growth(path, 0, _found(f"{folder}/{path}") or 0)
+            yield FileGrowth(path, 0, _found(f"{folder}/{path}") or 0)
 
 
-def _learn(seen: Seen, path: str, growth: Growth) -> int:
+def _learn(seen: Seen, path: str, growth: FileGrowth) -> int:
     """Read identities from a file, as far as it can be read."""
     learned = 0
     with suppress(NoInputError, StorageError):
         for item in read(path, growth.start, growth.end):
-            if not isinstance(item, Damage):
+            if not isinstance(item, ArchiveDamage):
                 mark(seen, rfc5424.hostname(item.message), item.message)
                 learned += 1
     return learned
 
 
-def _torn(folder: str, ranges: Iterable[Growth]) -> Iterator[Growth]:
+def _torn(folder: str, ranges: Iterable[FileGrowth]) -> Iterator[FileGrowth]:
     """The last frames that are not whole."""
     for path, start, end in ranges:
         with suppress(NoInputError, StorageError):
             items = deque(read(f"{folder}/{path}", start, end), maxlen=1)
-            if items and isinstance(items[0], Damage) and _found(f"{folder}/{path}") == end:
-                yield Growth(path, items[0].offset, end)
+            if items and isinstance(items[0], ArchiveDamage) and _found(f"{folder}/{path}") == end:
+                yield FileGrowth(path, items[0].offset, end)
 
 
-def _cut(disk: Disk, folder: str, tails: list[Growth], *, keep_copy: bool) -> int:
+def _cut(disk: Disk, folder: str, tails: list[FileGrowth], *, keep_copy: bool) -> int:
     """Cut the files after a copy; without one only if the disk is full and `keep_copy` does not forbid it."""
     if not tails:
         return 0
@@ -164,7 +164,7 @@ def _cut(disk: Disk, folder: str, tails: list[Growth], *, keep_copy: bool) -> in
     return sum(end - start for _, start, end in tails)
 
 
-def _pieces(disk: Disk, folder: str, tails: list[Growth]) -> Iterator[bytes]:
+def _pieces(disk: Disk, folder: str, tails: list[FileGrowth]) -> Iterator[bytes]:
     for path, start, end in tails:
         yield b"%b %d %d\n" % (path.encode(), start, end - start)
         with disk.open(f"{folder}/{path}", writable=False) as file:
@@ -188,7 +188,7 @@ def _keep(disk: Disk, own: str, stem: str, pieces: Iterable[bytes]) -> None:
     disk.sync_folder(own)
 
 
-def _sync(disk: Disk, folder: str, ranges: Iterable[Growth]) -> None:
+def _sync(disk: Disk, folder: str, ranges: Iterable[FileGrowth]) -> None:
     """Make durable what was only found in the files."""
     for path in {path for path, _, _ in ranges}:
         if _found(f"{folder}/{path}") is not None:
@@ -196,7 +196,7 @@ def _sync(disk: Disk, folder: str, ranges: Iterable[Growth]) -> None:
                 file.sync()
 
 
-def _measure(folder: str, sizes: dict[str, int], unknown: Iterable[Growth]) -> None:
+def _measure(folder: str, sizes: dict[str, int], unknown: Iterable[FileGrowth]) -> None:
     """Bring the sizes to what the files have now; those that are gone are forgotten."""
     for path in dict.fromkeys((*sizes, *(path for path, _, _ in unknown))):
         size = _found(f"{folder}/{path}")

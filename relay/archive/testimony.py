@@ -1,8 +1,8 @@
 """What relay's own events say of an originator's completeness, read back from their octets. Pure.
 
-`relay.own_events` writes them: an opening tells the run before and its last numbers, a heartbeat the last numbers so
-far and how many blocks wait for each server, a gap what is lost. Whatever cannot be read of one is left out: an event
-that was cut for its size (`truncated`) tells less. Runs and types are octets, as they stand in an identity.
+`relay.events.own_events` writes them: an opening tells the run before and its last numbers, a heartbeat the last
+numbers so far and how many blocks wait for each server, a gap what is lost. Whatever cannot be read of one is left out:
+an event that was cut for its size (`truncated`) tells less. Runs and types are octets, as they stand in an identity.
 """
 
 import re
@@ -19,14 +19,14 @@ _LOST: Final = re.compile(rb"([!-~]{1,64}) ([a-z]{1,32}) ([0-9]{1,19}) ([0-9]{1,
 Params = tuple[tuple[bytes, bytes], ...]
 
 
-class Key(NamedTuple):
+class RunAndType(NamedTuple):
     """Within a key, numbers rise by one from 1 on."""
 
     run: bytes
     type: bytes
 
 
-class Lost(NamedTuple):
+class ReportedLoss(NamedTuple):
     """So many numbers of one run and type are lost, all of them between `first` and `last`."""
 
     run: bytes
@@ -59,7 +59,7 @@ class GapTold(NamedTuple):
     """Two events of one server with one number tell of one gap. None: it has none."""
     cause: str
     events: int | None
-    lost: tuple[Lost, ...]
+    lost: tuple[ReportedLoss, ...]
     unnamed: int
     """Those of the events that no range names; what never had a number is among them."""
 
@@ -67,7 +67,7 @@ class GapTold(NamedTuple):
 Testimony = Opening | Heartbeat | GapTold
 
 
-class Heard(NamedTuple):
+class OwnEvent(NamedTuple):
     """One of relay's own events."""
 
     time: int | None
@@ -76,14 +76,14 @@ class Heard(NamedTuple):
     """None: nothing that matters here (alarms)."""
 
 
-def read(message: bytes) -> Heard | None:
+def read(message: bytes) -> OwnEvent | None:
     """What a message of type relay says; None when it is no RFC 5424."""
     try:
         event = parse(message)
     except NotRfc5424Error:
         return None
     time = None if event.timestamp is None else microseconds(event.timestamp)
-    return Heard(time, _said(event))
+    return OwnEvent(time, _said(event))
 
 
 def _said(event: Message) -> Testimony | None:
@@ -116,12 +116,12 @@ def _counted(params: Params, wanted: bytes) -> dict[bytes, int]:
     return found
 
 
-def _lost(params: Params) -> Iterator[Lost]:
+def _lost(params: Params) -> Iterator[ReportedLoss]:
     for name, value in params:
         match = _LOST.fullmatch(value) if name == b"lost" else None
         if match is not None:
             run, kind, first, last, events = match.groups()
-            yield Lost(run, kind, int(first), int(last), int(events))
+            yield ReportedLoss(run, kind, int(first), int(last), int(events))
 
 
 def _decimal(text: bytes) -> int | None:

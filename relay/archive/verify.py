@@ -23,18 +23,18 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from relay.archive import query
-from relay.archive.completeness import DOUBLE, Trail
+from relay.archive.completeness import DOUBLE, MessageTrail
 from relay.archive.identity import Seen
 from relay.archive.journal import Journal, replay
-from relay.archive.judgement import Judgement, Terms
+from relay.archive.judgement import Judgement, JudgementScope
 from relay.archive.originator import folder_name
-from relay.archive.read import Damage, read
+from relay.archive.read import ArchiveDamage, read
 from relay.archive.spans import Span
-from relay.archive.testimony import Key
+from relay.archive.testimony import RunAndType
 from relay.archive.write import OTHERS
-from relay.disk import Disk, storage_error
 from relay.errors import NoInputError
 from relay.syslog import rfc5424
+from relay.system.disk import Disk, storage_error
 
 MAX_PLACES: Final = 100
 MAX_KEPT: Final = 10_000
@@ -43,7 +43,7 @@ _KNOWN: Final = frozenset({"journal", "journal.new", "lock"})
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-class Place(NamedTuple):
+class ArchiveDefect(NamedTuple):
     """Where the archive is not as its writer left it."""
 
     kind: str
@@ -57,7 +57,7 @@ class Place(NamedTuple):
     number: int = 0
 
 
-class Warned(NamedTuple):
+class ArchiveNotice(NamedTuple):
     """What is no fault, but should be known."""
 
     kind: str
@@ -80,7 +80,7 @@ class Originator(NamedTuple):
     malformed: int
     being_written: int
     """Octets of a frame that its writer has not finished."""
-    places: tuple[Place, ...]
+    places: tuple[ArchiveDefect, ...]
     judgement: Judgement
 
     @property
@@ -100,23 +100,23 @@ class _Tally:
     def __init__(self, room: int) -> None:
         self._room = min(room, MAX_PLACES)
         self.kinds: dict[str, int] = {}
-        self.places: list[Place] = []
+        self.places: list[ArchiveDefect] = []
         self.being_written = 0
 
-    def add(self, place: Place) -> None:
+    def add(self, place: ArchiveDefect) -> None:
         self.kinds[place.kind] = self.kinds.get(place.kind, 0) + 1
         if len(self.places) < self._room:
             self.places.append(place)
 
 
-class Check:
+class ArchiveCheck:
     """The check of one archive."""
 
-    def __init__(self, disk: Disk, folder: str, terms: Terms, first_day: str = "") -> None:
+    def __init__(self, disk: Disk, folder: str, terms: JudgementScope, first_day: str = "") -> None:
         """`first_day`: earlier ones are left out, and `terms.begun` is to say so."""
-        self.places: list[Place] = []
+        self.places: list[ArchiveDefect] = []
         """Those of no originator."""
-        self.warnings: list[Warned] = []
+        self.warnings: list[ArchiveNotice] = []
         self.unwarned = 0
         """Further warnings."""
         self.indexed = False
@@ -142,7 +142,7 @@ class Check:
 
     # --- The index ---
 
-    def _read_index(self) -> tuple[dict[str, int], Mapping[str, dict[Key, list[Span]]]]:
+    def _read_index(self) -> tuple[dict[str, int], Mapping[str, dict[RunAndType, list[Span]]]]:
         """Sizes of files, and for each folder the numbers that were seen."""
         journal = Journal(self._disk, f"{self.folder}/{_OWN}")
         data = journal.read()
@@ -151,7 +151,7 @@ class Check:
         self.indexed = True
         said = replay(data)
         if said.damaged or not said.entries:  # it is never without its first entry, whatever crashes
-            self.places.append(Place("index", journal.path, 0, len(data)))
+            self.places.append(ArchiveDefect("index", journal.path, 0, len(data)))
         sizes: dict[str, int] = {}
         seen = Seen()
         for entry in said.entries:
@@ -160,14 +160,14 @@ class Check:
             seen.restore(entry.seen)
         return sizes, self._by_folder(seen)
 
-    def _by_folder(self, seen: Seen) -> dict[str, dict[Key, list[Span]]]:
-        found: dict[str, dict[Key, list[Span]]] = {}
+    def _by_folder(self, seen: Seen) -> dict[str, dict[RunAndType, list[Span]]]:
+        found: dict[str, dict[RunAndType, list[Span]]] = {}
         shared = os.path.isdir(f"{self.folder}/{OTHERS}")
         for (hostname, run, kind), spans in seen.all().numbers:
             name = folder_name(hostname)
             if shared and not os.path.isdir(f"{self.folder}/{name}"):
                 name = OTHERS
-            found.setdefault(name, {})[Key(run, kind)] = list(spans)
+            found.setdefault(name, {})[RunAndType(run, kind)] = list(spans)
         return found
 
     def _compare_files(self) -> None:
@@ -178,9 +178,9 @@ class Check:
             if path.rpartition("/")[2] < self.first_day or found == size:
                 continue
             if found < size:
-                self.places.append(Place("file cut" if found else "file gone", full, found, size - found))
+                self.places.append(ArchiveDefect("file cut" if found else "file gone", full, found, size - found))
             elif self.pid is None and self._writer() is None:
-                self._warn(Warned("uncommitted", full, found - size))
+                self._warn(ArchiveNotice("uncommitted", full, found - size))
 
     def _writer(self) -> int | None:
         return self._disk.lock_owner(f"{self.folder}/{_OWN}/lock")
@@ -196,11 +196,11 @@ class Check:
             if name == _OWN:
                 self._look_at_own(path)
             elif os.path.islink(path) or not os.path.isdir(path):
-                self._warn(Warned("foreign", path))
+                self._warn(ArchiveNotice("foreign", path))
             elif name in self._known or query.days_of(self._disk, self.folder, name):
                 names.append(name)
             else:
-                self._warn(Warned("foreign", path))
+                self._warn(ArchiveNotice("foreign", path))
         if not names and not self.indexed:
             cause = "it is not an archive: it has neither an index nor a day's file"
             raise NoInputError(self.folder, cause, "name another folder")
@@ -212,9 +212,9 @@ class Check:
             path = f"{folder}/{name}"
             self._look_at(path)
             if name.startswith(("cut-", "journal.damaged-")):
-                self._warn(Warned("copy", path, query.size(path)))
+                self._warn(ArchiveNotice("copy", path, query.size(path)))
             elif name not in _KNOWN:
-                self._warn(Warned("foreign", path))
+                self._warn(ArchiveNotice("foreign", path))
 
     def _look_at(self, path: str) -> None:
         """Tell of a mode that lets others write."""
@@ -225,9 +225,9 @@ class Check:
         except OSError as error:
             raise storage_error(path, "stat", error) from error
         if mode & _OTHERS_MAY_WRITE and not stat.S_ISLNK(mode):
-            self._warn(Warned("open", path))
+            self._warn(ArchiveNotice("open", path))
 
-    def _warn(self, warned: Warned) -> None:
+    def _warn(self, warned: ArchiveNotice) -> None:
         if len(self.warnings) < MAX_PLACES:
             self.warnings.append(warned)
         else:
@@ -239,7 +239,7 @@ class Check:
         days = self._days(name)
         # The newest one's first: while an older one is measured, nothing in a newer one is known that came after it.
         sizes = {day: query.size(query.path_of(self.folder, name, day)) for day in reversed(days)}
-        trail, tally = Trail(), _Tally(self._room)
+        trail, tally = MessageTrail(), _Tally(self._room)
         for day in days:
             self._read_file(query.path_of(self.folder, name, day), sizes[day], trail, tally, newest=day == days[-1])
         self._room -= len(tally.places)
@@ -265,24 +265,24 @@ class Check:
             path = f"{folder}/{file}"
             self._look_at(path)
             if file not in made or os.path.islink(path) or not os.path.isfile(path):
-                self._warn(Warned("foreign", path))
+                self._warn(ArchiveNotice("foreign", path))
         return [day for day in days if day >= self.first_day]
 
-    def _read_file(self, path: str, size: int, trail: Trail, tally: _Tally, *, newest: bool) -> None:
+    def _read_file(self, path: str, size: int, trail: MessageTrail, tally: _Tally, *, newest: bool) -> None:
         if not size:
             return
         for item in read(path, 0, size):
-            if isinstance(item, Damage):
+            if isinstance(item, ArchiveDamage):
                 if item.at_end and newest and (self.pid is not None or self._writer() is not None):
                     tally.being_written = item.length
                 else:
-                    tally.add(Place("damaged", path, item.offset, item.length))
+                    tally.add(ArchiveDefect("damaged", path, item.offset, item.length))
             elif wrong := trail.add(item.message):
                 tally.add(_place(wrong, path, item.offset, item.message))
 
 
-def _place(kind: str, path: str, offset: int, message: bytes) -> Place:
+def _place(kind: str, path: str, offset: int, message: bytes) -> ArchiveDefect:
     """Where a message with an identity is wrong."""
     identity = rfc5424.identity(message)
     named = (identity.run, identity.type, identity.sequence) if identity else (b"", b"", 0)
-    return Place(kind, path, offset, len(message), *named)
+    return ArchiveDefect(kind, path, offset, len(message), *named)

@@ -34,13 +34,13 @@ from contextlib import contextmanager
 from datetime import date
 from typing import Self
 
-from relay.archive.journal import Entry, Growth, Journal
+from relay.archive.journal import Entry, FileGrowth, Journal
 from relay.archive.originator import folder_name
 from relay.archive.recovery import mark, recover, size_of
-from relay.crash_point import crash_point
-from relay.disk import Disk, File
 from relay.errors import StorageError
 from relay.syslog import rfc5424
+from relay.system.crash_point import crash_point
+from relay.system.disk import Disk, File
 
 MAX_PENDING = 16 * 1024 * 1024
 MAX_OPEN = 256
@@ -156,7 +156,7 @@ class ArchiveWriter:
             crash_point("archive-written")
             self._sync()
             crash_point("archive-synced")
-            grown = tuple(Growth(file.path, file.start, file.size) for file in self._touched)
+            grown = tuple(FileGrowth(file.path, file.start, file.size) for file in self._touched)
             self._journal.append(Entry(self._spool_id, cursor, (), grown, self._seen.take()))
             self.cursor = cursor
             crash_point("archive-committed")

@@ -24,27 +24,27 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from relay import signals
 from relay.cli.group import Group
-from relay.cli.printable import escaped
+from relay.cli.output import escaped
 from relay.errors import ConfigurationError, InternalError, NoInputError, RelayError, StorageError, UsageError
+from relay.system import signals
 
 if TYPE_CHECKING:
     from relay.cli.options import Options
 
 COMMANDS: Final = {
-    "run": ("relay.cli.run", "run"),
-    "receive": ("relay.cli.run", "receive"),
-    "test-connection": ("relay.cli.test_connection", "test_connection"),
-    "reload": ("relay.cli.reload", "reload"),
-    "status": ("relay.cli.status", "status"),
-    "events": ("relay.cli.events", "events"),
-    "spool": ("relay.cli.spool", "spool"),
-    "archive": ("relay.cli.archive", "archive"),
-    "config": ("relay.cli.config", "config"),
-    "key": ("relay.cli.key", "key"),
-    "dispatch": ("relay.cli.dispatch", "dispatch"),
-    "completion": ("relay.cli.completion", "completion"),
+    "run": ("relay.cli.commands.run", "run"),
+    "receive": ("relay.cli.commands.run", "receive"),
+    "test-connection": ("relay.cli.commands.test_connection", "test_connection"),
+    "reload": ("relay.cli.commands.reload", "reload"),
+    "status": ("relay.cli.commands.status", "status"),
+    "events": ("relay.cli.commands.events", "events"),
+    "spool": ("relay.cli.commands.spool", "spool"),
+    "archive": ("relay.cli.commands.archive", "archive"),
+    "config": ("relay.cli.commands.config", "config"),
+    "key": ("relay.cli.commands.key", "key"),
+    "dispatch": ("relay.cli.commands.dispatch", "dispatch"),
+    "completion": ("relay.cli.commands.completion", "completion"),
 }
 """Command → its module and its object there."""
 LASTING: Final = frozenset({"run", "receive", "dispatch"})
@@ -192,7 +192,7 @@ def _object(error: RelayError) -> dict[str, object]:
 
 
 def _findings(error: ConfigurationError) -> list[dict[str, object]]:
-    from relay.cli.config import objects
+    from relay.cli.commands.config import objects
     from relay.config.mistake import MistakesError
 
     if isinstance(error, MistakesError):
@@ -201,7 +201,7 @@ def _findings(error: ConfigurationError) -> list[dict[str, object]]:
 
 
 def _told(error: Exception) -> RelayError:
-    from relay.disk import permission_refused
+    from relay.system.disk import permission_refused
 
     match error:
         case StorageError() | NoInputError() if isinstance(error.__cause__, PermissionError):

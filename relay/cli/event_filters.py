@@ -1,6 +1,6 @@
 """The options with which `relay events` chooses: what they mean, and the names in them that no event has.
 
-An option that is given several times widens, different options narrow (`relay.history.Wanted`).
+An option that is given several times widens, different options narrow (`relay.program.history.Wanted`).
 """
 
 import os
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
-from relay import when
 from relay.cli.times import FORMS, read_time
 from relay.errors import NoInputError
-from relay.nearest import did_you_mean
+from relay.values import when
+from relay.values.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from relay.event import EventType
-    from relay.glob import Matcher
-    from relay.history import Item, Wanted
+    from relay.program.history import EventFilter, Item
+    from relay.values.event import EventType
+    from relay.values.glob import Matcher
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 SEVERITIES: Final[Mapping[str, int]] = {
@@ -29,7 +29,7 @@ SEVERITIES: Final[Mapping[str, int]] = {
     "notice": 5,
     "info": 6,
     "debug": 7,
-    # As they are written elsewhere, and an alarm's as `relay.ssr.mapping` maps them.
+    # As they are written elsewhere, and an alarm's as `relay.events.ssr.mapping` maps them.
     "emergency": 0,
     "critical": 2,
     "error": 3,
@@ -43,7 +43,7 @@ MAX_KNOWN: Final = 10_000
 """So many names of a kind are remembered, to find the nearest one."""
 
 
-class Chosen(NamedTuple):
+class ChosenFilters(NamedTuple):
     """The filters as they are given."""
 
     types: tuple[str, ...]
@@ -59,7 +59,7 @@ class Chosen(NamedTuple):
 
 def complete_type(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """What a shell offers for --type."""
-    from relay.event import EventType
+    from relay.values.event import EventType
 
     return [kind.label for kind in EventType if kind.label.startswith(begun)]
 
@@ -69,7 +69,7 @@ def _complete_severity(_context: click.Context, _parameter: click.Parameter, beg
 
 
 def filter_options(command: _Command) -> _Command:
-    """Give a command the options that `Chosen` holds."""
+    """Give a command the options that `ChosenFilters` holds."""
     made = (
         click.option(
             "--type",
@@ -131,11 +131,11 @@ def filter_options(command: _Command) -> _Command:
     return command
 
 
-def wanted(chosen: Chosen) -> "Wanted":
+def wanted(chosen: ChosenFilters) -> "EventFilter":
     """What the filters ask for; a usage error names what makes no sense, and the nearest name."""
-    from relay.history import Wanted
+    from relay.program.history import EventFilter
 
-    return Wanted(
+    return EventFilter(
         types=frozenset(kind.label for kind in event_types(chosen.types)),
         routers=frozenset(map(os.fsencode, chosen.routers)),
         severity=max((_severity(name) for name in chosen.severities), default=None),
@@ -150,7 +150,7 @@ def wanted(chosen: Chosen) -> "Wanted":
 
 def event_types(labels: tuple[str, ...]) -> "frozenset[EventType]":
     """The types that --type names."""
-    from relay.event import EventType
+    from relay.values.event import EventType
 
     known = {kind.label: kind for kind in EventType}
     return frozenset(_known(label.lower(), known, "type", "--type") for label in labels)
@@ -182,7 +182,7 @@ def _fields(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def _any_of(globs: tuple[str, ...], option: str) -> "Matcher":
-    from relay.glob import matcher
+    from relay.values.glob import matcher
 
     try:
         matchers = [matcher([glob]) for glob in globs]
@@ -194,13 +194,13 @@ def _any_of(globs: tuple[str, ...], option: str) -> "Matcher":
 # --- Names that no event has ---
 
 
-def unknown_name(chosen: Chosen, shown: int, history: "Callable[[], Iterable[Item]]") -> NoInputError | None:
+def unknown_name(chosen: ChosenFilters, shown: int, history: "Callable[[], Iterable[Item]]") -> NoInputError | None:
     """The first name in the filters that no event of the whole history has; None when there is none.
 
     `shown` events met the filters, so each name is known unless there are several for an option. Otherwise the history
     is read without filters until all names are found.
     """
-    from relay.history import PastEvent, names_in
+    from relay.program.history import PastEvent, names_in
 
     asked = (("router", chosen.routers), ("MSGID", chosen.msgids), ("parameter", tuple(_fields(chosen.fields))))
     sought = [(kind, name) for kind, names in asked for name in names]

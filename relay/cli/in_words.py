@@ -54,7 +54,7 @@ def parameters(message: Message) -> Iterator[tuple[str, str]]:
 
 def in_words(kind: str, message: Message) -> str:
     """All parameters on one line; those that describe what happened come first."""
-    rest = _Rest(parameters(message))
+    rest = _UnusedParams(parameters(message))
     if kind == "alarm":
         words = _alarm(rest)
     elif kind == "traffic":
@@ -64,7 +64,7 @@ def in_words(kind: str, message: Message) -> str:
     return "  ".join(filter(None, (words, rest.listed()))) or NOTHING
 
 
-class _Rest:
+class _UnusedParams:
     """The parameters that are not in words yet."""
 
     def __init__(self, params: Iterable[tuple[str, str]]) -> None:
@@ -108,19 +108,19 @@ def _quoted(value: str) -> str:
     return value if value and not set(value) & set(' "\t\n') else '"' + value.replace('"', r"\"") + '"'
 
 
-def _alarm(rest: _Rest) -> str:
+def _alarm(rest: _UnusedParams) -> str:
     what = " ".join(filter(None, (rest.take(_SEVERITY), rest.take(_CATEGORY), rest.take(_OPERATION))))
     return ": ".join(filter(None, (what, rest.take(_TEXT))))
 
 
-def _traffic(rest: _Rest) -> str:
+def _traffic(rest: _UnusedParams) -> str:
     protocol = rest.take(_PROTOCOL)
     ends = rest.address(_SOURCE, _SOURCE_PORT), rest.address(_DESTINATION, _DESTINATION_PORT)
     way = f"{ends[0] or '?'} → {ends[1] or '?'}" if any(ends) else ""
     return " ".join(filter(None, (protocol, way, rest.outcome(), rest.take(_TEXT))))
 
 
-def _action(rest: _Rest) -> str:
+def _action(rest: _UnusedParams) -> str:
     user = rest.take(_USER)
     what = ", ".join(filter(None, (rest.take(_ACTION), rest.take(_TEXT), rest.outcome())))
     return ": ".join(filter(None, (user, what)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from relay.config.router.translation import Choice
+    from relay.config.router.translation import RouterChoice
 
 DEFAULT_CONFIG: Final = "/etc/relay/relay.toml"
 
@@ -34,11 +34,11 @@ class Options:
     what a printed command needs as well (`relay.cli.as_typed`)."""
 
     @property
-    def choice(self) -> "Choice":
+    def choice(self) -> "RouterChoice":
         """Which router and node of a router's configuration text are meant."""
-        from relay.config.router.translation import Choice
+        from relay.config.router.translation import RouterChoice
 
-        return Choice(self.router, self.node)
+        return RouterChoice(self.router, self.node)
 
     @property
     def named_config_paths(self) -> tuple[str, ...]:

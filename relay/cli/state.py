@@ -8,7 +8,7 @@ import click
 
 from relay.cli.options import options
 from relay.errors import NoInputError
-from relay.nearest import did_you_mean
+from relay.values.nearest import did_you_mean
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -26,7 +26,7 @@ def state_option(command: _Command) -> _Command:
 
 def state_directory(context: click.Context, state: str | None) -> str:
     """The directory that is meant: the option's, else the configuration's."""
-    from relay.config import toml
+    from relay.config.document import toml
 
     if state:
         return existing_folder(context, "--state", state)

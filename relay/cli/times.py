@@ -1,11 +1,12 @@
 """Times on the command line: where no zone is given, they are local times."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 
 import click
+
+from relay.system.clock import wall_clock
 
 
 class _LocalTime(tzinfo):
@@ -31,7 +32,7 @@ FORMS: Final = "2026-11-30 11:20, 2026-11-30, 11:20, yesterday, today, now, -2h,
 
 def now() -> int:
     """In microseconds since the epoch."""
-    return time.time_ns() // 1000
+    return wall_clock()
 
 
 def read_time(

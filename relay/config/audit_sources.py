@@ -7,9 +7,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from relay.config.lines import KeyPath
-from relay.settings import AuditDispatcherSource, AuditdRemoteSource, AuditLogSource, Settings
-from relay.source.generations import scan
+from relay.config.document.lines import KeyPath
+from relay.source.auditd.generations import scan
+from relay.values.settings import AuditDispatcherSource, AuditdRemoteSource, AuditLogSource, Settings
 
 Finding = tuple[KeyPath, str]
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from relay.config.lines import KeyPath
-from relay.settings import Settings
+from relay.config.document.lines import KeyPath
+from relay.values.settings import Settings
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _NO_NOTES: Final[Mapping[KeyPath, str]] = {}

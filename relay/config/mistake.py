@@ -8,16 +8,16 @@ characters escaped.
 import re
 from typing import Final, NamedTuple
 
-from relay.config.lines import KeyPath
+from relay.config.document.lines import KeyPath
 from relay.errors import ConfigurationError
-from relay.quantity import quoted
+from relay.values.quantity import quoted
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 MOST_SHOWN: Final = 100
 """So many mistakes are told one by one; more are counted."""
 
 
-class Place(NamedTuple):
+class ConfigLocation(NamedTuple):
     """Where a key stands: its file, its line, and its path within that file."""
 
     file: str
@@ -33,7 +33,7 @@ class Place(NamedTuple):
 class Mistake(NamedTuple):
     """What is wrong, and where."""
 
-    place: Place
+    place: ConfigLocation
     sentence: str
 
     def __str__(self) -> str:

@@ -8,9 +8,9 @@ other part exists: [receiver] with a server and no source is for `relay receive`
 from collections.abc import Iterator
 from typing import Final, Literal, get_args
 
-from relay.config.lines import KeyPath
+from relay.config.document.lines import KeyPath
+from relay.config.document.toml import Configuration
 from relay.config.mistake import Mistake
-from relay.config.toml import Configuration
 from relay.errors import ConfigurationError
 
 Program = Literal["run", "receive"]

@@ -22,16 +22,16 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from relay.delivery.reading import Piece, SpoolReading, choose_probe, identity_of, suspect, wanted_before
-from relay.delivery.session import MessageId, Refused, Search, Session
+from relay.delivery.reading import BlockPiece, SpoolReading, choose_probe, identity_of, suspect, wanted_before
+from relay.delivery.selection import MessageSelection
+from relay.delivery.sessions.session import DeliverySession, MessageId, Refused, Search
 from relay.delivery.suspicion import FirstUnproven, SessionLoss, Suspicion
-from relay.delivery.wanted import Wanted
 from relay.errors import InternalError, RelayError, StorageError, TemporaryError, UnavailableError
-from relay.intake import wall_clock
 from relay.spool.cursor import Cursor
-from relay.spool.gap import Range
-from relay.spool.spool import Lost
+from relay.spool.gap import LostRange
+from relay.spool.spool import SkippedDamage
 from relay.spool.store import Store
+from relay.system.clock import wall_clock
 from relay.transport import StillOpenError, retry
 
 PROOF_SPACING: Final = 0.05
@@ -65,7 +65,7 @@ class _Overdue(NamedTuple):
     wall: int
 
 
-def _named(piece: Piece) -> str:
+def _named(piece: BlockPiece) -> str:
     ((kind, number, message),) = piece.block.messages()
     return f"{kind.label} event {number} of {len(message)} octets"
 
@@ -80,9 +80,9 @@ class Destination:
         self,
         name: str,
         store: Store,
-        connect: Callable[[threading.Event], Session],
+        connect: Callable[[threading.Event], DeliverySession],
         *,
-        wanted: Wanted,
+        wanted: MessageSelection,
         start: Cursor,
         required: bool = True,
         files: Sequence[str] = (),
@@ -96,7 +96,7 @@ class Destination:
         self._error: RelayError | None = None
         self._error_since = 0
         self.proofs = 0
-        self.lost: list[Lost] = []
+        self.lost: list[SkippedDamage] = []
         """Damage that was stepped over since the start; the newest 100."""
         self.refused = 0
         """Messages that the far end has refused for good, since the start."""
@@ -105,7 +105,7 @@ class Destination:
         self.suspicion = Suspicion()
         self._suspect: MessageId | None = None
         """Which message failed alone, as long as it is suspected."""
-        self.passed: dict[MessageId, Piece] = {}
+        self.passed: dict[MessageId, BlockPiece] = {}
         """Proven ahead of the cursor: probes."""
         self.wants_a_message = False
         """Whether a suspicion waits for another message, which would show that the far end works."""
@@ -114,7 +114,7 @@ class Destination:
         self._store = store
         self._connect = connect
         self._files = files
-        self._session: Session | None = None
+        self._session: DeliverySession | None = None
         self._stopped = threading.Event()
         self._finishing = threading.Event()
         self._thread = threading.Thread(target=self.run, name=f"delivery {name}", daemon=True)
@@ -283,7 +283,7 @@ class Destination:
         self._note(error, unproven)
         return error
 
-    def _the_suspect(self) -> Piece | None:
+    def _the_suspect(self) -> BlockPiece | None:
         """The message that may be at fault, once it is alone. When it is gone, as by `rotate`, nothing is suspected."""
         if not self.suspicion.alone:
             self._suspect = None
@@ -343,11 +343,11 @@ class Destination:
         for each in events:
             event = f"{each.type.label} event {each.number} of {len(each.message)} octets"
             _log.error("%s refuses %s (%s): kept in %s; %s", self.name, event, each.answer, path, SIZE_REMEDY)
-        ranges = [Range(each.run.hex(), int(each.type), each.number, each.number, 1) for each in events]
+        ranges = [LostRange(each.run.hex(), int(each.type), each.number, each.number, 1) for each in events]
         self._store.room.lose(self.name, cause, ranges, reached)
         self.refused += len(events)
 
-    def note_lost(self, lost: Lost) -> None:
+    def note_lost(self, lost: SkippedDamage) -> None:
         """Tell of damage in the spool that was stepped over."""
         self.lost = [*self.lost[-99:], lost]
         _log.error("%s: damage at offset %d (%s); blocks %d to %d cannot be delivered", *lost[:5])
@@ -356,13 +356,15 @@ class Destination:
 class _Delivery:
     """One session's loop, from the cursor on."""
 
-    def __init__(self, destination: Destination, store: Store, session: Session, wanted: Wanted) -> None:
+    def __init__(
+        self, destination: Destination, store: Store, session: DeliverySession, wanted: MessageSelection
+    ) -> None:
         self._destination = destination
         self._store = store
         self._session = session
         self._wanted = wanted
         self._reading = SpoolReading(store, destination.name, wanted, destination.cursor)
-        self._under_way: list[Piece] = []
+        self._under_way: list[BlockPiece] = []
         """What is sent and unproven, in order, without the messages themselves."""
         self._unproven = 0
         self._unsettled = False  # asked for a proof that does not hold yet
@@ -403,11 +405,11 @@ class _Delivery:
     def _step(self, ending: Callable[[], bool]) -> None:
         plan = self._destination.suspicion.plan
         left = plan.messages - self.unproven_messages
-        item: Piece | Lost | None = None
+        item: BlockPiece | SkippedDamage | None = None
         self._full = bool(plan.messages) and left <= 0
         if not self._full:
             item = self._reading.next(plan.spool, max(left, 0), self._destination.passed)
-        if isinstance(item, Lost):
+        if isinstance(item, SkippedDamage):
             self._destination.note_lost(item)
         elif item is not None:
             self._send(item)
@@ -421,7 +423,7 @@ class _Delivery:
                 self._destination.suspicion = suspicion.proven(suspicion.suspected)
             self._wait(now, ending)
 
-    def _send(self, piece: Piece) -> None:
+    def _send(self, piece: BlockPiece) -> None:
         self.unproven_messages += piece.left_out
         if not piece.messages:
             return

@@ -8,19 +8,19 @@ import itertools
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
-from relay.delivery.session import MessageId
-from relay.delivery.wanted import Wanted
+from relay.delivery.selection import MessageSelection
+from relay.delivery.sessions.session import MessageId
 from relay.errors import RelayError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
-from relay.spool.spool import Lost
+from relay.spool.spool import SkippedDamage
 from relay.spool.store import Store
 
 PROBES: Final = 256
 """Among so many messages behind a suspected one the probe is chosen."""
 
 
-class Piece(NamedTuple):
+class BlockPiece(NamedTuple):
     """Consecutive messages of one block."""
 
     spool: int
@@ -56,7 +56,7 @@ class Piece(NamedTuple):
 class SpoolReading:
     """One session's; close it at the session's end."""
 
-    def __init__(self, store: Store, destination: str, wanted: Wanted, cursor: Cursor) -> None:
+    def __init__(self, store: Store, destination: str, wanted: MessageSelection, cursor: Cursor) -> None:
         self._room = store.room
         self._destination = destination
         self._wanted = wanted
@@ -87,7 +87,7 @@ class SpoolReading:
             for rest, reader in zip(self._rests, self.readers, strict=True)
         )
 
-    def next(self, spool: int | None, limit: int, passed: Collection[MessageId]) -> Piece | Lost | None:
+    def next(self, spool: int | None, limit: int, passed: Collection[MessageId]) -> BlockPiece | SkippedDamage | None:
         """At most `limit` wanted messages (0: any number) of one spool, or of either; None when none is there yet.
 
         Messages in `passed` are left out.
@@ -95,7 +95,7 @@ class SpoolReading:
         for each in (0, 1) if spool is None else (spool,):
             if self._rests[each] is None:
                 item = self._room.read(self._destination, *self.readers, only=each)
-                if isinstance(item, Lost):
+                if isinstance(item, SkippedDamage):
                     return item
                 if item is None:
                     continue
@@ -107,7 +107,7 @@ class SpoolReading:
                 return self._piece(each, rest, limit, passed)
         return None
 
-    def _piece(self, spool: int, rest: Block, limit: int, passed: Collection[MessageId]) -> Piece:
+    def _piece(self, spool: int, rest: Block, limit: int, passed: Collection[MessageId]) -> BlockPiece:
         number, begin = self._reached[spool]
         total = rest.header.messages
         first, end, left_out = 0, total, 0
@@ -117,7 +117,7 @@ class SpoolReading:
         self._rests[spool] = rest.cut(end, total) if end < total else None
         after = (number, begin + end) if end < total else (self.readers[spool].next_number, 0)
         self._reached[spool] = after
-        return Piece(spool, cut, begin + first, self._wanted.count(cut), left_out, after)
+        return BlockPiece(spool, cut, begin + first, self._wanted.count(cut), left_out, after)
 
     def _limits(self, rest: Block, limit: int, passed: Collection[MessageId]) -> tuple[int, int, int]:
         """The first message, the one behind the last, and how many wanted ones before the first are left out."""
@@ -143,7 +143,7 @@ def identity_of(block: Block) -> MessageId:
     return MessageId(block.header.run, kind, number)
 
 
-def wanted_before(piece: Piece, index: int, store: Store, wanted: Wanted) -> int:
+def wanted_before(piece: BlockPiece, index: int, store: Store, wanted: MessageSelection) -> int:
     """How many wanted messages of a piece stand before an index of its block; the block is read again for that."""
     spool = store.transient if piece.spool else store.retained
     reader = spool.reader(piece.block.header.number)
@@ -156,14 +156,14 @@ def wanted_before(piece: Piece, index: int, store: Store, wanted: Wanted) -> int
     return wanted.count(found.cut(piece.first, index)) if isinstance(found, Block) else index - piece.first
 
 
-def suspect(store: Store, wanted: Wanted, cursor: Cursor, spool: int) -> Piece | None:
+def suspect(store: Store, wanted: MessageSelection, cursor: Cursor, spool: int) -> BlockPiece | None:
     """The first wanted message of a spool from the cursor on."""
     return next(_singly(store, wanted, cursor, spool), None)
 
 
 def choose_probe(
-    store: Store, wanted: Wanted, suspected: tuple[Cursor, int], choice: int, passed: Collection[MessageId]
-) -> Piece | None:
+    store: Store, wanted: MessageSelection, suspected: tuple[Cursor, int], choice: int, passed: Collection[MessageId]
+) -> BlockPiece | None:
     """A message behind the suspected one, which is the first of a spool from a cursor on; None without any.
 
     The smallest one is the best choice (0), since size is what collectors mind most.
@@ -180,7 +180,7 @@ def choose_probe(
     return found[choice % len(found)] if found else None
 
 
-def _singly(store: Store, wanted: Wanted, cursor: Cursor, spool: int) -> Iterator[Piece]:
+def _singly(store: Store, wanted: MessageSelection, cursor: Cursor, spool: int) -> Iterator[BlockPiece]:
     """The wanted messages of a spool from the cursor on, one at a time."""
     source, (number, part) = (
         (store.transient, cursor.reached_transient) if spool else (store.retained, cursor.reached_retained)
@@ -188,13 +188,13 @@ def _singly(store: Store, wanted: Wanted, cursor: Cursor, spool: int) -> Iterato
     reader = source.reader(number)
     try:
         while (found := reader.read()) is not None:
-            if isinstance(found, Lost):
+            if isinstance(found, SkippedDamage):
                 continue
             total = found.header.messages
             first = part if found.header.number == number else 0
             for index, one in enumerate(found.cut(first, total).singly(), first):
                 if wanted.count(one):
                     after = (found.header.number, index + 1) if index + 1 < total else (reader.next_number, 0)
-                    yield Piece(spool, one, index, 1, 0, after)
+                    yield BlockPiece(spool, one, index, 1, 0, after)
     finally:
         reader.close()

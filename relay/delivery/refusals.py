@@ -10,15 +10,15 @@ Ceiling: what is refused between two proofs, at most an interval.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from relay.delivery.session import Refused
+from relay.delivery.sessions.session import Refused
 from relay.errors import UnavailableError
-from relay.event import EventType
+from relay.values.event import EventType
 
 PAUSES = (0.05, 0.1, 0.2, 0.4)
 """Seconds before each time that something is sent again."""
 
 
-class Sent(NamedTuple):
+class SentMessage(NamedTuple):
     """A message, or a part of one, that has been sent."""
 
     place: int
@@ -33,11 +33,11 @@ class Sent(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    sent: Sent
+    sent: SentMessage
     answer: str
 
 
-SendAgain = Callable[[float, Sequence[Sent]], None]
+SendAgain = Callable[[float, Sequence[SentMessage]], None]
 """Sends these after a pause in seconds, and returns when each of them has been answered."""
 
 
@@ -49,18 +49,18 @@ class Refusals:
         self._send_again = send_again
         self._pauses = pauses
         self._refusals: list[_Refusal] = []  # since the last proof
-        self._again: list[Sent] = []  # refused, and just being sent again
-        self._accepted: Sent | None = None  # the last one since the last proof
+        self._again: list[SentMessage] = []  # refused, and just being sent again
+        self._accepted: SentMessage | None = None  # the last one since the last proof
 
-    def note_accepted(self, sent: Sent) -> None:
+    def note_accepted(self, sent: SentMessage) -> None:
         """The far end has it."""
         self._accepted = sent
 
-    def note_refused(self, sent: Sent, answer: str) -> None:
+    def note_refused(self, sent: SentMessage, answer: str) -> None:
         """The far end does not take it, and says why."""
         self._refusals.append(_Refusal(sent, answer))
 
-    def open(self) -> list[Sent]:
+    def open(self) -> list[SentMessage]:
         """What is refused, and may still be accepted."""
         return [*self._again, *(refusal.sent for refusal in self._refusals)]
 
@@ -80,7 +80,7 @@ class Refusals:
         self._accepted = None
         return self._give_up()
 
-    def _try_again(self, pause: float, *behind: Sent) -> None:
+    def _try_again(self, pause: float, *behind: SentMessage) -> None:
         self._again = [refusal.sent for refusal in self._refusals]
         self._refusals = []
         if self._again:

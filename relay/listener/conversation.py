@@ -7,13 +7,13 @@ Syslog never answers: its "accepted" is the clean close. What the messages becom
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from relay.audit.received import received_record
-from relay.audit.record import says_nothing
 from relay.errors import ProtocolError
-from relay.event import Event, EventType
+from relay.events.audit.received import received_record
+from relay.events.audit.record import says_nothing
 from relay.syslog import auditd_remote
 from relay.syslog.framing import Decoder
 from relay.syslog.relp import RelpServer
+from relay.values.event import Event, EventType
 
 
 class Conversation(Protocol):

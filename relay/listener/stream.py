@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from relay.errors import ProtocolError, RelayError, StorageError, UnavailableError
-from relay.event import Batch
-from relay.intake import Clock, Submit, wall_clock
 from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, log_event, told_by
 from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
+from relay.system.clock import Clock, wall_clock
+from relay.values.event import Batch, Submit
 
 PART_S: Final = 1.0
 """So long we wait until a stream that is closed amid its life is closed."""

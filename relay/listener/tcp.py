@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from relay.errors import UnavailableError
-from relay.intake import Submit
 from relay.listener.listening_socket import Listening, cannot_listen, listen
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
+from relay.values.event import Submit
 
 # The loop reads up to 256 KiB at a time (asyncio's own figure); one read more may come on top of this.
 READ_AHEAD = 64 * 1024
@@ -80,7 +80,8 @@ class TcpListener(Listening):
         except OSError as error:
             raise cannot_listen(_url(self._host, self._port), error) from error
         self._servers = [
-            await loop.create_server(lambda: _Connection(self._accept), sock=sock, backlog=BACKLOG) for sock in sockets
+            await loop.create_server(lambda: _TcpConnection(self._accept), sock=sock, backlog=BACKLOG)
+            for sock in sockets
         ]
 
     async def stop(self) -> None:
@@ -99,7 +100,7 @@ class TcpListener(Listening):
         """What of a connection is received: by plain TCP, itself. None: it cannot be."""
         return connection
 
-    def _accept(self, connection: "_Connection") -> None:
+    def _accept(self, connection: "_TcpConnection") -> None:
         address = connection.address
         full = (
             len(self._receptions) >= self._ceilings.connections
@@ -116,7 +117,7 @@ class TcpListener(Listening):
         self._receptions.add(reception)
         reception.add_done_callback(lambda _: self._forget(connection, reception))
 
-    def _forget(self, connection: "_Connection", reception: asyncio.Task[None]) -> None:
+    def _forget(self, connection: "_TcpConnection", reception: asyncio.Task[None]) -> None:
         connection.abort()  # has ended already, unless we were stopped before its reception took its first step
         self._receptions.discard(reception)
         self._connected[connection.address] -= 1
@@ -124,10 +125,10 @@ class TcpListener(Listening):
             del self._connected[connection.address]
 
 
-class _Connection(asyncio.Protocol):
+class _TcpConnection(asyncio.Protocol):
     """One accepted connection as a ByteStream; asyncio has set TCP_NODELAY, so that answers go out at once."""
 
-    def __init__(self, accept: Callable[["_Connection"], None]) -> None:
+    def __init__(self, accept: Callable[["_TcpConnection"], None]) -> None:
         self._accept = accept
         self._closed = asyncio.get_running_loop().create_future()
         self._waiting: list[bytes] = []

@@ -19,16 +19,16 @@ import ssl
 from typing import Final
 
 from relay.errors import ProtocolError, RelayError, UnavailableError
-from relay.intake import Submit
 from relay.listener.stream import ByteStream, ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
-from relay.quantity import Address
-from relay.setting_values import is_pem
-from relay.settings import ReceiverTls
-from relay.transport.certificate import identify, trust
 from relay.transport.from_files import FromFiles
-from relay.transport.tls_context import is_cut_off, tls_context
-from relay.transport.tls_faults import Fault, Verdict, alert, distrust, refusal, words
+from relay.transport.tls.certificate import identify, trust
+from relay.transport.tls.context import is_cut_off, tls_context
+from relay.transport.tls.faults import TlsFault, VerifyResult, alert, distrust, refusal, words
+from relay.values.event import Submit
+from relay.values.quantity import Address
+from relay.values.setting_values import is_pem
+from relay.values.settings import ReceiverTls
 
 HANDSHAKE: Final = 15.0
 _READ: Final = 1 << 18  # octets given at once, at most
@@ -212,15 +212,15 @@ class TlsStream:
             await self._inner.write(data)
 
 
-def _fault(error: ssl.SSLError) -> Fault:
+def _fault(error: ssl.SSLError) -> TlsFault:
     """Whose fault it is that a handshake failed, and what repairs it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         # Python does not give a server the chain of a client that it refuses.
         now = dt.datetime.now(dt.UTC)
-        return distrust(Verdict(error.verify_code, error.verify_message, (), now, "the sender's", "clientAuth"))
+        return distrust(VerifyResult(error.verify_code, error.verify_message, (), now, "the sender's", "clientAuth"))
     if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-        return Fault("the sender has no certificate, and `ca` wants one", "give it one that `ca` has signed")
+        return TlsFault("the sender has no certificate, and `ca` wants one", "give it one that `ca` has signed")
     if fault := refusal(alert(error.reason), None, "the sender", "serverAuth"):
         remedy = "it must trust the signer of `certificate`, and call this receiver by a name that is in it"
         return fault._replace(remedy=remedy)
-    return Fault(words(error.reason), "does the sender speak TLS 1.2 or 1.3, and does nothing between change it?")
+    return TlsFault(words(error.reason), "does the sender speak TLS 1.2 or 1.3, and does nothing between change it?")

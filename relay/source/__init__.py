@@ -2,11 +2,10 @@
 
 from typing import Protocol
 
-from relay.event import Position
-from relay.intake import Submit
+from relay.values.event import Position, Submit
 
 
-class Taker(Protocol):
+class EventInput(Protocol):
     """What takes events in, with a position that is kept under its name."""
 
     @property
@@ -23,7 +22,7 @@ class Taker(Protocol):
         """
 
 
-class Source(Taker, Protocol):
+class Source(EventInput, Protocol):
     """What every source is to `relay run`."""
 
     def adopt(self, other: "Source") -> bool:

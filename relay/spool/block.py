@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from relay.event import EventType, Position
+from relay.values.event import EventType, Position
 
 MAGIC: Final = b"\x89RLYBLK\n"
 CHAIN_START: Final = bytes(32)

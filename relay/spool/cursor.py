@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from relay.crash_point import crash_point
-from relay.disk import Disk, File
 from relay.errors import DataError, StorageError
+from relay.system.crash_point import crash_point
+from relay.system.disk import Disk, File
 
 MAGIC: Final = b"\x89RLYSLT\n"
 COPY_LENGTH: Final = 4096
@@ -28,7 +28,7 @@ MAX_CONTENT: Final = COPY_LENGTH - _FIXED.size
 _log = logging.getLogger("relay.spool")
 
 
-class _Copy(NamedTuple):
+class _SlotCopy(NamedTuple):
     sequence: int
     key: str
     value: bytes
@@ -79,8 +79,8 @@ class Slots:
         with self._lock:
             if self._file.deleted:
                 self._make_again()
-            place, copy = self._slots.get(key) or (self._free_place(), _Copy(-1, key, b""))
-            new = _Copy(copy.sequence + 1, key, value)
+            place, copy = self._slots.get(key) or (self._free_place(), _SlotCopy(-1, key, b""))
+            new = _SlotCopy(copy.sequence + 1, key, value)
             self._failed.add(_offset(place, new))
             self._write(place, new)
             crash_point("slot-written")
@@ -98,7 +98,7 @@ class Slots:
             self._file.sync()
             self._failed.clear()
 
-    def _write(self, place: int, copy: _Copy) -> None:
+    def _write(self, place: int, copy: _SlotCopy) -> None:
         self._file.write(_encode(copy), _offset(place, copy))
 
     def _settle(self) -> None:
@@ -135,9 +135,9 @@ class Slots:
         raise StorageError(self._file.path, f"all {SLOTS} slots are taken", "configure fewer servers")
 
 
-def read_slots(disk: Disk, path: str) -> dict[str, tuple[int, _Copy]]:
+def read_slots(disk: Disk, path: str) -> dict[str, tuple[int, _SlotCopy]]:
     """Every whole slot of the file, read without changing it: key → (place, newest copy)."""
-    slots: dict[str, tuple[int, _Copy]] = {}
+    slots: dict[str, tuple[int, _SlotCopy]] = {}
     if not disk.exists(path):
         return slots
     with disk.open(path, writable=False) as file:
@@ -152,17 +152,17 @@ def read_slots(disk: Disk, path: str) -> dict[str, tuple[int, _Copy]]:
     return slots
 
 
-def _offset(place: int, copy: _Copy) -> int:
+def _offset(place: int, copy: _SlotCopy) -> int:
     return (place * 2 + copy.sequence % 2) * COPY_LENGTH
 
 
-def _encode(copy: _Copy) -> bytes:
+def _encode(copy: _SlotCopy) -> bytes:
     key = copy.key.encode()
     content = struct.pack(">QHH", copy.sequence, len(key), len(copy.value)) + key + copy.value
     return (MAGIC + struct.pack(">I", zlib.crc32(content)) + content).ljust(COPY_LENGTH, b"\0")
 
 
-def _decode(data: bytes) -> _Copy | None:
+def _decode(data: bytes) -> _SlotCopy | None:
     if len(data) < COPY_LENGTH or not data.startswith(MAGIC):
         return None
     _, crc, sequence, key_length, value_length = _FIXED.unpack_from(data)
@@ -170,10 +170,10 @@ def _decode(data: bytes) -> _Copy | None:
     if end > COPY_LENGTH or zlib.crc32(data[_CHECKED_FROM:end]) != crc:
         return None
     key = data[_FIXED.size : _FIXED.size + key_length].decode("utf-8", "replace")
-    return _Copy(sequence, key, data[_FIXED.size + key_length : end])
+    return _SlotCopy(sequence, key, data[_FIXED.size + key_length : end])
 
 
-class Known(msgspec.Struct, frozen=True, array_like=True):
+class KnownNumbers(msgspec.Struct, frozen=True, array_like=True):
     """The numbers that a run had given before a block: by these it is known what a missing block held."""
 
     run: str
@@ -198,9 +198,9 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     """Messages proven so far, ever."""
     server: str = ""
     """Protocol and final address of the server to which this cursor belongs; empty where none was recorded."""
-    retained_numbers: Known | None = None
+    retained_numbers: KnownNumbers | None = None
     """Before the next block of the retained spool; None when they are not known."""
-    transient_numbers: Known | None = None
+    transient_numbers: KnownNumbers | None = None
 
     def encode(self) -> bytes:
         """As it stands in a slot."""

@@ -8,8 +8,8 @@
    they lose is counted in their gaps.
 3. Apply the policy. `rotate` frees the oldest segment, whoever lacks it, and counts what each destination loses.
    `halt` and `ignore` free nothing more: `append` raises a StorageError that is `full`. The intake then keeps what can
-   be delivered again waiting, and refuses and counts only what cannot (`relay/intake.py`). `relay receive` behaves as
-   with `halt`, and never asks for a halt. What asks for the halt is `relay/housekeeping.py`.
+   be delivered again waiting, and refuses and counts only what cannot (`relay/program/intake.py`). `relay receive`
+   behaves as with `halt`, and never asks for a halt. What asks for the halt is `relay/program/housekeeping.py`.
 
 Whatever is deleted undelivered is counted in a slot before its file goes. A crash in between leaves the count and the
 file; that file is then neither delivered nor counted again.
@@ -27,13 +27,13 @@ reserve. A quota is not seen here; the write that it refuses is treated as one o
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from relay.disk import Disk
 from relay.errors import StorageError
-from relay.quantity import rounded_size, size_text
 from relay.spool.block import Contents, Header
 from relay.spool.cursor import Cursor
-from relay.spool.room import MADE_ROOM, ROTATED, StoreRoom
-from relay.spool.spool import Allowance, Oldest, Spool
+from relay.spool.losses import MADE_ROOM, ROTATED, StoreLosses
+from relay.spool.spool import DeletableSegment, SpaceAllowance, Spool
+from relay.system.disk import Disk
+from relay.values.quantity import rounded_size, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class _Space(NamedTuple):
 class FullDisk:
     """Owns the space of both spools. Safe to use from several threads."""
 
-    def __init__(self, disk: Disk, folder: str, room: StoreRoom, max_size: int, policy: Policy) -> None:
+    def __init__(self, disk: Disk, folder: str, room: StoreLosses, max_size: int, policy: Policy) -> None:
         self.max_size = max_size
         self.policy: Policy = policy
         self.cut_short = 0
@@ -126,7 +126,7 @@ class FullDisk:
 
     # --- How much there is ---
 
-    def _allowance(self, *, reserve: bool) -> Allowance:
+    def _allowance(self, *, reserve: bool) -> SpaceAllowance:
         space = self._space()
         kept = 0 if reserve or self.policy == "rotate" else space.size // RESERVE
         by_max_size = space.size == self.max_size
@@ -140,7 +140,7 @@ class FullDisk:
             if by_max_size
             else "free space on this file system"
         )
-        return Allowance(space.left - kept, space.size - space.allocated, f"{cause}{_besides(kept)}", remedy)
+        return SpaceAllowance(space.left - kept, space.size - space.allocated, f"{cause}{_besides(kept)}", remedy)
 
     def _space(self) -> _Space:
         allocated = sum(spool.allocated for spool in self._room.spools)
@@ -179,7 +179,7 @@ class FullDisk:
         self.rotated += went
         return went
 
-    def _delete(self, spool: Spool, oldest: Oldest, cause: str) -> bool:
+    def _delete(self, spool: Spool, oldest: DeletableSegment, cause: str) -> bool:
         with self._room.counting:
             self._room.count_deleted(spool, oldest, cause)
             return spool.release_oldest(oldest.following)

@@ -10,16 +10,16 @@ from typing import Final
 
 import msgspec
 
-from relay.event import EventType
 from relay.spool.block import Header, Span, spans_between
 from relay.syslog.rfc5424 import NotRfc5424Error, parse
+from relay.values.event import EventType
 
 MAX_RANGES: Final = 24
 _HEADER_OCTETS: Final = 512
 """RFC 5424's header fields, with the longest HOSTNAME that there may be."""
 
 
-class Range(msgspec.Struct, frozen=True, array_like=True):
+class LostRange(msgspec.Struct, frozen=True, array_like=True):
     """So many events of one run and type are lost, the first and the last of them by number."""
 
     run: str
@@ -33,7 +33,7 @@ class Range(msgspec.Struct, frozen=True, array_like=True):
         """The type's name."""
         return EventType(self.type).label
 
-    def grew_to(self, now: "Range") -> bool:
+    def grew_to(self, now: "LostRange") -> bool:
         """Whether that is this range with more, and not another of its run and type after this one gave way."""
         return (now.run, now.type) == (self.run, self.type) and now.first <= self.first and now.events >= self.events
 
@@ -45,7 +45,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 1
     """Counts the gaps of this server: two events with one number tell of one gap."""
     cause: str = ""
-    ranges: tuple[Range, ...] = ()
+    ranges: tuple[LostRange, ...] = ()
     unnamed: int = 0
     """Events of ranges that gave way to MAX_RANGES others."""
     retained: int = 0
@@ -57,7 +57,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     damaged_retained: int = 0
     """What damage took before this block of the retained spool is counted."""
     damaged_transient: int = 0
-    in_doubt: tuple[Range, ...] = ()
+    in_doubt: tuple[LostRange, ...] = ()
     """Deleted while under way to the server: a proof that is still to come says they are not lost."""
     positions: dict[str, tuple[int, bytes]] = {}
     """How far the sources have come with events that were refused: source → (events, place)."""
@@ -89,13 +89,13 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
         """The same of the transient spool."""
         return self.transient, self.transient_part
 
-    def add(self, cause: str, lost: Iterable[Range]) -> "Gap":
+    def add(self, cause: str, lost: Iterable[LostRange]) -> "Gap":
         """The gap with more losses."""
         ranges, unnamed = merged((*self.ranges, *lost))
         causes = self.cause if cause in self.cause.split(", ") else ", ".join(filter(None, (self.cause, cause)))
         return msgspec.structs.replace(self, cause=causes, ranges=ranges, unnamed=self.unnamed + unnamed)
 
-    def doubt(self, under_way: Iterable[Range]) -> "Gap":
+    def doubt(self, under_way: Iterable[LostRange]) -> "Gap":
         """The gap with more that is in doubt."""
         in_doubt, unnamed = merged((*self.in_doubt, *under_way))
         return msgspec.structs.replace(self, in_doubt=in_doubt, unnamed=self.unnamed + unnamed)
@@ -156,14 +156,14 @@ def told_in(message: bytes) -> Gap | None:
         return None
 
 
-def _range_from(text: str) -> Range:
+def _range_from(text: str) -> LostRange:
     run, label, first, last, events = text.split()
-    return Range(run, int(EventType.from_label(label)), int(first), int(last), int(events))
+    return LostRange(run, int(EventType.from_label(label)), int(first), int(last), int(events))
 
 
-def merged(ranges: Iterable[Range]) -> tuple[tuple[Range, ...], int]:
+def merged(ranges: Iterable[LostRange]) -> tuple[tuple[LostRange, ...], int]:
     """One range for each run and type, the MAX_RANGES that grew last, and the events of the others."""
-    whole: dict[tuple[str, int], Range] = {}
+    whole: dict[tuple[str, int], LostRange] = {}
     unnamed = 0
     for each in ranges:
         known = whole.pop((each.run, each.type), None)
@@ -173,24 +173,24 @@ def merged(ranges: Iterable[Range]) -> tuple[tuple[Range, ...], int]:
     return tuple(whole.values()), unnamed
 
 
-def _joined(one: Range, other: Range) -> Range:
+def _joined(one: LostRange, other: LostRange) -> LostRange:
     first, last = min(one.first, other.first), max(one.last, other.last)
-    return Range(one.run, one.type, first, last, one.events + other.events)
+    return LostRange(one.run, one.type, first, last, one.events + other.events)
 
 
-def _rest(now: Range, said: Range | None) -> Range:
+def _rest(now: LostRange, said: LostRange | None) -> LostRange:
     if said is None:
         return now
-    return Range(now.run, now.type, min(said.last + 1, now.last), now.last, now.events - said.events)
+    return LostRange(now.run, now.type, min(said.last + 1, now.last), now.last, now.events - said.events)
 
 
-def ranges_of(header: Header, wanted: int, part: int = 0) -> list[Range]:
+def ranges_of(header: Header, wanted: int, part: int = 0) -> list[LostRange]:
     """What a block holds of the wanted types (a bitmap), without its first `part` messages."""
     run = header.run.hex()
     spans = spans_between(header.spans, part, header.messages) if part else header.spans
     return [range_of(run, span) for span in spans if wanted >> span.type & 1]
 
 
-def range_of(run: str, span: Span) -> Range:
+def range_of(run: str, span: Span) -> LostRange:
     """What a span holds, as a loss."""
-    return Range(run, int(span.type), span.first, span.first + span.messages - 1, span.messages)
+    return LostRange(run, int(span.type), span.first, span.first + span.messages - 1, span.messages)

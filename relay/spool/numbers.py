@@ -11,9 +11,9 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
-from relay.event import EventType
 from relay.spool.block import Header
-from relay.spool.gap import Range
+from relay.spool.gap import LostRange
+from relay.values.event import EventType
 
 
 class RunEnd(NamedTuple):
@@ -70,20 +70,20 @@ class Numbers:
         """Only these types are in doubt; of the others is known what damage took."""
         self._in_doubt = types
 
-    def see(self, header: Header) -> tuple[Range, ...]:
+    def see(self, header: Header) -> tuple[LostRange, ...]:
         """A block comes next; what damage took before it, as far as that is known now."""
         missing = self._enter(header.run)
         following = dict(self._next)
         for kind, first, messages in header.spans:
             expected = following.get(kind, self._default)
             if kind in self._in_doubt and expected is not None and first > expected:
-                missing.append(Range(header.run.hex(), int(kind), expected, first - 1, first - expected))
+                missing.append(LostRange(header.run.hex(), int(kind), expected, first - 1, first - expected))
             following[kind] = first + messages
         self._in_doubt -= {span.type for span in header.spans}
         self._next = following
         return tuple(missing)
 
-    def _enter(self, run: bytes) -> list[Range]:
+    def _enter(self, run: bytes) -> list[LostRange]:
         if run == self._run:
             return []
         missing = self._up_to(run)
@@ -91,7 +91,7 @@ class Numbers:
         self._run, self._next = run, {}
         return missing
 
-    def _up_to(self, run: bytes | None) -> list[Range]:
+    def _up_to(self, run: bytes | None) -> list[LostRange]:
         """What is missing of the types in doubt before that run, or of all runs, by the last numbers of each."""
         if self._run is None or not self._in_doubt:
             return []
@@ -104,18 +104,18 @@ class Numbers:
                 expected = self._next.get(kind, self._default) if each.run == self._run else 1
                 if expected is not None and each.last[kind] >= expected:
                     last = each.last[kind]
-                    missing.append(Range(each.run.hex(), int(kind), expected, last, last - expected + 1))
+                    missing.append(LostRange(each.run.hex(), int(kind), expected, last, last - expected + 1))
         return missing
 
-    def finish(self) -> list[Range]:
+    def finish(self) -> list[LostRange]:
         """What is missing of the types in doubt, when no block follows any more."""
         return self._up_to(None)
 
-    def pass_over(self, behind: Iterable[Header]) -> tuple[Range, ...]:
+    def pass_over(self, behind: Iterable[Header]) -> tuple[LostRange, ...]:
         """Blocks are gone, and `behind` them come these; what is gone, by the numbers around it. Goes on behind it."""
         ahead = self.copy()
         ahead.doubt(frozenset(EventType))
-        missing: list[Range] = []
+        missing: list[LostRange] = []
         for header in behind:
             missing += ahead.see(header)
             if not ahead.in_doubt:
@@ -129,12 +129,12 @@ class Numbers:
             self._next = self._next | {EventType(each.type): each.last + 1}
         return tuple(missing)
 
-    def miss(self, header: Header | None) -> tuple[Range, ...]:
+    def miss(self, header: Header | None) -> tuple[LostRange, ...]:
         """A damaged block, or several, come next; what they held, as far as that is known now."""
         if header is None:
             self._in_doubt = frozenset(EventType)
             return ()
         before = self.see(header)
         run = header.run.hex()
-        held = (Range(run, int(kind), first, first + count - 1, count) for kind, first, count in header.spans)
+        held = (LostRange(run, int(kind), first, first + count - 1, count) for kind, first, count in header.spans)
         return (*before, *held)

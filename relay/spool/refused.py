@@ -8,8 +8,8 @@ nothing: the gap of the server counts what it has refused.
 from collections.abc import Iterable
 from typing import Final
 
-from relay.disk import Disk
 from relay.spool.block import frame
+from relay.system.disk import Disk
 
 FOLDER: Final = "refused"
 MAX_SIZE: Final = 16 * 1024 * 1024

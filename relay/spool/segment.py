@@ -6,7 +6,7 @@ When the segment after this one begins with a number that this one also holds, t
 failed and it was written again.
 
 Damage costs the blocks that it hits and no other: a segment whose own header is damaged is read by its name and its
-blocks (`SegmentHeader.damage` tells so), and behind a damaged block the next one is found by its magic (`Broken`).
+blocks (`SegmentHeader.damage` tells so), and behind a damaged block the next one is found by its magic (`BrokenBlock`).
 """
 
 import contextlib
@@ -16,12 +16,12 @@ import zlib
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
-from relay.crash_point import crash_point
-from relay.disk import Disk, File
 from relay.errors import DataError, StorageError
-from relay.event import EventType
 from relay.spool import block
 from relay.spool.block import BlockError, Header
+from relay.system.crash_point import crash_point
+from relay.system.disk import Disk, File
+from relay.values.event import EventType
 
 MAGIC: Final = b"\x89RLYSEG\n"
 FORMAT_VERSION: Final = 1
@@ -196,7 +196,7 @@ def find_block(file: File, offset: int) -> int | None:
     return None
 
 
-class Broken(NamedTuple):
+class BrokenBlock(NamedTuple):
     """A place where the wanted block does not stand whole."""
 
     offset: int
@@ -209,7 +209,7 @@ class Broken(NamedTuple):
     """There; None: not in this segment."""
 
 
-def header_at(file: File, offset: int, number: int, end: int) -> Header | Broken:
+def header_at(file: File, offset: int, number: int, end: int) -> Header | BrokenBlock:
     """The header of block `number` at `offset`, or how to go on behind the damage, before block `end`."""
     try:
         header = read_header(file, offset)
@@ -220,29 +220,29 @@ def header_at(file: File, offset: int, number: int, end: int) -> Header | Broken
     return header
 
 
-def block_at(file: File, offset: int, number: int, end: int) -> block.Block | Broken:
+def block_at(file: File, offset: int, number: int, end: int) -> block.Block | BrokenBlock:
     """As `header_at`, the whole block, checked."""
     try:
         found = read_block(file, offset)
     except BlockError as error:
         header = header_at(file, offset, number, end)
-        if isinstance(header, Broken):
+        if isinstance(header, BrokenBlock):
             return header
-        return Broken(offset, str(error), header, number + 1, offset + header.size)
+        return BrokenBlock(offset, str(error), header, number + 1, offset + header.size)
     if found.header.number != number:
         return _step_over(file, offset, f"block {found.header.number} stands where {number} belongs", number, end)
     return found
 
 
-def _step_over(file: File, offset: int, cause: str, first: int, end: int) -> Broken:
+def _step_over(file: File, offset: int, cause: str, first: int, end: int) -> BrokenBlock:
     """Go on at the next whole block of these numbers, or behind this segment."""
     place = find_block(file, offset)
     while place is not None:
         number = whole_block_at(file, place)
         if first <= number < end:
-            return Broken(offset, cause, None, number, place)
+            return BrokenBlock(offset, cause, None, number, place)
         place = find_block(file, place + 1)
-    return Broken(offset, cause, None, end, None)
+    return BrokenBlock(offset, cause, None, end, None)
 
 
 def whole_block_at(file: File, place: int) -> int:
@@ -253,13 +253,13 @@ def whole_block_at(file: File, place: int) -> int:
         return 0
 
 
-def blocks(file: File, first: int, end: int) -> Iterator[block.Block | Broken]:
+def blocks(file: File, first: int, end: int) -> Iterator[block.Block | BrokenBlock]:
     """What a segment holds of the blocks from `first`, its own first one, to the one before `end`."""
     offset: int | None = HEADER_LENGTH
     while offset is not None and first < end:
         found = block_at(file, offset, first, end)
         yield found
-        if isinstance(found, Broken):
+        if isinstance(found, BrokenBlock):
             offset, first = found.place, found.number
         else:
             offset, first = offset + found.header.size, first + 1
@@ -270,7 +270,7 @@ def headers_through_damage(file: File, first: int, following: int | None) -> Ite
     offset: int | None = HEADER_LENGTH
     while offset is not None and (following is None or first < following):
         found = header_at(file, offset, first, following or _NO_END)
-        if isinstance(found, Broken):
+        if isinstance(found, BrokenBlock):
             offset, first = found.place, found.number
         else:
             yield found
@@ -288,7 +288,7 @@ def headers(file: File, offset: int = HEADER_LENGTH) -> Iterator[tuple[int, Head
         offset += header.size
 
 
-class Tail(NamedTuple):
+class SegmentTail(NamedTuple):
     """Where a segment's good blocks end."""
 
     end: int
@@ -305,7 +305,7 @@ class Tail(NamedTuple):
     """The last number of each type in the last block's run, as far as this segment tells."""
 
 
-def find_tail(file: File, header: SegmentHeader, refused: Collection[bytes] = ()) -> Tail:
+def find_tail(file: File, header: SegmentHeader, refused: Collection[bytes] = ()) -> SegmentTail:
     """Check every block of a segment and find where to go on writing: behind the last one that was not refused."""
     offset, last, chain = HEADER_LENGTH, None, header.previous_chain
     damage: list[str] = []
@@ -316,13 +316,13 @@ def find_tail(file: File, header: SegmentHeader, refused: Collection[bytes] = ()
         except BlockError as error:
             beyond = find_block(file, offset + 1)
             if beyond is None:
-                return Tail(offset, last, chain, nonzero_length(file, offset), tuple(damage), (), numbers)
+                return SegmentTail(offset, last, chain, nonzero_length(file, offset), tuple(damage), (), numbers)
             damage.append(f"offset {offset}: {error}; the next block is at {beyond}")
             offset = beyond
             continue
         if found.header.chain in refused:
             void = (found.header.chain,)
-            return Tail(offset, last, chain, nonzero_length(file, offset), tuple(damage), void, numbers)
+            return SegmentTail(offset, last, chain, nonzero_length(file, offset), tuple(damage), void, numbers)
         try:
             if chain is not None:
                 block.check_chain(found.header, file.read(found.header.length, offset), found.payload, chain)

@@ -8,8 +8,8 @@
 - Any number of readers, each in its own thread, see synced blocks only.
 - `open` finds the end of the newest segment; a torn tail is cut after a copy into `torn/`.
 - A segment that somebody else deletes, or empties, makes a hole: readers pass over it, and answer what was in it by the
-  numbers around it (`Lost.gone`). The newest one is noticed before the next block, which begins a new segment then. The
-  numbers of its blocks are not used again.
+  numbers around it (`SkippedDamage.gone`). The newest one is noticed before the next block, which begins a new segment
+  then. The numbers of its blocks are not used again.
 """
 
 import bisect
@@ -19,15 +19,15 @@ import threading
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
-from relay.crash_point import crash_point, die, is_due
-from relay.disk import Disk, File
 from relay.errors import DataError, StorageError, full_error
-from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Block, Contents, Header
-from relay.spool.gap import Gap, Range, ranges_of, told_in
+from relay.spool.gap import Gap, LostRange, ranges_of, told_in
 from relay.spool.numbers import Numbers, RunEnd
-from relay.spool.segment import Broken, SegmentHeader
+from relay.spool.segment import BrokenBlock, SegmentHeader
+from relay.system.crash_point import crash_point, die, is_due
+from relay.system.disk import Disk, File
+from relay.values.event import EventType, Position
 
 _log = logging.getLogger("relay.spool")
 
@@ -36,7 +36,7 @@ BAD: Final = ".bad"
 """Added to the name of a file that was left alone, when a new segment needs that name."""
 
 
-class Allowance(NamedTuple):
+class SpaceAllowance(NamedTuple):
     """How much of the disk a block may take; octets."""
 
     write: int
@@ -48,10 +48,10 @@ class Allowance(NamedTuple):
     remedy: str = ""
 
 
-UNLIMITED: Final = Allowance(1 << 62, 1 << 62)
+UNLIMITED: Final = SpaceAllowance(1 << 62, 1 << 62)
 
 
-class Run(NamedTuple):
+class RunSeed(NamedTuple):
     """Randomness for one opening: given by the caller, so that tests can choose it."""
 
     run: bytes
@@ -60,7 +60,7 @@ class Run(NamedTuple):
     """The spool's name in case it is new; `segment.SPOOL_ID_LENGTH` octets."""
 
 
-class Lost(NamedTuple):
+class SkippedDamage(NamedTuple):
     """Damage that a reader stepped over: blocks that cannot be delivered."""
 
     path: str
@@ -72,7 +72,7 @@ class Lost(NamedTuple):
     """Whether their files are missing. All that was lost with them is known then."""
 
 
-class Oldest(NamedTuple):
+class DeletableSegment(NamedTuple):
     """A segment that may be deleted."""
 
     first: int
@@ -81,7 +81,7 @@ class Oldest(NamedTuple):
     created: int
     blocks: tuple[Header, ...]
     """Of its whole blocks."""
-    damaged: tuple[tuple[int, Range], ...]
+    damaged: tuple[tuple[int, LostRange], ...]
     """What damage took of it, each with the block before which that is known, as for a reader's `next_number`."""
     gaps: tuple[tuple[int, int, Gap], ...]
     """The gaps that its events report, each with its block's number and the event's index in that block."""
@@ -149,7 +149,7 @@ class Spool:
         folder: str,
         *,
         segment_size: int,
-        run: Run,
+        run: RunSeed,
         changed: threading.Condition | None = None,
         refused: Collection[bytes] = (),
     ) -> "Spool":
@@ -199,7 +199,7 @@ class Spool:
         """Whether the newest block says that this spool took that type."""
         return bool(self.last and self.last.types_taken >> kind & 1)
 
-    def append(self, contents: Contents, now: int, allowance: Allowance = UNLIMITED) -> Header:
+    def append(self, contents: Contents, now: int, allowance: SpaceAllowance = UNLIMITED) -> Header:
         """Write one block and make it durable; `now` is its commit time in microseconds since the epoch.
 
         StorageError that is `full` when the block, or the segment that it needs, takes more than is allowed.
@@ -240,7 +240,7 @@ class Spool:
         self._end += len(data)
         return True
 
-    def _begin_segment(self, number: int, octets: int, now: int, allowance: Allowance = UNLIMITED) -> None:
+    def _begin_segment(self, number: int, octets: int, now: int, allowance: SpaceAllowance = UNLIMITED) -> None:
         """Begin a segment for a block of so many octets; a smaller one where the usual size is not allowed."""
         start = SegmentHeader(self.id, number, now, self._chain)
         least = segment.HEADER_LENGTH + octets
@@ -346,7 +346,7 @@ class Spool:
             newest = self.last.number if self.last else 0
             return len(self._firsts) > 1 and self._firsts[1] <= min(number, newest)
 
-    def oldest(self) -> "Oldest | None":
+    def oldest(self) -> "DeletableSegment | None":
         """The oldest segment that may be deleted; None when it holds the newest block."""
         while True:
             with self._changed:
@@ -359,14 +359,14 @@ class Spool:
                 with file:
                     return self._gone_through(file, first, following)
 
-    def _gone_through(self, file: File, first: int, following: int) -> "Oldest":
+    def _gone_through(self, file: File, first: int, following: int) -> "DeletableSegment":
         numbers = self.numbers_before(first, look_back=False)
         before = numbers.copy()
         whole: list[Header] = []
-        damaged: list[tuple[int, Range]] = []
+        damaged: list[tuple[int, LostRange]] = []
         gaps: list[tuple[int, int, Gap]] = []
         for found in segment.blocks(file, first, following):
-            if isinstance(found, Broken):
+            if isinstance(found, BrokenBlock):
                 damaged += ((found.number, each) for each in numbers.miss(found.header))
                 continue
             whole.append(found.header)
@@ -376,16 +376,16 @@ class Spool:
         damaged += self._known_ahead(ahead, following)
         numbers.doubt(ahead.in_doubt)
         self._numbers = {first: before, following: numbers}
-        return Oldest(first, following, _created(file), tuple(whole), tuple(damaged), tuple(gaps))
+        return DeletableSegment(first, following, _created(file), tuple(whole), tuple(damaged), tuple(gaps))
 
-    def _known_ahead(self, numbers: Numbers, first: int) -> list[tuple[int, Range]]:
+    def _known_ahead(self, numbers: Numbers, first: int) -> list[tuple[int, LostRange]]:
         """What damage took at a segment's end, and at the beginning of the next one, which begins with block `first`.
 
         Without the segment that goes it could not be told any more.
         """
         newest = self.last.number if self.last else 0
         _, following = self.segment_of(first)
-        damaged: list[tuple[int, Range]] = []
+        damaged: list[tuple[int, LostRange]] = []
         begun = False
         file = self.opened(first)
         if file is None:
@@ -397,11 +397,11 @@ class Spool:
                     begun = True
                 elif not begun:
                     damaged += ((found.number, each) for each in numbers.miss(found.header))
-                if begun and (isinstance(found, Broken) or not numbers.in_doubt):
+                if begun and (isinstance(found, BrokenBlock) or not numbers.in_doubt):
                     break
         return damaged
 
-    def held(self, first: int, end: int, wanted: int) -> Iterator[Range]:
+    def held(self, first: int, end: int, wanted: int) -> Iterator[LostRange]:
         """What the blocks from `first` to the one before `end` hold of the wanted types (a bitmap)."""
         for start, following in self._segments():
             if following > first and start < end and (file := self.opened(start)) is not None:
@@ -410,7 +410,7 @@ class Spool:
                         if header.number >= first:
                             yield from ranges_of(header, wanted)
 
-    def gone(self, wanted: int) -> Iterator[Range]:
+    def gone(self, wanted: int) -> Iterator[LostRange]:
         """What was deleted of the oldest block's run, by the first number of each type in the oldest segment.
 
         Of the runs before that one nothing is known any more.
@@ -425,7 +425,7 @@ class Spool:
                 run = run or header.run
                 for kind, first, _ in header.spans if header.run == run else ():
                     if (wanted & ~seen) >> kind & 1 and first > 1:
-                        yield Range(run.hex(), int(kind), 1, first - 1, first - 1)
+                        yield LostRange(run.hex(), int(kind), 1, first - 1, first - 1)
                     seen |= 1 << kind
 
     def _segments(self) -> Iterator[tuple[int, int]]:
@@ -524,7 +524,7 @@ class Spool:
             self._cut(file, tail)
         self._settle(file, tail)
 
-    def _settle(self, file: File, tail: segment.Tail) -> None:
+    def _settle(self, file: File, tail: segment.SegmentTail) -> None:
         """Make durable what was found: a process that was killed, or refused by the disk, leaves its last in memory.
 
         Written again, since after a failed fsync the kernel holds for clean what never reached the disk (invariant 8).
@@ -559,13 +559,13 @@ class Spool:
             return numbers
         with file:
             for found in segment.blocks(file, before, first):
-                if isinstance(found, Broken):
+                if isinstance(found, BrokenBlock):
                     numbers.miss(found.header)
                 else:
                     numbers.see(found.header)
         return numbers
 
-    def _cut(self, file: File, tail: segment.Tail) -> None:
+    def _cut(self, file: File, tail: segment.SegmentTail) -> None:
         """Copy the torn octets aside, then put zeros in their place; without room for the copy go on elsewhere."""
         torn = file.read(tail.torn, tail.end)
         folder = f"{self.folder}/{TORN_FOLDER}"
@@ -595,7 +595,7 @@ class Reader:
         self.spool = spool
         self.next_number = number
         """The block that the next `read` gives."""
-        self.missing: tuple[Range, ...] = ()
+        self.missing: tuple[LostRange, ...] = ()
         """What is lost, as far as the last `read` made it known: by headers, and by the numbers around."""
         self._numbers: Numbers | None = None
         """None until the first `read`."""
@@ -639,7 +639,7 @@ class Reader:
             self._numbers = None
             self.close()
 
-    def read(self) -> Block | Lost | None:
+    def read(self) -> Block | SkippedDamage | None:
         """The next block; None when there is none yet; Lost when damage, or a hole, had to be stepped over."""
         last = self.spool.last
         if last is None or self.next_number > last.number:
@@ -660,16 +660,16 @@ class Reader:
         path = self._file.path
         self._go_on_behind(found)
         self.missing = numbers.miss(found.header)
-        return Lost(path, offset, found.cause, number, self.next_number - 1)
+        return SkippedDamage(path, offset, found.cause, number, self.next_number - 1)
 
-    def _pass_over(self, following: int) -> Lost:
+    def _pass_over(self, following: int) -> SkippedDamage:
         """Go on with that block, since the files of those before it are gone."""
         first, self.next_number = self.next_number, following
         self.close()
         self._numbers = self._numbers or Numbers(from_the_first=first == 1, ends=self.spool.known_ends())
         self._numbers.follow(self.spool.known_ends())
         self.missing = self._numbers.pass_over(self.spool.headers_from(following))
-        return Lost(self.folder, 0, "their files are missing, or empty", first, following - 1, gone=True)
+        return SkippedDamage(self.folder, 0, "their files are missing, or empty", first, following - 1, gone=True)
 
     def _seek(self, last: int) -> int:
         """Bring file and offset to the next block, if it is there; the number at which the blocks, or the hole, end."""
@@ -696,7 +696,7 @@ class Reader:
         number = self._first
         while number < self.next_number:
             found = segment.header_at(file, self._offset, number, end)
-            if isinstance(found, Broken):
+            if isinstance(found, BrokenBlock):
                 if found.place is None or found.number > self.next_number:
                     return  # what is wanted is damaged too: reading will tell
                 numbers.miss(None)
@@ -708,10 +708,10 @@ class Reader:
 
     def _numbers_before(self, file: File, first: int, end: int) -> Numbers:
         """What is to be known before a segment that is begun with; more only where its first block is damaged."""
-        damaged = isinstance(segment.header_at(file, segment.HEADER_LENGTH, first, end), Broken)
+        damaged = isinstance(segment.header_at(file, segment.HEADER_LENGTH, first, end), BrokenBlock)
         return self.spool.numbers_before(first, look_back=damaged)
 
-    def _go_on_behind(self, found: Broken) -> None:
+    def _go_on_behind(self, found: BrokenBlock) -> None:
         self.next_number = found.number
         if found.place is None:
             self.close()

@@ -14,19 +14,19 @@ from typing import Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from relay.crash_point import crash_point
-from relay.disk import Disk, Lock
 from relay.errors import DataError, StorageError
-from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.cursor import Cursor, Slots, read_slots
 from relay.spool.full_disk import FullDisk, Policy
 from relay.spool.gap import Gap
+from relay.spool.losses import GAP_KEY, StoreLosses
 from relay.spool.numbers import RunEnd
 from relay.spool.refused import RefusedMessages
-from relay.spool.room import GAP_KEY, StoreRoom
-from relay.spool.spool import Recovery, Run, Spool
+from relay.spool.spool import Recovery, RunSeed, Spool
 from relay.spool.succession import CursorMove, ServerKey, moves
+from relay.system.crash_point import crash_point
+from relay.system.disk import Disk, Lock
+from relay.values.event import EventType, Position
 
 LOCK: Final = "lock"
 SLOTS: Final = "slots"
@@ -123,7 +123,7 @@ class Store:
     """The opened store. Use it with `with`."""
 
     def __init__(
-        self, disk: Disk, folder: str, *, segment_size: int, max_size: int, run: Run, policy: Policy = "halt"
+        self, disk: Disk, folder: str, *, segment_size: int, max_size: int, run: RunSeed, policy: Policy = "halt"
     ) -> None:
         disk.make_folder(folder)
         disk.require_private(folder)
@@ -138,7 +138,7 @@ class Store:
         self._lock: Lock = disk.lock(f"{folder}/{LOCK}")
         try:
             self.slots = Slots(disk, f"{folder}/{SLOTS}")
-            self.room = StoreRoom(self.slots, self.changed)
+            self.room = StoreLosses(self.slots, self.changed)
             self.retained, self.transient = (
                 Spool.open(
                     disk,

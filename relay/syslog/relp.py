@@ -18,8 +18,8 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from relay.errors import InternalError
-from relay.settings import LARGEST_MESSAGE_SIZE
 from relay.syslog.relp_frame import LAST_TXNR, Frame, FrameReader, RelpError, encode
+from relay.values.settings import LARGEST_MESSAGE_SIZE
 
 LONGEST_ANSWER: Final = 16 * 1024
 RECONNECT_AT: Final = 999_000_000
@@ -157,17 +157,17 @@ class RelpServer:
             self._ready.append(octets)
 
 
-class Window(NamedTuple):
+class RelpWindow(NamedTuple):
     """How much a client sends ahead of the answers; one message may go whatever its size."""
 
     messages: int = 1024
     octets: int = 1024 * 1024
 
 
-DEFAULT_WINDOW: Final = Window()
+DEFAULT_WINDOW: Final = RelpWindow()
 
 
-class Answer(NamedTuple):
+class RelpResponse(NamedTuple):
     """What a server says to one message."""
 
     txnr: int
@@ -187,7 +187,7 @@ class Answer(NamedTuple):
 class RelpClient:
     """The side that sends messages. `open` once; `send` when `opened`; what is read goes to `receive`."""
 
-    def __init__(self, window: Window = DEFAULT_WINDOW, *, reconnect_at: int = RECONNECT_AT) -> None:
+    def __init__(self, window: RelpWindow = DEFAULT_WINDOW, *, reconnect_at: int = RECONNECT_AT) -> None:
         self.error: RelpError | None = None
         self.opened = False
         """Whether the server has answered `open` and takes messages."""
@@ -232,11 +232,11 @@ class RelpClient:
         self._close = self._next
         return self._frame(b"close", b"")
 
-    def receive(self, data: bytes) -> list[Answer]:
+    def receive(self, data: bytes) -> list[RelpResponse]:
         """Take what the server says; the answers to messages, in the order in which these were sent."""
         if self.error is not None:
             raise self.error
-        answers: list[Answer] = []
+        answers: list[RelpResponse] = []
         for frame in self._reader.receive(data):
             self.error = self._take(frame, answers)
             if self.error is not None:
@@ -253,7 +253,7 @@ class RelpClient:
         self._octets += len(data)
         return frame
 
-    def _take(self, frame: Frame, answers: list[Answer]) -> RelpError | None:
+    def _take(self, frame: Frame, answers: list[RelpResponse]) -> RelpError | None:
         """Take a frame; what is wrong with it."""
         if frame.command == b"serverclose" and not frame.txnr:
             self.server_closes = True
@@ -268,7 +268,7 @@ class RelpClient:
         body = _BODY.fullmatch(frame.data or b"")
         if body is None:
             return RelpError(f"the server's answer to frame {frame.txnr} does not begin with a three-digit code")
-        answer = Answer(frame.txnr, int(body[1]), _shown(body[2] or b""))
+        answer = RelpResponse(frame.txnr, int(body[1]), _shown(body[2] or b""))
         if answer.txnr > 1:
             answers.append(answer)
             return None
@@ -287,7 +287,7 @@ class RelpClient:
             return f"the server answers out of order: frame {frame.txnr} before frame {due}"
         return None
 
-    def _take_opening(self, answer: Answer, offers: bytes) -> RelpError | None:
+    def _take_opening(self, answer: RelpResponse, offers: bytes) -> RelpError | None:
         lacking = _lacking(offers) if answer.accepted else f"it says {answer}"
         if lacking is not None:
             return RelpError(f"the server refuses the session, or speaks no RELP that relay knows: {lacking}")

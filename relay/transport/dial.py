@@ -22,7 +22,7 @@ TcpAddress = tuple[int, int, tuple[str, int]]
 """Family, protocol, and address; of an IPv6 address flow and scope are kept as well, since connect needs the scope."""
 
 
-class Goal(NamedTuple):
+class DialTarget(NamedTuple):
     """Whom to reach, and how its failures are put."""
 
     what: str
@@ -36,7 +36,7 @@ class Goal(NamedTuple):
     """What should listen there: `SSH server`."""
 
 
-def resolve(goal: Goal) -> list[TcpAddress]:
+def resolve(goal: DialTarget) -> list[TcpAddress]:
     """Every address of the host."""
     try:
         found = socket.getaddrinfo(goal.host, goal.port, type=socket.SOCK_STREAM)
@@ -49,7 +49,7 @@ def resolve(goal: Goal) -> list[TcpAddress]:
 
 
 def connect(
-    goal: Goal, addresses: list[TcpAddress], make: type[Socket], stop: threading.Event, patience: float
+    goal: DialTarget, addresses: list[TcpAddress], make: type[Socket], stop: threading.Event, patience: float
 ) -> Socket:
     """Connect to the first address that answers within `patience`; the socket is left non-blocking."""
     failures: list[str] = []

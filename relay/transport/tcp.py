@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from relay.errors import InternalError, UnavailableError
-from relay.quantity import Address
 from relay.transport import LARGEST_READ, drain
-from relay.transport.dial import Goal, connect, resolve
+from relay.transport.dial import DialTarget, connect, resolve
+from relay.values.quantity import Address
 
 CONNECTING: Final = 10.0
 _OPTIONS: Final = (
@@ -38,9 +38,9 @@ _GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 
 
-def collector(host: str, port: int) -> Goal:
+def collector(host: str, port: int) -> DialTarget:
     """A collector that is gone to directly, as errors name it and what they have mended."""
-    return Goal(f"collector {Address(host, port)}", host, port, "address", "port", "collector")
+    return DialTarget(f"collector {Address(host, port)}", host, port, "address", "port", "collector")
 
 
 class TcpTransport:

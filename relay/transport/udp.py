@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from relay.errors import UnavailableError
-from relay.quantity import Address
-from relay.transport.dial import Goal, TcpAddress, resolve
+from relay.transport.dial import DialTarget, TcpAddress, resolve
+from relay.values.quantity import Address
 
 LARGEST_DATAGRAM: Final = 65_507
 """Octets of data that IPv4 carries in one (RFC 768, RFC 791: 65,535 less both headers)."""
@@ -28,13 +28,13 @@ Failures = dict[str, str]
 """Addresses of a collector that have failed, and why; kept by the caller from one way to the next."""
 
 
-class UdpWay:
+class UdpTransport:
     """A connected socket; nothing that it does waits for the other side for longer than LISTENING seconds."""
 
     def __init__(self, host: str, port: int, failures: Failures | None = None) -> None:
         self._what = f"collector {Address(host, port)} (udp)"
         self._failures = {} if failures is None else failures
-        addresses = resolve(Goal(self._what, host, port, "address", "port", "collector"))
+        addresses = resolve(DialTarget(self._what, host, port, "address", "port", "collector"))
         if all(address[0] in self._failures for _, _, address in addresses):
             self._failures.clear()
         self._socket, self.address = self._connected(addresses)

@@ -23,15 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from relay.disk import Disk
-from relay.event import Batch, Event, EventType, Position
-from relay.intake import Intake, Routing
-from relay.road import new_run
+from relay.program.intake import Intake, Routing
+from relay.program.road import new_run
 from relay.spool.block import Contents, Span, frame, type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.gap import Gap
 from relay.spool.spool import Spool
 from relay.spool.store import Store
+from relay.system.disk import Disk
+from relay.values.event import Batch, Event, EventType, Position
 from scripts.yardstick.machine import machine
 from scripts.yardstick.table import markdown
 

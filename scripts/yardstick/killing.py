@@ -23,7 +23,7 @@ from harness.receiver import Receiver
 from harness.relay import Router
 from harness.waiting import wait_until
 
-from relay.crash_point import POINTS
+from relay.system.crash_point import POINTS
 from scripts.yardstick.judge import Ledger, Verdict, judge
 from scripts.yardstick.soak import records
 from scripts.yardstick.writing import Writing

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from relay.disk import Disk
 from relay.spool.cursor import Cursor, read_slots
 from relay.spool.store import CURSOR_KEY, SLOTS
+from relay.system.disk import Disk
 
 RESOLUTION: Final = 0.002
 """Seconds between two looks."""

@@ -17,9 +17,9 @@ from harness.process import Workplace
 from harness.records import generate
 from harness.waiting import wait_until
 
-from relay.audit.assembly import AuditEvent
-from relay.audit.mapping import AuditMapping
-from relay.audit.record import Record, parse
+from relay.events.audit.assembly import AuditEvent
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.record import Record, parse
 from scripts.yardstick.far_end import compiled
 from scripts.yardstick.receivers import RECEIVERS, Protocol, is_ready
 from scripts.yardstick.table import markdown, median, median_and_spread

@@ -18,9 +18,9 @@ from harness.openssh import Sshd
 from harness.records import generate
 from harness.waiting import wait_until
 
-from relay.disk import Disk
 from relay.errors import RelayError
-from relay.status import status
+from relay.program.status import status
+from relay.system.disk import Disk
 from scripts.yardstick.far_end import RelayReceive
 from scripts.yardstick.faults import Fault
 from scripts.yardstick.forwarders import is_relay

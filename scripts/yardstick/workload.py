@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from harness.records import generate
 
-from relay.audit.record_types import completes_event
+from relay.events.audit.record_types import completes_event
 
 _CLOSING: Final = (
     b"type=USER_LOGOUT msg=audit(4102444800.000:%d): pid=1 uid=0 auid=0 ses=1 msg='op=logout res=success'\n"

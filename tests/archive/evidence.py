@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from archive.messages import NOON_US, own
 
-from relay import own_events
-from relay.event import Event, EventType
-from relay.own_events import Author, PreviousRun
-from relay.spool.gap import Gap, Range
+from relay.events import own_events
+from relay.events.own_events import Author, PreviousRun
+from relay.spool.gap import Gap, LostRange
+from relay.values.event import Event, EventType
 
 AUTHOR = Author("router1", "r", "n", "128T")
 RUN, NEXT, THIRD = (bytes([octet]) * 8 for octet in (0x5F, 0x60, 0x61))
@@ -32,13 +32,13 @@ def heartbeat(
     return stamped(own_events.heartbeat(AUTHOR, now, counted, b"\1" * 32, waiting or {"far": 0}), number, run)
 
 
-def gap(number: int, *lost: Range, server: str = "", told: int = 1, unnamed: int = 0, run: bytes = RUN) -> bytes:
+def gap(number: int, *lost: LostRange, server: str = "", told: int = 1, unnamed: int = 0, run: bytes = RUN) -> bytes:
     said = Gap(server=server, number=told, cause="deleted", ranges=lost, unnamed=unnamed)
     return stamped(own_events.gap(AUTHOR, NOON_US, said), number, run)
 
 
-def lost(first: int, last: int, events: int | None = None, kind: EventType = AUDIT) -> Range:
-    return Range(RUN.hex(), kind, first, last, last - first + 1 if events is None else events)
+def lost(first: int, last: int, events: int | None = None, kind: EventType = AUDIT) -> LostRange:
+    return LostRange(RUN.hex(), kind, first, last, last - first + 1 if events is None else events)
 
 
 def numbered(*numbers: int, run: bytes = RUN, kind: str = "audit") -> list[bytes]:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from relay.archive.read import Damage, Stored, read
+from relay.archive.read import ArchiveDamage, StoredMessage, read
 
 DAY_US = 86_400_000_000
 NOON_US = 1_709_726_400_000_000  # 2024-03-06 12:00 UTC
@@ -30,8 +30,8 @@ def stored(archive: Path) -> dict[str, list[bytes]]:
     found = {}
     for path in sorted(archive.glob("*/*.log")):
         items = list(read(str(path)))
-        assert not any(isinstance(item, Damage) for item in items), (path, items)
-        found[str(path.relative_to(archive))] = [item.message for item in items if isinstance(item, Stored)]
+        assert not any(isinstance(item, ArchiveDamage) for item in items), (path, items)
+        found[str(path.relative_to(archive))] = [item.message for item in items if isinstance(item, StoredMessage)]
     return found
 
 

@@ -7,7 +7,7 @@ bytes, and names in folders. Folders made with `make_folder` are durable at once
 import os
 from pathlib import Path
 
-from relay.disk import Disk, File
+from relay.system.disk import Disk, File
 
 
 class DiedError(BaseException):

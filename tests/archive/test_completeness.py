@@ -8,28 +8,30 @@ from archive.messages import NOON_US, foreign, own
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import own_events
-from relay.archive.completeness import DOUBLE, MALFORMED, Trail
-from relay.archive.judgement import MAX_RANGES, RETAINED, Finding, Judgement, Terms
+from relay.archive.completeness import DOUBLE, MALFORMED, MessageTrail
+from relay.archive.judgement import MAX_RANGES, RETAINED, CompletenessFinding, Judgement, JudgementScope
 from relay.archive.spans import Span
-from relay.archive.testimony import Key
-from relay.event import EventType
-from relay.forwarder import IMPLICIT
+from relay.archive.testimony import RunAndType
+from relay.events import own_events
+from relay.program.forwarder import IMPLICIT
+from relay.values.event import EventType
 
-EVERYTHING = Terms()
+EVERYTHING = JudgementScope()
 
 
 def judged(
-    messages: Iterable[bytes], terms: Terms = EVERYTHING, known: Mapping[Key, list[Span]] | None = None
+    messages: Iterable[bytes], terms: JudgementScope = EVERYTHING, known: Mapping[RunAndType, list[Span]] | None = None
 ) -> Judgement:
-    trail = Trail()
+    trail = MessageTrail()
     for message in messages:
         assert trail.add(message) == ""
     return trail.judge(known or {}, terms)
 
 
-def finding(kind: str, *spans: Span, run: bytes = RUN, of: str = "audit") -> Finding:
-    return Finding(kind, run.hex().encode(), of.encode(), sum(last - first + 1 for first, last in spans), spans)
+def finding(kind: str, *spans: Span, run: bytes = RUN, of: str = "audit") -> CompletenessFinding:
+    return CompletenessFinding(
+        kind, run.hex().encode(), of.encode(), sum(last - first + 1 for first, last in spans), spans
+    )
 
 
 # --- Numbers ---
@@ -78,7 +80,7 @@ def test_the_last_event_may_still_be_coming_until_a_heartbeat_tells_of_it() -> N
 
 
 def test_a_number_or_part_that_stands_twice_is_a_double() -> None:
-    trail = Trail()
+    trail = MessageTrail()
     again = [own(2, run=RUN.hex(), part="1/2"), *numbered(1)]
     assert [trail.add(message) for message in again] == ["", ""]
     assert [trail.add(message) for message in again] == [DOUBLE, DOUBLE]
@@ -86,19 +88,19 @@ def test_a_number_or_part_that_stands_twice_is_a_double() -> None:
 
 def test_a_numbered_message_that_lost_its_form_is_malformed() -> None:
     good = own(1, run=RUN.hex())
-    assert Trail().add(good.replace(b'router="r"', b'router="r')) == MALFORMED
-    assert Trail().add(good.replace(b'"] ', b'"]')) == MALFORMED
+    assert MessageTrail().add(good.replace(b'router="r"', b'router="r')) == MALFORMED
+    assert MessageTrail().add(good.replace(b'"] ', b'"]')) == MALFORMED
 
 
 def test_messages_of_type_log_are_judged_only_when_that_is_asked_for() -> None:
     messages = [*numbered(3, kind="log"), heartbeat(1, log=500)]
     assert judged(messages).faults == ()
-    assert judged(messages, Terms(types=frozenset({b"log"}))).missing == 499
+    assert judged(messages, JudgementScope(types=frozenset({b"log"}))).missing == 499
 
 
 def test_only_the_types_that_are_asked_for_are_judged() -> None:
     messages = [*numbered(2), *numbered(1, kind="admin")]
-    assert judged(messages, Terms(types=frozenset({b"admin"}))).faults == ()
+    assert judged(messages, JudgementScope(types=frozenset({b"admin"}))).faults == ()
 
 
 # --- Heartbeats and openings ---
@@ -128,7 +130,7 @@ def test_what_does_not_persist_may_come_after_the_heartbeat_while_something_wait
     found = judged(messages)
     assert found.faults == (finding("missing", (1, 1)),)  # what persists comes in order
     assert found.waiting == (finding("waiting", (2, 4), of="traffic"),)
-    assert judged(messages, Terms(servers=frozenset({"other"}))).waiting == ()
+    assert judged(messages, JudgementScope(servers=frozenset({"other"}))).waiting == ()
     assert judged([*messages, heartbeat(2, relay=1)]).waiting == ()
 
 
@@ -149,7 +151,7 @@ def test_a_run_between_two_others_of_which_there_is_nothing_is_missing() -> None
     found = judged(messages)
     assert found.before == ()
     assert found.faults == (
-        Finding("run missing", NEXT.hex().encode(), b"", 0),
+        CompletenessFinding("run missing", NEXT.hex().encode(), b"", 0),
         finding("missing", (1, 7), run=NEXT),
         finding("missing", (1, 1), run=NEXT, of="relay"),
     )
@@ -214,12 +216,12 @@ def test_two_servers_gaps_do_not_add_up() -> None:
 
 def test_only_the_named_servers_gaps_account_beside_those_of_all() -> None:
     messages = [*numbered(5), gap(1, lost(1, 2), server="a"), gap(2, lost(3, 4))]
-    assert judged(messages, Terms(servers=frozenset({"a"}))).missing == 0
-    assert judged(messages, Terms(servers=frozenset({"b"}))).faults == (finding("missing", (1, 2)),)
+    assert judged(messages, JudgementScope(servers=frozenset({"a"}))).missing == 0
+    assert judged(messages, JudgementScope(servers=frozenset({"b"}))).faults == (finding("missing", (1, 2)),)
 
 
 def test_gaps_without_numbers_or_counts_are_told() -> None:
-    unread = own_events.Unread("audit", ("/var/log/audit/audit.log.1",), "rotated away", None, (5, 6))
+    unread = own_events.UnreadLog("audit", ("/var/log/audit/audit.log.1",), "rotated away", None, (5, 6))
     found = judged(
         [
             stamped(own_events.kernel_gap(AUTHOR, NOON_US, 7), 1),
@@ -235,18 +237,18 @@ def test_gaps_without_numbers_or_counts_are_told() -> None:
 
 
 def test_what_the_index_knows_and_is_not_there_is_gone_also_when_a_gap_tells_of_it() -> None:
-    key = Key(RUN.hex().encode(), b"audit")
+    key = RunAndType(RUN.hex().encode(), b"audit")
     found = judged([*numbered(1, 2, 6), gap(1, lost(3, 5))], known={key: [(1, 3), (6, 9)]})
     assert found.faults == (finding("gone", (3, 3), (7, 9)),)
     assert found.explained == (finding("told as lost", (4, 5)),)
 
 
 def test_of_days_left_out_nothing_is_said() -> None:
-    known = {Key(RUN.hex().encode(), b"audit"): [(1, 9)], Key(b"older", b"audit"): [(1, 9)]}
+    known = {RunAndType(RUN.hex().encode(), b"audit"): [(1, 9)], RunAndType(b"older", b"audit"): [(1, 9)]}
     messages = [heartbeat(40, relay=39, audit=5, alarm=3), *numbered(6, 8, 9), opening(run=NEXT, previous=RUN)]
-    found = judged(messages, Terms(begun=True), known)
+    found = judged(messages, JudgementScope(begun=True), known)
     assert found.faults == (finding("gone", (7, 7)),)
-    assert judged([*messages, *numbered(2, run=NEXT)], Terms(begun=True), known).missing == 2
+    assert judged([*messages, *numbered(2, run=NEXT)], JudgementScope(begun=True), known).missing == 2
 
 
 # --- Ceilings ---
@@ -254,7 +256,7 @@ def test_of_days_left_out_nothing_is_said() -> None:
 
 def test_with_too_many_holes_the_older_half_are_counted_and_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.archive.completeness._LOOK_EVERY", 1)
-    trail = Trail(max_intervals=10)
+    trail = MessageTrail(max_intervals=10)
     every_second = range(2, 2002, 2)
     assert [trail.add(message) for message in numbered(*every_second)] == [""] * 1000
     assert trail.add(*numbered(5)) == ""
@@ -265,7 +267,7 @@ def test_with_too_many_holes_the_older_half_are_counted_and_not_named(monkeypatc
 
 
 def test_runs_beyond_the_ceiling_are_not_judged_and_that_is_told() -> None:
-    trail = Trail(max_keys=2)
+    trail = MessageTrail(max_keys=2)
     for number in range(4):
         trail.add(own(2, run=f"{number:02x}"))
     found = trail.judge({}, EVERYTHING)
@@ -273,7 +275,7 @@ def test_runs_beyond_the_ceiling_are_not_judged_and_that_is_told() -> None:
 
 
 def test_unfinished_events_beyond_the_ceiling_are_missing() -> None:
-    trail = Trail(max_partial=1)
+    trail = MessageTrail(max_partial=1)
     for number in (1, 2):
         trail.add(own(number, part="1/2"))
     trail.add(own(3))

@@ -5,10 +5,10 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.archive.identity import Intervals, Key, Seen
+from relay.archive.identity import Intervals, Seen, SequenceKey
 
-KEY = Key(b"router1", b"5f", b"audit")
-OTHER = Key(b"router2", b"5f", b"audit")
+KEY = SequenceKey(b"router1", b"5f", b"audit")
+OTHER = SequenceKey(b"router2", b"5f", b"audit")
 
 
 @given(st.lists(st.integers(0, 40), max_size=80))
@@ -36,11 +36,11 @@ events = st.tuples(st.sampled_from([KEY, OTHER]), st.integers(0, 12), st.integer
 
 
 @given(st.lists(events, max_size=60), st.integers(0, 60))
-def test_each_part_is_new_once_also_across_a_restart(came: list[tuple[Key, int, int, int]], cut: int) -> None:
+def test_each_part_is_new_once_also_across_a_restart(came: list[tuple[SequenceKey, int, int, int]], cut: int) -> None:
     """The restart takes the marks of every commit, as the journal does."""
     seen, marks = Seen(), []
-    done: set[tuple[Key, int]] = set()
-    parts: dict[tuple[Key, int], set[int]] = {}
+    done: set[tuple[SequenceKey, int]] = set()
+    parts: dict[tuple[SequenceKey, int], set[int]] = {}
     for index, (key, number, wish, of) in enumerate(came):
         if index % 5 == 0:
             marks.append(seen.take())
@@ -94,15 +94,15 @@ def test_beyond_the_ceiling_of_intervals_the_lowest_is_forgotten_and_counted() -
 def test_beyond_the_ceiling_of_keys_the_longest_untouched_is_forgotten() -> None:
     seen = Seen(max_keys=2)
     for run in (b"a", b"b"):
-        seen.add(Key(b"r", run, b"audit"), 1)
+        seen.add(SequenceKey(b"r", run, b"audit"), 1)
         seen.take()
-    seen.add(Key(b"r", b"a", b"audit"), 2)
+    seen.add(SequenceKey(b"r", b"a", b"audit"), 2)
     seen.take()
-    seen.add(Key(b"r", b"c", b"audit"), 1)
+    seen.add(SequenceKey(b"r", b"c", b"audit"), 1)
     seen.take()
     assert seen.forgotten == 1
-    assert not seen.add(Key(b"r", b"a", b"audit"), 1)
-    assert seen.add(Key(b"r", b"b", b"audit"), 1)
+    assert not seen.add(SequenceKey(b"r", b"a", b"audit"), 1)
+    assert seen.add(SequenceKey(b"r", b"b", b"audit"), 1)
 
 
 def test_beyond_the_ceiling_of_incomplete_numbers_the_first_begun_is_forgotten() -> None:

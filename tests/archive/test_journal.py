@@ -4,14 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.archive.identity import Key, Marks, Part
-from relay.archive.journal import MAGIC, Entry, Growth, encode, gaps, replay
+from relay.archive.identity import MessagePart, SeenMarks, SequenceKey
+from relay.archive.journal import MAGIC, Entry, FileGrowth, encode, gaps, replay
 
-MARKS = Marks(((Key(b"r", b"5f", b"audit"), ((1, 4), (7, 7))),), (Part(Key(b"r", b"5f", b"admin"), 3, 1, 2),))
+MARKS = SeenMarks(
+    ((SequenceKey(b"r", b"5f", b"audit"), ((1, 4), (7, 7))),),
+    (MessagePart(SequenceKey(b"r", b"5f", b"admin"), 3, 1, 2),),
+)
 ENTRIES = (
     Entry("spool", None, (("r/2024-03-06.log", 0),)),
-    Entry("spool", b"\x01\xff", (), (Growth("r/2024-03-06.log", 0, 500),), MARKS),
-    Entry("spool", b"\x02", (), (Growth("r/2024-03-06.log", 500, 900),)),
+    Entry("spool", b"\x01\xff", (), (FileGrowth("r/2024-03-06.log", 0, 500),), MARKS),
+    Entry("spool", b"\x02", (), (FileGrowth("r/2024-03-06.log", 500, 900),)),
 )
 DATA = MAGIC + b"".join(map(encode, ENTRIES))
 ENDS = [len(MAGIC + b"".join(map(encode, ENTRIES[:count]))) for count in range(4)]
@@ -61,4 +64,4 @@ def test_any_octets_can_be_replayed(octets: bytes) -> None:
 
 def test_what_stood_in_a_lost_record_is_a_gap_of_its_files() -> None:
     assert list(gaps(ENTRIES)) == []
-    assert list(gaps((ENTRIES[0], ENTRIES[2]))) == [Growth("r/2024-03-06.log", 0, 500)]
+    assert list(gaps((ENTRIES[0], ENTRIES[2]))) == [FileGrowth("r/2024-03-06.log", 0, 500)]

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.archive import read as read_module
-from relay.archive.read import Damage, Stored, read
+from relay.archive.read import ArchiveDamage, StoredMessage, read
 from relay.errors import NoInputError
 
 one_message = st.binary(min_size=1, max_size=60).map(lambda octets: b"<13>1 " + octets)
@@ -28,7 +28,7 @@ def check_round_trip(folder: Path, given_messages: list[bytes]) -> None:
     path = folder / "day.log"
     path.write_bytes(b"".join(map(framed, given_messages)))
     items = list(read(str(path)))
-    assert [item.message for item in items if isinstance(item, Stored)] == given_messages
+    assert [item.message for item in items if isinstance(item, StoredMessage)] == given_messages
     assert len(items) == len(given_messages)
 
 
@@ -50,7 +50,7 @@ def test_damage_costs_only_what_it_touches_and_everything_is_accounted_for(
     place = 0
     for item in read(str(path)):
         assert item.offset == place
-        place += len(framed(item.message)) if isinstance(item, Stored) else item.length
+        place += len(framed(item.message)) if isinstance(item, StoredMessage) else item.length
     assert place == len(whole)
 
 
@@ -61,7 +61,9 @@ def test_damage_costs_only_what_it_touches_and_everything_is_accounted_for(
 def test_any_octets_can_be_read(tmp_path_factory: pytest.TempPathFactory, octets: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.log"
     path.write_bytes(octets)
-    assert sum(len(framed(i.message)) if isinstance(i, Stored) else i.length for i in read(str(path))) == len(octets)
+    assert sum(len(framed(i.message)) if isinstance(i, StoredMessage) else i.length for i in read(str(path))) == len(
+        octets
+    )
 
 
 def test_after_damage_reading_goes_on_at_the_next_whole_frame(path: Path) -> None:
@@ -69,29 +71,29 @@ def test_after_damage_reading_goes_on_at_the_next_whole_frame(path: Path) -> Non
     broken = b"x" + two[1:]
     path.write_bytes(one + broken + three)
     assert list(read(str(path))) == [
-        Stored(0, b"<13>1 - h a - - - message 1"),
-        Damage(len(one), len(broken), at_end=False),
-        Stored(len(one + broken), b"<13>1 - h a - - - message 3"),
+        StoredMessage(0, b"<13>1 - h a - - - message 1"),
+        ArchiveDamage(len(one), len(broken), at_end=False),
+        StoredMessage(len(one + broken), b"<13>1 - h a - - - message 3"),
     ]
 
 
 def test_a_megabyte_of_zeros_is_one_damage(path: Path) -> None:
     one = framed(b"<13>1 - h a - - - m")
     path.write_bytes(one + bytes(100_000) + b"\n" + one)
-    assert [type(item) for item in read(str(path))] == [Stored, Damage, Stored]
+    assert [type(item) for item in read(str(path))] == [StoredMessage, ArchiveDamage, StoredMessage]
 
 
 def test_a_torn_last_frame_is_damage_at_the_end(path: Path) -> None:
     one = framed(b"<13>1 - h a - - - message 1")
     for cut in range(1, len(one)):
         path.write_bytes(one + one[:cut])
-        assert list(read(str(path)))[1:] == [Damage(len(one), cut, at_end=True)]
+        assert list(read(str(path)))[1:] == [ArchiveDamage(len(one), cut, at_end=True)]
 
 
 def test_a_length_over_the_ceiling_is_damage(path: Path) -> None:
     one = framed(b"<13>1 - h a - - - m")
     path.write_bytes(b"99999999 <13>1 \n" + one)
-    assert [type(item) for item in read(str(path))] == [Damage, Stored]
+    assert [type(item) for item in read(str(path))] == [ArchiveDamage, StoredMessage]
 
 
 def test_a_part_of_a_file_can_be_read(path: Path) -> None:
@@ -104,7 +106,7 @@ def test_a_part_of_a_file_can_be_read(path: Path) -> None:
 def test_large_messages_are_read_over_many_chunks(path: Path) -> None:
     large = b"<13>1 " + bytes(range(256)) * 40_000
     path.write_bytes(framed(large) * 2)
-    assert [item.message for item in read(str(path)) if isinstance(item, Stored)] == [large] * 2
+    assert [item.message for item in read(str(path)) if isinstance(item, StoredMessage)] == [large] * 2
 
 
 def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from archive.messages import DAY_US, NOON_US, foreign, own
 
 from relay.archive import verify as verify_module
 from relay.archive import write
-from relay.archive.judgement import Terms
-from relay.archive.verify import Check, Originator, Place, Warned
+from relay.archive.judgement import JudgementScope
+from relay.archive.verify import ArchiveCheck, ArchiveDefect, ArchiveNotice, Originator
 from relay.archive.write import ArchiveWriter
-from relay.disk import Disk
 from relay.errors import NoInputError
+from relay.system.disk import Disk
 
 LIMIT = 8 * 1024 * 1024
 """Octets that a check of an archive of any size may take, with one originator and one run."""
@@ -32,12 +32,12 @@ def put(writer: ArchiveWriter, messages: Iterable[bytes], day: int = 0) -> None:
     writer.commit(b"1")
 
 
-def checked(archive: Path, first_day: str = "") -> tuple[Check, dict[str, Originator]]:
-    check = Check(Disk(), str(archive), Terms(begun=bool(first_day)), first_day)
+def checked(archive: Path, first_day: str = "") -> tuple[ArchiveCheck, dict[str, Originator]]:
+    check = ArchiveCheck(Disk(), str(archive), JudgementScope(begun=bool(first_day)), first_day)
     return check, {each.name: each for each in check.originators()}
 
 
-def kinds(items: Iterable[Place | Warned]) -> list[str]:
+def kinds(items: Iterable[ArchiveDefect | ArchiveNotice]) -> list[str]:
     return [item.kind for item in items]
 
 
@@ -94,7 +94,7 @@ def test_the_end_of_the_newest_file_is_being_written_while_a_writer_runs_and_dam
         assert check.pid is not None
     check, found = checked(archive)
     assert kinds(found["router1"].places) == ["damaged"]
-    assert check.warnings == [Warned("uncommitted", str(only_file(archive)), 21)]
+    assert check.warnings == [ArchiveNotice("uncommitted", str(only_file(archive)), 21)]
 
 
 def test_the_end_of_an_older_file_is_damage_also_while_a_writer_runs(archive: Path) -> None:
@@ -123,8 +123,8 @@ def test_what_was_cut_or_removed_is_told_by_the_index(archive: Path) -> None:
     shutil.rmtree(archive / "switch1")
     check, found = checked(archive)
     assert check.places == [
-        Place("file cut", str(router), size // 3, size - size // 3),
-        Place("file gone", str(switch), 0, switch_size),
+        ArchiveDefect("file cut", str(router), size // 3, size - size // 3),
+        ArchiveDefect("file gone", str(switch), 0, switch_size),
     ]
     (gone,) = found["router1"].judgement.faults
     assert (gone.kind, gone.ranges) == ("gone", ((2, 3),))
@@ -200,7 +200,7 @@ def test_what_relay_did_not_make_is_told_and_not_read(archive: Path) -> None:
     link = archive / "router1" / "2024-03-04.log"
     link.symlink_to(strange[0])
     check, found = checked(archive)
-    assert sorted(check.warnings) == sorted(Warned("foreign", str(path)) for path in (*strange, link))
+    assert sorted(check.warnings) == sorted(ArchiveNotice("foreign", str(path)) for path in (*strange, link))
     assert found["router1"].whole
 
 
@@ -209,7 +209,7 @@ def test_modes_that_let_others_write_are_told(archive: Path) -> None:
     path.chmod(0o620)
     (archive / "switch1").chmod(0o777)
     check, _ = checked(archive)
-    assert check.warnings == [Warned("open", str(path)), Warned("open", str(archive / "switch1"))]
+    assert check.warnings == [ArchiveNotice("open", str(path)), ArchiveNotice("open", str(archive / "switch1"))]
 
 
 def test_copies_of_what_the_writer_cut_are_told(archive: Path) -> None:

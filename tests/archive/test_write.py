@@ -17,8 +17,8 @@ from archive.mortal_disk import DiedError, MortalDisk
 from relay.archive import recovery, write
 from relay.archive.journal import MAGIC
 from relay.archive.write import ArchiveWriter
-from relay.disk import Disk, File
 from relay.errors import StorageError, TemporaryError
+from relay.system.disk import Disk, File
 
 TESTS = Path(__file__).parents[1]
 DAY = "2024-03-06.log"

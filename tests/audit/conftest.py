@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.audit.mapping import AuditMapping
-from relay.event import Event
+from relay.events.audit.mapping import AuditMapping
+from relay.values.event import Event
 
 _HERE = Path(__file__).parent
 

@@ -9,15 +9,15 @@ from harness.auditd import search
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.alarm import Alarm, AlarmChange
-from relay.audit.as_records import NodeName, Records, as_records
-from relay.audit.assembly import AuditEvent
-from relay.audit.fields import fields
-from relay.audit.mapping import AuditMapping
-from relay.audit.record import Record, parse
-from relay.event import Event, EventType
-from relay.own_events import Author, alarm
+from relay.events.audit.as_records import AuditRecords, NodeName, as_records
+from relay.events.audit.assembly import AuditEvent
+from relay.events.audit.fields import fields
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.record import Record, parse
+from relay.events.own_events import Author, alarm
 from relay.syslog.auditd_remote import LARGEST_RECORD, AuditdClient
+from relay.values.alarm import Alarm, AlarmChange
+from relay.values.event import Event, EventType
 
 Stored = Callable[[Event, int], bytes]
 
@@ -64,7 +64,7 @@ class TestAuditEvents:
 
     def test_values_with_brackets_and_quotes_do_not_lead_astray(self, stored: Stored, mapping: AuditMapping) -> None:
         line = b'node=n type=USER_CMD msg=audit(1.123:7): cmd=5D20225D \\ ] "]" key="a]b" x=\'[128T y="]"]\' \xff'
-        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0) == Records([line])
+        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0) == AuditRecords([line])
 
     @pytest.mark.parametrize(
         "lines",
@@ -79,12 +79,12 @@ class TestAuditEvents:
     def test_records_whose_parameters_have_other_names_go_out_as_they_came(
         self, stored: Stored, mapping: AuditMapping, lines: list[bytes]
     ) -> None:
-        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, *lines), 0) == Records(lines)
+        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, *lines), 0) == AuditRecords(lines)
 
     def test_a_record_of_the_largest_size_goes_whole(self, stored: Stored, mapping: AuditMapping) -> None:
         head = b"type=PROCTITLE msg=audit(1.123:7): proctitle="
         line = head + b"A" * (LARGEST_RECORD - len(head))
-        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0) == Records([line])
+        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0) == AuditRecords([line])
 
     def test_a_longer_record_is_cut_between_hex_digits_and_its_rest_follows(
         self, stored: Stored, mapping: AuditMapping
@@ -133,11 +133,11 @@ class TestNodes:
         mapping = AuditMapping(hostname="host1", router="edge-7", node="n2")
         lines = [self.LINE, b"type=SYSCALL msg=audit(1.123:7): a=1"]
         sent = as_records(EventType.AUDIT, 7, stored_event(stored, mapping, *lines), 0, node_name)
-        assert sent == Records([node + line for line in lines])
+        assert sent == AuditRecords([node + line for line in lines])
 
     def test_a_record_that_names_its_node_keeps_it(self, stored: Stored, mapping: AuditMapping) -> None:
         line = b"node=other.example " + self.LINE
-        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0, "router") == Records([line])
+        assert as_records(EventType.AUDIT, 7, stored_event(stored, mapping, line), 0, "router") == AuditRecords([line])
 
     @pytest.mark.parametrize(
         ("router", "node"),

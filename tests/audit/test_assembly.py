@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.audit import assembly
-from relay.audit.assembly import Assembler, AuditEvent
-from relay.audit.record import Record, parse
+from relay.events.audit import assembly
+from relay.events.audit.assembly import Assembler, AuditEvent
+from relay.events.audit.record import Record, parse
 
 
 def record(type_: str, serial: int, *, millis: int = 929_678, node: str = "", body: str = "a=1") -> Record:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from harness.auparse import assert_read_as_auparse_reads, read_records, type_numbers
 
-from relay.audit.fields import UNTRUSTED
-from relay.audit.record_types import NUMBERS
+from relay.events.audit.fields import UNTRUSTED
+from relay.events.audit.record_types import NUMBERS
 
 SINCE_4_0 = {b"DM_CTRL", b"DM_EVENT"}
 """Not in libaudit 3.0.9."""

@@ -6,8 +6,8 @@ from random import Random
 import pytest
 from harness.fuzz import cut, fuzzed
 
-from relay.audit.dispatcher import MAX_LINE, DispatcherDecoder
-from relay.audit.record import parse
+from relay.events.audit.dispatcher import MAX_LINE, DispatcherDecoder
+from relay.events.audit.record import parse
 
 PADDED = 8970
 

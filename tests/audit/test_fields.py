@@ -7,8 +7,8 @@ from harness.auparse import assert_read_as_auparse_reads
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.audit.fields import fields
-from relay.audit.record import Record, parse
+from relay.events.audit.fields import fields
+from relay.events.audit.record import Record, parse
 
 
 def record_of(body: bytes, type_: bytes = b"SYSCALL") -> Record:

@@ -11,11 +11,11 @@ from random import Random
 import pytest
 from harness.fuzz import fuzzed
 
-from relay.audit.assembly import MAX_OPEN_BYTES, MAX_OPEN_EVENTS, Assembler, AuditEvent
-from relay.audit.fields import fields
-from relay.audit.mapping import AuditMapping
-from relay.audit.parts import parts
-from relay.audit.record import Record, parse
+from relay.events.audit.assembly import MAX_OPEN_BYTES, MAX_OPEN_EVENTS, Assembler, AuditEvent
+from relay.events.audit.fields import fields
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.parts import parts
+from relay.events.audit.record import Record, parse
 from relay.syslog.rfc5424 import parse as parse_message
 
 _HERE = Path(__file__).parent

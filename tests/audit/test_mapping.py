@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.audit.assembly import Assembler, AuditEvent
-from relay.audit.mapping import AuditMapping
-from relay.audit.record import Record, parse
-from relay.audit.record_types import NUMBERS
-from relay.event import Event, EventType
+from relay.events.audit.assembly import Assembler, AuditEvent
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.record import Record, parse
+from relay.events.audit.record_types import NUMBERS
 from relay.syslog.rfc5424 import Message, identity
 from relay.syslog.rfc5424 import parse as parse_message
+from relay.values.event import Event, EventType
 
 SEED_SERIALS = [2320, 2321, *range(2335, 2359)]
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.audit.assembly import AuditEvent
-from relay.audit.mapping import AuditMapping
-from relay.audit.parts import parts
-from relay.audit.record import Record, parse
-from relay.event import Event
+from relay.events.audit.assembly import AuditEvent
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.parts import parts
+from relay.events.audit.record import Record, parse
 from relay.syslog.rfc5424 import BOM, identity
 from relay.syslog.rfc5424 import parse as parse_message
+from relay.values.event import Event
 
 Stored = Callable[[Event, int], bytes]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from relay.audit.received import received_record
-from relay.event import EventType
+from relay.events.audit.received import received_record
 from relay.syslog.rfc5424 import identity, parse
+from relay.values.event import EventType
 
 NOW = 1_700_000_000_000_000
 RECORD = b'type=USER_LOGIN msg=audit(1709742929.678:2341): pid=1 acct="root" res=failed '

@@ -7,7 +7,7 @@ from harness.auparse import assert_read_as_auparse_reads
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.audit.record import Record, parse
+from relay.events.audit.record import Record, parse
 
 
 def test_a_record_is_taken_apart_and_kept_as_it_came() -> None:

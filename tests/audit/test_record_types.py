@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.audit.record_types import NUMBERS, completes_event, number
+from relay.events.audit.record_types import NUMBERS, completes_event, number
 
 
 @pytest.mark.parametrize(

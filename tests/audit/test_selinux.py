@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from harness.auparse import assert_read_as_auparse_reads
 
-from relay.audit.assembly import Assembler, AuditEvent
-from relay.audit.mapping import AuditMapping
-from relay.audit.record import parse
+from relay.events.audit.assembly import Assembler, AuditEvent
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.record import parse
 from relay.syslog.rfc5424 import Message
 from relay.syslog.rfc5424 import parse as parse_message
 

@@ -5,9 +5,9 @@ from random import Random
 import pytest
 from harness.auparse import read_records, resolved_pairs
 
-from relay.audit.fields import Field, fields
-from relay.audit.record import Record, parse
-from relay.audit.socket_address import FAMILIES, socket_address
+from relay.events.audit.fields import Field, fields
+from relay.events.audit.record import Record, parse
+from relay.events.audit.socket_address import FAMILIES, socket_address
 
 HEAD = b"type=SOCKADDR msg=audit(1709742940.326:2351): saddr="
 MORE_THAN_A_NAME = {b"ax25", b"atmpvc", b"x25"}

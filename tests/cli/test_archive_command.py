@@ -10,7 +10,7 @@ from archive.messages import DAY_US, NOON_US, foreign, own
 from harness.relay import RELAY
 
 from relay.archive.write import ArchiveWriter
-from relay.event import EventType
+from relay.values.event import EventType
 
 RUN_NAME = RUN.hex()
 

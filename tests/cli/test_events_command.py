@@ -25,7 +25,7 @@ from history.spools import event, fill, filled, foreign, opened, segments
 
 from relay.archive.write import ArchiveWriter
 from relay.cli import main
-from relay.event import EventType
+from relay.values.event import EventType
 
 HOSTILE = b"<13>1 2024-03-06T12:00:09Z evil app - M - \x1b]0;owned\x07\x1b[2Jgone \xe2\x80\xae\xff\r\nsecond\x9b1m"
 

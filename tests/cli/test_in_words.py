@@ -7,10 +7,10 @@ from history.spools import event, filled, foreign
 
 from relay.cli import main
 from relay.cli.in_words import NOTHING, in_words
-from relay.event import EventType
-from relay.ssr.line_protocol import parse as collected
-from relay.ssr.mapping import SsrMapping
+from relay.events.ssr.line_protocol import parse as collected
+from relay.events.ssr.mapping import SsrMapping
 from relay.syslog import rfc5424
+from relay.values.event import EventType
 
 NOW = 1_700_000_000_000_000
 MAPPING = SsrMapping(hostname="combo1", router="r1")

@@ -295,7 +295,7 @@ def test_relay_then_gets_past_the_servers_host_key(sshd: Sshd, tmp_path: Path) -
     import threading
 
     from relay.errors import PermissionRefusedError
-    from relay.transport.ssh import SshSession
+    from relay.transport.ssh.session import SshSession
 
     pinned = tmp_path / "hosts"
     trust(sshd, pinned, "--fingerprint", shown(sshd)[1])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.cli.printable import cut, escaped, text_of
+from relay.cli.output import cut, escaped, text_of
 
 
 @given(st.binary(max_size=300))

@@ -11,9 +11,9 @@ import pytest
 from harness.relay import PROGRAM, RELAY, octet_counted
 from history.spools import event, fill, filled, foreign, opened, segments
 
-from relay.event import EventType
 from relay.spool import segment
 from relay.spool.cursor import Cursor
+from relay.values.event import EventType
 
 HOSTILE = b"<13>1 - h a - - - \x1b[2Jred\r\nsecond\xff"
 

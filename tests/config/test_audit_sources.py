@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 
-from relay.config.check import Findings, check
-from relay.config.toml import read
-from relay.settings import AuditLogSource
+from relay.config.check.check import CheckFindings, check
+from relay.config.document.toml import read
+from relay.values.settings import AuditLogSource
 
 AUDIT_LOG = '[[source]]\nname = "audit"\n'
 REST = """\
@@ -33,7 +33,7 @@ def configuration(folder: Path, sources: str) -> str:
     return str(file)
 
 
-def findings(folder: Path, sources: str) -> Findings:
+def findings(folder: Path, sources: str) -> CheckFindings:
     return check(read([configuration(folder, sources)]))
 
 
@@ -72,7 +72,7 @@ def test_older_files_that_would_be_left_out_are_a_warning(folder: Path) -> None:
         older = folder / f"audit.log.{number}"
         older.write_text("x")
         older.chmod(0o600 if number == 2 else 0)
-    run = "from relay.cli.config import config; config()"
+    run = "from relay.cli.commands.config import config; config()"
     file = configuration(folder, '[[source]]\nname = "audit"\npath = "{folder}/audit.log"\n')
     child = subprocess.run(
         [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", file],

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from relay.config.effective import effective
-from relay.quantity import Address
-from relay.settings import AuditdRemoteSource, RemoteLoggingServer, Settings
+from relay.values.quantity import Address
+from relay.values.settings import AuditdRemoteSource, RemoteLoggingServer, Settings
 
 
 def source(**keys: object) -> AuditdRemoteSource:

@@ -10,10 +10,10 @@ import paramiko
 import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 
-from relay.config.check import Findings, check
+from relay.config.check.check import CheckFindings, check
+from relay.config.document.toml import read
 from relay.config.program import Program
-from relay.config.toml import read
-from relay.settings import RemoteLoggingServer
+from relay.values.settings import RemoteLoggingServer
 
 CONFIGURATION = """\
 [relay]
@@ -39,7 +39,7 @@ class Machine(NamedTuple):
         file.write_text(text.replace("{folder}", str(self.folder)))
         return str(file)
 
-    def findings(self, text: str = CONFIGURATION) -> Findings:
+    def findings(self, text: str = CONFIGURATION) -> CheckFindings:
         return check(read([self.configuration(text)]))
 
     def mistake(self, text: str = CONFIGURATION) -> str:
@@ -65,7 +65,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_a_machine_that_has_everything_has_no_findings(machine: Machine) -> None:
-    assert machine.findings() == Findings((), ())
+    assert machine.findings() == CheckFindings((), ())
 
 
 EVENTS = '[[source]]\nname = "events"\ntype = "event-collector"\ncommand = ["/bin/true", "--index-file=/srv/x"]\n'
@@ -107,7 +107,7 @@ def test_a_choice_by_which_nothing_ever_comes_is_a_warning(machine: Machine, cho
     ],
 )
 def test_a_choice_by_which_something_may_come_is_none(machine: Machine, choice: str) -> None:
-    assert machine.findings(CONFIGURATION + choice) == Findings((), ())
+    assert machine.findings(CONFIGURATION + choice) == CheckFindings((), ())
 
 
 def test_a_facility_that_the_events_of_a_servers_types_do_not_have_is_a_warning(machine: Machine) -> None:
@@ -158,7 +158,7 @@ def test_a_broken_line_of_known_hosts_is_a_warning_since_the_others_hold(machine
 def test_lines_that_openssh_uses_and_relay_does_not_are_no_finding(machine: Machine) -> None:
     with (machine.folder / "known_hosts").open("a") as file:
         file.write("@cert-authority * ssh-ed25519 AAAA\n@revoked * ssh-dss AAAA\nlog.example sk-ssh-ed25519 AAAA\n")
-    assert machine.findings() == Findings((), ())
+    assert machine.findings() == CheckFindings((), ())
 
 
 def test_an_audit_log_that_does_not_exist_yet_is_a_warning(machine: Machine) -> None:
@@ -170,7 +170,7 @@ def test_an_audit_log_that_does_not_exist_yet_is_a_warning(machine: Machine) -> 
 def test_an_audit_log_that_may_not_be_read_is_a_mistake(machine: Machine) -> None:
     """Root reads everything: the check runs in a child without that power."""
     (machine.folder / "audit.log").chmod(0)
-    run = "from relay.cli.config import config; config()"
+    run = "from relay.cli.commands.config import config; config()"
     child = subprocess.run(
         [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", machine.configuration(CONFIGURATION)],
         capture_output=True,
@@ -194,7 +194,7 @@ listen = "127.0.0.1:2222"
 host-key = "{folder}/id"
 authorized-keys = "{folder}/authorized_keys"
 """
-    assert machine.findings(endpoint) == Findings((), ())
+    assert machine.findings(endpoint) == CheckFindings((), ())
     (machine.folder / "id").chmod(0o640)
     assert "0640" in machine.mistake(endpoint)
     (machine.folder / "id").chmod(0o600)
@@ -219,7 +219,7 @@ def test_a_server_whose_types_are_all_switched_off_is_a_warning(machine: Machine
     text = CONFIGURATION.replace("[[remote-logging-server]]", keys) + SECOND_SERVER + EVENTS
     sentence = "it takes traffic events alone, and [audit] has traffic switched off"
     assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].types: {sentence}"
-    assert machine.findings(text + "[audit]\ntraffic = { enabled = true }\n") == Findings((), ())
+    assert machine.findings(text + "[audit]\ntraffic = { enabled = true }\n") == CheckFindings((), ())
 
 
 def test_types_that_relay_does_not_know_do_not_hide_that_the_others_are_switched_off(machine: Machine) -> None:
@@ -237,7 +237,7 @@ def test_a_server_for_which_there_are_no_events_is_a_mistake(machine: Machine) -
 
 def test_a_port_forwarding_for_other_programs_alone_is_right(machine: Machine) -> None:
     text = CONFIGURATION.partition("[[source]]")[0] + "[[port-forwarding]]" + CONFIGURATION.partition("forwarding]]")[2]
-    assert machine.findings(text.replace("[[remote-logging-server]]\n", "")) == Findings((), ())
+    assert machine.findings(text.replace("[[remote-logging-server]]\n", "")) == CheckFindings((), ())
 
 
 # --- Event types that never arrive ---------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_events_that_are_enabled_and_that_no_source_delivers_are_a_warning_with_
     text = f"{CONFIGURATION}[audit]\n{category}.enabled = true\n"
     sentence = f"{type_} events are enabled, and no source delivers them; {COLLECTOR}"
     assert machine.warning(text) == f"relay.toml:12: audit.{category}.enabled: {sentence}"
-    assert machine.findings(text + EVENTS) == Findings((), ())
+    assert machine.findings(text + EVENTS) == CheckFindings((), ())
 
 
 @pytest.mark.parametrize("filters", ['tagpass = { type = ["alarm"] }', 'tagdrop = { type = ["tr*"] }'])
@@ -269,26 +269,28 @@ def test_a_source_whose_filters_drop_the_enabled_events_is_named(machine: Machin
 
 def test_a_tag_that_gives_events_their_type_makes_every_type_possible(machine: Machine) -> None:
     filters = 'tagpass = { node = ["a"] }\ntags = { type = "traffic" }\n'
-    assert machine.findings(f"{CONFIGURATION}[audit]\ntraffic.enabled = true\n{EVENTS}{filters}") == Findings((), ())
+    assert machine.findings(f"{CONFIGURATION}[audit]\ntraffic.enabled = true\n{EVENTS}{filters}") == CheckFindings(
+        (), ()
+    )
 
 
 def test_history_of_events_that_are_not_enabled_is_a_warning(machine: Machine) -> None:
     sentence = "has no effect: traffic events are not enabled; set `enabled = true` too"
     text = f"{CONFIGURATION}[audit]\ntraffic = {{ persist = true }}\n"
     assert machine.warning(text) == f"relay.toml:12: audit.traffic.persist: {sentence}"
-    assert machine.findings(f"{CONFIGURATION}[audit]\nsystem = {{ enabled = false }}\n") == Findings((), ())
+    assert machine.findings(f"{CONFIGURATION}[audit]\nsystem = {{ enabled = false }}\n") == CheckFindings((), ())
 
 
 def test_a_server_that_names_types_which_no_source_delivers_is_a_warning(machine: Machine) -> None:
     text = CONFIGURATION + 'types = ["audit", "alarm", "admin", "log"]\n'
     warning = f"relay.toml:11: remote-logging-server[1].types: no source delivers alarm and admin events; {COLLECTOR}"
     assert machine.warning(text) == warning
-    assert machine.findings(text + EVENTS) == Findings((), ())
+    assert machine.findings(text + EVENTS) == CheckFindings((), ())
 
 
 def test_the_default_types_written_out_are_no_reason_for_a_warning(machine: Machine) -> None:
     types = RemoteLoggingServer().types
-    assert machine.findings(f"{CONFIGURATION}types = {json.dumps(types)}\n") == Findings((), ())
+    assert machine.findings(f"{CONFIGURATION}types = {json.dumps(types)}\n") == CheckFindings((), ())
 
 
 def test_a_source_whose_events_no_server_takes_is_a_warning(machine: Machine) -> None:
@@ -309,7 +311,7 @@ RECEIVER = '[receiver]\nlisten = ["tcp://127.0.0.1:9999"]\n'
 
 
 def test_a_receivers_configuration_needs_no_source(machine: Machine) -> None:
-    assert machine.findings(RECEIVER) == Findings((), ())
+    assert machine.findings(RECEIVER) == CheckFindings((), ())
 
 
 def test_a_server_in_a_receivers_configuration_is_a_warning_with_its_line(machine: Machine) -> None:
@@ -330,7 +332,7 @@ def test_what_a_receiver_does_not_read_is_a_warning(machine: Machine, table: str
 
 
 def test_a_configuration_with_both_parts_is_for_both_programs(machine: Machine) -> None:
-    assert machine.findings(CONFIGURATION + RECEIVER) == Findings((), ())
+    assert machine.findings(CONFIGURATION + RECEIVER) == CheckFindings((), ())
     (machine.folder / "id").unlink()
     endpoint = '[receiver.ssh]\nlisten = "127.0.0.1:2222"\nhost-key = "{folder}/id"\nauthorized-keys = "{folder}/id"\n'
     keys = [mistake.place.key for mistake in machine.findings(CONFIGURATION + endpoint).mistakes]

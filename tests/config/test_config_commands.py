@@ -7,11 +7,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from relay.cli.config import config
+from relay.cli.commands.config import config
 from relay.cli.options import Options, config_option, options
-from relay.config.toml import load
+from relay.config.document.toml import load
 from relay.errors import ConfigurationError, NoInputError
-from relay.transport import private_key
+from relay.transport.ssh import private_key
 
 
 @click.group()

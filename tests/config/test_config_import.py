@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli import main
-from relay.config.toml import load
+from relay.config.document.toml import load
 
 EXAMPLES = Path(__file__).parent / "ssr"
 ROUTERS = str(EXAMPLES / "two-routers.cfg")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config.lines import KeyPath, key_lines
+from relay.config.document.lines import KeyPath, key_lines
 
 
 def paths(value: object, path: KeyPath = ()) -> set[KeyPath]:

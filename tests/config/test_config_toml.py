@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.config.document.toml import LARGEST_FILE, load, read
 from relay.config.not_yet import NOT_YET
-from relay.config.toml import LARGEST_FILE, load, read
 from relay.errors import ConfigurationError, NoInputError
 from relay.syslog.priority import FACILITIES
 

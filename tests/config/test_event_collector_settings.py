@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 
-from relay.config.check import check
+from relay.config.check.check import check
+from relay.config.document.toml import load, read
 from relay.config.effective import effective, toml_text
 from relay.config.mistake import MistakesError
-from relay.config.toml import load, read
-from relay.settings import EventCollectorSource
+from relay.values.settings import EventCollectorSource
 
 EVENTS = "[[source]]\nname = 'a'\ntype = 'event-collector'\n"
 Write = Callable[[str], str]
@@ -183,7 +183,7 @@ def test_an_index_file_that_relay_may_not_write_is_found_by_the_check(write: Wri
     file = write(f"{EVENTS}command = ['/bin/sh', '--index-file', '{index}']")
 
     def told() -> list[str]:
-        run = "from relay.cli.config import config; config()"
+        run = "from relay.cli.commands.config import config; config()"
         command = [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", file]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         return re.findall(r"source\[1\]\.index-file: (.*); run this check as the user that relay runs as", done.stderr)

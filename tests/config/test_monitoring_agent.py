@@ -13,12 +13,12 @@ import pytest
 
 from relay.config.agent.config_yaml import draft_of, is_agent_text
 from relay.config.agent.filters import TYPES
-from relay.config.check import check
-from relay.config.draft import Draft
-from relay.config.router.translation import Choice
-from relay.config.toml import ANY, load, read
+from relay.config.check.check import check
+from relay.config.document.draft import Draft
+from relay.config.document.toml import ANY, load, read
+from relay.config.router.translation import RouterChoice
 from relay.errors import ConfigurationError, NoInputError
-from relay.settings import EventCollectorSource, QuietCategory
+from relay.values.settings import EventCollectorSource, QuietCategorySettings
 
 EXAMPLE = Path(__file__).parent / "ssr" / "monitoring"
 EVENTS = '[[inputs.t128_events]]\nindex-file = "/srv/x.index"\n'
@@ -46,10 +46,10 @@ class Agent(NamedTuple):
         file.write_text(text)
         return file
 
-    def draft(self, text: str, named: Choice = ANY) -> Draft:
+    def draft(self, text: str, named: RouterChoice = ANY) -> Draft:
         return draft_of(str(self.config(text)), text, named)
 
-    def told(self, text: str, named: Choice = ANY) -> list[str]:
+    def told(self, text: str, named: RouterChoice = ANY) -> list[str]:
         return [str(each).replace(f"{self.folder}/", "") for each in self.draft(text, named).mistakes]
 
     def warned(self, text: str) -> list[str]:
@@ -98,7 +98,7 @@ def test_the_vendors_example_with_an_address_works(tmp_path: Path) -> None:
     assert configuration.settings.audit.sd_id == "128T"
     warnings = "\n".join(map(str, check(configuration).warnings))
     assert "two readers of one index file take events from each other" in warnings
-    assert configuration.settings.audit.traffic == QuietCategory(enabled=True, persist=False)
+    assert configuration.settings.audit.traffic == QuietCategorySettings(enabled=True, persist=False)
     assert "switched off" not in warnings
 
 
@@ -302,7 +302,7 @@ def test_the_index_of_the_older_input_is_in_its_arguments(agent: Agent) -> None:
     (source,) = load([str(named), str(file)]).source
     assert isinstance(source, EventCollectorSource)
     assert source.index == "/srv/edge.index"
-    assert agent.draft(BOTH, Choice("edge")).warnings[0].sentence.startswith("stop this input")
+    assert agent.draft(BOTH, RouterChoice("edge")).warnings[0].sentence.startswith("stop this input")
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_times_in_another_unit_are_a_mistake(agent: Agent) -> None:
 
 def test_the_environment_of_the_older_input_is_handed_on(agent: Agent) -> None:
     agent.write(input_events=OLDER.replace('signal = "none"', 'environment = ["A=b=c", "ROUTER=${ROUTER}"]'))
-    (source,) = agent.draft(BOTH, Choice("edge")).document["source"]
+    (source,) = agent.draft(BOTH, RouterChoice("edge")).document["source"]
     assert source["environment"] == ["A=b=c", "ROUTER=edge"]
 
 
@@ -412,7 +412,7 @@ def test_variables_are_replaced(agent: Agent) -> None:
         input_events='[[inputs.t128_events]]\nindex-file = "/srv/${ROUTER}/${NODE}"\n'
         'tagpass = { host = ["${HOSTNAME}"] }\n'
     )
-    (source,) = agent.draft(BOTH, Choice("edge", "a")).document["source"]
+    (source,) = agent.draft(BOTH, RouterChoice("edge", "a")).document["source"]
     assert source["command"][-1] == "/srv/edge/a"
     assert source["tagpass"] == {"host": [socket.gethostname()]}
 
@@ -465,7 +465,7 @@ def test_an_inputs_own_tags_come_before_those_of_all_inputs(agent: Agent) -> Non
     agent.write(input_events=EVENTS + '[inputs.t128_events.tags]\nsite = "own"\nnode = "${NODE}"\n', input_other=EVENTS)
     text = "tags:\n  - {key: site, value: all}\n  - {key: rack, value: r7}\n"
     text += BOTH.replace("outputs", "  - name: other\noutputs")
-    first, second = agent.draft(text, Choice("edge", "a")).document["source"]
+    first, second = agent.draft(text, RouterChoice("edge", "a")).document["source"]
     assert first["tags"] == {"site": "own", "rack": "r7", "node": "a"}
     assert second["tags"] == {"site": "all", "rack": "r7"}
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.quantity import Address, duration_text, octets, quoted, rounded_size, seconds, size_text
+from relay.values.quantity import Address, duration_text, octets, quoted, rounded_size, seconds, size_text
 
 
 @pytest.mark.parametrize(

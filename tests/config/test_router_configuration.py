@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from relay.config.document.toml import ANY, Configuration, load, read
 from relay.config.program import require
 from relay.config.router.recognition import is_router_text
-from relay.config.router.translation import Choice, draft_of
-from relay.config.toml import ANY, Configuration, load, read
+from relay.config.router.translation import RouterChoice, draft_of
 from relay.errors import ConfigurationError, UsageError
-from relay.settings import EventCollectorSource
+from relay.values.settings import EventCollectorSource
 
 EXAMPLES = Path(__file__).parent / "ssr"
 AUDIT_LOG = {"name": "audit", "type": "audit-log"}
@@ -35,7 +35,7 @@ def example(name: str) -> str:
     return (EXAMPLES / f"{name}.cfg").read_text()
 
 
-def document(*names: str, choice: Choice = ANY) -> dict[str, Any]:
+def document(*names: str, choice: RouterChoice = ANY) -> dict[str, Any]:
     """What is read of examples, all in one file."""
     draft = draft_of("router.cfg", "".join(map(example, names)), choice)
     assert draft.mistakes == []
@@ -185,7 +185,7 @@ def test_what_is_no_toml_is_no_part_of_a_routers_configuration(write: Write, tex
 
 
 def test_everything_else_is_skipped_in_silence() -> None:
-    edge = document("two-routers", choice=Choice("edge", "edge-a"))
+    edge = document("two-routers", choice=RouterChoice("edge", "edge-a"))
     assert edge == {
         "relay": {"router": "edge", "node": "edge-a"},
         "audit": {
@@ -214,7 +214,7 @@ def test_ten_thousand_other_lines_are_skipped_in_silence() -> None:
     service += "            address  10.0.0.0/8\n        exit\n"
     head, tail = example("two-routers").split("        conductor-address", 1)
     text = head + "".join(service.format(number) for number in range(2000)) + "        conductor-address" + tail
-    draft = draft_of("router.cfg", text, Choice("edge", "edge-b"))
+    draft = draft_of("router.cfg", text, RouterChoice("edge", "edge-b"))
     assert (draft.mistakes, draft.warnings) == ([], [])
     assert draft.document["port-forwarding"][0]["server-address"] == "172.18.4.100"
 
@@ -229,19 +229,19 @@ def test_ten_thousand_other_lines_are_skipped_in_silence() -> None:
                 "in [relay] of a further file"
             ),
         ),
-        (Choice("spoke"), 'router.cfg: has no router "spoke"; it has "edge", "hub"'),
+        (RouterChoice("spoke"), 'router.cfg: has no router "spoke"; it has "edge", "hub"'),
         (
-            Choice("edge"),
+            RouterChoice("edge"),
             (
                 'router.cfg: has 2 nodes: "edge-a", "edge-b"; say which is meant with `--node NAME`, or with `node` in '
                 "[relay] of a further file"
             ),
         ),
-        (Choice("edge", "c"), 'router.cfg: has no node "c"; it has "edge-a", "edge-b"'),
-        (Choice("hub", "c"), "router.cfg: holds no node; export all of it, from `config` on"),
+        (RouterChoice("edge", "c"), 'router.cfg: has no node "c"; it has "edge-a", "edge-b"'),
+        (RouterChoice("hub", "c"), "router.cfg: holds no node; export all of it, from `config` on"),
     ],
 )
-def test_which_router_and_which_node_is_asked_where_it_is_not_plain(choice: Choice, mistake: str) -> None:
+def test_which_router_and_which_node_is_asked_where_it_is_not_plain(choice: RouterChoice, mistake: str) -> None:
     assert [str(each) for each in draft_of("router.cfg", example("two-routers"), choice).mistakes] == [mistake]
 
 
@@ -250,19 +250,19 @@ def test_a_further_file_may_say_which_is_meant(write: Write) -> None:
     settings = load([router, write("[relay]\nrouter = 'edge'\nnode = 'edge-b'\n", "relay.toml")])
     assert settings.relay.node == "edge-b"
     assert settings.port_forwarding[0].server_address == "172.18.4.100"
-    assert load([router, "relay.toml"], Choice(node="edge-a")).port_forwarding[0].server_address == "172.18.4.99"
+    assert load([router, "relay.toml"], RouterChoice(node="edge-a")).port_forwarding[0].server_address == "172.18.4.99"
 
 
 def test_of_several_nodes_none_is_meant_where_none_has_a_port_forwarding() -> None:
     node = "            node m\n            exit\n"
     text = within("retention 1d").replace("            system", node + "            system", 1)
     assert draft_of("x", text).document == {"relay": {"router": "r"}, "audit": {"retention": "1d"}}
-    assert draft_of("x", text, Choice(node="m")).document["relay"] == {"router": "r", "node": "m"}
+    assert draft_of("x", text, RouterChoice(node="m")).document["relay"] == {"router": "r", "node": "m"}
 
 
 def test_a_choice_where_no_file_leaves_one_is_a_usage_error(write: Write) -> None:
     with pytest.raises(UsageError, match="none of the files is a router's own configuration"):
-        load([write("[relay]", "relay.toml")], Choice("edge"))
+        load([write("[relay]", "relay.toml")], RouterChoice("edge"))
 
 
 # --- What a further file adds ------------------------------------------------------------------------------
@@ -567,7 +567,7 @@ def test_by_tls_it_is_the_port_of_tls_where_none_is_said() -> None:
 
 def load_text(text: str) -> Any:
     draft = draft_of("router.cfg", text)
-    from relay.settings import Settings
+    from relay.values.settings import Settings
 
     return Settings.model_validate(draft.document)
 

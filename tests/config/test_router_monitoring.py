@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from relay.config.document.toml import read
 from relay.config.router.translation import draft_of
-from relay.config.toml import read
 
 EXAMPLE = (Path(__file__).parent / "ssr" / "monitoring-plugin.cfg").read_text()
 PASSED_OVER = "relay reads inputs of events and outputs of syslog only; passed over: "

@@ -8,10 +8,10 @@ import pytest
 from relay.config.router import terminal
 from relay.config.router.recognition import is_router_text
 from relay.config.router.text import parse
-from relay.config.router.translation import Choice, draft_of
+from relay.config.router.translation import RouterChoice, draft_of
 
 ROUTERS = (Path(__file__).parent / "ssr" / "two-routers.cfg").read_text()
-EDGE = Choice("edge", "edge-a")
+EDGE = RouterChoice("edge", "edge-a")
 PROMPT = "*admin@edge-a.edge# "
 
 

@@ -5,9 +5,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from relay.config.document.toml import load
 from relay.config.effective import effective
-from relay.config.toml import load
-from relay.settings import PortForwarding, ReceiverSsh, ReceiverTls, RemoteLoggingServer, Settings
+from relay.values.settings import PortForwarding, ReceiverSsh, ReceiverTls, RemoteLoggingServer, Settings
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "relay.toml"
 EVENTS = {"name": "events", "type": "event-collector", "command": ("/usr/bin/eventCollector128t",)}

@@ -3,14 +3,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from relay.quantity import Address
-from relay.settings import (
-    PortForwarding,
-    Receiver,
-    RemoteLoggingServer,
-    Settings,
-    Spool,
-)
+from relay.values.quantity import Address
+from relay.values.settings import PortForwarding, ReceiverSettings, RemoteLoggingServer, Settings, SpoolSettings
 
 
 def sentences(error: ValidationError) -> str:
@@ -68,9 +62,9 @@ def test_a_server_at_a_forwardings_local_end_is_delivered_through_it(local: str,
 
 
 def test_a_spool_of_less_than_four_segments_is_refused() -> None:
-    assert Spool(max_size="64MiB", segment_size="16MiB").max_size == 64 * 1024**2
+    assert SpoolSettings(max_size="64MiB", segment_size="16MiB").max_size == 64 * 1024**2
     with pytest.raises(ValidationError) as refused:
-        Spool(max_size="63MiB", segment_size="16MiB")
+        SpoolSettings(max_size="63MiB", segment_size="16MiB")
     assert sentences(refused.value) == "must be at least 64MiB, 4 segments of 16MiB (segment-size), not 63MiB"
 
 
@@ -103,15 +97,15 @@ def test_two_of_one_name_are_refused() -> None:
         (RemoteLoggingServer, "address", "[::1]", "is no host name or IP address"),
         (RemoteLoggingServer, "name", "a b", "must be at most 64 letters"),
         (RemoteLoggingServer, "name", "x" * 65, "must be at most 64 letters"),
-        (Receiver, "listen", [], "must name at least one"),
-        (Receiver, "listen", ["udp://127.0.0.1:514"], "this version of relay listens on tcp:// only"),
-        (Receiver, "listen", ["tcp://127.0.0.1"], "is no address; write HOST:PORT"),
-        (Receiver, "archive", "var/log", 'must be an absolute path, not "var/log"'),
-        (Spool, "commit_interval", "11s", "must be from 0s to 10s, not 11s"),
-        (Spool, "commit_interval", 10, "must be a duration in quotes, with its unit"),
-        (Spool, "max_size", 1.5, 'must be a size, as in "16MiB", or a number of bytes'),
-        (Spool, "max_size", True, 'must be a size, as in "16MiB", or a number of bytes'),
-        (Spool, "segment_size", 1024, "must be from 1MiB to 1GiB, not 1KiB"),
+        (ReceiverSettings, "listen", [], "must name at least one"),
+        (ReceiverSettings, "listen", ["udp://127.0.0.1:514"], "this version of relay listens on tcp:// only"),
+        (ReceiverSettings, "listen", ["tcp://127.0.0.1"], "is no address; write HOST:PORT"),
+        (ReceiverSettings, "archive", "var/log", 'must be an absolute path, not "var/log"'),
+        (SpoolSettings, "commit_interval", "11s", "must be from 0s to 10s, not 11s"),
+        (SpoolSettings, "commit_interval", 10, "must be a duration in quotes, with its unit"),
+        (SpoolSettings, "max_size", 1.5, 'must be a size, as in "16MiB", or a number of bytes'),
+        (SpoolSettings, "max_size", True, 'must be a size, as in "16MiB", or a number of bytes'),
+        (SpoolSettings, "segment_size", 1024, "must be from 1MiB to 1GiB, not 1KiB"),
     ],
 )
 def test_a_value_outside_its_rule_is_told_in_a_plain_sentence(

@@ -7,9 +7,10 @@ import pytest
 from harness.certificates import ROUTER, Authority
 from pydantic import ValidationError
 
-from relay.config import check, toml
+from relay.config.check import check
+from relay.config.document import toml
 from relay.config.effective import effective, toml_text
-from relay.settings import RemoteLoggingServer, Settings
+from relay.values.settings import RemoteLoggingServer, Settings
 
 FINGERPRINT = "sha-256:" + ":".join(["AB"] * 32)
 

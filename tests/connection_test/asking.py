@@ -32,7 +32,7 @@ UNHURRIED = ("--timeout", "4")
 """Where others come before it, from programs that may be slow to begin."""
 _PATIENT = """
 from relay.__main__ import main
-from relay.connection_test import syslog_exchange
+from relay.program.connection_test import syslog_exchange
 from relay.transport import tls
 syslog_exchange.WATCHED_SECONDS = 5
 syslog_exchange.REFUSED_SECONDS = 60

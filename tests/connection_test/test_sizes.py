@@ -12,8 +12,8 @@ from harness.relay import Router
 from harness.rsyslog import AbortingRsyslog, Rsyslog
 from harness.syslog_ng import SyslogNg
 
-from relay.connection_test.sizes import largest_accepted
 from relay.errors import TemporaryError
+from relay.program.connection_test.sizes import largest_accepted
 
 LIMIT = 8192
 LARGEST = 1 << 20

@@ -6,17 +6,19 @@ from contextlib import contextmanager
 
 from harness.ports import LOOPBACK
 
-from relay.delivery.answered_stream import AnsweredStream
 from relay.delivery.destination import Destination
-from relay.delivery.speaker import Speaker
-from relay.delivery.wanted import EVERYTHING, Wanted
+from relay.delivery.selection import EVERYTHING, MessageSelection
+from relay.delivery.sessions.answered_stream import AnsweredStream
+from relay.delivery.sessions.speaker import Speaker
 from relay.errors import RelayError
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.transport.tcp import TcpTransport
 
 
-def connected(port: int, speaker: Speaker, stop: threading.Event, wanted: Wanted = EVERYTHING) -> AnsweredStream:
+def connected(
+    port: int, speaker: Speaker, stop: threading.Event, wanted: MessageSelection = EVERYTHING
+) -> AnsweredStream:
     transport = TcpTransport(LOOPBACK, port, stop)
     try:
         return AnsweredStream(transport, stop, speaker, wanted=wanted)
@@ -26,7 +28,7 @@ def connected(port: int, speaker: Speaker, stop: threading.Event, wanted: Wanted
 
 
 @contextmanager
-def session(port: int, speaker: Speaker, wanted: Wanted = EVERYTHING) -> Iterator[AnsweredStream]:
+def session(port: int, speaker: Speaker, wanted: MessageSelection = EVERYTHING) -> Iterator[AnsweredStream]:
     stream = connected(port, speaker, threading.Event(), wanted)
     try:
         yield stream

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from relay.event import EventType
 from relay.spool.block import CHAIN_START, Block, Contents, Span, encode, frame, type_bitmap
+from relay.values.event import EventType
 
 RUN = b"\x5f" * 8
 EVERY_TYPE = type_bitmap(list(EventType))

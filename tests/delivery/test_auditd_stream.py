@@ -19,16 +19,16 @@ from harness.openssh import Sshd
 from harness.waiting import wait_until
 from history.spools import filled, foreign, opened
 
-from relay.audit.as_records import as_records
-from relay.delivery.answered_stream import AnsweredStream
-from relay.delivery.auditd_stream import AuditdSpeaker, AuditdTerms
-from relay.delivery.session import Refused
-from relay.delivery.wanted import EVERYTHING, Wanted
+from relay.delivery.selection import EVERYTHING, MessageSelection
+from relay.delivery.sessions.answered_stream import AnsweredStream
+from relay.delivery.sessions.auditd_speaker import AuditdSpeaker, AuditdTerms
+from relay.delivery.sessions.session import Refused
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
-from relay.event import EventType
+from relay.events.audit.as_records import as_records
 from relay.spool.cursor import Cursor
 from relay.syslog.auditd_remote import ACK, DISKERROR, DISKFULL, DISKLOW, ENDING, LARGEST_RECORD
-from relay.transport.ssh import SshSession
+from relay.transport.ssh.session import SshSession
+from relay.values.event import EventType
 
 TERMS = AuditdTerms(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
 CURSOR = Cursor(retained=7, transient=3)
@@ -49,7 +49,7 @@ def events(count: int, first: int = 0) -> list[bytes]:
 
 
 def session(
-    port: int, terms: AuditdTerms = TERMS, wanted: Wanted = EVERYTHING
+    port: int, terms: AuditdTerms = TERMS, wanted: MessageSelection = EVERYTHING
 ) -> AbstractContextManager[AnsweredStream]:
     return session_of(port, AuditdSpeaker(terms), wanted)
 
@@ -87,7 +87,7 @@ class TestDelivery:
             assert peer.records == as_records(EventType.LOG, 4, message, 1).records
 
     def test_only_the_wanted_types_are_sent(self) -> None:
-        with AuditdPeer() as peer, session(peer.port, wanted=Wanted(1 << EventType.AUDIT)) as stream:
+        with AuditdPeer() as peer, session(peer.port, wanted=MessageSelection(1 << EventType.AUDIT)) as stream:
             stream.send(block([b"not wanted"], EventType.TRAFFIC))
             deliver(stream, events(1))
             assert peer.records == [record(0)]

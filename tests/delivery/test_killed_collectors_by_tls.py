@@ -21,15 +21,15 @@ from harness.rsyslog import Rsyslog
 from harness.syslog_ng import SyslogNg
 from harness.waiting import wait_until
 
-from relay.delivery.syslog_messages import SyslogMessages
-from relay.delivery.syslog_stream import Patience, SyslogStream
-from relay.delivery.wanted import EVERYTHING
+from relay.delivery.selection import EVERYTHING
+from relay.delivery.sessions.syslog_messages import SyslogMessages
+from relay.delivery.sessions.syslog_stream import CloseTimeouts, SyslogStream
 from relay.errors import RelayError
-from relay.settings import RemoteLoggingServer
 from relay.spool.cursor import Cursor
 from relay.transport.tcp import TcpTransport
-from relay.transport.tls import TlsPeer, TlsTransport
-from relay.transport.tls_client import TlsClient, tls_client
+from relay.transport.tls.client import TlsClient, tls_client
+from relay.transport.tls.transport import TlsPeer, TlsTransport
+from relay.values.settings import RemoteLoggingServer
 
 ROUNDS: Final = int(os.environ.get("RELAY_KILL_ROUNDS", "3"))
 LONGEST_LIFE: Final = 0.3  # seconds from a proof on
@@ -89,7 +89,7 @@ class Stream:
         inner = TcpTransport(LOOPBACK, self._port, self._stop)
         with closing(TlsTransport(inner, self._client, self._peer, self._stop)) as transport:
             messages = SyslogMessages(EVERYTHING, 8192)
-            session = SyslogStream(transport, transport.open(), messages, patience=Patience(drain=5.0))
+            session = SyslogStream(transport, transport.open(), messages, patience=CloseTimeouts(drain=5.0))
             for first in self._from_the_first_unproven():
                 session.send(block([message(each) for each in range(first, first + AT_ONCE)]))
                 reached = Cursor(retained=first + AT_ONCE)

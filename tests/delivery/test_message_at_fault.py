@@ -20,13 +20,13 @@ from harness.waiting import wait_until
 from history.spools import filled, foreign, opened
 
 from relay.delivery.destination import NOT_ACCEPTED, Destination
-from relay.delivery.syslog_stream import KnownSize
-from relay.delivery.to_server import ToServer
-from relay.delivery.wanted import EVERYTHING
-from relay.settings import PortForwarding, RemoteLoggingServer
+from relay.delivery.selection import EVERYTHING
+from relay.delivery.sessions.syslog_stream import KnownSize
+from relay.delivery.sessions.to_server import ToServer
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.syslog.relp_frame import Frame
+from relay.values.settings import PortForwarding, RemoteLoggingServer
 
 LIMIT = 8192
 MESSAGES = 500

@@ -16,13 +16,13 @@ from harness.waiting import wait_until
 from history.spools import fill, foreign, opened
 
 from relay.delivery.destination import OVERDUE_SECONDS, Destination
-from relay.delivery.to_server import ToServer
-from relay.delivery.wanted import EVERYTHING
+from relay.delivery.selection import EVERYTHING
+from relay.delivery.sessions.to_server import ToServer
 from relay.errors import TemporaryError
-from relay.intake import wall_clock
-from relay.settings import PortForwarding, RemoteLoggingServer
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
+from relay.system.clock import wall_clock
+from relay.values.settings import PortForwarding, RemoteLoggingServer
 
 SOON = 0.3
 

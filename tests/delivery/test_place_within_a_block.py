@@ -13,11 +13,11 @@ from harness.relp import RelpPeer, accept, refuse
 from harness.waiting import wait_until
 from history.spools import event, fill, filled, foreign, opened
 
-from relay.delivery.auditd_stream import AuditdSpeaker
-from relay.delivery.relp_stream import RelpSpeaker
-from relay.event import EventType
+from relay.delivery.sessions.auditd_speaker import AuditdSpeaker
+from relay.delivery.sessions.relp_speaker import RelpSpeaker
 from relay.spool.store import Store
 from relay.syslog.relp_frame import Frame
+from relay.values.event import EventType
 
 MESSAGES = 100
 

@@ -22,16 +22,16 @@ from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 from history.spools import filled, foreign, opened
 
-from relay.delivery.answered_stream import FAREWELL_SECONDS, AnsweredStream
-from relay.delivery.relp_stream import DEFAULT_TERMS, RelpSpeaker, RelpTerms
-from relay.delivery.session import Refused
-from relay.delivery.wanted import EVERYTHING, Wanted
+from relay.delivery.selection import EVERYTHING, MessageSelection
+from relay.delivery.sessions.answered_stream import FAREWELL_SECONDS, AnsweredStream
+from relay.delivery.sessions.relp_speaker import DEFAULT_TERMS, RelpSpeaker, RelpTerms
+from relay.delivery.sessions.session import Refused
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
-from relay.event import EventType
 from relay.spool.cursor import Cursor
-from relay.syslog.relp import Window
+from relay.syslog.relp import RelpWindow
 from relay.syslog.relp_frame import Frame, encode
-from relay.transport.ssh import SshSession
+from relay.transport.ssh.session import SshSession
+from relay.values.event import EventType
 
 TERMS = RelpTerms(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
 CURSOR = Cursor(retained=7, transient=3)
@@ -43,7 +43,7 @@ def good(number: int) -> bytes:
 
 
 def session(
-    port: int, terms: RelpTerms = TERMS, *, wanted: Wanted = EVERYTHING, max_message_size: int = 1 << 20
+    port: int, terms: RelpTerms = TERMS, *, wanted: MessageSelection = EVERYTHING, max_message_size: int = 1 << 20
 ) -> AbstractContextManager[AnsweredStream]:
     return session_of(port, RelpSpeaker(max_message_size, terms), wanted)
 
@@ -64,7 +64,7 @@ class TestDelivery:
             stream.check()
 
     def test_only_the_wanted_types_are_sent(self) -> None:
-        with RelpPeer() as peer, session(peer.port, wanted=Wanted(1 << EventType.LOG)) as stream:
+        with RelpPeer() as peer, session(peer.port, wanted=MessageSelection(1 << EventType.LOG)) as stream:
             stream.send(block([b"not wanted"], EventType.TRAFFIC))
             stream.send(block([b"wanted"]))
             stream.prove(CURSOR)
@@ -76,8 +76,8 @@ class TestDelivery:
             stream.prove(CURSOR)
             assert [len(message) for message in peer.messages] == [480]
 
-    @pytest.mark.parametrize("window", [Window(messages=3), Window(octets=3 * len(good(1)))])
-    def test_no_more_is_sent_ahead_than_the_window_allows(self, window: Window) -> None:
+    @pytest.mark.parametrize("window", [RelpWindow(messages=3), RelpWindow(octets=3 * len(good(1)))])
+    def test_no_more_is_sent_ahead_than_the_window_allows(self, window: RelpWindow) -> None:
         waiting: list[Frame] = []
         most = 0
 
@@ -98,7 +98,7 @@ class TestDelivery:
         assert most == 3
 
     def test_one_message_larger_than_the_window_is_sent_alone(self) -> None:
-        with RelpPeer() as peer, session(peer.port, replace(TERMS, window=Window(octets=100))) as stream:
+        with RelpPeer() as peer, session(peer.port, replace(TERMS, window=RelpWindow(octets=100))) as stream:
             stream.send(block([b"a", b"x" * 100_000, b"b"]))
             stream.prove(CURSOR)
             assert [len(message) for message in peer.messages] == [1, 100_000, 1]

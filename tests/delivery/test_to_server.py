@@ -13,18 +13,18 @@ from harness.collector import Collector
 from harness.openssh import Sshd
 from harness.waiting import wait_until
 
-from relay.delivery.syslog_stream import Patience, SyslogStream
-from relay.delivery.to_server import ToServer
-from relay.delivery.unproven import Datagrams, UnprovenStream
-from relay.delivery.wanted import EVERYTHING
+from relay.delivery.selection import EVERYTHING
+from relay.delivery.sessions.syslog_stream import CloseTimeouts, SyslogStream
+from relay.delivery.sessions.to_server import ToServer
+from relay.delivery.sessions.unproven import Datagrams, UnprovenStream
 from relay.errors import UnavailableError
-from relay.settings import RemoteLoggingServer
 from relay.spool.cursor import Cursor
 from relay.transport import StillOpenError
+from relay.values.settings import RemoteLoggingServer
 
 CURSOR = Cursor(retained=7, transient=3)
-HASTY = Patience(drain=0.5, empty=0.3)
-FAIR = Patience(drain=0.5, empty=60)
+HASTY = CloseTimeouts(drain=0.5, empty=0.3)
+FAIR = CloseTimeouts(drain=0.5, empty=60)
 """For one that closes a stream without a message, when it gets round to it."""
 
 
@@ -34,7 +34,7 @@ def sshd() -> Iterator[Sshd]:
         yield server
 
 
-def through(sshd: Sshd, port: int, patience: Patience | None = None) -> ToServer:
+def through(sshd: Sshd, port: int, patience: CloseTimeouts | None = None) -> ToServer:
     return ToServer(RemoteLoggingServer(), sshd.forwarding(port), EVERYTHING, patience)
 
 

@@ -1,6 +1,6 @@
 """What counts as delivered where nothing is proven."""
 
-from relay.delivery.trail import Trail
+from relay.delivery.cursor_trail import CursorTrail
 from relay.spool.cursor import Cursor
 
 
@@ -9,7 +9,7 @@ def at(block: int) -> Cursor:
 
 
 def test_what_was_reached_before_the_window_is_settled() -> None:
-    trail = Trail(5.0)
+    trail = CursorTrail(5.0)
     assert trail.settled(0.0, at(1)) is None
     assert trail.settled(4.0, at(2)) is None
     assert trail.settled(5.0, at(3)) == at(1)
@@ -19,12 +19,12 @@ def test_what_was_reached_before_the_window_is_settled() -> None:
 
 
 def test_a_window_of_nothing_settles_at_once() -> None:
-    trail = Trail(0.0)
+    trail = CursorTrail(0.0)
     assert [trail.settled(now, at(block)) for now, block in ((0.0, 1), (0.0, 2), (1.0, 3))] == [at(1), at(2), at(3)]
 
 
 def test_what_is_asked_often_is_remembered_seldom_and_settled_all_the_same() -> None:
-    trail = Trail(5.0)
+    trail = CursorTrail(5.0)
     settled = [cursor for step in range(2000) if (cursor := trail.settled(step / 100, at(step)))]
     assert len(settled) <= 4 * 16
     assert settled == sorted(settled, key=lambda cursor: cursor.retained)

@@ -146,7 +146,10 @@ class Router(SystemdMachine):
 
     def request(self, path: str) -> None:
         """Ask root for something by the code that relay does it with, as relay's user."""
-        program = f"from relay.disk import Disk; from relay.watch import request; request.leave(Disk(), {path!r})"
+        program = (
+            "from relay.system.disk import Disk; from relay.program.watch import request; "
+            f"request.leave(Disk(), {path!r})"
+        )
         self.run("python-of-relay", "-c", program, user="relay")
 
     def said_to_all(self) -> list[str]:

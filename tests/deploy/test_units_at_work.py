@@ -10,8 +10,8 @@ from deploy.conftest import RELAY, Router, enabling
 from harness.waiting import wait_until
 from source.log_writing import START_MS, record, records
 
-from relay.alarm import AUDITD_DOWN
-from relay.watch import halt, users
+from relay.program.watch import halt, users
+from relay.values.alarm import AUDITD_DOWN
 
 HALT = "relay-halt.service"
 AUDIT_RIGHTS = (1 << 29) | (1 << 30)  # capabilities(7): CAP_AUDIT_WRITE, CAP_AUDIT_CONTROL

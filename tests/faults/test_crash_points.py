@@ -12,7 +12,7 @@ from harness.records import closed, generate, serials
 from harness.relay import Router
 from harness.waiting import wait_until
 
-from relay.crash_point import POINTS
+from relay.system.crash_point import POINTS
 
 RECORDS = 9000
 SMALL = """\

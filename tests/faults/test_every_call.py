@@ -9,7 +9,7 @@ import pytest
 from harness.bad_days import BrokenPromiseError
 from harness.every_call import WRONGS, Wrong, every_call
 
-from relay.spool.spool import Allowance, Spool
+from relay.spool.spool import SpaceAllowance, Spool
 
 
 @pytest.mark.parametrize("wrong", WRONGS, ids=str)
@@ -35,7 +35,7 @@ def test_whichever_call_goes_wrong_rotate_counts_what_it_does_not_deliver(wrong:
 
 def test_a_refused_block_that_comes_back_after_a_restart_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test of the test: events would be counted and delivered."""
-    monkeypatch.setattr("relay.spool.room._chains", lambda _: frozenset())
+    monkeypatch.setattr("relay.spool.losses._chains", lambda _: frozenset())
     with pytest.raises(BrokenPromiseError, match="are counted"):
         every_call(Wrong(code=errno.ENOSPC), policy="ignore")
 
@@ -44,7 +44,7 @@ def test_a_segment_that_hides_a_block_in_the_one_before_it_is_found_out(monkeypa
     """The test of the test: a segment got its name, and its folder could neither be synced nor the name taken back."""
     begin = Spool._begin_segment
 
-    def keep_open(spool: Spool, number: int, octets: int, now: int, allowance: Allowance) -> None:
+    def keep_open(spool: Spool, number: int, octets: int, now: int, allowance: SpaceAllowance) -> None:
         file, spool._file = spool._file, None
         try:
             begin(spool, number, octets, now, allowance)

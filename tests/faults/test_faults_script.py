@@ -51,7 +51,7 @@ def test_a_broken_promise_is_told_and_fails(tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text(
         "import sys\n"
-        "from relay.disk import Disk\n"
+        "from relay.system.disk import Disk\n"
         "from harness.fake_disk import FakeDisk\n"
         "FakeDisk.syncs = lambda *_: False\n"
         "from scripts.faults import main\n"

@@ -12,11 +12,11 @@ import pytest
 from harness.fake_disk import Crash, FakeDisk
 
 from relay.errors import StorageError
-from relay.event import EventType, Position
 from relay.spool import block
 from relay.spool.block import Block, Contents, Span
 from relay.spool.cursor import Slots
-from relay.spool.spool import Run, Spool
+from relay.spool.spool import RunSeed, Spool
+from relay.values.event import EventType, Position
 
 SLOTS = "/slots"
 SEEDS = 100
@@ -47,7 +47,7 @@ def interrupted(disk: FakeDisk, interrupt: Interrupt, calls: int, body: Callable
 
 
 def opened(disk: FakeDisk) -> Spool:
-    return Spool.open(disk, "/spool", segment_size=4096, run=Run(b"run00001", b"0123456789abcdef"))
+    return Spool.open(disk, "/spool", segment_size=4096, run=RunSeed(b"run00001", b"0123456789abcdef"))
 
 
 def append(spool: Spool, length: int) -> None:

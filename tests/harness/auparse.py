@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.debian import AUPARSE, fetch
-from relay.audit.fields import UNTRUSTED, fields
-from relay.audit.record import Key, Record, parse
+from relay.events.audit.fields import UNTRUSTED, fields
+from relay.events.audit.record import Key, Record, parse
 
 LOCAL_PATH = b"{ saddr_fam=local path="
 

@@ -11,14 +11,14 @@ import random
 from dataclasses import dataclass, field
 
 from harness.fake_disk import Crash, FakeDisk
-from relay import own_events
 from relay.errors import StorageError
-from relay.event import Batch, Event, EventType, Position
-from relay.intake import Routing, _Commit
+from relay.events import own_events
+from relay.program.intake import Routing, _Commit
 from relay.spool.cursor import Cursor
-from relay.spool.spool import Lost, Reader, Run
+from relay.spool.spool import Reader, RunSeed, SkippedDamage
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import identity
+from relay.values.event import Batch, Event, EventType, Position
 
 tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 FOLDER = "/state"
@@ -84,7 +84,7 @@ class BadDays:
         return self.chance.choice(FAILURES)
 
     def _open(self, life: int) -> Store:
-        run = Run(self.seed.to_bytes(4, "big") + (life + 1).to_bytes(4, "big"), b"spool of the day")
+        run = RunSeed(self.seed.to_bytes(4, "big") + (life + 1).to_bytes(4, "big"), b"spool of the day")
         return Store(self.disk, FOLDER, segment_size=2048, max_size=1 << 30, run=run)
 
     def _one_life(self, life: int) -> None:
@@ -205,7 +205,7 @@ class _Deliveries:
             found = reader.read()
             if found is None:
                 return
-            if isinstance(found, Lost):
+            if isinstance(found, SkippedDamage):
                 raise BrokenPromiseError(f"damage that no fault made: {found}")
             for _, _, message in found.messages():
                 named = identity(message)

@@ -6,8 +6,9 @@ when it finds anything but this:
 
 - nothing but what was appended is read, each block once and in order;
 - a bit of a segment's own header costs nothing; the recovery names the segment;
-- a block that is missing is named by `Lost`, was in the cut tail, or in a segment that has lost its header and blocks;
-- what `Lost` names is counted by type and number, exactly, once events of each type have come after it;
+- a block that is missing is named by `SkippedDamage`, was in the cut tail, or in a segment that has lost its header and
+  blocks;
+- what `SkippedDamage` names is counted by type and number, exactly, once events of each type have come after it;
 - a cut tail is told in octets, and its copy holds them; nothing is cut elsewhere;
 - what is appended afterwards is read back, also after another opening, and what was readable before still is;
 - a file that was left alone keeps its octets, if need be under another name.
@@ -20,17 +21,17 @@ from typing import Final, NamedTuple, Self
 from harness.bad_days import BrokenPromiseError
 from harness.fake_disk import FakeDisk
 from relay.errors import RelayError
-from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Contents, Span
-from relay.spool.gap import Range
-from relay.spool.spool import BAD, Lost, Run, Spool
+from relay.spool.gap import LostRange
+from relay.spool.spool import BAD, RunSeed, SkippedDamage, Spool
+from relay.values.event import EventType, Position
 
 FOLDER: Final = "/spool"
 SEGMENT_SIZE: Final = 4096
 SEGMENTS: Final = 3
 BITS: Final = 8
-_RUN: Final = Run(b"run00001", b"0123456789abcdef")
+_RUN: Final = RunSeed(b"run00001", b"0123456789abcdef")
 _LARGE, _SMALL = 2000, 1  # octets of a message: the large one needs a new segment
 _ALL_KINDS: Final = (EventType.AUDIT, EventType.SECURITY, EventType.AUDIT)
 
@@ -60,7 +61,7 @@ class Expected(NamedTuple):
 
     readable: tuple[int, ...]
     lost: tuple[int, ...]
-    """Named by `Lost`."""
+    """Named by `SkippedDamage`."""
     left_alone: bool
     """The file is too short for a segment: the recovery names it."""
     told: bool
@@ -296,7 +297,7 @@ def _read(spool: Spool) -> Seen:
     lost: list[int] = []
     counted: list[tuple[EventType, int]] = []
     while (found := reader.read()) is not None:
-        if isinstance(found, Lost):
+        if isinstance(found, SkippedDamage):
             lost += range(found.first, found.last + 1)
         else:
             read.append((found.header.number, found.payload))
@@ -305,5 +306,5 @@ def _read(spool: Spool) -> Seen:
     return Seen(tuple(read), tuple(lost), tuple(sorted(counted)))
 
 
-def _numbers(lost: Range) -> range:
+def _numbers(lost: LostRange) -> range:
     return range(lost.first, lost.first + lost.events)

@@ -1,4 +1,4 @@
-"""A disk that behaves as badly as a real one may: a double of relay.disk.Disk for crash and fault tests.
+"""A disk that behaves as badly as a real one may: a double of relay.system.disk.Disk for crash and fault tests.
 
 In memory. What is written is seen at once, and durable only after a sync:
 
@@ -19,8 +19,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from relay.disk import Disk, File, Lock, storage_error
 from relay.errors import TemporaryError
+from relay.system.disk import Disk, File, Lock, storage_error
 
 SECTOR = 512
 
@@ -215,7 +215,7 @@ class FakeDisk(Disk):
         """Every file that has a name."""
         return self._seen.values()
 
-    # --- relay.disk.Disk ---
+    # --- relay.system.disk.Disk ---
 
     def open(self, path: str, *, create: bool = False, writable: bool = True) -> FakeFile:
         del writable

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from relay.errors import StorageError
-from relay.event import Batch, Event
+from relay.values.event import Batch, Event
 
 DEADLINE = 20  # seconds
 

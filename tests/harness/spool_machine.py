@@ -18,10 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from harness.bad_days import BrokenPromiseError
 from harness.fake_disk import Crash, FakeDisk
 from relay.errors import StorageError
-from relay.event import EventType, Position
 from relay.spool import block
 from relay.spool.block import Block, Contents, Span
-from relay.spool.spool import Reader, Run, Spool
+from relay.spool.spool import Reader, RunSeed, Spool
+from relay.values.event import EventType, Position
 
 FOLDER: Final = "/spool"
 SEGMENT_SIZE: Final = 2048
@@ -72,7 +72,7 @@ class SpoolMachine(RuleBasedStateMachine):
         """Open until it succeeds: a process that cannot is started again."""
         while True:
             self._runs += 1
-            run = Run(self._runs.to_bytes(block.RUN_LENGTH, "big"), b"0123456789abcdef")
+            run = RunSeed(self._runs.to_bytes(block.RUN_LENGTH, "big"), b"0123456789abcdef")
             try:
                 self._spool = Spool.open(self._disk, FOLDER, segment_size=SEGMENT_SIZE, run=run)
             except StorageError:

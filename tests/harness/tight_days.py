@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from harness.bad_days import FOLDER, SERVER, BrokenPromiseError, _Source, _text, tell_gap
 from harness.fake_disk import Crash, FakeDisk
 from relay.errors import RelayError, StorageError
-from relay.event import Batch, Event, EventType
-from relay.intake import PATIENCE, Routing, _Commit
+from relay.program.intake import PATIENCE, Routing, _Commit
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
 from relay.spool.gap import Gap, told_in
-from relay.spool.spool import Reader, Run
+from relay.spool.spool import Reader, RunSeed
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import parse
+from relay.values.event import Batch, Event, EventType
 
 ROUTING = Routing(frozenset({EventType.AUDIT, EventType.ALARM, EventType.RELAY}), frozenset({EventType.TRAFFIC}))
 WANTED = sum(1 << kind for kind in EventType)
@@ -74,7 +74,7 @@ class TightDays:
             self.disk.kill()
 
     def _open(self, life: int, segments: int) -> Store:
-        run = Run((life + 1).to_bytes(8, "big"), b"spool of the day")
+        run = RunSeed((life + 1).to_bytes(8, "big"), b"spool of the day")
         size = segments * SEGMENT_SIZE
         store = Store(self.disk, FOLDER, segment_size=SEGMENT_SIZE, max_size=size, run=run, policy=self.policy)
         position = store.position("audit")

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
-from relay import own_events
-from relay.disk import Disk, File
-from relay.event import Batch, Event, EventType
-from relay.history import Item, PastEvent
-from relay.intake import Intake, Routing
-from relay.spool.spool import Run
+from relay.events import own_events
+from relay.program.history import Item, PastEvent
+from relay.program.intake import Intake, Routing
+from relay.spool.spool import RunSeed
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import format_timestamp
+from relay.system.disk import Disk, File
+from relay.values.event import Batch, Event, EventType
 
 NOON_US = 1_709_726_400_000_000  # 2024-03-06 12:00 UTC
 SECOND_US = 1_000_000
-RUN = Run(b"\x5f" * 8, b"s" * 16)
+RUN = RunSeed(b"\x5f" * 8, b"s" * 16)
 SEGMENT = 64 * 1024
 ROUTING = Routing(
     retained=frozenset({EventType.AUDIT, EventType.ADMIN, EventType.ALARM, EventType.RELAY, EventType.LOG}),

@@ -7,13 +7,13 @@ import pytest
 from archive.messages import DAY_US, NOON_US
 from history.spools import SECOND_US, texts
 
-from relay import history as history_module
 from relay.archive.query import day_of
 from relay.archive.write import ArchiveWriter
-from relay.disk import Disk
 from relay.errors import NoInputError
-from relay.history import ArchiveHistory, PastEvent, Unread, Wanted
+from relay.program import history as history_module
+from relay.program.history import ArchiveHistory, EventFilter, PastEvent, UnreadableStretch
 from relay.syslog.rfc5424 import format_timestamp
+from relay.system.disk import Disk
 
 
 def message(text: str, host: str = "r1", second: int = 0, kind: str = "audit", number: int | None = None) -> bytes:
@@ -34,7 +34,7 @@ def archived(folder: Path, *messages: bytes, day: int = 0) -> None:
 
 
 def history(folder: Path, day: int = 0, **conditions: Any) -> ArchiveHistory:
-    return ArchiveHistory(Disk(), str(folder), Wanted(**conditions), lambda: NOON_US + day * DAY_US)
+    return ArchiveHistory(Disk(), str(folder), EventFilter(**conditions), lambda: NOON_US + day * DAY_US)
 
 
 def test_originators_of_a_day_are_merged_by_time_and_days_follow_each_other(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_following_tells_what_is_committed_later_once(tmp_path: Path, limited: b
     with ArchiveWriter(str(tmp_path), "s") as writer:
         put(writer, message("a"), message("b", "r2"))
         day = [0]
-        followed = ArchiveHistory(Disk(), str(tmp_path), Wanted(), lambda: NOON_US + day[0] * DAY_US)
+        followed = ArchiveHistory(Disk(), str(tmp_path), EventFilter(), lambda: NOON_US + day[0] * DAY_US)
         assert texts(followed.newest(10) if limited else followed.events()) == ["a", "b"]
         assert texts(followed.events()) == []
         put(writer, message("c"))
@@ -161,8 +161,8 @@ def test_damage_is_told_with_its_place_and_the_rest_comes(tmp_path: Path) -> Non
     path.write_bytes(data)
     for items in (list(history(tmp_path).events()), list(history(tmp_path).newest(5))):
         assert texts(item for item in items if isinstance(item, PastEvent)) == ["a", "c"]
-        told = [item for item in items if isinstance(item, Unread)]
-        assert told == [Unread(str(path), frame, f"{frame} octets are no message")]
+        told = [item for item in items if isinstance(item, UnreadableStretch)]
+        assert told == [UnreadableStretch(str(path), frame, f"{frame} octets are no message")]
 
 
 def test_an_older_days_torn_end_is_damage_and_the_newest_ones_is_not(tmp_path: Path) -> None:
@@ -173,7 +173,9 @@ def test_an_older_days_torn_end_is_damage_and_the_newest_ones_is_not(tmp_path: P
         path.write_bytes(path.read_bytes()[:-3])
     items = list(history(tmp_path, day=1).events())
     assert texts(item for item in items if isinstance(item, PastEvent)) == ["a", "c"]
-    assert [item.path for item in items if isinstance(item, Unread)] == [str(tmp_path / "r1" / "2024-03-06.log")]
+    assert [item.path for item in items if isinstance(item, UnreadableStretch)] == [
+        str(tmp_path / "r1" / "2024-03-06.log")
+    ]
 
 
 def test_what_the_writer_did_not_make_is_passed_over(tmp_path: Path) -> None:

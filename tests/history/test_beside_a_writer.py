@@ -7,10 +7,10 @@ from pathlib import Path
 
 from history.spools import event, fill, opened
 
-from relay.disk import Disk
-from relay.history import PastEvent, SpoolHistory, Wanted
-from relay.spool.survey import survey
-from relay.spool.verify import verify
+from relay.program.history import EventFilter, PastEvent, SpoolHistory
+from relay.spool.inspection.survey import survey
+from relay.spool.inspection.verify import verify
+from relay.system.disk import Disk
 
 EVENTS = 1500
 LETS_GO_EVERY = 250
@@ -51,7 +51,7 @@ def numbers(items: object) -> list[int]:
 
 def test_following_gets_every_event_once_and_in_order(tmp_path: Path) -> None:
     opened(tmp_path).close()
-    followed, limited = (SpoolHistory(Disk(), str(tmp_path), Wanted()) for _ in range(2))
+    followed, limited = (SpoolHistory(Disk(), str(tmp_path), EventFilter()) for _ in range(2))
     seen: list[int] = []
     also_seen = numbers(limited.newest(5))
 
@@ -67,7 +67,7 @@ def test_the_newest_are_always_consecutive(tmp_path: Path) -> None:
     ends: list[int] = []
 
     def look() -> None:
-        found = numbers(SpoolHistory(Disk(), str(tmp_path), Wanted()).newest(20))
+        found = numbers(SpoolHistory(Disk(), str(tmp_path), EventFilter()).newest(20))
         assert found == list(range(found[0], found[0] + len(found))) if found else True
         ends.extend(found[-1:])
 

@@ -18,18 +18,18 @@ from history.spools import (
     texts,
 )
 
-from relay.disk import Disk
 from relay.errors import NoInputError
-from relay.event import EventType
-from relay.glob import matcher
-from relay.history import PastEvent, SpoolHistory, Unread, Wanted
+from relay.program.history import EventFilter, PastEvent, SpoolHistory, UnreadableStretch
 from relay.spool import block, segment
+from relay.system.disk import Disk
+from relay.values.event import EventType
+from relay.values.glob import matcher
 
-ALL = Wanted()
+ALL = EventFilter()
 
 
 def history(folder: Path, **conditions: Any) -> SpoolHistory:
-    return SpoolHistory(Disk(), str(folder), Wanted(**conditions))
+    return SpoolHistory(Disk(), str(folder), EventFilter(**conditions))
 
 
 def numbered(first: int, end: int, *, size: int = 600) -> Iterator[list[Any]]:
@@ -177,14 +177,14 @@ def test_headers_alone_lead_to_the_few_that_are_wanted_among_many(tmp_path: Path
     filled(tmp_path, *commits, segment_size=16 * 1024 * 1024)
     size = sum(path.stat().st_size for path in segments(tmp_path))
     disk = CountingDisk()
-    wanted = Wanted(types=frozenset({"admin"}))
+    wanted = EventFilter(types=frozenset({"admin"}))
     assert texts(SpoolHistory(disk, str(tmp_path), wanted).newest(5)) == ["7", "47", "87", "127", "167"]
     assert disk.octets_read < size // 20
     before, disk.octets_read = disk.octets_read, 0
-    assert texts(SpoolHistory(disk, str(tmp_path), Wanted(types=frozenset({"alarm"}))).events()) == []
+    assert texts(SpoolHistory(disk, str(tmp_path), EventFilter(types=frozenset({"alarm"}))).events()) == []
     assert disk.octets_read < before
     disk.octets_read = 0
-    assert texts(SpoolHistory(disk, str(tmp_path), Wanted(earliest=NOON_US + SECOND_US)).events()) == []
+    assert texts(SpoolHistory(disk, str(tmp_path), EventFilter(earliest=NOON_US + SECOND_US)).events()) == []
     assert disk.octets_read < before
 
 
@@ -272,8 +272,8 @@ def offset_of(path: Path, number: int) -> tuple[int, block.Header]:
         return next((offset, header) for offset, header in segment.headers(file) if header.number == number)
 
 
-def unread(items: list[Any]) -> list[Unread]:
-    return [item for item in items if isinstance(item, Unread)]
+def unread(items: list[Any]) -> list[UnreadableStretch]:
+    return [item for item in items if isinstance(item, UnreadableStretch)]
 
 
 def past(items: list[Any]) -> list[str]:

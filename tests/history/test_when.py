@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay import when
+from relay.values import when
 
 NOW = 1_709_742_862_344_000  # 2024-03-06T16:34:22.344Z
 DAY_BEGINS = 1_709_683_200_000_000

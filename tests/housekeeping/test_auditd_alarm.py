@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from housekeeping.test_housekeeping import House
 
-from relay.alarm import AUDITD_DOWN, AlarmChange
 from relay.errors import TemporaryError
-from relay.event import Batch, Event, EventType
-from relay.watch import canary
-from relay.watch.audit_trail import AuditTrail
-from relay.watch.auditd import PATIENCE, SILENCE, Unit
-from relay.watch.kernel_audit import KernelAudit
+from relay.program.watch import canary
+from relay.program.watch.audit_trail import AuditTrail
+from relay.program.watch.auditd import PATIENCE, SILENCE, Unit
+from relay.program.watch.kernel_audit import KernelAudit
+from relay.values.alarm import AUDITD_DOWN, AlarmChange
+from relay.values.event import Batch, Event, EventType
 
 SECOND = 1_000_000
 

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from relay import own_events
-from relay.disk import Disk
 from relay.errors import StorageError, full_error
-from relay.event import Batch, Event, EventType, Position
-from relay.housekeeping import Care, Housekeeping
-from relay.intake import Intake, Routing
-from relay.own_events import Author
+from relay.events import own_events
+from relay.events.own_events import Author
+from relay.program.housekeeping import Housekeeping, HousekeepingPolicy
+from relay.program.intake import Intake, Routing
+from relay.program.watch.clock import Clocks
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
-from relay.spool.spool import Run
+from relay.spool.spool import RunSeed
 from relay.spool.store import Store
-from relay.watch.clock import Clocks
+from relay.system.disk import Disk
+from relay.values.event import Batch, Event, EventType, Position
 
 AUTHOR = Author("h", "h", "", "128T")
 SECOND = 1_000_000
@@ -39,12 +39,12 @@ class House:
             str(folder / "state"),
             segment_size=1 << 16,
             max_size=1 << 20,
-            run=Run(run, b"s" * 16),
+            run=RunSeed(run, b"s" * 16),
             policy=policy,
         )
         routing = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
         self.intake = Intake(self.store, routing, functools.partial(own_events.gap, AUTHOR), interval=0)
-        care = Care(
+        care = HousekeepingPolicy(
             author=AUTHOR,
             disk_full_action=policy,
             retention=DAY / SECOND,
@@ -182,7 +182,9 @@ def test_the_run_is_opened_with_an_event_that_names_the_one_before(tmp_path: Pat
 
 
 def test_other_settings_hold_from_the_next_look_on_and_a_watch_that_stays_wanted_goes_on(house: House) -> None:
-    care = Care(author=AUTHOR, disk_full_action="ignore", retention=DAY / SECOND, space_left=0, max_size=1 << 20)
+    care = HousekeepingPolicy(
+        author=AUTHOR, disk_full_action="ignore", retention=DAY / SECOND, space_left=0, max_size=1 << 20
+    )
     asyncio.run(house.housekeeping.exchange(replace(care, space_left=1 << 62)))
     assert house.after(1) == ["ALARM disk-space-left add"]
     asyncio.run(house.housekeeping.exchange(care))

@@ -2,12 +2,12 @@
 
 import pytest
 
-from relay import own_events
-from relay.alarm import Alarm, AlarmChange
-from relay.event import Event, EventType
-from relay.own_events import Author, PreviousRun
-from relay.spool.gap import Gap, Range
+from relay.events import own_events
+from relay.events.own_events import Author, PreviousRun
+from relay.spool.gap import Gap, LostRange
 from relay.syslog.rfc5424 import parse
+from relay.values.alarm import Alarm, AlarmChange
+from relay.values.event import Event, EventType
 
 AUTHOR = Author("combo1", "fabric", "test1", "128T")
 NOW = 1_709_742_862_344_000
@@ -48,7 +48,7 @@ def test_a_heartbeat_tells_numbers_chain_and_backlog() -> None:
 
 
 def test_a_gap_names_its_server_its_cause_and_what_is_lost() -> None:
-    ranges = (Range(RUN, int(EventType.AUDIT), 5, 120, 116), Range(RUN, int(EventType.RELAY), 2, 2, 1))
+    ranges = (LostRange(RUN, int(EventType.AUDIT), 5, 120, 116), LostRange(RUN, int(EventType.RELAY), 2, 2, 1))
     event = own_events.gap(AUTHOR, NOW, Gap(server="s", number=3, cause="rotate", ranges=ranges, unnamed=4))
     assert params(event) == [
         (b"server", b"s"),

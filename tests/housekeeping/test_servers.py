@@ -10,21 +10,21 @@ import pytest
 from harness.certificates import Authority
 
 from relay.delivery.destination import Destination
-from relay.delivery.session import Session
-from relay.delivery.wanted import EVERYTHING
-from relay.disk import Disk
+from relay.delivery.selection import EVERYTHING
+from relay.delivery.sessions.session import DeliverySession
 from relay.errors import NoInputError, PermissionRefusedError, RelayError, UnavailableError
-from relay.event import Event, EventType
-from relay.housekeeping import LOST_SECONDS, Care, Housekeeping, care_of
-from relay.intake import Intake, Routing
-from relay.own_events import Author, gap
-from relay.settings import RemoteLoggingServer, Settings
+from relay.events.own_events import Author, gap
+from relay.program.housekeeping import LOST_SECONDS, Housekeeping, HousekeepingPolicy, care_of
+from relay.program.intake import Intake, Routing
+from relay.program.watch.certificates import LOOKING, ConfiguredCertificate
+from relay.program.watch.clock import Clocks
 from relay.spool.cursor import Cursor
 from relay.spool.gap import Gap
-from relay.spool.spool import Run
+from relay.spool.spool import RunSeed
 from relay.spool.store import Store
-from relay.watch.certificates import LOOKING, Named
-from relay.watch.clock import Clocks
+from relay.system.disk import Disk
+from relay.values.event import Event, EventType
+from relay.values.settings import RemoteLoggingServer, Settings
 
 AUTHOR = Author("h", "h", "", "128T")
 SECOND = 1_000_000
@@ -34,7 +34,7 @@ CERTIFICATE = "router.pem"
 LOST = UnavailableError("a", "refused")
 
 
-def _nowhere(_: threading.Event) -> Session:
+def _nowhere(_: threading.Event) -> DeliverySession:
     raise LOST
 
 
@@ -45,11 +45,11 @@ class Servers:
         self.halted = folder / "halted"
         self.clocks = Clocks(1_000 * DAY, 3_600 * SECOND)
         state = str(folder / "state")
-        self.store = Store(Disk(), state, segment_size=1 << 16, max_size=1 << 20, run=Run(run, b"s" * 16))
+        self.store = Store(Disk(), state, segment_size=1 << 16, max_size=1 << 20, run=RunSeed(run, b"s" * 16))
         routing = Routing(frozenset({EventType.RELAY}), frozenset())
         self.intake = Intake(self.store, routing, self._gap, interval=0)
         self.all = [Destination(name, self.store, _nowhere, wanted=EVERYTHING, start=Cursor()) for name in names]
-        care = Care(
+        care = HousekeepingPolicy(
             author=AUTHOR,
             disk_full_action="ignore",
             retention=DAY / SECOND,
@@ -57,7 +57,7 @@ class Servers:
             max_size=1 << 20,
             halt_command=("/usr/bin/touch", str(self.halted)),
             network_failure={"a": TIMEOUT},
-            certificates=[Named("b", "certificate", str(folder / CERTIFICATE))],
+            certificates=[ConfiguredCertificate("b", "certificate", str(folder / CERTIFICATE))],
         )
         self.housekeeping = Housekeeping(Disk(), self.store, self.intake, self.all, care, lambda: self.clocks)
 

@@ -10,10 +10,10 @@ from harness.ports import LOOPBACK
 from harness.rsyslog import RsyslogForwarder
 from listener.test_tcp_listener import Sender, connected, listening, run
 
-from relay.event import Batch
 from relay.listener.conversation import ALL
 from relay.listener.stream import StreamTerms
 from relay.syslog.framing import octet_counted
+from relay.values.event import Batch
 
 TERMS = StreamTerms(dialects=ALL, max_message_size=1 << 20)
 OPEN = b"1 open 86 relp_version=0\nrelp_software=librelp,1.11.0,http://librelp.adiscon.com\ncommands=syslog\n"

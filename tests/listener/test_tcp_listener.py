@@ -12,11 +12,11 @@ from harness.held_spool import DEADLINE, HeldSpool, until
 from harness.leaping_loop import leap, run_leaping
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
-from relay.event import Batch, EventType
 from relay.listener.listening_socket import cannot_listen
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import Ceilings, TcpListener
 from relay.syslog.framing import octet_counted
+from relay.values.event import Batch, EventType
 
 SLOW_ENOUGH = 0.2  # seconds in which something must not happen
 

@@ -18,10 +18,10 @@ from relay.listener import tls
 from relay.listener.conversation import ALL
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener, server_context
-from relay.quantity import Address
-from relay.settings import ReceiverTls
 from relay.syslog.framing import octet_counted
 from relay.syslog.relp_frame import encode
+from relay.values.quantity import Address
+from relay.values.settings import ReceiverTls
 
 ONE = b"<1>one"
 ANYWHERE = Address("127.0.0.1", 0)

@@ -20,14 +20,14 @@ from harness.standstill import Standstill
 from harness.waiting import wait_until
 from source.log_writing import AUTHOR
 
-from relay.alarm import AUDITD_DOWN, Alarm
-from relay.audit.mapping import AuditMapping
-from relay.event import Batch
-from relay.source.audit_log import AuditLog, Log
-from relay.watch.audit_trail import AuditTrail, ThisMachine
-from relay.watch.auditd import PATIENCE, SILENCE
-from relay.watch.clock import Clocks
-from relay.watch.users import CLEARED, LOGIN_MESSAGE, TEXTS
+from relay.events.audit.mapping import AuditMapping
+from relay.program.watch.audit_trail import AuditTrail, ThisMachine
+from relay.program.watch.auditd import PATIENCE, SILENCE
+from relay.program.watch.clock import Clocks
+from relay.program.watch.users import CLEARED, LOGIN_MESSAGE, TEXTS
+from relay.source.auditd.audit_log import AuditLog, Log
+from relay.values.alarm import AUDITD_DOWN, Alarm
+from relay.values.event import Batch
 
 # Whoever has the machine's audit for himself (`kernel_auditd.LOCK`) is waited for, which may be a minute.
 pytestmark = pytest.mark.timeout(300)
@@ -211,7 +211,7 @@ def _watch(router: Router) -> str:
 def test_without_the_rights_it_says_which_and_goes_on(tmp_path: Path) -> None:
     """In a user namespace of its own even root may neither ask the kernel nor send anything through it."""
     program = (
-        "from relay.watch.audit_trail import *; import time;"
+        "from relay.program.watch.audit_trail import *; import time;"
         "clocks = lambda: Clocks(time.time_ns() // 1000, time.monotonic_ns() // 1000);"
         "trail = AuditTrail(clocks(), standing=True, clocks=clocks, machine=ThisMachine());"
         "print(trail.look(clocks(), taking=True) is not None, trail.error)"

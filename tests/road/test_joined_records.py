@@ -6,9 +6,9 @@ from harness.auditd import Auditd
 from harness.waiting import wait_until
 from source.log_writing import record
 
-from relay.audit.assembly import AuditEvent
-from relay.audit.mapping import AuditMapping
-from relay.audit.record import parse
+from relay.events.audit.assembly import AuditEvent
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.record import parse
 from relay.syslog.auditd_remote import AuditdClient, Reply
 
 ROOM, MORE = "16k", "64k"

@@ -10,11 +10,11 @@ from harness.kernel_auditd import KernelAuditd, may_audit
 from harness.waiting import wait_until
 from source.log_writing import Taken
 
-from relay.forwarder import kernel_lost
-from relay.settings import Settings
-from relay.source.kernel_lost import KernelLost
+from relay.program.forwarder import kernel_lost
+from relay.program.watch.kernel_audit import read_status
+from relay.source.auditd.kernel_lost import KernelLost
 from relay.spool.gap import told_in
-from relay.watch.kernel_audit import read_status
+from relay.values.settings import Settings
 
 # Whoever has the machine's audit for himself (`kernel_auditd.LOCK`) is waited for, which may be a minute.
 pytestmark = pytest.mark.timeout(300)

@@ -18,8 +18,8 @@ from harness.debian import AUDITD, fetch
 from harness.kernel_auditd import KernelAuditd, may_audit
 from harness.waiting import wait_until
 
-from relay.audit.assembly import Assembler, AuditEvent
-from relay.audit.record import parse
+from relay.events.audit.assembly import Assembler, AuditEvent
+from relay.events.audit.record import parse
 
 SESSION = "auid=61234"
 USE = Path(__file__).parents[1] / "harness" / "audited_use.py"

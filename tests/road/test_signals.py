@@ -13,7 +13,7 @@ from harness.receiver import Receiver
 from harness.relay import SEED, Router
 from harness.waiting import wait_until
 
-from relay.signals import FAULTS
+from relay.system.signals import FAULTS
 
 HARMLESS = sorted(
     {
@@ -106,7 +106,7 @@ def test_a_hangup_ends_no_drain(router: Router, receiver: Receiver) -> None:
 
 def test_children_that_are_executed_get_the_default_of_every_signal() -> None:
     program = (
-        "import signal, subprocess, sys; from relay import signals; signals.hold(); "
+        "import signal, subprocess, sys; from relay.system import signals; signals.hold(); "
         "sys.exit(subprocess.run(['sh', '-c', 'kill -HUP $$; exit 3']).returncode == -signal.SIGHUP)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 1
@@ -116,7 +116,7 @@ def test_a_fault_of_the_processor_still_ends_the_program() -> None:
     """A handler would repeat the instruction for ever."""
     assert {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL} <= FAULTS
     program = (
-        "import os, signal; from relay import signals; signals.hold(); "
+        "import os, signal; from relay.system import signals; signals.hold(); "
         "os.kill(os.getpid(), signal.SIGUSR2); os.kill(os.getpid(), signal.SIGSEGV)"
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)

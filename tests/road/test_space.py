@@ -16,12 +16,12 @@ from harness.relay import RELAY, archived, octet_counted
 from harness.waiting import wait_until
 from source.log_writing import record, records
 
-from relay.disk import Disk
-from relay.event import Batch, Event, EventType
-from relay.intake import _Commit
-from relay.receiver import ROUTING
-from relay.spool.spool import Run
+from relay.program.intake import _Commit
+from relay.program.receiver import ROUTING
+from relay.spool.spool import RunSeed
 from relay.spool.store import Store
+from relay.system.disk import Disk
+from relay.values.event import Batch, Event, EventType
 
 CONFIGURATION = """\
 [relay]
@@ -237,7 +237,7 @@ def test_a_drain_delivers_the_gaps_that_it_found_and_its_exit_code_is_65(small: 
 
 def test_a_receivers_drain_reports_what_is_missing_of_its_spool_in_the_archive(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    with Store(Disk(), str(state), segment_size=1 << 16, max_size=1 << 22, run=Run(b"1" * 8, b"s" * 16)) as store:
+    with Store(Disk(), str(state), segment_size=1 << 16, max_size=1 << 22, run=RunSeed(b"1" * 8, b"s" * 16)) as store:
         numbers = dict.fromkeys(EventType, 1)
         for _ in range(20):
             events = [Event(EventType.LOG, 1, b"<13>1 - host app - - - " + b"x" * 1000) for _ in range(20)]

@@ -21,7 +21,7 @@ from harness.relay import RELAY, SEED, Router, archived
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.waiting import wait_until
 
-from relay.archive.read import Stored, read
+from relay.archive.read import StoredMessage, read
 
 EVENTS = 26  # in SEED
 AT_ONCE, PACE = 200, 0.02
@@ -94,7 +94,9 @@ def day_file(archive: Path, name: str = "combo1") -> Path:
 
 
 def frames(path: Path) -> list[bytes]:
-    return [b"%d %b\n" % (len(item.message), item.message) for item in read(str(path)) if isinstance(item, Stored)]
+    return [
+        b"%d %b\n" % (len(item.message), item.message) for item in read(str(path)) if isinstance(item, StoredMessage)
+    ]
 
 
 def lay_hand_on(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:

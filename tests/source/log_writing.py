@@ -5,11 +5,11 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from relay.audit.mapping import AuditMapping
-from relay.event import Batch, Event, EventType, Position
-from relay.own_events import Author
-from relay.source import Taker
-from relay.source.audit_log import AuditLog, Log
+from relay.events.audit.mapping import AuditMapping
+from relay.events.own_events import Author
+from relay.source import EventInput
+from relay.source.auditd.audit_log import AuditLog, Log
+from relay.values.event import Batch, Event, EventType, Position
 
 START_MS = 1_709_742_862_000
 AUTHOR = Author("router1", "router1", "", "128T")
@@ -89,7 +89,7 @@ def audit_log(path: Path, *, start: str = "oldest", inotify: bool = True) -> Aud
     return AuditLog("audit", log, AuditMapping(hostname="router1", router="router1"), AUTHOR)
 
 
-def drain(source: Taker, position: Position | None = None) -> Taken:
+def drain(source: EventInput, position: Position | None = None) -> Taken:
     """Run the source until it has given all there is."""
     taken = Taken()
     asyncio.run(asyncio.wait_for(source.run(taken.submit, position, drain=True), 60))
@@ -105,7 +105,7 @@ async def until(condition: Callable[[], object], seconds: float = 20, what: str 
 
 
 def follow(
-    source: Taker,
+    source: EventInput,
     play: Callable[[Taken], Awaitable[None]],
     position: Position | None = None,
     taken: Taken | None = None,

@@ -35,7 +35,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from source.log_writing import audit_log, record, text_of
 
-from relay.event import Batch, Position
+from relay.values.event import Batch, Position
 
 Way = Literal["rename", "shift", "inode reuse", "copytruncate", "copytruncate, written meanwhile"]
 WAYS: Final[tuple[Way, ...]] = get_args(Way)

@@ -19,14 +19,14 @@ from harness.auditd_peer import encode
 from harness.debian import AUDITD, fetch
 from source.log_writing import Taken, record, records, serial_of, text_of, until
 
-from relay.audit.mapping import AuditMapping
 from relay.errors import CannotCreateError, StorageError
-from relay.event import Batch
-from relay.source.audit_dispatcher import AuditDispatcher, Plugin
+from relay.events.audit.mapping import AuditMapping
+from relay.source.auditd.audit_dispatcher import AuditDispatcher, Plugin
 from relay.syslog.auditd_remote import MESSAGE
+from relay.values.event import Batch
 
 DISPATCH = [sys.executable, "-m", "relay", "dispatch"]
-SMALL_PLUGIN = "import sys, relay.dispatch as d; d.CEILING = 20_000; d.Plugin(sys.argv[1]).run()"
+SMALL_PLUGIN = "import sys, relay.program.dispatch as d; d.CEILING = 20_000; d.Plugin(sys.argv[1]).run()"
 
 
 def dispatcher(path: Path, plugin: Plugin = "relay") -> AuditDispatcher:

@@ -15,9 +15,9 @@ from harness.rights import WITHOUT_ROOTS_RIGHTS
 from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, text_of, until
 
 from relay.errors import NoInputError, StorageError
-from relay.event import Batch, Position
-from relay.source import audit_log as audit_log_module
-from relay.source.position import reassemble
+from relay.source.auditd import audit_log as audit_log_module
+from relay.source.auditd.log_position import reassemble
+from relay.values.event import Batch, Position
 
 TESTS = Path(__file__).parents[1]
 

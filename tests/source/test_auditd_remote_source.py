@@ -12,12 +12,12 @@ from harness.held_spool import HeldSpool
 from harness.leaping_loop import leap, run_leaping
 from harness.ports import LOOPBACK, free_port, listens
 
-from relay.audit.mapping import AuditMapping
 from relay.errors import RelayError
-from relay.event import Batch, EventType
-from relay.quantity import Address
-from relay.source.auditd_remote import AuditdRemote
+from relay.events.audit.mapping import AuditMapping
+from relay.source.auditd.auditd_remote import AuditdRemote
 from relay.syslog.auditd_remote import MAGIC_OCTETS, AuditdClient, Reply
+from relay.values.event import Batch, EventType
+from relay.values.quantity import Address
 
 DEADLINE = 20  # seconds
 RECORD = b'type=USER_LOGIN msg=audit(1709742929.678:2341): pid=1 acct="root" res=success'

@@ -15,12 +15,12 @@ from harness.waiting import wait_until
 from source.log_writing import Taken, drain, follow, until
 
 from relay.errors import NoInputError, StorageError, UnavailableError
-from relay.event import Batch, Event, EventType, Position
-from relay.source import event_collector
-from relay.source.event_collector import END_SECONDS, QUIET_SECONDS, EventCollector, Program
-from relay.source.index_file import ABSENT
-from relay.ssr.filters import Filter
-from relay.ssr.mapping import SsrMapping
+from relay.events.ssr.filters import Filter
+from relay.events.ssr.mapping import SsrMapping
+from relay.source.collector import event_collector
+from relay.source.collector.event_collector import END_SECONDS, QUIET_SECONDS, CollectorProgram, EventCollector
+from relay.source.collector.index_file import ABSENT
+from relay.values.event import Batch, Event, EventType, Position
 
 COLLECTOR = Path(__file__).parent / "collector.py"
 _NUMBER = re.compile(rb' number="(\d+)"')
@@ -64,12 +64,12 @@ def collector(index: Path | None, *arguments: str | float, events: Filter | None
     if index is not None:
         command += ["--index-file", str(index)]
     mapping = SsrMapping(hostname="combo1", router="combo1")
-    return EventCollector("events", Program(command, index_file=str(index or "")), mapping, events)
+    return EventCollector("events", CollectorProgram(command, index_file=str(index or "")), mapping, events)
 
 
 def shell(script: str, index: Path | None = None, environment: Sequence[str] = ()) -> EventCollector:
     mapping = SsrMapping(hostname="combo1", router="combo1")
-    program = Program(("/bin/sh", "-c", script), environment, str(index or ""))
+    program = CollectorProgram(("/bin/sh", "-c", script), environment, str(index or ""))
     return EventCollector("events", program, mapping)
 
 
@@ -228,7 +228,7 @@ def test_a_child_is_killed_when_relay_dies(tmp_path: Path, script: str) -> None:
     command = ["/bin/sh", "-c", script.format(f"echo $$ > {told}; exec sleep 1000")]
     program = (
         "import asyncio\n"
-        "from relay.source.child_process import ChildProcess\n"
+        "from relay.source.collector.child_process import ChildProcess\n"
         "async def main():\n"
         f"    await ChildProcess.start('it', {command})\n"
         "    await asyncio.sleep(1000)\n"
@@ -427,7 +427,7 @@ def test_a_daemon_that_dies_is_started_again_and_its_last_line_is_cut() -> None:
 
 def test_a_childs_input_ends_when_it_is_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As from Telegraf's execd: a program that takes the end of its input for that must not end at once."""
-    monkeypatch.setattr("relay.source.child_process.STOP_SECONDS", 30)
+    monkeypatch.setattr("relay.source.collector.child_process.STOP_SECONDS", 30)
     told = tmp_path / "told"
     source = shell(f"trap '' TERM; echo events number=1i 1; cat; touch {told}")
 
@@ -483,7 +483,7 @@ def test_a_child_that_fails_fails_a_drain(index: Path) -> None:
 
 
 def test_a_program_that_is_missing_is_told_at_once() -> None:
-    source = EventCollector("events", Program(["/no/such/program"]), SsrMapping(hostname="h", router="r"))
+    source = EventCollector("events", CollectorProgram(["/no/such/program"]), SsrMapping(hostname="h", router="r"))
     with pytest.raises(NoInputError, match="/no/such/program cannot be run"):
         drain(source)
 
@@ -492,7 +492,7 @@ def test_a_program_that_is_no_program_fails_a_drain(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"\x00\x01")
     program.chmod(0o755)
-    source = EventCollector("events", Program([str(program)]), SsrMapping(hostname="h", router="r"))
+    source = EventCollector("events", CollectorProgram([str(program)]), SsrMapping(hostname="h", router="r"))
     with pytest.raises(UnavailableError, match="cannot be run: Exec format error"):
         drain(source)
 
@@ -510,7 +510,7 @@ def test_a_child_that_closes_its_output_and_stays_is_ended() -> None:
 def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay.source.child_process.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("relay.source.collector.child_process.STOP_SECONDS", 0.2)
     told = tmp_path / "pids"
     script = f"trap '' TERM; sleep 1000 & echo $$ $! > {told}.new; mv {told}.new {told}; while :; do sleep 1000; done"
 

@@ -16,12 +16,12 @@ from harness.held_spool import HeldSpool
 from harness.ports import LOOPBACK, free_port, listens
 from source.log_writing import Taken, record, text_of, until
 
-from relay.audit.mapping import AuditMapping
-from relay.quantity import Address
-from relay.source.audit_dispatcher import AuditDispatcher
-from relay.source.auditd_remote import AuditdRemote
-from relay.source.event_collector import EventCollector, Program
-from relay.ssr.mapping import SsrMapping
+from relay.events.audit.mapping import AuditMapping
+from relay.events.ssr.mapping import SsrMapping
+from relay.source.auditd.audit_dispatcher import AuditDispatcher
+from relay.source.auditd.auditd_remote import AuditdRemote
+from relay.source.collector.event_collector import CollectorProgram, EventCollector
+from relay.values.quantity import Address
 
 EVENTS = 3000
 PORTION = 500
@@ -146,7 +146,9 @@ def test_what_a_collector_says_when_it_is_ended_is_taken_in() -> None:
 
     async def work() -> None:
         taken = Taken()
-        source = EventCollector("events", Program(("/bin/sh", "-c", script)), SsrMapping(hostname="h", router="h"))
+        source = EventCollector(
+            "events", CollectorProgram(("/bin/sh", "-c", script)), SsrMapping(hostname="h", router="h")
+        )
         task = asyncio.create_task(source.run(taken.submit, None, drain=False))
         await until(lambda: taken.events, 60)
         await finished(source, task)
@@ -167,8 +169,8 @@ def test_only_how_events_are_written_changes_without_ending_a_connection(tmp_pat
     assert remote.mapping is OTHER
     assert not remote.adopt(AuditdRemote("remote", (Address(LOOPBACK, 2),), OTHER))
     assert not remote.adopt(source)
-    program, ssr = Program(("/bin/true",)), SsrMapping(hostname="h", router="h")
+    program, ssr = CollectorProgram(("/bin/true",)), SsrMapping(hostname="h", router="h")
     collector, renamed = EventCollector("events", program, ssr), SsrMapping(hostname="i", router="i")
     assert collector.adopt(EventCollector("events", program, renamed))
     assert collector.mapping is renamed
-    assert not collector.adopt(EventCollector("events", Program(("/bin/false",)), ssr))
+    assert not collector.adopt(EventCollector("events", CollectorProgram(("/bin/false",)), ssr))

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from source.log_writing import records, rotate
 
-from relay.source import generations as generations_module
-from relay.source.generations import Generation, LogFile, RotationError, locate, open_generation, scan
+from relay.source.auditd import generations as generations_module
+from relay.source.auditd.generations import Generation, LogFile, RotationError, locate, open_generation, scan
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.source.index_file import ABSENT, LARGEST, IndexFile
+from relay.source.collector.index_file import ABSENT, LARGEST, IndexFile
 
 
 @pytest.fixture

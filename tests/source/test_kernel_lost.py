@@ -6,10 +6,10 @@ import pytest
 from source.log_writing import Taken, until
 
 from relay.errors import PermissionRefusedError, RelayError, StorageError
-from relay.event import Batch, EventType, Position
-from relay.own_events import Author
-from relay.source.kernel_lost import KernelLost
+from relay.events.own_events import Author
+from relay.source.auditd.kernel_lost import KernelLost
 from relay.spool.gap import told_in
+from relay.values.event import Batch, EventType, Position
 
 AUTHOR = Author("combo1", "combo1", "test1", "128T")
 

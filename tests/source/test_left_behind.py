@@ -9,9 +9,9 @@ import pytest
 from harness.auditd import Auditd
 from source.log_writing import Taken, audit_log, drain, follow, record, records, until
 
-from relay.source import left_behind
-from relay.source.generations import LogFile
-from relay.source.left_behind import MOST, LeftBehind, Part
+from relay.source.auditd import left_behind
+from relay.source.auditd.generations import LogFile
+from relay.source.auditd.left_behind import MOST, LeftBehind, LeftLines
 from relay.syslog.auditd_remote import AuditdClient
 
 both_ways = pytest.mark.parametrize("inotify", [True, False], ids=["inotify", "polling"])
@@ -67,7 +67,7 @@ def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     looks: list[float] = []
     read = LeftBehind.read
 
-    def counted(left: LeftBehind, now: float) -> Part | None:
+    def counted(left: LeftBehind, now: float) -> LeftLines | None:
         looks.append(now)
         return read(left, now)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, until
 
-from relay.event import Event, EventType
-from relay.source import audit_log as audit_log_module
-from relay.source.generations import LogFile
+from relay.source.auditd import audit_log as audit_log_module
+from relay.source.auditd.generations import LogFile
 from relay.syslog.rfc5424 import parse
+from relay.values.event import Event, EventType
 
 CAUSE = "blocks were never written, as after a power cut"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness.waiting import wait_until
 
-from relay.source import subreaper
+from relay.source.collector import subreaper
 
 PATIENT = """
 import sys

@@ -12,10 +12,10 @@ import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, until
 
-from relay.event import Position
-from relay.source import folder_watch
-from relay.source.untold import LOSSES, PATIENCE_S
+from relay.source.auditd import folder_watch
+from relay.source.auditd.untold import LOSSES, PATIENCE_S
 from relay.syslog.rfc5424 import parse
+from relay.values.event import Position
 
 TESTS = Path(__file__).parents[1]
 

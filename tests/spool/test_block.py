@@ -6,9 +6,9 @@ import zlib
 
 import pytest
 
-from relay.event import EventType, Position
 from relay.spool import block
 from relay.spool.block import BlockError, Contents, Span
+from relay.values.event import EventType, Position
 
 RUN = bytes.fromhex("0102030405060708")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from relay.disk import Disk
 from relay.errors import DataError, StorageError
 from relay.spool import cursor
 from relay.spool.cursor import Cursor, Slots
+from relay.system.disk import Disk
 
 
 def test_a_value_is_there_after_a_restart(tmp_path: Path) -> None:

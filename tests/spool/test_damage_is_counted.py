@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from harness.fake_disk import FakeDisk
 
-from relay import own_events
-from relay.event import Batch, Event, EventType
-from relay.intake import Routing, _Commit
+from relay.events import own_events
+from relay.program.intake import Routing, _Commit
 from relay.spool import segment
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
-from relay.spool.room import DAMAGED
-from relay.spool.spool import Reader, Run
+from relay.spool.losses import DAMAGED
+from relay.spool.spool import Reader, RunSeed
 from relay.spool.store import Store
+from relay.values.event import Batch, Event, EventType
 
 FOLDER = "/state"
 SEGMENT = 4096
@@ -26,7 +26,7 @@ tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "12
 
 
 def opened(disk: FakeDisk, life: int) -> Store:
-    run = Run(life.to_bytes(8, "big"), b"s" * 16)
+    run = RunSeed(life.to_bytes(8, "big"), b"s" * 16)
     return Store(disk, FOLDER, segment_size=SEGMENT, max_size=1 << 30, run=run)
 
 

@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import pytest
 
-from relay import own_events
-from relay.disk import Disk
-from relay.event import Batch, Event, EventType
-from relay.intake import Routing, _Commit
+from relay.events import own_events
+from relay.program.intake import Routing, _Commit
 from relay.spool import segment
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
-from relay.spool.gap import Gap, Range, told_in
-from relay.spool.room import DELETED
-from relay.spool.spool import Lost, Reader, Run
+from relay.spool.gap import Gap, LostRange, told_in
+from relay.spool.losses import DELETED
+from relay.spool.spool import Reader, RunSeed, SkippedDamage
 from relay.spool.store import Store, overview, waiting
+from relay.system.disk import Disk
+from relay.values.event import Batch, Event, EventType
 
 SEGMENT = 2048
 AUDIT, ALARM, TRAFFIC = EventType.AUDIT, EventType.ALARM, EventType.TRAFFIC
@@ -33,7 +33,7 @@ class Life:
     """One process: a store, an intake's commits, and one server's session."""
 
     def __init__(self, folder: Path, run: int) -> None:
-        name = Run(run.to_bytes(8, "big"), b"%016d" % run)
+        name = RunSeed(run.to_bytes(8, "big"), b"%016d" % run)
         self.folder = folder
         self.store = Store(Disk(), str(folder), segment_size=SEGMENT, max_size=1 << 30, run=name)
         self.numbers = dict.fromkeys(EventType, 1)
@@ -88,7 +88,7 @@ class Life:
         self.store.close()
 
 
-def _numbers(each: Range) -> range:
+def _numbers(each: LostRange) -> range:
     return range(each.first, each.last + 1)
 
 
@@ -299,7 +299,9 @@ def test_damage_is_still_called_damage(tmp_path: Path) -> None:
         file.write(b"\xff" * (SEGMENT - segment.HEADER_LENGTH))
     after = Life(tmp_path, 2)
     lost = [
-        item for item in iter(lambda: after.store.room.read(SERVER, *after.readers), None) if isinstance(item, Lost)
+        item
+        for item in iter(lambda: after.store.room.read(SERVER, *after.readers), None)
+        if isinstance(item, SkippedDamage)
     ]
     assert [item.gone for item in lost] == [False]
     assert {gap.cause for gap in after.store.room.pending()} == {"damaged in the spool"}

@@ -1,9 +1,9 @@
 """What damage took is known by the numbers around it, and never guessed."""
 
-from relay.event import EventType
 from relay.spool.block import CHAIN_START, Header, Span
-from relay.spool.gap import Range
+from relay.spool.gap import LostRange
 from relay.spool.numbers import Numbers
+from relay.values.event import EventType
 
 AUDIT, SECURITY = EventType.AUDIT, EventType.SECURITY
 RUN, LATER = bytes(7) + b"\x01", bytes(7) + b"\x02"
@@ -13,8 +13,8 @@ def block(*spans: Span, run: bytes = RUN) -> Header:
     return Header(1, run, 1, 1, 1, 1, 1, spans, (), 1, 0, CHAIN_START, 1)
 
 
-def missing(kind: EventType, first: int, last: int, run: bytes = RUN) -> Range:
-    return Range(run.hex(), int(kind), first, last, last - first + 1)
+def missing(kind: EventType, first: int, last: int, run: bytes = RUN) -> LostRange:
+    return LostRange(run.hex(), int(kind), first, last, last - first + 1)
 
 
 def test_a_hole_without_damage_is_no_loss() -> None:

@@ -10,28 +10,28 @@ import pytest
 from harness.fake_disk import Crash, FakeDisk
 from history import spools
 
-from relay import own_events
-from relay.disk import Disk
-from relay.event import Batch, Event, EventType, Position
-from relay.intake import Intake, Routing, _Commit
+from relay.events import own_events
+from relay.program.intake import Intake, Routing, _Commit
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
-from relay.spool.gap import MAX_RANGES, Gap, Range, told_in
-from relay.spool.room import LATE
-from relay.spool.spool import Run, Spool
+from relay.spool.gap import MAX_RANGES, Gap, LostRange, told_in
+from relay.spool.losses import LATE
+from relay.spool.spool import RunSeed, Spool
 from relay.spool.store import CURSOR_KEY, Store
+from relay.system.disk import Disk
+from relay.values.event import Batch, Event, EventType, Position
 
 SEGMENT = 16 * 1024
 SEGMENTS = 4
 WANTED = 1 << EventType.AUDIT | 1 << EventType.RELAY
 ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
-RUN = Run(b"\x00" * 7 + b"\x01", b"s" * 16)
-LATER = Run(b"\x00" * 7 + b"\x02", b"s" * 16)
+RUN = RunSeed(b"\x00" * 7 + b"\x01", b"s" * 16)
+LATER = RunSeed(b"\x00" * 7 + b"\x02", b"s" * 16)
 tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
 
-def opened(folder: Path, run: Run = RUN, disk: Disk | None = None, policy: Policy = "halt") -> Store:
+def opened(folder: Path, run: RunSeed = RUN, disk: Disk | None = None, policy: Policy = "halt") -> Store:
     size = SEGMENTS * SEGMENT
     return Store(disk or Disk(), str(folder), segment_size=SEGMENT, max_size=size, run=run, policy=policy)
 
@@ -98,7 +98,7 @@ def test_rotate_takes_everything_in_and_counts_every_event_that_goes(tmp_path: P
 
 
 def test_a_gap_is_read_back_from_the_event_that_tells_of_it() -> None:
-    ranges = (Range("0" * 16, 1, 5, 9, 4), Range("1" * 16, 8, 1, 1, 1))
+    ranges = (LostRange("0" * 16, 1, 5, 9, 4), LostRange("1" * 16, 8, 1, 1, 1))
     gap = Gap(server='hostile "] server', number=7, cause="rotate, damage", ranges=ranges, unnamed=3)
     message = b'%b relayRun="r" relaySeq="1"%b' % tell_gap(1, gap)[2:]
     assert told_in(message) == Gap(server=gap.server, number=7, cause=gap.cause, ranges=ranges, unnamed=3)
@@ -179,8 +179,8 @@ def test_age_deletes_what_is_proven_and_nothing_else(tmp_path: Path) -> None:
         assert numbers(messages(store.retained))[-1] == 40
 
 
-def numbered(run: int, first: int = 1, last: int = 10) -> Range:
-    return Range(f"{run:016x}", 1, first, last, last - first + 1)
+def numbered(run: int, first: int = 1, last: int = 10) -> LostRange:
+    return LostRange(f"{run:016x}", 1, first, last, last - first + 1)
 
 
 def test_a_gap_names_the_ranges_that_grew_last_and_counts_the_rest() -> None:
@@ -262,7 +262,7 @@ def _power_goes(gap: Gap) -> None:
 def test_a_gap_whose_event_was_written_right_before_the_end_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FakeDisk()
     with opened(Path("/state"), disk=disk) as store:
-        store.room.lose("server", LATE, [Range("0" * 16, 1, 1, 5, 5)], Cursor())
+        store.room.lose("server", LATE, [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
         commit = _Commit(store, ROUTING, [], dict.fromkeys(EventType, 1), {}, tell_gap)
         monkeypatch.setattr(store.room, "told", _power_goes)
         with pytest.raises(Crash):
@@ -324,7 +324,7 @@ def test_what_was_refused_and_counted_is_neither_delivered_nor_counted_again_aft
     with opened(tmp_path) as store:
         store.follow("server", Cursor(), WANTED)
         taking_in(store, lambda intake: submit(intake, 1, 5))
-        lost = [Range(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
+        lost = [LostRange(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
         store.room.lose("server", "refused by the server", lost, Cursor(retained=6))
     with opened(tmp_path, LATER) as store:  # the cursor had not moved
         assert store.begin("server", Cursor(), WANTED) == Cursor()
@@ -371,7 +371,9 @@ def test_a_server_that_returns_after_what_it_needs_is_gone_begins_anew_and_that_
 
 def test_of_a_block_that_is_proven_in_part_only_the_rest_is_counted_when_it_is_deleted(tmp_path: Path) -> None:
     """A gap that an event in the proven part reports is not counted again; one in the rest is."""
-    told = [Gap(server="server", number=number, cause="x", ranges=(Range("0" * 16, 1, 1, 5, 5),)) for number in (1, 2)]
+    told = [
+        Gap(server="server", number=number, cause="x", ranges=(LostRange("0" * 16, 1, 1, 5, 5),)) for number in (1, 2)
+    ]
     with spools.opened(tmp_path, segment_size=8 * 1024) as store:
         first = [spools.tell_gap(1, told[0]), *(spools.event(str(number)) for number in range(9))]
         spools.fill(store, [[*first, spools.tell_gap(1, told[1])], *([spools.event("x" * 900)] for _ in range(20))])
@@ -387,7 +389,7 @@ def test_what_was_refused_amid_a_block_is_neither_delivered_nor_counted_again_af
     with spools.opened(tmp_path) as store:
         spools.fill(store, [[spools.event(str(number)) for number in range(9)]])
         store.follow("server", Cursor(), WANTED)
-        lost = [Range(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
+        lost = [LostRange(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
         store.room.lose("server", "refused by the server", lost, Cursor(retained=1, retained_part=3))
     with spools.opened(tmp_path) as store:  # the cursor had not moved
         begun = store.begin("server", Cursor(), WANTED)

@@ -10,16 +10,16 @@ from typing import NamedTuple
 import pytest
 from harness.held_spool import until
 
-from relay import own_events
-from relay.disk import Disk
-from relay.event import Batch, Event, EventType, Position
-from relay.intake import Intake, Routing
+from relay.events import own_events
+from relay.program.intake import Intake, Routing
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import RESERVE, Policy
 from relay.spool.gap import told_in
-from relay.spool.spool import Run
+from relay.spool.spool import RunSeed
 from relay.spool.store import Store
+from relay.system.disk import Disk
+from relay.values.event import Batch, Event, EventType, Position
 
 SEGMENT = 16 * 1024
 SIZE = 8 * SEGMENT
@@ -67,7 +67,7 @@ def dispatched(number: int) -> Batch:
 def lived(folder: Path, body: Callable[[House], Awaitable[None]], policy: Policy = "ignore", run: int = 1) -> None:
     """A life of a store with one server that proves only what the body says."""
     disk = SmallDisk()
-    name = Run(run.to_bytes(8, "big"), b"s" * 16)
+    name = RunSeed(run.to_bytes(8, "big"), b"s" * 16)
 
     async def main(store: Store) -> None:
         intake = Intake(store, ROUTING, tell_gap, interval=0)

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from relay.disk import Disk, File
 from relay.errors import StorageError
-from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Block, Contents, Span
-from relay.spool.spool import Lost, Run, Spool
+from relay.spool.spool import RunSeed, SkippedDamage, Spool
+from relay.system.disk import Disk, File
+from relay.values.event import EventType, Position
 
 RUN = b"run00001"
 SIZE = 4096
 
 
 def opened(folder: Path, disk: Disk | None = None, run: bytes = RUN) -> Spool:
-    return Spool.open(disk or Disk(), str(folder), segment_size=SIZE, run=Run(run, b"0123456789abcdef"))
+    return Spool.open(disk or Disk(), str(folder), segment_size=SIZE, run=RunSeed(run, b"0123456789abcdef"))
 
 
 def contents(*messages: bytes, first: int = 1, place: bytes = b"{}") -> Contents:
@@ -40,16 +40,16 @@ def fill(spool: Spool, count: int, size: int = 300) -> list[bytes]:
     return messages
 
 
-def everything(spool: Spool, number: int = 1) -> list[Block | Lost]:
+def everything(spool: Spool, number: int = 1) -> list[Block | SkippedDamage]:
     reader = spool.reader(number)
-    found: list[Block | Lost] = []
+    found: list[Block | SkippedDamage] = []
     while (item := reader.read()) is not None:
         found.append(item)
     reader.close()
     return found
 
 
-def delivered(items: list[Block | Lost]) -> list[bytes]:
+def delivered(items: list[Block | SkippedDamage]) -> list[bytes]:
     return [message for item in items if isinstance(item, Block) for _, _, message in item.messages()]
 
 
@@ -176,7 +176,9 @@ def test_every_flipped_byte_costs_at_most_its_own_block_and_is_told(tmp_path: Pa
         found = delivered(items)
         assert set(found) < set(messages)
         assert len(found) == 2
-        lost = [number for item in items if isinstance(item, Lost) for number in range(item.first, item.last + 1)]
+        lost = [
+            number for item in items if isinstance(item, SkippedDamage) for number in range(item.first, item.last + 1)
+        ]
         told_as_torn = again.recovery.torn > 0
         assert len(lost) == 1 or told_as_torn
         again.close()

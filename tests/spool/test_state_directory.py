@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 
-from relay.disk import Disk
 from relay.errors import CannotCreateError, PermissionRefusedError
-from relay.spool.spool import Run
+from relay.spool.spool import RunSeed
 from relay.spool.store import Store
+from relay.system.disk import Disk
 
 
 def opened(folder: Path) -> Store:
-    return Store(Disk(), str(folder), segment_size=1 << 16, max_size=1 << 20, run=Run(b"12345678", b"s" * 16))
+    return Store(Disk(), str(folder), segment_size=1 << 16, max_size=1 << 20, run=RunSeed(b"12345678", b"s" * 16))
 
 
 def test_a_folder_that_lets_others_in_is_refused(tmp_path: Path) -> None:

@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 from history.spools import event, fill
 
-from relay.disk import Disk
 from relay.errors import StorageError
-from relay.event import EventType
 from relay.spool import block
 from relay.spool.block import Contents, Span
 from relay.spool.cursor import Cursor
-from relay.spool.spool import Run
+from relay.spool.spool import RunSeed
 from relay.spool.store import Store, overview, waiting
+from relay.system.disk import Disk
+from relay.values.event import EventType
 
 SEGMENT = 4096
 
 
 def opened(folder: Path, segments: int = 4) -> Store:
-    run = Run(b"12345678", b"s" * 16)
+    run = RunSeed(b"12345678", b"s" * 16)
     return Store(Disk(), str(folder), segment_size=SEGMENT, max_size=segments * SEGMENT, run=run)
 
 

@@ -8,7 +8,7 @@ import pytest
 from history.spools import event, filled, opened
 
 from relay.spool.cursor import Cursor
-from relay.spool.gap import Range
+from relay.spool.gap import LostRange
 from relay.spool.store import CURSOR_KEY, Store
 from relay.spool.succession import CursorMove, moves
 
@@ -83,7 +83,7 @@ def test_the_renamed_server_continues_and_what_is_counted_for_it_goes_with_it(
     with store:
         first = begun(store, "a", ONE)
         store.move_cursor("a", msgspec.structs.replace(first, retained=3, delivered=6))
-        store.room.lose("a", "lost", [Range("0" * 16, 1, 1, 5, 5)], Cursor(retained=4))
+        store.room.lose("a", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor(retained=4))
         with caplog.at_level(logging.WARNING):
             renamed = begun(store, "b", ONE)
         assert (renamed.retained, renamed.delivered, renamed.server) == (4, 6, ONE)
@@ -97,12 +97,12 @@ def test_the_numbers_of_a_names_gaps_never_come_again(store: Store) -> None:
     with store:
         begun(store, "a", ONE)
         for _ in range(3):
-            store.room.lose("a", "lost", [Range("0" * 16, 1, 1, 5, 5)], Cursor())
+            store.room.lose("a", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
             store.room.told(store.room.pending()[0])
         begun(store, "b", ONE)
         begun(store, "a", OTHER)
         for name in ("a", "b"):
-            store.room.lose(name, "lost", [Range("0" * 16, 1, 1, 5, 5)], Cursor())
+            store.room.lose(name, "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
         assert {gap.number for gap in store.room.pending()} == {4}
 
 
@@ -130,7 +130,7 @@ def test_what_an_older_version_wrote_is_kept_by_name_and_its_server_is_recorded(
 def test_a_gap_that_was_left_under_a_name_does_not_move_the_cursor_that_comes_there(store: Store) -> None:
     with store:
         begun(store, "b", OTHER)
-        store.room.lose("b", "lost", [Range("0" * 16, 1, 1, 5, 5)], Cursor(retained=4))
+        store.room.lose("b", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor(retained=4))
         store.slots.remove(f"{CURSOR_KEY}b")  # as after a day without that server
         first = begun(store, "a", ONE)
         store.move_cursor("a", msgspec.structs.replace(first, retained=3))

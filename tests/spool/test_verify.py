@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from relay.disk import Disk
-from relay.event import EventType, Position
 from relay.spool import block, segment
 from relay.spool.block import Contents, Span
-from relay.spool.spool import Run, Spool
-from relay.spool.verify import MAX_BREAKS, Verified, verify
+from relay.spool.inspection.verify import MAX_BREAKS, Verified, verify
+from relay.spool.spool import RunSeed, Spool
+from relay.system.disk import Disk
+from relay.values.event import EventType, Position
 
 BLOCKS = 60
 SIZE = 4096
@@ -25,7 +25,7 @@ def contents(number: int, text: bytes = b"x" * 300) -> Contents:
 
 
 def opened(folder: Path, *, size: int = SIZE, spool_id: bytes = b"0123456789abcdef") -> Spool:
-    return Spool.open(Disk(), str(folder), segment_size=size, run=Run(b"run00001", spool_id))
+    return Spool.open(Disk(), str(folder), segment_size=size, run=RunSeed(b"run00001", spool_id))
 
 
 @pytest.fixture

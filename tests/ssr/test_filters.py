@@ -2,8 +2,8 @@
 
 import pytest
 
-from relay.ssr.collected import Collected
-from relay.ssr.filters import Filter
+from relay.events.ssr.collected import Collected
+from relay.events.ssr.filters import Filter
 
 EVENT = Collected(b"events", {b"type": b"alarm", b"node": b"n1"}, {b"message": b"m", b"debug_a": 1, b"debug_b": 2}, 1)
 

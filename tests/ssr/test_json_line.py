@@ -2,8 +2,8 @@
 
 import pytest
 
-from relay.ssr.collected import Collected, NotCollectedError
-from relay.ssr.json_line import parse
+from relay.events.ssr.collected import Collected, NotCollectedError
+from relay.events.ssr.json_line import parse
 
 
 def test_the_documented_shape_is_read() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from relay.ssr.collected import Collected, NotCollectedError, Value
-from relay.ssr.line_protocol import parse
+from relay.events.ssr.collected import Collected, NotCollectedError, Value
+from relay.events.ssr.line_protocol import parse
 
 DOCUMENTED: list[tuple[bytes, Collected]] = [
     (

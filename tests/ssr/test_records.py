@@ -6,19 +6,19 @@ import time
 
 import pytest
 
-from relay.event import EventType
-from relay.ssr import line_protocol
-from relay.ssr.collected import Collected
-from relay.ssr.mapping import SsrMapping
-from relay.ssr.records import Malformed, Records
+from relay.events.ssr import line_protocol
+from relay.events.ssr.collected import Collected
+from relay.events.ssr.mapping import SsrMapping
+from relay.events.ssr.records import Malformed, RecordDecoder
 from relay.syslog import rfc5424
+from relay.values.event import EventType
 
 MAPPING = SsrMapping(hostname="h", router="r")
 Found = list[Collected | Malformed]
 
 
 def decoded(data: bytes, *, max_record: int = 4096, step: int | None = None) -> Found:
-    records = Records(max_record)
+    records = RecordDecoder(max_record)
     found: Found = []
     for start in range(0, len(data), step or len(data) or 1):
         found += records.receive(data[start : start + (step or len(data))])
@@ -77,7 +77,7 @@ def test_garbage_between_records_is_kept_with_its_reason() -> None:
 
 def test_a_record_cut_in_a_text_takes_no_record_without_texts_with_it() -> None:
     """The one after it ends with a time, as the collector's all do: it is given at once, not with the next quote."""
-    records = Records()
+    records = RecordDecoder()
     assert shape(records.receive(b'events,type=admin diff="a\nb\nevents,type=alarm a=1i 1700000000000000000\n')) == [
         b'events,type=admin diff="a\nb',
         {b"a": 1},
@@ -104,7 +104,7 @@ def test_of_a_writer_that_ended_well_the_last_record_is_whole(step: int | None) 
     """As Telegraf takes it; but a text that was begun is none."""
 
     def shape_of(data: bytes) -> list[object]:
-        records = Records()
+        records = RecordDecoder()
         parts = [data[at : at + (step or len(data))] for at in range(0, len(data), step or len(data))]
         return shape([each for part in parts for each in records.receive(part)] + records.finish(whole=True))
 
@@ -117,7 +117,7 @@ def test_of_a_writer_that_ended_well_the_last_record_is_whole(step: int | None) 
 
 
 def test_after_the_end_everything_begins_anew() -> None:
-    records = Records()
+    records = RecordDecoder()
     records.receive(b'e b="x')
     assert shape(records.finish()) == [b'e b="x']
     assert records.finish() == []
@@ -133,7 +133,7 @@ def test_a_record_over_the_ceiling_comes_in_malformed_pieces(step: int | None) -
 
 
 def test_what_is_held_never_passes_the_ceiling() -> None:
-    records = Records(100)
+    records = RecordDecoder(100)
     for _ in range(1000):
         records.receive(b'e a="' + b"x\n" * 20)
         assert records.held <= 100

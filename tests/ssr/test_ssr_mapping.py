@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from relay.audit.as_records import as_records
-from relay.event import Event, EventType
-from relay.ssr.collected import Collected, Value
-from relay.ssr.line_protocol import parse as collected
-from relay.ssr.mapping import Defaults, SsrMapping
+from relay.events.audit.as_records import as_records
+from relay.events.ssr.collected import Collected, Value
+from relay.events.ssr.line_protocol import parse as collected
+from relay.events.ssr.mapping import SsrDefaults, SsrMapping
 from relay.syslog import rfc5424
+from relay.values.event import Event, EventType
 
 NOVEMBER = 1_289_430_000_000_000_000  # 2010-11-10T23:00:00Z
 NOW = 1_700_000_000_000_000
@@ -63,7 +63,7 @@ def test_the_hostname_is_the_tag_hostname_or_host(tags: dict[bytes, bytes], host
 
 def test_what_an_event_does_not_say_itself_is_as_configured() -> None:
     """Telegraf's default_facility_code, default_severity_code and default_appname."""
-    configured = SsrMapping(hostname="combo1", router="r1", defaults=Defaults(16, 3, b"edge"))
+    configured = SsrMapping(hostname="combo1", router="r1", defaults=SsrDefaults(16, 3, b"edge"))
     silent = written(configured.event(Collected(b"m", {}, {}, NOVEMBER), NOW))
     assert silent.startswith(b"<131>1 2010-11-10T23:00:00.000Z combo1 edge - m [")
     alarm = written(configured.event(Collected(b"m", {b"type": b"alarm", b"severity": b"major"}, {}, NOVEMBER), NOW))

@@ -6,8 +6,8 @@ from random import Random
 import pytest
 from harness.fuzz import cut, fuzzed
 
-from relay.audit.record import says_nothing
 from relay.errors import ProtocolError
+from relay.events.audit.record import says_nothing
 from relay.syslog.auditd_remote import (
     ACK,
     DISKERROR,

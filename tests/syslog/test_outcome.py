@@ -2,9 +2,9 @@
 
 import pytest
 
-from relay.audit.assembly import AuditEvent
-from relay.audit.mapping import AuditMapping
-from relay.audit.record import parse
+from relay.events.audit.assembly import AuditEvent
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.record import parse
 from relay.syslog import rfc5424
 from relay.syslog.outcome import failed
 

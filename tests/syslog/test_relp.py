@@ -7,7 +7,7 @@ import pytest
 from harness.fuzz import cut, fuzzed
 
 from relay.errors import InternalError, ProtocolError
-from relay.syslog.relp import DEFAULT_WINDOW, Answer, RelpClient, RelpServer, Window
+from relay.syslog.relp import DEFAULT_WINDOW, RelpClient, RelpResponse, RelpServer, RelpWindow
 from relay.syslog.relp_frame import LAST_TXNR, Frame, FrameReader, RelpError, encode
 
 # What rsyslog 8.2302 with librelp 1.11.0 sends: omrelp as a client, imrelp as a server.
@@ -229,7 +229,7 @@ class TestServer:
 
 
 class TestClient:
-    def opened(self, window: Window = DEFAULT_WINDOW, messages: int = 0) -> RelpClient:
+    def opened(self, window: RelpWindow = DEFAULT_WINDOW, messages: int = 0) -> RelpClient:
         client = RelpClient(window)
         assert client.open() == OUR_OPEN
         assert client.receive(IMRELP_OPENED[:-1]) == []
@@ -244,7 +244,7 @@ class TestClient:
         client = self.opened()
         assert client.send(b"<13>1 - - - - - - hello") == OMRELP_SYSLOG
         assert client.unanswered == 1
-        assert client.receive(IMRELP_ACCEPTED) == [Answer(2, 200, "OK")]
+        assert client.receive(IMRELP_ACCEPTED) == [RelpResponse(2, 200, "OK")]
         assert client.unanswered == 0
         assert client.close() == OMRELP_CLOSE
         assert client.receive(IMRELP_CLOSED) == []
@@ -258,7 +258,7 @@ class TestClient:
         assert "answered frame 2 twice" in str(client.error)
 
     def test_the_window_counts_messages_and_octets_and_lets_one_of_any_size_through(self) -> None:
-        client = self.opened(Window(messages=2, octets=10))
+        client = self.opened(RelpWindow(messages=2, octets=10))
         assert client.has_room(1000)
         client.send(b"x" * 8)
         assert client.has_room(2)

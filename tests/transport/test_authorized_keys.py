@@ -6,8 +6,8 @@ import pytest
 from harness.openssh import generate_key
 
 from relay.errors import NoInputError, PermissionRefusedError
-from relay.transport.authorized_keys import AuthorizedKeys, same_place
-from relay.transport.public_key import PublicKey
+from relay.transport.ssh.authorized_keys import AuthorizedKeys, same_place
+from relay.transport.ssh.public_key import PublicKey
 
 
 @pytest.fixture(scope="module")

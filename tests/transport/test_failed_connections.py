@@ -10,10 +10,10 @@ import pytest
 from harness.ports import LOOPBACK
 
 from relay.errors import ProtocolError, UnavailableError
-from relay.transport import handshake
-from relay.transport.dial import Goal, TcpAddress, connect
-from relay.transport.handshake import DEFAULT_LIMITS, Handshake, pass_quietly
-from relay.transport.udp import UdpWay
+from relay.transport.dial import DialTarget, TcpAddress, connect
+from relay.transport.ssh import handshake
+from relay.transport.ssh.handshake import DEFAULT_LIMITS, Handshake, pass_quietly
+from relay.transport.udp import UdpTransport
 
 
 def test_a_server_that_resets_the_connection_at_once_is_an_error_and_the_socket_is_closed(
@@ -23,7 +23,11 @@ def test_a_server_that_resets_the_connection_at_once_is_an_error_and_the_socket_
     with socket.create_server((LOOPBACK, 0)) as listener:
 
         def connect_and_be_reset(
-            goal: Goal, addresses: list[TcpAddress], make: type[socket.socket], stop: threading.Event, patience: float
+            goal: DialTarget,
+            addresses: list[TcpAddress],
+            make: type[socket.socket],
+            stop: threading.Event,
+            patience: float,
         ) -> socket.socket:
             sock = connect(goal, addresses, make, stop, patience)
             connection, _ = listener.accept()
@@ -46,6 +50,8 @@ def test_a_server_that_resets_the_connection_at_once_is_an_error_and_the_socket_
 
 def test_a_udp_collector_that_cannot_be_addressed_leaves_no_socket_behind() -> None:
     with pytest.raises(UnavailableError, match="permission denied") as refused:
-        UdpWay("255.255.255.255", 514)  # the kernel refuses this one to a socket that has not asked for broadcasts
+        UdpTransport(
+            "255.255.255.255", 514
+        )  # the kernel refuses this one to a socket that has not asked for broadcasts
     del refused
     gc.collect()

@@ -15,9 +15,9 @@ from harness.certificates import SERVER, Authority
 from harness.harmed_tls import HarmedPeer
 
 from relay.errors import RelayError, UnavailableError
-from relay.settings import RemoteLoggingServer
-from relay.transport.tls import TlsPeer, TlsTransport
-from relay.transport.tls_client import TlsClient, tls_client
+from relay.transport.tls.client import TlsClient, tls_client
+from relay.transport.tls.transport import TlsPeer, TlsTransport
+from relay.values.settings import RemoteLoggingServer
 
 SECONDS = float(os.environ.get("RELAY_FUZZ_SECONDS", "1.5"))
 PATIENCE = 0.01

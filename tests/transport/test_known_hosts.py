@@ -10,8 +10,8 @@ from harness.debian import OPENSSH, fetch
 from harness.openssh import Sshd, fingerprint, generate_key, run_ssh
 
 from relay.errors import NoInputError, PermissionRefusedError
-from relay.transport.host_key import KnownHosts, known_hosts_line
-from relay.transport.public_key import PublicKey
+from relay.transport.ssh.host_key import KnownHosts, known_hosts_line
+from relay.transport.ssh.public_key import PublicKey
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from harness.ports import LOOPBACK, free_port
 
 from relay.errors import CannotCreateError, TemporaryError
-from relay.transport import local_port
+from relay.transport.ssh import local_port
 
 _LISTENER = """
 import socket, sys

@@ -19,10 +19,10 @@ from harness.rsyslog import Rsyslog, RsyslogForwarder
 from harness.waiting import wait_until
 
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, TemporaryError, UnavailableError
-from relay.transport import local_port, port_forward
-from relay.transport.handshake import Limits
-from relay.transport.port_forward import PortForward
-from relay.transport.ssh import SshSession
+from relay.transport.ssh import local_port, port_forward
+from relay.transport.ssh.handshake import HandshakeLimits
+from relay.transport.ssh.port_forward import PortForward
+from relay.transport.ssh.session import SshSession
 
 _MEGABYTE = bytes(range(256)) * 4096
 _IMPATIENT = 0.05  # the longest interval between two attempts, in seconds
@@ -31,11 +31,11 @@ _GIVEN_UP = 9.0  # seconds; `stop` waits 10 for a thread that nothing has freed
 
 @contextlib.contextmanager
 def _forwarded(
-    sshd: Sshd, remote_port: int, longest: float = _IMPATIENT, limits: Limits | None = None, **changes: Any
+    sshd: Sshd, remote_port: int, longest: float = _IMPATIENT, limits: HandshakeLimits | None = None, **changes: Any
 ) -> Iterator[PortForward]:
     """A started port forward on a free local port; `changes` are other settings of [[port-forwarding]]."""
     settings = sshd.forwarding(remote_port, **({"local_port": free_port()} | changes))
-    forward = PortForward(settings, limits=limits or Limits(), longest=longest)
+    forward = PortForward(settings, limits=limits or HandshakeLimits(), longest=longest)
     forward.start()
     try:
         yield forward

@@ -8,7 +8,7 @@ import pytest
 from harness.openssh import fingerprint, generate_key
 
 from relay.errors import NoInputError, PermissionRefusedError
-from relay.transport.private_key import load, public_key
+from relay.transport.ssh.private_key import load, public_key
 
 
 @pytest.mark.parametrize(

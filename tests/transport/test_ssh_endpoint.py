@@ -19,11 +19,11 @@ from harness.receiver import Receiver
 from harness.waiting import wait_until
 
 from relay.errors import NoInputError, PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
-from relay.settings import PortForwarding
-from relay.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoint
-from relay.transport.handshake import Limits
-from relay.transport.liveness import Patience
-from relay.transport.ssh import SshPipe, SshSession
+from relay.listener.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoint
+from relay.transport.ssh.handshake import HandshakeLimits
+from relay.transport.ssh.liveness import LivenessTimeouts
+from relay.transport.ssh.session import SshPipe, SshSession
+from relay.values.settings import PortForwarding
 
 _PORT = 9999
 _MEGABYTE = b"x" * (1 << 20)
@@ -98,7 +98,7 @@ class _Receiver:
             "private_key": str(self.client_key),
             "known_hosts": str(self.known_hosts),
         }
-        limits = Limits(patience=Patience(quiet=0.5, answer=20))
+        limits = HandshakeLimits(patience=LivenessTimeouts(quiet=0.5, answer=20))
         return SshSession.connect(PortForwarding.model_validate(settings | changes), threading.Event(), limits=limits)
 
     def ssh(self, *arguments: str) -> tuple[int, str]:
@@ -511,14 +511,14 @@ def test_channels_beyond_the_ceiling_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_sender_that_has_vanished_is_noticed(tmp_path: Path) -> None:
-    limits = EndpointLimits(patience=Patience(quiet=0.5, answer=2))
+    limits = EndpointLimits(patience=LivenessTimeouts(quiet=0.5, answer=2))
     with _limited(tmp_path, limits) as receiver, receiver.foreign_client() as client:
         client.process.suspend()
         wait_until(lambda: not receiver.endpoint._connections, 60, "the frozen sender is given up")
 
 
 def test_an_idle_sender_that_lives_is_kept(tmp_path: Path) -> None:
-    limits = EndpointLimits(patience=Patience(quiet=0.1, answer=2))
+    limits = EndpointLimits(patience=LivenessTimeouts(quiet=0.1, answer=2))
     with _limited(tmp_path, limits) as receiver, receiver.session() as session:
         pipe = session.open()
         begun = session._layer.watched.received

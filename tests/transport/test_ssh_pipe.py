@@ -15,12 +15,12 @@ from harness.waiting import wait_until
 
 from relay.errors import InternalError, RelayError, TemporaryError, UnavailableError
 from relay.transport import SETTLING
-from relay.transport.handshake import Limits
-from relay.transport.liveness import Patience
-from relay.transport.ssh import SshPipe, SshSession
+from relay.transport.ssh.handshake import HandshakeLimits
+from relay.transport.ssh.liveness import LivenessTimeouts
+from relay.transport.ssh.session import SshPipe, SshSession
 
-_IMPATIENT = Limits(patience=Patience(quiet=0.2, answer=0.8))
-_CURIOUS = Limits(patience=Patience(quiet=0.2, answer=4))
+_IMPATIENT = HandshakeLimits(patience=LivenessTimeouts(quiet=0.2, answer=0.8))
+_CURIOUS = HandshakeLimits(patience=LivenessTimeouts(quiet=0.2, answer=4))
 """Asks as often, and gives a server that lives on a busy machine time to answer."""
 _ANSWERS = 25
 """More than fit into the time after which a server that has not answered is given up."""

@@ -22,9 +22,9 @@ from relay.errors import (
     UnavailableError,
     UnknownHostError,
 )
-from relay.settings import PortForwarding
-from relay.transport.handshake import Limits, Step, fetch_host_keys
-from relay.transport.ssh import SshSession
+from relay.transport.ssh.handshake import HandshakeLimits, HandshakeStep, fetch_host_keys
+from relay.transport.ssh.session import SshSession
+from relay.values.settings import PortForwarding
 
 _HASTY = 0.5  # seconds, for the one step that is to be given up: what is to come before it may take its time
 
@@ -56,14 +56,14 @@ def _server_that_says(*lines: bytes, then_close: bool) -> Iterator[int]:
 
 
 def test_every_step_is_reported_in_order_with_what_was_found(sshd: Sshd, stop: threading.Event) -> None:
-    passed: dict[Step, str] = {}
+    passed: dict[HandshakeStep, str] = {}
     with SshSession.connect(sshd.forwarding(1), stop, passed=passed.__setitem__) as session:
         assert session.alive
-    assert list(passed) == list(Step)
-    assert passed[Step.PRIVATE_KEY].endswith(fingerprint(sshd.client_key.with_suffix(".pub")))
-    assert "OpenSSH" in passed[Step.BANNER]
-    assert "gcm" in passed[Step.KEY_EXCHANGE]
-    assert passed[Step.HOST_KEY].endswith(fingerprint(sshd.host_keys[0].with_suffix(".pub")))
+    assert list(passed) == list(HandshakeStep)
+    assert passed[HandshakeStep.PRIVATE_KEY].endswith(fingerprint(sshd.client_key.with_suffix(".pub")))
+    assert "OpenSSH" in passed[HandshakeStep.BANNER]
+    assert "gcm" in passed[HandshakeStep.KEY_EXCHANGE]
+    assert passed[HandshakeStep.HOST_KEY].endswith(fingerprint(sshd.host_keys[0].with_suffix(".pub")))
     assert not session.alive
 
 
@@ -223,10 +223,10 @@ def test_fips_negotiates_only_what_it_allows(stop: threading.Event) -> None:
     with Sshd(host_key_types=("ed25519", "ecdsa")) as sshd:
         key = generate_key(sshd.folder / "nist", "ecdsa", "-b", "384")
         sshd.authorized_keys.write_text(key.with_suffix(".pub").read_text())
-        passed: dict[Step, str] = {}
+        passed: dict[HandshakeStep, str] = {}
         forwarding = sshd.forwarding(1, private_key=str(key), algorithms="fips")
         SshSession.connect(forwarding, stop, passed=passed.__setitem__).close()
-        assert passed[Step.KEY_EXCHANGE] == "aes256-gcm@openssh.com, ecdsa-sha2-nistp256"
+        assert passed[HandshakeStep.KEY_EXCHANGE] == "aes256-gcm@openssh.com, ecdsa-sha2-nistp256"
 
 
 def test_fips_cannot_agree_with_a_server_that_only_has_what_it_forbids(stop: threading.Event) -> None:
@@ -256,7 +256,7 @@ def test_refused_and_timed_out_are_two_sentences(tmp_path: Path, stop: threading
         _full_backlog() as port,
         pytest.raises(UnavailableError, match=r"no answer within 0\.5 s"),
     ):
-        SshSession.connect(_forwarding(tmp_path, port), stop, limits=Limits(connection=_HASTY))
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=HandshakeLimits(connection=_HASTY))
 
 
 @contextlib.contextmanager
@@ -273,7 +273,7 @@ def _full_backlog() -> Iterator[int]:
 
 def test_a_server_that_says_nothing(tmp_path: Path, stop: threading.Event) -> None:
     with _server_that_says(then_close=False) as port, pytest.raises(ProtocolError, match="no SSH banner within"):
-        SshSession.connect(_forwarding(tmp_path, port), stop, limits=Limits(banner=_HASTY))
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=HandshakeLimits(banner=_HASTY))
 
 
 def test_a_server_that_closes_at_once(tmp_path: Path, stop: threading.Event) -> None:
@@ -292,7 +292,7 @@ def test_a_server_that_falls_silent_after_its_banner(tmp_path: Path, stop: threa
         _server_that_says(b"SSH-2.0-x\r\n", then_close=False) as port,
         pytest.raises(ProtocolError, match="no key exchange within"),
     ):
-        SshSession.connect(_forwarding(tmp_path, port), stop, limits=Limits(key_exchange=_HASTY))
+        SshSession.connect(_forwarding(tmp_path, port), stop, limits=HandshakeLimits(key_exchange=_HASTY))
 
 
 def test_garbage_in_the_key_exchange_is_an_error_and_prints_nothing(
@@ -307,7 +307,7 @@ def test_garbage_in_the_key_exchange_is_an_error_and_prints_nothing(
 
 
 def test_a_stop_ends_connecting_at_once(tmp_path: Path, stop: threading.Event) -> None:
-    patient = Limits(banner=60)
+    patient = HandshakeLimits(banner=60)
     with _server_that_says(then_close=False) as port:
         forwarding = _forwarding(tmp_path, port)
         threading.Timer(0.2, stop.set).start()

@@ -24,12 +24,12 @@ from relay.errors import (
     TemporaryError,
     UnavailableError,
 )
-from relay.settings import RemoteLoggingServer
 from relay.transport import LARGEST_READ
-from relay.transport.ssh import SshSession
+from relay.transport.ssh.session import SshSession
 from relay.transport.tcp import TcpTransport
-from relay.transport.tls import TlsPeer, TlsPipe, TlsTransport
-from relay.transport.tls_client import tls_client
+from relay.transport.tls.client import tls_client
+from relay.transport.tls.transport import TlsPeer, TlsPipe, TlsTransport
+from relay.values.settings import RemoteLoggingServer
 
 Serve = Callable[[Collector, ssl.SSLSocket], object]
 Open = Callable[..., TlsPipe]

@@ -17,10 +17,10 @@ from harness.rsyslog import Rsyslog
 from harness.syslog_ng import SyslogNg
 
 from relay.errors import PermissionRefusedError
-from relay.settings import RemoteLoggingServer
 from relay.transport.tcp import TcpTransport
-from relay.transport.tls import TlsPeer, TlsTransport
-from relay.transport.tls_client import tls_client
+from relay.transport.tls.client import tls_client
+from relay.transport.tls.transport import TlsPeer, TlsTransport
+from relay.values.settings import RemoteLoggingServer
 
 VERSIONS = ["-tls1_2", "-tls1_3"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.alarm import DISK_SPACE_LEFT, SERVER_LOST, SPOOL_FULL, Alarm, AlarmChange, Alarms
+from relay.values.alarm import DISK_SPACE_LEFT, SERVER_LOST, SPOOL_FULL, Alarm, AlarmChange, Alarms
 
 FULL = Alarm(SPOOL_FULL, "critical", "no room is left")
 

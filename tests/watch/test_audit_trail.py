@@ -11,18 +11,18 @@ import pytest
 from harness.waiting import wait_until
 from watch.conftest import Stubs
 
-from relay.alarm import Alarm
-from relay.audit.assembly import AuditEvent
-from relay.audit.mapping import AuditMapping
-from relay.audit.record import parse
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError
-from relay.event import Batch, Event
-from relay.own_events import Author, Unread, unread_gap
-from relay.watch import audit_trail, canary
-from relay.watch.audit_trail import AuditTrail, ThisMachine
-from relay.watch.auditd import PATIENCE, SILENCE, Unit
-from relay.watch.clock import Clocks
-from relay.watch.kernel_audit import KernelAudit
+from relay.events.audit.assembly import AuditEvent
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.record import parse
+from relay.events.own_events import Author, UnreadLog, unread_gap
+from relay.program.watch import audit_trail, canary
+from relay.program.watch.audit_trail import AuditTrail, ThisMachine
+from relay.program.watch.auditd import PATIENCE, SILENCE, Unit
+from relay.program.watch.clock import Clocks
+from relay.program.watch.kernel_audit import KernelAudit
+from relay.values.alarm import Alarm
+from relay.values.event import Batch, Event
 
 SECOND = 1_000_000
 WORKING = KernelAudit(enabled=1, pid=4711, lost=0, backlog=0, backlog_limit=64)
@@ -133,7 +133,7 @@ def test_a_gap_that_a_source_tells_is_no_life_of_auditds(watched: Watched) -> No
     watched.machine.alive.add(4711)
     watched.after(SECOND)
     author = Author(hostname="h", router="r", node="", sd_id="128T")
-    gap = unread_gap(author, watched.now.wall, Unread("audit", ("audit.log",), "it was emptied", None, None))
+    gap = unread_gap(author, watched.now.wall, UnreadLog("audit", ("audit.log",), "it was emptied", None, None))
     watched.give_event(gap)
     assert watched.after(SECOND) is not None
 

@@ -2,19 +2,19 @@
 
 import pytest
 
-from relay.alarm import AUDITD_DOWN
-from relay.watch.auditd import AGAIN, ENOUGH, PATIENCE, SILENCE, Canary, Sight, alarm_wanted
+from relay.program.watch.auditd import AGAIN, ENOUGH, PATIENCE, SILENCE, AuditdObservation, Canary, alarm_wanted
+from relay.values.alarm import AUDITD_DOWN
 
 SECOND = 1_000_000
 BEGIN = 1_000 * SECOND
-FINE = Sight(enabled=True, daemon=True, unit="active")
+FINE = AuditdObservation(enabled=True, daemon=True, unit="active")
 
 
 def listening(*, standing: bool = False) -> Canary:
     return Canary.begin(BEGIN, standing=standing)
 
 
-def text(sight: Sight, canary: Canary | None = None, now: int = BEGIN) -> str:
+def text(sight: AuditdObservation, canary: Canary | None = None, now: int = BEGIN) -> str:
     alarm = alarm_wanted(sight, canary or listening(), now)
     assert alarm is None or (alarm.name, alarm.severity) == (AUDITD_DOWN, "critical")
     return alarm.text if alarm else ""
@@ -24,17 +24,17 @@ def text(sight: Sight, canary: Canary | None = None, now: int = BEGIN) -> str:
     ("sight", "words"),
     [
         (FINE, ""),
-        (Sight(enabled=False, daemon=True, unit="active"), "switched off"),
-        (Sight(enabled=True, daemon=False, unit="active"), "no audit daemon"),
-        (Sight(enabled=True, daemon=True, unit="failed"), "unit has failed"),
-        (Sight(enabled=True, daemon=True, unit="inactive"), ""),
-        (Sight(unit="failed"), "unit has failed"),
-        (Sight(unit="inactive"), "not running"),
-        (Sight(unit="active"), ""),
-        (Sight(), ""),
+        (AuditdObservation(enabled=False, daemon=True, unit="active"), "switched off"),
+        (AuditdObservation(enabled=True, daemon=False, unit="active"), "no audit daemon"),
+        (AuditdObservation(enabled=True, daemon=True, unit="failed"), "unit has failed"),
+        (AuditdObservation(enabled=True, daemon=True, unit="inactive"), ""),
+        (AuditdObservation(unit="failed"), "unit has failed"),
+        (AuditdObservation(unit="inactive"), "not running"),
+        (AuditdObservation(unit="active"), ""),
+        (AuditdObservation(), ""),
     ],
 )
-def test_each_broken_link_is_named_and_what_cannot_be_seen_is_not(sight: Sight, words: str) -> None:
+def test_each_broken_link_is_named_and_what_cannot_be_seen_is_not(sight: AuditdObservation, words: str) -> None:
     """A daemon that somebody started by hand needs no unit; without a sight of the kernel the unit must do."""
     assert (words in text(sight)) if words else text(sight) == ""
 

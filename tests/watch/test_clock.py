@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.watch.clock import AgeRule, Clocks
+from relay.program.watch.clock import AgeRule, Clocks
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

@@ -3,13 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.watch.disk import Room, alarm_wanted
+from relay.program.watch.disk import DiskSpace, alarm_wanted
 
 MIB = 1024**2
 
 
-def room(*, free: int = 10_000 * MIB, held: int = 0, max_size: int = 2048 * MIB, space_left: int = 100 * MIB) -> Room:
-    return Room(free=free, held=held, max_size=max_size, space_left=space_left)
+def room(
+    *, free: int = 10_000 * MIB, held: int = 0, max_size: int = 2048 * MIB, space_left: int = 100 * MIB
+) -> DiskSpace:
+    return DiskSpace(free=free, held=held, max_size=max_size, space_left=space_left)
 
 
 def test_enough_room_is_no_alarm() -> None:
@@ -67,6 +69,6 @@ sizes = st.integers(min_value=0, max_value=1 << 50)
 def test_an_alarm_that_was_just_raised_is_never_cleared_by_the_same_room(
     free: int, held: int, max_size: int, space_left: int
 ) -> None:
-    same = Room(free=free, held=held, max_size=max_size, space_left=space_left)
+    same = DiskSpace(free=free, held=held, max_size=max_size, space_left=space_left)
     raised = alarm_wanted(same, None)
     assert alarm_wanted(same, raised) == raised

@@ -9,11 +9,11 @@ import pytest
 from harness.waiting import wait_until
 
 from relay.errors import UnavailableError
-from relay.watch.enquiry import Enquiry
+from relay.program.watch.enquiry import Enquiry
 
 STOP = """
 import threading
-from relay.watch.enquiry import Enquiry
+from relay.program.watch.enquiry import Enquiry
 print(Enquiry().ask(threading.Event().wait))
 """
 

@@ -11,12 +11,14 @@ import pytest
 from harness.fake_disk import FakeDisk
 from watch.conftest import Stubs
 
-from relay.alarm import HALT_ASKED
-from relay.disk import Disk
 from relay.errors import ConfigurationError, UnavailableError
+from relay.program.watch import halt
+from relay.program.watch.halt import HaltGuard, HaltMethod, HaltOutcome, HaltRequest
 from relay.spool.cursor import Slots
-from relay.watch import command, halt
-from relay.watch.halt import Answer, HaltGuard, HaltRequest, HaltWay, check_command
+from relay.system import command
+from relay.system.command import check_command
+from relay.system.disk import Disk
+from relay.values.alarm import HALT_ASKED
 
 SHUTDOWN = ("shutdown", "-h", "now")
 LONG_UP = 901.0
@@ -37,7 +39,7 @@ class Machine:
 
     def relay(self, *words: str, warn: Callable[[str], None] | None = None) -> HaltRequest:
         """What a relay that was just started has."""
-        way = HaltWay(command=words, boot_id=self.boot, request=str(self.request), no_halt=str(self.no_halt))
+        way = HaltMethod(command=words, boot_id=self.boot, request=str(self.request), no_halt=str(self.no_halt))
         return HaltRequest(Disk(), self.slots, way, warn or self._warn)
 
     def _warn(self, message: str) -> None:
@@ -54,7 +56,7 @@ def guard(**changes: Any) -> HaltGuard:
     return HaltGuard(**({"uptime": LONG_UP, "still": LONG_STILL, "no_halt": False, "asked": False} | changes))
 
 
-def ask(request: HaltRequest) -> Answer:
+def ask(request: HaltRequest) -> HaltOutcome:
     return request.ask(HALT_ASKED, uptime=LONG_UP, still=LONG_STILL)
 
 
@@ -156,7 +158,7 @@ def test_this_boot_has_a_name() -> None:
 
 def test_the_command_is_run_as_it_stands_and_nothing_else(machine: Machine, stubs: Stubs) -> None:
     answer = ask(machine.relay("shutdown", "-h", "+1 $(reboot)", "`halt`; poweroff"))
-    assert answer == Answer("asked", "ran shutdown")
+    assert answer == HaltOutcome("asked", "ran shutdown")
     assert stubs.ran == ["shutdown -h +1 $(reboot) `halt`; poweroff"]
     assert not machine.request.exists()
 
@@ -180,7 +182,7 @@ def test_the_command_gets_nothing_of_relays_environment_but_path(
 
 
 def test_without_a_command_the_file_for_the_unit_is_made(machine: Machine, stubs: Stubs) -> None:
-    assert ask(machine.relay()) == Answer("asked", f"made {machine.request}")
+    assert ask(machine.relay()) == HaltOutcome("asked", f"made {machine.request}")
     assert machine.request.read_bytes() == b""
     assert stubs.ran == []
 
@@ -217,7 +219,7 @@ def test_a_command_that_fails_is_a_named_error_in_the_log_and_is_not_run_again(
 def test_a_command_that_went_away_is_a_named_error(machine: Machine, stubs: Stubs) -> None:
     request = machine.relay(*SHUTDOWN)
     (stubs.folder / "shutdown").unlink()
-    assert ask(request) == Answer("failed", "shutdown: there is no such program, or it is not executable")
+    assert ask(request) == HaltOutcome("failed", "shutdown: there is no such program, or it is not executable")
 
 
 def test_the_same_answer_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:

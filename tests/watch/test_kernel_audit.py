@@ -13,8 +13,8 @@ from harness.kernel_auditd import LOCK
 from harness.waiting import wait_until
 
 from relay.errors import PermissionRefusedError, ProtocolError, RelayError, UnavailableError
-from relay.watch import kernel_audit
-from relay.watch.kernel_audit import WHAT, KernelAudit, StandingStatus, parse_answer, read_status
+from relay.program.watch import kernel_audit
+from relay.program.watch.kernel_audit import WHAT, KernelAudit, StandingStatus, parse_answer, read_status
 
 CAPTURED = bytes.fromhex(
     "3c000000e80300000100000000000000"
@@ -69,7 +69,7 @@ def test_it_agrees_with_auditctl() -> None:
 
 def test_without_the_right_it_is_refused() -> None:
     """In a user namespace of its own even root may not ask; by its path, for PATH has the stubs alone."""
-    program = "from relay.watch.kernel_audit import read_status; read_status()"
+    program = "from relay.program.watch.kernel_audit import read_status; read_status()"
     done = subprocess.run(
         ["/usr/bin/unshare", "--user", "--map-root-user", sys.executable, "-c", program],
         capture_output=True,

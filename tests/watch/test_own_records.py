@@ -4,11 +4,11 @@ import asyncio
 
 from source.log_writing import Taken
 
-from relay.audit.assembly import AuditEvent
-from relay.audit.mapping import AuditMapping
-from relay.audit.record import parse
-from relay.event import Batch, Event
-from relay.watch.own_records import LIMIT, WINDOW, OwnRecords
+from relay.events.audit.assembly import AuditEvent
+from relay.events.audit.mapping import AuditMapping
+from relay.events.audit.record import parse
+from relay.program.watch.own_records import LIMIT, WINDOW, OwnRecords
+from relay.values.event import Batch, Event
 
 MAPPING = AuditMapping(hostname="combo1", router="combo1")
 SECOND = 1_000_000

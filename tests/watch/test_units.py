@@ -14,9 +14,9 @@ from connection_test.asking import in_namespace
 from harness.debian import SYSTEMD, Root, fetch
 from watch.conftest import Stubs
 
-from relay.alarm import AUDITD_DOWN
-from relay.settings import Settings
-from relay.watch import halt, users
+from relay.program.watch import halt, users
+from relay.values.alarm import AUDITD_DOWN
+from relay.values.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(path.name for kind in ("service", "path") for path in DEPLOY.glob(f"*.{kind}"))

@@ -12,8 +12,8 @@ from connection_test.asking import in_namespace
 from harness.waiting import wait_until
 from watch.conftest import Stubs
 
-from relay.alarm import AUDITD_DOWN, SERVER_LOST, SPOOL_FULL, SPOOL_IGNORING, Alarm, AlarmChange
-from relay.watch.users import TEXTS, UNWATCHED
+from relay.program.watch.users import TEXTS, UNWATCHED
+from relay.values.alarm import AUDITD_DOWN, SERVER_LOST, SPOOL_FULL, SPOOL_IGNORING, Alarm, AlarmChange
 
 UNSHARE = "/usr/bin/unshare"  # by its path: PATH has the stubs alone
 AS_ROOT = [] if os.geteuid() == 0 else [UNSHARE, "--user", "--map-root-user"]
@@ -21,17 +21,17 @@ AS_ROOT = [] if os.geteuid() == 0 else [UNSHARE, "--user", "--map-root-user"]
 AS_ANOTHER = [UNSHARE, "--user"] if os.geteuid() == 0 else []
 TELL = """
 import sys
-from relay.disk import Disk
-from relay.watch.users import AllUsers
+from relay.system.disk import Disk
+from relay.program.watch.users import AllUsers
 users = AllUsers(Disk(), sys.argv[1])
 for name in sys.argv[2:]:
     users.tell(name)
 """
 TELL_CHANGES = """
 import sys
-from relay.alarm import Alarms, Alarm
-from relay.disk import Disk
-from relay.watch.users import AllUsers
+from relay.values.alarm import Alarms, Alarm
+from relay.system.disk import Disk
+from relay.program.watch.users import AllUsers
 users = AllUsers(Disk(), sys.argv[1])
 alarms = Alarms()
 for at, text in enumerate(("first", "second", "")):
@@ -41,9 +41,9 @@ for at, text in enumerate(("first", "second", "")):
 TELL_AUDITD = """
 import sys
 from pathlib import Path
-from relay.alarm import AUDITD_DOWN, SPOOL_FULL, Alarm, Alarms
-from relay.disk import Disk
-from relay.watch.users import AllUsers
+from relay.values.alarm import AUDITD_DOWN, SPOOL_FULL, Alarm, Alarms
+from relay.system.disk import Disk
+from relay.program.watch.users import AllUsers
 login = Path(sys.argv[1]).parent / "motd.d" / "relay"
 users = AllUsers(Disk(), sys.argv[1], str(login))
 alarms = Alarms()
@@ -57,8 +57,8 @@ if len(sys.argv) > 2:
 TELL_UNWATCHED = """
 import sys
 from pathlib import Path
-from relay.disk import Disk
-from relay.watch.users import AllUsers
+from relay.system.disk import Disk
+from relay.program.watch.users import AllUsers
 login = Path(sys.argv[1]).parent / "motd.d" / "relay"
 users = AllUsers(Disk(), sys.argv[1], str(login))
 users.tell("auditd-down")

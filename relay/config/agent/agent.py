@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from relay.config.agent import inputs, outputs
 from relay.config.agent.filters import TYPES, UNKNOWN, as_list
-from relay.config.agent.plugin import VARIABLE, Plugin, Variables, listed
-from relay.config.draft import Draft
-from relay.quantity import quoted
+from relay.config.agent.plugin import VARIABLE, PluginTable, Variables, listed
+from relay.config.document.draft import Draft
+from relay.values.quantity import quoted
 
 _KEYS: Final = frozenset(
     {"name", "enabled", "lib-directory", "sample-interval", "push-interval", "tags", "inputs", "outputs"}
@@ -32,11 +32,11 @@ _SWITCHES: Final = {
 _BY_ITSELF: Final = {"router": "${ROUTER}", "node": "${NODE}", "host": "${HOSTNAME}", "hostname": "${HOSTNAME}"}
 """Tags that relay sends anyway."""
 
-PluginsOf = Callable[[str, str, dict[Any, Any]], list[Plugin]]
+PluginsOf = Callable[[str, str, dict[Any, Any]], list[PluginTable]]
 """The plugins of an entry: of "inputs" or "outputs", its name, and the entry."""
 
 
-class Agent:
+class MonitoringAgent:
     """Translates one configuration into its draft."""
 
     def __init__(
@@ -46,12 +46,12 @@ class Agent:
         self.document = document
         self.lines = lines
         self.variables = variables
-        self.inputs: list[inputs.Input] = []
+        self.inputs: list[inputs.CollectorInput] = []
         self._passed_over: list[str] = []
 
     def whole(self, plugins_of: PluginsOf) -> None:
         """Translate all of it."""
-        if not self._is_on(self.document, "the Monitoring Agent", "enabled"):
+        if not self._is_on(self.document, "the Monitoring MonitoringAgent", "enabled"):
             self._warn(_SWITCHED_OFF, "enabled")
             return
         tags = self._tags()
@@ -133,7 +133,7 @@ class Agent:
 
     # --- Inputs and outputs ---
 
-    def _input(self, name: str, found: list[Plugin], goes_to: frozenset[str], tags: dict[str, str]) -> None:
+    def _input(self, name: str, found: list[PluginTable], goes_to: frozenset[str], tags: dict[str, str]) -> None:
         events = [plugin for plugin in found if inputs.is_of_events(plugin)]
         others = [inputs.name_of(plugin) for plugin in found if plugin not in events]
         if others:
@@ -143,7 +143,7 @@ class Agent:
             self.inputs.append(inputs.source(plugin, unique, goes_to, self.lines["inputs"]))
             inputs.tags(plugin, self.inputs[-1], tags, self.lines.get("tags"))
 
-    def _output(self, name: str, found: list[Plugin]) -> None:
+    def _output(self, name: str, found: list[PluginTable]) -> None:
         servers = [plugin for plugin in found if plugin.name == "syslog"]
         others = [plugin.name for plugin in found if plugin.name != "syslog"]
         if others:

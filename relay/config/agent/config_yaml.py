@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.config.agent import outputs
-from relay.config.agent.agent import Agent
+from relay.config.agent.agent import MonitoringAgent
 from relay.config.agent.filters import as_list
-from relay.config.agent.plugin import Plugin, Variables
-from relay.config.draft import Draft
-from relay.config.file import NotUnderstoodError, contents, text_of, toml_draft
-from relay.config.router.translation import Choice
+from relay.config.agent.plugin import PluginTable, Variables
+from relay.config.document.draft import Draft
+from relay.config.document.file import NotUnderstoodError, contents, text_of, toml_draft
+from relay.config.router.translation import RouterChoice
 from relay.errors import NoInputError, PermissionRefusedError
-from relay.quantity import quoted
+from relay.values.quantity import quoted
 
 NAME: Final = "config.yaml"
 LIBRARY: Final = "/var/lib/128t-monitoring"
@@ -39,7 +39,7 @@ def within(path: str) -> str:
     return inner if os.path.isfile(inner) else path
 
 
-def draft_of(file: str, text: str, named: Choice) -> Draft:
+def draft_of(file: str, text: str, named: RouterChoice) -> Draft:
     """Translate config.yaml and what it names; `named` are the router and the node that it runs on."""
     draft = Draft(file)
     document, lines = _yaml(text)
@@ -47,7 +47,7 @@ def draft_of(file: str, text: str, named: Choice) -> Draft:
     variables = Variables(named.router, named.node, frozenset(map(str, asked)))
     library = _library(Path(file), document.get("lib-directory"))
 
-    def plugins_of(folder: str, name: str, entry: dict[Any, Any]) -> list[Plugin]:
+    def plugins_of(folder: str, name: str, entry: dict[Any, Any]) -> list[PluginTable]:
         conf = str(library / folder / str(entry.get("conf") or f"{name}.conf").replace("\0", ""))
         try:
             return list(_plugins(conf, folder, draft, variables))
@@ -57,7 +57,7 @@ def draft_of(file: str, text: str, named: Choice) -> Draft:
             draft.mistake(error.sentence, error.line, file=conf)
         return []
 
-    Agent(draft, document, lines, variables).whole(plugins_of)
+    MonitoringAgent(draft, document, lines, variables).whole(plugins_of)
     return draft
 
 
@@ -68,10 +68,10 @@ def _library(config: Path, said: object) -> Path:
     return Path(said if isinstance(said, str) and "\0" not in said else LIBRARY)
 
 
-def _plugins(file: str, folder: str, draft: Draft, variables: Variables) -> Iterator[Plugin]:
-    """Those of one file; NoInputError and NotUnderstoodError as relay.config.file raises them."""
+def _plugins(file: str, folder: str, draft: Draft, variables: Variables) -> Iterator[PluginTable]:
+    """Those of one file; NoInputError and NotUnderstoodError as relay.config.document.file raises them."""
     read = toml_draft(file, text_of(contents(file)))
-    return Plugin.all_of(read, folder, draft, variables)
+    return PluginTable.all_of(read, folder, draft, variables)
 
 
 def implied(agent: Draft) -> Draft:

@@ -1,15 +1,15 @@
 """Telegraf's filters in a plugin's table, and which event types they let pass. Pure.
 
-A type that relay does not know, a newer router's, goes by the label `log` (relay.ssr.mapping). A `tagdrop` keeps it
-back when it fits every type. A `tagpass` lets it pass that fits every type or no known one, or names another; one with
-a narrow glob may (`may_pass_unknown`).
+A type that relay does not know, a newer router's, goes by the label `log` (relay.events.ssr.mapping). A `tagdrop` keeps
+it back when it fits every type. A `tagpass` lets it pass that fits every type or no known one, or names another; one
+with a narrow glob may (`may_pass_unknown`).
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relay.glob import matcher
+from relay.values.glob import matcher
 
 UNKNOWN: Final = "log"
 TYPES: Final = ("admin", "audit", "alarm", "provisioning", "system", "security", "traffic", UNKNOWN)

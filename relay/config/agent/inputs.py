@@ -11,17 +11,10 @@ for, is a mistake: times in another unit, a filter that relay does not have.
 import os
 from typing import Final, NamedTuple
 
-from relay.config.agent.filters import (
-    FILTERS,
-    OTHER_FILTERS,
-    as_list,
-    may_pass_unknown,
-    taken_over,
-    types_passed,
-)
-from relay.config.agent.plugin import Plugin
-from relay.config.lines import KeyPath
-from relay.quantity import quoted
+from relay.config.agent.filters import FILTERS, OTHER_FILTERS, as_list, may_pass_unknown, taken_over, types_passed
+from relay.config.agent.plugin import PluginTable
+from relay.config.document.lines import KeyPath
+from relay.values.quantity import quoted
 
 COLLECTOR: Final = "/usr/bin/eventCollector128t"
 SOURCES: Final = "source"
@@ -48,7 +41,7 @@ _EXECD_KEYS: Final = frozenset(
 _INDEX: Final = "--index-file"
 
 
-class Input(NamedTuple):
+class CollectorInput(NamedTuple):
     """One that relay has."""
 
     name: str
@@ -60,24 +53,24 @@ class Input(NamedTuple):
     """Its source's place among all."""
 
 
-def is_of_events(plugin: Plugin) -> bool:
+def is_of_events(plugin: PluginTable) -> bool:
     """Whether it is the event collector."""
     if plugin.name == "execd":
         return os.path.basename(_program(plugin)) == os.path.basename(COLLECTOR)
     return plugin.name == "t128_events"
 
 
-def name_of(plugin: Plugin) -> str:
+def name_of(plugin: PluginTable) -> str:
     """What people know it by."""
     program = _program(plugin) if plugin.name == "execd" else ""
     return f"{plugin.name} of {program}" if program else plugin.name
 
 
-def _program(plugin: Plugin) -> str:
+def _program(plugin: PluginTable) -> str:
     return next((word for word in as_list(plugin.table.get("command")) if isinstance(word, str)), "")
 
 
-def source(plugin: Plugin, name: str, outputs: frozenset[str], line: int) -> Input:
+def source(plugin: PluginTable, name: str, outputs: frozenset[str], line: int) -> CollectorInput:
     """Add the source; `line` is where config.yaml names the input."""
     path: KeyPath = (SOURCES, len(plugin.draft.document.get(SOURCES, ())))
     plugin.draft.put((*path, "name"), name, line)
@@ -91,10 +84,10 @@ def source(plugin: Plugin, name: str, outputs: frozenset[str], line: int) -> Inp
     plugin.name_unknown({*keys, "tags", *FILTERS, *OTHER_FILTERS})
     has_index = any(str(word).partition("=")[0] == _INDEX for word in command)
     plugin.warn(_SENT_TWICE if plugin.keeps_index else _TWO_READERS if has_index else _NO_INDEX, path=path)
-    return Input(name, outputs, types_passed(plugin.table), may_pass_unknown(plugin.table), int(path[1]))
+    return CollectorInput(name, outputs, types_passed(plugin.table), may_pass_unknown(plugin.table), int(path[1]))
 
 
-def tags(plugin: Plugin, of: Input, common: dict[str, str], line: int | None) -> None:
+def tags(plugin: PluginTable, of: CollectorInput, common: dict[str, str], line: int | None) -> None:
     """The tags of its events: the input's own, which come first, and those that `line` has for all inputs."""
     own = plugin.replaced("tags") if isinstance(plugin.table.get("tags"), dict) else {}
     found = {**common, **{name: text_of(value) for name, value in own.items()}}
@@ -109,7 +102,7 @@ def text_of(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _filters(plugin: Plugin, path: KeyPath) -> None:
+def _filters(plugin: PluginTable, path: KeyPath) -> None:
     """Its filters; as in Telegraf, what stands under two names of one filter is one list."""
     together: dict[str, object] = {}
     keys: dict[str, str] = {}
@@ -121,7 +114,7 @@ def _filters(plugin: Plugin, path: KeyPath) -> None:
         plugin.put((*path, ours), value, key=keys[ours])
 
 
-def _collector(plugin: Plugin, path: KeyPath) -> list[str]:
+def _collector(plugin: PluginTable, path: KeyPath) -> list[str]:
     index = plugin.text("index-file")
     command = [COLLECTOR, "--log-name", plugin.text("log-name") or "event_collector"]
     command += ["--topic", plugin.text("topic") or "events"]
@@ -131,7 +124,7 @@ def _collector(plugin: Plugin, path: KeyPath) -> list[str]:
     return command
 
 
-def _execd(plugin: Plugin, path: KeyPath) -> list[str]:
+def _execd(plugin: PluginTable, path: KeyPath) -> list[str]:
     """Its command, which may be one text: the program."""
     command = as_list(plugin.replaced("command"))
     plugin.put((*path, "command"), command, key="command")
@@ -144,7 +137,7 @@ def _execd(plugin: Plugin, path: KeyPath) -> list[str]:
     return command
 
 
-def _format(plugin: Plugin) -> None:
+def _format(plugin: PluginTable) -> None:
     format_, precision = plugin.text("data_format"), plugin.text("influx_timestamp_precision")
     if format_ not in _FORMATS:
         plugin.reject("data_format", f"relay reads influx and json, not {quoted(format_)}")

@@ -12,10 +12,10 @@ from typing import Final
 
 from relay.config.agent.filters import FILTERS, OTHER_FILTERS, may_pass_unknown, types_passed, wrong_patterns
 from relay.config.agent.inputs import SOURCES
-from relay.config.agent.plugin import Plugin
-from relay.config.lines import KeyPath
-from relay.quantity import Address, quoted
+from relay.config.agent.plugin import PluginTable
+from relay.config.document.lines import KeyPath
 from relay.syslog.priority import FACILITIES, SEVERITIES
+from relay.values.quantity import Address, quoted
 
 SERVERS: Final = "remote-logging-server"
 _ADDRESS: Final = re.compile(r"(?P<scheme>udp|tcp)[46]?://(?P<address>.*)", re.DOTALL)
@@ -67,7 +67,7 @@ _NO_UNKNOWN: Final = (
 )
 
 
-def chosen(plugin: Plugin) -> frozenset[str]:
+def chosen(plugin: PluginTable) -> frozenset[str]:
     """The event types that its own filters let pass."""
     for key in ("tagpass", "tagdrop"):
         tags = plugin.table.get(key)
@@ -83,7 +83,7 @@ def chosen(plugin: Plugin) -> frozenset[str]:
     return types_passed(plugin.table)
 
 
-def server(plugin: Plugin, name: str, types: Sequence[str]) -> None:
+def server(plugin: PluginTable, name: str, types: Sequence[str]) -> None:
     """Add the server, which takes `types`."""
     address = _address(plugin)
     if address is None:
@@ -104,7 +104,7 @@ def server(plugin: Plugin, name: str, types: Sequence[str]) -> None:
     plugin.name_unknown(_KEYS)
 
 
-def defaults(plugin: Plugin, sources: Iterable[int]) -> None:
+def defaults(plugin: PluginTable, sources: Iterable[int]) -> None:
     """What events go out as that say nothing themselves: in relay the sources' matter, for all servers alike."""
     for key, (ours, names) in _DEFAULTS.items():
         wanted = _default(plugin, key, names) if key in plugin.table else ""
@@ -116,7 +116,7 @@ def defaults(plugin: Plugin, sources: Iterable[int]) -> None:
                 plugin.reject(key, f"relay has one {ours} for all servers that get these events: {quoted(earlier)}")
 
 
-def _default(plugin: Plugin, key: str, names: Sequence[str]) -> str:
+def _default(plugin: PluginTable, key: str, names: Sequence[str]) -> str:
     """A text, or a number's name."""
     if not names:
         return plugin.text(key)
@@ -127,7 +127,7 @@ def _default(plugin: Plugin, key: str, names: Sequence[str]) -> str:
     return ""
 
 
-def _framing(plugin: Plugin, path: KeyPath) -> None:
+def _framing(plugin: PluginTable, path: KeyPath) -> None:
     """Telegraf takes both words in any case, and looks at the trailer in non-transparent framing alone."""
     framing, trailer = plugin.text("framing").lower(), plugin.text("trailer").upper()
     if framing:
@@ -136,7 +136,7 @@ def _framing(plugin: Plugin, path: KeyPath) -> None:
         plugin.put((*path, "trailer"), trailer, key="trailer")
 
 
-def _address(plugin: Plugin) -> tuple[str, Address] | None:
+def _address(plugin: PluginTable) -> tuple[str, Address] | None:
     text = plugin.text("address")
     match = _ADDRESS.fullmatch(text)
     if text.startswith("unix"):
@@ -152,7 +152,7 @@ def _address(plugin: Plugin) -> tuple[str, Address] | None:
         return None
 
 
-def _tls(plugin: Plugin, path: KeyPath, transport: str) -> str:
+def _tls(plugin: PluginTable, path: KeyPath, transport: str) -> str:
     if plugin.table.get("insecure_skip_verify"):
         plugin.reject("insecure_skip_verify", _ALWAYS_VERIFIES)
     if plugin.table.get("tls_key_pwd"):
@@ -165,7 +165,7 @@ def _tls(plugin: Plugin, path: KeyPath, transport: str) -> str:
     return "tls" if transport == "tcp" else transport
 
 
-def _sd_id(plugin: Plugin) -> None:
+def _sd_id(plugin: PluginTable) -> None:
     if "default_sdid" not in plugin.table:
         return
     wanted = plugin.text("default_sdid")

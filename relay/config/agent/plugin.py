@@ -9,9 +9,9 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from relay.config.draft import Draft
-from relay.config.lines import KeyPath
-from relay.quantity import quoted
+from relay.config.document.draft import Draft
+from relay.config.document.lines import KeyPath
+from relay.values.quantity import quoted
 
 VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}")
 _OF_THE_ROUTER: Final = frozenset({"128T_VERSION", "WEB_PORT"})
@@ -41,7 +41,7 @@ class Variables(NamedTuple):
         raise ValueError(cause)
 
 
-class Plugin(NamedTuple):
+class PluginTable(NamedTuple):
     """One plugin's table."""
 
     name: str
@@ -56,7 +56,7 @@ class Plugin(NamedTuple):
     """Whether the index file is one of relay's own, since the configuration names none."""
 
     @classmethod
-    def all_of(cls, read: Draft, kind: str, draft: Draft, variables: Variables) -> "Iterator[Plugin]":
+    def all_of(cls, read: Draft, kind: str, draft: Draft, variables: Variables) -> "Iterator[PluginTable]":
         """The plugins of one kind, "inputs" or "outputs", in a draft of Telegraf's TOML."""
         found = read.document.get(kind)
         for name, tables in found.items() if isinstance(found, dict) else ():

@@ -10,36 +10,36 @@ from typing import Final, NamedTuple
 from relay.config.router.quotes import places
 
 
-class Kind(NamedTuple):
+class SectionKind(NamedTuple):
     """One kind of section."""
 
-    inner: "Mapping[str, Kind]"
+    inner: "Mapping[str, SectionKind]"
     keys: int = 0
     """So many at most; fewer where after the first a name of `leaves` or `inner` stands."""
     leaves: frozenset[str] = frozenset()
 
 
-class Step(NamedTuple):
+class PathStep(NamedTuple):
     """One step on a line's way: a section with its keys, or at last a leaf with its values."""
 
     name: str
     rest: str
     """The keys or values, as they stand."""
-    kind: Kind | None
+    kind: SectionKind | None
     """Of a section; None for a leaf."""
 
 
-_PLAIN: Final = Kind({})
-_AUDIT: Final = Kind(
+_PLAIN: Final = SectionKind({})
+_AUDIT: Final = SectionKind(
     {
         **dict.fromkeys(("administration", "administrative", "security", "system", "traffic"), _PLAIN),
-        "remote-logging-server": Kind({}, 2, frozenset({"address", "port"})),
+        "remote-logging-server": SectionKind({}, 2, frozenset({"address", "port"})),
     }
 )
-_SYSLOG: Final = Kind(
-    {"server": Kind({"filter": Kind({}, 1)}, 2, frozenset({"ip-address", "port", "protocol", "ocsp"}))}
+_SYSLOG: Final = SectionKind(
+    {"server": SectionKind({"filter": SectionKind({}, 1)}, 2, frozenset({"ip-address", "port", "protocol", "ocsp"}))}
 )
-PORT_FORWARDING: Final = Kind(
+PORT_FORWARDING: Final = SectionKind(
     {},
     3,
     frozenset(
@@ -49,27 +49,29 @@ PORT_FORWARDING: Final = Kind(
         }
     ),
 )
-_CERTIFICATES: Final = dict.fromkeys(("trusted-ca-certificate", "client-certificate"), Kind({}, 1))
-_TAGS: Final = Kind({}, 1)
-_INPUT: Final = Kind({"tags": _TAGS, "event": _PLAIN}, 1)
-_OUTPUT: Final = Kind({"syslog": _PLAIN}, 1)
-_PROFILE: Final = {"tags": _TAGS, "input": Kind({}, 1), "variables": Kind({}, 1)}
-_MONITORING: Final = Kind({"agent-config": Kind(_PROFILE, 1), "input": _INPUT, "output": _OUTPUT})
-ROUTER: Final = Kind(
+_CERTIFICATES: Final = dict.fromkeys(("trusted-ca-certificate", "client-certificate"), SectionKind({}, 1))
+_TAGS: Final = SectionKind({}, 1)
+_INPUT: Final = SectionKind({"tags": _TAGS, "event": _PLAIN}, 1)
+_OUTPUT: Final = SectionKind({"syslog": _PLAIN}, 1)
+_PROFILE: Final = {"tags": _TAGS, "input": SectionKind({}, 1), "variables": SectionKind({}, 1)}
+_MONITORING: Final = SectionKind({"agent-config": SectionKind(_PROFILE, 1), "input": _INPUT, "output": _OUTPUT})
+ROUTER: Final = SectionKind(
     {
-        "node": Kind({"port-forwarding": PORT_FORWARDING}, 1),
-        "system": Kind({"audit": _AUDIT, "syslog": _SYSLOG, "monitoring": Kind({**_PROFILE, "output": _OUTPUT})}),
+        "node": SectionKind({"port-forwarding": PORT_FORWARDING}, 1),
+        "system": SectionKind(
+            {"audit": _AUDIT, "syslog": _SYSLOG, "monitoring": SectionKind({**_PROFILE, "output": _OUTPUT})}
+        ),
         **_CERTIFICATES,
     },
     1,
 )
-_AUTHORITY: Final = Kind({"router": ROUTER, "monitoring": _MONITORING, **_CERTIFICATES})
-_CONFIG: Final = Kind({"authority": _AUTHORITY, **_AUTHORITY.inner})
-ROOT: Final = Kind({"config": _CONFIG, **_CONFIG.inner})
+_AUTHORITY: Final = SectionKind({"router": ROUTER, "monitoring": _MONITORING, **_CERTIFICATES})
+_CONFIG: Final = SectionKind({"authority": _AUTHORITY, **_AUTHORITY.inner})
+ROOT: Final = SectionKind({"config": _CONFIG, **_CONFIG.inner})
 """A whole text; its outermost sections may be left out."""
 
 
-def _names(kind: Kind) -> Iterator[str]:
+def _names(kind: SectionKind) -> Iterator[str]:
     for name, inner in kind.inner.items():
         yield name
         yield from _names(inner)
@@ -92,7 +94,7 @@ def is_only_here(name: str, rest: str) -> bool:
     return _ONLY_HERE.get(name) is bool(rest)
 
 
-def steps(text: str) -> Iterator[Step]:
+def steps(text: str) -> Iterator[PathStep]:
     """Part a line that says its whole way, from `config` on."""
     found = places(text)
     words = [text[begin:end] for begin, end in found]
@@ -101,11 +103,11 @@ def steps(text: str) -> Iterator[Step]:
         name = words[at]
         kind = kinds.get(name)
         end = len(words) if kind is None else at + 1 + _keys(kind, words[at + 1 : at + 1 + kind.keys])
-        yield Step(name, text[found[at][1] : found[end - 1][1]].strip(), kind)
+        yield PathStep(name, text[found[at][1] : found[end - 1][1]].strip(), kind)
         at, kinds = end, {} if kind is None else kind.inner
 
 
-def _keys(kind: Kind, words: list[str]) -> int:
+def _keys(kind: SectionKind, words: list[str]) -> int:
     """How many of the words after a section's name are its keys."""
     names = kind.leaves | kind.inner.keys()
     return next((count for count, word in enumerate(words) if count and word in names), len(words))

@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from relay.config.agent.agent import Agent
-from relay.config.agent.plugin import Plugin, Variables
-from relay.config.file import NotUnderstoodError, toml_draft
+from relay.config.agent.agent import MonitoringAgent
+from relay.config.agent.plugin import PluginTable, Variables
+from relay.config.document.file import NotUnderstoodError, toml_draft
 from relay.config.router.section import Section
 from relay.config.router.values import Values, first_word, flag, line_of, named, number
-from relay.quantity import quoted
+from relay.values.quantity import quoted
 
 _PROFILE: Final = frozenset({"name", "tags", "input", "sample-interval", "push-interval"})
 _SYSTEM: Final = _PROFILE | {"enabled", "agent-config", "output"}
@@ -73,7 +73,7 @@ class Monitoring:
         }
         lines = {key: line_of(profile, key.removesuffix("s")) for key in ("inputs", "outputs")}
         lines |= {"enabled": line_of(said, "enabled"), "tags": line_of(profile, "tags")}
-        Agent(self._draft, document, lines, self._variables).whole(
+        MonitoringAgent(self._draft, document, lines, self._variables).whole(
             lambda folder, name, _: self._plugins(name, found[folder].get(name))
         )
 
@@ -102,7 +102,7 @@ class Monitoring:
     def _type(self, definition: Section) -> str:
         return next((first_word(leaf) for leaf in definition.leaves("type")), "")
 
-    def _plugins(self, name: str, definition: Section | None) -> list[Plugin]:
+    def _plugins(self, name: str, definition: Section | None) -> list[PluginTable]:
         """What one input or output runs."""
         if definition is None:
             self._draft.warn(f"{quoted(name)} is not under `authority > monitoring` of this text; passed over")
@@ -125,7 +125,7 @@ class Monitoring:
                 table["index-file"] = _INDEX.format(re.sub(r"[^A-Za-z0-9._-]", "_", name))
             case "syslog":
                 table |= dict(self._syslog(definition.section("syslog")))
-        plugin = Plugin(
+        plugin = PluginTable(
             _PLUGINS.get(kind, kind or "no type"),
             self._draft.file,
             definition.line,
@@ -149,16 +149,16 @@ class Monitoring:
             if value is not None:
                 yield key, value
 
-    def _custom(self, definition: Section, kind: str, table: Mapping[str, Any]) -> list[Plugin]:
+    def _custom(self, definition: Section, kind: str, table: Mapping[str, Any]) -> list[PluginTable]:
         """The plugins in Telegraf's TOML."""
-        found: list[Plugin] = []
+        found: list[PluginTable] = []
         for leaf in definition.leaves("config"):
             try:
                 read = toml_draft(self._draft.file, "\n".join(leaf.text) + "\n")
             except NotUnderstoodError as error:
                 self._draft.mistake(f"config: {error.sentence}", leaf.line)
                 continue
-            for plugin in Plugin.all_of(read, kind, self._draft, self._variables):
+            for plugin in PluginTable.all_of(read, kind, self._draft, self._variables):
                 own = plugin.table.get("tags")
                 tags = {**table.get("tags", {}), **(own if isinstance(own, dict) else {})}
                 found.append(plugin._replace(line=leaf.line, lines={}, table={**plugin.table, "tags": tags}))

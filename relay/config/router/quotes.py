@@ -32,7 +32,7 @@ def is_open(text: str) -> bool:
     return any(_AS_FAR_AS_A_QUOTE.match(text, begin + 1) is None for begin in begins)
 
 
-class Value(NamedTuple):
+class QuotedValue(NamedTuple):
     """What follows a name: its `text`, with line feeds where it has several lines, and its last line's number."""
 
     text: str
@@ -52,14 +52,14 @@ class Quotes:
         self._ends: dict[int, int | None] = {}
         """Where the quote that is open at a line's end closes for good; None where it does not."""
 
-    def whole(self, text: str, begin: int) -> Value | None:
+    def whole(self, text: str, begin: int) -> QuotedValue | None:
         """Complete what follows a name in a line, as far as a quote that opens there closes; None where it does not."""
         if not is_open(text):
-            return Value(text, begin)
+            return QuotedValue(text, begin)
         end = self._end(begin)
         if end is None or end - begin >= LONGEST:
             return None
-        return Value("\n".join((text, *self._lines[begin:end])).rstrip(), end)
+        return QuotedValue("\n".join((text, *self._lines[begin:end])).rstrip(), end)
 
     def _end(self, number: int) -> int | None:
         passed = []

@@ -7,13 +7,13 @@ the least severe `severity`; relay has one of those for a server, and a warning 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from relay.config.lines import KeyPath
+from relay.config.document.lines import KeyPath
 from relay.config.router import words
 from relay.config.router.certificates import Certificates
 from relay.config.router.section import Section
 from relay.config.router.values import Values, first_word, line_of
-from relay.quantity import quoted
 from relay.syslog.priority import SEVERITIES
+from relay.values.quantity import quoted
 
 _SYSLOG: Final = frozenset({"facility", "severity", "protocol", "client-certificate-name", "ocsp", "server"})
 _SERVER: Final = frozenset({"ip-address", "port", "protocol", "ocsp", "filter"})
@@ -28,7 +28,7 @@ _Choice = dict[str, tuple[object, int]]
 """Keys of a server, each with its value and its line."""
 
 
-class Syslog:
+class SyslogSection:
     """Adds the servers of a section."""
 
     def __init__(self, values: Values, certificates: Certificates) -> None:

@@ -28,10 +28,10 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from relay.config.router import kinds, terminal
-from relay.config.router.kinds import Kind
+from relay.config.router.kinds import SectionKind
 from relay.config.router.quotes import LONGEST, Quotes, words
 from relay.config.router.section import Section, Statement
-from relay.quantity import quoted
+from relay.values.quantity import quoted
 
 MOST_LINES: Final = 200_000
 DEEPEST: Final = 64
@@ -67,7 +67,7 @@ def beginning(lines: Sequence[str]) -> int | None:
     return None
 
 
-class Text(NamedTuple):
+class RouterText(NamedTuple):
     """A text that was read."""
 
     root: Section
@@ -75,20 +75,20 @@ class Text(NamedTuple):
     mistakes: tuple[Remark, ...]
 
 
-def parse(text: str) -> Text:
+def parse(text: str) -> RouterText:
     """Read a text."""
-    reading = _Reading(terminal.lines(text))
+    reading = _TextReader(terminal.lines(text))
     reading.read()
-    return Text(Section([reading.root]), tuple(reading.remarks), tuple(reading.mistakes))
+    return RouterText(Section([reading.root]), tuple(reading.remarks), tuple(reading.mistakes))
 
 
-class _Line(NamedTuple):
+class _TextLine(NamedTuple):
     number: int
     indent: int
     text: str
 
 
-def _statements(shown: Sequence[str]) -> Iterator[_Line]:
+def _statements(shown: Sequence[str]) -> Iterator[_TextLine]:
     """The lines in which something stands."""
     count = 0
     for number, line in enumerate(shown, 1):
@@ -98,10 +98,10 @@ def _statements(shown: Sequence[str]) -> Iterator[_Line]:
             if count > MOST_LINES:
                 raise TooMuchError(number, f"has more than {MOST_LINES} lines, and so is no router's configuration")
             leading = line[: len(line) - len(line.lstrip())]
-            yield _Line(number, len(leading.expandtabs(_TAB)), plain)
+            yield _TextLine(number, len(leading.expandtabs(_TAB)), plain)
 
 
-class _Reading:
+class _TextReader:
     def __init__(self, shown: list[str]) -> None:
         self.shown = shown
         self.remarks: list[Remark] = []
@@ -122,7 +122,7 @@ class _Reading:
         self.pem_ends = [index for index, line in enumerate(self.lines) if line.text.startswith(_PEM_END)]
         self.quotes = Quotes(shown)
 
-    def _without_chatter(self, lines: list[_Line]) -> list[_Line]:
+    def _without_chatter(self, lines: list[_TextLine]) -> list[_TextLine]:
         for line in lines:
             if terminal.changes(line.text):
                 self._remark(
@@ -171,7 +171,7 @@ class _Reading:
                 f"{len(outside)}",
             )
 
-    def _exit(self, line: _Line) -> None:
+    def _exit(self, line: _TextLine) -> None:
         if not self.unindented:
             self._leave_deeper_than(line)
         at_way = self.is_way_open and not self.open[2:]
@@ -191,12 +191,12 @@ class _Reading:
         if _LOST not in {mistake.sentence for mistake in self.mistakes}:
             self.mistakes.append(Remark(line, _LOST))
 
-    def _leave_deeper_than(self, line: _Line) -> None:
+    def _leave_deeper_than(self, line: _TextLine) -> None:
         while self.open[-1].indent > line.indent:
             left = self._leave()
             self._remark(line.number, f"`{left.name}` of line {left.line} should have ended with `exit` before this")
 
-    def _enter(self, statement: Statement, kind: Kind) -> None:
+    def _enter(self, statement: Statement, kind: SectionKind) -> None:
         self.open.append(statement)
         self.kinds.append(kind)
         if len(self.open) - 1 > DEEPEST:
@@ -207,7 +207,7 @@ class _Reading:
         self.kinds.pop()
         return self.open.pop()
 
-    def _statement(self, line: _Line) -> None:
+    def _statement(self, line: _TextLine) -> None:
         name, *rest = line.text.split(maxsplit=1)
         outermost = self.open[1] if len(self.open) == 2 else None  # noqa: PLR2004 - the root, and one within it
         if self.is_way_open and line.text == "config":
@@ -237,7 +237,7 @@ class _Reading:
             self._remark(line, _DIFFERENCE)
         self.is_difference = True
 
-    def _tell_leaf(self, line: _Line) -> None:
+    def _tell_leaf(self, line: _TextLine) -> None:
         """Tell of a leaf under which lines stand: there what they say is lost."""
         name = line.text.split(maxsplit=1)[0]
         following = self.lines[self.at]
@@ -248,7 +248,7 @@ class _Reading:
                 "over, with all that follows at this depth. Was the indentation changed?",
             )
 
-    def _announced(self, line: _Line) -> str:
+    def _announced(self, line: _TextLine) -> str:
         """The announcement of a long value that stands in the line below its leaf."""
         following = self.lines[self.at : self.at + 1]
         if following and following[0].indent > line.indent and _LONG_VALUE.fullmatch(following[0].text):
@@ -256,7 +256,7 @@ class _Reading:
             return following[0].text
         return ""
 
-    def _kind(self, line: _Line, name: str, values: str) -> Kind | None:
+    def _kind(self, line: _TextLine, name: str, values: str) -> SectionKind | None:
         """Which kind of section it begins; None for a leaf."""
         if not self.unindented:
             return _ANY if self._has_inner(line) else None
@@ -265,7 +265,7 @@ class _Reading:
             self._tell_lost(line.number)
         return kind
 
-    def _values(self, line: _Line, text: str) -> str:
+    def _values(self, line: _TextLine, text: str) -> str:
         """What follows a name, in this line and, where a quote is open at its end, in the next ones."""
         value = self.quotes.whole(text, line.number)
         if value is None:
@@ -283,10 +283,10 @@ class _Reading:
         del self.open[1:], self.kinds[1:]
         self.is_way_open = False
 
-    def _whole_way(self, line: _Line, way: str) -> None:
+    def _whole_way(self, line: _TextLine, way: str) -> None:
         """Put what a line says at the end of its whole way; where that is a section, the next lines may be in it."""
         place = self.root
-        kind: Kind | None = None
+        kind: SectionKind | None = None
         path: tuple[str, ...] = ()
         self._leave_way()
         for step in kinds.steps(way):
@@ -310,7 +310,7 @@ class _Reading:
         elif _LONG_VALUE.fullmatch(leaf.rest):
             self._long_value(leaf, whole_way=whole_way)
 
-    def _has_inner(self, line: _Line) -> bool:
+    def _has_inner(self, line: _TextLine) -> bool:
         following = self.lines[self.at] if self.at < len(self.lines) else None
         if following is None:
             return False
@@ -333,7 +333,7 @@ class _Reading:
             leaf.text.extend(inner.text for inner in self.lines[self.at : end])
             self.at = end
 
-    def _is_pasted(self, line: _Line, leaf: Statement) -> bool:
+    def _is_pasted(self, line: _TextLine, leaf: Statement) -> bool:
         opening = line.text.split(maxsplit=1)[0]
         return (
             not self.unindented and line.indent == 0 < leaf.indent and opening not in {"exit", "delete", *kinds.NAMES}
@@ -359,7 +359,7 @@ class _Reading:
         self.remarks.append(Remark(line, sentence))
 
 
-_ANY: Final = Kind({})
+_ANY: Final = SectionKind({})
 """Of a section that its depth tells."""
 _DIFFERENCE: Final = (
     "`delete` stands in what `compare config` prints, and that leaves out what did not change; save what "

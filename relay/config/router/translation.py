@@ -14,16 +14,16 @@ what user, with which key: no router's text says it; relay's defaults do, or fur
 from typing import Final, NamedTuple
 
 from relay.config.agent.plugin import Variables
-from relay.config.draft import Draft
+from relay.config.document.draft import Draft
 from relay.config.router import kinds
 from relay.config.router.certificates import Certificates
-from relay.config.router.kinds import Kind
+from relay.config.router.kinds import SectionKind
 from relay.config.router.monitoring import Monitoring
 from relay.config.router.section import Section
-from relay.config.router.syslog import Syslog
+from relay.config.router.syslog import SyslogSection
 from relay.config.router.text import TooMuchError, parse
 from relay.config.router.values import SERVERS, Values, flag, named, number
-from relay.quantity import quoted
+from relay.values.quantity import quoted
 
 _CATEGORIES: Final = {
     "administration": "administration",
@@ -36,21 +36,21 @@ _AUDIT: Final = frozenset({*_CATEGORIES, "retention", "disk-full-action", "remot
 _CATEGORY: Final = frozenset({"enabled", "persist"})
 _SERVER: Final = frozenset({"address", "port"})
 _FORWARDINGS: Final = "port-forwarding"
-_OUTER: Final = Kind({"router": Kind({}, 1)})
+_OUTER: Final = SectionKind({"router": SectionKind({}, 1)})
 _SHOWN: Final = 10
 
 
-class Choice(NamedTuple):
+class RouterChoice(NamedTuple):
     """Which router and which node of a text are meant; empty: the only one."""
 
     router: str = ""
     node: str = ""
 
 
-ANY: Final = Choice()
+ANY: Final = RouterChoice()
 
 
-def draft_of(file: str, text: str, chosen: Choice = ANY, preferred: Choice = ANY) -> Draft:
+def draft_of(file: str, text: str, chosen: RouterChoice = ANY, preferred: RouterChoice = ANY) -> Draft:
     """Translate a text. Of several routers the `chosen` one is meant, else the one that other files `preferred`."""
     draft = Draft(file)
     try:
@@ -74,7 +74,7 @@ class _Translation:
         for name in ("config", "authority"):  # either may be left out
             self.levels += [level.section(name) for level in list(self.levels)]
 
-    def whole(self, chosen: Choice, preferred: Choice) -> None:
+    def whole(self, chosen: RouterChoice, preferred: RouterChoice) -> None:
         for level in self.levels:
             self._tell_joined(level, _OUTER)
         router = self._pick("router", self._routers(), chosen.router, preferred.router)
@@ -86,7 +86,7 @@ class _Translation:
         self._node(section, chosen.node, preferred.node)
         system = section.section("system")
         self._audit(system.section("audit"))
-        Syslog(self._values, Certificates(self._values, [*self.levels, section])).whole(system.section("syslog"))
+        SyslogSection(self._values, Certificates(self._values, [*self.levels, section])).whole(system.section("syslog"))
         variables = Variables(name, str(self.draft.document["relay"].get("node", "")), frozenset())
         Monitoring(self._values, self.levels, variables).whole(system.section("monitoring"))
 
@@ -126,7 +126,7 @@ class _Translation:
             )
         return None
 
-    def _tell_joined(self, section: Section, kind: Kind) -> None:
+    def _tell_joined(self, section: Section, kind: SectionKind) -> None:
         """Tell of sections with more than their keys in their line: it would be lost, and with it what is in them."""
         for name, inner in kind.inner.items():
             for keys, found in section.sections(name).items():

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from relay.config.draft import Draft
-from relay.config.lines import KeyPath
+from relay.config.document.draft import Draft
+from relay.config.document.lines import KeyPath
 from relay.config.router.quotes import is_open
 from relay.config.router.section import Section, Statement
-from relay.quantity import quoted
+from relay.values.quantity import quoted
 
 SERVERS: Final = "remote-logging-server"
 

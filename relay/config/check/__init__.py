@@ -1,0 +1,1 @@
+"""What `relay config check` finds beyond the form of a configuration."""

@@ -1,0 +1,54 @@
+"""What a server chooses by facility and severity, and no event of the configured sources has: pure, from the settings.
+
+Audit records are of facility "audit", and "warning" where something failed or was denied, else "info" (audit.mapping).
+A router's events are of their source's facility and severity unless they say another (ssr.mapping).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from relay.config.document.lines import KeyPath
+from relay.syslog.priority import SEVERITIES
+from relay.values.settings import (
+    AuditDispatcherSource,
+    AuditdRemoteSource,
+    AuditLogSource,
+    EventCollectorSource,
+    RemoteLoggingServer,
+    Settings,
+)
+
+_OF_AUDIT: Final = (AuditLogSource, AuditDispatcherSource, AuditdRemoteSource)
+_ABOVE_WARNING: Final = frozenset(SEVERITIES[: SEVERITIES.index("warning")])
+
+
+def never_sent(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+    """What nobody should wait for, each with the key that chooses it."""
+    if not all(isinstance(source, (*_OF_AUDIT, EventCollectorSource)) for source in settings.source):
+        return  # what others send can have every facility
+    for index, server in enumerate(settings.remote_logging_server):
+        path: KeyPath = ("remote-logging-server", index)
+        known = _facilities(settings, server)
+        for name in server.facilities if known else ():  # a server that gets no event at all is reported as that
+            if name not in known:
+                yield (*path, "facilities"), f'no event that it could get is of facility "{name}": {_FACILITIES}'
+        if server.severity in _ABOVE_WARNING and "audit" in known and "audit" in (server.facilities or known):
+            yield (
+                (*path, "severity"),
+                f'no audit record is of severity "{server.severity}" or above: {_AUDIT_SEVERITIES}',
+            )
+
+
+def _facilities(settings: Settings, server: RemoteLoggingServer) -> set[str]:
+    """Of the events that the server's types let it get."""
+    found = {str(source.facility) for source in settings.source if isinstance(source, EventCollectorSource)}
+    if "audit" in server.types and any(isinstance(source, _OF_AUDIT) for source in settings.source):
+        found.add("audit")
+    return found
+
+
+_FACILITIES: Final = (
+    "audit records are of \"audit\", and a router's events of their source's `facility` unless their own field "
+    "facility_code says another"
+)
+_AUDIT_SEVERITIES: Final = 'they are of "warning" where something failed or was denied, else of "info"'

@@ -1,0 +1,1 @@
+"""Configuration files in, one document of drafts out."""

@@ -1,0 +1,1 @@
+"""Sessions with one destination: each protocol sends messages and proves their delivery."""

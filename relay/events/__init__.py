@@ -1,0 +1,1 @@
+"""Events: what each kind is, and how it becomes an RFC 5424 message. Pure."""

@@ -1,0 +1,196 @@
+"""Records in, whole events out.
+
+All records with one node, time and serial are one event; the records of several events interleave. An event leaves
+
+- when it is complete, with the next record of another event, with a line that is not a record (`interrupt`), or
+  TOGETHER_S after its last record by the caller's monotonic clock, when the caller asks (`expire`). An event is
+  complete once a record of a type that completes events (`record_types`) was fed. Records of the same event that follow
+  directly still belong to it: a message of a user-space program is followed by its SYSCALL and SOCKADDR where a rule
+  audits the sending, and all of them, on Ubuntu, by an UNKNOWN[1420];
+- with its EOE;
+- when a record of the same node comes whose time stamp is 2 s or more later: a catch-up then keeps few events open,
+  and the same log gives the same events again;
+- after 2 s of silence, when the caller asks (`expire`);
+- when it is the oldest and more than 256 events, or 16 MiB of records, are open;
+- when the next record would bring it above 1,024 records or 1 MiB;
+- when the caller closes everything (`flush`).
+
+A record of an event that has left leaves at once, by itself, as `late`. At least the last 1,024 events that left are
+known; a record that comes after still more others begins an event anew. Every record that is fed leaves exactly once,
+and events that leave together leave in the order in which they began. Only an EOE never leaves: it holds nothing but
+the end of its event. An EOE whose line holds anything else is a record like others.
+
+A *place* is whatever the caller needs to find an event's first record again after a restart; it is only handed back.
+"""
+
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from relay.events.audit.record import END_OF_EVENT, Key, Record
+from relay.events.audit.record_types import completes_event
+
+Place = TypeVar("Place")
+
+TOGETHER_S: Final = 0.02
+"""How long the next record of a complete event may take: auditd writes its records one by one."""
+SILENCE_S: Final = 2.0
+OVERTAKEN_MS: Final = 2000
+MAX_OPEN_EVENTS: Final = 256
+MAX_OPEN_BYTES: Final = 16 << 20
+MAX_EVENT_RECORDS: Final = 1024
+MAX_EVENT_BYTES: Final = 1 << 20
+REMEMBERED_EVENTS: Final = 1024
+
+
+class AuditEvent(NamedTuple):
+    """The records of one event, in the order in which they came; at least one."""
+
+    records: tuple[Record, ...]
+    late: bool = False
+    """The event had left before: this is a record that came after it."""
+
+
+class OpenEvent(NamedTuple, Generic[Place]):
+    """An event that has not left, and the place of its first record."""
+
+    place: Place
+    key: Key
+
+
+class _Gathering(Generic[Place]):
+    """An open event's records, their size and the time of the last."""
+
+    __slots__ = ("place", "records", "size", "touched")
+
+    def __init__(self, record: Record, place: Place, now: float) -> None:
+        self.place = place
+        self.records = [record]
+        self.size = len(record.line)
+        self.touched = now
+
+
+class Assembler(Generic[Place]):
+    """Assembles the events of one source."""
+
+    def __init__(self) -> None:
+        self._open: dict[Key, _Gathering[Place]] = {}
+        self._open_bytes = 0
+        self._complete: Key | None = None
+        """The open event that is complete. The last record was its own, so there is at most one."""
+        self._overtaken_at = 0
+        """While events are open: no time stamp below this overtakes any of them."""
+        self._left: set[Key] = set()
+        self._left_before: set[Key] = set()
+
+    @property
+    def open(self) -> list[OpenEvent[Place]]:
+        """The events that have not left, in the order in which they began."""
+        return [OpenEvent(event.place, key) for key, event in self._open.items()]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no event waits for a record."""
+        return all(key == self._complete for key in self._open)
+
+    @property
+    def deadline(self) -> float | None:
+        """The monotonic time at which `expire` will next close something; None while nothing is open."""
+        return min((event.touched + self._patience(key) for key, event in self._open.items()), default=None)
+
+    def feed(self, record: Record, place: Place, now: float) -> list[AuditEvent]:
+        """Take a record; `now` is monotonic seconds. What has to leave by it leaves."""
+        key = record[1:4]  # record.key without the call: this runs for every record
+        leaving: list[AuditEvent] = []
+        if self._complete is not None and self._complete != key:
+            leaving.append(self._leave(self._complete))
+        if self._open:
+            leaving += self._close_overtaken(record)
+        event = self._open.get(key)
+        completes = completes_event(record.type)
+        if completes and record.type == END_OF_EVENT and record.is_mere_end:
+            return [*leaving, *self._close([key])] if event is not None else leaving
+        if event is not None:
+            if len(event.records) >= MAX_EVENT_RECORDS or event.size + len(record.line) > MAX_EVENT_BYTES:
+                return [*leaving, *self._close([key]), AuditEvent((record,), late=True)]
+            self._add(event, record, now)
+        elif key in self._left or key in self._left_before:
+            leaving.append(AuditEvent((record,), late=True))
+            return leaving
+        else:
+            self._begin(key, record, place, now)
+        if completes:
+            self._complete = key
+        if len(self._open) > MAX_OPEN_EVENTS or self._open_bytes > MAX_OPEN_BYTES:
+            leaving += self._close_excess()
+        return leaving
+
+    def resume(self, record: Record, place: Place, now: float) -> None:
+        """Take a record again, after a restart: one of an event that `open` named, from its place on.
+
+        Nothing leaves: the event had not left with what it had so far.
+        """
+        event = self._open.get(record.key)
+        if event is None:
+            self._begin(record.key, record, place, now)
+        else:
+            self._add(event, record, now)
+        if completes_event(record.type):
+            self._complete = record.key
+
+    def expire(self, now: float) -> list[AuditEvent]:
+        """Close what has been silent for too long."""
+        return self._close([key for key, event in self._open.items() if event.touched + self._patience(key) <= now])
+
+    def interrupt(self) -> list[AuditEvent]:
+        """Close the complete event, because a line that is not a record follows it."""
+        return [] if self._complete is None else [self._leave(self._complete)]
+
+    def flush(self) -> list[AuditEvent]:
+        """Close everything."""
+        return self._close(list(self._open))
+
+    def _begin(self, key: Key, record: Record, place: Place, now: float) -> None:
+        overtaken_at = record.time + OVERTAKEN_MS
+        self._overtaken_at = min(self._overtaken_at, overtaken_at) if self._open else overtaken_at
+        self._open[key] = _Gathering(record, place, now)
+        self._open_bytes += len(record.line)
+
+    def _add(self, event: _Gathering[Place], record: Record, now: float) -> None:
+        event.records.append(record)
+        event.size += len(record.line)
+        event.touched = now
+        self._open_bytes += len(record.line)
+
+    def _patience(self, key: Key) -> float:
+        return TOGETHER_S if key == self._complete else SILENCE_S
+
+    def _close_overtaken(self, record: Record) -> list[AuditEvent]:
+        if record.time < self._overtaken_at:
+            return []
+        # Another node's clock says nothing about this one's.
+        last = record.time - OVERTAKEN_MS
+        closed = self._close([key for key in self._open if key[0] <= last and key[2] == record.node])
+        self._overtaken_at = min((key[0] for key in self._open), default=0) + OVERTAKEN_MS
+        return closed
+
+    def _close_excess(self) -> list[AuditEvent]:
+        closed: list[AuditEvent] = []
+        while len(self._open) > MAX_OPEN_EVENTS or self._open_bytes > MAX_OPEN_BYTES:
+            closed += self._close([next(iter(self._open))])
+        return closed
+
+    def _close(self, keys: list[Key]) -> list[AuditEvent]:
+        return [self._leave(key) for key in keys]
+
+    def _leave(self, key: Key) -> AuditEvent:
+        event = self._open.pop(key)
+        if key == self._complete:
+            self._complete = None
+        self._open_bytes -= event.size
+        self._remember(key)
+        return AuditEvent(tuple(event.records))
+
+    def _remember(self, key: Key) -> None:
+        # Two generations in place of a list in order of use: cheaper, and between one and two times as long.
+        self._left.add(key)
+        if len(self._left) >= REMEMBERED_EVENTS:
+            self._left_before, self._left = self._left, set()

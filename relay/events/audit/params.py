@@ -1,0 +1,104 @@
+"""The fields of a record as SD-PARAMs (RFC 5424 section 6.3.3).
+
+The first record of a message gives its fields by their own names; only those that the message itself uses
+(`type`, `serial`, …) are written as `TYPE.name`. Other records give all of theirs as `TYPE.name`, the second record
+of a type as `TYPE2.name`. A key that a record names several times is as many SD-PARAMs of one name.
+
+A PARAM-NAME cannot hold the `]` of auditd's own names. The index of a long argument follows a dot, and a type without a
+name is its number: `a1[0]` of EXECVE is `EXECVE.a1.0`, `proctitle` of `UNKNOWN[1327]` is `UNKNOWN1327.proctitle`, and
+of the second such record `UNKNOWN1327_2.proctitle`. What is still not legal becomes `_`, and names are cut to 32
+octets. Values are legal UTF-8; control octets, which come from decoded hex, are written as `#012` (octal, as rsyslog
+writes them): MSG has the record itself as it came.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from relay.events.audit.fields import labelled
+from relay.events.audit.record import Record
+from relay.syslog.rfc5424 import escape_value, legal_name
+
+OWN_NAMES: Final = frozenset(b"relayRun relaySeq relayPart type router node serial late malformed truncated".split())
+_CLEAN = bytes(set(range(32, 127)) - set(b'"\\]'))
+_CLEAN_AND_QUOTE = _CLEAN + b'"'
+_INDEX = re.compile(rb"\[([0-9]+)\]")
+_DIGITS: Final = b"0123456789"
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_REMEMBERED_NAMES = 512
+_REMEMBERED_LABELS = 512
+
+
+def param_value(value: bytes) -> bytes:
+    """Write any octets as a legal PARAM-VALUE."""
+    if not value.translate(None, _CLEAN):
+        return value
+    return escape_value(_CONTROL.sub(lambda control: b"#%03o" % control[0][0], value))
+
+
+class _Openings(dict[bytes, bytes]):
+    """What stands before a value, by the field's name, for the records of one label.
+
+    It begins with the quote that closes the value before it. Remembered up to a ceiling, then forgotten in whole.
+    """
+
+    def __init__(self, label: bytes, own_names: frozenset[bytes] | None) -> None:
+        super().__init__()
+        self._label = label
+        self._prefixed = own_names
+        """The names that need the label; None: all."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        if len(self) >= _REMEMBERED_NAMES:
+            self.clear()
+        needs_label = self._prefixed is None or name in self._prefixed
+        indexed = _INDEX.sub(rb".\1", name)
+        full = b"%b.%b" % (self._label, indexed) if needs_label else indexed
+        opening = self[name] = b'" %b="' % legal_name(full)
+        return opening
+
+
+@lru_cache(_REMEMBERED_LABELS)
+def _openings(type_: bytes, nth: int) -> _Openings:
+    return _Openings(_label(type_, nth), None)
+
+
+@lru_cache(_REMEMBERED_LABELS)
+def _first_openings(type_: bytes) -> _Openings:
+    return _Openings(_label(type_, 1), OWN_NAMES)
+
+
+def _label(type_: bytes, nth: int) -> bytes:
+    """Write a type for names: `PATH`, `PATH2`, `UNKNOWN1327`, `UNKNOWN1327_2`."""
+    label = _INDEX.sub(rb"\1", type_)
+    if nth == 1:
+        return label
+    return (b"%b_%d" if label[-1] in _DIGITS else b"%b%d") % (label, nth)
+
+
+def first_params(record: Record) -> bytes:
+    """Write the fields of a message's first record, each with the space before it."""
+    return _params(record, _first_openings(record.type))
+
+
+def other_params(records: Sequence[Record]) -> bytes:
+    """Write the fields of all records but the first."""
+    seen = {records[0].type: 1}
+    written = []
+    for record in records[1:]:
+        nth = seen[record.type] = seen.get(record.type, 0) + 1
+        written.append(_params(record, _openings(record.type, nth)))
+    return b"".join(written)
+
+
+def _params(record: Record, openings: _Openings) -> bytes:
+    pieces = labelled(record, openings)
+    if not pieces:
+        return b""
+    params = b"".join(pieces)
+    # One look at all values together: nearly always there is nothing to escape in any of them. Each has two quotes.
+    if params.translate(None, _CLEAN_AND_QUOTE) or params.count(b'"') != len(pieces):
+        pieces[1::2] = map(param_value, pieces[1::2])
+        params = b"".join(pieces)
+    return params[1:] + b'"'

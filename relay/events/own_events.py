@@ -1,0 +1,146 @@
+"""relay's own events as RFC 5424 messages: openings, heartbeats, gaps, alarms. Pure.
+
+    <PRI>1 TIME HOSTNAME relay - MSGID [128T type="relay" router="…" node="…" …] sentence
+
+They are of type `relay`: implicit, persisted, and sent to every server whatever its types. Facility 5 (messages that
+the syslog system makes itself). Numbers are decimal, times RFC 3339.
+
+- OPENING: a spool's writer begins a run; `previousRun` and `last="TYPE NUMBER"` tell where the run before it ended.
+- HEARTBEAT: once a minute; `last="TYPE NUMBER"` for each type, `chain` (the head of the retained spool's hash chain, in
+  hex) and `backlog="SERVER BLOCKS"`, what is not proven yet. A silent router is noticed by their absence.
+- GAP: `server` (absent: nobody got them), `gap` (its number), `cause`, `events`, and for each run and type
+  `lost="RUN TYPE FIRST LAST EVENTS"`; `unnamed` counts what had no place.
+  What the kernel dropped before any audit daemon could read it is a GAP too: of audit records, with
+  `source="kernel"` and without a number.
+  So is what a source could not read: `source`, `file` for each file that it concerns, `events="unknown"`, and the
+  records that were read before and after it, `after="TIME SERIAL"` and `before="TIME SERIAL"`, where they are known.
+  `nulOctets` counts what was never written into the log.
+- ALARM: `alarm`, `severity`, `state` (`add` or `clear`), `since`, and `server` where it is about one.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from relay.spool.gap import Gap
+from relay.syslog.rfc5424 import MAX_HOSTNAME, escape_value, format_timestamp, legal_header
+from relay.values.alarm import AlarmChange
+from relay.values.event import Event, EventType
+
+FACILITY: Final = 5
+_ALARM_SEVERITY: Final = {"critical": 2, "major": 3, "minor": 4, "info": 6}
+_ERROR: Final = 3
+_INFORMATIONAL: Final = 6
+
+Param = tuple[str, str]
+
+
+class Author(NamedTuple):
+    """Who speaks."""
+
+    hostname: str
+    router: str
+    node: str
+    sd_id: str
+
+    def event(self, now: int, severity: int, msgid: str, params: Iterable[Param], sentence: str) -> Event:
+        """An event of type relay at `now`, microseconds since the epoch; its identity is the spool's to give."""
+        head = b"<%d>1 %b %b relay - %b [%b" % (
+            FACILITY * 8 + severity,
+            format_timestamp(now),
+            legal_header(self.hostname.encode(), MAX_HOSTNAME),
+            msgid.encode(),
+            self.sd_id.encode(),
+        )
+        named = [("type", "relay"), ("router", self.router), ("node", self.node), *params]
+        written = b"".join(
+            b' %b="%b"' % (name.encode(), escape_value(value.encode())) for name, value in named if value
+        )
+        return Event(EventType.RELAY, now, head, b"%b] %b" % (written, sentence.encode()))
+
+
+class PreviousRun(NamedTuple):
+    """The run before this one, and its last number of each type."""
+
+    run: bytes
+    last: Mapping[EventType, int]
+
+
+def opening(author: Author, now: int, previous: PreviousRun | None) -> Event:
+    """A run begins."""
+    if previous is None:
+        return author.event(now, _INFORMATIONAL, "OPENING", (), "relay begins a new spool")
+    run = previous.run.hex()
+    params = [("previousRun", run), *_last(previous.last)]
+    return author.event(now, _INFORMATIONAL, "OPENING", params, f"relay begins a new run after {run}")
+
+
+def heartbeat(
+    author: Author, now: int, last: Mapping[EventType, int], chain: bytes, waiting: Mapping[str, int]
+) -> Event:
+    """A sign of life, and how far everything has come."""
+    backlog = [("backlog", f"{server} {blocks}") for server, blocks in waiting.items()]
+    params = [*_last(last), ("chain", chain.hex()), *backlog]
+    return author.event(now, _INFORMATIONAL, "HEARTBEAT", params, "relay is running")
+
+
+def gap(author: Author, now: int, lost: Gap) -> Event:
+    """Events are lost, and counted."""
+    whom = f"{lost.server} will not get" if lost.server else "relay could not keep"
+    return author.event(now, _ERROR, "GAP", lost.params(), f"{whom} {lost.events} events: {lost.cause}")
+
+
+def kernel_gap(author: Author, now: int, records: int) -> Event:
+    """The kernel dropped audit records, and counted them."""
+    cause = "the kernel dropped audit records"
+    params = [("source", "kernel"), ("cause", cause), ("events", str(records)), ("unnamed", str(records))]
+    return author.event(now, _ERROR, "GAP", params, f"nobody will get {records} audit records: the kernel dropped them")
+
+
+class UnreadLog(NamedTuple):
+    """What a source could not read, and nobody can count."""
+
+    source: str
+    files: tuple[str, ...]
+    cause: str
+    after: tuple[int, int] | None
+    """Time (milliseconds since the epoch) and serial of the last record before it."""
+    before: tuple[int, int] | None
+    nuls: int = 0
+    """Octets that are NUL because nothing was ever written there."""
+
+
+def unread_gap(author: Author, now: int, unread: UnreadLog) -> Event:
+    """Something of a log was not read."""
+    params = [
+        ("source", unread.source),
+        *(("file", file) for file in unread.files),
+        ("cause", unread.cause),
+        ("events", "unknown"),
+        ("after", _record(unread.after)),
+        ("before", _record(unread.before)),
+        ("nulOctets", str(unread.nuls or "")),
+    ]
+    cause = f"{unread.cause} ({unread.nuls} NUL octets)" if unread.nuls else unread.cause
+    return author.event(now, _ERROR, "GAP", params, f"{unread.source} could not read all of its log: {cause}")
+
+
+def _record(name: tuple[int, int] | None) -> str:
+    return f"{format_timestamp(name[0] * 1000).decode()} {name[1]}" if name else ""
+
+
+def alarm(author: Author, now: int, change: AlarmChange) -> Event:
+    """An alarm is raised or cleared."""
+    state = "add" if change.raised else "clear"
+    params = [
+        ("alarm", change.alarm.name),
+        ("severity", change.alarm.severity),
+        ("state", state),
+        ("since", format_timestamp(change.since).decode()),
+        ("server", change.alarm.about),
+    ]
+    severity = _ALARM_SEVERITY[change.alarm.severity] if change.raised else _INFORMATIONAL
+    return author.event(now, severity, "ALARM", params, f"{change.alarm.text} ({state})")
+
+
+def _last(numbers: Mapping[EventType, int]) -> list[Param]:
+    return [("last", f"{kind.label} {number}") for kind, number in sorted(numbers.items()) if number]

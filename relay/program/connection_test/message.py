@@ -1,0 +1,50 @@
+"""The message that a connection test sends: RFC 5424, plainly a test, and without an identity. Pure.
+
+    <46>1 TIME HOSTNAME relay PROCID TEST [128T type="relay" router="…" node="…"] test message of …
+
+PRI 46 is facility 5 (messages that the syslog system makes itself) and severity informational. Without relayRun and
+relaySeq no receiver takes it for an event or counts it in a sequence. It has fewer than 480 octets of its own (RFC 5424
+section 6.1: every receiver takes so many) and no line feed, so that it fits both framings.
+"""
+
+from typing import Final
+
+from relay.syslog.framing import TRAILERS, non_transparent, octet_counted
+from relay.syslog.rfc5424 import MAX_HOSTNAME, Element, Message, encode, format_timestamp, legal_header
+from relay.values.settings import RemoteLoggingServer, Settings
+
+FACILITY: Final = 5
+SEVERITY: Final = 6
+MSGID: Final = b"TEST"
+TEXT: Final = b"test message of `relay test-connection`; it stands for no event"
+
+
+def test_message(settings: Settings, hostname: str, procid: int, now: int) -> bytes:
+    """The message's octets; `now` in microseconds since the epoch."""
+    params = (("type", "relay"), ("router", settings.relay.router or hostname), ("node", settings.relay.node))
+    filled = tuple((name.encode(), value.encode()) for name, value in params if value)
+    return encode(
+        Message(
+            facility=FACILITY,
+            severity=SEVERITY,
+            timestamp=format_timestamp(now),
+            hostname=legal_header(hostname.encode(), MAX_HOSTNAME),
+            app_name=b"relay",
+            procid=b"%d" % procid,
+            msgid=MSGID,
+            structured_data=(Element(settings.audit.sd_id.encode(), filled),),
+            msg=TEXT,
+        )
+    )
+
+
+def padded(message: bytes, octets: int) -> bytes:
+    """The message with as many more letters in its text as make it so large; as it is when it is that large already."""
+    return message if octets <= len(message) else (message + b" ").ljust(octets, b"x")
+
+
+def framed(message: bytes, server: RemoteLoggingServer) -> bytes:
+    """The message as the server's framing has it on the wire."""
+    if server.framing == "octet-counting":
+        return octet_counted(message)
+    return non_transparent(message, TRAILERS[server.trailer])

@@ -1,0 +1,1 @@
+"""Reloading: what a changed configuration changes in a running program."""

@@ -1,0 +1,15 @@
+"""A request to root: an empty file in /run/relay that one of root's units waits for, and takes away."""
+
+import os
+
+from relay.errors import StorageError, UnavailableError
+from relay.system.disk import Disk
+
+
+def leave(disk: Disk, path: str) -> None:
+    """Make the file; UnavailableError when that cannot be done."""
+    try:
+        disk.open(path, create=True).close()
+    except StorageError as error:
+        remedy = f"give relay's user the folder {os.path.dirname(path)}, as deploy/relay.service does"
+        raise UnavailableError(path, error.cause, remedy) from error

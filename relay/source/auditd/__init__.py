@@ -1,0 +1,1 @@
+"""Audit records: from auditd's log, from its dispatcher and from audisp-remote."""

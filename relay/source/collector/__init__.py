@@ -1,0 +1,1 @@
+"""SSR events: from a collector that relay starts."""

@@ -1,0 +1,1 @@
+"""Looking at a spool from another process: reading, surveying and verifying it."""

@@ -1,0 +1,121 @@
+"""What each segment of a spool holds, by its blocks' headers, and where the cursors stand; nothing is changed.
+
+Works while the writer does (see `browse`). Payloads are not read: `verify` does that.
+"""
+
+import errno
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from relay.errors import DataError, StorageError
+from relay.spool import segment
+from relay.spool.cursor import Cursor, read_slots
+from relay.spool.inspection.browse import BlockLocation, SegmentBlocks, blocks_text, firsts
+from relay.spool.spool import SkippedDamage
+from relay.spool.store import CURSOR_KEY, SLOTS
+from relay.system.disk import Disk
+
+if TYPE_CHECKING:
+    from relay.values.event import EventType
+
+
+class SegmentSurvey(NamedTuple):
+    """One segment; its times are microseconds since the epoch, 0 where it has nothing to tell."""
+
+    path: str
+    first: int
+    last: int
+    """One less than `first` while it is empty."""
+    messages: int
+    by_type: Mapping[str, int]
+    octets: int
+    """Of its blocks."""
+    allocated: int
+    """Of the file."""
+    earliest: int
+    """Event time."""
+    latest: int
+    committed_first: int
+    committed_last: int
+    damage: tuple[str, ...]
+
+
+class SpoolSurvey(NamedTuple):
+    """One spool."""
+
+    segments: tuple[SegmentSurvey, ...]
+    next_block: int
+    damage: tuple[str, ...]
+    """Files that are no segment."""
+
+
+def cursors(disk: Disk, state_directory: str) -> dict[str, Cursor]:
+    """The stored cursors, by destination."""
+    return {
+        key.removeprefix(CURSOR_KEY): Cursor.decode(copy.value)
+        for key, (_, copy) in read_slots(disk, f"{state_directory}/{SLOTS}").items()
+        if key.startswith(CURSOR_KEY)
+    }
+
+
+def survey(disk: Disk, folder: str) -> SpoolSurvey:
+    """Look at the spool in `folder`."""
+    there = firsts(disk, folder)
+    segments: list[SegmentSurvey] = []
+    damage: list[str] = []
+    for index, first in enumerate(there):
+        try:
+            blocks = SegmentBlocks(disk, folder, BlockLocation(first, segment.HEADER_LENGTH, first))
+        except DataError as error:
+            damage.append(str(error))
+        except StorageError as error:
+            if error.errno != errno.ENOENT:  # else it was deleted since it was listed
+                raise
+        else:
+            with blocks:
+                segments.append(_surveyed(blocks, there[index + 1] if index + 1 < len(there) else None))
+    return SpoolSurvey(tuple(segments), segments[-1].last + 1 if segments else 1, tuple(damage))
+
+
+def _surveyed(blocks: SegmentBlocks, following: int | None) -> SegmentSurvey:
+    by_type: Counter[EventType] = Counter()
+    damage = [f"offset 0: {blocks.header.damage}"] if blocks.header.damage else []
+    events, commits = _Span(), _Span()
+    octets = 0
+    while (found := blocks.next(following)) is not None:
+        if isinstance(found, SkippedDamage):
+            damage.append(f"offset {found.offset}: {found.cause}; lost: {blocks_text(found.first, found.last)}")
+            continue
+        header = found.header
+        octets += header.size
+        commits.add(header.committed, header.committed)
+        if header.spans:
+            events.add(header.earliest, header.latest)
+        for kind, _, messages in header.spans:
+            by_type[kind] += messages
+    return SegmentSurvey(
+        blocks.path,
+        blocks.header.first,
+        blocks.place.number - 1,
+        by_type.total(),
+        {kind.label: messages for kind, messages in sorted(by_type.items())},
+        octets,
+        blocks.allocated,
+        events.first,
+        events.last,
+        commits.first,
+        commits.last,
+        tuple(damage),
+    )
+
+
+class _Span:
+    """From the earliest to the latest of what is added; zeros before."""
+
+    def __init__(self) -> None:
+        self.first = self.last = 0
+
+    def add(self, first: int, last: int) -> None:
+        self.first = min(self.first, first) if self.last else first
+        self.last = max(self.last, last)

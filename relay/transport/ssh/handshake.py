@@ -1,0 +1,231 @@
+"""Connecting to an SSH server: its steps, their time limits, and what each failure is called.
+
+The steps are passed in the order of Step, and each one passed is reported. What a failed step raises:
+
+    NAME_RESOLUTION   UnknownHostError
+    CONNECTION        UnavailableError: refused, unreachable or no answer in time, for every address of the host
+    BANNER            ProtocolError: closed, silent, or no SSH
+    KEY_EXCHANGE      ProtocolError: no common algorithm (both lists are named), broken off, too slow
+    HOST_KEY          PermissionRefusedError, from relay.transport.ssh.host_key
+    AUTHENTICATION    PermissionRefusedError when our key is refused, UnavailableError when the server gives no answer
+
+and any of them TemporaryError when `stop` is set. Only the key exchange happens before the host key is verified. Only
+the one private key is offered: no agent, no password, no file of ~/.ssh. Times are seconds.
+"""
+
+import contextlib
+import enum
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import paramiko
+from paramiko.ssh_exception import PartialAuthentication
+
+from relay.errors import PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
+from relay.transport.dial import GLANCE, DialTarget, connect, resolve
+from relay.transport.ssh import private_key
+from relay.transport.ssh.liveness import LivenessTimeouts
+from relay.transport.ssh.public_key import ECDSA, ED25519, RSA, PublicKey
+from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket, printable
+
+_PEEK: Final = 0.002  # between two looks for the banner, of which paramiko tells nobody
+_KEY_KINDS: Final = ((ED25519,), ECDSA, (RSA,))  # a server has at most one key of each
+
+
+class HandshakeStep(enum.StrEnum):
+    """What connecting consists of, in order."""
+
+    PRIVATE_KEY = "private key"
+    NAME_RESOLUTION = "name resolution"
+    CONNECTION = "TCP connection"
+    BANNER = "SSH banner"
+    KEY_EXCHANGE = "key exchange"
+    HOST_KEY = "host key"
+    AUTHENTICATION = "authentication"
+
+
+class HandshakeLimits(NamedTuple):
+    """How long each step may take."""
+
+    connection: float = 10.0
+    """For each address of the server."""
+    banner: float = 10.0
+    key_exchange: float = 15.0
+    authentication: float = 20.0
+    opening: float = 15.0
+    """For each channel, once the session stands."""
+    patience: LivenessTimeouts = LivenessTimeouts()
+
+
+DEFAULT_LIMITS: Final = HandshakeLimits()
+Passed = Callable[[HandshakeStep, str], None]
+"""Called with each step passed and what was found, for people."""
+
+
+def pass_quietly(step: HandshakeStep, found: str) -> None:
+    """Tell nobody."""
+    del step, found
+
+
+class Handshake:
+    """The way to one server, gone once."""
+
+    def __init__(self, host: str, port: int, stop: threading.Event, limits: HandshakeLimits, passed: Passed) -> None:
+        self._what = f"SSH server {host}:{port}"
+        self._goal = DialTarget(self._what, host, port, "server-address", "server-port", "SSH server")
+        self._stop = stop
+        self._limits = limits
+        self._passed = passed
+
+    def exchange_keys(self, algorithms: str, pinned: Sequence[str] = ()) -> TransportLayer:
+        """Connect and agree on keys, preferring host keys of the pinned types; the host key is yet to be verified.
+
+        The caller closes what is answered; after an error nothing is left open.
+        """
+        with contextlib.ExitStack() as undo:
+            sock = self._dial(undo)
+            offer = ALGORITHMS[algorithms]
+            ordered = sorted(offer.key_types, key=lambda key_type: key_type not in pinned)  # stable: pinned types first
+            layer = TransportLayer(sock, offer, key_types=ordered)
+            undo.callback(layer.close)
+            self._negotiate(layer)
+            undo.pop_all()
+        return layer
+
+    def authenticate(self, layer: TransportLayer, user: str, key: paramiko.PKey, destination: tuple[str, int]) -> None:
+        """Log in with the key; the destination is for the line that a refusing server lacks."""
+        answered = threading.Event()
+        try:
+            layer.auth_publickey(user, key, answered)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._broken_off("during authentication") from error
+        if not self._wait(answered, self._limits.authentication):
+            cause = f"no answer to authentication within {self._limits.authentication:g} s"
+            raise UnavailableError(self._what, cause, "is the server overloaded?")
+        if not layer.is_authenticated():
+            self._refuse(layer, user, private_key.public_key(key), destination)
+        self._passed(HandshakeStep.AUTHENTICATION, f"as {user}")
+
+    # --- TCP ---
+
+    def _dial(self, undo: contextlib.ExitStack) -> WatchedSocket:
+        """Connect; `undo` closes the socket."""
+        addresses = resolve(self._goal)
+        self._passed(HandshakeStep.NAME_RESOLUTION, ", ".join(address[0] for _, _, address in addresses))
+        sock = connect(self._goal, addresses, WatchedSocket, self._stop, self._limits.connection)
+        undo.callback(sock.close)
+        try:
+            sock.be_prompt()
+            host, port, *_ = sock.getpeername()
+        except OSError as error:  # reset already
+            raise self._closed_before_banner() from error
+        self._passed(HandshakeStep.CONNECTION, f"{host} port {port}")
+        return sock
+
+    # --- SSH ---
+
+    def _negotiate(self, layer: TransportLayer) -> None:
+        agreed = threading.Event()
+        # Ours is the limit that counts; paramiko's own must only come later.
+        layer.banner_timeout = layer.handshake_timeout = 2 * (self._limits.banner + self._limits.key_exchange)
+        layer.start_client(event=agreed)
+        if not self._wait(agreed, self._limits.banner, unless=lambda: bool(layer.remote_version)):
+            cause = f"no SSH banner within {self._limits.banner:g} s"
+            raise ProtocolError(self._what, cause, "is there an SSH server on that port?")
+        if layer.remote_version:
+            self._passed(HandshakeStep.BANNER, printable(layer.remote_version))
+        if not self._wait(agreed, self._limits.key_exchange):
+            raise ProtocolError(
+                self._what, f"no key exchange within {self._limits.key_exchange:g} s", "is it overloaded?"
+            )
+        if not layer.is_active():
+            raise self._failed(layer, layer.get_exception())
+        self._passed(HandshakeStep.KEY_EXCHANGE, f"{layer.local_cipher}, {layer.host_key_type}")
+
+    def _failed(self, layer: TransportLayer, error: Exception | None) -> ProtocolError:
+        if not layer.remote_version:
+            # paramiko wraps what it met while reading the banner; when it was a line instead, there is no context.
+            met = error.__context__ if error is not None else None
+            if isinstance(met, EOFError | ConnectionError):
+                return self._closed_before_banner()
+            return ProtocolError(self._what, "what answers is no SSH server", "is server-port right?")
+        if disagreement := layer.disagreement():
+            return ProtocolError(self._what, disagreement, "allow one of relay's at the server")
+        if error is None or isinstance(error, EOFError | OSError):
+            return ProtocolError(self._what, "it broke off the key exchange", "the SSH server's log tells why")
+        return ProtocolError(self._what, f"the key exchange failed ({printable(str(error))})")
+
+    def _closed_before_banner(self) -> ProtocolError:
+        # PerSourcePenalties: OpenSSH 9.8 and newer, for an address from which logins failed before.
+        remedy = "does it limit connections (MaxStartups, PerSourcePenalties), or who may connect?"
+        return ProtocolError(self._what, "it closed the connection before its SSH banner", remedy)
+
+    def _refuse(self, layer: TransportLayer, user: str, key: PublicKey, destination: tuple[str, int]) -> None:
+        """Raise why the server did not log us in.
+
+        A server answers a key that it refuses in one and the same way, whatever its reason (RFC 4252 section 7).
+        """
+        error = layer.get_exception()
+        if isinstance(error, paramiko.BadAuthenticationType):
+            cause = f"it takes no public keys from {user}, only {printable(', '.join(error.allowed_types))}"
+            raise PermissionRefusedError(self._what, cause, "allow PubkeyAuthentication in its sshd_config")
+        if isinstance(error, PartialAuthentication):
+            cause = f"it took {user}'s key and wants {printable(', '.join(error.allowed_types))} as well"
+            raise PermissionRefusedError(self._what, cause, "let the key suffice: AuthenticationMethods publickey")
+        if error is not None and not isinstance(error, paramiko.AuthenticationException):
+            raise self._broken_off("during authentication") from error
+        line = key.authorized_line(destination)
+        if layer.is_relay:
+            remedy = f"its log names the reason; if its authorized-keys file lacks the key, add this line: {line}"
+        else:
+            remedy = (
+                "its log (`journalctl -u ssh -u sshd`) names the reason. A key that is in authorized_keys already is "
+                "refused when the account is locked, when AllowUsers or DenyUsers excludes it, when others may write "
+                "its home, .ssh or authorized_keys, when `from=` names another address, and when "
+                f"PubkeyAcceptedAlgorithms lacks {key.type}. If the key is not there yet, add this line to {user}'s "
+                f"authorized_keys there: {line}"
+            )
+        raise PermissionRefusedError(self._what, f"it refuses {user}'s key {key.fingerprint}", remedy)
+
+    def _broken_off(self, when: str) -> UnavailableError:
+        return UnavailableError(self._what, f"it closed the connection {when}", "the SSH server's log tells why")
+
+    # --- Waiting ---
+
+    def _wait(self, event: threading.Event, seconds: float, unless: Callable[[], bool] | None = None) -> bool:
+        """Whether the event, or what stands for it, came in time."""
+        deadline = time.monotonic() + seconds
+        while not event.wait(GLANCE if unless is None else _PEEK):
+            self._look_at_stop()
+            if unless is not None and unless():
+                return True
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    def _look_at_stop(self) -> None:
+        if self._stop.is_set():
+            raise TemporaryError(self._what, "stopped while connecting")
+
+
+def shown_host_key(layer: TransportLayer) -> PublicKey:
+    """The key with which the server proved itself in the key exchange."""
+    key = layer.get_remote_server_key()
+    return PublicKey(key.get_name(), key.asbytes())
+
+
+def fetch_host_keys(
+    host: str, port: int, stop: threading.Event, limits: HandshakeLimits = DEFAULT_LIMITS
+) -> tuple[PublicKey, ...]:
+    """Every host key that a server has, for people to compare: nothing is verified, and nothing sent.
+
+    The errors are those of connecting, up to the key exchange.
+    """
+    keys: dict[PublicKey, None] = {}
+    for kind in _KEY_KINDS:
+        handshake = Handshake(host, port, stop, limits, pass_quietly)
+        with contextlib.closing(handshake.exchange_keys("default", kind)) as layer:
+            keys[shown_host_key(layer)] = None  # a server without this kind shows another
+    return tuple(keys)

@@ -1,0 +1,267 @@
+"""The SSH transport layer (RFC 4253) on paramiko, for both of relay's ends: what they share and paramiko lacks.
+
+- Algorithms are chosen here: AES-GCM first, nothing with SHA-1, MD5 or CBC. "fips" means only AES in GCM or CTR mode,
+  HMAC-SHA-2, key exchange by ECDH on the NIST curves or Diffie-Hellman groups 14 and 16 with SHA-2, and ECDSA or RSA
+  keys with SHA-2: no ChaCha20, Curve25519, Ed25519 or ML-KEM. It chooses among algorithms; it validates no library.
+- The socket sets TCP_NODELAY, and TCP_QUICKACK after every read (44 ms an exchange saved), and counts its octets.
+- Ceilings before authentication: MAX_UNAUTHENTICATED octets; always: MAX_PACKET octets a packet and MAX_SEEN closed
+  channels remembered (paramiko takes a packet of any length and remembers every channel).
+- A peer that stays silent is noticed as `liveness` says and the connection closed, which frees who is blocked in it.
+- paramiko's own log stays silent unless somebody sets its level: what it has to say arrives as exceptions.
+"""
+
+import contextlib
+import fcntl
+import logging
+import socket
+import struct
+import termios
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import paramiko
+from paramiko.kex_curve25519 import KexCurve25519
+from paramiko.packet import Packetizer
+
+from relay.transport.ssh.liveness import Liveness, LivenessAction, LivenessSample, LivenessTimeouts
+from relay.transport.ssh.public_key import ECDSA, RSA, TYPES
+
+MAX_UNAUTHENTICATED: Final = 1 << 20  # octets; a key exchange takes some 10 KB, a long banner little more
+MAX_PACKET: Final = 1 << 18  # octets; RFC 4253 section 6.1 asks for 35000
+MAX_SEEN: Final = 1024
+
+_READ: Final = 1 << 16
+_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+_MSG_GLOBAL_REQUEST: Final = b"\x50"  # RFC 4254 section 4
+_SHOWN: Final = 300  # characters of a list that a peer sent
+
+_paramiko_log = logging.getLogger("paramiko")
+if _paramiko_log.level == logging.NOTSET:
+    _paramiko_log.setLevel(logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithms:
+    """What may be negotiated, best first."""
+
+    key_exchange: tuple[str, ...]
+    ciphers: tuple[str, ...]
+    macs: tuple[str, ...]
+    key_types: tuple[str, ...]
+
+
+_SHA2_MACS: Final = (
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+)
+_AES: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr")
+_NIST_AND_GROUPS: Final = (
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+    "diffie-hellman-group16-sha512",
+    "diffie-hellman-group14-sha256",
+)
+_CURVE25519: Final = ("curve25519-sha256", "curve25519-sha256@libssh.org")
+"""RFC 8731 section 3: one method under its registered name and its older one; a server may know only one of them."""
+ALGORITHMS: Final = {
+    "default": Algorithms(
+        key_exchange=("mlkem768x25519-sha256", *_CURVE25519, *_NIST_AND_GROUPS),
+        ciphers=_AES,
+        macs=_SHA2_MACS,
+        key_types=TYPES,
+    ),
+    "fips": Algorithms(
+        key_exchange=_NIST_AND_GROUPS,
+        ciphers=("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr"),
+        macs=_SHA2_MACS,
+        key_types=(*ECDSA, RSA),
+    ),
+}
+_SIGNATURES: Final = {RSA: ("rsa-sha2-512", "rsa-sha2-256")}  # RFC 8332; every other type signs under its own name
+
+
+def _signature_algorithms(key_types: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for key_type in key_types for name in _SIGNATURES.get(key_type, (key_type,)))
+
+
+class WatchedSocket(socket.socket):
+    """A TCP socket that answers at once, counts its octets and, when closed, wakes whoever waits in it."""
+
+    def __init__(self, family: int = -1, kind: int = -1, protocol: int = -1, descriptor: int | None = None) -> None:
+        super().__init__(family, kind, protocol, descriptor)
+        self.received = 0
+        self.sent = 0
+        self.allowance: int | None = MAX_UNAUTHENTICATED
+        """How many octets may come in all; None once the peer is known."""
+
+    def be_prompt(self) -> None:
+        """Send small packets at once. To be called when connected."""
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Read, but never with a larger memory than _READ, whatever length a peer has claimed."""
+        data = super().recv(min(size, _READ), flags)
+        self.received += len(data)
+        if self.allowance is not None and self.received > self.allowance:
+            raise ConnectionAbortedError("the peer sends too much before authentication")
+        if _QUICKACK is not None:
+            self.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        return data
+
+    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 - a buffer, for which 3.11 has no name
+        """Send what the kernel takes, and count it."""
+        count = super().send(data, flags)
+        self.sent += count
+        return count
+
+    def acknowledged(self) -> int:
+        """How many of our octets the peer's kernel has acknowledged; what was last known once the socket is closed."""
+        waiting = bytearray(4)
+        with contextlib.suppress(OSError, ValueError):
+            fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, waiting)
+        return self.sent - int(struct.unpack("i", waiting)[0])
+
+    def close(self) -> None:
+        """Close; a plain close would leave another thread's recv waiting for ever."""
+        with contextlib.suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+        super().close()
+
+
+class _BoundedPacketizer(Packetizer):
+    """paramiko's, with a ceiling on what a peer can make it read as one packet."""
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's signature
+        if n > MAX_PACKET:
+            raise paramiko.SSHException(f"the peer announces a packet of {n} octets")
+        return super().read_all(n, check_rekey)
+
+
+class _RecentChannels(dict[int, bool]):
+    """Which channels once were: only for the messages that may still come for one just closed."""
+
+    def __setitem__(self, channel: int, seen: bool) -> None:
+        super().__setitem__(channel, seen)
+        if len(self) > MAX_SEEN:
+            del self[next(iter(self))]
+
+
+class TransportLayer(paramiko.Transport):
+    """One SSH connection over a connected socket, as client or server."""
+
+    # paramiko's way to set these two. The time-out is how often its thread looks about when nothing comes: closing the
+    # socket wakes it, so once a second is enough (ten times, its own habit, costs an idle router for nothing).
+    _CLIENT_ID = "relay"
+    _active_check_timeout = 1.0
+    # paramiko knows the method by its older name alone.
+    _kex_info = paramiko.Transport._kex_info | {  # type: ignore[attr-defined]  # noqa: SLF001 - not in the stubs
+        name: KexCurve25519 for name in _CURVE25519 if KexCurve25519.is_available()
+    }
+
+    def __init__(
+        self,
+        sock: WatchedSocket,
+        algorithms: Algorithms,
+        *,
+        key_types: Sequence[str] | None = None,
+        window: int = 1 << 21,
+    ) -> None:
+        super().__init__(sock, default_window_size=window, packetizer_class=_BoundedPacketizer)
+        self.watched = sock
+        self.channels_seen = _RecentChannels()
+        self.refusal = ""
+        """Why the server refused the last channel, in its own words."""
+        self.silent = False
+        """Whether the connection was closed because the peer had stopped answering."""
+        self._offered: dict[str, list[str]] = {}
+        self._host_key_algorithms = _signature_algorithms(key_types or algorithms.key_types)
+        options = self.get_security_options()
+        options.kex = tuple(name for name in algorithms.key_exchange if name in self._kex_info)
+        options.ciphers = algorithms.ciphers
+        options.digests = algorithms.macs
+        options.key_types = self._host_key_algorithms
+        self._preferred_pubkeys = _signature_algorithms(algorithms.key_types)
+
+    @property
+    def preferred_keys(self) -> Sequence[str]:
+        """Host key algorithms in our order; paramiko would add certificates, which nothing here can verify."""
+        return self._host_key_algorithms
+
+    # --- What paramiko reads and throws away ---
+
+    def _parse_kex_init(self, m: paramiko.Message) -> None:
+        copy = paramiko.Message(m.get_remainder())
+        self._offered = self._really_parse_kex_init(copy)  # type: ignore[attr-defined]  # not in the stubs
+        super()._parse_kex_init(m)  # type: ignore[misc]  # not in the stubs
+
+    def _parse_channel_open_failure(self, m: paramiko.Message) -> None:
+        copy = paramiko.Message(m.get_remainder())
+        copy.get_int()  # our channel
+        copy.get_int()  # reason
+        self.refusal = printable(copy.get_string().decode("utf-8", "replace"))
+        super()._parse_channel_open_failure(m)  # type: ignore[misc]  # not in the stubs
+
+    def disagreement(self) -> str:
+        """Which algorithm the two sides could not agree on, with both lists; "" when it was none."""
+        for what, ours, key in (
+            ("key exchange", self.preferred_kex, "kex_algo_list"),
+            ("host key type", self.preferred_keys, "server_key_algo_list"),
+            ("cipher", self.preferred_ciphers, "client_encrypt_algo_list"),
+            ("MAC", self.preferred_macs, "client_mac_algo_list"),
+        ):
+            theirs = self._offered.get(key, [])
+            if theirs and not set(theirs) & set(ours):
+                return f"no common {what}: it offers {printable(', '.join(theirs))}; relay offers {', '.join(ours)}"
+        return ""
+
+    @property
+    def is_relay(self) -> bool:
+        """Whether the server is relay's own SSH end."""
+        return self.remote_version == f"SSH-2.0-{self._CLIENT_ID}"
+
+    # --- Silence ---
+
+    def watch(self, patience: LivenessTimeouts) -> None:
+        """Close the connection when the peer stops answering; to be called once the peer is authenticated."""
+        self.watched.allowance = None
+        threading.Thread(target=self._watch, args=(patience,), name="ssh watchdog", daemon=True).start()
+
+    def _watch(self, patience: LivenessTimeouts) -> None:
+        liveness = Liveness(patience, self._sight())
+        while self.is_active():
+            verdict = liveness.look(self._sight())
+            if verdict is LivenessAction.DEAD:
+                self.silent = True
+                self.close()
+            elif verdict is LivenessAction.ASK:
+                # In a thread of its own: behind a full socket the request itself blocks.
+                threading.Thread(target=self._ask, args=(liveness,), name="ssh keepalive", daemon=True).start()
+            # join returns at once when the connection ends: the watchdog outlives it by nothing.
+            self.join(patience.pause)
+
+    def _sight(self) -> LivenessSample:
+        return LivenessSample(
+            now=time.monotonic(), received=self.watched.received, acknowledged=self.watched.acknowledged()
+        )
+
+    def _ask(self, liveness: Liveness) -> None:
+        request = paramiko.Message()
+        request.add_byte(_MSG_GLOBAL_REQUEST)
+        request.add_string("keepalive@openssh.com")
+        request.add_boolean(True)  # want-reply
+        # A connection that breaks under the request is found by everybody else.
+        with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+            self._send_user_message(request)  # type: ignore[attr-defined]  # not in the stubs
+            liveness.asked(self.watched.sent)
+
+
+def printable(text: str) -> str:
+    """A peer's words, fit for a terminal and a log line."""
+    kept = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return kept if len(kept) <= _SHOWN else kept[:_SHOWN] + "…"

@@ -1,0 +1,1 @@
+"""TLS streams: certificates, contexts, handshakes and what goes wrong in them."""

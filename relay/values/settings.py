@@ -1,0 +1,456 @@
+"""The settings: what the configuration says, as frozen values that are legal when they exist.
+
+Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` tells the meaning of each. What single values
+can be, and in which units, is in `relay.values.setting_values`. What breaks a rule raises pydantic's ValidationError,
+all mistakes at once, each with a plain sentence; `relay.config` adds file and line.
+"""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from relay.values.quantity import Address, duration_text, quoted, size_text
+from relay.values.setting_values import (
+    AppName,
+    Certificates,
+    Duration,
+    Environment,
+    EventLabel,
+    Facility,
+    Filled,
+    FilledLine,
+    FilledName,
+    Fingerprint,
+    Flag,
+    HeaderField,
+    Host,
+    HostOrEmpty,
+    Ip,
+    Line,
+    ListenAddress,
+    ListenUrl,
+    LoopbackUrl,
+    Name,
+    Path,
+    PathOrEmpty,
+    Patterns,
+    Port,
+    Program,
+    SdId,
+    Severity,
+    Size,
+    Tags,
+    between,
+    distinct,
+    is_pem,
+    some,
+)
+
+# RFC 5424 section 6.1: every receiver takes 480 octets. The upper end is a ceiling for memory.
+SMALLEST_MESSAGE_SIZE: Final = 480
+LARGEST_MESSAGE_SIZE: Final = 1024**2
+# A commit of up to 1 MiB must fit, and an event may be larger still: four such segments hold it.
+SMALLEST_SEGMENT_SIZE: Final = 1024**2
+LARGEST_SEGMENT_SIZE: Final = 1024**3
+# A spool deletes whole segments and never the one it writes: with fewer, next to no room for a backlog is left.
+LEAST_SEGMENTS: Final = 4
+LONGEST_COMMIT_INTERVAL: Final = 10.0
+SHORTEST_RETENTION: Final = 60.0
+LONGEST_RETENTION: Final = 100 * 365 * 86_400.0
+SHORTEST_NETWORK_FAILURE: Final = 60.0
+LONGEST_NETWORK_FAILURE: Final = 30 * 86_400.0
+_DISPATCHER_SOCKETS: Final = {"relay": "/run/relay/audit", "af_unix": "/var/run/audispd_events"}
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
+OF_TLS: Final = ("ca", "server-name", "fingerprint", "certificate", "private-key")
+"""Keys of a server that mean something with transport "tls" alone."""
+
+
+def _contradiction(sentence: str, place: tuple[str | int, ...], value: object) -> InitErrorDetails:
+    # The sentence is an argument of the template: its own braces mean nothing.
+    error = PydanticCustomError("contradiction", "{sentence}", {"sentence": sentence})
+    return InitErrorDetails(type=error, loc=place, input=value)
+
+
+class Table(BaseModel):
+    """One table of the configuration."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda name: name.replace("_", "-"),
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        validate_default=False,
+    )
+
+
+class RelaySettings(Table):
+    """[relay]: who this relay is."""
+
+    hostname: HeaderField = ""
+    """RFC 5424 HOSTNAME; empty: the machine's."""
+    router: Line = ""
+    """SD-PARAM router; empty: hostname."""
+    node: Line = ""
+    state_directory: Path = "/var/lib/relay"
+
+
+class CategorySettings(Table):
+    """Whether the events of one type are forwarded, and whether they are kept as history."""
+
+    enabled: Flag = True
+    persist: Flag = True
+
+
+class QuietCategorySettings(CategorySettings):
+    """The same for a type of high volume, which is off unless asked for."""
+
+    enabled: Flag = False
+    persist: Flag = False
+
+
+class AuditSettings(Table):
+    """[audit]: the router's system > audit."""
+
+    retention: Annotated[Duration, between(SHORTEST_RETENTION, LONGEST_RETENTION, duration_text)] = 180 * 86_400.0
+    """How long what is delivered is kept as history."""
+    disk_full_action: Literal["halt", "rotate", "ignore"] = "ignore"
+    halt_command: tuple[Filled, ...] = ()
+    """Empty: the halt is asked for by a file, for which a unit of root's waits."""
+    space_left: Size = 100 * 1024**2
+    """All users are warned below so much free disk; 0: never."""
+    watch_auditd: Literal["auto", "always", "never"] = "auto"
+    """Whether users are told when this machine's auditd does not work; only with a source that it feeds. By itself
+    so for an audit log only where auditd writes it by default: another one may be a copy."""
+    sd_id: SdId = "128T"
+    audit_format: Literal["event", "record"] = "event"
+    administration: CategorySettings = CategorySettings()
+    security: CategorySettings = CategorySettings()
+    system: CategorySettings = CategorySettings()
+    traffic: QuietCategorySettings = QuietCategorySettings()
+
+
+class SpoolSettings(Table):
+    """[spool]: the store between sources and destinations."""
+
+    max_size: Size = 2 * 1024**3
+    segment_size: Annotated[Size, between(SMALLEST_SEGMENT_SIZE, LARGEST_SEGMENT_SIZE, size_text)] = 16 * 1024**2
+    commit_interval: Annotated[Duration, between(0, LONGEST_COMMIT_INTERVAL, duration_text)] = 0.010
+    """The shortest time between two commits."""
+
+    @model_validator(mode="after")
+    def _has_room(self) -> "SpoolSettings":
+        least = LEAST_SEGMENTS * self.segment_size
+        if self.max_size < least:
+            sentence = (
+                f"must be at least {size_text(least)}, {LEAST_SEGMENTS} segments of "
+                f"{size_text(self.segment_size)} (segment-size), not {size_text(self.max_size)}"
+            )
+            mistake = _contradiction(sentence, ("max-size",), self.max_size)
+            raise ValidationError.from_exception_data("spool", [mistake])
+        return self
+
+
+class AuditLogSource(Table):
+    """[[source]] of type audit-log: auditd's file, followed through rotation."""
+
+    name: FilledName
+    """The position is kept under it."""
+    type: Literal["audit-log"] = "audit-log"
+    path: Path = "/var/log/audit/audit.log"
+    start: Literal["oldest", "now"] = "oldest"
+
+    @property
+    def origin(self) -> str:
+        """Where its events come from, for people."""
+        return self.path
+
+
+class AuditDispatcherSource(Table):
+    """[[source]] of type audit-dispatcher: what auditd gives to its plugins, at the moment when it happens."""
+
+    name: FilledName
+    type: Literal["audit-dispatcher"] = "audit-dispatcher"
+    plugin: Literal["relay", "af_unix"] = "relay"
+    """`relay dispatch`, which comes to us; or auditd's own, whose client we are."""
+    socket: PathOrEmpty = ""
+    """Empty: the plugin's usual one."""
+
+    @property
+    def origin(self) -> str:
+        """Where its events come from, for people."""
+        return self.socket or _DISPATCHER_SOCKETS[self.plugin]
+
+
+def _option(command: Sequence[str], option: str) -> str:
+    """Find the value of `--option VALUE` or `--option=VALUE`; empty when there is none."""
+    for argument, following in zip(command, (*command[1:], ""), strict=True):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            return value if equals else following
+    return ""
+
+
+class EventCollectorSource(Table):
+    """[[source]] of type event-collector: a child process that writes events, one a line."""
+
+    name: FilledName
+    type: Literal["event-collector"] = "event-collector"
+    command: Program
+    """What to run, as a list of arguments: no shell looks at it."""
+    environment: Environment = ()
+    """What stands in its environment beside relay's own."""
+    index_file: PathOrEmpty = ""
+    """The file in which the child keeps the place it has reached; empty: what `--index-file` in the command says."""
+    tagpass: Mapping[str, Patterns] | None = None
+    tagdrop: Mapping[str, Patterns] | None = None
+    fieldpass: Patterns | None = None
+    fielddrop: Patterns | None = None
+    facility: Facility = "user"
+    """Of an event that has none of its own, as the two keys below."""
+    severity: Severity = "notice"
+    app_name: AppName = "128T"
+    tags: Tags = {}
+    """Telegraf's global tags: what every event gets that has no tag of the name."""
+
+    @property
+    def origin(self) -> str:
+        """Where its events come from, for people."""
+        return self.command[0]
+
+    @property
+    def index(self) -> str:
+        """The index file's path; empty when there is none."""
+        return self.index_file or _option(self.command, "--index-file")
+
+
+class AuditdRemoteSource(Table):
+    """[[source]] of type auditd-remote: the router's own audisp-remote sends here."""
+
+    name: FilledName
+    type: Literal["auditd-remote"] = "auditd-remote"
+    listen: Annotated[tuple[LoopbackUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 7778),)
+
+    @property
+    def origin(self) -> str:
+        """Where its events come from, for people."""
+        return ", ".join(f"tcp://{address}" for address in self.listen)
+
+
+SOURCES: Final[dict[str, type[Table]]] = {
+    "audit-log": AuditLogSource,
+    "audit-dispatcher": AuditDispatcherSource,
+    "auditd-remote": AuditdRemoteSource,
+    "event-collector": EventCollectorSource,
+}
+"""The tables that [[source]] can be, by their `type`. Without one it is the first."""
+
+
+def _source_type(table: object) -> object:
+    if isinstance(table, Mapping):
+        return table.get("type", "audit-log")
+    return getattr(table, "type", "audit-log")
+
+
+SourceTable = Annotated[
+    Annotated[AuditLogSource, Tag("audit-log")]
+    | Annotated[AuditDispatcherSource, Tag("audit-dispatcher")]
+    | Annotated[AuditdRemoteSource, Tag("auditd-remote")]
+    | Annotated[EventCollectorSource, Tag("event-collector")],
+    Discriminator(_source_type),
+]
+
+
+class PortForwarding(Table):
+    """[[port-forwarding]]: the router's node > port-forwarding; `ssh -L local:remote username@server`."""
+
+    local_address: Ip = "127.0.0.1"
+    local_port: Port = 7777
+    remote_host: Host = "127.0.0.1"
+    remote_port: Port = 9999
+    server_address: Host
+    server_port: Port = 22
+    username: FilledLine = "relay"
+    private_key: Path = "/etc/relay/id_ed25519"
+    known_hosts: Path = "/etc/relay/known_hosts"
+    algorithms: Literal["default", "fips"] = "default"
+
+    @property
+    def local(self) -> Address:
+        """Where a server's address and port must point to be delivered through this session."""
+        return Address(self.local_address, self.local_port)
+
+
+class RemoteLoggingServer(Table):
+    """[[remote-logging-server]]: the router's audit > remote-logging-server."""
+
+    name: Name = ""
+    address: Host = "127.0.0.1"
+    port: Port = 7777
+    protocol: Literal["syslog", "relp", "auditd"] = "syslog"
+    transport: Literal["tcp", "tls", "udp"] = "tcp"
+    ca: Certificates = ""
+    """For tls, as all until private_key. Whose certificates are trusted; empty: those that the machine trusts."""
+    server_name: HostOrEmpty = ""
+    """Whom the certificate must be for; empty: the address."""
+    fingerprint: Fingerprint = ""
+    """Of the certificate that the server must have (RFC 5425 section 4.2.2); then nothing else of it matters."""
+    certificate: Certificates = ""
+    """By which relay is known to the server, with its chain; empty: by none."""
+    private_key: PathOrEmpty = ""
+    """Empty: it stands in the certificate's file. Always a file: no key stands in a configuration."""
+    framing: Literal["octet-counting", "non-transparent"] = "octet-counting"
+    trailer: Literal["LF", "NUL"] = "LF"
+    """What ends a message in non-transparent framing."""
+    max_message_size: Annotated[Size, between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)] = 8192
+    """What collectors take by default; applied at delivery."""
+    node_name: Literal["router", "hostname", "none"] = "router"
+    """For auditd: the node that is put in front of an audit record that names none."""
+    types: Annotated[tuple[EventLabel, ...], AfterValidator(some), AfterValidator(distinct)] = (
+        "admin",
+        "audit",
+        "alarm",
+        "provisioning",
+        "system",
+        "security",
+        "traffic",
+        "log",
+    )
+    facilities: Annotated[tuple[Facility, ...], AfterValidator(distinct)] = ()
+    """Of the messages that are sent; none named: any."""
+    severity: Severity = "debug"
+    """The least severe that is sent."""
+    start: Literal["oldest", "now"] = "oldest"
+    required: Flag = True
+    """False: it never holds segments when room is needed; what it misses is a counted gap for it."""
+    unproven: Literal["resend-window", "trust"] = "resend-window"
+    """Where no proof can be had: what was sent shortly before a loss is sent again, or nothing is."""
+    network_failure_action: Literal["retry", "halt"] = "retry"
+    network_failure_timeout: Annotated[
+        Duration, between(SHORTEST_NETWORK_FAILURE, LONGEST_NETWORK_FAILURE, duration_text)
+    ] = 600.0
+
+    @model_validator(mode="after")
+    def _has_tls_for_its_certificates(self) -> "RemoteLoggingServer":
+        given = {key: value for key in OF_TLS if (value := getattr(self, key.replace("-", "_")))}
+        mistakes = [
+            _contradiction(f'means something with `transport = "tls"` only, not "{self.transport}"', (key,), value)
+            for key, value in given.items()
+            if self.transport != "tls"
+        ]
+        if self.private_key and not self.certificate:
+            mistakes.append(_contradiction("needs the `certificate` that it belongs to", ("private-key",), ""))
+        if is_pem(self.certificate) and not self.private_key:
+            mistakes.append(_contradiction("needs the `private-key` that belongs to it", ("certificate",), ""))
+        if mistakes:
+            raise ValidationError.from_exception_data("remote-logging-server", mistakes)
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_protocol_for_its_transport(self) -> "RemoteLoggingServer":
+        if self.transport == "udp" and self.protocol != "syslog":
+            sentence = f'"udp" carries protocol "syslog" only, not "{self.protocol}"; use "tcp"'
+            mistake = _contradiction(sentence, ("transport",), self.transport)
+            raise ValidationError.from_exception_data("remote-logging-server", [mistake])
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_framing_for_its_trailer(self) -> "RemoteLoggingServer":
+        if self.trailer == "NUL" and self.framing == "octet-counting":
+            sentence = 'messages end with "NUL" in `framing = "non-transparent"` only; set that too, or leave it out'
+            raise ValidationError.from_exception_data(
+                "remote-logging-server", [_contradiction(sentence, ("trailer",), self.trailer)]
+            )
+        return self
+
+    @property
+    def display_name(self) -> str:
+        """The name, or "ADDRESS:PORT"; no two servers share one."""
+        return self.name or str(Address(self.address, self.port))
+
+
+class ReceiverSsh(Table):
+    """[receiver.ssh]: the receiver's own SSH end."""
+
+    listen: ListenAddress
+    host_key: Path = "/etc/relay/ssh_host_ed25519_key"
+    authorized_keys: Path = "/etc/relay/authorized_keys"
+
+
+class ReceiverTls(Table):
+    """[receiver.tls]: a listener for senders that speak TLS (RFC 5425)."""
+
+    listen: ListenAddress
+    certificate: Certificates = "/etc/relay/receiver.pem"
+    private_key: PathOrEmpty = "/etc/relay/receiver.key"
+    ca: Certificates = ""
+    """Whose certificates let a sender in; empty: everybody is let in."""
+
+
+class ReceiverSettings(Table):
+    """[receiver]: what `relay receive` listens on, and where it keeps what it is sent."""
+
+    listen: Annotated[tuple[ListenUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 9999),)
+    archive: Path = "/var/log/relay"
+    ssh: ReceiverSsh | None = None
+    tls: ReceiverTls | None = None
+
+
+# --- The whole -----------------------------------------------------------------------------------------
+
+
+def _no_second(names: Sequence[str], key: str, sentence: str) -> None:
+    mistakes = [
+        _contradiction(f"{quoted(name)} stands here a second time; {sentence}", (index, key), name)
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]
+    if mistakes:
+        raise ValidationError.from_exception_data(key, mistakes)
+
+
+def _sources_differ(sources: tuple[SourceTable, ...]) -> tuple[SourceTable, ...]:
+    _no_second([source.name for source in sources], "name", "every source needs a name of its own")
+    return sources
+
+
+def _servers_differ(servers: tuple[RemoteLoggingServer, ...]) -> tuple[RemoteLoggingServer, ...]:
+    _no_second([s.display_name for s in servers], "name", "every remote-logging-server needs a name of its own")
+    return servers
+
+
+def _forwardings_differ(forwardings: tuple[PortForwarding, ...]) -> tuple[PortForwarding, ...]:
+    sentence = "every port-forwarding needs a local-address and local-port of its own"
+    _no_second([str(forwarding.local) for forwarding in forwardings], "local-port", sentence)
+    return forwardings
+
+
+class Settings(Table):
+    """The configuration as a whole. Without any key it is legal, and does nothing."""
+
+    relay: RelaySettings = RelaySettings()
+    audit: AuditSettings = AuditSettings()
+    spool: SpoolSettings = SpoolSettings()
+    source: Annotated[tuple[SourceTable, ...], AfterValidator(_sources_differ)] = ()
+    port_forwarding: Annotated[tuple[PortForwarding, ...], AfterValidator(_forwardings_differ)] = ()
+    remote_logging_server: Annotated[tuple[RemoteLoggingServer, ...], AfterValidator(_servers_differ)] = ()
+    receiver: ReceiverSettings = ReceiverSettings()
+
+    def forwarding_of(self, server: RemoteLoggingServer) -> PortForwarding | None:
+        """Find the port-forwarding at whose local end `server` stands; through its SSH session it is delivered."""
+        return next((f for f in self.port_forwarding if _same_place(f.local, server)), None)
+
+
+def _same_place(local: Address, server: RemoteLoggingServer) -> bool:
+    if local.port != server.port:
+        return False
+    if server.address.lower() == "localhost":
+        return local.host in _LOOPBACK
+    try:
+        return ip_address(server.address) == ip_address(local.host)
+    except ValueError:
+        return False
