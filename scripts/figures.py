@@ -51,8 +51,8 @@ class Figures:
     local_imports: int = 0
 
 
-def figures_of(package: Path) -> Figures:
-    """Count in every Python file below *package*."""
+def figures_of(package: Path, below: str = "") -> Figures:
+    """Count in the Python files of *package*, or in those whose path in it begins with *below*."""
     counted = Figures()
     for path in sorted(package.rglob("*.py")):
         relative = path.relative_to(package)
@@ -61,7 +61,7 @@ def figures_of(package: Path) -> Figures:
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and node in tree.body:
                 counted.classes[node.name].append(str(relative))
-        if _is_exempt(path, package):
+        if _is_exempt(path, package) or not str(relative).startswith(below):
             continue
         lines = _code_lines(source, tree)
         counted.files[str(relative)] = source.count("\n")
@@ -127,11 +127,13 @@ def old_words(paths: list[Path]) -> dict[str, int]:
     }
 
 
-def pages_and_sources(root: Path, package: Path) -> list[Path]:
+def pages_and_sources(root: Path, package: Path, below: str = "") -> list[Path]:
     """The files whose language is counted: the package without the exempt rooms, every page, and the manual."""
     sources = [
         path for path in package.rglob("*.py") if path.relative_to(package).parts[0].removesuffix(".py") not in _EXEMPT
     ]
+    if below:
+        return [path for path in sources if str(path.relative_to(package)).startswith(below)]
     folders = ("certs", "deploy", "docs", "scripts")
     pages = [*root.glob("*.md"), *package.rglob("*.md"), root / "tests" / "README.md"]
     for folder in folders:
@@ -151,11 +153,11 @@ class _Figure:
         return self.value <= self.limit
 
 
-def table(root: Path, package: Path) -> list[_Figure]:
+def table(root: Path, package: Path, below: str = "") -> list[_Figure]:
     """Every figure with its limit, and the places behind it."""
-    counted = figures_of(package)
+    counted = figures_of(package, below)
     twice = {name: files for name, files in counted.classes.items() if len(files) > 1}
-    words = old_words(pages_and_sources(root, package))
+    words = old_words(pages_and_sources(root, package, below))
     percentile: Callable[[list[int]], float] = lambda values: quantiles(values, n=10)[-1]  # noqa: E731 - one line
     crowded = {folder: count for folder, count in counted.entries.items() if count > _ENTRIES}
     longest = max(counted.files.items(), key=lambda item: item[1])
@@ -193,8 +195,9 @@ def main() -> int:
     parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).parents[1], help="a checkout of relay")
     parser.add_argument("--gate", action="store_true", help="print only what is beyond its limit, and exit 1 for it")
     parser.add_argument("--details", action="store_true", help="name the places behind each figure")
+    parser.add_argument("--below", default="", metavar="PREFIX", help="only files below relay/PREFIX")
     arguments = parser.parse_args()
-    figures = table(arguments.root, arguments.root / "relay")
+    figures = table(arguments.root, arguments.root / "relay", arguments.below)
     for figure in figures:
         if arguments.gate and figure.kept:
             continue

@@ -20,14 +20,13 @@ CHECKOUT: Final = Path(__file__).resolve().parents[1]
 OLDEST: Final = (3, 11)
 QUICK: Final = (
     "tests/cli/test_every_command_starts.py",
-    "tests/audit",
+    "tests/events",
     "tests/config",
-    "tests/history/test_when.py",
+    "tests/program/history/test_when.py",
     "tests/spool/test_block.py",
     "tests/spool/test_numbers.py",
-    "tests/ssr",
     "tests/syslog",
-    "tests/test_glob.py",
+    "tests/values/test_glob.py",
 )
 """That each command starts, and the rooms that know no clock, disk or network."""
 FEW_EXAMPLES: Final = ("-q", "--hypothesis-profile", "few", "-p", "no:cacheprovider")

@@ -84,7 +84,7 @@ class _Commands(Group):
         return super().resolve_command(ctx, args)
 
 
-def commands() -> click.Group:
+def all_commands() -> click.Group:
     """The command `relay` with all that it has."""
     from relay.cli.options import config_option
 
@@ -128,7 +128,7 @@ def _run(arguments: Sequence[str]) -> int:
     from relay.cli.as_typed import completing
     from relay.cli.options import Options
 
-    root, given = commands(), Options()
+    root, given = all_commands(), Options()
     with completing(root, given):
         return _run_command(root, given, arguments)
 

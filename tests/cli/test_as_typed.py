@@ -14,14 +14,14 @@ from harness.openssh import Sshd
 from harness.ports import free_port
 from harness.relay import PROGRAM, RELAY, SEED, Router
 from harness.waiting import wait_until
-from history.spools import event, filled, segments
+from program.history.spools import event, filled, segments
 
-from relay.cli import commands
+from relay.cli import all_commands
 from relay.cli.as_typed import completed, completing, program
 from relay.cli.options import Options
 from relay.errors import RelayError
 
-ROOT = commands()
+ROOT = all_commands()
 NO_COMMANDS = ("# Made by", "relay run: from", "relay archive journal")
 """Beginnings of texts that contain a command's name but no command to type."""
 CONSOLE_SCRIPT = Path(sys.executable).with_name("relay")

@@ -21,7 +21,7 @@ from harness.openssh import Sshd
 from harness.ports import free_port
 from harness.relay import PROGRAM, RELAY, SEED, Router
 from harness.waiting import wait_until
-from history.spools import event, fill, filled, foreign, opened, segments
+from program.history.spools import event, fill, filled, foreign, opened, segments
 
 from relay.archive.write import ArchiveWriter
 from relay.cli import main

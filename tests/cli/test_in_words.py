@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from history.spools import event, filled, foreign
+from program.history.spools import event, filled, foreign
 
 from relay.cli import main
 from relay.cli.in_words import NOTHING, in_words

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from harness.relay import PROGRAM, RELAY, octet_counted
-from history.spools import event, fill, filled, foreign, opened, segments
+from program.history.spools import event, fill, filled, foreign, opened, segments
 
 from relay.spool import segment
 from relay.spool.cursor import Cursor

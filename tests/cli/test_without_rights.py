@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from archive.messages import NOON_US, own
 from harness.rights import WITHOUT_ROOTS_RIGHTS
-from history.spools import event, filled
+from program.history.spools import event, filled
 
 from relay.archive.write import ArchiveWriter
 

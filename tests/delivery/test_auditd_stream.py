@@ -17,7 +17,7 @@ from harness.auditd_peer import Answer, AuditdPeer, Message, encode, keep
 from harness.collector import Collector, reset
 from harness.openssh import Sshd
 from harness.waiting import wait_until
-from history.spools import filled, foreign, opened
+from program.history.spools import filled, foreign, opened
 
 from relay.delivery.selection import EVERYTHING, MessageSelection
 from relay.delivery.sessions.answered_stream import AnsweredStream
@@ -453,4 +453,4 @@ def test_nothing_is_lost_when_auditd_goes_in_the_middle_and_comes_back(
 @pytest.fixture
 def seed() -> list[bytes]:
     """The 28 records of the documentation's examples."""
-    return (Path(__file__).parent.parent / "audit" / "seed.log").read_bytes().splitlines()
+    return (Path(__file__).parent.parent / "events" / "audit" / "seed.log").read_bytes().splitlines()

@@ -17,7 +17,7 @@ from harness.relp import RelpPeer, accept
 from harness.rsyslog import AbortingRsyslog
 from harness.syslog_ng import SyslogNg
 from harness.waiting import wait_until
-from history.spools import filled, foreign, opened
+from program.history.spools import filled, foreign, opened
 
 from relay.delivery.destination import NOT_ACCEPTED, Destination
 from relay.delivery.selection import EVERYTHING

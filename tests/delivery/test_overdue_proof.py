@@ -13,7 +13,7 @@ from harness.openssh import Sshd
 from harness.process import signal_all, suspend
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
-from history.spools import fill, foreign, opened
+from program.history.spools import fill, foreign, opened
 
 from relay.delivery.destination import OVERDUE_SECONDS, Destination
 from relay.delivery.selection import EVERYTHING

@@ -11,7 +11,7 @@ from harness.auditd_peer import AuditdPeer, keep
 from harness.auditd_peer import Message as Record
 from harness.relp import RelpPeer, accept, refuse
 from harness.waiting import wait_until
-from history.spools import event, fill, filled, foreign, opened
+from program.history.spools import event, fill, filled, foreign, opened
 
 from relay.delivery.sessions.auditd_speaker import AuditdSpeaker
 from relay.delivery.sessions.relp_speaker import RelpSpeaker

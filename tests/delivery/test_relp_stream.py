@@ -20,7 +20,7 @@ from harness.process import suspend
 from harness.relp import OPENED, Answer, RelpPeer, accept, refuse
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
-from history.spools import filled, foreign, opened
+from program.history.spools import filled, foreign, opened
 
 from relay.delivery.selection import EVERYTHING, MessageSelection
 from relay.delivery.sessions.answered_stream import FAREWELL_SECONDS, AnsweredStream

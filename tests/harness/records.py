@@ -4,7 +4,7 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-SEED = Path(__file__).parent.parent / "audit" / "seed.log"
+SEED = Path(__file__).parent.parent / "events" / "audit" / "seed.log"
 _HEAD = re.compile(rb" msg=audit\(\d+\.\d+:(\d+)\)")
 _START = 1_709_742_862_344
 """Milliseconds since the epoch: the seed's first record."""

@@ -12,7 +12,7 @@ from harness.ports import free_port
 from harness.process import Process
 from harness.waiting import wait_until
 
-SEED = Path(__file__).parent.parent / "audit" / "seed.log"
+SEED = Path(__file__).parent.parent / "events" / "audit" / "seed.log"
 RELAY = [sys.executable, "-m", "relay"]
 PROGRAM = " ".join(RELAY)
 """The same, as relay prints it."""

@@ -13,8 +13,8 @@ from harness.openssh import Sshd
 from harness.relay import SEED, Router, audit_events
 from harness.rsyslog import Rsyslog, RsyslogByName
 from harness.waiting import wait_until
-from history import spools
 from interop.messages import foreign
+from program.history import spools
 
 from relay.syslog.priority import FACILITIES, SEVERITIES
 

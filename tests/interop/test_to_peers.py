@@ -20,7 +20,6 @@ from harness.relay import SEED, Router, archived, audit_events, octet_counted
 from harness.rsyslog import Rsyslog
 from harness.syslog_ng import Driver, SyslogNg
 from harness.waiting import wait_until
-from history import spools
 from interop.messages import (
     BEGINS_WITH_A_DIGIT,
     HEAD,
@@ -32,6 +31,7 @@ from interop.messages import (
     foreign,
     with_changes,
 )
+from program.history import spools
 
 from relay.syslog.rfc5424 import parse
 

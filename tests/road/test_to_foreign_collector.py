@@ -8,7 +8,7 @@ from harness.relay import SEED, Router, audit_events
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 
-GOLDEN = Path(__file__).parent.parent / "audit" / "golden"
+GOLDEN = Path(__file__).parent.parent / "events" / "audit" / "golden"
 IDENTITY = re.compile(rb' relayRun="([0-9a-f]{16})" relaySeq="(\d+)"')
 
 

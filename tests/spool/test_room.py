@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.fake_disk import Crash, FakeDisk
-from history import spools
+from program.history import spools
 
 from relay.events import own_events
 from relay.program.intake import Intake, Routing, _Commit

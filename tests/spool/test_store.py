@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 import pytest
-from history.spools import event, fill
+from program.history.spools import event, fill
 
 from relay.errors import StorageError
 from relay.spool import block

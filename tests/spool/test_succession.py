@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from history.spools import event, filled, opened
+from program.history.spools import event, filled, opened
 
 from relay.spool.cursor import Cursor
 from relay.spool.gap import LostRange

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history.spools import (
+from program.history.spools import (
     NOON_US,
     SECOND_US,
     CountingDisk,

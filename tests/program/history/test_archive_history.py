@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from archive.messages import DAY_US, NOON_US
-from history.spools import SECOND_US, texts
+from program.history.spools import SECOND_US, texts
 
 from relay.archive.query import day_of
 from relay.archive.write import ArchiveWriter

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from housekeeping.test_housekeeping import House
+from program.housekeeping.test_housekeeping import House
 
 from relay.errors import TemporaryError
 from relay.program.watch import canary

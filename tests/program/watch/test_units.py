@@ -10,15 +10,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from connection_test.asking import in_namespace
 from harness.debian import SYSTEMD, Root, fetch
-from watch.conftest import Stubs
+from program.connection_test.asking import in_namespace
+from program.watch.conftest import Stubs
 
 from relay.program.watch import halt, users
 from relay.values.alarm import AUDITD_DOWN
 from relay.values.settings import Settings
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = Path(__file__).parents[3] / "deploy"
 UNITS = sorted(path.name for kind in ("service", "path") for path in DEPLOY.glob(f"*.{kind}"))
 TRUSTED = "/usr/sbin:/usr/bin:/sbin:/bin"
 

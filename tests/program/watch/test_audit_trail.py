@@ -9,7 +9,7 @@ import time
 
 import pytest
 from harness.waiting import wait_until
-from watch.conftest import Stubs
+from program.watch.conftest import Stubs
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError
 from relay.events.audit.assembly import AuditEvent

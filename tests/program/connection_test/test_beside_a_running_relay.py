@@ -1,11 +1,11 @@
 """`relay test-connection` beside `relay run`: the running one does not notice."""
 
-from connection_test.asking import ask
 from harness.openssh import Sshd
 from harness.ports import listens
 from harness.relay import SEED, Router
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
+from program.connection_test.asking import ask
 
 LATER = b"type=USER_LOGIN msg=audit(1709742999.000:99999): pid=1 uid=0 res=success\n"
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from connection_test.asking import in_namespace
 from harness.waiting import wait_until
-from watch.conftest import Stubs
+from program.connection_test.asking import in_namespace
+from program.watch.conftest import Stubs
 
 from relay.program.watch.users import TEXTS, UNWATCHED
 from relay.values.alarm import AUDITD_DOWN, SERVER_LOST, SPOOL_FULL, SPOOL_IGNORING, Alarm, AlarmChange

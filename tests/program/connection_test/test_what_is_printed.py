@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from connection_test.asking import STEPS, argv, ask
 from harness.openssh import Sshd
 from harness.relay import Router
+from program.connection_test.asking import STEPS, argv, ask
 
 ESCAPE = "\x1b"
 

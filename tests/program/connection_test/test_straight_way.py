@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_test.asking import HASTE, STEPS, UNHURRIED, Answer, ask, ask_patiently
 from harness import auditd_peer
 from harness.auditd import Auditd
 from harness.auditd_peer import AuditdPeer, Message
@@ -19,6 +18,7 @@ from harness.relp import RelpPeer, accept, refuse
 from harness.rsyslog import Rsyslog
 from harness.two_hosts import SERVER, TwoHosts
 from harness.waiting import wait_until
+from program.connection_test.asking import HASTE, STEPS, UNHURRIED, Answer, ask, ask_patiently
 
 from relay.syslog.auditd_remote import DISKERROR, DISKFULL, DISKLOW, ENDING
 from relay.syslog.relp_frame import Frame, encode

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from harness.fake_disk import FakeDisk
-from watch.conftest import Stubs
+from program.watch.conftest import Stubs
 
 from relay.errors import ConfigurationError, UnavailableError
 from relay.program.watch import halt

@@ -4,12 +4,12 @@ import socket
 import sys
 from pathlib import Path
 
-from connection_test.asking import ask, in_namespace
 from harness.collector import Collector
 from harness.ports import LOOPBACK
 from harness.process import Process
 from harness.relay import PROGRAM, Router
 from harness.rights import WITHOUT_ROOTS_RIGHTS
+from program.connection_test.asking import ask, in_namespace
 
 LISTEN = """
 import socket, sys

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from history.spools import event, fill, opened
+from program.history.spools import event, fill, opened
 
 from relay.program.history import EventFilter, PastEvent, SpoolHistory
 from relay.spool.inspection.survey import survey

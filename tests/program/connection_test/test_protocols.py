@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connection_test.asking import STEPS, UNHURRIED, Answer, ask, ask_patiently
 from harness.auditd import Auditd
 from harness.openssh import Sshd
 from harness.receiver import Receiver
@@ -13,6 +12,7 @@ from harness.relay import Router, archived
 from harness.relp import RelpPeer
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
+from program.connection_test.asking import STEPS, UNHURRIED, Answer, ask, ask_patiently
 
 from relay.syslog.relp_frame import Frame
 from relay.syslog.rfc5424 import identity, parse

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from connection_test.asking import HASTE, STEPS, UNHURRIED, ask, ask_patiently, in_namespace
 from harness.collector import Collector
 from harness.openssh import Sshd, fingerprint, generate_key
 from harness.ports import free_port
 from harness.relay import Router
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
+from program.connection_test.asking import HASTE, STEPS, UNHURRIED, ask, ask_patiently, in_namespace
 
 from relay.syslog.rfc5424 import Element, identity, parse
 

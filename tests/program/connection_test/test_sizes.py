@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from connection_test.asking import STEPS, Answer, ask
 from harness.auditd_peer import AuditdPeer
 from harness.certificates import SERVER, Authority, Shown
 from harness.openssh import Sshd
 from harness.relay import Router
 from harness.rsyslog import AbortingRsyslog, Rsyslog
 from harness.syslog_ng import SyslogNg
+from program.connection_test.asking import STEPS, Answer, ask
 
 from relay.errors import TemporaryError
 from relay.program.connection_test.sizes import largest_accepted

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from connection_test.asking import STEPS_BY_TLS, Answer, ask, ask_patiently
 from harness.certificates import ROUTER, SERVER, Authority, Pair, Shown
 from harness.openssh import Sshd
 from harness.relay import Router
 from harness.rsyslog import Rsyslog
 from harness.two_hosts import SERVER as OTHER_HOST
 from harness.two_hosts import TwoHosts
+from program.connection_test.asking import STEPS_BY_TLS, Answer, ask, ask_patiently
 
 
 @pytest.fixture(scope="module")
