@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from relay.cli.group import Group
-from relay.cli.output import escaped
 from relay.errors import ConfigurationError, InternalError, NoInputError, RelayError, StorageError, UsageError
 from relay.system import signals
+from relay.values.text import error_text, escaped
 
 if TYPE_CHECKING:
     from relay.cli.options import Options
@@ -217,7 +217,7 @@ def _told(error: Exception) -> RelayError:
             return _told(error.exceptions[0])
         case _:
             logging.getLogger("relay").debug("a bug", exc_info=error)
-            return InternalError("relay", f"a bug of ours: {error!r}", "run it with -vv and report what it says")
+            return InternalError("relay", f"a bug: {error_text(error)}", "run it with -vv and report what it says")
 
 
 def _sentence(error: click.ClickException) -> str:

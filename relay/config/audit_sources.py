@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from relay.config.document.lines import KeyPath
 from relay.source.auditd.generations import scan
 from relay.values.settings import AuditDispatcherSource, AuditdRemoteSource, AuditLogSource, Settings
+from relay.values.text import quoted
 
 Finding = tuple[KeyPath, str]
 
@@ -20,7 +21,7 @@ def one_log_twice(settings: Settings) -> Iterator[Finding]:
     for path, source in _logs(settings):
         file = _real(source.path)
         if file in first:
-            yield path, f"source {first[file]!r} follows the same file; each of its records would be sent twice"
+            yield path, f"source {quoted(first[file])} follows the same file; each of its records would be sent twice"
         first.setdefault(file, source.name)
 
 
@@ -30,10 +31,8 @@ def one_trail_twice(settings: Settings) -> Iterator[Finding]:
     logs = [source.name for _, source in _logs(settings) if _real(source.path) == usual]
     for index, source in enumerate(settings.source):
         if logs and isinstance(source, AuditDispatcherSource | AuditdRemoteSource):
-            sentence = (
-                f"source {logs[0]!r} follows this machine's audit log: each record that comes by both is sent twice"
-            )
-            yield ("source", index, "type"), sentence
+            cause = f"source {quoted(logs[0])} follows this machine's audit log"
+            yield ("source", index, "type"), f"{cause}: each record that comes by both is sent twice"
 
 
 def left_out(settings: Settings) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from relay.config.document.lines import KeyPath
 from relay.values.settings import Settings
+from relay.values.text import escaped
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _NO_NOTES: Final[Mapping[KeyPath, str]] = {}
@@ -50,8 +51,7 @@ def _notes_within(path: KeyPath, value: object, notes: Mapping[KeyPath, str]) ->
 
 def _note(notes: list[str]) -> str:
     """Notes as a comment; the names of files in them may hold anything."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in ", ".join(notes))
-    return f"  # {plain}" if notes else ""
+    return f"  # {escaped(', '.join(notes))}" if notes else ""
 
 
 def _is_headed(parent: str, value: object) -> bool:

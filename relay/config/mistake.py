@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from relay.config.document.lines import KeyPath
 from relay.errors import ConfigurationError
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 MOST_SHOWN: Final = 100

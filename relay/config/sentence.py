@@ -10,8 +10,8 @@ from pydantic_core import ErrorDetails
 
 from relay.config.document.lines import KeyPath
 from relay.config.not_yet import NOT_YET
-from relay.values.quantity import quoted
 from relay.values.settings import SOURCES, Settings, Table
+from relay.values.text import quoted
 
 _IMPLICIT: Final = frozenset({"audit.alarm", "audit.audit", "audit.provisioning"})
 _WANTED: Final = {

@@ -33,6 +33,7 @@ from relay.spool.spool import SkippedDamage
 from relay.spool.store import Store
 from relay.system.clock import wall_clock
 from relay.transport import StillOpenError, retry
+from relay.values.text import error_text
 
 PROOF_SPACING: Final = 0.05
 SETTLING_SPACING: Final = 0.025
@@ -252,7 +253,7 @@ class Destination:
         except Exception as error:
             # A bug of ours must not end delivery for good: it is told like any other failure, and tried again.
             _log.exception("delivery to %s failed", self.name)
-            raise InternalError(self.name, f"a bug: {error!r}", "please report it with the log") from error
+            raise InternalError(self.name, f"a bug: {error_text(error)}", "please report it with the log") from error
         finally:
             self.due(None)
             self.wants_a_message = False

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from relay.delivery.sessions.session import Refused
 from relay.errors import UnavailableError
 from relay.values.event import EventType
+from relay.values.text import quoted
 
 PAUSES = (0.05, 0.1, 0.2, 0.4)
 """Seconds before each time that something is sent again."""
@@ -94,5 +95,5 @@ class Refusals:
         return [Refused(*identity, message, answer) for identity, (message, answer) in for_good.items()]
 
     def _refuses_everything(self) -> UnavailableError:
-        cause = f"it refuses every message, the last one with {self._refusals[-1].answer!r}"
+        cause = f"it refuses every message, the last one with {quoted(self._refusals[-1].answer)}"
         return UnavailableError(self._far_end, cause, "its own log tells why; they are kept and sent again")

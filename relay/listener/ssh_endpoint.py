@@ -42,7 +42,8 @@ from relay.transport.ssh import private_key
 from relay.transport.ssh.authorized_keys import AuthorizedKey, AuthorizedKeys, same_place
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.public_key import PublicKey
-from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket, printable
+from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket
+from relay.values.text import excerpt
 
 if TYPE_CHECKING:
     _OctetPipe = BufferedPipe[bytes]
@@ -396,7 +397,7 @@ class _SshConnection(paramiko.ServerInterface):
         shown = PublicKey(key.get_name(), key.asbytes())
         found = authorized.find(shown)
         if found is None or key.public_blob is not None:  # a certificate has limits that nothing here looks at
-            _log.warning("%s, as %s: key %s is refused", self.peer, printable(username), shown.fingerprint)
+            _log.warning("%s, as %s: key %s is refused", self.peer, excerpt(username), shown.fingerprint)
             return AUTH_FAILED
         self._identity = found
         return AUTH_SUCCESSFUL
@@ -407,7 +408,7 @@ class _SshConnection(paramiko.ServerInterface):
         del origin
         host, port = destination
         if not (self._endpoint.may_open(host, port) and self.identity.may_open(host, port)):
-            _log.warning("%s may not open %s:%d", self.peer, printable(host), port)
+            _log.warning("%s may not open %s:%d", self.peer, excerpt(host), port)
             return self._refuse(OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
         if len(self._destinations) >= self._endpoint.limits.channels:
             return self._refuse(OPEN_FAILED_RESOURCE_SHORTAGE)

@@ -16,6 +16,7 @@ import msgspec
 from relay.errors import DataError, StorageError
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk, File
+from relay.values.text import quoted
 
 MAGIC: Final = b"\x89RLYSLT\n"
 COPY_LENGTH: Final = 4096
@@ -75,7 +76,7 @@ class Slots:
     def put(self, key: str, value: bytes) -> None:
         """Write the value and make it durable; StorageError leaves the former value in force, once `mend` returned."""
         if len(key.encode()) + len(value) > MAX_CONTENT:
-            raise DataError(self._file.path, f"the value of {key!r} does not fit into a slot", "shorten the name")
+            raise DataError(self._file.path, f"the value of {quoted(key)} does not fit into a slot", "shorten the name")
         with self._lock:
             if self._file.deleted:
                 self._make_again()

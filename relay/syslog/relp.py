@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from relay.errors import InternalError
 from relay.syslog.relp_frame import LAST_TXNR, Frame, FrameReader, RelpError, encode
 from relay.values.settings import LARGEST_MESSAGE_SIZE
+from relay.values.text import decoded, escaped
 
 LONGEST_ANSWER: Final = 16 * 1024
 RECONNECT_AT: Final = 999_000_000
@@ -296,4 +297,4 @@ class RelpClient:
 
 
 def _shown(text: bytes) -> str:
-    return "".join(each if each.isprintable() else "?" for each in text[:_SHOWN].decode("utf-8", "replace"))
+    return escaped(decoded(text[:_SHOWN]))

@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
 from relay.errors import DataError
+from relay.values.text import decoded, quoted
 
 VERSION = 1
 NILVALUE = b"-"
@@ -166,7 +167,7 @@ def microseconds(timestamp: bytes) -> int:
     """Convert a TIMESTAMP to microseconds since the epoch; ValueError when it breaks section 6.2.3."""
     match = _TIMESTAMP.fullmatch(timestamp)
     if match is None:
-        raise ValueError(f"{timestamp!r} is not written as RFC 5424 section 6.2.3 demands")
+        raise ValueError(f"{quoted(decoded(timestamp))} is not written as RFC 5424 section 6.2.3 demands")
     year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
     fraction, sign, zone_hour, zone_minute = match.group(7, 8, 9, 10)
     zone = (int(zone_hour), int(zone_minute)) if sign else (0, 0)

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 
 from relay.errors import ConfigurationError, UnavailableError
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 
 def find(name: str) -> str | None:

@@ -13,6 +13,8 @@ from typing import Final, Literal, Self
 
 import msgspec
 
+from relay.values.text import quoted
+
 Severity = Literal["critical", "major", "minor", "info"]
 
 DISK_SPACE_LEFT: Final = "disk-space-left"
@@ -46,7 +48,7 @@ class Alarm:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"an alarm's name is small letters and hyphens, not {self.name!r}")
+            raise ValueError(f"an alarm's name is small letters and hyphens, not {quoted(self.name)}")
 
 
 @dataclass(frozen=True, slots=True)

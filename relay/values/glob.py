@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 Matcher = Callable[[str], bool]
 _WILD: Final = frozenset("*?[")

@@ -9,6 +9,8 @@ import re
 from ipaddress import ip_address
 from typing import Final, NamedTuple, Self
 
+from relay.values.text import quoted
+
 _MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BYTES: Final = {
     "": 1,
@@ -29,15 +31,6 @@ _MILLION: Final = 10**6
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _ADDRESS: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([0-9]{1,6})")
 HIGHEST_PORT: Final = 65535
-
-
-def quoted(text: str) -> str:
-    """Quote `text` for a sentence: on one line, control characters escaped, at most 60 characters of it."""
-    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown) + '"'
-
-
-_SHOWN: Final = 60
 
 
 def _scaled(text: str, units: dict[str, int]) -> int | None:

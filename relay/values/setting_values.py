@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 
 from relay.values.glob import matcher
-from relay.values.quantity import HIGHEST_PORT, Address, duration_text, host, octets, quoted, seconds, size_text
+from relay.values.quantity import HIGHEST_PORT, Address, duration_text, host, octets, seconds, size_text
+from relay.values.text import quoted
 
 _RESERVED_SD_IDS: Final = frozenset({"timeQuality", "origin", "meta"})  # RFC 5424 section 7
 _SD_ID_LIMIT: Final = 32

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from relay.values.quantity import Address, duration_text, quoted, size_text
+from relay.values.quantity import Address, duration_text, size_text
 from relay.values.setting_values import (
     AppName,
     Certificates,
@@ -48,6 +48,7 @@ from relay.values.setting_values import (
     is_pem,
     some,
 )
+from relay.values.text import quoted
 
 # RFC 5424 section 6.1: every receiver takes 480 octets. The upper end is a ceiling for memory.
 SMALLEST_MESSAGE_SIZE: Final = 480

@@ -13,7 +13,8 @@ import re
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final
 
-from relay.values.quantity import quoted, seconds
+from relay.values.quantity import seconds
+from relay.values.text import quoted
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

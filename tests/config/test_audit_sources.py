@@ -47,7 +47,7 @@ def test_two_sources_on_one_file_are_a_mistake(folder: Path, other: str) -> None
     (folder / "link").symlink_to("audit.log")
     log = '[[source]]\nname = "one"\npath = "{folder}/audit.log"\n'
     (mistake,) = sentences(findings(folder, log + log.replace("one", "two").replace("audit.log", other)).mistakes)
-    assert "source[2].path: source 'one' follows the same file" in mistake
+    assert 'source[2].path: source "one" follows the same file' in mistake
 
 
 def test_two_sources_on_two_files_are_none(folder: Path) -> None:
@@ -60,7 +60,7 @@ def test_two_sources_on_two_files_are_none(folder: Path) -> None:
 def test_auditds_log_beside_what_auditd_hands_out_is_a_warning(folder: Path, kind: str) -> None:
     other = f'[[source]]\nname = "other"\ntype = "{kind}"\n'
     (warning,) = sentences(findings(folder, AUDIT_LOG + other).warnings)
-    assert "source[2].type: source 'audit' follows this machine's audit log" in warning
+    assert 'source[2].type: source "audit" follows this machine\'s audit log' in warning
     elsewhere = AUDIT_LOG + 'path = "{folder}/audit.log"\n'
     assert sentences(findings(folder, elsewhere + other).warnings) == []
     assert AuditLogSource(name="a").path == "/var/log/audit/audit.log"

@@ -20,7 +20,7 @@ sys.stdin.read()
 """
 _LOOKER = """
 from relay.errors import RelayError
-from relay.transport import local_port
+from relay.transport.ssh import local_port
 try:
     local_port.require_free("127.0.0.1", 80)
 except RelayError as error:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.values.quantity import Address, duration_text, octets, quoted, rounded_size, seconds, size_text
+from relay.values.quantity import Address, duration_text, octets, rounded_size, seconds, size_text
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,3 @@ def test_an_address_is_a_host_and_a_port_and_reads_back(text: str, host: str, po
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no"):
         Address.parse(text)
-
-
-def test_a_quoted_text_is_one_short_line() -> None:
-    assert quoted("a\n\x1b[2J") == r'"a\n\x1b[2J"'
-    assert len(quoted("x" * 10_000)) < 70

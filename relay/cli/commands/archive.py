@@ -26,9 +26,9 @@ import click
 from relay.cli.event_filters import complete_type, event_types
 from relay.cli.group import Group
 from relay.cli.options import config_option, options
-from relay.cli.output import escaped, text_of
 from relay.cli.state import existing
 from relay.cli.times import read_time
+from relay.values.text import decoded, escaped
 
 if TYPE_CHECKING:
     from relay.archive.judgement import CompletenessFinding, Judgement, JudgementScope
@@ -229,15 +229,15 @@ def _faults(each: "Originator") -> Iterator[str]:
 
 def _place(place: "ArchiveDefect") -> str:
     named = _PLACES[place.kind].format(
-        octets=place.octets, run=text_of(place.run), type=text_of(place.type), number=place.number
+        octets=place.octets, run=decoded(place.run), type=decoded(place.type), number=place.number
     )
     where = f"{place.path}: offset {place.offset}" if place.kind in {"damaged", "double", "malformed"} else place.path
     return f"{where}: {named}"
 
 
 def _whose(finding: "CompletenessFinding") -> str:
-    run = f"run {text_of(finding.run)}"
-    return f"{run}, type {text_of(finding.type)}" if finding.type else run
+    run = f"run {decoded(finding.run)}"
+    return f"{run}, type {decoded(finding.type)}" if finding.type else run
 
 
 def _missing(finding: "CompletenessFinding") -> str:
@@ -292,7 +292,7 @@ def _details(found: "Judgement") -> Iterator[str]:
         f"{_whose(finding)}: {_count(finding.numbers, 'event')} may still be on the way ({_ranges(finding)})"
         for finding in found.waiting[:MOST_TOLD]
     )
-    yield from (f"the archive begins after run {text_of(run)}" for run in found.before[:MOST_TOLD])
+    yield from (f"the archive begins after run {decoded(run)}" for run in found.before[:MOST_TOLD])
 
 
 def _time(microseconds: int) -> str:
@@ -341,7 +341,7 @@ def _originator(each: "Originator") -> dict[str, object]:
         "runs": found.runs,
         "heard": None if found.heard is None else _time(found.heard),
         "backlog": found.backlog,
-        "before": list(map(text_of, found.before)),
+        "before": list(map(decoded, found.before)),
         "missing": found.missing,
         "damaged": each.damaged,
         "doubles": each.doubles,
@@ -358,8 +358,8 @@ def _originator(each: "Originator") -> dict[str, object]:
 def _finding_object(finding: "CompletenessFinding") -> dict[str, object]:
     return {
         "kind": finding.kind,
-        "run": text_of(finding.run),
-        "type": text_of(finding.type),
+        "run": decoded(finding.run),
+        "type": decoded(finding.type),
         "numbers": finding.numbers,
         "ranges": finding.ranges,
         "more_ranges": finding.unnamed,
@@ -367,7 +367,7 @@ def _finding_object(finding: "CompletenessFinding") -> dict[str, object]:
 
 
 def _place_object(place: "ArchiveDefect") -> dict[str, object]:
-    return {**place._asdict(), "run": text_of(place.run), "type": text_of(place.type)}
+    return {**place._asdict(), "run": decoded(place.run), "type": decoded(place.type)}
 
 
 def _warning_object(warned: "ArchiveNotice") -> dict[str, object]:

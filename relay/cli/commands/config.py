@@ -18,8 +18,8 @@ import click
 
 from relay.cli.group import Group
 from relay.cli.options import config_option, options
-from relay.cli.output import escaped
 from relay.errors import RelayError
+from relay.values.text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -32,9 +32,9 @@ from relay.cli.event_filters import ChosenFilters, filter_options, unknown_name,
 from relay.cli.in_words import NOTHING, in_words, parameters
 from relay.cli.number import WholeNumber
 from relay.cli.options import files_option, options
-from relay.cli.output import cut, escaped, text_of
 from relay.cli.state import existing_folder, state_directory, state_option
 from relay.cli.times import now
+from relay.values.text import decoded, escaped, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -201,7 +201,7 @@ def _lines(event: "PastEvent", display: EventDisplay) -> str:
     line = f"{head[0]:<24}  {'  '.join(f'{escaped(field):<10}' for field in head[1:])}  {escaped(first)}"
     if display.columns is None:
         return f"{line}{more}\n"
-    return f"{cut(line, display.columns - len(more))}{more}\n"
+    return f"{fitted(line, display.columns - len(more))}{more}\n"
 
 
 def _parameter_lines(message: "Message") -> list[str]:
@@ -234,11 +234,11 @@ def _timestamp(message: "Message | None") -> str | None:
 
 def _text(octets: bytes | None) -> str:
     """MSG as text; the BOM (RFC 5424 section 6.4) says what it is and is no part of it."""
-    return text_of((octets or b"").removeprefix(_BOM)).removesuffix("\n")
+    return decoded((octets or b"").removeprefix(_BOM)).removesuffix("\n")
 
 
 def _field(octets: bytes | None) -> str | None:
-    return None if octets is None else text_of(octets)
+    return None if octets is None else decoded(octets)
 
 
 # --- For programs ---
@@ -263,7 +263,7 @@ def _json_line(event: "PastEvent") -> str:
         "type": event.type,
         "router": own.get("router"),
         "node": own.get("node"),
-        "run": text_of(identity.run) if identity else None,
+        "run": decoded(identity.run) if identity else None,
         "number": identity.sequence if identity else None,
         "part": identity.part if identity else None,
         "parts": identity.parts if identity else None,
@@ -278,7 +278,7 @@ def message_fields(octets: bytes) -> dict[str, str | None]:
     try:
         return {"message": octets.decode(), "message_base64": None}
     except UnicodeDecodeError:
-        return {"message": text_of(octets), "message_base64": base64.b64encode(octets).decode()}
+        return {"message": decoded(octets), "message_base64": base64.b64encode(octets).decode()}
 
 
 def _structured_data(message: "Message | None") -> dict[str, dict[str, Value]]:
@@ -286,8 +286,8 @@ def _structured_data(message: "Message | None") -> dict[str, dict[str, Value]]:
     for element in message.structured_data if message else ():
         params: dict[str, list[str]] = {}
         for name, value in element.params:
-            params.setdefault(text_of(name), []).append(text_of(value))
-        found[text_of(element.id)] = {
+            params.setdefault(decoded(name), []).append(decoded(value))
+        found[decoded(element.id)] = {
             name: values[0] if len(values) == 1 else list[str](values) for name, values in params.items()
         }
     return found

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from relay.cli.options import config_option
-from relay.cli.output import escaped
 from relay.cli.state import state_directory, state_option
+from relay.values.text import escaped
 
 if TYPE_CHECKING:
     from relay.program.control import Reloaded

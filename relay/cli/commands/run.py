@@ -11,7 +11,7 @@ import click
 
 from relay.cli.number import Number
 from relay.cli.options import Options, config_option, options
-from relay.cli.output import escaped
+from relay.values.text import escaped
 
 if TYPE_CHECKING:
     from relay.config.document.toml import Configuration

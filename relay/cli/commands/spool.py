@@ -30,9 +30,9 @@ from relay.cli.event_filters import complete_type, event_types
 from relay.cli.group import Group
 from relay.cli.number import WholeNumber
 from relay.cli.options import config_option
-from relay.cli.output import escaped, text_of
 from relay.cli.state import state_directory, state_option
 from relay.values.quantity import rounded_size
+from relay.values.text import decoded, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -279,7 +279,7 @@ Form = Callable[[SpoolMessage], bytes]
 
 
 def _as_line(message: SpoolMessage) -> bytes:
-    return escaped(text_of(message.octets)).encode() + b"\n"
+    return escaped(decoded(message.octets)).encode() + b"\n"
 
 
 def _raw(message: SpoolMessage) -> bytes:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import click
 
 from relay.cli.options import config_option
-from relay.cli.output import escaped
 from relay.cli.state import state_directory, state_option
 from relay.errors import RelayError
 from relay.system.clock import wall_clock
 from relay.values.quantity import rounded_size
+from relay.values.text import escaped
 
 if TYPE_CHECKING:
     from relay.program.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource

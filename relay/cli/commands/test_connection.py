@@ -23,6 +23,7 @@ import click
 from relay.cli.number import Number
 from relay.cli.options import config_option, options
 from relay.errors import RelayError
+from relay.values.text import escaped
 
 if TYPE_CHECKING:
     from relay.program.connection_test.report import Report, Result, ServerReport
@@ -106,8 +107,7 @@ class _Printer:
 
 def _shown(text: str) -> str:
     """The text with its control characters escaped: parts of it are what a server, a file or a process is called."""
-    text = RelayError.complete(text)
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return escaped(RelayError.complete(text))
 
 
 # --- For programs ---

@@ -16,7 +16,7 @@ from relay.config.agent import inputs, outputs
 from relay.config.agent.filters import TYPES, UNKNOWN, as_list
 from relay.config.agent.plugin import VARIABLE, PluginTable, Variables, listed
 from relay.config.document.draft import Draft
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 _KEYS: Final = frozenset(
     {"name", "enabled", "lib-directory", "sample-interval", "push-interval", "tags", "inputs", "outputs"}

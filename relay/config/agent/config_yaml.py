@@ -20,7 +20,7 @@ from relay.config.document.draft import Draft
 from relay.config.document.file import NotUnderstoodError, contents, text_of, toml_draft
 from relay.config.router.translation import RouterChoice
 from relay.errors import NoInputError, PermissionRefusedError
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 NAME: Final = "config.yaml"
 LIBRARY: Final = "/var/lib/128t-monitoring"

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from relay.config.agent.filters import FILTERS, OTHER_FILTERS, as_list, may_pass_unknown, taken_over, types_passed
 from relay.config.agent.plugin import PluginTable
 from relay.config.document.lines import KeyPath
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 COLLECTOR: Final = "/usr/bin/eventCollector128t"
 SOURCES: Final = "source"

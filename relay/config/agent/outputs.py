@@ -15,7 +15,8 @@ from relay.config.agent.inputs import SOURCES
 from relay.config.agent.plugin import PluginTable
 from relay.config.document.lines import KeyPath
 from relay.syslog.priority import FACILITIES, SEVERITIES
-from relay.values.quantity import Address, quoted
+from relay.values.quantity import Address
+from relay.values.text import quoted
 
 SERVERS: Final = "remote-logging-server"
 _ADDRESS: Final = re.compile(r"(?P<scheme>udp|tcp)[46]?://(?P<address>.*)", re.DOTALL)

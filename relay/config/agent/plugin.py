@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from relay.config.document.draft import Draft
 from relay.config.document.lines import KeyPath
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}")
 _OF_THE_ROUTER: Final = frozenset({"128T_VERSION", "WEB_PORT"})

@@ -10,7 +10,7 @@ from typing import Final
 
 from relay.config.router.section import Section
 from relay.config.router.values import Values, line_of, named
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 _FOLDER: Final = "/etc/relay"
 _PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"

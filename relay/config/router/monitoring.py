@@ -17,7 +17,7 @@ from relay.config.agent.plugin import PluginTable, Variables
 from relay.config.document.file import NotUnderstoodError, toml_draft
 from relay.config.router.section import Section
 from relay.config.router.values import Values, first_word, flag, line_of, named, number
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 _PROFILE: Final = frozenset({"name", "tags", "input", "sample-interval", "push-interval"})
 _SYSTEM: Final = _PROFILE | {"enabled", "agent-config", "output"}

@@ -13,7 +13,7 @@ from relay.config.router.certificates import Certificates
 from relay.config.router.section import Section
 from relay.config.router.values import Values, first_word, line_of
 from relay.syslog.priority import SEVERITIES
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 _SYSLOG: Final = frozenset({"facility", "severity", "protocol", "client-certificate-name", "ocsp", "server"})
 _SERVER: Final = frozenset({"ip-address", "port", "protocol", "ocsp", "filter"})

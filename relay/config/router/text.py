@@ -31,7 +31,7 @@ from relay.config.router import kinds, terminal
 from relay.config.router.kinds import SectionKind
 from relay.config.router.quotes import LONGEST, Quotes, words
 from relay.config.router.section import Section, Statement
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 MOST_LINES: Final = 200_000
 DEEPEST: Final = 64

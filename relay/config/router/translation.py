@@ -23,7 +23,7 @@ from relay.config.router.section import Section
 from relay.config.router.syslog import SyslogSection
 from relay.config.router.text import TooMuchError, parse
 from relay.config.router.values import SERVERS, Values, flag, named, number
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 _CATEGORIES: Final = {
     "administration": "administration",

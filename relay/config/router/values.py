@@ -7,7 +7,7 @@ from relay.config.document.draft import Draft
 from relay.config.document.lines import KeyPath
 from relay.config.router.quotes import is_open
 from relay.config.router.section import Section, Statement
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 SERVERS: Final = "remote-logging-server"
 

@@ -8,7 +8,7 @@ ValueError says what a word must be.
 from typing import Final
 
 from relay.syslog.priority import FACILITIES, SEVERITIES
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 _LONGER: Final = {
     "emergency": "emerg",

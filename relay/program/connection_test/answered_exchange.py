@@ -15,11 +15,12 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from relay.errors import ProtocolError, UnavailableError
 from relay.events.audit.as_records import NodeName, as_records
-from relay.program.connection_test.exchange import EXCERPT, CollectorConnection, Proven, excerpt
+from relay.program.connection_test.exchange import EXCERPT, CollectorConnection, Proven
 from relay.program.connection_test.report import StepFinding
 from relay.syslog.auditd_remote import DISKERROR, DISKFULL, ENDING, AuditdClient, Reply
 from relay.syslog.relp import RelpClient, RelpResponse
 from relay.values.event import EventType
+from relay.values.text import decoded, quoted
 
 ACKNOWLEDGED: Final = "acknowledged"
 CLOSING_SECONDS: Final = 1.0
@@ -115,7 +116,7 @@ class _Dialogue(Generic[Given]):
         return self._line.loss(error, cause, question.when_closed)
 
     def _so_far(self, joint: str) -> str:
-        return f"{joint}it said {excerpt(self._said)}" if self._said else ""
+        return f"{joint}it said {quoted(decoded(self._said))}" if self._said else ""
 
 
 # --- RELP ---

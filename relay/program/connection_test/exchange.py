@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 from relay.errors import ProtocolError, UnavailableError
 from relay.program.connection_test.report import StepFinding
 from relay.transport import Pipe, Transport
-from relay.values.quantity import Address, quoted
+from relay.values.quantity import Address
 
 EXCERPT: Final = 64
 """Octets of what a stranger says that are worth keeping."""
@@ -55,8 +55,3 @@ class CollectorConnection(NamedTuple):
         if self.transport.alive:
             return self.fault(cause, remedy)
         return ProtocolError(self.gateway, error.cause, error.remedy)
-
-
-def excerpt(said: bytes) -> str:
-    """The beginning of what a stranger says, quoted for a sentence."""
-    return quoted(said.decode("ascii", "backslashreplace"))

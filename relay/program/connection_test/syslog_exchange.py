@@ -13,11 +13,12 @@ from relay.delivery.selection import NOTHING
 from relay.delivery.sessions.syslog_messages import SyslogMessages
 from relay.delivery.sessions.syslog_stream import CloseTimeouts, SyslogStream
 from relay.errors import ProtocolError, TemporaryError, UnavailableError
-from relay.program.connection_test.exchange import EXCERPT, CollectorConnection, Proven, excerpt
+from relay.program.connection_test.exchange import EXCERPT, CollectorConnection, Proven
 from relay.program.connection_test.message import framed
 from relay.program.connection_test.report import StepFinding
 from relay.transport.udp import UdpTransport
 from relay.values.settings import RemoteLoggingServer
+from relay.values.text import decoded, quoted
 
 WATCHED_SECONDS: Final = 0.1
 """How long a collector is watched after the message: one that closes unasked, however late, is to be found out."""
@@ -72,7 +73,7 @@ class SyslogStreamExchange:
             said += data
 
     def _speaks(self, said: bytes) -> ProtocolError:
-        cause = f"it says {excerpt(said)}, and a syslog collector says nothing"
+        cause = f"it says {quoted(decoded(said))}, and a syslog collector says nothing"
         return self._line.fault(cause, "what listens there? mend the port, or `protocol`")
 
     def prove(self) -> Proven:

@@ -64,8 +64,9 @@ from relay.transport.tls.client import TlsClient, tls_client
 from relay.transport.tls.transport import TlsPeer, TlsTransport
 from relay.transport.udp import Failures, UdpTransport
 from relay.values.nearest import did_you_mean
-from relay.values.quantity import Address, quoted
+from relay.values.quantity import Address
 from relay.values.settings import LARGEST_MESSAGE_SIZE, PortForwarding, RemoteLoggingServer, Settings
+from relay.values.text import quoted
 
 PROOF_SECONDS: Final = 10.0
 SIZE_WATCHED_SECONDS: Final = 0.3

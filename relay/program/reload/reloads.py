@@ -18,6 +18,7 @@ from relay.program.reload.plan import PartsByName, ReloadPlan
 from relay.program.road import Road
 from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
+from relay.values.text import error_text
 
 _log = logging.getLogger("relay")
 
@@ -105,7 +106,7 @@ class Reloads:
             try:
                 return await self._read_and_exchange()
             except Exception as bug:  # noqa: BLE001  whatever fails here, what runs goes on
-                error = InternalError("relay", f"a bug of ours: {bug!r}", "please report it with the log")
+                error = InternalError("relay", f"a bug: {error_text(bug)}", "please report it with the log")
                 _log.error("the reload failed: %s", error)
                 _log.debug("a bug", exc_info=bug)
                 return Reloaded.refused(error)

@@ -17,6 +17,7 @@ from relay.errors import RelayError
 from relay.program.road import Road
 from relay.source import EventInput
 from relay.values.event import Batch, Submit
+from relay.values.text import error_text
 
 RETRY_SECONDS: Final = 2.0
 END_SECONDS: Final = 10.0
@@ -133,7 +134,7 @@ class RunningSources:
                     _log.warning("source %s cannot begin, and is tried again: %s", running.source.name, error)
                 running.error = logged = str(error)
             except Exception as bug:  # noqa: BLE001  it stops nothing but this source
-                running.error = f"a bug of ours: {bug!r}; please report it with the log"
+                running.error = f"a bug: {error_text(bug)}; please report it with the log"
                 _log.error("source %s failed, and is tried again: %s", running.source.name, running.error)
                 _log.debug("a bug", exc_info=bug)
             else:

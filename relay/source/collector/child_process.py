@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
 
 from relay.source.collector import subreaper
+from relay.values.text import decoded, escaped
 
 STOP_SECONDS: Final = 5.0
 """How long a child may take to end after SIGTERM, before SIGKILL."""
@@ -240,8 +241,7 @@ class _StderrLines:
 
 
 def _printable(line: bytes) -> str:
-    text = line.decode(errors="backslashreplace").strip()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped(decoded(line).strip())
 
 
 def _close(*ends: int) -> None:

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.transport.ssh.public_key import TYPES, PublicKey
+from relay.values.text import quoted
 
 _NEEDLESS: Final = frozenset({"no-pty", "no-x11-forwarding", "no-agent-forwarding", "no-user-rc"})
 # One option: its name, and its value between quotes, in which a backslash stands before a quote.
@@ -141,5 +142,5 @@ def _options(line: str) -> tuple[tuple[KeyPermission, ...], str]:
 def _permission(value: str) -> KeyPermission:
     found = _DESTINATION.fullmatch(value)
     if found is None:
-        raise ValueError(f"permitopen={value!r} is not HOST:PORT")
+        raise ValueError(f"permitopen={quoted(value)} is not HOST:PORT")
     return KeyPermission(host=found[1] or found[2], port=None if found[3] == "*" else int(found[3]))

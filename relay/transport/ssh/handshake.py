@@ -28,7 +28,8 @@ from relay.transport.dial import GLANCE, DialTarget, connect, resolve
 from relay.transport.ssh import private_key
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.public_key import ECDSA, ED25519, RSA, PublicKey
-from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket, printable
+from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket
+from relay.values.text import excerpt
 
 _PEEK: Final = 0.002  # between two looks for the banner, of which paramiko tells nobody
 _KEY_KINDS: Final = ((ED25519,), ECDSA, (RSA,))  # a server has at most one key of each
@@ -135,7 +136,7 @@ class Handshake:
             cause = f"no SSH banner within {self._limits.banner:g} s"
             raise ProtocolError(self._what, cause, "is there an SSH server on that port?")
         if layer.remote_version:
-            self._passed(HandshakeStep.BANNER, printable(layer.remote_version))
+            self._passed(HandshakeStep.BANNER, excerpt(layer.remote_version))
         if not self._wait(agreed, self._limits.key_exchange):
             raise ProtocolError(
                 self._what, f"no key exchange within {self._limits.key_exchange:g} s", "is it overloaded?"
@@ -155,7 +156,7 @@ class Handshake:
             return ProtocolError(self._what, disagreement, "allow one of relay's at the server")
         if error is None or isinstance(error, EOFError | OSError):
             return ProtocolError(self._what, "it broke off the key exchange", "the SSH server's log tells why")
-        return ProtocolError(self._what, f"the key exchange failed ({printable(str(error))})")
+        return ProtocolError(self._what, f"the key exchange failed ({excerpt(str(error))})")
 
     def _closed_before_banner(self) -> ProtocolError:
         # PerSourcePenalties: OpenSSH 9.8 and newer, for an address from which logins failed before.
@@ -169,10 +170,10 @@ class Handshake:
         """
         error = layer.get_exception()
         if isinstance(error, paramiko.BadAuthenticationType):
-            cause = f"it takes no public keys from {user}, only {printable(', '.join(error.allowed_types))}"
+            cause = f"it takes no public keys from {user}, only {excerpt(', '.join(error.allowed_types))}"
             raise PermissionRefusedError(self._what, cause, "allow PubkeyAuthentication in its sshd_config")
         if isinstance(error, PartialAuthentication):
-            cause = f"it took {user}'s key and wants {printable(', '.join(error.allowed_types))} as well"
+            cause = f"it took {user}'s key and wants {excerpt(', '.join(error.allowed_types))} as well"
             raise PermissionRefusedError(self._what, cause, "let the key suffice: AuthenticationMethods publickey")
         if error is not None and not isinstance(error, paramiko.AuthenticationException):
             raise self._broken_off("during authentication") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, TemporaryError
-from relay.transport.ssh.transport_layer import printable
+from relay.values.text import excerpt
 
 _LISTEN: Final = "0A"  # the state of a listening socket, net/tcp_states.h
 _WORD: Final = 8  # hexadecimal digits of 32 bits, in the machine's byte order
@@ -110,6 +110,6 @@ def _target(link: Path) -> str:
 
 def _name(process: Path) -> str:
     try:
-        return printable((process / "comm").read_text(errors="replace").rstrip("\n"))
+        return excerpt((process / "comm").read_text(errors="replace").rstrip("\n"))
     except OSError:
         return "a process that has just ended"

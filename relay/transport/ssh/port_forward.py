@@ -39,6 +39,7 @@ from relay.transport.ssh import local_port
 from relay.transport.ssh.handshake import DEFAULT_LIMITS, HandshakeLimits
 from relay.transport.ssh.session import SshSession
 from relay.values.settings import PortForwarding
+from relay.values.text import error_text
 
 MAX_CONNECTIONS: Final = 64  # three descriptors each: sshtunnel's select(2) knows none above 1023
 SETTLED: Final = 10.0  # seconds that a session must have stood for its loss to be no failed attempt
@@ -127,7 +128,7 @@ class PortForward:
         except Exception as error:
             # A bug of ours must not close the port for good: it is told like any other failure, and tried again.
             _log.exception("port-forwarding %s failed", self.name)
-            raise InternalError(self.name, f"a bug: {error!r}", "please report it with the log") from error
+            raise InternalError(self.name, f"a bug: {error_text(error)}", "please report it with the log") from error
         finally:
             self._session = None
 

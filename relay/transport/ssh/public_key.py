@@ -9,6 +9,8 @@ import binascii
 import hashlib
 from typing import Final, NamedTuple, Self
 
+from relay.values.text import decoded, quoted
+
 ED25519: Final = "ssh-ed25519"
 RSA: Final = "ssh-rsa"
 ECDSA: Final = ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
@@ -58,7 +60,7 @@ class PublicKey(NamedTuple):
 def _check(key_type: str, blob: bytes) -> None:
     name, *numbers = _strings(blob)
     if name != key_type.encode("ascii"):
-        raise ValueError(f"the key says that it is {name[:40]!r}, not {key_type}")
+        raise ValueError(f"the key says that it is {quoted(decoded(name))}, not {key_type}")
     expected = {ED25519: 1, RSA: 2}.get(key_type, 2)
     if len(numbers) != expected or not all(numbers):
         raise ValueError("the key is damaged")

@@ -95,6 +95,11 @@ class SshSession:
         return f"<SshSession {way}, {'alive' if self.alive else 'dead'}>"
 
     @property
+    def name(self) -> str:
+        """What errors call it."""
+        return f"SSH session to {self._server}"
+
+    @property
     def alive(self) -> bool:
         """Whether pipes may be opened and trusted."""
         return not self._closed and self._layer.is_active()
@@ -249,7 +254,7 @@ class SshPipe:
         """Return once the collector has ended its half after ours; see relay.transport.Pipe."""
         if not self._half_closed:
             raise InternalError("pipe", "only a half-closed stream can be drained")
-        drain(self, timeout, f"proof through {self._session!r}")
+        drain(self, timeout, f"proof through the {self._session.name}")
 
     def close(self) -> None:
         """Give the stream up; never raises."""
@@ -257,7 +262,7 @@ class SshPipe:
             self._channel.close()
 
     def _broken(self, cause: str) -> UnavailableError:
-        what = f"stream through {self._session!r}"
+        what = f"stream through the {self._session.name}"
         return UnavailableError(what, cause) if self._session.alive and cause else self._session.loss(what)
 
     @contextlib.contextmanager

@@ -28,6 +28,7 @@ from paramiko.packet import Packetizer
 
 from relay.transport.ssh.liveness import Liveness, LivenessAction, LivenessSample, LivenessTimeouts
 from relay.transport.ssh.public_key import ECDSA, RSA, TYPES
+from relay.values.text import decoded, excerpt
 
 MAX_UNAUTHENTICATED: Final = 1 << 20  # octets; a key exchange takes some 10 KB, a long banner little more
 MAX_PACKET: Final = 1 << 18  # octets; RFC 4253 section 6.1 asks for 35000
@@ -36,7 +37,6 @@ MAX_SEEN: Final = 1024
 _READ: Final = 1 << 16
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 _MSG_GLOBAL_REQUEST: Final = b"\x50"  # RFC 4254 section 4
-_SHOWN: Final = 300  # characters of a list that a peer sent
 
 _paramiko_log = logging.getLogger("paramiko")
 if _paramiko_log.level == logging.NOTSET:
@@ -204,7 +204,7 @@ class TransportLayer(paramiko.Transport):
         copy = paramiko.Message(m.get_remainder())
         copy.get_int()  # our channel
         copy.get_int()  # reason
-        self.refusal = printable(copy.get_string().decode("utf-8", "replace"))
+        self.refusal = excerpt(decoded(copy.get_string()))
         super()._parse_channel_open_failure(m)  # type: ignore[misc]  # not in the stubs
 
     def disagreement(self) -> str:
@@ -217,7 +217,7 @@ class TransportLayer(paramiko.Transport):
         ):
             theirs = self._offered.get(key, [])
             if theirs and not set(theirs) & set(ours):
-                return f"no common {what}: it offers {printable(', '.join(theirs))}; relay offers {', '.join(ours)}"
+                return f"no common {what}: it offers {excerpt(', '.join(theirs))}; relay offers {', '.join(ours)}"
         return ""
 
     @property
@@ -259,9 +259,3 @@ class TransportLayer(paramiko.Transport):
         with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
             self._send_user_message(request)  # type: ignore[attr-defined]  # not in the stubs
             liveness.asked(self.watched.sent)
-
-
-def printable(text: str) -> str:
-    """A peer's words, fit for a terminal and a log line."""
-    kept = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return kept if len(kept) <= _SHOWN else kept[:_SHOWN] + "…"

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from relay.transport.tls.certificate import common_name, fingerprint
-from relay.values.quantity import quoted
+from relay.values.text import quoted
 
 _SHOWN: Final = 5  # names of a certificate
 _ALERT: Final = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?")

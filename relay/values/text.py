@@ -1,0 +1,74 @@
+r"""How text and octets of others are shown to people: on a terminal, in the log and in the sentences of errors. Pure.
+
+Everything that relay did not write itself (a peer's answer, a file's name, a value of the configuration) may hold
+control characters or change the direction of writing. Such a character becomes an escape (`\x1b`, `\u202e`), and so
+does an octet that is not UTF-8. A backslash stays as it is: the result is for reading and cannot be turned back.
+
+    decoded    octets as text
+    escaped    one line that a terminal shows and does not obey
+    quoted     escaped and in double quotes, for a sentence; at most 60 characters
+    excerpt    escaped, for a sentence that needs no quotes; at most 300 characters
+    shortened  at most so many characters
+    fitted     at most so many columns of a terminal
+    error_text an exception that nobody expected, with its type
+"""
+
+import unicodedata
+from typing import Final
+
+_ELLIPSIS: Final = "…"
+_QUOTED_CHARACTERS: Final = 60
+_EXCERPT_CHARACTERS: Final = 300
+
+
+def decoded(octets: bytes) -> str:
+    r"""UTF-8 as text; other octets as `\xNN`."""
+    return octets.decode("utf-8", "backslashreplace")
+
+
+def escaped(text: str) -> str:
+    """One line without control characters."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def quoted(text: str) -> str:
+    """The text in double quotes, escaped and shortened."""
+    return f'"{escaped(shortened(text, _QUOTED_CHARACTERS))}"'
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text, escaped."""
+    return escaped(shortened(text, _EXCERPT_CHARACTERS))
+
+
+def shortened(text: str, characters: int) -> str:
+    """At most so many characters of the text, and an ellipsis where some are missing."""
+    return text if len(text) <= characters else text[:characters] + _ELLIPSIS
+
+
+def fitted(text: str, columns: int | None) -> str:
+    """As much of a line as fits into so many columns of a terminal, the ellipsis included; None: all of it."""
+    if columns is None or (len(text) <= columns and text.isascii()):
+        return text
+    taken = with_ellipsis = 0
+    for end, character in enumerate(text):
+        taken += _columns(character)
+        if taken > columns:
+            return text[:with_ellipsis] + _ELLIPSIS
+        if taken < columns:
+            with_ellipsis = end + 1
+    return text
+
+
+def error_text(error: BaseException) -> str:
+    """The type and the message of an exception, on one line."""
+    message = escaped(str(error))
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
