@@ -22,9 +22,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from relay.delivery.reading import BlockPiece, SpoolReading, choose_probe, identity_of, suspect, wanted_before
-from relay.delivery.selection import MessageSelection
-from relay.delivery.sessions.session import DeliverySession, MessageId, Refused, Search
+from relay.delivery.message_selection import MessageSelection
+from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch, MessageId, RefusedMessage
+from relay.delivery.spool_reading import BlockPiece, SpoolReading, choose_probe, identity_of, selected_before, suspect
 from relay.delivery.suspicion import FirstUnproven, SessionLoss, Suspicion
 from relay.errors import InternalError, RelayError, StorageError, TemporaryError, UnavailableError
 from relay.spool.cursor import Cursor
@@ -83,15 +83,15 @@ class Destination:
         store: Store,
         connect: Callable[[threading.Event], DeliverySession],
         *,
-        wanted: MessageSelection,
+        selection: MessageSelection,
         start: Cursor,
         required: bool = True,
         files: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.overdue_seconds = OVERDUE_SECONDS
-        self._wanted = wanted
-        self.cursor = store.follow(name, start, wanted.types, required=required)
+        self._selection = selection
+        self.cursor = store.follow(name, start, selection.types, required=required)
         """Proven so far."""
         self._state = "starting"
         self._error: RelayError | None = None
@@ -239,7 +239,7 @@ class Destination:
             self.due(None)
             self.state = DELIVERING
             _log.info("%s: session opened", self.name)
-            delivery = _Delivery(self, self._store, self._session, self._wanted)
+            delivery = _Delivery(self, self._store, self._session, self._selection)
             delivery.run(self._stopped, self._finishing)
         except RelayError as error:
             if self._stopped.is_set():
@@ -276,7 +276,7 @@ class Destination:
             by_the_collector = error.retryable and not isinstance(error, StillOpenError)  # which is only slow
             if session is None or not session.alive or loss is None or not by_the_collector:
                 self.suspicion = self.suspicion.unreached()
-            elif session.search is not Search.NEVER:
+            elif session.search is not FaultSearch.NEVER:
                 self.suspicion = self.suspicion.lost(loss)
         found = self._the_suspect()
         if found is not None and error.retryable:
@@ -289,7 +289,7 @@ class Destination:
         if not self.suspicion.alone:
             self._suspect = None
             return None
-        found = suspect(self._store, self._wanted, self.cursor, self.suspicion.spool)
+        found = suspect(self._store, self._selection, self.cursor, self.suspicion.spool)
         if found is None or self._suspect not in {None, identity_of(found.block)}:
             self.suspicion, self._suspect = Suspicion(), None
             return None
@@ -325,14 +325,14 @@ class Destination:
         retained, transient = self.cursor.reached_retained, self.cursor.reached_transient
         reached = self.cursor.at(retained, found.after) if found.spool else self.cursor.at(found.after, transient)
         ((kind, number, message),) = found.block.messages()
-        refused = Refused(found.block.header.run, kind, number, message, "it ends every session on it")
+        refused = RefusedMessage(found.block.header.run, kind, number, message, "it ends every session on it")
         self.leave_out([refused], reached, NOT_ACCEPTED)
         self.largest_refused = max(self.largest_refused, len(message))
         self._store.move_cursor(self.name, reached)
         self._recover()  # the probe has just been proven
         self._move(reached)
 
-    def leave_out(self, refused: Sequence[Refused], reached: Cursor, cause: str = REFUSED) -> None:
+    def leave_out(self, refused: Sequence[RefusedMessage], reached: Cursor, cause: str = REFUSED) -> None:
         """Keep aside and count what the far end will never take of all that is before `reached`."""
         events = {(each.run, each.type, each.number): each for each in refused}.values()  # not one for each part
         if not events:
@@ -358,13 +358,13 @@ class _Delivery:
     """One session's loop, from the cursor on."""
 
     def __init__(
-        self, destination: Destination, store: Store, session: DeliverySession, wanted: MessageSelection
+        self, destination: Destination, store: Store, session: DeliverySession, selection: MessageSelection
     ) -> None:
         self._destination = destination
         self._store = store
         self._session = session
-        self._wanted = wanted
-        self._reading = SpoolReading(store, destination.name, wanted, destination.cursor)
+        self._selection = selection
+        self._reading = SpoolReading(store, destination.name, selection, destination.cursor)
         self._under_way: list[BlockPiece] = []
         """What is sent and unproven, in order, without the messages themselves."""
         self._unproven = 0
@@ -472,7 +472,7 @@ class _Delivery:
         where = (destination.cursor, suspicion.spool)
         while not ending():
             choice = suspicion.plan.probe or 0
-            piece = choose_probe(self._store, self._wanted, where, choice, destination.passed)
+            piece = choose_probe(self._store, self._selection, where, choice, destination.passed)
             destination.wants_a_message = piece is None
             if piece is not None:
                 break
@@ -498,7 +498,7 @@ class _Delivery:
 
     def keep_what_is_answered(self) -> int:
         """Move the cursor over what the far end has answered; how many messages remain unproven."""
-        answered = self._session.answered()
+        answered = self._session.proven_extent()
         if answered.everything:
             reached, messages = self._reading.reached, self.unproven_messages
             self._under_way = []
@@ -524,7 +524,7 @@ class _Delivery:
             messages += piece.left_out
             at = piece.index_of(first)
             if at is not None:
-                messages += wanted_before(piece, at, self._store, self._wanted)
+                messages += selected_before(piece, at, self._store, self._selection)
                 places[piece.spool] = (piece.block.header.number, at)
                 self._under_way = self._under_way[index:]
                 return (places[0], places[1]), messages
@@ -540,8 +540,8 @@ class _Delivery:
         cursor = self._destination.cursor
         place = cursor.reached_transient if first.spool else cursor.reached_retained
         unproven = [sum(piece.messages for piece in self._under_way if piece.spool == each) for each in (0, 1)]
-        singly = self._session.search is Search.SINGLY
-        if not singly and self._session.answered().up_to is not None:  # it was on a stream of its own
+        singly = self._session.search is FaultSearch.SINGLY
+        if not singly and self._session.proven_extent().up_to is not None:  # it was on a stream of its own
             unproven = [int(first.spool == each) for each in (0, 1)]
         return SessionLoss(FirstUnproven(first.spool, *place), (unproven[0], unproven[1]), singly)
 
@@ -559,12 +559,12 @@ class _Delivery:
         if self._unproven or self._unsettled:
             seconds = max(self._last_proof + self._spacing - now, 0.0)
         else:
-            self._pass_unwanted()
+            self._pass_unselected()
             self._session.check()
         with self._store.changed:
             self._store.changed.wait_for(lambda: ending() or (not self._full and self._reading.more), seconds)
 
-    def _pass_unwanted(self) -> None:
+    def _pass_unselected(self) -> None:
         """Blocks without a wanted message need no proof: the cursor passes them while nothing is unproven."""
         former = self._destination.cursor
         passed = self._reached(proven_at=former.proven_at, proof="")

@@ -10,7 +10,7 @@ Ceiling: what is refused between two proofs, at most an interval.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from relay.delivery.sessions.session import Refused
+from relay.delivery.sessions.delivery_session import RefusedMessage
 from relay.errors import UnavailableError
 from relay.values.event import EventType
 from relay.values.text import quoted
@@ -65,7 +65,7 @@ class Refusals:
         """What is refused, and may still be accepted."""
         return [*self._again, *(refusal.sent for refusal in self._refusals)]
 
-    def settle(self) -> list[Refused]:
+    def settle(self) -> list[RefusedMessage]:
         """At an interval's end, everything answered: what is refused for good; UnavailableError from a sick far end."""
         accepted, self._accepted = self._accepted, None
         if not self._refusals:
@@ -88,11 +88,11 @@ class Refusals:
             self._send_again(pause, [*self._again, *behind])
             self._again = []
 
-    def _give_up(self) -> list[Refused]:
+    def _give_up(self) -> list[RefusedMessage]:
         """Each message once, however many of its parts are refused."""
         refusals, self._refusals = self._refusals, []
         for_good = {(sent.run, sent.type, sent.number): (sent.message, answer) for sent, answer in refusals}
-        return [Refused(*identity, message, answer) for identity, (message, answer) in for_good.items()]
+        return [RefusedMessage(*identity, message, answer) for identity, (message, answer) in for_good.items()]
 
     def _refuses_everything(self) -> UnavailableError:
         cause = f"it refuses every message, the last one with {quoted(self._refusals[-1].answer)}"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
-from relay.delivery.selection import MessageSelection
-from relay.delivery.sessions.to_server import ToServer
+from relay.delivery.message_selection import MessageSelection
+from relay.delivery.sessions.server_connector import ServerConnector
 from relay.errors import ConfigurationError, RelayError, TemporaryError
 from relay.events.audit.mapping import AuditFormat, AuditMapping
 from relay.events.own_events import Author
@@ -170,7 +170,7 @@ def _ways(settings: Settings, store: Store) -> list[Route]:
 
 def _way(server: RemoteLoggingServer, forwarding: PortForwarding | None, store: Store) -> Route:
     wanted = wanted_by(server)
-    connect = ToServer(server, forwarding, wanted)
+    connect = ServerConnector(server, forwarding, wanted)
     start, key = start_of(server, store), server_key(server, forwarding)
     return Route(server.display_name, connect, wanted, start, server.required, key, connect.files)
 

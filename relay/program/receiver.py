@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from relay.archive.write import ArchiveWriter
-from relay.delivery.selection import EVERYTHING
+from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.archive_session import ArchiveSession
 from relay.errors import RelayError
 from relay.listener.conversation import ALL

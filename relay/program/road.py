@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from relay.delivery.destination import Destination
-from relay.delivery.selection import MessageSelection
-from relay.delivery.sessions.session import DeliverySession
+from relay.delivery.message_selection import MessageSelection
+from relay.delivery.sessions.delivery_session import DeliverySession
 from relay.errors import DataError, RelayError, TemporaryError
 from relay.events import own_events
 from relay.program.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource, Reloaded, answering, no_reload
@@ -219,7 +219,7 @@ class Road:
                 way.name,
                 self.store,
                 way.connect,
-                wanted=way.wanted,
+                selection=way.wanted,
                 start=start,
                 required=way.required,
                 files=way.files,

@@ -21,9 +21,9 @@ from harness.rsyslog import Rsyslog
 from harness.syslog_ng import SyslogNg
 from harness.waiting import wait_until
 
-from relay.delivery.selection import EVERYTHING
-from relay.delivery.sessions.syslog_messages import SyslogMessages
-from relay.delivery.sessions.syslog_stream import CloseTimeouts, SyslogStream
+from relay.delivery.message_selection import EVERYTHING
+from relay.delivery.sessions.drained_stream import DrainedStream, DrainTimeouts
+from relay.delivery.sessions.syslog_encoder import SyslogEncoder
 from relay.errors import RelayError
 from relay.spool.cursor import Cursor
 from relay.transport.tcp import TcpTransport
@@ -88,8 +88,8 @@ class Stream:
     def _deliver(self) -> None:
         inner = TcpTransport(LOOPBACK, self._port, self._stop)
         with closing(TlsTransport(inner, self._client, self._peer, self._stop)) as transport:
-            messages = SyslogMessages(EVERYTHING, 8192)
-            session = SyslogStream(transport, transport.open(), messages, patience=CloseTimeouts(drain=5.0))
+            messages = SyslogEncoder(EVERYTHING, 8192)
+            session = DrainedStream(transport, transport.open(), messages, patience=DrainTimeouts(drain=5.0))
             for first in self._from_the_first_unproven():
                 session.send(block([message(each) for each in range(first, first + AT_ONCE)]))
                 reached = Cursor(retained=first + AT_ONCE)

@@ -20,9 +20,9 @@ from harness.waiting import wait_until
 from program.history.spools import filled, foreign, opened
 
 from relay.delivery.destination import NOT_ACCEPTED, Destination
-from relay.delivery.selection import EVERYTHING
-from relay.delivery.sessions.syslog_stream import KnownSize
-from relay.delivery.sessions.to_server import ToServer
+from relay.delivery.message_selection import EVERYTHING
+from relay.delivery.sessions.drained_stream import AcceptedSize
+from relay.delivery.sessions.server_connector import ServerConnector
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.syslog.relp_frame import Frame
@@ -55,10 +55,10 @@ def sshd() -> Iterator[Sshd]:
 
 @contextmanager
 def delivering(
-    store: Store, server: RemoteLoggingServer, forwarding: PortForwarding | None, known: KnownSize | None = None
+    store: Store, server: RemoteLoggingServer, forwarding: PortForwarding | None, known: AcceptedSize | None = None
 ) -> Iterator[Destination]:
-    connect = ToServer(server, forwarding, EVERYTHING, known=known)
-    destination = Destination("logs", store, connect, wanted=EVERYTHING, start=store.begin("logs", Cursor(), ~0))
+    connect = ServerConnector(server, forwarding, EVERYTHING, known=known)
+    destination = Destination("logs", store, connect, selection=EVERYTHING, start=store.begin("logs", Cursor(), ~0))
     destination.start()
     try:
         yield destination
@@ -144,7 +144,7 @@ def test_a_message_of_ordinary_size_is_found_by_halving(tmp_path: Path, sshd: Ss
     """Every stream is watched, as after any stream that the collector has closed by itself."""
     messages = [message(number) for number in range(MESSAGES)]
     messages[BAD] = messages[BAD].replace(b"xxxxx", b"never", 1)
-    watched = KnownSize()
+    watched = AcceptedSize()
     watched.watched = 1_000_000
     filled(tmp_path, [foreign(each) for each in messages])
     with Collector(closes_on_content) as collector, opened(tmp_path) as store:

@@ -16,8 +16,8 @@ from harness.waiting import wait_until
 from program.history.spools import fill, foreign, opened
 
 from relay.delivery.destination import OVERDUE_SECONDS, Destination
-from relay.delivery.selection import EVERYTHING
-from relay.delivery.sessions.to_server import ToServer
+from relay.delivery.message_selection import EVERYTHING
+from relay.delivery.sessions.server_connector import ServerConnector
 from relay.errors import TemporaryError
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
@@ -36,7 +36,7 @@ def sshd() -> Iterator[Sshd]:
 @contextmanager
 def delivering(store: Store, server: RemoteLoggingServer, forwarding: PortForwarding | None) -> Iterator[Destination]:
     destination = Destination(
-        "logs", store, ToServer(server, forwarding, EVERYTHING), wanted=EVERYTHING, start=Cursor()
+        "logs", store, ServerConnector(server, forwarding, EVERYTHING), selection=EVERYTHING, start=Cursor()
     )
     destination.overdue_seconds = SOON
     destination.start()

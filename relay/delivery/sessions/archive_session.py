@@ -3,7 +3,7 @@
 import time
 
 from relay.archive.write import ArchiveWriter
-from relay.delivery.sessions.session import NOTHING_ANSWERED, Answered, Search
+from relay.delivery.sessions.delivery_session import NOTHING_PROVEN, FaultSearch, ProvenExtent
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 
@@ -12,7 +12,7 @@ class ArchiveSession:
     """A session (see `session.Session`) on an archive; the archive keeps the cursor beside its files."""
 
     proof = "archived"
-    search = Search.NEVER
+    search = FaultSearch.NEVER
     alive = True
     owing = False
     refused = ()
@@ -21,9 +21,9 @@ class ArchiveSession:
         self._archive = archive
         self.heard = time.monotonic()
 
-    def answered(self) -> Answered:
+    def proven_extent(self) -> ProvenExtent:
         """Nothing before the commit."""
-        return NOTHING_ANSWERED
+        return NOTHING_PROVEN
 
     def send(self, block: Block) -> None:
         """Write every message; what stands there already is counted as a duplicate."""

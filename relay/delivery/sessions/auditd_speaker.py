@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditdTerms(SpeakerTimeouts):
+class AuditdSettings(SpeakerTimeouts):
     """What one session asks of its server; times in seconds."""
 
     window: int = 256
@@ -45,7 +45,7 @@ class AuditdTerms(SpeakerTimeouts):
     """How long nothing may be said before a heartbeat is sent."""
 
 
-DEFAULT_TERMS: Final = AuditdTerms()
+DEFAULT_SETTINGS: Final = AuditdSettings()
 
 
 class AuditdSpeaker:
@@ -64,7 +64,7 @@ class AuditdSpeaker:
     exhausted = False
     """Its sequence begins again by itself."""
 
-    def __init__(self, terms: AuditdTerms = DEFAULT_TERMS, *, node_name: NodeName = "none") -> None:
+    def __init__(self, terms: AuditdSettings = DEFAULT_SETTINGS, *, node_name: NodeName = "none") -> None:
         self.terms = terms
         self._node_name = node_name
         self.opened = False

@@ -15,7 +15,7 @@ from relay.values.event import EventType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RelpTerms(SpeakerTimeouts):
+class RelpSettings(SpeakerTimeouts):
     """What one session asks of its collector."""
 
     window: RelpWindow = DEFAULT_WINDOW
@@ -23,7 +23,7 @@ class RelpTerms(SpeakerTimeouts):
     """The TXNR from which on a new session is opened."""
 
 
-DEFAULT_TERMS: Final = RelpTerms()
+DEFAULT_SETTINGS: Final = RelpSettings()
 
 
 class RelpSpeaker:
@@ -38,7 +38,7 @@ class RelpSpeaker:
         when_stuck="is it stuck, or is its disk full? They are sent again",
     )
 
-    def __init__(self, max_message_size: int, terms: RelpTerms = DEFAULT_TERMS) -> None:
+    def __init__(self, max_message_size: int, terms: RelpSettings = DEFAULT_SETTINGS) -> None:
         self.terms = terms
         self._max_message_size = max_message_size
         self._client = self._new_client()

@@ -1,6 +1,6 @@
 """A test message by syslog, which nobody answers.
 
-- A stream is drained, as `relay run` proves it: relay.delivery.sessions.syslog_stream.
+- A stream is drained, as `relay run` proves it: relay.delivery.sessions.drained_stream.
 - Whoever says something on it is no syslog collector. auditd cannot be told from one: it drops what it does not know,
   and closes as it should; its usual port is a warning.
 - On a stream straight to this machine no proof can be had: a forwarder there may take what it cannot deliver.
@@ -9,9 +9,9 @@
 
 from typing import Final
 
-from relay.delivery.selection import NOTHING
-from relay.delivery.sessions.syslog_messages import SyslogMessages
-from relay.delivery.sessions.syslog_stream import CloseTimeouts, SyslogStream
+from relay.delivery.message_selection import NOTHING
+from relay.delivery.sessions.drained_stream import DrainedStream, DrainTimeouts
+from relay.delivery.sessions.syslog_encoder import SyslogEncoder
 from relay.errors import ProtocolError, TemporaryError, UnavailableError
 from relay.program.connection_test.exchange import EXCERPT, CollectorConnection, Proven
 from relay.program.connection_test.message import framed
@@ -92,9 +92,9 @@ class SyslogStreamExchange:
 
     def _drain(self) -> None:
         """Have a session of `relay run` prove what was sent on its stream."""
-        nothing_more = SyslogMessages(NOTHING, max_size=self._server.max_message_size)
-        patience = CloseTimeouts(drain=self._line.patience, empty=0)
-        session = SyslogStream(self._line.transport, self._line.pipe, nothing_more, patience=patience)
+        nothing_more = SyslogEncoder(NOTHING, max_size=self._server.max_message_size)
+        patience = DrainTimeouts(drain=self._line.patience, empty=0)
+        session = DrainedStream(self._line.transport, self._line.pipe, nothing_more, patience=patience)
         session.prove_now()
         session.close_stream()
 

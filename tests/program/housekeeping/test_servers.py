@@ -10,8 +10,8 @@ import pytest
 from harness.certificates import Authority
 
 from relay.delivery.destination import Destination
-from relay.delivery.selection import EVERYTHING
-from relay.delivery.sessions.session import DeliverySession
+from relay.delivery.message_selection import EVERYTHING
+from relay.delivery.sessions.delivery_session import DeliverySession
 from relay.errors import NoInputError, PermissionRefusedError, RelayError, UnavailableError
 from relay.events.own_events import Author, gap
 from relay.program.housekeeping import LOST_SECONDS, Housekeeping, HousekeepingPolicy, care_of
@@ -48,7 +48,7 @@ class Servers:
         self.store = Store(Disk(), state, segment_size=1 << 16, max_size=1 << 20, run=RunSeed(run, b"s" * 16))
         routing = Routing(frozenset({EventType.RELAY}), frozenset())
         self.intake = Intake(self.store, routing, self._gap, interval=0)
-        self.all = [Destination(name, self.store, _nowhere, wanted=EVERYTHING, start=Cursor()) for name in names]
+        self.all = [Destination(name, self.store, _nowhere, selection=EVERYTHING, start=Cursor()) for name in names]
         care = HousekeepingPolicy(
             author=AUTHOR,
             disk_full_action="ignore",

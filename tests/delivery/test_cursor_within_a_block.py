@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from delivery.answered import delivering
+from delivery.acknowledged import delivering
 from harness.auditd_peer import AuditdPeer, keep
 from harness.auditd_peer import Message as Record
 from harness.relp import RelpPeer, accept, refuse

@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from relay.delivery.message_selection import MessageSelection
 from relay.delivery.refusals import Refusals, SentMessage
-from relay.delivery.selection import MessageSelection
-from relay.delivery.sessions.session import NOTHING_ANSWERED, Answered, MessageId, Search
+from relay.delivery.sessions.delivery_session import NOTHING_PROVEN, FaultSearch, MessageId, ProvenExtent
 from relay.delivery.sessions.speaker import Acknowledgement, FarEndStop, Speaker
 from relay.errors import RelayError, TemporaryError, UnavailableError
 from relay.spool.block import Block
@@ -28,7 +28,7 @@ from relay.system.crash_point import crash_point
 from relay.transport import Transport
 
 if TYPE_CHECKING:
-    from relay.delivery.sessions.session import Refused
+    from relay.delivery.sessions.delivery_session import RefusedMessage
 
 WRITE: Final = 64 * 1024
 FAREWELL_SECONDS: Final = 1.0
@@ -36,21 +36,21 @@ FAREWELL_SECONDS: Final = 1.0
 _GLANCE: Final = 0.25  # seconds between two looks at the event that stops it
 
 
-class AnsweredStream:
+class AcknowledgedStream:
     """A session (see `session.Session`) over a transport; owns and closes it. `stop` ends the wait for its opening."""
 
     proof = "acknowledged"
-    search = Search.SINGLY
+    search = FaultSearch.SINGLY
 
     def __init__(
-        self, transport: Transport, stop: threading.Event, speaker: Speaker, *, wanted: MessageSelection
+        self, transport: Transport, stop: threading.Event, speaker: Speaker, *, selection: MessageSelection
     ) -> None:
-        self.refused: list[Refused] = []
+        self.refused: list[RefusedMessage] = []
         """What the last proven interval left out: refused for good."""
         self._transport = transport
         self._stop = stop
         self._speaker = speaker
-        self._wanted = wanted
+        self._selection = selection
         self._words = speaker.words
         self._terms = speaker.terms
         self._buffer: list[bytes] = []
@@ -75,7 +75,7 @@ class AnsweredStream:
         if self._speaker.exhausted and not self._sent:  # so it is with the first block after a proof
             self._renew()
         run, committed = block.header.run, block.header.committed
-        for kind, number, message in self._wanted.messages(block):
+        for kind, number, message in self._selection.messages(block):
             self._submitting = MessageId(run, kind, number)
             for part in self._speaker.parts(kind, number, message, committed):
                 self._submit(SentMessage(self._place, run, kind, number, message, part))
@@ -91,16 +91,16 @@ class AnsweredStream:
         crash_point("interval-proven")
         return cursor
 
-    def answered(self) -> Answered:
+    def proven_extent(self) -> ProvenExtent:
         """Everything before the first message that is unanswered, or refused and not for good."""
         with contextlib.suppress(RelayError):  # what has come before the loss
             self._read_all()
         if self._void:
-            return NOTHING_ANSWERED
+            return NOTHING_PROVEN
         unanswered = min((*self._sent, *self._refusals.open()), key=lambda sent: sent.place, default=None)
         if unanswered is not None:
-            return Answered(up_to=MessageId(unanswered.run, unanswered.type, unanswered.number))
-        return Answered(everything=self._submitting is None, up_to=self._submitting)
+            return ProvenExtent(up_to=MessageId(unanswered.run, unanswered.type, unanswered.number))
+        return ProvenExtent(everything=self._submitting is None, up_to=self._submitting)
 
     @property
     def alive(self) -> bool:

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from relay.delivery.selection import MessageSelection
-from relay.delivery.sessions.session import MessageId
+from relay.delivery.message_selection import MessageSelection
+from relay.delivery.sessions.delivery_session import MessageId
 from relay.events.audit.parts import parts
 from relay.spool.block import Block
 from relay.syslog.framing import LF, non_transparent, octet_counted
 
 
-class SyslogMessages(NamedTuple):
+class SyslogEncoder(NamedTuple):
     """How one server takes messages."""
 
-    wanted: MessageSelection
+    selection: MessageSelection
     max_size: int
     """The largest message, in octets."""
     octet_counting: bool = True
@@ -28,21 +28,21 @@ class SyslogMessages(NamedTuple):
     def singly(self, block: Block) -> Iterator[tuple[MessageId, int, bytes]]:
         """Its messages with their names: the largest part's octets, and the frames of all parts."""
         run = block.header.run
-        for kind, number, message in self.wanted.messages(block):
+        for kind, number, message in self.selection.messages(block):
             yield MessageId(run, kind, number), min(len(message), self.max_size), b"".join(self._frames(message))
 
     def framed(self, block: Block) -> Iterator[bytes]:
         """Its frames; the payload as it lies on the disk where that is what the server takes."""
-        as_it_is = block.header.largest <= self.max_size and self.wanted.all_of(block.header)
+        as_it_is = block.header.largest <= self.max_size and self.selection.all_of(block.header)
         if as_it_is and self.octet_counting:
             yield block.payload
             return
-        for _, _, message in self.wanted.messages(block):
+        for _, _, message in self.selection.messages(block):
             yield from self._frames(message)
 
     def datagrams(self, block: Block) -> Iterator[bytes]:
         """Its messages without a frame, each for a datagram (RFC 5426)."""
-        for _, _, message in self.wanted.messages(block):
+        for _, _, message in self.selection.messages(block):
             yield from parts(message, self.max_size)
 
     def _frames(self, message: bytes) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ class MessageId(NamedTuple):
     number: int
 
 
-class Answered(NamedTuple):
+class ProvenExtent(NamedTuple):
     """How far what was sent is proven when a session is lost before `prove` has returned."""
 
     everything: bool = False
@@ -26,10 +26,10 @@ class Answered(NamedTuple):
     """Else everything before this message; None: nothing is known."""
 
 
-NOTHING_ANSWERED = Answered()
+NOTHING_PROVEN = ProvenExtent()
 
 
-class Search(enum.Enum):
+class FaultSearch(enum.Enum):
     """How a message is found on which the far end ends every session (relay.delivery.suspicion)."""
 
     NEVER = enum.auto()
@@ -39,7 +39,7 @@ class Search(enum.Enum):
     """Every message has its own answer."""
 
 
-class Refused(NamedTuple):
+class RefusedMessage(NamedTuple):
     """A message that the far end has refused for good."""
 
     run: bytes
@@ -56,7 +56,7 @@ class DeliverySession(Protocol):
     proof: str
     """The kind of its proof, as `relay status` shows it: `drained`, `acknowledged`, `archived`, `unproven`."""
 
-    search: Search
+    search: FaultSearch
     """How a message is found that the far end does not accept."""
 
     @property
@@ -72,7 +72,7 @@ class DeliverySession(Protocol):
         """Whether the way to the far end is still open: the SSH session, or a TCP connection can be tried."""
 
     @property
-    def refused(self) -> Sequence[Refused]:
+    def refused(self) -> Sequence[RefusedMessage]:
         """What the last interval that was proven left out, since it would never be taken; empty for most."""
 
     def send(self, block: Block) -> None:
@@ -84,7 +84,7 @@ class DeliverySession(Protocol):
         A session that has no proof settles an earlier cursor, or none yet; it is asked again soon.
         """
 
-    def answered(self) -> Answered:
+    def proven_extent(self) -> ProvenExtent:
         """Called when the session is lost or ended: how far everything sent since the last proof is proven."""
 
     def check(self) -> None:

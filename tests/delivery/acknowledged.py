@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from harness.ports import LOOPBACK
 
 from relay.delivery.destination import Destination
-from relay.delivery.selection import EVERYTHING, MessageSelection
-from relay.delivery.sessions.answered_stream import AnsweredStream
+from relay.delivery.message_selection import EVERYTHING, MessageSelection
+from relay.delivery.sessions.acknowledged_stream import AcknowledgedStream
 from relay.delivery.sessions.speaker import Speaker
 from relay.errors import RelayError
 from relay.spool.cursor import Cursor
@@ -17,19 +17,19 @@ from relay.transport.tcp import TcpTransport
 
 
 def connected(
-    port: int, speaker: Speaker, stop: threading.Event, wanted: MessageSelection = EVERYTHING
-) -> AnsweredStream:
+    port: int, speaker: Speaker, stop: threading.Event, selection: MessageSelection = EVERYTHING
+) -> AcknowledgedStream:
     transport = TcpTransport(LOOPBACK, port, stop)
     try:
-        return AnsweredStream(transport, stop, speaker, wanted=wanted)
+        return AcknowledgedStream(transport, stop, speaker, selection=selection)
     except RelayError:
         transport.close()
         raise
 
 
 @contextmanager
-def session(port: int, speaker: Speaker, wanted: MessageSelection = EVERYTHING) -> Iterator[AnsweredStream]:
-    stream = connected(port, speaker, threading.Event(), wanted)
+def session(port: int, speaker: Speaker, selection: MessageSelection = EVERYTHING) -> Iterator[AcknowledgedStream]:
+    stream = connected(port, speaker, threading.Event(), selection)
     try:
         yield stream
     finally:
@@ -40,13 +40,13 @@ def session(port: int, speaker: Speaker, wanted: MessageSelection = EVERYTHING) 
 def delivering(store: Store, port: int, new_speaker: Callable[[], Speaker], seen: list[str]) -> Iterator[Destination]:
     """A destination's own loop; the errors that it shows when it connects anew go to `seen`."""
 
-    def connect(stop: threading.Event) -> AnsweredStream:
+    def connect(stop: threading.Event) -> AcknowledgedStream:
         if destination.error is not None:
             seen.append(str(destination.error))
         return connected(port, new_speaker(), stop)
 
     start = store.begin("peer", Cursor(), EVERYTHING.types)
-    destination = Destination("peer", store, connect, wanted=EVERYTHING, start=start)
+    destination = Destination("peer", store, connect, selection=EVERYTHING, start=start)
     destination.start()
     try:
         yield destination
@@ -54,7 +54,7 @@ def delivering(store: Store, port: int, new_speaker: Callable[[], Speaker], seen
         destination.stop()
 
 
-def gone(stream: AnsweredStream, cause: str) -> bool:
+def gone(stream: AcknowledgedStream, cause: str) -> bool:
     """Whether a look at an idle session finds that it has ended, for this cause."""
     try:
         stream.check()

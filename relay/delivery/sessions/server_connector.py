@@ -5,14 +5,14 @@ import threading
 from typing import Final
 
 from relay.delivery.cursor_trail import WINDOW, CursorTrail
-from relay.delivery.selection import MessageSelection
-from relay.delivery.sessions.answered_stream import AnsweredStream
+from relay.delivery.message_selection import MessageSelection
+from relay.delivery.sessions.acknowledged_stream import AcknowledgedStream
 from relay.delivery.sessions.auditd_speaker import AuditdSpeaker
+from relay.delivery.sessions.delivery_session import DeliverySession
+from relay.delivery.sessions.drained_stream import AcceptedSize, DrainedStream, DrainTimeouts
 from relay.delivery.sessions.relp_speaker import RelpSpeaker
-from relay.delivery.sessions.session import DeliverySession
-from relay.delivery.sessions.syslog_messages import SyslogMessages
-from relay.delivery.sessions.syslog_stream import CloseTimeouts, KnownSize, SyslogStream
-from relay.delivery.sessions.unproven import Datagrams, UnprovenStream
+from relay.delivery.sessions.syslog_encoder import SyslogEncoder
+from relay.delivery.sessions.unproven_sessions import UnprovenDatagrams, UnprovenStream
 from relay.syslog.framing import TRAILERS
 from relay.transport import Pipe, Transport
 from relay.transport.ssh.session import SshSession
@@ -29,24 +29,24 @@ SUSPICIONS: Final = 2
 _log = logging.getLogger("relay.delivery")
 
 
-class ToServer:
+class ServerConnector:
     """Makes the sessions with one server; remembers from one to the next what the server has shown."""
 
     def __init__(
         self,
         server: RemoteLoggingServer,
         forwarding: PortForwarding | None,
-        wanted: MessageSelection,
-        patience: CloseTimeouts | None = None,
-        known: KnownSize | None = None,
+        selection: MessageSelection,
+        patience: DrainTimeouts | None = None,
+        known: AcceptedSize | None = None,
     ) -> None:
         self._server = server
         self._forwarding = forwarding
-        self._wanted = wanted
+        self._selection = selection
         self._patience = patience
         self._peer = TlsPeer(f"collector {server.display_name}", _log.warning)
         self._failed_addresses: Failures = {}
-        self._known = known or KnownSize()
+        self._known = known or AcceptedSize()
         self._suspicions = 0
         self._told = False
 
@@ -80,10 +80,10 @@ class ToServer:
         match self._server.protocol:
             case "relp":
                 speaker = RelpSpeaker(self._server.max_message_size)
-                return AnsweredStream(transport, stopped, speaker, wanted=self._wanted)
+                return AcknowledgedStream(transport, stopped, speaker, selection=self._selection)
             case "auditd":
                 auditd = AuditdSpeaker(node_name=self._server.node_name)
-                return AnsweredStream(transport, stopped, auditd, wanted=self._wanted)
+                return AcknowledgedStream(transport, stopped, auditd, selection=self._selection)
             case "syslog":
                 return self._syslog(transport)
 
@@ -94,7 +94,7 @@ class ToServer:
             self._tell(cause)
             return UnprovenStream(transport, pipe, messages, self._trail())
         self._known.forget()
-        return SyslogStream(transport, pipe, messages, self._note_closing, self._patience, self._known)
+        return DrainedStream(transport, pipe, messages, self._note_closing, self._patience, self._known)
 
     def _why_unproven(self, pipe: Pipe) -> str:
         if self._suspicions >= SUSPICIONS:
@@ -107,11 +107,11 @@ class ToServer:
         self._tell("udp has no acknowledgement")
         messages = self._messages(min(self._server.max_message_size, LARGEST_DATAGRAM))
         way = UdpTransport(self._server.address, self._server.port, self._failed_addresses)
-        return Datagrams(way, messages, self._trail())
+        return UnprovenDatagrams(way, messages, self._trail())
 
-    def _messages(self, max_size: int) -> SyslogMessages:
+    def _messages(self, max_size: int) -> SyslogEncoder:
         counted = self._server.framing == "octet-counting"
-        return SyslogMessages(self._wanted, max_size, counted, TRAILERS[self._server.trailer])
+        return SyslogEncoder(self._selection, max_size, counted, TRAILERS[self._server.trailer])
 
     def _trail(self) -> CursorTrail:
         return CursorTrail(WINDOW if self._server.unproven == "resend-window" else 0.0)

@@ -13,18 +13,18 @@ from harness.collector import Collector
 from harness.openssh import Sshd
 from harness.waiting import wait_until
 
-from relay.delivery.selection import EVERYTHING
-from relay.delivery.sessions.syslog_stream import CloseTimeouts, SyslogStream
-from relay.delivery.sessions.to_server import ToServer
-from relay.delivery.sessions.unproven import Datagrams, UnprovenStream
+from relay.delivery.message_selection import EVERYTHING
+from relay.delivery.sessions.drained_stream import DrainedStream, DrainTimeouts
+from relay.delivery.sessions.server_connector import ServerConnector
+from relay.delivery.sessions.unproven_sessions import UnprovenDatagrams, UnprovenStream
 from relay.errors import UnavailableError
 from relay.spool.cursor import Cursor
 from relay.transport import StillOpenError
 from relay.values.settings import RemoteLoggingServer
 
 CURSOR = Cursor(retained=7, transient=3)
-HASTY = CloseTimeouts(drain=0.5, empty=0.3)
-FAIR = CloseTimeouts(drain=0.5, empty=60)
+HASTY = DrainTimeouts(drain=0.5, empty=0.3)
+FAIR = DrainTimeouts(drain=0.5, empty=60)
 """For one that closes a stream without a message, when it gets round to it."""
 
 
@@ -34,8 +34,8 @@ def sshd() -> Iterator[Sshd]:
         yield server
 
 
-def through(sshd: Sshd, port: int, patience: CloseTimeouts | None = None) -> ToServer:
-    return ToServer(RemoteLoggingServer(), sshd.forwarding(port), EVERYTHING, patience)
+def through(sshd: Sshd, port: int, patience: DrainTimeouts | None = None) -> ServerConnector:
+    return ServerConnector(RemoteLoggingServer(), sshd.forwarding(port), EVERYTHING, patience)
 
 
 def never_close(collector: Collector, connection: socket.socket) -> None:
@@ -62,7 +62,7 @@ def test_a_collector_that_never_closes_is_found_out_and_gets_the_events_all_the_
         connect = through(sshd, collector.port, HASTY)
         for _ in range(2):
             session = connect(threading.Event())
-            assert isinstance(session, SyslogStream)
+            assert isinstance(session, DrainedStream)
             session.send(block([b"<13>1 - - - - - - a"]))
             with pytest.raises(StillOpenError, match="does it never close"):
                 session.prove(CURSOR)
@@ -92,7 +92,7 @@ def test_a_collector_that_is_slow_once_is_not_taken_for_one_that_never_closes(ss
         connect = through(sshd, collector.port, FAIR)
         for _ in range(3):
             session = connect(threading.Event())
-            assert isinstance(session, SyslogStream)
+            assert isinstance(session, DrainedStream)
             session.send(block([b"<13>1 - - - - - - a"]))
             with pytest.raises(StillOpenError):
                 session.prove(CURSOR)
@@ -101,10 +101,10 @@ def test_a_collector_that_is_slow_once_is_not_taken_for_one_that_never_closes(ss
         wait_until(lambda: proves(connect), 60, "the proof")
 
 
-def proves(connect: ToServer) -> bool:
+def proves(connect: ServerConnector) -> bool:
     """Whether one more session does, which is still taken for one that can."""
     session = connect(threading.Event())
-    assert isinstance(session, SyslogStream)
+    assert isinstance(session, DrainedStream)
     session.send(block([b"<13>1 - - - - - - a"]))
     try:
         wait_until(lambda: session.prove(CURSOR) == CURSOR, 60, "the proof")
@@ -159,7 +159,7 @@ def test_a_stream_that_ends_before_the_proof_before_it_holds_voids_that_proof(ss
 def test_trust_settles_at_once_what_the_socket_has_taken() -> None:
     with Collector() as collector:
         server = RemoteLoggingServer(port=collector.port, unproven="trust")
-        session = ToServer(server, None, EVERYTHING)(threading.Event())
+        session = ServerConnector(server, None, EVERYTHING)(threading.Event())
         assert isinstance(session, UnprovenStream)
         session.send(block([b"<13>1 - - - - - - a"]))
         assert session.prove(CURSOR) == CURSOR
@@ -168,7 +168,7 @@ def test_trust_settles_at_once_what_the_socket_has_taken() -> None:
 
 def test_a_stream_without_proof_that_the_collector_ends_is_lost() -> None:
     with Collector(lambda *_: None) as collector:
-        session = ToServer(RemoteLoggingServer(port=collector.port), None, EVERYTHING)(threading.Event())
+        session = ServerConnector(RemoteLoggingServer(port=collector.port), None, EVERYTHING)(threading.Event())
 
         def ended() -> bool:
             try:
@@ -185,8 +185,8 @@ def test_a_datagram_that_nobody_takes_is_noticed_with_a_later_call() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
-    session = ToServer(RemoteLoggingServer(port=port, transport="udp"), None, EVERYTHING)(threading.Event())
-    assert isinstance(session, Datagrams)
+    session = ServerConnector(RemoteLoggingServer(port=port, transport="udp"), None, EVERYTHING)(threading.Event())
+    assert isinstance(session, UnprovenDatagrams)
     session.send(block([b"<13>1 - - - - - - a"]))
 
     def refused() -> bool:
@@ -205,7 +205,7 @@ def test_a_message_larger_than_a_datagram_is_cut_to_it() -> None:
         collector.bind(("127.0.0.1", 0))
         collector.settimeout(60)
         server = RemoteLoggingServer(port=collector.getsockname()[1], transport="udp", max_message_size=1 << 20)
-        session = ToServer(server, None, EVERYTHING)(threading.Event())
+        session = ServerConnector(server, None, EVERYTHING)(threading.Event())
         session.send(block([b"<13>1 - - - - - - " + b"x" * 100_000]))
         assert len(collector.recv(1 << 17)) == 65_507
         session.close()

@@ -7,8 +7,8 @@ again. Status says `unproven`.
 import time
 
 from relay.delivery.cursor_trail import CursorTrail
-from relay.delivery.sessions.session import NOTHING_ANSWERED, Answered, Search
-from relay.delivery.sessions.syslog_messages import SyslogMessages
+from relay.delivery.sessions.delivery_session import NOTHING_PROVEN, FaultSearch, ProvenExtent
+from relay.delivery.sessions.syslog_encoder import SyslogEncoder
 from relay.errors import UnavailableError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
@@ -22,11 +22,11 @@ class UnprovenStream:
     """A session (see `session.Session`) on one stream of a transport that is never ended; owns and closes it."""
 
     proof = "unproven"
-    search = Search.BY_HALVES
+    search = FaultSearch.BY_HALVES
     owing = False
     refused = ()
 
-    def __init__(self, transport: Transport, pipe: Pipe, messages: SyslogMessages, trail: CursorTrail) -> None:
+    def __init__(self, transport: Transport, pipe: Pipe, messages: SyslogEncoder, trail: CursorTrail) -> None:
         self._transport = transport
         self._pipe = pipe
         self._messages = messages
@@ -39,9 +39,9 @@ class UnprovenStream:
         """Whether another stream may be opened."""
         return self._transport.alive
 
-    def answered(self) -> Answered:
+    def proven_extent(self) -> ProvenExtent:
         """Nothing is."""
-        return NOTHING_ANSWERED
+        return NOTHING_PROVEN
 
     def send(self, block: Block) -> None:
         """Send what is wanted of a block, in writes of `WRITE` octets or more."""
@@ -77,24 +77,24 @@ class UnprovenStream:
             self.heard = time.monotonic()
 
 
-class Datagrams:
+class UnprovenDatagrams:
     """A session that sends each message as a datagram (RFC 5426)."""
 
     proof = "unproven"
-    search = Search.NEVER
+    search = FaultSearch.NEVER
     alive = True
     owing = False
     refused = ()
 
-    def __init__(self, way: UdpTransport, messages: SyslogMessages, trail: CursorTrail) -> None:
+    def __init__(self, way: UdpTransport, messages: SyslogEncoder, trail: CursorTrail) -> None:
         self._way = way
         self._messages = messages
         self._trail = trail
         self.heard = time.monotonic()
 
-    def answered(self) -> Answered:
+    def proven_extent(self) -> ProvenExtent:
         """Nothing is."""
-        return NOTHING_ANSWERED
+        return NOTHING_PROVEN
 
     def send(self, block: Block) -> None:
         """Send what is wanted of a block, as fast as the kernel takes it."""

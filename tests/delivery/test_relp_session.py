@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from delivery.answered import connected, delivering, gone
-from delivery.answered import session as session_of
+from delivery.acknowledged import connected, delivering, gone
+from delivery.acknowledged import session as session_of
 from delivery.blocks import RUN, block
 from harness.collector import Collector, reset
 from harness.openssh import Sshd
@@ -22,10 +22,10 @@ from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 from program.history.spools import filled, foreign, opened
 
-from relay.delivery.selection import EVERYTHING, MessageSelection
-from relay.delivery.sessions.answered_stream import FAREWELL_SECONDS, AnsweredStream
-from relay.delivery.sessions.relp_speaker import DEFAULT_TERMS, RelpSpeaker, RelpTerms
-from relay.delivery.sessions.session import Refused
+from relay.delivery.message_selection import EVERYTHING, MessageSelection
+from relay.delivery.sessions.acknowledged_stream import FAREWELL_SECONDS, AcknowledgedStream
+from relay.delivery.sessions.delivery_session import RefusedMessage
+from relay.delivery.sessions.relp_speaker import DEFAULT_SETTINGS, RelpSettings, RelpSpeaker
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
 from relay.spool.cursor import Cursor
 from relay.syslog.relp import RelpWindow
@@ -33,7 +33,7 @@ from relay.syslog.relp_frame import Frame, encode
 from relay.transport.ssh.session import SshSession
 from relay.values.event import EventType
 
-TERMS = RelpTerms(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
+TERMS = RelpSettings(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
 CURSOR = Cursor(retained=7, transient=3)
 BAD = b"<13>1 - - - - - - bad"
 
@@ -43,9 +43,9 @@ def good(number: int) -> bytes:
 
 
 def session(
-    port: int, terms: RelpTerms = TERMS, *, wanted: MessageSelection = EVERYTHING, max_message_size: int = 1 << 20
-) -> AbstractContextManager[AnsweredStream]:
-    return session_of(port, RelpSpeaker(max_message_size, terms), wanted)
+    port: int, terms: RelpSettings = TERMS, *, selection: MessageSelection = EVERYTHING, max_message_size: int = 1 << 20
+) -> AbstractContextManager[AcknowledgedStream]:
+    return session_of(port, RelpSpeaker(max_message_size, terms), selection)
 
 
 def poisoned_by(poison: bytes) -> Answer:
@@ -64,7 +64,7 @@ class TestDelivery:
             stream.check()
 
     def test_only_the_wanted_types_are_sent(self) -> None:
-        with RelpPeer() as peer, session(peer.port, wanted=MessageSelection(1 << EventType.LOG)) as stream:
+        with RelpPeer() as peer, session(peer.port, selection=MessageSelection(1 << EventType.LOG)) as stream:
             stream.send(block([b"not wanted"], EventType.TRAFFIC))
             stream.send(block([b"wanted"]))
             stream.prove(CURSOR)
@@ -146,7 +146,7 @@ class TestRefusal:
         with RelpPeer(poisoned_by(BAD)) as peer, session(peer.port) as stream:
             stream.send(block(messages, first=10))
             assert stream.prove(CURSOR) == CURSOR
-            assert stream.refused == [Refused(RUN, EventType.LOG, 10 + place, BAD, "500 the disk is full")]
+            assert stream.refused == [RefusedMessage(RUN, EventType.LOG, 10 + place, BAD, "500 the disk is full")]
             assert peer.refusals == 5
             assert peer.messages == [*(good(number) for number in range(5)), good(4)]
             stream.send(block([good(6)]))
@@ -165,7 +165,7 @@ class TestRefusal:
         with RelpPeer(refuse_parts) as peer, session(peer.port, max_message_size=600) as stream:
             stream.send(block([event], EventType.AUDIT, first=1))
             stream.prove(CURSOR)
-            assert stream.refused == [Refused(RUN, EventType.AUDIT, 1, event, "500 the disk is full")]
+            assert stream.refused == [RefusedMessage(RUN, EventType.AUDIT, 1, event, "500 the disk is full")]
             assert peer.refusals == 10
 
     def test_a_collector_that_refuses_everything_is_named_and_nothing_is_given_up(self) -> None:
@@ -239,7 +239,7 @@ BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
 }
 
 
-def terms_for(name: str) -> RelpTerms:
+def terms_for(name: str) -> RelpSettings:
     """Answers are waited for, but from one that never gives any."""
     return replace(TERMS, answering=0.2) if name == "never answers" else TERMS
 
@@ -253,7 +253,7 @@ def test_a_bad_peer_is_named_and_nothing_is_proven(name: str) -> None:
         assert caught.value.retryable
 
 
-def deliver(stream: AnsweredStream) -> None:
+def deliver(stream: AcknowledgedStream) -> None:
     stream.send(block([good(number) for number in range(5)]))
     stream.prove(CURSOR)
 
@@ -418,11 +418,11 @@ class TestEnding:
 
 
 @contextmanager
-def to_imrelp(rsyslog: Rsyslog, terms: RelpTerms = DEFAULT_TERMS) -> Iterator[AnsweredStream]:
+def to_imrelp(rsyslog: Rsyslog, terms: RelpSettings = DEFAULT_SETTINGS) -> Iterator[AcknowledgedStream]:
     with Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as sshd:
         stop = threading.Event()
         transport = SshSession.connect(sshd.forwarding(rsyslog.port), stop)
-        stream = AnsweredStream(transport, stop, RelpSpeaker(1 << 20, terms), wanted=EVERYTHING)
+        stream = AcknowledgedStream(transport, stop, RelpSpeaker(1 << 20, terms), selection=EVERYTHING)
         yield stream
         stream.close()
 
@@ -462,7 +462,7 @@ def _best_tenth(times: list[float]) -> float:
     return statistics.quantiles(times, n=10)[0]
 
 
-def _proof(stream: AnsweredStream) -> float:
+def _proof(stream: AcknowledgedStream) -> float:
     stream.send(block([good(0)]))
     begun = time.perf_counter()
     stream.prove(CURSOR)

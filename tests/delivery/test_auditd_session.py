@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from delivery.answered import connected, delivering, gone
-from delivery.answered import session as session_of
+from delivery.acknowledged import connected, delivering, gone
+from delivery.acknowledged import session as session_of
 from delivery.blocks import RUN, block
 from harness.auditd import SERVER_SAMPLE, Auditd
 from harness.auditd_peer import Answer, AuditdPeer, Message, encode, keep
@@ -19,10 +19,10 @@ from harness.openssh import Sshd
 from harness.waiting import wait_until
 from program.history.spools import filled, foreign, opened
 
-from relay.delivery.selection import EVERYTHING, MessageSelection
-from relay.delivery.sessions.answered_stream import AnsweredStream
-from relay.delivery.sessions.auditd_speaker import AuditdSpeaker, AuditdTerms
-from relay.delivery.sessions.session import Refused
+from relay.delivery.message_selection import EVERYTHING, MessageSelection
+from relay.delivery.sessions.acknowledged_stream import AcknowledgedStream
+from relay.delivery.sessions.auditd_speaker import AuditdSettings, AuditdSpeaker
+from relay.delivery.sessions.delivery_session import RefusedMessage
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
 from relay.events.audit.as_records import as_records
 from relay.spool.cursor import Cursor
@@ -30,7 +30,7 @@ from relay.syslog.auditd_remote import ACK, DISKERROR, DISKFULL, DISKLOW, ENDING
 from relay.transport.ssh.session import SshSession
 from relay.values.event import EventType
 
-TERMS = AuditdTerms(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
+TERMS = AuditdSettings(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
 CURSOR = Cursor(retained=7, transient=3)
 FATAL = 0x60000077
 
@@ -49,12 +49,12 @@ def events(count: int, first: int = 0) -> list[bytes]:
 
 
 def session(
-    port: int, terms: AuditdTerms = TERMS, wanted: MessageSelection = EVERYTHING
-) -> AbstractContextManager[AnsweredStream]:
-    return session_of(port, AuditdSpeaker(terms), wanted)
+    port: int, terms: AuditdSettings = TERMS, selection: MessageSelection = EVERYTHING
+) -> AbstractContextManager[AcknowledgedStream]:
+    return session_of(port, AuditdSpeaker(terms), selection)
 
 
-def deliver(stream: AnsweredStream, messages: list[bytes], first: int = 1) -> None:
+def deliver(stream: AcknowledgedStream, messages: list[bytes], first: int = 1) -> None:
     stream.send(block(messages, EventType.AUDIT, first=first))
     assert stream.prove(CURSOR) == CURSOR
 
@@ -87,7 +87,7 @@ class TestDelivery:
             assert peer.records == as_records(EventType.LOG, 4, message, 1).records
 
     def test_only_the_wanted_types_are_sent(self) -> None:
-        with AuditdPeer() as peer, session(peer.port, wanted=MessageSelection(1 << EventType.AUDIT)) as stream:
+        with AuditdPeer() as peer, session(peer.port, selection=MessageSelection(1 << EventType.AUDIT)) as stream:
             stream.send(block([b"not wanted"], EventType.TRAFFIC))
             deliver(stream, events(1))
             assert peer.records == [record(0)]
@@ -185,7 +185,9 @@ class TestRefusals:
         messages = events(5)
         with AuditdPeer(refusing({record(place)})) as peer, session(peer.port) as stream:
             deliver(stream, messages, first=10)
-            assert stream.refused == [Refused(RUN, EventType.AUDIT, 10 + place, messages[place], "type 0x60000077")]
+            assert stream.refused == [
+                RefusedMessage(RUN, EventType.AUDIT, 10 + place, messages[place], "type 0x60000077")
+            ]
             assert peer.refusals == 5
             deliver(stream, events(1, first=9))
             assert stream.refused == []
@@ -195,7 +197,7 @@ class TestRefusals:
         message = event(record(1, b"a"), record(1, b"b"), record(1, b"c"))
         with AuditdPeer(refusing({record(1, b"a"), record(1, b"c")})) as peer, session(peer.port) as stream:
             deliver(stream, [message])
-            assert stream.refused == [Refused(RUN, EventType.AUDIT, 1, message, "type 0x60000077")]
+            assert stream.refused == [RefusedMessage(RUN, EventType.AUDIT, 1, message, "type 0x60000077")]
             assert peer.refusals == 10
 
     def test_a_server_that_falls_sick_amid_the_interval_is_not_taken_for_one_that_is_choosy(self) -> None:
@@ -247,7 +249,7 @@ BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
 }
 
 
-def terms_for(name: str) -> AuditdTerms:
+def terms_for(name: str) -> AuditdSettings:
     """Answers are waited for, but from one that never gives any."""
     return replace(TERMS, answering=0.2) if name == "never" else TERMS
 
@@ -352,12 +354,12 @@ def auditd() -> Iterator[Auditd]:
 
 
 @contextmanager
-def to_auditd(auditd: Auditd, terms: AuditdTerms = TERMS) -> Iterator[AnsweredStream]:
+def to_auditd(auditd: Auditd, terms: AuditdSettings = TERMS) -> Iterator[AcknowledgedStream]:
     with Sshd([f"PermitOpen 127.0.0.1:{auditd.port}"]) as sshd:
         stop = threading.Event()
         transport = SshSession.connect(sshd.forwarding(auditd.port), stop)
         try:
-            stream = AnsweredStream(transport, stop, AuditdSpeaker(terms), wanted=EVERYTHING)
+            stream = AcknowledgedStream(transport, stop, AuditdSpeaker(terms), selection=EVERYTHING)
             yield stream
         finally:
             transport.close()

@@ -10,7 +10,7 @@ again between the steps, and data that it has read but not stored: status says `
 
 A collector that ends the stream by itself has not accepted everything: it does so on a message that it does not like,
 and goes on living. If relay's half-close came first, this would look like a proof. So a stream is half-closed no sooner
-than a moment after the last octets, and a message larger than any that this server has proven (`KnownSize`) goes on a
+than a moment after the last octets, and a message larger than any proven one (`AcceptedSize`) goes on a
 stream of its own, which is watched for `WATCHED_SECONDS` before it is half-closed.
 
 A collector that has not closed in time is slow, or never closes. To tell them apart a stream without a message is
@@ -21,8 +21,8 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from relay.delivery.sessions.session import NOTHING_ANSWERED, Answered, MessageId, Search
-from relay.delivery.sessions.syslog_messages import SyslogMessages
+from relay.delivery.sessions.delivery_session import NOTHING_PROVEN, FaultSearch, MessageId, ProvenExtent
+from relay.delivery.sessions.syslog_encoder import SyslogEncoder
 from relay.errors import UnavailableError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
@@ -41,7 +41,7 @@ SETTLED_SECONDS: Final = 0.02
 _OPENINGS: Final = 5
 
 
-class CloseTimeouts(NamedTuple):
+class DrainTimeouts(NamedTuple):
     """How long a collector may take to close a stream after our end of file, in seconds."""
 
     drain: float = 60.0
@@ -49,7 +49,7 @@ class CloseTimeouts(NamedTuple):
     """For a stream without a message."""
 
 
-class KnownSize:
+class AcceptedSize:
     """What a collector has shown of the messages that it accepts; outlives the sessions with it."""
 
     def __init__(self, octets: int = ACCEPTED_BY_ALL) -> None:
@@ -71,11 +71,11 @@ class _Drained(NamedTuple):
     """By the monotonic clock, seconds."""
 
 
-class SyslogStream:
+class DrainedStream:
     """A session (see `session.Session`) over a transport, with its first pipe; owns and closes them."""
 
     proof = "drained"
-    search = Search.BY_HALVES
+    search = FaultSearch.BY_HALVES
     owing = False
     refused = ()
 
@@ -83,16 +83,16 @@ class SyslogStream:
         self,
         transport: Transport,
         pipe: Pipe,
-        messages: SyslogMessages,
+        messages: SyslogEncoder,
         closes: Callable[[bool], None] = lambda _: None,
-        patience: CloseTimeouts | None = None,
-        known: KnownSize | None = None,
+        patience: DrainTimeouts | None = None,
+        known: AcceptedSize | None = None,
     ) -> None:
         self._transport = transport
         self._messages = messages
         self._closes = closes
-        self._patience = patience or CloseTimeouts()
-        self._known = known or KnownSize(messages.max_size)
+        self._patience = patience or DrainTimeouts()
+        self._known = known or AcceptedSize(messages.max_size)
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._pipe: Pipe | None = pipe
@@ -107,9 +107,9 @@ class SyslogStream:
         """Whether another stream may be opened."""
         return self._transport.alive
 
-    def answered(self) -> Answered:
+    def proven_extent(self) -> ProvenExtent:
         """Everything before a message that failed on a stream of its own."""
-        return NOTHING_ANSWERED if self._large is None else Answered(up_to=self._large)
+        return NOTHING_PROVEN if self._large is None else ProvenExtent(up_to=self._large)
 
     def send(self, block: Block) -> None:
         """Send what is wanted of a block, in writes of `WRITE` octets or more."""

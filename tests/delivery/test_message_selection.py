@@ -4,8 +4,8 @@ from delivery.blocks import block, mixed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.delivery.selection import EVERYTHING, MessageSelection
-from relay.delivery.sessions.syslog_messages import SyslogMessages
+from relay.delivery.message_selection import EVERYTHING, MessageSelection
+from relay.delivery.sessions.syslog_encoder import SyslogEncoder
 from relay.spool.block import Block, type_bitmap
 from relay.syslog.framing import octet_counted
 from relay.syslog.priority import EVERY_PRIORITY, FACILITIES, SEVERITIES, priorities, priority
@@ -21,7 +21,7 @@ def test_the_wanted_messages_are_those_of_the_plain_definition(
     given_spans: list[tuple[EventType, list[bytes]]], chosen: set[EventType], facilities: set[str], severity: str
 ) -> None:
     whole = mixed(given_spans)
-    wanted = MessageSelection(type_bitmap(sorted(chosen)), priorities(facilities, severity))
+    selection = MessageSelection(type_bitmap(sorted(chosen)), priorities(facilities, severity))
     expected = [
         (kind, number, message)
         for kind, number, message in whole.messages()
@@ -34,10 +34,10 @@ def test_the_wanted_messages_are_those_of_the_plain_definition(
             )
         )
     ]
-    assert list(wanted.messages(whole)) == expected
-    assert wanted.count(whole) == len(expected)
-    assert len(expected) == whole.header.messages or not wanted.all_of(whole.header)
-    framed = b"".join(SyslogMessages(wanted, 1 << 20).framed(whole))
+    assert list(selection.messages(whole)) == expected
+    assert selection.count(whole) == len(expected)
+    assert len(expected) == whole.header.messages or not selection.all_of(whole.header)
+    framed = b"".join(SyslogEncoder(selection, 1 << 20).framed(whole))
     assert framed == b"".join(octet_counted(message) for _, _, message in expected)
 
 
@@ -50,13 +50,13 @@ class Unread(Block):
 
 def test_where_every_priority_is_wanted_a_payload_goes_as_it_lies() -> None:
     unread = Unread(*block([b"<13>a", b"<14>b"]))
-    for wanted in (EVERYTHING, MessageSelection(1 << EventType.LOG, EVERY_PRIORITY)):
-        assert list(SyslogMessages(wanted, 1 << 20).framed(unread)) == [unread.payload]
-        assert wanted.count(unread) == 2
+    for selection in (EVERYTHING, MessageSelection(1 << EventType.LOG, EVERY_PRIORITY)):
+        assert list(SyslogEncoder(selection, 1 << 20).framed(unread)) == [unread.payload]
+        assert selection.count(unread) == 2
 
 
 def test_relays_own_events_go_as_they_lie_whatever_the_priority() -> None:
     unread = Unread(*block([b"<46>a"], EventType.RELAY))
-    wanted = MessageSelection(EVERYTHING.types, priorities(("local0",), "emerg"))
-    assert list(SyslogMessages(wanted, 1 << 20).framed(unread)) == [unread.payload]
-    assert wanted.count(unread) == 1
+    selection = MessageSelection(EVERYTHING.types, priorities(("local0",), "emerg"))
+    assert list(SyslogEncoder(selection, 1 << 20).framed(unread)) == [unread.payload]
+    assert selection.count(unread) == 1

@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
-from relay.delivery.selection import MessageSelection
-from relay.delivery.sessions.session import MessageId
+from relay.delivery.message_selection import MessageSelection
+from relay.delivery.sessions.delivery_session import MessageId
 from relay.errors import RelayError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
@@ -40,15 +40,15 @@ class BlockPiece(NamedTuple):
         """Block and index of its first message."""
         return self.block.header.number, self.first
 
-    def index_of(self, wanted: MessageId) -> int | None:
+    def index_of(self, message: MessageId) -> int | None:
         """A message's index in the block; None when it is not in this piece."""
         header = self.block.header
-        if header.run != wanted.run:
+        if header.run != message.run:
             return None
         start = self.first
         for kind, number, messages in header.spans:
-            if kind == wanted.type and 0 <= wanted.number - number < messages:
-                return start + wanted.number - number
+            if kind == message.type and 0 <= message.number - number < messages:
+                return start + message.number - number
             start += messages
         return None
 
@@ -56,10 +56,10 @@ class BlockPiece(NamedTuple):
 class SpoolReading:
     """One session's; close it at the session's end."""
 
-    def __init__(self, store: Store, destination: str, wanted: MessageSelection, cursor: Cursor) -> None:
+    def __init__(self, store: Store, destination: str, selection: MessageSelection, cursor: Cursor) -> None:
         self._room = store.room
         self._destination = destination
-        self._wanted = wanted
+        self._selection = selection
         self.readers: Final = (store.retained.reader(cursor.retained), store.transient.reader(cursor.transient))
         self._reached = [cursor.reached_retained, cursor.reached_transient]
         self._rests: list[Block | None] = [None, None]
@@ -117,13 +117,13 @@ class SpoolReading:
         self._rests[spool] = rest.cut(end, total) if end < total else None
         after = (number, begin + end) if end < total else (self.readers[spool].next_number, 0)
         self._reached[spool] = after
-        return BlockPiece(spool, cut, begin + first, self._wanted.count(cut), left_out, after)
+        return BlockPiece(spool, cut, begin + first, self._selection.count(cut), left_out, after)
 
     def _limits(self, rest: Block, limit: int, passed: Collection[MessageId]) -> tuple[int, int, int]:
         """The first message, the one behind the last, and how many wanted ones before the first are left out."""
         first = end = left_out = count = 0
         for one in rest.singly():
-            wanted = self._wanted.count(one)
+            wanted = self._selection.count(one)
             if identity_of(one) in passed:
                 if end > first:
                     break
@@ -143,7 +143,7 @@ def identity_of(block: Block) -> MessageId:
     return MessageId(block.header.run, kind, number)
 
 
-def wanted_before(piece: BlockPiece, index: int, store: Store, wanted: MessageSelection) -> int:
+def selected_before(piece: BlockPiece, index: int, store: Store, selection: MessageSelection) -> int:
     """How many wanted messages of a piece stand before an index of its block; the block is read again for that."""
     spool = store.transient if piece.spool else store.retained
     reader = spool.reader(piece.block.header.number)
@@ -153,23 +153,23 @@ def wanted_before(piece: BlockPiece, index: int, store: Store, wanted: MessageSe
         return index - piece.first
     finally:
         reader.close()
-    return wanted.count(found.cut(piece.first, index)) if isinstance(found, Block) else index - piece.first
+    return selection.count(found.cut(piece.first, index)) if isinstance(found, Block) else index - piece.first
 
 
-def suspect(store: Store, wanted: MessageSelection, cursor: Cursor, spool: int) -> BlockPiece | None:
+def suspect(store: Store, selection: MessageSelection, cursor: Cursor, spool: int) -> BlockPiece | None:
     """The first wanted message of a spool from the cursor on."""
-    return next(_singly(store, wanted, cursor, spool), None)
+    return next(_singly(store, selection, cursor, spool), None)
 
 
 def choose_probe(
-    store: Store, wanted: MessageSelection, suspected: tuple[Cursor, int], choice: int, passed: Collection[MessageId]
+    store: Store, selection: MessageSelection, suspected: tuple[Cursor, int], choice: int, passed: Collection[MessageId]
 ) -> BlockPiece | None:
     """A message behind the suspected one, which is the first of a spool from a cursor on; None without any.
 
     The smallest one is the best choice (0), since size is what collectors mind most.
     """
     cursor, spool = suspected
-    in_order = [_singly(store, wanted, cursor, each) for each in (0, 1)]
+    in_order = [_singly(store, selection, cursor, each) for each in (0, 1)]
     next(in_order[spool], None)
     found = [
         piece
@@ -180,7 +180,7 @@ def choose_probe(
     return found[choice % len(found)] if found else None
 
 
-def _singly(store: Store, wanted: MessageSelection, cursor: Cursor, spool: int) -> Iterator[BlockPiece]:
+def _singly(store: Store, selection: MessageSelection, cursor: Cursor, spool: int) -> Iterator[BlockPiece]:
     """The wanted messages of a spool from the cursor on, one at a time."""
     source, (number, part) = (
         (store.transient, cursor.reached_transient) if spool else (store.retained, cursor.reached_retained)
@@ -193,7 +193,7 @@ def _singly(store: Store, wanted: MessageSelection, cursor: Cursor, spool: int) 
             total = found.header.messages
             first = part if found.header.number == number else 0
             for index, one in enumerate(found.cut(first, total).singly(), first):
-                if wanted.count(one):
+                if selection.count(one):
                     after = (found.header.number, index + 1) if index + 1 < total else (reader.next_number, 0)
                     yield BlockPiece(spool, one, index, 1, 0, after)
     finally:
