@@ -10,7 +10,7 @@ from relay.cli import all_commands
 from relay.cli.manual import man_page, settings_page, undocumented, with_table
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+COMMANDS = ROOT / "docs" / "commands.md"
 SAMPLE = ROOT / "deploy" / "relay.toml"
 
 
@@ -18,7 +18,7 @@ def made() -> dict[Path, str]:
     """Every file of the manual, with what is to stand in it."""
     root = all_commands()
     return {
-        README: with_table(README.read_text(), root),
+        COMMANDS: with_table(COMMANDS.read_text(), root),
         ROOT / "deploy" / "relay.1": man_page(root),
         ROOT / "deploy" / "relay.toml.5": settings_page(SAMPLE.read_text()),
     }

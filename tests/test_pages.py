@@ -1,5 +1,6 @@
-"""The pages keep up with the code: every room and every command stands where a newcomer looks for it."""
+"""The pages agree with the code: rooms, commands, paths and links that they name exist."""
 
+import re
 from pathlib import Path
 
 import click
@@ -9,7 +10,12 @@ from relay.cli import COMMANDS, all_commands
 
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
-README = (ROOT / "README.md").read_text()
+COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text()
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for name in ("certs", "deploy", "docs", "relay") for page in (ROOT / name).rglob("*.md")),
+]
+PAGES = sorted({*PAGES, ROOT / "tests" / "README.md"})
 
 
 def rooms() -> list[str]:
@@ -37,17 +43,26 @@ def paths(group: click.Group, words: tuple[str, ...] = ("relay",)) -> list[str]:
 
 
 @pytest.mark.parametrize("room", rooms())
-def test_every_room_stands_in_the_architecture(room: str) -> None:
+def test_every_room_is_in_the_architecture(room: str) -> None:
     assert f"`{room}`" in ARCHITECTURE
 
 
 @pytest.mark.parametrize("command", paths(all_commands()))
-def test_every_command_stands_in_the_architecture_and_the_readme(command: str) -> None:
-    group, _, last = command.rpartition(" ")
+def test_every_command_is_in_the_architecture_and_the_manual(command: str) -> None:
     assert f"`{command}`" in ARCHITECTURE
-    assert f"`{command}`" in README or (f"`{group} " in README and f"`{last}`" in README)
+    assert f"`{command}`" in COMMANDS_PAGE
 
 
 def test_every_command_has_help() -> None:
     context = click.Context(all_commands())
     assert all((all_commands().get_command(context, name) or click.Command("")).help for name in COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_and_path_on_a_page_leads_somewhere(page: Path) -> None:
+    text = page.read_text()
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    named = re.findall(r"(?<![\w/.])(?:\./)?((?:relay|tests|scripts|deploy|docs|certs)/[\w./-]*\w)", text)
+    missing = [link for link in links if link and not (page.parent / link).exists()]
+    missing += [path for path in named if not (ROOT / path).exists()]
+    assert missing == []

@@ -1,4 +1,4 @@
-"""The manual, made from what `--help` tells: click's commands as a man page and as a table for the README.
+"""The manual, made from what `--help` tells: click's commands as a man page and as a table for a page.
 
 Pure: commands and texts in, text out; `scripts/manual` writes the files. `settings_page` makes the man page of the
 configuration from the commented sample, whose grammar is: `# text` is prose, `[header]` and `key = value` stand for

@@ -1,7 +1,6 @@
 """A spool whose fsync a test holds in its hand."""
 
 import asyncio
-from collections.abc import Callable
 
 from relay.errors import StorageError
 from relay.values.event import Batch, Event
@@ -45,9 +44,3 @@ class HeldSpool:
     @property
     def messages(self) -> list[bytes]:
         return [event.head for event in self.events]
-
-
-async def until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 -- any condition, not only what could set an Event
-            await asyncio.sleep(0.002)

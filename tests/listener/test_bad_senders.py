@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from typing import Final, NamedTuple
 
 import pytest
-from harness.held_spool import until
+from harness.waiting import until
 from listener.test_relp_listener import OPEN, OPENED, TERMS, PromptSpool, hears
 from listener.test_tcp_listener import Sender, connected, listening, run
 

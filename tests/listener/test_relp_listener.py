@@ -5,9 +5,10 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
-from harness.held_spool import DEADLINE, HeldSpool, until
+from harness.held_spool import DEADLINE, HeldSpool
 from harness.ports import LOOPBACK
 from harness.rsyslog import RsyslogForwarder
+from harness.waiting import until
 from listener.test_tcp_listener import Sender, connected, listening, run
 
 from relay.listener.conversation import ALL

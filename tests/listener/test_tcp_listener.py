@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 import pytest
-from harness.held_spool import DEADLINE, HeldSpool, until
+from harness.held_spool import DEADLINE, HeldSpool
 from harness.leaping_loop import leap, run_leaping
+from harness.waiting import until
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
 from relay.listener.listening_socket import cannot_listen

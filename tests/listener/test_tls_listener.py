@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from harness.certificates import ROUTER, SERVER, Authority, Pair
-from harness.held_spool import DEADLINE, HeldSpool, until
+from harness.held_spool import DEADLINE, HeldSpool
+from harness.waiting import until
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.listener import tls

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from harness.waiting import until
 
 from relay.errors import StorageError
 from relay.events import own_events
@@ -48,11 +49,6 @@ def read(spool: Spool) -> list[tuple[EventType, int, bytes]]:
 
 def texts(spool: Spool) -> list[bytes]:
     return [message.rpartition(b" ")[2] for _, _, message in read(spool)]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  the condition changes in the commit's thread
-        await asyncio.sleep(0)
 
 
 def working(opened: Store, body: Callable[[Intake], Awaitable[None]]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from source.log_writing import until
+from harness.waiting import until
 
 from relay.errors import UnavailableError
 from relay.events.own_events import Author

@@ -96,14 +96,6 @@ def drain(source: EventInput, position: Position | None = None) -> Taken:
     return taken
 
 
-async def until(condition: Callable[[], object], seconds: float = 20, what: str = "the condition") -> None:
-    """Wait for a condition inside a loop."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.005)
-
-
 def follow(
     source: EventInput,
     play: Callable[[Taken], Awaitable[None]],

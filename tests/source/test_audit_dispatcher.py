@@ -17,7 +17,8 @@ import pytest
 from harness.auditd import Auditd
 from harness.auditd_peer import encode
 from harness.debian import AUDITD, fetch
-from source.log_writing import Taken, record, records, serial_of, text_of, until
+from harness.waiting import until
+from source.log_writing import Taken, record, records, serial_of, text_of
 
 from relay.errors import CannotCreateError, StorageError
 from relay.events.audit.mapping import AuditMapping
@@ -26,7 +27,7 @@ from relay.syslog.auditd_remote import MESSAGE
 from relay.values.event import Batch
 
 DISPATCH = [sys.executable, "-m", "relay", "dispatch"]
-SMALL_PLUGIN = "import sys, relay.program.dispatch as d; d.CEILING = 20_000; d.Plugin(sys.argv[1]).run()"
+SMALL_PLUGIN = "import sys, relay.program.dispatch as d; d.CEILING = 20_000; d.DispatcherPlugin(sys.argv[1]).run()"
 
 
 def dispatcher(path: Path, plugin: Plugin = "relay") -> AuditDispatcher:

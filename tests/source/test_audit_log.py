@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
-from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, text_of, until
+from harness.waiting import until
+from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, text_of
 
 from relay.errors import NoInputError, StorageError
 from relay.source.auditd import audit_log as audit_log_module
@@ -723,7 +724,8 @@ def test_without_descriptors_for_inotify_it_looks_often(log: Path, caplog: pytes
 READER = """
     import asyncio, os, sys
     from relay.errors import RelayError
-    from source.log_writing import Taken, audit_log, record, until
+    from harness.waiting import until
+    from source.log_writing import Taken, audit_log, record
     from pathlib import Path
 
     log = Path(sys.argv[1])

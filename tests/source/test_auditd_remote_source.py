@@ -2,15 +2,15 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from harness import held_spool
 from harness.auditd import AudispRemote
 from harness.held_spool import HeldSpool
 from harness.leaping_loop import leap, run_leaping
 from harness.ports import LOOPBACK, free_port, listens
+from harness.waiting import until
 
 from relay.errors import RelayError
 from relay.events.audit.mapping import AuditMapping
@@ -21,10 +21,6 @@ from relay.values.quantity import Address
 
 DEADLINE = 20  # seconds
 RECORD = b'type=USER_LOGIN msg=audit(1709742929.678:2341): pid=1 acct="root" res=success'
-
-
-async def until(condition: Callable[[], object]) -> None:
-    await held_spool.until(condition, DEADLINE)
 
 
 class SoonPromptSpool(HeldSpool):

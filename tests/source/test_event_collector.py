@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from harness.waiting import wait_until
-from source.log_writing import Taken, drain, follow, until
+from harness.waiting import until, wait_until
+from source.log_writing import Taken, drain, follow
 
 from relay.errors import NoInputError, StorageError, UnavailableError
 from relay.events.ssr.filters import Filter

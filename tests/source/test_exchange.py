@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import held_spool
 from harness.auditd import AudispRemote
 from harness.held_spool import HeldSpool
 from harness.ports import LOOPBACK, free_port, listens
-from source.log_writing import Taken, record, text_of, until
+from harness.waiting import until
+from source.log_writing import Taken, record, text_of
 
 from relay.events.audit.mapping import AuditMapping
 from relay.events.ssr.mapping import SsrMapping
@@ -121,7 +121,7 @@ def test_audisp_remote_is_answered_for_all_that_was_taken_in() -> None:
                 task = asyncio.create_task(source.run(spool.submit, None, drain=False))
                 await until(lambda: listens(port))
                 client.feed(records[2 * number : 2 * number + 2])
-                await held_spool.until(lambda: spool.held, 60)
+                await until(lambda: spool.held, 60)
                 source.finish()
                 await asyncio.sleep(0)
                 assert not task.done(), "what was taken in is not durable yet"
@@ -131,7 +131,7 @@ def test_audisp_remote_is_answered_for_all_that_was_taken_in() -> None:
             task = asyncio.create_task(source.run(spool.submit, None, drain=False))
             client.feed(records[2 * EXCHANGES :])
             while len(spool.events) < len(records):
-                await held_spool.until(lambda: spool.held, 60)
+                await until(lambda: spool.held, 60)
                 spool.sync()
             await finished(source, task)
         assert [event.tail.rpartition(b"] ")[2] for event in spool.events] == records

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from harness.held_spool import HeldSpool
 from harness.ports import free_port
+from harness.waiting import until
 from source import test_audit_dispatcher as by_dispatcher
-from source.log_writing import Taken, audit_log, drain, record, text_of, until
+from source.log_writing import Taken, audit_log, drain, record, text_of
 from source.test_auditd_remote_source import run, running, source_at
 
 from relay.syslog.auditd_remote import AuditdClient

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from source.log_writing import Taken, until
+from harness.waiting import until
+from source.log_writing import Taken
 
 from relay.errors import PermissionRefusedError, RelayError, StorageError
 from relay.events.own_events import Author

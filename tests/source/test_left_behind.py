@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from harness.auditd import Auditd
-from source.log_writing import Taken, audit_log, drain, follow, record, records, until
+from harness.waiting import until
+from source.log_writing import Taken, audit_log, drain, follow, record, records
 
 from relay.source.auditd import left_behind
 from relay.source.auditd.generations import LogFile

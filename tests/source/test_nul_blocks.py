@@ -5,7 +5,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, until
+from harness.waiting import until
+from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate
 
 from relay.source.auditd import audit_log as audit_log_module
 from relay.source.auditd.generations import LogFile

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
-from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, until
+from harness.waiting import until
+from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate
 
 from relay.source.auditd import folder_watch
 from relay.source.auditd.untold import LOSSES, PATIENCE_S
@@ -174,7 +175,8 @@ def unprivileged(program: str, log: Path) -> str:
     head = """
         import asyncio, json, os, sys
         from pathlib import Path
-        from source.log_writing import PATIENCE_S, Taken, audit_log, drain, follow, record, records, rotate, until
+        from harness.waiting import until
+        from source.log_writing import PATIENCE_S, Taken, audit_log, drain, follow, record, records, rotate
         log = Path(sys.argv[1])
         append = lambda path, data: path.open("ab").write(data)
         def rotate_unreadable(path, data):  # the new file is so from the start: what may be read for a moment is read

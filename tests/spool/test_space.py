@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from harness.held_spool import until
+from harness.waiting import until
 
 from relay.events import own_events
 from relay.program.intake import Intake, Routing
