@@ -1,44 +1,43 @@
-"""A listener for TLS (RFC 5425): a sender's TCP connection as one that is encrypted, and verified where that is asked.
+"""A listener for TLS (RFC 5425): senders' TCP connections, encrypted, and verified if `ca` is configured.
 
-The promise of stream.py holds: the peer's half-close is its close_notify, and only a clean close answers it with ours.
-A connection that ends without one is lost, whatever came before: nobody can tell a cut from an end.
+The promise of `relay.listener.stream` holds. The peer's half-close is its close_notify, and only a clean close answers
+it. A connection that ends without a close_notify is lost, because a cut cannot be distinguished from an end.
 
-The handshake is the first read's, and takes HANDSHAKE seconds at most; what is wrong with it is a ProtocolError that
-says so. With `ca` only such senders are let in as have a certificate that leads to it.
+The handshake is part of the first read and limited in time. A failed handshake is a ProtocolError with its cause. With
+`ca` only senders whose certificate leads to one of its authorities are accepted.
 
-Files that change are read anew for the connections after that, so that a renewal needs no restart. What is wrong with
-them is logged once, and those that were read before go on to serve. While none could be read yet, the listener ends
-each connection at once, and nothing else stops.
+Changed files are read again for later connections, so a renewal needs no restart. A fault in them is logged once, and
+the certificate that was read before stays in use. Until one could be read, the listener ends each connection at once;
+nothing else stops.
 """
 
 import asyncio
 import contextlib
 import datetime as dt
-import logging
 import ssl
 from typing import Final
+
+from typing_extensions import override
 
 from relay.errors import ProtocolError, RelayError, UnavailableError
 from relay.listener.stream import ByteStream, ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.transport.from_files import FromFiles
 from relay.transport.tls.certificate import identify, trust
-from relay.transport.tls.context import is_cut_off, tls_context
-from relay.transport.tls.faults import TlsFault, VerifyResult, alert, distrust, refusal, words
+from relay.transport.tls.engine import TlsEngine, TlsState, tls_context
+from relay.transport.tls.faults import TlsFault, VerifyResult, alert, distrust, in_words, refusal
 from relay.values.event import Submit
 from relay.values.quantity import Address
 from relay.values.setting_values import is_pem
 from relay.values.settings import ReceiverTls
 
-HANDSHAKE: Final = 15.0
-_READ: Final = 1 << 18  # octets given at once, at most
-_RECORD: Final = 1 << 14  # of one TLS record, RFC 8446 section 5.1
-
-_log = logging.getLogger(__name__)
+HANDSHAKE_TIMEOUT: Final = 15.0  # seconds
+_LARGEST_READ: Final = 1 << 18
+"""Octets after which `read` returns; one record may come on top."""
 
 
 def server_context(settings: ReceiverTls) -> ssl.SSLContext:
-    """Read the files that the settings name; errors are those of `certificate`."""
+    """A context from the files that the settings name; errors are those of `relay.transport.tls.certificate`."""
     context = tls_context(ssl.PROTOCOL_TLS_SERVER)
     identify(context, settings.certificate, settings.private_key or settings.certificate)
     if settings.ca:
@@ -61,24 +60,24 @@ class ServerIdentity:
         return FromFiles("the receiver's certificate", files, lambda: server_context(settings))
 
     def exchange(self, settings: ReceiverTls) -> None:
-        """Serve the connections that begin from now on with these settings; RelayError when that cannot be."""
+        """Use these settings for later connections; a RelayError leaves the former ones in use."""
         new = self._read(settings)
         if (error := new.look()) is not None:
             raise error
         self._context = new
 
     def look(self) -> RelayError | None:
-        """Read the files if they have changed; why they cannot be used as they are now."""
+        """Read the files if they have changed; the error, if they cannot be used as they are now."""
         return self._context.look()
 
     def context(self) -> ssl.SSLContext | None:
-        """As the files are now, or as they last were when they could be used; None when they never could."""
+        """The context of the latest usable files; None if there never were any."""
         self._context.look()
         return self._context.value
 
 
 class TlsListener(TcpListener):
-    """What listens for TLS."""
+    """Listens for TLS; `handshake_timeout` is in seconds."""
 
     def __init__(
         self,
@@ -87,140 +86,112 @@ class TlsListener(TcpListener):
         submit: Submit,
         counters: ListenerCounters | None = None,
         terms: StreamTerms | None = None,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
     ) -> None:
         super().__init__(address.host, address.port, submit, counters=counters, terms=terms)
         self._identity = identity
+        self._handshake_timeout = handshake_timeout
 
+    @override
     def _stream(self, connection: ByteStream) -> ByteStream | None:
         context = self._identity.context()
-        return None if context is None else TlsStream(connection, context)
+        return None if context is None else TlsStream(connection, context, self._handshake_timeout)
 
 
-class TlsStream:
-    """A ByteStream (see `stream.ByteStream`) on another one; it aborts and closes that one."""
+class TlsStream(ByteStream):
+    """TLS on another stream, which it closes or aborts at its own end."""
 
-    def __init__(self, inner: ByteStream, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, inner: ByteStream, context: ssl.SSLContext, handshake_timeout: float = HANDSHAKE_TIMEOUT
+    ) -> None:
         self._inner = inner
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._engine = TlsEngine(context)
+        self._handshake_timeout = handshake_timeout
         self._agreed = False
 
     @property
+    @override
     def peer(self) -> str:
-        """Who sends, for people."""
         return self._inner.peer
 
+    @override
     async def read(self) -> bytes:
-        """Wait for octets; b"" at the peer's close_notify."""
         if not self._agreed:
             await self._shake_hands()
-        while True:
-            data, ended = await self._decrypted_or_told()
-            if data or ended:
-                return data
-            await self._flush()  # the answer to a change of keys
-            await self._hear()
-
-    async def write(self, data: bytes) -> None:
-        """Answer; waits while the peer does not read."""
-        rest = memoryview(data)
-        while rest:
+        plaintext = bytearray()
+        while len(plaintext) < _LARGEST_READ:
             try:
-                rest = rest[self._tls.write(rest) :]
+                event = self._engine.read()
             except ssl.SSLError as error:
-                raise UnavailableError("TLS stream", "it has failed, and no answer can be written") from error
+                raise await self._failed("TLS stream", error) from error
+            if isinstance(event, bytes):
+                plaintext += event
+            elif plaintext or event is TlsState.CLOSED:
+                break
+            elif event is TlsState.CUT_OFF:
+                raise UnavailableError("TLS stream", "the peer ended the connection without a close_notify")
+            else:
+                await self._flush()  # the answer to a change of keys
+                self._engine.feed(await self._inner.read())
+        return bytes(plaintext)
+
+    @override
+    async def write(self, data: bytes) -> None:
+        try:
+            self._engine.write(data)
+        except ssl.SSLError as error:
+            raise UnavailableError("TLS stream", "it has failed, so no answer can be written") from error
         await self._flush()
 
+    @override
     async def close(self) -> None:
-        """Answer the close_notify, and end the connection."""
-        # SSLWantReadError where the stream was idle: the peer's answer is not awaited.
         with contextlib.suppress(ssl.SSLError):
-            self._tls.unwrap()
-        with contextlib.suppress(UnavailableError):  # the peer was faster
+            self._engine.close()
+        with contextlib.suppress(UnavailableError):  # the peer has closed already
             await self._flush()
         await self._inner.close()
 
+    @override
     def abort(self) -> None:
-        """End the connection so that the peer sees a failure; harmless when it has ended."""
         self._inner.abort()
 
     async def _shake_hands(self) -> None:
         try:
-            async with asyncio.timeout(HANDSHAKE):
-                while not self._is_agreed():
+            async with asyncio.timeout(self._handshake_timeout):
+                while not self._engine.handshake():
                     await self._flush()
-                    await self._hear()
+                    if not (data := await self._inner.read()):
+                        raise UnavailableError("TLS handshake", "the peer ended the connection")
+                    self._engine.feed(data)
                 await self._flush()
         except TimeoutError:
-            raise ProtocolError("TLS handshake", f"it was not done within {HANDSHAKE:g} s") from None
+            cause = f"it was not completed within {self._handshake_timeout:g} s"
+            raise ProtocolError("TLS handshake", cause) from None
         except ssl.SSLError as error:
-            with contextlib.suppress(RelayError):
-                await self._flush()  # the alert that tells the peer why
-            raise ProtocolError("TLS handshake", *_fault(error)) from error
+            raise await self._failed("TLS handshake", error) from error
         self._agreed = True
 
-    def _is_agreed(self) -> bool:
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        return True
-
-    async def _decrypted_or_told(self) -> tuple[bytes, bool]:
-        """The same as `_decrypted`; the peer is told what is wrong with its octets."""
-        try:
-            return self._decrypted()
-        except ProtocolError:
-            with contextlib.suppress(RelayError):
-                await self._flush()
-            raise
-
-    def _decrypted(self) -> tuple[bytes, bool]:
-        """What can be read of what has come, and whether the peer's close_notify is the next."""
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            while size < _READ:
-                piece = self._tls.read(_RECORD)
-                if not piece:
-                    return b"".join(pieces), True
-                pieces.append(piece)
-                size += len(piece)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            return b"".join(pieces), True
-        except ssl.SSLError as error:
-            if not is_cut_off(error):
-                raise ProtocolError("TLS stream", *_fault(error)) from error
-            if not pieces:
-                raise UnavailableError("TLS stream", "the peer ended the connection without a close_notify") from None
-        return b"".join(pieces), False
-
-    async def _hear(self) -> None:
-        data = await self._inner.read()
-        if data:
-            self._incoming.write(data)
-        elif self._agreed:
-            self._incoming.write_eof()
-        else:
-            raise UnavailableError("TLS handshake", "the peer ended the connection")
+    async def _failed(self, what: str, error: ssl.SSLError) -> ProtocolError:
+        """Send the alert that names the peer's fault, as far as it can be sent."""
+        with contextlib.suppress(RelayError):
+            await self._flush()
+        return ProtocolError(what, *_fault(error))
 
     async def _flush(self) -> None:
-        if data := self._outgoing.read():
+        if data := self._engine.ciphertext():
             await self._inner.write(data)
 
 
 def _fault(error: ssl.SSLError) -> TlsFault:
-    """Whose fault it is that a handshake failed, and what repairs it."""
+    """Which side is at fault for a failure, and the remedy."""
     if isinstance(error, ssl.SSLCertVerificationError):
         # Python does not give a server the chain of a client that it refuses.
         now = dt.datetime.now(dt.UTC)
         return distrust(VerifyResult(error.verify_code, error.verify_message, (), now, "the sender's", "clientAuth"))
     if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-        return TlsFault("the sender has no certificate, and `ca` wants one", "give it one that `ca` has signed")
+        cause = "the sender has no certificate, but `ca` requires one"
+        return TlsFault(cause, "give it a certificate that an authority in `ca` has signed")
     if fault := refusal(alert(error.reason), None, "the sender", "serverAuth"):
-        remedy = "it must trust the signer of `certificate`, and call this receiver by a name that is in it"
+        remedy = "the sender must trust the signer of `certificate`, and use a name of this receiver that is in it"
         return fault._replace(remedy=remedy)
-    return TlsFault(words(error.reason), "does the sender speak TLS 1.2 or 1.3, and does nothing between change it?")
+    return TlsFault(in_words(error.reason), "does the sender use TLS 1.2 or 1.3, and does nothing change its octets?")

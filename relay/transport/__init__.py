@@ -19,10 +19,8 @@ SETTLING = 0.005
 class Pipe(Protocol):
     """One stream to the collector."""
 
-    @property
-    def local(self) -> bool:
-        """Whether it ends on this machine, where a forwarder may stand between us and the collector."""
-        ...
+    local: bool
+    """Whether it ends on this machine, where a forwarder may accept messages in the collector's place."""
 
     @property
     def ended(self) -> bool:

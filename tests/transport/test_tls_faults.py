@@ -130,7 +130,7 @@ DISTRUSTED = {
     "not yet valid": Distrusted(
         lambda signers: signers.root.pair(SERVER, begins=2),
         "its certificate is not valid before TIME; ",
-        "set this machine's clock if it is wrong (`timedatectl`)",
+        "if this machine's clock is wrong, set it (`timedatectl`)",
     ),
     "its signer has expired": Distrusted(
         lambda signers: signers.old.pair(SERVER),
@@ -152,44 +152,44 @@ DISTRUSTED = {
     "for another name": Distrusted(
         lambda signers: signers.root.pair("other.example", "192.0.2.7"),
         f'its certificate is for "other.example", "192.0.2.7" and not for "{SERVER}"',
-        'if that is the right server, `server-name = "other.example"`',
+        'if that is the right server, set `server-name = "other.example"`',
     ),
     "for another address": Distrusted(
         lambda signers: signers.root.pair("other.example", "192.0.2.7"),
         'its certificate is for "other.example", "192.0.2.7" and not for "192.0.2.8"',
-        'if that is the right server, `server-name = "other.example"`',
+        'if that is the right server, set `server-name = "other.example"`',
         name="192.0.2.8",
     ),
     "for a name that stands in its subject alone": Distrusted(
         lambda signers: signers.root.pair("other.example", named=False),
         f'its certificate is for "other.example" and not for "{SERVER}"',
-        'if that is the right server, `server-name = "other.example"`',
+        'if that is the right server, set `server-name = "other.example"`',
     ),
     "self-signed": Distrusted(
         lambda signers: signers.stranger.itself,
         "its certificate is self-signed, and `ca` does not have it",
-        'compare it with the original, then let `ca` name its file; or pin it: `fingerprint = "sha-256:',
+        'compare it with the original, then set `ca` to its file; or pin it: `fingerprint = "sha-256:',
         name="stranger",
     ),
     "by a stranger": Distrusted(
         lambda signers: signers.stranger.pair(SERVER),
         'its certificate is signed by "stranger", which `ca` does not have',
-        '`ca` must name the file with the certificate of "stranger"; or pin it: `fingerprint = "sha-256:',
+        'set `ca` to the file with the certificate of "stranger"; or pin it: `fingerprint = "sha-256:',
     ),
     "by a stranger whose certificate is sent": Distrusted(
         lambda signers: signers.stranger.pair(SERVER),
         'its certificate is signed by "stranger", which `ca` does not have',
-        '`ca` must name the file with the certificate of "stranger"',
+        'set `ca` to the file with the certificate of "stranger"',
         lambda signers: chain(signers.stranger),
     ),
     "by one between that is not sent": Distrusted(
         lambda signers: signers.between.pair(SERVER),
         'its certificate is signed by "between", which `ca` does not have',
-        '`ca` must name the file with the certificate of "between"',
+        'set `ca` to the file with the certificate of "between"',
     ),
     "by one that may not sign": Distrusted(
         lambda signers: signers.layman.pair(SERVER),
-        "its certificate is signed by one that is not an authority's",
+        "its certificate is signed by a certificate that is not an authority's",
         "have it signed by a certificate with CA:TRUE",
         lambda signers: chain(signers.layman),
     ),
@@ -254,12 +254,12 @@ REFUSED = {
     "by a stranger": Refused(
         lambda signers: signers.stranger.pair(ROUTER),
         '(TLS alert: unknown ca): it is signed by "stranger", which is not trusted there',
-        'give that machine the certificate of "stranger" as an authority, or use one that it knows',
+        'add the certificate of "stranger" to that machine\'s authorities, or use one that it trusts',
     ),
     "by a namesake": Refused(
         lambda signers: signers.namesake.pair(ROUTER),
-        '(TLS alert: decrypt error): it has another certificate of the name "root", which did not sign relay\'s',
-        'give that machine the present certificate of "root" as an authority',
+        '(TLS alert: decrypt error): it has another certificate with the name "root", which did not sign relay\'s',
+        'add the current certificate of "root" to that machine\'s authorities',
     ),
     "for servers": Refused(
         lambda signers: signers.root.pair(ROUTER, usage="serverAuth"),

@@ -254,7 +254,7 @@ class _ConnectionTest:
         inside = TlsTransport(transport, client, peer, threading.Event(), patience)
         stream = inside.wrap(pipe)
         stream.settle()
-        agreed = stream.session
+        agreed = stream.negotiated
         self._course.passed(TestStep.TLS, StepFinding(f"{agreed.version}, {agreed.cipher}"))
         self._course.passed(TestStep.CERTIFICATE, _told_of(agreed.certificate))
         return inside, stream

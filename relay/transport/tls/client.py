@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cryptography import x509
 
 from relay.transport.tls.certificate import identify, trust
-from relay.transport.tls.context import tls_context
+from relay.transport.tls.engine import tls_context
 from relay.values.settings import RemoteLoggingServer
 
 

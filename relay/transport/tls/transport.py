@@ -1,21 +1,22 @@
-"""TLS on the pipes of another transport, as syslog has it on port 6514 (RFC 5425): a relay.transport.Transport.
+"""TLS on the pipes of another transport, as syslog uses it on port 6514 (RFC 5425): a relay.transport.Transport.
 
-Nothing is sent before the server's certificate is verified (relay.transport.tls.client says how). What opening a pipe
-raises besides what the inner transport does: PermissionRefusedError when we do not trust the server or it does not
-trust us, ProtocolError when it speaks no TLS, none that we speak, or ends within HANDSHAKE seconds.
+Nothing is sent before the server's certificate is verified (`relay.transport.tls.client` defines how). Opening a pipe
+raises the inner transport's errors, PermissionRefusedError when one side does not trust the other, and ProtocolError
+when the server speaks no supported TLS or does not complete the handshake in time.
 
-TLS tells a stream that was ended from one that was cut off: a half-close is a close_notify, and RFC 5425 section 4.4
-has a collector answer it with its own and then close; the inner pipe stays open for that. A collector that is killed
-cannot. So a pipe is drained when that answer has come and the inner pipe has ended as well: an end that was no answer,
-sent before the collector had everything, is told by that one (`relay.transport.tcp`). The bare end of file, by which
-TCP has to do, is taken only from a collector that has never answered since relay began (rsyslog's, by GnuTLS), which a
-stream without a message finds out once a transport; whoever can cut connections off can then have relay believe it.
+TLS distinguishes an ended stream from one that was cut off. A half-close is a close_notify. By RFC 5425 section 4.4 the
+collector answers it with its own and then closes; the inner pipe stays open for that. A killed collector cannot answer.
+So a pipe is drained when that answer has come and the inner pipe has ended as well. A close_notify that the collector
+sent before it had everything is no answer; the inner pipe detects it (`relay.transport.tcp`).
 
-With TLS 1.3 a server refuses a client's certificate after the client's handshake is done: a pipe is half-closed no
-sooner than SETTLING seconds after that, or twice the time that it took, at most _LONGEST_SETTLING seconds, so that the
-refusal has come first.
+Some collectors never answer (rsyslog with GnuTLS). For those the bare end of file is the proof, as with plain TCP, and
+anybody who can cut connections can forge it. It is accepted only while the collector has not answered once since relay
+started, and after a stream without a message has shown the same; that test runs once a transport.
 
-A pipe is used by one thread, as every pipe is; `close` alone comes from others, and is the inner pipe's.
+With TLS 1.3 a server refuses a client's certificate after the client's handshake is complete. A half-close therefore
+waits for SETTLING seconds after the handshake, or twice the handshake's duration, at most _LONGEST_SETTLING seconds.
+
+One thread uses a pipe; only `close` may be called from others, and it closes the inner pipe.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from cryptography import x509
+from typing_extensions import override
 
 from relay.errors import (
     InternalError,
@@ -39,35 +41,36 @@ from relay.errors import (
 from relay.transport import LARGEST_READ, SETTLING, Pipe, StillOpenError, Transport, drain
 from relay.transport.tls.certificate import fingerprint
 from relay.transport.tls.client import TlsClient
-from relay.transport.tls.context import is_cut_off
-from relay.transport.tls.faults import VerifyResult, alert, distrust, refusal, words
+from relay.transport.tls.engine import TlsEngine, TlsState
+from relay.transport.tls.faults import VerifyResult, alert, distrust, in_words, refusal
 
-HANDSHAKE: Final = 15.0
-LOOKING: Final = 10.0
-"""How long a collector may take to end a stream without a message, in seconds."""
-CLOSING: Final = 1.0
-"""After how many seconds a collector that has answered is told that the connection may end, if it has not ended it."""
-_LONGEST_SETTLING: Final = 2.0  # seconds; no way to a server and back takes longer
-_GLANCE: Final = 0.5  # seconds between two looks at whether the handshake is to be given up
+# All in seconds.
+HANDSHAKE_TIMEOUT: Final = 15.0
+EMPTY_STREAM_TIMEOUT: Final = 10.0
+"""How long a collector may take to end a stream without a message."""
+CLOSE_GRACE: Final = 1.0
+"""How long a collector that has answered may take to close, before relay closes its own half as well."""
+_LONGEST_SETTLING: Final = 2.0  # no round trip to a server takes longer
+_POLL_INTERVAL: Final = 0.5  # between two checks for a stop during the handshake
 
 
 class TlsPeer:
-    """A collector, as it has shown itself since relay began; outlives the transports to it."""
+    """What relay has learnt about a collector since it started; outlives the transports to it."""
 
-    def __init__(self, what: str, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, what: str, report: Callable[[str], None] = lambda _: None) -> None:
         self.what = what
-        """As errors name it."""
-        self.tell = tell
-        """Called once with a sentence, when it is found never to answer."""
+        """The collector's name in errors."""
+        self.report = report
+        """Called once with a sentence, when the collector turns out never to answer a close_notify."""
         self.answers: bool | None = None
-        """Whether it answers a close_notify; what it has done once it is held to."""
+        """Whether it answers a close_notify; None until that is known. True is final."""
 
     def __repr__(self) -> str:
         return f"<TlsPeer {self.what}>"
 
 
 class NegotiatedTls(NamedTuple):
-    """What a handshake agreed on, for people."""
+    """The result of a handshake, for people."""
 
     version: str
     cipher: str
@@ -75,69 +78,67 @@ class NegotiatedTls(NamedTuple):
     """The server's."""
 
 
-class TlsTransport:
-    """A way to one collector by TLS on another's pipes; owns and closes that one."""
+class TlsTransport(Transport):
+    """TLS to one collector on another transport's pipes; owns and closes that transport."""
 
     def __init__(
-        self, inner: Transport, client: TlsClient, peer: TlsPeer, stop: threading.Event, patience: float = HANDSHAKE
+        self,
+        inner: Transport,
+        client: TlsClient,
+        peer: TlsPeer,
+        stop: threading.Event,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
     ) -> None:
         self._inner = inner
         self._client = client
         self._peer = peer
         self._stop = stop
-        self._patience = patience
-        self._tried = False  # whether it answers
+        self._handshake_timeout = handshake_timeout
+        self._tested = False  # whether the collector answers a close_notify
 
     def __repr__(self) -> str:
         return f"<TlsTransport to {self._peer.what} on {self._inner!r}>"
 
     @property
+    @override
     def alive(self) -> bool:
-        """Whether a pipe may still be opened."""
         return self._inner.alive
 
+    @override
     def open(self) -> "TlsPipe":
-        """A new stream to the verified collector."""
         return self.wrap(self._inner.open())
 
     def wrap(self, inner: Pipe) -> "TlsPipe":
-        """The same on a pipe that was opened for it, and that is closed when it cannot be."""
+        """Start TLS on a pipe that was opened for it; the pipe is closed when that fails."""
         try:
             pipe = TlsPipe(inner, self, self._client, self._peer)
-            pipe.shake_hands(self._patience, self._stop)
+            pipe.shake_hands(self._handshake_timeout, self._stop)
         except BaseException:
             inner.close()
             raise
         return pipe
 
+    @override
     def close(self) -> None:
-        """End every pipe at once; never raises."""
         self._inner.close()
 
     def answers(self) -> bool:
-        """Whether the collector answers a close_notify; unless it has, a stream without a message shows it."""
-        if not (self._peer.answers or self._tried):
-            answered = self._answers_an_empty_stream()
-            self._tried = True
-            if self._peer.answers is None and not answered:
-                self._peer.answers = False
-                self._peer.tell(
-                    f"{self._peer.what} never answers TLS's close_notify: its end of file proves, as by TCP"
-                )
+        """Whether the collector answers a close_notify; if it never has, test it with a stream without a message."""
+        if self._peer.answers or self._tested:
+            return bool(self._peer.answers)
+        with contextlib.closing(self.open()) as empty:
+            empty.half_close()
+            drain(empty, EMPTY_STREAM_TIMEOUT, f"an empty stream to {self._peer.what}")
+        self._tested = True
+        if self._peer.answers is None and not empty.answered:
+            self._peer.answers = False
+            consequence = "so its end of file is the proof, as with plain TCP"
+            self._peer.report(f"{self._peer.what} never answers TLS's close_notify, {consequence}")
         return bool(self._peer.answers)
 
-    def _answers_an_empty_stream(self) -> bool:
-        empty = self.open()
-        try:
-            empty.half_close()
-            drain(empty, LOOKING, f"an empty stream to {self._peer.what}")
-        finally:
-            empty.close()
-        return empty.answered
 
-
-class TlsPipe:
-    """One stream; a relay.transport.Pipe."""
+class TlsPipe(Pipe):
+    """One TLS stream on another pipe."""
 
     def __init__(self, inner: Pipe, transport: TlsTransport, client: TlsClient, peer: TlsPeer) -> None:
         self._inner = inner
@@ -145,14 +146,12 @@ class TlsPipe:
         self._client = client
         self._peer = peer
         self._what = peer.what
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        name = client.server_name
-        self._tls = client.context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self.local = inner.local
+        self._engine = TlsEngine(client.context, client.server_name)
         self._unread = bytearray()
         self.answered = False
         """Whether the collector has sent its close_notify."""
-        self._cut_off = False  # it has ended without
+        self._cut_off = False
         self._fault: RelayError | None = None
         self._half_closed = False
         self._settled = 0.0  # by the monotonic clock
@@ -161,19 +160,14 @@ class TlsPipe:
         return f"<TlsPipe to {self._what} on {self._inner!r}>"
 
     @property
-    def local(self) -> bool:
-        """Whether the other end is on this machine."""
-        return self._inner.local
-
-    @property
-    def session(self) -> NegotiatedTls:
+    def negotiated(self) -> NegotiatedTls:
         """What the handshake agreed on."""
-        cipher = self._tls.cipher()
-        return NegotiatedTls(self._tls.version() or "", cipher[0] if cipher else "", self._certificate())
+        certificate = x509.load_der_x509_certificate(self._engine.peer_certificate)
+        return NegotiatedTls(self._engine.version, self._engine.cipher, certificate)
 
     @property
+    @override
     def ended(self) -> bool:
-        """Whether the collector has ended its half, or the pipe is dead."""
         if len(self._unread) < LARGEST_READ and not self._over:
             try:
                 self._take(0)
@@ -181,24 +175,22 @@ class TlsPipe:
                 return True
         return self._over or self._inner.ended
 
+    @override
     def send(self, data: bytes) -> None:
-        """Send everything; see relay.transport.Pipe."""
         if self._half_closed:
             raise InternalError("pipe", "nothing can be sent after the half-close")
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._tls.write(rest) :]
-            except ssl.SSLError as error:
-                raise self._fault or self._broken(error) from error
+        try:
+            self._engine.write(data)
+        except ssl.SSLError as error:
+            raise self._fault or self._broken(error) from error
         try:
             self._flush()
         except UnavailableError:
-            self._listen()  # it may have said why
+            self._raise_fault()
             raise
 
+    @override
     def receive(self, timeout: float) -> bytes | None:
-        """What the collector says; see relay.transport.Pipe."""
         deadline = time.monotonic() + timeout
         left = timeout
         while not (self._unread or self._over):
@@ -211,127 +203,106 @@ class TlsPipe:
         del self._unread[:LARGEST_READ]
         return data
 
+    @override
     def half_close(self) -> None:
-        """Say that no more comes; see relay.transport.Pipe."""
         self.settle()
         self._half_closed = True
         try:
-            self._tls.unwrap()
-        except ssl.SSLWantReadError:  # the answer is to come
-            pass
+            self._engine.close()
         except ssl.SSLError as error:
             raise self._broken(error) from error
         self._flush()
 
     def settle(self) -> None:
-        """Wait until a server that does not let us in would have said so; raise what it has said, or that it ended."""
+        """Wait until a server that refuses relay would have done so; raise its refusal, or that it has ended."""
         while not self.ended and (left := self._settled - time.monotonic()) > 0 and len(self._unread) < LARGEST_READ:
-            with contextlib.suppress(UnavailableError):  # as `ended` tells
+            with contextlib.suppress(UnavailableError):  # `ended` detects it
                 self._take(left)
         if self.ended:
-            self._listen()
-            remedy = "does it want another certificate of relay's, or one at all? its log tells why"
+            self._raise_fault()
+            remedy = "its log names the reason: it may require a client certificate, or another one than relay's"
             raise UnavailableError(self._what, "it ended the connection before relay did", remedy)
 
+    @override
     def drained(self, timeout: float) -> None:
-        """Return once the collector has answered our close_notify; see relay.transport.Pipe and above."""
         if not self._half_closed:
             raise InternalError("pipe", "only a half-closed stream can be drained")
         deadline = time.monotonic() + timeout
         drain(self, timeout, f"proof from {self._what}")
         if self.answered:
-            self._see_it_end(deadline)
+            # Only the inner pipe's end shows that the answer came after everything was received.
+            try:
+                drain(self._inner, min(CLOSE_GRACE, max(0.0, deadline - time.monotonic())), self._what)
+            except StillOpenError:
+                self._inner.half_close()
+                left = max(0.0, deadline - time.monotonic())
+                drain(self._inner, left, f"the end of the connection to {self._what}")
         elif self._transport.answers():
-            cause = "it ended the connection without TLS's close_notify, which it sends otherwise: it has died"
-            remedy = "if it has got another TLS library since, restart relay"
+            cause = "it ended the connection without TLS's close_notify, which it normally sends: it probably died"
+            remedy = "if its TLS library was replaced since relay started, restart relay"
             raise UnavailableError(self._what, cause, remedy)
 
-    def _see_it_end(self, deadline: float) -> None:
-        """Wait for the end of the inner pipe, which tells whether what was sent has arrived."""
-        with contextlib.suppress(StillOpenError):
-            drain(self._inner, min(CLOSING, max(0.0, deadline - time.monotonic())), self._what)
-            return
-        self._inner.half_close()
-        drain(self._inner, max(0.0, deadline - time.monotonic()), f"the end of the connection to {self._what}")
-
+    @override
     def close(self) -> None:
-        """Give the stream up; never raises."""
         self._inner.close()
 
     # --- The handshake ---
 
-    def shake_hands(self, patience: float, stop: threading.Event) -> None:
+    def shake_hands(self, timeout: float, stop: threading.Event) -> None:
         """Agree on keys and verify the server; called once, before anything else."""
         begun = time.monotonic()
-        while not self._is_agreed():
-            left = begun + patience - time.monotonic()
+        while not self._advance_handshake():
+            left = begun + timeout - time.monotonic()
             if left <= 0:
-                cause = f"no answer to the TLS handshake within {patience:g} s"
-                raise ProtocolError(self._what, cause, 'does it speak TLS? if not, `transport = "tcp"`')
+                cause = f"no answer to the TLS handshake within {timeout:g} s"
+                raise ProtocolError(self._what, cause, 'if it does not use TLS, set `transport = "tcp"`')
             if stop.is_set():
                 raise TemporaryError(self._what, "stopped during the TLS handshake")
-            self._hear(min(left, _GLANCE))
-        self._verify_fingerprint()
-        self._read()  # what came with the handshake's end
+            data = self._inner.receive(min(left, _POLL_INTERVAL))
+            if data == b"":
+                raise self._handshake_ended()
+            if data:
+                self._engine.feed(data)
+        pinned, shown = self._client.fingerprint, fingerprint(self._engine.peer_certificate)
+        if pinned and pinned != shown:
+            cause = f"its certificate has the fingerprint {shown}, but {pinned} is configured"
+            remedy = "ask its administrator which is right, and set `fingerprint`"
+            raise PermissionRefusedError(self._what, cause, remedy)
+        self._read()  # what came with the end of the handshake
         agreed = time.monotonic()
         self._settled = agreed + min(max(SETTLING, 2 * (agreed - begun)), _LONGEST_SETTLING)
 
-    def _is_agreed(self) -> bool:
+    def _advance_handshake(self) -> bool:
+        """Whether the handshake is complete; its failures become errors for people."""
         try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
+            return self._engine.handshake()
         except ssl.SSLCertVerificationError as error:
-            raise self._distrusted(error) from error
+            result = VerifyResult(
+                code=error.verify_code,
+                message=error.verify_message,
+                chain=self._engine.peer_chain(),
+                now=dt.datetime.now(dt.UTC),
+                whose="its",
+                purpose="serverAuth",
+                name=self._client.server_name,
+                trusts=self._client.trusts,
+            )
+            raise PermissionRefusedError(self._what, *distrust(result)) from error
         except ssl.SSLError as error:
-            raise self._disagreed(error) from error
+            if alert(error.reason):
+                raise self._broken(error) from error
+            if not error.reason:  # a close_notify, or an alert without a name in OpenSSL
+                raise self._handshake_ended() from error
+            cause = f"its answer is not TLS 1.2 or 1.3 ({in_words(error.reason)})"
+            raise ProtocolError(self._what, cause, 'if it does not use TLS, set `transport = "tcp"`') from error
         finally:
-            # An alert of ours, too. Where nothing can be sent any more, what was received last tells why.
+            # Also relay's own alert. If it cannot be sent any more, what was received last explains why.
             with contextlib.suppress(UnavailableError):
                 self._flush()
-        return True
 
-    def _hear(self, timeout: float) -> None:
-        data = self._inner.receive(timeout)
-        if data == b"":
-            raise self._left()
-        self._incoming.write(data or b"")
-
-    def _left(self) -> ProtocolError:
-        cause = "it ended the TLS handshake"
-        return ProtocolError(self._what, cause, "does it speak TLS, and does it let relay in? its log tells why")
-
-    def _distrusted(self, error: ssl.SSLCertVerificationError) -> PermissionRefusedError:
-        client = self._client
-        verdict = VerifyResult(
-            code=error.verify_code,
-            words=error.verify_message,
-            chain=_sent_chain(self._tls),
-            now=dt.datetime.now(dt.UTC),
-            whose="its",
-            purpose="serverAuth",
-            name=client.server_name,
-            trusts=client.trusts,
-        )
-        return PermissionRefusedError(self._what, *distrust(verdict))
-
-    def _disagreed(self, error: ssl.SSLError) -> RelayError:
-        if alert(error.reason):
-            return self._broken(error)
-        if not error.reason:  # a close_notify, or an alert that OpenSSL has no name for
-            return self._left()
-        cause = f"what it answers is no TLS that relay speaks ({words(error.reason)})"
-        return ProtocolError(self._what, cause, 'does it speak TLS 1.2 or 1.3? if none at all, `transport = "tcp"`')
-
-    def _verify_fingerprint(self) -> None:
-        pinned = self._client.fingerprint
-        shown = fingerprint(self._tls.getpeercert(binary_form=True) or b"")
-        if pinned and pinned != shown:
-            cause = f"its certificate has the fingerprint {shown}, and {pinned} is configured"
-            raise PermissionRefusedError(self._what, cause, "ask whoever runs it which is right, and set `fingerprint`")
-
-    def _certificate(self) -> x509.Certificate:
-        return x509.load_der_x509_certificate(self._tls.getpeercert(binary_form=True) or b"")
+    def _handshake_ended(self) -> ProtocolError:
+        remedy = "its log names the reason; it may not use TLS, or not accept connections from this machine"
+        return ProtocolError(self._what, "it ended the TLS handshake", remedy)
 
     # --- Octets ---
 
@@ -340,37 +311,31 @@ class TlsPipe:
         return self.answered or self._cut_off or self._fault is not None
 
     def _take(self, timeout: float) -> bool:
-        """Take in what comes within the time; whether anything did."""
+        """Read what arrives in time; whether anything did, the end included."""
         data = self._inner.receive(timeout)
         if data is None:
             return False
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
+        self._engine.feed(data)
         self._read()
         return True
 
     def _read(self) -> None:
         try:
-            while data := self._tls.read(LARGEST_READ):
-                self._unread += data
-            self._note_answer()
-        except ssl.SSLWantReadError:
-            self._flush()  # the answer to a change of keys
-        except ssl.SSLZeroReturnError:
-            self._note_answer()
+            while isinstance(event := self._engine.read(), bytes):
+                self._unread += event
         except ssl.SSLError as error:
-            if is_cut_off(error):
+            self._fault = self._broken(error)
+            return
+        match event:
+            case TlsState.CLOSED:
+                self.answered = self._peer.answers = True
+            case TlsState.CUT_OFF:
                 self._cut_off = True
-            else:
-                self._fault = self._broken(error)
+            case TlsState.NEED_DATA:
+                self._flush()  # the answer to a change of keys
 
-    def _note_answer(self) -> None:
-        self.answered = self._peer.answers = True
-
-    def _listen(self) -> None:
-        """Raise what the collector has said about why it ends the stream, if it has said anything."""
+    def _raise_fault(self) -> None:
+        """Read what the collector has sent about why it ends the stream, and raise that."""
         with contextlib.suppress(UnavailableError):
             while not self._over and self._take(0):
                 pass
@@ -378,7 +343,7 @@ class TlsPipe:
             raise self._fault
 
     def _flush(self) -> None:
-        if data := self._outgoing.read():
+        if data := self._engine.ciphertext():
             self._inner.send(data)
 
     def _broken(self, error: ssl.SSLError) -> RelayError:
@@ -386,27 +351,9 @@ class TlsPipe:
         if fault := refusal(name, self._client.own, "it", "clientAuth"):
             return PermissionRefusedError(self._what, *fault)
         if name:
-            wanted = "" if self._client.own else "; does it require a client certificate? `certificate` names none"
-            cause = f"it ended TLS with the alert: {words(name)}"
-            return ProtocolError(self._what, cause, f"its log names the reason{wanted}")
-        return ProtocolError(self._what, f"TLS failed: {words(error.reason)}", "is something between that changes it?")
-
-
-def _sent_chain(tls: ssl.SSLObject) -> list[x509.Certificate]:
-    """What the peer has sent, its own certificate first, also when it is not trusted; empty where that is unknown."""
-    # Public since Python 3.13; before that it is there under this name.
-    get = getattr(tls, "get_unverified_chain", None) or getattr(
-        getattr(tls, "_sslobj", None), "get_unverified_chain", None
-    )
-    found = []
-    for each in (get() if get is not None else None) or ():
-        try:
-            in_der = isinstance(each, bytes)
-            found.append(
-                x509.load_der_x509_certificate(each)
-                if in_der
-                else x509.load_pem_x509_certificate(each.public_bytes().encode("ascii"))
-            )
-        except ValueError:  # what OpenSSL reads and `cryptography` does not
-            return found
-    return found
+            remedy = "its log names the reason"
+            if self._client.own is None:
+                remedy += "; if it requires a client certificate, set `certificate` and `private-key`"
+            return ProtocolError(self._what, f"it ended TLS with the alert: {in_words(name)}", remedy)
+        remedy = "does a device on the network path change the stream?"
+        return ProtocolError(self._what, f"TLS failed: {in_words(error.reason)}", remedy)

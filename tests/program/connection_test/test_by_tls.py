@@ -103,7 +103,7 @@ def test_a_certificate_for_another_name(router: Router, shown: Shown) -> None:
     with Rsyslog("imtcp", tls=shown) as rsyslog:
         failed = asked(router, rsyslog.port, **{"server-name": "elsewhere.example"}).failure("certificate", 77)
     assert f'its certificate is for "{SERVER}" and not for "elsewhere.example"' in failed["found"]
-    assert failed["remedy"].startswith(f'if that is the right server, `server-name = "{SERVER}"`; ')
+    assert failed["remedy"].startswith(f'if that is the right server, set `server-name = "{SERVER}"`; ')
 
 
 def test_a_collector_that_wants_a_certificate(router: Router, shown: Shown) -> None:
@@ -118,7 +118,9 @@ def test_a_collector_that_wants_a_certificate_and_does_not_say_so(router: Router
     del router.server["certificate"], router.server["private-key"]
     with Rsyslog("imtcp", tls=shown._replace(driver="gtls")) as rsyslog:
         failed = asked_patiently(router, rsyslog.port).failure("TLS handshake", 76)
-    assert failed["remedy"] == "does it want another certificate of relay's, or one at all? its log tells why"
+    assert (
+        failed["remedy"] == "its log names the reason: it may require a client certificate, or another one than relay's"
+    )
 
 
 def test_a_collector_that_speaks_no_tls(router: Router) -> None:
