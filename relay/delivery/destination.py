@@ -28,8 +28,8 @@ from relay.delivery.spool_reading import BlockPiece, SpoolReading, choose_probe,
 from relay.delivery.suspicion import FirstUnproven, SessionLoss, Suspicion
 from relay.errors import InternalError, RelayError, StorageError, TemporaryError, UnavailableError
 from relay.spool.cursor import Cursor
-from relay.spool.gap import LostRange
-from relay.spool.spool import SkippedDamage
+from relay.spool.losses.gap import LostRange
+from relay.spool.spool import SpoolDamage
 from relay.spool.store import Store
 from relay.system.clock import wall_clock
 from relay.transport import StillOpenError, retry
@@ -97,7 +97,7 @@ class Destination:
         self._error: RelayError | None = None
         self._error_since = 0
         self.proofs = 0
-        self.lost: list[SkippedDamage] = []
+        self.lost: list[SpoolDamage] = []
         """Damage that was stepped over since the start; the newest 100."""
         self.refused = 0
         """Messages that the far end has refused for good, since the start."""
@@ -261,7 +261,7 @@ class Destination:
             if session is not None:
                 session.close()
                 _log.info("%s: session ended", self.name)
-            self._store.room.give_up(self.name)
+            self._store.losses.give_up(self.name)
             if self._finishing.is_set():
                 self._stopped.set()
 
@@ -345,10 +345,10 @@ class Destination:
             event = f"{each.type.label} event {each.number} of {len(each.message)} octets"
             _log.error("%s refuses %s (%s): kept in %s; %s", self.name, event, each.answer, path, SIZE_REMEDY)
         ranges = [LostRange(each.run.hex(), int(each.type), each.number, each.number, 1) for each in events]
-        self._store.room.lose(self.name, cause, ranges, reached)
+        self._store.losses.lose(self.name, cause, ranges, reached)
         self.refused += len(events)
 
-    def note_lost(self, lost: SkippedDamage) -> None:
+    def note_lost(self, lost: SpoolDamage) -> None:
         """Tell of damage in the spool that was stepped over."""
         self.lost = [*self.lost[-99:], lost]
         _log.error("%s: damage at offset %d (%s); blocks %d to %d cannot be delivered", *lost[:5])
@@ -406,11 +406,11 @@ class _Delivery:
     def _step(self, ending: Callable[[], bool]) -> None:
         plan = self._destination.suspicion.plan
         left = plan.messages - self.unproven_messages
-        item: BlockPiece | SkippedDamage | None = None
+        item: BlockPiece | SpoolDamage | None = None
         self._full = bool(plan.messages) and left <= 0
         if not self._full:
             item = self._reading.next(plan.spool, max(left, 0), self._destination.passed)
-        if isinstance(item, SkippedDamage):
+        if isinstance(item, SpoolDamage):
             self._destination.note_lost(item)
         elif item is not None:
             self._send(item)

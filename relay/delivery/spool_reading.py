@@ -13,7 +13,7 @@ from relay.delivery.sessions.delivery_session import MessageId
 from relay.errors import RelayError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
-from relay.spool.spool import SkippedDamage
+from relay.spool.spool import SpoolDamage
 from relay.spool.store import Store
 
 PROBES: Final = 256
@@ -57,7 +57,7 @@ class SpoolReading:
     """One session's; close it at the session's end."""
 
     def __init__(self, store: Store, destination: str, selection: MessageSelection, cursor: Cursor) -> None:
-        self._room = store.room
+        self._losses = store.losses
         self._destination = destination
         self._selection = selection
         self.readers: Final = (store.retained.reader(cursor.retained), store.transient.reader(cursor.transient))
@@ -87,15 +87,15 @@ class SpoolReading:
             for rest, reader in zip(self._rests, self.readers, strict=True)
         )
 
-    def next(self, spool: int | None, limit: int, passed: Collection[MessageId]) -> BlockPiece | SkippedDamage | None:
+    def next(self, spool: int | None, limit: int, passed: Collection[MessageId]) -> BlockPiece | SpoolDamage | None:
         """At most `limit` wanted messages (0: any number) of one spool, or of either; None when none is there yet.
 
         Messages in `passed` are left out.
         """
         for each in (0, 1) if spool is None else (spool,):
             if self._rests[each] is None:
-                item = self._room.read(self._destination, *self.readers, only=each)
-                if isinstance(item, SkippedDamage):
+                item = self._losses.read(self._destination, *self.readers, only=each)
+                if isinstance(item, SpoolDamage):
                     return item
                 if item is None:
                     continue
@@ -188,7 +188,7 @@ def _singly(store: Store, selection: MessageSelection, cursor: Cursor, spool: in
     reader = source.reader(number)
     try:
         while (found := reader.read()) is not None:
-            if isinstance(found, SkippedDamage):
+            if isinstance(found, SpoolDamage):
                 continue
             total = found.header.messages
             first = part if found.header.number == number else 0

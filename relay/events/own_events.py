@@ -21,7 +21,7 @@ the syslog system makes itself). Numbers are decimal, times RFC 3339.
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from relay.spool.gap import Gap
+from relay.spool.losses.gap import Gap
 from relay.syslog.rfc5424 import MAX_HOSTNAME, escape_value, format_timestamp, legal_header
 from relay.values.alarm import AlarmChange
 from relay.values.event import Event, EventType

@@ -32,7 +32,7 @@ from relay.errors import NoInputError
 from relay.spool.block import Block, Header
 from relay.spool.inspection import browse
 from relay.spool.inspection.browse import SpoolWalk
-from relay.spool.spool import SkippedDamage
+from relay.spool.spool import SpoolDamage
 from relay.spool.store import LOCK, RETAINED, TRANSIENT
 from relay.syslog import outcome, rfc5424
 from relay.system.disk import Disk
@@ -242,8 +242,8 @@ class SpoolHistory:
                     break
         return [keyed for items in reversed(blocks) for keyed in items]
 
-    def _items(self, folder: str, found: Block | SkippedDamage) -> Iterable[Item]:
-        if isinstance(found, SkippedDamage):
+    def _items(self, folder: str, found: Block | SpoolDamage) -> Iterable[Item]:
+        if isinstance(found, SpoolDamage):
             return (
                 UnreadableStretch(
                     found.path, found.offset, f"{found.cause}; left out: {browse.blocks_text(found.first, found.last)}"

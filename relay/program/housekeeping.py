@@ -29,8 +29,8 @@ from relay.program.watch.clock import AgeRule, Clocks
 from relay.program.watch.halt import HaltMethod, HaltRequest, boot_id
 from relay.program.watch.own_records import OwnRecords
 from relay.program.watch.users import LASTING, NETWORK_HALT, UNWATCHED, AllUsers
-from relay.spool.cursor import MAX_CONTENT
 from relay.spool.full_disk import Policy
+from relay.spool.slots import MAX_CONTENT
 from relay.spool.store import Store
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk

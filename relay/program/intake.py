@@ -27,7 +27,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from relay.errors import RelayError, StorageError
 from relay.spool.block import Contents, Span, type_bitmap
-from relay.spool.gap import Gap, LostRange
+from relay.spool.losses.gap import Gap, LostRange
 from relay.spool.spool import Spool
 from relay.spool.store import Store
 from relay.system.clock import Clock, wall_clock
@@ -45,7 +45,7 @@ COMFORTABLE: Final = 20
 _EVENT_OVERHEAD: Final = 64
 _type_of = operator.itemgetter(0)  # an event's; quicker than its name, and every event passes here
 
-TellGap = Callable[[int, Gap], Event]
+MakeGapEvent = Callable[[int, Gap], Event]
 """Makes the event for a gap, at a time in microseconds since the epoch."""
 
 _Result = TypeVar("_Result")
@@ -112,7 +112,7 @@ class Intake:
     """Between the sources and the store. `run` must be running for `submit` to get anywhere."""
 
     def __init__(
-        self, store: Store, routing: Routing, tell_gap: TellGap, *, interval: float, clock: Clock = wall_clock
+        self, store: Store, routing: Routing, gap_event: MakeGapEvent, *, interval: float, clock: Clock = wall_clock
     ) -> None:
         self.interval = interval
         self.routing = routing
@@ -125,7 +125,7 @@ class Intake:
         self.error: RelayError | None = None
         """Why batches wait, or why the last commit failed; None while commits succeed."""
         self._store = store
-        self._tell_gap = tell_gap
+        self._gap_event = gap_event
         self._clock = clock
         self._repeatable = _Queue()
         self._others = _Queue()
@@ -165,9 +165,9 @@ class Intake:
             self._awaited.set()
         return durable
 
-    def exchange(self, routing: Routing, tell_gap: TellGap, *, interval: float) -> None:
+    def exchange(self, routing: Routing, gap_event: MakeGapEvent, *, interval: float) -> None:
         """Go on with these from the next commit on; tries at once again what waits, because there may be more space."""
-        self.routing, self._tell_gap, self.interval = routing, tell_gap, interval
+        self.routing, self._gap_event, self.interval = routing, gap_event, interval
         self._note_freed()
 
     async def run(self) -> None:
@@ -291,7 +291,7 @@ class Intake:
         self.accepted += commit.accepted
         if failure is None:
             self._positions = commit.positions
-            self._gaps_due = self.error is None and bool(self._store.room.pending())
+            self._gaps_due = self.error is None and bool(self._store.losses.pending())
             self._resolve(taken, refused=False)
         return failure
 
@@ -320,7 +320,7 @@ class Intake:
 
     def _new_commit(self, taken: list[_Pending]) -> "_Commit":
         batches = [pending.batch for pending in taken]
-        return _Commit(self._store, self.routing, batches, self._numbers, self._positions, self._tell_gap)
+        return _Commit(self._store, self.routing, batches, self._numbers, self._positions, self._gap_event)
 
     async def _in_worker(self, work: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
@@ -336,10 +336,10 @@ class _Commit:
         batches: Iterable[Batch],
         numbers: Mapping[EventType, int],
         positions: Mapping[str, Position],
-        tell_gap: TellGap,
+        gap_event: MakeGapEvent,
     ) -> None:
         self._store = store
-        self._tell_gap = tell_gap
+        self._gap_event = gap_event
         self._routing = routing
         self._batches = batches
         self._before = dict(numbers)
@@ -354,7 +354,8 @@ class _Commit:
 
     def write(self, clock: Clock, *, reserve: bool = False) -> None:
         """Make everything durable, transient first. StorageError: nothing of what is left was accepted."""
-        self._store.slots.mend()  # else events that could not be counted, and are now kept, might be counted after all
+        # Else events that could not be counted, and are stored now, might be counted after all.
+        self._store.slots.discard_failed()
         if self._contents is None:
             self._contents = self._build(clock())
         while self._contents:
@@ -365,7 +366,7 @@ class _Commit:
             crash_point("between-the-spools" if self._contents else "committed-not-told")
         self._durable = frozenset(EventType)
         for gap in self._told:
-            self._store.room.told(gap)
+            self._store.losses.told(gap)
         self._told.clear()
         self._store.remember_numbers(last_numbers(self._numbers))
 
@@ -394,7 +395,7 @@ class _Commit:
                     first, numbers[kind] = numbers[kind], numbers[kind] + count
                     lost.append(LostRange(self._store.run.hex(), int(kind), first, numbers[kind] - 1, count))
         if lost:
-            self._store.room.refuse(lost)
+            self._store.losses.refuse(lost)
         for each in lost:
             self.refused[EventType(each.type)] += each.events
         self._numbers, self._contents, self._durable = numbers, [], frozenset(EventType)
@@ -406,9 +407,9 @@ class _Commit:
         transient = _Draft(self._routing.transient, run)
         drafts = dict.fromkeys(self._routing.transient, transient) | dict.fromkeys(self._routing.retained, retained)
         moved = False
-        self._told = self._store.room.pending()
+        self._told = self._store.losses.pending()
         for gap in self._told:
-            retained.add([self._tell_gap(now, gap)], self._numbers)
+            retained.add([self._gap_event(now, gap)], self._numbers)
         before = dict(self._numbers)
         for batch in self._batches:
             for kind, events in itertools.groupby(self._new_events(batch), _type_of):

@@ -24,7 +24,7 @@ from relay.program.housekeeping import Fault, Housekeeping, HousekeepingPolicy
 from relay.program.intake import Intake, Routing
 from relay.spool.block import RUN_LENGTH
 from relay.spool.cursor import Cursor
-from relay.spool.segment import SPOOL_ID_LENGTH
+from relay.spool.segments.segment import SPOOL_ID_LENGTH
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
 from relay.spool.succession import ServerKey
@@ -245,8 +245,8 @@ class Road:
         try:
             async with asyncio.timeout(patience):
                 proven = (0, 0)
-                while self.store.room.pending() or proven != self._ends():
-                    if self.store.room.pending():
+                while self.store.losses.pending() or proven != self._ends():
+                    if self.store.losses.pending():
                         await (await self.intake.submit(Batch(())))  # the commit that reports them
                     proven = self._ends()
                     await self._proven_so_far(proven)
@@ -282,7 +282,7 @@ class Road:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     def _report_losses(self) -> None:
-        lost = sorted(self.store.room.lost.items())
+        lost = sorted(self.store.losses.lost.items())
         if not lost:
             return
         counts = ", ".join(f"{_events(count)} for {server}" for server, count in lost)

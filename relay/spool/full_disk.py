@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from relay.errors import StorageError
 from relay.spool.block import Contents, Header
 from relay.spool.cursor import Cursor
-from relay.spool.losses import MADE_ROOM, ROTATED, StoreLosses
+from relay.spool.losses.store_losses import MADE_ROOM, ROTATED, StoreLosses
 from relay.spool.spool import DeletableSegment, SpaceAllowance, Spool
 from relay.system.disk import Disk
 from relay.values.quantity import rounded_size, size_text
@@ -62,7 +62,7 @@ class _Space(NamedTuple):
 class FullDisk:
     """Owns the space of both spools. Safe to use from several threads."""
 
-    def __init__(self, disk: Disk, folder: str, room: StoreLosses, max_size: int, policy: Policy) -> None:
+    def __init__(self, disk: Disk, folder: str, losses: StoreLosses, max_size: int, policy: Policy) -> None:
         self.max_size = max_size
         self.policy: Policy = policy
         self.cut_short = 0
@@ -73,7 +73,7 @@ class FullDisk:
         """Called, in any thread, when more may be free than before."""
         self._disk = disk
         self._folder = folder
-        self._room = room
+        self._losses = losses
 
     def append(self, spool: Spool, contents: Contents, now: int, *, reserve: bool) -> Header:
         """Make one block durable; StorageError when it is not. `reserve`: it may use the reserve."""
@@ -93,15 +93,15 @@ class FullDisk:
 
     def moved(self, destination: str, cursor: Cursor) -> None:
         """A destination has proven more: free what every destination has proven of the transient spool."""
-        self._room.moved(destination, cursor)
-        self._room.transient.release(self._room.proven()[1])
+        self._losses.moved(destination, cursor)
+        self._losses.transient.release(self._losses.proven()[1])
         self.when_freed()
 
     def expire(self, before: int) -> int:
         """Delete what is proven and was committed before that time (microseconds since the epoch); how many went."""
-        retained, gone = self._room.retained, 0
+        retained, gone = self._losses.retained, 0
         while (made := retained.second_created) is not None and made <= before:
-            if not retained.release_oldest(self._room.proven()[0]):
+            if not retained.release_oldest(self._losses.proven()[0]):
                 break
             gone += 1
         if gone:
@@ -111,13 +111,13 @@ class FullDisk:
     @property
     def held(self) -> int:
         """Octets of both spools that no rule but a policy lets go of."""
-        proven = self._room.proven(required=True)
-        return sum(spool.allocated_from(reached) for spool, reached in zip(self._room.spools, proven, strict=True))
+        proven = self._losses.proven(required=True)
+        return sum(spool.allocated_from(reached) for spool, reached in zip(self._losses.spools, proven, strict=True))
 
     @property
     def used(self) -> int:
         """Octets that both spools take on the disk."""
-        return sum(spool.allocated for spool in self._room.spools)
+        return sum(spool.allocated for spool in self._losses.spools)
 
     @property
     def reserved(self) -> int:
@@ -143,8 +143,8 @@ class FullDisk:
         return SpaceAllowance(space.left - kept, space.size - space.allocated, f"{cause}{_besides(kept)}", remedy)
 
     def _space(self) -> _Space:
-        allocated = sum(spool.allocated for spool in self._room.spools)
-        unwritten = sum(spool.unwritten for spool in self._room.spools)
+        allocated = sum(spool.allocated for spool in self._losses.spools)
+        unwritten = sum(spool.unwritten for spool in self._losses.spools)
         return _Space(min(self.max_size, allocated + self._disk.free(self._folder)), allocated, unwritten)
 
     # --- The ladder ---
@@ -157,12 +157,12 @@ class FullDisk:
         return self.policy == "rotate" and self.rotate()
 
     def _free_proven(self) -> bool:
-        return self._room.retained.release_oldest(self._room.proven()[0])
+        return self._losses.retained.release_oldest(self._losses.proven()[0])
 
     def _free_unrequired(self) -> bool:
-        if self._room.all_required:
+        if self._losses.all_required:
             return False
-        for spool, proven in zip(self._room.spools, self._room.proven(required=True), strict=True):
+        for spool, proven in zip(self._losses.spools, self._losses.proven(required=True), strict=True):
             oldest = spool.oldest()
             if oldest is not None and oldest.following <= proven:
                 return self._delete(spool, oldest, MADE_ROOM)
@@ -170,7 +170,7 @@ class FullDisk:
 
     def rotate(self) -> bool:
         """Delete the oldest segment, and count what each destination loses by it; False when none can go."""
-        found = ((spool, spool.oldest()) for spool in self._room.spools)
+        found = ((spool, spool.oldest()) for spool in self._losses.spools)
         candidates = [(oldest.created, spool, oldest) for spool, oldest in found if oldest is not None]
         if not candidates:
             return False
@@ -180,8 +180,8 @@ class FullDisk:
         return went
 
     def _delete(self, spool: Spool, oldest: DeletableSegment, cause: str) -> bool:
-        with self._room.counting:
-            self._room.count_deleted(spool, oldest, cause)
+        with self._losses.counting:
+            self._losses.count_deleted(spool, oldest, cause)
             return spool.release_oldest(oldest.following)
 
 

@@ -8,7 +8,7 @@
 - Any number of readers, each in its own thread, see synced blocks only.
 - `open` finds the end of the newest segment; a torn tail is cut after a copy into `torn/`.
 - A segment that somebody else deletes, or empties, makes a hole: readers pass over it, and answer what was in it by the
-  numbers around it (`SkippedDamage.gone`). The newest one is noticed before the next block, which begins a new segment
+  numbers around it (`SpoolDamage.gone`). The newest one is noticed before the next block, which begins a new segment
   then. The numbers of its blocks are not used again.
 """
 
@@ -20,11 +20,12 @@ from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from relay.errors import DataError, StorageError, full_error
-from relay.spool import block, segment
+from relay.spool import block
 from relay.spool.block import Block, Contents, Header
-from relay.spool.gap import Gap, LostRange, ranges_of, told_in
-from relay.spool.numbers import Numbers, RunEnd
-from relay.spool.segment import BrokenBlock, SegmentHeader
+from relay.spool.losses.gap import Gap, LostRange, ranges_of, reported_gap
+from relay.spool.losses.numbers import Numbers, RunEnd
+from relay.spool.segments import segment
+from relay.spool.segments.segment import BrokenBlock, SegmentHeader
 from relay.system.crash_point import crash_point, die, is_due
 from relay.system.disk import Disk, File
 from relay.values.event import EventType, Position
@@ -60,7 +61,7 @@ class RunSeed(NamedTuple):
     """The spool's name in case it is new; `segment.SPOOL_ID_LENGTH` octets."""
 
 
-class SkippedDamage(NamedTuple):
+class SpoolDamage(NamedTuple):
     """Damage that a reader stepped over: blocks that cannot be delivered."""
 
     path: str
@@ -371,7 +372,7 @@ class Spool:
                 continue
             whole.append(found.header)
             damaged += ((found.header.number + 1, each) for each in numbers.see(found.header))
-            gaps += ((found.header.number, index, gap) for index, gap in gaps_told(found))
+            gaps += ((found.header.number, index, gap) for index, gap in reported_gaps(found))
         ahead = numbers.copy()
         damaged += self._known_ahead(ahead, following)
         numbers.doubt(ahead.in_doubt)
@@ -639,7 +640,7 @@ class Reader:
             self._numbers = None
             self.close()
 
-    def read(self) -> Block | SkippedDamage | None:
+    def read(self) -> Block | SpoolDamage | None:
         """The next block; None when there is none yet; Lost when damage, or a hole, had to be stepped over."""
         last = self.spool.last
         if last is None or self.next_number > last.number:
@@ -660,16 +661,16 @@ class Reader:
         path = self._file.path
         self._go_on_behind(found)
         self.missing = numbers.miss(found.header)
-        return SkippedDamage(path, offset, found.cause, number, self.next_number - 1)
+        return SpoolDamage(path, offset, found.cause, number, self.next_number - 1)
 
-    def _pass_over(self, following: int) -> SkippedDamage:
+    def _pass_over(self, following: int) -> SpoolDamage:
         """Go on with that block, since the files of those before it are gone."""
         first, self.next_number = self.next_number, following
         self.close()
         self._numbers = self._numbers or Numbers(from_the_first=first == 1, ends=self.spool.known_ends())
         self._numbers.follow(self.spool.known_ends())
         self.missing = self._numbers.pass_over(self.spool.headers_from(following))
-        return SkippedDamage(self.folder, 0, "their files are missing, or empty", first, following - 1, gone=True)
+        return SpoolDamage(self.folder, 0, "their files are missing, or empty", first, following - 1, gone=True)
 
     def _seek(self, last: int) -> int:
         """Bring file and offset to the next block, if it is there; the number at which the blocks, or the hole, end."""
@@ -733,12 +734,12 @@ def _created(file: File) -> int:
         return 0
 
 
-def gaps_told(found: Block) -> list[tuple[int, Gap]]:
+def reported_gaps(found: Block) -> list[tuple[int, Gap]]:
     """The gaps that the events of one block report, each with the event's index in the block."""
     if not found.header.types_present >> EventType.RELAY & 1:
         return []
     told = (
-        (index, told_in(message))
+        (index, reported_gap(message))
         for index, (kind, _, message) in enumerate(found.messages())
         if kind is EventType.RELAY
     )

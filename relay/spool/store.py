@@ -15,13 +15,15 @@ from typing import Final, NamedTuple, Self, TypeVar
 import msgspec
 
 from relay.errors import DataError, StorageError
-from relay.spool import block, segment
-from relay.spool.cursor import Cursor, Slots, read_slots
+from relay.spool import block
+from relay.spool.cursor import Cursor
 from relay.spool.full_disk import FullDisk, Policy
-from relay.spool.gap import Gap
-from relay.spool.losses import GAP_KEY, StoreLosses
-from relay.spool.numbers import RunEnd
-from relay.spool.refused import RefusedMessages
+from relay.spool.losses.gap import Gap
+from relay.spool.losses.numbers import RunEnd
+from relay.spool.losses.refused_messages import RefusedMessages
+from relay.spool.losses.store_losses import GAP_KEY, StoreLosses
+from relay.spool.segments import segment
+from relay.spool.slots import Slots, read_slots
 from relay.spool.spool import Recovery, RunSeed, Spool
 from relay.spool.succession import CursorMove, ServerKey, moves
 from relay.system.crash_point import crash_point
@@ -138,7 +140,7 @@ class Store:
         self._lock: Lock = disk.lock(f"{folder}/{LOCK}")
         try:
             self.slots = Slots(disk, f"{folder}/{SLOTS}")
-            self.room = StoreLosses(self.slots, self.changed)
+            self.losses = StoreLosses(self.slots, self.changed)
             self.retained, self.transient = (
                 Spool.open(
                     disk,
@@ -146,11 +148,11 @@ class Store:
                     segment_size=segment_size,
                     run=run,
                     changed=self.changed,
-                    refused=self.room.refused_chains,
+                    refused=self.losses.refused_chains,
                 )
                 for name in (RETAINED, TRANSIENT)
             )
-            self.room.serve(self.retained, self.transient)
+            self.losses.serve(self.retained, self.transient)
             if self.slots.fresh and (self.retained.last or self.transient.last):
                 _log.error(
                     "%s/%s was missing: how far each server was proven is not known any more, so all that is spooled"
@@ -159,7 +161,7 @@ class Store:
                     SLOTS,
                 )
             self._go_on()
-            self.space = FullDisk(disk, folder, self.room, max_size, policy)
+            self.space = FullDisk(disk, folder, self.losses, max_size, policy)
             for spool in (self.retained, self.transient):
                 _tell(spool.recovery)
             self._recognise_gaps()
@@ -212,7 +214,7 @@ class Store:
             reader.close()
             if isinstance(newest, block.Block):
                 with contextlib.suppress(StorageError):  # then they may be told twice, under one number
-                    self.room.recognise(newest)
+                    self.losses.recognise(newest)
 
     @property
     def run_text(self) -> bytes:
@@ -227,7 +229,7 @@ class Store:
     def positions(self) -> dict[str, Position]:
         """What the retained spool's newest block says, or further, when events were refused and counted since."""
         positions = dict(self.retained.positions)
-        for refused in self.room.refused_positions():
+        for refused in self.losses.refused_positions():
             known = positions.get(refused.source)
             if known is None or known.count < refused.count:
                 positions[refused.source] = refused
@@ -244,7 +246,7 @@ class Store:
         stored = {name: cursor.server for name in names if (cursor := self.cursor(name)) is not None}
         found = moves(stored, servers)
         for move in found:
-            self.room.rename(move.former, move.name)
+            self.losses.rename(move.former, move.name)
             for kind in (LEFT_KEY, CURSOR_KEY):
                 value = self.slots.get(kind + move.former)
                 if value is not None:
@@ -270,7 +272,7 @@ class Store:
             retained=max(start.retained, self.retained.oldest_first),
             transient=max(start.transient, self.transient.oldest_first),
         )
-        self.room.begin(destination, start, wanted)
+        self.losses.begin(destination, start, wanted)
         self.slots.put(CURSOR_KEY + destination, start.encode())
         return start
 
@@ -315,7 +317,7 @@ class Store:
 
     def leave(self, destination: str) -> None:
         """Keep nothing for this destination any more, until it is followed again; its cursor stays stored."""
-        self.room.leave(destination)
+        self.losses.leave(destination)
 
     def remember_numbers(self, last: Mapping[EventType, int], *, at_once: bool = False) -> None:
         """Keep this run's last numbers when a segment began: the next opening looks only into the newest ones.
@@ -338,7 +340,7 @@ class Store:
 
     def follow(self, destination: str, cursor: Cursor, wanted: int, *, required: bool = True) -> Cursor:
         """Keep what this destination has not proven, from now on; answers where it goes on."""
-        return self.room.follow(destination, cursor, wanted, required=required)
+        return self.losses.follow(destination, cursor, wanted, required=required)
 
     def forget_others(self, destinations: Collection[str], now: int) -> None:
         """Note which cursors are nobody's any more, and forget those that have been so for `KEPT` (microseconds)."""
@@ -358,7 +360,7 @@ class Store:
 
     def move_cursor(self, destination: str, cursor: Cursor) -> None:
         """Store a cursor, durably; what every destination has proven of the transient spool is deleted."""
-        cursor = self.room.with_numbers(destination, cursor)
+        cursor = self.losses.with_numbers(destination, cursor)
         self.slots.put(CURSOR_KEY + destination, cursor.encode())
         crash_point("cursor-moved")
         self.space.moved(destination, cursor)

@@ -27,7 +27,7 @@ from relay.program.intake import Intake, Routing
 from relay.program.road import new_run
 from relay.spool.block import Contents, Span, frame, type_bitmap
 from relay.spool.cursor import Cursor
-from relay.spool.gap import Gap
+from relay.spool.losses.gap import Gap
 from relay.spool.spool import Spool
 from relay.spool.store import Store
 from relay.system.disk import Disk

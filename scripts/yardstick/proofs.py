@@ -6,7 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from relay.spool.cursor import Cursor, read_slots
+from relay.spool.cursor import Cursor
+from relay.spool.slots import read_slots
 from relay.spool.store import CURSOR_KEY, SLOTS
 from relay.system.disk import Disk
 

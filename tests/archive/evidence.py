@@ -6,7 +6,7 @@ from archive.messages import NOON_US, own
 
 from relay.events import own_events
 from relay.events.own_events import Author, PreviousRun
-from relay.spool.gap import Gap, LostRange
+from relay.spool.losses.gap import Gap, LostRange
 from relay.values.event import Event, EventType
 
 AUTHOR = Author("router1", "r", "n", "128T")

@@ -11,8 +11,8 @@ import pytest
 from harness.relay import PROGRAM, RELAY, octet_counted
 from program.history.spools import event, fill, filled, foreign, opened, segments
 
-from relay.spool import segment
 from relay.spool.cursor import Cursor
+from relay.spool.segments import segment
 from relay.values.event import EventType
 
 HOSTILE = b"<13>1 - h a - - - \x1b[2Jred\r\nsecond\xff"

@@ -75,7 +75,7 @@ def judge(folder: Path, store: Store, destination: Destination, arrived: list[by
     times = Counter(map(number_of, arrived))
     assert sorted(times) == [number for number in range(MESSAGES) if number != BAD]
     assert (folder / "refused" / "logs.syslog").read_bytes() == b"9000 " + message(BAD, 9000)
-    (gap,) = store.room.pending()
+    (gap,) = store.losses.pending()
     assert (gap.cause, gap.events, gap.ranges[0].first) == (NOT_ACCEPTED, 1, BAD + 1)
     assert (destination.refused, destination.largest_refused) == (1, 9000)
     assert destination.cursor.delivered == MESSAGES - 1
@@ -169,7 +169,7 @@ def test_a_collector_that_is_killed_again_and_again_makes_no_message_at_fault(tm
                 rsyslog.start()
             wait_until(has_delivered(destination, store), 120, lambda: f"{destination!r} {destination.error}")
             assert destination.refused == 0
-            assert store.room.pending() == []
+            assert store.losses.pending() == []
 
 
 def test_a_collector_that_ends_every_session_makes_no_message_at_fault(tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_a_refused_message_is_kept_aside_and_counted_and_delivery_goes_on(tmp_pa
     ):
         wait_until(lambda: destination.has_proven(3, 1), 60, lambda: repr(destination))
         assert destination.refused == 1
-        assert [gap.events for gap in store.room.pending()] == [1]
+        assert [gap.events for gap in store.losses.pending()] == [1]
         kept = (tmp_path / "refused" / "peer.syslog").read_bytes()
     assert kept == b"%d %b" % (len(BAD), BAD)
     assert set(peer.messages) == {good(1), good(2), good(3)}

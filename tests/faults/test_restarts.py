@@ -14,7 +14,7 @@ from harness.fake_disk import Crash, FakeDisk
 from relay.errors import StorageError
 from relay.spool import block
 from relay.spool.block import Block, Contents, Span
-from relay.spool.cursor import Slots
+from relay.spool.slots import Slots
 from relay.spool.spool import RunSeed, Spool
 from relay.values.event import EventType, Position
 

@@ -15,12 +15,12 @@ from relay.errors import StorageError
 from relay.events import own_events
 from relay.program.intake import Routing, _Commit
 from relay.spool.cursor import Cursor
-from relay.spool.spool import Reader, RunSeed, SkippedDamage
+from relay.spool.spool import Reader, RunSeed, SpoolDamage
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import identity
 from relay.values.event import Batch, Event, EventType, Position
 
-tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
+gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 FOLDER = "/state"
 SERVER = "server"
 ROUTING = Routing(retained=frozenset({EventType.AUDIT}), transient=frozenset({EventType.TRAFFIC}))
@@ -97,7 +97,7 @@ class BadDays:
         delivery = _Deliveries(store, self._cursor(store), self.received)
         for _ in range(self.steps):
             if self.chance.random() < 0.6:
-                commit = commit or _Commit(store, ROUTING, [source.give(self.chance)], numbers, positions, tell_gap)
+                commit = commit or _Commit(store, ROUTING, [source.give(self.chance)], numbers, positions, gap_event)
                 try:
                     commit.write(lambda: 1_000_000)
                 except StorageError:
@@ -205,7 +205,7 @@ class _Deliveries:
             found = reader.read()
             if found is None:
                 return
-            if isinstance(found, SkippedDamage):
+            if isinstance(found, SpoolDamage):
                 raise BrokenPromiseError(f"damage that no fault made: {found}")
             for _, _, message in found.messages():
                 named = identity(message)

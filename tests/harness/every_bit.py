@@ -6,9 +6,9 @@ when it finds anything but this:
 
 - nothing but what was appended is read, each block once and in order;
 - a bit of a segment's own header costs nothing; the recovery names the segment;
-- a block that is missing is named by `SkippedDamage`, was in the cut tail, or in a segment that has lost its header and
+- a block that is missing is named by `SpoolDamage`, was in the cut tail, or in a segment that has lost its header and
   blocks;
-- what `SkippedDamage` names is counted by type and number, exactly, once events of each type have come after it;
+- what `SpoolDamage` names is counted by type and number, exactly, once events of each type have come after it;
 - a cut tail is told in octets, and its copy holds them; nothing is cut elsewhere;
 - what is appended afterwards is read back, also after another opening, and what was readable before still is;
 - a file that was left alone keeps its octets, if need be under another name.
@@ -21,10 +21,11 @@ from typing import Final, NamedTuple, Self
 from harness.bad_days import BrokenPromiseError
 from harness.fake_disk import FakeDisk
 from relay.errors import RelayError
-from relay.spool import block, segment
+from relay.spool import block
 from relay.spool.block import Contents, Span
-from relay.spool.gap import LostRange
-from relay.spool.spool import BAD, RunSeed, SkippedDamage, Spool
+from relay.spool.losses.gap import LostRange
+from relay.spool.segments import segment
+from relay.spool.spool import BAD, RunSeed, Spool, SpoolDamage
 from relay.values.event import EventType, Position
 
 FOLDER: Final = "/spool"
@@ -61,7 +62,7 @@ class Expected(NamedTuple):
 
     readable: tuple[int, ...]
     lost: tuple[int, ...]
-    """Named by `SkippedDamage`."""
+    """Named by `SpoolDamage`."""
     left_alone: bool
     """The file is too short for a segment: the recovery names it."""
     told: bool
@@ -297,7 +298,7 @@ def _read(spool: Spool) -> Seen:
     lost: list[int] = []
     counted: list[tuple[EventType, int]] = []
     while (found := reader.read()) is not None:
-        if isinstance(found, SkippedDamage):
+        if isinstance(found, SpoolDamage):
             lost += range(found.first, found.last + 1)
         else:
             read.append((found.header.number, found.payload))

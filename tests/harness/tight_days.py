@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from harness.bad_days import FOLDER, SERVER, BrokenPromiseError, _Source, _text, tell_gap
+from harness.bad_days import FOLDER, SERVER, BrokenPromiseError, _Source, _text, gap_event
 from harness.fake_disk import Crash, FakeDisk
 from relay.errors import RelayError, StorageError
 from relay.program.intake import PATIENCE, Routing, _Commit
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
-from relay.spool.gap import Gap, told_in
+from relay.spool.losses.gap import Gap, reported_gap
 from relay.spool.spool import Reader, RunSeed
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import parse
@@ -93,8 +93,8 @@ class TightDays:
                 life.take_in()
                 life.deliver(1 << 30)
                 life.prove()
-            if store.room.pending():
-                raise BrokenPromiseError(f"never told: {store.room.pending()}")
+            if store.losses.pending():
+                raise BrokenPromiseError(f"never told: {store.losses.pending()}")
         self._judge()
 
     def _judge(self) -> None:
@@ -189,7 +189,7 @@ class _Life:
             batch = Batch([Event(EventType.ALARM, 1, b"<110>1 - h relay - - [128T", tail)], repeatable=False)
         else:
             batch = self._waiting = self._waiting or self._source.give(days.chance)
-        return _Commit(self._store, ROUTING, [batch], self._numbers, self._positions, tell_gap)
+        return _Commit(self._store, ROUTING, [batch], self._numbers, self._positions, gap_event)
 
     def _answer(self, commit: _Commit) -> None:
         self._days.unrepeatable |= set(self._others)
@@ -198,7 +198,7 @@ class _Life:
 
     def _new_session(self) -> None:
         with suppress(StorageError):
-            self._store.room.give_up(SERVER)
+            self._store.losses.give_up(SERVER)
         self._sent.clear()
         retained, transient = self._store.retained, self._store.transient
         self._readers = (retained.reader(self._cursor.retained), transient.reader(self._cursor.transient))
@@ -206,7 +206,7 @@ class _Life:
     def deliver(self, blocks: int) -> None:
         """So many blocks."""
         for _ in range(blocks):
-            found = self._store.room.read(SERVER, *self._readers)
+            found = self._store.losses.read(SERVER, *self._readers)
             if found is None:
                 return
             if not isinstance(found, Block):
@@ -216,7 +216,7 @@ class _Life:
 
     def _receive(self, kind: EventType, message: bytes) -> None:
         if kind is EventType.RELAY:
-            gap = told_in(message)
+            gap = reported_gap(message)
             assert gap is not None
             params = dict(parse(message).structured_data[0].params)
             name = b"%b %b" % (gap.server.encode(), params[b"gap"])

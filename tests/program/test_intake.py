@@ -33,7 +33,7 @@ def event(kind: EventType, text: str) -> Event:
     return Event(kind, 1_000_000, b"<110>1 - h auditd - - [128T", b' type="audit"] ' + text.encode())
 
 
-tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
+gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
 
 def batch(*events: Event, reached: int) -> Batch:
@@ -55,7 +55,7 @@ def working(opened: Store, body: Callable[[Intake], Awaitable[None]]) -> None:
     """Run `body` with an intake that commits."""
 
     async def main() -> None:
-        intake = Intake(opened, ROUTING, tell_gap, interval=0.001, clock=lambda: 5_000_000)
+        intake = Intake(opened, ROUTING, gap_event, interval=0.001, clock=lambda: 5_000_000)
         committing = asyncio.create_task(intake.run())
         try:
             await asyncio.wait_for(body(intake), 20)
@@ -208,7 +208,7 @@ def test_beyond_the_ceiling_a_source_waits(tmp_path: Path) -> None:
     big = event(EventType.AUDIT, "x" * (MAX_PENDING // 4))
 
     async def main(opened: Store) -> None:
-        intake = Intake(opened, ROUTING, tell_gap, interval=0.001)
+        intake = Intake(opened, ROUTING, gap_event, interval=0.001)
         for number in range(1, 5):
             await asyncio.wait_for(intake.submit(batch(big, reached=number)), 5)
         waiting = asyncio.create_task(_submit(intake, batch(big, reached=5)))
@@ -242,7 +242,7 @@ def test_a_batch_that_is_awaited_does_not_wait_for_the_commit_interval(tmp_path:
     with store(tmp_path) as opened:
 
         async def story() -> None:
-            intake = Intake(opened, ROUTING, tell_gap, interval=3600.0)
+            intake = Intake(opened, ROUTING, gap_event, interval=3600.0)
             task = asyncio.create_task(intake.run())
             for _ in range(20):
                 await (await intake.submit(Batch([event(EventType.AUDIT, "x")], awaited=True)))

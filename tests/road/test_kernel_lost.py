@@ -13,7 +13,7 @@ from source.log_writing import Taken
 from relay.program.forwarder import kernel_lost
 from relay.program.watch.kernel_audit import read_status
 from relay.source.auditd.kernel_lost import KernelLost
-from relay.spool.gap import told_in
+from relay.spool.losses.gap import reported_gap
 from relay.values.settings import Settings
 
 # Whoever has the machine's audit for himself (`kernel_auditd.LOCK`) is waited for, which may be a minute.
@@ -51,7 +51,7 @@ def test_what_the_kernel_drops_is_told_once_as_a_gap(kernel_may_be_used: bool) -
             auditd.control("-b", "64")
             auditd.control("--backlog_wait_time", "15000")
             auditd.control("--reset-lost")
-    gaps = [told_in(event.head + event.tail) for event in after.events]
+    gaps = [reported_gap(event.head + event.tail) for event in after.events]
     assert [gap.events for gap in gaps if gap] == [lost - sum(told_before(before))]
 
 
@@ -84,4 +84,4 @@ def look(earlier: Taken | None) -> Taken:
 
 
 def told_before(taken: Taken) -> list[int]:
-    return [gap.events for event in taken.events if (gap := told_in(event.head + event.tail))]
+    return [gap.events for event in taken.events if (gap := reported_gap(event.head + event.tail))]

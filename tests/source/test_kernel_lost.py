@@ -9,7 +9,7 @@ from source.log_writing import Taken
 from relay.errors import PermissionRefusedError, RelayError, StorageError
 from relay.events.own_events import Author
 from relay.source.auditd.kernel_lost import KernelLost
-from relay.spool.gap import told_in
+from relay.spool.losses.gap import reported_gap
 from relay.values.event import Batch, EventType, Position
 
 AUTHOR = Author("combo1", "combo1", "test1", "128T")
@@ -37,7 +37,7 @@ def look(answer: int, position: Position | None, boot: str = "boot 1") -> Taken:
 
 
 def lost_in(taken: Taken) -> list[int]:
-    gaps = [told_in(event.head + event.tail) for event in taken.events]
+    gaps = [reported_gap(event.head + event.tail) for event in taken.events]
     assert all(event.type is EventType.RELAY for event in taken.events)
     return [gap.events for gap in gaps if gap is not None]
 

@@ -8,10 +8,10 @@ from harness.fake_disk import FakeDisk
 
 from relay.events import own_events
 from relay.program.intake import Routing, _Commit
-from relay.spool import segment
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
-from relay.spool.losses import DAMAGED
+from relay.spool.losses.store_losses import DAMAGED
+from relay.spool.segments import segment
 from relay.spool.spool import Reader, RunSeed
 from relay.spool.store import Store
 from relay.values.event import Batch, Event, EventType
@@ -22,7 +22,7 @@ KINDS = (EventType.AUDIT, EventType.SECURITY)
 WANTED = 1 << EventType.AUDIT | 1 << EventType.SECURITY
 ROUTING = Routing(frozenset(KINDS), frozenset())
 BLOCKS = 40
-tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
+gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
 
 def opened(disk: FakeDisk, life: int) -> Store:
@@ -38,7 +38,7 @@ def filled() -> FakeDisk:
         for number in range(BLOCKS):
             kinds = [KINDS[each % 2] for each in range(1 + number % 3)] if number % 3 else [KINDS[0]]
             events = [Event(kind, 1, b"<110>1 - h a - - [128T", b"] " + b"x" * 100) for kind in kinds]
-            commit = _Commit(store, ROUTING, [Batch(events)], numbers, {}, tell_gap)
+            commit = _Commit(store, ROUTING, [Batch(events)], numbers, {}, gap_event)
             commit.write(lambda: 1)
             numbers = commit.reached
     return disk
@@ -58,7 +58,7 @@ def read_on(store: Store, reader: Reader, blocks: int = 1 << 30) -> int:
     """So many blocks as a destination reads them; how many events they held."""
     read = 0
     for _ in range(blocks):
-        item = store.room.read("server", reader, store.transient.reader(1))
+        item = store.losses.read("server", reader, store.transient.reader(1))
         if item is None:
             break
         if isinstance(item, Block):
@@ -67,7 +67,7 @@ def read_on(store: Store, reader: Reader, blocks: int = 1 << 30) -> int:
 
 
 def counted(store: Store) -> int:
-    return sum(gap.events for gap in store.room.pending())
+    return sum(gap.events for gap in store.losses.pending())
 
 
 def all_events(disk: FakeDisk) -> int:
@@ -107,7 +107,7 @@ def test_rotate_counts_what_damage_took_of_a_segment_exactly(read_first: int, re
         store = opened(disk, 2)
         store.follow("server", Cursor(), WANTED)
         read_on(store, store.retained.reader(1), read_first)
-        store.room.give_up("server")  # the session ends unproven
+        store.losses.give_up("server")  # the session ends unproven
         for _ in range(2):
             assert store.space.rotate()
             if restart:
@@ -129,9 +129,9 @@ def test_damage_that_no_cursor_has_passed_is_counted_once_however_often_it_is_me
                 store.follow("server", Cursor(), WANTED)
                 for _ in range(2):
                     left = read_on(store, store.retained.reader(1))
-                    store.room.give_up("server")
+                    store.losses.give_up("server")
                 assert left + counted(store) == whole, f"segment {number}, octet {offset}, life {life}"
-                assert all(gap.cause == DAMAGED for gap in store.room.pending())
+                assert all(gap.cause == DAMAGED for gap in store.losses.pending())
 
 
 def test_damage_is_counted_for_each_destination_by_the_types_it_gets() -> None:
@@ -142,7 +142,7 @@ def test_damage_is_counted_for_each_destination_by_the_types_it_gets() -> None:
         store.follow("server", Cursor(), 1 << EventType.SECURITY)
         store.follow("other", Cursor(), 1 << EventType.TRAFFIC)
         read_on(store, store.retained.reader(1))
-        (gap,) = store.room.pending()
+        (gap,) = store.losses.pending()
     assert [(each.label, each.events) for each in gap.ranges] == [("security", 1)]
 
 

@@ -7,8 +7,9 @@ import pytest
 from harness.bad_days import BrokenPromiseError
 from harness.every_bit import SEGMENT_SIZE, SEGMENTS, Damage, Specimen, examine
 
-from relay.spool import block, segment
-from relay.spool.numbers import Numbers
+from relay.spool import block
+from relay.spool.losses.numbers import Numbers
+from relay.spool.segments import segment
 
 SPECIMEN = Specimen.make()
 SEGMENT_NUMBERS = pytest.mark.parametrize("segment", range(SEGMENTS), ids=["oldest", "middle", "newest"])

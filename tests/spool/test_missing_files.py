@@ -11,12 +11,12 @@ import pytest
 
 from relay.events import own_events
 from relay.program.intake import Routing, _Commit
-from relay.spool import segment
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
-from relay.spool.gap import Gap, LostRange, told_in
-from relay.spool.losses import DELETED
-from relay.spool.spool import Reader, RunSeed, SkippedDamage
+from relay.spool.losses.gap import Gap, LostRange, reported_gap
+from relay.spool.losses.store_losses import DELETED
+from relay.spool.segments import segment
+from relay.spool.spool import Reader, RunSeed, SpoolDamage
 from relay.spool.store import Store, overview, waiting
 from relay.system.disk import Disk
 from relay.values.event import Batch, Event, EventType
@@ -26,7 +26,7 @@ AUDIT, ALARM, TRAFFIC = EventType.AUDIT, EventType.ALARM, EventType.TRAFFIC
 ROUTING = Routing(frozenset({AUDIT, ALARM, EventType.RELAY}), frozenset({TRAFFIC}))
 WANTED = (1 << len(EventType)) - 1
 SERVER = "server"
-tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
+gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
 
 class Life:
@@ -51,20 +51,20 @@ class Life:
 
     def take_in(self, *kinds: EventType) -> None:
         events = [Event(kind, 1, b"<110>1 - h a - - [128T", b"] " + b"x" * 300) for kind in kinds]
-        commit = _Commit(self.store, ROUTING, [Batch(events)], self.numbers, {}, tell_gap)
+        commit = _Commit(self.store, ROUTING, [Batch(events)], self.numbers, {}, gap_event)
         commit.write(lambda: 1)
         self.numbers = commit.reached
 
     def deliver(self, blocks: int = 1 << 30) -> None:
         """Read so many blocks, as a session does, and prove them."""
         for _ in range(blocks):
-            item = self.store.room.read(SERVER, *self.readers)
+            item = self.store.losses.read(SERVER, *self.readers)
             if item is None:
                 break
             assert isinstance(item, Block), item
             run = int.from_bytes(item.header.run, "big")
             for kind, number, message in item.messages():
-                if (gap := told_in(message)) is not None:
+                if (gap := reported_gap(message)) is not None:
                     self.reported.append(gap)
                 else:
                     self.delivered.append((run, kind, number))
@@ -74,7 +74,7 @@ class Life:
     @property
     def counted(self) -> list[tuple[int, EventType, int]]:
         found = []
-        for gap in (*self.reported, *self.store.room.pending()):
+        for gap in (*self.reported, *self.store.losses.pending()):
             assert gap.cause == DELETED
             for each in gap.ranges:
                 assert each.last - each.first + 1 == each.events
@@ -226,7 +226,7 @@ def test_each_server_gets_a_gap_of_what_it_lacked_itself(tmp_path: Path) -> None
     _delete(slice(0, 2))(tmp_path)
     after = Life(tmp_path, 2)
     after.store.follow("other", after.store.cursor("other") or Cursor(), 1 << ALARM)
-    (gap,) = after.store.room.pending()
+    (gap,) = after.store.losses.pending()
     assert (gap.server, gap.cause) == ("other", DELETED)
     assert [(each.label, each.first) for each in gap.ranges] == [("alarm", 1)]
     after.end()
@@ -300,9 +300,9 @@ def test_damage_is_still_called_damage(tmp_path: Path) -> None:
     after = Life(tmp_path, 2)
     lost = [
         item
-        for item in iter(lambda: after.store.room.read(SERVER, *after.readers), None)
-        if isinstance(item, SkippedDamage)
+        for item in iter(lambda: after.store.losses.read(SERVER, *after.readers), None)
+        if isinstance(item, SpoolDamage)
     ]
     assert [item.gone for item in lost] == [False]
-    assert {gap.cause for gap in after.store.room.pending()} == {"damaged in the spool"}
+    assert {gap.cause for gap in after.store.losses.pending()} == {"damaged in the spool"}
     after.end()

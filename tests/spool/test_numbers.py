@@ -1,8 +1,8 @@
 """What damage took is known by the numbers around it, and never guessed."""
 
 from relay.spool.block import CHAIN_START, Header, Span
-from relay.spool.gap import LostRange
-from relay.spool.numbers import Numbers
+from relay.spool.losses.gap import LostRange
+from relay.spool.losses.numbers import Numbers
 from relay.values.event import EventType
 
 AUDIT, SECURITY = EventType.AUDIT, EventType.SECURITY

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from relay.errors import StorageError
-from relay.spool import block, segment
+from relay.spool import block
 from relay.spool.block import Block, Contents, Span
-from relay.spool.spool import RunSeed, SkippedDamage, Spool
+from relay.spool.segments import segment
+from relay.spool.spool import RunSeed, Spool, SpoolDamage
 from relay.system.disk import Disk, File
 from relay.values.event import EventType, Position
 
@@ -40,16 +41,16 @@ def fill(spool: Spool, count: int, size: int = 300) -> list[bytes]:
     return messages
 
 
-def everything(spool: Spool, number: int = 1) -> list[Block | SkippedDamage]:
+def everything(spool: Spool, number: int = 1) -> list[Block | SpoolDamage]:
     reader = spool.reader(number)
-    found: list[Block | SkippedDamage] = []
+    found: list[Block | SpoolDamage] = []
     while (item := reader.read()) is not None:
         found.append(item)
     reader.close()
     return found
 
 
-def delivered(items: list[Block | SkippedDamage]) -> list[bytes]:
+def delivered(items: list[Block | SpoolDamage]) -> list[bytes]:
     return [message for item in items if isinstance(item, Block) for _, _, message in item.messages()]
 
 
@@ -177,7 +178,7 @@ def test_every_flipped_byte_costs_at_most_its_own_block_and_is_told(tmp_path: Pa
         assert set(found) < set(messages)
         assert len(found) == 2
         lost = [
-            number for item in items if isinstance(item, SkippedDamage) for number in range(item.first, item.last + 1)
+            number for item in items if isinstance(item, SpoolDamage) for number in range(item.first, item.last + 1)
         ]
         told_as_torn = again.recovery.torn > 0
         assert len(lost) == 1 or told_as_torn

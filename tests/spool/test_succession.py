@@ -8,7 +8,7 @@ import pytest
 from program.history.spools import event, filled, opened
 
 from relay.spool.cursor import Cursor
-from relay.spool.gap import LostRange
+from relay.spool.losses.gap import LostRange
 from relay.spool.store import CURSOR_KEY, Store
 from relay.spool.succession import CursorMove, moves
 
@@ -83,11 +83,11 @@ def test_the_renamed_server_continues_and_what_is_counted_for_it_goes_with_it(
     with store:
         first = begun(store, "a", ONE)
         store.move_cursor("a", msgspec.structs.replace(first, retained=3, delivered=6))
-        store.room.lose("a", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor(retained=4))
+        store.losses.lose("a", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor(retained=4))
         with caplog.at_level(logging.WARNING):
             renamed = begun(store, "b", ONE)
         assert (renamed.retained, renamed.delivered, renamed.server) == (4, 6, ONE)
-        assert [(gap.server, gap.events) for gap in store.room.pending()] == [("b", 5)]
+        assert [(gap.server, gap.events) for gap in store.losses.pending()] == [("b", 5)]
         assert store.cursor("a") is None
     assert f"b continues where a was: the same protocol and final address ({ONE})" in caplog.text
 
@@ -97,13 +97,13 @@ def test_the_numbers_of_a_names_gaps_never_come_again(store: Store) -> None:
     with store:
         begun(store, "a", ONE)
         for _ in range(3):
-            store.room.lose("a", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
-            store.room.told(store.room.pending()[0])
+            store.losses.lose("a", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
+            store.losses.told(store.losses.pending()[0])
         begun(store, "b", ONE)
         begun(store, "a", OTHER)
         for name in ("a", "b"):
-            store.room.lose(name, "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
-        assert {gap.number for gap in store.room.pending()} == {4}
+            store.losses.lose(name, "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
+        assert {gap.number for gap in store.losses.pending()} == {4}
 
 
 def test_a_new_server_behind_the_same_name_begins_anew_and_the_former_one_may_come_back(
@@ -130,9 +130,9 @@ def test_what_an_older_version_wrote_is_kept_by_name_and_its_server_is_recorded(
 def test_a_gap_that_was_left_under_a_name_does_not_move_the_cursor_that_comes_there(store: Store) -> None:
     with store:
         begun(store, "b", OTHER)
-        store.room.lose("b", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor(retained=4))
+        store.losses.lose("b", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor(retained=4))
         store.slots.remove(f"{CURSOR_KEY}b")  # as after a day without that server
         first = begun(store, "a", ONE)
         store.move_cursor("a", msgspec.structs.replace(first, retained=3))
         assert begun(store, "b", ONE).retained == 3
-        assert [(gap.server, gap.events) for gap in store.room.pending()] == [("b", 5)]
+        assert [(gap.server, gap.events) for gap in store.losses.pending()] == [("b", 5)]

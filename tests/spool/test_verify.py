@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.spool import block, segment
+from relay.spool import block
 from relay.spool.block import Contents, Span
 from relay.spool.inspection.verify import MAX_BREAKS, Verified, verify
+from relay.spool.segments import segment
 from relay.spool.spool import RunSeed, Spool
 from relay.system.disk import Disk
 from relay.values.event import EventType, Position

@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 
 from relay.errors import RelayError, StorageError
 from relay.program.watch import request
-from relay.spool.cursor import Slots
+from relay.spool.slots import Slots
 from relay.system import command
 from relay.system.disk import Disk
 

@@ -6,7 +6,7 @@ seen here, and nowhere else.
 
 Headers are read without their payloads: 1 KiB a block, or whole stretches where blocks are small. The end is the first
 place in the newest segment where no whole block stands, nor any later. Segments may be deleted meanwhile: those were
-proven, and are passed over in silence. Whatever else is missing or broken is `SkippedDamage`, and reading goes on after
+proven, and are passed over in silence. Whatever else is missing or broken is `SpoolDamage`, and reading goes on after
 it.
 Memory: one block, and 8 octets for each block of one segment when reading backwards.
 """
@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Self
 
 from relay.errors import DataError, StorageError
-from relay.spool import block, segment
+from relay.spool import block
 from relay.spool.block import Block, BlockError, Header
-from relay.spool.spool import SkippedDamage
+from relay.spool.segments import segment
+from relay.spool.spool import SpoolDamage
 from relay.system.disk import Disk, File
 
 _GLANCE: Final = 1024
@@ -76,7 +77,7 @@ class SegmentBlocks:
         """Octets of the file."""
         return self._file.size
 
-    def next(self, following: int | None) -> LocatedBlock | SkippedDamage | None:
+    def next(self, following: int | None) -> LocatedBlock | SpoolDamage | None:
         """The next block; `following` is where the segment after this one begins, None for the newest.
 
         None: no more for now in the newest, no more ever in the others.
@@ -95,14 +96,14 @@ class SegmentBlocks:
         self.place = BlockLocation(self.place.first, offset + header.size, header.number + 1)
         return LocatedBlock(offset, header)
 
-    def load(self, found: LocatedBlock) -> Block | SkippedDamage:
+    def load(self, found: LocatedBlock) -> Block | SpoolDamage:
         """The block with its payload, checked."""
         payload = self._file.read(found.header.payload_length, found.offset + found.header.length)
         try:
             block.check_payload(found.header, payload)
         except BlockError as error:
             number = found.header.number
-            return SkippedDamage(self.path, found.offset, str(error), number, number)
+            return SpoolDamage(self.path, found.offset, str(error), number, number)
         return Block(found.header, payload)
 
     def at(self, offset: int) -> LocatedBlock:
@@ -115,7 +116,7 @@ class SegmentBlocks:
             return True
         return isinstance(self.load(LocatedBlock(offset, header)), Block)
 
-    def _step_over(self, cause: str, following: int | None) -> LocatedBlock | SkippedDamage | None:
+    def _step_over(self, cause: str, following: int | None) -> LocatedBlock | SpoolDamage | None:
         """Go on at the next whole block of this segment, or at its end."""
         first, offset, number = self.place
         found = self._find(following)
@@ -123,11 +124,11 @@ class SegmentBlocks:
             return self.next(following)
         if found is not None:
             self.place = BlockLocation(first, found.offset, found.header.number)
-            return SkippedDamage(self.path, offset, cause, number, found.header.number - 1)
+            return SpoolDamage(self.path, offset, cause, number, found.header.number - 1)
         if following is None:
             return None
         self.place = BlockLocation(first, offset, following)
-        return SkippedDamage(self.path, offset, cause, number, following - 1)
+        return SpoolDamage(self.path, offset, cause, number, following - 1)
 
     def _find(self, following: int | None) -> LocatedBlock | None:
         """The next whole block that belongs here; a place that was searched in vain is not searched again."""
@@ -202,16 +203,16 @@ class SpoolWalk:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def read(self, wanted: Wanted) -> Block | SkippedDamage | None:
+    def read(self, wanted: Wanted) -> Block | SpoolDamage | None:
         """The next block whose header is wanted; None at the present end, and a later call goes on from there."""
         while (found := self.next()) is not None:
-            if isinstance(found, SkippedDamage):
+            if isinstance(found, SpoolDamage):
                 return found
             if self._blocks is not None and wanted(found.header):
                 return self._blocks.load(found)
         return None
 
-    def next(self) -> LocatedBlock | SkippedDamage | None:
+    def next(self) -> LocatedBlock | SpoolDamage | None:
         """The next block's header alone."""
         while True:
             if self._blocks is None:
@@ -236,7 +237,7 @@ class SpoolWalk:
         self._following = min((number for number in firsts(self._disk, self.folder) if number > first), default=None)
         return self._following is not None
 
-    def _enter(self) -> SegmentBlocks | SkippedDamage | None:
+    def _enter(self) -> SegmentBlocks | SpoolDamage | None:
         """Open the segment of the place, or the oldest one after it."""
         while True:
             there = firsts(self._disk, self.folder)
@@ -252,7 +253,7 @@ class SpoolWalk:
             except DataError as error:
                 last = first if self._following is None else self._following - 1
                 self.place = BlockLocation(first + 1, segment.HEADER_LENGTH, last + 1)
-                return SkippedDamage(f"{self.folder}/{segment.name_of(first)}", 0, error.cause, first, last)
+                return SpoolDamage(f"{self.folder}/{segment.name_of(first)}", 0, error.cause, first, last)
             except StorageError as error:
                 if error.errno != errno.ENOENT:
                     raise
@@ -297,7 +298,7 @@ def walk_from(disk: Disk, folder: str, number: int) -> SpoolWalk:
     return SpoolWalk(disk, folder, place)
 
 
-def backwards(disk: Disk, folder: str, end: BlockLocation, wanted: Wanted) -> Iterator[Block | SkippedDamage]:
+def backwards(disk: Disk, folder: str, end: BlockLocation, wanted: Wanted) -> Iterator[Block | SpoolDamage]:
     """The wanted blocks before `end`, the newest first; of each segment what is lost comes after its blocks."""
     there = [first for first in firsts(disk, folder) if first <= end.first]
     following = end.number
@@ -305,7 +306,7 @@ def backwards(disk: Disk, folder: str, end: BlockLocation, wanted: Wanted) -> It
         try:
             blocks = SegmentBlocks(disk, folder, BlockLocation(first, segment.HEADER_LENGTH, first))
         except DataError as error:
-            yield SkippedDamage(error.what, 0, error.cause, first, following - 1)
+            yield SpoolDamage(error.what, 0, error.cause, first, following - 1)
         except StorageError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -316,10 +317,10 @@ def backwards(disk: Disk, folder: str, end: BlockLocation, wanted: Wanted) -> It
         following = first
 
 
-def _backwards_in(blocks: SegmentBlocks, following: int, wanted: Wanted) -> Iterator[Block | SkippedDamage]:
+def _backwards_in(blocks: SegmentBlocks, following: int, wanted: Wanted) -> Iterator[Block | SpoolDamage]:
     offsets, lost = array("Q"), []
     while (found := blocks.next(following)) is not None:
-        if isinstance(found, SkippedDamage):
+        if isinstance(found, SpoolDamage):
             lost.append(found)
         elif wanted(found.header):
             offsets.append(found.offset)

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from relay.errors import DataError, StorageError
-from relay.spool import segment
-from relay.spool.cursor import Cursor, read_slots
+from relay.spool.cursor import Cursor
 from relay.spool.inspection.browse import BlockLocation, SegmentBlocks, blocks_text, firsts
-from relay.spool.spool import SkippedDamage
+from relay.spool.segments import segment
+from relay.spool.slots import read_slots
+from relay.spool.spool import SpoolDamage
 from relay.spool.store import CURSOR_KEY, SLOTS
 from relay.system.disk import Disk
 
@@ -84,7 +85,7 @@ def _surveyed(blocks: SegmentBlocks, following: int | None) -> SegmentSurvey:
     events, commits = _Span(), _Span()
     octets = 0
     while (found := blocks.next(following)) is not None:
-        if isinstance(found, SkippedDamage):
+        if isinstance(found, SpoolDamage):
             damage.append(f"offset {found.offset}: {found.cause}; lost: {blocks_text(found.first, found.last)}")
             continue
         header = found.header

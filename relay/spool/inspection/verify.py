@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from relay.errors import DataError, StorageError
-from relay.spool import block, segment
+from relay.spool import block
 from relay.spool.block import Block, BlockError
 from relay.spool.inspection.browse import blocks_text, firsts
-from relay.spool.segment import SegmentHeader
+from relay.spool.segments import segment
+from relay.spool.segments.segment import SegmentHeader
 from relay.system.disk import Disk, File
 
 MAX_BREAKS: Final = 100

@@ -23,7 +23,7 @@ ROUTING = Routing(
     retained=frozenset({EventType.AUDIT, EventType.ADMIN, EventType.ALARM, EventType.RELAY, EventType.LOG}),
     transient=frozenset({EventType.TRAFFIC}),
 )
-tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
+gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
 
 def event(
@@ -56,7 +56,7 @@ def fill(store: Store, commits: Iterable[Sequence[Event]], *, committed_second: 
     clock = count(NOON_US + committed_second * SECOND_US, SECOND_US)
 
     async def main() -> None:
-        intake = Intake(store, ROUTING, tell_gap, interval=0, clock=lambda: next(clock))
+        intake = Intake(store, ROUTING, gap_event, interval=0, clock=lambda: next(clock))
         committing = asyncio.create_task(intake.run())
         for events in commits:
             await (await intake.submit(Batch(events)))

@@ -20,7 +20,8 @@ from program.history.spools import (
 
 from relay.errors import NoInputError
 from relay.program.history import EventFilter, PastEvent, SpoolHistory, UnreadableStretch
-from relay.spool import block, segment
+from relay.spool import block
+from relay.spool.segments import segment
 from relay.system.disk import Disk
 from relay.values.event import EventType
 from relay.values.glob import matcher

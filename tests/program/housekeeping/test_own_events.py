@@ -4,7 +4,7 @@ import pytest
 
 from relay.events import own_events
 from relay.events.own_events import Author, PreviousRun
-from relay.spool.gap import Gap, LostRange
+from relay.spool.losses.gap import Gap, LostRange
 from relay.syslog.rfc5424 import parse
 from relay.values.alarm import Alarm, AlarmChange
 from relay.values.event import Event, EventType

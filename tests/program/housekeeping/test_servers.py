@@ -19,7 +19,7 @@ from relay.program.intake import Intake, Routing
 from relay.program.watch.certificates import LOOKING, ConfiguredCertificate
 from relay.program.watch.clock import Clocks
 from relay.spool.cursor import Cursor
-from relay.spool.gap import Gap
+from relay.spool.losses.gap import Gap
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
 from relay.system.disk import Disk

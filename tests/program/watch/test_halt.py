@@ -14,7 +14,7 @@ from program.watch.conftest import Stubs
 from relay.errors import ConfigurationError, UnavailableError
 from relay.program.watch import halt
 from relay.program.watch.halt import HaltGuard, HaltMethod, HaltOutcome, HaltRequest
-from relay.spool.cursor import Slots
+from relay.spool.slots import Slots
 from relay.system import command
 from relay.system.command import check_command
 from relay.system.disk import Disk

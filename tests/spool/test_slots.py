@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from relay.errors import DataError, StorageError
-from relay.spool import cursor
-from relay.spool.cursor import Cursor, Slots
+from relay.spool.cursor import Cursor
+from relay.spool.slots import COPY_LENGTH, SLOTS, Slots
 from relay.system.disk import Disk
 
 
@@ -34,7 +34,7 @@ def test_a_torn_write_leaves_the_value_before_it(tmp_path: Path, octets: int) ->
     slots.put("a", b"third!" * 600)
     after = path.read_bytes()
     slots.close()
-    place = next(at for at in (0, cursor.COPY_LENGTH) if before[at : at + 4096] != after[at : at + 4096])
+    place = next(at for at in (0, COPY_LENGTH) if before[at : at + 4096] != after[at : at + 4096])
     torn = bytearray(before)
     torn[place : place + octets] = after[place : place + octets]
     path.write_bytes(torn)
@@ -47,7 +47,7 @@ def test_writing_never_makes_the_file_longer(tmp_path: Path) -> None:
     slots = Slots(Disk(), str(path))
     size = path.stat().st_size
     blocks = path.stat().st_blocks
-    for number in range(cursor.SLOTS):
+    for number in range(SLOTS):
         slots.put(f"slot {number}", b"x" * 3000)
     assert (path.stat().st_size, path.stat().st_blocks) == (size, blocks)
     with pytest.raises(StorageError, match="64 slots are taken"):

@@ -23,10 +23,11 @@ import msgspec
 
 from relay.errors import StorageError
 from relay.spool.block import Block
-from relay.spool.cursor import Cursor, KnownNumbers, Slots
-from relay.spool.gap import Gap, LostRange, ranges_of
-from relay.spool.numbers import RunEnd
-from relay.spool.spool import DeletableSegment, Reader, SkippedDamage, Spool, gaps_told
+from relay.spool.cursor import Cursor, KnownNumbers
+from relay.spool.losses.gap import Gap, LostRange, ranges_of
+from relay.spool.losses.numbers import RunEnd
+from relay.spool.slots import Slots
+from relay.spool.spool import DeletableSegment, Reader, Spool, SpoolDamage, reported_gaps
 from relay.values.event import EventType, Position
 
 GAP_KEY: Final = "gap "
@@ -183,7 +184,7 @@ class StoreLosses:
 
     def read(
         self, destination: str, retained: Reader, transient: Reader, *, only: int | None = None
-    ) -> Block | SkippedDamage | None:
+    ) -> Block | SpoolDamage | None:
         """What is next for a destination, in whose readers' places it is then under way; a proof follows, or `give_up`.
 
         With `only` it reads one of the two: 0 or 1.
@@ -329,13 +330,13 @@ class StoreLosses:
                 )
             )
 
-    def _count_lost(self, destination: str, reader: Reader, item: Block | SkippedDamage) -> None:
+    def _count_lost(self, destination: str, reader: Reader, item: Block | SpoolDamage) -> None:
         """Count what this destination's reader's last `read` found to be lost, durably, unless it is counted."""
         retained = reader.spool is self._spools[0]
         gap = self._gap_of(destination)
         wanted = self._followed[destination].wanted
         lost = [each for each in reader.missing if wanted >> each.type & 1]
-        if isinstance(item, SkippedDamage) and item.gone:
+        if isinstance(item, SpoolDamage) and item.gone:
             self._log_missing(destination, item, lost)
             name = "retained" if retained else "transient"
             place = {name: item.last + 1, f"{name}_part": 0}
@@ -348,7 +349,7 @@ class StoreLosses:
         self.lost[destination] += sum(each.events for each in lost)
 
     @staticmethod
-    def _log_missing(destination: str, item: SkippedDamage, lost: Iterable[LostRange]) -> None:
+    def _log_missing(destination: str, item: SpoolDamage, lost: Iterable[LostRange]) -> None:
         events = "; ".join(f"{each.label} {each.first} to {each.last} of run {each.run}" for each in lost)
         what = f"lost and counted: {events}" if events else "nothing is known to be lost"
         _log.error("%s: blocks %d to %d of %s: %s; %s", destination, item.first, item.last, item.path, item.cause, what)
@@ -390,7 +391,7 @@ class StoreLosses:
 
     def recognise(self, newest: Block) -> None:
         """Note what gaps the newest block tells of: whoever ended right after writing it did not come to that."""
-        for _, said in gaps_told(newest):
+        for _, said in reported_gaps(newest):
             gap = self._gaps.get(said.server)
             if gap is not None and gap.number == said.number:
                 self.told(msgspec.structs.replace(said, positions=gap.positions))

@@ -15,7 +15,7 @@ from relay.program.intake import Intake, Routing
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import RESERVE, Policy
-from relay.spool.gap import told_in
+from relay.spool.losses.gap import reported_gap
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
 from relay.system.disk import Disk
@@ -27,7 +27,7 @@ KINDS = frozenset({EventType.AUDIT, EventType.ALARM, EventType.RELAY})
 ROUTING = Routing(KINDS, frozenset({EventType.TRAFFIC}))
 WANTED = (1 << len(EventType)) - 1
 LENGTH = 1000
-tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
+gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
 
 class SmallDisk(Disk):
@@ -70,7 +70,7 @@ def lived(folder: Path, body: Callable[[House], Awaitable[None]], policy: Policy
     name = RunSeed(run.to_bytes(8, "big"), b"s" * 16)
 
     async def main(store: Store) -> None:
-        intake = Intake(store, ROUTING, tell_gap, interval=0)
+        intake = Intake(store, ROUTING, gap_event, interval=0)
         committing = asyncio.create_task(intake.run())
         try:
             async with asyncio.timeout(60):
@@ -121,7 +121,7 @@ def test_a_source_that_can_deliver_again_waits_and_goes_on_by_itself_once_there_
         assert house.intake.waiting == frozenset()
         assert house.store.position("audit") == Position("audit", number + 19, b"%d" % (number + 19))
         assert house.intake.refused.total() == 0
-        assert house.store.room.pending() == []
+        assert house.store.losses.pending() == []
 
     lived(tmp_path, body, policy)
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_delivered_again_uses_the_reserve_and_is_then_refused_and
         assert accepted + refused == 100
         assert SIZE // RESERVE // (2 * LENGTH) < accepted < 2 * SIZE // RESERVE // LENGTH
         assert not durable.done(), "what waits does not use the reserve"
-        (gap,) = house.store.room.pending()
+        (gap,) = house.store.losses.pending()
         assert [(each.label, each.first, each.last) for each in gap.ranges] == [("alarm", accepted + 1, 100)]
         kept.append((number, accepted))
 
@@ -149,8 +149,8 @@ def test_what_cannot_be_delivered_again_uses_the_reserve_and_is_then_refused_and
         house.prove_all()
         await (await house.intake.submit(audit(number)))
         await (await house.intake.submit(dispatched(101)))
-        assert house.store.room.pending() == []
-        (gap,) = filter(None, map(told_in, stored(house.store)))
+        assert house.store.losses.pending() == []
+        (gap,) = filter(None, map(reported_gap, stored(house.store)))
         assert [(each.run, each.label, each.first, each.last) for each in gap.ranges] == [
             (f"{1:016x}", "alarm", accepted + 1, 100)
         ]
@@ -168,8 +168,8 @@ def test_the_state_without_space_ends_without_a_new_event_and_the_gap_is_reporte
         assert house.intake.error is not None
         house.prove_all()
         await until(lambda: house.intake.error is None)
-        await until(lambda: not house.store.room.pending())
-        assert [gap.events for gap in map(told_in, stored(house.store)) if gap] == [refused.total()]
+        await until(lambda: not house.store.losses.pending())
+        assert [gap.events for gap in map(reported_gap, stored(house.store)) if gap] == [refused.total()]
 
     lived(tmp_path, body)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 from relay.spool.block import Header
-from relay.spool.gap import LostRange
+from relay.spool.losses.gap import LostRange
 from relay.values.event import EventType
 
 

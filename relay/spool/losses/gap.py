@@ -115,7 +115,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def params(self) -> list[tuple[str, str]]:
-        """The gap as an event's SD-PARAMs; an empty value is left out. `told_in` reads them back."""
+        """The gap as an event's SD-PARAMs; an empty value is left out. `reported_gap` reads them back."""
         return [
             ("server", self.server),
             ("gap", str(self.number)),
@@ -138,7 +138,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
             return cls(server=server)
 
 
-def told_in(message: bytes) -> Gap | None:
+def reported_gap(message: bytes) -> Gap | None:
     """The gap that an event of ours tells of, from the message's octets; None when it tells of none.
 
     Reads what `Gap.params` gave to the message: needed when such an event is itself deleted undelivered.

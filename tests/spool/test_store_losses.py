@@ -15,8 +15,8 @@ from relay.program.intake import Intake, Routing, _Commit
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
-from relay.spool.gap import MAX_RANGES, Gap, LostRange, told_in
-from relay.spool.losses import LATE
+from relay.spool.losses.gap import MAX_RANGES, Gap, LostRange, reported_gap
+from relay.spool.losses.store_losses import LATE
 from relay.spool.spool import RunSeed, Spool
 from relay.spool.store import CURSOR_KEY, Store
 from relay.system.disk import Disk
@@ -28,7 +28,7 @@ WANTED = 1 << EventType.AUDIT | 1 << EventType.RELAY
 ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
 RUN = RunSeed(b"\x00" * 7 + b"\x01", b"s" * 16)
 LATER = RunSeed(b"\x00" * 7 + b"\x02", b"s" * 16)
-tell_gap = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
+gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
 
 def opened(folder: Path, run: RunSeed = RUN, disk: Disk | None = None, policy: Policy = "halt") -> Store:
@@ -42,7 +42,7 @@ def event(number: int) -> Event:
 
 def taking_in(store: Store, body: Callable[[Intake], Awaitable[None]]) -> None:
     async def main() -> None:
-        intake = Intake(store, ROUTING, tell_gap, interval=0)
+        intake = Intake(store, ROUTING, gap_event, interval=0)
         committing = asyncio.create_task(intake.run())
         working = asyncio.ensure_future(body(intake))
         try:
@@ -91,8 +91,8 @@ def test_rotate_takes_everything_in_and_counts_every_event_that_goes(tmp_path: P
     told = gaps(found)
     assert told
     assert all(b' server="server"' in message for message in told)
-    counted = [each for message in told if (gap := told_in(message)) for each in gap.ranges]
-    counted += [each for gap in store.room.pending() for each in gap.ranges]
+    counted = [each for message in told if (gap := reported_gap(message)) for each in gap.ranges]
+    counted += [each for gap in store.losses.pending() for each in gap.ranges]
     # Most gap events were rotated away themselves: what they told is told again.
     assert sum(each.events for each in counted if each.label == "audit") == kept[0] - 1
 
@@ -100,8 +100,8 @@ def test_rotate_takes_everything_in_and_counts_every_event_that_goes(tmp_path: P
 def test_a_gap_is_read_back_from_the_event_that_tells_of_it() -> None:
     ranges = (LostRange("0" * 16, 1, 5, 9, 4), LostRange("1" * 16, 8, 1, 1, 1))
     gap = Gap(server='hostile "] server', number=7, cause="rotate, damage", ranges=ranges, unnamed=3)
-    message = b'%b relayRun="r" relaySeq="1"%b' % tell_gap(1, gap)[2:]
-    assert told_in(message) == Gap(server=gap.server, number=7, cause=gap.cause, ranges=ranges, unnamed=3)
+    message = b'%b relayRun="r" relaySeq="1"%b' % gap_event(1, gap)[2:]
+    assert reported_gap(message) == Gap(server=gap.server, number=7, cause=gap.cause, ranges=ranges, unnamed=3)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_gap_is_read_back_from_the_event_that_tells_of_it() -> None:
     ],
 )
 def test_what_tells_of_no_gap_is_none(message: bytes) -> None:
-    assert told_in(message) is None
+    assert reported_gap(message) is None
 
 
 def test_a_crash_at_any_moment_of_rotate_leaves_every_event_kept_or_counted() -> None:
@@ -144,7 +144,7 @@ def test_a_crash_at_any_moment_of_rotate_leaves_every_event_kept_or_counted() ->
         found = messages(again.retained)
         counted = {
             number
-            for gap in again.room.pending()
+            for gap in again.losses.pending()
             for each in gap.ranges
             if each.label == "audit"
             for number in range(each.first, each.last + 1)
@@ -163,7 +163,7 @@ def test_age_deletes_what_is_proven_and_nothing_else(tmp_path: Path) -> None:
         clock = iter(range(1_000_000, 10**12, 1_000_000))
 
         async def main() -> None:
-            intake = Intake(store, ROUTING, tell_gap, interval=0, clock=lambda: next(clock))
+            intake = Intake(store, ROUTING, gap_event, interval=0, clock=lambda: next(clock))
             committing = asyncio.create_task(intake.run())
             await submit(intake, 1, 40)
             committing.cancel()
@@ -217,12 +217,12 @@ def test_a_server_that_begins_now_has_what_was_before_as_a_gap_and_only_once(tmp
         now = Cursor(retained=store.retained.next_number)
         assert store.begin("late", now, WANTED) == now
         assert store.begin("late", Cursor(retained=99), WANTED) == now, "it goes on where it began"
-        (gap,) = store.room.pending()
+        (gap,) = store.losses.pending()
         assert (gap.server, gap.cause) == ("late", LATE)
         assert [(each.label, each.first, each.last, each.events) for each in gap.ranges] == [("audit", 1, 25, 25)]
         assert store.follow("late", now, WANTED).retained == now.retained
         assert store.begin("choosy", now, 1 << EventType.SECURITY) == now
-        assert [gap.server for gap in store.room.pending()] == ["late"], "what it does not want it does not miss"
+        assert [gap.server for gap in store.losses.pending()] == ["late"], "what it does not want it does not miss"
 
 
 def test_a_server_that_begins_with_the_oldest_has_what_was_deleted_of_that_run_as_a_gap(tmp_path: Path) -> None:
@@ -230,11 +230,11 @@ def test_a_server_that_begins_with_the_oldest_has_what_was_deleted_of_that_run_a
         store.follow("first", Cursor(), WANTED)
         taking_in(store, lambda intake: submit(intake, 1, 40))
         assert store.begin("early", Cursor(), WANTED) == Cursor()
-        assert store.room.pending() == [], "all of it is there"
+        assert store.losses.pending() == [], "all of it is there"
         store.move_cursor("first", Cursor(retained=store.retained.next_number))
         assert store.space._free_proven()
         assert store.begin("late", Cursor(), WANTED) == Cursor(retained=store.retained.oldest_first)
-        (gap,) = store.room.pending()
+        (gap,) = store.losses.pending()
         kept = numbers(messages(store.retained))
         assert [(each.label, each.first, each.last) for each in gap.ranges] == [("audit", 1, kept[0] - 1)]
 
@@ -252,7 +252,7 @@ def test_a_crash_between_the_count_and_the_cursor_of_a_late_server_counts_nothin
         disk.crash()
         with opened(Path("/state"), LATER, disk) as again:
             again.begin("late", Cursor(retained=again.retained.next_number), WANTED)
-            assert sum(gap.events for gap in again.room.pending()) == 10
+            assert sum(gap.events for gap in again.losses.pending()) == 10
 
 
 def _power_goes(gap: Gap) -> None:
@@ -262,15 +262,15 @@ def _power_goes(gap: Gap) -> None:
 def test_a_gap_whose_event_was_written_right_before_the_end_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FakeDisk()
     with opened(Path("/state"), disk=disk) as store:
-        store.room.lose("server", LATE, [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
-        commit = _Commit(store, ROUTING, [], dict.fromkeys(EventType, 1), {}, tell_gap)
-        monkeypatch.setattr(store.room, "told", _power_goes)
+        store.losses.lose("server", LATE, [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
+        commit = _Commit(store, ROUTING, [], dict.fromkeys(EventType, 1), {}, gap_event)
+        monkeypatch.setattr(store.losses, "told", _power_goes)
         with pytest.raises(Crash):
             commit.write(lambda: 1)
     disk.kill()
     with opened(Path("/state"), LATER, disk) as again:
         assert len(gaps(messages(again.retained))) == 1
-        assert again.room.pending() == []
+        assert again.losses.pending() == []
 
 
 def test_blocks_that_come_after_the_spool_was_lost_are_delivered(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_blocks_that_come_after_the_spool_was_lost_are_delivered(tmp_path: Path)
         readers = (again.retained.reader(cursor.retained), again.transient.reader(cursor.transient))
         taking_in(again, lambda intake: submit(intake, 201, 205))
         found = []
-        while isinstance(item := again.room.read("server", *readers), Block):
+        while isinstance(item := again.losses.read("server", *readers), Block):
             found += [message for _, _, message in item.messages()]
     assert numbers(found) == list(range(201, 206))
 
@@ -304,8 +304,8 @@ def test_who_is_not_required_gives_way_before_any_policy_and_what_it_misses_is_c
         taking_in(store, deliver)
         found = messages(store.retained)
         kept = numbers(found)
-        (counted,) = [gap for gap in store.room.pending() if gap.server == "optional"] or [Gap()]
-    told = [gap for message in gaps(found) if (gap := told_in(message)) is not None]
+        (counted,) = [gap for gap in store.losses.pending() if gap.server == "optional"] or [Gap()]
+    told = [gap for message in gaps(found) if (gap := reported_gap(message)) is not None]
     assert kept[-1] == 200
     assert kept[0] > 1
     assert {gap.server for gap in told} == {"optional"}
@@ -325,11 +325,11 @@ def test_what_was_refused_and_counted_is_neither_delivered_nor_counted_again_aft
         store.follow("server", Cursor(), WANTED)
         taking_in(store, lambda intake: submit(intake, 1, 5))
         lost = [LostRange(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
-        store.room.lose("server", "refused by the server", lost, Cursor(retained=6))
+        store.losses.lose("server", "refused by the server", lost, Cursor(retained=6))
     with opened(tmp_path, LATER) as store:  # the cursor had not moved
         assert store.begin("server", Cursor(), WANTED) == Cursor()
         assert store.follow("server", Cursor(), WANTED).retained == 6
-        assert [gap.events for gap in store.room.pending()] == [1]
+        assert [gap.events for gap in store.losses.pending()] == [1]
 
 
 DAY = 24 * 3600 * 1_000_000
@@ -363,7 +363,7 @@ def test_a_server_that_returns_after_what_it_needs_is_gone_begins_anew_and_that_
 
         taking_in(store, deliver)
         assert store.begin("server", Cursor(), WANTED) == Cursor(retained=store.retained.oldest_first)
-        assert [gap.cause for gap in store.room.pending() if gap.server == "server"] == [LATE]
+        assert [gap.cause for gap in store.losses.pending() if gap.server == "server"] == [LATE]
 
 
 # --- Blocks that are proven in part ---
@@ -375,11 +375,11 @@ def test_of_a_block_that_is_proven_in_part_only_the_rest_is_counted_when_it_is_d
         Gap(server="server", number=number, cause="x", ranges=(LostRange("0" * 16, 1, 1, 5, 5),)) for number in (1, 2)
     ]
     with spools.opened(tmp_path, segment_size=8 * 1024) as store:
-        first = [spools.tell_gap(1, told[0]), *(spools.event(str(number)) for number in range(9))]
-        spools.fill(store, [[*first, spools.tell_gap(1, told[1])], *([spools.event("x" * 900)] for _ in range(20))])
+        first = [spools.gap_event(1, told[0]), *(spools.event(str(number)) for number in range(9))]
+        spools.fill(store, [[*first, spools.gap_event(1, told[1])], *([spools.event("x" * 900)] for _ in range(20))])
         store.follow("server", Cursor(retained=1, retained_part=7), ~0)
         assert store.space.rotate()
-        (gap,) = store.room.pending()
+        (gap,) = store.losses.pending()
     ranges = {(each.run, each.type): each for each in gap.ranges}
     assert ranges["0" * 16, EventType.AUDIT].events == 5, "the second gap alone"
     assert ranges[spools.RUN.run.hex(), EventType.AUDIT].first == 7
@@ -390,7 +390,7 @@ def test_what_was_refused_amid_a_block_is_neither_delivered_nor_counted_again_af
         spools.fill(store, [[spools.event(str(number)) for number in range(9)]])
         store.follow("server", Cursor(), WANTED)
         lost = [LostRange(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
-        store.room.lose("server", "refused by the server", lost, Cursor(retained=1, retained_part=3))
+        store.losses.lose("server", "refused by the server", lost, Cursor(retained=1, retained_part=3))
     with spools.opened(tmp_path) as store:  # the cursor had not moved
         begun = store.begin("server", Cursor(), WANTED)
         assert begun == Cursor()
@@ -402,9 +402,9 @@ def test_what_is_in_doubt_stays_so_until_everything_that_was_sent_is_proven(tmp_
         cursor = store.follow("server", Cursor(), WANTED)
         taking_in(store, lambda intake: submit(intake, 1, 40))
         readers = (store.retained.reader(cursor.retained), store.transient.reader(cursor.transient))
-        while isinstance(store.room.read("server", *readers), Block):
+        while isinstance(store.losses.read("server", *readers), Block):
             pass
         assert store.space.rotate()
         store.move_cursor("server", Cursor(retained=1, retained_part=0, delivered=1))
-        store.room.give_up("server")
-        assert store.room.pending() != []
+        store.losses.give_up("server")
+        assert store.losses.pending() != []

@@ -1,0 +1,1 @@
+"""What is lost of a spool, and how it is counted."""

@@ -1,0 +1,1 @@
+"""One spool file: its format, its reader and its recovery."""
