@@ -11,13 +11,13 @@ import click
 
 from relay.cli.times import FORMS, read_time
 from relay.errors import NoInputError
-from relay.values import when
-from relay.values.nearest import did_you_mean
+from relay.values.did_you_mean import did_you_mean
+from relay.values.moment import first_moment, last_moment
 
 if TYPE_CHECKING:
     from relay.program.history import EventFilter, Item
     from relay.values.event import EventType
-    from relay.values.glob import Matcher
+    from relay.values.glob_matcher import GlobMatcher
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 SEVERITIES: Final[Mapping[str, int]] = {
@@ -142,8 +142,8 @@ def wanted(chosen: ChosenFilters) -> "EventFilter":
         msgids=_any_of(chosen.msgids, "--msgid") if chosen.msgids else None,
         fields=tuple((os.fsencode(name), _any_of(globs, "--field")) for name, globs in _fields(chosen.fields).items()),
         failed=chosen.failed,
-        earliest=read_time(chosen.since, "--from", when.beginning),
-        latest=read_time(chosen.until, "--to", when.end),
+        earliest=read_time(chosen.since, "--from", first_moment),
+        latest=read_time(chosen.until, "--to", last_moment),
         texts=tuple(map(os.fsencode, chosen.texts)),
     )
 
@@ -181,11 +181,11 @@ def _fields(given: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _any_of(globs: tuple[str, ...], option: str) -> "Matcher":
-    from relay.values.glob import matcher
+def _any_of(globs: tuple[str, ...], option: str) -> "GlobMatcher":
+    from relay.values.glob_matcher import glob_matcher
 
     try:
-        matchers = [matcher([glob]) for glob in globs]
+        matchers = [glob_matcher([glob]) for glob in globs]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
     return lambda text: any(matches(text) for matches in matchers)

@@ -8,7 +8,7 @@ import click
 
 from relay.cli.options import options
 from relay.errors import NoInputError
-from relay.values.nearest import did_you_mean
+from relay.values.did_you_mean import did_you_mean
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -26,9 +26,9 @@ from relay.transport.from_files import FromFiles
 from relay.transport.tls.certificate import identify, trust
 from relay.transport.tls.engine import TlsEngine, TlsState, tls_context
 from relay.transport.tls.faults import TlsFault, VerifyResult, alert, distrust, in_words, refusal
+from relay.values.address import Address
 from relay.values.event import Submit
-from relay.values.quantity import Address
-from relay.values.setting_values import is_pem
+from relay.values.setting_rules import is_pem
 from relay.values.settings import ReceiverTls
 
 HANDSHAKE_TIMEOUT: Final = 15.0  # seconds

@@ -39,8 +39,8 @@ from relay.system.command import check_command
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.transport.ssh.port_forward import PortForward
+from relay.values.address import Address
 from relay.values.event import EventType
-from relay.values.quantity import Address
 from relay.values.settings import (
     AuditDispatcherSource,
     AuditdRemoteSource,

@@ -37,7 +37,7 @@ from relay.spool.store import LOCK, RETAINED, TRANSIENT
 from relay.syslog import outcome, rfc5424
 from relay.system.disk import Disk
 from relay.values.event import EventType
-from relay.values.glob import Matcher
+from relay.values.glob_matcher import GlobMatcher
 
 MAX_MERGED: Final = 64
 
@@ -81,8 +81,8 @@ class EventFilter:
     """Octets that the message holds."""
     severity: int | None = None
     """This severity (RFC 5424 table 2) and the more severe ones, which have lower numbers."""
-    msgids: Matcher | None = None
-    fields: tuple[tuple[bytes, Matcher], ...] = ()
+    msgids: GlobMatcher | None = None
+    fields: tuple[tuple[bytes, GlobMatcher], ...] = ()
     """SD-PARAMs by name, each with what its value is; an event has them all."""
     failed: bool = False
     """Only what reports a failure (`relay.syslog.outcome`)."""
@@ -128,7 +128,7 @@ def _severity(message: bytes) -> int:
     return int(priority[1]) & 7 if priority else _NOTICE
 
 
-def _has(message: rfc5424.Message, name: bytes, matches: Matcher) -> bool:
+def _has(message: rfc5424.Message, name: bytes, matches: GlobMatcher) -> bool:
     return any(
         found == name and matches(value.decode())
         for element in message.structured_data

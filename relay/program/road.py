@@ -34,8 +34,8 @@ from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
 from relay.values.alarm import AlarmChange
 from relay.values.event import Batch, EventType, Submit
-from relay.values.quantity import rounded_size
 from relay.values.settings import SpoolSettings
+from relay.values.size import rounded_size
 
 DRAIN_POLL_SECONDS: Final = 0.02
 

@@ -33,7 +33,7 @@ from relay.spool.cursor import Cursor
 from relay.spool.losses.store_losses import MADE_ROOM, ROTATED, StoreLosses
 from relay.spool.spool import DeletableSegment, SpaceAllowance, Spool
 from relay.system.disk import Disk
-from relay.values.quantity import rounded_size, size_text
+from relay.values.size import rounded_size, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

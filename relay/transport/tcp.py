@@ -22,7 +22,7 @@ from typing import Final
 from relay.errors import InternalError, UnavailableError
 from relay.transport import LARGEST_READ, drain
 from relay.transport.dial import DialTarget, connect, resolve
-from relay.values.quantity import Address
+from relay.values.address import Address
 
 CONNECTING: Final = 10.0
 _OPTIONS: Final = (

@@ -18,7 +18,7 @@ from typing import Final
 
 from relay.errors import UnavailableError
 from relay.transport.dial import DialTarget, TcpAddress, resolve
-from relay.values.quantity import Address
+from relay.values.address import Address
 
 LARGEST_DATAGRAM: Final = 65_507
 """Octets of data that IPv4 carries in one (RFC 768, RFC 791: 65,535 less both headers)."""

@@ -1,7 +1,7 @@
 """The settings: what the configuration says, as frozen values that are legal when they exist.
 
 Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` tells the meaning of each. What single values
-can be, and in which units, is in `relay.values.setting_values`. What breaks a rule raises pydantic's ValidationError,
+can be, and in which units, is in `relay.values.setting_types`. What breaks a rule raises pydantic's ValidationError,
 all mistakes at once, each with a plain sentence; `relay.config` adds file and line.
 """
 
@@ -12,8 +12,10 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from relay.values.quantity import Address, duration_text, size_text
-from relay.values.setting_values import (
+from relay.values.address import Address
+from relay.values.duration import duration_text
+from relay.values.setting_rules import between, distinct, is_pem, some
+from relay.values.setting_types import (
     AppName,
     Certificates,
     Duration,
@@ -43,11 +45,8 @@ from relay.values.setting_values import (
     Severity,
     Size,
     Tags,
-    between,
-    distinct,
-    is_pem,
-    some,
 )
+from relay.values.size import size_text
 from relay.values.text import quoted
 
 # RFC 5424 section 6.1: every receiver takes 480 octets. The upper end is a ceiling for memory.

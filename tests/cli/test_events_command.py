@@ -139,7 +139,7 @@ def test_each_option_chooses(
         (["--type", "x"], "the names are admin, audit, alarm"),
         (["--severity", "warnings"], 'there is no severity "warnings"; did you mean "warning"?'),
         (["--field", "acct"], '"acct" must be NAME=GLOB'),
-        (["--field", "acct=[a*"], '"[" is not followed by what belongs to it'),
+        (["--field", "acct=[a*"], '"[" needs characters and a "]" behind it'),
         (["--limit", "-1"], "--limit"),
         (["--follow", "--to", "now"], "leave --to out"),
         (["--archive", "/x"], "name one"),

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from relay.config.effective import effective
-from relay.values.quantity import Address
+from relay.values.address import Address
 from relay.values.settings import AuditdRemoteSource, RemoteLoggingServer, Settings
 
 
@@ -27,7 +27,7 @@ def test_several_addresses_of_loopback_may_be_named() -> None:
 @pytest.mark.parametrize("address", ["tcp://0.0.0.0:60", "192.0.2.1:60", "[::]:60", "example.org:60"])
 def test_no_other_address_may_be_listened_on(address: str) -> None:
     """The protocol has no authentication: whoever can connect could write the audit trail."""
-    with pytest.raises(ValidationError, match="is not on loopback, and this protocol knows nobody's identity"):
+    with pytest.raises(ValidationError, match="is not on loopback, and this protocol cannot prove who the sender is"):
         source(listen=[address])
 
 

@@ -48,7 +48,7 @@ username = "relay"
 """)
     assert mistakes(file) == (
         (
-            'relay.toml:2: spool.max-size: "much" is no size; write a number and a unit, '
+            'relay.toml:2: spool.max-size: "much" is not a size; write a number and a unit, '
             'as in "64KiB", "16MiB", "2GiB", "100MB"'
         ),
         "relay.toml:9: remote-logging-server[2].portt: unknown key; did you mean `port`?",
@@ -262,7 +262,7 @@ def test_mistakes_of_several_files_name_each_its_own_file_and_line(write: Write)
     first = write("[relay]\nhostname = 'a b'\n[[source]]\nname = 'a'\n[[source]]\nname = ''")
     second = write("\n[[source]]\nname = 'c'\nstart = 1\n[relay]\nnode = 1", "second.toml")
     assert mistakes(first, second) == (
-        "relay.toml:2: relay.hostname: must be printable ASCII without spaces",
+        'relay.toml:2: relay.hostname: must be printable ASCII without spaces, not "a b"',
         "relay.toml:6: source[2].name: must not be empty",
         'second.toml:4: source[1].start: must be "oldest" or "now", not 1',
         "second.toml:6: relay.node: must be a text in quotes, not 1",

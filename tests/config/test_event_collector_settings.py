@@ -67,7 +67,7 @@ def test_tags_are_read_and_shown(write: Write) -> None:
     [
         ("site = 7", "source[1].tags.site: must be a text in quotes, not 7"),
         ("site = ''", "source[1].tags.site: must not be empty"),
-        ('site = "a\\nb"', "source[1].tags.site: must be one line without control characters"),
+        ('site = "a\\nb"', r'source[1].tags.site: must be one line without control characters, not "a\nb"'),
         ("'' = 'a'", "must not be empty"),
     ],
 )
@@ -98,16 +98,19 @@ def test_filters_are_read_and_shown(write: Write) -> None:
         ),
         (
             EVENTS + "command = ['/a']\napp-name = 'a b'",
-            "5: source[1].app-name: must be printable ASCII without spaces",
+            '5: source[1].app-name: must be 1 to 48 characters of printable ASCII without spaces, not "a b"',
         ),
-        (EVENTS + "command = ['/a']\napp-name = ''", "5: source[1].app-name: must be 1 to 48 characters long, not 0"),
+        (
+            EVENTS + "command = ['/a']\napp-name = ''",
+            '5: source[1].app-name: must be 1 to 48 characters of printable ASCII without spaces, not ""',
+        ),
         (EVENTS + "command = 'a'", '4: source[1].command: must be an array of texts in brackets, not "a"'),
         (
             EVENTS + "command = []",
             '4: source[1].command: must name a program and its arguments, as in ["/usr/bin/eventCollector128t"]',
         ),
         (EVENTS + "command = ['a']", '4: source[1].command: must be an absolute path, not "a"'),
-        (EVENTS + "command = ['/a', \"b\\u0000\"]", '4: source[1].command: must hold no zero bytes: "b\\x00"'),
+        (EVENTS + "command = ['/a', \"b\\u0000\"]", '4: source[1].command: must not contain zero bytes: "b\\x00"'),
         (
             EVENTS + "command = ['/a']\nenvironment = ['A=b', 'SECRET']",
             '5: source[1].environment: must be as in ["NAME=value"]; "SECRET" has no name or no value',
@@ -118,13 +121,13 @@ def test_filters_are_read_and_shown(write: Write) -> None:
         ),
         (
             EVENTS + "command = ['/a']\nenvironment = [\"A=\\u0000\"]",
-            '5: source[1].environment: must hold no zero bytes: "A"',
+            '5: source[1].environment: must not contain zero bytes: "A"',
         ),
         (EVENTS + "command = ['/a']\nindex-file = 'i'", '5: source[1].index-file: must be an absolute path, not "i"'),
         (EVENTS + "command = ['/a']\nfieldpass = []", "5: source[1].fieldpass: must name at least one"),
         (
             EVENTS + "command = ['/a']\ntagpass = { type = ['a*['] }",
-            '5: source[1].tagpass.type: "a*[" is no pattern: a "[" is not followed by what belongs to it',
+            '5: source[1].tagpass.type: "a*[" is not a pattern: "[" needs characters and a "]" behind it',
         ),
         (
             EVENTS + "command = ['/a']\ntagpass = { type = 'alarm' }",

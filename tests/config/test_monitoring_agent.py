@@ -78,7 +78,7 @@ def test_the_vendors_example_needs_its_address_and_says_so() -> None:
         load([str(EXAMPLE)])
     (mistake,) = wrong.value.mistakes
     file = EXAMPLE / "outputs" / "my-syslog.conf"
-    assert mistake == f'{file}:2: address: "<ip>" is no host name or IP address'
+    assert mistake == f'{file}:2: address: "<ip>" is not a host name or an IP address'
 
 
 def test_the_vendors_example_with_an_address_works(tmp_path: Path) -> None:
@@ -520,7 +520,7 @@ def test_an_output_is_a_server(agent: Agent, output: str, expected: dict[str, An
         ('address = "http://log:1"', '2: address: must be as "udp://192.0.2.1:514" or'),
         ("", '1: address: must be as "udp://192.0.2.1:514" or "tcp://192.0.2.1:601", not ""'),
         ("address = 1", "2: address: must be a text in quotes"),
-        ('address = "tcp://log"', '2: address: "log" is no address'),
+        ('address = "tcp://log"', '2: address: "log" is not an address'),
         ('address = "tcp://log:1"\ninsecure_skip_verify = true', "3: insecure_skip_verify: relay always verifies"),
         ('address = "tcp://log:1"\ntls_key_pwd = "secret"', "3: tls_key_pwd: relay's private keys have no passphrase"),
         ('address = "tcp://log:1"\nnamepass = ["a*"]', f"3: namepass: {BY_TYPE_ALONE}"),
@@ -529,7 +529,7 @@ def test_an_output_is_a_server(agent: Agent, output: str, expected: dict[str, An
         ('address = "tcp://log:1"\ntagexclude = ["a"]', f"3: tagexclude: {BY_TYPE_ALONE}"),
         ('address = "tcp://log:1"\ntagpass = { node = ["a"] }', f"3: tagpass: {BY_TYPE_ALONE}"),
         ('address = "tcp://log:1"\ntagdrop = { type = ["a"], node = ["a"] }', f"3: tagdrop: {BY_TYPE_ALONE}"),
-        ('address = "tcp://log:1"\ntagpass = { type = ["[a"] }', '3: tagpass: "[a" is no pattern'),
+        ('address = "tcp://log:1"\ntagpass = { type = ["[a"] }', '3: tagpass: "[a" is not a pattern'),
         ('address = "tcp://log:1"\ntagpass = { type = "alarm" }', "3: tagpass: must be as in tagpass = {"),
         ('address = "tcp://log:1"\ntagpass = { type = ["alarm", ["a*"]] }', "3: tagpass: must be as in tagpass = {"),
         ('address = "tcp://log:1"\npass = ["a*"]', f"3: pass: {BY_TYPE_ALONE}"),

@@ -674,11 +674,11 @@ def test_a_mistake_has_its_line_and_its_key(audit: str, mistake: str) -> None:
     [
         (
             "retention 1y",
-            '11: audit.retention: "1y" is no duration; write a number and a unit, as in "10ms", "90s", "24h"',
+            '11: audit.retention: "1y" is not a duration; write a number and a unit, as in "10ms", "90s", "24h"',
         ),
         ("disk-full-action panic", '11: audit.disk-full-action: must be "halt", "rotate" or "ignore", not "panic"'),
         ("remote-logging-server 1.1.1.1 0", "11: remote-logging-server[1].port: must be from 1 to 65535, not 0"),
-        ("remote-logging-server 1.2.3.4.5 60", '11: remote-logging-server[1].address: "1.2.3.4.5" is no host name'),
+        ("remote-logging-server 1.2.3.4.5 60", '11: remote-logging-server[1].address: "1.2.3.4.5" is not a host name'),
     ],
 )
 def test_what_the_settings_refuse_has_the_routers_line(write: Write, audit: str, mistake: str) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from relay.values.quantity import Address
+from relay.values.address import Address
 from relay.values.settings import PortForwarding, ReceiverSettings, RemoteLoggingServer, Settings, SpoolSettings
 
 
@@ -92,14 +92,14 @@ def test_two_of_one_name_are_refused() -> None:
         (RemoteLoggingServer, "max_message_size", "479B", "must be from 480B to 1MiB, not 479B"),
         (RemoteLoggingServer, "types", [], "must name at least one"),
         (RemoteLoggingServer, "types", ["log", "audit", "log"], "names log more than once"),
-        (RemoteLoggingServer, "address", "172.18.4.99:22", "is no host name or IP address"),
-        (RemoteLoggingServer, "address", "172.18.4", "is no host name or IP address"),
-        (RemoteLoggingServer, "address", "[::1]", "is no host name or IP address"),
+        (RemoteLoggingServer, "address", "172.18.4.99:22", "is not a host name or an IP address"),
+        (RemoteLoggingServer, "address", "172.18.4", "is not a host name or an IP address"),
+        (RemoteLoggingServer, "address", "[::1]", "is not a host name or an IP address"),
         (RemoteLoggingServer, "name", "a b", "must be at most 64 letters"),
         (RemoteLoggingServer, "name", "x" * 65, "must be at most 64 letters"),
         (ReceiverSettings, "listen", [], "must name at least one"),
         (ReceiverSettings, "listen", ["udp://127.0.0.1:514"], "this version of relay listens on tcp:// only"),
-        (ReceiverSettings, "listen", ["tcp://127.0.0.1"], "is no address; write HOST:PORT"),
+        (ReceiverSettings, "listen", ["tcp://127.0.0.1"], "is not an address; write HOST:PORT"),
         (ReceiverSettings, "archive", "var/log", 'must be an absolute path, not "var/log"'),
         (SpoolSettings, "commit_interval", "11s", "must be from 0s to 10s, not 11s"),
         (SpoolSettings, "commit_interval", 10, "must be a duration in quotes, with its unit"),
@@ -136,4 +136,4 @@ def test_a_hostname_that_would_break_a_message_is_refused(hostname: str) -> None
 def test_a_private_key_pasted_in_place_of_its_path_is_not_repeated() -> None:
     with pytest.raises(ValidationError) as refused:
         PortForwarding(server_address="a", private_key="-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1r")
-    assert sentences(refused.value) == "must be the path of a file, not what stands in the file"
+    assert sentences(refused.value) == "must be the path of a file, not the content of the file"

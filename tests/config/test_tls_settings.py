@@ -46,7 +46,7 @@ def test_a_fingerprint_may_be_written_as_the_rfc_or_as_openssl_has_it(written: s
 
 @pytest.mark.parametrize("wrong", ["sha-1:" + ":".join(["AB"] * 20), "AB" * 32, FINGERPRINT[:-1], FINGERPRINT + ":AB"])
 def test_another_fingerprint_is_told_how_it_is_to_be(wrong: str) -> None:
-    with pytest.raises(ValidationError, match="32 pairs of hexadecimal digits, as `openssl x509"):
+    with pytest.raises(ValidationError, match="32 pairs of hexadecimal digits, as printed by `openssl x509"):
         server(fingerprint=wrong)
 
 

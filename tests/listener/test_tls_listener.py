@@ -20,7 +20,7 @@ from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener, server_context
 from relay.syslog.framing import octet_counted
 from relay.syslog.relp_frame import encode
-from relay.values.quantity import Address
+from relay.values.address import Address
 from relay.values.settings import ReceiverTls
 
 ONE = b"<1>one"

@@ -76,7 +76,7 @@ async def _garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 
 def test_a_reload_is_answered_when_it_is_over_with_what_changed_or_what_is_wrong(tmp_path: Path) -> None:
     changed = Reloaded(changes=("server s exchanged",))
-    wrong = MistakesError((Mistake(ConfigLocation("relay.toml", 3, ("spool", "max-size")), "is no size"),))
+    wrong = MistakesError((Mistake(ConfigLocation("relay.toml", 3, ("spool", "max-size")), "is not a size"),))
     answers = [changed, Reloaded.refused(wrong), Reloaded.refused(UnavailableError("tcp://h:1", "taken", "free it"))]
 
     async def reload() -> Reloaded:

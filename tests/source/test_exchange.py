@@ -21,7 +21,7 @@ from relay.events.ssr.mapping import SsrMapping
 from relay.source.auditd.audit_dispatcher import AuditDispatcher
 from relay.source.auditd.auditd_remote import AuditdRemote
 from relay.source.collector.event_collector import CollectorProgram, EventCollector
-from relay.values.quantity import Address
+from relay.values.address import Address
 
 EVENTS = 3000
 PORTION = 500

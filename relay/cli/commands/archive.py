@@ -142,9 +142,9 @@ def _check(context: click.Context, folder: str | None, since: str | None, terms:
     from relay.archive.verify import ArchiveCheck
     from relay.config.document import toml
     from relay.system.disk import Disk
-    from relay.values import when
+    from relay.values.moment import first_moment
 
-    begin = read_time(since, "--from", when.beginning, UTC)
+    begin = read_time(since, "--from", first_moment, UTC)
     if folder is not None:
         folder = existing(folder, "name another folder")
     else:

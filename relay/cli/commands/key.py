@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from relay.transport.ssh.pinning import OfferedKeys
     from relay.transport.ssh.private_key import Kind
     from relay.transport.ssh.public_key import PublicKey
-    from relay.values.quantity import Address
+    from relay.values.address import Address
     from relay.values.settings import PortForwarding
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
@@ -179,7 +179,7 @@ def _address(text: str, forwardings: "Iterable[PortForwarding]") -> "Address":
     """Read HOST, HOST:PORT, an IPv6 address, [IPv6]:PORT; without a port it is the one that is configured for HOST."""
     from ipaddress import ip_address
 
-    from relay.values.quantity import Address
+    from relay.values.address import Address
 
     bare = ":" not in text or text.endswith("]")
     try:

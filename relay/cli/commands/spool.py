@@ -31,7 +31,7 @@ from relay.cli.group import Group
 from relay.cli.number import WholeNumber
 from relay.cli.options import config_option
 from relay.cli.state import state_directory, state_option
-from relay.values.quantity import rounded_size
+from relay.values.size import rounded_size
 from relay.values.text import decoded, escaped
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from relay.cli.options import config_option
 from relay.cli.state import state_directory, state_option
 from relay.errors import RelayError
 from relay.system.clock import wall_clock
-from relay.values.quantity import rounded_size
+from relay.values.size import rounded_size
 from relay.values.text import escaped
 
 if TYPE_CHECKING:

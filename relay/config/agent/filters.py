@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relay.values.glob import matcher
+from relay.values.glob_matcher import glob_matcher
 
 UNKNOWN: Final = "log"
 TYPES: Final = ("admin", "audit", "alarm", "provisioning", "system", "security", "traffic", UNKNOWN)
@@ -60,7 +60,7 @@ def wrong_patterns(patterns: object) -> str:
     if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
         return 'must be as in tagpass = { type = ["alarm"] }'
     try:
-        matcher(patterns)
+        glob_matcher(patterns)
     except ValueError as error:
         return str(error)
     return ""
@@ -75,7 +75,7 @@ def _passing(patterns: list[Any]) -> frozenset[str]:
 def _fitting(patterns: list[Any]) -> frozenset[str]:
     """The types that patterns fit; the unknown ones only where they fit all."""
     try:
-        fits = matcher([each for each in patterns if isinstance(each, str)])
+        fits = glob_matcher([each for each in patterns if isinstance(each, str)])
     except ValueError:  # no glob: the settings say so, with its place
         return frozenset(TYPES)
     fitting = frozenset(filter(fits, TYPES))

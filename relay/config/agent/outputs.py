@@ -15,7 +15,7 @@ from relay.config.agent.inputs import SOURCES
 from relay.config.agent.plugin import PluginTable
 from relay.config.document.lines import KeyPath
 from relay.syslog.priority import FACILITIES, SEVERITIES
-from relay.values.quantity import Address
+from relay.values.address import Address
 from relay.values.text import quoted
 
 SERVERS: Final = "remote-logging-server"

@@ -25,7 +25,7 @@ from relay.transport.ssh.host_key import KnownHosts
 from relay.transport.tls.certificate import SOON, certificates, days_left
 from relay.transport.tls.client import tls_client
 from relay.transport.tls.faults import ANY_PURPOSE, purposes
-from relay.values.quantity import Address
+from relay.values.address import Address
 from relay.values.settings import (
     AuditLogSource,
     EventCollectorSource,

@@ -13,7 +13,7 @@ from relay.config.document.lines import KeyPath
 from relay.config.document.merge import LOCAL_END, MergedDocument
 from relay.config.mistake import ConfigLocation
 from relay.config.sentence import key_path
-from relay.values.quantity import Address
+from relay.values.address import Address
 from relay.values.settings import OF_TLS, Settings
 from relay.values.text import quoted
 

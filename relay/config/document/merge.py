@@ -13,7 +13,7 @@ from typing import Any, Final, TypeGuard
 from relay.config.document.draft import Draft
 from relay.config.document.lines import KeyPath
 from relay.config.mistake import ConfigLocation
-from relay.values.quantity import Address
+from relay.values.address import Address
 
 LOCAL_END: Final = Address("127.0.0.1", 7777)
 """What a forwarding's local end and a server's address and port are where a table does not say."""

@@ -20,7 +20,7 @@ from relay.transport.tcp import TcpTransport
 from relay.transport.tls.client import tls_client
 from relay.transport.tls.transport import TlsPeer, TlsTransport
 from relay.transport.udp import LARGEST_DATAGRAM, Failures, UdpTransport
-from relay.values.setting_values import is_pem
+from relay.values.setting_rules import is_pem
 from relay.values.settings import PortForwarding, RemoteLoggingServer
 
 SUSPICIONS: Final = 2

@@ -11,7 +11,7 @@ Patterns are globs (`relay.values.glob`); octets that are no UTF-8 match as one 
 from collections.abc import Callable, Mapping, Sequence
 
 from relay.events.ssr.collected import Collected
-from relay.values.glob import Matcher, matcher
+from relay.values.glob_matcher import GlobMatcher, glob_matcher
 
 _Tags = Mapping[str, Sequence[str]]
 _Test = Callable[[Collected], bool]
@@ -30,8 +30,8 @@ class Filter:
     ) -> None:
         self._passes = _any_tag(tagpass)
         self._drops = _any_tag(tagdrop)
-        self._keeps = fieldpass and matcher(fieldpass)
-        self._loses = fielddrop and matcher(fielddrop)
+        self._keeps = fieldpass and glob_matcher(fieldpass)
+        self._loses = fielddrop and glob_matcher(fielddrop)
 
     def apply(self, event: Collected) -> Collected | None:
         """Give what passes of an event; None when nothing does."""
@@ -49,7 +49,7 @@ class Filter:
 def _any_tag(patterns: _Tags | None) -> _Test | None:
     if not patterns:
         return None
-    matchers: dict[bytes, Matcher] = {key.encode(): matcher(values) for key, values in patterns.items()}
+    matchers: dict[bytes, GlobMatcher] = {key.encode(): glob_matcher(values) for key, values in patterns.items()}
 
     def test(event: Collected) -> bool:
         return any(key in event.tags and match(_text(event.tags[key])) for key, match in matchers.items())

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 from relay.errors import ProtocolError, UnavailableError
 from relay.program.connection_test.report import StepFinding
 from relay.transport import Pipe, Transport
-from relay.values.quantity import Address
+from relay.values.address import Address
 
 EXCERPT: Final = 64
 """Octets of what a stranger says that are worth keeping."""

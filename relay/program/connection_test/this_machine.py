@@ -15,7 +15,7 @@ from relay.program.connection_test.report import StepFinding
 from relay.spool.store import LOCK, RETAINED, SLOTS, TRANSIENT
 from relay.system.disk import Disk
 from relay.transport.ssh import local_port
-from relay.values.quantity import Address
+from relay.values.address import Address
 
 LOW_SPACE: Final = 100 * 1024**2
 """Octets; below this the free space is worth a warning."""

@@ -63,8 +63,8 @@ from relay.transport.tls.certificate import SOON, days_left, named
 from relay.transport.tls.client import TlsClient, tls_client
 from relay.transport.tls.transport import TlsPeer, TlsTransport
 from relay.transport.udp import Failures, UdpTransport
-from relay.values.nearest import did_you_mean
-from relay.values.quantity import Address
+from relay.values.address import Address
+from relay.values.did_you_mean import did_you_mean
 from relay.values.settings import LARGEST_MESSAGE_SIZE, PortForwarding, RemoteLoggingServer, Settings
 from relay.values.text import quoted
 

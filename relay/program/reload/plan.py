@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from relay.values.setting_values import is_pem
+from relay.values.setting_rules import is_pem
 from relay.values.settings import (
     EventCollectorSource,
     PortForwarding,

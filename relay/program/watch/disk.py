@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from relay.values.alarm import DISK_SPACE_LEFT, Alarm
-from relay.values.quantity import size_text
+from relay.values.size import size_text
 
 _TENTH: Final = 10
 

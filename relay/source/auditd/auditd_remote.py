@@ -26,8 +26,8 @@ from relay.listener.conversation import AUDITD
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.source import Source
+from relay.values.address import Address
 from relay.values.event import Batch, Event, Position, Submit
-from relay.values.quantity import Address
 
 ANSWER_WITHIN: Final = 3.0
 """Seconds; less than the 5 that audisp-remote has for a record unless it is told otherwise."""

@@ -12,7 +12,7 @@ from relay.errors import PermissionRefusedError, ProtocolError
 from relay.transport.ssh.host_key import KnownHosts, KnownKey
 from relay.transport.ssh.public_key import PublicKey
 from relay.transport.ssh.transport_layer import ALGORITHMS
-from relay.values.quantity import Address
+from relay.values.address import Address
 
 _PREFIX: Final = "SHA256:"
 

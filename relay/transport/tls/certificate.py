@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.transport.ssh import private_key
-from relay.values.setting_values import is_pem
+from relay.values.setting_rules import is_pem
 
 SOON: Final = 30
 """Days before its end from which on a certificate is worth a warning."""

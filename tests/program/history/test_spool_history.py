@@ -24,7 +24,7 @@ from relay.spool import block
 from relay.spool.segments import segment
 from relay.system.disk import Disk
 from relay.values.event import EventType
-from relay.values.glob import matcher
+from relay.values.glob_matcher import glob_matcher
 
 ALL = EventFilter()
 
@@ -115,9 +115,9 @@ def test_each_condition_holds(tmp_path: Path, conditions: Any, expected: list[st
         ({"severity": 3}, ["a", "b"]),
         ({"severity": 5}, ["a", "b", "c", "e"]),
         ({"severity": 7}, ["a", "b", "c", "d", "e"]),
-        ({"msgids": matcher(["M*"])}, ["a"]),
-        ({"fields": ((b"user", matcher(["al*", "b*"])),)}, ["a", "d"]),
-        ({"fields": ((b"user", matcher(["al*"])), (b"exe", matcher(["/bin/*"])))}, ["a"]),
+        ({"msgids": glob_matcher(["M*"])}, ["a"]),
+        ({"fields": ((b"user", glob_matcher(["al*", "b*"])),)}, ["a", "d"]),
+        ({"fields": ((b"user", glob_matcher(["al*"])), (b"exe", glob_matcher(["/bin/*"])))}, ["a"]),
         ({"failed": True}, ["d"]),
         ({"failed": True, "severity": 3}, []),
     ],

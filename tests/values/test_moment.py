@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from relay.values import when
+from relay.values.moment import first_moment, last_moment
 
 NOW = 1_709_742_862_344_000  # 2024-03-06T16:34:22.344Z
 DAY_BEGINS = 1_709_683_200_000_000
@@ -41,7 +41,7 @@ TOKYO = ZoneInfo("Asia/Tokyo")
     ],
 )
 def test_a_time_is_read(text: str, expected: int) -> None:
-    assert when.beginning(text, NOW, UTC) == expected
+    assert first_moment(text, NOW, UTC) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,22 +57,22 @@ def test_a_time_is_read(text: str, expected: int) -> None:
     ],
 )
 def test_what_has_no_zone_is_in_the_callers(text: str, expected: int) -> None:
-    assert when.beginning(text, NOW, TOKYO) == expected
+    assert first_moment(text, NOW, TOKYO) == expected
 
 
 @pytest.mark.parametrize("text", ["2024-03-06", "today"])
 def test_a_day_as_the_end_of_a_span_is_meant_to_its_last_microsecond(text: str) -> None:
-    assert when.end(text, NOW, UTC) == DAY_BEGINS + 24 * HOUR - 1
+    assert last_moment(text, NOW, UTC) == DAY_BEGINS + 24 * HOUR - 1
 
 
 def test_any_other_time_as_the_end_of_a_span_is_that_moment() -> None:
-    assert when.end("2024-03-06T16:34:22.344Z", NOW, UTC) == NOW
-    assert when.end("16:34", NOW, UTC) == NOW - 22_344_000
-    assert when.end("-1h", NOW, UTC) == NOW - HOUR
+    assert last_moment("2024-03-06T16:34:22.344Z", NOW, UTC) == NOW
+    assert last_moment("16:34", NOW, UTC) == NOW - 22_344_000
+    assert last_moment("-1h", NOW, UTC) == NOW - HOUR
 
 
 def test_a_day_on_which_the_clocks_change_has_as_many_hours_as_it_has() -> None:
-    begin, end = (read("2024-03-31", NOW, ZoneInfo("Europe/Berlin")) for read in (when.beginning, when.end))
+    begin, end = (read("2024-03-31", NOW, ZoneInfo("Europe/Berlin")) for read in (first_moment, last_moment))
     assert end - begin + 1 == 23 * HOUR
 
 
@@ -96,5 +96,5 @@ def test_a_day_on_which_the_clocks_change_has_as_many_hours_as_it_has() -> None:
 )
 def test_what_is_not_a_time_is_refused_in_a_sentence(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told) as refused:
-        when.beginning(text, NOW, UTC)
+        first_moment(text, NOW, UTC)
     assert "\n" not in str(refused.value)

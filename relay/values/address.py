@@ -1,0 +1,43 @@
+"""Hosts and ports as people write them. A text that cannot be read raises ValueError with a sentence that quotes it."""
+
+import re
+from ipaddress import ip_address
+from typing import Final, NamedTuple, Self
+
+from relay.values.text import quoted
+
+HIGHEST_PORT: Final = 65535
+# A host name of RFC 1123 section 2.1, and the underscore that names in the field have.
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_ADDRESS: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([0-9]{1,6})")
+
+
+class Address(NamedTuple):
+    """A host and a port; written HOST:PORT, with an IPv6 address in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read HOST:PORT. Port 0 is legal: a listener then takes any free port."""
+        match = _ADDRESS.fullmatch(text)
+        if match is None or int(match[3]) > HIGHEST_PORT:
+            raise ValueError(
+                f'{quoted(text)} is not an address; write HOST:PORT, as in "127.0.0.1:9999" or "[::1]:9999"'
+            )
+        return cls(parse_host(match[1] if match[2] is None else match[2]), int(match[3]))
+
+
+def parse_host(text: str) -> str:
+    """The text itself, when it is a host name or an IP address (IPv6 without brackets)."""
+    # A name never ends in a number (RFC 1123 section 2.1); a text that does must be an IP address.
+    if not _HOST_NAME.fullmatch(text) or text.rstrip(".").rpartition(".")[2].isdecimal():
+        try:
+            ip_address(text)
+        except ValueError:
+            raise ValueError(f"{quoted(text)} is not a host name or an IP address") from None
+    return text

@@ -1,0 +1,72 @@
+"""The types of single values of the configuration, for pydantic; their rules are in `relay.values.setting_rules`. Pure.
+
+Durations are seconds (float) and are written as text ("10ms"), sizes are bytes (int), paths are absolute (str).
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
+
+from relay.values import setting_rules as rules
+from relay.values.address import HIGHEST_PORT, Address, parse_host
+from relay.values.duration import duration_text
+from relay.values.size import size_text
+
+Flag = Annotated[bool, Field(strict=True)]
+Line = Annotated[str, AfterValidator(rules.line)]
+Filled = Annotated[str, AfterValidator(rules.filled)]
+FilledLine = Annotated[Line, AfterValidator(rules.filled)]
+HeaderField = Annotated[Line, AfterValidator(rules.matching("[!-~]*", "must be printable ASCII without spaces"))]
+"""What a field of the header can be, where it may be empty too: PRINTUSASCII of RFC 5424 section 6."""
+Name = Annotated[
+    str,
+    AfterValidator(rules.matching(r"[A-Za-z0-9._:\[\]-]{0,64}", "must be at most 64 letters, digits and . _ : - [ ]")),
+]
+FilledName = Annotated[Name, AfterValidator(rules.filled)]
+SdId = Annotated[
+    str,
+    AfterValidator(
+        rules.matching(
+            r"(?!(?:timeQuality|origin|meta)\Z)[!#-<>-\\^-~]{1,32}",
+            'must be an SD-ID of RFC 5424: 1 to 32 characters of printable ASCII, none of = ] ", as in "128T" or '
+            '"128T@2636"',
+        )
+    ),
+]
+"""RFC 5424 section 6.3.2; section 7 reserves three. A name without @ is IANA's: the routers' own `128T` is none."""
+AppName = Annotated[
+    str, AfterValidator(rules.matching("[!-~]{1,48}", "must be 1 to 48 characters of printable ASCII without spaces"))
+]
+"""RFC 5424 section 6.2.5."""
+Path = Annotated[str, AfterValidator(rules.path)]
+PathOrEmpty = Annotated[str, AfterValidator(rules.or_empty(rules.path))]
+Certificates = Annotated[str, AfterValidator(rules.or_empty(rules.certificates))]
+Fingerprint = Annotated[str, AfterValidator(rules.or_empty(rules.fingerprint))]
+Program = Annotated[tuple[str, ...], AfterValidator(rules.command)]
+Environment = Annotated[tuple[str, ...], AfterValidator(rules.environment)]
+Ip = Annotated[str, AfterValidator(rules.ip)]
+Host = Annotated[str, AfterValidator(parse_host)]
+HostOrEmpty = Annotated[str, AfterValidator(rules.or_empty(parse_host))]
+Port = Annotated[int, Field(strict=True), rules.between(1, HIGHEST_PORT)]
+Duration = Annotated[float, BeforeValidator(rules.duration), PlainSerializer(duration_text, when_used="json")]
+Size = Annotated[int, BeforeValidator(rules.size), PlainSerializer(size_text, when_used="json")]
+ListenAddress = Annotated[
+    Address, PlainValidator(rules.listen_address), PlainSerializer(Address.__str__, when_used="json")
+]
+ListenUrl = Annotated[
+    Address,
+    PlainValidator(rules.listen_url),
+    PlainSerializer(lambda address: f"tcp://{address}", when_used="json"),
+]
+LoopbackUrl = Annotated[ListenUrl, AfterValidator(rules.loopback)]
+Patterns = Annotated[tuple[str, ...], AfterValidator(rules.some), AfterValidator(rules.patterns)]
+"""Names, or globs as Telegraf has them."""
+Tags = Mapping[FilledLine, FilledLine]
+EventLabel = Literal["admin", "audit", "alarm", "provisioning", "system", "security", "traffic", "log"]
+"""The event types that a server can choose. Relay's own events (`relay`) go to every server."""
+_Usual = Literal["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"]
+_Unusual = Literal["ntp", "audit", "alert", "clock"]
+_Local = Literal["local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]
+Facility = Literal[_Usual, _Unusual, _Local]
+Severity = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]

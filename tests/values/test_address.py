@@ -1,0 +1,27 @@
+"""Hosts and ports as people write them."""
+
+import pytest
+
+from relay.values.address import Address
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:9999", "127.0.0.1", 9999),
+        ("[::1]:22", "::1", 22),
+        ("[fe80::1%eth0]:22", "fe80::1%eth0", 22),
+        ("log_server.example.:0", "log_server.example.", 0),
+    ],
+)
+def test_an_address_is_a_host_and_a_port_and_reads_back(text: str, host: str, port: int) -> None:
+    assert Address.parse(text) == (host, port)
+    assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", ":1", "host:", "host:65536", "::1:22", "[]:1", "a b:1", "[host]1", "h:1:2"]
+)
+def test_another_text_is_rejected_as_an_address(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not an? "):
+        Address.parse(text)
