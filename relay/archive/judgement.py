@@ -10,14 +10,15 @@ from relay.archive.gap_ledger import GapRecords, LossAccount, accounted
 from relay.archive.identity import Intervals
 from relay.archive.spans import Span, between, size, without
 from relay.archive.testimony import RunAndType
+from relay.values.event import ALWAYS_RETAINED, EventType
 
 MAX_RANGES: Final = 20
 """How many ranges a finding names."""
 
 _RELAY: Final = b"relay"
 _LOG: Final = b"log"
-RETAINED: Final = frozenset({b"audit", b"alarm", b"provisioning", _RELAY})
-"""Types that are always persisted (`relay.program.forwarder.IMPLICIT`): they arrive in order with relay's own."""
+RETAINED: Final = frozenset(kind.label.encode() for kind in ALWAYS_RETAINED if kind is not EventType.LOG)
+"""Types that are always persistent: they arrive in order with relay's own."""
 
 
 class JudgementScope(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from relay.config.document.lines import KeyPath
 from relay.source.auditd.generations import scan
-from relay.values.settings import AuditDispatcherSource, AuditdRemoteSource, AuditLogSource, Settings
+from relay.values.settings import AuditLogSource, Settings
 from relay.values.text import quoted
 
 Finding = tuple[KeyPath, str]
@@ -30,7 +30,7 @@ def one_trail_twice(settings: Settings) -> Iterator[Finding]:
     usual = _real(AuditLogSource(name="audit").path)
     logs = [source.name for _, source in _logs(settings) if _real(source.path) == usual]
     for index, source in enumerate(settings.source):
-        if logs and isinstance(source, AuditDispatcherSource | AuditdRemoteSource):
+        if logs and source.carries_audit_trail and not isinstance(source, AuditLogSource):
             cause = f"source {quoted(logs[0])} follows this machine's audit log"
             yield ("source", index, "type"), f"{cause}: each record that comes by both is sent twice"
 

@@ -12,12 +12,13 @@ from relay.config.document.lines import KeyPath
 from relay.config.document.toml import Configuration
 from relay.config.mistake import Mistake
 from relay.errors import ConfigurationError
+from relay.values.event import OPTIONAL_TYPES
 
 Program = Literal["run", "receive"]
 PROGRAMS: Final[tuple[Program, ...]] = get_args(Program)
 _OF_RUN: Final = ("source", "port-forwarding", "remote-logging-server")
 _AUDIT_OF_RUN: Final = (
-    *("administration", "security", "system", "traffic"),
+    *(kind.audit_key for kind in OPTIONAL_TYPES),
     *("disk-full-action", "halt-command", "watch-auditd", "audit-format"),
 )
 """Keys of [audit] that `relay receive` does not read."""

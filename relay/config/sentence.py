@@ -10,10 +10,11 @@ from pydantic_core import ErrorDetails
 
 from relay.config.document.lines import KeyPath
 from relay.config.not_yet import NOT_YET
+from relay.values.event import ALWAYS_RETAINED, ROUTER_TYPES
 from relay.values.settings import SOURCES, Settings, Table
 from relay.values.text import quoted
 
-_IMPLICIT: Final = frozenset({"audit.alarm", "audit.audit", "audit.provisioning"})
+_IMPLICIT: Final = frozenset(f"audit.{kind.label}" for kind in ROUTER_TYPES if kind in ALWAYS_RETAINED)
 _WANTED: Final = {
     "bool_type": "must be true or false",
     "dict_type": "must be a table",

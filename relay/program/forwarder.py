@@ -9,10 +9,6 @@ from typing import cast
 from relay.delivery.message_selection import MessageSelection
 from relay.delivery.sessions.server_connector import ServerConnector
 from relay.errors import ConfigurationError, RelayError, TemporaryError
-from relay.events.audit.mapping import AuditFormat, AuditMapping
-from relay.events.own_events import Author
-from relay.events.ssr.filters import Filter
-from relay.events.ssr.mapping import SsrDefaults, SsrMapping
 from relay.program.control import LivePart, LiveSource
 from relay.program.housekeeping import author_of, care_of
 from relay.program.intake import Routing
@@ -23,53 +19,31 @@ from relay.program.reload.running_sources import RunningSources
 from relay.program.road import Road, Route, until_drained
 from relay.program.watch import kernel_audit
 from relay.program.watch.halt import boot_id
-from relay.source import EventInput, Source
-from relay.source.auditd.audit_dispatcher import AuditDispatcher
-from relay.source.auditd.audit_log import AuditLog, Log
-from relay.source.auditd.auditd_remote import AuditdRemote
+from relay.source import EventInput, Source, SourceTerms
 from relay.source.auditd.kernel_lost import NAME as KERNEL_AUDIT
 from relay.source.auditd.kernel_lost import KernelLost
-from relay.source.collector.event_collector import CollectorProgram, EventCollector
+from relay.source.registry import source_of
 from relay.spool.block import type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.spool.succession import ServerKey
-from relay.syslog.priority import FACILITIES, SEVERITIES, priorities
+from relay.syslog.priority import priorities
 from relay.system.command import check_command
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.transport.ssh.port_forward import PortForward
 from relay.values.address import Address
-from relay.values.event import EventType
-from relay.values.settings import (
-    AuditDispatcherSource,
-    AuditdRemoteSource,
-    AuditLogSource,
-    CategorySettings,
-    EventCollectorSource,
-    PortForwarding,
-    QuietCategorySettings,
-    RemoteLoggingServer,
-    Settings,
-    SourceTable,
-)
+from relay.values.event import ALWAYS_RETAINED, OPTIONAL_TYPES, EventType
+from relay.values.settings import PortForwarding, RemoteLoggingServer, Settings
 
 SAMPLE = "deploy/relay.toml shows what belongs there"
-IMPLICIT = frozenset({EventType.ALARM, EventType.PROVISIONING, EventType.AUDIT, EventType.LOG, EventType.RELAY})
-"""Types that no configuration disables; all persist on a router."""
 
 
 def routing(settings: Settings) -> Routing:
     """Which spool takes which type, as [audit] says."""
-    categories: dict[EventType, CategorySettings | QuietCategorySettings] = {
-        EventType.ADMIN: settings.audit.administration,
-        EventType.SECURITY: settings.audit.security,
-        EventType.SYSTEM: settings.audit.system,
-        EventType.TRAFFIC: settings.audit.traffic,
-    }
-    enabled = {kind: category for kind, category in categories.items() if category.enabled}
-    retained = frozenset(kind for kind, category in enabled.items() if category.persist)
-    return Routing(retained | IMPLICIT, frozenset(enabled) - retained)
+    enabled = frozenset(kind for kind in OPTIONAL_TYPES if settings.audit.category(kind).enabled)
+    persistent = frozenset(kind for kind in enabled if settings.audit.category(kind).persist)
+    return Routing(ALWAYS_RETAINED | persistent, enabled - persistent)
 
 
 def wanted_by(server: RemoteLoggingServer) -> MessageSelection:
@@ -87,38 +61,8 @@ def start_of(server: RemoteLoggingServer, store: Store) -> Cursor:
 
 def sources_of(settings: Settings) -> list[Source]:
     """The configured sources."""
-    author = author_of(settings)
-    return [_source(table, author, settings.audit.audit_format) for table in settings.source]
-
-
-def _source(table: SourceTable, author: Author, audit_format: AuditFormat) -> Source:
-    match table:
-        case AuditLogSource():
-            mapping = AuditMapping(**author._asdict(), format=audit_format)
-            return AuditLog(table.name, Log(path=table.path, start=table.start), mapping, author)
-        case AuditDispatcherSource():
-            mapping = AuditMapping(**author._asdict(), format=audit_format)
-            return AuditDispatcher(table.name, table.plugin, table.origin, mapping)
-        case AuditdRemoteSource():
-            mapping = AuditMapping(**author._asdict(), format=audit_format)
-            return AuditdRemote(table.name, table.listen, mapping)
-        case EventCollectorSource():
-            return EventCollector(
-                table.name,
-                CollectorProgram(table.command, table.environment, table.index),
-                SsrMapping(**author._asdict(), defaults=_defaults(table), tags=table.tags),
-                Filter(
-                    tagpass=table.tagpass,
-                    tagdrop=table.tagdrop,
-                    fieldpass=table.fieldpass,
-                    fielddrop=table.fielddrop,
-                ),
-            )
-
-
-def _defaults(table: EventCollectorSource) -> SsrDefaults:
-    facility, severity = FACILITIES.index(table.facility), SEVERITIES.index(table.severity)
-    return SsrDefaults(facility, severity, table.app_name.encode())
+    terms = SourceTerms(author_of(settings), settings.audit.audit_format)
+    return [source_of(table, terms) for table in settings.source]
 
 
 def kernel_lost(settings: Settings) -> KernelLost | None:

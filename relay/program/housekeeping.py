@@ -37,7 +37,7 @@ from relay.system.disk import Disk
 from relay.values import alarm
 from relay.values.alarm import Alarm, AlarmChange, Alarms
 from relay.values.event import Batch, Event, Submit
-from relay.values.settings import AuditLogSource, Settings, SourceTable
+from relay.values.settings import Settings
 
 TICK_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 60.0
@@ -52,8 +52,6 @@ _LONGEST_CAUSE: Final = 400
 LOST_SECONDS: Final = 3.0
 """A server that is back sooner was not lost: a connection may break."""
 MAX_WAITING: Final = 100
-_FED_BY_AUDITD: Final = frozenset({"audit-log", "audit-dispatcher", "auditd-remote"})
-"""The types of source that give this machine's audit trail."""
 _REFUSING: Final = (
     "the spool's reserve is used up: new events that no source can deliver again are refused, and counted"
 )
@@ -107,16 +105,9 @@ def care_of(settings: Settings) -> HousekeepingPolicy:
             for server in settings.remote_logging_server
             if server.network_failure_action == "halt"
         },
-        fed_by_auditd=frozenset(source.name for source in settings.source if _is_watched(settings, source)),
+        fed_by_auditd=settings.watched_sources,
         certificates=of_servers(settings),
     )
-
-
-def _is_watched(settings: Settings, source: SourceTable) -> bool:
-    if settings.audit.watch_auditd == "never" or source.type not in _FED_BY_AUDITD:
-        return False
-    usual = not isinstance(source, AuditLogSource) or source.path == AuditLogSource(name=source.name).path
-    return usual or settings.audit.watch_auditd == "always"
 
 
 def read_clocks() -> Clocks:

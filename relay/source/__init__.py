@@ -1,49 +1,76 @@
-"""Sources: where events come from, each with a position that survives a restart."""
+"""Sources: where events come from, each with a position that survives a restart.
 
-from typing import Protocol
+How to add a source:
 
+1. `relay/values/settings.py`: a class for its [[source]] table, derived from `SourceSettings`, and named in `SOURCES`
+   and `SourceTable`. It declares the keys, the types and facilities of its events, whether they are the audit trail,
+   and whether they can be delivered again. The rest of relay follows from that: what `relay config check` expects,
+   what a reload compares, whether the auditd watch listens.
+2. `relay/source/…`: a class that implements `Source`, with a class method `from_settings(table, terms)`.
+3. `relay/source/registry.py`: the line that leads from the one to the other.
+"""
+
+from typing import NamedTuple, Protocol
+
+from relay.events.audit.mapping import AuditFormat, AuditMapping
+from relay.events.own_events import Author
 from relay.values.event import Position, Submit
 
 
+class SourceTerms(NamedTuple):
+    """Settings outside of [[source]] that decide how a source writes its events."""
+
+    author: Author
+    audit_format: AuditFormat
+
+    def audit_mapping(self) -> AuditMapping:
+        """Return the mapping for a source of audit records."""
+        return AuditMapping(**self.author._asdict(), format=self.audit_format)
+
+
 class EventInput(Protocol):
-    """What takes events in, with a position that is kept under its name."""
+    """Submits events, with a position that is stored under its name."""
 
     @property
     def name(self) -> str:
-        """A source's is the configured one."""
+        """The configured name of a source."""
 
     async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
-        """Give the events after the position; with `drain`, return once all there is now is durable."""
+        """Submit the events behind the position; with `drain`, return once all present events are durable.
+
+        It runs until it is cancelled, or until `submit` raises. Events that were not durable then are submitted again
+        by the next run. `run` may be called again after it ended.
+        """
 
     def finish(self) -> float:
-        """Ask `run` to return where it loses and repeats the least; after so many seconds it is cancelled all the same.
+        """Ask `run` to return where it loses and repeats the least; it is cancelled after the returned seconds.
 
-        0 where the position says everything, so that being cancelled costs nothing.
+        0 where the position holds everything, so that a cancelled `run` loses and repeats nothing.
         """
 
 
 class Source(EventInput, Protocol):
-    """What every source is to `relay run`."""
+    """A configured source, as `relay run` sees it."""
 
     def adopt(self, other: "Source") -> bool:
-        """Go on as `other` would do it, with everything that is connected; False when only `other` itself can."""
+        """Continue with the settings of `other` and keep all connections; False when that is not possible."""
 
     @property
     def lag(self) -> int:
-        """Octets that wait to be read; -1 when that cannot be told."""
+        """Octets that wait to be read; -1 when that is not known."""
 
     @property
     def open_events(self) -> int:
-        """Events that are begun and not complete."""
+        """Events that have begun and are not complete."""
 
     @property
     def malformed(self) -> int:
-        """What could not be understood, and was forwarded as it is, marked."""
+        """Data that could not be parsed, and was forwarded as it is, marked."""
 
     @property
     def lost_places(self) -> int:
-        """How often the place reached was gone, or something could not be read, in this run."""
+        """How often in this run the file of the position was gone, or data could not be read."""
 
     @property
     def last_error(self) -> str:
-        """Why it cannot be read just now; empty while it can."""
+        """Why it cannot be read at present; empty while it can."""

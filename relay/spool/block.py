@@ -152,9 +152,9 @@ def _variable_part(contents: Contents) -> Iterator[bytes]:
         yield _SPAN.pack(*span)
     for position in contents.positions:
         name = position.source.encode()
-        yield _POSITION.pack(len(name), len(position.place), position.count)
+        yield _POSITION.pack(len(name), len(position.data), position.count)
         yield name
-        yield position.place
+        yield position.data
 
 
 def chain_hash(previous_chain: bytes, blank_header: bytes | bytearray, payload: bytes) -> bytes:

@@ -1,31 +1,46 @@
-"""Events, and how far a source has come: the values that travel from a source to the spool.
+"""Events, and how far a source was read: the values that travel from a source to the spool.
 
-An event is already framed as an RFC 5424 message, but for its identity (run and number), which only the spool's
-writer can give. `head` and `tail` are the message's bytes before and after the place of the identity. A message
-that another program made is relayed byte for byte: it is all in `head`, and `tail` is empty.
+An event is an RFC 5424 message that lacks only its identity (run and sequence number), which the spool's writer adds.
+`head` and `tail` are the message's octets before and after the identity. A message that another program wrote is
+relayed octet for octet: `head` holds all of it, and `tail` is empty.
 """
 
 import enum
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
     from asyncio import Future
 
 
 class EventType(enum.IntEnum):
-    """The type of an event; the number is its bit in the spool's block headers and never changes."""
+    """The type of an event, and all that depends on it: every other table of types in relay is derived from this one.
 
-    ADMIN = 0
+    The number is the type's bit in the spool's block headers and never changes. The key behind it is the key of
+    [audit] that enables the type and makes it persistent. A type without one is always enabled and always persistent.
+    """
+
+    audit_key: str
+
+    ADMIN = 0, "administration"
     AUDIT = 1
     ALARM = 2
     PROVISIONING = 3
-    SYSTEM = 4
-    SECURITY = 5
-    TRAFFIC = 6
+    SYSTEM = 4, "system"
+    SECURITY = 5, "security"
+    TRAFFIC = 6, "traffic"
     LOG = 7
+    """What is of none of the types above: a type that relay does not know, malformed data, received messages."""
     RELAY = 8
+    """relay's own events. They are sent to every server, whatever its `types`, `facilities` and `severity`."""
+
+    def __new__(cls, bit: int, audit_key: str = "") -> Self:
+        """Define a type, from its line in the table above."""
+        kind = int.__new__(cls, bit)
+        kind._value_ = bit
+        kind.audit_key = audit_key
+        return kind
 
     @property
     def label(self) -> str:
@@ -34,8 +49,18 @@ class EventType(enum.IntEnum):
 
     @classmethod
     def from_label(cls, label: str) -> "EventType":
-        """The type of that name; KeyError when there is none."""
+        """Return the type with that label; KeyError when there is none."""
         return cls[label.upper()]
+
+
+ALWAYS_RETAINED: Final = frozenset(kind for kind in EventType if not kind.audit_key)
+"""The types that no configuration disables, and that are always persistent."""
+OPTIONAL_TYPES: Final = tuple(sorted((kind for kind in EventType if kind.audit_key), key=lambda kind: kind.audit_key))
+"""The types that have a key in [audit], in the order of these keys."""
+SERVER_TYPES: Final = tuple(kind for kind in EventType if kind is not EventType.RELAY)
+"""The types that a server can select."""
+ROUTER_TYPES: Final = tuple(kind for kind in SERVER_TYPES if kind is not EventType.LOG)
+"""The types that a router's events name in their tag `type`."""
 
 
 class Event(NamedTuple):
@@ -50,30 +75,30 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The place reached in a source, once every event up to it is taken in."""
+    """How far a source was read, once every event up to there is durable."""
 
     source: str
     """The source's configured name."""
     count: int
-    """How many events the source has given up to here, ever: what makes opaque places comparable."""
-    place: bytes
+    """How many events the source has submitted up to here, ever; it orders positions, whose data is opaque."""
+    data: bytes
     """Only the source can read it; at most 64 KiB."""
 
 
 class Batch(NamedTuple):
-    """Events that are committed together, and the position that they bring their source to."""
+    """Events that are committed together, and the position of their source behind them."""
 
     events: Sequence[Event]
     position: Position | None = None
     """None for a listener, whose senders keep what is not acknowledged."""
     awaited: bool = False
-    """Whether its sender sends no more until it is accepted: then it does not wait for others to share its commit."""
+    """Whether its sender sends no more until it is accepted. Then it does not wait for others to share its commit."""
     repeatable: bool = True
     """Whether its source keeps these events until they are accepted, or can deliver them again.
 
-    While there is no space such a batch waits. Any other may use the reserve, and is refused and counted when that is
-    used up; so it has no position."""
+    While there is no space such a batch waits. Any other batch may use the reserve, and is refused and counted when
+    the reserve is used up; so it has no position."""
 
 
 Submit = Callable[[Batch], Awaitable["Future[None]"]]
-"""Takes a batch in; the future is done once its events and its position are durable."""
+"""Accepts a batch; the future is done once its events and its position are durable."""

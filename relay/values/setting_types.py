@@ -4,13 +4,14 @@ Durations are seconds (float) and are written as text ("10ms"), sizes are bytes 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 
 from relay.values import setting_rules as rules
 from relay.values.address import HIGHEST_PORT, Address, parse_host
 from relay.values.duration import duration_text
+from relay.values.event import SERVER_TYPES
 from relay.values.size import size_text
 
 Flag = Annotated[bool, Field(strict=True)]
@@ -63,8 +64,10 @@ LoopbackUrl = Annotated[ListenUrl, AfterValidator(rules.loopback)]
 Patterns = Annotated[tuple[str, ...], AfterValidator(rules.some), AfterValidator(rules.patterns)]
 """Names, or globs as Telegraf has them."""
 Tags = Mapping[FilledLine, FilledLine]
-EventLabel = Literal["admin", "audit", "alarm", "provisioning", "system", "security", "traffic", "log"]
-"""The event types that a server can choose. Relay's own events (`relay`) go to every server."""
+if TYPE_CHECKING:
+    EventLabel = str
+else:  # one of these labels, which a type checker cannot read from the table of types
+    EventLabel = Literal[tuple(kind.label for kind in SERVER_TYPES)]
 _Usual = Literal["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"]
 _Unusual = Literal["ntp", "audit", "alert", "clock"]
 _Local = Literal["local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]

@@ -1,19 +1,21 @@
-"""The settings: what the configuration says, as frozen values that are legal when they exist.
+"""The settings: the contents of the configuration, as frozen values that are legal when they exist.
 
-Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` tells the meaning of each. What single values
-can be, and in which units, is in `relay.values.setting_types`. What breaks a rule raises pydantic's ValidationError,
-all mistakes at once, each with a plain sentence; `relay.config` adds file and line.
+Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` explains each. `relay.values.setting_types`
+has the ranges and units of single values. Illegal values raise pydantic's ValidationError, which holds all mistakes at
+once, each with a plain sentence; `relay.config` adds file and line.
 """
 
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
+from typing_extensions import override
 
 from relay.values.address import Address
 from relay.values.duration import duration_text
+from relay.values.event import ROUTER_TYPES, SERVER_TYPES, EventType
 from relay.values.setting_rules import between, distinct, is_pem, some
 from relay.values.setting_types import (
     AppName,
@@ -49,13 +51,13 @@ from relay.values.setting_types import (
 from relay.values.size import size_text
 from relay.values.text import quoted
 
-# RFC 5424 section 6.1: every receiver takes 480 octets. The upper end is a ceiling for memory.
+# RFC 5424 section 6.1: every receiver must accept 480 octets. The upper limit is a ceiling for memory.
 SMALLEST_MESSAGE_SIZE: Final = 480
 LARGEST_MESSAGE_SIZE: Final = 1024**2
 # A commit of up to 1 MiB must fit, and an event may be larger still: four such segments hold it.
 SMALLEST_SEGMENT_SIZE: Final = 1024**2
 LARGEST_SEGMENT_SIZE: Final = 1024**3
-# A spool deletes whole segments and never the one it writes: with fewer, next to no room for a backlog is left.
+# A spool deletes whole segments and never the one it writes: fewer segments leave hardly any space for a backlog.
 LEAST_SEGMENTS: Final = 4
 LONGEST_COMMIT_INTERVAL: Final = 10.0
 SHORTEST_RETENTION: Final = 60.0
@@ -65,13 +67,13 @@ LONGEST_NETWORK_FAILURE: Final = 30 * 86_400.0
 _DISPATCHER_SOCKETS: Final = {"relay": "/run/relay/audit", "af_unix": "/var/run/audispd_events"}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 OF_TLS: Final = ("ca", "server-name", "fingerprint", "certificate", "private-key")
-"""Keys of a server that mean something with transport "tls" alone."""
+"""Keys of a server that have an effect with transport "tls" only."""
 
 
-def _contradiction(sentence: str, place: tuple[str | int, ...], value: object) -> InitErrorDetails:
-    # The sentence is an argument of the template: its own braces mean nothing.
+def _contradiction(sentence: str, path: tuple[str | int, ...], value: object) -> InitErrorDetails:
+    # The sentence is an argument of the template, so its own braces mean nothing.
     error = PydanticCustomError("contradiction", "{sentence}", {"sentence": sentence})
-    return InitErrorDetails(type=error, loc=place, input=value)
+    return InitErrorDetails(type=error, loc=path, input=value)
 
 
 class Table(BaseModel):
@@ -89,7 +91,7 @@ class Table(BaseModel):
 
 
 class RelaySettings(Table):
-    """[relay]: who this relay is."""
+    """[relay]: the names of this relay."""
 
     hostname: HeaderField = ""
     """RFC 5424 HOSTNAME; empty: the machine's."""
@@ -100,14 +102,14 @@ class RelaySettings(Table):
 
 
 class CategorySettings(Table):
-    """Whether the events of one type are forwarded, and whether they are kept as history."""
+    """Whether the events of one type are forwarded, and whether they are persistent."""
 
     enabled: Flag = True
     persist: Flag = True
 
 
 class QuietCategorySettings(CategorySettings):
-    """The same for a type of high volume, which is off unless asked for."""
+    """The same for a type of high volume, which is disabled by default."""
 
     enabled: Flag = False
     persist: Flag = False
@@ -117,21 +119,26 @@ class AuditSettings(Table):
     """[audit]: the router's system > audit."""
 
     retention: Annotated[Duration, between(SHORTEST_RETENTION, LONGEST_RETENTION, duration_text)] = 180 * 86_400.0
-    """How long what is delivered is kept as history."""
+    """How long delivered events are kept as history."""
     disk_full_action: Literal["halt", "rotate", "ignore"] = "ignore"
     halt_command: tuple[Filled, ...] = ()
-    """Empty: the halt is asked for by a file, for which a unit of root's waits."""
+    """Empty: relay requests the halt by a file, which a unit of root's watches."""
     space_left: Size = 100 * 1024**2
     """All users are warned below so much free disk; 0: never."""
     watch_auditd: Literal["auto", "always", "never"] = "auto"
-    """Whether users are told when this machine's auditd does not work; only with a source that it feeds. By itself
-    so for an audit log only where auditd writes it by default: another one may be a copy."""
+    """Whether users are warned when this machine's auditd does not work; only with a source that carries the audit
+    trail. With "auto", an audit log counts only at auditd's default path, because another one may be a copy."""
     sd_id: SdId = "128T"
     audit_format: Literal["event", "record"] = "event"
     administration: CategorySettings = CategorySettings()
     security: CategorySettings = CategorySettings()
     system: CategorySettings = CategorySettings()
     traffic: QuietCategorySettings = QuietCategorySettings()
+
+    def category(self, kind: EventType) -> CategorySettings:
+        """Return the settings of a type that has a key here (`OPTIONAL_TYPES`)."""
+        category: CategorySettings = getattr(self, kind.audit_key)
+        return category
 
 
 class SpoolSettings(Table):
@@ -155,35 +162,130 @@ class SpoolSettings(Table):
         return self
 
 
-class AuditLogSource(Table):
-    """[[source]] of type audit-log: auditd's file, followed through rotation."""
+class SourceSettings(Table):
+    """What every [[source]] declares about itself. `relay.source` says how to add one."""
 
     name: FilledName
-    """The position is kept under it."""
+    """The source's position is stored under it."""
+    type: str
+    carries_audit_trail: ClassVar[bool] = False
+    """Whether it brings audit records: `audit-format` applies to it, and the auditd watch listens to it."""
+    can_deliver_again: ClassVar[bool] = True
+    """Whether events that could not be stored can be read again. If not, they may use the spool's reserve."""
+    event_types: ClassVar[frozenset[EventType]]
+    """The types of its events."""
+
+    @property
+    def facilities(self) -> frozenset[str]:
+        """The facilities of its events, as far as relay chooses them."""
+        raise NotImplementedError
+
+    @property
+    def origin(self) -> str:
+        """Where its events come from, for users."""
+        raise NotImplementedError
+
+    @property
+    def is_local_audit_trail(self) -> bool:
+        """Whether it certainly carries this machine's own audit trail."""
+        return self.carries_audit_trail
+
+
+class _AuditSource(SourceSettings):
+    """A source of audit records."""
+
+    carries_audit_trail = True
+    event_types = frozenset({EventType.AUDIT})
+
+    @property
+    @override
+    def facilities(self) -> frozenset[str]:
+        return frozenset({"audit"})
+
+
+class AuditLogSource(_AuditSource):
+    """[[source]] of type audit-log: auditd's file, followed through rotation."""
+
     type: Literal["audit-log"] = "audit-log"
     path: Path = "/var/log/audit/audit.log"
     start: Literal["oldest", "now"] = "oldest"
 
     @property
+    @override
     def origin(self) -> str:
-        """Where its events come from, for people."""
         return self.path
 
+    @property
+    @override
+    def is_local_audit_trail(self) -> bool:
+        default: str = type(self).model_fields["path"].default
+        return self.path == default
 
-class AuditDispatcherSource(Table):
-    """[[source]] of type audit-dispatcher: what auditd gives to its plugins, at the moment when it happens."""
 
-    name: FilledName
+class AuditDispatcherSource(_AuditSource):
+    """[[source]] of type audit-dispatcher: the records that auditd passes to its plugins, as they happen."""
+
     type: Literal["audit-dispatcher"] = "audit-dispatcher"
     plugin: Literal["relay", "af_unix"] = "relay"
-    """`relay dispatch`, which comes to us; or auditd's own, whose client we are."""
+    """`relay dispatch`, which connects to relay; or auditd's own plugin, to which relay connects."""
     socket: PathOrEmpty = ""
     """Empty: the plugin's usual one."""
+    can_deliver_again = False
 
     @property
+    @override
     def origin(self) -> str:
-        """Where its events come from, for people."""
         return self.socket or _DISPATCHER_SOCKETS[self.plugin]
+
+
+class AuditdRemoteSource(_AuditSource):
+    """[[source]] of type auditd-remote: the router's own audisp-remote sends here."""
+
+    type: Literal["auditd-remote"] = "auditd-remote"
+    listen: Annotated[tuple[LoopbackUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 7778),)
+
+    @property
+    @override
+    def origin(self) -> str:
+        return ", ".join(f"tcp://{address}" for address in self.listen)
+
+
+class EventCollectorSource(SourceSettings):
+    """[[source]] of type event-collector: a child process that writes events, one a line."""
+
+    type: Literal["event-collector"] = "event-collector"
+    command: Program
+    """The program and its arguments; no shell interprets them."""
+    environment: Environment = ()
+    """Additions to relay's own environment."""
+    index_file: PathOrEmpty = ""
+    """The file in which the child stores how far it has read; empty: the path behind `--index-file` in the command."""
+    tagpass: Mapping[str, Patterns] | None = None
+    tagdrop: Mapping[str, Patterns] | None = None
+    fieldpass: Patterns | None = None
+    fielddrop: Patterns | None = None
+    facility: Facility = "user"
+    """Of an event that has none of its own; so are the two keys below."""
+    severity: Severity = "notice"
+    app_name: AppName = "128T"
+    tags: Tags = {}
+    """Telegraf's global tags: each is added to the events that have no tag of its name."""
+    event_types = frozenset({*ROUTER_TYPES, EventType.LOG})
+
+    @property
+    @override
+    def facilities(self) -> frozenset[str]:
+        return frozenset({self.facility})
+
+    @property
+    @override
+    def origin(self) -> str:
+        return self.command[0]
+
+    @property
+    def index(self) -> str:
+        """The index file's path; empty when there is none."""
+        return self.index_file or _option(self.command, "--index-file")
 
 
 def _option(command: Sequence[str], option: str) -> str:
@@ -195,59 +297,13 @@ def _option(command: Sequence[str], option: str) -> str:
     return ""
 
 
-class EventCollectorSource(Table):
-    """[[source]] of type event-collector: a child process that writes events, one a line."""
-
-    name: FilledName
-    type: Literal["event-collector"] = "event-collector"
-    command: Program
-    """What to run, as a list of arguments: no shell looks at it."""
-    environment: Environment = ()
-    """What stands in its environment beside relay's own."""
-    index_file: PathOrEmpty = ""
-    """The file in which the child keeps the place it has reached; empty: what `--index-file` in the command says."""
-    tagpass: Mapping[str, Patterns] | None = None
-    tagdrop: Mapping[str, Patterns] | None = None
-    fieldpass: Patterns | None = None
-    fielddrop: Patterns | None = None
-    facility: Facility = "user"
-    """Of an event that has none of its own, as the two keys below."""
-    severity: Severity = "notice"
-    app_name: AppName = "128T"
-    tags: Tags = {}
-    """Telegraf's global tags: what every event gets that has no tag of the name."""
-
-    @property
-    def origin(self) -> str:
-        """Where its events come from, for people."""
-        return self.command[0]
-
-    @property
-    def index(self) -> str:
-        """The index file's path; empty when there is none."""
-        return self.index_file or _option(self.command, "--index-file")
-
-
-class AuditdRemoteSource(Table):
-    """[[source]] of type auditd-remote: the router's own audisp-remote sends here."""
-
-    name: FilledName
-    type: Literal["auditd-remote"] = "auditd-remote"
-    listen: Annotated[tuple[LoopbackUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 7778),)
-
-    @property
-    def origin(self) -> str:
-        """Where its events come from, for people."""
-        return ", ".join(f"tcp://{address}" for address in self.listen)
-
-
-SOURCES: Final[dict[str, type[Table]]] = {
+SOURCES: Final[dict[str, type[SourceSettings]]] = {
     "audit-log": AuditLogSource,
     "audit-dispatcher": AuditDispatcherSource,
     "auditd-remote": AuditdRemoteSource,
     "event-collector": EventCollectorSource,
 }
-"""The tables that [[source]] can be, by their `type`. Without one it is the first."""
+"""The tables that [[source]] can be, by their `type`. Without a `type` it is the first."""
 
 
 def _source_type(table: object) -> object:
@@ -266,7 +322,7 @@ SourceTable = Annotated[
 
 
 class PortForwarding(Table):
-    """[[port-forwarding]]: the router's node > port-forwarding; `ssh -L local:remote username@server`."""
+    """[[port-forwarding]]: the router's node > port-forwarding; as `ssh -L local:remote username@server`."""
 
     local_address: Ip = "127.0.0.1"
     local_port: Port = 7777
@@ -281,7 +337,7 @@ class PortForwarding(Table):
 
     @property
     def local(self) -> Address:
-        """Where a server's address and port must point to be delivered through this session."""
+        """The address and port that a server must have to be reached through this session."""
         return Address(self.local_address, self.local_port)
 
 
@@ -294,41 +350,34 @@ class RemoteLoggingServer(Table):
     protocol: Literal["syslog", "relp", "auditd"] = "syslog"
     transport: Literal["tcp", "tls", "udp"] = "tcp"
     ca: Certificates = ""
-    """For tls, as all until private_key. Whose certificates are trusted; empty: those that the machine trusts."""
+    """For tls, as all keys until private_key. The trusted CAs; empty: those that the machine trusts."""
     server_name: HostOrEmpty = ""
-    """Whom the certificate must be for; empty: the address."""
+    """The name that the server's certificate must have; empty: the address."""
     fingerprint: Fingerprint = ""
-    """Of the certificate that the server must have (RFC 5425 section 4.2.2); then nothing else of it matters."""
+    """Of the server's certificate (RFC 5425 section 4.2.2); nothing else of the certificate is then checked."""
     certificate: Certificates = ""
-    """By which relay is known to the server, with its chain; empty: by none."""
+    """relay's own certificate with its chain; empty: none."""
     private_key: PathOrEmpty = ""
-    """Empty: it stands in the certificate's file. Always a file: no key stands in a configuration."""
+    """Empty: the certificate's file holds it. Always a file, because a configuration must not hold keys."""
     framing: Literal["octet-counting", "non-transparent"] = "octet-counting"
     trailer: Literal["LF", "NUL"] = "LF"
-    """What ends a message in non-transparent framing."""
+    """The octet that ends a message in non-transparent framing."""
     max_message_size: Annotated[Size, between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)] = 8192
-    """What collectors take by default; applied at delivery."""
+    """The default is what collectors accept by default. It is applied at delivery."""
     node_name: Literal["router", "hostname", "none"] = "router"
-    """For auditd: the node that is put in front of an audit record that names none."""
-    types: Annotated[tuple[EventLabel, ...], AfterValidator(some), AfterValidator(distinct)] = (
-        "admin",
-        "audit",
-        "alarm",
-        "provisioning",
-        "system",
-        "security",
-        "traffic",
-        "log",
+    """For auditd: the node that is added to an audit record without one."""
+    types: Annotated[tuple[EventLabel, ...], AfterValidator(some), AfterValidator(distinct)] = tuple(
+        kind.label for kind in SERVER_TYPES
     )
     facilities: Annotated[tuple[Facility, ...], AfterValidator(distinct)] = ()
-    """Of the messages that are sent; none named: any."""
+    """Of the messages that are sent; empty: all."""
     severity: Severity = "debug"
-    """The least severe that is sent."""
+    """The least severe messages that are sent."""
     start: Literal["oldest", "now"] = "oldest"
     required: Flag = True
-    """False: it never holds segments when room is needed; what it misses is a counted gap for it."""
+    """False: no segment is kept for this server when space is needed; the events that it misses are a counted gap."""
     unproven: Literal["resend-window", "trust"] = "resend-window"
-    """Where no proof can be had: what was sent shortly before a loss is sent again, or nothing is."""
+    """Without proof of delivery: whether the events sent shortly before a lost connection are sent again."""
     network_failure_action: Literal["retry", "halt"] = "retry"
     network_failure_timeout: Annotated[
         Duration, between(SHORTEST_NETWORK_FAILURE, LONGEST_NETWORK_FAILURE, duration_text)
@@ -382,17 +431,17 @@ class ReceiverSsh(Table):
 
 
 class ReceiverTls(Table):
-    """[receiver.tls]: a listener for senders that speak TLS (RFC 5425)."""
+    """[receiver.tls]: a listener for senders by TLS (RFC 5425)."""
 
     listen: ListenAddress
     certificate: Certificates = "/etc/relay/receiver.pem"
     private_key: PathOrEmpty = "/etc/relay/receiver.key"
     ca: Certificates = ""
-    """Whose certificates let a sender in; empty: everybody is let in."""
+    """Only senders with a certificate of one of these CAs are accepted; empty: all senders."""
 
 
 class ReceiverSettings(Table):
-    """[receiver]: what `relay receive` listens on, and where it keeps what it is sent."""
+    """[receiver]: the addresses on which `relay receive` listens, and its archive."""
 
     listen: Annotated[tuple[ListenUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 9999),)
     archive: Path = "/var/log/relay"
@@ -430,7 +479,7 @@ def _forwardings_differ(forwardings: tuple[PortForwarding, ...]) -> tuple[PortFo
 
 
 class Settings(Table):
-    """The configuration as a whole. Without any key it is legal, and does nothing."""
+    """The whole configuration. Without any key it is legal and does nothing."""
 
     relay: RelaySettings = RelaySettings()
     audit: AuditSettings = AuditSettings()
@@ -441,11 +490,23 @@ class Settings(Table):
     receiver: ReceiverSettings = ReceiverSettings()
 
     def forwarding_of(self, server: RemoteLoggingServer) -> PortForwarding | None:
-        """Find the port-forwarding at whose local end `server` stands; through its SSH session it is delivered."""
-        return next((f for f in self.port_forwarding if _same_place(f.local, server)), None)
+        """Find the port-forwarding whose local end is the server's address: its SSH session leads to the server."""
+        return next((f for f in self.port_forwarding if _leads_to(f.local, server)), None)
+
+    @property
+    def watched_sources(self) -> frozenset[str]:
+        """The names of the sources by which auditd is watched; empty: it is not watched."""
+        if self.audit.watch_auditd == "never":
+            return frozenset()
+        always = self.audit.watch_auditd == "always"
+        return frozenset(
+            source.name
+            for source in self.source
+            if source.is_local_audit_trail or (always and source.carries_audit_trail)
+        )
 
 
-def _same_place(local: Address, server: RemoteLoggingServer) -> bool:
+def _leads_to(local: Address, server: RemoteLoggingServer) -> bool:
     if local.port != server.port:
         return False
     if server.address.lower() == "localhost":

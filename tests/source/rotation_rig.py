@@ -212,7 +212,7 @@ def _follow(folder: Path, *, inotify: bool, drain: bool = False) -> None:
         facts = {
             "records": records,
             "count": position.count,
-            "place": position.place.decode(),
+            "place": position.data.decode(),
             "lost_places": source.lost_places,
         }
         os.write(taken, json.dumps(facts).encode() + b"\n")

@@ -46,7 +46,7 @@ def replace(path: Path, data: bytes) -> None:
 
 def place_of(position: Position | None) -> dict[str, object]:
     assert position is not None
-    decoded = json.loads(position.place)
+    decoded = json.loads(position.data)
     assert isinstance(decoded, dict)
     return decoded
 
@@ -613,7 +613,7 @@ def test_positions_stay_small_with_as_many_open_events_as_there_may_be(log: Path
     taken = follow(audit_log(log), lambda taken: until(lambda: taken.events))
     assert taken.position is not None
     assert len(place_of(taken.position)["open"]) == 256  # type: ignore[arg-type]  # JSON
-    assert len(taken.position.place) < 32 * 1024
+    assert len(taken.position.data) < 32 * 1024
 
 
 # --- Back-pressure and failure ---

@@ -92,7 +92,7 @@ def test_a_child_that_ends_gives_every_event_once(index: Path, order: str) -> No
     assert numbers(taken.events) == list(range(1, 2001))
     assert taken.position is not None
     assert taken.position.count == source.events == 2000
-    assert taken.position.place == b"12000"
+    assert taken.position.data == b"12000"
     assert (source.malformed, source.starts) == (0, 1)
 
 
@@ -550,7 +550,7 @@ def test_an_index_file_that_grows_too_large_is_told_once_and_loses_nothing(
         taken = follow(source, play)
     assert errors == [f"{index}: it is larger than 61440 octets, and cannot be kept"]
     assert caplog.text.count("is not known just now") == 1
-    assert {batch.position.place for batch in taken.batches if batch.position} == {ABSENT}
+    assert {batch.position.data for batch in taken.batches if batch.position} == {ABSENT}
 
 
 def test_a_position_of_another_kind_of_source_is_not_put_back(index: Path) -> None:

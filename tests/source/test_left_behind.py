@@ -253,7 +253,7 @@ def test_when_no_deleted_file_is_left_a_restart_tells_of_none(log: Path) -> None
 
 
 def place_of(taken: Taken) -> bytes:
-    return taken.position.place if taken.position else b""
+    return taken.position.data if taken.position else b""
 
 
 def test_a_deleted_file_that_nobody_has_open_to_write_is_let_go_when_it_is_read(log: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_position_without_a_last_record_is_of_an_older_relay(log: Path) -> Non
     log.write_bytes(records(1, 3))
     position = drain(audit_log(log)).position
     assert position is not None
-    place = json.loads(position.place)
+    place = json.loads(position.data)
     del place["last"]
     log.write_bytes(records(4, 5))
     old = Position(position.source, position.count, json.dumps(place).encode())

@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from relay.values.event import SERVER_TYPES, EventType
 from relay.values.glob_matcher import glob_matcher
 
-UNKNOWN: Final = "log"
-TYPES: Final = ("admin", "audit", "alarm", "provisioning", "system", "security", "traffic", UNKNOWN)
-"""What the tag `type` of an event can be, and all that is none of these."""
+UNKNOWN: Final = EventType.LOG.label
+TYPES: Final = tuple(kind.label for kind in SERVER_TYPES)
+"""The values of an event's tag `type`, and UNKNOWN for all other values."""
 FILTERS: Final = {
     "tagpass": "tagpass",
     "tagdrop": "tagdrop",

@@ -10,10 +10,9 @@ from typing import Any, Final
 
 from relay.config.agent.filters import TYPES, UNKNOWN, may_pass_unknown, types_passed
 from relay.config.document.lines import KeyPath
+from relay.values.event import OPTIONAL_TYPES, EventType
 from relay.values.settings import EventCollectorSource, RemoteLoggingServer, Settings, SourceTable
 
-_CATEGORIES: Final = {"administration": "admin", "security": "security", "system": "system", "traffic": "traffic"}
-"""Key of [audit] → the event type that it switches."""
 _COLLECTOR: Final = (
     'add a [[source]] with name = "events", type = "event-collector" and command = ["/usr/bin/eventCollector128t", '
     '"--index-file", "/var/lib/relay/events.index"]'
@@ -26,7 +25,7 @@ def never_arriving(
 ) -> Iterator[tuple[KeyPath, str]]:
     """What is configured without effect, each with its key. Nobody wrote the `implied` values of the document."""
     delivered = frozenset[str]().union(*map(_delivered, settings.source))
-    off = {type_ for key, type_ in _CATEGORIES.items() if not getattr(settings.audit, key).enabled}
+    off = {kind.label for kind in OPTIONAL_TYPES if not settings.audit.category(kind).enabled}
     not_written = frozenset(implied)
     yield from _categories(settings, document.get("audit", {}), delivered, not_written)
     for index, server in enumerate(settings.remote_logging_server):
@@ -40,12 +39,12 @@ def never_arriving(
 
 def _delivered(source: SourceTable) -> frozenset[str]:
     """The types of a source's events. What a collector writes that cannot be parsed is of type log."""
-    return _of_its_filters(source) | ({UNKNOWN} if isinstance(source, EventCollectorSource) else frozenset())
+    return _of_its_filters(source) | {kind.label for kind in source.event_types if kind is EventType.LOG}
 
 
 def _of_its_filters(source: SourceTable) -> frozenset[str]:
     if not isinstance(source, EventCollectorSource):
-        return frozenset({"audit"})
+        return frozenset(kind.label for kind in source.event_types)
     if "type" in source.tags:
         return frozenset(TYPES)  # events without a type of their own get this one
     tables = {"tagpass": source.tagpass, "tagdrop": source.tagdrop}
@@ -56,12 +55,13 @@ def _of_its_filters(source: SourceTable) -> frozenset[str]:
 def _categories(
     settings: Settings, said: Mapping[str, Any], delivered: frozenset[str], implied: frozenset[KeyPath]
 ) -> Iterator[tuple[KeyPath, str]]:
-    for key, type_ in _CATEGORIES.items():
+    for kind in OPTIONAL_TYPES:
+        key, type_ = kind.audit_key, kind.label
         category = said.get(key, {})
         enabled, persist = ("audit", key, "enabled"), ("audit", key, "persist")
         if category.get("enabled") and type_ not in delivered and enabled not in implied:
             yield enabled, f"{type_} events are enabled, and no source delivers them; {_remedy(type_, settings.source)}"
-        if category.get("persist") and not getattr(settings.audit, key).enabled and persist not in implied:
+        if category.get("persist") and not settings.audit.category(kind).enabled and persist not in implied:
             yield persist, f"has no effect: {type_} events are not enabled; set `enabled = true` too"
 
 
@@ -90,7 +90,7 @@ def _source(path: KeyPath, source: SourceTable, taken: set[str], off: set[str]) 
     if types and not types & taken:
         yield path, f'no server takes its events ({names}); add "{min(types)}" to the `types` of a server'
     elif types and not types - off:
-        keys = " and ".join(f"audit.{key}" for key, type_ in _CATEGORIES.items() if type_ in types)
+        keys = " and ".join(f"audit.{kind.audit_key}" for kind in OPTIONAL_TYPES if kind.label in types)
         yield path, f"its events ({names}) are switched off in [audit]; set `enabled = true` in {keys}"
 
 
@@ -99,4 +99,4 @@ def _remedy(type_: str, sources: Iterable[SourceTable]) -> str:
     filtered = [source for source in sources if isinstance(source, EventCollectorSource)]
     if filtered:
         return f'let them pass the filters (tagpass, tagdrop) of source "{filtered[0].name}"'
-    return _AUDIT_LOG if type_ == "audit" else _COLLECTOR
+    return _AUDIT_LOG if type_ == EventType.AUDIT.label else _COLLECTOR

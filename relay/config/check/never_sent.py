@@ -9,23 +9,14 @@ from typing import Final
 
 from relay.config.document.lines import KeyPath
 from relay.syslog.priority import SEVERITIES
-from relay.values.settings import (
-    AuditDispatcherSource,
-    AuditdRemoteSource,
-    AuditLogSource,
-    EventCollectorSource,
-    RemoteLoggingServer,
-    Settings,
-)
+from relay.values.event import EventType
+from relay.values.settings import RemoteLoggingServer, Settings
 
-_OF_AUDIT: Final = (AuditLogSource, AuditDispatcherSource, AuditdRemoteSource)
 _ABOVE_WARNING: Final = frozenset(SEVERITIES[: SEVERITIES.index("warning")])
 
 
 def never_sent(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     """What nobody should wait for, each with the key that chooses it."""
-    if not all(isinstance(source, (*_OF_AUDIT, EventCollectorSource)) for source in settings.source):
-        return  # what others send can have every facility
     for index, server in enumerate(settings.remote_logging_server):
         path: KeyPath = ("remote-logging-server", index)
         known = _facilities(settings, server)
@@ -41,10 +32,8 @@ def never_sent(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
 
 def _facilities(settings: Settings, server: RemoteLoggingServer) -> set[str]:
     """Of the events that the server's types let it get."""
-    found = {str(source.facility) for source in settings.source if isinstance(source, EventCollectorSource)}
-    if "audit" in server.types and any(isinstance(source, _OF_AUDIT) for source in settings.source):
-        found.add("audit")
-    return found
+    types = {EventType.from_label(label) for label in server.types}
+    return {facility for source in settings.source if source.event_types & types for facility in source.facilities}
 
 
 _FACILITIES: Final = (

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from relay.config.router.quotes import places
+from relay.values.event import OPTIONAL_TYPES
 
 
 class SectionKind(NamedTuple):
@@ -32,7 +33,7 @@ class PathStep(NamedTuple):
 _PLAIN: Final = SectionKind({})
 _AUDIT: Final = SectionKind(
     {
-        **dict.fromkeys(("administration", "administrative", "security", "system", "traffic"), _PLAIN),
+        **dict.fromkeys((*(kind.audit_key for kind in OPTIONAL_TYPES), "administrative"), _PLAIN),
         "remote-logging-server": SectionKind({}, 2, frozenset({"address", "port"})),
     }
 )

@@ -23,14 +23,12 @@ from relay.config.router.section import Section
 from relay.config.router.syslog import SyslogSection
 from relay.config.router.text import TooMuchError, parse
 from relay.config.router.values import SERVERS, Values, flag, named, number
+from relay.values.event import OPTIONAL_TYPES, EventType
 from relay.values.text import quoted
 
 _CATEGORIES: Final = {
-    "administration": "administration",
-    "administrative": "administration",  # older releases
-    "security": "security",
-    "system": "system",
-    "traffic": "traffic",
+    **{kind.audit_key: kind.audit_key for kind in OPTIONAL_TYPES},
+    "administrative": EventType.ADMIN.audit_key,  # older releases
 }
 _AUDIT: Final = frozenset({*_CATEGORIES, "retention", "disk-full-action", "remote-logging-server"})
 _CATEGORY: Final = frozenset({"enabled", "persist"})

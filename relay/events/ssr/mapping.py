@@ -43,21 +43,10 @@ from relay.syslog.rfc5424 import (
     legal_header,
     legal_name,
 )
-from relay.values.event import Event, EventType
+from relay.values.event import ROUTER_TYPES, Event, EventType
 
 APP_NAME: Final = b"128T"
-_TYPES: Final = {
-    kind.label.encode(): kind
-    for kind in (
-        EventType.ADMIN,
-        EventType.AUDIT,
-        EventType.ALARM,
-        EventType.TRAFFIC,
-        EventType.PROVISIONING,
-        EventType.SYSTEM,
-        EventType.SECURITY,
-    )
-}
+_TYPES: Final = {kind.label.encode(): kind for kind in ROUTER_TYPES}
 _SEVERITIES: Final = {b"critical": 2, b"major": 3, b"minor": 4, b"info": 6}
 _OWN_NAMES: Final = frozenset(b"relayRun relaySeq relayPart type router node serial late malformed truncated".split())
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")

@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 
 from relay.values.setting_rules import is_pem
 from relay.values.settings import (
-    EventCollectorSource,
     PortForwarding,
     ReceiverSsh,
     ReceiverTls,
@@ -162,9 +161,9 @@ def _files(table: PortForwarding | RemoteLoggingServer | ReceiverTls | ReceiverS
 
 def _source(settings: Settings, source: SourceTable) -> SourcePart:
     terms = (*(getattr(settings.relay, key) for key in _OF_THE_AUTHOR), settings.audit.sd_id)
-    if isinstance(source, EventCollectorSource):
-        return SourcePart(source, "", terms)
-    return SourcePart(source, settings.audit.watch_auditd, (*terms, settings.audit.audit_format))
+    if source.carries_audit_trail:
+        return SourcePart(source, settings.audit.watch_auditd, (*terms, settings.audit.audit_format))
+    return SourcePart(source, "", terms)
 
 
 def _server(settings: Settings, server: RemoteLoggingServer, contents: Contents) -> object:

@@ -23,16 +23,17 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from relay.errors import CannotCreateError
 from relay.events.audit.assembly import Assembler, AuditEvent
 from relay.events.audit.dispatcher import DispatcherDecoder
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse
-from relay.source import Source
+from relay.source import Source, SourceTerms
 from relay.system.clock import wall_clock
 from relay.values.event import Batch, Event, Position, Submit
+from relay.values.settings import AuditDispatcherSource
 
 CHUNK: Final = 256 * 1024
 MAX_STREAMS: Final = 8
@@ -66,6 +67,11 @@ class AuditDispatcher:
         self.streams: set[_Stream] = set()
         self.finishing = asyncio.Event()
         """Whether streams are to end, each before the next event begins."""
+
+    @classmethod
+    def from_settings(cls, table: AuditDispatcherSource, terms: SourceTerms) -> Self:
+        """See `relay.source.registry`."""
+        return cls(table.name, table.plugin, table.origin, terms.audit_mapping())
 
     def __repr__(self) -> str:
         return f"<AuditDispatcher {self.name!r} {self.plugin} {self.path!r} streams={len(self.streams)}>"
@@ -274,7 +280,7 @@ class _Stream:
         """Submit, and wait only for what was submitted before."""
         if events:
             accepted = self._accepted()
-            durable = await self._submit(Batch(events, repeatable=False))
+            durable = await self._submit(Batch(events, repeatable=AuditDispatcherSource.can_deliver_again))
             self._source.events += len(events)
             await self._settle()
             self._in_flight = durable, accepted

@@ -46,7 +46,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.events import own_events
@@ -54,7 +54,7 @@ from relay.events.audit.assembly import Assembler, AuditEvent
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse
 from relay.events.own_events import Author
-from relay.source import Source
+from relay.source import Source, SourceTerms
 from relay.source.auditd.folder_watch import FolderWatch, folders_of
 from relay.source.auditd.follower import DELETED, NEVER_WRITTEN, Follower, LogLoss, OlderRefusedError, Start
 from relay.source.auditd.generations import MAX_LINE, LogFile, RotationError, open_generation, scan
@@ -62,6 +62,7 @@ from relay.source.auditd.log_position import CHUNK, LogPosition, RecordName, Rec
 from relay.source.auditd.untold import Untold, is_numbered
 from relay.system.clock import wall_clock
 from relay.values.event import Batch, Event, Position, Submit
+from relay.values.settings import AuditLogSource
 
 _SLICE: Final = 128  # lines between two chances for others to run
 _SOON_S: Final = 0.05
@@ -112,6 +113,11 @@ class AuditLog:
         self._author = author
         self._draining = False
         self._begin_at(None)
+
+    @classmethod
+    def from_settings(cls, table: AuditLogSource, terms: SourceTerms) -> Self:
+        """See `relay.source.registry`."""
+        return cls(table.name, Log(path=table.path, start=table.start), terms.audit_mapping(), terms.author)
 
     def __repr__(self) -> str:
         return f"<AuditLog {self.name!r} {self.file or self.path!r} offset={self.offset} events={self.events}>"
@@ -198,7 +204,7 @@ class AuditLog:
     def _decode(self, position: Position | None) -> LogPosition | None:
         if position is None:
             return None
-        decoded = decode(position.place)
+        decoded = decode(position.data)
         if decoded is None:
             logger.warning("%s: the stored position cannot be read; going on at start = %s", self.path, self._log.start)
         return decoded

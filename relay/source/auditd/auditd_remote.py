@@ -17,7 +17,7 @@ ask of us: as `relay.listener.stream` says.
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 
 from relay.events.audit.assembly import AuditEvent
 from relay.events.audit.mapping import AuditMapping
@@ -25,9 +25,10 @@ from relay.events.audit.record import parse, without_padding
 from relay.listener.conversation import AUDITD
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
-from relay.source import Source
+from relay.source import Source, SourceTerms
 from relay.values.address import Address
 from relay.values.event import Batch, Event, Position, Submit
+from relay.values.settings import AuditdRemoteSource
 
 ANSWER_WITHIN: Final = 3.0
 """Seconds; less than the 5 that audisp-remote has for a record unless it is told otherwise."""
@@ -59,6 +60,11 @@ class AuditdRemote:
         self.mapping = mapping
         self._answer_within = answer_within
         self._finishing = asyncio.Event()
+
+    @classmethod
+    def from_settings(cls, table: AuditdRemoteSource, terms: SourceTerms) -> Self:
+        """See `relay.source.registry`."""
+        return cls(table.name, table.listen, terms.audit_mapping())
 
     def __repr__(self) -> str:
         where = ", ".join(map(str, self.listen))

@@ -93,7 +93,7 @@ class KernelLost:
 
 def _decode(position: Position | None) -> ReportedKernelLoss | None:
     try:
-        return msgspec.json.decode(position.place, type=ReportedKernelLoss) if position else None
+        return msgspec.json.decode(position.data, type=ReportedKernelLoss) if position else None
     except msgspec.MsgspecError:
         return None
 

@@ -28,18 +28,20 @@ import os
 import random
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from relay.errors import NoInputError, UnavailableError
 from relay.events.ssr.collected import Collected
 from relay.events.ssr.filters import Filter
-from relay.events.ssr.mapping import SsrMapping
+from relay.events.ssr.mapping import SsrDefaults, SsrMapping
 from relay.events.ssr.records import Malformed, RecordDecoder
-from relay.source import Source
+from relay.source import Source, SourceTerms
 from relay.source.collector.child_process import ChildProcess
 from relay.source.collector.index_file import SETTLE_SECONDS, IndexFile, is_place
+from relay.syslog.priority import FACILITIES, SEVERITIES
 from relay.system.clock import wall_clock
 from relay.values.event import Batch, Event, Position, Submit
+from relay.values.settings import EventCollectorSource
 
 QUIET_SECONDS: Final = 2.0
 FIRST_SECONDS: Final = 5.0
@@ -89,6 +91,18 @@ class EventCollector:
         self.filter = events or Filter()
         self._child: ChildProcess | None = None
         self._finishing = False
+
+    @classmethod
+    def from_settings(cls, table: EventCollectorSource, terms: SourceTerms) -> Self:
+        """See `relay.source.registry`."""
+        facility, severity = FACILITIES.index(table.facility), SEVERITIES.index(table.severity)
+        defaults = SsrDefaults(facility, severity, table.app_name.encode())
+        return cls(
+            table.name,
+            CollectorProgram(table.command, table.environment, table.index),
+            SsrMapping(**terms.author._asdict(), defaults=defaults, tags=table.tags),
+            Filter(tagpass=table.tagpass, tagdrop=table.tagdrop, fieldpass=table.fieldpass, fielddrop=table.fielddrop),
+        )
 
     def __repr__(self) -> str:
         return f"<EventCollector {self.name!r} {self._child!r} events={self.events}>"
@@ -149,8 +163,8 @@ class EventCollector:
         path = self.program.index_file
         if not path:
             return None
-        if position is not None and is_place(position.place):
-            return IndexFile(path, position.place)
+        if position is not None and is_place(position.data):
+            return IndexFile(path, position.data)
         try:
             index = await asyncio.to_thread(IndexFile, path)
         except OSError as error:
