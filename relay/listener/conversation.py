@@ -106,7 +106,7 @@ SYSLOG: Final = Dialect("syslog", b"", SyslogConversation, answers=False)
 ALL: Final = (RELP, AUDITD, SYSLOG)
 
 
-def told_by(begun: bytes, dialects: Sequence[Dialect]) -> Dialect | None:
+def dialect_of(begun: bytes, dialects: Sequence[Dialect]) -> Dialect | None:
     """The dialect of a stream that begins so; None while more octets must tell. The last one is taken for the rest."""
     if any(len(begun) < len(dialect.begins) and dialect.begins.startswith(begun) for dialect in dialects[:-1]):
         return None

@@ -21,7 +21,7 @@ HIGHEST: Final = 4096
 _BELOW_LIMIT: Final = 16
 
 
-class Listening(ABC):
+class Listener(ABC):
     """Listens on one address from `start` to `stop`, once each; or `async with`."""
 
     @abstractmethod

@@ -36,10 +36,10 @@ from paramiko.common import (
 )
 
 from relay.errors import RelayError, UnavailableError
-from relay.listener.listening_socket import Listening, cannot_listen, listen
+from relay.listener.listening_socket import Listener, cannot_listen, listen
 from relay.transport.from_files import FromFiles
 from relay.transport.ssh import private_key
-from relay.transport.ssh.authorized_keys import AuthorizedKey, AuthorizedKeys, same_place
+from relay.transport.ssh.authorized_keys import AuthorizedKey, AuthorizedKeys, same_host
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.public_key import PublicKey
 from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket
@@ -55,7 +55,7 @@ _READ: Final = 1 << 18
 _BACKLOG: Final = 128
 _BREATH: Final = 0.5  # seconds to wait when the system has no file descriptor left
 
-_PATIENCE: Final = LivenessTimeouts(quiet=30.0, answer=30.0)
+_LIVENESS: Final = LivenessTimeouts(quiet=30.0, answer=30.0)
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class EndpointLimits:
     """For each connection."""
     authentication: float = 30.0
     """From the connection's beginning to the end of the login."""
-    patience: LivenessTimeouts = _PATIENCE
+    liveness: LivenessTimeouts = _LIVENESS
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,7 +156,7 @@ def _authorized(file: str) -> FromFiles[AuthorizedKeys]:
     return FromFiles("the SSH end's list of keys", [file], lambda: AuthorizedKeys.read(file))
 
 
-class SshEndpoint(Listening):
+class SshEndpoint(Listener):
     """What listens for SSH."""
 
     def __init__(  # noqa: PLR0913 - each is one thing that the configuration names
@@ -195,14 +195,14 @@ class SshEndpoint(Listening):
         host, port, *_ = self._sockets[0].getsockname()
         return host, port
 
-    def look(self) -> RelayError | None:
+    def refresh(self) -> RelayError | None:
         """Why nobody can log in with the files as they are now. For any thread."""
-        host_key, authorized = self._host_key.look(), self._authorized.look()
+        host_key, authorized = self._host_key.refresh(), self._authorized.refresh()
         return host_key or authorized
 
     async def start(self) -> None:
         """Listen; a RelayError says why it cannot be. Lines of the keys' file that admit nobody are logged."""
-        self.look()
+        self.refresh()
         self._log_mistakes()
         self._sockets = await self._listen()
         loop = asyncio.get_running_loop()
@@ -211,7 +211,7 @@ class SshEndpoint(Listening):
     def exchange(self, host_key_file: str, authorized_keys_file: str, allowed: Collection[tuple[str, int]]) -> None:
         """Serve the connections that begin from now on with these; a RelayError says why that cannot be."""
         host_key, authorized = _host_key(host_key_file), _authorized(authorized_keys_file)
-        if (error := host_key.look() or authorized.look()) is not None:
+        if (error := host_key.refresh() or authorized.refresh()) is not None:
             raise error
         self._host_key, self._authorized = host_key, authorized
         self.authorized_keys_file = authorized_keys_file
@@ -243,7 +243,7 @@ class SshEndpoint(Listening):
 
     def may_open(self, host: str, port: int) -> bool:
         """Whether that is one of relay's own listeners."""
-        return any(port == own_port and same_place(host, own) for own, own_port in self._allowed)
+        return any(port == own_port and same_host(host, own) for own, own_port in self._allowed)
 
     def note_serving(self, task: asyncio.Task[None]) -> None:
         """A stream is served from now on until the task is done; what it brought may outlast its connection."""
@@ -269,7 +269,7 @@ class SshEndpoint(Listening):
             except OSError:
                 await asyncio.sleep(_BREATH)
                 continue
-            self._host_key.look()
+            self._host_key.refresh()
             if self._is_full(host) or self._host_key.value is None:
                 self.counters.refused += 1
                 accepted.close()
@@ -300,7 +300,7 @@ class _SshConnection(paramiko.ServerInterface):
         self.peer = f"ssh://[{self.host}]:{port}" if ":" in self.host else f"ssh://{self.host}:{port}"
         self.loop = asyncio.get_running_loop()
         self._endpoint = endpoint
-        self._layer = _ServerLayer(sock, self, endpoint.limits.patience)
+        self._layer = _ServerLayer(sock, self, endpoint.limits.liveness)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="ssh channel")
         self._destinations: dict[int, tuple[str, int]] = {}  # of the channels that are open
         self._identity: AuthorizedKey | None = None
@@ -427,10 +427,10 @@ class _SshConnection(paramiko.ServerInterface):
 class _ServerLayer(TransportLayer):
     """The transport layer's server side: tells its connection, on the event loop, what happens in paramiko's thread."""
 
-    def __init__(self, sock: WatchedSocket, connection: _SshConnection, patience: LivenessTimeouts) -> None:
+    def __init__(self, sock: WatchedSocket, connection: _SshConnection, timeouts: LivenessTimeouts) -> None:
         super().__init__(sock, ALGORITHMS["default"], window=WINDOW)
         self._connection = connection
-        self._patience = patience
+        self._timeouts = timeouts
 
     def run(self) -> None:
         """Serve the connection to its end."""
@@ -445,7 +445,7 @@ class _ServerLayer(TransportLayer):
 
     def _auth_trigger(self) -> None:
         super()._auth_trigger()  # type: ignore[misc]  # not in the stubs
-        self.watch(self._patience)
+        self.watch(self._timeouts)
         self._tell(self._connection.logged_in)
 
     def _queue_incoming_channel(self, channel: paramiko.Channel) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from relay.errors import ProtocolError, RelayError, StorageError, UnavailableError
-from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, log_event, told_by
+from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, dialect_of, log_event
 from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
 from relay.system.clock import Clock, wall_clock
 from relay.values.event import Batch, Submit
@@ -264,7 +264,7 @@ class StreamReception:
             raise conversation.error
 
     def _tell_dialect(self, begun: bytes) -> bool:
-        dialect = told_by(begun, self._terms.dialects)
+        dialect = dialect_of(begun, self._terms.dialects)
         if dialect is None:
             return False
         self._dialect = dialect

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from relay.errors import UnavailableError
-from relay.listener.listening_socket import Listening, cannot_listen, listen
+from relay.listener.listening_socket import Listener, cannot_listen, listen
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.values.event import Submit
 
@@ -36,7 +36,7 @@ class Ceilings(NamedTuple):
     per_address: int = 500
 
 
-class TcpListener(Listening):
+class TcpListener(Listener):
     """What listens for plain TCP."""
 
     def __init__(

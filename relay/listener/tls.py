@@ -51,7 +51,7 @@ class ServerIdentity:
 
     def __init__(self, settings: ReceiverTls) -> None:
         self._context = self._read(settings)
-        self._context.look()
+        self._context.refresh()
 
     @staticmethod
     def _read(settings: ReceiverTls) -> FromFiles[ssl.SSLContext]:
@@ -62,17 +62,17 @@ class ServerIdentity:
     def exchange(self, settings: ReceiverTls) -> None:
         """Use these settings for later connections; a RelayError leaves the former ones in use."""
         new = self._read(settings)
-        if (error := new.look()) is not None:
+        if (error := new.refresh()) is not None:
             raise error
         self._context = new
 
-    def look(self) -> RelayError | None:
+    def refresh(self) -> RelayError | None:
         """Read the files if they have changed; the error, if they cannot be used as they are now."""
-        return self._context.look()
+        return self._context.refresh()
 
     def context(self) -> ssl.SSLContext | None:
         """The context of the latest usable files; None if there never were any."""
-        self._context.look()
+        self._context.refresh()
         return self._context.value
 
 

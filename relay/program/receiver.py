@@ -10,7 +10,7 @@ from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.archive_session import ArchiveSession
 from relay.errors import RelayError
 from relay.listener.conversation import ALL
-from relay.listener.listening_socket import Listening
+from relay.listener.listening_socket import Listener
 from relay.listener.ssh_endpoint import SshEndpoint
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
@@ -94,7 +94,7 @@ class Receiver:
         self._settings = Settings()
         self._terms = StreamTerms(dialects=ALL, max_message_size=LARGEST_MESSAGE_SIZE)
         self._counters = ListenerCounters()
-        self._listening: dict[str, Listening] = {}
+        self._listening: dict[str, Listener] = {}
         """By the URL of each."""
         self._identity: ServerIdentity | None = None
 
@@ -160,7 +160,7 @@ class Receiver:
                 await self._start(name, self._listener(name, self._settings))
             raise
 
-    def _listener(self, name: str, settings: Settings) -> Listening:
+    def _listener(self, name: str, settings: Settings) -> Listener:
         submit, counters, terms = self._submit, self._counters, self._terms
         tls, ssh = settings.receiver.tls, settings.receiver.ssh
         if tls is not None and self._identity is not None and name == f"tls://{tls.listen}":
@@ -177,7 +177,7 @@ class Receiver:
         (address,) = (each for each in settings.receiver.listen if name == f"tcp://{each}")
         return TcpListener(address.host, address.port, submit, counters=counters, terms=terms)
 
-    async def _start(self, name: str, listener: Listening) -> None:
+    async def _start(self, name: str, listener: Listener) -> None:
         await listener.start()
         self._listening[name] = listener
 
@@ -207,16 +207,16 @@ class Receiver:
 
 
 def _live_endpoint(endpoint: SshEndpoint) -> LivePart:
-    error = str(endpoint.look() or "")
+    error = str(endpoint.refresh() or "")
     return LivePart(name="ssh", state="listening", error=error, counters=asdict(endpoint.counters))
 
 
 def _live_identity(identity: ServerIdentity) -> LivePart:
-    return LivePart(name="tls", state="listening", error=str(identity.look() or ""))
+    return LivePart(name="tls", state="listening", error=str(identity.refresh() or ""))
 
 
 def _fault_of(name: str, waiting: SshEndpoint | ServerIdentity) -> tuple[str, RelayError | None]:
-    return name, waiting.look()
+    return name, waiting.refresh()
 
 
 def _allowed(settings: Settings) -> frozenset[tuple[str, int]]:

@@ -45,7 +45,7 @@ class FromFiles(Generic[Value]):
         self._states: list[FileState] | None = None
         self._lock = threading.Lock()
 
-    def look(self) -> RelayError | None:
+    def refresh(self) -> RelayError | None:
         """Read the files if they have changed since the last look; why they cannot be used as they are now.
 
         A change for the worse or the better is logged.

@@ -38,7 +38,7 @@ _GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 
 
-def collector(host: str, port: int) -> DialTarget:
+def collector_target(host: str, port: int) -> DialTarget:
     """A collector that is gone to directly, as errors name it and what they have mended."""
     return DialTarget(f"collector {Address(host, port)}", host, port, "address", "port", "collector")
 
@@ -51,7 +51,7 @@ class TcpTransport:
 
     def __init__(self, host: str, port: int, stop: threading.Event, patience: float = CONNECTING) -> None:
         self._place = Address(host, port)
-        self._goal = collector(host, port)
+        self._goal = collector_target(host, port)
         self._stop = stop
         self._patience = patience
         self._closed = threading.Event()

@@ -43,7 +43,7 @@ def prohibited_forward(router: Router) -> None:
 
 
 CAUSES = [
-    (unknown_host_key, "has none for it", "relay key trust", 77),
+    (unknown_host_key, "has no key for it", "relay key trust", 77),
     (changed_host_key, "changed", "SHA256:", 77),
     (refused_key, "it refuses", "authorized_keys", 77),
     (prohibited_forward, "administratively prohibited", "PermitOpen", 75),  # what a server opens later

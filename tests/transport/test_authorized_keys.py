@@ -6,7 +6,7 @@ import pytest
 from harness.openssh import generate_key
 
 from relay.errors import NoInputError, PermissionRefusedError
-from relay.transport.ssh.authorized_keys import AuthorizedKeys, same_place
+from relay.transport.ssh.authorized_keys import AuthorizedKeys, same_host
 from relay.transport.ssh.public_key import PublicKey
 
 
@@ -95,7 +95,7 @@ def test_the_line_that_relay_tells_people_to_add_admits_the_key(key: PublicKey) 
     ],
 )
 def test_loopback_is_one_place_however_it_is_spelled(asked: str, listener: str, same: bool) -> None:
-    assert same_place(asked, listener) is same
+    assert same_host(asked, listener) is same
 
 
 def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:

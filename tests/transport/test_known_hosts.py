@@ -10,7 +10,7 @@ from harness.debian import OPENSSH, fetch
 from harness.openssh import Sshd, fingerprint, generate_key, run_ssh
 
 from relay.errors import NoInputError, PermissionRefusedError
-from relay.transport.ssh.host_key import KnownHosts, known_hosts_line
+from relay.transport.ssh.known_hosts import KnownHosts, known_hosts_line
 from relay.transport.ssh.public_key import PublicKey
 
 
@@ -82,7 +82,7 @@ def test_a_line_covers_a_server_by_name_pattern_and_port(
     ],
 )
 def test_a_line_does_not_cover_another_server(keys: dict[str, PublicKey], names: str, host: str, port: int) -> None:
-    with pytest.raises(PermissionRefusedError, match="not known"):
+    with pytest.raises(PermissionRefusedError, match="is unknown"):
         _parse(f"{names} {keys['ed25519'].text}").verify(host, port, keys["ed25519"])
 
 
@@ -96,7 +96,7 @@ def test_a_name_hashed_by_openssh_is_recognised(
     assert host not in file.read_text()
     known = KnownHosts.read(str(file))
     known.verify(host, port, keys["ed25519"])
-    with pytest.raises(PermissionRefusedError, match="not known"):
+    with pytest.raises(PermissionRefusedError, match="is unknown"):
         known.verify("elsewhere.example", port, keys["ed25519"])
 
 
@@ -189,7 +189,7 @@ def test_lines_that_relay_does_not_use_are_named_only_for_a_server_that_no_other
     known = _parse(*lines, known_hosts_line("other.example", 22, keys["ed25519"]))
     assert not known.mistakes
     known.verify("other.example", 22, keys["ed25519"])
-    with pytest.raises(PermissionRefusedError, match="not known") as refused:
+    with pytest.raises(PermissionRefusedError, match="is unknown") as refused:
         known.verify("log.example", 22, keys["rsa"])
     assert "line 1: relay does not support @cert-authority" in refused.value.cause
     assert "line 2: relay does not support keys of type ssh-dss" in refused.value.cause
@@ -215,9 +215,9 @@ def test_a_line_that_is_meant_for_the_server_and_does_not_cover_it_is_named(
         _hash_names(file)
     with pytest.raises(PermissionRefusedError) as refused:
         KnownHosts.read(str(file)).verify("log.example", port, keys["ed25519"])
-    assert f"{file} has none for it ({told})" in refused.value.cause
+    assert f"{file} has no key for it ({told})" in refused.value.cause
     address = "log.example:2222" if port != 22 else "log.example"
-    assert f"`relay key trust {address}` adds it to that file" in refused.value.remedy
+    assert f"then add the key: `relay key trust {address}`" in refused.value.remedy
 
 
 @pytest.mark.parametrize(

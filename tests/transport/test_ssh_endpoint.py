@@ -98,7 +98,7 @@ class _Receiver:
             "private_key": str(self.client_key),
             "known_hosts": str(self.known_hosts),
         }
-        limits = HandshakeLimits(patience=LivenessTimeouts(quiet=0.5, answer=20))
+        limits = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.5, answer=20))
         return SshSession.connect(PortForwarding.model_validate(settings | changes), threading.Event(), limits=limits)
 
     def ssh(self, *arguments: str) -> tuple[int, str]:
@@ -511,14 +511,14 @@ def test_channels_beyond_the_ceiling_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_sender_that_has_vanished_is_noticed(tmp_path: Path) -> None:
-    limits = EndpointLimits(patience=LivenessTimeouts(quiet=0.5, answer=2))
+    limits = EndpointLimits(liveness=LivenessTimeouts(quiet=0.5, answer=2))
     with _limited(tmp_path, limits) as receiver, receiver.foreign_client() as client:
         client.process.suspend()
         wait_until(lambda: not receiver.endpoint._connections, 60, "the frozen sender is given up")
 
 
 def test_an_idle_sender_that_lives_is_kept(tmp_path: Path) -> None:
-    limits = EndpointLimits(patience=LivenessTimeouts(quiet=0.1, answer=2))
+    limits = EndpointLimits(liveness=LivenessTimeouts(quiet=0.1, answer=2))
     with _limited(tmp_path, limits) as receiver, receiver.session() as session:
         pipe = session.open()
         begun = session._layer.watched.received
@@ -538,12 +538,12 @@ def test_a_file_that_cannot_be_used_keeps_senders_out_until_it_is_repaired(
     (tmp_path / file).rename(tmp_path / "elsewhere")
     with receiver.running():
         assert "cannot be used" in caplog.text
-        assert isinstance(receiver.endpoint.look(), NoInputError)
+        assert isinstance(receiver.endpoint.refresh(), NoInputError)
         with pytest.raises((ProtocolError, PermissionRefusedError)):
             receiver.session()
         (tmp_path / "elsewhere").rename(tmp_path / file)
         receiver.session().close()
-        assert receiver.endpoint.look() is None
+        assert receiver.endpoint.refresh() is None
         assert "can be used again" in caplog.text
 
 
@@ -551,7 +551,7 @@ def test_a_host_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     receiver = _Receiver(tmp_path)
     receiver.host_key.chmod(0o644)
     with receiver.running():
-        assert "0644" in str(receiver.endpoint.look())
+        assert "0644" in str(receiver.endpoint.refresh())
         with pytest.raises(ProtocolError):
             receiver.session()
 

@@ -19,8 +19,8 @@ from relay.transport.ssh.handshake import HandshakeLimits
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.session import SshPipe, SshSession
 
-_IMPATIENT = HandshakeLimits(patience=LivenessTimeouts(quiet=0.2, answer=0.8))
-_CURIOUS = HandshakeLimits(patience=LivenessTimeouts(quiet=0.2, answer=4))
+_IMPATIENT = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.2, answer=0.8))
+_CURIOUS = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.2, answer=4))
 """Asks as often, and gives a server that lives on a busy machine time to answer."""
 _ANSWERS = 25
 """More than fit into the time after which a server that has not answered is given up."""

@@ -75,7 +75,7 @@ def test_the_representation_tells_the_state_and_no_secret(sshd: Sshd, stop: thre
 
 def test_an_unknown_host_key_is_refused_before_authentication(sshd: Sshd, stop: threading.Event) -> None:
     sshd.known_hosts.write_text("")
-    with pytest.raises(PermissionRefusedError, match="not known") as refused:
+    with pytest.raises(PermissionRefusedError, match="is unknown") as refused:
         SshSession.connect(sshd.forwarding(1), stop)
     assert fingerprint(sshd.host_keys[0].with_suffix(".pub")) in refused.value.cause
     assert f"relay key trust {LOOPBACK}:{sshd.port}" in refused.value.remedy
@@ -85,7 +85,7 @@ def test_an_unknown_host_key_is_refused_before_authentication(sshd: Sshd, stop: 
 
 def test_a_missing_known_hosts_file_trusts_nobody(sshd: Sshd, stop: threading.Event) -> None:
     sshd.known_hosts.unlink()
-    with pytest.raises(PermissionRefusedError, match="not known"):
+    with pytest.raises(PermissionRefusedError, match="is unknown"):
         SshSession.connect(sshd.forwarding(1), stop)
 
 

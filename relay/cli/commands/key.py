@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from relay.errors import RelayError
-    from relay.transport.ssh.pinning import OfferedKeys
+    from relay.transport.ssh.offered_keys import OfferedKeys
     from relay.transport.ssh.private_key import Kind
     from relay.transport.ssh.public_key import PublicKey
     from relay.values.address import Address
@@ -146,8 +146,8 @@ def trust(
     network. Without --fingerprint a terminal is needed, on which each key is asked about.
     """
     from relay.transport.ssh.handshake import fetch_host_keys
-    from relay.transport.ssh.host_key import KnownHosts
-    from relay.transport.ssh.pinning import OfferedKeys
+    from relay.transport.ssh.known_hosts import KnownHosts
+    from relay.transport.ssh.offered_keys import OfferedKeys
 
     forwardings = _forwardings(options(context))
     address = _address(server, forwardings)
@@ -199,14 +199,14 @@ def _address(text: str, forwardings: "Iterable[PortForwarding]") -> "Address":
 
 def _usual_port(host: str, forwardings: "Iterable[PortForwarding]") -> int:
     """The server-port of HOST's port-forwardings, where they agree; else SSH's own."""
-    from relay.transport.ssh.host_key import SSH_PORT
+    from relay.transport.ssh.known_hosts import SSH_PORT
 
     ports = {f.server_port for f in forwardings if f.server_address.lower() == host.lower()}
     return ports.pop() if len(ports) == 1 else SSH_PORT
 
 
 def _show(offer: "OfferedKeys") -> None:
-    from relay.transport.ssh.pinning import listed
+    from relay.transport.ssh.offered_keys import listed
 
     for line in offer.pinned:
         click.echo(f"{offer.server} has {listed([line.key])}, pinned by {offer.known_hosts.path} line {line.line}")
@@ -217,7 +217,7 @@ def _show(offer: "OfferedKeys") -> None:
 def _confirmed(address: "Address", candidates: "Sequence[PublicKey]", again: str) -> "tuple[PublicKey, ...]":
     """The keys to which a person says yes, at least one; `again` is how it was called."""
     from relay.errors import PermissionRefusedError
-    from relay.transport.ssh.pinning import listed
+    from relay.transport.ssh.offered_keys import listed
 
     what = f"SSH server {address}"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -239,15 +239,13 @@ def _confirmed(address: "Address", candidates: "Sequence[PublicKey]", again: str
 
 def _pin(offer: "OfferedKeys", keys: "Sequence[PublicKey]") -> None:
     from relay.system.disk import Disk
-    from relay.transport.ssh import known_hosts_file
+    from relay.transport.ssh.known_hosts import replace_keys
 
-    path = offer.known_hosts.path
-    text = known_hosts_file.without_keys(known_hosts_file.read(path), path, *offer.server, offer.stale)
-    known_hosts_file.store(path, known_hosts_file.with_keys(text, *offer.server, keys), Disk())
+    replace_keys(offer.known_hosts.path, offer.server, offer.stale, keys, Disk())
 
 
 def _tell_pinned(offer: "OfferedKeys", pinned: "Sequence[PublicKey]", *, as_json: bool) -> None:
-    from relay.transport.ssh.pinning import listed
+    from relay.transport.ssh.offered_keys import listed
 
     path = offer.known_hosts.path
     removed = [line.key for line in offer.stale] if pinned else []

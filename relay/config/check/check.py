@@ -21,7 +21,7 @@ from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
 from relay.system.command import check_command
 from relay.transport.ssh import private_key
-from relay.transport.ssh.host_key import KnownHosts
+from relay.transport.ssh.known_hosts import KnownHosts
 from relay.transport.tls.certificate import SOON, certificates, days_left
 from relay.transport.tls.client import tls_client
 from relay.transport.tls.faults import ANY_PURPOSE, purposes

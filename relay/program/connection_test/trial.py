@@ -59,7 +59,7 @@ from relay.transport import Pipe, Transport, dial, tcp
 from relay.transport.ssh import handshake
 from relay.transport.ssh.handshake import DEFAULT_LIMITS, HandshakeLimits
 from relay.transport.ssh.session import SshSession
-from relay.transport.tls.certificate import SOON, days_left, named
+from relay.transport.tls.certificate import SOON, certificate_summary, days_left
 from relay.transport.tls.client import TlsClient, tls_client
 from relay.transport.tls.transport import TlsPeer, TlsTransport
 from relay.transport.udp import Failures, UdpTransport
@@ -236,7 +236,7 @@ class _ConnectionTest:
 
     def _resolve(self) -> None:
         self._course.skip_to(TestStep.NAME_RESOLUTION, _STRAIGHT)
-        addresses = dial.resolve(tcp.collector(self._server.address, self._server.port))
+        addresses = dial.resolve(tcp.collector_target(self._server.address, self._server.port))
         found = ", ".join(address[0] for _, _, address in addresses)
         self._course.passed(TestStep.NAME_RESOLUTION, StepFinding(found))
 
@@ -373,8 +373,10 @@ def _sizes_unproven() -> StepFinding:
 def _told_of(certificate: Certificate) -> StepFinding:
     left = days_left(certificate)
     if left < SOON:
-        return StepFinding(f"{named(certificate)}; it ends in {left} days", "have it renewed there", warning=True)
-    return StepFinding(named(certificate))
+        return StepFinding(
+            f"{certificate_summary(certificate)}; it ends in {left} days", "have it renewed there", warning=True
+        )
+    return StepFinding(certificate_summary(certificate))
 
 
 def _now() -> int:

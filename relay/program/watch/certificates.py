@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from relay.errors import RelayError
 from relay.program.watch.clock import Clocks
-from relay.transport.tls.certificate import SOON, called, certificates
+from relay.transport.tls.certificate import SOON, certificates, source_name
 from relay.values.alarm import CERTIFICATE_ENDS, Alarm
 from relay.values.settings import Settings
 
@@ -62,7 +62,8 @@ def alarms_wanted(endings: Sequence[CertificateExpiry], now: dt.datetime) -> dic
     for named, at in sorted(endings, key=lambda ending: ending.at, reverse=True):
         if at - now < dt.timedelta(days=SOON):
             over = at <= now
-            text = f"{called(named.source)} (`{named.key}`) {'has ended' if over else 'ends'} on {at.date()}: renew it"
+            ends = f"{'has ended' if over else 'ends'} on {at.date()}"
+            text = f"{source_name(named.source)} (`{named.key}`) {ends}: renew it"
             severity: Literal["major", "minor"] = "major" if over else "minor"
             soonest[named.about] = Alarm(CERTIFICATE_ENDS, severity, text, named.about)
     return soonest

@@ -28,7 +28,7 @@ _LARGEST_FILE: Final = 1 << 20  # octets; some thousands of keys
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def same_place(asked: str, listener: str) -> bool:
+def same_host(asked: str, listener: str) -> bool:
     """Whether a sender that asks for one host means the listener on the other; every loopback name is one place."""
     asked, listener = asked.lower().strip("[]"), listener.lower().strip("[]")
     return asked == listener or (asked in _LOOPBACK and listener in _LOOPBACK | _ANYWHERE)
@@ -44,7 +44,7 @@ class KeyPermission:
 
     def covers(self, host: str, port: int) -> bool:
         """Whether it allows that destination."""
-        return self.port in {None, port} and same_place(host, self.host)
+        return self.port in {None, port} and same_host(host, self.host)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

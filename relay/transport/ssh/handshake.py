@@ -6,7 +6,7 @@ The steps are passed in the order of Step, and each one passed is reported. What
     CONNECTION        UnavailableError: refused, unreachable or no answer in time, for every address of the host
     BANNER            ProtocolError: closed, silent, or no SSH
     KEY_EXCHANGE      ProtocolError: no common algorithm (both lists are named), broken off, too slow
-    HOST_KEY          PermissionRefusedError, from relay.transport.ssh.host_key
+    HOST_KEY          PermissionRefusedError, from relay.transport.ssh.known_hosts
     AUTHENTICATION    PermissionRefusedError when our key is refused, UnavailableError when the server gives no answer
 
 and any of them TemporaryError when `stop` is set. Only the key exchange happens before the host key is verified. Only
@@ -57,7 +57,7 @@ class HandshakeLimits(NamedTuple):
     authentication: float = 20.0
     opening: float = 15.0
     """For each channel, once the session stands."""
-    patience: LivenessTimeouts = LivenessTimeouts()
+    liveness: LivenessTimeouts = LivenessTimeouts()
 
 
 DEFAULT_LIMITS: Final = HandshakeLimits()

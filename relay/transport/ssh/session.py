@@ -33,7 +33,7 @@ from relay.transport.ssh.handshake import (
     pass_quietly,
     shown_host_key,
 )
-from relay.transport.ssh.host_key import KnownHosts
+from relay.transport.ssh.known_hosts import KnownHosts
 from relay.transport.ssh.transport_layer import TransportLayer
 from relay.values.settings import PortForwarding
 
@@ -78,7 +78,7 @@ class SshSession:
             known_hosts.verify(host, port, shown)
             passed(HandshakeStep.HOST_KEY, f"{shown.type} {shown.fingerprint}")
             handshake.authenticate(layer, forwarding.username, key, (forwarding.remote_host, forwarding.remote_port))
-            layer.watch(limits.patience)
+            layer.watch(limits.liveness)
             undo.pop_all()
         return cls(layer, forwarding, limits)
 
@@ -156,8 +156,8 @@ class SshSession:
     def loss(self, what: str) -> UnavailableError:
         """The error for something that failed because the session has ended."""
         if self._layer.silent:
-            patience = self._limits.patience
-            cause = f"the SSH server has not answered for {patience.quiet + patience.answer:g} s"
+            timeouts = self._limits.liveness
+            cause = f"the SSH server has not answered for {timeouts.quiet + timeouts.answer:g} s"
             return UnavailableError(what, cause, "is it, or the network between, down?")
         if self._closed:
             return UnavailableError(what, "the SSH session is closed")

@@ -34,7 +34,7 @@ def identify(context: ssl.SSLContext, certificate: str, key: str) -> x509.Certif
     own = certificates(certificate)
     what = f"private key {key}"
     try:
-        missing = f"put the key of {called(certificate)} there, in PEM, readable by relay's user alone"
+        missing = f"put the key of {source_name(certificate)} there, in PEM, readable by relay's user alone"
         loaded = load_pem_private_key(private_key.contents(key, missing), None)
     except TypeError:
         cause = "it has a passphrase, and nobody is there to type it"
@@ -45,14 +45,14 @@ def identify(context: ssl.SSLContext, certificate: str, key: str) -> x509.Certif
         cause = "holds no private key that can be read"
         raise NoInputError(what, cause, "name the one in PEM that belongs to the certificate") from None
     if _encoded(loaded.public_key()) != _public_key(own[0], certificate):
-        cause = f"does not belong to {called(certificate)}"
+        cause = f"does not belong to {source_name(certificate)}"
         raise PermissionRefusedError(what, cause, "name the pair that belongs together; the chain comes behind it")
     try:
         with _file_of(pem(own)) as path:
             context.load_cert_chain(path, key, password=_no_passphrase)
     except (ssl.SSLError, OSError) as error:
         cause = f"cannot be used ({error.strerror or error})"
-        raise NoInputError(called(certificate), cause, "is it, or its key, too weak?") from error
+        raise NoInputError(source_name(certificate), cause, "is it, or its key, too weak?") from error
     return own[0]
 
 
@@ -62,7 +62,7 @@ def trust(context: ssl.SSLContext, source: str) -> None:
     try:
         context.load_verify_locations(cadata=pem(found))
     except ssl.SSLError as error:
-        raise NoInputError(called(source), f"cannot be used ({error.reason or error})") from error
+        raise NoInputError(source_name(source), f"cannot be used ({error.reason or error})") from error
 
 
 @contextlib.contextmanager
@@ -76,7 +76,7 @@ def _file_of(text: str) -> Iterator[str]:
 
 def certificates(source: str) -> list[x509.Certificate]:
     """Every certificate of a PEM file, or of a PEM text itself; at least one."""
-    what = called(source)
+    what = source_name(source)
     try:
         return x509.load_pem_x509_certificates(source.encode() if is_pem(source) else _contents(source))
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def certificates(source: str) -> list[x509.Certificate]:
         raise NoInputError(what, "holds no certificate in PEM that can be read") from None
 
 
-def called(source: str) -> str:
+def source_name(source: str) -> str:
     """A source of certificates, as errors and alarms name it."""
     return "certificate in the configuration" if is_pem(source) else f"certificate {source}"
 
@@ -106,7 +106,7 @@ def fingerprint(certificate: bytes) -> str:
     return "sha-256:" + hashlib.sha256(certificate).digest().hex(":").upper()
 
 
-def named(certificate: x509.Certificate) -> str:
+def certificate_summary(certificate: x509.Certificate) -> str:
     """Whose it is, by whom, until when, and its fingerprint, for people."""
     shown = fingerprint(certificate.public_bytes(Encoding.DER))
     end = certificate.not_valid_after_utc.date().isoformat()
@@ -133,7 +133,7 @@ def _public_key(certificate: x509.Certificate, source: str) -> bytes:
     try:
         return _encoded(certificate.public_key())
     except (ValueError, UnsupportedAlgorithm):
-        raise NoInputError(called(source), "has a key that cannot be read", "name another certificate") from None
+        raise NoInputError(source_name(source), "has a key that cannot be read", "name another certificate") from None
 
 
 def _encoded(key: PublicKeyTypes) -> bytes:
