@@ -19,13 +19,11 @@ PAGES = sorted({*PAGES, ROOT / "tests" / "README.md"})
 
 
 def rooms() -> list[str]:
-    """Every file and folder of the package, as a page names it."""
-    found = [
-        path.name + "/" * path.is_dir()
-        for path in (ROOT / "relay").iterdir()
-        if path.name not in {"py.typed", "__pycache__"}
-    ]
-    return sorted(name for name in found if name != "__init__.py")
+    """Every file and folder of the package, and every folder in those, as the page names them."""
+    package = ROOT / "relay"
+    files = [path.name for path in package.glob("*.py") if path.name != "__init__.py"]
+    folders = [path.parent.relative_to(package).as_posix() + "/" for path in package.rglob("__init__.py")]
+    return sorted([*files, *(folder for folder in folders if folder != "./")])
 
 
 def paths(group: click.Group, words: tuple[str, ...] = ("relay",)) -> list[str]:
