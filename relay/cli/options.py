@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from relay.config.router.translation import RouterChoice
+    from relay.config.router.router_choice import RouterChoice
 
 DEFAULT_CONFIG: Final = "/etc/relay/relay.toml"
 
@@ -36,7 +36,7 @@ class Options:
     @property
     def choice(self) -> "RouterChoice":
         """Which router and node of a router's configuration text are meant."""
-        from relay.config.router.translation import RouterChoice
+        from relay.config.router.router_choice import RouterChoice
 
         return RouterChoice(self.router, self.node)
 

@@ -26,11 +26,11 @@ def state_option(command: _Command) -> _Command:
 
 def state_directory(context: click.Context, state: str | None) -> str:
     """The directory that is meant: the option's, else the configuration's."""
-    from relay.config.document import toml
+    from relay.config.configuration import read_settings
 
     if state:
         return existing_folder(context, "--state", state)
-    return toml.load(options(context).config_paths, options(context).choice).relay.state_directory
+    return read_settings(options(context).config_paths, options(context).choice).relay.state_directory
 
 
 def existing_folder(context: click.Context, option: str, given: str) -> str:

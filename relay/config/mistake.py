@@ -1,24 +1,22 @@
-"""A mistake in a configuration: where it stands, and one plain sentence.
+"""A mistake in the configuration: its location and one plain sentence.
 
-Written FILE:LINE: KEY: SENTENCE, as in "relay.toml:14: remote-logging-server[2].portt: unknown key; did you mean
-`port`?". Tables of an array are counted from one, within their file. Text from the file is quoted and cut, control
-characters escaped.
+It is written FILE:LINE: KEY: SENTENCE, as in "relay.toml:14: remote-logging-server[2].portt: unknown key; did you mean
+`port`?". Tables of an array are counted from one within their file. Text from the file is quoted, cut and escaped.
 """
 
-import re
 from typing import Final, NamedTuple
 
-from relay.config.document.lines import KeyPath
-from relay.errors import ConfigurationError
-from relay.values.text import quoted
+from typing_extensions import override
 
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
+from relay.config.key_path import KeyPath, key_text
+from relay.errors import ConfigurationError
+
 MOST_SHOWN: Final = 100
-"""So many mistakes are told one by one; more are counted."""
+"""Mistakes that are listed; further mistakes are only counted."""
 
 
 class ConfigLocation(NamedTuple):
-    """Where a key stands: its file, its line, and its path within that file."""
+    """Where a key is: its file, its line, and its path within that file."""
 
     file: str
     line: int | None = None
@@ -29,39 +27,32 @@ class ConfigLocation(NamedTuple):
         """The path as people write it: `remote-logging-server[2].port`."""
         return key_text(self.path)
 
+    @property
+    def spot(self) -> str:
+        """FILE:LINE, or FILE where no line is known."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
 
 class Mistake(NamedTuple):
-    """What is wrong, and where."""
+    """One mistake, or one warning."""
 
-    place: ConfigLocation
+    location: ConfigLocation
     sentence: str
 
+    @override
     def __str__(self) -> str:
-        place = self.place
-        spot = place.file if place.line is None else f"{place.file}:{place.line}"
-        return ": ".join(part for part in (spot, place.key, self.sentence) if part)
+        return ": ".join(part for part in (self.location.spot, self.location.key, self.sentence) if part)
 
 
 class MistakesError(ConfigurationError):
-    """Everything that is wrong with a configuration; `found` holds the same mistakes with their parts."""
+    """All mistakes of a configuration; `found` holds them with their locations."""
 
     def __init__(self, found: tuple[Mistake, ...]) -> None:
-        super().__init__("configuration", told(found))
+        super().__init__("configuration", mistake_lines(found))
         self.found = found
 
 
-def told(mistakes: tuple[Mistake, ...]) -> tuple[str, ...]:
-    """Write mistakes, one a line; past MOST_SHOWN the last line counts the rest."""
+def mistake_lines(mistakes: tuple[Mistake, ...]) -> tuple[str, ...]:
+    """One line for each mistake; past MOST_SHOWN the last line counts the others."""
     rest = len(mistakes) - MOST_SHOWN
     return (*map(str, mistakes[:MOST_SHOWN]), *([f"and {rest} more"] if rest > 0 else []))
-
-
-def key_text(path: KeyPath) -> str:
-    """Write a path as people do: keys with dots, indexes in brackets and from one."""
-    text = ""
-    for part in path:
-        if isinstance(part, int):
-            text += f"[{part + 1}]"
-        else:
-            text += f".{part}" if _BARE.fullmatch(part) else f".{quoted(part)}"
-    return text.removeprefix(".")

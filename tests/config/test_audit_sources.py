@@ -8,7 +8,7 @@ import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.config.check.check import CheckFindings, check
-from relay.config.document.toml import read
+from relay.config.configuration import read_configuration
 from relay.values.settings import AuditLogSource
 
 AUDIT_LOG = '[[source]]\nname = "audit"\n'
@@ -34,7 +34,7 @@ def configuration(folder: Path, sources: str) -> str:
 
 
 def findings(folder: Path, sources: str) -> CheckFindings:
-    return check(read([configuration(folder, sources)]))
+    return check(read_configuration([configuration(folder, sources)]))
 
 
 def sentences(found: object) -> list[str]:

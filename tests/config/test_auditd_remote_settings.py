@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from relay.config.effective import effective
+from relay.config.toml_text import settings_document
 from relay.values.address import Address
 from relay.values.settings import AuditdRemoteSource, RemoteLoggingServer, Settings
 
@@ -37,7 +37,7 @@ def test_none_is_no_listener() -> None:
 
 
 def test_it_is_shown_as_it_is_written() -> None:
-    shown = effective(Settings(source=({"name": "a", "type": "auditd-remote"},)))["source"]
+    shown = settings_document(Settings(source=({"name": "a", "type": "auditd-remote"},)))["source"]
     assert shown == [{"name": "a", "type": "auditd-remote", "listen": ["tcp://127.0.0.1:7778"]}]
 
 

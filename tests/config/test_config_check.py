@@ -11,8 +11,8 @@ import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.config.check.check import CheckFindings, check
-from relay.config.document.toml import read
-from relay.config.program import Program
+from relay.config.configuration import read_configuration
+from relay.config.intended_program import Program
 from relay.values.settings import RemoteLoggingServer
 
 CONFIGURATION = """\
@@ -40,7 +40,7 @@ class Machine(NamedTuple):
         return str(file)
 
     def findings(self, text: str = CONFIGURATION) -> CheckFindings:
-        return check(read([self.configuration(text)]))
+        return check(read_configuration([self.configuration(text)]))
 
     def mistake(self, text: str = CONFIGURATION) -> str:
         (mistake,) = self.findings(text).mistakes
@@ -335,17 +335,17 @@ def test_a_configuration_with_both_parts_is_for_both_programs(machine: Machine) 
     assert machine.findings(CONFIGURATION + RECEIVER) == CheckFindings((), ())
     (machine.folder / "id").unlink()
     endpoint = '[receiver.ssh]\nlisten = "127.0.0.1:2222"\nhost-key = "{folder}/id"\nauthorized-keys = "{folder}/id"\n'
-    keys = [mistake.place.key for mistake in machine.findings(CONFIGURATION + endpoint).mistakes]
+    keys = [mistake.location.key for mistake in machine.findings(CONFIGURATION + endpoint).mistakes]
     assert keys == ["port-forwarding[1].private-key", "receiver.ssh.host-key", "receiver.ssh.authorized-keys"]
 
 
 @pytest.mark.parametrize(("program", "warned"), [("run", "receiver"), ("receive", "source[1]")])
 def test_the_program_can_be_said(machine: Machine, program: Program, warned: str) -> None:
-    findings = check(read([machine.configuration(CONFIGURATION + RECEIVER)]), program)
+    findings = check(read_configuration([machine.configuration(CONFIGURATION + RECEIVER)]), program)
     assert findings.mistakes == ()
-    assert findings.warnings[0].place.key == warned
+    assert findings.warnings[0].location.key == warned
 
 
 def test_for_run_a_receivers_configuration_has_nothing_to_forward(machine: Machine) -> None:
-    (mistake,) = check(read([machine.configuration(RECEIVER)]), "run").mistakes
+    (mistake,) = check(read_configuration([machine.configuration(RECEIVER)]), "run").mistakes
     assert mistake.sentence.startswith("nothing to forward comes out of ")

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from relay.cli.commands.config import config
 from relay.cli.options import Options, config_option, options
-from relay.config.document.toml import load
+from relay.config.configuration import read_settings
 from relay.errors import ConfigurationError, NoInputError
 from relay.transport.ssh import private_key
 
@@ -164,7 +164,7 @@ receiver = { listen = ["[::1]:1", "tcp://a:0"], ssh = { listen = "0.0.0.0:22" } 
     result = run("config", "show", "-c", str(file))
     assert result.exit_code == 0
     shown.write_text(result.stdout)
-    assert load([str(shown)]) == load([str(file)])
+    assert read_settings([str(shown)]) == read_settings([str(file)])
 
 
 def test_show_prints_defaults_too(file: Path) -> None:

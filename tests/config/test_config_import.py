@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli import main
-from relay.config.document.toml import load
+from relay.config.configuration import read_settings
 
 EXAMPLES = Path(__file__).parent / "ssr"
 ROUTERS = str(EXAMPLES / "two-routers.cfg")
@@ -63,7 +63,7 @@ protocol = "auditd"  # not in router.cfg: it is what routers speak
     )
     made = tmp_path / "relay.toml"
     made.write_text(out)
-    assert load([str(made)]) == load([secure])
+    assert read_settings([str(made)]) == read_settings([secure])
 
 
 def test_the_router_is_chosen_before_and_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:

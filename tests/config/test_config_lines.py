@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config.document.lines import KeyPath, key_lines
+from relay.config.document.key_lines import key_lines
+from relay.config.key_path import KeyPath
 
 
 def paths(value: object, path: KeyPath = ()) -> set[KeyPath]:

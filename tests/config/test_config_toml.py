@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.config.document.toml import LARGEST_FILE, load, read
-from relay.config.not_yet import NOT_YET
+from relay.config.configuration import LARGEST_FILE, read_configuration, read_settings
+from relay.config.planned_keys import PLANNED_KEYS
 from relay.errors import ConfigurationError, NoInputError
 from relay.syslog.priority import FACILITIES
 
@@ -27,7 +27,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 def mistakes(*files: str) -> tuple[str, ...]:
     with pytest.raises(ConfigurationError) as wrong:
-        load(files)
+        read_settings(files)
     assert wrong.value.exit_code == 78
     return wrong.value.mistakes
 
@@ -187,7 +187,7 @@ def test_a_file_of_100_mb_is_refused_without_being_read(write: Write) -> None:
 
 def test_a_file_at_the_ceiling_is_read(write: Write) -> None:
     text = "[relay]\nnode = 'n'\n"
-    assert load([write(text + "#" * (LARGEST_FILE - len(text)))]).relay.node == "n"
+    assert read_settings([write(text + "#" * (LARGEST_FILE - len(text)))]).relay.node == "n"
 
 
 def test_mistakes_beyond_a_hundred_are_counted(write: Write) -> None:
@@ -202,13 +202,13 @@ def test_mistakes_beyond_a_hundred_are_counted(write: Write) -> None:
 )
 def test_a_file_that_cannot_be_had_is_no_input(write: Write, file: str, cause: str) -> None:
     with pytest.raises(NoInputError, match=cause) as wrong:
-        load([write("[relay]"), file])
+        read_settings([write("[relay]"), file])
     assert wrong.value.exit_code == 66
     assert wrong.value.what == file
     assert wrong.value.remedy
 
 
-@pytest.mark.parametrize("entry", sorted(NOT_YET))
+@pytest.mark.parametrize("entry", sorted(PLANNED_KEYS))
 def test_what_this_version_does_not_have_is_said_plainly(write: Write, entry: str) -> None:
     """A promise that is silently not kept is worse than an error."""
     key, _, value = entry.partition(" = ")
@@ -221,7 +221,7 @@ def test_what_this_version_does_not_have_is_said_plainly(write: Write, entry: st
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_mistakes(write: Write) -> None:
-    assert load([write(b"\xef\xbb\xbf[relay]\r\nnode = 'n'\r\n")]).relay.node == "n"
+    assert read_settings([write(b"\xef\xbb\xbf[relay]\r\nnode = 'n'\r\n")]).relay.node == "n"
     assert mistakes(write(b"\xef\xbb\xbf[relay]\r\nnod = 'n'\r\n"))[0].startswith("relay.toml:2: relay.nod:")
 
 
@@ -245,7 +245,7 @@ name = "b"
 """,
         "second.toml",
     )
-    settings = load([first, second])
+    settings = read_settings([first, second])
     assert (settings.relay.hostname, settings.relay.node) == ("two", "n")
     assert settings.spool.max_size == 1024**3
     assert [source.name for source in settings.source] == ["a", "b"]
@@ -254,7 +254,7 @@ name = "b"
 
 def test_an_empty_array_in_a_later_file_takes_all_away(write: Write) -> None:
     first = write("[[source]]\nname = 'a'")
-    assert load([first, write("source = []", "second.toml")]).source == ()
+    assert read_settings([first, write("source = []", "second.toml")]).source == ()
 
 
 def test_mistakes_of_several_files_name_each_its_own_file_and_line(write: Write) -> None:
@@ -278,7 +278,7 @@ def test_a_file_that_is_no_toml_hides_no_mistake_of_another(write: Write) -> Non
 
 
 def test_every_key_has_its_place_also_one_that_was_left_to_its_default(write: Write) -> None:
-    configuration = read([write("\n[[source]]\nname = 'a'")])
-    assert configuration.place(("source", 0, "name"))[:2] == ("relay.toml", 3)
-    assert configuration.place(("source", 0, "path"))[:2] == ("relay.toml", 2)
-    assert configuration.place(("relay", "node")) == ("relay.toml", None, ("relay", "node"))
+    configuration = read_configuration([write("\n[[source]]\nname = 'a'")])
+    assert configuration.locate(("source", 0, "name"))[:2] == ("relay.toml", 3)
+    assert configuration.locate(("source", 0, "path"))[:2] == ("relay.toml", 2)
+    assert configuration.locate(("relay", "node")) == ("relay.toml", None, ("relay", "node"))

@@ -10,9 +10,9 @@ import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.config.check.check import check
-from relay.config.document.toml import load, read
-from relay.config.effective import effective, toml_text
+from relay.config.configuration import read_configuration, read_settings
 from relay.config.mistake import MistakesError
+from relay.config.toml_text import settings_document, toml_text
 from relay.values.settings import EventCollectorSource
 
 EVENTS = "[[source]]\nname = 'a'\ntype = 'event-collector'\n"
@@ -30,7 +30,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def source_of(file: str) -> EventCollectorSource:
-    (source,) = load([file]).source
+    (source,) = read_settings([file]).source
     assert isinstance(source, EventCollectorSource)
     return source
 
@@ -52,14 +52,14 @@ def test_the_index_file_is_named_or_found_in_the_command(write: Write, keys: str
 def test_the_environment_is_read_and_shown(write: Write) -> None:
     file = write(f"{EVENTS}command = ['/bin/a']\nenvironment = ['A=b=c', 'B=']")
     assert source_of(file).environment == ("A=b=c", "B=")
-    assert source_of(write(toml_text(effective(load([file]))))) == source_of(file)
+    assert source_of(write(toml_text(settings_document(read_settings([file]))))) == source_of(file)
 
 
 def test_tags_are_read_and_shown(write: Write) -> None:
     file = write(f"{EVENTS}command = ['/bin/a']\n[source.tags]\nsite = 'berlin'\n'the rack' = 'r7'\n")
     assert source_of(file).tags == {"site": "berlin", "the rack": "r7"}
-    assert source_of(write(toml_text(effective(load([file]))))) == source_of(file)
-    assert "[source.tags]" in toml_text(effective(load([write(f"{EVENTS}command = ['/bin/a']")])))
+    assert source_of(write(toml_text(settings_document(read_settings([file]))))) == source_of(file)
+    assert "[source.tags]" in toml_text(settings_document(read_settings([write(f"{EVENTS}command = ['/bin/a']")])))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_tags_are_read_and_shown(write: Write) -> None:
 )
 def test_a_tag_needs_a_name_and_a_value(write: Write, tags: str, mistake: str) -> None:
     with pytest.raises(MistakesError) as wrong:
-        load([write(f"{EVENTS}command = ['/bin/a']\n[source.tags]\n{tags}\n")])
+        read_settings([write(f"{EVENTS}command = ['/bin/a']\n[source.tags]\n{tags}\n")])
     assert wrong.value.mistakes[0].endswith(mistake)
 
 
@@ -82,7 +82,7 @@ def test_filters_are_read_and_shown(write: Write) -> None:
     source = source_of(file)
     assert source.tagpass == {"type": ("alarm", "ad*")}
     assert (source.tagdrop, source.fieldpass, source.fielddrop) == (None, None, ("x?",))
-    assert source_of(write(toml_text(effective(load([file]))))) == source
+    assert source_of(write(toml_text(settings_document(read_settings([file]))))) == source
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_filters_are_read_and_shown(write: Write) -> None:
 )
 def test_a_mistake_is_told_with_its_key_and_line(write: Write, text: str, mistake: str) -> None:
     with pytest.raises(MistakesError) as told:
-        load([write(text)])
+        read_settings([write(text)])
     (sentence,) = told.value.mistakes
     assert sentence.partition("relay.toml:")[2] == mistake
 
@@ -155,7 +155,7 @@ def test_a_mistake_is_told_with_its_key_and_line(write: Write, text: str, mistak
 @pytest.mark.parametrize("type_", ["'audit'", "5", "['audit-log']", "{}"])
 def test_an_unknown_type_names_those_that_there_are(write: Write, type_: str) -> None:
     with pytest.raises(MistakesError) as told:
-        load([write(f"[[source]]\nname = 'a'\ntype = {type_}")])
+        read_settings([write(f"[[source]]\nname = 'a'\ntype = {type_}")])
     (sentence,) = told.value.mistakes
     assert ':3: source[1].type: must be "audit-log", ' in sentence
     assert '"event-collector"' in sentence
@@ -169,7 +169,9 @@ def test_a_program_that_is_not_there_is_found_by_the_check(write: Write, tmp_pat
 
     def sentences() -> list[str]:
         return [
-            mistake.sentence for mistake in check(read([file])).mistakes if mistake.place.key == "source[1].command"
+            mistake.sentence
+            for mistake in check(read_configuration([file])).mistakes
+            if mistake.location.key == "source[1].command"
         ]
 
     assert sentences() == [f"there is no {program}"]

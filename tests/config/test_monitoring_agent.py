@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from relay.config.agent.config_yaml import draft_of, is_agent_text
-from relay.config.agent.filters import TYPES
+from relay.config.agent.config_yaml import agent_draft, is_agent_text
+from relay.config.agent.telegraf_filters import TYPES
 from relay.config.check.check import check
-from relay.config.document.draft import Draft
-from relay.config.document.toml import ANY, load, read
-from relay.config.router.translation import RouterChoice
+from relay.config.configuration import ANY, read_configuration, read_settings
+from relay.config.document.settings_draft import SettingsDraft
+from relay.config.router.router_choice import RouterChoice
 from relay.errors import ConfigurationError, NoInputError
 from relay.values.settings import EventCollectorSource, QuietCategorySettings
 
@@ -46,8 +46,8 @@ class Agent(NamedTuple):
         file.write_text(text)
         return file
 
-    def draft(self, text: str, named: RouterChoice = ANY) -> Draft:
-        return draft_of(str(self.config(text)), text, named)
+    def draft(self, text: str, named: RouterChoice = ANY) -> SettingsDraft:
+        return agent_draft(str(self.config(text)), text, named)
 
     def told(self, text: str, named: RouterChoice = ANY) -> list[str]:
         return [str(each).replace(f"{self.folder}/", "") for each in self.draft(text, named).mistakes]
@@ -75,7 +75,7 @@ BOTH = "inputs:\n  - name: events\noutputs:\n  - name: log\n"
 
 def test_the_vendors_example_needs_its_address_and_says_so() -> None:
     with pytest.raises(ConfigurationError) as wrong:
-        load([str(EXAMPLE)])
+        read_settings([str(EXAMPLE)])
     (mistake,) = wrong.value.mistakes
     file = EXAMPLE / "outputs" / "my-syslog.conf"
     assert mistake == f'{file}:2: address: "<ip>" is not a host name or an IP address'
@@ -86,7 +86,7 @@ def test_the_vendors_example_with_an_address_works(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, folder)
     output = folder / "outputs" / "my-syslog.conf"
     output.write_text(output.read_text().replace("<ip>", "192.0.2.7"))
-    configuration = read([str(folder)])
+    configuration = read_configuration([str(folder)])
     (source,), (server,) = configuration.settings.source, configuration.settings.remote_logging_server
     assert isinstance(source, EventCollectorSource)
     assert source.name == "traffic-events"
@@ -105,18 +105,18 @@ def test_the_vendors_example_with_an_address_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "config.yaml"])
 def test_the_folder_and_its_file_are_the_same(agent: Agent, name: str) -> None:
     agent.config(BOTH)
-    assert [source.name for source in load([str(agent.folder / name)]).source] == ["events"]
+    assert [source.name for source in read_settings([str(agent.folder / name)]).source] == ["events"]
 
 
 def test_a_folder_without_a_configuration_is_no_input(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="it is a folder"):
-        load([str(tmp_path)])
+        read_settings([str(tmp_path)])
 
 
 # --- What goes where ---------------------------------------------------------------------------------------
 
 
-def servers(draft: Draft) -> dict[str, list[str]]:
+def servers(draft: SettingsDraft) -> dict[str, list[str]]:
     assert draft.mistakes == []
     return {server["name"]: server["types"] for server in draft.document["remote-logging-server"]}
 
@@ -241,7 +241,10 @@ def traffic(agent: Agent, *more: str) -> tuple[bool, bool]:
     files = [agent.folder / f"more-{number}" for number in range(len(more))]
     for file, text in zip(files, more, strict=True):
         file.write_text(text)
-    found = {load(list(map(str, files_))).audit.traffic for files_ in ([agent.folder, *files], [*files, agent.folder])}
+    found = {
+        read_settings(list(map(str, files_))).audit.traffic
+        for files_ in ([agent.folder, *files], [*files, agent.folder])
+    }
     (category,) = found
     return category.enabled, category.persist
 
@@ -263,7 +266,7 @@ def test_a_mistake_of_no_place_is_still_the_first_files(agent: Agent) -> None:
     agent.config(BOTH)
     first = agent.folder / "first.toml"
     first.write_text('[relay]\nstate-directory = "/srv"\n')
-    assert read([str(first), str(agent.folder)]).place(("spool",)).file == str(first)
+    assert read_configuration([str(first), str(agent.folder)]).locate(("spool",)).file == str(first)
 
 
 # --- An older agent's input --------------------------------------------------------------------------------
@@ -299,7 +302,7 @@ def test_the_index_of_the_older_input_is_in_its_arguments(agent: Agent) -> None:
     file = agent.config(f"tags:\n  - key: router\n    value: edge\n{BOTH}")
     named = agent.folder / "named.toml"
     named.write_text('[relay]\nrouter = "edge"\n')
-    (source,) = load([str(named), str(file)]).source
+    (source,) = read_settings([str(named), str(file)]).source
     assert isinstance(source, EventCollectorSource)
     assert source.index == "/srv/edge.index"
     assert agent.draft(BOTH, RouterChoice("edge")).warnings[0].sentence.startswith("stop this input")
@@ -401,7 +404,7 @@ def test_another_file_may_hold_the_input(agent: Agent) -> None:
 def test_the_lib_directory_holds_the_files_unless_they_stand_beside(agent: Agent, tmp_path: Path) -> None:
     alone = tmp_path / "config.yaml"
     alone.write_text(f"lib-directory: {agent.folder}\n{BOTH}")
-    assert [source.name for source in load([str(alone)]).source] == ["events"]
+    assert [source.name for source in read_settings([str(alone)]).source] == ["events"]
 
 
 # --- Values ------------------------------------------------------------------------------------------------
@@ -455,7 +458,7 @@ tags:
     document = agent.draft(text).document
     assert document["relay"] == {"router": "edge"}
     assert document["source"][0]["tags"] == {"site": f"north-{socket.gethostname()}", "rack": "7", "live": "true"}
-    (source,) = load([str(agent.folder)]).source
+    (source,) = read_settings([str(agent.folder)]).source
     assert isinstance(source, EventCollectorSource)
     assert source.tags["rack"] == "7"
 
@@ -606,7 +609,7 @@ def test_what_stands_under_two_names_of_a_filter_is_one_list_and_empty_filters_s
     (source,) = agent.draft(BOTH).document["source"]
     assert (source["fieldpass"], source["fielddrop"]) == (["a", "b*"], ["c"])
     assert "tagdrop" not in source
-    assert load([str(agent.folder)]).source
+    assert read_settings([str(agent.folder)]).source
 
 
 def test_what_events_go_out_as_that_say_nothing_themselves_is_their_sources_matter(agent: Agent) -> None:
@@ -715,7 +718,7 @@ def test_what_is_no_configuration_is_one_mistake(
     agent.config(text)
     monkeypatch.chdir(agent.folder)
     with pytest.raises(ConfigurationError) as wrong:
-        load(["config.yaml"])
+        read_settings(["config.yaml"])
     assert wrong.value.mistakes[0].startswith(sentence)
 
 
@@ -757,7 +760,7 @@ def test_no_text_makes_it_fail(agent: Agent) -> None:
         agent.write(**{"input_traffic-events": made[1], "output_my-syslog": made[2]})
         with contextlib.suppress(ConfigurationError):
             agent.config(made[0])
-            load([str(agent.folder / "config.yaml")])
+            read_settings([str(agent.folder / "config.yaml")])
 
 
 def mutated(chance: random.Random, text: str, pieces: list[str]) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from relay.config.document.toml import ANY, Configuration, load, read
-from relay.config.program import require
+from relay.config.configuration import ANY, Configuration, read_configuration, read_settings
+from relay.config.intended_program import require_program
 from relay.config.router.recognition import is_router_text
-from relay.config.router.translation import RouterChoice, draft_of
+from relay.config.router.router_choice import RouterChoice
+from relay.config.router.router_draft import router_draft
 from relay.errors import ConfigurationError, UsageError
 from relay.values.settings import EventCollectorSource
 
@@ -37,7 +38,7 @@ def example(name: str) -> str:
 
 def document(*names: str, choice: RouterChoice = ANY) -> dict[str, Any]:
     """What is read of examples, all in one file."""
-    draft = draft_of("router.cfg", "".join(map(example, names)), choice)
+    draft = router_draft("router.cfg", "".join(map(example, names)), choice)
     assert draft.mistakes == []
     assert draft.warnings == []
     return draft.document
@@ -69,11 +70,11 @@ exit
 
 
 def told(text: str) -> list[str]:
-    return [str(mistake) for mistake in draft_of("router.cfg", text).mistakes]
+    return [str(mistake) for mistake in router_draft("router.cfg", text).mistakes]
 
 
 def warned(text: str) -> list[str]:
-    draft = draft_of("router.cfg", text)
+    draft = router_draft("router.cfg", text)
     assert draft.mistakes == []
     return [str(warning) for warning in draft.warnings]
 
@@ -120,7 +121,7 @@ def test_the_server_is_delivered_through_the_port_forwarding() -> None:
     """Read as files, in either order, and as `relay run -c` reads them."""
     files = [str(EXAMPLES / f"{name}.cfg") for name in SECURE]
     for order in (files, files[::-1]):
-        settings = load(order)
+        settings = read_settings(order)
         (server,) = settings.remote_logging_server
         forwarding = settings.forwarding_of(server)
         assert forwarding is not None
@@ -149,7 +150,7 @@ PART = "is a part of a router's configuration; export all of it, from `config` o
 )
 def test_a_part_of_a_configuration_is_told_as_such(write: Write, text: str) -> None:
     with pytest.raises(ConfigurationError) as wrong:
-        load([write(text)])
+        read_settings([write(text)])
     assert wrong.value.mistakes == (f"router.cfg: {PART}",)
 
 
@@ -168,7 +169,7 @@ def test_another_form_is_told_with_the_command_that_prints_the_right_one(
     write: Write, text: str, sentence: str
 ) -> None:
     with pytest.raises(ConfigurationError) as wrong:
-        load([write(text)])
+        read_settings([write(text)])
     (mistake,) = wrong.value.mistakes
     assert mistake.startswith(f"router.cfg: {sentence}; ")
     assert mistake.endswith("save what `show config running` prints, as it stands")
@@ -177,7 +178,7 @@ def test_another_form_is_told_with_the_command_that_prints_the_right_one(
 @pytest.mark.parametrize("text", ["audit = \n", "[audit\n", "retention 1d\n", "user@host = 1 # 2\nx\n"])
 def test_what_is_no_toml_is_no_part_of_a_routers_configuration(write: Write, text: str) -> None:
     with pytest.raises(ConfigurationError) as wrong:
-        load([write(text)])
+        read_settings([write(text)])
     assert "is no TOML" in wrong.value.mistakes[0]
 
 
@@ -214,7 +215,7 @@ def test_ten_thousand_other_lines_are_skipped_in_silence() -> None:
     service += "            address  10.0.0.0/8\n        exit\n"
     head, tail = example("two-routers").split("        conductor-address", 1)
     text = head + "".join(service.format(number) for number in range(2000)) + "        conductor-address" + tail
-    draft = draft_of("router.cfg", text, RouterChoice("edge", "edge-b"))
+    draft = router_draft("router.cfg", text, RouterChoice("edge", "edge-b"))
     assert (draft.mistakes, draft.warnings) == ([], [])
     assert draft.document["port-forwarding"][0]["server-address"] == "172.18.4.100"
 
@@ -242,27 +243,30 @@ def test_ten_thousand_other_lines_are_skipped_in_silence() -> None:
     ],
 )
 def test_which_router_and_which_node_is_asked_where_it_is_not_plain(choice: RouterChoice, mistake: str) -> None:
-    assert [str(each) for each in draft_of("router.cfg", example("two-routers"), choice).mistakes] == [mistake]
+    assert [str(each) for each in router_draft("router.cfg", example("two-routers"), choice).mistakes] == [mistake]
 
 
 def test_a_further_file_may_say_which_is_meant(write: Write) -> None:
     router = write(example("two-routers"))
-    settings = load([router, write("[relay]\nrouter = 'edge'\nnode = 'edge-b'\n", "relay.toml")])
+    settings = read_settings([router, write("[relay]\nrouter = 'edge'\nnode = 'edge-b'\n", "relay.toml")])
     assert settings.relay.node == "edge-b"
     assert settings.port_forwarding[0].server_address == "172.18.4.100"
-    assert load([router, "relay.toml"], RouterChoice(node="edge-a")).port_forwarding[0].server_address == "172.18.4.99"
+    assert (
+        read_settings([router, "relay.toml"], RouterChoice(node="edge-a")).port_forwarding[0].server_address
+        == "172.18.4.99"
+    )
 
 
 def test_of_several_nodes_none_is_meant_where_none_has_a_port_forwarding() -> None:
     node = "            node m\n            exit\n"
     text = within("retention 1d").replace("            system", node + "            system", 1)
-    assert draft_of("x", text).document == {"relay": {"router": "r"}, "audit": {"retention": "1d"}}
-    assert draft_of("x", text, RouterChoice(node="m")).document["relay"] == {"router": "r", "node": "m"}
+    assert router_draft("x", text).document == {"relay": {"router": "r"}, "audit": {"retention": "1d"}}
+    assert router_draft("x", text, RouterChoice(node="m")).document["relay"] == {"router": "r", "node": "m"}
 
 
 def test_a_choice_where_no_file_leaves_one_is_a_usage_error(write: Write) -> None:
     with pytest.raises(UsageError, match="none of the files is a router's own configuration"):
-        load([write("[relay]", "relay.toml")], RouterChoice("edge"))
+        read_settings([write("[relay]", "relay.toml")], RouterChoice("edge"))
 
 
 # --- What a further file adds ------------------------------------------------------------------------------
@@ -270,7 +274,7 @@ def test_a_choice_where_no_file_leaves_one_is_a_usage_error(write: Write) -> Non
 
 def both(write: Write, toml: str, *, router_first: bool = True) -> Configuration:
     files = [write("".join(map(example, SECURE))), write(toml, "relay.toml")]
-    return read(files if router_first else files[::-1])
+    return read_configuration(files if router_first else files[::-1])
 
 
 @pytest.mark.parametrize("router_first", [True, False])
@@ -308,14 +312,14 @@ def test_an_event_collector_of_a_further_file_leaves_the_implied_audit_log_where
 def test_traffic_that_a_router_enables_needs_a_source_and_the_warning_says_which(write: Write) -> None:
     """The configuration of a router says `traffic > enabled true`; auditd's log has no such events."""
     file = write(within("traffic\n                        enabled true\n                    exit"))
-    (warning,) = read([file]).warnings
-    assert warning.place.line == 12
+    (warning,) = read_configuration([file]).warnings
+    assert warning.location.line == 12
     assert warning.sentence.startswith("traffic events are enabled, and no source delivers them; add a [[source]] with")
 
 
 def test_a_routers_configuration_is_not_a_receivers(write: Write) -> None:
     with pytest.raises(ConfigurationError) as wrong:
-        require(read([write(within("retention 1d"))]), "receive")
+        require_program(read_configuration([write(within("retention 1d"))]), "receive")
     of_a_router = "it is the configuration of a router or a Monitoring Agent, and has no [receiver]"
     assert wrong.value.mistakes == (f"router.cfg is for `relay run`: {of_a_router}",)
 
@@ -335,7 +339,7 @@ def test_tables_that_complete_each_other_keep_their_own_mistakes(write: Write) -
     first = write("[[port-forwarding]]\nusername = 'a'\n[[remote-logging-server]]\nport = 9\n", "first.toml")
     second = "[[port-forwarding]]\nlocal-port = 7777\n[[remote-logging-server]]\nport = 9\nca = '/srv/ca'\n"
     with pytest.raises(ConfigurationError) as wrong:
-        read([first, write(second, "second.toml")])
+        read_configuration([first, write(second, "second.toml")])
     forwarding, server = wrong.value.mistakes
     assert forwarding == "first.toml:1: port-forwarding[1].server-address: is required and missing"
     assert (
@@ -349,7 +353,7 @@ def test_values_of_a_wrong_type_do_not_hide_what_is_missing(write: Write) -> Non
         "[[port-forwarding]]\nlocal-address = 5\nlocal-port = [1]\n[[source]]\nfacility = 1\n", "second.toml"
     )
     with pytest.raises(ConfigurationError) as wrong:
-        read([first, second])
+        read_configuration([first, second])
     assert len(wrong.value.mistakes) == 5
     (mistake,) = [each for each in wrong.value.mistakes if "server-address" in each]
     assert "could complete" in mistake
@@ -357,7 +361,9 @@ def test_values_of_a_wrong_type_do_not_hide_what_is_missing(write: Write) -> Non
 
 def test_a_port_forwarding_that_could_complete_nothing_says_so(write: Write) -> None:
     with pytest.raises(ConfigurationError) as wrong:
-        read([write(within("retention 1d")), write("[[port-forwarding]]\nusername = 'a'\n", "relay.toml")])
+        read_configuration(
+            [write(within("retention 1d")), write("[[port-forwarding]]\nusername = 'a'\n", "relay.toml")]
+        )
     (mistake,) = wrong.value.mistakes
     assert mistake == (
         "relay.toml:1: port-forwarding[1]: no other file has a port-forwarding that this could complete; give it a "
@@ -371,7 +377,9 @@ SYSLOG_BY_TLS = "server 192.0.2.7 6514\n                    protocol tls\n      
 def test_certificates_for_a_server_that_the_router_does_not_have_name_the_servers_that_it_has(write: Write) -> None:
     toml = "[[remote-logging-server]]\naddress = '192.0.2.7'\nport = 6515\nca = '/srv/ca'\nfingerprint = 'sha-256:1'\n"
     with pytest.raises(ConfigurationError) as wrong:
-        read([write(within("retention 1d", SYSLOG_BY_TLS)), write(toml.partition("fingerprint")[0], "relay.toml")])
+        read_configuration(
+            [write(within("retention 1d", SYSLOG_BY_TLS)), write(toml.partition("fingerprint")[0], "relay.toml")]
+        )
     (mistake,) = wrong.value.mistakes
     assert mistake == (
         "relay.toml:3: remote-logging-server[1].port: no remote-logging-server in router.cfg has port 6515, only "
@@ -396,9 +404,11 @@ def test_a_source_that_was_probably_to_complete_another_is_named(write: Write) -
         'no source in first.toml has the name "evnts", only "events" (first.toml:1); correct it, or write its `type`'
     )
     with pytest.raises(ConfigurationError) as wrong:
-        read([first, write("[[source]]\nname = 'evnts'\nfacility = 'local0'\nseverity = 'info'\n", "relay.toml")])
+        read_configuration(
+            [first, write("[[source]]\nname = 'evnts'\nfacility = 'local0'\nseverity = 'info'\n", "relay.toml")]
+        )
     assert wrong.value.mistakes == (f"relay.toml:2: source[1].name: {there}",)
-    (warning,) = read([first, write("[[source]]\nname = 'evnts'\n", "relay.toml")]).warnings
+    (warning,) = read_configuration([first, write("[[source]]\nname = 'evnts'\n", "relay.toml")]).warnings
     assert str(warning) == (
         f"relay.toml:2: source[1].name: {there}: it is one more source, which follows /var/log/audit/audit.log"
     )
@@ -425,7 +435,7 @@ def lines(*lines: str, depth: int = 20) -> str:
 
 def syslog_server(*lines_of_it: str) -> dict[str, Any]:
     """The first server of a syslog section with these lines, without what each has."""
-    draft = draft_of("router.cfg", within("retention 1d", lines(*lines_of_it)))
+    draft = router_draft("router.cfg", within("retention 1d", lines(*lines_of_it)))
     assert draft.mistakes == []
     return {
         key: value
@@ -510,7 +520,7 @@ KEYS_IN_FILES = (
 
 
 def test_syslog_servers_over_tls_have_the_certificates_of_the_text() -> None:
-    draft = draft_of("router.cfg", example("syslog-over-tls"))
+    draft = router_draft("router.cfg", example("syslog-over-tls"))
     assert draft.mistakes == []
     first, second = draft.document["remote-logging-server"]
     ca, certificate = (first.pop(key).splitlines() for key in ("ca", "certificate"))
@@ -535,7 +545,7 @@ def test_syslog_servers_over_tls_have_the_certificates_of_the_text() -> None:
 
 def test_a_text_that_was_pasted_twice_has_each_certificate_once() -> None:
     text = example("syslog-over-tls")
-    once, twice = (draft_of("router.cfg", pasted) for pasted in (text, text + text))
+    once, twice = (router_draft("router.cfg", pasted) for pasted in (text, text + text))
     assert once.document["remote-logging-server"][0]["ca"]
     assert (twice.document, twice.mistakes) == (once.document, [])
 
@@ -544,14 +554,14 @@ def test_a_private_key_in_a_routers_text_stays_there() -> None:
     certificate = "-----END CERTIFICATE-----"
     key = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----"
     text = example("syslog-over-tls").replace(certificate, f"{certificate}\n\n{key}")
-    draft = draft_of("router.cfg", text)
+    draft = router_draft("router.cfg", text)
     assert draft.mistakes == []
     assert "SECRET" not in repr((draft.document, draft.notes, draft.warnings))
 
 
 def test_syslog_is_udp_and_port_514_where_nothing_is_said() -> None:
     text = within("retention 1d", "facility any\n                    server 192.0.2.8")
-    draft = draft_of("router.cfg", text)
+    draft = router_draft("router.cfg", text)
     assert (draft.mistakes, draft.warnings) == ([], [])
     assert draft.document["remote-logging-server"] == [
         {"address": "192.0.2.8", "port": 514, "protocol": "syslog", "transport": "udp"}
@@ -561,12 +571,12 @@ def test_syslog_is_udp_and_port_514_where_nothing_is_said() -> None:
 
 def test_by_tls_it_is_the_port_of_tls_where_none_is_said() -> None:
     text = within("retention 1d", "protocol tls\n                    server 192.0.2.8")
-    (server,) = draft_of("router.cfg", text).document["remote-logging-server"]
+    (server,) = router_draft("router.cfg", text).document["remote-logging-server"]
     assert (server["transport"], server["port"]) == ("tls", 6514)
 
 
 def load_text(text: str) -> Any:
-    draft = draft_of("router.cfg", text)
+    draft = router_draft("router.cfg", text)
     from relay.values.settings import Settings
 
     return Settings.model_validate(draft.document)
@@ -620,7 +630,7 @@ def test_a_client_certificate_may_be_one_routers_own() -> None:
     text = example("syslog-over-tls")
     begin, end = text.index("        client-certificate "), text.index("        router ")
     certificate = re.sub("^ ", "     ", text[begin:end], flags=re.MULTILINE)
-    draft = draft_of(
+    draft = router_draft(
         "router.cfg", text[:begin] + text[end:].replace("            system", certificate + "            system", 1)
     )
     assert draft.mistakes == []
@@ -632,9 +642,9 @@ def test_a_client_certificate_may_be_one_routers_own() -> None:
 def test_certificates_may_stand_in_quotes() -> None:
     text = example("syslog-over-tls").replace("content  (text/plain)", 'content  "')
     text = text.replace("-----END CERTIFICATE-----", '-----END CERTIFICATE-----"')
-    draft = draft_of("router.cfg", text)
+    draft = router_draft("router.cfg", text)
     assert draft.mistakes == []
-    assert draft.document == draft_of("router.cfg", example("syslog-over-tls")).document
+    assert draft.document == router_draft("router.cfg", example("syslog-over-tls")).document
 
 
 UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`, or take the line out'
@@ -683,7 +693,7 @@ def test_a_mistake_has_its_line_and_its_key(audit: str, mistake: str) -> None:
 )
 def test_what_the_settings_refuse_has_the_routers_line(write: Write, audit: str, mistake: str) -> None:
     with pytest.raises(ConfigurationError) as wrong:
-        load([write(within(audit))])
+        read_settings([write(within(audit))])
     (found,) = wrong.value.mistakes
     assert found.startswith(f"router.cfg:{mistake}")
 
@@ -691,7 +701,7 @@ def test_what_the_settings_refuse_has_the_routers_line(write: Write, audit: str,
 def test_a_port_forwarding_without_its_server_address_is_a_mistake(write: Write) -> None:
     text = example(SECURE[0]).replace("                    server-address 172.18.4.99 \n", "")
     with pytest.raises(ConfigurationError) as wrong:
-        load([write(text)])
+        read_settings([write(text)])
     assert wrong.value.mistakes == ("router.cfg:6: port-forwarding[1].server-address: is required and missing",)
 
 
@@ -717,7 +727,7 @@ def test_what_relay_has_no_setting_for_is_named_once() -> None:
 def test_what_is_deleted_again_was_never_there() -> None:
     server = "remote-logging-server 1.1.1.1 60"
     text = within(lines(server, "    port 60", "exit", f"delete {server.replace(' ', ' force ', 1)}"))
-    draft = draft_of("router.cfg", text)
+    draft = router_draft("router.cfg", text)
     assert (draft.mistakes, "remote-logging-server" in draft.document) == ([], False)
 
 
@@ -801,7 +811,7 @@ def test_toml_and_yaml_are_no_routers_texts(text: str) -> None:
 def test_the_command_line_over_its_answer_is_no_hindrance() -> None:
     text = "admin@node1.conductor1# show config running\n\n" + example("retention")
     assert is_router_text(text)
-    assert draft_of("x", text).document["audit"] == {"retention": "1d"}
+    assert router_draft("x", text).document["audit"] == {"retention": "1d"}
 
 
 def test_an_import_of_both_is_one_configuration(write: Write) -> None:
@@ -812,7 +822,7 @@ def test_an_import_of_both_is_one_configuration(write: Write) -> None:
     for file in ("config.yaml", "inputs/traffic-events.conf", "outputs/my-syslog.conf"):
         text = (EXAMPLES / "monitoring" / file).read_text().replace("<ip>", "192.0.2.7")
         (agent / file).write_text(text)
-    settings = load([write(example("traffic-to-syslog")), "agent"])
+    settings = read_settings([write(example("traffic-to-syslog")), "agent"])
     assert [source.name for source in settings.source] == ["traffic-events", "audit"]
     assert isinstance(settings.source[0], EventCollectorSource)
     (server,) = settings.remote_logging_server

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from relay.config.document.toml import read
-from relay.config.router.translation import draft_of
+from relay.config.configuration import read_configuration
+from relay.config.router.router_draft import router_draft
 
 EXAMPLE = (Path(__file__).parent / "ssr" / "monitoring-plugin.cfg").read_text()
 PASSED_OVER = "relay reads inputs of events and outputs of syslog only; passed over: "
@@ -15,13 +15,13 @@ COMMAND = ["/usr/bin/eventCollector128t", "--log-name", "event_collector", "--to
 
 
 def document(text: str) -> dict[str, Any]:
-    draft = draft_of("router.cfg", text)
+    draft = router_draft("router.cfg", text)
     assert draft.mistakes == []
     return draft.document
 
 
 def warned(text: str) -> list[str]:
-    draft = draft_of("router.cfg", text)
+    draft = router_draft("router.cfg", text)
     assert draft.mistakes == []
     return [str(each) for each in draft.warnings if "stop this input" not in str(each)]
 
@@ -78,15 +78,15 @@ def test_everything_that_is_not_read_is_named_in_one_line(form: Any) -> None:
 def test_the_audit_log_stays_a_source_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "router.cfg"
     file.write_text(EXAMPLE)
-    configuration = read([str(file)])
+    configuration = read_configuration([str(file)])
     assert [source.name for source in configuration.settings.source] == ["events", "audit"]
     assert [
-        warning for warning in configuration.warnings if "source[" in warning.place.key and not warning.place.line
+        warning for warning in configuration.warnings if "source[" in warning.location.key and not warning.location.line
     ] == []
 
 
 def test_the_other_reader_of_the_events_is_to_be_stopped() -> None:
-    (warning,) = [str(each) for each in draft_of("router.cfg", EXAMPLE).warnings if "stop this input" in str(each)]
+    (warning,) = [str(each) for each in router_draft("router.cfg", EXAMPLE).warnings if "stop this input" in str(each)]
     assert warning.startswith("router.cfg:7: source[1]: stop this input of the Monitoring Agent before relay runs")
 
 
@@ -181,7 +181,7 @@ def test_keys_that_are_not_read_are_named_too(old: str, new: str, named: str) ->
     ],
 )
 def test_a_wrong_value_is_a_mistake(old: str, new: str, mistake: str) -> None:
-    (found,) = draft_of("router.cfg", EXAMPLE.replace(old, new, 1)).mistakes
+    (found,) = router_draft("router.cfg", EXAMPLE.replace(old, new, 1)).mistakes
     assert mistake in str(found)
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from relay.config.router import terminal
+from relay.config.router import terminal_text
 from relay.config.router.recognition import is_router_text
-from relay.config.router.text import parse
-from relay.config.router.translation import RouterChoice, draft_of
+from relay.config.router.router_choice import RouterChoice
+from relay.config.router.router_draft import router_draft
+from relay.config.router.router_text import parse
 
 ROUTERS = (Path(__file__).parent / "ssr" / "two-routers.cfg").read_text()
 EDGE = RouterChoice("edge", "edge-a")
@@ -50,14 +51,14 @@ COPIES = {
 @pytest.mark.parametrize("copy", COPIES)
 def test_a_copy_says_what_the_router_said(copy: str) -> None:
     assert is_router_text(COPIES[copy])
-    draft = draft_of("router.cfg", COPIES[copy], EDGE)
+    draft = router_draft("router.cfg", COPIES[copy], EDGE)
     assert (draft.mistakes, draft.warnings) == ([], [])
-    assert draft.document == draft_of("router.cfg", ROUTERS, EDGE).document
+    assert draft.document == router_draft("router.cfg", ROUTERS, EDGE).document
 
 
 def test_the_lines_keep_their_numbers() -> None:
     for copy, more in (("a session", 3), ("colours", 0), ("a pager, overprinted", 0)):
-        whole, copied = (draft_of("x", text, EDGE) for text in (ROUTERS, COPIES[copy]))
+        whole, copied = (router_draft("x", text, EDGE) for text in (ROUTERS, COPIES[copy]))
         way = ("port-forwarding", 0, "server-address")
         (line, copied_line) = (draft.places[way].line for draft in (whole, copied))
         assert line is not None
@@ -83,7 +84,7 @@ def test_the_lines_keep_their_numbers() -> None:
     ],
 )
 def test_the_command_lines_own_words_are_known(line: str, expected: bool) -> None:
-    assert terminal.is_chatter(line) is expected
+    assert terminal_text.is_chatter(line) is expected
 
 
 def test_what_is_typed_at_a_prompt_is_told_where_it_may_change_something() -> None:

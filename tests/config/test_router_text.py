@@ -9,10 +9,10 @@ from types import FrameType
 
 import pytest
 
-from relay.config.router.quotes import LONGEST, words
+from relay.config.router.quoted_values import LONGEST, words
+from relay.config.router.router_draft import router_draft
+from relay.config.router.router_text import DEEPEST, MOST_LINES, TooMuchError, parse
 from relay.config.router.section import Section
-from relay.config.router.text import DEEPEST, MOST_LINES, TooMuchError, parse
-from relay.config.router.translation import draft_of
 
 
 def audit(text: str) -> Section:
@@ -479,7 +479,7 @@ def calls(work: Callable[[], object]) -> int:
 @pytest.mark.parametrize("kind", sorted(HOSTILE))
 def test_ten_times_the_text_is_at_most_twenty_times_the_work(kind: str) -> None:
     small, large = (HOSTILE[kind](n) for n in (200, 2000))
-    assert calls(lambda: draft_of("x", large)) <= 20 * calls(lambda: draft_of("x", small))
+    assert calls(lambda: router_draft("x", large)) <= 20 * calls(lambda: router_draft("x", small))
 
 
 PIECES = (
@@ -516,5 +516,5 @@ def test_no_text_makes_it_fail() -> None:
         lines = [chance.choice(("", "\t", "    ")) * chance.randrange(6) + chance.choice(PIECES) for _ in range(60)]
         text = "\n".join(lines)
         cut = text[: chance.randrange(len(text))] if chance.random() < 0.3 else text
-        draft = draft_of("x", cut)
+        draft = router_draft("x", cut)
         assert set(draft.notes) <= set(draft.places)

@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from relay.config.document.toml import load
-from relay.config.effective import effective
+from relay.config.configuration import read_settings
+from relay.config.toml_text import settings_document
 from relay.values.settings import PortForwarding, ReceiverSsh, ReceiverTls, RemoteLoggingServer, Settings
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "relay.toml"
@@ -46,7 +46,7 @@ def leaves(value: object, path: tuple[str | int, ...] = ()) -> dict[tuple[str | 
 
 
 def test_the_sample_is_valid_as_it_stands() -> None:
-    settings = load([str(SAMPLE)])
+    settings = read_settings([str(SAMPLE)])
     assert [source.origin for source in settings.source] == ["/var/log/audit/audit.log"]
     (server,) = settings.remote_logging_server
     forwarding = settings.forwarding_of(server)
@@ -58,13 +58,13 @@ def test_every_key_of_the_settings_stands_in_the_sample(tmp_path: Path) -> None:
     """And no other: what the sample holds, uncommented, are exactly the keys that there are."""
     file = with_every_key(tmp_path)
     written = leaves(tomllib.loads(file.read_text()))
-    assert set(written) == set(leaves(effective(load([str(file)]))))
+    assert set(written) == set(leaves(settings_document(read_settings([str(file)]))))
 
 
 def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path) -> None:
-    written = leaves(effective(load([str(with_every_key(tmp_path))])))
+    written = leaves(settings_document(read_settings([str(with_every_key(tmp_path))])))
     defaults = leaves(
-        effective(
+        settings_document(
             Settings(
                 source=({"name": "audit"}, EVENTS, LIVE_AUDIT, AUDISP_REMOTE),
                 port_forwarding=(PortForwarding(server_address="172.18.4.99"),),

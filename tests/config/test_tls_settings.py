@@ -8,8 +8,8 @@ from harness.certificates import ROUTER, Authority
 from pydantic import ValidationError
 
 from relay.config.check import check
-from relay.config.document import toml
-from relay.config.effective import effective, toml_text
+from relay.config.configuration import read_configuration, read_settings
+from relay.config.toml_text import settings_document, toml_text
 from relay.values.settings import RemoteLoggingServer, Settings
 
 FINGERPRINT = "sha-256:" + ":".join(["AB"] * 32)
@@ -68,12 +68,12 @@ def test_no_private_key_stands_in_a_configuration(tmp_path: Path) -> None:
 def test_certificates_in_a_configuration_are_written_back_as_they_are(tmp_path: Path) -> None:
     text = Authority(tmp_path).certificate.read_text()
     written = toml_text(
-        effective(Settings.model_validate({"remote-logging-server": [{"transport": "tls", "ca": text}]}))
+        settings_document(Settings.model_validate({"remote-logging-server": [{"transport": "tls", "ca": text}]}))
     )
     assert text in written
     file = tmp_path / "relay.toml"
     file.write_text(written)
-    assert toml.load([str(file)]).remote_logging_server[0].ca == text
+    assert read_settings([str(file)]).remote_logging_server[0].ca == text
 
 
 # --- On this machine ---
@@ -86,7 +86,7 @@ def findings(folder: Path, **keys: str) -> tuple[list[str], list[str]]:
     log.touch()
     source = f'[[source]]\nname = "audit"\npath = "{log}"\n'
     file.write_text(f"[[remote-logging-server]]\n{lines}\n{source}".replace("'6514'", "6514"))
-    found = check.check(toml.read([str(file)]))
+    found = check.check(read_configuration([str(file)]))
     return [str(mistake) for mistake in found.mistakes], [str(warning) for warning in found.warnings]
 
 

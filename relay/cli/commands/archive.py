@@ -140,7 +140,7 @@ def _check(context: click.Context, folder: str | None, since: str | None, terms:
 
     from relay.archive.query import day_of
     from relay.archive.verify import ArchiveCheck
-    from relay.config.document import toml
+    from relay.config.configuration import read_settings
     from relay.system.disk import Disk
     from relay.values.moment import first_moment
 
@@ -148,7 +148,7 @@ def _check(context: click.Context, folder: str | None, since: str | None, terms:
     if folder is not None:
         folder = existing(folder, "name another folder")
     else:
-        folder = toml.load(options(context).config_paths, options(context).choice).receiver.archive
+        folder = read_settings(options(context).config_paths, options(context).choice).receiver.archive
     return ArchiveCheck(Disk(), folder, terms, "" if begin is None else day_of(begin))
 
 

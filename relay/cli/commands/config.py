@@ -24,9 +24,9 @@ from relay.values.text import escaped
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from relay.config.document.toml import Configuration
+    from relay.config.configuration import Configuration
+    from relay.config.intended_program import Program
     from relay.config.mistake import Mistake
-    from relay.config.program import Program
     from relay.values.settings import Settings
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
@@ -54,19 +54,19 @@ def check(context: click.Context, *, program: "Program | None", as_json: bool) -
     Every mistake is told at once, with its file, line and key. Run it as the user that relay runs as.
     """
     from relay.config.check import check as on_this_machine
-    from relay.config.document import toml
-    from relay.config.mistake import MistakesError, told
-    from relay.config.program import programs
+    from relay.config.configuration import read_configuration
+    from relay.config.intended_program import intended_programs
+    from relay.config.mistake import MistakesError, mistake_lines
 
     paths = options(context).config_paths
     wanted: Sequence[Program] = (program,) if program else ()
     try:
-        configuration = toml.read(paths, options(context).choice)
+        configuration = read_configuration(paths, options(context).choice)
     except MistakesError as error:
         findings, summary = on_this_machine.CheckFindings(error.found, ()), ""
         exit_code = error.exit_code
     else:
-        wanted = wanted or programs(configuration)
+        wanted = wanted or intended_programs(configuration)
         findings, summary = on_this_machine.check(configuration, program), _summary(configuration.settings, wanted)
         exit_code = MistakesError.exit_code if findings.mistakes else 0
     if as_json:
@@ -79,7 +79,10 @@ def check(context: click.Context, *, program: "Program | None", as_json: bool) -
             warnings=objects(findings.warnings),
         )
     else:
-        for line in (*told(findings.mistakes), *(f"warning: {line}" for line in told(findings.warnings))):
+        for line in (
+            *mistake_lines(findings.mistakes),
+            *(f"warning: {line}" for line in mistake_lines(findings.warnings)),
+        ):
             click.echo(RelayError.complete(line), err=True)
         if exit_code == 0:
             click.echo(f"{', '.join(paths)}: no mistakes; {summary}")
@@ -92,11 +95,11 @@ def check(context: click.Context, *, program: "Program | None", as_json: bool) -
 @click.pass_context
 def show(context: click.Context, *, as_json: bool) -> None:
     """Print the settings that hold, defaults included, as TOML."""
-    from relay.config import effective
-    from relay.config.document import toml
+    from relay.config.configuration import read_configuration
+    from relay.config.toml_text import settings_document, toml_text
 
-    configuration = toml.read(options(context).config_paths, options(context).choice)
-    document = effective.effective(configuration.settings)
+    configuration = read_configuration(options(context).config_paths, options(context).choice)
+    document = settings_document(configuration.settings)
     if as_json:
         _print_json(
             "relay.config-show/1",
@@ -107,7 +110,7 @@ def show(context: click.Context, *, as_json: bool) -> None:
         )
     else:
         _print_warnings(configuration)
-        text = effective.toml_text(document, configuration.notes)
+        text = toml_text(document, configuration.notes)
         click.echo(f"# What holds, from {_names(configuration)}\n{text}", nl=False)
 
 
@@ -121,12 +124,12 @@ def import_(context: click.Context, file: str, *, as_json: bool) -> None:
 
     What it cannot say (user, keys) is left to relay's defaults and to further files.
     """
-    from relay.config import effective
-    from relay.config.document import toml
+    from relay.config.configuration import read_configuration
+    from relay.config.toml_text import toml_text
 
     if options(context).given_config_paths:
         raise click.UsageError("FILE alone is read; leave -c out", context)
-    configuration = toml.read([file], options(context).choice)
+    configuration = read_configuration([file], options(context).choice)
     if as_json:
         _print_json(
             "relay.config-import/1",
@@ -137,14 +140,14 @@ def import_(context: click.Context, file: str, *, as_json: bool) -> None:
         )
         return
     _print_warnings(configuration)
-    text = effective.toml_text(configuration.document, configuration.notes)
+    text = toml_text(configuration.document, configuration.notes)
     click.echo(f"# Made by relay config import, from {_names(configuration)}\n{text}", nl=False)
 
 
 def _print_warnings(configuration: "Configuration") -> None:
-    from relay.config.mistake import told
+    from relay.config.mistake import mistake_lines
 
-    for line in told(configuration.warnings):
+    for line in mistake_lines(configuration.warnings):
         click.echo(f"warning: {escaped(RelayError.complete(line))}", err=True)
 
 
@@ -153,7 +156,7 @@ def _names(configuration: "Configuration") -> str:
 
 
 def _origins(configuration: "Configuration") -> list[dict[str, str]]:
-    from relay.config.mistake import key_text
+    from relay.config.key_path import key_text
 
     return [{"key": key_text(path), "origin": note} for path, note in configuration.notes.items()]
 
@@ -166,9 +169,9 @@ def objects(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
     """Each mistake as a FINDING."""
     return [
         {
-            "file": mistake.place.file,
-            "line": mistake.place.line,
-            "key": mistake.place.key,
+            "file": mistake.location.file,
+            "line": mistake.location.line,
+            "key": mistake.location.key,
             "message": RelayError.complete(mistake.sentence),
         }
         for mistake in mistakes

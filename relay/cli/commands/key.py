@@ -266,10 +266,10 @@ def _objects(keys: "Iterable[PublicKey]") -> list[dict[str, str]]:
 
 def _forwardings(given: Options) -> "tuple[PortForwarding, ...]":
     """The configuration's port-forwardings; none when there is no configuration yet and none is named."""
-    from relay.config.document import toml
+    from relay.config.configuration import read_settings
 
     named = given.given_config_paths or os.environ.get("RELAY_CONFIG") or os.path.lexists(DEFAULT_CONFIG)
-    return toml.load(given.config_paths, given.choice).port_forwarding if named else ()
+    return read_settings(given.config_paths, given.choice).port_forwarding if named else ()
 
 
 def _defaults() -> "tuple[PortForwarding, ...]":

@@ -14,7 +14,7 @@ from relay.cli.options import Options, config_option, options
 from relay.values.text import escaped
 
 if TYPE_CHECKING:
-    from relay.config.document.toml import Configuration
+    from relay.config.configuration import Configuration
     from relay.config.mistake import Mistake
     from relay.program.reload.loaded import Loaded
 
@@ -50,8 +50,8 @@ def _collect_garbage_seldom() -> None:
 def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     """Forward until told to stop: sources, spool, servers."""
     _collect_garbage_seldom()
-    from relay.config import program
-    from relay.config.document import toml
+    from relay.config import intended_program
+    from relay.config.configuration import read_configuration
     from relay.program import forwarder
     from relay.program.reload.loaded import checked, loaded
     from relay.system import operational_log
@@ -60,8 +60,8 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     given = options(context)
 
     def read() -> "Configuration":
-        configuration = toml.read(given.config_paths, given.choice)
-        program.require(configuration, "run")
+        configuration = read_configuration(given.config_paths, given.choice)
+        intended_program.require_program(configuration, "run")
         return configuration
 
     def read_again() -> "Loaded":
@@ -168,20 +168,20 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Con
     """The configuration with the flags over it; its warnings: tables without effect. Flags alone need no file."""
     from pydantic import ValidationError
 
-    from relay.config import program
-    from relay.config.document import toml
-    from relay.config.sentence import sentence
+    from relay.config import intended_program
+    from relay.config.configuration import configuration_without_files, read_configuration
+    from relay.config.validation_sentence import validation_sentence
     from relay.values.settings import Settings
 
     warnings: tuple[Mistake, ...] = ()
     if given.given_config_paths or os.environ.get("RELAY_CONFIG") or not flags:
-        configuration = toml.read(given.config_paths, given.choice)
+        configuration = read_configuration(given.config_paths, given.choice)
         if not flags:
-            program.require(configuration, "receive")
-        if program.programs(configuration) != program.PROGRAMS:
-            warnings = tuple(program.without_effect(configuration, "receive"))
+            intended_program.require_program(configuration, "receive")
+        if intended_program.intended_programs(configuration) != intended_program.PROGRAMS:
+            warnings = tuple(intended_program.tables_without_effect(configuration, "receive"))
     else:
-        configuration = toml.without_files(Settings())
+        configuration = configuration_without_files(Settings())
     document = configuration.settings.model_dump(mode="json", exclude_unset=True)
     for name, value in flags.items():
         *tables, key = _FLAGS[name]
@@ -195,7 +195,7 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> "Con
     except ValidationError as invalid:
         error = invalid.errors(include_url=False)[0]
         flag = next((name for name, path in _FLAGS.items() if path == error["loc"][: len(path)]), "")
-        raise click.BadParameter(sentence(error), param_hint=f"--{flag.replace('_', '-')}") from None
+        raise click.BadParameter(validation_sentence(error), param_hint=f"--{flag.replace('_', '-')}") from None
 
 
 def _imply_the_other_folder(document: dict[str, Any], flags: Collection[str]) -> None:

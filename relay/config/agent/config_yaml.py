@@ -3,7 +3,7 @@
     inputs/NAME.conf     the plugins of an input, in Telegraf's TOML
     outputs/NAME.conf    those of an output
 The two folders are beside config.yaml (a copy), or else in its lib-directory. `conf` names another file there.
-relay.config.agent.agent gives all of it its meaning. config.yaml has at most 64 KiB.
+relay.config.agent.monitoring_agent gives all of it its meaning. config.yaml has at most 64 KiB.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.config.agent import outputs
-from relay.config.agent.agent import MonitoringAgent
-from relay.config.agent.filters import as_list
-from relay.config.agent.plugin import PluginTable, Variables
-from relay.config.document.draft import Draft
-from relay.config.document.file import NotUnderstoodError, contents, text_of, toml_draft
-from relay.config.router.translation import RouterChoice
+from relay.config.agent.monitoring_agent import MonitoringAgent
+from relay.config.agent.plugin_table import PluginTable, Variables
+from relay.config.agent.telegraf_filters import as_list
+from relay.config.document.config_file import NotAConfigurationError, contents, text_of, toml_draft
+from relay.config.document.settings_draft import SettingsDraft
+from relay.config.router.router_choice import RouterChoice
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.values.text import quoted
 
@@ -39,9 +39,9 @@ def within(path: str) -> str:
     return inner if os.path.isfile(inner) else path
 
 
-def draft_of(file: str, text: str, named: RouterChoice) -> Draft:
+def agent_draft(file: str, text: str, named: RouterChoice) -> SettingsDraft:
     """Translate config.yaml and what it names; `named` are the router and the node that it runs on."""
-    draft = Draft(file)
+    draft = SettingsDraft(file)
     document, lines = _yaml(text)
     asked = (each.get("name") for each in as_list(document.get("variables")) if isinstance(each, dict))
     variables = Variables(named.router, named.node, frozenset(map(str, asked)))
@@ -53,7 +53,7 @@ def draft_of(file: str, text: str, named: RouterChoice) -> Draft:
             return list(_plugins(conf, folder, draft, variables))
         except (NoInputError, PermissionRefusedError) as error:
             draft.mistake(f"{quoted(name)}: {error.what}: {error.cause}", lines.get(folder), (folder,))
-        except NotUnderstoodError as error:
+        except NotAConfigurationError as error:
             draft.mistake(error.sentence, error.line, file=conf)
         return []
 
@@ -68,19 +68,19 @@ def _library(config: Path, said: object) -> Path:
     return Path(said if isinstance(said, str) and "\0" not in said else LIBRARY)
 
 
-def _plugins(file: str, folder: str, draft: Draft, variables: Variables) -> Iterator[PluginTable]:
-    """Those of one file; NoInputError and NotUnderstoodError as relay.config.document.file raises them."""
+def _plugins(file: str, folder: str, draft: SettingsDraft, variables: Variables) -> Iterator[PluginTable]:
+    """Those of one file; NoInputError and NotAConfigurationError as relay.config.document.config_file raises them."""
     read = toml_draft(file, text_of(contents(file)))
     return PluginTable.all_of(read, folder, draft, variables)
 
 
-def implied(agent: Draft) -> Draft:
+def implied(agent: SettingsDraft) -> SettingsDraft:
     """What holds where no file says otherwise: traffic events, which [audit] keeps back by itself, are enabled.
 
     So where a server is to get them. Whether there are any, the router decides: its collector writes only what the
     router's own audit has enabled.
     """
-    draft = Draft(agent.file)
+    draft = SettingsDraft(agent.file)
     for index, server in enumerate(agent.document.get(outputs.SERVERS, ())):
         if "traffic" in server["types"]:
             why = "what it sends to a server includes traffic"
@@ -96,17 +96,21 @@ def _yaml(text: str) -> tuple[dict[Any, Any], dict[str, int]]:
     import yaml  # noqa: PLC0415 - only who has such a file pays for it
 
     if len(text) > LARGEST:
-        raise NotUnderstoodError(f"is larger than {LARGEST // 1024} KiB, and so no configuration of a Monitoring Agent")
+        raise NotAConfigurationError(
+            f"is larger than {LARGEST // 1024} KiB, and so no configuration of a Monitoring Agent"
+        )
     try:
         document, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
-        raise NotUnderstoodError(
+        raise NotAConfigurationError(
             f"is no YAML: {error.problem or error.context or 'it is not understood'}", line
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise NotUnderstoodError("is no YAML that can be read") from None
+        raise NotAConfigurationError("is no YAML that can be read") from None
     if not isinstance(document, dict) or not isinstance(node, yaml.MappingNode):
-        raise NotUnderstoodError("is no configuration of a Monitoring Agent: no `inputs:` and `outputs:` stand in it")
+        raise NotAConfigurationError(
+            "is no configuration of a Monitoring Agent: no `inputs:` and `outputs:` stand in it"
+        )
     return document, {str(key.value): key.start_mark.line + 1 for key, _ in node.value}

@@ -11,9 +11,16 @@ for, is a mistake: times in another unit, a filter that relay does not have.
 import os
 from typing import Final, NamedTuple
 
-from relay.config.agent.filters import FILTERS, OTHER_FILTERS, as_list, may_pass_unknown, taken_over, types_passed
-from relay.config.agent.plugin import PluginTable
-from relay.config.document.lines import KeyPath
+from relay.config.agent.plugin_table import PluginTable
+from relay.config.agent.telegraf_filters import (
+    FILTERS,
+    OTHER_FILTERS,
+    as_list,
+    may_pass_unknown,
+    taken_over,
+    types_passed,
+)
+from relay.config.key_path import KeyPath
 from relay.values.text import quoted
 
 COLLECTOR: Final = "/usr/bin/eventCollector128t"

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from relay.config.agent.filters import FILTERS, OTHER_FILTERS, may_pass_unknown, types_passed, wrong_patterns
 from relay.config.agent.inputs import SOURCES
-from relay.config.agent.plugin import PluginTable
-from relay.config.document.lines import KeyPath
+from relay.config.agent.plugin_table import PluginTable
+from relay.config.agent.telegraf_filters import FILTERS, OTHER_FILTERS, may_pass_unknown, types_passed, wrong_patterns
+from relay.config.key_path import KeyPath
 from relay.syslog.priority import FACILITIES, SEVERITIES
 from relay.values.address import Address
 from relay.values.text import quoted

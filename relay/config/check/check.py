@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from relay.config.audit_sources import left_out, one_log_twice, one_trail_twice
-from relay.config.document.lines import KeyPath
-from relay.config.document.toml import Configuration
+from relay.config.check.audit_sources import left_out, one_log_twice, one_trail_twice
+from relay.config.configuration import Configuration
+from relay.config.intended_program import Program, intended_programs, tables_without_effect
+from relay.config.key_path import KeyPath
 from relay.config.mistake import Mistake
-from relay.config.program import Program, programs, without_effect
 from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
 from relay.system.command import check_command
@@ -48,7 +48,7 @@ class CheckFindings(NamedTuple):
 def check(configuration: Configuration, program: Program | None = None) -> CheckFindings:
     """Look at the machine, and at what the settings mean together, for one program or all that the files are for."""
     settings = configuration.settings
-    wanted = (program,) if program else programs(configuration)
+    wanted = (program,) if program else intended_programs(configuration)
     found = [*_folder(("relay", "state-directory"), settings.relay.state_directory)]
     warnings: list[_Finding] = []
     if "run" in wanted:
@@ -76,11 +76,11 @@ def check(configuration: Configuration, program: Program | None = None) -> Check
         if ("receive" if path[0] == "receiver" else "run") in wanted
     ]
     return CheckFindings(
-        tuple(Mistake(configuration.place(path), sentence) for path, sentence in found),
+        tuple(Mistake(configuration.locate(path), sentence) for path, sentence in found),
         (
             *configuration.warnings,
-            *(Mistake(configuration.place(path), sentence) for path, sentence in warnings),
-            *(each for only in wanted if wanted == (only,) for each in without_effect(configuration, only)),
+            *(Mistake(configuration.locate(path), sentence) for path, sentence in warnings),
+            *(each for only in wanted if wanted == (only,) for each in tables_without_effect(configuration, only)),
         ),
     )
 

@@ -8,8 +8,8 @@ A private key in a content is left where it is: relay takes those from files onl
 from collections.abc import Sequence
 from typing import Final
 
+from relay.config.router.leaf_reader import Values, line_of, named
 from relay.config.router.section import Section
-from relay.config.router.values import Values, line_of, named
 from relay.values.text import quoted
 
 _FOLDER: Final = "/etc/relay"

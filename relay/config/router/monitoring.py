@@ -4,7 +4,7 @@
     monitoring > agent-config NAME     tags, input NAME (include-all-outputs, output)
     monitoring > input NAME            type events (event > TYPE true), custom-input (config: Telegraf's TOML), tags
     monitoring > output NAME           type syslog (address, sdid, default-…-code), type custom-output (config)
-They become a document in the form of config.yaml and tables of Telegraf's, which relay.config.agent.agent translates.
+They become a document in the form of config.yaml and tables of Telegraf's, which relay.config.agent translates.
 The router's configuration names no index file: relay keeps one of its own, beside its spool's default place.
 """
 
@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from relay.config.agent.agent import MonitoringAgent
-from relay.config.agent.plugin import PluginTable, Variables
-from relay.config.document.file import NotUnderstoodError, toml_draft
+from relay.config.agent.monitoring_agent import MonitoringAgent
+from relay.config.agent.plugin_table import PluginTable, Variables
+from relay.config.document.config_file import NotAConfigurationError, toml_draft
+from relay.config.router.leaf_reader import Values, first_word, flag, line_of, named, number
 from relay.config.router.section import Section
-from relay.config.router.values import Values, first_word, flag, line_of, named, number
 from relay.values.text import quoted
 
 _PROFILE: Final = frozenset({"name", "tags", "input", "sample-interval", "push-interval"})
@@ -155,7 +155,7 @@ class Monitoring:
         for leaf in definition.leaves("config"):
             try:
                 read = toml_draft(self._draft.file, "\n".join(leaf.text) + "\n")
-            except NotUnderstoodError as error:
+            except NotAConfigurationError as error:
                 self._draft.mistake(f"config: {error.sentence}", leaf.line)
                 continue
             for plugin in PluginTable.all_of(read, kind, self._draft, self._variables):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from relay.config.router.quotes import words
+from relay.config.router.quoted_values import words
 
 
 class Statement(NamedTuple):

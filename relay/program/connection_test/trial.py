@@ -18,11 +18,11 @@ from typing import Final, NamedTuple
 
 from cryptography.x509 import Certificate
 
-from relay.config import program
+from relay.config import intended_program
 from relay.config.check import check
-from relay.config.document import toml
-from relay.config.document.toml import Configuration
-from relay.config.mistake import MistakesError, told
+from relay.config.configuration import Configuration, read_configuration
+from relay.config.mistake import MistakesError, mistake_lines
+from relay.config.router.router_choice import ANY, RouterChoice
 from relay.errors import (
     ConfigurationError,
     NoInputError,
@@ -92,7 +92,7 @@ class TestRequest(NamedTuple):
     sizes: bool = False
     """Whether the largest message is to be found that each server accepts."""
     timeout: float | None = None
-    choice: toml.RouterChoice = toml.ANY
+    choice: RouterChoice = ANY
     """Which router and node of a router's own configuration."""
 
     @property
@@ -132,13 +132,13 @@ def go(wishes: TestRequest, tell: TellServer) -> Report:
 
 def _prepare(wishes: TestRequest, course: StepLog) -> tuple[Settings, list[Way]]:
     try:
-        configuration = toml.read(wishes.paths, wishes.choice)
+        configuration = read_configuration(wishes.paths, wishes.choice)
     except MistakesError as error:
         cause = "\n".join(error.mistakes)
         raise ConfigurationError(
             "configuration", (cause,), "correct them; `relay config check` checks them again"
         ) from None
-    program.require(configuration, "run")
+    intended_program.require_program(configuration, "run")
     settings = configuration.settings
     ways = [(server, settings.forwarding_of(server)) for server in _chosen(settings, wishes.server)]
     course.passed(TestStep.CONFIGURATION, _oddities(configuration))
@@ -162,8 +162,8 @@ def _chosen(settings: Settings, name: str) -> list[RemoteLoggingServer]:
 def _oddities(configuration: Configuration) -> StepFinding:
     """What is worth a look, but in nobody's way here: a source's file that is missing, a server without encryption."""
     mistakes, warnings = check.check(configuration)
-    odd = [mistake for mistake in mistakes if mistake.place.path[-1] not in _LOOKED_AT_LATER]
-    lines = told((*odd, *warnings))
+    odd = [mistake for mistake in mistakes if mistake.location.path[-1] not in _LOOKED_AT_LATER]
+    lines = mistake_lines((*odd, *warnings))
     if lines:
         return StepFinding("\n".join(lines), "`relay config check` reports them too", warning=True)
     return StepFinding(", ".join(configuration.files))

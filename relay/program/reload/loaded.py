@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from relay.config.check.check import check
-from relay.config.document.lines import KeyPath
-from relay.config.document.toml import Configuration
+from relay.config.configuration import Configuration
+from relay.config.key_path import KeyPath
 from relay.config.mistake import ConfigLocation, MistakesError
 from relay.program.reload.plan import files_of
 from relay.values.settings import Settings
@@ -22,7 +22,7 @@ class Loaded(NamedTuple):
     settings: Settings
     files: tuple[str, ...]
     """The configuration's own; none when flags alone say everything."""
-    place: Callable[[KeyPath], ConfigLocation]
+    locate: Callable[[KeyPath], ConfigLocation]
     contents: Mapping[str, str]
     """A digest of each file that it names, by path."""
 
@@ -30,7 +30,7 @@ class Loaded(NamedTuple):
 def loaded(configuration: Configuration) -> Loaded:
     """Look at what the files contain that a configuration names."""
     settings = configuration.settings
-    return Loaded(settings, configuration.files, configuration.place, _contents(files_of(settings)))
+    return Loaded(settings, configuration.files, configuration.locate, _contents(files_of(settings)))
 
 
 def checked(configuration: Configuration, program: Program) -> Loaded:

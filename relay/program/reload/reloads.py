@@ -46,7 +46,7 @@ def refuse_fixed(what: ReloadPlan, runs: PartsByName, new: Loaded) -> None:
     found = []
     for key in what.fixed.exchanged:
         sentence = f'cannot change from "{runs.fixed[key]}" while relay runs; restart relay, or set it back'
-        found.append(Mistake(new.place(tuple(key.split("."))), sentence))
+        found.append(Mistake(new.locate(tuple(key.split("."))), sentence))
     if found:
         raise MistakesError(tuple(found))
 

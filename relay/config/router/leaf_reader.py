@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from relay.config.document.draft import Draft
-from relay.config.document.lines import KeyPath
-from relay.config.router.quotes import is_open
+from relay.config.document.settings_draft import SettingsDraft
+from relay.config.key_path import KeyPath
+from relay.config.router.quoted_values import is_open
 from relay.config.router.section import Section, Statement
 from relay.values.text import quoted
 
@@ -15,7 +15,7 @@ SERVERS: Final = "remote-logging-server"
 class Values:
     """Reads leaves, and servers, for one draft."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: SettingsDraft) -> None:
         self.draft = draft
 
     def put(

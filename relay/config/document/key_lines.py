@@ -10,8 +10,7 @@ import re
 import tomllib
 from typing import Final
 
-KeyPath = tuple[str | int, ...]
-"""The way to a value: keys, and for arrays indexes from zero."""
+from relay.config.key_path import KeyPath
 
 _BLANK: Final = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _SPACE: Final = re.compile(r"[ \t]*")

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from relay.config.document.lines import KeyPath
+from relay.config.key_path import KeyPath
 from relay.config.mistake import ConfigLocation, Mistake
 
 
-class Draft:
+class SettingsDraft:
     """One file's values so far."""
 
     def __init__(self, file: str) -> None:
@@ -25,7 +25,7 @@ class Draft:
         self.warnings: list[Mistake] = []
 
     @classmethod
-    def of_toml(cls, file: str, document: dict[str, Any], lines: Mapping[KeyPath, int]) -> "Draft":
+    def of_toml(cls, file: str, document: dict[str, Any], lines: Mapping[KeyPath, int]) -> "SettingsDraft":
         """A TOML file, with the line of each key."""
         draft = cls(file)
         draft.document = document

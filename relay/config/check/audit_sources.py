@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from relay.config.document.lines import KeyPath
+from relay.config.key_path import KeyPath
 from relay.source.auditd.generations import scan
 from relay.values.settings import AuditLogSource, Settings
 from relay.values.text import quoted

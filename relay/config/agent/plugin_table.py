@@ -9,8 +9,8 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from relay.config.document.draft import Draft
-from relay.config.document.lines import KeyPath
+from relay.config.document.settings_draft import SettingsDraft
+from relay.config.key_path import KeyPath
 from relay.values.text import quoted
 
 VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}")
@@ -50,13 +50,15 @@ class PluginTable(NamedTuple):
     table: dict[str, Any]
     lines: Mapping[str, int | None]
     """The line of each key."""
-    draft: Draft
+    draft: SettingsDraft
     variables: Variables
     keeps_index: bool = False
     """Whether the index file is one of relay's own, since the configuration names none."""
 
     @classmethod
-    def all_of(cls, read: Draft, kind: str, draft: Draft, variables: Variables) -> "Iterator[PluginTable]":
+    def all_of(
+        cls, read: SettingsDraft, kind: str, draft: SettingsDraft, variables: Variables
+    ) -> "Iterator[PluginTable]":
         """The plugins of one kind, "inputs" or "outputs", in a draft of Telegraf's TOML."""
         found = read.document.get(kind)
         for name, tables in found.items() if isinstance(found, dict) else ():

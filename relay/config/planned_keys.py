@@ -6,7 +6,7 @@ an unknown key, nor a promise that is silently not kept. The table shrinks as ve
 
 from typing import Final
 
-NOT_YET: Final = frozenset(
+PLANNED_KEYS: Final = frozenset(
     {
         "metrics",
         'source.type = "syslog"',

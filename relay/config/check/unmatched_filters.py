@@ -7,7 +7,7 @@ A router's events are of their source's facility and severity unless they say an
 from collections.abc import Iterator
 from typing import Final
 
-from relay.config.document.lines import KeyPath
+from relay.config.key_path import KeyPath
 from relay.syslog.priority import SEVERITIES
 from relay.values.event import EventType
 from relay.values.settings import RemoteLoggingServer, Settings
@@ -15,7 +15,7 @@ from relay.values.settings import RemoteLoggingServer, Settings
 _ABOVE_WARNING: Final = frozenset(SEVERITIES[: SEVERITIES.index("warning")])
 
 
-def never_sent(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
+def unmatched_filters(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
     """What nobody should wait for, each with the key that chooses it."""
     for index, server in enumerate(settings.remote_logging_server):
         path: KeyPath = ("remote-logging-server", index)

@@ -1,7 +1,7 @@
 """One configuration file's octets in, its text out; and of a TOML text, a draft.
 
 Errors: NoInputError (66) for a file that is missing or cannot be read; PermissionRefusedError (77) for one that this
-user is not allowed to read; NotUnderstoodError, with the line where there is
+user is not allowed to read; NotAConfigurationError, with the line where there is
 one, for what cannot be a configuration. Files of more than 4 MiB are refused, and not read further.
 """
 
@@ -10,8 +10,8 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-from relay.config.document.draft import Draft
-from relay.config.document.lines import key_lines
+from relay.config.document.key_lines import key_lines
+from relay.config.document.settings_draft import SettingsDraft
 from relay.errors import NoInputError
 from relay.system.disk import permission_refused
 
@@ -25,7 +25,7 @@ _NO_UTF_8: Final = {
 _SYNTAX_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 
 
-class NotUnderstoodError(Exception):
+class NotAConfigurationError(Exception):
     """What a file holds is no configuration: a `sentence`, and the `line` where there is one."""
 
     def __init__(self, sentence: str, line: int | None = None) -> None:
@@ -52,37 +52,39 @@ def contents(path: str) -> bytes:
 def text_of(contents: bytes) -> str:
     """Read octets as the text of a configuration."""
     if len(contents) > LARGEST_FILE:
-        raise NotUnderstoodError(
+        raise NotAConfigurationError(
             f"is larger than {LARGEST_FILE // _MEBIBYTE} MiB, more than relay reads; of a configuration with many "
             "routers save one (`show config running authority router NAME`)"
         )
     if not contents.strip():
-        raise NotUnderstoodError("is empty; deploy/relay.toml is a sample to begin with")
+        raise NotAConfigurationError("is empty; deploy/relay.toml is a sample to begin with")
     for beginning, form in _NO_UTF_8.items():
         if contents.startswith(beginning):
-            raise NotUnderstoodError(form)
+            raise NotAConfigurationError(form)
     if b"\0" in contents:
-        raise NotUnderstoodError("is no text: it holds zero bytes")
+        raise NotAConfigurationError("is no text: it holds zero bytes")
     try:
         return contents.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = contents.count(b"\n", 0, error.start) + 1
-        raise NotUnderstoodError(f"is not UTF-8: byte {error.start} is 0x{contents[error.start]:02x}", line) from None
+        raise NotAConfigurationError(
+            f"is not UTF-8: byte {error.start} is 0x{contents[error.start]:02x}", line
+        ) from None
 
 
-def toml_draft(file: str, text: str) -> Draft:
+def toml_draft(file: str, text: str) -> SettingsDraft:
     """Read TOML."""
     try:
-        return Draft.of_toml(file, tomllib.loads(text), key_lines(text))
+        return SettingsDraft.of_toml(file, tomllib.loads(text), key_lines(text))
     except RecursionError:
-        raise NotUnderstoodError("is nested too deeply") from None
+        raise NotAConfigurationError("is nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, and int() on thousands of digits
         raise _not_toml(str(error), text) from None
 
 
-def _not_toml(message: str, text: str) -> NotUnderstoodError:
+def _not_toml(message: str, text: str) -> NotAConfigurationError:
     match = _SYNTAX_PLACE.search(message)
     if match is None:
-        return NotUnderstoodError(f"is no TOML: {message}")
+        return NotAConfigurationError(f"is no TOML: {message}")
     line = int(match[1]) if match[1] else len(text.rstrip().splitlines())
-    return NotUnderstoodError(f"is no TOML: {message[: match.start()]}", line)
+    return NotAConfigurationError(f"is no TOML: {message[: match.start()]}", line)

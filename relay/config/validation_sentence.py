@@ -8,8 +8,8 @@ from typing import Any, Final, get_args
 
 from pydantic_core import ErrorDetails
 
-from relay.config.document.lines import KeyPath
-from relay.config.not_yet import NOT_YET
+from relay.config.key_path import KeyPath
+from relay.config.planned_keys import PLANNED_KEYS
 from relay.values.event import ALWAYS_RETAINED, ROUTER_TYPES
 from relay.values.settings import SOURCES, Settings, Table
 from relay.values.text import quoted
@@ -23,7 +23,7 @@ _WANTED: Final = {
 }
 
 
-def key_path(error: ErrorDetails) -> KeyPath:
+def error_path(error: ErrorDetails) -> KeyPath:
     """Where it is wrong: the keys as they are written."""
     match error["loc"]:
         # pydantic names the table that a [[source]] was taken for, as if it were a key.
@@ -34,9 +34,9 @@ def key_path(error: ErrorDetails) -> KeyPath:
     return error["loc"]
 
 
-def sentence(error: ErrorDetails) -> str:
+def validation_sentence(error: ErrorDetails) -> str:
     """Say in one sentence what is wrong."""
-    at, value, context = key_path(error), error["input"], error.get("ctx", {})
+    at, value, context = error_path(error), error["input"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
             said = _unwanted_key(at, error["loc"])
@@ -60,7 +60,7 @@ def sentence(error: ErrorDetails) -> str:
 def _unwanted_key(path: KeyPath, tagged: KeyPath) -> str:
     key, table = str(path[-1]), _without_indexes(path[:-1])
     name = f"{table}.{key}".removeprefix(".")
-    if name in NOT_YET:
+    if name in PLANNED_KEYS:
         return "this version of relay does not have it yet; leave it out"
     if name in _IMPLICIT:
         return f"{key} events are always forwarded and kept, and cannot be set here; leave it out"
@@ -73,7 +73,7 @@ def _unwanted_key(path: KeyPath, tagged: KeyPath) -> str:
 
 
 def _unwanted_value(path: KeyPath, value: object, expected: str) -> str:
-    if f"{_without_indexes(path)} = {_shown(value)}" in NOT_YET:
+    if f"{_without_indexes(path)} = {_shown(value)}" in PLANNED_KEYS:
         return f"{_shown(value)}: this version of relay does not have it yet; it has {expected}"
     return f"must be {expected}, not {_shown(value)}"
 

@@ -8,8 +8,8 @@ other part exists: [receiver] with a server and no source is for `relay receive`
 from collections.abc import Iterator
 from typing import Final, Literal, get_args
 
-from relay.config.document.lines import KeyPath
-from relay.config.document.toml import Configuration
+from relay.config.configuration import Configuration
+from relay.config.key_path import KeyPath
 from relay.config.mistake import Mistake
 from relay.errors import ConfigurationError
 from relay.values.event import OPTIONAL_TYPES
@@ -24,7 +24,7 @@ _AUDIT_OF_RUN: Final = (
 """Keys of [audit] that `relay receive` does not read."""
 
 
-def programs(configuration: Configuration) -> tuple[Program, ...]:
+def intended_programs(configuration: Configuration) -> tuple[Program, ...]:
     """The programs that a configuration is for, by what it holds."""
     settings = configuration.settings
     delivers = bool(settings.source and settings.remote_logging_server)
@@ -35,10 +35,10 @@ def programs(configuration: Configuration) -> tuple[Program, ...]:
     return ("run",) if begun else ("receive",)
 
 
-def without_effect(configuration: Configuration, program: Program) -> Iterator[Mistake]:
+def tables_without_effect(configuration: Configuration, program: Program) -> Iterator[Mistake]:
     """The tables and keys that a program does not read, each with its line."""
     for path, sentence in _without_effect(configuration, program):
-        yield Mistake(configuration.place(path), sentence)
+        yield Mistake(configuration.locate(path), sentence)
 
 
 def _without_effect(configuration: Configuration, program: Program) -> Iterator[tuple[KeyPath, str]]:
@@ -55,9 +55,9 @@ def _without_effect(configuration: Configuration, program: Program) -> Iterator[
             yield ("audit", key), "has no effect on `relay receive`; `relay run` reads it"
 
 
-def require(configuration: Configuration, program: Program) -> None:
+def require_program(configuration: Configuration, program: Program) -> None:
     """ConfigurationError when a configuration is for the other program alone."""
-    if program in programs(configuration) or (program == "run" and "receiver" not in configuration.document):
+    if program in intended_programs(configuration) or (program == "run" and "receiver" not in configuration.document):
         return  # what has neither part is reported by `relay run` itself
     names = " and ".join(configuration.files)
     if program == "run":

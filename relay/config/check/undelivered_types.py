@@ -8,8 +8,8 @@ never a default.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from relay.config.agent.filters import TYPES, UNKNOWN, may_pass_unknown, types_passed
-from relay.config.document.lines import KeyPath
+from relay.config.agent.telegraf_filters import TYPES, UNKNOWN, may_pass_unknown, types_passed
+from relay.config.key_path import KeyPath
 from relay.values.event import OPTIONAL_TYPES, EventType
 from relay.values.settings import EventCollectorSource, RemoteLoggingServer, Settings, SourceTable
 
@@ -20,7 +20,7 @@ _COLLECTOR: Final = (
 _AUDIT_LOG: Final = 'add a [[source]] with name = "audit" and type = "audit-log"'
 
 
-def never_arriving(
+def undelivered_types(
     settings: Settings, document: Mapping[str, Any], implied: Iterable[KeyPath] = ()
 ) -> Iterator[tuple[KeyPath, str]]:
     """What is configured without effect, each with its key. Nobody wrote the `implied` values of the document."""

@@ -7,7 +7,7 @@ That is what a line needs that says its whole way: `config authority router r sy
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from relay.config.router.quotes import places
+from relay.config.router.quoted_values import places
 from relay.values.event import OPTIONAL_TYPES
 
 

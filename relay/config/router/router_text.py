@@ -27,10 +27,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from relay.config.router import kinds, terminal
-from relay.config.router.kinds import SectionKind
-from relay.config.router.quotes import LONGEST, Quotes, words
+from relay.config.router import section_kind, terminal_text
+from relay.config.router.quoted_values import LONGEST, Quotes, words
 from relay.config.router.section import Section, Statement
+from relay.config.router.section_kind import SectionKind
 from relay.values.text import quoted
 
 MOST_LINES: Final = 200_000
@@ -77,7 +77,7 @@ class RouterText(NamedTuple):
 
 def parse(text: str) -> RouterText:
     """Read a text."""
-    reading = _TextReader(terminal.lines(text))
+    reading = _TextReader(terminal_text.lines(text))
     reading.read()
     return RouterText(Section([reading.root]), tuple(reading.remarks), tuple(reading.mistakes))
 
@@ -112,7 +112,7 @@ class _TextReader:
         self.unindented = len(depths) <= 1
         self.root = Statement("", "", 0, -1, [], [])
         self.open = [self.root]
-        self.kinds = [kinds.ROOT]
+        self.kinds = [section_kind.ROOT]
         """Of the open sections, where their names decide."""
         self.is_way_open = False
         """Whether the outermost open section is one to which a line has said its whole way."""
@@ -124,11 +124,11 @@ class _TextReader:
 
     def _without_chatter(self, lines: list[_TextLine]) -> list[_TextLine]:
         for line in lines:
-            if terminal.changes(line.text):
+            if terminal_text.changes(line.text):
                 self._remark(
                     line.number, "what is typed at a prompt is not read; save what `show config running` prints"
                 )
-        return [line for line in lines if not terminal.is_chatter(line.text)]
+        return [line for line in lines if not terminal_text.is_chatter(line.text)]
 
     def _foreword(self) -> int:
         """How many lines stand before the configuration begins."""
@@ -241,7 +241,7 @@ class _TextReader:
         """Tell of a leaf under which lines stand: there what they say is lost."""
         name = line.text.split(maxsplit=1)[0]
         following = self.lines[self.at]
-        if name in kinds.LEAVES and following.indent > line.indent:
+        if name in section_kind.LEAVES and following.indent > line.indent:
             self._remark(
                 following.number,
                 f"this stands deeper than {quoted(name)} of line {line.number}, which is no section; so it is passed "
@@ -261,7 +261,7 @@ class _TextReader:
         if not self.unindented:
             return _ANY if self._has_inner(line) else None
         kind = self.kinds[-1].inner.get(name)
-        if kind is None and kinds.is_only_here(name, values):
+        if kind is None and section_kind.is_only_here(name, values):
             self._tell_lost(line.number)
         return kind
 
@@ -289,7 +289,7 @@ class _TextReader:
         kind: SectionKind | None = None
         path: tuple[str, ...] = ()
         self._leave_way()
-        for step in kinds.steps(way):
+        for step in section_kind.steps(way):
             path = (*path, step.name, *words(step.rest))
             new = Statement(step.name, step.rest, line.number, line.indent, [], [])
             statement = self.ways.setdefault(path, new) if step.kind else new
@@ -336,7 +336,9 @@ class _TextReader:
     def _is_pasted(self, line: _TextLine, leaf: Statement) -> bool:
         opening = line.text.split(maxsplit=1)[0]
         return (
-            not self.unindented and line.indent == 0 < leaf.indent and opening not in {"exit", "delete", *kinds.NAMES}
+            not self.unindented
+            and line.indent == 0 < leaf.indent
+            and opening not in {"exit", "delete", *section_kind.NAMES}
         )
 
     def _pasted_end(self, leaf: Statement) -> int:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from relay.config.agent import inputs, outputs
-from relay.config.agent.filters import TYPES, UNKNOWN, as_list
-from relay.config.agent.plugin import VARIABLE, PluginTable, Variables, listed
-from relay.config.document.draft import Draft
+from relay.config.agent.plugin_table import VARIABLE, PluginTable, Variables, listed
+from relay.config.agent.telegraf_filters import TYPES, UNKNOWN, as_list
+from relay.config.document.settings_draft import SettingsDraft
 from relay.values.text import quoted
 
 _KEYS: Final = frozenset(
@@ -40,7 +40,7 @@ class MonitoringAgent:
     """Translates one configuration into its draft."""
 
     def __init__(
-        self, draft: Draft, document: Mapping[Any, Any], lines: Mapping[str, int], variables: Variables
+        self, draft: SettingsDraft, document: Mapping[Any, Any], lines: Mapping[str, int], variables: Variables
     ) -> None:
         self.draft = draft
         self.document = document

@@ -1,6 +1,6 @@
 """Tables of one file that probably should complete a table of another file, and complete none: pure.
 
-A second file adds keys and certificates to what the first one says (relay.config.document.merge). A wrong port or name
+A second file adds keys and certificates to what the first one says (merged_document). A wrong port or name
 there makes a new table instead. What then is missing is reported as what it is: no table with that port or name exists.
 """
 
@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
-from relay.config.document.lines import KeyPath
-from relay.config.document.merge import LOCAL_END, MergedDocument
+from relay.config.document.merged_document import LOCAL_END, MergedDocument
+from relay.config.key_path import KeyPath
 from relay.config.mistake import ConfigLocation
-from relay.config.sentence import key_path
+from relay.config.validation_sentence import error_path
 from relay.values.address import Address
 from relay.values.settings import OF_TLS, Settings
 from relay.values.text import quoted
@@ -24,9 +24,9 @@ _MOST_SHOWN: Final = 5
 _Finding = tuple[KeyPath, str]
 
 
-def completes_nothing(merged: MergedDocument, error: ErrorDetails) -> _Finding | None:
+def unmatched_table(merged: MergedDocument, error: ErrorDetails) -> _Finding | None:
     """What is wrong instead of what pydantic found, with its key; None where pydantic is right."""
-    match key_path(error):
+    match error_path(error):
         case (("port-forwarding" | "remote-logging-server" | "source") as key, int() as index, *rest):
             table, files = merged.document[key][index], merged.files_of(key)
         case _:
@@ -43,7 +43,7 @@ def completes_nothing(merged: MergedDocument, error: ErrorDetails) -> _Finding |
     return None
 
 
-def further_tables(settings: Settings, merged: MergedDocument) -> Iterator[_Finding]:
+def unmatched_tables(settings: Settings, merged: MergedDocument) -> Iterator[_Finding]:
     """What is legal, and adds a server or a source where one was probably to be completed."""
     if not _is_further(merged):
         return
@@ -74,7 +74,7 @@ def _others(merged: MergedDocument, key: str, index: int, files: dict[int, set[s
     """The tables of that key that are in other files; none for a table that completes another, or is completed."""
     own = files.get(index, set())
     found = [other for other, there in files.items() if not there & own] if len(own) == 1 else []
-    tables = ((merged.document[key][other], _where(merged.place((key, other)))) for other in found)
+    tables = ((merged.document[key][other], _where(merged.locate((key, other)))) for other in found)
     return [(table, where) for table, where in tables if isinstance(table, dict)]
 
 

@@ -1,4 +1,4 @@
-"""Configuration files in, one `Settings` out; several files are merged as `relay.config.document.merge` says.
+"""Configuration files in, one `Settings` out; `MergedDocument` says how several files are merged.
 
 A file is TOML, the text of a router's configuration (relay.config.router), or a Monitoring Agent's config.yaml or its
 folder (relay.config.agent): its content decides. A router's text implies a source, auditd's log with the router's own
@@ -17,21 +17,22 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from relay.config.agent import config_yaml
-from relay.config.check.event_types import never_arriving
-from relay.config.check.never_sent import never_sent
-from relay.config.document.draft import Draft
-from relay.config.document.file import LARGEST_FILE, NotUnderstoodError, contents, text_of, toml_draft
-from relay.config.document.further_tables import completes_nothing, further_tables
-from relay.config.document.lines import KeyPath
-from relay.config.document.merge import MergedDocument
+from relay.config.check.undelivered_types import undelivered_types
+from relay.config.check.unmatched_filters import unmatched_filters
+from relay.config.document.config_file import LARGEST_FILE, NotAConfigurationError, contents, text_of, toml_draft
+from relay.config.document.merged_document import MergedDocument
+from relay.config.document.settings_draft import SettingsDraft
+from relay.config.document.unmatched_tables import unmatched_table, unmatched_tables
+from relay.config.key_path import KeyPath
 from relay.config.mistake import ConfigLocation, Mistake, MistakesError
-from relay.config.router import recognition, translation
-from relay.config.router.translation import ANY, RouterChoice
-from relay.config.sentence import key_path, sentence
+from relay.config.router import recognition
+from relay.config.router.router_choice import ANY, RouterChoice
+from relay.config.router.router_draft import router_draft
+from relay.config.validation_sentence import error_path, validation_sentence
 from relay.errors import UsageError
 from relay.values.settings import Settings
 
-__all__ = ["ANY", "LARGEST_FILE", "Configuration", "RouterChoice", "load", "read"]
+__all__ = ["ANY", "LARGEST_FILE", "Configuration", "RouterChoice", "read_configuration", "read_settings"]
 
 
 _TRAIL: Final = "audit"
@@ -44,7 +45,7 @@ class Configuration(NamedTuple):
 
     settings: Settings
     files: tuple[str, ...]
-    place: Callable[[KeyPath], ConfigLocation]
+    locate: Callable[[KeyPath], ConfigLocation]
     document: Mapping[str, Any]
     """What the files say, without relay's defaults, as TOML."""
     notes: Mapping[KeyPath, str]
@@ -55,17 +56,17 @@ class Configuration(NamedTuple):
     """The files that are no TOML: there for `relay run` alone."""
 
 
-def without_files(settings: Settings) -> Configuration:
+def configuration_without_files(settings: Settings) -> Configuration:
     """The configuration that these settings are, where the command line alone says everything."""
     return Configuration(settings, (), lambda path: ConfigLocation("command line", None, path), {}, {}, (), ())
 
 
-def load(paths: Sequence[str], choice: RouterChoice = ANY) -> Settings:
+def read_settings(paths: Sequence[str], choice: RouterChoice = ANY) -> Settings:
     """Read one configuration from files."""
-    return read(paths, choice).settings
+    return read_configuration(paths, choice).settings
 
 
-def read(paths: Sequence[str], choice: RouterChoice = ANY) -> Configuration:
+def read_configuration(paths: Sequence[str], choice: RouterChoice = ANY) -> Configuration:
     """Read one configuration from files, and remember where each key stands."""
     files = tuple(map(config_yaml.within, paths))
     reading = _Drafts([(file, contents(file)) for file in files], choice)
@@ -77,7 +78,7 @@ def read(paths: Sequence[str], choice: RouterChoice = ANY) -> Configuration:
     return Configuration(
         settings,
         files,
-        merged.place,
+        merged.locate,
         {key: merged.document[key] for key in _TABLES if key in merged.document},
         merged.notes,
         (*(warning for draft in drafts for warning in draft.warnings), *_without_effect(settings, merged)),
@@ -90,11 +91,11 @@ def _without_effect(settings: Settings, merged: MergedDocument) -> Iterator[Mist
     implied = [path for path, note in merged.notes.items() if note.startswith("not in ")]
     is_receivers = "receiver" in merged.document and not settings.source
     found = (
-        *(() if is_receivers else never_arriving(settings, merged.document, implied)),
-        *never_sent(settings),
-        *further_tables(settings, merged),
+        *(() if is_receivers else undelivered_types(settings, merged.document, implied)),
+        *unmatched_filters(settings),
+        *unmatched_tables(settings, merged),
     )
-    return (Mistake(merged.place(path), sentence) for path, sentence in found)
+    return (Mistake(merged.locate(path), sentence) for path, sentence in found)
 
 
 def _settings(merged: MergedDocument, mistakes: list[Mistake], files: Sequence[str]) -> Settings:
@@ -103,7 +104,9 @@ def _settings(merged: MergedDocument, mistakes: list[Mistake], files: Sequence[s
     except ValidationError as invalid:
         order = {file: index for index, file in enumerate(files)}
         found = [_mistake(merged, error) for error in invalid.errors(include_url=False)]
-        mistakes += sorted(dict.fromkeys(found), key=lambda m: (order.get(m.place.file, len(order)), m.place.line or 0))
+        mistakes += sorted(
+            dict.fromkeys(found), key=lambda m: (order.get(m.location.file, len(order)), m.location.line or 0)
+        )
     else:
         if not mistakes:
             return settings
@@ -111,9 +114,9 @@ def _settings(merged: MergedDocument, mistakes: list[Mistake], files: Sequence[s
 
 
 def _mistake(merged: MergedDocument, error: ErrorDetails) -> Mistake:
-    if (found := completes_nothing(merged, error)) is not None:
-        return Mistake(merged.place(found[0]), found[1])
-    return Mistake(merged.place(key_path(error)), sentence(error))
+    if (found := unmatched_table(merged, error)) is not None:
+        return Mistake(merged.locate(found[0]), found[1])
+    return Mistake(merged.locate(error_path(error)), validation_sentence(error))
 
 
 class _Drafts:
@@ -122,11 +125,11 @@ class _Drafts:
     def __init__(self, files: Sequence[tuple[str, bytes]], choice: RouterChoice) -> None:
         self.files = files
         self.choice = choice
-        self.made: dict[int, Draft] = {}
+        self.made: dict[int, SettingsDraft] = {}
         self.others: list[str] = []
         """The files that are no TOML."""
 
-    def all(self) -> list[Draft]:
+    def all(self) -> list[SettingsDraft]:
         """What a Monitoring Agent implies, every file's draft in their order, and what a router's text implies.
 
         What comes first, any file overrides; what comes last is there only where it is needed.
@@ -143,31 +146,31 @@ class _Drafts:
         for index in routers:
             self._make(index, texts[index], self._translated)
         for index in sorted(agents):
-            self._make(index, texts[index], lambda file, text: config_yaml.draft_of(file, text, self._named()))
+            self._make(index, texts[index], lambda file, text: config_yaml.agent_draft(file, text, self._named()))
         tables = [self.made[index].document["source"] for index in self.made if "source" in self.made[index].document]
         implied = [_implied_source(self.files[routers[0]][0])] if routers and not _has_audit_source(tables) else []
         overridden = [config_yaml.implied(self.made[index]) for index in sorted(agents)]
         return [*overridden, *(draft for _, draft in sorted(self.made.items())), *implied]
 
-    def _translated(self, file: str, text: str) -> Draft:
-        return translation.draft_of(file, text, self.choice, self._named())
+    def _translated(self, file: str, text: str) -> SettingsDraft:
+        return router_draft(file, text, self.choice, self._named())
 
     def _texts(self) -> Iterator[tuple[int, str]]:
         for index, (file, octets) in enumerate(self.files):
             try:
                 yield index, text_of(octets)
-            except NotUnderstoodError as error:
+            except NotAConfigurationError as error:
                 self._fail(index, file, error)
 
-    def _make(self, index: int, text: str, read_draft: Callable[[str, str], Draft]) -> None:
+    def _make(self, index: int, text: str, read_draft: Callable[[str, str], SettingsDraft]) -> None:
         file = self.files[index][0]
         try:
             self.made[index] = read_draft(file, text)
-        except NotUnderstoodError as error:
+        except NotAConfigurationError as error:
             self._fail(index, file, error)
 
-    def _fail(self, index: int, file: str, error: NotUnderstoodError) -> None:
-        self.made[index] = Draft(file)
+    def _fail(self, index: int, file: str, error: NotAConfigurationError) -> None:
+        self.made[index] = SettingsDraft(file)
         self.made[index].mistake(error.sentence, error.line)
 
     def _named(self) -> RouterChoice:
@@ -177,14 +180,14 @@ class _Drafts:
         return RouterChoice(self.choice.router or (routers or [""])[-1], self.choice.node or (nodes or [""])[-1])
 
 
-def _toml_draft(file: str, text: str) -> Draft:
+def _toml_draft(file: str, text: str) -> SettingsDraft:
     try:
         return toml_draft(file, text)
-    except NotUnderstoodError:
+    except NotAConfigurationError:
         if recognition.is_part(text):
-            raise NotUnderstoodError(_PART) from None
+            raise NotAConfigurationError(_PART) from None
         if form := recognition.other_form(text):
-            raise NotUnderstoodError(form) from None
+            raise NotAConfigurationError(form) from None
         raise
 
 
@@ -204,8 +207,8 @@ def _has_audit_source(arrays: Sequence[Any]) -> bool:
     )
 
 
-def _implied_source(file: str) -> Draft:
-    draft = Draft(file)
+def _implied_source(file: str) -> SettingsDraft:
+    draft = SettingsDraft(file)
     why = "a router's audit trail is auditd's log"
     draft.put(("source", 0, "name"), _TRAIL, why=why)
     draft.put(("source", 0, "type"), "audit-log", why=why)

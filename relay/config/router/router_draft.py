@@ -11,18 +11,19 @@ routers, or of a router with several nodes of which one has a port-forwarding, n
 what user, with which key: no router's text says it; relay's defaults do, or further files.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
-from relay.config.agent.plugin import Variables
-from relay.config.document.draft import Draft
-from relay.config.router import kinds
+from relay.config.agent.plugin_table import Variables
+from relay.config.document.settings_draft import SettingsDraft
+from relay.config.router import section_kind
 from relay.config.router.certificates import Certificates
-from relay.config.router.kinds import SectionKind
+from relay.config.router.leaf_reader import SERVERS, Values, flag, named, number
 from relay.config.router.monitoring import Monitoring
+from relay.config.router.router_choice import ANY, RouterChoice
+from relay.config.router.router_text import TooMuchError, parse
 from relay.config.router.section import Section
-from relay.config.router.syslog import SyslogSection
-from relay.config.router.text import TooMuchError, parse
-from relay.config.router.values import SERVERS, Values, flag, named, number
+from relay.config.router.section_kind import SectionKind
+from relay.config.router.syslog_section import SyslogSection
 from relay.values.event import OPTIONAL_TYPES, EventType
 from relay.values.text import quoted
 
@@ -38,19 +39,9 @@ _OUTER: Final = SectionKind({"router": SectionKind({}, 1)})
 _SHOWN: Final = 10
 
 
-class RouterChoice(NamedTuple):
-    """Which router and which node of a text are meant; empty: the only one."""
-
-    router: str = ""
-    node: str = ""
-
-
-ANY: Final = RouterChoice()
-
-
-def draft_of(file: str, text: str, chosen: RouterChoice = ANY, preferred: RouterChoice = ANY) -> Draft:
+def router_draft(file: str, text: str, chosen: RouterChoice = ANY, preferred: RouterChoice = ANY) -> SettingsDraft:
     """Translate a text. Of several routers the `chosen` one is meant, else the one that other files `preferred`."""
-    draft = Draft(file)
+    draft = SettingsDraft(file)
     try:
         read = parse(text)
     except TooMuchError as error:
@@ -65,7 +56,7 @@ def draft_of(file: str, text: str, chosen: RouterChoice = ANY, preferred: Router
 
 
 class _Translation:
-    def __init__(self, draft: Draft, root: Section) -> None:
+    def __init__(self, draft: SettingsDraft, root: Section) -> None:
         self.draft = draft
         self._values = Values(draft)
         self.levels = [root]
@@ -80,7 +71,7 @@ class _Translation:
             return
         name, section = router
         self.draft.put(("relay", "router"), name, section.line)
-        self._tell_joined(section, kinds.ROUTER)
+        self._tell_joined(section, section_kind.ROUTER)
         self._node(section, chosen.node, preferred.node)
         system = section.section("system")
         self._audit(system.section("audit"))
@@ -164,4 +155,4 @@ class _Translation:
             )
         for leaf in section.leaves("remote-interface"):
             self.draft.warn("remote-interface: relay leaves it to the SSH server", leaf.line, path)
-        self._values.name_unknown(section, _FORWARDINGS, kinds.PORT_FORWARDING.leaves)
+        self._values.name_unknown(section, _FORWARDINGS, section_kind.PORT_FORWARDING.leaves)

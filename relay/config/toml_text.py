@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from relay.config.document.lines import KeyPath
+from relay.config.key_path import KeyPath
 from relay.values.settings import Settings
 from relay.values.text import escaped
 
@@ -16,7 +16,7 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _NO_NOTES: Final[Mapping[KeyPath, str]] = {}
 
 
-def effective(settings: Settings) -> dict[str, Any]:
+def settings_document(settings: Settings) -> dict[str, Any]:
     """Return all settings by their TOML keys: texts, numbers, true and false, arrays and tables."""
     document: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
     return document

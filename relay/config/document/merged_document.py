@@ -10,8 +10,8 @@ takes all sources away again.
 from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
 
-from relay.config.document.draft import Draft
-from relay.config.document.lines import KeyPath
+from relay.config.document.settings_draft import SettingsDraft
+from relay.config.key_path import KeyPath
 from relay.config.mistake import ConfigLocation
 from relay.values.address import Address
 
@@ -27,11 +27,11 @@ class MergedDocument:
         self.places: dict[KeyPath, ConfigLocation] = {(): ConfigLocation(first_file)}
         self.notes: dict[KeyPath, str] = {}
 
-    def add(self, draft: Draft) -> None:
+    def add(self, draft: SettingsDraft) -> None:
         """Merge one more draft in, whose document from now on belongs to this object."""
         _Addition(self, draft).merge(self.document, draft.document, (), ())
 
-    def place(self, path: KeyPath) -> ConfigLocation:
+    def locate(self, path: KeyPath) -> ConfigLocation:
         """Tell where `path` stands; for a key that is not given, where its table stands, or else the first file."""
         known = path
         while known not in self.places:
@@ -50,7 +50,7 @@ class MergedDocument:
 
 
 class _Addition:
-    def __init__(self, merged: MergedDocument, draft: Draft) -> None:
+    def __init__(self, merged: MergedDocument, draft: SettingsDraft) -> None:
         self.merged = merged
         self.draft = draft
         arrays = ((key, value) for key, value in merged.document.items() if isinstance(value, list))

@@ -7,11 +7,11 @@ the least severe `severity`; relay has one of those for a server, and a warning 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from relay.config.document.lines import KeyPath
-from relay.config.router import words
+from relay.config.key_path import KeyPath
+from relay.config.router import syslog_names
 from relay.config.router.certificates import Certificates
+from relay.config.router.leaf_reader import Values, first_word, line_of
 from relay.config.router.section import Section
-from relay.config.router.values import Values, first_word, line_of
 from relay.syslog.priority import SEVERITIES
 from relay.values.text import quoted
 
@@ -62,7 +62,7 @@ class SyslogSection:
 
     def _transport(self, section: Section, path: KeyPath) -> object | None:
         """What a section says; None where it says nothing."""
-        return self._values.value(section, "protocol", (*path, "protocol"), words.transport)
+        return self._values.value(section, "protocol", (*path, "protocol"), syslog_names.transport)
 
     def _choose(self, servers: Mapping[KeyPath, Section], syslog: Section) -> None:
         """Which messages each server gets: what its own filters say, or else its section."""
@@ -81,11 +81,15 @@ class SyslogSection:
 
     def _choice(self, filters: Sequence[Section]) -> _Choice:
         """The keys by which a server gets what one of the filters lets pass."""
-        found = [self._values.value(each, "facility", ("syslog", "facility"), words.facility) for each in filters]
+        found = [
+            self._values.value(each, "facility", ("syslog", "facility"), syslog_names.facility) for each in filters
+        ]
         for leaf in (leaf for each in filters for leaf in each.leaves("facility")):
-            if words.is_routers_own(first_word(leaf)):
+            if syslog_names.is_routers_own(first_word(leaf)):
                 self._draft.warn(f"facility {quoted(leaf.rest)}: {_ROUTERS_OWN}", leaf.line)
-        severities = [self._values.value(each, "severity", ("syslog", "severity"), words.severity) for each in filters]
+        severities = [
+            self._values.value(each, "severity", ("syslog", "severity"), syslog_names.severity) for each in filters
+        ]
         chosen: _Choice = {}
         if all(found):
             chosen["facilities"] = list(dict.fromkeys(found)), line_of(filters[0], "facility")
