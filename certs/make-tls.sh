@@ -1,8 +1,8 @@
 #!/bin/sh
-# Make a certificate to try TLS with, for a log server or a router: certs/make-tls.sh NAME [IP-ADDRESS...]
+# Make a certificate for a log server or a router, to try TLS: certs/make-tls.sh NAME [IP-ADDRESS...]
 #
-# NAME.pem and NAME.key are written into this folder, signed by an authority of the folder's own (ca.pem, ca.key), which
-# the first call makes. Nothing is written over. For production ask those who run your certificate authority.
+# The script writes NAME.pem and NAME.key into this folder, signed by the folder's own authority (ca.pem, ca.key), which
+# the first call makes. It never overwrites a file. In production, use your own certificate authority.
 set -eu
 
 case "${1:-}" in
@@ -21,7 +21,7 @@ umask 077
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 
-new_key() { # FILE, and what else `openssl req` is to know
+new_key() { # FILE, then further arguments of `openssl req`
     file=$1
     shift
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout "$file" "$@" 2>"$said" || {
@@ -39,7 +39,7 @@ for address in "$@"; do
 done
 for file in "$name.pem" "$name.key"; do
     if [ -e "$file" ]; then
-        echo "make-tls.sh: certs/$file is there already, and nothing is written over; remove it first" >&2
+        echo "make-tls.sh: certs/$file exists already and is never overwritten; remove it first" >&2
         exit 73
     fi
 done
