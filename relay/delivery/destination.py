@@ -29,7 +29,7 @@ from relay.delivery.suspicion import FirstUnproven, SessionLoss, Suspicion
 from relay.errors import InternalError, RelayError, StorageError, TemporaryError, UnavailableError
 from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import LostRange
-from relay.spool.spool import SpoolDamage
+from relay.spool.segments.segment_reader import SpoolDamage
 from relay.spool.store import Store
 from relay.system.clock import wall_clock
 from relay.transport import StillOpenError, retry

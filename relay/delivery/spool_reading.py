@@ -13,7 +13,8 @@ from relay.delivery.sessions.delivery_session import MessageId
 from relay.errors import RelayError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
-from relay.spool.spool import SpoolDamage
+from relay.spool.segments.segment_reader import SpoolDamage
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 
 PROBES: Final = 256
@@ -60,7 +61,10 @@ class SpoolReading:
         self._losses = store.losses
         self._destination = destination
         self._selection = selection
-        self.readers: Final = (store.retained.reader(cursor.retained), store.transient.reader(cursor.transient))
+        self.readers: Final = (
+            SpoolReader(store.retained, cursor.retained),
+            SpoolReader(store.transient, cursor.transient),
+        )
         self._reached = [cursor.reached_retained, cursor.reached_transient]
         self._rests: list[Block | None] = [None, None]
 
@@ -146,7 +150,7 @@ def identity_of(block: Block) -> MessageId:
 def selected_before(piece: BlockPiece, index: int, store: Store, selection: MessageSelection) -> int:
     """How many wanted messages of a piece stand before an index of its block; the block is read again for that."""
     spool = store.transient if piece.spool else store.retained
-    reader = spool.reader(piece.block.header.number)
+    reader = SpoolReader(spool, piece.block.header.number)
     try:
         found = reader.read()
     except RelayError:  # it is deleted meanwhile: the count is for people only
@@ -185,7 +189,7 @@ def _singly(store: Store, selection: MessageSelection, cursor: Cursor, spool: in
     source, (number, part) = (
         (store.transient, cursor.reached_transient) if spool else (store.retained, cursor.reached_retained)
     )
-    reader = source.reader(number)
+    reader = SpoolReader(source, number)
     try:
         while (found := reader.read()) is not None:
             if isinstance(found, SpoolDamage):

@@ -32,7 +32,7 @@ from relay.errors import NoInputError
 from relay.spool.block import Block, Header
 from relay.spool.inspection import browse
 from relay.spool.inspection.browse import SpoolWalk
-from relay.spool.spool import SpoolDamage
+from relay.spool.segments.segment_reader import BlockLocation, SpoolDamage
 from relay.spool.store import LOCK, RETAINED, TRANSIENT
 from relay.syslog import outcome, rfc5424
 from relay.system.disk import Disk
@@ -228,7 +228,7 @@ class SpoolHistory:
             for item in self._items(walk.folder, found):
                 yield reached, item
 
-    def _last(self, folder: str, end: browse.BlockLocation, limit: int) -> list[Keyed]:
+    def _last(self, folder: str, end: BlockLocation, limit: int) -> list[Keyed]:
         """The last events of one spool, in order."""
         blocks: list[list[Keyed]] = []
         events = 0

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from relay.program.control import Live, ask
 from relay.program.history import require_state
 from relay.spool.cursor import Cursor
-from relay.spool.store import LOCK, Overview, overview, waiting
+from relay.spool.inspection.overview import Overview, overview, waiting
+from relay.spool.store import LOCK
 from relay.system.disk import Disk
 from relay.values.event import EventType
 

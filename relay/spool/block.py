@@ -230,11 +230,10 @@ def check_payload(header: Header, payload: bytes) -> None:
         raise BlockError(f"block {header.number}: the payload does not match its CRC")
 
 
-def check_chain(header: Header, header_bytes: bytes, payload: bytes, previous_chain: bytes) -> None:
-    """Raise BlockError unless this block follows the one whose chain is `previous_chain`."""
-    blank = header_bytes[:_CHAIN_AT] + CHAIN_START + header_bytes[_CHAIN_AT + len(CHAIN_START) : -_CRC.size]
-    if chain_hash(previous_chain, blank, payload) != header.chain:
-        raise BlockError(f"block {header.number}: the hash chain is broken")
+def continues_chain(header: Header, header_octets: bytes, payload: bytes, previous_chain: bytes) -> bool:
+    """Whether this block follows the one whose chain is `previous_chain`."""
+    blank = header_octets[:_CHAIN_AT] + CHAIN_START + header_octets[_CHAIN_AT + len(CHAIN_START) : -_CRC.size]
+    return chain_hash(previous_chain, blank, payload) == header.chain
 
 
 def frame(message: bytes) -> bytes:

@@ -25,7 +25,9 @@ from relay.spool.block import Block, Contents, Header
 from relay.spool.losses.gap import Gap, LostRange, ranges_of, reported_gap
 from relay.spool.losses.numbers import Numbers, RunEnd
 from relay.spool.segments import segment
-from relay.spool.segments.segment import BrokenBlock, SegmentHeader
+from relay.spool.segments.segment import SegmentHeader
+from relay.spool.segments.segment_reader import BlockLocation, SegmentReader, SpoolDamage
+from relay.spool.segments.segment_tail import SegmentTail, find_tail
 from relay.system.crash_point import crash_point, die, is_due
 from relay.system.disk import Disk, File
 from relay.values.event import EventType, Position
@@ -59,18 +61,6 @@ class RunSeed(NamedTuple):
     """Marks what this writer writes; `block.RUN_LENGTH` octets."""
     spool_id: bytes
     """The spool's name in case it is new; `segment.SPOOL_ID_LENGTH` octets."""
-
-
-class SpoolDamage(NamedTuple):
-    """Damage that a reader stepped over: blocks that cannot be delivered."""
-
-    path: str
-    offset: int
-    cause: str
-    first: int
-    last: int
-    gone: bool = False
-    """Whether their files are missing. All that was lost with them is known then."""
 
 
 class DeletableSegment(NamedTuple):
@@ -366,9 +356,9 @@ class Spool:
         whole: list[Header] = []
         damaged: list[tuple[int, LostRange]] = []
         gaps: list[tuple[int, int, Gap]] = []
-        for found in segment.blocks(file, first, following):
-            if isinstance(found, BrokenBlock):
-                damaged += ((found.number, each) for each in numbers.miss(found.header))
+        for found in SegmentReader(file, BlockLocation.start_of(first), following).blocks():
+            if isinstance(found, SpoolDamage):
+                damaged += ((found.last + 1, each) for each in numbers.miss(found.header))
                 continue
             whole.append(found.header)
             damaged += ((found.header.number + 1, each) for each in numbers.see(found.header))
@@ -392,13 +382,13 @@ class Spool:
         if file is None:
             return damaged
         with file:
-            for found in segment.blocks(file, first, following or newest + 1):
+            for found in SegmentReader(file, BlockLocation.start_of(first), following or newest + 1).blocks():
                 if isinstance(found, Block):
                     damaged += ((found.header.number + 1, each) for each in numbers.see(found.header))
                     begun = True
                 elif not begun:
-                    damaged += ((found.number, each) for each in numbers.miss(found.header))
-                if begun and (isinstance(found, BrokenBlock) or not numbers.in_doubt):
+                    damaged += ((found.last + 1, each) for each in numbers.miss(found.header))
+                if begun and (isinstance(found, SpoolDamage) or not numbers.in_doubt):
                     break
         return damaged
 
@@ -406,8 +396,8 @@ class Spool:
         """What the blocks from `first` to the one before `end` hold of the wanted types (a bitmap)."""
         for start, following in self._segments():
             if following > first and start < end and (file := self.opened(start)) is not None:
-                with file:
-                    for header in segment.headers_through_damage(file, start, min(following, end)):
+                with SegmentReader(file, BlockLocation.start_of(start), min(following, end)) as reader:
+                    for _, header in reader.headers():
                         if header.number >= first:
                             yield from ranges_of(header, wanted)
 
@@ -421,8 +411,8 @@ class Spool:
         if file is None:
             return
         run, seen = None, 0
-        with file:
-            for header in segment.headers_through_damage(file, start, following):
+        with SegmentReader(file, BlockLocation.start_of(start), following) as reader:
+            for _, header in reader.headers():
                 run = run or header.run
                 for kind, first, _ in header.spans if header.run == run else ():
                     if (wanted & ~seen) >> kind & 1 and first > 1:
@@ -455,10 +445,6 @@ class Spool:
             gone += 1
         return gone
 
-    def reader(self, number: int) -> "Reader":
-        """A reader that begins with block `number`, or the oldest there is, or the next one to come."""
-        return Reader(self, min(max(number, self.oldest_first), self.next_number))
-
     def segment_of(self, number: int) -> tuple[int, int | None]:
         """First number of the segment that holds block `number`, 0 when there is none, and of the one after it."""
         with self._changed:
@@ -470,10 +456,8 @@ class Spool:
         """The headers of whole blocks from that one on."""
         for first, following in self._segments():
             if following > number and (file := self.opened(first)) is not None:
-                with file:
-                    for header in segment.headers_through_damage(file, first, following):
-                        if header.number >= number:
-                            yield header
+                with SegmentReader(file, BlockLocation.start_of(first), following) as reader:
+                    yield from (header for _, header in reader.headers() if header.number >= number)
 
     def close(self) -> None:
         """Close the newest segment; readers have their own files."""
@@ -511,12 +495,10 @@ class Spool:
     def _recover_tail(self, refused: Collection[bytes]) -> None:
         path = f"{self.folder}/{segment.name_of(self._firsts[-1])}"
         file, header = segment.open_existing(self._disk, path, writable=True)
-        tail = segment.find_tail(file, header, refused)
+        tail = find_tail(file, header, refused)
         self.tried = tail.refused  # until another block takes its place, for the case that it cannot be cut off
         damage = (*self.recovery.damage, *(f"{path}: {text}" for text in tail.damage))
-        self.recovery = self.recovery._replace(
-            torn=tail.torn, torn_header=segment.header_there(file, tail.end), damage=damage
-        )
+        self.recovery = self.recovery._replace(torn=tail.torn, torn_header=tail.torn_header, damage=damage)
         self.last = tail.last or self._last_of_earlier_segments()
         self._file, self._end = file, tail.end
         self._chain = tail.chain or (self.last.chain if self.last else block.CHAIN_START)
@@ -525,7 +507,7 @@ class Spool:
             self._cut(file, tail)
         self._settle(file, tail)
 
-    def _settle(self, file: File, tail: segment.SegmentTail) -> None:
+    def _settle(self, file: File, tail: SegmentTail) -> None:
         """Make durable what was found: a process that was killed, or refused by the disk, leaves its last in memory.
 
         Written again, since after a failed fsync the kernel holds for clean what never reached the disk (invariant 8).
@@ -541,8 +523,8 @@ class Spool:
         newest = self._firsts[-1]
         for first in reversed(self._firsts[:-1]):
             file, _ = segment.open_existing(self._disk, f"{self.folder}/{segment.name_of(first)}")
-            with file:
-                found = [each.header for each in segment.blocks(file, first, newest) if each.header is not None]
+            with SegmentReader(file, BlockLocation.start_of(first), newest) as reader:
+                found = [each.header for each in reader.blocks() if each.header is not None]
             if found:
                 return found[-1]
             newest = first
@@ -558,15 +540,15 @@ class Spool:
         file = self.opened(before) if look_back and before else None
         if file is None:
             return numbers
-        with file:
-            for found in segment.blocks(file, before, first):
-                if isinstance(found, BrokenBlock):
+        with SegmentReader(file, BlockLocation.start_of(before), first) as reader:
+            for found in reader.blocks():
+                if isinstance(found, SpoolDamage):
                     numbers.miss(found.header)
                 else:
                     numbers.see(found.header)
         return numbers
 
-    def _cut(self, file: File, tail: segment.SegmentTail) -> None:
+    def _cut(self, file: File, tail: SegmentTail) -> None:
         """Copy the torn octets aside, then put zeros in their place; without room for the copy go on elsewhere."""
         torn = file.read(tail.torn, tail.end)
         folder = f"{self.folder}/{TORN_FOLDER}"
@@ -587,143 +569,6 @@ class Spool:
             self._end = self._sizes[self._firsts[-1]]
         else:
             self.recovery = self.recovery._replace(torn_copy=path)
-
-
-class Reader:
-    """Reads a spool's synced blocks in order, once each. Not for several threads."""
-
-    def __init__(self, spool: Spool, number: int) -> None:
-        self.spool = spool
-        self.next_number = number
-        """The block that the next `read` gives."""
-        self.missing: tuple[LostRange, ...] = ()
-        """What is lost, as far as the last `read` made it known: by headers, and by the numbers around."""
-        self._numbers: Numbers | None = None
-        """None until the first `read`."""
-        self._file: File | None = None
-        self._first = 0
-        self._offset = 0
-
-    @property
-    def folder(self) -> str:
-        """Of its spool."""
-        return self.spool.folder
-
-    @property
-    def reached(self) -> RunEnd | None:
-        """The numbers before the next block; None when they are not known."""
-        return self._numbers.reached if self._numbers else None
-
-    @property
-    def begun(self) -> bool:
-        """Whether it was read from, or knows what was before."""
-        return self._numbers is not None
-
-    @property
-    def at_hole(self) -> bool:
-        """Whether it is plain without reading that the file of the next block is missing."""
-        if self.next_number >= self.spool.next_number:
-            return False
-        newest = self.spool.last.number if self.spool.last else 0
-        return self.next_number > newest or not self.spool.segment_of(self.next_number)[0]
-
-    def begin_at(self, number: int, reached: RunEnd | None) -> None:
-        """Begin with that block, even if it is missing; the ones before it had reached these numbers."""
-        self.close()
-        self.next_number = number
-        self._numbers = Numbers.after(reached, self.spool.known_ends()) if reached else None
-
-    def skip_to(self, number: int) -> None:
-        """Blocks before this one are not wanted any more."""
-        if number > self.next_number:
-            self.next_number = number
-            self._numbers = None
-            self.close()
-
-    def read(self) -> Block | SpoolDamage | None:
-        """The next block; None when there is none yet; Lost when damage, or a hole, had to be stepped over."""
-        last = self.spool.last
-        if last is None or self.next_number > last.number:
-            return self._pass_over(self.spool.next_number) if self.next_number < self.spool.next_number else None
-        end = self._seek(last.number)
-        if self._file is None:
-            return self._pass_over(end)
-        offset, number = self._offset, self.next_number
-        found = segment.block_at(self._file, offset, number, end)
-        numbers = self._numbers = self._numbers or Numbers()
-        if isinstance(found, Block):
-            self._offset += found.header.size
-            self.next_number += 1
-            self.missing = numbers.see(found.header)
-            return found
-        if found.place is None and segment.nonzero_length(self._file, offset) == 0:
-            return self._pass_over(end)
-        path = self._file.path
-        self._go_on_behind(found)
-        self.missing = numbers.miss(found.header)
-        return SpoolDamage(path, offset, found.cause, number, self.next_number - 1)
-
-    def _pass_over(self, following: int) -> SpoolDamage:
-        """Go on with that block, since the files of those before it are gone."""
-        first, self.next_number = self.next_number, following
-        self.close()
-        self._numbers = self._numbers or Numbers(from_the_first=first == 1, ends=self.spool.known_ends())
-        self._numbers.follow(self.spool.known_ends())
-        self.missing = self._numbers.pass_over(self.spool.headers_from(following))
-        return SpoolDamage(self.folder, 0, "their files are missing, or empty", first, following - 1, gone=True)
-
-    def _seek(self, last: int) -> int:
-        """Bring file and offset to the next block, if it is there; the number at which the blocks, or the hole, end."""
-        if self._file is not None:  # even if it was deleted meanwhile
-            _, following = self.spool.segment_of(self._first)
-            if following is None or self.next_number < following:
-                return following or last + 1
-        self.close()
-        first, following = self.spool.segment_of(self.next_number)
-        file = self.spool.opened(first) if first else None
-        if file is None:
-            return following or (last + 1 if first else self.spool.next_number)
-        end = following or last + 1
-        self._file, self._first, self._offset = file, first, segment.HEADER_LENGTH
-        if self._numbers is None:
-            self._numbers = self._numbers_before(file, first, end)
-            self._skip(file, end, self._numbers)
-        else:
-            self._skip(file, end, Numbers())
-        return end
-
-    def _skip(self, file: File, end: int, numbers: Numbers) -> None:
-        """Go to the next block from the segment's first, following the numbers."""
-        number = self._first
-        while number < self.next_number:
-            found = segment.header_at(file, self._offset, number, end)
-            if isinstance(found, BrokenBlock):
-                if found.place is None or found.number > self.next_number:
-                    return  # what is wanted is damaged too: reading will tell
-                numbers.miss(None)
-                self._offset, number = found.place, found.number
-            else:
-                numbers.see(found)
-                self._offset += found.size
-                number += 1
-
-    def _numbers_before(self, file: File, first: int, end: int) -> Numbers:
-        """What is to be known before a segment that is begun with; more only where its first block is damaged."""
-        damaged = isinstance(segment.header_at(file, segment.HEADER_LENGTH, first, end), BrokenBlock)
-        return self.spool.numbers_before(first, look_back=damaged)
-
-    def _go_on_behind(self, found: BrokenBlock) -> None:
-        self.next_number = found.number
-        if found.place is None:
-            self.close()
-        else:
-            self._offset = found.place
-
-    def close(self) -> None:
-        """Close its file; a later `read` opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 def _created(file: File) -> int:

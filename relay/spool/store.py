@@ -10,21 +10,20 @@ import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
 
-from relay.errors import DataError, StorageError
+from relay.errors import StorageError
 from relay.spool import block
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import FullDisk, Policy
-from relay.spool.losses.gap import Gap
 from relay.spool.losses.numbers import RunEnd
 from relay.spool.losses.refused_messages import RefusedMessages
-from relay.spool.losses.store_losses import GAP_KEY, StoreLosses
-from relay.spool.segments import segment
-from relay.spool.slots import Slots, read_slots
+from relay.spool.losses.store_losses import StoreLosses
+from relay.spool.slots import Slots
 from relay.spool.spool import Recovery, RunSeed, Spool
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.succession import CursorMove, ServerKey, moves
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk, Lock
@@ -50,7 +49,7 @@ _Value = TypeVar("_Value")
 _log = logging.getLogger("relay.spool")
 
 
-class _Remembered(msgspec.Struct, frozen=True):
+class RememberedNumbers(msgspec.Struct, frozen=True):
     """What the slot `numbers` tells of the run that wrote it: an older relay wrote the first two alone."""
 
     run: str = ""
@@ -74,7 +73,7 @@ class _EndedRun(msgspec.Struct, frozen=True, array_like=True):
         return RunEnd(bytes.fromhex(self.run), {EventType.from_label(label): number for label, number in last.items()})
 
 
-def _decoded(data: bytes | None, kind: type[_Value], default: _Value) -> _Value:
+def decoded(data: bytes | None, kind: type[_Value], default: _Value) -> _Value:
     """A slot's value; one that cannot be read is as good as none."""
     try:
         return default if data is None else msgspec.json.decode(data, type=kind)
@@ -171,7 +170,7 @@ class Store:
 
     def _go_on(self) -> None:
         """Find the runs that are over, and have no block number used again, whatever is missing of the files."""
-        remembered = _decoded(self.slots.get(NUMBERS_KEY), _Remembered, _Remembered())
+        remembered = decoded(self.slots.get(NUMBERS_KEY), RememberedNumbers, RememberedNumbers())
         cursors = [
             Cursor.decode(self.slots.get(key) or b"")
             for key in self.slots.keys()  # noqa: SIM118  a method of ours, not a dict's
@@ -185,7 +184,7 @@ class Store:
                 cause = f"blocks {spool.next_number} to {max(numbers) - 1} were there, and are missing"
                 _log.error("%s: %s: its newest files were deleted or emptied, maybe with more", spool.folder, cause)
                 spool.go_on_at(max(numbers))
-        runs = _decoded(self.slots.get(RUNS_KEY), tuple[_EndedRun, ...], ())
+        runs = decoded(self.slots.get(RUNS_KEY), tuple[_EndedRun, ...], ())
         self.previous_run = previous = self._previous_run(remembered)
         if previous is not None and previous[0].hex() not in {each.run for each in runs}:
             runs = (*runs, self._ended(*previous, remembered.transient))[-MAX_RUNS:]
@@ -209,7 +208,7 @@ class Store:
 
     def _recognise_gaps(self) -> None:
         if self.retained.last is not None:
-            reader = self.retained.reader(self.retained.last.number)
+            reader = SpoolReader(self.retained, self.retained.last.number)
             newest = reader.read()
             reader.close()
             if isinstance(newest, block.Block):
@@ -288,7 +287,7 @@ class Store:
             min(cursor.reached_transient, (self.transient.next_number, 0)),
         )
 
-    def _previous_run(self, remembered: _Remembered) -> tuple[bytes, dict[EventType, int]] | None:
+    def _previous_run(self, remembered: RememberedNumbers) -> tuple[bytes, dict[EventType, int]] | None:
         headers = [spool.last for spool in (self.retained, self.transient) if spool.last is not None]
         run = max(headers, key=lambda header: header.committed).run if headers else b""
         is_behind = (
@@ -327,7 +326,7 @@ class Store:
         newest = (self.retained.newest_first, self.transient.newest_first)
         if newest != self._remembered_at or at_once:
             taken = self.transient.last.types_taken if self.transient.last else 0
-            remembered = _Remembered(
+            remembered = RememberedNumbers(
                 self.run.hex(),
                 {kind.label: number for kind, number in last.items()},
                 tuple(kind.label for kind in EventType if taken >> kind & 1),
@@ -379,106 +378,3 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-class SpoolOverview(NamedTuple):
-    """What a spool's folder tells without its writer."""
-
-    segments: int
-    octets: int
-    """Octets of blocks, not of allocated files."""
-    next_number: int
-    messages: int
-    by_type: Mapping[EventType, int]
-    newest: block.Header | None
-    oldest_committed: int = 0
-    """Commit time of the oldest block counted, in microseconds since the epoch; 0 when there is none."""
-    missing: int = 0
-    """Blocks that should be among those counted, and are damaged or gone."""
-
-
-class Overview(NamedTuple):
-    """What a state directory tells, whether or not a process is writing it."""
-
-    retained: SpoolOverview
-    transient: SpoolOverview
-    cursors: Mapping[str, Cursor]
-
-
-def overview(disk: Disk, folder: str) -> Overview:
-    """Look at a state directory without changing it. Reads every block header: cost grows with the spool."""
-    slots = read_slots(disk, f"{folder}/{SLOTS}")
-    cursors = {
-        key.removeprefix(CURSOR_KEY): Cursor.decode(copy.value)
-        for key, (_, copy) in slots.items()
-        if key.startswith(CURSOR_KEY)
-    }
-    return Overview(_look(disk, f"{folder}/{RETAINED}"), _look(disk, f"{folder}/{TRANSIENT}"), cursors)
-
-
-def waiting(disk: Disk, folder: str, name: str, cursor: Cursor) -> SpoolOverview:
-    """What of both spools a destination with this cursor still has before it."""
-    slots = read_slots(disk, f"{folder}/{SLOTS}")
-    values = {key: copy.value for key, (_, copy) in slots.items()}
-    counted = Gap.decode(values.get(GAP_KEY + name, b"{}"), name)
-    remembered = _decoded(values.get(NUMBERS_KEY), _Remembered, _Remembered())
-    retained = _look(
-        disk,
-        f"{folder}/{RETAINED}",
-        max(cursor.reached_retained, counted.reached_retained),
-        remembered.next_retained,
-    )
-    transient = _look(
-        disk,
-        f"{folder}/{TRANSIENT}",
-        max(cursor.reached_transient, counted.reached_transient),
-        remembered.next_transient,
-    )
-    by_type = dict(retained.by_type)
-    for kind, count in transient.by_type.items():
-        by_type[kind] = by_type.get(kind, 0) + count
-    times = [spool.oldest_committed for spool in (retained, transient) if spool.oldest_committed]
-    return SpoolOverview(
-        retained.segments + transient.segments,
-        retained.octets + transient.octets,
-        retained.next_number,
-        retained.messages + transient.messages,
-        by_type,
-        retained.newest,
-        min(times, default=0),
-        retained.missing + transient.missing,
-    )
-
-
-def _look(disk: Disk, folder: str, reached: tuple[int, int] = (0, 0), end: int = 0) -> SpoolOverview:
-    """Look at a spool's folder, counting from a place on (block, and messages of it); up to `end` there were blocks."""
-    start, part = reached
-    firsts = [segment.first_of(name) for name in disk.names(folder) if segment.NAME.fullmatch(name)]
-    segments = octets = oldest = missing = 0
-    expected = start
-    by_type: dict[EventType, int] = {}
-    newest: block.Header | None = None
-    for index, first in enumerate(firsts):
-        following = firsts[index + 1] if index + 1 < len(firsts) else None
-        if following is not None and following <= start:
-            continue
-        try:
-            file, _ = segment.open_existing(disk, f"{folder}/{segment.name_of(first)}")
-        except DataError:
-            continue
-        segments += 1
-        with file:
-            for header in segment.headers_through_damage(file, first, following):
-                newest = header
-                if header.number < start:
-                    continue
-                missing += max(header.number - expected, 0)
-                expected = header.number + 1
-                octets += header.size
-                oldest = oldest or header.committed
-                done = part if header.number == start else 0
-                for span in block.spans_between(header.spans, done, header.messages):
-                    by_type[span.type] = by_type.get(span.type, 0) + span.messages
-    next_number = newest.number + 1 if newest else 1
-    missing = missing + max(end - expected, 0) if start else 0
-    return SpoolOverview(segments, octets, next_number, sum(by_type.values()), by_type, newest, oldest, missing)

@@ -29,6 +29,7 @@ from relay.spool.block import Contents, Span, frame, type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import Gap
 from relay.spool.spool import Spool
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.system.disk import Disk
 from relay.values.event import Batch, Event, EventType, Position
@@ -219,7 +220,7 @@ def _opening(folder: Path) -> float:
     """Seconds until the store is open and its first block read; the store is closed again."""
     begun = time.perf_counter()
     with _opened(folder) as store:
-        store.retained.reader(1).read()
+        SpoolReader(store.retained, 1).read()
         return time.perf_counter() - begun
 
 

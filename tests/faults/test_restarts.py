@@ -16,6 +16,7 @@ from relay.spool import block
 from relay.spool.block import Block, Contents, Span
 from relay.spool.slots import Slots
 from relay.spool.spool import RunSeed, Spool
+from relay.spool.spool_reader import SpoolReader
 from relay.values.event import EventType, Position
 
 SLOTS = "/slots"
@@ -59,7 +60,7 @@ def append(spool: Spool, length: int) -> None:
 
 def blocks(spool: Spool) -> list[int]:
     """The numbers of what can be read."""
-    reader = spool.reader(1)
+    reader = SpoolReader(spool, 1)
     return [found.header.number for found in iter(reader.read, None) if isinstance(found, Block)]
 
 

@@ -15,7 +15,9 @@ from relay.errors import StorageError
 from relay.events import own_events
 from relay.program.intake import Routing, _Commit
 from relay.spool.cursor import Cursor
-from relay.spool.spool import Reader, RunSeed, SpoolDamage
+from relay.spool.segments.segment_reader import SpoolDamage
+from relay.spool.spool import RunSeed
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import identity
 from relay.values.event import Batch, Event, EventType, Position
@@ -193,14 +195,14 @@ class _Deliveries:
     """Reads both spools from the cursor on, as a destination's loop does."""
 
     def __init__(self, store: Store, cursor: Cursor, received: list[tuple[bytes, bytes]]) -> None:
-        self._readers = (store.retained.reader(cursor.retained), store.transient.reader(cursor.transient))
+        self._readers = (SpoolReader(store.retained, cursor.retained), SpoolReader(store.transient, cursor.transient))
         self._received = received
 
     def send(self, blocks: int) -> None:
         for reader in self._readers:
             self._read(reader, blocks)
 
-    def _read(self, reader: Reader, blocks: int) -> None:
+    def _read(self, reader: SpoolReader, blocks: int) -> None:
         for _ in range(blocks):
             found = reader.read()
             if found is None:

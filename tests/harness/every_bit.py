@@ -25,7 +25,9 @@ from relay.spool import block
 from relay.spool.block import Contents, Span
 from relay.spool.losses.gap import LostRange
 from relay.spool.segments import segment
-from relay.spool.spool import BAD, RunSeed, Spool, SpoolDamage
+from relay.spool.segments.segment_reader import SpoolDamage
+from relay.spool.spool import BAD, RunSeed, Spool
+from relay.spool.spool_reader import SpoolReader
 from relay.values.event import EventType, Position
 
 FOLDER: Final = "/spool"
@@ -293,7 +295,7 @@ class _Examination:
 
 def _read(spool: Spool) -> Seen:
     """Everything that is there, and what is told to be lost."""
-    reader = spool.reader(1)
+    reader = SpoolReader(spool, 1)
     read: list[tuple[int, bytes]] = []
     lost: list[int] = []
     counted: list[tuple[EventType, int]] = []

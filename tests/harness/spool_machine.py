@@ -20,7 +20,8 @@ from harness.fake_disk import Crash, FakeDisk
 from relay.errors import StorageError
 from relay.spool import block
 from relay.spool.block import Block, Contents, Span
-from relay.spool.spool import Reader, RunSeed, Spool
+from relay.spool.spool import RunSeed, Spool
+from relay.spool.spool_reader import SpoolReader
 from relay.values.event import EventType, Position
 
 FOLDER: Final = "/spool"
@@ -59,7 +60,7 @@ class SpoolMachine(RuleBasedStateMachine):
         """What the next end in the middle of something is; else it is a kill."""
         self._numbers = [1] * READERS
         self._spool: Spool
-        self._readers: list[Reader]
+        self._readers: list[SpoolReader]
 
     @initialize(seed=st.integers(0, 1 << 32))
     def begin(self, seed: int) -> None:
@@ -82,7 +83,7 @@ class SpoolMachine(RuleBasedStateMachine):
             else:
                 break
         self._check_opening()
-        self._readers = [self._spool.reader(number) for number in self._numbers]
+        self._readers = [SpoolReader(self._spool, number) for number in self._numbers]
 
     def _check_opening(self) -> None:
         if self._trying is not None and self._spool.next_number == len(self._accepted) + 2:
@@ -164,7 +165,7 @@ class SpoolMachine(RuleBasedStateMachine):
         """A destination that lost its session goes back to its cursor."""
         self._numbers[which] = data.draw(st.integers(self._proven, len(self._accepted) + 1))
         self._readers[which].close()
-        self._readers[which] = self._spool.reader(self._numbers[which])
+        self._readers[which] = SpoolReader(self._spool, self._numbers[which])
 
     @rule(ahead=_SOON, calls=st.integers(1, 5), code=_FAILURES)
     def calls_will_fail(self, ahead: int, calls: int, code: int) -> None:
@@ -193,7 +194,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self._survive(power_cut=True)
         for which in range(READERS):
             self.read(which, len(self._accepted) + 1)
-        oldest = self._spool.reader(self._proven)
+        oldest = SpoolReader(self._spool, self._proven)
         for number in range(self._proven, len(self._accepted) + 1):
             found = oldest.read()
             payload = found.payload if isinstance(found, Block) else found

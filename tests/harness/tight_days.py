@@ -21,7 +21,8 @@ from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
 from relay.spool.losses.gap import Gap, reported_gap
-from relay.spool.spool import Reader, RunSeed
+from relay.spool.spool import RunSeed
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import parse
 from relay.values.event import Batch, Event, EventType
@@ -139,7 +140,7 @@ class _Life:
         self._attempts = 0
         self._cursor = store.follow(SERVER, store.cursor(SERVER) or Cursor(), WANTED)
         self._sent: set[bytes] = set()
-        self._readers: tuple[Reader, Reader]
+        self._readers: tuple[SpoolReader, SpoolReader]
         self._new_session()
 
     def run(self) -> None:
@@ -201,7 +202,7 @@ class _Life:
             self._store.losses.give_up(SERVER)
         self._sent.clear()
         retained, transient = self._store.retained, self._store.transient
-        self._readers = (retained.reader(self._cursor.retained), transient.reader(self._cursor.transient))
+        self._readers = (SpoolReader(retained, self._cursor.retained), SpoolReader(transient, self._cursor.transient))
 
     def deliver(self, blocks: int) -> None:
         """So many blocks."""

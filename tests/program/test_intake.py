@@ -13,6 +13,7 @@ from relay.events import own_events
 from relay.program.intake import MAX_PENDING, Intake, Routing
 from relay.spool.block import Block
 from relay.spool.spool import RunSeed, Spool
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.system.disk import Disk, File
 from relay.values.event import Batch, Event, EventType, Position
@@ -41,7 +42,7 @@ def batch(*events: Event, reached: int) -> Batch:
 
 
 def read(spool: Spool) -> list[tuple[EventType, int, bytes]]:
-    reader = spool.reader(1)
+    reader = SpoolReader(spool, 1)
     blocks = list(iter(reader.read, None))
     reader.close()
     return [message for block in blocks if isinstance(block, Block) for message in block.messages()]

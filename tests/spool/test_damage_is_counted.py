@@ -12,7 +12,9 @@ from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.spool.losses.store_losses import DAMAGED
 from relay.spool.segments import segment
-from relay.spool.spool import Reader, RunSeed
+from relay.spool.segments.segment_reader import BlockLocation, open_segment
+from relay.spool.spool import RunSeed
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.values.event import Batch, Event, EventType
 
@@ -54,11 +56,11 @@ def flip(disk: FakeDisk, path: str, offset: int) -> None:
         file.write(bytes([file.read(1, offset)[0] ^ 0x10]), offset)
 
 
-def read_on(store: Store, reader: Reader, blocks: int = 1 << 30) -> int:
+def read_on(store: Store, reader: SpoolReader, blocks: int = 1 << 30) -> int:
     """So many blocks as a destination reads them; how many events they held."""
     read = 0
     for _ in range(blocks):
-        item = store.losses.read("server", reader, store.transient.reader(1))
+        item = store.losses.read("server", reader, SpoolReader(store.transient, 1))
         if item is None:
             break
         if isinstance(item, Block):
@@ -72,15 +74,17 @@ def counted(store: Store) -> int:
 
 def all_events(disk: FakeDisk) -> int:
     with opened(disk, 99) as store:
-        reader = store.retained.reader(1)
+        reader = SpoolReader(store.retained, 1)
         store.follow("server", Cursor(), WANTED)
         return read_on(store, reader)
 
 
 def blocks_of(disk: FakeDisk, path: str) -> list[tuple[int, int]]:
     """Offset of header and payload of each."""
-    with disk.open(path) as file:
-        return [(offset, offset + header.length) for offset, header in segment.headers(file)]
+    folder, _, name = path.rpartition("/")
+    _, reader = open_segment(disk, folder, BlockLocation.start_of(segment.first_of(name)))
+    with reader:
+        return [(offset, offset + header.length) for offset, header in reader.headers()]
 
 
 def places(disk: FakeDisk) -> list[tuple[int, int]]:
@@ -106,7 +110,7 @@ def test_rotate_counts_what_damage_took_of_a_segment_exactly(read_first: int, re
         flip(disk, segments(disk)[number], offset)
         store = opened(disk, 2)
         store.follow("server", Cursor(), WANTED)
-        read_on(store, store.retained.reader(1), read_first)
+        read_on(store, SpoolReader(store.retained, 1), read_first)
         store.losses.give_up("server")  # the session ends unproven
         for _ in range(2):
             assert store.space.rotate()
@@ -114,7 +118,7 @@ def test_rotate_counts_what_damage_took_of_a_segment_exactly(read_first: int, re
                 store.close()
                 store = opened(disk, 3)
                 store.follow("server", Cursor(), WANTED)
-        left = read_on(store, store.retained.reader(1))
+        left = read_on(store, SpoolReader(store.retained, 1))
         assert left + counted(store) == whole, f"segment {number}, octet {offset}"
         store.close()
 
@@ -128,7 +132,7 @@ def test_damage_that_no_cursor_has_passed_is_counted_once_however_often_it_is_me
             with opened(disk, life) as store:
                 store.follow("server", Cursor(), WANTED)
                 for _ in range(2):
-                    left = read_on(store, store.retained.reader(1))
+                    left = read_on(store, SpoolReader(store.retained, 1))
                     store.losses.give_up("server")
                 assert left + counted(store) == whole, f"segment {number}, octet {offset}, life {life}"
                 assert all(gap.cause == DAMAGED for gap in store.losses.pending())
@@ -141,7 +145,7 @@ def test_damage_is_counted_for_each_destination_by_the_types_it_gets() -> None:
     with opened(disk, 2) as store:
         store.follow("server", Cursor(), 1 << EventType.SECURITY)
         store.follow("other", Cursor(), 1 << EventType.TRAFFIC)
-        read_on(store, store.retained.reader(1))
+        read_on(store, SpoolReader(store.retained, 1))
         (gap,) = store.losses.pending()
     assert [(each.label, each.events) for each in gap.ranges] == [("security", 1)]
 

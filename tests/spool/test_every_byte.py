@@ -10,6 +10,7 @@ from harness.every_bit import SEGMENT_SIZE, SEGMENTS, Damage, Specimen, examine
 from relay.spool import block
 from relay.spool.losses.numbers import Numbers
 from relay.spool.segments import segment
+from relay.spool.segments.segment_reader import SegmentReader
 
 SPECIMEN = Specimen.make()
 SEGMENT_NUMBERS = pytest.mark.parametrize("segment", range(SEGMENTS), ids=["oldest", "middle", "newest"])
@@ -53,7 +54,7 @@ def test_a_spool_that_does_not_check_its_payloads_is_found_out(monkeypatch: pyte
 def test_a_reader_that_gives_up_at_damage_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test of the test."""
     header = next(place for place in SPECIMEN.places.values() if place.segment == 1).start + 20
-    monkeypatch.setattr(segment, "whole_block_at", lambda *_: 0)
+    monkeypatch.setattr(SegmentReader, "_find", lambda *_: None)
     with pytest.raises(BrokenPromiseError, match="what is read"):
         examine(SPECIMEN, Damage(1, header, 3))
 

@@ -17,6 +17,7 @@ from relay.spool.cursor import Cursor
 from relay.spool.full_disk import RESERVE, Policy
 from relay.spool.losses.gap import reported_gap
 from relay.spool.spool import RunSeed
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.system.disk import Disk
 from relay.values.event import Batch, Event, EventType, Position
@@ -86,7 +87,7 @@ def lived(folder: Path, body: Callable[[House], Awaitable[None]], policy: Policy
 
 def stored(store: Store) -> list[bytes]:
     """Everything that a reader gets of the retained spool."""
-    reader = store.retained.reader(1)
+    reader = SpoolReader(store.retained, 1)
     found: list[bytes] = []
     while isinstance(item := reader.read(), Block):
         found += [message for _, _, message in item.messages()]
@@ -262,7 +263,7 @@ def _no_space(*_: object) -> None:
 
 
 def _messages_of_each_block(store: Store) -> list[int]:
-    reader = store.transient.reader(1)
+    reader = SpoolReader(store.transient, 1)
     found = []
     while isinstance(item := reader.read(), Block):
         found.append(item.header.messages)

@@ -13,11 +13,14 @@ from relay.events import own_events
 from relay.program.intake import Routing, _Commit
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
+from relay.spool.inspection.overview import overview, waiting
 from relay.spool.losses.gap import Gap, LostRange, reported_gap
 from relay.spool.losses.store_losses import DELETED
 from relay.spool.segments import segment
-from relay.spool.spool import Reader, RunSeed, SpoolDamage
-from relay.spool.store import Store, overview, waiting
+from relay.spool.segments.segment_reader import SpoolDamage
+from relay.spool.spool import RunSeed
+from relay.spool.spool_reader import SpoolReader
+from relay.spool.store import Store
 from relay.system.disk import Disk
 from relay.values.event import Batch, Event, EventType
 
@@ -44,9 +47,9 @@ class Life:
         self.new_session()
 
     def new_session(self) -> None:
-        self.readers: tuple[Reader, Reader] = (
-            self.store.retained.reader(self.cursor.retained),
-            self.store.transient.reader(self.cursor.transient),
+        self.readers: tuple[SpoolReader, SpoolReader] = (
+            SpoolReader(self.store.retained, self.cursor.retained),
+            SpoolReader(self.store.transient, self.cursor.transient),
         )
 
     def take_in(self, *kinds: EventType) -> None:

@@ -10,7 +10,10 @@ from relay.errors import StorageError
 from relay.spool import block
 from relay.spool.block import Block, Contents, Span
 from relay.spool.segments import segment
-from relay.spool.spool import RunSeed, Spool, SpoolDamage
+from relay.spool.segments.segment_reader import SpoolDamage
+from relay.spool.segments.segment_tail import find_tail
+from relay.spool.spool import RunSeed, Spool
+from relay.spool.spool_reader import SpoolReader
 from relay.system.disk import Disk, File
 from relay.values.event import EventType, Position
 
@@ -42,7 +45,7 @@ def fill(spool: Spool, count: int, size: int = 300) -> list[bytes]:
 
 
 def everything(spool: Spool, number: int = 1) -> list[Block | SpoolDamage]:
-    reader = spool.reader(number)
+    reader = SpoolReader(spool, number)
     found: list[Block | SpoolDamage] = []
     while (item := reader.read()) is not None:
         found.append(item)
@@ -74,7 +77,7 @@ def test_a_reader_can_begin_at_every_block(tmp_path: Path) -> None:
 
 def test_a_reader_waits_for_what_is_not_written_yet(tmp_path: Path) -> None:
     spool = opened(tmp_path)
-    reader = spool.reader(1)
+    reader = SpoolReader(spool, 1)
     assert reader.read() is None
     messages = fill(spool, 1)
     found = reader.read()
@@ -99,7 +102,7 @@ def test_numbers_positions_and_chain_go_on_after_a_restart(tmp_path: Path) -> No
     for path in segments(tmp_path):
         file, header = segment.open_existing(Disk(), str(path))
         with file:
-            tail = segment.find_tail(file, header)
+            tail = find_tail(file, header)
         assert (tail.damage, tail.torn) == ((), 0)
 
 
@@ -284,7 +287,7 @@ def test_readers_in_other_threads_see_every_block_once_while_the_writer_goes_on(
     results: list[list[bytes]] = [[], []]
 
     def read(into: list[bytes]) -> None:
-        reader = spool.reader(1)
+        reader = SpoolReader(spool, 1)
         while len(into) < total:
             found = reader.read()
             if isinstance(found, Block):

@@ -10,8 +10,10 @@ from relay.errors import StorageError
 from relay.spool import block
 from relay.spool.block import Contents, Span
 from relay.spool.cursor import Cursor
+from relay.spool.inspection.overview import overview, waiting
 from relay.spool.spool import RunSeed
-from relay.spool.store import Store, overview, waiting
+from relay.spool.spool_reader import SpoolReader
+from relay.spool.store import Store
 from relay.system.disk import Disk
 from relay.values.event import EventType
 
@@ -42,7 +44,7 @@ def test_at_max_size_what_is_proven_goes_first_and_nothing_else(tmp_path: Path) 
             append(contents(13), 13)
         store.move_cursor("slow", Cursor(retained=4))
         append(contents(13), 13)
-        assert store.retained.reader(1).read() == store.retained.reader(4).read()
+        assert SpoolReader(store.retained, 1).read() == SpoolReader(store.retained, 4).read()
         assert store.retained.allocated == 4 * SEGMENT
 
 
@@ -73,7 +75,7 @@ def test_new_sizes_hold_from_then_on_and_no_block_is_lost(tmp_path: Path) -> Non
             store.space.append(store.retained, contents(number), number, reserve=True)
         sizes = sorted(path.stat().st_size for path in (tmp_path / "spool/retained").glob("*.segment"))
         assert (sizes[0], sizes[-1]) == (SEGMENT, 2 * SEGMENT)
-        found = iter(store.retained.reader(1).read, None)
+        found = iter(SpoolReader(store.retained, 1).read, None)
         assert [each.header.number for each in found if isinstance(each, block.Block)] == list(range(1, 22))
 
 

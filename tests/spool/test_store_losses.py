@@ -18,6 +18,7 @@ from relay.spool.full_disk import Policy
 from relay.spool.losses.gap import MAX_RANGES, Gap, LostRange, reported_gap
 from relay.spool.losses.store_losses import LATE
 from relay.spool.spool import RunSeed, Spool
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import CURSOR_KEY, Store
 from relay.system.disk import Disk
 from relay.values.event import Batch, Event, EventType, Position
@@ -65,7 +66,7 @@ async def submit(intake: Intake, first: int, last: int) -> None:
 
 
 def messages(spool: Spool, number: int = 1) -> list[bytes]:
-    reader = spool.reader(number)
+    reader = SpoolReader(spool, number)
     found = []
     while isinstance(item := reader.read(), Block):
         found += [message for _, _, message in item.messages()]
@@ -280,7 +281,7 @@ def test_blocks_that_come_after_the_spool_was_lost_are_delivered(tmp_path: Path)
     shutil.rmtree(tmp_path / "spool")
     with opened(tmp_path, LATER) as again:
         cursor = again.follow("server", again.cursor("server") or Cursor(), WANTED)
-        readers = (again.retained.reader(cursor.retained), again.transient.reader(cursor.transient))
+        readers = (SpoolReader(again.retained, cursor.retained), SpoolReader(again.transient, cursor.transient))
         taking_in(again, lambda intake: submit(intake, 201, 205))
         found = []
         while isinstance(item := again.losses.read("server", *readers), Block):
@@ -401,7 +402,7 @@ def test_what_is_in_doubt_stays_so_until_everything_that_was_sent_is_proven(tmp_
     with opened(tmp_path) as store:
         cursor = store.follow("server", Cursor(), WANTED)
         taking_in(store, lambda intake: submit(intake, 1, 40))
-        readers = (store.retained.reader(cursor.retained), store.transient.reader(cursor.transient))
+        readers = (SpoolReader(store.retained, cursor.retained), SpoolReader(store.transient, cursor.transient))
         while isinstance(store.losses.read("server", *readers), Block):
             pass
         assert store.space.rotate()

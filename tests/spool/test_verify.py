@@ -10,6 +10,7 @@ from relay.spool import block
 from relay.spool.block import Contents, Span
 from relay.spool.inspection.verify import MAX_BREAKS, Verified, verify
 from relay.spool.segments import segment
+from relay.spool.segments.segment_reader import BlockLocation, open_segment
 from relay.spool.spool import RunSeed, Spool
 from relay.system.disk import Disk
 from relay.values.event import EventType, Position
@@ -49,9 +50,9 @@ def first_of(path: Path) -> int:
 
 
 def blocks_of(path: Path) -> list[tuple[int, block.Header]]:
-    file, _ = segment.open_existing(Disk(), str(path))
-    with file:
-        return list(segment.headers(file))
+    _, reader = open_segment(Disk(), str(path.parent), BlockLocation.start_of(first_of(path)))
+    with reader:
+        return [(found.offset, found.header) for found in reader.headers()]
 
 
 def change(path: Path, offset: int, data: bytes) -> None:

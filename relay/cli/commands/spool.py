@@ -324,7 +324,7 @@ def _pid(disk: "Disk", folder: str) -> int | None:
 
 def _cursors(disk: "Disk", folder: str) -> dict[str, dict[str, int]]:
     """Spool → destination → the block that it gets next."""
-    from relay.spool.inspection.survey import cursors
+    from relay.spool.inspection.overview import cursors
 
     found = cursors(disk, folder)
     return {name: {who: getattr(cursor, name) for who, cursor in found.items()} for name in SPOOLS}

@@ -3,18 +3,14 @@
 Works while the writer does (see `browse`). Payloads are not read: `verify` does that.
 """
 
-import errno
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from relay.errors import DataError, StorageError
-from relay.spool.cursor import Cursor
-from relay.spool.inspection.browse import BlockLocation, SegmentBlocks, blocks_text, firsts
-from relay.spool.segments import segment
-from relay.spool.slots import read_slots
-from relay.spool.spool import SpoolDamage
-from relay.spool.store import CURSOR_KEY, SLOTS
+from relay.spool.inspection.browse import blocks_text, bounds
+from relay.spool.segments.segment import SegmentHeader
+from relay.spool.segments.segment_reader import BlockLocation, SegmentReader, SpoolDamage, open_segment
 from relay.system.disk import Disk
 
 if TYPE_CHECKING:
@@ -51,40 +47,30 @@ class SpoolSurvey(NamedTuple):
     """Files that are no segment."""
 
 
-def cursors(disk: Disk, state_directory: str) -> dict[str, Cursor]:
-    """The stored cursors, by destination."""
-    return {
-        key.removeprefix(CURSOR_KEY): Cursor.decode(copy.value)
-        for key, (_, copy) in read_slots(disk, f"{state_directory}/{SLOTS}").items()
-        if key.startswith(CURSOR_KEY)
-    }
-
-
 def survey(disk: Disk, folder: str) -> SpoolSurvey:
     """Look at the spool in `folder`."""
-    there = firsts(disk, folder)
     segments: list[SegmentSurvey] = []
     damage: list[str] = []
-    for index, first in enumerate(there):
+    for first, end in bounds(disk, folder):
         try:
-            blocks = SegmentBlocks(disk, folder, BlockLocation(first, segment.HEADER_LENGTH, first))
+            header, reader = open_segment(disk, folder, BlockLocation.start_of(first), end)
         except DataError as error:
             damage.append(str(error))
         except StorageError as error:
-            if error.errno != errno.ENOENT:  # else it was deleted since it was listed
+            if not error.absent:  # else it was deleted since it was listed
                 raise
         else:
-            with blocks:
-                segments.append(_surveyed(blocks, there[index + 1] if index + 1 < len(there) else None))
+            with reader:
+                segments.append(_surveyed(header, reader))
     return SpoolSurvey(tuple(segments), segments[-1].last + 1 if segments else 1, tuple(damage))
 
 
-def _surveyed(blocks: SegmentBlocks, following: int | None) -> SegmentSurvey:
+def _surveyed(segment_header: SegmentHeader, reader: SegmentReader) -> SegmentSurvey:
     by_type: Counter[EventType] = Counter()
-    damage = [f"offset 0: {blocks.header.damage}"] if blocks.header.damage else []
+    damage = [f"offset 0: {segment_header.damage}"] if segment_header.damage else []
     events, commits = _Span(), _Span()
     octets = 0
-    while (found := blocks.next(following)) is not None:
+    while (found := reader.header()) is not None:
         if isinstance(found, SpoolDamage):
             damage.append(f"offset {found.offset}: {found.cause}; lost: {blocks_text(found.first, found.last)}")
             continue
@@ -96,13 +82,13 @@ def _surveyed(blocks: SegmentBlocks, following: int | None) -> SegmentSurvey:
         for kind, _, messages in header.spans:
             by_type[kind] += messages
     return SegmentSurvey(
-        blocks.path,
-        blocks.header.first,
-        blocks.place.number - 1,
+        reader.path,
+        segment_header.first,
+        reader.location.number - 1,
         by_type.total(),
         {kind.label: messages for kind, messages in sorted(by_type.items())},
         octets,
-        blocks.allocated,
+        reader.allocated,
         events.first,
         events.last,
         commits.first,

@@ -12,22 +12,18 @@ that is under way, or that a crash cut short. Only who knows whether a writer ru
 Memory: one block. Segments that are deleted meanwhile were proven, and are passed over.
 """
 
-import contextlib
-import errno
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from relay.errors import DataError, StorageError
 from relay.spool import block
-from relay.spool.block import Block, BlockError
-from relay.spool.inspection.browse import blocks_text, firsts
+from relay.spool.inspection.browse import blocks_text, bounds
 from relay.spool.segments import segment
 from relay.spool.segments.segment import SegmentHeader
-from relay.system.disk import Disk, File
+from relay.spool.segments.segment_reader import BlockLocation, SegmentReader, SpoolDamage, open_segment
+from relay.system.disk import Disk
 
 MAX_BREAKS: Final = 100
-_STRETCH: Final = 1024 * 1024
-_LONG_HEADER: Final = 64 * 1024
 
 
 class SpoolBreak(NamedTuple):
@@ -73,9 +69,8 @@ class Verified(NamedTuple):
 def verify(disk: Disk, folder: str, cursors: Mapping[str, int]) -> Verified:
     """Check the spool in `folder`; `cursors`, read before, are where its destinations stand."""
     check = _ChainCheck(disk, folder)
-    there = firsts(disk, folder)
-    for index, first in enumerate(there):
-        check.segment(first, there[index + 1] if index + 1 < len(there) else None)
+    for first, end in bounds(disk, folder):
+        check.segment(first, end)
     for name, number in sorted(cursors.items()):
         check.cursor(name, number)
     return check.verified()
@@ -119,23 +114,20 @@ class _ChainCheck:
         """Check one segment; in it, blocks from number `following` on are void."""
         path = f"{self._folder}/{segment.name_of(first)}"
         try:
-            file, header = segment.open_existing(self._disk, path)
+            header, reader = open_segment(self._disk, self._folder, BlockLocation.start_of(first), following)
         except DataError as error:
             self._break(path, 0, first, error.cause)
             self._first, self._expected = self._first or first, self._expected or first
             self._go_on_at(first if following is None else following, None)
         except StorageError as error:
-            if error.errno != errno.ENOENT:
+            if not error.absent:
                 raise
-            self._first, self._expected, self._chain = (
-                0,
-                0,
-                None,
-            )  # deleted since it was listed, and so were those before it
+            # It was deleted since it was listed, and so were those before it.
+            self._first, self._expected, self._chain = 0, 0, None
         else:
-            with file:
+            with reader:
                 self._enter(path, header, first)
-                self._read(_MissingStretches(file), following)
+                self._read(reader)
 
     def cursor(self, name: str, number: int) -> None:
         """A cursor moves only over synced blocks, so one beyond the end tells of blocks that are gone."""
@@ -179,97 +171,29 @@ class _ChainCheck:
             return "the hash chain is broken: this segment does not go on where the one before it ends"
         return ""
 
-    def _read(self, stretches: "_MissingStretches", following: int | None) -> None:
-        offset: int | None = segment.HEADER_LENGTH
-        while offset is not None and (following is None or self._expected < following):
-            try:
-                found, header_octets = stretches.block(offset)
-                if found.header.number != self._expected:
-                    raise BlockError(f"block {found.header.number} stands where {self._expected} belongs")
-            except BlockError as error:
-                offset = self._step_over(stretches, offset, str(error), following)
+    def _read(self, reader: SegmentReader) -> None:
+        """Check the blocks of a segment. At the newest segment's end there may be a torn tail."""
+        while (found := reader.block()) is not None:
+            if isinstance(found, SpoolDamage):
+                self._step_over(reader, found)
                 continue
-            self._check_chain(stretches.path, offset, found, header_octets)
-            self._count(found)
-            offset += found.header.size
-            self._end = (stretches.path, offset)
+            if self._chain is not None and not reader.follows(found, self._chain):
+                cause = "the hash chain is broken: it does not follow the block before it"
+                self._break(reader.path, reader.location.offset - found.header.size, found.header.number, cause)
+            self._blocks += 1
+            self._messages += found.header.messages
+            self._octets += found.header.size
+            self._expected = found.header.number + 1
+            self._chain = self._head = found.header.chain
+            self._end = (reader.path, reader.location.offset)
+        if reader.end is None and (octets := reader.torn_octets):
+            self._torn = TornTail(reader.path, reader.location.offset, self._expected, octets)
 
-    def _check_chain(self, path: str, offset: int, found: Block, header_octets: bytes) -> None:
-        if self._chain is None:
-            return
-        try:
-            block.check_chain(found.header, header_octets, found.payload, self._chain)
-        except BlockError:
-            cause = "the hash chain is broken: it does not follow the block before it"
-            self._break(path, offset, found.header.number, cause)
-
-    def _count(self, found: Block) -> None:
-        self._blocks += 1
-        self._messages += found.header.messages
-        self._octets += found.header.size
-        self._expected = found.header.number + 1
-        self._chain = self._head = found.header.chain
-
-    def _step_over(self, stretches: "_MissingStretches", offset: int, cause: str, following: int | None) -> int | None:
-        """Tell a break and go on behind it; at the newest segment's end there is none, but perhaps a torn tail."""
-        found = stretches.find(offset, self._expected, following)
-        if found is None and following is None:
-            octets = segment.nonzero_length(stretches.file, offset)
-            self._torn = TornTail(stretches.path, offset, self._expected, octets) if octets else None
-            return None
-        if found is not None and stretches.has_come(offset, self._expected):
-            return offset
-        place, number = found or (None, following or 0)
-        if found is None:
-            cause = f"{cause}; this segment holds no later block, and the next one begins with block {number}"
-        self._break(stretches.path, offset, self._expected, f"{cause}; lost: {blocks_text(self._expected, number - 1)}")
-        self._go_on_at(number, None)
-        return place
-
-
-class _MissingStretches:
-    """Reads a segment's blocks whole, from long stretches of the file."""
-
-    def __init__(self, file: File) -> None:
-        self.file = file
-        self.path = file.path
-        self._data = b""
-        self._base = 0
-
-    def block(self, offset: int) -> tuple[Block, bytes]:
-        """The block at `offset` and its header's octets; BlockError when none is whole there."""
-        header = block.decode_header(self._octets(offset, _LONG_HEADER))
-        if header is None:
-            header = block.decode_header(self._octets(offset, block.MAX_HEADER))
-        if header is None:
-            raise BlockError("the file ends inside a block's header")
-        octets = self._octets(offset, header.size)
-        payload = bytes(octets[header.length : header.size])
-        block.check_payload(header, payload)
-        return Block(header, payload), bytes(octets[: header.length])
-
-    def find(self, offset: int, first: int, end: int | None) -> tuple[int, int] | None:
-        """Offset and number of the next whole block of those numbers, from `offset` on."""
-        place: int | None = offset
-        while place is not None and (place := segment.find_block(self.file, place)) is not None:
-            with contextlib.suppress(BlockError):
-                number = segment.read_block(self.file, place).header.number
-                if first <= number and (end is None or number < end):
-                    return place, number
-            place += 1
-        return None
-
-    def has_come(self, offset: int, number: int) -> bool:
-        """Whether that block stands there by now, written since it was missed."""
-        self._data = b""
-        with contextlib.suppress(BlockError):
-            return segment.read_block(self.file, offset).header.number == number
-        return False
-
-    def _octets(self, offset: int, length: int) -> memoryview:
-        """So many octets, and perhaps more; fewer at the file's end."""
-        start = offset - self._base
-        if not 0 <= start <= len(self._data) - length:
-            self._data = self.file.read(max(length, _STRETCH), offset)
-            self._base, start = offset, 0
-        return memoryview(self._data)[start:]
+    def _step_over(self, reader: SegmentReader, damage: SpoolDamage) -> None:
+        cause = damage.cause
+        if reader.location.offset == damage.offset:
+            following = damage.last + 1
+            cause += f"; this segment holds no later block, and the next one begins with block {following}"
+        cause += f"; lost: {blocks_text(damage.first, damage.last)}"
+        self._break(reader.path, damage.offset, damage.first, cause)
+        self._go_on_at(damage.last + 1, None)

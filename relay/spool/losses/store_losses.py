@@ -26,8 +26,10 @@ from relay.spool.block import Block
 from relay.spool.cursor import Cursor, KnownNumbers
 from relay.spool.losses.gap import Gap, LostRange, ranges_of
 from relay.spool.losses.numbers import RunEnd
+from relay.spool.segments.segment_reader import SpoolDamage
 from relay.spool.slots import Slots
-from relay.spool.spool import DeletableSegment, Reader, Spool, SpoolDamage, reported_gaps
+from relay.spool.spool import DeletableSegment, Spool, reported_gaps
+from relay.spool.spool_reader import SpoolReader
 from relay.values.event import EventType, Position
 
 GAP_KEY: Final = "gap "
@@ -120,7 +122,7 @@ class StoreLosses:
         """Count at once what is missing where a destination goes on; where it then goes on."""
         with self.counting:
             for spool, number in zip(self._spools, (start.retained, start.transient), strict=True):
-                reader = Reader(spool, number)
+                reader = SpoolReader(spool, number)
                 reader.begin_at(number, self._known(destination, spool, number))
                 if reader.at_hole and (item := reader.read()) is not None:
                     self._count_lost(destination, reader, item)
@@ -183,7 +185,7 @@ class StoreLosses:
                 self._keep(msgspec.structs.replace(late, **reached))
 
     def read(
-        self, destination: str, retained: Reader, transient: Reader, *, only: int | None = None
+        self, destination: str, retained: SpoolReader, transient: SpoolReader, *, only: int | None = None
     ) -> Block | SpoolDamage | None:
         """What is next for a destination, in whose readers' places it is then under way; a proof follows, or `give_up`.
 
@@ -330,7 +332,7 @@ class StoreLosses:
                 )
             )
 
-    def _count_lost(self, destination: str, reader: Reader, item: Block | SpoolDamage) -> None:
+    def _count_lost(self, destination: str, reader: SpoolReader, item: Block | SpoolDamage) -> None:
         """Count what this destination's reader's last `read` found to be lost, durably, unless it is counted."""
         retained = reader.spool is self._spools[0]
         gap = self._gap_of(destination)

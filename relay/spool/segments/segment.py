@@ -13,7 +13,6 @@ import contextlib
 import re
 import struct
 import zlib
-from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from relay.errors import DataError, StorageError
@@ -21,7 +20,6 @@ from relay.spool import block
 from relay.spool.block import BlockError, Header
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk, File
-from relay.values.event import EventType
 
 MAGIC: Final = b"\x89RLYSEG\n"
 FORMAT_VERSION: Final = 1
@@ -156,27 +154,6 @@ def read_header(file: File, offset: int) -> Header:
     return header
 
 
-def header_there(file: File, offset: int) -> Header | None:
-    """The block header at `offset`; None when none is there."""
-    try:
-        return read_header(file, offset)
-    except BlockError:
-        return None
-
-
-def read_block(file: File, offset: int) -> block.Block:
-    """The block at `offset`, whole and checked; BlockError when it is not."""
-    data = file.read(_READ, offset)
-    header = block.decode_header(data) if len(data) < _READ else block.decode_header(data) or read_header(file, offset)
-    if header is None:
-        raise BlockError("the file ends inside a block's header")
-    if header.size > len(data):
-        data += file.read(header.size - len(data), offset + len(data))
-    payload = data[header.length : header.size]
-    block.check_payload(header, payload)
-    return block.Block(header, payload)
-
-
 def find_block(file: File, offset: int) -> int | None:
     """Where the next whole block header after damage begins, at `offset` or later; None when there is none."""
     overlap = b""
@@ -194,146 +171,6 @@ def find_block(file: File, offset: int) -> int | None:
         overlap = window[-(len(block.MAGIC) - 1) :]
         offset += len(data)
     return None
-
-
-class BrokenBlock(NamedTuple):
-    """A place where the wanted block does not stand whole."""
-
-    offset: int
-    cause: str
-    header: Header | None
-    """The block's header, when only its payload is damaged."""
-    number: int
-    """Reading goes on with this block."""
-    place: int | None
-    """There; None: not in this segment."""
-
-
-def header_at(file: File, offset: int, number: int, end: int) -> Header | BrokenBlock:
-    """The header of block `number` at `offset`, or how to go on behind the damage, before block `end`."""
-    try:
-        header = read_header(file, offset)
-    except BlockError as error:
-        return _step_over(file, offset, str(error), number, end)
-    if header.number != number:
-        return _step_over(file, offset, f"block {header.number} stands where {number} belongs", number, end)
-    return header
-
-
-def block_at(file: File, offset: int, number: int, end: int) -> block.Block | BrokenBlock:
-    """As `header_at`, the whole block, checked."""
-    try:
-        found = read_block(file, offset)
-    except BlockError as error:
-        header = header_at(file, offset, number, end)
-        if isinstance(header, BrokenBlock):
-            return header
-        return BrokenBlock(offset, str(error), header, number + 1, offset + header.size)
-    if found.header.number != number:
-        return _step_over(file, offset, f"block {found.header.number} stands where {number} belongs", number, end)
-    return found
-
-
-def _step_over(file: File, offset: int, cause: str, first: int, end: int) -> BrokenBlock:
-    """Go on at the next whole block of these numbers, or behind this segment."""
-    place = find_block(file, offset)
-    while place is not None:
-        number = whole_block_at(file, place)
-        if first <= number < end:
-            return BrokenBlock(offset, cause, None, number, place)
-        place = find_block(file, place + 1)
-    return BrokenBlock(offset, cause, None, end, None)
-
-
-def whole_block_at(file: File, place: int) -> int:
-    """The number of the whole block there; 0, which is none's, when there is none."""
-    try:
-        return read_block(file, place).header.number
-    except BlockError:
-        return 0
-
-
-def blocks(file: File, first: int, end: int) -> Iterator[block.Block | BrokenBlock]:
-    """What a segment holds of the blocks from `first`, its own first one, to the one before `end`."""
-    offset: int | None = HEADER_LENGTH
-    while offset is not None and first < end:
-        found = block_at(file, offset, first, end)
-        yield found
-        if isinstance(found, BrokenBlock):
-            offset, first = found.place, found.number
-        else:
-            offset, first = offset + found.header.size, first + 1
-
-
-def headers_through_damage(file: File, first: int, following: int | None) -> Iterator[Header]:
-    """The whole headers of a segment that begins with block `first`, before the one that begins with `following`."""
-    offset: int | None = HEADER_LENGTH
-    while offset is not None and (following is None or first < following):
-        found = header_at(file, offset, first, following or _NO_END)
-        if isinstance(found, BrokenBlock):
-            offset, first = found.place, found.number
-        else:
-            yield found
-            offset, first = offset + found.size, first + 1
-
-
-def headers(file: File, offset: int = HEADER_LENGTH) -> Iterator[tuple[int, Header]]:
-    """Offset and header of each block from `offset` on, until something that is no block."""
-    while True:
-        try:
-            header = read_header(file, offset)
-        except BlockError:
-            return
-        yield offset, header
-        offset += header.size
-
-
-class SegmentTail(NamedTuple):
-    """Where a segment's good blocks end."""
-
-    end: int
-    last: Header | None
-    chain: bytes | None
-    """Of the last good block; of the one before the segment while it has none, None when that is not known."""
-    torn: int
-    """Octets after `end` that are not zeros and no block: a write that a crash cut short."""
-    damage: tuple[str, ...]
-    """Damage before `end`, in words with offsets."""
-    refused: tuple[bytes, ...]
-    """The chain of the block at `end`, when its events were refused and counted."""
-    numbers: dict[EventType, int]
-    """The last number of each type in the last block's run, as far as this segment tells."""
-
-
-def find_tail(file: File, header: SegmentHeader, refused: Collection[bytes] = ()) -> SegmentTail:
-    """Check every block of a segment and find where to go on writing: behind the last one that was not refused."""
-    offset, last, chain = HEADER_LENGTH, None, header.previous_chain
-    damage: list[str] = []
-    numbers: dict[EventType, int] = {}
-    while True:
-        try:
-            found = read_block(file, offset)
-        except BlockError as error:
-            beyond = find_block(file, offset + 1)
-            if beyond is None:
-                return SegmentTail(offset, last, chain, nonzero_length(file, offset), tuple(damage), (), numbers)
-            damage.append(f"offset {offset}: {error}; the next block is at {beyond}")
-            offset = beyond
-            continue
-        if found.header.chain in refused:
-            void = (found.header.chain,)
-            return SegmentTail(offset, last, chain, nonzero_length(file, offset), tuple(damage), void, numbers)
-        try:
-            if chain is not None:
-                block.check_chain(found.header, file.read(found.header.length, offset), found.payload, chain)
-        except BlockError as error:
-            if not damage:
-                damage.append(f"offset {offset}: {error}")
-        if last is not None and last.run != found.header.run:
-            numbers.clear()
-        numbers.update((span.type, span.first + span.messages - 1) for span in found.header.spans)
-        last, chain = found.header, found.header.chain
-        offset += last.size
 
 
 def nonzero_length(file: File, offset: int) -> int:

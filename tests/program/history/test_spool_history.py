@@ -22,6 +22,7 @@ from relay.errors import NoInputError
 from relay.program.history import EventFilter, PastEvent, SpoolHistory, UnreadableStretch
 from relay.spool import block
 from relay.spool.segments import segment
+from relay.spool.segments.segment_reader import BlockLocation, open_segment
 from relay.system.disk import Disk
 from relay.values.event import EventType
 from relay.values.glob_matcher import glob_matcher
@@ -268,9 +269,9 @@ def damage(path: Path, offset: int) -> None:
 
 
 def offset_of(path: Path, number: int) -> tuple[int, block.Header]:
-    file, _ = segment.open_existing(Disk(), str(path))
-    with file:
-        return next((offset, header) for offset, header in segment.headers(file) if header.number == number)
+    _, reader = open_segment(Disk(), str(path.parent), BlockLocation.start_of(segment.first_of(path.name)))
+    with reader:
+        return next((offset, header) for offset, header in reader.headers() if header.number == number)
 
 
 def unread(items: list[Any]) -> list[UnreadableStretch]:

@@ -17,6 +17,7 @@ from relay.program.watch.clock import Clocks
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
 from relay.spool.spool import RunSeed
+from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.system.disk import Disk
 from relay.values.event import Batch, Event, EventType, Position
@@ -172,7 +173,7 @@ def test_the_run_is_opened_with_an_event_that_names_the_one_before(tmp_path: Pat
         house = House(tmp_path, run=name)
         with house.store:
             asyncio.run(run(house))
-            reader = house.store.retained.reader(house.store.retained.next_number - 1)
+            reader = SpoolReader(house.store.retained, house.store.retained.next_number - 1)
             found = reader.read()
             assert found is not None
             said.append(found.payload)  # type: ignore[union-attr]  # a spool without damage gives blocks
