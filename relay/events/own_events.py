@@ -21,11 +21,13 @@ the syslog system makes itself). Numbers are decimal, times RFC 3339.
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from relay.events.envelope import Envelope
 from relay.spool.losses.gap import Gap
-from relay.syslog.rfc5424 import MAX_HOSTNAME, escape_value, format_timestamp, legal_header
+from relay.syslog.rfc5424 import escape_value, format_timestamp
 from relay.values.alarm import AlarmChange
 from relay.values.event import Event, EventType
 
+APP_NAME: Final = b"relay"
 FACILITY: Final = 5
 _ALARM_SEVERITY: Final = {"critical": 2, "major": 3, "minor": 4, "info": 6}
 _ERROR: Final = 3
@@ -44,18 +46,11 @@ class Author(NamedTuple):
 
     def event(self, now: int, severity: int, msgid: str, params: Iterable[Param], sentence: str) -> Event:
         """An event of type relay at `now`, microseconds since the epoch; its identity is the spool's to give."""
-        head = b"<%d>1 %b %b relay - %b [%b" % (
-            FACILITY * 8 + severity,
-            format_timestamp(now),
-            legal_header(self.hostname.encode(), MAX_HOSTNAME),
-            msgid.encode(),
-            self.sd_id.encode(),
-        )
-        named = [("type", "relay"), ("router", self.router), ("node", self.node), *params]
-        written = b"".join(
-            b' %b="%b"' % (name.encode(), escape_value(value.encode())) for name, value in named if value
-        )
-        return Event(EventType.RELAY, now, head, b"%b] %b" % (written, sentence.encode()))
+        envelope = Envelope(**self._asdict())
+        head = envelope.head(FACILITY * 8 + severity, format_timestamp(now), APP_NAME, msgid.encode())
+        own = b"".join(b' %b="%b"' % (name.encode(), escape_value(value.encode())) for name, value in params if value)
+        tail = b"%b%b] %b" % (envelope.origin(EventType.RELAY), own, sentence.encode())
+        return Event(EventType.RELAY, now, head, tail)
 
 
 class PreviousRun(NamedTuple):

@@ -19,21 +19,18 @@ import re
 from typing import Final, Literal
 
 from relay.events.audit.assembly import AuditEvent
-from relay.events.audit.params import first_params, other_params, param_value
+from relay.events.audit.params import first_params, other_params
 from relay.events.audit.record import Record
-from relay.syslog.rfc5424 import MAX_HOSTNAME, MAX_MSGID, format_timestamp, legal_header, legal_name
+from relay.events.envelope import Envelope
+from relay.syslog.rfc5424 import MAX_MSGID, NILVALUE, format_timestamp
 from relay.values.event import Event, EventType
 
 AuditFormat = Literal["event", "record"]
 
 APP_NAME: Final = b"auditd"
 _FACILITY: Final = 13  # log audit, RFC 5424 table 1
-_WARNING: Final = 4
-_INFORMATIONAL: Final = 6
-_BEFORE_TIME: Final = {
-    is_warning: b"<%d>1 " % (_FACILITY * 8 + (_WARNING if is_warning else _INFORMATIONAL))
-    for is_warning in (False, True)
-}
+_WARNING: Final = _FACILITY * 8 + 4
+_INFORMATIONAL: Final = _FACILITY * 8 + 6
 
 _DENIALS: Final = frozenset(
     b"AVC AVC_PATH USER_AVC SELINUX_ERR USER_SELINUX_ERR"
@@ -55,12 +52,9 @@ class AuditMapping:
         sd_id: str = "128T",
         format: AuditFormat = "event",  # noqa: A002 -- the configuration's word
     ) -> None:
-        origin = legal_header(hostname.encode(), MAX_HOSTNAME)
-        element = legal_name(sd_id.encode())
-        self._after_time = b" %b %b - " % (origin, APP_NAME)
-        self._before_identity = b" [%b" % element
-        self._router = b' type="audit" router="%b"' % param_value(router.encode())
-        self._node = _node(node.encode())
+        self._envelope = Envelope(hostname=hostname, router=router, node=node, sd_id=sd_id)
+        self._origin = self._envelope.origin(EventType.AUDIT)
+        self._has_node = bool(node)
         self._by_record = format == "record"
 
     def events(self, audit_event: AuditEvent) -> list[Event]:
@@ -72,26 +66,20 @@ class AuditMapping:
 
     def malformed(self, line: bytes, now_us: int) -> Event:
         """Write a line that is no record; `now_us` is when it was read."""
-        head = b"%b-%b-%b" % (_BEFORE_TIME[False], self._after_time, self._before_identity)
-        tail = b'%b%b malformed="1"] %b' % (self._router, self._node, line)
-        return Event(EventType.AUDIT, now_us, head, tail)
+        head = self._envelope.head(_INFORMATIONAL, NILVALUE, APP_NAME, NILVALUE)
+        return Event(EventType.AUDIT, now_us, head, b'%b malformed="1"] %b' % (self._origin, line))
 
     def _event(self, records: tuple[Record, ...], *, late: bool) -> Event:
         first = records[0]
         microseconds = first.time * 1000
         alone = len(records) == 1
         is_warning = _is_warning(first) if alone else any(map(_is_warning, records))
+        priority = _WARNING if is_warning else _INFORMATIONAL
+        head = self._envelope.head(priority, format_timestamp(microseconds), APP_NAME, first.type[:MAX_MSGID])
+        has_own_node = first.node and not self._has_node
         # Joined, which is quicker than one format with %b: this runs for every event.
-        head = (
-            _BEFORE_TIME[is_warning],
-            format_timestamp(microseconds),
-            self._after_time,
-            first.type[:MAX_MSGID],
-            self._before_identity,
-        )
         tail = (
-            self._router,
-            self._node or _node(first.node),
+            self._envelope.origin(EventType.AUDIT, node=first.node) if has_own_node else self._origin,
             b' serial="%d"' % first.serial,
             b"" if alone and not late and not first.joined else _marks(records, late=late),
             first_params(first),
@@ -99,11 +87,7 @@ class AuditMapping:
             b"] ",
             first.line if alone else b"\n".join([record.line for record in records]),
         )
-        return Event(EventType.AUDIT, microseconds, b"".join(head), b"".join(tail))
-
-
-def _node(name: bytes) -> bytes:
-    return b' node="%b"' % param_value(name) if name else b""
+        return Event(EventType.AUDIT, microseconds, head, b"".join(tail))
 
 
 def _marks(records: tuple[Record, ...], *, late: bool) -> bytes:

@@ -18,9 +18,9 @@ from typing import Final
 
 from relay.events.audit.fields import labelled
 from relay.events.audit.record import Record
+from relay.events.envelope import OWN_NAMES
 from relay.syslog.rfc5424 import escape_value, legal_name
 
-OWN_NAMES: Final = frozenset(b"relayRun relaySeq relayPart type router node serial late malformed truncated".split())
 _CLEAN = bytes(set(range(32, 127)) - set(b'"\\]'))
 _CLEAN_AND_QUOTE = _CLEAN + b'"'
 _INDEX = re.compile(rb"\[([0-9]+)\]")
