@@ -19,23 +19,28 @@ from harness.rsyslog import Rsyslog, RsyslogForwarder
 from harness.waiting import wait_until
 
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, TemporaryError, UnavailableError
+from relay.transport.retry import Backoff
 from relay.transport.ssh import local_port, port_forward
-from relay.transport.ssh.handshake import HandshakeLimits
-from relay.transport.ssh.port_forward import PortForward
+from relay.transport.ssh.port_forward import LocalListener, PortForward, PortForwardLimits
 from relay.transport.ssh.session import SshSession
 
 _MEGABYTE = bytes(range(256)) * 4096
-_IMPATIENT = 0.05  # the longest interval between two attempts, in seconds
+_IMPATIENT = Backoff(longest=0.05)
+_PATIENT = Backoff(first=60, least=1)
 _GIVEN_UP = 9.0  # seconds; `stop` waits 10 for a thread that nothing has freed
 
 
 @contextlib.contextmanager
 def _forwarded(
-    sshd: Sshd, remote_port: int, longest: float = _IMPATIENT, limits: HandshakeLimits | None = None, **changes: Any
+    sshd: Sshd,
+    remote_port: int,
+    backoff: Backoff = _IMPATIENT,
+    limits: PortForwardLimits | None = None,
+    **changes: Any,
 ) -> Iterator[PortForward]:
     """A started port forward on a free local port; `changes` are other settings of [[port-forwarding]]."""
     settings = sshd.forwarding(remote_port, **({"local_port": free_port()} | changes))
-    forward = PortForward(settings, limits=limits or HandshakeLimits(), longest=longest)
+    forward = PortForward(settings, limits=limits, backoff=backoff)
     forward.start()
     try:
         yield forward
@@ -183,24 +188,12 @@ def test_a_killed_server_closes_port_and_connections_and_its_return_opens_the_po
         assert said[1] == f"port-forwarding {forward.name} works again"
 
 
-def test_a_server_that_ends_every_session_at_once_is_not_asked_again_at_once(
-    sshd: Sshd, collector: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The wait before the next attempt may be so short that no look at the state sees it: so each is noted."""
-    waits: list[RelayError] = []
-    wait = PortForward._wait
-
-    def noted(forward: PortForward, error: RelayError, seconds: float) -> None:
-        waits.append(error)
-        wait(forward, error, seconds)
-
-    monkeypatch.setattr(PortForward, "_wait", noted)
-    monkeypatch.setattr(port_forward, "SETTLED", 60.0)
-    with _forwarded(sshd, collector.port, longest=60) as forward:
+def test_a_server_that_ends_every_session_at_once_is_not_asked_again_at_once(sshd: Sshd, collector: Collector) -> None:
+    with _forwarded(sshd, collector.port, _PATIENT, PortForwardLimits(settled=60)) as forward:
         _wait_until_listening(forward)
         sshd.kill_sessions()
-        wait_until(lambda: waits, 60, lambda: f"a wait, not {forward.state}")
-    assert "broke off" in str(waits[0])
+        wait_until(lambda: forward.state == "waiting 60 s to try again", 60, lambda: f"a wait, not {forward.state}")
+        assert "broke off" in str(forward.error)
 
 
 @pytest.mark.parametrize("fault", ["changed host key", "unknown host key", "refused key"])
@@ -230,7 +223,7 @@ def _connections_to(sshd: Sshd) -> int:
 
 def test_what_no_retry_can_mend_is_tried_at_the_longest_interval(sshd: Sshd, collector: Collector) -> None:
     sshd.known_hosts.write_text("")
-    with _forwarded(sshd, collector.port, longest=60) as forward:
+    with _forwarded(sshd, collector.port, Backoff()) as forward:
         wait_until(lambda: forward.state == "waiting 60 s to try again", 60, lambda: forward.state)
 
 
@@ -286,7 +279,7 @@ def test_whoever_sees_it_listen_sees_no_error(
     sshd: Sshd, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[RelayError | None, str]] = []
-    monkeypatch.setattr(PortForward, "_tell", lambda forward, error: told.append((error, forward.state)))
+    monkeypatch.setattr(PortForward, "_report", lambda forward, error: told.append((error, forward.state)))
     with _forwarded(sshd, collector.port) as forward:
         _wait_until_listening(forward)
         assert told == [(None, "connecting")]
@@ -331,15 +324,16 @@ def test_a_session_that_dies_before_the_listener_starts_leaves_no_port_open(
 ) -> None:
     """By itself sshtunnel would leave the port bound, and wait for ever when told to stop."""
     settings = sshd.forwarding(collector.port, local_port=free_port())
-    clients = port_forward._Clients()
+    clients = port_forward._Clients(1)
 
     def tell(error: RelayError | None) -> None:
         del error
 
     with SshSession.connect(settings, stop) as session:
         session.close()
-        with pytest.raises(UnavailableError), port_forward._listening(session, settings, clients, tell):
-            pass
+        listener = LocalListener(session, settings, clients, tell)
+        with contextlib.closing(listener), pytest.raises(UnavailableError):
+            listener.listen()
     local_port.require_free(settings.local_address, settings.local_port)
 
 
@@ -347,11 +341,11 @@ def test_a_session_that_dies_before_the_listener_starts_leaves_no_port_open(
 
 
 def test_connections_over_the_ceiling_are_closed_and_later_ones_find_room(
-    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    sshd: Sshd, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(port_forward, "MAX_CONNECTIONS", 2)
     released = threading.Event()
-    with Collector(_holding(released)) as collector, _forwarded(sshd, collector.port) as forward:
+    limits = PortForwardLimits(connections=2)
+    with Collector(_holding(released)) as collector, _forwarded(sshd, collector.port, limits=limits) as forward:
         _wait_until_listening(forward)
         with contextlib.ExitStack() as programs:
             for count in (1, 2):
@@ -454,7 +448,7 @@ def test_stopping_is_prompt_while_relay_waits_for_a_silent_server(sshd: Sshd, co
 
 def test_stopping_is_prompt_between_two_attempts(sshd: Sshd, collector: Collector) -> None:
     sshd.known_hosts.write_text("")
-    with _forwarded(sshd, collector.port, longest=60) as forward:
+    with _forwarded(sshd, collector.port, _PATIENT) as forward:
         wait_until(lambda: forward.state.startswith("waiting"), 60, "a wait")
         begun = time.monotonic()
         forward.stop()

@@ -9,7 +9,7 @@ import pytest
 from harness.waiting import wait_until
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError
-from relay.transport.retry import keep_trying
+from relay.transport.retry import Backoff, keep_trying
 
 
 class _Trying:
@@ -26,7 +26,8 @@ class _Trying:
         self._thread.start()
 
     def _try(self) -> None:
-        keep_trying(self._attempt, self.stopped, self._note, longest=self._longest, files=self._files)
+        backoff = Backoff(longest=self._longest)
+        keep_trying(self._attempt, self.stopped, self._note, backoff=backoff, files=self._files)
 
     def _note(self, error: RelayError, pause: float) -> None:
         self.noted.append((error, pause))
@@ -115,3 +116,12 @@ def test_a_repaired_file_ends_the_longest_wait(tmp_path: Path, repair: Callable[
     repair(file)
     trying.wait_for_attempts(2, seconds=30)  # of the 60
     trying.stop()
+
+
+@pytest.mark.parametrize(("least", "shortest"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
+def test_each_failure_in_a_row_doubles_the_interval_up_to_the_longest(least: float, shortest: float) -> None:
+    backoff = Backoff(first=1, longest=10, least=least)
+    for failures, interval in [(0, 0.5), (1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (1_000_000, 10)]:
+        delays = [backoff.delay(failures, UnavailableError("server", "down")) for _ in range(20)]
+        assert all(interval * shortest <= delay <= interval for delay in delays)
+        assert len(set(delays)) == (1 if least == 1 else 20)

@@ -25,7 +25,6 @@ Memory: what a pipe holds (64 KiB), a record that has begun (at most 1 MiB), and
 import asyncio
 import logging
 import os
-import random
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
@@ -40,6 +39,7 @@ from relay.source.collector.child_process import ChildProcess
 from relay.source.collector.index_file import SETTLE_SECONDS, IndexFile, is_place
 from relay.syslog.priority import FACILITIES, SEVERITIES
 from relay.system.clock import wall_clock
+from relay.transport.retry import Backoff
 from relay.values.event import Batch, Event, Position, Submit
 from relay.values.settings import EventCollectorSource
 
@@ -175,7 +175,7 @@ class EventCollector:
         return index
 
     async def _pause(self, failures: int, error: UnavailableError | None) -> None:
-        seconds = min(FIRST_PAUSE * 2 ** min(failures, 10), LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311  no secret
+        seconds = Backoff(first=2 * FIRST_PAUSE, longest=LONGEST_PAUSE, least=0.5).delay(failures)
         self._down = error.cause if error is not None else "its child has ended"
         _log.warning("source %s: %s; starting it again in %.1f s", self.name, self._down, seconds)
         await asyncio.sleep(seconds)
