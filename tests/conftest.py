@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from relay.program.watch.users import LOGIN_MESSAGE
+from relay.program.watch.all_users import LOGIN_MESSAGE
 
 DANGEROUS = ("shutdown", "poweroff", "halt", "reboot", "telinit", "wall")
 LEFT_OPEN = (".segment", "/slots", "/lock", "/journal", ".log")

@@ -6,19 +6,33 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
+from typing_extensions import override
+
 from relay.delivery.message_selection import MessageSelection
 from relay.delivery.sessions.server_connector import ServerConnector
 from relay.errors import ConfigurationError, RelayError, TemporaryError
 from relay.program.control import LivePart, LiveSource
-from relay.program.housekeeping import author_of, care_of
+from relay.program.housekeeping import ALARMS_SLOT, Watches, author_of, policy_of
 from relay.program.intake import Routing
-from relay.program.reload.loaded import Loaded
-from relay.program.reload.plan import Contents, PartChanges, PartsByName, ReloadPlan, SourcePart, parts_of_run, plan
-from relay.program.reload.reloads import Reloads, log_ready, refuse_fixed
+from relay.program.reload.loaded_configuration import LoadedConfiguration
+from relay.program.reload.reload_plan import (
+    Digests,
+    PartChanges,
+    PartsByName,
+    ReloadPlan,
+    SourcePart,
+    compare,
+    parts_of_run,
+)
+from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed
 from relay.program.reload.running_sources import RunningSources
 from relay.program.road import Road, Route, until_drained
-from relay.program.watch import kernel_audit
-from relay.program.watch.halt import boot_id
+from relay.program.watch.all_users import AllUsers
+from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
+from relay.program.watch.audit_trail.kernel_audit import LatestStatus
+from relay.program.watch.audit_trail.machine import ThisMachine
+from relay.program.watch.certificate_watch import CertificateWatch, of_servers
+from relay.program.watch.halt_request import HaltMethod, HaltRequest, boot_id
 from relay.source import EventInput, Source, SourceTerms
 from relay.source.auditd.kernel_lost import NAME as KERNEL_AUDIT
 from relay.source.auditd.kernel_lost import KernelLost
@@ -28,35 +42,84 @@ from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.spool.succession import ServerKey
 from relay.syslog.priority import priorities
+from relay.system.clock import read_clocks
 from relay.system.command import check_command
+from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.transport.ssh.port_forward import PortForward
 from relay.values.address import Address
+from relay.values.alarm import AUDITD_DOWN, Alarms
 from relay.values.event import ALWAYS_RETAINED, OPTIONAL_TYPES, EventType
 from relay.values.settings import PortForwarding, RemoteLoggingServer, Settings
 
 SAMPLE = "deploy/relay.toml shows what belongs there"
 
 
+# --- What the settings mean ---
+
+
 def routing(settings: Settings) -> Routing:
-    """Which spool takes which type, as [audit] says."""
-    enabled = frozenset(kind for kind in OPTIONAL_TYPES if settings.audit.category(kind).enabled)
-    persistent = frozenset(kind for kind in enabled if settings.audit.category(kind).persist)
+    """Which spool keeps which type, by [audit]."""
+    enabled = frozenset(each for each in OPTIONAL_TYPES if settings.audit.category(each).enabled)
+    persistent = frozenset(each for each in enabled if settings.audit.category(each).persist)
     return Routing(ALWAYS_RETAINED | persistent, enabled - persistent)
 
 
-def wanted_by(server: RemoteLoggingServer) -> MessageSelection:
-    """What a server gets: what its keys choose, and relay's own events always."""
+def selection_of(server: RemoteLoggingServer) -> MessageSelection:
+    """The messages that a server gets: those that its keys choose, and relay's own events always."""
     types = {EventType.from_label(label) for label in server.types} | {EventType.RELAY}
     return MessageSelection(type_bitmap(sorted(types)), priorities(server.facilities, server.severity))
 
 
-def start_of(server: RemoteLoggingServer, store: Store) -> Cursor:
-    """Where a server without a cursor begins."""
-    if server.start == "now":
-        return Cursor(retained=store.retained.next_number, transient=store.transient.next_number)
-    return Cursor()
+def server_key(server: RemoteLoggingServer, forwarding: PortForwarding | None) -> ServerKey:
+    """What a cursor belongs to: the protocol, and the SSH server with the remote end, or the address that is used."""
+    ends = [(server.address, server.port)]
+    if forwarding is not None:
+        remote = (forwarding.remote_host, forwarding.remote_port)
+        ends = [(forwarding.server_address, forwarding.server_port), remote]
+    return " ".join([server.protocol, *(str(Address(host.lower(), port)) for host, port in ends)])
+
+
+def check(settings: Settings) -> None:
+    """Raise at once what no retry can repair."""
+    servers, sources = settings.remote_logging_server, settings.source
+    if bool(servers) != bool(sources) or not (servers or settings.port_forwarding):
+        missing = "source" if servers else "remote-logging-server"
+        raise ConfigurationError("configuration", (f"it has no {missing}, so nothing can be forwarded",), SAMPLE)
+    check_command(settings.audit.halt_command)
+
+
+def parts_to_run(settings: Settings, digests: Digests) -> PartsByName:
+    """The parts of `relay run`, with the watch on the kernel's count of lost records among the sources."""
+    parts = parts_of_run(settings, digests)
+    if not settings.watched_sources:
+        return parts
+    return parts._replace(sources={**parts.sources, KERNEL_AUDIT: author_of(settings)})
+
+
+# --- What is built from them ---
+
+
+def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watches:
+    """What `relay run` watches; a watch that is still wanted is the former one."""
+    users = former.users if former is not None else AllUsers(Disk())
+    method = HaltMethod(command=settings.audit.halt_command, boot_id=boot_id())
+    halt = former.halt if former is not None else None
+    if halt is None or halt.method != method:
+        halt = HaltRequest(Disk(), store.slots, method, users.send)
+    fed = settings.watched_sources
+    audit_trail = former.audit_trail if former is not None and fed else None
+    if audit_trail is None and fed:
+        is_down = Alarms.decode(store.slots.get(ALARMS_SLOT) or b"").get(AUDITD_DOWN) is not None
+        audit_trail = AuditTrailWatch(read_clocks(), records_missing=is_down, clocks=read_clocks, machine=ThisMachine())
+    return Watches(
+        users=users,
+        certificates=CertificateWatch(of_servers(settings)),
+        audit_trail=audit_trail,
+        fed_by_auditd=fed,
+        halt=halt,
+    )
 
 
 def sources_of(settings: Settings) -> list[Source]:
@@ -66,20 +129,46 @@ def sources_of(settings: Settings) -> list[Source]:
 
 
 def kernel_lost(settings: Settings) -> KernelLost | None:
-    """The watch on what the kernel drops, where a source has this machine's audit trail."""
-    if care_of(settings).fed_by_auditd:
-        status = kernel_audit.StandingStatus()
+    """The watch on the kernel's count of lost records, if a source has this machine's audit trail."""
+    if settings.watched_sources:
+        status = LatestStatus()
         return KernelLost(author_of(settings), boot_id(), lambda: status.read().lost)
     return None
 
 
-def live_kernel_lost(watch: KernelLost) -> LivePart:
-    """What the watch on the kernel tells at this moment."""
-    return LivePart(name=watch.name, error=watch.last_error, counters={"lost": watch.lost})
+def inputs_of(settings: Settings) -> list[EventInput]:
+    """The sources, and the watch on the kernel's count."""
+    watch = kernel_lost(settings)
+    return [*sources_of(settings), *([watch] if watch is not None else [])]
+
+
+def routes_of(settings: Settings, store: Store) -> list[Route]:
+    """The route to each server.
+
+    Keys and certificates are read when a server is connected to, so that a fault in them stops that server alone.
+    """
+    routes = []
+    for server in settings.remote_logging_server:
+        forwarding, selection = settings.forwarding_of(server), selection_of(server)
+        connect = ServerConnector(server, forwarding, selection)
+        start = Cursor()
+        if server.start == "now":
+            start = Cursor(retained=store.retained.next_number, transient=store.transient.next_number)
+        key = server_key(server, forwarding)
+        routes.append(Route(server.display_name, connect, selection, start, server.required, key, connect.files))
+    return routes
+
+
+def _open(settings: Settings) -> AbstractAsyncContextManager[Road]:
+    watches = functools.partial(watches_of, settings)
+    return Road.open(settings.relay.state_directory, settings.spool, routing(settings), policy_of(settings), watches)
+
+
+# --- What the status shows ---
 
 
 def live_source(source: Source, error: str) -> LiveSource:
-    """What `relay status` shows of a source while it runs; `error` is why it could not begin."""
+    """What `relay status` shows of a source; `error` is why it could not begin."""
     return LiveSource(
         name=source.name,
         lag=source.lag,
@@ -90,119 +179,74 @@ def live_source(source: Source, error: str) -> LiveSource:
     )
 
 
-def ways(settings: Settings) -> list[tuple[RemoteLoggingServer, PortForwarding | None]]:
-    """Each server with the port forwarding that leads to it, if one does.
-
-    Keys and certificates are read when a server is connected to: what is wrong with them stops that server alone.
-    """
-    found = [(server, settings.forwarding_of(server)) for server in settings.remote_logging_server]
-    if bool(found) != bool(settings.source) or not (found or settings.port_forwarding):
-        missing = "source" if found else "remote-logging-server"
-        raise ConfigurationError("configuration", (f"it names no {missing}, so nothing can be forwarded",), SAMPLE)
-    return found
+def live_kernel_lost(watch: KernelLost) -> LivePart:
+    """The same of the watch on the kernel's count."""
+    return LivePart(name=watch.name, error=watch.last_error, counters={"lost": watch.lost})
 
 
-def check(settings: Settings) -> None:
-    """Raise at once what no retry can repair."""
-    ways(settings)
-    check_command(settings.audit.halt_command)
-
-
-def _ways(settings: Settings, store: Store) -> list[Route]:
-    return [_way(server, forwarding, store) for server, forwarding in ways(settings)]
-
-
-def _way(server: RemoteLoggingServer, forwarding: PortForwarding | None, store: Store) -> Route:
-    wanted = wanted_by(server)
-    connect = ServerConnector(server, forwarding, wanted)
-    start, key = start_of(server, store), server_key(server, forwarding)
-    return Route(server.display_name, connect, wanted, start, server.required, key, connect.files)
-
-
-def server_key(server: RemoteLoggingServer, forwarding: PortForwarding | None) -> ServerKey:
-    """To what a cursor belongs: the protocol, and the SSH server with the remote end, or the address that is used."""
-    ends = [(server.address, server.port)]
-    if forwarding is not None:
-        remote = (forwarding.remote_host, forwarding.remote_port)
-        ends = [(forwarding.server_address, forwarding.server_port), remote]
-    return " ".join([server.protocol, *(str(Address(host.lower(), port)) for host, port in ends)])
-
-
-def live_part(port: PortForward) -> LivePart:
-    """What a port forwarding tells at this moment."""
-    name = f"port-forwarding {port.name}"
+def live_port(port: PortForward) -> LivePart:
+    """The same of a port forwarding for other programs."""
+    counters = {"connections": port.connections}
     return LivePart(
-        name=name, state=port.state, error=str(port.error or ""), counters={"connections": port.connections}
+        name=f"port-forwarding {port.name}", state=port.state, error=str(port.error or ""), counters=counters
     )
 
 
 def fault_of(port: PortForward) -> tuple[str, RelayError | None]:
-    """What keeps a port forwarding closed at this moment."""
+    """Why a port forwarding is closed at this moment."""
     return f"port-forwarding {port.name}", port.error
 
 
-def _parts(settings: Settings, contents: Contents) -> PartsByName:
-    """What is to run, with the watch on the kernel among the sources."""
-    parts = parts_of_run(settings, contents)
-    if not care_of(settings).fed_by_auditd:
-        return parts
-    return parts._replace(sources={**parts.sources, KERNEL_AUDIT: author_of(settings)})
+# --- Running ---
 
 
-def _takers(settings: Settings) -> list[EventInput]:
-    watch = kernel_lost(settings)
-    return [*sources_of(settings), *([watch] if watch is not None else [])]
-
-
-class Forwarder:
-    """Sources, servers and local ports of one road. They are begun by `begin`, and what changed is exchanged."""
+class Forwarder(RunningParts):
+    """Sources, servers and local ports of one road: `begin` begins them, `exchange` exchanges what changed."""
 
     def __init__(self, road: Road) -> None:
         self._road = road
         self._parts = PartsByName()
-        """What runs now; a kind whose exchange failed lacks what did not come to run."""
+        """The parts that run. A kind whose exchange failed lacks the parts that could not begin."""
         self._ports: dict[str, PortForward] = {}
         self.sources = RunningSources(road)
 
-    async def begin(self, settings: Settings, contents: Contents) -> None:
+    async def begin(self, settings: Settings, digests: Digests) -> None:
         """Begin with everything that the settings name. The road is open with them."""
-        self._parts = _parts(settings, contents)
-        await self._road.deliver(_ways(settings, self._road.store))
+        self._parts = parts_to_run(settings, digests)
+        await self._road.deliver(routes_of(settings, self._road.store))
         self._begin_ports(settings.port_forwarding)
-        for source in _takers(settings):
+        for source in inputs_of(settings):
             self.sources.begin(source)
         self._show(settings)
 
-    async def prepare(self, new: Loaded) -> ReloadPlan:
-        """See `reloads.Running`."""
-        what = plan(self._parts, _parts(new.settings, new.contents))
-        refuse_fixed(what, self._parts, new)
+    @override
+    async def prepare(self, new: LoadedConfiguration) -> ReloadPlan:
+        changes = compare(self._parts, parts_to_run(new.settings, new.digests))
+        refuse_fixed(changes, self._parts, new)
         check(new.settings)
-        return what
+        return changes
 
-    async def exchange(self, new: Loaded, what: ReloadPlan) -> tuple[str, ...]:
-        """See `reloads.Running`. A source that still ends is answered."""
-        settings, wanted = new.settings, _parts(new.settings, new.contents)
-        # First what needs no end: it may make the room that a source waits for. Then servers, which free room as well.
-        await self._road.exchange(settings.spool, routing(settings), care_of(settings))
+    @override
+    async def exchange(self, new: LoadedConfiguration, changes: ReloadPlan) -> tuple[str, ...]:
+        """See `RunningParts`. A source that is still ending is named in the answer."""
+        settings, wanted = new.settings, parts_to_run(new.settings, new.digests)
+        # First the policies, which end nothing and may free space that a source waits for. Then servers, for the same
+        # reason.
+        watches = functools.partial(watches_of, settings)
+        await self._road.exchange(settings.spool, routing(settings), policy_of(settings), watches)
         self._parts = self._parts._replace(policies=wanted.policies)
-        await self._exchange_servers(settings, what.servers, wanted.servers)
-        await self._exchange_ports(settings, what.port_forwardings, wanted.port_forwardings)
-        later = await self._exchange_sources(settings, what.sources, wanted.sources)
-        self._show(settings)
-        return later
-
-    async def _exchange_servers(self, settings: Settings, changes: PartChanges, wanted: Mapping[str, object]) -> None:
-        if changes.exchanged or changes.begun or changes.ended:
-            self._parts = self._parts._replace(servers={name: wanted[name] for name in changes.kept})
-            await self._road.deliver(_ways(settings, self._road.store), kept=changes.kept)
-            self._parts = self._parts._replace(servers=wanted)
-
-    async def _exchange_ports(self, settings: Settings, changes: PartChanges, wanted: Mapping[str, object]) -> None:
-        await self._end_ports((*changes.exchanged, *changes.ended))
-        begun = {*changes.exchanged, *changes.begun}
+        servers, ports = changes.servers, changes.port_forwardings
+        if servers.exchanged or servers.begun or servers.ended:
+            self._parts = self._parts._replace(servers={name: wanted.servers[name] for name in servers.kept})
+            await self._road.deliver(routes_of(settings, self._road.store), kept=servers.kept)
+            self._parts = self._parts._replace(servers=wanted.servers)
+        await self._end_ports((*ports.exchanged, *ports.ended))
+        begun = {*ports.exchanged, *ports.begun}
         self._begin_ports(each for each in settings.port_forwarding if str(each.local) in begun)
-        self._parts = self._parts._replace(port_forwardings=wanted)
+        self._parts = self._parts._replace(port_forwardings=wanted.port_forwardings)
+        still_ending = await self._exchange_sources(settings, changes.sources, wanted.sources)
+        self._show(settings)
+        return still_ending
 
     def _begin_ports(self, forwardings: Iterable[PortForwarding]) -> None:
         """Let other programs use these forwardings, by their local ports."""
@@ -217,60 +261,46 @@ class Forwarder:
     async def _exchange_sources(
         self, settings: Settings, changes: PartChanges, wanted: Mapping[str, object]
     ) -> tuple[str, ...]:
-        """Exchange them; returns a sentence for each that is still ending."""
         begun = {*changes.exchanged, *changes.begun}
         successors: dict[str, EventInput | None] = dict.fromkeys(changes.ended)
-        for source in _takers(settings):
-            if source.name in begun and not self._is_adopted(source, wanted[source.name]):
+        for source in inputs_of(settings):
+            if source.name in begun and not self._adopts(source, wanted[source.name]):
                 successors[source.name] = source
         self._parts = self._parts._replace(sources=wanted)
         done = await asyncio.gather(*(self.sources.exchange(*each) for each in successors.items()))
         ending = (name for name, is_over in zip(successors, done, strict=True) if not is_over)
-        return tuple(f"source {name} ends only when what it gave is stored" for name in ending)
+        return tuple(f"source {name} ends when its last events are stored" for name in ending)
 
-    def _is_adopted(self, successor: EventInput, wanted: object) -> bool:
-        """Whether a source that runs goes on as its successor would."""
+    def _adopts(self, successor: EventInput, wanted: object) -> bool:
+        """Whether the running source continues with the successor's settings, so that nothing has to be exchanged."""
         running, known = self.sources.source(successor.name), self._parts.sources.get(successor.name)
         if not isinstance(known, SourcePart) or not isinstance(wanted, SourcePart) or known.watched != wanted.watched:
             return False
         return running is not None and cast("Source", running).adopt(cast("Source", successor))
 
     def _show(self, settings: Settings) -> None:
-        """Have the status name what runs now."""
+        """Let status and alarms name what runs now."""
         self._road.sources[:] = [functools.partial(self._live_source, source.name) for source in settings.source]
-        ports = [functools.partial(live_part, port) for port in self._ports.values()]
+        ports = self._ports.values()
+        self._road.parts[:] = [functools.partial(live_port, port) for port in ports]
         watch = self.sources.source(KERNEL_AUDIT)
-        kernel = [functools.partial(live_kernel_lost, watch)] if isinstance(watch, KernelLost) else []
-        self._road.parts[:] = [*ports, *kernel]
-        self._road.faults[:] = [functools.partial(fault_of, port) for port in self._ports.values()]
+        if isinstance(watch, KernelLost):
+            self._road.parts.append(functools.partial(live_kernel_lost, watch))
+        self._road.housekeeping.faults[:] = [functools.partial(fault_of, port) for port in ports]
 
     def _live_source(self, name: str) -> LiveSource:
         source = self.sources.source(name)
-        if source is None:  # its predecessor ends
+        if source is None:  # its predecessor is ending
             return LiveSource(name=name, lag=-1)
         return live_source(cast("Source", source), self.sources.error(name))
 
     async def end(self) -> None:
-        """End everything but the delivery, which ends with the road."""
+        """End everything except the delivery, which ends with the road."""
         await self.sources.stop()
         await self._end_ports(tuple(self._ports))
 
 
-def _summary(settings: Settings) -> str:
-    """Return a line about what runs."""
-    named = {
-        "sources": [f"{source.name} ({source.origin})" for source in settings.source],
-        "servers": [server.display_name for server in settings.remote_logging_server],
-        "port-forwardings": [str(each.local) for each in settings.port_forwarding],
-    }
-    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in named.items() if names)
-
-
-def _open(settings: Settings) -> AbstractAsyncContextManager[Road]:
-    return Road.open(settings.relay.state_directory, settings.spool, routing(settings), care_of(settings))
-
-
-async def forward(start: Loaded, read_again: Callable[[], Loaded]) -> None:
+async def forward(start: LoadedConfiguration, read_again: Callable[[], LoadedConfiguration]) -> None:
     """Forward until SIGTERM or SIGINT; SIGHUP or a request on the control socket exchanges what changed."""
     settings = start.settings
     with Signals() as signals:
@@ -278,44 +308,51 @@ async def forward(start: Loaded, read_again: Callable[[], Loaded]) -> None:
         async with _open(settings) as road:
             forwarder = Forwarder(road)
             try:
-                await forwarder.begin(settings, start.contents)
-                reloads = Reloads(road, read_again, forwarder)
+                await forwarder.begin(settings, start.digests)
+                reloads = Reloader(road, read_again, forwarder)
+                names = {
+                    "sources": [f"{source.name} ({source.origin})" for source in settings.source],
+                    "servers": [server.display_name for server in settings.remote_logging_server],
+                    "port-forwardings": [str(each.local) for each in settings.port_forwarding],
+                }
+                summary = "; ".join(f"{kind}: {', '.join(named)}" for kind, named in names.items() if named)
                 with serving():
-                    log_ready("run", start, _summary(settings))
+                    log_ready("run", start, summary)
                     await reloads.serve(signals, forwarder.sources.failed)
             finally:
                 await forwarder.end()
 
 
-async def drain(settings: Settings, patience: float | None) -> None:
-    """Forward until everything that is there now is proven. What other programs have to send is not there "now".
+async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASYNC109  it has its own error
+    """Forward until all that the sources hold now is proven; port forwardings for other programs are not opened.
 
-    TemporaryError when it is stopped before that, or takes longer than `patience` seconds.
+    TemporaryError when a signal stops it before that, or when it takes longer than `timeout` seconds.
     """
     with Signals() as signals:
         check(settings)
         async with _open(settings) as road:
-            await road.deliver(_ways(settings, road.store))
-            sources, watch = sources_of(settings), kernel_lost(settings)
-            road.sources += [functools.partial(live_source, source, "") for source in sources]
+            await road.deliver(routes_of(settings, road.store))
+            inputs = inputs_of(settings)
+            sources = (each for each in inputs if not isinstance(each, KernelLost))
+            road.sources += [functools.partial(live_source, cast("Source", source), "") for source in sources]
             with serving():
-                await until_drained(_drain(road, [*sources, *([watch] if watch else [])], patience), signals)
+                await until_drained(_drain(road, inputs, timeout), signals)
 
 
-async def _drain(road: Road, sources: list[EventInput], patience: float | None) -> None:
+async def _drain(road: Road, inputs: list[EventInput], timeout: float | None) -> None:  # noqa: ASYNC109  as `drain`
     loop = asyncio.get_running_loop()
-    until = None if patience is None else loop.time() + patience
+    until = None if timeout is None else loop.time() + timeout
     try:
         async with asyncio.timeout_at(until), asyncio.TaskGroup() as group:
-            hopeless = group.create_task(road.until_hopeless())
+            permanent_error = group.create_task(road.raise_permanent_error())
             reading = []
-            for source in sources:
+            for source in inputs:
                 position = road.store.position(source.name)
-                task = source.run(road.submit_of(source.name), position, drain=True)
+                task = source.run(road.housekeeping.submit_of(source.name), position, drain=True)
                 reading.append(group.create_task(task))
             if reading:
                 await asyncio.wait(reading)
-            hopeless.cancel()
+            permanent_error.cancel()
     except TimeoutError:
-        raise TemporaryError("drain", f"the sources were not read to their end within {patience:g} s") from None
+        raise TemporaryError("drain", f"the sources were not read to their end within {timeout:g} s") from None
     await road.drained(None if until is None else max(until - loop.time(), 0))

@@ -1,6 +1,6 @@
-"""The road of an event, as `relay run` and `relay receive` share it: a store, an intake, and destinations.
+"""The road of an event, which `relay run` and `relay receive` share: a store, an intake, and destinations.
 
-A program adds its sources or listeners. Drained means: everything the store holds is proven by every destination.
+A program adds its sources or listeners. The road is drained when every destination has proven all that the store holds.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from relay.delivery.sessions.delivery_session import DeliverySession
 from relay.errors import DataError, RelayError, TemporaryError
 from relay.events import own_events
 from relay.program.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource, Reloaded, answering, no_reload
-from relay.program.housekeeping import Fault, Housekeeping, HousekeepingPolicy
+from relay.program.housekeeping import Housekeeping, HousekeepingPolicy, WatchesBuilder
 from relay.program.intake import Intake, Routing
 from relay.spool.block import RUN_LENGTH
 from relay.spool.cursor import Cursor
@@ -32,8 +32,7 @@ from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
-from relay.values.alarm import AlarmChange
-from relay.values.event import Batch, EventType, Submit
+from relay.values.event import Batch, EventType
 from relay.values.settings import SpoolSettings
 from relay.values.size import rounded_size
 
@@ -52,31 +51,31 @@ class Route(NamedTuple):
 
     name: str
     connect: Callable[[threading.Event], DeliverySession]
-    wanted: MessageSelection
+    selection: MessageSelection
     start: Cursor
-    """Where it begins, without a stored cursor."""
+    """Where it begins without a stored cursor."""
     required: bool = True
-    """Whether it holds what it has not got, when room is needed."""
+    """Whether events that it has not proven are kept when space is needed."""
     server: ServerKey = ""
-    """Its protocol and final address: to them its cursor belongs."""
+    """Its protocol and final address, which its cursor belongs to."""
     files: Sequence[str] = ()
-    """What `connect` reads: keys and certificates."""
+    """The keys and certificates that `connect` reads."""
 
 
 class Road:
-    """Store, intake and destinations. Use it with `open`."""
+    """Store, intake, destinations and housekeeping. Use it with `open`."""
 
-    def __init__(self, store: Store, intake: Intake) -> None:
+    def __init__(
+        self, store: Store, intake: Intake, housekeeping: Housekeeping, destinations: list[Destination]
+    ) -> None:
         self.store = store
         self.intake = intake
-        self.destinations: list[Destination] = []
+        self.housekeeping = housekeeping
+        self.destinations = destinations
         self.sources: list[Callable[[], LiveSource]] = []
-        """Each tells the state of one source."""
+        """Each returns the state of one source."""
         self.parts: list[Callable[[], LivePart]] = []
-        """Each tells the state of one listener, port forwarding or SSH end."""
-        self.faults: list[Fault] = []
-        """Each tells what one listener or port forwarding waits for."""
-        self.housekeeping: Housekeeping | None = None
+        """Each returns the state of one listener, port forwarding or SSH end."""
         self.reload: Callable[[], Awaitable[Reloaded]] = no_reload
         """Called for each request to reload."""
         self._started = wall_clock()
@@ -84,7 +83,12 @@ class Road:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(
-        cls, state_directory: str, settings: SpoolSettings, routing: Routing, care: HousekeepingPolicy
+        cls,
+        state_directory: str,
+        settings: SpoolSettings,
+        routing: Routing,
+        policy: HousekeepingPolicy,
+        watches: WatchesBuilder,
     ) -> "AsyncIterator[Road]":
         """The road over the store in `state_directory`; on leaving, everything stops and the store is closed."""
         disk = Disk()
@@ -94,30 +98,35 @@ class Road:
             segment_size=settings.segment_size,
             max_size=settings.max_size,
             run=new_run(),
-            policy=care.disk_full_action,
+            policy=policy.disk_full_action,
         ) as store:
-            intake = Intake(
-                store,
-                routing,
-                functools.partial(own_events.gap, care.author),
-                interval=settings.commit_interval,
-            )
-            road = cls(store, intake)
-            road.housekeeping = Housekeeping(disk, store, intake, road.destinations, care)
-            road.housekeeping.faults = road.faults
-            tasks = [asyncio.create_task(intake.run()), asyncio.create_task(road.housekeeping.run())]
+            gap = functools.partial(own_events.gap, policy.author)
+            intake = Intake(store, routing, gap, interval=settings.commit_interval)
+            destinations: list[Destination] = []
+            housekeeping = Housekeeping(disk, store, intake, destinations, policy, watches)
+            road = cls(store, intake, housekeeping, destinations)
+            tasks = [asyncio.create_task(intake.run()), asyncio.create_task(housekeeping.run())]
             try:
-                async with answering(state_directory, road.live, road.answer_reload):
+                async with answering(state_directory, road.live, lambda: road.reload()):  # noqa: PLW0108  it changes
                     yield road
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 store.remember_numbers(intake.last_numbers, at_once=True)
-                await asyncio.gather(*(asyncio.to_thread(each.stop) for each in road.destinations))
+                await asyncio.gather(*(asyncio.to_thread(each.stop) for each in destinations))
 
     def live(self) -> Live:
-        """What the control socket tells."""
+        """The answer of the control socket."""
+        sources = []
+        for live_source in self.sources:
+            source = live_source()
+            accepted, refused = self.intake.of_source.get(source.name, (0, 0))
+            waits = source.name in self.intake.waiting
+            sources.append(msgspec.structs.replace(source, accepted=accepted, refused=refused, waits_for_space=waits))
+        parts = [live_part() for live_part in self.parts]
+        if (watch := self.housekeeping.watches.audit_trail) is not None:
+            parts.insert(0, LivePart(name="auditd watch", state=watch.state, error=watch.error))
         return Live(
             pid=os.getpid(),
             started=self._started,
@@ -137,130 +146,120 @@ class Road:
             ),
             accepted=_by_label(self.intake.accepted),
             refused=_by_label(self.intake.refused),
-            sources=tuple(map(self._live_source, self.sources)),
-            parts=(*self._watch(), *(tell() for tell in self.parts)),
-            alarms=tuple(map(_live_alarm, self.housekeeping.alarms.active if self.housekeeping else ())),
+            sources=tuple(sources),
+            parts=tuple(parts),
+            alarms=tuple(
+                LiveAlarm(
+                    name=change.alarm.name,
+                    severity=change.alarm.severity,
+                    text=change.alarm.text,
+                    about=change.alarm.about,
+                    since=change.since,
+                )
+                for change in self.housekeeping.alarms.active
+            ),
         )
-
-    def _live_source(self, tell: Callable[[], LiveSource]) -> LiveSource:
-        source = tell()
-        accepted, refused = self.intake.of_source.get(source.name, (0, 0))
-        waits = source.name in self.intake.waiting
-        return msgspec.structs.replace(source, accepted=accepted, refused=refused, waits_for_space=waits)
-
-    async def answer_reload(self) -> Reloaded:
-        """Reload, where the program that runs can."""
-        return await self.reload()
-
-    def refuse_reloads(self) -> None:
-        """Reload nothing any more."""
-        self.reload = no_reload
-
-    def _watch(self) -> tuple[LivePart, ...]:
-        trail = self.housekeeping.audit_trail if self.housekeeping else None
-        return () if trail is None else (LivePart(name="auditd watch", state=trail.state, error=trail.error),)
 
     def log_status(self) -> None:
         """Write the status to the log, in short lines."""
         live, space = self.live(), self.store.space
         taken_in = sum(self.intake.accepted.values())
         used = f"{rounded_size(space.used)} of {rounded_size(space.max_size)} used"
-        events = f"{taken_in} event{'s' * (taken_in != 1)} taken in since the start"
+        events = f"{taken_in} event{'s' * (taken_in != 1)} accepted since the start"
         _log.log(NOTICE, "status: spool: %s, %s%s", used, events, _error(live.intake_error))
         for source in live.sources:
             lag = "lag unknown" if source.lag < 0 else f"{source.lag} bytes to read"
             _log.log(NOTICE, "status: source %s: %s%s", source.name, lag, _error(source.error))
         for each in self.destinations:
-            waits = self.waiting_of(each)
-            _log.log(
-                NOTICE, "status: destination %s: %s, %s%s", each.name, each.state, waits, _error(str(each.error or ""))
-            )
+            state, error = f"{each.state}, {self.waiting_of(each)}", _error(str(each.error or ""))
+            _log.log(NOTICE, "status: destination %s: %s%s", each.name, state, error)
 
     def waiting_of(self, destination: Destination) -> str:
-        """Say how much a destination has yet to get."""
-        ends = self.store.retained.next_number, self.store.transient.next_number
-        reached = destination.cursor.retained, destination.cursor.transient
-        blocks = sum(end - place for end, place in zip(ends, reached, strict=True))
-        return (
-            f"{blocks} block{'s' * (blocks != 1)} {'wait' if blocks != 1 else 'waits'}" if blocks else "nothing waits"
-        )
+        """How much waits for a destination, in words."""
+        retained, transient = self._ends()
+        blocks = retained - destination.cursor.retained + transient - destination.cursor.transient
+        if not blocks:
+            return "nothing waits"
+        return "1 block waits" if blocks == 1 else f"{blocks} blocks wait"
 
     def log_stop(self, signal_name: str) -> None:
         """Write to the log that the program stops, why, and what waits."""
         waiting = "; ".join(f"{each.name}: {self.waiting_of(each)}" for each in self.destinations)
         _log.log(NOTICE, "stops on %s%s", signal_name, f"; {waiting}" if waiting else "")
 
-    async def exchange(self, settings: SpoolSettings, routing: Routing, care: HousekeepingPolicy) -> None:
-        """Go on with these; nothing that runs is ended for it."""
+    async def exchange(
+        self, settings: SpoolSettings, routing: Routing, policy: HousekeepingPolicy, watches: WatchesBuilder
+    ) -> None:
+        """Use these from now on; nothing that runs ends because of it."""
         self.store.resize(segment_size=settings.segment_size, max_size=settings.max_size)
-        self.store.space.policy = care.disk_full_action
-        self.intake.exchange(routing, functools.partial(own_events.gap, care.author), interval=settings.commit_interval)
-        if self.housekeeping is not None:
-            await self.housekeeping.exchange(care)
+        self.store.space.policy = policy.disk_full_action
+        gap = functools.partial(own_events.gap, policy.author)
+        self.intake.exchange(routing, gap, interval=settings.commit_interval)
+        await self.housekeeping.exchange(policy, watches)
 
-    def submit_of(self, source: str) -> Submit:
-        """What a source is to hand its batches to."""
-        return self.housekeeping.submit_of(source) if self.housekeeping else self.intake.submit_for(source)
+    async def deliver(self, routes: Sequence[Route], kept: Collection[str] = ()) -> None:
+        """Deliver to these destinations and to no others; finding where a new one begins takes time.
 
-    async def deliver(self, ways: Sequence[Route], kept: Collection[str] = ()) -> None:
-        """Deliver to these destinations, and to no other; where a new one begins takes time to find out.
-
-        The destinations in `kept` go on as they are. The others end first, with a proof of what they have sent.
+        The destinations in `kept` continue as they are. The others end first, with a proof of what they have sent.
         """
         leaving = [each for each in self.destinations if each.name not in kept]
         await asyncio.gather(*(asyncio.to_thread(each.finish) for each in leaving))
-        for name in {each.name for each in leaving} - {way.name for way in ways}:
+        names = {route.name for route in routes}
+        for name in {each.name for each in leaving} - names:
             self.store.leave(name)
-        await asyncio.to_thread(self.store.claim, {way.name: way.server for way in ways})
-        begun = [way for way in ways if way.name not in kept]
-        starts = [await asyncio.to_thread(self._start_of, way) for way in begun]
+        await asyncio.to_thread(self.store.claim, {route.name: route.server for route in routes})
+        begun = [route for route in routes if route.name not in kept]
+        starts = [
+            await asyncio.to_thread(self.store.begin, route.name, route.start, route.selection.types, route.server)
+            for route in begun
+        ]
+        # The store follows all of them before the first one's proofs free any space.
         new = {
-            way.name: Destination(
-                way.name,
+            route.name: Destination(
+                route.name,
                 self.store,
-                way.connect,
-                selection=way.wanted,
+                route.connect,
+                selection=route.selection,
                 start=start,
-                required=way.required,
-                files=way.files,
+                required=route.required,
+                files=route.files,
             )
-            for way, start in zip(begun, starts, strict=True)
-        }  # all are followed before the first one's proofs free anything
+            for route, start in zip(begun, starts, strict=True)
+        }
         known = {each.name: each for each in self.destinations} | new
-        self.destinations[:] = [known[way.name] for way in ways]
-        self.store.forget_others({way.name for way in ways}, wall_clock())
+        self.destinations[:] = [known[route.name] for route in routes]
+        self.store.forget_others(names, wall_clock())
         for destination in new.values():
             destination.start()
 
-    def _start_of(self, way: Route) -> Cursor:
-        return self.store.begin(way.name, way.start, way.wanted.types, way.server)
+    async def drained(self, timeout: float | None) -> None:  # noqa: ASYNC109  it is the user's, and has its own error
+        """Return once all that the store holds is proven, including the gaps that are found meanwhile.
 
-    async def drained(self, patience: float | None) -> None:
-        """Return once all that the store holds is proven, the gaps included that are found meanwhile.
-
-        TemporaryError after `patience` seconds; DataError when something of the spool was lost, which is delivered as
-        gaps then. Where all that are behind have an error that no retry repairs, the first of these errors ends it at
-        once.
+        TemporaryError after `timeout` seconds. DataError when a part of the spool was lost, which has been delivered as
+        gaps then. If every destination that is behind has an error that no retry can repair, the first of these errors
+        is raised at once.
         """
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 proven = (0, 0)
                 while self.store.losses.pending() or proven != self._ends():
                     if self.store.losses.pending():
                         await (await self.intake.submit(Batch(())))  # the commit that reports them
                     proven = self._ends()
-                    await self._proven_so_far(proven)
+                    while behind := self._behind(*proven):
+                        if (error := _permanent_error(behind)) is not None:
+                            raise error
+                        await asyncio.sleep(DRAIN_POLL_SECONDS)
         except TimeoutError:
             behind = self._behind(*self._ends()) or self.destinations
-            cause = f"not proven within {patience:g} s"
-            raise TemporaryError(behind[0].name, f"{cause} ({behind[0].error or behind[0].state})") from None
-        self._report_losses()
-
-    async def _proven_so_far(self, ends: tuple[int, int]) -> None:
-        while behind := self._behind(*ends):
-            if (hopeless := self._hopeless(behind)) is not None:
-                raise hopeless
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
+            cause = f"not proven within {timeout:g} s ({behind[0].error or behind[0].state})"
+            raise TemporaryError(behind[0].name, cause) from None
+        lost = sorted(self.store.losses.lost.items())
+        if lost:
+            counts = ", ".join(f"{count} event{'s' * (count != 1)} lost for {server}" for server, count in lost)
+            cause = f"damaged or missing in part: {counts}; everything else is proven, and gap events report the loss"
+            remedy = f"look for the cause with `relay spool verify --state {self.store.folder}`"
+            raise DataError(f"{self.store.folder}/spool", cause, remedy)
 
     def _ends(self) -> tuple[int, int]:
         return self.store.retained.next_number, self.store.transient.next_number
@@ -268,40 +267,23 @@ class Road:
     def _behind(self, retained: int, transient: int) -> list[Destination]:
         return [each for each in self.destinations if not each.has_proven(retained, transient)]
 
-    @staticmethod
-    def _hopeless(behind: Sequence[Destination]) -> RelayError | None:
-        errors = [each.error for each in behind if each.error and not each.error.retryable]
-        return errors[0] if behind and len(errors) == len(behind) else None
-
-    async def until_hopeless(self) -> None:
-        """Raise an error that no retry repairs, while sources wait for space that only a delivery can free."""
+    async def raise_permanent_error(self) -> None:
+        """Raise an error that no retry can repair, once sources wait for space that only a delivery can free."""
         while True:
-            hopeless = self._hopeless(self._behind(*self._ends()))
-            if hopeless is not None and self.intake.waiting:
-                raise hopeless
+            error = _permanent_error(self._behind(*self._ends()))
+            if error is not None and self.intake.waiting:
+                raise error
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
-    def _report_losses(self) -> None:
-        lost = sorted(self.store.losses.lost.items())
-        if not lost:
-            return
-        counts = ", ".join(f"{_events(count)} for {server}" for server, count in lost)
-        cause = f"damaged or missing in part: {counts}; everything else is proven, and gap events report what is lost"
-        spool = f"{self.store.folder}/spool"
-        raise DataError(spool, cause, f"look for the cause with `relay spool verify --state {self.store.folder}`")
 
-
-def _events(count: int) -> str:
-    return f"{count} event lost" if count == 1 else f"{count} events lost"
+def _permanent_error(behind: Sequence[Destination]) -> RelayError | None:
+    """The first error, if every destination that is behind has one that no retry can repair."""
+    errors = [each.error for each in behind if each.error and not each.error.retryable]
+    return errors[0] if behind and len(errors) == len(behind) else None
 
 
 def _by_label(counts: Mapping[EventType, int]) -> dict[str, int]:
-    return {kind.label: count for kind, count in sorted(counts.items()) if count}
-
-
-def _live_alarm(change: AlarmChange) -> LiveAlarm:
-    told = change.alarm
-    return LiveAlarm(name=told.name, severity=told.severity, text=told.text, about=told.about, since=change.since)
+    return {event_type.label: count for event_type, count in sorted(counts.items()) if count}
 
 
 def _error(text: str) -> str:
@@ -315,7 +297,7 @@ async def until_drained(work: Coroutine[None, None, None], signals: Signals) -> 
     try:
         await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise TemporaryError("drain", "stopped before everything was proven", "`relay status` tells what waits")
+            raise TemporaryError("drain", "stopped before everything was proven", "`relay status` shows what waits")
         await working
     finally:
         for task in (working, stop):

@@ -147,8 +147,8 @@ class Router(SystemdMachine):
     def request(self, path: str) -> None:
         """Ask root for something by the code that relay does it with, as relay's user."""
         program = (
-            "from relay.system.disk import Disk; from relay.program.watch import request; "
-            f"request.leave(Disk(), {path!r})"
+            "from relay.system.disk import Disk; from relay.program.watch.root_request import leave_root_request; "
+            f"leave_root_request(Disk(), {path!r})"
         )
         self.run("python-of-relay", "-c", program, user="relay")
 

@@ -10,14 +10,14 @@ from deploy.conftest import RELAY, Router, enabling
 from harness.waiting import wait_until
 from source.log_writing import START_MS, record, records
 
-from relay.program.watch import halt, users
+from relay.program.watch import all_users, halt_request
 from relay.values.alarm import AUDITD_DOWN
 
 HALT = "relay-halt.service"
 AUDIT_RIGHTS = (1 << 29) | (1 << 30)  # capabilities(7): CAP_AUDIT_WRITE, CAP_AUDIT_CONTROL
 REBOOT = 1 << 22  # CAP_SYS_BOOT
 WITHOUT_RIGHTS = "[Service]\nCapabilityBoundingSet=\nAmbientCapabilities=\nPrivateUsers=yes\n"
-NAMES = list(users.TEXTS)
+NAMES = list(all_users.TEXTS)
 SINGLY = 8
 SOON = "[Service]\nRestartSec=100ms\n"
 IN_TIME = "[Service]\nTimeoutStopSec=30\n"
@@ -112,17 +112,17 @@ def test_that_auditds_unit_failed_is_told_to_all_users_and_so_is_its_end(router:
     router.run("systemctl", "kill", "--signal=KILL", "auditd.service")
     router.wait_until_told("auditd.service", "ActiveState", "failed")
     router.enable(RELAY)
-    told_at_login = users.TEXTS[AUDITD_DOWN] + "\n"
-    wait_until(lambda: router.ask("cat", users.LOGIN_MESSAGE).stdout == told_at_login, 60, router.journal)
-    assert auditd_alarms(router) == ["the audit daemon's unit has failed"]
+    told_at_login = all_users.TEXTS[AUDITD_DOWN] + "\n"
+    wait_until(lambda: router.ask("cat", all_users.LOGIN_MESSAGE).stdout == told_at_login, 60, router.journal)
+    assert auditd_alarms(router) == ["auditd.service has failed; `systemctl status auditd` shows why"]
     router.run("systemctl", "start", "auditd.service")
 
     def is_over() -> bool:
         router.write_records(written_now())
-        return not router.has(users.LOGIN_MESSAGE)
+        return not router.has(all_users.LOGIN_MESSAGE)
 
     wait_until(is_over, 60, router.journal)
-    said = [users.TEXTS[AUDITD_DOWN], users.TEXTS[AUDITD_DOWN + users.CLEARED]]
+    said = [all_users.TEXTS[AUDITD_DOWN], all_users.TEXTS[AUDITD_DOWN + all_users.CLEARED]]
     wait_until(lambda: router.said_to_all() == said, 60, router.journal)
     assert auditd_alarms(router) == []
 
@@ -149,15 +149,15 @@ def test_root_halts_on_relays_request_and_not_while_no_halt_exists(router: Route
     assert_that_nothing_can_power_off(router)
     router.enable("relay-halt.path")  # before the folder is there that it looks into
     router.start_relay()
-    router.request(halt.REQUEST)
+    router.request(halt_request.REQUEST)
     wait_until(lambda: router.has("/run/would-halt"), 60, router.journal)
     router.wait_until_told(HALT, "ActiveState", "inactive")
-    assert not router.has(halt.REQUEST)
+    assert not router.has(halt_request.REQUEST)
     router.run("rm", "/run/would-halt")
-    router.run("touch", halt.NO_HALT)
-    router.request(halt.REQUEST)
+    router.run("touch", halt_request.NO_HALT)
+    router.request(halt_request.REQUEST)
     router.wait_until_told(HALT, "Result", "exec-condition")
-    assert not router.has(halt.REQUEST)
+    assert not router.has(halt_request.REQUEST)
     assert not router.has("/run/would-halt")
     router.wait_until_told("relay-halt.path", "SubState", "waiting")
 
@@ -166,10 +166,10 @@ def test_many_messages_in_quick_succession_are_all_told(router: Router) -> None:
     """By systemd's default the sixth within ten seconds would have been the last for ever."""
     router.start_relay()
     for name in NAMES[:SINGLY]:
-        router.request(f"{users.REQUEST}.{name}")
-        wait_until(functools.partial(was_said_last, router, users.TEXTS[name]), 60, router.journal)
+        router.request(f"{all_users.REQUEST}.{name}")
+        wait_until(functools.partial(was_said_last, router, all_users.TEXTS[name]), 60, router.journal)
     for name in NAMES[SINGLY:]:
-        router.run("touch", f"{users.REQUEST}.{name}", user="relay")
+        router.run("touch", f"{all_users.REQUEST}.{name}", user="relay")
     wait_until(lambda: len(router.said_to_all()) == len(NAMES), 60, router.journal)
-    assert sorted(router.said_to_all()) == sorted(users.TEXTS.values())
+    assert sorted(router.said_to_all()) == sorted(all_users.TEXTS.values())
     router.wait_until_told("relay-message.path", "SubState", "waiting")

@@ -20,7 +20,7 @@ from harness.debian import AUDITD, fetch
 from harness.process import Process, Workplace
 from harness.waiting import wait_until
 from relay.errors import RelayError
-from relay.program.watch.kernel_audit import KernelAudit, read_status
+from relay.program.watch.audit_trail.kernel_audit import KernelAudit, read_status
 
 LOCK = Path(tempfile.gettempdir()) / "relay-test-kernel-audit.lock"
 """Whoever only sends records to the kernel's audit shares it."""

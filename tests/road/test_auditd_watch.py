@@ -21,12 +21,14 @@ from harness.waiting import wait_until
 from source.log_writing import AUTHOR
 
 from relay.events.audit.mapping import AuditMapping
-from relay.program.watch.audit_trail import AuditTrail, ThisMachine
-from relay.program.watch.auditd import PATIENCE, SILENCE
-from relay.program.watch.clock import Clocks
-from relay.program.watch.users import CLEARED, LOGIN_MESSAGE, TEXTS
+from relay.program.watch.all_users import CLEARED, LOGIN_MESSAGE, TEXTS
+from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
+from relay.program.watch.audit_trail.canary import ARRIVAL, SILENCE
+from relay.program.watch.audit_trail.machine import ThisMachine
+from relay.program.watch.audit_trail.observation import AuditFault
 from relay.source.auditd.audit_log import AuditLog, Log
-from relay.values.alarm import AUDITD_DOWN, Alarm
+from relay.values.alarm import AUDITD_DOWN
+from relay.values.clocks import Clocks
 from relay.values.event import Batch
 
 # Whoever has the machine's audit for himself (`kernel_auditd.LOCK`) is waited for, which may be a minute.
@@ -45,7 +47,7 @@ class Road:
 
     def __init__(self, log: Path) -> None:
         self.passed = 0
-        self.trail = AuditTrail(self.clocks(), standing=False, clocks=self.clocks, machine=ThisMachine())
+        self.watch = AuditTrailWatch(self.clocks(), records_missing=False, clocks=self.clocks, machine=ThisMachine())
         self._source = AuditLog("audit", Log(path=str(log)), AuditMapping(hostname="h", router="h"), AUTHOR)
         self.lines: list[bytes] = []
 
@@ -53,9 +55,9 @@ class Road:
         boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
         return Clocks(time.time_ns() // 1000, boot + self.passed)
 
-    def after(self, microseconds: int) -> Alarm | None:
+    def after(self, microseconds: int) -> AuditFault | None:
         self.passed += microseconds
-        return self.trail.look(self.clocks(), taking=True)
+        return self.watch.look(self.clocks(), accepting=True).fault
 
     async def run(self, story: Callable[[], None]) -> None:
         """Follow the log while the story runs in another thread."""
@@ -66,7 +68,7 @@ class Road:
             durable.set_result(None)
             return durable
 
-        reading = asyncio.create_task(self._source.run(self.trail.hear(submit), None, drain=False))
+        reading = asyncio.create_task(self._source.run(self.watch.wrap(submit), None, drain=False))
         try:
             await asyncio.to_thread(self._caught_up)
             await asyncio.to_thread(story)
@@ -101,17 +103,17 @@ def test_the_canary_comes_back_through_kernel_auditd_and_source(auditd: KernelAu
     road = Road(auditd.log_file if auditd else tmp_path / "audit.log")
     if auditd is None:
         road.after(SILENCE)
-        assert set(road.trail.blind) >= {"kernel"}
+        assert set(road.watch.unavailable) >= {"kernel"}
         return
 
     def story() -> None:
         assert road.after(SECOND) is None
         assert road.after(SILENCE) is None
         wait_until(lambda: road.canaries == 1, 60, "the canary in the log")
-        assert road.after(PATIENCE) is None
+        assert road.after(ARRIVAL) is None
 
     asyncio.run(road.run(story))
-    assert set(road.trail.blind) == {"unit"}
+    assert set(road.watch.unavailable) == {"unit"}
     (line,) = [line for line in road.lines if b"op=relay-canary" in line]
     assert b"type=USER msg=audit(" in line
     assert b" res=success'" in line
@@ -121,16 +123,14 @@ def test_a_daemon_that_is_frozen_is_found_by_the_canary_alone(auditd: KernelAudi
     """Alive and registered, so that nothing else tells; when it goes on, the alarm ends."""
     road = Road(auditd.log_file if auditd else tmp_path / "audit.log")
     if auditd is None:
-        assert road.after(SILENCE + PATIENCE) is None
+        assert road.after(SILENCE + ARRIVAL) is None
         return
 
     def story() -> None:
         auditd.suspend()
         wait_until(lambda: road.has_read(auditd.log_file), 60, "what auditd wrote before")
         assert road.after(SILENCE) is None
-        alarm = road.after(PATIENCE)
-        assert alarm is not None
-        assert alarm.text == "no audit records come in"
+        assert road.after(ARRIVAL) == "no-records"
         auditd.resume()
         wait_until(lambda: road.after(0) is None, 60, "the end of the alarm")
 
@@ -145,15 +145,13 @@ def test_audit_that_is_switched_off_and_a_daemon_that_dies_are_seen_at_once(audi
         return
 
     def story() -> None:
-        for end, begin, words in (
-            (functools.partial(auditd.control, "-e", "0"), functools.partial(auditd.control, "-e", "1"), "off"),
-            (auditd.kill, auditd.start, "no audit daemon"),
+        for end, begin, fault in (
+            (functools.partial(auditd.control, "-e", "0"), functools.partial(auditd.control, "-e", "1"), "audit-off"),
+            (auditd.kill, auditd.start, "no-daemon"),
         ):
             assert road.after(SECOND) is None
             end()
-            alarm = road.after(SECOND)
-            assert alarm is not None
-            assert words in alarm.text
+            assert road.after(SECOND) == fault
             begin()
             wait_until(lambda: road.after(0) is None, 60, "the end of the alarm")
 
@@ -169,7 +167,7 @@ def test_everybody_is_told_on_the_terminal_and_at_login_until_auditd_works_again
         if auditd is None:
             router.write_configuration()
             with router.start() as relay:
-                relay.wait_for_log("the auditd watch goes on without its part kernel")
+                relay.wait_for_log("the auditd watch works without its part kernel")
             return
         router.audit_log = auditd.log_file
         router.write_configuration()
@@ -186,7 +184,8 @@ def test_everybody_is_told_on_the_terminal_and_at_login_until_auditd_works_again
             with machine.log_in() as later:
                 later.wait_for(DOWN)
             (alarm,) = [each for each in router.live()["alarms"] if each["name"] == AUDITD_DOWN]
-            assert (alarm["severity"], alarm["text"]) == ("critical", "no audit daemon takes the kernel's records")
+            assert alarm["severity"] == "critical"
+            assert alarm["text"].startswith("no audit daemon reads the kernel's records; start it with ")
             assert "alarm        critical, auditd-down: no audit daemon" in router.run("status").stdout
             auditd.start()
             with Standstill() as standstill:
@@ -211,10 +210,11 @@ def _watch(router: Router) -> str:
 def test_without_the_rights_it_says_which_and_goes_on(tmp_path: Path) -> None:
     """In a user namespace of its own even root may neither ask the kernel nor send anything through it."""
     program = (
-        "from relay.program.watch.audit_trail import *; import time;"
-        "clocks = lambda: Clocks(time.time_ns() // 1000, time.monotonic_ns() // 1000);"
-        "trail = AuditTrail(clocks(), standing=True, clocks=clocks, machine=ThisMachine());"
-        "print(trail.look(clocks(), taking=True) is not None, trail.error)"
+        "from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch;"
+        "from relay.program.watch.audit_trail.machine import ThisMachine;"
+        "from relay.system.clock import read_clocks as clocks;"
+        "watch = AuditTrailWatch(clocks(), records_missing=True, clocks=clocks, machine=ThisMachine());"
+        "print(watch.look(clocks(), accepting=True).fault is not None, watch.error)"
     )
     argv = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)

@@ -120,7 +120,7 @@ def test_a_drain_that_is_stopped_does_not_look_like_one_that_is_done(router: Rou
         draining.send_signal(signal.SIGINT)
         last = draining.stderr.read().splitlines()[-1]
     assert draining.returncode == 75
-    expected = f"`{PROGRAM} status -c {router.configuration}` tells what waits"
+    expected = f"`{PROGRAM} status -c {router.configuration}` shows what waits"
     assert last == f"relay: drain: stopped before everything was proven; {expected}"
 
 

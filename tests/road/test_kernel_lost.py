@@ -11,7 +11,7 @@ from harness.waiting import wait_until
 from source.log_writing import Taken
 
 from relay.program.forwarder import kernel_lost
-from relay.program.watch.kernel_audit import read_status
+from relay.program.watch.audit_trail.kernel_audit import read_status
 from relay.source.auditd.kernel_lost import KernelLost
 from relay.spool.losses.gap import reported_gap
 from relay.values.settings import Settings

@@ -256,7 +256,7 @@ def test_a_source_that_a_reload_began_in_vain_is_tried_again_and_stops_nothing(
                 listen = f'listen = ["tcp://{LOOPBACK}:{port}"]'
                 file.write(f'[[source]]\nname = "remote"\ntype = "auditd-remote"\n{listen}\n')
             assert reload(router) == ["source remote begun"]
-            relay.wait_for_log("source remote cannot begin, and is tried again")
+            relay.wait_for_log("source remote cannot begin, and is retried")
             (remote,) = (each for each in router.live()["sources"] if each["name"] == "remote")
             assert "already in use" in remote["error"]
             router.audit_log.write_bytes(SEED.read_bytes())

@@ -58,7 +58,7 @@ def test_no_signal_but_those_that_stop_ends_run_or_receive_and_one_has_them_log_
         os.kill(relay.pid, signal.SIGUSR1)
         wait_until(lambda: len(relay.log.splitlines()) == before + 3, 60, lambda: relay.log)
         spool, *others = relay.log.splitlines()[before:]
-        assert re.fullmatch(r"relay: status: spool: .+ of 2\.1 GB used, 27 events taken in since the start", spool)
+        assert re.fullmatch(r"relay: status: spool: .+ of 2\.1 GB used, 27 events accepted since the start", spool)
         assert others == [
             "relay: status: source audit: 0 bytes to read",
             f"relay: status: destination 127.0.0.1:{router.local_port}: delivering, nothing waits",

@@ -16,7 +16,7 @@ from relay.values.text import escaped
 if TYPE_CHECKING:
     from relay.config.configuration import Configuration
     from relay.config.mistake import Mistake
-    from relay.program.reload.loaded import Loaded
+    from relay.program.reload.loaded_configuration import LoadedConfiguration
 
 _GC_THRESHOLD: Final = 50_000
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -53,7 +53,7 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     from relay.config import intended_program
     from relay.config.configuration import read_configuration
     from relay.program import forwarder
-    from relay.program.reload.loaded import checked, loaded
+    from relay.program.reload.loaded_configuration import load, load_checked
     from relay.system import operational_log
 
     _refuse_a_timeout_without_drain(drain=drain, timeout=timeout)
@@ -64,10 +64,10 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
         intended_program.require_program(configuration, "run")
         return configuration
 
-    def read_again() -> "Loaded":
+    def read_again() -> "LoadedConfiguration":
         again = read()
         _log_warnings(again)
-        return checked(again, "run")
+        return load_checked(again, "run")
 
     configuration = read()
     operational_log.configure(given.verbosity)
@@ -76,7 +76,7 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     asyncio.run(
         forwarder.drain(configuration.settings, timeout)
         if drain
-        else forwarder.forward(loaded(configuration), read_again)
+        else forwarder.forward(load(configuration), read_again)
     )
 
 
@@ -137,7 +137,7 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
     """
     _collect_garbage_seldom()
     from relay.program import receiver
-    from relay.program.reload.loaded import checked, loaded
+    from relay.program.reload.loaded_configuration import load, load_checked
     from relay.system import operational_log
 
     _refuse_a_timeout_without_drain(drain=drain, timeout=timeout)
@@ -151,7 +151,7 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
     asyncio.run(
         receiver.drain(configuration.settings, timeout)
         if drain
-        else receiver.receive(loaded(configuration), lambda: checked(_with_flags_again(given, said), "receive"))
+        else receiver.receive(load(configuration), lambda: load_checked(_with_flags_again(given, said), "receive"))
     )
 
 

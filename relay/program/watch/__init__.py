@@ -1,1 +1,1 @@
-"""What is watched beside the road: the disk's room and the clocks; asking for the halt; the message to all users."""
+"""What the programs watch besides their sources and servers, and how they warn: users, and the halt of the machine."""

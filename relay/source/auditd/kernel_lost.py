@@ -4,8 +4,8 @@ The count begins at 0 with the machine's boot, and `auditctl --reset-lost` sets 
 the count that is told so far, made durable together with the event that tells it: nothing is told twice or forgotten.
 What was dropped in this boot before relay looked for the first time is told as well.
 
-Reading it needs a right that relay need not have (`relay.program.watch.kernel_audit`): without it that is said once, as
-the source's error too, and it is tried again with every look.
+Reading it needs a right that relay need not have (`relay.program.watch.audit_trail.kernel_audit`): without it that is
+said once, as the source's error too, and it is tried again with every look.
 """
 
 import asyncio

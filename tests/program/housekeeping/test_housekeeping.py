@@ -1,4 +1,4 @@
-"""What is looked after: each state of intake, spool, disk and clocks, and what becomes of it."""
+"""Housekeeping: what it does about each state of intake, spool, disk and clocks."""
 
 import asyncio
 import functools
@@ -11,15 +11,18 @@ import pytest
 from relay.errors import StorageError, full_error
 from relay.events import own_events
 from relay.events.own_events import Author
-from relay.program.housekeeping import Housekeeping, HousekeepingPolicy
+from relay.program.housekeeping import Housekeeping, HousekeepingPolicy, Watches
 from relay.program.intake import Intake, Routing
-from relay.program.watch.clock import Clocks
+from relay.program.watch.all_users import AllUsers
+from relay.program.watch.certificate_watch import CertificateWatch
+from relay.program.watch.halt_request import HaltMethod, HaltRequest
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
 from relay.spool.spool import RunSeed
 from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.system.disk import Disk
+from relay.values.clocks import Clocks
 from relay.values.event import Batch, Event, EventType, Position
 
 AUTHOR = Author("h", "h", "", "128T")
@@ -30,7 +33,7 @@ BROKEN = StorageError("spool", "Input/output error")
 
 
 class House:
-    """A store with its intake and its housekeeping, on clocks that the test moves."""
+    """A store with its intake and its housekeeping, on clocks that the test moves; users' messages are in `folder`."""
 
     def __init__(self, folder: Path, policy: Policy = "halt", run: bytes = b"run00001", space_left: int = 0) -> None:
         self.folder = folder
@@ -45,24 +48,32 @@ class House:
         )
         routing = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
         self.intake = Intake(self.store, routing, functools.partial(own_events.gap, AUTHOR), interval=0)
-        care = HousekeepingPolicy(
-            author=AUTHOR,
-            disk_full_action=policy,
-            retention=DAY / SECOND,
-            space_left=space_left,
-            max_size=1 << 20,
-            halt_command=("touch", str(folder / "halted")),
+        self.policy = HousekeepingPolicy(
+            author=AUTHOR, disk_full_action=policy, retention=DAY / SECOND, space_left=space_left
         )
-        self.housekeeping = Housekeeping(Disk(), self.store, self.intake, [], care, lambda: self.clocks)
+        self.housekeeping = Housekeeping(
+            Disk(), self.store, self.intake, [], self.policy, self.watches, lambda: self.clocks
+        )
+
+    def watches(self, store: Store, former: Watches | None) -> Watches:
+        """What this house watches; nobody is warned."""
+        del former
+        halt = HaltMethod(command=("/usr/bin/touch", str(self.folder / "halted")), boot_id="a boot")
+        users = AllUsers(Disk(), str(self.folder / "message"), str(self.folder / "motd"))
+        return Watches(
+            users=users,
+            certificates=CertificateWatch([]),
+            halt=HaltRequest(Disk(), store.slots, halt, lambda _: None),
+        )
 
     def after(self, seconds: float) -> list[str]:
-        """Move both clocks, look, and answer what was said: MSGID and, for alarms, name and state."""
+        """Move both clocks, look, and return the events: MSGID and, for alarms, name and state."""
         step = int(seconds * SECOND)
         self.clocks = Clocks(self.clocks.wall + step, self.clocks.boot + step)
-        return [_said(event) for event in self.housekeeping.look()]
+        return [_summary(event) for event in self.housekeeping.look()]
 
 
-def _said(event: Event) -> str:
+def _summary(event: Event) -> str:
     def value(name: bytes) -> str:
         return event.tail.partition(b' %b="' % name)[2].partition(b'"')[0].decode()
 
@@ -77,14 +88,14 @@ def house(tmp_path: Path) -> Iterator[House]:
         yield made
 
 
-def test_nothing_is_said_while_nothing_is_wrong_but_a_heartbeat_a_minute(house: House) -> None:
+def test_while_nothing_is_wrong_the_only_event_is_a_heartbeat_a_minute(house: House) -> None:
     assert [house.after(1) for _ in range(59)] == [[]] * 59
     assert house.after(1) == ["HEARTBEAT"]
     assert house.after(59) == []
     assert house.after(1) == ["HEARTBEAT"]
 
 
-def test_a_full_spool_is_an_alarm_until_it_takes_in_again(house: House) -> None:
+def test_a_full_spool_is_an_alarm_until_it_accepts_events_again(house: House) -> None:
     house.intake.error = FULL
     assert house.after(1) == ["ALARM spool-full add"]
     assert house.after(1) == []
@@ -92,12 +103,12 @@ def test_a_full_spool_is_an_alarm_until_it_takes_in_again(house: House) -> None:
     assert house.after(1) == ["ALARM spool-full clear"]
 
 
-def test_a_disk_that_fails_is_another_alarm(house: House) -> None:
+def test_a_disk_that_fails_is_a_different_alarm(house: House) -> None:
     house.intake.error = BROKEN
     assert house.after(1) == ["ALARM disk-failing add"]
 
 
-def test_the_halt_is_asked_for_after_a_minute_without_delivery_and_once(house: House) -> None:
+def test_the_halt_is_requested_once_after_a_minute_without_delivery(house: House) -> None:
     house.intake.error = FULL
     for _ in range(58):
         house.after(1)
@@ -109,7 +120,7 @@ def test_the_halt_is_asked_for_after_a_minute_without_delivery_and_once(house: H
     assert not (house.folder / "halted").exists(), "once a boot"
 
 
-def test_ignore_and_rotate_have_alarms_of_their_own_which_end_when_it_is_quiet(tmp_path: Path) -> None:
+def test_alarms_about_lost_events_end_a_minute_after_the_last_loss(tmp_path: Path) -> None:
     house = House(tmp_path, "ignore")
     with house.store:
         house.intake.refused[EventType.AUDIT] = 5
@@ -122,13 +133,13 @@ def test_ignore_and_rotate_have_alarms_of_their_own_which_end_when_it_is_quiet(t
         assert not (tmp_path / "halted").exists()
 
 
-def test_little_room_on_the_disk_warns(tmp_path: Path) -> None:
+def test_little_space_on_the_disk_is_an_alarm(tmp_path: Path) -> None:
     house = House(tmp_path, space_left=1 << 60)
     with house.store:
         assert house.after(1) == ["ALARM disk-space-left add"]
 
 
-def test_alarms_stay_over_a_restart(tmp_path: Path) -> None:
+def test_alarms_survive_a_restart(tmp_path: Path) -> None:
     first = House(tmp_path)
     with first.store:
         first.intake.error = FULL
@@ -138,7 +149,7 @@ def test_alarms_stay_over_a_restart(tmp_path: Path) -> None:
         assert second.after(1) == ["ALARM spool-full clear"]
 
 
-def test_age_counts_after_a_day_of_clocks_that_agree(house: House) -> None:
+def test_segments_are_deleted_by_age_after_a_day_of_clocks_that_agree(house: House) -> None:
     async def fill() -> None:
         committing = asyncio.create_task(house.intake.run())
         for number in range(1, 80):
@@ -159,7 +170,7 @@ def test_age_counts_after_a_day_of_clocks_that_agree(house: House) -> None:
     assert house.store.retained.allocated == 1 << 16, "the newest segment alone"
 
 
-def test_the_run_is_opened_with_an_event_that_names_the_one_before(tmp_path: Path) -> None:
+def test_a_run_begins_with_an_event_that_names_the_run_before(tmp_path: Path) -> None:
     async def run(house: House) -> None:
         tasks = [asyncio.create_task(house.intake.run()), asyncio.create_task(house.housekeeping.run())]
         while not house.intake.accepted[EventType.RELAY]:  # noqa: ASYNC110  it is committed in another thread
@@ -168,7 +179,7 @@ def test_the_run_is_opened_with_an_event_that_names_the_one_before(tmp_path: Pat
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    said = []
+    payloads = []
     for name in (b"run00001", b"run00002"):
         house = House(tmp_path, run=name)
         with house.store:
@@ -176,24 +187,27 @@ def test_the_run_is_opened_with_an_event_that_names_the_one_before(tmp_path: Pat
             reader = SpoolReader(house.store.retained, house.store.retained.next_number - 1)
             found = reader.read()
             assert found is not None
-            said.append(found.payload)  # type: ignore[union-attr]  # a spool without damage gives blocks
-    assert b" OPENING [" in said[0]
-    assert b"previousRun" not in said[0]
-    assert b'previousRun="%b" last="relay 1"' % b"run00001".hex().encode() in said[1]
+            payloads.append(found.payload)  # type: ignore[union-attr]  # a spool without damage gives blocks
+    assert b" OPENING [" in payloads[0]
+    assert b"previousRun" not in payloads[0]
+    assert b'previousRun="%b" last="relay 1"' % b"run00001".hex().encode() in payloads[1]
 
 
-def test_other_settings_hold_from_the_next_look_on_and_a_watch_that_stays_wanted_goes_on(house: House) -> None:
-    care = HousekeepingPolicy(
-        author=AUTHOR, disk_full_action="ignore", retention=DAY / SECOND, space_left=0, max_size=1 << 20
-    )
-    asyncio.run(house.housekeeping.exchange(replace(care, space_left=1 << 62)))
+def test_another_policy_is_followed_from_the_next_look_on(house: House) -> None:
+    asyncio.run(house.housekeeping.exchange(replace(house.policy, space_left=1 << 62), house.watches))
     assert house.after(1) == ["ALARM disk-space-left add"]
-    asyncio.run(house.housekeeping.exchange(care))
+    asyncio.run(house.housekeeping.exchange(house.policy, house.watches))
     assert house.after(1) == ["ALARM disk-space-left clear"]
-    asyncio.run(house.housekeeping.exchange(replace(care, fed_by_auditd=frozenset({"audit"}))))
-    watch = house.housekeeping.audit_trail
-    assert watch is not None
-    asyncio.run(house.housekeeping.exchange(replace(care, fed_by_auditd=frozenset({"audit"}), retention=1.0)))
-    assert house.housekeeping.audit_trail is watch
-    asyncio.run(house.housekeeping.exchange(care))
-    assert house.housekeeping.audit_trail is None
+
+
+def test_other_watches_are_built_from_the_former_ones(house: House) -> None:
+    before = house.housekeeping.watches
+    builds: list[Watches | None] = []
+
+    def build(store: Store, former: Watches | None) -> Watches:
+        builds.append(former)
+        return house.watches(store, former)
+
+    asyncio.run(house.housekeeping.exchange(house.policy, build))
+    assert builds == [before]
+    assert house.housekeeping.watches is not before

@@ -14,15 +14,18 @@ from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.delivery_session import DeliverySession
 from relay.errors import NoInputError, PermissionRefusedError, RelayError, UnavailableError
 from relay.events.own_events import Author, gap
-from relay.program.housekeeping import LOST_SECONDS, Housekeeping, HousekeepingPolicy, care_of
+from relay.program.alarms import LOST_SECONDS
+from relay.program.housekeeping import Housekeeping, HousekeepingPolicy, Watches, policy_of
 from relay.program.intake import Intake, Routing
-from relay.program.watch.certificates import LOOKING, ConfiguredCertificate
-from relay.program.watch.clock import Clocks
+from relay.program.watch.all_users import AllUsers
+from relay.program.watch.certificate_watch import INTERVAL, CertificateWatch, ConfiguredCertificate
+from relay.program.watch.halt_request import HaltMethod, HaltRequest
 from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import Gap
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
 from relay.system.disk import Disk
+from relay.values.clocks import Clocks
 from relay.values.event import Event, EventType
 from relay.values.settings import RemoteLoggingServer, Settings
 
@@ -49,17 +52,26 @@ class Servers:
         routing = Routing(frozenset({EventType.RELAY}), frozenset())
         self.intake = Intake(self.store, routing, self._gap, interval=0)
         self.all = [Destination(name, self.store, _nowhere, selection=EVERYTHING, start=Cursor()) for name in names]
-        care = HousekeepingPolicy(
+        policy = HousekeepingPolicy(
             author=AUTHOR,
             disk_full_action="ignore",
             retention=DAY / SECOND,
             space_left=0,
-            max_size=1 << 20,
-            halt_command=("/usr/bin/touch", str(self.halted)),
             network_failure={"a": TIMEOUT},
-            certificates=[ConfiguredCertificate("b", "certificate", str(folder / CERTIFICATE))],
         )
-        self.housekeeping = Housekeeping(Disk(), self.store, self.intake, self.all, care, lambda: self.clocks)
+        self.folder = folder
+        self.housekeeping = Housekeeping(
+            Disk(), self.store, self.intake, self.all, policy, self._watches, lambda: self.clocks
+        )
+
+    def _watches(self, store: Store, former: Watches | None) -> Watches:
+        del former
+        halt = HaltMethod(command=("/usr/bin/touch", str(self.halted)), boot_id="a boot")
+        return Watches(
+            users=AllUsers(Disk(), str(self.folder / "message"), str(self.folder / "motd")),
+            certificates=CertificateWatch([ConfiguredCertificate("b", "certificate", str(self.folder / CERTIFICATE))]),
+            halt=HaltRequest(Disk(), store.slots, halt, lambda _: None),
+        )
 
     @staticmethod
     def _gap(now: int, lost: Gap) -> Event:
@@ -172,7 +184,7 @@ def test_a_certificate_that_ends_is_an_alarm_about_its_server_until_it_is_renewe
         servers.clocks = Clocks(time.time_ns() // 1000, servers.clocks.boot)
         assert servers.after(0) == ["add certificate-ends b"]
         authority.pair(CERTIFICATE.removesuffix(".pem"), days=90)
-        assert servers.after(LOOKING) == ["clear certificate-ends b"]
+        assert servers.after(INTERVAL) == ["clear certificate-ends b"]
 
 
 def test_two_lost_servers_are_two_alarms(servers: Servers) -> None:
@@ -303,19 +315,7 @@ def test_the_servers_to_halt_for_come_from_the_configuration() -> None:
             RemoteLoggingServer(name="b"),
         )
     )
-    assert care_of(settings).network_failure == {"a": 90.0}
-
-
-def test_auditd_is_watched_only_with_a_source_that_it_feeds() -> None:
-    assert care_of(Settings()).fed_by_auditd == frozenset()
-    assert care_of(Settings(source=({"name": "audit"},))).fed_by_auditd == {"audit"}
-    assert care_of(Settings(source=({"name": "audit"},), audit={"watch-auditd": "never"})).fed_by_auditd == frozenset()
-
-
-def test_an_audit_log_of_its_own_place_is_watched_only_on_request() -> None:
-    copy = {"name": "audit", "path": "/srv/copy.log"}
-    assert care_of(Settings(source=(copy,))).fed_by_auditd == frozenset()
-    assert care_of(Settings(source=(copy,), audit={"watch-auditd": "always"})).fed_by_auditd == {"audit"}
+    assert policy_of(settings).network_failure == {"a": 90.0}
 
 
 def test_while_a_server_waits_for_any_message_there_is_a_heartbeat_every_two_seconds(servers: Servers) -> None:

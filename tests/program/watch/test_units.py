@@ -14,7 +14,7 @@ from harness.debian import SYSTEMD, Root, fetch
 from program.connection_test.asking import in_namespace
 from program.watch.conftest import Stubs
 
-from relay.program.watch import halt, users
+from relay.program.watch import all_users, halt_request
 from relay.values.alarm import AUDITD_DOWN
 from relay.values.settings import Settings
 
@@ -97,8 +97,8 @@ def test_relay_is_reloaded_by_its_own_command_and_started_again_however_it_ends(
 
 
 def test_the_path_units_wait_for_the_files_that_relay_makes() -> None:
-    assert values("relay-halt.path", "PathExists") == [halt.REQUEST]
-    assert values("relay-message.path", "PathExists") == [f"{users.REQUEST}.{name}" for name in users.TEXTS]
+    assert values("relay-halt.path", "PathExists") == [halt_request.REQUEST]
+    assert values("relay-message.path", "PathExists") == [f"{all_users.REQUEST}.{name}" for name in all_users.TEXTS]
     assert values("relay-halt.path", "Unit") == ["relay-halt.service"]
     assert values("relay-message.path", "Unit") == ["relay-message.service"]
 
@@ -111,24 +111,24 @@ def run_in_namespace(files: list[str], words: list[str], left: Path) -> int:
     return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode
 
 
-@pytest.mark.parametrize("name", users.TEXTS)
+@pytest.mark.parametrize("name", all_users.TEXTS)
 def test_roots_unit_tells_the_same_text_and_takes_the_request_away(
     tmp_path: Path, stubs: Stubs, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("PATH", f"{stubs.folder}:{TRUSTED}")
     lines = values("relay-message.service", "ExecStart")
-    assert len(lines) == len(users.TEXTS)
-    line = lines[list(users.TEXTS).index(name)]
+    assert len(lines) == len(all_users.TEXTS)
+    line = lines[list(all_users.TEXTS).index(name)]
     words = shlex.split(line.removeprefix("-"))
-    requests = [f"{users.REQUEST}.{each}" for each in users.TEXTS]
+    requests = [f"{all_users.REQUEST}.{each}" for each in all_users.TEXTS]
     assert run_in_namespace(requests, words, tmp_path / "left") == 0
-    assert stubs.ran == [f"wall {users.TEXTS[name]}"]
+    assert stubs.ran == [f"wall {all_users.TEXTS[name]}"]
     assert sorted((tmp_path / "left").read_text().split()) == sorted(
-        f"message.{each}" for each in users.TEXTS if each != name
+        f"message.{each}" for each in all_users.TEXTS if each != name
     )
 
 
-@pytest.mark.parametrize("ending", [users.CLEARED, users.UNWATCHED])
+@pytest.mark.parametrize("ending", [all_users.CLEARED, all_users.UNWATCHED])
 def test_roots_unit_writes_the_login_message_and_takes_it_away(
     stubs: Stubs, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
@@ -141,13 +141,13 @@ def test_roots_unit_writes_the_login_message_and_takes_it_away(
         if f"/message.{name} " in line
     )
     script = (
-        f"{begin.replace('exec ', '')}\ncat {users.LOGIN_MESSAGE}\nstat -c %a {users.LOGIN_MESSAGE}\n"
-        f"touch {users.REQUEST}.{AUDITD_DOWN}{ending}\n{end.replace('exec ', '')}\nls /run/motd.d /run/relay"
+        f"{begin.replace('exec ', '')}\ncat {all_users.LOGIN_MESSAGE}\nstat -c %a {all_users.LOGIN_MESSAGE}\n"
+        f"touch {all_users.REQUEST}.{AUDITD_DOWN}{ending}\n{end.replace('exec ', '')}\nls /run/motd.d /run/relay"
     )
-    setup = f"mount -t tmpfs none /run\nmkdir /run/relay\ntouch {users.REQUEST}.{AUDITD_DOWN}"
+    setup = f"mount -t tmpfs none /run\nmkdir /run/relay\ntouch {all_users.REQUEST}.{AUDITD_DOWN}"
     argv = [*in_namespace("mount", setup), "sh", "-ec", script]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == f"{users.TEXTS[AUDITD_DOWN]}\n644\n/run/motd.d:\n\n/run/relay:\n"
+    assert done.stdout == f"{all_users.TEXTS[AUDITD_DOWN]}\n644\n/run/motd.d:\n\n/run/relay:\n"
 
 
 def test_roots_unit_tells_nothing_that_was_not_asked_for(
@@ -162,8 +162,8 @@ def test_roots_unit_tells_nothing_that_was_not_asked_for(
 @pytest.mark.parametrize(
     ("files", "codes", "left"),
     [
-        ([halt.REQUEST], [0, 0], []),
-        ([halt.REQUEST, halt.NO_HALT], [0, 1], ["no-halt"]),
+        ([halt_request.REQUEST], [0, 0], []),
+        ([halt_request.REQUEST, halt_request.NO_HALT], [0, 1], ["no-halt"]),
         ([], [1, 0], []),
     ],
 )

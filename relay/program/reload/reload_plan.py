@@ -1,10 +1,10 @@
-"""What a reload changes: the parts of a running program compared with those that a new configuration wants. Pure.
+"""What a reload changes: the parts of a running program compared with those of a new configuration. Pure.
 
-A part is a name and everything that it depends on, contents of files included: a private key that was replaced at the
-same path exchanges whatever uses it. Parts that are equal are kept, with their sessions and connections.
+A part is a name and everything that it depends on, including the contents of files: a private key that was replaced at
+the same path exchanges every part that uses it. Equal parts are kept, with their sessions and connections.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -19,13 +19,13 @@ from relay.values.settings import (
     Table,
 )
 
-Contents = Mapping[str, str]
+Digests = Mapping[str, str]
 """A digest of each file, by path; a file that cannot be read has none."""
 _Specifications = Mapping[str, object]
 _NONE: Final[_Specifications] = MappingProxyType({})
 
 _NOT_OF_THE_SESSION: Final = {"start": "oldest", "network_failure_action": "retry", "network_failure_timeout": 600.0}
-"""Keys of a server that may change without its session: what is cared for, and where a new server begins."""
+"""Keys of a server that change without its session: what housekeeping follows, and where a new server begins."""
 _OF_THE_AUTHOR: Final = ("hostname", "router", "node")
 
 
@@ -37,9 +37,9 @@ class PartsByName(NamedTuple):
     port_forwardings: _Specifications = _NONE
     listeners: _Specifications = _NONE
     identities: _Specifications = _NONE
-    """What the receiver shows to its senders: for each protocol keys and certificates."""
+    """The keys and certificates that the receiver shows to its senders, for each protocol."""
     policies: _Specifications = _NONE
-    """Keys that hold for the whole program, by their path."""
+    """Keys for the whole program, by their path."""
     fixed: _Specifications = _NONE
     """Keys that cannot change while the program runs, by their path."""
 
@@ -74,7 +74,12 @@ class ReloadPlan(NamedTuple):
             ("listener", self.listeners),
             ("identity of", self.identities),
         )
-        parts = [f"{kind} {name} {change}" for kind, changes in kinds for name, change in _changed(changes)]
+        parts = [
+            f"{kind} {name} {change}"
+            for kind, changes in kinds
+            for change in ("ended", "exchanged", "begun")
+            for name in getattr(changes, change)
+        ]
         return (*parts, *(f"{key} changed" for key in self.policies.exchanged))
 
 
@@ -88,49 +93,60 @@ class SourcePart(NamedTuple):
     """How events are written."""
 
 
-def plan(old: PartsByName, new: PartsByName) -> ReloadPlan:
+def compare(running: PartsByName, wanted: PartsByName) -> ReloadPlan:
     """Compare the parts that run with those that are wanted."""
-    return ReloadPlan(*(_changes(before, after) for before, after in zip(old, new, strict=True)))
+    plan = []
+    for before, after in zip(running, wanted, strict=True):
+        both = [name for name in after if name in before]
+        plan.append(
+            PartChanges(
+                kept=tuple(name for name in both if before[name] == after[name]),
+                exchanged=tuple(name for name in both if before[name] != after[name]),
+                begun=tuple(name for name in after if name not in before),
+                ended=tuple(name for name in before if name not in after),
+            )
+        )
+    return ReloadPlan(*plan)
 
 
-def _changes(old: _Specifications, new: _Specifications) -> PartChanges:
-    both = [name for name in new if name in old]
-    return PartChanges(
-        kept=tuple(name for name in both if old[name] == new[name]),
-        exchanged=tuple(name for name in both if old[name] != new[name]),
-        begun=tuple(name for name in new if name not in old),
-        ended=tuple(name for name in old if name not in new),
-    )
-
-
-def _changed(changes: PartChanges) -> Iterator[tuple[str, str]]:
-    for change in ("ended", "exchanged", "begun"):
-        for name in getattr(changes, change):
-            yield name, change
-
-
-def parts_of_run(settings: Settings, contents: Contents) -> PartsByName:
+def parts_of_run(settings: Settings, digests: Digests) -> PartsByName:
     """The parts of `relay run`."""
+    author = (*(getattr(settings.relay, key) for key in _OF_THE_AUTHOR), settings.audit.sd_id)
+    sources = {}
+    for source in settings.source:
+        if source.carries_audit_trail:
+            terms = (*author, settings.audit.audit_format)
+            sources[source.name] = SourcePart(source, settings.audit.watch_auditd, terms)
+        else:
+            sources[source.name] = SourcePart(source, "", author)
+    servers: dict[str, object] = {}
+    for server in settings.remote_logging_server:
+        forwarding = settings.forwarding_of(server)
+        files = (*_files(server), *(_files(forwarding) if forwarding is not None else ()))
+        table = server.model_copy(update=_NOT_OF_THE_SESSION)
+        servers[server.display_name] = table, forwarding, _digests_of(digests, *files)
     return PartsByName(
-        sources={source.name: _source(settings, source) for source in settings.source},
-        servers={server.display_name: _server(settings, server, contents) for server in settings.remote_logging_server},
-        port_forwardings={str(each.local): (each, _read(contents, *_files(each))) for each in settings.port_forwarding},
+        sources=sources,
+        servers=servers,
+        port_forwardings={
+            str(each.local): (each, _digests_of(digests, *_files(each))) for each in settings.port_forwarding
+        },
         policies=_policies(settings),
         fixed={"relay.state-directory": settings.relay.state_directory},
     )
 
 
-def parts_of_receive(settings: Settings, contents: Contents) -> PartsByName:
+def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
     """The parts of `relay receive`."""
     tls, ssh = settings.receiver.tls, settings.receiver.ssh
     listeners: dict[str, object] = {f"tcp://{address}": () for address in settings.receiver.listen}
     identities: dict[str, object] = {}
     if tls is not None:
         listeners[f"tls://{tls.listen}"] = ()
-        identities["tls"] = _without(tls, "listen"), _read(contents, tls.certificate, tls.private_key, tls.ca)
+        identities["tls"] = _without(tls, "listen"), _digests_of(digests, tls.certificate, tls.private_key, tls.ca)
     if ssh is not None:
         listeners[f"ssh://{ssh.listen}"] = ()
-        identities["ssh"] = _without(ssh, "listen"), _read(contents, ssh.host_key, ssh.authorized_keys)
+        identities["ssh"] = _without(ssh, "listen"), _digests_of(digests, ssh.host_key, ssh.authorized_keys)
     return PartsByName(
         listeners=listeners,
         identities=identities,
@@ -159,21 +175,8 @@ def _files(table: PortForwarding | RemoteLoggingServer | ReceiverTls | ReceiverS
             return table.host_key, table.authorized_keys
 
 
-def _source(settings: Settings, source: SourceTable) -> SourcePart:
-    terms = (*(getattr(settings.relay, key) for key in _OF_THE_AUTHOR), settings.audit.sd_id)
-    if source.carries_audit_trail:
-        return SourcePart(source, settings.audit.watch_auditd, (*terms, settings.audit.audit_format))
-    return SourcePart(source, "", terms)
-
-
-def _server(settings: Settings, server: RemoteLoggingServer, contents: Contents) -> object:
-    forwarding = settings.forwarding_of(server)
-    files = (*_files(server), *(_files(forwarding) if forwarding is not None else ()))
-    return server.model_copy(update=_NOT_OF_THE_SESSION), forwarding, _read(contents, *files)
-
-
-def _read(contents: Contents, *names: str) -> tuple[str, ...]:
-    return tuple(contents.get(name, "") for name in names)
+def _digests_of(digests: Digests, *names: str) -> tuple[str, ...]:
+    return tuple(digests.get(name, "") for name in names)
 
 
 def _without(table: Table, key: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""A request to root: an empty file in /run/relay that one of root's units waits for, and takes away."""
+"""A request to root: an empty file in /run/relay that one of root's systemd units waits for and deletes."""
 
 import os
 
@@ -6,8 +6,8 @@ from relay.errors import StorageError, UnavailableError
 from relay.system.disk import Disk
 
 
-def leave(disk: Disk, path: str) -> None:
-    """Make the file; UnavailableError when that cannot be done."""
+def leave_root_request(disk: Disk, path: str) -> None:
+    """Create the file; UnavailableError when that fails."""
     try:
         disk.open(path, create=True).close()
     except StorageError as error:

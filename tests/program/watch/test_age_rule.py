@@ -2,7 +2,8 @@
 
 import pytest
 
-from relay.program.watch.clock import AgeRule, Clocks
+from relay.program.watch.age_rule import AgeRule
+from relay.values.clocks import Clocks
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND

@@ -10,21 +10,16 @@ An `AgeRule` is what is to be remembered, in a slot: `look` answers the same val
 which is about every quarter of an hour.
 """
 
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import msgspec
+
+from relay.values.clocks import Clocks
 
 _SECOND: Final = 1_000_000
 DISAGREEMENT: Final = 3600 * _SECOND
 HOLD: Final = 24 * 3600 * _SECOND
 _NOTED_EVERY: Final = 900 * _SECOND
-
-
-class Clocks(NamedTuple):
-    """One reading of both, in microseconds: since the epoch, and since the machine was booted."""
-
-    wall: int
-    boot: int
 
 
 class AgeRule(msgspec.Struct, frozen=True, kw_only=True):

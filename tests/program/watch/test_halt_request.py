@@ -12,8 +12,8 @@ from harness.fake_disk import FakeDisk
 from program.watch.conftest import Stubs
 
 from relay.errors import ConfigurationError, UnavailableError
-from relay.program.watch import halt
-from relay.program.watch.halt import HaltGuard, HaltMethod, HaltOutcome, HaltRequest
+from relay.program.watch import halt_request
+from relay.program.watch.halt_request import HaltGuard, HaltMethod, HaltOutcome, HaltRequest
 from relay.spool.slots import Slots
 from relay.system import command
 from relay.system.command import check_command
@@ -39,8 +39,8 @@ class Machine:
 
     def relay(self, *words: str, warn: Callable[[str], None] | None = None) -> HaltRequest:
         """What a relay that was just started has."""
-        way = HaltMethod(command=words, boot_id=self.boot, request=str(self.request), no_halt=str(self.no_halt))
-        return HaltRequest(Disk(), self.slots, way, warn or self._warn)
+        method = HaltMethod(command=words, boot_id=self.boot, request=str(self.request), no_halt=str(self.no_halt))
+        return HaltRequest(Disk(), self.slots, method, warn or self._warn)
 
     def _warn(self, message: str) -> None:
         assert message == HALT_ASKED
@@ -53,11 +53,11 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def guard(**changes: Any) -> HaltGuard:
-    return HaltGuard(**({"uptime": LONG_UP, "still": LONG_STILL, "no_halt": False, "asked": False} | changes))
+    return HaltGuard(**({"uptime": LONG_UP, "still": LONG_STILL, "no_halt": False, "requested": False} | changes))
 
 
 def ask(request: HaltRequest) -> HaltOutcome:
-    return request.ask(HALT_ASKED, uptime=LONG_UP, still=LONG_STILL)
+    return request.request(HALT_ASKED, uptime=LONG_UP, still=LONG_STILL)
 
 
 # --- When ---
@@ -73,7 +73,7 @@ def test_a_halt_may_be_asked_for_when_nothing_stands_against_it() -> None:
         ({"uptime": 899.9}, "booted less than 15 minutes ago"),
         ({"still": 59.9}, "less than 60 s ago"),
         ({"no_halt": True}, "no-halt"),
-        ({"asked": True}, "in this boot"),
+        ({"requested": True}, "in this boot"),
     ],
 )
 def test_what_stands_against_it_is_said_in_words(changes: dict[str, Any], words: str) -> None:
@@ -85,9 +85,9 @@ def test_nothing_is_run_and_nobody_is_told_while_something_stands_against_it(
     machine: Machine, stubs: Stubs, held_back: dict[str, float]
 ) -> None:
     request = machine.relay(*SHUTDOWN)
-    assert request.ask(HALT_ASKED, **held_back).outcome == "held back"
+    assert request.request(HALT_ASKED, **held_back).outcome == "held back"
     assert (stubs.ran, machine.warned) == ([], 0)
-    assert ask(request).outcome == "asked"
+    assert ask(request).outcome == "requested"
 
 
 def test_no_halt_holds_it_back_until_it_is_taken_away(machine: Machine, stubs: Stubs) -> None:
@@ -96,25 +96,25 @@ def test_no_halt_holds_it_back_until_it_is_taken_away(machine: Machine, stubs: S
     assert ask(request).outcome == "held back"
     assert stubs.ran == []
     machine.no_halt.unlink()
-    assert ask(request).outcome == "asked"
+    assert ask(request).outcome == "requested"
 
 
 def test_a_no_halt_that_cannot_be_looked_for_holds_nothing_back(machine: Machine, stubs: Stubs) -> None:
     loop = machine.run / "loop"
     loop.symlink_to(loop)
     machine.no_halt = loop / "no-halt"
-    assert ask(machine.relay(*SHUTDOWN)).outcome == "asked"
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "requested"
     assert stubs.ran == ["shutdown -h now"]
 
 
 def test_it_is_asked_for_once_a_boot_however_often_relay_starts(machine: Machine, stubs: Stubs) -> None:
     request = machine.relay(*SHUTDOWN)
-    assert ask(request).outcome == "asked"
+    assert ask(request).outcome == "requested"
     assert ask(request).outcome == "held back"
     assert ask(machine.relay(*SHUTDOWN)).outcome == "held back"
     assert stubs.ran == ["shutdown -h now"]
     machine.boot = "the next"
-    assert ask(machine.relay(*SHUTDOWN)).outcome == "asked"
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "requested"
     assert stubs.ran == ["shutdown -h now"] * 2
 
 
@@ -135,22 +135,22 @@ def test_a_disk_that_fails_does_not_keep_it_from_being_asked_for_once(
     machine.slots = Slots(disk, "/slots")
     disk.fail_always = errno.EIO
     request = machine.relay(*SHUTDOWN)
-    assert [ask(request).outcome for _ in range(3)] == ["asked", "held back", "held back"]
+    assert [ask(request).outcome for _ in range(3)] == ["requested", "held back", "held back"]
     assert stubs.ran == ["shutdown -h now"]
-    assert "remembered only while this process runs: /slots: write failed" in caplog.text
+    assert "only this process remembers that a halt was requested: /slots: write failed" in caplog.text
 
 
 def test_a_kernel_that_does_not_name_its_boots_is_asked_once_by_each_relay(machine: Machine, stubs: Stubs) -> None:
     machine.boot = ""
     request = machine.relay(*SHUTDOWN)
-    assert [ask(request).outcome for _ in range(2)] == ["asked", "held back"]
-    assert ask(machine.relay(*SHUTDOWN)).outcome == "asked"
+    assert [ask(request).outcome for _ in range(2)] == ["requested", "held back"]
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "requested"
     assert len(stubs.ran) == 2
 
 
 def test_this_boot_has_a_name() -> None:
-    assert len(halt.boot_id()) == 36
-    assert halt.boot_id() == halt.boot_id()
+    assert len(halt_request.boot_id()) == 36
+    assert halt_request.boot_id() == halt_request.boot_id()
 
 
 # --- How ---
@@ -158,7 +158,7 @@ def test_this_boot_has_a_name() -> None:
 
 def test_the_command_is_run_as_it_stands_and_nothing_else(machine: Machine, stubs: Stubs) -> None:
     answer = ask(machine.relay("shutdown", "-h", "+1 $(reboot)", "`halt`; poweroff"))
-    assert answer == HaltOutcome("asked", "ran shutdown")
+    assert answer == HaltOutcome("requested", "ran shutdown")
     assert stubs.ran == ["shutdown -h +1 $(reboot) `halt`; poweroff"]
     assert not machine.request.exists()
 
@@ -176,13 +176,13 @@ def test_the_command_gets_nothing_of_relays_environment_but_path(
     monkeypatch.setenv("RELAY_CONFIG", "secret")
     told = tmp_path / "told"
     stubs.write("shutdown", f"#!/bin/sh\nexport -p > {told}\n")
-    assert ask(machine.relay(*SHUTDOWN)).outcome == "asked"
+    assert ask(machine.relay(*SHUTDOWN)).outcome == "requested"
     names = {line.split()[1].partition("=")[0] for line in told.read_text().splitlines()}
     assert {"PATH", "LC_ALL"} <= names <= {"PATH", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_"}
 
 
 def test_without_a_command_the_file_for_the_unit_is_made(machine: Machine, stubs: Stubs) -> None:
-    assert ask(machine.relay()) == HaltOutcome("asked", f"made {machine.request}")
+    assert ask(machine.relay()) == HaltOutcome("requested", f"created {machine.request}")
     assert machine.request.read_bytes() == b""
     assert stubs.ran == []
 
@@ -225,7 +225,7 @@ def test_a_command_that_went_away_is_a_named_error(machine: Machine, stubs: Stub
 def test_the_same_answer_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     request = machine.relay(*SHUTDOWN)
     for _ in range(5):
-        request.ask(HALT_ASKED, uptime=1, still=1)
+        request.request(HALT_ASKED, uptime=1, still=1)
     machine.no_halt.touch()
     for _ in range(5):
         ask(request)

@@ -12,7 +12,7 @@ from harness.waiting import wait_until
 from program.connection_test.asking import in_namespace
 from program.watch.conftest import Stubs
 
-from relay.program.watch.users import TEXTS, UNWATCHED
+from relay.program.watch.all_users import TEXTS, UNWATCHED
 from relay.values.alarm import AUDITD_DOWN, SERVER_LOST, SPOOL_FULL, SPOOL_IGNORING, Alarm, AlarmChange
 
 UNSHARE = "/usr/bin/unshare"  # by its path: PATH has the stubs alone
@@ -22,48 +22,48 @@ AS_ANOTHER = [UNSHARE, "--user"] if os.geteuid() == 0 else []
 TELL = """
 import sys
 from relay.system.disk import Disk
-from relay.program.watch.users import AllUsers
+from relay.program.watch.all_users import AllUsers
 users = AllUsers(Disk(), sys.argv[1])
 for name in sys.argv[2:]:
-    users.tell(name)
+    users.send(name)
 """
 TELL_CHANGES = """
 import sys
 from relay.values.alarm import Alarms, Alarm
 from relay.system.disk import Disk
-from relay.program.watch.users import AllUsers
+from relay.program.watch.all_users import AllUsers
 users = AllUsers(Disk(), sys.argv[1])
 alarms = Alarms()
 for at, text in enumerate(("first", "second", "")):
     change = alarms.raise_(Alarm("spool-full", "critical", text), at) if text else alarms.clear("spool-full", at)
-    users.tell_change(change)
+    users.send_change(change)
 """
 TELL_AUDITD = """
 import sys
 from pathlib import Path
 from relay.values.alarm import AUDITD_DOWN, SPOOL_FULL, Alarm, Alarms
 from relay.system.disk import Disk
-from relay.program.watch.users import AllUsers
+from relay.program.watch.all_users import AllUsers
 login = Path(sys.argv[1]).parent / "motd.d" / "relay"
 users = AllUsers(Disk(), sys.argv[1], str(login))
 alarms = Alarms()
 for name in (SPOOL_FULL, AUDITD_DOWN):
-    users.tell_change(alarms.raise_(Alarm(name, "critical", name), 0))
+    users.send_change(alarms.raise_(Alarm(name, "critical", name), 0))
 users.remind(alarms.active)
 if len(sys.argv) > 2:
-    users.tell_change(alarms.clear(AUDITD_DOWN, 1))
+    users.send_change(alarms.clear(AUDITD_DOWN, 1))
     users.remind(alarms.active)
 """
 TELL_UNWATCHED = """
 import sys
 from pathlib import Path
 from relay.system.disk import Disk
-from relay.program.watch.users import AllUsers
+from relay.program.watch.all_users import AllUsers
 login = Path(sys.argv[1]).parent / "motd.d" / "relay"
 users = AllUsers(Disk(), sys.argv[1], str(login))
-users.tell("auditd-down")
+users.send("auditd-down")
 assert login.exists()
-users.tell("auditd-down-unwatched")
+users.send("auditd-down-unwatched")
 """
 FULL = TEXTS[SPOOL_FULL]
 DOWN = TEXTS[AUDITD_DOWN]

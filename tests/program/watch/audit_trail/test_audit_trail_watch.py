@@ -1,9 +1,7 @@
-"""The auditd watch on a machine of the test's own: what it looks at, what it sends, what it leaves out and tells."""
+"""The watch on the audit trail, on a fake machine: its faults, its canaries, and the parts that it cannot watch."""
 
 import asyncio
-import errno
 import logging
-import struct
 import threading
 import time
 
@@ -16,23 +14,23 @@ from relay.events.audit.assembly import AuditEvent
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse
 from relay.events.own_events import Author, UnreadLog, unread_gap
-from relay.program.watch import audit_trail, canary
-from relay.program.watch.audit_trail import AuditTrail, ThisMachine
-from relay.program.watch.auditd import PATIENCE, SILENCE, Unit
-from relay.program.watch.clock import Clocks
-from relay.program.watch.kernel_audit import KernelAudit
-from relay.values.alarm import Alarm
+from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
+from relay.program.watch.audit_trail.canary import ARRIVAL, SILENCE
+from relay.program.watch.audit_trail.kernel_audit import KernelAudit, canary_text
+from relay.program.watch.audit_trail.machine import ThisMachine
+from relay.program.watch.audit_trail.observation import AuditFault, Unit
+from relay.values.clocks import Clocks
 from relay.values.event import Batch, Event
 
 SECOND = 1_000_000
 WORKING = KernelAudit(enabled=1, pid=4711, lost=0, backlog=0, backlog_limit=64)
 USER = b"type=USER msg=audit(1.000:2): pid=1 msg='%b'"
 SYSCALL = b"type=SYSCALL msg=audit(1.000:3): syscall=1"
-NO_RIGHT = PermissionRefusedError("it", "may not be read")
+NO_RIGHT = PermissionRefusedError("the kernel", "permission denied")
 
 
 class FakeMachine:
-    """A machine whose parts the test sets; an error is raised instead of answered."""
+    """A machine whose parts the test sets; an error among them is raised."""
 
     def __init__(self) -> None:
         self.audit: KernelAudit | RelayError = WORKING
@@ -65,17 +63,19 @@ class FakeMachine:
 class Watched:
     """The watch, on clocks that the test moves."""
 
-    def __init__(self, *, standing: bool = False) -> None:
+    def __init__(self, *, records_missing: bool = False) -> None:
         self.now = Clocks(wall=1_700_000_000 * SECOND, boot=5_000 * SECOND)
         self.machine = FakeMachine()
-        self.trail = AuditTrail(self.now, standing=standing, clocks=lambda: self.now, machine=self.machine)
+        self.watch = AuditTrailWatch(
+            self.now, records_missing=records_missing, clocks=lambda: self.now, machine=self.machine
+        )
 
-    def after(self, microseconds: int, *, taking: bool = True) -> Alarm | None:
+    def after(self, microseconds: int, *, accepting: bool = True) -> AuditFault | None:
         self.now = Clocks(self.now.wall + microseconds, self.now.boot + microseconds)
-        return self.trail.look(self.now, taking=taking)
+        return self.watch.look(self.now, accepting=accepting).fault
 
     def give(self, line: bytes, *, seconds_ago: int = 0) -> None:
-        """What an audit source makes of a line that was written so long ago."""
+        """Submit the event that an audit source makes of a line that was written so long ago."""
         mapping = AuditMapping(hostname="h", router="r")
         record = parse(line)
         if record is None:
@@ -93,7 +93,7 @@ class Watched:
             return asyncio.get_running_loop().create_future()
 
         async def through() -> None:
-            await self.trail.hear(submit)(Batch([event]))
+            await self.watch.wrap(submit)(Batch([event]))
 
         asyncio.run(through())
         assert given == [Batch([event])]
@@ -104,30 +104,30 @@ def watched() -> Watched:
     return Watched()
 
 
-def test_a_machine_that_audits_has_no_alarm(watched: Watched) -> None:
+def test_a_machine_that_audits_has_no_fault(watched: Watched) -> None:
     assert watched.after(SECOND) is None
-    assert (watched.trail.blind, watched.trail.state) == ({}, "watches canary, kernel, unit")
+    assert (watched.watch.unavailable, watched.watch.state) == ({}, "watches canary, kernel, unit")
 
 
-def test_a_daemon_that_dies_or_never_came_is_seen_at_the_next_look(watched: Watched) -> None:
+def test_a_daemon_that_died_or_never_registered_is_a_fault_at_the_next_look(watched: Watched) -> None:
     watched.machine.alive.clear()
-    assert watched.after(SECOND) is not None
+    assert watched.after(SECOND) == "no-daemon"
     watched.machine.alive.add(4711)
     watched.machine.audit = WORKING._replace(pid=0)
-    assert watched.after(SECOND) is not None
+    assert watched.after(SECOND) == "no-daemon"
 
 
-def test_a_daemon_that_is_back_is_believed_when_a_record_comes(watched: Watched) -> None:
+def test_a_daemon_that_is_back_is_a_fault_until_a_record_arrives(watched: Watched) -> None:
     watched.machine.alive.clear()
     watched.after(SECOND)
     watched.machine.alive.add(4711)
     assert watched.after(SECOND) is not None
     (token,) = watched.machine.sent
-    watched.give(USER % canary.text(token))
+    watched.give(USER % canary_text(token))
     assert watched.after(SECOND) is None
 
 
-def test_a_gap_that_a_source_tells_is_no_life_of_auditds(watched: Watched) -> None:
+def test_a_gap_that_a_source_reports_does_not_show_that_auditd_works(watched: Watched) -> None:
     watched.machine.alive.clear()
     watched.after(SECOND)
     watched.machine.alive.add(4711)
@@ -138,52 +138,52 @@ def test_a_gap_that_a_source_tells_is_no_life_of_auditds(watched: Watched) -> No
     assert watched.after(SECOND) is not None
 
 
-def test_audit_that_is_locked_is_on_and_audit_that_is_off_is_an_alarm(watched: Watched) -> None:
+def test_locked_audit_is_on_and_disabled_audit_is_a_fault(watched: Watched) -> None:
     watched.machine.audit = WORKING._replace(enabled=2)
     assert watched.after(SECOND) is None
     watched.machine.audit = WORKING._replace(enabled=0)
-    assert watched.after(SECOND) is not None
+    assert watched.after(SECOND) == "audit-off"
 
 
-def test_the_canary_is_known_by_its_text_among_all_records(watched: Watched) -> None:
+def test_the_canary_is_recognised_by_its_text(watched: Watched) -> None:
     assert watched.after(SILENCE) is None
     (token,) = watched.machine.sent
-    watched.give(USER % canary.text(token))
-    assert watched.after(PATIENCE) is None
+    watched.give(USER % canary_text(token))
+    assert watched.after(ARRIVAL) is None
     assert len(watched.machine.sent) == 1
 
 
-def test_a_canary_that_does_not_come_is_an_alarm_which_ends_when_one_comes(watched: Watched) -> None:
+def test_a_canary_that_does_not_arrive_is_a_fault_until_one_arrives(watched: Watched) -> None:
     watched.after(SILENCE)
-    assert watched.after(PATIENCE) is not None
-    assert watched.after(SILENCE - PATIENCE) is not None
+    assert watched.after(ARRIVAL) == "no-records"
+    assert watched.after(SILENCE - ARRIVAL) == "no-records"
     first, second = watched.machine.sent
     assert first == second
-    watched.give(USER % canary.text(second))
+    watched.give(USER % canary_text(second))
     assert watched.after(0) is None
 
 
-def test_old_records_show_life_and_young_ones_that_the_canary_is_kept_out(
+def test_old_records_show_that_auditd_works_and_young_ones_that_rules_exclude_the_canary(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched.after(SILENCE)
     watched.after(5 * SECOND)
     watched.give(SYSCALL, seconds_ago=60)
-    assert watched.after(PATIENCE - 1) is None
+    assert watched.after(ARRIVAL - 1) is None
     assert len(watched.machine.sent) == 3
     watched.give(SYSCALL)
-    assert "canary" not in watched.trail.blind, "it may follow still"
+    assert "canary" not in watched.watch.unavailable, "it may follow still"
     watched.after(3 * SECOND)
     watched.give(SYSCALL)
     assert watched.after(10 * SILENCE) is None
     assert len(watched.machine.sent) == 3
-    assert "audit rules keep records of type USER away" in watched.trail.blind["canary"]
-    assert "goes on without its part canary" in caplog.text
+    assert "audit rules exclude records of type USER" in watched.watch.unavailable["canary"]
+    assert "works without its part canary" in caplog.text
 
 
-def test_what_was_written_before_does_not_end_an_alarm_that_stands() -> None:
-    """Nobody can look, and no canary may be sent: all there is are records, and old ones are still being read."""
-    watched = Watched(standing=True)
+def test_records_from_before_the_fault_do_not_end_it() -> None:
+    """Relay may neither look nor send a canary; it has only the records, and old ones are still being read."""
+    watched = Watched(records_missing=True)
     watched.machine.audit = watched.machine.refusal = NO_RIGHT
     watched.machine.state = None
     assert watched.after(SECOND) is not None
@@ -195,7 +195,7 @@ def test_what_was_written_before_does_not_end_an_alarm_that_stands() -> None:
     assert watched.after(10 * SILENCE) is None
 
 
-def test_what_was_written_before_a_broken_link_was_seen_does_not_mend_it(watched: Watched) -> None:
+def test_records_from_before_a_broken_link_do_not_end_its_fault(watched: Watched) -> None:
     watched.machine.alive.clear()
     watched.machine.refusal = NO_RIGHT
     assert watched.after(SECOND) is not None
@@ -206,19 +206,19 @@ def test_what_was_written_before_a_broken_link_was_seen_does_not_mend_it(watched
     assert watched.after(SECOND) is None
 
 
-def test_a_source_that_catches_up_shows_life_in_the_order_of_the_log(watched: Watched) -> None:
-    """It stood still until the alarm began; what it reads then is older than that, and younger than before."""
+def test_a_source_that_catches_up_ends_the_fault_with_records_younger_than_its_last(watched: Watched) -> None:
+    """It stood still until the fault began; the records that it reads then are older than that."""
     watched.give(SYSCALL, seconds_ago=9000)
     watched.after(SILENCE)
-    assert watched.after(PATIENCE) is not None
-    watched.give(SYSCALL, seconds_ago=9001 + (SILENCE + PATIENCE) // SECOND)
+    assert watched.after(ARRIVAL) is not None
+    watched.give(SYSCALL, seconds_ago=9001 + (SILENCE + ARRIVAL) // SECOND)
     assert watched.after(0) is not None
     watched.give(SYSCALL, seconds_ago=8000)
     assert watched.after(0) is None
 
 
-def test_a_clock_that_was_set_back_does_not_keep_the_alarm() -> None:
-    watched = Watched(standing=True)
+def test_a_clock_that_was_set_back_does_not_keep_the_fault() -> None:
+    watched = Watched(records_missing=True)
     watched.machine.refusal = NO_RIGHT
     watched.now = Clocks(watched.now.wall - 3600 * SECOND, watched.now.boot)
     assert watched.after(SECOND) is not None
@@ -229,50 +229,50 @@ def test_a_clock_that_was_set_back_does_not_keep_the_alarm() -> None:
     assert watched.after(SECOND) is None
 
 
-def test_malformed_lines_do_not_say_that_the_canary_is_kept_out(watched: Watched) -> None:
-    """When they were written nobody can tell: they may be older than the canary."""
+def test_malformed_lines_do_not_show_that_rules_exclude_the_canary(watched: Watched) -> None:
+    """They have no time: they may be older than the canary."""
     for _ in range(5):
         watched.after(SILENCE)
         watched.give(b"no record")
-    assert "canary" not in watched.trail.blind
+    assert "canary" not in watched.watch.unavailable
 
 
-def test_while_relay_cannot_take_in_nothing_is_concluded_from_silence(watched: Watched) -> None:
+def test_while_relay_accepts_nothing_silence_is_not_a_fault(watched: Watched) -> None:
     for _ in range(300):
-        assert watched.after(SECOND, taking=False) is None
+        assert watched.after(SECOND, accepting=False) is None
     assert watched.machine.sent == []
 
 
-def test_without_rights_the_part_is_named_once_and_the_rest_is_done(
+def test_a_part_without_rights_is_logged_once_and_the_others_are_watched(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched.machine.audit = NO_RIGHT
     watched.machine.refusal = NO_RIGHT
     watched.machine.state = "failed"
     for _ in range(200):
-        assert watched.after(SECOND) is not None
+        assert watched.after(SECOND) == "unit-failed"
     watched.machine.state = "active"
     for _ in range(20):
         watched.after(SECOND)
     watched.give(SYSCALL)
     assert watched.after(SECOND) is None
-    assert watched.trail.blind == {"kernel": str(NO_RIGHT), "canary": str(NO_RIGHT)}
-    assert watched.trail.state == "watches unit"
+    assert watched.watch.unavailable == {"kernel": str(NO_RIGHT), "canary": str(NO_RIGHT)}
+    assert watched.watch.state == "watches unit"
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
-def test_a_part_that_can_be_watched_again_is_not_named_any_more(watched: Watched) -> None:
+def test_a_part_that_can_be_watched_again_is_no_longer_named(watched: Watched) -> None:
     watched.machine.audit = watched.machine.refusal = NO_RIGHT
     watched.machine.state = UnavailableError("systemctl", "there is no such program")
     watched.after(SILENCE)
-    assert watched.trail.state == "watches nothing"
+    assert watched.watch.state == "watches nothing"
     watched.machine.audit, watched.machine.refusal, watched.machine.state = WORKING, None, "active"
     for _ in range(11):
         watched.after(SILENCE)
-    assert watched.trail.blind == {}
+    assert watched.watch.unavailable == {}
 
 
-def test_systemd_is_asked_every_tenth_time(watched: Watched) -> None:
+def test_systemd_is_asked_at_every_tenth_look(watched: Watched) -> None:
     for _ in range(100):
         watched.after(SECOND)
     assert watched.machine.asked_systemd == 10
@@ -281,14 +281,14 @@ def test_systemd_is_asked_every_tenth_time(watched: Watched) -> None:
 # --- The real machine ---
 
 
-def test_a_process_is_alive_whoever_owns_it() -> None:
+def test_a_process_of_another_user_is_alive_too() -> None:
     machine = ThisMachine()
     assert machine.is_alive(1)
     assert not machine.is_alive(2**22 + 1)  # above the kernel's largest pid
 
 
-def test_a_kernel_that_makes_its_askers_wait_holds_up_neither_look_nor_canary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it does while its backlog is full. What it refuses in the end is told by the next canary."""
+def test_a_kernel_that_makes_its_callers_wait_delays_neither_look_nor_canary() -> None:
+    """As it does while its backlog is full. What it refuses in the end, the next canary reports."""
     free, sent = threading.Event(), []
 
     def send(token: str) -> None:
@@ -302,8 +302,7 @@ def test_a_kernel_that_makes_its_askers_wait_holds_up_neither_look_nor_canary(mo
         return WORKING
 
     asked: list[int] = []
-    monkeypatch.setattr(canary, "send", send)
-    machine = ThisMachine(status)
+    machine = ThisMachine(status, send)
     assert machine.kernel() == WORKING
     before = time.monotonic()
     for _ in range(3):
@@ -327,39 +326,20 @@ def is_refused(machine: ThisMachine) -> bool:
 @pytest.mark.parametrize(
     ("active", "failed", "state"), [(0, 1, "active"), (3, 0, "failed"), (3, 1, "inactive"), (4, 1, "inactive")]
 )
-def test_the_units_state_is_told_by_systemctls_exit_codes(
-    stubs: Stubs, monkeypatch: pytest.MonkeyPatch, active: int, failed: int, state: str
-) -> None:
-    monkeypatch.setattr(audit_trail, "_BOOTED", str(stubs.folder))
+def test_the_units_state_follows_from_systemctls_exit_codes(stubs: Stubs, active: int, failed: int, state: str) -> None:
     stubs.write(
         "systemctl",
         f'#!/bin/sh\n[ "$3" = auditd.service ] || exit 64\n[ "$2" = is-active ] && exit {active}\nexit {failed}\n',
     )
-    assert ThisMachine().unit() == state
+    assert ThisMachine(booted=str(stubs.folder)).unit() == state
 
 
-def test_a_systemctl_that_cannot_ask_says_nothing_of_the_unit(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_trail, "_BOOTED", str(stubs.folder))
+def test_a_systemctl_that_cannot_ask_systemd_is_an_error(stubs: Stubs) -> None:
     stubs.write("systemctl", "#!/bin/sh\nexit 1\n")
     with pytest.raises(UnavailableError, match="cannot ask systemd: exit code 1"):
-        ThisMachine().unit()
+        ThisMachine(booted=str(stubs.folder)).unit()
 
 
-def test_without_systemd_there_is_no_unit(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_trail, "_BOOTED", str(stubs.folder / "missing"))
-    assert ThisMachine().unit() is None
+def test_without_systemd_there_is_no_unit(stubs: Stubs) -> None:
+    assert ThisMachine(booted=str(stubs.folder / "missing")).unit() is None
     assert stubs.ran == []
-
-
-@pytest.mark.parametrize(
-    ("answer", "number"),
-    [
-        (struct.pack("=IHHIIi", 20, 2, 0, 1, 0, 0), 0),
-        (struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -errno.EPERM), errno.EPERM),
-        (struct.pack("=IHHIIi", 20, 1000, 0, 1, 0, 0), errno.EPROTO),
-        (b"short", errno.EPROTO),
-        (b"", errno.EPROTO),
-    ],
-)
-def test_the_kernels_answer_to_a_canary_is_read(answer: bytes, number: int) -> None:
-    assert canary.refused(answer) == number

@@ -1,4 +1,4 @@
-"""Sources that end and begin while others go on: a successor begins when all that was given before it is durable."""
+"""Sources that end and begin while others run: a successor begins once all that was submitted before it is durable."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,21 +9,29 @@ from harness.waiting import until
 
 from relay.errors import UnavailableError
 from relay.events.own_events import Author
-from relay.program.housekeeping import HousekeepingPolicy
+from relay.program.housekeeping import HousekeepingPolicy, Watches
 from relay.program.intake import Routing
 from relay.program.reload.running_sources import RunningSources
 from relay.program.road import Road
+from relay.program.watch.all_users import AllUsers
+from relay.program.watch.certificate_watch import CertificateWatch
+from relay.spool.store import Store
+from relay.system.disk import Disk
 from relay.values.event import Batch, Event, EventType, Position, Submit
 from relay.values.settings import SpoolSettings
 
 ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
-CARE = HousekeepingPolicy(
-    author=Author("h", "h", "", "128T"), disk_full_action="halt", retention=60.0, space_left=0, max_size=1 << 30
-)
+POLICY = HousekeepingPolicy(author=Author("h", "h", "", "128T"), disk_full_action="halt", retention=60.0, space_left=0)
+
+
+def watches(store: Store, former: Watches | None) -> Watches:
+    del former
+    users = AllUsers(Disk(), f"{store.folder}/message", f"{store.folder}/motd")
+    return Watches(users=users, certificates=CertificateWatch([]))
 
 
 class Counting:
-    """Gives one event after the other, each with a position, and waits for each."""
+    """Submits one event after the other, each with a position, and waits for each."""
 
     def __init__(self, name: str = "counting") -> None:
         self.name = name
@@ -42,7 +50,7 @@ class Counting:
 
 
 class Failing(Counting):
-    """Cannot begin as often as `failures` says."""
+    """Fails to begin the first `failures` times."""
 
     def __init__(self, failures: int) -> None:
         super().__init__("failing")
@@ -57,8 +65,8 @@ class Failing(Counting):
 
 def on_a_road(folder: Path, work: Callable[[Road, RunningSources], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with Road.open(str(folder / "state"), SpoolSettings(), ROUTING, CARE) as road:
-            sources = RunningSources(road)
+        async with Road.open(str(folder / "state"), SpoolSettings(), ROUTING, POLICY, watches) as road:
+            sources = RunningSources(road, retry_seconds=0.01)
             try:
                 await work(road, sources)
             finally:
@@ -72,7 +80,7 @@ def count_of(road: Road, name: str = "counting") -> int:
     return position.count if position else 0
 
 
-def test_a_successor_begins_where_all_that_was_given_ends(tmp_path: Path) -> None:
+def test_a_successor_resumes_behind_the_last_durable_event(tmp_path: Path) -> None:
     async def work(road: Road, sources: RunningSources) -> None:
         sources.begin(Counting())
         for _ in range(20):
@@ -82,13 +90,13 @@ def test_a_successor_begins_where_all_that_was_given_ends(tmp_path: Path) -> Non
             assert await sources.exchange("counting", successor)
             await until(lambda: successor.began_at is not None)  # noqa: B023  it is awaited at once
         await sources.exchange("counting", None)
-        assert road.intake.accepted[EventType.AUDIT] == count_of(road), "no event was given twice"
+        assert road.intake.accepted[EventType.AUDIT] == count_of(road), "no event was submitted twice"
         assert not sources.failed.done()
 
     on_a_road(tmp_path, work)
 
 
-def test_one_that_is_there_from_the_start_ends_the_program_when_it_cannot_begin(tmp_path: Path) -> None:
+def test_a_source_that_cannot_begin_at_the_start_ends_the_program(tmp_path: Path) -> None:
     async def work(road: Road, sources: RunningSources) -> None:
         del road
         sources.begin(Failing(1))
@@ -98,9 +106,7 @@ def test_one_that_is_there_from_the_start_ends_the_program_when_it_cannot_begin(
     on_a_road(tmp_path, work)
 
 
-def test_one_that_a_reload_began_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.program.reload.running_sources.RETRY_SECONDS", 0.01)
-
+def test_a_source_that_a_reload_began_is_retried(tmp_path: Path) -> None:
     async def work(road: Road, sources: RunningSources) -> None:
         assert await sources.exchange("failing", Failing(3))
         await until(lambda: sources.error("failing"))

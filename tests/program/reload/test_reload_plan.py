@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from relay.program.reload.plan import Contents, PartChanges, ReloadPlan, parts_of_receive, parts_of_run, plan
+from relay.program.reload.reload_plan import Digests, PartChanges, ReloadPlan, compare, parts_of_receive, parts_of_run
 from relay.values.settings import Settings
 
 FORWARDING = {"server-address": "192.0.2.1", "local-port": 7777, "private-key": "/k/key", "known-hosts": "/k/hosts"}
@@ -45,14 +45,14 @@ def changed(*path: str | int, to: object) -> dict[str, Any]:
     return found
 
 
-def of_run(document: dict[str, Any], contents: Contents = CONTENTS) -> ReloadPlan:
+def of_run(document: dict[str, Any], digests: Digests = CONTENTS) -> ReloadPlan:
     before = parts_of_run(Settings.model_validate(DOCUMENT), CONTENTS)
-    return plan(before, parts_of_run(Settings.model_validate(document), contents))
+    return compare(before, parts_of_run(Settings.model_validate(document), digests))
 
 
-def of_receive(document: dict[str, Any], contents: Contents = CONTENTS) -> ReloadPlan:
+def of_receive(document: dict[str, Any], digests: Digests = CONTENTS) -> ReloadPlan:
     before = parts_of_receive(Settings.model_validate(DOCUMENT), CONTENTS)
-    return plan(before, parts_of_receive(Settings.model_validate(document), contents))
+    return compare(before, parts_of_receive(Settings.model_validate(document), digests))
 
 
 def test_the_same_configuration_changes_nothing_and_keeps_every_part() -> None:

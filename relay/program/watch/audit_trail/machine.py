@@ -1,0 +1,87 @@
+"""What the watch on the audit trail asks the machine, and the canary that it sends."""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from typing_extensions import override
+
+from relay.errors import UnavailableError
+from relay.program.watch.audit_trail import kernel_audit
+from relay.program.watch.audit_trail.kernel_audit import KernelAudit, LatestStatus
+from relay.program.watch.audit_trail.observation import Unit
+from relay.system import command
+from relay.system.background_call import BackgroundCall
+
+UNIT: Final = "auditd.service"
+_BOOTED: Final = "/run/systemd/system"  # sd_booted(3)
+_NOT_ACTIVE: Final = frozenset({3, 4})
+"""systemctl(1), exit status: not active, no such unit. Without D-Bus it is 1, for a user other than root."""
+_TIMEOUT_S: Final = 5.0
+
+
+class Machine(Protocol):
+    """What can be asked."""
+
+    def kernel(self) -> KernelAudit:
+        """The kernel's audit status; RelayError when it cannot be read."""
+
+    def is_alive(self, pid: int) -> bool:
+        """Whether there is such a process, of whichever user."""
+
+    def unit(self) -> Unit | None:
+        """The state of the audit daemon's unit; None without systemd, RelayError when systemd does not answer."""
+
+    def send_canary(self, token: str) -> None:
+        """Send a record through the kernel; RelayError when that cannot be done."""
+
+
+class ThisMachine(Machine):
+    """The machine that relay runs on. A kernel that makes its callers wait delays none of them (`BackgroundCall`)."""
+
+    def __init__(
+        self,
+        status: Callable[[], KernelAudit] = kernel_audit.read_status,
+        send: Callable[[str], None] = kernel_audit.send_canary,
+        booted: str = _BOOTED,
+    ) -> None:
+        self._status = LatestStatus(status)
+        self._send = send
+        self._booted = booted
+        self._canaries: BackgroundCall[None] = BackgroundCall()
+
+    @override
+    def kernel(self) -> KernelAudit:
+        return self._status.read()
+
+    @override
+    def is_alive(self, pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    @override
+    def unit(self) -> Unit | None:
+        if not os.path.isdir(self._booted):
+            return None
+        active = _systemctl("is-active")
+        if active == 0:
+            return "active"
+        if active not in _NOT_ACTIVE:
+            remedy = f"run it by hand, as relay's user: systemctl is-active {UNIT} (D-Bus must run)"
+            raise UnavailableError("systemctl", f"cannot ask systemd: exit code {active}", remedy)
+        return "failed" if _systemctl("is-failed") == 0 else "inactive"
+
+    @override
+    def send_canary(self, token: str) -> None:
+        """See `Machine`. An error that the kernel reports late is raised by the next call, which sends nothing."""
+        self._canaries.ask(functools.partial(self._send, token))
+
+
+def _systemctl(question: str) -> int:
+    return command.code(["systemctl", "--quiet", question, UNIT], patience=_TIMEOUT_S)
