@@ -325,7 +325,9 @@ class Destination:
         retained, transient = self.cursor.reached_retained, self.cursor.reached_transient
         reached = self.cursor.at(retained, found.after) if found.spool else self.cursor.at(found.after, transient)
         ((kind, number, message),) = found.block.messages()
-        refused = RefusedMessage(found.block.header.run, kind, number, message, "it ends every session on it")
+        refused = RefusedMessage(
+            MessageId(found.block.header.run, kind, number), message, "it ends every session on it"
+        )
         self.leave_out([refused], reached, NOT_ACCEPTED)
         self.largest_refused = max(self.largest_refused, len(message))
         self._store.move_cursor(self.name, reached)
@@ -334,7 +336,7 @@ class Destination:
 
     def leave_out(self, refused: Sequence[RefusedMessage], reached: Cursor, cause: str = REFUSED) -> None:
         """Keep aside and count what the far end will never take of all that is before `reached`."""
-        events = {(each.run, each.type, each.number): each for each in refused}.values()  # not one for each part
+        events = {each.id: each for each in refused}.values()  # not one for each part
         if not events:
             return
         try:
@@ -342,9 +344,11 @@ class Destination:
         except StorageError as error:
             path = f"nowhere ({error})"  # counted all the same: a full disk must not stop the delivery
         for each in events:
-            event = f"{each.type.label} event {each.number} of {len(each.message)} octets"
+            event = f"{each.id.type.label} event {each.id.number} of {len(each.message)} octets"
             _log.error("%s refuses %s (%s): kept in %s; %s", self.name, event, each.answer, path, SIZE_REMEDY)
-        ranges = [LostRange(each.run.hex(), int(each.type), each.number, each.number, 1) for each in events]
+        ranges = [
+            LostRange(run.hex(), int(kind), number, number, 1) for run, kind, number in (each.id for each in events)
+        ]
         self._store.losses.lose(self.name, cause, ranges, reached)
         self.refused += len(events)
 

@@ -1,36 +1,31 @@
-"""What a far end that acknowledges has refused, and when that is for good (DESIGN section 8, poison messages).
+"""Messages that a far end refuses: when they are sent again, and when the refusal is for good.
 
-What is refused is sent again at the end of its interval, five times in all. The fifth time the interval's last
-accepted message is sent once more behind it: only a far end that takes this one has refused the others for good. One
-that accepts nothing is sick: an error, nothing is given up, and all of it is sent again in the next session.
+A refused message is sent again at the end of its interval, five times in all. The fifth time the interval's last
+accepted message is sent once more behind it: only a far end that accepts that one has refused the others for good. A
+far end that accepts nothing is unwell: that is an error, no message is given up, and all are sent again in the next
+session.
 
-Ceiling: what is refused between two proofs, at most an interval.
+Ceiling: the messages refused between two proofs, at most an interval.
 """
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from relay.delivery.sessions.delivery_session import RefusedMessage
-from relay.errors import UnavailableError
-from relay.values.event import EventType
-from relay.values.text import quoted
-
-PAUSES = (0.05, 0.1, 0.2, 0.4)
-"""Seconds before each time that something is sent again."""
+from relay.delivery.sessions.delivery_session import MessageId, RefusedMessage
+from relay.delivery.sessions.far_end_errors import EverythingRefusedError
+from relay.delivery.sessions.speaker import Acknowledgement
 
 
 class SentMessage(NamedTuple):
     """A message, or a part of one, that has been sent."""
 
-    place: int
-    """Which message of the session it is, counted from 0."""
-    run: bytes
-    type: EventType
-    number: int
+    position: int
+    """Of the message within the session, counted from 0."""
+    id: MessageId
     message: bytes
-    """As it is stored."""
+    """As stored."""
     part: bytes
-    """As it was sent."""
+    """As sent."""
 
 
 class _Refusal(NamedTuple):
@@ -39,61 +34,55 @@ class _Refusal(NamedTuple):
 
 
 SendAgain = Callable[[float, Sequence[SentMessage]], None]
-"""Sends these after a pause in seconds, and returns when each of them has been answered."""
+"""Sends messages again after a pause in seconds, and returns when each of them is answered."""
 
 
 class Refusals:
-    """Of one session. It is told every answer, also those to what it has sent again."""
+    """The refusals of one session; `note` every answer, also those to messages sent again."""
 
-    def __init__(self, far_end: str, send_again: SendAgain, pauses: Sequence[float] = PAUSES) -> None:
+    def __init__(self, far_end: str, send_again: SendAgain, pauses: Sequence[float]) -> None:
         self._far_end = far_end
         self._send_again = send_again
         self._pauses = pauses
         self._refusals: list[_Refusal] = []  # since the last proof
-        self._again: list[SentMessage] = []  # refused, and just being sent again
+        self._in_retry: list[SentMessage] = []  # refused, and being sent again
         self._accepted: SentMessage | None = None  # the last one since the last proof
 
-    def note_accepted(self, sent: SentMessage) -> None:
-        """The far end has it."""
-        self._accepted = sent
-
-    def note_refused(self, sent: SentMessage, answer: str) -> None:
-        """The far end does not take it, and says why."""
-        self._refusals.append(_Refusal(sent, answer))
+    def note(self, sent: SentMessage, answer: Acknowledgement) -> None:
+        """Note the answer to a message."""
+        if answer.accepted:
+            self._accepted = sent
+        else:
+            self._refusals.append(_Refusal(sent, answer.text))
 
     def open(self) -> list[SentMessage]:
-        """What is refused, and may still be accepted."""
-        return [*self._again, *(refusal.sent for refusal in self._refusals)]
+        """The messages that are refused and may still be accepted."""
+        return [*self._in_retry, *(refusal.sent for refusal in self._refusals)]
 
     def settle(self) -> list[RefusedMessage]:
-        """At an interval's end, everything answered: what is refused for good; UnavailableError from a sick far end."""
+        """End an interval whose messages are all answered: the messages refused for good, each once.
+
+        EverythingRefusedError when the far end accepts nothing.
+        """
         accepted, self._accepted = self._accepted, None
         if not self._refusals:
             return []
         if accepted is None:
-            raise self._refuses_everything()
+            raise EverythingRefusedError(self._far_end, self._refusals[-1].answer)
         *pauses, last = self._pauses
         for pause in pauses:
-            self._try_again(pause)
-        self._try_again(last, accepted)
+            self._retry(pause)
+        self._retry(last, accepted)
         if self._refusals and self._refusals[-1].sent is accepted:
-            raise self._refuses_everything()
+            raise EverythingRefusedError(self._far_end, self._refusals[-1].answer)
         self._accepted = None
-        return self._give_up()
-
-    def _try_again(self, pause: float, *behind: SentMessage) -> None:
-        self._again = [refusal.sent for refusal in self._refusals]
-        self._refusals = []
-        if self._again:
-            self._send_again(pause, [*self._again, *behind])
-            self._again = []
-
-    def _give_up(self) -> list[RefusedMessage]:
-        """Each message once, however many of its parts are refused."""
         refusals, self._refusals = self._refusals, []
-        for_good = {(sent.run, sent.type, sent.number): (sent.message, answer) for sent, answer in refusals}
-        return [RefusedMessage(*identity, message, answer) for identity, (message, answer) in for_good.items()]
+        by_message = {sent.id: RefusedMessage(sent.id, sent.message, answer) for sent, answer in refusals}
+        return list(by_message.values())
 
-    def _refuses_everything(self) -> UnavailableError:
-        cause = f"it refuses every message, the last one with {quoted(self._refusals[-1].answer)}"
-        return UnavailableError(self._far_end, cause, "its own log tells why; they are kept and sent again")
+    def _retry(self, pause: float, *behind: SentMessage) -> None:
+        self._in_retry = [refusal.sent for refusal in self._refusals]
+        self._refusals = []
+        if self._in_retry:
+            self._send_again(pause, [*self._in_retry, *behind])
+            self._in_retry = []

@@ -22,7 +22,7 @@ from program.history.spools import filled, foreign, opened
 from relay.delivery.message_selection import EVERYTHING, MessageSelection
 from relay.delivery.sessions.acknowledged_stream import AcknowledgedStream
 from relay.delivery.sessions.auditd_speaker import AuditdSettings, AuditdSpeaker
-from relay.delivery.sessions.delivery_session import RefusedMessage
+from relay.delivery.sessions.delivery_session import MessageId, RefusedMessage
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
 from relay.events.audit.as_records import as_records
 from relay.spool.cursor import Cursor
@@ -147,7 +147,7 @@ class TestDelivery:
             assert len(peer.records) == 4
             assert all(len(each) <= LARGEST_RECORD for each in peer.records)
         assert [each.getMessage() for each in caplog.records] == [
-            "audit event 1 is longer than an auditd record (8954 octets); it goes in several (told once a session)"
+            "audit event 1 is longer than an auditd record (8954 octets); it is sent in several (logged once a session)"
         ]
 
 
@@ -161,7 +161,7 @@ class TestWarnings:
         with AuditdPeer(warn) as peer, session(peer.port) as stream, caplog.at_level(logging.WARNING):
             deliver(stream, events(3))
         assert [each.getMessage() for each in caplog.records] == [
-            f"the server has kept a record and warns: {name} (told once a session)"
+            f"the server has kept a record and warns: {name} (logged once a session)"
         ]
 
 
@@ -186,7 +186,7 @@ class TestRefusals:
         with AuditdPeer(refusing({record(place)})) as peer, session(peer.port) as stream:
             deliver(stream, messages, first=10)
             assert stream.refused == [
-                RefusedMessage(RUN, EventType.AUDIT, 10 + place, messages[place], "type 0x60000077")
+                RefusedMessage(MessageId(RUN, EventType.AUDIT, 10 + place), messages[place], "type 0x60000077")
             ]
             assert peer.refusals == 5
             deliver(stream, events(1, first=9))
@@ -197,7 +197,7 @@ class TestRefusals:
         message = event(record(1, b"a"), record(1, b"b"), record(1, b"c"))
         with AuditdPeer(refusing({record(1, b"a"), record(1, b"c")})) as peer, session(peer.port) as stream:
             deliver(stream, [message])
-            assert stream.refused == [RefusedMessage(RUN, EventType.AUDIT, 1, message, "type 0x60000077")]
+            assert stream.refused == [RefusedMessage(MessageId(RUN, EventType.AUDIT, 1), message, "type 0x60000077")]
             assert peer.refusals == 10
 
     def test_a_server_that_falls_sick_amid_the_interval_is_not_taken_for_one_that_is_choosy(self) -> None:

@@ -89,7 +89,7 @@ class Stream:
         inner = TcpTransport(LOOPBACK, self._port, self._stop)
         with closing(TlsTransport(inner, self._client, self._peer, self._stop)) as transport:
             messages = SyslogEncoder(EVERYTHING, 8192)
-            session = DrainedStream(transport, transport.open(), messages, patience=DrainTimeouts(drain=5.0))
+            session = DrainedStream(transport, transport.open(), messages, timeouts=DrainTimeouts(drain=5.0))
             for first in self._from_the_first_unproven():
                 session.send(block([message(each) for each in range(first, first + AT_ONCE)]))
                 reached = Cursor(retained=first + AT_ONCE)

@@ -1,5 +1,6 @@
 """A message that a collector does not accept, among 500: it is kept aside and counted, and all others arrive."""
 
+import math
 import random
 import socket
 import threading
@@ -55,9 +56,9 @@ def sshd() -> Iterator[Sshd]:
 
 @contextmanager
 def delivering(
-    store: Store, server: RemoteLoggingServer, forwarding: PortForwarding | None, known: AcceptedSize | None = None
+    store: Store, server: RemoteLoggingServer, forwarding: PortForwarding | None, accepted: AcceptedSize | None = None
 ) -> Iterator[Destination]:
-    connect = ServerConnector(server, forwarding, EVERYTHING, known=known)
+    connect = ServerConnector(server, forwarding, EVERYTHING, accepted=accepted)
     destination = Destination("logs", store, connect, selection=EVERYTHING, start=store.begin("logs", Cursor(), ~0))
     destination.start()
     try:
@@ -144,8 +145,7 @@ def test_a_message_of_ordinary_size_is_found_by_halving(tmp_path: Path, sshd: Ss
     """Every stream is watched, as after any stream that the collector has closed by itself."""
     messages = [message(number) for number in range(MESSAGES)]
     messages[BAD] = messages[BAD].replace(b"xxxxx", b"never", 1)
-    watched = AcceptedSize()
-    watched.watched = 1_000_000
+    watched = AcceptedSize(watched_streams=math.inf)
     filled(tmp_path, [foreign(each) for each in messages])
     with Collector(closes_on_content) as collector, opened(tmp_path) as store:
         server = RemoteLoggingServer(framing="non-transparent")

@@ -24,7 +24,7 @@ from program.history.spools import filled, foreign, opened
 
 from relay.delivery.message_selection import EVERYTHING, MessageSelection
 from relay.delivery.sessions.acknowledged_stream import FAREWELL_SECONDS, AcknowledgedStream
-from relay.delivery.sessions.delivery_session import RefusedMessage
+from relay.delivery.sessions.delivery_session import MessageId, RefusedMessage
 from relay.delivery.sessions.relp_speaker import DEFAULT_SETTINGS, RelpSettings, RelpSpeaker
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
 from relay.spool.cursor import Cursor
@@ -146,7 +146,9 @@ class TestRefusal:
         with RelpPeer(poisoned_by(BAD)) as peer, session(peer.port) as stream:
             stream.send(block(messages, first=10))
             assert stream.prove(CURSOR) == CURSOR
-            assert stream.refused == [RefusedMessage(RUN, EventType.LOG, 10 + place, BAD, "500 the disk is full")]
+            assert stream.refused == [
+                RefusedMessage(MessageId(RUN, EventType.LOG, 10 + place), BAD, "500 the disk is full")
+            ]
             assert peer.refusals == 5
             assert peer.messages == [*(good(number) for number in range(5)), good(4)]
             stream.send(block([good(6)]))
@@ -165,7 +167,7 @@ class TestRefusal:
         with RelpPeer(refuse_parts) as peer, session(peer.port, max_message_size=600) as stream:
             stream.send(block([event], EventType.AUDIT, first=1))
             stream.prove(CURSOR)
-            assert stream.refused == [RefusedMessage(RUN, EventType.AUDIT, 1, event, "500 the disk is full")]
+            assert stream.refused == [RefusedMessage(MessageId(RUN, EventType.AUDIT, 1), event, "500 the disk is full")]
             assert peer.refusals == 10
 
     def test_a_collector_that_refuses_everything_is_named_and_nothing_is_given_up(self) -> None:

@@ -14,8 +14,8 @@ from harness.openssh import Sshd
 from harness.waiting import wait_until
 
 from relay.delivery.message_selection import EVERYTHING
-from relay.delivery.sessions.drained_stream import DrainedStream, DrainTimeouts
-from relay.delivery.sessions.server_connector import ServerConnector
+from relay.delivery.sessions.drained_stream import DEFAULT_TIMEOUTS, DrainedStream, DrainTimeouts
+from relay.delivery.sessions.server_connector import ServerConnector, SessionLimits
 from relay.delivery.sessions.unproven_sessions import UnprovenDatagrams, UnprovenStream
 from relay.errors import UnavailableError
 from relay.spool.cursor import Cursor
@@ -34,8 +34,8 @@ def sshd() -> Iterator[Sshd]:
         yield server
 
 
-def through(sshd: Sshd, port: int, patience: DrainTimeouts | None = None) -> ServerConnector:
-    return ServerConnector(RemoteLoggingServer(), sshd.forwarding(port), EVERYTHING, patience)
+def through(sshd: Sshd, port: int, timeouts: DrainTimeouts = DEFAULT_TIMEOUTS) -> ServerConnector:
+    return ServerConnector(RemoteLoggingServer(), sshd.forwarding(port), EVERYTHING, SessionLimits(drain=timeouts))
 
 
 def never_close(collector: Collector, connection: socket.socket) -> None:

@@ -26,7 +26,7 @@ from relay.errors import RelayError
 from relay.values.text import escaped
 
 if TYPE_CHECKING:
-    from relay.program.connection_test.report import Report, Result, ServerReport
+    from relay.program.connection_test.report import Report, ServerReport, StepResult
 
 SCHEMA: Final = "relay.test-connection/1"
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "FAILED": "red", "skipped": "bright_black"}
@@ -53,15 +53,16 @@ def test_connection(
 
     A relay that runs is not disturbed. Run it as the user that relay runs as.
     """
-    from relay.program.connection_test.trial import TestRequest, go
+    from relay.program.connection_test.connection_test import run_test
+    from relay.program.connection_test.server_test import TestRequest
 
     given = options(context)
     wishes = TestRequest(
         given.config_paths, server, send=not no_send, sizes=sizes, timeout=timeout, choice=given.choice
     )
-    report = go(wishes, _Quiet() if as_json else _Printer())
+    report = run_test(wishes, _Quiet() if as_json else _Printer())
     if as_json:
-        click.echo(json.dumps({"schema": SCHEMA, **_object(report)}, ensure_ascii=False))
+        click.echo(json.dumps({"schema": SCHEMA, **as_object(report)}, ensure_ascii=False))
     else:
         click.echo(f"\n{_shown(report.sentence)}")
     context.exit(report.exit_code)
@@ -73,7 +74,7 @@ def test_connection(
 class _Quiet:
     """Prints nothing on the way."""
 
-    def __call__(self, server: str, result: "Result") -> None:
+    def __call__(self, server: str, result: "StepResult") -> None:
         pass
 
 
@@ -84,14 +85,14 @@ class _Printer:
         self._server = ""
         self._colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
-    def __call__(self, server: str, result: "Result") -> None:
+    def __call__(self, server: str, result: "StepResult") -> None:
         if server != self._server:
             self._server = server
             click.echo(f"\n{server}")
         for line in self._lines(result):
             click.echo(line)
 
-    def _lines(self, result: "Result") -> list[str]:
+    def _lines(self, result: "StepResult") -> list[str]:
         time = "" if result.outcome == "skipped" else f"{result.seconds * 1000:.0f} ms"
         outcome = self._coloured(f"{result.outcome:<8}", _COLOURS[result.outcome])
         first, *more = [_shown(line) for line in result.found.split("\n")]
@@ -113,7 +114,8 @@ def _shown(text: str) -> str:
 # --- For programs ---
 
 
-def _object(report: "Report") -> dict[str, Any]:
+def as_object(report: "Report") -> dict[str, Any]:
+    """The report as JSON shows it, without the schema."""
     return {
         "ok": report.exit_code == 0,
         "exit_code": report.exit_code,
@@ -135,7 +137,7 @@ def _server(server: "ServerReport") -> dict[str, Any]:
     }
 
 
-def _step(result: "Result") -> dict[str, Any]:
+def _step(result: "StepResult") -> dict[str, Any]:
     return {
         "step": result.step,
         "outcome": result.outcome,

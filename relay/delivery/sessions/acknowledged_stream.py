@@ -1,13 +1,13 @@
-"""A byte pipe to a far end that answers every message: what it has accepted is proven.
+"""A stream to a far end that acknowledges every message: an acknowledged message is proven.
 
 Messages are sent ahead of their answers as far as the window allows, and answers are read while sending: otherwise both
 sides could block for ever. Over SSH the local connect always succeeds, so only an answer proves that there is a far
-end: the constructor waits for the opening's. What is unanswered when the session ends is sent again in the next one;
-what is refused is treated as `relay.delivery.refusals` says.
+end: the constructor waits for the answer to the opening. Messages unanswered when the session ends are sent again in
+the next one; refused messages are treated as relay.delivery.refusals says.
 
-What differs from protocol to protocol is its `speaker.Speaker`: `relp_stream`, `auditd_stream`.
+A `speaker.Speaker` holds what differs between protocols: `relp_speaker`, `auditd_speaker`.
 
-Ceilings: the speaker's window, and what was refused since the last proof.
+Ceilings: the speaker's window, and the messages refused since the last proof.
 """
 
 import contextlib
@@ -15,190 +15,197 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from typing_extensions import override
 
 from relay.delivery.message_selection import MessageSelection
 from relay.delivery.refusals import Refusals, SentMessage
-from relay.delivery.sessions.delivery_session import NOTHING_PROVEN, FaultSearch, MessageId, ProvenExtent
+from relay.delivery.sessions.delivery_session import (
+    NOTHING_PROVEN,
+    DeliverySession,
+    FaultSearch,
+    MessageId,
+    ProvenExtent,
+    RefusedMessage,
+)
+from relay.delivery.sessions.far_end_errors import ClosedByFarEndError, NoAnswerError, StoppedByFarEndError
+from relay.delivery.sessions.session_steps import ReportStep, SessionStep, StepFinding, report_nothing
 from relay.delivery.sessions.speaker import Acknowledgement, FarEndStop, Speaker
-from relay.errors import RelayError, TemporaryError, UnavailableError
+from relay.errors import RelayError, UnavailableError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.system.crash_point import crash_point
 from relay.transport import Transport
 
-if TYPE_CHECKING:
-    from relay.delivery.sessions.delivery_session import RefusedMessage
-
 WRITE: Final = 64 * 1024
 FAREWELL_SECONDS: Final = 1.0
-"""How long the answer to a farewell is awaited; nothing depends on it."""
-_GLANCE: Final = 0.25  # seconds between two looks at the event that stops it
+"""How long to wait for the answer to a farewell; nothing depends on it."""
+_STOP_INTERVAL: Final = 0.25  # seconds between two looks at `stop`
 
 
-class AcknowledgedStream:
-    """A session (see `session.Session`) over a transport; owns and closes it. `stop` ends the wait for its opening."""
+class AcknowledgedStream(DeliverySession):
+    """A session over a transport; owns and closes it. Setting `stop` ends the wait for the opening's answer."""
 
     proof = "acknowledged"
     search = FaultSearch.SINGLY
+    refused: Sequence[RefusedMessage] = ()
+    heard: float = 0.0
 
     def __init__(
-        self, transport: Transport, stop: threading.Event, speaker: Speaker, *, selection: MessageSelection
+        self,
+        transport: Transport,
+        stop: threading.Event,
+        speaker: Speaker,
+        *,
+        selection: MessageSelection,
+        report: ReportStep = report_nothing,
     ) -> None:
-        self.refused: list[RefusedMessage] = []
-        """What the last proven interval left out: refused for good."""
         self._transport = transport
         self._stop = stop
         self._speaker = speaker
         self._selection = selection
-        self._words = speaker.words
-        self._terms = speaker.terms
-        self._buffer: list[bytes] = []
-        self._buffered = 0
+        self._report = report
+        self._wording = speaker.wording
+        self._timeouts = speaker.timeouts
+        self._buffer = bytearray()
         self._sent: deque[SentMessage] = deque()  # unanswered, oldest first
-        self._place = 0  # of the message that is being sent, or the next one
+        self._position = 0  # of the message being sent, or the next one
         self._submitting: MessageId | None = None
-        self._void = False  # what it has answered is worth nothing
-        self._refusals = Refusals(self._words.far_end, self._send_again, self._terms.pauses)
-        self._heard = time.monotonic()
+        self._answers_void = False
+        self._last_answer = Acknowledgement("", accepted=True)
+        self._refusals = Refusals(self._wording.far_end, self._send_again, self._timeouts.pauses)
+        self.heard = time.monotonic()
         self._open()
 
     def _open(self) -> None:
         self._pipe = self._transport.open()
-        self._say(self._speaker.open())
-        if not self._read_until(lambda: self._speaker.opened or self._stop.is_set(), self._terms.opening):
-            cause = f"no answer to {self._words.opening} within {self._terms.opening:g} s"
-            raise TemporaryError(self._words.far_end, cause, self._words.when_unanswered)
+        self._write(self._speaker.open())
+        if not self._read_until(lambda: self._speaker.opened or self._stop.is_set(), self._timeouts.opening):
+            cause = f"no answer to {self._wording.opening} within {self._timeouts.opening:g} s"
+            raise NoAnswerError(self._wording.far_end, cause, self._wording.when_unanswered)
 
+    @override
     def send(self, block: Block) -> None:
-        """Send what is wanted of a block, as far as the window allows; then wait for answers."""
-        if self._speaker.exhausted and not self._sent:  # so it is with the first block after a proof
-            self._renew()
+        if self._speaker.exhausted and not self._sent:  # at the first block after a proof: everything is answered
+            self.end()
+            self._pipe.close()
+            self._open()
         run, committed = block.header.run, block.header.committed
         for kind, number, message in self._selection.messages(block):
-            self._submitting = MessageId(run, kind, number)
-            for part in self._speaker.parts(kind, number, message, committed):
-                self._submit(SentMessage(self._place, run, kind, number, message, part))
+            self._submitting = message_id = MessageId(run, kind, number)
+            for part in self._speaker.parts(message_id, message, committed):
+                self._submit(SentMessage(self._position, message_id, message, part))
             self._submitting = None
-            self._place += 1
+            self._position += 1
+        self._report(SessionStep.MESSAGE, StepFinding(""))
 
+    @override
     def prove(self, cursor: Cursor) -> Cursor:
         """Return once every message is accepted, or refused for good."""
         self._flush()
         crash_point("interval-sent")
-        self._await_all()
+        self._await_all_answers()
         self.refused = self._refusals.settle()
         crash_point("interval-proven")
+        text, _, warns = self._last_answer
+        found = f"has kept it and warns: {text}" if warns else f"answered {text}"
+        self._report(SessionStep.PROOF, StepFinding(found, "look at the log server's disk" if warns else "", warns))
         return cursor
 
+    @override
     def proven_extent(self) -> ProvenExtent:
-        """Everything before the first message that is unanswered, or refused and not for good."""
-        with contextlib.suppress(RelayError):  # what has come before the loss
+        """Every message before the first that is unanswered, or refused but not for good."""
+        with contextlib.suppress(RelayError):  # what arrived before the loss
             self._read_all()
-        if self._void:
+        if self._answers_void:
             return NOTHING_PROVEN
-        unanswered = min((*self._sent, *self._refusals.open()), key=lambda sent: sent.place, default=None)
-        if unanswered is not None:
-            return ProvenExtent(up_to=MessageId(unanswered.run, unanswered.type, unanswered.number))
-        return ProvenExtent(everything=self._submitting is None, up_to=self._submitting)
+        unanswered = min((*self._sent, *self._refusals.open()), key=lambda sent: sent.position, default=None)
+        up_to = unanswered.id if unanswered is not None else self._submitting
+        return ProvenExtent(everything=up_to is None, up_to=up_to)
 
     @property
+    @override
     def alive(self) -> bool:
-        """Whether the transport is."""
         return self._transport.alive
 
     @property
+    @override
     def owing(self) -> bool:
-        """Whether an answer is due."""
         return self._speaker.unanswered > 0
 
-    @property
-    def heard(self) -> float:
-        """When the far end last answered, or a heartbeat was sent that it has to answer."""
-        return self._heard
-
+    @override
     def check(self) -> None:
-        """Read what the far end says while idle: it may announce its end, or have gone, or be silent for too long."""
+        """Read while idle: the far end may announce its end, have gone, or be silent for too long."""
         if not self._transport.alive:
-            raise UnavailableError(self._words.far_end, "the connection is lost", "it is opened again")
+            raise UnavailableError(self._wording.far_end, "the connection is lost", "it is opened again")
         self._read_all()
         if self._speaker.ending:
-            raise self._ended()
-        silence = time.monotonic() - self._spoken
-        if self._speaker.unanswered and silence >= self._terms.answering:
-            raise self._silent()
-        if said := self._speaker.idle(silence):
-            self._heard = time.monotonic()  # from now on an answer is due
-            self._say(said)
+            raise self._closed_error()
+        silence = time.monotonic() - self._last_octets
+        if self._speaker.unanswered and silence >= self._timeouts.answering:
+            raise self._silence_error()
+        if heartbeat := self._speaker.idle(silence):
+            self.heard = time.monotonic()  # from now on an answer is due
+            self._write(heartbeat)
 
+    @override
     def end(self) -> None:
-        """Say farewell, where the protocol has one and everything is answered."""
         if not self._speaker.unanswered and (farewell := self._speaker.close()):
-            with contextlib.suppress(RelayError):  # it is a courtesy
-                self._say(farewell)
+            with contextlib.suppress(RelayError):  # a courtesy
+                self._write(farewell)
                 self._read_until(lambda: not self._speaker.unanswered, FAREWELL_SECONDS)
 
+    @override
     def close(self) -> None:
-        """Close the transport; nothing is said, since this may come while a frame is being sent."""
+        """Close the transport without a farewell, because another thread may be in the middle of a frame."""
         self._transport.close()
-
-    def _renew(self) -> None:
-        """Begin anew; everything sent is answered, so nothing hangs on the old session."""
-        self.end()
-        self._pipe.close()
-        self._open()
 
     # --- Sending, and reading while sending ---
 
     def _submit(self, sent: SentMessage) -> None:
         if not self._speaker.has_room(len(sent.part)):
-            self._make_room(len(sent.part))
-        if self._speaker.ending:  # it may still answer what it has, and nothing more
-            raise self._ended()
-        frame = self._speaker.send(sent.part)
-        self._buffer.append(frame)
-        self._buffered += len(frame)
+            # Wait until one more fits and no longer: the kernel delays small answers to a silent sender (Nagle).
+            self._flush()
+            while not self._speaker.has_room(len(sent.part)):
+                self._await_answer()
+        if self._speaker.ending:  # it may still answer earlier messages, but accepts no further one
+            raise self._closed_error()
+        self._buffer += self._speaker.send(sent.part)
         self._sent.append(sent)
-        if self._buffered >= WRITE:
+        if len(self._buffer) >= WRITE:
             self._flush()
             self._read_all()
-
-    def _make_room(self, octets: int) -> None:
-        """Wait until one more fits, and no longer: a sender that falls silent has small answers held back (Nagle)."""
-        self._flush()
-        while not self._speaker.has_room(octets):
-            self._await_answer()
 
     def _send_again(self, pause: float, refused: Sequence[SentMessage]) -> None:
         self._read_until(lambda: False, pause)
         for sent in refused:
             self._submit(sent)
         self._flush()
-        self._await_all()
+        self._await_all_answers()
 
     def _flush(self) -> None:
         if self._buffer:
-            data = b"".join(self._buffer)
+            data = bytes(self._buffer)
             self._buffer.clear()
-            self._buffered = 0
-            self._say(data)
+            self._write(data)
 
-    def _say(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         try:
             self._pipe.send(data)
         except UnavailableError as error:
-            raise self._lost(error) from error
-        self._spoken = time.monotonic()
+            raise self._loss_error(error) from error
+        self._last_octets = time.monotonic()
 
-    def _await_all(self) -> None:
+    def _await_all_answers(self) -> None:
         while self._speaker.unanswered:
             self._await_answer()
 
     def _await_answer(self) -> None:
-        """Return once the oldest unanswered message is answered, and whatever came with that answer is read."""
+        """Return once the oldest unanswered frame is answered, and everything that came with its answer is read."""
         before = self._speaker.unanswered
-        if not self._read_until(lambda: self._speaker.unanswered < before, self._terms.answering):
-            raise self._silent()
+        if not self._read_until(lambda: self._speaker.unanswered < before, self._timeouts.answering):
+            raise self._silence_error()
 
     def _read_until(self, done: Callable[[], bool], seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -206,7 +213,7 @@ class AcknowledgedStream:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            self._read(min(left, _GLANCE))
+            self._read(min(left, _STOP_INTERVAL))
         return True
 
     def _read_all(self) -> None:
@@ -214,50 +221,42 @@ class AcknowledgedStream:
             pass
 
     def _read(self, timeout: float) -> bool:
-        """Take in what the far end says, if anything comes in time; raise what forbids to go on."""
-        data = self._receive(timeout)
+        """Read once, and whether anything came in time; raises when the session cannot go on."""
+        try:
+            data = self._pipe.receive(timeout)
+        except UnavailableError as error:
+            raise self._loss_error(error) from error
         if data is None:
             return False
-        self._spoken = self._heard = time.monotonic()
+        self._last_octets = self.heard = time.monotonic()
         for answer in self._speaker.receive(data):
-            self._take(answer)
+            if isinstance(answer, FarEndStop):
+                self._answers_void = answer.voids_answers
+                raise StoppedByFarEndError(self._wording.far_end, answer, self._unanswered())
+            self._last_answer = answer
+            self._refusals.note(self._sent.popleft(), answer)
         if not data:
-            raise self._ended()
+            raise self._closed_error()
         return True
 
-    def _receive(self, timeout: float) -> bytes | None:
-        try:
-            return self._pipe.receive(timeout)
-        except UnavailableError as error:
-            raise self._lost(error) from error
+    # --- Errors ---
 
-    def _take(self, answer: Acknowledgement | FarEndStop) -> None:
-        if isinstance(answer, FarEndStop):
-            self._void = answer.voids_answers
-            raise UnavailableError(self._words.far_end, f"{answer.cause}; {self._left()}", answer.remedy)
-        sent = self._sent.popleft()
-        if answer.refusal:
-            self._refusals.note_refused(sent, answer.refusal)
-        else:
-            self._refusals.note_accepted(sent)
+    def _unanswered(self) -> str:
+        return f"{len(self._sent)} {self._wording.messages} were unanswered"
 
-    # --- What is told ---
+    def _silence_error(self) -> NoAnswerError:
+        waiting = f"{len(self._sent)} {self._wording.messages} wait for theirs"
+        cause = f"no answer for {self._timeouts.answering:g} s; {waiting}"
+        return NoAnswerError(self._wording.far_end, cause, self._wording.when_stuck)
 
-    def _left(self) -> str:
-        return f"{len(self._sent)} {self._words.messages} were unanswered"
+    def _loss_error(self, error: UnavailableError) -> UnavailableError:
+        """A far end may turn relay away by a reset, which looks like a broken connection; or the transport is lost."""
+        return self._closed_error() if self._transport.alive and not self._speaker.opened else error
 
-    def _silent(self) -> TemporaryError:
-        waiting = f"{len(self._sent)} {self._words.messages} wait for theirs"
-        cause = f"no answer for {self._terms.answering:g} s; {waiting}"
-        return TemporaryError(self._words.far_end, cause, self._words.when_stuck)
-
-    def _lost(self, error: UnavailableError) -> UnavailableError:
-        """What is to be told: a far end that turns us away may do it by a reset; but the way itself may be broken."""
-        return self._ended() if self._transport.alive and not self._speaker.opened else error
-
-    def _ended(self) -> UnavailableError:
+    def _closed_error(self) -> ClosedByFarEndError:
         how = "announced the session's end" if self._speaker.ending else "closed the connection"
         if self._speaker.opened:
-            return UnavailableError(self._words.far_end, f"it {how}; {self._left()}", "its own log tells why")
-        cause = f"it {how} before it answered {self._words.opening}"
-        return UnavailableError(self._words.far_end, cause, self._words.when_turned_away)
+            remedy = "its own log names the reason"
+            return ClosedByFarEndError(self._wording.far_end, f"it {how}; {self._unanswered()}", remedy)
+        cause = f"it {how} before it answered {self._wording.opening}"
+        return ClosedByFarEndError(self._wording.far_end, cause, self._wording.when_turned_away)

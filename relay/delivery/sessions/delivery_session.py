@@ -1,4 +1,4 @@
-"""What a destination's loop needs of the far end: one session, from connecting to its loss."""
+"""The contract between a destination's loop and its far end: one session, from connecting to its loss."""
 
 import enum
 from collections.abc import Sequence
@@ -10,30 +10,29 @@ from relay.values.event import EventType
 
 
 class MessageId(NamedTuple):
-    """What names a message for ever."""
+    """The identity of a message, for ever."""
 
     run: bytes
-    type: EventType | int
+    type: EventType
     number: int
 
 
 class ProvenExtent(NamedTuple):
-    """How far what was sent is proven when a session is lost before `prove` has returned."""
+    """How far the messages sent since the last proof are proven when a session ends."""
 
     everything: bool = False
-    """Everything that was sent."""
     up_to: MessageId | None = None
-    """Else everything before this message; None: nothing is known."""
+    """Unless everything is proven: every message before this one is. None: nothing is known to be proven."""
 
 
 NOTHING_PROVEN = ProvenExtent()
 
 
 class FaultSearch(enum.Enum):
-    """How a message is found on which the far end ends every session (relay.delivery.suspicion)."""
+    """How to find a message on which the far end ends every session (relay.delivery.suspicion)."""
 
     NEVER = enum.auto()
-    """Not at all: a loss says nothing about a message."""
+    """A loss says nothing about a message."""
     BY_HALVES = enum.auto()
     SINGLY = enum.auto()
     """Every message has its own answer."""
@@ -42,56 +41,61 @@ class FaultSearch(enum.Enum):
 class RefusedMessage(NamedTuple):
     """A message that the far end has refused for good."""
 
-    run: bytes
-    type: EventType
-    number: int
+    id: MessageId
     message: bytes
     answer: str
-    """What it said."""
+    """The far end's reason."""
 
 
 class DeliverySession(Protocol):
-    """Every method may raise a RelayError: then what was sent since the last proof is void and is sent again."""
+    """Every method may raise a RelayError: the messages sent since the last proof are then void and are sent again.
+
+    What a method with a body returns or does is right for most sessions.
+    """
 
     proof: str
     """The kind of its proof, as `relay status` shows it: `drained`, `acknowledged`, `archived`, `unproven`."""
 
     search: FaultSearch
-    """How a message is found that the far end does not accept."""
 
     @property
     def heard(self) -> float:
-        """When the far end last did something (an answer, octets taken): seconds of the monotonic clock."""
+        """When the far end last did something (an answer, octets accepted): seconds of the monotonic clock."""
 
     @property
     def owing(self) -> bool:
-        """Whether the far end owes an answer although everything is proven, as to a heartbeat."""
+        """Whether the far end owes an answer although everything is proven, such as the answer to a heartbeat."""
+        return False
 
     @property
     def alive(self) -> bool:
-        """Whether the way to the far end is still open: the SSH session, or a TCP connection can be tried."""
+        """Whether the transport still works: the SSH session lives, or a TCP connection can be tried."""
 
     @property
     def refused(self) -> Sequence[RefusedMessage]:
-        """What the last interval that was proven left out, since it would never be taken; empty for most."""
+        """The messages of the last proven interval that the far end refused for good."""
+        return ()
 
     def send(self, block: Block) -> None:
-        """Send the block's messages of the wanted types; blocks while the far end is slow."""
+        """Send the block's selected messages; blocks while the far end is slow."""
 
     def prove(self, cursor: Cursor) -> Cursor | None:
-        """Return how far is settled: `cursor`, which stands for everything sent, once all of that is proven.
+        """Return the cursor that is proven: `cursor`, the end of everything sent, once all of that is proven.
 
-        A session that has no proof settles an earlier cursor, or none yet; it is asked again soon.
+        A proof that needs time returns an earlier cursor, or None; the caller asks again soon.
         """
 
     def proven_extent(self) -> ProvenExtent:
-        """Called when the session is lost or ended: how far everything sent since the last proof is proven."""
+        """How far the messages sent since the last proof are proven; called when the session is lost or ended."""
+        return NOTHING_PROVEN
 
     def check(self) -> None:
-        """Called now and then while there is nothing to send: raise when the far end is gone."""
+        """Raise when the far end is gone; called now and then while there is nothing to send."""
+        return
 
     def end(self) -> None:
-        """Called when delivery is stopped, between two sends: say so where the protocol can. Never raises."""
+        """Take leave where the protocol has a farewell; called between two sends when delivery stops. Never raises."""
+        return
 
     def close(self) -> None:
-        """Give it up. May be called from another thread, and frees whatever blocks."""
+        """Close the session. May be called from another thread, and frees a blocked call."""

@@ -1,6 +1,6 @@
-"""RELP as an answered stream speaks it: a message is proven by the collector's 200 to it (relay.syslog.relp).
+"""RELP for an acknowledged stream: the collector's 200 to a message proves it (relay.syslog.relp).
 
-Only the answer to `open` shows that there is a collector. One that refuses a message answers 500. TXNR comes to an end
+Only the answer to `open` shows that there is a collector. A collector that refuses a message answers 500. TXNR ends
 after a thousand million frames; a new session is opened well before, between two intervals.
 """
 
@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from relay.delivery.sessions.speaker import ACCEPTED, Acknowledgement, ProtocolWording, SpeakerTimeouts
+from typing_extensions import override
+
+from relay.delivery.sessions.delivery_session import MessageId
+from relay.delivery.sessions.speaker import Acknowledgement, ProtocolWording, Speaker, SpeakerTimeouts
 from relay.events.audit.parts import parts
 from relay.syslog.relp import DEFAULT_WINDOW, RECONNECT_AT, RelpClient, RelpWindow
-from relay.values.event import EventType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelpSettings(SpeakerTimeouts):
-    """What one session asks of its collector."""
+    """The limits of one session with a collector."""
 
     window: RelpWindow = DEFAULT_WINDOW
     reconnect_at: int = RECONNECT_AT
@@ -26,10 +28,10 @@ class RelpSettings(SpeakerTimeouts):
 DEFAULT_SETTINGS: Final = RelpSettings()
 
 
-class RelpSpeaker:
-    """An `speaker.Speaker`; a message over `max_message_size` goes in parts, or cut."""
+class RelpSpeaker(Speaker):
+    """A message over `max_message_size` octets is sent in parts, or truncated."""
 
-    words = ProtocolWording(
+    wording = ProtocolWording(
         far_end="RELP collector",
         messages="messages",
         opening="RELP's open",
@@ -37,65 +39,61 @@ class RelpSpeaker:
         when_turned_away="is it a RELP collector, and is relay let in?",
         when_stuck="is it stuck, or is its disk full? They are sent again",
     )
+    timeouts: RelpSettings = DEFAULT_SETTINGS
 
-    def __init__(self, max_message_size: int, terms: RelpSettings = DEFAULT_SETTINGS) -> None:
-        self.terms = terms
+    def __init__(self, max_message_size: int, settings: RelpSettings = DEFAULT_SETTINGS) -> None:
+        self.timeouts = settings
         self._max_message_size = max_message_size
-        self._client = self._new_client()
-
-    def _new_client(self) -> RelpClient:
-        return RelpClient(self.terms.window, reconnect_at=self.terms.reconnect_at)
+        self._client = RelpClient()
 
     @property
+    @override
     def opened(self) -> bool:
-        """Whether the collector takes messages."""
         return self._client.opened
 
     @property
+    @override
     def unanswered(self) -> int:
-        """Frames without an answer."""
         return self._client.unanswered
 
     @property
+    @override
     def ending(self) -> bool:
-        """Whether it has said `serverclose`."""
         return self._client.server_closes
 
     @property
+    @override
     def exhausted(self) -> bool:
-        """Whether TXNR comes near its end."""
         return self._client.exhausted
 
+    @override
     def open(self) -> bytes:
-        """Begin TXNR anew, with `open`."""
-        self._client = self._new_client()
+        self._client = RelpClient(self.timeouts.window, reconnect_at=self.timeouts.reconnect_at)
         return self._client.open()
 
-    def parts(self, kind: EventType, number: int, message: bytes, committed: int) -> Iterable[bytes]:
-        """As the collector's size allows."""
-        del kind, number, committed
+    @override
+    def parts(self, message_id: MessageId, message: bytes, committed: int) -> Iterable[bytes]:
         return parts(message, self._max_message_size)
 
+    @override
     def has_room(self, octets: int) -> bool:
-        """By messages and by octets."""
         return self._client.has_room(octets)
 
+    @override
     def send(self, part: bytes) -> bytes:
-        """A `syslog` frame."""
         return self._client.send(part)
 
+    @override
     def receive(self, data: bytes) -> Iterator[Acknowledgement]:
-        """200 accepts; ProtocolError when it is none of RELP."""
-        for answer in self._client.receive(data):
-            yield ACCEPTED if answer.accepted else Acknowledgement(str(answer))
+        for response in self._client.receive(data):
+            yield Acknowledgement(str(response), response.accepted)
         if self._client.error is not None:
             raise self._client.error
 
+    @override
     def idle(self, seconds: float) -> bytes:
-        """RELP has no word for it."""
-        del seconds
         return b""
 
+    @override
     def close(self) -> bytes:
-        """`close`; rsyslog logs an error without it."""
-        return self._client.close()
+        return self._client.close()  # rsyslog logs an error without it

@@ -1,71 +1,74 @@
-"""What an answered stream must know of its protocol: octets and values, no pipe and no clock.
+"""The client's side of a protocol whose far end acknowledges every message in order: octets and values, no I/O.
 
-A protocol whose far end answers every message in order, and accepts it by that, becomes one of ours by a Speaker.
+`relp_speaker` and `auditd_speaker` are the two; `acknowledged_stream.AcknowledgedStream` runs either on a stream.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from relay.delivery.refusals import PAUSES
-from relay.values.event import EventType
+from relay.delivery.sessions.delivery_session import MessageId
+
+PAUSES: Final = (0.05, 0.1, 0.2, 0.4)
+"""Seconds before each time that a refused message is sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeakerTimeouts:
-    """What one session asks of its far end; times in seconds."""
+    """How long a session waits for its far end, in seconds."""
 
     opening: float = 10.0
-    """How long the opening's answer is awaited."""
+    """For the answer to the opening."""
     answering: float = 60.0
-    """How long the oldest unanswered message's answer is awaited."""
+    """For the answer to the oldest unanswered message."""
     pauses: tuple[float, ...] = PAUSES
     """Before each time that a refused message is sent again."""
 
 
 class ProtocolWording(NamedTuple):
-    """How errors speak of a protocol."""
+    """The words of a protocol in errors."""
 
     far_end: str
     messages: str
     opening: str
-    """What opens a session."""
+    """The question that opens a session."""
     when_unanswered: str
-    """What to look at when the opening is not answered."""
+    """The remedy when the opening is not answered."""
     when_turned_away: str
-    """What to look at when the far end closes instead."""
+    """The remedy when the far end closes the connection instead."""
     when_stuck: str
-    """What to look at when answers cease."""
+    """The remedy when answers cease."""
 
 
 class Acknowledgement(NamedTuple):
-    """To the oldest message without one."""
+    """The answer to the oldest unanswered message."""
 
-    refusal: str
-    """What the far end says that it does not like; "" when the message is its own now."""
-
-
-ACCEPTED: Final = Acknowledgement("")
+    text: str
+    """The far end's words, for people."""
+    accepted: bool
+    warns: bool = False
+    """Whether the far end has accepted the message and warns, as of a disk that fills."""
 
 
 class FarEndStop(NamedTuple):
-    """The far end says, instead of an answer, that it cannot go on."""
+    """The far end's notice, in place of an answer, that it cannot go on."""
 
+    name: str
     cause: str
     remedy: str
     voids_answers: bool = False
-    """Whether what it has answered lately may not be on its disk."""
+    """Whether messages that it has acknowledged lately may not be on its disk."""
 
 
 class Speaker(Protocol):
-    """The client's side of a protocol, for one session, or for several one after the other."""
+    """Serves one session, or several one after the other."""
 
     @property
-    def words(self) -> ProtocolWording:
+    def wording(self) -> ProtocolWording:
         """For errors."""
 
     @property
-    def terms(self) -> SpeakerTimeouts:
+    def timeouts(self) -> SpeakerTimeouts:
         """For the session."""
 
     @property
@@ -74,7 +77,7 @@ class Speaker(Protocol):
 
     @property
     def unanswered(self) -> int:
-        """How much of what was said, messages or not, waits for its answer."""
+        """How many frames, of messages or not, wait for their answer."""
 
     @property
     def ending(self) -> bool:
@@ -87,20 +90,20 @@ class Speaker(Protocol):
     def open(self) -> bytes:
         """Begin anew: the octets that open a session."""
 
-    def parts(self, kind: EventType, number: int, message: bytes, committed: int) -> Iterable[bytes]:
-        """A stored message as the protocol can carry it, in one or several."""
+    def parts(self, message_id: MessageId, message: bytes, committed: int) -> Iterable[bytes]:
+        """A stored message as the protocol can carry it, in one part or several."""
 
     def has_room(self, octets: int) -> bool:
-        """Whether the window allows a part of so many octets; it does when nothing is unanswered."""
+        """Whether the window allows a part of so many octets; always when nothing is unanswered."""
 
     def send(self, part: bytes) -> bytes:
         """The octets that carry a part."""
 
     def receive(self, data: bytes) -> Iterable[Acknowledgement | FarEndStop]:
-        """Take what the far end says: first what is in order, then the RelayError that it deserves."""
+        """The answers in the octets received; after them the RelayError when the far end broke the protocol."""
 
     def idle(self, seconds: float) -> bytes:
-        """What is to be said after so many seconds in which nothing was; b"" for nothing."""
+        """The octets to send after so many seconds of silence; b"" for none."""
 
     def close(self) -> bytes:
-        """The octets of a farewell, after which nothing is said; b"" for none."""
+        """The octets of a farewell, the last of the session; b"" for none."""

@@ -1,4 +1,4 @@
-"""A block's messages as a syslog server takes them: those that it wants, in its framing, no larger than it allows."""
+"""Writes a block's messages as one syslog server accepts them: selected, framed, and no larger than its limit."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,37 +11,37 @@ from relay.syslog.framing import LF, non_transparent, octet_counted
 
 
 class SyslogEncoder(NamedTuple):
-    """How one server takes messages."""
+    """The properties of one server."""
 
     selection: MessageSelection
     max_size: int
     """The largest message, in octets."""
     octet_counting: bool = True
-    """RFC 6587 section 3.4.1; else non-transparent framing, section 3.4.2."""
+    """RFC 6587 section 3.4.1; otherwise non-transparent framing, section 3.4.2."""
     trailer: bytes = LF
     """Of non-transparent framing."""
 
     def largest(self, block: Block) -> int:
-        """No message of a block is sent larger than this."""
+        """An upper limit of the messages' octets as sent."""
         return min(block.header.largest, self.max_size)
 
     def singly(self, block: Block) -> Iterator[tuple[MessageId, int, bytes]]:
-        """Its messages with their names: the largest part's octets, and the frames of all parts."""
+        """Each message: its identity, the octets of its largest part, and the frames of all its parts."""
         run = block.header.run
         for kind, number, message in self.selection.messages(block):
             yield MessageId(run, kind, number), min(len(message), self.max_size), b"".join(self._frames(message))
 
     def framed(self, block: Block) -> Iterator[bytes]:
-        """Its frames; the payload as it lies on the disk where that is what the server takes."""
-        as_it_is = block.header.largest <= self.max_size and self.selection.all_of(block.header)
-        if as_it_is and self.octet_counting:
+        """The frames; where the server accepts it, the payload exactly as it is stored."""
+        as_stored = block.header.largest <= self.max_size and self.selection.all_of(block.header)
+        if as_stored and self.octet_counting:
             yield block.payload
             return
         for _, _, message in self.selection.messages(block):
             yield from self._frames(message)
 
     def datagrams(self, block: Block) -> Iterator[bytes]:
-        """Its messages without a frame, each for a datagram (RFC 5426)."""
+        """The messages without a frame, each for a datagram (RFC 5426)."""
         for _, _, message in self.selection.messages(block):
             yield from parts(message, self.max_size)
 
@@ -49,18 +49,14 @@ class SyslogEncoder(NamedTuple):
         if self.octet_counting:
             yield from (octet_counted(part) for part in parts(message, self.max_size))
             return
-        # Audit events go record by record: a line feed would end the frame early (RFC 6587 section 3.4.2).
+        # Audit events are sent record by record: a line feed would end the frame early (RFC 6587 section 3.4.2).
         for record in parts(message, None):
-            for part in parts(_as_line(record), self.max_size):
+            # Escape both trailers in use, LF and NUL, as rsyslog does, whichever ends this message: a collector may
+            # accept both, such as rsyslog's imtcp with an `addtlFrameDelimiter`.
+            line = record.replace(b"\n", b"#012").replace(b"\0", b"#000")
+            if not line.startswith(b"<"):
+                # A first digit would be read as the octet count of a longer frame, so add the priority that RFC 3164
+                # section 4.3.3 prescribes.
+                line = b"<13>" + line
+            for part in parts(line, self.max_size):
                 yield non_transparent(part, self.trailer)
-
-
-def _as_line(message: bytes) -> bytes:
-    """Write a message so that collectors read one frame in it.
-
-    LF and NUL, the trailers in use, are written as rsyslog writes them, whichever ends this one: a collector may take
-    both, as rsyslog's imtcp does with an `addtlFrameDelimiter`. What does not begin with a priority gets the one of
-    RFC 3164 section 4.3.3: were its first octet a digit, it would be read as the count of a longer frame.
-    """
-    line = message.replace(b"\n", b"#012").replace(b"\0", b"#000")
-    return line if line.startswith(b"<") else b"<13>" + line

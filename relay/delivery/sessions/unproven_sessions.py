@@ -1,13 +1,17 @@
-"""Syslog to who can prove nothing: over UDP, to a relay on this machine, to a collector that never closes its side.
+"""Syslog to collectors that cannot prove delivery: over UDP, to this machine, or to one that never closes its side.
 
-What has been on its way for the trail's window without a failure counts as delivered; after a loss the rest is sent
-again. Status says `unproven`.
+Messages count as delivered when a time without a failure has passed since they were sent
+(relay.delivery.resend_window); after a loss, later ones are sent again. `relay status` says `unproven`.
 """
 
 import time
+from typing import Final
 
-from relay.delivery.cursor_trail import CursorTrail
-from relay.delivery.sessions.delivery_session import NOTHING_PROVEN, FaultSearch, ProvenExtent
+from typing_extensions import override
+
+from relay.delivery.resend_window import ResendWindow
+from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch
+from relay.delivery.sessions.session_steps import ReportStep, SessionStep, StepFinding, report_nothing
 from relay.delivery.sessions.syslog_encoder import SyslogEncoder
 from relay.errors import UnavailableError
 from relay.spool.block import Block
@@ -15,59 +19,68 @@ from relay.spool.cursor import Cursor
 from relay.transport import Pipe, Transport
 from relay.transport.udp import UdpTransport
 
-WRITE = 64 * 1024
+WRITE: Final = 64 * 1024
+UNPROVABLE: Final = StepFinding("no proof can be had", warning=True)
 
 
-class UnprovenStream:
-    """A session (see `session.Session`) on one stream of a transport that is never ended; owns and closes it."""
+class UnprovenStream(DeliverySession):
+    """A session on one stream of a transport, which it never half-closes; owns and closes the transport."""
 
     proof = "unproven"
     search = FaultSearch.BY_HALVES
-    owing = False
-    refused = ()
+    heard = 0.0
 
-    def __init__(self, transport: Transport, pipe: Pipe, messages: SyslogEncoder, trail: CursorTrail) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        pipe: Pipe,
+        encoder: SyslogEncoder,
+        window: ResendWindow,
+        report: ReportStep = report_nothing,
+        unprovable: StepFinding = UNPROVABLE,
+    ) -> None:
         self._transport = transport
         self._pipe = pipe
-        self._messages = messages
-        self._trail = trail
+        self._encoder = encoder
+        self._window = window
+        self._report = report
+        self._unprovable = unprovable
         self._buffer = bytearray()
         self.heard = time.monotonic()
 
     @property
+    @override
     def alive(self) -> bool:
-        """Whether another stream may be opened."""
         return self._transport.alive
 
-    def proven_extent(self) -> ProvenExtent:
-        """Nothing is."""
-        return NOTHING_PROVEN
-
+    @override
     def send(self, block: Block) -> None:
-        """Send what is wanted of a block, in writes of `WRITE` octets or more."""
-        for data in self._messages.framed(block):
+        for data in self._encoder.framed(block):
             self._buffer += data
             if len(self._buffer) >= WRITE:
                 self._flush()
 
+    @override
     def prove(self, cursor: Cursor) -> Cursor | None:
-        """What was sent before the window; the stream must not have ended since."""
+        """Settle the messages sent before the window; raise when the stream has ended since."""
         self._flush()
         self.check()
-        return self._trail.settled(time.monotonic(), cursor)
+        settled = self._window.settled(time.monotonic(), cursor)
+        if settled is not None:
+            self._report(SessionStep.MESSAGE, StepFinding(""))
+            self._report(SessionStep.PROOF, self._unprovable)
+        return settled
 
+    @override
     def check(self) -> None:
-        """Raise when the collector has ended the stream; what it says is thrown away."""
+        """Raise when the collector has ended the stream; octets that it sends are discarded."""
         while self._pipe.receive(0):
             pass
         if self._pipe.ended or not self._transport.alive:
             raise UnavailableError("collector", "it closed the connection", "it is opened again")
 
-    def end(self) -> None:
-        """Nothing is said."""
-
+    @override
     def close(self) -> None:
-        """Close the transport."""
         self._transport.close()
 
     def _flush(self) -> None:
@@ -77,43 +90,50 @@ class UnprovenStream:
             self.heard = time.monotonic()
 
 
-class UnprovenDatagrams:
+class UnprovenDatagrams(DeliverySession):
     """A session that sends each message as a datagram (RFC 5426)."""
 
     proof = "unproven"
     search = FaultSearch.NEVER
     alive = True
-    owing = False
-    refused = ()
+    heard = 0.0
 
-    def __init__(self, way: UdpTransport, messages: SyslogEncoder, trail: CursorTrail) -> None:
-        self._way = way
-        self._messages = messages
-        self._trail = trail
+    def __init__(
+        self,
+        transport: UdpTransport,
+        encoder: SyslogEncoder,
+        window: ResendWindow,
+        report: ReportStep = report_nothing,
+        unprovable: StepFinding = UNPROVABLE,
+    ) -> None:
+        self.transport = transport
+        self._encoder = encoder
+        self._window = window
+        self._report = report
+        self._unprovable = unprovable
         self.heard = time.monotonic()
 
-    def proven_extent(self) -> ProvenExtent:
-        """Nothing is."""
-        return NOTHING_PROVEN
-
+    @override
     def send(self, block: Block) -> None:
-        """Send what is wanted of a block, as fast as the kernel takes it."""
-        for message in self._messages.datagrams(block):
-            self._way.send(message)
+        """Send the messages as fast as the kernel accepts them."""
+        for message in self._encoder.datagrams(block):
+            self.transport.send(message)
         self.heard = time.monotonic()
 
+    @override
     def prove(self, cursor: Cursor) -> Cursor | None:
-        """What was sent before the window, when nobody has said since that it was refused."""
-        self._way.check()
-        return self._trail.settled(time.monotonic(), cursor)
+        """Settle the messages sent before the window; raise when a datagram has been refused since."""
+        self.check()
+        settled = self._window.settled(time.monotonic(), cursor)
+        if settled is not None:
+            self._report(SessionStep.MESSAGE, StepFinding(f"one datagram to {self.transport.address}"))
+            self._report(SessionStep.PROOF, self._unprovable)
+        return settled
 
+    @override
     def check(self) -> None:
-        """Raise when the last datagram was refused."""
-        self._way.check()
+        self.transport.check()
 
-    def end(self) -> None:
-        """Nothing is said."""
-
+    @override
     def close(self) -> None:
-        """Close the socket."""
-        self._way.close()
+        self.transport.close()

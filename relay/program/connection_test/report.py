@@ -1,19 +1,20 @@
-"""The steps of a connection test, in order, and what came of each. Pure.
+"""What a connection test reports: ordered steps, their exit codes, and the result of each. Pure.
 
-A step that fails ends the way: those after it are skipped. Every step has one exit code, so that the first failure
-tells where it is to be mended; a warning fails nothing. Texts hold what
-others said; who prints them escapes control characters.
+A failed step ends the test of its server: the later steps are skipped. Every step has one exit code, so the first
+failure shows where to look; a warning fails nothing. Texts may quote a collector or a file; the command escapes control
+characters when it prints them.
 """
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
+from relay.delivery.sessions.session_steps import StepFinding
 from relay.errors import RelayError
 
 
 class TestStep(enum.StrEnum):
-    """The steps of a test, in order; `relay.transport.ssh.handshake` names those of an SSH session."""
+    """The steps of a test, in order; relay.delivery.sessions.session_steps says who reports those of a session."""
 
     CONFIGURATION = "configuration"
     STATE_DIRECTORY = "state directory"
@@ -34,11 +35,9 @@ class TestStep(enum.StrEnum):
 
 
 SHARED: Final = (TestStep.CONFIGURATION, TestStep.STATE_DIRECTORY)
-"""Steps that are gone once, for all servers."""
-OF_TLS: Final = (TestStep.TLS, TestStep.CERTIFICATE)
-"""Steps that only a server has whose transport is TLS."""
-OF_SERVER: Final = tuple(step for step in TestStep if step not in (*SHARED, *OF_TLS, TestStep.SIZES))
+"""Steps that are taken once, for all servers."""
 OF_TLS_SERVER: Final = tuple(step for step in TestStep if step not in (*SHARED, TestStep.SIZES))
+OF_SERVER: Final = tuple(step for step in OF_TLS_SERVER if step not in (TestStep.TLS, TestStep.CERTIFICATE))
 
 EXIT_CODES: Final = {
     TestStep.CONFIGURATION: 78,
@@ -50,7 +49,7 @@ EXIT_CODES: Final = {
     TestStep.KEY_EXCHANGE: 76,
     TestStep.HOST_KEY: 77,
     TestStep.AUTHENTICATION: 77,
-    TestStep.LOCAL_PORT: 69,  # it only warns, since relay's own delivery needs no local port
+    TestStep.LOCAL_PORT: 69,  # never used: this step only warns, because relay's own delivery needs no local port
     TestStep.FORWARD: 69,
     TestStep.TLS: 76,
     TestStep.CERTIFICATE: 77,
@@ -58,11 +57,11 @@ EXIT_CODES: Final = {
     TestStep.PROOF: 76,
     TestStep.SIZES: 76,
 }
-"""sysexits.h; what each step ends with when it fails."""
+"""The exit code when a step fails (sysexits.h)."""
 
 
 class Outcome(enum.StrEnum):
-    """What came of a step."""
+    """The outcome of a step."""
 
     OK = "ok"
     WARNING = "warning"
@@ -70,93 +69,82 @@ class Outcome(enum.StrEnum):
     SKIPPED = "skipped"
 
 
-class Result(NamedTuple):
-    """One step's end."""
+class StepResult(NamedTuple):
+    """One step that has ended."""
 
     step: TestStep
     outcome: Outcome
     seconds: float = 0.0
     found: str = ""
-    """What was found, or what is wrong; several mistakes stand on a line each."""
+    """The finding or the error; several mistakes are on a line each."""
     remedy: str = ""
 
     @property
     def exit_code(self) -> int:
-        """What this step makes the command end with."""
+        """The exit code that this step gives the command."""
         return EXIT_CODES[self.step] if self.outcome is Outcome.FAILED else 0
 
 
-class StepFinding(NamedTuple):
-    """What a look at something told: fine, or worth a warning with its remedy."""
-
-    found: str
-    remedy: str = ""
-    warning: bool = False
-
-
-Tell = Callable[[Result], None]
-"""Called with each result as soon as it is there."""
-
-
 class StepLog:
-    """Steps being gone, each told as it ends; a step's time runs from the end of the one before it."""
+    """Ordered steps, each reported as it ends; a step's time runs from the end of the one before it."""
 
-    def __init__(self, steps: Sequence[TestStep], tell: Tell, clock: Callable[[], float]) -> None:
-        self.results: list[Result] = []
-        self._left = list(steps)
-        self._tell = tell
+    def __init__(
+        self, steps: Sequence[TestStep], report: Callable[[StepResult], None], clock: Callable[[], float]
+    ) -> None:
+        self.results: list[StepResult] = []
+        self.left = list(steps)
+        """The steps that have not ended."""
+        self._report = report
         self._clock = clock
         self._since = clock()
 
     @property
     def under_way(self) -> TestStep:
-        """The step that is being gone."""
-        return self._left[0]
+        """The first step that has not ended."""
+        return self.left[0]
 
     def passed(self, step: TestStep, finding: StepFinding) -> None:
         """End a step well, or with a warning."""
         outcome = Outcome.WARNING if finding.warning else Outcome.OK
         self._end(step, outcome, finding.found, finding.remedy)
 
-    def failed(self, error: RelayError, step: TestStep | None = None) -> Result:
-        """End a step, if none is named the one under way, with its error."""
+    def failed(self, error: RelayError, step: TestStep | None = None) -> StepResult:
+        """End a step, by default the one under way, with its error."""
         step = step or self.under_way
         found = error.cause if error.what == step else f"{error.what}: {error.cause}"
         return self._end(step, Outcome.FAILED, found, error.remedy)
 
     def skip_to(self, step: TestStep, reason: str) -> None:
-        """End the steps before this one without going them."""
+        """Skip the steps before this one."""
         while self.under_way is not step:
-            self._skip(reason)
+            self._append(StepResult(self.left.pop(0), Outcome.SKIPPED, found=reason))
 
     def skip_rest(self, reason: str = "") -> None:
-        """End all steps that are left without going them."""
-        while self._left:
-            self._skip(reason)
+        """Skip all steps that are left."""
+        while self.left:
+            self._append(StepResult(self.left.pop(0), Outcome.SKIPPED, found=reason))
 
-    def _end(self, step: TestStep, outcome: Outcome, found: str, remedy: str) -> Result:
+    def _end(self, step: TestStep, outcome: Outcome, found: str, remedy: str) -> StepResult:
         self.skip_to(step, "")
-        del self._left[0]
+        del self.left[0]
         before, self._since = self._since, self._clock()
-        return self._append(Result(step, outcome, self._since - before, found, remedy))
-
-    def _skip(self, reason: str) -> None:
-        self._append(Result(self._left.pop(0), Outcome.SKIPPED, found=reason))
-
-    def _append(self, result: Result) -> Result:
-        self.results.append(result)
-        self._tell(result)
+        result = StepResult(step, outcome, self._since - before, found, remedy)
+        self._append(result)
         return result
+
+    def _append(self, result: StepResult) -> None:
+        self.results.append(result)
+        self._report(result)
 
 
 class ServerReport(NamedTuple):
-    """The way to one server."""
+    """The results of one server."""
 
     name: str
-    results: tuple[Result, ...]
+    results: tuple[StepResult, ...]
     sentence: str
     proof: str = ""
-    """The kind of proof that was had, as `relay status` names it; "" without one."""
+    """The kind of proof, as `relay status` names it; "" without a proof."""
     largest: int | None = None
     """Octets of the largest message that it accepts, where that was found out."""
 
@@ -167,9 +155,9 @@ class ServerReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The whole test. Without a server when already a shared step failed: then `shared` holds every step."""
+    """The whole test. When a shared step fails, `shared` holds every step and `servers` is empty."""
 
-    shared: tuple[Result, ...]
+    shared: tuple[StepResult, ...]
     servers: tuple[ServerReport, ...]
     sentence: str
 
@@ -179,27 +167,24 @@ class Report(NamedTuple):
         return _exit_code([*self.shared, *(result for server in self.servers for result in server.results)])
 
 
-def _exit_code(results: Iterable[Result]) -> int:
+def _exit_code(results: Iterable[StepResult]) -> int:
     return next((result.exit_code for result in results if result.exit_code), 0)
 
 
-def failure_sentence(subject: str, failure: Result) -> str:
-    """Say in one sentence what keeps the way closed."""
+def failure_sentence(subject: str, failure: StepResult) -> str:
+    """The failure in one sentence."""
     found, *more = failure.found.splitlines()
     return f"{subject}: {failure.step} failed: {found}{f' (and {len(more)} more)' if more else ''}"
 
 
-def summary(shared: Sequence[Result], servers: Sequence[ServerReport]) -> str:
-    """Say in one sentence what came of it all; for a single server that is its own sentence."""
+def summary(shared: Sequence[StepResult], servers: Sequence[ServerReport]) -> str:
+    """The whole test in one sentence; for a single server that is its own sentence."""
     failed = [server.name for server in servers if server.exit_code]
-    warnings = sum(result.outcome is Outcome.WARNING for result in _all(shared, servers))
-    told = f"; {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+    results = [*shared, *(result for server in servers for result in server.results)]
+    warnings = sum(result.outcome is Outcome.WARNING for result in results)
+    count = f"; {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
     if len(servers) == 1:
-        return servers[0].sentence + told
+        return servers[0].sentence + count
     if failed:
-        return f"{len(failed)} of {len(servers)} servers cannot be delivered to: {', '.join(failed)}{told}"
-    return f"the way to each of the {len(servers)} servers is open{told}"
-
-
-def _all(shared: Sequence[Result], servers: Sequence[ServerReport]) -> list[Result]:
-    return [*shared, *(result for server in servers for result in server.results)]
+        return f"{len(failed)} of {len(servers)} servers cannot be delivered to: {', '.join(failed)}{count}"
+    return f"the way to each of the {len(servers)} servers is open{count}"

@@ -10,8 +10,8 @@ import pwd
 from shlex import quote
 from typing import Final
 
+from relay.delivery.sessions.session_steps import StepFinding
 from relay.errors import RelayError, StorageError
-from relay.program.connection_test.report import StepFinding
 from relay.spool.store import LOCK, RETAINED, SLOTS, TRANSIENT
 from relay.system.disk import Disk
 from relay.transport.ssh import local_port
@@ -26,7 +26,7 @@ _LARGEST_PID_TEXT: Final = 32
 # --- The state directory ---
 
 
-def look_at_state_directory(disk: Disk, folder: str) -> StepFinding:
+def inspect_state_directory(disk: Disk, folder: str) -> StepFinding:
     """Whether relay could write there; StorageError when it could not."""
     _writable(folder, os.W_OK | os.X_OK)
     for name in (LOCK, SLOTS, RETAINED, TRANSIENT):
@@ -77,7 +77,7 @@ def _user_name(user: int) -> str:
 # --- The local port ---
 
 
-def look_at_local_port(disk: Disk, local: Address, state_directory: str) -> StepFinding:
+def inspect_local_port(disk: Disk, local: Address, state_directory: str) -> StepFinding:
     """Whether the port-forwarding's local port is free, or the running relay's own. Never an error.
 
     Nothing that relay delivers itself goes through it: whoever else has it is only in the way of other programs.

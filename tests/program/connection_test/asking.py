@@ -31,13 +31,18 @@ HASTE = ("--timeout", "0.5")
 UNHURRIED = ("--timeout", "4")
 """Where others come before it, from programs that may be slow to begin."""
 _PATIENT = """
-from relay.__main__ import main
-from relay.program.connection_test import syslog_exchange
-from relay.transport import tls
-syslog_exchange.WATCHED_SECONDS = 5
-syslog_exchange.REFUSED_SECONDS = 60
-tls.SETTLING = tls._LONGEST_SETTLING = 60
-main()
+import json
+import sys
+from relay.cli.commands.test_connection import as_object
+from relay.program.connection_test.connection_test import run_test
+from relay.program.connection_test.server_test import TestRequest, WatchTimes
+from relay.transport.tls import transport
+transport.SETTLING = transport._LONGEST_SETTLING = 60
+path, timeout = sys.argv[1:]
+watch = WatchTimes(stream=5, datagram=60)
+report = run_test(TestRequest([path], timeout=float(timeout) if timeout else None, watch=watch), lambda *_: None)
+print(json.dumps(as_object(report)))
+sys.exit(report.exit_code)
 """
 
 
@@ -94,12 +99,12 @@ def ask(configuration: Path, *arguments: str, prefix: Sequence[str] = ()) -> Ans
     return _answer([*prefix, *argv(configuration, "--json", *arguments)])
 
 
-def ask_patiently(configuration: Path, *arguments: str, prefix: Sequence[str] = ()) -> Answer:
+def ask_patiently(configuration: Path, *, timeout: str = "", prefix: Sequence[str] = ()) -> Answer:
     """The same, but what a collector does of its own accord is waited for: no user would watch it for so long.
 
     For a collector that surely does something: how busy the machine is must not decide in which step that is seen.
     """
-    return _answer([*prefix, sys.executable, "-c", _PATIENT, *_words(configuration, "--json", *arguments)])
+    return _answer([*prefix, sys.executable, "-c", _PATIENT, str(configuration), timeout])
 
 
 def _answer(command: Sequence[str]) -> Answer:

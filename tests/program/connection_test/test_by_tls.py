@@ -95,8 +95,8 @@ def test_a_certificate_that_ends_soon_is_a_warning(router: Router, authority: Au
     with Rsyslog("imtcp", tls=Shown(pair, authority.certificate)) as rsyslog:
         answer = asked(router, rsyslog.port, **{"server-name": "soon.example"})
     step = answer.steps["certificate"]
-    assert (answer.exit_code, step["outcome"], step["remedy"]) == (0, "warning", "have it renewed there")
-    assert step["found"].endswith("; it ends in 2 days")
+    assert (answer.exit_code, step["outcome"], step["remedy"]) == (0, "warning", "renew it there")
+    assert step["found"].endswith("; it expires in 2 days")
 
 
 def test_a_certificate_for_another_name(router: Router, shown: Shown) -> None:

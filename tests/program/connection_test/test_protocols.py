@@ -150,7 +150,7 @@ def test_a_relp_collector_answers_syslog_which_no_syslog_collector_does(
 def test_an_ssh_server_in_the_collectors_place_is_quoted(tmp_path: Path, sshd: Sshd, protocol: str) -> None:
     failed = fault(tmp_path, sshd, sshd.port, protocol)
     assert '"SSH-2.0-OpenSSH' in failed["found"]
-    assert "mend the port" in failed["remedy"]
+    assert "correct the port" in failed["remedy"]
 
 
 def test_syslog_to_auditds_port_is_a_warning_since_auditd_drops_it_and_closes_as_a_collector_should(

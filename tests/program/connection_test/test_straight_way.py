@@ -203,10 +203,10 @@ def test_without_sending_udp_tells_nothing_of_the_way(router: Router) -> None:
 # --- What collectors do wrong ---
 
 
-def fault(router: Router, port: int, step: str, protocol: str, *arguments: str) -> tuple[str, str]:
+def fault(router: Router, port: int, step: str, protocol: str, timeout: str = "") -> tuple[str, str]:
     """What is found, and its remedy."""
     configure(router, port, protocol=protocol)
-    failed = ask_patiently(router.configuration, *arguments).failure(step, 76)
+    failed = ask_patiently(router.configuration, timeout=timeout).failure(step, 76)
     found = failed["found"]
     assert found.startswith(f"collector 127.0.0.1:{port}: ")
     return found.partition(": ")[2], failed["remedy"]
@@ -258,9 +258,9 @@ def no_more(peer: RelpPeer, frame: Frame) -> bytes:
 @pytest.mark.parametrize(
     ("answer", "found", "remedy"),
     [
-        (refuse, "it refuses the message: 500 the disk is full", "its log tells why"),
+        (refuse, "it refuses the message: 500 the disk is full", "its log names the reason"),
         (no_answer, "no answer to the message within 4 s", "--timeout 60"),
-        (no_more, "it closed the connection before it answered the message", "its log tells why"),
+        (no_more, "it closed the connection before it answered the message", "its log names the reason"),
         (
             another_frames_answer,
             "the message is not answered as it should be: the server answered frame 3, which was never sent",
@@ -272,7 +272,7 @@ def test_a_relp_collector_that_does_not_accept_the_message(
     router: Router, answer: Any, found: str, remedy: str
 ) -> None:
     with RelpPeer(answer) as peer:
-        told = fault(router, peer.port, "proof", "relp", *UNHURRIED * (answer is no_answer))
+        told = fault(router, peer.port, "proof", "relp", UNHURRIED[1] if answer is no_answer else "")
     assert found in told[0]
     assert remedy in told[1]
 
@@ -307,14 +307,14 @@ def nobodys_answer(peer: AuditdPeer, message: Message) -> bytes:
         (says(DISKFULL), "it answers the message with DISKFULL: its disk is full", "make room on the log server"),
         (says(DISKERROR), "it answers the message with DISKERROR: its disk fails", "look at the log server's disk"),
         (says(ENDING), "it answers the message with ENDING: it is stopping", "start it again"),
-        (says(0x60000077), "it answers the message with type 0x60000077: it refuses it", "its log tells why"),
+        (says(0x60000077), "it answers the message with type 0x60000077: it refuses it", "its log names the reason"),
         (silence, "no answer to the message within 4 s", "--timeout 60"),
         (nobodys_answer, "the message is not answered as it should be: ACK for 11, which was never sent", "protocol"),
     ],
 )
 def test_an_auditd_that_does_not_keep_the_record(router: Router, answer: Any, found: str, remedy: str) -> None:
     with AuditdPeer(answer) as peer:
-        told = fault(router, peer.port, "proof", "auditd", *UNHURRIED * (answer is silence))
+        told = fault(router, peer.port, "proof", "auditd", UNHURRIED[1] if answer is silence else "")
     assert found in told[0]
     assert remedy in told[1]
 
@@ -329,6 +329,6 @@ def test_an_auditd_that_warns_has_the_record(router: Router) -> None:
 
 def test_an_auditd_that_answers_no_heartbeat_is_sent_nothing(router: Router) -> None:
     with AuditdPeer(beats=0) as peer:
-        found, _ = fault(router, peer.port, "test message", "auditd", *HASTE)
+        found, _ = fault(router, peer.port, "test message", "auditd", HASTE[1])
         assert found.startswith("no answer to auditd's heartbeat")
         assert peer.records == []

@@ -282,7 +282,7 @@ def test_a_collector_that_is_gone_after_the_message(tmp_path: Path, sshd: Sshd) 
         collector.stop_listening()
 
     failed = asked_of(tmp_path, sshd, read_and_go)
-    assert "it was gone before the proof was whole (connection refused)" in failed["found"]
+    assert "it was gone before the proof was complete (connection refused)" in failed["found"]
 
 
 def test_a_session_that_is_lost_during_the_proof(tmp_path: Path, sshd: Sshd) -> None:

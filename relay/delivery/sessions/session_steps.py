@@ -1,0 +1,41 @@
+"""The steps from a server's address to its proof, each reported by a session's parts as it ends.
+
+`relay run` needs no report. `relay test-connection` prints these steps, so what it tests is the route of delivery.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import NamedTuple
+
+from relay.transport.ssh.handshake import HandshakeStep
+
+
+class SessionStep(enum.Enum):
+    """The steps of a session except those of an SSH handshake, which relay.transport.ssh.handshake names."""
+
+    NAME_RESOLUTION = enum.auto()
+    """Of a server that no port-forwarding leads to."""
+    CONNECTION = enum.auto()
+    FORWARD = enum.auto()
+    TLS = enum.auto()
+    CERTIFICATE = enum.auto()
+    MESSAGE = enum.auto()
+    """Messages are sent, and the collector has shown no objection."""
+    PROOF = enum.auto()
+
+
+class StepFinding(NamedTuple):
+    """What a step found, and whether it deserves a warning with its remedy."""
+
+    found: str
+    remedy: str = ""
+    warning: bool = False
+
+
+ReportStep = Callable[[SessionStep | HandshakeStep, StepFinding], None]
+"""Called when a step has ended well. A RelayError that it raises ends the session."""
+
+
+def report_nothing(step: SessionStep | HandshakeStep, finding: StepFinding) -> None:
+    """For sessions that nobody watches."""
+    del step, finding

@@ -1,0 +1,90 @@
+"""Runs a connection test: configuration and state directory once, then the route to each server, one after the other.
+
+A failure ends the test of its server only; a failure in a shared step ends everything. Each step of the network may
+take as long as relay.transport.ssh.handshake allows, and the proof PROOF_SECONDS, or all of them
+`TestRequest.timeout` seconds. UsageError when no server has the requested name; every other error is in the report.
+"""
+
+import logging
+import time
+from typing import Final
+
+from relay.config import intended_program
+from relay.config.check import check
+from relay.config.configuration import Configuration, read_configuration
+from relay.config.mistake import MistakesError, mistake_lines
+from relay.delivery.sessions.session_steps import StepFinding
+from relay.errors import (
+    ConfigurationError,
+    NoInputError,
+    PermissionRefusedError,
+    StorageError,
+    UsageError,
+)
+from relay.program.connection_test.report import (
+    OF_SERVER,
+    SHARED,
+    Report,
+    StepLog,
+    TestStep,
+    failure_sentence,
+    summary,
+)
+from relay.program.connection_test.server_test import ReportResult, ServerTest, TestRequest
+from relay.program.connection_test.this_machine import inspect_state_directory
+from relay.system.disk import Disk
+from relay.values.did_you_mean import did_you_mean
+from relay.values.settings import RemoteLoggingServer, Settings
+from relay.values.text import quoted
+
+_REPORTED_BY_STEPS: Final = frozenset({"state-directory", "private-key", "known-hosts", "ca", "certificate"})
+"""Keys whose mistakes the step reports that needs them."""
+
+
+def run_test(request: TestRequest, report: ReportResult) -> Report:
+    """Test the connections, reporting each result as soon as it is known."""
+    logging.getLogger("relay.delivery").addHandler(logging.NullHandler())  # the report contains what it would log
+    log = StepLog((*SHARED, *OF_SERVER), lambda result: report("", result), time.monotonic)
+    try:
+        settings, servers = _prepare(request, log)
+    except (ConfigurationError, NoInputError, PermissionRefusedError, StorageError) as error:
+        failure = log.failed(error)
+        log.skip_rest()
+        return Report(tuple(log.results), (), failure_sentence("no server was tried", failure))
+    shared = tuple(log.results)
+    reports = tuple(ServerTest(request, settings, server, report).run() for server in servers)
+    return Report(shared, reports, summary(shared, reports))
+
+
+def _prepare(request: TestRequest, log: StepLog) -> tuple[Settings, list[RemoteLoggingServer]]:
+    try:
+        configuration = read_configuration(request.paths, request.choice)
+    except MistakesError as error:
+        cause = "\n".join(error.mistakes)
+        raise ConfigurationError(
+            "configuration", (cause,), "correct them; `relay config check` checks them again"
+        ) from None
+    intended_program.require_program(configuration, "run")
+    settings = configuration.settings
+    servers = settings.remote_logging_server
+    if not servers:
+        cause = "there is no [[remote-logging-server]], so there is nothing to connect to"
+        raise ConfigurationError("configuration", (cause,), "see deploy/relay.toml")
+    chosen = [server for server in servers if request.server in {"", server.display_name}]
+    if not chosen:
+        names = [server.display_name for server in servers]
+        remedy = did_you_mean(request.server, names) or f"the names are {', '.join(names)}"
+        raise UsageError(f"--server {quoted(request.server)}", "no remote-logging-server has this name", remedy)
+    log.passed(TestStep.CONFIGURATION, _warnings(configuration))
+    log.passed(TestStep.STATE_DIRECTORY, inspect_state_directory(Disk(), settings.relay.state_directory))
+    return settings, chosen
+
+
+def _warnings(configuration: Configuration) -> StepFinding:
+    """Findings that do not stop this test, such as a source's missing file, or a server without encryption."""
+    mistakes, warnings = check.check(configuration)
+    others = [mistake for mistake in mistakes if mistake.location.path[-1] not in _REPORTED_BY_STEPS]
+    lines = mistake_lines((*others, *warnings))
+    if lines:
+        return StepFinding("\n".join(lines), "`relay config check` reports them too", warning=True)
+    return StepFinding(", ".join(configuration.files))

@@ -1,0 +1,393 @@
+"""Tests the route to one server by a real delivery session with one message, and puts its steps into a report.
+
+relay.delivery.sessions connects, sends and proves, and reports each step; nothing of that is repeated here. Added are
+the local port, the steps that are skipped, and the sentences: a session's error says what a running relay lacks, a
+test's says what to change. A collector of the wrong kind is recognised by what it says, or by its silence.
+"""
+
+import contextlib
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from relay.config.router.router_choice import ANY, RouterChoice
+from relay.delivery.message_selection import EVERYTHING
+from relay.delivery.sessions.delivery_session import DeliverySession
+from relay.delivery.sessions.drained_stream import AcceptedSize, DrainTimeouts
+from relay.delivery.sessions.far_end_errors import (
+    ClosedByFarEndError,
+    EverythingRefusedError,
+    NoAnswerError,
+    StoppedByFarEndError,
+)
+from relay.delivery.sessions.server_connector import ServerConnector, SessionLimits
+from relay.delivery.sessions.session_steps import SessionStep, StepFinding
+from relay.delivery.sessions.unproven_sessions import UnprovenDatagrams
+from relay.errors import (
+    NoInputError,
+    PermissionRefusedError,
+    ProtocolError,
+    RelayError,
+    TemporaryError,
+    UnavailableError,
+    UnknownHostError,
+)
+from relay.events.audit.as_records import as_records
+from relay.program.connection_test.message import block_of, padded, test_message
+from relay.program.connection_test.observed_transport import ObservedTransport
+from relay.program.connection_test.report import (
+    OF_SERVER,
+    OF_TLS_SERVER,
+    ServerReport,
+    StepLog,
+    StepResult,
+    TestStep,
+    failure_sentence,
+)
+from relay.program.connection_test.sizes import largest_accepted
+from relay.program.connection_test.this_machine import inspect_local_port
+from relay.spool.cursor import Cursor
+from relay.syslog.auditd_remote import LARGEST_RECORD
+from relay.system.clock import wall_clock
+from relay.system.disk import Disk
+from relay.transport import Transport
+from relay.transport.ssh.handshake import HandshakeLimits, HandshakeStep
+from relay.values.address import Address
+from relay.values.event import EventType
+from relay.values.settings import LARGEST_MESSAGE_SIZE, RemoteLoggingServer, Settings
+from relay.values.text import quoted
+
+PROOF_SECONDS: Final = 10.0
+UNOBSERVED: Final = "Whether it truncates messages cannot be observed"
+UNPROVEN: Final = "unproven"
+_PROOF_INTERVAL: Final = 0.025  # seconds between two questions whether a proof has settled
+_NO_FORWARDING: Final = "no port-forwarding leads there"
+_AUDITD_PORT: Final = 60
+_WAIT_LONGER: Final = "if it is only slow, wait longer: `relay test-connection --timeout 60`"
+_WRONG_KIND: Final = "what listens there? correct the port, or `protocol`"
+
+
+_WHEN_SILENT: Final = {
+    "RELP's open": "is it a RELP collector? one of syslog, or auditd, answers nothing to that: correct the port, or "
+    "`protocol`",
+    "auditd's heartbeat": "is it an auditd with tcp_listen_port? a syslog collector answers nothing to that: correct "
+    "the port, or `protocol`",
+    "the message": f"is it stuck, or is its disk full? its log names the reason; {_WAIT_LONGER}",
+}
+"""The remedies when a question is not answered."""
+_WHEN_CLOSED: Final = {
+    "RELP's open": "is it a RELP collector, and is relay let in? its log names the reason",
+    "auditd's heartbeat": "is it an auditd, and is its tcp_max_per_addr above 1? through a tunnel all connections come "
+    "from one address, also those of a running relay",
+    "the message": "its log names the reason",
+}
+"""The remedies when the collector closes the connection in place of an answer."""
+
+
+class WatchTimes(NamedTuple):
+    """How long a collector that should do nothing is watched after a message, in seconds."""
+
+    stream: float = 0.1
+    """A collector of the wrong kind answers, or closes."""
+    size: float = 0.3
+    """A collector closes on a message that is too large."""
+    datagram: float = 0.5
+    """A host refuses a datagram."""
+
+
+class TestRequest(NamedTuple):
+    """What to test, and how long to wait."""
+
+    paths: Sequence[str]
+    """The configuration's files."""
+    server: str = ""
+    """Its name; empty: every server."""
+    send: bool = True
+    sizes: bool = False
+    """Whether to find the largest message that each server accepts."""
+    timeout: float | None = None
+    """Seconds for each step; None for the default of each."""
+    choice: RouterChoice = ANY
+    """Which router and node of a router's own configuration."""
+    watch: WatchTimes = WatchTimes()
+
+
+ReportResult = Callable[[str, StepResult], None]
+"""Called with each result, and the name of its server ("" for the steps that all servers share)."""
+
+
+class ServerTest:
+    """One server's steps."""
+
+    def __init__(
+        self,
+        request: TestRequest,
+        settings: Settings,
+        server: RemoteLoggingServer,
+        report: ReportResult,
+    ) -> None:
+        self._request = request
+        self._settings = settings
+        self._server = server
+        self._forwarding = settings.forwarding_of(server)
+        steps: tuple[TestStep, ...] = OF_TLS_SERVER if server.transport == "tls" else OF_SERVER
+        if request.sizes:
+            steps = (*steps, TestStep.SIZES)
+        self._log = StepLog(steps, lambda result: report(server.display_name, result), time.monotonic)
+        self._proof_seconds = PROOF_SECONDS if request.timeout is None else request.timeout
+        self._by_datagrams = self._forwarding is None and server.transport == "udp"
+        watch = request.watch.datagram if self._by_datagrams else request.watch.stream
+        self._connector = ServerConnector(
+            server,
+            self._forwarding,
+            EVERYTHING,
+            self._limits(watch),
+            accepted=_watch_every_stream(),
+            report=self._note_step,
+        )
+        self._collector = self._connector.collector
+        self._stop = threading.Event()
+        self._now = wall_clock()
+        hostname = settings.relay.hostname or socket.gethostname()
+        self._message = test_message(settings, hostname, os.getpid(), self._now)
+        self._transport: ObservedTransport | None = None
+        self._proof = ""
+        self._largest: int | None = None
+
+    def _limits(self, watch: float) -> SessionLimits:
+        timeout, proof = self._request.timeout, self._proof_seconds
+        drain = DrainTimeouts(drain=proof, empty=0, watch=watch)
+        if timeout is None:
+            return SessionLimits(opening=proof, answering=proof, drain=drain, unproven=watch)
+        ssh = HandshakeLimits(
+            connection=timeout, banner=timeout, key_exchange=timeout, authentication=timeout, opening=timeout
+        )
+        return SessionLimits(ssh, timeout, timeout, opening=proof, answering=proof, drain=drain, unproven=watch)
+
+    def run(self) -> ServerReport:
+        """Go as far as the route leads."""
+        failure: StepResult | None = None
+        try:
+            if self._by_datagrams:
+                self._test_datagrams()
+            else:
+                self._test_stream()
+        except RelayError as error:
+            step = self._step_of(error)
+            if self._forwarding is None and step is TestStep.NAME_RESOLUTION:
+                self._log.skip_to(step, _NO_FORWARDING)
+            failure = self._log.failed(error, step)
+        self._log.skip_rest("--no-send" if failure is None else "")
+        name = self._server.display_name
+        sentence = f"{name}: {self._success()}" if failure is None else failure_sentence(name, failure)
+        return ServerReport(name, tuple(self._log.results), sentence, self._proof, self._largest)
+
+    def _test_stream(self) -> None:
+        with contextlib.closing(self._connector.connect(self._stop)) as transport:
+            self._transport = ObservedTransport(transport)
+            if not self._request.send:
+                self._transport.open()
+                return
+            try:
+                self._deliver(self._connector.session(self._transport, self._stop), self._message)
+            except RelayError as error:
+                raise self._reworded(error, self._transport) from error
+            if self._request.sizes:
+                self._log.passed(TestStep.SIZES, self._find_largest(transport))
+
+    def _test_datagrams(self) -> None:
+        """Try one address of the server's name after the other, as `relay run` does."""
+        if not self._request.send:
+            self._connector(self._stop).close()
+            return
+        untried = True
+        while untried:
+            with contextlib.closing(self._connector(self._stop)) as session:
+                untried = isinstance(session, UnprovenDatagrams) and session.transport.others
+                try:
+                    self._deliver(session, self._message)
+                    break
+                except UnavailableError:
+                    if not untried:
+                        raise
+        if self._request.sizes:
+            self._log.passed(TestStep.SIZES, self._find_largest(None))
+
+    def _deliver(self, session: DeliverySession, message: bytes) -> None:
+        """Have a session deliver one message."""
+        session.send(block_of(message, self._now))
+        while session.prove(Cursor()) is None:
+            time.sleep(_PROOF_INTERVAL)
+        session.end()
+        self._proof = session.proof
+
+    def _find_largest(self, transport: Transport | None) -> StepFinding:
+        """Find the largest message that the collector accepts; each message is sent in a session of its own."""
+        if self._server.protocol == "auditd":
+            return StepFinding(f"nothing to find out: relay sends auditd no record over {LARGEST_RECORD} octets")
+        if self._proof == UNPROVEN or transport is None:
+            cause = "cannot be found out: nothing that is sent there can be proven"
+            return StepFinding(cause, warning=True)
+        connector = ServerConnector(
+            self._server.model_copy(update={"max_message_size": LARGEST_MESSAGE_SIZE}),
+            self._forwarding,
+            EVERYTHING,
+            self._limits(self._request.watch.size),
+            accepted=_watch_every_stream(),
+        )
+
+        def accepts(octets: int) -> bool:
+            with contextlib.closing(ObservedTransport(transport)) as streams:
+                try:
+                    self._deliver(connector.session(streams, self._stop), padded(self._message, octets))
+                except RelayError:
+                    if not transport.alive:
+                        raise
+                    return False
+            return True
+
+        self._largest = largest_accepted(accepts, len(self._message), LARGEST_MESSAGE_SIZE)
+        configured = self._server.max_message_size
+        found = f"{self._largest} octets is the largest message that it accepts"
+        if self._largest == LARGEST_MESSAGE_SIZE:
+            found = f"it accepts {self._largest} octets, the most that relay sends"
+        found += f"; max-message-size is {configured}. {UNOBSERVED}"
+        if self._largest < configured:
+            return StepFinding(found, f"set `max-message-size = {self._largest}` for this server", warning=True)
+        return StepFinding(found)
+
+    # --- Steps ---
+
+    def _note_step(self, step: SessionStep | HandshakeStep, finding: StepFinding) -> None:
+        """Log a step that has passed; add the local port, and skip what this route has not."""
+        passed = TestStep[step.name]
+        if passed not in self._log.left:
+            return
+        if self._forwarding is None and passed is TestStep.NAME_RESOLUTION:
+            self._log.skip_to(passed, _NO_FORWARDING)
+        if passed is TestStep.MESSAGE:
+            finding = self._message_finding(finding)
+        elif passed is TestStep.PROOF and not finding.found.startswith("no proof"):
+            proof = "drained" if self._server.protocol == "syslog" else "acknowledged"
+            finding = finding._replace(found=f"{proof}: {self._collector} {finding.found}")
+        self._log.passed(passed, finding)
+        if self._forwarding is not None and passed is TestStep.AUTHENTICATION:
+            directory = self._settings.relay.state_directory
+            self._log.passed(TestStep.LOCAL_PORT, inspect_local_port(Disk(), self._forwarding.local, directory))
+        elif self._by_datagrams and passed is TestStep.NAME_RESOLUTION:
+            self._log.skip_to(TestStep.BANNER, "udp knows no connection")
+            self._log.skip_to(TestStep.MESSAGE, _NO_FORWARDING)
+        elif self._forwarding is None and passed is TestStep.CONNECTION:
+            self._log.skip_to(TestStep.TLS if self._server.transport == "tls" else TestStep.MESSAGE, _NO_FORWARDING)
+
+    def _message_finding(self, finding: StepFinding) -> StepFinding:
+        server, octets = self._server, len(self._message)
+        if server.protocol == "auditd":
+            octets = len(as_records(EventType.RELAY, 0, self._message, self._now, server.node_name).records[0])
+        if server.protocol != "syslog":
+            return StepFinding(f"{octets} octets, {server.protocol}")
+        if self._transport is not None and self._transport.received:
+            raise self._unexpected_words(self._transport.received)
+        found = f"{octets} octets, syslog, {finding.found or server.framing}"
+        if self._collector.port == _AUDITD_PORT and not self._by_datagrams:
+            found = f"{found}; but {_AUDITD_PORT} is auditd's port, and auditd drops syslog without a word"
+            return StepFinding(found, 'if it is auditd: `protocol = "auditd"`', warning=True)
+        return StepFinding(found)
+
+    # --- Failures ---
+
+    def _step_of(self, error: RelayError) -> TestStep | None:
+        """The step that failed, where it is not the one under way."""
+        if isinstance(error, UnknownHostError):
+            return TestStep.NAME_RESOLUTION
+        if isinstance(error, NoInputError):
+            # After the keys and certificates, known_hosts is the only file that is read.
+            return TestStep.HOST_KEY if self._log.results else TestStep.PRIVATE_KEY
+        if isinstance(error, PermissionRefusedError) and self._log.under_way is TestStep.TLS:
+            return TestStep.CERTIFICATE
+        return None
+
+    def _reworded(self, error: RelayError, transport: ObservedTransport) -> RelayError:
+        """The error of a session in a test's words: its cause, and what to change."""
+        step = self._log.under_way
+        if step not in {TestStep.MESSAGE, TestStep.PROOF}:
+            return error
+        if not transport.alive and self._forwarding is not None:
+            return ProtocolError(f"SSH server {self._forwarding.server_address}", error.cause, error.remedy)
+        if self._server.protocol == "syslog":
+            return self._undrained(error, sent=step is TestStep.PROOF, received=transport.received)
+        return self._unacknowledged(error, opened=step is TestStep.PROOF, received=transport.received)
+
+    def _undrained(self, error: RelayError, *, sent: bool, received: bytes) -> RelayError:
+        """The error of a stream that should be drained."""
+        if isinstance(error, ProtocolError):  # as `_message_finding` raises
+            return error
+        if not sent and received:
+            return self._unexpected_words(received)
+        remedy = "does it limit who may connect, or how many? is it a syslog collector? its log names the reason"
+        cause = "it closes the connection at once"
+        if sent and isinstance(error, TemporaryError):
+            cause = (
+                f"it did not close within {self._proof_seconds:g} s of relay's end of file, so nothing can be proven"
+            )
+            remedy = (
+                "use a collector that closes then (rsyslog's imtcp, or relay's own receiver), or RELP; " + _WAIT_LONGER
+            )
+        elif sent:
+            cause = f"it was gone before the proof was complete ({error.cause})"
+            remedy = "is it still running? its log names the reason"
+        return self._fault(cause, remedy)
+
+    def _unacknowledged(self, error: RelayError, *, opened: bool, received: bytes) -> RelayError:
+        """The error of an acknowledged stream."""
+        relp = self._server.protocol == "relp"
+        question = "the message" if opened else "RELP's open" if relp else "auditd's heartbeat"
+        words = f"it said {_excerpt(received)}" if received else ""
+        remedy = "its log names the reason"
+        match error:
+            case StoppedByFarEndError(stop=stop):
+                remedy = "start it again" if stop.name == "ENDING" else stop.remedy
+                return self._fault(f"it answers {question} with {stop.name}: {stop.cause}", remedy)
+            case EverythingRefusedError(answer=answer):
+                relps = f"it refuses the message: {answer}"
+                return self._fault(relps if relp else f"it answers {question} with {answer}: it refuses it", remedy)
+            case NoAnswerError():
+                cause = f"no answer to {question} within {self._proof_seconds:g} s"
+                return self._fault(cause + (words and f", but {words}"), _WHEN_SILENT[question])
+            case ProtocolError():
+                cause = f"{question} is not answered as it should be: {error.cause}"
+                return self._fault(cause + (words and f"; {words}"), f"{_WRONG_KIND}; its log names the reason")
+            case ClosedByFarEndError() | UnavailableError():
+                cause = f"it closed the connection before it answered {question}"
+                return self._fault(cause + (words and f", and {words}"), _WHEN_CLOSED[question])
+        return error
+
+    def _unexpected_words(self, received: bytes) -> ProtocolError:
+        return self._fault(f"it says {_excerpt(received)}, and a syslog collector says nothing", _WRONG_KIND)
+
+    def _fault(self, cause: str, remedy: str) -> ProtocolError:
+        return ProtocolError(f"collector {self._collector}", cause, remedy)
+
+    def _success(self) -> str:
+        if self._forwarding is None:
+            route = f"straight to {self._collector} by {self._server.transport}"
+        else:
+            gateway = Address(self._forwarding.server_address, self._forwarding.server_port)
+            route = f"through {self._forwarding.username}@{gateway} to {self._collector}"
+        if not self._proof:
+            return "nothing was sent" if self._by_datagrams else f"the way {route} is open; nothing was sent"
+        proof = "cannot be proven" if self._proof == UNPROVEN else "is proven"
+        return f"a test message went {route}, and its delivery {proof} ({self._proof})"
+
+
+def _watch_every_stream() -> AcceptedSize:
+    return AcceptedSize(LARGEST_MESSAGE_SIZE, watched_streams=math.inf)
+
+
+def _excerpt(received: bytes) -> str:
+    """The first octets that a collector sent, quoted for a sentence."""
+    return quoted(received.decode("ascii", "backslashreplace"))
