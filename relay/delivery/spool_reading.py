@@ -1,7 +1,7 @@
-"""What a destination reads: blocks of both spools in order, whole or a few messages at a time, from its cursor on.
+"""Reads a destination's blocks from its cursor on: both spools in order, whole blocks or a few messages at a time.
 
-Messages that are proven ahead of the cursor (a probe, see relay.delivery.suspicion) are left out. Memory: one block of
-each spool.
+Messages proven ahead of the cursor (probes, see relay.delivery.suspicion) are left out. Memory: one block of each
+spool.
 """
 
 import itertools
@@ -18,7 +18,10 @@ from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 
 PROBES: Final = 256
-"""Among so many messages behind a suspected one the probe is chosen."""
+"""The probe is chosen among so many messages after a suspected one."""
+
+BlockPosition = tuple[int, int]
+"""In a spool: a block's number, and a message's index in it; comparable."""
 
 
 class BlockPiece(NamedTuple):
@@ -28,17 +31,17 @@ class BlockPiece(NamedTuple):
     """0: retained, 1: transient."""
     block: Block
     first: int
-    """The index in its block of the first message."""
+    """The first message's index in its block."""
     messages: int
-    """Those that are wanted."""
+    """How many are selected."""
     left_out: int
-    """Wanted ones right before it that are proven already."""
-    after: tuple[int, int]
-    """Block and index behind it."""
+    """How many selected messages directly before it are proven already."""
+    after: BlockPosition
+    """Behind its last message."""
 
     @property
-    def start(self) -> tuple[int, int]:
-        """Block and index of its first message."""
+    def start(self) -> BlockPosition:
+        """Of its first message."""
         return self.block.header.number, self.first
 
     def index_of(self, message: MessageId) -> int | None:
@@ -55,13 +58,13 @@ class BlockPiece(NamedTuple):
 
 
 class SpoolReading:
-    """One session's; close it at the session's end."""
+    """Reads for one session; close it at the session's end."""
 
     def __init__(self, store: Store, destination: str, selection: MessageSelection, cursor: Cursor) -> None:
         self._losses = store.losses
         self._destination = destination
         self._selection = selection
-        self.readers: Final = (
+        self._readers: Final = (
             SpoolReader(store.retained, cursor.retained),
             SpoolReader(store.transient, cursor.transient),
         )
@@ -70,35 +73,34 @@ class SpoolReading:
 
     def close(self) -> None:
         """Close its files."""
-        for reader in self.readers:
+        for reader in self._readers:
             reader.close()
 
     @property
-    def reached(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Block and index up to which it has read, of each spool."""
-        return self._reached_of(0), self._reached_of(1)
-
-    def _reached_of(self, spool: int) -> tuple[int, int]:
-        if self._rests[spool] is not None:
-            return self._reached[spool]
-        return max(self._reached[spool], (self.readers[spool].next_number, 0))
+    def reached(self) -> tuple[BlockPosition, BlockPosition]:
+        """How far it has read in each spool."""
+        retained, transient = (
+            reached if rest is not None else max(reached, (reader.next_number, 0))
+            for reached, rest, reader in zip(self._reached, self._rests, self._readers, strict=True)
+        )
+        return retained, transient
 
     @property
     def more(self) -> bool:
-        """Whether more is there to be read."""
+        """Whether more blocks can be read."""
         return any(
             rest is not None or (reader.spool.last is not None and reader.spool.last.number >= reader.next_number)
-            for rest, reader in zip(self._rests, self.readers, strict=True)
+            for rest, reader in zip(self._rests, self._readers, strict=True)
         )
 
-    def next(self, spool: int | None, limit: int, passed: Collection[MessageId]) -> BlockPiece | SpoolDamage | None:
-        """At most `limit` wanted messages (0: any number) of one spool, or of either; None when none is there yet.
+    def next(self, spool: int | None, limit: int, ahead: Collection[MessageId]) -> BlockPiece | SpoolDamage | None:
+        """Read at most `limit` selected messages (0: any number) of one spool, or of either; None without any.
 
-        Messages in `passed` are left out.
+        Messages in `ahead` are proven already, and left out.
         """
         for each in (0, 1) if spool is None else (spool,):
             if self._rests[each] is None:
-                item = self._losses.read(self._destination, *self.readers, only=each)
+                item = self._losses.read(self._destination, *self._readers, only=each)
                 if isinstance(item, SpoolDamage):
                     return item
                 if item is None:
@@ -108,84 +110,80 @@ class SpoolReading:
                 self._reached[each] = (item.header.number, first)
                 self._rests[each] = item.cut(first, item.header.messages)
             if (rest := self._rests[each]) is not None:
-                return self._piece(each, rest, limit, passed)
+                return self._next_piece(each, rest, limit, ahead)
         return None
 
-    def _piece(self, spool: int, rest: Block, limit: int, passed: Collection[MessageId]) -> BlockPiece:
+    def _next_piece(self, spool: int, rest: Block, limit: int, ahead: Collection[MessageId]) -> BlockPiece:
+        """The next piece of what is left of a block: it begins after messages in `ahead`, and ends before the next."""
         number, begin = self._reached[spool]
         total = rest.header.messages
         first, end, left_out = 0, total, 0
-        if limit or passed:
-            first, end, left_out = self._limits(rest, limit, passed)
+        if limit or ahead:
+            count = end = 0
+            for one in rest.singly():
+                selected = self._selection.count(one)
+                if first_message_id(one) in ahead:
+                    if end > first:
+                        break
+                    left_out += selected
+                    first = end = end + 1
+                    continue
+                if limit and count + selected > limit:
+                    break
+                count += selected
+                end += 1
         cut = rest.cut(first, end)
         self._rests[spool] = rest.cut(end, total) if end < total else None
-        after = (number, begin + end) if end < total else (self.readers[spool].next_number, 0)
+        after = (number, begin + end) if end < total else (self._readers[spool].next_number, 0)
         self._reached[spool] = after
         return BlockPiece(spool, cut, begin + first, self._selection.count(cut), left_out, after)
 
-    def _limits(self, rest: Block, limit: int, passed: Collection[MessageId]) -> tuple[int, int, int]:
-        """The first message, the one behind the last, and how many wanted ones before the first are left out."""
-        first = end = left_out = count = 0
-        for one in rest.singly():
-            wanted = self._selection.count(one)
-            if identity_of(one) in passed:
-                if end > first:
-                    break
-                left_out += wanted
-                first = end = end + 1
-                continue
-            if limit and count + wanted > limit:
-                break
-            count += wanted
-            end += 1
-        return first, end, left_out
 
-
-def identity_of(block: Block) -> MessageId:
-    """Of the first message of a block."""
+def first_message_id(block: Block) -> MessageId:
+    """The identity of a block's first message."""
     kind, number, _ = block.header.spans[0]
     return MessageId(block.header.run, kind, number)
 
 
 def selected_before(piece: BlockPiece, index: int, store: Store, selection: MessageSelection) -> int:
-    """How many wanted messages of a piece stand before an index of its block; the block is read again for that."""
-    spool = store.transient if piece.spool else store.retained
-    reader = SpoolReader(spool, piece.block.header.number)
+    """How many selected messages of a piece come before an index of its block, which is read again for that."""
+    reader = SpoolReader(store.transient if piece.spool else store.retained, piece.block.header.number)
     try:
         found = reader.read()
     except RelayError:  # it is deleted meanwhile: the count is for people only
-        return index - piece.first
+        found = None
     finally:
         reader.close()
     return selection.count(found.cut(piece.first, index)) if isinstance(found, Block) else index - piece.first
 
 
-def suspect(store: Store, selection: MessageSelection, cursor: Cursor, spool: int) -> BlockPiece | None:
-    """The first wanted message of a spool from the cursor on."""
-    return next(_singly(store, selection, cursor, spool), None)
+def first_selected(store: Store, selection: MessageSelection, cursor: Cursor, spool: int) -> BlockPiece | None:
+    """The first selected message of a spool from the cursor on."""
+    return next(_single_messages(store, selection, cursor, spool), None)
 
 
 def choose_probe(
-    store: Store, selection: MessageSelection, suspected: tuple[Cursor, int], choice: int, passed: Collection[MessageId]
+    store: Store, selection: MessageSelection, suspected: tuple[Cursor, int], choice: int, ahead: Collection[MessageId]
 ) -> BlockPiece | None:
-    """A message behind the suspected one, which is the first of a spool from a cursor on; None without any.
+    """A message other than the suspected one, which is the first of a spool from a cursor on; None without any.
 
-    The smallest one is the best choice (0), since size is what collectors mind most.
+    Messages in `ahead` are proven already. The smallest is the best choice (0), because collectors object to size more
+    than to anything else.
     """
     cursor, spool = suspected
-    in_order = [_singly(store, selection, cursor, each) for each in (0, 1)]
+    in_order = [_single_messages(store, selection, cursor, each) for each in (0, 1)]
     next(in_order[spool], None)
     found = [
         piece
         for piece in itertools.islice(itertools.chain(*in_order), PROBES)
-        if identity_of(piece.block) not in passed
+        if first_message_id(piece.block) not in ahead
     ]
     found.sort(key=lambda piece: piece.block.header.payload_length)
     return found[choice % len(found)] if found else None
 
 
-def _singly(store: Store, selection: MessageSelection, cursor: Cursor, spool: int) -> Iterator[BlockPiece]:
-    """The wanted messages of a spool from the cursor on, one at a time."""
+def _single_messages(store: Store, selection: MessageSelection, cursor: Cursor, spool: int) -> Iterator[BlockPiece]:
+    """The selected messages of a spool from the cursor on, one at a time."""
     source, (number, part) = (
         (store.transient, cursor.reached_transient) if spool else (store.retained, cursor.reached_retained)
     )

@@ -202,7 +202,7 @@ class Housekeeping:
             self.watches.users.remind(self.alarms.active)
         self._request_halt(seen.servers, now)
         self._expire(now)
-        probe = any(each.wants_a_message for each in self._destinations)
+        probe = any(each.needs_a_message for each in self._destinations)
         if now.boot >= self._next_heartbeat - probe * int((HEARTBEAT_SECONDS - PROBE_SECONDS) * _MICROSECONDS):
             self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
             events.append(self._heartbeat(now.wall))

@@ -138,7 +138,7 @@ class Road:
                     error=str(each.error or ""),
                     error_since=each.error_since,
                     proofs=each.proofs,
-                    damage=len(each.lost),
+                    damage=len(each.damage),
                     refused=each.refused,
                     largest_refused=each.largest_refused,
                 )

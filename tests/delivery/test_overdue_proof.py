@@ -35,10 +35,8 @@ def sshd() -> Iterator[Sshd]:
 
 @contextmanager
 def delivering(store: Store, server: RemoteLoggingServer, forwarding: PortForwarding | None) -> Iterator[Destination]:
-    destination = Destination(
-        "logs", store, ServerConnector(server, forwarding, EVERYTHING), selection=EVERYTHING, start=Cursor()
-    )
-    destination.overdue_seconds = SOON
+    connector = ServerConnector(server, forwarding, EVERYTHING)
+    destination = Destination("logs", store, connector, selection=EVERYTHING, start=Cursor(), overdue=SOON)
     destination.start()
     try:
         yield destination

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from harness.certificates import Authority
 
-from relay.delivery.destination import Destination
+from relay.delivery.destination import DeliveryFailure, Destination
 from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.delivery_session import DeliverySession
 from relay.errors import NoInputError, PermissionRefusedError, RelayError, UnavailableError
@@ -78,13 +78,18 @@ class Servers:
         return gap(AUTHOR, now, lost)
 
     def lose(self, number: int) -> None:
-        self.all[number].error = LOST
-        self.all[number].error_since = self.clocks.wall
+        self.all[number].failure = DeliveryFailure(LOST, self.clocks.wall)
+
+    def fail(self, number: int, error: RelayError) -> None:
+        """It has been lost for as long as before, and now for this reason."""
+        failure = self.all[number].failure
+        assert failure is not None
+        self.all[number].failure = failure._replace(error=error)
 
     def prove(self, number: int) -> None:
         """Something was delivered to it just now."""
         server = self.all[number]
-        server.error, server.error_since = None, 0
+        server.failure = None
         server.proofs += 1
         server.cursor = msgspec.structs.replace(server.cursor, proven_at=self.clocks.wall, proof="drained")
 
@@ -133,12 +138,12 @@ def test_the_alarm_names_the_error_and_its_remedy_and_a_new_one_is_a_change(serv
     servers.after(0)
     servers.after(LOST_SECONDS)
     assert text() == "nothing can be delivered to b: a: refused"
-    servers.all[1].error = UnavailableError("a", "no answer within 10 s")  # the same object fails in the same way
+    servers.fail(1, UnavailableError("a", "no answer within 10 s"))  # the same object fails in the same way
     assert servers.after(1) == []
-    servers.all[1].error = PermissionRefusedError("private key k", "its mode 0644 lets others use it", "`chmod 600 k`")
+    servers.fail(1, PermissionRefusedError("private key k", "its mode 0644 lets others use it", "`chmod 600 k`"))
     assert servers.after(1) == ["add server-lost b"]
     assert text().endswith("private key k: its mode 0644 lets others use it; `chmod 600 k`")
-    servers.all[1].error = PermissionRefusedError("SSH server s", "x" * 5000)
+    servers.fail(1, PermissionRefusedError("SSH server s", "x" * 5000))
     assert servers.after(1) == ["add server-lost b"]
     assert len(text()) < 500
     servers.prove(1)
@@ -320,7 +325,7 @@ def test_the_servers_to_halt_for_come_from_the_configuration() -> None:
 
 def test_while_a_server_waits_for_any_message_there_is_a_heartbeat_every_two_seconds(servers: Servers) -> None:
     """It shows that the server accepts others than the one which may be at fault."""
-    servers.all[1].wants_a_message = True
+    servers.all[1].needs_a_message = True
     assert [servers.heartbeats_after(1) for _ in range(6)] == [0, 1, 0, 1, 0, 1]
-    servers.all[1].wants_a_message = False
+    servers.all[1].needs_a_message = False
     assert sum(servers.heartbeats_after(1) for _ in range(58)) == 0
