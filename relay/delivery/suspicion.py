@@ -1,19 +1,20 @@
-"""Which message stops delivery, if one does. Pure: losses and proofs in, what the next session sends out.
+"""Finds the message that stops delivery, if one does. Pure: losses and proofs in, a plan for the next session out.
 
-A collector that ends the connection on a message (one larger than it accepts, above all) would stop delivery for good.
-A collector that is restarted or crashes ends connections too, and then no message is at fault. So:
+A collector that ends the connection on a message, most often one larger than it accepts, would stop delivery for good.
+A collector that is restarted or crashes ends connections too, and then no message is at fault. Therefore:
 
-1. After a loss everything is sent again. Only when the same message is the first unproven one at `LOSSES` losses in a
-   row, the unproven messages are suspected.
-2. Suspected messages are sent in intervals that are proven before the next begins: half of them, or, where the
-   collector answers every message, one at a time. What is proven is suspected no more; an interval that fails remains.
-3. The last one is sent alone, on a session of its own. When it fails, another message is sent on a session of its own,
-   the probe. Its proof shows that the collector works, and moves no cursor.
+1. After a loss, everything is sent again. The unproven messages are suspected only when the same message is the first
+   unproven one at `LOSSES` losses in a row.
+2. Suspected messages are sent in intervals, each proven before the next begins: half of them at a time, or one at a
+   time where the collector answers every message. Proven messages are no longer suspected; an interval that fails
+   remains.
+3. The last suspected message is sent alone, in a session of its own. When it fails, another message, the probe, is sent
+   in a session of its own. Its proof shows that the collector works, and moves no cursor.
 4. A message is at fault after `FAILURES` failures alone, each followed by the proof of a probe. When anything else
-   failed in between (the SSH session, the connection, a probe), the collector or the network is unwell as well, and
+   failed in between (the SSH session, the connection, a probe), the collector or the network has another problem, and
    `FAILURES_AMID_OUTAGES` are needed.
 
-The two spools are suspected one after the other: within each the order of the messages never changes.
+The two spools are suspected one after the other: the order of the messages within a spool never changes.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ FAILURES_AMID_OUTAGES: Final = 10
 
 
 class FirstUnproven(NamedTuple):
-    """Where the first unproven message is."""
+    """The position of the first unproven message."""
 
     spool: int
     """0: retained, 1: transient."""
@@ -39,20 +40,20 @@ class SessionLoss(NamedTuple):
 
     first: FirstUnproven
     messages: tuple[int, int]
-    """How many were unproven, of each spool."""
+    """How many of each spool were unproven."""
     singly: bool
     """Whether this collector answers every message."""
 
 
 class SendingPlan(NamedTuple):
-    """What the next session sends."""
+    """The messages that the next session sends."""
 
     spool: int | None = None
-    """Of this spool only; None: of both."""
+    """Messages of this spool only; None: of both."""
     messages: int = 0
-    """At most so many before each proof; 0: as many as usual."""
+    """The most messages before each proof; 0: as many as usual."""
     probe: int | None = None
-    """Only a message behind the suspected one: the best choice is 0, the next best 1, and so on."""
+    """Only one message other than the suspected one: the best choice is 0, the next best 1, and so on."""
 
 
 EVERYTHING_AS_USUAL: Final = SendingPlan()
@@ -60,7 +61,7 @@ EVERYTHING_AS_USUAL: Final = SendingPlan()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspicion:
-    """What is known; the methods answer what is known afterwards."""
+    """The state of the search; each method returns the state after an event."""
 
     first: FirstUnproven | None = None
     """At the last loss."""
@@ -68,22 +69,22 @@ class Suspicion:
     """In a row, with that message first."""
     spool: int = 0
     suspected: int = 0
-    """So many messages of that spool from the cursor on; 0: none."""
+    """How many messages of that spool are suspected, from the cursor on; 0: none."""
     behind: int = 0
-    """So many of the transient spool are suspected as well, after those of the retained one."""
+    """How many of the transient spool are suspected as well, after those of the retained one."""
     singly: bool = False
     failed: bool = False
-    """The last suspected message has just failed alone, and the probe is still to come."""
+    """Whether the last suspected message has just failed alone, so that a probe is next."""
     failures: int = 0
-    """Of that message alone, each followed by the proof of a probe."""
+    """Failures of that message alone, each followed by the proof of a probe."""
     disturbed: bool = False
-    """Something else failed in between."""
+    """Whether something else failed in between."""
     probes: int = 0
     """Probes that failed since the last failure."""
 
     @property
     def plan(self) -> SendingPlan:
-        """What the next session sends."""
+        """The messages that the next session sends."""
         if not self.suspected:
             return EVERYTHING_AS_USUAL
         if self.failed:
@@ -92,7 +93,7 @@ class Suspicion:
 
     @property
     def alone(self) -> bool:
-        """Whether one message alone is left."""
+        """Whether only one message is left."""
         return self.suspected == 1
 
     @property
@@ -101,7 +102,7 @@ class Suspicion:
         return self.failures >= (FAILURES_AMID_OUTAGES if self.disturbed else FAILURES)
 
     def lost(self, loss: SessionLoss) -> "Suspicion":
-        """A session was lost while the way to the collector was open."""
+        """A session was lost while the transport to the collector was open."""
         if not self.suspected:
             losses = self.losses + 1 if self.first in {None, loss.first} else 1
             if losses < LOSSES:
@@ -118,13 +119,13 @@ class Suspicion:
         return replace(self, suspected=min(max(loss.messages[self.spool], 1), self.suspected), behind=0)
 
     def unreached(self) -> "Suspicion":
-        """The way to the collector broke, or could not be opened: that says nothing about a message."""
+        """The transport to the collector broke, or could not be opened: this says nothing about a message."""
         if not self.alone:
             return self
         return replace(self, disturbed=True, probes=self.probes + self.failed)
 
     def proven(self, messages: int) -> "Suspicion":
-        """So many of the suspected messages are proven."""
+        """Some of the suspected messages, or all, are proven."""
         if self.suspected > messages:
             return replace(self, suspected=self.suspected - messages)
         if self.behind:
@@ -136,9 +137,9 @@ class Suspicion:
         return replace(self, failed=False, failures=self.failures + 1, probes=0)
 
     def convicted(self) -> "Suspicion":
-        """The message at fault is passed over; the next one that fails is suspected at once."""
+        """The cursor moves past the message at fault; the next message that fails is suspected at once."""
         return Suspicion(losses=LOSSES - 1)
 
     def knows_more_than(self, former: "Suspicion") -> bool:
-        """Whether the next session should follow at once, since this one narrowed the search down."""
+        """Whether the next session should follow at once, because this one has narrowed the search."""
         return self != former and bool(former.suspected) and not self.disturbed

@@ -61,6 +61,7 @@ class AcknowledgedStream(DeliverySession):
         selection: MessageSelection,
         report: ReportStep = report_nothing,
     ) -> None:
+        self.refused = []
         self._transport = transport
         self._stop = stop
         self._speaker = speaker
