@@ -3,20 +3,21 @@
 SIGTERM and SIGINT stop the program. SIGHUP reloads its configuration, SIGUSR1 logs its status. Every other signal that
 would end a program by default does nothing, except those in `FAULTS`, by which the processor reports a fault.
 
-`hold` is called before anything else is imported, so that a SIGHUP during the start or after the end does nothing; one
-that came during the start reloads as soon as the program is ready. All of this is done by handlers, not by ignoring, as
-long as child programs are started: exec resets a handler to the default, so that they behave as they always do.
+`hold` is called before anything else is imported, so that a SIGHUP during the start or after the end does nothing. A
+signal during the start takes effect as soon as the program is ready. As long as child programs are started, handlers do
+all this, and no signal is ignored: exec resets a handler to the default, so that the children behave as always.
 """
 
 import asyncio
 import contextlib
 import signal
 import socket
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Final, Self
 
 FAULTS: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS})
-"""The instruction that caused one of these would be repeated for ever if a handler returned."""
+"""If a handler returned from one of these, the instruction that caused it would be repeated for ever."""
 _STOPPING: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 _NOT_ENDING: Final = frozenset(
     {
@@ -24,22 +25,35 @@ _NOT_ENDING: Final = frozenset(
         *(signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
     }
 )
-"""signal(7): those whose default is to do nothing, to stop the process, or to let it continue."""
+"""signal(7): their default is to do nothing, to stop the process, or to let it continue."""
 _LEFT_ALONE: Final = FAULTS | _STOPPING | _NOT_ENDING | {signal.SIGKILL}
 _early: Final[set[int]] = set()
-"""Signals that came while no `Signals` listened."""
+"""Signals that arrived before `Signals` was entered."""
 
 
 def hold() -> None:
     """Make every signal do nothing that would end the program, except SIGTERM, SIGINT and those in `FAULTS`."""
     for number in signal.valid_signals() - _LEFT_ALONE:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGHUP:  # nohup ignores SIGHUP
-            with contextlib.suppress(OSError, ValueError):  # the C library's own, which nobody may handle
-                signal.signal(number, _note)
+            with contextlib.suppress(OSError, ValueError):  # the C library's own, which cannot be handled
+                signal.signal(number, lambda number, _: _early.add(number))
 
 
-def _note(number: int, _: FrameType | None) -> None:
-    _early.add(number)
+@contextlib.contextmanager
+def wakeup_socket() -> Iterator[socket.socket]:
+    """A socket that becomes readable after a signal's handler has run, whichever thread the signal was delivered to.
+
+    To be used in the main thread. The handlers themselves are the caller's.
+    """
+    woken, waker = socket.socketpair()
+    with woken, waker:
+        woken.setblocking(False)
+        waker.setblocking(False)
+        former = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        try:
+            yield woken
+        finally:
+            signal.set_wakeup_fd(former)
 
 
 class Signals:
@@ -54,17 +68,25 @@ class Signals:
         self.report = asyncio.Event()
         """Set by SIGUSR1; the program that logs its status clears it first."""
         self._loop = asyncio.get_running_loop()
-        # A signal may be delivered to another thread; the octet that Python then writes here wakes the loop.
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
+        self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         hold()
-        self._loop.add_reader(self._woken, self._drain)
-        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        woken = self._undo.enter_context(wakeup_socket())
+
+        def drain() -> None:
+            with contextlib.suppress(BlockingIOError):
+                while woken.recv(4096):
+                    pass
+
+        def take_soon(number: int, _: FrameType | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._take, number)
+
+        self._loop.add_reader(woken, drain)
+        self._undo.callback(self._loop.remove_reader, woken)
         for number in (*_STOPPING, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, self._came)
+            signal.signal(number, take_soon)
         for early in tuple(_early):
             self._take(early)
         return self
@@ -72,18 +94,11 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The program is about to end by itself; Python sets handlers back to the default, but leaves what is ignored.
+        # The program is about to end. Python then resets handlers to the default, but an ignored signal stays ignored.
         for ending in signal.valid_signals() - (_LEFT_ALONE - _STOPPING):
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(ending, signal.SIG_IGN)
-        signal.set_wakeup_fd(-1)
-        self._loop.remove_reader(self._woken)
-        self._woken.close()
-        self._waker.close()
-
-    def _came(self, number: int, _: FrameType | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._take, number)
+        self._undo.close()
 
     def _take(self, number: int) -> None:
         if number in _STOPPING:
@@ -93,8 +108,3 @@ class Signals:
             self.reload.set()
         elif number == signal.SIGUSR1:
             self.report.set()
-
-    def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._woken.recv(4096):
-                pass

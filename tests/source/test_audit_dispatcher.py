@@ -27,7 +27,7 @@ from relay.syslog.auditd_remote import MESSAGE
 from relay.values.event import Batch
 
 DISPATCH = [sys.executable, "-m", "relay", "dispatch"]
-SMALL_PLUGIN = "import sys, relay.program.dispatch as d; d.CEILING = 20_000; d.DispatcherPlugin(sys.argv[1]).run()"
+SMALL_PLUGIN = "import sys, relay.program.dispatch as d; d.DispatcherPlugin(sys.argv[1], ceiling=20_000).run()"
 
 
 def dispatcher(path: Path, plugin: Plugin = "relay") -> AuditDispatcher:
