@@ -11,9 +11,9 @@ from typing_extensions import override
 from relay.delivery.message_selection import MessageSelection
 from relay.delivery.sessions.server_connector import ServerConnector
 from relay.errors import ConfigurationError, RelayError, TemporaryError
-from relay.program.control import LivePart, LiveSource
 from relay.program.housekeeping import ALARMS_SLOT, Watches, author_of, policy_of
 from relay.program.intake import Routing
+from relay.program.live import LivePart, LiveSource
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import (
     Digests,

@@ -16,9 +16,9 @@ from relay.listener.ssh_endpoint import SshEndpoint
 from relay.listener.stream import ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.listener.tls import ServerIdentity, TlsListener
-from relay.program.control import LivePart
 from relay.program.housekeeping import Fault, HousekeepingPolicy, Watches, policy_of
 from relay.program.intake import Routing
+from relay.program.live import LivePart
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import Digests, PartsByName, ReloadPlan, compare, parts_of_receive
 from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed

@@ -7,8 +7,9 @@ spool's end.
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from relay.program.control import Live, ask
+from relay.program.control_socket import ask
 from relay.program.history import require_state
+from relay.program.live import Live
 from relay.spool.cursor import Cursor
 from relay.spool.inspection.overview import Overview, overview, waiting
 from relay.spool.store import LOCK

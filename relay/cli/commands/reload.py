@@ -13,7 +13,7 @@ from relay.cli.state import state_directory, state_option
 from relay.values.text import escaped
 
 if TYPE_CHECKING:
-    from relay.program.control import Reloaded
+    from relay.program.control_socket import Reloaded
 
 
 @click.command("reload")
@@ -39,7 +39,7 @@ def _ask(folder: str) -> "Reloaded":
     import msgspec
 
     from relay.errors import TemporaryError, UnavailableError
-    from relay.program.control import ask_to_reload
+    from relay.program.control_socket import ask_to_reload
     from relay.spool.store import LOCK
     from relay.system.disk import Disk, permission_refused
 

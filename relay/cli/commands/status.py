@@ -1,7 +1,7 @@
 """`relay status`: spool, sources, destinations, from the state directory.
 
 --json prints one object with the schema "relay.status/1": the fields of `relay.program.status.Status`, times in
-microseconds since the epoch, 0 for never. "live" is what a running process adds (`relay.program.control.Live`), or
+microseconds since the epoch, 0 for never. "live" is what a running process adds (`relay.program.live.Live`), or
 null.
 """
 
@@ -20,7 +20,7 @@ from relay.values.size import rounded_size
 from relay.values.text import escaped
 
 if TYPE_CHECKING:
-    from relay.program.control import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
+    from relay.program.live import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
     from relay.program.status import DestinationStatus, SourceStatus, SpoolStatus, Status
 
 _MICROSECONDS = 1_000_000
@@ -59,7 +59,7 @@ def _object(found: "Status") -> dict[str, object]:
 
 
 def _lines(found: "Status", now: int) -> list[str]:
-    from relay.program.control import Live
+    from relay.program.live import Live
 
     live = found.live or Live(pid=0, started=0)
     sources = {source.name: source for source in live.sources}

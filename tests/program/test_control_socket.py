@@ -10,28 +10,28 @@ import pytest
 
 from relay.config.mistake import ConfigLocation, Mistake, MistakesError
 from relay.errors import TemporaryError, UnavailableError
-from relay.program.control import NAME, Live, LiveDestination, Reloaded, answering, ask, ask_to_reload
+from relay.program.control_socket import NAME, Reloaded, answering, ask, ask_to_reload
+from relay.program.live import Live, LiveDestination
 
 LIVE = Live(pid=7, started=1, destinations=(LiveDestination(name="s", state="delivering"),))
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How soon this process gets to answer itself is not what is looked at."""
-    monkeypatch.setattr("relay.program.control.ANSWER_SECONDS", 60.0)
+def ask_patiently(folder: Path) -> Live | None:
+    """The answer, however slow this process is to answer itself."""
+    return ask(str(folder), timeout=60)
 
 
-def test_whoever_asks_is_told_and_only_the_owner_may(tmp_path: Path) -> None:
+def test_a_client_gets_the_status_and_only_the_owner_may_connect(tmp_path: Path) -> None:
     async def main() -> tuple[Live | None, int]:
         async with answering(str(tmp_path), lambda: LIVE):
             mode = stat.S_IMODE((tmp_path / NAME).stat().st_mode)
-            return await asyncio.to_thread(ask, str(tmp_path)), mode
+            return await asyncio.to_thread(ask_patiently, tmp_path), mode
 
     assert asyncio.run(main()) == (LIVE, 0o600)
     assert not (tmp_path / NAME).exists()
 
 
-def test_nobody_there_is_no_error(tmp_path: Path) -> None:
+def test_without_a_running_relay_there_is_no_status(tmp_path: Path) -> None:
     assert ask(str(tmp_path)) is None
     assert ask(str(tmp_path / "missing")) is None
 
@@ -43,28 +43,28 @@ def test_a_socket_that_a_killed_relay_left_behind_is_replaced(tmp_path: Path) ->
 
     async def main() -> Live | None:
         async with answering(str(tmp_path), lambda: LIVE):
-            return await asyncio.to_thread(ask, str(tmp_path))
+            return await asyncio.to_thread(ask_patiently, tmp_path)
 
     assert asyncio.run(main()) == LIVE
 
 
-def test_a_deep_folder_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_deep_folder_works(tmp_path: Path) -> None:
     """unix(7) allows 108 octets for a socket's path."""
     folder = tmp_path / ("d" * 100) / ("e" * 100)
     folder.mkdir(parents=True)
 
     async def main() -> Live | None:
         async with answering(str(folder), lambda: LIVE):
-            return await asyncio.to_thread(ask, str(folder))
+            return await asyncio.to_thread(ask_patiently, folder)
 
     assert asyncio.run(main()) == LIVE
 
 
-def test_an_answer_that_is_none_of_ours_counts_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_not_relays_is_no_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> Live | None:
         monkeypatch.chdir(tmp_path)
         async with await asyncio.start_unix_server(_garbage, NAME):
-            return await asyncio.to_thread(ask, str(tmp_path))
+            return await asyncio.to_thread(ask_patiently, tmp_path)
 
     assert asyncio.run(main()) is None
 
@@ -74,7 +74,7 @@ async def _garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
     writer.close()
 
 
-def test_a_reload_is_answered_when_it_is_over_with_what_changed_or_what_is_wrong(tmp_path: Path) -> None:
+def test_a_reload_is_answered_when_it_is_over_with_its_changes_or_its_error(tmp_path: Path) -> None:
     changed = Reloaded(changes=("server s exchanged",))
     wrong = MistakesError((Mistake(ConfigLocation("relay.toml", 3, ("spool", "max-size")), "is not a size"),))
     answers = [changed, Reloaded.refused(wrong), Reloaded.refused(UnavailableError("tcp://h:1", "taken", "free it"))]
