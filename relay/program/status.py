@@ -1,6 +1,6 @@
-"""What `relay status` tells: from a state directory, and from the process that is using it, where one is.
+"""The answer of `relay status`: from a state directory, and from the process that uses it, if one does.
 
-Times are microseconds since the epoch; 0 means never. "Waiting" is what lies between a destination's cursor and the
+Times are microseconds since the epoch; 0 means never. "Waiting" is everything from a destination's cursor to the
 spool's end.
 """
 
@@ -10,21 +10,19 @@ from typing import Final, NamedTuple
 from relay.program.control_socket import ask
 from relay.program.history import require_state
 from relay.program.live import Live
-from relay.spool.cursor import Cursor
-from relay.spool.inspection.overview import Overview, overview, waiting
+from relay.spool.inspection.overview import overview, waiting
 from relay.spool.store import LOCK
 from relay.system.disk import Disk
-from relay.values.event import EventType
 
 SCHEMA: Final = "relay.status/1"
 
 
 class DestinationStatus(NamedTuple):
-    """How far one destination is."""
+    """How far the delivery to one destination is."""
 
     name: str
     delivered: int
-    """Messages proven, ever."""
+    """Messages that were ever proven."""
     waiting_events: int
     waiting_octets: int
     waiting_since: int
@@ -32,19 +30,19 @@ class DestinationStatus(NamedTuple):
     proof: str
     proven_at: int
     missing_blocks: int = 0
-    """Of those that it has still to get: blocks that are damaged, or whose files were deleted."""
+    """Blocks among those that wait that are damaged, or whose files were deleted."""
 
 
 class SourceStatus(NamedTuple):
-    """How far one source has come."""
+    """How far one source was read."""
 
     name: str
     events: int
-    """Events that it has given, ever."""
+    """Events that were ever accepted from it."""
 
 
 class SpoolStatus(NamedTuple):
-    """What one spool holds."""
+    """The contents of one spool."""
 
     segments: int
     events: int
@@ -53,56 +51,56 @@ class SpoolStatus(NamedTuple):
 
 
 class Status(NamedTuple):
-    """The whole picture."""
+    """Everything that a state directory shows."""
 
     state_directory: str
     pid: int | None
-    """The process that is using it now."""
+    """The process that uses it now."""
     retained: SpoolStatus
     transient: SpoolStatus
     sources: tuple[SourceStatus, ...]
     destinations: tuple[DestinationStatus, ...]
     live: Live | None
-    """What the running process adds; None when none runs."""
+    """The state of the running process; None when none runs, or it does not answer."""
 
 
 def status(disk: Disk, state_directory: str) -> Status:
-    """Look at a state directory; NoInputError when it is none."""
+    """Look at a state directory; NoInputError when the folder is not one."""
     require_state(disk, state_directory)
     found = overview(disk, state_directory)
+    destinations = []
+    for name, cursor in sorted(found.cursors.items()):
+        ahead = waiting(disk, state_directory, name, cursor)
+        destinations.append(
+            DestinationStatus(
+                name=name,
+                delivered=cursor.delivered,
+                waiting_events=ahead.messages,
+                waiting_octets=ahead.octets,
+                waiting_since=ahead.oldest_committed,
+                proof=cursor.proof,
+                proven_at=cursor.proven_at,
+                missing_blocks=ahead.missing,
+            )
+        )
+    retained, transient = (
+        SpoolStatus(
+            spool.segments,
+            spool.messages,
+            spool.octets,
+            {event_type.label: count for event_type, count in sorted(spool.by_type.items())},
+        )
+        for spool in (found.retained, found.transient)
+    )
     return Status(
-        state_directory,
-        disk.lock_owner(f"{state_directory}/{LOCK}"),
-        _spool(found, retained=True),
-        _spool(found, retained=False),
-        tuple(
+        state_directory=state_directory,
+        pid=disk.lock_owner(f"{state_directory}/{LOCK}"),
+        retained=retained,
+        transient=transient,
+        sources=tuple(
             SourceStatus(position.source, position.count)
             for position in (found.retained.newest.positions if found.retained.newest else ())
         ),
-        tuple(_destination(disk, state_directory, name, cursor) for name, cursor in sorted(found.cursors.items())),
-        ask(state_directory),
-    )
-
-
-def _spool(found: Overview, *, retained: bool) -> SpoolStatus:
-    spool = found.retained if retained else found.transient
-    return SpoolStatus(spool.segments, spool.messages, spool.octets, labels(spool.by_type))
-
-
-def labels(by_type: Mapping[EventType, int]) -> dict[str, int]:
-    """The same by the types' names."""
-    return {kind.label: count for kind, count in sorted(by_type.items())}
-
-
-def _destination(disk: Disk, folder: str, name: str, cursor: Cursor) -> DestinationStatus:
-    ahead = waiting(disk, folder, name, cursor)
-    return DestinationStatus(
-        name,
-        cursor.delivered,
-        ahead.messages,
-        ahead.octets,
-        ahead.oldest_committed,
-        cursor.proof,
-        cursor.proven_at,
-        ahead.missing,
+        destinations=tuple(destinations),
+        live=ask(state_directory),
     )

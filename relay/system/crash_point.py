@@ -1,4 +1,4 @@
-"""Named moments at which a test can have relay die, as a power cut or a SIGKILL would: inert without RELAY_CRASH_AT.
+"""Named moments at which a test can kill relay, as a power cut would. Without RELAY_CRASH_AT nothing happens.
 
 `RELAY_CRASH_AT=NAME:N` kills this process with SIGKILL when the moment NAME comes for the Nth time. `scripts/faults`
 and `tests/faults` go through every name.
@@ -35,13 +35,13 @@ _left = int(_COUNT) if _COUNT.isdigit() else 1
 
 
 def crash_point(name: str) -> None:
-    """Die here if it is this moment's turn."""
+    """Die here if this moment is the one to die at."""
     if name == _NAME and is_due(name):
         die()
 
 
 def is_due(name: str) -> bool:
-    """Whether this moment's turn has come; for a moment that has to be prepared, such as half a write."""
+    """Whether to die at this moment; for a moment that has to be prepared, such as half a write."""
     global _left  # noqa: PLW0603  the process's own countdown
     if name != _NAME:
         return False
@@ -50,5 +50,5 @@ def is_due(name: str) -> bool:
 
 
 def die() -> None:
-    """Die at once: nothing is flushed, closed or told."""
+    """Die at once: nothing is flushed, closed or answered."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,11 +1,11 @@
 """The disk: the only file that calls fsync, rename, flock, fallocate and statvfs, and the seam for fault injection.
 
-Everything durable is reached through a `Disk` and the `File`s that it opens; a test hands in a double of both.
+Everything durable is reached through a `Disk` and the `File`s that it opens; a test passes a fake of both.
 Offsets and sizes are in bytes. Every OSError leaves here as a StorageError that names the file and the call; its
-`errno` tells a full disk (ENOSPC, EDQUOT) from a failing one. What a failed call leaves behind:
+`errno` distinguishes a full disk (ENOSPC, EDQUOT) from a failing one. After a failed call:
 
-- `File.write`: any prefix of the data may stand in the file.
-- `File.sync`: nothing written since the last good sync may be assumed durable, even if a later sync succeeds.
+- `File.write`: the file may contain any prefix of the data.
+- `File.sync`: nothing written since the last good sync can be assumed durable, even if a later sync succeeds.
 - `Disk.replace`, `remove`, `open(create=True)`: durable only after `sync_folder` of the parent.
 """
 
@@ -39,8 +39,8 @@ def _storage_errors(path: str, call: str) -> Iterator[None]:
 def storage_error(path: str, call: str, error: OSError) -> StorageError:
     """The StorageError for a failed `call` on `path`, with the remedy that fits the errno."""
     remedy = {
-        errno.ENOSPC: "make room on this file system",
-        errno.EDQUOT: "raise the quota or make room",
+        errno.ENOSPC: "free space on this file system",
+        errno.EDQUOT: "raise the quota or free space",
         errno.EIO: "check the device: the kernel's log names it",
         errno.EACCES: "check the owner and mode",
         errno.EROFS: "mount the file system writable",
@@ -51,7 +51,7 @@ def storage_error(path: str, call: str, error: OSError) -> StorageError:
 
 
 def permission_refused(path: str) -> PermissionRefusedError:
-    """The error for what this user is not allowed to read or write: it names the file or folder, and its owner."""
+    """The error for a file or folder that this user is not allowed to read or write; it names the owner."""
     while True:
         try:
             facts = os.stat(path)
@@ -76,7 +76,7 @@ def _user_name(uid: int) -> str:
 
 
 class File:
-    """An open file, written and read at offsets."""
+    """An open file that is written and read at offsets."""
 
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
@@ -117,7 +117,7 @@ class File:
             os.fdatasync(self.descriptor)
 
     def allocate(self, size: int) -> None:
-        """Give the file `size` bytes on the disk; what was not written reads as zeros."""
+        """Reserve `size` bytes on the disk for the file; bytes that were not written read as zeros."""
         with _storage_errors(self.path, "fallocate"):
             os.posix_fallocate(self.descriptor, 0, size)
 
@@ -134,7 +134,7 @@ class File:
 
     @property
     def deleted(self) -> bool:
-        """Whether no name leads to it any more, so that nobody can open it again."""
+        """Whether it has no name any more, so that it cannot be opened again."""
         with _storage_errors(self.path, "stat"):
             return os.fstat(self.descriptor).st_nlink == 0
 
@@ -153,23 +153,14 @@ class Lock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Give it up; a second call does nothing."""
+        """Release it; a second call does nothing."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
 
 
-def _sign(descriptor: int) -> None:
-    """Note who holds the lock; without room for that it holds all the same, for a process that is not known."""
-    with suppress(OSError):
-        try:
-            os.ftruncate(descriptor, os.pwrite(descriptor, b"%d\n" % os.getpid(), 0))
-        except OSError:
-            os.ftruncate(descriptor, 0)
-
-
-def _lock_soon(descriptor: int) -> None:
-    """Lock at once or within a moment: whoever asks for the owner holds the lock for an instant."""
+def _lock(descriptor: int) -> None:
+    """Lock at once or within a moment: `lock_owner` holds the lock for an instant."""
     for _ in range(_LOCK_ATTEMPTS):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,16 +172,16 @@ def _lock_soon(descriptor: int) -> None:
 
 
 class Disk:
-    """The real one."""
+    """The real disk."""
 
     def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
-        """Open a file; `create` makes it when it is not there (mode 0600)."""
+        """Open a file; `create` creates it when it is missing (mode 0600)."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         with _storage_errors(path, "open"):
             return File(path, os.open(path, flags, FILE_MODE))
 
     def exists(self, path: str) -> bool:
-        """Whether something of that name is there; a StorageError when this user is not allowed to know."""
+        """Whether there is something of that name; StorageError when this user is not allowed to look."""
         try:
             os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -209,7 +200,7 @@ class Disk:
             raise storage_error(folder, "list", error) from error
 
     def make_folder(self, path: str) -> None:
-        """Make a folder (mode 0700) and the missing ones above it; durable on return."""
+        """Create a folder (mode 0700) and the missing ones above it; durable on return."""
         path = os.path.abspath(path)
         missing = []
         while not os.path.isdir(path):
@@ -221,12 +212,12 @@ class Disk:
             except FileExistsError:
                 continue
             except OSError as error:
-                cause = f"the folder cannot be made: {os.strerror(error.errno or 0)}"
-                raise CannotCreateError(folder, cause, "make it, or name another") from error
+                cause = f"the folder cannot be created: {os.strerror(error.errno or 0)}"
+                raise CannotCreateError(folder, cause, "create it, or name another") from error
             self.sync_folder(os.path.dirname(folder))
 
     def require_private(self, path: str) -> None:
-        """PermissionRefusedError unless the folder is this user's own and closed to all others."""
+        """PermissionRefusedError unless the folder belongs to this user and no other user has access."""
         with _storage_errors(path, "stat"):
             facts = os.stat(path)
         if facts.st_uid != os.geteuid():
@@ -256,24 +247,28 @@ class Disk:
                 os.close(descriptor)
 
     def lock(self, path: str) -> Lock:
-        """Take the lock file `path`; TemporaryError names the process that has it."""
+        """Lock the file `path`; TemporaryError names the process that holds the lock."""
         with _storage_errors(path, "open"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
-            _lock_soon(descriptor)
+            _lock(descriptor)
         except BlockingIOError as error:
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
             cause = f"in use by the process with pid {owner}"
-            raise TemporaryError(path, cause, "stop that one first, or name another folder") from error
+            raise TemporaryError(path, cause, "stop that process first, or name another folder") from error
         except OSError as error:
             os.close(descriptor)
             raise storage_error(path, "lock", error) from error
-        _sign(descriptor)
+        with suppress(OSError):  # without space for its process id it is locked all the same, by an unknown process
+            try:
+                os.ftruncate(descriptor, os.pwrite(descriptor, b"%d\n" % os.getpid(), 0))
+            except OSError:
+                os.ftruncate(descriptor, 0)
         return Lock(path, descriptor)
 
     def lock_owner(self, path: str) -> int | None:
-        """The process id of whoever holds the lock file; None when nobody does."""
+        """The id of the process that holds the lock file, 0 when it is unknown; None when no process does."""
         if not self.exists(path):
             return None
         with self.open(path, writable=False) as file:

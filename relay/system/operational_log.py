@@ -1,10 +1,10 @@
-"""relay's own log: that a program is ready, has reloaded or stops, what is lost and recovered, always; more with -v.
+"""relay's own log. It always reports that a program is ready, has reloaded or stops, and what is lost or recovered.
 
--v adds the sessions and the proofs, -vv what helps to find a fault.
+-v adds the sessions and the proofs, -vv helps to find a fault.
 
-Under systemd (JOURNAL_STREAM is set), on a terminal, and where no local syslog socket is, lines go to stderr. Else
+Lines go to stderr under systemd (JOURNAL_STREAM is set), on a terminal, and where there is no local syslog socket. Else
 they go to the local syslog socket as RFC 5424, by rfc5424-logging-handler, with APP-NAME `relay` and facility 3
-(daemon). relay never takes them in itself: no source of its own reads that socket.
+(daemon). relay never reads them back: none of its sources reads that socket.
 """
 
 import logging
@@ -19,7 +19,7 @@ from relay.errors import RelayError
 
 SYSLOG_SOCKET: Final = "/dev/log"
 NOTICE: Final = 25
-"""The level of what is logged always, although nothing is wrong; `logging` has no level between INFO and WARNING."""
+"""The level of lines that are always logged although nothing is wrong. `logging` has none between INFO and WARNING."""
 _FACILITY: Final = 3
 _PRIORITIES: Final = {
     logging.DEBUG: 7,
@@ -30,7 +30,7 @@ _PRIORITIES: Final = {
     logging.CRITICAL: 2,
 }
 _LEVELS: Final = (NOTICE, logging.INFO, logging.DEBUG)
-logging.addLevelName(NOTICE, "NOTICE")  # by this name rfc5424-logging-handler finds the severity
+logging.addLevelName(NOTICE, "NOTICE")  # rfc5424-logging-handler maps this name to the severity
 
 
 class _JournalFormatter(logging.Formatter):
@@ -40,40 +40,37 @@ class _JournalFormatter(logging.Formatter):
         return f"<{_PRIORITIES.get(record.levelno, 5)}>{super().format(record)}"
 
 
-def _complete(record: logging.LogRecord) -> bool:
-    """Have the commands in a line work as printed (`relay.errors`)."""
-    record.msg, record.args = RelayError.complete(record.getMessage()), None
-    return True
-
-
 def configure(verbosity: int, *, socket_path: str = SYSLOG_SOCKET, stream: TextIO | None = None) -> None:
-    """Send what the loggers `relay…` say where it belongs; 0 is notices, warnings and errors, 1 and 2 are more."""
+    """Send the lines of the loggers `relay…` where they belong.
+
+    With verbosity 0 they are notices, warnings and errors; 1 and 2 add the levels INFO and DEBUG.
+    """
     log = logging.getLogger("relay")
     for former in log.handlers[:]:
         log.removeHandler(former)
         former.close()
     log.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
-    # Our own logger alone: with the root logger at DEBUG the handler's tzlocal would log into itself for ever.
+    # Only relay's logger: with the root logger at DEBUG, tzlocal in the handler would log into itself for ever.
     log.propagate = False
-    handler = _handler(socket_path, stream or sys.stderr)
-    handler.addFilter(_complete)
-    log.addHandler(handler)
-    # paramiko tells every stranger's garbage and every lost session in its own words; ours name cause and remedy.
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-
-
-def _handler(socket_path: str, stream: TextIO) -> logging.Handler:
+    stream = stream or sys.stderr
+    handler: logging.Handler = logging.StreamHandler(stream)
     if "JOURNAL_STREAM" in os.environ:
-        handler: logging.Handler = logging.StreamHandler(stream)
         handler.setFormatter(_JournalFormatter("%(message)s"))
-        return handler
-    if not stream.isatty() and _is_socket(socket_path):
-        return Rfc5424SysLogHandler(
+    elif not stream.isatty() and _is_socket(socket_path):
+        handler = Rfc5424SysLogHandler(
             address=socket_path, facility=_FACILITY, appname="relay", procid=os.getpid(), enterprise_id=None
         )
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("relay: %(message)s"))
-    return handler
+    else:
+        handler.setFormatter(logging.Formatter("relay: %(message)s"))
+
+    def complete(record: logging.LogRecord) -> bool:
+        record.msg, record.args = RelayError.complete(record.getMessage()), None
+        return True
+
+    handler.addFilter(complete)  # so that the commands in a line work as printed (`relay.errors`)
+    log.addHandler(handler)
+    # paramiko logs every stranger's garbage and every lost session; relay's own lines have cause and remedy.
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 def _is_socket(path: str) -> bool:

@@ -1,8 +1,8 @@
-"""What systemd is told that started relay, by the datagrams of sd_notify(3): that relay is ready, and that it stops.
+"""The notifications to systemd, if it started relay: relay is ready, and it stops (sd_notify(3)).
 
-Ready means that the configuration is understood, the keys are read, the spool is open and the servers are being
-delivered to, whether or not they answer; so `systemctl start` tells what a restart cannot mend. Where no service
-manager waits for it (NOTIFY_SOCKET is not set), nothing is done; one that cannot be told is a warning, and no more.
+Ready means that the configuration is valid, the keys are read, the spool is open and delivery to the servers has begun,
+whether or not they answer. So `systemctl start` fails for faults that a restart cannot repair. Without a service
+manager that waits (NOTIFY_SOCKET is not set) nothing is done. A notification that fails is only a warning.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ _STOPPING: Final = b"STOPPING=1"
 
 @contextlib.contextmanager
 def serving() -> Iterator[None]:
-    """Tell that relay is ready; on leaving the block, that it stops."""
-    _tell(_READY)
+    """Notify that relay is ready; on leaving the block, that it stops."""
+    _notify(_READY)
     try:
         yield
     finally:
-        _tell(_STOPPING)
+        _notify(_STOPPING)
 
 
-def _tell(state: bytes) -> None:
+def _notify(state: bytes) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -37,4 +37,4 @@ def _tell(state: bytes) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sender:
             sender.sendto(state, name)
     except OSError as error:
-        _log.warning("the service manager cannot be told %s (NOTIFY_SOCKET=%s: %s)", state.decode(), address, error)
+        _log.warning("the service manager did not get %s (NOTIFY_SOCKET=%s: %s)", state.decode(), address, error)

@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_no_half_a_key() -> None:
     argv = ["unshare", *root, "--mount", "bash", "-c", script, "bash", *RELAY, "key", "generate"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (74, "full\n")
-    assert "No space left on device; make room" in done.stderr
+    assert "No space left on device; free space" in done.stderr
 
 
 def test_with_the_line_in_authorized_keys_relay_delivers(tmp_path: Path) -> None:

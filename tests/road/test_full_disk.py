@@ -59,4 +59,4 @@ def test_a_disk_without_one_free_octet_at_the_first_start_is_74_and_names_the_fi
         done = subprocess.run([*disk.prefix, *argv], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 74, done.stderr
     assert done.stderr.startswith(f"relay: {disk.folder}/state/")
-    assert done.stderr.endswith("No space left on device; make room on this file system\n")
+    assert done.stderr.endswith("No space left on device; free space on this file system\n")

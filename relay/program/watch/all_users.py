@@ -101,7 +101,7 @@ class AllUsers:
                 try:
                     self._change_login_message(name)
                 finally:
-                    command.run(["wall"], patience=_TIMEOUT_S, said=TEXTS[name] + "\n")
+                    command.run(["wall"], timeout=_TIMEOUT_S, stdin=TEXTS[name] + "\n")
             else:
                 leave_root_request(self._disk, f"{self._path}.{name}")
         except RelayError as error:

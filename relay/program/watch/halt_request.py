@@ -122,7 +122,7 @@ class HaltRequest:
         self._warn(message)
         try:
             if self.method.command:
-                command.run(self.method.command, patience=_TIMEOUT_S)
+                command.run(self.method.command, timeout=_TIMEOUT_S)
                 return HaltOutcome("requested", f"ran {self.method.command[0]}")
             leave_root_request(self._disk, self.method.request)
             return HaltOutcome("requested", f"created {self.method.request}")

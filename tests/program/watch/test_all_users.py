@@ -19,7 +19,7 @@ UNSHARE = "/usr/bin/unshare"  # by its path: PATH has the stubs alone
 AS_ROOT = [] if os.geteuid() == 0 else [UNSHARE, "--user", "--map-root-user"]
 # A user namespace without a map: the kernel's "nobody", who can still reach the files of this test.
 AS_ANOTHER = [UNSHARE, "--user"] if os.geteuid() == 0 else []
-TELL = """
+SEND = """
 import sys
 from relay.system.disk import Disk
 from relay.program.watch.all_users import AllUsers
@@ -27,7 +27,7 @@ users = AllUsers(Disk(), sys.argv[1])
 for name in sys.argv[2:]:
     users.send(name)
 """
-TELL_CHANGES = """
+SEND_CHANGES = """
 import sys
 from relay.values.alarm import Alarms, Alarm
 from relay.system.disk import Disk
@@ -38,7 +38,7 @@ for at, text in enumerate(("first", "second", "")):
     change = alarms.raise_(Alarm("spool-full", "critical", text), at) if text else alarms.clear("spool-full", at)
     users.send_change(change)
 """
-TELL_AUDITD = """
+SEND_AUDITD = """
 import sys
 from pathlib import Path
 from relay.values.alarm import AUDITD_DOWN, SPOOL_FULL, Alarm, Alarms
@@ -54,7 +54,7 @@ if len(sys.argv) > 2:
     users.send_change(alarms.clear(AUDITD_DOWN, 1))
     users.remind(alarms.active)
 """
-TELL_UNWATCHED = """
+SEND_UNWATCHED = """
 import sys
 from pathlib import Path
 from relay.system.disk import Disk
@@ -69,53 +69,53 @@ FULL = TEXTS[SPOOL_FULL]
 DOWN = TEXTS[AUDITD_DOWN]
 
 
-def tell(prefix: list[str], path: Path, *names: str, program: str = TELL) -> str:
+def send(prefix: list[str], path: Path, *names: str, program: str = SEND) -> str:
     """Send these messages; what was logged (nothing configures the log, so it is what Python writes to stderr)."""
     argv = [*prefix, sys.executable, "-c", program, str(path), *names]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     return done.stderr
 
 
-def test_root_tells_them_by_wall(tmp_path: Path, stubs: Stubs) -> None:
+def test_root_sends_a_message_with_wall(tmp_path: Path, stubs: Stubs) -> None:
     path = tmp_path / "message"
-    assert tell(AS_ROOT, path, SPOOL_FULL, SPOOL_IGNORING) == ""
+    assert send(AS_ROOT, path, SPOOL_FULL, SPOOL_IGNORING) == ""
     assert stubs.ran == [f"wall <{FULL}>", f"wall <{TEXTS[SPOOL_IGNORING]}>"]
     assert list(tmp_path.glob("message*")) == []
 
 
-def test_another_user_leaves_a_file_for_roots_unit(tmp_path: Path, stubs: Stubs) -> None:
-    assert tell(AS_ANOTHER, tmp_path / "message", SPOOL_FULL, SPOOL_FULL) == ""
+def test_another_user_creates_a_file_for_roots_unit(tmp_path: Path, stubs: Stubs) -> None:
+    assert send(AS_ANOTHER, tmp_path / "message", SPOOL_FULL, SPOOL_FULL) == ""
     assert [(path.name, path.read_bytes()) for path in tmp_path.glob("message*")] == [("message.spool-full", b"")]
     assert stubs.ran == []
 
 
-def test_the_beginning_and_the_end_of_an_alarm_are_told_and_nothing_in_between(tmp_path: Path, stubs: Stubs) -> None:
-    tell(AS_ROOT, tmp_path / "message", program=TELL_CHANGES)
+def test_an_alarm_is_a_message_at_its_beginning_and_at_its_end_only(tmp_path: Path, stubs: Stubs) -> None:
+    send(AS_ROOT, tmp_path / "message", program=SEND_CHANGES)
     assert stubs.ran == [f"wall <{FULL}>", f"wall <{TEXTS[SPOOL_FULL + '-cleared']}>"]
 
 
 @pytest.mark.parametrize("name", [SERVER_LOST, "no-such-alarm", "../escape", ""])
-def test_what_has_no_text_is_told_to_nobody(tmp_path: Path, stubs: Stubs, name: str) -> None:
+def test_a_name_without_a_text_is_sent_to_nobody(tmp_path: Path, stubs: Stubs, name: str) -> None:
     for prefix in (AS_ROOT, AS_ANOTHER):
-        assert tell(prefix, tmp_path / "message", name) == ""
+        assert send(prefix, tmp_path / "message", name) == ""
     assert stubs.ran == []
     assert list(tmp_path.glob("message*")) == []
 
 
-def test_a_failure_is_logged_once(tmp_path: Path, stubs: Stubs) -> None:
+def test_the_same_failure_is_logged_once(tmp_path: Path, stubs: Stubs) -> None:
     stubs.write("wall", "#!/bin/sh\nexit 1\n")
-    logged = tell(AS_ROOT, tmp_path / "message", SPOOL_FULL, SPOOL_FULL, SPOOL_FULL).splitlines()
+    logged = send(AS_ROOT, tmp_path / "message", SPOOL_FULL, SPOOL_FULL, SPOOL_FULL).splitlines()
     assert len(logged) == 1
     assert logged[0].startswith("a message to all users could not be sent: wall: ended with exit code 1")
 
 
 def test_a_missing_folder_is_logged_with_its_remedy(tmp_path: Path) -> None:
-    logged = tell(AS_ANOTHER, tmp_path / "missing" / "message", SPOOL_FULL)
+    logged = send(AS_ANOTHER, tmp_path / "missing" / "message", SPOOL_FULL)
     assert f"{tmp_path}/missing/message.spool-full: open failed: No such file" in logged
     assert "as deploy/relay.service does" in logged
 
 
-def test_every_text_is_one_plain_line_that_says_who_speaks() -> None:
+def test_every_text_is_one_plain_line_that_begins_with_relay() -> None:
     for text in TEXTS.values():
         assert text.isascii()
         assert text.isprintable()
@@ -124,40 +124,40 @@ def test_every_text_is_one_plain_line_that_says_who_speaks() -> None:
         assert not set(text) & set("\"'$`\\%")  # it stands between quotes in a unit
 
 
-def test_what_must_not_be_missed_is_told_again_and_stands_in_the_login_message(tmp_path: Path, stubs: Stubs) -> None:
-    tell(AS_ROOT, tmp_path / "message", program=TELL_AUDITD)
+def test_a_lasting_alarm_is_repeated_and_is_the_login_message(tmp_path: Path, stubs: Stubs) -> None:
+    send(AS_ROOT, tmp_path / "message", program=SEND_AUDITD)
     assert stubs.ran == [f"wall <{FULL}>", f"wall <{DOWN}>", f"wall <{DOWN}>"]
     login = tmp_path / "motd.d" / "relay"
     assert (login.read_text(), login.stat().st_mode & 0o777) == (f"{DOWN}\n", 0o644)
 
 
-def test_when_it_is_over_that_is_told_once_and_the_login_message_is_gone(tmp_path: Path, stubs: Stubs) -> None:
-    tell(AS_ROOT, tmp_path / "message", "over", program=TELL_AUDITD)
+def test_the_end_of_a_lasting_alarm_is_sent_once_and_removes_the_login_message(tmp_path: Path, stubs: Stubs) -> None:
+    send(AS_ROOT, tmp_path / "message", "over", program=SEND_AUDITD)
     assert stubs.ran[3:] == [f"wall <{TEXTS[AUDITD_DOWN + '-cleared']}>"]
     assert list((tmp_path / "motd.d").iterdir()) == []
 
 
-def test_an_alarm_that_nobody_watches_any_more_leaves_the_login_message(tmp_path: Path, stubs: Stubs) -> None:
-    assert tell(AS_ROOT, tmp_path / "message", program=TELL_UNWATCHED) == ""
+def test_an_alarm_that_is_no_longer_watched_leaves_the_login_message(tmp_path: Path, stubs: Stubs) -> None:
+    assert send(AS_ROOT, tmp_path / "message", program=SEND_UNWATCHED) == ""
     assert stubs.ran == [f"wall <{DOWN}>", f"wall <{TEXTS[AUDITD_DOWN + UNWATCHED]}>"]
     assert list((tmp_path / "motd.d").iterdir()) == []
 
 
-def test_another_user_leaves_the_login_message_to_roots_unit(tmp_path: Path, stubs: Stubs) -> None:
-    assert tell(AS_ANOTHER, tmp_path / "message", program=TELL_AUDITD) == ""
+def test_another_user_does_not_write_the_login_message_itself(tmp_path: Path, stubs: Stubs) -> None:
+    assert send(AS_ANOTHER, tmp_path / "message", program=SEND_AUDITD) == ""
     assert sorted(path.name for path in tmp_path.glob("message*")) == ["message.auditd-down", "message.spool-full"]
     assert not (tmp_path / "motd.d").exists()
     assert stubs.ran == []
 
 
-def test_a_login_message_that_cannot_be_written_keeps_nobody_from_being_told(tmp_path: Path, stubs: Stubs) -> None:
+def test_a_login_message_that_cannot_be_written_does_not_stop_wall(tmp_path: Path, stubs: Stubs) -> None:
     (tmp_path / "motd.d").touch()
-    assert "motd.d/relay: cannot be written" in tell(AS_ROOT, tmp_path / "message", program=TELL_AUDITD)
+    assert "motd.d/relay: cannot be written" in send(AS_ROOT, tmp_path / "message", program=SEND_AUDITD)
     assert stubs.ran[1:] == [f"wall <{DOWN}>"] * 2
 
 
-def test_an_alarms_own_text_reaches_no_terminal(tmp_path: Path, stubs: Stubs) -> None:
-    tell(AS_ROOT, tmp_path / "message", program=TELL_CHANGES)
+def test_an_alarms_own_text_does_not_reach_a_terminal(tmp_path: Path, stubs: Stubs) -> None:
+    send(AS_ROOT, tmp_path / "message", program=SEND_CHANGES)
     assert not any("first" in call or "second" in call for call in stubs.ran)
     change = AlarmChange(Alarm(SPOOL_FULL, "critical", "\x1b[2J"), raised=True, since=1, at=1)
     assert change.begins
@@ -182,7 +182,7 @@ def test_wall_reaches_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         utmp = tmp_path / "utmp"
         utmp.write_bytes(login_record(os.ttyname(terminal).removeprefix("/dev/")))
         script = f"mount -t tmpfs none /run\ncat {utmp} > /run/utmp"
-        assert tell(in_namespace("mount", script), tmp_path / "message", SPOOL_FULL) == ""
+        assert send(in_namespace("mount", script), tmp_path / "message", SPOOL_FULL) == ""
         os.set_blocking(screen, False)
         shown = b""
 

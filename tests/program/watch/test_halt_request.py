@@ -1,4 +1,4 @@
-"""Asking for the halt: when, how, and that nothing else than the stub is ever run."""
+"""Requesting the halt: when, and how. Every command is a stub: no test can reach a real halt."""
 
 import errno
 import logging
@@ -38,7 +38,7 @@ class Machine:
         self.warned = 0
 
     def relay(self, *words: str, warn: Callable[[str], None] | None = None) -> HaltRequest:
-        """What a relay that was just started has."""
+        """The `HaltRequest` of a relay that was just started."""
         method = HaltMethod(command=words, boot_id=self.boot, request=str(self.request), no_halt=str(self.no_halt))
         return HaltRequest(Disk(), self.slots, method, warn or self._warn)
 
@@ -63,7 +63,7 @@ def ask(request: HaltRequest) -> HaltOutcome:
 # --- When ---
 
 
-def test_a_halt_may_be_asked_for_when_nothing_stands_against_it() -> None:
+def test_without_an_objection_a_halt_may_be_requested() -> None:
     assert guard(uptime=900, still=60).objection() is None
 
 
@@ -76,12 +76,12 @@ def test_a_halt_may_be_asked_for_when_nothing_stands_against_it() -> None:
         ({"requested": True}, "in this boot"),
     ],
 )
-def test_what_stands_against_it_is_said_in_words(changes: dict[str, Any], words: str) -> None:
+def test_each_objection_is_a_sentence(changes: dict[str, Any], words: str) -> None:
     assert words in (guard(**changes).objection() or "")
 
 
 @pytest.mark.parametrize("held_back", [{"uptime": 899.0, "still": 61.0}, {"uptime": 901.0, "still": 59.0}])
-def test_nothing_is_run_and_nobody_is_told_while_something_stands_against_it(
+def test_while_there_is_an_objection_nothing_is_run_and_nobody_is_warned(
     machine: Machine, stubs: Stubs, held_back: dict[str, float]
 ) -> None:
     request = machine.relay(*SHUTDOWN)
@@ -90,7 +90,7 @@ def test_nothing_is_run_and_nobody_is_told_while_something_stands_against_it(
     assert ask(request).outcome == "requested"
 
 
-def test_no_halt_holds_it_back_until_it_is_taken_away(machine: Machine, stubs: Stubs) -> None:
+def test_the_file_no_halt_holds_the_halt_back_until_it_is_deleted(machine: Machine, stubs: Stubs) -> None:
     request = machine.relay(*SHUTDOWN)
     machine.no_halt.touch()
     assert ask(request).outcome == "held back"
@@ -99,7 +99,7 @@ def test_no_halt_holds_it_back_until_it_is_taken_away(machine: Machine, stubs: S
     assert ask(request).outcome == "requested"
 
 
-def test_a_no_halt_that_cannot_be_looked_for_holds_nothing_back(machine: Machine, stubs: Stubs) -> None:
+def test_a_no_halt_that_relay_cannot_look_for_holds_nothing_back(machine: Machine, stubs: Stubs) -> None:
     loop = machine.run / "loop"
     loop.symlink_to(loop)
     machine.no_halt = loop / "no-halt"
@@ -107,7 +107,7 @@ def test_a_no_halt_that_cannot_be_looked_for_holds_nothing_back(machine: Machine
     assert stubs.ran == ["shutdown -h now"]
 
 
-def test_it_is_asked_for_once_a_boot_however_often_relay_starts(machine: Machine, stubs: Stubs) -> None:
+def test_the_halt_is_requested_once_a_boot_however_often_relay_starts(machine: Machine, stubs: Stubs) -> None:
     request = machine.relay(*SHUTDOWN)
     assert ask(request).outcome == "requested"
     assert ask(request).outcome == "held back"
@@ -118,7 +118,7 @@ def test_it_is_asked_for_once_a_boot_however_often_relay_starts(machine: Machine
     assert stubs.ran == ["shutdown -h now"] * 2
 
 
-def test_it_is_remembered_before_the_command_is_run(machine: Machine) -> None:
+def test_the_request_is_remembered_before_the_command_is_run(machine: Machine) -> None:
     def look(_: str) -> None:
         assert machine.slots.get("halt-asked") == machine.boot.encode()
         raise KeyboardInterrupt
@@ -128,7 +128,7 @@ def test_it_is_remembered_before_the_command_is_run(machine: Machine) -> None:
     assert ask(machine.relay(*SHUTDOWN)).outcome == "held back"
 
 
-def test_a_disk_that_fails_does_not_keep_it_from_being_asked_for_once(
+def test_on_a_disk_that_fails_the_halt_is_requested_once(
     machine: Machine, stubs: Stubs, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = FakeDisk()
@@ -140,7 +140,7 @@ def test_a_disk_that_fails_does_not_keep_it_from_being_asked_for_once(
     assert "only this process remembers that a halt was requested: /slots: write failed" in caplog.text
 
 
-def test_a_kernel_that_does_not_name_its_boots_is_asked_once_by_each_relay(machine: Machine, stubs: Stubs) -> None:
+def test_without_the_identity_of_the_boot_each_relay_requests_the_halt_once(machine: Machine, stubs: Stubs) -> None:
     machine.boot = ""
     request = machine.relay(*SHUTDOWN)
     assert [ask(request).outcome for _ in range(2)] == ["requested", "held back"]
@@ -148,7 +148,7 @@ def test_a_kernel_that_does_not_name_its_boots_is_asked_once_by_each_relay(machi
     assert len(stubs.ran) == 2
 
 
-def test_this_boot_has_a_name() -> None:
+def test_this_boot_has_an_identity() -> None:
     assert len(halt_request.boot_id()) == 36
     assert halt_request.boot_id() == halt_request.boot_id()
 
@@ -156,38 +156,38 @@ def test_this_boot_has_a_name() -> None:
 # --- How ---
 
 
-def test_the_command_is_run_as_it_stands_and_nothing_else(machine: Machine, stubs: Stubs) -> None:
+def test_the_command_is_run_as_configured_and_without_a_shell(machine: Machine, stubs: Stubs) -> None:
     answer = ask(machine.relay("shutdown", "-h", "+1 $(reboot)", "`halt`; poweroff"))
     assert answer == HaltOutcome("requested", "ran shutdown")
     assert stubs.ran == ["shutdown -h +1 $(reboot) `halt`; poweroff"]
     assert not machine.request.exists()
 
 
-def test_users_are_told_before_the_command_is_run(machine: Machine, stubs: Stubs) -> None:
+def test_users_are_warned_before_the_command_is_run(machine: Machine, stubs: Stubs) -> None:
     before: list[list[str]] = []
     ask(machine.relay(*SHUTDOWN, warn=lambda _: before.append(stubs.ran)))
     assert before == [[]]
 
 
-def test_the_command_gets_nothing_of_relays_environment_but_path(
+def test_the_command_gets_only_path_of_relays_environment(
     machine: Machine, stubs: Stubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LD_PRELOAD", "")
     monkeypatch.setenv("RELAY_CONFIG", "secret")
-    told = tmp_path / "told"
-    stubs.write("shutdown", f"#!/bin/sh\nexport -p > {told}\n")
+    exported = tmp_path / "exported"
+    stubs.write("shutdown", f"#!/bin/sh\nexport -p > {exported}\n")
     assert ask(machine.relay(*SHUTDOWN)).outcome == "requested"
-    names = {line.split()[1].partition("=")[0] for line in told.read_text().splitlines()}
+    names = {line.split()[1].partition("=")[0] for line in exported.read_text().splitlines()}
     assert {"PATH", "LC_ALL"} <= names <= {"PATH", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_"}
 
 
-def test_without_a_command_the_file_for_the_unit_is_made(machine: Machine, stubs: Stubs) -> None:
+def test_without_a_command_the_file_for_the_unit_is_created(machine: Machine, stubs: Stubs) -> None:
     assert ask(machine.relay()) == HaltOutcome("requested", f"created {machine.request}")
     assert machine.request.read_bytes() == b""
     assert stubs.ran == []
 
 
-def test_a_file_that_cannot_be_made_is_a_named_error_in_the_log(
+def test_a_file_that_cannot_be_created_is_logged_with_its_remedy(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine.run.rmdir()
@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_made_is_a_named_error_in_the_log(
         ("no program\0", "shutdown: cannot be run: Exec format error"),
     ],
 )
-def test_a_command_that_fails_is_a_named_error_in_the_log_and_is_not_run_again(
+def test_a_command_that_fails_is_logged_with_its_cause_and_not_run_again(
     machine: Machine, stubs: Stubs, caplog: pytest.LogCaptureFixture, script: str, words: str
 ) -> None:
     stubs.write("shutdown", script)
@@ -216,13 +216,13 @@ def test_a_command_that_fails_is_a_named_error_in_the_log_and_is_not_run_again(
     assert ask(request).outcome == "held back"
 
 
-def test_a_command_that_went_away_is_a_named_error(machine: Machine, stubs: Stubs) -> None:
+def test_a_command_that_is_missing_by_now_is_a_failure_with_its_cause(machine: Machine, stubs: Stubs) -> None:
     request = machine.relay(*SHUTDOWN)
     (stubs.folder / "shutdown").unlink()
     assert ask(request) == HaltOutcome("failed", "shutdown: there is no such program, or it is not executable")
 
 
-def test_the_same_answer_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_outcome_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     request = machine.relay(*SHUTDOWN)
     for _ in range(5):
         request.request(HALT_ASKED, uptime=1, still=1)
@@ -232,12 +232,12 @@ def test_the_same_answer_is_logged_once(machine: Machine, caplog: pytest.LogCapt
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
-def test_a_program_that_does_not_end_is_killed(stubs: Stubs, tmp_path: Path) -> None:
+def test_a_command_that_does_not_end_in_time_is_killed(stubs: Stubs, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     stubs.write("shutdown", f"#!/bin/sh\necho $$ > {pid}\nexec /bin/sleep 1000\n")
-    for patience in (1, 4, 16, 64):  # one that was killed before it could do anything tells nothing
-        with pytest.raises(UnavailableError, match=rf"did not end within {patience} s"):
-            command.run(SHUTDOWN, patience=patience)
+    for timeout in (1, 4, 16, 64):  # one that was killed before it could do anything proves nothing
+        with pytest.raises(UnavailableError, match=rf"did not end within {timeout} s"):
+            command.run(SHUTDOWN, timeout=timeout)
         if pid.exists() and pid.read_text():
             break
     with pytest.raises(ProcessLookupError):

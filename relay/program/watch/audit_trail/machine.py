@@ -84,4 +84,4 @@ class ThisMachine(Machine):
 
 
 def _systemctl(question: str) -> int:
-    return command.code(["systemctl", "--quiet", question, UNIT], patience=_TIMEOUT_S)
+    return command.code(["systemctl", "--quiet", question, UNIT], timeout=_TIMEOUT_S)
