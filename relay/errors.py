@@ -21,7 +21,7 @@ class RelayError(Exception):
     exit_code: ClassVar[int] = 70
     retryable: ClassVar[bool] = False
     complete: ClassVar[Callable[[str], str]] = staticmethod(str)
-    """Completes the commands in a text; one for the whole process, set by `relay.cli.as_typed`."""
+    """Completes the commands in a text; one for the whole process, set by `relay.cli.printed_commands`."""
 
     def __init__(self, what: str, cause: str, remedy: str = "") -> None:
         super().__init__(what, cause, remedy)

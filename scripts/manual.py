@@ -6,7 +6,7 @@ Exit code 1 when --check finds a file that is not as it would be made, or a comm
 import sys
 from pathlib import Path
 
-from relay.cli import all_commands
+from relay.cli.commands import root
 from relay.cli.manual import man_page, settings_page, undocumented, with_table
 
 ROOT = Path(__file__).parent.parent
@@ -16,7 +16,6 @@ SAMPLE = ROOT / "deploy" / "relay.toml"
 
 def made() -> dict[Path, str]:
     """Every file of the manual, with what is to stand in it."""
-    root = all_commands()
     return {
         COMMANDS: with_table(COMMANDS.read_text(), root),
         ROOT / "deploy" / "relay.1": man_page(root),
@@ -27,7 +26,7 @@ def made() -> dict[Path, str]:
 def main() -> int:
     """Write, or with --check only compare."""
     check = "--check" in sys.argv[1:]
-    complaints = [f"{name}: has no help" for name in undocumented(all_commands())]
+    complaints = [f"{name}: has no help" for name in undocumented(root)]
     for path, text in made().items():
         if path.exists() and path.read_text() == text:
             continue

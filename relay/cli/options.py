@@ -1,98 +1,53 @@
-"""The options that every command shares, accepted before and after the command's name.
+"""The options that several commands share.
 
-`-c FILE` may be repeated, on both sides; files are read in the order in which they stand. Without it the file is
-`$RELAY_CONFIG`, else /etc/relay/relay.toml. Each `-v` makes relay's own log one step more talkative.
-`--router` and `--node` say which of several is meant in a router's own configuration text.
+`-c FILE`, `-v`, `--router` and `--node` are accepted before and after the command's name, and `-c` may be repeated on
+both sides: the files are read in the order in which they are given. Without it the file is `$RELAY_CONFIG`, else
+/etc/relay/relay.toml. Each `-v` makes relay's own log one step more detailed.
 """
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from relay.config.router.router_choice import RouterChoice
+from relay.cli.parameter_types import Number
+from relay.config.router.router_choice import RouterChoice
 
 DEFAULT_CONFIG: Final = "/etc/relay/relay.toml"
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
 class Options:
-    """What the shared options say; the context's object, filled while the command line is read."""
+    """The values of the shared options; the context's object, filled while the command line is read."""
 
     given_config_paths: tuple[str, ...] = ()
     verbosity: int = 0
     router: str = ""
+    """Which router is meant, where a router's own configuration text has several; empty: it has one."""
     node: str = ""
-    places: dict[str, str] = field(default_factory=dict)
-    """Options that name another folder or file than the configuration does, as `--state`, each with its whole path:
-    what a printed command needs as well (`relay.cli.as_typed`)."""
+    paths: dict[str, str] = field(default_factory=dict)
+    """Options that name another folder or file than the configuration does, for example `--state`, each with its
+    absolute path. A command in a remedy needs them as well (`relay.cli.printed_commands`)."""
 
     @property
-    def choice(self) -> "RouterChoice":
+    def choice(self) -> RouterChoice:
         """Which router and node of a router's configuration text are meant."""
-        from relay.config.router.router_choice import RouterChoice
-
         return RouterChoice(self.router, self.node)
 
     @property
     def named_config_paths(self) -> tuple[str, ...]:
-        """The configuration files that the caller names; none: it is the default one."""
+        """The configuration files that the caller names; empty: the default one is meant."""
         named = os.environ.get("RELAY_CONFIG")
         return self.given_config_paths or ((named,) if named else ())
 
     @property
     def config_paths(self) -> tuple[str, ...]:
-        """The configuration files, never none."""
+        """The configuration files, at least one."""
         return self.named_config_paths or (DEFAULT_CONFIG,)
-
-
-def config_option(command: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Give a command or group all shared options; what they say stands in `ctx.obj`, an `Options`."""
-    router = click.option(
-        "--router",
-        metavar="NAME",
-        expose_value=False,
-        callback=_set_router,
-        help="Which router is meant, where a router's own configuration text has several.",
-    )
-    node = click.option(
-        "--node",
-        metavar="NAME",
-        expose_value=False,
-        callback=_set_node,
-        help="Which node of it is meant, where it has several.",
-    )
-    return files_option(router(node(command)))
-
-
-def files_option(command: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Give a command that has a --router of its own `-c/--config` and `-v/--verbose` alone."""
-    config = click.option(
-        "-c",
-        "--config",
-        multiple=True,
-        metavar="FILE",
-        type=click.Path(readable=False),  # shells complete it; whether it can be read, who reads it tells
-        expose_value=False,
-        callback=_add_config,
-        help="Read this configuration file; later ones complete and override earlier ones.  "
-        f"[default: $RELAY_CONFIG, else {DEFAULT_CONFIG}]",
-    )
-    verbose = click.option(
-        "-v",
-        "--verbose",
-        count=True,
-        expose_value=False,
-        callback=_add_verbosity,
-        help="Log sessions and proofs too; repeat to find a fault.",
-    )
-    return config(verbose(command))
 
 
 def options(context: click.Context) -> Options:
@@ -103,17 +58,85 @@ def options(context: click.Context) -> Options:
     return found
 
 
-def _add_config(context: click.Context, _parameter: click.Parameter, paths: tuple[str, ...]) -> None:
-    options(context).given_config_paths += paths
+def config_option(command: _Command) -> _Command:
+    """Give a command or group `-c`, `-v`, `--router` and `--node`; `options` returns their values."""
+
+    def set_name(context: click.Context, parameter: click.Parameter, name: str | None) -> None:
+        if name:
+            setattr(options(context), str(parameter.name), name)
+
+    router = click.option(
+        "--router",
+        metavar="NAME",
+        expose_value=False,
+        callback=set_name,
+        help="Use this router of a router's own configuration text that has several.",
+    )
+    node = click.option(
+        "--node",
+        metavar="NAME",
+        expose_value=False,
+        callback=set_name,
+        help="Use this node of the router, where it has several.",
+    )
+    return files_option(router(node(command)))
 
 
-def _add_verbosity(context: click.Context, _parameter: click.Parameter, count: int) -> None:
-    options(context).verbosity += count
+def files_option(command: _Command) -> _Command:
+    """Give a command that has a --router of its own `-c` and `-v` alone."""
+
+    def add_config(context: click.Context, _: click.Parameter, paths: tuple[str, ...]) -> None:
+        options(context).given_config_paths += paths
+
+    def add_verbosity(context: click.Context, _: click.Parameter, times: int) -> None:
+        options(context).verbosity += times
+
+    config = click.option(
+        "-c",
+        "--config",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(readable=False),  # for completion by shells; its reader reports why it cannot be read
+        expose_value=False,
+        callback=add_config,
+        help="Read this configuration file; later files complete and override earlier ones.  "
+        f"[default: $RELAY_CONFIG, else {DEFAULT_CONFIG}]",
+    )
+    verbose = click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        callback=add_verbosity,
+        help="Log sessions and proofs too; repeat it to find a fault.",
+    )
+    return config(verbose(command))
 
 
-def _set_router(context: click.Context, _parameter: click.Parameter, name: str | None) -> None:
-    options(context).router = name or options(context).router
+def json_option(text: str = "Print one JSON object, for programs.") -> Callable[[_Command], _Command]:
+    """The option --json, as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
 
 
-def _set_node(context: click.Context, _parameter: click.Parameter, name: str | None) -> None:
-    options(context).node = name or options(context).node
+def drain_options(command: _Command) -> _Command:
+    """Give a command `--drain` and `--timeout`."""
+
+    def require_drain(context: click.Context, _: click.Parameter, seconds: float | None) -> float | None:
+        if seconds is not None and not context.params["drain"] and not context.resilient_parsing:
+            raise click.UsageError("--timeout is for --drain alone; without it nothing is waited for", context)
+        return seconds
+
+    drain = click.option(
+        "--drain",
+        is_flag=True,
+        is_eager=True,  # before --timeout, which looks at it
+        help="Read what the sources have now, deliver and prove it, and exit.",
+    )
+    timeout = click.option(
+        "--timeout",
+        type=Number(min=0),
+        metavar="SECONDS",
+        callback=require_drain,
+        help="With --drain: exit with 75 when it takes longer.",
+    )
+    return drain(timeout(command))

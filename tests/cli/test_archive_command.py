@@ -46,19 +46,19 @@ def test_faults_go_to_standard_error_and_the_rest_is_told_for_each_originator(ar
     code, shown, errors = relay(str(archive))
     assert code == 65
     assert errors.splitlines()[:-1] == [
-        "relay: router1: run 6060606060606060: there is nothing at all of this run, which lay between two others",
+        "relay: router1: run 6060606060606060: there is nothing at all of this run, which came between two others",
         f"relay: router1: run {RUN_NAME}, type audit: 1 event is missing (8); no gap accounts for it",
         "relay: router1: run 6060606060606060, type audit: 2 events are missing (1 to 2); no gap accounts for them",
     ]
     assert "`facilities` or `severity`" in errors.splitlines()[-1]
     assert shown.splitlines() == [
         "router1: NOT WHOLE; 12 messages (12 numbered in 2 runs), received 2024-03-06 to 2024-03-07",
-        "  relay there last spoke at 2024-03-06T12:00:00.000Z; then waited 2 blocks for far",
-        "  told by relay itself: 3 events lost, in 2 gaps",
+        "  last heard from relay there at 2024-03-06T12:00:00.000Z; then 2 blocks for far waited",
+        "  reported by relay itself: 3 events lost, in 2 gaps",
         "    2: far: deleted",
         "    1: other: deleted",
-        f"  run {RUN_NAME}, type audit: 2 events told as lost (4 to 5)",
-        "  run 6161616161616161, type traffic: 3 events may still be on the way (1 to 3)",
+        f"  run {RUN_NAME}, type audit: 2 events reported as lost (4 to 5)",
+        "  run 6161616161616161, type traffic: 3 events possibly still on the way (1 to 3)",
         "switch1: without numbers to judge by; 1 message (1 without a number), received 2024-03-06",
         f"{archive}: not whole, 3 events missing; 13 messages of 2 originators, 12 of them numbered",
     ]
@@ -71,7 +71,7 @@ def test_losses_that_a_gap_counts_without_naming_them_are_told(tmp_path: Path) -
             writer.write(message, NOON_US)
         writer.commit(b"1")
     _, shown, _ = relay(str(tmp_path))
-    assert "  told by relay itself: 42 events lost (40 of them without saying which), in 1 gap\n" in shown
+    assert "  reported by relay itself: 42 events lost (40 of them without their numbers), in 1 gap\n" in shown
 
 
 def test_json_has_every_number(archive: Path) -> None:

@@ -18,7 +18,7 @@ from harness.relay import RELAY
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.waiting import wait_until
 
-from relay.cli import all_commands
+from relay.cli.commands import root
 
 ARGUMENTS = {"HOST[:PORT]": "127.0.0.1:1", "FILE": "/nonexistent/file", "DIR": "/nonexistent/folder"}
 """What stands for an argument that a command must have."""
@@ -54,7 +54,7 @@ def found(root: click.Command, name: str = "relay") -> Iterator[Command]:
         yield Command(name, arguments, any("--json" in parameter.opts for parameter in root.params))
 
 
-COMMANDS = list(found(all_commands()))
+COMMANDS = list(found(root))
 every_command = pytest.mark.parametrize("command", COMMANDS, ids=[command.name for command in COMMANDS])
 
 

@@ -326,7 +326,7 @@ def test_a_damaged_block_is_told_and_the_exit_code_is_65(tmp_path: Path) -> None
     assert [line.rpartition(" ")[2] for line in done.stdout.splitlines()] == ["0", "1", "3", "4"]
     assert done.stderr.splitlines()[0].startswith(f"relay: {path}: offset ")
     assert done.stderr.splitlines()[1] == (
-        "relay: event history: 1 place could not be read, and its events are left out; "
+        "relay: event history: 1 place could not be read; the events there are left out; "
         f"see `{PROGRAM} spool verify --state {tmp_path}`"
     )
 

@@ -12,7 +12,7 @@ from harness.receiver import Receiver
 from harness.relay import RELAY, SEED
 
 import relay
-from relay.cli import all_commands
+from relay.cli.commands import root
 
 STRICT = {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"}
 """A deprecation is the failure of the next Python; a socket left to the garbage collector is a leak."""
@@ -45,7 +45,7 @@ def test_every_module_can_be_imported_without_a_warning() -> None:
     works([sys.executable, "-c", IMPORT_EVERYTHING, *modules])
 
 
-@pytest.mark.parametrize("words", command_lines(all_commands()), ids=" ".join)
+@pytest.mark.parametrize("words", command_lines(root), ids=" ".join)
 def test_every_command_shows_its_help(words: tuple[str, ...]) -> None:
     assert works([*RELAY, *words, "--help"]).startswith(" ".join(("Usage: relay", *words)))
 

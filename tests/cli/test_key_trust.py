@@ -102,7 +102,7 @@ def test_a_fingerprint_that_the_server_does_not_have_pins_nothing(sshd: Sshd, pi
 def test_without_a_terminal_and_a_fingerprint_nothing_is_pinned_and_the_way_is_told(sshd: Sshd, pinned: Path) -> None:
     done = trust(sshd, pinned, "--json")
     assert done.returncode == 77
-    assert "nobody is there to confirm" in done.stderr
+    assert "there is no terminal on which its host key could be confirmed" in done.stderr
     assert "--fingerprint SHA256:" in json.loads(done.stdout)["remedy"]
     assert not pinned.exists()
 
@@ -126,7 +126,7 @@ def test_questions_that_are_broken_off_pin_nothing_and_say_so(sshd: Sshd, pinned
     """Also not the key that was confirmed before."""
     code, said = on_a_terminal(command(sshd, pinned), "y\n\x04")  # Ctrl-D
     assert code == 77
-    assert "the questions were broken off; nothing was pinned" in said
+    assert "the questions were interrupted; nothing was pinned" in said
     assert not pinned.exists()
 
 
@@ -180,7 +180,7 @@ def test_replace_takes_the_old_key_away_and_leaves_every_other_line(sshd: Sshd, 
     )
     done = trust(sshd, pinned, "--replace", "--fingerprint", shown(sshd)[0])
     assert done.returncode == 0, done.stderr
-    assert "took away ssh-ed25519" in done.stdout
+    assert "removed ssh-ed25519" in done.stdout
     made = sshd.known_hosts_line(sshd.host_keys[0])
     assert pinned.read_text(encoding="latin-1") == f"# caf\u00e9\n{others[0]}{others[1]}{made}"
     assert openssh_accepts(sshd, pinned)
@@ -261,9 +261,9 @@ def test_a_server_that_is_not_the_configurations_is_warned_of(sshd: Sshd, tmp_pa
     [
         ("nowhere.invalid", 68, "does not resolve"),
         (f"{LOOPBACK}:1", 69, "connection refused"),  # tcpmux, which nobody has
-        ("a b", 64, "no host name"),
+        ("a b", 64, "is not a host name"),
         ("host:0", 64, "port 0"),
-        ("host:70000", 64, "no address"),
+        ("host:70000", 64, "is not an address"),
     ],
 )
 def test_a_server_that_cannot_be_reached_is_told_as_everywhere(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from relay.cli import all_commands
+from relay.cli.commands import root
 from relay.cli.manual import command_table, documented, man_page, settings_page, undocumented, with_table
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def second(mute: str) -> None:
 
 
 def test_everything_has_help() -> None:
-    assert list(undocumented(all_commands())) == []
+    assert list(undocumented(root)) == []
 
 
 def test_every_option_that_has_a_default_names_it() -> None:
@@ -62,8 +62,8 @@ def test_every_option_that_has_a_default_names_it() -> None:
             inner = command.get_command(context, word)
             yield from without(inner or click.Command(word), f"{name} {word}")
 
-    assert list(without(all_commands(), "relay")) == []
-    receive = next(command for command in documented(all_commands()) if command.name == "relay receive")
+    assert list(without(root, "relay")) == []
+    receive = next(command for command in documented(root) if command.name == "relay receive")
     told = dict(receive.options)
     assert all("[default: " in told[f"{name} DIR"] for name in ("--archive", "--state"))
     assert "[default: tcp://127.0.0.1:9999]" in told["--listen URL"]
@@ -99,7 +99,7 @@ def test_no_text_becomes_a_request_or_an_escape_in_roff() -> None:
     assert "Which \\fBkind\\fR it is." in page
 
 
-@pytest.mark.parametrize("page", [man_page(all_commands()), settings_page((ROOT / "deploy/relay.toml").read_text())])
+@pytest.mark.parametrize("page", [man_page(root), settings_page((ROOT / "deploy/relay.toml").read_text())])
 def test_a_man_page_has_only_the_macros_of_man(page: str) -> None:
     requests = {line.split()[0] for line in page.splitlines() if line.startswith((".", "'"))}
     assert requests <= MAN_MACROS
@@ -107,7 +107,7 @@ def test_a_man_page_has_only_the_macros_of_man(page: str) -> None:
 
 
 def test_every_exit_code_stands_in_the_man_page() -> None:
-    page = man_page(all_commands())
+    page = man_page(root)
     assert all(f"\n\\fB{code}\\fR\n" in page for code in (0, 64, 65, 66, 68, 69, 70, 73, 74, 75, 76, 77, 78, 130))
 
 

@@ -8,7 +8,7 @@ import pytest
 from harness.ports import free_port
 from harness.relay import RELAY
 
-from relay.cli.commands.run import DEFAULT_ARCHIVE, DEFAULT_STATE, _imply_the_other_folder
+from relay.cli.commands.receive import DEFAULT_ARCHIVE, DEFAULT_STATE, _imply_the_other_folder
 from relay.values.settings import Settings
 
 

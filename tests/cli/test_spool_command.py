@@ -235,7 +235,7 @@ def test_damage_is_left_out_and_told_with_65(state: Path) -> None:
     code, shown, errors = told("cat", "--state", str(state))
     assert (code, len(shown.splitlines())) == (65, 99)
     assert (
-        f"1 place could not be read, and its messages are left out; see `{PROGRAM} spool verify --state {state}`"
+        f"1 place could not be read; the messages there are left out; see `{PROGRAM} spool verify --state {state}`"
         in errors
     )
     assert told("cat", "--state", str(state), "--from", "2")[0] == 0

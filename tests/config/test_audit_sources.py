@@ -72,7 +72,7 @@ def test_older_files_that_would_be_left_out_are_a_warning(folder: Path) -> None:
         older = folder / f"audit.log.{number}"
         older.write_text("x")
         older.chmod(0o600 if number == 2 else 0)
-    run = "from relay.cli.commands.config import config; config()"
+    run = "from relay.cli.commands import config_group; config_group()"
     file = configuration(folder, '[[source]]\nname = "audit"\npath = "{folder}/audit.log"\n')
     child = subprocess.run(
         [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", file],

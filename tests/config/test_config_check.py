@@ -170,7 +170,7 @@ def test_an_audit_log_that_does_not_exist_yet_is_a_warning(machine: Machine) -> 
 def test_an_audit_log_that_may_not_be_read_is_a_mistake(machine: Machine) -> None:
     """Root reads everything: the check runs in a child without that power."""
     (machine.folder / "audit.log").chmod(0)
-    run = "from relay.cli.commands.config import config; config()"
+    run = "from relay.cli.commands import config_group; config_group()"
     child = subprocess.run(
         [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", machine.configuration(CONFIGURATION)],
         capture_output=True,

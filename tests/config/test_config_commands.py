@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from relay.cli.commands.config import config
+from relay.cli.commands import config_group
 from relay.cli.options import Options, config_option, options
 from relay.config.configuration import read_settings
 from relay.errors import ConfigurationError, NoInputError
@@ -20,7 +20,7 @@ def relay() -> None:
     """Stand in for the whole command line, of which only `config` is looked at here."""
 
 
-relay.add_command(config)
+relay.add_command(config_group)
 
 
 @relay.command()
@@ -169,7 +169,7 @@ receiver = { listen = ["[::1]:1", "tcp://a:0"], ssh = { listen = "0.0.0.0:22" } 
 
 def test_show_prints_defaults_too(file: Path) -> None:
     result = run("config", "show", "-c", str(file))
-    assert result.stdout.startswith(f"# What holds, from {file}\n")
+    assert result.stdout.startswith(f"# The settings in effect, from {file}\n")
     assert '\n[relay]\nhostname = ""\n' in result.stdout
     assert "\nlocal-port = 7777\n" in result.stdout
     assert 'commit-interval = "10ms"' in result.stdout

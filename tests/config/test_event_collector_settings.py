@@ -188,7 +188,7 @@ def test_an_index_file_that_relay_may_not_write_is_found_by_the_check(write: Wri
     file = write(f"{EVENTS}command = ['/bin/sh', '--index-file', '{index}']")
 
     def told() -> list[str]:
-        run = "from relay.cli.commands.config import config; config()"
+        run = "from relay.cli.commands import config_group; config_group()"
         command = [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", file]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         return re.findall(r"source\[1\]\.index-file: (.*); run this check as the user that relay runs as", done.stderr)

@@ -114,7 +114,7 @@ def test_a_log_that_was_emptied_while_relay_was_stopped_is_told(log: Path, colle
 
 
 def test_status_tells_of_a_source_that_waits_for_its_log(log: Path, collector: Collector) -> None:
-    line = f"source       audit: 0 events taken in; 0 octets to read; {log}: there is no such file; waiting for it\n"
+    line = f"source       audit: 0 events taken in; 0 bytes to read; {log}: there is no such file; waiting for it\n"
     with relay(log) as running:
         wait_until(lambda: line in status(log), 60, lambda: f"{status(log)}\n{running.log}")
         running.wait_for_log(f"{log}: there is no such file; waiting for it")

@@ -126,8 +126,8 @@ def test_a_message_that_was_taken_out_is_named_and_the_index_knows_that_it_was_t
     run = originator(told(archive))["faults"][0]["run"]
     code, _, errors = verify(archive)
     assert code == 65
-    assert f"run {run}, type audit: 1 event is gone (26); the index knows that it stood here" in errors
-    assert re.search(r"combo1/\S+\.log: cut: \d+ octets are gone that the index knows", errors)
+    assert f"run {run}, type audit: 1 event is missing (26); the index knows that the archive had it" in errors
+    assert re.search(r"combo1/\S+\.log: cut: \d+ octets are missing that the index knows", errors)
 
 
 def test_without_an_index_the_opening_of_the_next_run_tells_what_the_run_before_it_lacks(archive: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_tail_that_was_cut_off_is_known_by_the_index(archive: Path) -> None:
     lay_hand_on(day_file(archive), lambda all_of: all_of[:-3])
     code, _, errors = verify(archive)
     assert code == 65
-    assert "3 events are gone" in errors
+    assert "3 events are missing" in errors
 
 
 def test_a_file_that_was_removed_is_known_by_the_index(archive: Path) -> None:
@@ -153,8 +153,8 @@ def test_a_file_that_was_removed_is_known_by_the_index(archive: Path) -> None:
     path.unlink()
     code, _, errors = verify(archive)
     assert code == 65
-    assert f"{path}: gone, with " in errors
-    assert "type audit: 26 events are gone (1 to 26)" in errors
+    assert f"{path}: missing, with " in errors
+    assert "type audit: 26 events are missing (1 to 26)" in errors
 
 
 @pytest.mark.parametrize("before", ["", "<", "relayRun", "relaySeq", 'relaySeq="', "type=", 'type="audit"', "router"])
@@ -173,8 +173,8 @@ def test_a_double_is_told_with_both_its_place_and_its_number(archive: Path) -> N
     code, shown, errors = verify(archive)
     assert code == 65
     assert f"{path}: offset {path.stat().st_size - len(frames(path)[-1])}: run " in errors
-    assert "number 2 stands there a second time" in errors
-    assert "not whole, 1 place damaged or double" in shown
+    assert "number 2 is a duplicate" in errors
+    assert "not whole, 1 duplicate" in shown
 
 
 def test_a_line_that_was_cut_is_damage_and_reading_goes_on_behind_it(archive: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_line_that_was_cut_is_damage_and_reading_goes_on_behind_it(archive: Pa
     assert [each["numbers"] for each in router["faults"]] == [1]
     code, _, errors = verify(archive)
     assert code == 65
-    assert "octets are no message" in errors
+    assert "octets are not a message" in errors
 
 
 def test_what_others_may_read_but_not_this_user_is_no_permission(archive: Path) -> None:

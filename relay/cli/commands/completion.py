@@ -1,9 +1,10 @@
 """`relay completion`: the script with which a shell completes relay's commands and options, as click makes it.
 
-The script asks relay itself (`_RELAY_COMPLETE=bash_complete relay`), so it stays true when commands come.
+The script asks relay itself (`_RELAY_COMPLETE=bash_complete relay`), so it stays right when commands are added.
 """
 
 import click
+from click.shell_completion import get_completion_class
 
 
 @click.command()
@@ -15,8 +16,6 @@ def completion(context: click.Context, *, shell: str) -> None:
     For bash: `relay completion bash > /etc/bash_completion.d/relay`. For zsh: the file `_relay` in a folder of $fpath.
     For fish: `~/.config/fish/completions/relay.fish`.
     """
-    from click.shell_completion import get_completion_class
-
-    made = get_completion_class(shell)
-    if made is not None:
-        click.echo(made(context.find_root().command, {}, "relay", "_RELAY_COMPLETE").source())
+    completion_class = get_completion_class(shell)
+    if completion_class is not None:
+        click.echo(completion_class(context.find_root().command, {}, "relay", "_RELAY_COMPLETE").source())

@@ -1,202 +1,137 @@
-"""`relay config`: validate the configuration, print what holds, and turn a router's own configuration into ours.
+"""`relay config`: validate the configuration, print the settings, and turn a router's own configuration into relay's.
 
 `check` ends with 0, 66 (a file is missing), 77 (this user is not allowed to read it) or 78 (mistakes, each on a line of
-standard error).
-With --json it prints one object, also when there are mistakes, with the schema "relay.config-check/1":
-    {"schema", "ok", "files", "for": ["run" and "receive", or one], "mistakes": [FINDING…], "warnings": [FINDING…]}
-    FINDING: {"file", "line" (null: the file as a whole), "key" ("": the same), "message"}
+stderr). With --json it prints one object, also when there are mistakes, with the schema "relay.config-check/1":
+    {"schema", "ok", "files", "for": ["run" and "receive", or one], "mistakes": [MISTAKE…], "warnings": [MISTAKE…]}
+    MISTAKE: {"file", "line" (null: the file as a whole), "key" ("": the same), "message"}
 `show --json` prints {"schema": "relay.config-show/1", "files", "settings", "origins": [{"key", "origin"}…], "warnings":
-[FINDING…]}, settings by their TOML keys and values; origins tell where the values of files that are no TOML come from.
-`import` prints TOML, and on standard error a line for each thing that relay does otherwise than the file says. With
---json it prints {"schema": "relay.config-import/1", "files", "settings", "origins", "warnings": [FINDING…]}.
+[MISTAKE…]}, settings by their TOML keys and values; "origins" has the origin of each value that is not TOML.
+`import` prints TOML, and on stderr a line for each thing that relay does differently from the file. With --json it
+prints {"schema": "relay.config-import/1", "files", "settings", "origins", "warnings": [MISTAKE…]}.
 """
 
-import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
-from relay.cli.group import Group
-from relay.cli.options import config_option, options
-from relay.errors import RelayError
+from relay.cli.options import config_option, json_option, options
+from relay.cli.output import mistakes_as_json, print_json, report
+from relay.config.check.check import CheckFindings
+from relay.config.check.check import check as check_on_this_machine
+from relay.config.configuration import Configuration, read_configuration
+from relay.config.intended_program import Program, intended_programs
+from relay.config.key_path import key_text
+from relay.config.mistake import MistakesError, mistake_lines
+from relay.config.toml_text import settings_document, toml_text
+from relay.values.settings import RemoteLoggingServer, Settings
 from relay.values.text import escaped
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
-    from relay.config.configuration import Configuration
-    from relay.config.intended_program import Program
-    from relay.config.mistake import Mistake
-    from relay.values.settings import Settings
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
-
-
-@click.group(cls=Group)
-@config_option
-def config() -> None:
-    """Validate the configuration, print what holds, or import a router's own."""
-
-
-@config.command()
+@click.command()
 @click.option(
     "--for",
     "program",
     type=click.Choice(["run", "receive"]),
-    help="Which program will read it.  [default: those whose tables it has]",
+    help="The program that will read it.  [default: the one that its tables are for]",
 )
 @config_option
-@_json_option
+@json_option()
 @click.pass_context
-def check(context: click.Context, *, program: "Program | None", as_json: bool) -> None:
+def check(context: click.Context, *, program: Program | None, as_json: bool) -> None:
     """Validate the configuration and the files that it names.
 
-    Every mistake is told at once, with its file, line and key. Run it as the user that relay runs as.
+    It reports every mistake at once, with its file, line and key. Run it as the user that relay runs as.
     """
-    from relay.config.check import check as on_this_machine
-    from relay.config.configuration import read_configuration
-    from relay.config.intended_program import intended_programs
-    from relay.config.mistake import MistakesError, mistake_lines
-
     paths = options(context).config_paths
-    wanted: Sequence[Program] = (program,) if program else ()
+    checked_for: Sequence[Program] = (program,) if program else ()
     try:
-        configuration = read_configuration(paths, options(context).choice)
+        configuration = read_configuration(options(context).config_paths, options(context).choice)
     except MistakesError as error:
-        findings, summary = on_this_machine.CheckFindings(error.found, ()), ""
-        exit_code = error.exit_code
+        findings, summary, exit_code = CheckFindings(error.found, ()), "", error.exit_code
     else:
-        wanted = wanted or intended_programs(configuration)
-        findings, summary = on_this_machine.check(configuration, program), _summary(configuration.settings, wanted)
+        checked_for = checked_for or intended_programs(configuration)
+        findings = check_on_this_machine(configuration, program)
+        summary = "; ".join(_summary(configuration.settings, each) for each in checked_for)
         exit_code = MistakesError.exit_code if findings.mistakes else 0
     if as_json:
-        _print_json(
-            "relay.config-check/1",
-            ok=exit_code == 0,
-            files=paths,
-            **{"for": wanted},
-            mistakes=objects(findings.mistakes),
-            warnings=objects(findings.warnings),
-        )
+        fields = {
+            "ok": exit_code == 0,
+            "files": paths,
+            "for": checked_for,
+            "mistakes": mistakes_as_json(findings.mistakes),
+            "warnings": mistakes_as_json(findings.warnings),
+        }
+        print_json("relay.config-check/1", **fields)
     else:
-        for line in (
-            *mistake_lines(findings.mistakes),
-            *(f"warning: {line}" for line in mistake_lines(findings.warnings)),
-        ):
-            click.echo(RelayError.complete(line), err=True)
+        for line in mistake_lines(findings.mistakes):
+            report(line, "")
+        for line in mistake_lines(findings.warnings):
+            report(line, "warning: ")
         if exit_code == 0:
             click.echo(f"{', '.join(paths)}: no mistakes; {summary}")
     context.exit(exit_code)
 
 
-@config.command()
+@click.command()
 @config_option
-@_json_option
+@json_option()
 @click.pass_context
 def show(context: click.Context, *, as_json: bool) -> None:
-    """Print the settings that hold, defaults included, as TOML."""
-    from relay.config.configuration import read_configuration
-    from relay.config.toml_text import settings_document, toml_text
-
+    """Print the settings that are in effect, defaults included, as TOML."""
     configuration = read_configuration(options(context).config_paths, options(context).choice)
-    document = settings_document(configuration.settings)
-    if as_json:
-        _print_json(
-            "relay.config-show/1",
-            files=configuration.files,
-            settings=document,
-            origins=_origins(configuration),
-            warnings=objects(configuration.warnings),
-        )
-    else:
-        _print_warnings(configuration)
-        text = toml_text(document, configuration.notes)
-        click.echo(f"# What holds, from {_names(configuration)}\n{text}", nl=False)
+    settings = settings_document(configuration.settings)
+    _print_settings(configuration, settings, "config-show", "# The settings in effect, from", as_json=as_json)
 
 
-@config.command("import")
+@click.command("import")
 @click.argument("file", metavar="FILE")
 @config_option
-@_json_option
+@json_option()
 @click.pass_context
 def import_(context: click.Context, file: str, *, as_json: bool) -> None:
     """Print a router's configuration text, or a Monitoring Agent's folder, as TOML.
 
-    What it cannot say (user, keys) is left to relay's defaults and to further files.
+    What it cannot contain (user, keys) is left to relay's defaults and to further files.
     """
-    from relay.config.configuration import read_configuration
-    from relay.config.toml_text import toml_text
-
     if options(context).given_config_paths:
         raise click.UsageError("FILE alone is read; leave -c out", context)
     configuration = read_configuration([file], options(context).choice)
+    settings = configuration.document
+    _print_settings(configuration, settings, "config-import", "# Made by relay config import, from", as_json=as_json)
+
+
+def _print_settings(
+    configuration: Configuration, settings: Mapping[str, Any], schema: str, title: str, *, as_json: bool
+) -> None:
     if as_json:
-        _print_json(
-            "relay.config-import/1",
-            files=configuration.files,
-            settings=configuration.document,
-            origins=_origins(configuration),
-            warnings=objects(configuration.warnings),
-        )
+        origins = [{"key": key_text(path), "origin": note} for path, note in configuration.notes.items()]
+        warnings = mistakes_as_json(configuration.warnings)
+        fields = {"files": configuration.files, "settings": settings, "origins": origins, "warnings": warnings}
+        print_json(f"relay.{schema}/1", **fields)
         return
-    _print_warnings(configuration)
-    text = toml_text(configuration.document, configuration.notes)
-    click.echo(f"# Made by relay config import, from {_names(configuration)}\n{text}", nl=False)
-
-
-def _print_warnings(configuration: "Configuration") -> None:
-    from relay.config.mistake import mistake_lines
-
     for line in mistake_lines(configuration.warnings):
-        click.echo(f"warning: {escaped(RelayError.complete(line))}", err=True)
+        report(line, "warning: ")
+    click.echo(f"{title} {escaped(', '.join(configuration.files))}")
+    click.echo(toml_text(settings, configuration.notes), nl=False)
 
 
-def _names(configuration: "Configuration") -> str:
-    return escaped(", ".join(configuration.files))
-
-
-def _origins(configuration: "Configuration") -> list[dict[str, str]]:
-    from relay.config.key_path import key_text
-
-    return [{"key": key_text(path), "origin": note} for path, note in configuration.notes.items()]
-
-
-def _print_json(schema: str, **fields: object) -> None:
-    click.echo(json.dumps({"schema": schema, **fields}, ensure_ascii=False))
-
-
-def objects(mistakes: "Iterable[Mistake]") -> list[dict[str, Any]]:
-    """Each mistake as a FINDING."""
-    return [
-        {
-            "file": mistake.location.file,
-            "line": mistake.location.line,
-            "key": mistake.location.key,
-            "message": RelayError.complete(mistake.sentence),
-        }
-        for mistake in mistakes
-    ]
-
-
-def _summary(settings: "Settings", wanted: "Sequence[Program]") -> str:
-    """Say in one sentence what is configured."""
+def _summary(settings: Settings, program: Program) -> str:
+    """What is configured for a program, in one sentence."""
+    if program == "receive":
+        listeners = _list([f"tcp://{address}" for address in settings.receiver.listen])
+        return f"relay receive: from {listeners} to {settings.receiver.archive}"
     sources = _list([f"{source.origin} ({source.name})" for source in settings.source])
-    servers = _list([_server(settings, index) for index in range(len(settings.remote_logging_server))])
-    listeners = _list([f"tcp://{address}" for address in settings.receiver.listen])
-    parts: dict[Program, str] = {
-        "run": f"relay run: from {sources} to {servers}",
-        "receive": f"relay receive: from {listeners} to {settings.receiver.archive}",
-    }
-    return "; ".join(parts[program] for program in wanted)
+    servers = _list([_server(settings, server) for server in settings.remote_logging_server])
+    return f"relay run: from {sources} to {servers}"
 
 
-def _server(settings: "Settings", index: int) -> str:
-    server = settings.remote_logging_server[index]
+def _server(settings: Settings, server: RemoteLoggingServer) -> str:
     forwarding = settings.forwarding_of(server)
     if forwarding is None:
         return f"{server.display_name} directly, by {server.transport}"
     return f"{server.display_name} through SSH to {forwarding.username}@{forwarding.server_address}"
 
 
-def _list(things: "Sequence[str]") -> str:
+def _list(things: Sequence[str]) -> str:
     return " and ".join(things) or "nothing"

@@ -1,6 +1,8 @@
-"""`relay dispatch`: what auditd starts as its plugin. It has no --json: no person and no program reads what it says."""
+"""`relay dispatch`: what auditd starts as its plugin. It has no --json, because nobody reads its output."""
 
 import click
+
+from relay.program.dispatch import DispatcherPlugin
 
 SOCKET = "/run/relay/audit"
 
@@ -8,11 +10,9 @@ SOCKET = "/run/relay/audit"
 @click.command()
 @click.argument("socket", default=SOCKET, type=click.Path(readable=False))
 def dispatch(*, socket: str) -> None:
-    """Hand over to a running relay what auditd gives to its plugins.
+    """Hand the events that auditd's dispatcher writes over to a running relay.
 
-    auditd starts this (deploy/relay-auditd-plugin.conf). SOCKET is that of the source of type audit-dispatcher; by
-    default /run/relay/audit. What relay has not made durable is kept and sent again.
+    auditd starts this command (deploy/relay-auditd-plugin.conf). SOCKET is the socket of the source of type
+    audit-dispatcher; by default /run/relay/audit. Events that relay has not made durable are kept and sent again.
     """
-    from relay.program.dispatch import DispatcherPlugin
-
     DispatcherPlugin(socket).run()

@@ -1,54 +1,51 @@
-"""`relay key`: make the key with which relay logs in, and pin the key by which it knows the server.
+"""`relay key`: make the key with which relay logs in, and pin the host key by which it recognises the server.
 
-`generate` writes the private key only, and prints nothing but authorized_keys lines on standard output: usually one,
-several when the configuration forwards to several collectors with the same key. FILE is by default the private-key of
-the configuration's port-forwarding. Its folder must be there already; run it as the user that relay runs as. With
---json it prints {"schema": "relay.key-generate/1", "file", "type", "fingerprint", "authorized_keys": [LINE…]}.
+`generate` writes only the private key, and prints only lines for authorized_keys on stdout: usually one, several when
+the configuration forwards to several collectors with the same key. FILE is by default the private-key of the
+configuration's port-forwarding. Its folder must exist; run the command as the user that relay runs as. With --json it
+prints {"schema": "relay.key-generate/1", "file", "type", "fingerprint", "authorized_keys": [LINE…]}.
 
 `trust` pins a key only when a person says yes on a terminal, or when --fingerprint names it. Each key that the server
-shows comes from a handshake of its own, so one that is confirmed says nothing for the others. With --json:
+presents comes from its own handshake, so confirming one key says nothing about the others. With --json:
     {"schema": "relay.key-trust/1", "server", "known_hosts", "shown": [KEY…], "pinned": [KEY…], "removed": [KEY…]}
     KEY: {"type", "fingerprint"}
-shown is what the server has, pinned and removed what this call has changed in the file; already pinned: nothing.
-Exit codes: 68, 69, 76 on the way to the server; 77 when nobody confirms, or the server has changed its key.
+"shown" are the server's keys, "pinned" and "removed" what this call has changed in the file; both are empty when the
+keys were pinned before.
+Exit codes: 68, 69, 76 when the server cannot be reached; 77 when nobody confirms, or the server has changed its key.
 """
 
-import json
 import os
 import shlex
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 
 import click
 
-from relay.cli.group import Group
-from relay.cli.options import DEFAULT_CONFIG, Options, config_option, options
+from relay.cli.options import DEFAULT_CONFIG, Options, config_option, json_option, options
+from relay.cli.output import print_json, print_line, report
+from relay.config.configuration import read_settings
+from relay.errors import CannotCreateError, PermissionRefusedError, RelayError
+from relay.system.disk import Disk
+from relay.transport.ssh import private_key
+from relay.transport.ssh.handshake import fetch_host_keys
+from relay.transport.ssh.known_hosts import SSH_PORT, KnownHosts, replace_keys
+from relay.transport.ssh.offered_keys import OfferedKeys, listed
+from relay.transport.ssh.private_key import Kind
+from relay.transport.ssh.public_key import PublicKey
+from relay.values.address import Address
+from relay.values.settings import PortForwarding
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from relay.errors import RelayError
-    from relay.transport.ssh.offered_keys import OfferedKeys
-    from relay.transport.ssh.private_key import Kind
-    from relay.transport.ssh.public_key import PublicKey
-    from relay.values.address import Address
-    from relay.values.settings import PortForwarding
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
-
-
-@click.group(cls=Group)
-@config_option
-def key() -> None:
-    """Make relay's key pair, or pin a server's host key."""
+_DEFAULT_FORWARDINGS = (PortForwarding(server_address="localhost"),)
+"""Has the defaults of the keys, for use without a configuration."""
 
 
 # --- generate ---
 
 
-@key.command()
+@click.command()
 @click.argument("file", required=False, metavar="[FILE]", type=click.Path(readable=False))
 @click.option(
     "--type",
@@ -56,78 +53,70 @@ def key() -> None:
     type=click.Choice(["ed25519", "ecdsa", "rsa"]),
     help='The kind of key.  [default: ed25519; ecdsa where algorithms = "fips"]',
 )
-@_json_option
+@json_option()
 @config_option
 @click.pass_context
-def generate(context: click.Context, *, file: str | None, kind: "Kind | None", as_json: bool) -> None:
+def generate(context: click.Context, *, file: str | None, kind: Kind | None, as_json: bool) -> None:
     """Make a key pair, and print the line that the server's authorized_keys needs.
 
-    FILE gets the private key, readable by its owner alone and without a passphrase; a file that exists is never written
-    over. Without FILE it is the configuration's private-key. The line allows the key to forward to the configuration's
-    remote-host and remote-port, and nothing else.
+    FILE gets the private key, readable by its owner alone and without a passphrase; an existing file is never
+    overwritten. Without FILE it is the configuration's private-key. The line allows the key to forward to the
+    configuration's remote-host and remote-port, and nothing else.
     """
-    from relay.errors import CannotCreateError
-    from relay.transport.ssh import private_key
-
     configured = _forwardings(options(context))
-    forwardings = configured or _defaults()
-    path = os.path.abspath(file) if file else _the_one([f.private_key for f in forwardings], "private-key", "FILE")
+    forwardings = configured or _DEFAULT_FORWARDINGS
+    path = os.path.abspath(file) if file else _only_path([f.private_key for f in forwardings], "private-key", "FILE")
     users = [f for f in forwardings if f.private_key == path] or forwardings
-    kind = kind or ("ecdsa" if _algorithms(users) == "fips" else "ed25519")
-    if kind == "ed25519" and _algorithms(users) == "fips":
+    algorithms = _algorithms(users)
+    if kind == "ed25519" and algorithms == "fips":
         raise click.UsageError('an Ed25519 key cannot be used with algorithms = "fips"; leave --type out', context)
     try:
-        made = private_key.public_key(private_key.generate(path, kind))
+        made = private_key.public_key(
+            private_key.generate(path, kind or ("ecdsa" if algorithms == "fips" else "ed25519"))
+        )
     except CannotCreateError as error:
-        raise _with_its_line(error, path, users) from error
-    lines = _authorized_lines(made, users)
+        try:
+            existing = private_key.public_key(private_key.load(path))
+        except RelayError:
+            raise error from None
+        lines = "; ".join(_authorized_lines(existing, users))
+        raise CannotCreateError(error.what, error.cause, f"name another, or use this one: {lines}") from error
+    lines_made = _authorized_lines(made, users)
     if as_json:
-        facts = {"file": path, "type": made.type, "fingerprint": made.fingerprint, "authorized_keys": lines}
-        _print_json("relay.key-generate/1", **facts)
+        facts = {"file": path, "type": made.type, "fingerprint": made.fingerprint, "authorized_keys": lines_made}
+        print_json("relay.key-generate/1", **facts)
         return
-    whose = "".join(f", of {f.username}@{f.server_address}" for f in users if configured)
-    click.echo(f"made {path}, {made.type} {made.fingerprint}; for the server's authorized_keys{whose}:", err=True)
-    click.echo("\n".join(lines))
+    owners = "".join(f", of {f.username}@{f.server_address}" for f in users if configured)
+    report(f"made {path}, {made.type} {made.fingerprint}; for the server's authorized_keys{owners}:", "")
+    click.echo("\n".join(lines_made))
 
 
-def _authorized_lines(made: "PublicKey", users: "Iterable[PortForwarding]") -> list[str]:
+def _authorized_lines(key: PublicKey, users: Iterable[PortForwarding]) -> list[str]:
     comment = f"relay@{socket.gethostname()}"
     destinations = dict.fromkeys((f.remote_host, f.remote_port) for f in users)
-    return [made.authorized_line(destination, comment) for destination in destinations]
-
-
-def _with_its_line(error: "RelayError", path: str, users: "Iterable[PortForwarding]") -> "RelayError":
-    """The same error; when the file holds a key already, with the line that was asked for."""
-    from relay.errors import CannotCreateError, RelayError
-    from relay.transport.ssh import private_key
-
-    try:
-        lines = _authorized_lines(private_key.public_key(private_key.load(path)), users)
-    except RelayError:
-        return error
-    return CannotCreateError(error.what, error.cause, f"name another, or use this one: {'; '.join(lines)}")
+    return [key.authorized_line(destination, comment) for destination in destinations]
 
 
 # --- trust ---
 
 
-@key.command()
+@click.command()
 @click.argument("server", metavar="HOST[:PORT]")
 @click.option(
     "--fingerprint",
     "fingerprints",
     multiple=True,
     metavar="SHA256:…",
-    help="Pin the key with this fingerprint, without a question; repeatable.",
+    help="Pin the key with this fingerprint, without asking; repeatable.",
 )
 @click.option(
     "--known-hosts",
     metavar="FILE",
     type=click.Path(readable=False),
-    help="Pin it here.  [default: the configuration's, whose own default is /etc/relay/known_hosts]",
+    help="Pin it in this file.  [default: the configuration's, whose own default is /etc/relay/known_hosts]",
 )
-@click.option("--replace", is_flag=True, help="Take away pinned keys that the server no longer has.")
-@_json_option
+@click.option("--replace", is_flag=True, help="Remove pinned keys that the server no longer has.")
+@json_option()
 @config_option
 @click.pass_context
 def trust(
@@ -139,160 +128,113 @@ def trust(
     replace: bool,
     as_json: bool,
 ) -> None:
-    """Fetch a server's host keys, show them, and pin what is confirmed.
+    """Fetch a server's host keys, show them, and pin those that are confirmed.
 
     Without PORT it is the configuration's server-port for HOST, or 22. Compare the fingerprint with the one that the
-    server's administrator tells you (`ssh-keygen -lf FILE` on its host key), never with one that came over this
-    network. Without --fingerprint a terminal is needed, on which each key is asked about.
+    server's administrator gives you (`ssh-keygen -lf FILE` on its host key), never with one that came over this
+    network. Without --fingerprint the command needs a terminal, on which it asks about each key.
     """
-    from relay.transport.ssh.handshake import fetch_host_keys
-    from relay.transport.ssh.known_hosts import KnownHosts
-    from relay.transport.ssh.offered_keys import OfferedKeys
-
     forwardings = _forwardings(options(context))
     address = _address(server, forwardings)
-    mine = [f for f in forwardings if (f.server_address.lower(), f.server_port) == address]
-    if forwardings and not mine:
-        click.echo(f"warning: no port-forwarding of the configuration leads to {address}", err=True)
-    files = [f.known_hosts for f in mine or forwardings or _defaults()]
-    path = os.path.abspath(known_hosts) if known_hosts else _the_one(files, "known-hosts", "--known-hosts FILE")
+    own = [f for f in forwardings if (f.server_address.lower(), f.server_port) == address]
+    if forwardings and not own:
+        report(f"no port-forwarding of the configuration leads to {address}", "warning: ")
+    files = [f.known_hosts for f in own or forwardings or _DEFAULT_FORWARDINGS]
+    path = os.path.abspath(known_hosts) if known_hosts else _only_path(files, "known-hosts", "--known-hosts FILE")
     if known_hosts:
-        options(context).places["--known-hosts"] = path
+        options(context).paths["--known-hosts"] = path
     offer = OfferedKeys(
         server=address,
         known_hosts=KnownHosts.read(path),
         shown=fetch_host_keys(*address, threading.Event()),
-        algorithms=_algorithms(mine),
+        algorithms=_algorithms(own),
     )
     if not as_json:
-        _show(offer)
+        for line in offer.pinned:
+            print_line(f"{address} has {listed([line.key])}, pinned by {path} line {line.line}")
+        for key in offer.new:
+            print_line(f"{address} has {listed([key])}, not pinned")
     pinned = offer.candidates(fingerprints, replace=replace)
     if pinned and not fingerprints:
         again = f"key trust {'--replace ' if replace else ''}{shlex.quote(server)}"
         pinned = _confirmed(address, pinned, again)
+    removed = [line.key for line in offer.stale] if pinned else []
     if pinned:
-        _pin(offer, pinned)
-    _tell_pinned(offer, pinned, as_json=as_json)
+        replace_keys(path, address, offer.stale, pinned, Disk())
+    if as_json:
+        changes = {"shown": _objects(offer.shown), "pinned": _objects(pinned), "removed": _objects(removed)}
+        print_json("relay.key-trust/1", server=str(address), known_hosts=path, **changes)
+    else:
+        done = f"pinned {listed(pinned)}" if pinned else "already pinned, nothing to do"
+        print_line(f"{path}: {done}{f'; removed {listed(removed)}' if removed else ''}")
 
 
-def _address(text: str, forwardings: "Iterable[PortForwarding]") -> "Address":
-    """Read HOST, HOST:PORT, an IPv6 address, [IPv6]:PORT; without a port it is the one that is configured for HOST."""
-    from ipaddress import ip_address
-
-    from relay.values.address import Address
-
-    bare = ":" not in text or text.endswith("]")
+def _address(text: str, forwardings: Iterable[PortForwarding]) -> Address:
+    """Parse HOST, HOST:PORT, an IPv6 address or [IPv6]:PORT; the default port is the one configured for HOST."""
+    host = text.strip("[]")
+    without_port = ":" not in text or text.endswith("]")
     try:
         ip_address(text)
-        bare = True
+        without_port = True
     except ValueError:
         pass
-    host = text.strip("[]")
+    if without_port:
+        # The server-port of HOST's port-forwardings where they agree, else SSH's own.
+        ports = {f.server_port for f in forwardings if f.server_address.lower() == host.lower()}
+        text = f"[{host}]:{ports.pop() if len(ports) == 1 else SSH_PORT}"
     try:
-        found = Address.parse(f"[{host}]:{_usual_port(host, forwardings)}" if bare else text)
+        found = Address.parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="HOST[:PORT]") from None
     if not found.port:
-        raise click.BadParameter("port 0 is no port to connect to", param_hint="HOST[:PORT]")
+        raise click.BadParameter("no server can be reached at port 0", param_hint="HOST[:PORT]")
     return found._replace(host=found.host.lower())
 
 
-def _usual_port(host: str, forwardings: "Iterable[PortForwarding]") -> int:
-    """The server-port of HOST's port-forwardings, where they agree; else SSH's own."""
-    from relay.transport.ssh.known_hosts import SSH_PORT
-
-    ports = {f.server_port for f in forwardings if f.server_address.lower() == host.lower()}
-    return ports.pop() if len(ports) == 1 else SSH_PORT
-
-
-def _show(offer: "OfferedKeys") -> None:
-    from relay.transport.ssh.offered_keys import listed
-
-    for line in offer.pinned:
-        click.echo(f"{offer.server} has {listed([line.key])}, pinned by {offer.known_hosts.path} line {line.line}")
-    for new in offer.new:
-        click.echo(f"{offer.server} has {listed([new])}, not pinned")
-
-
-def _confirmed(address: "Address", candidates: "Sequence[PublicKey]", again: str) -> "tuple[PublicKey, ...]":
-    """The keys to which a person says yes, at least one; `again` is how it was called."""
-    from relay.errors import PermissionRefusedError
-    from relay.transport.ssh.offered_keys import listed
-
+def _confirmed(address: Address, candidates: Sequence[PublicKey], again: str) -> tuple[PublicKey, ...]:
+    """The keys to which a person says yes, at least one; `again` is the command as it was typed."""
     what = f"SSH server {address}"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise PermissionRefusedError(
             what,
-            f"nobody is there to confirm its host key: {listed(candidates)}",
+            f"there is no terminal on which its host key could be confirmed: {listed(candidates)}",
             "nothing was pinned: compare it with the server's own, then "
             f"`relay {again} --fingerprint {candidates[0].fingerprint}`",
         )
     try:
-        confirmed = tuple(one for one in candidates if click.confirm(f"pin {listed([one])} for {address}?", err=True))
+        confirmed = tuple(key for key in candidates if click.confirm(f"pin {listed([key])} for {address}?", err=True))
     except click.Abort:
-        click.echo(err=True)  # the question's line is still open
-        raise PermissionRefusedError(what, "the questions were broken off", "nothing was pinned") from None
+        click.echo(err=True)  # ends the line of the question
+        raise PermissionRefusedError(what, "the questions were interrupted", "nothing was pinned") from None
     if not confirmed:
         raise PermissionRefusedError(what, "no host key was confirmed", "nothing was pinned")
     return confirmed
 
 
-def _pin(offer: "OfferedKeys", keys: "Sequence[PublicKey]") -> None:
-    from relay.system.disk import Disk
-    from relay.transport.ssh.known_hosts import replace_keys
-
-    replace_keys(offer.known_hosts.path, offer.server, offer.stale, keys, Disk())
+def _objects(keys: Iterable[PublicKey]) -> list[dict[str, str]]:
+    return [{"type": key.type, "fingerprint": key.fingerprint} for key in keys]
 
 
-def _tell_pinned(offer: "OfferedKeys", pinned: "Sequence[PublicKey]", *, as_json: bool) -> None:
-    from relay.transport.ssh.offered_keys import listed
-
-    path = offer.known_hosts.path
-    removed = [line.key for line in offer.stale] if pinned else []
-    if as_json:
-        shown = {"shown": _objects(offer.shown), "pinned": _objects(pinned), "removed": _objects(removed)}
-        _print_json("relay.key-trust/1", server=str(offer.server), known_hosts=path, **shown)
-    else:
-        done = f"pinned {listed(pinned)}" if pinned else "already pinned, nothing to do"
-        click.echo(f"{path}: {done}{f'; took away {listed(removed)}' if removed else ''}")
+# --- Both ---
 
 
-def _objects(keys: "Iterable[PublicKey]") -> list[dict[str, str]]:
-    return [{"type": one.type, "fingerprint": one.fingerprint} for one in keys]
+def _forwardings(given: Options) -> tuple[PortForwarding, ...]:
+    """The configuration's port-forwardings; none when no configuration is named and the default one does not exist."""
+    if not given.named_config_paths and not os.path.lexists(DEFAULT_CONFIG):
+        return ()
+    return read_settings(given.config_paths, given.choice).port_forwarding
 
 
-# --- both ---
-
-
-def _forwardings(given: Options) -> "tuple[PortForwarding, ...]":
-    """The configuration's port-forwardings; none when there is no configuration yet and none is named."""
-    from relay.config.configuration import read_settings
-
-    named = given.given_config_paths or os.environ.get("RELAY_CONFIG") or os.path.lexists(DEFAULT_CONFIG)
-    return read_settings(given.config_paths, given.choice).port_forwarding if named else ()
-
-
-def _defaults() -> "tuple[PortForwarding, ...]":
-    """What holds while nothing is configured."""
-    from relay.values.settings import PortForwarding
-
-    return (PortForwarding(server_address="localhost"),)
-
-
-def _algorithms(forwardings: "Iterable[PortForwarding]") -> str:
-    """The narrower ones, where several hold."""
+def _algorithms(forwardings: Iterable[PortForwarding]) -> str:
+    """The strictest setting of these."""
     return "fips" if any(f.algorithms == "fips" for f in forwardings) else "default"
 
 
-def _the_one(paths: list[str], setting: str, wanted: str) -> str:
-    """The one path that a setting has in all port-forwardings."""
+def _only_path(paths: list[str], setting: str, argument: str) -> str:
+    """The path that a setting has in all port-forwardings; a usage error when they differ."""
     if len(set(paths)) > 1:
         raise click.UsageError(
-            f"the configuration's port-forwardings have several {setting}; name one with {wanted}",
+            f"the configuration's port-forwardings have several {setting}; name one with {argument}",
             click.get_current_context(),
         )
     return paths[0]
-
-
-def _print_json(schema: str, **fields: object) -> None:
-    click.echo(json.dumps({"schema": schema, **fields}, ensure_ascii=False))

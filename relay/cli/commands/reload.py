@@ -1,58 +1,47 @@
-"""`relay reload`: have the relay that runs read its configuration again.
+"""`relay reload`: have the running relay read its configuration again.
 
 --json prints one object with the schema "relay.reload/1": {"schema", "changes": [SENTENCE…]}.
 """
 
-import json
-from typing import TYPE_CHECKING
-
 import click
+import msgspec
 
-from relay.cli.options import config_option
+from relay.cli.options import config_option, json_option
+from relay.cli.output import print_json, print_line
 from relay.cli.state import state_directory, state_option
-from relay.values.text import escaped
-
-if TYPE_CHECKING:
-    from relay.program.control_socket import Reloaded
+from relay.errors import TemporaryError, UnavailableError
+from relay.program.control_socket import ask_to_reload
+from relay.spool.store import LOCK
+from relay.system.disk import Disk, permission_refused
 
 
 @click.command("reload")
 @state_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+@json_option()
 @config_option
 @click.pass_context
 def reload(context: click.Context, *, state: str | None, as_json: bool) -> None:
-    """Have the relay that runs read its configuration again, and wait until it has.
+    """Have the running relay read its configuration again, and wait until it has.
 
     It exchanges what changed and nothing else. A mistake changes nothing: exit code 78, one line for each mistake.
     """
-    answer = _ask(state_directory(context, state))
-    answer.raise_refusal()
-    if as_json:
-        click.echo(json.dumps({"schema": "relay.reload/1", "changes": answer.changes}))
-    else:
-        click.echo("\n".join(map(escaped, answer.changes)) or "nothing changed")
-
-
-def _ask(folder: str) -> "Reloaded":
-    """Ask the relay that uses this state directory; an error says why none answers."""
-    import msgspec
-
-    from relay.errors import TemporaryError, UnavailableError
-    from relay.program.control_socket import ask_to_reload
-    from relay.spool.store import LOCK
-    from relay.system.disk import Disk, permission_refused
-
+    folder = state_directory(context, state)
     try:
-        return ask_to_reload(folder)
+        answer = ask_to_reload(folder)
     except PermissionError as error:
         raise permission_refused(folder) from error
     except TimeoutError:
-        raise TemporaryError(folder, "the relay that runs has not reloaded in time", "its log says why") from None
+        raise TemporaryError(folder, "the running relay has not reloaded in time", "see its log") from None
     except (OSError, msgspec.MsgspecError):
         pid = Disk().lock_owner(f"{folder}/{LOCK}")
         if pid is not None:
-            cause = f"the relay that runs there (process {pid}) does not answer: it starts or stops"
-            raise TemporaryError(folder, cause, "ask again") from None
-        remedy = "start relay, or name its state directory by --state"
+            cause = f"the relay that runs there (process {pid}) does not answer: it is starting or stopping"
+            raise TemporaryError(folder, cause, "try again") from None
+        remedy = "start relay, or name its state directory with --state"
         raise UnavailableError(folder, "no relay runs on this state directory", remedy) from None
+    answer.raise_refusal()
+    if as_json:
+        print_json("relay.reload/1", changes=answer.changes)
+    else:
+        for change in answer.changes or ("nothing changed",):
+            print_line(change)

@@ -1,53 +1,43 @@
-"""`relay status`: spool, sources, destinations, from the state directory.
+"""`relay status`: spool, sources and destinations, from the state directory and from the process that uses it.
 
 --json prints one object with the schema "relay.status/1": the fields of `relay.program.status.Status`, times in
 microseconds since the epoch, 0 for never. "live" is what a running process adds (`relay.program.live.Live`), or
 null.
 """
 
-import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import click
+import msgspec
 
-from relay.cli.options import config_option
+from relay.cli.options import config_option, json_option
+from relay.cli.output import MICROSECONDS, count, print_json, print_line, utc
 from relay.cli.state import state_directory, state_option
-from relay.errors import RelayError
+from relay.program import status as program_status
+from relay.program.live import Live, LiveDestination, LiveSource
+from relay.program.status import SCHEMA, DestinationStatus, SourceStatus, Status
 from relay.system.clock import wall_clock
+from relay.system.disk import Disk
 from relay.values.size import rounded_size
-from relay.values.text import escaped
-
-if TYPE_CHECKING:
-    from relay.program.live import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
-    from relay.program.status import DestinationStatus, SourceStatus, SpoolStatus, Status
-
-_MICROSECONDS = 1_000_000
 
 
 @click.command()
 @state_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+@json_option()
 @config_option
 @click.pass_context
 def status(context: click.Context, *, state: str | None, as_json: bool) -> None:
-    """Show what the spool holds, how far each destination is proven, and how far each source has come."""
-    from relay.program.status import SCHEMA
-    from relay.program.status import status as look
-    from relay.system.disk import Disk
-
-    found = look(Disk(), state_directory(context, state))
+    """Show what the spool holds, what each source has read, and what each destination has proven."""
+    found = program_status.status(Disk(), state_directory(context, state))
     if as_json:
-        click.echo(json.dumps({"schema": SCHEMA, **_object(found)}))
+        print_json(SCHEMA, **_object(found))
     else:
-        lines = _lines(found, wall_clock())
-        click.echo("\n".join(escaped(RelayError.complete(line)) for line in lines))
+        for line in _lines(found, wall_clock()):
+            print_line(line)
 
 
-def _object(found: "Status") -> dict[str, object]:
-    import msgspec
-
+def _object(found: Status) -> dict[str, Any]:
     return {
         **found._asdict(),
         "retained": found.retained._asdict(),
@@ -58,130 +48,89 @@ def _object(found: "Status") -> dict[str, object]:
     }
 
 
-def _lines(found: "Status", now: int) -> list[str]:
-    from relay.program.live import Live
-
+def _lines(found: Status, now: int) -> Iterator[str]:
+    yield f"{found.state_directory}: {'not running' if found.pid is None else f'running, pid {found.pid}'}"
     live = found.live or Live(pid=0, started=0)
-    sources = {source.name: source for source in live.sources}
-    destinations = {destination.name: destination for destination in live.destinations}
-    running = f"running, pid {found.pid}" if found.pid is not None else "not running"
-    return [
-        f"{found.state_directory}: {running}",
-        *(_alarm(alarm) for alarm in live.alarms),
-        *([f"intake       {_waiting(live)}: {live.intake_error}"] if live.intake_error else []),
-        *([f"intake       {_refused(live.refused)}"] if live.refused else []),
-        *(_spool(name, spool) for name, spool in (("retained", found.retained), ("transient", found.transient))),
-        *(
-            f"source       {source.name}: {_taken_in(source, sources.get(source.name))}"
-            f"{_source(sources.get(source.name))}"
-            for source in _sources(found, live)
-        ),
-        *(
-            f"destination  {_destination(destination, now)}{_delivery(destinations.get(destination.name), now)}"
-            for destination in found.destinations
-        ),
-        *(_part(part) for part in live.parts),
-    ]
-
-
-def _sources(found: "Status", live: "Live") -> "list[SourceStatus]":
-    """Those that have a position, and those that run and have given nothing yet."""
-    from relay.program.status import SourceStatus
-
-    known = {source.name for source in found.sources}
-    waiting = [SourceStatus(source.name, 0) for source in live.sources if source.name not in known]
-    return [*found.sources, *waiting]
-
-
-def _waiting(live: "Live") -> str:
-    names = [source.name for source in live.sources if source.waits_for_space]
-    return f"waiting for space: {', '.join(names)}" if names else "the spool cannot be written"
-
-
-def _refused(by_type: Mapping[str, int]) -> str:
-    total = sum(by_type.values())
-    events = "1 event" if total == 1 else f"{total} events"
-    return f"{events} refused since the start{_types(by_type)}: counted in a gap, and lost"
-
-
-def _taken_in(source: "SourceStatus", live: "LiveSource | None") -> str:
-    """What a source has given: ever, by its position; one without a position since the start."""
-    taken = source.events or (live.accepted if live else 0)
-    refused = f", {live.refused} refused" if live and live.refused else ""
-    return f"{taken} events taken in{refused}"
-
-
-def _alarm(alarm: "LiveAlarm") -> str:
-    return f"alarm        {alarm.severity}, {alarm.name}: {alarm.text}, since {_when(alarm.since)}"
-
-
-def _when(microseconds: int) -> str:
-    return (
-        datetime.fromtimestamp(microseconds / _MICROSECONDS, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    )
-
-
-def _source(live: "LiveSource | None") -> str:
-    if live is None:
-        return ""
-    lag = "lag unknown" if live.lag < 0 else f"{live.lag} octets to read"
-    held = f", {live.open_events} events begun" if live.open_events else ""
-    malformed = f", {live.malformed} malformed lines" if live.malformed else ""
-    lost = f", its place was lost {live.lost_places} times" if live.lost_places else ""
-    waits = "; waits for space in the spool, and is read on then" if live.waits_for_space else ""
-    return f"; {lag}{held}{malformed}{lost}{waits}{f'; {live.error}' if live.error else ''}"
-
-
-def _delivery(live: "LiveDestination | None", now: int) -> str:
-    if live is None:
-        return ""
-    damage = f"; {live.damage} damaged places stepped over" if live.damage else ""
-    refused = _not_accepted(live)
-    if not live.error:
-        return f"; {live.state}{damage}{refused}"
-    seconds = max(now - live.error_since, 0) / _MICROSECONDS
-    return f"; {live.state}{damage}{refused}; retrying for {seconds:.0f} s: {live.error}"
-
-
-def _not_accepted(live: "LiveDestination") -> str:
-    if not live.refused:
-        return ""
-    kept = f"; {live.refused} message{'s' if live.refused > 1 else ''} not accepted by the server, kept in refused/"
-    if not live.largest_refused:
-        return kept
-    size = f"the largest has {live.largest_refused} octets"
-    return f"{kept} ({size}: set max-message-size to what `relay test-connection --sizes` finds)"
-
-
-def _part(live: "LivePart") -> str:
-    counters = ", ".join(f"{name} {count}" for name, count in live.counters.items() if count)
-    told = "; ".join(text for text in (live.state, counters, live.error) if text)
-    return f"{live.name:<12} {told}"
-
-
-def _spool(name: str, spool: "SpoolStatus") -> str:
-    return (
-        f"spool        {name}: {spool.events} events{_types(spool.by_type)}, "
-        f"{rounded_size(spool.octets)} in {spool.segments} segments"
-    )
-
-
-def _types(by_type: Mapping[str, int]) -> str:
-    return f" ({', '.join(f'{label} {count}' for label, count in by_type.items())})" if by_type else ""
-
-
-def _destination(destination: "DestinationStatus", now: int) -> str:
-    behind = "nothing waits" if not destination.missing_blocks else "nothing else waits"
-    if destination.waiting_events:
-        seconds = max(now - destination.waiting_since, 0) / _MICROSECONDS
-        behind = (
-            f"{destination.waiting_events} events wait ({rounded_size(destination.waiting_octets)}, {seconds:.0f} s)"
+    for alarm in live.alarms:
+        yield f"alarm        {alarm.severity}, {alarm.name}: {alarm.text}, since {utc(alarm.since)}"
+    if live.intake_error:
+        waiting = ", ".join(source.name for source in live.sources if source.waits_for_space)
+        condition = f"waiting for space: {waiting}" if waiting else "the spool cannot be written"
+        yield f"intake       {condition}: {live.intake_error}"
+    if live.refused:
+        refused = count(sum(live.refused.values()), "event")
+        yield f"intake       {refused} refused since the start{_by_type(live.refused)}: lost, and counted in a gap"
+    for name, spool in (("retained", found.retained), ("transient", found.transient)):
+        yield (
+            f"spool        {name}: {count(spool.events, 'event')}{_by_type(spool.by_type)}, "
+            f"{rounded_size(spool.octets)} in {count(spool.segments, 'segment')}"
         )
+    live_sources = {source.name: source for source in live.sources}
+    known = {source.name for source in found.sources}
+    # A source that runs and has not read anything yet has no position.
+    new = [SourceStatus(source.name, 0) for source in live.sources if source.name not in known]
+    for source in (*found.sources, *new):
+        yield f"source       {_source(source, live_sources.get(source.name))}"
+    live_destinations = {destination.name: destination for destination in live.destinations}
+    for destination in found.destinations:
+        words = (_proof(destination, now), *_delivery(live_destinations.get(destination.name), now))
+        yield f"destination  {destination.name}: {'; '.join(words)}"
+    for part in live.parts:
+        counters = ", ".join(f"{name} {number}" for name, number in part.counters.items() if number)
+        yield f"{part.name:<12} {'; '.join(filter(None, (part.state, counters, part.error)))}"
+
+
+def _by_type(events: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{label} {number}' for label, number in events.items())})" if events else ""
+
+
+def _source(source: SourceStatus, live: LiveSource | None) -> str:
+    # Events since the very start, by its position; a source without a position counts from the start of the process.
+    taken = f"{source.name}: {count(source.events or (live.accepted if live else 0), 'event')} taken in"
+    if live is None:
+        return taken
+    refused = f", {live.refused} refused" if live.refused else ""
+    lag = "lag unknown" if live.lag < 0 else f"{count(live.lag, 'byte')} to read"
+    open_ = f", {count(live.open_events, 'event')} incomplete" if live.open_events else ""
+    malformed = f", {count(live.malformed, 'malformed line')}" if live.malformed else ""
+    lost = f", its position was lost {count(live.lost_places, 'time')}" if live.lost_places else ""
+    waits = "; waits for space in the spool, and is read on then" if live.waits_for_space else ""
+    return f"{taken}{refused}; {lag}{open_}{malformed}{lost}{waits}{f'; {live.error}' if live.error else ''}"
+
+
+def _proof(destination: DestinationStatus, now: int) -> str:
     proof = "nothing proven yet"
     if destination.proven_at:
-        proof = f"{destination.delivered} events proven ({destination.proof}), last {_when(destination.proven_at)}"
-    missing = ""
-    if destination.missing_blocks:
-        blocks = "1 block is" if destination.missing_blocks == 1 else f"{destination.missing_blocks} blocks are"
-        missing = f"; {blocks} damaged or missing (`relay spool verify` shows them)"
-    return f"{destination.name}: {proof}; {behind}{missing}"
+        delivered = count(destination.delivered, "event")
+        last = f"last {utc(destination.proven_at)}"
+        proof = (
+            f"{delivered} sent, delivery not provable, {last}"
+            if destination.proof == "unproven"
+            else f"{delivered} proven ({destination.proof}), {last}"
+        )
+    waiting = "nothing else waits" if destination.missing_blocks else "nothing waits"
+    if destination.waiting_events:
+        seconds = max(now - destination.waiting_since, 0) / MICROSECONDS
+        verb = "waits" if destination.waiting_events == 1 else "wait"
+        size = rounded_size(destination.waiting_octets)
+        waiting = f"{count(destination.waiting_events, 'event')} {verb} ({size}, {seconds:.0f} s)"
+    if not destination.missing_blocks:
+        return f"{proof}; {waiting}"
+    missing = f"{count(destination.missing_blocks, 'block')} damaged or missing (`relay spool verify` shows them)"
+    return f"{proof}; {waiting}; {missing}"
+
+
+def _delivery(live: LiveDestination | None, now: int) -> Iterator[str]:
+    """What the running delivery adds."""
+    if live is None:
+        return
+    if not live.error:
+        yield live.state
+    if live.damage:
+        yield f"{count(live.damage, 'damaged place')} in the spool skipped"
+    if live.refused:
+        size = f"the largest has {count(live.largest_refused, 'octet')}: set max-message-size to what"
+        remedy = f" ({size} `relay test-connection --sizes` finds)" if live.largest_refused else ""
+        yield f"{count(live.refused, 'message')} not accepted by the server, kept in refused/{remedy}"
+    if live.error:
+        yield f"retrying for {max(now - live.error_since, 0) / MICROSECONDS:.0f} s: {live.error}"

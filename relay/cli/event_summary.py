@@ -1,11 +1,12 @@
-"""An event without text, as a router's events are, in words: the parameters that describe what happened come first.
+"""Events without text (a router's) in one line: what happened comes first, then the other parameters.
 
     alarm       SEVERITY CATEGORY OPERATION: TEXT
     traffic     PROTOCOL SOURCE → DESTINATION RESULT (REASON)
     any other   USER: ACTION, TEXT, permitted or NOT PERMITTED (REASON)
 
-The other parameters follow as `NAME=VALUE`, places before the rest. Routers spell one name in several ways (`sourceIp`,
-`source_address`), so names are compared without case, `_` and `-`. The columns before show type and router already.
+The other parameters follow as `NAME=VALUE`, those that name a place first. Routers spell one name in several ways
+(`sourceIp`, `source_address`), so names are compared without case, `_` and `-`. Type and router are not repeated: the
+columns before the summary have them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,7 @@ _VERBS: Final = {
     "failure": ("FAILED", "succeeded"),
     "denied": ("DENIED", "not denied"),
 }
-"""Name of a yes or no → what either means."""
+"""Name of a parameter with yes or no → what either means."""
 
 
 def parameters(message: Message) -> Iterator[tuple[str, str]]:
@@ -52,41 +53,51 @@ def parameters(message: Message) -> Iterator[tuple[str, str]]:
                 yield text, value.decode()
 
 
-def in_words(kind: str, message: Message) -> str:
+def summary(kind: str, message: Message) -> str:
     """All parameters on one line; those that describe what happened come first."""
     rest = _UnusedParams(parameters(message))
     if kind == "alarm":
-        words = _alarm(rest)
+        head = _joined(" ", rest.take(_SEVERITY), rest.take(_CATEGORY), rest.take(_OPERATION))
+        words = _joined(": ", head, rest.take(_TEXT))
     elif kind == "traffic":
-        words = _traffic(rest)
+        protocol = rest.take(_PROTOCOL)
+        source, destination = rest.address(_SOURCE, _SOURCE_PORT), rest.address(_DESTINATION, _DESTINATION_PORT)
+        route = f"{source or '?'} → {destination or '?'}" if source or destination else ""
+        words = _joined(" ", protocol, route, rest.outcome(), rest.take(_TEXT))
     else:
-        words = _action(rest)
-    return "  ".join(filter(None, (words, rest.listed()))) or NOTHING
+        user = rest.take(_USER)
+        words = _joined(": ", user, _joined(", ", rest.take(_ACTION), rest.take(_TEXT), rest.outcome()))
+    return _joined("  ", words, rest.listed()) or NOTHING
+
+
+def _joined(separator: str, *parts: str) -> str:
+    """The parts that are not empty."""
+    return separator.join(filter(None, parts))
 
 
 class _UnusedParams:
-    """The parameters that are not in words yet."""
+    """The parameters that the summary does not contain yet."""
 
     def __init__(self, params: Iterable[tuple[str, str]]) -> None:
         self._left = list(params)
 
     def take(self, names: Iterable[str]) -> str:
-        """The value of the first of these names that is there; empty when none is."""
+        """The value of the first of these names that is present; empty when none is."""
         return self._taken(names)[1]
 
     def _taken(self, names: Iterable[str]) -> tuple[str, str]:
-        for wanted in names:
+        for sought in map(plain_name, names):
             for index, (name, value) in enumerate(self._left):
-                if plain_name(name) == plain_name(wanted) and value:
+                if plain_name(name) == sought and value:
                     del self._left[index]
-                    return plain_name(name), value
+                    return sought, value
         return "", ""
 
     def address(self, hosts: Iterable[str], ports: Iterable[str]) -> str:
-        """HOST:PORT, or as much of it as there is."""
+        """HOST:PORT, or as much of it as is present."""
         host, port = self.take(hosts), self.take(ports)
         host = f"[{host}]" if ":" in host and port else host
-        return ":".join(filter(None, (host or ("?" if port else ""), port)))
+        return _joined(":", host or ("?" if port else ""), port)
 
     def outcome(self) -> str:
         """Whether it succeeded, and why not."""
@@ -95,32 +106,14 @@ class _UnusedParams:
         if name in _VERBS and word in YES | NO:
             value = _VERBS[name][word in NO]
         reason = self.take(_REASON)
-        return " ".join(filter(None, (value, f"({reason})" if reason else "")))
+        return _joined(" ", value, f"({reason})" if reason else "")
 
     def listed(self) -> str:
-        """What is left: places first."""
+        """The parameters that are left, as NAME=VALUE; those that name a place come first."""
         order = {name: number for number, name in enumerate(_PLACES)}
-        left = sorted(self._left, key=lambda param: order.get(plain_name(param[0]), len(order)))
-        return " ".join(f"{name}={_quoted(value)}" for name, value in left)
-
-
-def _quoted(value: str) -> str:
-    return value if value and not set(value) & set(' "\t\n') else '"' + value.replace('"', r"\"") + '"'
-
-
-def _alarm(rest: _UnusedParams) -> str:
-    what = " ".join(filter(None, (rest.take(_SEVERITY), rest.take(_CATEGORY), rest.take(_OPERATION))))
-    return ": ".join(filter(None, (what, rest.take(_TEXT))))
-
-
-def _traffic(rest: _UnusedParams) -> str:
-    protocol = rest.take(_PROTOCOL)
-    ends = rest.address(_SOURCE, _SOURCE_PORT), rest.address(_DESTINATION, _DESTINATION_PORT)
-    way = f"{ends[0] or '?'} → {ends[1] or '?'}" if any(ends) else ""
-    return " ".join(filter(None, (protocol, way, rest.outcome(), rest.take(_TEXT))))
-
-
-def _action(rest: _UnusedParams) -> str:
-    user = rest.take(_USER)
-    what = ", ".join(filter(None, (rest.take(_ACTION), rest.take(_TEXT), rest.outcome())))
-    return ": ".join(filter(None, (user, what)))
+        words = []
+        for name, text in sorted(self._left, key=lambda param: order.get(plain_name(param[0]), len(order))):
+            bare = text and not set(text) & set(' "\t\n')
+            value = text if bare else '"' + text.replace('"', r"\"") + '"'
+            words.append(f"{name}={value}")
+        return " ".join(words)

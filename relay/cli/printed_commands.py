@@ -1,9 +1,11 @@
-"""Commands of relay's in a text, completed so that they work as printed: from any folder, in any shell.
+"""Completes relay's commands in a text, so that they work as printed: from any folder, in any shell.
 
-A text names a command between backquotes, with its own words alone: `relay key trust HOST`. Here it gets the name by
-which this relay was called, the configuration that is in use (`-c`, $RELAY_CONFIG, --router, --node), and those
-options that name a folder or a file and that the command accepts too (--state, --archive, --known-hosts). A command
-that has an option already keeps it. Text that is completed already stays as it is. The names of the two programs,
+A text names a command between backquotes, with its own words alone: `relay key trust HOST`. It is completed with
+- the name by which this relay was called,
+- the configuration that is in use (`-c`, $RELAY_CONFIG, --router, --node),
+- those options that name a folder or a file and that the command accepts too (--state, --archive, --known-hosts).
+
+An option that the command has already is kept, and a completed text stays as it is. The names of the two programs,
 `relay run` and `relay receive`, are completed only behind "start": elsewhere a sentence is about the program.
 """
 
@@ -26,7 +28,7 @@ _COMMAND: Final = re.compile(r"(?<!start )`relay (?:run|receive)`|`(relay [^`]+)
 
 @contextmanager
 def completing(root: click.Group, given: Options) -> Iterator[None]:
-    """While the block runs, every remedy is completed with what `given` says by then."""
+    """While the block runs, every remedy is completed with the values that `given` has by then."""
     before = RelayError.complete
     called = program()
     RelayError.complete = staticmethod(lambda text: completed(text, root, given, called))
@@ -37,12 +39,12 @@ def completing(root: click.Group, given: Options) -> Iterator[None]:
 
 
 def completed(text: str, root: click.Group, given: Options, called: str) -> str:
-    """The text with its commands completed."""
+    """The text with its commands completed; `called` is the name of the program."""
     return _COMMAND.sub(lambda found: f"`{_completed(found[1], root, given, called)}`" if found[1] else found[0], text)
 
 
 def program() -> str:
-    """How this relay is called from any folder: by its name where the shell finds this very file, else by its path."""
+    """How to call this relay from any folder: by its name where the shell finds this very file, else by its path."""
     path = os.path.abspath(sys.argv[0])
     if os.path.basename(path) == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m relay"
@@ -56,17 +58,18 @@ def _completed(command: str, root: click.Group, given: Options, called: str) -> 
     own = command.removeprefix("relay")
     try:
         words = shlex.split(own)
-    except ValueError:  # no command: a quotation mark is not closed
+    except ValueError:  # a quotation mark is not closed: this is not a command
         return command
     if not words or words[0].startswith("-") or "--help" in words:
         return f"{called}{own}"
     accepted = _options_of(root, words)
-    if not accepted:  # no command of ours
+    if not accepted:  # not a command of relay's
         return command
-    # Before the command, where no command has options of the same name.
-    before = [("--router", given.router), ("--node", given.node)] if "-c" in accepted.difference(words) else []
-    behind = [*(("-c", os.path.abspath(path)) for path in given.named_config_paths), *given.places.items()]
-    behind = [(option, path) for option, path in behind if option in accepted.difference(words)]
+    accepted = accepted.difference(words)
+    # These stand before the command, because a command can have another option of the same name.
+    before = [("--router", given.router), ("--node", given.node)] if "-c" in accepted else []
+    behind = [*(("-c", os.path.abspath(path)) for path in given.named_config_paths), *given.paths.items()]
+    behind = [(option, path) for option, path in behind if option in accepted]
     return f"{called}{_written(before)}{own}{_written(behind)}"
 
 

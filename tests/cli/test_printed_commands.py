@@ -16,24 +16,23 @@ from harness.relay import PROGRAM, RELAY, SEED, Router
 from harness.waiting import wait_until
 from program.history.spools import event, filled, segments
 
-from relay.cli import all_commands
-from relay.cli.as_typed import completed, completing, program
+from relay.cli.commands import root
 from relay.cli.options import Options
+from relay.cli.printed_commands import completed, completing, program
 from relay.errors import RelayError
 
-ROOT = all_commands()
 NO_COMMANDS = ("# Made by", "relay run: from", "relay archive journal")
 """Beginnings of texts that contain a command's name but no command to type."""
 CONSOLE_SCRIPT = Path(sys.executable).with_name("relay")
 
 
 def complete(text: str, given: Options | None = None, called: str = "relay") -> str:
-    return completed(text, ROOT, given or Options(), called)
+    return completed(text, root, given or Options(), called)
 
 
 CONFIGURED = Options(given_config_paths=("/etc/a b.toml", "/k"), router="r1")
 WITH = "-c '/etc/a b.toml' -c /k"
-ELSEWHERE = Options(places={"--state": "/srv/it's", "--known-hosts": "/k"})
+ELSEWHERE = Options(paths={"--state": "/srv/it's", "--known-hosts": "/k"})
 
 
 @pytest.mark.parametrize(
@@ -88,18 +87,18 @@ def test_relay_is_called_by_its_name_only_where_the_shell_finds_it(monkeypatch: 
 
 def test_a_printed_command_of_relays_is_between_backquotes_and_exists() -> None:
     """Each one in the code's texts: so that it can be completed, and so that it can be typed."""
-    words = "|".join(name for name in ROOT.list_commands(click.Context(ROOT)))
+    words = "|".join(name for name in root.list_commands(click.Context(root)))
     literal = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
     bare = re.compile(rf"(?<![`\w])relay (?:{words}) ")
     package = Path(sys.modules["relay"].__file__ or "").parent
-    files = [path for path in package.rglob("*.py") if path.name != "as_typed.py"]
+    files = [path for path in package.rglob("*.py") if path.name != "printed_commands.py"]
     found = {text for path in files for text in literal.findall(path.read_text())}
     assert [text for text in found if bare.search(text) and not text.startswith(NO_COMMANDS)] == []
     printed = [command for text in found for command in re.findall(r"`relay ([^`]*)`", text)]
     assert len(printed) > 5
     for command in printed:
         words_of_it = command.split()
-        reached: click.Command = ROOT
+        reached: click.Command = root
         while isinstance(reached, click.Group) and words_of_it and not words_of_it[0].startswith(("-", "{")):
             inner = reached.get_command(click.Context(reached), words_of_it.pop(0))
             assert inner is not None, command
@@ -231,7 +230,7 @@ def test_what_a_running_relay_says_is_completed_with_its_own_options(tmp_path: P
 def test_a_remedy_is_completed_where_it_is_read() -> None:
     error = RelayError("x", "y", "see `relay status`")
     given = Options(given_config_paths=("/etc/x.toml",))
-    with completing(ROOT, given):
+    with completing(root, given):
         inside = str(error)
     assert inside == f"x: y; see `{program()} status -c /etc/x.toml`"
     assert str(error) == "x: y; see `relay status`"

@@ -6,7 +6,7 @@ import pytest
 from program.history.spools import event, filled, foreign
 
 from relay.cli import main
-from relay.cli.in_words import NOTHING, in_words
+from relay.cli.event_summary import NOTHING, summary
 from relay.events.ssr.line_protocol import parse as collected
 from relay.events.ssr.mapping import SsrMapping
 from relay.syslog import rfc5424
@@ -19,7 +19,7 @@ MAPPING = SsrMapping(hostname="combo1", router="r1")
 def words(record: str) -> str:
     """A router's event in words."""
     mapped = MAPPING.event(collected(record.encode()), NOW)
-    return in_words(mapped.type.label, rfc5424.parse(mapped.head + mapped.tail))
+    return summary(mapped.type.label, rfc5424.parse(mapped.head + mapped.tail))
 
 
 ALARM = (
@@ -76,7 +76,7 @@ def test_each_type_has_a_readable_order(record: str, shown: str) -> None:
     ],
 )
 def test_a_foreign_message_without_text_shows_its_parameters(message: bytes, shown: str) -> None:
-    assert in_words("log", rfc5424.parse(message)) == shown
+    assert summary("log", rfc5424.parse(message)) == shown
 
 
 def test_no_type_of_event_is_a_blank_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
