@@ -1,7 +1,8 @@
 """The table of alarms: for each condition its name, its severity, and when it is wanted. Pure.
 
-`alarms_wanted` asks every row of `CONDITIONS` about one `Snapshot`. A text says what is wrong, why, and what helps. It
-holds no measured number, so that it changes only with its reason: each new text of an alarm is an event.
+Each function below `_condition` is a row of the table. It yields what the alarm is about ("" for the machine itself)
+and a text that says what is wrong, why, and what helps. A text holds no measured number, so that it changes only with
+its reason: each new text of an alarm is an event.
 
 `disk-space-left` compares `space-left` with two amounts: what is free on the file system, and what `max-size` still
 lets the spool hold. Segments that may be deleted count as free within `max-size`, because a spool is meant to fill up
@@ -12,7 +13,7 @@ alarm would never end in a small spool otherwise. It ends at a tenth more than i
 """
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -25,6 +26,7 @@ from relay.transport.tls.certificate import SOON
 from relay.values import alarm
 from relay.values.alarm import Alarm, Severity
 from relay.values.size import size_text
+from relay.values.text import shortened
 
 LOST_SECONDS: Final = 3.0
 """A server that is back sooner was not lost: a connection may break."""
@@ -34,6 +36,16 @@ NOT_WATCHED: Final = (
 _LONGEST_CAUSE: Final = 400
 """Characters of an error that an alarm repeats; all alarms share one slot."""
 _TENTH: Final = 10
+_MORE_SPACE: Final = "free disk space, or raise max-size in [spool]"
+_AUDIT_FAULTS: Final[Mapping[AuditFault, str]] = MappingProxyType(
+    {
+        "audit-off": "the kernel's audit is switched off; switch it on with `auditctl -e 1`",
+        "no-daemon": "no audit daemon reads the kernel's records; start it with `systemctl start auditd`",
+        "unit-failed": "auditd.service has failed; `systemctl status auditd` shows why",
+        "unit-inactive": "auditd.service is not running; start it with `systemctl start auditd`",
+        "no-records": "no audit records arrive; check that auditd is not suspended and writes where relay reads",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +104,8 @@ class Snapshot:
     """Each listener and port-forwarding by name, and why it cannot be used."""
 
 
-Texts = Mapping[str, str]
-"""A text for each server, listener or port-forwarding that the alarm is wanted for; by "" for the machine itself."""
+Texts = Iterator[tuple[str, str]]
+"""What the alarm is about (a server, listener or port-forwarding; empty for the machine itself), and its text."""
 
 
 class Condition(NamedTuple):
@@ -104,85 +116,134 @@ class Condition(NamedTuple):
     texts: Callable[[Snapshot], Texts]
 
 
-def alarms_wanted(snapshot: Snapshot) -> list[Alarm]:
+CONDITIONS: Final[list[Condition]] = []
+
+
+def alarms_wanted(seen: Snapshot) -> list[Alarm]:
     """Every alarm that should be raised at this moment."""
     return [
         Alarm(condition.name, condition.severity, text, about)
         for condition in CONDITIONS
-        for about, text in condition.texts(snapshot).items()
+        for about, text in condition.texts(seen)
     ]
 
 
-def _if(wanted: bool, text: str) -> Texts:  # noqa: FBT001  its condition
-    return {"": text} if wanted else {}
+def _condition(name: str, severity: Severity) -> Callable[[Callable[[Snapshot], Texts]], Callable[[Snapshot], Texts]]:
+    def add(texts: Callable[[Snapshot], Texts]) -> Callable[[Snapshot], Texts]:
+        CONDITIONS.append(Condition(name, severity, texts))
+        return texts
+
+    return add
 
 
-def _spool_full(seen: Snapshot) -> Texts:
-    error = seen.intake_error
-    return _if(isinstance(error, StorageError) and error.full, f"the sources wait for space: {error}")
+# --- Spool and disk ---
 
 
-def _disk_failing(seen: Snapshot) -> Texts:
-    error = seen.intake_error
-    full = isinstance(error, StorageError) and error.full
-    return _if(error is not None and not full, f"the spool cannot be written: {error}")
+def _is_full(error: RelayError | None) -> bool:
+    return isinstance(error, StorageError) and error.full
 
 
-def _disk_space_left(seen: Snapshot) -> Texts:
+@_condition(alarm.SPOOL_FULL, "critical")
+def spool_full(seen: Snapshot) -> Texts:
+    """Nothing can be stored, because there is no space."""
+    if _is_full(seen.intake_error):
+        yield "", f"the sources wait for space: {seen.intake_error}"
+
+
+@_condition(alarm.DISK_FAILING, "critical")
+def disk_failing(seen: Snapshot) -> Texts:
+    """Nothing can be stored, for any other reason."""
+    if seen.intake_error is not None and not _is_full(seen.intake_error):
+        yield "", f"the spool cannot be written: {seen.intake_error}"
+
+
+@_condition(alarm.SPOOL_IGNORING, "critical")
+def spool_ignoring(seen: Snapshot) -> Texts:
+    """New events are lost."""
+    if seen.refusing:
+        what = "the spool's reserve is used up: new events that no source can deliver again are refused and counted"
+        yield "", f"{what}; {_MORE_SPACE}"
+
+
+@_condition(alarm.SPOOL_ROTATING, "critical")
+def spool_rotating(seen: Snapshot) -> Texts:
+    """Old events are lost."""
+    if seen.rotating:
+        yield "", f"the oldest events are deleted undelivered, and counted; {_MORE_SPACE}"
+
+
+@_condition(alarm.RETENTION_CUT_SHORT, "minor")
+def retention_cut_short(seen: Snapshot) -> Texts:
+    """Delivered events are deleted early."""
+    if seen.retention_cut_short:
+        what = "delivered events are deleted before their retention ends, because the spool needs the space"
+        yield "", f"{what}; raise max-size in [spool], or lower retention in [audit]"
+
+
+@_condition(alarm.HALT_FAILED, "critical")
+def halt_failed(seen: Snapshot) -> Texts:
+    """The machine should have been halted."""
+    if seen.halt_failure:
+        yield "", f"the halt of this machine failed: {seen.halt_failure}"
+
+
+@_condition(alarm.DISK_SPACE_LEFT, "major")
+def disk_space_left(seen: Snapshot) -> Texts:
+    """There is little space left; see the head of this file."""
     space = seen.space
     limit = min(space.space_left, space.max_size // _TENTH)
-    of_disk = (
-        f"less than {size_text(space.space_left)} (space-left) is free on the disk of the state directory; "
-        "delete files there"
-    )
-    of_spool = (
-        f"less than {size_text(limit)} is left in the spool's max-size of {size_text(space.max_size)}; "
-        "`relay status` shows which server has not received its events"
-    )
+    of_disk = f"less than {size_text(space.space_left)} (space-left) is free on the disk of the state directory"
+    of_spool = f"less than {size_text(limit)} is left in the spool's max-size of {size_text(space.max_size)}"
+    in_spool = max(space.max_size - space.reserved - space.held, 0)
     for text, left, least in (
-        (of_disk, space.free, space.space_left),
-        (of_spool, max(space.max_size - space.reserved - space.held, 0), limit),
+        (f"{of_disk}; delete files there", space.free, space.space_left),
+        (f"{of_spool}; `relay status` shows which server has not received its events", in_spool, limit),
     ):
         is_raised = seen.raised.get((alarm.DISK_SPACE_LEFT, "")) == text
         if left < least + (least // _TENTH if is_raised else 0):
-            return {"": text}
-    return {}
+            yield "", text
+            return
 
 
-_AUDIT_FAULTS: Final[Mapping[AuditFault, str]] = MappingProxyType(
-    {
-        "audit-off": "the kernel's audit is switched off; switch it on with `auditctl -e 1`",
-        "no-daemon": "no audit daemon reads the kernel's records; start it with `systemctl start auditd`",
-        "unit-failed": "auditd.service has failed; `systemctl status auditd` shows why",
-        "unit-inactive": "auditd.service is not running; start it with `systemctl start auditd`",
-        "no-records": "no audit records arrive; check that auditd is not suspended and writes where relay reads",
-    }
-)
+# --- The audit trail ---
 
 
-def _auditd_down(seen: Snapshot) -> Texts:
-    fault = seen.audit_trail.fault if seen.audit_trail is not None else None
-    return {"": _AUDIT_FAULTS[fault]} if fault is not None else {}
+@_condition(alarm.AUDITD_DOWN, "critical")
+def auditd_down(seen: Snapshot) -> Texts:
+    """No audit records can arrive."""
+    if seen.audit_trail is not None and seen.audit_trail.fault is not None:
+        yield "", _AUDIT_FAULTS[seen.audit_trail.fault]
 
 
-def _first_to_expire(seen: Snapshot) -> Mapping[str, CertificateExpiry]:
-    return {each.about: each for each in sorted(seen.certificates, key=lambda each: each.at, reverse=True)}
+@_condition(alarm.AUDIT_LOOP, "major")
+def audit_loop(seen: Snapshot) -> Texts:
+    """Relay's own work is audited."""
+    if seen.own_events_per_minute >= own_records.LIMIT:
+        yield "", "auditd audits relay itself, so that each event causes new ones; load deploy/relay.rules"
 
 
-def _expires_soon(seen: Snapshot) -> Texts:
-    return {
-        about: f"{each.name} expires on {each.at.date()}; renew it"
-        for about, each in _first_to_expire(seen).items()
-        if dt.timedelta(0) < each.at - seen.today < dt.timedelta(days=SOON)
-    }
+# --- Certificates, servers, listeners ---
 
 
-def _expired(seen: Snapshot) -> Texts:
-    return {
-        about: f"{each.name} expired on {each.at.date()}; renew it"
-        for about, each in _first_to_expire(seen).items()
-        if each.at <= seen.today
-    }
+def _first_to_expire(seen: Snapshot) -> Iterable[CertificateExpiry]:
+    by_expiry = sorted(seen.certificates, key=lambda each: each.at, reverse=True)
+    return {each.about: each for each in by_expiry}.values()
+
+
+@_condition(alarm.CERTIFICATE_ENDS, "minor")
+def certificate_expires_soon(seen: Snapshot) -> Texts:
+    """A connection will fail soon."""
+    for each in _first_to_expire(seen):
+        if dt.timedelta(0) < each.at - seen.today < dt.timedelta(days=SOON):
+            yield each.about, f"{each.name} expires on {each.at.date()}; renew it"
+
+
+@_condition(alarm.CERTIFICATE_ENDS, "major")
+def certificate_expired(seen: Snapshot) -> Texts:
+    """A connection cannot be trusted any more."""
+    for each in _first_to_expire(seen):
+        if each.at <= seen.today:
+            yield each.about, f"{each.name} expired on {each.at.date()}; renew it"
 
 
 def _is_lost(seen: Snapshot, server: ServerState, name: str, seconds: float) -> bool:
@@ -190,84 +251,31 @@ def _is_lost(seen: Snapshot, server: ServerState, name: str, seconds: float) -> 
     return server.lost_seconds >= seconds or (server.proofs == 0 and (name, server.name) in seen.raised)
 
 
-def _server_lost(seen: Snapshot) -> Texts:
-    texts = {}
+@_condition(alarm.SERVER_LOST, "major")
+def server_lost(seen: Snapshot) -> Texts:
+    """A server does not receive its events."""
     for server in seen.servers:
         if _is_lost(seen, server, alarm.SERVER_LOST, LOST_SECONDS):
             text = f"nothing can be delivered to {server.name}"
             former = seen.raised.get((alarm.SERVER_LOST, server.name), text)
-            texts[server.name] = former if server.cause is None else f"{text}{_because(server.cause)}"
-    return texts
+            yield server.name, former if server.cause is None else f"{text}{_because(server.cause)}"
 
 
-def _network_failure(seen: Snapshot) -> Texts:
-    return {
-        server.name: f"{server.name} has been lost for longer than its network-failure-timeout"
-        for server in seen.servers
-        if _is_lost(seen, server, alarm.NETWORK_FAILURE, server.network_failure_timeout)
-    }
+@_condition(alarm.NETWORK_FAILURE, "critical")
+def network_failure(seen: Snapshot) -> Texts:
+    """A server is lost for so long that the machine may be halted."""
+    for server in seen.servers:
+        if _is_lost(seen, server, alarm.NETWORK_FAILURE, server.network_failure_timeout):
+            yield server.name, f"{server.name} has been lost for longer than its network-failure-timeout"
 
 
-def _repair_needed(seen: Snapshot) -> Texts:
-    return {
-        about: f"{about} waits for a repair{_because(error)}"
-        for about, error in seen.faults.items()
-        if error is not None and not error.retryable
-    }
+@_condition(alarm.REPAIR_NEEDED, "major")
+def repair_needed(seen: Snapshot) -> Texts:
+    """A listener or a port-forwarding has an error that no retry repairs."""
+    for about, error in seen.faults.items():
+        if error is not None and not error.retryable:
+            yield about, f"{about} waits for a repair{_because(error)}"
 
 
 def _because(error: RelayError) -> str:
-    text = str(error)
-    return f": {text if len(text) <= _LONGEST_CAUSE else text[:_LONGEST_CAUSE] + '…'}"
-
-
-CONDITIONS: Final = (
-    Condition(alarm.SPOOL_FULL, "critical", _spool_full),
-    Condition(alarm.DISK_FAILING, "critical", _disk_failing),
-    Condition(
-        alarm.SPOOL_IGNORING,
-        "critical",
-        lambda seen: _if(
-            seen.refusing,
-            "the spool's reserve is used up: new events that no source can deliver again are refused and counted; "
-            "free disk space or raise max-size in [spool]",
-        ),
-    ),
-    Condition(
-        alarm.SPOOL_ROTATING,
-        "critical",
-        lambda seen: _if(
-            seen.rotating,
-            "the oldest events are deleted undelivered, and counted; free disk space or raise max-size in [spool]",
-        ),
-    ),
-    Condition(
-        alarm.RETENTION_CUT_SHORT,
-        "minor",
-        lambda seen: _if(
-            seen.retention_cut_short,
-            "delivered events are deleted before their retention ends, because the spool needs the space; "
-            "raise max-size in [spool] or lower retention in [audit]",
-        ),
-    ),
-    Condition(
-        alarm.HALT_FAILED,
-        "critical",
-        lambda seen: _if(bool(seen.halt_failure), f"the halt of this machine failed: {seen.halt_failure}"),
-    ),
-    Condition(alarm.DISK_SPACE_LEFT, "major", _disk_space_left),
-    Condition(alarm.AUDITD_DOWN, "critical", _auditd_down),
-    Condition(
-        alarm.AUDIT_LOOP,
-        "major",
-        lambda seen: _if(
-            seen.own_events_per_minute >= own_records.LIMIT,
-            "auditd audits relay itself, so that each event causes new ones; load deploy/relay.rules",
-        ),
-    ),
-    Condition(alarm.CERTIFICATE_ENDS, "minor", _expires_soon),
-    Condition(alarm.CERTIFICATE_ENDS, "major", _expired),
-    Condition(alarm.SERVER_LOST, "major", _server_lost),
-    Condition(alarm.NETWORK_FAILURE, "critical", _network_failure),
-    Condition(alarm.REPAIR_NEEDED, "major", _repair_needed),
-)
+    return f": {shortened(str(error), _LONGEST_CAUSE)}"

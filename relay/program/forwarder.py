@@ -3,7 +3,6 @@
 import asyncio
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 from typing_extensions import override
@@ -26,7 +25,7 @@ from relay.program.reload.reload_plan import (
 )
 from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed
 from relay.program.reload.running_sources import RunningSources
-from relay.program.road import Road, Route, until_drained
+from relay.program.road import Road, RoadTerms, Route, until_drained
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
 from relay.program.watch.audit_trail.kernel_audit import LatestStatus
@@ -159,9 +158,10 @@ def routes_of(settings: Settings, store: Store) -> list[Route]:
     return routes
 
 
-def _open(settings: Settings) -> AbstractAsyncContextManager[Road]:
+def terms_of(settings: Settings) -> RoadTerms:
+    """The terms of the road."""
     watches = functools.partial(watches_of, settings)
-    return Road.open(settings.relay.state_directory, settings.spool, routing(settings), policy_of(settings), watches)
+    return RoadTerms(settings.spool, routing(settings), policy_of(settings), watches)
 
 
 # --- What the status shows ---
@@ -179,24 +179,6 @@ def live_source(source: Source, error: str) -> LiveSource:
     )
 
 
-def live_kernel_lost(watch: KernelLost) -> LivePart:
-    """The same of the watch on the kernel's count."""
-    return LivePart(name=watch.name, error=watch.last_error, counters={"lost": watch.lost})
-
-
-def live_port(port: PortForward) -> LivePart:
-    """The same of a port forwarding for other programs."""
-    counters = {"connections": port.connections}
-    return LivePart(
-        name=f"port-forwarding {port.name}", state=port.state, error=str(port.error or ""), counters=counters
-    )
-
-
-def fault_of(port: PortForward) -> tuple[str, RelayError | None]:
-    """Why a port forwarding is closed at this moment."""
-    return f"port-forwarding {port.name}", port.error
-
-
 # --- Running ---
 
 
@@ -207,17 +189,20 @@ class Forwarder(RunningParts):
         self._road = road
         self._parts = PartsByName()
         """The parts that run. A kind whose exchange failed lacks the parts that could not begin."""
+        self._settings = Settings()
         self._ports: dict[str, PortForward] = {}
         self.sources = RunningSources(road)
 
     async def begin(self, settings: Settings, digests: Digests) -> None:
         """Begin with everything that the settings name. The road is open with them."""
         self._parts = parts_to_run(settings, digests)
+        self._settings = settings
+        self._road.live_sources, self._road.live_parts = self.live_sources, self.live_parts
+        self._road.housekeeping.faults = self.faults
         await self._road.deliver(routes_of(settings, self._road.store))
         self._begin_ports(settings.port_forwarding)
         for source in inputs_of(settings):
             self.sources.begin(source)
-        self._show(settings)
 
     @override
     async def prepare(self, new: LoadedConfiguration) -> ReloadPlan:
@@ -232,8 +217,7 @@ class Forwarder(RunningParts):
         settings, wanted = new.settings, parts_to_run(new.settings, new.digests)
         # First the policies, which end nothing and may free space that a source waits for. Then servers, for the same
         # reason.
-        watches = functools.partial(watches_of, settings)
-        await self._road.exchange(settings.spool, routing(settings), policy_of(settings), watches)
+        await self._road.exchange(terms_of(settings))
         self._parts = self._parts._replace(policies=wanted.policies)
         servers, ports = changes.servers, changes.port_forwardings
         if servers.exchanged or servers.begun or servers.ended:
@@ -244,9 +228,8 @@ class Forwarder(RunningParts):
         begun = {*ports.exchanged, *ports.begun}
         self._begin_ports(each for each in settings.port_forwarding if str(each.local) in begun)
         self._parts = self._parts._replace(port_forwardings=wanted.port_forwardings)
-        still_ending = await self._exchange_sources(settings, changes.sources, wanted.sources)
-        self._show(settings)
-        return still_ending
+        self._settings = settings
+        return await self._exchange_sources(settings, changes.sources, wanted.sources)
 
     def _begin_ports(self, forwardings: Iterable[PortForwarding]) -> None:
         """Let other programs use these forwardings, by their local ports."""
@@ -278,21 +261,36 @@ class Forwarder(RunningParts):
             return False
         return running is not None and cast("Source", running).adopt(cast("Source", successor))
 
-    def _show(self, settings: Settings) -> None:
-        """Let status and alarms name what runs now."""
-        self._road.sources[:] = [functools.partial(self._live_source, source.name) for source in settings.source]
-        ports = self._ports.values()
-        self._road.parts[:] = [functools.partial(live_port, port) for port in ports]
+    def live_sources(self) -> list[LiveSource]:
+        """The state of each source; of one whose predecessor is still ending nothing is known."""
+        live = []
+        for table in self._settings.source:
+            source = self.sources.source(table.name)
+            if source is None:
+                live.append(LiveSource(name=table.name, lag=-1))
+            else:
+                live.append(live_source(cast("Source", source), self.sources.error(table.name)))
+        return live
+
+    def live_parts(self) -> list[LivePart]:
+        """The state of each port forwarding, and of the watch on the kernel's count."""
+        live = [
+            LivePart(
+                name=f"port-forwarding {port.name}",
+                state=port.state,
+                error=str(port.error or ""),
+                counters={"connections": port.connections},
+            )
+            for port in self._ports.values()
+        ]
         watch = self.sources.source(KERNEL_AUDIT)
         if isinstance(watch, KernelLost):
-            self._road.parts.append(functools.partial(live_kernel_lost, watch))
-        self._road.housekeeping.faults[:] = [functools.partial(fault_of, port) for port in ports]
+            live.append(LivePart(name=watch.name, error=watch.last_error, counters={"lost": watch.lost}))
+        return live
 
-    def _live_source(self, name: str) -> LiveSource:
-        source = self.sources.source(name)
-        if source is None:  # its predecessor is ending
-            return LiveSource(name=name, lag=-1)
-        return live_source(cast("Source", source), self.sources.error(name))
+    def faults(self) -> dict[str, RelayError | None]:
+        """Why each port forwarding is closed."""
+        return {f"port-forwarding {port.name}": port.error for port in tuple(self._ports.values())}
 
     async def end(self) -> None:
         """End everything except the delivery, which ends with the road."""
@@ -305,7 +303,7 @@ async def forward(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
     settings = start.settings
     with Signals() as signals:
         check(settings)
-        async with _open(settings) as road:
+        async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             forwarder = Forwarder(road)
             try:
                 await forwarder.begin(settings, start.digests)
@@ -330,11 +328,11 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
     """
     with Signals() as signals:
         check(settings)
-        async with _open(settings) as road:
+        async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             await road.deliver(routes_of(settings, road.store))
             inputs = inputs_of(settings)
-            sources = (each for each in inputs if not isinstance(each, KernelLost))
-            road.sources += [functools.partial(live_source, cast("Source", source), "") for source in sources]
+            sources = [cast("Source", each) for each in inputs if not isinstance(each, KernelLost)]
+            road.live_sources = lambda: [live_source(source, "") for source in sources]
             with serving():
                 await until_drained(_drain(road, inputs, timeout), signals)
 

@@ -53,9 +53,6 @@ _MICROSECONDS: Final = 1_000_000
 
 _log = logging.getLogger("relay.housekeeping")
 
-Fault = Callable[[], tuple[str, RelayError | None]]
-"""The name of a listener or port-forwarding, and why it cannot be used."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HousekeepingPolicy:
@@ -139,8 +136,8 @@ class Housekeeping:
         build: WatchesBuilder,
         clocks: Callable[[], Clocks] = read_clocks,
     ) -> None:
-        self.faults: list[Fault] = []
-        """What else may need a repair, besides the destinations."""
+        self.faults: Callable[[], Mapping[str, RelayError | None]] = dict
+        """Returns why each listener and port-forwarding cannot be used, by its name; called in a worker thread."""
         self.alarms = Alarms.decode(store.slots.get(ALARMS_SLOT) or b"")
         self.watches = build(store, None)
         self._disk = disk
@@ -233,7 +230,7 @@ class Housekeeping:
             certificates=self.watches.certificates.look(now),
             today=dt.datetime.fromtimestamp(now.wall / _MICROSECONDS, dt.UTC),
             servers=servers,
-            faults=dict(fault() for fault in self.faults),
+            faults=self.faults(),
         )
 
     def _happened_lately(self, what: str, times: int, now: Clocks) -> bool:

@@ -1,9 +1,9 @@
 """`relay receive`: listeners → spool → archive, put together from the settings."""
 
-import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from typing import Literal
 
 from typing_extensions import override
 
@@ -16,13 +16,13 @@ from relay.listener.ssh_endpoint import SshEndpoint
 from relay.listener.stream import ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.listener.tls import ServerIdentity, TlsListener
-from relay.program.housekeeping import Fault, HousekeepingPolicy, Watches, policy_of
+from relay.program.housekeeping import Watches, policy_of
 from relay.program.intake import Routing
 from relay.program.live import LivePart
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import Digests, PartsByName, ReloadPlan, compare, parts_of_receive
 from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed
-from relay.program.road import Road, Route, until_drained
+from relay.program.road import Road, RoadTerms, Route, until_drained
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch, of_receiver
 from relay.spool.cursor import Cursor
@@ -47,7 +47,7 @@ async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
     """Listen and archive until SIGTERM or SIGINT; SIGHUP and a request on the control socket reload."""
     settings = start.settings
     with Signals() as signals:
-        async with _open(settings) as road:
+        async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             await _archive(road, settings.receiver.archive)
             receiver = Receiver(road)
             try:
@@ -65,19 +65,15 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
     TemporaryError when a signal stops it before that, or when it takes longer than `timeout` seconds.
     """
     with Signals() as signals:
-        async with _open(settings) as road:
+        async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             await _archive(road, settings.receiver.archive)
             await until_drained(road.drained(timeout), signals)
 
 
-def _open(settings: Settings) -> contextlib.AbstractAsyncContextManager[Road]:
-    watches = functools.partial(watches_of, settings)
-    return Road.open(settings.relay.state_directory, settings.spool, ROUTING, _policy(settings), watches)
-
-
-def _policy(settings: Settings) -> HousekeepingPolicy:
-    """A receiver without space accepts nothing, whatever [audit] says: its senders keep what it does not accept."""
-    return replace(policy_of(settings), disk_full_action="halt")
+def terms_of(settings: Settings) -> RoadTerms:
+    """The terms of the road: without space it accepts nothing, whatever [audit] says, because its senders keep it."""
+    policy = replace(policy_of(settings), disk_full_action="halt")
+    return RoadTerms(settings.spool, ROUTING, policy, functools.partial(watches_of, settings))
 
 
 def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watches:
@@ -125,7 +121,7 @@ class Receiver(RunningParts):
             self._identity = ServerIdentity(settings.receiver.tls)
         for url in self._parts.listeners:
             await self._listen(url, settings)
-        self._show()
+        self._road.live_parts, self._road.housekeeping.faults = self.live_parts, self.faults
 
     @override
     async def prepare(self, new: LoadedConfiguration) -> ReloadPlan:
@@ -155,7 +151,7 @@ class Receiver(RunningParts):
     @override
     async def exchange(self, new: LoadedConfiguration, changes: ReloadPlan) -> tuple[str, ...]:
         settings = new.settings
-        await self._road.exchange(settings.spool, ROUTING, _policy(settings), functools.partial(watches_of, settings))
+        await self._road.exchange(terms_of(settings))
         for url in changes.listeners.ended:
             if url in self._listening:
                 await self._listening.pop(url).stop()
@@ -165,7 +161,6 @@ class Receiver(RunningParts):
             if isinstance(listener, SshEndpoint) and (ssh := settings.receiver.ssh) is not None and changes.sentences:
                 listener.exchange(ssh.host_key, ssh.authorized_keys, _allowed(settings))
         self._parts, self._settings = parts_of_receive(settings, new.digests), settings
-        self._show()
         return ()
 
     async def _listen(self, url: str, settings: Settings) -> None:
@@ -190,36 +185,31 @@ class Receiver(RunningParts):
         await listener.start()
         self._listening[url] = listener
 
-    def _show(self) -> None:
-        """Let status and alarms name what listens now."""
-        parts: list[Callable[[], LivePart]] = [self._live]
-        faults: list[Fault] = []
-        for listener in self._listening.values():
-            if isinstance(listener, SshEndpoint):
-                parts.append(functools.partial(_live_part, "ssh", listener))
-                faults.append(functools.partial(_fault_of, "SSH end", listener))
-            elif isinstance(listener, TlsListener) and self._identity is not None:
-                parts.append(functools.partial(_live_part, "tls", self._identity))
-                faults.append(functools.partial(_fault_of, "TLS listener", self._identity))
-        self._road.parts[:], self._road.housekeeping.faults[:] = parts, faults
-
-    def _live(self) -> LivePart:
+    def live_parts(self) -> list[LivePart]:
+        """The state of the listeners together, and of the SSH end and the TLS identity."""
         waits = "; its senders wait for space in the spool" if LISTENERS in self._road.intake.waiting else ""
-        return LivePart(name=LISTENERS, state=f"listening{waits}", counters=asdict(self._counters))
+        live = [LivePart(name=LISTENERS, state=f"listening{waits}", counters=asdict(self._counters))]
+        for name, part in self._with_keys():
+            counters = asdict(part.counters) if isinstance(part, SshEndpoint) else {}
+            live.append(LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters))
+        return live
+
+    def faults(self) -> dict[str, RelayError | None]:
+        """Why the keys or certificates of the SSH end and of the TLS listener cannot be used."""
+        alarm_names = {"ssh": "SSH end", "tls": "TLS listener"}
+        return {alarm_names[name]: part.refresh() for name, part in self._with_keys()}
+
+    def _with_keys(self) -> Iterator[tuple[Literal["ssh", "tls"], SshEndpoint | ServerIdentity]]:
+        for listener in tuple(self._listening.values()):
+            if isinstance(listener, SshEndpoint):
+                yield "ssh", listener
+            elif isinstance(listener, TlsListener) and self._identity is not None:
+                yield "tls", self._identity
 
     async def end(self) -> None:
         """Accept no more connections, and close those that are left."""
         for url in reversed(tuple(self._listening)):
             await self._listening.pop(url).stop()
-
-
-def _live_part(name: str, part: SshEndpoint | ServerIdentity) -> LivePart:
-    counters = asdict(part.counters) if isinstance(part, SshEndpoint) else {}
-    return LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters)
-
-
-def _fault_of(name: str, part: SshEndpoint | ServerIdentity) -> tuple[str, RelayError | None]:
-    return name, part.refresh()
 
 
 def _allowed(settings: Settings) -> frozenset[tuple[str, int]]:

@@ -5,7 +5,6 @@ A program adds its sources or listeners. The road is drained when every destinat
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import threading
@@ -25,6 +24,7 @@ from relay.program.intake import Intake, Routing
 from relay.program.live import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
 from relay.spool.block import RUN_LENGTH
 from relay.spool.cursor import Cursor
+from relay.spool.losses.gap import Gap
 from relay.spool.segments.segment import SPOOL_ID_LENGTH
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
@@ -33,7 +33,7 @@ from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
-from relay.values.event import Batch, EventType
+from relay.values.event import Batch, Event, EventType
 from relay.values.settings import SpoolSettings
 from relay.values.size import rounded_size
 
@@ -63,6 +63,19 @@ class Route(NamedTuple):
     """The keys and certificates that `connect` reads."""
 
 
+class RoadTerms(NamedTuple):
+    """The settings that a road follows."""
+
+    spool: SpoolSettings
+    routing: Routing
+    policy: HousekeepingPolicy
+    watches: WatchesBuilder
+
+    def gap_event(self, now: int, lost: Gap) -> Event:
+        """The event that reports a gap."""
+        return own_events.gap(self.policy.author, now, lost)
+
+
 class Road:
     """Store, intake, destinations and housekeeping. Use it with `open`."""
 
@@ -73,38 +86,30 @@ class Road:
         self.intake = intake
         self.housekeeping = housekeeping
         self.destinations = destinations
-        self.sources: list[Callable[[], LiveSource]] = []
-        """Each returns the state of one source."""
-        self.parts: list[Callable[[], LivePart]] = []
-        """Each returns the state of one listener, port forwarding or SSH end."""
+        self.live_sources: Callable[[], list[LiveSource]] = list
+        """Returns the state of each source."""
+        self.live_parts: Callable[[], list[LivePart]] = list
+        """Returns the state of each listener, port forwarding and SSH end."""
         self.reload: Callable[[], Awaitable[Reloaded]] = no_reload
         """Called for each request to reload."""
         self._started = wall_clock()
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(
-        cls,
-        state_directory: str,
-        settings: SpoolSettings,
-        routing: Routing,
-        policy: HousekeepingPolicy,
-        watches: WatchesBuilder,
-    ) -> "AsyncIterator[Road]":
+    async def open(cls, state_directory: str, terms: RoadTerms) -> "AsyncIterator[Road]":
         """The road over the store in `state_directory`; on leaving, everything stops and the store is closed."""
         disk = Disk()
         with Store(
             disk,
             state_directory,
-            segment_size=settings.segment_size,
-            max_size=settings.max_size,
+            segment_size=terms.spool.segment_size,
+            max_size=terms.spool.max_size,
             run=new_run(),
-            policy=policy.disk_full_action,
+            policy=terms.policy.disk_full_action,
         ) as store:
-            gap = functools.partial(own_events.gap, policy.author)
-            intake = Intake(store, routing, gap, interval=settings.commit_interval)
+            intake = Intake(store, terms.routing, terms.gap_event, interval=terms.spool.commit_interval)
             destinations: list[Destination] = []
-            housekeeping = Housekeeping(disk, store, intake, destinations, policy, watches)
+            housekeeping = Housekeeping(disk, store, intake, destinations, terms.policy, terms.watches)
             road = cls(store, intake, housekeeping, destinations)
             tasks = [asyncio.create_task(intake.run()), asyncio.create_task(housekeeping.run())]
             try:
@@ -120,12 +125,11 @@ class Road:
     def live(self) -> Live:
         """The answer of the control socket."""
         sources = []
-        for live_source in self.sources:
-            source = live_source()
+        for source in self.live_sources():
             accepted, refused = self.intake.of_source.get(source.name, (0, 0))
             waits = source.name in self.intake.waiting
             sources.append(msgspec.structs.replace(source, accepted=accepted, refused=refused, waits_for_space=waits))
-        parts = [live_part() for live_part in self.parts]
+        parts = self.live_parts()
         if (watch := self.housekeeping.watches.audit_trail) is not None:
             parts.insert(0, LivePart(name="auditd watch", state=watch.state, error=watch.error))
         return Live(
@@ -188,15 +192,12 @@ class Road:
         waiting = "; ".join(f"{each.name}: {self.waiting_of(each)}" for each in self.destinations)
         _log.log(NOTICE, "stops on %s%s", signal_name, f"; {waiting}" if waiting else "")
 
-    async def exchange(
-        self, settings: SpoolSettings, routing: Routing, policy: HousekeepingPolicy, watches: WatchesBuilder
-    ) -> None:
-        """Use these from now on; nothing that runs ends because of it."""
-        self.store.resize(segment_size=settings.segment_size, max_size=settings.max_size)
-        self.store.space.policy = policy.disk_full_action
-        gap = functools.partial(own_events.gap, policy.author)
-        self.intake.exchange(routing, gap, interval=settings.commit_interval)
-        await self.housekeeping.exchange(policy, watches)
+    async def exchange(self, terms: RoadTerms) -> None:
+        """Follow these terms from now on; nothing that runs ends because of it."""
+        self.store.resize(segment_size=terms.spool.segment_size, max_size=terms.spool.max_size)
+        self.store.space.policy = terms.policy.disk_full_action
+        self.intake.exchange(terms.routing, terms.gap_event, interval=terms.spool.commit_interval)
+        await self.housekeeping.exchange(terms.policy, terms.watches)
 
     async def deliver(self, routes: Sequence[Route], kept: Collection[str] = ()) -> None:
         """Deliver to these destinations and to no others; finding where a new one begins takes time.

@@ -9,6 +9,7 @@ relay is not allowed to halt anything itself. It runs the configured command or,
 one of root's units waits for (deploy/relay-halt.path). A command that fails is not run again; the log reports why.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,31 +31,6 @@ LEAST_UPTIME: Final = 900.0
 LEAST_STILL: Final = 60.0
 _TIMEOUT_S: Final = 30.0
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"  # random(4)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HaltGuard:
-    """What is known when a halt is to be requested; seconds."""
-
-    uptime: float
-    still: float
-    """Since a cursor last moved or, when none has, since relay was started."""
-    no_halt: bool
-    """Whether the file no-halt exists."""
-    requested: bool
-    """Whether a halt was requested in this boot."""
-
-    def objection(self) -> str | None:
-        """Why no halt may be requested now; None when it may."""
-        if self.requested:
-            return "it was requested in this boot already"
-        if self.no_halt:
-            return "the file no-halt forbids it"
-        if self.uptime < LEAST_UPTIME:
-            return f"the machine was booted less than {LEAST_UPTIME / 60:g} minutes ago"
-        if self.still < LEAST_STILL:
-            return f"events were delivered, or relay was started, less than {LEAST_STILL:g} s ago"
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,22 +72,30 @@ class HaltRequest:
         self._logged: HaltOutcome | None = None
 
     def request(self, message: str, *, uptime: float, still: float) -> HaltOutcome:
-        """Warn users with `message` and request the halt, unless `HaltGuard` objects. A new outcome is logged.
+        """Warn users with `message` and request the halt, unless something objects. A new outcome is logged.
 
-        Takes as long as the command does, up to 30 s: not for the event loop's thread.
+        `uptime` and `still` are seconds: since the boot, and since a cursor last moved or relay was started. Takes as
+        long as the command does, up to 30 s: not for the event loop's thread.
         """
-        try:
-            no_halt = self._disk.exists(self.method.no_halt)
-        except StorageError:  # relay cannot enter the folder, so nobody can forbid the halt to it there
-            no_halt = False
-        guard = HaltGuard(uptime=uptime, still=still, no_halt=no_halt, requested=self._requested)
-        objection = guard.objection()
+        objection = self._objection(uptime, still)
         outcome = self._request_now(message) if objection is None else HaltOutcome("held back", objection)
         if outcome != self._logged:
             self._logged = outcome
             level = logging.WARNING if outcome.outcome == "held back" else logging.CRITICAL
             _log.log(level, "halt of this machine: %s (%s)", outcome.outcome, outcome.detail)
         return outcome
+
+    def _objection(self, uptime: float, still: float) -> str | None:
+        if self._requested:
+            return "it was requested in this boot already"
+        with contextlib.suppress(StorageError):  # relay cannot enter the folder, so nobody can forbid the halt there
+            if self._disk.exists(self.method.no_halt):
+                return "the file no-halt forbids it"
+        if uptime < LEAST_UPTIME:
+            return f"the machine was booted less than {LEAST_UPTIME / 60:g} minutes ago"
+        if still < LEAST_STILL:
+            return f"events were delivered, or relay was started, less than {LEAST_STILL:g} s ago"
+        return None
 
     def _request_now(self, message: str) -> HaltOutcome:
         self._requested = True

@@ -163,7 +163,7 @@ def test_an_alarm_of_an_earlier_run_keeps_its_text_until_there_is_news(tmp_path:
 
 def test_what_else_waits_for_a_repair_is_an_alarm_and_what_may_mend_itself_is_none(servers: Servers) -> None:
     error: list[RelayError | None] = [UnavailableError("SSH server s", "connection refused")]
-    servers.housekeeping.faults = [lambda: ("port-forwarding p", error[0])]
+    servers.housekeeping.faults = lambda: {"port-forwarding p": error[0]}
     assert servers.after(1) == []
     error[0] = NoInputError("private key k", "there is no such file")
     assert servers.after(1) == ["add repair-needed port-forwarding p"]

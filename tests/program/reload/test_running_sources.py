@@ -12,7 +12,7 @@ from relay.events.own_events import Author
 from relay.program.housekeeping import HousekeepingPolicy, Watches
 from relay.program.intake import Routing
 from relay.program.reload.running_sources import RunningSources
-from relay.program.road import Road
+from relay.program.road import Road, RoadTerms
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch
 from relay.spool.store import Store
@@ -65,7 +65,7 @@ class Failing(Counting):
 
 def on_a_road(folder: Path, work: Callable[[Road, RunningSources], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with Road.open(str(folder / "state"), SpoolSettings(), ROUTING, POLICY, watches) as road:
+        async with Road.open(str(folder / "state"), RoadTerms(SpoolSettings(), ROUTING, POLICY, watches)) as road:
             sources = RunningSources(road, retry_seconds=0.01)
             try:
                 await work(road, sources)

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from harness.fake_disk import FakeDisk
@@ -13,7 +12,7 @@ from program.watch.conftest import Stubs
 
 from relay.errors import ConfigurationError, UnavailableError
 from relay.program.watch import halt_request
-from relay.program.watch.halt_request import HaltGuard, HaltMethod, HaltOutcome, HaltRequest
+from relay.program.watch.halt_request import HaltMethod, HaltOutcome, HaltRequest
 from relay.spool.slots import Slots
 from relay.system import command
 from relay.system.command import check_command
@@ -52,10 +51,6 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def guard(**changes: Any) -> HaltGuard:
-    return HaltGuard(**({"uptime": LONG_UP, "still": LONG_STILL, "no_halt": False, "requested": False} | changes))
-
-
 def ask(request: HaltRequest) -> HaltOutcome:
     return request.request(HALT_ASKED, uptime=LONG_UP, still=LONG_STILL)
 
@@ -63,21 +58,22 @@ def ask(request: HaltRequest) -> HaltOutcome:
 # --- When ---
 
 
-def test_without_an_objection_a_halt_may_be_requested() -> None:
-    assert guard(uptime=900, still=60).objection() is None
+def test_a_halt_may_be_requested_15_minutes_after_the_boot_and_a_minute_after_the_last_delivery(
+    machine: Machine, stubs: Stubs
+) -> None:
+    assert machine.relay(*SHUTDOWN).request(HALT_ASKED, uptime=900, still=60).outcome == "requested"
+    assert stubs.ran == ["shutdown -h now"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("held_back", "words"),
     [
-        ({"uptime": 899.9}, "booted less than 15 minutes ago"),
-        ({"still": 59.9}, "less than 60 s ago"),
-        ({"no_halt": True}, "no-halt"),
-        ({"requested": True}, "in this boot"),
+        ({"uptime": 899.9, "still": LONG_STILL}, "booted less than 15 minutes ago"),
+        ({"uptime": LONG_UP, "still": 59.9}, "less than 60 s ago"),
     ],
 )
-def test_each_objection_is_a_sentence(changes: dict[str, Any], words: str) -> None:
-    assert words in (guard(**changes).objection() or "")
+def test_each_objection_is_a_sentence(machine: Machine, held_back: dict[str, float], words: str) -> None:
+    assert words in machine.relay(*SHUTDOWN).request(HALT_ASKED, **held_back).detail
 
 
 @pytest.mark.parametrize("held_back", [{"uptime": 899.0, "still": 61.0}, {"uptime": 901.0, "still": 59.0}])
@@ -93,7 +89,7 @@ def test_while_there_is_an_objection_nothing_is_run_and_nobody_is_warned(
 def test_the_file_no_halt_holds_the_halt_back_until_it_is_deleted(machine: Machine, stubs: Stubs) -> None:
     request = machine.relay(*SHUTDOWN)
     machine.no_halt.touch()
-    assert ask(request).outcome == "held back"
+    assert ask(request) == HaltOutcome("held back", "the file no-halt forbids it")
     assert stubs.ran == []
     machine.no_halt.unlink()
     assert ask(request).outcome == "requested"
@@ -110,7 +106,7 @@ def test_a_no_halt_that_relay_cannot_look_for_holds_nothing_back(machine: Machin
 def test_the_halt_is_requested_once_a_boot_however_often_relay_starts(machine: Machine, stubs: Stubs) -> None:
     request = machine.relay(*SHUTDOWN)
     assert ask(request).outcome == "requested"
-    assert ask(request).outcome == "held back"
+    assert ask(request) == HaltOutcome("held back", "it was requested in this boot already")
     assert ask(machine.relay(*SHUTDOWN)).outcome == "held back"
     assert stubs.ran == ["shutdown -h now"]
     machine.boot = "the next"

@@ -11,11 +11,12 @@ held during a call that may wait.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -121,24 +122,16 @@ class AuditTrailWatch:
 
     def _look_at_machine(self) -> AuditObservation:
         enabled = daemon = None
-        try:
+        with self._watching("kernel"):
             kernel = self._machine.kernel()
-        except RelayError as error:
-            self._set_unavailable("kernel", str(error))
-        else:
-            self.unavailable.pop("kernel", None)
             enabled = kernel.enabled != 0
             daemon = kernel.pid > 0 and self._machine.is_alive(kernel.pid)
         if self._looks % _UNIT_EVERY == 0:
-            try:
+            self._unit = None
+            with self._watching("unit"):
                 self._unit = self._machine.unit()
-            except RelayError as error:
-                self._set_unavailable("unit", str(error))
-                self._unit = None
-            else:
-                self.unavailable.pop("unit", None)
-                if self._unit is None:  # worth no line in the log
-                    self.unavailable["unit"] = "systemd does not run here"
+            if self._unit is None:  # an error is worth a line in the log, a machine without systemd is not
+                self.unavailable.setdefault("unit", "systemd does not run here")
         self._looks += 1
         return AuditObservation(enabled=enabled, daemon=daemon, unit=self._unit)
 
@@ -147,14 +140,23 @@ class AuditTrailWatch:
         with self._lock:
             self._sent_at = now.wall
             former, self._canary = self._canary, self._canary.send(now.boot)
-        try:
+        is_sent = False
+        with self._watching("canary"):
             self._machine.send_canary(self._token)
-        except RelayError as error:
+            is_sent = True
+        if not is_sent:
             with self._lock:
                 self._sent_at, self._canary = 0, self._canary.fail(former)
-            self._set_unavailable("canary", str(error))
+
+    @contextlib.contextmanager
+    def _watching(self, part: str) -> Iterator[None]:
+        """Watch a part; a RelayError makes it unavailable."""
+        try:
+            yield
+        except RelayError as error:
+            self._set_unavailable(part, str(error))
         else:
-            self.unavailable.pop("canary", None)
+            self.unavailable.pop(part, None)
 
     def _set_unavailable(self, part: str, why: str) -> None:
         if self.unavailable.get(part) != why:
