@@ -1,15 +1,13 @@
-"""Which program a configuration is for, and which of its tables have no effect on that program.
+"""Which program a configuration is for, and which of its tables have no effect on a program.
 
 A configuration can be for both programs: [receiver] is the part of `relay receive`; sources with servers, or
-port-forwardings for other programs, are the part of `relay run`. A part that is not complete is not counted when the
-other part exists: [receiver] with a server and no source is for `relay receive`.
+port-forwardings for other programs, are the part of `relay run`. An incomplete part does not count when the other part
+exists: [receiver] with a server and no source is for `relay receive`.
 """
 
-from collections.abc import Iterator
 from typing import Final, Literal, get_args
 
 from relay.config.configuration import Configuration
-from relay.config.key_path import KeyPath
 from relay.config.mistake import Mistake
 from relay.errors import ConfigurationError
 from relay.values.event import OPTIONAL_TYPES
@@ -25,7 +23,7 @@ _AUDIT_OF_RUN: Final = (
 
 
 def intended_programs(configuration: Configuration) -> tuple[Program, ...]:
-    """The programs that a configuration is for, by what it holds."""
+    """The programs that a configuration is for, by its tables."""
     settings = configuration.settings
     delivers = bool(settings.source and settings.remote_logging_server)
     lends = bool(settings.port_forwarding) and not settings.source and not settings.remote_logging_server
@@ -35,43 +33,35 @@ def intended_programs(configuration: Configuration) -> tuple[Program, ...]:
     return ("run",) if begun else ("receive",)
 
 
-def tables_without_effect(configuration: Configuration, program: Program) -> Iterator[Mistake]:
-    """The tables and keys that a program does not read, each with its line."""
-    for path, sentence in _without_effect(configuration, program):
-        yield Mistake(configuration.locate(path), sentence)
-
-
-def _without_effect(configuration: Configuration, program: Program) -> Iterator[tuple[KeyPath, str]]:
+def tables_without_effect(configuration: Configuration, program: Program) -> tuple[Mistake, ...]:
+    """A warning for each table and key that a program does not read."""
     document = configuration.document
-    if program == "run":
-        if "receiver" in document:
-            yield ("receiver",), "has no effect on `relay run`; `relay receive` reads it"
-        return
-    for key in _OF_RUN:
-        for index in range(len(document.get(key, ()))):
-            yield (key, index), "has no effect on `relay receive`, which forwards nothing; `relay run` reads it"
-    for key in _AUDIT_OF_RUN:
-        if key in document.get("audit", {}):
-            yield ("audit", key), "has no effect on `relay receive`; `relay run` reads it"
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    if program == "run" and "receiver" in document:
+        found.append((("receiver",), "has no effect on `relay run`; `relay receive` reads it"))
+    if program == "receive":
+        sentence = "has no effect on `relay receive`, which forwards nothing; `relay run` reads it"
+        found += [((key, index), sentence) for key in _OF_RUN for index in range(len(document.get(key, ())))]
+        sentence = "has no effect on `relay receive`; `relay run` reads it"
+        found += [(("audit", key), sentence) for key in _AUDIT_OF_RUN if key in document.get("audit", {})]
+    return tuple(Mistake(configuration.locate(path), sentence) for path, sentence in found)
 
 
 def require_program(configuration: Configuration, program: Program) -> None:
     """ConfigurationError when a configuration is for the other program alone."""
     if program in intended_programs(configuration) or (program == "run" and "receiver" not in configuration.document):
-        return  # what has neither part is reported by `relay run` itself
+        return  # a configuration with neither part is rejected by `relay run` itself
     names = " and ".join(configuration.files)
+    tables = " and ".join(f"[[{key}]]" for key in _OF_RUN if configuration.document.get(key))
     if program == "run":
-        has = "has no complete way to forward events" if _parts(configuration) else "has nothing to forward"
-        also = f" beside {_parts(configuration)}" if _parts(configuration) else ""
-        cause = f"{names} is for `relay receive`: it has [receiver]{also}, and {has}"
+        also = f" beside {tables}" if tables else ""
+        lacks = "cannot forward events with that alone" if tables else "has nothing to forward"
+        cause = f"{names} is for `relay receive`: it has [receiver]{also}, and {lacks}"
         remedy = "start `relay receive`, or add both a [[source]] and a [[remote-logging-server]]"
     else:
-        of_a_router = "it is the configuration of a router or a Monitoring Agent"
-        has = of_a_router if configuration.others else f"it has {_parts(configuration)}"
-        cause = f"{names} is for `relay run`: {has}, and has no [receiver]"
+        holds = (
+            "it is the configuration of a router or a Monitoring Agent" if configuration.others else f"it has {tables}"
+        )
+        cause = f"{names} is for `relay run`: {holds}, and has no [receiver]"
         remedy = "start `relay run`, or add a [receiver] table"
     raise ConfigurationError("configuration", (cause,), remedy)
-
-
-def _parts(configuration: Configuration) -> str:
-    return " and ".join(f"[[{key}]]" for key in _OF_RUN if configuration.document.get(key))

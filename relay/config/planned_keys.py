@@ -1,7 +1,7 @@
-"""What relay's configuration is to have, and this version does not have yet.
+"""Keys that a later version will have.
 
-Each entry is a key, or a key with a value. One that stands in a file is a mistake with a sentence of its own: neither
-an unknown key, nor a promise that is silently not kept. The table shrinks as versions come.
+Each entry is a key, or a key with a value. In a file it is a mistake with a sentence of its own: relay neither calls it
+unknown nor ignores it silently. A version that implements a key removes it here.
 """
 
 from typing import Final

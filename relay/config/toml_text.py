@@ -1,6 +1,6 @@
-"""Settings out as TOML again: every key with the value that holds, defaults included, as `relay config show` prints.
+"""Settings as TOML: every key with its value, defaults included, as `relay config show` prints them.
 
-What is written reads back to the same settings. Settings hold no secrets: keys are named by their paths.
+The text reads back to the same settings. Settings hold no secrets: keys are named by their paths.
 """
 
 import json
@@ -17,48 +17,40 @@ _NO_NOTES: Final[Mapping[KeyPath, str]] = {}
 
 
 def settings_document(settings: Settings) -> dict[str, Any]:
-    """Return all settings by their TOML keys: texts, numbers, true and false, arrays and tables."""
+    """All settings by their TOML keys: texts, numbers, true and false, arrays and tables."""
     document: dict[str, Any] = settings.model_dump(mode="json", exclude_none=True)
     return document
 
 
 def toml_text(document: Mapping[str, Any], notes: Mapping[KeyPath, str] = _NO_NOTES) -> str:
-    """Write a document of `effective` as TOML, a blank line before every header, and notes beside their values."""
+    """The document as TOML, with a blank line before each header, and notes as comments beside their values."""
     return "\n".join(_table((), document, notes)).strip() + "\n"
 
 
 def _table(path: KeyPath, table: Mapping[str, Any], notes: Mapping[KeyPath, str]) -> Iterator[str]:
     name = ".".join(part for part in path if isinstance(part, str))
-    inner = {key: value for key, value in table.items() if _is_headed(name, value)}
+    # Tables have headers of their own, except the small tables of [audit], which stay inline.
+    arrays = [key for key, value in table.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    headed = arrays + [key for key, value in table.items() if isinstance(value, dict) and name != "audit"]
     for key, value in table.items():
-        if key not in inner:
-            yield f"{_key(key)} = {_value(value)}{_note(_notes_within((*path, key), value, notes))}"
-    for key, value in inner.items():
+        if key not in headed:
+            # The name of a file in a note can contain any character.
+            note = escaped(", ".join(_notes_within((*path, key), value, notes)))
+            yield f"{_key(key)} = {_value(value)}" + (f"  # {note}" if note else "")
+    for key in filter(headed.__contains__, table):
         header = f"{name}.{_key(key)}".removeprefix(".")
-        if isinstance(value, list):
-            for index, element in enumerate(value):
+        if key in arrays:
+            for index, element in enumerate(table[key]):
                 yield from ("", f"[[{header}]]", *_table((*path, key, index), element, notes))
         else:
-            yield from ("", f"[{header}]", *_table((*path, key), value, notes))
+            yield from ("", f"[{header}]", *_table((*path, key), table[key], notes))
 
 
 def _notes_within(path: KeyPath, value: object, notes: Mapping[KeyPath, str]) -> list[str]:
-    """The notes on a value, and on those in it that are written on the same line."""
+    """The notes on a value, and on the values in it, which are written on the same line."""
     inner = value.items() if isinstance(value, dict) else ()
     found = [note for key, within in inner for note in _notes_within((*path, key), within, notes)]
     return list(dict.fromkeys([*([notes[path]] if path in notes else []), *found]))
-
-
-def _note(notes: list[str]) -> str:
-    """Notes as a comment; the names of files in them may hold anything."""
-    return f"  # {escaped(', '.join(notes))}" if notes else ""
-
-
-def _is_headed(parent: str, value: object) -> bool:
-    """Say whether a value gets a header of its own: tables, but for the small ones of [audit], which stay inline."""
-    if isinstance(value, list):
-        return bool(value) and isinstance(value[0], dict)
-    return isinstance(value, dict) and parent != "audit"
 
 
 def _key(key: str) -> str:
@@ -70,7 +62,7 @@ def _value(value: object) -> str:
         return "{ " + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
-    # A JSON text is a TOML basic string but for DEL, which JSON leaves bare; numbers, true and false are the same.
+    # JSON texts are TOML basic strings, except that JSON does not escape DEL; numbers, true and false are the same.
     text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, str) and "\n" in value:
         return '"""\n' + text[1:-1].replace("\\n", "\n") + '"""'

@@ -1,7 +1,6 @@
-"""What pydantic found, as a plain sentence: what must stand there, what stands there, and what may be meant."""
+"""What pydantic reports, as a plain sentence: what the value must be, what it is, and what was probably meant."""
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime, time
 from functools import cache
 from typing import Any, Final, get_args
@@ -10,12 +9,14 @@ from pydantic_core import ErrorDetails
 
 from relay.config.key_path import KeyPath
 from relay.config.planned_keys import PLANNED_KEYS
+from relay.values.did_you_mean import nearest
 from relay.values.event import ALWAYS_RETAINED, ROUTER_TYPES
 from relay.values.settings import SOURCES, Settings, Table
 from relay.values.text import quoted
 
-_IMPLICIT: Final = frozenset(f"audit.{kind.label}" for kind in ROUTER_TYPES if kind in ALWAYS_RETAINED)
-_WANTED: Final = {
+_ALWAYS_ENABLED: Final = frozenset(f"audit.{kind.label}" for kind in ROUTER_TYPES if kind in ALWAYS_RETAINED)
+_ARRAYS_OF_TABLES: Final = frozenset({"source", "port-forwarding", "remote-logging-server"})
+_RULES: Final = {
     "bool_type": "must be true or false",
     "dict_type": "must be a table",
     "int_type": "must be a whole number without quotes",
@@ -24,9 +25,9 @@ _WANTED: Final = {
 
 
 def error_path(error: ErrorDetails) -> KeyPath:
-    """Where it is wrong: the keys as they are written."""
+    """The path of the value that is wrong, with the keys as the file has them."""
     match error["loc"]:
-        # pydantic names the table that a [[source]] was taken for, as if it were a key.
+        # pydantic puts the type of a [[source]] into the path, as if it were a key.
         case ("source", int() as index, str() as type_, *rest) if type_ in SOURCES:
             return ("source", index, *rest)
         case ("source", int() as index) if error["type"] == "union_tag_invalid":
@@ -35,76 +36,65 @@ def error_path(error: ErrorDetails) -> KeyPath:
 
 
 def validation_sentence(error: ErrorDetails) -> str:
-    """Say in one sentence what is wrong."""
-    at, value, context = error_path(error), error["input"], error.get("ctx", {})
+    """What is wrong, in one sentence."""
+    path, value, context = error_path(error), error["input"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            said = _unwanted_key(at, error["loc"])
+            sentence = _unknown_key(path, error["loc"])
         case "union_tag_invalid":
-            said = _unwanted_value(at, value["type"], _one_of(SOURCES))
+            *types, last = map(quoted, SOURCES)
+            sentence = _other_value(path, value["type"], f"{', '.join(types)} or {last}")
         case "missing":
-            said = "is required and missing"
+            sentence = "is required and missing"
         case "literal_error":
-            said = _unwanted_value(at, value, context["expected"].replace("'", '"'))
+            sentence = _other_value(path, value, context["expected"].replace("'", '"'))
         case "value_error":
-            said = str(context["error"])
+            sentence = str(context["error"])
         case "contradiction":
-            said = str(context["sentence"])
+            sentence = str(context["sentence"])
         case "model_type" | "tuple_type":
-            said = _unwanted_shape(at, value)
+            sentence = _other_shape(path, value)
         case kind:
-            said = f"{_WANTED.get(kind, error['msg'])}, not {_shown(value)}"
-    return said
+            sentence = f"{_RULES.get(kind, error['msg'])}, not {_shown(value)}"
+    return sentence
 
 
-def _unwanted_key(path: KeyPath, tagged: KeyPath) -> str:
+def _unknown_key(path: KeyPath, location: KeyPath) -> str:
     key, table = str(path[-1]), _without_indexes(path[:-1])
     name = f"{table}.{key}".removeprefix(".")
     if name in PLANNED_KEYS:
         return "this version of relay does not have it yet; leave it out"
-    if name in _IMPLICIT:
-        return f"{key} events are always forwarded and kept, and cannot be set here; leave it out"
-    model = SOURCES[str(tagged[2])] if table == "source" else _tables()[table]
-    others = [type_ for type_, other in SOURCES.items() if other is not model and key in _keys(other)]
-    if table == "source" and others:
-        return f'a source of type "{tagged[2]}" has none, but "{others[0]}" has; leave it out'
-    meant = _nearest(key, model)
+    if name in _ALWAYS_ENABLED:
+        return f"{key} events are always forwarded and kept; leave the key out"
+    model = _tables()[table]
+    if table == "source":
+        type_ = str(location[2])
+        model = SOURCES[type_]
+        others = [other for other, fields in SOURCES.items() if other != type_ and key in _keys(fields)]
+        if others:
+            return f'only a source of type "{others[0]}" has this key, not "{type_}"; leave it out'
+    # A key that is misspelt here, or one of another table.
+    elsewhere = (f"{other}.{key}" for other, fields in _tables().items() if other and key in _keys(fields))
+    meant = nearest(key, _keys(model)) or next(elsewhere, None)
     return f"unknown key; did you mean `{meant}`?" if meant else "unknown key; leave it out"
 
 
-def _unwanted_value(path: KeyPath, value: object, expected: str) -> str:
+def _other_value(path: KeyPath, value: object, expected: str) -> str:
     if f"{_without_indexes(path)} = {_shown(value)}" in PLANNED_KEYS:
         return f"{_shown(value)}: this version of relay does not have it yet; it has {expected}"
     return f"must be {expected}, not {_shown(value)}"
 
 
-def _one_of(words: Iterable[str]) -> str:
-    *first, last = map(quoted, words)
-    return f"{', '.join(first)} or {last}" if first else last
-
-
-def _unwanted_shape(path: KeyPath, value: object) -> str:
-    """A table where an array of tables is wanted, the reverse, or something else altogether."""
+def _other_shape(path: KeyPath, value: object) -> str:
+    """A table in place of an array of tables, the reverse, or something else."""
     name = _without_indexes(path)
-    many = isinstance(path[-1], int) or _is_array_of_tables(path)
-    if name in _tables():
-        return (
-            f"must be {'tables, each' if many else 'one table'} headed {_header(name, many=many)}, not {_shown(value)}"
-        )
-    return f"must be an array of texts in brackets, not {_shown(value)}"
-
-
-def _header(name: str, *, many: bool) -> str:
-    return f"[[{name}]]" if many else f"[{name}]"
-
-
-def _nearest(key: str, table: type[Table]) -> str | None:
-    """Find the known key that is meant: one that is written nearly so here, or just so in another table."""
-    here = list(_keys(table))
-    if near := difflib.get_close_matches(key[:60].lower(), here, n=1):
-        return near[0]
-    elsewhere = [name for name, model in _tables().items() if name and key in _keys(model)]
-    return f"{elsewhere[0]}.{key}" if elsewhere else None
+    if name not in _tables():
+        shape = "an array of texts in brackets"
+    elif isinstance(path[-1], int) or path[-1] in _ARRAYS_OF_TABLES:
+        shape = f"tables, each headed [[{name}]]"
+    else:
+        shape = f"one table headed [{name}]"
+    return f"must be {shape}, not {_shown(value)}"
 
 
 def _keys(table: type[Table]) -> Iterator[str]:
@@ -113,7 +103,7 @@ def _keys(table: type[Table]) -> Iterator[str]:
 
 @cache
 def _tables() -> dict[str, type[Table]]:
-    """Every table that there can be, by its name without indexes."""
+    """Every table of the configuration, by its name without indexes."""
     return dict(_walk("", Settings))
 
 
@@ -129,10 +119,6 @@ def _inner(annotation: Any) -> Iterator[type[Table]]:  # noqa: ANN401 - an annot
         yield annotation
     for argument in get_args(annotation):
         yield from _inner(argument)
-
-
-def _is_array_of_tables(path: KeyPath) -> bool:
-    return path[-1] in {"source", "port-forwarding", "remote-logging-server"}
 
 
 def _without_indexes(path: KeyPath) -> str:

@@ -141,14 +141,14 @@ def test_a_folder_is_no_configuration(command: Command, tmp_path: Path) -> None:
 def test_an_empty_configuration_is_a_mistake(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     file.write_text("\n")
-    assert_mistakes(command, file, ": is empty; deploy/relay.toml is a sample to begin with")
+    assert_mistakes(command, file, ": is empty; start from the sample deploy/relay.toml")
 
 
 @every_command
 def test_a_binary_configuration_is_a_mistake(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     file.write_bytes(b"\x7fELF" + bytes(range(256)))
-    assert_mistakes(command, file, ": is no text: it holds zero bytes")
+    assert_mistakes(command, file, ": is not a text file: it contains zero bytes")
 
 
 @every_command
@@ -171,7 +171,7 @@ def hundred_megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @every_command
 def test_a_configuration_of_100_mb_is_a_mistake(command: Command, hundred_megabytes: Path) -> None:
     sentence = (
-        ": is larger than 4 MiB, more than relay reads; of a configuration with many routers save one "
+        ": is larger than 4 MiB, the most that relay reads; of a configuration with many routers, save one router "
         "(`show config running authority router NAME`)"
     )
     assert_mistakes(command, hundred_megabytes, sentence)

@@ -39,7 +39,7 @@ def test_help_imports_none_of_the_large_libraries(arguments: list[str]) -> None:
 def test_a_failure_is_one_line_that_names_object_cause_and_remedy() -> None:
     done = relay("-c", "/nonexistent.toml", "status")
     assert (done.returncode, done.stdout) == (66, "")
-    expected = "relay: /nonexistent.toml: there is no such file; make it, or name another with -c FILE\n"
+    expected = "relay: /nonexistent.toml: there is no such file; create it, or name another file with -c FILE\n"
     assert done.stderr == expected
 
 
@@ -51,7 +51,7 @@ def test_with_json_it_is_also_an_object_with_the_same_words() -> None:
         "schema": "relay.error/1",
         "what": "/nonexistent.toml",
         "cause": "there is no such file",
-        "remedy": "make it, or name another with -c FILE",
+        "remedy": "create it, or name another file with -c FILE",
         "exit_code": 66,
     }
 
@@ -87,7 +87,7 @@ RECEIVERS = '[receiver]\nlisten = ["tcp://127.0.0.1:0"]\n'
 ROUTERS = '[[source]]\nname = "audit"\n[[remote-logging-server]]\n'
 ADD_BOTH = "start `relay receive`, or add both a [[source]] and a [[remote-logging-server]]"
 ADD_RECEIVER = "start `relay run`, or add a [receiver] table"
-INCOMPLETE = "has no complete way to forward events"
+INCOMPLETE = "cannot forward events with that alone"
 
 
 @pytest.mark.parametrize(

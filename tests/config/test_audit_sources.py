@@ -81,4 +81,7 @@ def test_older_files_that_would_be_left_out_are_a_warning(folder: Path) -> None:
         check=False,
     )
     assert child.returncode == 0, child.stderr
-    assert f"{folder}/audit.log.1 and 1 more may not be read by this user, and would be left out" in child.stderr
+    assert (
+        f"this user is not allowed to read {folder}/audit.log.1 and 1 more; relay would skip their records"
+        in child.stderr
+    )

@@ -72,8 +72,8 @@ EVENTS = '[[source]]\nname = "events"\ntype = "event-collector"\ncommand = ["/bi
 """A source of everything that a router's event collector writes."""
 SECOND_SERVER = '[[remote-logging-server]]\naddress = "127.0.0.1"\nname = "second"\ntypes = ["audit"]\n'
 FACILITIES = (
-    "audit records are of \"audit\", and a router's events of their source's `facility` unless their own field "
-    "facility_code says another"
+    "audit records have \"audit\", and a router's events have their source's `facility`, unless their own field "
+    "facility_code names another"
 )
 
 
@@ -82,14 +82,14 @@ FACILITIES = (
     [
         (
             'facilities = ["audit", "local0"]',
-            f'facilities: no event that it could get is of facility "local0": {FACILITIES}',
+            f'facilities: no event routed to this server has facility "local0": {FACILITIES}',
         ),
-        ('facilities = ["user"]', f'facilities: no event that it could get is of facility "user": {FACILITIES}'),
+        ('facilities = ["user"]', f'facilities: no event routed to this server has facility "user": {FACILITIES}'),
         (
             'severity = "err"',
             (
-                'severity: no audit record is of severity "err" or above: they are of "warning" where something failed '
-                'or was denied, else of "info"'
+                'severity: no audit record has severity "err" or above: they have "warning" where something failed '
+                'or was denied, and else "info"'
             ),
         ),
     ],
@@ -112,7 +112,7 @@ def test_a_choice_by_which_something_may_come_is_none(machine: Machine, choice: 
 
 def test_a_facility_that_the_events_of_a_servers_types_do_not_have_is_a_warning(machine: Machine) -> None:
     text = f'{CONFIGURATION}facilities = ["audit"]\ntypes = ["admin"]\n{SECOND_SERVER}{EVENTS}'
-    warning = f'facilities: no event that it could get is of facility "audit": {FACILITIES}'
+    warning = f'facilities: no event routed to this server has facility "audit": {FACILITIES}'
     assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].{warning}"
 
 
@@ -120,7 +120,7 @@ def test_a_facility_that_the_events_of_a_servers_types_do_not_have_is_a_warning(
 def test_a_routers_events_are_of_their_sources_facility(machine: Machine, facility: str) -> None:
     events = '[[source]]\nname = "events"\ntype = "event-collector"\ncommand = ["/bin/true"]\n'
     text = f'{CONFIGURATION}facilities = ["{facility}", "daemon"]\n{events}facility = "{facility}"\n'
-    assert machine.warning(text).endswith(f'no event that it could get is of facility "daemon": {FACILITIES}')
+    assert machine.warning(text).endswith(f'no event routed to this server has facility "daemon": {FACILITIES}')
 
 
 def test_a_private_key_that_others_may_use_is_a_mistake_with_its_line(machine: Machine) -> None:
@@ -145,8 +145,8 @@ def test_a_server_whose_host_key_is_not_known_is_a_mistake(machine: Machine) -> 
     assert "line 1 names 172.18.4.99 without a port, which means port 22 alone" in mistake
     assert mistake.endswith("`relay key trust 172.18.4.99:2222`")
     (machine.folder / "known_hosts").unlink()
-    remedy = "`relay key trust 172.18.4.99:22` makes it"
-    assert machine.mistake().endswith(f"known-hosts: there is no {machine.folder}/known_hosts: {remedy}")
+    remedy = "`relay key trust 172.18.4.99:22` creates it"
+    assert machine.mistake().endswith(f"known-hosts: {machine.folder}/known_hosts does not exist; {remedy}")
 
 
 def test_a_broken_line_of_known_hosts_is_a_warning_since_the_others_hold(machine: Machine) -> None:
@@ -163,7 +163,7 @@ def test_lines_that_openssh_uses_and_relay_does_not_are_no_finding(machine: Mach
 
 def test_an_audit_log_that_does_not_exist_yet_is_a_warning(machine: Machine) -> None:
     (machine.folder / "audit.log").unlink()
-    sentence = f"there is no {machine.folder}/audit.log yet; relay waits for it"
+    sentence = f"{machine.folder}/audit.log does not exist yet; relay waits for it"
     assert machine.warning(CONFIGURATION) == f"relay.toml:5: source[1].path: {sentence}"
 
 
@@ -179,12 +179,12 @@ def test_an_audit_log_that_may_not_be_read_is_a_mistake(machine: Machine) -> Non
     )
     assert child.returncode == 78, child.stderr
     assert "source[1].path:" in child.stderr
-    assert "may not be read by this user" in child.stderr
+    assert "this user is not allowed to read" in child.stderr
 
 
 def test_a_state_directory_that_is_a_file_is_a_mistake(machine: Machine) -> None:
     (machine.folder / "state").write_text("")
-    assert machine.mistake() == f"relay.toml:2: relay.state-directory: {machine.folder}/state is no folder"
+    assert machine.mistake() == f"relay.toml:2: relay.state-directory: {machine.folder}/state is not a folder"
 
 
 def test_the_keys_of_the_receivers_ssh_end_are_looked_at_too(machine: Machine) -> None:
@@ -199,12 +199,12 @@ authorized-keys = "{folder}/authorized_keys"
     assert "0640" in machine.mistake(endpoint)
     (machine.folder / "id").chmod(0o600)
     (machine.folder / "authorized_keys").unlink()
-    assert "receiver.ssh.authorized-keys: there is no" in machine.mistake(endpoint)
+    assert "authorized_keys does not exist" in machine.mistake(endpoint)
 
 
 def test_what_relay_run_would_refuse_is_a_mistake(machine: Machine) -> None:
     text = '[[source]]\nname = "audit"\npath = "{folder}/audit.log"'
-    sentence = "there is no [[remote-logging-server]] to deliver its events to"
+    sentence = "there is no [[remote-logging-server]] to deliver its events to; add one"
     assert machine.mistake(text) == f"relay.toml:1: source: {sentence}"
 
 
@@ -217,7 +217,7 @@ def test_a_server_to_which_no_port_forwarding_leads_is_a_warning(machine: Machin
 def test_a_server_whose_types_are_all_switched_off_is_a_warning(machine: Machine) -> None:
     keys = '[[remote-logging-server]]\ntypes = ["traffic"]'
     text = CONFIGURATION.replace("[[remote-logging-server]]", keys) + SECOND_SERVER + EVENTS
-    sentence = "it takes traffic events alone, and [audit] has traffic switched off"
+    sentence = "it takes only traffic events, and [audit] does not enable traffic events"
     assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].types: {sentence}"
     assert machine.findings(text + "[audit]\ntraffic = { enabled = true }\n") == CheckFindings((), ())
 
@@ -225,13 +225,13 @@ def test_a_server_whose_types_are_all_switched_off_is_a_warning(machine: Machine
 def test_types_that_relay_does_not_know_do_not_hide_that_the_others_are_switched_off(machine: Machine) -> None:
     keys = '[[remote-logging-server]]\ntypes = ["traffic", "log"]'
     text = CONFIGURATION.replace("[[remote-logging-server]]", keys) + SECOND_SERVER + EVENTS
-    sentence = "it takes traffic events and such as are of no known type alone, and [audit] has traffic switched off"
+    sentence = "it takes only traffic events and events of unknown types, and [audit] does not enable traffic events"
     assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].types: {sentence}"
 
 
 def test_a_server_for_which_there_are_no_events_is_a_mistake(machine: Machine) -> None:
     text = CONFIGURATION.replace('[[source]]\nname = "audit"\npath = "{folder}/audit.log"\n', "")
-    sentence = "there is no [[source]] whose events could be delivered to it"
+    sentence = "there is no [[source]] whose events relay could deliver to it; add one"
     assert machine.mistake(text) == f"relay.toml:7: remote-logging-server: {sentence}"
 
 
@@ -301,7 +301,7 @@ def test_a_source_whose_events_no_server_takes_is_a_warning(machine: Machine) ->
 
 def test_a_source_whose_events_are_all_switched_off_is_a_warning(machine: Machine) -> None:
     text = f'{CONFIGURATION}{EVENTS}tagpass = {{ type = ["traffic"] }}\n'
-    sentence = "its events (traffic) are switched off in [audit]; set `enabled = true` in audit.traffic"
+    sentence = "its events (traffic) are not enabled in [audit]; set `enabled = true` in audit.traffic"
     assert machine.warning(text) == f"relay.toml:11: source[2]: {sentence}"
 
 
@@ -348,4 +348,4 @@ def test_the_program_can_be_said(machine: Machine, program: Program, warned: str
 
 def test_for_run_a_receivers_configuration_has_nothing_to_forward(machine: Machine) -> None:
     (mistake,) = check(read_configuration([machine.configuration(RECEIVER)]), "run").mistakes
-    assert mistake.sentence.startswith("nothing to forward comes out of ")
+    assert mistake.sentence.startswith("nothing to forward: no source and no server in ")

@@ -73,7 +73,7 @@ def test_a_receivers_configuration_is_told_in_one_sentence(file: Path) -> None:
     assert result.stdout == f"{file}: no mistakes; relay receive: from tcp://127.0.0.1:9999 to /srv/log\n"
     result = run("config", "check", "--for", "run", "-c", str(file))
     assert result.exit_code == 78
-    assert "nothing to forward comes out of" in result.stderr
+    assert "nothing to forward: no source and no server in" in result.stderr
 
 
 def test_show_prints_warnings_on_standard_error(file: Path) -> None:
@@ -103,7 +103,7 @@ def test_warnings_do_not_fail_the_check(file: Path) -> None:
     result = run("config", "check", "-c", str(file))
     assert result.exit_code == 0
     assert result.stderr == (
-        f"warning: {file}:5: source[1].path: there is no {file.parent}/audit.log yet; relay waits for it\n"
+        f"warning: {file}:5: source[1].path: {file.parent}/audit.log does not exist yet; relay waits for it\n"
     )
 
 

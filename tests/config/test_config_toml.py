@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.config.configuration import LARGEST_FILE, read_configuration, read_settings
+from relay.config.configuration import read_configuration, read_settings
+from relay.config.document.config_file import LARGEST_FILE
 from relay.config.planned_keys import PLANNED_KEYS
 from relay.errors import ConfigurationError, NoInputError
 from relay.syslog.priority import FACILITIES
@@ -67,7 +68,7 @@ username = "relay"
         ("[audit.traffic]\nenable = 1", "2: audit.traffic.enable: unknown key; did you mean `enabled`?"),
         (
             "audit = {\n  alarm = {}}".replace("\n", ""),
-            "1: audit.alarm: alarm events are always forwarded and kept, and cannot be set here; leave it out",
+            "1: audit.alarm: alarm events are always forwarded and kept; leave the key out",
         ),
         ("relay = 1", "1: relay: must be one table headed [relay], not 1"),
         ("[[relay]]", "1: relay: must be one table headed [relay], not an array"),
@@ -150,9 +151,9 @@ username = "relay"
             "2: spool.max-size: must be at least 64MiB, 4 segments of 16MiB (segment-size), not 1MiB",
         ),
         ("[receiver.ssh]", "1: receiver.ssh.listen: is required and missing"),
-        ("a = 1\nb = \n", "2: is no TOML: Invalid value"),
-        ("a = 1\na = 2", "2: is no TOML: Cannot overwrite a value"),
-        ("\na = [1\n\n", "2: is no TOML: Unclosed array"),
+        ("a = 1\nb = \n", "2: is not TOML: Invalid value"),
+        ("a = 1\na = 2", "2: is not TOML: Cannot overwrite a value"),
+        ("\na = [1\n\n", "2: is not TOML: Unclosed array"),
         (b"a = 1\nb = '\xff'", "2: is not UTF-8: byte 11 is 0xff"),
     ],
 )
@@ -163,14 +164,17 @@ def test_a_mistake_is_one_line_with_file_line_and_key(write: Write, text: str | 
 @pytest.mark.parametrize(
     ("contents", "sentence"),
     [
-        (b"", "is empty; deploy/relay.toml is a sample to begin with"),
-        (b" \n\n", "is empty; deploy/relay.toml is a sample to begin with"),
-        (b"\x7fELF\x02\x01\x01\0\0", "is no text: it holds zero bytes"),
+        (b"", "is empty; start from the sample deploy/relay.toml"),
+        (b" \n\n", "is empty; start from the sample deploy/relay.toml"),
+        (b"\x7fELF\x02\x01\x01\0\0", "is not a text file: it contains zero bytes"),
         ("[relay]\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
         (b"\xfe\xff\0[", "is UTF-16; save it as UTF-8"),
-        (gzip.compress(b"config\n", mtime=0), "is compressed, as a router's `export config` leaves it; save what"),
+        (
+            gzip.compress(b"config\n", mtime=0),
+            "is compressed, as a router's `export config` writes it; save the output",
+        ),
         (b"a = " + b"[" * 100_000, "is nested too deeply"),
-        (b"a = " + b"9" * 5000, "is no TOML: Exceeds the limit"),
+        (b"a = " + b"9" * 5000, "is not TOML: Exceeds the limit"),
     ],
 )
 def test_a_file_that_cannot_be_a_configuration_is_one_mistake(write: Write, contents: bytes, sentence: str) -> None:
@@ -182,7 +186,7 @@ def test_a_file_of_100_mb_is_refused_without_being_read(write: Write) -> None:
     file = write("")
     os.truncate(file, 100 * 1000**2)  # sparse: reading it whole would show in memory, not on the disk
     (mistake,) = mistakes(file)
-    assert mistake.startswith("relay.toml: is larger than 4 MiB, more than relay reads; ")
+    assert mistake.startswith("relay.toml: is larger than 4 MiB, the most that relay reads; ")
 
 
 def test_a_file_at_the_ceiling_is_read(write: Write) -> None:
@@ -272,7 +276,7 @@ def test_mistakes_of_several_files_name_each_its_own_file_and_line(write: Write)
 def test_a_file_that_is_no_toml_hides_no_mistake_of_another(write: Write) -> None:
     broken, wrong = write("a ="), write("[relay]\nnode = 1", "second.toml")
     assert mistakes(broken, wrong) == (
-        "relay.toml:1: is no TOML: Invalid value",
+        "relay.toml:1: is not TOML: Invalid value",
         "second.toml:2: relay.node: must be a text in quotes, not 1",
     )
 

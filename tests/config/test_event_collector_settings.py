@@ -136,12 +136,12 @@ def test_filters_are_read_and_shown(write: Write) -> None:
         (EVENTS + "command = ['/a']\ntagpass = 1", "5: source[1].tagpass: must be a table, not 1"),
         (
             EVENTS + "command = ['/a']\npath = '/b'",
-            '5: source[1].path: a source of type "event-collector" has none, but "audit-log" has; leave it out',
+            '5: source[1].path: only a source of type "audit-log" has this key, not "event-collector"; leave it out',
         ),
         (EVENTS + "command = ['/a']\ntag-pass = 1", "5: source[1].tag-pass: unknown key; did you mean `tagpass`?"),
         (
             "[[source]]\nname = 'a'\ncommand = ['/a']",
-            '3: source[1].command: a source of type "audit-log" has none, but "event-collector" has; leave it out',
+            '3: source[1].command: only a source of type "event-collector" has this key, not "audit-log"; leave it out',
         ),
     ],
 )
@@ -174,10 +174,10 @@ def test_a_program_that_is_not_there_is_found_by_the_check(write: Write, tmp_pat
             if mistake.location.key == "source[1].command"
         ]
 
-    assert sentences() == [f"there is no {program}"]
+    assert sentences() == [f"{program} does not exist"]
     program.touch(0o644)
     program.chmod(0o644)
-    assert sentences() == [f"{program} may not be run by this user; run this check as the user that relay runs as"]
+    assert sentences() == [f"this user is not allowed to run {program}; run this check as the user that relay runs as"]
     program.chmod(0o755)
     assert sentences() == []
 
@@ -197,9 +197,9 @@ def test_an_index_file_that_relay_may_not_write_is_found_by_the_check(write: Wri
     folder.mkdir(0o755)
     assert told() == []
     folder.chmod(0o555)
-    assert told() == [f"{folder} may not be written by this user, and {index} is to be there"]
+    assert told() == [f"this user is not allowed to create {index} in its folder"]
     folder.chmod(0o755)
     index.touch(0o444)
-    assert told() == [f"{index} may not be read and written by this user"]
+    assert told() == [f"this user is not allowed to read and write {index}"]
     index.chmod(0o644)
     assert told() == []

@@ -14,9 +14,9 @@ import pytest
 from relay.config.agent.config_yaml import agent_draft, is_agent_text
 from relay.config.agent.telegraf_filters import TYPES
 from relay.config.check.check import check
-from relay.config.configuration import ANY, read_configuration, read_settings
+from relay.config.configuration import read_configuration, read_settings
 from relay.config.document.settings_draft import SettingsDraft
-from relay.config.router.router_choice import RouterChoice
+from relay.config.router.router_choice import ANY, RouterChoice
 from relay.errors import ConfigurationError, NoInputError
 from relay.values.settings import EventCollectorSource, QuietCategorySettings
 
@@ -724,7 +724,7 @@ def test_what_is_no_configuration_is_one_mistake(
 
 def test_a_file_of_an_input_that_is_no_toml_is_told_with_its_place(agent: Agent) -> None:
     agent.write(input_events="[[inputs.t128_events]]\nindex-file =\n")
-    assert agent.told(BOTH) == ["inputs/events.conf:2: is no TOML: Invalid value"]
+    assert agent.told(BOTH) == ["inputs/events.conf:2: is not TOML: Invalid value"]
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from relay.config.configuration import ANY, Configuration, read_configuration, read_settings
+from relay.config.configuration import Configuration, read_configuration, read_settings
 from relay.config.intended_program import require_program
 from relay.config.router.recognition import is_router_text
-from relay.config.router.router_choice import RouterChoice
+from relay.config.router.router_choice import ANY, RouterChoice
 from relay.config.router.router_draft import router_draft
 from relay.errors import ConfigurationError, UsageError
 from relay.values.settings import EventCollectorSource
@@ -135,7 +135,7 @@ def test_every_example_is_known_by_its_content() -> None:
     assert all(is_router_text(file.read_text()) for file in files)
 
 
-PART = "is a part of a router's configuration; export all of it, from `config` on (`show config running`)"
+PART = "is a part of a router's configuration; save all of it, from `config` on (`show config running`)"
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_a_part_of_a_configuration_is_told_as_such(write: Write, text: str) -> N
         ('{"authority": {"router": []}}', "is JSON, which relay does not read"),
         ("{% editgroup %}\n{}\n", "is a template, which relay does not read"),
         ('<?xml version="1.0"?>\n<config/>\n', "is XML, which relay does not read"),
-        ("  1 config\n  2     authority\n", "is a router's configuration with something before each of its lines"),
-        ("> config\n>\n>     authority\n", "is a router's configuration with something before each of its lines"),
-        ("+config\n+    authority\n", "is a router's configuration with something before each of its lines"),
+        ("  1 config\n  2     authority\n", "is a router's configuration with other text before each of its lines"),
+        ("> config\n>\n>     authority\n", "is a router's configuration with other text before each of its lines"),
+        ("+config\n+    authority\n", "is a router's configuration with other text before each of its lines"),
     ],
 )
 def test_another_form_is_told_with_the_command_that_prints_the_right_one(
@@ -172,14 +172,14 @@ def test_another_form_is_told_with_the_command_that_prints_the_right_one(
         read_settings([write(text)])
     (mistake,) = wrong.value.mistakes
     assert mistake.startswith(f"router.cfg: {sentence}; ")
-    assert mistake.endswith("save what `show config running` prints, as it stands")
+    assert mistake.endswith("save the output of `show config running` unchanged")
 
 
 @pytest.mark.parametrize("text", ["audit = \n", "[audit\n", "retention 1d\n", "user@host = 1 # 2\nx\n"])
 def test_what_is_no_toml_is_no_part_of_a_routers_configuration(write: Write, text: str) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         read_settings([write(text)])
-    assert "is no TOML" in wrong.value.mistakes[0]
+    assert "is not TOML" in wrong.value.mistakes[0]
 
 
 # --- Several routers, several nodes, and all the rest of a real one ----------------------------------------
@@ -328,7 +328,7 @@ def test_a_port_forwarding_that_the_router_does_not_have_is_named_by_its_local_e
     (mistake,) = mistakes_of(write, "[[port-forwarding]]\nlocal-port = 7000\nusername = 'audit'\n")
     assert mistake == (
         "relay.toml:2: port-forwarding[1].local-port: no port-forwarding in router.cfg has local-port 7000, only "
-        "127.0.0.1:7777 (router.cfg:6); correct it, or give it a server-address to add one more"
+        "127.0.0.1:7777 (router.cfg:6); correct it, or give it a server-address to add another port-forwarding"
     )
     (mistake,) = mistakes_of(write, "[[port-forwarding]]\nlocal-address = '127.0.0.2'\n", router_first=False)
     assert "no port-forwarding in router.cfg has local-address 127.0.0.2 and local-port 7777, only" in mistake
@@ -367,7 +367,7 @@ def test_a_port_forwarding_that_could_complete_nothing_says_so(write: Write) -> 
     (mistake,) = wrong.value.mistakes
     assert mistake == (
         "relay.toml:1: port-forwarding[1]: no other file has a port-forwarding that this could complete; give it a "
-        "server-address to add one more"
+        "server-address to add another port-forwarding"
     )
 
 
@@ -383,7 +383,7 @@ def test_certificates_for_a_server_that_the_router_does_not_have_name_the_server
     (mistake,) = wrong.value.mistakes
     assert mistake == (
         "relay.toml:3: remote-logging-server[1].port: no remote-logging-server in router.cfg has port 6515, only "
-        '192.0.2.7:6514 (router.cfg:14); correct it, or give it `transport = "tls"` to add one more'
+        '192.0.2.7:6514 (router.cfg:14); correct it, or give it `transport = "tls"` to add another server'
     )
 
 
@@ -392,7 +392,7 @@ def test_a_server_that_was_probably_to_complete_another_is_a_warning(write: Writ
     (warning,) = map(str, warnings)
     assert warning == (
         "relay.toml:2: remote-logging-server[1].port: no remote-logging-server in router.cfg has port 7778, only "
-        "127.0.0.1:7777 (router.cfg:25); correct it, or give it a `name`: it is one more server, 127.0.0.1:7778"
+        "127.0.0.1:7777 (router.cfg:25); correct it, or give it a `name`: now it adds the server 127.0.0.1:7778"
     )
     assert both(write, "[[remote-logging-server]]\nport = 7778\nname = 'second'\n").warnings == ()
     assert both(write, "[[remote-logging-server]]\nport = 7777\nprotocol = 'syslog'\n").warnings == ()
@@ -407,10 +407,10 @@ def test_a_source_that_was_probably_to_complete_another_is_named(write: Write) -
         read_configuration(
             [first, write("[[source]]\nname = 'evnts'\nfacility = 'local0'\nseverity = 'info'\n", "relay.toml")]
         )
-    assert wrong.value.mistakes == (f"relay.toml:2: source[1].name: {there}",)
+    assert wrong.value.mistakes == (f"relay.toml:2: source[1].name: {there} to add another source",)
     (warning,) = read_configuration([first, write("[[source]]\nname = 'evnts'\n", "relay.toml")]).warnings
     assert str(warning) == (
-        f"relay.toml:2: source[1].name: {there}: it is one more source, which follows /var/log/audit/audit.log"
+        f"relay.toml:2: source[1].name: {there}: now it adds a source that follows /var/log/audit/audit.log"
     )
 
 

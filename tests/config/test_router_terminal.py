@@ -60,7 +60,7 @@ def test_the_lines_keep_their_numbers() -> None:
     for copy, more in (("a session", 3), ("colours", 0), ("a pager, overprinted", 0)):
         whole, copied = (router_draft("x", text, EDGE) for text in (ROUTERS, COPIES[copy]))
         way = ("port-forwarding", 0, "server-address")
-        (line, copied_line) = (draft.places[way].line for draft in (whole, copied))
+        (line, copied_line) = (draft.locations[way].line for draft in (whole, copied))
         assert line is not None
         assert copied_line == line + more
 

@@ -517,4 +517,4 @@ def test_no_text_makes_it_fail() -> None:
         text = "\n".join(lines)
         cut = text[: chance.randrange(len(text))] if chance.random() < 0.3 else text
         draft = router_draft("x", cut)
-        assert set(draft.notes) <= set(draft.places)
+        assert set(draft.notes) <= set(draft.locations)

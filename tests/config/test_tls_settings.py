@@ -112,12 +112,12 @@ def test_a_key_that_others_can_read_is_told_by_its_key(tmp_path: Path) -> None:
     assert f"remote-logging-server[1].private-key: private key {pair.key}: its mode 0640" in mistake
 
 
-@pytest.mark.parametrize(("days", "words"), [(10, "ends in 9 days"), (-1, "has ended")])
+@pytest.mark.parametrize(("days", "words"), [(10, "expires in 9 days"), (2, "expires in 1 day"), (-1, "has expired")])
 def test_a_certificate_that_ends_soon_is_a_warning(tmp_path: Path, days: int, words: str) -> None:
     pair = Authority(tmp_path).pair(ROUTER, days=days)
     mistakes, (warning,) = findings(tmp_path, **{"certificate": str(pair.certificate), "private-key": str(pair.key)})
     assert mistakes == []
-    assert f"remote-logging-server[1].certificate: a certificate of it {words}; have it renewed" in warning
+    assert f"remote-logging-server[1].certificate: its certificate {words}; renew it" in warning
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_a_certificate_that_ends_soon_is_a_warning(tmp_path: Path, days: int, wo
     [
         (
             {"usage": "serverAuth"},
-            "it is for serverAuth only; have it issued with clientAuth in its extended key usage",
+            "for serverAuth only; have a certificate issued with clientAuth in its extended key usage",
         ),
-        ({"begins": 2}, "set it if it is wrong (`timedatectl`)"),
+        ({"begins": 2}, "if that is wrong, set it (`timedatectl`)"),
     ],
 )
 def test_a_certificate_that_the_server_will_refuse_is_a_warning(

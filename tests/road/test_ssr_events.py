@@ -154,5 +154,5 @@ def test_an_agent_of_which_nothing_comes_is_told_by_check_and_by_run_alike(tmp_p
     (folder / "config.yaml").write_text(f"{switch}\ninputs: []\noutputs: []\n")
     check, run = relay("-c", folder, "config", "check"), relay("-c", folder, "run")
     assert (check.returncode, run.returncode) == (78, 78)
-    assert f"nothing to forward comes out of {folder}/config.yaml: no source and no server\n" in check.stderr
+    assert f"nothing to forward: no source and no server in {folder}/config.yaml\n" in check.stderr
     assert "so nothing can be forwarded" in run.stderr

@@ -16,7 +16,7 @@ from relay.config.agent import outputs
 from relay.config.agent.monitoring_agent import MonitoringAgent
 from relay.config.agent.plugin_table import PluginTable, Variables
 from relay.config.agent.telegraf_filters import as_list
-from relay.config.document.config_file import NotAConfigurationError, contents, text_of, toml_draft
+from relay.config.document.config_file import NotAConfigurationError, decode_text, read_octets, toml_draft
 from relay.config.document.settings_draft import SettingsDraft
 from relay.config.router.router_choice import RouterChoice
 from relay.errors import NoInputError, PermissionRefusedError
@@ -70,7 +70,7 @@ def _library(config: Path, said: object) -> Path:
 
 def _plugins(file: str, folder: str, draft: SettingsDraft, variables: Variables) -> Iterator[PluginTable]:
     """Those of one file; NoInputError and NotAConfigurationError as relay.config.document.config_file raises them."""
-    read = toml_draft(file, text_of(contents(file)))
+    read = toml_draft(file, decode_text(read_octets(file)))
     return PluginTable.all_of(read, folder, draft, variables)
 
 
@@ -84,7 +84,7 @@ def implied(agent: SettingsDraft) -> SettingsDraft:
     for index, server in enumerate(agent.document.get(outputs.SERVERS, ())):
         if "traffic" in server["types"]:
             why = "what it sends to a server includes traffic"
-            file = agent.places[outputs.SERVERS, index].file
+            file = agent.locations[outputs.SERVERS, index].file
             draft.put(("audit", "traffic", "enabled"), True, why=why, file=file)
             draft.put(("audit", "traffic", "persist"), False, why=why, file=file)
             break

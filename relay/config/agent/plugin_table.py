@@ -65,8 +65,8 @@ class PluginTable(NamedTuple):
             for index, table in enumerate(tables if isinstance(tables, list) else [tables]):
                 path: KeyPath = (kind, name, index) if isinstance(tables, list) else (kind, name)
                 if isinstance(table, dict):
-                    lines = {key: read.places[(*path, key)].line for key in table}
-                    yield cls(name, read.file, read.places[path].line, table, lines, draft, variables)
+                    lines = {key: read.locations[(*path, key)].line for key in table}
+                    yield cls(name, read.file, read.locations[path].line, table, lines, draft, variables)
 
     def text(self, key: str) -> str:
         """A text's value; empty where there is none."""

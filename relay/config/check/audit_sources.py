@@ -1,22 +1,22 @@
-"""What sources of audit records get wrong together, and what of a log this machine keeps from relay.
+"""Sources of audit records that repeat each other's records, and logs that this user cannot read in full.
 
-Findings are a key and a sentence. Logs are looked at as the user who asks.
+Logs are examined with the rights of the user who runs the check.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
+from relay.config.check.files import Finding
 from relay.config.key_path import KeyPath
 from relay.source.auditd.generations import scan
 from relay.values.settings import AuditLogSource, Settings
 from relay.values.text import quoted
 
-Finding = tuple[KeyPath, str]
 
-
-def one_log_twice(settings: Settings) -> Iterator[Finding]:
-    """Two sources on one file, by whatever names: each of its records would go out twice."""
+def followed_twice(settings: Settings) -> Iterator[Finding]:
+    """Two sources that follow one file, by the same path or by another."""
     first: dict[str, str] = {}
     for path, source in _logs(settings):
         file = _real(source.path)
@@ -25,30 +25,39 @@ def one_log_twice(settings: Settings) -> Iterator[Finding]:
         first.setdefault(file, source.name)
 
 
-def one_trail_twice(settings: Settings) -> Iterator[Finding]:
-    """Auditd's log beside what auditd hands out by itself: the same records, unless that is another machine's."""
+def followed_beside_auditd(settings: Settings) -> Iterator[Finding]:
+    """This machine's audit log beside a source to which auditd sends the same records."""
     usual = _real(AuditLogSource(name="audit").path)
     logs = [source.name for _, source in _logs(settings) if _real(source.path) == usual]
     for index, source in enumerate(settings.source):
         if logs and source.carries_audit_trail and not isinstance(source, AuditLogSource):
             cause = f"source {quoted(logs[0])} follows this machine's audit log"
-            yield ("source", index, "type"), f"{cause}: each record that comes by both is sent twice"
+            yield ("source", index, "type"), f"{cause}; records that reach both sources would be sent twice"
 
 
-def left_out(settings: Settings) -> Iterator[Finding]:
-    """Older files that may not be read: relay passes them over."""
+def missing_logs(settings: Settings) -> Iterator[Finding]:
+    """Logs that do not exist yet."""
     for path, source in _logs(settings):
-        with contextlib.suppress(OSError):  # what keeps the log itself from being read is told as a mistake
+        with contextlib.suppress(PermissionError):  # reported as a mistake
+            if not Path(source.path).exists():
+                yield path, f"{source.path} does not exist yet; relay waits for it"
+
+
+def unreadable_older_files(settings: Settings) -> Iterator[Finding]:
+    """Older files of a log that this user is not allowed to read; relay skips them."""
+    for path, source in _logs(settings):
+        with contextlib.suppress(OSError):  # a log that cannot be read is reported as a mistake
             refused = [generation.path for generation in scan(source.path)[1:] if generation.refused]
             if refused:
                 others = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-                yield path, f"{refused[0]}{others} may not be read by this user, and would be left out; chgrp or chmod"
+                cause = f"this user is not allowed to read {refused[0]}{others}"
+                yield path, f"{cause}; relay would skip their records; change the group (chgrp) or the mode (chmod)"
 
 
 def _real(path: str) -> str:
     try:
         return os.path.realpath(path)
-    except OSError:  # a link on the way may not be read
+    except OSError:  # a link on the path cannot be read
         return os.path.abspath(path)
 
 

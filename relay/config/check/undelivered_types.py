@@ -1,11 +1,11 @@
-"""Event types that are configured somewhere and never arrive: pure, from the settings and from what the files say.
+"""Event types that are configured somewhere and never arrive, from the settings and the text of the files. Pure.
 
-An event passes three places: a source delivers it, [audit] enables its type, a server takes its type. Each finding
-names the place where the type is missing, and what to write there. Only what a file says is a reason for a finding,
-never a default.
+An event arrives when a source delivers it, [audit] enables its type, and a server takes its type. Each finding names
+the key where the type is missing, and what to write there. Only keys that a file has are a reason for a finding, never
+defaults.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from relay.config.agent.telegraf_filters import TYPES, UNKNOWN, may_pass_unknown, types_passed
@@ -21,28 +21,46 @@ _AUDIT_LOG: Final = 'add a [[source]] with name = "audit" and type = "audit-log"
 
 
 def undelivered_types(
-    settings: Settings, document: Mapping[str, Any], implied: Iterable[KeyPath] = ()
+    settings: Settings, document: Mapping[str, Any], implied: Collection[KeyPath] = ()
 ) -> Iterator[tuple[KeyPath, str]]:
-    """What is configured without effect, each with its key. Nobody wrote the `implied` values of the document."""
-    delivered = frozenset[str]().union(*map(_delivered, settings.source))
+    """Keys without effect. The `implied` values of the document are not written in any file."""
+    delivered = {type_ for source in settings.source for type_ in _types_of(source)}
+    # A collector's data that cannot be parsed becomes events of type log, whatever the filters are.
+    delivered |= {UNKNOWN for source in settings.source if EventType.LOG in source.event_types}
     off = {kind.label for kind in OPTIONAL_TYPES if not settings.audit.category(kind).enabled}
-    not_written = frozenset(implied)
-    yield from _categories(settings, document.get("audit", {}), delivered, not_written)
+    for kind in OPTIONAL_TYPES:
+        category = document.get("audit", {}).get(kind.audit_key, {})
+        enabled, persist = ("audit", kind.audit_key, "enabled"), ("audit", kind.audit_key, "persist")
+        if category.get("enabled") and kind.label not in delivered and enabled not in implied:
+            remedy = _remedy(kind.label, settings.source)
+            yield enabled, f"{kind.label} events are enabled, and no source delivers them; {remedy}"
+        if category.get("persist") and kind.label in off and persist not in implied:
+            yield persist, f"has no effect: {kind.label} events are not enabled; set `enabled = true` too"
     for index, server in enumerate(settings.remote_logging_server):
-        if "types" in document["remote-logging-server"][index]:
-            yield from _server(("remote-logging-server", index, "types"), server, settings, delivered, off)
+        written = "types" in document["remote-logging-server"][index]
+        if written and (sentence := _missing_types(server, settings, delivered, off)):
+            yield ("remote-logging-server", index, "types"), sentence
+    yield from _ignored_sources(settings, off, implied)
+
+
+def _ignored_sources(settings: Settings, off: set[str], implied: Collection[KeyPath]) -> Iterator[tuple[KeyPath, str]]:
+    """Sources of which no event reaches a server."""
     taken: set[str] = {type_ for server in settings.remote_logging_server for type_ in server.types}
     for index, source in enumerate(settings.source):
-        if taken and ("source", index, "name") not in not_written:
-            yield from _source(("source", index), source, taken, off)
+        types = _types_of(source)
+        if not taken or not types or ("source", index, "name") in implied:
+            continue
+        names = " and ".join(type_ for type_ in TYPES if type_ in types)
+        if not types & taken:
+            remedy = f'add "{min(types)}" to the `types` of a server'
+            yield ("source", index), f"no server takes its events ({names}); {remedy}"
+        elif not types - off:
+            keys = " and ".join(f"audit.{kind.audit_key}" for kind in OPTIONAL_TYPES if kind.label in types)
+            yield ("source", index), f"its events ({names}) are not enabled in [audit]; set `enabled = true` in {keys}"
 
 
-def _delivered(source: SourceTable) -> frozenset[str]:
-    """The types of a source's events. What a collector writes that cannot be parsed is of type log."""
-    return _of_its_filters(source) | {kind.label for kind in source.event_types if kind is EventType.LOG}
-
-
-def _of_its_filters(source: SourceTable) -> frozenset[str]:
+def _types_of(source: SourceTable) -> frozenset[str]:
+    """The types of a source's events, as far as its filters decide them."""
     if not isinstance(source, EventCollectorSource):
         return frozenset(kind.label for kind in source.event_types)
     if "type" in source.tags:
@@ -52,50 +70,24 @@ def _of_its_filters(source: SourceTable) -> frozenset[str]:
     return types_passed(filters) | ({UNKNOWN} if may_pass_unknown(filters) else frozenset())
 
 
-def _categories(
-    settings: Settings, said: Mapping[str, Any], delivered: frozenset[str], implied: frozenset[KeyPath]
-) -> Iterator[tuple[KeyPath, str]]:
-    for kind in OPTIONAL_TYPES:
-        key, type_ = kind.audit_key, kind.label
-        category = said.get(key, {})
-        enabled, persist = ("audit", key, "enabled"), ("audit", key, "persist")
-        if category.get("enabled") and type_ not in delivered and enabled not in implied:
-            yield enabled, f"{type_} events are enabled, and no source delivers them; {_remedy(type_, settings.source)}"
-        if category.get("persist") and not settings.audit.category(kind).enabled and persist not in implied:
-            yield persist, f"has no effect: {type_} events are not enabled; set `enabled = true` too"
-
-
-def _server(
-    path: KeyPath, server: RemoteLoggingServer, settings: Settings, delivered: frozenset[str], off: set[str]
-) -> Iterator[tuple[KeyPath, str]]:
-    """A server's own choice of types."""
+def _missing_types(server: RemoteLoggingServer, settings: Settings, delivered: set[str], off: set[str]) -> str:
+    """Which of the types that a server names never arrive; empty when all do."""
     known = [type_ for type_ in server.types if type_ != UNKNOWN]
     if known and off.issuperset(known):
-        rest = " and such as are of no known type" if UNKNOWN in server.types else ""
         types = " and ".join(known)
-        yield path, f"it takes {types} events{rest} alone, and [audit] has {types} switched off"
-        return
+        rest = " and events of unknown types" if UNKNOWN in server.types else ""
+        return f"it takes only {types} events{rest}, and [audit] does not enable {types} events"
     everything = set(server.types) == set(TYPES)  # the default, written out
     missing = [type_ for type_ in server.types if type_ not in delivered | off]
     if delivered.intersection(server.types):
         missing = [] if everything else [type_ for type_ in missing if type_ != UNKNOWN]
-    if missing:
-        yield path, f"no source delivers {' and '.join(missing)} events; {_remedy(missing[0], settings.source)}"
-
-
-def _source(path: KeyPath, source: SourceTable, taken: set[str], off: set[str]) -> Iterator[tuple[KeyPath, str]]:
-    """A source none of whose events reaches a server."""
-    types = _of_its_filters(source)
-    names = " and ".join(type_ for type_ in TYPES if type_ in types)
-    if types and not types & taken:
-        yield path, f'no server takes its events ({names}); add "{min(types)}" to the `types` of a server'
-    elif types and not types - off:
-        keys = " and ".join(f"audit.{kind.audit_key}" for kind in OPTIONAL_TYPES if kind.label in types)
-        yield path, f"its events ({names}) are switched off in [audit]; set `enabled = true` in {keys}"
+    if not missing:
+        return ""
+    return f"no source delivers {' and '.join(missing)} events; {_remedy(missing[0], settings.source)}"
 
 
 def _remedy(type_: str, sources: Iterable[SourceTable]) -> str:
-    """Which source to write, or which filter to widen."""
+    """The source to add, or the filter to widen."""
     filtered = [source for source in sources if isinstance(source, EventCollectorSource)]
     if filtered:
         return f'let them pass the filters (tagpass, tagdrop) of source "{filtered[0].name}"'

@@ -1,8 +1,8 @@
-"""One configuration file's octets in, its text out; and of a TOML text, a draft.
+"""One configuration file's octets in, its text out; and the draft of a TOML text.
 
-Errors: NoInputError (66) for a file that is missing or cannot be read; PermissionRefusedError (77) for one that this
-user is not allowed to read; NotAConfigurationError, with the line where there is
-one, for what cannot be a configuration. Files of more than 4 MiB are refused, and not read further.
+Errors: NoInputError (66) for a file that is missing or cannot be read; PermissionRefusedError (77) for a file that this
+user is not allowed to read; NotAConfigurationError for content that cannot be a configuration. Files of more than 4 MiB
+are rejected, and not read further.
 """
 
 import re
@@ -17,16 +17,16 @@ from relay.system.disk import permission_refused
 
 LARGEST_FILE: Final = 4 * 1024**2
 _MEBIBYTE: Final = 1024**2
-_NO_UTF_8: Final = {
-    b"\x1f\x8b": "is compressed, as a router's `export config` leaves it; save what `show config running` prints",
+_OTHER_ENCODINGS: Final = {
+    b"\x1f\x8b": "is compressed, as a router's `export config` writes it; save the output of `show config running`",
     b"\xff\xfe": "is UTF-16; save it as UTF-8",
     b"\xfe\xff": "is UTF-16; save it as UTF-8",
 }
-_SYNTAX_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
+_SYNTAX_ERROR: Final = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL)
 
 
 class NotAConfigurationError(Exception):
-    """What a file holds is no configuration: a `sentence`, and the `line` where there is one."""
+    """The content of a file is not a configuration: a `sentence`, and the `line` where there is one."""
 
     def __init__(self, sentence: str, line: int | None = None) -> None:
         super().__init__(sentence)
@@ -34,57 +34,51 @@ class NotAConfigurationError(Exception):
         self.line = line
 
 
-def contents(path: str) -> bytes:
-    """Read a file, to one byte more than the ceiling."""
+def read_octets(path: str) -> bytes:
+    """Read a file, to one byte more than the limit."""
     try:
         with Path(path).open("rb") as file:
             return file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise NoInputError(path, "there is no such file", "make it, or name another with -c FILE") from None
+        raise NoInputError(path, "there is no such file", "create it, or name another file with -c FILE") from None
     except PermissionError as error:
         raise permission_refused(path) from error
     except IsADirectoryError:
         raise NoInputError(path, "it is a folder", "name a file with -c FILE") from None
     except OSError as error:
-        raise NoInputError(path, error.strerror or str(error), "name another with -c FILE") from error
+        raise NoInputError(path, error.strerror or str(error), "name another file with -c FILE") from error
 
 
-def text_of(contents: bytes) -> str:
-    """Read octets as the text of a configuration."""
-    if len(contents) > LARGEST_FILE:
+def decode_text(octets: bytes) -> str:
+    """The text of a configuration."""
+    if len(octets) > LARGEST_FILE:
         raise NotAConfigurationError(
-            f"is larger than {LARGEST_FILE // _MEBIBYTE} MiB, more than relay reads; of a configuration with many "
-            "routers save one (`show config running authority router NAME`)"
+            f"is larger than {LARGEST_FILE // _MEBIBYTE} MiB, the most that relay reads; of a configuration with many "
+            "routers, save one router (`show config running authority router NAME`)"
         )
-    if not contents.strip():
-        raise NotAConfigurationError("is empty; deploy/relay.toml is a sample to begin with")
-    for beginning, form in _NO_UTF_8.items():
-        if contents.startswith(beginning):
-            raise NotAConfigurationError(form)
-    if b"\0" in contents:
-        raise NotAConfigurationError("is no text: it holds zero bytes")
+    if not octets.strip():
+        raise NotAConfigurationError("is empty; start from the sample deploy/relay.toml")
+    for beginning, sentence in _OTHER_ENCODINGS.items():
+        if octets.startswith(beginning):
+            raise NotAConfigurationError(sentence)
+    if b"\0" in octets:
+        raise NotAConfigurationError("is not a text file: it contains zero bytes")
     try:
-        return contents.decode("utf-8-sig")
+        return octets.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = contents.count(b"\n", 0, error.start) + 1
-        raise NotAConfigurationError(
-            f"is not UTF-8: byte {error.start} is 0x{contents[error.start]:02x}", line
-        ) from None
+        sentence = f"is not UTF-8: byte {error.start} is 0x{octets[error.start]:02x}"
+        raise NotAConfigurationError(sentence, octets.count(b"\n", 0, error.start) + 1) from None
 
 
 def toml_draft(file: str, text: str) -> SettingsDraft:
-    """Read TOML."""
+    """The draft of a TOML text."""
     try:
         return SettingsDraft.of_toml(file, tomllib.loads(text), key_lines(text))
     except RecursionError:
         raise NotAConfigurationError("is nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, and int() on thousands of digits
-        raise _not_toml(str(error), text) from None
-
-
-def _not_toml(message: str, text: str) -> NotAConfigurationError:
-    match = _SYNTAX_PLACE.search(message)
-    if match is None:
-        return NotAConfigurationError(f"is no TOML: {message}")
-    line = int(match[1]) if match[1] else len(text.rstrip().splitlines())
-    return NotAConfigurationError(f"is no TOML: {message[: match.start()]}", line)
+        match = _SYNTAX_ERROR.fullmatch(str(error))
+        if match is None:
+            raise NotAConfigurationError(f"is not TOML: {error}") from None
+        line = int(match[2]) if match[2] else len(text.rstrip().splitlines())
+        raise NotAConfigurationError(f"is not TOML: {match[1]}", line) from None

@@ -1,8 +1,8 @@
-"""The line of every key in a TOML text (TOML 1.0), which tomllib does not tell.
+"""The line of every key in a TOML text (TOML 1.0), which tomllib does not give.
 
-Promise: for a text that tomllib accepts, each key, table, array element and header has its line, counted from one;
-a key that is built up in several places has the first. A text that tomllib refuses is not to be given. Nesting is as
-deep as Python's recursion, RecursionError beyond.
+For a text that tomllib accepts, each key, table, array element and header has its line, counted from one; a key that is
+built up in several places has the first. Other texts must not be passed in. Nesting is as deep as Python's recursion,
+RecursionError beyond.
 """
 
 import bisect
@@ -15,7 +15,7 @@ from relay.config.key_path import KeyPath
 _BLANK: Final = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _SPACE: Final = re.compile(r"[ \t]*")
 _KEY: Final = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
-# The three quotes that close a long string may have up to two of its own before them.
+# The three quotes that close a long string can have up to two quotes of the string before them.
 _STRING: Final = re.compile(
     r'''"""(?:\\.|[^\\])*?""""{0,2}|\'\'\'.*?\'\'\'\'{0,2}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*\'''', re.DOTALL
 )
@@ -23,7 +23,7 @@ _SCALAR: Final = re.compile(r"[^,\]}\n#]*")
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """Return the line of every key in `text`."""
+    """The line of every key in the text."""
     return _Scan(text.replace("\r\n", "\n")).document()
 
 
@@ -34,7 +34,7 @@ class _Scan:
         self.newlines = [match.start() for match in re.finditer("\n", text)]
         self.lines: dict[KeyPath, int] = {}
         self.elements: dict[KeyPath, int] = {}
-        """How many tables each array of tables has so far."""
+        """The number of tables that each array of tables has so far."""
 
     def document(self) -> dict[KeyPath, int]:
         table: KeyPath = ()
@@ -71,7 +71,10 @@ class _Scan:
         parts = []
         while True:
             self._skip(_SPACE)
-            parts.append(_plain(self._take(_KEY)))
+            part = self._take(_KEY)
+            if part[0] in "\"'":
+                (part,) = tomllib.loads(f"{part} = 0")
+            parts.append(part)
             self._skip(_SPACE)
             if not self._next("."):
                 return parts
@@ -79,25 +82,19 @@ class _Scan:
     def _value(self, path: KeyPath) -> None:
         self._skip(_SPACE)
         if self._next("["):
-            self._array(path)
+            index = 0
+            while self._skip(_BLANK) and not self._next("]"):
+                self._value(self._mark((*path, index)))
+                self._skip(_BLANK)
+                self._next(",")
+                index += 1
         elif self._next("{"):
-            self._inline_table(path)
+            while self._skip(_BLANK) and not self._next("}"):
+                self._pair(path)
+                self._skip(_BLANK)
+                self._next(",")
         else:
             self._take(_STRING if self.text[self.at] in "\"'" else _SCALAR)
-
-    def _array(self, path: KeyPath) -> None:
-        index = 0
-        while self._skip(_BLANK) and not self._next("]"):
-            self._value(self._mark((*path, index)))
-            self._skip(_BLANK)
-            self._next(",")
-            index += 1
-
-    def _inline_table(self, path: KeyPath) -> None:
-        while self._skip(_BLANK) and not self._next("}"):
-            self._pair(path)
-            self._skip(_BLANK)
-            self._next(",")
 
     def _mark(self, path: KeyPath) -> KeyPath:
         self.lines.setdefault(path, bisect.bisect_left(self.newlines, self.at) + 1)
@@ -114,15 +111,7 @@ class _Scan:
 
     def _take(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self.text, self.at)
-        if match is None:  # tomllib accepts nothing that comes here
-            raise AssertionError(f"TOML at character {self.at} is not understood")
+        if match is None:  # tomllib accepts no such text
+            raise AssertionError(f"cannot parse TOML at character {self.at}")
         self.at = match.end()
         return match[0]
-
-
-def _plain(key: str) -> str:
-    """A key as tomllib reads it: without its quotes and escapes."""
-    if key[0] in "\"'":
-        (plain,) = tomllib.loads(f"{key} = 0")
-        return plain
-    return key

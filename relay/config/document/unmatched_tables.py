@@ -1,7 +1,7 @@
-"""Tables of one file that probably should complete a table of another file, and complete none: pure.
+"""Tables of one file that probably should complete a table of another file, and match none. Pure.
 
-A second file adds keys and certificates to what the first one says (merged_document). A wrong port or name
-there makes a new table instead. What then is missing is reported as what it is: no table with that port or name exists.
+A second file adds keys and certificates to the tables of the first one (merged_document). With a wrong port or name it
+makes a new table instead. What is then missing is reported as what it is: no table with that port or name exists.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ from pydantic_core import ErrorDetails
 
 from relay.config.document.merged_document import LOCAL_END, MergedDocument
 from relay.config.key_path import KeyPath
-from relay.config.mistake import ConfigLocation
 from relay.config.validation_sentence import error_path
 from relay.values.address import Address
 from relay.values.settings import OF_TLS, Settings
@@ -20,32 +19,32 @@ from relay.values.text import quoted
 _FORWARDING: Final = "port-forwarding"
 _SERVER: Final = "remote-logging-server"
 _ENDS: Final = {_FORWARDING: ("local-address", "local-port"), _SERVER: ("address", "port")}
-_MOST_SHOWN: Final = 5
+_MOST_LISTED: Final = 5
 _Finding = tuple[KeyPath, str]
 
 
 def unmatched_table(merged: MergedDocument, error: ErrorDetails) -> _Finding | None:
-    """What is wrong instead of what pydantic found, with its key; None where pydantic is right."""
+    """The mistake behind what pydantic reports, with its key; None when pydantic is right."""
     match error_path(error):
         case (("port-forwarding" | "remote-logging-server" | "source") as key, int() as index, *rest):
             table, files = merged.document[key][index], merged.files_of(key)
         case _:
             return None
-    if len(files.get(index, ())) != 1 or not _is_further(merged):
+    if len(files.get(index, ())) != 1 or not _has_several_files(merged):
         return None
     others = _others(merged, key, index, files)
     if (key, *rest) == (_FORWARDING, "server-address") and error["type"] == "missing":
-        return _no_end(merged, key, index, others, "or give it a server-address to add one more")
+        return _no_end(merged, key, index, others, "or give it a server-address to add another port-forwarding")
     if key == _SERVER and others and any(part in OF_TLS for part in rest) and "transport" not in table:
-        return _no_end(merged, key, index, others, 'or give it `transport = "tls"` to add one more')
+        return _no_end(merged, key, index, others, 'or give it `transport = "tls"` to add another server')
     if key == "source" and others and error["type"] == "extra_forbidden" and "type" not in table and "name" in table:
-        return _no_source(table, index, others, "or write its `type`")
+        return _no_source(table, index, others, "or write its `type` to add another source")
     return None
 
 
 def unmatched_tables(settings: Settings, merged: MergedDocument) -> Iterator[_Finding]:
-    """What is legal, and adds a server or a source where one was probably to be completed."""
-    if not _is_further(merged):
+    """Legal tables that add a server or a source where they probably should complete one."""
+    if not _has_several_files(merged):
         return
     files = merged.files_of(_SERVER)
     for index, server in enumerate(settings.remote_logging_server):
@@ -56,13 +55,13 @@ def unmatched_tables(settings: Settings, merged: MergedDocument) -> Iterator[_Fi
         same_host = any(_end(_SERVER, other).host == server.address for other, _ in others)
         unclear = same_host or not {"address", "port"} <= table.keys()
         if others and unclear:
-            remedy = f"or give it a `name`: it is one more server, {_end(_SERVER, table)}"
+            remedy = f"or give it a `name`: now it adds the server {_end(_SERVER, table)}"
             yield _no_end(merged, _SERVER, index, others, remedy)
     files = merged.files_of("source")
     for index, source in enumerate(settings.source):
         table, others = merged.document["source"][index], _others(merged, "source", index, files)
         if others and not {"type", "path"} & table.keys():
-            remedy = f"or write its `type`: it is one more source, which follows {source.origin}"
+            remedy = f"or write its `type`: now it adds a source that follows {source.origin}"
             yield _no_source(table, index, others, remedy)
 
 
@@ -74,16 +73,12 @@ def _others(merged: MergedDocument, key: str, index: int, files: dict[int, set[s
     """The tables of that key that are in other files; none for a table that completes another, or is completed."""
     own = files.get(index, set())
     found = [other for other, there in files.items() if not there & own] if len(own) == 1 else []
-    tables = ((merged.document[key][other], _where(merged.locate((key, other)))) for other in found)
-    return [(table, where) for table, where in tables if isinstance(table, dict)]
+    tables = ((merged.document[key][other], merged.locate((key, other)).spot) for other in found)
+    return [(table, spot) for table, spot in tables if isinstance(table, dict)]
 
 
-def _where(place: ConfigLocation) -> str:
-    return place.file if place.line is None else f"{place.file}:{place.line}"
-
-
-def _is_further(merged: MergedDocument) -> bool:
-    return len({place.file for place in merged.places.values()}) > 1
+def _has_several_files(merged: MergedDocument) -> bool:
+    return len({location.file for location in merged.locations.values()}) > 1
 
 
 def _no_end(merged: MergedDocument, key: str, index: int, others: list[_Other], remedy: str) -> _Finding:
@@ -93,29 +88,30 @@ def _no_end(merged: MergedDocument, key: str, index: int, others: list[_Other], 
     path: KeyPath = (key, index, *[name for name in (port, host) if name in table][:1])
     if not others:
         return path, f"no other file has a {key} that this could complete; {remedy.removeprefix('or ')}"
-    asked = f"{port} {end.port}"
+    sought = f"{port} {end.port}"
     if end.host not in {_end(key, other).host for other, _ in others}:
-        asked = f"{host} {end.host} and {asked}"
-    there = [(str(_end(key, other)), place) for other, place in others]
-    return path, f"no {key} in {_files(others)} has {asked}, only {_listed(there)}; correct it, {remedy}"
+        sought = f"{host} {end.host} and {sought}"
+    ends = [(str(_end(key, other)), spot) for other, spot in others]
+    return path, f"no {key} in {_files(others)} has {sought}, only {_listed(ends)}; correct it, {remedy}"
 
 
 def _no_source(table: dict[str, Any], index: int, others: list[_Other], remedy: str) -> _Finding:
-    there = [(quoted(str(other.get("name", ""))), place) for other, place in others]
+    names = [(quoted(str(other.get("name", ""))), spot) for other, spot in others]
     name = quoted(str(table["name"]))
-    sentence = f"no source in {_files(others)} has the name {name}, only {_listed(there)}; correct it, {remedy}"
+    sentence = f"no source in {_files(others)} has the name {name}, only {_listed(names)}; correct it, {remedy}"
     return ("source", index, "name"), sentence
 
 
 def _end(key: str, table: dict[str, Any]) -> Address:
     host, port = _ENDS[key]
-    return Address(str(table.get(host, LOCAL_END.host)), table.get(port, LOCAL_END.port))  # no value is checked yet
+    # The values are not validated yet.
+    return Address(str(table.get(host, LOCAL_END.host)), table.get(port, LOCAL_END.port))
 
 
 def _files(others: list[_Other]) -> str:
-    return " and ".join(dict.fromkeys(place.partition(":")[0] for _, place in others))
+    return " and ".join(dict.fromkeys(spot.partition(":")[0] for _, spot in others))
 
 
-def _listed(there: list[tuple[str, str]]) -> str:
-    shown = [f"{what} ({place})" for what, place in there[:_MOST_SHOWN]]
-    return ", ".join([*shown, *(["and others"] if len(there) > _MOST_SHOWN else [])])
+def _listed(found: list[tuple[str, str]]) -> str:
+    listed = [f"{what} ({spot})" for what, spot in found[:_MOST_LISTED]]
+    return ", ".join([*listed, *(["and others"] if len(found) > _MOST_LISTED else [])])
