@@ -90,7 +90,7 @@ def rows(
                 account = one(folder / f"{policy} {name}".replace(" ", "-"), sshd, policy, Ends[name], records)
                 right = account.exact and (policy == "rotate" or not account.missing)
                 kept = kept and right
-                cells = (account.written, account.arrived, account.missing, account.counted, account.doubled)
+                cells = (account.written, account.arrived, account.missing, account.counted, account.duplicated)
                 table.append((policy, name, *(f"{cell:,}" for cell in cells), "yes" if right else "NO"))
                 print(f"{policy}, {name}: {account} ({time.monotonic() - begun:.0f} s)", flush=True)
     return table, kept
@@ -130,7 +130,7 @@ def main(words: Sequence[str]) -> int:
         print(f"full-disk: BROKEN: {error}; what is left lies in {folder}")
         return 1
     print()
-    print(markdown(("policy", "while full", "written", "arrived", "missing", "counted", "doubled", "kept"), table))
+    print(markdown(("policy", "while full", "written", "arrived", "missing", "counted", "duplicated", "kept"), table))
     if not kept:
         print(f"full-disk: BROKEN; what is left lies in {folder}")
         return 1

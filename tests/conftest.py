@@ -5,11 +5,16 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from relay.program.watch.all_users import LOGIN_MESSAGE
+
+if TYPE_CHECKING:
+    from harness.certificates import Authority
+    from harness.openssh import Sshd
 
 DANGEROUS = ("shutdown", "poweroff", "halt", "reboot", "telinit", "wall")
 LEFT_OPEN = (".segment", "/slots", "/lock", "/journal", ".log")
@@ -78,3 +83,20 @@ def close_what_a_dead_relay_left_open(tmp_path: Path) -> Iterator[None]:
                 os.close(int(name))
         except OSError:
             continue  # the descriptor of this very listing
+
+
+@pytest.fixture(scope="module")
+def sshd() -> Iterator["Sshd"]:
+    """An SSH server that the tests of one module share; they leave it as it is."""
+    from harness.openssh import Sshd
+
+    with Sshd() as server:
+        yield server
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> "Authority":
+    """A certificate authority of the test's own."""
+    from harness.certificates import Authority
+
+    return Authority(tmp_path / "certificates")

@@ -1,17 +1,12 @@
 """`relay events` as a user calls it: a child process, on spools and archives that the real parts made."""
 
 import base64
-import fcntl
 import json
 import os
-import pty
 import signal
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +15,7 @@ from archive.messages import NOON_US, own
 from harness.openssh import Sshd
 from harness.ports import free_port
 from harness.relay import PROGRAM, RELAY, SEED, Router
+from harness.terminal import run_on_a_terminal
 from harness.waiting import wait_until
 from program.history.spools import event, fill, filled, foreign, opened, segments
 
@@ -260,39 +256,26 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@contextmanager
-def on_a_terminal(columns: int, *arguments: str) -> Iterator[str]:
-    """What `relay events` writes to a terminal of that width."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+def on_a_terminal(columns: int, *arguments: str) -> str:
+    """Return what `relay events` writes to a terminal of that width."""
     environment = {key: value for key, value in os.environ.items() if key not in {"COLUMNS", "LINES"}}
-    with subprocess.Popen(
-        [*RELAY, "events", *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    ) as child:
-        os.close(theirs)
-        seen = b""
-        try:
-            while data := os.read(ours, 4096):
-                seen += data
-        except OSError:  # EIO: the last holder of the terminal has gone
-            pass
-        assert child.wait(60) == 0
-    os.close(ours)
-    yield seen.decode().replace("\r\n", "\n")
+    argv = [*RELAY, "events", *arguments]
+    code, text = run_on_a_terminal(argv, columns=columns, environment=environment)
+    assert code == 0
+    return text
 
 
 def test_a_hostile_message_does_nothing_to_a_terminal(tmp_path: Path) -> None:
     filled(tmp_path, [foreign(HOSTILE), foreign(b"<13>1 - \x1b[31mh a - - - \x1b[2J"), event("plain\x1b[0m")])
     for arguments in ([], ["--full"]):
-        with on_a_terminal(200, "--state", str(tmp_path), *arguments) as shown:
-            assert "\\x1b]0;owned\\x07\\x1b[2Jgone \\u202e\\xff\\r" in shown
-            assert all(character.isprintable() for character in shown.replace("\n", ""))
+        shown = on_a_terminal(200, "--state", str(tmp_path), *arguments)
+        assert "\\x1b]0;owned\\x07\\x1b[2Jgone \\u202e\\xff\\r" in shown
+        assert all(character.isprintable() for character in shown.replace("\n", ""))
 
 
 def test_on_a_terminal_lines_are_cut_to_its_width(tmp_path: Path) -> None:
     filled(tmp_path, [event("x" * 500), event("世界" * 100 + "\nmore")])
-    with on_a_terminal(80, "--state", str(tmp_path)) as shown:
-        first, second = shown.splitlines()
+    first, second = on_a_terminal(80, "--state", str(tmp_path)).splitlines()
     assert (len(first), first[-1]) == (80, "…")
     assert second.endswith("…  (+1)")
     wide = sum(2 if character in "世界" else 1 for character in second)

@@ -1,12 +1,8 @@
 """`relay key trust`, as a user calls it, against OpenSSH's sshd; its ssh is the judge of the file that was written."""
 
 import json
-import os
-import pty
-import select
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +10,7 @@ import pytest
 from harness.openssh import Sshd, fingerprint, generate_key, run_ssh
 from harness.ports import LOOPBACK
 from harness.relay import RELAY
+from harness.terminal import run_on_a_terminal
 
 STRANGER = "AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 """An Ed25519 public key that no server has."""
@@ -37,24 +34,6 @@ def command(sshd: Sshd, pinned: Path, *options: str) -> list[str]:
 def trust(sshd: Sshd, pinned: Path, *options: str) -> subprocess.CompletedProcess[str]:
     argv = command(sshd, pinned, *options)
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
-
-
-def on_a_terminal(argv: list[str], answers: str) -> tuple[int, str]:
-    """Run a command whose input and output are a terminal on which `answers` are typed; its code and what it said."""
-    ours, theirs = pty.openpty()
-    child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    os.write(ours, answers.encode())
-    said = b""
-    deadline = time.monotonic() + 60
-    try:
-        while select.select([ours], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            said += os.read(ours, 65536)
-    except OSError:  # Linux: EIO once nobody has the terminal open any more
-        pass
-    finally:
-        os.close(ours)
-    return child.wait(60), said.decode()
 
 
 def shown(sshd: Sshd) -> list[str]:
@@ -109,14 +88,14 @@ def test_without_a_terminal_and_a_fingerprint_nothing_is_pinned_and_the_way_is_t
 
 def test_on_a_terminal_each_key_is_asked_about_and_only_those_with_a_yes_are_pinned(sshd: Sshd, pinned: Path) -> None:
     ed25519, ecdsa, rsa = shown(sshd)
-    code, said = on_a_terminal(command(sshd, pinned), "n\ny\nn\n")
+    code, said = run_on_a_terminal(command(sshd, pinned), answers="n\ny\nn\n")
     assert code == 0, said
     assert all(f"{one} for {sshd.host}:{sshd.port}? [y/N]" in said for one in (ed25519, ecdsa, rsa))
     assert pinned.read_text() == sshd.known_hosts_line(sshd.host_keys[1])
 
 
 def test_on_a_terminal_no_is_the_answer_of_one_who_only_presses_enter(sshd: Sshd, pinned: Path) -> None:
-    code, said = on_a_terminal(command(sshd, pinned), "\n\n\n")
+    code, said = run_on_a_terminal(command(sshd, pinned), answers="\n\n\n")
     assert code == 77
     assert "no host key was confirmed" in said
     assert not pinned.exists()
@@ -124,7 +103,7 @@ def test_on_a_terminal_no_is_the_answer_of_one_who_only_presses_enter(sshd: Sshd
 
 def test_questions_that_are_broken_off_pin_nothing_and_say_so(sshd: Sshd, pinned: Path) -> None:
     """Also not the key that was confirmed before."""
-    code, said = on_a_terminal(command(sshd, pinned), "y\n\x04")  # Ctrl-D
+    code, said = run_on_a_terminal(command(sshd, pinned), answers="y\n\x04")  # Ctrl-D
     assert code == 77
     assert "the questions were interrupted; nothing was pinned" in said
     assert not pinned.exists()
@@ -191,7 +170,7 @@ def test_replace_alone_still_wants_a_confirmation(sshd: Sshd, pinned: Path) -> N
     pinned.write_text(text)
     assert trust(sshd, pinned, "--replace").returncode == 77
     assert pinned.read_text() == text
-    code, said = on_a_terminal(command(sshd, pinned, "--replace"), "y\nn\nn\n")
+    code, said = run_on_a_terminal(command(sshd, pinned, "--replace"), answers="y\nn\nn\n")
     assert code == 0, said
     assert pinned.read_text() == sshd.known_hosts_line(sshd.host_keys[0])
 
@@ -238,7 +217,7 @@ def test_the_configuration_says_where_and_which_kinds_of_key(sshd: Sshd, tmp_pat
         f'known-hosts = "{tmp_path}/hosts"\nalgorithms = "fips"\n'
     )
     argv = [*RELAY, "-c", str(configuration), "key", "trust", f"{sshd.host}:{sshd.port}"]
-    code, said = on_a_terminal(argv, "y\ny\n")
+    code, said = run_on_a_terminal(argv, answers="y\ny\n")
     assert code == 0, said
     assert "warning" not in said
     kinds = [line.split()[1] for line in (tmp_path / "hosts").read_text().splitlines()]

@@ -2,13 +2,13 @@
 
 import json
 import os
-import pty
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.relay import PROGRAM, RELAY, octet_counted
+from harness.terminal import run_on_a_terminal
 from program.history.spools import event, fill, filled, foreign, opened, segments
 
 from relay.spool.cursor import Cursor
@@ -243,20 +243,10 @@ def test_damage_is_left_out_and_told_with_65(state: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--raw", "--octet-counted"])
 def test_a_terminal_gets_no_raw_octets(hostile: Path, option: str) -> None:
-    ours, theirs = pty.openpty()
-    done = subprocess.run(
-        [*RELAY, "spool", "cat", "--state", str(hostile), option],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    os.close(theirs)
-    os.close(ours)
-    assert done.returncode == 64
-    assert f"{option} is not for a terminal" in done.stderr
+    code, text = run_on_a_terminal([*RELAY, "spool", "cat", "--state", str(hostile), option], columns=200)
+    assert code == 64
+    assert f"{option} is not for a terminal" in text
+    assert "\x1b" not in text
 
 
 def test_nothing_is_changed_by_looking(state: Path) -> None:

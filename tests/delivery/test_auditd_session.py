@@ -333,14 +333,14 @@ class TestIdle:
         with AuditdPeer(beats=1) as peer, session(peer.port, replace(TERMS, heartbeat=0.0)) as stream:
             stream.check()
             wait_until(lambda: peer.heartbeats == 2, 60, "the heartbeat")
-            peer.say(encode(type_, 2))
+            peer.send(encode(type_, 2))
             wait_until(lambda: gone(stream, ""), 60, "the error is found")
 
     def test_a_server_that_stops_is_found_while_idle(self) -> None:
         with AuditdPeer() as peer, session(peer.port) as stream:
             deliver(stream, events(1))
             stream.check()
-            peer.say(encode(ENDING, 0))
+            peer.send(encode(ENDING, 0))
             wait_until(lambda: gone(stream, "ENDING: it is stopping; 0 records"), 60, "the end is found")
 
 

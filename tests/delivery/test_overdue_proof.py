@@ -27,12 +27,6 @@ from relay.values.settings import PortForwarding, RemoteLoggingServer
 SOON = 0.3
 
 
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    with Sshd() as server:
-        yield server
-
-
 @contextmanager
 def delivering(store: Store, server: RemoteLoggingServer, forwarding: PortForwarding | None) -> Iterator[Destination]:
     connector = ServerConnector(server, forwarding, EVERYTHING)

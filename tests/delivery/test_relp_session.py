@@ -352,7 +352,7 @@ class TestIdle:
         with RelpPeer() as peer, session(peer.port) as stream:
             deliver(stream)
             stream.check()
-            peer.say(b"0 serverclose 0\n")
+            peer.send(b"0 serverclose 0\n")
             wait_until(lambda: gone(stream, "announced the session's end; 0 messages"), 60, "the end is found")
 
     def test_a_connection_that_closes_is_found_while_idle(self) -> None:

@@ -28,12 +28,6 @@ FAIR = DrainTimeouts(drain=0.5, empty=60)
 """For one that closes a stream without a message, when it gets round to it."""
 
 
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    with Sshd() as server:
-        yield server
-
-
 def through(sshd: Sshd, port: int, timeouts: DrainTimeouts = DEFAULT_TIMEOUTS) -> ServerConnector:
     return ServerConnector(RemoteLoggingServer(), sshd.forwarding(port), EVERYTHING, SessionLimits(drain=timeouts))
 

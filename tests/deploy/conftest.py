@@ -89,7 +89,7 @@ class Router(SystemdMachine):
         shutil.copytree(DEPLOY, self.root / "srv/deploy")
         for line in documented_lines("useradd", "cp deploy/", "systemctl daemon-reload"):
             self.run("sh", "-ec", f"cd /srv; {line}")
-        self.run("sh", "-c", "cat >/usr/local/bin/wall; chmod 755 /usr/local/bin/wall", said=_WALL)
+        self.run("sh", "-c", "cat >/usr/local/bin/wall; chmod 755 /usr/local/bin/wall", stdin=_WALL)
 
     def enable(self, unit: str) -> None:
         """Do what the page says to enable a unit."""
@@ -111,7 +111,7 @@ class Router(SystemdMachine):
         """All of it: relay works, by the road that it has on a router."""
         self.set_up()
         self.enable(RELAY)
-        assert self.told(RELAY, "ActiveState") == "active", "what is started is ready"
+        assert self.property_of(RELAY, "ActiveState") == "active", "what is started is ready"
 
     def configuration(self) -> str:
         """What relay.toml says."""

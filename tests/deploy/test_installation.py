@@ -40,7 +40,7 @@ class FreshMachine(Router):
         self.run("rm", "-r", "/opt/relay", "/usr/local/bin/relay", "/usr/local/bin/python-of-relay")
         shutil.copytree(wheels(), self.root / "srv/wheels")
         copy_of_the_checkout(self.root / "srv/relay")
-        self.run("sh", "-c", "cat >/usr/local/bin/apt-get; chmod 755 /usr/local/bin/apt-get", said=_APT_GET)
+        self.run("sh", "-c", "cat >/usr/local/bin/apt-get; chmod 755 /usr/local/bin/apt-get", stdin=_APT_GET)
         (self.root / "etc/pam.d").mkdir()
         (self.root / "etc/pam.d/runuser").write_text(_RUNUSER)
         self._furnish_auditd()
@@ -60,7 +60,7 @@ class FreshMachine(Router):
     def type(self, block: str) -> str:
         """Type a block of commands into root's shell; what it prints."""
         pip = [f"{name}={value}" for name, value in for_pip("/srv/wheels").items()]
-        return self.run("env", *pip, "bash", "-euxc", f"cd /srv/relay\n{block}", patience=INSTALLING)
+        return self.run("env", *pip, "bash", "-euxc", f"cd /srv/relay\n{block}", seconds=INSTALLING)
 
     def type_the_keys(self, block: str) -> None:
         """The second block; in the middle of it the log server's administrator adds the line that is printed."""
@@ -90,7 +90,7 @@ def test_the_page_typed_from_top_to_bottom_ends_with_delivered_events(fresh_mach
     assert "proof" in fresh_machine.type(start)
     fresh_machine.write_records(SEED.read_bytes())
     fresh_machine.wait_for_audit_events(26)
-    assert fresh_machine.told(RELAY, "ActiveState") == "active"
+    assert fresh_machine.property_of(RELAY, "ActiveState") == "active"
     for path, owner, mode in documented_owners():
         found = fresh_machine.run("stat", "-c", "%U %U:%G %04a", path).split()
         assert owner in found, f"{path} belongs to {found}, and the page says {owner}"

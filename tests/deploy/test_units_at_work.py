@@ -50,12 +50,12 @@ def written_now() -> bytes:
 
 def test_within_the_units_bounds_relay_reads_stores_delivers_and_answers(router: Router) -> None:
     router.start_relay()
-    status = process_status(router, router.told(RELAY, "MainPID"))
+    status = process_status(router, router.property_of(RELAY, "MainPID"))
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == AUDIT_RIGHTS
     router.write_records(records(1, 10))
     wait_until(lambda: router.has("/run/relay/audit"), 60, router.journal)
-    router.run("relay", "dispatch", said=record(11).decode())
+    router.run("relay", "dispatch", stdin=record(11).decode())
     router.wait_for_audit_events(11)
     wait_until(lambda: any(b"from the child" in each for each in router.archived()), 60, router.journal)
     assert "running, pid" in router.run("relay", "status")
@@ -64,17 +64,17 @@ def test_within_the_units_bounds_relay_reads_stores_delivers_and_answers(router:
 
 def test_a_killed_relay_is_back_and_goes_on_a_reloaded_one_stays_and_a_stopped_one_ends_well(router: Router) -> None:
     router.start_relay()
-    assert router.told(RELAY, "RestartUSec") == "5s"
+    assert router.property_of(RELAY, "RestartUSec") == "5s"
     router.add("relay.service.d/soon.conf", SOON)
     router.write_records(records(1, 10))
     router.wait_for_audit_events(10)
     router.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", RELAY)
     router.write_records(records(11, 20))
-    router.wait_until_told(RELAY, "NRestarts", "1")
+    router.wait_until_property(RELAY, "NRestarts", "1")
     events = router.wait_for_audit_events(20)
     serials = [int(number) for event in events for number in re.findall(rb' serial="(\d+)"', event)]
     assert sorted(serials) == list(range(1, 21))
-    pid = router.told(RELAY, "MainPID")
+    pid = router.property_of(RELAY, "MainPID")
     router.run("systemctl", "reload", RELAY)
     assert "reloaded: nothing changed" in router.journal(RELAY)
     good = router.configuration()
@@ -84,10 +84,10 @@ def test_a_killed_relay_is_back_and_goes_on_a_reloaded_one_stays_and_a_stopped_o
     router.write_configuration(good)
     router.run("systemctl", "kill", "--kill-whom=main", "--signal=HUP", RELAY)
     wait_until(lambda: router.journal(RELAY).count("reloaded: nothing changed") == 2, 60, router.journal)
-    assert [router.told(RELAY, key) for key in ("ActiveState", "MainPID")] == ["active", pid]
+    assert [router.property_of(RELAY, key) for key in ("ActiveState", "MainPID")] == ["active", pid]
     router.add("relay.service.d/stop.conf", IN_TIME)
     router.run("systemctl", "stop", RELAY)
-    ended = [router.told(RELAY, key) for key in ("ActiveState", "Result", "ExecMainStatus")]
+    ended = [router.property_of(RELAY, key) for key in ("ActiveState", "Result", "ExecMainStatus")]
     assert ended == ["inactive", "success", "0"]
 
 
@@ -99,8 +99,8 @@ def test_with_a_wrong_configuration_the_start_fails_with_an_error_in_the_journal
     started = router.ask(*enabling(RELAY))
     assert started.returncode == 1
     assert "relay.service failed" in started.stderr
-    assert router.told(RELAY, "ActiveState") == "failed"
-    assert (router.told(RELAY, "ExecMainStatus"), router.told(RELAY, "NRestarts")) == ("78", "0")
+    assert router.property_of(RELAY, "ActiveState") == "failed"
+    assert (router.property_of(RELAY, "ExecMainStatus"), router.property_of(RELAY, "NRestarts")) == ("78", "0")
     (line,) = [line for line in router.journal(RELAY).splitlines() if "max-siz" in line]
     assert "<3> relay:" in line
 
@@ -110,7 +110,7 @@ def test_that_auditds_unit_failed_is_told_to_all_users_and_so_is_its_end(router:
     router.set_up()
     router.add("relay.service.d/rights.conf", WITHOUT_RIGHTS)
     router.run("systemctl", "kill", "--signal=KILL", "auditd.service")
-    router.wait_until_told("auditd.service", "ActiveState", "failed")
+    router.wait_until_property("auditd.service", "ActiveState", "failed")
     router.enable(RELAY)
     told_at_login = all_users.TEXTS[AUDITD_DOWN] + "\n"
     wait_until(lambda: router.ask("cat", all_users.LOGIN_MESSAGE).stdout == told_at_login, 60, router.journal)
@@ -139,8 +139,8 @@ def test_where_systemd_cannot_be_asked_relay_says_so_and_raises_no_alarm(router:
 
 def assert_that_nothing_can_power_off(router: Router) -> None:
     assert int(process_status(router, "1")["CapBnd"], 16) & REBOOT == 0
-    assert router.told("poweroff.target", "LoadState") == "not-found"
-    command = router.told(HALT, "ExecStart")
+    assert router.property_of("poweroff.target", "LoadState") == "not-found"
+    command = router.property_of(HALT, "ExecStart")
     assert "argv[]=/usr/bin/touch /run/would-halt ;" in command
     assert "poweroff" not in command
 
@@ -151,15 +151,15 @@ def test_root_halts_on_relays_request_and_not_while_no_halt_exists(router: Route
     router.start_relay()
     router.request(halt_request.REQUEST)
     wait_until(lambda: router.has("/run/would-halt"), 60, router.journal)
-    router.wait_until_told(HALT, "ActiveState", "inactive")
+    router.wait_until_property(HALT, "ActiveState", "inactive")
     assert not router.has(halt_request.REQUEST)
     router.run("rm", "/run/would-halt")
     router.run("touch", halt_request.NO_HALT)
     router.request(halt_request.REQUEST)
-    router.wait_until_told(HALT, "Result", "exec-condition")
+    router.wait_until_property(HALT, "Result", "exec-condition")
     assert not router.has(halt_request.REQUEST)
     assert not router.has("/run/would-halt")
-    router.wait_until_told("relay-halt.path", "SubState", "waiting")
+    router.wait_until_property("relay-halt.path", "SubState", "waiting")
 
 
 def test_many_messages_in_quick_succession_are_all_told(router: Router) -> None:
@@ -172,4 +172,4 @@ def test_many_messages_in_quick_succession_are_all_told(router: Router) -> None:
         router.run("touch", f"{all_users.REQUEST}.{name}", user="relay")
     wait_until(lambda: len(router.said_to_all()) == len(NAMES), 60, router.journal)
     assert sorted(router.said_to_all()) == sorted(all_users.TEXTS.values())
-    router.wait_until_told("relay-message.path", "SubState", "waiting")
+    router.wait_until_property("relay-message.path", "SubState", "waiting")

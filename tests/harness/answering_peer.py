@@ -1,4 +1,4 @@
-"""A far end that answers what it is told, and whose answers a test decides: what RELP and the auditd protocol share."""
+"""A far end that answers, and whose answers a test decides: the common part of RELP and the auditd protocol."""
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -13,10 +13,10 @@ Question = TypeVar("Question")
 
 
 class AnsweringPeer(Generic[Question]):
-    """Listens on a free loopback port from the `with` statement on.
+    """Listens on a free loopback port in the `with` block.
 
-    Each session's questions are answered by `answer`: b"" is no answer, and raising ConnectionError closes the
-    connection. What the first sessions do instead may be given as `first`: one for each session, in order.
+    `answer` answers each question: b"" is no answer, and ConnectionError closes the connection. `first` has other
+    functions for the first sessions, one for each session, in order.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class AnsweringPeer(Generic[Question]):
 
     @property
     def ended(self) -> int:
-        """Sessions that are over, and all that was said in them."""
+        """The number of ended sessions; everything in them was received."""
         return self._collector.ended
 
-    def say(self, data: bytes) -> None:
-        """Say something of its own accord, in the newest session."""
+    def send(self, data: bytes) -> None:
+        """Send unrequested octets in the newest session."""
         assert self.open_connection is not None
         self.open_connection.sendall(data)
 
@@ -73,5 +73,5 @@ class AnsweringPeer(Generic[Question]):
                 connection.sendall(b"".join(answers))
 
     def _reply(self, question: Question) -> bytes | None:
-        """What the protocol itself has said to it; None where it is the test's to answer."""
+        """Return the protocol's own answer; None for a question that the test answers."""
         raise NotImplementedError

@@ -1,9 +1,9 @@
 """Real auditd and audisp-remote, which speak the auditd remote protocol with each other.
 
-auditd listens on all addresses, so it runs in a network namespace of its own. A doorkeeper stays in there and hands out
-connected sockets over a unix socket; `Auditd.port` is a port of the loopback address outside that leads in.
-audisp-remote reads one fixed path: it gets its own /etc by a bind mount in a mount namespace of its own.
-Every action of both is set to one that only tells: their halt and single would act on this machine.
+auditd listens on all addresses, so it runs in a network namespace of its own. A doorkeeper stays in it and passes
+connected sockets out through a unix socket; `Auditd.port` is a port of the loopback address outside that leads in.
+audisp-remote reads one fixed path, so a bind mount in a mount namespace gives it its own /etc. Every action of both
+only logs, because `halt` and `single` would act on this machine.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ disk_error_action = SYSLOG
 overflow_action = IGNORE
 plugin_dir = {folder}/plugins.d
 """
-"""An auditd.conf whose every action is one that only tells; where the daemon gets its records is not in it."""
+"""An auditd.conf whose every action only logs, without the daemon's source of records."""
 _SERVER = """\
 local_events = no
 use_libwrap = no
@@ -83,11 +83,11 @@ def _rights() -> list[str]:
 
 
 class Auditd(Peer):
-    """A server. Stopped, it says ENDING to its clients; killed, it has in its log what it acknowledged.
+    """A server. Stopped, it sends ENDING to its clients; killed, it has in its log what it acknowledged.
 
-    `plugins`: what it gives its events to, name → the text of its configuration; with one, also what it is sent.
-    `settings`: keys of auditd.conf that are to be other than ours. Its log has a disk of its own, of `room` (as
-    mount(8) says sizes).
+    `plugins`: name → configuration of the plugins that get its events; with one, also the events that it receives.
+    `settings`: keys of auditd.conf that override ours. Its log is on a disk of its own, of the size `room` (as mount(8)
+    writes sizes).
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Auditd(Peer):
         return [line for line in lines if line and not _OWN_RECORD.match(line)]
 
     def wait_for_records(self, count: int, seconds: float = 60) -> list[bytes]:
-        """The records, once there are at least so many."""
+        """Return the records when there are at least that many."""
         wait_until(
             lambda: len(self.records()) >= count, seconds, lambda: f"{count} records; there are {len(self.records())}"
         )
@@ -206,7 +206,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 class AudispRemote:
     """auditd's plugin that sends to a server: fed with records as auditd's dispatcher does it, on its stdin.
 
-    Its settings are those of our sample.
+    Its settings are those of deploy/audisp-remote.conf.
     """
 
     def __init__(self, port: int) -> None:

@@ -1,4 +1,4 @@
-"""A server of the auditd protocol of a test's own: it keeps to it except where the test tells it otherwise."""
+"""A server of the auditd protocol that keeps to it, except where the test decides otherwise."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ class Message(NamedTuple):
 
 
 Answer = Callable[["AuditdPeer", Message], bytes]
-"""What is said to a record."""
+"""What is answered to a record."""
 
 
 def encode(type_: int, sequence: int, body: bytes = b"") -> bytes:
@@ -33,7 +33,7 @@ def keep(peer: "AuditdPeer", message: Message) -> bytes:
 
 
 class AuditdPeer(AnsweringPeer[Message]):
-    """An AnsweringPeer. So many heartbeats as `beats` says are acknowledged; then it is silent, or closes."""
+    """An AnsweringPeer that acknowledges `beats` heartbeats; after them it is silent, or closes."""
 
     def __init__(
         self, answer: Answer = keep, *, first: tuple[Answer, ...] = (), beats: int = 1_000_000, closes: bool = False

@@ -1,7 +1,7 @@
-"""An hour of use in a few seconds: what a Debian system's programs do, for auditd to write about.
+"""An hour of use in a few seconds: what programs of a Debian system do, for auditd to log.
 
 Run as a program (by root, in a session of its own: `loginuid`), it makes system calls of many kinds, with names,
-arguments and addresses that are hard to write down, and goes on for so many seconds as it is told: SECONDS FOLDER.
+arguments and addresses that are hard to write down, for the given number of seconds: SECONDS FOLDER.
 """
 
 import contextlib
@@ -89,7 +89,7 @@ def attributes() -> None:
 
 
 def addresses() -> None:
-    """Connect to addresses of each family; nobody listens there."""
+    """Connect to addresses of each family; no program listens there."""
     wanted: list[tuple[int, tuple[str, int] | bytes]] = [
         (socket.AF_INET, ("127.0.0.1", 9)),
         (socket.AF_INET6, ("::1", 9)),

@@ -1,6 +1,6 @@
-"""What auparse and libaudit read in records: the oracle for ours.
+"""The fields that auparse and libaudit read in records: the oracle for relay's.
 
-They are asked in a child process of the one Python that surely can load them: Debian's own.
+A child process asks them, in the one Python that can certainly load them: Debian's own.
 """
 
 import json
@@ -16,7 +16,7 @@ from relay.events.audit.record import Key, Record, parse
 LOCAL_PATH = b"{ saddr_fam=local path="
 
 _READ_RECORDS = """
-# By libauparse itself: its Python module cannot give what is no UTF-8.
+# By libauparse itself: its Python module cannot return octets that are not UTF-8.
 import ctypes, json, sys
 lib = ctypes.CDLL("libauparse.so.0")
 AUSOURCE_BUFFER = 3
@@ -86,7 +86,7 @@ def as_auparse_reads(record: Record, found: list[tuple[bytes, bytes, bytes]]) ->
     result = []
     resolved = []
     for name, raw, interpreted in found:
-        if name in {b"type", b"node", b"seresult", b"seperms"}:  # what it takes from outside the pairs
+        if name in {b"type", b"node", b"seresult", b"seperms"}:  # auparse takes these from outside the pairs
             continue
         is_argument = record.type == b"EXECVE" and name != b"argc"
         value = interpreted if name in UNTRUSTED or is_argument else raw.strip(b'"')
@@ -98,7 +98,7 @@ def as_auparse_reads(record: Record, found: list[tuple[bytes, bytes, bytes]]) ->
 
 
 def resolved_pairs(text: bytes) -> list[tuple[bytes, bytes]]:
-    """The pairs in the interpretation of a `saddr`, as it also stands in the ENRICHED format; none without a family."""
+    """Return the pairs in the interpretation of a `saddr`, as in the ENRICHED format; none without a family."""
     if text.startswith(LOCAL_PATH):
         return [(b"saddr_fam", b"local"), (b"path", text.removeprefix(LOCAL_PATH).removesuffix(b" }"))]
     return re.findall(rb" ([a-z_-]+)=([^ ]+)", text) if text.startswith(b"{ ") else []

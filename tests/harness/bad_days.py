@@ -1,8 +1,7 @@
 """Many short lives of a store on a FakeDisk: intake, spool and delivery, with crashes and failing calls in between.
 
-The oracle (DESIGN invariants 1 to 4, 8): what was accepted is delivered at least once, in order; no event has two
-identities, and no identity two events; a cursor that was moved is not lost by a crash; a crash makes torn tails and
-no damage.
+The oracle: accepted events are delivered at least once, in order; no event has two identities, and no identity two
+events; a crash never takes a moved cursor back; a crash leaves torn tails and no damage.
 """
 
 import errno
@@ -28,7 +27,7 @@ SERVER = "server"
 ROUTING = Routing(retained=frozenset({EventType.AUDIT}), transient=frozenset({EventType.TRAFFIC}))
 FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 POWER_CUTS = 0.6
-"""Of all crashes; the others are kills, which leave in memory what was written and not synced."""
+"""Of all crashes; the others are kills, which leave unsynced writes in memory."""
 
 
 class BrokenPromiseError(AssertionError):
@@ -37,7 +36,7 @@ class BrokenPromiseError(AssertionError):
 
 @dataclass(slots=True, kw_only=True)
 class BadDays:
-    """One disk and what was promised on it; `live` once, `settle` at the end."""
+    """One disk and the promises made on it; call `live` once, and `settle` at the end."""
 
     seed: int
     without: str = ""
@@ -46,7 +45,7 @@ class BadDays:
     disk: FakeDisk = field(init=False)
     chance: random.Random = field(init=False)
     accepted: int = 0
-    """Events that the source was told are durable."""
+    """Events that were reported to the source as durable."""
     moved: Cursor = field(default_factory=Cursor)
     received: list[tuple[bytes, bytes]] = field(default_factory=list)
     """(identity, text) as the collector got them."""
@@ -69,7 +68,7 @@ class BadDays:
             self.live_once(life, power_cut=crashes and self.chance.random() < POWER_CUTS)
 
     def live_once(self, life: int, *, power_cut: bool) -> None:
-        """One life, with what was prepared for it; it ends with a power cut or a kill."""
+        """Live one life, with the prepared failures; it ends with a power cut or a kill."""
         try:
             self._one_life(life)
         except Crash:

@@ -1,4 +1,4 @@
-"""Certificates of a test's own: an authority, and the pairs that it signs, as PEM files in a folder. None is kept."""
+"""Certificates for one test: an authority, and the pairs that it signs, as PEM files in a folder."""
 
 import datetime as dt
 import ipaddress
@@ -33,14 +33,14 @@ class Pair(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a collector shows to those that connect by TLS, and whose certificates it lets in."""
+    """The certificate that a collector shows over TLS, and the authority whose clients it accepts."""
 
     pair: Pair
     authority: Path
     driver: Literal["ossl", "gtls"] = "ossl"
     """Which library rsyslog uses: OpenSSL or GnuTLS."""
     anyone: bool = False
-    """Whether rsyslog's imtcp lets in those that have no certificate."""
+    """Whether rsyslog's imtcp accepts clients without a certificate."""
 
 
 class Authority:
@@ -55,7 +55,7 @@ class Authority:
         days: int = 365,
         ca: bool = True,
     ) -> None:
-        """It is signed by the authority `above`, or by itself; with `ca` off it says that it is none."""
+        """The authority `above` signs it, or it signs itself; without `ca` its certificate is not for an authority."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._name = _name(name)
@@ -86,10 +86,10 @@ class Authority:
         named: bool = True,
         weak: bool = False,
     ) -> Pair:
-        """A certificate for a name and IP addresses that is good for so many days; of negative ones it is over.
+        """Make a certificate for a name and IP addresses that is valid for that many days; negative: it has expired.
 
-        It `begins` so many days ahead, is for one `usage` only ("serverAuth", "clientAuth"), is `named` or has no
-        subjectAltName, and is `weak` or has a key of today.
+        It becomes valid `begins` days from now, is for one `usage` only ("serverAuth", "clientAuth"), has a
+        subjectAltName unless `named` is off, and has a key that is too short for today with `weak`.
         """
         key = rsa.generate_private_key(65537, 1024) if weak else generate_private_key(SECP256R1())
         builder = _unsigned(_name(name), self._name, key, days, begins)

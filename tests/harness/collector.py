@@ -1,4 +1,4 @@
-"""A TCP collector of a test's own, whose every move the test decides."""
+"""A TCP collector whose every step the test decides."""
 
 import contextlib
 import socket
@@ -17,10 +17,10 @@ _READ = 1 << 16
 
 
 class Collector:
-    """Listens on a free loopback port and gives each connection to `serve`, in a thread of its own.
+    """Listens on a free loopback port and passes each connection to `serve`, in a thread of its own.
 
-    Without `serve` it reads everything to the end of file and closes: a collector as it should be. `window` is about
-    how many octets its kernel takes on a connection that it does not read; 0: as many as usual. `port` may be given.
+    Without `serve` it reads everything to the end of file and closes, as a collector should. `window` is about the
+    number of octets that its kernel accepts on a connection that it does not read; 0: the default. `port` may be given.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Collector:
         self.port: int = self._listening.getsockname()[1]
         self.received = b""
         self.ended = 0
-        """Connections that are over, and all that was received on them."""
+        """Connections that have ended; everything on them was received."""
         self.connections = 0
         self._served = threading.local()
         self._counting = threading.Lock()
@@ -49,7 +49,7 @@ class Collector:
 
     @property
     def served(self) -> int:
-        """Which connection the thread that asks serves, from 1; later ones may have come by then."""
+        """The number of the connection that the calling thread serves, from 1; later connections may exist by then."""
         number: int = self._served.number
         return number
 
@@ -74,13 +74,13 @@ class Collector:
                 self.received += data
 
     def stop_listening(self) -> None:
-        """From now on connections are refused."""
+        """Refuse connections from now on."""
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept, which would keep the port open
         self._listening.close()
 
 
 def reset(connection: socket.socket) -> None:
-    """Close as a killed process with unread data does."""
+    """Close as a process does that is killed with unread data."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     connection.close()

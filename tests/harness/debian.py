@@ -1,10 +1,10 @@
 """Debian packages, unpacked into a cache folder beside the checkout: nothing is installed and no daemon is started.
 
-`fetch(OPENSSH)` answers the folder in which a component's files lie as they would lie under `/`. The first call
-downloads with `apt-get download` and unpacks with `dpkg -x`; later calls find the marker file and take a millisecond.
-Works as root and as an ordinary user. The machine's own package lists are tried first; when they are empty or too old
-for the archive, fresh ones are fetched into the cache. The cache is `.cache/debian`, or `$RELAY_TEST_CACHE`.
-Failure is an AssertionError that says what apt said: a component that is missing never skips a test.
+`fetch(OPENSSH)` returns the folder with a component's files, laid out as under `/`. The first call downloads with
+`apt-get download` and unpacks with `dpkg -x`; later calls find the marker file and take a millisecond. Works as root
+and as an ordinary user. The machine's own package lists are tried first. When they are empty or too old for the
+archive, fresh ones are fetched into the cache. The cache is `.cache/debian`, or `$RELAY_TEST_CACHE`. A failure is an
+AssertionError that quotes apt: a missing component never skips a test.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ _PRINTED = re.compile(r"^'[^']+' ([a-z0-9][a-z0-9+.-]*)_([^_ ]+)_[a-z0-9]+\.deb 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """Packages that are unpacked together; what they need beyond the machine's own packages comes along."""
+    """Packages that are unpacked together, with the dependencies that the machine does not have."""
 
     name: str
     packages: tuple[str, ...]
@@ -48,14 +48,14 @@ ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS, IPROUTE, OPE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """A component's files, as they would lie under `/`."""
+    """A component's files, laid out as under `/`."""
 
     path: Path
 
     def file(self, *names: str) -> str:
-        """The path of one file, given without the leading slash; AssertionError when the packages lack it.
+        """Return the path of one file, given without the leading slash; AssertionError when the packages lack it.
 
-        Several names are those that a file has in one Debian or another.
+        Give several names when Debian's releases name the file differently.
         """
         for name in names:
             for place in (name, f"usr/{name}"):  # packages differ in whether /sbin is spelled /usr/sbin
@@ -64,23 +64,23 @@ class Root:
         raise AssertionError(f"the packages in {self.path} do not contain {' or '.join(names)}")
 
     def library_folders(self) -> list[Path]:
-        """Every folder that holds a shared library of its own, the modules' folders left out."""
+        """Return every folder with a shared library, without the folders of modules."""
         return sorted(
             {found.parent for place in ("lib", "usr/lib") for found in (self.path / place).glob("*/lib*.so.*")}
         )
 
     def environment(self) -> dict[str, str]:
-        """This process's environment, in which the unpacked programs find their libraries."""
+        """Return this process's environment with the paths where the unpacked programs find their libraries."""
         return {**os.environ, "LC_ALL": "C.UTF-8", "LD_LIBRARY_PATH": ":".join(map(str, self.library_folders()))}
 
 
 def cache() -> Path:
-    """The folder for everything fetched."""
+    """Return the folder for everything fetched."""
     return Path(os.environ.get("RELAY_TEST_CACHE") or _CHECKOUT / ".cache" / "debian")
 
 
 def fetch(component: Component) -> Root:
-    """The component's files, downloaded when they are not there yet; safe from several processes at once."""
+    """Return the component's files, and download them first if necessary; safe in several processes at once."""
     root = cache() / component.name
     if not _is_complete(root, component):
         with _locked(cache() / f"{component.name}.lock"):
@@ -124,7 +124,7 @@ def _download(component: Component, into: Path) -> None:
     try:
         _download_with(_apt(), component, into)
     except AssertionError:
-        # The lists are empty, or name versions that the archive has replaced (404).
+        # The lists are empty, or have versions that the archive has replaced (404).
         private = _apt(lists=cache() / "apt" / "lists")
         _run([*private, "update"])
         _download_with(private, component, into)
@@ -140,7 +140,7 @@ def _download_with(apt: Sequence[str], component: Component, into: Path) -> None
 
 
 def _apt(lists: Path | None = None) -> list[str]:
-    """The command apt-get with its caches in our folder, and the package lists too when a folder for them is given."""
+    """Return the apt-get command with caches, and package lists if a folder for them is given, in our folder."""
     caches = cache() / "apt" / "cache"
     (caches / "archives" / "partial").mkdir(parents=True, exist_ok=True)
     options = [f"Dir::Cache={caches}", "Debug::NoLocking=1", f"APT::Sandbox::User={_user()}", "Acquire::Retries=3"]
@@ -172,7 +172,7 @@ def _run(argv: Sequence[str], folder: Path | None = None) -> str:
 
 
 def main() -> int:
-    """Fetch every component, so that the time limits of the tests never count a download."""
+    """Fetch every component, so that no test's time limit includes a download."""
     for component in ALL:
         sys.stdout.write(f"{component.name}: {fetch(component).path}\n")
     return 0

@@ -1,7 +1,8 @@
-"""Stays in a network namespace, and hands connected sockets out of it: `doorkeeper.py UNIX-SOCKET PORT`.
+"""Stays in a network namespace, and passes connected sockets out of it: `doorkeeper.py UNIX-SOCKET PORT`.
 
-Whoever connects to the unix socket gets one octet with the descriptor of a TCP connection to 127.0.0.1:PORT inside,
-or one without when that was refused. Run under `unshare --net` by harness.auditd.
+Each connection to the unix socket gets one octet with the descriptor of a TCP connection to 127.0.0.1:PORT inside the
+namespace, or one octet without a descriptor when that connection was refused. harness.auditd runs it under
+`unshare --net`.
 """
 
 import contextlib

@@ -1,17 +1,16 @@
-"""A small spool damaged at one place, for every place there is: what a change costs is known from the layout alone.
+"""A small spool damaged at one place, for every place: the layout alone determines what the damage costs.
 
 `Specimen.make` writes three segments of 4 KiB in memory. A `Damage` is one flipped bit, or a file that ends too early;
 `examine` opens the damaged spool, reads it, appends to it, opens and reads it again, and raises BrokenPromiseError
 when it finds anything but this:
 
-- nothing but what was appended is read, each block once and in order;
+- only appended blocks are read, each once and in order;
 - a bit of a segment's own header costs nothing; the recovery names the segment;
-- a block that is missing is named by `SpoolDamage`, was in the cut tail, or in a segment that has lost its header and
-  blocks;
-- what `SpoolDamage` names is counted by type and number, exactly, once events of each type have come after it;
-- a cut tail is told in octets, and its copy holds them; nothing is cut elsewhere;
-- what is appended afterwards is read back, also after another opening, and what was readable before still is;
-- a file that was left alone keeps its octets, if need be under another name.
+- a missing block is named by `SpoolDamage`, was in the cut tail, or in a segment that has lost its header and blocks;
+- what `SpoolDamage` names is counted by type and number, exactly, once events of each type follow;
+- a cut tail is reported in octets, and its copy holds them; nothing is cut elsewhere;
+- blocks appended afterwards are read back, also after another opening, and so are the blocks that were readable before;
+- a file that was left alone keeps its octets, if necessary under another name.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +39,7 @@ _ALL_KINDS: Final = (EventType.AUDIT, EventType.SECURITY, EventType.AUDIT)
 
 
 class Place(NamedTuple):
-    """Where a block of the specimen stands."""
+    """Where a block of the specimen is."""
 
     segment: int
     start: int
@@ -60,15 +59,15 @@ class Damage(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """What a damage must come to."""
+    """What a damage must result in."""
 
     readable: tuple[int, ...]
     lost: tuple[int, ...]
     """Named by `SpoolDamage`."""
     left_alone: bool
     """The file is too short for a segment: the recovery names it."""
-    told: bool
-    """The recovery tells of damage in this segment."""
+    reported: bool
+    """The recovery reports damage in this segment."""
     torn: int
 
 
@@ -131,27 +130,27 @@ class Specimen:
         return disk
 
     def expected(self, damage: Damage) -> Expected:
-        """What this damage must come to, by the layout."""
+        """Return what this damage must result in, by the layout."""
         newest = damage.segment == len(self.files) - 1
         if damage.octet < segment.HEADER_LENGTH and damage.bit is not None:
-            return Expected(tuple(self.places), (), left_alone=False, told=True, torn=0)
+            return Expected(tuple(self.places), (), left_alone=False, reported=True, torn=0)
         if damage.octet < segment.HEADER_LENGTH:
             there = [number for number, place in self.places.items() if place.segment == damage.segment]
             readable = tuple(number for number in self.places if number not in there)
             # Before the oldest and behind the newest there is nothing that a block could be missing from.
             between = damage.segment > 0 and not newest
-            return Expected(readable, tuple(there) if between else (), left_alone=True, told=False, torn=0)
+            return Expected(readable, tuple(there) if between else (), left_alone=True, reported=False, torn=0)
         hit = tuple(number for number, place in self.places.items() if _is_hit(place, damage))
         readable = tuple(number for number in self.places if number not in hit)
         if newest and self._is_tail(hit):
-            return Expected(readable, (), left_alone=False, told=False, torn=self._torn(hit, damage))
-        return Expected(readable, hit, left_alone=False, told=newest, torn=0)
+            return Expected(readable, (), left_alone=False, reported=False, torn=self._torn(hit, damage))
+        return Expected(readable, hit, left_alone=False, reported=newest, torn=0)
 
     def _is_tail(self, hit: tuple[int, ...]) -> bool:
         return not hit or hit[-1] == max(self.places)
 
     def _torn(self, hit: tuple[int, ...], damage: Damage) -> int:
-        """Octets from the end of the last good block to the last one that is not zero."""
+        """Return the octets from the end of the last good block to the last octet that is not zero."""
         if damage.segment != len(self.files) - 1 or not self._is_tail(hit):
             return 0
         end = self.places[hit[0]].start if hit else self.places[max(self.places)].end
@@ -176,10 +175,10 @@ def _is_full(spool: Spool) -> bool:
 
 def _contents(number: int, length: int, kinds: Sequence[EventType], before: Iterable[Iterable[Span]]) -> Contents:
     """One message of each of these types, numbered on from those before, and a position."""
-    told = [span for spans in before for span in spans]
+    known = [span for spans in before for span in spans]
     spans: list[Span] = []
     for kind in kinds:
-        spans.append(Span(kind, 1 + sum(span.messages for span in (*told, *spans) if span.type is kind), 1))
+        spans.append(Span(kind, 1 + sum(span.messages for span in (*known, *spans) if span.type is kind), 1))
     texts = [b"<110>1 - block %d message %d %b" % (number, index, b"x" * length) for index in range(len(kinds))]
     return Contents(
         spans=spans,
@@ -207,7 +206,7 @@ def _is_hit(place: Place, damage: Damage) -> bool:
 
 
 def examine(specimen: Specimen, damage: Damage) -> None:
-    """Raise BrokenPromiseError, naming the damage, unless it comes to what it must."""
+    """Raise BrokenPromiseError, naming the damage, unless the result is the expected one."""
     try:
         _Examination(specimen, damage).run()
     except (RelayError, ValueError, LookupError, TypeError) as error:
@@ -246,7 +245,7 @@ class _Examination:
         found, wanted = spool.recovery, self._expected
         self._hold("torn", found.torn, wanted.torn)
         self._hold("left alone", [text.split(":")[0] for text in found.left_alone], [path] * wanted.left_alone)
-        self._hold("damage", {text.split(":")[0] for text in found.damage}, {path} if wanted.told else set())
+        self._hold("damage", {text.split(":")[0] for text in found.damage}, {path} if wanted.reported else set())
         if wanted.torn:
             self._check_torn_header(spool)
             end = spool._end
@@ -255,14 +254,14 @@ class _Examination:
         self._hold("the next number", spool.next_number, self._next_number())
 
     def _check_torn_header(self, spool: Spool) -> None:
-        """A header that the damage left whole is told."""
-        number, told = self._next_number(), spool.recovery.torn_header
+        """Check that a header which the damage left whole is reported."""
+        number, torn_header = self._next_number(), spool.recovery.torn_header
         place = self._specimen.places.get(number)
-        if told is not None:
-            self._hold("the torn block's spans", told.spans, self._specimen.spans[number])
+        if torn_header is not None:
+            self._hold("the torn block's spans", torn_header.spans, self._specimen.spans[number])
         elif place is not None:
             length = place.end - place.start - len(self._specimen.payloads[number])
-            self._hold("the torn block's header untold", self._damage.octet < place.start + length, True)
+            self._hold("the torn block's header not reported", self._damage.octet < place.start + length, True)
 
     def _next_number(self) -> int:
         """A cut tail's numbers are given again."""
@@ -294,7 +293,7 @@ class _Examination:
 
 
 def _read(spool: Spool) -> Seen:
-    """Everything that is there, and what is told to be lost."""
+    """Read everything, and the reported losses."""
     reader = SpoolReader(spool, 1)
     read: list[tuple[int, bytes]] = []
     lost: list[int] = []

@@ -1,8 +1,7 @@
-"""The same lives of a store again and again, in each of which another call of the disk is the one that goes wrong.
+"""The same lives of a store again and again; in each of them another call of the disk fails.
 
-The lives and the oracle are those of `BadDays`, without its bad luck, or with a policy those of `TightDays`: what goes
-wrong was prepared here, and every call has its turn. What a refused write leaves behind, and what a power cut takes, is
-drawn from the seed.
+The lives and the oracle are those of `BadDays` without its random failures, or with a policy those of `TightDays`. Each
+call fails once. The seed decides what a refused write leaves behind and what a power cut removes.
 """
 
 import errno
@@ -16,19 +15,19 @@ from relay.spool.full_disk import Policy
 LIVES: Final = 3
 STEPS: Final = 12
 ENOUGH: Final = 30
-"""Calls in a row: whatever is tried again in a life's next moments fails too."""
+"""Calls in a row: retries in the next moments of a life fail too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrong:
-    """What happens to a call."""
+    """How a call fails."""
 
     code: int = 0
-    """The errno of its failure; 0: it is the last call of its process."""
+    """The errno of the failure; 0: it is the last call of its process."""
     calls: int = 1
-    """So many in a row fail."""
+    """The number of consecutive calls that fail."""
     power_cut: bool = False
-    """Processes end by a power cut; else they are killed."""
+    """Processes end with a power cut; otherwise they are killed."""
 
     def __str__(self) -> str:
         end = "power cut" if self.power_cut else "kill"
@@ -43,14 +42,14 @@ WRONGS: Final = tuple(
 
 
 class Lived(NamedTuple):
-    """What the lives were good for."""
+    """What the lives have tested."""
 
     calls: int
     accepted: int
 
 
 def go_wrong(wrong: Wrong, number: int, seed: int = 0, policy: Policy = "halt") -> Lived:
-    """Live through it with that call going wrong; BrokenPromiseError names the call."""
+    """Live through it with that call failing; BrokenPromiseError names the call."""
     days = BadDays(seed=seed, steps=STEPS) if policy == "halt" else TightDays(seed=seed, policy=policy)
     if wrong.code:
         days.disk.fail_at = dict.fromkeys(range(number, number + wrong.calls), wrong.code)
@@ -67,7 +66,7 @@ def go_wrong(wrong: Wrong, number: int, seed: int = 0, policy: Policy = "halt") 
 
 
 def every_call(wrong: Wrong, seed: int = 0, policy: Policy = "halt") -> Lived:
-    """Let each call have its turn until one is asked for that does not come; how many had one, and all accepted."""
+    """Let each call fail once, until no life reaches the number; return the calls and the accepted events."""
     number, accepted = 0, 0
     while True:
         number += 1

@@ -1,15 +1,15 @@
-"""A disk that behaves as badly as a real one may: a double of relay.system.disk.Disk for crash and fault tests.
+"""A disk that fails as real disks do: a double of relay.system.disk.Disk for crash and fault tests.
 
-In memory. What is written is seen at once, and durable only after a sync:
+It is in memory. Written data is visible at once, and durable only after a sync:
 
-- `crash` forgets what was not synced, in part: every 512-octet sector of every unsynced write lands or not, by the
-  given randomness; lengths (allocate, truncate) too; a folder's unsynced changes (create, rename, remove) happen or
-  not, each by itself, whatever their order was.
-- A call can be made to fail: `fail_at` names the number of the call (from 1) and the errno; a write then leaves a
-  prefix behind (a short write). A failed sync drops what it should have written: a later good sync does not bring it
-  back (what Linux does, since the pages are marked clean), only writing it again does.
-- `without` names one place in the code whose sync silently does nothing, for the test of the test. `sites` has
-  every such place that was reached: the function that asked, and which sync it asked for.
+- `crash` forgets a part of what was not synced. Every 512-octet sector of every unsynced write survives or not, by the
+  given randomness, and so do lengths (allocate, truncate). A folder's unsynced changes (create, rename, remove) happen
+  or not, each by itself, in any order.
+- A call can fail: `fail_at` has the number of the call (from 1) and the errno. A failed write leaves a prefix behind (a
+  short write). A failed sync drops the data that it should have written, and a later successful sync does not restore
+  it (as on Linux, which marks the pages clean); only writing it again does.
+- `without` names one place in the code whose sync silently does nothing, to test the tests. `sites` has every such
+  place that was reached: the calling function, and which sync it called.
 """
 
 import errno
@@ -26,12 +26,12 @@ SECTOR = 512
 
 
 class Crash(BaseException):
-    """The power is gone: nothing below may catch it."""
+    """The power failed: no code under test must catch this."""
 
 
 @dataclass(slots=True)
 class _Inode:
-    """A file's contents: as seen, as durable, and the changes in between."""
+    """A file's contents: as visible, as durable, and the changes in between."""
 
     seen: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
@@ -65,7 +65,7 @@ class _Inode:
 
 
 def _sectors(offset: int, length: int) -> list[tuple[int, int]]:
-    """The parts of a write that land or not, by the sectors of the file."""
+    """Return the parts of a write that survive or not, by the sectors of the file."""
     parts, start = [], 0
     while start < length:
         end = min(length, start + SECTOR - (offset + start) % SECTOR)
@@ -145,7 +145,7 @@ class FakeFile(File):
 
 
 class FakeLock(Lock):
-    """A lock of a FakeDisk; a crash gives it up."""
+    """A lock of a FakeDisk; a crash releases it."""
 
     def __init__(self, disk: "FakeDisk", path: str) -> None:
         super().__init__(path, -1)
@@ -156,7 +156,7 @@ class FakeLock(Lock):
 
 
 class FakeDisk(Disk):
-    """The disk; it outlives the crashes of what uses it."""
+    """The disk; it outlives the crashes of its users."""
 
     def __init__(self, seed: int = 0) -> None:
         self.chance = random.Random(seed)
@@ -164,9 +164,9 @@ class FakeDisk(Disk):
         self.fail_at: dict[int, int] = {}
         """Number of a call → errno."""
         self.fail_always: int = 0
-        """Errno of every call that needs room, while it is not 0."""
+        """Errno of every call that needs space, while it is not 0."""
         self.crash_at = 0
-        """Number of the call before which the power goes, so that none is answered any more; 0 for never."""
+        """Number of the call before which the power fails, so that no later call returns; 0 for never."""
         self.without = ""
         self.sites: set[str] = set()
         self.locked: set[str] = set()
@@ -177,7 +177,7 @@ class FakeDisk(Disk):
         self._folders: set[str] = {"/"}
 
     def call(self, name: str, path: str) -> None:
-        """Count a call that changes something; it may fail, or be the last before the crash."""
+        """Count a call that changes something; it may fail, or be the last one before the crash."""
         self.calls.append(name)
         number = len(self.calls)
         if 0 < self.crash_at <= number:
@@ -187,14 +187,14 @@ class FakeDisk(Disk):
             raise storage_error(path, name, OSError(code, os.strerror(code)))
 
     def syncs(self, kind: str) -> bool:
-        """Whether the sync that is asked for happens; notes who asked."""
+        """Return whether the requested sync happens, and record the caller."""
         asking = sys._getframe(2).f_code
         site = f"{asking.co_qualname} {kind}"
         self.sites.add(site)
         return site != self.without
 
     def crash(self) -> None:
-        """Lose what a power cut may lose; afterwards the disk can be used again."""
+        """Lose what a power cut may lose; the disk can be used again afterwards."""
         self.chance.shuffle(self._pending)
         for _, path, inode in self._pending:
             if self.chance.random() < 0.5:
@@ -207,12 +207,12 @@ class FakeDisk(Disk):
         self.crash_at = 0
 
     def kill(self) -> None:
-        """The process is gone and the machine is not: what was written is still seen, and as durable as it was."""
+        """End the process but not the machine: written data is still visible, and as durable as before."""
         self.locked.clear()
         self.crash_at = 0
 
     def seen(self) -> Iterable[_Inode]:
-        """Every file that has a name."""
+        """Return every file that has a name."""
         return self._seen.values()
 
     # --- relay.system.disk.Disk ---
@@ -236,13 +236,13 @@ class FakeDisk(Disk):
         return sorted(path.rpartition("/")[2] for path in entries if path.rpartition("/")[0] == folder)
 
     def make_folder(self, path: str) -> None:
-        """Durable on return, as the real one promises; which is not what is tested here."""
+        """Durable on return, as the real call promises; that promise is not tested here."""
         while path not in self._folders:
             self._folders.add(path)
             path = path.rpartition("/")[0] or "/"
 
     def require_private(self, path: str) -> None:
-        """It is."""
+        """The folder exists."""
 
     def replace(self, source: str, target: str) -> None:
         self.call("replace", target)

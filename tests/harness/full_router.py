@@ -1,8 +1,8 @@
-"""A router whose disk is full, and what became of each event that its audit.log held.
+"""A router whose disk is full, and the fate of each event in its audit.log.
 
-The state directory is on a `SmallDisk`, the log is not; the collector is down until a test starts it. `account` is the
-oracle: every event stands in the receiver's archive once, or is counted, by type and number, in a gap event that
-stands there too: exactly.
+The state directory is on a `SmallDisk`, the log is not. The collector does not run until a test starts it. `account` is
+the oracle: every event is in the receiver's archive exactly once, or is counted, by type and sequence number, in a gap
+event that is in the archive.
 """
 
 import json
@@ -20,11 +20,11 @@ from harness.waiting import wait_until
 
 _LOST = re.compile(rb' lost="([0-9a-f]{16}) audit (\d+) (\d+) (\d+)"')
 FULL = ("the spool cannot be written", "the oldest events are deleted undelivered")
-"""What the log says of a full disk, or with `rotate`."""
+"""The log's words about a full disk, or about `rotate`."""
 
 
 class Account(NamedTuple):
-    """What became of the events."""
+    """The fate of the events."""
 
     written: int
     """Into audit.log."""
@@ -33,13 +33,13 @@ class Account(NamedTuple):
     """Not in the archive."""
     counted: int
     """By gap events in the archive."""
-    doubled: int
+    duplicated: int
     """Messages beyond one for each event."""
 
     @property
     def exact(self) -> bool:
-        """Whether every event arrived once or is counted."""
-        return self.missing == self.counted and not self.doubled
+        """Return whether every event arrived once or is counted."""
+        return self.missing == self.counted and not self.duplicated
 
 
 class FullRouter:
@@ -50,7 +50,7 @@ class FullRouter:
         self.router = Router(folder, sshd, self.receiver.port)
         self.router.state = disk.folder / "state"
         self.stub = folder / "halts"
-        """Made when a halt is asked for."""
+        """The file that relay makes when it requests a halt."""
         self.router.audit |= {
             "disk-full-action": policy,
             "space-left": "0B",
@@ -64,37 +64,37 @@ class FullRouter:
         self._disk = disk
 
     def start(self, *words: str) -> Process:
-        """`relay run`."""
+        """Return the running `relay run`."""
         argv = [*self._disk.prefix, *RELAY, "-c", str(self.router.configuration), "run", *words]
         return Process(argv, self.router.folder / "relay.log")
 
     @staticmethod
     def is_full(relay: Process) -> bool:
-        """Whether relay has met the full disk."""
+        """Return whether relay has met the full disk."""
         return any(text in relay.log for text in FULL)
 
     def status(self) -> dict[str, Any]:
-        """`relay status --json`."""
-        told = json.loads(self._disk.run(*RELAY, "-c", str(self.router.configuration), "status", "--json"))
-        assert isinstance(told, dict)
-        return told
+        """Return `relay status --json`."""
+        status = json.loads(self._disk.run(*RELAY, "-c", str(self.router.configuration), "status", "--json"))
+        assert isinstance(status, dict)
+        return status
 
     def lag(self) -> int:
-        """Octets of audit.log that are not taken in, or counted, yet; -1 when none can tell."""
+        """Return the octets of audit.log that are neither accepted nor counted yet; -1 when nobody knows."""
         live = self.status()["live"]
         return int(live["sources"][0]["lag"]) if live is not None and live["sources"] else -1
 
     def waiting(self) -> int:
-        """Events before the server."""
+        """Return the number of events that wait for the server."""
         return sum(int(each["waiting_events"]) for each in self.status()["destinations"])
 
     def drain(self, seconds: int) -> None:
-        """`relay run --drain`, whatever it comes to."""
+        """Run `relay run --drain`, with any result."""
         with self.start("--drain", "--timeout", str(seconds)) as relay:
             wait_until(lambda: not relay.running, seconds + 20, lambda: relay.log)
 
     def account(self) -> Account:
-        """Of the events that were written, by what stands in the archive."""
+        """Compare the written events with the archive."""
         everything = archived(self.receiver.archive)
         messages = audit_events(everything)
         arrived = serials(b"\n".join(messages))
@@ -102,5 +102,5 @@ class FullRouter:
         gaps = {message for message in everything if b" GAP [" in message}
         counted = sum(int(found[3]) for message in gaps for found in _LOST.findall(message))
         missing = len(self.written - arrived)
-        doubled = len(messages) - len(arrived)
-        return Account(len(self.written), len(arrived & self.written), missing, counted, doubled)
+        duplicated = len(messages) - len(arrived)
+        return Account(len(self.written), len(arrived & self.written), missing, counted, duplicated)

@@ -1,4 +1,4 @@
-"""TLS in memory, without a network: a peer whose octets are harmed or cut off on their way, by chance."""
+"""TLS in memory, without a network: a peer whose octets are damaged or cut off on their way, at random."""
 
 import contextlib
 import ssl
@@ -7,14 +7,14 @@ from typing import Final
 
 from harness.fuzz import harmed
 
-_CUT: Final = 0.2  # of what is harmed
+_CUT: Final = 0.2  # of the damaged ones
 
 
 class HarmedPeer:
-    """One end of TLS. What it is given is harmed with the chance `harm`, and so is what it gives."""
+    """One end of TLS. Its input and its output are damaged with the probability `harm`."""
 
     def __init__(self, tls: ssl.SSLContext, random: Random, harm: float, *, server_name: str | None = None) -> None:
-        """With a `server_name` it is the client; `to_say` is what it says once the handshake is done, and ends."""
+        """With a `server_name` it is the client. After the handshake it sends `to_say`, and ends."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = server_name is not None
         self._tls = tls.wrap_bio(self._incoming, self._outgoing, server_side=not client, server_hostname=server_name)
@@ -24,24 +24,24 @@ class HarmedPeer:
         self.to_say: bytes | None = None
         self.heard = b""
         self.heard_all = False
-        """Up to the other's close_notify, which it has answered then."""
+        """What arrived before the peer's close_notify, which it has answered then."""
         self.ended = False
-        """Nothing more comes from it, and nothing more gets there."""
+        """Neither its octets nor the peer's arrive any more."""
         self._says = b""
 
     def take(self, data: bytes) -> None:
-        """Take in what the other end sends."""
+        """Feed octets of the peer."""
         if not self.ended:
             self._incoming.write(self._on_its_way(data))
             self.work()
 
     def give(self, most: int) -> bytes:
-        """What it sends, at most so many octets of it."""
+        """Return at most that many of its octets."""
         given, self._says = self._says[:most], self._says[most:]
         return given
 
     def work(self) -> None:
-        """Go on, with what was taken in."""
+        """Continue with the octets that were fed."""
         try:
             self._shake_hands()
             while data := self._tls.read(65536):

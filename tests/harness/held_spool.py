@@ -1,4 +1,4 @@
-"""A spool whose fsync a test holds in its hand."""
+"""A spool whose fsync waits for the test."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ DEADLINE = 20  # seconds
 
 
 class HeldSpool:
-    """Takes batches in, and says "durable" when the test says so."""
+    """Accepts batches, and reports them durable when the test calls `sync`."""
 
     def __init__(self, *, ceiling: int = 1_000_000) -> None:
         self.batches: list[Batch] = []

@@ -1,8 +1,8 @@
-"""This machine's own audit: the kernel's, and a real auditd that takes its records.
+"""This machine's own audit: the kernel, and a real auditd that reads its records.
 
-Both are machine-wide. So whoever uses them holds a lock, and on leaving the daemon is ended and audit switched off, as
-it is on a machine for tests. Only root may: `may_audit` tells. The daemon's files are in a folder of its own, its /run
-is its own, and every action of its configuration is one that only tells: halt and single would act on this machine.
+Both belong to the whole machine. So each user holds a lock; at the end the daemon is stopped and audit switched off, as
+on a machine for tests. Only root is allowed to (`may_audit`). The daemon has a folder and a /run of its own. Every
+action in its configuration only logs, because `halt` and `single` would act on this machine.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from relay.errors import RelayError
 from relay.program.watch.audit_trail.kernel_audit import KernelAudit, read_status
 
 LOCK = Path(tempfile.gettempdir()) / "relay-test-kernel-audit.lock"
-"""Whoever only sends records to the kernel's audit shares it."""
+"""Users who only send records to the kernel's audit share it."""
 
 
 def may_audit() -> bool:
-    """Whether this user may use the kernel's audit at all."""
+    """Return whether this user is allowed to use the kernel's audit."""
     try:
         return os.geteuid() == 0 and read_status().pid >= 0
     except RelayError:
@@ -35,7 +35,7 @@ def may_audit() -> bool:
 
 
 class KernelAuditd:
-    """The daemon and the lock on the machine's audit, for the `with` block; it may be ended and started again."""
+    """The daemon, and the lock on the machine's audit, in the `with` block; the daemon can be restarted."""
 
     def __init__(self, *, log_format: str = "RAW") -> None:
         self._log_format = log_format
@@ -49,7 +49,7 @@ class KernelAuditd:
         with contextlib.ExitStack() as undo:
             undo.callback(self._place.remove)
             fcntl.flock(undo.enter_context(LOCK.open("a")), fcntl.LOCK_EX)
-            # The kernel finds out that the one before has ended when it next has something for it.
+            # The kernel notices that the former daemon has ended only when it has a record for it.
             wait_until(lambda: self.status.pid == 0, 60, "an audit daemon runs on this machine already")
             undo.callback(self._end)
             self._make_configuration()
@@ -79,12 +79,12 @@ class KernelAuditd:
         return read_status()
 
     def control(self, *arguments: str) -> None:
-        """`auditctl ARGUMENTS`."""
+        """Run `auditctl ARGUMENTS`."""
         argv = [self._root.file("sbin/auditctl"), *arguments]
         subprocess.run(argv, env=self._root.environment(), capture_output=True, timeout=60, check=True)
 
     def load(self, rules: str) -> None:
-        """`auditctl -R`; rules for another machine, and those that are there already, are passed over."""
+        """Run `auditctl -R`; rules for another architecture, and rules that exist already, are skipped."""
         file = self._place.path / "audit.rules"
         file.write_text(f"-i\n{rules}")
         file.chmod(0o600)
@@ -105,7 +105,7 @@ class KernelAuditd:
         wait_until(self._writes, 60, lambda: process.log)
 
     def _writes(self) -> bool:
-        """Whether what is sent arrives; a daemon that just starts drops what comes first."""
+        """Return whether records arrive; a daemon that has just started drops the first ones."""
         word = f"start-{self._starts}"
         self.control("-m", word)
         return self.log_file.exists() and word in self.log_file.read_text(errors="replace")
@@ -116,11 +116,11 @@ class KernelAuditd:
         self._process.kill()
 
     def suspend(self) -> None:
-        """Freeze it: alive, registered, and doing nothing."""
+        """Freeze it: alive and registered, and doing nothing."""
         assert self._process is not None, "not started"
         self._process.suspend()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         assert self._process is not None, "not started"
         os.kill(self._process.pid, signal.SIGCONT)

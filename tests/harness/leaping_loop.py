@@ -1,14 +1,14 @@
-"""An event loop whose clock a test moves: patience of minutes ends at once, and a machine that stalls ends none."""
+"""An event loop whose clock a test moves: a wait of minutes ends at once, and a slow machine ends none early."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-_STEPS = 10  # of the loop: what is due is done, and what that wakes
+_STEPS = 10  # of the loop, in which due callbacks run, and those that they schedule
 
 
 class LeapingLoop(asyncio.SelectorEventLoop):
-    """Its time is the machine's, and what it has leapt on top of that."""
+    """Its time is the machine's, plus the leaps."""
 
     def __init__(self) -> None:
         self._leapt = 0.0
@@ -18,7 +18,7 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         return super().time() + self._leapt
 
     def leap(self, seconds: float) -> None:
-        """Let so much time pass: what is due by then is done in the loop's next step, after what its sockets bring."""
+        """Let that many seconds pass: what is due then runs in the loop's next step, after its sockets' callbacks."""
         self._leapt += seconds
 
 
@@ -29,7 +29,7 @@ def run_leaping(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 async def leap(seconds: float) -> None:
-    """Let so much time pass in the running loop, and return when what is due by then is done."""
+    """Let that many seconds pass in the running loop, and return when what is due by then has run."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, LeapingLoop)
     loop.leap(seconds)

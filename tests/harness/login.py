@@ -1,7 +1,7 @@
-"""A place to log in to: a mount namespace with a /run, a /var/log and a utmp of its own, an sshd with Debian's PAM.
+"""A place to log in to: a mount namespace with its own /run, /var/log and utmp, and an sshd with Debian's PAM.
 
-Whoever logs in stands in `who` there, is reached by `wall`, and sees the login message, as on a machine of its own.
-Nothing of this is seen outside. Only root can make one.
+A user who logs in there is listed by `who`, is reached by `wall`, and sees the login message, as on a separate machine.
+Nothing of this is visible outside. Only root can make one.
 """
 
 import os
@@ -35,7 +35,7 @@ exec sleep infinity
 
 
 class LoginMachine:
-    """The place, for the `with` block. `prefix` runs a command there."""
+    """The place, in the `with` block. A command that begins with `prefix` runs there."""
 
     def __init__(self) -> None:
         self._root = fetch(OPENSSH)
@@ -70,14 +70,14 @@ class LoginMachine:
         self._place.remove()
 
     def run(self, *command: str) -> str:
-        """Run a command there; what it prints."""
+        """Run a command there and return its output."""
         argv = [*self.prefix, *command]
         return subprocess.run(
             argv, env=self._environment, capture_output=True, text=True, timeout=60, check=True
         ).stdout
 
     def start(self, argv: list[str], log: Path) -> Process:
-        """Run a program there, without tests' stubs on its PATH."""
+        """Run a program there, without the tests' stubs on its PATH."""
         return Process([*self.prefix, *argv], log, {**os.environ, "PATH": TRUSTED})
 
     def log_in(self) -> "Terminal":
@@ -91,7 +91,7 @@ class LoginMachine:
 
 
 class Terminal:
-    """A person's terminal, for the `with` block; `shown` is all that was ever printed on it."""
+    """A person's terminal, in the `with` block; `shown` is everything that was printed on it."""
 
     def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
         self._argv = argv
@@ -121,9 +121,9 @@ class Terminal:
             while data := os.read(self._screen, 65536):
                 self._shown += data
         except OSError:
-            pass  # nothing more at present, or the session is over
+            pass  # no more output at present, or the session is over
         return self._shown.decode(errors="replace")
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
-        """Return once the text was shown."""
+        """Return when the text was shown."""
         wait_until(lambda: text in self.shown, seconds, lambda: f"{text!r} on the terminal:\n{self.shown}")

@@ -1,4 +1,4 @@
-"""Host names of a test's own: /etc/hosts is another file for one command alone, in a mount namespace."""
+"""Host names for one command: in a mount namespace, /etc/hosts is another file for it."""
 
 import os
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def with_addresses(folder: Path, name: str, addresses: Sequence[str]) -> list[str]:
-    """What begins a command for which the host `name` has these addresses."""
+    """Return the beginning of a command for which the host `name` has these addresses."""
     hosts = folder / "hosts"
     hosts.write_text("".join(f"{address} {name}\n" for address in addresses))
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]

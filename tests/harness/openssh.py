@@ -1,9 +1,9 @@
 """Private OpenSSH peers: a server for relay's client side, and `ssh -L` for relay's own SSH end.
 
-The server is key-only, listens on a free loopback port, runs in the foreground and writes its log beside its files.
-An sshd that runs as root needs a user `sshd` and /run/sshd, which a plain machine lacks; so a test that is root runs it
-as the user `daemon` (not as nobody, whom nss-systemd declares locked). Either way it can log in only its own user:
-`Sshd.user`.
+The server accepts only keys, listens on a free loopback port, runs in the foreground and writes its log beside its
+files. An sshd that runs as root needs a user `sshd` and /run/sshd, which a plain machine does not have. So a test that
+runs as root starts it as the user `daemon` (not as nobody, which nss-systemd declares locked). In both cases only that
+user can log in: `Sshd.user`.
 """
 
 import os
@@ -31,12 +31,12 @@ def _is_root() -> bool:
 
 
 def _login() -> pwd.struct_passwd:
-    """The user that a private sshd runs as and logs in."""
+    """Return the user that a private sshd runs as and logs in."""
     return pwd.getpwnam("daemon") if _is_root() else pwd.getpwuid(os.geteuid())
 
 
 def generate_key(path: Path, kind: str = "ed25519", *options: str, passphrase: str = "") -> Path:
-    """Make a key pair with ssh-keygen; the private key's path is answered, the public one has `.pub` added."""
+    """Make a key pair with ssh-keygen and return the private key's path; the public key's path has `.pub` added."""
     root = fetch(OPENSSH)
     argv = [
         root.file("usr/bin/ssh-keygen"),
@@ -56,7 +56,7 @@ def generate_key(path: Path, kind: str = "ed25519", *options: str, passphrase: s
 
 
 def fingerprint(public_key: Path) -> str:
-    """What `ssh-keygen -l` says a public key's fingerprint is: `SHA256:…`."""
+    """Return a public key's fingerprint, as `ssh-keygen -l` prints it: `SHA256:…`."""
     root = fetch(OPENSSH)
     argv = [root.file("usr/bin/ssh-keygen"), "-l", "-f", str(public_key)]
     done = subprocess.run(argv, env=root.environment(), check=True, capture_output=True, text=True)
@@ -64,10 +64,10 @@ def fingerprint(public_key: Path) -> str:
 
 
 def sshd_command(root: Root, configuration: Path) -> list[str]:
-    """What runs an unpacked sshd in the foreground.
+    """Return the command that runs an unpacked sshd in the foreground.
 
-    From version 9.8 on sshd executes a program for each session, and from 10.0 on another one for the login. It looks
-    for them where the package would have installed them, so it gets the paths of the unpacked ones.
+    From version 9.8 on, sshd executes a program for each session, and from 10.0 on another one for the login. It looks
+    for them at the paths of the installed package, so it gets the paths of the unpacked ones.
     """
     paths = {"SshdSessionPath": root.path / _SESSION, "SshdAuthPath": root.path / _AUTH}
     options = [word for name, path in paths.items() if path.exists() for word in ("-o", f"{name}={path}")]
@@ -75,11 +75,11 @@ def sshd_command(root: Root, configuration: Path) -> list[str]:
 
 
 class Sshd(Peer):
-    """A server with its own host keys and `authorized_keys`, running from the `with` statement on.
+    """A server with its own host keys and `authorized_keys`; it runs in the `with` block.
 
-    `options` are further lines of sshd_config, which win over ours ("PermitOpen 127.0.0.1:9999", "RekeyLimit 1M").
-    Its sessions are its descendants, and are killed with it. Files a test may use: `client_key` (accepted), `other_key`
-    (not accepted), `known_hosts`.
+    `options` are further lines of sshd_config, which override ours ("PermitOpen 127.0.0.1:9999", "RekeyLimit 1M"). Its
+    sessions are its descendants, and are killed with it. Files for tests: `client_key` (accepted), `other_key` (not
+    accepted), `known_hosts`.
     """
 
     def __init__(self, options: Sequence[str] = (), host_key_types: Sequence[str] = ("ed25519",)) -> None:
@@ -117,7 +117,7 @@ class Sshd(Peer):
 
     def _configuration(self) -> list[str]:
         return [
-            *self._options,  # sshd takes the first value of each keyword
+            *self._options,  # sshd uses the first value of each keyword
             f"Port {self.port}",
             f"ListenAddress {self.host}",
             *(f"HostKey {key}" for key in self.host_keys),
@@ -128,17 +128,17 @@ class Sshd(Peer):
             "UsePAM no",
             "UseDNS no",
             "LogLevel VERBOSE",
-            # From version 9.8 on sshd closes the connections of an address from which logins failed before.
+            # From version 9.8 on, sshd closes the connections of an address from which logins have failed.
             *(["PerSourcePenalties no"] if (self._root.path / _SESSION).exists() else []),
         ]
 
     def known_hosts_line(self, host_key: Path) -> str:
-        """The line that pins one of its host keys."""
+        """Return the known_hosts line for one of its host keys."""
         kind, blob = host_key.with_suffix(".pub").read_text().split()[:2]
         return f"[{self.host}]:{self.port} {kind} {blob}\n"
 
     def forwarding(self, remote_port: int, **changes: Any) -> PortForwarding:
-        """Settings with which relay gets through this server to a port of this machine; `changes` win."""
+        """Return the settings with which relay reaches a port of this machine through this server; `changes` win."""
         settings: dict[str, Any] = {
             "remote_host": LOOPBACK,
             "remote_port": remote_port,
@@ -151,26 +151,26 @@ class Sshd(Peer):
         return PortForwarding.model_validate(settings | changes)
 
     def sessions(self) -> list[int]:
-        """The processes that serve connections now."""
+        """Return the processes that serve connections now."""
         return descendants(self.pid)
 
     def kill(self) -> None:
         """Kill the listener and every session."""
         if self._running.running:
-            suspend([self.pid])  # it accepts nobody any more
+            suspend([self.pid])  # it accepts no connection any more
             self.kill_sessions()
         self._running.kill()
 
     def kill_sessions(self) -> None:
-        """Kill the sessions; the listener goes on."""
+        """Kill the sessions; the listener continues."""
         signal_all(freeze(self.pid), signal.SIGKILL)
 
     def stop_sessions(self) -> None:
-        """Freeze the sessions: from then on they are dead peers whose kernel still takes bytes."""
+        """Freeze the sessions: they are dead peers whose kernel still accepts octets."""
         freeze(self.pid)
 
     def resume_sessions(self) -> None:
-        """Let frozen sessions go on."""
+        """Let frozen sessions continue."""
         signal_all(self.sessions(), signal.SIGCONT)
 
 
@@ -210,7 +210,7 @@ class SshClient:
 
 
 def ssh_command(root: Root, *, key: Path, known_hosts: Path, port: int) -> list[str]:
-    """The beginning of an `ssh` command line that reads no file of the user's own."""
+    """Return the beginning of an `ssh` command line that reads none of the user's files."""
     options = (
         "IdentitiesOnly=yes",
         "IdentityAgent=none",
@@ -224,7 +224,7 @@ def ssh_command(root: Root, *, key: Path, known_hosts: Path, port: int) -> list[
 
 
 def run_ssh(arguments: Sequence[str], *, key: Path, known_hosts: Path, port: int) -> subprocess.CompletedProcess[str]:
-    """Run `ssh` to its end, as `ssh … ARGUMENTS`; at most 60 s."""
+    """Run `ssh ARGUMENTS` to its end, for at most 60 s."""
     root = fetch(OPENSSH)
     argv = [*ssh_command(root, key=key, known_hosts=known_hosts, port=port), *arguments]
     return subprocess.run(

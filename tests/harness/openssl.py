@@ -1,4 +1,4 @@
-"""OpenSSL's s_server, which does by typed commands what no collector does of its own accord."""
+"""OpenSSL's s_server, which does on a typed command what collectors never do by themselves."""
 
 import fcntl
 import struct
@@ -15,22 +15,22 @@ from harness.waiting import wait_until
 
 
 class SServer:
-    """It listens from the `with` statement on; what it is sent, and what it says, goes to the file `said`."""
+    """It listens in the `with` block; what it receives and prints goes to the file `output`."""
 
-    def __init__(self, pair: Pair, said: Path, *options: str) -> None:
-        """`options` are further ones of s_server's."""
+    def __init__(self, pair: Pair, output: Path, *options: str) -> None:
+        """`options` are further options of s_server."""
         root = fetch(OPENSSL)
         self.port = free_port()
-        self._said = said
+        self._output = output
         argv = [root.file("usr/bin/openssl"), "s_server", "-accept", f"{LOOPBACK}:{self.port}"]
         argv += ["-cert", str(pair.certificate), "-key", str(pair.key), *(options or ("-tls1_3",))]
-        with said.open("wb") as output:
+        with output.open("wb") as file:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=root.environment()
+                argv, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=root.environment()
             )
 
     def __enter__(self) -> Self:
-        wait_until(lambda: listens(self.port, pid=self._process.pid), 60, self._said.read_text)
+        wait_until(lambda: listens(self.port, pid=self._process.pid), 60, self._output.read_text)
         return self
 
     def __exit__(
@@ -40,9 +40,9 @@ class SServer:
         self._process.communicate()
 
     def type(self, line: bytes) -> None:
-        """Type into it: a command, or what the client is to get; return when it has read that.
+        """Type a command, or text for the client; return when s_server has read it.
 
-        What it reads at once is one command, or none.
+        s_server takes what it reads at once as one command, or as none.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(line)
@@ -50,11 +50,11 @@ class SServer:
         wait_until(lambda: not _waiting(self._process.stdin), 60, "it to read")
 
     def wait_for(self, words: bytes) -> None:
-        """Return when it has got these."""
-        wait_until(lambda: words in self._said.read_bytes(), 60, self._said.read_text)
+        """Return when it has received these octets."""
+        wait_until(lambda: words in self._output.read_bytes(), 60, self._output.read_text)
 
 
 def _waiting(pipe: IO[bytes] | None) -> int:
-    """How many octets nobody has read yet."""
+    """Return the number of octets that are not read yet."""
     (octets,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))) if pipe else (0,)
     return int(octets)

@@ -1,6 +1,6 @@
-"""A foreign program that listens: started, looked at until it does, and started again on another port if need be.
+"""A foreign program that listens: started, watched until it listens, and started again on another port if necessary.
 
-A kind of peer says what its command is and, where the kernel's table does not tell, when it listens.
+Each kind of peer gives its command and, where the kernel's table does not show it, whether it listens.
 """
 
 from types import TracebackType
@@ -13,14 +13,14 @@ from harness.waiting import wait_until
 
 _TAKEN = ("Address already in use", "could not activate relp listener")
 _ATTEMPTS = 5
-_PATIENCE = 60.0  # seconds that a program has to begin in
+_PATIENCE = 60.0  # seconds for a program to start
 
 
 class Peer:
-    """It runs from the `with` statement on; it may be stopped, killed and started again on its port."""
+    """It runs in the `with` block; it may be stopped, killed and started again on its port."""
 
     def __init__(self, name: str, root: Root, *, host: str = LOOPBACK, port: int | None = None) -> None:
-        """`port` is for a peer whose port others have chosen."""
+        """`port` is for a peer whose port is chosen elsewhere."""
         self._root = root
         self._place = Workplace(name)
         self._process: Process | None = None
@@ -53,7 +53,7 @@ class Peer:
         raise AssertionError(self.log)
 
     def _command(self) -> list[str]:
-        """Write its configuration as it is for `port`, and say what runs it."""
+        """Write its configuration for `port`, and return its command."""
         raise NotImplementedError
 
     def _environment(self) -> dict[str, str]:
@@ -63,7 +63,7 @@ class Peer:
         return listens(self.port, pid=self.pid)
 
     def _begins(self) -> bool:
-        """Whether it listens; False when another program had taken the port."""
+        """Return whether it listens; False when another program had taken the port."""
         process = self._running
         wait_until(
             lambda: self._listens() or self._was_refused() or not process.running, _PATIENCE, lambda: process.log
@@ -89,13 +89,13 @@ class Peer:
 
     @property
     def log(self) -> str:
-        """What it has said about itself since it was last started."""
+        """Its log since it was last started."""
         return self._running.log
 
     def stop(self) -> None:
-        """End it as its service would be ended."""
+        """End it as its service would."""
         self._running.stop()
 
     def kill(self) -> None:
-        """Kill it, and what it has started."""
+        """Kill it, and every process that it started."""
         self._running.kill()

@@ -1,4 +1,4 @@
-"""TCP and UDP ports: one that is free, and whether somebody has it."""
+"""TCP and UDP ports: a free one, and whether a port is in use."""
 
 import contextlib
 import functools
@@ -18,13 +18,13 @@ _OPEN = "07"  # and of any UDP socket
 
 
 class _Blocks:
-    """Ports that no other process draws from: a block is had by who holds the abstract socket of its name.
+    """Ports that no other process draws from: the holder of the abstract socket of its name owns a block.
 
     Abstract names, like ports, belong to a network namespace (unix(7)), and are free again when their holder ends.
     """
 
     def __init__(self) -> None:
-        # Ports from here on the kernel gives to whoever asks for any (ip(7)).
+        # From this port on, the kernel assigns ports to sockets that request any (ip(7)).
         given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
         firsts = range(_FIRST, max(given, 2 * _FIRST) - _BLOCK, _BLOCK)
         self._firsts = random.SystemRandom().sample(firsts, len(firsts))
@@ -42,7 +42,7 @@ class _Blocks:
                 self._ports = itertools.cycle(self._hold())
 
     def _hold(self) -> range:
-        """One more block."""
+        """Take one more block."""
         while True:
             first = self._firsts.pop()
             name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -68,14 +68,14 @@ def _blocks_of(_process: int) -> _Blocks:
 
 
 def free_port() -> int:
-    """A port that nobody has, and that nobody else who asks here is given, in whichever process."""
+    """Return a port that is free and that no other caller gets, in any process."""
     return _blocks_of(os.getpid()).draw()
 
 
 def listens(port: int, *, pid: int | None = None, udp: bool = False) -> bool:
-    """Whether somebody listens there, by the kernel's table: a connection to look would be a sender too.
+    """Return whether the port is listened on, by the kernel's table: a connection would count as a sender.
 
-    With `pid`, whether that process does, in its own network namespace; False when it has ended.
+    With `pid`, return whether that process listens, in its own network namespace; False when it has ended.
     """
     names, state = (("udp", "udp6"), _OPEN) if udp else (("tcp", "tcp6"), _LISTEN)
     place = Path(f"/proc/{pid or 'self'}")
@@ -89,5 +89,5 @@ def listens(port: int, *, pid: int | None = None, udp: bool = False) -> bool:
 
 
 def _open_files(process: Path) -> set[str]:
-    """What its descriptors are, by proc(5)."""
+    """Return the targets of its descriptors, by proc(5)."""
     return {os.readlink(descriptor) for descriptor in (process / "fd").iterdir()}

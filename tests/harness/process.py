@@ -1,6 +1,6 @@
-"""A child process of a test: started in its own folder, its output kept, ended with everything it started.
+"""A child process of a test: started in its own folder, its output kept, ended with everything that it started.
 
-pytest's temporary folders are 0700, which an unprivileged peer cannot enter; `Workplace` is a folder that it can.
+pytest's temporary folders have mode 0700, which an unprivileged peer cannot enter; `Workplace` is a folder that it can.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from typing import Self
 from harness.waiting import wait_until
 
 _OF_ITS_LIFE = re.compile(r"(relay: |<5>)(ready: |reloaded: |stops on )")
-_ENDING = 30.0  # seconds that a peer has to end in
+_ENDING = 30.0  # seconds for a peer to end
 
 
 class Workplace:
-    """A temporary folder that every user may enter, gone after the test."""
+    """A temporary folder that every user can enter; it is removed after the test."""
 
     def __init__(self, name: str) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=f"relay-test-{name}-"))
@@ -33,7 +33,7 @@ class Workplace:
 
 
 def descendants(pid: int) -> list[int]:
-    """The children of a process, and theirs, as they are now; parents first."""
+    """Return the present descendants of a process, parents first."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -57,7 +57,7 @@ def _parent(pid: int) -> int | None:
 def freeze(parent: int) -> list[int]:
     """Stop every descendant of a process, also those that are being forked; parents first.
 
-    A process that is stopped forks no more, so once all that can be seen are, all of them can be seen.
+    A stopped process does not fork. So when all visible descendants are stopped, all descendants are visible.
     """
     frozen: list[int] = []
     while fresh := [pid for pid in descendants(parent) if pid not in frozen]:
@@ -67,7 +67,7 @@ def freeze(parent: int) -> list[int]:
 
 
 def suspend(pids: Sequence[int]) -> None:
-    """Send SIGSTOP, and return once every one of them has stopped or ended."""
+    """Send SIGSTOP, and return when every process has stopped or ended."""
     signal_all(pids, signal.SIGSTOP)
     wait_until(lambda: all(_state(pid) in "TtZX" for pid in pids), _ENDING, f"processes {pids} have stopped")
 
@@ -91,7 +91,7 @@ def signal_all(pids: Sequence[int], number: signal.Signals) -> None:
 
 
 class Process:
-    """A running child whose output goes to a log file; leaving the `with` block ends it and all that it started."""
+    """A running child whose output goes to a log file; the end of the `with` block ends it and all its descendants."""
 
     def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log_file = log
@@ -127,24 +127,24 @@ class Process:
 
     @property
     def complaints(self) -> list[str]:
-        """The lines of relay's log, except those that say that it is ready, has reloaded, or stops."""
+        """Return the lines of relay's log, without its reports that it is ready, has reloaded, or stops."""
         return [line for line in self.log.splitlines() if not _OF_ITS_LIFE.match(line)]
 
     def wait_for_log(self, text: str, seconds: float = 60) -> None:
-        """Return once the log holds the text; AssertionError when the process ends first or it takes too long."""
+        """Return when the log has the text; AssertionError when the process ends first or it takes too long."""
         wait_until(lambda: text in self.log or not self.running, seconds, lambda: f"{text!r} in the log:\n{self.log}")
         assert text in self.log, f"ended without {text!r}:\n{self.log}"
 
     def suspend(self) -> None:
-        """Freeze it: a peer that is dead to others although its kernel still takes bytes."""
+        """Freeze it: it is dead to its peers although its kernel still accepts octets."""
         suspend([self.pid])
 
     def stop(self) -> None:
-        """End it with SIGTERM; its children are killed when they outlive it."""
+        """End it with SIGTERM; children that outlive it are killed."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and everything that it started with SIGKILL."""
+        """End it and all its descendants with SIGKILL."""
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
@@ -165,7 +165,7 @@ class Process:
 
 @contextlib.contextmanager
 def _held(pids: Sequence[int]) -> Iterator[list[int]]:
-    """Descriptors of those that still exist: their numbers may be given to others before they are signalled."""
+    """Open descriptors of the living processes, because their ids may be reused before they get the signal."""
     with contextlib.ExitStack() as closing:
         held = []
         for pid in pids:

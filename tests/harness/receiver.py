@@ -1,4 +1,4 @@
-"""`relay receive` as a child process, and what stands in its archive."""
+"""`relay receive` as a child process, and its archive."""
 
 import os
 import re
@@ -17,14 +17,14 @@ _IDENTITY = re.compile(rb'\[128T relayRun="(?P<run>[0-9a-f]{16})" relaySeq="(?P<
 
 
 class Receiver:
-    """`relay receive` in a folder of its own; `running` starts it, as often as one likes."""
+    """`relay receive` in a folder of its own; `running` starts it, any number of times."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
         self.folder = folder
         self.port = free_port()
         self.archive = folder / "archive"
         self.prefix: list[str] = []
-        """What begins its command."""
+        """Return the beginning of its command."""
         self._flags = flags
         self._counted: dict[Path, _Counted] = {}
         folder.mkdir(exist_ok=True)
@@ -39,24 +39,24 @@ class Receiver:
 
     @contextmanager
     def running(self, **environment: str) -> Iterator[Process]:
-        """It, from when it listens on."""
+        """Start it and yield it once it listens."""
         with self.start(**environment) as process:
             wait_until(lambda: listens(self.port) or not process.running, 60, lambda: process.log)
             assert process.running, process.log
             yield process
 
     def status(self) -> str:
-        """What `relay status` tells of it, and its log."""
+        """Return its `relay status` and its log."""
         argv = [*RELAY, "status", "--state", str(self.folder / "state")]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         return f"{done.stdout}{done.stderr}{(self.folder / 'receive.log').read_text()}"
 
     def messages(self) -> list[bytes]:
-        """Every archived audit event."""
+        """Return every archived audit event."""
         return audit_events(archived(self.archive))
 
     def wait_for_messages(self, count: int, seconds: float = 60) -> list[bytes]:
-        """The archived audit events, once there are so many."""
+        """Return the archived audit events when there are that many."""
         found: list[bytes] = []
 
         def are_there() -> bool:
@@ -68,7 +68,7 @@ class Receiver:
         return found
 
     def _count(self) -> int:
-        """How many there are, read on from the last look: to read it all each time would slow what is waited for."""
+        """Count them from the last look on: reading everything each time would slow the receiver down."""
         for path in self.archive.glob("[!.]*/*.log"):
             self._counted[path] = _count_on(path, self._counted.get(path, _Counted()))
         return sum(counted.messages for counted in self._counted.values())
@@ -78,7 +78,7 @@ class _Counted(NamedTuple):
     octets: int = 0
     messages: int = 0
     last: bytes = b""
-    """The message before that place."""
+    """The message before that offset."""
 
 
 def _count_on(path: Path, counted: _Counted) -> _Counted:
@@ -93,6 +93,6 @@ def _count_on(path: Path, counted: _Counted) -> _Counted:
 
 
 def identities(messages: list[bytes]) -> list[tuple[bytes, int]]:
-    """Run and number of each message that has them."""
+    """Return run and sequence number of each message that has them."""
     found = [_IDENTITY.search(message) for message in messages]
     return [(match["run"], int(match["number"])) for match in found if match is not None]

@@ -1,8 +1,10 @@
-"""Audit records in any number: the seed's events again and again, each with a serial of its own."""
+"""Any number of audit records: the seed's events again and again, each with its own serial."""
 
 import re
 from itertools import groupby
 from pathlib import Path
+
+from relay.events.audit.record import Record, parse
 
 SEED = Path(__file__).parent.parent / "events" / "audit" / "seed.log"
 _HEAD = re.compile(rb" msg=audit\(\d+\.\d+:(\d+)\)")
@@ -34,7 +36,7 @@ def generate(records: int, *, first_serial: int = _FIRST) -> bytes:
 
 
 def closed(data: bytes) -> bytes:
-    """The data and one record more, so much later that it completes every event: none leaves by its silence alone."""
+    """Return the data and one record so much later that it completes every event: no event waits for silence."""
     *_, last = _STAMP.finditer(data)
     seconds, serial = int(last[1]) + _LATER, int(last[2]) + 1
     return data + b"type=USER_LOGIN msg=audit(%d.000:%d): pid=1 uid=0 res=success\n" % (seconds, serial)
@@ -44,6 +46,13 @@ def _serial(line: bytes) -> bytes:
     match = _HEAD.search(line)
     assert match is not None, line
     return match[1]
+
+
+def record_of(line: bytes) -> Record:
+    """Parse one line; AssertionError when it is not a record."""
+    record = parse(line)
+    assert record is not None, line
+    return record
 
 
 def serials(data: bytes) -> set[int]:

@@ -1,4 +1,4 @@
-"""relay itself as a child process, with a configuration of the test's own: what a user runs."""
+"""relay itself as a child process, with the test's configuration: what a user runs."""
 
 import json
 import os
@@ -19,19 +19,19 @@ PROGRAM = " ".join(RELAY)
 
 
 class Router:
-    """A router's folder: audit.log, relay.toml, state; and the commands run on it."""
+    """A router's folder: audit.log, relay.toml, state; and the commands that run on it."""
 
     def __init__(
         self, folder: Path, sshd: Sshd, remote_port: int, *, local_port: int | None = None, **keys: str | int
     ) -> None:
         self.folder = folder
         self.sshd = sshd
-        self.local_port = local_port or free_port()  # not 7777: tests run beside each other
+        self.local_port = local_port or free_port()  # not 7777, because tests run in parallel
         self.audit_log = folder / "audit.log"
         self.state = folder / "state"
         self.configuration = folder / "relay.toml"
         self.prefix: list[str] = []
-        """What begins relay's command: it may take it to another host."""
+        """The beginning of relay's command: it may move it to another host."""
         self.forwarding: dict[str, str | int] = {
             "local-port": self.local_port,
             "remote-port": remote_port,
@@ -41,7 +41,7 @@ class Router:
             "private-key": str(sshd.client_key),
             "known-hosts": str(sshd.known_hosts),
         }
-        self.audit: dict[str, object] = {"watch-auditd": "never"}  # not this machine's own
+        self.audit: dict[str, object] = {"watch-auditd": "never"}  # not this machine's auditd
         self.server: dict[str, object] = {"port": self.local_port, "max-message-size": "64KiB", **keys}
         self.write_configuration()
 
@@ -71,21 +71,21 @@ class Router:
         )
 
     def run(self, *arguments: str, seconds: float = 90) -> subprocess.CompletedProcess[str]:
-        """`relay ARGUMENTS` to its end."""
+        """Run `relay ARGUMENTS` to its end."""
         argv = [*self.prefix, *RELAY, "-c", str(self.configuration), *arguments]
         return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=False)
 
-    def drain(self, patience: float = 60) -> subprocess.CompletedProcess[str]:
-        """`relay run --drain`."""
-        return self.run("run", "--drain", "--timeout", str(patience), seconds=patience + 30)
+    def drain(self, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run `relay run --drain`."""
+        return self.run("run", "--drain", "--timeout", str(seconds), seconds=seconds + 30)
 
     def start(self, **environment: str) -> Process:
-        """`relay run` in the background."""
+        """Run `relay run` in the background."""
         argv = [*self.prefix, *RELAY, "-c", str(self.configuration), "run"]
         return Process(argv, self.folder / "relay.log", {**os.environ, **environment})
 
     def status(self) -> dict[str, Any]:
-        """`relay status --json`."""
+        """Return `relay status --json`."""
         done = self.run("status", "--json")
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
@@ -93,7 +93,7 @@ class Router:
         return answer
 
     def live(self) -> dict[str, Any]:
-        """What the relay that runs adds to its status; one that is too busy to answer in time is asked again."""
+        """Return what the running relay adds to its status; it is asked again when it is too busy to answer in time."""
         answers: list[dict[str, Any]] = []
 
         def answered() -> bool:
@@ -105,12 +105,12 @@ class Router:
 
 
 def octet_counted(data: bytes) -> list[bytes]:
-    """The messages of `LEN SP MSG` or `LEN SP MSG LF` (an archive's file), up to where it is still being written."""
+    """Return the messages of `LEN SP MSG` or `LEN SP MSG LF` (an archive's file), without one that is being written."""
     return read_on(data)[0]
 
 
 def read_on(data: bytes) -> tuple[list[bytes], int]:
-    """Those messages, and where the one begins that is still being written."""
+    """Return those messages, and the offset of one that is being written."""
     messages = []
     place = 0
     while place < len(data):
@@ -126,10 +126,10 @@ def read_on(data: bytes) -> tuple[list[bytes], int]:
 
 
 def audit_events(messages: list[bytes]) -> list[bytes]:
-    """Those that are audit events; relay's own (openings, heartbeats, alarms, gaps) are not what most tests count."""
+    """Return the audit events; relay's own (openings, heartbeats, alarms, gaps) are not what most tests count."""
     return [message for message in messages if b' type="audit"' in message.partition(b"] ")[0]]
 
 
 def archived(folder: Path) -> list[bytes]:
-    """Every message of an archive."""
+    """Return every message of an archive."""
     return [m for path in sorted(folder.glob("[!.]*/*.log")) for m in octet_counted(path.read_bytes())]

@@ -1,4 +1,4 @@
-"""A RELP collector of a test's own: it keeps to the protocol except where the test tells it otherwise."""
+"""A RELP collector that keeps to the protocol, except where the test decides otherwise."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ OPENED = b"200 OK\nrelp_version=0\nrelp_software=test,1,http://example.org\ncomm
 _LARGEST = 1 << 26
 
 Answer = Callable[["RelpPeer", Frame], bytes]
-"""What is said to a message."""
+"""What is answered to a message."""
 
 
 def accept(peer: "RelpPeer", frame: Frame) -> bytes:
@@ -26,16 +26,16 @@ def refuse(peer: "RelpPeer", frame: Frame) -> bytes:
 
 
 class RelpPeer(AnsweringPeer[Frame]):
-    """An AnsweringPeer; `open` is answered by `opened`."""
+    """An AnsweringPeer; it answers `open` with `opened`."""
 
     def __init__(self, answer: Answer = accept, *, first: tuple[Answer, ...] = (), opened: bytes = OPENED) -> None:
         super().__init__(
             partial(answer, self), [partial(each, self) for each in first], lambda: FrameReader(_LARGEST).receive
         )
         self.messages: list[bytes] = []
-        """Accepted, in order."""
+        """Accepted messages, in order."""
         self.closes = 0
-        """How often a client has said `close`."""
+        """The number of `close` requests."""
         self._opened = opened
 
     def _reply(self, question: Frame) -> bytes | None:

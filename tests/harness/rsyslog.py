@@ -1,7 +1,7 @@
 """A private rsyslogd that collects syslog over TCP or RELP and keeps every message byte for byte.
 
-rsyslog escapes control characters and cuts at 8 KiB unless told not to. It writes what it received octet-counted
-(`LENGTH SP MESSAGE`), so a message may hold LF; only NUL bytes do not survive it.
+rsyslog escapes control characters and cuts at 8 KiB unless its configuration changes that. It writes what it received
+octet-counted (`LENGTH SP MESSAGE`), so a message may hold LF; only NUL octets do not survive.
 """
 
 import os
@@ -75,7 +75,7 @@ def _octet_counted(data: bytes) -> list[bytes]:
 
 
 class Rsyslog(Peer):
-    """A collector. Stopped, it writes first what it has read; killed, it loses that."""
+    """A collector. When it is stopped, it first writes what it has read; when it is killed, it loses that."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Rsyslog(Peer):
         tls: Shown | None = None,
         nul_ends_lines: bool = False,
     ) -> None:
-        """`prefix` begins its command: what takes it to another host, where `host` is an address."""
+        """`prefix` begins its command: it may move it to another host, where `host` is an address."""
         super().__init__("rsyslog", fetch(RSYSLOG), host=host)
         self._module = module
         self._size = max_message_size
@@ -136,11 +136,11 @@ class Rsyslog(Peer):
         return listens(self.port, pid=self.pid, udp=self._module == "imudp")
 
     def messages(self) -> list[bytes]:
-        """Every message collected so far, in order, byte for byte; also after a restart."""
+        """Return every message collected so far, in order, octet for octet; also after a restart."""
         return _octet_counted(self.output.read_bytes()) if self.output.exists() else []
 
     def wait_for_messages(self, count: int, seconds: float = 60) -> list[bytes]:
-        """The messages, once there are at least so many."""
+        """Return the messages when there are at least that many."""
         wait_until(
             lambda: len(self.messages()) >= count,
             seconds,
@@ -150,7 +150,7 @@ class Rsyslog(Peer):
 
 
 class AbortingRsyslog(Rsyslog):
-    """Its imrelp ends the session on a message that is larger than `max_message_size`."""
+    """A collector whose imrelp ends the session on a message larger than `max_message_size`."""
 
     def __init__(self, max_message_size: int, *, tls: Shown | None = None) -> None:
         super().__init__("imrelp", max_message_size, tls=tls)
@@ -158,27 +158,27 @@ class AbortingRsyslog(Rsyslog):
 
 
 class RsyslogByName(Rsyslog):
-    """A collector that keeps of a message what it calls its facility and severity: `kern.emerg`."""
+    """A collector that keeps the names of a message's facility and severity: `kern.emerg`."""
 
     def _configuration(self) -> str:
         names = "%syslogfacility-text%.%syslogseverity-text%\\n"
         return super()._configuration().replace("%$.length% %rawmsg%", names)
 
     def messages(self) -> list[bytes]:
-        """Every message's names, in order."""
+        """Return every message's names, in order."""
         return self.output.read_bytes().split(b"\n")[:-1] if self.output.exists() else []
 
 
 class RsyslogForwarder(Rsyslog):
-    """A local program that forwards: what is sent to its port goes on to `destination`, byte for byte.
+    """A local program that forwards what its port receives to `destination`, octet for octet.
 
-    While the destination refuses, omfwd or omrelp tries again every second, and keeps what it has.
+    While the destination refuses, omfwd or omrelp tries again every second and keeps its messages.
     """
 
     def __init__(
         self, destination: int, protocol: Literal["syslog", "lines", "relp"] = "syslog", *, tls: Shown | None = None
     ) -> None:
-        """With `tls` it shows that, and wants a destination that is called SERVER."""
+        """With `tls` it shows that certificate, and requires a destination called SERVER."""
         super().__init__("imptcp", tls=tls)
         self._destination = destination
         self._protocol = protocol

@@ -1,6 +1,6 @@
-"""A real disk that fills: a tmpfs of some megabytes in a mount namespace of its own, for as many commands as one likes.
+"""A real disk that fills: a tmpfs of some megabytes in a mount namespace of its own, for any number of commands.
 
-A process that sleeps holds the namespace, so the disk outlives the commands that are killed on it.
+A sleeping process holds the namespace, so the disk outlives the commands that are killed on it.
 """
 
 import os
@@ -14,7 +14,7 @@ from harness.waiting import wait_until
 
 
 class SmallDisk:
-    """A tmpfs at `folder`, seen only by commands that begin with `prefix`."""
+    """A tmpfs at `folder`, visible only to commands that begin with `prefix`."""
 
     def __init__(self, folder: Path, size: str) -> None:
         folder.mkdir()
@@ -38,7 +38,7 @@ class SmallDisk:
         self._holder.wait()
 
     def run(self, *argv: str) -> str:
-        """Run a command that sees the disk; its output."""
+        """Run a command that sees the disk, and return its output."""
         done = subprocess.run([*self.prefix, *argv], capture_output=True, text=True, timeout=60, check=True)
         return done.stdout
 

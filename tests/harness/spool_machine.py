@@ -1,12 +1,13 @@
-"""Hypothesis at the helm of a spool: appends, readers, releases, failing calls, kills and power cuts in any order.
+"""Hypothesis drives a spool: appends, readers, releases, failing calls, kills and power cuts in any order.
 
-Beside the spool on its FakeDisk stands a plain list of what was accepted. Held at every step:
+The oracle is a plain list of the accepted blocks. At every step:
 
-- `append` returned: the block is there from then on, whatever the power does; it raised: nothing was accepted, and the
-  same contents are tried again, as the intake does. What was being appended at the end is there or is not.
-- Every reader gets every accepted block, in order, from where it began on; never damage.
-- What is not released is never missed. Released are only whole segments behind every reader, as the store does it.
-- An opening finds the number that comes next, and a torn tail at most: no damage, no file to be left alone.
+- When `append` returned, the block exists from then on, whatever happens to the power. When it raised, nothing was
+  accepted, and the same contents are tried again, as the intake does. A block that was being appended at the end of a
+  process exists or not.
+- Every reader gets every accepted block, in order, from its beginning on, and never damage.
+- Blocks that are not released are never missing. Only whole segments behind every reader are released, as by the store.
+- An opening finds the next number, and at most a torn tail: no damage, no file to be left alone.
 """
 
 import errno
@@ -34,7 +35,7 @@ _LENGTHS: Final = st.sampled_from([1, 200, 600, 3000])
 
 
 class Tried(NamedTuple):
-    """What is to be appended, and how it must be read."""
+    """Contents to be appended, and how a reader must read them."""
 
     contents: Contents
     payload: bytes
@@ -53,24 +54,24 @@ class SpoolMachine(RuleBasedStateMachine):
         self._accepted: list[bytes] = []
         """Payloads; block 1 first."""
         self._trying: Tried | None = None
-        """Refused so far, or under way when the end came."""
+        """Refused so far, or being appended when the process ended."""
         self._proven = 1
         """Blocks before this one may be gone."""
         self._power_cut = True
-        """What the next end in the middle of something is; else it is a kill."""
+        """Whether the next end amid a call is a power cut; otherwise it is a kill."""
         self._numbers = [1] * READERS
         self._spool: Spool
         self._readers: list[SpoolReader]
 
     @initialize(seed=st.integers(0, 1 << 32))
     def begin(self, seed: int) -> None:
-        """A new disk, and its luck."""
+        """Make a new disk with its own randomness."""
         self._disk = FakeDisk(seed)
         self._disk.without = self.without
         self._open()
 
     def _open(self) -> None:
-        """Open until it succeeds: a process that cannot is started again."""
+        """Open until it succeeds: a process that fails is started again."""
         while True:
             self._runs += 1
             run = RunSeed(self._runs.to_bytes(block.RUN_LENGTH, "big"), b"0123456789abcdef")
@@ -99,7 +100,7 @@ class SpoolMachine(RuleBasedStateMachine):
             raise BrokenPromiseError(f"{what} is {found!r}, and should be {wanted!r}")
 
     def _survive(self, *, power_cut: bool) -> None:
-        """The process comes to its end; a new one opens the spool."""
+        """End the process; a new one opens the spool."""
         self._end(power_cut=power_cut)
         self._open()
 
@@ -112,7 +113,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(lengths=st.lists(_LENGTHS, min_size=1, max_size=8))
     def append(self, lengths: list[int]) -> None:
-        """New contents, one after the other, or those that were refused."""
+        """Append new contents, or those that were refused before."""
         for length in lengths:
             self._append(length)
 
@@ -132,7 +133,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, READERS - 1), blocks=st.integers(1, 40))
     def read(self, which: int, blocks: int) -> None:
-        """So many blocks, or fewer at the end."""
+        """Read that many blocks, or fewer at the end."""
         reader = self._readers[which]
         for _ in range(blocks):
             number = reader.next_number
@@ -148,7 +149,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self._accepted) > self._proven)
     @rule(blocks=st.integers(1, 40))
     def release(self, blocks: int) -> None:
-        """What every reader has read."""
+        """Compare what every reader has read."""
         for which in range(READERS):
             self.read(which, blocks)
         self._proven = min(self._numbers)
@@ -162,35 +163,35 @@ class SpoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._accepted)
     @rule(which=st.integers(0, READERS - 1), data=st.data())
     def read_again(self, which: int, data: st.DataObject) -> None:
-        """A destination that lost its session goes back to its cursor."""
+        """Begin again at the cursor, as a destination does that lost its session."""
         self._numbers[which] = data.draw(st.integers(self._proven, len(self._accepted) + 1))
         self._readers[which].close()
         self._readers[which] = SpoolReader(self._spool, self._numbers[which])
 
     @rule(ahead=_SOON, calls=st.integers(1, 5), code=_FAILURES)
     def calls_will_fail(self, ahead: int, calls: int, code: int) -> None:
-        """A full or failing disk, for a while."""
+        """Fill the disk, or let it fail, for a while."""
         first = len(self._disk.calls) + ahead
         self._disk.fail_at = dict.fromkeys(range(first, first + calls), code)
 
     @rule(ahead=_SOON, power_cut=st.booleans())
     def the_end_will_come(self, ahead: int, power_cut: bool) -> None:
-        """In the middle of something, most likely."""
+        """End the process, most likely amid a call."""
         self._disk.crash_at = len(self._disk.calls) + ahead
         self._power_cut = power_cut
 
     @rule(power_cut=st.booleans())
     def the_end_comes(self, power_cut: bool) -> None:
-        """Between two calls."""
+        """End the process between two calls."""
         self._survive(power_cut=power_cut)
 
     @invariant()
-    def the_newest_number_is_told(self) -> None:
-        """Whatever happened."""
+    def the_newest_number_is_right(self) -> None:
+        """Check what must hold after every step."""
         self._hold("the next number", self._spool.next_number, len(self._accepted) + 1)
 
     def teardown(self) -> None:
-        """A last power cut; everything that was not released is there."""
+        """Cut the power a last time: everything that was not released exists."""
         self._survive(power_cut=True)
         for which in range(READERS):
             self.read(which, len(self._accepted) + 1)
@@ -202,7 +203,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 def _tried(number: int, length: int) -> Tried:
-    """One message, a little longer than that; or two, so that blocks differ in their spans as well."""
+    """Make one message, slightly longer than that; or two, so that blocks differ in their spans as well."""
     texts = [b"<110>1 - block %d of %d %b" % (number, length, b"x" * length)] * (1 + number % 2)
     contents = Contents(
         spans=[Span(EventType.AUDIT, number, len(texts))],

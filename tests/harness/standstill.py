@@ -1,4 +1,4 @@
-"""How long this process was kept from running: what a promise in seconds of wall time must be spared."""
+"""Measure how long this process did not run, to subtract it where a test measures seconds of wall time."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ _STEP: Final = 0.05  # seconds
 
 
 class Standstill:
-    """Sums it up for the `with` block, by a thread that does nothing but wake."""
+    """Adds up the time of the `with` block in which its thread, which only wakes up, did not run."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

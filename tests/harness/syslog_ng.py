@@ -1,6 +1,6 @@
-"""A private syslog-ng: one that collects and keeps every message byte for byte, and one that forwards.
+"""A private syslog-ng: one that collects and keeps every message octet for octet, and one that forwards.
 
-Its syslog() speaks RFC 5424 octet-counted, its network() lines. What it collects is not parsed, and is written
+Its syslog() speaks octet-counted RFC 5424, its network() lines. It does not parse what it collects, and writes it
 octet-counted (`LENGTH SP MESSAGE`), so a message may hold LF.
 """
 
@@ -37,27 +37,27 @@ log {{ source(incoming); destination(onward); }};
 
 
 def syslog_ng_version(root: Root) -> str:
-    """Its major and minor version: its modules are in a folder of that name."""
+    """Return its major and minor version, the name of the folder of its modules."""
     (modules,) = Path(root.file("usr/lib/syslog-ng")).glob("[0-9]*")
     return modules.name
 
 
 def syslog_ng_command(root: Root, configuration: Path) -> list[str]:
-    """What runs an unpacked syslog-ng in the foreground."""
+    """Return the command that runs an unpacked syslog-ng in the foreground."""
     modules = f"{root.file('usr/lib/syslog-ng')}/{syslog_ng_version(root)}"
     argv = [root.file("usr/sbin/syslog-ng"), "-F", "--no-caps", "-f", str(configuration)]
     return [*argv, f"--module-path={modules}"]
 
 
 def syslog_ng_environment(root: Root) -> dict[str, str]:
-    """The environment in which an unpacked syslog-ng finds its libraries and its own."""
+    """Return the environment in which an unpacked syslog-ng finds its libraries and modules."""
     environment = root.environment()
     libraries = f"{root.file('usr/lib/syslog-ng')}:{environment['LD_LIBRARY_PATH']}"
     return {**environment, "LD_LIBRARY_PATH": libraries}
 
 
 class _SyslogNg(Peer):
-    """`port` is where it takes messages in."""
+    """`port` is where it receives messages."""
 
     def __init__(self, max_message_size: int = 1 << 20) -> None:
         super().__init__("syslog-ng", fetch(SYSLOG_NG))
@@ -85,7 +85,7 @@ class SyslogNg(_SyslogNg):
     def __init__(
         self, driver: Driver, *, parse: bool = False, tls: Shown | None = None, max_message_size: int = 1 << 20
     ) -> None:
-        """With `parse` it keeps what it has understood of a message, put together as RFC 5424 again.
+        """With `parse` it keeps the parts that it has parsed, put together as RFC 5424 again.
 
         It closes the connection on a message that is larger than `max_message_size`.
         """
@@ -107,12 +107,12 @@ class SyslogNg(_SyslogNg):
         )
 
     def messages(self) -> list[bytes]:
-        """Every message collected so far, in order."""
+        """Return every message collected so far, in order."""
         return octet_counted(self.output.read_bytes()) if self.output.exists() else []
 
 
 class SyslogNgForwarder(_SyslogNg):
-    """A local program that forwards: what is sent to its port, RFC 5424 octet-counted, goes on to `destination`."""
+    """A local program that forwards what its port receives (octet-counted RFC 5424) to `destination`."""
 
     def __init__(self, destination: int, driver: Driver, *, tls: Shown | None = None) -> None:
         super().__init__()

@@ -1,16 +1,16 @@
-"""A machine of a test's own under the real systemd: Debian's, as process 1 of a pid namespace, with journal and D-Bus.
+"""A machine under the real systemd: Debian's, as process 1 of a pid namespace, with its own journal and D-Bus.
 
 It has its own processes, mounts, host name, network (loopback alone) and cgroups. Its /usr is this machine's,
-read-only, with Debian's systemd and dbus over it; relay stands in /usr/local/bin as if it were installed; all else is
-in a folder of the test's. Units are found in /etc/systemd/system alone, and of Debian's only `_UNITS` are there.
+read-only, with Debian's systemd and dbus over it. relay is in /usr/local/bin as if it were installed. Everything else
+is in a folder of the test. Units are found only in /etc/systemd/system, and of Debian's units only `_UNITS` exist.
 
-Nothing in it can halt anything: it has no poweroff.target, and no process of it has CAP_SYS_BOOT. Clock, kernel modules
-and /proc/sys are out of its reach too. The kernel's audit is the whole machine's: in another pid namespace nobody may
-ask for its status or set anything, but systemd sends it a record of every start and stop. So whoever needs the audit
-for himself is waited for (`kernel_auditd.LOCK`).
+Nothing in it can halt anything: it has no poweroff.target, and no process in it has CAP_SYS_BOOT. Clock, kernel modules
+and /proc/sys are out of its reach too. The kernel's audit belongs to the whole machine: no process in another pid
+namespace is allowed to read its status or change it, but systemd sends it a record of every start and stop. So a test
+that needs the audit alone waits for the others (`kernel_auditd.LOCK`).
 
-Leaving the `with` block kills every process and takes the cgroups away. Only root can make one, where it may make
-namespaces and cgroups; elsewhere it is an AssertionError that says so, at once.
+The end of the `with` block kills every process and removes the cgroups. Only root can make such a machine, where it is
+allowed to make namespaces and cgroups; elsewhere an AssertionError reports that at once.
 """
 
 import fcntl
@@ -36,14 +36,14 @@ _UNITS: Final = (
     *("basic.target", "sysinit.target", "sockets.target", "paths.target", "multi-user.target", "network.target"),
     *("dbus.service", "dbus.socket", "systemd-journald.service", "systemd-journald.socket"),
 )
-"""Nothing by which a machine goes down: neither poweroff.target nor shutdown.target."""
+"""The machine has no unit that shuts it down: neither poweroff.target nor shutdown.target."""
 _WANTED: Final = (
     "sysinit.target.wants/systemd-journald.service",
     "sockets.target.wants/systemd-journald.socket",
     "sockets.target.wants/dbus.socket",
 )
 _AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
-"""Debian's pip reads them at its start, also when it asks no index."""
+"""Debian's pip reads them at its start, even when it uses no index."""
 _NEVER: Final = "-sys_boot,-sys_time,-sys_module"
 _FOLDERS: Final = (
     *("etc/systemd/system", "usr", "proc", "sys", "dev", "run", "tmp", "home", "root", "outside"),
@@ -58,7 +58,7 @@ _FILES: Final = {
     "etc/machine-id": "128128128128128128128128128128ab\n",
     "etc/os-release": "ID=debian\n",
     "etc/login.defs": "SYS_UID_MIN 100\nSYS_UID_MAX 999\nSYS_GID_MIN 100\nSYS_GID_MAX 999\nUSERGROUPS_ENAB yes\n",
-    # Whether the kernel audits is the whole machine's matter: the journal leaves it as it is.
+    # Whether the kernel audits is decided by the whole machine: the journal leaves it unchanged.
     "etc/systemd/journald.conf": "[Journal]\nStorage=volatile\nAudit=\n",
 }
 _PROGRAM: Final = """#!/bin/sh
@@ -66,7 +66,7 @@ export LD_LIBRARY_PATH=/opt/python/lib PYTHONPATH=/opt:/opt/packages
 exec /opt/python/bin/python3 {}"$@"
 """
 _PROGRAMS: Final = {"relay": _PROGRAM.format("-m relay "), "python-of-relay": _PROGRAM.format("")}
-# $1 the root; $2, $3, $4: relay, Python and its packages. Then the overlays: each a place and its layers.
+# $1 the root; $2, $3, $4: relay, Python and its packages. Then the overlays: for each the path and its layers.
 _SET_UP: Final = f"""
 mount --make-rprivate /
 mount --bind "$1" "$1"
@@ -106,7 +106,7 @@ _NAMESPACES: Final = ("--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup")
 
 
 class SystemdMachine:
-    """It runs for the `with` block. `root` holds its files, but for those in /usr and what is in memory alone."""
+    """It runs in the `with` block. `root` holds its files, except those in /usr and those in memory."""
 
     def __init__(self) -> None:
         self._layers = [fetch(DBUS).path, fetch(SYSTEMD).path, Path("/")]
@@ -160,20 +160,20 @@ class SystemdMachine:
             (self.units / name).symlink_to(f"../{Path(name).name}")
 
     def _debian(self, name: str) -> Path:
-        """A file of the packages, or else of this machine."""
+        """Return a file of the packages, or else of this machine."""
         places = [layer / place for layer in self._layers for place in (name, f"usr/{name}")]
         found = next((place for place in places if place.exists()), None)
         assert found is not None, f"none of {places} exists"
         return found
 
     def _set_up(self) -> list[str]:
-        """What `_SET_UP` is given."""
+        """Return the arguments of `_SET_UP`."""
         words = [str(self.root), str(Path(relay.__file__).parent), sys.base_prefix, sysconfig.get_path("purelib")]
-        # Packages differ in whether /lib is spelled /usr/lib. Each overlay lies on real folders, never on another one.
+        # Packages differ in whether /lib is spelled /usr/lib. Each overlay is on real folders, not on an overlay.
         for place in ("usr", "usr/bin", "usr/sbin", "usr/lib"):
             parts = {place, place.removeprefix("usr/")}
             folders = [layer / part for layer in self._layers for part in sorted(parts)]
-            folders.append(self._empty)  # an overlay needs two layers, and packages may have nothing in a place
+            folders.append(self._empty)  # an overlay needs two layers, and the packages may have nothing at a path
             words += [place, ":".join(dict.fromkeys(str(folder.resolve()) for folder in folders if folder.is_dir()))]
         return words
 
@@ -186,58 +186,58 @@ class SystemdMachine:
         return begun and self.ask("systemctl", "is-system-running").stdout == "running\n"
 
     def ask(
-        self, *command: str, user: str = "root", said: str = "", patience: float = 60
+        self, *command: str, user: str = "root", stdin: str = "", seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command there, to its end, with `said` as standard input; how it ends is the caller's matter."""
+        """Run a command there to its end, with `stdin` as standard input; the caller checks the exit code."""
         rights = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         return subprocess.run(
             ["nsenter", "--target", str(self._init), "--all", *rights, *command],
             env={"PATH": _TRUSTED, "LC_ALL": "C.UTF-8"},
-            input=said,
+            input=stdin,
             capture_output=True,
             text=True,
-            timeout=patience,
+            timeout=seconds,
             check=False,
         )
 
-    def run(self, *command: str, user: str = "root", said: str = "", patience: float = 60) -> str:
-        """Run a command there that goes well; what it prints."""
-        done = self.ask(*command, user=user, said=said, patience=patience)
+    def run(self, *command: str, user: str = "root", stdin: str = "", seconds: float = 60) -> str:
+        """Run a command there, which must succeed, and return its output."""
+        done = self.ask(*command, user=user, stdin=stdin, seconds=seconds)
         assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def has(self, path: str) -> bool:
-        """Whether there is such a file there."""
+        """Return whether that file exists there."""
         return self.ask("test", "-e", path).returncode == 0
 
     def add(self, unit: str, text: str) -> None:
-        """Write a unit, or a part of one, of the test's own."""
+        """Write a unit, or a drop-in, of the test's."""
         path = self.units / unit
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         self.run("systemctl", "daemon-reload")
 
-    def told(self, unit: str, key: str) -> str:
-        """One property of a unit, as systemd tells it."""
+    def property_of(self, unit: str, key: str) -> str:
+        """Return one property of a unit, as systemd reports it."""
         return self.run("systemctl", "show", "--value", f"--property={key}", unit).strip()
 
-    def wait_until_told(self, unit: str, key: str, value: str) -> None:
-        """Return once a property of a unit has this value."""
+    def wait_until_property(self, unit: str, key: str, value: str) -> None:
+        """Return when a property of a unit has this value."""
         wait_until(
-            lambda: self.told(unit, key) == value,
+            lambda: self.property_of(unit, key) == value,
             60,
-            lambda: f"{key}={value} of {unit}; it is {self.told(unit, key)}:\n{self.journal()}",
+            lambda: f"{key}={value} of {unit}; it is {self.property_of(unit, key)}:\n{self.journal()}",
         )
 
     def journal(self, unit: str = "") -> str:
-        """What the journal holds of all units, or of one: lines of user, priority and message."""
+        """Return the journal of all units, or of one: lines of user, priority and message."""
         which = ["--unit", unit] if unit else []
         lines = self.ask("journalctl", "--quiet", "--output=json", *which).stdout.splitlines()
         return "".join("{_UID} <{PRIORITY}> {MESSAGE}\n".format(**json.loads(line)) for line in lines)
 
 
 def _inner_cgroup(name: str) -> Path:
-    """A new cgroup in that of this process."""
+    """Make a new cgroup in that of this process."""
     cgroup = _own_cgroup() / name
     try:
         cgroup.mkdir()
@@ -247,7 +247,7 @@ def _inner_cgroup(name: str) -> Path:
 
 
 def _own_cgroup() -> Path:
-    """The cgroup that this process is in, where the second hierarchy is mounted."""
+    """Return this process's cgroup, where the second hierarchy is mounted."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     place = next((words[1] for words in mounts if words[2] == "cgroup2"), None)
     assert place is not None, "systemd needs cgroup2, and it is not mounted on this machine"
@@ -257,7 +257,7 @@ def _own_cgroup() -> Path:
 
 
 def _remove(cgroup: Path) -> None:
-    """Take an empty cgroup away, the inner ones first."""
+    """Remove an empty cgroup, the inner ones first."""
     events = cgroup / "cgroup.events"
     wait_until(lambda: "populated 0" in events.read_text(), 60, "the end of every process of the machine")
     for folder, _, _ in os.walk(cgroup, topdown=False):
@@ -265,7 +265,7 @@ def _remove(cgroup: Path) -> None:
 
 
 def _first_process(parent: Process) -> int:
-    """The process that is process 1 of the new namespace."""
+    """Return the process that is process 1 of the new namespace."""
     wait_until(lambda: descendants(parent.pid) or not parent.running, 60, "the namespace's first process")
     found = descendants(parent.pid)
     assert found, f"{_NEEDS}; here: {parent.log}"

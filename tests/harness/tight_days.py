@@ -1,10 +1,10 @@
-"""Lives of a store that is too small, under `rotate` and `ignore`; `every_call` has each call of the disk go wrong.
+"""Lives of a store that is too small, under `rotate` and `ignore`; `every_call` makes each call of the disk fail.
 
-What `BadDays` is to `halt`. There are two sources: one that can deliver again, whose batch waits under `ignore`, and
-one that cannot, whose events use the reserve, and are refused beyond it. The oracle: every event that was accepted is
-delivered, or counted by its type in a gap event that is, and under `ignore` none of the first source is counted. No
-more is counted than was not delivered, but for what was on its way when it was deleted, and whose proof never came (an
-event may then be both, and a gap be told twice), and what was refused when its process ended.
+This is to these policies what `BadDays` is to `halt`. One source can deliver again; its batch waits under `ignore`. The
+other cannot; its events use the reserve, and are refused beyond it. The oracle: every accepted event is delivered, or
+counted by its type in a delivered gap event, and under `ignore` no event of the first source is counted. The count
+exceeds what was not delivered only by events that were deleted under way and whose proof never came (such an event may
+be both, and a gap may be reported twice), and by what was refused when its process ended.
 """
 
 import random
@@ -38,7 +38,7 @@ _UNREPEATABLE = 0.5
 
 @dataclass(slots=True, kw_only=True)
 class TightDays:
-    """One disk, one policy, and what was promised; `live_once` as often as one likes, then `settle`."""
+    """One disk, one policy, and what was promised; call `live_once` any number of times, then `settle`."""
 
     seed: int
     policy: Policy
@@ -46,29 +46,29 @@ class TightDays:
     disk: FakeDisk = field(init=False)
     chance: random.Random = field(init=False)
     accepted: int = 0
-    """Events that the source was told are durable, or counted."""
+    """Events that were reported to the source as durable, or counted."""
     unrepeatable: set[bytes] = field(default_factory=set)
-    """Texts of the other source's events that were accepted."""
+    """Texts of the accepted events of the other source."""
     given: int = 0
-    """Events of it, ever."""
+    """The number of its events."""
     received: set[bytes] = field(default_factory=set)
     """Texts of the events that the collector got."""
     proven: set[bytes] = field(default_factory=set)
-    """Texts, and names of gaps, that were proven to have arrived."""
+    """Texts, and names of gaps, whose arrival was proven."""
     gaps: dict[bytes, Gap] = field(default_factory=dict)
-    """By server and number: two events with one number tell of one gap, and the later one knows more."""
+    """By server and number: of two events with one number, which report one gap, the later one has more."""
 
     def __post_init__(self) -> None:
         self.disk = FakeDisk(self.seed)
         self.chance = random.Random(self.seed * 7919 + 1)
 
     def live_once(self, life: int, *, power_cut: bool) -> None:
-        """One life, with what was prepared for it; it ends with a power cut or a kill."""
+        """Live one life, with the prepared failures; it ends with a power cut or a kill."""
         try:
             with self._open(life, SEGMENTS) as store:
                 _Life(self, store).run()
         except (Crash, StorageError):
-            self.disk.locked.clear()  # the process is at its end
+            self.disk.locked.clear()  # the process has ended
         if power_cut:
             self.disk.crash()
         else:
@@ -86,16 +86,16 @@ class TightDays:
         return store
 
     def settle(self) -> None:
-        """A last life with room and without faults; then hold the promises against what arrived."""
+        """Live a last life with space and without failures; then compare the promises with what arrived."""
         self.disk.fail_at, self.disk.crash_at = {}, 0
         with self._open(99, 10_000) as store:
             life = _Life(self, store)
-            for _ in range(3):  # a commit tells of the gaps that were before it
+            for _ in range(3):  # a commit reports the gaps that existed before it
                 life.take_in()
                 life.deliver(1 << 30)
                 life.prove()
             if store.losses.pending():
-                raise BrokenPromiseError(f"never told: {store.losses.pending()}")
+                raise BrokenPromiseError(f"never reported: {store.losses.pending()}")
         self._judge()
 
     def _judge(self) -> None:
@@ -124,7 +124,7 @@ def _counted(gaps: Iterable[Gap]) -> Counter[EventType]:
 
 
 class _Life:
-    """One process: an intake's commits and a destination's sessions, one after the other."""
+    """One process: an intake's commits and a destination's sessions, in turns."""
 
     def __init__(self, days: TightDays, store: Store) -> None:
         self._days = days
@@ -136,7 +136,7 @@ class _Life:
         self._waiting: Batch | None = None
         """Of the source that can deliver again."""
         self._others: list[bytes] = []
-        """Texts of the events of the other source in this commit."""
+        """Texts of the other source's events in this commit."""
         self._attempts = 0
         self._cursor = store.follow(SERVER, store.cursor(SERVER) or Cursor(), WANTED)
         self._sent: set[bytes] = set()
@@ -157,7 +157,7 @@ class _Life:
                 self._new_session()
 
     def take_in(self) -> None:
-        """One attempt at a commit; when it fails, it is tried again, waits, or is refused."""
+        """Try a commit once; when it fails, it is tried again, waits, or is refused."""
         days = self._days
         commit = self._commit = self._commit or self._next()
         try:
@@ -205,7 +205,7 @@ class _Life:
         self._readers = (SpoolReader(retained, self._cursor.retained), SpoolReader(transient, self._cursor.transient))
 
     def deliver(self, blocks: int) -> None:
-        """So many blocks."""
+        """Send that many blocks."""
         for _ in range(blocks):
             found = self._store.losses.read(SERVER, *self._readers)
             if found is None:
@@ -229,7 +229,7 @@ class _Life:
         self._days.received.add(text)
 
     def prove(self) -> None:
-        """The collector says that it has what was sent."""
+        """The collector has acknowledged what was sent."""
         retained, transient = self._readers
         reached = Cursor(retained=retained.next_number, transient=transient.next_number, proof="drained")
         try:

@@ -1,6 +1,6 @@
-"""Two hosts with a cable between them: network namespaces of a test's own, joined by a veth pair.
+"""Two hosts with a cable between them: two network namespaces, joined by a veth pair.
 
-A command that begins with `router` or `server` runs there. A process that sleeps holds each namespace.
+A command that begins with `router` or `server` runs there. A sleeping process holds each namespace.
 """
 
 import os
@@ -19,7 +19,7 @@ SERVER: Final = "192.0.2.2"
 
 
 class TwoHosts:
-    """They are connected from the `with` statement on."""
+    """They are connected in the `with` block."""
 
     def __enter__(self) -> Self:
         self._root = fetch(IPROUTE)
@@ -41,10 +41,10 @@ class TwoHosts:
         self._undo.close()
 
     def cut(self) -> None:
-        """Cut the cable: nothing arrives, and nobody is told."""
+        """Cut the cable: nothing arrives, and neither host is notified."""
         self._ip(self.server, "link set cable down")
 
-    def mend(self) -> None:
+    def reconnect(self) -> None:
         """Connect them again."""
         self._ip(self.server, "link set cable up")
 
@@ -57,11 +57,11 @@ class TwoHosts:
 
 
 def _host(undo: ExitStack, unshare: list[str]) -> tuple[int, list[str]]:
-    """A namespace, held until undone: the holder's process id, and what begins a command there."""
+    """Return a namespace, held until undone: the holder's process id, and the beginning of a command there."""
     holder = subprocess.Popen([*unshare, _path("sleep"), "infinity"])
     undo.callback(holder.wait)
     undo.callback(holder.kill)
-    # Before it sleeps it may be in the namespace of the host before it, or without its rights.
+    # Before it sleeps it may still be in the former namespace, or without its rights.
     wait_until(lambda: _sleeps(holder.pid) or holder.poll() is not None, 60, "the namespace")
     assert holder.poll() is None, "no network namespace could be made"
     user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
@@ -69,7 +69,7 @@ def _host(undo: ExitStack, unshare: list[str]) -> tuple[int, list[str]]:
 
 
 def _sleeps(pid: int) -> bool:
-    """Whether it has become what holds the namespace."""
+    """Return whether it already holds the namespace."""
     try:
         return Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
     except OSError:

@@ -1,7 +1,7 @@
-"""What an installation of relay needs: a checkout, and the packages from an index as wheels in a folder.
+"""What an installation of relay needs: a checkout, and the packages of an index as wheels in a folder.
 
-`wheels()` makes the folder with a fresh Debian's Python, `/usr/bin/python3`, and keeps it in the cache beside
-the unpacked Debian packages, until relay's requirements or that Python change.
+`wheels()` makes the folder with a fresh Debian's Python, `/usr/bin/python3`, and keeps it in the cache beside the
+unpacked Debian packages, until relay's requirements or that Python change.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ _OF_THE_CHECKOUT: Final = ("relay", "deploy", "pyproject.toml", "README.md", "LI
 
 
 def copy_of_the_checkout(into: Path) -> None:
-    """What `pip install .` and the commands of deploy/README.md read, in a folder: pip writes beside it."""
+    """Copy the files that `pip install .` and deploy/README.md read into a folder, because pip writes beside them."""
     into.mkdir(exist_ok=True)
     for name in _OF_THE_CHECKOUT:
         source = _CHECKOUT / name
@@ -28,12 +28,12 @@ def copy_of_the_checkout(into: Path) -> None:
 
 
 def for_pip(wheels: str) -> dict[str, str]:
-    """The environment in which pip takes everything from the folder of wheels."""
+    """Return the environment in which pip takes everything from the folder of wheels."""
     return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheels, "PIP_NO_COMPILE": "1", "PIP_ROOT_USER_ACTION": "ignore"}
 
 
 def wheels() -> Path:
-    """The folder with the wheels of everything that relay needs, except relay itself."""
+    """Return the folder with the wheels of everything that relay needs, except relay itself."""
     project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())
     wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
     version = subprocess.run([DEBIANS_PYTHON, "--version"], capture_output=True, check=True).stdout

@@ -3,7 +3,7 @@
 What the names mean rsyslog itself says.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,6 @@ NONE = b"no priority, so user.notice"
 CHOICE: dict[str, object] = {"facilities": ["user", "local7"], "severity": "warning"}
 CHOSEN = [b"<%d>%b" % (facility * 8 + severity, REST) for facility in (1, 23) for severity in range(5)]
 EVENTS = 26  # in SEED
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    with Sshd() as server:
-        yield server
 
 
 @pytest.fixture

@@ -128,11 +128,6 @@ def test_a_line_feed_in_a_line_makes_two_messages_of_one(receiver: Receiver, nam
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certificates")
-
-
-@pytest.fixture
 def own(authority: Authority) -> Shown:
     return Shown(authority.pair(ROUTER), authority.certificate)
 

@@ -6,7 +6,7 @@ who changed it.
 
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -59,12 +59,6 @@ class Peer(Protocol):
     port: int
 
     def messages(self) -> list[bytes]: ...
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    with Sshd() as server:
-        yield server
 
 
 @pytest.fixture
@@ -127,11 +121,6 @@ def test_syslog_ngs_network_driver(deliver: Callable[..., str]) -> None:
 
 
 # --- By TLS, inside the port-forward ---
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certificates")
 
 
 @pytest.fixture

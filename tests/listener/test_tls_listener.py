@@ -27,11 +27,6 @@ ONE = b"<1>one"
 ANYWHERE = Address("127.0.0.1", 0)
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certificates")
-
-
 def settings(authority: Authority, **keys: str) -> ReceiverTls:
     pair = authority.pair(SERVER, "127.0.0.1")
     files = {"certificate": str(pair.certificate), "private-key": str(pair.key)}

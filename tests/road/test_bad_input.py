@@ -60,7 +60,7 @@ def test_a_refusal_is_told_and_nothing_is_lost(
     good = dict(router.forwarding)
     spoil(router)
 
-    failed = router.drain(patience=10)
+    failed = router.drain(seconds=10)
 
     assert failed.returncode == exit_code
     assert cause in failed.stderr.lower()
@@ -76,7 +76,7 @@ def test_a_refusal_is_told_and_nothing_is_lost(
 
 def test_nothing_listening_at_the_far_end_is_told_and_retried(router: Router, rsyslog: Rsyslog) -> None:
     rsyslog.stop()
-    failed = router.drain(patience=10)
+    failed = router.drain(seconds=10)
     assert failed.returncode == 75
     assert "connection refused" in failed.stderr
     assert f"nothing listens on 127.0.0.1:{rsyslog.port}" in failed.stderr
@@ -146,7 +146,7 @@ def test_three_mistakes_are_all_told_with_their_keys_and_lines(router: Router) -
 
 def test_a_server_that_no_forwarding_leads_to_is_sent_to_directly_and_warned_of(router: Router) -> None:
     router.write_configuration(local_port=free_port())
-    failed = router.drain(patience=10)
+    failed = router.drain(seconds=10)
     assert failed.returncode == 75
     assert f"collector 127.0.0.1:{router.server['port']}: 127.0.0.1: connection refused" in failed.stderr
     checked = router.run("config", "check")

@@ -163,7 +163,7 @@ def test_a_drain_archives_what_a_killed_receiver_had_accepted(tmp_path: Path, re
     with Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port)
         router.audit_log.write_bytes(SEED.read_bytes())
-        assert router.drain(patience=2).returncode == 75  # nobody listens; all of it waits now, to go at once
+        assert router.drain(seconds=2).returncode == 75  # nobody listens; all of it waits now, to go at once
         with receiver.running(RELAY_CRASH_AT="archive-written:2") as process, router.start() as relay:
             wait_until(lambda: not process.running, 60, "the receiver's death, while it archives them")
             relay.stop()

@@ -89,6 +89,12 @@ def audit_log(path: Path, *, start: str = "oldest", inotify: bool = True) -> Aud
     return AuditLog("audit", log, AuditMapping(hostname="router1", router="router1"), AUTHOR)
 
 
+def append(path: Path, data: bytes) -> None:
+    """Write at the end of a log, as auditd does."""
+    with path.open("ab") as file:
+        file.write(data)
+
+
 def drain(source: EventInput, position: Position | None = None) -> Taken:
     """Run the source until it has given all there is."""
     taken = Taken()

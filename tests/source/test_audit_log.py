@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.waiting import until
-from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate, text_of
+from source.log_writing import Taken, append, audit_log, drain, follow, record, records, rotate, text_of
 
 from relay.errors import NoInputError, StorageError
 from relay.source.auditd import audit_log as audit_log_module
@@ -28,11 +28,6 @@ both_ways = pytest.mark.parametrize("inotify", [True, False], ids=["inotify", "p
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "audit.log"
-
-
-def append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)
 
 
 def overwrite(path: Path, data: bytes) -> None:

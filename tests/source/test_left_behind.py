@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness.auditd import Auditd
 from harness.waiting import until
-from source.log_writing import Taken, audit_log, drain, follow, record, records
+from source.log_writing import Taken, append, audit_log, drain, follow, record, records
 
 from relay.source.auditd import left_behind
 from relay.source.auditd.generations import LogFile
@@ -23,11 +23,6 @@ def log(tmp_path: Path) -> Path:
     path = tmp_path / "audit.log"
     path.write_bytes(records(1, 3))
     return path
-
-
-def append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)
 
 
 def deleted_files() -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness.waiting import until
-from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate
+from source.log_writing import Taken, append, audit_log, drain, follow, record, records, rotate
 
 from relay.source.auditd import audit_log as audit_log_module
 from relay.source.auditd.generations import LogFile
@@ -19,11 +19,6 @@ CAUSE = "blocks were never written, as after a power cut"
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "audit.log"
-
-
-def append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)
 
 
 def cut_record(serial: int) -> bytes:

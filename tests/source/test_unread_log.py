@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.waiting import until
-from source.log_writing import Taken, audit_log, drain, follow, record, records, rotate
+from source.log_writing import Taken, append, audit_log, drain, follow, record, records, rotate
 
 from relay.source.auditd import folder_watch
 from relay.source.auditd.untold import LOSSES, PATIENCE_S
@@ -26,11 +26,6 @@ both_ways = pytest.mark.parametrize("inotify", [True, False], ids=["inotify", "p
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "audit.log"
-
-
-def append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)
 
 
 def params_of(gap: bytes) -> dict[str, list[str]]:

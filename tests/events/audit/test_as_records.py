@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness.auditd import search
+from harness.records import record_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from relay.events.audit.as_records import AuditRecords, NodeName, as_records
 from relay.events.audit.assembly import AuditEvent
 from relay.events.audit.fields import fields
 from relay.events.audit.mapping import AuditMapping
-from relay.events.audit.record import Record, parse
 from relay.events.own_events import Author, alarm
 from relay.syslog.auditd_remote import LARGEST_RECORD, AuditdClient
 from relay.values.alarm import Alarm, AlarmChange
@@ -28,12 +28,6 @@ ALARM_MESSAGE = (
     b'[128T relayRun="00112233aabbccdd" relaySeq="4" type="alarm" node="test1" why="the \\"disk\\" is full" a.b="x"] '
     b"disk full \xc3\xa4"
 )
-
-
-def record_of(line: bytes) -> Record:
-    record = parse(line)
-    assert record is not None, line
-    return record
 
 
 def values(line: bytes) -> dict[bytes, bytes]:

@@ -3,24 +3,18 @@
 from collections.abc import Callable
 
 import pytest
+from harness.records import record_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.events.audit.assembly import Assembler, AuditEvent
 from relay.events.audit.mapping import AuditMapping
-from relay.events.audit.record import Record, parse
 from relay.events.audit.record_types import NUMBERS
 from relay.syslog.rfc5424 import Message, identity
 from relay.syslog.rfc5424 import parse as parse_message
 from relay.values.event import Event, EventType
 
 SEED_SERIALS = [2320, 2321, *range(2335, 2359)]
-
-
-def record_of(line: bytes) -> Record:
-    record = parse(line)
-    assert record is not None
-    return record
 
 
 def event_of(*lines: bytes, late: bool = False) -> AuditEvent:

@@ -3,24 +3,18 @@
 from collections.abc import Callable
 
 import pytest
+from harness.records import record_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.events.audit.assembly import AuditEvent
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.parts import parts
-from relay.events.audit.record import Record, parse
 from relay.syslog.rfc5424 import BOM, identity
 from relay.syslog.rfc5424 import parse as parse_message
 from relay.values.event import Event
 
 Stored = Callable[[Event, int], bytes]
-
-
-def record_of(line: bytes) -> Record:
-    record = parse(line)
-    assert record is not None
-    return record
 
 
 def message_of(stored: Stored, mapping: AuditMapping, *lines: bytes, late: bool = False) -> bytes:

@@ -4,9 +4,10 @@ from random import Random
 
 import pytest
 from harness.auparse import read_records, resolved_pairs
+from harness.records import record_of
 
 from relay.events.audit.fields import Field, fields
-from relay.events.audit.record import Record, parse
+from relay.events.audit.record import Record
 from relay.events.audit.socket_address import FAMILIES, socket_address
 
 HEAD = b"type=SOCKADDR msg=audit(1709742940.326:2351): saddr="
@@ -78,10 +79,8 @@ def addresses(random: Random) -> list[bytes]:
     return [packed(each) for each in every]
 
 
-def record_of(saddr: bytes, resolved: bytes = b"") -> Record:
-    record = parse(HEAD + saddr + resolved)
-    assert record is not None
-    return record
+def socket_record(saddr: bytes, resolved: bytes = b"") -> Record:
+    return record_of(HEAD + saddr + resolved)
 
 
 def test_it_is_auparses_interpretation() -> None:
@@ -94,7 +93,7 @@ def test_it_is_auparses_interpretation() -> None:
         ours = [] if text == b"unknown-family(45)" else socket_address(saddr)
         assert ours == expected, (saddr, text)
         if expected and expected[0][1] not in MORE_THAN_A_NAME and b"\n" not in text:
-            assert without_hex(record_of(saddr)) == without_hex(record_of(saddr, b"\x1dSADDR=" + text)), text
+            assert without_hex(socket_record(saddr)) == without_hex(socket_record(saddr, b"\x1dSADDR=" + text)), text
 
 
 def without_hex(record: Record) -> list[Field]:

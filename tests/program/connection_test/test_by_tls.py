@@ -20,11 +20,6 @@ def sshd() -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certificates")
-
-
-@pytest.fixture
 def shown(authority: Authority) -> Shown:
     return Shown(authority.pair(SERVER), authority.certificate)
 

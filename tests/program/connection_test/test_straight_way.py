@@ -147,7 +147,7 @@ def test_a_cable_that_is_cut_is_no_answer_and_not_a_refusal(far: Router, hosts: 
     try:
         failed = asked(far, 514, *HASTE).failure("TCP connection", 69)
     finally:
-        hosts.mend()
+        hosts.reconnect()
     assert f"{SERVER}: no answer within 0.5 s" in failed["found"]
 
 

@@ -1,7 +1,6 @@
 """What people and programs see of `relay test-connection`."""
 
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -9,26 +8,10 @@ from pathlib import Path
 
 from harness.openssh import Sshd
 from harness.relay import Router
+from harness.terminal import run_on_a_terminal
 from program.connection_test.asking import STEPS, argv, ask
 
 ESCAPE = "\x1b"
-
-
-def on_a_terminal(router: Router, **environment: str) -> str:
-    """What a terminal gets."""
-    ours, theirs = pty.openpty()
-    inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    child = subprocess.Popen(argv(router.configuration), stdout=theirs, env=inherited | environment)
-    os.close(theirs)
-    text = b""
-    try:
-        while data := os.read(ours, 1 << 16):
-            text += data
-    except OSError:  # EIO: the last writer has closed
-        pass
-    os.close(ours)
-    assert child.wait(30) == 0
-    return text.decode()
 
 
 def test_people_get_a_line_for_each_step_and_one_sentence_at_the_end(router: Router) -> None:
@@ -55,8 +38,11 @@ def test_people_get_the_remedy_below_what_failed(router: Router, sshd: Sshd) -> 
 
 
 def test_colours_are_for_terminals_that_want_them(router: Router) -> None:
-    assert ESCAPE in on_a_terminal(router)
-    assert ESCAPE not in on_a_terminal(router, NO_COLOR="1")
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    code, text = run_on_a_terminal(argv(router.configuration), environment=environment)
+    assert (code, ESCAPE in text) == (0, True)
+    code, text = run_on_a_terminal(argv(router.configuration), environment=environment | {"NO_COLOR": "1"})
+    assert (code, ESCAPE in text) == (0, False)
     assert ESCAPE not in router.run("test-connection").stdout
 
 
