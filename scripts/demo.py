@@ -1,7 +1,7 @@
-"""The main job, watched: audit records through a real SSH port-forward to a log server, proven.
+"""The main job, live: audit records through a real SSH port forward to a log server, proven.
 
-Run by ./scripts/demo. Everything lives in one folder; every process that is started here is stopped here. The last
-line is computed by comparing the records that were written into audit.log with those that stand in the archive.
+Run by ./scripts/demo. All files are in one folder, and every process that the demo starts is stopped at its end. The
+last line is computed by comparing the records written into audit.log with the records in the archive.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float = PATIENCE
 
 
 def port(wanted: int) -> int:
-    """The wanted port of the loopback address, or a free one where it is taken."""
+    """Return the preferred port of the loopback address, or a free one if it is taken."""
     for number in (wanted, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,7 +57,7 @@ def port(wanted: int) -> int:
 
 
 def make_key(path: Path) -> str:
-    """A new Ed25519 key pair; returns the public half as OpenSSH writes it."""
+    """Make an Ed25519 key pair; return the public half as OpenSSH writes it."""
     key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
@@ -69,7 +69,7 @@ def make_key(path: Path) -> str:
 
 
 class Weather:
-    """What becomes of the connections that began under it."""
+    """What happens to the connections that began in this state."""
 
     def __init__(self) -> None:
         self.swallows_answers = threading.Event()
@@ -84,7 +84,7 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", listen))
         self._weather = Weather()
         self.sent_unanswered = 0
-        """Octets that reached the server since its answers are swallowed."""
+        """Octets that reached the server since its answers are dropped."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -109,18 +109,18 @@ class Wire:
                     client.sendall(data)
 
     def lose_answers(self) -> None:
-        """From now on the server hears the router, and the router does not hear the server: no proof can come."""
+        """From now on the router does not hear the server, so no proof can arrive."""
         self.sent_unanswered = 0
         self._weather.swallows_answers.set()
 
     def cut(self) -> None:
-        """End the connections that are open now; those that come later are carried both ways."""
+        """End the connections that are open now; later connections are carried in both directions."""
         former, self._weather = self._weather, Weather()
         former.is_over.set()
 
 
 def events(rounds: int) -> Iterator[list[tuple[bytes, bytes]]]:
-    """The seed's events again and again, each with a fresh serial: (type, rest of the record) for every record."""
+    """Yield the seed's events again and again, each with a new serial: (type, rest of the record) for every record."""
     seed: list[list[bytes]] = []
     for line in SEED.read_bytes().splitlines():
         match = RECORD.match(line)
@@ -181,12 +181,12 @@ def archived(folder: Path) -> list[bytes]:
 
 
 def audit_events(folder: Path) -> list[bytes]:
-    """The audit events among them; the others are relay's own: its opening, a heartbeat."""
+    """Return the audit events; the other messages are relay's own, its opening and a heartbeat."""
     return [message for message in archived(folder) if b' type="audit"' in message.partition(b"] ")[0]]
 
 
 def records_of(messages: list[bytes]) -> Counter[bytes]:
-    """The audit records in the messages' MSG parts, line by line, as they were in audit.log."""
+    """Return the audit records in the messages' MSG parts, line by line, as they were in audit.log."""
     return Counter(
         line for message in messages for line in message.partition(b"] type=")[2].join([b"type=", b""]).split(b"\n")
     )
@@ -199,7 +199,7 @@ def show_message(message: bytes) -> None:
 
 
 class Demo:
-    """The play: a log server, a router, and what happens between them."""
+    """The play: a log server, a router, and the events between them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -214,7 +214,7 @@ class Demo:
         return process
 
     def make_configuration(self) -> None:
-        """Make both key pairs, and the files that let the two ends know each other."""
+        """Make both key pairs, and the files through which the two ends know each other."""
         host_key = make_key(self.folder / "ssh_host_ed25519_key")
         router_key = make_key(self.folder / "id_ed25519")
         (self.folder / "authorized_keys").write_text(
@@ -264,7 +264,7 @@ port = {self.local_port}
         return False
 
     def proven(self) -> int:
-        """Audit events that the router has the proof of: what `relay status --json` tells, without relay's own."""
+        """Return the proven audit events: the count of `relay status --json`, without relay's own events."""
         command = [*self.relay, "status", "--json", "--state", f"{self.folder}/router"]
         answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)  # noqa: S603  ours
         own = sum(b' type="relay"' in message for message in archived(self.folder / "archive" / "combo1"))
@@ -278,7 +278,7 @@ port = {self.local_port}
                 process.wait(20)
 
     def play(self, rounds: int) -> bool:
-        """The whole play; whether it ended as it must."""
+        """Run the whole play; return whether it ended correctly."""
         say(f"Everything happens in {self.folder}")
         self.make_configuration()
         auditd = Auditd(self.folder, rounds)
@@ -288,7 +288,7 @@ port = {self.local_port}
         self.start_log_server()
         wire = Wire(self.wire_port, self.ssh_port)
 
-        say(f"2. A router: `relay run`, port-forwarding local {self.local_port} -> remote {self.listen_port} by SSH")
+        say(f"2. A router: `relay run`, port-forwarding local {self.local_port} -> remote {self.listen_port} over SSH")
         self.start("run", "-c", f"{self.folder}/relay.toml")
 
         say(f"3. auditd writes {total} events, about {RECORDS_A_SECOND} records a second, and rotates its log once")
@@ -297,7 +297,7 @@ port = {self.local_port}
         say("   rotated: audit.log is now audit.log.1, and a new audit.log is written")
         auditd.write(0.2, total)
 
-        say("4. The SSH connection loses its way back, and is cut while a proof is outstanding")
+        say("4. The server's answers no longer arrive, and the SSH connection is cut before the proof")
         wire.lose_answers()
         auditd.write(0.1, total)
         archive = self.folder / "archive" / "combo1"
@@ -305,12 +305,12 @@ port = {self.local_port}
         wait_for("archiving what is not proven", lambda: len(audit_events(archive)) > self.proven())
         unproven = len(audit_events(archive)) - self.proven()
         wire.cut()
-        say(f"   cut: {unproven} events stand in the archive already, but the router has no proof of it")
+        say(f"   cut: {unproven} events are in the archive already, but the router has no proof of them")
         auditd.write(1.0, total)
 
         wait_for("the proof of every event", lambda: self.proven() >= total)
         proven = self.proven()
-        say("5. Connected again; what was not proven was sent a second time, and the archive kept it once")
+        say("5. Connected again: unproven events were sent a second time, and the archive kept each once")
         self.stop()
 
         messages = audit_events(archive)
@@ -323,7 +323,7 @@ port = {self.local_port}
 
     @staticmethod
     def judge(auditd: Auditd, messages: list[bytes], proven: int) -> bool:
-        """Compare what went in with what is in the archive; the demo's last line."""
+        """Compare the written records with the archive, and return the demo's last line."""
         kept = records_of(messages)
 
         def serials(records: Counter[bytes]) -> set[bytes]:

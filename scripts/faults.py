@@ -1,9 +1,9 @@
-"""relay's promises under faults: nothing accepted is lost, nothing stands twice, and what damage costs is counted.
+"""relay's promises under faults: no accepted event is lost, none is duplicated, and damage is counted.
 
-Run by ./scripts/faults; the parts may be named and then run alone. Random choices come from --seed, which is printed:
-the same seed makes the same choices (but the real programs meet them at another moment). Every process that is
-started here is ended here, also on Ctrl-C. The last line is the verdict; exit code 0 when every promise was kept,
-1 when one was broken (the folder is left behind then), 130 when interrupted.
+Run by ./scripts/faults; single parts run alone when they are named. Random choices come from --seed, which is printed:
+the same seed makes the same choices, although the real programs meet them at another moment. Every process started
+here is ended here, also on Ctrl-C. The last line is the verdict. The exit code is 0 when every promise was kept, 1 when
+one was broken (the folder is kept then), and 130 when interrupted.
 """
 
 import argparse
@@ -42,15 +42,15 @@ INTERRUPTED: Final = 130
 
 
 class Extent(NamedTuple):
-    """How much of each part."""
+    """The amount of each part."""
 
     rounds: int
     times: int
-    """Each named moment the first time it comes, the second, …: so often."""
+    """How many times each named moment is used: the first time it comes, the second, …"""
     seeds: int
     machine: int
     stride: int
-    """Every so many octets are damaged."""
+    """The distance between damaged octets."""
     bits: range | None
     """Of each octet; None: one."""
 
@@ -58,7 +58,7 @@ class Extent(NamedTuple):
 FULL: Final = Extent(rounds=50, times=3, seeds=5000, machine=10_000, stride=1, bits=range(BITS))
 QUICK: Final = Extent(rounds=8, times=1, seeds=500, machine=100, stride=8, bits=None)
 Part = Callable[[], str]
-"""Does its work and tells what was done; a broken promise is an AssertionError."""
+"""Does its work and returns a summary; a broken promise is an AssertionError."""
 
 
 def say(text: str) -> None:
@@ -115,12 +115,12 @@ def seeds(first: int, count: int) -> str:
 
 def calls() -> str:
     """Let every single call of the disk fail, or be the last, under each policy."""
-    told = []
+    results = []
     for policy in POLICIES:
         lived = [every_call(wrong, policy=policy) for wrong in WRONGS]
         gone, accepted = sum(each.calls for each in lived), sum(each.accepted for each in lived)
-        told.append(f"{policy}: {gone} calls gone wrong, {accepted} events accepted, each delivered or counted")
-    return "; ".join(told)
+        results.append(f"{policy}: {gone} failed calls, {accepted} events accepted, each delivered or counted")
+    return "; ".join(results)
 
 
 def every_bit(extent: Extent) -> str:
@@ -130,28 +130,28 @@ def every_bit(extent: Extent) -> str:
         for damage in damages:
             examine(specimen, damage)
             done += 1
-    return f"{done} damaged spools: no wrong message, every loss told"
+    return f"{done} damaged spools: no wrong message, every loss reported"
 
 
 def machine(examples: int) -> str:
-    """Do anything in any order to a spool beside a plain list."""
+    """Run any sequence of calls on a spool, beside a plain list."""
     chosen = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(SpoolMachine, settings=chosen)
     return f"{examples} examples: the spool is the list of what was appended"
 
 
 def run(parts: dict[str, Part]) -> list[str]:
-    """Run each; the names of those that broke a promise."""
+    """Run each part; return the names of those that broke a promise."""
     broken = []
     for name, part in parts.items():
         say(f"{name} …")
         begun = time.monotonic()
         try:
-            told = part()
+            result = part()
         except (AssertionError, ExceptionGroup) as error:
-            told = "\n".join((f"BROKEN: {error}", *getattr(error, "__notes__", ())))
+            result = "\n".join((f"BROKEN: {error}", *getattr(error, "__notes__", ())))
             broken.append(name)
-        say(f"{name}: {told} ({time.monotonic() - begun:.0f} s)")
+        say(f"{name}: {result} ({time.monotonic() - begun:.0f} s)")
     return broken
 
 
@@ -201,7 +201,7 @@ def _interrupted(*_: object) -> None:
 
 
 def _end_all() -> None:
-    """End what nobody answers for: it was just being started, or ended, when the interrupt came."""
+    """End the processes that were just being started, or ended, when the interrupt came."""
     signal_all(freeze(os.getpid()), signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -211,7 +211,7 @@ def _end_all() -> None:
 def main(words: Sequence[str]) -> int:
     """Run the parts in a folder of their own, and give the verdict."""
     chosen = _chosen(words)
-    logging.disable()  # torn tails by the thousand are no news here
+    logging.disable()  # thousands of torn tails are expected here
     signal.signal(signal.SIGTERM, _interrupted)
     chosen.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = Path(tempfile.mkdtemp(dir=chosen.folder.resolve()))
@@ -224,7 +224,7 @@ def main(words: Sequence[str]) -> int:
         say("faults: interrupted")
         return INTERRUPTED
     if broken:
-        say(f"faults: BROKEN: {', '.join(broken)}; what is left lies in {folder}")
+        say(f"faults: BROKEN: {', '.join(broken)}; see {folder}")
         return 1
     shutil.rmtree(folder)
     say("faults: every promise was kept")

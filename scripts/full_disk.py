@@ -1,10 +1,10 @@
-"""relay on a full disk: every event is delivered or counted, whatever the policy and whatever happens meanwhile.
+"""relay on a full disk: every event is delivered or counted, with each policy and each kind of end.
 
-Run by ./scripts/full-disk. The state directory is on a tmpfs of 20 MB, audit.log holds far more than fits, and the
-collector is down. When the disk is full, in the middle of taking in, relay is left alone, or stopped by SIGTERM, or
-killed, and then started again, still full. Then the collector comes, and nobody does anything more: what was not
-delivered must be counted, exactly. The last line is the verdict; exit code 0 when every promise was kept, 1 when one
-was broken (the folder is left behind then), 130 when interrupted.
+Run by ./scripts/full-disk. The state directory is on a tmpfs of 20 MB, audit.log has far more than fits, and the
+collector does not run. When the disk is full while relay accepts events, relay is not disturbed, or stopped with
+SIGTERM, or killed, and then started again on the full disk. Then the collector starts, and nothing else is done: the
+gaps must count exactly what was not delivered. The last line is the verdict. The exit code is 0 when every promise was
+kept, 1 when one was broken (the folder is kept then), and 130 when interrupted.
 """
 
 import argparse
@@ -33,7 +33,7 @@ QUICK: Final = 60_000
 INTERRUPTED: Final = 130
 _PATIENCE: Final = 300
 _MOVING: Final = 0.5
-"""Seconds between looks at what has come."""
+"""Seconds between looks at what has arrived."""
 
 Ends: Final[dict[str, Callable[[Process], None] | None]] = {
     "left alone": None,
@@ -43,7 +43,7 @@ Ends: Final[dict[str, Callable[[Process], None] | None]] = {
 
 
 def one(folder: Path, sshd: Sshd, policy: str, end: Callable[[Process], None] | None, records: int) -> Account:
-    """One disk, from full to room again."""
+    """One disk, from full to space again."""
     folder.mkdir()
     with SmallDisk(folder / "disk", SIZE) as disk:
         full = FullRouter(folder, sshd, disk, policy, records=records)
@@ -57,7 +57,7 @@ def one(folder: Path, sshd: Sshd, policy: str, end: Callable[[Process], None] | 
 
 
 def _recovered(full: FullRouter, relay: Process, policy: str) -> Account:
-    """What became of the events, once relay has done by itself what it can."""
+    """The fate of the events, once relay has done everything that it does by itself."""
     if policy == "rotate":  # else the source waits until there is space
         wait_until(lambda: full.lag() == 0, _PATIENCE, lambda: relay.log)
     with full.receiver.running():
@@ -65,14 +65,14 @@ def _recovered(full: FullRouter, relay: Process, policy: str) -> Account:
         if not relay.running:
             raise AssertionError(relay.log)
         relay.stop()
-        full.drain(_PATIENCE)  # a gap that ended just now is told by now
+        full.drain(_PATIENCE)  # reports a gap that ended just now
         if full.stub.exists():
             raise AssertionError("a halt was asked for within minutes of its start")
         return full.account()
 
 
 def _is_quiet(full: FullRouter) -> bool:
-    """Whether nothing waits any more, and nothing came for a moment."""
+    """Return whether nothing waits any more, and nothing arrived for a moment."""
     before = full.waiting()
     time.sleep(_MOVING)
     return before == full.waiting() == 0
@@ -81,7 +81,7 @@ def _is_quiet(full: FullRouter) -> bool:
 def rows(
     folder: Path, records: int, policies: Sequence[str], ends: Sequence[str]
 ) -> tuple[list[tuple[str, ...]], bool]:
-    """The table, and whether every promise was kept."""
+    """Return the table, and whether every promise was kept."""
     table, kept = [], True
     with Sshd() as sshd:
         for policy in policies:
@@ -127,12 +127,12 @@ def main(words: Sequence[str]) -> int:
         print("full-disk: interrupted")
         return INTERRUPTED
     except AssertionError as error:
-        print(f"full-disk: BROKEN: {error}; what is left lies in {folder}")
+        print(f"full-disk: BROKEN: {error}; see {folder}")
         return 1
     print()
     print(markdown(("policy", "while full", "written", "arrived", "missing", "counted", "duplicated", "kept"), table))
     if not kept:
-        print(f"full-disk: BROKEN; what is left lies in {folder}")
+        print(f"full-disk: BROKEN; see {folder}")
         return 1
     shutil.rmtree(folder)
     print("full-disk: every event was delivered or counted")

@@ -1,7 +1,7 @@
 """Run the tests under every interpreter of this machine that relay supports. Run by ./scripts/pythons.
 
-Interpreters are looked for on PATH (`python3.13`), among pyenv's versions and among uv's. Of several with the same
-version one is taken.
+It looks for interpreters on PATH (`python3.13`), among those of pyenv and of uv. Of several with the same version it
+takes one.
 """
 
 import json
@@ -28,7 +28,7 @@ QUICK: Final = (
     "tests/syslog",
     "tests/values/test_glob.py",
 )
-"""That each command starts, and the rooms that know no clock, disk or network."""
+"""Each command starts, and the tests of the rooms that know no clock, disk or network."""
 FEW_EXAMPLES: Final = ("-q", "--hypothesis-profile", "few", "-p", "no:cacheprovider")
 _QUESTION: Final = """
 import json, platform, sys, sysconfig
@@ -52,7 +52,7 @@ class Interpreter:
 
 
 def candidates() -> Iterator[Path]:
-    """Every file that may be an interpreter; the one that runs this script is the first."""
+    """Return every file that may be an interpreter; the one that runs this script is the first."""
     yield Path(sys.executable)
     for folder in os.environ["PATH"].split(os.pathsep):
         if Path(folder).is_dir():
@@ -66,7 +66,7 @@ def candidates() -> Iterator[Path]:
 
 
 def interpreters() -> list[Interpreter]:
-    """Those that relay supports, the oldest first; what must be left out is reported."""
+    """Return the supported interpreters, the oldest first, and report those that are left out."""
     found: dict[str, Interpreter] = {}
     for path in candidates():
         asked = subprocess.run(  # noqa: S603  interpreters of this machine
@@ -89,7 +89,7 @@ def interpreters() -> list[Interpreter]:
 
 
 def environment_of(interpreter: Interpreter) -> str:
-    """The folder of the environment in which the tests run under it; made if need be."""
+    """Return the folder of its environment, which is made if necessary."""
     made = subprocess.run(  # noqa: S603  our own script
         [CHECKOUT / "scripts" / "bootstrap"],
         env={**os.environ, "PYTHON": interpreter.path},
@@ -101,7 +101,7 @@ def environment_of(interpreter: Interpreter) -> str:
 
 
 def run(interpreter: Interpreter, arguments: list[str], *, quiet: bool) -> bool:
-    """Run pytest under it, and print how that ended; `quiet`: what pytest prints is shown only if it failed."""
+    """Run pytest under it, and print the result; with `quiet` pytest's output is shown only if it failed."""
     started = time.monotonic()
     done = subprocess.run(  # noqa: S603  pytest
         [f"{environment_of(interpreter)}/bin/pytest", *arguments],

@@ -1,8 +1,8 @@
 """The table of rotations: every way of rotating a log under load, with the source running on or killed meanwhile.
 
-Run by ./scripts/rotations. tests/source/rotation_rig.py tells the ways and what is counted. The last line is the
-verdict; exit code 0 when nothing was lost and nothing came twice, else 1 (the folder is left behind then), 130 when
-interrupted.
+Run by ./scripts/rotations. tests/source/rotation_rig.py describes the kinds of rotation and what is counted. The last
+line is the verdict. The exit code is 0 when no record was lost or duplicated, else 1 (the folder is kept then), and 130
+when interrupted.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def row(way: str, outcome: Outcome) -> str:
 
 
 def main() -> int:
-    """Play all of it and print the table."""
+    """Run all of it and print the table."""
     parser = argparse.ArgumentParser(description="Rotate a log in every way while the source follows it.")
     parser.add_argument("folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rotations of each kind (default {ROUNDS})")
@@ -62,10 +62,10 @@ def main() -> int:
             print(row(way, outcome), flush=True)
             broken += outcome.lost + outcome.repeated
     if broken:
-        print(f"BROKEN: {broken} records were lost or came twice (seed {chosen.seed}; see {folder})")
+        print(f"BROKEN: {broken} records were lost or duplicated (seed {chosen.seed}; see {folder})")
         return 1
     shutil.rmtree(folder)
-    print("kept: no record was lost and none came twice")
+    print("kept: no record was lost and none was duplicated")
     return 0
 
 

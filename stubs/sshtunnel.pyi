@@ -1,4 +1,4 @@
-# What relay uses of sshtunnel 0.5: it comes without types, and what is overridden is not public there.
+# The part of sshtunnel 0.5 that relay uses; the library has no types, and the overridden methods are not public.
 
 import logging
 import socket

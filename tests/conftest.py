@@ -1,4 +1,4 @@
-"""For every test: no program that could halt this machine, or talk to its users, is to be found."""
+"""For every test: programs that could halt this machine, or write to its users, cannot be found."""
 
 import os
 import signal
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 DANGEROUS = ("shutdown", "poweroff", "halt", "reboot", "telinit", "wall")
 LEFT_OPEN = (".segment", "/slots", "/lock", "/journal", ".log")
 ALLOWED = "wall"
-"""A full spool tells all users; the stub is told instead."""
+"""A full spool sends a message to all users; the stub gets it instead."""
 
-# An example takes as long as other programs leave it no processor. A run judges the change that was made, so it has the
-# examples of the run before; `--hypothesis-profile new` looks for others, and `few` is for the second interpreter.
+# The time of an example depends on other programs. A run judges the change, so it has the examples of the previous run;
+# `--hypothesis-profile new` looks for others, and `few` is for the second interpreter.
 settings.register_profile("new", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("new"), derandomize=True)
 settings.register_profile("few", settings.get_profile("same"), max_examples=10)
@@ -44,7 +44,7 @@ def one_interpreter() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_real_halt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Stubs first on PATH; at the end of the session none of those that halt may have been run."""
+    """Stubs come first on PATH; at the end of the session none of those that halt may have run."""
     folder = tmp_path_factory.mktemp("stubs")
     calls = folder / "calls"
     for name in DANGEROUS:
@@ -65,7 +65,7 @@ def _lines(calls: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_real_login_message() -> Iterator[None]:
-    """As root, relay may write what everybody reads at login: no test is to do that on this machine."""
+    """As root, relay may write the message that everybody reads at login; no test may do that on this machine."""
     path = Path(LOGIN_MESSAGE)
     before = path.exists()
     yield
@@ -74,7 +74,7 @@ def no_real_login_message() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def close_what_a_dead_relay_left_open(tmp_path: Path) -> Iterator[None]:
-    """Tests leave stores behind as a killed process does; here their descriptors must go, or select(2) runs out."""
+    """Tests abandon stores as a killed process does; their descriptors are closed here, or select(2) would run out."""
     yield
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -82,7 +82,7 @@ def close_what_a_dead_relay_left_open(tmp_path: Path) -> Iterator[None]:
             if target.startswith(f"{tmp_path}/") and target.endswith(LEFT_OPEN):
                 os.close(int(name))
         except OSError:
-            continue  # the descriptor of this very listing
+            continue  # the descriptor of this listing itself
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
-"""Environments for several interpreters, and which interpreters and systems the tests run under.
+"""Environments for several interpreters, and the interpreters and systems under which the tests run.
 
-The real scripts/bootstrap runs in a project of the test's own that requires nothing, so that nothing is downloaded.
+The real scripts/bootstrap runs in a project of the test's that requires nothing, so nothing is downloaded.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ class Checkout:
         )
 
     def bootstrap(self, **variables: str) -> tuple[Path, str]:
-        """The environment that it names, and what it says to people."""
+        """Return the environment that it names, and its messages to people."""
         return self.finished(self.start(**variables))
 
     def finished(self, started: subprocess.Popen[str]) -> tuple[Path, str]:
@@ -105,7 +105,7 @@ def test_an_environment_that_is_in_use_is_never_cleared(checkout: Checkout) -> N
     assert checkout.bootstrap() == (first, "")
     assert checkout.link.resolve() == first
 
-    # With new requirements there is another one beside it, and what runs from an older one goes on.
+    # With new requirements another one is made beside it, and programs that run from an older one continue.
     unused, used = (first.with_name(f"{platform.python_version()}-{name}") for name in ("unused", "used"))
     unused.mkdir()
     used.mkdir()
@@ -117,7 +117,7 @@ def test_an_environment_that_is_in_use_is_never_cleared(checkout: Checkout) -> N
         assert checkout.link.resolve() == first
     assert checkout.environments() == {first, second, used}
 
-    # Once nothing runs from it, `.venv` leads to the new one; and what is there is not made again.
+    # When no program runs from it, `.venv` leads to the new one; and an existing environment is not made again.
     assert checkout.bootstrap() == (second, "")
     assert checkout.link.resolve() == second
     checkout.require("1")
@@ -127,7 +127,7 @@ def test_an_environment_that_is_in_use_is_never_cleared(checkout: Checkout) -> N
 
 @contextlib.contextmanager
 def running(python: str) -> Iterator[subprocess.Popen[str]]:
-    """A program that imports something at its end, when the test has done its part."""
+    """Start a program that imports something at its end, when the test has done its part."""
     program = "import sys; print('runs', flush=True); sys.stdin.read(); import fractions; print('went on')"
     with subprocess.Popen([python, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -155,7 +155,7 @@ def test_an_interpreter_that_cannot_run_the_tests_is_left_out_and_reported(
 
 
 def test_interpreters_are_found_on_path_and_among_those_of_pyenv_and_uv(machine: Path) -> None:
-    """Each version once, the oldest first; a name that leads nowhere is passed over."""
+    """Each version once, the oldest first; a name that leads nowhere is skipped."""
     install(machine / "path" / "python3.99", [[3, 99], "3.99.10", "CPython", False, []])
     install(machine / "pyenv" / "versions" / "3.99.9" / "bin" / "python3", [[3, 99], "3.99.9", "CPython", False, []])
     install(machine / "uv" / "cpython-3.98.0" / "bin" / "python3", [[3, 98], "3.98.0", "CPython", False, []])
@@ -168,7 +168,7 @@ def test_interpreters_are_found_on_path_and_among_those_of_pyenv_and_uv(machine:
 
 
 def install(path: Path, answer: list[object]) -> None:
-    """A program that answers what an interpreter is asked."""
+    """Write a program that answers as an interpreter does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
     path.chmod(0o755)
@@ -176,7 +176,7 @@ def install(path: Path, answer: list[object]) -> None:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where interpreters are looked for."""
+    """Return the folders in which interpreters are looked for."""
     (tmp_path / "path").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path}/path:{tmp_path}/missing")
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))

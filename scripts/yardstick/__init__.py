@@ -1,1 +1,1 @@
-"""The yardstick: relay beside what a user would take in its place, through the same sshd, into the same far end."""
+"""The yardstick: relay beside the programs that users would choose instead, through one sshd into one far end."""

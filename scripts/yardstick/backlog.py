@@ -1,13 +1,12 @@
-"""What a backlog costs: a store's memory, appends and opening while nothing of it is delivered.
+"""The cost of a backlog: a store's memory, appends and opening while nothing of it is delivered.
 
-Run by ./scripts/backlog. The intake takes in messages of 300 octets, 1000 at a time, each thousand durable before the
-next. Beside it stand a plain loop that writes as many messages to a file of its own, one after the other through
-Python's buffer, and calls fdatasync, and the same with all of them in one write. They take turns, each time another one
-first, and what counts is the median of the ratios: a noisy moment of the disk hits all. The same is done with the spool
-alone, which is given the thousand messages ready made: what durability itself costs, with checksums, chain and header,
-and without numbering and framing. Single appends, each
-durable, are timed before the backlog and behind it. Times are those of the wall but where CPU is said. Exit code 1 when
-memory, once warm, changed by more than 10 MB.
+Run by ./scripts/backlog. The intake accepts messages of 300 octets, 1000 at a time; each thousand is durable before
+the next. Two plain loops run beside it. One writes as many messages to its own file, one by one through Python's
+buffer, and calls fdatasync; the other writes them at once. They take turns in a changing order, and the result is the
+median of the ratios, so that a noisy moment of the disk hits all. The same is done with the spool alone, which gets
+the finished messages: this is the cost of durability itself, with checksums, chain and header, without numbering and
+framing. Single durable appends are timed before the backlog and behind it. Times are wall time unless CPU is
+mentioned. The exit code is 1 when memory, once warm, changed by more than 10 MB.
 """
 
 import argparse
@@ -52,7 +51,7 @@ _FRAME: Final = len(b'300  relayRun="0123456789abcdef" relaySeq="1000000"')
 
 
 class Cost(NamedTuple):
-    """Of so many single appends, for each of them, in microseconds."""
+    """Times of that many single appends, in microseconds."""
 
     wall: float
     cpu: float
@@ -62,7 +61,7 @@ NOTHING: Final = Cost(0, 0)
 
 
 class Turn(NamedTuple):
-    """Seconds for a thousand messages each way, at the same moment."""
+    """Seconds for a thousand messages by each method, at the same moment."""
 
     ours: float
     loop: float
@@ -91,19 +90,19 @@ class Figures:
 
     @property
     def growth(self) -> int:
-        """By how much memory changed."""
+        """Return how much memory changed."""
         return max(self.memory) - min(self.memory)
 
 
 class Source:
-    """Gives events without end."""
+    """Yields events without end."""
 
     def __init__(self) -> None:
         self._given = 0
         self._tail = b' type="audit"] '.ljust(LENGTH - len(_HEAD) - _FRAME, b"x")
 
     def give(self, count: int) -> Batch:
-        """So many."""
+        """Return that many events."""
         self._given += count
         event = Event(EventType.AUDIT, 1, _HEAD, self._tail)
         return Batch([event] * count, Position("audit", self._given, b"%d" % self._given))
@@ -132,7 +131,7 @@ async def _taking_in(store: Store) -> AsyncIterator[Intake]:
 
 
 async def _durable(intake: Intake, batch: Batch) -> float:
-    """Seconds until it is durable."""
+    """Return the seconds until it is durable."""
     begun = time.perf_counter()
     await (await intake.submit(batch))
     return time.perf_counter() - begun
@@ -155,7 +154,7 @@ class Plain:
         self._once = b"".join(self._messages)
 
     def loop(self) -> float:
-        """Seconds until a thousand messages, written one by one, are durable."""
+        """Return the seconds until a thousand messages, written one by one, are durable."""
         begun = time.perf_counter()
         for message in self._messages:
             self._file.write(message)
@@ -164,7 +163,7 @@ class Plain:
         return time.perf_counter() - begun
 
     def once(self) -> float:
-        """Seconds until they are durable, written at once."""
+        """Return the seconds until they are durable, written at once."""
         begun = time.perf_counter()
         os.write(self._file.fileno(), self._once)
         os.fdatasync(self._file.fileno())
@@ -179,7 +178,7 @@ class Plain:
 
 
 async def _turn(number: int, ours: Callable[[], Awaitable[float]], plain: Plain) -> Turn:
-    """Each way once; with the number another one begins."""
+    """Run each method once; the next number begins with another one."""
     seconds = [0.0, 0.0, 0.0]
     for way in (number % 3, (number + 1) % 3, (number + 2) % 3):
         seconds[way] = await ours() if way == 0 else plain.loop() if way == 1 else plain.once()
@@ -196,7 +195,7 @@ async def _grow(intake: Intake, source: Source, folder: Path, messages: int, fig
 
 
 async def _alone(folder: Path, count: int) -> list[Turn]:
-    """So many turns of the spool alone and the plain loops."""
+    """Take that many turns of the spool alone and the plain loops."""
     frames = [frame(b"x" * LENGTH)] * TOGETHER
     contents = Contents([Span(EventType.AUDIT, 1, TOGETHER)], frames, [], 1 << EventType.AUDIT, 1, 1, LENGTH)
     spool = Spool.open(Disk(), str(folder / "alone"), segment_size=_SEGMENT, run=new_run())
@@ -217,7 +216,7 @@ def _resident() -> int:
 
 
 def _opening(folder: Path) -> float:
-    """Seconds until the store is open and its first block read; the store is closed again."""
+    """Return the seconds until the store is open and its first block read; close the store again."""
     begun = time.perf_counter()
     with _opened(folder) as store:
         SpoolReader(store.retained, 1).read()
@@ -225,7 +224,7 @@ def _opening(folder: Path) -> float:
 
 
 def measure(folder: Path, messages: int, single: int) -> Figures:
-    """Grow a backlog of so many messages in the folder; so many single appends before and after."""
+    """Grow a backlog of that many messages in the folder, with that many single appends before and after."""
     figures = Figures(opening_empty=_opening(folder / "empty"))
     source = Source()
 
@@ -244,7 +243,7 @@ def measure(folder: Path, messages: int, single: int) -> Figures:
 
 
 def report(figures: Figures, messages: int) -> str:
-    """The figures of a backlog of so many messages, as a table."""
+    """Return the figures of a backlog of that many messages, as a table."""
     tenth = max(len(figures.turns) // 10, 1)
     low, high = min(figures.memory) / 1e6, max(figures.memory) / 1e6
     rows = [
@@ -285,7 +284,7 @@ def _tenths(seconds: list[float], tenth: int) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Measure; 1 when memory is not flat."""
+    """Measure; return 1 when memory is not constant."""
     parser = argparse.ArgumentParser(prog="scripts/backlog", description=__doc__)
     parser.add_argument("-n", dest="messages", type=int, default=MESSAGES, help=f"messages (default {MESSAGES})")
     parser.add_argument("--single", type=int, default=SINGLE, help=f"single appends (default {SINGLE})")

@@ -1,8 +1,8 @@
 """The yardstick's command, run by ./scripts/bench: relay beside its competitors, as Markdown tables on standard output.
 
-All get the same records, the same sshd and the same kind of far end; rounds go round, one run of each after the other,
-so that a noisy moment hits all of them; figures are medians, in brackets the least and the greatest. What goes on is
-told on standard error. Exit code 1 when a run lost or doubled a record, or did not end in time.
+All get the same records, the same sshd and the same kind of far end. Rounds alternate, one run of each program after
+the other, so that a noisy moment hits all of them. Figures are medians, with the least and the greatest in brackets.
+Progress goes to standard error. The exit code is 1 when a run lost or duplicated a record, or did not end in time.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="scripts/bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Spools and queues lie in the temporary folder: TMPDIR says where, and it should be a real disk.",
+        epilog="Spools and queues are in the temporary folder ($TMPDIR), which should be on a real disk.",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--catch-up", action="store_true", help="a log that is complete beforehand (the default)")
@@ -55,7 +55,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _completed(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> argparse.Namespace:
-    to_the_sink = {name: kind for name, kind in FORWARDERS.items() if not kind.tls}  # which speaks none
+    to_the_sink = {name: kind for name, kind in FORWARDERS.items() if not kind.tls}  # the sink has no TLS
     known = RECEIVERS if chosen.receive else to_the_sink
     chosen.records = chosen.records or (QUICK_RECORDS if chosen.quick else RECORDS)
     chosen.rounds = chosen.rounds or (1 if chosen.quick else ROUNDS)
@@ -69,7 +69,7 @@ def _completed(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> a
 
 
 def _rounds(names: Sequence[Name], rounds: int, measure: Callable[[Name], Run]) -> dict[Name, list[Run]]:
-    """Every name's runs, the rounds going round."""
+    """Return every name's runs; the rounds alternate."""
     runs: dict[Name, list[Run]] = {name: [] for name in names}
     for number in range(1, rounds + 1):
         for name in names:
@@ -114,7 +114,7 @@ def _idle(chosen: argparse.Namespace, sshd: Sshd) -> tuple[str, bool]:
 
 
 def _measure(chosen: argparse.Namespace) -> tuple[str, str, bool]:
-    """The measurement's title, its table, and whether everything came."""
+    """Return the measurement's title, its table, and whether every record arrived."""
     if chosen.receive:
         return ("Receiving", *_receive(chosen))
     with Sshd(["MaxStartups 100"]) as sshd:
@@ -126,7 +126,7 @@ def _measure(chosen: argparse.Namespace) -> tuple[str, str, bool]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, and print one table with the machine that it holds for."""
+    """Measure, and print each table with the machine that it was measured on."""
     chosen = _arguments(argv)
     where = f"{machine()}. {peers()}."
     try:

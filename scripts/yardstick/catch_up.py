@@ -1,7 +1,7 @@
-"""Catching up: the log is complete before the forwarder starts, and everything is to reach the far end.
+"""Catching up: the log is complete before the forwarder starts, and everything must reach the far end.
 
-The clock runs from the forwarder's start to the last record's arrival, so a program's own start and its connecting are
-in it. CPU is counted to the same moment; relay's to its last proof.
+The clock runs from the forwarder's start to the last record's arrival, so it includes the program's own start and its
+connecting. CPU is counted to the same moment; for relay, to its last proof.
 """
 
 import operator
@@ -40,7 +40,7 @@ class Run:
     written: int
     came: int
     whole: bool
-    """Whether exactly the records that were written have come."""
+    """Whether exactly the written records arrived."""
     seconds: float
     """From the forwarder's start to the last arrival."""
     proven: float | None
@@ -65,7 +65,7 @@ def measure(name: str, sshd: Sshd, workload: Workload, limit: float) -> Run:
         sink = rig.far_end
         assert isinstance(sink, Sink)  # noqa: S101  narrows the type: no other was asked for
         rig.audit_log.write_bytes(workload.data)
-        os.sync()  # else its writing is still going on
+        os.sync()  # else the log is still being written to the disk
         before, began = rig.usage(), time.monotonic()
         rig.forwarder.start()
         _wait(lambda: sink.records >= workload.records, began + limit)
@@ -91,14 +91,14 @@ def _proven(rig: Rig, sink: Sink, began: float, limit: float) -> float | None:
 
 
 def _wait(condition: Callable[[], bool], deadline: float) -> bool:
-    """Whether the condition came to hold before the deadline."""
+    """Return whether the condition became true before the deadline."""
     while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(_LOOK)
     return holds
 
 
 def _left(rig: Rig) -> int:
-    """Octets on the disk that are the forwarder's: not the log that it reads, nor what the far end and ssh wrote."""
+    """Return the forwarder's octets on the disk, without the log that it reads and the files of the far end and ssh."""
     others = {rig.audit_log.name, "kept", "trace", "statistics", "sink.log", "ssh.log"}
     found = (path for path in rig.folder.rglob("*") if path.is_file() and path.name not in others)
     return sum(_octets(path) for path in found)
@@ -137,7 +137,7 @@ def _row(name: str, runs: Sequence[Run], ours: Sequence[Run] | None) -> list[str
 
 
 def _ratio(runs: Sequence[Run], ours: Sequence[Run] | None) -> str:
-    """The rate as a multiple of relay's in the same round."""
+    """Return the rate as a multiple of relay's in the same round."""
     if not ours:
         return NONE
     return f"{statistics.median(run.rate / our.rate for run, our in zip(runs, ours, strict=True)):.2f}"

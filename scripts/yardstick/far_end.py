@@ -1,4 +1,4 @@
-"""Far ends of a measurement: the sink in C, and `relay receive`. Each listens on its own port once it is started."""
+"""Far ends of a measurement: the sink in C, and `relay receive`. Each listens on its own port after its start."""
 
 import contextlib
 import fcntl
@@ -34,7 +34,7 @@ class Statistics(NamedTuple):
     """Connections that ended inside a message."""
     records: int = 0
     serials: int = 0
-    """The sum of all records' serials: with the count, whether what came is what was written."""
+    """The sum of all records' serials: with the count, it shows whether the records that arrived are those written."""
     first: float = 0.0
     """When the first record came, and the last: CLOCK_MONOTONIC, seconds."""
     last: float = 0.0
@@ -51,7 +51,7 @@ class Arrival(NamedTuple):
 
 
 def compiled(name: str) -> Path:
-    """The program made of NAME.c, compiled when it is older than its source; AssertionError says what cc said."""
+    """Return the program made of NAME.c, compiled when it is older than its source; AssertionError quotes cc."""
     source, program = _HERE / f"{name}.c", CACHE / name
     CACHE.mkdir(parents=True, exist_ok=True)
     with _alone():
@@ -80,7 +80,7 @@ def _compile(source: Path, program: Path) -> None:
 
 
 class Sink(Part):
-    """The sink: counts; with `keep`, every message and a LF after it stands in `kept_file`; see sink.c."""
+    """The sink counts; with `keep` it appends every message and a LF to `kept_file`; see sink.c."""
 
     def __init__(self, folder: Path, *, keep: bool = False, trace: bool = False, octets_a_second: int = 0) -> None:
         self.port = free_port()
@@ -96,35 +96,35 @@ class Sink(Part):
         super().__init__(argv, folder / "sink.log")
 
     def ready(self) -> bool:
-        """Whether it listens."""
+        """Return whether it listens."""
         return listens(self.port)
 
     def set_pace(self, octets_a_second: int) -> None:
-        """How fast it reads from its next start on; 0: as fast as it can."""
+        """Set how fast it reads from its next start on; 0: as fast as it can."""
         self.argv[-1] = str(octets_a_second)
 
     def statistics(self) -> Statistics:
-        """What it has counted so far."""
+        """Return what it has counted so far."""
         data = self._statistics_file.read_bytes() if self._statistics_file.exists() else b""
         return Statistics(*_STATISTICS.unpack(data)) if len(data) == _STATISTICS.size else Statistics()
 
     @property
     def records(self) -> int:
-        """Audit records that came, copies included."""
+        """Return the number of audit records that arrived, copies included."""
         return self.statistics().records
 
     def kept(self) -> list[Path]:
-        """The files that hold what came."""
+        """Return the files with the received messages."""
         return [self.kept_file] if self.kept_file.exists() else []
 
     def arrivals(self) -> list[Arrival]:
-        """Every message's arrival, in order."""
+        """Return every message's arrival, in order."""
         data = self._trace_file.read_bytes() if self._trace_file.exists() else b""
         return [Arrival(*each) for each in _TRACE.iter_unpack(data[: len(data) // _TRACE.size * _TRACE.size])]
 
 
 def authority(folder: Path) -> Path:
-    """The certificate that a forwarder of this folder trusts."""
+    """Return the certificate that a forwarder of this folder trusts."""
     return folder / "certificates" / "authority.pem"
 
 
@@ -148,21 +148,21 @@ class RelayReceive(Part):
         super().__init__(argv, folder / "receive.log")
 
     def ready(self) -> bool:
-        """Whether it listens."""
+        """Return whether it listens."""
         return listens(self.port)
 
     @property
     def records(self) -> int:
-        """Audit records in the archive; each look reads what is new."""
+        """Return the number of audit records in the archive; each look reads only what is new."""
         for path in self.kept():
             with path.open("rb") as file:
                 file.seek(self._counted.get(path, 0))
                 data = file.read()
-            whole = data.rfind(b"\n") + 1  # a record that is half written is counted at the next look
+            whole = data.rfind(b"\n") + 1  # a half-written record is counted at the next look
             self._counted[path] = self._counted.get(path, 0) + whole
             self._records += data.count(b" msg=audit(", 0, whole)
         return self._records
 
     def kept(self) -> list[Path]:
-        """The archive's files."""
+        """Return the archive's files."""
         return sorted(self.archive.glob("[!.]*/*.log"))

@@ -1,6 +1,6 @@
-"""What goes wrong on the way, as values: each strikes a rig at one moment and is healed so many seconds later.
+"""Faults as values: each strikes a rig at one moment and ends after some seconds.
 
-A stroke ends or freezes only processes that the rig started.
+A fault ends or freezes only processes that the rig started.
 """
 
 import functools
@@ -20,32 +20,32 @@ from scripts.yardstick.rig import Rig
 Heal = Callable[[], None]
 RELOADS: Final = 10
 RELOAD_SECONDS: Final = 60.0
-"""Within which one reload must be over."""
+"""A reload must end within this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One kind of misfortune."""
+    """One kind of fault."""
 
     name: str
     what: str
     """For people."""
     strike: Callable[[Rig], Heal]
-    """Strikes, and answers what ends the misfortune."""
+    """Strikes, and returns the function that ends the fault."""
     seconds: float
-    """From the stroke to its end."""
+    """From the strike to the end of the fault."""
     of_relay_alone: bool = False
-    """Whether others cannot do what is asked for here."""
+    """Whether other programs cannot do what this fault requires."""
     octets_a_second: int = 0
-    """How fast the collector reads all the while; 0: as fast as it can. Only the sink can be slow."""
+    """How fast the collector reads during the whole run; 0: as fast as it can. Only the sink can be slow."""
 
 
 def _nothing_to_heal() -> None:
-    """The forwarder, or who supervises `ssh -L`, connects again."""
+    """The forwarder, or the supervisor of `ssh -L`, connects again."""
 
 
 def _kill_session(rig: Rig) -> Heal:
-    """Kill what carries the forwarder's octets: sshd's session, or for those that need one the `ssh -L`."""
+    """Kill the process that carries the forwarder's octets: sshd's session, or the forwarder's `ssh -L`."""
     if rig.tunnel is None:
         signal_all(descendants(rig.sshd.pid), signal.SIGKILL)
     else:
@@ -56,7 +56,7 @@ def _kill_session(rig: Rig) -> Heal:
 def _kill_sshd(rig: Rig) -> Heal:
     pid = rig.sshd.pid
     signal_all([pid, *descendants(pid)], signal.SIGKILL)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # Sshd.kill alone waits for logins that are under way
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # Sshd.kill alone waits for logins in progress
     rig.sshd.kill()
     return rig.sshd.start
 
@@ -78,7 +78,7 @@ def _kill_forwarder(rig: Rig) -> Heal:
 
 
 def _await_start(rig: Rig) -> None:
-    """A program that is only being loaded cannot handle a signal yet."""
+    """A program that is still being loaded cannot handle a signal yet."""
     if is_relay(rig.name):
         wait_until(lambda: "ready: " in rig.forwarder.log, RELOAD_SECONDS, lambda: rig.forwarder.log)
 
@@ -92,7 +92,7 @@ def _hang_up(rig: Rig) -> Heal:
 
 
 def reloads(count: int) -> Callable[[Rig], Heal]:
-    """So many reloads one after the other, each with a server and a source that have changed."""
+    """That many reloads one after the other, each with a server and a source that have changed."""
 
     def strike(rig: Rig) -> Heal:
         _await_start(rig)
@@ -145,4 +145,4 @@ FAULTS: Final = {
         ),
     )
 }
-"""By name. Where the collector is `relay receive`, it is the receiver that is killed."""
+"""By name. Where the collector is `relay receive`, the receiver is killed."""

@@ -1,7 +1,7 @@
-"""The forwarders that are measured: relay, and rsyslog and syslog-ng as users would set them up for the same work.
+"""The forwarders that are measured: relay, and rsyslog and syslog-ng as users would configure them for the same work.
 
-Each follows one audit log and sends it, as RFC 5424 with the SD-ID 128T, to a collector behind an SSH server. relay
-has its own SSH session; the others send to the local end of OpenSSH's `ssh -N -L`. All may be killed and started again.
+Each follows one audit log and sends it, as RFC 5424 with the SD-ID 128T, to a collector behind an SSH server. relay has
+its own SSH session; the others send to the local end of OpenSSH's `ssh -N -L`. All can be killed and started again.
 """
 
 import os
@@ -21,7 +21,7 @@ from scripts.yardstick.far_end import authority
 from scripts.yardstick.part import Part
 
 RELP_WINDOW: Final = 10_000
-"""omrelp's own 128 holds it at 4,000 messages a second."""
+"""omrelp's own 128 limits it to 4,000 messages a second."""
 _STATIC: Final = (
     "<110>1 %timegenerated:::date-rfc3339% combo1 auditd - - "
     '[128T type=\\"audit\\" router=\\"combo1\\" node=\\"test1\\"] %msg%'
@@ -76,7 +76,7 @@ rewrite no_message { unset(value(".SDATA.128T.msg")); };"""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """Where a forwarder reads and where it is to send; the folder is its own."""
+    """Where a forwarder reads and where it sends; the folder is its own."""
 
     folder: Path
     sshd: Sshd
@@ -95,13 +95,13 @@ class Kind:
     """A forwarder that can be measured."""
 
     what: str
-    """How it is set up, for people."""
+    """Its configuration, for people."""
     make: Callable[[Way], Part]
     needs_tunnel: bool = True
     tls: bool = False
     """It speaks TLS, so its far end must."""
     slow: bool = False
-    """It is given a twentieth of the records, or a run would take an hour."""
+    """It gets a twentieth of the records, because a run would take an hour otherwise."""
 
 
 class Tunnel(Part):
@@ -125,7 +125,7 @@ class Tunnel(Part):
         super().__init__(argv, way.folder / "ssh.log", root.environment())
 
     def ready(self) -> bool:
-        """Whether its local port listens; that is so only once it is logged in."""
+        """Return whether its local port listens, which begins only after the login."""
         return listens(self.local_port)
 
 
@@ -226,10 +226,10 @@ FORWARDERS: Final[dict[str, Kind]] = {
 
 
 def is_relay(name: str) -> bool:
-    """Whether it is relay, by any protocol."""
+    """Return whether it is relay, with any protocol."""
     return name.startswith(RELAY_NAME)
 
 
 def way(folder: Path, sshd: Sshd, remote_port: int) -> Way:
-    """A way through the server to the port, by a local port that is free."""
+    """Return a forwarding through the server to the port, from a free local port."""
     return Way(folder=folder, sshd=sshd, remote_port=remote_port, local_port=free_port())

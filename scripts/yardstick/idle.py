@@ -1,4 +1,4 @@
-"""Idle: what a forwarder uses while nothing happens: connected, all delivered, the log silent."""
+"""Idle: what a forwarder uses while nothing happens: it is connected, all is delivered, and the log is silent."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ HEADER: Final = ("forwarder", "set up as", "ms CPU a minute", "its ssh", "sshd",
 _PARTS: Final = ("forwarder", "ssh", "sshd")
 _RECORDS: Final = 1000
 _SETTLING: Final = 4.0
-"""Seconds: longer than a silence closes an event, and than any of them waits before its last sync."""
+"""Seconds: longer than the silence that completes an event, and than any forwarder waits before its last sync."""
 _PATIENCE: Final = 60.0
 
 
@@ -31,7 +31,7 @@ class Run:
 
 
 def measure(name: str, sshd: Sshd, seconds: float) -> Run:
-    """Deliver a little, be quiet, and look twice, so many seconds apart."""
+    """Deliver a few records, wait, and take two readings that many seconds apart."""
     workload = Workload.of(_RECORDS)
     with Rig(name, sshd) as rig:
         rig.audit_log.write_bytes(workload.data)
@@ -48,7 +48,7 @@ def measure(name: str, sshd: Sshd, seconds: float) -> Run:
 
 
 def _be_quiet(seconds: float) -> None:
-    """Let time pass: that is what is measured here."""
+    """Let time pass, because that is what is measured here."""
     threading.Event().wait(seconds)
 
 

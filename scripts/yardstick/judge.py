@@ -1,13 +1,13 @@
-"""What was lost and what stands twice: the records that were written, held against those that a far end kept.
+"""Lost and duplicated records: compares the written records with those that a far end kept.
 
-A record is known by its type and its serial, as `type=T msg=audit(SECONDS.MILLIS:SERIAL): ` says them; records are
-found wherever such a head stands, so one judge reads audit.log, a sink's file and an archive. What a program says about
-itself is never asked. Nothing that is written may hold the same type and serial twice.
+A record is identified by type and serial, as in its head `type=T msg=audit(SECONDS.MILLIS:SERIAL): `. Records are found
+wherever there is such a head, so one judge reads audit.log, a sink's file and an archive. A program's own counts are
+not used. No two written records may have the same type and serial.
 
-By the auditd protocol relay's own events come as records too, of type TRUSTED_APP: where none was written, they are
-left out.
+With the auditd protocol relay's own events arrive as records too, of type TRUSTED_APP; if no such record was written,
+they are left out.
 
-Ceilings: serials below ten million; counts end at 255. Memory: an octet for each type and serial up to the highest.
+Limits: serials below ten million; counts end at 255. Memory: an octet for each type and serial up to the highest.
 """
 
 import mmap
@@ -24,11 +24,11 @@ _MOST: Final = 255
 
 
 class Ledger:
-    """How often each record stands somewhere."""
+    """How often each record is in some files."""
 
     def __init__(self) -> None:
         self.records = 0
-        """All of them, copies included."""
+        """Return the number of all records, copies included."""
         self._counts: defaultdict[bytes, bytearray] = defaultdict(bytearray)
 
     def take(self, data: bytes | mmap.mmap) -> None:
@@ -41,7 +41,7 @@ class Ledger:
             self.records += 1
 
     def take_files(self, paths: Iterable[Path]) -> "Ledger":
-        """Count every record in the files, and answer itself."""
+        """Count every record in the files, and return itself."""
         for path in paths:
             if path.stat().st_size:
                 with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -49,22 +49,22 @@ class Ledger:
         return self
 
     def types(self) -> set[bytes]:
-        """The types that occur."""
+        """Return the types that occur."""
         return set(self._counts)
 
     def counts(self, kind: bytes, length: int) -> bytearray:
-        """How often each serial occurs with that type, as many octets as are asked for."""
+        """Return how often each serial occurs with that type, as that many octets."""
         counts = self._counts.get(kind, bytearray())
         return counts + bytes(length - len(counts))
 
     def highest(self) -> int:
-        """One more than the highest serial."""
+        """Return one more than the highest serial."""
         return max(map(len, self._counts.values()), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The judge's words, in records."""
+    """The verdict, in records."""
 
     written: int
     lost: int
@@ -74,7 +74,7 @@ class Verdict:
     unknown: int
     """Kept, and never written."""
     lost_serials: tuple[int, ...]
-    """The first and the last that is lost; empty when none is."""
+    """The first and the last lost record; empty when there is none."""
 
     def __str__(self) -> str:
         line = f"{self.written} records, {self.lost} lost, {self.duplicated} duplicated"
@@ -84,7 +84,7 @@ class Verdict:
 
 
 def judge(written: Ledger, kept: Ledger) -> Verdict:
-    """Hold what was kept against what was written."""
+    """Compare the kept records with the written ones."""
     lost: list[int] = []
     duplicated = unknown = 0
     length = max(written.highest(), kept.highest())

@@ -1,12 +1,12 @@
-"""relay run → sshd → relay receive, both killed by SIGKILL again and again while audit.log is written and rotated.
+"""relay run → sshd → relay receive; SIGKILL ends both again and again while audit.log is written and rotated.
 
     with Sshd() as sshd, Road(folder, sshd, rate=3000) as road:     # everything runs, and records are written
         road.kill(road.forwarder)
         road.forwarder.start()
         verdict = road.judge()                                      # drained first
 
-The oracle is the receiver's archive: every record that was written stands there exactly once. The router's spool is
-small, so that segments come and go; when it is full the sources stand still, for nothing may be refused here.
+The oracle is the receiver's archive: every written record is in it exactly once. The router's spool is small, so that
+segments come and go. When it is full the sources wait, because no event may be refused here.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from scripts.yardstick.writing import Writing
 
 ROTATE_AT: Final = 4 * 1024 * 1024
 GENERATIONS: Final = 200
-"""Of audit.log: more than relay can fall behind here, since a generation that is gone is nobody's to deliver."""
+"""Of audit.log: more than relay can fall behind here, because nobody can deliver a generation that is gone."""
 SMALL: Final = """\
 [spool]
 segment-size = "1MiB"
@@ -43,7 +43,7 @@ _START: Final = 0.9
 """Seconds within which a start, with its connection, is most likely under way."""
 _WORK: Final = 0.7
 _SOON: Final = 4.0
-"""Seconds within which a moment comes when all are connected."""
+"""Seconds within which all are connected."""
 
 PREPARED_BY: Final = {"torn-tail-copied": "block-half-written", "torn-tail-cut": "block-half-written"}
 """A moment that only comes in the start after another death."""
@@ -54,7 +54,7 @@ RECEIVER: Final = tuple(point for point in POINTS if not point.startswith("inter
 
 
 class Life:
-    """A program that is started as often as it dies."""
+    """A program that is started again whenever it dies."""
 
     def __init__(self, name: str, begin: Callable[..., Process]) -> None:
         self.name = name
@@ -62,39 +62,39 @@ class Life:
         self._process: Process | None = None
 
     def start(self, **environment: str) -> None:
-        """Start it; an environment is for this life alone."""
+        """Start it; the environment is for this life alone."""
         self._process = self._begin(**environment)
 
     @property
     def running(self) -> bool:
-        """Whether it lives."""
+        """Return whether it lives."""
         return self._process is not None and self._process.running
 
     @property
     def log(self) -> str:
-        """All that it has said in its lives."""
+        """Return its log of all lives."""
         return self._process.log if self._process is not None else ""
 
     def kill(self) -> None:
-        """SIGKILL; nothing happens to one that is dead."""
+        """Send SIGKILL; a dead program is left alone."""
         if self._process is not None:
             self._process.kill()
 
     def stop(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM."""
         if self._process is not None:
             self._process.stop()
 
 
 class Death(NamedTuple):
-    """A moment at which one of the two programs is to die."""
+    """A moment at which one of the two programs must die."""
 
-    who: str
+    program: str
     point: str
     nth: int
 
     def __str__(self) -> str:
-        return f"{self.who} at {self.point}:{self.nth}"
+        return f"{self.program} at {self.point}:{self.nth}"
 
 
 class Road:
@@ -132,7 +132,7 @@ class Road:
 
     @property
     def lives(self) -> tuple[Life, Life]:
-        """Both programs."""
+        """Return both programs."""
         return self.receiver, self.forwarder
 
     def start(self, life: Life, death: Death | None = None) -> None:
@@ -142,9 +142,9 @@ class Road:
 
     def die(self, death: Death) -> None:
         """Let one of the programs die at that moment, which must come, and start it again."""
-        life = self.receiver if death.who == self.receiver.name else self.forwarder
+        life = self.receiver if death.program == self.receiver.name else self.forwarder
         if death.point in PREPARED_BY:
-            self._await_death(life, Death(death.who, PREPARED_BY[death.point], 2))
+            self._await_death(life, Death(death.program, PREPARED_BY[death.point], 2))
         self._await_death(life, death)
         self.start(life)
 
@@ -157,7 +157,7 @@ class Road:
         wait_until(lambda: not life.running, PATIENCE, lambda: f"{death}:\n{life.log}")
 
     def one_round(self, chance: random.Random, pause: Callable[[float], None]) -> str:
-        """Kill one of them or both at a random moment, of a start or of their work; what was done."""
+        """Kill one of them or both at a random moment, of a start or of their work; return a description."""
         victims = chance.choice(((self.forwarder,), (self.receiver,), self.lives))
         at_work = chance.choice((False, True))
         if at_work:
@@ -178,33 +178,33 @@ class Road:
         return self._receiver.archive.glob("[!.]*/*.log")
 
     def judge(self) -> Verdict:
-        """Write no more, drain, stop both, and hold the archive against what was written."""
+        """Stop writing, drain, stop both, and compare the archive with the written records."""
         self.writing.stop()
         self.forwarder.stop()
         done = self._router.drain(DRAINING)
         if done.returncode:
             raise AssertionError(f"relay run --drain ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         self.receiver.stop()
-        # Started once more, it archives what its spool still holds; what does not come then, the verdict tells.
+        # Started once more, it archives what its spool still holds; the verdict reports what does not arrive then.
         with self._receiver.running():
             _within(PATIENCE, lambda: Ledger().take_files(self._files()).records >= self.writing.written.records)
         self._verify()
         return judge(self.writing.written, Ledger().take_files(self._files()))
 
     def _verify(self) -> None:
-        """What relay itself says of the archive must be true as well: nothing is missing, and nothing is wrong."""
+        """Check that relay's own verdict on the archive is true as well: nothing is missing or wrong."""
         done = self._router.run("archive", "verify", str(self._receiver.archive))
         if done.returncode:
             raise AssertionError(f"relay archive verify ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
 def deaths(points: tuple[str, ...], times: int) -> Iterator[Death]:
-    """Both programs at every one of these moments that they know, the first time it comes and so many times more."""
-    for who, known in (("forwarder", FORWARDER), ("receiver", RECEIVER)):
+    """Yield both programs at every moment that they have, the first time it comes and that many further times."""
+    for program, known in (("forwarder", FORWARDER), ("receiver", RECEIVER)):
         for point in known:
             if point in points:
                 for nth in range(1, 2 if point in PREPARED_BY else times + 1):
-                    yield Death(who, point, nth)
+                    yield Death(program, point, nth)
 
 
 def _within(seconds: float, condition: Callable[[], bool]) -> bool:
@@ -216,7 +216,7 @@ def _within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 def _without_wall(folder: Path) -> Path:
-    """A folder with a `wall` that tells nobody: a full spool would tell all users of this machine."""
+    """Make a folder with a `wall` that does nothing: a full spool would send a message to all users of this machine."""
     stubs = folder / "stubs"
     stubs.mkdir()
     stub = stubs / "wall"

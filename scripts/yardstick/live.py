@@ -1,8 +1,8 @@
-"""Live: auditd writes at a steady rate, and each event's way is timed, from its last record's write on.
+"""Live: auditd writes at a steady rate, and each event is timed, from the write of its last record on.
 
-To its arrival in the sink, or to its line in `relay receive`'s archive (looked at every 2 ms); and, for relay, to its
-proof: the moment its cursor has moved (likewise). Events whose last record does not say that they are complete can
-leave only after 2 s of silence, by the rule that relay obeys; they are told apart, in the last column.
+The time ends at its arrival in the sink, or at its line in `relay receive`'s archive (checked every 2 ms); and, for
+relay, at its proof: the moment at which its cursor has moved (likewise). If the last record of an event does not show
+that the event is complete, relay's rule makes it wait for 2 s of silence; the last column has these events.
 """
 
 import re
@@ -43,7 +43,7 @@ Times = Mapping[int, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """What is written."""
+    """The events to be written."""
 
     rate: int
     """Records a second."""
@@ -66,7 +66,7 @@ class Run:
 
 
 class ArchiveWatch:
-    """Each message's arrival in an archive, in order: what the sink traces by itself."""
+    """Records each message's arrival in an archive, in order, as the sink traces it by itself."""
 
     def __init__(self, receiver: RelayReceive) -> None:
         self.arrivals: list[Arrival] = []
@@ -74,7 +74,7 @@ class ArchiveWatch:
         self._read: dict[Path, int] = {}
 
     def look(self) -> None:
-        """Take down what is new."""
+        """Record what is new."""
         for path in self._receiver.kept():
             if path.parent.name != ROUTER:
                 continue  # the receiver's own events
@@ -94,7 +94,7 @@ class ArchiveWatch:
                 break  # it is being written
             found = _RECORD.search(data, space, end)
             self.arrivals.append(Arrival(int(found[1]) if found else 0, 1, now))
-            place = end + 1  # a LF stands after each
+            place = end + 1  # a LF follows each
         return place
 
 
@@ -135,7 +135,7 @@ def _watch(rig: Rig) -> ArchiveWatch | None:
 
 
 def _write(log: Path, events: Sequence[LiveEvent], rate: int, watch: ArchiveWatch | None) -> dict[int, float]:
-    """Write the events at the rate; returns when each was written."""
+    """Write the events at the rate; return when each was written."""
     written: dict[int, float] = {}
     pace = Pace(rate * len(events) / sum(len(event.lines) for event in events))
     done = threading.Event()
@@ -170,7 +170,7 @@ def _arrivals(rig: Rig, watch: ArchiveWatch | None) -> list[Arrival]:
 
 
 def _proof_times(arrivals: Sequence[Arrival], proofs: Proofs) -> Times:
-    """When each event was proven: the cursor counts messages, in the order in which they arrive."""
+    """Return when each event was proven: the cursor counts messages in the order of their arrival."""
     wait_until(lambda: proofs.count >= len(arrivals), _PATIENCE, lambda: f"{len(arrivals)} proven, not {proofs.count}")
     times: dict[int, float] = {}
     place = 0

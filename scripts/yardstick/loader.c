@@ -1,12 +1,12 @@
-/* Many senders at once: sends each FILE, framed already, on a connection of its own to 127.0.0.1:PORT.
+/* Many senders at once: sends each FILE, which is framed, on its own connection to 127.0.0.1:PORT.
  *
  *     loader PORT stream|relp FILE...
  *
- * stream: all of it as fast as the receiver takes it, then a half-close, then wait for the receiver's end of file.
+ * stream: everything as fast as the receiver accepts it, then a half-close, then wait for the receiver's end of file.
  * relp: the file is a session from `open` on, transactions rising by one from 1; at most WINDOW are unanswered; done
  * when the last is answered. An answer other than 200 is an error.
- * Prints two numbers: the seconds until everything was sent, and until the last sender was done. Exit code 1 with a
- * word on standard error when a receiver closes early or answers badly.
+ * Prints two numbers: the seconds until everything was sent, and until the last sender was done. The exit code is 1, with a
+ * reason on standard error, when a receiver closes early or answers badly.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -65,7 +65,7 @@ static void allow(struct sender *one) {
     if (one->allowed == one->length) one->frames = one->framed;
 }
 
-/* `TXNR rsp 6 200 OK LF`; the answer to `open` has more lines, which begin with no digit and count for nothing. */
+/* `TXNR rsp 6 200 OK LF`; the answer to `open` has more lines, which do not begin with a digit and are ignored. */
 static void read_answers(struct sender *one) {
     char *line = one->answers, *end = one->answers + one->held, *line_feed;
     for (; (line_feed = memchr(line, '\n', end - line)); line = line_feed + 1) {

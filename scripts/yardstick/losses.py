@@ -1,8 +1,8 @@
-"""What is lost and what comes twice when something goes wrong: relay, and on request what would stand in its place.
+"""Lost and duplicated records under faults: relay, and on request its competitors.
 
-Run by ./scripts/losses. Every record bears a serial; both numbers are counted from what the collector kept. Prints a
-Markdown table on stdout and each trial as it ends on stderr. Exit code 1 when relay lost a record, or when one stands
-twice in the archive of `relay receive`.
+Run by ./scripts/losses. Every record has a serial, and both numbers are counted from what the collector kept. Prints a
+Markdown table to stdout, and each trial to stderr when it ends. The exit code is 1 when relay lost a record, or when a
+record is in the archive of `relay receive` twice.
 """
 
 import argparse

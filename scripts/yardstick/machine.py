@@ -1,4 +1,4 @@
-"""The machine that a table was made on, and the peers in it: what a reader needs to compare, and no name or path."""
+"""The machine of a table, and the peers on it: what a reader needs to compare, without names or paths."""
 
 import os
 import platform
@@ -40,10 +40,10 @@ def _processor() -> str:
 
 
 def _file_system() -> str:
-    """The kind of file system that spools and queues lie on."""
+    """Return the type of the file system of spools and queues."""
     device = Path(tempfile.gettempdir()).stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
-    # proc_pid_mountinfo(5): the third word is the device; the file system's kind follows a lone hyphen.
+    # proc_pid_mountinfo(5): the third word is the device; the file system's type follows a lone hyphen.
     rows = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
     return next((row[row.index("-") + 1] for row in rows if row[2] == wanted), "an unknown file system")
 

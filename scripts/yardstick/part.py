@@ -1,4 +1,4 @@
-"""One process of a measurement, which may be ended and started again; what it used adds up over its lives."""
+"""One process of a measurement, which can be stopped and started again; its usage adds up over its lives."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from scripts.yardstick.usage import Usage, of_tree
 
 
 class Part:
-    """A command that is started with `start` or the `with` statement, and runs in `log`'s folder."""
+    """A command that runs in `log`'s folder, from `start` or in the `with` block."""
 
     def __init__(self, argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.argv = list(argv)
@@ -38,37 +38,37 @@ class Part:
             raise AssertionError(f"{self.argv[0]} ended at once:\n{self.log}")
 
     def ready(self) -> bool:
-        """Whether it does its work; for kinds that can tell."""
+        """Return whether it does its work, for kinds that can show it."""
         return True
 
     @property
     def pid(self) -> int:
-        """Its process now; AssertionError when it is not started."""
+        """Return its present process; AssertionError when it is not started."""
         assert self._process is not None, "not started"  # noqa: S101  as in tests/harness
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether the process lives."""
+        """Return whether the process lives."""
         return self._process is not None and self._process.running
 
     @property
     def log(self) -> str:
-        """All it has said about itself."""
+        """Return its whole log."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def usage(self) -> Usage:
-        """What it has used in all its lives."""
+        """Return its usage in all lives."""
         return self._former + of_tree(self.pid) if self.running else self._former
 
     def stop(self) -> None:
-        """End it as its service would be ended."""
+        """End it as its service would."""
         if self._process is not None:
             self._former = self.usage()
             self._process.stop()
 
     def kill(self) -> None:
-        """End it, and all that it started, with SIGKILL."""
+        """End it and all its descendants with SIGKILL."""
         if self._process is not None:
             self._former = self.usage()
             self._process.kill()

@@ -1,4 +1,4 @@
-"""When relay's proofs came: its cursor, read as it lies on the disk, so that looking costs relay nothing."""
+"""The times of relay's proofs: its cursor, read from the disk, so that looking costs relay nothing."""
 
 import threading
 import time
@@ -25,13 +25,13 @@ class Proof(NamedTuple):
 
 
 def delivered(state: Path) -> int:
-    """How many messages are proven, by all cursors of a state directory together."""
+    """Return the number of proven messages, of all cursors of a state directory together."""
     slots = read_slots(Disk(), str(state / SLOTS))
     return sum(Cursor.decode(copy.value).delivered for key, (_, copy) in slots.items() if key.startswith(CURSOR_KEY))
 
 
 class Proofs:
-    """Watches a state directory's cursor while the block runs."""
+    """Watches a state directory's cursor during the `with` block."""
 
     def __init__(self, state: Path) -> None:
         self.seen: list[Proof] = []
@@ -41,7 +41,7 @@ class Proofs:
 
     @property
     def count(self) -> int:
-        """How many messages are proven."""
+        """Return the number of proven messages."""
         return self.seen[-1].delivered if self.seen else 0
 
     def __enter__(self) -> Self:

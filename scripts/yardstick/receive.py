@@ -1,8 +1,8 @@
-"""Receiving: many senders at once into one receiver, until every message stands in its files.
+"""Receiving: many senders at once into one receiver, until every message is in its files.
 
-Each sender is an originator of its own, and its messages are those of a relay (RFC 5424, identity, one record each). A
-sender is done when the receiver has closed after its half-close, or has answered its last RELP frame. What that close
-means differs: relay's says that all of it is durable.
+Each sender is an originator, and its messages are like relay's (RFC 5424, identity, one record each). A sender is done
+when the receiver has closed after its half-close, or has answered its last RELP frame. The meaning of that close
+differs: relay's means that everything is durable.
 """
 
 import os
@@ -57,7 +57,7 @@ class Run:
     accepted: float
     """Seconds until the last sender was done."""
     filed: float
-    """Seconds until the last message stood in a file."""
+    """Seconds until the last message was in a file."""
     used: Usage
 
 
@@ -91,7 +91,7 @@ def _relp(messages: Sequence[bytes]) -> bytes:
 
 
 def measure(name: str, load: Load, limit: float) -> Run:
-    """One run; AssertionError when not every message stands in the files after `limit` seconds."""
+    """Run once; AssertionError when some message is not in the files after `limit` seconds."""
     kind = RECEIVERS[name]
     place = Workplace(f"yardstick-{name}")
     receiver = kind.make(place.path)

@@ -1,4 +1,4 @@
-"""The receivers that are measured: `relay receive`, and rsyslog and syslog-ng as their users would set them up."""
+"""The receivers that are measured: `relay receive`, and rsyslog and syslog-ng as their users would configure them."""
 
 import os
 from collections.abc import Callable
@@ -34,7 +34,7 @@ log {{ source(senders); destination(archive); flags(flow-control); }};
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receiver:
-    """A receiver, to be started, and where its messages come to lie."""
+    """A receiver to be started, and the folder of its messages."""
 
     part: Part
     port: int
@@ -82,7 +82,7 @@ def _collecting(part: Part, folder: Path, port: int) -> Receiver:
 
 
 def is_ready(receiver: Receiver) -> bool:
-    """Whether it listens."""
+    """Return whether it listens."""
     return listens(receiver.port)
 
 

@@ -6,7 +6,7 @@
         wait_until(lambda: rig.far_end.records >= count, 60, "all records have come")
         rig.usage()
 
-Everything lies in one temporary folder (TMPDIR says where) and is gone afterwards, as is every process.
+All files are in one temporary folder ($TMPDIR), which is removed afterwards, and every process is ended.
 """
 
 import contextlib
@@ -72,7 +72,7 @@ class Rig:
         self._parts.close()
 
     def usage(self) -> dict[str, Usage]:
-        """What each of PARTS has used so far; sshd's since it was started."""
+        """Return the usage of each of PARTS so far; sshd's since its start."""
         return {
             "forwarder": self.forwarder.usage(),
             "ssh": self.tunnel.usage() if self.tunnel else Usage(),

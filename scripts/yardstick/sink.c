@@ -1,12 +1,12 @@
-/* The far end of a measurement: takes syslog on 127.0.0.1, counts it, and is cheap enough not to be what is measured.
+/* The far end of a measurement: receives syslog on 127.0.0.1 and counts it, so cheaply that it does not limit the result.
  *
  *     sink PORT STATISTICS KEPT|- TRACE|- OCTETS_A_SECOND
  *
  * A connection speaks octet-counted syslog (RFC 6587 section 3.4.1), LF-ended syslog (section 3.4.2), RELP, or the auditd
- * remote protocol, told apart by their first octets; the latter two are answered as soon as a frame is read. At the
+ * remote protocol, recognised by their first octets; the latter two are answered as soon as a frame is read. At the
  * sender's end of file it closes.
  * STATISTICS is mapped memory: struct statistics below, which adds up over restarts.
- * KEPT: each message and a LF after it, appended; one write for what one read brought.
+ * KEPT: each message and a LF, appended; one write for the messages of one read.
  * TRACE: one struct trace for each message, in the order of arrival.
  * OCTETS_A_SECOND above 0 reads no faster than that.
  * A message that holds several audit records counts as several records. A malformed frame closes its connection.
@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #define CONNECTIONS 256
-#define ROOM (1 << 20)       /* the longest frame, and what one read may bring */
+#define ROOM (1 << 20)       /* the longest frame, and the most octets of one read */
 #define LONGEST_NUMBER 9     /* digits */
 #define SLOW_READ 16384      /* octets a read when the pace is limited */
 #define ANSWER_ROOM (1 << 20)
@@ -37,7 +37,7 @@ struct statistics {
 };
 
 struct trace {
-    uint64_t serial;  /* of the message's first record; 0: it holds none */
+    uint64_t serial;  /* of the message's first record; 0: it has none */
     uint64_t records;
     double at;
 };
@@ -45,7 +45,7 @@ struct trace {
 enum outcome { WHOLE, MORE, BAD };
 enum protocol { UNKNOWN, SYSLOG, RELP, AUDITD };
 
-struct audit_header { /* little-endian, as this machine is taken to be */
+struct audit_header { /* little-endian, as this machine is assumed to be */
     uint32_t magic;
     uint8_t version, message_version;
     uint16_t type[2], length, sequence[2];
@@ -231,7 +231,7 @@ static void finish(struct connection *from) {
     *from = connections[--connected];
 }
 
-/* Whether the connection is still wanted. */
+/* Return whether the connection stays open. */
 static int decode(struct connection *from) {
     const char *place = from->data, *end = from->data + from->held;
     uint64_t before = statistics->records;
@@ -266,7 +266,7 @@ static int read_some(struct connection *from) {
     if (got <= 0) return 0;
     if (pace > 0) usleep(got / pace * 1e6);
     from->held += got;
-    from->data[from->held] = 0; /* what strtoull stops at */
+    from->data[from->held] = 0; /* strtoull stops here */
     statistics->octets += got;
     return decode(from);
 }
@@ -276,7 +276,7 @@ static int write_some(struct connection *to) {
     if (sent < 0) return errno == EAGAIN || errno == EINTR;
     to->answered -= sent;
     memmove(to->answer, to->answer + sent, to->answered);
-    if (to->held && to->answered < ANSWER_ROOM / 2 && !decode(to)) return 0; /* frames that waited for room */
+    if (to->held && to->answered < ANSWER_ROOM / 2 && !decode(to)) return 0; /* frames that waited for space */
     return to->answered || !to->closing;
 }
 

@@ -1,10 +1,10 @@
-"""An hour of bad luck: relay run → sshd → relay receive at a steady rate, with random faults at random moments.
+"""An hour of faults: relay run → sshd → relay receive at a steady rate, with random faults at random moments.
 
-Run by ./scripts/soak. audit.log is rotated as auditd does, and the router's spool is small, so that what is proven is
-given up all the while. The memory of both programs is looked at each second. In the first half every fault may come;
-in the second neither program is killed, so that its memory is that of one long life. Ends with what the judge says of
-the archive. Exit code 1 when a record is lost or stands twice, or when memory grew: in runs of 10 minutes or more,
-when either program's was larger in the last quarter than in the third by more than 8 MiB.
+Run by ./scripts/soak. audit.log is rotated as auditd does, and the router's spool is small, so that proven segments are
+deleted all the time. The memory of both programs is read each second. In the first half every fault may happen; in the
+second neither program is killed, so that its memory is that of one long life. It ends with the judge's verdict on the
+archive. The exit code is 1 when a record is lost or duplicated, or when memory grew: in runs of 10 minutes or more,
+when either program's memory was larger in the last quarter than in the third by more than 8 MiB.
 """
 
 import argparse
@@ -49,7 +49,7 @@ _PATIENCE: Final = 180.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to happen."""
+    """The course of a run."""
 
     seconds: float
     rate: int
@@ -66,7 +66,7 @@ class Plan:
         return min(ROTATE_AT, int(self.seconds * self.rate * _A_RECORD / ROTATIONS_WANTED))
 
     def faults(self, elapsed: float) -> list[Fault]:
-        """Those that may come now."""
+        """Return the faults that may happen now."""
         return [
             fault
             for fault in FAULTS.values()
@@ -85,16 +85,16 @@ class Memory:
     """(seconds since the beginning, KiB)."""
 
     def look(self, elapsed: float) -> None:
-        """Take a sample, when it lives."""
+        """Take a sample if it lives."""
         if self.part.running and (resident := _resident(self.part.pid)):
             self.samples.append((elapsed, resident))
 
     def most(self, begin: float, end: float) -> int:
-        """The most between two moments, in KiB."""
+        """Return the maximum between two moments, in KiB."""
         return max((resident for at, resident in self.samples if begin <= at <= end), default=0)
 
     def grew(self, seconds: float) -> bool:
-        """Whether it was larger in the last quarter than in the third."""
+        """Return whether it was larger in the last quarter than in the third."""
         third = self.most(seconds / 2, seconds - seconds / QUARTER)
         return self.most(seconds - seconds / QUARTER, seconds) > third + ROOM
 
@@ -114,7 +114,7 @@ def _resident(pid: int) -> int:
 
 
 def records() -> Iterator[bytes]:
-    """Lines without end; serials and times rise."""
+    """Yield lines without end; serials and times rise."""
     first = 100_000
     while True:
         data = generate(PORTION, first_serial=first)
@@ -139,7 +139,7 @@ class Soak:
         return time.monotonic() - self._begun
 
     def run(self) -> tuple[Verdict, Writing]:
-        """Go through it all, and have it judged."""
+        """Run all of it, and return the verdict."""
         configuration = self._rig.folder / "relay.toml"
         configuration.write_text(configuration.read_text() + SPOOL)
         self._rig.audit_log.touch()
@@ -153,7 +153,7 @@ class Soak:
         return judge(writing.written, Ledger().take_files(self._rig.far_end.kept())), writing
 
     def _one_fault(self) -> None:
-        """A pause, and a fault, unless the end comes first. It strikes only what has come to work again."""
+        """Pause, then strike, unless the end comes first. A fault strikes only what works again."""
         before = self._rig.far_end.records
         self._pass(self._plan.pause * self._chance.uniform(0.5, 1.5))
         while self._rig.far_end.records == before and self._elapsed < self._plan.seconds:
@@ -179,7 +179,7 @@ class Soak:
                 each.look(self._elapsed)
 
     def _settle(self, writing: Writing) -> None:
-        """Give what was written last its time; longest retry 60 s."""
+        """Wait for the last records; the longest retry takes 60 s."""
         arrivals, ends = Arrivals(self._rig), time.monotonic() + _PATIENCE
         while time.monotonic() < ends:
             self._pass(_SAMPLING, to_the_end=True)
@@ -189,7 +189,7 @@ class Soak:
 
 
 def soak(plan: Plan) -> tuple[str, bool]:
-    """Do it; answer what is to be told, and whether all is well."""
+    """Run it; return the report, and whether every promise was kept."""
     with Sshd() as sshd, Rig(RELAY_NAME, sshd, "relay") as rig:
         under_way = Soak(plan, rig)
         verdict, writing = under_way.run()
@@ -205,7 +205,7 @@ def soak(plan: Plan) -> tuple[str, bool]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Soak; 1 when a promise was broken."""
+    """Soak; return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="how long (default 60)")
     parser.add_argument("--rate", type=int, default=RATE, help=f"records a second (default {RATE})")

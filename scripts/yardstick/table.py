@@ -1,4 +1,4 @@
-"""Figures as Markdown, to be pasted into a page."""
+"""Figures as Markdown for a page."""
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -9,18 +9,18 @@ NONE: Final = "—"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; every column but the first two is of figures and stands at the right."""
+    """Return a table; all columns but the first two have figures, aligned to the right."""
     rule = ["---" if column < 2 else "---:" for column in range(len(header))]  # noqa: PLR2004  name and description
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
 
 
 def median(runs: Sequence[Run], figure: Callable[[Run], float], digits: int = 0) -> str:
-    """The middle of the runs' figures."""
+    """Return the median of the runs' figures."""
     return f"{statistics.median(map(figure, runs)):,.{digits}f}"
 
 
 def median_and_spread(runs: Sequence[Run], figure: Callable[[Run], float], digits: int = 0) -> str:
-    """The middle of the runs' figures, and their least and greatest when there are several."""
+    """Return the median of the runs' figures, with the least and the greatest if there are several."""
     figures = [figure(run) for run in runs]
     middle = median(runs, figure, digits)
     if len(figures) == 1:

@@ -1,8 +1,8 @@
 """One trial: a forwarder at work, a fault, and the judge's verdict on what the far end kept.
 
-Live: records are written at a steady rate while it strikes. Backlog: all are there before the forwarder starts, and
-it strikes once a share of them has come. The share is drawn from the seed. Afterwards the forwarder has until nothing
-more comes; it is stopped as its service would be, and then counts only what stands in the far end's files.
+Live: records are written at a steady rate when the fault strikes. Backlog: all records exist before the forwarder
+starts, and the fault strikes when a share of them has arrived; the seed determines the share. Afterwards the forwarder
+may continue until nothing more arrives. Then it is stopped as its service would be, and only the far end's files count.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ RATE: Final = 10_000
 _EARLIEST, _LATEST = 0.15, 0.6  # of all records, when it strikes
 _LOOK: Final = 0.02  # seconds between two looks
 QUIET: Final = 3.0
-"""Seconds without a record, once as many came as were written; relay closes an event after 2 s of silence."""
-_GIVEN_UP: Final = 20.0  # seconds without a record, when fewer came
+"""Seconds without a record, after all written records arrived; relay completes an event after 2 s of silence."""
+_GIVEN_UP: Final = 20.0  # seconds without a record, when fewer arrived
 _LAST_WORDS: Final = 1.5  # seconds without a record, after the forwarder was stopped
 _PATIENCE: Final = 600.0
 
@@ -53,17 +53,17 @@ class Trial:
     seed: int = 0
 
     def share(self) -> float:
-        """Of the records, how many there are when it strikes."""
+        """Return the number of records that exist when it strikes."""
         return random.Random(self.seed).uniform(_EARLIEST, _LATEST)  # noqa: S311  a moment, no secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of it."""
+    """The result of a trial."""
 
     verdict: Verdict
     at: int
-    """Records that had come when it struck."""
+    """Records that had arrived when it struck."""
     seconds: float
     """From the forwarder's start to the last record."""
 
@@ -124,7 +124,7 @@ class _Run:
         return at
 
     def _pass_until(self, condition: Callable[[], bool], *, restart_tunnel: bool = True) -> None:
-        """Wait, and be the supervisor of `ssh -L`: it is started again when it has ended."""
+        """Wait, and start `ssh -L` again when it has ended, as a supervisor does."""
         deadline = time.monotonic() + _PATIENCE
         while not condition():
             if time.monotonic() > deadline:
@@ -134,7 +134,7 @@ class _Run:
             time.sleep(_LOOK)
 
     def _settle(self, written: int) -> float:
-        """Wait until nothing more comes; answer when the last came, in seconds since the beginning."""
+        """Wait until nothing more arrives; return when the last record did, in seconds since the beginning."""
         arrivals = Arrivals(self._rig)
 
         def settled() -> bool:
@@ -146,7 +146,7 @@ class _Run:
 
 
 class Arrivals:
-    """When the last record came."""
+    """Return when the last record arrived."""
 
     def __init__(self, rig: Rig) -> None:
         self.count = 0
@@ -154,7 +154,7 @@ class Arrivals:
         self._rig = rig
 
     def quiet_for(self) -> float:
-        """Look; for how many seconds nothing has come."""
+        """Look, and return for how many seconds nothing has arrived."""
         now, found = time.monotonic(), self._rig.far_end.records
         if found != self.count:
             self.count, self.last = found, now
@@ -169,7 +169,7 @@ def supervise(rig: Rig) -> None:
 
 
 def nothing_waits(rig: Rig) -> bool:
-    """Whether the forwarder would only wait: relay is asked, so as to give it its time; others cannot tell."""
+    """Return whether the forwarder would only wait: relay reports it, and gets its time; others cannot report it."""
     if not is_relay(rig.name):
         return True
     try:
@@ -181,7 +181,7 @@ def nothing_waits(rig: Rig) -> bool:
 
 
 def finish(rig: Rig) -> None:
-    """Stop forwarder and far end as their services would be; what a receiver's spool still holds is archived."""
+    """Stop forwarder and far end as their services would; the content of a receiver's spool is archived."""
     rig.forwarder.stop()
     arrivals, far_end = Arrivals(rig), rig.far_end
     wait_until(lambda: arrivals.quiet_for() >= _LAST_WORDS, _PATIENCE, "the far end has written what it read")

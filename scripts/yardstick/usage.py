@@ -1,10 +1,10 @@
-"""What processes have used, as proc(5) tells it: CPU seconds, peak memory, octets given to the disk.
+"""The usage of processes, from proc(5): CPU seconds, peak memory, octets written to the disk.
 
-CPU is that of a process and all its descendants, ended and waited-for ones included; peak memory is the largest of
-any one of them; written octets are what the kernel charges for dirtied page cache. On file systems with large folios
-that is more than the device writes when small pieces of a big file are written over again (4 KiB into relay's slots:
-charged 512 KiB on ext4 and Linux 6.18); appending is charged as it is.
-A process that is gone has used nothing: ask before it ends.
+CPU is that of a process and all its descendants, including ended ones that were waited for. Peak memory is the largest
+of any one of them. Written octets are what the kernel charges for dirtied page cache. On file systems with large folios
+that is more than the device writes when small pieces of a big file are overwritten (4 KiB into relay's slots: charged
+512 KiB on ext4 and Linux 6.18); appending is charged as it is. A process that has ended has used nothing: ask before
+it ends.
 """
 
 import os
@@ -30,7 +30,7 @@ class Usage:
     """Octets."""
 
     def __add__(self, other: Self) -> "Usage":
-        """Used one after the other."""
+        """Return the usage of both, one after the other."""
         return Usage(
             cpu=self.cpu + other.cpu,
             memory=max(self.memory, other.memory),
@@ -38,12 +38,12 @@ class Usage:
         )
 
     def __sub__(self, before: Self) -> "Usage":
-        """Used since then."""
+        """Return the usage since then."""
         return Usage(cpu=self.cpu - before.cpu, memory=self.memory, written=self.written - before.written)
 
 
 def of_tree(pid: int) -> Usage:
-    """What a process and its descendants have used."""
+    """Return the usage of a process and its descendants."""
     return sum((_of_process(each) for each in (pid, *descendants(pid))), Usage())
 
 

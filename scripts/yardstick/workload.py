@@ -1,4 +1,4 @@
-"""What every forwarder is given: generated audit records, and what must be found of them at the far end."""
+"""The input of every forwarder: generated audit records, and how to find them at the far end."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from relay.events.audit.record_types import completes_event
 _CLOSING: Final = (
     b"type=USER_LOGOUT msg=audit(4102444800.000:%d): pid=1 uid=0 auid=0 ses=1 msg='op=logout res=success'\n"
 )
-"""A record so late that it overtakes every event before it: else the last open ones would wait for 2 s of silence."""
+"""A record so late that it completes every event before it: the last ones would wait for 2 s of silence otherwise."""
 _STAMP: Final = re.compile(rb" msg=audit\(\d+\.\d+:(\d+)\)")
 _TYPE: Final = re.compile(rb"type=(\S+) ")
 
@@ -26,11 +26,11 @@ class Workload:
     data: bytes
     records: int
     serials: int
-    """The sum of the records' serials, as the sink adds them up."""
+    """The sum of the records' serials, as the sink computes it."""
 
     @classmethod
     def of(cls, records: int) -> "Workload":
-        """So many records or a few more, and a closing one."""
+        """Make that many records or a few more, and a closing one."""
         data = generate(records)
         serials = [int(serial) for serial in _STAMP.findall(data)]
         serials.append(serials[-1] + 1)
@@ -39,22 +39,22 @@ class Workload:
 
 
 class LiveEvent(NamedTuple):
-    """An event whose time is that at which it is written."""
+    """An event whose time is that of its write."""
 
     serial: int
     lines: tuple[tuple[bytes, bytes], ...]
     """Each record's bytes before and after its stamp."""
     ends_itself: bool
-    """Whether its last record says that the event is complete; else a reader has to wait for silence."""
+    """Whether its last record shows that the event is complete; else a reader has to wait for silence."""
 
     def written_at(self, seconds: float) -> bytes:
-        """Its records, written at that time since the epoch."""
+        """Return its records, with that time since the epoch."""
         stamp = b" msg=audit(%d.%03d:%d)" % (*divmod(int(seconds * 1000), 1000), self.serial)
         return b"".join(before + stamp + after + b"\n" for before, after in self.lines)
 
 
 def live_events(records: int) -> list[LiveEvent]:
-    """The events of so many records or a few more."""
+    """Return the events of that many records or a few more."""
     return [
         LiveEvent(serial, tuple(_halves(line) for line in lines), _ends_itself(lines))
         for serial, lines in _by_serial(generate(records))
@@ -83,7 +83,7 @@ def _matched(pattern: re.Pattern[bytes], line: bytes) -> re.Match[bytes]:
 
 
 class Pace:
-    """How much is due by now, at so many a second from its making on."""
+    """Return how many are due now, at that many a second from its making on."""
 
     def __init__(self, a_second: float) -> None:
         self._a_second = a_second
@@ -91,5 +91,5 @@ class Pace:
 
     @property
     def due(self) -> int:
-        """How many are due in all."""
+        """Return how many are due in all."""
         return int((time.monotonic() - self._begun) * self._a_second)

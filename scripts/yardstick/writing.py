@@ -18,16 +18,16 @@ _TICK: Final = 0.01  # seconds between two writes
 
 
 class Writing:
-    """Writes the lines, each with its LF; leaving the `with` block ends it early.
+    """Writes the lines, each with its LF; the end of the `with` block stops it early.
 
-    With `rotate_at` the log is renamed to `….1` once it is that large, and so on; `generations` of them are kept.
+    With `rotate_at` the log is renamed to `….1` when it has that size, and so on; `generations` of them are kept.
     """
 
     def __init__(
         self, log: Path, lines: Iterable[bytes], *, rate: float, rotate_at: int = 0, generations: int = 5
     ) -> None:
         self.written = Ledger()
-        """What has been written, by what was given to the log."""
+        """What has been written."""
         self.rotations = 0
         self.ended = False
         self._log = log
@@ -48,7 +48,7 @@ class Writing:
         self.stop()
 
     def stop(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         self._stopped.set()
         self._thread.join()
 
@@ -63,7 +63,7 @@ class Writing:
         self.ended = True
 
     def _portions(self) -> Iterator[bytes]:
-        """What is due, again and again."""
+        """Write what is due, again and again."""
         pace, given = Pace(self._rate), 0
         while not self._stopped.is_set():
             due = pace.due + 1 - given

@@ -1,4 +1,4 @@
-# What relay uses of rfc5424-logging-handler 1.4.3, which ships no types.
+# The part of rfc5424-logging-handler 1.4.3 that relay uses; the library has no types.
 import logging
 import socket
 from typing import Any, TextIO

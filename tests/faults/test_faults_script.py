@@ -61,7 +61,7 @@ def test_a_broken_promise_is_told_and_fails(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "seeds: BROKEN: seed 1: " in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("faults: BROKEN: seeds; what is left lies in ")
+    assert done.stdout.splitlines()[-1].startswith("faults: BROKEN: seeds; see ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

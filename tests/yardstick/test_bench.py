@@ -1,4 +1,4 @@
-"""scripts/bench: short runs of the real thing, held to what they count, never to how long they took."""
+"""scripts/bench: short runs of the real thing, checked by their counts and never by their time."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "bench"
 
 
 def bench(*arguments: str) -> list[dict[str, str]]:
-    """The table that a run prints, row by row."""
+    """Return the table that a run prints, row by row."""
     done = subprocess.run([str(SCRIPT), *arguments], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     title, _, *lines = done.stdout.splitlines()
@@ -20,12 +20,12 @@ def bench(*arguments: str) -> list[dict[str, str]]:
 
 
 def number(cell: str) -> float:
-    """A figure as the table writes it."""
+    """Return a figure as the table writes it."""
     return float(cell.replace(",", ""))
 
 
 def test_every_record_arrives_while_catching_up() -> None:
-    """The column `records` says otherwise when one is missing, doubled or changed."""
+    """The column `records` has another text when a record is missing, duplicated or changed."""
     relay, rsyslog = bench("--only", "relay", "rsyslog-memory", "-n", "2000", "--rounds", "1")
     assert (relay["forwarder"], rsyslog["forwarder"]) == ("relay", "rsyslog-memory")
     assert relay["records"] == rsyslog["records"] == "2,017"

@@ -33,7 +33,7 @@ def verdict(*, lost: int = 0, duplicated: int = 0, unknown: int = 0) -> Verdict:
 
 
 def framed(record: bytes) -> bytes:
-    """As a sink keeps it: a message and a LF; the structured data holds the serial too."""
+    """Return it as a sink keeps it: a message and a LF; the structured data has the serial too."""
     return b'<110>1 2024-03-06T16:34:22.344Z combo1 auditd - USER_AUTH [128T serial="100007"] ' + record + b"\n"
 
 

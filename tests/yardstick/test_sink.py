@@ -1,4 +1,4 @@
-"""The far end that everything is measured with, by what it counts; and the loader, by what a receiver must answer."""
+"""The sink of all measurements, by its counts; and the loader, by the answers that a receiver must give."""
 
 import socket
 import subprocess
@@ -15,7 +15,7 @@ TWO_RECORDS = RECORD % 7 + b"\ntype=SYSCALL msg=audit(1709742862.344:7): arch=c"
 
 
 def send(port: int, data: bytes) -> bytes:
-    """Send it, half-close, and read what comes until the sink closes."""
+    """Send it, half-close, and read until the sink closes."""
     with socket.create_connection((LOOPBACK, port), timeout=10) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
