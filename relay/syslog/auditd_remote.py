@@ -1,19 +1,18 @@
-"""The auditd remote protocol (its "managed" format): what audisp-remote says to an auditd with `tcp_listen_port`.
+"""The auditd remote protocol (its "managed" format): audisp-remote speaks it to an auditd with `tcp_listen_port`.
 
-No standard says it; this is what audit 3.0.9 does, measured. Before every message, in both directions, stand 16
+No standard describes it; these are measurements of audit 3.0.9. Every message, in both directions, begins with 16
 octets, little-endian: magic (4), header version 0 (1), message version 0 (1), type (4), length of the body (2),
 sequence (4), which the answer repeats. The type's bits: 0x40000000 reply, 0x20000000 fatal, 0x10000000 warning.
 
-- MESSAGE carries one audit record. audisp-remote ends it with an LF, which is not the record's; at most one is
-  taken away. It is answered by ACK when it is kept, DISKLOW when it is kept but room is short, and with the fatal bit
-  (DISKFULL, DISKERROR) when it is not kept.
+- MESSAGE carries one audit record. audisp-remote ends it with an LF, which is not part of the record; at most one LF is
+  removed. The answer is ACK when the record is kept, DISKLOW when it is kept but the disk is nearly full, and has
+  the fatal bit (DISKFULL, DISKERROR) when it is not kept.
 - HEARTBEAT is answered by ACK, at once.
-- ENDING comes from a server that stops: unasked, with sequence 0.
+- ENDING comes unasked from a server that stops, with sequence 0.
 
-`AuditdClient` and `AuditdServer` know no socket and no clock: octets in, octets and values out. What the peer breaks
-is an AuditdRemoteError, kept in `error`: what came before it is still given, every later `receive` raises it. What we
-would break is an UnsendableError. Memory: one message, at most 64 KiB, since the length has 16 bits, and the sequence
-of each message that is not answered. Work is linear in the octets, however they are cut.
+`AuditdClient` and `AuditdServer` are either end. When the peer breaks the protocol, `error` is an AuditdRemoteError;
+see relay.syslog.frames. A record that relay must not send raises UnsendableError. Memory: one message, at most
+64 KiB because the length has 16 bits, and the sequence of each unanswered message. Work is linear in the octets.
 """
 
 import operator
@@ -22,14 +21,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from typing_extensions import override
+
 from relay.errors import DataError, ProtocolError
+from relay.syslog.frames import AnsweringServer, FrameReader, FrameReceiver
 
 MAGIC: Final = 0xFF0000FE
 MAGIC_OCTETS: Final = MAGIC.to_bytes(4, "little")
-"""What every stream of this protocol begins with."""
+"""The first octets of every stream of this protocol."""
 LARGEST_BODY: Final = 0xFFFF
 LARGEST_RECORD: Final = 8954
-"""What auditd keeps whole; it acknowledges a little more and cuts it."""
+"""The longest record that auditd keeps whole; it acknowledges slightly longer ones and truncates them."""
 
 MESSAGE: Final = 0x00000000
 HEARTBEAT: Final = 0x00000001
@@ -57,21 +59,21 @@ _PASSED: Final = 1 << 31
 
 
 class AuditdRemoteError(ProtocolError):
-    """The peer's stream is none of this protocol, or answers what was not asked."""
+    """The peer's stream is not this protocol, or answers a question that was not asked."""
 
     def __init__(self, cause: str) -> None:
         super().__init__("auditd stream", cause, "close the connection")
 
 
 class UnsendableError(DataError):
-    """A record that auditd would not keep as it is."""
+    """A record that auditd would not keep unchanged."""
 
     def __init__(self, cause: str) -> None:
         super().__init__("audit record", cause, "send it in another form")
 
 
 class Reply(NamedTuple):
-    """What a server answered."""
+    """A server's answer."""
 
     type: int
     sequence: int
@@ -83,12 +85,12 @@ class Reply(NamedTuple):
 
     @property
     def fatal(self) -> bool:
-        """Whether it does not have the record."""
+        """Whether it has not kept the record."""
         return bool(self.type & _FATAL)
 
     @property
     def warning(self) -> bool:
-        """Whether it has the record and wants to be looked after."""
+        """Whether it has kept the record and needs attention."""
         return bool(self.type & _WARNING)
 
     @property
@@ -101,7 +103,7 @@ class _Frame(NamedTuple):
     type: int
     sequence: int
     body: bytes | None
-    """None: it was passed over, too long."""
+    """None: it was too long, and was skipped."""
 
 
 def _name(type_: int) -> str:
@@ -112,151 +114,68 @@ def _encode(type_: int, sequence: int, body: bytes = b"") -> bytes:
     return _HEADER.pack(MAGIC, 0, 0, type_, len(body), sequence) + body
 
 
-class _FrameReader:
-    """Finds the frames in a stream that comes in pieces."""
+class AuditdFrameReader(FrameReader[_Frame]):
+    """Finds the frames of one side; one that is too large is returned, without its body, before its body is skipped."""
 
-    __slots__ = ("_begun", "_limit", "_passing", "_wanted", "error")
-
-    def __init__(self, limit: int) -> None:
-        self.error: AuditdRemoteError | None = None
-        self._limit = limit
-        self._begun = bytearray()  # what there is of an unfinished frame
-        self._wanted = _HEADER.size  # octets that it must have before it is worth a look
-        self._passing = 0  # octets of a body over the limit that are still to come
-
-    @property
-    def partial(self) -> bool:
-        """Whether a frame has begun and not ended."""
-        return bool(self._begun) or self._passing > 0
-
-    def receive(self, data: bytes) -> list[_Frame]:
-        """Take in the next octets; the frames that they complete."""
-        if self.error is not None:
-            raise self.error
-        frames: list[_Frame] = []
-        begun = self._begun
-        begun += data
-        at = self._pass_over(0)
-        while len(begun) - at >= self._wanted:
-            at = self._read_one(at, frames)
-        del begun[:at]
-        return frames
-
-    def _pass_over(self, at: int) -> int:
-        passed = min(self._passing, len(self._begun) - at)
-        self._passing -= passed
-        return at + passed
-
-    def _read_one(self, at: int, frames: list[_Frame]) -> int:
-        """Read what begins at `at`; answer where the next begins, or the same place when more must come first."""
-        magic, header_version, message_version, type_, length, sequence = _HEADER.unpack_from(self._begun, at)
+    @override
+    def _read_frame(self, data: bytes, at: int, frames: list[_Frame]) -> int:
         body = at + _HEADER.size
+        if body > len(data):
+            return self._wait(data, at, _HEADER.size)
+        header: tuple[int, int, int, int, int, int] = _HEADER.unpack_from(data, at)
+        magic, header_version, message_version, type_, length, sequence = header
         if magic != MAGIC:
-            return self._refuse(f"a header begins with {MAGIC:#010x}, not with {magic:#010x}")
-        if header_version or message_version:
-            return self._refuse(f"version {header_version}.{message_version} of it is not known, only 0.0")
-        if length > self._limit:
+            self.error = AuditdRemoteError(f"a header begins with {MAGIC:#010x}, not with {magic:#010x}")
+        elif header_version or message_version:
+            cause = f"version {header_version}.{message_version} of it is not known, only 0.0"
+            self.error = AuditdRemoteError(cause)
+        elif length > self._largest:
             frames.append(_Frame(type_, sequence, None))
-            self._passing = length
-            at = self._pass_over(body)
-        elif len(self._begun) < body + length:
-            self._wanted = _HEADER.size + length
-            return at
+            self._to_skip = length
+            return self._skip(data, body, frames)
+        elif body + length > len(data):
+            return self._wait(data, at, _HEADER.size + length)
         else:
-            frames.append(_Frame(type_, sequence, bytes(self._begun[body : body + length])))
-            at = body + length
-        self._wanted = _HEADER.size
-        return at
-
-    def _refuse(self, cause: str) -> int:
-        self.error = AuditdRemoteError(cause)
-        return len(self._begun)
+            frames.append(_Frame(type_, sequence, data[body : body + length]))
+        return body + length
 
 
-class AuditdServer:
-    """The server's side of one connection; a `Conversation`.
+class AuditdServer(AnsweringServer[_Frame]):
+    """The server's side of one connection.
 
-    A message longer than `max_message_size` is passed over, counted in `oversized` and acknowledged all the same: its
-    sender would only send it again for ever. One that has nothing to keep (`is_empty`) is acknowledged in its turn.
+    A message longer than `max_message_size` is skipped, counted in `oversized`, and acknowledged all the same because
+    its sender would otherwise send it again for ever. A message without content (`is_empty`) is acknowledged in its
+    turn.
     """
-
-    __slots__ = ("_frames", "_is_empty", "_replies", "_unanswered", "error", "oversized")
-
-    closing = False
 
     def __init__(
         self, max_message_size: int = LARGEST_BODY, *, is_empty: Callable[[bytes], bool] = operator.not_
     ) -> None:
-        self.error: ProtocolError | None = None
-        self.oversized = 0
-        """Messages passed over because they are too long."""
+        super().__init__(AuditdFrameReader(min(max_message_size, LARGEST_BODY)))
         self._is_empty = is_empty
-        self._frames = _FrameReader(min(max_message_size, LARGEST_BODY))
-        self._unanswered: deque[tuple[int, bool]] = deque()  # sequence, and whether there is something to keep
-        self._replies: list[bytes] = []
 
-    @property
-    def partial(self) -> bool:
-        """Whether a frame has begun and not ended."""
-        return self._frames.partial
-
-    def receive(self, data: bytes) -> list[bytes]:
-        """Take in the next octets; the records that they complete, without their LF."""
-        if self.error is not None:
-            raise self.error
-        records: list[bytes] = []
-        for frame in self._frames.receive(data):
-            if frame.type == MESSAGE:
-                self._take(frame, records)
-            elif frame.type == HEARTBEAT:
-                self._replies.append(_encode(ACK, frame.sequence))
-            else:
-                self.error = AuditdRemoteError(f"a client does not send {_name(frame.type)}")
-                return records
-        self.error = self._frames.error
-        return records
-
-    def _take(self, frame: _Frame, records: list[bytes]) -> None:
-        record = b"" if frame.body is None else frame.body.removesuffix(b"\n")
-        self.oversized += frame.body is None
-        is_kept = not self._is_empty(record)
-        self._unanswered.append((frame.sequence, is_kept))
-        if is_kept:
-            records.append(record)
+    @override
+    def _handle(self, frame: _Frame, items: list[bytes]) -> AuditdRemoteError | None:
+        acknowledgement = _encode(ACK, frame.sequence)
+        if frame.type == MESSAGE:
+            record = b"" if frame.body is None else frame.body.removesuffix(b"\n")
+            self.oversized += frame.body is None
+            is_kept = not self._is_empty(record)
+            self._answer(acknowledgement, when_accepted=is_kept)
+            if is_kept:
+                items.append(record)
+        elif frame.type == HEARTBEAT:
+            self._ready.append(acknowledgement)
         else:
-            self._answer_what_needs_no_keeping()
-
-    def accepted(self, messages: int) -> None:
-        """So many more records, oldest first, are durable."""
-        for _ in range(messages):
-            self._replies.append(_encode(ACK, self._unanswered.popleft()[0]))
-            self._answer_what_needs_no_keeping()
-
-    def _answer_what_needs_no_keeping(self) -> None:
-        while self._unanswered and not self._unanswered[0][1]:
-            self._replies.append(_encode(ACK, self._unanswered.popleft()[0]))
-
-    def reply(self) -> bytes:
-        """Take what is to be sent to the client now."""
-        replies = b"".join(self._replies)
-        self._replies.clear()
-        return replies
-
-    def finish(self) -> bool:
-        """End the stream; answer whether it ended on a frame's end."""
-        if self.error is not None:
-            raise self.error
-        return not self.partial
+            return AuditdRemoteError(f"a client does not send {_name(frame.type)}")
+        return None
 
 
-class AuditdClient:
-    """The client's side of one connection. Answers must come in the order of what they answer, as auditd's do."""
-
-    __slots__ = ("_frames", "_sequence", "_unanswered", "error")
+class AuditdClient(FrameReceiver[_Frame, Reply]):
+    """The client's side of one connection. Answers must come in the order of their questions, as auditd's do."""
 
     def __init__(self, last_sequence: int = 0) -> None:
-        self.error: ProtocolError | None = None
-        self._frames = _FrameReader(LARGEST_BODY)
+        super().__init__(AuditdFrameReader(LARGEST_BODY))
         self._sequence = last_sequence
         self._unanswered: deque[int] = deque()
 
@@ -266,7 +185,7 @@ class AuditdClient:
         return len(self._unanswered)
 
     def message(self, record: bytes) -> bytes:
-        """The octets that carry a record; UnsendableError when auditd would cut it, or take it for two."""
+        """The octets that carry a record; UnsendableError when auditd would truncate it, or split it in two."""
         if not record or len(record) > LARGEST_RECORD:
             raise UnsendableError(f"it has {len(record)} octets, not 1 to {LARGEST_RECORD}")
         if b"\n" in record or b"\0" in record:
@@ -282,31 +201,24 @@ class AuditdClient:
         self._unanswered.append(self._sequence)
         return _encode(type_, self._sequence, body)
 
-    def receive(self, data: bytes) -> list[Reply]:
-        """Take in the next octets; the answers that they complete, in the order of what they answer, and ENDING."""
-        if self.error is not None:
-            raise self.error
-        replies: list[Reply] = []
-        for frame in self._frames.receive(data):
-            reply = Reply(frame.type, frame.sequence)
-            if cause := self._fault(reply):
-                self.error = AuditdRemoteError(cause)
-                return replies
-            replies.append(reply)
-        self.error = self._frames.error
-        return replies
-
-    def _fault(self, reply: Reply) -> str:
-        """What is wrong with an answer; "" and the question is answered when nothing is."""
+    @override
+    def _handle(self, frame: _Frame, items: list[Reply]) -> AuditdRemoteError | None:
+        reply = Reply(frame.type, frame.sequence)
+        sequence = reply.sequence
         if reply.type == ENDING:
-            return ""
-        if not reply.type & _REPLY or not (reply.kept or reply.fatal):
-            return f"a server does not answer {reply.name}"
-        if self._unanswered and self._unanswered[0] == reply.sequence:
+            cause = ""
+        elif not reply.type & _REPLY or not (reply.kept or reply.fatal):
+            cause = f"a server does not answer {reply.name}"
+        elif self._unanswered and self._unanswered[0] == sequence:
             self._unanswered.popleft()
-            return ""
-        if reply.sequence in self._unanswered:
-            return f"{reply.name} for {reply.sequence} came before the answer to {self._unanswered[0]}"
-        if (self._sequence - reply.sequence) % _SEQUENCES < _PASSED:
-            return f"{reply.name} for {reply.sequence} came a second time"
-        return f"{reply.name} for {reply.sequence}, which was never sent"
+            cause = ""
+        elif sequence in self._unanswered:
+            cause = f"{reply.name} for {sequence} came before the answer to {self._unanswered[0]}"
+        elif (self._sequence - sequence) % _SEQUENCES < _PASSED:
+            cause = f"{reply.name} for {sequence} came a second time"
+        else:
+            cause = f"{reply.name} for {sequence}, which was never sent"
+        if cause:
+            return AuditdRemoteError(cause)
+        items.append(reply)
+        return None

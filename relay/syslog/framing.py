@@ -2,18 +2,20 @@
 
 A counted frame is `MSG-LEN SP SYSLOG-MSG` (section 3.4.1), a trailed one `SYSLOG-MSG TRAILER` (section 3.4.2).
 
-`Decoder` tells them apart frame by frame by the first octet: 1 to 9 begins a counted frame, `<` a trailed one,
-whose trailer is LF or CR LF (so a trailed message that ends with CR loses it). Where a NUL comes before any LF in the
-first trailed frame of a stream, NUL is a trailer in that stream as well: Python's SysLogHandler ends its messages so,
-and others that are told to. Elsewhere a NUL is an octet as any other. Trailers and CR between frames are passed over.
-In a stream that has had a trailed frame, any other line is a message of its own (also one that begins with a digit and
-is no count before a `<`): what follows a trailer inside a message, which senders of this framing write, and which
-rsyslog and syslog-ng take so too. Elsewhere anything else is a FramingError: where frames begin is lost, and no later
-octet can be trusted.
+`Decoder` distinguishes them frame by frame by the first octet: 1 to 9 begins a counted frame, `<` a trailed one.
 
-Ceilings: a message longer than `max_message_size` is passed over whole, by its count or to its trailer, and counted
-in `oversized`; MSG-LEN has at most 9 digits. Memory: one message and the octets last received. Work is linear
-in the octets, however they are cut.
+- The trailer is LF or CR LF, so a trailed message that ends with CR loses it. If a NUL comes before any LF in the first
+  trailed frame of a stream, NUL is a trailer in that stream as well: Python's SysLogHandler ends its messages with NUL,
+  and other senders can be configured to. Elsewhere a NUL is an ordinary octet.
+- Trailers and CR between frames are skipped.
+- In a stream that has had a trailed frame, any other line is a message of its own, also one that begins with a digit
+  which is not a count before a `<`. Such lines follow a trailer inside a message, which senders of this framing write;
+  rsyslog and syslog-ng read them in the same way.
+- Anything else is a FramingError: the beginnings of later frames are unknown then, so no later octet can be trusted.
+
+Ceilings: a message longer than `max_message_size` is skipped whole, by its count or to its trailer, and counted in
+`oversized`; MSG-LEN has at most 9 digits. Memory: one message and the octets last received. Work is linear in the
+octets, however they are cut.
 """
 
 import re
@@ -23,7 +25,7 @@ from relay.errors import DataError, ProtocolError
 LF = b"\n"
 NUL = b"\0"
 TRAILERS = {"LF": LF, "NUL": NUL}
-"""By their names."""
+"""By their names in the configuration."""
 MAX_LENGTH_DIGITS = 9
 DEFAULT_MAX_MESSAGE_SIZE = 128 * 1024
 
@@ -37,7 +39,7 @@ _BEGUN_COUNT = re.compile(rb"[1-9][0-9]{0,%d} ?\Z" % (MAX_LENGTH_DIGITS - 1))
 
 
 class FramingError(ProtocolError):
-    """The peer's stream is no syslog framing; the bad frame began at the stream's octet `offset`."""
+    """The peer's stream has no syslog framing; the bad frame began at the stream's octet `offset`."""
 
     def __init__(self, offset: int, cause: str) -> None:
         super().__init__("syslog stream", f"octet {offset}: {cause}", "close the connection")
@@ -45,7 +47,7 @@ class FramingError(ProtocolError):
 
 
 class UnframableError(DataError):
-    """A message that this framing cannot carry without being read as something else."""
+    """A message that this framing would change, or cannot carry."""
 
 
 def octet_counted(message: bytes) -> bytes:
@@ -56,55 +58,61 @@ def octet_counted(message: bytes) -> bytes:
 
 
 def non_transparent(message: bytes, trailer: bytes = LF) -> bytes:
-    """Frame by trailer; UnframableError when the trailer stands in the message."""
+    """Frame by trailer; UnframableError when the message contains the trailer."""
     if not message or trailer in message:
-        cause = f"the trailer {trailer!r} stands in it" if message else "it is empty"
+        cause = f"it contains the trailer {trailer!r}" if message else "it is empty"
         raise UnframableError("syslog message", cause, "use octet-counting")
     return message + trailer
 
 
 class Decoder:
-    """Finds the messages in a stream that comes in pieces.
+    """Finds the messages in a stream that arrives in pieces.
 
-    receive() answers the messages that these octets complete. When a frame is bad it still answers those
-    before it, and sets `error`; every later call raises that. finish() is the end of the stream.
+    A bad frame sets `error`, after the messages before it are returned; every later call raises it.
     """
 
     __slots__ = (
-        *("_begun", "_between", "_in_line", "_limit", "_lines", "_missing", "_nul", "_passing", "_received"),
+        *("_begun", "_between", "_in_line", "_limit", "_lines", "_missing", "_nul", "_skipping", "_received"),
         *("error", "oversized", "truncated"),
     )
 
     def __init__(self, max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE) -> None:
         self.error: FramingError | None = None
         self.oversized = 0
-        """Messages passed over because they are too long."""
+        """Messages skipped because they are too long."""
         self.truncated = False
-        """Whether the stream ended inside a frame (one that is counted in `oversized` is not told again)."""
+        """Whether the stream ended inside a frame (one that is counted in `oversized` is not reported again)."""
         self._limit = max_message_size
         self._received = 0
-        self._begun = bytearray()  # what there is of an unfinished frame: its MSG-LEN, or its message
-        self._missing = 0  # octets of a counted message, or of one passed over, that are still to come
-        self._passing = False  # the unfinished frame is oversized; without _missing it runs to its LF
+        self._begun = bytearray()  # an unfinished frame: its MSG-LEN, or its message
+        self._missing = 0  # octets of a counted message, kept or skipped, that have not arrived
+        self._skipping = False  # the unfinished frame is oversized; without _missing it runs to its LF
         self._in_line = False  # the unfinished frame is a trailed one
         self._lines = False  # there has been a trailed one
-        self._nul: bool | None = None  # whether NUL is a trailer too; the first trailed one's end tells
+        self._nul: bool | None = None  # whether NUL is a trailer too; None before the first trailed frame has ended
         self._between = _BETWEEN
 
     @property
     def partial(self) -> bool:
         """Whether a frame has begun and not ended."""
-        return bool(self._begun) or self._missing > 0 or self._passing
+        return bool(self._begun) or self._missing > 0 or self._skipping
 
     def receive(self, data: bytes) -> list[bytes]:
-        """Take in the stream's next octets; FramingError once `error` is set."""
+        """Receive the stream's next octets; the messages that they complete. Raises `error` once it is set."""
         if self.error is not None:
             raise self.error
         messages: list[bytes] = []
-        if self._missing:
-            data = self._go_on_counted(data, messages)
+        if self._missing:  # complete the counted frame that has begun
+            taken = min(self._missing, len(data))
+            self._missing -= taken
+            self._received += taken
+            if not self._skipping:
+                self._begun += data[:taken]
+            if not self._missing:
+                self._end_frame(messages)
+            data = data[taken:]
         elif self._in_line:
-            data = self._go_on_trailed(data, messages)
+            data = self._continue_trailed(data, messages)
         elif self._begun:  # an unfinished MSG-LEN: at most nine octets to look at again
             self._received -= len(self._begun)
             data = bytes(self._begun) + data
@@ -114,39 +122,24 @@ class Decoder:
         return messages
 
     def finish(self) -> bool:
-        """End the stream; answer whether it ended well, on a frame's end."""
+        """End the stream; whether it ended between frames."""
         if self.error is not None:
             raise self.error
-        self.truncated = self.partial and not self._passing
+        self.truncated = self.partial and not self._skipping
         return not self.truncated
 
-    def _go_on_counted(self, data: bytes, messages: list[bytes]) -> bytes:
-        """Complete the counted frame that is under way; answer the octets after it."""
-        taken = min(self._missing, len(data))
-        self._missing -= taken
-        self._received += taken
-        if not self._passing:
-            self._begun += data[:taken]
-        if not self._missing:
-            self._end_frame(messages)
-        return data[taken:]
-
-    def _go_on_trailed(self, data: bytes, messages: list[bytes]) -> bytes:
-        """Complete the trailed frame that is under way; answer the octets after it."""
+    def _continue_trailed(self, data: bytes, messages: list[bytes]) -> bytes:
+        """Complete the trailed frame that has begun; returns the octets after it."""
         end = self._find_trailer(data, 0)
         taken = len(data) if end < 0 else end + 1
         self._received += taken
-        if not self._passing:
-            self._begun += data[: taken if end < 0 else end]
-            self._pass_over_if_long()
+        self._extend_line(data if end < 0 else data[:end])
         if end >= 0:
-            if self._begun[-1:] == b"\r":
-                del self._begun[-1]
-            self._end_frame(messages)
+            self._end_line(messages)
         return data[taken:]
 
     def _find_trailer(self, data: bytes, at: int) -> int:
-        """Find where the trailed frame ends that goes on at `at`; -1 when it does not."""
+        """Find the end of the trailed frame that continues at `at`; -1 when it does not end."""
         if self._nul is False:
             return data.find(LF, at)
         found = _LF_OR_NUL.search(data, at)
@@ -158,17 +151,24 @@ class Decoder:
         return found.start()
 
     def _end_frame(self, messages: list[bytes]) -> None:
-        if not self._passing:
+        if not self._skipping:
             messages.append(bytes(self._begun))
         self._begun.clear()
-        self._passing = self._in_line = False
+        self._skipping = self._in_line = False
 
-    def _pass_over_if_long(self) -> None:
-        """Give up a trailed message over the limit; a last CR may belong to the trailer and does not count."""
-        if len(self._begun) - self._begun.endswith(b"\r") > self._limit:
-            self.oversized += 1
-            self._begun.clear()
-            self._passing = True
+    def _extend_line(self, data: bytes) -> None:
+        """Add octets to a trailed message, or skip it over the limit; a last CR may belong to the trailer."""
+        if not self._skipping:
+            self._begun += data
+            if len(self._begun) - self._begun.endswith(b"\r") > self._limit:
+                self.oversized += 1
+                self._begun.clear()
+                self._skipping = True
+
+    def _end_line(self, messages: list[bytes]) -> None:
+        if self._begun.endswith(b"\r"):
+            del self._begun[-1]
+        self._end_frame(messages)
 
     def _read_frames(self, data: bytes, messages: list[bytes]) -> None:
         """Read frames from where one begins. The hot loop: counted frames cost one find and one slice."""
@@ -190,18 +190,17 @@ class Decoder:
                     at = end
                 else:
                     at = self._begin_counted(data, space + 1, end)
-            elif self._lines and _BEGUN_COUNT.match(data, at):  # a count, or a line: the next octets tell
+            elif self._lines and _BEGUN_COUNT.match(data, at):  # a count or a line; the next octets decide
                 self._begun += data[at:]
                 return
             elif first == _LESS_THAN or (self._lines and first not in self._between):
                 self._lines = True
                 end = self._find_trailer(data, at)
+                self._extend_line(data[at:] if end < 0 else data[at:end])
                 if end < 0:
                     self._in_line = True
-                    self._begun += data[at:]
-                    self._pass_over_if_long()
                     return
-                self._take_trailed(data[at:end], messages)
+                self._end_line(messages)
                 at = end + 1
             elif first in self._between:
                 at += 1
@@ -210,21 +209,14 @@ class Decoder:
                 return
 
     def _begin_counted(self, data: bytes, begin: int, end: int) -> int:
-        """Begin a counted frame that is not complete, or too long; answer where the next one begins."""
+        """Begin a counted frame that is incomplete, or too long; returns where the next one begins."""
         self._missing = max(0, end - len(data))
         if end - begin > self._limit:
             self.oversized += 1
-            self._passing = self._missing > 0
+            self._skipping = self._missing > 0
         else:
             self._begun += data[begin:]
         return end
-
-    def _take_trailed(self, message: bytes, messages: list[bytes]) -> None:
-        message = message.removesuffix(b"\r")
-        if len(message) > self._limit:
-            self.oversized += 1
-        else:
-            messages.append(message)
 
     def _refuse(self, at: int, cause: str) -> None:
         self.error = FramingError(self._received + at, f"{cause} (RFC 6587 section 3.4)")

@@ -1,10 +1,10 @@
 """A message's PRI, facility and severity (RFC 5424 section 6.2.1), and sets of them.
 
-PRI is facility * 8 + severity, written `<0>` to `<191>` without leading zeros. What begins with none has that of
-user.notice (RFC 3164 section 4.3.3). A set of priorities is a bitmap of 192 bits: bit PRI is set when it is in.
+PRI is facility * 8 + severity, written `<0>` to `<191>` without leading zeros. A message without PRI has that of
+user.notice (RFC 3164 section 4.3.3). A set of priorities is a bitmap of 192 bits: bit PRI is 1 for a priority in it.
 
-The names are those of RFC 5424's tables 1 and 2, as rsyslog writes them; for 12 to 15, which syslog.h does not name,
-syslog-ng has "ntp", "security", "console" and "solaris-cron".
+The names are those of RFC 5424's tables 1 and 2 in rsyslog's spelling. syslog.h does not name facilities 12 to 15;
+syslog-ng calls them "ntp", "security", "console" and "solaris-cron".
 """
 
 from collections.abc import Collection
@@ -32,7 +32,7 @@ def priority(message: bytes) -> int:
 
 
 def priorities(facilities: Collection[str], severity: str) -> int:
-    """The set of those with one of these facilities (none named: any) that are at least so severe."""
+    """The set of priorities of these facilities (none: of all) that are at least so severe."""
     severe_enough = (2 << SEVERITIES.index(severity)) - 1
     chosen = (number for number, name in enumerate(FACILITIES) if not facilities or name in facilities)
     return sum(severe_enough << 8 * number for number in chosen)

@@ -1,18 +1,17 @@
 """RFC 5424 messages: octets in, values out, and back.
 
-`parse` is as strict as the grammar of section 6 and raises NotRfc5424Error, which says at which octet
-(counted from 0) which rule was broken. `encode` is its inverse; a Message cannot be made unless it is legal
-(ValueError: that fault is ours), so encoding cannot fail. All text is octets. A parameter's value is kept
-unescaped. MSG is kept octet for octet, with its BOM. A message's size has no ceiling here, that is the
-framing's matter; all work is linear in it.
+`parse` is as strict as the grammar of section 6. It raises NotRfc5424Error, which names the octet (counted from 0) and
+the broken rule. `encode` is its inverse: only a legal Message can be made (otherwise ValueError, a bug of relay's), so
+encoding cannot fail. All text is octets. A parameter's value is kept unescaped. MSG is kept octet for octet, with its
+BOM. The size of a message is limited by the framing, not here; all work is linear in it.
 
-relay's own messages carry their identity (run, number, part, type) as the first SD-PARAMs of the first
-SD-ELEMENT, in this order and nowhere else:
+relay's own messages carry their identity (run, number, part, type) as the first SD-PARAMs of the first SD-ELEMENT, in
+this order and nowhere else:
 
     <109>1 … [128T relayRun="R" relaySeq="7" relayPart="2/5" type="audit" …]
 
-`identity` and `hostname` read it without a full parse, for the archive. They are anchored at the first octet,
-are not led astray by what stands in MSG or in another value, and answer None where there is nothing to find.
+`identity` and `hostname` read these without a full parse, for the archive. Their patterns begin at the first octet, so
+MSG or another value cannot imitate them; both return None when there is nothing to find.
 """
 
 import re
@@ -37,7 +36,7 @@ MAX_SEVERITY = 7
 
 
 class NotRfc5424Error(DataError):
-    """Octets that are no RFC 5424 message: `offset` says where, `rule` what should have stood there."""
+    """Octets that are not an RFC 5424 message: at `offset`, `rule` is broken."""
 
     def __init__(self, offset: int, rule: str) -> None:
         super().__init__("RFC 5424 message", f"octet {offset}: {rule}")
@@ -46,7 +45,7 @@ class NotRfc5424Error(DataError):
 
 
 class Element(NamedTuple):
-    """One SD-ELEMENT; a name may stand several times among the parameters (section 6.3.3)."""
+    """One SD-ELEMENT; a name may occur several times among the parameters (section 6.3.3)."""
 
     id: bytes
     params: tuple[tuple[bytes, bytes], ...] = ()
@@ -55,12 +54,12 @@ class Element(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One legal message. None is the NILVALUE, and an MSG that is absent (b"" is an empty one)."""
+    """One legal message. None is the NILVALUE, or an absent MSG (b"" is an empty one)."""
 
     facility: int
     severity: int
     timestamp: bytes | None = None
-    """As it was written: see `microseconds`."""
+    """As written: see `microseconds`."""
     hostname: bytes | None = None
     app_name: bytes | None = None
     procid: bytes | None = None
@@ -79,9 +78,14 @@ class Message:
             ("procid", self.procid, MAX_PROCID),
             ("msgid", self.msgid, MAX_MSGID),
         ):
-            _check(value is None or _legal_field(value, limit), name, value)
+            is_field = value is None or (len(value) <= limit and _FIELD.fullmatch(value) is not None)
+            _check(is_field and value != NILVALUE, name, value)
         for element in self.structured_data:
-            _check_element(element)
+            for sd_name in (element.id, *(param[0] for param in element.params)):
+                _check(len(sd_name) <= MAX_SD_NAME and _SD_NAME.fullmatch(sd_name) is not None, "SD-NAME", sd_name)
+            for _, param_value in element.params:
+                if not param_value.isascii():
+                    param_value.decode()
         ids = [element.id for element in self.structured_data]
         _check(len(set(ids)) == len(ids), "structured_data, an SD-ID twice", ids)
 
@@ -92,7 +96,7 @@ class Message:
 
 
 class Identity(NamedTuple):
-    """What makes one of relay's own messages unlike every other; `part` is 1 of 1 when it was not split."""
+    """The identity of one of relay's own messages; `part` is 1 of 1 when the message was not split."""
 
     run: bytes
     type: bytes
@@ -141,15 +145,20 @@ _HOSTNAME = re.compile(rb"<[0-9]{1,3}>1 [!-~]+ ([!-~]{1,255}) ")
 
 
 def parse(message: bytes) -> Message:
-    """Read one whole message; NotRfc5424Error when it is none."""
-    priority, offset = _read_priority(message)
-    offset = _read_version(message, offset)
-    timestamp, offset = _read_timestamp(message, offset)
+    """Read one whole message; NotRfc5424Error when these octets are not one."""
+    pri = _PRI.match(message)
+    if pri is None or (priority := int(pri[1])) > MAX_FACILITY * 8 + MAX_SEVERITY:
+        raise NotRfc5424Error(0, "PRI is <0> to <191> without a leading zero (section 6.2.1)")
+    if message[pri.end() : pri.end() + 2] != b"1 ":
+        raise NotRfc5424Error(pri.end(), "VERSION is 1, followed by one space (section 6.2.2)")
+    timestamp, offset = _read_timestamp(message, pri.end() + 2)
     fields: list[bytes | None] = []
     for name, section, limit in _HEADER_FIELDS:
         field, offset = _read_field(message, offset, name, section, limit)
         fields.append(field)
     structured_data, offset = _read_structured_data(message, offset)
+    if message[offset : offset + 1] not in {b"", b" "}:
+        raise NotRfc5424Error(offset, "one space separates STRUCTURED-DATA from MSG (section 6)")
     return Message(
         facility=priority >> 3,
         severity=priority & 7,
@@ -159,7 +168,7 @@ def parse(message: bytes) -> Message:
         procid=fields[2],
         msgid=fields[3],
         structured_data=structured_data,
-        msg=_read_msg(message, offset),
+        msg=message[offset + 1 :] if offset < len(message) else None,
     )
 
 
@@ -171,7 +180,10 @@ def microseconds(timestamp: bytes) -> int:
     year, month, day, hour, minute, second = map(int, match.group(1, 2, 3, 4, 5, 6))
     fraction, sign, zone_hour, zone_minute = match.group(7, 8, 9, 10)
     zone = (int(zone_hour), int(zone_minute)) if sign else (0, 0)
-    minutes = _days_since_epoch(year, month, day) * 1440 + hour * 60 + minute
+    # RFC 3339 allows the year 0000, and Python's date does not.
+    era, within = divmod(year, _ERA_YEARS)
+    days = date(2000 + within, month, day).toordinal() - _EPOCH_DAY + (era - 5) * _ERA_DAYS
+    minutes = days * 1440 + hour * 60 + minute
     minutes -= (zone[0] * 60 + zone[1]) * (-1 if sign == b"-" else 1)
     return (minutes * 60 + second) * 1_000_000 + (int(fraction.ljust(6, b"0")) if fraction else 0)
 
@@ -192,19 +204,6 @@ def hostname(message: bytes) -> bytes | None:
     """Find HOSTNAME; None when it is the NILVALUE, or the message does not begin as RFC 5424."""
     match = _HOSTNAME.match(message)
     return None if match is None or match[1] == NILVALUE else match[1]
-
-
-def _read_priority(message: bytes) -> tuple[int, int]:
-    match = _PRI.match(message)
-    if match is None or (priority := int(match[1])) > MAX_FACILITY * 8 + MAX_SEVERITY:
-        raise NotRfc5424Error(0, "PRI is <0> to <191> without a leading zero (section 6.2.1)")
-    return priority, match.end()
-
-
-def _read_version(message: bytes, offset: int) -> int:
-    if message[offset : offset + 2] != b"1 ":
-        raise NotRfc5424Error(offset, "VERSION is 1, followed by one space (section 6.2.2)")
-    return offset + 2
 
 
 def _read_timestamp(message: bytes, offset: int) -> tuple[bytes | None, int]:
@@ -237,7 +236,7 @@ def _read_structured_data(message: bytes, offset: int) -> tuple[tuple[Element, .
     while message[offset : offset + 1] == b"[":
         element, end = _read_element(message, offset)
         if element.id in seen:
-            raise NotRfc5424Error(offset, "an SD-ID stands only once in a message (section 6.3.2)")
+            raise NotRfc5424Error(offset, "an SD-ID occurs only once in a message (section 6.3.2)")
         seen.add(element.id)
         elements.append(element)
         offset = end
@@ -251,8 +250,10 @@ def _read_element(message: bytes, offset: int) -> tuple[Element, int]:
     params: list[tuple[bytes, bytes]] = []
     while match := _PARAM.match(message, offset):
         value = match[2]
-        if not value.isascii():
-            _require_utf8(value, match.start(2))
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            raise NotRfc5424Error(match.start(2) + error.start, "PARAM-VALUE is UTF-8 (section 6.3.3)") from None
         if b"\\" in value:
             value = _ESCAPED.sub(rb"\1", value)
         params.append((match[1], value))
@@ -265,21 +266,16 @@ def _read_element(message: bytes, offset: int) -> tuple[Element, int]:
 def _read_sd_name(message: bytes, offset: int, name: str, section: str) -> tuple[bytes, int]:
     match = _SD_NAME.match(message, offset)
     if match is None or match.end() - offset > MAX_SD_NAME:
-        raise NotRfc5424Error(offset, f"{name} is 1 to 32 octets of PRINTUSASCII but = ] and quote (section {section})")
+        raise NotRfc5424Error(
+            offset, f"{name} is 1 to 32 octets of PRINTUSASCII except = ] and quote (section {section})"
+        )
     return match[0], match.end()
 
 
-def _require_utf8(value: bytes, offset: int) -> None:
-    try:
-        value.decode()
-    except UnicodeDecodeError as error:
-        raise NotRfc5424Error(offset + error.start, "PARAM-VALUE is UTF-8 (section 6.3.3)") from None
-
-
 def _refuse_param(message: bytes, offset: int) -> NoReturn:
-    """Say what is wrong with a parameter that did not match."""
+    """Raise for the rule that a parameter breaks which did not match."""
     if message[offset : offset + 1] != b" ":
-        raise NotRfc5424Error(offset, 'an SD-ELEMENT ends with "]" or goes on with one space (section 6.3.1)')
+        raise NotRfc5424Error(offset, 'an SD-ELEMENT ends with "]" or continues with one space (section 6.3.1)')
     _, offset = _read_sd_name(message, offset + 1, "PARAM-NAME", "6.3.3")
     if message[offset : offset + 2] != b'="':
         raise NotRfc5424Error(offset, 'PARAM-NAME is followed by =" (section 6.3.3)')
@@ -290,23 +286,9 @@ def _refuse_param(message: bytes, offset: int) -> NoReturn:
     raise NotRfc5424Error(end, "PARAM-VALUE is ended by a quote (section 6.3.3)")
 
 
-def _read_msg(message: bytes, offset: int) -> bytes | None:
-    if offset == len(message):
-        return None
-    if message[offset : offset + 1] != b" ":
-        raise NotRfc5424Error(offset, "one space stands between STRUCTURED-DATA and MSG (section 6)")
-    return message[offset + 1 :]
-
-
-_ERA_YEARS, _ERA_DAYS = 400, 146_097  # the Gregorian calendar repeats itself
+_ERA_YEARS, _ERA_DAYS = 400, 146_097  # after which the Gregorian calendar repeats
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-
-
-def _days_since_epoch(year: int, month: int, day: int) -> int:
-    """Also for the year 0000, which RFC 3339 can write and Python's date cannot."""
-    era, within = divmod(year, _ERA_YEARS)
-    return date(2000 + within, month, day).toordinal() - _EPOCH_DAY + (era - 5) * _ERA_DAYS
 
 
 # --- Writing ---
@@ -314,6 +296,10 @@ def _days_since_epoch(year: int, month: int, day: int) -> int:
 
 def encode(message: Message) -> bytes:
     """Write the message's octets."""
+    elements = (
+        b"[%b%b]" % (element.id, b"".join(b' %b="%b"' % (name, escape_value(value)) for name, value in element.params))
+        for element in message.structured_data
+    )
     header = b"<%d>%d %b %b %b %b %b %b" % (
         message.facility * 8 + message.severity,
         VERSION,
@@ -322,13 +308,13 @@ def encode(message: Message) -> bytes:
         message.app_name or NILVALUE,
         message.procid or NILVALUE,
         message.msgid or NILVALUE,
-        b"".join(map(_encode_element, message.structured_data)) or NILVALUE,
+        b"".join(elements) or NILVALUE,
     )
     return header if message.msg is None else header + b" " + message.msg
 
 
 def escape_value(value: bytes) -> bytes:
-    """Escape quote, backslash and bracket; what is no UTF-8 becomes U+FFFD (section 6.3.3)."""
+    """Escape quote, backslash and bracket; octets that are not UTF-8 become U+FFFD (section 6.3.3)."""
     if not value.isascii():
         value = value.decode(errors="replace").encode()
     if b"\\" in value:
@@ -341,17 +327,17 @@ def escape_value(value: bytes) -> bytes:
 
 
 def legal_name(name: bytes) -> bytes:
-    """Make a PARAM-NAME or SD-ID: illegal octets become "_", cut to 32; nothing becomes "_"."""
+    """Make a PARAM-NAME or SD-ID: illegal octets become "_", truncated to 32; an empty name becomes "_"."""
     return name.translate(_AS_SD_NAME)[:MAX_SD_NAME] or b"_"
 
 
 def legal_header(value: bytes, limit: int) -> bytes:
-    """Make a header field: octets outside PRINTUSASCII become "_", cut to `limit`; nothing becomes "-"."""
+    """Make a header field: octets outside PRINTUSASCII become "_", truncated to `limit`; empty becomes "-"."""
     return value.translate(_AS_PRINTUSASCII)[:limit] or NILVALUE
 
 
 def format_timestamp(since_epoch: int) -> bytes:
-    """Write a TIMESTAMP in UTC with three fraction digits, or six when three would not tell all.
+    """Write a TIMESTAMP in UTC with three fraction digits, or six when three are not enough.
 
     OverflowError before the year 0001 and after 9999.
     """
@@ -361,35 +347,14 @@ def format_timestamp(since_epoch: int) -> bytes:
     return b"%b.%03dZ" % (_format_second(second), fraction // 1000)
 
 
-@lru_cache(maxsize=64)  # events come many to a second, and nearly in order
+@lru_cache(maxsize=64)  # many events share a second, and they come nearly in order
 def _format_second(second: int) -> bytes:
     return (_EPOCH + timedelta(seconds=second)).isoformat()[:19].encode()
 
 
-def _encode_element(element: Element) -> bytes:
-    params = (b' %b="%b"' % (name, escape_value(value)) for name, value in element.params)
-    return b"[%b%b]" % (element.id, b"".join(params))
-
-
-# --- What exists is legal ---
+# --- Every Message is legal ---
 
 
 def _check(legal: bool, name: str, value: object) -> None:  # noqa: FBT001 -- the verdict is the argument
     if not legal:
         raise ValueError(f"{name}: {value!r} is not legal in RFC 5424")
-
-
-def _legal_field(value: bytes, limit: int) -> bool:
-    return len(value) <= limit and value != NILVALUE and _FIELD.fullmatch(value) is not None
-
-
-def _legal_sd_name(name: bytes) -> bool:
-    return len(name) <= MAX_SD_NAME and _SD_NAME.fullmatch(name) is not None
-
-
-def _check_element(element: Element) -> None:
-    _check(_legal_sd_name(element.id), "SD-ID", element.id)
-    for name, value in element.params:
-        _check(_legal_sd_name(name), "PARAM-NAME", name)
-        if not value.isascii():
-            value.decode()

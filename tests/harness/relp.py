@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from harness.answering_peer import AnsweringPeer
-from relay.syslog.relp_frame import Frame, FrameReader, encode
+from relay.syslog.relp_frame import Frame, RelpFrameReader, encode
 
 OPENED = b"200 OK\nrelp_version=0\nrelp_software=test,1,http://example.org\ncommands=syslog"
 _LARGEST = 1 << 26
@@ -30,7 +30,7 @@ class RelpPeer(AnsweringPeer[Frame]):
 
     def __init__(self, answer: Answer = accept, *, first: tuple[Answer, ...] = (), opened: bytes = OPENED) -> None:
         super().__init__(
-            partial(answer, self), [partial(each, self) for each in first], lambda: FrameReader(_LARGEST).receive
+            partial(answer, self), [partial(each, self) for each in first], lambda: RelpFrameReader(_LARGEST).receive
         )
         self.messages: list[bytes] = []
         """Accepted messages, in order."""

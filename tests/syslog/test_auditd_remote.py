@@ -20,6 +20,7 @@ from relay.syslog.auditd_remote import (
     MAGIC_OCTETS,
     MESSAGE,
     AuditdClient,
+    AuditdFrameReader,
     AuditdServer,
     Reply,
     UnsendableError,
@@ -265,7 +266,8 @@ def _serve(pieces: list[bytes], *, accept_at_once: bool) -> object:
         fresh = server.receive(piece)
         records += fresh
         assert all(0 < len(record) <= 80 for record in fresh)
-        assert len(server._frames._begun) < 16 + 80
+        assert isinstance(server._reader, AuditdFrameReader)
+        assert len(server._reader._begun) < 16 + 80
         if accept_at_once:
             server.accepted(len(fresh))
             given += len(fresh)
@@ -309,5 +311,6 @@ def test_one_unfinished_message_is_all_that_is_kept(size: int) -> None:
     kept = 0
     for at in range(0, len(stream), size):
         server.receive(stream[at : at + size])
-        kept = max(kept, len(server._frames._begun))
+        assert isinstance(server._reader, AuditdFrameReader)
+        kept = max(kept, len(server._reader._begun))
     assert kept < 16 + LARGEST_BODY

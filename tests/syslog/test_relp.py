@@ -8,7 +8,7 @@ from harness.fuzz import cut, fuzzed
 
 from relay.errors import InternalError, ProtocolError
 from relay.syslog.relp import DEFAULT_WINDOW, RelpClient, RelpResponse, RelpServer, RelpWindow
-from relay.syslog.relp_frame import LAST_TXNR, Frame, FrameReader, RelpError, encode
+from relay.syslog.relp_frame import LAST_TXNR, LONGEST_HEADER, Frame, RelpError, RelpFrameReader, encode
 
 # What rsyslog 8.2302 with librelp 1.11.0 sends: omrelp as a client, imrelp as a server.
 OMRELP_OPEN = b"1 open 86 relp_version=0\nrelp_software=librelp,1.11.0,http://librelp.adiscon.com\ncommands=syslog\n"
@@ -41,7 +41,7 @@ class TestFrames:
     )
 
     @staticmethod
-    def read(pieces: Iterable[bytes], reader: FrameReader) -> list[Frame]:
+    def read(pieces: Iterable[bytes], reader: RelpFrameReader) -> list[Frame]:
         frames: list[Frame] = []
         for piece in pieces:
             frames += reader.receive(piece)
@@ -51,10 +51,10 @@ class TestFrames:
 
     @pytest.mark.parametrize("at", range(len(STREAM) + 1))
     def test_frames_are_found_wherever_the_stream_is_cut(self, at: int) -> None:
-        assert self.read([self.STREAM[:at], b"", self.STREAM[at:]], FrameReader(100)) == list(self.FRAMES)
+        assert self.read([self.STREAM[:at], b"", self.STREAM[at:]], RelpFrameReader(100)) == list(self.FRAMES)
 
     def test_frames_are_found_octet_by_octet_and_as_soon_as_they_are_there(self) -> None:
-        reader = FrameReader(100)
+        reader = RelpFrameReader(100)
         assert self.read(octets(self.STREAM[:-1]), reader) == list(self.FRAMES[:-1])
         assert reader.partial
         assert reader.receive(self.STREAM[-1:]) == [self.FRAMES[-1]]
@@ -62,12 +62,12 @@ class TestFrames:
 
     def test_what_is_encoded_is_found(self) -> None:
         stream = b"".join(encode(*frame[:2], frame.data or b"") for frame in self.FRAMES)
-        assert self.read([stream], FrameReader(100)) == list(self.FRAMES)
+        assert self.read([stream], RelpFrameReader(100)) == list(self.FRAMES)
 
     @pytest.mark.parametrize("whole", [True, False])
     def test_data_over_the_ceiling_is_passed_over_by_its_count(self, whole: bool) -> None:
         stream = b"1 syslog 5 abcde\n2 syslog 6 3 a 0\n\n3 syslog 1 x\n"
-        reader = FrameReader(5)
+        reader = RelpFrameReader(5)
         assert self.read([stream] if whole else octets(stream), reader) == [
             Frame(1, b"syslog", b"abcde"),
             Frame(2, b"syslog", None),
@@ -75,7 +75,7 @@ class TestFrames:
         ]
 
     def test_memory_stays_at_the_ceiling(self) -> None:
-        reader = FrameReader(1000)
+        reader = RelpFrameReader(1000)
         for piece in [b"1 syslog 999999999 ", *[100 * b"x"] * 1000]:
             reader.receive(piece)
             assert len(reader._begun) <= 1000
@@ -105,7 +105,7 @@ class TestFrames:
     def test_a_malformed_frame_is_named_with_its_place_and_nothing_after_it_is_believed(
         self, broken: bytes, whole: bool
     ) -> None:
-        reader = FrameReader(5)
+        reader = RelpFrameReader(5)
         stream = b"1 a 1 x\n" + broken + b"3 syslog 1 x\n"
         assert self.read([stream] if whole else octets(stream), reader) == [Frame(1, b"a", b"x")]
         assert reader.error is not None
@@ -248,7 +248,7 @@ class TestClient:
         assert client.unanswered == 0
         assert client.close() == OMRELP_CLOSE
         assert client.receive(IMRELP_CLOSED) == []
-        assert (client.closed, client.server_closes, client.error) == (True, True, None)
+        assert (client.closed, client.ending, client.error) == (True, True, None)
 
     def test_imrelps_answer_to_a_second_open_is_an_answer_given_twice(self) -> None:
         client = self.opened(messages=1)
@@ -395,7 +395,8 @@ def _serve(pieces: list[bytes], *, accept_at_once: bool) -> object:
             replies += server.reply()
         if server.error is not None:
             break
-        assert len(server._reader._begun) <= 81
+        assert isinstance(server._reader, RelpFrameReader)
+        assert len(server._reader._begun) <= 80 + 1 + LONGEST_HEADER
     server.accepted(len(messages) - given)
     replies += server.reply()
     ended = server.partial, server.finish() if server.error is None else None
@@ -411,7 +412,7 @@ def _ask(pieces: list[bytes], sent: int) -> object:
         answers += client.receive(piece)
         if client.error is not None:
             break
-    return answers, str(client.error), client.opened, client.server_closes, client.unanswered
+    return answers, str(client.error), client.opened, client.ending, client.unanswered
 
 
 def test_fuzzed_octets_give_the_server_the_same_whole_and_cut() -> None:

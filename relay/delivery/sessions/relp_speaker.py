@@ -59,7 +59,7 @@ class RelpSpeaker(Speaker):
     @property
     @override
     def ending(self) -> bool:
-        return self._client.server_closes
+        return self._client.ending
 
     @property
     @override
