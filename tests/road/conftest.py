@@ -1,6 +1,6 @@
-"""A router, sshd and a far end behind it: what most roads are made of.
+"""A router, sshd and a far end behind it, which most tests here need.
 
-The far end is rsyslog; a module whose far end is another program says so with a fixture `far_end` of its own.
+The far end is rsyslog; a module with another far end has a fixture `far_end` of its own.
 """
 
 import sys
@@ -41,7 +41,7 @@ def far_end(rsyslog: Rsyslog) -> Rsyslog | Auditd | Receiver:
 
 @pytest.fixture
 def sshd(far_end: Rsyslog | Auditd | Receiver) -> Iterator[Sshd]:
-    """It leads to the far end and nowhere else."""
+    """It forwards to the far end and to nothing else."""
     with Sshd([f"PermitOpen 127.0.0.1:{far_end.port}"]) as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""auditd's plugin, the relay that it hands over to, and the far end; relay is killed meanwhile."""
+"""auditd's plugin, the relay that it hands records over to, and the far end; relay is killed meanwhile."""
 
 import re
 import subprocess
@@ -24,9 +24,7 @@ def arrived(receiver: Receiver) -> set[int]:
     return {int(found[1]) for message in receiver.messages() if (found := _SERIAL.search(message))}
 
 
-def test_a_relay_that_is_killed_loses_nothing_of_what_auditd_gives(
-    tmp_path: Path, sshd: Sshd, receiver: Receiver
-) -> None:
+def test_a_killed_relay_loses_no_record_from_auditds_dispatcher(tmp_path: Path, sshd: Sshd, receiver: Receiver) -> None:
     router = Router(tmp_path, sshd, receiver.port, protocol="relp")
     way = tmp_path / "plugin"
     with router.configuration.open("a") as configuration:

@@ -1,4 +1,4 @@
-"""The auditd protocol over the whole road, with the real auditd and audisp-remote at every point that is not ours."""
+"""The auditd protocol from end to end, with the real auditd and audisp-remote at every other point."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from relay.program.control_socket import ask
 from relay.syslog.rfc5424 import hostname, identity, parse
 
 PACE = 0.1
-"""Seconds from one record to the next, on a router where they never cease."""
+"""Seconds from one record to the next, on a router where something is always audited."""
 OUT_OF_PATIENCE = 11.0
 """Seconds without an answer; two of audisp-remote's own 5 s for a record."""
 
@@ -45,7 +45,7 @@ def router(tmp_path: Path, sshd: Sshd, auditd: Auditd) -> Router:
 
 
 def take_from_audisp_remote(router: Router) -> int:
-    """Have the router's source be its own audisp-remote instead of the log; the port it is to send to."""
+    """Make the router's audisp-remote the source instead of the log; returns the port that it sends to."""
     port = free_port()
     router.audit["watch-auditd"] = "never"  # no auditd of this machine's feeds it
     router.write_configuration()
@@ -78,7 +78,7 @@ def wait_for_records(auditd: Auditd, count: int, seconds: float = 60) -> list[by
 def feed_steadily(
     sender: AudispRemote, records: Iterator[bytes], until: Callable[[], object], seconds: float
 ) -> list[bytes]:
-    """Feed a record every PACE seconds until the condition holds; what was fed."""
+    """Feed a record every PACE seconds until the condition holds; returns the records."""
     fed: list[bytes] = []
     begun = time.monotonic()
 
@@ -93,7 +93,7 @@ def feed_steadily(
 
 
 def refused(auditd: Auditd) -> int:
-    """How many audit events relay has told the log server that it could not keep."""
+    """How many audit events relay has reported to the log server as lost."""
     gaps = b"".join(record for record in auditd.records() if b' msgid="GAP" ' in record)
     lost = [bytes.fromhex(text.decode()) for text in re.findall(rb" lost=([0-9A-F]+)", gaps)]
     return sum(int(events) for text in lost for events in re.findall(rb" audit \d+ \d+ (\d+)", text))
@@ -106,9 +106,7 @@ def stored(router: Router) -> int:
     return count
 
 
-def test_the_routers_own_log_server_gets_every_record_of_the_seed_under_the_routers_name(
-    router: Router, auditd: Auditd
-) -> None:
+def test_auditd_gets_every_golden_record_under_the_routers_name(router: Router, auditd: Auditd) -> None:
     router.audit_log.write_bytes(SEED.read_bytes())
     done = router.drain()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -122,9 +120,7 @@ def test_the_routers_own_log_server_gets_every_record_of_the_seed_under_the_rout
     assert (destination["proof"], destination["waiting_events"], destination["delivered"]) == ("acknowledged", 0, 27)
 
 
-def test_without_a_node_name_every_record_of_the_seed_arrives_as_auditd_wrote_it(
-    router: Router, auditd: Auditd
-) -> None:
+def test_without_a_node_name_every_golden_record_arrives_as_auditd_wrote_it(router: Router, auditd: Auditd) -> None:
     router.server["node-name"] = "none"
     router.write_configuration()
     router.audit_log.write_bytes(SEED.read_bytes())
@@ -142,8 +138,8 @@ def test_audisp_remote_hands_over_to_relay_and_relay_to_auditd(router: Router, a
         assert relay.complaints == []
 
 
-def test_a_lost_log_server_does_not_reach_audisp_remote(router: Router, auditd: Auditd) -> None:
-    """Relay's spool takes what audisp-remote has to send, and the server gets it when it is back."""
+def test_audisp_remote_does_not_notice_a_lost_log_server(router: Router, auditd: Auditd) -> None:
+    """The spool keeps what audisp-remote sends, and the server gets it when it is back."""
     port = take_from_audisp_remote(router)
     auditd.kill()
     with router.start() as relay, AudispRemote(port) as sender:
@@ -179,7 +175,7 @@ def test_audisp_remote_reaches_auditd_through_the_local_port(router: Router, aud
         relay.stop()
 
 
-def test_relay_receive_takes_audisp_remote_on_its_one_port_and_files_by_node(tmp_path: Path) -> None:
+def test_relay_receive_accepts_audisp_remote_on_its_one_port_and_files_by_node(tmp_path: Path) -> None:
     receiver = Receiver(tmp_path)
     with receiver.running() as process, AudispRemote(receiver.port) as sender:
         nameless = RECORDS[0].removeprefix(b"node=combo1 ")
@@ -194,8 +190,8 @@ def test_relay_receive_takes_audisp_remote_on_its_one_port_and_files_by_node(tmp
     assert {path.name for path in receiver.archive.glob("[!.]*")} >= {"127.0.0.1", "combo1"}
 
 
-def test_records_that_never_cease_get_through_again_after_a_freeze(router: Router, auditd: Auditd) -> None:
-    """With audisp-remote's own patience it would never connect again: only after 30 s without any record."""
+def test_a_constant_stream_of_records_arrives_again_after_a_freeze(router: Router, auditd: Auditd) -> None:
+    """audisp-remote alone would connect again only after 30 s without any record, so never."""
     port = take_from_audisp_remote(router)
     records = map(record, count(1))
     with router.start() as relay, AudispRemote(port) as sender:
@@ -208,7 +204,7 @@ def test_records_that_never_cease_get_through_again_after_a_freeze(router: Route
         feed_steadily(sender, records, lambda: set(of_users(auditd.records())) >= set(fed), 60)
 
 
-def test_more_than_the_senders_queue_holds_gets_through_when_the_log_server_is_back(
+def test_more_records_than_the_senders_queue_holds_arrive_when_the_log_server_is_back(
     router: Router, auditd: Auditd
 ) -> None:
     """By itself audisp-remote keeps 2,048 records."""

@@ -1,6 +1,7 @@
-"""The auditd watch for real: the kernel's audit, auditd, relay, and people at terminals.
+"""The watch on the audit trail for real: the kernel's audit, auditd, relay, and users at terminals.
 
-The kernel's audit is machine-wide and root's (`harness.kernel_auditd`); another user's tests see that relay says so.
+The kernel's audit is machine-wide and belongs to root (`harness.kernel_auditd`); for another user the tests check that
+relay reports that.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ WORKS = TEXTS[AUDITD_DOWN + CLEARED]
 CLEAR = 'alarm="auditd-down" severity="critical" state="clear"'
 SECOND = 1_000_000
 PROMISED = 5
-"""Seconds after which everybody knows."""
+"""Seconds after which every user is warned."""
 
 
 class Road:
@@ -99,7 +100,7 @@ def auditd() -> Iterator[KernelAuditd | None]:
         yield daemon
 
 
-def test_the_canary_comes_back_through_kernel_auditd_and_source(auditd: KernelAuditd | None, tmp_path: Path) -> None:
+def test_the_canary_arrives_through_kernel_auditd_and_source(auditd: KernelAuditd | None, tmp_path: Path) -> None:
     road = Road(auditd.log_file if auditd else tmp_path / "audit.log")
     if auditd is None:
         road.after(SILENCE)
@@ -119,8 +120,8 @@ def test_the_canary_comes_back_through_kernel_auditd_and_source(auditd: KernelAu
     assert b" res=success'" in line
 
 
-def test_a_daemon_that_is_frozen_is_found_by_the_canary_alone(auditd: KernelAuditd | None, tmp_path: Path) -> None:
-    """Alive and registered, so that nothing else tells; when it goes on, the alarm ends."""
+def test_only_the_canary_reveals_a_frozen_daemon(auditd: KernelAuditd | None, tmp_path: Path) -> None:
+    """It is alive and registered, so nothing else reveals it; when it continues, the fault ends."""
     road = Road(auditd.log_file if auditd else tmp_path / "audit.log")
     if auditd is None:
         assert road.after(SILENCE + ARRIVAL) is None
@@ -138,7 +139,7 @@ def test_a_daemon_that_is_frozen_is_found_by_the_canary_alone(auditd: KernelAudi
     assert road.canaries >= 1
 
 
-def test_audit_that_is_switched_off_and_a_daemon_that_dies_are_seen_at_once(auditd: KernelAuditd | None) -> None:
+def test_disabled_audit_and_a_daemon_that_dies_are_noticed_at_once(auditd: KernelAuditd | None) -> None:
     road = Road(auditd.log_file if auditd else Path("/nonexistent/audit.log"))
     if auditd is None:
         assert road.after(SECOND) is None
@@ -158,7 +159,7 @@ def test_audit_that_is_switched_off_and_a_daemon_that_dies_are_seen_at_once(audi
     asyncio.run(road.run(story))
 
 
-def test_everybody_is_told_on_the_terminal_and_at_login_until_auditd_works_again(
+def test_users_are_warned_on_their_terminals_and_at_login_until_auditd_works_again(
     auditd: KernelAuditd | None, tmp_path: Path
 ) -> None:
     with Sshd() as sshd:
@@ -207,8 +208,8 @@ def _watch(router: Router) -> str:
     return "".join(part["state"] for part in router.live()["parts"] if part["name"] == "auditd watch")
 
 
-def test_without_the_rights_it_says_which_and_goes_on(tmp_path: Path) -> None:
-    """In a user namespace of its own even root may neither ask the kernel nor send anything through it."""
+def test_without_capabilities_it_names_them_and_watches_the_rest(tmp_path: Path) -> None:
+    """In another user namespace even root is allowed neither to ask the kernel nor to send anything through it."""
     program = (
         "from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch;"
         "from relay.program.watch.audit_trail.machine import ThisMachine;"

@@ -1,7 +1,7 @@
-"""What `relay run` says of what is wrong: one line with object, cause and remedy, the exit code, and no traceback.
+"""Faults of `relay run`: one line with object, cause and remedy, the exit code, and no traceback.
 
-What a retry may mend is retried; a drain that runs out of time then ends with 75 and the last cause. Nothing is lost:
-once it is mended, everything arrives.
+A fault that a retry may repair is retried; a drain that runs out of time then exits with 75 and the last cause. Nothing
+is lost: after the repair everything arrives.
 """
 
 import signal
@@ -53,7 +53,7 @@ CAUSES = [
 @pytest.mark.parametrize(
     ("spoil", "cause", "remedy", "exit_code"), CAUSES, ids=[spoil.__name__ for spoil, *_ in CAUSES]
 )
-def test_a_refusal_is_told_and_nothing_is_lost(
+def test_a_refusal_is_reported_and_nothing_is_lost(
     router: Router, rsyslog: Rsyslog, spoil: Callable[[Router], None], cause: str, remedy: str, exit_code: int
 ) -> None:
     known_hosts = router.sshd.known_hosts.read_text()
@@ -74,7 +74,7 @@ def test_a_refusal_is_told_and_nothing_is_lost(
     assert len(audit_events(rsyslog.wait_for_messages(27))) == 26
 
 
-def test_nothing_listening_at_the_far_end_is_told_and_retried(router: Router, rsyslog: Rsyslog) -> None:
+def test_a_far_end_that_does_not_listen_is_reported_and_retried(router: Router, rsyslog: Rsyslog) -> None:
     rsyslog.stop()
     failed = router.drain(seconds=10)
     assert failed.returncode == 75
@@ -101,7 +101,7 @@ def test_a_drain_with_a_missing_private_key_keeps_the_events_and_fails(router: R
     assert router.status()["retained"]["events"] >= EVENTS
 
 
-def test_an_audit_log_that_may_not_be_read_is_told_at_once(router: Router) -> None:
+def test_an_audit_log_that_relay_is_not_allowed_to_read_is_reported_at_once(router: Router) -> None:
     router.audit_log.chmod(0)
     argv = [*RELAY, "-c", str(router.configuration), "run", "--drain", "--timeout", "20"]
     argv = [*WITHOUT_ROOTS_RIGHTS, *argv]
@@ -111,7 +111,7 @@ def test_an_audit_log_that_may_not_be_read_is_told_at_once(router: Router) -> No
     assert failed.stderr.count("\n") == 1
 
 
-def test_a_drain_that_is_stopped_does_not_look_like_one_that_is_done(router: Router) -> None:
+def test_a_drain_that_is_stopped_exits_differently_from_a_complete_one(router: Router) -> None:
     router.sshd.kill()
     argv = [*RELAY, "-c", str(router.configuration), "run", "--drain"]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as draining:
@@ -124,7 +124,7 @@ def test_a_drain_that_is_stopped_does_not_look_like_one_that_is_done(router: Rou
     assert last == f"relay: drain: stopped before everything was proven; {expected}"
 
 
-def test_three_mistakes_are_all_told_with_their_keys_and_lines(router: Router) -> None:
+def test_three_mistakes_are_all_reported_with_their_keys_and_lines(router: Router) -> None:
     text = router.configuration.read_text()
     wrong = text.replace("[relay]", '[relay]\nhostnam = "x"').replace('type = "audit-log"', 'type = "audit-logs"')
     wrong += '\n[spool]\nsegment-size = "16 parsecs"\n'
@@ -144,7 +144,7 @@ def test_three_mistakes_are_all_told_with_their_keys_and_lines(router: Router) -
     assert router.drain().returncode == 78
 
 
-def test_a_server_that_no_forwarding_leads_to_is_sent_to_directly_and_warned_of(router: Router) -> None:
+def test_a_server_without_a_forwarding_is_delivered_to_directly_with_a_warning(router: Router) -> None:
     router.write_configuration(local_port=free_port())
     failed = router.drain(seconds=10)
     assert failed.returncode == 75
@@ -153,7 +153,7 @@ def test_a_server_that_no_forwarding_leads_to_is_sent_to_directly_and_warned_of(
     assert "no [[port-forwarding]] has this address and port" in checked.stdout + checked.stderr
 
 
-def test_a_second_relay_names_the_first(router: Router) -> None:
+def test_a_second_relay_on_the_same_state_names_the_first(router: Router) -> None:
     with router.start() as first:
         wait_until(lambda: f'"pid": {first.pid},' in router.run("status", "--json").stdout, 60, "its lock")
         second = router.drain()

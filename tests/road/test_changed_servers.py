@@ -1,4 +1,4 @@
-"""A server that gets another name, or whose name gets another server; and one that does not accept a message."""
+"""A renamed server, a new server behind an old name, and a server that does not accept a message."""
 
 import re
 from pathlib import Path
@@ -45,8 +45,8 @@ def test_a_renamed_server_gets_nothing_twice_and_a_new_one_behind_the_same_local
         assert [each["name"] for each in router.status()["destinations"]] == ["logs", f"logs (before: {where})"]
 
 
-def test_a_message_at_fault_that_is_the_last_one_is_passed_over_within_seconds(tmp_path: Path) -> None:
-    """Relay's own heartbeats show then that the collector works; status and log name the key to set."""
+def test_a_message_at_fault_is_skipped_within_seconds_even_if_it_is_the_last(tmp_path: Path) -> None:
+    """The heartbeats then prove that the collector works; status and log name the key to set."""
     with AbortingRsyslog(8192) as rsyslog, Sshd() as sshd:
         router = Router(tmp_path, sshd, rsyslog.port, protocol="relp")
         router.audit_log.write_bytes(SEED.read_bytes() + TOO_LONG)

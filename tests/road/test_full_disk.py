@@ -1,4 +1,4 @@
-"""A real disk of 12 MB, more events than fit, a collector that is down, a kill while full: each policy keeps its word.
+"""A real disk of 12 MB, too many events, a collector that is down, a kill while full: every policy keeps its promise.
 
 `scripts/full-disk` does the same with 300,000 events, and with other ends than a kill.
 """
@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "full-disk"
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("policy", ["halt", "ignore", "rotate"])
-def test_every_policy_keeps_its_word_whatever_happens_while_the_disk_is_full(tmp_path: Path, policy: str) -> None:
+def test_every_policy_keeps_its_promise_when_relay_is_killed_on_a_full_disk(tmp_path: Path, policy: str) -> None:
     with SmallDisk(tmp_path / "disk", "12m") as disk, Sshd() as sshd:
         full = FullRouter(tmp_path, sshd, disk, policy, records=RECORDS)
         with full.start() as relay:
@@ -37,7 +37,7 @@ def test_every_policy_keeps_its_word_whatever_happens_while_the_disk_is_full(tmp
 
 
 @pytest.mark.timeout(300)
-def test_the_script_says_what_became_of_every_event() -> None:
+def test_the_script_accounts_for_every_event() -> None:
     argv = [str(SCRIPT), "--policy", "rotate", "--end", "SIGTERM", "--records", "40000"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -51,8 +51,8 @@ def test_the_script_says_what_became_of_every_event() -> None:
     assert verdict == "full-disk: every event was delivered or counted"
 
 
-def test_a_disk_without_one_free_octet_at_the_first_start_is_74_and_names_the_file(tmp_path: Path) -> None:
-    """Not even the lock file's process id has room, which is no reason to say less."""
+def test_a_first_start_on_a_completely_full_disk_exits_with_74_and_names_the_file(tmp_path: Path) -> None:
+    """There is no space even for the process id in the lock file; the error says as much all the same."""
     with SmallDisk(tmp_path / "disk", "64k") as disk:
         disk.run("sh", "-c", f"cat /dev/zero >{disk.folder}/fill 2>/dev/null || true")
         argv = [*RELAY, "receive", "--state", f"{disk.folder}/state", "--archive", str(tmp_path / "archive"), "--drain"]

@@ -1,4 +1,4 @@
-"""What a real auditd writes when the disk of its log is full and then not: the first record after it joins the last."""
+"""A real auditd whose log's disk was full: the first record after that is joined to the last one before."""
 
 import socket
 
@@ -17,7 +17,7 @@ FAILED = 0x20000000
 
 
 def send(auditd: Auditd, first: int) -> int:
-    """Send records from that serial on until auditd has no more room for one, or ten are in; the next serial."""
+    """Send records from that serial on until one does not fit, or ten are written; returns the next serial."""
     client = AuditdClient()
     with auditd.connect() as stream:
         stream.settimeout(60)
@@ -38,7 +38,7 @@ def answer(client: AuditdClient, stream: socket.socket) -> Reply:
             return reply
 
 
-def test_a_record_that_was_cut_does_not_take_the_fields_of_the_next() -> None:
+def test_a_truncated_record_does_not_get_the_fields_of_the_next() -> None:
     with Auditd(room=ROOM, settings="flush = NONE\n") as auditd:
         following = send(auditd, 0)
         cut = following - 1

@@ -1,4 +1,4 @@
-"""Records that the real kernel drops become a gap, and which configurations watch for that."""
+"""Records that the real kernel drops are reported as a gap; which configurations watch for that."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ def watch_of(**audit: Any) -> KernelLost | None:
     return kernel_lost(Settings(source=({"name": "audit"},), audit=audit))
 
 
-def test_the_kernel_is_watched_where_this_machines_auditd_is() -> None:
+def test_the_kernels_count_is_watched_with_a_source_that_has_this_machines_audit_trail() -> None:
     assert watch_of() is not None
     assert watch_of(watch_auditd="never") is None
     assert kernel_lost(Settings()) is None
@@ -35,7 +35,7 @@ def kernel_may_be_used() -> bool:
     return may_audit()
 
 
-def test_what_the_kernel_drops_is_told_once_as_a_gap(kernel_may_be_used: bool) -> None:
+def test_records_that_the_kernel_drops_are_reported_once_as_a_gap(kernel_may_be_used: bool) -> None:
     if not kernel_may_be_used:
         return  # then all there is to see is that it says so (test_kernel_lost in tests/source)
     with KernelAuditd() as auditd:
@@ -63,7 +63,7 @@ def dropped(auditd: KernelAuditd) -> int:
 
 
 def at_one_moment(before: Taken) -> tuple[Taken, int]:
-    """What is told since then, and the kernel's count: it drops of its own accord, too."""
+    """The records reported since then, and the kernel's count: it may drop records for other reasons, too."""
     found: list[tuple[Taken, int]] = []
 
     def is_one() -> bool:

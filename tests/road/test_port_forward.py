@@ -21,7 +21,7 @@ def router(router: Router) -> Router:
 
 
 def _port_forwarding(router: Router) -> dict[str, Any]:
-    """What `relay status` tells of it."""
+    """Its part of `relay status`."""
     (told,) = (part for part in router.live()["parts"] if part["name"].startswith("port-forwarding"))
     assert isinstance(told, dict)
     return told
@@ -49,7 +49,7 @@ def test_a_local_rsyslog_and_relay_itself_reach_the_collector_by_sessions_of_the
     assert not listens(router.local_port)
 
 
-def test_a_taken_local_port_is_a_warning_with_its_owner_and_relay_delivers_all_the_same(
+def test_a_local_port_in_use_is_a_warning_with_its_owner_and_relay_still_delivers(
     router: Router, rsyslog: Rsyslog
 ) -> None:
     with socket.create_server((LOOPBACK, router.local_port)), router.start() as relay:

@@ -1,4 +1,4 @@
-"""Every record that the real kernel and the real auditd make of a busy session is read as auparse reads it.
+"""Every record that the real kernel and auditd write about a busy session is parsed as auparse parses it.
 
 Two rule sets, each in both log formats: every system call, and all the rules that Debian's auditd has as examples
 (STIG, PCI DSS, OSPP, NISPOM and the others) at once. `RELAY_AUDIT_SECONDS=3600` goes on for an hour, and
@@ -26,11 +26,11 @@ USE = Path(__file__).parents[1] / "harness" / "audited_use.py"
 SECONDS = float(os.environ.get("RELAY_AUDIT_SECONDS", "0"))
 EVERY_CALL = f"-a always,exit -F arch=b64 -S all -F {SESSION} -k all\n"
 ROUNDS = [(EVERY_CALL, 1000), ("", 300)]
-"""Rules, none for Debian's; and the least number of records that a round has with them."""
+"""Rules (none: Debian's), and the least number of records that a round has with them."""
 
 
 def debians_rules() -> str:
-    """Every rule that Debian's auditd has as an example of what to audit; no setting, which may be a panic."""
+    """Every rule among the examples of Debian's auditd. Settings are left out, because one may be a panic."""
     folder = "usr/share/doc/auditd/examples"
     examples = Path(fetch(AUDITD).file(f"{folder}/rules/README-rules", f"{folder}/audit-rules/README-rules")).parent
     lines = (line for file in sorted(examples.glob("[3-7]*.rules")) for line in file.read_text().splitlines())
@@ -38,7 +38,7 @@ def debians_rules() -> str:
 
 
 def audited(folder: Path, log_format: str, rules: str) -> list[bytes]:
-    """Use the machine in a session that is audited by `rules`; what auditd then writes."""
+    """Use the machine in a session that is audited by `rules`; returns what auditd writes."""
     with KernelAuditd(log_format=log_format) as auditd:
         try:
             auditd.control("-b", "65536")
@@ -52,7 +52,7 @@ def audited(folder: Path, log_format: str, rules: str) -> list[bytes]:
 
 
 def ended(auditd: KernelAuditd) -> bool:
-    """Have a last record written; the kernel may drop one where the machine is busy, so it is asked for again."""
+    """Cause a last record, repeatedly because the kernel of a busy machine may drop one."""
     auditd.control("-m", "it's the end")
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:

@@ -1,6 +1,6 @@
 """deploy/relay.rules in the real kernel: the service is not audited, a login session of its user is.
 
-And what a relay that is audited says, where the rules are missing.
+Without the rules, a relay that is audited raises an alarm.
 """
 
 import json
@@ -38,7 +38,7 @@ port = 9
 """
 RULES = Path(__file__).parents[2] / "deploy" / "relay.rules"
 USER = 61_234
-"""No user has this number: it stands for relay's."""
+"""The number of relay's user here; no user of the machine has it."""
 EVERY_DELETION = ("-a", "always,exit", "-F", "arch=b64", "-S", "unlink", "-S", "unlinkat", "-k", "all")
 SERVICE, SESSION = "/nonexistent/of-the-service", "/nonexistent/of-a-session"
 PROGRAM = """
@@ -66,7 +66,7 @@ def unlink(path: str, login: str) -> None:
     subprocess.run(argv, check=True, timeout=60)
 
 
-def test_the_rules_are_two_and_only_for_the_service() -> None:
+def test_the_two_rules_concern_only_the_service() -> None:
     assert [rule[:2] for rule in rules()] == [["-a", "never,exit"]] * 2
     assert all(f"uid={USER}" in rule and "auid=unset" in rule for rule in rules())
 
@@ -96,8 +96,8 @@ def test_the_service_is_not_audited_and_its_users_sessions_are(machine_audits: b
             auditd.control("-D")
 
 
-def test_a_relay_that_is_audited_tells_so_within_seconds(machine_audits: bool, tmp_path: Path) -> None:
-    """Each event that it stores makes new ones, until somebody takes the rule away."""
+def test_a_relay_that_is_audited_raises_an_alarm_within_seconds(machine_audits: bool, tmp_path: Path) -> None:
+    """Each event that it stores causes new ones, until the rule is deleted."""
     if not machine_audits:
         return  # what it would tell is tested with records that are made up (tests/watch)
     with KernelAuditd() as auditd:
@@ -120,7 +120,7 @@ def relay(settings: Path, *arguments: str) -> list[str]:
 
 
 def live(settings: Path) -> Any:
-    """What the relay that runs says of itself; None while none does."""
+    """The state of the running relay; None while none runs."""
     done = subprocess.run(relay(settings, "status", "--json"), capture_output=True, text=True, timeout=60, check=False)
     return json.loads(done.stdout).get("live")
 

@@ -1,4 +1,4 @@
-"""`relay run` reloads: what changed is exchanged, the rest goes on with its sessions, nothing is lost or repeated."""
+"""`relay run` reloads: changed parts are exchanged, the others keep their sessions, nothing is lost or repeated."""
 
 import json
 import os
@@ -27,7 +27,7 @@ RELOADS = 10
 RECORDS = 20_000
 RATE = 5_000
 EVENTS = 26
-"""In SEED."""
+"""The number of events in SEED."""
 NOBODY = 65534
 
 
@@ -74,7 +74,7 @@ class Other:
 
 
 def hang_up(relay: Process) -> None:
-    """SIGHUP, and wait for what comes of it."""
+    """Send SIGHUP, and wait for the result in the log."""
     before = relay.log.count("reload")
     os.kill(relay.pid, signal.SIGHUP)
     wait_until(lambda: relay.log.count("reload") > before, 60, lambda: relay.log)
@@ -245,7 +245,7 @@ def test_a_program_at_a_local_port_keeps_its_connection_while_other_things_chang
             wait_until(lambda: b"<13>after it" in rsyslog.messages(), 60, lambda: relay.log)
 
 
-def test_a_source_that_a_reload_began_in_vain_is_tried_again_and_stops_nothing(
+def test_a_source_that_fails_to_begin_after_a_reload_is_retried_and_stops_nothing(
     router: Router, receiver: Receiver
 ) -> None:
     port = free_port()
@@ -264,7 +264,7 @@ def test_a_source_that_a_reload_began_in_vain_is_tried_again_and_stops_nothing(
         wait_until(lambda: listens(port, pid=relay.pid), 60, lambda: relay.log)
 
 
-def test_where_no_relay_runs_reload_says_so(router: Router) -> None:
+def test_without_a_running_relay_reload_fails_and_names_the_cause(router: Router) -> None:
     done = router.run("reload")
     assert done.returncode == 69
     assert done.stderr == (
@@ -273,8 +273,8 @@ def test_where_no_relay_runs_reload_says_so(router: Router) -> None:
     )
 
 
-def test_a_user_without_rights_is_told_as_whom_to_reload(tmp_path: Path) -> None:
-    """Root is a user without rights when it cannot override modes."""
+def test_a_user_without_rights_learns_as_which_user_to_reload(tmp_path: Path) -> None:
+    """Without its capability to override modes, root is a user without rights."""
     folder = tmp_path / "state"
     folder.mkdir()
     command = [*RELAY, "reload", "--state", str(folder)]
@@ -290,8 +290,8 @@ def test_a_user_without_rights_is_told_as_whom_to_reload(tmp_path: Path) -> None
     assert refused.stderr == f"relay: cannot read {folder}: permission denied; {remedy}\n"
 
 
-def test_a_reload_that_gives_room_lets_a_source_end_that_waited_for_it(router: Router, sshd: Sshd) -> None:
-    """The spool is full, since nobody is there to deliver to; the source cannot end before what it gave is stored."""
+def test_a_reload_that_frees_space_lets_a_waiting_source_end(router: Router, sshd: Sshd) -> None:
+    """The spool is full because no server is up; the source cannot end before its last events are stored."""
     router.audit |= {"disk-full-action": "halt", "halt-command": ["true"]}
     router.write_configuration()
     small = router.configuration.read_text() + '[spool]\nsegment-size = "1MiB"\nmax-size = "4MiB"\n'

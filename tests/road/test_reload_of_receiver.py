@@ -1,4 +1,4 @@
-"""`relay receive` reloads: listeners begin and end, identities are exchanged, and other sessions go on."""
+"""`relay receive` reloads: listeners begin and end, identities are exchanged, and other sessions continue."""
 
 import os
 import signal
@@ -67,9 +67,7 @@ def archived(folder: Path, text: str) -> bool:
     return any(text.encode() in path.read_bytes() for path in folder.glob("[!.]*/*.log"))
 
 
-def test_listeners_begin_and_end_and_a_session_that_did_not_change_goes_on(
-    from_file: FromFile, running: Process
-) -> None:
+def test_listeners_begin_and_end_while_an_unchanged_session_continues(from_file: FromFile, running: Process) -> None:
     first, second = from_file.ports
     with socket.create_connection((LOOPBACK, first)) as session:
         sent(session, "before")
@@ -91,7 +89,7 @@ def test_listeners_begin_and_end_and_a_session_that_did_not_change_goes_on(
     assert archived(from_file.archive, "before")
 
 
-def test_a_port_that_is_taken_refuses_the_reload_and_what_listened_goes_on(
+def test_a_port_that_is_in_use_refuses_the_reload_and_the_listeners_continue(
     from_file: FromFile, running: Process
 ) -> None:
     first, second = from_file.ports
@@ -108,10 +106,10 @@ def test_a_port_that_is_taken_refuses_the_reload_and_what_listened_goes_on(
         assert listens(first)
 
 
-def test_an_address_that_another_takes_over_is_given_back_when_that_fails(
+def test_a_listener_whose_port_a_new_one_needs_listens_again_when_the_new_one_fails(
     from_file: FromFile, running: Process
 ) -> None:
-    """A name cannot be listened on while one of its addresses is."""
+    """Nothing can listen on a name while another listener has one of its addresses."""
     first, second = from_file.ports
     by_name = from_file.configuration.read_text().replace(LOOPBACK, "localhost")
     with socket.create_server((LOOPBACK, second)):
@@ -127,9 +125,7 @@ def test_an_address_that_another_takes_over_is_given_back_when_that_fails(
     del running
 
 
-def test_new_connections_get_the_new_certificate_and_those_that_are_open_go_on(
-    from_file: FromFile, tmp_path: Path
-) -> None:
+def test_new_connections_get_the_new_certificate_and_open_ones_continue(from_file: FromFile, tmp_path: Path) -> None:
     authority, port = Authority(tmp_path / "certificates"), free_port()
     former, latter = authority.pair("former"), authority.pair("latter")
     key = generate_key(tmp_path / "host_key")
@@ -174,7 +170,7 @@ def scanned(port: int) -> str:
         return transport.get_remote_server_key().get_base64()
 
 
-def test_a_receiver_of_flags_alone_reloads_too_and_refuses_a_file_that_is_gone(tmp_path: Path) -> None:
+def test_a_receiver_configured_by_flags_reloads_too_and_refuses_a_missing_file(tmp_path: Path) -> None:
     key = generate_key(tmp_path / "host_key")
     keys = tmp_path / "authorized_keys"
     keys.touch(0o600)
@@ -192,7 +188,7 @@ def test_a_receiver_of_flags_alone_reloads_too_and_refuses_a_file_that_is_gone(t
         assert "the reload is refused, the former configuration holds: 1 mistake\n" in process.log
 
 
-def test_an_ordinary_end_of_a_session_is_no_warning_and_v_tells_of_sessions(tmp_path: Path) -> None:
+def test_an_ordinary_end_of_a_session_is_not_a_warning_and_v_logs_sessions(tmp_path: Path) -> None:
     receiver = Receiver(tmp_path / "server", "-v")
     with receiver.running() as process:
         with socket.create_connection((LOOPBACK, receiver.port)) as session:

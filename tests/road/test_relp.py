@@ -36,7 +36,7 @@ def delivered(router: Router) -> int:
 
 
 @pytest.mark.parametrize("way", ["ssh", "tcp"])
-def test_the_seeds_events_reach_imrelp_and_are_acknowledged(
+def test_the_golden_events_reach_imrelp_and_are_acknowledged(
     tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog, way: str
 ) -> None:
     router = Router(tmp_path, sshd, rsyslog.port, protocol="relp")
@@ -56,10 +56,10 @@ def test_the_seeds_events_reach_imrelp_and_are_acknowledged(
     assert "error" not in rsyslog.log  # as it logs when a session ends without a farewell
 
 
-def test_what_imrelp_or_sshd_lose_is_sent_again_until_it_is_acknowledged(
+def test_messages_that_imrelp_or_sshd_lose_are_sent_again_until_they_are_acknowledged(
     tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog
 ) -> None:
-    """What imrelp acknowledges is in its memory, so it is stopped, which writes that; sshd is killed."""
+    """As imrelp acknowledges messages in its memory, it is stopped, which writes them; sshd is killed."""
     router = Router(tmp_path, sshd, rsyslog.port, protocol="relp")
     router.audit_log.write_bytes(closed(generate(RECORDS)))
     expected = serials(router.audit_log.read_bytes())
@@ -84,8 +84,8 @@ def arrived(rsyslog: Rsyslog) -> set[int]:
     return serials(b"\n".join(audit_events(rsyslog.messages())))
 
 
-def test_into_relay_receive_nothing_is_lost_and_nothing_stands_twice(tmp_path: Path) -> None:
-    """Sshd and its sessions are killed once a tenth has arrived, and then the receiver."""
+def test_into_relay_receive_nothing_is_lost_or_archived_twice(tmp_path: Path) -> None:
+    """First sshd and its sessions are killed once a tenth has arrived, and then the receiver."""
     receiver = Receiver(tmp_path / "server")
     with Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port, protocol="relp")
@@ -105,7 +105,7 @@ def test_into_relay_receive_nothing_is_lost_and_nothing_stands_twice(tmp_path: P
     assert serials(b"\n".join(receiver.messages())) == expected
 
 
-def test_omrelps_messages_stand_in_the_archive_byte_for_byte(tmp_path: Path) -> None:
+def test_omrelps_messages_are_archived_byte_for_byte(tmp_path: Path) -> None:
     receiver = Receiver(tmp_path / "server")
     texts = [b"x", b"a" * 8192, b"b" * 65536, b"line\nline", b"\xff\xfe\x80 and \x1d\x01\r\t\x7f"]
     messages = [b"<13>1 2003-10-11T22:14:15.003Z router app - - - " + text for text in texts]

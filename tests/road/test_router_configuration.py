@@ -1,4 +1,4 @@
-"""The vendor's examples of secure transport, run as they stand but for addresses, ports and certificates.
+"""The vendor's examples of secure transport, unchanged except for addresses, ports and certificates.
 
 The far ends are real: sshd and auditd behind it, and rsyslog by TLS on another host.
 """
@@ -26,7 +26,7 @@ def far_end(auditd: Auditd) -> Auditd:
 
 
 def the_routers_configuration(router: Router) -> Path:
-    """Both parts of the example in one file, for servers that are here."""
+    """Both parts of the example in one file, for servers on this machine."""
     names = ("secure-transport-port-forwarding", "secure-transport-server")
     text = "".join((EXAMPLES / f"{name}.cfg").read_text() for name in names)
     changes = {
@@ -66,7 +66,7 @@ def what_the_router_does_not_say(router: Router) -> Path:
 
 
 def audit_records(auditd: Auditd) -> list[bytes]:
-    """What came, without relay's own events."""
+    """The messages that arrived, without relay's own events."""
     return [record for record in auditd.records() if b" type=TRUSTED_APP " not in record]
 
 
@@ -114,7 +114,7 @@ def syslog_over_tls(router: Router, port: int, authority: Authority) -> Path:
 
 
 def the_key_of_its_certificate(router: Router, port: int, authority: Authority) -> Path:
-    """What no router's text says, and the log and the state of a test."""
+    """The keys that a router's text does not have, and the test's log and state."""
     file = router.folder / "keys.toml"
     file.write_text(
         "\n".join(
@@ -137,7 +137,7 @@ def the_key_of_its_certificate(router: Router, port: int, authority: Authority) 
     return file
 
 
-def test_the_example_of_syslog_over_tls_delivers_by_the_texts_own_certificates(tmp_path: Path, sshd: Sshd) -> None:
+def test_the_example_of_syslog_over_tls_delivers_with_the_certificates_in_its_text(tmp_path: Path, sshd: Sshd) -> None:
     authority = Authority(tmp_path / "certificates")
     shown = Shown(authority.pair("log.example", SERVER), authority.certificate)
     with TwoHosts() as hosts, Rsyslog("imtcp", host=SERVER, prefix=hosts.server, tls=shown) as rsyslog:

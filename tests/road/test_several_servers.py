@@ -1,4 +1,4 @@
-"""`relay run` to several servers: each has its own types, protocol and pace, and none waits for another."""
+"""`relay run` to several servers: each has its own types, protocol and speed, and none waits for another."""
 
 import json
 import socket
@@ -39,7 +39,7 @@ def add_server(router: Router, remote_port: int, **keys: object) -> str:
 
 
 def make_small(router: Router) -> None:
-    """Give it a spool that is soon full; nothing is taken in then, and the halt that is asked for is harmless."""
+    """Give it a spool that is soon full; nothing is accepted then, and the halt that it requests is harmless."""
     router.audit |= {"disk-full-action": "halt", "halt-command": ["true"]}
     router.write_configuration()
     router.configuration.write_text(router.configuration.read_text() + SMALL)
@@ -82,7 +82,7 @@ def test_each_server_gets_its_types_by_its_protocol(router: Router, rsyslog: Rsy
 
 
 def test_a_dead_and_a_slow_server_do_not_slow_another(router: Router, rsyslog: Rsyslog) -> None:
-    """The dead one refuses, the slow one takes what sockets hold; everything gets to the third meanwhile."""
+    """The dead one refuses, the slow one accepts only what sockets hold; the third gets everything meanwhile."""
     records = closed(generate(20_000))
     router.audit_log.write_bytes(records)
     with Collector(never_read) as slow:
@@ -123,7 +123,7 @@ def _deliver_more_than_the_spool_holds(
         relay.stop()
 
 
-def test_a_server_that_is_not_required_never_holds_the_others_up_and_what_it_misses_is_counted(
+def test_a_server_that_is_not_required_never_delays_the_others_and_what_it_misses_is_counted(
     router: Router, rsyslog: Rsyslog
 ) -> None:
     make_small(router)
@@ -137,7 +137,7 @@ def test_a_server_that_is_not_required_never_holds_the_others_up_and_what_it_mis
     assert is_told()
 
 
-def test_a_server_that_leaves_the_configuration_holds_nothing_any_more(router: Router, rsyslog: Rsyslog) -> None:
+def test_a_server_that_left_the_configuration_no_longer_keeps_segments(router: Router, rsyslog: Rsyslog) -> None:
     make_small(router)
     without = router.configuration.read_text()
     name = add_server(router, free_port())

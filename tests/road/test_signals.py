@@ -23,7 +23,7 @@ HARMLESS = sorted(
     }
 )
 EVENTS = 26
-"""In SEED."""
+"""The number of events in SEED."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def handles(pid: int, number: int) -> bool:
     return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
-def test_no_signal_but_those_that_stop_ends_run_or_receive_and_one_has_them_log_their_status(
+def test_only_sigterm_and_sigint_end_run_and_receive_and_sigusr1_logs_the_status(
     router: Router, receiver: Receiver
 ) -> None:
     router.audit_log.touch()
@@ -89,7 +89,7 @@ def test_a_hangup_during_the_start_reloads_when_it_is_ready_and_one_during_the_s
         assert relay.log.count("reloaded: ") == 1
 
 
-def test_a_hangup_ends_no_drain(router: Router, receiver: Receiver) -> None:
+def test_a_hangup_does_not_end_a_drain(router: Router, receiver: Receiver) -> None:
     router.audit_log.write_bytes(SEED.read_bytes())
     with receiver.running():
         command = [sys.executable, "-m", "relay", "-c", str(router.configuration), "run", "--drain", "--timeout", "60"]
@@ -113,7 +113,7 @@ def test_children_that_are_executed_get_the_default_of_every_signal() -> None:
 
 
 def test_a_fault_of_the_processor_still_ends_the_program() -> None:
-    """A handler would repeat the instruction for ever."""
+    """A handler that returned would repeat the instruction for ever."""
     assert {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL} <= FAULTS
     program = (
         "import os, signal; from relay.system import signals; signals.hold(); "

@@ -1,4 +1,4 @@
-"""A small spool and a spool that was harmed, by the commands that a user runs: nothing is lost in silence."""
+"""A small spool and a damaged spool, with the commands that a user runs: no loss stays unreported."""
 
 import json
 import re
@@ -46,9 +46,9 @@ transport = "tcp"
 """
 RECORDS = 20_000
 FULL = 3_000
-"""So many large records are more than fits."""
+"""Large records that do not all fit."""
 SPOOLED = 1_200
-"""So many fit with space to spare."""
+"""Events that fit with space to spare."""
 
 
 def large(first: int, last: int) -> bytes:
@@ -143,7 +143,7 @@ def test_what_the_log_rotates_away_while_its_source_waits_is_a_gap_with_the_seri
     assert missing
 
 
-def test_the_halt_is_wanted_although_every_source_only_waits(small: Small) -> None:
+def test_the_halt_is_requested_although_every_source_only_waits(small: Small) -> None:
     small.configure("halt")
     small.log.write_bytes(large(1, FULL))
     with small.start() as relay:
@@ -153,7 +153,7 @@ def test_the_halt_is_wanted_although_every_source_only_waits(small: Small) -> No
         relay.stop()
 
 
-def test_a_dispatcher_beside_a_source_that_waits_uses_the_reserve_and_is_then_refused_and_counted(
+def test_beside_a_waiting_source_a_dispatcher_uses_the_reserve_and_is_then_refused_and_counted(
     small: Small,
 ) -> None:
     socket = small.folder / "dispatch"

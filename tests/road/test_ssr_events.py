@@ -39,7 +39,7 @@ def numbers(receiver: Receiver) -> list[int]:
 
 
 def wait_for_more(receiver: Receiver, process: Process, target: int) -> None:
-    """Return once so many have come, or the last one, behind which there are no more."""
+    """Return once so many have arrived, or the last one."""
 
     def have_come() -> bool:
         found = numbers(receiver)
@@ -70,7 +70,7 @@ def test_every_event_is_archived_once_with_an_identity(tmp_path: Path, receiver:
         )
 
 
-def test_both_the_filters_and_the_categories_must_let_an_event_pass(tmp_path: Path, receiver: Receiver) -> None:
+def test_an_event_has_to_pass_both_the_filters_and_the_categories(tmp_path: Path, receiver: Receiver) -> None:
     with receiver.running(), Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port)
         with_events(router, "--events", "5", name="filtered", more='tagdrop = { type = ["ad*"] }')
@@ -87,8 +87,10 @@ def test_both_the_filters_and_the_categories_must_let_an_event_pass(tmp_path: Pa
 
 
 @pytest.mark.parametrize("order", ["write-first", "index-first"])
-def test_whoever_is_killed_when_nothing_is_lost(tmp_path: Path, receiver: Receiver, order: str) -> None:
-    """Relay alone or after its child, at any moment; what comes again has another identity."""
+def test_nothing_is_lost_whichever_process_is_killed_at_whichever_moment(
+    tmp_path: Path, receiver: Receiver, order: str
+) -> None:
+    """The program is killed alone or after its child; an event that is delivered again has another identity."""
     chance = random.Random(order)
     with receiver.running(), Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port)
@@ -118,10 +120,10 @@ def relay(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     ("type_", "pattern", "params"),
     [("traffic", "traffic", b' type="traffic" '), ("trial", "tr*", b' event.type="trial"]')],
 )
-def test_the_vendors_monitoring_agent_delivers_what_its_filter_lets_pass(
+def test_the_vendors_monitoring_agent_configuration_delivers_the_events_that_pass_its_filter(
     tmp_path: Path, type_: str, pattern: str, params: bytes
 ) -> None:
-    """As it stands but for the address and the pattern; another program stands in for the router's collector."""
+    """Only the address and the pattern are changed; another program replaces the router's collector."""
     folder, more, index = tmp_path / "monitoring", tmp_path / "more.toml", tmp_path / "events.index"
     shutil.copytree(AGENT, folder)
     command = [sys.executable, "-I", "-S", str(COLLECTOR), "--events", "20", "--type", type_, "--index-file"]
@@ -148,7 +150,7 @@ def test_the_vendors_monitoring_agent_delivers_what_its_filter_lets_pass(
 
 
 @pytest.mark.parametrize("switch", ["enabled: true", "enabled: disabled", "sample-interval: 1"])
-def test_an_agent_of_which_nothing_comes_is_told_by_check_and_by_run_alike(tmp_path: Path, switch: str) -> None:
+def test_an_agent_that_can_deliver_nothing_is_reported_by_check_and_by_run(tmp_path: Path, switch: str) -> None:
     folder = tmp_path / "agent"
     folder.mkdir()
     (folder / "config.yaml").write_text(f"{switch}\ninputs: []\noutputs: []\n")

@@ -1,4 +1,4 @@
-"""`relay run` over OpenSSH's sshd into rsyslog's imtcp: foreign programs at every point that is not ours."""
+"""`relay run` through OpenSSH's sshd into rsyslog's imtcp: foreign programs at every other point."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def golden() -> list[bytes]:
     return [IDENTITY.sub(b"", path.read_bytes()) for path in sorted(GOLDEN.glob("event-*.syslog"))]
 
 
-def test_the_seeds_events_reach_rsyslog_byte_for_byte(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> None:
+def test_the_golden_events_reach_rsyslog_byte_for_byte(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> None:
     router = Router(tmp_path, sshd, rsyslog.port)
     router.audit_log.write_bytes(SEED.read_bytes())
 
@@ -37,7 +37,7 @@ def test_the_seeds_events_reach_rsyslog_byte_for_byte(tmp_path: Path, sshd: Sshd
     assert len({run for found in identities for run, _ in found}) == 1
 
 
-def test_what_is_proven_is_not_sent_again_and_what_comes_later_is(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> None:
+def test_proven_events_are_not_sent_again_and_later_ones_are_sent(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> None:
     router = Router(tmp_path, sshd, rsyslog.port)
     lines = SEED.read_bytes().splitlines(keepends=True)
     router.audit_log.write_bytes(b"".join(lines[:10]))
@@ -54,7 +54,7 @@ def test_what_is_proven_is_not_sent_again_and_what_comes_later_is(tmp_path: Path
     assert (destination["delivered"], destination["waiting_events"], destination["proof"]) == (26 + 3, 0, "drained")
 
 
-def test_a_malformed_line_is_forwarded_marked_and_never_dropped(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> None:
+def test_a_malformed_line_is_marked_and_forwarded_not_dropped(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> None:
     router = Router(tmp_path, sshd, rsyslog.port)
     first = SEED.read_bytes().splitlines()[0]
     router.audit_log.write_bytes(first + b"\nthis is no \xff record ]\n")
@@ -86,7 +86,7 @@ def test_a_running_relay_delivers_what_is_written_and_rotated_and_stops_cleanly(
     assert len(audit_events(rsyslog.messages())) == 25
 
 
-def test_non_transparent_framing_goes_record_by_record(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> None:
+def test_non_transparent_framing_carries_record_by_record(tmp_path: Path, sshd: Sshd, rsyslog: Rsyslog) -> None:
     router = Router(tmp_path, sshd, rsyslog.port, framing="non-transparent")
     router.audit_log.write_bytes(SEED.read_bytes())
     assert router.drain().returncode == 0

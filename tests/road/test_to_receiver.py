@@ -16,12 +16,12 @@ SMALLER_BACKLOG = 40_000
 """Long enough to be hit in its middle."""
 ATTEMPTS = 3
 EXACT = ["syslog", "relp"]
-"""The protocols that carry relay's identities, by which the archive knows what it has."""
+"""The protocols that carry relay's identities, by which the archive recognises duplicates."""
 PROOFS = {"syslog": "drained", "relp": "acknowledged", "auditd": "acknowledged"}
 
 
 @pytest.mark.parametrize("protocol", EXACT)
-def test_the_seeds_events_stand_in_the_archive_each_once(tmp_path: Path, receiver: Receiver, protocol: str) -> None:
+def test_each_of_the_golden_events_is_archived_once(tmp_path: Path, receiver: Receiver, protocol: str) -> None:
     with receiver.running() as process, Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd:
         router = Router(tmp_path, sshd, receiver.port, protocol=protocol)
         router.audit_log.write_bytes(SEED.read_bytes())
@@ -38,7 +38,7 @@ def test_the_seeds_events_stand_in_the_archive_each_once(tmp_path: Path, receive
 
 
 @pytest.mark.parametrize("protocol", EXACT)
-def test_through_the_receivers_own_ssh_end_it_is_the_same(tmp_path: Path, protocol: str) -> None:
+def test_each_event_is_archived_once_through_the_receivers_own_ssh_end(tmp_path: Path, protocol: str) -> None:
     host_key, client_key = generate_key(tmp_path / "host_key"), generate_key(tmp_path / "client_key")
     ssh_port = free_port()
     keys = tmp_path / "authorized_keys"
@@ -64,7 +64,7 @@ def test_through_the_receivers_own_ssh_end_it_is_the_same(tmp_path: Path, protoc
         assert router.status()["destinations"][0]["proof"] == PROOFS[protocol]
 
 
-def test_by_the_auditd_protocol_every_record_stands_in_the_archive(tmp_path: Path, receiver: Receiver) -> None:
+def test_by_the_auditd_protocol_every_record_is_archived(tmp_path: Path, receiver: Receiver) -> None:
     with receiver.running() as process, Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port, protocol="auditd")
         router.audit_log.write_bytes(SEED.read_bytes())
@@ -80,9 +80,7 @@ def test_by_the_auditd_protocol_every_record_stands_in_the_archive(tmp_path: Pat
         assert process.complaints == []
 
 
-def test_with_sshd_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice(
-    tmp_path: Path, receiver: Receiver
-) -> None:
+def test_with_sshd_killed_in_the_middle_nothing_is_lost_or_archived_twice(tmp_path: Path, receiver: Receiver) -> None:
     """100,000 records; sshd and its sessions are killed once some have arrived, and started again.
 
     On a busy machine the stroke may come too late to hit the middle: then the log grows by as many, for another one.
@@ -121,7 +119,7 @@ def _strike(sshd: Sshd, receiver: Receiver, arrived: int) -> int:
 
 
 @pytest.mark.parametrize("protocol", EXACT)
-def test_with_the_receiver_killed_in_the_middle_nothing_is_lost_and_nothing_stands_twice(
+def test_with_the_receiver_killed_in_the_middle_nothing_is_lost_or_archived_twice(
     tmp_path: Path, receiver: Receiver, protocol: str
 ) -> None:
     with Sshd() as sshd:
@@ -142,9 +140,7 @@ def test_with_the_receiver_killed_in_the_middle_nothing_is_lost_and_nothing_stan
         assert serials(b"\n".join(messages)) == serials(router.audit_log.read_bytes())
 
 
-def test_with_relay_run_killed_again_and_again_nothing_is_lost_and_nothing_stands_twice(
-    tmp_path: Path, receiver: Receiver
-) -> None:
+def test_with_relay_run_killed_repeatedly_nothing_is_lost_or_archived_twice(tmp_path: Path, receiver: Receiver) -> None:
     with receiver.running(), Sshd() as sshd:
         router = Router(tmp_path, sshd, receiver.port)
         router.audit_log.write_bytes(closed(generate(SMALLER_BACKLOG // 2)))

@@ -1,4 +1,4 @@
-"""What relay could not read of its log reaches the log server as a gap, and `relay status` tells what it waits for."""
+"""Records that relay could not read are reported as a gap, and `relay status` shows why a source waits."""
 
 import contextlib
 import os
@@ -66,9 +66,7 @@ def serials(collector: Collector) -> list[int]:
     return sorted({int(found) for found in re.findall(rb' serial="(\d+)"', collector.received)})
 
 
-def test_blocks_that_were_never_written_are_one_gap_across_a_crash_and_every_record_arrives(
-    log: Path, collector: Collector
-) -> None:
+def test_nul_blocks_are_one_gap_even_across_a_crash_and_every_record_arrives(log: Path, collector: Collector) -> None:
     log.write_bytes(records(1, 3) + bytes(12_288) + records(4, 6) + bytes(500))
     with relay(log) as running:
         wait_until(lambda: serials(collector) == [*range(1, 7)] and gaps(collector), 60, lambda: running.log)
@@ -81,8 +79,8 @@ def test_blocks_that_were_never_written_are_one_gap_across_a_crash_and_every_rec
     assert sorted(re.findall(rb' nulOctets="(\d+)"', b"".join(gaps(collector)))) == [b"12288", b"500"]
 
 
-def test_a_file_that_may_not_be_read_keeps_the_others_from_nothing(log: Path, collector: Collector) -> None:
-    """And after a crash and a start it is not told again."""
+def test_a_file_that_relay_is_not_allowed_to_read_does_not_stop_the_others(log: Path, collector: Collector) -> None:
+    """After a crash and a restart it is not reported again."""
     older = log.with_name("audit.log.1")
     older.write_bytes(records(1, 3))
     older.chmod(0)
@@ -100,7 +98,7 @@ def test_a_file_that_may_not_be_read_keeps_the_others_from_nothing(log: Path, co
     assert f' source="audit" file="{older}" cause="the file may not be read" events="unknown" before="'.encode() in gap
 
 
-def test_a_log_that_was_emptied_while_relay_was_stopped_is_told(log: Path, collector: Collector) -> None:
+def test_a_log_that_was_emptied_while_relay_was_stopped_is_a_gap(log: Path, collector: Collector) -> None:
     log.write_bytes(records(1, 3))
     with relay(log) as running:
         wait_until(lambda: serials(collector) == [1, 2, 3], 60, lambda: running.log)
@@ -113,7 +111,7 @@ def test_a_log_that_was_emptied_while_relay_was_stopped_is_told(log: Path, colle
     assert b' events="unknown" after="2024-03-06T16:34:22.003Z 3"] ' in gap
 
 
-def test_status_tells_of_a_source_that_waits_for_its_log(log: Path, collector: Collector) -> None:
+def test_status_shows_a_source_that_waits_for_its_log(log: Path, collector: Collector) -> None:
     line = f"source       audit: 0 events taken in; 0 bytes to read; {log}: there is no such file; waiting for it\n"
     with relay(log) as running:
         wait_until(lambda: line in status(log), 60, lambda: f"{status(log)}\n{running.log}")
@@ -172,8 +170,8 @@ def read_as_a_member(log: Path) -> str:
     return done.stdout
 
 
-def test_auditd_leaves_what_it_rotated_before_to_root_and_relay_goes_without_it() -> None:
-    """Seen with auditd 3.0.9: log_group is for its newest file, and for those that it rotates from then on."""
+def test_relay_skips_the_files_that_auditd_rotated_before_log_group_was_set() -> None:
+    """Seen with auditd 3.0.9: log_group applies to its newest file, and to the files that it rotates from then on."""
     if os.geteuid() != 0:
         return  # nobody else may give files to groups
     with Auditd(settings=ROTATING) as auditd:

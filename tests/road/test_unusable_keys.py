@@ -96,7 +96,7 @@ class Machine:
         FAULTS[name].spoil(self.router.folder / name)
 
     def repair(self, name: str) -> None:
-        """Have the files as they should be."""
+        """Repair the files."""
         folder = self.router.folder / name
         folder.mkdir(exist_ok=True)
         for file, good in self._files.items():
@@ -111,7 +111,7 @@ class Machine:
         return {(each["name"], each["about"]): each["text"] for each in self.router.live()["alarms"]}
 
     def delivered(self) -> set[str]:
-        """The servers that have everything that there was."""
+        """The servers that have every event."""
         return {each["name"] for each in self.router.status()["destinations"] if each["delivered"] >= EVENTS}
 
 
@@ -127,7 +127,7 @@ def by_tls(tmp_path: Path) -> Iterator[tuple[Rsyslog, Path]]:
         yield collector, authority.certificate
 
 
-def test_what_is_wrong_with_one_servers_files_stops_that_server_until_it_is_repaired(
+def test_a_fault_in_one_servers_files_stops_only_that_server_until_it_is_repaired(
     tmp_path: Path, by_tls: tuple[Rsyslog, Path]
 ) -> None:
     with Rsyslog("imrelp") as plain, Sshd() as sshd:

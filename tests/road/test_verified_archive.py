@@ -1,4 +1,4 @@
-"""`relay archive verify` on what `relay receive` wrote: whole, while it writes, and after a hand was laid on it."""
+"""`relay archive verify` on archives of `relay receive`: undamaged, while it writes, and after tampering."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from relay.archive.read import StoredMessage, read
 
 EVENTS = 26  # in SEED
 AT_ONCE, PACE = 200, 0.02
-"""Records that are written, and seconds until the next are."""
+"""How many records are written at a time, and the seconds in between."""
 SAFE = 40
 """Seconds, in which an archive is written."""
 FOLDERS = 4
@@ -78,13 +78,13 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def is_not_near_midnight() -> bool:
-    """A file is a day's, and each originator is to have one."""
+    """Wait for a new day if one begins soon: each originator is to have one file."""
     return time.time() % 86_400 < 86_400 - SAFE
 
 
 @pytest.fixture
 def archive(written: Path, tmp_path: Path) -> Path:
-    """A copy to lay hands on, with modes and index."""
+    """A copy to tamper with, with modes and index."""
     return Path(shutil.copytree(written, tmp_path / "copy"))
 
 
@@ -108,7 +108,7 @@ def without_the_first_runs_last(all_of: list[bytes]) -> list[bytes]:
     return [each for each in all_of if each is not last]
 
 
-def test_what_arrived_is_whole_and_every_message_is_counted(written: Path) -> None:
+def test_an_undamaged_archive_is_complete_and_every_message_is_counted(written: Path) -> None:
     code, shown, errors = verify(written)
     assert (code, errors) == (0, "")
     assert f"{written}: whole; " in shown
@@ -121,7 +121,7 @@ def test_what_arrived_is_whole_and_every_message_is_counted(written: Path) -> No
     assert "switch1: without numbers to judge by; 1 message (1 without a number)" in shown
 
 
-def test_a_message_that_was_taken_out_is_named_and_the_index_knows_that_it_was_there(archive: Path) -> None:
+def test_a_removed_message_is_named_and_the_index_proves_that_it_was_archived(archive: Path) -> None:
     lay_hand_on(day_file(archive), without_the_first_runs_last)
     run = originator(told(archive))["faults"][0]["run"]
     code, _, errors = verify(archive)
@@ -130,7 +130,7 @@ def test_a_message_that_was_taken_out_is_named_and_the_index_knows_that_it_was_t
     assert re.search(r"combo1/\S+\.log: cut: \d+ octets are missing that the index knows", errors)
 
 
-def test_without_an_index_the_opening_of_the_next_run_tells_what_the_run_before_it_lacks(archive: Path) -> None:
+def test_without_an_index_the_next_runs_opening_shows_what_the_run_before_lacks(archive: Path) -> None:
     shutil.rmtree(archive / ".relay")
     assert verify(archive)[0] == 0
     lay_hand_on(day_file(archive), without_the_first_runs_last)
@@ -141,14 +141,14 @@ def test_without_an_index_the_opening_of_the_next_run_tells_what_the_run_before_
     assert "there is no index" in shown
 
 
-def test_a_tail_that_was_cut_off_is_known_by_the_index(archive: Path) -> None:
+def test_the_index_reveals_a_truncated_file(archive: Path) -> None:
     lay_hand_on(day_file(archive), lambda all_of: all_of[:-3])
     code, _, errors = verify(archive)
     assert code == 65
     assert "3 events are missing" in errors
 
 
-def test_a_file_that_was_removed_is_known_by_the_index(archive: Path) -> None:
+def test_the_index_reveals_a_removed_file(archive: Path) -> None:
     path = day_file(archive)
     path.unlink()
     code, _, errors = verify(archive)
@@ -158,7 +158,7 @@ def test_a_file_that_was_removed_is_known_by_the_index(archive: Path) -> None:
 
 
 @pytest.mark.parametrize("before", ["", "<", "relayRun", "relaySeq", 'relaySeq="', "type=", 'type="audit"', "router"])
-def test_a_flipped_bit_in_a_frame_or_in_a_messages_form_does_not_stay_hidden(archive: Path, before: str) -> None:
+def test_a_flipped_bit_in_a_frame_or_in_a_messages_structure_is_reported(archive: Path, before: str) -> None:
     path = day_file(archive)
     data = bytearray(path.read_bytes())
     begin = data.index(b"\n" + frames(path)[5]) + 1
@@ -167,7 +167,7 @@ def test_a_flipped_bit_in_a_frame_or_in_a_messages_form_does_not_stay_hidden(arc
     assert verify(archive)[0] == 65
 
 
-def test_a_double_is_told_with_both_its_place_and_its_number(archive: Path) -> None:
+def test_a_duplicate_is_reported_with_its_location_and_its_sequence_number(archive: Path) -> None:
     path = day_file(archive)
     lay_hand_on(path, lambda all_of: [*all_of, all_of[2]])
     code, shown, errors = verify(archive)
@@ -177,7 +177,7 @@ def test_a_double_is_told_with_both_its_place_and_its_number(archive: Path) -> N
     assert "not whole, 1 duplicate" in shown
 
 
-def test_a_line_that_was_cut_is_damage_and_reading_goes_on_behind_it(archive: Path) -> None:
+def test_a_truncated_line_is_damage_and_reading_continues_behind_it(archive: Path) -> None:
     path = day_file(archive)
     lay_hand_on(path, lambda all_of: [*all_of[:5], all_of[5][:-30] + b"\n", *all_of[6:]])
     router = originator(told(archive))
@@ -188,7 +188,7 @@ def test_a_line_that_was_cut_is_damage_and_reading_goes_on_behind_it(archive: Pa
     assert "octets are not a message" in errors
 
 
-def test_what_others_may_read_but_not_this_user_is_no_permission(archive: Path) -> None:
+def test_a_file_that_this_user_is_not_allowed_to_read_is_refused_permission(archive: Path) -> None:
     day_file(archive).chmod(0)
     done = subprocess.run(
         [*WITHOUT_ROOTS_RIGHTS, *RELAY, "archive", "verify", str(archive)],
@@ -226,7 +226,7 @@ def steadily_growing(log: Path) -> Iterator[None]:
         writing.join()
 
 
-def test_an_archive_is_whole_at_every_moment_while_it_is_being_written(tmp_path: Path) -> None:
+def test_an_archive_is_complete_at_every_moment_while_it_is_written(tmp_path: Path) -> None:
     receiver = Receiver(tmp_path / "server")
     with receiver.running() as process, Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd:
         router = Router(tmp_path, sshd, receiver.port)
@@ -251,7 +251,7 @@ def test_an_archive_is_whole_at_every_moment_while_it_is_being_written(tmp_path:
         assert any(0 < each < events for each in seen), "it was all there before the first look"
 
 
-def test_by_the_auditd_protocol_there_are_no_numbers_to_judge_by(tmp_path: Path) -> None:
+def test_without_sequence_numbers_the_auditd_protocol_leaves_nothing_to_judge(tmp_path: Path) -> None:
     receiver = Receiver(tmp_path / "server")
     with receiver.running(), Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd:
         router = Router(tmp_path, sshd, receiver.port, protocol="auditd")
@@ -264,8 +264,8 @@ def test_by_the_auditd_protocol_there_are_no_numbers_to_judge_by(tmp_path: Path)
     assert sum(each["numbered"] for each in others) == 0
 
 
-def test_what_a_late_server_never_gets_is_told_and_accounted_for(tmp_path: Path) -> None:
-    """A second receiver is configured after the first run, and begins with what comes from then on."""
+def test_events_from_before_a_servers_start_are_reported_and_accounted_for(tmp_path: Path) -> None:
+    """A second receiver is configured after the first run, and begins with the events from then on."""
     early, late = Receiver(tmp_path / "early"), Receiver(tmp_path / "late")
     with early.running(), late.running(), Sshd() as sshd:
         router = Router(tmp_path, sshd, early.port)

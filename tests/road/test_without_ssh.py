@@ -78,7 +78,7 @@ def test_relp_between_two_hosts_is_acknowledged(hosts: TwoHosts, tmp_path: Path,
         assert len(audit_events(rsyslog.wait_for_messages(EVENTS + 1))) == EVENTS
 
 
-def test_datagrams_arrive_and_are_said_to_be_unproven(hosts: TwoHosts, tmp_path: Path, sshd: Sshd) -> None:
+def test_datagrams_arrive_and_are_reported_as_unproven(hosts: TwoHosts, tmp_path: Path, sshd: Sshd) -> None:
     with Rsyslog("imudp", host=SERVER, prefix=hosts.server) as rsyslog:
         router = router_on(hosts, tmp_path, sshd, port=rsyslog.port, transport="udp")
         done = router.drain()
@@ -115,7 +115,9 @@ def test_a_collector_on_this_machine_is_unproven(unproven: str, tmp_path: Path, 
         assert len(audit_events(rsyslog.wait_for_messages(EVENTS + 1))) == EVENTS
 
 
-def test_what_a_local_forwarder_swallowed_shortly_before_a_loss_is_sent_again(tmp_path: Path, sshd: Sshd) -> None:
+def test_messages_that_a_local_forwarder_swallowed_shortly_before_a_loss_are_sent_again(
+    tmp_path: Path, sshd: Sshd
+) -> None:
     def swallow(collector: Collector, connection: socket.socket) -> None:
         """The first connection breaks once it has brought everything; the others go on."""
         first = collector.served == 1

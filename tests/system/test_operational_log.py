@@ -1,4 +1,4 @@
-"""relay's own log: RFC 5424 on the local syslog socket, plain lines on stderr, and never a word too much."""
+"""relay's own log: RFC 5424 on the local syslog socket, plain lines on stderr."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ def syslog_socket(tmp_path: Path) -> Iterator[socket.socket]:
         yield listening
 
 
-def test_it_goes_to_the_local_syslog_socket_as_rfc_5424(
+def test_lines_go_to_the_local_syslog_socket_as_rfc_5424(
     tmp_path: Path, syslog_socket: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
@@ -51,7 +51,7 @@ def test_it_goes_to_the_local_syslog_socket_as_rfc_5424(
     assert stderr.getvalue() == ""
 
 
-def test_under_systemd_it_goes_to_stderr_with_its_priority(
+def test_under_systemd_lines_go_to_stderr_with_their_priority(
     tmp_path: Path, syslog_socket: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "8:12345")
@@ -69,7 +69,7 @@ def test_under_systemd_it_goes_to_stderr_with_its_priority(
     ("verbosity", "said"),
     [(0, ["w", "n"]), (1, ["w", "n", "i"]), (2, ["w", "n", "i", "d"]), (9, ["w", "n", "i", "d"])],
 )
-def test_it_is_quiet_unless_asked(
+def test_each_verbosity_adds_its_levels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verbosity: int, said: list[str]
 ) -> None:
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
@@ -85,7 +85,7 @@ def test_it_is_quiet_unless_asked(
 def test_debug_of_the_root_logger_does_not_recurse(
     tmp_path: Path, syslog_socket: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The handler asks tzlocal, which logs at DEBUG: were we on the root logger, that would go round for ever."""
+    """The handler asks tzlocal, which logs at DEBUG: on the root logger that would recurse for ever."""
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     operational_log.configure(2, socket_path=str(tmp_path / "log"), stream=io.StringIO())
     root = logging.getLogger()

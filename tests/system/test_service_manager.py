@@ -1,4 +1,4 @@
-"""What relay tells the service manager: its datagrams, as a socket of the test's own receives them (sd_notify(3))."""
+"""Notifications to the service manager, received by a socket of the test (sd_notify(3))."""
 
 import logging
 import socket
@@ -10,7 +10,9 @@ from relay.system import service_manager
 
 
 @pytest.mark.parametrize("is_abstract", [False, True])
-def test_ready_and_stopping_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_abstract: bool) -> None:
+def test_systemd_is_notified_of_ready_and_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_abstract: bool
+) -> None:
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + address if is_abstract else address)
@@ -23,7 +25,7 @@ def test_ready_and_stopping_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert manager.recv(100) == b"STOPPING=1"
 
 
-def test_a_service_manager_that_cannot_be_told_is_a_warning(
+def test_a_failed_notification_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
@@ -33,7 +35,7 @@ def test_a_service_manager_that_cannot_be_told_is_a_warning(
     assert "No such file" in caplog.messages[0]
 
 
-def test_without_a_service_manager_nothing_is_told(
+def test_without_a_service_manager_there_is_no_notification(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)

@@ -1,4 +1,4 @@
-"""Servers that are lost: the alarms about them, and network-failure-action = "halt" with the guards of every halt."""
+"""Lost servers: the alarms about them, and network-failure-action = "halt" with its objections."""
 
 import threading
 import time
@@ -42,7 +42,7 @@ def _nowhere(_: threading.Event) -> DeliverySession:
 
 
 class Servers:
-    """Two servers, of which the first is one to halt for, on clocks that the test moves; nothing is started."""
+    """Two servers, the first with network-failure-action = "halt", on clocks that the test moves."""
 
     def __init__(self, folder: Path, run: bytes = b"run00001", names: tuple[str, ...] = ("a", "b")) -> None:
         self.halted = folder / "halted"
@@ -87,14 +87,14 @@ class Servers:
         self.all[number].failure = failure._replace(error=error)
 
     def prove(self, number: int) -> None:
-        """Something was delivered to it just now."""
+        """Prove a delivery to it at this moment."""
         server = self.all[number]
         server.failure = None
         server.proofs += 1
         server.cursor = msgspec.structs.replace(server.cursor, proven_at=self.clocks.wall, proof="drained")
 
     def after(self, seconds: float, *, wall_jumps: float = 0) -> list[str]:
-        """Move the clocks and look; the alarms told of: state, name, server."""
+        """Move the clocks and look; returns the alarm events: state, name, server."""
         step = int(seconds * SECOND)
         self.clocks = Clocks(self.clocks.wall + step + int(wall_jumps * SECOND), self.clocks.boot + step)
         return [_said(event) for event in self.housekeeping.look() if b" ALARM " in event.head]
@@ -120,7 +120,7 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
         yield made
 
 
-def test_a_lost_server_is_an_alarm_about_it_until_it_is_proven_again(servers: Servers) -> None:
+def test_a_lost_server_is_an_alarm_until_something_is_proven_again(servers: Servers) -> None:
     servers.lose(1)
     assert servers.after(0) == []
     assert servers.after(LOST_SECONDS) == ["add server-lost b"]
@@ -129,7 +129,7 @@ def test_a_lost_server_is_an_alarm_about_it_until_it_is_proven_again(servers: Se
     assert servers.after(1) == ["clear server-lost b"]
 
 
-def test_the_alarm_names_the_error_and_its_remedy_and_a_new_one_is_a_change(servers: Servers) -> None:
+def test_the_alarm_has_the_error_with_its_remedy_and_changes_with_the_kind_of_error(servers: Servers) -> None:
     def text() -> str:
         (change,) = servers.housekeeping.alarms.active
         return change.alarm.text
@@ -150,7 +150,7 @@ def test_the_alarm_names_the_error_and_its_remedy_and_a_new_one_is_a_change(serv
     assert servers.after(1) == ["clear server-lost b"]
 
 
-def test_an_alarm_of_an_earlier_run_keeps_its_text_until_there_is_news(tmp_path: Path) -> None:
+def test_an_alarm_of_an_earlier_run_keeps_its_text_until_there_is_an_error_or_a_proof(tmp_path: Path) -> None:
     first = Servers(tmp_path)
     with first.store:
         first.lose(1)
@@ -161,7 +161,7 @@ def test_an_alarm_of_an_earlier_run_keeps_its_text_until_there_is_news(tmp_path:
         assert second.after(1) == []
 
 
-def test_what_else_waits_for_a_repair_is_an_alarm_and_what_may_mend_itself_is_none(servers: Servers) -> None:
+def test_a_part_that_needs_a_repair_is_an_alarm_and_one_that_is_retried_is_not(servers: Servers) -> None:
     error: list[RelayError | None] = [UnavailableError("SSH server s", "connection refused")]
     servers.housekeeping.faults = lambda: {"port-forwarding p": error[0]}
     assert servers.after(1) == []
@@ -172,7 +172,7 @@ def test_what_else_waits_for_a_repair_is_an_alarm_and_what_may_mend_itself_is_no
     assert servers.after(1) == ["clear repair-needed port-forwarding p"]
 
 
-def test_a_connection_that_only_broke_is_no_loss(servers: Servers) -> None:
+def test_a_connection_that_broke_for_a_moment_is_not_a_lost_server(servers: Servers) -> None:
     for _ in range(10):
         servers.lose(1)
         assert servers.after(1) == []
@@ -181,7 +181,7 @@ def test_a_connection_that_only_broke_is_no_loss(servers: Servers) -> None:
         assert servers.after(1) == []
 
 
-def test_a_certificate_that_ends_is_an_alarm_about_its_server_until_it_is_renewed(tmp_path: Path) -> None:
+def test_a_certificate_that_expires_is_an_alarm_about_its_server_until_it_is_renewed(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.pair(CERTIFICATE.removesuffix(".pem"), days=3)
     servers = Servers(tmp_path)
@@ -201,7 +201,7 @@ def test_two_lost_servers_are_two_alarms(servers: Servers) -> None:
     assert servers.after(1) == ["clear server-lost a"]
 
 
-def test_a_restart_neither_ends_nor_repeats_the_alarm_before_anything_is_known(tmp_path: Path) -> None:
+def test_a_restart_neither_ends_nor_repeats_the_alarm(tmp_path: Path) -> None:
     first = Servers(tmp_path)
     with first.store:
         first.lose(1)
@@ -214,7 +214,7 @@ def test_a_restart_neither_ends_nor_repeats_the_alarm_before_anything_is_known(t
         assert second.after(1) == ["clear server-lost b"]
 
 
-def test_a_server_that_is_still_lost_after_a_restart_is_never_told_as_found(tmp_path: Path) -> None:
+def test_a_server_that_is_still_lost_after_a_restart_keeps_its_alarms(tmp_path: Path) -> None:
     first = Servers(tmp_path)
     with first.store:
         first.lose(0)
@@ -229,7 +229,7 @@ def test_a_server_that_is_still_lost_after_a_restart_is_never_told_as_found(tmp_
         assert second.after(1) == ["clear server-lost a", "clear network-failure a"]
 
 
-def test_a_server_that_leaves_the_configuration_takes_its_alarm_along(tmp_path: Path) -> None:
+def test_the_alarm_of_a_server_that_left_the_configuration_is_cleared(tmp_path: Path) -> None:
     first = Servers(tmp_path)
     with first.store:
         first.lose(1)
@@ -240,7 +240,7 @@ def test_a_server_that_leaves_the_configuration_takes_its_alarm_along(tmp_path: 
         assert second.after(1) == ["clear server-lost b"]
 
 
-def test_a_server_to_halt_for_is_halted_for_when_its_time_is_over(servers: Servers) -> None:
+def test_the_halt_is_requested_when_a_server_is_lost_beyond_its_timeout(servers: Servers) -> None:
     servers.lose(0)
     servers.after(0)
     assert servers.after(TIMEOUT - 1) == ["add server-lost a"]
@@ -256,14 +256,14 @@ def test_a_server_to_halt_for_is_halted_for_when_its_time_is_over(servers: Serve
     assert not servers.halted.exists(), "once a boot"
 
 
-def test_a_server_that_is_tried_for_ever_halts_nothing(servers: Servers) -> None:
+def test_a_lost_server_without_network_failure_action_halt_halts_nothing(servers: Servers) -> None:
     servers.lose(1)
     servers.after(0)
     assert servers.after(100 * TIMEOUT) == ["add server-lost b"]
     assert not servers.halted.exists()
 
 
-def test_one_that_comes_back_in_time_begins_anew(servers: Servers) -> None:
+def test_the_timeout_begins_anew_when_a_server_is_back_in_time(servers: Servers) -> None:
     servers.lose(0)
     servers.after(0)
     servers.after(TIMEOUT - 1)
@@ -274,15 +274,15 @@ def test_one_that_comes_back_in_time_begins_anew(servers: Servers) -> None:
     assert not servers.halted.exists()
 
 
-def test_a_wall_clock_that_jumps_is_no_time_without_a_server(servers: Servers) -> None:
+def test_a_jump_of_the_wall_clock_does_not_count_as_time_without_a_server(servers: Servers) -> None:
     servers.lose(0)
     servers.after(0)
     servers.after(LOST_SECONDS, wall_jumps=86_400)
     assert not servers.halted.exists()
 
 
-def test_what_other_servers_get_does_not_hold_the_halt_back(servers: Servers) -> None:
-    """The halt is wanted for what this one does not get; its own cursor is the one that stands still."""
+def test_delivery_to_other_servers_does_not_hold_the_halt_back(servers: Servers) -> None:
+    """The halt is requested because of the lost server, so only its own cursor counts."""
     servers.lose(0)
     servers.after(0)
     servers.after(TIMEOUT - 1)
@@ -291,7 +291,7 @@ def test_what_other_servers_get_does_not_hold_the_halt_back(servers: Servers) ->
     assert servers.halted.exists()
 
 
-def test_its_own_cursor_holds_the_halt_back_while_it_moves(servers: Servers) -> None:
+def test_a_moving_cursor_of_the_lost_server_holds_the_halt_back(servers: Servers) -> None:
     servers.lose(0)
     servers.after(0)
     servers.after(TIMEOUT - 30)
@@ -324,7 +324,7 @@ def test_the_servers_to_halt_for_come_from_the_configuration() -> None:
 
 
 def test_while_a_server_waits_for_any_message_there_is_a_heartbeat_every_two_seconds(servers: Servers) -> None:
-    """It shows that the server accepts others than the one which may be at fault."""
+    """A heartbeat shows whether the server accepts messages other than the suspect."""
     servers.all[1].needs_a_message = True
     assert [servers.heartbeats_after(1) for _ in range(6)] == [0, 1, 0, 1, 0, 1]
     servers.all[1].needs_a_message = False

@@ -1,4 +1,4 @@
-"""What a reload changes, as a comparison of two configurations: what is kept, exchanged, begun and ended."""
+"""The comparison of two configurations: which parts a reload keeps, exchanges, begins and ends."""
 
 from typing import Any
 
@@ -115,7 +115,9 @@ def test_a_changed_key_changes_the_parts_that_depend_on_it_and_no_other(
         ("/k/cert", []),
     ],
 )
-def test_a_file_with_other_content_at_the_same_path_exchanges_what_uses_it(file: str, sentences: list[str]) -> None:
+def test_a_file_with_new_contents_at_the_same_path_exchanges_the_parts_that_use_it(
+    file: str, sentences: list[str]
+) -> None:
     assert list(of_run(DOCUMENT, {**CONTENTS, file: "2"}).sentences) == sentences
 
 

@@ -1,4 +1,4 @@
-"""The units in deploy/: systemd's own judgement, and root's units run line by line where they can do no harm.
+"""The units in deploy/: checked by systemd, and root's units run line by line where they can do no harm.
 
 No unit is installed or started. What would halt a machine is compared as text and never run.
 """
@@ -24,7 +24,7 @@ TRUSTED = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def values(unit: str, key: str) -> list[str]:
-    """What a key of a unit is set to, line by line."""
+    """The values of a unit's key, line by line."""
     return re.findall(rf"^{key}=(.*)$", (DEPLOY / unit).read_text(), re.MULTILINE)
 
 
@@ -57,7 +57,7 @@ def machine(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_there_are_units_to_look_at() -> None:
+def test_every_unit_of_deploy_is_checked_here() -> None:
     assert UNITS == [
         "relay-halt.path",
         "relay-halt.service",
@@ -96,7 +96,7 @@ def test_relay_is_reloaded_by_its_own_command_and_started_again_however_it_ends(
     assert values("relay.service", "StateDirectory") == [Path(Settings().relay.state_directory).name]
 
 
-def test_the_path_units_wait_for_the_files_that_relay_makes() -> None:
+def test_the_path_units_wait_for_the_files_that_relay_creates() -> None:
     assert values("relay-halt.path", "PathExists") == [halt_request.REQUEST]
     assert values("relay-message.path", "PathExists") == [f"{all_users.REQUEST}.{name}" for name in all_users.TEXTS]
     assert values("relay-halt.path", "Unit") == ["relay-halt.service"]
@@ -104,7 +104,7 @@ def test_the_path_units_wait_for_the_files_that_relay_makes() -> None:
 
 
 def run_in_namespace(files: list[str], words: list[str], left: Path) -> int:
-    """Run one line of a unit with these files in a /run of its own; which are left stands in `left` afterwards."""
+    """Run one line of a unit with these files in a /run of its own; `left` contains the names that are left."""
     script = "mount -t tmpfs none /run\nmkdir /run/relay\n" + "".join(f"touch {file}\n" for file in files)
     inside = f'"$@" || code=$?; ls /run/relay > {shlex.quote(str(left))}; exit ${{code:-0}}'
     argv = [*in_namespace("mount", script), "sh", "-c", inside, "sh", *words]
@@ -112,7 +112,7 @@ def run_in_namespace(files: list[str], words: list[str], left: Path) -> int:
 
 
 @pytest.mark.parametrize("name", all_users.TEXTS)
-def test_roots_unit_tells_the_same_text_and_takes_the_request_away(
+def test_roots_unit_sends_the_same_text_and_deletes_the_request(
     tmp_path: Path, stubs: Stubs, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("PATH", f"{stubs.folder}:{TRUSTED}")
@@ -129,7 +129,7 @@ def test_roots_unit_tells_the_same_text_and_takes_the_request_away(
 
 
 @pytest.mark.parametrize("ending", [all_users.CLEARED, all_users.UNWATCHED])
-def test_roots_unit_writes_the_login_message_and_takes_it_away(
+def test_roots_unit_writes_the_login_message_and_deletes_it(
     stubs: Stubs, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     """Both lines one after the other, in a /run of their own."""
@@ -150,7 +150,7 @@ def test_roots_unit_writes_the_login_message_and_takes_it_away(
     assert done.stdout == f"{all_users.TEXTS[AUDITD_DOWN]}\n644\n/run/motd.d:\n\n/run/relay:\n"
 
 
-def test_roots_unit_tells_nothing_that_was_not_asked_for(
+def test_roots_unit_sends_only_requested_messages(
     tmp_path: Path, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", f"{stubs.folder}:{TRUSTED}")
@@ -183,7 +183,7 @@ def test_root_halts_only_on_request_and_never_while_no_halt_exists(
     assert values("relay-halt.service", "ExecStart") == ["/usr/bin/systemctl poweroff"]  # read, never run
 
 
-def test_what_root_runs_lies_where_only_root_writes() -> None:
+def test_only_root_can_write_the_programs_that_root_runs() -> None:
     for unit in ("relay-halt.service", "relay-message.service"):
         for key in ("ExecStart", "ExecCondition"):
             for line in values(unit, key):
