@@ -264,7 +264,7 @@ class Housekeeping:
     # --- What follows from it ---
 
     def _changes(self, wanted: Sequence[Alarm], now: Clocks) -> Iterator[AlarmChange]:
-        """Clear and raise alarms until those of `wanted` are raised; logs each change and tells the users."""
+        """Clear and raise alarms until those of `wanted` are raised; logs each change and sends it to the users."""
         keys = {(each.name, each.about) for each in wanted}
         over = [each.alarm for each in self.alarms.active if (each.alarm.name, each.alarm.about) not in keys]
         cleared = [self.alarms.clear(each.name, now.wall, each.about) for each in over]

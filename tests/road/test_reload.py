@@ -269,7 +269,7 @@ def test_without_a_running_relay_reload_fails_and_names_the_cause(router: Router
     assert done.returncode == 69
     assert done.stderr == (
         f"relay: {router.state}: no relay runs on this state directory; "
-        "start relay, or name its state directory by --state\n"
+        "start relay, or name its state directory with --state\n"
     )
 
 

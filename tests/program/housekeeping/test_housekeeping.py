@@ -47,7 +47,9 @@ class House:
             policy=policy,
         )
         routing = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
-        self.intake = Intake(self.store, routing, functools.partial(own_events.gap, AUTHOR), interval=0)
+        self.intake = Intake(
+            self.store, routing, functools.partial(own_events.gap, AUTHOR), interval=0, clock=lambda: self.clocks.wall
+        )
         self.policy = HousekeepingPolicy(
             author=AUTHOR, disk_full_action=policy, retention=DAY / SECOND, space_left=space_left
         )
@@ -158,7 +160,6 @@ def test_segments_are_deleted_by_age_after_a_day_of_clocks_that_agree(house: Hou
         committing.cancel()
         await asyncio.gather(committing, return_exceptions=True)
 
-    house.intake._clock = lambda: house.clocks.wall
     asyncio.run(fill())
     house.store.follow("server", Cursor(), 0b10)
     house.store.move_cursor("server", Cursor(retained=house.store.retained.next_number))
