@@ -23,9 +23,9 @@ from relay.values.settings import EventCollectorSource, QuietCategorySettings
 EXAMPLE = Path(__file__).parent / "ssr" / "monitoring"
 EVENTS = '[[inputs.t128_events]]\nindex-file = "/srv/x.index"\n'
 BY_TYPE_ALONE = (
-    "relay chooses for a server by the tag `type` alone, and leaves nothing out of events; filter in the inputs"
+    "relay selects events for a server by the tag `type` alone, and removes nothing from events; filter in the inputs"
 )
-PASSED_OVER = "relay reads inputs of events and outputs of syslog only; passed over: "
+PASSED_OVER = "relay reads inputs of events and outputs of syslog only; ignored: "
 SYSLOG = '[[outputs.syslog]]\naddress = "tcp://192.0.2.7:601"\n'
 
 
@@ -185,8 +185,8 @@ def test_types_that_relay_does_not_know_are_kept_back_where_they_might_go_astray
     assert servers(agent.draft(text)) == {"log": [each for each in TYPES if each != "alarm"], "second": ["alarm"]}
     assert agent.warned(text) == [
         (
-            'config.yaml:1: inputs: output "second": an event of a type that relay does not know is not sent there, '
-            'also where the tagpass of input "alarms" fits: input "events", which does not go there, may give such '
+            'config.yaml:1: inputs: output "second": relay does not send events of unknown types there, even where '
+            'the tagpass of input "alarms" matches, because input "events", which does not go there, can have such '
             "events too"
         )
     ]
@@ -198,7 +198,7 @@ def test_types_that_relay_does_not_know_are_kept_back_where_they_might_go_astray
 def test_an_input_whose_filters_drop_every_type_goes_nowhere(agent: Agent) -> None:
     agent.write(input_events=EVENTS + 'tagdrop = { type = ["*"] }\n')
     assert agent.warned(BOTH) == [
-        'config.yaml:3: outputs: output "log": no input that relay has goes there; passed over'
+        'config.yaml:3: outputs: output "log" gets events from no input that relay reads; ignored'
     ]
 
 
@@ -209,7 +209,7 @@ def test_an_input_whose_filters_drop_every_type_goes_nowhere(agent: Agent) -> No
 def test_an_input_that_is_switched_off_is_not_taken(agent: Agent, word: str) -> None:
     agent.write(input_second=EVENTS)
     text = BOTH.replace("outputs", f"  - name: second\n    enabled: {word}\noutputs")
-    assert agent.warned(text) == ['config.yaml:1: inputs: input "second" is switched off; passed over']
+    assert agent.warned(text) == ['config.yaml:1: inputs: input "second" is disabled; ignored']
     assert [source["name"] for source in agent.draft(text).document["source"]] == ["events"]
 
 
@@ -223,7 +223,7 @@ def test_an_input_that_is_switched_on_is_taken(agent: Agent, word: str) -> None:
 @pytest.mark.parametrize("word", ["false", "disabled"])
 def test_nothing_is_taken_of_an_agent_that_is_switched_off(agent: Agent, word: str) -> None:
     (warning,) = agent.warned(f"enabled: {word}\n{BOTH}")
-    assert warning.startswith("config.yaml:1: enabled: the Monitoring Agent is switched off here")
+    assert warning.startswith("config.yaml:1: enabled: the Monitoring Agent is disabled here")
     assert agent.draft(f"enabled: {word}\n{BOTH}").document == {}
 
 
@@ -292,7 +292,7 @@ def test_the_older_input_of_the_vendor_is_the_event_collector_too(agent: Agent) 
     }
     assert servers(agent.draft(BOTH)) == {"log": ["admin", "alarm"]}
     assert agent.warned(BOTH) == [
-        "inputs/events.conf:1: source[1]: no index-file stands here: relay cannot say where it left off"
+        "inputs/events.conf:1: source[1]: there is no index-file, so relay cannot resume where it stopped; add one"
     ]
 
 
@@ -328,16 +328,16 @@ def test_the_format_of_the_older_input_must_be_one_that_relay_reads(
         ('signal = "none"\nrestart_delay = "5s"\nbuffer_size = "64Kib"\ninflux_parser_type = "upstream"', None),
         (
             'signal = "STDIN"',
-            "signal: relay asks for nothing; a program that writes only when it is asked gives no events",
+            "signal: relay sends no signal; a program that writes only when asked gives no events",
         ),
-        ("stop_on_error = true", "stop_on_error: relay starts a program that ended again, whatever its status"),
+        ("stop_on_error = true", "stop_on_error: relay restarts a program that ended, whatever its exit status"),
         ("stop_on_error = false", None),
         ('influx_timestamp_precision = "1ns"', None),
         (
             'data_format = "json"',
             (
-                "data_format: relay reads objects as Telegraf writes them, with name, tags, fields and timestamp; any "
-                'other goes out as it is, an event of type "log" that is marked'
+                "data_format: relay reads JSON objects as Telegraf writes them, with name, tags, fields and timestamp; "
+                'it sends any other line unchanged, as an event of type "log" that is marked as malformed'
             ),
         ),
     ],
@@ -373,8 +373,8 @@ def test_inputs_that_their_types_do_not_part_are_a_mistake(agent: Agent) -> None
     text = BOTH.replace("outputs", "  - name: alarms\n    include-outputs: [second]\noutputs") + "  - name: second\n"
     (mistake,) = agent.told(text)
     assert mistake == (
-        'config.yaml:1: inputs: input "alarms" does not go to output "log", but another with events of the same type '
-        "(alarm) does; relay chooses by type: part them by tagpass"
+        'config.yaml:1: inputs: input "alarms" does not go to output "log", but another input with events of the '
+        "same type (alarm) does; relay selects by type: separate the inputs by tagpass"
     )
 
 
@@ -422,9 +422,9 @@ def test_variables_are_replaced(agent: Agent) -> None:
 
 def test_a_variable_that_nothing_names_is_a_mistake(agent: Agent) -> None:
     agent.write(input_events='[[inputs.t128_events]]\nindex-file = "/srv/${ROUTER}/${OTHER}"\n')
-    further = "say it with `router` in [relay] of a further file"
+    further = "set `router` in [relay] of a further file"
     assert agent.told(BOTH) == [
-        f"inputs/events.conf:2: index-file: nothing says what ${{ROUTER}} is; {further}",
+        f'inputs/events.conf:2: index-file: the value of "${{ROUTER}}" is not known; {further}',
         'inputs/events.conf:2: index-file: relay does not know "${OTHER}"; it knows ROUTER, NODE, HOSTNAME',
     ]
 
@@ -433,7 +433,7 @@ def test_a_variable_that_nothing_names_is_a_mistake(agent: Agent) -> None:
 def test_a_variable_that_only_the_router_knows_is_to_be_written_out(agent: Agent, name: str) -> None:
     """The vendor's own, and what config.yaml has the agent ask for; of keys that relay does not use nothing is said."""
     agent.write(input_events=f'{EVENTS}topic = "${{{name}}}"\nversion = "${{{name}}}"\n')
-    sentence = f'the Monitoring Agent asks the router what "${{{name}}}" is, and relay does not; write it out'
+    sentence = f'the Monitoring Agent asks the router for "${{{name}}}", and relay does not; write the value instead'
     told = agent.told(f"variables:\n  - name: SITE\n    query: allRouters\n{BOTH}")
     assert told == [f"inputs/events.conf:3: topic: {sentence}"]
 
@@ -475,7 +475,7 @@ def test_an_inputs_own_tags_come_before_those_of_all_inputs(agent: Agent) -> Non
 
 def test_a_tag_whose_variable_relay_does_not_know_is_a_mistake(agent: Agent) -> None:
     text = f"tags:\n  - {{key: version, value: '${{128T_VERSION}}'}}\n{BOTH}"
-    sentence = 'the Monitoring Agent asks the router what "${128T_VERSION}" is, and relay does not; write it out'
+    sentence = 'the Monitoring Agent asks the router for "${128T_VERSION}", and relay does not; write the value instead'
     assert agent.told(text) == [f"config.yaml:1: tags: {sentence}"]
 
 
@@ -525,7 +525,10 @@ def test_an_output_is_a_server(agent: Agent, output: str, expected: dict[str, An
         ("address = 1", "2: address: must be a text in quotes"),
         ('address = "tcp://log"', '2: address: "log" is not an address'),
         ('address = "tcp://log:1"\ninsecure_skip_verify = true', "3: insecure_skip_verify: relay always verifies"),
-        ('address = "tcp://log:1"\ntls_key_pwd = "secret"', "3: tls_key_pwd: relay's private keys have no passphrase"),
+        (
+            'address = "tcp://log:1"\ntls_key_pwd = "secret"',
+            "3: tls_key_pwd: relay reads private keys without a passphrase",
+        ),
         ('address = "tcp://log:1"\nnamepass = ["a*"]', f"3: namepass: {BY_TYPE_ALONE}"),
         ('address = "tcp://log:1"\nmetricpass = "true"', f"3: metricpass: {BY_TYPE_ALONE}"),
         ('address = "tcp://log:1"\nfieldexclude = ["a"]', f"3: fieldexclude: {BY_TYPE_ALONE}"),
@@ -569,10 +572,10 @@ def test_an_outputs_own_filters_by_type_narrow_its_types(agent: Agent) -> None:
     assert servers(agent.draft(BOTH)) == {"log": ["admin", "alarm"], "log-2": ["provisioning", "log"]}
     assert agent.warned(BOTH) == [
         (
-            "outputs/log.conf:3: tagpass: an event of a type that relay does not know is not sent there, also where a "
-            "pattern fits; a type that is named in full is sent, and with it all that relay does not know"
+            "outputs/log.conf:3: tagpass: relay does not send events of types that it does not know to this output, "
+            "even where a pattern matches; to send all of them, name such a type in full"
         ),
-        "outputs/log.conf:7: its filters let nothing pass; passed over",
+        "outputs/log.conf:7: its filters let no event pass; ignored",
     ]
 
 
@@ -657,9 +660,9 @@ def test_what_relay_has_not_is_named_in_one_line(agent: Agent) -> None:
     text = "variables:\n  - name: X\n" + BOTH.replace("outputs", "  - name: system\n    color: red\noutputs")
     not_read = "color of input system, input system (cpu, disk, mem), output file (file), variables"
     assert agent.warned(text + "  - name: file\n") == [
-        "outputs/log.conf:3: sdids: relay has one SD-ID; a name keeps the one that it begins with",
-        "outputs/log.conf:4: tls_min_version: relay takes TLS 1.2 and newer, the newest that both sides have",
-        "outputs/log.conf:1: relay has no alias; passed over",
+        "outputs/log.conf:3: sdids: relay has one SD-ID; names that begin with another one stay as they are",
+        "outputs/log.conf:4: tls_min_version: relay accepts TLS 1.2 and newer, the newest that both sides have",
+        "outputs/log.conf:1: relay does not support alias; ignored",
         f"config.yaml:1: {PASSED_OVER}{not_read}",
     ]
 
@@ -668,7 +671,7 @@ def test_an_output_to_which_nothing_goes_is_passed_over(agent: Agent) -> None:
     agent.write(input_events="[[inputs.cpu]]\n")
     assert "remote-logging-server" not in agent.draft(BOTH).document
     assert agent.warned(BOTH) == [
-        'config.yaml:3: outputs: output "log": no input that relay has goes there; passed over',
+        'config.yaml:3: outputs: output "log" gets events from no input that relay reads; ignored',
         f"config.yaml:1: {PASSED_OVER}input events (cpu)",
     ]
 
@@ -676,7 +679,7 @@ def test_an_output_to_which_nothing_goes_is_passed_over(agent: Agent) -> None:
 def test_an_output_that_is_switched_off_is_not_taken(agent: Agent) -> None:
     text = BOTH + "    enabled: false\n"
     assert "remote-logging-server" not in agent.draft(text).document
-    assert agent.warned(text) == ['config.yaml:3: outputs: output "log" is switched off; passed over']
+    assert agent.warned(text) == ['config.yaml:3: outputs: output "log" is disabled; ignored']
 
 
 @pytest.mark.parametrize(
@@ -702,12 +705,12 @@ def test_mistakes_of_config_yaml(agent: Agent, text: str, mistake: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("inputs: [\n", "config.yaml:2: is no YAML: expected the node content"),
-        ("inputs: {\n  a: b: c}\n", "config.yaml:2: is no YAML"),
-        ("---\n- a\n", "config.yaml: is no configuration of a Monitoring Agent"),
-        ("a: !!python/object:os.system x\n", "config.yaml:1: is no YAML: could not determine a constructor"),
-        ("a: 2020-99-99\n", "config.yaml: is no YAML that can be read"),
-        ("a: " + "[" * 5000, "config.yaml: is no YAML"),
+        ("inputs: [\n", "config.yaml:2: is not YAML: expected the node content"),
+        ("inputs: {\n  a: b: c}\n", "config.yaml:2: is not YAML"),
+        ("---\n- a\n", "config.yaml: is not a configuration of a Monitoring Agent"),
+        ("a: !!python/object:os.system x\n", "config.yaml:1: is not YAML: could not determine a constructor"),
+        ("a: 2020-99-99\n", "config.yaml: is not YAML that can be parsed"),
+        ("a: " + "[" * 5000, "config.yaml: is not YAML"),
         ("a: " + "x" * 70_000, "config.yaml: is larger than 64 KiB"),
         ("a: &a [x]\nb: &b [*a,*a]\ninputs: [*b, *b]\n", "config.yaml:3: inputs: must be a list of entries"),
     ],

@@ -10,7 +10,7 @@ from relay.config.configuration import read_configuration
 from relay.config.router.router_draft import router_draft
 
 EXAMPLE = (Path(__file__).parent / "ssr" / "monitoring-plugin.cfg").read_text()
-PASSED_OVER = "relay reads inputs of events and outputs of syslog only; passed over: "
+PASSED_OVER = "relay reads inputs of events and outputs of syslog only; ignored: "
 COMMAND = ["/usr/bin/eventCollector128t", "--log-name", "event_collector", "--topic", "events"]
 
 
@@ -94,7 +94,7 @@ def test_a_monitoring_agent_that_is_switched_off_is_not_taken() -> None:
     text = EXAMPLE.replace("enabled       true", "enabled       false")
     assert document(text).keys() == {"relay"}
     (warning,) = warned(text)
-    assert re.fullmatch(r"router\.cfg:\d+: enabled: the Monitoring Agent is switched off here, .*", warning)
+    assert re.fullmatch(r"router\.cfg:\d+: enabled: the Monitoring Agent is disabled here, .*", warning)
 
 
 def test_a_router_without_a_monitoring_section_has_no_agent() -> None:
@@ -130,7 +130,7 @@ def test_inputs_and_outputs_may_be_telegrafs_own_toml() -> None:
 def test_an_input_that_goes_to_some_outputs_only_sends_nothing_to_the_others() -> None:
     text = EXAMPLE.replace("include-all-outputs  true", "include-all-outputs  false\n                    output  kafka")
     assert "remote-logging-server" not in document(text)
-    assert 'output "syslog": no input that relay has goes there; passed over' in warned(text)[0]
+    assert 'output "syslog" gets events from no input that relay reads; ignored' in warned(text)[0]
 
 
 def test_without_a_list_of_types_every_type_passes_and_without_a_true_one_none() -> None:
@@ -165,7 +165,7 @@ def test_a_router_may_hold_the_profile_itself() -> None:
 def test_keys_that_are_not_read_are_named_too(old: str, new: str, named: str) -> None:
     (warning,) = warned(EXAMPLE.replace(old, new, 1))
     assert PASSED_OVER in warning
-    assert named in warning.partition("passed over: ")[2].split(", ")
+    assert named in warning.partition("ignored: ")[2].split(", ")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """An output of the Monitoring Agent as a [[remote-logging-server]] with protocol "syslog".
 
     [[outputs.syslog]]     address, framing, trailer, TLS → the server; default_sdid → [audit] sd-id;
-                           default_facility_code, default_severity_code, default_appname → the sources that go there
-Its own filters by the tag `type` become the server's `types`; others are a mistake, since events would go where they
-are not to go. What goes out otherwise than by Telegraf is a warning for each key.
+                           default_facility_code, default_severity_code, default_appname → the sources of its events
+Its own filters by the tag `type` become the server's `types`. Other filters are mistakes, because without them more
+events would be sent than intended. Each key with which Telegraf sends something else than relay is a warning.
 """
 
 import re
@@ -26,49 +26,38 @@ _DEFAULTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "default_severity_code": ("severity", SEVERITIES),
     "default_appname": ("app-name", ()),
 }
-"""Keys of an output that are a source's: the key, and the names of its numbers."""
-_OTHERWISE: Final[dict[str, tuple[object, str]]] = {
-    "sdids": ([], "relay has one SD-ID; a name keeps the one that it begins with"),
-    "sdparam_separator": ("_", "relay has `_`"),
-    "tls_min_version": ("TLS12", "relay takes TLS 1.2 and newer, the newest that both sides have"),
+"""Keys of an output that relay has on sources: relay's key, and the names of the numbers."""
+_DIFFERENCES: Final[dict[str, tuple[object, str]]] = {
+    "sdids": ([], "relay has one SD-ID; names that begin with another one stay as they are"),
+    "sdparam_separator": ("_", "relay uses `_`"),
+    "tls_min_version": ("TLS12", "relay accepts TLS 1.2 and newer, the newest that both sides have"),
     "tls_cipher_suites": ([], "relay leaves the choice to OpenSSL"),
 }
-"""Keys that change what goes out: the value that means what relay does, and what it does."""
 _KEYS: Final = frozenset(
     {
-        "address",
-        "framing",
-        "trailer",
-        "default_sdid",
-        "keep_alive_period",
-        "insecure_skip_verify",
-        "tls_enable",
-        "tls_key_pwd",
-        *_TLS,
-        *_DEFAULTS,
-        *_OTHERWISE,
-        *FILTERS,
-        *OTHER_FILTERS,
+        *("address", "framing", "trailer", "default_sdid", "keep_alive_period"),
+        *("insecure_skip_verify", "tls_enable", "tls_key_pwd"),
+        *(*_TLS, *_DEFAULTS, *_DIFFERENCES, *FILTERS, *OTHER_FILTERS),
     }
 )
 _ALWAYS_VERIFIES: Final = (
-    'relay always verifies certificates; give tls_ca, or `fingerprint = "sha-256:…"` of the server\'s in a further file'
+    'relay always verifies certificates; set tls_ca, or in a further file `fingerprint = "sha-256:…"` of the server\'s'
 )
-_PLAIN_KEYS: Final = "relay's private keys have no passphrase; `openssl pkey -in KEY -out FILE` takes it off"
+_PLAIN_KEYS: Final = "relay reads private keys without a passphrase; `openssl pkey -in KEY -out FILE` removes it"
 _NO_SOCKET: Final = (
     "relay sends to network addresses only; give the local syslog daemon an input on loopback (rsyslog: imtcp), and "
-    'name it here, as in "tcp://127.0.0.1:601"'
+    'name that, as in "tcp://127.0.0.1:601"'
 )
 _BY_TYPE_ALONE: Final = (
-    "relay chooses for a server by the tag `type` alone, and leaves nothing out of events; filter in the inputs"
+    "relay selects events for a server by the tag `type` alone, and removes nothing from events; filter in the inputs"
 )
 _NO_UNKNOWN: Final = (
-    "an event of a type that relay does not know is not sent there, also where a pattern fits; a type that is named in "
-    "full is sent, and with it all that relay does not know"
+    "relay does not send events of types that it does not know to this output, even where a pattern matches; to send "
+    "all of them, name such a type in full"
 )
 
 
-def chosen(plugin: PluginTable) -> frozenset[str]:
+def selected_types(plugin: PluginTable) -> frozenset[str]:
     """The event types that its own filters let pass."""
     for key in ("tagpass", "tagdrop"):
         tags = plugin.table.get(key)
@@ -84,8 +73,8 @@ def chosen(plugin: PluginTable) -> frozenset[str]:
     return types_passed(plugin.table)
 
 
-def server(plugin: PluginTable, name: str, types: Sequence[str]) -> None:
-    """Add the server, which takes `types`."""
+def add_server(plugin: PluginTable, name: str, types: Sequence[str]) -> None:
+    """Add the server, which gets events of these types."""
     address = _address(plugin)
     if address is None:
         return
@@ -95,46 +84,43 @@ def server(plugin: PluginTable, name: str, types: Sequence[str]) -> None:
     plugin.put((*path, "address"), host, key="address")
     plugin.put((*path, "port"), port, key="address")
     plugin.put((*path, "protocol"), "syslog")
-    plugin.put((*path, "transport"), _tls(plugin, path, transport), key="address")
-    _framing(plugin, path)
-    plugin.put((*path, "types"), list(types), why="it is what the inputs that go there let pass")
-    _sd_id(plugin)
-    for key, (ours, what) in _OTHERWISE.items():
-        if plugin.table.get(key, ours) != ours:
-            plugin.warn(what, key=key)
-    plugin.name_unknown(_KEYS)
-
-
-def defaults(plugin: PluginTable, sources: Iterable[int]) -> None:
-    """What events go out as that say nothing themselves: in relay the sources' matter, for all servers alike."""
-    for key, (ours, names) in _DEFAULTS.items():
-        wanted = _default(plugin, key, names) if key in plugin.table else ""
-        for index in sources if wanted else ():
-            earlier = plugin.draft.document[SOURCES][index].get(ours, wanted)
-            if earlier == wanted:
-                plugin.put((SOURCES, index, ours), wanted, key=key)
-            else:
-                plugin.reject(key, f"relay has one {ours} for all servers that get these events: {quoted(earlier)}")
-
-
-def _default(plugin: PluginTable, key: str, names: Sequence[str]) -> str:
-    """A text, or a number's name."""
-    if not names:
-        return plugin.text(key)
-    value = plugin.table[key]
-    if type(value) is int and 0 <= value < len(names):
-        return names[value]
-    plugin.reject(key, f"must be a number from 0 to {len(names) - 1}")
-    return ""
-
-
-def _framing(plugin: PluginTable, path: KeyPath) -> None:
-    """Telegraf takes both words in any case, and looks at the trailer in non-transparent framing alone."""
+    plugin.put((*path, "transport"), _with_tls(plugin, path, transport), key="address")
+    # Telegraf accepts both words in any case, and uses the trailer in non-transparent framing alone.
     framing, trailer = plugin.text("framing").lower(), plugin.text("trailer").upper()
     if framing:
         plugin.put((*path, "framing"), framing, key="framing")
     if trailer and framing == "non-transparent":
         plugin.put((*path, "trailer"), trailer, key="trailer")
+    plugin.put((*path, "types"), list(types), why="its inputs let them pass")
+    if "default_sdid" in plugin.table:
+        sd_id = plugin.text("default_sdid")
+        earlier = plugin.draft.document.get("audit", {}).get("sd-id", sd_id)
+        if earlier == sd_id:
+            plugin.put(("audit", "sd-id"), sd_id, key="default_sdid")
+        else:
+            plugin.reject("default_sdid", f"relay has one SD-ID for all servers, and it is {quoted(earlier)} already")
+    plugin.warn_of_differences(_DIFFERENCES)
+    plugin.warn_of_unknown(_KEYS)
+
+
+def set_defaults(plugin: PluginTable, sources: Iterable[int]) -> None:
+    """Set the defaults of events without own values. In relay they belong to the sources, for all servers alike."""
+    for key, (ours, names) in _DEFAULTS.items():
+        if key not in plugin.table:
+            continue
+        if not names:
+            value = plugin.text(key)
+        elif type(number := plugin.table[key]) is int and 0 <= number < len(names):
+            value = names[number]
+        else:
+            plugin.reject(key, f"must be a number from 0 to {len(names) - 1}")
+            continue
+        for index in sources if value else ():
+            earlier = plugin.draft.document[SOURCES][index].get(ours, value)
+            if earlier == value:
+                plugin.put((SOURCES, index, ours), value, key=key)
+            else:
+                plugin.reject(key, f"relay has one {ours} for all servers that get these events: {quoted(earlier)}")
 
 
 def _address(plugin: PluginTable) -> tuple[str, Address] | None:
@@ -153,7 +139,8 @@ def _address(plugin: PluginTable) -> tuple[str, Address] | None:
         return None
 
 
-def _tls(plugin: PluginTable, path: KeyPath, transport: str) -> str:
+def _with_tls(plugin: PluginTable, path: KeyPath, transport: str) -> str:
+    """Add the keys of TLS, and return the transport: "tls" in place of "tcp" when the output enables TLS."""
     if plugin.table.get("insecure_skip_verify"):
         plugin.reject("insecure_skip_verify", _ALWAYS_VERIFIES)
     if plugin.table.get("tls_key_pwd"):
@@ -164,14 +151,3 @@ def _tls(plugin: PluginTable, path: KeyPath, transport: str) -> str:
     for key in given:
         plugin.put((*path, _TLS[key]), plugin.text(key), key=key)
     return "tls" if transport == "tcp" else transport
-
-
-def _sd_id(plugin: PluginTable) -> None:
-    if "default_sdid" not in plugin.table:
-        return
-    wanted = plugin.text("default_sdid")
-    earlier = plugin.draft.document.get("audit", {}).get("sd-id", wanted)
-    if earlier == wanted:
-        plugin.put(("audit", "sd-id"), wanted, key="default_sdid")
-    else:
-        plugin.reject("default_sdid", f"relay has one SD-ID for all servers, and it is {quoted(earlier)} already")

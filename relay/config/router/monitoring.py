@@ -73,7 +73,7 @@ class Monitoring:
         }
         lines = {key: line_of(profile, key.removesuffix("s")) for key in ("inputs", "outputs")}
         lines |= {"enabled": line_of(said, "enabled"), "tags": line_of(profile, "tags")}
-        MonitoringAgent(self._draft, document, lines, self._variables).whole(
+        MonitoringAgent(self._draft, document, lines, self._variables).translate(
             lambda folder, name, _: self._plugins(name, found[folder].get(name))
         )
 
