@@ -172,7 +172,10 @@ class SegmentReader:
 
     def follows(self, found: Block, chain: bytes) -> bool:
         """Whether the block that `block` returned last continues the hash chain."""
-        octets = self._file.read(found.header.length, self._offset - found.header.size)
+        offset, length = self._offset - found.header.size, found.header.length
+        octets = self._read_ahead(offset, length)
+        if len(octets) < length:
+            octets = self._file.read(length, offset)
         return block.continues_chain(found.header, octets, found.payload, chain)
 
     def close(self) -> None:
@@ -253,11 +256,12 @@ class SegmentReader:
     def _payload(self, offset: int, header: Header) -> bytes:
         """The payload of the block at `offset`, checked; BlockError when it is damaged."""
         offset += header.length
-        start = offset - self._base
-        payload = self._data[start : start + header.payload_length] if start >= 0 else b""
+        payload = self._read_ahead(offset, header.payload_length)
+        if len(payload) < header.payload_length:
+            payload += self._file.read(header.payload_length - len(payload), offset + len(payload))
         try:
             block.check_payload(header, payload)
-        except BlockError:
+        except BlockError:  # what was read ahead may be older than the block
             payload = self._file.read(header.payload_length, offset)
             block.check_payload(header, payload)
         return payload
@@ -272,8 +276,13 @@ class SegmentReader:
             return None
         return Block(header, payload)
 
+    def _read_ahead(self, offset: int, length: int) -> bytes:
+        """The octets at an offset, as far as they were read ahead."""
+        start = offset - self._base
+        return self._data[start : start + length] if start >= 0 else b""
+
     def _ahead(self, offset: int, length: int) -> memoryview:
-        """Octets from an offset on, read ahead: so many at least, unless the file ends before."""
+        """Octets from an offset on; where fewer than a glance were read ahead, `length` octets are read."""
         start = offset - self._base
         if not 0 <= start <= len(self._data) - min(length, _GLANCE):
             self._data, self._base, start = self._file.read(length, offset), offset, 0
