@@ -13,7 +13,7 @@ NOT_NEEDED_FOR_THE_PROMISES = {
     # What it is for needs several segments to go at once: tests/spool/test_damage_is_counted.py looks at that.
     "Spool.release_oldest sync_folder",
     # It is for a sync that failed and wrote all the same: this disk's failed syncs write nothing.
-    "Slots.mend sync",
+    "Slots.discard_failed sync",
 }
 
 
