@@ -26,23 +26,14 @@ import msgspec
 
 from relay.delivery.message_selection import MessageSelection
 from relay.delivery.sessions.delivery_session import MessageId, ProvenExtent
-from relay.delivery.spool_reading import BlockPiece, BlockPosition, SpoolReading, selected_before
-from relay.spool.cursor import Cursor
+from relay.delivery.spool_reading import BlockPiece, SpoolReading, selected_before
+from relay.spool.both_spools import BothSpools
+from relay.spool.cursor import BlockPosition, Cursor
 from relay.spool.store import Store
-
-Positions = tuple[BlockPosition, BlockPosition]
-"""In the retained and in the transient spool."""
-
-
-def positions(cursor: Cursor) -> Positions:
-    """How far the cursor has moved in each spool; comparable."""
-    return cursor.reached_retained, cursor.reached_transient
-
 
 def past_message(cursor: Cursor, message: BlockPiece) -> Cursor:
     """The cursor behind one message, which is the first of its spool from the cursor on."""
-    retained, transient = positions(cursor)
-    return cursor.at(retained, message.after) if message.spool else cursor.at(message.after, transient)
+    return cursor.at(cursor.reached.exchange(message.spool, message.after))
 
 
 class CursorMoves:
@@ -75,7 +66,7 @@ class CursorMoves:
         """Note that the session has proven `settled`, an `everything_sent` of now or earlier; the messages proven."""
         messages = settled.delivered - cursor.delivered
         self.messages -= messages
-        reached = positions(settled)
+        reached = settled.reached
         self.pieces = [piece for piece in self.pieces if piece.after > reached[piece.spool]]
         return messages
 
@@ -88,14 +79,14 @@ class CursorMoves:
             reached, messages = self._before(extent.up_to, cursor)
         else:
             return None
-        if reached <= positions(cursor):
+        if reached <= cursor.reached:
             return None
         self.messages -= messages
         return self._proven(cursor, reached, messages, now)
 
-    def _before(self, message: MessageId, cursor: Cursor) -> tuple[Positions, int]:
+    def _before(self, message: MessageId, cursor: Cursor) -> tuple[BothSpools[BlockPosition], int]:
         """The positions up to which everything before a message is sent, and how many messages these are."""
-        reached = list(positions(cursor))
+        reached = list(cursor.reached)
         messages = 0
         for index, piece in enumerate(self.pieces):
             messages += piece.left_out
@@ -104,21 +95,21 @@ class CursorMoves:
                 messages += selected_before(piece, at, self._store, self._selection)
                 reached[piece.spool] = (piece.block.header.number, at)
                 self.pieces = self.pieces[index:]
-                return (reached[0], reached[1]), messages
+                return BothSpools(*reached), messages
             messages += piece.messages
             reached[piece.spool] = piece.after
-        return positions(cursor), 0
+        return cursor.reached, 0
 
     def past_unselected(self, cursor: Cursor) -> Cursor | None:
         """The cursor past blocks without a selected message, while nothing is unproven; None when there are none."""
         reached = self._reading.reached
-        if reached == positions(cursor):
+        if reached == cursor.reached:
             return None
         passed = self._proven(cursor, reached, self.messages, cursor.proven_at)
         self.messages = 0
         return msgspec.structs.replace(passed, proof="")
 
-    def _proven(self, cursor: Cursor, reached: Positions, messages: int, now: int) -> Cursor:
+    def _proven(self, cursor: Cursor, reached: BothSpools[BlockPosition], messages: int, now: int) -> Cursor:
         return msgspec.structs.replace(
-            cursor.at(*reached), proven_at=now, proof=self._proof, delivered=cursor.delivered + messages
+            cursor.at(reached), proven_at=now, proof=self._proof, delivered=cursor.delivered + messages
         )

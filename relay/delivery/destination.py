@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from relay.delivery.cursor_moves import past_message, positions
+from relay.delivery.cursor_moves import past_message
 from relay.delivery.message_selection import MessageSelection
 from relay.delivery.session_loop import SessionLoop
 from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch, MessageId, RefusedMessage
@@ -231,7 +231,7 @@ class Destination:
             if session is not None:
                 session.close()
                 _log.info("%s: session ended", self.name)
-            self._store.losses.give_up(self.name)
+            self._store.losses.end_session(self.name)
             if self._finishing.is_set():
                 self._stopped.set()
 
@@ -286,7 +286,7 @@ class Destination:
             self.failure = None
 
     def _set_cursor(self, cursor: Cursor) -> None:
-        reached = positions(cursor)
+        reached = cursor.reached
         self.proven_ahead = {
             message_id: piece for message_id, piece in self.proven_ahead.items() if piece.start >= reached[piece.spool]
         }

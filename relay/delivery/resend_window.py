@@ -26,10 +26,7 @@ class ResendWindow:
         if self._marks:
             marked_at, last = self._marks[-1]
             is_due = now - marked_at >= self._seconds / _MARKS  # not too many marks in a window
-            differs = (last.reached_retained, last.reached_transient) != (
-                reached.reached_retained,
-                reached.reached_transient,
-            )
+            differs = last.reached != reached.reached
         if not self._marks or (is_due and differs):
             self._marks.append((now, reached))
         settled = None

@@ -12,7 +12,8 @@ from relay.delivery.message_selection import MessageSelection
 from relay.delivery.sessions.delivery_session import MessageId
 from relay.errors import RelayError
 from relay.spool.block import Block
-from relay.spool.cursor import Cursor
+from relay.spool.both_spools import BothSpools
+from relay.spool.cursor import BlockPosition, Cursor
 from relay.spool.segments.segment_reader import SpoolDamage
 from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
@@ -20,8 +21,6 @@ from relay.spool.store import Store
 PROBES: Final = 256
 """The probe is chosen among so many messages after a suspected one."""
 
-BlockPosition = tuple[int, int]
-"""In a spool: a block's number, and a message's index in it; comparable."""
 
 
 class BlockPiece(NamedTuple):
@@ -64,11 +63,8 @@ class SpoolReading:
         self._losses = store.losses
         self._destination = destination
         self._selection = selection
-        self._readers: Final = (
-            SpoolReader(store.retained, cursor.retained),
-            SpoolReader(store.transient, cursor.transient),
-        )
-        self._reached = [cursor.reached_retained, cursor.reached_transient]
+        self._readers: Final = SpoolReader.of_both(store.spools, cursor.blocks)
+        self._reached = list(cursor.reached)
         self._rests: list[Block | None] = [None, None]
 
     def close(self) -> None:
@@ -77,13 +73,14 @@ class SpoolReading:
             reader.close()
 
     @property
-    def reached(self) -> tuple[BlockPosition, BlockPosition]:
+    def reached(self) -> BothSpools[BlockPosition]:
         """How far it has read in each spool."""
-        retained, transient = (
-            reached if rest is not None else max(reached, (reader.next_number, 0))
-            for reached, rest, reader in zip(self._reached, self._rests, self._readers, strict=True)
+        return BothSpools(
+            *(
+                reached if rest is not None else max(reached, (reader.next_number, 0))
+                for reached, rest, reader in zip(self._reached, self._rests, self._readers, strict=True)
+            )
         )
-        return retained, transient
 
     @property
     def more(self) -> bool:
@@ -100,7 +97,7 @@ class SpoolReading:
         """
         for each in (0, 1) if spool is None else (spool,):
             if self._rests[each] is None:
-                item = self._losses.read(self._destination, *self._readers, only=each)
+                item = self._losses.read(self._destination, self._readers, only=each)
                 if isinstance(item, SpoolDamage):
                     return item
                 if item is None:
@@ -184,9 +181,7 @@ def choose_probe(
 
 def _single_messages(store: Store, selection: MessageSelection, cursor: Cursor, spool: int) -> Iterator[BlockPiece]:
     """The selected messages of a spool from the cursor on, one at a time."""
-    source, (number, part) = (
-        (store.transient, cursor.reached_transient) if spool else (store.retained, cursor.reached_retained)
-    )
+    source, (number, part) = store.spools[spool], cursor.reached[spool]
     reader = SpoolReader(source, number)
     try:
         while (found := reader.read()) is not None:

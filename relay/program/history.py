@@ -33,7 +33,7 @@ from relay.spool.block import Block, Header
 from relay.spool.inspection import browse
 from relay.spool.inspection.browse import SpoolWalk
 from relay.spool.segments.segment_reader import BlockLocation, SpoolDamage
-from relay.spool.store import LOCK, RETAINED, TRANSIENT
+from relay.spool.store import FOLDERS, LOCK
 from relay.syslog import outcome, rfc5424
 from relay.system.disk import Disk
 from relay.values.event import EventType
@@ -202,7 +202,7 @@ class SpoolHistory:
         require_state(disk, state_directory)
         self._disk = disk
         self._wanted = wanted
-        self._folders = [f"{state_directory}/{name}" for name in (RETAINED, TRANSIENT)]
+        self._folders = [f"{state_directory}/{name}" for name in FOLDERS]
         self._walks = [SpoolWalk(disk, folder) for folder in self._folders]
 
     def events(self) -> Iterator[Item]:

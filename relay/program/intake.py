@@ -366,7 +366,7 @@ class _Commit:
             crash_point("between-the-spools" if self._contents else "committed-not-told")
         self._durable = frozenset(EventType)
         for gap in self._told:
-            self._store.losses.told(gap)
+            self._store.losses.reported(gap)
         self._told.clear()
         self._store.remember_numbers(last_numbers(self._numbers))
 

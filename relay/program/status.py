@@ -68,6 +68,7 @@ def status(disk: Disk, state_directory: str) -> Status:
     """Look at a state directory; NoInputError when the folder is not one."""
     require_state(disk, state_directory)
     found = overview(disk, state_directory)
+    newest = found.spools.retained.newest
     destinations = []
     for name, cursor in sorted(found.cursors.items()):
         ahead = waiting(disk, state_directory, name, cursor)
@@ -90,7 +91,7 @@ def status(disk: Disk, state_directory: str) -> Status:
             spool.octets,
             {event_type.label: count for event_type, count in sorted(spool.by_type.items())},
         )
-        for spool in (found.retained, found.transient)
+        for spool in found.spools
     )
     return Status(
         state_directory=state_directory,
@@ -99,7 +100,7 @@ def status(disk: Disk, state_directory: str) -> Status:
         transient=transient,
         sources=tuple(
             SourceStatus(position.source, position.count)
-            for position in (found.retained.newest.positions if found.retained.newest else ())
+            for position in (newest.positions if newest else ())
         ),
         destinations=tuple(destinations),
         live=ask(state_directory),

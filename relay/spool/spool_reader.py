@@ -8,7 +8,9 @@ that somebody deleted or emptied while the spool is open, and the numbers of los
 from typing import TYPE_CHECKING
 
 from relay.spool.block import Block
+from relay.spool.both_spools import BothSpools
 from relay.spool.losses.numbers import Numbers, RunEnd
+from relay.spool.losses.spool_contents import headers_between, numbers_before
 from relay.spool.segments.segment_reader import BlockLocation, SegmentReader, SpoolDamage
 from relay.spool.spool import Spool
 
@@ -28,6 +30,11 @@ class SpoolReader:
         self._numbers: Numbers | None = None
         """None until the first `read`."""
         self._segment: SegmentReader | None = None
+
+    @classmethod
+    def of_both(cls, spools: BothSpools[Spool], blocks: BothSpools[int]) -> "BothSpools[SpoolReader]":
+        """A reader of each spool, which begins with that block."""
+        return BothSpools(cls(spools.retained, blocks.retained), cls(spools.transient, blocks.transient))
 
     @property
     def reached(self) -> RunEnd | None:
@@ -86,7 +93,7 @@ class SpoolReader:
         self.close()
         self._numbers = self._numbers or Numbers(from_the_first=first == 1, ends=self.spool.known_ends())
         self._numbers.follow(self.spool.known_ends())
-        self.missing = self._numbers.pass_over(self.spool.headers_from(following))
+        self.missing = self._numbers.pass_over(headers_between(self.spool, following, self.spool.next_number))
         return SpoolDamage(self.spool.folder, 0, "their files are missing, or empty", first, following - 1, gone=True)
 
     def _open(self, last: int) -> int:
@@ -99,17 +106,16 @@ class SpoolReader:
         self.close()
         first, following = self.spool.segment_of(self.next_number)
         end = following or last + 1
-        file = self.spool.opened(first) if first else None
-        if file is None:
+        segment = self._segment = self.spool.segment_reader(first, end) if first else None
+        if segment is None:
             return end if following or first else self.spool.next_number
-        self._segment = SegmentReader(file, BlockLocation.start_of(first), end)
         if self._numbers is not None:
-            self._skip(self._segment, Numbers())
+            self._skip(segment, Numbers())
             return end
-        # More than one segment is read only when this one's first block is damaged.
-        damaged = isinstance(SegmentReader(file, BlockLocation.start_of(first), end).header(), SpoolDamage)
-        self._numbers = self.spool.numbers_before(first, look_back=damaged)
-        self._skip(self._segment, self._numbers)
+        damaged = isinstance(segment.header(), SpoolDamage)  # only then is the segment before this one read too
+        segment.location = BlockLocation.start_of(first)
+        self._numbers = numbers_before(self.spool, first, look_back=damaged)
+        self._skip(segment, self._numbers)
         return end
 
     def _skip(self, segment: SegmentReader, numbers: Numbers) -> None:

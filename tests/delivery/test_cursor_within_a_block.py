@@ -116,7 +116,7 @@ def test_a_stop_keeps_what_was_answered_by_then(tmp_path: Path) -> None:
         assert destination.cursor.retained_part == 10
         cursor = store.cursor("peer")
         assert cursor is not None
-        assert cursor.reached_retained == (1, 10)
+        assert cursor.reached.retained == (1, 10)
 
 
 @pytest.mark.parametrize("busy", [False, True])

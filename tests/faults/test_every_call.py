@@ -35,7 +35,7 @@ def test_whichever_call_goes_wrong_rotate_counts_what_it_does_not_deliver(wrong:
 
 def test_a_refused_block_that_comes_back_after_a_restart_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test of the test: events would be counted and delivered."""
-    monkeypatch.setattr("relay.spool.losses.store_losses._chains", lambda _: frozenset())
+    monkeypatch.setattr("relay.spool.store.refused_chains", lambda _: frozenset())
     with pytest.raises(BrokenPromiseError, match="are counted"):
         every_call(Wrong(code=errno.ENOSPC), policy="ignore")
 

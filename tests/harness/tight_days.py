@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from harness.bad_days import FOLDER, SERVER, BrokenPromiseError, _Source, _text, gap_event
 from harness.fake_disk import Crash, FakeDisk
@@ -26,6 +27,9 @@ from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import parse
 from relay.values.event import Batch, Event, EventType
+
+if TYPE_CHECKING:
+    from relay.spool.both_spools import BothSpools
 
 ROUTING = Routing(frozenset({EventType.AUDIT, EventType.ALARM, EventType.RELAY}), frozenset({EventType.TRAFFIC}))
 WANTED = sum(1 << kind for kind in EventType)
@@ -140,7 +144,7 @@ class _Life:
         self._attempts = 0
         self._cursor = store.follow(SERVER, store.cursor(SERVER) or Cursor(), WANTED)
         self._sent: set[bytes] = set()
-        self._readers: tuple[SpoolReader, SpoolReader]
+        self._readers: BothSpools[SpoolReader]
         self._new_session()
 
     def run(self) -> None:
@@ -199,15 +203,14 @@ class _Life:
 
     def _new_session(self) -> None:
         with suppress(StorageError):
-            self._store.losses.give_up(SERVER)
+            self._store.losses.end_session(SERVER)
         self._sent.clear()
-        retained, transient = self._store.retained, self._store.transient
-        self._readers = (SpoolReader(retained, self._cursor.retained), SpoolReader(transient, self._cursor.transient))
+        self._readers = SpoolReader.of_both(self._store.spools, self._cursor.blocks)
 
     def deliver(self, blocks: int) -> None:
         """Send that many blocks."""
         for _ in range(blocks):
-            found = self._store.losses.read(SERVER, *self._readers)
+            found = self._store.losses.read(SERVER, self._readers)
             if found is None:
                 return
             if not isinstance(found, Block):

@@ -9,6 +9,7 @@ from harness.fake_disk import FakeDisk
 from relay.events import own_events
 from relay.program.intake import Routing, _Commit
 from relay.spool.block import Block
+from relay.spool.both_spools import BothSpools
 from relay.spool.cursor import Cursor
 from relay.spool.losses.store_losses import DAMAGED
 from relay.spool.segments import segment
@@ -60,7 +61,7 @@ def read_on(store: Store, reader: SpoolReader, blocks: int = 1 << 30) -> int:
     """So many blocks as a destination reads them; how many events they held."""
     read = 0
     for _ in range(blocks):
-        item = store.losses.read("server", reader, SpoolReader(store.transient, 1))
+        item = store.losses.read("server", BothSpools(reader, SpoolReader(store.transient, 1)))
         if item is None:
             break
         if isinstance(item, Block):
@@ -111,7 +112,7 @@ def test_rotate_counts_what_damage_took_of_a_segment_exactly(read_first: int, re
         store = opened(disk, 2)
         store.follow("server", Cursor(), WANTED)
         read_on(store, SpoolReader(store.retained, 1), read_first)
-        store.losses.give_up("server")  # the session ends unproven
+        store.losses.end_session("server")  # the session ends unproven
         for _ in range(2):
             assert store.space.rotate()
             if restart:
@@ -133,7 +134,7 @@ def test_damage_that_no_cursor_has_passed_is_counted_once_however_often_it_is_me
                 store.follow("server", Cursor(), WANTED)
                 for _ in range(2):
                     left = read_on(store, SpoolReader(store.retained, 1))
-                    store.losses.give_up("server")
+                    store.losses.end_session("server")
                 assert left + counted(store) == whole, f"segment {number}, octet {offset}, life {life}"
                 assert all(gap.cause == DAMAGED for gap in store.losses.pending())
 

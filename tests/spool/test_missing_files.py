@@ -47,10 +47,7 @@ class Life:
         self.new_session()
 
     def new_session(self) -> None:
-        self.readers: tuple[SpoolReader, SpoolReader] = (
-            SpoolReader(self.store.retained, self.cursor.retained),
-            SpoolReader(self.store.transient, self.cursor.transient),
-        )
+        self.readers = SpoolReader.of_both(self.store.spools, self.cursor.blocks)
 
     def take_in(self, *kinds: EventType) -> None:
         events = [Event(kind, 1, b"<110>1 - h a - - [128T", b"] " + b"x" * 300) for kind in kinds]
@@ -61,7 +58,7 @@ class Life:
     def deliver(self, blocks: int = 1 << 30) -> None:
         """Read so many blocks, as a session does, and prove them."""
         for _ in range(blocks):
-            item = self.store.losses.read(SERVER, *self.readers)
+            item = self.store.losses.read(SERVER, self.readers)
             if item is None:
                 break
             assert isinstance(item, Block), item
@@ -303,7 +300,7 @@ def test_damage_is_still_called_damage(tmp_path: Path) -> None:
     after = Life(tmp_path, 2)
     lost = [
         item
-        for item in iter(lambda: after.store.losses.read(SERVER, *after.readers), None)
+        for item in iter(lambda: after.store.losses.read(SERVER, after.readers), None)
         if isinstance(item, SpoolDamage)
     ]
     assert [item.gone for item in lost] == [False]

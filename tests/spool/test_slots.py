@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from relay.errors import DataError, StorageError
+from relay.spool.both_spools import BothSpools
 from relay.spool.cursor import Cursor
 from relay.spool.slots import COPY_LENGTH, SLOTS, Slots
 from relay.system.disk import Disk
@@ -77,8 +78,8 @@ def test_a_cursor_of_an_older_version_has_no_part_of_a_block_and_no_server() -> 
 def test_a_cursor_keeps_its_place_within_a_block() -> None:
     cursor = Cursor(retained=7, retained_part=40, transient=3, transient_part=2, server="relp 192.0.2.1:20514")
     assert Cursor.decode(cursor.encode()) == cursor
-    assert cursor.at((7, 41), (3, 2)).reached_retained > cursor.reached_retained
-    assert cursor.at((8, 0), (3, 2)).reached_retained > cursor.reached_retained
+    assert cursor.at(BothSpools((7, 41), (3, 2))).reached.retained > cursor.reached.retained
+    assert cursor.at(BothSpools((8, 0), (3, 2))).reached.retained > cursor.reached.retained
 
 
 class OlderCursor(msgspec.Struct, frozen=True, kw_only=True):

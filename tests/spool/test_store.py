@@ -106,7 +106,7 @@ def test_what_waits_is_counted_from_outside_while_a_writer_works(tmp_path: Path)
             store.retained.append(contents(number), 1_000 + number)
         store.move_cursor("a", Cursor(retained=6, delivered=5))
         seen = overview(Disk(), str(tmp_path))
-        assert (seen.retained.messages, seen.transient.messages) == (7, 0)
+        assert (seen.spools.retained.messages, seen.spools.transient.messages) == (7, 0)
         assert seen.cursors == {"a": Cursor(retained=6, delivered=5)}
         ahead = waiting(Disk(), str(tmp_path), "a", seen.cursors["a"])
         assert (ahead.messages, ahead.oldest_committed) == (2, 1_006)

@@ -199,16 +199,16 @@ def test_a_gap_names_the_ranges_that_grew_last_and_counts_the_rest() -> None:
 
 def test_of_a_gap_that_was_told_only_what_came_since_remains() -> None:
     gap = Gap(server="s").add("rotate", [numbered(run) for run in range(MAX_RANGES + 5)])
-    assert (gap.told(gap).events, gap.told(gap).number) == (0, 2)
+    assert (gap.after_report(gap).events, gap.after_report(gap).number) == (0, 2)
     more = gap.add("rotate", [numbered(7, 11, 14)])
-    assert more.told(gap).ranges == (numbered(7, 11, 14),)
+    assert more.after_report(gap).ranges == (numbered(7, 11, 14),)
     newer = numbered(MAX_RANGES + 5)
     evicting = gap.add("rotate", [newer])
-    assert evicting.told(gap).ranges == (newer,)
-    assert evicting.told(gap).unnamed == 0, "what was told by name gave way, and counts no second time"
+    assert evicting.after_report(gap).ranges == (newer,)
+    assert evicting.after_report(gap).unnamed == 0, "what was told by name gave way, and counts no second time"
     again = evicting.add("rotate", [numbered(5, 11, 14)])
-    assert again.told(gap).ranges == (newer, numbered(5, 11, 14)), "the first of the named had given way"
-    assert again.told(gap).events == 14
+    assert again.after_report(gap).ranges == (newer, numbered(5, 11, 14)), "the first of the named had given way"
+    assert again.after_report(gap).events == 14
 
 
 def test_a_server_that_begins_now_has_what_was_before_as_a_gap_and_only_once(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_gap_whose_event_was_written_right_before_the_end_is_not_told_again(mo
     with opened(Path("/state"), disk=disk) as store:
         store.losses.lose("server", LATE, [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
         commit = _Commit(store, ROUTING, [], dict.fromkeys(EventType, 1), {}, gap_event)
-        monkeypatch.setattr(store.losses, "told", _power_goes)
+        monkeypatch.setattr(store.losses, "reported", _power_goes)
         with pytest.raises(Crash):
             commit.write(lambda: 1)
     disk.kill()
@@ -281,10 +281,10 @@ def test_blocks_that_come_after_the_spool_was_lost_are_delivered(tmp_path: Path)
     shutil.rmtree(tmp_path / "spool")
     with opened(tmp_path, LATER) as again:
         cursor = again.follow("server", again.cursor("server") or Cursor(), WANTED)
-        readers = (SpoolReader(again.retained, cursor.retained), SpoolReader(again.transient, cursor.transient))
+        readers = SpoolReader.of_both(again.spools, cursor.blocks)
         taking_in(again, lambda intake: submit(intake, 201, 205))
         found = []
-        while isinstance(item := again.losses.read("server", *readers), Block):
+        while isinstance(item := again.losses.read("server", readers), Block):
             found += [message for _, _, message in item.messages()]
     assert numbers(found) == list(range(201, 206))
 
@@ -395,17 +395,17 @@ def test_what_was_refused_amid_a_block_is_neither_delivered_nor_counted_again_af
     with spools.opened(tmp_path) as store:  # the cursor had not moved
         begun = store.begin("server", Cursor(), WANTED)
         assert begun == Cursor()
-        assert store.follow("server", begun, WANTED).reached_retained == (1, 3)
+        assert store.follow("server", begun, WANTED).reached.retained == (1, 3)
 
 
 def test_what_is_in_doubt_stays_so_until_everything_that_was_sent_is_proven(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         cursor = store.follow("server", Cursor(), WANTED)
         taking_in(store, lambda intake: submit(intake, 1, 40))
-        readers = (SpoolReader(store.retained, cursor.retained), SpoolReader(store.transient, cursor.transient))
-        while isinstance(store.losses.read("server", *readers), Block):
+        readers = SpoolReader.of_both(store.spools, cursor.blocks)
+        while isinstance(store.losses.read("server", readers), Block):
             pass
         assert store.space.rotate()
         store.move_cursor("server", Cursor(retained=1, retained_part=0, delivered=1))
-        store.losses.give_up("server")
+        store.losses.end_session("server")
         assert store.losses.pending() != []

@@ -98,7 +98,7 @@ def test_the_numbers_of_a_names_gaps_never_come_again(store: Store) -> None:
         begun(store, "a", ONE)
         for _ in range(3):
             store.losses.lose("a", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
-            store.losses.told(store.losses.pending()[0])
+            store.losses.reported(store.losses.pending()[0])
         begun(store, "b", ONE)
         begun(store, "a", OTHER)
         for name in ("a", "b"):

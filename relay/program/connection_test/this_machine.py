@@ -12,7 +12,7 @@ from typing import Final
 
 from relay.delivery.sessions.session_steps import StepFinding
 from relay.errors import RelayError, StorageError
-from relay.spool.store import LOCK, RETAINED, SLOTS, TRANSIENT
+from relay.spool.store import FOLDERS, LOCK, SLOTS
 from relay.system.disk import Disk
 from relay.transport.ssh import local_port
 from relay.values.address import Address
@@ -29,7 +29,7 @@ _LARGEST_PID_TEXT: Final = 32
 def inspect_state_directory(disk: Disk, folder: str) -> StepFinding:
     """Whether relay could write there; StorageError when it could not."""
     _writable(folder, os.W_OK | os.X_OK)
-    for name in (LOCK, SLOTS, RETAINED, TRANSIENT):
+    for name in (LOCK, SLOTS, *FOLDERS):
         if disk.exists(f"{folder}/{name}"):
             _writable(f"{folder}/{name}", os.W_OK)
     there = _nearest(folder)

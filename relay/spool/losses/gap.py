@@ -1,8 +1,8 @@
-"""Gaps: losses that are counted. Pure values; a gap waits in a slot until it stands in the spool as an event.
+"""Gaps: losses that are counted. Pure values; a gap waits in a slot until an event in the spool reports it.
 
-A gap belongs to one destination, or to all (`server` empty) when the events were never taken in. Ranges of the same run
-and type grow together; a gap that touches more than `MAX_RANGES` of them names those that grew last and counts the
-rest: a run that goes on is there in part, so its numbers are needed to judge it; one that is gone whole is not.
+A gap belongs to one destination, or to all (`server` empty) when the events were never accepted. Ranges of the same run
+and type grow together. A gap with more than `MAX_RANGES` of them names the ranges that grew last and counts the rest: a
+run that continues is partly delivered, so its numbers are needed to check it; of a run that is gone whole they are not.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from relay.spool.block import Header, Span, spans_between
+from relay.spool.block import Block, Header, Span, spans_between
+from relay.spool.both_spools import BothSpools
 from relay.syslog.rfc5424 import NotRfc5424Error, parse
 from relay.values.event import EventType
 
@@ -39,17 +40,17 @@ class LostRange(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """A counted loss that is still to be told."""
+    """A counted loss that no event reports yet. The fields are those of its slot."""
 
     server: str = ""
     number: int = 1
-    """Counts the gaps of this server: two events with one number tell of one gap."""
+    """Counts the gaps of this server: two events with one number report one gap."""
     cause: str = ""
     ranges: tuple[LostRange, ...] = ()
     unnamed: int = 0
-    """Events of ranges that gave way to MAX_RANGES others."""
+    """Events of ranges that made way for MAX_RANGES others."""
     retained: int = 0
-    """Blocks of the retained spool before this number are counted, and not delivered any more."""
+    """Blocks of the retained spool before this number are counted, and are not delivered any more."""
     transient: int = 0
     retained_part: int = 0
     """So many messages at the beginning of block `retained` are counted as well."""
@@ -58,36 +59,44 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     """What damage took before this block of the retained spool is counted."""
     damaged_transient: int = 0
     in_doubt: tuple[LostRange, ...] = ()
-    """Deleted while under way to the server: a proof that is still to come says they are not lost."""
+    """Deleted while under way to the server: they are not lost if the proof still comes."""
     positions: dict[str, tuple[int, bytes]] = {}
-    """How far the sources have come with events that were refused: source → (events, place)."""
+    """The positions that sources reached with refused events, by source: (events, place). Written by older relays."""
 
     @property
     def events(self) -> int:
         """How many events are lost."""
         return sum(each.events for each in self.ranges) + self.unnamed
 
-    def within(self, retained: int, transient: int) -> "Gap":
-        """The gap of spools that end there: numbers beyond come again, when blocks were lost with their files."""
+    @property
+    def reached(self) -> BothSpools[tuple[int, int]]:
+        """Block and part of each spool before which all is counted: comparable."""
+        return BothSpools((self.retained, self.retained_part), (self.transient, self.transient_part))
+
+    @property
+    def damaged(self) -> BothSpools[int]:
+        """The block of each spool before which damage is counted."""
+        return BothSpools(self.damaged_retained, self.damaged_transient)
+
+    def at(self, reached: BothSpools[tuple[int, int]]) -> "Gap":
+        """The gap with all counted that is before these points."""
+        (retained, retained_part), (transient, transient_part) = reached
         return msgspec.structs.replace(
             self,
-            retained=min(self.retained, retained),
-            transient=min(self.transient, transient),
-            retained_part=self.retained_part if self.retained < retained else 0,
-            transient_part=self.transient_part if self.transient < transient else 0,
-            damaged_retained=min(self.damaged_retained, retained),
-            damaged_transient=min(self.damaged_transient, transient),
+            retained=retained,
+            transient=transient,
+            retained_part=retained_part,
+            transient_part=transient_part,
         )
 
-    @property
-    def reached_retained(self) -> tuple[int, int]:
-        """Block and part of the retained spool before which all is counted: comparable."""
-        return self.retained, self.retained_part
+    def with_damage(self, damaged: BothSpools[int]) -> "Gap":
+        """The gap with the damage counted that is before these blocks."""
+        return msgspec.structs.replace(self, damaged_retained=damaged.retained, damaged_transient=damaged.transient)
 
-    @property
-    def reached_transient(self) -> tuple[int, int]:
-        """The same of the transient spool."""
-        return self.transient, self.transient_part
+    def within(self, ends: BothSpools[int]) -> "Gap":
+        """The gap of spools that end before these blocks: later numbers come again when blocks were lost with files."""
+        reached = [min(reached, (end, 0)) for reached, end in zip(self.reached, ends, strict=True)]
+        return self.at(BothSpools(*reached)).with_damage(BothSpools(*map(min, self.damaged, ends)))
 
     def add(self, cause: str, lost: Iterable[LostRange]) -> "Gap":
         """The gap with more losses."""
@@ -100,8 +109,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
         in_doubt, unnamed = merged((*self.in_doubt, *under_way))
         return msgspec.structs.replace(self, in_doubt=in_doubt, unnamed=self.unnamed + unnamed)
 
-    def told(self, said: "Gap") -> "Gap":
-        """What remains to be told after an event said that much of it."""
+    def after_report(self, said: "Gap") -> "Gap":
+        """What remains to be reported after an event reported that much of it."""
         grown = {(each.run, each.type): each for each in said.ranges if any(map(each.grew_to, self.ranges))}
         rest = tuple(_rest(each, grown.get((each.run, each.type))) for each in self.ranges)
         gave_way = sum(each.events for each in said.ranges) - sum(each.events for each in grown.values())
@@ -194,3 +203,15 @@ def ranges_of(header: Header, wanted: int, part: int = 0) -> list[LostRange]:
 def range_of(run: str, span: Span) -> LostRange:
     """What a span holds, as a loss."""
     return LostRange(run, int(span.type), span.first, span.first + span.messages - 1, span.messages)
+
+
+def reported_gaps(found: Block) -> list[tuple[int, Gap]]:
+    """The gaps that the events of one block report, each with the event's index in the block."""
+    if not found.header.types_present >> EventType.RELAY & 1:
+        return []
+    reported = (
+        (index, reported_gap(message))
+        for index, (kind, _, message) in enumerate(found.messages())
+        if kind is EventType.RELAY
+    )
+    return [(index, gap) for index, gap in reported if gap is not None]

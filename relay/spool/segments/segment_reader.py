@@ -29,6 +29,7 @@ as damage. Memory: one block and 64 KiB. Offsets are octets from the file's begi
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Self
 
+from relay.errors import DataError
 from relay.spool import block
 from relay.spool.block import Block, BlockError, Header
 from relay.spool.segments import segment
@@ -118,6 +119,14 @@ class SegmentReader:
         return self._file.size
 
     @property
+    def created(self) -> int:
+        """When the segment was made, in microseconds since the epoch; 0, long ago, when its header does not say it."""
+        try:
+            return segment.header_of(self._file).created
+        except DataError:
+            return 0
+
+    @property
     def torn_octets(self) -> int:
         """Octets from here to the last one that is not zero."""
         return segment.nonzero_length(self._file, self._offset)
@@ -194,6 +203,7 @@ class SegmentReader:
                 return None
             written = self._block_at(offset)
             if written is not None and written.header.number == number:  # it was being written
+                self._data = b""
                 self._continue_behind(written.header)
                 return written
         if header is not None:
@@ -250,7 +260,10 @@ class SegmentReader:
             header = None
         if header is None:  # what was read ahead may be older than the block, or shorter than its header
             self._data, self._base = self._file.read(_STRETCH, offset), offset
-            header = block.decode_header(self._data) or segment.read_header(self._file, offset)
+            header = block.decode_header(self._data)
+        if header is None:
+            self._data = b""
+            header = segment.read_header(self._file, offset)
         return header
 
     def _payload(self, offset: int, header: Header) -> bytes:
