@@ -31,6 +31,7 @@ from relay.spool.both_spools import BothSpools
 from relay.spool.cursor import BlockPosition, Cursor
 from relay.spool.store import Store
 
+
 def past_message(cursor: Cursor, message: BlockPiece) -> Cursor:
     """The cursor behind one message, which is the first of its spool from the cursor on."""
     return cursor.at(cursor.reached.exchange(message.spool, message.after))

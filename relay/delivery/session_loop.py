@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from relay.delivery.cursor_moves import CursorMoves, positions
+from relay.delivery.cursor_moves import CursorMoves
 from relay.delivery.message_selection import MessageSelection
 from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch
 from relay.delivery.spool_reading import BlockPiece, SpoolReading, choose_probe, first_message_id
@@ -120,7 +120,7 @@ class SessionLoop:
         destination.set_aside(self._session.refused, reached)
         self._last_proof = time.monotonic()
         self._unproven = 0
-        self._unsettled = settled is None or positions(settled) != positions(reached)
+        self._unsettled = settled is None or settled.reached != reached.reached
         if settled is not None:
             messages = self._moves.settle(destination.cursor, settled)
             destination.due(time.monotonic() if self._moves.pieces else None)
@@ -183,7 +183,7 @@ class SessionLoop:
         if not self._moves.pieces:
             return None
         first = self._moves.pieces[0]
-        position = positions(self._destination.cursor)[first.spool]
+        position = self._destination.cursor.reached[first.spool]
         unproven = [sum(piece.messages for piece in self._moves.pieces if piece.spool == spool) for spool in (0, 1)]
         singly = self._session.search is FaultSearch.SINGLY
         if not singly and self._session.proven_extent().up_to is not None:  # it was on a stream of its own

@@ -22,7 +22,6 @@ PROBES: Final = 256
 """The probe is chosen among so many messages after a suspected one."""
 
 
-
 class BlockPiece(NamedTuple):
     """Consecutive messages of one block."""
 

@@ -99,8 +99,7 @@ def status(disk: Disk, state_directory: str) -> Status:
         retained=retained,
         transient=transient,
         sources=tuple(
-            SourceStatus(position.source, position.count)
-            for position in (newest.positions if newest else ())
+            SourceStatus(position.source, position.count) for position in (newest.positions if newest else ())
         ),
         destinations=tuple(destinations),
         live=ask(state_directory),

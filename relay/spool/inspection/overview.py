@@ -7,7 +7,7 @@ from typing import NamedTuple
 from relay.errors import DataError, StorageError
 from relay.spool.block import Header, spans_between
 from relay.spool.both_spools import BothSpools, later
-from relay.spool.cursor import Cursor, BlockPosition
+from relay.spool.cursor import BlockPosition, Cursor
 from relay.spool.inspection.browse import bounds
 from relay.spool.losses.gap import Gap
 from relay.spool.losses.run_memory import NUMBERS_KEY, RememberedNumbers

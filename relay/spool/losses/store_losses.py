@@ -26,7 +26,7 @@ import msgspec
 from relay.errors import StorageError
 from relay.spool.block import Block
 from relay.spool.both_spools import BothSpools, later
-from relay.spool.cursor import Cursor, KnownNumbers, BlockPosition
+from relay.spool.cursor import BlockPosition, Cursor, KnownNumbers
 from relay.spool.losses.gap import Gap, LostRange, ranges_of, reported_gaps
 from relay.spool.losses.numbers import RunEnd
 from relay.spool.losses.spool_contents import DeletableSegment, deleted_before, held
