@@ -28,7 +28,6 @@ from relay.program.reload.running_sources import RunningSources
 from relay.program.road import Road, RoadTerms, Route, until_drained
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
-from relay.program.watch.audit_trail.kernel_audit import LatestStatus
 from relay.program.watch.audit_trail.machine import ThisMachine
 from relay.program.watch.certificate_watch import CertificateWatch, of_servers
 from relay.program.watch.halt_request import HaltMethod, HaltRequest, boot_id
@@ -111,7 +110,7 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
     audit_trail = former.audit_trail if former is not None and fed else None
     if audit_trail is None and fed:
         is_down = Alarms.decode(store.slots.get(ALARMS_SLOT) or b"").get(AUDITD_DOWN) is not None
-        audit_trail = AuditTrailWatch(read_clocks(), records_missing=is_down, clocks=read_clocks, machine=ThisMachine())
+        audit_trail = AuditTrailWatch(ThisMachine(), read_clocks, records_missing=is_down)
     return Watches(
         users=users,
         certificates=CertificateWatch(of_servers(settings)),
@@ -121,24 +120,14 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
     )
 
 
-def sources_of(settings: Settings) -> list[Source]:
-    """The configured sources."""
-    terms = SourceTerms(author_of(settings), settings.audit.audit_format)
-    return [source_of(table, terms) for table in settings.source]
-
-
-def kernel_lost(settings: Settings) -> KernelLost | None:
-    """The watch on the kernel's count of lost records, if a source has this machine's audit trail."""
-    if settings.watched_sources:
-        status = LatestStatus()
-        return KernelLost(author_of(settings), boot_id(), lambda: status.read().lost)
-    return None
-
-
 def inputs_of(settings: Settings) -> list[EventInput]:
-    """The sources, and the watch on the kernel's count."""
-    watch = kernel_lost(settings)
-    return [*sources_of(settings), *([watch] if watch is not None else [])]
+    """The configured sources and, if one has this machine's audit trail, the watch on the kernel's count of losses."""
+    author, machine = author_of(settings), ThisMachine()
+    terms = SourceTerms(author, settings.audit.audit_format)
+    inputs: list[EventInput] = [source_of(table, terms) for table in settings.source]
+    if settings.watched_sources:
+        inputs.append(KernelLost(author, boot_id(), lambda: machine.kernel().lost))
+    return inputs
 
 
 def routes_of(settings: Settings, store: Store) -> list[Route]:

@@ -182,22 +182,16 @@ class Disk:
 
     def exists(self, path: str) -> bool:
         """Whether there is something of that name; StorageError when this user is not allowed to look."""
-        try:
+        with _storage_errors(path, "stat"), suppress(FileNotFoundError, NotADirectoryError):
             os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise storage_error(path, "stat", error) from error
-        return True
+            return True
+        return False
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder, sorted; empty when the folder is missing."""
-        try:
+        with _storage_errors(folder, "list"), suppress(FileNotFoundError):
             return sorted(os.listdir(folder))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise storage_error(folder, "list", error) from error
+        return []
 
     def make_folder(self, path: str) -> None:
         """Create a folder (mode 0700) and the missing ones above it; durable on return."""

@@ -48,7 +48,7 @@ class Road:
 
     def __init__(self, log: Path) -> None:
         self.passed = 0
-        self.watch = AuditTrailWatch(self.clocks(), records_missing=False, clocks=self.clocks, machine=ThisMachine())
+        self.watch = AuditTrailWatch(ThisMachine(), self.clocks, records_missing=False)
         self._source = AuditLog("audit", Log(path=str(log)), AuditMapping(hostname="h", router="h"), AUTHOR)
         self.lines: list[bytes] = []
 
@@ -214,7 +214,7 @@ def test_without_capabilities_it_names_them_and_watches_the_rest(tmp_path: Path)
         "from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch;"
         "from relay.program.watch.audit_trail.machine import ThisMachine;"
         "from relay.system.clock import read_clocks as clocks;"
-        "watch = AuditTrailWatch(clocks(), records_missing=True, clocks=clocks, machine=ThisMachine());"
+        "watch = AuditTrailWatch(ThisMachine(), clocks, records_missing=True);"
         "print(watch.look(clocks(), accepting=True).fault is not None, watch.error)"
     )
     argv = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program]

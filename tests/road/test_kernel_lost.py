@@ -10,7 +10,7 @@ from harness.kernel_auditd import KernelAuditd, may_audit
 from harness.waiting import wait_until
 from source.log_writing import Taken
 
-from relay.program.forwarder import kernel_lost
+from relay.program.forwarder import inputs_of
 from relay.program.watch.audit_trail.kernel_audit import read_status
 from relay.source.auditd.kernel_lost import KernelLost
 from relay.spool.losses.gap import reported_gap
@@ -21,13 +21,14 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def watch_of(**audit: Any) -> KernelLost | None:
-    return kernel_lost(Settings(source=({"name": "audit"},), audit=audit))
+    inputs = inputs_of(Settings(source=({"name": "audit"},), audit=audit))
+    return next((each for each in inputs if isinstance(each, KernelLost)), None)
 
 
 def test_the_kernels_count_is_watched_with_a_source_that_has_this_machines_audit_trail() -> None:
     assert watch_of() is not None
     assert watch_of(watch_auditd="never") is None
-    assert kernel_lost(Settings()) is None
+    assert inputs_of(Settings()) == []
 
 
 @pytest.fixture

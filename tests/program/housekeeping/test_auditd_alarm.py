@@ -74,7 +74,7 @@ class Watched(House):
         if not self.watches_auditd:
             return watches
         is_down = Alarms.decode(store.slots.get(ALARMS_SLOT) or b"").get(AUDITD_DOWN) is not None
-        watch = AuditTrailWatch(self.clocks, records_missing=is_down, clocks=lambda: self.clocks, machine=self.machine)
+        watch = AuditTrailWatch(self.machine, lambda: self.clocks, records_missing=is_down)
         return replace(watches, audit_trail=watch)
 
     def receive_canary(self) -> None:

@@ -41,7 +41,8 @@ _YOUNGER: Final = 2_000_000
 class AuditTrailWatch:
     """Watches the audit trail for one program."""
 
-    def __init__(self, now: Clocks, *, records_missing: bool, clocks: Callable[[], Clocks], machine: Machine) -> None:
+    def __init__(self, machine: Machine, clocks: Callable[[], Clocks], *, records_missing: bool) -> None:
+        now = clocks()
         self._clocks = clocks
         self._machine = machine
         self._own_records = OwnRecords(os.getpid(), now.boot)

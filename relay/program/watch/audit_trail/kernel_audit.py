@@ -7,11 +7,9 @@ does not prove that a daemon received it.
 """
 
 import struct
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from relay.errors import ProtocolError, UnavailableError
-from relay.system.background_call import TIMEOUT_S, BackgroundCall
+from relay.errors import ProtocolError
 from relay.system.netlink import AuditRequest
 
 STATUS: Final = AuditRequest(what="the kernel's audit subsystem", type=1000, capability="CAP_AUDIT_CONTROL")
@@ -21,7 +19,6 @@ TEST_RECORD: Final = AuditRequest(
 )
 """AUDIT_USER, linux/audit.h."""
 _STATUS: Final = struct.Struct("=8I")  # struct audit_status up to `backlog`; kernels only ever append to it
-_FIRST_TIMEOUT_S: Final = 3.0
 
 
 class KernelAudit(NamedTuple):
@@ -59,26 +56,3 @@ def canary_text(token: str) -> bytes:
 def send_canary(token: str) -> None:
     """Send a record; returns when the kernel has accepted it."""
     TEST_RECORD.send(canary_text(token) + b"\0")
-
-
-class LatestStatus:
-    """The kernel's latest answer, kept until the next one arrives; for one thread at a time."""
-
-    def __init__(
-        self, ask: Callable[[], KernelAudit] = read_status, *, first_timeout: float = _FIRST_TIMEOUT_S
-    ) -> None:
-        self._ask = ask
-        self._first_timeout = first_timeout
-        self._call: BackgroundCall[KernelAudit] = BackgroundCall()
-        self._known: KernelAudit | None = None
-
-    def read(self) -> KernelAudit:
-        """Return the latest answer, within a quarter of a second; the first may take `first_timeout` seconds.
-
-        UnavailableError as long as there is no answer.
-        """
-        answer = self._call.ask(self._ask, timeout=TIMEOUT_S if self._known else self._first_timeout)
-        self._known = answer or self._known
-        if self._known is None:
-            raise UnavailableError(STATUS.what, f"no answer within {self._first_timeout:g} s")
-        return self._known

@@ -9,16 +9,17 @@ from typing_extensions import override
 
 from relay.errors import UnavailableError
 from relay.program.watch.audit_trail import kernel_audit
-from relay.program.watch.audit_trail.kernel_audit import KernelAudit, LatestStatus
+from relay.program.watch.audit_trail.kernel_audit import STATUS, KernelAudit
 from relay.program.watch.audit_trail.observation import Unit
 from relay.system import command
-from relay.system.background_call import BackgroundCall
+from relay.system.background_call import TIMEOUT_S, BackgroundCall
 
 UNIT: Final = "auditd.service"
 _BOOTED: Final = "/run/systemd/system"  # sd_booted(3)
 _NOT_ACTIVE: Final = frozenset({3, 4})
 """systemctl(1), exit status: not active, no such unit. Without D-Bus it is 1, for a user other than root."""
-_TIMEOUT_S: Final = 5.0
+_SYSTEMCTL_TIMEOUT_S: Final = 5.0
+_FIRST_TIMEOUT_S: Final = 3.0
 
 
 class Machine(Protocol):
@@ -38,22 +39,34 @@ class Machine(Protocol):
 
 
 class ThisMachine(Machine):
-    """The machine that relay runs on. A kernel that makes its callers wait delays none of them (`BackgroundCall`)."""
+    """The machine that relay runs on; for one thread at a time.
+
+    A kernel that makes its callers wait delays none of them (`BackgroundCall`): `kernel` returns the latest answer.
+    """
 
     def __init__(
         self,
         status: Callable[[], KernelAudit] = kernel_audit.read_status,
         send: Callable[[str], None] = kernel_audit.send_canary,
         booted: str = _BOOTED,
+        first_timeout: float = _FIRST_TIMEOUT_S,
     ) -> None:
-        self._status = LatestStatus(status)
+        self._status = status
         self._send = send
         self._booted = booted
+        self._first_timeout = first_timeout
+        self._known: KernelAudit | None = None
+        self._statuses: BackgroundCall[KernelAudit] = BackgroundCall()
         self._canaries: BackgroundCall[None] = BackgroundCall()
 
     @override
     def kernel(self) -> KernelAudit:
-        return self._status.read()
+        """See `Machine`. Takes a quarter of a second at most, and `first_timeout` seconds until the first answer."""
+        answer = self._statuses.ask(self._status, timeout=TIMEOUT_S if self._known else self._first_timeout)
+        self._known = answer or self._known
+        if self._known is None:
+            raise UnavailableError(STATUS.what, f"no answer within {self._first_timeout:g} s")
+        return self._known
 
     @override
     def is_alive(self, pid: int) -> bool:
@@ -84,4 +97,4 @@ class ThisMachine(Machine):
 
 
 def _systemctl(question: str) -> int:
-    return command.code(["systemctl", "--quiet", question, UNIT], timeout=_TIMEOUT_S)
+    return command.code(["systemctl", "--quiet", question, UNIT], timeout=_SYSTEMCTL_TIMEOUT_S)

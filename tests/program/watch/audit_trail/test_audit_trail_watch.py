@@ -66,9 +66,7 @@ class Watched:
     def __init__(self, *, records_missing: bool = False) -> None:
         self.now = Clocks(wall=1_700_000_000 * SECOND, boot=5_000 * SECOND)
         self.machine = FakeMachine()
-        self.watch = AuditTrailWatch(
-            self.now, records_missing=records_missing, clocks=lambda: self.now, machine=self.machine
-        )
+        self.watch = AuditTrailWatch(self.machine, lambda: self.now, records_missing=records_missing)
 
     def after(self, microseconds: int, *, accepting: bool = True) -> AuditFault | None:
         self.now = Clocks(self.now.wall + microseconds, self.now.boot + microseconds)

@@ -12,7 +12,8 @@ from harness.kernel_auditd import LOCK
 from harness.waiting import wait_until
 
 from relay.errors import PermissionRefusedError, ProtocolError, RelayError, UnavailableError
-from relay.program.watch.audit_trail.kernel_audit import STATUS, KernelAudit, LatestStatus, parse_status, read_status
+from relay.program.watch.audit_trail.kernel_audit import STATUS, KernelAudit, parse_status, read_status
+from relay.program.watch.audit_trail.machine import ThisMachine
 
 CAPTURED = bytes.fromhex(
     "3c000000e80300000100000000000000"
@@ -72,11 +73,11 @@ def test_the_latest_answer_is_returned_while_the_kernel_makes_its_caller_wait() 
         assert answer is first or free.wait(30)
         return answer
 
-    status = LatestStatus(ask)
-    assert status.read() == first
-    assert status.read() == first
+    machine = ThisMachine(ask)
+    assert machine.kernel() == first
+    assert machine.kernel() == first
     free.set()
-    wait_until(lambda: status.read() == second, 10, "the second answer")
+    wait_until(lambda: machine.kernel() == second, 10, "the second answer")
 
 
 def test_a_refusal_is_raised_and_a_later_answer_returned() -> None:
@@ -89,10 +90,10 @@ def test_a_refusal_is_raised_and_a_later_answer_returned() -> None:
             raise answer
         return answer
 
-    status = LatestStatus(ask)
+    machine = ThisMachine(ask)
     with pytest.raises(PermissionRefusedError):
-        status.read()
-    assert status.read() == known
+        machine.kernel()
+    assert machine.kernel() == known
 
 
 def test_without_a_first_answer_in_time_the_status_is_unavailable() -> None:
@@ -103,5 +104,5 @@ def test_without_a_first_answer_in_time_the_status_is_unavailable() -> None:
         raise AssertionError
 
     with pytest.raises(UnavailableError, match="no answer within"):
-        LatestStatus(ask, first_timeout=0.01).read()
+        ThisMachine(ask, first_timeout=0.01).kernel()
     never.set()
