@@ -53,7 +53,7 @@ class Trial:
     seed: int = 0
 
     def share(self) -> float:
-        """Return the number of records that exist when it strikes."""
+        """Return the share of the records that exist when it strikes."""
         return random.Random(self.seed).uniform(_EARLIEST, _LATEST)  # noqa: S311  a moment, no secret
 
 
