@@ -24,6 +24,8 @@ from relay.system.disk import permission_refused
 from relay.values.text import error_text
 
 INTERRUPTED: Final = 130
+_PRINTING: Final = (click.echo.__code__.co_filename, os.path.dirname(__file__) + os.sep)
+"""Where an OSError means that output cannot be written: only this room prints, and it opens no files."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,19 +74,13 @@ def _run(given: Options, arguments: Sequence[str]) -> int:
         click.echo(help_.format_message(), err=True)
         return UsageError.exit_code
     except Exception as error:  # no traceback reaches a user
-        if isinstance(error, OSError) and _is_of_output(error):
+        *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+        if isinstance(error, OSError) and innermost.f_code.co_filename.startswith(_PRINTING):
             raise
         reported = _reported(error)
         print_error(reported, as_json="--json" in arguments)
         return reported.exit_code
     return result if isinstance(result, int) else 0
-
-
-def _is_of_output(error: OSError) -> bool:
-    """Whether printing failed: only this room prints, by click or by itself, and it opens no files."""
-    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
-    raised_in = innermost.f_code.co_filename
-    return raised_in == click.echo.__code__.co_filename or raised_in.startswith(os.path.dirname(__file__) + os.sep)
 
 
 def _reported(error: Exception) -> RelayError:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import click
 
 from relay.cli import parameter_types as types
+from relay.cli.options import repeatable_option
 from relay.cli.parameter_types import FieldGlob, Glob
 from relay.errors import NoInputError
 from relay.program.history import EventFilter, Item, PastEvent, names_in
@@ -61,82 +62,68 @@ def _any_of(globs: Iterable[Glob]) -> GlobMatcher:
 
 def type_option(text: str) -> Callable[[_Command], _Command]:
     """The option --type, as `types`; `text` is its help."""
-    return click.option(
-        "--type",
-        "types",
-        multiple=True,
-        metavar="TYPE",
-        type=types.event_type,
-        shell_complete=types.complete_event_type,
-        help=f"{text}; repeatable.  [default: all]",
+    return repeatable_option(
+        "--type", "types", "TYPE", text, type=types.event_type, shell_complete=_completion(types.EVENT_TYPES)
     )
+
+
+def _completion(names: Iterable[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """A function that returns the names which a shell offers."""
+    return lambda _context, _parameter, incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+_FILTER_OPTIONS: Final = (
+    type_option("Only events of this type"),
+    repeatable_option("--router", "routers", "NAME", "Only events of this router, by its name or its hostname"),
+    repeatable_option(
+        "--severity",
+        "severities",
+        "NAME",
+        "Only events of this severity or a more severe one: emerg, alert, crit, err, warning, notice, info, debug; or "
+        "a router's critical, major, minor",
+        type=types.severity,
+        shell_complete=_completion(types.SEVERITIES),
+    ),
+    repeatable_option(
+        "--msgid",
+        "msgids",
+        "GLOB",
+        "Only messages with this MSGID (of an audit event, its first record's type): 'USER_*'",
+        type=types.glob,
+    ),
+    repeatable_option(
+        "--field",
+        "fields",
+        "NAME=GLOB",
+        "Only events whose parameter NAME has this value: acct=root, 'exe=/usr/bin/*'",
+        type=types.field_glob,
+    ),
+    click.option(
+        "--failed", is_flag=True, help="Only failures: res=failed, success=no, permitted=0, denials, failed traffic."
+    ),
+    click.option(
+        "--from",
+        "since",
+        metavar="TIME",
+        type=types.beginning,
+        help=f"Only events from this time on: {types.TIME_FORMS}; local time without a zone.",
+    ),
+    click.option(
+        "--to",
+        "until",
+        metavar="TIME",
+        type=types.end,
+        help="Only events up to this time, in the same forms; a day is meant with all its hours.",
+    ),
+    repeatable_option(
+        "--grep", "texts", "TEXT", "Only messages that contain this text, in upper and lower case as given"
+    ),
+)
 
 
 def filter_options(command: _Command) -> _Command:
     """Give a command the options that `ChosenFilters` holds."""
-    options: tuple[Callable[[_Command], _Command], ...] = (
-        type_option("Only events of this type"),
-        click.option(
-            "--router",
-            "routers",
-            multiple=True,
-            metavar="NAME",
-            help="Only events of this router (its name or its hostname); repeatable.",
-        ),
-        click.option(
-            "--severity",
-            "severities",
-            multiple=True,
-            metavar="NAME",
-            type=types.severity,
-            shell_complete=types.complete_severity,
-            help="Only events of this severity or a more severe one: emerg, alert, crit, err, warning, notice, info, "
-            "debug; or a router's critical, major, minor.",
-        ),
-        click.option(
-            "--msgid",
-            "msgids",
-            multiple=True,
-            metavar="GLOB",
-            type=types.glob,
-            help="Only messages with this MSGID (of an audit event, its first record's type): 'USER_*'; repeatable.",
-        ),
-        click.option(
-            "--field",
-            "fields",
-            multiple=True,
-            metavar="NAME=GLOB",
-            type=types.field_glob,
-            help="Only events whose parameter NAME has this value: acct=root, 'exe=/usr/bin/*'; repeatable.",
-        ),
-        click.option(
-            "--failed",
-            is_flag=True,
-            help="Only failures: res=failed, success=no, permitted=0, denials, failed traffic.",
-        ),
-        click.option(
-            "--from",
-            "since",
-            metavar="TIME",
-            type=types.beginning,
-            help=f"Only events from this time on: {types.TIME_FORMS}; local time without a zone.",
-        ),
-        click.option(
-            "--to",
-            "until",
-            metavar="TIME",
-            type=types.end,
-            help="Only events up to this time, in the same forms; a day is meant with all its hours.",
-        ),
-        click.option(
-            "--grep",
-            "texts",
-            multiple=True,
-            metavar="TEXT",
-            help="Only messages that contain this text, in upper and lower case as given; repeatable.",
-        ),
-    )
-    for option in reversed(options):
+    for option in reversed(_FILTER_OPTIONS):
         command = option(command)
     return command
 

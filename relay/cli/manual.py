@@ -1,9 +1,9 @@
-"""The manual, made from what `--help` tells: click's commands as a man page and as a table for a page.
+"""The manual, made from the help texts of click's commands: a man page, and a table for a page in Markdown.
 
 Pure: commands and texts in, text out; `scripts/manual` writes the files. `settings_page` makes the man page of the
-configuration from the commented sample, whose grammar is: `# text` is prose, `[header]` and `key = value` stand for
-themselves, with or without a `#` right before them; prose belongs to the header or to the keys that follow it.
-`undocumented` names what has no help. Roff is that of man(7), in UTF-8.
+configuration from the commented sample. In the sample `# text` is prose, and `[header]` and `key = value` may have a
+`#` right before them. Prose belongs to the header or to the keys that follow it. `undocumented` names commands and
+options without help. Roff is that of man(7), in UTF-8.
 """
 
 import re
@@ -21,42 +21,49 @@ _HEADER: Final = re.compile(r"#?(\[\[?[a-z.-]+\]\]?)")
 _KEY: Final = re.compile(r"#?([a-z-]+ = .*)")
 _PROSE: Final = re.compile(r"#(?: (.*))?")
 _CODE: Final = re.compile(r"`([^`]*)`")
-_SIGNALS: Final = (
-    ("SIGHUP", "`relay run` and `relay receive` reload, as `relay reload` asks for it."),
-    ("SIGUSR1", "They log their status: the spool, each source, each destination."),
-    ("SIGTERM, SIGINT", "They stop. No other signal ends them, except SIGKILL and those that report a fault."),
-)
+_FURTHER_SECTIONS: Final = {
+    "SIGNALS": (
+        ("SIGHUP", "`relay run` and `relay receive` reload their configuration, as `relay reload` makes them do."),
+        ("SIGUSR1", "They log their status: the spool, each source, each destination."),
+        (
+            "SIGTERM, SIGINT",
+            "They stop. No other signal ends them, except SIGKILL and those for faults of the program.",
+        ),
+    ),
+    "ENVIRONMENT": (("RELAY_CONFIG", "The configuration file, unless --config names one."),),
+    "FILES": (("/etc/relay/relay.toml", "The configuration file, unless --config or RELAY_CONFIG names one."),),
+}
 
 
-# --- What there is to tell -----------------------------------------------------------------------------
+# --- The help of each command ---
 
 
-class Documented(NamedTuple):
-    """A command as its help tells it."""
+class CommandHelp(NamedTuple):
+    """What the help of a command contains."""
 
     name: str
-    """With all that leads to it: `relay config check`."""
+    """With the names of its groups: `relay config check`."""
     arguments: tuple[str, ...]
     options: tuple[tuple[str, str], ...]
     """Each with its help; those that all commands share are left out."""
     paragraphs: tuple[str, ...]
 
 
-def documented(root: click.Command, name: str = "relay") -> Iterator[Documented]:
-    """Every command that can be called; groups are told by what is in them."""
+def command_helps(root: click.Command, name: str = "relay") -> Iterator[CommandHelp]:
+    """Every command that can be called; of a group, those in it."""
     context = click.Context(root, info_name=name)
     if isinstance(root, click.Group):
         for word in root.list_commands(context):
             command = root.get_command(context, word)
             if command is not None and not command.hidden:
-                yield from documented(command, f"{name} {word}")
+                yield from command_helps(command, f"{name} {word}")
     else:
         arguments = (p.make_metavar(context) for p in root.params if isinstance(p, click.Argument))
-        yield Documented(name, tuple(arguments), _options(root, context, shared=False), _paragraphs(root.help or ""))
+        yield CommandHelp(name, tuple(arguments), _options(root, context, shared=False), _paragraphs(root.help or ""))
 
 
 def undocumented(root: click.Command, name: str = "relay") -> Iterator[str]:
-    """What has no help: commands, groups and options."""
+    """The commands, groups and options that have no help."""
     context = click.Context(root, info_name=name)
     if not root.help:
         yield name
@@ -69,7 +76,7 @@ def undocumented(root: click.Command, name: str = "relay") -> Iterator[str]:
 
 
 def _options(command: click.Command, context: click.Context, *, shared: bool) -> tuple[tuple[str, str], ...]:
-    """A command's options; those that every command has, which it gets from no parameter, only where they are told."""
+    """A command's options; with `shared` also those that every command has, whose values it gets by no parameter."""
     parameters = (p for p in command.get_params(context) if isinstance(p, click.Option))
     options = (p for p in parameters if shared or p.expose_value)
     return tuple(record for option in options if (record := option.get_help_record(context)) is not None)
@@ -79,13 +86,13 @@ def _paragraphs(text: str) -> tuple[str, ...]:
     return tuple(" ".join(paragraph.split()) for paragraph in text.partition("\f")[0].split("\n\n"))
 
 
-# --- Markdown ------------------------------------------------------------------------------------------
+# --- Markdown ---
 
 
 def command_table(root: click.Command) -> str:
     """The commands as a table in Markdown."""
     rows = ["| command | what it does | arguments and options |", "|---|---|---|"]
-    for command in documented(root):
+    for command in command_helps(root):
         words = [f"`{word}`" for word in (*command.arguments, *(names for names, _ in command.options))]
         cells = (f"`{command.name}`", command.paragraphs[0], " ".join(words))
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
@@ -93,7 +100,7 @@ def command_table(root: click.Command) -> str:
 
 
 def with_table(page: str, root: click.Command) -> str:
-    """The page with the table between its markers; ValueError when it has none."""
+    """The page with the table between its markers; ValueError when it has no markers."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -101,55 +108,37 @@ def with_table(page: str, root: click.Command) -> str:
     return f"{before}{BEGIN}\n{command_table(root)}\n{END}{after}"
 
 
-# --- The man pages -------------------------------------------------------------------------------------
+# --- The man pages ---
 
 
 def man_page(root: click.Command) -> str:
     """relay(1)."""
-    return _lines(_man_page(root))
-
-
-def settings_page(sample: str) -> str:
-    """relay.toml(5), from the sample's text."""
-    return _lines(_settings_page(sample))
-
-
-def _man_page(root: click.Command) -> Iterator[str]:
     context = click.Context(root, info_name="relay", **root.context_settings)
     summary, *more = _paragraphs(root.help or "")
-    yield '.TH RELAY 1 "" relay "relay manual"'
-    yield from (".SH NAME", f"relay \\- {_roff(summary[0].lower() + summary[1:].rstrip('.'))}")
-    yield from (".SH SYNOPSIS", r"\fBrelay\fR [\fB\-c\fR FILE]... [\fB\-v\fR] COMMAND [ARGUMENT]...")
-    yield from (".SH DESCRIPTION", _roff(summary), *(line for text in more for line in (".PP", _roff(text))))
-    yield ".SH OPTIONS"
-    yield from _tagged(_options(root, context, shared=True))
-    yield from (
-        ".PP",
-        _roff("All but the first are accepted after the command too; only `relay events` has a --router of its own."),
-    )
-    yield ".SH COMMANDS"
-    for command in documented(root):
-        yield f".SS {_roff(' '.join((command.name, *command.arguments)))}"
-        yield _roff(command.paragraphs[0])
-        yield from (line for text in command.paragraphs[1:] for line in (".PP", _roff(text)))
-        yield from _tagged(command.options)
-    yield ".SH EXIT STATUS"
-    yield from _tagged([("0", "It worked."), *_exit_codes()])
-    yield from (".SH SIGNALS", *_tagged(_SIGNALS))
-    yield from (".SH ENVIRONMENT", *_tagged([("RELAY_CONFIG", "The configuration file, where no --config names one.")]))
-    yield from (".SH FILES", *_tagged([("/etc/relay/relay.toml", "The configuration file, where nothing names one.")]))
-    yield from (".SH SEE ALSO", r"\fBrelay.toml\fR(5), \fBsshd\fR(8), \fBauditd\fR(8)")
-
-
-def _exit_codes() -> list[tuple[str, str]]:
-    """Every error's exit code and what it means, by number."""
-    classes = [cls for cls in errors.RelayError.__subclasses__() if cls.__module__ == errors.__name__]
-    told = [(str(cls.exit_code), (cls.__doc__ or "").partition(";")[0].rstrip(".") + ".") for cls in classes]
-    return [*sorted(told), ("130", "It was interrupted.")]
+    page = [
+        '.TH RELAY 1 "" relay "relay manual"',
+        *(".SH NAME", f"relay \\- {_roff(summary[0].lower() + summary[1:].rstrip('.'))}"),
+        *(".SH SYNOPSIS", r"\fBrelay\fR [\fB\-c\fR FILE]... [\fB\-v\fR] COMMAND [ARGUMENT]..."),
+        *(".SH DESCRIPTION", _roff(summary), *_further(more)),
+        *(".SH OPTIONS", *_tagged(_options(root, context, shared=True)), ".PP"),
+        *(
+            _roff("All but the first are accepted after the command too; `relay events` has its own --router."),
+            ".SH COMMANDS",
+        ),
+    ]
+    for command in command_helps(root):
+        page.append(f".SS {_roff(' '.join((command.name, *command.arguments)))}")
+        page += (_roff(command.paragraphs[0]), *_further(command.paragraphs[1:]), *_tagged(command.options))
+    kinds = [kind for kind in errors.RelayError.__subclasses__() if kind.__module__ == errors.__name__]
+    codes = sorted((str(kind.exit_code), (kind.__doc__ or "").partition(";")[0].rstrip(".") + ".") for kind in kinds)
+    page += (".SH EXIT STATUS", *_tagged([("0", "Success."), *codes, ("130", "Interrupted.")]))
+    for title, records in _FURTHER_SECTIONS.items():
+        page += (f".SH {title}", *_tagged(records))
+    return _text([*page, ".SH SEE ALSO", r"\fBrelay.toml\fR(5), \fBsshd\fR(8), \fBauditd\fR(8)"])
 
 
 class _Section(NamedTuple):
-    """One table of the sample: its header, what it is for, and its keys, each group with what is said of it."""
+    """One table of the sample: its header, its purpose, and its keys in groups, each with its prose."""
 
     header: str
     prose: list[str]
@@ -157,7 +146,7 @@ class _Section(NamedTuple):
 
 
 def _sections(lines: Iterable[str]) -> list[_Section]:
-    """The sample's tables; the first has no header and is the introduction."""
+    """The tables of the sample; the first one has no header and is the introduction."""
     sections = [_Section("", [], [])]
     prose = sections[0].prose
     for line in lines:
@@ -178,23 +167,26 @@ def _sections(lines: Iterable[str]) -> list[_Section]:
     return sections
 
 
-def _settings_page(sample: str) -> Iterator[str]:
+def settings_page(sample: str) -> str:
+    """relay.toml(5), from the text of the sample."""
     introduction, *tables = _sections(sample.splitlines())
-    yield '.TH RELAY.TOML 5 "" relay "relay manual"'
-    yield from (".SH NAME", r"relay.toml \- the configuration of relay", ".SH DESCRIPTION")
-    yield from (line for text in _texts(introduction.prose) for line in (".PP", _roff(text)))
+    page = ['.TH RELAY.TOML 5 "" relay "relay manual"', ".SH NAME", r"relay.toml \- the configuration of relay"]
+    page += (".SH DESCRIPTION", *_further(_texts(introduction.prose)))
     for table in tables:
-        yield f".SH {_roff(table.header)}"
-        yield from map(_roff, _texts(table.prose))
+        page += (f".SH {_roff(table.header)}", *map(_roff, _texts(table.prose)))
         for keys, prose in table.groups:
             for number, key in enumerate(keys):
-                yield from (".TQ" if number else ".TP", f"\\fB{_roff(key)}\\fR")
-            yield from map(_roff, _texts(prose))
-    yield from (".SH SEE ALSO", r"\fBrelay\fR(1)")
+                page += (".TQ" if number else ".TP", f"\\fB{_roff(key)}\\fR")
+            page += map(_roff, _texts(prose))
+    return _text([*page, ".SH SEE ALSO", r"\fBrelay\fR(1)"])
+
+
+def _further(paragraphs: Iterable[str]) -> Iterator[str]:
+    return (line for text in paragraphs for line in (".PP", _roff(text)))
 
 
 def _texts(prose: Iterable[str]) -> list[str]:
-    """Lines as paragraphs, which empty ones part."""
+    """Lines as paragraphs; an empty line separates two."""
     return [" ".join(text.split()) for text in "\n".join(prose).split("\n\n") if text.strip()]
 
 
@@ -203,11 +195,11 @@ def _tagged(records: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _roff(text: str) -> str:
-    """Text for man(7): nothing in it is a request or an escape, and code between backquotes is bold."""
+    """Text for man(7): requests and escapes in it are text, and code between backquotes is bold."""
     plain = text.replace("\\", r"\e").replace("-", r"\-")
     plain = _CODE.sub(r"\\fB\1\\fR", plain)
     return rf"\&{plain}" if plain.startswith((".", "'")) else plain
 
 
-def _lines(lines: Iterable[str]) -> str:
+def _text(lines: Iterable[str]) -> str:
     return "\n".join((_MADE, *lines, ""))

@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from relay.cli.parameter_types import Number
 from relay.config.router.router_choice import RouterChoice
 
 DEFAULT_CONFIG: Final = "/etc/relay/relay.toml"
@@ -58,25 +57,41 @@ def options(context: click.Context) -> Options:
     return found
 
 
+def _set(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value:
+        setattr(options(context), str(parameter.name), value)
+
+
+def _add(context: click.Context, parameter: click.Parameter, value: tuple[str, ...] | int) -> None:
+    given, name = options(context), str(parameter.name)
+    setattr(given, name, getattr(given, name) + value)
+
+
+_verbose_option: Final = click.option(
+    "-v",
+    "--verbose",
+    "verbosity",
+    count=True,
+    expose_value=False,
+    callback=_add,
+    help="Log sessions and proofs too; repeat it to find a fault.",
+)
+
+
 def config_option(command: _Command) -> _Command:
     """Give a command or group `-c`, `-v`, `--router` and `--node`; `options` returns their values."""
-
-    def set_name(context: click.Context, parameter: click.Parameter, name: str | None) -> None:
-        if name:
-            setattr(options(context), str(parameter.name), name)
-
     router = click.option(
         "--router",
         metavar="NAME",
         expose_value=False,
-        callback=set_name,
+        callback=_set,
         help="Use this router of a router's own configuration text that has several.",
     )
     node = click.option(
         "--node",
         metavar="NAME",
         expose_value=False,
-        callback=set_name,
+        callback=_set,
         help="Use this node of the router, where it has several.",
     )
     return files_option(router(node(command)))
@@ -84,59 +99,30 @@ def config_option(command: _Command) -> _Command:
 
 def files_option(command: _Command) -> _Command:
     """Give a command that has a --router of its own `-c` and `-v` alone."""
-
-    def add_config(context: click.Context, _: click.Parameter, paths: tuple[str, ...]) -> None:
-        options(context).given_config_paths += paths
-
-    def add_verbosity(context: click.Context, _: click.Parameter, times: int) -> None:
-        options(context).verbosity += times
-
     config = click.option(
         "-c",
         "--config",
+        "given_config_paths",
         multiple=True,
         metavar="FILE",
         type=click.Path(readable=False),  # for completion by shells; its reader reports why it cannot be read
         expose_value=False,
-        callback=add_config,
+        callback=_add,
         help="Read this configuration file; later files complete and override earlier ones.  "
         f"[default: $RELAY_CONFIG, else {DEFAULT_CONFIG}]",
     )
-    verbose = click.option(
-        "-v",
-        "--verbose",
-        count=True,
-        expose_value=False,
-        callback=add_verbosity,
-        help="Log sessions and proofs too; repeat it to find a fault.",
-    )
-    return config(verbose(command))
+    return config(_verbose_option(command))
 
 
-def json_option(text: str = "Print one JSON object, for programs.") -> Callable[[_Command], _Command]:
-    """The option --json, as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help=text)
+def repeatable_option(
+    option: str,
+    name: str,
+    metavar: str,
+    text: str,
+    **attributes: Any,  # noqa: ANN401  click's own
+) -> Callable[[_Command], _Command]:
+    """An option that can be given several times; its values are the tuple `name`."""
+    return click.option(option, name, multiple=True, metavar=metavar, help=f"{text}; repeatable.", **attributes)
 
 
-def drain_options(command: _Command) -> _Command:
-    """Give a command `--drain` and `--timeout`."""
-
-    def require_drain(context: click.Context, _: click.Parameter, seconds: float | None) -> float | None:
-        if seconds is not None and not context.params["drain"] and not context.resilient_parsing:
-            raise click.UsageError("--timeout is for --drain alone; without it nothing is waited for", context)
-        return seconds
-
-    drain = click.option(
-        "--drain",
-        is_flag=True,
-        is_eager=True,  # before --timeout, which looks at it
-        help="Read what the sources have now, deliver and prove it, and exit.",
-    )
-    timeout = click.option(
-        "--timeout",
-        type=Number(min=0),
-        metavar="SECONDS",
-        callback=require_drain,
-        help="With --drain: exit with 75 when it takes longer.",
-    )
-    return drain(timeout(command))
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")

@@ -121,16 +121,6 @@ def _value_of(name: str, values: Mapping[str, _Value], noun: str) -> _Value:
     raise click.BadParameter(f'there is no {noun} "{name}"; {remedy}')
 
 
-def complete_event_type(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The types that a shell offers."""
-    return [name for name in EVENT_TYPES if name.startswith(incomplete)]
-
-
-def complete_severity(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The severities that a shell offers."""
-    return [name for name in SEVERITIES if name.startswith(incomplete)]
-
-
 # --- Globs ---
 
 

@@ -62,10 +62,14 @@ def _completed(command: str, root: click.Group, given: Options, called: str) -> 
         return command
     if not words or words[0].startswith("-") or "--help" in words:
         return f"{called}{own}"
-    accepted = _options_of(root, words)
-    if not accepted:  # not a command of relay's
+    found: click.Command | None = root
+    for word in words:
+        if not isinstance(found, click.Group):
+            break
+        found = found.get_command(click.Context(found), word)
+    if found is None:  # not a command of relay's
         return command
-    accepted = accepted.difference(words)
+    accepted = {option for parameter in found.params for option in parameter.opts}.difference(words)
     # These stand before the command, because a command can have another option of the same name.
     before = [("--router", given.router), ("--node", given.node)] if "-c" in accepted else []
     behind = [*(("-c", os.path.abspath(path)) for path in given.named_config_paths), *given.paths.items()]
@@ -75,13 +79,3 @@ def _completed(command: str, root: click.Group, given: Options, called: str) -> 
 
 def _written(options: Iterable[tuple[str, str]]) -> str:
     return "".join(f" {option} {shlex.quote(value)}" for option, value in options if value)
-
-
-def _options_of(root: click.Group, words: list[str]) -> frozenset[str]:
-    """The options of the command that begins with these words; empty for an unknown command."""
-    command: click.Command | None = root
-    for word in words:
-        if not isinstance(command, click.Group):
-            break
-        command = command.get_command(click.Context(command), word)
-    return frozenset(option for parameter in command.params for option in parameter.opts) if command else frozenset()

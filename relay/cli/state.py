@@ -2,8 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Final
 
 import click
 
@@ -12,18 +11,12 @@ from relay.config.configuration import read_settings
 from relay.errors import NoInputError
 from relay.values.did_you_mean import did_you_mean
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def state_option(command: _Command) -> _Command:
-    """Give a command `--state`."""
-    option = click.option(
-        "--state",
-        metavar="DIR",
-        type=click.Path(readable=False),
-        help="Use this state directory.  [default: the configuration's, whose own default is /var/lib/relay]",
-    )
-    return option(command)
+state_option: Final = click.option(
+    "--state",
+    metavar="DIR",
+    type=click.Path(readable=False),
+    help="Use this state directory.  [default: the configuration's, whose own default is /var/lib/relay]",
+)
 
 
 def state_directory(context: click.Context, state: str | None) -> str:

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from harness.relay import PROGRAM, RELAY
+
+from relay.cli.commands import root
+from relay.cli.lazy_group import LazyGroup
 
 HEAVY = {"paramiko", "cryptography", "pydantic", "msgspec", "tenacity", "asyncinotify"}
 IMPORTED = """
@@ -79,7 +83,7 @@ def test_a_configuration_in_which_nothing_is_to_do_is_told_as_a_mistake_too(tmp_
     file.write_text(f'[relay]\nstate-directory = "{tmp_path}/state"\n')
     done = relay("-c", str(file), "run")
     assert done.returncode == 78
-    assert done.stderr.startswith("relay: configuration: it names no remote-logging-server")
+    assert done.stderr.startswith("relay: configuration: it has no remote-logging-server")
     assert done.stderr.count("\n") == 1
 
 
@@ -176,9 +180,11 @@ def test_help_tells_each_summary_whole(arguments: list[str]) -> None:
 
 
 def test_a_mistyped_command_is_answered_with_what_was_probably_meant() -> None:
-    expected = f"relay: No such command 'stauts'. Did you mean 'status'?; see `{PROGRAM} --help`\n"
+    expected = f'relay: there is no command "stauts"; did you mean "status"?; see `{PROGRAM} --help`\n'
     assert (relay("stauts").returncode, relay("stauts").stderr) == (64, expected)
-    assert relay("frobnicate").stderr == f"relay: No such command 'frobnicate'; see `{PROGRAM} --help`\n"
+    assert relay("frobnicate").stderr == f'relay: there is no command "frobnicate"; see `{PROGRAM} --help`\n'
+    expected = f'relay key: there is no command "trsut"; did you mean "trust"?; see `{PROGRAM} key --help`\n'
+    assert relay("key", "trsut").stderr == expected
 
 
 @pytest.mark.parametrize("command", ["run", "receive"])
@@ -228,3 +234,18 @@ def test_a_reader_that_has_seen_enough_is_no_error(arguments: str) -> None:
     assert done.stdout == "0\n"
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["spool"], ["archive"], ["config"], ["key"]], ids=" ".join)
+def test_a_summary_in_a_groups_help_is_the_first_sentence_of_the_commands_own_help(words: list[str]) -> None:
+    """The group has the summaries without importing the commands."""
+    group: click.Command | None = root
+    for word in words:
+        assert isinstance(group, LazyGroup)
+        group = group.get_command(click.Context(group), word)
+    assert isinstance(group, LazyGroup)
+    context = click.Context(group)
+    assert group.summaries() == {
+        name: (group.get_command(context, name) or root).get_short_help_str(1000)
+        for name in group.list_commands(context)
+    }

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from relay.cli.commands import root
-from relay.cli.manual import command_table, documented, man_page, settings_page, undocumented, with_table
+from relay.cli.manual import command_helps, command_table, man_page, settings_page, undocumented, with_table
 
 ROOT = Path(__file__).parents[2]
 MAN_MACROS = {".TH", ".SH", ".SS", ".PP", ".TP", ".TQ", '.\\"'}
@@ -63,7 +63,7 @@ def test_every_option_that_has_a_default_names_it() -> None:
             yield from without(inner or click.Command(word), f"{name} {word}")
 
     assert list(without(root, "relay")) == []
-    receive = next(command for command in documented(root) if command.name == "relay receive")
+    receive = next(command for command in command_helps(root) if command.name == "relay receive")
     told = dict(receive.options)
     assert all("[default: " in told[f"{name} DIR"] for name in ("--archive", "--state"))
     assert "[default: tcp://127.0.0.1:9999]" in told["--listen URL"]
@@ -81,7 +81,7 @@ def test_a_command_and_an_option_without_help_are_named() -> None:
 
 
 def test_a_command_is_told_with_its_arguments_and_options_but_not_the_hidden_ones() -> None:
-    told = next(documented(sample))
+    told = next(command_helps(sample))
     assert (told.name, told.arguments) == ("relay first", ("[FILE]",))
     assert told.options == (("--kind [a|b]", "Which `kind` it is."),)
 

@@ -8,7 +8,7 @@ import pytest
 from harness.ports import free_port
 from harness.relay import RELAY
 
-from relay.cli.commands.receive import DEFAULT_ARCHIVE, DEFAULT_STATE, _imply_the_other_folder
+from relay.cli.commands.receive import DEFAULT_ARCHIVE, DEFAULT_STATE, imply_the_other_folder
 from relay.values.settings import Settings
 
 
@@ -36,7 +36,7 @@ def test_a_flag_that_names_one_folder_implies_the_other_beside_it(
         document["receiver"]["archive"] = named["archive"]
     if "state" in named:
         document["relay"]["state-directory"] = named["state"]
-    _imply_the_other_folder(document, flags)
+    imply_the_other_folder(document, flags)
     assert (document["receiver"].get("archive"), document["relay"].get("state-directory")) == expected
 
 

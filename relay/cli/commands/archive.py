@@ -24,10 +24,9 @@ import click
 
 from relay.archive.judgement import CompletenessFinding, Judgement, JudgementScope
 from relay.archive.query import day_of
-from relay.archive.spans import Span
 from relay.archive.verify import ArchiveCheck, ArchiveDefect, Originator
 from relay.cli.event_filters import type_option
-from relay.cli.options import config_option, json_option, options
+from relay.cli.options import config_option, json_option, options, repeatable_option
 from relay.cli.output import count, print_json, print_line, report
 from relay.cli.parameter_types import beginning_in_utc
 from relay.cli.state import existing
@@ -81,15 +80,13 @@ _INNOCENT_CAUSES: Final = (
     help="Leave out earlier days of receipt: 2026-11-30, yesterday, -30d; in UTC without a zone.  [default: none]",
 )
 @type_option("Judge only events of this type")
-@click.option(
+@repeatable_option(
     "--server",
     "servers",
-    multiple=True,
-    metavar="NAME",
-    help="Ignore gaps of servers that have other names than this in the routers' configurations; repeatable.  "
-    "[default: count all]",
+    "NAME",
+    "Count only gaps of the server that routers call by this name, and those of every server",
 )
-@json_option()
+@json_option
 @config_option
 @click.pass_context
 def verify(
@@ -173,7 +170,12 @@ def _print_text(check: ArchiveCheck) -> bool:
 def _print_originator(originator: Originator) -> None:
     name, found = originator.name, originator.judgement
     # Missing events first, because only some of the lines are printed.
-    faults = [f"{name}: {_of(finding)}: {_finding(finding)}" for finding in found.faults]
+    faults = []
+    for finding in found.faults:
+        one = finding.numbers == 1
+        events = f"{count(finding.numbers, 'event')} {'is' if one else 'are'}"
+        words = {"events": events, "ranges": f" ({_ranges(finding)})", "them": "it" if one else "them"}
+        faults.append(f"{name}: {_of(finding)}: {_FINDINGS[finding.kind].format(**words)}")
     if found.unjudged:
         faults.append(f"{name}: {count(found.unjudged, 'message')} not judged: too many runs, or too many holes before")
     faults += map(_defect, originator.places)
@@ -223,19 +225,8 @@ def _of(finding: CompletenessFinding) -> str:
     return f"{run}, type {decoded(finding.type)}" if finding.type else run
 
 
-def _finding(finding: CompletenessFinding) -> str:
-    one = finding.numbers == 1
-    events = f"{count(finding.numbers, 'event')} {'is' if one else 'are'}"
-    ranges = f" ({_ranges(finding)})"
-    return _FINDINGS[finding.kind].format(events=events, ranges=ranges, them="it" if one else "them")
-
-
 def _ranges(finding: CompletenessFinding) -> str:
-    def text(span: Span) -> str:
-        first, last = span
-        return str(first) if first == last else f"{first} to {last}"
-
-    named = ", ".join(map(text, finding.ranges))
+    named = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in finding.ranges)
     return f"{named} and {count(finding.unnamed, 'more range')}" if finding.unnamed else named
 
 
@@ -248,7 +239,34 @@ def _time(microseconds: int) -> str:
 
 def _print_json(check: ArchiveCheck) -> bool:
     """Print what was found as one object; returns whether the archive is whole."""
-    originators = [_originator_object(originator) for originator in check.originators()]
+    originators: list[dict[str, Any]] = []
+    for originator in check.originators():
+        found = originator.judgement
+        fields = {
+            "name": originator.name,
+            "whole": originator.whole,
+            "days": originator.days,
+            "octets": originator.octets,
+            "messages": found.messages,
+            "numbered": found.numbered,
+            "unstructured": found.unstructured,
+            "unjudged": found.unjudged,
+            "runs": found.runs,
+            "heard": None if found.heard is None else _time(found.heard),
+            "backlog": found.backlog,
+            "before": list(map(decoded, found.before)),
+            "missing": found.missing,
+            "damaged": originator.damaged,
+            "doubles": originator.doubles,
+            "malformed": originator.malformed,
+            "being_written": originator.being_written,
+            "places": list(map(_defect_object, originator.places)),
+            "faults": list(map(_finding_object, found.faults)),
+            "told_as_lost": list(map(_finding_object, found.explained)),
+            "waiting": list(map(_finding_object, found.waiting)),
+            "gaps": {**found.gaps._asdict(), "causes": dict(found.gaps.causes)},
+        }
+        originators.append(fields)
     whole = not check.places and all(each["whole"] for each in originators)
     print_json(
         SCHEMA,
@@ -263,34 +281,6 @@ def _print_json(check: ArchiveCheck) -> bool:
         more_warnings=check.unwarned,
     )
     return whole
-
-
-def _originator_object(originator: Originator) -> dict[str, Any]:
-    found = originator.judgement
-    return {
-        "name": originator.name,
-        "whole": originator.whole,
-        "days": originator.days,
-        "octets": originator.octets,
-        "messages": found.messages,
-        "numbered": found.numbered,
-        "unstructured": found.unstructured,
-        "unjudged": found.unjudged,
-        "runs": found.runs,
-        "heard": None if found.heard is None else _time(found.heard),
-        "backlog": found.backlog,
-        "before": list(map(decoded, found.before)),
-        "missing": found.missing,
-        "damaged": originator.damaged,
-        "doubles": originator.doubles,
-        "malformed": originator.malformed,
-        "being_written": originator.being_written,
-        "places": list(map(_defect_object, originator.places)),
-        "faults": list(map(_finding_object, found.faults)),
-        "told_as_lost": list(map(_finding_object, found.explained)),
-        "waiting": list(map(_finding_object, found.waiting)),
-        "gaps": {**found.gaps._asdict(), "causes": dict(found.gaps.causes)},
-    }
 
 
 def _finding_object(finding: CompletenessFinding) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from relay.config.intended_program import Program, intended_programs
 from relay.config.key_path import key_text
 from relay.config.mistake import MistakesError, mistake_lines
 from relay.config.toml_text import settings_document, toml_text
-from relay.values.settings import RemoteLoggingServer, Settings
+from relay.values.settings import Settings
 from relay.values.text import escaped
 
 
@@ -36,7 +36,7 @@ from relay.values.text import escaped
     help="The program that will read it.  [default: the one that its tables are for]",
 )
 @config_option
-@json_option()
+@json_option
 @click.pass_context
 def check(context: click.Context, *, program: Program | None, as_json: bool) -> None:
     """Validate the configuration and the files that it names.
@@ -75,7 +75,7 @@ def check(context: click.Context, *, program: Program | None, as_json: bool) -> 
 
 @click.command()
 @config_option
-@json_option()
+@json_option
 @click.pass_context
 def show(context: click.Context, *, as_json: bool) -> None:
     """Print the settings that are in effect, defaults included, as TOML."""
@@ -87,7 +87,7 @@ def show(context: click.Context, *, as_json: bool) -> None:
 @click.command("import")
 @click.argument("file", metavar="FILE")
 @config_option
-@json_option()
+@json_option
 @click.pass_context
 def import_(context: click.Context, file: str, *, as_json: bool) -> None:
     """Print a router's configuration text, or a Monitoring Agent's folder, as TOML.
@@ -122,15 +122,12 @@ def _summary(settings: Settings, program: Program) -> str:
         listeners = _list([f"tcp://{address}" for address in settings.receiver.listen])
         return f"relay receive: from {listeners} to {settings.receiver.archive}"
     sources = _list([f"{source.origin} ({source.name})" for source in settings.source])
-    servers = _list([_server(settings, server) for server in settings.remote_logging_server])
-    return f"relay run: from {sources} to {servers}"
-
-
-def _server(settings: Settings, server: RemoteLoggingServer) -> str:
-    forwarding = settings.forwarding_of(server)
-    if forwarding is None:
-        return f"{server.display_name} directly, by {server.transport}"
-    return f"{server.display_name} through SSH to {forwarding.username}@{forwarding.server_address}"
+    servers = []
+    for server in settings.remote_logging_server:
+        forwarding = settings.forwarding_of(server)
+        route = f"through SSH to {forwarding.username}@{forwarding.server_address}" if forwarding else ""
+        servers.append(f"{server.display_name} {route or f'directly, by {server.transport}'}")
+    return f"relay run: from {sources} to {_list(servers)}"
 
 
 def _list(things: Sequence[str]) -> str:

@@ -23,14 +23,14 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import click
 
 from relay.cli.event_filters import ChosenFilters, filter_options, unknown_name
 from relay.cli.event_summary import NOTHING, parameters, summary
-from relay.cli.options import files_option, json_option, options
+from relay.cli.options import files_option, options
 from relay.cli.output import count, message_as_json, report
 from relay.cli.parameter_types import WholeNumber
 from relay.cli.state import existing_folder, state_directory, state_option
@@ -75,7 +75,7 @@ class EventDisplay(NamedTuple):
 )
 @click.option("--follow", is_flag=True, help=f"Continue with new events; begins with the last {FOLLOWED_FROM}.")
 @click.option("--full", is_flag=True, help="Show all of each message; -v does the same.")
-@json_option("Print one JSON object a line, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")
 @files_option
 @click.pass_context
 def events(  # noqa: PLR0913  one parameter an option
@@ -90,10 +90,10 @@ def events(  # noqa: PLR0913  one parameter an option
     as_json: bool,
     **filters: Any,  # noqa: ANN401  what `filter_options` adds, which `ChosenFilters` names
 ) -> None:
-    """Show the event history of the spool or of an archive, in the order of arrival, the oldest event first.
+    """Show the event history of the spool or of an archive, in the order of arrival.
 
-    The spool keeps delivered events only for a time; the log server's archive keeps all. In an archive, the events of
-    several originators on one day are merged by time.
+    The oldest event comes first. The spool keeps delivered events only for a time; the log server's archive keeps all.
+    In an archive, the events of several originators on one day are merged by time.
 
     A repeated option widens the choice: an event needs one of its values. Different options narrow it: an event must
     meet all of them, and so must --field with different NAMEs. A router, MSGID or parameter that no event here has is
@@ -104,7 +104,15 @@ def events(  # noqa: PLR0913  one parameter an option
         raise click.UsageError("--follow has no end; leave --to out", context)
     if follow and limit is None and chosen.since is None:
         limit = FOLLOWED_FROM
-    open_history = _history_opener(context, archive, state)
+    if archive is not None and state is not None:
+        raise click.UsageError("--archive and --state are two histories; name one", context)
+    folder = state_directory(context, state) if archive is None else existing_folder(context, "--archive", archive)
+
+    def open_history(chosen: EventFilter) -> History:
+        if archive is None:
+            return SpoolHistory(Disk(), folder, chosen)
+        return ArchiveHistory(Disk(), folder, chosen, wall_clock)
+
     history = open_history(chosen.event_filter())
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     display = EventDisplay(columns, full or options(context).verbosity > 0, archive is not None)
@@ -123,17 +131,6 @@ def events(  # noqa: PLR0913  one parameter an option
         check = "spool verify" if archive is None else f"archive verify {shlex.quote(os.path.abspath(archive))}"
         cause = f"{count(output.unreadable, 'place')} could not be read; the events there are left out"
         raise DataError("event history", cause, f"see `relay {check}`")
-
-
-def _history_opener(context: click.Context, archive: str | None, state: str | None) -> Callable[[EventFilter], History]:
-    """A function that opens the chosen history at its beginning."""
-    if archive is not None and state is not None:
-        raise click.UsageError("--archive and --state are two histories; name one", context)
-    if archive is None:
-        folder = state_directory(context, state)
-        return lambda chosen: SpoolHistory(Disk(), folder, chosen)
-    folder = existing_folder(context, "--archive", archive)
-    return lambda chosen: ArchiveHistory(Disk(), folder, chosen, wall_clock)
 
 
 class _EventOutput:
@@ -189,10 +186,13 @@ def _lines(event: PastEvent, display: EventDisplay) -> str:
 def _json_line(event: PastEvent) -> str:
     message = _parsed(event.message)
     identity = rfc5424.identity(event.message)
-    data = (
-        {decoded(element.id): _values_by_name(element.params) for element in message.structured_data} if message else {}
-    )
-    own: dict[str, str | list[str]] = next(iter(data.values()), {})
+    data: dict[str, dict[str, str | list[str]]] = {}
+    for element in message.structured_data if message else ():
+        values: dict[str, list[str]] = {}
+        for name, value in element.params:
+            values.setdefault(decoded(name), []).append(decoded(value))
+        data[decoded(element.id)] = {name: found[0] if len(found) == 1 else found for name, found in values.items()}
+    own = next(iter(data.values()), {})
     fields = {
         "schema": SCHEMA,
         "time": _timestamp(message),
@@ -212,13 +212,6 @@ def _json_line(event: PastEvent) -> str:
         **message_as_json(event.message if message is None else message.msg or b""),
     }
     return json.dumps(fields, ensure_ascii=False) + "\n"
-
-
-def _values_by_name(params: Iterable[tuple[bytes, bytes]]) -> dict[str, str | list[str]]:
-    values: dict[str, list[str]] = {}
-    for name, value in params:
-        values.setdefault(decoded(name), []).append(decoded(value))
-    return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
 
 
 def _parsed(message: bytes) -> Message | None:

@@ -24,7 +24,7 @@ from ipaddress import ip_address
 
 import click
 
-from relay.cli.options import DEFAULT_CONFIG, Options, config_option, json_option, options
+from relay.cli.options import DEFAULT_CONFIG, Options, config_option, json_option, options, repeatable_option
 from relay.cli.output import print_json, print_line, report
 from relay.config.configuration import read_settings
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError
@@ -53,7 +53,7 @@ _DEFAULT_FORWARDINGS = (PortForwarding(server_address="localhost"),)
     type=click.Choice(["ed25519", "ecdsa", "rsa"]),
     help='The kind of key.  [default: ed25519; ecdsa where algorithms = "fips"]',
 )
-@json_option()
+@json_option
 @config_option
 @click.pass_context
 def generate(context: click.Context, *, file: str | None, kind: Kind | None, as_json: bool) -> None:
@@ -102,13 +102,7 @@ def _authorized_lines(key: PublicKey, users: Iterable[PortForwarding]) -> list[s
 
 @click.command()
 @click.argument("server", metavar="HOST[:PORT]")
-@click.option(
-    "--fingerprint",
-    "fingerprints",
-    multiple=True,
-    metavar="SHA256:…",
-    help="Pin the key with this fingerprint, without asking; repeatable.",
-)
+@repeatable_option("--fingerprint", "fingerprints", "SHA256:…", "Pin the key with this fingerprint without asking")
 @click.option(
     "--known-hosts",
     metavar="FILE",
@@ -116,7 +110,7 @@ def _authorized_lines(key: PublicKey, users: Iterable[PortForwarding]) -> list[s
     help="Pin it in this file.  [default: the configuration's, whose own default is /etc/relay/known_hosts]",
 )
 @click.option("--replace", is_flag=True, help="Remove pinned keys that the server no longer has.")
-@json_option()
+@json_option
 @config_option
 @click.pass_context
 def trust(

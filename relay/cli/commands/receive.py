@@ -9,7 +9,8 @@ from typing import Any, Final
 import click
 from pydantic import ValidationError
 
-from relay.cli.options import Options, config_option, drain_options, options
+from relay.cli.commands.run import drain_options
+from relay.cli.options import Options, config_option, options
 from relay.cli.output import log_warnings
 from relay.config.configuration import Configuration, configuration_without_files, read_configuration
 from relay.config.intended_program import PROGRAMS, intended_programs, require_program, tables_without_effect
@@ -44,7 +45,7 @@ _PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys", "c
 @click.option(
     "--archive",
     metavar="DIR",
-    help="Keep the messages here, a folder for each originator.  "
+    help="Keep the messages here, in a folder for each originator.  "
     f"[default: DIR of --state DIR.state, DIR.archive of --state DIR; without --state {DEFAULT_ARCHIVE}]",
 )
 @click.option(
@@ -52,21 +53,21 @@ _PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys", "c
     metavar="DIR",
     help=f"Keep the spool here.  [default: DIR.state of --archive DIR; without --archive {DEFAULT_STATE}]",
 )
-@click.option("--ssh-listen", metavar="HOST:PORT", help="Be the SSH server for the senders' port-forwarding.")
+@click.option("--ssh-listen", metavar="HOST:PORT", help="Run an SSH server for the senders' port forwarding here.")
 @click.option("--host-key", metavar="FILE", help="The SSH server's private key.")
-@click.option("--authorized-keys", metavar="FILE", help="The public keys that may forward to the listeners.")
-@click.option("--tls-listen", metavar="HOST:PORT", help="Take syslog by TLS here (RFC 5425).")
-@click.option("--certificate", metavar="FILE", help="What is shown to senders by TLS, in PEM.")
+@click.option("--authorized-keys", metavar="FILE", help="The public keys that are allowed to forward to the listeners.")
+@click.option("--tls-listen", metavar="HOST:PORT", help="Accept syslog by TLS here (RFC 5425).")
+@click.option("--certificate", metavar="FILE", help="The certificate that TLS clients verify, in PEM.")
 @click.option("--private-key", metavar="FILE", help="The certificate's private key, in PEM.")
-@click.option("--ca", metavar="FILE", help="Let in by TLS only who has a certificate signed by one of these.")
+@click.option("--ca", metavar="FILE", help="Accept TLS clients only with a certificate signed by one of these CAs.")
 @drain_options
 @config_option
 @click.pass_context
 def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **flags: str | tuple[str, ...]) -> None:
-    """Be a remote logging server: listen, and archive each event once. Flags alone suffice.
+    """Run the log server's side: listen, and archive each event once.
 
-    A flag overrides the configuration. An archive or a state directory that is named by a flag implies the other one,
-    unless the configuration names that: both then lie beside each other, DIR and DIR.state.
+    Flags alone suffice; a flag overrides the configuration. A flag that names the archive or the state directory
+    implies the other one, unless the configuration names it: they are then beside each other, DIR and DIR.state.
     """
     # --help, completion and remedies that name this command need not wait half a second for these.
     from relay.program import receiver  # noqa: PLC0415
@@ -110,7 +111,7 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> Conf
         for table_name in tables:
             table = table.setdefault(table_name, {})
         table[key] = os.path.abspath(str(value)) if name in _PATHS else value
-    _imply_the_other_folder(document, flags)
+    imply_the_other_folder(document, flags)
     try:
         return configuration._replace(settings=Settings.model_validate(document), warnings=warnings)
     except ValidationError as invalid:
@@ -119,7 +120,7 @@ def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> Conf
         raise click.BadParameter(validation_sentence(error), param_hint=f"--{flag.replace('_', '-')}") from None
 
 
-def _imply_the_other_folder(document: dict[str, Any], flags: Collection[str]) -> None:
+def imply_the_other_folder(document: dict[str, Any], flags: Collection[str]) -> None:
     """Put the archive or the state directory that no flag and no file names beside the one that a flag names."""
     archive, state = document.get("receiver", {}).get("archive"), document.get("relay", {}).get("state-directory")
     if "archive" in flags and state is None:

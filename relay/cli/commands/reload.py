@@ -17,7 +17,7 @@ from relay.system.disk import Disk, permission_refused
 
 @click.command("reload")
 @state_option
-@json_option()
+@json_option
 @config_option
 @click.pass_context
 def reload(context: click.Context, *, state: str | None, as_json: bool) -> None:
@@ -35,8 +35,7 @@ def reload(context: click.Context, *, state: str | None, as_json: bool) -> None:
     except (OSError, msgspec.MsgspecError):
         pid = Disk().lock_owner(f"{folder}/{LOCK}")
         if pid is not None:
-            cause = f"the relay that runs there (process {pid}) does not answer: it is starting or stopping"
-            raise TemporaryError(folder, cause, "try again") from None
+            raise TemporaryError(folder, f"relay (process {pid}) is starting or stopping", "try again") from None
         remedy = "start relay, or name its state directory with --state"
         raise UnavailableError(folder, "no relay runs on this state directory", remedy) from None
     answer.raise_refusal()

@@ -2,14 +2,43 @@
 
 import asyncio
 import gc
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from relay.cli.options import config_option, drain_options, options
+from relay.cli.options import config_option, options
 from relay.cli.output import log_warnings
+from relay.cli.parameter_types import Number
 from relay.config.configuration import Configuration, read_configuration
 from relay.config.intended_program import require_program
 from relay.system import operational_log
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def drain_options(command: _Command) -> _Command:
+    """Give a command `--drain` and `--timeout`."""
+
+    def require_drain(context: click.Context, _: click.Parameter, seconds: float | None) -> float | None:
+        if seconds is not None and not context.params["drain"] and not context.resilient_parsing:
+            raise click.UsageError("--timeout is for --drain alone; without it nothing is waited for", context)
+        return seconds
+
+    drain = click.option(
+        "--drain",
+        is_flag=True,
+        is_eager=True,  # before --timeout, which looks at it
+        help="Read what the sources have now, deliver and prove it, and exit.",
+    )
+    timeout = click.option(
+        "--timeout",
+        type=Number(min=0),
+        metavar="SECONDS",
+        callback=require_drain,
+        help="With --drain: exit with 75 when it takes longer.",
+    )
+    return drain(timeout(command))
 
 
 @click.command()
@@ -17,7 +46,10 @@ from relay.system import operational_log
 @config_option
 @click.pass_context
 def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
-    """Forward until told to stop: sources, spool, servers."""
+    """Forward events from the sources to the servers until it is stopped.
+
+    Every event is stored in the spool first, and stays there until its delivery is proven.
+    """
     # --help, completion and remedies that name this command need not wait half a second for these.
     from relay.program import forwarder  # noqa: PLC0415
     from relay.program.reload.loaded_configuration import LoadedConfiguration, load, load_checked  # noqa: PLC0415

@@ -35,7 +35,7 @@ from relay.spool.inspection import survey as spool_survey
 from relay.spool.inspection import verify as spool_verify
 from relay.spool.inspection.browse import blocks_text, walk_from
 from relay.spool.inspection.overview import cursors
-from relay.spool.inspection.survey import SegmentSurvey, SpoolSurvey
+from relay.spool.inspection.survey import SpoolSurvey
 from relay.spool.inspection.verify import Verified
 from relay.system.disk import Disk
 from relay.values.event import EventType
@@ -51,7 +51,7 @@ DAMAGED: Final = 65
 
 @click.command()
 @state_option
-@json_option()
+@json_option
 @config_option
 @click.pass_context
 def show(context: click.Context, *, state: str | None, as_json: bool) -> None:
@@ -82,7 +82,13 @@ def _survey_lines(name: str, found: SpoolSurvey, reached: Mapping[str, int]) -> 
     octets = sum(segment.octets for segment in found.segments)
     yield f"{name}: {count(len(found.segments), 'segment')}, {count(messages, 'message')}, {rounded_size(octets)}"
     for segment in found.segments:
-        yield f"  {_segment(segment)}"
+        types = ", ".join(f"{label} {number}" for label, number in segment.by_type.items())
+        held = count(segment.messages, "message") + (f" ({types})" if types else "")
+        times = f", {utc(segment.earliest)} to {utc(segment.latest)}" if segment.latest else ""
+        if segment.last < segment.first:
+            yield f"  block {segment.first}: none yet"
+        else:
+            yield f"  {blocks_text(segment.first, segment.last)}: {held}, {rounded_size(segment.octets)}{times}"
         yield from (f"    DAMAGED {text}" for text in segment.damage)
     yield from (f"  DAMAGED {text}" for text in found.damage)
     for destination, number in sorted(reached.items()):
@@ -91,26 +97,16 @@ def _survey_lines(name: str, found: SpoolSurvey, reached: Mapping[str, int]) -> 
         yield f"  cursor of {destination}: {position}"
 
 
-def _segment(segment: SegmentSurvey) -> str:
-    if segment.last < segment.first:
-        return f"block {segment.first}: none yet"
-    blocks = blocks_text(segment.first, segment.last)
-    types = ", ".join(f"{label} {number}" for label, number in segment.by_type.items())
-    messages = count(segment.messages, "message") + (f" ({types})" if types else "")
-    times = f", {utc(segment.earliest)} to {utc(segment.latest)}" if segment.latest else ""
-    return f"{blocks}: {messages}, {rounded_size(segment.octets)}{times}"
-
-
 # --- verify ---
 
 
 @click.command()
 @state_option
-@json_option()
+@json_option
 @config_option
 @click.pass_context
 def verify(context: click.Context, *, state: str | None, as_json: bool) -> None:
-    """Check every block and the hash chain; when something is wrong, name the first breaks and exit with 65."""
+    """Check every block and the hash chain, name the first breaks, and exit with 65 if there are any."""
     disk, folder = _open(context, state)
     pid = disk.lock_owner(f"{folder}/lock")
     # The cursors first: while relay runs they only rise, and so does the spool's end.
@@ -118,7 +114,16 @@ def verify(context: click.Context, *, state: str | None, as_json: bool) -> None:
     found = {name: spool_verify.verify(disk, f"{folder}/spool/{name}", reached[name]) for name in SPOOLS}
     damage = [text for each in found.values() for text in _damage(each, running=pid is not None)]
     if as_json:
-        spools = [_verified_object(name, each) for name, each in found.items()]
+        spools = [
+            {
+                "name": name,
+                **each._asdict(),
+                "head": each.head.hex(),
+                "breaks": [broken._asdict() for broken in each.breaks],
+                "torn": each.torn and each.torn._asdict(),
+            }
+            for name, each in found.items()
+        ]
         print_json("relay.spool-verify/1", state_directory=folder, pid=pid, whole=not damage, spools=spools)
     else:
         for text in damage:
@@ -145,16 +150,6 @@ def _damage(found: Verified, *, running: bool) -> Iterator[str]:
             f"{path}: offset {offset}, block {number}: a torn tail of {octets} octets; if a crash left it, none of it "
             "was accepted, and relay cuts it off (after a copy) when it starts"
         )
-
-
-def _verified_object(name: str, found: Verified) -> dict[str, object]:
-    return {
-        "name": name,
-        **found._asdict(),
-        "head": found.head.hex(),
-        "breaks": [broken._asdict() for broken in found.breaks],
-        "torn": found.torn and found.torn._asdict(),
-    }
 
 
 # --- cat ---

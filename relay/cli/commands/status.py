@@ -6,7 +6,6 @@ null.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import click
 import msgspec
@@ -24,28 +23,25 @@ from relay.values.size import rounded_size
 
 @click.command()
 @state_option
-@json_option()
+@json_option
 @config_option
 @click.pass_context
 def status(context: click.Context, *, state: str | None, as_json: bool) -> None:
     """Show what the spool holds, what each source has read, and what each destination has proven."""
     found = program_status.status(Disk(), state_directory(context, state))
     if as_json:
-        print_json(SCHEMA, **_object(found))
+        fields = {
+            **found._asdict(),
+            "retained": found.retained._asdict(),
+            "transient": found.transient._asdict(),
+            "sources": [source._asdict() for source in found.sources],
+            "destinations": [destination._asdict() for destination in found.destinations],
+            "live": None if found.live is None else msgspec.to_builtins(found.live),
+        }
+        print_json(SCHEMA, **fields)
     else:
         for line in _lines(found, wall_clock()):
             print_line(line)
-
-
-def _object(found: Status) -> dict[str, Any]:
-    return {
-        **found._asdict(),
-        "retained": found.retained._asdict(),
-        "transient": found.transient._asdict(),
-        "sources": [source._asdict() for source in found.sources],
-        "destinations": [destination._asdict() for destination in found.destinations],
-        "live": None if found.live is None else msgspec.to_builtins(found.live),
-    }
 
 
 def _lines(found: Status, now: int) -> Iterator[str]:

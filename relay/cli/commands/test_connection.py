@@ -41,13 +41,13 @@ _TEXT_INDENT: Final = " " * 37
     metavar="SECONDS",
     help="Wait at most this long in each step.  [default: as `relay run` does; 10 for the proof]",
 )
-@json_option()
+@json_option
 @config_option
 @click.pass_context
 def test_connection(
     context: click.Context, *, server: str, no_send: bool, sizes: bool, timeout: float | None, as_json: bool
 ) -> None:
-    """Test the route to each server, step by step: SSH, port forwarding, a test message, its proof.
+    """Test the route to each server step by step: SSH, port forwarding, a message, its proof.
 
     It does not disturb a relay that runs. Run it as the user that relay runs as.
     """
@@ -59,17 +59,13 @@ def test_connection(
     request = TestRequest(
         given.config_paths, server, send=not no_send, sizes=sizes, timeout=timeout, choice=given.choice
     )
-    report = run_test(request, _print_nothing if as_json else _StepPrinter())
+    report = run_test(request, (lambda *_: None) if as_json else _StepPrinter())
     if as_json:
         print_json(SCHEMA, **as_object(report))
     else:
         click.echo()
         print_line(report.sentence)
     context.exit(report.exit_code)
-
-
-def _print_nothing(_server: str, _result: StepResult) -> None:
-    pass
 
 
 class _StepPrinter:
