@@ -1,1 +1,1 @@
-"""Listeners: what others send comes in here, and is told "accepted" only after fsync."""
+"""Listeners: they receive messages from other programs, and answer "accepted" only after fsync."""

@@ -1,11 +1,13 @@
-"""The protocols that a stream may speak, told apart by its first octets.
+"""The protocols that a stream may speak, identified by its first octets.
 
-A conversation is one stream's protocol without its socket: octets in, messages out, and the octets to answer with.
-Syslog never answers: its "accepted" is the clean close. What the messages become is the dialect's to say.
+A conversation is one stream's protocol without its socket: octets in, messages out, and the octets of the answer.
+Syslog never answers: there the clean close says "accepted". The dialect turns messages into events.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
+
+from typing_extensions import override
 
 from relay.errors import ProtocolError
 from relay.events.audit.received import received_record
@@ -17,7 +19,7 @@ from relay.values.event import Event, EventType
 
 
 class Conversation(Protocol):
-    """One stream's protocol, on the side that takes messages in. Any cut of the octets gives the same messages."""
+    """One stream's protocol, on the receiving side. Any cut of the octets gives the same messages."""
 
     @property
     def partial(self) -> bool:
@@ -25,69 +27,67 @@ class Conversation(Protocol):
 
     @property
     def oversized(self) -> int:
-        """Messages passed over because they are too long."""
+        """How many messages were skipped because they are too long."""
 
     @property
     def error(self) -> ProtocolError | None:
-        """What forbids to go on; the messages before it were given, and count."""
+        """Why the stream cannot continue; the messages before the error count."""
 
     @property
     def closing(self) -> bool:
-        """Whether the peer has said, in its protocol, that it ends."""
+        """Whether the peer has announced its end, in its protocol."""
 
     def receive(self, data: bytes) -> list[bytes]:
-        """Take the stream's next octets; the messages that they complete. Raises `error` once it is set."""
+        """Parse the stream's next octets; returns the messages that they complete. Raises `error` once it is set."""
 
     def accepted(self, messages: int) -> None:
-        """So many more messages, the oldest first, are durable: their answers may go out."""
+        """So many more messages, the oldest first, are durable: their answers may be sent."""
 
     def reply(self) -> bytes:
-        """Take what is to be sent to the peer now; b"" when there is nothing."""
+        """Take the octets that are to be sent to the peer now; b"" if there are none."""
 
     def finish(self) -> bool:
-        """End the stream, at the peer's half-close; whether it ended well."""
+        """End the stream, at the peer's half-close; whether it ended at the end of a frame."""
 
 
-class SyslogConversation(Decoder):
-    """Syslog framing as a conversation: it has nothing to answer."""
+class SyslogConversation(Decoder, Conversation):
+    """Syslog framing as a conversation: it has no answers."""
 
     __slots__ = ()
 
     closing = False
 
+    @override
     def accepted(self, messages: int) -> None:
-        """Nobody is told: the clean close is."""
+        pass
 
+    @override
     def reply(self) -> bytes:
-        """Nothing."""
         return b""
 
 
 ToEvent = Callable[[bytes, int, str], Event]
-"""Makes an event of a message, at a time in microseconds since the epoch, from a peer."""
+"""Converts a message to an event, from its time in microseconds since the epoch and its peer."""
 
 
 def log_event(message: bytes, now: int, peer: str) -> Event:
-    """Take a message of another program as it is."""
+    """Keep a message of another program unchanged."""
     del peer
     return Event(EventType.LOG, now, message)
 
 
 class Dialect(NamedTuple):
-    """A protocol that a listener understands."""
+    """A protocol that a listener supports."""
 
     name: str
-    begins: bytes
-    """What every stream of it begins with; b"" for the one that any other stream is taken for."""
-    converse: Callable[[int], Conversation]
-    """Begin a conversation with a ceiling for one message, in octets."""
-    answers: bool
-    """Whether it ever answers."""
+    begins: bytes  # the first octets of each of its streams; b"" for the dialect of every other stream
+    converse: Callable[[int], Conversation]  # begin a conversation with a ceiling for one message, in octets
+    answers: bool  # whether it ever answers
     event: ToEvent = log_event
-    waits: bool = False
-    """Whether its senders may send nothing more until they are answered."""
+    waits: bool = False  # whether its senders may send nothing more until they are answered
     parts: bool = False
-    """Whether a stop of ours closes its streams: its close accepts nothing, and its senders know a reset for no end."""
+    """Whether relay's stop closes its streams instead of resetting them: its close accepts nothing, and its senders do
+    not treat a reset as an end."""
 
 
 RELP: Final = Dialect("relp", b"1 open ", RelpServer, answers=True)
@@ -102,12 +102,11 @@ AUDITD: Final = Dialect(
 )
 SYSLOG: Final = Dialect("syslog", b"", SyslogConversation, answers=False)
 
-
 ALL: Final = (RELP, AUDITD, SYSLOG)
 
 
 def dialect_of(begun: bytes, dialects: Sequence[Dialect]) -> Dialect | None:
-    """The dialect of a stream that begins so; None while more octets must tell. The last one is taken for the rest."""
+    """The dialect of a stream with those first octets; None if more are needed. The last one is the default."""
     if any(len(begun) < len(dialect.begins) and dialect.begins.startswith(begun) for dialect in dialects[:-1]):
         return None
     return next((dialect for dialect in dialects[:-1] if begun.startswith(dialect.begins)), dialects[-1])

@@ -1,8 +1,8 @@
-"""What listens, and its listening sockets, which a dying process closes before its connections.
+"""Listening sockets that a dying process closes before its connections, and the base class of the listeners.
 
-A sender takes the end of its stream for acceptance once the next connection is opened (DESIGN section 3, drained). A
-process that is killed closes its descriptors one after the other, on Linux the highest first: were the listening one
-low, the connections would end while new ones are still taken, and the sender would believe in what was never read.
+A sender treats the end of its stream as acceptance once it can open the next connection. A killed process closes its
+descriptors one after the other, on Linux the highest first. If the listening socket had a low descriptor, connections
+would end while new ones still succeed, and the sender would count messages as accepted that were never read.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from typing import Final, Self
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
 
 HIGHEST: Final = 4096
-"""Where the process may have so many descriptors; above those that connections get."""
+"""The upper end of the listening sockets' descriptors, if the process may have so many; connections get lower ones."""
 _BELOW_LIMIT: Final = 16
 
 
 class Listener(ABC):
-    """Listens on one address from `start` to `stop`, once each; or `async with`."""
+    """Listens on one address from `start` to `stop`, each called once; or `async with`."""
 
     @abstractmethod
     async def start(self) -> None:
-        """Listen; a RelayError says why it cannot be."""
+        """Listen; a RelayError explains why that fails."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """Accept nobody any more, and break the connections off that are left."""
+        """Accept no more connections, and break off the open ones."""
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -43,47 +43,44 @@ class Listener(ABC):
 
 
 def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Listen on every address of the host, without blocking; OSError when one of them cannot be."""
+    """Listen on every address of the host, without blocking; OSError when one of them fails."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = {(family, (str(address[0]), int(address[1]))): None for family, _, _, _, address in found}
     with contextlib.ExitStack() as undo:
-        found = []
-        for family, address in _addresses(host, port):
+        sockets = []
+        for family, address in addresses:
             sock = socket.create_server(address, family=family, backlog=backlog)
             undo.callback(sock.close)
-            found.append(sock)
+            sockets.append(sock)
         undo.pop_all()
-    return [_raised(sock) for sock in found]
-
-
-def cannot_listen(what: str, error: OSError) -> RelayError:
-    """Why relay cannot listen there, in words."""
-    if isinstance(error, socket.gaierror):
-        return UnknownHostError(what, "the host name does not resolve", "give an address of this machine")
-    match error.errno:
-        case errno.EADDRINUSE:
-            remedy = "stop what listens there (ss -ltnp shows it), or choose another port"
-            return UnavailableError(what, "the address is already in use", remedy)
-        case errno.EADDRNOTAVAIL:
-            return UnavailableError(what, "no interface has this address", "give an address of this machine")
-        case errno.EACCES | errno.EPERM:
-            remedy = "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
-            return PermissionRefusedError(what, "this user may not listen there", remedy)
-        case _:
-            return UnavailableError(what, error.strerror or str(error))
-
-
-def _addresses(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list({(family, (str(address[0]), int(address[1]))): None for family, _, _, _, address in found})
+    return [_raised(sock) for sock in sockets]
 
 
 def _raised(sock: socket.socket) -> socket.socket:
-    """Move it to a high descriptor, where there is one."""
+    """The socket on a high descriptor, if one is available."""
     sock.setblocking(False)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = HIGHEST if soft == resource.RLIM_INFINITY else min(soft, HIGHEST)
     try:
         number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, lowest - _BELOW_LIMIT)
-    except OSError:  # as good as before
+    except OSError:  # the low descriptor works, only without that protection
         return sock
     with sock:
         return socket.socket(sock.family, sock.type, sock.proto, number)
+
+
+def cannot_listen(what: str, error: OSError) -> RelayError:
+    """The error for a failed `listen`."""
+    if isinstance(error, socket.gaierror):
+        return UnknownHostError(what, "the host name does not resolve", "set an address of this machine")
+    match error.errno:
+        case errno.EADDRINUSE:
+            remedy = "stop the program that listens there (ss -ltnp shows it), or choose another port"
+            return UnavailableError(what, "the address is already in use", remedy)
+        case errno.EADDRNOTAVAIL:
+            return UnavailableError(what, "no interface has this address", "set an address of this machine")
+        case errno.EACCES | errno.EPERM:
+            remedy = "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
+            return PermissionRefusedError(what, "this user is not allowed to listen there", remedy)
+        case _:
+            return UnavailableError(what, error.strerror or str(error))

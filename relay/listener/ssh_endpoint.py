@@ -1,15 +1,15 @@
-"""The receiver's own SSH end: senders log in with a key and forward to relay's listeners, and can do nothing else.
+"""The receiver's own SSH end: senders log in with a key, forward to relay's listeners, and can do nothing else.
 
-Public keys only. Of all that SSH offers only `direct-tcpip` channels (RFC 4254 section 7.2) to relay's own listeners
-are served: no shell, no command, no sftp, no other address, nothing in the other direction. A channel never becomes a
-TCP connection: it is handed over in the process as a ByteStream, together with the key that opened it.
+Public keys only. Of SSH's features it serves only `direct-tcpip` channels (RFC 4254 section 7.2) to relay's own
+listeners: no shell, no command, no sftp, no other address, nothing in the other direction. A channel never becomes a
+TCP connection. It is handed over in the process as a ByteStream, together with the key that opened it.
 
-A sender takes a channel's end of file after its own for proof of acceptance. So a channel is ended cleanly only when
-the one who serves it closes it; if he aborts it, fails, returns without closing or is stopped, the whole connection is
-broken off, since within a living one every end looks clean.
+A sender treats a channel's end of file after its own as acceptance. So a channel ends cleanly only when the function
+that serves it closes it. If that function aborts it, fails, returns without closing it or is stopped, the whole
+connection is broken off, because in a living connection every end looks clean.
 
 Ceilings are EndpointLimits; a connection beyond them is closed, a channel refused. A channel holds at most WINDOW
-octets that are not read yet; a peer that sends more is broken off. The keys' file is read again at every login.
+unread octets; a peer that sends more is disconnected. The keys' file is read at every login.
 
 A host key or keys' file that cannot be used stops this end alone: its connections are closed, or its logins refused,
 until the file can be used. A host key that was in use stays in use.
@@ -34,9 +34,11 @@ from paramiko.common import (
     OPEN_FAILED_RESOURCE_SHORTAGE,
     OPEN_SUCCEEDED,
 )
+from typing_extensions import override
 
 from relay.errors import RelayError, UnavailableError
 from relay.listener.listening_socket import Listener, cannot_listen, listen
+from relay.listener.stream import ByteStream
 from relay.transport.from_files import FromFiles
 from relay.transport.ssh import private_key
 from relay.transport.ssh.authorized_keys import AuthorizedKey, AuthorizedKeys, same_host
@@ -50,10 +52,10 @@ if TYPE_CHECKING:
 else:
     _OctetPipe = BufferedPipe  # generic for the stubs only
 
-WINDOW: Final = 1 << 20  # octets of a channel that a sender may be ahead of us
+WINDOW: Final = 1 << 20  # octets of a channel that a sender may send before they are read
 _READ: Final = 1 << 18
 _BACKLOG: Final = 128
-_BREATH: Final = 0.5  # seconds to wait when the system has no file descriptor left
+_ACCEPT_PAUSE: Final = 0.5  # seconds to wait when the system has no file descriptor left
 
 _LIVENESS: Final = LivenessTimeouts(quiet=30.0, answer=30.0)
 
@@ -62,32 +64,29 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointLimits:
-    """What all senders together, and one connection, may ask of us; times in seconds."""
+    """Limits for all senders together, and for one connection; times in seconds."""
 
     connections: int = 200
     per_address: int = 50
     unauthenticated: int = 20
-    channels: int = 8
-    """For each connection."""
-    authentication: float = 30.0
-    """From the connection's beginning to the end of the login."""
+    channels: int = 8  # for each connection
+    authentication: float = 30.0  # from the start of the connection to the end of the login
     liveness: LivenessTimeouts = _LIVENESS
 
 
 @dataclass(slots=True, kw_only=True)
 class EndpointCounters:
-    """What an endpoint has seen since it began."""
+    """An endpoint's counts since it started."""
 
     connections: int = 0
-    refused: int = 0
-    """Connections beyond a ceiling."""
+    refused: int = 0  # connections beyond a ceiling
     logins: int = 0
     channels: int = 0
     refused_channels: int = 0
 
 
-class ChannelStream:
-    """One channel, as a relay.listener.stream.ByteStream. For the event loop's thread only."""
+class ChannelStream(ByteStream):
+    """One channel. For the event loop's thread only."""
 
     def __init__(self, connection: "_SshConnection", channel: paramiko.Channel, destination: tuple[str, int]) -> None:
         self.destination = destination
@@ -100,52 +99,50 @@ class ChannelStream:
         channel.in_buffer.set_event(cast("threading.Event", _Wake(connection.loop, self._news)))
 
     @property
+    @override
     def peer(self) -> str:
-        """Who sends, for people."""
         return f"{self._connection.peer} ({self.key.comment or self.key.key.fingerprint})"
 
+    @override
     async def read(self) -> bytes:
-        """Wait for octets; b"" at the sender's half-close, UnavailableError when the connection is lost."""
-        while self._reading is None and not self._has_news():
+        channel = self._channel
+        while self._reading is None and not (channel.recv_ready() or channel.eof_received or channel.closed):
             self._news.clear()
             await self._news.wait()
         if self._reading is None:
-            # Not on the loop: paramiko may have to send, to widen the sender's window. Kept, and shielded: a caller who
-            # gives up waiting must not lose what was read for him.
-            self._reading = self._connection.run(self._channel.recv, _READ)
+            # In another thread, because paramiko may have to send, to widen the sender's window. Kept, and shielded: a
+            # caller that stops waiting must not lose the octets that are read for it.
+            self._reading = self._connection.run(channel.recv, _READ)
         data = await asyncio.shield(self._reading)
         self._reading = None
-        if not data and not (self._channel.eof_received and self._connection.alive):
+        if not data and not (channel.eof_received and self._connection.alive):
             raise _lost(self.peer)
         return data
 
+    @override
     async def write(self, data: bytes) -> None:
-        """Answer; waits while the sender does not read. UnavailableError when the connection is lost."""
         try:
             await asyncio.shield(self._connection.run(self._channel.sendall, data))
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise _lost(self.peer) from error
 
+    @override
     async def close(self) -> None:
-        """End the channel cleanly, which the sender takes for "accepted"."""
         self.closed = True
-        self._connection.release(self._channel.chanid)  # first: the sender may open the next at once
-        # Should the sender have gone, he knows nothing and sends again.
+        self._connection.release(self._channel.chanid)  # first: the sender may open the next one at once
+        # If the sender has gone, it has seen no acceptance and sends again.
         with contextlib.suppress(UnavailableError, paramiko.SSHException, EOFError, OSError):
             await asyncio.shield(self._connection.run(self._channel.close))
 
+    @override
     def abort(self) -> None:
-        """Break the whole connection off, so that the sender cannot take this end for a clean one."""
         if not self.closed:
             self.closed = True
-            self._connection.close()
-
-    def _has_news(self) -> bool:
-        return self._channel.recv_ready() or bool(self._channel.eof_received) or self._channel.closed
+            self._connection.close()  # the whole connection: the sender must not see a clean end
 
 
 Serve = Callable[[ChannelStream], Awaitable[None]]
-"""Takes one stream in, and closes it or aborts it."""
+"""Receives one stream, and closes or aborts it."""
 
 
 def _host_key(file: str) -> FromFiles[paramiko.PKey]:
@@ -157,7 +154,7 @@ def _authorized(file: str) -> FromFiles[AuthorizedKeys]:
 
 
 class SshEndpoint(Listener):
-    """What listens for SSH."""
+    """Listens for SSH."""
 
     def __init__(  # noqa: PLR0913 - each is one thing that the configuration names
         self,
@@ -189,27 +186,32 @@ class SshEndpoint(Listener):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, with the real port when port 0 was asked for; of several addresses the first."""
+        """The first address that it listens on, with the real port when port 0 was configured."""
         if not self._sockets:
             return self._address
         host, port, *_ = self._sockets[0].getsockname()
         return host, port
 
     def refresh(self) -> RelayError | None:
-        """Why nobody can log in with the files as they are now. For any thread."""
+        """The error that prevents every login with the files as they are now. For any thread."""
         host_key, authorized = self._host_key.refresh(), self._authorized.refresh()
         return host_key or authorized
 
+    @override
     async def start(self) -> None:
-        """Listen; a RelayError says why it cannot be. Lines of the keys' file that admit nobody are logged."""
+        """Listen, and log the mistakes in the keys' file; a RelayError explains why listening fails."""
         self.refresh()
         self._log_mistakes()
-        self._sockets = await self._listen()
+        host, port = self._address
+        try:
+            self._sockets = await asyncio.to_thread(listen, host, port, _BACKLOG)
+        except OSError as error:
+            raise cannot_listen(f"SSH end {host}:{port}", error) from error
         loop = asyncio.get_running_loop()
         self._accepting = [loop.create_task(self._accept(listening)) for listening in self._sockets]
 
     def exchange(self, host_key_file: str, authorized_keys_file: str, allowed: Collection[tuple[str, int]]) -> None:
-        """Serve the connections that begin from now on with these; a RelayError says why that cannot be."""
+        """Use these settings for later connections; a RelayError leaves the former ones in use."""
         host_key, authorized = _host_key(host_key_file), _authorized(authorized_keys_file)
         if (error := host_key.refresh() or authorized.refresh()) is not None:
             raise error
@@ -222,8 +224,8 @@ class SshEndpoint(Listener):
         for mistake in self._authorized.value.mistakes if self._authorized.value is not None else ():
             _log.warning("%s", mistake)
 
+    @override
     async def stop(self) -> None:
-        """Accept nobody any more, and break the connections off that are left."""
         if not self._sockets:
             return
         for accepting in self._accepting:
@@ -232,7 +234,7 @@ class SshEndpoint(Listener):
         for listening in self._sockets:
             listening.close()
         self._sockets = []
-        await self._stop_serving()  # first: what is cancelled is aborted, never closed as if it were accepted
+        await self._stop_serving()  # first: a cancelled stream is aborted, never closed as if it were accepted
         await asyncio.gather(*(connection.end() for connection in self._connections))
         await self._stop_serving()  # streams that were opened meanwhile
 
@@ -242,24 +244,17 @@ class SshEndpoint(Listener):
         await asyncio.gather(*self._serving, return_exceptions=True)
 
     def may_open(self, host: str, port: int) -> bool:
-        """Whether that is one of relay's own listeners."""
+        """Whether that is the address of one of relay's own listeners."""
         return any(port == own_port and same_host(host, own) for own, own_port in self._allowed)
 
     def note_serving(self, task: asyncio.Task[None]) -> None:
-        """A stream is served from now on until the task is done; what it brought may outlast its connection."""
+        """Add a task that serves a stream; it may outlast the stream's connection."""
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
     def forget(self, connection: "_SshConnection") -> None:
-        """The connection has ended."""
+        """Remove a connection that has ended."""
         self._connections.discard(connection)
-
-    async def _listen(self) -> list[socket.socket]:
-        host, port = self._address
-        try:
-            return await asyncio.to_thread(listen, host, port, _BACKLOG)
-        except OSError as error:
-            raise cannot_listen(f"SSH end {host}:{port}", error) from error
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -267,7 +262,7 @@ class SshEndpoint(Listener):
             try:
                 accepted, (host, port, *_) = await loop.sock_accept(listening)
             except OSError:
-                await asyncio.sleep(_BREATH)
+                await asyncio.sleep(_ACCEPT_PAUSE)
                 continue
             self._host_key.refresh()
             if self._is_full(host) or self._host_key.value is None:
@@ -276,24 +271,24 @@ class SshEndpoint(Listener):
                 continue
             self.counters.connections += 1
             sock = WatchedSocket(descriptor=accepted.detach())
-            with contextlib.suppress(OSError):  # gone already, which its thread will find
-                sock.be_prompt()
+            with contextlib.suppress(OSError):  # it has ended already, as its thread will notice
+                sock.set_nodelay()
             connection = _SshConnection(self, sock, (host, port))
             self._connections.add(connection)
             connection.start(self._host_key.value)
 
     def _is_full(self, host: str) -> bool:
-        strangers = sum(not connection.authenticated for connection in self._connections)
-        neighbours = sum(connection.host == host for connection in self._connections)
+        unauthenticated = sum(not connection.authenticated for connection in self._connections)
+        of_this_host = sum(connection.host == host for connection in self._connections)
         return (
             len(self._connections) >= self.limits.connections
-            or neighbours >= self.limits.per_address
-            or strangers >= self.limits.unauthenticated
+            or of_this_host >= self.limits.per_address
+            or unauthenticated >= self.limits.unauthenticated
         )
 
 
 class _SshConnection(paramiko.ServerInterface):
-    """One sender's connection. The check_ methods are called by paramiko's thread, everything else by the loop's."""
+    """One sender's connection. paramiko's thread calls the check_ methods, the event loop's thread the others."""
 
     def __init__(self, endpoint: SshEndpoint, sock: WatchedSocket, address: tuple[str, int]) -> None:
         self.host, port = address
@@ -317,23 +312,28 @@ class _SshConnection(paramiko.ServerInterface):
 
     @property
     def identity(self) -> AuthorizedKey:
-        assert self._identity is not None, "only who is logged in opens channels"  # noqa: S101 - a fact of RFC 4252
+        assert self._identity is not None, "channels are opened only after a login"  # noqa: S101 - a fact of RFC 4252
         return self._identity
 
     def start(self, host_key: paramiko.PKey) -> None:
         self._layer.add_server_key(host_key)
-        self._deadline = self.loop.call_later(self._endpoint.limits.authentication, self._demand_login)
-        self._layer.start_server(threading.Event(), self)  # with an event, it does not wait
+
+        def demand_login() -> None:
+            if not self.authenticated:
+                self.close()
+
+        self._deadline = self.loop.call_later(self._endpoint.limits.authentication, demand_login)
+        self._layer.start_server(threading.Event(), self)  # with an event, it does not block
 
     def run(self, work: Callable[..., Any], *arguments: object) -> "asyncio.Future[Any]":
-        """Do what may block, one at a time; UnavailableError when the connection has ended."""
+        """Run a blocking function in this connection's thread; UnavailableError when the connection has ended."""
         try:
             return self.loop.run_in_executor(self._worker, work, *arguments)
         except RuntimeError:
             raise _lost(self.peer) from None
 
     def close(self) -> None:
-        """Break the connection off; `ended` follows."""
+        """Break the connection off; `ended` is called later."""
         self._layer.close()
 
     async def end(self) -> None:
@@ -341,11 +341,7 @@ class _SshConnection(paramiko.ServerInterface):
         self.close()
         await self._ended.wait()
 
-    def _demand_login(self) -> None:
-        if not self.authenticated:
-            self.close()
-
-    # --- What the layer tells, on the loop ---
+    # --- Called by the layer, on the event loop ---
 
     def channel_opened(self, channel: paramiko.Channel) -> None:
         stream = ChannelStream(self, channel, self._destinations[channel.chanid])
@@ -358,14 +354,14 @@ class _SshConnection(paramiko.ServerInterface):
             await self._endpoint.serve(stream)
         except RelayError as error:
             _log.warning("stream from %s: %s", stream.peer, error)
-        except Exception:  # noqa: BLE001 - whatever fails in one stream, the other connections live on
+        except Exception:  # noqa: BLE001 - a failed stream must not affect other connections
             _log.exception("stream from %s", stream.peer)
         finally:
             stream.abort()  # unless it was closed
             self.release(number)
 
     def release(self, number: int) -> None:
-        """A channel takes no room any more."""
+        """A channel no longer counts."""
         self._destinations.pop(number, None)
 
     def logged_in(self) -> None:
@@ -381,14 +377,14 @@ class _SshConnection(paramiko.ServerInterface):
         self._endpoint.forget(self)
         self._ended.set()
 
-    # --- What paramiko asks, in its own thread ---
+    # --- Called by paramiko, in its own thread ---
 
     def get_allowed_auths(self, username: str) -> str:
         del username
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        """Whether the key may log in. Asked once without and once with a signature, which paramiko then verifies."""
+        """Whether the key may log in; called once without and once with a signature, which paramiko then verifies."""
         try:
             authorized = AuthorizedKeys.read(self._endpoint.authorized_keys_file)
         except RelayError as error:
@@ -396,7 +392,7 @@ class _SshConnection(paramiko.ServerInterface):
             return AUTH_FAILED
         shown = PublicKey(key.get_name(), key.asbytes())
         found = authorized.find(shown)
-        if found is None or key.public_blob is not None:  # a certificate has limits that nothing here looks at
+        if found is None or key.public_blob is not None:  # a certificate has limits that relay does not check
             _log.warning("%s, as %s: key %s is refused", self.peer, excerpt(username), shown.fingerprint)
             return AUTH_FAILED
         self._identity = found
@@ -425,7 +421,7 @@ class _SshConnection(paramiko.ServerInterface):
 
 
 class _ServerLayer(TransportLayer):
-    """The transport layer's server side: tells its connection, on the event loop, what happens in paramiko's thread."""
+    """The server side of the transport layer; it passes events of paramiko's thread to the event loop."""
 
     def __init__(self, sock: WatchedSocket, connection: _SshConnection, timeouts: LivenessTimeouts) -> None:
         super().__init__(sock, ALGORITHMS["default"], window=WINDOW)
@@ -437,25 +433,25 @@ class _ServerLayer(TransportLayer):
         try:
             super().run()
         finally:
-            self._tell(self._connection.ended)
+            self._notify(self._connection.ended)
 
-    def _tell(self, news: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop has ended before us
-            self._connection.loop.call_soon_threadsafe(news, *arguments)
+    def _notify(self, call: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop has ended already
+            self._connection.loop.call_soon_threadsafe(call, *arguments)
 
     def _auth_trigger(self) -> None:
         super()._auth_trigger()  # type: ignore[misc]  # not in the stubs
         self.watch(self._timeouts)
-        self._tell(self._connection.logged_in)
+        self._notify(self._connection.logged_in)
 
     def _queue_incoming_channel(self, channel: paramiko.Channel) -> None:
-        # Before the channel's first octet is read: paramiko itself lets a peer send beyond the window it was given.
+        # Before the channel's first octet is read, because paramiko itself does not enforce the window.
         with channel.lock:
             channel.in_buffer = _BoundedPipe(WINDOW)
             channel.in_stderr_buffer = _BoundedPipe(0)
-            if channel.closed:  # by the loop, a moment ago: it closed the pipes that these two replace
+            if channel.closed:  # by the event loop, meanwhile: it closed the pipes that these two replace
                 channel.in_buffer.close()
-        self._tell(self._connection.channel_opened, channel)
+        self._notify(self._connection.channel_opened, channel)
 
 
 def _lost(peer: str) -> UnavailableError:
@@ -476,15 +472,15 @@ class _BoundedPipe(_OctetPipe):
 
 
 class _Wake:
-    """What a BufferedPipe takes for a threading.Event: it wakes a coroutine instead of a thread."""
+    """In place of a BufferedPipe's threading.Event: wakes a coroutine instead of a thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
         self._loop = loop
         self._news = news
 
     def set(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop has ended before us
+        with contextlib.suppress(RuntimeError):  # the event loop has ended already
             self._loop.call_soon_threadsafe(self._news.set)
 
     def clear(self) -> None:
-        """Nothing: who waits looks for himself."""
+        """Do nothing: the waiting coroutine clears its own event."""

@@ -1,18 +1,19 @@
-"""What one sender's byte stream goes through: octets, frames, batches, fsync, answers, close.
+"""The reception of one sender's byte stream: octets, frames, batches, fsync, answers, close.
 
 The promise, and the reason for the shape of this file: a close after the peer's half-close says "accepted". So a
 stream is closed cleanly only when the peer has half-closed (or has been idle for long) and everything it sent is
-durable. In every other case, a failed spool, a broken or unfinished frame, a stop, it is aborted (a reset), so that
-no sender takes the end of the stream for acceptance. What came before a bad frame is made durable first. A message
-over the size limit is the exception: it is dropped and counted, for its sender would only send it again for ever.
-A protocol that acknowledges is answered after fsync as well, message by message, while the stream goes on; where a
-close says nothing more than its answers did (`Dialect.parts`), a stop closes the stream. A stream whose oldest message
-is unanswered for longer than `answer_within` ends as by a stop.
+durable. In every other case (a failed spool, a broken or unfinished frame, a stop) it is aborted with a reset, so that
+no sender treats its end as acceptance. Messages before a bad frame are made durable first. A message over the size
+limit is the exception: it is dropped and counted, because its sender would only repeat it for ever.
 
-Ceilings for each stream: what ByteStream.read() gives at once, one unfinished message, and `undurable_batches`
-batches that are submitted and not yet durable; beyond that it is not read, and the sender waits. While the peer does
-not read our answers it is not read either, for at most `frame_timeout`. Nothing is lost without a number:
-ListenerCounters has one for each way.
+A protocol that acknowledges is also answered after fsync, message by message, while the stream continues. If its close
+says no more than its answers did (`Dialect.parts`), a stop closes the stream. A stream whose oldest message is
+unanswered for longer than `answer_within` ends as by a stop.
+
+Ceilings for each stream: one result of ByteStream.read(), one unfinished message, and `undurable_batches` batches that
+are submitted and not yet durable. Beyond that the stream is not read, and the sender waits. It is not read either while
+the peer does not read relay's answers, for at most `frame_timeout`. Nothing is lost uncounted: ListenerCounters has one
+counter for each cause.
 """
 
 import asyncio
@@ -28,27 +29,27 @@ from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
 from relay.system.clock import Clock, wall_clock
 from relay.values.event import Batch, Submit
 
-PART_S: Final = 1.0
-"""So long we wait until a stream that is closed amid its life is closed."""
+PART_TIMEOUT: Final = 1.0
+"""How many seconds the close of an unfinished stream may take."""
 
 _log = logging.getLogger(__name__)
 
 
 class ByteStream(Protocol):
-    """One sender's connection, whatever carries it."""
+    """One sender's connection over any transport."""
 
     @property
     def peer(self) -> str:
-        """Who sends, for people."""
+        """The sender's name, for people."""
 
     async def read(self) -> bytes:
-        """Wait for octets; b"" at the peer's half-close, UnavailableError when the connection is lost."""
+        """The next octets; b"" at the peer's half-close, UnavailableError when the connection is lost."""
 
     async def write(self, data: bytes) -> None:
-        """Answer; waits while the peer does not read. UnavailableError when the connection is lost."""
+        """Send an answer; waits while the peer does not read. UnavailableError when the connection is lost."""
 
     async def close(self) -> None:
-        """End the stream cleanly, which the peer takes for "accepted"."""
+        """End the stream cleanly, which says "accepted" to the peer."""
 
     def abort(self) -> None:
         """End the stream so that the peer sees a failure; harmless when it has ended."""
@@ -56,67 +57,55 @@ class ByteStream(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamTerms:
-    """What one stream may speak and ask of us; times in seconds."""
+    """The dialects and limits of one stream; times in seconds."""
 
     dialects: tuple[Dialect, ...] = (SYSLOG,)
-    """The last one is what a stream is taken for whose first octets are no other's."""
+    """The last one is the dialect of streams whose first octets match none of the others."""
     max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE
-    idle_timeout: float = 86_400.0
-    """How long a stream may be silent between two frames; then it is closed."""
+    idle_timeout: float = 86_400.0  # how long a stream may be silent between two frames before it is closed
     frame_timeout: float = 60.0
-    """How long we wait in all for the rest of a frame that has begun, or for our answer to be read; then the stream
-    is aborted."""
+    """How long the rest of a frame, or the reading of relay's answers, may take before the stream is aborted."""
     undurable_batches: int = 2
     answer_within: float | None = None
-    """How long a message may go unanswered; then the stream is ended. None: as long as it takes."""
+    """How long a message may be unanswered before the stream is ended. None: without limit."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ListenerCounters:
-    """What a listener has seen since it began. Only its event loop writes; others may read."""
+    """A listener's counts since it started. Only its event loop writes; others may read."""
 
-    open: int = 0
-    """Connections now."""
+    open: int = 0  # connections now
     connections: int = 0
-    refused: int = 0
-    """Connections beyond a ceiling, reset at once."""
+    refused: int = 0  # connections beyond a ceiling, reset at once
     messages: int = 0
     octets: int = 0
-    oversized: int = 0
-    """Messages passed over because they are too long."""
-    truncated: int = 0
-    """Streams aborted because they were half-closed inside a frame."""
-    framing_errors: int = 0
-    """Streams aborted because of octets that are no frame, or no answerable one."""
-    slow: int = 0
-    """Streams aborted because the rest of a frame did not come."""
-    idle: int = 0
-    """Streams closed because nothing came."""
-    lost: int = 0
-    """Streams that the peer or the network broke off."""
-    storage_errors: int = 0
-    """Streams aborted because the spool could not keep what they brought."""
-    unanswered: int = 0
-    """Streams ended because what they brought was not durable in time."""
+    oversized: int = 0  # messages skipped because they are too long
+    truncated: int = 0  # streams aborted because they were half-closed inside a frame
+    framing_errors: int = 0  # streams aborted because of octets that are not a frame, or not one that can be answered
+    slow: int = 0  # streams aborted because the rest of a frame did not arrive
+    idle: int = 0  # streams closed because nothing arrived
+    lost: int = 0  # streams that the peer or the network broke off
+    storage_errors: int = 0  # streams aborted because the spool could not store their messages
+    unanswered: int = 0  # streams ended because their messages were not durable in time
 
 
 class _Undurable(NamedTuple):
-    """A batch that is submitted, and how many of the stream's messages it holds."""
+    """A submitted batch, and how many of the stream's messages it holds."""
 
     durable: "asyncio.Future[None]"
     messages: int
 
 
 class SlowSenderError(ProtocolError):
-    """The rest of a frame did not come in time."""
+    """The rest of a frame did not arrive in time."""
 
 
 class TruncatedStreamError(ProtocolError):
-    """The stream was half-closed inside a frame; a clean close would accept what cannot be kept."""
+    """The stream was half-closed inside a frame; a clean close would accept an incomplete message."""
 
 
 class StreamReception:
-    """Takes one stream in, from its first octet to its end."""
+    """Receives one stream, from its first octet to its end."""
 
     def __init__(
         self,
@@ -131,35 +120,35 @@ class StreamReception:
         self._counters = counters
         self._terms = terms
         self._clock = clock
-        self._begun = b""  # what came before the dialect could be told
+        self._begun = b""  # the octets received before the dialect is known
         self._dialect: Dialect | None = None
         self._conversation: Conversation = SyslogConversation()  # until the dialect is known
         self._undurable: deque[_Undurable] = deque()
         self._unanswered_since: deque[float] = deque()  # of each batch, also of the one that is being submitted
-        self._due: asyncio.Timeout | None = None  # while it is received
+        self._due: asyncio.Timeout | None = None  # while the stream is received
         self._answering: asyncio.Task[None] | None = None
         self._to_answer = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._waited = 0.0  # for the frame that is under way
+        self._waited = 0.0  # for the rest of the current frame
 
     async def run(self) -> None:
-        """Return when the stream has ended, one way or the other; the peer's faults and the spool's are counted."""
+        """Return when the stream has ended, in whichever way; faults of the peer and of the spool are counted."""
         self._counters.connections += 1
         self._counters.open += 1
         _log.info("connection from %s opened", self._stream.peer)
         try:
             async with asyncio.timeout(None) as self._due:
-                await self._take_in_and_close()
+                await self._receive_and_close()
             _log.info("connection from %s ended: accepted", self._stream.peer)
         except TimeoutError:
             self._counters.unanswered += 1
-            _log.info("connection from %s ended: what it brought is not durable in time", self._stream.peer)
+            _log.info("connection from %s ended: its messages are not durable in time", self._stream.peer)
             await self._part()
         except RelayError as error:
             self._stream.abort()
             self._count(error)
             if isinstance(error, UnavailableError) and not self._is_amid_a_frame():
-                # Senders end so as well, and one that loses its network is named by its own log.
+                # Senders end in this way as well; a sender that loses its network has it in its own log.
                 _log.info("connection from %s ended: %s", self._stream.peer, error.cause)
             else:
                 _log.warning("connection from %s aborted: %s", self._stream.peer, error)
@@ -168,63 +157,79 @@ class StreamReception:
             raise
         finally:
             self._counters.open -= 1
-            self._due = None  # it holds its task, whose failure would be told when the garbage is next collected
-            self._leave_behind()
+            self._due = None  # it refers to its task, whose failure asyncio would report at some later time
+            # Retrieve the results that nobody awaits any more; otherwise asyncio would complain about them.
+            if self._answering is not None:
+                self._answering.cancel()
+                self._answering.add_done_callback(_retrieve)
+            for each in self._undurable:
+                each.durable.add_done_callback(_retrieve)
 
     async def _part(self) -> None:
-        """End a stream amid its life; what is durable by now is answered first, where answers are all that counts.
+        """End an unfinished stream. If its answers alone accept messages, durable ones are answered first.
 
-        A reset has audisp-remote connect again only after `heartbeat_timeout` without any record; an end of file, with
-        the next record.
+        After a reset, audisp-remote connects again only after `heartbeat_timeout` without any record; after an end of
+        file, with the next record.
         """
-        self._due = None  # its time is over
+        self._due = None  # it has expired
         if self._answering is not None:
             self._answering.cancel()
         if self._dialect is not None and self._dialect.parts:
             with contextlib.suppress(TimeoutError, RelayError):
-                async with asyncio.timeout(PART_S):
+                async with asyncio.timeout(PART_TIMEOUT):
                     await self._write_reply()
                     await self._stream.close()
         self._stream.abort()
 
-    async def _take_in_and_close(self) -> None:
-        fault = await self._take_in()
+    async def _receive_and_close(self) -> None:
+        fault = await self._receive()
         await self._wait_for_durable(at_most=0)
         try:
-            await self._answer_the_rest()
+            if self._answering is not None:
+                self._answering.cancel()
+                await asyncio.wait([self._answering])
+                await self._write_reply()
         except RelayError as error:
             fault = fault or error  # the first one is the cause
         if fault is not None:
             raise fault
         await self._stream.close()
 
-    async def _take_in(self) -> RelayError | None:
-        """Submit all that comes; answer what forbids a clean close."""
+    async def _receive(self) -> RelayError | None:
+        """Submit everything that arrives; returns the reason why the stream cannot be closed cleanly."""
         try:
             while not self._conversation.closing and (data := await self._read()):
                 await self._hand_on(data)
         except StorageError:
-            raise  # what is not durable yet need not be waited for
+            raise  # batches that are not durable yet need not be waited for
         except RelayError as error:
-            return self._answers_failed() or error
+            answering = self._answering
+            if answering is None or not answering.done() or answering.cancelled():
+                return error
+            cause = answering.exception()  # the answers failed first, and aborted the stream
+            return cause if isinstance(cause, RelayError) else error
         if self._dialect is None:
-            self._conversation.receive(self._begun)  # too short to tell: of no dialect but the last
+            self._conversation.receive(self._begun)  # too few octets for any dialect but the last
         return None if self._conversation.finish() else TruncatedStreamError("stream", "it ended inside a frame")
 
     async def _read(self) -> bytes:
-        """Read, for as long as the terms allow; b"" at the half-close and when an idle stream is to be closed."""
+        """The next octets, within the time that the terms allow; b"" at the half-close and for an idle stream."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         amid_a_frame = self._is_amid_a_frame()
-        patience = self._terms.frame_timeout - self._waited if amid_a_frame else self._terms.idle_timeout
+        timeout = self._terms.frame_timeout - self._waited if amid_a_frame else self._terms.idle_timeout
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 data = await self._stream.read()
         except TimeoutError:
             if amid_a_frame:
-                cause = f"the rest of a frame did not come within {self._terms.frame_timeout:g} s"
+                cause = f"the rest of a frame did not arrive within {self._terms.frame_timeout:g} s"
                 raise SlowSenderError("stream", cause) from None
-            data = await self._read_at_once()
+            data = b""
+            # Octets may have arrived at this moment: the close of an idle stream would accept them.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    data = await self._stream.read()
             self._counters.idle += not data
             return data
         if amid_a_frame:
@@ -234,20 +239,13 @@ class StreamReception:
     def _is_amid_a_frame(self) -> bool:
         return self._conversation.partial or bool(self._begun)
 
-    async def _read_at_once(self) -> bytes:
-        """Read what came in the moment in which patience ended: an idle stream's close would say "accepted" of it."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0):
-                return await self._stream.read()
-        return b""
-
     async def _hand_on(self, data: bytes) -> None:
         self._counters.octets += len(data)
-        async with self._writing:  # who does not read our answers is not read
+        async with self._writing:  # a peer that does not read our answers is not read
             pass
         if self._dialect is None:
             data = self._begun + data
-            if not self._tell_dialect(data):
+            if not self._identify(data):
                 self._begun = data
                 return
             self._begun = b""
@@ -263,7 +261,8 @@ class StreamReception:
         if conversation.error is not None:
             raise conversation.error
 
-    def _tell_dialect(self, begun: bytes) -> bool:
+    def _identify(self, begun: bytes) -> bool:
+        """Whether the stream's first octets are enough to identify its dialect; then its conversation begins."""
         dialect = dialect_of(begun, self._terms.dialects)
         if dialect is None:
             return False
@@ -286,12 +285,12 @@ class StreamReception:
 
     async def _wait_for_durable(self, *, at_most: int) -> None:
         while len(self._undurable) > at_most:
-            # Shielded: the future is the spool's, and our being cancelled must not cancel it.
+            # Shielded, because the future is the spool's: cancelling this task must not cancel it.
             await asyncio.shield(self._undurable[0].durable)
             self._accept()
 
     def _accept(self) -> None:
-        """Accept what is durable by now. StorageError when it will never be."""
+        """Accept the batches that are durable by now; StorageError when one never will be."""
         while self._undurable and self._undurable[0].durable.done():
             self._undurable[0].durable.result()
             self._conversation.accepted(self._undurable.popleft().messages)
@@ -304,50 +303,26 @@ class StreamReception:
             due.reschedule(self._unanswered_since[0] + within if self._unanswered_since else None)
 
     async def _answer(self) -> None:
-        """Answer, as messages become durable, until cancelled; a task beside the reading."""
+        """Answer messages as they become durable, until cancelled; a task beside the one that reads."""
         try:
             while True:
                 await self._to_answer.wait()
                 self._to_answer.clear()
                 await self._write_reply()
         except RelayError:
-            self._stream.abort()  # the reading tells why, or finds the connection lost
+            self._stream.abort()  # the reading task reports the reason, or finds the connection lost
             raise
 
     async def _write_reply(self) -> None:
         self._accept()
         async with self._writing:
             if reply := self._conversation.reply():
-                await self._write(reply)
-
-    async def _write(self, reply: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._terms.frame_timeout):
-                await self._stream.write(reply)
-        except TimeoutError:
-            cause = f"our answers were not read within {self._terms.frame_timeout:g} s"
-            raise SlowSenderError("stream", cause) from None
-
-    def _answers_failed(self) -> RelayError | None:
-        """Why the answering gave up, and with it the stream."""
-        if self._answering is None or not self._answering.done() or self._answering.cancelled():
-            return None
-        error = self._answering.exception()
-        return error if isinstance(error, RelayError) else None
-
-    async def _answer_the_rest(self) -> None:
-        if self._answering is not None:
-            self._answering.cancel()
-            await asyncio.wait([self._answering])
-            await self._write_reply()
-
-    def _leave_behind(self) -> None:
-        """Look at what becomes of what nobody waits for any more, lest asyncio complain that none did."""
-        if self._answering is not None:
-            self._answering.cancel()
-            self._answering.add_done_callback(_look_at)
-        for each in self._undurable:
-            each.durable.add_done_callback(_look_at)
+                try:
+                    async with asyncio.timeout(self._terms.frame_timeout):
+                        await self._stream.write(reply)
+                except TimeoutError:
+                    cause = f"relay's answers were not read within {self._terms.frame_timeout:g} s"
+                    raise SlowSenderError("stream", cause) from None
 
     def _count(self, error: RelayError) -> None:
         match error:
@@ -363,6 +338,6 @@ class StreamReception:
                 self._counters.lost += 1
 
 
-def _look_at(done: "asyncio.Future[None]") -> None:
+def _retrieve(done: "asyncio.Future[None]") -> None:
     if not done.cancelled():
         done.exception()

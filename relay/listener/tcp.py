@@ -1,10 +1,10 @@
-"""A listener for plain TCP, whose streams are received as stream.py says.
+"""A listener for plain TCP; `relay.listener.stream` receives its streams.
 
-Ceilings: connections in all and from one address (one more is reset and counted as refused), and for each connection
-about 320 KiB that are read from the socket and not yet taken; beyond that the socket is not read, TCP's own window
-closes, and the sender waits. Peers that vanish are found by TCP keepalive within about two minutes.
+Ceilings: connections in all and from one address (a further one is reset and counted as refused). A connection may hold
+about 320 KiB that were received and not yet read; beyond that its socket is not read, TCP's own window closes, and the
+sender waits. TCP keepalive detects vanished peers within about two minutes.
 
-A stop aborts what is connected: what was not half-closed and durable is not accepted, and its sender keeps it.
+A stop aborts the open connections: what was not half-closed and durable is not accepted, and its sender keeps it.
 """
 
 import asyncio
@@ -15,12 +15,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
+from typing_extensions import override
+
 from relay.errors import UnavailableError
 from relay.listener.listening_socket import Listener, cannot_listen, listen
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.values.event import Submit
 
-# The loop reads up to 256 KiB at a time (asyncio's own figure); one read more may come on top of this.
+# asyncio reads up to 256 KiB at a time; one more such read may come on top of this.
 READ_AHEAD = 64 * 1024
 BACKLOG = 512
 
@@ -30,14 +32,14 @@ _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 
 class Ceilings(NamedTuple):
-    """How many connections are served. Through a tunnel all senders have one address, so that one is high too."""
+    """How many connections are served. All senders behind a tunnel have one address, so its ceiling is high too."""
 
     connections: int = 1000
     per_address: int = 500
 
 
 class TcpListener(Listener):
-    """What listens for plain TCP."""
+    """Listens for plain TCP."""
 
     def __init__(
         self,
@@ -66,14 +68,14 @@ class TcpListener(Listener):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, with the real port when port 0 was asked for."""
+        """The address that it listens on, with the real port when port 0 was configured."""
         if not self._servers:
             return self._host, self._port
         host, port, *_ = self._servers[0].sockets[0].getsockname()
         return host, port
 
+    @override
     async def start(self) -> None:
-        """Listen on every address of the host; a RelayError says why it cannot be."""
         loop = asyncio.get_running_loop()
         try:
             sockets = await asyncio.to_thread(listen, self._host, self._port, BACKLOG)
@@ -84,8 +86,8 @@ class TcpListener(Listener):
             for sock in sockets
         ]
 
+    @override
     async def stop(self) -> None:
-        """Accept nobody any more, and abort the connections that are left."""
         if not self._servers:
             return
         servers, self._servers, self._stopping = self._servers, [], True
@@ -97,7 +99,7 @@ class TcpListener(Listener):
         await asyncio.gather(*(server.wait_closed() for server in servers))
 
     def _stream(self, connection: ByteStream) -> ByteStream | None:
-        """What of a connection is received: by plain TCP, itself. None: it cannot be."""
+        """The stream to receive on a connection; None if there cannot be one."""
         return connection
 
     def _accept(self, connection: "_TcpConnection") -> None:
@@ -115,118 +117,128 @@ class TcpListener(Listener):
         received = StreamReception(stream, self._submit, self.counters, self._terms)
         reception = asyncio.get_running_loop().create_task(received.run())
         self._receptions.add(reception)
-        reception.add_done_callback(lambda _: self._forget(connection, reception))
 
-    def _forget(self, connection: "_TcpConnection", reception: asyncio.Task[None]) -> None:
-        connection.abort()  # has ended already, unless we were stopped before its reception took its first step
-        self._receptions.discard(reception)
-        self._connected[connection.address] -= 1
-        if not self._connected[connection.address]:
-            del self._connected[connection.address]
+        def forget(_: asyncio.Task[None]) -> None:
+            connection.abort()  # has ended already, unless a stop cancelled its reception before the first step
+            self._receptions.discard(reception)
+            self._connected[address] -= 1
+            if not self._connected[address]:
+                del self._connected[address]
+
+        reception.add_done_callback(forget)
 
 
-class _TcpConnection(asyncio.Protocol):
-    """One accepted connection as a ByteStream; asyncio has set TCP_NODELAY, so that answers go out at once."""
+class _TcpConnection(asyncio.Protocol, ByteStream):
+    """One accepted connection; asyncio has set TCP_NODELAY, so that answers are sent at once."""
 
     def __init__(self, accept: Callable[["_TcpConnection"], None]) -> None:
         self._accept = accept
         self._closed = asyncio.get_running_loop().create_future()
-        self._waiting: list[bytes] = []
-        self._waiting_size = 0
+        self._unread: list[bytes] = []
+        self._unread_size = 0
         self._half_closed = False
         self._reader: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
 
-    # --- What the event loop tells ---
+    # --- Called by the event loop ---
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # what create_server makes
+        self._transport = cast("asyncio.Transport", transport)  # create_server makes one
         self._socket: socket.socket = transport.get_extra_info("socket")
         host, port, *_ = transport.get_extra_info("peername") or ("unknown", 0)
         self.address: str = host
-        self.peer = _url(host, port)
+        self._url = _url(host, port)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE:
             if hasattr(socket, name):
                 self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._accept(self)
 
+    @override
     def data_received(self, data: bytes) -> None:
-        self._waiting.append(data)
-        self._waiting_size += len(data)
-        if self._waiting_size >= READ_AHEAD:
+        self._unread.append(data)
+        self._unread_size += len(data)
+        if self._unread_size >= READ_AHEAD:
             self._transport.pause_reading()
-        self._acknowledge_quickly()
+        if _QUICKACK is not None:
+            # Saves 44 ms for senders that wait for TCP's acknowledgement. The kernel resets it, so after every read.
+            with contextlib.suppress(OSError):  # the peer has gone, as the next read reports
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         self._wake_reader()
 
+    @override
     def eof_received(self) -> bool:
         self._half_closed = True
         self._wake_reader()
-        return True  # keep the other direction: its close is our "accepted"
+        return True  # keep the other direction: its close says "accepted"
 
+    @override
     def pause_writing(self) -> None:
         self._writable.clear()
 
+    @override
     def resume_writing(self) -> None:
         self._writable.set()
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        del exc  # the reader is told below, in our own words
+        # `read` and `write` raise an error of relay's own.
         self._closed.set_result(None)
         self._writable.set()
         self._wake_reader()
 
     # --- ByteStream ---
 
+    @property
+    @override
+    def peer(self) -> str:
+        return self._url
+
+    @override
     async def read(self) -> bytes:
-        while not self._waiting:
+        while not self._unread:
             if self._half_closed:
                 return b""
             if self._closed.done():
                 raise self._lost()
-            await self._wait_for_news()
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        self._waiting_size = 0
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        data = b"".join(self._unread)
+        self._unread.clear()
+        self._unread_size = 0
         self._transport.resume_reading()
         return data
 
+    @override
     async def write(self, data: bytes) -> None:
         self._transport.write(data)
         await self._writable.wait()
         if self._closed.done():
             raise self._lost()
 
+    @override
     async def close(self) -> None:
         self._transport.close()
         await asyncio.shield(self._closed)
 
+    @override
     def abort(self) -> None:
         if not self._closed.done():
-            with contextlib.suppress(OSError):  # the peer was faster
+            with contextlib.suppress(OSError):  # the peer has closed already
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self._transport.abort()
 
     def _lost(self) -> UnavailableError:
         return UnavailableError(f"connection from {self.peer}", "the peer broke it off")
 
-    async def _wait_for_news(self) -> None:
-        self._reader = asyncio.get_running_loop().create_future()
-        try:
-            await self._reader
-        finally:
-            self._reader = None
-
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
-
-    def _acknowledge_quickly(self) -> None:
-        """Spare senders that wait for our TCP acknowledgement 44 ms; the kernel forgets it, so after every read."""
-        if _QUICKACK is not None:
-            with contextlib.suppress(OSError):  # the peer has gone, which the next read tells
-                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
 
 def _url(host: str, port: int) -> str:

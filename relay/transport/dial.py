@@ -1,4 +1,4 @@
-"""Connecting by TCP to a host and port: every address of the host in turn, freed at once by a `stop`.
+"""Connecting by TCP to a host and port: every address of the host in turn; a `stop` event ends it at once.
 
 UnknownHostError when the name does not resolve, UnavailableError with each address's failure when none answers,
 TemporaryError when stopped. Times are seconds.
@@ -15,91 +15,78 @@ from typing import Final, NamedTuple, TypeVar
 
 from relay.errors import TemporaryError, UnavailableError, UnknownHostError
 
-GLANCE: Final = 0.05  # between two looks at `stop`
+POLL_INTERVAL: Final = 0.05
+"""Seconds between two checks of `stop`."""
 
 Socket = TypeVar("Socket", bound=socket.socket)
 TcpAddress = tuple[int, int, tuple[str, int]]
-"""Family, protocol, and address; of an IPv6 address flow and scope are kept as well, since connect needs the scope."""
+"""Family, protocol, and address; an IPv6 address has flow and scope as well, because connect needs the scope."""
 
 
 class DialTarget(NamedTuple):
-    """Whom to reach, and how its failures are put."""
+    """A host and port, with the words for its errors."""
 
-    what: str
-    """As errors name it: `SSH server 192.0.2.1:22`."""
+    what: str  # the target's name in errors: `SSH server 192.0.2.1:22`
     host: str
     port: int
-    address_key: str
-    """The configuration's key for the host, and below for the port: what an error's remedy says to mend."""
+    address_key: str  # the configuration's key for the host, and below for the port: what a remedy says to correct
     port_key: str
-    listener: str
-    """What should listen there: `SSH server`."""
+    listener: str  # the program that should listen there: `SSH server`
 
 
-def resolve(goal: DialTarget) -> list[TcpAddress]:
+def resolve(target: DialTarget) -> list[TcpAddress]:
     """Every address of the host."""
     try:
-        found = socket.getaddrinfo(goal.host, goal.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        words = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
-        cause = f"the host name does not resolve ({words})"
-        remedy = f"`getent hosts {goal.host}` must answer: mend {goal.address_key}, or the name service"
-        raise UnknownHostError(goal.what, cause, remedy) from error
+        reason = error.strerror if isinstance(error, socket.gaierror) else "it is not a host name"
+        cause = f"the host name does not resolve ({reason})"
+        remedy = f"`getent hosts {target.host}` must find it: correct {target.address_key}, or the name service"
+        raise UnknownHostError(target.what, cause, remedy) from error
     return [(family, protocol, address) for family, _, protocol, _, address in found]  # type: ignore[misc]  # see TcpAddress
 
 
 def connect(
-    goal: DialTarget, addresses: list[TcpAddress], make: type[Socket], stop: threading.Event, patience: float
+    target: DialTarget, addresses: list[TcpAddress], make: type[Socket], stop: threading.Event, timeout: float
 ) -> Socket:
-    """Connect to the first address that answers within `patience`; the socket is left non-blocking."""
+    """Connect to the first address that answers, each within `timeout`; the socket is left non-blocking."""
     failures: list[str] = []
-    remedy = f"no {goal.listener} listens there: start it, or mend {goal.port_key}"
+    remedy = f"no {target.listener} listens there: start it, or correct {target.port_key}"
     for address in addresses:
         try:
-            return _connect(address, make, stop, patience)
-        except _StoppedError:
-            raise TemporaryError(goal.what, "stopped while connecting") from None
+            return _connect(target, address, make, stop, timeout)
         except OSError as error:
-            failures.append(f"{address[2][0]}: {_reason(error, patience)}")
+            host, reason = address[2][0], (error.strerror or str(error)).lower()
+            if isinstance(error, TimeoutError):
+                reason = f"no answer within {timeout:g} s"
+            failures.append(f"{host}: {reason}")
             if error.errno == errno.ENETUNREACH:
-                remedy = f"`ip route get {address[2][0]}` must find a way: mend the routes, or {goal.address_key}"
+                remedy = f"`ip route get {host}` must find a route: correct the routes, or {target.address_key}"
             elif not isinstance(error, ConnectionRefusedError):
-                remedy = f"is the server up, is {goal.address_key} right, and does no firewall drop it?"
-    raise UnavailableError(goal.what, "; ".join(failures), remedy)
+                remedy = f"is the server up, is {target.address_key} right, and does no firewall drop the connection?"
+    raise UnavailableError(target.what, "; ".join(failures), remedy)
 
 
-class _StoppedError(Exception):
-    pass
-
-
-def _connect(address: TcpAddress, make: type[Socket], stop: threading.Event, patience: float) -> Socket:
-    family, protocol, place = address
+def _connect(
+    target: DialTarget, address: TcpAddress, make: type[Socket], stop: threading.Event, timeout: float
+) -> Socket:
+    family, protocol, peer = address
+    deadline = time.monotonic() + timeout
     sock = make(family, socket.SOCK_STREAM, protocol)
     with contextlib.ExitStack() as undo:
         undo.callback(sock.close)
         sock.setblocking(False)
-        code = sock.connect_ex(place)
+        code = sock.connect_ex(peer)
         if code == errno.EINPROGRESS:
-            _wait_for_connection(sock, stop, patience)
+            poll = select.poll()
+            poll.register(sock, select.POLLOUT)
+            while not poll.poll(POLL_INTERVAL * 1000):
+                if stop.is_set():
+                    raise TemporaryError(target.what, "stopped while connecting")
+                if time.monotonic() > deadline:
+                    raise TimeoutError
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
         undo.pop_all()
     return sock
-
-
-def _wait_for_connection(sock: socket.socket, stop: threading.Event, patience: float) -> None:
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    deadline = time.monotonic() + patience
-    while not poll.poll(GLANCE * 1000):
-        if stop.is_set():
-            raise _StoppedError
-        if time.monotonic() > deadline:
-            raise TimeoutError
-
-
-def _reason(error: OSError, limit: float) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {limit:g} s"
-    return (error.strerror or str(error)).lower()

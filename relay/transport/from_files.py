@@ -1,4 +1,4 @@
-"""Keys, certificates and lists of keys: read from files, and read anew when one of them changes.
+"""Keys, certificates and lists of keys: read from files, and read again when one of the files changes.
 
 So a repair or a renewal needs no restart. A file's state is its inode, size and time of change (ctime), which covers
 its contents, mode and owner.
@@ -16,24 +16,24 @@ _log = logging.getLogger("relay.files")
 
 Value = TypeVar("Value")
 FileState = tuple[int, int, int] | None
-"""None: missing, or out of this user's reach."""
+"""None: missing, or not accessible to this user."""
 
 
 def states(files: Sequence[str]) -> list[FileState]:
-    """What differs between two states of the files."""
-    return [_state(file) for file in files]
-
-
-def _state(file: str) -> FileState:
-    try:
-        found = os.stat(file)
-    except (OSError, ValueError):  # ValueError: a path with a NUL
-        return None
-    return found.st_ino, found.st_size, found.st_ctime_ns
+    """The state of each file, to compare with later ones."""
+    found: list[FileState] = []
+    for file in files:
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):  # ValueError: a path with a NUL
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_size, status.st_ctime_ns))
+    return found
 
 
 class FromFiles(Generic[Value]):
-    """A value that `read` makes from files; the last one that could be read stays in use. For any thread."""
+    """A value that `read` makes from files; the last readable one stays in use. For any thread."""
 
     def __init__(self, what: str, files: Sequence[str], read: Callable[[], Value]) -> None:
         self.value: Value | None = None
@@ -46,7 +46,7 @@ class FromFiles(Generic[Value]):
         self._lock = threading.Lock()
 
     def refresh(self) -> RelayError | None:
-        """Read the files if they have changed since the last look; why they cannot be used as they are now.
+        """Read the files if they have changed since the last call; the error if they cannot be used as they are now.
 
         A change for the worse or the better is logged.
         """
@@ -59,8 +59,8 @@ class FromFiles(Generic[Value]):
                 self.value, self._error = self._read(), None
             except RelayError as error:
                 self._error = error
-                goes_on = "" if self.value is None else ", and the former one stays in use"
-                _log.warning("%s cannot be used%s: %s", self._what, goes_on, error)
+                former = "" if self.value is None else ", and the former one stays in use"
+                _log.warning("%s cannot be used%s: %s", self._what, former, error)
             else:
                 if former_error is not None:
                     _log.warning("%s can be used again", self._what)

@@ -34,8 +34,7 @@ class Backoff:
 
     first: float = 1.0
     longest: float = LONGEST
-    least: float = 0.0
-    """The part of the interval that every delay has at least, from 0 (full jitter) to 1 (no jitter)."""
+    least: float = 0.0  # the part of the interval that every delay has at least, from 0 (full jitter) to 1 (no jitter)
 
     def delay(self, failures: int, error: RelayError | None = None) -> float:
         """How long to wait after so many failures in a row, the last one by that error."""

@@ -1,10 +1,10 @@
-"""UDP to a collector (RFC 5426): datagrams that may be lost without a word.
+"""UDP to a collector (RFC 5426): datagrams that may be lost without notice.
 
-All that ever comes back is an ICMP error: a host or port is not reachable. The kernel reports it with the next call. A
-firewall that drops and a collector that discards report nothing, so an address that stays silent counts as reachable.
+The only feedback is an ICMP error: a host or port is not reachable. The kernel reports it with the next call. A
+firewall that drops and a collector that discards report nothing, so a silent address counts as reachable.
 
-Of the addresses of a name, the first is taken that no such error has come from. An error ends the way, because what was
-sent before it may be lost; the next way goes to the next address. Before it sends more than one datagram to an address
+UdpTransport uses the first address of a name that has not failed in this way. An error ends it, because earlier
+messages may be lost; the next transport uses the next address. Before it sends more than one datagram to an address
 that may be wrong, it waits LISTENING seconds for such an error. When each address has failed, all are tried again.
 """
 
@@ -17,19 +17,19 @@ from collections.abc import Iterator
 from typing import Final
 
 from relay.errors import UnavailableError
-from relay.transport.dial import DialTarget, TcpAddress, resolve
+from relay.transport.dial import DialTarget, resolve
 from relay.values.address import Address
 
 LARGEST_DATAGRAM: Final = 65_507
-"""Octets of data that IPv4 carries in one (RFC 768, RFC 791: 65,535 less both headers)."""
+"""Octets of data in one IPv4 datagram (RFC 768, RFC 791: 65,535 less both headers)."""
 LISTENING: Final = 0.5
 
 Failures = dict[str, str]
-"""Addresses of a collector that have failed, and why; kept by the caller from one way to the next."""
+"""Addresses of a collector that have failed, with the reason; the caller keeps it from one transport to the next."""
 
 
 class UdpTransport:
-    """A connected socket; nothing that it does waits for the other side for longer than LISTENING seconds."""
+    """A connected socket; no call waits for the other side for longer than LISTENING seconds."""
 
     def __init__(self, host: str, port: int, failures: Failures | None = None) -> None:
         self._what = f"collector {Address(host, port)} (udp)"
@@ -37,13 +37,6 @@ class UdpTransport:
         addresses = resolve(DialTarget(self._what, host, port, "address", "port", "collector"))
         if all(address[0] in self._failures for _, _, address in addresses):
             self._failures.clear()
-        self._socket, self.address = self._connected(addresses)
-        self.others = any(address[0] not in {self.address, *self._failures} for _, _, address in addresses)
-        """Whether the name has further addresses that have not failed."""
-        self._heard = not self.others
-
-    def _connected(self, addresses: list[TcpAddress]) -> tuple[socket.socket, str]:
-        """A socket to the first address that has not failed, and that the kernel has a route to."""
         for family, _, address in addresses:
             if address[0] in self._failures:
                 continue
@@ -52,26 +45,31 @@ class UdpTransport:
                     sock = socket.socket(family, socket.SOCK_DGRAM)
                     undo.callback(sock.close)
                     sock.connect(address)
-                except OSError as error:
+                except OSError as error:  # the kernel has no route to it
                     self._failures[address[0]] = _reason(error)
                     continue
                 undo.pop_all()
-                return sock, address[0]
-        raise self._unreachable()
+            self._socket, self.address = sock, address[0]
+            break
+        else:
+            raise self._unreachable()
+        self.others = any(address[0] not in {self.address, *self._failures} for _, _, address in addresses)
+        """Whether the name has further addresses that have not failed."""
+        self._listened = not self.others
 
     def send(self, message: bytes) -> None:
-        """Send one datagram; UnavailableError when an earlier one was refused, or this one is too large."""
+        """Send one datagram; UnavailableError when an earlier one was rejected, or this one is too large."""
         with self._mapped():
             self._socket.send(message)
-        if not self._heard:
-            self._heard = True
+        if not self._listened:
+            self._listened = True
             self.check(LISTENING)
 
-    def check(self, patience: float = 0.0) -> None:
-        """UnavailableError when an earlier datagram was refused, or word of it comes within `patience` (seconds)."""
+    def check(self, timeout: float = 0.0) -> None:
+        """UnavailableError when an earlier datagram was rejected, or an error about one arrives within the seconds."""
         poll = select.poll()
-        poll.register(self._socket, 0)  # errors are told unasked
-        poll.poll(patience * 1000)
+        poll.register(self._socket, 0)  # errors are always reported
+        poll.poll(timeout * 1000)
         with self._mapped():
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
@@ -93,8 +91,9 @@ class UdpTransport:
             raise self._unreachable() from error
 
     def _unreachable(self) -> UnavailableError:
-        told = "; ".join(f"{address}: {reason}" for address, reason in self._failures.items())
-        return UnavailableError(self._what, told, "does a collector listen there by UDP? are address and port right?")
+        reasons = "; ".join(f"{address}: {reason}" for address, reason in self._failures.items())
+        remedy = "does a collector listen there by UDP? are address and port right?"
+        return UnavailableError(self._what, reasons, remedy)
 
 
 def _reason(error: OSError) -> str:

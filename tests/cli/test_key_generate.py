@@ -91,7 +91,7 @@ def test_a_file_that_exists_is_never_written_over_and_its_line_is_told_again(tmp
     before = key.read_bytes()
     again = generate(key)
     assert (again.returncode, again.stdout) == (73, "")
-    assert again.stderr.startswith(f"relay: private key {key}: there is a file already")
+    assert again.stderr.startswith(f"relay: private key {key}: the file exists already")
     assert line in again.stderr
     assert key.read_bytes() == before
 

@@ -1,4 +1,4 @@
-"""Senders that break RELP or the auditd protocol, over real sockets: each is named, counted and reset, and alone in it.
+"""Senders that break RELP or the auditd protocol, over real sockets: each is named, counted and reset.
 
 What came before the fault is kept. Two well-behaved senders are connected meanwhile; they are served as ever.
 """
@@ -38,12 +38,12 @@ GOOD: Final = {"relp": OPEN + b"2 syslog 5 <1>ab\n", "auditd": framed(1, RECORD 
 
 
 class Fault(NamedTuple):
-    """What a sender says after GOOD."""
+    """The octets that a sender sends after GOOD."""
 
     protocol: str
     octets: bytes
     counter: str
-    """What counts it, besides what it brought before."""
+    """The counter of the fault."""
     cause: str
     half_closes: bool = False
     terms: StreamTerms = TERMS
@@ -64,7 +64,7 @@ FAULTS: Final = {
     ),
     "relp end in a frame": Fault("relp", b"3 syslog 100 <1>c", "truncated", "ended inside a frame", half_closes=True),
     "relp frame without its rest": Fault(
-        "relp", b"3 syslog 100 <1>c", "slow", "the rest of a frame did not come", terms=IMPATIENT
+        "relp", b"3 syslog 100 <1>c", "slow", "the rest of a frame did not arrive", terms=IMPATIENT
     ),
     "auditd garbage": Fault("auditd", b"GET / HTTP/1.1\r\n\r\n", "framing_errors", "not with 0x20544547"),
     "auditd 10 MB without a line feed": Fault(
@@ -79,14 +79,14 @@ FAULTS: Final = {
         "auditd", framed(2, RECORD)[:-1], "truncated", "ended inside a frame", half_closes=True
     ),
     "auditd record without its rest": Fault(
-        "auditd", framed(2, RECORD)[:-1], "slow", "the rest of a frame did not come", terms=IMPATIENT
+        "auditd", framed(2, RECORD)[:-1], "slow", "the rest of a frame did not arrive", terms=IMPATIENT
     ),
 }
 
 
 @asynccontextmanager
 async def others(listener: TcpListener) -> AsyncIterator[None]:
-    """One sender of either protocol that is connected meanwhile, and answered afterwards."""
+    """One sender of each protocol that is connected meanwhile, and answered afterwards."""
     async with connected(listener) as relp, connected(listener) as auditd:
         relp.send(OPEN)
         auditd.send(framed(1, RECORD % 8))
@@ -100,7 +100,7 @@ async def others(listener: TcpListener) -> AsyncIterator[None]:
 
 
 async def is_reset(sender: Sender) -> bool:
-    """Read on to the end of the stream; whether that was no clean one."""
+    """Read to the end of the stream; whether it was a reset."""
     try:
         while await sender.reader.read(1 << 16):
             pass
@@ -110,7 +110,9 @@ async def is_reset(sender: Sender) -> bool:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named_counted_and_reset_and_disturbs_nobody(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_is_named_counted_and_reset_and_disturbs_no_other_stream(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     fault = FAULTS[name]
     caplog.set_level(logging.WARNING, "relay")
 
@@ -145,7 +147,7 @@ UNREAD: Final = {
 
 @asynccontextmanager
 async def deaf(listener: TcpListener) -> AsyncIterator[Sender]:
-    """A sender that takes a few answers and no more, as soon as small buffers are full."""
+    """A sender that reads a few answers and then none, so that its small buffers are full."""
     listener._servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # what it accepts inherits that
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -158,7 +160,7 @@ async def deaf(listener: TcpListener) -> AsyncIterator[Sender]:
 
 
 @pytest.mark.parametrize("protocol", UNREAD)
-def test_a_sender_that_never_reads_its_answers_is_not_read_and_reset_in_the_end(
+def test_a_sender_that_never_reads_its_answers_is_not_read_and_finally_reset(
     protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "relay")
@@ -173,11 +175,11 @@ def test_a_sender_that_never_reads_its_answers_is_not_read_and_reset_in_the_end(
 
     run(scenario)
     (told,) = caplog.messages
-    assert "our answers were not read within 0.3 s" in told
+    assert "answers were not read within 0.3 s" in told
 
 
-def test_what_is_no_dialect_but_begins_like_one_is_syslog_or_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A counted message of one octet begins as RELP does; four octets of garbage nearly as the auditd protocol."""
+def test_octets_that_only_begin_like_a_dialect_are_syslog_or_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A counted message of one octet begins like RELP; four octets of garbage almost like the auditd protocol."""
     caplog.set_level(logging.WARNING, "relay")
 
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""A listener whose process is killed: nobody may still be let in after the first connection has ended."""
+"""A listener whose process is killed accepts no connection after its first connection has ended."""
 
 import os
 import select
@@ -30,7 +30,7 @@ asyncio.run(listen())
 
 @contextmanager
 def listener() -> Iterator[tuple[int, int]]:
-    """A process that listens: its id and its port."""
+    """A listening process: its id and its port."""
     with subprocess.Popen([sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
@@ -40,7 +40,7 @@ def listener() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_a_killed_process_refuses_connections_before_it_ends_the_ones_it_has(_: int) -> None:
+def test_a_killed_process_refuses_connections_before_its_own_connections_end(_: int) -> None:
     with listener() as (pid, port), ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(CONNECTIONS)]
         os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A man in the middle between a sender and the TLS listener: what he harms ends the stream, and is never accepted.
+"""A man in the middle between a sender and the TLS listener: a changed stream ends, and is never accepted.
 
 RELAY_FUZZ_SECONDS=60 in the environment is the long form (with `--timeout 0`).
 """
@@ -21,9 +21,9 @@ from relay.values.settings import ReceiverTls
 SECONDS = float(os.environ.get("RELAY_FUZZ_SECONDS", "1.5"))
 LARGEST_READ = (1 << 18) + (1 << 14)
 FEWEST = 100
-"""So many streams are tried, however slow the machine is."""
+"""How many streams are tried at least, however slow the machine is."""
 READS = 5000
-"""So often one stream may be read; more is a loop."""
+"""How often one stream may be read; more is an endless loop."""
 
 
 class HarmedSender:
@@ -80,7 +80,7 @@ async def outcome(context: ssl.SSLContext, trust: ssl.SSLContext, seed: int) -> 
     return "accepted"
 
 
-def test_what_a_man_in_the_middle_harms_is_never_accepted(tmp_path: Path) -> None:
+def test_a_stream_that_a_man_in_the_middle_changed_is_never_accepted(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.pair(SERVER)
     keys = {"listen": "127.0.0.1:0", "certificate": str(pair.certificate), "private-key": str(pair.key)}

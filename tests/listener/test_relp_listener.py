@@ -1,4 +1,4 @@
-"""RELP into the listener: rsyslog's omrelp, and octets written by hand; answered after fsync and not before."""
+"""RELP to the listener, by rsyslog's omrelp and by octets written by hand: answers follow fsync, never precede it."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ OPENED = b"1 rsp 57 200 OK\nrelp_version=0\nrelp_software=relay\ncommands=syslog
 
 
 class PromptSpool(HeldSpool):
-    """Makes everything durable at once, except while it fails."""
+    """A spool that makes everything durable at once, except while it fails."""
 
     failing = False
 
@@ -56,7 +56,7 @@ def test_a_message_is_answered_after_its_sync_and_not_before() -> None:
     run(scenario)
 
 
-def test_a_session_is_closed_as_relp_closes_once_everything_is_answered() -> None:
+def test_a_session_closes_by_relps_rules_once_everything_is_answered() -> None:
     async def scenario() -> None:
         spool = HeldSpool()
         async with listening(spool, TERMS) as listener, connected(listener) as sender:
@@ -86,7 +86,7 @@ def test_a_message_that_is_not_durable_is_never_answered() -> None:
 
 
 @pytest.mark.parametrize("broken", [b"3 open 0\n", b"2 syslog 5 <1>cd\n", b"<13>1 - - - - - - x\n", b"x" * 100_000])
-def test_what_came_before_a_fault_is_made_durable_and_the_stream_is_reset(broken: bytes) -> None:
+def test_messages_before_a_fault_become_durable_and_the_stream_is_reset(broken: bytes) -> None:
     async def scenario() -> None:
         spool = PromptSpool()
         async with listening(spool, TERMS) as listener, connected(listener) as sender:
@@ -97,7 +97,7 @@ def test_what_came_before_a_fault_is_made_durable_and_the_stream_is_reset(broken
     run(scenario)
 
 
-def test_a_message_that_is_too_long_is_refused_and_counted_and_the_session_goes_on() -> None:
+def test_a_message_that_is_too_long_is_rejected_and_counted_and_the_session_continues() -> None:
     async def scenario() -> None:
         spool = PromptSpool()
         async with listening(spool, TERMS) as listener, connected(listener) as sender:
@@ -108,7 +108,7 @@ def test_a_message_that_is_too_long_is_refused_and_counted_and_the_session_goes_
     run(scenario)
 
 
-def test_relp_and_syslog_come_to_one_port() -> None:
+def test_one_port_accepts_relp_and_syslog() -> None:
     async def scenario() -> None:
         spool = PromptSpool()
         async with listening(spool, TERMS) as listener, connected(listener) as one, connected(listener) as other:
@@ -131,7 +131,7 @@ MESSAGES = [
 
 
 def _forwarding(spool: HeldSpool, use: Callable[[RsyslogForwarder], Awaitable[None]]) -> None:
-    """Let omrelp forward to a listener before this spool."""
+    """Let omrelp forward to a listener with this spool."""
 
     async def scenario() -> None:
         async with listening(spool, TERMS) as listener:
@@ -146,7 +146,7 @@ def _send(rsyslog: RsyslogForwarder, messages: list[bytes]) -> None:
         program.sendall(b"".join(octet_counted(message) for message in messages))
 
 
-def test_omrelps_messages_are_taken_byte_for_byte() -> None:
+def test_omrelps_messages_are_stored_octet_for_octet() -> None:
     spool = PromptSpool()
 
     async def use(rsyslog: RsyslogForwarder) -> None:
@@ -157,8 +157,8 @@ def test_omrelps_messages_are_taken_byte_for_byte() -> None:
     _forwarding(spool, use)
 
 
-def test_omrelp_sends_again_what_was_not_answered() -> None:
-    """More than its window: omrelp finds a lost connection only when it sends or waits for answers."""
+def test_omrelp_repeats_unanswered_messages() -> None:
+    """More than its window, because omrelp notices a lost connection only when it sends or waits for answers."""
     spool = PromptSpool()
     spool.failing = True
     messages = [b"<13>1 - - - - - - message %d" % number for number in range(3000)]

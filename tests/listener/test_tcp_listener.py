@@ -1,4 +1,4 @@
-"""The TCP listener over real sockets, before a spool whose fsync the test holds in its hand."""
+"""The TCP listener over real sockets, with a spool whose fsync the test controls."""
 
 import asyncio
 import errno
@@ -44,7 +44,7 @@ class Sender:
                 return "reset"
 
     async def still_open(self, seconds: float = SLOW_ENOUGH) -> bool:
-        """Watch for that long whether the listener does anything."""
+        """Check that the listener does nothing for that long."""
         try:
             async with asyncio.timeout(seconds):
                 await self.reader.read()
@@ -85,7 +85,7 @@ class TestAcceptance:
 
         run(scenario)
 
-    def test_what_is_durable_is_not_closed_before_the_half_close(self) -> None:
+    def test_a_stream_with_durable_messages_is_not_closed_before_the_half_close(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
             async with listening(spool) as listener, connected(listener) as sender:
@@ -122,7 +122,7 @@ class TestAcceptance:
         run(scenario)
         assert "spool: input/output error; replace the disk" in caplog.text
 
-    def test_an_early_batch_that_fails_is_not_forgotten_for_later_ones_that_succeed(self) -> None:
+    def test_a_failed_batch_counts_even_if_later_ones_succeed(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
             async with listening(spool) as listener, connected(listener) as sender:
@@ -137,7 +137,7 @@ class TestAcceptance:
 
         run(scenario)
 
-    def test_a_stop_resets_who_is_not_accepted_yet_and_leaves_the_batch_to_the_spool(self) -> None:
+    def test_a_stop_resets_a_sender_without_acceptance_and_leaves_the_batch_to_the_spool(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
             async with listening(spool) as listener, connected(listener) as waiting, connected(listener) as idle:
@@ -168,7 +168,7 @@ class TestAcceptance:
 
         run(scenario)
 
-    def test_a_stopped_listener_can_no_longer_be_reached(self) -> None:
+    def test_a_stopped_listener_is_not_reachable(self) -> None:
         async def scenario() -> None:
             listener = listening(HeldSpool())
             await listener.start()
@@ -182,7 +182,7 @@ class TestAcceptance:
 
 
 class TestStreams:
-    def test_events_are_of_type_log_and_of_now(self) -> None:
+    def test_events_have_the_type_log_and_the_current_time(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
             async with listening(spool) as listener, connected(listener) as sender:
@@ -216,7 +216,7 @@ class TestStreams:
 
         run(scenario)
 
-    def test_large_frames_come_whole_and_in_order(self) -> None:
+    def test_large_frames_arrive_completely_and_in_order(self) -> None:
         frames = [b"<1>%03d" % number + 64 * 1024 * b"x" for number in range(200)]
 
         async def scenario() -> None:
@@ -233,7 +233,7 @@ class TestStreams:
 
         run(scenario)
 
-    def test_at_most_two_batches_wait_for_the_sync_and_the_sender_is_held_back(self) -> None:
+    def test_at_most_two_batches_wait_for_the_sync_and_then_the_sender_waits(self) -> None:
         frame = octet_counted(b"<1>" + 1000 * b"x")
 
         async def scenario() -> None:
@@ -253,7 +253,7 @@ class TestStreams:
 
         run(scenario)
 
-    def test_a_spool_without_room_holds_the_sender_back(self) -> None:
+    def test_a_full_spool_makes_the_sender_wait(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool(ceiling=1)
             async with listening(spool) as listener, connected(listener) as first, connected(listener) as second:
@@ -272,7 +272,7 @@ class TestStreams:
 
 
 class TestFaults:
-    def test_what_came_before_a_bad_frame_is_made_durable_before_the_reset(self) -> None:
+    def test_messages_before_a_bad_frame_become_durable_before_the_reset(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
             async with listening(spool) as listener, connected(listener) as sender:
@@ -299,7 +299,7 @@ class TestFaults:
 
         run(scenario)
 
-    def test_an_oversized_message_is_counted_and_the_stream_goes_on(self) -> None:
+    def test_an_oversized_message_is_counted_and_the_stream_continues(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
             terms = StreamTerms(max_message_size=100)
@@ -314,7 +314,7 @@ class TestFaults:
 
         run(scenario)
 
-    def test_a_sender_that_breaks_off_is_counted_and_what_it_sent_whole_is_kept(self) -> None:
+    def test_a_sender_that_breaks_off_is_counted_and_its_complete_messages_are_kept(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
             async with listening(spool) as listener, connected(listener) as sender:
@@ -343,8 +343,8 @@ class TestFaults:
 
         run_leaping(scenario)
 
-    def test_what_comes_in_the_moment_in_which_its_sender_is_found_idle_is_taken_in(self) -> None:
-        """Its close would say that it is accepted."""
+    def test_a_message_that_arrives_just_when_its_sender_counts_as_idle_is_received(self) -> None:
+        """Otherwise the close of the stream would say that the message is accepted."""
 
         async def scenario() -> None:
             spool = HeldSpool()
@@ -419,7 +419,7 @@ class TestFaults:
 
         run_leaping(scenario)
 
-    def test_a_bug_in_the_spool_resets_the_sender_and_is_not_silent(self) -> None:
+    def test_a_bug_in_the_spool_resets_the_sender_and_is_reported(self) -> None:
         async def broken(batch: Batch) -> "asyncio.Future[None]":
             raise ZeroDivisionError(len(batch.events))
 
@@ -444,7 +444,7 @@ def abort(sender: Sender) -> None:
 
 class TestCeilings:
     @pytest.mark.parametrize("ceilings", [Ceilings(3, 100), Ceilings(100, 3)])
-    def test_one_connection_too_many_is_reset_and_room_is_given_again(self, ceilings: Ceilings) -> None:
+    def test_one_connection_too_many_is_reset_and_later_ones_succeed(self, ceilings: Ceilings) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
             async with (
@@ -487,7 +487,7 @@ class TestCeilings:
 
 
 class TestStarting:
-    def test_the_real_port_is_told(self) -> None:
+    def test_the_real_port_is_reported(self) -> None:
         async def scenario() -> None:
             async with listening(HeldSpool()) as listener:
                 host, port = listener.address
@@ -524,7 +524,7 @@ class TestStarting:
             ("no such host", UnknownHostError, "does not resolve"),  # with blanks: no name server is asked
         ],
     )
-    def test_an_address_that_is_not_ours_is_named(self, host: str, kind: type[RelayError], cause: str) -> None:
+    def test_an_address_of_another_machine_is_named(self, host: str, kind: type[RelayError], cause: str) -> None:
         async def scenario() -> None:
             with pytest.raises(kind, match=cause):
                 await TcpListener(host, 0, HeldSpool().submit).start()
@@ -532,7 +532,7 @@ class TestStarting:
         run(scenario)
 
     def test_a_port_that_needs_a_privilege_is_named(self) -> None:
-        """The kernel lets root have any port, and the tests may run as root: so the mapping alone is held here."""
+        """Only the mapping of the error: the kernel allows root any port, and the tests may run as root."""
         refusal = cannot_listen("tcp://127.0.0.1:601", PermissionError(errno.EACCES, "Permission denied"))
         assert isinstance(refusal, PermissionRefusedError)
         assert "CAP_NET_BIND_SERVICE" in refusal.remedy

@@ -1,4 +1,4 @@
-"""The TLS listener before OpenSSL's client, and a spool whose fsync the test holds in its hand."""
+"""The TLS listener with OpenSSL's client, and a spool whose fsync the test controls."""
 
 import asyncio
 import contextlib
@@ -117,8 +117,8 @@ def test_a_protocol_that_answers_is_answered(authority: Authority) -> None:
     run(settings(authority), scenario)
 
 
-def test_a_harmed_record_is_answered_by_an_alert_and_what_came_before_it_is_kept(authority: Authority) -> None:
-    """The answer to what came before can be written no more, which is no bug of ours."""
+def test_a_harmed_record_is_answered_by_an_alert_and_earlier_messages_are_kept(authority: Authority) -> None:
+    """The answers to earlier messages can no longer be written; asyncio must not report that as a bug."""
     opening = encode(1, b"open", b"relp_version=0\nrelp_software=test\ncommands=syslog")
     bugs: list[object] = []
 
@@ -135,14 +135,14 @@ def test_a_harmed_record_is_answered_by_an_alert_and_what_came_before_it_is_kept
             spool.sync()
             await until(lambda: not listener.counters.open)
         sender.close()
-        gc.collect()  # whose exception nobody has asked for tells so when it goes
+        gc.collect()  # a future whose exception was never retrieved reports that when it is deleted
 
     counters = run(settings(authority), scenario)
     assert (counters.messages, counters.framing_errors) == (1, 1)
     assert bugs == []
 
 
-def test_a_stream_that_is_cut_off_is_lost_and_what_came_is_kept(authority: Authority) -> None:
+def test_a_stream_that_is_cut_off_is_lost_and_its_messages_are_kept(authority: Authority) -> None:
     async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
         sender = await asyncio.to_thread(connect, listener, client(authority))
         sender.sendall(octet_counted(ONE))
@@ -154,7 +154,7 @@ def test_a_stream_that_is_cut_off_is_lost_and_what_came_is_kept(authority: Autho
     assert (counters.messages, counters.lost) == (1, 1)
 
 
-def test_without_a_certificate_nobody_is_let_in_where_one_is_wanted(authority: Authority) -> None:
+def test_a_sender_without_a_required_certificate_is_rejected(authority: Authority) -> None:
     async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
         sender = await asyncio.to_thread(connect, listener, client(authority))
         with contextlib.suppress(OSError):  # refused already
@@ -214,7 +214,7 @@ def test_each_fault_of_a_senders_certificate_has_its_own_cause(
     assert f"TLS handshake: {told}" in caplog.text
 
 
-def test_a_sender_that_does_not_trust_this_receiver_is_told_from_one_that_is_not_trusted(
+def test_a_sender_that_does_not_trust_the_receiver_has_an_error_of_its_own(
     authority: Authority, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     async def scenario(listener: TlsListener, _: HeldSpool) -> None:
@@ -228,7 +228,7 @@ def test_a_sender_that_does_not_trust_this_receiver_is_told_from_one_that_is_not
     assert f"{cause}; the sender must trust the signer" in caplog.text
 
 
-def test_a_certificate_between_is_trusted_by_itself(authority: Authority) -> None:
+def test_an_intermediate_certificate_is_trusted_by_itself(authority: Authority) -> None:
     between = Authority(authority.certificate.parent / "between", "between", authority)
     own = between.pair(ROUTER)
 
@@ -241,7 +241,7 @@ def test_a_certificate_between_is_trusted_by_itself(authority: Authority) -> Non
     assert run(settings(authority, ca=str(between.certificate)), scenario).framing_errors == 0
 
 
-def test_by_its_certificate_a_sender_is_let_in(authority: Authority) -> None:
+def test_a_sender_with_a_trusted_certificate_is_accepted(authority: Authority) -> None:
     own = authority.pair(ROUTER)
 
     async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
@@ -257,7 +257,7 @@ def test_by_its_certificate_a_sender_is_let_in(authority: Authority) -> None:
 
 
 @pytest.mark.parametrize("octets", [octet_counted(ONE), b"GET / HTTP/1.1\r\n\r\n"])
-def test_what_is_no_tls_is_refused(authority: Authority, octets: bytes) -> None:
+def test_octets_that_are_not_tls_are_rejected(authority: Authority, octets: bytes) -> None:
     async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
         reader, writer = await asyncio.open_connection(*listener.address)
         writer.write(octets)
@@ -306,7 +306,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart(
     run(chosen, scenario)
 
 
-def test_bad_files_are_told(authority: Authority, tmp_path: Path) -> None:
+def test_bad_files_are_reported(authority: Authority, tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="no such file"):
         server_context(settings(authority, certificate="/nonexistent"))
     with pytest.raises(NoInputError, match="no such file"):

@@ -52,14 +52,14 @@ def _lock(file: Path) -> None:
 
 
 FAULTS = {
-    "missing-key": Fault(lambda folder: (folder / "key").unlink(), f"make one: `{PROGRAM} key generate "),
+    "missing-key": Fault(lambda folder: (folder / "key").unlink(), f"create one: `{PROGRAM} key generate "),
     "open-key": Fault(lambda folder: (folder / "key").chmod(0o644), "`chmod 600 "),
     "no-key": Fault(lambda folder: _replace_by_text(folder / "key"), "name the private half of a key pair"),
-    "locked-key": Fault(lambda folder: _lock(folder / "key"), "take the passphrase off"),
+    "locked-key": Fault(lambda folder: _lock(folder / "key"), "remove the passphrase"),
     "unknown-server": Fault(lambda folder: (folder / "known_hosts").unlink(), "relay key trust", "host key"),
     "bad-known-hosts": Fault(lambda folder: _make_folder(folder / "known_hosts"), "let relay's user read", "host key"),
     "missing-ca": Fault(lambda folder: (folder / "ca").unlink(), "put it there"),
-    "no-ca": Fault(lambda folder: _replace_by_text(folder / "ca"), "holds no certificate"),
+    "no-ca": Fault(lambda folder: _replace_by_text(folder / "ca"), "contains no readable certificate"),
 }
 
 
@@ -147,9 +147,9 @@ def test_a_fault_in_one_servers_files_stops_only_that_server_until_it_is_repaire
             for name, fault in FAULTS.items():
                 assert fault.remedy in alarms["server-lost", name]
             assert "the host name does not resolve" in alarms["server-lost", NOWHERE]
-            assert "mend address, or the name service" in alarms["server-lost", NOWHERE]
+            assert "correct address, or the name service" in alarms["server-lost", NOWHERE]
             assert "waits for a repair" in alarms[lent]
-            assert f"make one: `{PROGRAM} key generate " in alarms[lent]
+            assert f"create one: `{PROGRAM} key generate " in alarms[lent]
             errors = {each["name"]: each["error"] for each in router.live()["destinations"]}
             assert all(fault.remedy in errors[name] for name, fault in FAULTS.items())
             assert machine.delivered() == {good}

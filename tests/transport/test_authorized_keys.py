@@ -1,4 +1,4 @@
-"""authorized_keys lines: what relay enforces admits a key, what it does not enforce refuses it."""
+"""authorized_keys lines: options that relay enforces admit a key, any other option makes relay reject it."""
 
 from pathlib import Path
 
@@ -60,13 +60,13 @@ def test_options_that_relay_enforces_admit_the_key(key: PublicKey, options: str)
         'environment="A=\\"b\\" c"',
     ],
 )
-def test_any_other_option_refuses_the_key_and_says_so(key: PublicKey, options: str) -> None:
+def test_any_other_option_makes_relay_reject_the_key_with_a_reason(key: PublicKey, options: str) -> None:
     authorized = _parse(f"# first\n{options} {key.text}")
     assert authorized.find(key) is None
     assert authorized.mistakes[0].startswith("authorized_keys line 2: ")
 
 
-def test_permitopen_holds_the_key_to_its_destinations(key: PublicKey) -> None:
+def test_permitopen_limits_the_key_to_its_destinations(key: PublicKey) -> None:
     found = _parse(f'permitopen="127.0.0.1:9999",permitopen="[2001:db8::1]:514" {key.text}').find(key)
     assert found is not None
     assert found.may_open("localhost", 9999)
@@ -75,7 +75,7 @@ def test_permitopen_holds_the_key_to_its_destinations(key: PublicKey) -> None:
     assert not found.may_open("192.0.2.1", 9999)
 
 
-def test_the_line_that_relay_tells_people_to_add_admits_the_key(key: PublicKey) -> None:
+def test_the_line_that_relay_asks_people_to_add_admits_the_key(key: PublicKey) -> None:
     found = _parse(key.authorized_line(("127.0.0.1", 9999), "router1")).find(key)
     assert found is not None
     assert found.may_open("127.0.0.1", 9999)
@@ -94,11 +94,11 @@ def test_the_line_that_relay_tells_people_to_add_admits_the_key(key: PublicKey) 
         ("192.0.2.1", "192.0.2.1", True),
     ],
 )
-def test_loopback_is_one_place_however_it_is_spelled(asked: str, listener: str, same: bool) -> None:
+def test_all_spellings_of_loopback_are_one_host(asked: str, listener: str, same: bool) -> None:
     assert same_host(asked, listener) is same
 
 
-def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_others_can_write_to_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "authorized_keys"
     file.touch()
     file.chmod(0o666)
@@ -106,6 +106,6 @@ def test_a_file_that_others_may_write_is_refused(tmp_path: Path) -> None:
         AuthorizedKeys.read(str(file))
 
 
-def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="cannot be read"):
         AuthorizedKeys.read(str(tmp_path / "missing"))

@@ -1,4 +1,4 @@
-"""A connection that fails leaves no socket to the garbage collector, which Python reports at any later time."""
+"""A failed connection leaves no open socket behind, which Python would report at some later time."""
 
 import gc
 import select

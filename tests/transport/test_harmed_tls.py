@@ -1,4 +1,4 @@
-"""A man in the middle who changes octets and cuts streams off: he ends them, and gets no proof for what he keeps.
+"""A man in the middle changes octets and cuts streams off: relay ends such a stream without proof.
 
 RELAY_FUZZ_SECONDS=60 in the environment is the long form (with `--timeout 0`).
 """
@@ -22,7 +22,7 @@ from relay.values.settings import RemoteLoggingServer
 SECONDS = float(os.environ.get("RELAY_FUZZ_SECONDS", "1.5"))
 PATIENCE = 0.01
 LOOKS = 5000
-"""So often one pipe may be looked at; more is a loop."""
+"""How often one pipe may be read; more is an endless loop."""
 
 
 class HarmedPipe:
@@ -65,7 +65,7 @@ class HarmedPipe:
 
 
 class HarmedWay:
-    """A relay.transport.Transport to servers in memory, each new one behind the man in the middle."""
+    """A relay.transport.Transport to servers in memory, each behind the man in the middle."""
 
     alive = True
 
@@ -102,7 +102,7 @@ def outcome(client: TlsClient, context: ssl.SSLContext, seed: int) -> str:
     return "drained"
 
 
-def test_what_a_man_in_the_middle_harms_is_never_proven(tmp_path: Path) -> None:
+def test_a_stream_that_a_man_in_the_middle_changed_is_never_proven(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.pair(SERVER)
     client = tls_client(RemoteLoggingServer(transport="tls", ca=str(authority.certificate), server_name=SERVER))

@@ -1,4 +1,4 @@
-"""known_hosts files as OpenSSH writes them: its own ssh-keygen makes the keys and hashes the names."""
+"""known_hosts files in OpenSSH's format: its own ssh-keygen creates the keys and hashes the names."""
 
 import contextlib
 import subprocess
@@ -38,7 +38,7 @@ def _hash_names(file: Path) -> None:
     subprocess.run(argv, env=root.environment(), check=True, capture_output=True)
 
 
-def test_a_fingerprint_is_what_openssh_says(tmp_path: Path) -> None:
+def test_a_fingerprint_is_the_same_as_in_openssh(tmp_path: Path) -> None:
     private = generate_key(tmp_path / "key")
     key = PublicKey.from_text(*_public(private).read_text().split()[:2])
     assert key.fingerprint == fingerprint(_public(private))
@@ -100,7 +100,7 @@ def test_a_name_hashed_by_openssh_is_recognised(
         known.verify("elsewhere.example", port, keys["ed25519"])
 
 
-def test_an_unknown_host_is_refused_with_its_fingerprint_and_the_command_that_trusts_it(
+def test_the_error_for_an_unknown_host_has_its_fingerprint_and_the_command_that_trusts_it(
     keys: dict[str, PublicKey],
 ) -> None:
     with pytest.raises(PermissionRefusedError) as refused:
@@ -110,7 +110,7 @@ def test_an_unknown_host_is_refused_with_its_fingerprint_and_the_command_that_tr
     assert not refused.value.retryable
 
 
-def test_a_changed_host_key_is_refused_with_both_fingerprints_and_the_line(keys: dict[str, PublicKey]) -> None:
+def test_the_error_for_a_changed_host_key_has_both_fingerprints_and_the_line(keys: dict[str, PublicKey]) -> None:
     known = _parse("# comment", known_hosts_line("log.example", 22, keys["other"]))
     with pytest.raises(PermissionRefusedError, match="changed") as refused:
         known.verify("log.example", 22, keys["ed25519"])
@@ -123,7 +123,7 @@ def test_one_of_several_pinned_keys_suffices(keys: dict[str, PublicKey]) -> None
     known.verify("log.example", 22, keys["ecdsa"])
 
 
-def test_a_revoked_key_is_refused_although_it_is_pinned_as_well(keys: dict[str, PublicKey]) -> None:
+def test_a_revoked_key_is_rejected_even_if_it_is_also_pinned(keys: dict[str, PublicKey]) -> None:
     known = _parse(known_hosts_line("log.example", 22, keys["rsa"]), f"@revoked * {keys['rsa'].text}")
     with pytest.raises(PermissionRefusedError, match="revoked by known_hosts line 2"):
         known.verify("log.example", 22, keys["rsa"])
@@ -177,12 +177,12 @@ def test_openssh_and_relay_accept_a_server_by_the_same_lines(sshd: Sshd, tmp_pat
         KnownHosts.read(str(file)).verify(sshd.host, sshd.port, shown)
 
 
-def test_a_broken_revocation_is_a_mistake_that_says_what_it_is_worth(keys: dict[str, PublicKey]) -> None:
+def test_a_broken_revocation_is_a_mistake_that_names_the_consequence(keys: dict[str, PublicKey]) -> None:
     known = _parse(known_hosts_line("log.example", 22, keys["rsa"]), "@revoked * ssh-rsa AAAA")
     assert known.mistakes == ("known_hosts line 2: the key is damaged; so it revokes no key",)
 
 
-def test_lines_that_relay_does_not_use_are_named_only_for_a_server_that_no_other_line_pins(
+def test_skipped_lines_are_named_only_for_a_server_that_no_other_line_pins(
     keys: dict[str, PublicKey],
 ) -> None:
     lines = ("@cert-authority log.* ssh-ed25519 AAAA", "log.example ssh-dss AAAA", "@revoked * ssh-dss AAAA")
@@ -206,7 +206,7 @@ def test_lines_that_relay_does_not_use_are_named_only_for_a_server_that_no_other
         ("192.0.2.7", 2222, "line 1 has this very key for 192.0.2.7"),
     ],
 )
-def test_a_line_that_is_meant_for_the_server_and_does_not_cover_it_is_named(
+def test_a_line_for_the_server_that_does_not_cover_it_is_named(
     keys: dict[str, PublicKey], tmp_path: Path, names: str, port: int, told: str
 ) -> None:
     file = tmp_path / "known_hosts"
@@ -231,7 +231,9 @@ def test_a_line_that_is_meant_for_the_server_and_does_not_cover_it_is_named(
         "|1|salt|hash ssh-ed25519 AAAA",
     ],
 )
-def test_a_bad_line_is_told_by_file_and_number_and_the_others_still_hold(keys: dict[str, PublicKey], line: str) -> None:
+def test_a_bad_line_is_named_by_file_and_number_and_the_others_still_apply(
+    keys: dict[str, PublicKey], line: str
+) -> None:
     known = _parse(line, known_hosts_line("log.example", 22, keys["ed25519"]))
     assert [mistake.partition(":")[0] for mistake in known.mistakes] == ["known_hosts line 1"]
     known.verify("log.example", 22, keys["ed25519"])
@@ -242,10 +244,10 @@ def test_a_key_that_claims_another_type_than_it_has_is_a_mistake(keys: dict[str,
     assert _parse(f"log.example ssh-ed25519 {encoded}").mistakes
 
 
-def test_a_missing_file_knows_nobody(tmp_path: Path) -> None:
+def test_a_missing_file_contains_no_keys(tmp_path: Path) -> None:
     assert not KnownHosts.read(str(tmp_path / "missing")).keys
 
 
-def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="cannot be read"):
         KnownHosts.read(str(tmp_path))

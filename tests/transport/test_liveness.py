@@ -1,25 +1,25 @@
-"""The rule that tells a dead peer from a slow one, with a clock of the test's own."""
+"""The rule that distinguishes a dead peer from a slow one, with a simulated clock."""
 
 from relay.transport.ssh.liveness import Liveness, LivenessAction, LivenessSample, LivenessTimeouts
 
-_PATIENCE = LivenessTimeouts(quiet=4, answer=8)
+_TIMEOUTS = LivenessTimeouts(quiet=4, answer=8)
 
 
 class _Peer:
-    """Looks every half second; counts change as a test says."""
+    """A peer that is checked every half second; a test changes its counts."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.received = 0
         self.acknowledged = 0
-        self.rule = Liveness(_PATIENCE, self._sight())
+        self.rule = Liveness(_TIMEOUTS, self._sample())
 
-    def _sight(self) -> LivenessSample:
+    def _sample(self) -> LivenessSample:
         return LivenessSample(now=self.now, received=self.received, acknowledged=self.acknowledged)
 
     def look(self, seconds: float = 0.5) -> LivenessAction:
         self.now += seconds
-        return self.rule.look(self._sight())
+        return self.rule.check(self._sample())
 
     def look_until(self, verdict: LivenessAction, limit: float) -> float:
         while self.look() is not verdict:
@@ -27,7 +27,7 @@ class _Peer:
         return self.now
 
 
-def test_a_peer_that_talks_is_never_asked() -> None:
+def test_a_peer_that_sends_is_never_asked() -> None:
     peer = _Peer()
     for _ in range(100):
         peer.received += 1
@@ -50,7 +50,7 @@ def test_a_peer_that_answers_is_asked_again_only_after_another_silence() -> None
         assert peer.look() is LivenessAction.ALIVE
 
 
-def test_a_frozen_process_is_dead_although_its_kernel_goes_on_acknowledging() -> None:
+def test_a_frozen_process_is_dead_although_its_kernel_continues_to_acknowledge() -> None:
     peer = _Peer()
     peer.look_until(LivenessAction.ASK, 5)
     peer.rule.asked(100)
@@ -64,7 +64,7 @@ def test_a_frozen_process_is_dead_although_its_kernel_goes_on_acknowledging() ->
     assert died == 12.5
 
 
-def test_a_request_behind_data_on_a_slow_link_is_waited_for_as_long_as_the_data_moves() -> None:
+def test_a_request_queued_behind_data_has_time_as_long_as_the_data_moves() -> None:
     peer = _Peer()
     peer.look_until(LivenessAction.ASK, 5)
     peer.rule.asked(100_000)
@@ -75,14 +75,14 @@ def test_a_request_behind_data_on_a_slow_link_is_waited_for_as_long_as_the_data_
     assert peer.look() is LivenessAction.ALIVE
 
 
-def test_a_request_that_could_not_even_be_handed_over_does_not_delay_the_verdict() -> None:
-    """The peer is frozen and the socket full: the request blocks, so `asked` is never called."""
+def test_a_request_that_blocks_before_it_is_sent_does_not_delay_the_verdict() -> None:
+    """The peer is frozen and the socket is full: the request blocks, so `asked` is never called."""
     peer = _Peer()
     peer.look_until(LivenessAction.ASK, 5)
     assert peer.look_until(LivenessAction.DEAD, 15) == 12
 
 
-def test_time_in_which_relay_itself_was_suspended_is_not_the_peers_silence() -> None:
+def test_the_time_during_which_relay_was_suspended_does_not_count_as_silence() -> None:
     peer = _Peer()
     peer.look_until(LivenessAction.ASK, 5)
     peer.rule.asked(0)

@@ -1,4 +1,4 @@
-"""Whether a local port can be had, and whose process has it: found in the kernel's own tables."""
+"""Whether relay can listen on a local port, and which process holds it, by the kernel's own tables."""
 
 import os
 import shutil
@@ -28,13 +28,13 @@ except RelayError as error:
 """
 
 
-def test_a_port_that_nobody_has_is_free_and_nobodys() -> None:
+def test_a_free_port_has_no_holder() -> None:
     port = free_port()
     local_port.require_free(LOOPBACK, port)
     assert local_port.holder(LOOPBACK, port) == ""
 
 
-def test_a_taken_port_is_told_with_the_process_that_has_it() -> None:
+def test_the_error_for_a_taken_port_names_the_process_that_holds_it() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", _LISTENER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -61,7 +61,7 @@ def test_a_taken_port_is_told_with_the_process_that_has_it() -> None:
         ("::ffff:127.0.0.1", "127.0.0.1", True),
     ],
 )
-def test_every_address_that_stands_in_the_way_is_found_and_no_other(listening: str, asked: str, *, found: bool) -> None:
+def test_exactly_the_conflicting_addresses_are_found(listening: str, asked: str, *, found: bool) -> None:
     with socket.socket(local_port.family(listening)) as sock:
         sock.bind((listening, 0))
         sock.listen()
@@ -69,17 +69,17 @@ def test_every_address_that_stands_in_the_way_is_found_and_no_other(listening: s
     assert holder.endswith(f"(process {os.getpid()})") is found
 
 
-def test_an_address_of_another_machine_is_not_tried_again() -> None:
-    with pytest.raises(CannotCreateError, match="this machine has no such address; mend local-address") as refused:
+def test_an_address_of_another_machine_is_not_retried() -> None:
+    with pytest.raises(CannotCreateError, match="this machine has no such address; correct local-address") as refused:
         local_port.require_free("192.0.2.1", free_port())
     assert not refused.value.retryable
 
 
-def test_a_port_that_only_root_may_have_is_told_as_such() -> None:
+def test_the_error_for_a_privileged_port_names_the_privilege() -> None:
     argv = [sys.executable, "-c", _LOOKER]
     if os.geteuid() == 0:
         setpriv = shutil.which("setpriv")
         assert setpriv is not None
         argv = [setpriv, "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service", *argv]
     said = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout
-    assert said.startswith("77 relay's user may not listen on it | choose a local-port from 1024 up")
+    assert said.startswith("77 relay's user is not allowed to listen on it | choose a local-port from 1024 up")

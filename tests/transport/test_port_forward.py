@@ -66,7 +66,7 @@ def _refuses(forward: PortForward) -> bool:
 
 
 def _wait_until_ended(connection: socket.socket) -> None:
-    """Return once a local program sees that its connection has ended."""
+    """Return once the connection of a local program has ended."""
     with contextlib.suppress(ConnectionError):
         assert connection.recv(1) == b""
 
@@ -87,7 +87,7 @@ def collector() -> Iterator[Collector]:
         yield well_behaved
 
 
-# --- What arrives ---
+# --- Arrival ---
 
 
 def test_ten_thousand_messages_of_rsyslogs_omfwd_arrive_byte_for_byte(sshd: Sshd) -> None:
@@ -108,7 +108,7 @@ def test_ten_thousand_messages_of_rsyslogs_omfwd_arrive_byte_for_byte(sshd: Sshd
         assert far_end.messages() == messages
 
 
-def test_a_program_that_closes_after_its_last_octet_has_sent_all_of_it(sshd: Sshd, collector: Collector) -> None:
+def test_everything_arrives_from_a_program_that_closes_after_its_last_octet(sshd: Sshd, collector: Collector) -> None:
     with _forwarded(sshd, collector.port) as forward:
         _wait_until_listening(forward)
         with _connect(forward) as program:
@@ -117,7 +117,7 @@ def test_a_program_that_closes_after_its_last_octet_has_sent_all_of_it(sshd: Ssh
         assert collector.received == _MEGABYTE * 8
 
 
-def test_what_the_collector_answers_reaches_the_program(sshd: Sshd) -> None:
+def test_the_collectors_answers_reach_the_program(sshd: Sshd) -> None:
     def echo(_: Collector, connection: socket.socket) -> None:
         while data := connection.recv(1 << 16):
             connection.sendall(data)
@@ -134,7 +134,7 @@ def test_what_the_collector_answers_reaches_the_program(sshd: Sshd) -> None:
 
 
 def test_a_half_close_delivers_everything_but_ends_the_answers_at_once(sshd: Sshd) -> None:
-    """There is no half-close in sshtunnel: a program must have read what it wants before it says that it is done."""
+    """There is no half-close in sshtunnel: a program must read every answer before it ends its half."""
     received = threading.Event()
 
     def answer_late(collector: Collector, connection: socket.socket) -> None:
@@ -152,7 +152,7 @@ def test_a_half_close_delivers_everything_but_ends_the_answers_at_once(sshd: Ssh
         assert collector.received == _MEGABYTE
 
 
-def test_an_ipv6_address_is_listened_on_as_well(sshd: Sshd, collector: Collector) -> None:
+def test_it_also_listens_on_an_ipv6_address(sshd: Sshd, collector: Collector) -> None:
     with _forwarded(sshd, collector.port, local_address="::1") as forward:
         _wait_until_listening(forward)
         assert forward.name.startswith("[::1]:")
@@ -175,7 +175,7 @@ def test_a_killed_server_closes_port_and_connections_and_its_return_opens_the_po
             sshd.kill()
             _wait_until_ended(program)
         wait_until(lambda: _refuses(forward), 60, "the port is closed")
-        wait_until(lambda: forward.error is not None, 60, "the loss is told")
+        wait_until(lambda: forward.error is not None, 60, "the loss is reported")
         sshd.start()
         _wait_until_listening(forward)
         with _connect(forward) as program:
@@ -188,7 +188,7 @@ def test_a_killed_server_closes_port_and_connections_and_its_return_opens_the_po
         assert said[1] == f"port-forwarding {forward.name} works again"
 
 
-def test_a_server_that_ends_every_session_at_once_is_not_asked_again_at_once(sshd: Sshd, collector: Collector) -> None:
+def test_a_server_that_ends_every_session_at_once_is_not_retried_at_once(sshd: Sshd, collector: Collector) -> None:
     with _forwarded(sshd, collector.port, _PATIENT, PortForwardLimits(settled=60)) as forward:
         _wait_until_listening(forward)
         sshd.kill_sessions()
@@ -221,7 +221,7 @@ def _connections_to(sshd: Sshd) -> int:
     return sshd.log.count("Connection from")
 
 
-def test_what_no_retry_can_mend_is_tried_at_the_longest_interval(sshd: Sshd, collector: Collector) -> None:
+def test_an_error_that_no_retry_repairs_is_retried_at_the_longest_interval(sshd: Sshd, collector: Collector) -> None:
     sshd.known_hosts.write_text("")
     with _forwarded(sshd, collector.port, Backoff()) as forward:
         wait_until(lambda: forward.state == "waiting 60 s to try again", 60, lambda: forward.state)
@@ -234,10 +234,10 @@ def test_only_the_local_address_is_bound(sshd: Sshd, collector: Collector) -> No
             assert probe.connect_ex(("127.0.0.2", _port(forward))) != 0
 
 
-def test_neither_the_users_ssh_folder_nor_an_agent_is_looked_at(
+def test_neither_the_users_ssh_folder_nor_an_agent_is_used(
     sshd: Sshd, collector: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With them it would go elsewhere: the configuration leads to another port, and the agent would be connected to."""
+    """If relay used them, it would connect to another port, and to the agent."""
     folder = tmp_path / ".ssh"
     folder.mkdir()
     (folder / "config").write_text("Host *\nHostName 192.0.2.1\nPort 1\nProxyCommand false\n")
@@ -257,10 +257,10 @@ def test_neither_the_users_ssh_folder_nor_an_agent_is_looked_at(
             agent.accept()
 
 
-# --- What stands in the way ---
+# --- Obstacles ---
 
 
-def test_a_port_that_is_taken_is_told_with_its_owner_and_had_once_it_is_free(sshd: Sshd, collector: Collector) -> None:
+def test_a_taken_port_is_reported_with_its_owner_and_opens_once_it_is_free(sshd: Sshd, collector: Collector) -> None:
     with socket.create_server((LOOPBACK, 0)) as owner:
         port = owner.getsockname()[1]
         with _forwarded(sshd, collector.port, local_port=port) as forward:
@@ -275,7 +275,7 @@ def test_a_port_that_is_taken_is_told_with_its_owner_and_had_once_it_is_free(ssh
             assert forward.error is None
 
 
-def test_whoever_sees_it_listen_sees_no_error(
+def test_a_listening_port_forward_has_no_error(
     sshd: Sshd, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[RelayError | None, str]] = []
@@ -285,7 +285,7 @@ def test_whoever_sees_it_listen_sees_no_error(
         assert told == [(None, "connecting")]
 
 
-def test_a_port_that_is_taken_while_relay_connects_is_told_all_the_same(
+def test_a_port_that_is_taken_while_relay_connects_is_reported_too(
     sshd: Sshd, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_port, "require_free", lambda *_: None)
@@ -297,13 +297,13 @@ def test_a_port_that_is_taken_while_relay_connects_is_told_all_the_same(
         assert "taken by" in str(forward.error)
 
 
-def test_an_address_that_the_machine_has_not_is_told(sshd: Sshd, collector: Collector) -> None:
+def test_an_address_that_the_machine_does_not_have_is_reported(sshd: Sshd, collector: Collector) -> None:
     with _forwarded(sshd, collector.port, local_address="192.0.2.1") as forward:
         wait_until(lambda: forward.error, 60, "the error")
         assert isinstance(forward.error, CannotCreateError)
 
 
-def test_a_refusing_collector_closes_the_programs_connection_and_is_told_until_one_takes_it(
+def test_a_refusing_collector_ends_the_programs_connection_and_is_reported_until_one_succeeds(
     sshd: Sshd, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Collector() as collector, _forwarded(sshd, collector.port) as forward:
@@ -322,7 +322,7 @@ def test_a_refusing_collector_closes_the_programs_connection_and_is_told_until_o
 def test_a_session_that_dies_before_the_listener_starts_leaves_no_port_open(
     sshd: Sshd, collector: Collector, stop: threading.Event
 ) -> None:
-    """By itself sshtunnel would leave the port bound, and wait for ever when told to stop."""
+    """By itself sshtunnel would leave the port bound, and its stop would wait for ever."""
     settings = sshd.forwarding(collector.port, local_port=free_port())
     clients = port_forward._Clients(1)
 
@@ -340,7 +340,7 @@ def test_a_session_that_dies_before_the_listener_starts_leaves_no_port_open(
 # --- Ceilings ---
 
 
-def test_connections_over_the_ceiling_are_closed_and_later_ones_find_room(
+def test_connections_over_the_ceiling_are_closed_and_later_ones_succeed(
     sshd: Sshd, caplog: pytest.LogCaptureFixture
 ) -> None:
     released = threading.Event()
@@ -363,8 +363,8 @@ def test_connections_over_the_ceiling_are_closed_and_later_ones_find_room(
         released.set()
 
 
-def test_a_program_that_floods_a_collector_which_does_not_read_is_held_up_and_costs_little_memory(sshd: Sshd) -> None:
-    """What it could send until then is what is lost when the far end dies: no proof of anything."""
+def test_a_program_that_floods_a_blocked_collector_has_to_wait_and_costs_little_memory(sshd: Sshd) -> None:
+    """The data that it could send until then is lost when the far end dies: it proves nothing."""
     released = threading.Event()
     with Collector(_holding(released)) as collector, _forwarded(sshd, collector.port) as forward:
         _wait_until_listening(forward)
@@ -380,7 +380,7 @@ def test_a_program_that_floods_a_collector_which_does_not_read_is_held_up_and_co
 
 
 def _flood(forward: PortForward) -> int:
-    """How many octets were taken until none were for a second; on a busy machine the first ones may take longer."""
+    """How many octets were accepted until none were for a second; on a busy machine the first ones may take longer."""
     taken = 0
     with _connect(forward) as program, contextlib.suppress(TimeoutError):
         while True:
@@ -412,7 +412,7 @@ def test_stopping_is_prompt_while_programs_are_blocked_and_frees_them(sshd: Sshd
         released.set()
 
 
-def test_stopping_frees_what_waits_for_a_program_that_does_not_read(sshd: Sshd) -> None:
+def test_stopping_frees_a_thread_that_waits_for_a_program_that_does_not_read(sshd: Sshd) -> None:
     def talk(_: Collector, connection: socket.socket) -> None:
         while True:
             talked.append(connection.send(_MEGABYTE))
@@ -455,10 +455,10 @@ def test_stopping_is_prompt_between_two_attempts(sshd: Sshd, collector: Collecto
         assert time.monotonic() - begun < _GIVEN_UP
 
 
-# --- What is told ---
+# --- Logs ---
 
 
-def test_neither_log_nor_representation_tells_what_is_sent_or_keys(
+def test_neither_log_nor_representation_contains_data_or_keys(
     sshd: Sshd, collector: Collector, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """By itself sshtunnel logs all data as hexadecimal digits at its lowest level."""

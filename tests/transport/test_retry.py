@@ -1,4 +1,4 @@
-"""When an attempt is made again; the times are short and real."""
+"""When an attempt is repeated; the times are short and real."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from relay.transport.retry import Backoff, keep_trying
 
 
 class _Trying:
-    """`keep_trying` in a thread; every attempt takes its outcome from `outcomes`, then the last one again and again."""
+    """`keep_trying` in a thread. Each attempt has the next of the `outcomes`; the last one repeats."""
 
     def __init__(self, *outcomes: RelayError | None, longest: float = 60.0, files: Sequence[str] = ()) -> None:
         self.attempts = 0
@@ -61,29 +61,29 @@ def _pauses(error: RelayError | None, attempts: int, longest: float) -> list[flo
     return [pause for _, pause in trying.noted]
 
 
-def test_what_may_work_later_is_tried_again_within_a_second_and_at_no_fixed_interval() -> None:
+def test_a_retryable_error_is_retried_within_a_second_at_a_random_time() -> None:
     firsts = [_pauses(UnavailableError("server", "down"), 1, 60)[0] for _ in range(20)]
     assert all(0 <= pause <= 1 for pause in firsts)
     assert len(set(firsts)) == len(firsts)
 
 
-def test_the_intervals_never_exceed_the_longest() -> None:
+def test_delays_never_exceed_the_longest() -> None:
     assert max(_pauses(UnavailableError("server", "down"), 200, 0.01)) <= 0.01
 
 
-def test_what_trying_cannot_mend_waits_the_longest_interval_every_time() -> None:
+def test_an_error_that_no_retry_repairs_has_the_longest_delay_every_time() -> None:
     assert set(_pauses(PermissionRefusedError("server", "wrong host key"), 5, 0.05)) == {0.05}
 
 
-def test_an_attempt_that_returns_begins_the_intervals_anew() -> None:
-    """Without that the fifth of these would be up to 16 s long, and all within one second once in a thousand times."""
+def test_a_successful_attempt_resets_the_delays() -> None:
+    """Otherwise the fifth delay would be up to 16 s long, and all five below 1 s only once in a thousand runs."""
     trying = _Trying(*[UnavailableError("server", "down"), None] * 5)
     trying.wait_for_attempts(10)
     trying.stop()
     assert [pause for _, pause in trying.noted if pause > 1] == []
 
 
-def test_stopping_ends_the_longest_wait_at_once_and_without_another_attempt() -> None:
+def test_a_stop_ends_the_longest_wait_at_once_without_another_attempt() -> None:
     trying = _Trying(PermissionRefusedError("server", "wrong host key"))
     wait_until(lambda: trying.noted, 60, "the first failure")
     begun = time.monotonic()

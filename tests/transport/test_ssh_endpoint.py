@@ -1,4 +1,4 @@
-"""Relay's own SSH end, against OpenSSH's client, against relay's own session, and against strangers."""
+"""relay's own SSH end: with OpenSSH's client, with relay's own session, and with clients that cannot log in."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ _MEGABYTE = b"x" * (1 << 20)
 
 
 class _Receiver:
-    """An endpoint on an event loop of its own, in a thread; its listener keeps what it reads and closes at the end."""
+    """An endpoint on an event loop of its own, in a thread; its listener keeps the octets and closes at their end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -122,7 +122,7 @@ def _prove(session: SshSession, pipe: SshPipe) -> None:
     session.open()
 
 
-def test_relays_own_session_delivers_and_proves(receiver: _Receiver) -> None:
+def test_relays_own_session_delivers_with_proof(receiver: _Receiver) -> None:
     with receiver.session() as session:
         pipe = session.open()
         pipe.send(_MEGABYTE * 20 + b"end")
@@ -139,13 +139,13 @@ def test_openssh_forwards_through_it(receiver: _Receiver) -> None:
 
 
 @pytest.mark.parametrize("name", ["curve25519-sha256", "curve25519-sha256@libssh.org"])
-def test_a_client_that_knows_a_key_exchange_by_one_of_its_names_only(receiver: _Receiver, name: str) -> None:
+def test_a_client_can_use_either_name_of_a_key_exchange(receiver: _Receiver, name: str) -> None:
     _, said = receiver.ssh("-v", "-o", f"KexAlgorithms={name}", "-W", f"{LOOPBACK}:{_PORT}", f"relay@{LOOPBACK}")
     assert f"kex: algorithm: {name}\n" in said
     assert "Authenticated to" in said
 
 
-def test_many_channels_one_after_another_and_side_by_side(receiver: _Receiver) -> None:
+def test_many_channels_work_one_after_another_and_in_parallel(receiver: _Receiver) -> None:
     with receiver.session() as session:
         for number in range(300):
             pipe = session.open()
@@ -161,7 +161,7 @@ def test_many_channels_one_after_another_and_side_by_side(receiver: _Receiver) -
     assert receiver.received == [b"%d" % number for number in range(300)] + [b"together"] * receiver.limits.channels
 
 
-def test_a_stream_knows_its_sender_by_the_key(receiver: _Receiver) -> None:
+def test_a_stream_has_its_senders_key(receiver: _Receiver) -> None:
     with receiver.session() as session:
         session.open()
         wait_until(lambda: receiver.streams, 60, "a stream arrives")
@@ -209,7 +209,7 @@ async def _forget(stream: ChannelStream) -> None:
 
 
 @pytest.mark.parametrize("end", [_abort, _fail, _refuse, _forget])
-def test_whatever_is_no_clean_close_never_looks_like_a_drained_stream(
+def test_a_stream_that_is_not_closed_cleanly_never_looks_drained(
     receiver: _Receiver, end: Callable[[ChannelStream], Awaitable[None]]
 ) -> None:
     async def read_and_end(stream: ChannelStream) -> None:
@@ -225,7 +225,7 @@ def test_whatever_is_no_clean_close_never_looks_like_a_drained_stream(
         wait_until(lambda: not session.alive, 60, "the connection is broken off")
 
 
-def test_a_stop_breaks_off_what_is_not_closed(tmp_path: Path) -> None:
+def test_a_stop_breaks_off_open_streams(tmp_path: Path) -> None:
     receiver = _Receiver(tmp_path)
     with receiver.running():
         session = receiver.session()
@@ -237,7 +237,7 @@ def test_a_stop_breaks_off_what_is_not_closed(tmp_path: Path) -> None:
     session.close()
 
 
-def test_a_stop_also_ends_what_serves_a_stream_whose_connection_is_gone(tmp_path: Path) -> None:
+def test_a_stop_also_ends_the_task_of_a_stream_whose_connection_has_ended(tmp_path: Path) -> None:
     receiver = _Receiver(tmp_path)
     ended: list[str] = []
 
@@ -259,7 +259,7 @@ def test_a_stop_also_ends_what_serves_a_stream_whose_connection_is_gone(tmp_path
     assert ended == ["stream", "service"]
 
 
-def test_a_lost_connection_is_no_end_of_file(receiver: _Receiver) -> None:
+def test_a_lost_connection_is_not_an_end_of_file(receiver: _Receiver) -> None:
     errors: list[UnavailableError] = []
 
     async def note(stream: ChannelStream) -> None:
@@ -274,11 +274,11 @@ def test_a_lost_connection_is_no_end_of_file(receiver: _Receiver) -> None:
         pipe = session.open()  # kept: a channel that is collected as garbage ends cleanly
         pipe.send(b"message")
         wait_until(lambda: receiver.received == [b"message"], 60, "the message arrives")
-    wait_until(lambda: errors, 60, "the stream's reader is told")
+    wait_until(lambda: errors, 60, "the stream's reader has an error")
     assert "lost" in errors[0].cause
 
 
-def test_giving_up_a_read_loses_nothing(receiver: _Receiver) -> None:
+def test_a_cancelled_read_loses_nothing(receiver: _Receiver) -> None:
     async def impatient(stream: ChannelStream) -> None:
         receiver.received.append(b"")
         while True:
@@ -302,7 +302,7 @@ def test_giving_up_a_read_loses_nothing(receiver: _Receiver) -> None:
     assert receiver.received[0] == b"".join(b"%05d" % number * 500 for number in range(200))
 
 
-def test_a_listener_that_does_not_read_holds_the_sender_back(receiver: _Receiver) -> None:
+def test_a_listener_that_does_not_read_makes_the_sender_wait(receiver: _Receiver) -> None:
     reading = asyncio.Event()
 
     async def wait_first(stream: ChannelStream) -> None:
@@ -329,7 +329,7 @@ def test_a_listener_that_does_not_read_holds_the_sender_back(receiver: _Receiver
     assert receiver.received == [_MEGABYTE * 3]
 
 
-# --- What it refuses ---
+# --- Refusals ---
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_a_session_for_another_address_is_refused(receiver: _Receiver) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["localhost", "127.0.0.1", "::1"])
-def test_the_listener_is_reached_however_loopback_is_spelled(receiver: _Receiver, spelling: str) -> None:
+def test_every_spelling_of_loopback_reaches_the_listener(receiver: _Receiver, spelling: str) -> None:
     with receiver.session(remote_host=spelling) as session:
         session.open()
 
@@ -397,7 +397,7 @@ def test_the_keys_file_is_read_at_every_login(receiver: _Receiver) -> None:
     receiver.session().close()
 
 
-def test_a_stranger_without_a_key_gets_nothing(receiver: _Receiver) -> None:
+def test_a_client_without_an_authorized_key_gets_nothing(receiver: _Receiver) -> None:
     with socket.create_connection((LOOPBACK, receiver.port)) as sock:
         transport = paramiko.Transport(sock)
         transport.start_client()
@@ -410,7 +410,7 @@ def test_a_stranger_without_a_key_gets_nothing(receiver: _Receiver) -> None:
     assert not receiver.streams
 
 
-def test_a_peer_that_sends_beyond_its_window_is_broken_off(receiver: _Receiver) -> None:
+def test_a_peer_that_sends_beyond_its_window_is_disconnected(receiver: _Receiver) -> None:
     async def never_read(stream: ChannelStream) -> None:
         await asyncio.Event().wait()
         del stream
@@ -423,20 +423,20 @@ def test_a_peer_that_sends_beyond_its_window_is_broken_off(receiver: _Receiver) 
             pipe.send(_MEGABYTE * 8)
 
 
-def test_a_peer_that_sends_extended_data_is_broken_off(receiver: _Receiver) -> None:
+def test_a_peer_that_sends_extended_data_is_disconnected(receiver: _Receiver) -> None:
     with receiver.session() as session:
         session.open()._channel.send_stderr(b"x")
         wait_until(lambda: not session.alive, 60, "the connection is broken off")
 
 
-# --- Strangers, limits, silence ---
+# --- Clients without a login, limits, silence ---
 
 
 @pytest.mark.parametrize(
     "garbage",
     [b"GET / HTTP/1.1\r\n\r\n" * 200, b"SSH-2.0-x\r\n" + b"\x7f\xff\xff\xff" * 50, b"\x00" * 5000, b"SSH-1.5-x\r\n"],
 )
-def test_garbage_from_strangers_prints_and_logs_no_traceback(
+def test_garbage_before_the_login_prints_and_logs_no_traceback(
     receiver: _Receiver, garbage: bytes, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
@@ -453,7 +453,7 @@ def test_garbage_from_strangers_prints_and_logs_no_traceback(
     assert "Traceback" not in caplog.text
 
 
-def test_a_stranger_who_floods_before_logging_in_is_cut_off(receiver: _Receiver) -> None:
+def test_a_client_that_floods_before_the_login_is_disconnected(receiver: _Receiver) -> None:
     with (
         socket.create_connection((LOOPBACK, receiver.port)) as stranger,
         pytest.raises(OSError, match=r"reset|pipe"),
@@ -467,7 +467,7 @@ def _limited(folder: Path, limits: EndpointLimits) -> contextlib.AbstractContext
     return receiver.running()
 
 
-def test_who_does_not_log_in_in_time_is_closed(tmp_path: Path) -> None:
+def test_a_connection_without_a_login_in_time_is_closed(tmp_path: Path) -> None:
     with (
         _limited(tmp_path, EndpointLimits(authentication=0.3)) as receiver,
         socket.create_connection((LOOPBACK, receiver.port)) as stranger,
@@ -480,7 +480,7 @@ def test_who_does_not_log_in_in_time_is_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ceiling", ["unauthenticated", "per_address", "connections"])
-def test_connections_beyond_a_ceiling_are_closed_and_counted_and_make_room_when_they_go(
+def test_connections_beyond_a_ceiling_are_closed_and_counted_and_later_ones_succeed(
     tmp_path: Path, ceiling: str
 ) -> None:
     limits = {
@@ -503,21 +503,21 @@ def test_connections_beyond_a_ceiling_are_closed_and_counted_and_make_room_when_
 def test_channels_beyond_the_ceiling_are_refused(tmp_path: Path) -> None:
     with _limited(tmp_path, EndpointLimits(channels=2)) as receiver, receiver.session() as session:
         pipes = [session.open(), session.open()]
-        with pytest.raises(UnavailableError, match="no room"):
+        with pytest.raises(UnavailableError, match="refuses another channel"):
             session.open()
         pipes[0].half_close()
         pipes[0].drained(60)
         session.open()
 
 
-def test_a_sender_that_has_vanished_is_noticed(tmp_path: Path) -> None:
+def test_a_vanished_sender_is_noticed(tmp_path: Path) -> None:
     limits = EndpointLimits(liveness=LivenessTimeouts(quiet=0.5, answer=2))
     with _limited(tmp_path, limits) as receiver, receiver.foreign_client() as client:
         client.process.suspend()
         wait_until(lambda: not receiver.endpoint._connections, 60, "the frozen sender is given up")
 
 
-def test_an_idle_sender_that_lives_is_kept(tmp_path: Path) -> None:
+def test_an_idle_sender_that_is_alive_stays_connected(tmp_path: Path) -> None:
     limits = EndpointLimits(liveness=LivenessTimeouts(quiet=0.1, answer=2))
     with _limited(tmp_path, limits) as receiver, receiver.session() as session:
         pipe = session.open()
@@ -531,7 +531,7 @@ def test_an_idle_sender_that_lives_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["host", "authorized_keys"])
-def test_a_file_that_cannot_be_used_keeps_senders_out_until_it_is_repaired(
+def test_an_unusable_file_prevents_logins_until_it_is_repaired(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str
 ) -> None:
     receiver = _Receiver(tmp_path)
@@ -547,7 +547,7 @@ def test_a_file_that_cannot_be_used_keeps_senders_out_until_it_is_repaired(
         assert "can be used again" in caplog.text
 
 
-def test_a_host_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
+def test_a_host_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
     receiver = _Receiver(tmp_path)
     receiver.host_key.chmod(0o644)
     with receiver.running():
@@ -556,7 +556,7 @@ def test_a_host_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
             receiver.session()
 
 
-def test_every_address_of_its_name_is_listened_on(tmp_path: Path) -> None:
+def test_it_listens_on_every_address_of_its_name(tmp_path: Path) -> None:
     port = free_port()
     files = ("--host-key", str(generate_key(tmp_path / "host")), "--authorized-keys", str(tmp_path / "keys"))
     receiver = Receiver(tmp_path / "server", "--ssh-listen", f"here.example:{port}", *files)
@@ -568,7 +568,7 @@ def test_every_address_of_its_name_is_listened_on(tmp_path: Path) -> None:
                 assert sender.recv(4) == b"SSH-"
 
 
-def test_an_address_in_use_is_told() -> None:
+def test_an_address_in_use_is_reported() -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
         endpoint = SshEndpoint(
             LOOPBACK,
@@ -579,10 +579,10 @@ def test_an_address_in_use_is_told() -> None:
             serve=_forget,
         )
         with pytest.raises(UnavailableError, match="already in use"):
-            asyncio.run(endpoint._listen())
+            asyncio.run(endpoint.start())
 
 
-def test_lines_that_admit_nobody_are_logged_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_mistakes_in_the_keys_file_are_logged_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     receiver = _Receiver(tmp_path)
     receiver.authorize('from="192.0.2.1"')
     with caplog.at_level(logging.WARNING), receiver.running():

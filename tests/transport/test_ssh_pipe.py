@@ -1,4 +1,4 @@
-"""Pipes through OpenSSH's own server: what arrives, what is proof and what is not, and what frees a blocked sender."""
+"""Pipes through OpenSSH's own server: arrival, valid and invalid proofs, and the events that free a blocked sender."""
 
 import socket
 import threading
@@ -21,9 +21,9 @@ from relay.transport.ssh.session import SshPipe, SshSession
 
 _IMPATIENT = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.2, answer=0.8))
 _CURIOUS = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.2, answer=4))
-"""Asks as often, and gives a server that lives on a busy machine time to answer."""
+"""Asks as often, and gives a live server on a busy machine time to answer."""
 _ANSWERS = 25
-"""More than fit into the time after which a server that has not answered is given up."""
+"""More than fit into the time after which an unresponsive server counts as dead."""
 _MEGABYTE = b"x" * (1 << 20)
 
 
@@ -62,7 +62,7 @@ def _send_message(pipe: SshPipe) -> None:
 
 
 class _Sending:
-    """A thread that sends until something stops it, and what did."""
+    """A thread that sends until an error stops it, and that error."""
 
     def __init__(self, pipe: SshPipe, rounds: int = 1_000_000) -> None:
         self._pipe = pipe
@@ -81,7 +81,7 @@ class _Sending:
             self.error = error
 
     def wait_until_blocked(self) -> None:
-        """Return once nothing has been taken between two looks."""
+        """Return once nothing was accepted between two checks."""
         looks = [-1, -2]
 
         def same() -> bool:
@@ -96,7 +96,7 @@ class _Sending:
         assert not self._thread.is_alive(), "the sender is still blocked"
 
 
-def test_a_drained_stream_has_arrived_whole(session: SshSession, collector: Collector) -> None:
+def test_a_drained_stream_has_arrived_completely(session: SshSession, collector: Collector) -> None:
     pipe = session.open()
     pipe.send(b"one")
     pipe.send(_MEGABYTE * 5)
@@ -117,7 +117,7 @@ def test_rsyslog_has_every_message_of_a_drained_stream(sshd: Sshd, stop: threadi
 
 
 def test_a_drain_of_a_small_stream_takes_milliseconds(session: SshSession) -> None:
-    """TCP's delayed acknowledgements would make it 44 ms at least, each time. The best, since the machine is shared."""
+    """TCP's delayed acknowledgements would take 44 ms each. The best run counts, because the machine is shared."""
 
     def drained_after() -> float:
         pipe = session.open()
@@ -130,7 +130,7 @@ def test_a_drain_of_a_small_stream_takes_milliseconds(session: SshSession) -> No
     wait_until(lambda: drained_after() < 0.02, 60, "a drain within 20 ms")
 
 
-def test_what_the_collector_says_can_be_read_and_its_end_is_seen(sshd: Sshd, stop: threading.Event) -> None:
+def test_the_collectors_answers_and_its_end_can_be_read(sshd: Sshd, stop: threading.Event) -> None:
     def echo_once(_: Collector, connection: socket.socket) -> None:
         connection.sendall(connection.recv(100))
         connection.recv(100)  # until the half-close
@@ -146,7 +146,7 @@ def test_what_the_collector_says_can_be_read_and_its_end_is_seen(sshd: Sshd, sto
         assert pipe.ended
 
 
-def test_what_the_collector_still_says_does_not_hinder_the_drain(sshd: Sshd, stop: threading.Event) -> None:
+def test_answers_after_the_half_close_do_not_prevent_the_drain(sshd: Sshd, stop: threading.Event) -> None:
     def talk(collector: Collector, connection: socket.socket) -> None:
         connection.sendall(_MEGABYTE * 4)
         collector.read_to_the_end(connection)
@@ -171,7 +171,7 @@ def test_a_collector_that_does_not_close_proves_nothing(sshd: Sshd, stop: thread
 
 
 def test_a_collector_that_closes_before_relay_proves_nothing(sshd: Sshd, stop: threading.Event) -> None:
-    """A connection limit or an access list: it accepts, closes, and goes on listening, so the next open succeeds."""
+    """As with a connection limit or an access list: it accepts, closes, and still listens: the next open succeeds."""
     with Collector(lambda *_: None) as closer, SshSession.connect(sshd.forwarding(closer.port), stop) as session:
         for use in (_half_close, _send_message):
             pipe = session.open()
@@ -182,7 +182,7 @@ def test_a_collector_that_closes_before_relay_proves_nothing(sshd: Sshd, stop: t
 
 
 def test_a_stream_is_not_half_closed_before_the_collector_could_have_closed_it(session: SshSession) -> None:
-    """Without this pause most of a hundred collectors that accept and close at once would pass for drained."""
+    """Without this pause most of a hundred collectors that accept and close at once would look drained."""
     for _ in range(10):
         opening = time.monotonic()
         pipe = session.open()
@@ -192,7 +192,9 @@ def test_a_stream_is_not_half_closed_before_the_collector_could_have_closed_it(s
         pipe.drained(60)
 
 
-def test_a_collector_killed_after_the_half_close_is_found_by_the_next_open(sshd: Sshd, stop: threading.Event) -> None:
+def test_a_collector_killed_after_the_half_close_is_detected_by_the_next_open(
+    sshd: Sshd, stop: threading.Event
+) -> None:
     """A reset becomes an end of file in sshd: the drain alone would be a false proof."""
     half_closed = threading.Event()
 
@@ -212,7 +214,7 @@ def test_a_collector_killed_after_the_half_close_is_found_by_the_next_open(sshd:
             session.open()
 
 
-def test_a_server_killed_after_the_half_close_is_no_end_of_file(sshd: Sshd, stop: threading.Event) -> None:
+def test_a_server_killed_after_the_half_close_is_not_an_end_of_file(sshd: Sshd, stop: threading.Event) -> None:
     released = threading.Event()
     with (
         Collector(_holding(released)) as holder,
@@ -314,7 +316,7 @@ def test_a_frozen_server_frees_a_sender_that_its_full_socket_blocks(
         assert "not answered" in str(sending.error)
 
 
-def test_a_blocked_send_to_a_slow_but_living_collector_is_left_alone(sshd: Sshd, stop: threading.Event) -> None:
+def test_a_blocked_send_to_a_slow_collector_is_not_interrupted(sshd: Sshd, stop: threading.Event) -> None:
     resumed = threading.Event()
 
     def slow(collector: Collector, connection: socket.socket) -> None:
@@ -347,7 +349,7 @@ def test_a_blocked_send_to_a_slow_but_living_collector_is_left_alone(sshd: Sshd,
 
 
 @pytest.mark.parametrize("side", ["server", "relay"])
-def test_key_exchanges_amid_the_data_harm_neither_data_nor_watchdog(stop: threading.Event, side: str) -> None:
+def test_key_exchanges_during_a_transfer_disturb_neither_data_nor_watchdog(stop: threading.Event, side: str) -> None:
     options = ["RekeyLimit 1M"] if side == "server" else []
     with (
         Sshd([*options, "LogLevel DEBUG1"]) as sshd,
@@ -368,8 +370,8 @@ def test_key_exchanges_amid_the_data_harm_neither_data_nor_watchdog(stop: thread
         assert sshd.log.count("rekey in after") > 3 or sshd.log.count("SSH2_MSG_NEWKEYS received") > 3
 
 
-def test_many_pipes_leave_no_memory_behind(session: SshSession) -> None:
-    """By itself paramiko remembers every channel that ever was."""
+def test_many_pipes_do_not_leak_memory(session: SshSession) -> None:
+    """By itself paramiko remembers every channel for ever."""
     for _ in range(1200):
         pipe = session.open()
         pipe.close()

@@ -1,4 +1,4 @@
-"""Connecting to OpenSSH's own server, step by step, and what each failure is called."""
+"""Connecting to OpenSSH's own server, step by step, and the error of each failure."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ _HASTY = 0.5  # seconds, for the one step that is to be given up: what is to com
 
 
 def _forwarding(folder: Path, port: int, host: str = LOOPBACK) -> PortForwarding:
-    """Settings for a server that is none: its key file is real, its known_hosts missing."""
+    """Settings for something that is not a server: its key file is real, its known_hosts missing."""
     if not (folder / "key").exists():
         generate_key(folder / "key")
     return PortForwarding(
@@ -55,7 +55,7 @@ def _server_that_says(*lines: bytes, then_close: bool) -> Iterator[int]:
     done.set()
 
 
-def test_every_step_is_reported_in_order_with_what_was_found(sshd: Sshd, stop: threading.Event) -> None:
+def test_every_step_is_reported_in_order_with_its_result(sshd: Sshd, stop: threading.Event) -> None:
     passed: dict[HandshakeStep, str] = {}
     with SshSession.connect(sshd.forwarding(1), stop, passed=passed.__setitem__) as session:
         assert session.alive
@@ -67,13 +67,13 @@ def test_every_step_is_reported_in_order_with_what_was_found(sshd: Sshd, stop: t
     assert not session.alive
 
 
-def test_the_representation_tells_the_state_and_no_secret(sshd: Sshd, stop: threading.Event) -> None:
+def test_the_representation_shows_the_state_and_no_secret(sshd: Sshd, stop: threading.Event) -> None:
     with SshSession.connect(sshd.forwarding(1), stop) as session:
         assert repr(session) == f"<SshSession {sshd.user}@{LOOPBACK}:{sshd.port} to {LOOPBACK}:1, alive>"
     assert repr(session).endswith("dead>")
 
 
-def test_an_unknown_host_key_is_refused_before_authentication(sshd: Sshd, stop: threading.Event) -> None:
+def test_an_unknown_host_key_is_rejected_before_authentication(sshd: Sshd, stop: threading.Event) -> None:
     sshd.known_hosts.write_text("")
     with pytest.raises(PermissionRefusedError, match="is unknown") as refused:
         SshSession.connect(sshd.forwarding(1), stop)
@@ -83,13 +83,13 @@ def test_an_unknown_host_key_is_refused_before_authentication(sshd: Sshd, stop: 
     assert "publickey" not in sshd.log
 
 
-def test_a_missing_known_hosts_file_trusts_nobody(sshd: Sshd, stop: threading.Event) -> None:
+def test_with_a_missing_known_hosts_file_no_server_is_trusted(sshd: Sshd, stop: threading.Event) -> None:
     sshd.known_hosts.unlink()
     with pytest.raises(PermissionRefusedError, match="is unknown"):
         SshSession.connect(sshd.forwarding(1), stop)
 
 
-def test_a_changed_host_key_is_refused_with_both_fingerprints(sshd: Sshd, stop: threading.Event) -> None:
+def test_the_error_for_a_changed_host_key_has_both_fingerprints(sshd: Sshd, stop: threading.Event) -> None:
     sshd.known_hosts.write_text(sshd.known_hosts_line(sshd.other_key))
     with pytest.raises(PermissionRefusedError, match="changed") as refused:
         SshSession.connect(sshd.forwarding(1), stop)
@@ -124,7 +124,9 @@ def test_a_client_key_of_every_type_logs_in(sshd: Sshd, stop: threading.Event, k
     SshSession.connect(sshd.forwarding(1, private_key=str(key)), stop).close()
 
 
-def test_a_refused_key_names_the_line_to_add_and_adding_it_helps(sshd: Sshd, stop: threading.Event) -> None:
+def test_the_error_for_a_rejected_key_has_the_line_to_add_and_adding_it_helps(
+    sshd: Sshd, stop: threading.Event
+) -> None:
     forwarding = sshd.forwarding(9999, private_key=str(sshd.other_key))
     with pytest.raises(PermissionRefusedError, match="refuses") as refused:
         SshSession.connect(forwarding, stop)
@@ -166,7 +168,7 @@ class _LockedOut(Sshd):
         (("PubkeyAcceptedAlgorithms rsa-sha2-512",), "", 0o600, "not in PubkeyAcceptedAlgorithms", "PubkeyAccepted"),
     ],
 )
-def test_the_remedy_for_a_key_that_is_refused_although_authorized_keys_has_it_names_the_possible_reasons(
+def test_the_remedy_for_a_key_that_is_rejected_although_authorized_keys_has_it_names_the_possible_reasons(
     stop: threading.Event, options: tuple[str, ...], restriction: str, mode: int, reason: str, told: str
 ) -> None:
     with Sshd(options) as sshd:
@@ -192,34 +194,34 @@ def test_the_remedy_for_a_locked_account_points_to_the_servers_log(
     assert "the account is locked" in refused.value.remedy
 
 
-def test_a_server_without_public_key_login_is_told(stop: threading.Event) -> None:
+def test_a_server_without_public_key_login_is_reported(stop: threading.Event) -> None:
     with (
         Sshd(["PubkeyAuthentication no", "AuthenticationMethods any"]) as sshd,
-        pytest.raises(PermissionRefusedError, match="takes no public keys"),
+        pytest.raises(PermissionRefusedError, match="accepts no public keys"),
     ):
         SshSession.connect(sshd.forwarding(1), stop)
 
 
-def test_a_private_key_that_others_may_read_never_gets_as_far_as_the_network(sshd: Sshd, stop: threading.Event) -> None:
+def test_relay_does_not_connect_with_a_private_key_that_others_can_read(sshd: Sshd, stop: threading.Event) -> None:
     sshd.client_key.chmod(0o644)
     with pytest.raises(PermissionRefusedError, match="0644"):
         SshSession.connect(sshd.forwarding(1), stop)
     assert "Connection from" not in sshd.log
 
 
-def test_a_missing_private_key_is_told(sshd: Sshd, stop: threading.Event) -> None:
+def test_a_missing_private_key_is_reported(sshd: Sshd, stop: threading.Event) -> None:
     with pytest.raises(NoInputError):
         SshSession.connect(sshd.forwarding(1, private_key=str(sshd.folder / "missing")), stop)
 
 
 @pytest.mark.parametrize("name", ["curve25519-sha256", "curve25519-sha256@libssh.org"])
-def test_a_server_that_knows_a_key_exchange_by_one_of_its_names_only(stop: threading.Event, name: str) -> None:
+def test_a_server_may_support_either_name_of_a_key_exchange(stop: threading.Event, name: str) -> None:
     with Sshd([f"KexAlgorithms {name}", "LogLevel DEBUG1"]) as sshd:
         SshSession.connect(sshd.forwarding(1), stop).close()
         assert f"kex: algorithm: {name} " in sshd.log
 
 
-def test_fips_negotiates_only_what_it_allows(stop: threading.Event) -> None:
+def test_fips_negotiates_only_permitted_algorithms(stop: threading.Event) -> None:
     with Sshd(host_key_types=("ed25519", "ecdsa")) as sshd:
         key = generate_key(sshd.folder / "nist", "ecdsa", "-b", "384")
         sshd.authorized_keys.write_text(key.with_suffix(".pub").read_text())
@@ -229,14 +231,14 @@ def test_fips_negotiates_only_what_it_allows(stop: threading.Event) -> None:
         assert passed[HandshakeStep.KEY_EXCHANGE] == "aes256-gcm@openssh.com, ecdsa-sha2-nistp256"
 
 
-def test_fips_cannot_agree_with_a_server_that_only_has_what_it_forbids(stop: threading.Event) -> None:
+def test_fips_cannot_agree_with_a_server_that_has_only_forbidden_algorithms(stop: threading.Event) -> None:
     with Sshd() as sshd:
         key = generate_key(sshd.folder / "nist", "ecdsa")
         with pytest.raises(ProtocolError, match="no common host key type: it offers ssh-ed25519; relay offers ecdsa"):
             SshSession.connect(sshd.forwarding(1, private_key=str(key), algorithms="fips"), stop)
 
 
-def test_no_common_cipher_names_both_lists(stop: threading.Event) -> None:
+def test_the_error_for_no_common_cipher_has_both_lists(stop: threading.Event) -> None:
     with (
         Sshd(["Ciphers chacha20-poly1305@openssh.com"]) as sshd,
         pytest.raises(ProtocolError, match=r"no common cipher: it offers chacha20.*; relay offers aes128-gcm"),
@@ -244,12 +246,12 @@ def test_no_common_cipher_names_both_lists(stop: threading.Event) -> None:
         SshSession.connect(sshd.forwarding(1), stop)
 
 
-def test_a_name_that_does_not_resolve(tmp_path: Path, stop: threading.Event) -> None:
+def test_a_name_that_does_not_resolve_is_an_error(tmp_path: Path, stop: threading.Event) -> None:
     with pytest.raises(UnknownHostError, match="does not resolve"):
         SshSession.connect(_forwarding(tmp_path, 22, "no-such-host.invalid"), stop)
 
 
-def test_refused_and_timed_out_are_two_sentences(tmp_path: Path, stop: threading.Event) -> None:
+def test_a_refused_and_a_timed_out_connection_have_different_errors(tmp_path: Path, stop: threading.Event) -> None:
     with pytest.raises(UnavailableError, match="connection refused"):
         SshSession.connect(_forwarding(tmp_path, free_port()), stop)
     with (
@@ -261,7 +263,7 @@ def test_refused_and_timed_out_are_two_sentences(tmp_path: Path, stop: threading
 
 @contextlib.contextmanager
 def _full_backlog() -> Iterator[int]:
-    """A port whose kernel drops every further SYN: what a firewall that drops looks like."""
+    """A port whose kernel drops every further SYN, as a firewall does."""
     with socket.create_server((LOOPBACK, 0), backlog=0) as full, contextlib.ExitStack() as waiting:
         port = full.getsockname()[1]
         for _ in range(3):
@@ -271,23 +273,23 @@ def _full_backlog() -> Iterator[int]:
         yield port
 
 
-def test_a_server_that_says_nothing(tmp_path: Path, stop: threading.Event) -> None:
+def test_a_silent_server_is_an_error(tmp_path: Path, stop: threading.Event) -> None:
     with _server_that_says(then_close=False) as port, pytest.raises(ProtocolError, match="no SSH banner within"):
         SshSession.connect(_forwarding(tmp_path, port), stop, limits=HandshakeLimits(banner=_HASTY))
 
 
-def test_a_server_that_closes_at_once(tmp_path: Path, stop: threading.Event) -> None:
+def test_a_server_that_closes_at_once_is_an_error(tmp_path: Path, stop: threading.Event) -> None:
     with _server_that_says(then_close=True) as port, pytest.raises(ProtocolError, match="before its SSH banner"):
         SshSession.connect(_forwarding(tmp_path, port), stop)
 
 
 @pytest.mark.parametrize("line", [b"220 mail.example ESMTP\r\n" * 200, b"\xff\xfe\n", b"HTTP/1.0 400\r\n" * 101])
-def test_what_is_no_ssh_server(tmp_path: Path, stop: threading.Event, line: bytes) -> None:
-    with _server_that_says(line, then_close=False) as port, pytest.raises(ProtocolError, match="no SSH server"):
+def test_a_program_that_is_not_an_ssh_server_is_an_error(tmp_path: Path, stop: threading.Event, line: bytes) -> None:
+    with _server_that_says(line, then_close=False) as port, pytest.raises(ProtocolError, match="not an SSH server"):
         SshSession.connect(_forwarding(tmp_path, port), stop)
 
 
-def test_a_server_that_falls_silent_after_its_banner(tmp_path: Path, stop: threading.Event) -> None:
+def test_a_server_that_is_silent_after_its_banner_is_an_error(tmp_path: Path, stop: threading.Event) -> None:
     with (
         _server_that_says(b"SSH-2.0-x\r\n", then_close=False) as port,
         pytest.raises(ProtocolError, match="no key exchange within"),
@@ -315,7 +317,7 @@ def test_a_stop_ends_connecting_at_once(tmp_path: Path, stop: threading.Event) -
             SshSession.connect(forwarding, stop, limits=patient)
 
 
-def test_a_forward_that_the_server_forbids_is_told_from_one_that_nobody_answers(stop: threading.Event) -> None:
+def test_a_forbidden_forward_and_a_refused_connection_have_different_errors(stop: threading.Event) -> None:
     allowed, forbidden = free_port(), free_port()
     with Sshd([f"PermitOpen {LOOPBACK}:{allowed}"]) as sshd:
         with (
@@ -355,7 +357,9 @@ def test_each_reason_for_a_prohibited_forward_is_listed(stop: threading.Event, o
         ):
             session.open()
     remedy = refused.value.remedy
-    assert f"In {sshd.user}'s authorized_keys there: (1) permitopen names another place; (2) permitopen names" in remedy
+    assert (
+        f"In {sshd.user}'s authorized_keys there: (1) permitopen names another address; (2) permitopen names" in remedy
+    )
     assert "(3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: (4) PermitOpen" in remedy
     assert "(5) AllowTcpForwarding is no or remote, or DisableForwarding is yes" in remedy
 
@@ -369,7 +373,7 @@ def test_a_session_survives_a_refused_forward(sshd: Sshd, stop: threading.Event)
         assert session.alive
 
 
-def test_a_session_that_has_ended_opens_nothing(sshd: Sshd, stop: threading.Event) -> None:
+def test_an_ended_session_opens_no_channel(sshd: Sshd, stop: threading.Event) -> None:
     with SshSession.connect(sshd.forwarding(1), stop) as session:
         sshd.kill_sessions()
         wait_until(lambda: not session.alive, 60, "the session notices the server's end")

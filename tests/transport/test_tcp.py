@@ -31,8 +31,8 @@ def test_a_drained_stream_was_read_to_its_end(stop: threading.Event) -> None:
         assert len(collector.received) == 1_000_000
 
 
-def test_an_end_that_comes_before_the_collector_has_everything_proves_nothing(stop: threading.Event) -> None:
-    """As one does that was on its way already when relay began to send."""
+def test_an_end_before_the_collector_has_everything_proves_nothing(stop: threading.Event) -> None:
+    """Such an end was already in transit when relay began to send."""
     half_closed, done = threading.Event(), threading.Event()
 
     def serve(_: Collector, connection: socket.socket) -> None:
@@ -49,7 +49,7 @@ def test_an_end_that_comes_before_the_collector_has_everything_proves_nothing(st
         done.set()
 
 
-def test_a_collector_that_talks_without_end_is_still_open_when_the_time_is_over(stop: threading.Event) -> None:
+def test_a_collector_that_sends_without_end_is_still_open_after_the_timeout(stop: threading.Event) -> None:
     def serve(_: Collector, connection: socket.socket) -> None:
         while True:
             connection.sendall(b"x" * 65536)
@@ -60,7 +60,7 @@ def test_a_collector_that_talks_without_end_is_still_open_when_the_time_is_over(
             pipe.drained(0.2)
 
 
-def test_a_close_frees_who_waits(stop: threading.Event) -> None:
+def test_a_close_frees_a_thread_that_waits(stop: threading.Event) -> None:
     def serve(_: Collector, connection: socket.socket) -> None:
         connection.recv(1)
         threading.Event().wait(PATIENCE)
@@ -73,7 +73,7 @@ def test_a_close_frees_who_waits(stop: threading.Event) -> None:
             pipe.drained(PATIENCE)
 
 
-def test_a_close_that_comes_while_it_connects_closes_what_it_gets(
+def test_a_close_during_connecting_closes_the_new_connection(
     stop: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def connect_late(*given: Any) -> socket.socket:

@@ -37,13 +37,13 @@ PATIENCE = 30.0
 
 
 def read_to_the_end(collector: Collector, connection: ssl.SSLSocket) -> None:
-    """Read until the close_notify, answer it, and close: as RFC 5425 has it."""
+    """Read until the close_notify, answer it, and close, as RFC 5425 requires."""
     Collector.read_to_the_end(collector, connection)
     connection.unwrap()
 
 
 def read_and_never_answer(collector: Collector, connection: ssl.SSLSocket) -> None:
-    """Read until the close_notify, and close: as rsyslog does by GnuTLS."""
+    """Read until the close_notify, and close, as rsyslog with GnuTLS does."""
     Collector.read_to_the_end(collector, connection)
 
 
@@ -71,7 +71,7 @@ def transports() -> Iterator[contextlib.ExitStack]:
 
 @pytest.fixture
 def connect(authority: Authority, transports: contextlib.ExitStack, stop: threading.Event) -> Open:
-    """Open a pipe to a port; `ca` is the authority unless something else is said."""
+    """Open a pipe to a port; `ca` defaults to the authority."""
 
     def go(port: int, patience: float = PATIENCE, far: TlsPeer | None = None, **keys: str) -> TlsPipe:
         trust = {} if "fingerprint" in keys else {"ca": str(authority.certificate)}
@@ -92,7 +92,7 @@ def collector(
     version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     window: int = 0,
 ) -> Collector:
-    """A collector that shows `pair`; with `clients` it lets in who has a certificate signed by that one."""
+    """A collector with that `pair`; with `clients` it requires a certificate signed by that one."""
     return Collector(serving(pair, serve, clients=clients, version=version), window=window)
 
 
@@ -138,7 +138,7 @@ def test_what_is_sent_comes_back_octet_for_octet(connect: Open, server: Pair, ve
         assert pipe.negotiated.version == ("TLSv1.2" if version is ssl.TLSVersion.TLSv1_2 else "TLSv1.3")
 
 
-def test_nothing_comes_in_time_is_no_end(connect: Open, server: Pair) -> None:
+def test_silence_is_not_an_end(connect: Open, server: Pair) -> None:
     with collector(server) as far:
         pipe = connect(far.port)
         assert pipe.receive(0.01) is None
@@ -168,8 +168,8 @@ def test_only_a_half_closed_stream_is_drained(connect: Open, server: Pair) -> No
         connect(far.port).drained(PATIENCE)
 
 
-def test_what_comes_with_the_end_of_the_handshake_is_heard(connect: Open, server: Pair) -> None:
-    """With TLS 1.2 the server's part ends the handshake, so that more can stand right behind it."""
+def test_data_that_arrives_with_the_end_of_the_handshake_is_read(connect: Open, server: Pair) -> None:
+    """With TLS 1.2 the server ends the handshake, so data can follow directly."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.certificate, server.key)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -189,10 +189,8 @@ def test_what_comes_with_the_end_of_the_handshake_is_heard(connect: Open, server
 
 
 @pytest.mark.parametrize("command", [b"K", b"k"])
-def test_a_collector_that_changes_its_keys_is_followed(
-    connect: Open, server: Pair, tmp_path: Path, command: bytes
-) -> None:
-    """OpenSSL's s_server: K has both sides change their keys (RFC 8446 section 4.6.3), k its own alone."""
+def test_a_collector_can_change_its_keys(connect: Open, server: Pair, tmp_path: Path, command: bytes) -> None:
+    """OpenSSL's s_server: K changes the keys of both sides (RFC 8446 section 4.6.3), k only its own."""
     with SServer(server, tmp_path / "said") as far:
         pipe = connect(far.port)
         for number in range(3):
@@ -222,8 +220,8 @@ def test_a_collector_that_never_answers_a_close_is_drained_by_its_end(connect: O
         assert report.startswith("collector never answers TLS's close_notify, so its end of file is the proof")
 
 
-def test_one_that_dies_is_not_drained_although_its_end_comes(connect: Open, server: Pair) -> None:
-    """The first stream ends as a killed process's does; what it does with the next shows that it answers else."""
+def test_a_killed_collector_is_not_drained_although_its_end_arrives(connect: Open, server: Pair) -> None:
+    """The first stream ends like a killed process's; the next one shows that the collector normally answers."""
 
     def die_at_first(far: Collector, connection: ssl.SSLSocket) -> None:
         (read_and_never_answer if far.served == 1 else read_to_the_end)(far, connection)
@@ -236,7 +234,7 @@ def test_one_that_dies_is_not_drained_although_its_end_comes(connect: Open, serv
             pipe.drained(PATIENCE)
 
 
-def test_one_that_is_gone_is_not_drained(connect: Open, server: Pair) -> None:
+def test_a_vanished_collector_is_not_drained(connect: Open, server: Pair) -> None:
     def die(far: Collector, connection: ssl.SSLSocket) -> None:
         far.stop_listening()
         read_and_never_answer(far, connection)
@@ -248,7 +246,7 @@ def test_one_that_is_gone_is_not_drained(connect: Open, server: Pair) -> None:
             pipe.drained(PATIENCE)
 
 
-def test_one_that_closed_before_us_proves_nothing(connect: Open, server: Pair) -> None:
+def test_a_collector_that_closed_before_relay_proves_nothing(connect: Open, server: Pair) -> None:
     with collector(server, lambda _, connection: connection.unwrap()) as far:
         pipe = connect(far.port)
         wait_until(lambda: pipe.ended, PATIENCE, "the end")
@@ -260,8 +258,10 @@ def test_one_that_closed_before_us_proves_nothing(connect: Open, server: Pair) -
     ("after", "words"),
     [("close", "reset|broke off"), ("half-close", "before it had everything"), ("stay", "not closed")],
 )
-def test_a_close_notify_that_is_no_answer_proves_nothing(connect: Open, server: Pair, after: str, words: str) -> None:
-    """It is sent before the collector has read anything; TLS itself cannot tell that from an answer."""
+def test_a_close_notify_that_is_not_an_answer_proves_nothing(
+    connect: Open, server: Pair, after: str, words: str
+) -> None:
+    """The collector sends it before it has read anything; TLS itself cannot distinguish it from an answer."""
     half_closed, said, done = threading.Event(), threading.Event(), threading.Event()
 
     def serve(_: Collector, connection: ssl.SSLSocket) -> None:
@@ -286,7 +286,7 @@ def test_a_close_notify_that_is_no_answer_proves_nothing(connect: Open, server: 
         done.set()
 
 
-def test_one_that_answers_and_waits_for_our_end_is_drained(connect: Open, server: Pair) -> None:
+def test_a_collector_that_answers_and_waits_for_relays_end_is_drained(connect: Open, server: Pair) -> None:
     ended = []
 
     def serve(far: Collector, connection: ssl.SSLSocket) -> None:
@@ -303,8 +303,8 @@ def test_one_that_answers_and_waits_for_our_end_is_drained(connect: Open, server
         assert (far.received, ended) == (b"a message", [b""])
 
 
-def test_who_has_answered_once_is_held_to_it(connect: Open, server: Pair) -> None:
-    """Else whoever can cut connections off could pass itself off as a collector that never answers."""
+def test_a_collector_that_has_answered_once_must_always_answer(connect: Open, server: Pair) -> None:
+    """Otherwise an attacker who cuts connections off could make a collector look like one that never answers."""
 
     def answer_at_first(far: Collector, connection: ssl.SSLSocket) -> None:
         (read_to_the_end if far.served == 1 else read_and_never_answer)(far, connection)
@@ -321,7 +321,7 @@ def test_who_has_answered_once_is_held_to_it(connect: Open, server: Pair) -> Non
         assert far.connections == 2
 
 
-def test_one_that_does_not_close_in_time_is_still_open(connect: Open, server: Pair) -> None:
+def test_a_collector_that_does_not_close_in_time_is_still_open(connect: Open, server: Pair) -> None:
     done = threading.Event()
     with collector(server, lambda *_: done.wait(PATIENCE)) as far:
         pipe = connect(far.port)
@@ -331,7 +331,7 @@ def test_one_that_does_not_close_in_time_is_still_open(connect: Open, server: Pa
         done.set()
 
 
-# --- Whom relay trusts ---
+# --- Verification of the server ---
 
 
 def refusal(attempt: Callable[[], object]) -> str:
@@ -344,7 +344,7 @@ def nothing_was_sent(far: Collector) -> bool:
     return far.connections == 1 and not far.received
 
 
-def test_a_certificate_for_another_name_is_refused(connect: Open, authority: Authority) -> None:
+def test_a_certificate_for_another_name_is_rejected(connect: Open, authority: Authority) -> None:
     with collector(authority.pair("other.example")) as far:
         said = refusal(lambda: connect(far.port))
         assert f'its certificate is for "other.example" and not for "{LOOPBACK}"' in said
@@ -352,36 +352,36 @@ def test_a_certificate_for_another_name_is_refused(connect: Open, authority: Aut
         assert nothing_was_sent(far)
 
 
-def test_the_server_name_is_the_one_that_is_configured(connect: Open, authority: Authority) -> None:
+def test_the_configured_server_name_is_verified(connect: Open, authority: Authority) -> None:
     with collector(authority.pair("named.example")) as far:
         assert connect(far.port, **{"server-name": "named.example"}).receive(0.01) is None
 
 
-def test_a_signer_that_is_not_known_is_refused(connect: Open, tmp_path: Path) -> None:
+def test_an_unknown_signer_is_rejected(connect: Open, tmp_path: Path) -> None:
     with collector(Authority(tmp_path, "other").pair(SERVER, LOOPBACK)) as far:
         assert "set `ca` to the file" in refusal(lambda: connect(far.port))
         assert nothing_was_sent(far)
 
 
-def test_a_certificate_that_is_over_is_refused(connect: Open, authority: Authority) -> None:
+def test_an_expired_certificate_is_rejected(connect: Open, authority: Authority) -> None:
     with collector(authority.pair("late.example", LOOPBACK, days=-1)) as far:
         assert "its certificate expired on 20" in refusal(lambda: connect(far.port))
         assert nothing_was_sent(far)
 
 
-def test_without_a_ca_this_machine_decides(connect: Open, server: Pair) -> None:
+def test_without_a_ca_this_machines_authorities_apply(connect: Open, server: Pair) -> None:
     with collector(server) as far:
         said = refusal(lambda: connect(far.port, ca=""))
         assert 'is signed by "authority", which this machine\'s own list of authorities does not have' in said
 
 
-def test_a_fingerprint_is_enough(connect: Open, tmp_path: Path) -> None:
+def test_a_fingerprint_suffices(connect: Open, tmp_path: Path) -> None:
     pair = Authority(tmp_path, "unknown").pair("unnamed.example", days=-1)
     with collector(pair) as far:
         assert connect(far.port, fingerprint=pair.fingerprint).receive(0.01) is None
 
 
-def test_another_fingerprint_is_refused(connect: Open, server: Pair, authority: Authority) -> None:
+def test_another_fingerprint_is_rejected(connect: Open, server: Pair, authority: Authority) -> None:
     other = authority.pair("pinned.example", LOOPBACK)
     with collector(server) as far:
         said = refusal(lambda: connect(far.port, fingerprint=other.fingerprint))
@@ -398,11 +398,11 @@ def test_a_fingerprint_and_a_signer_must_both_be_right(connect: Open, server: Pa
         )
 
 
-# --- As whom it comes ---
+# --- relay's own certificate ---
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_it_comes_by_its_certificate(
+def test_relay_presents_its_certificate(
     connect: Open, authority: Authority, server: Pair, version: ssl.TLSVersion
 ) -> None:
     own = authority.pair(ROUTER)
@@ -423,10 +423,10 @@ def test_it_comes_by_its_certificate(
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("certificate", ["none", "of another signer"])
-def test_who_is_not_let_in_proves_nothing(
+def test_a_refused_client_gets_no_proof(
     connect: Open, authority: Authority, server: Pair, tmp_path: Path, version: ssl.TLSVersion, certificate: str
 ) -> None:
-    """With TLS 1.3 the handshake succeeds, and the refusal comes after it."""
+    """With TLS 1.3 the handshake succeeds, and the refusal follows."""
     own = Authority(tmp_path, "stranger").pair(ROUTER)
     keys = {} if certificate == "none" else {"certificate": str(own.certificate), "private-key": str(own.key)}
 
@@ -447,7 +447,9 @@ def test_who_is_not_let_in_proves_nothing(
 # --- Files ---
 
 
-def test_a_pair_may_stand_in_one_file(connect: Open, authority: Authority, server: Pair, tmp_path: Path) -> None:
+def test_certificate_and_key_may_be_in_one_file(
+    connect: Open, authority: Authority, server: Pair, tmp_path: Path
+) -> None:
     own = authority.pair(ROUTER)
     both = tmp_path / "both.pem"
     both.touch(mode=0o600)
@@ -458,7 +460,7 @@ def test_a_pair_may_stand_in_one_file(connect: Open, authority: Authority, serve
         pipe.drained(PATIENCE)
 
 
-def test_certificates_may_stand_in_the_configuration(connect: Open, authority: Authority, server: Pair) -> None:
+def test_certificates_may_be_in_the_configuration(connect: Open, authority: Authority, server: Pair) -> None:
     own = authority.pair(ROUTER)
     texts = {"ca": authority.certificate.read_text(), "certificate": own.certificate.read_text()}
     with collector(server, clients=authority.certificate) as far:
@@ -471,12 +473,12 @@ def test_certificates_may_stand_in_the_configuration(connect: Open, authority: A
     ("contents", "mode", "error", "words"),
     [
         (None, 0o600, NoInputError, "no such file"),
-        (b"nothing", 0o600, NoInputError, "no private key that can be read"),
+        (b"nothing", 0o600, NoInputError, "no readable private key"),
         (b"key", 0o644, PermissionRefusedError, "lets others use it"),
         (b"other", 0o600, PermissionRefusedError, "does not belong to certificate "),
     ],
 )
-def test_a_bad_private_key_is_told(
+def test_a_bad_private_key_is_reported(
     authority: Authority, tmp_path: Path, contents: bytes | None, mode: int, error: type[RelayError], words: str
 ) -> None:
     own, other = authority.pair(ROUTER), authority.pair("another.example")
@@ -492,7 +494,7 @@ def test_a_bad_private_key_is_told(
 
 @pytest.mark.parametrize("key", ["ca", "certificate"])
 @pytest.mark.parametrize("contents", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_a_bad_certificate_is_told(tmp_path: Path, key: str, contents: bytes | None) -> None:
+def test_a_bad_certificate_is_reported(tmp_path: Path, key: str, contents: bytes | None) -> None:
     file = tmp_path / "certificate"
     if contents is not None:
         file.write_bytes(contents)
@@ -511,8 +513,8 @@ def test_a_bad_certificate_is_told(tmp_path: Path, key: str, contents: bytes | N
         (255, ProtocolError, "ended the TLS handshake"),
     ],
 )
-def test_an_alert_is_told_in_words(connect: Open, alert: int, error: type[RelayError], words: str) -> None:
-    """RFC 8446 section 6; the record is fatal, and comes instead of an answer."""
+def test_an_alert_is_reported_in_words(connect: Open, alert: int, error: type[RelayError], words: str) -> None:
+    """RFC 8446 section 6; the alert is fatal, and arrives instead of an answer."""
 
     def serve(_: Collector, connection: socket.socket) -> None:
         connection.recv(LARGEST_READ)
@@ -523,7 +525,7 @@ def test_an_alert_is_told_in_words(connect: Open, alert: int, error: type[RelayE
         connect(far.port)
 
 
-# --- What is no TLS ---
+# --- Servers without TLS ---
 
 
 def answer_in_clear(_: Collector, connection: socket.socket) -> None:
@@ -539,14 +541,14 @@ def answer_in_clear(_: Collector, connection: socket.socket) -> None:
         (lambda *_: threading.Event().wait(PATIENCE), 0.2, "no answer to the TLS handshake within 0.2 s"),
     ],
 )
-def test_who_speaks_no_tls_is_told(
+def test_a_server_without_tls_is_reported(
     connect: Open, serve: Callable[[Collector, socket.socket], object], patience: float, words: str
 ) -> None:
     with Collector(serve) as far, pytest.raises(RelayError, match=words):
         connect(far.port, patience)
 
 
-def test_an_old_version_is_refused(connect: Open, server: Pair) -> None:
+def test_an_old_version_is_rejected(connect: Open, server: Pair) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(server.certificate, server.key)
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
@@ -573,7 +575,7 @@ def test_a_stop_ends_the_handshake(connect: Open, stop: threading.Event) -> None
     assert begun.is_set()
 
 
-def test_a_close_frees_who_shakes_hands(authority: Authority, stop: threading.Event) -> None:
+def test_a_close_ends_the_handshake(authority: Authority, stop: threading.Event) -> None:
     def serve(_: Collector, connection: socket.socket) -> None:
         connection.recv(1)
         transport.close()
@@ -587,8 +589,8 @@ def test_a_close_frees_who_shakes_hands(authority: Authority, stop: threading.Ev
             transport.open()
 
 
-def test_a_close_frees_who_waits_until_it_would_have_been_refused(connect: Open, server: Pair) -> None:
-    """After a slow handshake that is a while; here it is longer than it ever is."""
+def test_a_close_ends_the_wait_for_a_refusal(connect: Open, server: Pair) -> None:
+    """After a slow handshake the wait takes a while; here it is longer than it ever is in practice."""
     with collector(server) as far:
         pipe = connect(far.port)
         begun = time.monotonic()
@@ -599,7 +601,7 @@ def test_a_close_frees_who_waits_until_it_would_have_been_refused(connect: Open,
         assert time.monotonic() - begun < PATIENCE
 
 
-def test_after_a_slow_handshake_a_refusal_is_waited_for_twice_as_long(connect: Open, server: Pair) -> None:
+def test_the_wait_for_a_refusal_is_twice_as_long_as_the_handshake(connect: Open, server: Pair) -> None:
     slow = 0.2
 
     def begin_late(far: Collector, connection: socket.socket) -> None:
@@ -617,7 +619,9 @@ def test_after_a_slow_handshake_a_refusal_is_waited_for_twice_as_long(connect: O
 # --- Through SSH ---
 
 
-def test_it_goes_through_a_port_forward(authority: Authority, server: Pair, sshd: Sshd, stop: threading.Event) -> None:
+def test_tls_works_through_a_port_forward(
+    authority: Authority, server: Pair, sshd: Sshd, stop: threading.Event
+) -> None:
     with collector(server) as far, SshSession.connect(sshd.forwarding(far.port), stop) as session:
         keys = RemoteLoggingServer(transport="tls", ca=str(authority.certificate), server_name=SERVER)
         pipe = TlsTransport(session, tls_client(keys), TlsPeer("collector"), stop).open()

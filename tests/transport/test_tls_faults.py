@@ -1,4 +1,4 @@
-"""Whom relay trusts by TLS, and why not: OpenSSL's s_server, rsyslog and syslog-ng with certificates of every kind."""
+"""Which TLS servers relay trusts, and why not: s_server, rsyslog and syslog-ng with certificates of every kind."""
 
 import contextlib
 import datetime as dt
@@ -38,7 +38,7 @@ class Signers(NamedTuple):
     layman: Authority
     """Signed by the root, and not allowed to sign anything."""
     namesake: Authority
-    """It has the root's name, and is another."""
+    """Another authority with the root's name."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def connect(
     name: str = SERVER,
     listen: bool = False,
 ) -> None:
-    """Connect as `relay run` does; `listen` until the server says something: by TLS 1.3 its refusal comes later."""
+    """Connect as `relay run` does; with `listen`, read as well, because with TLS 1.3 a refusal arrives later."""
     keys = {} if own is None else {"certificate": str(own.certificate), "private-key": str(own.key)}
     keys |= {"ca": str(ca), "server-name": name}
     server = RemoteLoggingServer(address=LOOPBACK, port=port, transport="tls", **keys)
@@ -83,7 +83,7 @@ def chain(*authorities: Authority) -> list[str]:
 
 
 @pytest.mark.parametrize("sends", ["its own certificate alone", "its chain"])
-def test_a_certificate_between_is_trusted_by_itself(
+def test_an_intermediate_certificate_is_trusted_by_itself(
     signers: Signers, tmp_path: Path, stop: threading.Event, sends: str
 ) -> None:
     options = chain(signers.between) if sends == "its chain" else []
@@ -100,7 +100,9 @@ def test_the_servers_own_certificate_is_trusted_by_itself(
 
 
 @pytest.mark.parametrize("peer", ["rsyslog", "rsyslog by GnuTLS", "syslog-ng"])
-def test_collectors_are_trusted_by_a_certificate_between(signers: Signers, stop: threading.Event, peer: str) -> None:
+def test_collectors_are_trusted_by_an_intermediate_certificate(
+    signers: Signers, stop: threading.Event, peer: str
+) -> None:
     shown = Shown(signers.between.pair(SERVER), signers.root.certificate, "gtls" if "GnuTLS" in peer else "ossl")
     own = signers.root.pair(ROUTER)
     with SyslogNg("syslog", tls=shown) if peer == "syslog-ng" else Rsyslog("imtcp", tls=shown) as far:
@@ -111,7 +113,7 @@ def test_collectors_are_trusted_by_a_certificate_between(signers: Signers, stop:
 
 
 class Distrusted(NamedTuple):
-    """A server's certificate, what else it sends, what `ca` names, and what the error says."""
+    """A server's certificate, its other certificates, the authority in `ca`, and the expected error."""
 
     pair: Callable[[Signers], Pair]
     cause: str
@@ -160,7 +162,7 @@ DISTRUSTED = {
         'if that is the right server, set `server-name = "other.example"`',
         name="192.0.2.8",
     ),
-    "for a name that stands in its subject alone": Distrusted(
+    "for a name that is in its subject alone": Distrusted(
         lambda signers: signers.root.pair("other.example", named=False),
         f'its certificate is for "other.example" and not for "{SERVER}"',
         'if that is the right server, set `server-name = "other.example"`',
@@ -238,7 +240,7 @@ def test_without_a_ca_the_machines_own_list_is_named(signers: Signers, tmp_path:
 
 
 class Refused(NamedTuple):
-    """relay's certificate, and what the error says of it."""
+    """relay's certificate, and the expected error."""
 
     pair: Callable[[Signers], Pair | None]
     cause: str
@@ -290,7 +292,7 @@ def test_each_refusal_of_relays_certificate_has_its_own_cause_and_remedy(
     assert refused.value.remedy.startswith(wrong.remedy)
 
 
-def test_a_server_that_wants_a_certificate_where_none_is_configured(
+def test_a_server_that_requires_a_certificate_although_none_is_configured(
     signers: Signers, tmp_path: Path, stop: threading.Event
 ) -> None:
     demand = ["-Verify", "2", "-verify_return_error", "-CAfile", str(signers.root.certificate), "-tls1_3"]
@@ -302,9 +304,7 @@ def test_a_server_that_wants_a_certificate_where_none_is_configured(
 
 
 @pytest.mark.parametrize("peer", ["rsyslog", "syslog-ng"])
-def test_collectors_that_refuse_relays_certificate_are_understood(
-    signers: Signers, stop: threading.Event, peer: str
-) -> None:
+def test_the_refusals_of_real_collectors_are_recognized(signers: Signers, stop: threading.Event, peer: str) -> None:
     shown = Shown(signers.root.pair(SERVER), signers.root.certificate)
     own = signers.stranger.pair(ROUTER)
     with (

@@ -67,8 +67,7 @@ class KnownHosts:
     path: str
     keys: tuple[KnownKey, ...] = ()
     skipped: tuple[SkippedLine, ...] = ()
-    mistakes: tuple[str, ...] = ()
-    """`FILE line N: …`, one sentence for each broken line."""
+    mistakes: tuple[str, ...] = ()  # `FILE line N: …`, one sentence for each broken line
 
     @classmethod
     def read(cls, path: str) -> Self:

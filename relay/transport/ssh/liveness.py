@@ -1,17 +1,19 @@
-"""When is a silent SSH peer dead? Pure: it is told what was seen and when, and answers what to do.
+"""When a silent SSH peer is dead. Pure: samples of a connection in, an action out.
 
-Octets from the peer are the only sign of life. When none came for `quiet` seconds the peer is asked for one
-(keepalive@openssh.com with want-reply, which every server answers, whether a channel is full or not); when none comes
-for `answer` seconds after that, it is dead. That wait begins when the peer's kernel has acknowledged the request: until
-then the request may stand behind data on a slow link, and each further acknowledgement begins the wait anew. Once the
-request has arrived, acknowledgements count for nothing: a frozen process has a kernel that goes on acknowledging.
-Times are seconds of a clock that only rises.
+Only octets from the peer prove that it lives. After `quiet` seconds without any, relay asks for some
+(keepalive@openssh.com with want-reply, which every server answers, even if a channel is full). After `answer` more
+seconds without any, the peer is dead.
+
+This second wait begins when the peer's kernel has acknowledged the request. Until then the request may be queued behind
+data on a slow link, and each further acknowledgement restarts the wait. Once the request has arrived, acknowledgements
+prove nothing, because the kernel of a frozen process continues to acknowledge.
+Times are seconds of a monotonic clock.
 """
 
 import enum
 from typing import Final, NamedTuple
 
-_LOOKS: Final = 8  # looks in the shorter of the two times
+_CHECKS: Final = 8  # in the shorter of the two times
 
 
 class LivenessAction(enum.Enum):
@@ -23,56 +25,53 @@ class LivenessAction(enum.Enum):
 
 
 class LivenessTimeouts(NamedTuple):
-    """How long a peer may be silent."""
+    """How long a peer may be silent, in seconds."""
 
     quiet: float = 4.0
     answer: float = 8.0
 
     @property
-    def pause(self) -> float:
-        """Between two looks."""
-        return min(self.quiet, self.answer) / _LOOKS
+    def interval(self) -> float:
+        """Seconds between two checks."""
+        return min(self.quiet, self.answer) / _CHECKS
 
 
 class LivenessSample(NamedTuple):
-    """What is seen of a connection at one moment; counts of octets since it began."""
+    """A connection at one moment; counts of octets since it began."""
 
     now: float
     received: int
-    acknowledged: int
-    """By the peer's kernel, of what we sent."""
+    acknowledged: int  # by the peer's kernel, of the octets that we sent
 
 
 class Liveness:
-    """One connection's silence, watched."""
+    """The silence of one connection."""
 
-    def __init__(self, patience: LivenessTimeouts, sight: LivenessSample) -> None:
-        self._patience = patience
-        self._last = sight
-        self._since = sight.now
+    def __init__(self, timeouts: LivenessTimeouts, sample: LivenessSample) -> None:
+        self._timeouts = timeouts
+        self._last = sample
+        self._since = sample.now
         self._asking = False
         self._request_end: int | None = None
 
     def asked(self, sent: int) -> None:
-        """The request has been handed to our kernel as the last of so many octets."""
+        """The request was handed to our kernel as the last of so many octets."""
         self._request_end = sent
 
-    def look(self, sight: LivenessSample) -> LivenessAction:
-        """Judge the peer; after ASK the request is under way until octets come."""
-        last, self._last = self._last, sight
-        if sight.received != last.received:
-            self._since, self._asking = sight.now, False
+    def check(self, sample: LivenessSample) -> LivenessAction:
+        """Judge the peer; after ASK the request counts as pending until octets arrive."""
+        last, self._last = self._last, sample
+        if sample.received != last.received:
+            self._since, self._asking = sample.now, False
             return LivenessAction.ALIVE
-        if sight.now - last.now > self._patience.answer / 2:
-            self._since = sight.now  # it is we who were away: suspended, or starved of processor time
+        if sample.now - last.now > self._timeouts.answer / 2:
+            self._since = sample.now  # relay itself did not run: the machine was suspended or overloaded
         if not self._asking:
-            if sight.now - self._since < self._patience.quiet:
+            if sample.now - self._since < self._timeouts.quiet:
                 return LivenessAction.ALIVE
-            self._since, self._asking, self._request_end = sight.now, True, None
+            self._since, self._asking, self._request_end = sample.now, True, None
             return LivenessAction.ASK
-        if sight.acknowledged > last.acknowledged and not self._has_arrived(last):
-            self._since = sight.now
-        return LivenessAction.DEAD if sight.now - self._since >= self._patience.answer else LivenessAction.ALIVE
-
-    def _has_arrived(self, sight: LivenessSample) -> bool:
-        return self._request_end is not None and sight.acknowledged >= self._request_end
+        has_arrived = self._request_end is not None and last.acknowledged >= self._request_end
+        if sample.acknowledged > last.acknowledged and not has_arrived:
+            self._since = sample.now
+        return LivenessAction.DEAD if sample.now - self._since >= self._timeouts.answer else LivenessAction.ALIVE

@@ -60,10 +60,8 @@ ReportOutcome = Callable[[RelayError | None], None]
 class PortForwardLimits:
     """What a port forwarding allows."""
 
-    connections: int = 64
-    """At once. Each takes three descriptors, and sshtunnel's select(2) supports none above 1023."""
-    settled: float = 10.0
-    """Seconds after which the loss of a session is no longer a failed attempt."""
+    connections: int = 64  # at once. Each takes three descriptors, and sshtunnel's select(2) supports none above 1023
+    settled: float = 10.0  # seconds after which the loss of a session is no longer a failed attempt
     handshake: HandshakeLimits = HandshakeLimits()  # noqa: RUF009 - immutable
 
 

@@ -1,13 +1,13 @@
 """A private key file: OpenSSH's own format, PKCS #8, or the older PEM of RSA and ECDSA keys; never with a passphrase.
 
-The file must be readable by its owner only. Errors are PermissionRefusedError (mode, passphrase, no rights) and
-NoInputError (missing, or nothing that we can read), with the command that mends it. No error holds a part of a key.
+The file must be readable by its owner only. Errors are PermissionRefusedError (mode, passphrase, access denied) and
+NoInputError (missing, or not a supported key), with the command that repairs it. No error contains a part of a key.
 
-A new key is written in OpenSSH's format, mode 0600, into a folder that is there already, and never over a file:
-CannotCreateError says why there is none. What a failing disk cut short is removed (StorageError).
+A new key is written in OpenSSH's format, mode 0600, into an existing folder, and never over a file: CannotCreateError.
+If the disk fails, the incomplete file is removed: StorageError.
 
-The file is read by `cryptography`, on which paramiko stands: paramiko's own readers know no PKCS #8, and call an ECDSA
-key without a comment damaged.
+`cryptography` reads the file, because paramiko's own readers do not support PKCS #8, and reject an ECDSA key without a
+comment as damaged.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from relay.system.disk import FILE_MODE, Disk, File
 from relay.transport.ssh.public_key import ED25519, PublicKey
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-_LARGEST: Final = 65536  # octets; an RSA key of 16384 bits takes 13 KB
+_LARGEST: Final = 65536  # bytes; an RSA key of 16384 bits takes 13 KB
 _OPENSSH_HEADER: Final = b"-----BEGIN OPENSSH PRIVATE KEY-----"
 _RSA_BITS: Final = 3072  # as strong as AES-128, by NIST SP 800-57 part 1, table 2
 _RSA_EXPONENT: Final = 65537
@@ -52,21 +52,33 @@ _MAKERS: Final[dict[Kind, Callable[[], _PrivateKey]]] = {
 
 
 def load(path: str, algorithms: str = "default") -> paramiko.PKey:
-    """The private key of a file; with algorithms "fips" an Ed25519 key is refused."""
+    """The private key in a file; with algorithms "fips" an Ed25519 key is rejected."""
     key = _parsed(path, contents(path))
     if algorithms == "fips" and key.get_name() == ED25519:
         raise PermissionRefusedError(
             f"private key {path}",
             'an Ed25519 key cannot be used with algorithms = "fips"',
-            "make an ECDSA one: `relay key generate --type ecdsa FILE`",
+            "create an ECDSA key: `relay key generate --type ecdsa FILE`",
         )
     return key
 
 
 def generate(path: str, kind: Kind = "ed25519") -> paramiko.PKey:
-    """A new key, written to a file that was not there before: Ed25519, ECDSA on P-384, or RSA of 3072 bits."""
+    """A new key, written to a new file: Ed25519, ECDSA on P-384, or RSA of 3072 bits."""
     written = _openssh(_MAKERS[kind]())
-    file = _new_file(path)
+    what = f"private key {path}"
+    try:
+        file = File(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+    except FileExistsError:
+        raise CannotCreateError(
+            what, "the file exists already, and relay never overwrites one", "name another"
+        ) from None
+    except FileNotFoundError:
+        remedy = "create the folder: only root and relay's user should be able to write to it"
+        raise CannotCreateError(what, "its folder does not exist", remedy) from None
+    except OSError as error:
+        remedy = "let this user write to the folder, or name another FILE"
+        raise CannotCreateError(what, f"it cannot be created ({error.strerror})", remedy) from error
     try:
         with file:
             file.write(written, 0)
@@ -79,42 +91,29 @@ def generate(path: str, kind: Kind = "ed25519") -> paramiko.PKey:
     return _parsed(path, written)
 
 
-def _new_file(path: str) -> File:
-    what = f"private key {path}"
-    try:
-        return File(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
-    except FileExistsError:
-        raise CannotCreateError(what, "there is a file already, and relay writes over none", "name another") from None
-    except FileNotFoundError:
-        remedy = "make the folder: only root and relay's user should be able to write in it"
-        raise CannotCreateError(what, "its folder does not exist", remedy) from None
-    except OSError as error:
-        remedy = "let this user write in the folder, or name another FILE"
-        raise CannotCreateError(what, f"it cannot be made ({error.strerror})", remedy) from error
-
-
 def public_key(key: paramiko.PKey) -> PublicKey:
     """The public half of a key."""
     return PublicKey(key.get_name(), key.asbytes())
 
 
 def contents(path: str, remedy: str = "") -> bytes:
-    """The file's octets, if none but its owner can read it; `remedy` is for a file that is missing."""
+    """The file's bytes, if only its owner can read it; `remedy` is for a missing file."""
     what = f"private key {path}"
     try:
-        # A pipe must not block us; the mode is asked of the open file, so that no other can take its place between.
+        # O_NONBLOCK, because a pipe must not block. The mode below is the open file's: nobody can swap the file.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        remedy = remedy or f"make one: `relay key generate {quote(path)}`"
+        remedy = remedy or f"create one: `relay key generate {quote(path)}`"
         raise NoInputError(what, "there is no such file", remedy) from None
     except PermissionError:
-        raise PermissionRefusedError(what, "relay's user may not read it", f"`chown` {path} to relay's user") from None
+        remedy = f"make this user its owner: `chown {os.geteuid()} {quote(path)}`"
+        raise PermissionRefusedError(what, "relay's user is not allowed to read it", remedy) from None
     except OSError as error:
-        raise NoInputError(what, f"cannot be read ({error.strerror})") from error
+        raise NoInputError(what, f"it cannot be read ({error.strerror})") from error
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            raise NoInputError(what, "is not a file")
+            raise NoInputError(what, "it is not a file")
         if mode & _OTHERS:
             raise PermissionRefusedError(
                 what, f"its mode {stat.S_IMODE(mode):04o} lets others use it", f"`chmod 600 {quote(path)}`"
@@ -131,11 +130,11 @@ def _parsed(path: str, contents: bytes) -> paramiko.PKey:
     except TypeError:
         raise PermissionRefusedError(
             f"private key {path}",
-            "it has a passphrase, and nobody is there to type it",
-            f"take the passphrase off (`ssh-keygen -p -f {quote(path)}`) or use a key of relay's own",
+            "it has a passphrase, which nobody can type",
+            f"remove the passphrase (`ssh-keygen -p -f {quote(path)}`), or use a key of relay's own",
         ) from None
     except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # NotImplementedError: a compressed point
-        raise _unusable(path, "holds no private key that can be read") from None
+        raise _unusable(path, "contains no readable private key") from None
     match key:
         case Ed25519PrivateKey():
             return paramiko.Ed25519Key(file_obj=io.StringIO(_openssh(key).decode("ascii")))
@@ -144,7 +143,7 @@ def _parsed(path: str, contents: bytes) -> paramiko.PKey:
         case RSAPrivateKey():
             return paramiko.RSAKey(key=key)
         case _:
-            raise _unusable(path, "is of a type that is not supported")
+            raise _unusable(path, "its type is not supported")
 
 
 def _openssh(key: _PrivateKey) -> bytes:
@@ -152,5 +151,5 @@ def _openssh(key: _PrivateKey) -> bytes:
 
 
 def _unusable(path: str, cause: str) -> NoInputError:
-    remedy = f"name the private half of a key pair, or make one: `relay key generate {quote(path)}`"
+    remedy = f"name the private half of a key pair, or create one: `relay key generate {quote(path)}`"
     return NoInputError(f"private key {path}", cause, remedy)

@@ -1,7 +1,7 @@
 """SSH public keys as values: RFC 4253 section 6.6, RFC 5656, RFC 8709.
 
-A key is known by its type and its blob, the bytes of the wire format; people know it by the SHA-256 of the blob.
-Supported: Ed25519, ECDSA with the three NIST curves, RSA from 2048 bits. All else is a ValueError with its reason.
+A key is its type and its blob, the octets of the wire format; people identify it by the SHA-256 of the blob.
+Supported: Ed25519, ECDSA with the three NIST curves, RSA from 2048 bits. Any other key is a ValueError with its reason.
 """
 
 import base64
@@ -29,7 +29,7 @@ class PublicKey(NamedTuple):
 
     @classmethod
     def from_text(cls, key_type: str, encoded: str) -> Self:
-        """The key of two fields of a known_hosts or authorized_keys line."""
+        """The key in two fields of a known_hosts or authorized_keys line."""
         if key_type not in TYPES:
             raise ValueError(f"key type {key_type} is not supported")
         try:
@@ -47,7 +47,7 @@ class PublicKey(NamedTuple):
 
     @property
     def text(self) -> str:
-        """`TYPE BASE64`, as it stands in known_hosts and authorized_keys."""
+        """`TYPE BASE64`, as in known_hosts and authorized_keys."""
         return f"{self.type} {base64.b64encode(self.blob).decode('ascii')}"
 
     def authorized_line(self, destination: tuple[str, int], comment: str = "relay") -> str:
@@ -58,26 +58,21 @@ class PublicKey(NamedTuple):
 
 
 def _check(key_type: str, blob: bytes) -> None:
-    name, *numbers = _strings(blob)
+    """ValueError unless the blob is a usable key of that type."""
+    strings = []
+    at = 0
+    while at < len(blob) <= _LARGEST_BLOB:
+        end = at + _LENGTH + int.from_bytes(blob[at : at + _LENGTH], "big")
+        strings.append(blob[at + _LENGTH : end])
+        at = end
+    if at != len(blob) or not strings:
+        raise ValueError("the key is damaged")
+    name, *numbers = strings
     if name != key_type.encode("ascii"):
-        raise ValueError(f"the key says that it is {quoted(decoded(name))}, not {key_type}")
-    expected = {ED25519: 1, RSA: 2}.get(key_type, 2)
-    if len(numbers) != expected or not all(numbers):
+        raise ValueError(f"the key has the type {quoted(decoded(name))}, not {key_type}")
+    if len(numbers) != (1 if key_type == ED25519 else 2) or not all(numbers):
         raise ValueError("the key is damaged")
     if key_type == ED25519 and len(numbers[0]) != _ED25519_LENGTH:
         raise ValueError("the key is damaged")
     if key_type == RSA and int.from_bytes(numbers[1], "big").bit_length() < _SMALLEST_RSA:
         raise ValueError(f"an RSA key of fewer than {_SMALLEST_RSA} bits is not safe")
-
-
-def _strings(blob: bytes) -> list[bytes]:
-    """The strings that a blob consists of."""
-    strings = []
-    place = 0
-    while place < len(blob) <= _LARGEST_BLOB:
-        end = place + _LENGTH + int.from_bytes(blob[place : place + _LENGTH], "big")
-        strings.append(blob[place + _LENGTH : end])
-        place = end
-    if place != len(blob) or not strings:
-        raise ValueError("the key is damaged")
-    return strings

@@ -1,13 +1,13 @@
 """The SSH session to a server, and the pipes through it: `direct-tcpip` channels (RFC 4254 section 7.2).
 
-`SshSession.connect` raises what relay.transport.ssh.handshake lists, and what is wrong with the private key's file. A
-session that is not alive stays dead: connect anew. A server that stops answering is noticed within 15 s (with the
-default limits), however full its channels are, and a slow collector is never taken for a dead server.
+`SshSession.connect` raises the errors of relay.transport.ssh.handshake and of the private key's file. A dead session
+stays dead: connect again. A server that stops answering is noticed within 15 s (with the default limits), however full
+its channels are, and a slow collector never looks like a dead server.
 
-A pipe keeps what relay.transport promises. The end of file counts as proof only when the channel received it, after our
-half-close, on a living session, and a channel is half-closed no sooner than SETTLING after it opened, or twice the time
-that opening it took: a collector that accepts and closes at once would otherwise look like one that has read all. Open
-a pipe ahead of its use, and this costs nothing.
+A pipe keeps the promises of relay.transport. The end of file counts as proof only if the channel received it after our
+half-close and the session is alive. A half-close waits until SETTLING seconds after the channel opened, or twice the
+time that opening it took: otherwise a collector that accepts and closes at once would look like one that has read
+everything. A pipe that is opened ahead of its use never waits.
 """
 
 import contextlib
@@ -20,9 +20,10 @@ from types import TracebackType
 from typing import Final, Self
 
 import paramiko
+from typing_extensions import override
 
 from relay.errors import InternalError, UnavailableError
-from relay.transport import LARGEST_READ, SETTLING, drain
+from relay.transport import LARGEST_READ, SETTLING, Pipe, Transport, drain
 from relay.transport.ssh import private_key
 from relay.transport.ssh.handshake import (
     DEFAULT_LIMITS,
@@ -37,16 +38,16 @@ from relay.transport.ssh.known_hosts import KnownHosts
 from relay.transport.ssh.transport_layer import TransportLayer
 from relay.values.settings import PortForwarding
 
-_PIECE: Final = 1 << 15  # octets handed to paramiko at once; OpenSSH takes no larger packet
-_SEND_GLANCE: Final = 1.0  # seconds between two looks at a pipe that takes nothing
-_NOWHERE: Final = ("127.0.0.1", 0)  # the originator of a channel, of which RFC 4254 wants an address
+_PIECE: Final = 1 << 15  # octets handed to paramiko at once; OpenSSH accepts no larger packet
+_SEND_TIMEOUT: Final = 1.0  # seconds after which a blocked send checks whether the pipe is dead
+_NOWHERE: Final = ("127.0.0.1", 0)  # a channel's originator, for which RFC 4254 requires an address
 # RFC 4254 section 5.1
 _PROHIBITED: Final = 1
 _SHORTAGE: Final = 4
 
 
-class SshSession:
-    """A verified, authenticated session; a relay.transport.Transport to the forwarding's remote host and port."""
+class SshSession(Transport):
+    """A verified, authenticated session: the transport to the forwarding's remote host and port."""
 
     def __init__(self, layer: TransportLayer, forwarding: PortForwarding, limits: HandshakeLimits) -> None:
         self._layer = layer
@@ -64,7 +65,7 @@ class SshSession:
         limits: HandshakeLimits = DEFAULT_LIMITS,
         passed: Passed = pass_quietly,
     ) -> Self:
-        """Connect, verify the server, log in. A `stop` that is set ends it with TemporaryError."""
+        """Connect, verify the server, log in; TemporaryError once `stop` is set."""
         key = private_key.load(forwarding.private_key, forwarding.algorithms)
         passed(HandshakeStep.PRIVATE_KEY, f"{key.get_name()} {private_key.public_key(key).fingerprint}")
         known_hosts = KnownHosts.read(forwarding.known_hosts)
@@ -91,17 +92,17 @@ class SshSession:
         self.close()
 
     def __repr__(self) -> str:
-        way = f"{self._server} to {self._remote[0]}:{self._remote[1]}"
-        return f"<SshSession {way}, {'alive' if self.alive else 'dead'}>"
+        remote = f"{self._remote[0]}:{self._remote[1]}"
+        return f"<SshSession {self._server} to {remote}, {'alive' if self.alive else 'dead'}>"
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """The session's name in errors."""
         return f"SSH session to {self._server}"
 
     @property
+    @override
     def alive(self) -> bool:
-        """Whether pipes may be opened and trusted."""
         return not self._closed and self._layer.is_active()
 
     @property
@@ -114,18 +115,18 @@ class SshSession:
 
     @property
     def layer(self) -> TransportLayer:
-        """The transport layer, for a library that asks for it; a channel is opened with `open_channel` all the same."""
+        """The transport layer, for a library that needs it; it must open channels with `open_channel`."""
         return self._layer
 
+    @override
     def open(self) -> "SshPipe":
-        """A new stream to the collector; UnavailableError when the server will not, or nothing listens there."""
         begun = time.monotonic()
         channel = self.open_channel()
         opened = time.monotonic()
         return SshPipe(self, channel, opened + max(SETTLING, 2 * (opened - begun)))
 
     def open_channel(self, originator: tuple[str, int] = _NOWHERE, window: int | None = None) -> paramiko.Channel:
-        """The same as a bare channel, on behalf of another program; it may send us `window` octets unread."""
+        """A bare channel, for another program; the server may send `window` octets before they are read."""
         what = f"forward to {self._remote[0]}:{self._remote[1]} through {self._server}"
         with self._opening:  # paramiko keeps one reason for all refused channels
             if not self.alive:
@@ -138,64 +139,65 @@ class SshSession:
                 raise self._refusal(what, error.code) from error
             except (paramiko.SSHException, EOFError, OSError) as error:
                 if self.alive:
-                    # An answer that comes later would leave a stream that belongs to nobody.
+                    # A late answer would leave a stream without an owner.
                     self.close()
                     cause = f"the SSH server did not answer within {self._limits.opening:g} s"
-                    raise UnavailableError(what, cause, "is it overloaded?") from error
+                    raise UnavailableError(what, cause, "is the server overloaded?") from error
                 raise self.loss(what) from error
 
     def wait(self) -> None:
         """Return once the session has ended."""
         self._layer.join()
 
+    @override
     def close(self) -> None:
-        """End the session and every pipe; whoever is blocked in one is freed at once."""
         self._closed = True
         self._layer.close()
 
     def loss(self, what: str) -> UnavailableError:
-        """The error for something that failed because the session has ended."""
+        """The error for `what`, which failed because the session has ended."""
         if self._layer.silent:
             timeouts = self._limits.liveness
             cause = f"the SSH server has not answered for {timeouts.quiet + timeouts.answer:g} s"
-            return UnavailableError(what, cause, "is it, or the network between, down?")
+            return UnavailableError(what, cause, "is the server down, or the network?")
         if self._closed:
             return UnavailableError(what, "the SSH session is closed")
-        return UnavailableError(what, "the SSH session broke off", "the SSH server's log tells why")
+        return UnavailableError(what, "the SSH session broke off", "the SSH server's log names the reason")
 
     def _refusal(self, what: str, reason: int) -> UnavailableError:
         host, port = self._remote
-        words = self._layer.refusal
+        reported = self._layer.refusal
         if reason == _PROHIBITED:
-            return UnavailableError(
-                what, "administratively prohibited by the SSH server", self._why_prohibited(f"{host}:{port}")
-            )
+            remedy = self._prohibition_remedy(f"{host}:{port}")
+            return UnavailableError(what, "administratively prohibited by the SSH server", remedy)
         if reason == _SHORTAGE:
-            return UnavailableError(what, "the SSH server has no room for another channel", "raise its limit")
-        if words == os.strerror(errno.ECONNREFUSED):
-            remedy = f"nothing listens on {host}:{port} at the SSH server; start the collector or mend remote-port"
+            return UnavailableError(
+                what, "the SSH server refuses another channel (resource shortage)", "raise its limit"
+            )
+        if reported == os.strerror(errno.ECONNREFUSED):
+            remedy = f"nothing listens on {host}:{port} at the SSH server; start the collector or correct remote-port"
             return UnavailableError(what, "connection refused", remedy)
-        cause = f"the SSH server cannot connect ({words or 'no reason given'})"
+        cause = f"the SSH server cannot connect ({reported or 'no reason given'})"
         return UnavailableError(what, cause, "are remote-host and remote-port right, as seen from the SSH server?")
 
-    def _why_prohibited(self, place: str) -> str:
-        """What may forbid a forward; a server does not say which of them does."""
+    def _prohibition_remedy(self, address: str) -> str:
+        """The settings that may forbid a forward; a server does not name the one that does."""
         if self._layer.is_relay:
             return (
-                f"`relay receive` forwards to its own listeners only, and to those of them that the key's permitopen "
-                f"names: is {place} one of them? its log names what was refused"
+                "`relay receive` forwards to its own listeners only, and only to those that the key's permitopen "
+                f"names: is {address} one of them? its log names the refused address"
             )
         user = self._forwarding.username
         return (
-            f"one of five settings forbids {place}. In {user}'s authorized_keys there: (1) permitopen names another "
-            "place; (2) permitopen names localhost and remote-host is 127.0.0.1, or the reverse, which are two places "
-            "for sshd; (3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: (4) PermitOpen "
-            "names another place; (5) AllowTcpForwarding is no or remote, or DisableForwarding is yes"
+            f"one of five settings forbids {address}. In {user}'s authorized_keys there: (1) permitopen names another "
+            "address; (2) permitopen names localhost and remote-host is 127.0.0.1, or the reverse, which are different "
+            "addresses for sshd; (3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: (4) "
+            "PermitOpen names another address; (5) AllowTcpForwarding is no or remote, or DisableForwarding is yes"
         )
 
 
-class SshPipe:
-    """One stream through a session; a relay.transport.Pipe."""
+class SshPipe(Pipe):
+    """One stream through a session."""
 
     local = False
 
@@ -206,33 +208,33 @@ class SshPipe:
         self._half_closed = False
         self._readable = threading.Event()  # also set by the end of file and by the channel's end
         channel.in_buffer.set_event(self._readable)
-        # Only sends wait in paramiko: receives are made when there is something, so this time-out is not theirs.
-        channel.settimeout(_SEND_GLANCE)
+        # Only sends block in paramiko, because `receive` waits for `_readable` first.
+        channel.settimeout(_SEND_TIMEOUT)
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "half-closed" if self._half_closed else "open"
         return f"<SshPipe {state} through {self._session!r}>"
 
     @property
+    @override
     def ended(self) -> bool:
-        """Whether the collector has ended its half, or the pipe is dead."""
         return bool(self._channel.eof_received) or self._channel.closed or not self._session.alive
 
+    @override
     def send(self, data: bytes) -> None:
-        """Send everything; see relay.transport.Pipe."""
         if self._half_closed:
             raise InternalError("pipe", "nothing can be sent after the half-close")
-        place = 0
-        while place < len(data):
+        sent = 0
+        while sent < len(data):
             if self.ended:
                 raise self._broken("the collector closed the connection")
             with self._mapped(), contextlib.suppress(TimeoutError):
-                place += self._channel.send(data[place : place + _PIECE])
+                sent += self._channel.send(data[sent : sent + _PIECE])
         if not self._session.alive:
             raise self._broken("")  # paramiko drops the last piece silently when the session has just died
 
+    @override
     def receive(self, timeout: float) -> bytes | None:
-        """What the collector says; see relay.transport.Pipe."""
         if not self._readable.wait(timeout):
             return None
         with self._mapped():
@@ -241,8 +243,8 @@ class SshPipe:
             raise self._broken("the channel was closed without an end of file")
         return data
 
+    @override
     def half_close(self) -> None:
-        """Say that no more comes; see relay.transport.Pipe."""
         time.sleep(max(0.0, self._settled - time.monotonic()))
         if self.ended:
             raise self._broken("the collector closed the connection before relay did")
@@ -250,14 +252,14 @@ class SshPipe:
         with self._mapped():
             self._channel.shutdown_write()
 
+    @override
     def drained(self, timeout: float) -> None:
-        """Return once the collector has ended its half after ours; see relay.transport.Pipe."""
         if not self._half_closed:
             raise InternalError("pipe", "only a half-closed stream can be drained")
         drain(self, timeout, f"proof through the {self._session.name}")
 
+    @override
     def close(self) -> None:
-        """Give the stream up; never raises."""
         with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
             self._channel.close()
 

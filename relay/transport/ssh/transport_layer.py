@@ -1,13 +1,13 @@
-"""The SSH transport layer (RFC 4253) on paramiko, for both of relay's ends: what they share and paramiko lacks.
+"""The SSH transport layer (RFC 4253) on paramiko, for both of relay's ends, with the features that paramiko lacks.
 
-- Algorithms are chosen here: AES-GCM first, nothing with SHA-1, MD5 or CBC. "fips" means only AES in GCM or CTR mode,
+- It selects the algorithms: AES-GCM first, nothing with SHA-1, MD5 or CBC. "fips" means only AES in GCM or CTR mode,
   HMAC-SHA-2, key exchange by ECDH on the NIST curves or Diffie-Hellman groups 14 and 16 with SHA-2, and ECDSA or RSA
-  keys with SHA-2: no ChaCha20, Curve25519, Ed25519 or ML-KEM. It chooses among algorithms; it validates no library.
+  keys with SHA-2: no ChaCha20, Curve25519, Ed25519 or ML-KEM. It selects algorithms; it does not validate a library.
 - The socket sets TCP_NODELAY, and TCP_QUICKACK after every read (44 ms an exchange saved), and counts its octets.
-- Ceilings before authentication: MAX_UNAUTHENTICATED octets; always: MAX_PACKET octets a packet and MAX_SEEN closed
-  channels remembered (paramiko takes a packet of any length and remembers every channel).
-- A peer that stays silent is noticed as `liveness` says and the connection closed, which frees who is blocked in it.
-- paramiko's own log stays silent unless somebody sets its level: what it has to say arrives as exceptions.
+- Ceilings: MAX_UNAUTHENTICATED octets before authentication, and always MAX_PACKET octets a packet and MAX_SEEN closed
+  channels remembered. paramiko by itself accepts a packet of any length and remembers every channel.
+- When the peer stays silent (`liveness`), the connection is closed, which frees every thread that is blocked in it.
+- paramiko's own log is silent unless its level is set: its failures arrive as exceptions.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ if _paramiko_log.level == logging.NOTSET:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithms:
-    """What may be negotiated, best first."""
+    """The algorithms that may be negotiated, best first."""
 
     key_exchange: tuple[str, ...]
     ciphers: tuple[str, ...]
@@ -68,7 +68,7 @@ _NIST_AND_GROUPS: Final = (
     "diffie-hellman-group14-sha256",
 )
 _CURVE25519: Final = ("curve25519-sha256", "curve25519-sha256@libssh.org")
-"""RFC 8731 section 3: one method under its registered name and its older one; a server may know only one of them."""
+"""RFC 8731 section 3: one method by its registered and by its older name; a server may support only one of them."""
 ALGORITHMS: Final = {
     "default": Algorithms(
         key_exchange=("mlkem768x25519-sha256", *_CURVE25519, *_NIST_AND_GROUPS),
@@ -91,51 +91,51 @@ def _signature_algorithms(key_types: Iterable[str]) -> tuple[str, ...]:
 
 
 class WatchedSocket(socket.socket):
-    """A TCP socket that answers at once, counts its octets and, when closed, wakes whoever waits in it."""
+    """A TCP socket that acknowledges at once, counts its octets, and wakes every waiting thread when it is closed."""
 
     def __init__(self, family: int = -1, kind: int = -1, protocol: int = -1, descriptor: int | None = None) -> None:
         super().__init__(family, kind, protocol, descriptor)
         self.received = 0
         self.sent = 0
         self.allowance: int | None = MAX_UNAUTHENTICATED
-        """How many octets may come in all; None once the peer is known."""
+        """How many octets may arrive in all; None once the peer is authenticated."""
 
-    def be_prompt(self) -> None:
-        """Send small packets at once. To be called when connected."""
+    def set_nodelay(self) -> None:
+        """Send small packets at once. Call it when connected."""
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
-        """Read, but never with a larger memory than _READ, whatever length a peer has claimed."""
+        """Read at most _READ octets at once, whatever length the peer has announced."""
         data = super().recv(min(size, _READ), flags)
         self.received += len(data)
         if self.allowance is not None and self.received > self.allowance:
-            raise ConnectionAbortedError("the peer sends too much before authentication")
+            raise ConnectionAbortedError("the peer sends too many octets before authentication")
         if _QUICKACK is not None:
             self.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         return data
 
-    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 - a buffer, for which 3.11 has no name
-        """Send what the kernel takes, and count it."""
+    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 - a buffer; Python 3.11 has no type for it
+        """Send as much as the kernel accepts, and count it."""
         count = super().send(data, flags)
         self.sent += count
         return count
 
     def acknowledged(self) -> int:
-        """How many of our octets the peer's kernel has acknowledged; what was last known once the socket is closed."""
+        """How many of our octets the peer's kernel has acknowledged; all that were sent, once the socket is closed."""
         waiting = bytearray(4)
         with contextlib.suppress(OSError, ValueError):
             fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, waiting)
         return self.sent - int(struct.unpack("i", waiting)[0])
 
     def close(self) -> None:
-        """Close; a plain close would leave another thread's recv waiting for ever."""
+        """Close; a plain close would leave another thread blocked in recv for ever."""
         with contextlib.suppress(OSError):
             self.shutdown(socket.SHUT_RDWR)
         super().close()
 
 
 class _BoundedPacketizer(Packetizer):
-    """paramiko's, with a ceiling on what a peer can make it read as one packet."""
+    """paramiko's packetizer with a ceiling on the length of a packet."""
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's signature
         if n > MAX_PACKET:
@@ -144,7 +144,7 @@ class _BoundedPacketizer(Packetizer):
 
 
 class _RecentChannels(dict[int, bool]):
-    """Which channels once were: only for the messages that may still come for one just closed."""
+    """The channels of the past, for messages that may still arrive for one that was just closed."""
 
     def __setitem__(self, channel: int, seen: bool) -> None:
         super().__setitem__(channel, seen)
@@ -155,11 +155,11 @@ class _RecentChannels(dict[int, bool]):
 class TransportLayer(paramiko.Transport):
     """One SSH connection over a connected socket, as client or server."""
 
-    # paramiko's way to set these two. The time-out is how often its thread looks about when nothing comes: closing the
-    # socket wakes it, so once a second is enough (ten times, its own habit, costs an idle router for nothing).
+    # paramiko reads these two from the class. The time-out is the interval at which its thread wakes up while nothing
+    # arrives. One second is enough, because closing the socket wakes it; paramiko's 0.1 s only costs processor time.
     _CLIENT_ID = "relay"
     _active_check_timeout = 1.0
-    # paramiko knows the method by its older name alone.
+    # paramiko has the method under its older name only.
     _kex_info = paramiko.Transport._kex_info | {  # type: ignore[attr-defined]  # noqa: SLF001 - not in the stubs
         name: KexCurve25519 for name in _CURVE25519 if KexCurve25519.is_available()
     }
@@ -176,9 +176,9 @@ class TransportLayer(paramiko.Transport):
         self.watched = sock
         self.channels_seen = _RecentChannels()
         self.refusal = ""
-        """Why the server refused the last channel, in its own words."""
+        """The server's own reason for refusing the last channel."""
         self.silent = False
-        """Whether the connection was closed because the peer had stopped answering."""
+        """Whether the connection was closed because the peer stopped answering."""
         self._offered: dict[str, list[str]] = {}
         self._host_key_algorithms = _signature_algorithms(key_types or algorithms.key_types)
         options = self.get_security_options()
@@ -190,10 +190,10 @@ class TransportLayer(paramiko.Transport):
 
     @property
     def preferred_keys(self) -> Sequence[str]:
-        """Host key algorithms in our order; paramiko would add certificates, which nothing here can verify."""
+        """Host key algorithms in our order; paramiko would add certificates, which relay cannot verify."""
         return self._host_key_algorithms
 
-    # --- What paramiko reads and throws away ---
+    # --- Messages that paramiko reads and discards ---
 
     def _parse_kex_init(self, m: paramiko.Message) -> None:
         copy = paramiko.Message(m.get_remainder())
@@ -208,7 +208,7 @@ class TransportLayer(paramiko.Transport):
         super()._parse_channel_open_failure(m)  # type: ignore[misc]  # not in the stubs
 
     def disagreement(self) -> str:
-        """Which algorithm the two sides could not agree on, with both lists; "" when it was none."""
+        """The algorithm that the two sides could not agree on, with both lists; "" if they agreed."""
         for what, ours, key in (
             ("key exchange", self.preferred_kex, "kex_algo_list"),
             ("host key type", self.preferred_keys, "server_key_algo_list"),
@@ -227,35 +227,35 @@ class TransportLayer(paramiko.Transport):
 
     # --- Silence ---
 
-    def watch(self, patience: LivenessTimeouts) -> None:
-        """Close the connection when the peer stops answering; to be called once the peer is authenticated."""
+    def watch(self, timeouts: LivenessTimeouts) -> None:
+        """Close the connection when the peer stops answering; call it once the peer is authenticated."""
         self.watched.allowance = None
-        threading.Thread(target=self._watch, args=(patience,), name="ssh watchdog", daemon=True).start()
+        liveness = Liveness(timeouts, self._sample())
 
-    def _watch(self, patience: LivenessTimeouts) -> None:
-        liveness = Liveness(patience, self._sight())
-        while self.is_active():
-            verdict = liveness.look(self._sight())
-            if verdict is LivenessAction.DEAD:
-                self.silent = True
-                self.close()
-            elif verdict is LivenessAction.ASK:
-                # In a thread of its own: behind a full socket the request itself blocks.
-                threading.Thread(target=self._ask, args=(liveness,), name="ssh keepalive", daemon=True).start()
-            # join returns at once when the connection ends: the watchdog outlives it by nothing.
-            self.join(patience.pause)
+        def ask() -> None:
+            request = paramiko.Message()
+            request.add_byte(_MSG_GLOBAL_REQUEST)
+            request.add_string("keepalive@openssh.com")
+            request.add_boolean(True)  # want-reply
+            # If the connection breaks meanwhile, its users notice.
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+                self._send_user_message(request)  # type: ignore[attr-defined]  # not in the stubs
+                liveness.asked(self.watched.sent)
 
-    def _sight(self) -> LivenessSample:
+        def watch() -> None:
+            while self.is_active():
+                action = liveness.check(self._sample())
+                if action is LivenessAction.DEAD:
+                    self.silent = True
+                    self.close()
+                elif action is LivenessAction.ASK:
+                    # In a thread of its own, because behind a full socket the request itself blocks.
+                    threading.Thread(target=ask, name="ssh keepalive", daemon=True).start()
+                self.join(timeouts.interval)  # returns at once when the connection ends
+
+        threading.Thread(target=watch, name="ssh watchdog", daemon=True).start()
+
+    def _sample(self) -> LivenessSample:
         return LivenessSample(
             now=time.monotonic(), received=self.watched.received, acknowledged=self.watched.acknowledged()
         )
-
-    def _ask(self, liveness: Liveness) -> None:
-        request = paramiko.Message()
-        request.add_byte(_MSG_GLOBAL_REQUEST)
-        request.add_string("keepalive@openssh.com")
-        request.add_boolean(True)  # want-reply
-        # A connection that breaks under the request is found by everybody else.
-        with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-            self._send_user_message(request)  # type: ignore[attr-defined]  # not in the stubs
-            liveness.asked(self.watched.sent)

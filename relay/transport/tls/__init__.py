@@ -1,1 +1,1 @@
-"""TLS streams: certificates, contexts, handshakes and what goes wrong in them."""
+"""TLS streams: the engine, certificates, the client's transport, and the faults of handshakes."""

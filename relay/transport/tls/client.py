@@ -1,9 +1,9 @@
-"""Whom a TLS client trusts, and as whom it comes (RFC 5425 section 4.2).
+"""Which servers a TLS client trusts, and its own certificate (RFC 5425 section 4.2).
 
-The server's certificate must lead to one of `ca`, or without that to one that this machine trusts, and be for the
-server's name. With a `fingerprint` (RFC 5425 section 4.2.2) it must be the very certificate that has it; then name,
-dates and signers do not matter, unless `ca` is given too. Nothing turns that off. Errors are those of
-`relay.transport.tls.certificate`.
+The server's certificate must lead to an authority in `ca`, or without `ca` to one that this machine trusts, and be for
+the server's name. With a `fingerprint` (RFC 5425 section 4.2.2) it must be the certificate with that fingerprint; name,
+dates and signers then do not matter, unless `ca` is given too. No setting disables the verification. Errors are those
+of `relay.transport.tls.certificate`.
 """
 
 import ssl
@@ -20,18 +20,14 @@ class TlsClient(NamedTuple):
     """Everything for a handshake with one server."""
 
     context: ssl.SSLContext
-    server_name: str
-    """Whom the certificate must be for, and what the server is told (SNI, where it is no address)."""
-    fingerprint: str
-    """"" where the certificate's signers decide."""
-    own: x509.Certificate | None
-    """The certificate by which relay comes."""
-    trusts: str
-    """What should have the server's signer, for people."""
+    server_name: str  # the name that the certificate must have. It is sent to the server (SNI) unless it is an address
+    fingerprint: str  # "" if the certificate's signers decide
+    own: x509.Certificate | None  # relay's own certificate
+    trusts: str  # which list of authorities is searched for the server's signer, for people
 
 
 def tls_client(server: RemoteLoggingServer) -> TlsClient:
-    """Read what the server's keys name."""
+    """Read the files and texts that the server's settings name."""
     context = tls_context(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = not server.fingerprint
     if server.ca:

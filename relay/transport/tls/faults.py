@@ -38,21 +38,15 @@ class TlsFault(NamedTuple):
 class VerifyResult(NamedTuple):
     """OpenSSL's verdict on a peer's certificate, and the circumstances."""
 
-    code: int
-    """X509_V_ERR_…"""
+    code: int  # X509_V_ERR_…
     message: str
     chain: Sequence[x509.Certificate]
     """The certificates that the peer has sent, its own first; empty if they are not known."""
-    now: dt.datetime
-    """By this machine's clock."""
-    whose: str
-    """`its` for a server that the error names already, `the sender's` for a client."""
-    purpose: str
-    """The required purpose: `serverAuth` or `clientAuth`."""
-    name: str = ""
-    """The name that the certificate must have; "" if any will do."""
-    trusts: str = "`ca`"
-    """Which list of authorities was searched for the signer."""
+    now: dt.datetime  # by this machine's clock
+    whose: str  # `its` for a server that the error names already, `the sender's` for a client
+    purpose: str  # the required purpose: `serverAuth` or `clientAuth`
+    name: str = ""  # the name that the certificate must have; "" if any will do
+    trusts: str = "`ca`"  # which list of authorities was searched for the signer
 
     @property
     def own(self) -> x509.Certificate | None:

@@ -7,7 +7,7 @@ when the server speaks no supported TLS or does not complete the handshake in ti
 TLS distinguishes an ended stream from one that was cut off. A half-close is a close_notify. By RFC 5425 section 4.4 the
 collector answers it with its own and then closes; the inner pipe stays open for that. A killed collector cannot answer.
 So a pipe is drained when that answer has come and the inner pipe has ended as well. A close_notify that the collector
-sent before it had everything is no answer; the inner pipe detects it (`relay.transport.tcp`).
+sent before it had everything is not an answer; the inner pipe detects it (`relay.transport.tcp`).
 
 Some collectors never answer (rsyslog with GnuTLS). For those the bare end of file is the proof, as with plain TCP, and
 anybody who can cut connections can forge it. It is accepted only while the collector has not answered once since relay
@@ -74,8 +74,7 @@ class NegotiatedTls(NamedTuple):
 
     version: str
     cipher: str
-    certificate: x509.Certificate
-    """The server's."""
+    certificate: x509.Certificate  # the server's
 
 
 class TlsTransport(Transport):

@@ -155,7 +155,7 @@ def test_a_cable_that_is_cut_is_no_answer_and_not_a_refusal(far: Router, hosts: 
 def test_a_name_that_does_not_resolve(router: Router, transport: str) -> None:
     failed = asked(router, 514, address="no-such-host.invalid", transport=transport).failure("name resolution", 68)
     assert "does not resolve" in failed["found"]
-    assert "mend address" in failed["remedy"]
+    assert "correct address" in failed["remedy"]
 
 
 # --- On this machine ---

@@ -157,7 +157,7 @@ def test_a_server_that_is_no_ssh_server(router: Router) -> None:
     with peer(b"220 mail.example ESMTP\r\n" * 200) as port:
         router.write_configuration(server_port=port)
         failed = ask(router.configuration).failure("SSH banner", 76)
-    assert "no SSH server" in failed["found"]
+    assert "not an SSH server" in failed["found"]
 
 
 def test_a_banner_that_does_not_come(router: Router) -> None:
