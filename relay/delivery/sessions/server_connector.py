@@ -40,7 +40,7 @@ class SessionLimits(NamedTuple):
     """How long a session's parts wait, in seconds."""
 
     ssh: HandshakeLimits = HandshakeLimits()
-    connecting: float = tcp.CONNECTING
+    connecting: float = tcp.CONNECT_TIMEOUT
     """To each address of the server."""
     tls: float = HANDSHAKE_TIMEOUT
     opening: float = 10.0
