@@ -11,7 +11,6 @@ from relay.delivery.message_selection import MessageSelection
 from relay.delivery.sessions.server_connector import ServerConnector
 from relay.errors import ConfigurationError, RelayError, TemporaryError
 from relay.program.housekeeping import ALARMS_SLOT, Watches, author_of, policy_of
-from relay.program.intake import Routing
 from relay.program.live import LivePart, LiveSource
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import (
@@ -36,6 +35,7 @@ from relay.source.auditd.kernel_lost import NAME as KERNEL_AUDIT
 from relay.source.auditd.kernel_lost import KernelLost
 from relay.source.registry import source_of
 from relay.spool.block import type_bitmap
+from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.spool.succession import ServerKey

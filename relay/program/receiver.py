@@ -17,7 +17,6 @@ from relay.listener.stream import ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.listener.tls import ServerIdentity, TlsListener
 from relay.program.housekeeping import Watches, policy_of
-from relay.program.intake import Routing
 from relay.program.live import LivePart
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import Digests, PartsByName, ReloadPlan, compare, parts_of_receive
@@ -25,6 +24,7 @@ from relay.program.reload.reloader import Reloader, RunningParts, log_ready, ref
 from relay.program.road import Road, RoadTerms, Route, until_drained
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch, of_receiver
+from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.system.disk import Disk

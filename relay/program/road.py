@@ -20,9 +20,10 @@ from relay.errors import DataError, RelayError, TemporaryError
 from relay.events import own_events
 from relay.program.control_socket import Reloaded, answering, no_reload
 from relay.program.housekeeping import Housekeeping, HousekeepingPolicy, WatchesBuilder
-from relay.program.intake import Intake, Routing
+from relay.program.intake import Intake
 from relay.program.live import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
 from relay.spool.block import RUN_LENGTH
+from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import Gap
 from relay.spool.segments.segment import SPOOL_ID_LENGTH

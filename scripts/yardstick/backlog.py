@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from relay.program.intake import Intake, Routing
+from relay.program.intake import Intake
 from relay.program.road import new_run
 from relay.spool.block import Contents, Span, frame, type_bitmap
+from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import Gap
 from relay.spool.spool import Spool

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from harness.fake_disk import Crash, FakeDisk
 from relay.errors import StorageError
 from relay.events import own_events
-from relay.program.intake import Routing, _Commit
+from relay.spool.commit import Commit, Routing
 from relay.spool.cursor import Cursor
 from relay.spool.segments.segment_reader import SpoolDamage
 from relay.spool.spool import RunSeed
@@ -92,13 +92,13 @@ class BadDays:
         store = self._open(life)
         self._check_start(store)
         source = _Source(store.position("audit"))
-        commit: _Commit | None = None
+        commit: Commit | None = None
         numbers = dict.fromkeys(EventType, 1)
         positions = dict(store.retained.positions)
         delivery = _Deliveries(store, self._cursor(store), self.received)
         for _ in range(self.steps):
             if self.chance.random() < 0.6:
-                commit = commit or _Commit(store, ROUTING, [source.give(self.chance)], numbers, positions, gap_event)
+                commit = commit or Commit(store, ROUTING, [source.give(self.chance)], numbers, positions, gap_event)
                 try:
                     commit.write(lambda: 1_000_000)
                 except StorageError:

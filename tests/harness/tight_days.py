@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from harness.bad_days import FOLDER, SERVER, BrokenPromiseError, _Source, _text, gap_event
 from harness.fake_disk import Crash, FakeDisk
 from relay.errors import RelayError, StorageError
-from relay.program.intake import PATIENCE, Routing, _Commit
+from relay.program.intake import DEFAULT_LIMITS
 from relay.spool.block import Block
+from relay.spool.commit import Commit, Routing
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
 from relay.spool.losses.gap import Gap, reported_gap
@@ -136,7 +137,7 @@ class _Life:
         self._source = _Source(store.position("audit"))
         self._numbers = dict.fromkeys(EventType, 1)
         self._positions = store.positions
-        self._commit: _Commit | None = None
+        self._commit: Commit | None = None
         self._waiting: Batch | None = None
         """Of the source that can deliver again."""
         self._others: list[bytes] = []
@@ -168,7 +169,7 @@ class _Life:
             commit.write(lambda: 1_000_000, reserve=bool(self._others))
         except StorageError as error:
             self._attempts += 1
-            if not error.full and self._attempts < PATIENCE:
+            if not error.full and self._attempts < DEFAULT_LIMITS.attempts:
                 return
             if self._others:
                 with suppress(RelayError):  # else the slots cannot be written either
@@ -185,7 +186,7 @@ class _Life:
             self._waiting = None
         self._answer(commit)
 
-    def _next(self) -> _Commit:
+    def _next(self) -> Commit:
         days = self._days
         if days.chance.random() < _UNREPEATABLE:
             days.given += 1
@@ -194,9 +195,9 @@ class _Life:
             batch = Batch([Event(EventType.ALARM, 1, b"<110>1 - h relay - - [128T", tail)], repeatable=False)
         else:
             batch = self._waiting = self._waiting or self._source.give(days.chance)
-        return _Commit(self._store, ROUTING, [batch], self._numbers, self._positions, gap_event)
+        return Commit(self._store, ROUTING, [batch], self._numbers, self._positions, gap_event)
 
-    def _answer(self, commit: _Commit) -> None:
+    def _answer(self, commit: Commit) -> None:
         self._days.unrepeatable |= set(self._others)
         self._numbers = commit.reached
         self._commit, self._others, self._attempts = None, [], 0

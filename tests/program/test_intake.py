@@ -2,16 +2,18 @@
 
 import asyncio
 import functools
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from harness.waiting import until
 
-from relay.errors import StorageError
+from relay.errors import StorageError, TemporaryError
 from relay.events import own_events
-from relay.program.intake import MAX_PENDING, Intake, Routing
+from relay.program.intake import DEFAULT_LIMITS, Intake, IntakeLimits
 from relay.spool.block import Block
+from relay.spool.commit import Routing
 from relay.spool.spool import RunSeed, Spool
 from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
@@ -52,11 +54,11 @@ def texts(spool: Spool) -> list[bytes]:
     return [message.rpartition(b" ")[2] for _, _, message in read(spool)]
 
 
-def working(opened: Store, body: Callable[[Intake], Awaitable[None]]) -> None:
+def working(opened: Store, body: Callable[[Intake], Awaitable[None]], limits: IntakeLimits = DEFAULT_LIMITS) -> None:
     """Run `body` with an intake that commits."""
 
     async def main() -> None:
-        intake = Intake(opened, ROUTING, gap_event, interval=0.001, clock=lambda: 5_000_000)
+        intake = Intake(opened, ROUTING, gap_event, interval=0.001, clock=lambda: 5_000_000, limits=limits)
         committing = asyncio.create_task(intake.run())
         try:
             await asyncio.wait_for(body(intake), 20)
@@ -138,9 +140,13 @@ def test_what_arrives_together_is_committed_together(tmp_path: Path) -> None:
 
 
 class _StubbornFile(File):
+    def __init__(self, file: File, disk: "_StubbornDisk") -> None:
+        super().__init__(file.path, file.descriptor)
+        self._disk = disk
+
     def sync(self) -> None:
-        if "segment" in self.path and _StubbornDisk.failures:
-            _StubbornDisk.failures -= 1
+        if "segment" in self.path and self._disk.failures:
+            self._disk.failures -= 1
             raise StorageError(self.path, "fdatasync failed: No space left on device")
         super().sync()
 
@@ -148,17 +154,17 @@ class _StubbornFile(File):
 class _StubbornDisk(Disk):
     """A real disk on which so many syncs of segments fail."""
 
-    failures = 0
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
 
     def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
-        return _StubbornFile(path, super().open(path, create=create, writable=writable).descriptor)
+        return _StubbornFile(super().open(path, create=create, writable=writable), self)
 
 
 def test_while_the_disk_refuses_nothing_is_accepted_and_then_everything_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("relay.program.intake.RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(_StubbornDisk, "failures", 5)
+    disk = _StubbornDisk(failures=5)
     seen: list[bool] = []
 
     async def body(intake: Intake) -> None:
@@ -168,15 +174,15 @@ def test_while_the_disk_refuses_nothing_is_accepted_and_then_everything_once(
         await durable
         seen.append(intake.error is None)
 
-    working(store(tmp_path, disk=_StubbornDisk()), body)
-    assert seen == [False, True]
+    working(store(tmp_path, disk=disk), body, IntakeLimits(retry_seconds=0.01))
+    assert (seen, disk.failures) == ([False, True], 0)
     with store(tmp_path, SECOND) as again:
         assert (texts(again.retained), texts(again.transient)) == ([b"one"], [b"t"])
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
 def test_after_a_crash_between_the_two_fsyncs_the_event_is_neither_lost_nor_numbered_twice(tmp_path: Path) -> None:
-    """DESIGN invariant 1 and section 8: the transient spool is ahead; the source gives the events again."""
+    """The transient spool is ahead of the positions; the source delivers the events again."""
     events = [event(EventType.AUDIT, "a"), event(EventType.TRAFFIC, "t"), event(EventType.AUDIT, "b")]
 
     async def first(intake: Intake) -> None:
@@ -206,7 +212,7 @@ def _crash(*_: object) -> None:
 
 
 def test_beyond_the_ceiling_a_source_waits(tmp_path: Path) -> None:
-    big = event(EventType.AUDIT, "x" * (MAX_PENDING // 4))
+    big = event(EventType.AUDIT, "x" * (DEFAULT_LIMITS.pending // 4))
 
     async def main(opened: Store) -> None:
         intake = Intake(opened, ROUTING, gap_event, interval=0.001)
@@ -230,10 +236,6 @@ async def _submit(intake: Intake, given: Batch) -> "asyncio.Future[None]":
 
 
 def test_a_second_relay_is_refused_and_the_first_ones_pid_is_named(tmp_path: Path) -> None:
-    import os
-
-    from relay.errors import TemporaryError
-
     with store(tmp_path), pytest.raises(TemporaryError, match=f"pid {os.getpid()}"):
         store(tmp_path)
 

@@ -16,8 +16,8 @@ from harness.relay import RELAY, archived, octet_counted
 from harness.waiting import wait_until
 from source.log_writing import record, records
 
-from relay.program.intake import _Commit
 from relay.program.receiver import ROUTING
+from relay.spool.commit import Commit
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
 from relay.system.disk import Disk
@@ -241,7 +241,7 @@ def test_a_receivers_drain_reports_what_is_missing_of_its_spool_in_the_archive(t
         numbers = dict.fromkeys(EventType, 1)
         for _ in range(20):
             events = [Event(EventType.LOG, 1, b"<13>1 - host app - - - " + b"x" * 1000) for _ in range(20)]
-            commit = _Commit(store, ROUTING, [Batch(events)], numbers, {}, _no_gap)
+            commit = Commit(store, ROUTING, [Batch(events)], numbers, {}, _no_gap)
             commit.write(lambda: 1)
             numbers = commit.reached
     files = sorted((state / "spool" / "transient").glob("*.segment"))

@@ -7,9 +7,9 @@ import pytest
 from harness.fake_disk import FakeDisk
 
 from relay.events import own_events
-from relay.program.intake import Routing, _Commit
 from relay.spool.block import Block
 from relay.spool.both_spools import BothSpools
+from relay.spool.commit import Commit, Routing
 from relay.spool.cursor import Cursor
 from relay.spool.losses.store_losses import DAMAGED
 from relay.spool.segments import segment
@@ -41,7 +41,7 @@ def filled() -> FakeDisk:
         for number in range(BLOCKS):
             kinds = [KINDS[each % 2] for each in range(1 + number % 3)] if number % 3 else [KINDS[0]]
             events = [Event(kind, 1, b"<110>1 - h a - - [128T", b"] " + b"x" * 100) for kind in kinds]
-            commit = _Commit(store, ROUTING, [Batch(events)], numbers, {}, gap_event)
+            commit = Commit(store, ROUTING, [Batch(events)], numbers, {}, gap_event)
             commit.write(lambda: 1)
             numbers = commit.reached
     return disk

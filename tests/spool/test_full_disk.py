@@ -11,8 +11,9 @@ import pytest
 from harness.waiting import until
 
 from relay.events import own_events
-from relay.program.intake import Intake, Routing
+from relay.program.intake import Intake
 from relay.spool.block import Block
+from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import RESERVE, Policy
 from relay.spool.losses.gap import reported_gap

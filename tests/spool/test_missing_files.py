@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from relay.events import own_events
-from relay.program.intake import Routing, _Commit
 from relay.spool.block import Block
+from relay.spool.commit import Commit, Routing
 from relay.spool.cursor import Cursor
 from relay.spool.inspection.overview import overview, waiting
 from relay.spool.losses.gap import Gap, LostRange, reported_gap
@@ -51,7 +51,7 @@ class Life:
 
     def take_in(self, *kinds: EventType) -> None:
         events = [Event(kind, 1, b"<110>1 - h a - - [128T", b"] " + b"x" * 300) for kind in kinds]
-        commit = _Commit(self.store, ROUTING, [Batch(events)], self.numbers, {}, gap_event)
+        commit = Commit(self.store, ROUTING, [Batch(events)], self.numbers, {}, gap_event)
         commit.write(lambda: 1)
         self.numbers = commit.reached
 

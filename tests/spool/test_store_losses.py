@@ -11,8 +11,9 @@ from harness.fake_disk import Crash, FakeDisk
 from program.history import spools
 
 from relay.events import own_events
-from relay.program.intake import Intake, Routing, _Commit
+from relay.program.intake import Intake
 from relay.spool.block import Block
+from relay.spool.commit import Commit, Routing
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
 from relay.spool.losses.gap import MAX_RANGES, Gap, LostRange, reported_gap
@@ -264,7 +265,7 @@ def test_a_gap_whose_event_was_written_right_before_the_end_is_not_told_again(mo
     disk = FakeDisk()
     with opened(Path("/state"), disk=disk) as store:
         store.losses.lose("server", LATE, [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
-        commit = _Commit(store, ROUTING, [], dict.fromkeys(EventType, 1), {}, gap_event)
+        commit = Commit(store, ROUTING, [], dict.fromkeys(EventType, 1), {}, gap_event)
         monkeypatch.setattr(store.losses, "reported", _power_goes)
         with pytest.raises(Crash):
             commit.write(lambda: 1)

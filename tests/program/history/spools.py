@@ -8,7 +8,8 @@ from pathlib import Path
 
 from relay.events import own_events
 from relay.program.history import Item, PastEvent
-from relay.program.intake import Intake, Routing
+from relay.program.intake import Intake
+from relay.spool.commit import Routing
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
 from relay.syslog.rfc5424 import format_timestamp

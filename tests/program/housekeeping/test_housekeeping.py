@@ -12,10 +12,11 @@ from relay.errors import StorageError, full_error
 from relay.events import own_events
 from relay.events.own_events import Author
 from relay.program.housekeeping import Housekeeping, HousekeepingPolicy, Watches
-from relay.program.intake import Intake, Routing
+from relay.program.intake import Intake
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch
 from relay.program.watch.halt_request import HaltMethod, HaltRequest
+from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
 from relay.spool.spool import RunSeed

@@ -16,10 +16,11 @@ from relay.errors import NoInputError, PermissionRefusedError, RelayError, Unava
 from relay.events.own_events import Author, gap
 from relay.program.alarms import LOST_SECONDS
 from relay.program.housekeeping import Housekeeping, HousekeepingPolicy, Watches, policy_of
-from relay.program.intake import Intake, Routing
+from relay.program.intake import Intake
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import INTERVAL, CertificateWatch, ConfiguredCertificate
 from relay.program.watch.halt_request import HaltMethod, HaltRequest
+from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import Gap
 from relay.spool.spool import RunSeed

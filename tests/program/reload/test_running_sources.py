@@ -10,11 +10,11 @@ from harness.waiting import until
 from relay.errors import UnavailableError
 from relay.events.own_events import Author
 from relay.program.housekeeping import HousekeepingPolicy, Watches
-from relay.program.intake import Routing
 from relay.program.reload.running_sources import RunningSources
 from relay.program.road import Road, RoadTerms
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch
+from relay.spool.commit import Routing
 from relay.spool.store import Store
 from relay.system.disk import Disk
 from relay.values.event import Batch, Event, EventType, Position, Submit
