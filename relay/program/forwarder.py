@@ -163,7 +163,7 @@ def live_source(source: Source, error: str) -> LiveSource:
         lag=source.lag,
         open_events=source.open_events,
         malformed=source.malformed,
-        lost_places=source.lost_places,
+        lost_places=source.loss_count,
         error=error or source.last_error,
     )
 

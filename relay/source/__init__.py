@@ -31,9 +31,8 @@ class SourceTerms(NamedTuple):
 class EventInput(Protocol):
     """Submits events, with a position that is stored under its name."""
 
-    @property
-    def name(self) -> str:
-        """The configured name of a source."""
+    name: str
+    """The configured name of a source."""
 
     async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
         """Submit the events behind the position; with `drain`, return once all present events are durable.
@@ -52,25 +51,25 @@ class EventInput(Protocol):
 class Source(EventInput, Protocol):
     """A configured source, as `relay run` sees it."""
 
+    malformed: int
+    """How often data could not be parsed, and was forwarded as it is, marked."""
+    last_error: str
+    """Why it cannot be read at present; empty while it can."""
+
     def adopt(self, other: "Source") -> bool:
         """Continue with the settings of `other` and keep all connections; False when that is not possible."""
 
     @property
     def lag(self) -> int:
         """Octets that wait to be read; -1 when that is not known."""
+        return -1
 
     @property
     def open_events(self) -> int:
         """Events that have begun and are not complete."""
+        return 0
 
     @property
-    def malformed(self) -> int:
-        """Data that could not be parsed, and was forwarded as it is, marked."""
-
-    @property
-    def lost_places(self) -> int:
+    def loss_count(self) -> int:
         """How often in this run the file of the position was gone, or data could not be read."""
-
-    @property
-    def last_error(self) -> str:
-        """Why it cannot be read at present; empty while it can."""
+        return 0

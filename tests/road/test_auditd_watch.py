@@ -27,7 +27,7 @@ from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
 from relay.program.watch.audit_trail.canary import ARRIVAL, SILENCE
 from relay.program.watch.audit_trail.machine import ThisMachine
 from relay.program.watch.audit_trail.observation import AuditFault
-from relay.source.auditd.audit_log import AuditLog, Log
+from relay.source.auditd.audit_log import AuditLog, WatchedLog
 from relay.values.alarm import AUDITD_DOWN
 from relay.values.clocks import Clocks
 from relay.values.event import Batch
@@ -49,7 +49,7 @@ class Road:
     def __init__(self, log: Path) -> None:
         self.passed = 0
         self.watch = AuditTrailWatch(ThisMachine(), self.clocks, records_missing=False)
-        self._source = AuditLog("audit", Log(path=str(log)), AuditMapping(hostname="h", router="h"), AUTHOR)
+        self._source = AuditLog("audit", WatchedLog(path=str(log)), AuditMapping(hostname="h", router="h"), AUTHOR)
         self.lines: list[bytes] = []
 
     def clocks(self) -> Clocks:

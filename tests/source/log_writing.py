@@ -4,16 +4,19 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from relay.events.audit.mapping import AuditMapping
 from relay.events.own_events import Author
 from relay.source import EventInput
-from relay.source.auditd.audit_log import AuditLog, Log
+from relay.source.auditd.audit_log import AuditLog, WatchedLog
 from relay.values.event import Batch, Event, EventType, Position
 
 START_MS = 1_709_742_862_000
 AUTHOR = Author("router1", "router1", "", "128T")
 PATIENCE_S = 0.5
+NEVER = 1000.0
+"""Seconds; longer than any test waits."""
 _SERIAL = re.compile(rb' serial="(\d+)"')
 
 
@@ -78,13 +81,14 @@ class Taken:
         return self.batches[-1].position if self.batches else None
 
 
-def audit_log(path: Path, *, start: str = "oldest", inotify: bool = True) -> AuditLog:
-    log = Log(
+def audit_log(path: Path, *, start: str = "oldest", **watching: Any) -> AuditLog:
+    """Return the source; `watching` sets fields of `WatchedLog`."""
+    log = WatchedLog(
         path=str(path),
         start="now" if start == "now" else "oldest",
-        inotify=inotify,
         interval_s=0.02,
         patience_s=PATIENCE_S,
+        **watching,
     )
     return AuditLog("audit", log, AuditMapping(hostname="router1", router="router1"), AUTHOR)
 

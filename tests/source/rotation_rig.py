@@ -213,7 +213,7 @@ def _follow(folder: Path, *, inotify: bool, drain: bool = False) -> None:
             "records": records,
             "count": position.count,
             "place": position.data.decode(),
-            "lost_places": source.lost_places,
+            "lost_places": source.loss_count,
         }
         os.write(taken, json.dumps(facts).encode() + b"\n")
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -153,11 +153,28 @@ def test_another_protocol_is_broken_off_and_gives_nothing(octets: bytes) -> None
     run(scenario())
 
 
-def test_a_drain_takes_nothing_in_and_returns() -> None:
-    run(source_at(1).run(HeldSpool().submit, None, drain=True))
+def test_a_drain_returns_without_accepting_what_a_sender_sends() -> None:
+    async def scenario() -> None:
+        spool, source = HeldSpool(), source_at(free_port())
+
+        async def send() -> None:
+            while True:
+                with suppress(OSError):
+                    reader, writer = await asyncio.open_connection(*source.listen[0])
+                    writer.write(AuditdClient().message(RECORD))
+                    await reader.read()
+
+        sender = asyncio.create_task(send())
+        async with asyncio.timeout(DEADLINE):
+            await source.run(spool.submit, None, drain=True)
+        sender.cancel()
+        await asyncio.wait({sender})
+        assert (spool.batches, source.counters.connections) == ([], 0)
+
+    run(scenario())
 
 
-def test_a_port_that_is_taken_is_told_at_once() -> None:
+def test_a_port_in_use_is_an_error_at_once() -> None:
     with socket.create_server((LOOPBACK, 0)) as taken, pytest.raises(RelayError, match=r"tcp://127\.0\.0\.1"):
         run(source_at(taken.getsockname()[1]).run(HeldSpool().submit, None, drain=False))
 

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,9 @@ from source.log_writing import Taken, drain, follow
 from relay.errors import NoInputError, StorageError, UnavailableError
 from relay.events.ssr.filters import Filter
 from relay.events.ssr.mapping import SsrMapping
-from relay.source.collector import event_collector
-from relay.source.collector.event_collector import END_SECONDS, QUIET_SECONDS, CollectorProgram, EventCollector
+from relay.source.collector.event_collector import CollectorProgram, CollectorTiming, EventCollector
 from relay.source.collector.index_file import ABSENT
+from relay.transport.retry import Backoff
 from relay.values.event import Batch, Event, EventType, Position
 
 COLLECTOR = Path(__file__).parent / "collector.py"
@@ -33,44 +34,30 @@ def index(tmp_path: Path) -> Path:
     return tmp_path / "events.index"
 
 
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start children again at once, and give each the time that it takes on a machine that stalls.
-
-    The growth of the pause has a test of its own.
-    """
-    monkeypatch.setattr(event_collector, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(event_collector, "LONGEST_PAUSE", 0.02)
-    monkeypatch.setattr(event_collector, "END_SECONDS", 20.0)
-    monkeypatch.setattr(event_collector, "FIRST_SECONDS", 30.0)
-    monkeypatch.setattr(event_collector, "QUIET_SECONDS", 20.0)
+PATIENT = CollectorTiming(backoff=Backoff(first=0.02, longest=0.02), end_s=20.0, drain_first_s=30.0, drain_quiet_s=20.0)
+"""Starts children again at once, and gives each the time that it takes on a machine that stalls."""
+USUAL = replace(PATIENT, end_s=CollectorTiming().end_s, drain_quiet_s=CollectorTiming().drain_quiet_s)
+"""For children that never do what is awaited."""
+SLOW_CHILDREN = replace(PATIENT, settle_s=20.0)
+"""For children that may stall between their index and their event."""
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As relay is, for children that are waited for in vain."""
-    monkeypatch.setattr(event_collector, "END_SECONDS", END_SECONDS)
-    monkeypatch.setattr(event_collector, "QUIET_SECONDS", QUIET_SECONDS)
-
-
-@pytest.fixture
-def slow_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that stalls between its index and its event is within what is promised."""
-    monkeypatch.setattr(event_collector, "SETTLE_SECONDS", 20.0)
-
-
-def collector(index: Path | None, *arguments: str | float, events: Filter | None = None) -> EventCollector:
+def collector(
+    index: Path | None, *arguments: str | float, events: Filter | None = None, timing: CollectorTiming = PATIENT
+) -> EventCollector:
     command = [sys.executable, "-I", "-S", str(COLLECTOR), *map(str, arguments)]
     if index is not None:
         command += ["--index-file", str(index)]
     mapping = SsrMapping(hostname="combo1", router="combo1")
-    return EventCollector("events", CollectorProgram(command, index_file=str(index or "")), mapping, events)
+    return EventCollector("events", CollectorProgram(command, index_file=str(index or "")), mapping, events, timing)
 
 
-def shell(script: str, index: Path | None = None, environment: Sequence[str] = ()) -> EventCollector:
+def shell(
+    script: str, index: Path | None = None, environment: Sequence[str] = (), timing: CollectorTiming = PATIENT
+) -> EventCollector:
     mapping = SsrMapping(hostname="combo1", router="combo1")
     program = CollectorProgram(("/bin/sh", "-c", script), environment, str(index or ""))
-    return EventCollector("events", program, mapping)
+    return EventCollector("events", program, mapping, timing=timing)
 
 
 def number_of(event: Event) -> int | None:
@@ -96,20 +83,18 @@ def test_a_child_that_ends_gives_every_event_once(index: Path, order: str) -> No
     assert (source.malformed, source.starts) == (0, 1)
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_drain_of_a_child_that_stays_ends_when_it_is_quiet_and_nothing_comes_twice(index: Path) -> None:
-    taken = drain(collector(index, "--events", 50, "--stay"))
+    taken = drain(collector(index, "--events", 50, "--stay", timing=USUAL))
     assert numbers(taken.events) == list(range(1, 51))
-    again = drain(collector(index, "--events", 60, "--stay"), taken.position)
+    again = drain(collector(index, "--events", 60, "--stay", timing=USUAL), taken.position)
     assert numbers(again.events) == list(range(51, 61))
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_drain_does_not_wait_for_an_index_file_that_moves_without_events(index: Path) -> None:
-    """As of a child that notes when it looked last."""
+    """Such a child stores when it last looked for events."""
     index.write_text("0")
     script = f"echo x; while sleep 0.2; do n=$((n+1)); echo $n > {index}; [ $n = 40 ] && echo late; done"
-    taken = drain(shell(script, index))
+    taken = drain(shell(script, index, timing=USUAL))
     assert len(taken.events) == 1
 
 
@@ -145,7 +130,7 @@ def test_without_an_index_file_events_have_no_position() -> None:
     assert {batch.position for batch in taken.batches} == {None}
 
 
-def test_what_is_no_event_is_forwarded_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_malformed_data_is_forwarded_unchanged(caplog: pytest.LogCaptureFixture) -> None:
     source = shell(r"""printf 'no event \000\377\nevents,type=alarm severity="major" 1\ncut,type=admin a="'""")
     with caplog.at_level(logging.WARNING, "relay"):
         taken = drain(source)
@@ -177,8 +162,8 @@ def test_a_last_line_without_a_line_feed_is_whole_when_the_child_ended_well(end:
 
 
 @both_orders
-def test_from_every_position_that_is_stored_the_rest_comes(index: Path, order: str) -> None:
-    """What a crash leaves is the position of some batch: what it covers and what comes after it must be everything."""
+def test_the_rest_comes_from_every_stored_position(index: Path, order: str) -> None:
+    """A crash leaves the position of some batch. The events up to it and the events after it must be all events."""
     taken = drain(collector(index, "--events", 300, "--order", order, "--size", 2000))
     assert len(taken.batches) > 5
     for nth, batch in list(enumerate(taken.batches))[::-3][::-1]:
@@ -189,10 +174,9 @@ def test_from_every_position_that_is_stored_the_rest_comes(index: Path, order: s
 
 
 @both_orders
-@pytest.mark.usefixtures("slow_children")
 def test_a_child_that_dies_anywhere_loses_nothing(index: Path, order: str) -> None:
     """It dies by SIGKILL every 20 events: before, amid or behind a line, or between the line and the index."""
-    source = collector(index, "--events", 100, "--order", order, "--die", 20, "--stay")
+    source = collector(index, "--events", 100, "--order", order, "--die", 20, "--stay", timing=SLOW_CHILDREN)
 
     async def play(taken: Taken) -> None:
         await until(lambda: 100 in numbers(taken.events), 60)
@@ -203,12 +187,12 @@ def test_a_child_that_dies_anywhere_loses_nothing(index: Path, order: str) -> No
 
 
 @both_orders
-@pytest.mark.usefixtures("slow_children")
 def test_a_source_that_is_stopped_anywhere_loses_nothing(index: Path, order: str) -> None:
     events: list[Event] = []
     position: Position | None = None
     for target in range(60, 361, 60):
-        source = collector(index, "--events", 300, "--order", order, "--pause", 0.001, "--stay")
+        arguments = ("--events", 300, "--order", order, "--pause", 0.001, "--stay")
+        source = collector(index, *arguments, timing=SLOW_CHILDREN)
 
         wanted = set(range(1, min(target, 300) + 1)) - set(numbers(events))
 
@@ -223,7 +207,7 @@ def test_a_source_that_is_stopped_anywhere_loses_nothing(index: Path, order: str
 
 @pytest.mark.parametrize("script", ["{}", "setsid sh -c '{}' & exit 0"], ids=["itself", "as a daemon"])
 def test_a_child_is_killed_when_relay_dies(tmp_path: Path, script: str) -> None:
-    """Else it would move the index file under the feet of the next one."""
+    """Otherwise it would move the index file while the next child uses it."""
     told = tmp_path / "pid"
     command = ["/bin/sh", "-c", script.format(f"echo $$ > {told}; exec sleep 1000")]
     program = (
@@ -249,7 +233,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_when_the_subreaper_is_killed_what_the_child_started_is_not_left(tmp_path: Path) -> None:
+def test_when_the_subreaper_is_killed_the_childs_helpers_are_killed_too(tmp_path: Path) -> None:
     told = tmp_path / "pids"
     source = shell(f"sh -c 'echo $$ >> {told}; exec sleep 1000' & echo $$ >> {told}; wait")
 
@@ -263,7 +247,7 @@ def test_when_the_subreaper_is_killed_what_the_child_started_is_not_left(tmp_pat
     follow(source, play)
 
 
-def test_behind_a_disk_that_takes_nothing_the_child_waits(index: Path) -> None:
+def test_behind_a_disk_that_stalls_the_child_waits(index: Path) -> None:
     """Back-pressure: two batches are read, then nothing until the first is durable; and nothing is lost."""
     source = collector(index, "--events", 3000, "--size", 1000, "--stay")
 
@@ -307,7 +291,7 @@ def test_a_disk_that_fails_ends_the_source(index: Path) -> None:
 # --- The child's ends ---
 
 
-def test_a_child_that_ends_is_started_again_and_its_words_are_logged(
+def test_a_child_that_ends_is_started_again_and_its_stderr_is_logged(
     index: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = collector(index, "--events", 3, "--status", 3, "--words", "no bus\x1b here\n")
@@ -322,7 +306,7 @@ def test_a_child_that_ends_is_started_again_and_its_words_are_logged(
     assert 'its child ended with status 3, saying "no bus\\x1b here"; starting it again in ' in caplog.text
 
 
-def test_a_child_that_floods_the_log_is_cut_short_and_takes_no_time_from_its_events(
+def test_a_child_that_floods_the_log_is_throttled_and_its_events_are_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     flood = "yes words >&2 & tr '\\0' x < /dev/zero >&2 &"
@@ -340,7 +324,7 @@ def test_a_child_that_floods_the_log_is_cut_short_and_takes_no_time_from_its_eve
     assert len(caplog.records) < 40 * 21  # seconds that even a busy machine does not need
 
 
-def test_a_child_that_dies_is_started_again_and_what_it_started_is_not_left(tmp_path: Path) -> None:
+def test_a_child_that_dies_is_started_again_and_its_helpers_are_killed(tmp_path: Path) -> None:
     """A helper that holds the child's pipes, here even outside its session, must not make it look alive."""
     told = tmp_path / "pids"
     helper = f"setsid sh -c 'echo $$ >> {told}; exec sleep 1000' &"
@@ -372,7 +356,7 @@ def _pids(told: Path) -> list[int]:
 FOREGROUND = "as a daemon does; give its command the option that keeps it in the foreground"
 
 
-def test_a_child_that_makes_itself_a_daemon_is_read_on_and_told_of_once(
+def test_a_child_that_makes_itself_a_daemon_is_read_on_and_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = tmp_path / "pid"
@@ -395,13 +379,12 @@ def test_a_child_that_makes_itself_a_daemon_is_read_on_and_told_of_once(
     assert said.endswith(f" running in its place, {FOREGROUND}")
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_daemon_that_has_closed_its_output_is_ended_before_the_next(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It never gives an event, and two of it would move one index file."""
+    """It never writes an event, and two such daemons would move one index file."""
     told = tmp_path / "pids"
-    source = shell(f"setsid sh -c 'echo $$ >> {told}; exec sleep 1000' <&- >/dev/null 2>&1 & exit 0")
+    source = shell(f"setsid sh -c 'echo $$ >> {told}; exec sleep 1000' <&- >/dev/null 2>&1 & exit 0", timing=USUAL)
 
     async def play(_: Taken) -> None:
         for daemons in range(1, 4):
@@ -425,11 +408,10 @@ def test_a_daemon_that_dies_is_started_again_and_its_last_line_is_cut() -> None:
     follow(source, play)
 
 
-def test_a_childs_input_ends_when_it_is_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As from Telegraf's execd: a program that takes the end of its input for that must not end at once."""
-    monkeypatch.setattr("relay.source.collector.child_process.STOP_SECONDS", 30)
+def test_the_end_of_its_input_asks_a_child_to_end(tmp_path: Path) -> None:
+    """As from Telegraf's execd. The input must not end before."""
     told = tmp_path / "told"
-    source = shell(f"trap '' TERM; echo events number=1i 1; cat; touch {told}")
+    source = shell(f"trap '' TERM; echo events number=1i 1; cat; touch {told}", timing=replace(PATIENT, stop_s=30.0))
 
     async def play(taken: Taken) -> None:
         await until(lambda: taken.events)
@@ -439,14 +421,14 @@ def test_a_childs_input_ends_when_it_is_to_stop(tmp_path: Path, monkeypatch: pyt
     assert source.starts == 1
 
 
-def test_a_childs_environment_is_relays_and_what_is_added() -> None:
+def test_a_childs_environment_is_relays_with_the_additions() -> None:
     source = shell("echo events a='\"'$RELAY_TEST $HOME. $PATH'\"'", environment=("RELAY_TEST=x=y z", "HOME="))
     (event,) = drain(source).events
     assert f' a="x=y z . {os.environ["PATH"]}"'.encode() in event.tail
 
 
 def test_a_child_has_its_signals_as_programs_expect_them() -> None:
-    """Python ignores SIGPIPE and SIGXFSZ, and that would stay so; what relay was told to ignore (nohup) stays so."""
+    """Python ignores SIGPIPE and SIGXFSZ, which a child would inherit. A signal that nohup ignores stays ignored."""
     (mine,) = re.findall(r"^SigIgn:\t(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
     pythons = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
     assert int(mine, 16) & pythons == pythons
@@ -457,10 +439,8 @@ def test_a_child_has_its_signals_as_programs_expect_them() -> None:
     ]
 
 
-def test_the_pause_before_a_start_grows_and_is_told_in_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_collector, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(event_collector, "LONGEST_PAUSE", 1000)
-    source = shell("exit 4")
+def test_the_pause_before_a_start_grows_and_the_status_shows_why() -> None:
+    source = shell("exit 4", timing=replace(PATIENT, backoff=Backoff(first=0.02, longest=1000.0, least=0.5)))
     pauses: list[float] = []
     errors: list[str] = []
 
@@ -482,13 +462,13 @@ def test_a_child_that_fails_fails_a_drain(index: Path) -> None:
         drain(collector(index, "--events", 3, "--status", 9, "--words", "out of luck"))
 
 
-def test_a_program_that_is_missing_is_told_at_once() -> None:
+def test_a_missing_program_is_an_error_at_once() -> None:
     source = EventCollector("events", CollectorProgram(["/no/such/program"]), SsrMapping(hostname="h", router="r"))
     with pytest.raises(NoInputError, match="/no/such/program cannot be run"):
         drain(source)
 
 
-def test_a_program_that_is_no_program_fails_a_drain(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_executed_fails_a_drain(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"\x00\x01")
     program.chmod(0o755)
@@ -497,9 +477,8 @@ def test_a_program_that_is_no_program_fails_a_drain(tmp_path: Path) -> None:
         drain(source)
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_child_that_closes_its_output_and_stays_is_ended() -> None:
-    source = shell("echo 'events a=1'; exec 1>&-; exec sleep 1000")
+    source = shell("echo 'events a=1'; exec 1>&-; exec sleep 1000", timing=USUAL)
 
     async def play(_: Taken) -> None:
         await until(lambda: source.starts >= 2)
@@ -507,35 +486,32 @@ def test_a_child_that_closes_its_output_and_stays_is_ended() -> None:
     follow(source, play)
 
 
-def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("relay.source.collector.child_process.STOP_SECONDS", 0.2)
+def test_a_child_that_ignores_sigterm_is_killed_with_every_process_that_it_started(tmp_path: Path) -> None:
     told = tmp_path / "pids"
     script = f"trap '' TERM; sleep 1000 & echo $$ $! > {told}.new; mv {told}.new {told}; while :; do sleep 1000; done"
 
     async def play(_: Taken) -> None:
         await until(told.exists)
 
-    follow(shell(script), play)
+    follow(shell(script, timing=replace(PATIENT, stop_s=0.2)), play)
     child, grandchild = map(int, told.read_text().split())
     wait_until(lambda: not _runs(child) and not _runs(grandchild), 20, "both are dead")
 
 
-def test_an_index_file_that_cannot_be_kept_is_told_at_the_start(index: Path) -> None:
+def test_an_index_file_that_is_too_large_is_an_error_at_the_start(index: Path) -> None:
     index.write_bytes(b"1" * 100_000)
     with pytest.raises(NoInputError, match="larger than"):
         drain(collector(index, "--events", 3))
 
 
-def test_an_index_file_that_is_a_pipe_is_told_at_the_start(index: Path) -> None:
-    """To open it would wait for ever."""
+def test_an_index_file_that_is_a_pipe_is_an_error_at_the_start(index: Path) -> None:
+    """Opening it would wait forever."""
     os.mkfifo(index)
     with pytest.raises(NoInputError, match="it is a pipe"):
         drain(collector(index, "--events", 3))
 
 
-def test_an_index_file_that_grows_too_large_is_told_once_and_loses_nothing(
+def test_an_index_file_that_grows_too_large_is_logged_once_and_loses_nothing(
     index: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     grow = f"head -c 100000 /dev/zero > {index}.new; mv {index}.new {index}"  # at once: it is never half as large
@@ -549,11 +525,11 @@ def test_an_index_file_that_grows_too_large_is_told_once_and_loses_nothing(
     with caplog.at_level(logging.WARNING, "relay"):
         taken = follow(source, play)
     assert errors == [f"{index}: it is larger than 61440 octets, and cannot be kept"]
-    assert caplog.text.count("is not known just now") == 1
+    assert caplog.text.count("its index file cannot be copied at present") == 1
     assert {batch.position.data for batch in taken.batches if batch.position} == {ABSENT}
 
 
-def test_a_position_of_another_kind_of_source_is_not_put_back(index: Path) -> None:
+def test_a_position_of_another_kind_of_source_is_not_restored(index: Path) -> None:
     index.write_text("2")
     other = Position("events", 12, b'{"files":[],"offset":3}')
     taken = drain(collector(index, "--events", 3), other)

@@ -1,12 +1,12 @@
 """Which files a log has, and which of them is which."""
 
+import os
 from pathlib import Path
 
 import pytest
 from source.log_writing import records, rotate
 
-from relay.source.auditd import generations as generations_module
-from relay.source.auditd.generations import Generation, LogFile, RotationError, locate, open_generation, scan
+from relay.source.auditd.generations import LogFile, RotationError, locate, open_generation, scan
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_newest_comes_first_and_other_files_are_not_taken(log: Path) -> None:
+def test_the_newest_comes_first_and_other_files_are_ignored(log: Path) -> None:
     rotate(log, 20)
     for name in ("audit.log.x", "audit.log.01", "xaudit.log.1", "audit.log.1.gz", "audit2log"):
         (log.parent / name).write_bytes(b"x")
@@ -28,44 +28,39 @@ def test_the_newest_comes_first_and_other_files_are_not_taken(log: Path) -> None
     assert found == ["audit.log", "audit.log.1", "audit.log.2", "audit.log.3", "audit.log.4"]
 
 
-def test_a_missing_folder_has_none(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_generations(tmp_path: Path) -> None:
     assert scan(str(tmp_path / "no" / "audit.log")) == []
 
 
 @pytest.mark.parametrize("when", range(8))
-def test_a_rotation_in_the_middle_of_a_scan_hides_no_file(
-    log: Path, when: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between the looks at two names all files move up by one; a single reading would miss one or see one twice."""
+def test_a_rotation_in_the_middle_of_a_scan_hides_no_file(log: Path, when: int) -> None:
+    """Between two files all files move up by one: a single listing would miss one or list one twice."""
     before = {path.stat().st_ino for path in log.parent.iterdir()}
-    look = generations_module._generation
     looks = 0
 
-    def look_while_rotating(path: str) -> Generation | None:
+    def stat_while_rotating(path: str) -> os.stat_result:
         nonlocal looks
         if looks == when:
             rotate(log, 20)
         looks += 1
-        return look(path)
+        return os.stat(path)
 
-    monkeypatch.setattr(generations_module, "_generation", look_while_rotating)
-    found = [generation.inode for generation in scan(str(log))]
+    found = [generation.inode for generation in scan(str(log), stat_while_rotating)]
+    assert looks > when
     assert before <= set(found)
     assert len(found) == len(set(found)) >= 4
 
 
-def test_a_rotation_without_a_pause_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    look = generations_module._generation
+def test_a_rotation_without_a_pause_is_an_error(log: Path) -> None:
     kept = []  # so that no inode is used again
 
-    def look_while_rotating(path: str) -> Generation | None:
+    def stat_while_rotating(path: str) -> os.stat_result:
         kept.append(log.open("rb"))
         rotate(log)
-        return look(path)
+        return os.stat(path)
 
-    monkeypatch.setattr(generations_module, "_generation", look_while_rotating)
     with pytest.raises(RotationError):
-        scan(str(log))
+        scan(str(log), stat_while_rotating)
     for file in kept:
         file.close()
 
@@ -95,7 +90,7 @@ def test_the_same_inode_with_other_contents_is_another_file(log: Path) -> None:
     assert locate(scan(str(log)), identity) is None
 
 
-def test_a_name_that_stands_for_another_file_by_now_is_not_opened(log: Path) -> None:
+def test_a_name_that_belongs_to_another_file_by_now_is_not_opened(log: Path) -> None:
     generation = scan(str(log))[0]
     rotate(log, 20)
     with pytest.raises(RotationError):

@@ -8,7 +8,6 @@ import pytest
 from harness.waiting import until
 from source.log_writing import Taken, append, audit_log, drain, follow, record, records, rotate
 
-from relay.source.auditd import audit_log as audit_log_module
 from relay.source.auditd.generations import LogFile
 from relay.syslog.rfc5424 import parse
 from relay.values.event import Event, EventType
@@ -61,12 +60,9 @@ GAPS = [(4096, None, 1), (3000, 10, 11), (12_288, 20, 21), (1, 31, 32)]
 
 
 @pytest.mark.parametrize("chunk", [100, 700, 5000, 262_144])
-def test_every_record_arrives_and_gaps_count_the_nuls_however_the_reads_cut_them(
-    log: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(audit_log_module, "CHUNK", chunk)
+def test_every_record_arrives_and_gaps_count_the_nuls_however_the_reads_cut_them(log: Path, chunk: int) -> None:
     log.write_bytes(after_a_power_cut())
-    source = audit_log(log)
+    source = audit_log(log, chunk=chunk)
     taken = drain(source)
     assert taken.serials == [*range(1, 41)]
     assert gaps_of(taken) == GAPS
@@ -93,17 +89,16 @@ def without_time_of_reading(events: list[Event]) -> list[bytes]:
     return [event.tail if event.type is EventType.RELAY else event.head + event.tail for event in events]
 
 
-def test_a_restart_after_any_batch_counts_the_nuls_once(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restart_after_any_batch_counts_the_nuls_once(log: Path) -> None:
     """The gap and the position behind the NULs are one batch."""
-    monkeypatch.setattr(audit_log_module, "CHUNK", 700)
     log.write_bytes(after_a_power_cut() + record(41, kind="SYSCALL") + bytes(700) + record(41, kind="PROCTITLE"))
-    whole = drain(audit_log(log))
+    whole = drain(audit_log(log, chunk=700))
     events = without_time_of_reading(whole.events)
     positions = [batch.position for batch in whole.batches]
     assert [old.count < new.count for old, new in pairwise(p for p in positions if p)] == [True] * (len(positions) - 1)
     for position in positions[:-1]:
         assert position is not None
-        assert without_time_of_reading(drain(audit_log(log), position).events) == events[position.count :]
+        assert without_time_of_reading(drain(audit_log(log, chunk=700), position).events) == events[position.count :]
 
 
 def test_an_event_that_began_behind_nuls_is_found_again_after_a_restart(log: Path) -> None:

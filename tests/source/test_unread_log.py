@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.waiting import until
-from source.log_writing import Taken, append, audit_log, drain, follow, record, records, rotate
+from source.log_writing import NEVER, Taken, append, audit_log, drain, follow, record, records, rotate
 
-from relay.source.auditd import folder_watch
-from relay.source.auditd.untold import LOSSES, PATIENCE_S
+from relay.source.auditd.unreported_losses import LOSSES, PATIENCE_S
 from relay.syslog.rfc5424 import parse
 from relay.values.event import Position
 
@@ -104,7 +103,7 @@ def test_a_log_that_is_cut_without_a_loss_is_no_gap(log: Path) -> None:
         await until(lambda: len(taken.serials) == 7)
 
     assert follow(source, play).gaps == []
-    assert source.lost_places == 1
+    assert source.loss_count == 1
 
 
 def test_auditds_own_records_do_not_decide_whether_something_is_lost(log: Path) -> None:
@@ -171,7 +170,7 @@ def unprivileged(program: str, log: Path) -> str:
         import asyncio, json, os, sys
         from pathlib import Path
         from harness.waiting import until
-        from source.log_writing import PATIENCE_S, Taken, audit_log, drain, follow, record, records, rotate
+        from source.log_writing import NEVER, PATIENCE_S, Taken, audit_log, drain, follow, record, records, rotate
         log = Path(sys.argv[1])
         append = lambda path, data: path.open("ab").write(data)
         def rotate_unreadable(path, data):  # the new file is so from the start: what may be read for a moment is read
@@ -352,7 +351,7 @@ def test_a_file_that_stays_unreadable_is_passed_over_while_following(log: Path) 
             await until(lambda: len(taken.serials) == 6)
             print(loop.time() - began >= PATIENCE_S)
         taken = follow(source, play)
-        print(taken.serials, len(taken.gaps), b"may not be read" in taken.gaps[0], source.lost_places)
+        print(taken.serials, len(taken.gaps), b"may not be read" in taken.gaps[0], source.loss_count)
         """,
         log,
     )
@@ -381,7 +380,7 @@ def test_what_is_no_file_is_told_and_waited_for(log: Path, caplog: pytest.LogCap
 
     async def play(taken: Taken) -> None:
         await until(lambda: source.last_error)
-        assert source.last_error == f"{log}: this is no file to read from; waiting for it"
+        assert source.last_error == f"{log}: this is not a regular file; waiting for it"
         os.rename(log, log.with_name("moved"))
         append(log, records(1, 3))
         await until(lambda: len(taken.serials) == 3)
@@ -389,7 +388,7 @@ def test_what_is_no_file_is_told_and_waited_for(log: Path, caplog: pytest.LogCap
 
     follow(source, play)
     assert [message for message in caplog.messages if "waiting for it" in message] == [
-        f"{log}: this is no file to read from; waiting for it"
+        f"{log}: this is not a regular file; waiting for it"
     ]
 
 
@@ -420,9 +419,8 @@ def test_a_log_that_is_deleted_is_told_and_waited_for(
 # --- Elsewhere ---
 
 
-def test_a_log_behind_a_link_is_followed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where its bytes are written is another folder than its own."""
-    monkeypatch.setattr(folder_watch, "_SELDOM_S", 1000)  # it does not look of its own accord
+def test_a_log_behind_a_link_is_followed_at_once(tmp_path: Path) -> None:
+    """Its bytes are written in another folder than its own. No scan of the folder helps."""
     target, log = tmp_path / "disk" / "a.log", tmp_path / "audit.log"
     target.parent.mkdir()
     append(target, records(1, 3))
@@ -434,4 +432,4 @@ def test_a_log_behind_a_link_is_followed_at_once(tmp_path: Path, monkeypatch: py
             append(target, record(serial))
             await until(lambda: len(taken.serials) == serial)  # noqa: B023  it is awaited at once
 
-    follow(audit_log(log), play)
+    follow(audit_log(log, rescan_s=NEVER), play)

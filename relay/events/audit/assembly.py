@@ -20,7 +20,7 @@ known; a record that comes after still more others begins an event anew. Every r
 and events that leave together leave in the order in which they began. Only an EOE never leaves: it holds nothing but
 the end of its event. An EOE whose line holds anything else is a record like others.
 
-A *place* is whatever the caller needs to find an event's first record again after a restart; it is only handed back.
+A *location* is whatever the caller needs to find an event's first record again after a restart. It is only returned.
 """
 
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -28,7 +28,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from relay.events.audit.record import END_OF_EVENT, Key, Record
 from relay.events.audit.record_types import completes_event
 
-Place = TypeVar("Place")
+Location = TypeVar("Location")
 
 TOGETHER_S: Final = 0.02
 """How long the next record of a complete event may take: auditd writes its records one by one."""
@@ -49,30 +49,30 @@ class AuditEvent(NamedTuple):
     """The event had left before: this is a record that came after it."""
 
 
-class OpenEvent(NamedTuple, Generic[Place]):
-    """An event that has not left, and the place of its first record."""
+class OpenEvent(NamedTuple, Generic[Location]):
+    """An event that has not left, and the location of its first record."""
 
-    place: Place
+    location: Location
     key: Key
 
 
-class _Gathering(Generic[Place]):
+class _Gathering(Generic[Location]):
     """An open event's records, their size and the time of the last."""
 
-    __slots__ = ("place", "records", "size", "touched")
+    __slots__ = ("location", "records", "size", "touched")
 
-    def __init__(self, record: Record, place: Place, now: float) -> None:
-        self.place = place
+    def __init__(self, record: Record, location: Location, now: float) -> None:
+        self.location = location
         self.records = [record]
         self.size = len(record.line)
         self.touched = now
 
 
-class Assembler(Generic[Place]):
+class Assembler(Generic[Location]):
     """Assembles the events of one source."""
 
     def __init__(self) -> None:
-        self._open: dict[Key, _Gathering[Place]] = {}
+        self._open: dict[Key, _Gathering[Location]] = {}
         self._open_bytes = 0
         self._complete: Key | None = None
         """The open event that is complete. The last record was its own, so there is at most one."""
@@ -82,9 +82,9 @@ class Assembler(Generic[Place]):
         self._left_before: set[Key] = set()
 
     @property
-    def open(self) -> list[OpenEvent[Place]]:
+    def open(self) -> list[OpenEvent[Location]]:
         """The events that have not left, in the order in which they began."""
-        return [OpenEvent(event.place, key) for key, event in self._open.items()]
+        return [OpenEvent(event.location, key) for key, event in self._open.items()]
 
     @property
     def is_whole(self) -> bool:
@@ -96,7 +96,7 @@ class Assembler(Generic[Place]):
         """The monotonic time at which `expire` will next close something; None while nothing is open."""
         return min((event.touched + self._patience(key) for key, event in self._open.items()), default=None)
 
-    def feed(self, record: Record, place: Place, now: float) -> list[AuditEvent]:
+    def feed(self, record: Record, location: Location, now: float) -> list[AuditEvent]:
         """Take a record; `now` is monotonic seconds. What has to leave by it leaves."""
         key = record[1:4]  # record.key without the call: this runs for every record
         leaving: list[AuditEvent] = []
@@ -116,21 +116,21 @@ class Assembler(Generic[Place]):
             leaving.append(AuditEvent((record,), late=True))
             return leaving
         else:
-            self._begin(key, record, place, now)
+            self._begin(key, record, location, now)
         if completes:
             self._complete = key
         if len(self._open) > MAX_OPEN_EVENTS or self._open_bytes > MAX_OPEN_BYTES:
             leaving += self._close_excess()
         return leaving
 
-    def resume(self, record: Record, place: Place, now: float) -> None:
-        """Take a record again, after a restart: one of an event that `open` named, from its place on.
+    def resume(self, record: Record, location: Location, now: float) -> None:
+        """Take a record again, after a restart: one of an event that `open` named, from its location on.
 
         Nothing leaves: the event had not left with what it had so far.
         """
         event = self._open.get(record.key)
         if event is None:
-            self._begin(record.key, record, place, now)
+            self._begin(record.key, record, location, now)
         else:
             self._add(event, record, now)
         if completes_event(record.type):
@@ -148,13 +148,13 @@ class Assembler(Generic[Place]):
         """Close everything."""
         return self._close(list(self._open))
 
-    def _begin(self, key: Key, record: Record, place: Place, now: float) -> None:
+    def _begin(self, key: Key, record: Record, location: Location, now: float) -> None:
         overtaken_at = record.time + OVERTAKEN_MS
         self._overtaken_at = min(self._overtaken_at, overtaken_at) if self._open else overtaken_at
-        self._open[key] = _Gathering(record, place, now)
+        self._open[key] = _Gathering(record, location, now)
         self._open_bytes += len(record.line)
 
-    def _add(self, event: _Gathering[Place], record: Record, now: float) -> None:
+    def _add(self, event: _Gathering[Location], record: Record, now: float) -> None:
         event.records.append(record)
         event.size += len(record.line)
         event.touched = now
@@ -190,7 +190,7 @@ class Assembler(Generic[Place]):
         return AuditEvent(tuple(event.records))
 
     def _remember(self, key: Key) -> None:
-        # Two generations in place of a list in order of use: cheaper, and between one and two times as long.
+        # Two generations instead of a list in order of use: cheaper, and up to twice as long.
         self._left.add(key)
         if len(self._left) >= REMEMBERED_EVENTS:
             self._left_before, self._left = self._left, set()

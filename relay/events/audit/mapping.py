@@ -21,7 +21,7 @@ from typing import Final, Literal
 from relay.events.audit.assembly import AuditEvent
 from relay.events.audit.params import first_params, other_params
 from relay.events.audit.record import Record
-from relay.events.envelope import Envelope
+from relay.events.envelope import Envelope, sd_param
 from relay.syslog.rfc5424 import MAX_MSGID, NILVALUE, format_timestamp
 from relay.values.event import Event, EventType
 
@@ -76,10 +76,11 @@ class AuditMapping:
         is_warning = _is_warning(first) if alone else any(map(_is_warning, records))
         priority = _WARNING if is_warning else _INFORMATIONAL
         head = self._envelope.head(priority, format_timestamp(microseconds), APP_NAME, first.type[:MAX_MSGID])
-        has_own_node = first.node and not self._has_node
+        node = b"" if self._has_node or not first.node else sd_param(b"node", first.node)
         # Joined, which is quicker than one format with %b: this runs for every event.
         tail = (
-            self._envelope.origin(EventType.AUDIT, node=first.node) if has_own_node else self._origin,
+            self._origin,
+            node,
             b' serial="%d"' % first.serial,
             b"" if alone and not late and not first.joined else _marks(records, late=late),
             first_params(first),

@@ -1,23 +1,26 @@
-"""The router's own audisp-remote sends here, on loopback, what its auditd dispatches.
+"""The router's own audisp-remote sends here, on loopback, the records that its auditd dispatches.
 
-A record is acknowledged once it is durable, so relay's spool carries what audisp-remote's queue cannot, and a lost link
-to the log server no longer reaches the router. Events go record by record: audisp-remote waits for each answer before
-it sends the next record, so none can be held back until its event is whole. An EOE is acknowledged and not kept.
+A record is acknowledged once it is durable. So relay's spool holds the backlog that does not fit in audisp-remote's
+queue, and a lost connection to the log server has no effect on the router. Each record is an event of its own:
+audisp-remote waits for each answer before it sends the next record, so none can be held back until its event is
+complete. An EOE is acknowledged and not kept.
 
-While the disk stalls or refuses, a stream whose record is not answered within `ANSWER_WITHIN` is closed: an end of file
-has audisp-remote 3.0.9 connect again, at once or with its next record; once its own patience has run out, it does so
-only when no record has come for `heartbeat_timeout`. Records are taken in one by one, whatever the stream, so one that
-is sent again and again until the disk is back is stored at most twice.
+While the disk stalls or refuses, a stream whose record has no answer within `answer_within` is closed. audisp-remote
+3.0.9 then connects again, at once or with its next record. After its own timeout it does so only when no record has
+come for `heartbeat_timeout`. Records of all streams are submitted one by one, so a record that is sent again and again
+until the disk is back is stored at most twice.
 
-There is no position. The sender keeps what is not acknowledged and sends it again, then under another number: at least
-once. A line that is no record is forwarded as it is, marked, and counted in `malformed`. Memory, and what a sender may
-ask of us: as `relay.listener.stream` says.
+There is no position: the sender keeps unacknowledged records and sends them again with another number, at least once.
+A malformed line is forwarded unchanged, marked, and counted in `malformed`. `relay.listener.stream` states the limits
+for memory and for senders.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Final, Self
+
+from typing_extensions import override
 
 from relay.events.audit.assembly import AuditEvent
 from relay.events.audit.mapping import AuditMapping
@@ -26,24 +29,19 @@ from relay.listener.conversation import AUDITD
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.source import Source, SourceTerms
+from relay.source.batch_in_flight import BatchesInTurn
 from relay.values.address import Address
-from relay.values.event import Batch, Event, Position, Submit
+from relay.values.event import Event, Position, Submit
 from relay.values.settings import AuditdRemoteSource
 
 ANSWER_WITHIN: Final = 3.0
-"""Seconds; less than the 5 that audisp-remote has for a record unless it is told otherwise."""
+"""Seconds; audisp-remote waits 5 by default."""
 FINISH_SECONDS: Final = 5.0
 LAST_ANSWER_SECONDS: Final = 0.1
 
 
-class AuditdRemote:
-    """The source `auditd-remote`. Draining it takes nothing in: what its senders keep is not there "now"."""
-
-    lag = -1
-    """What a sender still has nobody can tell."""
-    open_events = 0
-    lost_places = 0
-    last_error = ""
+class AuditdRemote(Source):
+    """The source `auditd-remote`. A drain returns at once, because only the senders know what they still have."""
 
     def __init__(
         self,
@@ -56,6 +54,7 @@ class AuditdRemote:
         self.name = name
         self.listen = listen
         self.malformed = 0
+        self.last_error = ""
         self.counters = ListenerCounters()
         self.mapping = mapping
         self._answer_within = answer_within
@@ -67,42 +66,40 @@ class AuditdRemote:
         return cls(table.name, table.listen, terms.audit_mapping())
 
     def __repr__(self) -> str:
-        where = ", ".join(map(str, self.listen))
-        return f"<AuditdRemote {self.name!r} {where} messages={self.counters.messages}>"
+        addresses = ", ".join(map(str, self.listen))
+        return f"<AuditdRemote {self.name!r} {addresses} messages={self.counters.messages}>"
 
+    @override
     async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
-        """Listen until cancelled; a RelayError says why that cannot be."""
-        del position
+        """Listen until cancelled; a RelayError explains why that is not possible."""
         if drain:
             return
         terms = StreamTerms(dialects=(AUDITD._replace(event=self._event),), answer_within=self._answer_within)
-        taking_in = _OneByOne(submit)
+        batches = BatchesInTurn(submit)
         async with contextlib.AsyncExitStack() as stack:
             for address in self.listen:
-                listener = TcpListener(
-                    address.host, address.port, taking_in.submit, counters=self.counters, terms=terms
-                )
+                listener = TcpListener(address.host, address.port, batches.submit, counters=self.counters, terms=terms)
                 await stack.enter_async_context(listener)
             await self._finishing.wait()
-            await taking_in.close()
-            # The sender answers with its next record. Unread, it would make a reset of our close, after which
-            # audisp-remote comes back only when it has been silent for `heartbeat_timeout`.
+            await batches.close()
+            # The sender answers with its next record. If that stays unread, our close becomes a reset, after which
+            # audisp-remote connects again only when no record has come for `heartbeat_timeout`.
             await asyncio.sleep(LAST_ANSWER_SECONDS)
 
+    @override
     def finish(self) -> float:
-        """End once what was taken in is durable and answered: senders send the rest again, and nothing twice."""
+        """End once the submitted records are durable and answered: senders then send the rest again, and no more."""
         self._finishing.set()
         return FINISH_SECONDS
 
+    @override
     def adopt(self, other: Source) -> bool:
-        """Write events as `other` would, and keep the connections."""
         if not isinstance(other, AuditdRemote) or other.listen != self.listen:
             return False
         self.mapping = other.mapping
         return True
 
-    def _event(self, record: bytes, now_us: int, peer: str) -> Event:
-        del peer
+    def _event(self, record: bytes, now_us: int, _peer: str) -> Event:
         record = without_padding(record)
         parsed = parse(record)
         if parsed is None:
@@ -110,26 +107,3 @@ class AuditdRemote:
             return self.mapping.malformed(record, now_us)
         self.malformed += bool(parsed.joined)
         return self.mapping.events(AuditEvent((parsed,)))[0]
-
-
-class _OneByOne:
-    """Submits each batch when the one before it is durable: a sender that repeats itself meanwhile gives no doubles."""
-
-    def __init__(self, submit: Submit) -> None:
-        self._submit = submit
-        self._turn = asyncio.Lock()
-        self._last: asyncio.Future[None] | None = None
-
-    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
-        """Wait for its turn, and submit it; cancelled before, it is not taken in."""
-        async with self._turn:
-            if self._last is not None:
-                await asyncio.wait([self._last])  # which leaves it as it is when we are cancelled
-            self._last = await self._submit(batch)
-            return self._last
-
-    async def close(self) -> None:
-        """Take in nothing more, and return when the last batch is durable."""
-        await self._turn.acquire()
-        if self._last is not None:
-            await asyncio.wait([self._last])

@@ -1,42 +1,40 @@
-"""Learning that something changed in folders: by inotify where the kernel has it to give, else by looking often.
+"""Noticing that files in folders changed: by inotify where the kernel provides it, else by frequent scans.
 
-`wait` only says when to look again; it may return early or for nothing, and no change is missed for longer than the
-interval. With inotify the folder is looked at every 5 s all the same, for network file systems that report nothing.
+`wait` only says when to scan again. It may return early or without a change, and no change stays unnoticed for longer
+than the interval. With inotify the folder is still scanned every `rescan_s`, because network file systems report
+nothing.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
 from typing import Final, Self
 
 from asyncinotify import Inotify, Mask
 
+RESCAN_S: Final = 5.0
 _CHANGES: Final = Mask.MODIFY | Mask.CREATE | Mask.DELETE | Mask.MOVED_FROM | Mask.MOVED_TO | Mask.ATTRIB
 _ENDINGS: Final = Mask.IGNORED | Mask.UNMOUNT | Mask.DELETE_SELF | Mask.MOVE_SELF
-_SELDOM_S: Final = 5.0
 _PAUSE_S: Final = 0.05
 
 logger = logging.getLogger(__name__)
 
 
 class FolderWatch:
-    """Watches folders while it is entered; `inotify=False` looks often from the start."""
+    """Watches folders while it is entered; with `inotify=False` it scans every `interval_s` from the start."""
 
-    def __init__(self, *folders: str, interval_s: float = 0.25, inotify: bool = True) -> None:
+    def __init__(
+        self, *folders: str, interval_s: float = 0.25, rescan_s: float = RESCAN_S, inotify: bool = True
+    ) -> None:
         self._folders = folders
         self._interval_s = interval_s
-        self._wanted = inotify
+        self._rescan_s = rescan_s
+        self._use_inotify = inotify
         self._changed = asyncio.Event()
         self._inotify: Inotify | None = None
         self._listening: asyncio.Task[None] | None = None
-        self._told: set[int | None] = set()
-
-    @property
-    def polling(self) -> bool:
-        """Whether it looks often, for want of inotify."""
-        return self._inotify is None
+        self._logged: set[int | None] = set()
 
     async def __aenter__(self) -> Self:
         self._begin()
@@ -49,34 +47,41 @@ class FolderWatch:
                 await self._listening
         self._end()
 
+    @property
+    def polling(self) -> bool:
+        """Whether it scans frequently, because there is no inotify."""
+        return self._inotify is None
+
     async def wait(self, seconds: float | None = None) -> None:
-        """Return when something changed, when it is time to look, or after `seconds`."""
+        """Return after a change, when it is time to scan, or after `seconds`."""
         if self.polling:
             self._begin()
-        interval = self._interval_s if self.polling else _SELDOM_S
+        interval = self._interval_s if self.polling else self._rescan_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(interval if seconds is None else min(seconds, interval)):
                 await self._changed.wait()
         self._changed.clear()
 
     def _begin(self) -> None:
-        if not self._wanted:
+        if not self._use_inotify:
             return
+        inotify: Inotify | None = None
         try:
-            self._inotify = _watching(self._folders)
+            inotify = Inotify()
+            for folder in self._folders:
+                inotify.add_watch(folder, _CHANGES | Mask.DELETE_SELF | Mask.MOVE_SELF)
         except OSError as error:
-            if error.errno not in self._told:
-                self._told.add(error.errno)
-                logger.warning(
-                    "%s: no inotify (%s); looking every %g s",
-                    " and ".join(self._folders),
-                    error.strerror,
-                    self._interval_s,
-                )
+            if inotify is not None:
+                inotify.close()
+            if error.errno not in self._logged:
+                self._logged.add(error.errno)
+                folders = " and ".join(self._folders)
+                logger.warning("%s: no inotify (%s); scanning every %g s", folders, error.strerror, self._interval_s)
             return
-        self._told.clear()
-        self._listening = asyncio.create_task(self._listen(self._inotify))
-        self._changed.set()  # there is no telling what happened before
+        self._inotify = inotify
+        self._logged.clear()
+        self._listening = asyncio.create_task(self._listen(inotify))
+        self._changed.set()  # earlier changes were not reported
 
     def _end(self) -> None:
         if self._inotify is not None:
@@ -89,28 +94,17 @@ class FolderWatch:
                 self._changed.set()
                 if event.mask & _ENDINGS:
                     break
-                # The kernel merges equal events that wait: a busy writer then costs twenty looks a second, no more.
+                # The kernel merges equal waiting events, so a busy writer causes at most twenty scans a second.
                 await asyncio.sleep(_PAUSE_S)
         finally:
             self._end()
 
 
 def folders_of(path: str) -> tuple[str, ...]:
-    """Where a file's changes show: in its folder, and where that leads elsewhere, in the folder of a link's target."""
+    """Return the folders in which a file changes: its own, and that of a link's target if it is another."""
     folder = os.path.dirname(path)
     try:
         target = os.path.dirname(os.path.realpath(path))
         return (folder,) if os.path.realpath(folder) == target else (folder, target)
-    except OSError:  # a link on the way may not be read
+    except OSError:  # relay is not allowed to read a link on the way
         return (folder,)
-
-
-def _watching(folders: Iterable[str]) -> Inotify:
-    inotify = Inotify()
-    try:
-        for folder in folders:
-            inotify.add_watch(folder, _CHANGES | Mask.DELETE_SELF | Mask.MOVE_SELF)
-    except BaseException:
-        inotify.close()
-        raise
-    return inotify

@@ -1,18 +1,18 @@
 """A log and its rotated generations: PATH the newest, then PATH.1, PATH.2, … as auditd names them.
 
-Which file is which: rotation renames a file, so that its name says nothing, and the inode of a deleted file is soon
-given to a new one. A file is therefore known by its inode and the CRC-32 of its first line (of its first 256 bytes, if
-that is longer; of what there is, while that is shorter); audit records begin with their time and serial, so no two
-files agree in it. The device is left out: all generations lie in one folder, and a device's number may change at boot.
-Where the inode is found nowhere, a fingerprint of `ENOUGH` bytes is enough: that file was copied, or restored.
+Identity: rotation renames a file, so its name identifies nothing, and a new file soon gets the inode of a deleted one.
+A file is therefore identified by its inode and the CRC-32 of its first line (at most its first 256 bytes, or less while
+the file is shorter). Audit records begin with their time and serial, so no two files agree there. The device is left
+out: all generations are in one folder, and a device's number may change at boot. Where no file has the inode, a
+fingerprint of `ENOUGH` bytes identifies a file that was copied or restored.
 
-A folder cannot be read at one moment while files are being renamed in it. `scan` therefore reads it until two readings
-agree; since rotation brings no name back to a file that it had before, what they agree in was so in between.
+A folder cannot be read in one moment while files are being renamed in it. `scan` therefore reads it until two listings
+agree. Rotation never gives a file back a name that it had before, so both are then right for the moment between them.
 
-Whether a file may be read is looked at by opening it: only that counts modes, access lists and capabilities alike. Of
-one that may not, the inode alone is known.
+`scan` opens each file to see whether it is readable, because only that respects modes, access lists and capabilities
+alike. Of an unreadable file only the inode is known.
 
-OSErrors leave here as they are: the source knows whether to give up or to try again.
+OSErrors are raised unchanged: the source decides whether to fail or to retry.
 """
 
 import contextlib
@@ -23,27 +23,27 @@ import re
 import signal
 import stat
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, Self
 from zlib import crc32
 
 import msgspec
 
-FINGERPRINT = 256
-ENOUGH = 40
-"""Bytes: a type, a time and a serial are about so long."""
-MAX_LINE = 1024 * 1024
+FINGERPRINT: Final = 256
+ENOUGH: Final = 40
+"""Bytes: the usual length of a type, a time and a serial."""
+MAX_LINE: Final = 1024 * 1024
 _COUNTED = 256 * 1024
-"""Octets that are looked at together for the end of a run of NULs."""
+"""Octets that are read together to find the end of a run of NULs."""
 _SETTLED_NS = 1_000_000_000
-"""After so long a file that is written again has another time of change."""
-_READINGS = 20
+"""A file that is written again after this time has another modification time."""
+_LISTINGS = 20
 _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-"""O_NONBLOCK: what was a file when it was looked at may be a FIFO by now."""
+"""O_NONBLOCK: a FIFO may have replaced the file since the scan."""
 
 
 class FileIdentity(msgspec.Struct, frozen=True, array_like=True):
-    """A file whatever its name: its inode, and the CRC-32 of its first `length` bytes."""
+    """Identifies a file under any name: its inode, and the CRC-32 of its first `length` bytes."""
 
     inode: int
     length: int
@@ -51,7 +51,7 @@ class FileIdentity(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Generation(NamedTuple):
-    """A file of the log, under the name that it had at the last scan."""
+    """A file of the log, with the name that it had at the last scan."""
 
     path: str
     inode: int
@@ -60,12 +60,12 @@ class Generation(NamedTuple):
 
     @property
     def refused(self) -> bool:
-        """Whether there is something in it that may not be read."""
+        """Whether it has data that relay is not allowed to read."""
         return self.size > 0 and not self.readable
 
     @property
     def by_inode(self) -> FileIdentity:
-        """The file as it is known without being read."""
+        """The identity without a fingerprint, for an unreadable file."""
         return FileIdentity(self.inode, 0, crc32(b""))
 
 
@@ -78,30 +78,36 @@ class NulStretch(NamedTuple):
 
 
 class LogFile:
-    """One open file of the log. After `close` only its identity can be asked for."""
+    """One open file of the log. After `close` only its path and identity are available."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        """The name that it was opened by; rotation may have given it another."""
+        """The name with which it was opened; rotation may have renamed it."""
         self._descriptor = os.open(path, _READ_ONLY)
         self._inode = os.fstat(self._descriptor).st_ino
         self._head = b""
         self._last_nuls: tuple[tuple[int, int, int], NulStretch] | None = None
-        """What was counted last, where, and the file's size and time of change then."""
+        """The last count, with its offset and the file's size and modification time at that moment."""
         self.learn(self.read(0, FINGERPRINT))
 
     def __repr__(self) -> str:
         return f"<LogFile {self.path!r} {self.identity}>"
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @property
     def identity(self) -> FileIdentity:
-        """What the file is known by: as it was when it was opened, and what was learnt of it since."""
+        """The identity at the time of opening, extended by `learn`."""
         return self._identity
 
     def learn(self, beginning: bytes) -> None:
-        """Take what was read from the beginning: the fingerprint grows with it.
+        """Extend the fingerprint by bytes that were read from the beginning.
 
-        It is not read again for this: a file that is cut and written anew would lend its inode to other bytes.
+        They are not read again for this, because a file that was cut and written anew has other bytes by now.
         """
         line, end, _ = beginning[:FINGERPRINT].partition(b"\n")
         if not self._head.startswith(line + end):
@@ -110,24 +116,24 @@ class LogFile:
 
     @property
     def size(self) -> int:
-        """The length in bytes now."""
+        """The present length in bytes."""
         return os.fstat(self._descriptor).st_size
 
     @property
     def deleted(self) -> bool:
-        """Whether it has no name any more."""
+        """Whether it no longer has a name."""
         return os.fstat(self._descriptor).st_nlink == 0
 
     @property
     def abandoned(self) -> bool:
-        """Whether it has no name, and nobody has it open to write; False also where that may not be asked.
+        """Whether it has no name, and no process has it open for writing; False also if relay cannot find out.
 
-        fcntl(2): a read lease is given to the file's owner and to CAP_LEASE, and only while nobody has it open so.
+        fcntl(2): only the file's owner and CAP_LEASE get a read lease, and only while no process has it open so.
         """
         if not self.deleted:
             return False
         with contextlib.suppress(OSError):
-            fcntl.fcntl(self._descriptor, fcntl.F_SETSIG, signal.SIGURG)  # what breaks a lease: this is ignored
+            fcntl.fcntl(self._descriptor, fcntl.F_SETSIG, signal.SIGURG)  # instead of SIGIO; it is ignored
             fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             fcntl.fcntl(self._descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
             return True
@@ -138,33 +144,27 @@ class LogFile:
         return os.pread(self._descriptor, length, offset)
 
     def nuls(self, offset: int) -> NulStretch:
-        """Count the NULs from `offset` on. A hole is not read, and what did not change is not read again."""
+        """Count the NULs from `offset` on. Holes are not read, and an unchanged file is not read again."""
         facts = os.fstat(self._descriptor)
         seen = (offset, facts.st_size, facts.st_mtime_ns)
         if self._last_nuls is not None and self._last_nuls[0] == seen:
             return self._last_nuls[1]
         is_settled = time.time_ns() - facts.st_mtime_ns > _SETTLED_NS
-        found = self._count_nuls(offset, facts.st_size)
-        self._last_nuls = (seen, found) if is_settled else None
-        return found
-
-    def _count_nuls(self, offset: int, size: int) -> NulStretch:
-        end = offset
+        end, size = offset, facts.st_size
         while end < size:
-            end = self._behind_hole(end, size)
+            try:
+                end = min(os.lseek(self._descriptor, end, os.SEEK_DATA), size)  # lseek(2): holes read as NULs
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # a hole up to the end; EINVAL: the file system knows no holes
+                    end = size
             data = self.read(end, min(_COUNTED, size - end))
             rest = data.lstrip(b"\0")
             end += len(data) - len(rest)
             if rest or not data:
                 break
-        return NulStretch(end - offset, is_followed=end < size)
-
-    def _behind_hole(self, offset: int, size: int) -> int:
-        """Where data begins from `offset` on; lseek(2), SEEK_DATA. What a hole holds reads as NULs."""
-        try:
-            return min(os.lseek(self._descriptor, offset, os.SEEK_DATA), size)
-        except OSError as error:
-            return size if error.errno == errno.ENXIO else offset  # EINVAL: this file system does not know
+        found = NulStretch(end - offset, is_followed=end < size)
+        self._last_nuls = (seen, found) if is_settled else None
+        return found
 
     def begins_as(self, identity: FileIdentity) -> bool:
         """Whether the file's first bytes have this fingerprint."""
@@ -179,22 +179,22 @@ class LogFile:
 
 
 class RotationError(OSError):
-    """The files were renamed all the while: look again later."""
+    """The files were renamed during every attempt: try again later."""
 
 
-def scan(path: str) -> list[Generation]:
+def scan(path: str, stat_file: Callable[[str], os.stat_result] = os.stat) -> list[Generation]:
     """Read which generations there are, the newest first; none when the folder is missing."""
-    before = _reading(path)
-    for _ in range(_READINGS):
-        now = _reading(path)
+    before = _list(path, stat_file)
+    for _ in range(_LISTINGS):
+        now = _list(path, stat_file)
         if [entry[:2] for entry in now] == [entry[:2] for entry in before]:
-            return [_if_refused(generation) for generation in now]
+            return [generation._replace(readable=_is_readable(generation)) for generation in now]
         before = now
     raise RotationError(0, "the log is being rotated without a pause", path)
 
 
 def open_generation(generation: Generation) -> LogFile:
-    """Open a generation that a scan found; RotationError when its name is another's by now."""
+    """Open a generation that a scan found; RotationError when another file has its name by now."""
     try:
         file = LogFile(generation.path)
     except FileNotFoundError as error:
@@ -206,18 +206,18 @@ def open_generation(generation: Generation) -> LogFile:
 
 
 def locate(generations: Iterable[Generation], identity: FileIdentity) -> int | None:
-    """Find a file among the generations: its place in the list, None when it is gone."""
+    """Find a file among the generations: its index in the list, None when it is gone."""
     candidates = list(enumerate(generations))
-    for place, generation in candidates:
+    for number, generation in candidates:
         if generation.inode == identity.inode and _begins_as(generation, identity):
-            return place
-    for place, generation in candidates:
+            return number
+    for number, generation in candidates:
         if identity.length >= ENOUGH and _begins_as(generation, identity):
-            return place
+            return number
     return None
 
 
-def _reading(path: str) -> list[Generation]:
+def _list(path: str, stat_file: Callable[[str], os.stat_result]) -> list[Generation]:
     folder, name = os.path.split(path)
     pattern = re.compile(re.escape(name) + r"(?:\.([1-9][0-9]{0,5}))?")
     try:
@@ -226,31 +226,24 @@ def _reading(path: str) -> list[Generation]:
         return []
     found = {}
     for match in filter(None, map(pattern.fullmatch, names)):
-        generation = _generation(os.path.join(folder, match[0]))
-        if generation is not None:
-            found[int(match[1] or 0)] = generation
+        file = os.path.join(folder, match[0])
+        with contextlib.suppress(FileNotFoundError):
+            facts = stat_file(file)
+            if stat.S_ISREG(facts.st_mode):
+                found[int(match[1] or 0)] = Generation(file, facts.st_ino, facts.st_size)
     return [found[number] for number in sorted(found)]
 
 
-def _generation(path: str) -> Generation | None:
-    try:
-        facts = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return Generation(path, facts.st_ino, facts.st_size) if stat.S_ISREG(facts.st_mode) else None
-
-
-def _if_refused(generation: Generation) -> Generation:
-    """Mark what may not be read. Any other error is told when the file is opened to be read."""
+def _is_readable(generation: Generation) -> bool:
+    """Whether relay is allowed to read it. Any other error is raised when the file is opened to be read."""
     try:
         os.close(os.open(generation.path, _READ_ONLY))
     except PermissionError:
         with contextlib.suppress(OSError):
-            if os.stat(generation.path).st_ino == generation.inode:  # else it was renamed just now
-                return generation._replace(readable=False)
+            return os.stat(generation.path).st_ino != generation.inode  # it was renamed just now
     except OSError:
         pass
-    return generation
+    return True
 
 
 def _begins_as(generation: Generation, identity: FileIdentity) -> bool:
@@ -258,8 +251,5 @@ def _begins_as(generation: Generation, identity: FileIdentity) -> bool:
         return False
     if not generation.readable:
         return generation.inode == identity.inode
-    file = open_generation(generation)
-    try:
+    with open_generation(generation) as file:
         return file.begins_as(identity)
-    finally:
-        file.close()

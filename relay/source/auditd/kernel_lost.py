@@ -1,11 +1,11 @@
-"""The kernel's count of audit records that it dropped, as gap events: what no audit daemon ever saw is told as well.
+"""The number of audit records that the kernel dropped, as gap events: no audit daemon ever saw these records.
 
-The count begins at 0 with the machine's boot, and `auditctl --reset-lost` sets it back. Its position is the boot and
-the count that is told so far, made durable together with the event that tells it: nothing is told twice or forgotten.
-What was dropped in this boot before relay looked for the first time is told as well.
+The kernel counts from the machine's boot, and `auditctl --reset-lost` sets the count to zero. The position is the boot
+and the count that is already reported, made durable together with the event that reports it. So nothing is reported
+twice or forgotten, and the first look reports what was dropped in this boot before.
 
-Reading it needs a right that relay need not have (`relay.program.watch.audit_trail.kernel_audit`): without it that is
-said once, as the source's error too, and it is tried again with every look.
+Reading the count needs a capability that relay need not have (`relay.program.watch.audit_trail.kernel_audit`). Without
+it relay logs that once, shows it as the source's error, and retries with every look.
 """
 
 import asyncio
@@ -14,29 +14,31 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from typing_extensions import override
 
 from relay.errors import RelayError
 from relay.events import own_events
 from relay.events.own_events import Author
+from relay.source import EventInput
 from relay.system.clock import wall_clock
 from relay.values.event import Batch, Event, Position, Submit
 
 NAME: Final = "kernel audit"
-"""A space stands in no configured name: this one is nobody else's."""
+"""No configured name holds a space, so no other source has this name."""
 LOOK_SECONDS: Final = 5.0
 
 logger = logging.getLogger(__name__)
 
 
 class ReportedKernelLoss(msgspec.Struct, frozen=True):
-    """The position: what was told, and of which boot."""
+    """The position: the records that were reported, and in which boot they were lost."""
 
     boot: str
     lost: int
 
 
-class KernelLost:
-    """Watches the count that `read_lost` answers; a RelayError means that it cannot be told just now."""
+class KernelLost(EventInput):
+    """Watches the count that `read_lost` returns; a RelayError means that it cannot be read at present."""
 
     def __init__(
         self, author: Author, boot: str, read_lost: Callable[[], int], interval_s: float = LOOK_SECONDS
@@ -51,53 +53,45 @@ class KernelLost:
         self._read_lost = read_lost
         self._interval_s = interval_s
 
+    @override
     def finish(self) -> float:
-        """The position says everything."""
         return 0
 
+    @override
     async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
-        """Tell what was lost since the position, and then whatever more is; with `drain` only the first."""
+        """Report what was lost since the position, and then what is lost further; with `drain` only the first."""
         self.events = position.count if position else 0
-        told = _decode(position)
+        reported = _decode(position) if position else None
         while True:
-            told = await self._look(submit, told)
+            reported = await self._look(submit, reported)
             if drain:
                 return
             await asyncio.sleep(self._interval_s)
 
-    async def _look(self, submit: Submit, told: ReportedKernelLoss | None) -> ReportedKernelLoss | None:
+    async def _look(self, submit: Submit, reported: ReportedKernelLoss | None) -> ReportedKernelLoss | None:
         try:
-            count = await asyncio.to_thread(self._read_lost)
+            now = ReportedKernelLoss(self._boot, await asyncio.to_thread(self._read_lost))
         except RelayError as error:
             if not self.last_error:
                 logger.warning("records that the kernel drops are not counted: %s", error)
             self.last_error = str(error)
-            return told
+            return reported
         self.last_error = ""
-        now = ReportedKernelLoss(self._boot, count)
-        if lost := _lost_since(told, now):
-            await self._tell(submit, now, lost)
-        elif told is not None and told.boot == now.boot and told.lost > now.lost:
-            await self._submit(submit, now, [])  # set to zero: what comes counts from there
-        return now if lost or told is not None else None
-
-    async def _tell(self, submit: Submit, now: ReportedKernelLoss, lost: int) -> None:
-        logger.warning("the kernel dropped %d audit records before any audit daemon could read them", lost)
-        self.lost += lost
-        await self._submit(submit, now, [own_events.kernel_gap(self._author, wall_clock(), lost)])
-
-    async def _submit(self, submit: Submit, now: ReportedKernelLoss, events: list[Event]) -> None:
-        self.events += len(events)
-        await (await submit(Batch(events, Position(NAME, self.events, msgspec.json.encode(now)))))
+        before = reported.lost if reported is not None and reported.boot == now.boot else 0
+        lost = now.lost if now.lost < before else now.lost - before
+        events: list[Event] = []
+        if lost:
+            logger.warning("the kernel dropped %d audit records before any audit daemon could read them", lost)
+            self.lost += lost
+            events = [own_events.kernel_gap(self._author, wall_clock(), lost)]
+        if lost or before > now.lost:  # a count that was reset to zero is stored, because counting goes on from there
+            self.events += len(events)
+            await (await submit(Batch(events, Position(NAME, self.events, msgspec.json.encode(now)))))
+        return now if lost or reported is not None else None
 
 
-def _decode(position: Position | None) -> ReportedKernelLoss | None:
+def _decode(position: Position) -> ReportedKernelLoss | None:
     try:
-        return msgspec.json.decode(position.data, type=ReportedKernelLoss) if position else None
+        return msgspec.json.decode(position.data, type=ReportedKernelLoss)
     except msgspec.MsgspecError:
         return None
-
-
-def _lost_since(told: ReportedKernelLoss | None, now: ReportedKernelLoss) -> int:
-    begins_anew = told is None or told.boot != now.boot or now.lost < told.lost
-    return now.lost if told is None or begins_anew else now.lost - told.lost

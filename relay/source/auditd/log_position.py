@@ -1,8 +1,8 @@
-"""The audit log's position: what the spool stores as `place`, and going back to it after a restart.
+"""The audit log's position: the data that the spool stores, and going back to it after a restart.
 
-Before the byte reached stands what must be read again: the records of the events that were still open, which are given
-to the assembler once more; and a stretch of 256 KiB, so that the assembler knows which events have left, and a record
-that comes after its event is known as late, as it would have been without the restart.
+Before the byte reached is data that must be read again: the records of the events that were still open, which the
+assembler gets once more; and a stretch of 256 KiB, so that the assembler knows which events have left. A record that
+comes after its event is then known as late, as it would have been without the restart.
 """
 
 import re
@@ -13,7 +13,6 @@ import msgspec
 
 from relay.events.audit.assembly import Assembler, OpenEvent
 from relay.events.audit.record import Key, Record, parse
-from relay.source.auditd.follower import LogOffset, holds
 from relay.source.auditd.generations import (
     MAX_LINE,
     FileIdentity,
@@ -24,18 +23,19 @@ from relay.source.auditd.generations import (
     open_generation,
     scan,
 )
+from relay.source.auditd.log_offset import LogOffset, holds
 
 CHUNK: Final = 256 * 1024
 _STRETCH: Final = 256 * 1024
 _LINE: Final = re.compile(rb"[^\n]*\n|[^\n]+")
 _BETWEEN_NULS: Final = re.compile(rb"[^\0]+")
 
-RecordPlace = tuple[LogFile, int]
+RecordLocation = tuple[LogFile, int]
 """A record's file and first byte."""
 
 
 class OpenEventStart(NamedTuple):
-    """Where an event that was open begins; time and serial tell whether the record there is still the same."""
+    """Where an open event begins. Time and serial identify its first record, because the file may have changed."""
 
     file: int
     """Index into the position's `files`."""
@@ -46,7 +46,7 @@ class OpenEventStart(NamedTuple):
 
 
 class RecordName(NamedTuple):
-    """How people find a record: which node's, when, and its serial."""
+    """What identifies a record for users: node, time and serial."""
 
     node: str
     time: int
@@ -55,64 +55,65 @@ class RecordName(NamedTuple):
 
     @classmethod
     def of(cls, record: Record) -> "RecordName":
-        """The record's."""
+        """Return the name of a record."""
         return cls(record.node.decode("ascii"), record.time, record.serial)
 
 
 class Reassembled(NamedTuple):
-    """What `reassemble` made."""
+    """The result of `reassemble`."""
 
-    assembler: Assembler[RecordPlace]
+    assembler: Assembler[RecordLocation]
     headless: int
-    """Events that were open and whose beginning is gone."""
+    """The number of open events whose first record is gone."""
 
 
 class LogPosition(msgspec.Struct, frozen=True):
-    """A position's place, stored as JSON; the at most 256 open events make it some 20 KB at most."""
+    """The data of a position, stored as JSON of at most 20 KB (at most 256 events are open)."""
 
     files: tuple[FileIdentity, ...]
-    """The file reached; the one before it, if there is one; and the others in which open events began."""
+    """The file reached; the file before it, if there is one; and the others in which open events began."""
     offset: int
     before: int
     older: bool
-    """Whether the second of `files` is the one before."""
+    """Whether the second of `files` is the file before."""
     within: bool
-    """The offset stands inside a line over the ceiling."""
+    """Whether the offset is inside a line over the ceiling."""
     open: tuple[OpenEventStart, ...]
     last: RecordName | None = None
-    """The last record that was read, but for auditd's own (`untold`)."""
+    """The last record that was read, except auditd's own (`unreported_losses`)."""
     left_behind: bool = False
-    """Files that are the log's no more were still open, and may have been written on (`left_behind`)."""
+    """Whether detached files were still open, and may have grown since (`detached_files`)."""
 
     @property
-    def place(self) -> LogOffset:
+    def reached(self) -> LogOffset:
         """The part that the follower needs."""
         return LogOffset(self.files[0], self.offset, self.before, self.files[1] if self.older else None)
 
 
 def encode(
-    place: LogOffset,
-    open_events: Sequence[OpenEvent[RecordPlace]],
+    reached: LogOffset,
+    open_events: Sequence[OpenEvent[RecordLocation]],
     *,
     within: bool,
     last: RecordName | None = None,
     left_behind: bool = False,
 ) -> bytes:
-    """Write a position."""
-    files = [place.file] if place.older is None else [place.file, place.older]
+    """Write the data of a position."""
+    files = [reached.file] if reached.older is None else [reached.file, reached.older]
     opened = []
     for (file, offset), (time, serial, _) in open_events:
         identity = file.identity
         if identity not in files:
             files.append(identity)
         opened.append(OpenEventStart(files.index(identity), offset, time, serial))
-    older = place.older is not None
-    position = LogPosition(tuple(files), place.offset, place.before, older, within, tuple(opened), last, left_behind)
-    return msgspec.json.encode(position)
+    has_older = reached.older is not None
+    return msgspec.json.encode(
+        LogPosition(tuple(files), reached.offset, reached.before, has_older, within, tuple(opened), last, left_behind)
+    )
 
 
 def decode(data: bytes) -> LogPosition | None:
-    """Read a position; None when it is none of ours."""
+    """Parse the data of a position; None when another kind of source wrote it."""
     try:
         position = msgspec.json.decode(data, type=LogPosition)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -123,70 +124,60 @@ def decode(data: bytes) -> LogPosition | None:
 
 
 def reassemble(path: str, position: LogPosition, here: LogFile, offset: int, now: float) -> Reassembled:
-    """Make the assembler as it was at the position, from what the files still hold.
+    """Rebuild the assembler as it was at the position, from the data that the files still have.
 
-    `here` and `offset` are where reading will go on. RotationError: try again.
+    Reading will continue in `here` at `offset`. RotationError: try again.
     """
     generations = scan(path)
     inodes = [generation.inode for generation in generations]
     if here.identity.inode not in inodes:
         raise RotationError(0, "the file was renamed", path)
     end = inodes.index(here.identity.inode)
-    places = [locate(generations, file) for file in position.files]
-    if holds(here, position.place):
-        places[0] = end  # also when it is a copy, and too short to be known by its fingerprint alone
+    numbers = [locate(generations, file) for file in position.files]
+    if holds(here, position.reached):
+        numbers[0] = end  # even if it is a copy that is too short to be identified by its fingerprint alone
+    # A generation's number is negated here, so that an earlier location is less than a later one.
     began = {
-        (places[event.file], event.offset): (event.time, event.serial)
+        (-number, event.offset): (event.time, event.serial)
         for event in position.open
-        if (place := places[event.file]) is not None and (-place, event.offset) < (-end, offset)
+        if (number := numbers[event.file]) is not None and (-number, event.offset) < (-end, offset)
     }
-    start = _stretch_start(generations, end, offset)
-    for place, first in began:
-        start = min(start, (-(place or 0), first))
-    assembler: Assembler[RecordPlace] = Assembler()
+    stretch = -end, max(0, offset - _STRETCH)
+    if offset < _STRETCH and end + 1 < len(generations):
+        stretch = -(end + 1), max(0, generations[end + 1].size - (_STRETCH - offset))
+    assembler: Assembler[RecordLocation] = Assembler()
     keys: set[Key] = set()
-    again: list[tuple[Record, RecordPlace]] = []
-    for number, file, first, line in _lines_between(generations, start, (end, offset)):
+    again: list[tuple[Record, RecordLocation]] = []
+    for number, file, first, line in _lines_between(generations, min([stretch, *began]), (end, offset)):
         record = parse(line)
         if record is None:
             continue
-        if began.get((number, first)) == (record.time, record.serial):
+        if began.get((-number, first)) == (record.time, record.serial):
             keys.add(record.key)
         if record.key in keys:
             again.append((record, (file, first)))
         else:
             assembler.feed(record, (file, first), now)
-    assembler.flush()  # all that was not open then had left
-    for record, record_place in again:
-        assembler.resume(record, record_place, now)
+    assembler.flush()  # every event that was not open had left
+    for record, location in again:
+        assembler.resume(record, location, now)
     return Reassembled(assembler, len(position.open) - len(keys))
-
-
-def _stretch_start(generations: Sequence[Generation], end: int, offset: int) -> tuple[int, int]:
-    """Find where the stretch before a place begins: the file's number (negated: earlier is less) and the byte."""
-    if offset < _STRETCH and end + 1 < len(generations):
-        return -(end + 1), max(0, generations[end + 1].size - (_STRETCH - offset))
-    return -end, max(0, offset - _STRETCH)
 
 
 def _lines_between(
     generations: Sequence[Generation], start: tuple[int, int], end: tuple[int, int]
 ) -> Iterator[tuple[int, LogFile, int, bytes]]:
-    """Read the lines between two places: each one's generation, file, first byte and text; where that may be read."""
+    """Read the lines between two locations in readable files: each one's generation, file, first byte and text."""
     for number in range(-start[0], end[0] - 1, -1):
-        if not generations[number].readable:
-            continue
-        file = open_generation(generations[number])
-        try:
-            first = start[1] if number == -start[0] else 0
-            for offset, line in _lines(file, first, end[1] if number == end[0] else file.size):
-                yield number, file, offset, line
-        finally:
-            file.close()
+        if generations[number].readable:
+            with open_generation(generations[number]) as file:
+                first = start[1] if number == -start[0] else 0
+                for offset, line in _lines(file, first, end[1] if number == end[0] else file.size):
+                    yield number, file, offset, line
 
 
 def _lines(file: LogFile, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Read whole lines from a place that may stand within one; a line over the ceiling is left out.
+    """Read whole lines from an offset that may be inside a line. Lines over the ceiling are left out.
 
     NULs end a line, and another begins behind them.
     """

@@ -1,18 +1,19 @@
-"""The child's index file, in which it keeps the place it has reached: copied, and put back before the child starts.
+"""The child's index file, in which it stores how far it has read: copied, and restored before the child starts.
 
-The position's place is a copy (`ABSENT`, or one octet and the file's octets). Which copy goes with which events is the
-point. The child may move its index before it writes an event, or after. Both are served by one rule: a copy is taken,
-then all is read that was in the pipe at that moment. When the copy differs from the one before, then what the one
-before tells of was written before the index moved on, and so has been read. So it is the one before that goes with what
-was read; and the newest itself only when the child has been quiet for `SETTLE_SECONDS`, for it may move the index first
-and die before it writes. A place holds once everything that was read with it has left the decoder.
+The position's data is a copy of the file (`ABSENT`, or one octet and the file's octets). A copy must belong to the
+events that are stored with it. The child may move its index before it writes an event, or after. One rule serves both:
+a copy is made, then everything is read that was in the pipe at that moment. When the copy differs from the one before,
+the child had written everything up to the earlier copy before it moved the index, and all of that has been read. So the
+earlier copy belongs to what was read. The newest copy itself belongs to it only when the child was quiet for
+`settle_s`, because the child may move the index first and die before it writes. A copy is valid once everything that
+was read with it has left the decoder.
 
-So after a crash events may come again, from one move of the index or a little more, and none is lost. What no copy can
-help: a child that moves its index more than `SETTLE_SECONDS` before it writes, and dies between the two.
+So after a crash events may come again, from one move of the index or a little more, and none is lost. One case is
+beyond any copy: a child that moves its index more than `settle_s` before it writes, and dies between the two.
 
-A file that is empty or gone where it was not, or that changes while it is read, is being written: it is looked at again
-later, and the place before holds until then. One of more than `LARGEST` octets cannot be kept: OSError (EFBIG); nor can
-what is no file: OSError.
+A file that is empty or gone where it was not before, or that changes while it is read, is being written: it is read
+again later, and the earlier copy stays valid until then. A file of more than `LARGEST` octets cannot be kept: OSError
+(EFBIG). A path that is not a regular file raises OSError too.
 """
 
 import contextlib
@@ -21,7 +22,6 @@ import os
 import stat
 from typing import Final, NamedTuple
 
-SETTLE_SECONDS: Final = 1.0
 LARGEST: Final = 60 * 1024
 ABSENT: Final = b"0"
 _ATTEMPTS: Final = 10
@@ -29,74 +29,74 @@ _PRESENT: Final = b"1"
 
 
 class _Candidate(NamedTuple):
-    """A place that holds once so many octets have been decoded."""
+    """A copy that is valid once so many octets have been decoded."""
 
-    place: bytes
+    copy: bytes
     octets: int
 
 
-def is_place(place: bytes) -> bool:
-    """Whether a stored place is one of an index file; another kind of source may have had the same name."""
-    return place == ABSENT or place.startswith(_PRESENT)
+def is_index_copy(data: bytes) -> bool:
+    """Whether a position's data is a copy of an index file; another kind of source may have had the same name."""
+    return data == ABSENT or data.startswith(_PRESENT)
 
 
 class IndexFile:
-    """One child's index file. `place` is what holds now: what to store, and to put back."""
+    """One child's index file. `valid_copy` is what to store and to restore."""
 
-    def __init__(self, path: str, place: bytes | None = None) -> None:
+    def __init__(self, path: str, valid_copy: bytes | None = None) -> None:
         self.path = path
         self._newest: bytes | None = None
         self._candidate: _Candidate | None = None
-        self.place = self.copy() if place is None else place
-        self._newest = self.place
+        self.valid_copy = self.copy() if valid_copy is None else valid_copy
+        self._newest = self.valid_copy
+
+    @property
+    def newest(self) -> bytes:
+        """The newest copy."""
+        return self._newest or self.valid_copy
 
     def copy(self) -> bytes:
-        """The file as it is now; the newest known copy when it is being written at every attempt."""
+        """Copy the file; the newest known copy when the file is being written at every attempt."""
         for _ in range(_ATTEMPTS):
-            place = self._read()
-            emptied = place in {ABSENT, _PRESENT} and self._newest not in {None, ABSENT, _PRESENT}
-            if place is not None and not emptied:
-                return place
+            copy = self._read()
+            was_emptied = copy in {ABSENT, _PRESENT} and self._newest not in {None, ABSENT, _PRESENT}
+            if copy is not None and not was_emptied:
+                return copy
         if self._newest is None:
             raise OSError(errno.EBUSY, "another program is writing it", self.path)
         return self._newest
 
     def _read(self) -> bytes | None:
-        """The file's place; None when it changed meanwhile."""
+        """Copy the file once; None when it changed meanwhile."""
         try:
             with open(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 before = os.fstat(file.fileno())
                 if stat.S_ISFIFO(before.st_mode):
-                    raise OSError(errno.EINVAL, "it is a pipe, and holds no place", self.path)
+                    raise OSError(errno.EINVAL, "it is a pipe, which cannot be copied", self.path)
                 octets = file.read(LARGEST + 1)
-                unchanged = _version(before) == _version(os.fstat(file.fileno()))
+                is_unchanged = _version(before) == _version(os.fstat(file.fileno()))
         except FileNotFoundError:
             return ABSENT
         if len(octets) > LARGEST:
             raise OSError(errno.EFBIG, f"it is larger than {LARGEST} octets, and cannot be kept", self.path)
-        return _PRESENT + octets if unchanged else None
+        return _PRESENT + octets if is_unchanged else None
 
-    def put_back(self) -> None:
-        """Make the file what it was at the place that holds; the child must not be running."""
-        self._newest = self.place
+    def restore(self) -> None:
+        """Write the valid copy to the file; the child must not be running."""
+        self._newest = self.valid_copy
         self._candidate = None
-        if self.place == ABSENT:
+        if self.valid_copy == ABSENT:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
             return
         with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
-            if file.read(LARGEST + 1) != self.place[1:]:
+            if file.read(LARGEST + 1) != self.valid_copy[1:]:
                 file.seek(0)
                 file.truncate()
-                file.write(self.place[1:])
+                file.write(self.valid_copy[1:])
 
-    @property
-    def newest(self) -> bytes:
-        """The newest copy."""
-        return self._newest or self.place
-
-    def look(self, copy: bytes, received: int, decoded: int) -> bool:
-        """Take note of a copy, and of the octets received after it was taken and decoded by now; whether it moved."""
+    def observe(self, copy: bytes, received: int, decoded: int) -> bool:
+        """Note a copy, with the octets received after it and the octets decoded by now; whether the index moved."""
         self._adopt(decoded)
         moved = copy != self.newest
         if moved and self._candidate is None:
@@ -107,12 +107,12 @@ class IndexFile:
 
     def _adopt(self, decoded: int) -> None:
         if self._candidate is not None and decoded >= self._candidate.octets:
-            self.place = self._candidate.place
+            self.valid_copy = self._candidate.copy
             self._candidate = None
 
     def settle(self) -> None:
-        """The child is quiet, and everything is decoded: the newest copy holds."""
-        self.place = self.newest
+        """Declare the newest copy valid, because the child is quiet and everything is decoded."""
+        self.valid_copy = self.newest
         self._candidate = None
 
 

@@ -257,7 +257,7 @@ def test_after_a_restart_the_open_events_are_read_again_and_go_on_as_if_nothing_
         before = Assembler[int]()
         left = feed_all(before, log[:stop])
         after = Assembler[int]()
-        first_places = {event.key: event.place for event in before.open}
+        first_places = {event.key: event.location for event in before.open}
         for place, each in enumerate(log[:stop]):
             if place >= first_places.get(each.key, stop):
                 after.resume(each, place, 0.0)

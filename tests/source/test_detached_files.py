@@ -10,12 +10,13 @@ from harness.auditd import Auditd
 from harness.waiting import until
 from source.log_writing import Taken, append, audit_log, drain, follow, record, records
 
-from relay.source.auditd import left_behind
+from relay.source.auditd.detached_files import MOST, DetachedFiles, DetachedLines
 from relay.source.auditd.generations import LogFile
-from relay.source.auditd.left_behind import MOST, LeftBehind, LeftLines
 from relay.syslog.auditd_remote import AuditdClient
 
 both_ways = pytest.mark.parametrize("inotify", [True, False], ids=["inotify", "polling"])
+
+QUIET_S = 0.3
 
 
 @pytest.fixture
@@ -59,15 +60,15 @@ def make_anew(log: Path, *, renamed: bool) -> None:
 
 
 def counted_looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """When deleted files are looked at from now on."""
+    """The times at which detached files are read from now on."""
     looks: list[float] = []
-    read = LeftBehind.read
+    read = DetachedFiles.read
 
-    def counted(left: LeftBehind, now: float) -> LeftLines | None:
+    def counted(detached: DetachedFiles, now: float) -> DetachedLines | None:
         looks.append(now)
-        return read(left, now)
+        return read(detached, now)
 
-    monkeypatch.setattr(LeftBehind, "read", counted)
+    monkeypatch.setattr(DetachedFiles, "read", counted)
     return looks
 
 
@@ -156,9 +157,8 @@ def test_a_half_line_in_a_deleted_file_is_read_when_it_is_whole(log: Path) -> No
     assert source.malformed == 0
 
 
-def test_what_a_deleted_file_ends_with_comes_when_it_is_let_go(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(left_behind, "QUIET_S", 0.3)
-    source = audit_log(log)
+def test_the_unfinished_last_line_of_a_deleted_file_comes_when_the_file_is_closed(log: Path) -> None:
+    source = audit_log(log, detached_quiet_s=QUIET_S)
 
     async def play(taken: Taken) -> None:
         with log.open("ab", buffering=0) as auditd:
@@ -173,15 +173,13 @@ def test_what_a_deleted_file_ends_with_comes_when_it_is_let_go(log: Path, monkey
 
 
 def test_a_deleted_file_is_kept_until_later_records_come_elsewhere(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(left_behind, "QUIET_S", 0.3)
-
     async def play(taken: Taken) -> None:
         with log.open("ab", buffering=0) as auditd:
             await until(lambda: len(taken.serials) == 3)
             replace(log, record(101, at_ms=0))  # older than what was read: auditd did not write it now
             await until_last(taken, 101)
             looks = counted_looks(monkeypatch)
-            await until(lambda: len(looks) >= 3 and looks[-1] - looks[0] > 2 * left_behind.QUIET_S)
+            await until(lambda: len(looks) >= 3 and looks[-1] - looks[0] > 2 * QUIET_S)
             assert len(deleted_files()) == 1
             auditd.write(record(4))
             await until_last(taken, 4)
@@ -189,7 +187,7 @@ def test_a_deleted_file_is_kept_until_later_records_come_elsewhere(log: Path, mo
         await until_last(taken, 5)
         await until(lambda: not deleted_files())
 
-    assert follow(audit_log(log), play).serials == [1, 2, 3, 101, 4, 5]
+    assert follow(audit_log(log, detached_quiet_s=QUIET_S), play).serials == [1, 2, 3, 101, 4, 5]
 
 
 def test_more_deleted_files_than_are_kept_are_a_gap(log: Path) -> None:
@@ -268,18 +266,18 @@ def test_a_deleted_file_that_nobody_has_open_to_write_is_let_go_when_it_is_read(
     assert (taken.serials, taken.gaps) == ([1, 2, 3, 4, 5, 6, 7], [])
 
 
-def test_one_that_has_to_make_room_while_something_in_it_is_unread_was_needed(tmp_path: Path) -> None:
-    left = LeftBehind()
-    needed = []
+def test_closing_the_oldest_file_for_another_is_a_loss_only_if_it_has_unread_data(tmp_path: Path) -> None:
+    detached = DetachedFiles()
+    losses = []
     for number in range(MOST + 2):
         path = tmp_path / str(number)
         path.write_bytes(records(1, 3))
-        needed.append(left.take(LogFile(str(path)), path.stat().st_size))
-        left.supersede(1)
+        losses.append(detached.add(LogFile(str(path)), path.stat().st_size))
+        detached.supersede(1)
         if number == 1:
             append(path, record(4))
-    left.close()
-    assert needed == [False] * (MOST + 1) + [True]
+    detached.close()
+    assert losses == [False] * (MOST + 1) + [True]
 
 
 @pytest.mark.parametrize("way", ["by a symlink", "by a hard link too", "renamed"])
