@@ -58,7 +58,7 @@ server-port = 22  # router.cfg:13
 [[remote-logging-server]]
 address = "127.0.0.1"  # router.cfg:25
 port = 7777  # router.cfg:26
-protocol = "auditd"  # not in router.cfg: it is what routers speak
+protocol = "auditd"  # not in router.cfg: routers use it
 """
     )
     made = tmp_path / "relay.toml"
@@ -69,7 +69,7 @@ protocol = "auditd"  # not in router.cfg: it is what routers speak
 def test_the_router_is_chosen_before_and_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "config", "import", ROUTERS)
     assert code == 78
-    assert 'has 2 routers: "edge", "hub"; say which is meant with `--router NAME`' in err
+    assert 'has 2 routers: "edge", "hub"; choose one with `--router NAME`' in err
     before = run(capsys, "--router", "edge", "--node", "edge-b", "config", "import", ROUTERS)
     after = run(capsys, "config", "import", ROUTERS, "--router", "edge", "--node", "edge-b")
     assert before == after
@@ -99,7 +99,7 @@ def test_show_tells_where_each_value_comes_from(
     code, out, _ = run(capsys, "config", "show", "-c", secure, "-c", str(over))
     lines = out.replace(secure, "router.cfg").splitlines()
     assert code == 0
-    assert 'protocol = "auditd"  # not in router.cfg: it is what routers speak' in lines
+    assert 'protocol = "auditd"  # not in router.cfg: routers use it' in lines
     assert "type = \"audit-log\"  # not in router.cfg: a router's audit trail is auditd's log" in lines
     assert 'server-address = "172.18.4.99"  # router.cfg:12' in lines
     assert 'username = "audit"' in lines
@@ -110,7 +110,7 @@ def test_show_tells_where_each_value_comes_from(
 def test_show_as_json_has_the_origins_by_their_keys(capsys: pytest.CaptureFixture[str], secure: str) -> None:
     document = json.loads(run(capsys, "config", "show", "--json", "-c", secure)[1])
     origins = {each["key"]: each["origin"].replace(secure, "router.cfg") for each in document["origins"]}
-    assert origins["remote-logging-server[1].protocol"] == "not in router.cfg: it is what routers speak"
+    assert origins["remote-logging-server[1].protocol"] == "not in router.cfg: routers use it"
     assert origins["relay.router"] == "router.cfg:3"
 
 
@@ -122,7 +122,7 @@ def test_what_relay_does_otherwise_is_told_on_standard_error(
     file.write_text(text.replace("retention 1d", "retention 1d\n                    col\x1bour red"))
     code, out, err = run(capsys, "config", "import", str(file))
     assert (code, tomllib.loads(out)["audit"]) == (0, {"retention": "1d"})
-    assert err == f"warning: {file}:7: audit > col\\x1bour: relay has no such setting; passed over\n"
+    assert err == f"warning: {file}:7: audit > col\\x1bour: relay has no such setting; ignored\n"
     document = json.loads(run(capsys, "config", "import", "--json", str(file))[1])
     assert (document["schema"], document["settings"]["audit"]) == ("relay.config-import/1", {"retention": "1d"})
     assert [warning["line"] for warning in document["warnings"]] == [7]
@@ -167,7 +167,7 @@ def test_certificates_are_written_as_they_stand(capsys: pytest.CaptureFixture[st
     ca, *_ = (server["ca"] for server in tomllib.loads(out)["remote-logging-server"])
     assert ca.splitlines()[0] == "-----BEGIN CERTIFICATE-----"
     assert ca in out
-    assert "put its key into /etc/relay/client-certificate-edge-client.key, mode 0600" in err
+    assert "put its key into /etc/relay/client-certificate-edge-client.key with mode 0600" in err
 
 
 # --- The real entry ----------------------------------------------------------------------------------------

@@ -226,7 +226,7 @@ def test_ten_thousand_other_lines_are_skipped_in_silence() -> None:
         (
             ANY,
             (
-                'router.cfg: has 2 routers: "edge", "hub"; say which is meant with `--router NAME`, or with `router` '
+                'router.cfg: has 2 routers: "edge", "hub"; choose one with `--router NAME`, or with `router` '
                 "in [relay] of a further file"
             ),
         ),
@@ -234,12 +234,12 @@ def test_ten_thousand_other_lines_are_skipped_in_silence() -> None:
         (
             RouterChoice("edge"),
             (
-                'router.cfg: has 2 nodes: "edge-a", "edge-b"; say which is meant with `--node NAME`, or with `node` in '
+                'router.cfg: has 2 nodes: "edge-a", "edge-b"; choose one with `--node NAME`, or with `node` in '
                 "[relay] of a further file"
             ),
         ),
         (RouterChoice("edge", "c"), 'router.cfg: has no node "c"; it has "edge-a", "edge-b"'),
-        (RouterChoice("hub", "c"), "router.cfg: holds no node; export all of it, from `config` on"),
+        (RouterChoice("hub", "c"), "router.cfg: has no node; save all of it, from `config` on"),
     ],
 )
 def test_which_router_and_which_node_is_asked_where_it_is_not_plain(choice: RouterChoice, mistake: str) -> None:
@@ -423,9 +423,13 @@ def mistakes_of(write: Write, toml: str, *, router_first: bool = True) -> tuple[
 # --- Syslog ------------------------------------------------------------------------------------------------
 
 ROUTERS_OWN = (
-    "a router sends its own messages by it; relay's events are its own, and keep their facilities; all are sent"
+    "with it a router sends its own messages; relay's events are the router's own, so relay sends all of them, with "
+    "their own facilities"
 )
-NO_OCSP = "relay does not ask whether a certificate was revoked; pin it with `fingerprint` in a further file"
+NO_OCSP = (
+    "relay does not check whether a certificate was revoked; set `fingerprint` in a further file to accept one "
+    "certificate only"
+)
 
 
 def lines(*lines: str, depth: int = 20) -> str:
@@ -507,15 +511,15 @@ def test_what_filters_ask_for_beyond_facilities_and_one_severity_is_told() -> No
         ),
     )
     assert warned(text) == [
-        "router.cfg:15: syslog > server > colour: relay has no such setting; passed over",
-        "router.cfg:19: syslog > server > filter > match: relay has no such setting; passed over",
+        "router.cfg:15: syslog > server > colour: relay has no such setting; ignored",
+        "router.cfg:19: syslog > server > filter > match: relay has no such setting; ignored",
         'router.cfg:18: relay has one severity for a server: "notice", the least severe of its filters',
     ]
 
 
 KEYS_IN_FILES = (
-    "relay takes private keys from files only; put its key into /etc/relay/client-certificate-edge-client.key, "
-    "mode 0600, or name another file with `private-key`"
+    "relay takes private keys from files only; put its key into /etc/relay/client-certificate-edge-client.key "
+    "with mode 0600, or name another file with `private-key`"
 )
 
 
@@ -614,11 +618,11 @@ def test_a_mistake_of_the_section_is_told_once_for_all_its_servers() -> None:
         ),
         (
             "protocol tls\n                    client-certificate-name x\n                    server 1.1.1.1 514",
-            '15: there is no client-certificate "x"',
+            '15: there is no client-certificate "x" in this text',
         ),
         (
             "server 1.1.1.1 514\n                        port 515\n                    exit",
-            '15: remote-logging-server[1].port: is "515" here, and "514" in line 14',
+            '15: remote-logging-server[1].port: is "515" here, and "514" in line 14; remove one of them',
         ),
     ],
 )
@@ -647,7 +651,7 @@ def test_certificates_may_stand_in_quotes() -> None:
     assert draft.document == router_draft("router.cfg", example("syslog-over-tls")).document
 
 
-UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`, or take the line out'
+UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`, or remove the line'
 
 
 # --- What is wrong -----------------------------------------------------------------------------------------
@@ -661,7 +665,7 @@ UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`,
         ('retention "1d', f"11: {UNCLOSED}"),
         (
             "retention 1d\n                    retention 2d",
-            '12: audit.retention: is "2d" here, and "1d" in line 11',
+            '12: audit.retention: is "2d" here, and "1d" in line 11; remove one of them',
         ),
         (
             "traffic\n                        enabled yes\n                    exit",
@@ -720,7 +724,7 @@ def test_the_same_value_twice_is_none() -> None:
 
 def test_what_relay_has_no_setting_for_is_named_once() -> None:
     assert warned(within("colour red\n                    colour blue")) == [
-        "router.cfg:11: audit > colour: relay has no such setting; passed over"
+        "router.cfg:11: audit > colour: relay has no such setting; ignored"
     ]
 
 
@@ -768,26 +772,26 @@ exit
 """
     assert told(text) == []
     at = text[: text.index(apart)].count("\n") + 1
-    assert f"router.cfg:{at}: {mistake} must stand in a line of its own" in told(text.replace(apart, joined))
+    assert f"router.cfg:{at}: {mistake} must be in a line of its own" in told(text.replace(apart, joined))
 
 
 def test_a_router_or_node_without_a_name_is_a_mistake() -> None:
     text = "config\n    authority\n        router\n            system\n            exit\n        exit\n    exit\nexit\n"
-    assert told(text) == ["router.cfg:3: this router has no name; it must stand in the same line"]
+    assert told(text) == ["router.cfg:3: this router has no name; write the name in the same line"]
     text = within("retention 1d", node=lines("port-forwarding 127.0.0.1 7777 lo0", "    remote-port 9", "exit"))
     text = text.replace("node n\n                name n\n", "node\n")
-    assert told(text) == ["router.cfg:5: this node has no name; it must stand in the same line"]
+    assert told(text) == ["router.cfg:5: this node has no name; write the name in the same line"]
 
 
 def test_a_text_without_a_router_is_a_mistake() -> None:
     assert told("config\n    authority\n    exit\nexit\n") == [
-        "router.cfg: holds no router; export all of it, from `config` on"
+        "router.cfg: has no router; save all of it, from `config` on"
     ]
 
 
 def test_a_text_that_is_too_much_is_one_mistake() -> None:
     assert told("config\n" * 200_001) == [
-        "router.cfg:200001: has more than 200000 lines, and so is no router's configuration"
+        "router.cfg:200001: has more than 200000 lines, more than any router's configuration"
     ]
 
 

@@ -111,7 +111,7 @@ def test_an_agent_config_that_is_not_in_the_text_is_a_warning() -> None:
     (warning,) = warned(
         EXAMPLE.replace("agent-config  my-agent\n                exit", "agent-config  other\n                exit")
     )
-    assert 'agent-config "other" is not in this text, so nothing of the Monitoring Agent is read' in warning
+    assert 'agent-config "other" is not in this text, so relay reads nothing of the Monitoring Agent' in warning
 
 
 def test_inputs_and_outputs_may_be_telegrafs_own_toml() -> None:
@@ -139,7 +139,7 @@ def test_without_a_list_of_types_every_type_passes_and_without_a_true_one_none()
     assert "tagpass" not in document(EXAMPLE[:begin] + EXAMPLE[end:])["source"][0]
     text = EXAMPLE.replace("admin         true", "admin false").replace("alarm         true", "alarm false")
     assert "source" not in document(text)
-    assert any('input "events" has no event type that is true; passed over' in each for each in warned(text))
+    assert any('input "events" has no event type that is true; ignored' in each for each in warned(text))
 
 
 def test_a_router_may_hold_the_profile_itself() -> None:
@@ -195,12 +195,12 @@ def test_a_wrong_value_is_a_mistake(old: str, new: str, mistake: str) -> None:
 def test_a_leaf_of_an_audit_section_that_relay_does_not_have_is_named(where: str, name: str) -> None:
     audit = f"system\n    audit\n        {where}\n            colour red\n        exit\n    exit\nexit\n"
     assert warned("router r\n" + re.sub(r"^", "    ", audit, flags=re.MULTILINE)) == [
-        f"router.cfg:5: {name} > colour: relay has no such setting; passed over"
+        f"router.cfg:5: {name} > colour: relay has no such setting; ignored"
     ]
 
 
 def test_a_leaf_of_a_port_forwarding_that_relay_does_not_have_is_named() -> None:
     text = "router r\n    node n\n        port-forwarding 127.0.0.1 7777 lo\n            server-address 192.0.2.1\n"
     assert warned(text + "            colour red\n        exit\n    exit\nexit\n") == [
-        "router.cfg:5: port-forwarding > colour: relay has no such setting; passed over"
+        "router.cfg:5: port-forwarding > colour: relay has no such setting; ignored"
     ]

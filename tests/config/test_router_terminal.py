@@ -90,7 +90,7 @@ def test_the_command_lines_own_words_are_known(line: str, expected: bool) -> Non
 def test_what_is_typed_at_a_prompt_is_told_where_it_may_change_something() -> None:
     text = f"{PROMPT}sh config running\n{ROUTERS}{PROMPT}conf authority router hub\n"
     text += "*admin@a.b (router[name=hub])# location usa\n*admin@a.b (router[name=hub])# top\n[root@a ~]# rm x\n"
-    sentence = "what is typed at a prompt is not read; save what `show config running` prints"
+    sentence = "relay does not read commands typed at a prompt; save the output of `show config running`"
     last = ROUTERS.count("\n") + 2
     assert [(remark.line, remark.sentence) for remark in parse(text).remarks] == [
         (last, sentence),

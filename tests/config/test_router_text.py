@@ -54,7 +54,7 @@ def in_config(*lines: str) -> str:
     return "\n".join(("config", "    audit", *lines, "        retention 1d", "    exit", "exit", ""))
 
 
-UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`, or take the line out'
+UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`, or remove the line'
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,9 @@ def test_a_quoted_value_of_a_thousand_lines_is_one() -> None:
 def test_a_quoted_value_that_goes_past_an_exit_is_told() -> None:
     """It may be a quote whose end was lost, and another value's beginning."""
     text = in_config('        note "a', "    exit", 'b"')
-    assert remarks(text) == [(3, "the quoted value that begins here goes to line 5, past an `exit`; was its end lost?")]
+    assert remarks(text) == [
+        (3, "the quoted value that begins here ends in line 5, behind an `exit`; is its closing quote missing?")
+    ]
 
 
 def test_tabs_blank_lines_windows_line_ends_and_spaces_at_the_end_mean_nothing() -> None:
@@ -133,8 +135,8 @@ def test_a_section_in_several_places_is_one() -> None:
 
 
 DIFFERENCE = (
-    "`delete` stands in what `compare config` prints, and that leaves out what did not change; save what "
-    "`show config running` prints"
+    "this `delete` is from `compare config`, whose output lacks everything that did not change; save the output of "
+    "`show config running`"
 )
 
 
@@ -255,9 +257,7 @@ exit
 exit
 exit
 """
-LOST = (
-    "the text has lost its indentation, and its sections cannot be told apart without; save it as the router prints it"
-)
+LOST = "the text has lost its indentation, so its sections cannot be distinguished; save it as the router prints it"
 
 
 def test_a_text_that_lost_its_indentation_goes_by_the_names_and_places_of_sections() -> None:
@@ -286,7 +286,14 @@ def test_the_last_exit_may_be_missing_and_more_are_told() -> None:
     assert remarks(text) == []
     assert remarks(text + text) == []
     (remark,) = remarks("config\n    audit\n        retention 1d\n")
-    assert remark == (3, "the text ends within `audit` of line 2, 2 times `exit` too early; was it cut off?")
+    assert remark == (3, "the text ends within `audit` of line 2; 2 times `exit` is missing. Was the text cut off?")
+
+
+def test_the_lines_of_a_long_value_are_not_a_changed_indentation() -> None:
+    """Its lines are deeper than the leaf, as those of a section are."""
+    text = "config\n    audit\n        description (text/plain)\n            one\n            two\n    exit\nexit\n"
+    assert remarks(text) == []
+    assert [leaf.text for leaf in audit(text).leaves("description")] == [["one", "two"]]
 
 
 @pytest.mark.parametrize("leaf", ["name edge", "retention 1d", 'description "the audit"'])
@@ -295,24 +302,24 @@ def test_what_stands_deeper_than_a_leaf_is_lost_and_that_is_told(leaf: str) -> N
     name = leaf.split(maxsplit=1)[0]
     text = f"config\n    audit\n        {leaf}\n            traffic\n                enabled true\n            exit\n"
     text += "            other 1\n        more 1\n    exit\nexit\n"
-    sentence = f'this stands deeper than "{name}" of line 3, which is no section; so it is passed over, with all that '
+    sentence = f'this line is indented deeper than "{name}" of line 3, which is not a section; it is ignored, with all '
     assert remarks(text) == [
-        (4, f"{sentence}follows at this depth. Was the indentation changed?"),
-        (8, f"`{name}` of line 3 should have ended with `exit` before this"),
+        (4, f"{sentence}lines that follow at this depth. Was the indentation changed?"),
+        (8, f"`{name}` of line 3 needs an `exit` before this line"),
     ]
     assert remarks(text.replace(leaf, "something else"))[1:] == []
 
 
 def test_an_exit_that_is_missing_is_told_and_the_depth_decides() -> None:
     text = "config\n    audit\n        traffic\n            enabled true\n        retention 1d\n    exit\nexit\n"
-    assert remarks(text) == [(5, "`traffic` of line 3 should have ended with `exit` before this")]
+    assert remarks(text) == [(5, "`traffic` of line 3 needs an `exit` before this line")]
     assert value(audit(text), "retention") == "1d"
 
 
 def test_an_exit_too_much_is_told_and_the_depth_decides() -> None:
     text = "config\n    audit\n        traffic\n            enabled true\n        exit\n        exit\n"
     text += "        retention 1d\n    exit\nexit\nexit\n"
-    sentence = "this `exit` ends nothing that begins at its depth; it is passed over"
+    sentence = "no section of this depth is open for this `exit` to end; it is ignored"
     assert remarks(text) == [(6, sentence), (10, sentence)]
     assert value(audit(text), "retention") == "1d"
 
@@ -414,8 +421,8 @@ def test_lines_outside_of_a_configuration_are_told_with_their_number() -> None:
     text = "Welcome to:\n    the router\nconfig\n    authority\n        router r\n        exit\n    exit\nexit\n"
     text += "logout\nbye\n"
     assert remarks(text) == [
-        (1, "the configuration begins in line 3; what stands before it is passed over, lines: 2"),
-        (9, '"logout" stands outside of the configuration; such lines are passed over: 2'),
+        (1, "the configuration begins in line 3; relay ignores 2 lines before it"),
+        (9, '"logout" is outside of the configuration; relay ignores 2 lines there'),
     ]
 
 

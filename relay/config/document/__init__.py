@@ -1,1 +1,1 @@
-"""Configuration files in, one document of drafts out."""
+"""Configuration files in, drafts out, and the drafts merged into one document."""

@@ -1,1 +1,1 @@
-"""A router's own configuration text: `text` reads it, `translation` makes a draft of ours of it."""
+"""A router's own configuration text: `router_text` reads it, `router_draft` translates it."""

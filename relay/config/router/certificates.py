@@ -1,14 +1,14 @@
-"""A router's certificates as keys of a server that speaks TLS: sections in, values out. Pure.
+"""A router's certificates as keys of a server that uses TLS: sections in, values out. Pure.
 
     trusted-ca-certificate                             → ca: all of them, as PEM
     client-certificate that the syslog section names   → certificate, as PEM, and private-key: a file
-A private key in a content is left where it is: relay takes those from files only, and a warning says which.
+relay takes private keys from files only. A warning says into which file to put the private key of a content.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-from relay.config.router.leaf_reader import Values, line_of, named
+from relay.config.router.leaf_reader import LeafReader, line_of, named
 from relay.config.router.section import Section
 from relay.values.text import quoted
 
@@ -18,20 +18,21 @@ _PEM_END: Final = "-----END CERTIFICATE-----"
 
 
 class Certificates:
-    """Those at the given levels of a text."""
+    """The certificates at the given levels of a text."""
 
-    def __init__(self, values: Values, levels: Sequence[Section]) -> None:
-        self._values = values
+    def __init__(self, reader: LeafReader, levels: Sequence[Section]) -> None:
+        self._reader = reader
+        self._draft = reader.draft
         self.levels = levels
 
-    def of(self, syslog: Section) -> dict[str, tuple[object, int]]:
+    def keys_of(self, syslog: Section) -> dict[str, tuple[object, int]]:
         """The keys for TLS of a syslog section's servers, each with its value and its line."""
         found: dict[str, tuple[object, int]] = {}
         trusted = [entry for level in self.levels for entry in named(level.sections("trusted-ca-certificate"))]
         texts = [text for name, section in trusted if (text := self._pem(section, "trusted-ca-certificate", name))]
         if texts:
             found["ca"] = "".join(dict.fromkeys(texts)), trusted[0][1].line
-        name = self._values.value(syslog, "client-certificate-name", ("syslog", "client-certificate-name"))
+        name = self._reader.value(syslog, "client-certificate-name", ("syslog", "client-certificate-name"))
         line = line_of(syslog, "client-certificate-name")
         if name is not None and (text := self._client_certificate(str(name), line)):
             found["certificate"] = text, line
@@ -41,21 +42,21 @@ class Certificates:
     def _client_certificate(self, name: str, line: int) -> str:
         known = {key: section for level in self.levels for key, section in named(level.sections("client-certificate"))}
         if name not in known:
-            self._values.draft.mistake(f"there is no client-certificate {quoted(name)}", line)
+            self._draft.mistake(f"there is no client-certificate {quoted(name)} in this text", line)
         elif not all(letter.isalnum() or letter in "._-" for letter in name):
-            self._values.draft.mistake(f"the client-certificate's name {quoted(name)} is none for a file", line)
+            self._draft.mistake(f"the client-certificate's name {quoted(name)} cannot be the name of a file", line)
         elif text := self._pem(known[name], "client-certificate", name):
-            self._values.draft.warn(
+            self._draft.warn(
                 f"client-certificate {quoted(name)}: relay takes private keys from files only; put its key into "
-                f"{_FOLDER}/client-certificate-{name}.key, mode 0600, or name another file with `private-key`",
+                f"{_FOLDER}/client-certificate-{name}.key with mode 0600, or name another file with `private-key`",
                 known[name].line,
             )
             return text
         return ""
 
     def _pem(self, section: Section, kind: str, name: str) -> str:
-        """The certificates in a section's content; a private key there is left where it is."""
-        found: dict[str, None] = {}  # each once, also of a text that stands there twice
+        """The certificates in a section's content, each once; private keys are left out."""
+        found: dict[str, None] = {}  # the content is twice in a text that was pasted twice
         block: list[str] = []
         for line in (line for leaf in section.leaves("content") for line in leaf.text):
             if block or line == _PEM_BEGIN:
@@ -65,5 +66,5 @@ class Certificates:
                 block = []
         found.update({"".join(block): None} if block else {})
         if not found:
-            self._values.draft.warn(f"{kind} {quoted(name)}: no certificate stands in its content", section.line)
+            self._draft.warn(f"{kind} {quoted(name)}: its content has no certificate", section.line)
         return "".join(found)

@@ -1,4 +1,4 @@
-"""Single values of a router's sections, each read into a draft with its line, or a mistake where it cannot be. Pure."""
+"""Reads single values of a router's sections into a draft, each with its line; a wrong value is a mistake. Pure."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -12,8 +12,8 @@ from relay.values.text import quoted
 SERVERS: Final = "remote-logging-server"
 
 
-class Values:
-    """Reads leaves, and servers, for one draft."""
+class LeafReader:
+    """Reads leaves and servers for one draft."""
 
     def __init__(self, draft: SettingsDraft) -> None:
         self.draft = draft
@@ -26,7 +26,7 @@ class Values:
         read: Callable[[str], object] = str,
         key: tuple[str, ...] = (),
     ) -> None:
-        """Set the value of a leaf, where there is one."""
+        """Put the value of a leaf into the draft, when there is one."""
         value = self.value(section, name, path, read, key)
         if value is not None:
             self.draft.put(path, value, line_of(section, name))
@@ -39,20 +39,19 @@ class Values:
         read: Callable[[str], object] = str,
         key: tuple[str, ...] = (),
     ) -> object | None:
-        """Read a leaf, or the section's own key in its stead; None where neither is, or the text is wrong."""
-        leaves = section.leaves(name)
+        """The value of a leaf, or of the section's own key; None when there is neither, or the value is wrong."""
         line, text = section.line, key[0] if key else None
-        for leaf in leaves:
-            value = _only_word(leaf)
-            if value is None and is_open(leaf.rest):
-                return None  # told where the text was read
-            if value is None:
-                self.draft.mistake(f"needs one value, not {quoted(leaf.rest)}", leaf.line, path)
+        for leaf in section.leaves(name):
+            values = leaf.words
+            if len(values) != 1 or '"' in values[0]:
+                if not is_open(leaf.rest):  # an open quote is a mistake of the text
+                    self.draft.mistake(f"needs one value, not {quoted(leaf.rest)}", leaf.line, path)
                 return None
-            if text is not None and value != text:
-                self.draft.mistake(f"is {quoted(value)} here, and {quoted(text)} in line {line}", leaf.line, path)
+            if text is not None and values[0] != text:
+                sentence = f"is {quoted(values[0])} here, and {quoted(text)} in line {line}; remove one of them"
+                self.draft.mistake(sentence, leaf.line, path)
                 return None
-            line, text = leaf.line, value
+            line, text = leaf.line, values[0]
         if text is None:
             return None
         try:
@@ -64,14 +63,14 @@ class Values:
     def server(
         self, section: Section, keys: tuple[str, ...], names: tuple[str, str], *, default_port: int | None
     ) -> KeyPath:
-        """Add one server; its path, or none when it cannot be reached."""
+        """Add one server; its path, or () when its address or port is missing."""
         path: KeyPath = (SERVERS, self.length(SERVERS))
-        told = len(self.draft.mistakes)
+        mistakes = len(self.draft.mistakes)
         address = self.value(section, names[0], (*path, "address"), key=keys[:1])
         port = self.value(section, names[1], (*path, "port"), number, key=keys[1:2])
         if address is None or (port is None and default_port is None):
             missing = names[0] if address is None else names[1]
-            if len(self.draft.mistakes) == told:
+            if len(self.draft.mistakes) == mistakes:
                 self.draft.mistake(f"{missing} is required and missing", section.line, path)
             return ()
         self.draft.put((*path, "address"), address, line_of(section, names[0]))
@@ -80,16 +79,14 @@ class Values:
         return path
 
     def length(self, array: str) -> int:
-        """How many tables an array has so far."""
+        """The number of tables that an array has so far."""
         return len(self.draft.document.get(array, ()))
 
-    def name_unknown(self, section: Section, name: str, known: frozenset[str]) -> None:
-        """Name what of a section relay has not."""
+    def warn_of_unknown(self, section: Section, name: str, known: frozenset[str]) -> None:
+        """A warning for each name in a section that relay does not support."""
         for unknown, line in section.names():
             if unknown not in known:
-                self.draft.warn(
-                    f"{name} > {quoted(unknown).strip(chr(34))}: relay has no such setting; passed over", line
-                )
+                self.draft.warn(f"{name} > {quoted(unknown).strip(chr(34))}: relay has no such setting; ignored", line)
 
 
 def named(sections: dict[tuple[str, ...], Section]) -> Iterator[tuple[str, Section]]:
@@ -100,18 +97,13 @@ def named(sections: dict[tuple[str, ...], Section]) -> Iterator[tuple[str, Secti
 
 
 def line_of(section: Section, name: str) -> int:
-    """Where a leaf stands, or else its section."""
+    """The line of a leaf, or else of its section."""
     return next((leaf.line for leaf in section.leaves(name)), section.line)
 
 
 def first_word(leaf: Statement) -> str:
     """A leaf's first value; empty when it has none."""
     return (leaf.words or ("",))[0]
-
-
-def _only_word(leaf: Statement) -> str | None:
-    values = leaf.words
-    return values[0] if len(values) == 1 and '"' not in values[0] else None
 
 
 def number(text: str) -> int:

@@ -1,21 +1,21 @@
 """A router's `system > monitoring` and the `authority > monitoring` that it refers to, as sources and servers. Pure.
 
-    system > monitoring                enabled, agent-config NAME (or what an agent-config holds, in its place)
+    system > monitoring                enabled, agent-config NAME (or the contents of an agent-config in its place)
     monitoring > agent-config NAME     tags, input NAME (include-all-outputs, output)
     monitoring > input NAME            type events (event > TYPE true), custom-input (config: Telegraf's TOML), tags
     monitoring > output NAME           type syslog (address, sdid, default-…-code), type custom-output (config)
-They become a document in the form of config.yaml and tables of Telegraf's, which relay.config.agent translates.
-The router's configuration names no index file: relay keeps one of its own, beside its spool's default place.
+They become a document in the form of config.yaml and tables of Telegraf's, which relay.config.agent translates. The
+router's configuration names no index file: relay keeps one of its own, beside the default place of its spool.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from relay.config.agent.monitoring_agent import MonitoringAgent
 from relay.config.agent.plugin_table import PluginTable, Variables
 from relay.config.document.config_file import NotAConfigurationError, toml_draft
-from relay.config.router.leaf_reader import Values, first_word, flag, line_of, named, number
+from relay.config.router.leaf_reader import LeafReader, first_word, flag, line_of, named, number
 from relay.config.router.section import Section
 from relay.values.text import quoted
 
@@ -27,7 +27,7 @@ _OUTPUT: Final = frozenset(
     {"name", "type", "syslog", "config", "push-jitter", "batch-size", "buffer-limit", "data-format", "format"}
 )
 _PLUGINS: Final = {"events": "t128_events", "syslog": "syslog"}
-"""Type of an input or output → the plugin that it is; all others are not read."""
+"""The plugins that are types of inputs and outputs here; relay ignores other types."""
 _SYSLOG: Final[dict[str, tuple[str, Callable[[str], object]]]] = {
     "address": ("address", str),
     "sdid": ("default_sdid", str),
@@ -40,39 +40,39 @@ _INDEX: Final = "/var/lib/relay/{}.index"
 class Monitoring:
     """Adds the sources and servers of one router."""
 
-    def __init__(self, values: Values, levels: Sequence[Section], variables: Variables) -> None:
-        self._values = values
-        self._draft = values.draft
+    def __init__(self, reader: LeafReader, levels: Sequence[Section], variables: Variables) -> None:
+        self._reader = reader
+        self._draft = reader.draft
         self._variables = variables
         self._levels = [level.section("monitoring") for level in levels]
 
-    def whole(self, said: Section) -> None:
-        """Add what the router's own section switches on."""
-        if not any(said.names()):
+    def translate(self, system: Section) -> None:
+        """Add the inputs and outputs that the router's own section, `system > monitoring`, enables."""
+        if not any(system.names()):
             return
-        name = self._values.value(said, "agent-config", ("monitoring", "agent-config"))
-        profile = said if name is None else self._all("agent-config").get(str(name))
+        name = self._reader.value(system, "agent-config", ("monitoring", "agent-config"))
+        profile = system if name is None else self._all("agent-config").get(str(name))
         if profile is None:
             self._draft.warn(
-                f"agent-config {quoted(str(name))} is not in this text, so nothing of the Monitoring Agent is read; "
-                "save all of it, with `authority > monitoring`",
-                line_of(said, "agent-config"),
+                f"agent-config {quoted(str(name))} is not in this text, so relay reads nothing of the Monitoring "
+                "Agent; save all of it, with `authority > monitoring`",
+                line_of(system, "agent-config"),
             )
             return
-        found = {"inputs": self._all("input", said), "outputs": self._all("output", said)}
+        found = {"inputs": self._all("input", system), "outputs": self._all("output", system)}
         document = {
-            **dict.fromkeys(_unknown(said, _SYSTEM)),
-            **(dict.fromkeys(_unknown(profile, _PROFILE)) if profile is not said else {}),
-            "enabled": self._values.value(said, "enabled", ("monitoring", "enabled"), flag),
+            **dict.fromkeys(_unknown(system, _SYSTEM)),
+            **(dict.fromkeys(_unknown(profile, _PROFILE)) if profile is not system else {}),
+            "enabled": self._reader.value(system, "enabled", ("monitoring", "enabled"), flag),
             "tags": [{"key": key, "value": value} for key, value in self._tags(profile).items()],
-            "inputs": [self._reference(*each, found["inputs"]) for each in named(profile.sections("input"))],
+            "inputs": [self._input(*each, found["inputs"]) for each in named(profile.sections("input"))],
             "outputs": [
-                {"name": each, **dict.fromkeys(_unknown(output, {*_OUTPUT, self._type(output)}))}
+                {"name": each, **dict.fromkeys(_unknown(output, {*_OUTPUT, _type(output)}))}
                 for each, output in found["outputs"].items()
             ],
         }
         lines = {key: line_of(profile, key.removesuffix("s")) for key in ("inputs", "outputs")}
-        lines |= {"enabled": line_of(said, "enabled"), "tags": line_of(profile, "tags")}
+        lines |= {"enabled": line_of(system, "enabled"), "tags": line_of(profile, "tags")}
         MonitoringAgent(self._draft, document, lines, self._variables).translate(
             lambda folder, name, _: self._plugins(name, found[folder].get(name))
         )
@@ -86,68 +86,56 @@ class Monitoring:
         for name, tag in named(section.sections("tags")):
             key = next((first_word(leaf) for leaf in tag.leaves("tag")), name)
             of_router = [f"${{{word.upper()}}}" for word in ("router", "node") if tag.leaves(word)]
-            found[key] = next(iter(of_router), str(self._values.value(tag, "value", ("monitoring", "tags")) or ""))
+            found[key] = next(iter(of_router), str(self._reader.value(tag, "value", ("monitoring", "tags")) or ""))
         return found
 
-    def _reference(self, name: str, section: Section, inputs: Mapping[str, Section]) -> dict[str, Any]:
+    def _input(self, name: str, section: Section, inputs: Mapping[str, Section]) -> dict[str, Any]:
         """An input of a profile, in the form of config.yaml."""
         definition = inputs.get(name)
-        unknown = [] if definition is None else _unknown(definition, {*_INPUT, self._type(definition)})
+        unknown = [] if definition is None else _unknown(definition, {*_INPUT, _type(definition)})
         entry: dict[str, Any] = {"name": name, **dict.fromkeys([*_unknown(section, _REFERENCE), *unknown])}
         path = ("monitoring", "input", "include-all-outputs")
-        if self._values.value(section, "include-all-outputs", path, flag) is False:
+        if self._reader.value(section, "include-all-outputs", path, flag) is False:
             entry["include-outputs"] = [word for leaf in section.leaves("output") for word in leaf.words]
         return entry
 
-    def _type(self, definition: Section) -> str:
-        return next((first_word(leaf) for leaf in definition.leaves("type")), "")
-
     def _plugins(self, name: str, definition: Section | None) -> list[PluginTable]:
-        """What one input or output runs."""
+        """The plugins of one input or output, as Telegraf's tables."""
         if definition is None:
-            self._draft.warn(f"{quoted(name)} is not under `authority > monitoring` of this text; passed over")
+            self._draft.warn(f"{quoted(name)} is not under `authority > monitoring` of this text; ignored")
             return []
         tags = self._tags(definition)
         table: dict[str, Any] = {"tags": {key: value for key, value in tags.items() if value}} if tags else {}
-        kind = self._type(definition)
-        match kind:
-            case "custom-input" | "custom-output":
-                return self._custom(definition, f"{kind.removeprefix('custom-')}s", table)
-            case "events":
-                types = self._types(definition.section("event"))
-                if types is not None:
-                    table["tagpass"] = {"type": types}
-                if types == []:
-                    self._draft.warn(
-                        f"input {quoted(name)} has no event type that is true; passed over", definition.line
-                    )
-                    return []
-                table["index-file"] = _INDEX.format(re.sub(r"[^A-Za-z0-9._-]", "_", name))
-            case "syslog":
-                table |= dict(self._syslog(definition.section("syslog")))
+        kind = _type(definition)
+        if kind in {"custom-input", "custom-output"}:
+            return self._custom(definition, f"{kind.removeprefix('custom-')}s", table)
+        if kind == "events":
+            event = definition.section("event")
+            labels = [label for label, _ in event.names()]
+            types = [
+                label for label in labels if self._reader.value(event, label, ("monitoring", "input", label), flag)
+            ]
+            if labels and not types:
+                self._draft.warn(f"input {quoted(name)} has no event type that is true; ignored", definition.line)
+                return []
+            table |= {"tagpass": {"type": types}} if labels else {}
+            table["index-file"] = _INDEX.format(re.sub(r"[^A-Za-z0-9._-]", "_", name))
+        if kind == "syslog":
+            section = definition.section("syslog")
+            for leaf, (key, read) in _SYSLOG.items():
+                value = self._reader.value(section, leaf, ("monitoring", "output", leaf), read)
+                table |= {} if value is None else {key: value}
         plugin = PluginTable(
-            _PLUGINS.get(kind, kind or "no type"),
-            self._draft.file,
-            definition.line,
-            table,
-            {},
-            self._draft,
-            self._variables,
+            name=_PLUGINS.get(kind, kind or "no type"),
+            file=self._draft.file,
+            line=definition.line,
+            table=table,
+            lines={},
+            draft=self._draft,
+            variables=self._variables,
             keeps_index=kind == "events",
         )
         return [plugin]
-
-    def _types(self, event: Section) -> list[str] | None:
-        """The event types that are true; None where none is named."""
-        names = [name for name, _ in event.names()]
-        chosen = [name for name in names if self._values.value(event, name, ("monitoring", "input", name), flag)]
-        return chosen if names else None
-
-    def _syslog(self, section: Section) -> Iterator[tuple[str, object]]:
-        for leaf, (key, read) in _SYSLOG.items():
-            value = self._values.value(section, leaf, ("monitoring", "output", leaf), read)
-            if value is not None:
-                yield key, value
 
     def _custom(self, definition: Section, kind: str, table: Mapping[str, Any]) -> list[PluginTable]:
         """The plugins in Telegraf's TOML."""
@@ -165,12 +153,18 @@ class Monitoring:
         return found
 
 
+def _type(definition: Section) -> str:
+    return next((first_word(leaf) for leaf in definition.leaves("type")), "")
+
+
 def _unknown(section: Section, known: frozenset[str] | set[str]) -> list[str]:
-    """Names in a section that are not read; an empty additional-config says nothing."""
-    names = [name for name, _ in section.names() if name not in known]
+    """The names in a section that relay does not read, except an empty additional-config."""
     return [
         name
-        for name in names
-        if name != "additional-config"
-        or any(leaf.text or not leaf.rest.startswith("(") for leaf in section.leaves(name))
+        for name, _ in section.names()
+        if name not in known
+        and (
+            name != "additional-config"
+            or any(leaf.text or not leaf.rest.startswith("(") for leaf in section.leaves(name))
+        )
     ]

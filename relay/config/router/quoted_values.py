@@ -1,8 +1,8 @@
 r"""Quoted values of a router's configuration text, in one line and over several: text in, values out. Pure.
 
-A quoted value begins with a double quote before which a space stands, and ends with the next one, behind which a space
-or the line's end stands. A backslash keeps the letter after it. A quote that does not close so is a letter like others.
-Ceiling: LONGEST lines for one value.
+A quoted value begins with a double quote behind a space, and ends with the next double quote, before a space or the end
+of a line. A backslash keeps the letter after it. A quote that does not close like that is a letter like others. Limit:
+LONGEST lines for one value.
 """
 
 import bisect
@@ -22,18 +22,18 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def places(text: str) -> list[tuple[int, int]]:
-    """Where in the text each value begins and ends, its quotes included."""
+    """The begin and the end of each value in the text, with its quotes."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
 def is_open(text: str) -> bool:
-    """Whether a quoted value begins in values, and does not end there."""
+    """Whether a quoted value begins in the text, and does not end there."""
     begins = (match.start() for match in _WORD.finditer(text) if match[2] and match[2][0] == '"')
     return any(_AS_FAR_AS_A_QUOTE.match(text, begin + 1) is None for begin in begins)
 
 
 class QuotedValue(NamedTuple):
-    """What follows a name: its `text`, with line feeds where it has several lines, and its last line's number."""
+    """The values behind a name: their `text`, with line feeds when it has several lines, and its last line's number."""
 
     text: str
     end: int
@@ -47,13 +47,13 @@ class Quotes:
         self._closed = {
             number: match.end() for number, line in enumerate(lines, 1) if (match := _AS_FAR_AS_A_QUOTE.match(line))
         }
-        """How far each line is within a quote that is open at its beginning."""
+        """For each line with a quote that closes, the index behind it."""
         self._numbers = list(self._closed)
         self._ends: dict[int, int | None] = {}
-        """Where the quote that is open at a line's end closes for good; None where it does not."""
+        """For a line with an open quote at its end, the line in which it closes for good; None when it does not."""
 
     def whole(self, text: str, begin: int) -> QuotedValue | None:
-        """Complete what follows a name in a line, as far as a quote that opens there closes; None where it does not."""
+        """Complete the values behind a name, up to the end of a quote that opens there; None when it does not close."""
         if not is_open(text):
             return QuotedValue(text, begin)
         end = self._end(begin)
@@ -62,10 +62,14 @@ class Quotes:
         return QuotedValue("\n".join((text, *self._lines[begin:end])).rstrip(), end)
 
     def _end(self, number: int) -> int | None:
+        """The line in which the quote that is open at the end of a line closes for good."""
         passed = []
         while number not in self._ends:
             passed.append(number)
-            closing = self._next(number)
+            nearest = bisect.bisect_right(self._numbers, number)
+            closing = self._numbers[nearest] if nearest < len(self._numbers) else None
+            if closing and self._after(closing)[:1] not in {"", " ", "\t"}:
+                closing = None  # the next quote is within a word
             if closing is None or not is_open(self._after(closing)):
                 self._ends[number] = closing
             else:
@@ -73,12 +77,6 @@ class Quotes:
         found = self._ends[number]
         self._ends.update(dict.fromkeys(passed, found))
         return found
-
-    def _next(self, number: int) -> int | None:
-        """The next line with a quote, if that one closes."""
-        nearest = bisect.bisect_right(self._numbers, number)
-        found = self._numbers[nearest] if nearest < len(self._numbers) else None
-        return found if found and self._after(found)[:1] in {"", " ", "\t"} else None
 
     def _after(self, number: int) -> str:
         return self._lines[number - 1][self._closed[number] :]

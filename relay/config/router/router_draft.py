@@ -1,14 +1,14 @@
-"""A router's configuration text as a draft of ours: `authority > router` in, TOML keys out.
+"""The draft of a router's configuration text: `authority > router` in, TOML keys out. Pure.
 
     system > audit                          → [audit], [[remote-logging-server]] with protocol "auditd"
-    system > syslog                         → [[remote-logging-server]] with protocol "syslog" (syslog)
+    system > syslog                         → [[remote-logging-server]] with protocol "syslog" (syslog_section)
     system > monitoring                     → [[source]] of type event-collector, [[remote-logging-server]] (monitoring)
     node > port-forwarding                  → [[port-forwarding]]
     trusted-ca-certificate,
-    client-certificate                      → what servers of syslog need for TLS (certificates)
-What is not of these is passed over in silence; what is, and has no counterpart, is a warning. A text of several
-routers, or of a router with several nodes of which one has a port-forwarding, needs a choice. Which log is followed, as
-what user, with which key: no router's text says it; relay's defaults do, or further files.
+    client-certificate                      → the TLS keys of servers of syslog (certificates)
+Other sections are ignored silently; a setting of these sections without a counterpart is a warning. A text of several
+routers, or of a router with several nodes of which one has a port-forwarding, needs a choice. A router's text says
+neither which log is followed, nor as which user, nor with which key: relay's defaults or further files do.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ from relay.config.agent.plugin_table import Variables
 from relay.config.document.settings_draft import SettingsDraft
 from relay.config.router import section_kind
 from relay.config.router.certificates import Certificates
-from relay.config.router.leaf_reader import SERVERS, Values, flag, named, number
+from relay.config.router.leaf_reader import SERVERS, LeafReader, flag, named, number
 from relay.config.router.monitoring import Monitoring
 from relay.config.router.router_choice import ANY, RouterChoice
 from relay.config.router.router_text import TooMuchError, parse
@@ -36,11 +36,11 @@ _CATEGORY: Final = frozenset({"enabled", "persist"})
 _SERVER: Final = frozenset({"address", "port"})
 _FORWARDINGS: Final = "port-forwarding"
 _OUTER: Final = SectionKind({"router": SectionKind({}, 1)})
-_SHOWN: Final = 10
+_MOST_LISTED: Final = 10
 
 
 def router_draft(file: str, text: str, chosen: RouterChoice = ANY, preferred: RouterChoice = ANY) -> SettingsDraft:
-    """Translate a text. Of several routers the `chosen` one is meant, else the one that other files `preferred`."""
+    """Translate a text: of several routers the `chosen` one, or else the one that other files name."""
     draft = SettingsDraft(file)
     try:
         read = parse(text)
@@ -51,38 +51,35 @@ def router_draft(file: str, text: str, chosen: RouterChoice = ANY, preferred: Ro
         draft.mistake(mistake.sentence, mistake.line)
     for remark in read.remarks:
         draft.warn(remark.sentence, remark.line)
-    _Translation(draft, read.root).whole(chosen, preferred)
+    _Translation(draft, read.root).translate(chosen, preferred)
     return draft
 
 
 class _Translation:
     def __init__(self, draft: SettingsDraft, root: Section) -> None:
         self.draft = draft
-        self._values = Values(draft)
+        self.reader = LeafReader(draft)
         self.levels = [root]
-        for name in ("config", "authority"):  # either may be left out
+        for name in ("config", "authority"):  # either can be left out
             self.levels += [level.section(name) for level in list(self.levels)]
 
-    def whole(self, chosen: RouterChoice, preferred: RouterChoice) -> None:
+    def translate(self, chosen: RouterChoice, preferred: RouterChoice) -> None:
         for level in self.levels:
-            self._tell_joined(level, _OUTER)
-        router = self._pick("router", self._routers(), chosen.router, preferred.router)
+            self._report_joined(level, _OUTER)
+        routers = {name: section for level in self.levels for name, section in named(level.sections("router"))}
+        router = self._pick("router", routers, chosen.router, preferred.router)
         if router is None:
             return
         name, section = router
         self.draft.put(("relay", "router"), name, section.line)
-        self._tell_joined(section, section_kind.ROUTER)
+        self._report_joined(section, section_kind.ROUTER)
         self._node(section, chosen.node, preferred.node)
         system = section.section("system")
         self._audit(system.section("audit"))
-        SyslogSection(self._values, Certificates(self._values, [*self.levels, section])).whole(system.section("syslog"))
+        certificates = Certificates(self.reader, [*self.levels, section])
+        SyslogSection(self.reader, certificates).translate(system.section("syslog"))
         variables = Variables(name, str(self.draft.document["relay"].get("node", "")), frozenset())
-        Monitoring(self._values, self.levels, variables).whole(system.section("monitoring"))
-
-    # --- Which router, which node ---
-
-    def _routers(self) -> dict[str, Section]:
-        return {name: section for level in self.levels for name, section in named(level.sections("router"))}
+        Monitoring(self.reader, self.levels, variables).translate(system.section("monitoring"))
 
     def _node(self, router: Section, chosen: str, preferred: str) -> None:
         nodes = dict(named(router.sections("node")))
@@ -94,65 +91,63 @@ class _Translation:
         if (found := self._pick("node", nodes, chosen, preferred)) is not None:
             name, node = found
             self.draft.put(("relay", "node"), name, node.line)
-            for forwarding in node.sections(_FORWARDINGS).items():
-                self._forwarding(*forwarding)
+            for keys, section in node.sections(_FORWARDINGS).items():
+                self._forwarding(keys, section)
 
     def _pick(self, kind: str, found: dict[str, Section], chosen: str, preferred: str) -> tuple[str, Section] | None:
-        for name in (chosen, *([] if chosen else [preferred, *([*found] if len(found) == 1 else [])])):
+        """The router or the node that is meant; None after a mistake."""
+        candidates = [chosen] if chosen else [preferred, *(found if len(found) == 1 else [])]
+        for name in candidates:
             if name and name in found:
                 return name, found[name]
-        names = ", ".join(map(quoted, list(found)[:_SHOWN])) + (" and others" if len(found) > _SHOWN else "")
+        names = ", ".join(map(quoted, list(found)[:_MOST_LISTED]))
+        names += " and others" if len(found) > _MOST_LISTED else ""
         if not found:
-            self.draft.mistake(f"holds no {kind}; export all of it, from `config` on")
+            self.draft.mistake(f"has no {kind}; save all of it, from `config` on")
         elif found.keys() == {""}:
-            self.draft.mistake(f"this {kind} has no name; it must stand in the same line", found[""].line)
+            self.draft.mistake(f"this {kind} has no name; write the name in the same line", found[""].line)
         elif chosen:
             self.draft.mistake(f"has no {kind} {quoted(chosen)}; it has {names}")
         else:
-            self.draft.mistake(
-                f"has {len(found)} {kind}s: {names}; say which is meant with `--{kind} NAME`, or with `{kind}` in "
-                "[relay] of a further file"
-            )
+            remedy = f"choose one with `--{kind} NAME`, or with `{kind}` in [relay] of a further file"
+            self.draft.mistake(f"has {len(found)} {kind}s: {names}; {remedy}")
         return None
 
-    def _tell_joined(self, section: Section, kind: SectionKind) -> None:
-        """Tell of sections with more than their keys in their line: it would be lost, and with it what is in them."""
+    def _report_joined(self, section: Section, kind: SectionKind) -> None:
+        """A mistake for each section whose line has more than its keys: relay would lose the rest and its contents."""
         for name, inner in kind.inner.items():
             for keys, found in section.sections(name).items():
                 if len(keys) > inner.keys:
                     surplus = quoted(" ".join(keys[inner.keys :]))
-                    self.draft.mistake(f"{name}: {surplus} must stand in a line of its own", found.line)
-                self._tell_joined(found, inner)
-
-    # --- The parts ---
+                    self.draft.mistake(f"{name}: {surplus} must be in a line of its own", found.line)
+                self._report_joined(found, inner)
 
     def _audit(self, audit: Section) -> None:
-        self._values.put(audit, "retention", ("audit", "retention"))
-        self._values.put(audit, "disk-full-action", ("audit", "disk-full-action"))
+        self.reader.put(audit, "retention", ("audit", "retention"))
+        self.reader.put(audit, "disk-full-action", ("audit", "disk-full-action"))
         for name, ours in _CATEGORIES.items():
             for leaf in ("enabled", "persist"):
-                self._values.put(audit.section(name), leaf, ("audit", ours, leaf), flag)
-            self._values.name_unknown(audit.section(name), f"audit > {name}", _CATEGORY)
+                self.reader.put(audit.section(name), leaf, ("audit", ours, leaf), flag)
+            self.reader.warn_of_unknown(audit.section(name), f"audit > {name}", _CATEGORY)
         for keys, section in audit.sections(SERVERS).items():
-            path = self._values.server(section, keys, ("address", "port"), default_port=None)
+            path = self.reader.server(section, keys, ("address", "port"), default_port=None)
             if path:
-                self.draft.put((*path, "protocol"), "auditd", section.line, why="it is what routers speak")
-            self._values.name_unknown(section, f"audit > {SERVERS}", _SERVER)
-        self._values.name_unknown(audit, "audit", _AUDIT)
+                self.draft.put((*path, "protocol"), "auditd", section.line, why="routers use it")
+            self.reader.warn_of_unknown(section, f"audit > {SERVERS}", _SERVER)
+        self.reader.warn_of_unknown(audit, "audit", _AUDIT)
 
     def _forwarding(self, keys: tuple[str, ...], section: Section) -> None:
-        path = (_FORWARDINGS, self._values.length(_FORWARDINGS))
+        path = (_FORWARDINGS, self.reader.length(_FORWARDINGS))
         self.draft.put(path, {}, section.line)
-        self._values.put(section, "local-address", (*path, "local-address"), key=keys[:1])
-        self._values.put(section, "local-port", (*path, "local-port"), number, key=keys[1:2])
-        self._values.put(section, "remote-host", (*path, "remote-host"))
-        self._values.put(section, "remote-port", (*path, "remote-port"), number)
-        self._values.put(section, "server-address", (*path, "server-address"))
-        self._values.put(section, "server-port", (*path, "server-port"), number)
+        self.reader.put(section, "local-address", (*path, "local-address"), key=keys[:1])
+        self.reader.put(section, "local-port", (*path, "local-port"), number, key=keys[1:2])
+        self.reader.put(section, "remote-host", (*path, "remote-host"))
+        self.reader.put(section, "remote-port", (*path, "remote-port"), number)
+        self.reader.put(section, "server-address", (*path, "server-address"))
+        self.reader.put(section, "server-port", (*path, "server-port"), number)
         for leaf in section.leaves("server-destination"):
-            self.draft.warn(
-                "relay needs a server-address: it cannot find the other node as the router does", leaf.line, path
-            )
+            sentence = "relay needs a server-address: it cannot find the other node as the router does"
+            self.draft.warn(sentence, leaf.line, path)
         for leaf in section.leaves("remote-interface"):
             self.draft.warn("remote-interface: relay leaves it to the SSH server", leaf.line, path)
-        self._values.name_unknown(section, _FORWARDINGS, section_kind.PORT_FORWARDING.leaves)
+        self.reader.warn_of_unknown(section, _FORWARDINGS, section_kind.PORT_FORWARDING.leaves)

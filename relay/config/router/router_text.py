@@ -1,24 +1,24 @@
 r"""The text of a router's configuration, as its command line prints and loads it: text in, sections out. Pure.
 
-One line is one statement: a name, then values with any run of spaces or tabs between them; a value with spaces stands
-in double quotes, in which a backslash keeps the letter after it, and may take several lines. Four spaces a level, and a
-tab is worth four. A statement with deeper lines under it is a section, and `exit` at its own depth ends it; any other
-is a leaf, which may stand without a value. Only where a text has no indentation at all, sections are known by their
-names and places (kinds). `(text/plain)` and its like after a leaf's name, or below it, announce a value of several
-lines: all that is deeper, PEM blocks wherever they stand, and what was pasted in from the first column on, as far as
-the next leaf or the section's `exit`. `delete NAME [force] [KEYS]` takes back what stood before it in the same section.
-A line may say its whole way instead, `config authority router r system audit retention 1d`, as
-`show config running flat` prints it; both forms may stand in one text.
+One line is one statement: a name, then values, separated by any number of spaces or tabs. A value with spaces is in
+double quotes, in which a backslash keeps the letter after it, and can span several lines. A level is four spaces, or a
+tab. A statement with deeper lines under it is a section, and `exit` at its own depth ends it. Any other statement is a
+leaf, which can be without a value. Only in a text without any indentation, sections are known by their names and places
+(section_kind). `(text/plain)` and its like after a leaf's name, or below it, announce a value of several lines: all
+deeper lines, PEM blocks at any depth, and text that was pasted in from the first column on, up to the next leaf or the
+section's `exit`. `delete NAME [force] [KEYS]` takes back an earlier statement of the same section. A line can have its
+full path instead, `config authority router r system audit retention 1d`, as `show config running flat` prints it. Both
+forms can be in one text.
 
-A section that stands in several places is one, with all their statements; so is a whole text that was pasted twice.
-The depth of the lines decides, and `exit` is checked against it: one that is missing or too much is told, and passed
-over. The very last one of a text may be missing without a word, as in the vendor's own examples. What the terminal said
-besides (terminal) counts for nothing; other lines before or after a configuration are told, with their number.
+A section that appears in several places is one section, with all their statements; so is a whole text that was pasted
+twice. The depth of the lines decides, and `exit` is checked against it: a missing or superfluous `exit` is a remark,
+and ignored. The very last `exit` of a text can be missing without a remark, as in the vendor's own examples. Lines that
+the terminal printed (terminal_text) are ignored; other lines before or after a configuration are remarks.
 
-`remarks` are what is odd and was passed over; `mistakes` what leaves open what the text means: a quote that does not
-close, and then is a letter like others; a lost indentation, without which sections cannot be told apart.
-Ceilings: MOST_LINES statements, DEEPEST levels, TooMuchError beyond; LONGEST lines for one value (quotes), which beyond
-that does not end. Nothing else is an error here: what a line means is for `translation` to say.
+`remarks` are oddities that are ignored. `mistakes` leave open what the text means: a quote that does not close, which
+then is a letter like others; a lost indentation, without which sections cannot be distinguished. Limits: MOST_LINES
+statements and DEEPEST levels, TooMuchError beyond; LONGEST lines for one value (quoted_values), without an end beyond.
+Nothing else is an error here: `router_draft` decides what a line means.
 """
 
 import bisect
@@ -39,8 +39,19 @@ _TAB: Final = 4
 _LONG_VALUE: Final = re.compile(r"\(text/[a-z0-9.+-]+\)")
 _PEM_BEGIN: Final = "-----BEGIN "
 _PEM_END: Final = "-----END "
-_WHOLE_WAY: Final = re.compile(r"config(?:ure)?\s+authority(?:\s|$)")
+_FULL_PATH: Final = re.compile(r"config(?:ure)?\s+authority(?:\s|$)")
 _OUTERMOST: Final = frozenset({"config", "authority", "router", "delete"})
+_ANY: Final = SectionKind({})
+"""The kind of a section that is known by its depth."""
+_TYPED: Final = "relay does not read commands typed at a prompt; save the output of `show config running`"
+_DIFFERENCE: Final = (
+    "this `delete` is from `compare config`, whose output lacks everything that did not change; save the output of "
+    "`show config running`"
+)
+_UNCLOSED: Final = 'the quoted value that begins here does not end; close it with a `"`, or remove the line'
+_LOST: Final = (
+    "the text has lost its indentation, so its sections cannot be distinguished; save it as the router prints it"
+)
 
 
 class TooMuchError(ValueError):
@@ -52,17 +63,17 @@ class TooMuchError(ValueError):
 
 
 class Remark(NamedTuple):
-    """What is odd about the text, or wrong."""
+    """An oddity of the text, or a mistake in it."""
 
     line: int
     sentence: str
 
 
 def beginning(lines: Sequence[str]) -> int | None:
-    """Find the line with which a whole configuration begins, beyond doubt; None where there is none."""
-    standing = [(number, line.strip()) for number, line in enumerate(lines) if line and not line.isspace()]
-    for (number, line), (_, following) in pairwise([*standing, (0, "")]):
-        if _WHOLE_WAY.match(line) or (line, following) == ("config", "authority"):
+    """The index of the line with which a whole configuration certainly begins; None when there is none."""
+    filled = [(number, line.strip()) for number, line in enumerate(lines) if line and not line.isspace()]
+    for (number, line), (_, following) in pairwise([*filled, (0, "")]):
+        if _FULL_PATH.match(line) or (line, following) == ("config", "authority"):
             return number
     return None
 
@@ -77,9 +88,9 @@ class RouterText(NamedTuple):
 
 def parse(text: str) -> RouterText:
     """Read a text."""
-    reading = _TextReader(terminal_text.lines(text))
-    reading.read()
-    return RouterText(Section([reading.root]), tuple(reading.remarks), tuple(reading.mistakes))
+    reader = _TextReader(terminal_text.lines(text))
+    reader.read()
+    return RouterText(Section([reader.root]), tuple(reader.remarks), tuple(reader.mistakes))
 
 
 class _TextLine(NamedTuple):
@@ -88,185 +99,100 @@ class _TextLine(NamedTuple):
     text: str
 
 
-def _statements(shown: Sequence[str]) -> Iterator[_TextLine]:
-    """The lines in which something stands."""
-    count = 0
-    for number, line in enumerate(shown, 1):
-        plain = line.strip()
-        if plain:
-            count += 1
-            if count > MOST_LINES:
-                raise TooMuchError(number, f"has more than {MOST_LINES} lines, and so is no router's configuration")
-            leading = line[: len(line) - len(line.lstrip())]
-            yield _TextLine(number, len(leading.expandtabs(_TAB)), plain)
-
-
 class _TextReader:
     def __init__(self, shown: list[str]) -> None:
-        self.shown = shown
         self.remarks: list[Remark] = []
         self.mistakes: list[Remark] = []
-        self.lines = self._without_chatter(list(_statements(shown)))
+        self.lines = list(self._statements(shown))
         self.at = self._foreword()
         depths = {line.indent for line in self.lines[self.at :]}
         self.unindented = len(depths) <= 1
         self.root = Statement("", "", 0, -1, [], [])
         self.open = [self.root]
         self.kinds = [section_kind.ROOT]
-        """Of the open sections, where their names decide."""
-        self.is_way_open = False
-        """Whether the outermost open section is one to which a line has said its whole way."""
+        """The kinds of the open sections, when their names decide."""
+        self.is_path_open = False
+        """Whether the outermost open section is one that a line has named by its full path."""
         self.is_difference = False
-        self.ways: dict[tuple[str, ...], Statement] = {}
-        """The sections that lines have named which say their whole way."""
+        self.paths: dict[tuple[str, ...], Statement] = {}
+        """The sections that lines have named by their full paths."""
         self.pem_ends = [index for index, line in enumerate(self.lines) if line.text.startswith(_PEM_END)]
         self.quotes = Quotes(shown)
 
-    def _without_chatter(self, lines: list[_TextLine]) -> list[_TextLine]:
-        for line in lines:
-            if terminal_text.changes(line.text):
-                self._remark(
-                    line.number, "what is typed at a prompt is not read; save what `show config running` prints"
-                )
-        return [line for line in lines if not terminal_text.is_chatter(line.text)]
+    def _statements(self, shown: Sequence[str]) -> Iterator[_TextLine]:
+        """The lines that are not empty and that the terminal did not print."""
+        count = 0
+        for number, line in enumerate(shown, 1):
+            text = line.strip()
+            count += bool(text)
+            if count > MOST_LINES:
+                raise TooMuchError(number, f"has more than {MOST_LINES} lines, more than any router's configuration")
+            if terminal_text.changes(text):
+                self._remark(number, _TYPED)
+            if text and not terminal_text.is_chatter(text):
+                leading = line[: len(line) - len(line.lstrip())]
+                yield _TextLine(number, len(leading.expandtabs(_TAB)), text)
 
     def _foreword(self) -> int:
-        """How many lines stand before the configuration begins."""
+        """The number of lines before the configuration begins."""
         if not self.lines or self.lines[0].text.split(maxsplit=1)[0] in {*_OUTERMOST, "configure"}:
             return 0
         begin = beginning([line.text for line in self.lines]) or 0
         if begin:
-            self._remark(
-                self.lines[0].number,
-                f"the configuration begins in line {self.lines[begin].number}; "
-                f"what stands before it is passed over, lines: {begin}",
-            )
+            first, number = self.lines[0].number, self.lines[begin].number
+            self._remark(first, f"the configuration begins in line {number}; relay ignores {_lines(begin)} before it")
         return begin
 
     def read(self) -> None:
         while self.at < len(self.lines):
             line = self.lines[self.at]
             self.at += 1
-            if line.text == "exit":
-                self._exit(line)
-            else:
+            if line.text != "exit":
                 self._statement(line)
-        missing = len(self.open) - 1 - self.is_way_open  # a line that says its whole way needs no `exit`
+                continue
+            if not self.unindented:
+                self._leave_deeper_than(line)
+            at_path = self.is_path_open and not self.open[2:]
+            if len(self.open) > 1 and (self.unindented or at_path or self.open[-1].indent == line.indent):
+                self._leave()
+            else:
+                self._remark_exit(line.number, "no section of this depth is open for this `exit` to end; it is ignored")
+        missing = len(self.open) - 1 - self.is_path_open  # a line with its full path needs no `exit`
         if missing > 1:
-            innermost = self.open[-1]
-            self._tell_exit(
-                self.lines[-1].number,
-                f"the text ends within `{innermost.name}` of line {innermost.line}, {missing} times `exit` too early; "
-                "was it cut off?",
-            )
-        self._tell_outsiders()
-
-    def _tell_outsiders(self) -> None:
-        names = {statement.name for statement in self.root.inner}
+            inner = self.open[-1]
+            sentence = f"the text ends within `{inner.name}` of line {inner.line}; {missing} times `exit` is missing"
+            self._remark_exit(self.lines[-1].number, f"{sentence}. Was the text cut off?")
         outside = [statement for statement in self.root.inner if statement.name not in _OUTERMOST]
-        if outside and names & {"config", "authority"}:
-            self._remark(
-                outside[0].line,
-                f"{quoted(outside[0].name)} stands outside of the configuration; such lines are passed over: "
-                f"{len(outside)}",
-            )
-
-    def _exit(self, line: _TextLine) -> None:
-        if not self.unindented:
-            self._leave_deeper_than(line)
-        at_way = self.is_way_open and not self.open[2:]
-        if len(self.open) > 1 and (self.unindented or at_way or self.open[-1].indent == line.indent):
-            self._leave()
-        else:
-            self._tell_exit(line.number, "this `exit` ends nothing that begins at its depth; it is passed over")
-
-    def _tell_exit(self, line: int, sentence: str) -> None:
-        """Tell what is wrong with an `exit`: where nothing else tells sections apart, that is a mistake."""
-        if self.unindented and not self.ways:
-            self._tell_lost(line)
-        else:
-            self._remark(line, sentence)
-
-    def _tell_lost(self, line: int) -> None:
-        if _LOST not in {mistake.sentence for mistake in self.mistakes}:
-            self.mistakes.append(Remark(line, _LOST))
-
-    def _leave_deeper_than(self, line: _TextLine) -> None:
-        while self.open[-1].indent > line.indent:
-            left = self._leave()
-            self._remark(line.number, f"`{left.name}` of line {left.line} should have ended with `exit` before this")
-
-    def _enter(self, statement: Statement, kind: SectionKind) -> None:
-        self.open.append(statement)
-        self.kinds.append(kind)
-        if len(self.open) - 1 > DEEPEST:
-            raise TooMuchError(statement.line, f"is nested more than {DEEPEST} levels deep")
-
-    def _leave(self) -> Statement:
-        self.is_way_open = self.is_way_open and bool(self.open[2:])
-        self.kinds.pop()
-        return self.open.pop()
+        if outside and any(statement.name in {"config", "authority"} for statement in self.root.inner):
+            sentence = f"{quoted(outside[0].name)} is outside of the configuration"
+            self._remark(outside[0].line, f"{sentence}; relay ignores {_lines(len(outside))} there")
 
     def _statement(self, line: _TextLine) -> None:
         name, *rest = line.text.split(maxsplit=1)
         outermost = self.open[1] if len(self.open) == 2 else None  # noqa: PLR2004 - the root, and one within it
-        if self.is_way_open and line.text == "config":
-            self._leave_way()
+        if self.is_path_open and line.text == "config":
+            self._leave_path()
         elif outermost and outermost.name == name and (self.unindented or outermost.indent >= line.indent):
             self._leave()  # the next of several texts, each without its last `exit`
         if not self.unindented:
             self._leave_deeper_than(line._replace(indent=line.indent - 1))
         values = self._values(line, rest[0] if rest else "")
-        if _WHOLE_WAY.match(line.text):
-            self._whole_way(line, f"config {values}")
+        if _FULL_PATH.match(line.text):
+            self._full_path(line, f"config {values}")
             return
         statement = Statement(name, values or self._announced(line), line.number, line.indent, [], [])
         self.open[-1].inner.append(statement)
-        if name == "delete":
-            self._tell_difference(line.number)
-        kind = self._kind(line, name, values)
-        if kind and not _LONG_VALUE.fullmatch(statement.rest):
-            if kind is _ANY:
-                self._tell_leaf(line)
+        if name == "delete" and not self.is_difference:
+            self.is_difference = True
+            self._remark(line.number, _DIFFERENCE)
+        kind = None if _LONG_VALUE.fullmatch(statement.rest) else self._kind(line, name, values)
+        if kind:
             self._enter(statement, kind)
         else:
             self._fill(statement)
 
-    def _tell_difference(self, line: int) -> None:
-        if not self.is_difference:
-            self._remark(line, _DIFFERENCE)
-        self.is_difference = True
-
-    def _tell_leaf(self, line: _TextLine) -> None:
-        """Tell of a leaf under which lines stand: there what they say is lost."""
-        name = line.text.split(maxsplit=1)[0]
-        following = self.lines[self.at]
-        if name in section_kind.LEAVES and following.indent > line.indent:
-            self._remark(
-                following.number,
-                f"this stands deeper than {quoted(name)} of line {line.number}, which is no section; so it is passed "
-                "over, with all that follows at this depth. Was the indentation changed?",
-            )
-
-    def _announced(self, line: _TextLine) -> str:
-        """The announcement of a long value that stands in the line below its leaf."""
-        following = self.lines[self.at : self.at + 1]
-        if following and following[0].indent > line.indent and _LONG_VALUE.fullmatch(following[0].text):
-            self.at += 1
-            return following[0].text
-        return ""
-
-    def _kind(self, line: _TextLine, name: str, values: str) -> SectionKind | None:
-        """Which kind of section it begins; None for a leaf."""
-        if not self.unindented:
-            return _ANY if self._has_inner(line) else None
-        kind = self.kinds[-1].inner.get(name)
-        if kind is None and section_kind.is_only_here(name, values):
-            self._tell_lost(line.number)
-        return kind
-
     def _values(self, line: _TextLine, text: str) -> str:
-        """What follows a name, in this line and, where a quote is open at its end, in the next ones."""
+        """The values behind a name: of this line and, when a quote is open at its end, of the next lines."""
         value = self.quotes.whole(text, line.number)
         if value is None:
             self.mistakes.append(Remark(line.number, _UNCLOSED))
@@ -274,72 +200,82 @@ class _TextReader:
         begin = self.at
         while self.at < len(self.lines) and self.lines[self.at].number <= value.end:
             self.at += 1
-        if any(passed.text == "exit" for passed in self.lines[begin : self.at]):
-            sentence = f"the quoted value that begins here goes to line {value.end}, past an `exit`; was its end lost?"
-            self._remark(line.number, sentence)
+        if any(inner.text == "exit" for inner in self.lines[begin : self.at]):
+            sentence = f"the quoted value that begins here ends in line {value.end}, behind an `exit`"
+            self._remark(line.number, f"{sentence}; is its closing quote missing?")
         return value.text
 
-    def _leave_way(self) -> None:
-        del self.open[1:], self.kinds[1:]
-        self.is_way_open = False
+    def _announced(self, line: _TextLine) -> str:
+        """The announcement of a long value in the line below its leaf."""
+        following = self.lines[self.at : self.at + 1]
+        if following and following[0].indent > line.indent and _LONG_VALUE.fullmatch(following[0].text):
+            self.at += 1
+            return following[0].text
+        return ""
 
-    def _whole_way(self, line: _TextLine, way: str) -> None:
-        """Put what a line says at the end of its whole way; where that is a section, the next lines may be in it."""
+    def _kind(self, line: _TextLine, name: str, values: str) -> SectionKind | None:
+        """The kind of section that a statement begins; None for a leaf."""
+        if self.unindented:
+            kind = self.kinds[-1].inner.get(name)
+            if kind is None and section_kind.is_only_here(name, values):
+                self._add_lost(line.number)
+            return kind
+        if self.at == len(self.lines):
+            return None
+        following = self.lines[self.at]
+        if following.indent > line.indent:
+            if name in section_kind.LEAVES:
+                cause = (
+                    f"this line is indented deeper than {quoted(name)} of line {line.number}, which is not a section"
+                )
+                ignored = "it is ignored, with all lines that follow at this depth"
+                self._remark(following.number, f"{cause}; {ignored}. Was the indentation changed?")
+            return _ANY
+        # An empty section ends right below; the `exit` below a leaf ends the leaf's section, and is further left.
+        return _ANY if following.indent == line.indent and following.text == "exit" else None
+
+    def _full_path(self, line: _TextLine, path: str) -> None:
+        """Put a statement at the end of its full path; when it is a section, the next lines can be in it."""
         place = self.root
         kind: SectionKind | None = None
-        path: tuple[str, ...] = ()
-        self._leave_way()
-        for step in section_kind.steps(way):
-            path = (*path, step.name, *words(step.rest))
+        reached: tuple[str, ...] = ()
+        self._leave_path()
+        for step in section_kind.steps(path):
+            reached = (*reached, step.name, *words(step.rest))
             new = Statement(step.name, step.rest, line.number, line.indent, [], [])
-            statement = self.ways.setdefault(path, new) if step.kind else new
+            statement = self.paths.setdefault(reached, new) if step.kind else new
             if statement is new:
                 place.inner.append(new)
             place, kind = statement, step.kind
         if kind is None:
-            self._fill(place, whole_way=True)
+            self._fill(place, full_path=True)
         elif self.at < len(self.lines):
-            level = self.lines[self.at].indent <= line.indent  # then its statements stand no deeper than itself
+            level = self.lines[self.at].indent <= line.indent  # then its statements are no deeper than itself
             self._enter(place._replace(line=line.number, indent=line.indent - level), kind)
-            self.is_way_open = True
+            self.is_path_open = True
 
-    def _fill(self, leaf: Statement, *, whole_way: bool = False) -> None:
+    def _fill(self, leaf: Statement, *, full_path: bool = False) -> None:
         """Take in the lines of a leaf's value."""
         if "\n" in leaf.rest:
             leaf.text.extend(line.strip() for line in leaf.words[-1].split("\n"))
-        elif _LONG_VALUE.fullmatch(leaf.rest):
-            self._long_value(leaf, whole_way=whole_way)
-
-    def _has_inner(self, line: _TextLine) -> bool:
-        following = self.lines[self.at] if self.at < len(self.lines) else None
-        if following is None:
-            return False
-        # A section in which nothing stands ends right below; a leaf's `exit`, its section's, stands further left.
-        own_exit = following.indent == line.indent and following.text == "exit"
-        return following.indent > line.indent or own_exit
-
-    def _long_value(self, leaf: Statement, *, whole_way: bool) -> None:
+            return
+        if not _LONG_VALUE.fullmatch(leaf.rest):
+            return
         while self.at < len(self.lines):
             line = self.lines[self.at]
+            name = line.text.split(maxsplit=1)[0]
             end = self.at + 1
+            is_pasted = not self.unindented and line.indent == 0 < leaf.indent
             if line.text.startswith(_PEM_BEGIN):
                 end = self._pem_end()
-            elif whole_way and line.text.split(maxsplit=1)[0] in {"exit", "configure", *_OUTERMOST}:
+            elif full_path and name in {"exit", "configure", *_OUTERMOST}:
                 return
-            elif self._is_pasted(line, leaf):
+            elif is_pasted and name not in {"exit", "delete", *section_kind.NAMES}:
                 end = self._pasted_end(leaf)
-            elif not whole_way and (self.unindented or line.indent <= leaf.indent):
+            elif not full_path and (self.unindented or line.indent <= leaf.indent):
                 return
             leaf.text.extend(inner.text for inner in self.lines[self.at : end])
             self.at = end
-
-    def _is_pasted(self, line: _TextLine, leaf: Statement) -> bool:
-        opening = line.text.split(maxsplit=1)[0]
-        return (
-            not self.unindented
-            and line.indent == 0 < leaf.indent
-            and opening not in {"exit", "delete", *section_kind.NAMES}
-        )
 
     def _pasted_end(self, leaf: Statement) -> int:
         section = self.open[-1].indent
@@ -350,24 +286,51 @@ class _TextReader:
         return len(self.lines)
 
     def _pem_end(self) -> int:
-        """Where the PEM block that begins here is over; one without an end is its first line alone."""
+        """The index behind the PEM block that begins here; a block without an end is its first line alone."""
         nearest = bisect.bisect_left(self.pem_ends, self.at)
         if nearest < len(self.pem_ends) and self.pem_ends[nearest] - self.at <= LONGEST:
             return self.pem_ends[nearest] + 1
         self._remark(self.lines[self.at].number, "this PEM block does not end")
         return self.at + 1
 
+    # --- Open sections ---
+
+    def _enter(self, statement: Statement, kind: SectionKind) -> None:
+        self.open.append(statement)
+        self.kinds.append(kind)
+        if len(self.open) - 1 > DEEPEST:
+            raise TooMuchError(statement.line, f"is nested more than {DEEPEST} levels deep")
+
+    def _leave(self) -> Statement:
+        self.is_path_open = self.is_path_open and bool(self.open[2:])
+        self.kinds.pop()
+        return self.open.pop()
+
+    def _leave_deeper_than(self, line: _TextLine) -> None:
+        while self.open[-1].indent > line.indent:
+            left = self._leave()
+            self._remark(line.number, f"`{left.name}` of line {left.line} needs an `exit` before this line")
+
+    def _leave_path(self) -> None:
+        del self.open[1:], self.kinds[1:]
+        self.is_path_open = False
+
+    # --- Remarks ---
+
     def _remark(self, line: int, sentence: str) -> None:
         self.remarks.append(Remark(line, sentence))
 
+    def _remark_exit(self, line: int, sentence: str) -> None:
+        """Report a wrong `exit`: a mistake when nothing else distinguishes sections."""
+        if self.unindented and not self.paths:
+            self._add_lost(line)
+        else:
+            self._remark(line, sentence)
 
-_ANY: Final = SectionKind({})
-"""Of a section that its depth tells."""
-_DIFFERENCE: Final = (
-    "`delete` stands in what `compare config` prints, and that leaves out what did not change; save what "
-    "`show config running` prints"
-)
-_UNCLOSED: Final = 'the quoted value that begins here does not end; close it with a `"`, or take the line out'
-_LOST: Final = (
-    "the text has lost its indentation, and its sections cannot be told apart without; save it as the router prints it"
-)
+    def _add_lost(self, line: int) -> None:
+        if _LOST not in {mistake.sentence for mistake in self.mistakes}:
+            self.mistakes.append(Remark(line, _LOST))
+
+
+def _lines(count: int) -> str:
+    return f"{count} {'line' if count == 1 else 'lines'}"

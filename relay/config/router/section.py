@@ -1,4 +1,4 @@
-"""One statement of a router's configuration text, and one section: what was read, for `translation` to ask. Pure."""
+"""One statement of a router's configuration text, and one section of them. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -7,11 +7,11 @@ from relay.config.router.quoted_values import words
 
 
 class Statement(NamedTuple):
-    """One line of the text, with what belongs to it."""
+    """One line of the text, with the lines that belong to it."""
 
     name: str
     rest: str
-    """What follows the name, as it stands; with line feeds where a quoted value has several lines."""
+    """The text behind the name, with line feeds when a quoted value has several lines."""
     line: int
     indent: int
     text: list[str]
@@ -25,7 +25,7 @@ class Statement(NamedTuple):
 
 
 class Section:
-    """One section, from all the places in which the text has it. Lookups cost the same however large it is."""
+    """One section, from all places in which the text has it. The cost of a look-up does not depend on its size."""
 
     def __init__(self, places: Iterable[Statement]) -> None:
         self.line = 0
@@ -33,13 +33,10 @@ class Section:
         for place in places:
             self.line = self.line or place.line
             for statement in place.inner:
-                self._add(statement)
-
-    def _add(self, statement: Statement) -> None:
-        if statement.name == "delete":
-            self._delete(*statement.words)
-        else:
-            self._inner.setdefault(statement.name, {}).setdefault(statement.words, []).append(statement)
+                if statement.name == "delete":
+                    self._delete(*statement.words)
+                else:
+                    self._inner.setdefault(statement.name, {}).setdefault(statement.words, []).append(statement)
 
     def _delete(self, name: str = "", *keys: str) -> None:
         keys = keys[1:] if keys[:1] == ("force",) else keys
@@ -49,7 +46,7 @@ class Section:
             self._inner.pop(name, None)
 
     def names(self) -> Iterator[tuple[str, int]]:
-        """Every name that stands here, with its first line."""
+        """Every name in the section, with its first line."""
         return ((name, min(s.line for found in by_key.values() for s in found)) for name, by_key in self._inner.items())
 
     def leaves(self, name: str) -> list[Statement]:
@@ -62,5 +59,5 @@ class Section:
         return {keys: Section(places) for keys, places in self._inner.get(name, {}).items() if places}
 
     def section(self, name: str) -> "Section":
-        """The one section of a name that has no keys; an empty one where there is none."""
+        """The one section of a name that has no keys; an empty one when the text has none."""
         return Section(self._inner.get(name, {}).get((), ()))

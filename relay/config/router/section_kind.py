@@ -1,7 +1,7 @@
-"""The sections of a router's configuration that matter here: which stands in which, and how many keys each has. Pure.
+"""The kinds of sections in a router's configuration that relay reads: where they can be, and their keys. Pure.
 
-That is what a line needs that says its whole way: `config authority router r system audit retention 1d`, as
-`show config running flat` prints it, "fully qualified". A section that is not among these counts as a leaf.
+A line with a full path needs them: `config authority router r system audit retention 1d`, as `show config running flat`
+prints it, "fully qualified". A section of another kind counts as a leaf.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,16 +16,16 @@ class SectionKind(NamedTuple):
 
     inner: "Mapping[str, SectionKind]"
     keys: int = 0
-    """So many at most; fewer where after the first a name of `leaves` or `inner` stands."""
+    """The most keys that it has; fewer when a name of `leaves` or `inner` follows behind the first."""
     leaves: frozenset[str] = frozenset()
 
 
 class PathStep(NamedTuple):
-    """One step on a line's way: a section with its keys, or at last a leaf with its values."""
+    """One step of a line's full path: a section with its keys, or at last a leaf with its values."""
 
     name: str
     rest: str
-    """The keys or values, as they stand."""
+    """The keys or values, unchanged."""
     kind: SectionKind | None
     """Of a section; None for a leaf."""
 
@@ -84,31 +84,29 @@ LEAVES: Final = frozenset(
         *("facility", "severity", "ocsp", "local-address", "local-port"),
     }
 )
-"""Names that stand beside sections that matter here, and that nowhere begin one."""
+"""Names of leaves beside such sections, which are nowhere names of sections."""
 NAMES: Final = frozenset(_names(ROOT))
 _ONLY_HERE: Final = {"audit": False, "syslog": False, "remote-logging-server": True, "port-forwarding": True}
 """Whether keys follow the name."""
 
 
 def is_only_here(name: str, rest: str) -> bool:
-    """Whether it begins a section for which a router has one place, and is no leaf of that name."""
+    """Whether a line begins a section that a router has in one place only, not a leaf of the same name."""
     return _ONLY_HERE.get(name) is bool(rest)
 
 
 def steps(text: str) -> Iterator[PathStep]:
-    """Part a line that says its whole way, from `config` on."""
+    """Split a line with its full path, from `config` on, into steps."""
     found = places(text)
     words = [text[begin:end] for begin, end in found]
     at, kinds = 0, ROOT.inner
     while at < len(words):
         name = words[at]
         kind = kinds.get(name)
-        end = len(words) if kind is None else at + 1 + _keys(kind, words[at + 1 : at + 1 + kind.keys])
+        end = len(words)
+        if kind is not None:
+            keys = words[at + 1 : at + 1 + kind.keys]
+            names = kind.leaves | kind.inner.keys()
+            end = at + 1 + next((count for count, word in enumerate(keys) if count and word in names), len(keys))
         yield PathStep(name, text[found[at][1] : found[end - 1][1]].strip(), kind)
         at, kinds = end, {} if kind is None else kind.inner
-
-
-def _keys(kind: SectionKind, words: list[str]) -> int:
-    """How many of the words after a section's name are its keys."""
-    names = kind.leaves | kind.inner.keys()
-    return next((count for count, word in enumerate(words) if count and word in names), len(words))

@@ -1,8 +1,8 @@
-"""A router's words for syslog's facilities, severities and transports, in relay's own: text in, text out. Pure.
+"""A router's names of syslog's facilities, severities and transports, in relay's own: text in, text out. Pure.
 
-On a router `local0` to `local7` is what its own messages go out as (`local0` unless it says otherwise), and only any
-other facility picks messages of other programs. relay's events are the router's own: so `local0` is all of them.
-ValueError says what a word must be.
+On a router, `local0` to `local7` is the facility of its own messages (`local0` by default); only other facilities
+select messages of other programs. relay's events are the router's own, so `local0` means all of them. ValueError says
+what a name must be.
 """
 
 from typing import Final
@@ -10,7 +10,7 @@ from typing import Final
 from relay.syslog.priority import FACILITIES, SEVERITIES
 from relay.values.text import quoted
 
-_LONGER: Final = {
+_SEVERITIES: Final = {
     "emergency": "emerg",
     "panic": "emerg",
     "critical": "crit",
@@ -40,7 +40,7 @@ def is_routers_own(text: str) -> bool:
 
 def severity(text: str) -> str:
     """One of `SEVERITIES`."""
-    found = _LONGER.get(text, text)
+    found = _SEVERITIES.get(text, text)
     if found not in SEVERITIES:
         raise ValueError(f"must be {_ROUTERS_SEVERITIES}, not {quoted(text)}")
     return found
