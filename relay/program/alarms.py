@@ -36,6 +36,7 @@ NOT_WATCHED: Final = (
 _LONGEST_CAUSE: Final = 400
 """Characters of an error that an alarm repeats; all alarms share one slot."""
 _TENTH: Final = 10
+_SEE: Final = "the alarm server-lost has the cause"
 _MORE_SPACE: Final = "free disk space, or raise max-size in [spool]"
 _AUDIT_FAULTS: Final[Mapping[AuditFault, str]] = MappingProxyType(
     {
@@ -266,7 +267,7 @@ def network_failure(seen: Snapshot) -> Texts:
     """A server is lost for so long that the machine may be halted."""
     for server in seen.servers:
         if _is_lost(seen, server, alarm.NETWORK_FAILURE, server.network_failure_timeout):
-            yield server.name, f"{server.name} has been lost for longer than its network-failure-timeout"
+            yield server.name, f"{server.name} has been lost for longer than its network-failure-timeout; {_SEE}"
 
 
 @_condition(alarm.REPAIR_NEEDED, "major")

@@ -218,7 +218,7 @@ class Disk:
             cause = f"it belongs to the user {_user_name(facts.st_uid)}, and relay runs as {_user_name(os.geteuid())}"
             raise PermissionRefusedError(path, cause, "run relay as that user, or name another folder")
         if facts.st_mode & 0o077:
-            cause = f"its mode {facts.st_mode & 0o777:04o} lets others in"
+            cause = f"its mode {facts.st_mode & 0o777:04o} gives other users access"
             raise PermissionRefusedError(path, cause, f"`chmod 700 {shlex.quote(path)}`")
 
     def replace(self, source: str, target: str) -> None:
