@@ -102,11 +102,6 @@ def message_as_json(octets: bytes) -> dict[str, str | None]:
 # --- Words ---
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: "1 block", "2 blocks"."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
 def utc(microseconds: int) -> str:
     """Microseconds since the epoch as RFC 3339, in whole seconds."""
     return datetime.fromtimestamp(microseconds // MICROSECONDS, UTC).isoformat().replace("+00:00", "Z")

@@ -26,6 +26,7 @@ from relay.spool.losses.gap import Gap
 from relay.syslog.rfc5424 import escape_value, format_timestamp
 from relay.values.alarm import AlarmChange
 from relay.values.event import Event, EventType
+from relay.values.text import counted
 
 APP_NAME: Final = b"relay"
 FACILITY: Final = 5
@@ -81,14 +82,15 @@ def heartbeat(
 def gap(author: Author, now: int, lost: Gap) -> Event:
     """Events are lost, and counted."""
     whom = f"{lost.server} will not get" if lost.server else "relay could not keep"
-    return author.event(now, _ERROR, "GAP", lost.params(), f"{whom} {lost.events} events: {lost.cause}")
+    return author.event(now, _ERROR, "GAP", lost.params(), f"{whom} {counted(lost.events, 'event')}: {lost.cause}")
 
 
 def kernel_gap(author: Author, now: int, records: int) -> Event:
     """The kernel dropped audit records, and counted them."""
     cause = "the kernel dropped audit records"
     params = [("source", "kernel"), ("cause", cause), ("events", str(records)), ("unnamed", str(records))]
-    return author.event(now, _ERROR, "GAP", params, f"nobody will get {records} audit records: the kernel dropped them")
+    sentence = f"nobody will get {counted(records, 'audit record')}: the kernel dropped them"
+    return author.event(now, _ERROR, "GAP", params, sentence)
 
 
 class UnreadLog(NamedTuple):
@@ -115,7 +117,7 @@ def unread_gap(author: Author, now: int, unread: UnreadLog) -> Event:
         ("before", _record(unread.before)),
         ("nulOctets", str(unread.nuls or "")),
     ]
-    cause = f"{unread.cause} ({unread.nuls} NUL octets)" if unread.nuls else unread.cause
+    cause = f"{unread.cause} ({counted(unread.nuls, 'NUL octet')})" if unread.nuls else unread.cause
     return author.event(now, _ERROR, "GAP", params, f"{unread.source} could not read all of its log: {cause}")
 
 

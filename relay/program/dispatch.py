@@ -21,6 +21,7 @@ from typing import Final
 from relay.errors import ProtocolError, RelayError, TemporaryError
 from relay.events.audit.dispatcher import MAX_LINE, DispatcherDecoder
 from relay.system.signals import wakeup_socket
+from relay.values.text import counted
 
 CEILING: Final = 16 << 20
 LONGEST_RECORD: Final = MAX_LINE // 2
@@ -116,8 +117,7 @@ class DispatcherPlugin:
         if self._decoder.error is not None:
             raise self._decoder.error
         if self._handover.kept:
-            count = self._handover.records
-            cause = f"{count} record{'s' * (count != 1)} could not be handed over to {self._path}"
+            cause = f"{counted(self._handover.records, 'record')} could not be handed over to {self._path}"
             raise TemporaryError("relay dispatch", cause, "auditd's own log has them; is relay running?")
 
     def _note_signal(self, number: int, _: object) -> None:

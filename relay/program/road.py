@@ -37,6 +37,7 @@ from relay.system.signals import Signals
 from relay.values.event import Batch, Event, EventType
 from relay.values.settings import SpoolSettings
 from relay.values.size import rounded_size
+from relay.values.text import counted
 
 DRAIN_POLL_SECONDS: Final = 0.02
 
@@ -169,10 +170,9 @@ class Road:
     def log_status(self) -> None:
         """Write the status to the log, in short lines."""
         live, space = self.live(), self.store.space
-        taken_in = sum(self.intake.accepted.values())
         used = f"{rounded_size(space.used)} of {rounded_size(space.max_size)} used"
-        events = f"{taken_in} event{'s' * (taken_in != 1)} accepted since the start"
-        _log.log(NOTICE, "status: spool: %s, %s%s", used, events, _error(live.intake_error))
+        accepted = f"{counted(sum(self.intake.accepted.values()), 'event')} accepted since the start"
+        _log.log(NOTICE, "status: spool: %s, %s%s", used, accepted, _error(live.intake_error))
         for source in live.sources:
             lag = "lag unknown" if source.lag < 0 else f"{source.lag} bytes to read"
             _log.log(NOTICE, "status: source %s: %s%s", source.name, lag, _error(source.error))
@@ -184,9 +184,7 @@ class Road:
         """How much waits for a destination, in words."""
         retained, transient = self._ends()
         blocks = retained - destination.cursor.retained + transient - destination.cursor.transient
-        if not blocks:
-            return "nothing waits"
-        return "1 block waits" if blocks == 1 else f"{blocks} blocks wait"
+        return counted(blocks, "block waits", "blocks wait") if blocks else "nothing waits"
 
     def log_stop(self, signal_name: str) -> None:
         """Write to the log that the program stops, why, and what waits."""
@@ -259,7 +257,7 @@ class Road:
             raise TemporaryError(behind[0].name, cause) from None
         lost = sorted(self.store.losses.lost.items())
         if lost:
-            counts = ", ".join(f"{count} event{'s' * (count != 1)} lost for {server}" for server, count in lost)
+            counts = ", ".join(f"{counted(events, 'event')} lost for {server}" for server, events in lost)
             cause = f"damaged or missing in part: {counts}; everything else is proven, and gap events report the loss"
             remedy = f"look for the cause with `relay spool verify --state {self.store.folder}`"
             raise DataError(f"{self.store.folder}/spool", cause, remedy)

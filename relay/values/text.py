@@ -11,6 +11,7 @@ does an octet that is not UTF-8. A backslash stays as it is: the result is for r
     shortened  at most so many characters
     fitted     at most so many columns of a terminal
     error_text an exception that nobody expected, with its type
+    counted    a number with its noun in the singular or plural
 """
 
 import unicodedata
@@ -66,6 +67,11 @@ def error_text(error: BaseException) -> str:
     """The type and the message of an exception, on one line."""
     message = escaped(str(error))
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: "1 block", "2 blocks"."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _columns(character: str) -> int:

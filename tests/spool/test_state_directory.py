@@ -20,7 +20,9 @@ def opened(folder: Path) -> Store:
 
 def test_a_folder_that_lets_others_in_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o755)
-    with pytest.raises(PermissionRefusedError, match=f"mode 0755 gives other users access; `chmod 700 {tmp_path}/state`"):
+    with pytest.raises(
+        PermissionRefusedError, match=f"mode 0755 gives other users access; `chmod 700 {tmp_path}/state`"
+    ):
         opened(tmp_path / "state")
     assert list((tmp_path / "state").iterdir()) == []
 

@@ -27,14 +27,14 @@ from relay.archive.query import day_of
 from relay.archive.verify import ArchiveCheck, ArchiveDefect, Originator
 from relay.cli.event_filters import type_option
 from relay.cli.options import config_option, json_option, options, repeatable_option
-from relay.cli.output import count, print_json, print_line, report
+from relay.cli.output import print_json, print_line, report
 from relay.cli.parameter_types import beginning_in_utc
 from relay.cli.state import existing
 from relay.config.configuration import read_settings
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk
 from relay.values.event import EventType
-from relay.values.text import decoded
+from relay.values.text import counted, decoded
 
 SCHEMA: Final = "relay.archive/1"
 NOT_WHOLE: Final = 65
@@ -158,9 +158,9 @@ def _print_text(check: ArchiveCheck) -> bool:
             (sums["defects"] + len(check.places) - files_missing, "place", " damaged"),
             (sums["duplicates"], "duplicate", ""),
         )
-        found = [f"{count(number, noun)}{ending}" for number, noun, ending in counts if number]
+        found = [f"{counted(number, noun)}{ending}" for number, noun, ending in counts if number]
         verdict = ", ".join(("not whole", *found))
-    held = f"{count(sums['messages'], 'message')} of {count(sums['originators'], 'originator')}"
+    held = f"{counted(sums['messages'], 'message')} of {counted(sums['originators'], 'originator')}"
     print_line(f"{check.folder}: {verdict}; {held}, {sums['numbered']} of them numbered")
     if not check.indexed:
         print_line("there is no index: messages that were removed from the files show by their numbers alone")
@@ -173,23 +173,25 @@ def _print_originator(originator: Originator) -> None:
     faults = []
     for finding in found.faults:
         one = finding.numbers == 1
-        events = f"{count(finding.numbers, 'event')} {'is' if one else 'are'}"
+        events = f"{counted(finding.numbers, 'event')} {'is' if one else 'are'}"
         words = {"events": events, "ranges": f" ({_ranges(finding)})", "them": "it" if one else "them"}
         faults.append(f"{name}: {_of(finding)}: {_FINDINGS[finding.kind].format(**words)}")
     if found.unjudged:
-        faults.append(f"{name}: {count(found.unjudged, 'message')} not judged: too many runs, or too many holes before")
+        faults.append(
+            f"{name}: {counted(found.unjudged, 'message')} not judged: too many runs, or too many holes before"
+        )
     faults += map(_defect, originator.places)
     for fault in faults[:MAX_PRINTED]:
         report(fault)
     more = max(len(faults) - MAX_PRINTED, 0) + originator.broken - len(originator.places)
     if more:
-        report(f"{name}: … and {count(more, 'more fault')}")
+        report(f"{name}: … and {counted(more, 'more fault')}")
     days = f", received {' to '.join(dict.fromkeys(originator.days))}" if originator.days else ""
-    numbered = f"{found.numbered} numbered in {count(found.runs, 'run')}" if found.numbered else ""
+    numbered = f"{found.numbered} numbered in {counted(found.runs, 'run')}" if found.numbered else ""
     unnumbered = f"{found.messages - found.numbered} without a number" if found.messages > found.numbered else ""
     parts = ", ".join(filter(None, (numbered, unnumbered)))
     verdict = "NOT WHOLE" if not originator.whole else "whole" if found.numbered else "without numbers to judge by"
-    print_line(f"{name}: {verdict}; {count(found.messages, 'message')}{f' ({parts})' if parts else ''}{days}")
+    print_line(f"{name}: {verdict}; {counted(found.messages, 'message')}{f' ({parts})' if parts else ''}{days}")
     for line in _details(found):
         print_line(f"  {line}")
     if originator.being_written:
@@ -198,19 +200,19 @@ def _print_originator(originator: Originator) -> None:
 
 def _details(found: Judgement) -> Iterator[str]:
     if found.heard is not None:
-        backlog = [f"{count(blocks, 'block')} for {server}" for server, blocks in found.backlog.items() if blocks]
+        backlog = [f"{counted(blocks, 'block')} for {server}" for server, blocks in found.backlog.items() if blocks]
         waited = f"; then {', '.join(backlog)} waited" if backlog else ""
         yield f"last heard from relay there at {_time(found.heard)}{waited}"
     gaps = found.gaps
     if gaps.told:
         unnamed = f" ({gaps.unnamed} of them without their numbers)" if gaps.unnamed else ""
-        unknown = f", and {count(gaps.unknown, 'loss', 'losses')} of unknown size" if gaps.unknown else ""
-        lost = f"{count(gaps.events, 'event')} lost{unnamed}{unknown}"
-        yield f"reported by relay itself: {lost}, in {count(gaps.told, 'gap')}"
+        unknown = f", and {counted(gaps.unknown, 'loss', 'losses')} of unknown size" if gaps.unknown else ""
+        lost = f"{counted(gaps.events, 'event')} lost{unnamed}{unknown}"
+        yield f"reported by relay itself: {lost}, in {counted(gaps.told, 'gap')}"
         yield from (f"  {events or '?'}: {cause}" for cause, events in gaps.causes)
     for findings, state in ((found.explained, "reported as lost"), (found.waiting, "possibly still on the way")):
         for finding in findings[:MAX_PRINTED]:
-            yield f"{_of(finding)}: {count(finding.numbers, 'event')} {state} ({_ranges(finding)})"
+            yield f"{_of(finding)}: {counted(finding.numbers, 'event')} {state} ({_ranges(finding)})"
     yield from (f"the archive begins after run {decoded(run)}" for run in found.before[:MAX_PRINTED])
 
 
@@ -227,7 +229,7 @@ def _of(finding: CompletenessFinding) -> str:
 
 def _ranges(finding: CompletenessFinding) -> str:
     named = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in finding.ranges)
-    return f"{named} and {count(finding.unnamed, 'more range')}" if finding.unnamed else named
+    return f"{named} and {counted(finding.unnamed, 'more range')}" if finding.unnamed else named
 
 
 def _time(microseconds: int) -> str:

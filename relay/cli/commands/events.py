@@ -31,7 +31,7 @@ import click
 from relay.cli.event_filters import ChosenFilters, filter_options, unknown_name
 from relay.cli.event_summary import NOTHING, parameters, summary
 from relay.cli.options import files_option, options
-from relay.cli.output import count, message_as_json, report
+from relay.cli.output import message_as_json, report
 from relay.cli.parameter_types import WholeNumber
 from relay.cli.state import existing_folder, state_directory, state_option
 from relay.errors import DataError
@@ -40,7 +40,7 @@ from relay.syslog import rfc5424
 from relay.syslog.rfc5424 import Message
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
-from relay.values.text import decoded, escaped, fitted
+from relay.values.text import counted, decoded, escaped, fitted
 
 SCHEMA: Final = "relay.events/1"
 POLL_SECONDS: Final = 0.2
@@ -129,7 +129,7 @@ def events(  # noqa: PLR0913  one parameter an option
             output.show(history.events())
     if output.unreadable:
         check = "spool verify" if archive is None else f"archive verify {shlex.quote(os.path.abspath(archive))}"
-        cause = f"{count(output.unreadable, 'place')} could not be read; the events there are left out"
+        cause = f"{counted(output.unreadable, 'place')} could not be read; the events there are left out"
         raise DataError("event history", cause, f"see `relay {check}`")
 
 

@@ -25,7 +25,7 @@ import click
 
 from relay.cli.event_filters import type_option
 from relay.cli.options import config_option, json_option
-from relay.cli.output import count, message_as_json, print_json, print_line, report, utc
+from relay.cli.output import message_as_json, print_json, print_line, report, utc
 from relay.cli.parameter_types import WholeNumber
 from relay.cli.state import state_directory, state_option
 from relay.errors import DataError
@@ -40,7 +40,7 @@ from relay.spool.inspection.verify import Verified
 from relay.system.disk import Disk
 from relay.values.event import EventType
 from relay.values.size import rounded_size
-from relay.values.text import decoded, escaped
+from relay.values.text import counted, decoded, escaped
 
 SPOOLS: Final = ("retained", "transient")
 DAMAGED: Final = 65
@@ -80,10 +80,10 @@ def show(context: click.Context, *, state: str | None, as_json: bool) -> None:
 def _survey_lines(name: str, found: SpoolSurvey, reached: Mapping[str, int]) -> Iterator[str]:
     messages = sum(segment.messages for segment in found.segments)
     octets = sum(segment.octets for segment in found.segments)
-    yield f"{name}: {count(len(found.segments), 'segment')}, {count(messages, 'message')}, {rounded_size(octets)}"
+    yield f"{name}: {counted(len(found.segments), 'segment')}, {counted(messages, 'message')}, {rounded_size(octets)}"
     for segment in found.segments:
         types = ", ".join(f"{label} {number}" for label, number in segment.by_type.items())
-        held = count(segment.messages, "message") + (f" ({types})" if types else "")
+        held = counted(segment.messages, "message") + (f" ({types})" if types else "")
         times = f", {utc(segment.earliest)} to {utc(segment.latest)}" if segment.latest else ""
         if segment.last < segment.first:
             yield f"  block {segment.first}: none yet"
@@ -93,7 +93,7 @@ def _survey_lines(name: str, found: SpoolSurvey, reached: Mapping[str, int]) -> 
     yield from (f"  DAMAGED {text}" for text in found.damage)
     for destination, number in sorted(reached.items()):
         behind = found.next_block - number
-        position = "the end" if behind <= 0 else f"block {number}, {count(behind, 'block')} before the end"
+        position = "the end" if behind <= 0 else f"block {number}, {counted(behind, 'block')} before the end"
         yield f"  cursor of {destination}: {position}"
 
 
@@ -131,8 +131,8 @@ def verify(context: click.Context, *, state: str | None, as_json: bool) -> None:
         blocks, messages, segments, lost = (
             sum(getattr(each, field) for each in found.values()) for field in ("blocks", "messages", "segments", "lost")
         )
-        verdict = f"damaged, {count(lost, 'block')} lost" if damage else "whole"
-        held = f"{count(blocks, 'good block')} with {count(messages, 'message')} in {count(segments, 'segment')}"
+        verdict = f"damaged, {counted(lost, 'block')} lost" if damage else "whole"
+        held = f"{counted(blocks, 'good block')} with {counted(messages, 'message')} in {counted(segments, 'segment')}"
         print_line(f"{folder}: {verdict}; {held}, checksums and hash chain checked")
         if pid is not None and any(each.torn for each in found.values()):
             print_line("a block is being written at the end")
@@ -143,7 +143,7 @@ def _damage(found: Verified, *, running: bool) -> Iterator[str]:
     for broken in found.breaks:
         yield f"{broken.path}: offset {broken.offset}, block {broken.block}: {broken.cause}"
     if found.broken > len(found.breaks):
-        yield f"… and {count(found.broken - len(found.breaks), 'more break')}"
+        yield f"… and {counted(found.broken - len(found.breaks), 'more break')}"
     if found.torn is not None and not running:
         path, offset, number, octets = found.torn
         yield (
@@ -208,7 +208,7 @@ def cat(
                 report(f"{found.path}: offset {found.offset}: {found.cause}")
     sys.stdout.buffer.flush()
     if unreadable:
-        cause = f"{count(unreadable, 'place')} could not be read; the messages there are left out"
+        cause = f"{counted(unreadable, 'place')} could not be read; the messages there are left out"
         raise DataError(folder, cause, "see `relay spool verify`")
 
 

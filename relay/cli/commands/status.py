@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from relay.cli.options import config_option, json_option
-from relay.cli.output import MICROSECONDS, count, print_json, print_line, utc
+from relay.cli.output import MICROSECONDS, print_json, print_line, utc
 from relay.cli.state import state_directory, state_option
 from relay.program import status as program_status
 from relay.program.live import Live, LiveDestination, LiveSource
@@ -19,6 +19,7 @@ from relay.program.status import SCHEMA, DestinationStatus, SourceStatus, Status
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.values.size import rounded_size
+from relay.values.text import counted
 
 
 @click.command()
@@ -54,12 +55,12 @@ def _lines(found: Status, now: int) -> Iterator[str]:
         condition = f"waiting for space: {waiting}" if waiting else "the spool cannot be written"
         yield f"intake       {condition}: {live.intake_error}"
     if live.refused:
-        refused = count(sum(live.refused.values()), "event")
+        refused = counted(sum(live.refused.values()), "event")
         yield f"intake       {refused} refused since the start{_by_type(live.refused)}: lost, and counted in a gap"
     for name, spool in (("retained", found.retained), ("transient", found.transient)):
         yield (
-            f"spool        {name}: {count(spool.events, 'event')}{_by_type(spool.by_type)}, "
-            f"{rounded_size(spool.octets)} in {count(spool.segments, 'segment')}"
+            f"spool        {name}: {counted(spool.events, 'event')}{_by_type(spool.by_type)}, "
+            f"{rounded_size(spool.octets)} in {counted(spool.segments, 'segment')}"
         )
     live_sources = {source.name: source for source in live.sources}
     known = {source.name for source in found.sources}
@@ -82,14 +83,14 @@ def _by_type(events: Mapping[str, int]) -> str:
 
 def _source(source: SourceStatus, live: LiveSource | None) -> str:
     # Events since the very start, by its position; a source without a position counts from the start of the process.
-    taken = f"{source.name}: {count(source.events or (live.accepted if live else 0), 'event')} taken in"
+    taken = f"{source.name}: {counted(source.events or (live.accepted if live else 0), 'event')} taken in"
     if live is None:
         return taken
     refused = f", {live.refused} refused" if live.refused else ""
-    lag = "lag unknown" if live.lag < 0 else f"{count(live.lag, 'byte')} to read"
-    open_ = f", {count(live.open_events, 'event')} incomplete" if live.open_events else ""
-    malformed = f", {count(live.malformed, 'malformed line')}" if live.malformed else ""
-    lost = f", its position was lost {count(live.lost_places, 'time')}" if live.lost_places else ""
+    lag = "lag unknown" if live.lag < 0 else f"{counted(live.lag, 'byte')} to read"
+    open_ = f", {counted(live.open_events, 'event')} incomplete" if live.open_events else ""
+    malformed = f", {counted(live.malformed, 'malformed line')}" if live.malformed else ""
+    lost = f", its position was lost {counted(live.lost_places, 'time')}" if live.lost_places else ""
     waits = "; waits for space in the spool, and is read on then" if live.waits_for_space else ""
     return f"{taken}{refused}; {lag}{open_}{malformed}{lost}{waits}{f'; {live.error}' if live.error else ''}"
 
@@ -97,7 +98,7 @@ def _source(source: SourceStatus, live: LiveSource | None) -> str:
 def _proof(destination: DestinationStatus, now: int) -> str:
     proof = "nothing proven yet"
     if destination.proven_at:
-        delivered = count(destination.delivered, "event")
+        delivered = counted(destination.delivered, "event")
         last = f"last {utc(destination.proven_at)}"
         proof = (
             f"{delivered} sent, delivery not provable, {last}"
@@ -109,10 +110,10 @@ def _proof(destination: DestinationStatus, now: int) -> str:
         seconds = max(now - destination.waiting_since, 0) / MICROSECONDS
         verb = "waits" if destination.waiting_events == 1 else "wait"
         size = rounded_size(destination.waiting_octets)
-        waiting = f"{count(destination.waiting_events, 'event')} {verb} ({size}, {seconds:.0f} s)"
+        waiting = f"{counted(destination.waiting_events, 'event')} {verb} ({size}, {seconds:.0f} s)"
     if not destination.missing_blocks:
         return f"{proof}; {waiting}"
-    missing = f"{count(destination.missing_blocks, 'block')} damaged or missing (`relay spool verify` shows them)"
+    missing = f"{counted(destination.missing_blocks, 'block')} damaged or missing (`relay spool verify` shows them)"
     return f"{proof}; {waiting}; {missing}"
 
 
@@ -123,10 +124,10 @@ def _delivery(live: LiveDestination | None, now: int) -> Iterator[str]:
     if not live.error:
         yield live.state
     if live.damage:
-        yield f"{count(live.damage, 'damaged place')} in the spool skipped"
+        yield f"{counted(live.damage, 'damaged place')} in the spool skipped"
     if live.refused:
-        size = f"the largest has {count(live.largest_refused, 'octet')}: set max-message-size to what"
+        size = f"the largest has {counted(live.largest_refused, 'octet')}: set max-message-size to what"
         remedy = f" ({size} `relay test-connection --sizes` finds)" if live.largest_refused else ""
-        yield f"{count(live.refused, 'message')} not accepted by the server, kept in refused/{remedy}"
+        yield f"{counted(live.refused, 'message')} not accepted by the server, kept in refused/{remedy}"
     if live.error:
         yield f"retrying for {max(now - live.error_since, 0) / MICROSECONDS:.0f} s: {live.error}"

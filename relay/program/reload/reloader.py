@@ -18,7 +18,7 @@ from relay.program.reload.reload_plan import PartsByName, ReloadPlan
 from relay.program.road import Road
 from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
-from relay.values.text import error_text
+from relay.values.text import counted, error_text
 
 _log = logging.getLogger("relay")
 
@@ -122,8 +122,7 @@ class Reloader:
             new = await asyncio.to_thread(self._read_again)
             plan = await self._parts.prepare(new)
         except ConfigurationError as error:
-            count = len(error.mistakes)
-            _log.error("%s%s", _REFUSED, f"{count} mistake{'s' * (count != 1)}")
+            _log.error("%s%s", _REFUSED, counted(len(error.mistakes), "mistake"))
             for mistake in error.mistakes:
                 _log.error("%s", mistake)
             return Reloaded.refused(error)
