@@ -7,6 +7,8 @@ import click
 import pytest
 
 from relay.cli.commands import root
+from relay.program.watch import all_users
+from relay.values.alarm import AUDITD_DOWN
 
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
@@ -64,3 +66,8 @@ def test_every_link_and_path_on_a_page_leads_somewhere(page: Path) -> None:
     missing = [link for link in links if link and not (page.parent / link).exists()]
     missing += [path for path in named if not (ROOT / path).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("change", ["", all_users.CLEARED])
+def test_the_manual_quotes_the_message_to_all_users(change: str) -> None:
+    assert all_users.TEXTS[AUDITD_DOWN + change] in (ROOT / "docs" / "sources.md").read_text()
