@@ -29,7 +29,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_pair_for_each_side_is_taken_by_relay_and_by_openssl(folder: Path) -> None:
+def test_relay_and_openssl_accept_a_pair_for_each_side(folder: Path) -> None:
     server, router = make(folder, "log.example", "192.0.2.9"), make(folder, "router.example")
     assert (server.returncode, router.returncode) == (0, 0), server.stderr + router.stderr
     keys = {
@@ -48,7 +48,7 @@ def test_a_pair_for_each_side_is_taken_by_relay_and_by_openssl(folder: Path) -> 
     assert "192.0.2.9" in str(shown.extensions)
 
 
-def test_keys_are_for_their_owner_only(folder: Path) -> None:
+def test_only_its_owner_can_read_a_key(folder: Path) -> None:
     make(folder, "log.example")
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir() if path.name != SCRIPT.name}
     assert modes == {"ca.key": 0o600, "ca.pem": 0o644, "log.example.key": 0o600, "log.example.pem": 0o644}
@@ -62,14 +62,14 @@ def test_keys_are_for_their_owner_only(folder: Path) -> None:
         (["bad.example", "nowhere"], 65, "bad ip address"),
     ],
 )
-def test_bad_input_is_told_and_leaves_no_pair(folder: Path, arguments: list[str], code: int, words: str) -> None:
+def test_bad_input_is_reported_and_leaves_no_pair(folder: Path, arguments: list[str], code: int, words: str) -> None:
     done = make(folder, *arguments)
     assert done.returncode == code
     assert words in done.stderr
     assert not list(folder.glob("*.example.*"))
 
 
-def test_nothing_is_written_over(folder: Path) -> None:
+def test_no_file_is_overwritten(folder: Path) -> None:
     make(folder, "log.example")
     before = (folder / "log.example.key").read_bytes()
     assert make(folder, "log.example").returncode == 73

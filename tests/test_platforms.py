@@ -185,7 +185,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("words", [[], ["11"], ["13", "--unknown"]])
-def test_a_debian_that_cannot_be_made_is_a_line_about_how_to_call_the_script(words: list[str]) -> None:
+def test_wrong_arguments_for_the_debian_script_give_one_line_of_usage(words: list[str]) -> None:
     done = subprocess.run([SCRIPTS / "debian", *words], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (64, "")
     assert done.stderr.startswith("usage: ./scripts/debian {12|13|14|24.04|26.04} ")

@@ -36,7 +36,7 @@ def test_every_record_arrives_while_catching_up() -> None:
     assert number(relay["octets written a record"]) > 0
 
 
-def test_a_run_that_is_cut_off_tells_how_many_came_and_fails() -> None:
+def test_a_run_that_is_cut_off_fails_and_reports_how_many_records_arrived() -> None:
     argv = [str(SCRIPT), "--only", "rsyslog-careful-fsync", "-n", "200000", "--rounds", "1", "--limit", "1"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1, done.stderr
@@ -63,7 +63,7 @@ def test_idle_is_measured_by_process() -> None:
     assert number(row["ms CPU a minute"]) >= 0
 
 
-def test_a_name_that_is_not_known_is_told_with_those_that_are() -> None:
+def test_an_unknown_name_is_reported_with_the_known_ones() -> None:
     done = subprocess.run([str(SCRIPT), "--only", "rsylog"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert "rsylog is not known; there are: relay, relay-relp" in done.stderr

@@ -37,7 +37,7 @@ def framed(record: bytes) -> bytes:
     return b'<110>1 2024-03-06T16:34:22.344Z combo1 auditd - USER_AUTH [128T serial="100007"] ' + record + b"\n"
 
 
-def test_the_judge_tells_one_that_is_missing_and_one_that_stands_twice() -> None:
+def test_the_judge_reports_a_lost_and_a_duplicated_record() -> None:
     written = ledger(b"\n".join(GENERATED))
     kept = [framed(record) for record in GENERATED if b":100005)" not in record]
     assert len(kept) == len(GENERATED) - 1
@@ -50,12 +50,12 @@ def test_the_judge_tells_one_that_is_missing_and_one_that_stands_twice() -> None
     assert str(found) == f"{len(GENERATED)} records, 1 lost, 1 duplicated (lost: serials 100005 to 100005)"
 
 
-def test_the_judge_finds_nothing_where_everything_stands_once_in_any_order_and_several_to_a_message() -> None:
+def test_the_judge_reports_nothing_when_every_record_is_there_once_in_any_order_and_grouping() -> None:
     found = judge(ledger(b"\n".join(GENERATED)), ledger(framed(b"\n".join(reversed(GENERATED)))))
     assert (found.lost, found.duplicated, found.unknown) == (0, 0, 0)
 
 
-def test_a_record_of_an_event_that_is_missing_is_told_though_another_of_that_event_stands_twice() -> None:
+def test_a_lost_record_is_reported_although_another_record_of_its_event_is_duplicated() -> None:
     serial = next(s for s in range(100_000, 100_026) if sum(b":%d)" % s in record for record in GENERATED) > 1)
     first, second, *_ = (record for record in GENERATED if b":%d)" % serial in record)
     kept = [first if record is second else record for record in GENERATED]
@@ -63,12 +63,12 @@ def test_a_record_of_an_event_that_is_missing_is_told_though_another_of_that_eve
     assert (found.lost, found.duplicated) == (1, 1)
 
 
-def test_a_record_that_nobody_wrote_is_told() -> None:
+def test_a_record_that_was_never_written_is_reported() -> None:
     found = judge(ledger(GENERATED[0]), ledger(b"\n".join(GENERATED[:2])))
     assert (found.lost, found.duplicated, found.unknown) == (0, 0, 1)
 
 
-def test_the_judge_reads_files_and_an_empty_one_too(tmp_path: Path) -> None:
+def test_the_judge_reads_files_including_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "kept").write_bytes(b"\n".join(GENERATED))
     (tmp_path / "empty").touch()
     assert Ledger().take_files([tmp_path / "kept", tmp_path / "empty"]).records == len(GENERATED)
@@ -85,13 +85,13 @@ def test_the_judge_reads_files_and_an_empty_one_too(tmp_path: Path) -> None:
         (Column("syslog-ng"), verdict(lost=1), False),
     ],
 )
-def test_relay_alone_must_lose_nothing_and_only_its_receiver_must_keep_each_once(
+def test_only_relay_must_lose_nothing_and_only_its_receiver_must_keep_each_record_once(
     column: Column, found: Verdict, *, expected: bool
 ) -> None:
     assert failed(column, found) is expected
 
 
-def test_a_loss_stands_out_in_the_table_and_what_cannot_be_is_a_dash() -> None:
+def test_a_loss_is_bold_in_the_table_and_an_impossible_trial_is_a_dash() -> None:
     columns = (Column("relay"), Column("relay", "relay"))
     plan = Plan(columns=columns, faults=(FAULTS["slow"],), modes=("live",), seeds=2, records=None)
     found = {(FAULTS["slow"], plan.modes[0], columns[0]): [verdict(), verdict(lost=2, duplicated=1234)]}
@@ -102,7 +102,7 @@ def test_a_loss_stands_out_in_the_table_and_what_cannot_be_is_a_dash() -> None:
     assert Column("rsyslog-memory").can_have(FAULTS["hup"])
 
 
-def test_the_moment_of_the_stroke_varies_by_seed_and_by_nothing_else() -> None:
+def test_the_moment_of_the_fault_depends_on_the_seed_alone() -> None:
     shares = [
         Trial(forwarder="relay", far_end="sink", fault=FAULTS["sshd"], mode="live", records=1, seed=seed).share()
         for seed in (1, 2, 1)
@@ -122,7 +122,7 @@ def test_the_full_plan_has_every_fault_in_both_modes() -> None:
     assert plan.trial(plan.columns[0], FAULTS["sshd"], "backlog", 2).records == 500_000
 
 
-def test_what_is_written_is_counted_and_stands_in_the_log_and_its_generations(tmp_path: Path) -> None:
+def test_written_records_are_counted_and_are_in_the_log_and_its_generations(tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
     with Writing(log, GENERATED, rate=2000, rotate_at=20_000, generations=9) as writing:
         wait_until(lambda: writing.ended, 20, "everything is written")
@@ -133,7 +133,7 @@ def test_what_is_written_is_counted_and_stands_in_the_log_and_its_generations(tm
     assert b"".join(path.read_bytes() for path in reversed(newest_first)).splitlines() == GENERATED
 
 
-def test_memory_that_grows_in_the_last_quarter_is_told(tmp_path: Path) -> None:
+def test_memory_that_grows_in_the_last_quarter_is_reported(tmp_path: Path) -> None:
     flat = [(float(at), 60_000 + at % 3) for at in range(1000)]
     growing = [(float(at), 60_000 + 40 * at) for at in range(1000)]
     part = Part(["true"], tmp_path / "log")
@@ -151,7 +151,7 @@ def test_no_fault_outlasts_a_short_soak_and_no_program_is_killed_in_its_second_h
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("fault", "mode", "records"), [("session", "backlog", 10_000), ("collector", "live", 40_000)])
-def test_relay_loses_nothing_by_any_protocol_and_its_receiver_keeps_each_once(
+def test_relay_loses_nothing_with_any_protocol_and_its_receiver_keeps_each_record_once(
     fault: str, mode: str, records: int
 ) -> None:
     """The quick form: into a sink by three protocols, and into `relay receive` by two and by TLS."""

@@ -53,7 +53,7 @@ def test_a_message_of_two_records_counts_twice_and_is_traced_once(tmp_path: Path
     assert first.at == pytest.approx(counted.last, abs=0.01)
 
 
-def test_what_is_cut_and_what_is_malformed_is_told(tmp_path: Path) -> None:
+def test_cut_and_malformed_frames_are_counted(tmp_path: Path) -> None:
     with Sink(tmp_path) as sink:
         send(sink.port, b"100 <110>1 - h")
         send(sink.port, b"hello\n")
@@ -61,7 +61,7 @@ def test_what_is_cut_and_what_is_malformed_is_told(tmp_path: Path) -> None:
     assert (counted.messages, counted.truncated, counted.malformed) == (0, 1, 1)
 
 
-def test_counts_go_on_after_a_restart(tmp_path: Path) -> None:
+def test_counts_continue_after_a_restart(tmp_path: Path) -> None:
     sink = Sink(tmp_path)
     for _ in range(2):
         with sink:
@@ -71,7 +71,7 @@ def test_counts_go_on_after_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["stream", "relp"])
-def test_the_loader_is_done_when_every_sender_is(tmp_path: Path, protocol: str) -> None:
+def test_the_loader_is_done_when_every_sender_is_done(tmp_path: Path, protocol: str) -> None:
     """30,000 frames a sender: three windows of RELP."""
     frames = {
         "stream": b"".join(b"%d %b" % (len(RECORD % 1), RECORD % 1) for _ in range(30_000)),
@@ -89,7 +89,7 @@ def test_the_loader_is_done_when_every_sender_is(tmp_path: Path, protocol: str) 
     assert (counted.records, counted.connections, counted.malformed) == (120_000, 4, 0)
 
 
-def test_the_loader_tells_a_receiver_that_breaks_off(tmp_path: Path) -> None:
+def test_the_loader_reports_a_receiver_that_closes_early(tmp_path: Path) -> None:
     (tmp_path / "frames").write_bytes(b"hello\n")
     with Sink(tmp_path) as sink:
         argv = [str(compiled("loader")), str(sink.port), "relp", str(tmp_path / "frames")]
