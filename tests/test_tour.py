@@ -1,4 +1,4 @@
-"""The README's tour, word for word but for addresses and paths, over a real sshd into a real rsyslog."""
+"""The README's tour, word for word except for addresses and paths, over a real sshd into a real rsyslog."""
 
 import os
 import re
@@ -45,7 +45,7 @@ def test_the_tour_ends_with_a_proven_message(tmp_path: Path) -> None:
             r'username = "relay"': f'username = "{sshd.user}"',
             r"/etc/relay": f"{tmp_path}/etc",
             r"/var/lib/relay|/var/log/audit": str(tmp_path),
-            # Where 7777 is taken, test-connection warns, which is not what is tested here.
+            # If port 7777 is in use, test-connection warns, which is not tested here.
             r"7777": str(free_port()),
         }
         commands = tour()

@@ -23,7 +23,7 @@ def relay(*arguments: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Three runs, of which the second left nothing; a hole, a counted loss, and something that may be on its way."""
+    """Three runs, of which the second left nothing; a hole, a counted loss, and events that may be on their way."""
     folder = tmp_path / "archive"
     with ArchiveWriter(str(folder), "spool") as writer:
         for message in (
@@ -42,7 +42,7 @@ def archive(tmp_path: Path) -> Path:
     return folder
 
 
-def test_faults_go_to_standard_error_and_the_rest_is_told_for_each_originator(archive: Path) -> None:
+def test_faults_go_to_stderr_and_stdout_has_a_summary_of_each_originator(archive: Path) -> None:
     code, shown, errors = relay(str(archive))
     assert code == 65
     assert errors.splitlines()[:-1] == [
@@ -64,8 +64,8 @@ def test_faults_go_to_standard_error_and_the_rest_is_told_for_each_originator(ar
     ]
 
 
-def test_losses_that_a_gap_counts_without_naming_them_are_told(tmp_path: Path) -> None:
-    """They account for nothing that is missing, but may be it."""
+def test_losses_that_a_gap_counts_without_numbers_are_reported(tmp_path: Path) -> None:
+    """Such a loss accounts for no particular missing number."""
     with ArchiveWriter(str(tmp_path), "spool") as writer:
         for message in (opening(), gap(2, lost(1, 2), unnamed=40), *numbered(3)):
             writer.write(message, NOON_US)
@@ -109,7 +109,7 @@ def test_json_has_every_number(archive: Path) -> None:
     assert (switch["name"], switch["whole"], switch["numbered"], switch["heard"]) == ("switch1", True, 0, None)
 
 
-def test_another_servers_gaps_account_for_nothing_when_this_one_is_named(archive: Path) -> None:
+def test_gaps_of_other_servers_do_not_count_when_a_server_is_named(archive: Path) -> None:
     assert "(8); no gap" in relay(str(archive), "--server", "far")[2]
     assert "(4 to 5, 8); no gap" in relay(str(archive), "--server", "other")[2]
 
@@ -123,7 +123,7 @@ def test_types_and_days_can_be_chosen(archive: Path) -> None:
     assert relay(str(archive), "--type", "unheard-of")[0] == 64
 
 
-def test_the_archive_is_the_configurations_when_none_is_named(archive: Path, tmp_path: Path) -> None:
+def test_without_an_argument_the_archive_of_the_configuration_is_verified(archive: Path, tmp_path: Path) -> None:
     configuration = tmp_path / "relay.toml"
     configuration.write_text(f'[receiver]\narchive = "{archive}"\n')
     code, shown, _ = relay("-c", str(configuration))
@@ -131,7 +131,7 @@ def test_the_archive_is_the_configurations_when_none_is_named(archive: Path, tmp
     assert shown.splitlines()[-1].startswith(f"{archive}: not whole, ")
 
 
-def test_what_is_no_archive_is_no_input(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_an_archive_is_66(tmp_path: Path) -> None:
     code, shown, errors = relay(str(tmp_path))
     assert (code, shown) == (66, "")
     assert errors == (
@@ -139,19 +139,19 @@ def test_what_is_no_archive_is_no_input(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_that_is_not_there_is_answered_with_the_nearest_one(archive: Path) -> None:
+def test_for_a_missing_folder_the_nearest_one_is_named(archive: Path) -> None:
     code, _, errors = relay(f"{archive}s")
     assert (code, errors) == (66, f'relay: {archive}s: there is no such folder; did you mean "{archive}"?\n')
 
 
-def test_names_of_files_cannot_speak_to_the_terminal(archive: Path) -> None:
+def test_control_characters_in_names_of_files_are_escaped(archive: Path) -> None:
     (archive / "\x1b[2Jred").touch()
     _, shown, _ = relay(str(archive))
     assert "\x1b" not in shown
     assert "\\x1b[2Jred: not made by relay, and not read" in shown
 
 
-def test_nothing_is_changed_by_looking(archive: Path) -> None:
+def test_verification_changes_no_file(archive: Path) -> None:
     def files() -> dict[str, tuple[bytes, int]]:
         return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in archive.rglob("*.log")}
 

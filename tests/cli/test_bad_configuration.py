@@ -1,6 +1,6 @@
-"""Every command that reads a configuration, with every kind of bad one: no traceback, a code of sysexits, one cause.
+"""Every command that reads a configuration, with every kind of wrong one: no traceback, a sysexits code, one cause.
 
-The commands are found by walking the command line, so that a new one is tried too. Each is a process of its own.
+The test walks the command line to find the commands, so that it tries new ones too. Each runs in its own process.
 """
 
 import json
@@ -21,12 +21,12 @@ from harness.waiting import wait_until
 from relay.cli.commands import root
 
 ARGUMENTS = {"HOST[:PORT]": "127.0.0.1:1", "FILE": "/nonexistent/file", "DIR": "/nonexistent/folder"}
-"""What stands for an argument that a command must have."""
-READS_NONE: dict[str, str] = {"relay config import": "it reads its FILE alone, and refuses -c"}
+"""Values of required arguments, by metavar."""
+WITHOUT_CONFIGURATION: dict[str, str] = {"relay config import": "it reads its FILE alone, and refuses -c"}
 """Commands that accept -c and read no configuration, with the reason."""
-OWN_WORDS = {"relay config check", "relay test-connection"}
-"""Commands for which a wrong configuration is an answer, which they give in a form of their own."""
-TAKES_THE_STATE = {"relay run", "relay receive"}
+OWN_REPORT = {"relay config check", "relay test-connection"}
+"""Commands that report a wrong configuration in their own form."""
+LOCKS_THE_STATE = {"relay run", "relay receive"}
 
 
 class Command(NamedTuple):
@@ -48,7 +48,7 @@ def found(root: click.Command, name: str = "relay") -> Iterator[Command]:
             command = root.get_command(context, word)
             assert command is not None
             yield from found(command, f"{name} {word}")
-    elif any("--config" in parameter.opts for parameter in root.params) and name not in READS_NONE:
+    elif any("--config" in parameter.opts for parameter in root.params) and name not in WITHOUT_CONFIGURATION:
         required = [p for p in root.params if isinstance(p, click.Argument) and p.required]
         arguments = tuple(ARGUMENTS[argument.make_metavar(context)] for argument in required)
         yield Command(name, arguments, any("--json" in parameter.opts for parameter in root.params))
@@ -59,7 +59,7 @@ every_command = pytest.mark.parametrize("command", COMMANDS, ids=[command.name f
 
 
 class Told(NamedTuple):
-    """What a command told."""
+    """The exit code and the output of a command."""
 
     code: int
     stdout: str
@@ -73,7 +73,7 @@ class Told(NamedTuple):
 
 
 def run(command: Command, configuration: Path, *, prefix: Sequence[str] = ()) -> Told:
-    """Run a command to its end, with --json where it has that."""
+    """Run a command to its end, with --json if it has that option."""
     argv = [*prefix, *command.argv(configuration)]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr + done.stdout
@@ -95,11 +95,11 @@ def assert_no_input(command: Command, told: Told, sentence: str, *, code: int = 
 
 
 def assert_mistakes(command: Command, configuration: Path, *sentences: str) -> None:
-    """The command ends with 78 and tells exactly these mistakes, to people and programs."""
+    """The command ends with 78 and reports exactly these mistakes, as text and as JSON."""
     told = run(command, configuration)
     expected = [f"{configuration}{sentence}" for sentence in sentences]
     assert told.code == 78
-    if command.name in OWN_WORDS:
+    if command.name in OWN_REPORT:
         assert all(json.dumps(sentence.rpartition(": ")[2])[1:-1] in told.stdout for sentence in sentences)
         return
     assert told.stderr.splitlines() == [f"relay: {line}" for line in expected]
@@ -112,13 +112,13 @@ def assert_mistakes(command: Command, configuration: Path, *sentences: str) -> N
         assert told.stdout == ""
 
 
-def test_the_commands_that_do_the_work_are_among_those_tried() -> None:
+def test_the_main_commands_are_among_those_tried() -> None:
     names = {command.name for command in COMMANDS}
     assert {"relay run", "relay receive", "relay status", "relay config check", "relay key trust"} <= names
 
 
 @every_command
-def test_a_missing_configuration_is_no_input(command: Command, tmp_path: Path) -> None:
+def test_a_missing_configuration_is_66(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "missing.toml"
     assert_no_input(command, run(command, file), f"{file}: there is no such file")
 
@@ -133,7 +133,7 @@ def test_a_configuration_that_this_user_is_not_allowed_to_read_is_77(command: Co
 
 
 @every_command
-def test_a_folder_is_no_configuration(command: Command, tmp_path: Path) -> None:
+def test_a_folder_is_not_a_configuration(command: Command, tmp_path: Path) -> None:
     assert_no_input(command, run(command, tmp_path), f"{tmp_path}: it is a folder")
 
 
@@ -160,7 +160,7 @@ def test_a_configuration_in_another_encoding_is_a_mistake(command: Command, tmp_
 
 @pytest.fixture(scope="module")
 def hundred_megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A legal configuration, but for its size; it takes no room on the disk."""
+    """A configuration that is wrong only in its size; the file is sparse."""
     file = tmp_path_factory.mktemp("large") / "relay.toml"
     with file.open("wb") as out:
         out.write(b"[relay]\n")
@@ -178,7 +178,7 @@ def test_a_configuration_of_100_mb_is_a_mistake(command: Command, hundred_megaby
 
 
 @every_command
-def test_of_an_unknown_key_the_nearest_known_one_is_named(command: Command, tmp_path: Path) -> None:
+def test_for_an_unknown_key_the_nearest_known_one_is_named(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     file.write_text('[relay]\nhostnam = "a"\n\n[[remote-logging-server]]\nportt = 7777\n')
     assert_mistakes(
@@ -203,7 +203,7 @@ def test_settings_that_contradict_each_other_are_mistakes(command: Command, tmp_
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Process]]:
-    """A right configuration whose state directory a running relay has, and that relay."""
+    """A correct configuration whose state directory a running relay uses, and that relay."""
     folder = tmp_path_factory.mktemp("busy")
     key = generate_key(folder / "id")
     file = folder / "relay.toml"
@@ -222,10 +222,8 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Proce
         yield file, process
 
 
-@pytest.mark.parametrize("name", sorted(TAKES_THE_STATE))
-def test_a_state_directory_that_another_relay_has_is_refused_and_its_pid_is_named(
-    name: str, busy: tuple[Path, Process]
-) -> None:
+@pytest.mark.parametrize("name", sorted(LOCKS_THE_STATE))
+def test_a_state_directory_in_use_is_refused_with_the_pid_of_its_relay(name: str, busy: tuple[Path, Process]) -> None:
     file, running = busy
     (command,) = (command for command in COMMANDS if command.name == name)
     told = run(command, file)
@@ -234,7 +232,7 @@ def test_a_state_directory_that_another_relay_has_is_refused_and_its_pid_is_name
     assert told.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", sorted({command.name for command in COMMANDS} - TAKES_THE_STATE))
+@pytest.mark.parametrize("name", sorted({command.name for command in COMMANDS} - LOCKS_THE_STATE))
 def test_every_other_command_leaves_a_running_relay_alone(name: str, busy: tuple[Path, Process]) -> None:
     file, running = busy
     (command,) = (command for command in COMMANDS if command.name == name)

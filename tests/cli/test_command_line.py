@@ -1,4 +1,4 @@
-"""What holds for every command line: a quick start, failures as a line and as an object, no traceback."""
+"""Every command line: it starts quickly, reports failures as a line and as an object, and prints no traceback."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def test_a_failure_is_one_line_that_names_object_cause_and_remedy() -> None:
     assert done.stderr == expected
 
 
-def test_with_json_it_is_also_an_object_with_the_same_words() -> None:
+def test_with_json_a_failure_is_also_an_object_with_the_same_words() -> None:
     done = relay("-c", "/nonexistent.toml", "status", "--json")
     assert done.returncode == 66
     assert done.stderr.startswith("relay: /nonexistent.toml: ")
@@ -77,8 +77,8 @@ def test_each_mistake_of_a_configuration_is_a_line_and_an_object(tmp_path: Path)
     ]
 
 
-def test_a_configuration_in_which_nothing_is_to_do_is_told_as_a_mistake_too(tmp_path: Path) -> None:
-    """A mistake that stands at no line, which `relay run` alone finds."""
+def test_a_configuration_without_anything_to_do_is_a_mistake(tmp_path: Path) -> None:
+    """A mistake without a line, which only `relay run` finds."""
     file = tmp_path / "relay.toml"
     file.write_text(f'[relay]\nstate-directory = "{tmp_path}/state"\n')
     done = relay("-c", str(file), "run")
@@ -130,7 +130,7 @@ def test_a_connection_test_names_the_program_of_a_receivers_configuration(tmp_pa
     assert f"{file} is for `relay receive`: it has [receiver]" in json.loads(result.stdout)["steps"][0]["found"]
 
 
-def test_what_has_no_effect_is_in_the_log_of_the_program_that_starts(tmp_path: Path) -> None:
+def test_at_its_start_a_program_logs_settings_without_effect(tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     state = f'[relay]\nstate-directory = "{tmp_path}/state"\n'
     file.write_text(f'{state}{RECEIVERS}archive = "{tmp_path}/archive"\n[[remote-logging-server]]\n')
@@ -154,7 +154,7 @@ def test_a_usage_error_is_64_and_names_the_help(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["spool"], ["config"], ["key"]])
-def test_a_command_that_lacks_its_verb_is_answered_with_its_help(arguments: list[str]) -> None:
+def test_a_group_without_a_command_prints_its_help(arguments: list[str]) -> None:
     done = relay(*arguments)
     assert (done.returncode, done.stdout) == (64, "")
     assert done.stderr.startswith(" ".join(["Usage: relay", *arguments, "[OPTIONS] COMMAND"]))
@@ -168,18 +168,18 @@ def test_a_usage_error_begins_with_the_command_and_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["run", "--timeout", "x"], ["events", "--limit", "1.5"]])
-def test_what_is_no_number_is_told_as_such(arguments: list[str]) -> None:
+def test_an_option_that_needs_a_number_rejects_other_text(arguments: list[str]) -> None:
     assert re.search(r"'(x|1\.5)' is not a valid (whole )?number; see", relay(*arguments).stderr)
 
 
 @pytest.mark.parametrize("arguments", [[], ["spool"], ["key"]])
-def test_help_tells_each_summary_whole(arguments: list[str]) -> None:
+def test_help_prints_each_summary_whole(arguments: list[str]) -> None:
     _, _, listed = relay(*arguments, "--help").stdout.partition("\nCommands:\n")
     assert listed
     assert "..." not in listed
 
 
-def test_a_mistyped_command_is_answered_with_what_was_probably_meant() -> None:
+def test_for_a_mistyped_command_the_nearest_one_is_named() -> None:
     expected = f'relay: there is no command "stauts"; did you mean "status"?; see `{PROGRAM} --help`\n'
     assert (relay("stauts").returncode, relay("stauts").stderr) == (64, expected)
     assert relay("frobnicate").stderr == f'relay: there is no command "frobnicate"; see `{PROGRAM} --help`\n'
@@ -189,14 +189,14 @@ def test_a_mistyped_command_is_answered_with_what_was_probably_meant() -> None:
 
 @pytest.mark.parametrize("command", ["run", "receive"])
 def test_a_timeout_without_a_drain_is_refused(command: str) -> None:
-    """It would be obeyed by nobody, and the command run for ever."""
+    """It would have no effect, and the command would run without end."""
     done = relay(command, "--timeout", "5", "-c", "/nonexistent.toml")
     assert done.returncode == 64
     assert "--drain" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", ["--help", "key generate /proc/nonexistent/key --json", "completion fish"])
-def test_output_that_has_no_room_is_74_and_one_line(arguments: str) -> None:
+def test_output_to_a_full_disk_is_74_and_one_line(arguments: str) -> None:
     done = in_a_shell(f"{arguments} >/dev/full")
     assert done.stdout == "74\n"
     assert done.stderr.splitlines()[-1].startswith("relay: standard output: cannot be written: No space left on device")
@@ -226,8 +226,8 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["--help", "-c /nonexistent.toml status --json", "completion fish"])
-def test_a_reader_that_has_seen_enough_is_no_error(arguments: str) -> None:
-    """Also of the object that tells an error."""
+def test_a_reader_that_closes_the_pipe_early_is_not_an_error(arguments: str) -> None:
+    """Also of the object of an error."""
     script = f'"$0" -m relay {arguments} | true; echo "${{PIPESTATUS[0]}}"'
     argv = ["bash", "-c", script, sys.executable]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness.relay import RELAY
 
-# What bash does at a Tab, without a terminal: calls the function that is registered for the command.
+# Like bash at a Tab, without a terminal: it calls the function that is registered for the command.
 TAB = """
     source /dev/stdin <<< "$1"; shift
     COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
@@ -23,7 +23,7 @@ def script(shell: str) -> str:
 
 
 def at_tab(*words: str) -> list[str]:
-    """What bash offers when Tab is pressed after these words; the relay that it asks is the one under test."""
+    """The words that bash offers when Tab is pressed after these words; it asks the relay under test."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     argv = ["bash", "--norc", "-c", TAB, "bash", script("bash"), *words]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Events without text, as `relay events` shows them: what happened, on one line."""
+"""Events without text, as `relay events` summarises them on one line."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ MAPPING = SsrMapping(hostname="combo1", router="r1")
 
 
 def words(record: str) -> str:
-    """A router's event in words."""
+    """The summary of a router's event."""
     mapped = MAPPING.event(collected(record.encode()), NOW)
     return summary(mapped.type.label, rfc5424.parse(mapped.head + mapped.tail))
 
@@ -79,8 +79,8 @@ def test_a_foreign_message_without_text_shows_its_parameters(message: bytes, sho
     assert summary("log", rfc5424.parse(message)) == shown
 
 
-def test_no_type_of_event_is_a_blank_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Also not a record without fields, and a text that begins with line feeds."""
+def test_no_event_is_shown_as_a_blank_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Not even a record without fields, or a text that begins with line feeds."""
     kinds = [EventType.AUDIT, EventType.ADMIN, EventType.ALARM, EventType.TRAFFIC, EventType.RELAY]
     texts = ("", " ", "type=LOGIN msg=audit(1709726400.000:7): ", "\n\nsecond line")
     filled(tmp_path / "state", [event(text, kind) for kind in kinds for text in texts], [foreign(b"")])
@@ -97,7 +97,7 @@ def test_a_value_of_several_lines_stays_on_one_line(tmp_path: Path, capfd: pytes
     assert capfd.readouterr().out.endswith('admin       events      bob  diff="+ a\\n- b"\n')
 
 
-def test_in_full_each_parameter_is_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_with_full_each_parameter_is_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     alarm = MAPPING.event(collected(b'events,type=alarm,severity=major msg="down",process="highway" 1'), NOW)
     filled(tmp_path / "state", [alarm, foreign(b"<13>1 - h app - - -")])
     assert main(["events", "--state", str(tmp_path / "state"), "--full"]) == 0

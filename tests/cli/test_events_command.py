@@ -66,7 +66,7 @@ def test_an_event_is_a_line_with_time_type_msgid_and_first_record(folder: Path) 
 
 
 @pytest.mark.parametrize("option", ["--full", "-v"])
-def test_asked_for_in_full_every_record_is_a_line(folder: Path, option: str) -> None:
+def test_with_full_every_record_is_a_line(folder: Path, option: str) -> None:
     assert lines(folder, "--limit", "4", option)[:3] == [
         "2024-03-06T12:00:00.000Z  audit  LOGIN",
         "    type=LOGIN msg=audit(1709726400.000:7): pid=1 one",
@@ -114,14 +114,14 @@ def test_asked_for_in_full_every_record_is_a_line(folder: Path, option: str) -> 
         (["--limit", "0"], []),
     ],
 )
-def test_each_option_chooses(
+def test_each_option_selects_events(
     folder: Path,
     capfd: pytest.CaptureFixture[str],
     utc: None,
     arguments: list[str],
     expected: list[str],
 ) -> None:
-    """Repeated, an option widens; options of several kinds narrow."""
+    """A repeated option widens the choice; different options narrow it."""
     del utc
     assert main(["events", "--state", str(folder), *arguments]) == 0
     assert [line.rpartition(" ")[2] for line in capfd.readouterr().out.splitlines()] == expected
@@ -141,7 +141,7 @@ def test_each_option_chooses(
         (["--archive", "/x"], "name one"),
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(folder: Path, arguments: list[str], told: str) -> None:
+def test_a_senseless_filter_is_a_usage_error(folder: Path, arguments: list[str], told: str) -> None:
     done = relay("--state", str(folder), *arguments)
     assert (done.returncode, done.stdout) == (64, "")
     assert told in done.stderr
@@ -153,6 +153,14 @@ def test_times_without_a_zone_are_local(folder: Path) -> None:
     begun = ("--from", "2024-03-06 17:01:01", "--to", "2024-03-06T17:02")
     done = relay("--state", str(folder), *begun, env={**os.environ, "TZ": "Asia/Tashkent"})
     assert [line.rpartition(" ")[2] for line in done.stdout.splitlines()] == ["scan", "down"]
+
+
+def test_output_to_a_full_disk_is_74(folder: Path) -> None:
+    """`relay events` writes octets itself, not by click."""
+    argv = ["sh", "-c", '"$@" >/dev/full', "sh", *RELAY, "events", "--state", str(folder)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 74
+    assert done.stderr.startswith("relay: standard output: cannot be written: No space left on device")
 
 
 @pytest.mark.parametrize(
@@ -174,16 +182,14 @@ def test_a_name_that_no_event_has_is_an_error_with_the_nearest_one(
 
 
 @pytest.mark.parametrize("arguments", [["--router", "r2", "--from", "-1h"], ["--msgid", "ALARM", "--to", "2024-01-01"]])
-def test_a_name_that_only_other_events_have_is_no_error(
+def test_a_name_that_only_other_events_have_is_not_an_error(
     folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert main(["events", "--state", str(folder), *arguments]) == 0
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_folder_that_is_not_there_is_an_error_with_the_nearest_one(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_folder_is_an_error_with_the_nearest_one(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "archive").mkdir()
     for option in ("--archive", "--state"):
         assert main(["events", option, str(tmp_path / "archiv")]) == 66
@@ -193,14 +199,14 @@ def test_a_folder_that_is_not_there_is_an_error_with_the_nearest_one(
 
 
 def test_events_are_shown_in_the_order_of_their_arrival(tmp_path: Path) -> None:
-    """Not by what they say of their time; `relay events --help` says so."""
+    """Not by their own time stamps; `relay events --help` documents the order."""
     filled(tmp_path, [event("late", second=60)], [event("early")])
     assert [line.rpartition(" ")[2] for line in lines(tmp_path)] == ["late", "early"]
     assert [line.rpartition(" ")[2] for line in lines(tmp_path, "--limit", "1")] == ["early"]
     assert "in the order of arrival" in " ".join(relay("--help").stdout.split())
 
 
-def test_the_state_directory_is_the_configurations_unless_named(folder: Path, tmp_path: Path) -> None:
+def test_without_state_the_configurations_state_directory_is_read(folder: Path, tmp_path: Path) -> None:
     configuration = tmp_path / "relay.toml"
     configuration.write_text(f'[relay]\nstate-directory = "{folder}"\n')
     done = relay("-c", str(configuration), "--limit", "1")
@@ -208,7 +214,7 @@ def test_the_state_directory_is_the_configurations_unless_named(folder: Path, tm
     assert relay("--state", str(tmp_path / "none")).returncode == 66
 
 
-def test_an_object_has_all_that_the_message_says(folder: Path) -> None:
+def test_an_object_has_every_part_of_the_message(folder: Path) -> None:
     first = objects("--state", str(folder), "--limit", "4")[0]
     assert first == {
         "schema": "relay.events/1",
@@ -233,7 +239,7 @@ def test_an_object_has_all_that_the_message_says(folder: Path) -> None:
     }
 
 
-def test_octets_that_are_no_text_are_exact_in_base64(tmp_path: Path) -> None:
+def test_octets_that_are_not_utf8_are_exact_in_base64(tmp_path: Path) -> None:
     twice = b'<13>1 2024-03-06T12:00:00+02:00 h - - - [a@1 b="1" b="2"][c@1 d="\\"]"] \xef\xbb\xbftext'
     filled(tmp_path, [foreign(HOSTILE), foreign(b"no syslog \xfe"), foreign(twice.replace(b'"]"]', b'"\\]"]'))])
     hostile, wild, doubled = objects("--state", str(tmp_path))
@@ -265,7 +271,7 @@ def on_a_terminal(columns: int, *arguments: str) -> str:
     return text
 
 
-def test_a_hostile_message_does_nothing_to_a_terminal(tmp_path: Path) -> None:
+def test_a_hostile_message_cannot_control_a_terminal(tmp_path: Path) -> None:
     filled(tmp_path, [foreign(HOSTILE), foreign(b"<13>1 - \x1b[31mh a - - - \x1b[2J"), event("plain\x1b[0m")])
     for arguments in ([], ["--full"]):
         shown = on_a_terminal(200, "--state", str(tmp_path), *arguments)
@@ -297,7 +303,7 @@ def test_an_archive_is_shown_with_its_originators(tmp_path: Path) -> None:
     assert relay("--archive", str(tmp_path / "none")).returncode == 66
 
 
-def test_a_damaged_block_is_told_and_the_exit_code_is_65(tmp_path: Path) -> None:
+def test_a_damaged_block_is_reported_and_the_exit_code_is_65(tmp_path: Path) -> None:
     filled(tmp_path, *([event(f"{'x' * 100} {number}")] for number in range(5)))
     path = segments(tmp_path)[0]
     data = bytearray(path.read_bytes())
@@ -338,7 +344,7 @@ class Follower:
         wait_until(lambda: shown() == list(endings), 60, lambda: f"{endings}, not {shown()}")
 
 
-def test_following_shows_each_event_once_and_ends_well_on_an_interrupt(tmp_path: Path) -> None:
+def test_following_shows_each_event_once_and_exits_with_0_on_an_interrupt(tmp_path: Path) -> None:
     with opened(tmp_path / "state") as store:
         fill(store, ([event(str(number))] for number in range(15)))
         with Follower(tmp_path / "out", "--state", str(tmp_path / "state")) as follower:
@@ -376,7 +382,7 @@ def test_following_an_archive_shows_what_its_writer_commits(tmp_path: Path) -> N
             follower.wait_for("1", "2", "3")
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_early_is_not_a_failure(tmp_path: Path) -> None:
     filled(tmp_path, [event("x" * 1000) for _ in range(1000)])
     command = f"{' '.join(RELAY)} events --state {tmp_path} | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
@@ -384,8 +390,8 @@ def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_what_a_running_relay_has_taken_in_is_its_history(tmp_path: Path) -> None:
-    """Nothing listens behind its SSH session; it holds the spool open, and writes."""
+def test_the_history_of_a_running_relay_grows(tmp_path: Path) -> None:
+    """No collector listens behind its SSH session; relay holds the spool open and writes to it."""
     with Sshd() as sshd:
         router = Router(tmp_path, sshd, free_port())
         router.audit_log.write_bytes(SEED.read_bytes())

@@ -1,4 +1,4 @@
-"""That relay starts under the interpreter that runs the tests: ./scripts/test runs this under each that it finds."""
+"""relay starts under the interpreter that runs the tests; ./scripts/test runs this under each one that it finds."""
 
 import os
 import pkgutil
@@ -21,7 +21,7 @@ EVENTS = 26  # in SEED
 
 
 def command_lines(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Every command, with the groups that lead to it."""
+    """Every command, with the names of its groups."""
     context = click.Context(group)
     found = [words]
     for name in group.list_commands(context):
@@ -31,10 +31,10 @@ def command_lines(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple
 
 
 def works(argv: list[str]) -> str:
-    """Run it to a good end, with every warning an error; what it prints."""
+    """Run it with every warning as an error, assert that it succeeds, and return its output."""
     done = subprocess.run(argv, env={**os.environ, **STRICT}, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr  # in a destructor it is printed, and stops nothing
+    assert "Warning" not in done.stderr  # a warning in a destructor is printed and raises nothing
     return done.stdout
 
 
@@ -50,7 +50,7 @@ def test_every_command_shows_its_help(words: tuple[str, ...]) -> None:
     assert works([*RELAY, *words, "--help"]).startswith(" ".join(("Usage: relay", *words)))
 
 
-def test_events_get_from_a_log_to_an_archive(tmp_path: Path) -> None:
+def test_events_travel_from_a_log_to_an_archive(tmp_path: Path) -> None:
     (tmp_path / "audit.log").write_bytes(SEED.read_bytes())
     receiver = Receiver(tmp_path / "receiver")
     file = tmp_path / "relay.toml"

@@ -1,4 +1,4 @@
-"""`relay key generate`, as a user calls it, with OpenSSH as the judge of what it made."""
+"""`relay key generate`, as a user calls it, with OpenSSH as the judge of its keys."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_openssh_reads_every_kind_of_key_that_relay_makes(tmp_path: Path, kind: 
     assert (told["schema"], told["file"]) == ("relay.key-generate/1", str(key))
 
 
-def test_the_key_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_key_with_any_umask(tmp_path: Path) -> None:
     script = 'umask 000; exec "$@"'
     assert generate(tmp_path / "id", prefix=("bash", "-c", script, "bash")).returncode == 0
     assert stat.S_IMODE((tmp_path / "id").stat().st_mode) == 0o600
@@ -59,7 +59,7 @@ def test_standard_output_is_the_authorized_keys_line_and_nothing_else(tmp_path: 
     assert f"made {tmp_path}/id" in done.stderr
 
 
-def test_the_line_and_the_file_are_those_of_the_configuration(tmp_path: Path) -> None:
+def test_the_line_and_the_file_come_from_the_configuration(tmp_path: Path) -> None:
     configuration = configured(tmp_path, 'remote-host = "::1"\nremote-port = 601\n')
     done = generate("-c", configuration)
     assert done.stdout.startswith('restrict,port-forwarding,permitopen="[::1]:601" ssh-ed25519 ')
@@ -67,14 +67,14 @@ def test_the_line_and_the_file_are_those_of_the_configuration(tmp_path: Path) ->
     assert (tmp_path / "id").exists()
 
 
-def test_where_only_fips_algorithms_are_allowed_the_key_is_an_ecdsa_one(tmp_path: Path) -> None:
+def test_with_fips_algorithms_the_key_is_ecdsa(tmp_path: Path) -> None:
     configuration = configured(tmp_path, 'algorithms = "fips"\n')
     assert generate("-c", configuration, "--type", "ed25519").returncode == 64
     assert not (tmp_path / "id").exists()
     assert " ecdsa-sha2-nistp384 " in generate("-c", configuration).stdout
 
 
-def test_several_private_keys_in_the_configuration_must_be_chosen_from(tmp_path: Path) -> None:
+def test_with_several_private_keys_in_the_configuration_file_is_required(tmp_path: Path) -> None:
     configuration = configured(tmp_path)
     other = f'local-port = 7778\nremote-port = 9998\nprivate-key = "{tmp_path}/other"\n'
     with configuration.open("a") as file:
@@ -85,7 +85,7 @@ def test_several_private_keys_in_the_configuration_must_be_chosen_from(tmp_path:
     assert 'permitopen="127.0.0.1:9998"' in generate("-c", configuration, tmp_path / "other").stdout
 
 
-def test_a_file_that_exists_is_never_written_over_and_its_line_is_told_again(tmp_path: Path) -> None:
+def test_an_existing_key_is_never_overwritten_and_its_line_is_printed_again(tmp_path: Path) -> None:
     key = tmp_path / "id"
     line = generate(key).stdout.strip()
     before = key.read_bytes()
@@ -97,7 +97,7 @@ def test_a_file_that_exists_is_never_written_over_and_its_line_is_told_again(tmp
 
 
 @pytest.mark.parametrize("contents", [b"", b"something else"])
-def test_a_file_that_holds_no_key_is_not_written_over_either(tmp_path: Path, contents: bytes) -> None:
+def test_an_existing_file_without_a_key_is_not_overwritten(tmp_path: Path, contents: bytes) -> None:
     key = tmp_path / "id"
     key.write_bytes(contents)
     done = generate(key, "--json")
@@ -106,20 +106,20 @@ def test_a_file_that_holds_no_key_is_not_written_over_either(tmp_path: Path, con
     assert key.read_bytes() == contents
 
 
-def test_a_link_that_leads_nowhere_is_not_followed(tmp_path: Path) -> None:
+def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "id").symlink_to(tmp_path / "elsewhere")
     assert generate(tmp_path / "id").returncode == 73
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_missing_folder_is_told_and_not_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_and_not_created(tmp_path: Path) -> None:
     done = generate(tmp_path / "folder" / "id")
     assert done.returncode == 73
     assert "its folder does not exist" in done.stderr
     assert not (tmp_path / "folder").exists()
 
 
-def test_a_folder_without_the_right_to_write_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o500)
     done = generate(folder / "id", prefix=WITHOUT_ROOTS_RIGHTS)
@@ -127,8 +127,8 @@ def test_a_folder_without_the_right_to_write_is_told(tmp_path: Path) -> None:
     assert "Permission denied" in done.stderr
 
 
-def test_a_full_disk_leaves_no_half_a_key() -> None:
-    """In a mount namespace of its own, on a file system of one page, which another file fills."""
+def test_a_full_disk_leaves_no_partial_key() -> None:
+    """In its own mount namespace, on a file system of one page that another file fills."""
     script = """
         folder=$(mktemp -d) && mount -t tmpfs -o size=4k none "$folder" && head -c 4096 /dev/zero > "$folder/full"
         "$@" "$folder/id"; code=$?
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_no_half_a_key() -> None:
 
 
 def test_with_the_line_in_authorized_keys_relay_delivers(tmp_path: Path) -> None:
-    """The key and the line are all that the two ends need, with the destination that the line allows."""
+    """The two ends need only the key and the line, which allows the destination."""
     with Rsyslog() as rsyslog, Sshd() as sshd:
         router = Router(tmp_path, sshd, rsyslog.port)
         router.write_configuration(private_key=str(tmp_path / "id"))

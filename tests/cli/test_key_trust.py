@@ -1,4 +1,4 @@
-"""`relay key trust`, as a user calls it, against OpenSSH's sshd; its ssh is the judge of the file that was written."""
+"""`relay key trust`, as a user calls it, against OpenSSH's sshd; its ssh is the judge of the known_hosts file."""
 
 import json
 import stat
@@ -37,7 +37,7 @@ def trust(sshd: Sshd, pinned: Path, *options: str) -> subprocess.CompletedProces
 
 
 def shown(sshd: Sshd) -> list[str]:
-    """The fingerprints of the server's keys, as ssh-keygen tells them."""
+    """The fingerprints of the server's keys, as ssh-keygen prints them."""
     return [fingerprint(key.with_suffix(".pub")) for key in sshd.host_keys]
 
 
@@ -46,7 +46,7 @@ def openssh_accepts(sshd: Sshd, pinned: Path) -> bool:
     return "Host key verification failed" not in done.stderr
 
 
-def test_a_key_named_by_its_fingerprint_is_pinned_and_openssh_accepts_the_line(sshd: Sshd, pinned: Path) -> None:
+def test_a_key_that_its_fingerprint_names_is_pinned_and_openssh_accepts_the_line(sshd: Sshd, pinned: Path) -> None:
     ed25519 = shown(sshd)[0]
     done = trust(sshd, pinned, "--fingerprint", ed25519)
     assert (done.returncode, done.stderr) == (0, "")
@@ -60,7 +60,7 @@ def test_every_key_of_the_server_is_shown(sshd: Sshd, pinned: Path) -> None:
     assert all(one in done.stdout for one in shown(sshd))
 
 
-def test_only_the_keys_that_are_named_are_pinned(sshd: Sshd, pinned: Path) -> None:
+def test_only_named_keys_are_pinned(sshd: Sshd, pinned: Path) -> None:
     ed25519, _, rsa = shown(sshd)
     done = trust(sshd, pinned, "--fingerprint", ed25519, "--fingerprint", rsa, "--json")
     told = json.loads(done.stdout)
@@ -78,7 +78,9 @@ def test_a_fingerprint_that_the_server_does_not_have_pins_nothing(sshd: Sshd, pi
     assert not pinned.exists()
 
 
-def test_without_a_terminal_and_a_fingerprint_nothing_is_pinned_and_the_way_is_told(sshd: Sshd, pinned: Path) -> None:
+def test_without_a_terminal_and_a_fingerprint_nothing_is_pinned_and_the_command_that_pins_is_printed(
+    sshd: Sshd, pinned: Path
+) -> None:
     done = trust(sshd, pinned, "--json")
     assert done.returncode == 77
     assert "there is no terminal on which its host key could be confirmed" in done.stderr
@@ -94,22 +96,22 @@ def test_on_a_terminal_each_key_is_asked_about_and_only_those_with_a_yes_are_pin
     assert pinned.read_text() == sshd.known_hosts_line(sshd.host_keys[1])
 
 
-def test_on_a_terminal_no_is_the_answer_of_one_who_only_presses_enter(sshd: Sshd, pinned: Path) -> None:
+def test_on_a_terminal_an_empty_answer_means_no(sshd: Sshd, pinned: Path) -> None:
     code, said = run_on_a_terminal(command(sshd, pinned), answers="\n\n\n")
     assert code == 77
     assert "no host key was confirmed" in said
     assert not pinned.exists()
 
 
-def test_questions_that_are_broken_off_pin_nothing_and_say_so(sshd: Sshd, pinned: Path) -> None:
-    """Also not the key that was confirmed before."""
+def test_interrupted_questions_pin_nothing(sshd: Sshd, pinned: Path) -> None:
+    """Not even the key that was confirmed before."""
     code, said = run_on_a_terminal(command(sshd, pinned), answers="y\n\x04")  # Ctrl-D
     assert code == 77
     assert "the questions were interrupted; nothing was pinned" in said
     assert not pinned.exists()
 
 
-def test_without_a_port_the_configurations_own_is_meant(sshd: Sshd, tmp_path: Path) -> None:
+def test_without_a_port_the_configured_one_is_used(sshd: Sshd, tmp_path: Path) -> None:
     configuration = tmp_path / "relay.toml"
     hosts = tmp_path / "hosts"
     server = f'server-address = "{sshd.host}"\nserver-port = {sshd.port}'
@@ -120,7 +122,7 @@ def test_without_a_port_the_configurations_own_is_meant(sshd: Sshd, tmp_path: Pa
     assert hosts.read_text() == sshd.known_hosts_line(sshd.host_keys[0])
 
 
-def test_what_is_pinned_already_is_told_and_left_as_it_is(sshd: Sshd, pinned: Path) -> None:
+def test_a_key_that_is_pinned_already_is_reported_and_the_file_unchanged(sshd: Sshd, pinned: Path) -> None:
     line = sshd.known_hosts_line(sshd.host_keys[2])
     pinned.write_text(line)
     for options in ((), ("--fingerprint", shown(sshd)[2])):
@@ -149,7 +151,7 @@ def test_a_changed_key_is_refused_and_both_are_named(sshd: Sshd, pinned: Path, o
     assert pinned.read_text() == text
 
 
-def test_replace_takes_the_old_key_away_and_leaves_every_other_line(sshd: Sshd, pinned: Path) -> None:
+def test_replace_removes_the_old_key_and_keeps_every_other_line(sshd: Sshd, pinned: Path) -> None:
     name = f"[{sshd.host}]:{sshd.port}"
     others = (f"a.example ssh-ed25519 {STRANGER} mine\n", f"a.example,b.example ssh-ed25519 {STRANGER}  shared\n")
     pinned.write_text(
@@ -165,7 +167,7 @@ def test_replace_takes_the_old_key_away_and_leaves_every_other_line(sshd: Sshd, 
     assert openssh_accepts(sshd, pinned)
 
 
-def test_replace_alone_still_wants_a_confirmation(sshd: Sshd, pinned: Path) -> None:
+def test_replace_alone_still_requires_a_confirmation(sshd: Sshd, pinned: Path) -> None:
     text = f"[{sshd.host}]:{sshd.port} ssh-ed25519 {STRANGER}\n"
     pinned.write_text(text)
     assert trust(sshd, pinned, "--replace").returncode == 77
@@ -175,7 +177,7 @@ def test_replace_alone_still_wants_a_confirmation(sshd: Sshd, pinned: Path) -> N
     assert pinned.read_text() == sshd.known_hosts_line(sshd.host_keys[0])
 
 
-def test_a_line_that_covers_other_servers_too_is_not_taken_away(sshd: Sshd, pinned: Path) -> None:
+def test_a_line_that_covers_other_servers_too_is_not_removed(sshd: Sshd, pinned: Path) -> None:
     text = f"[127.0.0.*]:* ssh-ed25519 {STRANGER}\n"
     pinned.write_text(text)
     done = trust(sshd, pinned, "--replace", "--fingerprint", shown(sshd)[0])
@@ -210,7 +212,7 @@ def test_a_link_stays_a_link(sshd: Sshd, pinned: Path, tmp_path: Path) -> None:
     assert (tmp_path / "real").read_text() == sshd.known_hosts_line(sshd.host_keys[0])
 
 
-def test_the_configuration_says_where_and_which_kinds_of_key(sshd: Sshd, tmp_path: Path) -> None:
+def test_the_file_and_the_kinds_of_key_come_from_the_configuration(sshd: Sshd, tmp_path: Path) -> None:
     configuration = tmp_path / "relay.toml"
     configuration.write_text(
         f'[[port-forwarding]]\nserver-address = "{sshd.host}"\nserver-port = {sshd.port}\n'
@@ -224,7 +226,7 @@ def test_the_configuration_says_where_and_which_kinds_of_key(sshd: Sshd, tmp_pat
     assert kinds == ["ecdsa-sha2-nistp256", "ssh-rsa"]
 
 
-def test_a_server_that_is_not_the_configurations_is_warned_of(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_server_that_is_not_in_the_configuration_is_a_warning(sshd: Sshd, tmp_path: Path) -> None:
     configuration = tmp_path / "relay.toml"
     configuration.write_text(f'[[port-forwarding]]\nserver-address = "b.example"\nknown-hosts = "{tmp_path}/hosts"\n')
     argv = [*RELAY, "-c", str(configuration), "key", "trust", f"{sshd.host}:{sshd.port}"]
@@ -239,13 +241,13 @@ def test_a_server_that_is_not_the_configurations_is_warned_of(sshd: Sshd, tmp_pa
     ("server", "code", "words"),
     [
         ("nowhere.invalid", 68, "does not resolve"),
-        (f"{LOOPBACK}:1", 69, "connection refused"),  # tcpmux, which nobody has
+        (f"{LOOPBACK}:1", 69, "connection refused"),  # tcpmux, where nothing listens
         ("a b", 64, "is not a host name"),
         ("host:0", 64, "port 0"),
         ("host:70000", 64, "is not an address"),
     ],
 )
-def test_a_server_that_cannot_be_reached_is_told_as_everywhere(
+def test_a_server_that_cannot_be_reached_has_the_usual_exit_code_and_cause(
     pinned: Path, server: str, code: int, words: str
 ) -> None:
     argv = [*RELAY, "key", "trust", server, "--known-hosts", str(pinned), "--fingerprint", "SHA256:x"]
@@ -255,7 +257,7 @@ def test_a_server_that_cannot_be_reached_is_told_as_everywhere(
     assert not pinned.exists()
 
 
-def test_a_port_on_which_no_ssh_server_answers_is_a_broken_protocol(pinned: Path) -> None:
+def test_a_port_without_an_ssh_server_is_a_protocol_error(pinned: Path) -> None:
     from harness.collector import Collector
 
     with Collector(lambda _, connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as collector:
@@ -263,14 +265,14 @@ def test_a_port_on_which_no_ssh_server_answers_is_a_broken_protocol(pinned: Path
         assert subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 76
 
 
-def test_a_missing_folder_is_told(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(sshd: Sshd, tmp_path: Path) -> None:
     done = trust(sshd, tmp_path / "folder" / "known_hosts", "--fingerprint", shown(sshd)[0])
     assert done.returncode == 73
     assert "its folder does not exist" in done.stderr
 
 
-def test_relay_then_gets_past_the_servers_host_key(sshd: Sshd, tmp_path: Path) -> None:
-    """The session accepts what was pinned, and a key that was made elsewhere it does not."""
+def test_relay_then_accepts_the_servers_host_key(sshd: Sshd, tmp_path: Path) -> None:
+    """The session accepts the pinned key, and rejects a key that was made elsewhere."""
     import threading
 
     from relay.errors import PermissionRefusedError

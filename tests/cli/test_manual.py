@@ -1,4 +1,4 @@
-"""The manual is what `--help` tells: nothing without help, nothing out of date."""
+"""The manual has the texts of `--help`: nothing lacks help, and the pages are up to date."""
 
 import subprocess
 import sys
@@ -17,9 +17,9 @@ MAN_MACROS = {".TH", ".SH", ".SS", ".PP", ".TP", ".TQ", '.\\"'}
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def sample() -> None:
-    """Do a thing.
+    """Do something.
 
-    And tell of it.
+    And report it.
     """
 
 
@@ -45,7 +45,7 @@ def test_everything_has_help() -> None:
     assert list(undocumented(root)) == []
 
 
-def test_every_option_that_has_a_default_names_it() -> None:
+def test_the_help_of_every_option_names_its_default() -> None:
     def without(command: click.Command, name: str) -> Iterator[str]:
         context = click.Context(command, info_name=name)
         for option in (each for each in command.params if isinstance(each, click.Option)):
@@ -69,8 +69,8 @@ def test_every_option_that_has_a_default_names_it() -> None:
     assert "[default: tcp://127.0.0.1:9999]" in told["--listen URL"]
 
 
-def test_what_is_committed_is_what_would_be_made() -> None:
-    """`./scripts/manual` mends it."""
+def test_the_committed_pages_are_up_to_date() -> None:
+    """`./scripts/manual` updates them."""
     argv = [sys.executable, str(ROOT / "scripts" / "manual.py"), "--check"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -80,13 +80,13 @@ def test_a_command_and_an_option_without_help_are_named() -> None:
     assert list(undocumented(sample)) == ["relay second", "relay second --mute"]
 
 
-def test_a_command_is_told_with_its_arguments_and_options_but_not_the_hidden_ones() -> None:
+def test_a_commands_help_has_its_arguments_and_its_options_without_the_hidden_ones() -> None:
     told = next(command_helps(sample))
     assert (told.name, told.arguments) == ("relay first", ("[FILE]",))
     assert told.options == (("--kind [a|b]", "Which `kind` it is."),)
 
 
-def test_the_table_is_one_row_a_command_whatever_stands_in_it() -> None:
+def test_the_table_has_one_row_for_each_command_with_any_text() -> None:
     rows = command_table(sample).splitlines()[2:]
     assert [row.replace("\\|", "").count("|") for row in rows] == [4, 4]
     assert rows[0].startswith("| `relay first` | ")
@@ -106,12 +106,12 @@ def test_a_man_page_has_only_the_macros_of_man(page: str) -> None:
     assert {".TH", ".SH", ".TP"} <= requests
 
 
-def test_every_exit_code_stands_in_the_man_page() -> None:
+def test_every_exit_code_is_in_the_man_page() -> None:
     page = man_page(root)
     assert all(f"\n\\fB{code}\\fR\n" in page for code in (0, 64, 65, 66, 68, 69, 70, 73, 74, 75, 76, 77, 78, 130))
 
 
-def test_keys_that_share_their_prose_are_told_together() -> None:
+def test_keys_with_the_same_prose_are_listed_together() -> None:
     page = settings_page('# Of all.\n\n# Who.\n[relay]\n# The name.\n#a = ""\nb = 1\n# Last.\n#c = 2\n#[[more]]\n')
     assert page.endswith(
         ".PP\nOf all.\n.SH [relay]\nWho.\n"
@@ -120,12 +120,12 @@ def test_keys_that_share_their_prose_are_told_together() -> None:
     )
 
 
-def test_a_line_of_the_sample_that_cannot_be_told_is_an_error() -> None:
+def test_an_unknown_kind_of_line_in_the_sample_is_an_error() -> None:
     with pytest.raises(ValueError, match="neither prose nor"):
         settings_page("# Of all.\n\n[relay]\n= nothing\n")
 
 
-def test_a_page_keeps_all_but_what_stands_between_the_markers() -> None:
+def test_a_page_keeps_everything_except_the_text_between_the_markers() -> None:
     page = "above\n<!-- commands: made by scripts/manual -->\nold\n<!-- end -->\nbelow\n"
     made = with_table(page, sample)
     assert made.startswith("above\n")

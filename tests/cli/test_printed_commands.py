@@ -1,4 +1,4 @@
-"""Commands that relay prints work as printed: from any folder, in any shell, on what the caller named."""
+"""Commands that relay prints work as printed: from any folder, in any shell, with the files that the caller named."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from relay.cli.printed_commands import completed, completing, program
 from relay.errors import RelayError
 
 NO_COMMANDS = ("# Made by", "relay run: from", "relay archive journal")
-"""Beginnings of texts that contain a command's name but no command to type."""
+"""Texts that begin with these contain the name of a command, but no command to type."""
 CONSOLE_SCRIPT = Path(sys.executable).with_name("relay")
 
 
@@ -60,7 +60,7 @@ ELSEWHERE = Options(paths={"--state": "/srv/it's", "--known-hosts": "/k"})
         (Options(), "`relay status`", "`relay status`"),
     ],
 )
-def test_a_command_gets_the_options_that_it_takes(given: Options, text: str, expected: str) -> None:
+def test_a_command_gets_the_options_that_it_accepts(given: Options, text: str, expected: str) -> None:
     once = complete(text, given)
     assert once == expected
     assert complete(once, given) == once
@@ -85,8 +85,8 @@ def test_relay_is_called_by_its_name_only_where_the_shell_finds_it(monkeypatch: 
     assert program() == shlex.quote(str(CONSOLE_SCRIPT))
 
 
-def test_a_printed_command_of_relays_is_between_backquotes_and_exists() -> None:
-    """Each one in the code's texts: so that it can be completed, and so that it can be typed."""
+def test_every_printed_command_of_relay_is_between_backquotes_and_exists() -> None:
+    """This holds for each one in the code's strings, so that relay can complete it and a user can type it."""
     words = "|".join(name for name in root.list_commands(click.Context(root)))
     literal = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
     bare = re.compile(rf"(?<![`\w])relay (?:{words}) ")
@@ -167,7 +167,7 @@ def test_a_damaged_archive_names_the_check_of_the_same_archive(tmp_path: Path) -
 
 
 def configuration(folder: Path, sshd: Sshd, **changed: str) -> Path:
-    """A configuration that leads to this server, in a folder of its own whose name a shell would part."""
+    """A configuration that leads to this server, in its own folder, whose name a shell would split."""
     home = folder / "of this test"
     home.mkdir()
     keys = {
@@ -186,7 +186,7 @@ def configuration(folder: Path, sshd: Sshd, **changed: str) -> Path:
     return home
 
 
-def test_the_command_that_pins_a_key_pins_it_where_the_configuration_says(tmp_path: Path) -> None:
+def test_the_printed_command_pins_the_key_in_the_configurations_file(tmp_path: Path) -> None:
     with Sshd() as sshd:
         home = configuration(tmp_path, sshd)
         refused = relay("-c", "relay.toml", "test-connection", folder=home)
@@ -200,7 +200,7 @@ def test_the_command_that_pins_a_key_pins_it_where_the_configuration_says(tmp_pa
         assert next(step for step in steps if step["step"] == "host key")["outcome"] == "ok"
 
 
-def test_the_command_that_makes_a_key_makes_the_one_that_is_missing(tmp_path: Path) -> None:
+def test_the_printed_command_makes_the_missing_key(tmp_path: Path) -> None:
     with Sshd() as sshd:
         key = tmp_path / "of this test" / "the key"
         home = configuration(tmp_path, sshd, **{"private-key": str(key)})
@@ -215,8 +215,8 @@ def test_a_usage_error_names_the_help_of_the_command() -> None:
     assert "Begin with this block" in typed(command).stdout
 
 
-def test_what_a_running_relay_says_is_completed_with_its_own_options(tmp_path: Path) -> None:
-    """In its log and in what `relay status` shows, also to somebody who names the state directory alone."""
+def test_commands_in_a_running_relays_log_and_status_have_its_options(tmp_path: Path) -> None:
+    """In its log and in `relay status`, also when that is given only the state directory."""
     with Sshd() as sshd:
         router = Router(tmp_path, sshd, free_port())
         router.audit_log.write_bytes(SEED.read_bytes())
@@ -227,7 +227,7 @@ def test_what_a_running_relay_says_is_completed_with_its_own_options(tmp_path: P
             assert command in relay("status", "--state", str(router.state), folder=Path("/")).stdout
 
 
-def test_a_remedy_is_completed_where_it_is_read() -> None:
+def test_a_remedy_is_completed_when_it_is_read() -> None:
     error = RelayError("x", "y", "see `relay status`")
     given = Options(given_config_paths=("/etc/x.toml",))
     with completing(root, given):

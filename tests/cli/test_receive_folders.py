@@ -1,4 +1,4 @@
-"""Where `relay receive` keeps archive and spool when a flag names only one of them."""
+"""The folders of archive and spool when a flag of `relay receive` names only one of them."""
 
 import subprocess
 from pathlib import Path
@@ -29,7 +29,7 @@ from relay.values.settings import Settings
 def test_a_flag_that_names_one_folder_implies_the_other_beside_it(
     flags: dict[str, str], configured: dict[str, str], expected: tuple[str | None, str | None]
 ) -> None:
-    """Unless the configuration names it; None is the configuration's default."""
+    """Unless the configuration names the other one; None is the configuration's default."""
     named = {**configured, **flags}
     document: dict[str, Any] = {"relay": {}, "receiver": {}}
     if "archive" in named:
@@ -40,7 +40,7 @@ def test_a_flag_that_names_one_folder_implies_the_other_beside_it(
     assert (document["receiver"].get("archive"), document["relay"].get("state-directory")) == expected
 
 
-def test_the_defaults_that_the_help_names_are_those_of_the_configuration() -> None:
+def test_the_defaults_in_help_are_those_of_the_configuration() -> None:
     settings = Settings()
     assert (settings.receiver.archive, settings.relay.state_directory) == (DEFAULT_ARCHIVE, DEFAULT_STATE)
 
@@ -50,7 +50,7 @@ def receive(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_relative_archive_and_its_state_lie_beside_each_other(tmp_path: Path) -> None:
+def test_a_relative_archive_and_its_state_are_beside_each_other(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     assert receive(tmp_path / "logs", "--archive", ".").returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "logs.state"]
@@ -58,6 +58,6 @@ def test_a_relative_archive_and_its_state_lie_beside_each_other(tmp_path: Path) 
     assert (tmp_path / "logs" / ".relay").is_dir()
 
 
-def test_a_state_directory_and_its_archive_lie_beside_each_other(tmp_path: Path) -> None:
+def test_a_state_directory_and_its_archive_are_beside_each_other(tmp_path: Path) -> None:
     assert receive(tmp_path, "--state", "spool").returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spool", "spool.archive"]

@@ -55,7 +55,7 @@ def flip(path: Path, offset: int) -> None:
 # --- show ---
 
 
-def test_show_tells_segments_blocks_messages_times_and_cursors(state: Path) -> None:
+def test_show_prints_segments_blocks_messages_times_and_cursors(state: Path) -> None:
     second = segment.first_of(segments(state)[1].name)
     code, shown, errors = told("show", "--state", str(state))
     assert (code, errors) == (0, "")
@@ -90,7 +90,7 @@ def test_show_as_json_has_every_number(state: Path) -> None:
     assert transient["segments"][0]["by_type"] == {"traffic": 1}
 
 
-def test_show_names_what_is_damaged_and_tells_the_rest(state: Path) -> None:
+def test_show_names_the_damage_and_prints_the_rest(state: Path) -> None:
     first, second = segments(state)
     flip(first, segment.HEADER_LENGTH + 30)
     flip(second, 40)
@@ -102,7 +102,7 @@ def test_show_names_what_is_damaged_and_tells_the_rest(state: Path) -> None:
     assert "retained: 2 segments, 99 messages" in shown, "which costs nothing"
 
 
-def test_while_a_relay_writes_its_process_is_named(state: Path) -> None:
+def test_the_process_of_a_running_relay_is_named(state: Path) -> None:
     with opened(state) as store:
         fill(store, [[event("one more")]])
         code, shown, _ = told("show", "--state", str(state))
@@ -123,7 +123,7 @@ def test_a_whole_spool_is_one_sentence_and_0(state: Path) -> None:
     assert len(bytes.fromhex(found["spools"][0]["head"])) == 32
 
 
-def test_a_break_is_told_with_segment_offset_and_block_and_65(state: Path) -> None:
+def test_a_break_is_reported_with_segment_offset_and_block_and_65(state: Path) -> None:
     path = segments(state)[1]
     first = segment.first_of(path.name)
     flip(path, segment.HEADER_LENGTH + 300)
@@ -156,14 +156,14 @@ def test_a_torn_tail_is_a_block_being_written_while_relay_runs_and_damage_when_n
     assert "0 blocks lost; 101 good blocks" in shown
 
 
-def test_blocks_that_a_cursor_has_passed_cannot_be_cut_off_unnoticed(state: Path) -> None:
+def test_missing_blocks_before_a_cursor_are_damage(state: Path) -> None:
     segments(state)[1].unlink()
     code, _, errors = told("verify", "--state", str(state))
     assert code == 65
     assert "gone: the cursor of far stands behind" in errors
 
 
-def test_no_state_is_no_input(tmp_path: Path) -> None:
+def test_a_folder_without_state_is_66(tmp_path: Path) -> None:
     for command in ("show", "verify", "cat"):
         code, shown, errors = told(command, "--state", str(tmp_path))
         assert (code, shown) == (66, "")
@@ -217,20 +217,20 @@ def test_a_message_is_a_line_with_its_control_characters_escaped(hostile: Path) 
         (["--spool", "transient"], []),
     ],
 )
-def test_what_is_printed_can_be_chosen(hostile: Path, arguments: list[str], expected: list[str]) -> None:
+def test_spool_start_and_types_can_be_chosen(hostile: Path, arguments: list[str], expected: list[str]) -> None:
     done = relay("cat", "--state", str(hostile), "--json", *arguments)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["type"] for each in found] == expected
     assert all(each["schema"] == "relay.spool-cat/1" and each["spool"] == "retained" for each in found)
 
 
-def test_a_large_spool_is_printed_from_the_block_that_is_asked_for(state: Path) -> None:
+def test_a_large_spool_is_printed_from_the_given_block(state: Path) -> None:
     done = relay("cat", "--state", str(state), "--json", "--from", "95")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(each["block"], each["number"]) for each in found] == [(number, number) for number in range(95, 101)]
 
 
-def test_damage_is_left_out_and_told_with_65(state: Path) -> None:
+def test_damage_is_skipped_and_reported_with_65(state: Path) -> None:
     flip(segments(state)[0], segment.HEADER_LENGTH + 300)
     code, shown, errors = told("cat", "--state", str(state))
     assert (code, len(shown.splitlines())) == (65, 99)
@@ -249,7 +249,7 @@ def test_a_terminal_gets_no_raw_octets(hostile: Path, option: str) -> None:
     assert "\x1b" not in text
 
 
-def test_nothing_is_changed_by_looking(state: Path) -> None:
+def test_show_verify_and_cat_change_no_file(state: Path) -> None:
     def files() -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in state.rglob("*") if path.is_file()}
 

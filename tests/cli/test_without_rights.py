@@ -1,4 +1,4 @@
-"""Commands run by a user without rights: what cannot be read, and as whom to run them; never "start relay"."""
+"""Commands of a user without rights name what cannot be read and as whom to run them, never "start relay"."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from program.history.spools import event, filled
 
 from relay.archive.write import ArchiveWriter
 
-# All in one process, which is quicker: each command line's exit code and output.
+# Prints the exit code and the output of each command line. One process for all is quicker.
 MANY = """
 import contextlib, io, json, sys
 from relay.cli import main
@@ -29,7 +29,7 @@ def one(arguments):
 json.dump([one(arguments) for arguments in json.load(sys.stdin)], sys.stdout)
 """
 OTHER = "daemon"
-"""A user that every system has, and nobody runs tests as."""
+"""A user that every system has, and that never runs the tests."""
 
 
 def called(command_lines: list[list[str]]) -> list[tuple[int, str, str]]:
@@ -43,7 +43,7 @@ def called(command_lines: list[list[str]]) -> list[tuple[int, str, str]]:
 
 
 def closed(path: Path) -> str:
-    """Have the path belong to somebody else, and be closed to all others; returns what helps."""
+    """Give the path to another user and close it to everybody else; returns the remedy."""
     if os.geteuid() != 0:
         path.chmod(0)
         return f"it belongs to this user: `chmod u+rwX {path}`"
@@ -97,7 +97,7 @@ def test_the_folder_at_fault_may_lie_above(state: Path, archive: Path, tmp_path:
     assert_refused(found, tmp_path / "above", remedy)
 
 
-def test_what_is_closed_within_an_open_folder_is_named(state: Path, archive: Path) -> None:
+def test_a_closed_file_within_an_open_folder_is_named(state: Path, archive: Path) -> None:
     spool = state / "spool" / "retained"
     originator = archive / "router1"
     remedies = {path: closed(path) for path in (spool, originator)}
@@ -105,7 +105,7 @@ def test_what_is_closed_within_an_open_folder_is_named(state: Path, archive: Pat
     assert_refused(called(of_archive(archive)), originator, remedies[originator])
 
 
-def test_a_file_that_must_not_be_read_is_named(state: Path, archive: Path) -> None:
+def test_an_unreadable_file_is_named(state: Path, archive: Path) -> None:
     (segment,) = (state / "spool" / "retained").glob("*.segment")
     (day,) = (archive / "router1").glob("*.log")
     remedies = {path: closed(path) for path in (segment, day)}
@@ -115,7 +115,7 @@ def test_a_file_that_must_not_be_read_is_named(state: Path, archive: Path) -> No
 
 
 def test_the_control_socket_is_named_with_its_owner(state: Path) -> None:
-    """A folder may be open to a group that is not allowed to ask the relay that runs."""
+    """A folder may be open to a group that is not allowed to query the running relay."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(state / "control"))
         listening.listen()

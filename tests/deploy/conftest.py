@@ -21,10 +21,10 @@ collect_ignore_glob = [] if os.geteuid() == 0 else ["test_*.py"]
 
 RELAY: Final = "relay.service"
 HALT_STUB: Final = "[Service]\nExecStart=\nExecStart=/usr/bin/touch /run/would-halt\n"
-"""Takes the place of the halt, before anything of relay's is installed."""
+"""Replaces the halt before anything of relay is installed."""
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 _WALL: Final = '#!/bin/sh\necho "$*" >>/run/wall\n'
-"""Terminals are not what is looked at here."""
+"""Replaces wall, because terminals are not under test here."""
 _CONFIGURATION: Final = """
 [[source]]
 name = "audit"
@@ -63,12 +63,12 @@ def documented() -> list[str]:
 
 
 def documented_lines(*beginnings: str) -> list[str]:
-    """Those of the documented commands that begin so."""
+    """The documented commands with this beginning."""
     return [line for block in documented() for line in block.splitlines() if line.startswith(beginnings)]
 
 
 def documented_paths() -> str:
-    """What lets an event collector write where its index file is."""
+    """The line that lets an event collector write to the folder of its index file."""
     (line,) = re.findall(r"`(ReadWritePaths=\S+)`", (DEPLOY / "README.md").read_text())
     return str(line)
 
@@ -84,7 +84,7 @@ class Router(SystemdMachine):
     """The machine, with relay's user and units, and a log server beside it."""
 
     def install(self) -> None:
-        """Do what the page says, up to where units are enabled."""
+        """Run the page's commands up to those that enable units."""
         self.add("relay-halt.service.d/stub.conf", HALT_STUB)
         shutil.copytree(DEPLOY, self.root / "srv/deploy")
         for line in documented_lines("useradd", "cp deploy/", "systemctl daemon-reload"):
@@ -92,11 +92,11 @@ class Router(SystemdMachine):
         self.run("sh", "-c", "cat >/usr/local/bin/wall; chmod 755 /usr/local/bin/wall", stdin=_WALL)
 
     def enable(self, unit: str) -> None:
-        """Do what the page says to enable a unit."""
+        """Run the page's command that enables a unit."""
         self.run(*enabling(unit))
 
     def set_up(self) -> None:
-        """Give relay a log, configuration and keys; start the log server, and something as auditd.service."""
+        """Give relay a log, configuration and keys; start the log server, and a stub as auditd.service."""
         self.run("install", "-d", "-o", "relay", "/etc/relay", "/var/lib/128t-monitoring")
         self.add("relay.service.d/collector.conf", f"[Service]\n{documented_paths()}\n")
         self.run("install", "-d", "-m", "750", "-g", "relay", "/var/log/audit")
@@ -108,13 +108,13 @@ class Router(SystemdMachine):
         self.run("systemctl", "start", "log-server.service", "auditd.service")
 
     def start_relay(self) -> None:
-        """All of it: relay works, by the road that it has on a router."""
+        """Do all of the above: relay then works as on a router."""
         self.set_up()
         self.enable(RELAY)
         assert self.property_of(RELAY, "ActiveState") == "active", "what is started is ready"
 
     def configuration(self) -> str:
-        """What relay.toml says."""
+        """The text of relay.toml."""
         return (self.root / "etc/relay/relay.toml").read_text()
 
     def write_configuration(self, text: str) -> None:
@@ -129,23 +129,23 @@ class Router(SystemdMachine):
         (self.root / "etc/log-server/authorized_keys").write_text(line)
 
     def write_records(self, records: bytes) -> None:
-        """As auditd does."""
+        """Append to the log as auditd does."""
         with (self.root / "var/log/audit/audit.log").open("ab") as log:
             log.write(records)
 
     def archived(self) -> list[bytes]:
-        """All that the log server has."""
+        """All messages that the log server has."""
         return archived(self.root / "var/log/relay")
 
     def wait_for_audit_events(self, count: int) -> list[bytes]:
-        """Those that the log server has, once there are so many."""
+        """The messages of the log server, once there are this many."""
         wait_until(
             lambda: len(audit_events(self.archived())) >= count, 60, lambda: f"{count} events:\n{self.journal()}"
         )
         return audit_events(self.archived())
 
     def request(self, path: str) -> None:
-        """Ask root for something by the code that relay does it with, as relay's user."""
+        """Send a request to root with relay's own code, as relay's user."""
         program = (
             "from relay.system.disk import Disk; from relay.program.watch.root_request import leave_root_request; "
             f"leave_root_request(Disk(), {path!r})"

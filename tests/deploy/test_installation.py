@@ -1,4 +1,4 @@
-"""deploy/README.md, typed from top to bottom on a machine that has never seen relay.
+"""deploy/README.md, typed from top to bottom on a machine without relay.
 
 The machine is this one's /usr under the real systemd, with an empty /etc, /opt and /var. It has no network: pip finds
 its packages in a folder, and `apt-get` only records which packages are asked for.
@@ -21,21 +21,21 @@ pytestmark = pytest.mark.timeout(300)
 
 LOG_SERVER: Final = "172.18.4.99"
 INSTALLING: Final = 240.0
-"""Seconds of patience on a busy machine; an idle one needs ten."""
+"""A limit in seconds for a busy machine; an idle one needs ten."""
 _RECEIVE: Final = (
     "[Service]\nExecStart=/usr/local/bin/relay receive --ssh-listen 172.18.4.99:22 --host-key /etc/log-server/host_key "
     "--authorized-keys /etc/log-server/authorized_keys --state /var/lib/log-server --archive /var/log/relay\n"
 )
 _APT_GET: Final = '#!/bin/sh\necho "$*" >>/run/apt-get\n'
 _RUNUSER: Final = "auth sufficient pam_rootok.so\nsession required pam_permit.so\n"
-"""Of Debian's /etc/pam.d/runuser, what needs no other file."""
+"""The part of Debian's /etc/pam.d/runuser that needs no other file."""
 
 
 class FreshMachine(Router):
-    """A machine without relay, and beside it what a log server needs: its address, and a host key."""
+    """A machine without relay, with the address and the host key of a log server."""
 
     def furnish(self) -> None:
-        """Take away what the harness installed, and put the checkout and the wheels there."""
+        """Remove what the harness installed, and copy the checkout and the wheels there."""
         self.run("umount", "/opt/relay")
         self.run("rm", "-r", "/opt/relay", "/usr/local/bin/relay", "/usr/local/bin/python-of-relay")
         shutil.copytree(wheels(), self.root / "srv/wheels")
@@ -49,7 +49,7 @@ class FreshMachine(Router):
         self.host_key = generate_key(self.root / "etc/log-server/host_key").with_suffix(".pub")
 
     def _furnish_auditd(self) -> None:
-        """Debian's configuration of auditd, and a log that only root can read; what runs as auditd is a stub."""
+        """Debian's configuration of auditd, and a log that only root can read; a stub runs as auditd."""
         (self.root / "etc/audit").mkdir()
         shutil.copy(fetch(AUDITD).file("etc/audit/auditd.conf"), self.root / "etc/audit")
         self.add("auditd.service", AUDITD_UNIT)
@@ -58,12 +58,12 @@ class FreshMachine(Router):
         self.run("install", "-m", "600", "/dev/null", "/var/log/audit/audit.log")
 
     def type(self, block: str) -> str:
-        """Type a block of commands into root's shell; what it prints."""
+        """Type a block of commands into root's shell; returns the output."""
         pip = [f"{name}={value}" for name, value in for_pip("/srv/wheels").items()]
         return self.run("env", *pip, "bash", "-euxc", f"cd /srv/relay\n{block}", seconds=INSTALLING)
 
     def type_the_keys(self, block: str) -> None:
-        """The second block; in the middle of it the log server's administrator adds the line that is printed."""
+        """Type the second block; in the middle of it the log server's administrator adds the printed line."""
         generate, rest = block.split("\n", 1)
         line = self.type(generate)
         (self.root / "etc/log-server/authorized_keys").write_text(line)
@@ -82,7 +82,7 @@ def fresh_machine() -> Iterator[FreshMachine]:
         yield machine
 
 
-def test_the_page_typed_from_top_to_bottom_ends_with_delivered_events(fresh_machine: FreshMachine) -> None:
+def test_the_page_typed_from_top_to_bottom_delivers_events(fresh_machine: FreshMachine) -> None:
     install, keys, start = documented()
     fresh_machine.type(install)
     assert fresh_machine.run("cat", "/run/apt-get") == "install -y python3-venv auditd\n"

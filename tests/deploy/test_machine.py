@@ -1,4 +1,4 @@
-"""The machine under systemd, where it cannot be made: one sentence says why, at once, and nothing is left behind."""
+"""When the machine under systemd cannot be made, one sentence reports the cause at once, and nothing is left behind."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ _PLACES: Final = {
 
 
 def last_words(prefix: Sequence[str], folder: Path) -> str:
-    """What comes of making one there, in a folder for temporary files."""
+    """The result of making a machine there, in a folder for temporary files."""
     done = subprocess.run(
         [*prefix, sys.executable, "-c", _MAKE],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(folder)},
@@ -37,7 +37,7 @@ def last_words(prefix: Sequence[str], folder: Path) -> str:
 
 
 @pytest.mark.parametrize("place", _PLACES)
-def test_where_a_machine_cannot_be_made_one_sentence_says_what_it_needs(place: str, tmp_path: Path) -> None:
+def test_when_a_machine_cannot_be_made_one_sentence_names_its_needs(place: str, tmp_path: Path) -> None:
     for component in (DBUS, SYSTEMD):
         fetch(component)
     prefix, here = _PLACES[place]

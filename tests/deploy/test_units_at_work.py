@@ -1,4 +1,4 @@
-"""The units of deploy/ under the real systemd. The unit that halts has a stub for its command (and see the harness)."""
+"""The units of deploy/ under the real systemd. The halting unit has a stub for its command (see the harness)."""
 
 import functools
 import json
@@ -21,20 +21,20 @@ NAMES = list(all_users.TEXTS)
 SINGLY = 8
 SOON = "[Service]\nRestartSec=100ms\n"
 IN_TIME = "[Service]\nTimeoutStopSec=30\n"
-"""After which systemd would kill it, and tell that as the result."""
+"""After this time systemd would kill it, and report that as the result."""
 
-# Each waits for whoever has the machine's audit for himself (`kernel_auditd.LOCK`), which may be a minute.
+# Each waits until no other test uses the machine's audit (`kernel_auditd.LOCK`), which may take a minute.
 pytestmark = pytest.mark.timeout(300)
 
 
 def process_status(router: Router, pid: str) -> dict[str, str]:
-    """proc(5), status."""
+    """The fields of /proc/PID/status (proc(5))."""
     lines = router.run("cat", f"/proc/{pid}/status").splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def auditd_alarms(router: Router) -> list[str]:
-    """What the running relay tells of an auditd that does not work."""
+    """The alarms of the running relay about an auditd that does not work."""
     live = json.loads(router.run("relay", "status", "--json"))["live"]
     return [each["text"] for each in live["alarms"] if each["name"] == AUDITD_DOWN]
 
@@ -44,11 +44,11 @@ def was_said_last(router: Router, text: str) -> bool:
 
 
 def written_now() -> bytes:
-    """A record that is younger than all before."""
+    """A record that is newer than all before."""
     return record(1, at_ms=time.time_ns() // 10**6 - START_MS)
 
 
-def test_within_the_units_bounds_relay_reads_stores_delivers_and_answers(router: Router) -> None:
+def test_within_the_units_limits_relay_reads_stores_delivers_and_answers(router: Router) -> None:
     router.start_relay()
     status = process_status(router, router.property_of(RELAY, "MainPID"))
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
@@ -62,7 +62,9 @@ def test_within_the_units_bounds_relay_reads_stores_delivers_and_answers(router:
     assert router.run("stat", "-c", "%U %a", "/var/lib/relay").split() == ["relay", "700"]
 
 
-def test_a_killed_relay_is_back_and_goes_on_a_reloaded_one_stays_and_a_stopped_one_ends_well(router: Router) -> None:
+def test_a_killed_relay_restarts_and_continues_a_reloaded_one_keeps_running_and_a_stopped_one_exits_with_0(
+    router: Router,
+) -> None:
     router.start_relay()
     assert router.property_of(RELAY, "RestartUSec") == "5s"
     router.add("relay.service.d/soon.conf", SOON)
@@ -91,7 +93,7 @@ def test_a_killed_relay_is_back_and_goes_on_a_reloaded_one_stays_and_a_stopped_o
     assert ended == ["inactive", "success", "0"]
 
 
-def test_with_a_wrong_configuration_the_start_fails_with_an_error_in_the_journal_and_no_other_try(
+def test_with_a_wrong_configuration_the_start_fails_with_an_error_in_the_journal_and_is_not_retried(
     router: Router,
 ) -> None:
     router.set_up()
@@ -105,8 +107,8 @@ def test_with_a_wrong_configuration_the_start_fails_with_an_error_in_the_journal
     assert "<3> relay:" in line
 
 
-def test_that_auditds_unit_failed_is_told_to_all_users_and_so_is_its_end(router: Router) -> None:
-    """Without its two rights the unit is all that relay sees."""
+def test_all_users_get_a_message_when_auditds_unit_fails_and_when_it_recovers(router: Router) -> None:
+    """Without its two rights relay can check only the unit."""
     router.set_up()
     router.add("relay.service.d/rights.conf", WITHOUT_RIGHTS)
     router.run("systemctl", "kill", "--signal=KILL", "auditd.service")
@@ -127,8 +129,8 @@ def test_that_auditds_unit_failed_is_told_to_all_users_and_so_is_its_end(router:
     assert auditd_alarms(router) == []
 
 
-def test_where_systemd_cannot_be_asked_relay_says_so_and_raises_no_alarm(router: Router) -> None:
-    """A user other than root asks by way of D-Bus."""
+def test_when_systemd_cannot_be_queried_relay_reports_it_and_raises_no_alarm(router: Router) -> None:
+    """Users other than root query systemd through D-Bus."""
     router.set_up()
     router.add("relay.service.d/rights.conf", WITHOUT_RIGHTS)
     router.run("systemctl", "stop", "dbus.socket", "dbus.service")
@@ -145,9 +147,9 @@ def assert_that_nothing_can_power_off(router: Router) -> None:
     assert "poweroff" not in command
 
 
-def test_root_halts_on_relays_request_and_not_while_no_halt_exists(router: Router) -> None:
+def test_root_halts_the_machine_on_relays_request_unless_no_halt_exists(router: Router) -> None:
     assert_that_nothing_can_power_off(router)
-    router.enable("relay-halt.path")  # before the folder is there that it looks into
+    router.enable("relay-halt.path")  # before the folder that it watches exists
     router.start_relay()
     router.request(halt_request.REQUEST)
     wait_until(lambda: router.has("/run/would-halt"), 60, router.journal)
@@ -162,8 +164,8 @@ def test_root_halts_on_relays_request_and_not_while_no_halt_exists(router: Route
     router.wait_until_property("relay-halt.path", "SubState", "waiting")
 
 
-def test_many_messages_in_quick_succession_are_all_told(router: Router) -> None:
-    """By systemd's default the sixth within ten seconds would have been the last for ever."""
+def test_many_messages_in_quick_succession_are_all_sent(router: Router) -> None:
+    """With systemd's default limit, the sixth within ten seconds would be the last for good."""
     router.start_relay()
     for name in NAMES[:SINGLY]:
         router.request(f"{all_users.REQUEST}.{name}")
