@@ -32,7 +32,8 @@ _OLD_WORDS = {
     "tells": r"\btells\b",
     "stands": r"\bstands?\b(?! for)",
     "mend": r"\bmend(?:s|ed|ing)?\b",
-    "is no": r"\b(?:is|are|was|were) no(?:ne)? (?!longer|more|less|later|earlier|sooner)",
+    # Not "there is no", which is plain English, nor Python's `is None`.
+    "is no": r"(?<!there )\b(?:is|are|was|were) (?-i:no(?:ne)?) (?!longer|more|less|later|earlier|sooner)",
     "whoever": r"\bwho(?:ever|so)\b",
     "but for": r"\bbut for\b",
 }
