@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from relay.config.agent import config_yaml
-from relay.config.check.undelivered_types import undelivered_types
+from relay.config.check.undelivered_types import undelivered_types, unrouted_sources
 from relay.config.check.unmatched_filters import unmatched_filters
 from relay.config.document.config_file import read_octets
 from relay.config.document.file_drafts import FileDrafts
@@ -64,6 +64,7 @@ def read_configuration(paths: Sequence[str], choice: RouterChoice = ANY) -> Conf
     is_receivers = "receiver" in merged.document and not settings.source
     found = [
         *(() if is_receivers else undelivered_types(settings, merged.document, merged.implied)),
+        *(() if is_receivers else unrouted_sources(settings, merged.implied)),
         *unmatched_filters(settings),
         *unmatched_tables(settings, merged),
     ]

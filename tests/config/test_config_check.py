@@ -133,7 +133,7 @@ def test_a_private_key_that_others_may_use_is_a_mistake_with_its_line(machine: M
 
 def test_a_private_key_that_is_missing_or_none_is_a_mistake(machine: Machine) -> None:
     (machine.folder / "id").write_text("ssh-ed25519 AAAA a public key\n")
-    assert "holds no private key" in machine.mistake()
+    assert "contains no readable private key" in machine.mistake()
     (machine.folder / "id").unlink()
     assert "there is no such file" in machine.mistake()
 

@@ -83,7 +83,7 @@ def add_source(plugin: PluginTable, name: str, outputs: frozenset[str], line: in
     path: KeyPath = (SOURCES, len(plugin.draft.document.get(SOURCES, ())))
     plugin.draft.put((*path, "name"), name, line)
     plugin.put((*path, "type"), "event-collector")
-    command = _execd_command(plugin, path) if plugin.name == "execd" else _collector_command(plugin, path)
+    command = _command(plugin, path)
     # As in Telegraf, the values under several names of one filter are one list.
     filters: dict[str, tuple[str, object]] = {}
     for key, ours in taken_over(plugin.table).items():
@@ -117,18 +117,15 @@ def tag_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _collector_command(plugin: PluginTable, path: KeyPath) -> list[str]:
-    index = plugin.text("index-file")
-    command = [COLLECTOR, "--log-name", plugin.text("log-name") or "event_collector"]
-    command += ["--topic", plugin.text("topic") or "events"]
-    command += [_INDEX, index] if index else []
-    own = ", with an index file of relay's own" if plugin.keeps_index else ""
-    plugin.put((*path, "command"), command, why=f"it is what the Monitoring Agent runs{own}")
-    return command
-
-
-def _execd_command(plugin: PluginTable, path: KeyPath) -> list[str]:
-    """The command, which can be one text: the program."""
+def _command(plugin: PluginTable, path: KeyPath) -> list[str]:
+    """Put the command, which for execd can be one text: the program."""
+    if plugin.name != "execd":
+        index = plugin.text("index-file")
+        command = [COLLECTOR, "--log-name", plugin.text("log-name") or "event_collector"]
+        command += ["--topic", plugin.text("topic") or "events", *([_INDEX, index] if index else [])]
+        own = ", with an index file of relay's own" if plugin.keeps_index else ""
+        plugin.put((*path, "command"), command, why=f"it is what the Monitoring Agent runs{own}")
+        return command
     command = as_list(plugin.replaced("command"))
     plugin.put((*path, "command"), command, key="command")
     if plugin.table.get("environment"):

@@ -63,7 +63,7 @@ class MonitoringAgent:
         names = frozenset(name for name, _ in all_outputs)
         for name, entry in self._entries("inputs"):
             if self._is_enabled(entry, f"input {quoted(name)}", "inputs"):
-                self._add_input(name, plugins_of("inputs", name, entry), self._outputs_of(name, entry, names), tags)
+                self._add_input(name, entry, plugins_of("inputs", name, entry), names, tags)
         for name, entry in all_outputs:
             if self._is_enabled(entry, f"output {quoted(name)}", "outputs"):
                 self._add_output(name, plugins_of("outputs", name, entry))
@@ -100,16 +100,6 @@ class MonitoringAgent:
                 )
         return found
 
-    def _outputs_of(self, name: str, entry: dict[Any, Any], known: frozenset[str]) -> frozenset[str]:
-        included, excluded = entry.get("include-outputs"), entry.get("exclude-outputs")
-        for names in (included, excluded):
-            for unknown in sorted({str(each) for each in as_list(names)} - known):
-                self._mistake(
-                    f"input {quoted(name)} names the output {quoted(unknown)}, which does not exist", "inputs"
-                )
-        selected = known if included is None else known.intersection(map(str, as_list(included)))
-        return selected.difference(map(str, as_list(excluded)))
-
     def _tags(self) -> dict[str, str]:
         """The tags of every event. Router and node become keys of [relay]."""
         found: dict[str, str] = {}
@@ -130,7 +120,14 @@ class MonitoringAgent:
 
     # --- Inputs and outputs ---
 
-    def _add_input(self, name: str, plugins: list[PluginTable], goes_to: frozenset[str], tags: dict[str, str]) -> None:
+    def _add_input(
+        self, name: str, entry: dict[Any, Any], plugins: list[PluginTable], known: frozenset[str], tags: dict[str, str]
+    ) -> None:
+        included, excluded = entry.get("include-outputs"), as_list(entry.get("exclude-outputs"))
+        for unknown in sorted({str(each) for each in (*as_list(included), *excluded)} - known):
+            self._mistake(f"input {quoted(name)} names the output {quoted(unknown)}, which does not exist", "inputs")
+        selected = known if included is None else known.intersection(map(str, as_list(included)))
+        goes_to = selected.difference(map(str, excluded))
         events = [plugin for plugin in plugins if inputs.is_of_events(plugin)]
         if others := [inputs.name_of(plugin) for plugin in plugins if plugin not in events]:
             self._ignored.append(f"input {listed([name])} ({listed(others)})")

@@ -29,14 +29,15 @@ class Variables(NamedTuple):
     def replaced(self, value: Any, reject: Callable[[str], None]) -> Any:  # noqa: ANN401 - any TOML or YAML value
         """The value with its variables replaced, at any depth; `reject` gets a sentence for each unknown variable."""
         if isinstance(value, str):
-            return _VARIABLE.sub(lambda match: self._value(match[1], reject), value)
+            return _VARIABLE.sub(lambda match: self.value(match[1], reject), value)
         if isinstance(value, list):
             return [self.replaced(inner, reject) for inner in value]
         if isinstance(value, dict):
             return {name: self.replaced(inner, reject) for name, inner in value.items()}
         return value
 
-    def _value(self, name: str, reject: Callable[[str], None]) -> str:
+    def value(self, name: str, reject: Callable[[str], None]) -> str:
+        """The value of one variable; empty when relay cannot know it."""
         variable = quoted(f"${{{name}}}")
         known = {"ROUTER": self.router, "NODE": self.node, "HOSTNAME": socket.gethostname()}
         if value := known.get(name):

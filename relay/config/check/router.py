@@ -1,34 +1,29 @@
 """Mistakes and warnings in the settings of `relay run` on this machine."""
 
-import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
-from relay.config.check.audit_sources import (
+from relay.config.check.files import Finding, tls_key
+from relay.config.check.forwardings import forwarding_mistakes, forwarding_warnings
+from relay.config.check.sources import (
     followed_beside_auditd,
     followed_twice,
     missing_logs,
+    source_mistakes,
     unreadable_older_files,
 )
-from relay.config.check.files import AS_RELAY, Finding, tls_key, unreadable, unusable_key
 from relay.config.configuration import Configuration
-from relay.config.key_path import KeyPath
 from relay.errors import ConfigurationError, RelayError
 from relay.system.command import check_command
-from relay.transport.ssh.known_hosts import KnownHosts
 from relay.transport.tls.client import tls_client
-from relay.values.address import Address
-from relay.values.settings import AuditLogSource, EventCollectorSource, PortForwarding, SourceTable
 
 
 def router_mistakes(configuration: Configuration) -> Iterator[Finding]:
     """What keeps `relay run` from working as configured."""
     settings = configuration.settings
     for index, source in enumerate(settings.source):
-        yield from _source_mistakes(("source", index), source)
+        yield from source_mistakes(("source", index), source)
     for index, forwarding in enumerate(settings.port_forwarding):
-        yield from _forwarding_mistakes(("port-forwarding", index), forwarding)
+        yield from forwarding_mistakes(("port-forwarding", index), forwarding)
     for index, server in enumerate(settings.remote_logging_server):
         try:
             if server.transport == "tls":
@@ -62,9 +57,7 @@ def router_warnings(configuration: Configuration) -> Iterator[Finding]:
             sentence = f"{cause}; relay sends to it directly, by {server.transport} without encryption"
             yield ("remote-logging-server", index), sentence
     for index, forwarding in enumerate(settings.port_forwarding):
-        with contextlib.suppress(RelayError):  # reported as a mistake
-            for mistake in KnownHosts.read(forwarding.known_hosts).mistakes:  # other lines hold all the same
-                yield ("port-forwarding", index, "known-hosts"), mistake
+        yield from forwarding_warnings(("port-forwarding", index), forwarding)
 
 
 def _nothing_to_forward(configuration: Configuration) -> Iterator[Finding]:
@@ -72,38 +65,3 @@ def _nothing_to_forward(configuration: Configuration) -> Iterator[Finding]:
     if not configuration.settings.source and not configuration.settings.remote_logging_server:
         files = " and ".join(configuration.others or configuration.files)
         yield (), f"nothing to forward: no source and no server in {files}"
-
-
-def _source_mistakes(path: KeyPath, source: SourceTable) -> Iterator[Finding]:
-    """A log that cannot be read; a program that cannot run, and an index file that cannot be written."""
-    if isinstance(source, AuditLogSource) and (sentence := unreadable(source.path, can_be_missing=True)):
-        yield (*path, "path"), sentence
-    if not isinstance(source, EventCollectorSource):
-        return
-    program, index = source.command[0], source.index
-    folder = os.path.dirname(index)
-    if not Path(program).exists():
-        yield (*path, "command"), f"{program} does not exist"
-    elif not os.access(program, os.X_OK):
-        yield (*path, "command"), f"this user is not allowed to run {program}; {AS_RELAY}"
-    if os.path.exists(index):
-        if not os.access(index, os.R_OK | os.W_OK):
-            yield (*path, "index-file"), f"this user is not allowed to read and write {index}; {AS_RELAY}"
-    elif os.path.exists(folder) and not os.access(folder, os.W_OK | os.X_OK):
-        yield (*path, "index-file"), f"this user is not allowed to create {index} in its folder; {AS_RELAY}"
-
-
-def _forwarding_mistakes(path: KeyPath, forwarding: PortForwarding) -> Iterator[Finding]:
-    """A private key that cannot be used, and a server whose host key is not known."""
-    if sentence := unusable_key(forwarding.private_key, forwarding.algorithms):
-        yield (*path, "private-key"), sentence
-    server = Address(forwarding.server_address, forwarding.server_port)
-    if sentence := unreadable(forwarding.known_hosts):
-        exists = os.path.lexists(forwarding.known_hosts)
-        yield (*path, "known-hosts"), sentence if exists else f"{sentence}; `relay key trust {server}` creates it"
-        return
-    known = KnownHosts.read(forwarding.known_hosts)
-    if not known.pinned(server.host, server.port):
-        cause = f"{known.path} has no host key for {server}{known.why_unpinned(server.host, server.port)}"
-        remedy = f"relay sends nothing to an unknown server; run `relay key trust {server}`"
-        yield (*path, "known-hosts"), f"{cause}; {remedy}"

@@ -27,7 +27,7 @@ def undelivered_types(
     delivered = {type_ for source in settings.source for type_ in _types_of(source)}
     # A collector's data that cannot be parsed becomes events of type log, whatever the filters are.
     delivered |= {UNKNOWN for source in settings.source if EventType.LOG in source.event_types}
-    off = {kind.label for kind in OPTIONAL_TYPES if not settings.audit.category(kind).enabled}
+    off = _disabled_types(settings)
     for kind in OPTIONAL_TYPES:
         category = document.get("audit", {}).get(kind.audit_key, {})
         enabled, persist = ("audit", kind.audit_key, "enabled"), ("audit", kind.audit_key, "persist")
@@ -40,11 +40,11 @@ def undelivered_types(
         written = "types" in document["remote-logging-server"][index]
         if written and (sentence := _missing_types(server, settings, delivered, off)):
             yield ("remote-logging-server", index, "types"), sentence
-    yield from _ignored_sources(settings, off, implied)
 
 
-def _ignored_sources(settings: Settings, off: set[str], implied: Collection[KeyPath]) -> Iterator[tuple[KeyPath, str]]:
-    """Sources of which no event reaches a server."""
+def unrouted_sources(settings: Settings, implied: Collection[KeyPath] = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Sources of which no event reaches a server; `implied` as above."""
+    off = _disabled_types(settings)
     taken: set[str] = {type_ for server in settings.remote_logging_server for type_ in server.types}
     for index, source in enumerate(settings.source):
         types = _types_of(source)
@@ -57,6 +57,10 @@ def _ignored_sources(settings: Settings, off: set[str], implied: Collection[KeyP
         elif not types - off:
             keys = " and ".join(f"audit.{kind.audit_key}" for kind in OPTIONAL_TYPES if kind.label in types)
             yield ("source", index), f"its events ({names}) are not enabled in [audit]; set `enabled = true` in {keys}"
+
+
+def _disabled_types(settings: Settings) -> set[str]:
+    return {kind.label for kind in OPTIONAL_TYPES if not settings.audit.category(kind).enabled}
 
 
 def _types_of(source: SourceTable) -> frozenset[str]:

@@ -7,18 +7,15 @@ records. Where a Monitoring Agent sends traffic events, they are enabled unless 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 from relay.config.agent import config_yaml
 from relay.config.document.config_file import NotAConfigurationError, decode_text, toml_draft
 from relay.config.document.settings_draft import SettingsDraft
 from relay.config.router import recognition
 from relay.config.router.router_choice import ANY, RouterChoice
-from relay.config.router.router_draft import router_draft
+from relay.config.router.router_draft import IMPLIED_SOURCE, implied_source, router_draft
 from relay.errors import UsageError
-
-_TRAIL: Final = "audit"
-"""The name of the source that a router's text implies."""
 
 
 class FileDrafts:
@@ -50,25 +47,26 @@ class FileDrafts:
         # TOML first: it can say which router is meant where a text has several.
         for index in (*sorted(texts.keys() - {*routers, *agents}), *routers, *agents):
             file, text = self._files[index][0], texts[index]
-            with self._failing(index):
+            with self._failing(index, "" if index in agents else text):
                 if index in routers:
                     self._made[index] = router_draft(file, text, self._choice, self._named())
                 elif index in agents:
                     self._made[index] = config_yaml.agent_draft(file, text, self._named())
                 else:
-                    self._made[index] = _toml_draft(file, text)
+                    self._made[index] = toml_draft(file, text)
         implied_first = [config_yaml.implied(self._made[index]) for index in agents]
-        implied_last = [] if not routers or self._has_audit_source() else [_implied_source(self._files[routers[0]][0])]
+        implied_last = [implied_source(self._files[index][0]) for index in routers[:1] if not self._has_audit_source()]
         return [*implied_first, *(draft for _, draft in sorted(self._made.items())), *implied_last]
 
     @contextmanager
-    def _failing(self, index: int) -> Iterator[None]:
-        """Make a draft with one mistake of a file that is not a configuration."""
+    def _failing(self, index: int, text: str = "") -> Iterator[None]:
+        """Turn NotAConfigurationError into a draft with one mistake, which says what the text is instead."""
         try:
             yield
         except NotAConfigurationError as error:
             self._made[index] = SettingsDraft(self._files[index][0])
-            self._made[index].mistake(error.sentence, error.line)
+            form = recognition.other_form(text) if text else ""
+            self._made[index].mistake(form or error.sentence, None if form else error.line)
 
     def _named(self) -> RouterChoice:
         """The router and the node that the choice names, or else the last of the drafts so far that names one."""
@@ -93,25 +91,7 @@ class FileDrafts:
         tables: list[dict[str, Any]] = [table for array in arrays for table in array if isinstance(table, dict)]
         collectors = {table.get("name") for table in tables if table.get("type") == "event-collector"}
         return any(
-            table.get("name") == _TRAIL or table.get("type", "") != "event-collector"
+            table.get("name") == IMPLIED_SOURCE or table.get("type", "") != "event-collector"
             for table in tables
             if "type" in table or table.get("name") not in collectors
         )
-
-
-def _toml_draft(file: str, text: str) -> SettingsDraft:
-    """The draft of a TOML text; the error for another text names what the text is instead."""
-    try:
-        return toml_draft(file, text)
-    except NotAConfigurationError:
-        if form := recognition.other_form(text):
-            raise NotAConfigurationError(form) from None
-        raise
-
-
-def _implied_source(file: str) -> SettingsDraft:
-    draft = SettingsDraft(file)
-    why = "a router's audit trail is auditd's log"
-    draft.put(("source", 0, "name"), _TRAIL, why=why)
-    draft.put(("source", 0, "type"), "audit-log", why=why)
-    return draft

@@ -32,14 +32,11 @@ class Certificates:
         texts = [text for name, section in trusted if (text := self._pem(section, "trusted-ca-certificate", name))]
         if texts:
             found["ca"] = "".join(dict.fromkeys(texts)), trusted[0][1].line
-        name = self._reader.value(syslog, "client-certificate-name", ("syslog", "client-certificate-name"))
-        line = line_of(syslog, "client-certificate-name")
-        if name is not None and (text := self._client_certificate(str(name), line)):
-            found["certificate"] = text, line
-            found["private-key"] = f"{_FOLDER}/client-certificate-{name}.key", line
-        return found
-
-    def _client_certificate(self, name: str, line: int) -> str:
+        named_one = self._reader.value(syslog, "client-certificate-name", ("syslog", "client-certificate-name"))
+        if named_one is None:
+            return found
+        name, line = str(named_one), line_of(syslog, "client-certificate-name")
+        key_file = f"{_FOLDER}/client-certificate-{name}.key"
         known = {key: section for level in self.levels for key, section in named(level.sections("client-certificate"))}
         if name not in known:
             self._draft.mistake(f"there is no client-certificate {quoted(name)} in this text", line)
@@ -48,11 +45,11 @@ class Certificates:
         elif text := self._pem(known[name], "client-certificate", name):
             self._draft.warn(
                 f"client-certificate {quoted(name)}: relay takes private keys from files only; put its key into "
-                f"{_FOLDER}/client-certificate-{name}.key with mode 0600, or name another file with `private-key`",
+                f"{key_file} with mode 0600, or name another file with `private-key`",
                 known[name].line,
             )
-            return text
-        return ""
+            found |= {"certificate": (text, line), "private-key": (key_file, line)}
+        return found
 
     def _pem(self, section: Section, kind: str, name: str) -> str:
         """The certificates in a section's content, each once; private keys are left out."""

@@ -56,14 +56,7 @@ class Quotes:
         """Complete the values behind a name, up to the end of a quote that opens there; None when it does not close."""
         if not is_open(text):
             return QuotedValue(text, begin)
-        end = self._end(begin)
-        if end is None or end - begin >= LONGEST:
-            return None
-        return QuotedValue("\n".join((text, *self._lines[begin:end])).rstrip(), end)
-
-    def _end(self, number: int) -> int | None:
-        """The line in which the quote that is open at the end of a line closes for good."""
-        passed = []
+        number, passed = begin, []
         while number not in self._ends:
             passed.append(number)
             nearest = bisect.bisect_right(self._numbers, number)
@@ -74,9 +67,11 @@ class Quotes:
                 self._ends[number] = closing
             else:
                 number = closing
-        found = self._ends[number]
-        self._ends.update(dict.fromkeys(passed, found))
-        return found
+        end = self._ends[number]
+        self._ends.update(dict.fromkeys(passed, end))
+        if end is None or end - begin >= LONGEST:
+            return None
+        return QuotedValue("\n".join((text, *self._lines[begin:end])).rstrip(), end)
 
     def _after(self, number: int) -> str:
         return self._lines[number - 1][self._closed[number] :]

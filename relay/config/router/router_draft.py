@@ -37,6 +37,8 @@ _SERVER: Final = frozenset({"address", "port"})
 _FORWARDINGS: Final = "port-forwarding"
 _OUTER: Final = SectionKind({"router": SectionKind({}, 1)})
 _MOST_LISTED: Final = 10
+IMPLIED_SOURCE: Final = "audit"
+"""The name of the source that a router's text implies."""
 
 
 def router_draft(file: str, text: str, chosen: RouterChoice = ANY, preferred: RouterChoice = ANY) -> SettingsDraft:
@@ -52,6 +54,15 @@ def router_draft(file: str, text: str, chosen: RouterChoice = ANY, preferred: Ro
     for remark in read.remarks:
         draft.warn(remark.sentence, remark.line)
     _Translation(draft, read.root).translate(chosen, preferred)
+    return draft
+
+
+def implied_source(file: str) -> SettingsDraft:
+    """The draft of the source that a router's text implies."""
+    draft = SettingsDraft(file)
+    why = "a router's audit trail is auditd's log"
+    draft.put(("source", 0, "name"), IMPLIED_SOURCE, why=why)
+    draft.put(("source", 0, "type"), "audit-log", why=why)
     return draft
 
 

@@ -104,7 +104,14 @@ class _TextReader:
         self.remarks: list[Remark] = []
         self.mistakes: list[Remark] = []
         self.lines = list(self._statements(shown))
-        self.at = self._foreword()
+        self.at = 0
+        """The index of the next line."""
+        if self.lines and self.lines[0].text.split(maxsplit=1)[0] not in {*_OUTERMOST, "configure"}:
+            self.at = beginning([line.text for line in self.lines]) or 0
+        if self.at:
+            first, number = self.lines[0].number, self.lines[self.at].number
+            sentence = f"the configuration begins in line {number}; relay ignores {_lines(self.at)} before it"
+            self._remark(first, sentence)
         depths = {line.indent for line in self.lines[self.at :]}
         self.unindented = len(depths) <= 1
         self.root = Statement("", "", 0, -1, [], [])
@@ -132,16 +139,6 @@ class _TextReader:
             if text and not terminal_text.is_chatter(text):
                 leading = line[: len(line) - len(line.lstrip())]
                 yield _TextLine(number, len(leading.expandtabs(_TAB)), text)
-
-    def _foreword(self) -> int:
-        """The number of lines before the configuration begins."""
-        if not self.lines or self.lines[0].text.split(maxsplit=1)[0] in {*_OUTERMOST, "configure"}:
-            return 0
-        begin = beginning([line.text for line in self.lines]) or 0
-        if begin:
-            first, number = self.lines[0].number, self.lines[begin].number
-            self._remark(first, f"the configuration begins in line {number}; relay ignores {_lines(begin)} before it")
-        return begin
 
     def read(self) -> None:
         while self.at < len(self.lines):
@@ -180,7 +177,11 @@ class _TextReader:
         if _FULL_PATH.match(line.text):
             self._full_path(line, f"config {values}")
             return
-        statement = Statement(name, values or self._announced(line), line.number, line.indent, [], [])
+        following = self.lines[self.at] if self.at < len(self.lines) else None
+        if not values and following and following.indent > line.indent and _LONG_VALUE.fullmatch(following.text):
+            self.at += 1  # the announcement of a long value is in the line below its leaf
+            values = following.text
+        statement = Statement(name, values, line.number, line.indent, [], [])
         self.open[-1].inner.append(statement)
         if name == "delete" and not self.is_difference:
             self.is_difference = True
@@ -204,14 +205,6 @@ class _TextReader:
             sentence = f"the quoted value that begins here ends in line {value.end}, behind an `exit`"
             self._remark(line.number, f"{sentence}; is its closing quote missing?")
         return value.text
-
-    def _announced(self, line: _TextLine) -> str:
-        """The announcement of a long value in the line below its leaf."""
-        following = self.lines[self.at : self.at + 1]
-        if following and following[0].indent > line.indent and _LONG_VALUE.fullmatch(following[0].text):
-            self.at += 1
-            return following[0].text
-        return ""
 
     def _kind(self, line: _TextLine, name: str, values: str) -> SectionKind | None:
         """The kind of section that a statement begins; None for a leaf."""
@@ -271,19 +264,16 @@ class _TextReader:
             elif full_path and name in {"exit", "configure", *_OUTERMOST}:
                 return
             elif is_pasted and name not in {"exit", "delete", *section_kind.NAMES}:
-                end = self._pasted_end(leaf)
+                section = self.open[-1].indent
+                while end < len(self.lines):
+                    following = self.lines[end]
+                    if following.indent == leaf.indent or (following.indent == section and following.text == "exit"):
+                        break
+                    end += 1
             elif not full_path and (self.unindented or line.indent <= leaf.indent):
                 return
             leaf.text.extend(inner.text for inner in self.lines[self.at : end])
             self.at = end
-
-    def _pasted_end(self, leaf: Statement) -> int:
-        section = self.open[-1].indent
-        for index in range(self.at, len(self.lines)):
-            line = self.lines[index]
-            if line.indent == leaf.indent or (line.indent == section and line.text == "exit"):
-                return index
-        return len(self.lines)
 
     def _pem_end(self) -> int:
         """The index behind the PEM block that begins here; a block without an end is its first line alone."""

@@ -33,17 +33,15 @@ class Section:
         for place in places:
             self.line = self.line or place.line
             for statement in place.inner:
-                if statement.name == "delete":
-                    self._delete(*statement.words)
-                else:
+                if statement.name != "delete":
                     self._inner.setdefault(statement.name, {}).setdefault(statement.words, []).append(statement)
-
-    def _delete(self, name: str = "", *keys: str) -> None:
-        keys = keys[1:] if keys[:1] == ("force",) else keys
-        places = self._inner.get(name, {})
-        places.pop(keys, None)
-        if not (keys and places):
-            self._inner.pop(name, None)
+                    continue
+                name, *rest = statement.words or ("",)
+                keys = tuple(rest[1:] if rest[:1] == ["force"] else rest)
+                remaining = self._inner.get(name, {})
+                remaining.pop(keys, None)
+                if not (keys and remaining):
+                    self._inner.pop(name, None)
 
     def names(self) -> Iterator[tuple[str, int]]:
         """Every name in the section, with its first line."""

@@ -1,6 +1,6 @@
-"""Sources of audit records that repeat each other's records, and logs that this user cannot read in full.
+"""Sources that cannot read their log or run their program, and sources that repeat each other's records.
 
-Logs are examined with the rights of the user who runs the check.
+Files are examined with the rights of the user who runs the check.
 """
 
 import contextlib
@@ -8,11 +8,30 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from relay.config.check.files import Finding
+from relay.config.check.files import AS_RELAY, Finding, unreadable
 from relay.config.key_path import KeyPath
 from relay.source.auditd.generations import scan
-from relay.values.settings import AuditLogSource, Settings
+from relay.values.settings import AuditLogSource, EventCollectorSource, Settings, SourceTable
 from relay.values.text import quoted
+
+
+def source_mistakes(path: KeyPath, source: SourceTable) -> Iterator[Finding]:
+    """A log that cannot be read; a program that cannot run, and an index file that cannot be written."""
+    if isinstance(source, AuditLogSource) and (sentence := unreadable(source.path, can_be_missing=True)):
+        yield (*path, "path"), sentence
+    if not isinstance(source, EventCollectorSource):
+        return
+    program, index = source.command[0], source.index
+    folder = os.path.dirname(index)
+    if not Path(program).exists():
+        yield (*path, "command"), f"{program} does not exist"
+    elif not os.access(program, os.X_OK):
+        yield (*path, "command"), f"this user is not allowed to run {program}; {AS_RELAY}"
+    if os.path.exists(index):
+        if not os.access(index, os.R_OK | os.W_OK):
+            yield (*path, "index-file"), f"this user is not allowed to read and write {index}; {AS_RELAY}"
+    elif os.path.exists(folder) and not os.access(folder, os.W_OK | os.X_OK):
+        yield (*path, "index-file"), f"this user is not allowed to create {index} in its folder; {AS_RELAY}"
 
 
 def followed_twice(settings: Settings) -> Iterator[Finding]:
