@@ -1,33 +1,34 @@
 """A stored message as audit records, for servers that speak the auditd protocol.
 
-An audit event is its records, each as it came, found in MSG. One that names no node gets `node=NAME ` in front, as
-auditd's `name_format` does on the machine itself. NAME is chosen by `node_name`: the event's `router`, its HOSTNAME, or
-"none", which sends the record unchanged. Everything else becomes a record of its own:
+An audit event becomes its records, each as it came, found in MSG. A record without a node gets `node=NAME ` in front,
+as auditd's `name_format` does on the machine itself. `node_name` chooses NAME: the event's `router`, its HOSTNAME, or
+"none", which sends the record unchanged. Every other message becomes a record of its own:
 
     node=HOSTNAME type=TRUSTED_APP msg=audit(SECONDS.MILLIS:NUMBER): pid=0 uid=… auid=… ses=… event_type="alarm"
     facility="13" severity="4" app_name="relay" msgid="ALARM" relayRun="…" … info="MSG"
 
-The node is HOSTNAME too unless a message of relay's own has another router and `node_name` asks for that.
-NUMBER is the event's within its type, the time is TIMESTAMP's, else that of the commit. The ids are "unset": ausearch
-asks for them in such records. The SD-PARAMs follow by their names; those that mean something else in a record (`type`,
-`msg`, `node`) are written `event_type` and so on. Values stand as the kernel writes untrusted ones: quoted, or in
-upper-case hex where they hold a space, a quote, a control octet or what is not ASCII; `ausearch -i` decodes that,
-unless the hex has digits alone.
+The node is HOSTNAME too, unless a message of relay's own has another router and `node_name` selects the router. NUMBER
+is the event's sequence number within its type. The time is TIMESTAMP's, else that of the commit. The ids are "unset",
+because ausearch needs them in such records. The SD-PARAMs follow with their names; names that mean something else in a
+record (`type`, `msg`, `node`) become `event_type` and so on. Values are written as the kernel writes untrusted ones:
+quoted, or in upper-case hex where they hold a space, a quote, a control octet or a non-ASCII octet; `ausearch -i`
+decodes that, unless the hex has digits only.
 
-No record is longer than LARGEST_RECORD, and none holds an LF or NUL, where auditd would end it. What does not fit is
-continued, and nothing is lost: a longer audit record is cut, and its rest follows in the `info` of TRUSTED_APP
-records with the same time and serial and `part="2/3"`; so does what follows a long MSG. `info` of all parts, joined
-behind what the first record holds, is what there was. A line of an audit event that is no record is the `info` of one,
-and so is a message whose parameters alone would fill one, or which is no RFC 5424. So is an EOE: an auditd with
-`distribute_network = yes` neither keeps nor answers one (seen with 3.0.9).
+No record is longer than LARGEST_RECORD, and none holds an LF or NUL, which would end it for auditd. What does not fit
+is continued, and nothing is lost. A longer audit record is cut, and its rest follows in the `info` of TRUSTED_APP
+records with the same time and serial and `part="2/3"`. The rest of a long MSG follows in the same way. The `info` of
+all parts, joined behind the first record, is the original text. A malformed line of an audit event is the `info` of a
+record, and so is a message that is not RFC 5424 or whose parameters alone would fill a record. So is an EOE: an auditd
+with `distribute_network = yes` neither keeps nor answers one (seen with 3.0.9).
 
 Pure; work is linear in the message.
 """
 
+import contextlib
 import re
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from relay.events.audit.record import Record, parse
+from relay.events.audit.record import parse
 from relay.syslog import rfc5424
 from relay.syslog.auditd_remote import LARGEST_RECORD
 from relay.values.event import EventType
@@ -38,7 +39,7 @@ _OWN_AUDIT_EVENT: Final = re.compile(
     re.DOTALL,
 )
 _ROUTER: Final = re.compile(rb' type="audit" router="((?:[^"\\]++|\\.)*+)"')
-"""Where `mapping` writes it, in front of every field of a record."""
+"""As `mapping` writes it, before every field of a record."""
 _ESCAPED: Final = re.compile(rb"\\(.)")
 _LONGEST_NODE: Final = 255
 _IDS: Final = b"pid=0 uid=4294967295 auid=4294967295 ses=4294967295"
@@ -47,35 +48,38 @@ _LEGAL_IN_NAME: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 _AS_NAME: Final = bytes(octet if octet in _LEGAL_IN_NAME else ord("_") for octet in range(256))
 _RESERVED: Final = frozenset((b"type", b"msg", b"node"))
 _MOST_FIELDS: Final = LARGEST_RECORD // 2
-"""Octets of fields that leave room for a good piece of the text beside them."""
-_PART_ROOM: Final = len(b' part="999999/999999" info=')
+"""Octets of fields beside which a useful piece of the text still fits."""
+_PART_LENGTH: Final = len(b' part="999999/999999" info=')
 
 
 NodeName: TypeAlias = Literal["router", "hostname", "none"]
 
 
 class AuditRecords(NamedTuple):
-    """What is to be sent for one message, in order; at least one record."""
+    """The records to send for one message, in order; at least one."""
 
     records: list[bytes]
     continued: bool = False
-    """Something was too long for one record."""
+    """Whether a text was too long for one record."""
 
 
 def as_records(
     kind: EventType, number: int, message: bytes, committed_us: int, node_name: NodeName = "none"
 ) -> AuditRecords:
-    """Give the records for a stored message; `committed_us` (since the epoch) stands in for a missing TIMESTAMP."""
+    """Return the records of a stored message; `committed_us` (since the epoch) replaces a missing TIMESTAMP."""
     own = _OWN_AUDIT_EVENT.fullmatch(message) if kind is EventType.AUDIT else None
     if own is None:
         return _as_trusted_app(kind, number, message, committed_us, node_name)
-    node = _node_of(message, own[1], node_name)
+    node = b""
+    if node_name != "none":
+        router = _ROUTER.search(message) if node_name == "router" else None
+        node = _legal_node(_ESCAPED.sub(rb"\1", router[1]) if router else own[1])
     sent: list[bytes] = []
     continued = False
     for line in own[2].split(b"\n"):
         record = parse(line)
         if record is not None and node and not record.node:
-            line = b"node=%b %b" % (node, line)  # noqa: PLW2901 -- the record under its full name
+            line = b"node=%b %b" % (node, line)  # noqa: PLW2901 -- the record with its full name
             record = parse(line)
         if record is None or b"\0" in line or record.type == b"EOE":
             written = _trusted_app(_stamp(committed_us, number, node), _event_type(b"audit"), line)
@@ -83,23 +87,12 @@ def as_records(
             sent.append(line)
             continue
         else:
-            written = _cut(record)
+            end = _cut(line)
+            head = _stamp(record.time * 1000, record.serial, record.node) + _event_type(b"audit")
+            written = [line[:end], *_continued(head, line[end:], first=2)]
         sent += written
         continued |= len(written) > 1
     return AuditRecords(sent, continued)
-
-
-def _node_of(message: bytes, hostname: bytes, node_name: NodeName) -> bytes:
-    """The node for the records of an event of relay's own that name none."""
-    if node_name == "none":
-        return b""
-    router = _ROUTER.search(message) if node_name == "router" else None
-    name = _ESCAPED.sub(rb"\1", router[1]) if router else hostname
-    return _legal_node(name)
-
-
-def _legal_node(name: bytes) -> bytes:
-    return b"" if name in {b"", rfc5424.NILVALUE} else rfc5424.legal_header(name, _LONGEST_NODE)
 
 
 def _as_trusted_app(
@@ -108,44 +101,43 @@ def _as_trusted_app(
     label = kind.label.encode()
     event_type = _event_type(label)
     stamp, fields, text = _stamp(committed_us, number), event_type, message
-    try:
+    with contextlib.suppress(rfc5424.NotRfc5424Error):
         parsed = rfc5424.parse(message)
-    except rfc5424.NotRfc5424Error:
-        pass
-    else:
         all_fields = b" ".join((event_type, *_fields(parsed, label)))
         if len(all_fields) <= _MOST_FIELDS:
             time = committed_us if parsed.timestamp is None else max(rfc5424.microseconds(parsed.timestamp), 0)
-            node = (_router(parsed, label) if node_name == "router" else b"") or parsed.hostname or b""
+            node = parsed.hostname or b""
+            own = (dict(each.params) for each in parsed.structured_data if (b"type", label) in each.params)
+            if node_name == "router":
+                node = _legal_node(next(own, {}).get(b"router", b"")) or node
             stamp, fields, text = _stamp(time, number, node), all_fields, parsed.msg or b""
     records = _trusted_app(stamp, fields, text)
     return AuditRecords(records, len(records) > 1)
 
 
-def _router(message: rfc5424.Message, label: bytes) -> bytes:
-    """The router that a message of relay's own names; nothing in any other."""
+def _fields(message: rfc5424.Message, label: bytes) -> list[bytes]:
+    header = (
+        (b"facility", b"%d" % message.facility),
+        (b"severity", b"%d" % message.severity),
+        (b"app_name", message.app_name),
+        (b"procid", message.procid),
+        (b"msgid", message.msgid),
+    )
+    pairs = [(name, value) for name, value in header if value is not None]
     for element in message.structured_data:
-        if (b"type", label) in element.params:
-            return _legal_node(dict(element.params).get(b"router", b""))
-    return b""
+        for name, value in element.params:
+            legal = name.translate(_AS_NAME)
+            if (name, value) != (b"type", label):
+                pairs.append((b"event_" + legal if legal in _RESERVED else legal, value))
+    return [b"%b=%b" % (name, _untrusted(value)) for name, value in pairs]
+
+
+def _legal_node(name: bytes) -> bytes:
+    return b"" if name in {b"", rfc5424.NILVALUE} else rfc5424.legal_header(name, _LONGEST_NODE)
 
 
 def _event_type(label: bytes) -> bytes:
     return b'event_type="%b"' % label
-
-
-def _fields(message: rfc5424.Message, label: bytes) -> list[bytes]:
-    pairs = [(b"facility", b"%d" % message.facility), (b"severity", b"%d" % message.severity)]
-    header = ((b"app_name", message.app_name), (b"procid", message.procid), (b"msgid", message.msgid))
-    pairs += [(name, value) for name, value in header if value is not None]
-    for element in message.structured_data:
-        pairs += [(_name(name), value) for name, value in element.params if (name, value) != (b"type", label)]
-    return [b"%b=%b" % (name, _untrusted(value)) for name, value in pairs]
-
-
-def _name(name: bytes) -> bytes:
-    legal = name.translate(_AS_NAME)
-    return b"event_" + legal if legal in _RESERVED else legal
 
 
 def _untrusted(value: bytes) -> bytes:
@@ -169,7 +161,7 @@ def _trusted_app(stamp: bytes, fields: bytes, text: bytes) -> list[bytes]:
 
 
 def _continued(head: bytes, text: bytes, *, first: int) -> list[bytes]:
-    size = (LARGEST_RECORD - len(head) - _PART_ROOM) // 2  # hex
+    size = (LARGEST_RECORD - len(head) - _PART_LENGTH) // 2  # hex
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     last = first + len(pieces) - 1
     return [
@@ -178,15 +170,8 @@ def _continued(head: bytes, text: bytes, *, first: int) -> list[bytes]:
     ]
 
 
-def _cut(record: Record) -> list[bytes]:
-    """Send what fits of a record, and the rest behind it."""
-    end = _last_whole_place(record.line)
-    head = _stamp(record.time * 1000, record.serial, record.node) + _event_type(b"audit")
-    return [record.line[:end], *_continued(head, record.line[end:], first=2)]
-
-
-def _last_whole_place(line: bytes) -> int:
-    """Where a line is cut: not in a quoted value, which auparse would then misread, and not between two hex digits."""
+def _cut(line: bytes) -> int:
+    """Find where to cut: not in a quoted value, which auparse would misread, and not between two hex digits."""
     space = line.rfind(b" ", 0, LARGEST_RECORD)
     if line.count(b'"', space, LARGEST_RECORD) % 2:
         return space

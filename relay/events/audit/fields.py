@@ -1,18 +1,18 @@
 """The fields of a record: `name=value` pairs, decoded.
 
-A value is bare, or in double quotes; a whole inner body in single quotes (`msg='op=login res=success'`) or braces
-(`SADDR={ … }`) is read as if it stood outside. Pairs stand after a space, `(`, a single quote or the octet 0x1d
-that begins the resolved names of auditd's ENRICHED format. Everything else is free text and passed over
+A value is bare, or in double quotes. An inner body in single quotes (`msg='op=login res=success'`) or braces
+(`SADDR={ … }`) is read as if it were outside. Pairs follow a space, `(`, a single quote or the octet 0x1d that begins
+the resolved names of auditd's ENRICHED format. Everything else is free text and skipped
 (`avc:  denied  { read } for  pid=7`), as are the commas and the closing bracket that old records put after a
 value. A name has at most 64 octets.
 
-The fields that untrusted users control are decoded when they are unquoted upper-case hex of even length: that is how
-the kernel and libaudit write what holds a space, a quote or a control octet. PROCTITLE and the arguments of EXECVE have
+Fields that untrusted users control are decoded when they are unquoted upper-case hex of even length: that is how the
+kernel and libaudit write values with a space, a quote or a control octet. PROCTITLE and the arguments of EXECVE have
 NUL for the space between arguments. `key` holds the keys of every rule that matched, joined by the octet 0x01: each key
-is a field of its own, as auparse gives them. `saddr` stays as it is: a packed structure is not text. What it says
-follows as fields of its own, in the RAW format (`socket_address`) as in the ENRICHED one.
+is a field of its own, as in auparse. `saddr` stays unchanged, because a packed structure is not text. Its contents
+follow as fields of their own, in the RAW format (`socket_address`) as in the ENRICHED one.
 
-Values are octets of any kind. `(null)`, `(none)` and `?`, quoted or not, mean no value: there is no field then.
+Values are octets of any kind. `(null)`, `(none)` and `?`, quoted or not, mean that there is no value, and no field.
 Reading takes time linear in the body, whatever it holds.
 """
 
@@ -31,12 +31,12 @@ UNTRUSTED: Final = frozenset(
     b" new-chardev new-disk new-fs new-net new-rng new_group ocomm old-chardev old-disk old-fs old-net old-rng"
     b" operation path proctitle profile requested_mask root_dir sw vm watch".split()
 )
-"""What auparse 3.0.9 decodes in every type of record (asked for each name that its library holds)."""
+"""The fields that auparse 3.0.9 decodes in every type of record (tried with each name that its library holds)."""
 
 _NO_VALUE: Final = frozenset((b"?", b"(null)", b"(none)"))
 
 _PAIR = re.compile(
-    rb"[ ('\x1d]([^ =()'\"{},\x1d]{1,64}+)=(?!\?[ \x1d])"  # most of what has no value is passed over here already
+    rb"[ ('\x1d]([^ =()'\"{},\x1d]{1,64}+)=(?!\?[ \x1d])"  # most pairs without a value are skipped here already
     rb'(?:"([^"]*+)"|'
     rb"(?!['{])([^ ()'\",\x1d]*+"
     # A bracket, a comma or a quote belongs to a bare value only when it is closed, or the value goes on after it.
@@ -53,7 +53,7 @@ _ARGUMENT = re.compile(rb"a[0-9]+(?:\[[0-9]+\])?")
 
 
 class _Names(dict[bytes, bytes]):
-    """Each name for itself; remembered up to a ceiling, then forgotten in whole."""
+    """Maps each name to itself; remembers up to a ceiling, then forgets all."""
 
     def __missing__(self, name: bytes) -> bytes:
         if len(self) >= _REMEMBERED_NAMES:
@@ -66,12 +66,12 @@ _NAMES: Final = _Names()
 
 
 def fields(record: Record) -> list[Field]:
-    """Name and decoded value of each field, in their order; a name may come twice."""
+    """Return name and decoded value of each field, in order; a name may occur twice."""
     return _of_socket_address(record) if record.type == b"SOCKADDR" else _named(record)
 
 
 def labelled(record: Record, labels: Mapping[bytes, bytes]) -> list[bytes]:
-    """What is to stand for the name of each field, and its decoded value, in turn: one list, which is soon joined."""
+    """Return the label of each field and its decoded value in turn: one list, ready to be joined."""
     if record.type == b"SOCKADDR":
         return [text for name, value in _of_socket_address(record) for text in (labels[name], value)]
     return _of_pairs(record, labels)
@@ -79,7 +79,7 @@ def labelled(record: Record, labels: Mapping[bytes, bytes]) -> list[bytes]:
 
 def _of_pairs(record: Record, labels: Mapping[bytes, bytes]) -> list[bytes]:
     end = len(record.line) - len(record.joined)
-    # From the space before the body: the first pair needs one before it as all others do.
+    # From the space before the body, because every pair needs one before it.
     found = _pairs(record.line, end - len(record.body) - 1, end)
     is_execve = record.type == b"EXECVE"
     result: list[bytes] = []
@@ -100,7 +100,11 @@ def _of_pairs(record: Record, labels: Mapping[bytes, bytes]) -> list[bytes]:
 
 def _of_socket_address(record: Record) -> list[Field]:
     if _LOCAL_PATH in record.body:
-        return _of_local_address(record)
+        # Read the resolved name of a unix socket to its end, because its owner may have put pairs into it.
+        before, _, path = record.body.partition(_LOCAL_PATH)
+        end = len(record.line) - len(record.joined)
+        found = _named(record._replace(body=before, line=record.line[: end - len(record.body)] + before, joined=b""))
+        return [*found, (b"saddr_fam", b"local"), (b"path", path.removesuffix(b" }"))]
     found = _named(record)
     if _RESOLVED not in record.body:
         found += [field for name, value in found if name == b"saddr" for field in socket_address(value)]
@@ -110,11 +114,3 @@ def _of_socket_address(record: Record) -> list[Field]:
 def _named(record: Record) -> list[Field]:
     flat = _of_pairs(record, _NAMES)
     return list(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _of_local_address(record: Record) -> list[Field]:
-    """Read the resolved name of a unix socket to its end: whoever chose it may have put pairs into it."""
-    before, _, path = record.body.partition(_LOCAL_PATH)
-    end = len(record.line) - len(record.joined)
-    found = _named(record._replace(body=before, line=record.line[: end - len(record.body)] + before, joined=b""))
-    return [*found, (b"saddr_fam", b"local"), (b"path", path.removesuffix(b" }"))]

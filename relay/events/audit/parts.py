@@ -1,18 +1,18 @@
-"""A stored message as what a server takes: whole, in parts, or cut.
+"""A stored message as a server accepts it: whole, in parts, or cut.
 
-Applied at delivery; what is stored never changes. `limit` is the server's largest message in octets; None, for
-framings in which an LF ends a message, sends every audit event record by record whatever its size (a part of it is
-a message of one record, and may be given here again with a limit).
+Applied at delivery; stored messages never change. `limit` is the server's largest message in octets. None is for
+framings in which an LF ends a message: every audit event then goes record by record whatever its size. A part of it is
+a message of one record, and may be passed in again with a limit.
 
-- A message within the limit comes back as it is.
-- An audit event over it goes record by record: the header with that record's type as MSGID, the same `relayRun` and
-  `relaySeq`, `relayPart="2/5"` after them, the event's `type`, `router`, `node`, `serial` and marks, that record's own
-  fields by their own names, and that record as MSG. The severity stays the event's.
-- A record, or another message of relay's own, that is still over it loses its SD-PARAMs first, all but the identity,
-  `type`, `router`, `node`, `serial`, `late` and `malformed`, then the end of its MSG, and says `truncated="1"`.
-  Should these alone be over the limit they go all the same: an identity is never cut.
-- A foreign message (no identity) loses the end of its MSG; where its header and structured data alone are over the
-  limit, or it is no RFC 5424, it is cut at the limit as plain octets. It cannot say so.
+- A message within the limit is returned unchanged.
+- An audit event over the limit goes record by record: the header with that record's type as MSGID, the same `relayRun`
+  and `relaySeq`, `relayPart="2/5"` after them, the event's `type`, `router`, `node`, `serial` and marks, that record's
+  fields by their own names, and that record as MSG. The severity is the event's.
+- A record, or another message of relay's own, that is still over the limit loses its SD-PARAMs first, except the
+  identity, `type`, `router`, `node`, `serial`, `late` and `malformed`. Then it loses the end of its MSG, and gets
+  `truncated="1"`. An identity is never cut, even if the message is still over the limit then.
+- A foreign message (without identity) loses the end of its MSG. If its header and structured data alone are over the
+  limit, or if it is not RFC 5424, it is cut at the limit as plain octets. It gets no mark.
 
 Cuts do not fall inside a UTF-8 character, where the octets there are UTF-8. Work is linear in the message.
 """
@@ -33,7 +33,7 @@ _OWN: Final = re.compile(
     rb"(?P<header>" + _HEADER + rb")(?P<msgid>[!-~]++)"
     rb"(?P<identity> \[" + _NAME + rb" relayRun=" + _VALUE + rb" relaySeq=" + _VALUE + rb")"
     rb"(?P<part> relayPart=" + _VALUE + rb")?"
-    # A lookahead is never entered again: none of these goes to the fields behind them.
+    # A lookahead is never entered again, so none of these is matched as one of the fields behind them.
     rb"(?=(?P<kept>(?: (?:type|router|node|serial|late|malformed)=" + _VALUE + rb")*))(?P=kept)"
     rb'(?: truncated="1")?'
     rb"(?P<fields>" + _PARAMS + rb")\]"
@@ -48,7 +48,7 @@ _AUDIT_EVENT: Final = b' type="audit"'
 
 
 class _Own(NamedTuple):
-    """The pieces of one of relay's own messages that are put together anew."""
+    """The pieces of one of relay's own messages."""
 
     header: bytes
     """Up to MSGID, and the space before it."""
@@ -59,50 +59,36 @@ class _Own(NamedTuple):
     kept: bytes
     msg: bytes
 
+    @property
+    def before_fields(self) -> bytes:
+        return b"".join(self[:-1])
+
 
 def parts(message: bytes, limit: int | None) -> list[bytes]:
-    """Give what is to be sent for a stored message, in order; at least one message."""
+    """Return what to send for a stored message, in order; at least one message."""
     if limit is not None and len(message) <= limit:
         return [message]
-    own = _read(message)
-    if own is None:
-        return [message if limit is None else _cut_foreign(message, limit)]
-    records = _records(own)
-    if len(records) < 2:  # noqa: PLR2004 -- more than one
-        return [message if limit is None else _truncate(own, limit)]
-    return [_part(own, record, nth, len(records), limit) for nth, record in enumerate(records, 1)]
-
-
-def _read(message: bytes) -> _Own | None:
     match = _OWN.fullmatch(message)
     if match is None:
-        return None
-    return _Own(*match.group("header", "msgid", "identity"), *(match[name] or b"" for name in _Own._fields[3:]))
-
-
-def _records(own: _Own) -> list[Record]:
-    """Find the records of a whole audit event; none in any other message."""
-    if own.part or not own.kept.startswith(_AUDIT_EVENT):
-        return []
-    lines = own.msg.split(b"\n")
-    records = [record for line in lines if (record := parse(line)) is not None]
-    return records if len(records) == len(lines) else []
-
-
-def _part(own: _Own, record: Record, nth: int, of: int, limit: int | None) -> bytes:
-    single = own._replace(msgid=record.type, part=b' relayPart="%d/%d"' % (nth, of), msg=record.line)
-    message = b"%b%b] %b" % (_before_fields(single), first_params(record), single.msg)
-    return message if limit is None or len(message) <= limit else _truncate(single, limit)
+        return [message if limit is None else _cut_foreign(message, limit)]
+    own = _Own(*match.group("header", "msgid", "identity"), *(match[name] or b"" for name in _Own._fields[3:]))
+    records: list[Record | None] = []
+    if own.kept.startswith(_AUDIT_EVENT) and not own.part:
+        records = [parse(line) for line in own.msg.split(b"\n")]
+    if len(records) < 2 or None in records:  # noqa: PLR2004 -- more than one
+        return [message if limit is None else _truncate(own, limit)]
+    written = []
+    for nth, record in enumerate(filter(None, records), 1):
+        part = own._replace(msgid=record.type, part=b' relayPart="%d/%d"' % (nth, len(records)), msg=record.line)
+        whole = b"%b%b] %b" % (part.before_fields, first_params(record), part.msg)
+        written.append(whole if limit is None or len(whole) <= limit else _truncate(part, limit))
+    return written
 
 
 def _truncate(own: _Own, limit: int) -> bytes:
-    before = _before_fields(own) + b' truncated="1"]'
-    room = limit - len(before) - 1
-    return b"%b %b" % (before, _cut(own.msg, room)) if room > 0 and own.msg else before
-
-
-def _before_fields(own: _Own) -> bytes:
-    return b"".join((own.header, own.msgid, own.identity, own.part, own.kept))
+    before = own.before_fields + b' truncated="1"]'
+    length = limit - len(before) - 1
+    return b"%b %b" % (before, _cut(own.msg, length)) if length > 0 and own.msg else before
 
 
 def _cut_foreign(message: bytes, limit: int) -> bytes:
@@ -121,9 +107,6 @@ def _cut(text: bytes, limit: int) -> bytes:
     if limit < len(text) and text[limit] in _CONTINUATION:
         for start in range(limit - 1, max(limit - 4, -1), -1):
             if text[start] not in _CONTINUATION:
-                return text[:start] if start + _character_length(text[start]) > limit else text[:limit]
+                length = next((length for low, high, length in _LENGTHS if low <= text[start] <= high), 1)
+                return text[:start] if start + length > limit else text[:limit]
     return text[:limit]
-
-
-def _character_length(first: int) -> int:
-    return next((length for low, high, length in _LENGTHS if low <= first <= high), 1)

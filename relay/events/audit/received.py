@@ -1,8 +1,8 @@
-"""A record that another machine's auditd sent us, as an RFC 5424 message without identity.
+"""A record that another machine's auditd sent, as an RFC 5424 message without identity.
 
-It is the message that relay itself writes for a single record (`mapping`), with the record's `node` as HOSTNAME, else
-the peer's address. It is the sender who numbers nothing and keeps no positions, so such a message carries no
-`relayRun`; a record that comes twice is kept twice. What is no record is marked `malformed`, and kept.
+It is the message that relay writes for a single record (`mapping`), with the record's `node` as HOSTNAME, else the
+peer's address. The sender numbers nothing and keeps no position, so the message has no `relayRun`, and a record that
+comes twice is kept twice. A malformed record is marked `malformed`, and kept.
 """
 
 import re
@@ -19,10 +19,15 @@ _HOST: Final = re.compile(r"[a-z]+://(?:\[([^\]]*)\]|([^:/ ]*))")
 
 
 def received_record(record: bytes, now_us: int, peer: str) -> Event:
-    """Take a record at `now_us` (since the epoch) from `peer`, a URL."""
+    """Map a record that came at `now_us` (since the epoch) from `peer`, a URL."""
     record = without_padding(record)
     parsed = parse(record)
-    mapping = _mapping(parsed.node.decode("ascii") if parsed and parsed.node else _host(peer))
+    if parsed is not None and parsed.node:
+        hostname = parsed.node.decode("ascii")
+    else:
+        match = _HOST.match(peer)
+        hostname = (match[1] or match[2] or "") if match else ""
+    mapping = _mapping(hostname)
     event = mapping.events(AuditEvent((parsed,)))[0] if parsed else mapping.malformed(record, now_us)
     return Event(EventType.LOG, event.time, event.head + event.tail)
 
@@ -30,8 +35,3 @@ def received_record(record: bytes, now_us: int, peer: str) -> Event:
 @lru_cache(_REMEMBERED_HOSTS)
 def _mapping(hostname: str) -> AuditMapping:
     return AuditMapping(hostname=hostname, router=hostname)
-
-
-def _host(peer: str) -> str:
-    match = _HOST.match(peer)
-    return (match[1] or match[2] or "") if match else ""

@@ -1,15 +1,15 @@
 """The packed socket address (`saddr`) of a SOCKADDR record, as auditd's ENRICHED format resolves it (`SADDR={ … }`).
 
-In the RAW format it is hex alone: the kernel's struct sockaddr, its family in the byte order of the machine, taken
-for little-endian. What stands in the resolved form is given as fields, and nothing for what no family is known for:
+In the RAW format it is only hex: the kernel's struct sockaddr, whose family is in the byte order of the machine,
+assumed to be little-endian. The fields are those of the resolved form; an unknown family has no fields:
 
-    inet, inet6   laddr, lport (inet_ntop(3); where an inet6 address has a scope, `%` and its number, for only the
+    inet, inet6   laddr, lport (inet_ntop(3); where an inet6 address has a scope, `%` and its number, because only the
                   machine itself knows the interface's name)
-    local         path, to its first NUL; of an abstract name, what follows that NUL
+    local         path, to its first NUL; of an abstract name, the octets behind that NUL
     netlink       nlnk-fam, nlnk-pid
 
-All families that libaudit 4.0.2 has a name for give `saddr_fam`; so does an address that is too short for its family,
-and then nothing else. Pure; linear in the value.
+Every family with a name in libaudit 4.0.2 has `saddr_fam`. An address that is too short for its family has only that.
+Pure; linear in the value.
 """
 
 import ipaddress
@@ -29,7 +29,7 @@ _LEAST_LOCAL: Final = 4
 _LONGEST_PATH: Final = 108  # linux/un.h, UNIX_PATH_MAX
 _MAPPED: Final = 0xFFFF
 _COMPATIBLE: Final = range(1 << 16, 1 << 32)
-"""RFC 4291 section 2.5.5; from where six groups are zero and no more."""
+"""RFC 4291 section 2.5.5; exactly six groups are zero."""
 
 _LOCAL: Final = 1
 _INTERNET: Final = 2
@@ -41,33 +41,33 @@ _NAMES: Final = (
     b" caif alg nfc vsock kcm qipcrtr smc xdp mctp"
 ).split()
 FAMILIES: Final = MappingProxyType({number: name for number, name in enumerate(_NAMES, 1) if name != b"-"})
-"""linux/socket.h, by the names that libaudit has for them."""
+"""linux/socket.h, with libaudit's names."""
 
 
 def socket_address(saddr: bytes) -> Pairs:
-    """Give the fields of a `saddr`; none of what is no hex or of no known family."""
+    """Return the fields of a `saddr`; none if it is not hex, or of an unknown family."""
     try:
         packed = unhexlify(saddr)
     except Error:
         return []
     family = int.from_bytes(packed[:_FAMILY], "little")
-    name = FAMILIES.get(family)
-    return [] if name is None else [(b"saddr_fam", name), *_details(family, packed)]
-
-
-def _details(family: int, packed: bytes) -> Pairs:
+    if family not in FAMILIES:
+        return []
+    fields = [(b"saddr_fam", FAMILIES[family])]
     if family == _INTERNET and len(packed) >= _INET.size:
         port, address = _INET.unpack_from(packed)
-        return _internet(str(ipaddress.IPv4Address(address)), port)
-    if family == _INTERNET6 and len(packed) >= _INET6.size:
+        fields += _internet(str(ipaddress.IPv4Address(address)), port)
+    elif family == _INTERNET6 and len(packed) >= _INET6.size:
         port, address, scope = _INET6.unpack_from(packed)
-        return _internet(_ipv6(address) + _scope(scope), port)
-    if family == _LOCAL and len(packed) >= _LEAST_LOCAL:
-        return [(b"path", _path(packed[_FAMILY:]))]
-    if family == _NETLINK_FAMILY and len(packed) >= _NETLINK.size:
+        number = int.from_bytes(scope, "little")
+        fields += _internet(_ipv6(address) + (f"%{number}" if number else ""), port)
+    elif family == _LOCAL and len(packed) >= _LEAST_LOCAL:
+        path = packed[_FAMILY:].removeprefix(b"\0")[:_LONGEST_PATH]
+        fields.append((b"path", path.partition(b"\0")[0]))
+    elif family == _NETLINK_FAMILY and len(packed) >= _NETLINK.size:
         family, port = _NETLINK.unpack_from(packed)
-        return [(b"nlnk-fam", b"%d" % family), (b"nlnk-pid", b"%d" % port)]
-    return []
+        fields += (b"nlnk-fam", b"%d" % family), (b"nlnk-pid", b"%d" % port)
+    return fields
 
 
 def _internet(address: str, port: int) -> Pairs:
@@ -82,12 +82,3 @@ def _ipv6(packed: bytes) -> str:
     if int(address) in _COMPATIBLE:
         return f"::{ipaddress.IPv4Address(packed[12:])}"
     return str(address)
-
-
-def _scope(packed: bytes) -> str:
-    number = int.from_bytes(packed, "little")
-    return f"%{number}" if number else ""
-
-
-def _path(octets: bytes) -> bytes:
-    return octets.removeprefix(b"\0")[:_LONGEST_PATH].partition(b"\0")[0]
