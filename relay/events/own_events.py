@@ -2,19 +2,19 @@
 
     <PRI>1 TIME HOSTNAME relay - MSGID [128T type="relay" router="…" node="…" …] sentence
 
-They are of type `relay`: implicit, persisted, and sent to every server whatever its types. Facility 5 (messages that
-the syslog system makes itself). Numbers are decimal, times RFC 3339.
+They are of type `relay`: always enabled and persistent, and sent to every server whatever its types. Facility 5
+(messages of the syslog system itself). Numbers are decimal, times RFC 3339.
 
-- OPENING: a spool's writer begins a run; `previousRun` and `last="TYPE NUMBER"` tell where the run before it ended.
+- OPENING: a spool's writer begins a run; `previousRun` and `last="TYPE NUMBER"` are the last sequence numbers of the
+  run before it.
 - HEARTBEAT: once a minute; `last="TYPE NUMBER"` for each type, `chain` (the head of the retained spool's hash chain, in
-  hex) and `backlog="SERVER BLOCKS"`, what is not proven yet. A silent router is noticed by their absence.
+  hex) and `backlog="SERVER BLOCKS"`, the blocks without proof. Its absence shows that a router is silent.
 - GAP: `server` (absent: nobody got them), `gap` (its number), `cause`, `events`, and for each run and type
-  `lost="RUN TYPE FIRST LAST EVENTS"`; `unnamed` counts what had no place.
-  What the kernel dropped before any audit daemon could read it is a GAP too: of audit records, with
-  `source="kernel"` and without a number.
-  So is what a source could not read: `source`, `file` for each file that it concerns, `events="unknown"`, and the
-  records that were read before and after it, `after="TIME SERIAL"` and `before="TIME SERIAL"`, where they are known.
-  `nulOctets` counts what was never written into the log.
+  `lost="RUN TYPE FIRST LAST EVENTS"`; `unnamed` counts events without a sequence number.
+  Audit records that the kernel dropped before any audit daemon could read them are a GAP too, with `source="kernel"`
+  and without a number. So is data that a source could not read: `source`, `file` for each file, `events="unknown"`,
+  and the records that were read before and after it, `after="TIME SERIAL"` and `before="TIME SERIAL"`, where known.
+  `nulOctets` counts octets that were never written into the log.
 - ALARM: `alarm`, `severity`, `state` (`add` or `clear`), `since`, and `server` where it is about one.
 """
 
@@ -38,7 +38,7 @@ Param = tuple[str, str]
 
 
 class Author(NamedTuple):
-    """Who speaks."""
+    """The names in relay's own events."""
 
     hostname: str
     router: str
@@ -46,7 +46,7 @@ class Author(NamedTuple):
     sd_id: str
 
     def event(self, now: int, severity: int, msgid: str, params: Iterable[Param], sentence: str) -> Event:
-        """An event of type relay at `now`, microseconds since the epoch; its identity is the spool's to give."""
+        """Write an event of type relay; `now` is in microseconds since the epoch."""
         envelope = Envelope(**self._asdict())
         head = envelope.head(FACILITY * 8 + severity, format_timestamp(now), APP_NAME, msgid.encode())
         own = b"".join(b' %b="%b"' % (name.encode(), escape_value(value.encode())) for name, value in params if value)
@@ -55,14 +55,14 @@ class Author(NamedTuple):
 
 
 class PreviousRun(NamedTuple):
-    """The run before this one, and its last number of each type."""
+    """The run before this one, and its last sequence number of each type."""
 
     run: bytes
     last: Mapping[EventType, int]
 
 
 def opening(author: Author, now: int, previous: PreviousRun | None) -> Event:
-    """A run begins."""
+    """Write that a run begins."""
     if previous is None:
         return author.event(now, _INFORMATIONAL, "OPENING", (), "relay begins a new spool")
     run = previous.run.hex()
@@ -73,20 +73,20 @@ def opening(author: Author, now: int, previous: PreviousRun | None) -> Event:
 def heartbeat(
     author: Author, now: int, last: Mapping[EventType, int], chain: bytes, waiting: Mapping[str, int]
 ) -> Event:
-    """A sign of life, and how far everything has come."""
+    """Write that relay is running, and how far each type and each server has come."""
     backlog = [("backlog", f"{server} {blocks}") for server, blocks in waiting.items()]
     params = [*_last(last), ("chain", chain.hex()), *backlog]
     return author.event(now, _INFORMATIONAL, "HEARTBEAT", params, "relay is running")
 
 
 def gap(author: Author, now: int, lost: Gap) -> Event:
-    """Events are lost, and counted."""
+    """Write that events are lost, and how many."""
     whom = f"{lost.server} will not get" if lost.server else "relay could not keep"
     return author.event(now, _ERROR, "GAP", lost.params(), f"{whom} {counted(lost.events, 'event')}: {lost.cause}")
 
 
 def kernel_gap(author: Author, now: int, records: int) -> Event:
-    """The kernel dropped audit records, and counted them."""
+    """Write how many audit records the kernel dropped."""
     cause = "the kernel dropped audit records"
     params = [("source", "kernel"), ("cause", cause), ("events", str(records)), ("unnamed", str(records))]
     sentence = f"nobody will get {counted(records, 'audit record')}: the kernel dropped them"
@@ -94,7 +94,7 @@ def kernel_gap(author: Author, now: int, records: int) -> Event:
 
 
 class UnreadLog(NamedTuple):
-    """What a source could not read, and nobody can count."""
+    """Data of a log that a source could not read, and that cannot be counted."""
 
     source: str
     files: tuple[str, ...]
@@ -103,11 +103,11 @@ class UnreadLog(NamedTuple):
     """Time (milliseconds since the epoch) and serial of the last record before it."""
     before: tuple[int, int] | None
     nuls: int = 0
-    """Octets that are NUL because nothing was ever written there."""
+    """Octets that are NUL because they were never written."""
 
 
 def unread_gap(author: Author, now: int, unread: UnreadLog) -> Event:
-    """Something of a log was not read."""
+    """Write that data of a log was not read."""
     params = [
         ("source", unread.source),
         *(("file", file) for file in unread.files),
@@ -126,7 +126,7 @@ def _record(name: tuple[int, int] | None) -> str:
 
 
 def alarm(author: Author, now: int, change: AlarmChange) -> Event:
-    """An alarm is raised or cleared."""
+    """Write that an alarm is raised or cleared."""
     state = "add" if change.raised else "clear"
     params = [
         ("alarm", change.alarm.name),

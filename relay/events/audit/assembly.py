@@ -2,25 +2,25 @@
 
 All records with one node, time and serial are one event; the records of several events interleave. An event leaves
 
-- when it is complete, with the next record of another event, with a line that is not a record (`interrupt`), or
-  TOGETHER_S after its last record by the caller's monotonic clock, when the caller asks (`expire`). An event is
-  complete once a record of a type that completes events (`record_types`) was fed. Records of the same event that follow
-  directly still belong to it: a message of a user-space program is followed by its SYSCALL and SOCKADDR where a rule
-  audits the sending, and all of them, on Ubuntu, by an UNKNOWN[1420];
+- when it is complete: with the next record of another event, with a malformed line (`interrupt`), or, when the caller
+  asks (`expire`), TOGETHER_S after its last record by the caller's monotonic clock. An event is complete once a record
+  of a type that completes events (`record_types`) was fed. Records of the same event that follow directly still belong
+  to it: a message of a user-space program is followed by its SYSCALL and SOCKADDR where a rule audits the sending, and
+  all of them, on Ubuntu, by an UNKNOWN[1420];
 - with its EOE;
-- when a record of the same node comes whose time stamp is 2 s or more later: a catch-up then keeps few events open,
-  and the same log gives the same events again;
+- when a record of the same node comes whose time stamp is at least 2 s later: so few events are open while relay
+  catches up, and the same log gives the same events again;
 - after 2 s of silence, when the caller asks (`expire`);
 - when it is the oldest and more than 256 events, or 16 MiB of records, are open;
 - when the next record would bring it above 1,024 records or 1 MiB;
-- when the caller closes everything (`flush`).
+- when the caller closes all events (`flush`).
 
 A record of an event that has left leaves at once, by itself, as `late`. At least the last 1,024 events that left are
-known; a record that comes after still more others begins an event anew. Every record that is fed leaves exactly once,
-and events that leave together leave in the order in which they began. Only an EOE never leaves: it holds nothing but
-the end of its event. An EOE whose line holds anything else is a record like others.
+remembered; a record that comes after still more others begins an event anew. Every record that is fed leaves exactly
+once, and events that leave together leave in the order in which they began. Only an EOE never leaves, because it holds
+nothing except the end of its event. An EOE whose line holds anything else is a record like others.
 
-A *location* is whatever the caller needs to find an event's first record again after a restart. It is only returned.
+A *location* is what the caller needs to find an event's first record again after a restart. It is only returned.
 """
 
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -46,7 +46,7 @@ class AuditEvent(NamedTuple):
 
     records: tuple[Record, ...]
     late: bool = False
-    """The event had left before: this is a record that came after it."""
+    """Whether the event had left before, and this is a record that came after it."""
 
 
 class OpenEvent(NamedTuple, Generic[Location]):
@@ -75,9 +75,9 @@ class Assembler(Generic[Location]):
         self._open: dict[Key, _Gathering[Location]] = {}
         self._open_bytes = 0
         self._complete: Key | None = None
-        """The open event that is complete. The last record was its own, so there is at most one."""
+        """The open event that is complete. The last record belongs to it, so there is at most one."""
         self._overtaken_at = 0
-        """While events are open: no time stamp below this overtakes any of them."""
+        """While events are open: time stamps below this overtake none of them."""
         self._left: set[Key] = set()
         self._left_before: set[Key] = set()
 
@@ -88,22 +88,25 @@ class Assembler(Generic[Location]):
 
     @property
     def is_whole(self) -> bool:
-        """Whether no event waits for a record."""
+        """Whether no open event waits for a record."""
         return all(key == self._complete for key in self._open)
 
     @property
     def deadline(self) -> float | None:
-        """The monotonic time at which `expire` will next close something; None while nothing is open."""
-        return min((event.touched + self._patience(key) for key, event in self._open.items()), default=None)
+        """The monotonic time at which `expire` will next close an event; None while none is open."""
+        return min((event.touched + self._longest_silence(key) for key, event in self._open.items()), default=None)
 
     def feed(self, record: Record, location: Location, now: float) -> list[AuditEvent]:
-        """Take a record; `now` is monotonic seconds. What has to leave by it leaves."""
+        """Add a record, and return the events that leave because of it; `now` is in monotonic seconds."""
         key = record[1:4]  # record.key without the call: this runs for every record
         leaving: list[AuditEvent] = []
         if self._complete is not None and self._complete != key:
             leaving.append(self._leave(self._complete))
-        if self._open:
-            leaving += self._close_overtaken(record)
+        if self._open and record.time >= self._overtaken_at:
+            # Another node's clock says nothing about this one's.
+            last = record.time - OVERTAKEN_MS
+            leaving += self._close([key for key in self._open if key[0] <= last and key[2] == record.node])
+            self._overtaken_at = min((key[0] for key in self._open), default=0) + OVERTAKEN_MS
         event = self._open.get(key)
         completes = completes_event(record.type)
         if completes and record.type == END_OF_EVENT and record.is_mere_end:
@@ -119,14 +122,14 @@ class Assembler(Generic[Location]):
             self._begin(key, record, location, now)
         if completes:
             self._complete = key
-        if len(self._open) > MAX_OPEN_EVENTS or self._open_bytes > MAX_OPEN_BYTES:
-            leaving += self._close_excess()
+        while len(self._open) > MAX_OPEN_EVENTS or self._open_bytes > MAX_OPEN_BYTES:
+            leaving += self._close([next(iter(self._open))])
         return leaving
 
     def resume(self, record: Record, location: Location, now: float) -> None:
-        """Take a record again, after a restart: one of an event that `open` named, from its location on.
+        """Add a record again after a restart: one of an event that `open` named, from its location on.
 
-        Nothing leaves: the event had not left with what it had so far.
+        No event leaves, because the event had not left with its records so far.
         """
         event = self._open.get(record.key)
         if event is None:
@@ -137,15 +140,17 @@ class Assembler(Generic[Location]):
             self._complete = record.key
 
     def expire(self, now: float) -> list[AuditEvent]:
-        """Close what has been silent for too long."""
-        return self._close([key for key, event in self._open.items() if event.touched + self._patience(key) <= now])
+        """Close the events that have been silent for too long."""
+        return self._close(
+            [key for key, event in self._open.items() if event.touched + self._longest_silence(key) <= now]
+        )
 
     def interrupt(self) -> list[AuditEvent]:
         """Close the complete event, because a line that is not a record follows it."""
         return [] if self._complete is None else [self._leave(self._complete)]
 
     def flush(self) -> list[AuditEvent]:
-        """Close everything."""
+        """Close all events."""
         return self._close(list(self._open))
 
     def _begin(self, key: Key, record: Record, location: Location, now: float) -> None:
@@ -160,23 +165,8 @@ class Assembler(Generic[Location]):
         event.touched = now
         self._open_bytes += len(record.line)
 
-    def _patience(self, key: Key) -> float:
+    def _longest_silence(self, key: Key) -> float:
         return TOGETHER_S if key == self._complete else SILENCE_S
-
-    def _close_overtaken(self, record: Record) -> list[AuditEvent]:
-        if record.time < self._overtaken_at:
-            return []
-        # Another node's clock says nothing about this one's.
-        last = record.time - OVERTAKEN_MS
-        closed = self._close([key for key in self._open if key[0] <= last and key[2] == record.node])
-        self._overtaken_at = min((key[0] for key in self._open), default=0) + OVERTAKEN_MS
-        return closed
-
-    def _close_excess(self) -> list[AuditEvent]:
-        closed: list[AuditEvent] = []
-        while len(self._open) > MAX_OPEN_EVENTS or self._open_bytes > MAX_OPEN_BYTES:
-            closed += self._close([next(iter(self._open))])
-        return closed
 
     def _close(self, keys: list[Key]) -> list[AuditEvent]:
         return [self._leave(key) for key in keys]
@@ -186,11 +176,8 @@ class Assembler(Generic[Location]):
         if key == self._complete:
             self._complete = None
         self._open_bytes -= event.size
-        self._remember(key)
-        return AuditEvent(tuple(event.records))
-
-    def _remember(self, key: Key) -> None:
         # Two generations instead of a list in order of use: cheaper, and up to twice as long.
         self._left.add(key)
         if len(self._left) >= REMEMBERED_EVENTS:
             self._left_before, self._left = self._left, set()
+        return AuditEvent(tuple(event.records))

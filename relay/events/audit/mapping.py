@@ -1,18 +1,18 @@
-"""Audit events as RFC 5424 messages that lack only their identity.
+"""Audit events as RFC 5424 messages without their identity.
 
     <PRI>1 TIMESTAMP HOSTNAME auditd - MSGID [128T type="audit" router="…" node="…" serial="…" …] RECORDS
 
-PRI: facility 13 (log audit); severity 4 (warning) when a result is a failure or a record tells of a denial or an
+PRI: facility 13 (log audit); severity 4 (warning) when a result is a failure or a record reports a denial or an
 anomaly, else 6 (informational). TIMESTAMP: the first record's, milliseconds, UTC. MSGID: the first record's type.
 SD-PARAMs: `type`, `router`, `node` (the configured one, else the records' own; omitted when empty), `serial`,
-`late="1"` for a record that came after its event had left, then the fields (`params`). MSG: the records exactly as
-they came, one a line.
+`late="1"` for a record that came after its event had left, then the fields (`params`). MSG: the records
+unchanged, one a line.
 
 A malformed line is a message of its own: TIMESTAMP and MSGID are the NILVALUE, there is no serial but
-`malformed="1"`, and MSG is the line. Beside a serial `malformed="1"` says that another record begins in a line of MSG
-(`record`): only what stands before it is in the fields.
+`malformed="1"`, and MSG is the line. Beside a serial, `malformed="1"` means that another record begins in a line of MSG
+(`record`): the fields are those before it.
 
-The identity belongs between an event's `head` (up to the SD-ID) and its `tail`.
+The spool puts the identity between an event's `head` (up to the SD-ID) and its `tail`.
 """
 
 import re
@@ -65,7 +65,7 @@ class AuditMapping:
         return [self._event(records, late=late)]
 
     def malformed(self, line: bytes, now_us: int) -> Event:
-        """Write a line that is no record; `now_us` is when it was read."""
+        """Write a malformed line; `now_us` is when it was read."""
         head = self._envelope.head(_INFORMATIONAL, NILVALUE, APP_NAME, NILVALUE)
         return Event(EventType.AUDIT, now_us, head, b'%b malformed="1"] %b' % (self._origin, line))
 
@@ -78,11 +78,16 @@ class AuditMapping:
         head = self._envelope.head(priority, format_timestamp(microseconds), APP_NAME, first.type[:MAX_MSGID])
         node = b"" if self._has_node or not first.node else sd_param(b"node", first.node)
         # Joined, which is quicker than one format with %b: this runs for every event.
+        marks = b' late="1"' if late else b""
+        for record in records:  # not any() of a generator, because this runs for every event
+            if record.joined:
+                marks += b' malformed="1"'
+                break
         tail = (
             self._origin,
             node,
             b' serial="%d"' % first.serial,
-            b"" if alone and not late and not first.joined else _marks(records, late=late),
+            marks,
             first_params(first),
             b"" if alone else other_params(records),
             b"] ",
@@ -91,19 +96,10 @@ class AuditMapping:
         return Event(EventType.AUDIT, microseconds, head, b"".join(tail))
 
 
-def _marks(records: tuple[Record, ...], *, late: bool) -> bytes:
-    mark = b' late="1"' if late else b""
-    # Not any() of a generator: this runs for every event.
-    for record in records:
-        if record.joined:
-            return mark + b' malformed="1"'
-    return mark
-
-
 def _is_warning(record: Record) -> bool:
     if record.type in _DENIALS or record.type.startswith(b"ANOM_"):
         return True
-    # The result stands last; looking there first is many times faster than searching with the pattern.
+    # The result is last; looking there first is many times faster than searching with the pattern.
     line = record.line.removesuffix(record.joined)
     result = line.rfind(b"res=", 1)
     return line[result + 4 : result + 5] in _FAILURE_BEGINS and _FAILURE.match(line, result - 1) is not None

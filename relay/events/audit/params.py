@@ -1,14 +1,14 @@
 """The fields of a record as SD-PARAMs (RFC 5424 section 6.3.3).
 
-The first record of a message gives its fields by their own names; only those that the message itself uses
-(`type`, `serial`, …) are written as `TYPE.name`. Other records give all of theirs as `TYPE.name`, the second record
-of a type as `TYPE2.name`. A key that a record names several times is as many SD-PARAMs of one name.
+The fields of a message's first record keep their names; only names that the message itself uses (`type`, `serial`, …)
+are written as `TYPE.name`. The fields of all other records are written as `TYPE.name`, those of the second record of a
+type as `TYPE2.name`. A key that occurs several times in a record becomes several SD-PARAMs of one name.
 
-A PARAM-NAME cannot hold the `]` of auditd's own names. The index of a long argument follows a dot, and a type without a
-name is its number: `a1[0]` of EXECVE is `EXECVE.a1.0`, `proctitle` of `UNKNOWN[1327]` is `UNKNOWN1327.proctitle`, and
-of the second such record `UNKNOWN1327_2.proctitle`. What is still not legal becomes `_`, and names are cut to 32
-octets. Values are legal UTF-8; control octets, which come from decoded hex, are written as `#012` (octal, as rsyslog
-writes them): MSG has the record itself as it came.
+A PARAM-NAME must not hold the `]` of auditd's own names. The index of a long argument follows a dot, and a type without
+a name is its number: `a1[0]` of EXECVE is `EXECVE.a1.0`, `proctitle` of `UNKNOWN[1327]` is `UNKNOWN1327.proctitle`, and
+of the second such record `UNKNOWN1327_2.proctitle`. Other illegal octets become `_`, and names are cut to 32 octets.
+Values are legal UTF-8. Control octets, which come from decoded hex, are written as `#012` (octal, as rsyslog does); MSG
+has the record itself unchanged.
 """
 
 import re
@@ -38,21 +38,21 @@ def param_value(value: bytes) -> bytes:
 
 
 class _Openings(dict[bytes, bytes]):
-    """What stands before a value, by the field's name, for the records of one label.
+    """The text before a value, by the field's name, for the records of one label.
 
-    It begins with the quote that closes the value before it. Remembered up to a ceiling, then forgotten in whole.
+    It begins with the quote that closes the value before it. Remembers up to a ceiling, then forgets all.
     """
 
-    def __init__(self, label: bytes, own_names: frozenset[bytes] | None) -> None:
+    def __init__(self, label: bytes, *, first: bool) -> None:
         super().__init__()
         self._label = label
-        self._prefixed = own_names
-        """The names that need the label; None: all."""
+        self._first = first
+        """Whether only OWN_NAMES need the label."""
 
     def __missing__(self, name: bytes) -> bytes:
         if len(self) >= _REMEMBERED_NAMES:
             self.clear()
-        needs_label = self._prefixed is None or name in self._prefixed
+        needs_label = not self._first or name in OWN_NAMES
         indexed = _INDEX.sub(rb".\1", name)
         full = b"%b.%b" % (self._label, indexed) if needs_label else indexed
         opening = self[name] = b'" %b="' % legal_name(full)
@@ -61,29 +61,20 @@ class _Openings(dict[bytes, bytes]):
 
 @lru_cache(_REMEMBERED_LABELS)
 def _openings(type_: bytes, nth: int) -> _Openings:
-    return _Openings(_label(type_, nth), None)
-
-
-@lru_cache(_REMEMBERED_LABELS)
-def _first_openings(type_: bytes) -> _Openings:
-    return _Openings(_label(type_, 1), OWN_NAMES)
-
-
-def _label(type_: bytes, nth: int) -> bytes:
-    """Write a type for names: `PATH`, `PATH2`, `UNKNOWN1327`, `UNKNOWN1327_2`."""
+    """Label the nth record of a type `PATH`, `PATH2`, `UNKNOWN1327`, `UNKNOWN1327_2`; 0: the message's first record."""
     label = _INDEX.sub(rb"\1", type_)
-    if nth == 1:
-        return label
-    return (b"%b_%d" if label[-1] in _DIGITS else b"%b%d") % (label, nth)
+    if nth > 1:
+        label = (b"%b_%d" if label[-1] in _DIGITS else b"%b%d") % (label, nth)
+    return _Openings(label, first=not nth)
 
 
 def first_params(record: Record) -> bytes:
     """Write the fields of a message's first record, each with the space before it."""
-    return _params(record, _first_openings(record.type))
+    return _params(record, _openings(record.type, 0))
 
 
 def other_params(records: Sequence[Record]) -> bytes:
-    """Write the fields of all records but the first."""
+    """Write the fields of all records except the first."""
     seen = {records[0].type: 1}
     written = []
     for record in records[1:]:
@@ -97,7 +88,7 @@ def _params(record: Record, openings: _Openings) -> bytes:
     if not pieces:
         return b""
     params = b"".join(pieces)
-    # One look at all values together: nearly always there is nothing to escape in any of them. Each has two quotes.
+    # All values are checked together, because there is rarely anything to escape. Each has two quotes.
     if params.translate(None, _CLEAN_AND_QUOTE) or params.count(b'"') != len(pieces):
         pieces[1::2] = map(param_value, pieces[1::2])
         params = b"".join(pieces)

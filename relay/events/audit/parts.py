@@ -70,7 +70,11 @@ def parts(message: bytes, limit: int | None) -> list[bytes]:
         return [message]
     match = _OWN.fullmatch(message)
     if match is None:
-        return [message if limit is None else _cut_foreign(message, limit)]
+        if limit is None:
+            return [message]
+        before = _FOREIGN_BEFORE_MSG.match(message)
+        end = before.end() if before is not None and before.end() <= limit else 0
+        return [message[:end] + _cut(message[end:], limit - end)]
     own = _Own(*match.group("header", "msgid", "identity"), *(match[name] or b"" for name in _Own._fields[3:]))
     records: list[Record | None] = []
     if own.kept.startswith(_AUDIT_EVENT) and not own.part:
@@ -89,13 +93,6 @@ def _truncate(own: _Own, limit: int) -> bytes:
     before = own.before_fields + b' truncated="1"]'
     length = limit - len(before) - 1
     return b"%b %b" % (before, _cut(own.msg, length)) if length > 0 and own.msg else before
-
-
-def _cut_foreign(message: bytes, limit: int) -> bytes:
-    match = _FOREIGN_BEFORE_MSG.match(message)
-    if match is None or match.end() > limit:
-        return _cut(message, limit)
-    return match[0] + _cut(message[match.end() :], limit - match.end())
 
 
 _CONTINUATION = range(0x80, 0xC0)

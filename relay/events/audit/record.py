@@ -1,24 +1,24 @@
 """One line of auditd's log: `[node=HOST ]type=NAME msg=audit(SECONDS.MILLIS:SERIAL): BODY`.
 
-A line comes without its LF and is kept as it came, with trailing spaces, control octets and octets that are no
-UTF-8. What does not begin in that form is malformed, which is the value None: it is forwarded as it is, marked
-and counted, by whoever asked. Seconds have at most 11 digits, so that every time can be written as a date.
+A line comes without its LF and is kept unchanged, with trailing spaces, control octets and octets that are not UTF-8.
+A line that does not begin in that form is malformed, which is the value None: the caller forwards it unchanged, marks
+and counts it. Seconds have at most 11 digits, so that every time can be written as a date.
 
-Two more beginnings occur in the range of audit-userspace from 1.0 to 4.1, and make records like others:
+Two more beginnings occur in audit-userspace from 1.0 to 4.1, and make records like others:
 
 - auditd up to 2.8.5 writes the DAEMON_CONFIG record of a reload without the colon: `msg=audit(…) op=reconfigure …`.
 - A type can be its number, `type=1400`. libaudit reads it as the name, and `type` here holds that name, or
-  `UNKNOWN[1420]` where the number has none.
+  `UNKNOWN[1420]` where the number has no name.
 
-What auditd writes without a time is malformed, because no event can be made of it: `type=DAEMON_ERR op=format-raw
+A record of auditd without a time is malformed, because it cannot be part of an event: `type=DAEMON_ERR op=format-raw
 msg=NULL res=failed`, and `msg=lost` where the message was missing. So is the form in which the kernel writes to syslog
 (`type=1400 audit(…): `).
 
-A disk that is full can have cut a record, and the next one then stands in the same line (seen with auditd 3.0.9). Only
-what stands before it is the record's body; the rest is `joined`. It may begin anywhere but in a quoted value, for a
-record of a user's may quote another. Which is quoted is told by the quotes on both sides: `msg='` opens, a quote
-before a space or at an end closes, and double quotes come in pairs; so do the braces of a resolved socket address,
-in which the name of a socket is whatever its owner chose. Reading takes time linear in the line.
+A full disk may have cut a record, so that the next record is in the same line (seen with auditd 3.0.9). The record's
+body ends there, and the rest is `joined`. It may begin anywhere except in a quoted value, because a user's record may
+quote another record. The quotes on both sides show which text is quoted: `msg='` opens, a quote before a space or at
+an end closes, and double quotes come in pairs. So do the braces of a resolved socket address, in which the name of a
+socket is whatever its owner chose. Reading takes time linear in the line.
 """
 
 import re
@@ -27,35 +27,35 @@ from typing import Final, NamedTuple, Self, TypeAlias
 from relay.events.audit.record_types import name_of
 
 Key: TypeAlias = tuple[int, int, bytes]
-"""What the records of one event share: time, serial and node."""
+"""Time, serial and node, which the records of one event share."""
 
 
 END_OF_EVENT: Final = b"EOE"
 
 
 class Record(NamedTuple):
-    """A record; its first fields but the type are its key."""
+    """A record; its first fields except the type are its key."""
 
     type: bytes
     time: int
     """Milliseconds since the epoch."""
     serial: int
     node: bytes
-    """auditd's `name_format`; empty when the line names none."""
+    """From auditd's `name_format`; empty when the line has none."""
     body: bytes
-    """All that follows `): ` (or `) `), the resolved names of the ENRICHED format (after an octet 0x1d) too."""
+    """All octets behind `): ` (or `) `), with the resolved names of the ENRICHED format (behind an octet 0x1d)."""
     line: bytes
     joined: bytes = b""
     """The end of the line, from where another record begins in it; nearly always empty."""
 
     @property
     def key(self) -> Key:
-        """What the records of one event share."""
+        """The value that the records of one event share."""
         return (self.time, self.serial, self.node)
 
     @property
     def is_mere_end(self) -> bool:
-        """Whether it is an EOE that holds nothing but the end of its event."""
+        """Whether it is an EOE that holds nothing except the end of its event."""
         return self.type == END_OF_EVENT and not self.joined and not self.body.strip()
 
 
@@ -79,14 +79,14 @@ _CLOSING = re.compile(rb"(?<!=)'(?=[ \x1d]|\Z)")
 
 
 def says_nothing(line: bytes) -> bool:
-    """Whether nothing is to be kept of a line: it is empty, or an EOE."""
+    """Whether a line holds nothing to keep: it is empty, or an EOE."""
     if not line:
         return True
     return END_OF_EVENT in line and (record := parse(line)) is not None and record.is_mere_end
 
 
 def parse(line: bytes) -> Record | None:
-    """Read a line; None when it is malformed."""
+    """Parse a line; None when it is malformed."""
     match = _fullmatch(line)
     if match is None:
         return None
@@ -101,7 +101,7 @@ def parse(line: bytes) -> Record | None:
 
 
 def without_padding(line: bytes) -> bytes:
-    """Take NULs away from either end of a line, if that makes a record of it; they pad C strings."""
+    """Remove NULs, which pad C strings, from either end of a line, if that makes it a record."""
     if b"\0" not in line:
         return line
     bare = line.strip(b"\0").removesuffix(b"\n")
@@ -109,7 +109,7 @@ def without_padding(line: bytes) -> bytes:
 
 
 class _Quotes(NamedTuple):
-    """How many there are in a text."""
+    """The number of quotes in a text."""
 
     opening: int
     closing: int
@@ -129,7 +129,7 @@ class _Quotes(NamedTuple):
 
 
 def _joint(body: bytes) -> int:
-    """Where another record begins in a body; its length where none does."""
+    """Find where another record begins in a body; the length of the body when none does."""
     whole, before, at = _Quotes.of(body), _Quotes(0, 0, 0), 0
     end = body.find(_ADDRESS_BEGINS) if body.endswith(_ADDRESS_ENDS) else -1
     for match in _ANOTHER.finditer(body, 0, end if end >= 0 else len(body)):

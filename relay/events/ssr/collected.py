@@ -1,4 +1,4 @@
-"""One event as the collector tells it: a name, tags, fields, and when it happened."""
+"""One event as the collector writes it: a name, tags, fields, and a time."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -7,20 +7,20 @@ from typing import Final, NamedTuple
 from relay.errors import DataError
 
 Value = bytes | bool | int | float
-"""A field's value. Numbers that no machine word holds stay the text that they came as."""
+"""A field's value. Numbers that do not fit a machine word stay text."""
 
 LARGEST_TIME: Final = 10**19
-"""Nanoseconds, exclusive, before and after the epoch: what nineteen digits can say (the years 1653 to 2286)."""
+"""Nanoseconds, exclusive, before and after the epoch: the range of nineteen digits (the years 1653 to 2286)."""
 _UNITS: Final = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
-"""Below the first, a number counts units of the second, in nanoseconds."""
+"""Below the first number, a time is in units of the second number, in nanoseconds."""
 
 
 def nanoseconds(timestamp: float) -> int | None:
-    """Read a time in seconds, milli-, micro- or nanoseconds, as its size shows; None when it is too far away."""
+    """Convert a time in seconds, milli-, micro- or nanoseconds, by its size; None when it is out of range."""
     if not abs(timestamp) < LARGEST_TIME:
         return None
     unit = next((unit for below, unit in _UNITS if abs(timestamp) < below), 1)
-    # As it was written: a float of seconds is not exact to the nanosecond.
+    # From its decimal text, because a float of seconds is not exact to the nanosecond.
     time = timestamp * unit if isinstance(timestamp, int) else int(Decimal(repr(timestamp)) * unit)
     return time if abs(time) < LARGEST_TIME else None
 
@@ -32,11 +32,11 @@ class Collected(NamedTuple):
     tags: Mapping[bytes, bytes]
     fields: Mapping[bytes, Value]
     time: int | None
-    """Nanoseconds since the epoch, less than `LARGEST_TIME` from it; None when the collector did not say."""
+    """Nanoseconds since the epoch, less than `LARGEST_TIME` from it; None when the collector gave none."""
 
 
 class NotCollectedError(DataError):
-    """Octets that are no event: `offset` says where, counted from 0, and `rule` what should have stood there."""
+    """Octets that are not an event: `offset` is counted from 0, and `rule` says what is required there."""
 
     def __init__(self, offset: int, rule: str) -> None:
         super().__init__("event", f"octet {offset}: {rule}")

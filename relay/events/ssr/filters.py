@@ -1,11 +1,11 @@
 """Which events pass, and which of their fields: `tagpass`, `tagdrop`, `fieldpass`, `fielddrop`, as Telegraf has them.
 
-- tagpass: one of the tags named there has a value that matches. tagdrop: none has. Both given: both must hold. A table
-  that names no tag says nothing, as in Telegraf: all its lines may be commented out.
-- fieldpass, fielddrop: the fields that match stay, or go. Both given: both must hold. An event of which no field is
+- tagpass: one of the tags named there must have a value that matches. tagdrop: none may. Both tables: both apply. A
+  table without tags has no effect, as in Telegraf, because all its lines may be commented out.
+- fieldpass, fielddrop: the fields that match are kept, or dropped. Both lists: both apply. An event without any field
   left is dropped, as in Telegraf.
 
-Patterns are globs (`relay.values.glob`); octets that are no UTF-8 match as one character each.
+Patterns are globs (`relay.values.glob_matcher`); an octet that is not UTF-8 matches as one character.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ _Test = Callable[[Collected], bool]
 
 
 class Filter:
-    """The filters of one source; None lets everything pass."""
+    """The filters of one source; without any, every event passes."""
 
     def __init__(
         self,
@@ -34,16 +34,17 @@ class Filter:
         self._loses = fielddrop and glob_matcher(fielddrop)
 
     def apply(self, event: Collected) -> Collected | None:
-        """Give what passes of an event; None when nothing does."""
+        """Return the event with the fields that pass; None when it is dropped."""
         if (self._passes and not self._passes(event)) or (self._drops and self._drops(event)):
             return None
         if not (self._keeps or self._loses):
             return event
-        fields = {key: value for key, value in event.fields.items() if self._stays(_text(key))}
+        fields = event.fields
+        if self._keeps:
+            fields = {key: value for key, value in fields.items() if self._keeps(_text(key))}
+        if self._loses:
+            fields = {key: value for key, value in fields.items() if not self._loses(_text(key))}
         return event._replace(fields=fields) if fields else None
-
-    def _stays(self, key: str) -> bool:
-        return not ((self._keeps and not self._keeps(key)) or (self._loses and self._loses(key)))
 
 
 def _any_tag(patterns: _Tags | None) -> _Test | None:

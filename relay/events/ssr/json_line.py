@@ -1,11 +1,10 @@
 """Telegraf's JSON: one object a line, `{"name": …, "tags": {…}, "fields": {…}, "timestamp": 1587687966}`.
 
-The unit of the time shows in its size (`nanoseconds`). A field that is null is left out; one that is an object or an
-array stays JSON text. Where a key stands twice the last one holds. `parse` raises NotCollectedError, also for what is
-no UTF-8 and for what is nested too deeply.
+The size of the time shows its unit (`nanoseconds`). A field that is null is left out; an object or an array stays JSON
+text. Of a key that occurs twice the last one counts. `parse` raises NotCollectedError, also for octets that are not
+UTF-8 and for objects that are nested too deeply.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -24,21 +23,17 @@ _DECODER: Final = msgspec.json.Decoder(_JsonLine)
 
 
 def parse(line: bytes) -> Collected:
-    """Read one line, without its line feed."""
+    """Parse one line, without its line feed."""
     try:
         read = _DECODER.decode(line)
         return Collected(
             read.name.encode(),
             {key.encode(): value.encode() for key, value in read.tags.items()},
-            _fields(read.fields),
+            {key.encode(): _value(value) for key, value in read.fields.items() if value is not None},
             None if read.timestamp is None else nanoseconds(read.timestamp),
         )
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise NotCollectedError(0, f"a JSON object with name and fields belongs here ({error})") from None
-
-
-def _fields(fields: Mapping[str, Any]) -> dict[bytes, Value]:
-    return {key.encode(): _value(value) for key, value in fields.items() if value is not None}
+        raise NotCollectedError(0, f"a JSON object with name and fields is required here ({error})") from None
 
 
 def _value(value: bool | float | str | dict[str, Any] | list[Any]) -> Value:  # noqa: FBT001  JSON has booleans

@@ -2,12 +2,12 @@ r"""InfluxDB line protocol, as Telegraf writes and reads it.
 
     NAME[,TAG=VALUE]… FIELD=VALUE[,FIELD=VALUE]… [TIME]
 
-A comma, a space and (but in NAME) an equals sign inside a name or a tag's value stand after a `\`. Field values are
-`"text"` (in which `\"` and `\\` stand for `"` and `\`, and which may hold line feeds), `12i`, `12u`, `1.5e3`, `true`
-and `false` and their short forms. TIME is in nanoseconds. A `\` that escapes nothing means itself. In tags so does one
-before another `\`, which may escape what follows. Where a key stands twice the last one holds. Taken beyond what
-Telegraf takes: empty tag values, an `=` in a tag's value, a `\` in a text that escapes nothing, and carriage returns
-and form feeds there.
+A comma, a space and (except in NAME) an equals sign inside a name or a tag's value are escaped with `\`. Field values
+are `"text"` (in which `\"` and `\\` mean `"` and `\`, and which may hold line feeds), `12i`, `12u`, `1.5e3`, `true` and
+`false` and their short forms. TIME is in nanoseconds. A `\` that escapes nothing means itself. So does one in a tag
+before another `\`, which may escape the next octet. Of a key that occurs twice the last one counts. Accepted beyond
+Telegraf: empty tag values, an `=` in a tag's value, a `\` in a text that escapes nothing, and carriage returns and form
+feeds there.
 
 `parse` raises NotCollectedError. All work is linear in the record, and its size has no ceiling here.
 """
@@ -38,7 +38,7 @@ _LONGEST_WORD: Final = 20
 
 
 def parse(record: bytes) -> Collected:
-    """Read one record, without the line feed that ends it."""
+    """Parse one record, without the line feed that ends it."""
     return _LineReader(record).record()
 
 
@@ -52,9 +52,17 @@ class _LineReader:
     def record(self) -> Collected:
         self._skip(_SPACE)
         name = self._expect(_NAME, "a name")
-        tags = self._tags()
+        tags: dict[bytes, bytes] = {}
+        while self._next(b","):
+            key = self._key(_TAG_KEY, "a tag's name and =")
+            tags[key] = _ESCAPED_KEY.sub(rb"\1", self._expect(_TAG_VALUE, "a tag's value"))
         self._expect(_SPACE, "tags or a space")
-        fields = self._fields()
+        fields: dict[bytes, Value] = {}
+        is_first = True
+        while is_first or self._next(b","):
+            is_first = False
+            key = self._key(_FIELD_KEY, "a field's name and =")
+            fields[key] = self._value()
         time = None
         if self._skip(_SPACE):
             time = int(self._expect(_TIME, "a time in nanoseconds"))
@@ -62,23 +70,8 @@ class _LineReader:
             raise self._wrong("the end of the record")
         return Collected(_ESCAPED_NAME.sub(rb"\1", name), tags, fields, time)
 
-    def _tags(self) -> dict[bytes, bytes]:
-        tags = {}
-        while self._next(b","):
-            key = self._key(_TAG_KEY, "a tag's name and =")
-            tags[key] = _ESCAPED_KEY.sub(rb"\1", self._expect(_TAG_VALUE, "a tag's value"))
-        return tags
-
-    def _fields(self) -> dict[bytes, Value]:
-        fields: dict[bytes, Value] = {}
-        while True:
-            key = self._key(_FIELD_KEY, "a field's name and =")
-            fields[key] = self._value()
-            if not self._next(b","):
-                return fields
-
-    def _key(self, pattern: re.Pattern[bytes], wanted: str) -> bytes:
-        return _ESCAPED_KEY.sub(rb"\1", self._expect(pattern, wanted)[:-1])
+    def _key(self, pattern: re.Pattern[bytes], rule: str) -> bytes:
+        return _ESCAPED_KEY.sub(rb"\1", self._expect(pattern, rule)[:-1])
 
     def _value(self) -> Value:
         text = _TEXT.match(self._octets, self._at)
@@ -86,16 +79,21 @@ class _LineReader:
             self._at = text.end()
             return _ESCAPED_TEXT.sub(rb"\1", text[1]) if b"\\" in text[1] else text[1]
         begun = self._at
-        value = _bare(self._expect(_BARE, "a field's value"))
-        if value is None:
-            self._at = begun
-            raise self._wrong("a text in quotes, a number, or true or false")
-        return value
+        word = self._expect(_BARE, "a field's value")
+        if word in _TRUE or word in _FALSE:
+            return word in _TRUE
+        if whole := _WHOLE.fullmatch(word):
+            return int(whole[1]) if len(whole[1]) <= _LONGEST_WORD else whole[1]
+        if _NUMBER.fullmatch(word):
+            number = float(word)
+            return number if math.isfinite(number) else word
+        self._at = begun
+        raise self._wrong("a text in quotes, a number, or true or false")
 
-    def _expect(self, pattern: re.Pattern[bytes], wanted: str) -> bytes:
+    def _expect(self, pattern: re.Pattern[bytes], rule: str) -> bytes:
         match = pattern.match(self._octets, self._at)
         if match is None:
-            raise self._wrong(wanted)
+            raise self._wrong(rule)
         self._at = match.end()
         return match[0]
 
@@ -110,19 +108,5 @@ class _LineReader:
         self._at += found
         return found
 
-    def _wrong(self, wanted: str) -> NotCollectedError:
-        return NotCollectedError(self._at, f"{wanted} belongs here")
-
-
-def _bare(word: bytes) -> Value | None:
-    """Read a value without quotes; None when it is none."""
-    if word in _TRUE:
-        return True
-    if word in _FALSE:
-        return False
-    if whole := _WHOLE.fullmatch(word):
-        return int(whole[1]) if len(whole[1]) <= _LONGEST_WORD else whole[1]
-    if _NUMBER.fullmatch(word):
-        number = float(word)
-        return number if math.isfinite(number) else word
-    return None
+    def _wrong(self, rule: str) -> NotCollectedError:
+        return NotCollectedError(self._at, f"{rule} belongs here")

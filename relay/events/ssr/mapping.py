@@ -106,7 +106,7 @@ class SsrMapping:
         )
         msg = rest.fields.pop(b"msg", None)
         origin = self._envelope.origin(kind, router=rest.tags.pop(b"router", b""), node=rest.tags.pop(b"node", b""))
-        tail = origin + self._other_params(rest) + b"]"
+        tail = origin + rest.params(self._own_prefix) + b"]"
         return Event(kind, time, head, tail if msg is None else b"%b %b" % (tail, _text(msg)))
 
     def malformed(self, octets: bytes, now_us: int) -> Event:
@@ -116,16 +116,6 @@ class SsrMapping:
         tail = b'%b malformed="1"] %b' % (self._envelope.origin(EventType.LOG), octets)
         return Event(EventType.LOG, now_us, head, tail)
 
-    def _other_params(self, rest: "_RemainingFields") -> bytes:
-        params = [
-            (name.removeprefix(self._own_prefix) or name, value)
-            for name, value in (*rest.tags.items(), *rest.fields.items())
-        ]
-        params.sort(key=itemgetter(0))
-        return b"".join(
-            sd_param(b"event." + name if name in OWN_NAMES else name, _text(value)) for name, value in params
-        )
-
 
 class _RemainingFields:
     """The tags and fields of an event that are not written yet. The header removes those that it shows unchanged."""
@@ -133,6 +123,16 @@ class _RemainingFields:
     def __init__(self, collected: Collected, tags: Mapping[bytes, bytes]) -> None:
         self.tags = {**tags, **collected.tags}
         self.fields = dict(collected.fields)
+
+    def params(self, own_prefix: bytes) -> bytes:
+        """Write all that remains as SD-PARAMs, sorted by name, without the prefix."""
+        named = [
+            (name.removeprefix(own_prefix) or name, value) for name, value in (*self.tags.items(), *self.fields.items())
+        ]
+        named.sort(key=itemgetter(0))
+        return b"".join(
+            sd_param(b"event." + name if name in OWN_NAMES else name, _text(value)) for name, value in named
+        )
 
     def pop_type(self) -> EventType:
         """Return the type; a word that relay does not know stays."""

@@ -1,15 +1,16 @@
 r"""The collector's output, from octets in any cut to events.
 
 A record ends at a line feed that is not inside a text in quotes: a configuration diff is a text of many lines. A line
-that begins with `{` is JSON (`json_line`), all else line protocol (`line_protocol`). Empty lines, and lines that begin
-with `#`, are nothing.
+that begins with `{` is JSON (`json_line`), any other is line protocol (`line_protocol`). Empty lines, and lines that
+begin with `#`, are ignored.
 
-What cannot be read is given as `Malformed`, octet for octet, so that nothing is lost. A record that was cut in the
-middle of a text would take the ones after it for the rest of that text: where a line inside a text begins with the
-record's own name and ends with a time, and wherever a record of several lines cannot be read, reading begins anew at
-the next line that begins with the name; at most `_RESTARTS` times over the same octets, so that all work is linear.
+Data that cannot be parsed is returned as `Malformed`, octet for octet, so that nothing is lost. A record that was cut
+in the middle of a text would swallow the records after it as the rest of that text. Therefore reading begins anew where
+a line inside a text begins with the record's own name and ends with a time. It also begins anew, when a record of
+several lines cannot be parsed, at the next line that begins with the name. It does so at most `_RESTARTS` times over
+the same octets, so that all work is linear.
 
-Ceiling: `max_record` octets are kept for a record that has not ended. What is longer comes in malformed pieces.
+Ceiling: `max_record` octets are kept of a record that has not ended. A longer record comes in malformed pieces.
 """
 
 import re
@@ -36,7 +37,7 @@ _NAME: Final = re.compile(rb"[\t\v\f ]*((?:[^\t\v\f\r\n ,\\]++|\\[^\n])++)")
 
 
 class Malformed(NamedTuple):
-    """What is no event: its octets, without the line feed that ends them, and why."""
+    """Data that is not an event: its octets, without the line feed that ends them, and why."""
 
     octets: bytes
     reason: str
@@ -50,11 +51,11 @@ class RecordDecoder:
         self._begin()
         self._buffer = b""
         self._furthest = 0
-        """Up to where octets have been looked at that could not be read."""
+        """How far octets were scanned that could not be parsed."""
         self._restarts = 0
-        """How often reading began anew before that."""
+        """How often reading began anew before that offset."""
         self._within = False
-        """Whether the buffer begins inside a line that was too long."""
+        """Whether the buffer begins inside a record that was too long."""
 
     @property
     def held(self) -> int:
@@ -62,17 +63,21 @@ class RecordDecoder:
         return len(self._buffer)
 
     def receive(self, data: bytes) -> list[Collected | Malformed]:
-        """Take the next octets; what they complete."""
+        """Decode the next octets; the records that they complete."""
         self._buffer += data
         found = list(self._complete())
         if len(self._buffer) > self._max_record:
-            found.append(self._give_up())
+            found.append(Malformed(self._buffer, f"it is longer than {self._max_record} octets"))
+            self._buffer = b""
+            self._begin()
+            self._furthest = 0
+            self._within = True
         return found
 
     def finish(self, *, whole: bool = False) -> list[Collected | Malformed]:
-        """Take the end: what has begun and will not be ended, as it is.
+        """Note the end of the output; the last record, if it has begun and has no line feed.
 
-        A writer that ended as it should has written all of its last record (`whole`), though no line feed behind it.
+        `whole`: the writer ended well, so it has written all of its last record, though without a line feed.
         """
         last = []
         if whole:
@@ -90,11 +95,11 @@ class RecordDecoder:
 
     def _begin(self) -> None:
         self._at = 0
-        """How far the buffer has been looked at."""
+        """How far the buffer was scanned."""
         self._state: re.Pattern[bytes] = _BLANK
-        """What is being passed over there."""
+        """What is being skipped there."""
         self._lines = 0
-        """Up to where texts of several lines have been looked at for the beginning of another record."""
+        """How far texts of several lines were searched for the beginning of another record."""
 
     def _complete(self) -> Iterator[Collected | Malformed]:
         start = 0
@@ -108,28 +113,24 @@ class RecordDecoder:
             elif end < 0:
                 break
             else:
-                yield from self._record(start, end)
-                start = self._at
+                read: Collected | Malformed | None = None
+                if self._within:
+                    self._within = False
+                    if end > start:
+                        read = Malformed(self._buffer[start:end], _REST)
+                else:
+                    read = _parse(self._buffer[start:end])
+                    if isinstance(read, Malformed) and (another := self._next_of_name(start, end)) >= 0:
+                        end = another
+                        read = read._replace(octets=self._buffer[start:end])
+                if read is not None:
+                    yield read
+                start = end + 1
+                self._again(start)
         self._buffer = self._buffer[start:]
         self._at -= start
         self._lines = max(0, self._lines - start)
         self._furthest = max(0, self._furthest - start)
-
-    def _record(self, start: int, end: int) -> Iterator[Collected | Malformed]:
-        """Give the record up to `end`, and go on behind it, or behind what of it cannot be read."""
-        record = self._buffer[start:end]
-        if self._within:
-            self._within = False
-            if record:
-                yield Malformed(record, _REST)
-        else:
-            read = self._read(record)
-            if isinstance(read, Malformed) and (another := self._next_of_name(start, end)) >= 0:
-                read = read._replace(octets=self._buffer[start:another])
-                end = another
-            if read is not None:
-                yield read
-        self._again(end + 1)
 
     def _again(self, start: int) -> None:
         self._begin()
@@ -146,22 +147,19 @@ class RecordDecoder:
             octet = octets[at]
             if octet == _LF and self._state is not _TEXT:
                 return at
-            self._turn(octet)
+            # The octet ends what was being skipped.
+            if self._state is _BLANK:
+                self._state = _TO_LF if self._within or octet in _WHOLE_LINES else _SERIES
+                continue
+            if self._state is _SERIES and octet == _COMMA:
+                self._state = _TAGS
+            elif self._state is _TEXT or (self._state is not _FIELDS and octet != _BACKSLASH):
+                self._state = _FIELDS
+            elif self._state is _FIELDS and octets[at - 1 : at] == b"=":
+                self._state = _TEXT
+            self._at += 1
 
-    def _turn(self, octet: int) -> None:
-        """Go on behind an octet that ends what was being passed over."""
-        if self._state is _BLANK:
-            self._state = _TO_LF if self._within or octet in _WHOLE_LINES else _SERIES
-            return
-        if self._state is _SERIES and octet == _COMMA:
-            self._state = _TAGS
-        elif self._state is _TEXT or (self._state is not _FIELDS and octet != _BACKSLASH):
-            self._state = _FIELDS
-        elif self._state is _FIELDS and self._buffer[self._at - 1 : self._at] == b"=":
-            self._state = _TEXT
-        self._at += 1
-
-    # --- Where the reading goes astray ---
+    # --- Where a record was cut ---
 
     def _cut(self, start: int, end: int) -> int:
         """Find the line feed inside a text behind which another record begins; -1 when there is none."""
@@ -178,7 +176,7 @@ class RecordDecoder:
         return found
 
     def _next_of_name(self, start: int, end: int) -> int:
-        """Find the line feed before the next line that begins with the record's name; -1 to give all of it up."""
+        """Find the line feed before the next line that begins with the record's name; -1: the whole record is lost."""
         if start >= self._furthest:
             self._restarts = 0
         self._furthest = max(self._furthest, end)
@@ -191,22 +189,13 @@ class RecordDecoder:
         found = name and re.compile(rb"\n(?=" + re.escape(name[1]) + rest + rb")").search(self._buffer, *within)
         return found.start() if found else -1
 
-    def _give_up(self) -> Malformed:
-        """Give what there is of a record that is too long."""
-        given, self._buffer = self._buffer, b""
-        self._begin()
-        self._furthest = 0
-        self._within = True
-        return Malformed(given, f"it is longer than {self._max_record} octets")
 
-    # --- Reading one ---
-
-    def _read(self, record: bytes) -> Collected | Malformed | None:
-        text = record.lstrip(b" \t\v\f\r")
-        if not text or text.startswith(b"#"):
-            return None
-        parse = json_line.parse if text.startswith(b"{") else line_protocol.parse
-        try:
-            return parse(record)
-        except NotCollectedError as error:
-            return Malformed(record, error.cause)
+def _parse(record: bytes) -> Collected | Malformed | None:
+    text = record.lstrip(b" \t\v\f\r")
+    if not text or text.startswith(b"#"):
+        return None
+    parse = json_line.parse if text.startswith(b"{") else line_protocol.parse
+    try:
+        return parse(record)
+    except NotCollectedError as error:
+        return Malformed(record, error.cause)
