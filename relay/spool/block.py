@@ -1,11 +1,12 @@
-"""The block: what one commit writes. Bytes in, values out; the page `relay/spool/FORMAT.md` tells every octet.
+"""The block: what one commit writes. Bytes in, values out; `relay/spool/FORMAT.md` describes every octet.
 
-A block is a header and a payload of octet-counted messages (`LEN SP MSG`, RFC 6587 section 3.4.1), so that a block
-of wanted types can be sent without being looked at. All integers are big-endian, all times microseconds since the
-epoch. The header has its own CRC-32 and is found again by its magic; the payload has another; the chain is the
-SHA-256 over the previous block's chain, this header (chain and CRC as zeros) and this payload.
+A block is a header and a payload of octet-counted messages (`LEN SP MSG`, RFC 6587 section 3.4.1), so that a block of
+selected types can be sent unread. All integers are big-endian, all times microseconds since the epoch. The header has
+its own CRC-32 and is found again by its magic; the payload has another CRC-32. The chain is the SHA-256 over the
+previous block's chain, this header (with zeros for its chain, and without its CRC) and this payload.
 
-`decode_header` answers None for "not enough yet"; what is no header raises BlockError, which says why.
+`decode_header` returns None for "not enough octets yet"; octets that are not a header raise BlockError with the
+reason.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ _LENGTHS: Final = struct.Struct(">8sII")
 
 
 class BlockError(ValueError):
-    """These bytes are no block; the text says what is wrong with them."""
+    """These bytes are not a block; the text says what is wrong with them."""
 
 
 class Span(NamedTuple):
@@ -43,7 +44,7 @@ class Span(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a block says about itself."""
+    """What a block's header holds."""
 
     number: int
     run: bytes
@@ -102,59 +103,21 @@ def type_bitmap(types: "Iterator[EventType] | Sequence[EventType]") -> int:
 def encode(contents: Contents, number: int, run: bytes, committed: int, previous_chain: bytes) -> tuple[Header, bytes]:
     """The header as a value, and the block's bytes."""
     payload = b"".join(contents.frames)
-    variable = b"".join(_variable_part(contents))
+    variable = b"".join(_SPAN.pack(*span) for span in contents.spans)
+    for position in contents.positions:
+        source = position.source.encode()
+        variable += _POSITION.pack(len(source), len(position.data), position.count) + source + position.data
     length = _FIXED.size + len(variable) + _CRC.size
-    crc = zlib.crc32(payload)
-    head = bytearray(length - _CRC.size)
-    _FIXED.pack_into(
-        head,
-        0,
-        MAGIC,
-        length,
-        len(payload),
-        number,
-        run,
-        committed,
-        contents.earliest,
-        contents.latest,
-        sum(span.messages for span in contents.spans),
-        contents.largest,
-        type_bitmap([span.type for span in contents.spans]),
-        contents.types_taken,
-        crc,
-        CHAIN_START,
-        len(contents.spans),
-        len(contents.positions),
-    )
-    head[_FIXED.size :] = variable
+    spans, positions = tuple(contents.spans), tuple(contents.positions)
+    times = committed, contents.earliest, contents.latest
+    sizes = len(payload), zlib.crc32(payload)
+    header = Header(number, run, *times, contents.largest, contents.types_taken, spans, positions, *sizes, b"", length)
+    counts = header.messages, contents.largest, header.types_present, contents.types_taken
+    fixed = MAGIC, length, len(payload), number, run, *times, *counts, header.payload_crc, CHAIN_START
+    head = bytearray(_FIXED.pack(*fixed, len(spans), len(positions)) + variable)
     chain = chain_hash(previous_chain, head, payload)
     head[_CHAIN_AT : _CHAIN_AT + len(chain)] = chain
-    header = Header(
-        number,
-        run,
-        committed,
-        contents.earliest,
-        contents.latest,
-        contents.largest,
-        contents.types_taken,
-        tuple(contents.spans),
-        tuple(contents.positions),
-        len(payload),
-        crc,
-        chain,
-        length,
-    )
-    return header, b"".join((head, _CRC.pack(zlib.crc32(head)), payload))
-
-
-def _variable_part(contents: Contents) -> Iterator[bytes]:
-    for span in contents.spans:
-        yield _SPAN.pack(*span)
-    for position in contents.positions:
-        name = position.source.encode()
-        yield _POSITION.pack(len(name), len(position.data), position.count)
-        yield name
-        yield position.data
+    return header._replace(chain=chain), b"".join((head, _CRC.pack(zlib.crc32(head)), payload))
 
 
 def chain_hash(previous_chain: bytes, blank_header: bytes | bytearray, payload: bytes) -> bytes:
@@ -166,7 +129,7 @@ def chain_hash(previous_chain: bytes, blank_header: bytes | bytearray, payload: 
 
 
 def decode_header(data: bytes | memoryview) -> Header | None:
-    """The header at the beginning of `data`; None when `data` is too short to tell."""
+    """The header at the beginning of `data`; None when `data` is too short."""
     if len(data) < _LENGTHS.size:
         return None
     magic, length, payload_length = _LENGTHS.unpack_from(data)
@@ -186,9 +149,9 @@ def decode_header(data: bytes | memoryview) -> Header | None:
 
 
 def _decode_checked(data: bytes, length: int) -> Header:
-    fields = _FIXED.unpack_from(data)
-    (_, _, payload_length, number, run, committed, earliest, latest, _, largest, _, taken, crc, chain) = fields[:14]
-    span_count, position_count = fields[14:]
+    fixed = _FIXED.unpack_from(data)
+    payload_length, number, run, committed, earliest, latest, _, largest, _, taken, crc, chain = fixed[2:14]
+    span_count, position_count = fixed[14:]
     offset = _FIXED.size
     spans = []
     for _ in range(span_count):
@@ -198,28 +161,13 @@ def _decode_checked(data: bytes, length: int) -> Header:
     positions = []
     for _ in range(position_count):
         name_length, place_length, count = _POSITION.unpack_from(data, offset)
-        offset += _POSITION.size
-        name = data[offset : offset + name_length].decode()
-        offset += name_length
-        positions.append(Position(name, count, data[offset : offset + place_length]))
-        offset += place_length
+        name_at = offset + _POSITION.size
+        place_at, offset = name_at + name_length, name_at + name_length + place_length
+        positions.append(Position(data[name_at:place_at].decode(), count, data[place_at:offset]))
     if offset != len(data):
         raise BlockError("its parts do not add up to its length")
-    return Header(
-        number,
-        run,
-        committed,
-        earliest,
-        latest,
-        largest,
-        taken,
-        tuple(spans),
-        tuple(positions),
-        payload_length,
-        crc,
-        chain,
-        length,
-    )
+    times, parts = (committed, earliest, latest), (tuple(spans), tuple(positions))
+    return Header(number, run, *times, largest, taken, *parts, payload_length, crc, chain, length)
 
 
 def check_payload(header: Header, payload: bytes) -> None:
@@ -237,7 +185,7 @@ def continues_chain(header: Header, header_octets: bytes, payload: bytes, previo
 
 
 def frame(message: bytes) -> bytes:
-    """The message as it stands in a payload."""
+    """The message in the form of a payload."""
     return b"%d %b" % (len(message), message)
 
 
@@ -266,7 +214,7 @@ def spans_between(spans: Sequence[Span], first: int, end: int) -> tuple[Span, ..
 
 
 class Block(NamedTuple):
-    """A synced block as a destination gets it, or some consecutive messages of it."""
+    """A synced block, or some consecutive messages of it."""
 
     header: Header
     payload: bytes
