@@ -1,9 +1,10 @@
-"""The spool: what is accepted, on disk, until it is proven delivered.
+"""The spool: what is accepted, on disk, until its delivery is proven. `FORMAT.md` describes the files.
 
-`block` (pure) is the format's unit, `segment` a file of blocks, `cursor` the preallocated slots, `spool` one folder of
-segments with its writer and readers, `store` the two spools of a state directory with their lock and their run.
+From the bottom up: `block` is the format's unit, `segments` has one file of blocks, `spool` is a folder of segments
+with its writer, and `spool_reader` reads it. `slots` holds small values, such as a `cursor`. `losses` counts what will
+not be delivered. `store` holds both spools of a state directory, and `full_disk` owns their space. `commit` is one commit of
+the intake. `inspection` is for other processes.
 
-Kept here (DESIGN section 2): an event and its source's position are made durable by the same fsync (1); readers see
-synced blocks only (2); the spool holds messages, never frames with connection state (5); a torn tail is cut, after a
-copy (7).
+Kept here: an event and its source's position become durable by the same fsync. Readers see synced blocks only. The
+spool holds messages, never frames with a connection's state. A torn tail is cut, after a copy.
 """

@@ -60,7 +60,7 @@ class Commit:
         """The types whose spool has its part."""
 
     def write(self, clock: Clock, *, reserve: bool = False) -> None:
-        """Make everything durable, transient first. StorageError: nothing of what is left was accepted."""
+        """Make everything durable, transient first. After a StorageError the rest is not accepted."""
         # Else events that could not be counted, and are stored now, might be counted after all.
         self._store.slots.discard_failed()
         if self._contents is None:
@@ -92,7 +92,7 @@ class Commit:
         return batch._replace(events=[event for event in batch.events if event.type not in self._durable])
 
     def refuse(self) -> None:
-        """Count what is left instead of keeping it; StorageError when the count is not durable."""
+        """Count the events that are not durable instead of keeping them; StorageError when the count is not durable."""
         numbers, lost = self.reached, []
         taken = self._routing.retained | self._routing.transient
         for batch in self._batches:
@@ -176,7 +176,7 @@ class _Draft:
         self._times += [time_ for _, time_, _, _ in events]
 
     def contents(self, positions: tuple[Position, ...], now: int) -> Contents:
-        """All of it, for the spool."""
+        """The whole block."""
         ends = [*(start for _, _, start in self._spans), len(self.messages)][1:]
         lengths = list(map(len, self.messages))
         return Contents(

@@ -40,7 +40,7 @@ from relay.errors import StorageError
 from relay.spool.block import Contents, Header
 from relay.spool.cursor import Cursor
 from relay.spool.losses.spool_contents import DeletableSegment, oldest_segment
-from relay.spool.losses.store_losses import MADE_ROOM, ROTATED, StoreLosses
+from relay.spool.losses.store_losses import FREED_SPACE, ROTATED, StoreLosses
 from relay.spool.spool import SpaceAllowance, Spool
 from relay.system.disk import Disk
 from relay.values.size import rounded_size, size_text
@@ -157,7 +157,7 @@ class FullDisk:
         for index, proven in enumerate(self._losses.proven(required=True)):
             oldest = oldest_segment(self._spools[index])
             if oldest is not None and oldest.following <= proven:
-                return self._delete(index, oldest, MADE_ROOM)
+                return self._delete(index, oldest, FREED_SPACE)
         return False
 
     def rotate(self) -> bool:

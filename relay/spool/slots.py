@@ -1,8 +1,8 @@
 """Slots: small values that must be writable on a full disk, such as a destination's cursor.
 
 A slots file is preallocated. Each slot has two copies; a write goes to the older one and is then synced, so a torn
-write leaves the newer one whole. A copy is `COPY_LENGTH` octets: magic, CRC-32 of the rest, sequence, key, value. Both
-lost means that the slot is empty: for a cursor that allows duplicates, never loss.
+write leaves the newer one whole. A copy is `COPY_LENGTH` octets: magic, CRC-32 of the rest, sequence, key, value. When
+both are damaged the slot is empty: a lost cursor causes duplicates, never loss.
 """
 
 import logging
@@ -41,7 +41,7 @@ class Slots:
         self._disk = disk
         self._path = path
         self.fresh = not disk.exists(path)
-        """Whether there was no such file."""
+        """Whether the file was missing."""
         self._file = self._made()
         self._failed: set[int] = set()
         """Offsets of copies that may be on the disk and are not in force."""
@@ -53,7 +53,7 @@ class Slots:
         file = self._disk.open(self._path, create=True)
         size = file.size
         if size < SLOTS * 2 * COPY_LENGTH:
-            # Written, not only allocated: turning an unwritten extent into a written one may need room for metadata.
+            # Written, not only allocated: turning an unwritten extent into a written one may need space for metadata.
             file.write(bytes(SLOTS * 2 * COPY_LENGTH - size), size)
         return file
 
@@ -113,7 +113,7 @@ class Slots:
         self._file.sync()
 
     def remove(self, key: str) -> None:
-        """Forget a slot, for another to use its place."""
+        """Forget a slot; another may use its place."""
         with self._lock:
             slot = self._slots.pop(key, None)
             if slot:

@@ -381,7 +381,7 @@ class Spool:
         self.recovery = Recovery(damage=tuple(damage), left_alone=tuple(left_alone))
 
     def _recover_tail(self, refused: Collection[bytes]) -> None:
-        """Find where to write on; make durable what is found there."""
+        """Find where to continue writing; make durable what is found there."""
         path = f"{self.folder}/{segment.name_of(self._firsts[-1])}"
         file, header = segment.open_existing(self._disk, path, writable=True)
         tail = find_tail(file, header, refused)

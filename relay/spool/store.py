@@ -249,10 +249,10 @@ def _log_recovery(recovery: Recovery) -> None:
         _log.error("left alone: %s", text)
     if recovery.torn:
         _log.warning(
-            "a write that was cut short: %d octets cut from the spool's end%s; their copy is %s",
+            "a write was cut short: %d octets were cut from the spool's end%s; their copy is %s",
             recovery.torn,
             _torn_text(recovery.torn_header) if recovery.torn_header else "",
-            recovery.torn_copy or "missing, since there was no room; they stay where they are",
+            recovery.torn_copy or "missing, because there was no space for it; they stay where they are",
         )
 
 

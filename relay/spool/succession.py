@@ -1,14 +1,14 @@
-"""Whose cursor a server continues from, when names or addresses changed in the configuration. Pure.
+"""Which cursor a server continues from, when names or addresses changed in the configuration. Pure.
 
 A cursor belongs to a server: to a protocol and a final address, as one text (`ServerKey`; empty where none was
-recorded, as by older versions, or for the archive, which has none).
+recorded, as by older versions, and for the archive, which has none).
 
 - A server keeps the cursor of its name when that belongs to the same final address, or to none that is known.
-- Otherwise the cursor of its name belongs to another server. It is put aside under another name, where it is kept as
-  that of a server that has left the configuration.
-- A server without a cursor continues from the one that belongs to the same protocol and final address and to no
-  configured name: it was renamed. When several servers or several cursors come into question, none is taken: they may
-  differ in what they select, and a wrong choice would lose events.
+- Otherwise the cursor of its name belongs to another server. It is put aside under another name, and kept as the cursor
+  of a server that has left the configuration.
+- A server without a cursor continues from the cursor with the same protocol and final address that belongs to no
+  configured name: it was renamed. When several servers or several cursors match, none is used: they may select
+  different events, and a wrong choice would lose some.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ class CursorMove(NamedTuple):
 
 
 def moves(stored: Mapping[str, ServerKey], configured: Mapping[str, ServerKey]) -> list[CursorMove]:
-    """What has to be done, in order, given the servers by the names of their cursors and by their configured names."""
+    """The moves in order. `stored`: servers by the names of their cursors; `configured`: by their configured names."""
     found: list[CursorMove] = []
     free: dict[str, ServerKey] = {}
     kept: set[str] = set()
@@ -43,9 +43,9 @@ def moves(stored: Mapping[str, ServerKey], configured: Mapping[str, ServerKey]) 
             found.append(CursorMove(name, aside, aside=True))
             free[aside] = key
     waiting = {name: key for name, key in configured.items() if key and name not in kept}
-    wanted, offered = Counter(waiting.values()), Counter(free.values())
+    needed, offered = Counter(waiting.values()), Counter(free.values())
     for name, key in waiting.items():
-        if wanted[key] == offered[key] == 1:
+        if needed[key] == offered[key] == 1:
             (former,) = (each for each, of in free.items() if of == key)
             found.append(CursorMove(former, name, aside=False))
     return found

@@ -160,7 +160,7 @@ def test_missing_blocks_before_a_cursor_are_damage(state: Path) -> None:
     segments(state)[1].unlink()
     code, _, errors = told("verify", "--state", str(state))
     assert code == 65
-    assert "gone: the cursor of far stands behind" in errors
+    assert "gone: the cursor of far is behind them" in errors
 
 
 def test_a_folder_without_state_is_66(tmp_path: Path) -> None:

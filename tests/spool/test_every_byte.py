@@ -61,7 +61,7 @@ def test_a_reader_that_gives_up_at_damage_is_found_out(monkeypatch: pytest.Monke
 
 def test_a_spool_that_gives_up_a_segment_for_its_header_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test of the test."""
-    monkeypatch.setattr(segment, "_salvaged", lambda *_: None)
+    monkeypatch.setattr(segment, "_restored", lambda *_: None)
     with pytest.raises(BrokenPromiseError, match="left alone"):
         examine(SPECIMEN, Damage(1, 40, 3))
 

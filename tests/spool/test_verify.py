@@ -178,7 +178,7 @@ def test_a_segment_that_was_written_anew_breaks_the_chain_where_the_next_one_beg
         end, chain = end + made.size, made.chain
     found = verified(folder)
     assert places(found) == [(following.name, 0, first_of(following))]
-    assert "does not go on where the one before it ends" in found.breaks[0].cause
+    assert "does not continue where the one before it ends" in found.breaks[0].cause
     assert (found.blocks, found.lost) == (BLOCKS, 0)
 
 

@@ -1,4 +1,4 @@
-"""What each segment of a spool holds, by its blocks' headers, and where the cursors stand; nothing is changed.
+"""What each segment of a spool holds, by its blocks' headers; nothing is changed.
 
 Works while the writer does (see `browse`). Payloads are not read: `verify` does that.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SegmentSurvey(NamedTuple):
-    """One segment; its times are microseconds since the epoch, 0 where it has nothing to tell."""
+    """One segment; its times are microseconds since the epoch, 0 without a block."""
 
     path: str
     first: int
@@ -44,7 +44,7 @@ class SpoolSurvey(NamedTuple):
     segments: tuple[SegmentSurvey, ...]
     next_block: int
     damage: tuple[str, ...]
-    """Files that are no segment."""
+    """Files that are not segments."""
 
 
 def survey(disk: Disk, folder: str) -> SpoolSurvey:
@@ -98,7 +98,7 @@ def _surveyed(segment_header: SegmentHeader, reader: SegmentReader) -> SegmentSu
 
 
 class _Span:
-    """From the earliest to the latest of what is added; zeros before."""
+    """The earliest and the latest of the added times; zeros before."""
 
     def __init__(self) -> None:
         self.first = self.last = 0

@@ -1,15 +1,15 @@
 """Checking a spool from end to end: every header, every payload, and the hash chain through all segments.
 
-A break is a place where the spool is not as its writer left it: octets that are no block, a header or payload against
-its CRC, a block that does not follow the one before it, numbers or segments that are missing. Checking goes on behind
-each, at the next whole block, and counts; what is kept of the breaks is at most `MAX_BREAKS`.
+At a break the spool is not as its writer left it: octets are not a block, a header or payload does not match its CRC,
+a block does not follow the one before it, or numbers or segments are missing. Checking continues at the next whole
+block. All breaks are counted; the first `MAX_BREAKS` are kept.
 
-What cannot be seen: octets after the last block of an older segment (a write that failed leaves them, and the segment
-after it voids them), and a spool whose newest blocks were cut off cleanly, unless a destination's cursor stands beyond
-the end; the oldest segment's word is taken for the chain before it. A tail that is no whole block is `torn`: a write
-that is under way, or that a crash cut short. Only who knows whether a writer runs can call it damage.
+Not visible are octets after the last block of an older segment: a failed write leaves them, and the next segment voids
+them. Newest blocks that were cut off cleanly are missed only when a destination's cursor is beyond the end. The chain
+before the oldest segment is taken from that segment's header. A tail that is not a whole block is `torn`: a write is
+under way, or a crash cut it short. It is damage only when no writer is running.
 
-Memory: one block. Segments that are deleted meanwhile were proven, and are passed over.
+Memory: one block. Segments that are deleted meanwhile were proven, and are skipped.
 """
 
 from collections.abc import Mapping
@@ -32,12 +32,12 @@ class SpoolBreak(NamedTuple):
     path: str
     offset: int
     block: int
-    """The number of the block that should stand there."""
+    """The number of the block that belongs there."""
     cause: str
 
 
 class TornTail(NamedTuple):
-    """The newest segment's end, when it is no whole block."""
+    """The newest segment's end, when it is not a whole block."""
 
     path: str
     offset: int
@@ -46,7 +46,7 @@ class TornTail(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """What was found."""
+    """The result."""
 
     segments: int
     blocks: int
@@ -54,12 +54,12 @@ class Verified(NamedTuple):
     messages: int
     octets: int
     first: int
-    """The oldest block's number; 0 when there is no segment."""
+    """The oldest block's number; 0 without a segment."""
     next_number: int
     head: bytes
     """The chain after the newest block."""
     lost: int
-    """Numbers for which there is no whole block."""
+    """Block numbers without a whole block."""
     broken: int
     breaks: tuple[SpoolBreak, ...]
     """The first of them, in order."""
@@ -67,7 +67,7 @@ class Verified(NamedTuple):
 
 
 def verify(disk: Disk, folder: str, cursors: Mapping[str, int]) -> Verified:
-    """Check the spool in `folder`; `cursors`, read before, are where its destinations stand."""
+    """Check the spool in `folder`; `cursors`, read before, are its destinations' next blocks."""
     check = _ChainCheck(disk, folder)
     for first, end in bounds(disk, folder):
         check.segment(first, end)
@@ -86,7 +86,7 @@ class _ChainCheck:
         self._broken = self._lost = 0
         self._spool_id = b""
         self._chain: bytes | None = None
-        """Of the block before; None after one that cannot tell."""
+        """Of the block before; None when that is damaged."""
         self._head = block.CHAIN_START
         self._first = 0
         self._expected = 0
@@ -118,7 +118,7 @@ class _ChainCheck:
         except DataError as error:
             self._break(path, 0, first, error.cause)
             self._first, self._expected = self._first or first, self._expected or first
-            self._go_on_at(first if following is None else following, None)
+            self._continue_at(first if following is None else following, None)
         except StorageError as error:
             if not error.absent:
                 raise
@@ -130,18 +130,18 @@ class _ChainCheck:
                 self._read(reader)
 
     def cursor(self, name: str, number: int) -> None:
-        """A cursor moves only over synced blocks, so one beyond the end tells of blocks that are gone."""
+        """Blocks before a cursor were synced: when it is beyond the end, blocks are gone."""
         end = max(self._expected, 1)
         if number > end:
-            self._break(*self._end, end, f"{blocks_text(end, number - 1)} gone: the cursor of {name} stands behind")
+            self._break(*self._end, end, f"{blocks_text(end, number - 1)} gone: the cursor of {name} is behind them")
 
     def _break(self, path: str, offset: int, number: int, cause: str) -> None:
         self._broken += 1
         if len(self._breaks) < MAX_BREAKS:
             self._breaks.append(SpoolBreak(path, offset, number, cause))
 
-    def _go_on_at(self, number: int, chain: bytes | None) -> None:
-        """Expect that block next; what stands between is lost."""
+    def _continue_at(self, number: int, chain: bytes | None) -> None:
+        """Expect that block next; the blocks between are lost."""
         self._lost += number - self._expected
         self._expected, self._chain = number, chain
 
@@ -158,7 +158,7 @@ class _ChainCheck:
             if cause:
                 self._break(path, 0, self._expected, cause)
         known = self._chain if first == self._expected else None
-        self._go_on_at(first, known if header.previous_chain is None else header.previous_chain)
+        self._continue_at(first, known if header.previous_chain is None else header.previous_chain)
 
     def _misfit(self, header: SegmentHeader, first: int) -> str:
         if header.spool not in {self._spool_id, b""}:
@@ -168,7 +168,7 @@ class _ChainCheck:
         if first > self._expected:
             return f"missing before it: {blocks_text(self._expected, first - 1)}"
         if self._chain is not None and header.previous_chain not in {self._chain, None}:
-            return "the hash chain is broken: this segment does not go on where the one before it ends"
+            return "the hash chain is broken: this segment does not continue where the one before it ends"
         return ""
 
     def _read(self, reader: SegmentReader) -> None:
@@ -196,4 +196,4 @@ class _ChainCheck:
             cause += f"; this segment holds no later block, and the next one begins with block {following}"
         cause += f"; lost: {blocks_text(damage.first, damage.last)}"
         self._break(reader.path, damage.offset, damage.first, cause)
-        self._go_on_at(damage.last + 1, None)
+        self._continue_at(damage.last + 1, None)

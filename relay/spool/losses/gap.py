@@ -35,7 +35,7 @@ class LostRange(msgspec.Struct, frozen=True, array_like=True):
         return EventType(self.type).label
 
     def grew_to(self, now: "LostRange") -> bool:
-        """Whether that is this range with more, and not another of its run and type after this one gave way."""
+        """Whether `now` is this range with more events, not a later one of the same run and type."""
         return (now.run, now.type) == (self.run, self.type) and now.first <= self.first and now.events >= self.events
 
 
@@ -105,7 +105,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, cause=causes, ranges=ranges, unnamed=self.unnamed + unnamed)
 
     def doubt(self, under_way: Iterable[LostRange]) -> "Gap":
-        """The gap with more that is in doubt."""
+        """The gap with more events in doubt."""
         in_doubt, unnamed = merged((*self.in_doubt, *under_way))
         return msgspec.structs.replace(self, in_doubt=in_doubt, unnamed=self.unnamed + unnamed)
 
@@ -135,12 +135,12 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def encode(self) -> bytes:
-        """As it stands in a slot."""
+        """The value of its slot."""
         return msgspec.json.encode(self)
 
     @classmethod
     def decode(cls, data: bytes, server: str) -> "Gap":
-        """From a slot; a value that cannot be read is as good as none."""
+        """From a slot's value; an unreadable value counts as an empty gap."""
         try:
             return msgspec.json.decode(data, type=cls)
         except msgspec.MsgspecError:
@@ -148,9 +148,9 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reported_gap(message: bytes) -> Gap | None:
-    """The gap that an event of ours tells of, from the message's octets; None when it tells of none.
+    """The gap that an event of relay's own reports, from the message's octets; None when it is not a gap event.
 
-    Reads what `Gap.params` gave to the message: needed when such an event is itself deleted undelivered.
+    The inverse of `Gap.params`: needed when a gap event is itself deleted undelivered.
     """
     if b" GAP [" not in message[:_HEADER_OCTETS]:
         return None
@@ -171,7 +171,7 @@ def _range_from(text: str) -> LostRange:
 
 
 def merged(ranges: Iterable[LostRange]) -> tuple[tuple[LostRange, ...], int]:
-    """One range for each run and type, the MAX_RANGES that grew last, and the events of the others."""
+    """One range for each run and type: the MAX_RANGES that grew last, and how many events the others have."""
     whole: dict[tuple[str, int], LostRange] = {}
     unnamed = 0
     for each in ranges:
@@ -193,15 +193,15 @@ def _rest(now: LostRange, said: LostRange | None) -> LostRange:
     return LostRange(now.run, now.type, min(said.last + 1, now.last), now.last, now.events - said.events)
 
 
-def ranges_of(header: Header, wanted: int, part: int = 0) -> list[LostRange]:
-    """What a block holds of the wanted types (a bitmap), without its first `part` messages."""
+def ranges_of(header: Header, types: int, part: int = 0) -> list[LostRange]:
+    """What a block holds of these types (a bitmap), without its first `part` messages."""
     run = header.run.hex()
     spans = spans_between(header.spans, part, header.messages) if part else header.spans
-    return [range_of(run, span) for span in spans if wanted >> span.type & 1]
+    return [range_of(run, span) for span in spans if types >> span.type & 1]
 
 
 def range_of(run: str, span: Span) -> LostRange:
-    """What a span holds, as a loss."""
+    """A span as a loss."""
     return LostRange(run, int(span.type), span.first, span.first + span.messages - 1, span.messages)
 
 

@@ -1,10 +1,10 @@
 """Numbers: what is lost of a spool, by the numbers of the events around it. Pure.
 
-Within (run, type) a spool's events are numbered without a hole but for those that were refused, and one run follows the
-other, each from 1 on. A block whose payload alone is damaged tells by its header what it held. What a damaged header
-held is known when the next event of each type comes: `see` answers it then. Of a type that does not come again in its
-run it is known by the run's last numbers (`ends`), where these are known. It is not known of the first blocks that are
-followed, unless they are the spool's first, or it is known which numbers came before them (`after`).
+Within (run, type) the events of a spool are numbered without a hole, except for refused events. One run follows the
+other, and each begins with 1. When only a block's payload is damaged, its header says what the block held. What a block
+with a damaged header held is known when the next event of each type comes (`see`). When a type does not come again in
+its run, the run's last numbers (`ends`) show it, where they are known. What the first followed blocks held is unknown,
+unless they are the spool's first, or the numbers before them are known (`after`).
 """
 
 import copy
@@ -24,7 +24,7 @@ class RunEnd(NamedTuple):
 
 
 class Numbers:
-    """Follows a spool's blocks in their order; `ends` are its runs' ends, in their order, as far as they are known."""
+    """Follows a spool's blocks in order; `ends` are the known ends of its runs, in order."""
 
     def __init__(self, *, from_the_first: bool = False, ends: Sequence[RunEnd] = ()) -> None:
         self._ends = ends
@@ -32,23 +32,23 @@ class Numbers:
         """The next number of each type in the run that is followed."""
         self._run: bytes | None = b"" if from_the_first else None
         self._default: int | None = None
-        """The next number of a type that has not come in this run; None when its beginning was not seen."""
+        """The next number of a type that is new in this run; None when the run's beginning was not seen."""
         self._in_doubt: frozenset[EventType] = frozenset()
 
     def __repr__(self) -> str:
         return f"<Numbers next={self._next} in_doubt={sorted(self._in_doubt)}>"
 
     def follow(self, ends: Sequence[RunEnd]) -> None:
-        """More is known of the runs' ends by now."""
+        """Use these ends of the runs from now on."""
         self._ends = ends
 
     def copy(self) -> Self:
-        """Another that follows on its own."""
+        """An independent copy."""
         return copy.copy(self)
 
     @classmethod
     def after(cls, reached: RunEnd, ends: Sequence[RunEnd]) -> Self:
-        """Goes on behind a block up to which a run had given these numbers."""
+        """Continue behind a block before which a run had given these numbers."""
         numbers = cls(ends=ends)
         numbers._run, numbers._default = reached.run, 1
         numbers._next = {kind: last + 1 for kind, last in reached.last.items()}
@@ -56,22 +56,22 @@ class Numbers:
 
     @property
     def reached(self) -> RunEnd | None:
-        """The numbers up to here; None when they are not known of every type."""
+        """The numbers up to here; None unless they are known for every type."""
         if self._run is None or self._default is None:
             return None
         return RunEnd(self._run, {kind: number - 1 for kind, number in self._next.items()})
 
     @property
     def in_doubt(self) -> frozenset[EventType]:
-        """Types of which damage may have taken some."""
+        """Types of which damage may have taken events."""
         return self._in_doubt
 
     def doubt(self, types: frozenset[EventType]) -> None:
-        """Only these types are in doubt; of the others is known what damage took."""
+        """Only these types are in doubt: what damage took of the others is known."""
         self._in_doubt = types
 
     def see(self, header: Header) -> tuple[LostRange, ...]:
-        """A block comes next; what damage took before it, as far as that is known now."""
+        """The next block; returns what damage took before it, as far as that is known now."""
         missing = self._enter(header.run)
         following = dict(self._next)
         for kind, first, messages in header.spans:
@@ -92,7 +92,7 @@ class Numbers:
         return missing
 
     def _up_to(self, run: bytes | None) -> list[LostRange]:
-        """What is missing of the types in doubt before that run, or of all runs, by the last numbers of each."""
+        """What the types in doubt lack before that run (None: of all runs), by each run's last numbers."""
         if self._run is None or not self._in_doubt:
             return []
         runs = [end.run for end in self._ends]
@@ -108,11 +108,11 @@ class Numbers:
         return missing
 
     def finish(self) -> list[LostRange]:
-        """What is missing of the types in doubt, when no block follows any more."""
+        """What the types in doubt lack, when no block follows any more."""
         return self._up_to(None)
 
     def pass_over(self, behind: Iterable[Header]) -> tuple[LostRange, ...]:
-        """Blocks are gone, and `behind` them come these; what is gone, by the numbers around it. Goes on behind it."""
+        """Blocks are gone, and `behind` follows them; returns what is lost, by the numbers around the hole."""
         ahead = self.copy()
         ahead.doubt(frozenset(EventType))
         missing: list[LostRange] = []
@@ -130,7 +130,7 @@ class Numbers:
         return tuple(missing)
 
     def miss(self, header: Header | None) -> tuple[LostRange, ...]:
-        """A damaged block, or several, come next; what they held, as far as that is known now."""
+        """The next blocks are damaged; returns what they held, as far as that is known now."""
         if header is None:
             self._in_doubt = frozenset(EventType)
             return ()

@@ -1,8 +1,8 @@
 """`refused/`: messages that a server has refused for good, kept for people to look at.
 
-One file for each server, `refused/SERVER.syslog`, of messages as stored, in octet counting (RFC 6587 section 3.4.1).
-Over `MAX_SIZE` octets it becomes `SERVER.old.syslog`, in place of the one before. Being here proves nothing and frees
-nothing: the gap of the server counts what it has refused.
+Each server has a file, `refused/SERVER.syslog`, with the messages as stored, in octet counting (RFC 6587 section
+3.4.1). Over `MAX_SIZE` octets it becomes `SERVER.old.syslog`, and replaces the former one. A message here is not proven
+and frees no space: the server's gap counts it.
 """
 
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ MAX_SIZE: Final = 16 * 1024 * 1024
 
 
 class RefusedMessages:
-    """The folder in a state directory; made when the first message comes."""
+    """The folder in a state directory; created with the first message."""
 
     def __init__(self, disk: Disk, state_directory: str) -> None:
         self._disk = disk
         self.folder = f"{state_directory}/{FOLDER}"
 
     def keep(self, server: str, messages: Iterable[bytes]) -> str:
-        """Keep them, durably; answers the file's path. StorageError when that cannot be."""
+        """Append the messages to the server's file, durably; returns its path."""
         self._disk.make_folder(self.folder)
         path = f"{self.folder}/{server}.syslog"
         with self._disk.open(path, create=True) as file:

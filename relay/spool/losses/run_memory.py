@@ -25,7 +25,7 @@ from relay.values.event import EventType
 NUMBERS_KEY: Final = "numbers"
 RUNS_KEY: Final = "runs"
 MAX_RUNS: Final = 16
-"""Runs whose last numbers are kept: what is missing of older ones is not known."""
+"""Runs whose last numbers are kept. What older runs lack is not known."""
 
 _Value = TypeVar("_Value")
 
@@ -70,7 +70,7 @@ class _EndedRun(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RunMemory:
-    """The remembered runs of a store. Making it tells the spools which runs ended and which numbers are used."""
+    """The remembered runs of a store. Creating it gives the spools their ended runs and used numbers."""
 
     def __init__(self, slots: Slots, spools: BothSpools[Spool], run: bytes, used: BothSpools[int]) -> None:
         self._slots = slots

@@ -46,7 +46,7 @@ LATE: Final = "before this server's beginning"
 DAMAGED: Final = "damaged in the spool"
 DELETED: Final = "missing from the spool (files were deleted or emptied)"
 ROTATED: Final = "deleted by disk-full-action rotate"
-MADE_ROOM: Final = "deleted to make room, since this server is not required"
+FREED_SPACE: Final = "deleted to free space, because this server is not required"
 
 _log = logging.getLogger("relay.spool")
 

@@ -5,8 +5,8 @@ renamed, so that a file with the right name always has a whole header. Offsets a
 When the segment after this one begins with a number that this one also holds, this one's block is void: its fsync had
 failed and it was written again.
 
-Damage costs the blocks that it hits and no other: a segment whose own header is damaged is read by its name and its
-blocks (`SegmentHeader.damage` tells so), and behind a damaged block the next one is found by its magic (`BrokenBlock`).
+Damage costs only the blocks that it hits. A segment whose own header is damaged is read by its name and its blocks (see
+`SegmentHeader.damage`). Behind a damaged block the next one is found by its magic (see `segment_reader.py`).
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _NO_END: Final = 1 << 64
 
 
 class SegmentHeader(NamedTuple):
-    """What a segment says about itself."""
+    """What a segment's header holds."""
 
     spool: bytes
     """The random name of the spool that it belongs to; empty when the header is damaged."""
@@ -47,7 +47,7 @@ class SegmentHeader(NamedTuple):
     previous_chain: bytes | None
     """The chain of the block before its first one, so that it can be verified alone; None when that is not known."""
     damage: str = ""
-    """What is wrong with the header; the rest is then told by the file's name and its blocks."""
+    """What is wrong with the header; the rest then comes from the file's name and its blocks."""
 
 
 def name_of(first: int) -> str:
@@ -67,12 +67,14 @@ def encode_header(header: SegmentHeader) -> bytes:
 
 
 def decode_header(data: bytes, path: str) -> SegmentHeader:
-    """The header of the file `path`; DataError when it is no segment that this version can read."""
+    """The header of the file `path`; DataError when it is not a segment that this version can read."""
     if len(data) < HEADER_LENGTH or not data.startswith(MAGIC):
-        raise DataError(path, "no spool segment", "it is left alone; move it away")
+        raise DataError(path, "it is not a spool segment", "it is left alone; move it away")
     _, version, *fields = _HEADER.unpack_from(data)
     if version != FORMAT_VERSION:
-        raise DataError(path, f"spool format {version}, and this relay knows {FORMAT_VERSION}", "use a newer relay")
+        raise DataError(
+            path, f"it has spool format {version}, and this relay reads format {FORMAT_VERSION}", "use a newer relay"
+        )
     if not _is_sealed(data):
         raise DataError(path, "its header does not match its CRC", "it is left alone; move it away")
     return SegmentHeader(*fields)
@@ -102,7 +104,7 @@ def create(disk: Disk, folder: str, header: SegmentHeader, size: int) -> File:
         disk.sync_folder(folder)
     except BaseException:
         file.close()
-        with contextlib.suppress(StorageError):  # what is left of it takes room that is missing already
+        with contextlib.suppress(StorageError):  # the rest of it takes space that is missing already
             disk.remove(made)
         raise
     file.path = path
@@ -110,7 +112,7 @@ def create(disk: Disk, folder: str, header: SegmentHeader, size: int) -> File:
 
 
 def open_existing(disk: Disk, path: str, *, writable: bool = False) -> tuple[File, SegmentHeader]:
-    """An existing segment and its header, made good when it is damaged; DataError when it is no segment."""
+    """An existing segment and its header, restored when it is damaged; DataError when it is not a segment."""
     file = disk.open(path, writable=writable)
     try:
         return file, header_of(file)
@@ -120,26 +122,26 @@ def open_existing(disk: Disk, path: str, *, writable: bool = False) -> tuple[Fil
 
 
 def header_of(file: File) -> SegmentHeader:
-    """A segment's header, made good when it is damaged; DataError when it is not a segment."""
+    """A segment's header, restored when it is damaged; DataError when the file is not a segment."""
     data = file.read(HEADER_LENGTH, 0)
     try:
         return decode_header(data, file.path)
     except DataError:
-        header = None if _is_sealed(data) else _salvaged(file)
+        header = None if _is_sealed(data) else _restored(file)
         if header is None:
             raise
         return header
 
 
-def _salvaged(file: File) -> SegmentHeader | None:
-    """What the name and the blocks tell of a segment whose header is damaged; None when it holds no block."""
+def _restored(file: File) -> SegmentHeader | None:
+    """A damaged header, restored from the file's name and its blocks; None when it holds no block."""
     first = first_of(file.path.rpartition("/")[2])
     place = find_block(file, HEADER_LENGTH)
     found = None if place is None else read_header(file, place)
     if found is None or found.number < first:
         return None
     chain = block.CHAIN_START if first == 1 else None
-    damage = "its own header is damaged; the file's name and its blocks make it good"
+    damage = "its own header is damaged; it is restored from the file's name and its blocks"
     return SegmentHeader(b"", first, found.committed, chain, damage)
 
 
