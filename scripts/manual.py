@@ -1,6 +1,6 @@
-"""Write the manual from what it is made from. Run by ./scripts/manual; with --check nothing is written.
+"""Write the manual from the commands' help and the sample configuration; with --check only check it.
 
-Exit code 1 when --check finds a file that is not as it would be made, or a command or option that has no help.
+The exit code is 1 when --check finds a file that is out of date, or when a command or an option has no help.
 """
 
 import sys
@@ -15,7 +15,7 @@ SAMPLE = ROOT / "deploy" / "relay.toml"
 
 
 def made() -> dict[Path, str]:
-    """Every file of the manual, with what is to stand in it."""
+    """Every file of the manual, with its text."""
     return {
         COMMANDS: with_table(COMMANDS.read_text(), root),
         ROOT / "deploy" / "relay.1": man_page(root),
@@ -31,7 +31,7 @@ def main() -> int:
         if path.exists() and path.read_text() == text:
             continue
         if check:
-            complaints.append(f"{path.relative_to(ROOT)}: is not as ./scripts/manual makes it")
+            complaints.append(f"{path.relative_to(ROOT)}: is out of date; run ./scripts/manual")
         else:
             path.write_text(text)
             print(f"wrote {path.relative_to(ROOT)}")

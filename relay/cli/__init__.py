@@ -1,4 +1,4 @@
-"""The command line: one module for each command, and the only room that prints.
+"""The command line: one module for each command, and the only package that prints.
 
 Exit codes are those of sysexits.h, also for usage errors (`relay.errors`). Every failure is one line on stderr that
 names the object, the cause and the remedy; a wrong configuration is one line for each mistake. When --json was given,
@@ -25,7 +25,7 @@ from relay.values.text import error_text
 
 INTERRUPTED: Final = 130
 _PRINTING: Final = (click.echo.__code__.co_filename, os.path.dirname(__file__) + os.sep)
-"""Where an OSError means that output cannot be written: only this room prints, and it opens no files."""
+"""Where an OSError means that output cannot be written: only this package prints, and it opens no files."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         _discard_output()
-        unwritten = StorageError("standard output", f"cannot be written: {error.strerror}", "give it room")
+        unwritten = StorageError("standard output", f"cannot be written: {error.strerror}", "free some space there")
         print_error(unwritten, as_json=False)
         return unwritten.exit_code
 

@@ -14,7 +14,6 @@ from relay.cli.options import repeatable_option
 from relay.cli.parameter_types import FieldGlob, Glob
 from relay.errors import NoInputError
 from relay.program.history import EventFilter, Item, PastEvent, names_in
-from relay.values.did_you_mean import did_you_mean
 from relay.values.event import EventType
 from relay.values.glob_matcher import GlobMatcher
 
@@ -61,9 +60,14 @@ def _any_of(globs: Iterable[Glob]) -> GlobMatcher:
 
 
 def type_option(text: str) -> Callable[[_Command], _Command]:
-    """The option --type, as `types`; `text` is its help."""
+    """The option --type, as `types`; `text` is the beginning of its help."""
     return repeatable_option(
-        "--type", "types", "TYPE", text, type=types.event_type, shell_complete=_completion(types.EVENT_TYPES)
+        "--type",
+        "types",
+        "TYPE",
+        f"{text} (default: all)",
+        type=types.event_type,
+        shell_complete=_completion(types.EVENT_TYPES),
     )
 
 
@@ -113,7 +117,7 @@ _FILTER_OPTIONS: Final = (
         "until",
         metavar="TIME",
         type=types.end,
-        help="Only events up to this time, in the same forms; a day is meant with all its hours.",
+        help="Only events up to this time, in the same forms; a day includes all its hours.",
     ),
     repeatable_option(
         "--grep", "texts", "TEXT", "Only messages that contain this text, in upper and lower case as given"
@@ -142,10 +146,8 @@ def unknown_name(chosen: ChosenFilters, shown: int, history: Callable[[], Iterab
     if not sought or (shown and len(chosen.routers) <= 1 and len(chosen.msgids) <= 1):
         return None
     known: dict[str, set[str]] = {"router": set(), "MSGID": set(), "parameter": set()}
-    for item in history():
-        if not isinstance(item, PastEvent):
-            continue
-        present = dict(zip(known, names_in(item.message), strict=True))
+    for event in (item for item in history() if isinstance(item, PastEvent)):
+        present = dict(zip(known, names_in(event.message), strict=True))
         sought = [each for each in sought if not any(map(each[2], present[each[0]]))]
         if not sought:
             return None
@@ -153,7 +155,5 @@ def unknown_name(chosen: ChosenFilters, shown: int, history: Callable[[], Iterab
             if len(known[kind]) < MAX_KNOWN:
                 known[kind] |= names
     kind, name, _ = sought[0]
-    listed = sorted(known[kind])
-    more = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
-    there_are = f"there are {', '.join(listed[:_MAX_LISTED])}{more}" if listed else "no event here has one"
-    return NoInputError(f'{kind} "{name}"', "no event here has it", did_you_mean(name, listed) or there_are)
+    remedy = types.name_remedy(name, sorted(known[kind]), _MAX_LISTED) if known[kind] else "no event here has one"
+    return NoInputError(f'{kind} "{name}"', "no event here has it", remedy)

@@ -129,7 +129,7 @@ def man_page(root: click.Command) -> str:
     for command in command_helps(root):
         page.append(f".SS {_roff(' '.join((command.name, *command.arguments)))}")
         page += (_roff(command.paragraphs[0]), *_further(command.paragraphs[1:]), *_tagged(command.options))
-    kinds = [kind for kind in errors.RelayError.__subclasses__() if kind.__module__ == errors.__name__]
+    kinds = (kind for kind in errors.RelayError.__subclasses__() if kind.__module__ == errors.__name__)
     codes = sorted((str(kind.exit_code), (kind.__doc__ or "").partition(";")[0].rstrip(".") + ".") for kind in kinds)
     page += (".SH EXIT STATUS", *_tagged([("0", "Success."), *codes, ("130", "Interrupted.")]))
     for title, records in _FURTHER_SECTIONS.items():

@@ -4,13 +4,14 @@ Pass one of these as `type` of a click parameter. A value that cannot be is a us
 nearest one that can be.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple, TypeVar
 
 import click
 from typing_extensions import override
 
+from relay.syslog import priority
 from relay.system.clock import wall_clock
 from relay.values.did_you_mean import did_you_mean
 from relay.values.event import EventType
@@ -20,14 +21,7 @@ from relay.values.moment import first_moment, last_moment
 TIME_FORMS: Final = "2026-11-30 11:20, 2026-11-30, 11:20, yesterday, today, now, -2h, -7d"
 EVENT_TYPES: Final[Mapping[str, EventType]] = {kind.label: kind for kind in EventType}
 SEVERITIES: Final[Mapping[str, int]] = {
-    "emerg": 0,
-    "alert": 1,
-    "crit": 2,
-    "err": 3,
-    "warning": 4,
-    "notice": 5,
-    "info": 6,
-    "debug": 7,
+    **{name: number for number, name in enumerate(priority.SEVERITIES)},
     # Other spellings, and an alarm's severities as `relay.events.ssr.mapping` maps them.
     "emergency": 0,
     "critical": 2,
@@ -117,8 +111,13 @@ def _value_of(name: str, values: Mapping[str, _Value], noun: str) -> _Value:
     name = name.lower()
     if name in values:
         return values[name]
-    remedy = did_you_mean(name, values) or f"the names are {', '.join(values)}"
-    raise click.BadParameter(f'there is no {noun} "{name}"; {remedy}')
+    raise click.BadParameter(f'there is no {noun} "{name}"; {name_remedy(name, list(values))}')
+
+
+def name_remedy(name: str, known: Sequence[str], limit: int = 20) -> str:
+    """The remedy for an unknown name: the nearest known name, else the first of them, at most `limit`."""
+    more = f" and {len(known) - limit} more" if len(known) > limit else ""
+    return did_you_mean(name, known) or f"there are {', '.join(known[:limit])}{more}"
 
 
 # --- Globs ---

@@ -132,7 +132,7 @@ def test_each_option_selects_events(
     [
         (["--from", "last week"], '"last week" is not a time; write it as "11:20"'),
         (["--type", "audits"], 'there is no type "audits"; did you mean "audit"?'),
-        (["--type", "x"], "the names are admin, audit, alarm"),
+        (["--type", "x"], "there are admin, audit, alarm"),
         (["--severity", "warnings"], 'there is no severity "warnings"; did you mean "warning"?'),
         (["--field", "acct"], '"acct" must be NAME=GLOB'),
         (["--field", "acct=[a*"], '"[" needs characters and a "]" behind it'),

@@ -4,6 +4,7 @@ A module is imported when its command is used, so that `relay --help`, `relay --
 """
 
 import gc
+from collections.abc import Mapping
 from typing import Final
 
 import click
@@ -18,58 +19,45 @@ LASTING: Final = frozenset({"run", "receive", "dispatch"})
 _GC_THRESHOLD: Final = 50_000
 
 
-@click.group(
-    cls=LazyGroup,
-    module="relay.cli.commands.spool",
-    lazy={
+def _group(name: str, text: str, lazy: Mapping[str, str]) -> LazyGroup:
+    """A group whose commands are in the module of its name; `text` is its help."""
+    return config_option(LazyGroup(name, module=f"relay.cli.commands.{name}", lazy=lazy, help=text))
+
+
+spool_group = _group(
+    "spool",
+    "Inspect the spool: its segments, its integrity, its messages. Nothing is changed.",
+    {
         "show": "Show each segment, and how far each destination's cursor has come.",
         "verify": "Check every block and the hash chain, name the first breaks, and exit with 65 if there are any.",
         "cat": "Print the messages of a spool, in order, up to its present end.",
     },
 )
-@config_option
-def spool_group() -> None:
-    """Inspect the spool: its segments, its integrity, its messages. Nothing is changed."""
-
-
-@click.group(
-    cls=LazyGroup,
-    module="relay.cli.commands.archive",
-    lazy={
+archive_group = _group(
+    "archive",
+    "Inspect the archive of `relay receive`. Nothing is changed.",
+    {
         "verify": "Check each originator's numbers, gaps and files; exit with 65 when something is missing, damaged or "
         "duplicate.",
     },
 )
-@config_option
-def archive_group() -> None:
-    """Inspect the archive of `relay receive`. Nothing is changed."""
-
-
-@click.group(
-    cls=LazyGroup,
-    module="relay.cli.commands.config",
-    lazy={
+config_group = _group(
+    "config",
+    "Validate the configuration, print the settings in effect, or import a router's own configuration.",
+    {
         "check": "Validate the configuration and the files that it names.",
         "show": "Print the settings that are in effect, defaults included, as TOML.",
         "import": "Print a router's configuration text, or a Monitoring Agent's folder, as TOML.",
     },
 )
-@config_option
-def config_group() -> None:
-    """Validate the configuration, print the settings in effect, or import a router's own configuration."""
-
-
-@click.group(
-    cls=LazyGroup,
-    module="relay.cli.commands.key",
-    lazy={
+key_group = _group(
+    "key",
+    "Make relay's key pair, or pin a server's host key.",
+    {
         "generate": "Make a key pair, and print the line that the server's authorized_keys needs.",
         "trust": "Fetch a server's host keys, show them, and pin those that are confirmed.",
     },
 )
-@config_option
-def key_group() -> None:
-    """Make relay's key pair, or pin a server's host key."""
 
 
 class _Root(LazyGroup):

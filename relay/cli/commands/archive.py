@@ -84,7 +84,7 @@ _INNOCENT_CAUSES: Final = (
     "--server",
     "servers",
     "NAME",
-    "Count only gaps of the server that routers call by this name, and those of every server",
+    "Count only gaps of the server that routers call by this name, and gaps for all servers (default: count every gap)",
 )
 @json_option
 @config_option
@@ -109,8 +109,8 @@ def verify(
     events were missing: the messages do not show that it does.
 
     It cannot see a changed octet inside a message, duplicates of messages without a number (those of other programs),
-    and events after the last one that is there; therefore it prints when relay was last heard. The archive does not
-    keep how many duplicates were left out on arrival.
+    and missing events after the last one; therefore it prints when relay was last heard. The archive does not keep how
+    many duplicates were left out on arrival.
     """
     if folder is not None:
         folder = existing(folder, "name another folder")

@@ -74,7 +74,7 @@ class EventDisplay(NamedTuple):
     "--limit", type=WholeNumber(min=0), metavar="N", help="Only the N events that arrived last.  [default: all]"
 )
 @click.option("--follow", is_flag=True, help=f"Continue with new events; begins with the last {FOLLOWED_FROM}.")
-@click.option("--full", is_flag=True, help="Show all of each message; -v does the same.")
+@click.option("--full", is_flag=True, help="Show each message in full; -v does the same.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, for programs.")
 @files_option
 @click.pass_context

@@ -66,8 +66,8 @@ _PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys", "c
 def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **flags: str | tuple[str, ...]) -> None:
     """Run the log server's side: listen, and archive each event once.
 
-    Flags alone suffice; a flag overrides the configuration. A flag that names the archive or the state directory
-    implies the other one, unless the configuration names it: they are then beside each other, DIR and DIR.state.
+    Flags alone are enough; a flag overrides the configuration. When a flag names only the archive or only the state
+    directory, and the configuration does not name the other one, that one is beside it: DIR and DIR.state.
     """
     # --help, completion and remedies that name this command need not wait half a second for these.
     from relay.program import receiver  # noqa: PLC0415

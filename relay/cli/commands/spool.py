@@ -170,8 +170,10 @@ def _damage(found: Verified, *, running: bool) -> Iterator[str]:
     help="Begin with this block.",
 )
 @type_option("Only messages of this type")
-@click.option("--raw", "form", flag_value="raw", help="Messages as they are, a line feed after each.")
-@click.option("--octet-counted", "form", flag_value="octet-counted", help="Messages as they are, each with its length.")
+@click.option("--raw", "form", flag_value="raw", help="Print messages as they are, a line feed after each.")
+@click.option(
+    "--octet-counted", "form", flag_value="octet-counted", help="Print messages as they are, each with its length."
+)
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a line, for programs.")
 @config_option
 @click.pass_context
