@@ -54,7 +54,7 @@ def test_connection(
     It does not disturb a relay that runs. Run it as the user that relay runs as.
     """
     from relay.program.connection_test.connection_test import run_test  # noqa: PLC0415
-    from relay.program.connection_test.server_test import TestRequest  # noqa: PLC0415
+    from relay.program.connection_test.test_request import TestRequest  # noqa: PLC0415
 
     given = options(context)
     request = TestRequest(

@@ -11,7 +11,7 @@ from typing import Final
 
 from relay.config import intended_program
 from relay.config.check import check
-from relay.config.configuration import Configuration, read_configuration
+from relay.config.configuration import read_configuration
 from relay.config.mistake import MistakesError, mistake_lines
 from relay.delivery.sessions.session_steps import StepFinding
 from relay.errors import (
@@ -30,7 +30,8 @@ from relay.program.connection_test.report import (
     failure_sentence,
     summary,
 )
-from relay.program.connection_test.server_test import ReportResult, ServerTest, TestRequest
+from relay.program.connection_test.server_test import ReportResult, ServerTest
+from relay.program.connection_test.test_request import TestRequest
 from relay.program.connection_test.this_machine import inspect_state_directory
 from relay.system.disk import Disk
 from relay.values.did_you_mean import did_you_mean
@@ -75,16 +76,12 @@ def _prepare(request: TestRequest, log: StepLog) -> tuple[Settings, list[RemoteL
         names = [server.display_name for server in servers]
         remedy = did_you_mean(request.server, names) or f"the names are {', '.join(names)}"
         raise UsageError(f"--server {quoted(request.server)}", "no remote-logging-server has this name", remedy)
-    log.passed(TestStep.CONFIGURATION, _warnings(configuration))
-    log.passed(TestStep.STATE_DIRECTORY, inspect_state_directory(Disk(), settings.relay.state_directory))
-    return settings, chosen
-
-
-def _warnings(configuration: Configuration) -> StepFinding:
-    """Findings that do not stop this test, such as a source's missing file, or a server without encryption."""
     mistakes, warnings = check.check(configuration)
     others = [mistake for mistake in mistakes if mistake.location.path[-1] not in _REPORTED_BY_STEPS]
-    lines = mistake_lines((*others, *warnings))
+    lines = mistake_lines((*others, *warnings))  # none stops this test, such as the missing file of a source
+    finding = StepFinding(", ".join(configuration.files))
     if lines:
-        return StepFinding("\n".join(lines), "`relay config check` reports them too", warning=True)
-    return StepFinding(", ".join(configuration.files))
+        finding = StepFinding("\n".join(lines), "`relay config check` reports them too", warning=True)
+    log.passed(TestStep.CONFIGURATION, finding)
+    log.passed(TestStep.STATE_DIRECTORY, inspect_state_directory(Disk(), settings.relay.state_directory))
+    return settings, chosen

@@ -11,19 +11,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
-from relay.config.router.router_choice import ANY, RouterChoice
 from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.delivery_session import DeliverySession
 from relay.delivery.sessions.drained_stream import AcceptedSize, DrainTimeouts
-from relay.delivery.sessions.far_end_errors import (
-    ClosedByFarEndError,
-    EverythingRefusedError,
-    NoAnswerError,
-    StoppedByFarEndError,
-)
 from relay.delivery.sessions.server_connector import ServerConnector, SessionLimits
 from relay.delivery.sessions.session_steps import SessionStep, StepFinding
 from relay.delivery.sessions.unproven_sessions import UnprovenDatagrams
@@ -32,11 +25,11 @@ from relay.errors import (
     PermissionRefusedError,
     ProtocolError,
     RelayError,
-    TemporaryError,
     UnavailableError,
     UnknownHostError,
 )
 from relay.events.audit.as_records import as_records
+from relay.program.connection_test.collector_faults import CollectorFaults, WrongKindError
 from relay.program.connection_test.message import block_of, padded, test_message
 from relay.program.connection_test.observed_transport import ObservedTransport
 from relay.program.connection_test.report import (
@@ -49,6 +42,7 @@ from relay.program.connection_test.report import (
     failure_sentence,
 )
 from relay.program.connection_test.sizes import largest_accepted
+from relay.program.connection_test.test_request import TestRequest
 from relay.program.connection_test.this_machine import inspect_local_port
 from relay.spool.cursor import Cursor
 from relay.syslog.auditd_remote import LARGEST_RECORD
@@ -59,7 +53,6 @@ from relay.transport.ssh.handshake import HandshakeLimits, HandshakeStep
 from relay.values.address import Address
 from relay.values.event import EventType
 from relay.values.settings import LARGEST_MESSAGE_SIZE, RemoteLoggingServer, Settings
-from relay.values.text import quoted
 
 PROOF_SECONDS: Final = 10.0
 UNOBSERVED: Final = "Whether it truncates messages cannot be observed"
@@ -67,54 +60,6 @@ UNPROVEN: Final = "unproven"
 _PROOF_INTERVAL: Final = 0.025  # seconds between two questions whether a proof has settled
 _NO_FORWARDING: Final = "no port-forwarding leads there"
 _AUDITD_PORT: Final = 60
-_WAIT_LONGER: Final = "if it is only slow, wait longer: `relay test-connection --timeout 60`"
-_WRONG_KIND: Final = "what listens there? correct the port, or `protocol`"
-
-
-_WHEN_SILENT: Final = {
-    "RELP's open": "is it a RELP collector? one of syslog, or auditd, answers nothing to that: correct the port, or "
-    "`protocol`",
-    "auditd's heartbeat": "is it an auditd with tcp_listen_port? a syslog collector answers nothing to that: correct "
-    "the port, or `protocol`",
-    "the message": f"is it stuck, or is its disk full? its log names the reason; {_WAIT_LONGER}",
-}
-"""The remedies when a question is not answered."""
-_WHEN_CLOSED: Final = {
-    "RELP's open": "is it a RELP collector, and is relay let in? its log names the reason",
-    "auditd's heartbeat": "is it an auditd, and is its tcp_max_per_addr above 1? through a tunnel all connections come "
-    "from one address, also those of a running relay",
-    "the message": "its log names the reason",
-}
-"""The remedies when the collector closes the connection in place of an answer."""
-
-
-class WatchTimes(NamedTuple):
-    """How long a collector that should do nothing is watched after a message, in seconds."""
-
-    stream: float = 0.1
-    """A collector of the wrong kind answers, or closes."""
-    size: float = 0.3
-    """A collector closes on a message that is too large."""
-    datagram: float = 0.5
-    """A host refuses a datagram."""
-
-
-class TestRequest(NamedTuple):
-    """What to test, and how long to wait."""
-
-    paths: Sequence[str]
-    """The configuration's files."""
-    server: str = ""
-    """Its name; empty: every server."""
-    send: bool = True
-    sizes: bool = False
-    """Whether to find the largest message that each server accepts."""
-    timeout: float | None = None
-    """Seconds for each step; None for the default of each."""
-    choice: RouterChoice = ANY
-    """Which router and node of a router's own configuration."""
-    watch: WatchTimes = WatchTimes()
-
 
 ReportResult = Callable[[str, StepResult], None]
 """Called with each result, and the name of its server ("" for the steps that all servers share)."""
@@ -170,21 +115,44 @@ class ServerTest:
 
     def run(self) -> ServerReport:
         """Go as far as the route leads."""
-        failure: StepResult | None = None
+        name = self._server.display_name
         try:
             if self._by_datagrams:
                 self._test_datagrams()
             else:
                 self._test_stream()
         except RelayError as error:
-            step = self._step_of(error)
-            if self._forwarding is None and step is TestStep.NAME_RESOLUTION:
-                self._log.skip_to(step, _NO_FORWARDING)
-            failure = self._log.failed(error, step)
-        self._log.skip_rest("--no-send" if failure is None else "")
-        name = self._server.display_name
-        sentence = f"{name}: {self._success()}" if failure is None else failure_sentence(name, failure)
+            sentence = failure_sentence(name, self._fail(error))
+            self._log.skip_rest()
+        else:
+            self._log.skip_rest("--no-send")
+            sentence = f"{name}: {self._route_summary()}"
         return ServerReport(name, tuple(self._log.results), sentence, self._proof, self._largest)
+
+    def _fail(self, error: RelayError) -> StepResult:
+        """End the step that failed: the one under way, unless the error shows another."""
+        step = self._log.under_way
+        if isinstance(error, UnknownHostError):
+            step = TestStep.NAME_RESOLUTION
+            if self._forwarding is None:
+                self._log.skip_to(step, _NO_FORWARDING)
+        elif isinstance(error, NoInputError):
+            # After the keys and certificates, known_hosts is the only file that is read.
+            step = TestStep.HOST_KEY if self._log.results else TestStep.PRIVATE_KEY
+        elif isinstance(error, PermissionRefusedError) and step is TestStep.TLS:
+            step = TestStep.CERTIFICATE
+        return self._log.failed(error, step)
+
+    def _route_summary(self) -> str:
+        if self._forwarding is None:
+            route = f"straight to {self._collector} by {self._server.transport}"
+        else:
+            gateway = Address(self._forwarding.server_address, self._forwarding.server_port)
+            route = f"through {self._forwarding.username}@{gateway} to {self._collector}"
+        if not self._proof:
+            return "nothing was sent" if self._by_datagrams else f"the way {route} is open; nothing was sent"
+        proof = "cannot be proven" if self._proof == UNPROVEN else "is proven"
+        return f"a test message went {route}, and its delivery {proof} ({self._proof})"
 
     def _test_stream(self) -> None:
         with contextlib.closing(self._connector.connect(self._stop)) as transport:
@@ -195,7 +163,15 @@ class ServerTest:
             try:
                 self._deliver(self._connector.session(self._transport, self._stop), self._message)
             except RelayError as error:
-                raise self._reworded(error, self._transport) from error
+                step = self._log.under_way
+                if step not in {TestStep.MESSAGE, TestStep.PROOF} or isinstance(error, WrongKindError):
+                    raise
+                if not transport.alive and self._forwarding is not None:
+                    gateway = f"SSH server {self._forwarding.server_address}"
+                    raise ProtocolError(gateway, error.cause, error.remedy) from error
+                sent, received = step is TestStep.PROOF, self._transport.received
+                faults = CollectorFaults(self._collector, self._proof_seconds, sent, received)
+                raise faults.of_session(error, self._server.protocol) from error
             if self._request.sizes:
                 self._log.passed(TestStep.SIZES, self._find_largest(transport))
 
@@ -291,103 +267,13 @@ class ServerTest:
         if server.protocol != "syslog":
             return StepFinding(f"{octets} octets, {server.protocol}")
         if self._transport is not None and self._transport.received:
-            raise self._unexpected_words(self._transport.received)
+            raise WrongKindError(self._collector, self._transport.received)
         found = f"{octets} octets, syslog, {finding.found or server.framing}"
         if self._collector.port == _AUDITD_PORT and not self._by_datagrams:
             found = f"{found}; but {_AUDITD_PORT} is auditd's port, and auditd drops syslog without a word"
             return StepFinding(found, 'if it is auditd: `protocol = "auditd"`', warning=True)
         return StepFinding(found)
 
-    # --- Failures ---
-
-    def _step_of(self, error: RelayError) -> TestStep | None:
-        """The step that failed, where it is not the one under way."""
-        if isinstance(error, UnknownHostError):
-            return TestStep.NAME_RESOLUTION
-        if isinstance(error, NoInputError):
-            # After the keys and certificates, known_hosts is the only file that is read.
-            return TestStep.HOST_KEY if self._log.results else TestStep.PRIVATE_KEY
-        if isinstance(error, PermissionRefusedError) and self._log.under_way is TestStep.TLS:
-            return TestStep.CERTIFICATE
-        return None
-
-    def _reworded(self, error: RelayError, transport: ObservedTransport) -> RelayError:
-        """The error of a session in a test's words: its cause, and what to change."""
-        step = self._log.under_way
-        if step not in {TestStep.MESSAGE, TestStep.PROOF}:
-            return error
-        if not transport.alive and self._forwarding is not None:
-            return ProtocolError(f"SSH server {self._forwarding.server_address}", error.cause, error.remedy)
-        if self._server.protocol == "syslog":
-            return self._undrained(error, sent=step is TestStep.PROOF, received=transport.received)
-        return self._unacknowledged(error, opened=step is TestStep.PROOF, received=transport.received)
-
-    def _undrained(self, error: RelayError, *, sent: bool, received: bytes) -> RelayError:
-        """The error of a stream that should be drained."""
-        if isinstance(error, ProtocolError):  # as `_message_finding` raises
-            return error
-        if not sent and received:
-            return self._unexpected_words(received)
-        remedy = "does it limit who may connect, or how many? is it a syslog collector? its log names the reason"
-        cause = "it closes the connection at once"
-        if sent and isinstance(error, TemporaryError):
-            cause = (
-                f"it did not close within {self._proof_seconds:g} s of relay's end of file, so nothing can be proven"
-            )
-            remedy = (
-                "use a collector that closes then (rsyslog's imtcp, or relay's own receiver), or RELP; " + _WAIT_LONGER
-            )
-        elif sent:
-            cause = f"it was gone before the proof was complete ({error.cause})"
-            remedy = "is it still running? its log names the reason"
-        return self._fault(cause, remedy)
-
-    def _unacknowledged(self, error: RelayError, *, opened: bool, received: bytes) -> RelayError:
-        """The error of an acknowledged stream."""
-        relp = self._server.protocol == "relp"
-        question = "the message" if opened else "RELP's open" if relp else "auditd's heartbeat"
-        words = f"it said {_excerpt(received)}" if received else ""
-        remedy = "its log names the reason"
-        match error:
-            case StoppedByFarEndError(stop=stop):
-                remedy = "start it again" if stop.name == "ENDING" else stop.remedy
-                return self._fault(f"it answers {question} with {stop.name}: {stop.cause}", remedy)
-            case EverythingRefusedError(answer=answer):
-                relps = f"it refuses the message: {answer}"
-                return self._fault(relps if relp else f"it answers {question} with {answer}: it refuses it", remedy)
-            case NoAnswerError():
-                cause = f"no answer to {question} within {self._proof_seconds:g} s"
-                return self._fault(cause + (words and f", but {words}"), _WHEN_SILENT[question])
-            case ProtocolError():
-                cause = f"{question} is not answered as it should be: {error.cause}"
-                return self._fault(cause + (words and f"; {words}"), f"{_WRONG_KIND}; its log names the reason")
-            case ClosedByFarEndError() | UnavailableError():
-                cause = f"it closed the connection before it answered {question}"
-                return self._fault(cause + (words and f", and {words}"), _WHEN_CLOSED[question])
-        return error
-
-    def _unexpected_words(self, received: bytes) -> ProtocolError:
-        return self._fault(f"it says {_excerpt(received)}, and a syslog collector says nothing", _WRONG_KIND)
-
-    def _fault(self, cause: str, remedy: str) -> ProtocolError:
-        return ProtocolError(f"collector {self._collector}", cause, remedy)
-
-    def _success(self) -> str:
-        if self._forwarding is None:
-            route = f"straight to {self._collector} by {self._server.transport}"
-        else:
-            gateway = Address(self._forwarding.server_address, self._forwarding.server_port)
-            route = f"through {self._forwarding.username}@{gateway} to {self._collector}"
-        if not self._proof:
-            return "nothing was sent" if self._by_datagrams else f"the way {route} is open; nothing was sent"
-        proof = "cannot be proven" if self._proof == UNPROVEN else "is proven"
-        return f"a test message went {route}, and its delivery {proof} ({self._proof})"
-
 
 def _watch_every_stream() -> AcceptedSize:
     return AcceptedSize(LARGEST_MESSAGE_SIZE, watched_streams=math.inf)
-
-
-def _excerpt(received: bytes) -> str:
-    """The first octets that a collector sent, quoted for a sentence."""
-    return quoted(received.decode("ascii", "backslashreplace"))

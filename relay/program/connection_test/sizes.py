@@ -1,7 +1,7 @@
-"""The largest message that a collector accepts: found by test messages of growing size, each of them proven. Pure.
+"""Finds the largest message that a collector accepts, by test messages of different sizes, each proven. Pure.
 
-The size is doubled until one is not accepted, then the interval between is halved. Both ends are tried a second time: a
-collector that answers otherwise then is not to be relied on.
+The size is doubled until a message is not accepted, then the interval between is halved. Both ends are tried a second
+time, because a collector that is being restarted may answer differently.
 """
 
 from collections.abc import Callable

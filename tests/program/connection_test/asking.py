@@ -35,7 +35,7 @@ import json
 import sys
 from relay.cli.commands.test_connection import as_object
 from relay.program.connection_test.connection_test import run_test
-from relay.program.connection_test.server_test import TestRequest, WatchTimes
+from relay.program.connection_test.test_request import TestRequest, WatchTimes
 from relay.transport.tls import transport
 transport.SETTLING = transport._LONGEST_SETTLING = 60
 path, timeout = sys.argv[1:]

@@ -68,14 +68,14 @@ def test_what_is_in_nobodys_way_is_a_warning(router: Router) -> None:
 
 def test_a_state_directory_that_relay_will_make_is_not_made_by_the_test(router: Router) -> None:
     answer = ask(router.configuration)
-    assert "relay makes it when it starts" in answer.steps["state directory"]["found"]
+    assert "relay creates it when it starts" in answer.steps["state directory"]["found"]
     assert not router.state.exists()
 
 
 def test_a_state_directory_that_may_not_be_written(router: Router) -> None:
     router.state.mkdir(mode=0o500)
     failed = ask(router.configuration, prefix=WITHOUT_ROOTS_RIGHTS).failure("state directory", 74)
-    assert f"may not write {router.state}" in failed["found"]
+    assert f"is not allowed to write {router.state}" in failed["found"]
     assert f"chown {router.state.owner()} {router.state}" in failed["remedy"]
 
 
@@ -85,19 +85,19 @@ def test_a_state_directory_that_cannot_be_made(router: Router, tmp_path: Path) -
     router.state = above / "state"
     router.write_configuration()
     failed = ask(router.configuration, prefix=WITHOUT_ROOTS_RIGHTS).failure("state directory", 74)
-    assert f"may not write {above}, so {router.state} cannot be made" in failed["found"]
+    assert f"is not allowed to write {above}, so {router.state} cannot be created" in failed["found"]
 
 
 def test_a_spool_that_another_user_has_made_is_found(router: Router) -> None:
     router.state.mkdir()
     (router.state / "lock").touch(0o400)
     failed = ask(router.configuration, prefix=WITHOUT_ROOTS_RIGHTS).failure("state directory", 74)
-    assert f"may not write {router.state}/lock" in failed["found"]
+    assert f"is not allowed to write {router.state}/lock" in failed["found"]
 
 
 def test_a_file_where_the_state_directory_should_be(router: Router) -> None:
     router.state.touch()
-    assert "is no folder" in ask(router.configuration).failure("state directory", 74)["found"]
+    assert "is not a folder" in ask(router.configuration).failure("state directory", 74)["found"]
 
 
 def test_a_state_directory_that_is_mounted_read_only(router: Router) -> None:
