@@ -53,7 +53,7 @@ class Refusals:
         if answer.accepted:
             self._accepted = sent
         else:
-            self._refusals.append(_Refusal(sent, answer.text))
+            self._refusals.append(_Refusal(sent, str(answer)))
 
     def open(self) -> list[SentMessage]:
         """The messages that are refused and may still be accepted."""

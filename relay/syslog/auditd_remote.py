@@ -84,18 +84,16 @@ class Reply(NamedTuple):
         return self.type == ACK or self.type & (_FATAL | _WARNING) == _WARNING
 
     @property
-    def fatal(self) -> bool:
-        """Whether it has not kept the record."""
-        return bool(self.type & _FATAL)
+    def accepted(self) -> bool:
+        """Whether it is without the fatal bit, as an answer to a record that is kept."""
+        return not self.type & _FATAL
 
     @property
-    def warning(self) -> bool:
-        """Whether it has kept the record and needs attention."""
+    def warns(self) -> bool:
+        """Whether the server needs attention."""
         return bool(self.type & _WARNING)
 
-    @property
-    def name(self) -> str:
-        """For people."""
+    def __str__(self) -> str:
         return _name(self.type)
 
 
@@ -207,17 +205,17 @@ class AuditdClient(FrameReceiver[_Frame, Reply]):
         sequence = reply.sequence
         if reply.type == ENDING:
             cause = ""
-        elif not reply.type & _REPLY or not (reply.kept or reply.fatal):
-            cause = f"a server does not answer {reply.name}"
+        elif not reply.type & _REPLY or not (reply.kept or not reply.accepted):
+            cause = f"a server does not answer {reply}"
         elif self._unanswered and self._unanswered[0] == sequence:
             self._unanswered.popleft()
             cause = ""
         elif sequence in self._unanswered:
-            cause = f"{reply.name} for {sequence} came before the answer to {self._unanswered[0]}"
+            cause = f"{reply} for {sequence} came before the answer to {self._unanswered[0]}"
         elif (self._sequence - sequence) % _SEQUENCES < _PASSED:
-            cause = f"{reply.name} for {sequence} came a second time"
+            cause = f"{reply} for {sequence} came a second time"
         else:
-            cause = f"{reply.name} for {sequence}, which was never sent"
+            cause = f"{reply} for {sequence}, which was never sent"
         if cause:
             return AuditdRemoteError(cause)
         items.append(reply)

@@ -117,6 +117,11 @@ class RelpResponse(NamedTuple):
         """Whether the server has the message for good."""
         return self.code == _ACCEPTED
 
+    @property
+    def warns(self) -> bool:
+        """Never: RELP has no warnings."""
+        return False
+
     def __str__(self) -> str:
         return f"{self.code} {self.text}".rstrip()
 

@@ -1,4 +1,4 @@
-"""Sessions with a far end that answers, as the tests of each such protocol have them."""
+"""Sessions with a far end that acknowledges messages, for the tests of each such protocol."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def session(port: int, speaker: Speaker, selection: MessageSelection = EVERYTHIN
 
 @contextmanager
 def delivering(store: Store, port: int, new_speaker: Callable[[], Speaker], seen: list[str]) -> Iterator[Destination]:
-    """A destination's own loop; the errors that it shows when it connects anew go to `seen`."""
+    """A destination that delivers; the error that it shows at each new connection is appended to `seen`."""
 
     def connect(stop: threading.Event) -> AcknowledgedStream:
         if destination.error is not None:
@@ -55,7 +55,7 @@ def delivering(store: Store, port: int, new_speaker: Callable[[], Speaker], seen
 
 
 def gone(stream: AcknowledgedStream, cause: str) -> bool:
-    """Whether a look at an idle session finds that it has ended, for this cause."""
+    """Whether a check of an idle session finds that it has ended for this cause."""
     try:
         stream.check()
     except RelayError as error:

@@ -1,4 +1,4 @@
-"""The auditd protocol as a session: what is proof, what is refused for good, and every way a server can misbehave."""
+"""The auditd protocol as a session: proofs, refusals, and every fault of a server."""
 
 import logging
 import threading
@@ -70,7 +70,7 @@ def refusing(records: set[bytes]) -> Answer:
 
 
 class TestDelivery:
-    def test_what_is_proven_has_been_acknowledged_record_by_record_in_order(self) -> None:
+    def test_a_proof_means_that_every_record_is_acknowledged_in_order(self) -> None:
         with AuditdPeer() as peer, session(peer.port) as stream:
             deliver(
                 stream, [event(record(1), record(1, b"more")), event(record(2)), event(record(3, b"\xff \x1dA=b "))]
@@ -79,14 +79,14 @@ class TestDelivery:
             assert (stream.proof, list(stream.refused), peer.heartbeats) == ("acknowledged", [], 1)
             stream.check()
 
-    def test_other_types_go_as_records_of_their_own(self) -> None:
+    def test_messages_of_other_types_are_sent_as_records_of_their_own(self) -> None:
         message = b"<13>1 - h - - - - a\nb"
         with AuditdPeer() as peer, session(peer.port) as stream:
             stream.send(block([message], EventType.LOG, first=4))
             stream.prove(CURSOR)
             assert peer.records == as_records(EventType.LOG, 4, message, 1).records
 
-    def test_only_the_wanted_types_are_sent(self) -> None:
+    def test_only_the_selected_types_are_sent(self) -> None:
         with AuditdPeer() as peer, session(peer.port, selection=MessageSelection(1 << EventType.AUDIT)) as stream:
             stream.send(block([b"not wanted"], EventType.TRAFFIC))
             deliver(stream, events(1))
@@ -112,7 +112,7 @@ class TestDelivery:
         assert most == 4
 
     def test_one_answer_is_enough_to_send_one_more(self) -> None:
-        """Whoever waits for several may wait long: the kernel holds small answers back while we are silent."""
+        """Waiting for several answers may take long, because the kernel delays small answers to a silent sender."""
         waiting: list[Message] = []
 
         def answer_the_oldest_of_four(peer: AuditdPeer, message: Message) -> bytes:
@@ -125,7 +125,7 @@ class TestDelivery:
             assert peer.records == [record(number) for number in range(100)]
 
     def test_answers_are_read_while_sending(self) -> None:
-        """A side that only wrote would fill the other's buffers with its records while the answers fill its own."""
+        """Otherwise records would fill the server's buffers while its answers fill relay's."""
         records = [record(number, b"x" * 8000) for number in range(2000)]
 
         def wordy(peer: AuditdPeer, message: Message) -> bytes:
@@ -136,7 +136,7 @@ class TestDelivery:
             deliver(stream, [event(each) for each in records])
             assert peer.records == records
 
-    def test_a_record_too_long_for_the_protocol_is_continued_counted_and_told_once(
+    def test_a_record_too_long_for_the_protocol_is_continued_counted_and_logged_once(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         long = event(record(1, b"x" * LARGEST_RECORD))
@@ -153,7 +153,9 @@ class TestDelivery:
 
 class TestWarnings:
     @pytest.mark.parametrize(("answer", "name"), [(DISKLOW, "DISKLOW"), (0x50000042, "type 0x50000042")])
-    def test_a_warning_is_proof_and_told_once(self, caplog: pytest.LogCaptureFixture, answer: int, name: str) -> None:
+    def test_a_warning_is_a_proof_and_is_logged_once(
+        self, caplog: pytest.LogCaptureFixture, answer: int, name: str
+    ) -> None:
         def warn(peer: AuditdPeer, message: Message) -> bytes:
             keep(peer, message)
             return encode(answer, message.sequence)
@@ -181,7 +183,9 @@ class TestRefusals:
             assert peer.records == [record(0), record(2), record(1)]
 
     @pytest.mark.parametrize("place", [0, 2, 4])
-    def test_one_that_is_always_refused_while_others_are_kept_is_given_up_after_five_times(self, place: int) -> None:
+    def test_a_record_that_is_always_refused_while_others_are_kept_is_given_up_after_five_times(
+        self, place: int
+    ) -> None:
         messages = events(5)
         with AuditdPeer(refusing({record(place)})) as peer, session(peer.port) as stream:
             deliver(stream, messages, first=10)
@@ -193,14 +197,14 @@ class TestRefusals:
             assert stream.refused == []
             assert peer.records[-1] == record(9)
 
-    def test_an_event_some_records_of_which_are_refused_is_told_once_and_whole(self) -> None:
+    def test_an_event_with_refused_records_is_reported_once_and_whole(self) -> None:
         message = event(record(1, b"a"), record(1, b"b"), record(1, b"c"))
         with AuditdPeer(refusing({record(1, b"a"), record(1, b"c")})) as peer, session(peer.port) as stream:
             deliver(stream, [message])
             assert stream.refused == [RefusedMessage(MessageId(RUN, EventType.AUDIT, 1), message, "type 0x60000077")]
             assert peer.refusals == 10
 
-    def test_a_server_that_falls_sick_amid_the_interval_is_not_taken_for_one_that_is_choosy(self) -> None:
+    def test_a_server_that_fails_during_an_interval_does_not_count_as_refusing_single_records(self) -> None:
         def sick_after_three(peer: AuditdPeer, message: Message) -> bytes:
             return keep(peer, message) if len(peer.records) < 3 else refuse(peer, message)
 
@@ -217,7 +221,7 @@ def closes(_: AuditdPeer, __: Message) -> bytes:
 
 
 def once(said: Callable[[Message], bytes]) -> Answer:
-    """Says something about the third record, whose sequence is 4, and keeps the others."""
+    """Sends this answer to the third record, whose sequence is 4, and keeps the others."""
     return lambda peer, message: said(message) if message.sequence == 4 else keep(peer, message)
 
 
@@ -250,7 +254,7 @@ BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
 
 
 def terms_for(name: str) -> AuditdSettings:
-    """Answers are waited for, but from one that never gives any."""
+    """A long time for answers, except from a peer that never sends any."""
     return replace(TERMS, answering=0.2) if name == "never" else TERMS
 
 
@@ -265,7 +269,7 @@ def test_a_bad_peer_is_named_and_nothing_is_proven(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD_PEERS)
-def test_after_a_bad_peer_the_rest_is_sent_again_and_status_shows_the_error(name: str, tmp_path: Path) -> None:
+def test_after_a_bad_peer_the_unproven_rest_is_sent_again_and_status_shows_the_error(name: str, tmp_path: Path) -> None:
     messages = [b"<13>1 2024-03-06T16:35:29.678Z h - - - - %d" % number for number in range(5)]
     filled(tmp_path, [foreign(message) for message in messages])
     answer, _, cause = BAD_PEERS[name]
@@ -286,7 +290,7 @@ def test_after_a_bad_peer_the_rest_is_sent_again_and_status_shows_the_error(name
 
 
 class TestOpening:
-    def test_a_server_that_does_not_answer_a_heartbeat_is_none(self) -> None:
+    def test_a_server_that_does_not_answer_a_heartbeat_is_not_an_auditd(self) -> None:
         refused = pytest.raises(TemporaryError, match=r"no answer to a heartbeat within 0\.1 s")
         with Collector() as silent, refused, session(silent.port, replace(TERMS, opening=0.1)):
             pass
@@ -299,7 +303,7 @@ class TestOpening:
             connected(silent.port, AuditdSpeaker(replace(TERMS, opening=100)), stop).close()
             assert time.monotonic() - begun < 60
 
-    def test_one_that_closes_at_once_is_named_with_the_usual_cause(self) -> None:
+    def test_a_server_that_closes_at_once_is_reported_with_the_usual_cause(self) -> None:
         refused = pytest.raises(UnavailableError, match=r"before it answered a heartbeat; .* tcp_max_per_addr above 1")
         with AuditdPeer(beats=0, closes=True) as peer, refused, session(peer.port):
             pass
@@ -310,7 +314,7 @@ class TestOpening:
 
 
 class TestIdle:
-    def test_a_heartbeat_is_sent_when_nothing_was_said_for_a_while(self) -> None:
+    def test_a_heartbeat_is_sent_after_a_time_of_silence(self) -> None:
         speaker = AuditdSpeaker(replace(TERMS, heartbeat=0.0))
         with AuditdPeer() as peer, session_of(peer.port, speaker) as stream:
             stream.check()
@@ -323,20 +327,20 @@ class TestIdle:
             deliver(stream, events(1))
             assert peer.heartbeats == 1
 
-    def test_a_heartbeat_that_is_never_answered_is_the_end(self) -> None:
+    def test_a_heartbeat_that_is_never_answered_ends_the_session(self) -> None:
         terms = replace(TERMS, heartbeat=0.0, answering=0.05)
         with AuditdPeer(beats=1) as peer, session(peer.port, terms) as stream:
             wait_until(lambda: gone(stream, "no answer for 0.05 s"), 60, "the silence is found")
 
     @pytest.mark.parametrize("type_", [DISKFULL, DISKERROR, FATAL])
-    def test_a_heartbeat_answered_with_an_error_is_the_end(self, type_: int) -> None:
+    def test_a_heartbeat_answered_with_an_error_ends_the_session(self, type_: int) -> None:
         with AuditdPeer(beats=1) as peer, session(peer.port, replace(TERMS, heartbeat=0.0)) as stream:
             stream.check()
             wait_until(lambda: peer.heartbeats == 2, 60, "the heartbeat")
             peer.send(encode(type_, 2))
             wait_until(lambda: gone(stream, ""), 60, "the error is found")
 
-    def test_a_server_that_stops_is_found_while_idle(self) -> None:
+    def test_a_server_that_stops_is_noticed_while_idle(self) -> None:
         with AuditdPeer() as peer, session(peer.port) as stream:
             deliver(stream, events(1))
             stream.check()
@@ -383,7 +387,7 @@ def test_auditd_has_ten_thousand_records_in_order(auditd: Auditd) -> None:
         assert auditd.wait_for_records(10_000) == [record(number) for number in range(10_000)]
 
 
-def test_what_auditd_cannot_hold_as_a_record_it_holds_as_the_text_of_one(auditd: Auditd) -> None:
+def test_a_message_that_auditd_cannot_hold_as_a_record_is_the_text_of_one(auditd: Auditd) -> None:
     messages = [b"x", b"<13>1 - h a - - - line\nline", b"a\0b", b"<13>1 - - - - - - " + b"y" * 65536, b"\xff" * 8192]
     with session(auditd.port) as stream:
         stream.send(block(messages, EventType.LOG))
@@ -392,8 +396,8 @@ def test_what_auditd_cannot_hold_as_a_record_it_holds_as_the_text_of_one(auditd:
     assert auditd.wait_for_records(len(expected)) == expected
 
 
-def test_an_auditd_that_takes_one_connection_from_an_address_turns_the_second_away() -> None:
-    """Through a tunnel all have one address; the sample for a log server lets them in side by side."""
+def test_an_auditd_that_accepts_one_connection_from_an_address_rejects_the_second() -> None:
+    """Through a tunnel all have one address; the sample for a log server accepts several connections from it."""
     refused = pytest.raises(UnavailableError, match="tcp_max_per_addr")
     with Auditd(per_address=1) as auditd, session(auditd.port), refused, session(auditd.port):
         pass
@@ -401,14 +405,14 @@ def test_an_auditd_that_takes_one_connection_from_an_address_turns_the_second_aw
         deliver(second, events(1))
 
 
-def test_an_auditd_that_is_stopped_says_so_and_is_found_while_idle(auditd: Auditd) -> None:
+def test_an_auditd_that_stops_announces_it_and_is_noticed_while_idle(auditd: Auditd) -> None:
     with to_auditd(auditd) as stream:
         deliver(stream, events(1))
         auditd.stop()
         wait_until(lambda: gone(stream, "ENDING: it is stopping"), 60, "the end is found")
 
 
-def test_an_auditd_whose_disk_is_full_is_named_and_has_everything_once_there_is_room(
+def test_a_full_disk_of_auditd_is_reported_and_everything_arrives_once_there_is_space(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     messages = [b"<13>1 2024-03-06T16:35:29.678Z h - - - - %d %b" % (n, b"x" * 300) for n in range(1000)]
@@ -430,10 +434,10 @@ def test_an_auditd_whose_disk_is_full_is_named_and_has_everything_once_there_is_
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_nothing_is_lost_when_auditd_goes_in_the_middle_and_comes_back(
+def test_nothing_is_lost_when_auditd_stops_during_delivery_and_starts_again(
     auditd: Auditd, tmp_path: Path, how: str
 ) -> None:
-    """What was acknowledged is in its log; what was not is sent again: at most one interval twice."""
+    """Acknowledged records are in its log, and the others are sent again: at most one interval twice."""
     messages = [b"<13>1 2024-03-06T16:35:29.678Z h - - - - %d" % number for number in range(3000)]
     filled(tmp_path, [foreign(message) for message in messages])
     with (

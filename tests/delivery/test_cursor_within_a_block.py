@@ -1,4 +1,4 @@
-"""What the far end has acknowledged of a block when a session is lost is never sent again, after a restart neither."""
+"""Messages of a block that are acknowledged when a session is lost are never sent again, even after a restart."""
 
 import threading
 from collections import Counter
@@ -35,7 +35,7 @@ def speaker() -> RelpSpeaker:
 
 
 def accepts_until(stopped_at: int) -> Callable[[RelpPeer, Frame], bytes]:
-    """Acknowledges so many messages in all, and ends every session on the next one."""
+    """Acknowledges so many messages in all, and ends every session on the next message."""
 
     def answer(peer: RelpPeer, frame: Frame) -> bytes:
         if len(peer.messages) >= stopped_at:
@@ -45,7 +45,7 @@ def accepts_until(stopped_at: int) -> Callable[[RelpPeer, Frame], bytes]:
     return answer
 
 
-def test_after_a_restart_relp_goes_on_within_the_block(tmp_path: Path) -> None:
+def test_after_a_restart_relp_continues_within_the_block(tmp_path: Path) -> None:
     filled(tmp_path, [foreign(message(number)) for number in range(MESSAGES)])
     with (
         opened(tmp_path) as store,
@@ -63,7 +63,7 @@ def test_after_a_restart_relp_goes_on_within_the_block(tmp_path: Path) -> None:
         assert list(map(number_of, well.messages)) == list(range(30, MESSAGES))
 
 
-def test_the_auditd_protocol_goes_on_within_the_block(tmp_path: Path) -> None:
+def test_the_auditd_protocol_continues_within_the_block(tmp_path: Path) -> None:
     def ends_after_40(peer: AuditdPeer, record: Record) -> bytes:
         if len(peer.records) >= 40:
             raise ConnectionAbortedError
@@ -79,8 +79,8 @@ def test_the_auditd_protocol_goes_on_within_the_block(tmp_path: Path) -> None:
     assert list(map(number_of, peer.records)) == list(range(MESSAGES))
 
 
-def test_a_message_that_is_refused_and_not_for_good_holds_the_place(tmp_path: Path) -> None:
-    """What was accepted behind it comes again: the place is one."""
+def test_a_message_refused_but_not_for_good_holds_the_cursor(tmp_path: Path) -> None:
+    """The messages accepted after it are sent again, because the cursor is one position."""
 
     def refuses_one_and_dies_on_the_second_try(peer: RelpPeer, frame: Frame) -> bytes:
         if frame.data == message(20):
@@ -100,7 +100,7 @@ def test_a_message_that_is_refused_and_not_for_good_holds_the_place(tmp_path: Pa
     assert times == Counter(range(MESSAGES)) + Counter(range(21, MESSAGES))
 
 
-def test_a_stop_keeps_what_was_answered_by_then(tmp_path: Path) -> None:
+def test_a_stop_moves_the_cursor_over_the_messages_answered_by_then(tmp_path: Path) -> None:
     reached = threading.Event()
 
     def falls_silent(peer: RelpPeer, frame: Frame) -> bytes:
@@ -123,7 +123,7 @@ def test_a_stop_keeps_what_was_answered_by_then(tmp_path: Path) -> None:
 def test_a_message_at_fault_in_the_transient_spool_is_found_while_the_retained_one_grows(
     tmp_path: Path, busy: bool
 ) -> None:
-    """The retained spool's blocks always come first, so the transient one never gets on in the meantime."""
+    """The retained spool's blocks always come first, so none of the transient spool are sent meanwhile."""
 
     def answer(peer: RelpPeer, frame: Frame) -> bytes:
         if b"never" in (frame.data or b""):

@@ -1,4 +1,4 @@
-"""Collectors that speak TLS, killed at random moments: what a drained stream has proven is there afterwards.
+"""Collectors that speak TLS, killed at random moments: messages proven by a drained stream are there afterwards.
 
 RELAY_KILL_ROUNDS=50 in the environment is the long form (with `--timeout 0`).
 """
@@ -37,7 +37,7 @@ AT_ONCE: Final = 10_000
 
 
 class CarefulRsyslog(Rsyslog):
-    """It has written what it has read before it reads on: what it has read when it is killed is not lost."""
+    """It writes each message before it reads on, so a kill loses nothing that it has read."""
 
     def _configuration(self) -> str:
         return 'main_queue(queue.type="Direct")\n' + super()._configuration()
@@ -52,7 +52,7 @@ def number_of(kept: bytes) -> int:
 
 
 class Stream:
-    """Sends numbered messages for ever, from the first that is not proven whenever the collector is lost."""
+    """Sends numbered messages for ever; begins again at the first unproven one when the collector is lost."""
 
     def __init__(self, port: int, client: TlsClient) -> None:
         self._port = port
@@ -61,7 +61,7 @@ class Stream:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.proven = 0
-        """Every message below this number is."""
+        """Every message below this number is proven."""
         self.losses = 0
 
     def __enter__(self) -> Self:
@@ -105,7 +105,7 @@ class Stream:
 
 
 @pytest.mark.parametrize("name", ["rsyslog by ossl", "rsyslog by gtls", "syslog-ng"])
-def test_what_was_proven_is_there_after_the_kill(tmp_path: Path, name: str) -> None:
+def test_proven_messages_are_there_after_the_kill(tmp_path: Path, name: str) -> None:
     authority = Authority(tmp_path)
     pair = authority.pair(SERVER, LOOPBACK)
     keys = {"ca": authority.certificate, "certificate": pair.certificate, "private-key": pair.key}

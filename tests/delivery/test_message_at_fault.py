@@ -1,4 +1,4 @@
-"""A message that a collector does not accept, among 500: it is kept aside and counted, and all others arrive."""
+"""A message that a collector does not accept, among 500: it is set aside and counted, and all others arrive."""
 
 import math
 import random
@@ -85,8 +85,8 @@ def judge(folder: Path, store: Store, destination: Destination, arrived: list[by
 
 
 @pytest.mark.parametrize("way", ["ssh", "tcp"])
-def test_imrelp_that_aborts_on_it(tmp_path: Path, sshd: Sshd, way: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It has kept messages that it had not acknowledged when it aborted: only those come again."""
+def test_imrelp_aborts_on_it(tmp_path: Path, sshd: Sshd, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Only the messages that it has kept but not acknowledged when it aborts are sent again."""
     spooled(tmp_path)
     with AbortingRsyslog(LIMIT) as rsyslog, opened(tmp_path) as store:
         server = RemoteLoggingServer(protocol="relp", port=rsyslog.port, max_message_size=1 << 16)
@@ -103,10 +103,8 @@ def test_imrelp_that_aborts_on_it(tmp_path: Path, sshd: Sshd, way: str, caplog: 
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
-def test_syslog_ng_that_closes_on_it(
-    tmp_path: Path, sshd: Sshd, transport: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The large message goes on a stream of its own, so everything before it is proven and not sent again."""
+def test_syslog_ng_closes_on_it(tmp_path: Path, sshd: Sshd, transport: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The large message has a stream of its own, so everything before it is proven and not sent again."""
     spooled(tmp_path)
     authority = Authority(tmp_path / "certificates")
     own = authority.pair(ROUTER)
@@ -130,7 +128,7 @@ def test_syslog_ng_that_closes_on_it(
 
 
 def closes_on_content(collector: Collector, connection: socket.socket) -> None:
-    """Keep every line until one that holds a word; on that, close with everything behind it unread."""
+    """Keep every line until one with a certain word; then close, with everything after it unread."""
     received = b""
     while data := connection.recv(1 << 16):
         received += data
@@ -173,7 +171,7 @@ def test_a_collector_that_is_killed_again_and_again_makes_no_message_at_fault(tm
 
 
 def test_a_collector_that_ends_every_session_makes_no_message_at_fault(tmp_path: Path) -> None:
-    """However long it is sick; once it is well, every message arrives."""
+    """However long the fault lasts; afterwards every message arrives."""
     sick = threading.Event()
     sick.set()
 
@@ -195,7 +193,7 @@ def test_a_collector_that_ends_every_session_makes_no_message_at_fault(tmp_path:
     assert max(Counter(peer.messages).values()) == 1, "what was acknowledged was not sent again, a probe neither"
 
 
-def test_a_message_without_another_behind_it_waits_for_one(tmp_path: Path) -> None:
+def test_a_suspected_message_without_another_after_it_waits_for_one(tmp_path: Path) -> None:
     """Nothing shows that the collector works until something else has been proven."""
 
     def answer(peer: RelpPeer, frame: Frame) -> bytes:

@@ -1,4 +1,4 @@
-"""What a destination wants of a block, held against the plain definition."""
+"""The messages of a block that a destination selects, compared with the plain definition."""
 
 from delivery.blocks import block, mixed
 from hypothesis import given
@@ -17,7 +17,7 @@ spans = st.lists(st.tuples(st.sampled_from(EventType), st.lists(messages, min_si
 
 
 @given(spans, types, st.sets(st.sampled_from(FACILITIES)), st.sampled_from(SEVERITIES))
-def test_the_wanted_messages_are_those_of_the_plain_definition(
+def test_the_selected_messages_are_those_of_the_plain_definition(
     given_spans: list[tuple[EventType, list[bytes]]], chosen: set[EventType], facilities: set[str], severity: str
 ) -> None:
     whole = mixed(given_spans)
@@ -42,20 +42,20 @@ def test_the_wanted_messages_are_those_of_the_plain_definition(
 
 
 class Unread(Block):
-    """A block whose messages must not be looked at."""
+    """A block whose messages must not be parsed."""
 
     def messages(self) -> None:  # type: ignore[override]  # it is never to be called
         raise AssertionError("a message was read")
 
 
-def test_where_every_priority_is_wanted_a_payload_goes_as_it_lies() -> None:
+def test_where_every_priority_is_selected_a_payload_is_sent_as_stored() -> None:
     unread = Unread(*block([b"<13>a", b"<14>b"]))
     for selection in (EVERYTHING, MessageSelection(1 << EventType.LOG, EVERY_PRIORITY)):
         assert list(SyslogEncoder(selection, 1 << 20).framed(unread)) == [unread.payload]
         assert selection.count(unread) == 2
 
 
-def test_relays_own_events_go_as_they_lie_whatever_the_priority() -> None:
+def test_relays_own_events_are_sent_as_stored_whatever_the_priority() -> None:
     unread = Unread(*block([b"<46>a"], EventType.RELAY))
     selection = MessageSelection(EVERYTHING.types, priorities(("local0",), "emerg"))
     assert list(SyslogEncoder(selection, 1 << 20).framed(unread)) == [unread.payload]

@@ -1,4 +1,4 @@
-"""A collector, or the way to it, that is frozen: status shows an error although no connection has ended."""
+"""A collector or a transport that is frozen: status shows an error although no connection has ended."""
 
 import signal
 import threading
@@ -53,7 +53,7 @@ def has_delivered(store: Store, destination: Destination) -> bool:
 
 
 def sees_it(store: Store, destination: Destination, stopped: list[int], messages: list[bytes]) -> None:
-    """While these processes are stopped the messages are overdue; once they go on, everything is well again."""
+    """While these processes are stopped, the messages are overdue; when they continue, the error ends."""
     suspend(stopped)
     try:
         begun = wall_clock()
@@ -86,8 +86,8 @@ def test_a_frozen_collector_or_ssh_session(tmp_path: Path, sshd: Sshd, protocol:
             sees_it(store, destination, stopped, [message(2)])
 
 
-def test_a_collector_that_takes_no_more_octets(tmp_path: Path, sshd: Sshd) -> None:
-    """The send itself blocks once every buffer on the way is full."""
+def test_a_collector_that_accepts_no_more_octets(tmp_path: Path, sshd: Sshd) -> None:
+    """The send itself blocks when every buffer is full."""
     with Rsyslog("imtcp") as rsyslog, opened(tmp_path, segment_size=64 << 20) as store:
         server = RemoteLoggingServer(max_message_size=1 << 20)
         with delivering(store, server, sshd.forwarding(rsyslog.port)) as destination:
@@ -121,7 +121,7 @@ def test_a_frozen_collector_while_the_next_tls_stream_is_opened(tmp_path: Path, 
             deliver_one(store, destination)
 
 
-def test_a_collector_that_is_idle_is_no_error(tmp_path: Path, sshd: Sshd) -> None:
+def test_an_idle_collector_is_not_an_error(tmp_path: Path, sshd: Sshd) -> None:
     with Rsyslog("imrelp") as rsyslog, opened(tmp_path) as store:
         server = RemoteLoggingServer(protocol="relp")
         with delivering(store, server, sshd.forwarding(rsyslog.port)) as destination:

@@ -1,4 +1,4 @@
-"""RELP as a session: what is proof, what is refused for good, and every way in which a collector can misbehave."""
+"""RELP as a session: proofs, refusals, and every fault of a collector."""
 
 import re
 import socket
@@ -54,7 +54,7 @@ def poisoned_by(poison: bytes) -> Answer:
 
 
 class TestDelivery:
-    def test_what_is_proven_has_been_answered_in_order_and_byte_for_byte(self) -> None:
+    def test_a_proof_means_that_every_message_is_answered_in_order_and_octet_for_octet(self) -> None:
         messages = [b"x", b"a\nb\n", b"\0\xff\xfe", bytes(range(256)) * 32, b"y" * 65536, b"5 syslog 1 x\n"]
         with RelpPeer() as peer, session(peer.port) as stream:
             stream.send(block(messages))
@@ -63,14 +63,14 @@ class TestDelivery:
             assert (stream.proof, stream.refused) == ("acknowledged", [])
             stream.check()
 
-    def test_only_the_wanted_types_are_sent(self) -> None:
+    def test_only_the_selected_types_are_sent(self) -> None:
         with RelpPeer() as peer, session(peer.port, selection=MessageSelection(1 << EventType.LOG)) as stream:
             stream.send(block([b"not wanted"], EventType.TRAFFIC))
             stream.send(block([b"wanted"]))
             stream.prove(CURSOR)
             assert peer.messages == [b"wanted"]
 
-    def test_a_message_over_the_servers_size_is_cut_to_it(self) -> None:
+    def test_a_message_over_the_servers_size_is_truncated(self) -> None:
         with RelpPeer() as peer, session(peer.port, max_message_size=480) as stream:
             stream.send(block([b"<13>1 - - - - - - " + b"x" * 1000]))
             stream.prove(CURSOR)
@@ -104,7 +104,7 @@ class TestDelivery:
             assert [len(message) for message in peer.messages] == [1, 100_000, 1]
 
     def test_answers_are_read_while_sending(self) -> None:
-        """The collector reads nothing while it cannot answer: a sender that only wrote would block both for ever."""
+        """The collector reads nothing while it cannot answer; if relay only wrote, both sides would block for ever."""
 
         def talk_much(peer: RelpPeer, frame: Frame) -> bytes:
             assert peer.open_connection is not None
@@ -140,7 +140,7 @@ class TestRefusal:
 
     @pytest.mark.parametrize("place", [0, 2, 5])
     def test_a_message_that_is_always_refused_is_given_up_after_five_times(self, place: int) -> None:
-        """Also the interval's last: the one accepted message sent again shows that the collector takes others."""
+        """Also the interval's last: the accepted message sent again shows that the collector accepts others."""
         messages = [good(number) for number in range(5)]
         messages.insert(place, BAD)
         with RelpPeer(poisoned_by(BAD)) as peer, session(peer.port) as stream:
@@ -156,7 +156,7 @@ class TestRefusal:
             assert stream.refused == []
             assert peer.messages[-1] == good(6)
 
-    def test_a_message_whose_parts_are_refused_is_told_once_and_whole(self) -> None:
+    def test_a_message_with_refused_parts_is_reported_once_and_whole(self) -> None:
         records = [b"type=A%d msg=audit(1.000:7): x=%s" % (nth, b"y" * 300) for nth in range(3)]
         head = b'<109>1 - h auditd - A0 [128T relayRun="5f5f" relaySeq="1" type="audit" serial="7"] '
         event = head + b"\n".join(records)
@@ -180,7 +180,7 @@ class TestRefusal:
             assert stream.refused == []
             assert peer.refusals == 2
 
-    def test_what_an_earlier_interval_proved_says_nothing_about_this_one(self) -> None:
+    def test_the_proof_of_an_earlier_interval_says_nothing_about_this_one(self) -> None:
         with RelpPeer(poisoned_by(BAD)) as peer, session(peer.port) as stream:
             stream.send(block([good(1)]))
             stream.prove(CURSOR)
@@ -189,7 +189,7 @@ class TestRefusal:
                 stream.prove(CURSOR)
             assert peer.messages == [good(1)]
 
-    def test_a_collector_that_falls_sick_amid_the_interval_is_not_taken_for_one_that_is_choosy(self) -> None:
+    def test_a_collector_that_fails_during_an_interval_does_not_count_as_refusing_single_messages(self) -> None:
         def full_after_three(peer: RelpPeer, frame: Frame) -> bytes:
             return accept(peer, frame) if len(peer.messages) < 3 else refuse(peer, frame)
 
@@ -206,7 +206,7 @@ def closes(_: RelpPeer, __: Frame) -> bytes:
 
 
 def once(said: Callable[[Frame], bytes]) -> Answer:
-    """Says something about the third message, and accepts the others."""
+    """Sends this answer to the third message, and accepts the others."""
     return lambda peer, frame: said(frame) if frame.txnr == 4 else accept(peer, frame)
 
 
@@ -242,7 +242,7 @@ BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
 
 
 def terms_for(name: str) -> RelpSettings:
-    """Answers are waited for, but from one that never gives any."""
+    """A long time for answers, except from a peer that never sends any."""
     return replace(TERMS, answering=0.2) if name == "never answers" else TERMS
 
 
@@ -265,7 +265,7 @@ def speaker() -> RelpSpeaker:
 
 
 @pytest.mark.parametrize("name", BAD_PEERS)
-def test_after_a_bad_peer_the_rest_is_sent_again_and_status_shows_the_error(name: str, tmp_path: Path) -> None:
+def test_after_a_bad_peer_the_unproven_rest_is_sent_again_and_status_shows_the_error(name: str, tmp_path: Path) -> None:
     messages = [good(number) for number in range(5)]
     filled(tmp_path, [foreign(message) for message in messages])
     answer, _, cause = BAD_PEERS[name]
@@ -284,7 +284,7 @@ def test_after_a_bad_peer_the_rest_is_sent_again_and_status_shows_the_error(name
     assert peer.messages[-2:] == messages[-2:]  # three may have been acknowledged before
 
 
-def test_a_refused_message_is_kept_aside_and_counted_and_delivery_goes_on(tmp_path: Path) -> None:
+def test_a_refused_message_is_set_aside_and_counted_and_delivery_continues(tmp_path: Path) -> None:
     filled(tmp_path, [foreign(good(1)), foreign(BAD), foreign(good(2))], [foreign(good(3))])
     with (
         opened(tmp_path) as store,
@@ -309,7 +309,7 @@ def hear_and_reset(_: Collector, connection: socket.socket) -> None:
 
 
 class TestOpening:
-    def test_a_collector_that_never_answers_open_is_no_collector(self) -> None:
+    def test_a_collector_that_never_answers_open_is_an_error(self) -> None:
         expected = pytest.raises(TemporaryError, match=r"no answer to RELP's open within 0\.1 s")
         with Collector() as silent, expected, session(silent.port, replace(TERMS, opening=0.1)):
             pass
@@ -322,7 +322,7 @@ class TestOpening:
             connected(silent.port, RelpSpeaker(1000, replace(TERMS, opening=100)), stop).close()
             assert time.monotonic() - begun < 60
 
-    def test_one_that_closes_at_once_is_named(self) -> None:
+    def test_a_collector_that_closes_at_once_is_reported(self) -> None:
         expected = pytest.raises(UnavailableError, match="closed the connection before it answered RELP's open")
         with Collector(hear_and_close) as closer, expected, session(closer.port):
             pass
@@ -337,25 +337,25 @@ class TestOpening:
             (b"?", "three-digit code"),
         ],
     )
-    def test_one_that_will_not_have_us_is_named(self, opened: bytes, cause: str) -> None:
+    def test_a_collector_that_refuses_the_session_is_reported(self, opened: bytes, cause: str) -> None:
         with RelpPeer(opened=opened) as peer, pytest.raises(ProtocolError, match=cause), session(peer.port):
             pass
 
-    def test_version_1_and_unknown_offers_are_taken(self) -> None:
+    def test_version_1_and_unknown_offers_are_accepted(self) -> None:
         offers = OPENED.replace(b"relp_version=0", b"relp_version=1") + b"\nnews=1"
         with RelpPeer(opened=offers) as peer, session(peer.port) as stream:
             deliver(stream)
 
 
 class TestIdle:
-    def test_an_announced_end_is_found_while_idle(self) -> None:
+    def test_an_announced_end_is_noticed_while_idle(self) -> None:
         with RelpPeer() as peer, session(peer.port) as stream:
             deliver(stream)
             stream.check()
             peer.send(b"0 serverclose 0\n")
             wait_until(lambda: gone(stream, "announced the session's end; 0 messages"), 60, "the end is found")
 
-    def test_a_connection_that_closes_is_found_while_idle(self) -> None:
+    def test_a_connection_that_closes_is_noticed_while_idle(self) -> None:
         with RelpPeer() as peer, session(peer.port) as stream:
             deliver(stream)
             assert peer.open_connection is not None
@@ -369,7 +369,7 @@ class SilentAtTheEnd(RelpPeer):
 
 
 class TestEnding:
-    def test_a_stop_is_said_once_everything_is_proven(self, tmp_path: Path) -> None:
+    def test_the_session_is_closed_in_order_once_everything_is_proven(self, tmp_path: Path) -> None:
         filled(tmp_path, [foreign(good(1))])
         with opened(tmp_path) as store, RelpPeer() as peer:
             with delivering(store, peer.port, speaker, []) as destination:
@@ -377,8 +377,8 @@ class TestEnding:
                 assert peer.closes == 0
             wait_until(lambda: peer.closes == 1, 60, "the farewell is heard")
 
-    def test_nothing_is_said_while_something_is_unanswered(self) -> None:
-        """It is not proven, and what is not sent yet stays unsent."""
+    def test_there_is_no_farewell_while_a_message_is_unanswered(self) -> None:
+        """The message is not proven, and unsent messages stay unsent."""
         with RelpPeer() as peer, session(peer.port) as stream:
             stream.send(block([good(1)]))
             stream.end()
@@ -392,14 +392,14 @@ class TestEnding:
             stream.end()
             assert FAREWELL_SECONDS <= time.monotonic() - begun < 60
 
-    def test_a_collector_that_has_gone_hears_none(self) -> None:
+    def test_a_farewell_to_a_collector_that_has_gone_is_not_an_error(self) -> None:
         with RelpPeer() as peer, session(peer.port) as stream:
             deliver(stream)
             assert peer.open_connection is not None
             peer.open_connection.shutdown(socket.SHUT_RDWR)
             stream.end()
 
-    def test_a_stuck_collector_does_not_hold_a_stop_up(self, tmp_path: Path) -> None:
+    def test_a_stuck_collector_does_not_delay_a_stop(self, tmp_path: Path) -> None:
         filled(tmp_path, [foreign(good(1))])
         reached = threading.Event()
 
@@ -429,7 +429,7 @@ def to_imrelp(rsyslog: Rsyslog, terms: RelpSettings = DEFAULT_SETTINGS) -> Itera
         stream.close()
 
 
-def test_imrelp_has_every_message_byte_for_byte_through_sshd() -> None:
+def test_imrelp_gets_every_message_octet_for_octet_through_sshd() -> None:
     messages = [
         b"x",
         b"<13>1 - - - - - - " + b"a" * 8192,
@@ -449,7 +449,7 @@ def test_imrelp_has_every_message_byte_for_byte_through_sshd() -> None:
         wait_until(lambda: gone(stream, "announced the session's end"), 60, "serverclose")
 
 
-def test_imrelp_has_twenty_thousand_messages_in_order_and_a_proof_takes_less_than_a_millisecond() -> None:
+def test_imrelp_gets_twenty_thousand_messages_in_order_and_a_proof_takes_less_than_a_millisecond() -> None:
     messages = [good(number) for number in range(20_000)]
     with Rsyslog("imrelp") as rsyslog, to_imrelp(rsyslog) as stream:
         for at in range(0, len(messages), 1000):
@@ -471,7 +471,7 @@ def _proof(stream: AcknowledgedStream) -> float:
     return time.perf_counter() - begun
 
 
-def test_a_frozen_collector_behind_a_living_sshd_is_found_by_the_answers_that_do_not_come() -> None:
+def test_a_frozen_collector_behind_a_living_sshd_is_noticed_by_its_missing_answers() -> None:
     with Rsyslog("imrelp") as rsyslog, to_imrelp(rsyslog, replace(TERMS, answering=4)) as stream:
         deliver(stream)
         suspend([rsyslog.pid])

@@ -1,4 +1,4 @@
-"""What counts as delivered where nothing is proven."""
+"""When messages count as delivered although nothing can be proven."""
 
 from relay.delivery.resend_window import ResendWindow
 from relay.spool.cursor import Cursor
@@ -8,7 +8,7 @@ def at(block: int) -> Cursor:
     return Cursor(retained=block)
 
 
-def test_what_was_reached_before_the_window_is_settled() -> None:
+def test_a_cursor_reached_before_the_window_is_settled() -> None:
     window = ResendWindow(5.0)
     assert window.settled(0.0, at(1)) is None
     assert window.settled(4.0, at(2)) is None
@@ -18,12 +18,12 @@ def test_what_was_reached_before_the_window_is_settled() -> None:
     assert window.settled(10.0, at(3)) == at(3)
 
 
-def test_a_window_of_nothing_settles_at_once() -> None:
+def test_a_window_of_zero_seconds_settles_at_once() -> None:
     window = ResendWindow(0.0)
     assert [window.settled(now, at(block)) for now, block in ((0.0, 1), (0.0, 2), (1.0, 3))] == [at(1), at(2), at(3)]
 
 
-def test_what_is_asked_often_is_remembered_seldom_and_settled_all_the_same() -> None:
+def test_frequent_questions_keep_few_cursors_and_all_messages_are_settled() -> None:
     window = ResendWindow(5.0)
     settled = [cursor for step in range(2000) if (cursor := window.settled(step / 100, at(step)))]
     assert len(settled) <= 4 * 16

@@ -1,4 +1,4 @@
-"""Sessions with a configured server: what it has shown decides what counts as its proof."""
+"""Sessions with a configured server: its behaviour so far decides what counts as its proof."""
 
 import logging
 import socket
@@ -25,7 +25,7 @@ from relay.values.settings import RemoteLoggingServer
 CURSOR = Cursor(retained=7, transient=3)
 HASTY = DrainTimeouts(drain=0.5, empty=0.3)
 FAIR = DrainTimeouts(drain=0.5, empty=60)
-"""For one that closes a stream without a message, when it gets round to it."""
+"""For a collector that surely closes a stream without a message, however busy the machine is."""
 
 
 def through(sshd: Sshd, port: int, timeouts: DrainTimeouts = DEFAULT_TIMEOUTS) -> ServerConnector:
@@ -49,7 +49,7 @@ def _release() -> Iterator[None]:
     held.clear()
 
 
-def test_a_collector_that_never_closes_is_found_out_and_gets_the_events_all_the_same(
+def test_a_collector_that_never_closes_is_recognised_and_gets_the_events_all_the_same(
     sshd: Sshd, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Collector(never_close) as collector:
@@ -73,7 +73,7 @@ def test_a_collector_that_never_closes_is_found_out_and_gets_the_events_all_the_
         session.close()
 
 
-def test_a_collector_that_is_slow_once_is_not_taken_for_one_that_never_closes(sshd: Sshd) -> None:
+def test_a_collector_that_is_slow_once_does_not_count_as_one_that_never_closes(sshd: Sshd) -> None:
     slow = threading.Event()
 
     def serve(collector: Collector, connection: socket.socket) -> None:
@@ -96,7 +96,7 @@ def test_a_collector_that_is_slow_once_is_not_taken_for_one_that_never_closes(ss
 
 
 def proves(connect: ServerConnector) -> bool:
-    """Whether one more session does, which is still taken for one that can."""
+    """Whether one more drained session proves a message."""
     session = connect(threading.Event())
     assert isinstance(session, DrainedStream)
     session.send(block([b"<13>1 - - - - - - a"]))
@@ -109,13 +109,13 @@ def proves(connect: ServerConnector) -> bool:
     return True
 
 
-def test_a_proof_by_draining_holds_up_what_follows_for_less_than_ten_milliseconds(sshd: Sshd) -> None:
-    """It settles 20 ms later, while what follows is on its way."""
+def test_a_proof_by_draining_delays_later_messages_for_less_than_ten_milliseconds(sshd: Sshd) -> None:
+    """The proof settles 20 ms later, while later messages are under way."""
     with Collector() as collector:
         session = through(sshd, collector.port)(threading.Event())
 
         def held_up() -> float:
-            """The best tenth of some: the machine has other work."""
+            """The best tenth of several, because the machine has other work."""
             times = []
             for number in range(1, 31):
                 session.send(block([b"<13>1 - - - - - - %d" % number]))
@@ -130,7 +130,7 @@ def test_a_proof_by_draining_holds_up_what_follows_for_less_than_ten_millisecond
         session.close()
 
 
-def test_a_stream_that_ends_before_the_proof_before_it_holds_voids_that_proof(sshd: Sshd) -> None:
+def test_a_stream_that_ends_too_soon_voids_the_proof_before_it(sshd: Sshd) -> None:
     def serve(collector: Collector, connection: socket.socket) -> None:
         if collector.served == 1:
             collector.read_to_the_end(connection)
@@ -150,7 +150,7 @@ def test_a_stream_that_ends_before_the_proof_before_it_holds_voids_that_proof(ss
         session.close()
 
 
-def test_trust_settles_at_once_what_the_socket_has_taken() -> None:
+def test_trust_settles_a_message_as_soon_as_the_socket_has_it() -> None:
     with Collector() as collector:
         server = RemoteLoggingServer(port=collector.port, unproven="trust")
         session = ServerConnector(server, None, EVERYTHING)(threading.Event())
@@ -175,7 +175,7 @@ def test_a_stream_without_proof_that_the_collector_ends_is_lost() -> None:
         session.close()
 
 
-def test_a_datagram_that_nobody_takes_is_noticed_with_a_later_call() -> None:
+def test_a_refused_datagram_is_noticed_by_a_later_call() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
@@ -194,7 +194,7 @@ def test_a_datagram_that_nobody_takes_is_noticed_with_a_later_call() -> None:
     session.close()
 
 
-def test_a_message_larger_than_a_datagram_is_cut_to_it() -> None:
+def test_a_message_larger_than_a_datagram_is_truncated() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
         collector.bind(("127.0.0.1", 0))
         collector.settimeout(60)

@@ -1,4 +1,4 @@
-"""Which message stops delivery: losses and proofs in, what is sent next out."""
+"""Which message stops delivery: losses and proofs in, a plan for the next session out."""
 
 import random
 
@@ -50,7 +50,7 @@ class TestLosses:
         assert suspicion.plan == SendingPlan(0, 1)
         assert not suspicion.alone
 
-    def test_a_way_that_breaks_says_nothing(self) -> None:
+    def test_a_broken_transport_says_nothing_about_a_message(self) -> None:
         suspicion = Suspicion().lost(loss(500))
         assert suspicion.unreached() == suspicion
         assert suspicion.lost(loss(500)).unreached().plan == SendingPlan(0, 250)
@@ -59,7 +59,7 @@ class TestLosses:
 class TestHalving:
     @pytest.mark.parametrize("bad", [0, 1, 249, 250, 498, 499])
     def test_the_one_message_that_fails_is_found(self, bad: int) -> None:
-        """Among 500; each interval is proven, or fails, as a collector that closes on that message has it."""
+        """Among 500; a collector that closes on that message proves each interval without it and fails the others."""
         place, steps = 0, 0
         suspicion = Suspicion().lost(loss(500)).lost(loss(500))
         while not suspicion.alone:
@@ -134,7 +134,7 @@ class TestAlone:
 
 
 def test_a_collector_that_dies_at_random_never_makes_a_fault_of_a_message() -> None:
-    """It is down for a while after each death: the probe finds that out."""
+    """It is down for a while after each crash, and the probe notices that."""
     chance = random.Random(11)
     suspicion, suspicions = Suspicion(), 0
     for _ in range(100_000):

@@ -1,4 +1,4 @@
-"""The messages that every peer is given: small, large, and with every octet that a protocol may stumble over."""
+"""The messages that every peer gets: small, large, and with every octet that a protocol might not carry."""
 
 from typing import Final
 
@@ -36,11 +36,11 @@ MESSAGES: Final = (
 
 
 def with_changes(changes: dict[bytes, bytes | None]) -> list[bytes]:
-    """What is to arrive of MESSAGES where these are changed on the way, and nothing of those that become None."""
+    """The messages that should arrive: MESSAGES with these changes; those that become None do not arrive."""
     changed = (changes.get(message, message) for message in MESSAGES)
     return [message for message in changed if message is not None]
 
 
 def foreign(messages: list[bytes]) -> list[bytes]:
-    """Without relay's own events, which alone have its identity."""
+    """The messages without relay's own events, which are the only ones with its identity."""
     return [message for message in messages if b'relayRun="' not in message]

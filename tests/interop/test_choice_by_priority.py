@@ -28,7 +28,7 @@ EVENTS = 26  # in SEED
 
 @pytest.fixture
 def deliver(tmp_path: Path, sshd: Sshd) -> Callable[..., dict[str, Any]]:
-    """Runs relay until everything is behind the cursor of a server with these keys; answers its status."""
+    """Runs relay until the cursor of a server with these keys has passed everything; returns its status."""
 
     def run(port: int, /, log: bytes = b"", **keys: object) -> dict[str, Any]:
         spools.filled(tmp_path / "state", [spools.foreign(message) for message in (*EVERY, NONE)], segment_size=1 << 20)
@@ -55,7 +55,7 @@ def deliver(tmp_path: Path, sshd: Sshd) -> Callable[..., dict[str, Any]]:
         ("imudp", {"transport": "udp"}, "unproven"),
     ],
 )
-def test_a_server_gets_what_it_chooses_by_priority(
+def test_a_server_gets_the_messages_of_its_priorities(
     deliver: Callable[..., dict[str, Any]], module: Any, keys: dict[str, object], proof: str
 ) -> None:
     with Rsyslog(module, nul_ends_lines="trailer" in keys) as rsyslog:
@@ -79,7 +79,7 @@ def test_a_message_without_a_priority_is_of_user_notice(deliver: Callable[..., d
 
 
 def test_an_auditd_gets_the_records_of_events_that_are_severe_enough(deliver: Callable[..., dict[str, Any]]) -> None:
-    """Of SEED those of failures and denials; of the other messages none is of facility audit but one of its own."""
+    """Of SEED the failures and denials; of the other messages, only one of relay's own has the facility audit."""
     with Auditd() as auditd:
         status = deliver(auditd.port, SEED.read_bytes(), protocol="auditd", facilities=["audit"], severity="warning")
         assert (status["proof"], status["waiting_events"]) == ("acknowledged", 0)
@@ -90,7 +90,7 @@ def test_an_auditd_gets_the_records_of_events_that_are_severe_enough(deliver: Ca
     assert len(kept) - len(records) == SEVERITIES.index("warning") + 1
 
 
-def test_a_server_that_gets_nothing_of_what_there_is_is_behind_all_of_it(
+def test_the_cursor_of_a_server_that_selects_nothing_passes_everything(
     deliver: Callable[..., dict[str, Any]],
 ) -> None:
     with Rsyslog("imtcp") as rsyslog:
@@ -101,13 +101,13 @@ def test_a_server_that_gets_nothing_of_what_there_is_is_behind_all_of_it(
         assert status["delivered"] == len(everything)
 
 
-def test_audit_events_go_by_their_own_priority(deliver: Callable[..., dict[str, Any]]) -> None:
+def test_audit_events_are_selected_by_their_own_priority(deliver: Callable[..., dict[str, Any]]) -> None:
     with Rsyslog("imtcp") as rsyslog:
         status = deliver(rsyslog.port, SEED.read_bytes(), facilities=["audit"], types=["audit"])
         assert len(audit_events(rsyslog.wait_for_messages(status["delivered"]))) == EVENTS
 
 
-def test_rsyslog_calls_facilities_and_severities_as_relay_does(deliver: Callable[..., dict[str, Any]]) -> None:
+def test_rsyslog_names_facilities_and_severities_as_relay_does(deliver: Callable[..., dict[str, Any]]) -> None:
     with RsyslogByName("imtcp") as rsyslog:
         deliver(rsyslog.port)
         wait_until(lambda: len(rsyslog.messages()) > len(EVERY) + 1, 60, lambda: repr(rsyslog.messages()))

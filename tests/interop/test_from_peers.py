@@ -44,7 +44,7 @@ from relay.syslog.rfc5424 import parse
 
 NUL_AS_TEXT = HEAD + b"a#000b"
 NO_LINES = {ONE_OCTET, WITH_LF, BEGINS_WITH_A_DIGIT}
-"""What non-transparent framing cannot carry: the trailer in the message, and no priority before it."""
+"""Messages that non-transparent framing cannot carry: those with the trailer in them, or without a priority."""
 
 
 @pytest.fixture
@@ -61,14 +61,14 @@ def send(port: int, messages: Sequence[bytes]) -> None:
 
 
 def kept(receiver: Receiver, count: int) -> list[bytes]:
-    """What the archive has besides the receiver's own events, once there is so much of it; in no order."""
+    """The archive's messages except the receiver's own events, once there are so many; unordered."""
     wait_until(lambda: len(foreign(archived(receiver.archive))) >= count, 60, receiver.status)
     return sorted(foreign(archived(receiver.archive)))
 
 
 @pytest.mark.parametrize("protocol", ["syslog", "relp"])
 def test_rsyslog(receiver: Receiver, protocol: Literal["syslog", "relp"]) -> None:
-    """It keeps no NUL in any message, whatever it is told."""
+    """It keeps no NUL in any message, whatever its configuration."""
     with RsyslogForwarder(receiver.port, protocol) as rsyslog:
         send(rsyslog.port, MESSAGES)
         assert kept(receiver, len(MESSAGES)) == sorted(with_changes({WITH_NUL: NUL_AS_TEXT}))
@@ -83,7 +83,7 @@ def test_rsyslog_by_lines(receiver: Receiver) -> None:
 
 
 def by_syslog_ng(message: bytes, driver: Literal["syslog", "network"]) -> bytes:
-    """What it sends for a message: parsed, and put together anew in its own way, with its time where there is none."""
+    """Its form of a message: parsed and written again in its own way, with its time where there is none."""
     if not message.startswith(b"<"):
         if syslog_ng_version(fetch(SYSLOG_NG)) not in {"3.38", "4.3"}:
             message = message.removeprefix(b"7 ")  # later versions take it for the number that some routers begin with
@@ -114,7 +114,7 @@ def test_syslog_ng(receiver: Receiver, driver: Literal["syslog", "network"]) -> 
 
 @pytest.mark.parametrize("name", ["rsyslog", "syslog-ng"])
 def test_a_line_feed_in_a_line_makes_two_messages_of_one(receiver: Receiver, name: str) -> None:
-    """Both send it as it is; other collectors take it so too, and nothing behind it is lost."""
+    """Both send it unchanged; other collectors read it in the same way, and nothing after it is lost."""
     forwarder = (
         RsyslogForwarder(receiver.port, "lines") if name == "rsyslog" else SyslogNgForwarder(receiver.port, "network")
     )
@@ -179,7 +179,7 @@ def logger(port: int, *options: str, text: bytes) -> None:
 
 @pytest.mark.parametrize("framing", ["octet-counting", "lines"])
 def test_logger(receiver: Receiver, framing: str) -> None:
-    """It makes a message of every line that it is given, and ends it at a NUL."""
+    """It makes a message of every line of its input, and ends it at a NUL."""
     texts = [b"x", LARGE, HUGE, WITH_LF, NO_UTF_8, SPACED, WITH_NUL]
     options = ["--octet-count"] if framing == "octet-counting" else []
     logger(receiver.port, "--rfc5424=notime,nohost", *options, text=b"\n".join(texts))
@@ -226,7 +226,7 @@ def test_rfc5424_logging_handler(receiver: Receiver, framing: int) -> None:
 
 
 def test_pythons_own_handler(receiver: Receiver) -> None:
-    """It ends each message with a NUL, so one that stands in a message ends that, as a line feed does.
+    """It ends each message with a NUL, so a NUL inside a message ends it as well, as a line feed does.
 
     Each is kept while the connection still stands.
     """
@@ -238,8 +238,8 @@ def test_pythons_own_handler(receiver: Receiver) -> None:
     handler.close()
 
 
-def test_pythons_own_handler_with_a_line_feed_for_its_nul(receiver: Receiver) -> None:
-    """Then a NUL may stand in any message."""
+def test_pythons_own_handler_with_a_line_feed_as_its_trailer(receiver: Receiver) -> None:
+    """Then any message may contain a NUL."""
     handler = SysLogHandler((LOOPBACK, receiver.port), socktype=socket.SOCK_STREAM)
     handler.append_nul = False
     handler.setFormatter(logging.Formatter("%(message)s\n"))
@@ -261,7 +261,7 @@ def sized(serial: int, size: int) -> bytes:
 
 
 def test_audisp_remote(receiver: Receiver) -> None:
-    """It leaves out what is as short as one octet, and cuts what is longer than 8,969.
+    """It drops messages of one octet, and truncates those longer than 8,969.
 
     The kernel writes no NUL into a record; given one, audisp-remote sends nothing more.
     """

@@ -63,7 +63,7 @@ class Peer(Protocol):
 
 @pytest.fixture
 def deliver(tmp_path: Path, sshd: Sshd) -> Callable[..., str]:
-    """Runs relay until everything is delivered to a port behind the SSH server; answers the proof that it had."""
+    """Runs relay until everything is delivered to a port behind the SSH server; returns the kind of its proof."""
 
     def run(port: int, /, log: bytes = b"", **keys: str | int) -> str:
         state = tmp_path / "state"
@@ -82,7 +82,7 @@ def deliver(tmp_path: Path, sshd: Sshd) -> Callable[..., str]:
 
 
 def arrived(peer: Peer, count: int) -> list[bytes]:
-    """What the peer has besides relay's own events, once there is so much of it."""
+    """The peer's messages except relay's own events, once there are so many."""
     wait_until(lambda: len(foreign(peer.messages())) >= count, 60, lambda: repr(peer.messages()))
     return foreign(peer.messages())
 
@@ -125,7 +125,7 @@ def test_syslog_ngs_network_driver(deliver: Callable[..., str]) -> None:
 
 @pytest.fixture
 def keys(authority: Authority) -> dict[str, str]:
-    """By which relay comes, and whom it trusts; all these collectors want a certificate of it."""
+    """The certificate of relay, and the authority that it trusts; all these collectors require a client certificate."""
     own = authority.pair(ROUTER)
     return {
         "transport": "tls",
@@ -162,10 +162,10 @@ def test_syslog_ng_by_tls(
 
 
 @pytest.mark.parametrize("name", ["rsyslog by ossl", "rsyslog by gtls", "rsyslog by RELP", "syslog-ng"])
-def test_a_collector_that_does_not_let_relay_in_proves_nothing(
+def test_a_collector_that_rejects_relays_certificate_proves_nothing(
     tmp_path: Path, sshd: Sshd, authority: Authority, keys: dict[str, str], name: str
 ) -> None:
-    """With TLS 1.3 it says so only after the handshake; with a certificate it has everything afterwards."""
+    """With TLS 1.3 it rejects relay only after the handshake; with a certificate everything arrives."""
     with collector_by_tls(name, Shown(authority.pair(SERVER), authority.certificate)) as peer:
         router = Router(tmp_path, sshd, peer.port, protocol="relp" if "RELP" in name else "syslog")
         own = {key: keys.pop(key) for key in ("certificate", "private-key")}
@@ -186,7 +186,7 @@ def test_a_collector_that_does_not_let_relay_in_proves_nothing(
 
 
 def has_failed(router: Router) -> bool:
-    """Whether delivery was tried and did not work; before relay has begun there is no status."""
+    """Whether delivery has been tried and has failed; before relay has started there is no status."""
     return '"error": "' in router.run("status", "--json").stdout
 
 
@@ -212,7 +212,7 @@ def collector_by_tls(name: str, shown: Shown) -> Rsyslog | SyslogNg:
 
 
 def test_rsyslog_that_ends_lines_with_a_nul(deliver: Callable[..., str]) -> None:
-    """Its imtcp takes a line feed for an end as well, as the first message shows: so relay sends none in a message."""
+    """Its imtcp ends a message at a line feed as well, as the first message shows, so relay sends none in a message."""
     with Rsyslog("imtcp", nul_ends_lines=True) as rsyslog:
         with socket.create_connection((LOOPBACK, rsyslog.port)) as sender:
             sender.sendall(WITH_LF + b"\0")
@@ -234,8 +234,8 @@ def test_relay_receive(deliver: Callable[..., str], tmp_path: Path, keys: dict[s
         assert sorted(foreign(archived(receiver.archive))) == sorted(expected)
 
 
-def test_syslog_ng_reads_an_audit_event_as_it_was_meant(tmp_path: Path, sshd: Sshd) -> None:
-    """It writes what it has read in its own way: time stamps, and an element for what stands before a name's dot."""
+def test_syslog_ng_reads_an_audit_event_as_intended(tmp_path: Path, sshd: Sshd) -> None:
+    """It writes messages in its own way: time stamps, and an element for the part before a name's dot."""
     with SyslogNg("syslog", parse=True) as syslog_ng:
         router = Router(tmp_path, sshd, syslog_ng.port)
         router.audit_log.write_bytes(SEED.read_bytes())
@@ -261,7 +261,7 @@ def by_syslog_ng(message: bytes) -> bytes:
 
 
 def test_auditd_has_every_octet_in_its_records(deliver: Callable[..., str]) -> None:
-    """Records go under the router's name, other messages as the `info` of one or several with their fields."""
+    """Records have the router's name; other messages are the `info` of one record or several, with their fields."""
     seed = SEED.read_bytes().splitlines()
     with Auditd() as auditd:
         assert deliver(auditd.port, SEED.read_bytes(), protocol="auditd") == "acknowledged"
@@ -276,7 +276,7 @@ def as_they_were(records: list[bytes]) -> list[bytes]:
 
 
 def texts(records: list[bytes]) -> list[bytes]:
-    """The `info` of each message of type log, put together from all its records."""
+    """The `info` of each message of type log, joined from all its records."""
     found: dict[bytes, bytes] = {}
     for record in records:
         if b' event_type="log"' in record:

@@ -1,4 +1,4 @@
-"""The auditd remote protocol against what the real programs said, and against peers that break it."""
+"""The auditd remote protocol: octets recorded from the real programs, and peers that break it."""
 
 import struct
 from random import Random
@@ -47,7 +47,7 @@ def asked(messages: int) -> AuditdClient:
 
 
 class TestServer:
-    def test_what_audisp_remote_sends_is_a_record_without_its_line_feed(self) -> None:
+    def test_a_record_of_audisp_remote_is_returned_without_its_line_feed(self) -> None:
         server = AuditdServer()
         assert server.receive(AUDISP_REMOTE) == [RECORD]
         assert AUDISP_REMOTE.startswith(MAGIC_OCTETS)
@@ -74,13 +74,13 @@ class TestServer:
         server.accepted(1)
         assert server.reply() == b"".join(frame(ACK, sequence) for sequence in sequences)
 
-    def test_only_the_last_line_feed_is_taken_away_and_every_other_octet_kept(self) -> None:
+    def test_only_the_last_line_feed_is_removed_and_every_other_octet_is_kept(self) -> None:
         bodies = [b"a\n\n", b"a\nb", b"a\0\xff", b"\r\n"]
         server = AuditdServer()
         stream = b"".join(frame(MESSAGE, n, body) for n, body in enumerate(bodies))
         assert server.receive(stream) == [b"a\n", b"a\nb", b"a\0\xff", b"\r"]
 
-    def test_whatever_the_length_can_say_is_kept_whole(self) -> None:
+    def test_a_record_of_any_possible_length_is_kept_whole(self) -> None:
         server = AuditdServer(1 << 20)
         record = bytes(range(1, 256)) * 257
         assert len(record) == LARGEST_BODY
@@ -88,7 +88,7 @@ class TestServer:
         assert server.oversized == 0
 
     @pytest.mark.parametrize("size", [1, 100_000])
-    def test_what_is_too_long_is_passed_over_counted_and_acknowledged_in_its_turn(self, size: int) -> None:
+    def test_a_record_that_is_too_long_is_skipped_counted_and_acknowledged_in_its_turn(self, size: int) -> None:
         server = AuditdServer(100)
         stream = frame(MESSAGE, 1, b"one") + frame(MESSAGE, 2, b"x" * 101) + frame(MESSAGE, 3, b"y" * 100)
         records = [record for at in range(0, len(stream), size) for record in server.receive(stream[at : at + size])]
@@ -111,7 +111,7 @@ class TestServer:
         assert server.reply() == frame(ACK, 1) + frame(ACK, 2)
 
     @pytest.mark.parametrize("body", [b"", b"\n"])
-    def test_an_empty_record_has_nothing_to_keep_and_is_acknowledged(self, body: bytes) -> None:
+    def test_an_empty_record_is_acknowledged_without_being_kept(self, body: bytes) -> None:
         server = AuditdServer()
         assert server.receive(frame(MESSAGE, 1, body)) == []
         assert server.reply() == frame(ACK, 1)
@@ -126,7 +126,7 @@ class TestServer:
             (b"type=A msg=audit(1.1:1): x\n" * 2, "not with 0x65707974"),
         ],
     )
-    def test_what_breaks_the_protocol_is_named_and_what_came_before_it_kept(self, bad: bytes, cause: str) -> None:
+    def test_a_broken_protocol_is_reported_and_earlier_records_are_kept(self, bad: bytes, cause: str) -> None:
         server = AuditdServer()
         assert server.receive(frame(MESSAGE, 1, b"good") + bad) == [b"good"]
         assert isinstance(server.error, ProtocolError)
@@ -137,7 +137,7 @@ class TestServer:
             server.receive(b"")
 
     @pytest.mark.parametrize("octets", [1, 15, 16, 17, len(AUDISP_REMOTE) - 1])
-    def test_an_end_within_a_frame_is_not_a_good_one(self, octets: int) -> None:
+    def test_an_end_within_a_frame_is_reported(self, octets: int) -> None:
         server = AuditdServer()
         server.receive(AUDISP_HEARTBEAT + AUDISP_REMOTE[:octets])
         assert (server.partial, server.finish()) == (True, False)
@@ -146,7 +146,7 @@ class TestServer:
 
 
 class TestClient:
-    def test_a_record_goes_out_as_auditd_takes_it(self) -> None:
+    def test_a_record_is_sent_as_auditd_expects_it(self) -> None:
         client = AuditdClient(last_sequence=1)
         assert client.message(RECORD) == AUDISP_REMOTE[:10] + b"\x53" + AUDISP_REMOTE[11:-1]
 
@@ -154,7 +154,7 @@ class TestClient:
         client = AuditdClient(last_sequence=8)
         client.message(RECORD)
         (reply,) = client.receive(AUDITD_ACK)
-        assert (reply, reply.kept, reply.warning, reply.fatal, reply.name) == (
+        assert (reply, reply.kept, reply.warns, not reply.accepted, str(reply)) == (
             Reply(ACK, 9),
             True,
             False,
@@ -166,7 +166,7 @@ class TestClient:
     def test_the_end_of_the_server_comes_unasked(self) -> None:
         client = asked(1)
         (reply,) = client.receive(AUDITD_ENDING)
-        assert (reply.type, reply.name) == (ENDING, "ENDING")
+        assert (reply.type, str(reply)) == (ENDING, "ENDING")
         assert client.error is None
         assert client.unanswered == 1
 
@@ -181,9 +181,11 @@ class TestClient:
             (0x70000001, False, True, "type 0x70000001"),
         ],
     )
-    def test_what_is_kept_is_told_from_what_is_not(self, type_: int, *, kept: bool, warning: bool, name: str) -> None:
+    def test_an_answer_shows_whether_the_record_is_kept(
+        self, type_: int, *, kept: bool, warning: bool, name: str
+    ) -> None:
         (reply,) = asked(1).receive(frame(type_, 1, b"some words of the server"))
-        assert (reply.kept, reply.fatal, reply.warning, reply.name) == (kept, not kept, warning, name)
+        assert (reply.kept, reply.accepted, reply.warns, str(reply)) == (kept, kept, warning, name)
 
     @pytest.mark.parametrize(
         ("record", "cause"),
@@ -194,14 +196,14 @@ class TestClient:
             (b"a\0b", "an LF or a NUL"),
         ],
     )
-    def test_what_auditd_would_not_keep_as_it_is_is_never_sent(self, record: bytes, cause: str) -> None:
+    def test_a_record_that_auditd_would_change_is_never_sent(self, record: bytes, cause: str) -> None:
         client = AuditdClient()
         with pytest.raises(UnsendableError, match=cause):
             client.message(record)
         assert client.unanswered == 0
         assert client.message(b"x" * LARGEST_RECORD)
 
-    def test_the_sequence_goes_round_without_zero(self) -> None:
+    def test_the_sequence_wraps_round_without_zero(self) -> None:
         client = AuditdClient(last_sequence=0xFFFFFFFE)
         sequences = [int.from_bytes(client.heartbeat()[12:], "little") for _ in range(3)]
         assert sequences == [0xFFFFFFFF, 1, 2]
@@ -222,7 +224,7 @@ class TestClient:
             (b"HTTP/1.1 400 Bad Request", 0, "not with 0x50545448"),
         ],
     )
-    def test_answers_to_what_was_not_asked_are_named(self, answers: bytes, good: int, cause: str) -> None:
+    def test_answers_without_a_question_are_reported(self, answers: bytes, good: int, cause: str) -> None:
         client = asked(3)
         assert len(client.receive(answers)) == good
         assert isinstance(client.error, ProtocolError)
@@ -305,7 +307,7 @@ def test_a_fuzzed_stream_is_the_same_to_a_client_however_it_is_cut(seed: int) ->
 
 
 @pytest.mark.parametrize("size", [1, 16, 4096])
-def test_one_unfinished_message_is_all_that_is_kept(size: int) -> None:
+def test_only_one_unfinished_message_is_kept(size: int) -> None:
     stream = frame(MESSAGE, 1, b"x" * LARGEST_BODY) * 3
     server = AuditdServer()
     kept = 0

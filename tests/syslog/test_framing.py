@@ -1,4 +1,4 @@
-"""The framings of RFC 6587, held against octets written by hand, however the stream is cut."""
+"""The framings of RFC 6587, compared with octets written by hand, however the stream is cut."""
 
 from collections.abc import Iterable, Iterator
 from random import Random
@@ -50,7 +50,7 @@ class TestWriting:
         assert non_transparent(b"<1>x\n", trailer=b"\0") == b"<1>x\n\0"
 
     @pytest.mark.parametrize("message", [b"<1>x\ny", b"<1>x\n", b""])
-    def test_what_a_trailer_cannot_frame_is_refused(self, message: bytes) -> None:
+    def test_a_message_that_a_trailer_cannot_frame_is_refused(self, message: bytes) -> None:
         with pytest.raises(UnframableError, match=r"octet-counting$") as caught:
             non_transparent(message)
         assert isinstance(caught.value, DataError)
@@ -61,10 +61,10 @@ class TestWriting:
 
 
 class TestReading:
-    def test_both_framings_are_told_apart_frame_by_frame(self) -> None:
+    def test_both_framings_are_distinguished_frame_by_frame(self) -> None:
         assert decode([STREAM]) == MESSAGES
 
-    def test_a_stream_may_come_byte_by_byte(self) -> None:
+    def test_a_stream_may_arrive_octet_by_octet(self) -> None:
         assert decode(octets(STREAM)) == MESSAGES
 
     @pytest.mark.parametrize("cut", range(len(STREAM) + 1))
@@ -81,19 +81,19 @@ class TestReading:
         assert decoder.receive(COUNTED[50:]) == [SU]
         assert decoder.finish()
 
-    def test_a_message_is_handed_out_as_soon_as_its_last_octet_is_there(self) -> None:
+    def test_a_message_is_returned_as_soon_as_its_last_octet_arrives(self) -> None:
         decoder = Decoder()
         assert decoder.receive(COUNTED[:-1]) == []
         assert decoder.receive(COUNTED[-1:]) == [SU]
 
     @pytest.mark.parametrize("rest", [b"1", b"110", b"110 ", b"110 <34>", b"<34>1 x", b"<34>1 x\r"])
-    def test_the_end_inside_a_frame_is_told(self, rest: bytes) -> None:
+    def test_the_end_inside_a_frame_is_reported(self, rest: bytes) -> None:
         decoder = Decoder()
         assert decoder.receive(COUNTED + rest) == [SU]
         assert not decoder.finish()
         assert decoder.truncated
 
-    def test_the_end_between_frames_is_well(self) -> None:
+    def test_the_end_between_frames_is_not_an_error(self) -> None:
         decoder = Decoder()
         decoder.receive(STREAM + b"\n")
         assert decoder.finish()
@@ -117,7 +117,7 @@ class TestBrokenStreams:
 
     @pytest.mark.parametrize("broken", CASES)
     @pytest.mark.parametrize("bytewise", [False, True])
-    def test_what_came_before_is_handed_out_and_the_rest_refused(self, broken: bytes, bytewise: bool) -> None:
+    def test_messages_before_a_fault_are_returned_and_the_rest_is_refused(self, broken: bytes, bytewise: bool) -> None:
         decoder = Decoder()
         received: list[bytes] = []
         for piece in octets(COUNTED + broken) if bytewise else [COUNTED + broken]:
@@ -133,10 +133,10 @@ class TestBrokenStreams:
         with pytest.raises(FramingError):
             decoder.finish()
 
-    def test_nothing_after_the_fault_is_believed(self) -> None:
+    def test_nothing_after_the_fault_is_read(self) -> None:
         assert decode([b"4 <1>abad\n<2>b\n"]) == [b"<1>a"]
 
-    def test_the_place_is_right_in_a_later_read_too(self) -> None:
+    def test_the_offset_is_right_in_a_later_read_too(self) -> None:
         decoder = Decoder()
         decode([b"4 <1>a\n3 <2", b">4 <3>c", b"\n", b"12"], decoder)
         decoder.receive(b"z")
@@ -145,7 +145,7 @@ class TestBrokenStreams:
 
 
 class TestLinesOfATrailedStream:
-    """Senders of non-transparent framing write the LF inside a message as it is."""
+    """Senders of non-transparent framing do not escape an LF inside a message."""
 
     STREAM = b"<1>a\nrest\n12 apples\n12\n123456789012 x\n4 <2>b<3>c\n7\r\n"
     MESSAGES = (b"<1>a", b"rest", b"12 apples", b"12", b"123456789012 x", b"<2>b", b"<3>c", b"7")
@@ -158,39 +158,39 @@ class TestLinesOfATrailedStream:
             assert decode([self.STREAM[:at], self.STREAM[at:]]) == list(self.MESSAGES)
         assert decode(octets(self.STREAM)) == list(self.MESSAGES)
 
-    def test_a_long_line_is_passed_over(self) -> None:
+    def test_a_long_line_is_skipped(self) -> None:
         decoder = Decoder(max_message_size=9)
         assert decode([b"<1>a\n", b"x" * 8, b"y" * 8, b"\n<1>b\n"], decoder) == [b"<1>a", b"<1>b"]
         assert decoder.oversized == 1
 
-    def test_the_streams_end_tells_an_unfinished_count_from_nothing(self) -> None:
+    def test_the_end_of_the_stream_reports_an_unfinished_count(self) -> None:
         decoder = Decoder()
         assert decode([b"<1>a\n12 "], decoder) == [b"<1>a"]
         assert not decoder.finish()
 
 
 class TestNul:
-    """A trailer where the first trailed frame of a stream ends with one, and an octet as any other elsewhere."""
+    """NUL is a trailer in a stream whose first trailed frame ends with it, and an ordinary octet elsewhere."""
 
     STREAM = b"4 <\0>a<1>a\0<2>b\r\0<3>c\nrest\0\0\n4 <4>d7 apples\0"
     MESSAGES = (b"<\0>a", b"<1>a", b"<2>b", b"<3>c", b"rest", b"<4>d", b"7 apples")
 
-    def test_a_stream_may_have_it_for_its_trailer_however_it_is_cut(self) -> None:
+    def test_a_stream_may_have_nul_as_its_trailer_however_it_is_cut(self) -> None:
         for at in range(len(self.STREAM) + 1):
             assert decode([self.STREAM[:at], self.STREAM[at:]]) == list(self.MESSAGES)
         assert decode(octets(self.STREAM)) == list(self.MESSAGES)
 
-    def test_a_message_is_handed_out_as_soon_as_its_nul_is_there(self) -> None:
+    def test_a_message_is_returned_as_soon_as_its_nul_arrives(self) -> None:
         decoder = Decoder()
         assert decoder.receive(b"<1>a\0") == [b"<1>a"]
         assert not decoder.partial
         assert decoder.finish()
 
-    def test_it_ends_no_message_of_a_stream_whose_first_ended_with_an_lf(self) -> None:
+    def test_nul_ends_no_message_of_a_stream_whose_first_ended_with_an_lf(self) -> None:
         stream = b"<1>a\n<2>b\0c\n4 <\0>d\0\n"
         assert decode([stream]) == decode(octets(stream)) == [b"<1>a", b"<2>b\0c", b"<\0>d", b"\0"]
 
-    def test_a_long_message_is_passed_over_to_it(self) -> None:
+    def test_a_long_message_is_skipped_to_its_nul(self) -> None:
         decoder = Decoder(max_message_size=9)
         assert decode([b"<1>a\0<1>", b"x" * 8, b"y" * 8, b"\0<1>b\0"], decoder) == [b"<1>a", b"<1>b"]
         assert decoder.oversized == 1
@@ -200,7 +200,7 @@ class TestOversizedMessages:
     INSIDE = b"<1>x\n3 <2>"  # an oversized message that looks like two frames
 
     @pytest.mark.parametrize("bytewise", [False, True])
-    def test_a_counted_one_is_passed_over_by_its_count(self, bytewise: bool) -> None:
+    def test_a_counted_message_is_skipped_by_its_count(self, bytewise: bool) -> None:
         stream = b"4 <1>a" + b"%d " % len(self.INSIDE) + self.INSIDE + b"4 <1>b"
         decoder = Decoder(max_message_size=9)
         assert decode(octets(stream) if bytewise else [stream], decoder) == [b"<1>a", b"<1>b"]
@@ -208,7 +208,7 @@ class TestOversizedMessages:
         assert decoder.finish()
 
     @pytest.mark.parametrize("bytewise", [False, True])
-    def test_a_trailed_one_is_passed_over_to_its_lf(self, bytewise: bool) -> None:
+    def test_a_trailed_message_is_skipped_to_its_lf(self, bytewise: bool) -> None:
         stream = b"<1>a\n<1>4 <1>long\n<1>b\n"
         decoder = Decoder(max_message_size=9)
         assert decode(octets(stream) if bytewise else [stream], decoder) == [b"<1>a", b"<1>b"]
@@ -223,13 +223,13 @@ class TestOversizedMessages:
 
     @pytest.mark.parametrize("frame", [b"10 <1>3456789", b"<1>3456789\n", b"<1>3456789\r\n", b"<1>345678\r\r\n"])
     @pytest.mark.parametrize("bytewise", [False, True])
-    def test_one_octet_more_is_not(self, frame: bytes, bytewise: bool) -> None:
+    def test_one_octet_more_than_the_limit_is_not_allowed(self, frame: bytes, bytewise: bool) -> None:
         decoder = Decoder(max_message_size=9)
         assert decode(octets(frame) if bytewise else [frame], decoder) == []
         assert decoder.oversized == 1
         assert not decoder.partial
 
-    def test_one_that_the_stream_ends_in_is_counted_once(self) -> None:
+    def test_a_long_message_cut_off_by_the_end_is_counted_once(self) -> None:
         decoder = Decoder(max_message_size=9)
         decoder.receive(b"100 <1>abc")
         assert decoder.partial
@@ -257,7 +257,9 @@ one_sender = by_lf | st.lists(counted | by_nul, max_size=10) | st.lists(anything
 
 
 @given(one_sender, st.data())
-def test_what_is_framed_is_found_however_it_is_cut(frames: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
+def test_every_framed_message_is_found_however_the_stream_is_cut(
+    frames: list[tuple[bytes, bytes]], data: st.DataObject
+) -> None:
     stream = b"".join(frame for frame, _ in frames)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
@@ -282,7 +284,7 @@ SHARDS = [
 
 
 @given(st.binary() | st.lists(st.sampled_from(SHARDS), max_size=30).map(b"".join))
-def test_any_octets_decode_alike_whole_and_byte_by_byte(stream: bytes) -> None:
+def test_any_octets_decode_alike_whole_and_octet_by_octet(stream: bytes) -> None:
     results = []
     for pieces in ([stream], list(octets(stream))):
         decoder, received = Decoder(max_message_size=11), []
@@ -300,7 +302,7 @@ def test_any_octets_decode_alike_whole_and_byte_by_byte(stream: bytes) -> None:
 
 
 def _stream(random: Random) -> bytes:
-    """Frames of one sender: counted ones or trailed ones, or what mixes both, with lines that are neither."""
+    """Frames of one sender: counted, trailed, or a mixture with lines that are neither."""
     frames = []
     for _ in range(random.randrange(1, 40)):
         message = b"<13>" + random.randbytes(random.choice((0, 1, 5, 30, 80, 81, 200)))

@@ -33,7 +33,7 @@ def audit_event(*records: tuple[bytes, bytes]) -> rfc5424.Message:
         (b"AVC", b'apparmor="ALLOWED" operation="open" profile="x"', False),
     ],
 )
-def test_an_audit_record_says_whether_it_failed(type_: bytes, fields: bytes, is_failure: bool) -> None:
+def test_an_audit_record_reports_whether_it_failed(type_: bytes, fields: bytes, is_failure: bool) -> None:
     assert failed(audit_event((type_, fields))) is is_failure
 
 
@@ -56,5 +56,5 @@ def test_any_record_of_an_event_can_report_the_failure() -> None:
         (b'message="failed"', False),
     ],
 )
-def test_a_routers_event_says_whether_it_failed(params: bytes, is_failure: bool) -> None:
+def test_a_routers_event_reports_whether_it_failed(params: bytes, is_failure: bool) -> None:
     assert failed(rfc5424.parse(b"<13>1 - h 128T - events [128T %b]" % params)) is is_failure

@@ -1,4 +1,4 @@
-"""What a message's PRI says, held against RFC 5424's tables and the naive reading."""
+"""A message's PRI, compared with RFC 5424's tables and a naive reading."""
 
 import re
 from typing import get_args
@@ -31,7 +31,7 @@ PRI = re.compile(rb"<(0|[1-9][0-9]{0,2})>")
         (b"", USER_NOTICE),
     ],
 )
-def test_a_priority_is_what_the_message_begins_with_or_that_of_user_notice(message: bytes, value: int) -> None:
+def test_a_priority_is_the_pri_of_the_message_or_that_of_user_notice(message: bytes, value: int) -> None:
     """RFC 3164 section 4.3.3."""
     assert priority(message) == value
 
@@ -50,12 +50,14 @@ def test_the_names_are_those_of_the_standards_tables_and_of_the_settings() -> No
     assert (get_args(Facility), get_args(Severity)) == (FACILITIES, SEVERITIES)
 
 
-def test_no_facility_and_the_least_severity_are_every_priority() -> None:
+def test_without_a_facility_the_least_severity_means_every_priority() -> None:
     assert priorities((), "debug") == EVERY_PRIORITY == sum(1 << value for value in range(192))
 
 
 @given(st.sets(st.sampled_from(FACILITIES)), st.sampled_from(SEVERITIES), st.integers(0, 191))
-def test_a_set_holds_what_is_of_a_facility_and_severe_enough(facilities: set[str], severity: str, value: int) -> None:
+def test_a_set_holds_the_priorities_of_its_facilities_that_are_severe_enough(
+    facilities: set[str], severity: str, value: int
+) -> None:
     facility, level = divmod(value, 8)
     expected = (not facilities or FACILITIES[facility] in facilities) and level <= SEVERITIES.index(severity)
     assert bool(priorities(facilities, severity) >> value & 1) == expected

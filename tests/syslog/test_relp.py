@@ -1,4 +1,4 @@
-"""RELP, both sides, held against librelp's own octets and against octets written by hand, however they are cut."""
+"""RELP, both sides, compared with librelp's own octets and octets written by hand, however they are cut."""
 
 from collections.abc import Iterable
 from random import Random
@@ -53,19 +53,19 @@ class TestFrames:
     def test_frames_are_found_wherever_the_stream_is_cut(self, at: int) -> None:
         assert self.read([self.STREAM[:at], b"", self.STREAM[at:]], RelpFrameReader(100)) == list(self.FRAMES)
 
-    def test_frames_are_found_octet_by_octet_and_as_soon_as_they_are_there(self) -> None:
+    def test_frames_are_found_octet_by_octet_as_soon_as_they_are_complete(self) -> None:
         reader = RelpFrameReader(100)
         assert self.read(octets(self.STREAM[:-1]), reader) == list(self.FRAMES[:-1])
         assert reader.partial
         assert reader.receive(self.STREAM[-1:]) == [self.FRAMES[-1]]
         assert not reader.partial
 
-    def test_what_is_encoded_is_found(self) -> None:
+    def test_every_encoded_frame_is_found(self) -> None:
         stream = b"".join(encode(*frame[:2], frame.data or b"") for frame in self.FRAMES)
         assert self.read([stream], RelpFrameReader(100)) == list(self.FRAMES)
 
     @pytest.mark.parametrize("whole", [True, False])
-    def test_data_over_the_ceiling_is_passed_over_by_its_count(self, whole: bool) -> None:
+    def test_data_over_the_ceiling_is_skipped_by_its_count(self, whole: bool) -> None:
         stream = b"1 syslog 5 abcde\n2 syslog 6 3 a 0\n\n3 syslog 1 x\n"
         reader = RelpFrameReader(5)
         assert self.read([stream] if whole else octets(stream), reader) == [
@@ -102,7 +102,7 @@ class TestFrames:
 
     @pytest.mark.parametrize("broken", BROKEN)
     @pytest.mark.parametrize("whole", [True, False])
-    def test_a_malformed_frame_is_named_with_its_place_and_nothing_after_it_is_believed(
+    def test_a_malformed_frame_is_reported_with_its_offset_and_nothing_after_it_is_read(
         self, broken: bytes, whole: bool
     ) -> None:
         reader = RelpFrameReader(5)
@@ -132,7 +132,7 @@ class TestServer:
         assert server.reply() == b"3 rsp 0\n"
         assert server.finish()
 
-    def test_only_what_is_accepted_is_answered_and_in_order(self) -> None:
+    def test_only_accepted_messages_are_answered_and_in_order(self) -> None:
         server = self.opened()
         messages = server.receive(b"2 syslog 1 a\n3 syslog 1 b\n4 syslog 1 c\n5 close 0\n")
         assert messages == [b"a", b"b", b"c"]
@@ -152,13 +152,13 @@ class TestServer:
         server.accepted(2)
         assert server.reply() == b"2 rsp 6 200 OK\n3 rsp 27 500 the message is too long\n4 rsp 6 200 OK\n"
 
-    def test_an_empty_message_is_answered_and_not_given_on(self) -> None:
+    def test_an_empty_message_is_answered_and_not_returned(self) -> None:
         server = self.opened()
         assert server.receive(b"2 syslog 1 a\n3 syslog 0\n") == [b"a"]
         server.accepted(1)
         assert server.reply() == b"2 rsp 6 200 OK\n3 rsp 6 200 OK\n"
 
-    def test_octets_are_kept_whatever_they_are(self) -> None:
+    def test_any_octets_are_kept(self) -> None:
         message = bytes(range(256))
         assert self.opened().receive(encode(2, b"syslog", message)) == [message]
 
@@ -173,7 +173,7 @@ class TestServer:
     )
 
     @pytest.mark.parametrize(("broken", "cause", "answer"), BROKEN)
-    def test_what_breaks_the_protocol_ends_the_session(self, broken: bytes, cause: str, answer: bytes) -> None:
+    def test_a_broken_protocol_ends_the_session(self, broken: bytes, cause: str, answer: bytes) -> None:
         server = self.opened()
         assert server.receive(broken) == []
         assert server.reply() == answer
@@ -184,7 +184,7 @@ class TestServer:
         with pytest.raises(RelpError):
             server.finish()
 
-    def test_what_came_before_the_fault_is_given_and_can_be_accepted(self) -> None:
+    def test_messages_before_the_fault_are_returned_and_can_be_accepted(self) -> None:
         server = self.opened()
         assert server.receive(b"2 syslog 1 a\n3 open 0\n4 syslog 1 b\n") == [b"a"]
         server.accepted(1)
@@ -210,18 +210,18 @@ class TestServer:
     @pytest.mark.parametrize(
         "offers", [b"commands=x,syslog\nrelp_version=1,7\nnew=1", b"relp_version=0\ncommands=syslog"]
     )
-    def test_offers_that_are_not_known_are_passed_over(self, offers: bytes) -> None:
+    def test_unknown_offers_are_ignored(self, offers: bytes) -> None:
         server = RelpServer()
         server.receive(encode(1, b"open", offers))
         assert server.reply() == OUR_OPENED
 
-    def test_nothing_is_taken_before_open(self) -> None:
+    def test_no_message_is_accepted_before_open(self) -> None:
         server = RelpServer()
         assert server.receive(b"1 syslog 1 x\n") == []
         assert "syslog may not come here" in str(server.error)
 
     @pytest.mark.parametrize(("rest", "well"), [(b"", True), (b"2", False), (b"2 syslog 4 ab", False)])
-    def test_the_end_inside_a_frame_is_told(self, rest: bytes, well: bool) -> None:
+    def test_the_end_inside_a_frame_is_reported(self, rest: bytes, well: bool) -> None:
         server = self.opened()
         server.receive(rest)
         assert server.partial is not well
@@ -250,7 +250,7 @@ class TestClient:
         assert client.receive(IMRELP_CLOSED) == []
         assert (client.closed, client.ending, client.error) == (True, True, None)
 
-    def test_imrelps_answer_to_a_second_open_is_an_answer_given_twice(self) -> None:
+    def test_imrelps_answer_to_a_second_open_counts_as_a_duplicate_answer(self) -> None:
         client = self.opened(messages=1)
         (answer,) = client.receive(IMRELP_SECOND_OPEN)
         assert str(answer) == "500 protocol error: connection already open"
@@ -284,7 +284,7 @@ class TestClient:
             (b"2 rsp 6 200 OK2", "does not end with LF"),
         ],
     )
-    def test_a_server_that_breaks_the_protocol_is_named(self, said: bytes, cause: str) -> None:
+    def test_a_server_that_breaks_the_protocol_is_reported(self, said: bytes, cause: str) -> None:
         client = self.opened(messages=2)
         assert client.receive(said) == []
         assert isinstance(client.error, ProtocolError)
@@ -332,7 +332,7 @@ class TestClient:
         assert not client.opened
         assert cause in str(client.error)
 
-    def test_txnr_says_well_before_its_end_that_it_is_near(self) -> None:
+    def test_txnr_is_exhausted_well_before_its_end(self) -> None:
         client = RelpClient(reconnect_at=4)
         client.open()
         near = [client.exhausted for _ in range(3) if client.send(b"x")]

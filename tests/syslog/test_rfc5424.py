@@ -1,4 +1,4 @@
-"""RFC 5424 messages, held against the standard's own examples and octets written by hand."""
+"""RFC 5424 messages, compared with the standard's own examples and octets written by hand."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ EXAMPLE_SDID = (
 
 
 class TestTheStandardsOwnExamples:
-    """Section 6.5; where the text prints BOM, the octets EF BB BF stand."""
+    """Section 6.5; BOM in its text means the octets EF BB BF."""
 
     def test_example_1_has_no_structured_data(self) -> None:
         message = (
@@ -103,7 +103,7 @@ class TestTimestamps:
             (b"0000-03-01T00:00:00Z", -62_162_035_200_000_000),  # RFC 3339 can write the year 0
         ],
     )
-    def test_a_legal_one_names_its_moment(self, timestamp: bytes, expected: int) -> None:
+    def test_a_legal_time_stamp_names_its_moment(self, timestamp: bytes, expected: int) -> None:
         assert microseconds(timestamp) == expected
 
     @pytest.mark.parametrize(
@@ -128,21 +128,21 @@ class TestTimestamps:
             b"",
         ],
     )
-    def test_an_illegal_one_is_refused_alone_and_in_a_message(self, timestamp: bytes) -> None:
+    def test_an_illegal_time_stamp_is_refused_alone_and_in_a_message(self, timestamp: bytes) -> None:
         with pytest.raises(ValueError, match=r"2003|written|b''|day|month"):
             microseconds(timestamp)
         with pytest.raises(NotRfc5424Error) as caught:
             parse(b"<34>1 " + timestamp + b" host app - - -")
         assert caught.value.offset == len(b"<34>1 ")
 
-    def test_our_own_have_three_digits_unless_six_are_needed(self) -> None:
+    def test_relays_own_time_stamps_have_three_digits_unless_six_are_needed(self) -> None:
         assert format_timestamp(1_065_910_455_003_000) == b"2003-10-11T22:14:15.003Z"
         assert format_timestamp(1_061_727_255_000_003) == b"2003-08-24T12:14:15.000003Z"
         assert format_timestamp(0) == b"1970-01-01T00:00:00.000Z"
         assert format_timestamp(-1) == b"1969-12-31T23:59:59.999999Z"
 
     @given(st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999))
-    def test_a_written_one_reads_back_as_the_same_moment(self, moment: int) -> None:
+    def test_a_formatted_time_stamp_reads_back_as_the_same_moment(self, moment: int) -> None:
         assert microseconds(format_timestamp(moment)) == moment
 
     def test_moments_outside_the_four_digit_years_are_refused(self) -> None:
@@ -154,7 +154,7 @@ class TestStructuredData:
     """Section 6.3.5, and the escapes of section 6.3.3."""
 
     def test_example_3_with_a_space_between_elements_makes_the_second_one_text(self) -> None:
-        """The standard calls it invalid as structured data; what it is instead, is an MSG."""
+        """The standard calls it invalid as structured data; it is an MSG instead."""
         parsed = parse(
             HEADER + b'[exampleSDID@32473 iut="3" eventSource="Application" eventID="1011"] '
             b'[examplePriority@32473 class="high"]'
@@ -175,7 +175,7 @@ class TestStructuredData:
         assert parsed.structured_data[0].id == b"sigSig"
         assert parsed.structured_data[0].params[1] == (b"rsID", b"1234")
 
-    def test_what_routers_send_is_read(self) -> None:
+    def test_the_messages_of_routers_are_read(self) -> None:
         parsed = parse(HEADER + b'[128T router="r1" node="n1"][ssr@2636.1.0.0 a="b"] x')
         assert [element.id for element in parsed.structured_data] == [b"128T", b"ssr@2636.1.0.0"]
 
@@ -231,7 +231,7 @@ class TestStructuredData:
             (b"[\xc3\xa9]", 1, "SD-ID"),
         ],
     )
-    def test_a_refusal_says_where_and_which_rule(self, data: bytes, place: int, rule: str) -> None:
+    def test_a_refusal_names_the_octet_and_the_rule(self, data: bytes, place: int, rule: str) -> None:
         with pytest.raises(NotRfc5424Error, match=rule) as caught:
             parse(HEADER + data)
         assert caught.value.offset == len(HEADER) + place
@@ -259,19 +259,19 @@ class TestTheHeader:
             (b"<34>1 - - - - -", 15, "MSGID"),
         ],
     )
-    def test_a_refusal_says_where_and_which_rule(self, message: bytes, offset: int, rule: str) -> None:
+    def test_a_refusal_names_the_octet_and_the_rule(self, message: bytes, offset: int, rule: str) -> None:
         with pytest.raises(NotRfc5424Error, match=rule) as caught:
             parse(message)
         assert caught.value.offset == offset
         assert isinstance(caught.value, DataError)
 
-    def test_the_longest_fields_are_taken(self) -> None:
+    def test_the_longest_fields_are_accepted(self) -> None:
         longest = b" ".join([255 * b"h", 48 * b"a", 128 * b"p", 32 * b"m"])
         parsed = parse(b"<191>1 - " + longest + b" -")
         assert (parsed.facility, parsed.severity) == (23, 7)
         assert parsed.msgid == 32 * b"m"
 
-    def test_the_smallest_message_is_all_nil(self) -> None:
+    def test_the_smallest_message_has_only_nil_values(self) -> None:
         assert parse(b"<0>1 - - - - - -") == Message(facility=0, severity=0)
 
     def test_an_empty_msg_is_not_an_absent_one(self) -> None:
@@ -303,7 +303,7 @@ class TestWhatIsMadeIsLegal:
             ("structured_data", (Element(b"a"), Element(b"a"))),
         ],
     )
-    def test_an_illegal_field_cannot_be_given(self, field: str, value: object) -> None:
+    def test_a_message_with_an_illegal_field_cannot_be_made(self, field: str, value: object) -> None:
         with pytest.raises(ValueError, match=r".+"):
             replace(Message(facility=1, severity=1), **{field: value})  # type: ignore[arg-type]  # any field
 
@@ -312,7 +312,7 @@ class TestWhatIsMadeIsLegal:
         parsed = parse(HEADER + b'[a b="' + escape_value(value) + b'"]')
         assert parsed.structured_data[0].params == ((b"b", value.decode(errors="replace").encode()),)
 
-    def test_what_is_no_utf8_becomes_the_replacement_character(self) -> None:
+    def test_octets_that_are_not_utf8_become_the_replacement_character(self) -> None:
         assert escape_value(b'a"b\\c]d\xff') == b'a\\"b\\\\c\\]d\xef\xbf\xbd'
 
     @given(st.binary())
@@ -361,7 +361,7 @@ messages = st.builds(
 
 
 @given(messages)
-def test_what_is_encoded_parses_to_the_same(message: Message) -> None:
+def test_every_encoded_message_parses_to_the_same(message: Message) -> None:
     encoded = encode(message)
     assert parse(encoded) == message
     assert hostname(encoded) == message.hostname
@@ -406,7 +406,7 @@ class TestIdentity:
     def test_a_whole_message_is_part_1_of_1(self) -> None:
         assert identity(self.WHOLE) == Identity(b"k3v9", b"audit", 7, 1, 1)
 
-    def test_a_part_says_which_of_how_many(self) -> None:
+    def test_a_part_names_its_number_and_the_count_of_parts(self) -> None:
         assert identity(self.PART) == Identity(b"k3v9", b"audit", 7, 2, 5)
 
     @pytest.mark.parametrize(
@@ -428,7 +428,7 @@ class TestIdentity:
             b"",
         ],
     )
-    def test_nothing_else_is_taken_for_one(self, message: bytes) -> None:
+    def test_no_other_message_has_an_identity(self, message: bytes) -> None:
         assert identity(message) is None
 
     def test_the_hostname_is_found_without_a_full_parse(self) -> None:

@@ -1,4 +1,4 @@
-"""Foreign octets: what the library rfc5424-logging-handler really sends, over a real socket, framed and read."""
+"""Foreign octets: the library rfc5424-logging-handler sends over a real socket, and relay decodes it."""
 
 import logging
 import socket
@@ -16,7 +16,7 @@ FRAMING_OCTET_COUNTING, FRAMING_NON_TRANSPARENT = 1, 2  # the library's own numb
 
 @contextmanager
 def handler(framing: int, received: list[bytes]) -> Iterator[logging.Logger]:
-    """Give a logger whose handler sends to a loopback socket; what it sent is decoded when the block ends."""
+    """A logger whose handler sends to a loopback socket; its messages are decoded when the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         sender = Rfc5424SysLogHandler(
             address=server.getsockname(),
@@ -43,7 +43,7 @@ def handler(framing: int, received: list[bytes]) -> Iterator[logging.Logger]:
 
 
 @pytest.mark.parametrize("framing", [FRAMING_NON_TRANSPARENT, FRAMING_OCTET_COUNTING])
-def test_its_messages_are_read_as_it_meant_them(framing: int) -> None:
+def test_its_messages_are_read_as_intended(framing: int) -> None:
     received: list[bytes] = []
     with handler(framing, received) as logger:
         logger.error("audit trail of %s", "Zürich", extra={"msgid": "EVENT"})
@@ -66,7 +66,7 @@ def test_its_messages_are_read_as_it_meant_them(framing: int) -> None:
         (FRAMING_NON_TRANSPARENT, rb"one\ntwo\n<3>three"),  # it writes a backslash and an n
     ],
 )
-def test_a_message_of_several_lines_is_not_torn(framing: int, expected: bytes) -> None:
+def test_a_message_of_several_lines_stays_whole(framing: int, expected: bytes) -> None:
     received: list[bytes] = []
     with handler(framing, received) as logger:
         logger.warning("one\ntwo\n<3>three")

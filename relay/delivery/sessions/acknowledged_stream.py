@@ -74,7 +74,7 @@ class AcknowledgedStream(DeliverySession):
         self._position = 0  # of the message being sent, or the next one
         self._submitting: MessageId | None = None
         self._answers_void = False
-        self._last_answer = Acknowledgement("", accepted=True)
+        self._last_answer: Acknowledgement | None = None
         self._refusals = Refusals(self._wording.far_end, self._send_again, self._timeouts.pauses)
         self.heard = time.monotonic()
         self._open()
@@ -91,6 +91,7 @@ class AcknowledgedStream(DeliverySession):
         if self._speaker.exhausted and not self._sent:  # at the first block after a proof: everything is answered
             self.end()
             self._pipe.close()
+            self._speaker = self._speaker.renewed()
             self._open()
         run, committed = block.header.run, block.header.committed
         for kind, number, message in self._selection.messages(block):
@@ -109,9 +110,11 @@ class AcknowledgedStream(DeliverySession):
         self._await_all_answers()
         self.refused = self._refusals.settle()
         crash_point("interval-proven")
-        text, _, warns = self._last_answer
-        found = f"has kept it and warns: {text}" if warns else f"answered {text}"
-        self._report(SessionStep.PROOF, StepFinding(found, "look at the log server's disk" if warns else "", warns))
+        finding = StepFinding(f"answered {self._last_answer}")
+        if self._last_answer is not None and self._last_answer.warns:
+            found = f"has kept it and warns: {self._last_answer}"
+            finding = StepFinding(found, "look at the log server's disk", warning=True)
+        self._report(SessionStep.PROOF, finding)
         return cursor
 
     @override
@@ -236,6 +239,8 @@ class AcknowledgedStream(DeliverySession):
                 raise StoppedByFarEndError(self._wording.far_end, answer, self._unanswered())
             self._last_answer = answer
             self._refusals.note(self._sent.popleft(), answer)
+        if self._speaker.error is not None:
+            raise self._speaker.error
         if not data:
             raise self._closed_error()
         return True

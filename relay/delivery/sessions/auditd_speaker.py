@@ -16,7 +16,7 @@ once a session.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from relay.delivery.sessions.delivery_session import MessageId
 from relay.delivery.sessions.speaker import Acknowledgement, FarEndStop, ProtocolWording, Speaker, SpeakerTimeouts
+from relay.errors import ProtocolError
 from relay.events.audit.as_records import NodeName, as_records
 from relay.syslog.auditd_remote import DISKERROR, DISKFULL, ENDING, LARGEST_RECORD, AuditdClient
 
@@ -65,7 +66,7 @@ class AuditdSpeaker(Speaker):
     ending = False
     """Never announced: ENDING ends the session at once."""
     exhausted = False
-    """Never: the sequence begins again by itself."""
+    """Never: the sequence begins again after its end."""
 
     def __init__(self, settings: AuditdSettings = DEFAULT_SETTINGS, *, node_name: NodeName = "none") -> None:
         self.timeouts = settings
@@ -80,6 +81,10 @@ class AuditdSpeaker(Speaker):
     @override
     def unanswered(self) -> int:
         return self._client.unanswered
+
+    @override
+    def renewed(self) -> "AuditdSpeaker":
+        return AuditdSpeaker(self.timeouts, node_name=self._node_name)
 
     @override
     def open(self) -> bytes:
@@ -106,22 +111,27 @@ class AuditdSpeaker(Speaker):
     def send(self, part: bytes) -> bytes:
         return self._client.message(part)
 
+    @property
     @override
-    def receive(self, data: bytes) -> Iterator[Acknowledgement | FarEndStop]:
+    def error(self) -> ProtocolError | None:
+        return self._client.error
+
+    @override
+    def receive(self, data: bytes) -> list[Acknowledgement | FarEndStop]:
+        answers: list[Acknowledgement | FarEndStop] = []
         for reply in self._client.receive(data):
             if reply.type in _STOPS:
-                yield _STOPS[reply.type]
+                answers.append(_STOPS[reply.type])
             elif not self._beating:
-                if reply.warning and not self._warned:
+                if reply.warns and not self._warned:
                     self._warned = True
-                    _log.warning("the server has kept a record and warns: %s (logged once a session)", reply.name)
-                yield Acknowledgement(reply.name, accepted=not reply.fatal, warns=reply.warning)
-            elif reply.fatal:
-                yield FarEndStop(reply.name, "it refuses a heartbeat", "its own log names the reason")
+                    _log.warning("the server has kept a record and warns: %s (logged once a session)", reply)
+                answers.append(reply)
+            elif not reply.accepted:
+                answers.append(FarEndStop(str(reply), "it refuses a heartbeat", "its own log names the reason"))
             else:
                 self._beating, self.opened = False, True
-        if self._client.error is not None:
-            raise self._client.error
+        return answers
 
     @override
     def idle(self, seconds: float) -> bytes:

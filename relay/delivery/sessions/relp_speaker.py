@@ -4,14 +4,12 @@ Only the answer to `open` shows that there is a collector. A collector that refu
 after a thousand million frames; a new session is opened well before, between two intervals.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from typing_extensions import override
-
 from relay.delivery.sessions.delivery_session import MessageId
-from relay.delivery.sessions.speaker import Acknowledgement, ProtocolWording, Speaker, SpeakerTimeouts
+from relay.delivery.sessions.speaker import ProtocolWording, SpeakerTimeouts
 from relay.events.audit.parts import parts
 from relay.syslog.relp import DEFAULT_WINDOW, RECONNECT_AT, RelpClient, RelpWindow
 
@@ -28,8 +26,8 @@ class RelpSettings(SpeakerTimeouts):
 DEFAULT_SETTINGS: Final = RelpSettings()
 
 
-class RelpSpeaker(Speaker):
-    """A message over `max_message_size` octets is sent in parts, or truncated."""
+class RelpSpeaker(RelpClient):
+    """A client as a `speaker.Speaker`; a message over `max_message_size` octets is sent in parts, or truncated."""
 
     wording = ProtocolWording(
         far_end="RELP collector",
@@ -39,61 +37,22 @@ class RelpSpeaker(Speaker):
         when_turned_away="is it a RELP collector, and is relay let in?",
         when_stuck="is it stuck, or is its disk full? They are sent again",
     )
-    timeouts: RelpSettings = DEFAULT_SETTINGS
 
     def __init__(self, max_message_size: int, settings: RelpSettings = DEFAULT_SETTINGS) -> None:
+        super().__init__(settings.window, reconnect_at=settings.reconnect_at)
         self.timeouts = settings
         self._max_message_size = max_message_size
-        self._client = RelpClient()
 
-    @property
-    @override
-    def opened(self) -> bool:
-        return self._client.opened
+    def renewed(self) -> "RelpSpeaker":
+        """A speaker whose TXNR begins at 1."""
+        return RelpSpeaker(self._max_message_size, self.timeouts)
 
-    @property
-    @override
-    def unanswered(self) -> int:
-        return self._client.unanswered
-
-    @property
-    @override
-    def ending(self) -> bool:
-        return self._client.ending
-
-    @property
-    @override
-    def exhausted(self) -> bool:
-        return self._client.exhausted
-
-    @override
-    def open(self) -> bytes:
-        self._client = RelpClient(self.timeouts.window, reconnect_at=self.timeouts.reconnect_at)
-        return self._client.open()
-
-    @override
     def parts(self, message_id: MessageId, message: bytes, committed: int) -> Iterable[bytes]:
+        """An audit event in parts of whole records, any other message in one."""
+        del message_id, committed
         return parts(message, self._max_message_size)
 
-    @override
-    def has_room(self, octets: int) -> bool:
-        return self._client.has_room(octets)
-
-    @override
-    def send(self, part: bytes) -> bytes:
-        return self._client.send(part)
-
-    @override
-    def receive(self, data: bytes) -> Iterator[Acknowledgement]:
-        for response in self._client.receive(data):
-            yield Acknowledgement(str(response), response.accepted)
-        if self._client.error is not None:
-            raise self._client.error
-
-    @override
     def idle(self, seconds: float) -> bytes:
+        """Nothing: RELP has no heartbeat."""
+        del seconds
         return b""
-
-    @override
-    def close(self) -> bytes:
-        return self._client.close()  # rsyslog logs an error without it

@@ -43,6 +43,9 @@ class SessionLimits(NamedTuple):
     connecting: float = tcp.CONNECT_TIMEOUT
     """To each address of the server."""
     tls: float = HANDSHAKE_TIMEOUT
+    """For the handshake."""
+    tls_settling: float = 0.0
+    """The least time after it for a collector to reject relay's certificate."""
     opening: float = 10.0
     """For the answer to the opening of an acknowledged stream."""
     answering: float = 60.0
@@ -127,7 +130,9 @@ class ServerConnector:
         answers = StepFinding(f"{self.collector} answers")
         transport = self._reported(transport, lambda _: self._report(step, answers))
         if client is not None:
-            transport = TlsTransport(transport, client, self._peer, stopped, self._limits.tls)
+            transport = TlsTransport(
+                transport, client, self._peer, stopped, self._limits.tls, self._limits.tls_settling
+            )
             transport = self._reported(transport, self._report_tls)
         return transport
 

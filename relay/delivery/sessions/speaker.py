@@ -3,11 +3,12 @@
 `relp_speaker` and `auditd_speaker` are the two; `acknowledged_stream.AcknowledgedStream` runs either on a stream.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from relay.delivery.sessions.delivery_session import MessageId
+from relay.errors import ProtocolError
 
 PAUSES: Final = (0.05, 0.1, 0.2, 0.4)
 """Seconds before each time that a refused message is sent again."""
@@ -40,14 +41,16 @@ class ProtocolWording(NamedTuple):
     """The remedy when answers cease."""
 
 
-class Acknowledgement(NamedTuple):
-    """The answer to the oldest unanswered message."""
+class Acknowledgement(Protocol):
+    """The answer to the oldest unanswered message; as text it is the far end's words, for people."""
 
-    text: str
-    """The far end's words, for people."""
-    accepted: bool
-    warns: bool = False
-    """Whether the far end has accepted the message and warns, as of a disk that fills."""
+    @property
+    def accepted(self) -> bool:
+        """Whether the far end has the message for good."""
+
+    @property
+    def warns(self) -> bool:
+        """Whether the far end has accepted the message and warns, as of a disk that fills."""
 
 
 class FarEndStop(NamedTuple):
@@ -61,7 +64,7 @@ class FarEndStop(NamedTuple):
 
 
 class Speaker(Protocol):
-    """Serves one session, or several one after the other."""
+    """Serves one session."""
 
     @property
     def wording(self) -> ProtocolWording:
@@ -85,10 +88,13 @@ class Speaker(Protocol):
 
     @property
     def exhausted(self) -> bool:
-        """Whether the session should be opened anew once everything is answered."""
+        """Whether another session should be opened once everything is answered."""
+
+    def renewed(self) -> "Speaker":
+        """A speaker for another session, when this one is exhausted."""
 
     def open(self) -> bytes:
-        """Begin anew: the octets that open a session."""
+        """The octets that open the session."""
 
     def parts(self, message_id: MessageId, message: bytes, committed: int) -> Iterable[bytes]:
         """A stored message as the protocol can carry it, in one part or several."""
@@ -99,8 +105,12 @@ class Speaker(Protocol):
     def send(self, part: bytes) -> bytes:
         """The octets that carry a part."""
 
-    def receive(self, data: bytes) -> Iterable[Acknowledgement | FarEndStop]:
-        """The answers in the octets received; after them the RelayError when the far end broke the protocol."""
+    @property
+    def error(self) -> ProtocolError | None:
+        """How the far end has broken the protocol; answers before that count."""
+
+    def receive(self, data: bytes) -> Sequence[Acknowledgement | FarEndStop]:
+        """The answers that the far end's next octets complete. Raises `error` once it is set."""
 
     def idle(self, seconds: float) -> bytes:
         """The octets to send after so many seconds of silence; b"" for none."""

@@ -23,12 +23,37 @@ WRITE: Final = 64 * 1024
 UNPROVABLE: Final = StepFinding("no proof can be had", warning=True)
 
 
-class UnprovenStream(DeliverySession):
-    """A session on one stream of a transport, which it never half-closes; owns and closes the transport."""
+class _UnprovenSession(DeliverySession):
+    """Settles messages when the window has passed since they were sent; `check` raises when one of them has failed."""
 
     proof = "unproven"
-    search = FaultSearch.BY_HALVES
+    search = FaultSearch.NEVER
     heard = 0.0
+    _sent = StepFinding("")
+
+    def __init__(
+        self, encoder: SyslogEncoder, window: ResendWindow, report: ReportStep, unprovable: StepFinding
+    ) -> None:
+        self._encoder = encoder
+        self._window = window
+        self._report = report
+        self._unprovable = unprovable
+        self.heard = time.monotonic()
+
+    @override
+    def prove(self, cursor: Cursor) -> Cursor | None:
+        self.check()
+        settled = self._window.settled(time.monotonic(), cursor)
+        if settled is not None:
+            self._report(SessionStep.MESSAGE, self._sent)
+            self._report(SessionStep.PROOF, self._unprovable)
+        return settled
+
+
+class UnprovenStream(_UnprovenSession):
+    """A session on one stream of a transport, which it never half-closes; owns and closes the transport."""
+
+    search = FaultSearch.BY_HALVES
 
     def __init__(
         self,
@@ -39,14 +64,10 @@ class UnprovenStream(DeliverySession):
         report: ReportStep = report_nothing,
         unprovable: StepFinding = UNPROVABLE,
     ) -> None:
+        super().__init__(encoder, window, report, unprovable)
         self._transport = transport
         self._pipe = pipe
-        self._encoder = encoder
-        self._window = window
-        self._report = report
-        self._unprovable = unprovable
         self._buffer = bytearray()
-        self.heard = time.monotonic()
 
     @property
     @override
@@ -62,14 +83,8 @@ class UnprovenStream(DeliverySession):
 
     @override
     def prove(self, cursor: Cursor) -> Cursor | None:
-        """Settle the messages sent before the window; raise when the stream has ended since."""
         self._flush()
-        self.check()
-        settled = self._window.settled(time.monotonic(), cursor)
-        if settled is not None:
-            self._report(SessionStep.MESSAGE, StepFinding(""))
-            self._report(SessionStep.PROOF, self._unprovable)
-        return settled
+        return super().prove(cursor)
 
     @override
     def check(self) -> None:
@@ -90,13 +105,10 @@ class UnprovenStream(DeliverySession):
             self.heard = time.monotonic()
 
 
-class UnprovenDatagrams(DeliverySession):
+class UnprovenDatagrams(_UnprovenSession):
     """A session that sends each message as a datagram (RFC 5426)."""
 
-    proof = "unproven"
-    search = FaultSearch.NEVER
     alive = True
-    heard = 0.0
 
     def __init__(
         self,
@@ -106,12 +118,9 @@ class UnprovenDatagrams(DeliverySession):
         report: ReportStep = report_nothing,
         unprovable: StepFinding = UNPROVABLE,
     ) -> None:
+        super().__init__(encoder, window, report, unprovable)
         self.transport = transport
-        self._encoder = encoder
-        self._window = window
-        self._report = report
-        self._unprovable = unprovable
-        self.heard = time.monotonic()
+        self._sent = StepFinding(f"one datagram to {transport.address}")
 
     @override
     def send(self, block: Block) -> None:
@@ -119,16 +128,6 @@ class UnprovenDatagrams(DeliverySession):
         for message in self._encoder.datagrams(block):
             self.transport.send(message)
         self.heard = time.monotonic()
-
-    @override
-    def prove(self, cursor: Cursor) -> Cursor | None:
-        """Settle the messages sent before the window; raise when a datagram has been refused since."""
-        self.check()
-        settled = self._window.settled(time.monotonic(), cursor)
-        if settled is not None:
-            self._report(SessionStep.MESSAGE, StepFinding(f"one datagram to {self.transport.address}"))
-            self._report(SessionStep.PROOF, self._unprovable)
-        return settled
 
     @override
     def check(self) -> None:

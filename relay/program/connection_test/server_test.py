@@ -104,14 +104,20 @@ class ServerTest:
         self._largest: int | None = None
 
     def _limits(self, watch: float) -> SessionLimits:
-        timeout, proof = self._request.timeout, self._proof_seconds
-        drain = DrainTimeouts(drain=proof, empty=0, watch=watch)
+        proof, timeout = self._proof_seconds, self._request.timeout
+        limits = SessionLimits(
+            tls_settling=self._request.watch.tls,
+            opening=proof,
+            answering=proof,
+            drain=DrainTimeouts(drain=proof, empty=0, watch=watch),
+            unproven=watch,
+        )
         if timeout is None:
-            return SessionLimits(opening=proof, answering=proof, drain=drain, unproven=watch)
+            return limits
         ssh = HandshakeLimits(
             connection=timeout, banner=timeout, key_exchange=timeout, authentication=timeout, opening=timeout
         )
-        return SessionLimits(ssh, timeout, timeout, opening=proof, answering=proof, drain=drain, unproven=watch)
+        return limits._replace(ssh=ssh, connecting=timeout, tls=timeout)
 
     def run(self) -> ServerReport:
         """Go as far as the route leads."""

@@ -13,6 +13,8 @@ class WatchTimes(NamedTuple):
     """A collector of the wrong kind answers, or closes."""
     size: float = 0.3
     """A collector closes on a message that is too large."""
+    tls: float = 0.0
+    """A collector rejects relay's certificate after the handshake; a longer time is taken from the handshake's."""
     datagram: float = 0.5
     """A host refuses a datagram."""
 

@@ -87,12 +87,15 @@ class TlsTransport(Transport):
         peer: TlsPeer,
         stop: threading.Event,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        settling: float = 0.0,
     ) -> None:
         self._inner = inner
         self._client = client
         self._peer = peer
         self._stop = stop
         self._handshake_timeout = handshake_timeout
+        self.settling = settling
+        """The least seconds after a handshake in which a collector may still reject relay's certificate."""
         self._tested = False  # whether the collector answers a close_notify
 
     def __repr__(self) -> str:
@@ -269,7 +272,8 @@ class TlsPipe(Pipe):
             raise PermissionRefusedError(self._what, cause, remedy)
         self._read()  # what came with the end of the handshake
         agreed = time.monotonic()
-        self._settled = agreed + min(max(SETTLING, 2 * (agreed - begun)), _LONGEST_SETTLING)
+        settling = min(max(SETTLING, 2 * (agreed - begun)), _LONGEST_SETTLING)
+        self._settled = agreed + max(settling, self._transport.settling)
 
     def _advance_handshake(self) -> bool:
         """Whether the handshake is complete; its failures become errors for people."""

@@ -1,4 +1,4 @@
-"""`relay test-connection --json`, asked, and its answer looked at."""
+"""Runs `relay test-connection --json`, and reads its answer."""
 
 import json
 import os
@@ -27,19 +27,17 @@ STEPS = [
 ]
 STEPS_BY_TLS = [*STEPS[:-2], "TLS handshake", "certificate", *STEPS[-2:]]
 HASTE = ("--timeout", "0.5")
-"""Where the first thing that is awaited never comes."""
+"""When the first awaited event never comes."""
 UNHURRIED = ("--timeout", "4")
-"""Where others come before it, from programs that may be slow to begin."""
+"""When other events come before it, from programs that may be slow to start."""
 _PATIENT = """
 import json
 import sys
 from relay.cli.commands.test_connection import as_object
 from relay.program.connection_test.connection_test import run_test
 from relay.program.connection_test.test_request import TestRequest, WatchTimes
-from relay.transport.tls import transport
-transport.SETTLING = transport._LONGEST_SETTLING = 60
 path, timeout = sys.argv[1:]
-watch = WatchTimes(stream=5, datagram=60)
+watch = WatchTimes(stream=5, tls=60, datagram=60)
 report = run_test(TestRequest([path], timeout=float(timeout) if timeout else None, watch=watch), lambda *_: None)
 print(json.dumps(as_object(report)))
 sys.exit(report.exit_code)
@@ -47,7 +45,7 @@ sys.exit(report.exit_code)
 
 
 class Answer(NamedTuple):
-    """What it said about one server."""
+    """Its report about one server."""
 
     exit_code: int
     whole: dict[str, Any]
@@ -66,9 +64,9 @@ class Answer(NamedTuple):
         return [step["outcome"] for step in self.steps.values()]
 
     def failure(self, step: str, exit_code: int) -> dict[str, Any]:
-        """The failed step; AssertionError unless it is this one, all before it went well and all after it are skipped.
+        """The failed step; AssertionError unless it is this one, none failed before it, and all after it are skipped.
 
-        A known_hosts file that cannot be read is found before anybody is asked anything: then steps are skipped before.
+        A known_hosts file that cannot be read is found before relay connects: then steps before it are skipped.
         """
         names = list(self.steps)
         assert names in (STEPS, STEPS_BY_TLS)
@@ -100,9 +98,9 @@ def ask(configuration: Path, *arguments: str, prefix: Sequence[str] = ()) -> Ans
 
 
 def ask_patiently(configuration: Path, *, timeout: str = "", prefix: Sequence[str] = ()) -> Answer:
-    """The same, but what a collector does of its own accord is waited for: no user would watch it for so long.
+    """The same, but a collector is watched for longer than a user would wait.
 
-    For a collector that surely does something: how busy the machine is must not decide in which step that is seen.
+    For a collector that surely does something: a busy machine must not decide which step notices it.
     """
     return _answer([*prefix, sys.executable, "-c", _PATIENT, str(configuration), timeout])
 
@@ -114,6 +112,6 @@ def _answer(command: Sequence[str]) -> Answer:
 
 
 def in_namespace(kind: str, script: str) -> list[str]:
-    """A command that runs another one in a namespace ("net", "mount") of its own, after a shell script as its root."""
+    """A command that runs another in a namespace ("net", "mount") of its own, after a shell script run as its root."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return ["unshare", *user, f"--{kind}", "sh", "-ec", f'{script}\nexec "$@"', "sh"]

@@ -21,7 +21,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def router(tmp_path: Path, sshd: Sshd, collector: Collector) -> Router:
-    """A router from which everything is in order."""
+    """A router for which every step passes."""
     router = Router(tmp_path, sshd, collector.port)
     router.audit_log.touch()
     return router

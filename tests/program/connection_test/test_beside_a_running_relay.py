@@ -1,4 +1,4 @@
-"""`relay test-connection` beside `relay run`: the running one does not notice."""
+"""`relay test-connection` beside `relay run`, which it does not disturb."""
 
 from harness.openssh import Sshd
 from harness.ports import listens
@@ -11,7 +11,7 @@ LATER = b"type=USER_LOGIN msg=audit(1709742999.000:99999): pid=1 uid=0 res=succe
 
 
 def settled(router: Router) -> tuple[object, ...]:
-    """What the running relay has proven, and who it is."""
+    """The proofs of the running relay, and its process."""
     status = router.status()
     destination = status["destinations"][0]
     return (

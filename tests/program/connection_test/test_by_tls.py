@@ -26,7 +26,7 @@ def shown(authority: Authority) -> Shown:
 
 @pytest.fixture
 def own(authority: Authority) -> Pair:
-    """What relay comes by; every collector here wants it."""
+    """The certificate of relay; every collector here requires it."""
     return authority.pair(ROUTER)
 
 
@@ -52,12 +52,12 @@ def asked(router: Router, port: int, **keys: str) -> Answer:
 
 
 def asked_patiently(router: Router, port: int) -> Answer:
-    """The same, of a collector that surely says no: with TLS 1.3 it does so when relay holds the handshake for done."""
+    """The same for a collector that surely refuses: with TLS 1.3 it does so after relay has ended its handshake."""
     router.write_configuration(remote_port=port)
     return ask_patiently(router.configuration)
 
 
-def test_inside_a_port_forward_every_step_is_gone(router: Router, shown: Shown) -> None:
+def test_inside_a_port_forward_every_step_passes(router: Router, shown: Shown) -> None:
     with Rsyslog("imtcp", tls=shown) as rsyslog:
         answer = asked(router, rsyslog.port)
         assert b" TEST [" in rsyslog.wait_for_messages(1)[0]
@@ -85,7 +85,7 @@ def test_straight_to_another_host(router: Router, shown: Shown) -> None:
     assert "without encryption" not in str(answer.whole)
 
 
-def test_a_certificate_that_ends_soon_is_a_warning(router: Router, authority: Authority) -> None:
+def test_a_certificate_that_expires_soon_is_a_warning(router: Router, authority: Authority) -> None:
     pair = authority.pair("soon.example", days=3)
     with Rsyslog("imtcp", tls=Shown(pair, authority.certificate)) as rsyslog:
         answer = asked(router, rsyslog.port, **{"server-name": "soon.example"})
@@ -101,15 +101,15 @@ def test_a_certificate_for_another_name(router: Router, shown: Shown) -> None:
     assert failed["remedy"].startswith(f'if that is the right server, set `server-name = "{SERVER}"`; ')
 
 
-def test_a_collector_that_wants_a_certificate(router: Router, shown: Shown) -> None:
+def test_a_collector_that_requires_a_client_certificate(router: Router, shown: Shown) -> None:
     del router.server["certificate"], router.server["private-key"]
     with Rsyslog("imtcp", tls=shown) as rsyslog:
         failed = asked_patiently(router, rsyslog.port).failure("certificate", 77)
     assert "it requires a client certificate, and none is configured" in failed["found"]
 
 
-def test_a_collector_that_wants_a_certificate_and_does_not_say_so(router: Router, shown: Shown) -> None:
-    """So does rsyslog by GnuTLS."""
+def test_a_collector_that_requires_a_client_certificate_without_saying_so(router: Router, shown: Shown) -> None:
+    """As rsyslog does with GnuTLS."""
     del router.server["certificate"], router.server["private-key"]
     with Rsyslog("imtcp", tls=shown._replace(driver="gtls")) as rsyslog:
         failed = asked_patiently(router, rsyslog.port).failure("TLS handshake", 76)
@@ -118,7 +118,7 @@ def test_a_collector_that_wants_a_certificate_and_does_not_say_so(router: Router
     )
 
 
-def test_a_collector_that_speaks_no_tls(router: Router) -> None:
+def test_a_collector_without_tls(router: Router) -> None:
     with Rsyslog("imtcp") as rsyslog:
         failed = asked(router, rsyslog.port).failure("TLS handshake", 76)
     assert 'transport = "tcp"' in failed["remedy"]
@@ -130,6 +130,6 @@ def test_a_private_key_that_others_can_read(router: Router, own: Pair) -> None:
     assert failed["remedy"] == f"`chmod 600 {own.key}`"
 
 
-def test_a_signer_that_is_not_there(router: Router) -> None:
+def test_a_ca_file_that_does_not_exist(router: Router) -> None:
     failed = asked(router, 9, ca="/nonexistent").failure("private key", 77)
     assert failed["found"] == "certificate /nonexistent: there is no such file"

@@ -53,19 +53,19 @@ def configured(folder: Path, sshd: Sshd, port: int, protocol: str) -> Path:
 
 
 def fault(folder: Path, sshd: Sshd, port: int, protocol: str) -> dict[str, Any]:
-    """How the test message fails with a collector that says or does something."""
+    """How the test message fails with a collector that answers or closes."""
     return ask_patiently(configured(folder, sshd, port, protocol)).failure("test message", 76)
 
 
 def silence(folder: Path, sshd: Sshd, port: int, protocol: str) -> dict[str, Any]:
-    """How it fails with one that does not."""
+    """How it fails with a collector that does nothing."""
     return asked(folder, sshd, port, protocol, *UNHURRIED).failure("test message", 76)
 
 
 # --- The right kind ---
 
 
-def test_by_relp_into_rsyslog_every_step_is_well_and_the_message_is_there(
+def test_by_relp_into_rsyslog_every_step_passes_and_the_message_arrives(
     tmp_path: Path, sshd: Sshd, imrelp: Rsyslog
 ) -> None:
     answer = asked(tmp_path, sshd, imrelp.port, "relp")
@@ -78,7 +78,7 @@ def test_by_relp_into_rsyslog_every_step_is_well_and_the_message_is_there(
     assert "error" not in imrelp.log
 
 
-def test_by_auditds_protocol_into_auditd_every_step_is_well_and_the_record_is_there(
+def test_by_the_auditd_protocol_into_auditd_every_step_passes_and_the_record_arrives(
     tmp_path: Path, sshd: Sshd, auditd: Auditd
 ) -> None:
     answer = asked(tmp_path, sshd, auditd.port, "auditd")
@@ -93,7 +93,7 @@ def test_by_auditds_protocol_into_auditd_every_step_is_well_and_the_record_is_th
 
 
 @pytest.mark.parametrize("protocol", ["relp", "auditd"])
-def test_relay_receive_takes_every_protocol(tmp_path: Path, sshd: Sshd, protocol: str) -> None:
+def test_relay_receive_accepts_every_protocol(tmp_path: Path, sshd: Sshd, protocol: str) -> None:
     receiver = Receiver(tmp_path / "receiver")
     with receiver.running():
         answer = asked(tmp_path, sshd, receiver.port, protocol)
@@ -105,7 +105,7 @@ def test_relay_receive_takes_every_protocol(tmp_path: Path, sshd: Sshd, protocol
 
 
 @pytest.mark.parametrize("protocol", ["relp", "auditd"])
-def test_without_sending_nothing_is_said(tmp_path: Path, sshd: Sshd, protocol: str) -> None:
+def test_without_sending_the_protocol_is_not_begun(tmp_path: Path, sshd: Sshd, protocol: str) -> None:
     with RelpPeer() as peer:
         answer = asked(tmp_path, sshd, peer.port, protocol, "--no-send")
         wait_until(lambda: peer.ended == 1, 60, "the collector has seen the end of the session")
@@ -133,7 +133,7 @@ def test_a_syslog_collector_answers_nothing_to_a_heartbeat(tmp_path: Path, sshd:
     assert "tcp_listen_port" in failed["remedy"]
 
 
-def test_a_relp_collector_answers_a_heartbeat_with_what_is_quoted(tmp_path: Path, sshd: Sshd, imrelp: Rsyslog) -> None:
+def test_the_answer_of_a_relp_collector_to_a_heartbeat_is_quoted(tmp_path: Path, sshd: Sshd, imrelp: Rsyslog) -> None:
     failed = fault(tmp_path, sshd, imrelp.port, "auditd")
     assert failed["found"].endswith(r'it said "0 serverclose 0\n"')
     assert "`protocol`" in failed["remedy"]
@@ -153,7 +153,7 @@ def test_an_ssh_server_in_the_collectors_place_is_quoted(tmp_path: Path, sshd: S
     assert "correct the port" in failed["remedy"]
 
 
-def test_syslog_to_auditds_port_is_a_warning_since_auditd_drops_it_and_closes_as_a_collector_should(
+def test_syslog_to_auditds_port_is_a_warning_because_auditd_drops_it_and_closes_like_a_collector(
     tmp_path: Path, sshd: Sshd, auditd: Auditd
 ) -> None:
     before = auditd.records()
@@ -172,14 +172,14 @@ def test_syslog_to_auditds_port_is_a_warning_since_auditd_drops_it_and_closes_as
 # --- Connections that are lost ---
 
 
-def test_an_auditd_that_takes_one_connection_of_each_address_names_its_key(tmp_path: Path, sshd: Sshd) -> None:
+def test_a_refusal_by_an_auditd_with_one_connection_from_each_address_names_its_key(tmp_path: Path, sshd: Sshd) -> None:
     with Auditd(per_address=1) as auditd, auditd.connect():
         failed = fault(tmp_path, sshd, auditd.port, "auditd")
     assert "it closed the connection before it answered auditd's heartbeat" in failed["found"]
     assert "tcp_max_per_addr above 1" in failed["remedy"]
 
 
-def test_a_session_that_is_lost_before_the_answer_is_the_ssh_servers_fault(tmp_path: Path) -> None:
+def test_a_session_lost_before_the_answer_is_the_ssh_servers_fault(tmp_path: Path) -> None:
     with Sshd() as failing:
 
         def cut(peer: RelpPeer, frame: Frame) -> bytes:

@@ -34,7 +34,7 @@ def found(answer: Answer) -> tuple[int, str, int | None]:
     return answer.exit_code, answer.steps["message sizes"]["outcome"], server["largest_message"]
 
 
-def test_imrelp_that_aborts_on_a_larger_one(tmp_path: Path, sshd: Sshd) -> None:
+def test_the_limit_of_imrelp_that_aborts_is_found(tmp_path: Path, sshd: Sshd) -> None:
     with AbortingRsyslog(LIMIT) as rsyslog:
         answer = asked(tmp_path, sshd, rsyslog.port, protocol="relp")
         assert found(answer) == (0, "warning", LIMIT)
@@ -45,13 +45,13 @@ def test_imrelp_that_aborts_on_a_larger_one(tmp_path: Path, sshd: Sshd) -> None:
         assert all(b" TEST " in message for message in rsyslog.messages())
 
 
-def test_syslog_ng_that_closes_on_a_larger_one(tmp_path: Path, sshd: Sshd) -> None:
+def test_the_limit_of_syslog_ng_that_closes_is_found(tmp_path: Path, sshd: Sshd) -> None:
     with SyslogNg("syslog", max_message_size=LIMIT) as syslog_ng:
         assert found(asked(tmp_path, sshd, syslog_ng.port)) == (0, "warning", LIMIT)
 
 
 def test_rsyslog_that_truncates_accepts_every_size(tmp_path: Path, sshd: Sshd) -> None:
-    """So says the answer, and that this cannot be observed."""
+    """The report says so, and that truncation cannot be observed."""
     with Rsyslog("imrelp", LIMIT) as rsyslog:
         answer = asked(tmp_path, sshd, rsyslog.port, protocol="relp")
         assert found(answer) == (0, "ok", LARGEST)
@@ -81,7 +81,7 @@ def test_by_tls_and_straight_to_a_collector(tmp_path: Path) -> None:
         assert found(ask(configuration, "--sizes")) == (0, "ok", LIMIT)
 
 
-def test_where_nothing_can_be_proven_it_says_so(tmp_path: Path, sshd: Sshd) -> None:
+def test_without_a_proof_the_largest_size_cannot_be_found(tmp_path: Path, sshd: Sshd) -> None:
     with Rsyslog("imudp") as rsyslog:
         answer = asked(tmp_path, sshd, 1, port=rsyslog.port, transport="udp")
         assert found(answer) == (0, "warning", None)
@@ -96,12 +96,12 @@ class TestBisection:
         assert len(asked) <= 35
 
     @pytest.mark.parametrize("limit", [LARGEST, LARGEST * 2])
-    def test_one_that_accepts_everything_is_asked_for_no_more_than_relay_sends(self, limit: int) -> None:
+    def test_a_collector_that_accepts_everything_is_sent_no_more_than_relay_ever_sends(self, limit: int) -> None:
         asked: list[int] = []
         assert largest_accepted(recording(asked, limit), 300, LARGEST) == LARGEST
         assert max(asked) == LARGEST
 
-    def test_one_that_answers_otherwise_at_another_time_is_not_relied_on(self) -> None:
+    def test_contradicting_answers_are_an_error(self) -> None:
         asked: list[int] = []
         with pytest.raises(TemporaryError, match="at one time and not at another"):
             largest_accepted(lambda size: recording(asked, 8192)(size) and len(asked) < 18, 300, LARGEST)

@@ -1,4 +1,4 @@
-"""To servers without a port-forwarding: straight there by TCP and UDP, between two hosts and on this machine."""
+"""Servers without a port-forwarding: directly by TCP and UDP, between two hosts and on this machine."""
 
 import socket
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def hosts() -> Iterator[TwoHosts]:
 
 @pytest.fixture(scope="module")
 def sshd() -> Iterator[Sshd]:
-    """What the configuration's forwarding leads to, which is that of another server."""
+    """The SSH server of the configured forwarding, which leads to another server."""
     with Sshd() as server:
         yield server
 
@@ -74,7 +74,7 @@ def far(router: Router, hosts: TwoHosts) -> Router:
 @pytest.mark.parametrize(
     ("module", "protocol", "proof"), [("imtcp", "syslog", "drained"), ("imrelp", "relp", "acknowledged")]
 )
-def test_by_tcp_the_steps_of_ssh_are_skipped_and_the_message_is_proven(
+def test_by_tcp_the_ssh_steps_are_skipped_and_the_message_is_proven(
     far: Router, hosts: TwoHosts, module: Any, protocol: str, proof: str
 ) -> None:
     with Rsyslog(module, host=SERVER, prefix=hosts.server) as rsyslog:
@@ -88,7 +88,7 @@ def test_by_tcp_the_steps_of_ssh_are_skipped_and_the_message_is_proven(
     assert "by tcp without encryption" in answer.steps["configuration"]["found"]
 
 
-def test_by_udp_the_message_arrives_and_that_nothing_proves_it_is_a_warning(far: Router, hosts: TwoHosts) -> None:
+def test_by_udp_the_message_arrives_and_the_missing_proof_is_a_warning(far: Router, hosts: TwoHosts) -> None:
     with Rsyslog("imudp", host=SERVER, prefix=hosts.server) as rsyslog:
         answer = asked(far, rsyslog.port, transport="udp")
         assert b" TEST [" in rsyslog.wait_for_messages(1)[0]
@@ -109,7 +109,7 @@ def test_a_datagram_that_the_other_host_refuses(far: Router) -> None:
 
 @pytest.fixture
 def several_addresses(tmp_path: Path) -> list[str]:
-    """What begins a command for which far.example is this machine, at three addresses."""
+    """The prefix of a command for which far.example is this machine, at three addresses."""
     return with_addresses(tmp_path, "far.example", ("::1", "127.0.0.3", "127.0.0.2"))
 
 
@@ -127,7 +127,7 @@ def test_a_collector_on_any_address_of_its_name_is_reached(
         assert answer.steps["test message"]["found"].endswith(f"one datagram to {host}")
 
 
-def test_a_name_each_of_whose_addresses_refuses_datagrams_names_them_all(
+def test_when_every_address_of_a_name_refuses_datagrams_all_are_named(
     router: Router, several_addresses: list[str]
 ) -> None:
     configure(router, free_port(), address="far.example", transport="udp")
@@ -161,7 +161,7 @@ def test_a_name_that_does_not_resolve(router: Router, transport: str) -> None:
 # --- On this machine ---
 
 
-def test_syslog_to_this_machine_is_unproven_as_the_collector_may_be_a_forwarder(router: Router) -> None:
+def test_syslog_to_this_machine_is_unproven_because_the_collector_may_be_a_forwarder(router: Router) -> None:
     with Rsyslog("imtcp") as rsyslog:
         answer = asked(router, rsyslog.port)
         assert b" TEST [" in rsyslog.wait_for_messages(1)[0]
@@ -170,7 +170,7 @@ def test_syslog_to_this_machine_is_unproven_as_the_collector_may_be_a_forwarder(
     assert answer.whole["servers"][0]["proof"] == "unproven"
 
 
-def test_relp_and_auditds_protocol_are_proven_on_this_machine_too(router: Router) -> None:
+def test_relp_and_the_auditd_protocol_are_proven_on_this_machine_too(router: Router) -> None:
     with Rsyslog("imrelp") as rsyslog, Auditd() as auditd:
         for port, protocol in ((rsyslog.port, "relp"), (auditd.port, "auditd")):
             answer = asked(router, port, protocol=protocol)
@@ -179,7 +179,7 @@ def test_relp_and_auditds_protocol_are_proven_on_this_machine_too(router: Router
 
 
 @pytest.mark.parametrize("protocol", ["syslog", "relp", "auditd"])
-def test_without_sending_the_way_is_told_and_nothing_said(router: Router, protocol: str) -> None:
+def test_without_sending_the_route_is_reported_and_nothing_is_sent(router: Router, protocol: str) -> None:
     with Collector() as collector:
         answer = asked(router, collector.port, "--no-send", protocol=protocol)
         wait_until(lambda: collector.ended == 1, 60, "the collector has seen the end of the connection")
@@ -189,7 +189,7 @@ def test_without_sending_the_way_is_told_and_nothing_said(router: Router, protoc
     assert f"the way straight to 127.0.0.1:{collector.port} by tcp is open; nothing was sent" in answer.sentence
 
 
-def test_without_sending_udp_tells_nothing_of_the_way(router: Router) -> None:
+def test_without_sending_udp_shows_nothing_about_the_route(router: Router) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.setblocking(False)
@@ -204,7 +204,7 @@ def test_without_sending_udp_tells_nothing_of_the_way(router: Router) -> None:
 
 
 def fault(router: Router, port: int, step: str, protocol: str, timeout: str = "") -> tuple[str, str]:
-    """What is found, and its remedy."""
+    """The finding, and its remedy."""
     configure(router, port, protocol=protocol)
     failed = ask_patiently(router.configuration, timeout=timeout).failure(step, 76)
     found = failed["found"]
@@ -327,7 +327,7 @@ def test_an_auditd_that_warns_has_the_record(router: Router) -> None:
     assert answer.steps["proof"]["found"].endswith("has kept it and warns: DISKLOW")
 
 
-def test_an_auditd_that_answers_no_heartbeat_is_sent_nothing(router: Router) -> None:
+def test_an_auditd_that_does_not_answer_the_heartbeat_is_sent_nothing(router: Router) -> None:
     with AuditdPeer(beats=0) as peer:
         found, _ = fault(router, peer.port, "test message", "auditd", HASTE[1])
         assert found.startswith("no answer to auditd's heartbeat")

@@ -1,4 +1,4 @@
-"""The configuration, the state directory and the local port, as `relay test-connection` finds them."""
+"""`relay test-connection` checks the configuration, the state directory and the local port."""
 
 import socket
 import sys
@@ -22,7 +22,7 @@ listening.accept()
 # --- Configuration ---
 
 
-def test_every_mistake_is_told_on_its_own_line(router: Router) -> None:
+def test_every_mistake_is_reported_on_a_line_of_its_own(router: Router) -> None:
     text = router.configuration.read_text()
     router.configuration.write_text(text + 'portt = 1\nframing = "x"\n')
     answer = ask(router.configuration)
@@ -46,7 +46,7 @@ def test_a_configuration_without_a_server(router: Router) -> None:
     assert "no [[remote-logging-server]]" in failed["found"]
 
 
-def test_a_server_without_a_port_forwarding_is_a_warning_that_tells_of_a_typing_error(router: Router) -> None:
+def test_a_server_without_a_port_forwarding_is_a_warning_that_names_a_likely_typing_error(router: Router) -> None:
     router.server["port"] = 1
     router.write_configuration()
     answer = ask(router.configuration)
@@ -55,7 +55,7 @@ def test_a_server_without_a_port_forwarding_is_a_warning_that_tells_of_a_typing_
     assert "connection refused" in answer.failure("TCP connection", 69)["found"]
 
 
-def test_what_is_in_nobodys_way_is_a_warning(router: Router) -> None:
+def test_a_mistake_that_does_not_affect_the_test_is_a_warning(router: Router) -> None:
     router.audit_log.unlink()
     answer = ask(router.configuration)
     assert (answer.exit_code, answer.steps["configuration"]["outcome"]) == (0, "warning")
@@ -66,20 +66,20 @@ def test_what_is_in_nobodys_way_is_a_warning(router: Router) -> None:
 # --- State directory ---
 
 
-def test_a_state_directory_that_relay_will_make_is_not_made_by_the_test(router: Router) -> None:
+def test_a_missing_state_directory_is_not_created_by_the_test(router: Router) -> None:
     answer = ask(router.configuration)
     assert "relay creates it when it starts" in answer.steps["state directory"]["found"]
     assert not router.state.exists()
 
 
-def test_a_state_directory_that_may_not_be_written(router: Router) -> None:
+def test_a_state_directory_that_the_user_is_not_allowed_to_write(router: Router) -> None:
     router.state.mkdir(mode=0o500)
     failed = ask(router.configuration, prefix=WITHOUT_ROOTS_RIGHTS).failure("state directory", 74)
     assert f"is not allowed to write {router.state}" in failed["found"]
     assert f"chown {router.state.owner()} {router.state}" in failed["remedy"]
 
 
-def test_a_state_directory_that_cannot_be_made(router: Router, tmp_path: Path) -> None:
+def test_a_state_directory_that_cannot_be_created(router: Router, tmp_path: Path) -> None:
     above = tmp_path / "above"
     above.mkdir(mode=0o500)
     router.state = above / "state"
@@ -88,7 +88,7 @@ def test_a_state_directory_that_cannot_be_made(router: Router, tmp_path: Path) -
     assert f"is not allowed to write {above}, so {router.state} cannot be created" in failed["found"]
 
 
-def test_a_spool_that_another_user_has_made_is_found(router: Router) -> None:
+def test_a_spool_of_another_user_is_reported(router: Router) -> None:
     router.state.mkdir()
     (router.state / "lock").touch(0o400)
     failed = ask(router.configuration, prefix=WITHOUT_ROOTS_RIGHTS).failure("state directory", 74)
@@ -120,7 +120,7 @@ def test_little_free_space_is_a_warning(router: Router) -> None:
 # --- Local port ---
 
 
-def test_a_local_port_that_another_process_has_is_a_warning_that_names_it(router: Router, tmp_path: Path) -> None:
+def test_a_local_port_of_another_process_is_a_warning_that_names_it(router: Router, tmp_path: Path) -> None:
     with Process([sys.executable, "-c", LISTEN, str(router.local_port)], tmp_path / "holder.log") as holder:
         holder.wait_for_log("up")
         answer = ask(router.configuration)
@@ -131,7 +131,7 @@ def test_a_local_port_that_another_process_has_is_a_warning_that_names_it(router
     assert answer.sentence.endswith("; 1 warning")
 
 
-def test_a_lock_file_left_by_a_relay_that_ended_claims_no_port(router: Router, collector: Collector) -> None:
+def test_a_lock_file_left_by_a_relay_that_has_ended_claims_no_port(router: Router, collector: Collector) -> None:
     router.state.mkdir()
     (router.state / "lock").write_text("1\n")
     with socket.create_server((LOOPBACK, router.local_port)):

@@ -1,4 +1,4 @@
-"""From the private key to the proof: a way that is open, and each way in which it is closed, with the real peers."""
+"""From the private key to the proof through SSH: every step passes, or fails in each possible way, with real peers."""
 
 import contextlib
 import re
@@ -35,7 +35,7 @@ def router_to(folder: Path, sshd: Sshd, port: int, framing: str = "octet-countin
 
 @contextlib.contextmanager
 def peer(*lines: bytes) -> Iterator[int]:
-    """A TCP server that says these lines and then waits."""
+    """A TCP server that sends these lines and then waits."""
     done = threading.Event()
 
     def serve(_: Collector, connection: socket.socket) -> None:
@@ -52,7 +52,7 @@ def peer(*lines: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("framing", ["octet-counting", "non-transparent"])
-def test_through_sshd_into_rsyslog_every_step_is_well_and_the_message_is_plainly_a_test(
+def test_through_sshd_into_rsyslog_every_step_passes_and_the_message_is_visibly_a_test(
     tmp_path: Path, sshd: Sshd, framing: str
 ) -> None:
     with Rsyslog("imtcp") as rsyslog:
@@ -72,7 +72,7 @@ def test_through_sshd_into_rsyslog_every_step_is_well_and_the_message_is_plainly
     assert len(octets) <= 480
 
 
-def test_what_was_found_on_the_way_is_told(router: Router, sshd: Sshd) -> None:
+def test_each_step_reports_its_finding(router: Router, sshd: Sshd) -> None:
     steps = ask(router.configuration).steps
     assert fingerprint(sshd.client_key.with_suffix(".pub")) in steps["private key"]["found"]
     assert fingerprint(sshd.host_keys[0].with_suffix(".pub")) in steps["host key"]["found"]
@@ -92,7 +92,7 @@ def test_without_sending_the_collector_gets_nothing(router: Router, collector: C
 # --- Key, name, connection ---
 
 
-def test_a_private_key_that_others_may_read(router: Router, sshd: Sshd) -> None:
+def test_a_private_key_that_others_can_read_is_refused(router: Router, sshd: Sshd) -> None:
     sshd.client_key.chmod(0o644)
     failed = ask(router.configuration).failure("private key", 77)
     assert "0644" in failed["found"]
@@ -111,7 +111,7 @@ def test_a_private_key_with_a_passphrase(router: Router, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "text", [None, "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"]
 )
-def test_a_private_key_that_is_missing_or_none(router: Router, tmp_path: Path, text: str | None) -> None:
+def test_a_private_key_that_is_missing_or_not_a_key(router: Router, tmp_path: Path, text: str | None) -> None:
     key = tmp_path / "key"
     if text is not None:
         key.touch(0o600)
@@ -153,7 +153,7 @@ def test_a_network_to_which_there_is_no_route(router: Router) -> None:
 # --- SSH ---
 
 
-def test_a_server_that_is_no_ssh_server(router: Router) -> None:
+def test_a_server_that_is_not_an_ssh_server(router: Router) -> None:
     with peer(b"220 mail.example ESMTP\r\n" * 200) as port:
         router.write_configuration(server_port=port)
         failed = ask(router.configuration).failure("SSH banner", 76)
@@ -208,7 +208,9 @@ def test_a_changed_host_key_names_both_fingerprints(router: Router, sshd: Sshd) 
     assert "changed" in failed["found"]
 
 
-def test_a_known_hosts_that_cannot_be_read_is_told_where_it_is_needed(router: Router, tmp_path: Path) -> None:
+def test_a_known_hosts_that_cannot_be_read_is_reported_by_the_step_that_needs_it(
+    router: Router, tmp_path: Path
+) -> None:
     router.write_configuration(known_hosts=str(tmp_path))
     answer = ask(router.configuration)
     assert str(tmp_path) in answer.failure("host key", 77)["found"]
@@ -274,8 +276,8 @@ def test_a_collector_that_closes_at_once(tmp_path: Path, sshd: Sshd) -> None:
     assert "it closes the connection at once" in failed["found"]
 
 
-def test_a_collector_that_is_gone_after_the_message(tmp_path: Path, sshd: Sshd) -> None:
-    """Its end of file alone is no proof: a killed one gives it too."""
+def test_a_collector_that_has_gone_after_the_message(tmp_path: Path, sshd: Sshd) -> None:
+    """Its end of file alone is not a proof: a killed collector sends one too."""
 
     def read_and_go(collector: Collector, connection: socket.socket) -> None:
         collector.read_to_the_end(connection)
@@ -285,7 +287,7 @@ def test_a_collector_that_is_gone_after_the_message(tmp_path: Path, sshd: Sshd) 
     assert "it was gone before the proof was complete (connection refused)" in failed["found"]
 
 
-def test_a_session_that_is_lost_during_the_proof(tmp_path: Path, sshd: Sshd) -> None:
+def test_a_session_lost_during_the_proof(tmp_path: Path, sshd: Sshd) -> None:
     def cut(collector: Collector, connection: socket.socket) -> None:
         collector.read_to_the_end(connection)
         sshd.kill_sessions()
@@ -299,7 +301,7 @@ def test_a_session_that_is_lost_during_the_proof(tmp_path: Path, sshd: Sshd) -> 
 
 @pytest.fixture
 def with_second(router: Router) -> Router:
-    """The router with a second server, behind which nothing listens."""
+    """The router with a second server, at whose port nothing listens."""
     local, remote = free_port(), free_port()
     text = router.configuration.read_text()
     table = text[text.index("[[port-forwarding]]") : text.index("[[remote-logging-server]]")]
@@ -326,7 +328,7 @@ def test_one_server_can_be_chosen(with_second: Router) -> None:
     assert "connection refused" in ask(with_second.configuration, "--server", "second").failure("forward", 69)["found"]
 
 
-def test_a_server_that_is_not_configured_is_a_usage_error_that_names_those_there_are(with_second: Router) -> None:
+def test_a_server_that_is_not_configured_is_a_usage_error_that_names_the_configured_ones(with_second: Router) -> None:
     done = with_second.run("test-connection", "--server", "third")
     assert (done.returncode, done.stdout) == (64, "")
     assert f"the names are 127.0.0.1:{with_second.local_port}, second" in done.stderr

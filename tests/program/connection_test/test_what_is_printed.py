@@ -1,4 +1,4 @@
-"""What people and programs see of `relay test-connection`."""
+"""The output of `relay test-connection` for people and for programs."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def test_people_get_the_remedy_below_what_failed(router: Router, sshd: Sshd) -> 
     assert lines[place + 2] == "name resolution   skipped"
 
 
-def test_colours_are_for_terminals_that_want_them(router: Router) -> None:
+def test_colours_are_for_terminals_only_and_can_be_turned_off(router: Router) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     code, text = run_on_a_terminal(argv(router.configuration), environment=environment)
     assert (code, ESCAPE in text) == (0, True)
@@ -65,7 +65,7 @@ def test_programs_get_one_object_of_the_documented_schema(router: Router) -> Non
     assert all(set(step) == keys for step in (*whole["steps"], *server["steps"]))
 
 
-def test_help_is_quick_and_a_senseless_timeout_is_a_usage_error(router: Router) -> None:
+def test_help_imports_no_ssh_library_and_a_timeout_of_zero_is_a_usage_error(router: Router) -> None:
     imported = (
         "import sys; from relay.cli import main; main(['test-connection', '--help']); print('paramiko' in sys.modules)"
     )
