@@ -125,7 +125,7 @@ class ServerConnector:
                 self._forwarding,
                 stopped,
                 limits=self._limits.ssh,
-                passed=lambda step, found: self._report(step, StepFinding(found)),
+                passed=lambda step, found: self._report(SessionStep[step.name], StepFinding(found)),
             )
         answers = StepFinding(f"{self.collector} answers")
         transport = self._reported(transport, lambda _: self._report(step, answers))

@@ -7,15 +7,17 @@ import enum
 from collections.abc import Callable
 from typing import NamedTuple
 
-from relay.transport.ssh.handshake import HandshakeStep
-
 
 class SessionStep(enum.Enum):
-    """The steps of a session except those of an SSH handshake, which relay.transport.ssh.handshake names."""
+    """The steps in order; those from BANNER to FORWARD only through a port-forwarding."""
 
+    PRIVATE_KEY = enum.auto()
     NAME_RESOLUTION = enum.auto()
-    """Of a server that no port-forwarding leads to."""
     CONNECTION = enum.auto()
+    BANNER = enum.auto()
+    KEY_EXCHANGE = enum.auto()
+    HOST_KEY = enum.auto()
+    AUTHENTICATION = enum.auto()
     FORWARD = enum.auto()
     TLS = enum.auto()
     CERTIFICATE = enum.auto()
@@ -32,10 +34,10 @@ class StepFinding(NamedTuple):
     warning: bool = False
 
 
-ReportStep = Callable[[SessionStep | HandshakeStep, StepFinding], None]
+ReportStep = Callable[[SessionStep, StepFinding], None]
 """Called when a step has ended well. A RelayError that it raises ends the session."""
 
 
-def report_nothing(step: SessionStep | HandshakeStep, finding: StepFinding) -> None:
+def report_nothing(step: SessionStep, finding: StepFinding) -> None:
     """For sessions that nobody watches."""
     del step, finding

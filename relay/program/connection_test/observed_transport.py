@@ -1,9 +1,11 @@
 """A transport that keeps the first octets of what a collector says, to quote them when it is of the wrong kind."""
 
+import contextlib
 from typing import Final
 
 from typing_extensions import override
 
+from relay.errors import RelayError
 from relay.transport import Pipe, Transport
 
 EXCERPT: Final = 64
@@ -47,7 +49,12 @@ class _ObservedPipe(Pipe):
     @property
     @override
     def ended(self) -> bool:
-        return self._inner.ended
+        ended = self._inner.ended
+        if ended:  # a session does not read on, but the last words explain the end
+            with contextlib.suppress(RelayError):
+                while self.receive(0):
+                    pass
+        return ended
 
     @override
     def send(self, data: bytes) -> None:

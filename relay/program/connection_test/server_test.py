@@ -49,7 +49,7 @@ from relay.syslog.auditd_remote import LARGEST_RECORD
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.transport import Transport
-from relay.transport.ssh.handshake import HandshakeLimits, HandshakeStep
+from relay.transport.ssh.handshake import HandshakeLimits
 from relay.values.address import Address
 from relay.values.event import EventType
 from relay.values.settings import LARGEST_MESSAGE_SIZE, RemoteLoggingServer, Settings
@@ -244,7 +244,7 @@ class ServerTest:
 
     # --- Steps ---
 
-    def _note_step(self, step: SessionStep | HandshakeStep, finding: StepFinding) -> None:
+    def _note_step(self, step: SessionStep, finding: StepFinding) -> None:
         """Log a step that has passed; add the local port, and skip what this route has not."""
         passed = TestStep[step.name]
         if passed not in self._log.left:
