@@ -27,8 +27,12 @@ READ_AHEAD = 64 * 1024
 BACKLOG = 512
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
-_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
 
 
 class Ceilings(NamedTuple):
@@ -150,10 +154,8 @@ class _TcpConnection(asyncio.Protocol, ByteStream):
         host, port, *_ = transport.get_extra_info("peername") or ("unknown", 0)
         self.address: str = host
         self._url = _url(host, port)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE:
-            if hasattr(socket, name):
-                self._socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        for option in _KEEPALIVE:
+            self._socket.setsockopt(*option)
         self._accept(self)
 
     @override
@@ -162,10 +164,9 @@ class _TcpConnection(asyncio.Protocol, ByteStream):
         self._unread_size += len(data)
         if self._unread_size >= READ_AHEAD:
             self._transport.pause_reading()
-        if _QUICKACK is not None:
-            # Saves 44 ms for senders that wait for TCP's acknowledgement. The kernel resets it, so after every read.
-            with contextlib.suppress(OSError):  # the peer has gone, as the next read reports
-                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        # Saves 44 ms for senders that wait for TCP's acknowledgement. The kernel resets it, so after every read.
+        with contextlib.suppress(OSError):  # the peer has gone, as the next read reports
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._wake_reader()
 
     @override

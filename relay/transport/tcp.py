@@ -29,12 +29,12 @@ from relay.values.address import Address
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds for connecting to each of a collector's addresses."""
 _OPTIONS: Final = (
-    (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
-    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
-    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
-    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 30_000),  # milliseconds
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),  # milliseconds
 )
 _POLL_INTERVAL: Final = 0.5  # seconds between two checks whether a blocked pipe was closed
 _GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
@@ -44,6 +44,12 @@ _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 def collector_target(host: str, port: int) -> DialTarget:
     """A collector that relay connects to directly, with the words for its errors."""
     return DialTarget(f"collector {Address(host, port)}", host, port, "address", "port", "collector")
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """How many of our octets the peer's kernel has not acknowledged yet; our end of file counts as one."""
+    (octets,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+    return int(octets)
 
 
 class TcpTransport(Transport):
@@ -71,8 +77,8 @@ class TcpTransport(Transport):
         if not self.alive:
             raise UnavailableError(self._target.what, "the transport is closed")
         sock = connect(self._target, resolve(self._target), socket.socket, self._stop, self._timeout)
-        for level, name, value in _OPTIONS:
-            sock.setsockopt(level, getattr(socket, name), value)
+        for option in _OPTIONS:
+            sock.setsockopt(*option)
         pipe = TcpPipe(sock, self._target.what)
         self._pipes = [*(former for former in self._pipes if not former.closed), pipe]
         if self._closed.is_set():  # `close` was called meanwhile, and may have missed this pipe
@@ -130,8 +136,13 @@ class TcpPipe(Pipe):
                 return None
         with self._mapped(), contextlib.suppress(BlockingIOError):
             data = self._socket.recv(LARGEST_READ)
-            if not data and self._unacknowledged():
-                raise UnavailableError(self._what, "it closed the connection before it had everything")
+            if not data:
+                with self._lock:
+                    if self.closed:
+                        raise self._broken()
+                    complete = not unacknowledged(self._socket)
+                if not complete:
+                    raise UnavailableError(self._what, "it closed the connection before it had everything")
             return data
         return None
 
@@ -157,14 +168,6 @@ class TcpPipe(Pipe):
                 with contextlib.suppress(OSError):  # the collector has closed already
                     self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits for it
                 self._socket.close()
-
-    def _unacknowledged(self) -> int:
-        """How many octets the collector's machine has not acknowledged yet; our end of file counts as one."""
-        with self._lock:
-            if self.closed:
-                raise self._broken()
-            (octets,) = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
-        return int(octets)
 
     def _poll(self, events: int, timeout: float) -> int:
         with self._lock:

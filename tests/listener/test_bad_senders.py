@@ -26,7 +26,7 @@ MAGIC: Final = 0xFF0000FE
 ACK: Final = 0x40000000
 RECORD: Final = b"type=LOGIN msg=audit(1.000:%d): pid=1"
 MEGABYTES: Final = 10_000_000
-IMPATIENT: Final = replace(TERMS, frame_timeout=0.3)
+SHORT_FRAME_TIMEOUT: Final = replace(TERMS, frame_timeout=0.3)
 
 
 def framed(sequence: int, body: bytes, type_: int = 0, *, magic: int = MAGIC, version: int = 0) -> bytes:
@@ -64,7 +64,7 @@ FAULTS: Final = {
     ),
     "relp end in a frame": Fault("relp", b"3 syslog 100 <1>c", "truncated", "ended inside a frame", half_closes=True),
     "relp frame without its rest": Fault(
-        "relp", b"3 syslog 100 <1>c", "slow", "the rest of a frame did not arrive", terms=IMPATIENT
+        "relp", b"3 syslog 100 <1>c", "slow", "the rest of a frame did not arrive", terms=SHORT_FRAME_TIMEOUT
     ),
     "auditd garbage": Fault("auditd", b"GET / HTTP/1.1\r\n\r\n", "framing_errors", "not with 0x20544547"),
     "auditd 10 MB without a line feed": Fault(
@@ -79,7 +79,7 @@ FAULTS: Final = {
         "auditd", framed(2, RECORD)[:-1], "truncated", "ended inside a frame", half_closes=True
     ),
     "auditd record without its rest": Fault(
-        "auditd", framed(2, RECORD)[:-1], "slow", "the rest of a frame did not arrive", terms=IMPATIENT
+        "auditd", framed(2, RECORD)[:-1], "slow", "the rest of a frame did not arrive", terms=SHORT_FRAME_TIMEOUT
     ),
 }
 
@@ -135,8 +135,8 @@ def test_a_fault_is_named_counted_and_reset_and_disturbs_no_other_stream(
         assert any(b"<1>ab" in message or b":1): pid=1" in message for message in spool.messages)
 
     run(scenario)
-    (told,) = caplog.messages
-    assert re.search(rf"connection from tcp://127\.0\.0\.1:\d+ aborted: .*{fault.cause}", told)
+    (logged,) = caplog.messages
+    assert re.search(rf"connection from tcp://127\.0\.0\.1:\d+ aborted: .*{fault.cause}", logged)
 
 
 UNREAD: Final = {
@@ -167,15 +167,15 @@ def test_a_sender_that_never_reads_its_answers_is_not_read_and_finally_reset(
 
     async def scenario() -> None:
         spool = PromptSpool()
-        async with listening(spool, IMPATIENT) as listener, others(listener), deaf(listener) as sender:
+        async with listening(spool, SHORT_FRAME_TIMEOUT) as listener, others(listener), deaf(listener) as sender:
             sender.send(UNREAD[protocol])
             await until(lambda: listener.counters.slow == 1)
             assert listener.counters.octets < len(UNREAD[protocol])
             assert listener.counters.open == 2
 
     run(scenario)
-    (told,) = caplog.messages
-    assert "answers were not read within 0.3 s" in told
+    (logged,) = caplog.messages
+    assert "answers were not read within 0.3 s" in logged
 
 
 def test_octets_that_only_begin_like_a_dialect_are_syslog_or_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -425,7 +425,7 @@ class TestFaults:
 
         async def scenario() -> None:
             seen: list[object] = []
-            asyncio.get_running_loop().set_exception_handler(lambda _, told: seen.append(told["exception"]))
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context["exception"]))
             async with TcpListener("127.0.0.1", 0, broken) as listener, connected(listener) as sender:
                 sender.send(octet_counted(b"<1>one"))
                 assert await sender.ending() == "reset"

@@ -194,7 +194,7 @@ FAULTS: dict[str, tuple[Callable[[Authority], Pair | None], str]] = {
 def test_each_fault_of_a_senders_certificate_has_its_own_cause(
     authority: Authority, caplog: pytest.LogCaptureFixture, fault: str, version: ssl.TLSVersion
 ) -> None:
-    pair, told = FAULTS[fault]
+    pair, expected = FAULTS[fault]
     own = pair(authority)
 
     async def scenario(listener: TlsListener, spool: HeldSpool) -> None:
@@ -211,7 +211,7 @@ def test_each_fault_of_a_senders_certificate_has_its_own_cause(
         assert spool.messages == []
 
     run(settings(authority, ca=str(authority.certificate)), scenario)
-    assert f"TLS handshake: {told}" in caplog.text
+    assert f"TLS handshake: {expected}" in caplog.text
 
 
 def test_a_sender_that_does_not_trust_the_receiver_has_an_error_of_its_own(
@@ -306,7 +306,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart(
     run(chosen, scenario)
 
 
-def test_bad_files_are_reported(authority: Authority, tmp_path: Path) -> None:
+def test_bad_files_are_reported(authority: Authority) -> None:
     with pytest.raises(NoInputError, match="no such file"):
         server_context(settings(authority, certificate="/nonexistent"))
     with pytest.raises(NoInputError, match="no such file"):
@@ -317,4 +317,3 @@ def test_bad_files_are_reported(authority: Authority, tmp_path: Path) -> None:
     other.key.chmod(0o644)
     with pytest.raises(PermissionRefusedError, match="lets others use it"):
         server_context(settings(authority, **{"private-key": str(other.key)}))
-    assert tmp_path.is_dir()

@@ -23,13 +23,13 @@ def test_a_server_that_resets_the_connection_at_once_is_an_error_and_the_socket_
     with socket.create_server((LOOPBACK, 0)) as listener:
 
         def connect_and_be_reset(
-            goal: DialTarget,
+            target: DialTarget,
             addresses: list[TcpAddress],
             make: type[socket.socket],
             stop: threading.Event,
-            patience: float,
+            timeout: float,
         ) -> socket.socket:
-            sock = connect(goal, addresses, make, stop, patience)
+            sock = connect(target, addresses, make, stop, timeout)
             connection, _ = listener.accept()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()

@@ -20,7 +20,7 @@ from relay.transport.tls.transport import TlsPeer, TlsTransport
 from relay.values.settings import RemoteLoggingServer
 
 SECONDS = float(os.environ.get("RELAY_FUZZ_SECONDS", "1.5"))
-PATIENCE = 0.01
+TIMEOUT = 0.01
 LOOKS = 5000
 """How often one pipe may be read; more is an endless loop."""
 
@@ -51,7 +51,7 @@ class HarmedPipe:
             return data
         if self.server.ended:
             return b""
-        time.sleep(min(timeout, PATIENCE))
+        time.sleep(min(timeout, TIMEOUT))
         return None
 
     def half_close(self) -> None:
@@ -64,7 +64,7 @@ class HarmedPipe:
         pass
 
 
-class HarmedWay:
+class HarmedTransport:
     """A relay.transport.Transport to servers in memory, each behind the man in the middle."""
 
     alive = True
@@ -83,22 +83,22 @@ class HarmedWay:
 
 def outcome(client: TlsClient, context: ssl.SSLContext, seed: int) -> str:
     random = Random(seed)
-    way = HarmedWay(context, random, harm := random.choice((0, 0.1, 0.3, 1)))
+    transport = HarmedTransport(context, random, harm := random.choice((0, 0.1, 0.3, 1)))
     sent = [random.randbytes(random.randrange(30_000)) for _ in range(random.randrange(4))]
     far = TlsPeer("collector")
     far.answers = True  # as it has before; of one that never does, a cut proves what an end does
     try:
-        pipe = TlsTransport(way, client, far, threading.Event(), PATIENCE if harm else 10).open()
+        pipe = TlsTransport(transport, client, far, threading.Event(), TIMEOUT if harm else 10).open()
         for data in sent:
             pipe.send(data)
         pipe.half_close()
-        pipe.drained(PATIENCE if harm else 10)
+        pipe.drained(TIMEOUT if harm else 10)
     except RelayError as error:
         assert harm, seed
-        assert b"".join(sent).startswith(way.pipes[0].server.heard), seed
+        assert b"".join(sent).startswith(transport.pipes[0].server.heard), seed
         return type(error).__name__
-    assert way.pipes[0].server.heard_all, seed
-    assert way.pipes[0].server.heard == b"".join(sent), seed
+    assert transport.pipes[0].server.heard_all, seed
+    assert transport.pipes[0].server.heard == b"".join(sent), seed
     return "drained"
 
 

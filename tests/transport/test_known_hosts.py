@@ -168,8 +168,8 @@ def test_openssh_and_relay_accept_a_server_by_the_same_lines(sshd: Sshd, tmp_pat
     file = tmp_path / "known_hosts"
     file.write_text(text.format(host=f"[{sshd.host}]:{sshd.port}", key=key, other=other) + "\n", newline="")
 
-    told = run_ssh([f"{sshd.user}@{sshd.host}", "true"], key=sshd.client_key, known_hosts=file, port=sshd.port).stderr
-    assert ("Host key verification failed" not in told) == accepted
+    output = run_ssh([f"{sshd.user}@{sshd.host}", "true"], key=sshd.client_key, known_hosts=file, port=sshd.port).stderr
+    assert ("Host key verification failed" not in output) == accepted
 
     shown = PublicKey.from_text(*key.split())
     verify = contextlib.nullcontext() if accepted else pytest.raises(PermissionRefusedError)
@@ -196,7 +196,7 @@ def test_skipped_lines_are_named_only_for_a_server_that_no_other_line_pins(
 
 
 @pytest.mark.parametrize(
-    ("names", "port", "told"),
+    ("names", "port", "reason"),
     [
         ("log.example", 2222, "line 1 names log.example without a port, which means port 22 alone"),
         ("hashed", 2222, "line 1 names log.example without a port, which means port 22 alone"),
@@ -207,7 +207,7 @@ def test_skipped_lines_are_named_only_for_a_server_that_no_other_line_pins(
     ],
 )
 def test_a_line_for_the_server_that_does_not_cover_it_is_named(
-    keys: dict[str, PublicKey], tmp_path: Path, names: str, port: int, told: str
+    keys: dict[str, PublicKey], tmp_path: Path, names: str, port: int, reason: str
 ) -> None:
     file = tmp_path / "known_hosts"
     file.write_text(f"{names.replace('hashed', 'log.example')} {keys['ed25519'].text}\n")
@@ -215,7 +215,7 @@ def test_a_line_for_the_server_that_does_not_cover_it_is_named(
         _hash_names(file)
     with pytest.raises(PermissionRefusedError) as refused:
         KnownHosts.read(str(file)).verify("log.example", port, keys["ed25519"])
-    assert f"{file} has no key for it ({told})" in refused.value.cause
+    assert f"{file} has no key for it ({reason})" in refused.value.cause
     address = "log.example:2222" if port != 22 else "log.example"
     assert f"then add the key: `relay key trust {address}`" in refused.value.remedy
 

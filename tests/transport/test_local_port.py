@@ -81,5 +81,5 @@ def test_the_error_for_a_privileged_port_names_the_privilege() -> None:
         setpriv = shutil.which("setpriv")
         assert setpriv is not None
         argv = [setpriv, "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service", *argv]
-    said = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout
-    assert said.startswith("77 relay's user is not allowed to listen on it | choose a local-port from 1024 up")
+    output = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert output.startswith("77 relay's user is not allowed to listen on it | choose a local-port from 1024 up")

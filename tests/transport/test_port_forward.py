@@ -21,12 +21,12 @@ from harness.waiting import wait_until
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, TemporaryError, UnavailableError
 from relay.transport.retry import Backoff
 from relay.transport.ssh import local_port, port_forward
-from relay.transport.ssh.port_forward import LocalListener, PortForward, PortForwardLimits
+from relay.transport.ssh.port_forward import PortForward, PortForwardLimits
 from relay.transport.ssh.session import SshSession
 
 _MEGABYTE = bytes(range(256)) * 4096
-_IMPATIENT = Backoff(longest=0.05)
-_PATIENT = Backoff(first=60, least=1)
+_FAST = Backoff(longest=0.05)
+_SLOW = Backoff(first=60, least=1)
 _GIVEN_UP = 9.0  # seconds; `stop` waits 10 for a thread that nothing has freed
 
 
@@ -34,7 +34,7 @@ _GIVEN_UP = 9.0  # seconds; `stop` waits 10 for a thread that nothing has freed
 def _forwarded(
     sshd: Sshd,
     remote_port: int,
-    backoff: Backoff = _IMPATIENT,
+    backoff: Backoff = _FAST,
     limits: PortForwardLimits | None = None,
     **changes: Any,
 ) -> Iterator[PortForward]:
@@ -182,14 +182,14 @@ def test_a_killed_server_closes_port_and_connections_and_its_return_opens_the_po
             program.sendall(b" and after")
         wait_until(lambda: collector.received == b"before and after", 60, "the second message")
         assert forward.error is None
-        said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-        assert len(said) == 2
-        assert "broke off" in said[0]
-        assert said[1] == f"port-forwarding {forward.name} works again"
+        warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert len(warnings) == 2
+        assert "broke off" in warnings[0]
+        assert warnings[1] == f"port-forwarding {forward.name} works again"
 
 
 def test_a_server_that_ends_every_session_at_once_is_not_retried_at_once(sshd: Sshd, collector: Collector) -> None:
-    with _forwarded(sshd, collector.port, _PATIENT, PortForwardLimits(settled=60)) as forward:
+    with _forwarded(sshd, collector.port, _SLOW, PortForwardLimits(settled=60)) as forward:
         _wait_until_listening(forward)
         sshd.kill_sessions()
         wait_until(lambda: forward.state == "waiting 60 s to try again", 60, lambda: f"a wait, not {forward.state}")
@@ -278,11 +278,11 @@ def test_a_taken_port_is_reported_with_its_owner_and_opens_once_it_is_free(sshd:
 def test_a_listening_port_forward_has_no_error(
     sshd: Sshd, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[RelayError | None, str]] = []
-    monkeypatch.setattr(PortForward, "_report", lambda forward, error: told.append((error, forward.state)))
+    reports: list[tuple[RelayError | None, str]] = []
+    monkeypatch.setattr(PortForward, "_report", lambda forward, error: reports.append((error, forward.state)))
     with _forwarded(sshd, collector.port) as forward:
         _wait_until_listening(forward)
-        assert told == [(None, "connecting")]
+        assert reports == [(None, "connecting")]
 
 
 def test_a_port_that_is_taken_while_relay_connects_is_reported_too(
@@ -326,12 +326,12 @@ def test_a_session_that_dies_before_the_listener_starts_leaves_no_port_open(
     settings = sshd.forwarding(collector.port, local_port=free_port())
     clients = port_forward._Clients(1)
 
-    def tell(error: RelayError | None) -> None:
+    def report(error: RelayError | None) -> None:
         del error
 
     with SshSession.connect(settings, stop) as session:
         session.close()
-        listener = LocalListener(session, settings, clients, tell)
+        listener = port_forward._LocalListener(session, settings, clients, report)
         with contextlib.closing(listener), pytest.raises(UnavailableError):
             listener.listen()
     local_port.require_free(settings.local_address, settings.local_port)
@@ -448,7 +448,7 @@ def test_stopping_is_prompt_while_relay_waits_for_a_silent_server(sshd: Sshd, co
 
 def test_stopping_is_prompt_between_two_attempts(sshd: Sshd, collector: Collector) -> None:
     sshd.known_hosts.write_text("")
-    with _forwarded(sshd, collector.port, _PATIENT) as forward:
+    with _forwarded(sshd, collector.port, _SLOW) as forward:
         wait_until(lambda: forward.state.startswith("waiting"), 60, "a wait")
         begun = time.monotonic()
         forward.stop()
@@ -470,8 +470,8 @@ def test_neither_log_nor_representation_contains_data_or_keys(
         wait_until(lambda: collector.received, 60, "the message")
         shown = repr(forward)
     assert shown == f"<PortForward {forward.name} listening, 0 connections>" or "1 connections" in shown
-    said = caplog.text + shown + "".join(capfd.readouterr())
-    assert "secret" not in said
-    assert b"something secret".hex() not in said
-    assert sshd.client_key.read_text().splitlines()[1] not in said
-    assert "sshtunnel" not in said
+    output = caplog.text + shown + "".join(capfd.readouterr())
+    assert "secret" not in output
+    assert b"something secret".hex() not in output
+    assert sshd.client_key.read_text().splitlines()[1] not in output
+    assert "sshtunnel" not in output

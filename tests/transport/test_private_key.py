@@ -86,8 +86,8 @@ def test_a_key_with_any_octet_changed_loads_or_is_rejected_with_a_cause(tmp_path
     path = generate_key(tmp_path / "key", "ecdsa")
     first, *encoded, last = path.read_text().splitlines()
     whole = base64.b64decode("".join(encoded))
-    for place in range(len(whole)):
-        harmed = whole[:place] + bytes([octet]) + whole[place + 1 :]
+    for at in range(len(whole)):
+        harmed = whole[:at] + bytes([octet]) + whole[at + 1 :]
         path.write_text(f"{first}\n{base64.encodebytes(harmed).decode()}{last}\n")
         with contextlib.suppress(NoInputError, PermissionRefusedError):
             load(str(path))

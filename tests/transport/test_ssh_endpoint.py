@@ -140,9 +140,9 @@ def test_openssh_forwards_through_it(receiver: _Receiver) -> None:
 
 @pytest.mark.parametrize("name", ["curve25519-sha256", "curve25519-sha256@libssh.org"])
 def test_a_client_can_use_either_name_of_a_key_exchange(receiver: _Receiver, name: str) -> None:
-    _, said = receiver.ssh("-v", "-o", f"KexAlgorithms={name}", "-W", f"{LOOPBACK}:{_PORT}", f"relay@{LOOPBACK}")
-    assert f"kex: algorithm: {name}\n" in said
-    assert "Authenticated to" in said
+    _, output = receiver.ssh("-v", "-o", f"KexAlgorithms={name}", "-W", f"{LOOPBACK}:{_PORT}", f"relay@{LOOPBACK}")
+    assert f"kex: algorithm: {name}\n" in output
+    assert "Authenticated to" in output
 
 
 def test_many_channels_work_one_after_another_and_in_parallel(receiver: _Receiver) -> None:
@@ -279,7 +279,7 @@ def test_a_lost_connection_is_not_an_end_of_file(receiver: _Receiver) -> None:
 
 
 def test_a_cancelled_read_loses_nothing(receiver: _Receiver) -> None:
-    async def impatient(stream: ChannelStream) -> None:
+    async def cancel_every_read(stream: ChannelStream) -> None:
         receiver.received.append(b"")
         while True:
             try:
@@ -292,7 +292,7 @@ def test_a_cancelled_read_loses_nothing(receiver: _Receiver) -> None:
             receiver.received[0] += data
         await stream.close()
 
-    receiver.serve = impatient
+    receiver.serve = cancel_every_read
     with receiver.session() as session:
         pipe = session.open()
         for number in range(200):
@@ -347,11 +347,11 @@ def test_a_listener_that_does_not_read_makes_the_sender_wait(receiver: _Receiver
 def test_a_shell_a_command_sftp_and_other_addresses_are_refused(
     receiver: _Receiver, arguments: tuple[str, ...]
 ) -> None:
-    code, said = receiver.ssh(*arguments)
-    assert code == 255, said
-    assert "open failed" in said or "forwarding failed" in said or "forward failed" in said or "prohibited" in said, (
-        said
-    )
+    code, output = receiver.ssh(*arguments)
+    assert code == 255, output
+    assert (
+        "open failed" in output or "forwarding failed" in output or "forward failed" in output or "prohibited" in output
+    ), output
     assert not receiver.streams
 
 

@@ -19,8 +19,8 @@ from relay.transport.ssh.handshake import HandshakeLimits
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.session import SshPipe, SshSession
 
-_IMPATIENT = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.2, answer=0.8))
-_CURIOUS = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.2, answer=4))
+_FAST = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.2, answer=0.8))
+_FREQUENT = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.2, answer=4))
 """Asks as often, and gives a live server on a busy machine time to answer."""
 _ANSWERS = 25
 """More than fit into the time after which an unresponsive server counts as dead."""
@@ -307,7 +307,7 @@ def test_a_frozen_server_is_noticed_within_15_seconds_although_messages_trickle_
 def test_a_frozen_server_frees_a_sender_that_its_full_socket_blocks(
     sshd: Sshd, stop: threading.Event, collector: Collector
 ) -> None:
-    with SshSession.connect(sshd.forwarding(collector.port), stop, limits=_IMPATIENT) as session:
+    with SshSession.connect(sshd.forwarding(collector.port), stop, limits=_FAST) as session:
         pipe = session.open()
         pipe.send(b"message")
         sshd.stop_sessions()
@@ -325,7 +325,7 @@ def test_a_blocked_send_to_a_slow_collector_is_not_interrupted(sshd: Sshd, stop:
 
     with (
         Collector(slow) as collector,
-        SshSession.connect(sshd.forwarding(collector.port), stop, limits=_CURIOUS) as session,
+        SshSession.connect(sshd.forwarding(collector.port), stop, limits=_FREQUENT) as session,
     ):
         pipe = session.open()
         sending = _Sending(pipe, rounds=30)
@@ -354,7 +354,7 @@ def test_key_exchanges_during_a_transfer_disturb_neither_data_nor_watchdog(stop:
     with (
         Sshd([*options, "LogLevel DEBUG1"]) as sshd,
         Collector() as collector,
-        SshSession.connect(sshd.forwarding(collector.port), stop, limits=_CURIOUS) as session,
+        SshSession.connect(sshd.forwarding(collector.port), stop, limits=_FREQUENT) as session,
     ):
         pipe = session.open()
         sending = _Sending(pipe, rounds=30)

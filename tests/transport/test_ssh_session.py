@@ -160,7 +160,7 @@ class _LockedOut(Sshd):
 
 
 @pytest.mark.parametrize(
-    ("options", "restriction", "mode", "reason", "told"),
+    ("options", "restriction", "mode", "reason", "expected"),
     [
         (("AllowUsers somebody-else",), "", 0o600, "not listed in AllowUsers", "AllowUsers"),
         (("StrictModes yes",), "", 0o666, "bad ownership or modes", "others may write"),
@@ -169,7 +169,7 @@ class _LockedOut(Sshd):
     ],
 )
 def test_the_remedy_for_a_key_that_is_rejected_although_authorized_keys_has_it_names_the_possible_reasons(
-    stop: threading.Event, options: tuple[str, ...], restriction: str, mode: int, reason: str, told: str
+    stop: threading.Event, options: tuple[str, ...], restriction: str, mode: int, reason: str, expected: str
 ) -> None:
     with Sshd(options) as sshd:
         sshd.authorized_keys.write_text(restriction + sshd.authorized_keys.read_text())
@@ -179,7 +179,7 @@ def test_the_remedy_for_a_key_that_is_rejected_although_authorized_keys_has_it_n
         wait_until(lambda: reason in sshd.log, 60, lambda: sshd.log)
     remedy = refused.value.remedy
     assert remedy.startswith("its log (`journalctl -u ssh -u sshd`) names the reason")
-    assert told in remedy
+    assert expected in remedy
     assert "If the key is not there yet" in remedy
 
 

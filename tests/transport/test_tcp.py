@@ -13,7 +13,7 @@ from relay.transport import StillOpenError
 from relay.transport.dial import connect
 from relay.transport.tcp import TcpPipe, TcpTransport
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def test_a_drained_stream_was_read_to_its_end(stop: threading.Event) -> None:
     with pipe_to(collector, stop) as pipe:
         pipe.send(b"x" * 1_000_000)
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
         assert len(collector.received) == 1_000_000
 
 
@@ -36,16 +36,16 @@ def test_an_end_before_the_collector_has_everything_proves_nothing(stop: threadi
     half_closed, done = threading.Event(), threading.Event()
 
     def serve(_: Collector, connection: socket.socket) -> None:
-        half_closed.wait(PATIENCE)
+        half_closed.wait(TIMEOUT)
         connection.shutdown(socket.SHUT_WR)
-        done.wait(PATIENCE)
+        done.wait(TIMEOUT)
 
     with pipe_to(Collector(serve, window=4096), stop) as pipe:
         pipe.send(b"x" * 300_000)  # more than it takes without reading, less than our own kernel does
         pipe.half_close()
         half_closed.set()
         with pytest.raises(UnavailableError, match="before it had everything"):
-            pipe.drained(PATIENCE)
+            pipe.drained(TIMEOUT)
         done.set()
 
 
@@ -63,14 +63,14 @@ def test_a_collector_that_sends_without_end_is_still_open_after_the_timeout(stop
 def test_a_close_frees_a_thread_that_waits(stop: threading.Event) -> None:
     def serve(_: Collector, connection: socket.socket) -> None:
         connection.recv(1)
-        threading.Event().wait(PATIENCE)
+        threading.Event().wait(TIMEOUT)
 
     with pipe_to(Collector(serve), stop) as pipe:
         pipe.send(b"x")
         pipe.half_close()
         threading.Timer(0.1, pipe.close).start()
         with pytest.raises(UnavailableError, match="the connection is closed"):
-            pipe.drained(PATIENCE)
+            pipe.drained(TIMEOUT)
 
 
 def test_a_close_during_connecting_closes_the_new_connection(
@@ -86,4 +86,4 @@ def test_a_close_during_connecting_closes_the_new_connection(
         transport = TcpTransport(LOOPBACK, collector.port, stop)
         pipe = transport.open()
         with pytest.raises(UnavailableError, match="the connection is closed"):
-            pipe.receive(PATIENCE)
+            pipe.receive(TIMEOUT)

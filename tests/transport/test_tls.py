@@ -33,7 +33,7 @@ from relay.values.settings import RemoteLoggingServer
 
 Serve = Callable[[Collector, ssl.SSLSocket], object]
 Open = Callable[..., TlsPipe]
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 def read_to_the_end(collector: Collector, connection: ssl.SSLSocket) -> None:
@@ -73,11 +73,11 @@ def transports() -> Iterator[contextlib.ExitStack]:
 def connect(authority: Authority, transports: contextlib.ExitStack, stop: threading.Event) -> Open:
     """Open a pipe to a port; `ca` defaults to the authority."""
 
-    def go(port: int, patience: float = PATIENCE, far: TlsPeer | None = None, **keys: str) -> TlsPipe:
+    def go(port: int, timeout: float = TIMEOUT, far: TlsPeer | None = None, **keys: str) -> TlsPipe:
         trust = {} if "fingerprint" in keys else {"ca": str(authority.certificate)}
         server = RemoteLoggingServer(address=LOOPBACK, port=port, transport="tls", **trust | keys)
         inner = TcpTransport(LOOPBACK, port, stop)
-        transport = TlsTransport(inner, tls_client(server), far or TlsPeer("collector"), stop, patience)
+        transport = TlsTransport(inner, tls_client(server), far or TlsPeer("collector"), stop, timeout)
         transports.callback(transport.close)
         return transport.open()
 
@@ -130,7 +130,7 @@ def test_what_is_sent_comes_back_octet_for_octet(connect: Open, server: Pair, ve
         for at in range(0, len(sent), LARGEST_READ):
             pipe.send(sent[at : at + LARGEST_READ])
             while len(received) < at + LARGEST_READ:
-                data = pipe.receive(PATIENCE)
+                data = pipe.receive(TIMEOUT)
                 assert data
                 assert len(data) <= LARGEST_READ
                 received += data
@@ -150,7 +150,7 @@ def test_a_drained_stream_was_read_to_its_end(connect: Open, server: Pair) -> No
         pipe = connect(far.port)
         pipe.send(b"x" * 100_000)
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
         assert far.received == b"x" * 100_000
         assert pipe.answered
 
@@ -165,7 +165,7 @@ def test_nothing_is_sent_after_the_half_close(connect: Open, server: Pair) -> No
 
 def test_only_a_half_closed_stream_is_drained(connect: Open, server: Pair) -> None:
     with collector(server) as far, pytest.raises(InternalError):
-        connect(far.port).drained(PATIENCE)
+        connect(far.port).drained(TIMEOUT)
 
 
 def test_data_that_arrives_with_the_end_of_the_handshake_is_read(connect: Open, server: Pair) -> None:
@@ -185,7 +185,7 @@ def test_data_that_arrives_with_the_end_of_the_handshake_is_read(connect: Open, 
             incoming.write(connection.recv(LARGEST_READ))
 
     with Collector(serve) as far:
-        assert connect(far.port).receive(PATIENCE) == b"welcome"
+        assert connect(far.port).receive(TIMEOUT) == b"welcome"
 
 
 @pytest.mark.parametrize("command", [b"K", b"k"])
@@ -198,9 +198,9 @@ def test_a_collector_can_change_its_keys(connect: Open, server: Pair, tmp_path: 
             far.wait_for(b"message %d" % number)
             far.type(command + b"\n")
             far.type(b"answer %d\n" % number)
-            assert pipe.receive(PATIENCE) == b"answer %d\n" % number
+            assert pipe.receive(TIMEOUT) == b"answer %d\n" % number
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
         assert pipe.answered
 
 
@@ -208,15 +208,15 @@ def test_a_collector_can_change_its_keys(connect: Open, server: Pair, tmp_path: 
 
 
 def test_a_collector_that_never_answers_a_close_is_drained_by_its_end(connect: Open, server: Pair) -> None:
-    said: list[str] = []
+    reports: list[str] = []
     with collector(server, read_and_never_answer) as far:
-        pipe = connect(far.port, far=TlsPeer("collector", said.append))
+        pipe = connect(far.port, far=TlsPeer("collector", reports.append))
         pipe.send(b"a message")
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
         assert (far.received, pipe.answered) == (b"a message", False)
         assert far.connections == 2  # the second found out that it never answers
-        (report,) = said
+        (report,) = reports
         assert report.startswith("collector never answers TLS's close_notify, so its end of file is the proof")
 
 
@@ -231,7 +231,7 @@ def test_a_killed_collector_is_not_drained_although_its_end_arrives(connect: Ope
         pipe.send(b"a message")
         pipe.half_close()
         with pytest.raises(UnavailableError, match="without TLS's close_notify"):
-            pipe.drained(PATIENCE)
+            pipe.drained(TIMEOUT)
 
 
 def test_a_vanished_collector_is_not_drained(connect: Open, server: Pair) -> None:
@@ -243,45 +243,45 @@ def test_a_vanished_collector_is_not_drained(connect: Open, server: Pair) -> Non
         pipe = connect(far.port)
         pipe.half_close()
         with pytest.raises(UnavailableError, match="refused"):
-            pipe.drained(PATIENCE)
+            pipe.drained(TIMEOUT)
 
 
 def test_a_collector_that_closed_before_relay_proves_nothing(connect: Open, server: Pair) -> None:
     with collector(server, lambda _, connection: connection.unwrap()) as far:
         pipe = connect(far.port)
-        wait_until(lambda: pipe.ended, PATIENCE, "the end")
+        wait_until(lambda: pipe.ended, TIMEOUT, "the end")
         with pytest.raises(UnavailableError):
             pipe.half_close()
 
 
 @pytest.mark.parametrize(
-    ("after", "words"),
+    ("after", "message"),
     [("close", "reset|broke off"), ("half-close", "before it had everything"), ("stay", "not closed")],
 )
 def test_a_close_notify_that_is_not_an_answer_proves_nothing(
-    connect: Open, server: Pair, after: str, words: str
+    connect: Open, server: Pair, after: str, message: str
 ) -> None:
     """The collector sends it before it has read anything; TLS itself cannot distinguish it from an answer."""
-    half_closed, said, done = threading.Event(), threading.Event(), threading.Event()
+    half_closed, notified, done = threading.Event(), threading.Event(), threading.Event()
 
     def serve(_: Collector, connection: ssl.SSLSocket) -> None:
-        half_closed.wait(PATIENCE)
+        half_closed.wait(TIMEOUT)
         with contextlib.suppress(ssl.SSLError):  # what comes instead of an answer to it
             connection.unwrap()
-        said.set()
+        notified.set()
         if after == "half-close":
             socket.socket.shutdown(connection, socket.SHUT_WR)
         if after != "close":
-            done.wait(PATIENCE)
+            done.wait(TIMEOUT)
 
     with collector(server, serve, window=4096) as far:
         pipe = connect(far.port)
         pipe.send(b"x" * 60_000)
         pipe.half_close()
         half_closed.set()
-        assert said.wait(PATIENCE)
-        with pytest.raises(RelayError, match=words):
-            pipe.drained(1.5 if after == "stay" else PATIENCE)
+        assert notified.wait(TIMEOUT)
+        with pytest.raises(RelayError, match=message):
+            pipe.drained(1.5 if after == "stay" else TIMEOUT)
         assert pipe.answered
         done.set()
 
@@ -292,14 +292,14 @@ def test_a_collector_that_answers_and_waits_for_relays_end_is_drained(connect: O
     def serve(far: Collector, connection: ssl.SSLSocket) -> None:
         Collector.read_to_the_end(far, connection)
         with connection.unwrap() as plain:
-            plain.settimeout(PATIENCE)
+            plain.settimeout(TIMEOUT)
             ended.append(plain.recv(1))
 
     with collector(server, serve) as far:
         pipe = connect(far.port)
         pipe.send(b"a message")
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
         assert (far.received, ended) == (b"a message", [b""])
 
 
@@ -313,17 +313,17 @@ def test_a_collector_that_has_answered_once_must_always_answer(connect: Open, se
     with collector(server, answer_at_first) as far:
         first = connect(far.port, far=far_end)
         first.half_close()
-        first.drained(PATIENCE)
+        first.drained(TIMEOUT)
         later = connect(far.port, far=far_end)  # by another transport
         later.half_close()
         with pytest.raises(UnavailableError, match="which it normally sends"):
-            later.drained(PATIENCE)
+            later.drained(TIMEOUT)
         assert far.connections == 2
 
 
 def test_a_collector_that_does_not_close_in_time_is_still_open(connect: Open, server: Pair) -> None:
     done = threading.Event()
-    with collector(server, lambda *_: done.wait(PATIENCE)) as far:
+    with collector(server, lambda *_: done.wait(TIMEOUT)) as far:
         pipe = connect(far.port)
         pipe.half_close()
         with pytest.raises(TemporaryError):
@@ -346,9 +346,9 @@ def nothing_was_sent(far: Collector) -> bool:
 
 def test_a_certificate_for_another_name_is_rejected(connect: Open, authority: Authority) -> None:
     with collector(authority.pair("other.example")) as far:
-        said = refusal(lambda: connect(far.port))
-        assert f'its certificate is for "other.example" and not for "{LOOPBACK}"' in said
-        assert 'set `server-name = "other.example"`' in said
+        refused = refusal(lambda: connect(far.port))
+        assert f'its certificate is for "other.example" and not for "{LOOPBACK}"' in refused
+        assert 'set `server-name = "other.example"`' in refused
         assert nothing_was_sent(far)
 
 
@@ -371,8 +371,8 @@ def test_an_expired_certificate_is_rejected(connect: Open, authority: Authority)
 
 def test_without_a_ca_this_machines_authorities_apply(connect: Open, server: Pair) -> None:
     with collector(server) as far:
-        said = refusal(lambda: connect(far.port, ca=""))
-        assert 'is signed by "authority", which this machine\'s own list of authorities does not have' in said
+        refused = refusal(lambda: connect(far.port, ca=""))
+        assert 'is signed by "authority", which this machine\'s own list of authorities does not have' in refused
 
 
 def test_a_fingerprint_suffices(connect: Open, tmp_path: Path) -> None:
@@ -384,9 +384,9 @@ def test_a_fingerprint_suffices(connect: Open, tmp_path: Path) -> None:
 def test_another_fingerprint_is_rejected(connect: Open, server: Pair, authority: Authority) -> None:
     other = authority.pair("pinned.example", LOOPBACK)
     with collector(server) as far:
-        said = refusal(lambda: connect(far.port, fingerprint=other.fingerprint))
-        assert server.fingerprint in said
-        assert other.fingerprint in said
+        refused = refusal(lambda: connect(far.port, fingerprint=other.fingerprint))
+        assert server.fingerprint in refused
+        assert other.fingerprint in refused
         assert nothing_was_sent(far)
 
 
@@ -415,7 +415,7 @@ def test_relay_presents_its_certificate(
     with collector(server, look, clients=authority.certificate, version=version) as far:
         pipe = connect(far.port, certificate=str(own.certificate), **{"private-key": str(own.key)})
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
     (certificate,) = seen
     assert certificate is not None
     assert certificate["subjectAltName"] == (("DNS", ROUTER),)
@@ -434,7 +434,7 @@ def test_a_refused_client_gets_no_proof(
         pipe = connect(port, **keys)
         pipe.send(b"a message")
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
 
     with collector(server, clients=authority.certificate, version=version) as far:
         with pytest.raises(RelayError) as error:
@@ -457,7 +457,7 @@ def test_certificate_and_key_may_be_in_one_file(
     with collector(server, clients=authority.certificate) as far:
         pipe = connect(far.port, certificate=str(both))
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
 
 
 def test_certificates_may_be_in_the_configuration(connect: Open, authority: Authority, server: Pair) -> None:
@@ -466,11 +466,11 @@ def test_certificates_may_be_in_the_configuration(connect: Open, authority: Auth
     with collector(server, clients=authority.certificate) as far:
         pipe = connect(far.port, **texts, **{"private-key": str(own.key)})
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
 
 
 @pytest.mark.parametrize(
-    ("contents", "mode", "error", "words"),
+    ("contents", "mode", "error", "message"),
     [
         (None, 0o600, NoInputError, "no such file"),
         (b"nothing", 0o600, NoInputError, "no readable private key"),
@@ -479,7 +479,7 @@ def test_certificates_may_be_in_the_configuration(connect: Open, authority: Auth
     ],
 )
 def test_a_bad_private_key_is_reported(
-    authority: Authority, tmp_path: Path, contents: bytes | None, mode: int, error: type[RelayError], words: str
+    authority: Authority, tmp_path: Path, contents: bytes | None, mode: int, error: type[RelayError], message: str
 ) -> None:
     own, other = authority.pair(ROUTER), authority.pair("another.example")
     key = tmp_path / "key"
@@ -488,7 +488,7 @@ def test_a_bad_private_key_is_reported(
         key.write_bytes(written.get(contents, contents))
         key.chmod(mode)
     server = RemoteLoggingServer(transport="tls", certificate=str(own.certificate), private_key=str(key))
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         tls_client(server)
 
 
@@ -503,7 +503,7 @@ def test_a_bad_certificate_is_reported(tmp_path: Path, key: str, contents: bytes
 
 
 @pytest.mark.parametrize(
-    ("alert", "error", "words"),
+    ("alert", "error", "message"),
     [
         (0, ProtocolError, "ended the TLS handshake"),
         (40, ProtocolError, "alert: handshake failure"),
@@ -513,7 +513,7 @@ def test_a_bad_certificate_is_reported(tmp_path: Path, key: str, contents: bytes
         (255, ProtocolError, "ended the TLS handshake"),
     ],
 )
-def test_an_alert_is_reported_in_words(connect: Open, alert: int, error: type[RelayError], words: str) -> None:
+def test_an_alert_is_reported_in_words(connect: Open, alert: int, error: type[RelayError], message: str) -> None:
     """RFC 8446 section 6; the alert is fatal, and arrives instead of an answer."""
 
     def serve(_: Collector, connection: socket.socket) -> None:
@@ -521,7 +521,7 @@ def test_an_alert_is_reported_in_words(connect: Open, alert: int, error: type[Re
         connection.sendall(b"\x15\x03\x03\x00\x02\x02" + bytes([alert]))
         connection.recv(LARGEST_READ)
 
-    with Collector(serve) as far, pytest.raises(error, match=re.escape(words)):
+    with Collector(serve) as far, pytest.raises(error, match=re.escape(message)):
         connect(far.port)
 
 
@@ -534,18 +534,18 @@ def answer_in_clear(_: Collector, connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("serve", "patience", "words"),
+    ("serve", "timeout", "message"),
     [
-        (answer_in_clear, PATIENCE, "its answer is not TLS 1.2 or 1.3"),
-        (lambda _, connection: connection.recv(1), PATIENCE, "ended the TLS handshake|reset"),
-        (lambda *_: threading.Event().wait(PATIENCE), 0.2, "no answer to the TLS handshake within 0.2 s"),
+        (answer_in_clear, TIMEOUT, "its answer is not TLS 1.2 or 1.3"),
+        (lambda _, connection: connection.recv(1), TIMEOUT, "ended the TLS handshake|reset"),
+        (lambda *_: threading.Event().wait(TIMEOUT), 0.2, "no answer to the TLS handshake within 0.2 s"),
     ],
 )
 def test_a_server_without_tls_is_reported(
-    connect: Open, serve: Callable[[Collector, socket.socket], object], patience: float, words: str
+    connect: Open, serve: Callable[[Collector, socket.socket], object], timeout: float, message: str
 ) -> None:
-    with Collector(serve) as far, pytest.raises(RelayError, match=words):
-        connect(far.port, patience)
+    with Collector(serve) as far, pytest.raises(RelayError, match=message):
+        connect(far.port, timeout)
 
 
 def test_an_old_version_is_rejected(connect: Open, server: Pair) -> None:
@@ -579,12 +579,12 @@ def test_a_close_ends_the_handshake(authority: Authority, stop: threading.Event)
     def serve(_: Collector, connection: socket.socket) -> None:
         connection.recv(1)
         transport.close()
-        threading.Event().wait(PATIENCE)
+        threading.Event().wait(TIMEOUT)
 
     with Collector(serve) as silent:
         keys = RemoteLoggingServer(address=LOOPBACK, transport="tls", ca=str(authority.certificate))
         inner = TcpTransport(LOOPBACK, silent.port, stop)
-        transport = TlsTransport(inner, tls_client(keys), TlsPeer("collector"), stop, 10 * PATIENCE)
+        transport = TlsTransport(inner, tls_client(keys), TlsPeer("collector"), stop, 10 * TIMEOUT)
         with pytest.raises(UnavailableError, match="the connection is closed"):
             transport.open()
 
@@ -594,11 +594,11 @@ def test_a_close_ends_the_wait_for_a_refusal(connect: Open, server: Pair) -> Non
     with collector(server) as far:
         pipe = connect(far.port)
         begun = time.monotonic()
-        pipe._settled = begun + 10 * PATIENCE
+        pipe._settled = begun + 10 * TIMEOUT
         threading.Timer(0.1, pipe.close).start()
         with pytest.raises(UnavailableError):
             pipe.half_close()
-        assert time.monotonic() - begun < PATIENCE
+        assert time.monotonic() - begun < TIMEOUT
 
 
 def test_the_wait_for_a_refusal_is_twice_as_long_as_the_handshake(connect: Open, server: Pair) -> None:
@@ -627,6 +627,6 @@ def test_tls_works_through_a_port_forward(
         pipe = TlsTransport(session, tls_client(keys), TlsPeer("collector"), stop).open()
         pipe.send(b"a message")
         pipe.half_close()
-        pipe.drained(PATIENCE)
+        pipe.drained(TIMEOUT)
         assert far.received == b"a message"
         assert not pipe.local

@@ -152,7 +152,7 @@ class PortForward:
         local_port.require_free(forwarding.local_address, forwarding.local_port)
         with SshSession.connect(forwarding, self._stopped, limits=self._limits.handshake) as session:
             self._session = session
-            with contextlib.closing(LocalListener(session, forwarding, self._clients, self._report)) as listener:
+            with contextlib.closing(_LocalListener(session, forwarding, self._clients, self._report)) as listener:
                 listener.listen()
                 begun = time.monotonic()
                 self._report(None)
@@ -201,7 +201,7 @@ class _Clients:
                     connection.shutdown(socket.SHUT_RDWR)
 
 
-class LocalListener(SSHTunnelForwarder):
+class _LocalListener(SSHTunnelForwarder):
     """sshtunnel on a session of relay's. For one start only."""
 
     skip_tunnel_checkup = True  # the check would connect to the collector
@@ -224,7 +224,7 @@ class LocalListener(SSHTunnelForwarder):
         )
 
     def __repr__(self) -> str:
-        return f"<LocalListener on {self._session!r}>"
+        return f"<_LocalListener on {self._session!r}>"
 
     __str__ = __repr__  # sshtunnel's shows passwords
 
@@ -243,6 +243,20 @@ class LocalListener(SSHTunnelForwarder):
             server.server_close()
         self._clients.cut()
 
+    def open_channel(
+        self, kind: str, dest_addr: tuple[str, int], src_addr: tuple[Any, ...], timeout: float
+    ) -> paramiko.Channel:
+        """A channel for a local program's connection; sshtunnel calls this in place of paramiko's method."""
+        del kind, dest_addr, timeout  # the session has its own
+        try:
+            channel = self._session.open_channel(src_addr[:2], _WINDOW)
+        except RelayError as error:
+            if self._session.alive:  # the thread that waits for the session reports its loss
+                self._report(error)
+            raise
+        self._report(None)
+        return channel
+
     # --- What sshtunnel would do by itself ---
 
     @staticmethod
@@ -257,7 +271,7 @@ class LocalListener(SSHTunnelForwarder):
 
     @override
     def _make_ssh_forward_handler_class(self, remote_address_: tuple[str, int]) -> type[_ForwardHandler]:
-        opener = _ChannelOpener(self._session, self._report)
+        opener = self
 
         class Handler(_ForwardHandler):
             remote_address = remote_address_
@@ -274,28 +288,6 @@ class LocalListener(SSHTunnelForwarder):
     @override
     def _serve_forever_wrapper(self, _srv: Any, poll_interval: float = _POLL_INTERVAL) -> None:
         _srv.serve_forever(poll_interval)
-
-
-class _ChannelOpener:
-    """In place of paramiko's transport in sshtunnel: opens channels as the session does, and reports failures."""
-
-    def __init__(self, session: SshSession, report: ReportOutcome) -> None:
-        self._session = session
-        self._report = report
-
-    def open_channel(
-        self, kind: str, dest_addr: tuple[str, int], src_addr: tuple[Any, ...], timeout: float
-    ) -> paramiko.Channel:
-        """A channel for a local program's connection."""
-        del kind, dest_addr, timeout  # the session has its own
-        try:
-            channel = self._session.open_channel(src_addr[:2], _WINDOW)
-        except RelayError as error:
-            if self._session.alive:  # the thread that waits for the session reports its loss
-                self._report(error)
-            raise
-        self._report(None)
-        return channel
 
 
 class _Server(_ThreadingForwardServer):

@@ -11,11 +11,8 @@
 """
 
 import contextlib
-import fcntl
 import logging
 import socket
-import struct
-import termios
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -28,6 +25,7 @@ from paramiko.packet import Packetizer
 
 from relay.transport.ssh.liveness import Liveness, LivenessAction, LivenessSample, LivenessTimeouts
 from relay.transport.ssh.public_key import ECDSA, RSA, TYPES
+from relay.transport.tcp import unacknowledged
 from relay.values.text import decoded, excerpt
 
 MAX_UNAUTHENTICATED: Final = 1 << 20  # octets; a key exchange takes some 10 KB, a long banner little more
@@ -35,7 +33,6 @@ MAX_PACKET: Final = 1 << 18  # octets; RFC 4253 section 6.1 asks for 35000
 MAX_SEEN: Final = 1024
 
 _READ: Final = 1 << 16
-_QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 _MSG_GLOBAL_REQUEST: Final = b"\x50"  # RFC 4254 section 4
 
 _paramiko_log = logging.getLogger("paramiko")
@@ -110,8 +107,7 @@ class WatchedSocket(socket.socket):
         self.received += len(data)
         if self.allowance is not None and self.received > self.allowance:
             raise ConnectionAbortedError("the peer sends too many octets before authentication")
-        if _QUICKACK is not None:
-            self.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return data
 
     def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 - a buffer; Python 3.11 has no type for it
@@ -122,10 +118,10 @@ class WatchedSocket(socket.socket):
 
     def acknowledged(self) -> int:
         """How many of our octets the peer's kernel has acknowledged; all that were sent, once the socket is closed."""
-        waiting = bytearray(4)
-        with contextlib.suppress(OSError, ValueError):
-            fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, waiting)
-        return self.sent - int(struct.unpack("i", waiting)[0])
+        try:
+            return self.sent - unacknowledged(self)
+        except (OSError, ValueError):
+            return self.sent
 
     def close(self) -> None:
         """Close; a plain close would leave another thread blocked in recv for ever."""

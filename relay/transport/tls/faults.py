@@ -7,7 +7,7 @@ explains the peer's alert about relay's certificate (RFC 8446 section 6.2). Each
 import datetime as dt
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,6 +26,9 @@ _PURPOSES: Final = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: ANY_PURPOSE,
 }
+
+
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
 
 class TlsFault(NamedTuple):
@@ -202,22 +205,23 @@ def in_words(reason: str | None) -> str:
 
 def purposes(certificate: x509.Certificate | None) -> list[str]:
     """A certificate's extended key usage; empty if it is for any purpose, or cannot be read."""
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage) if certificate else None
-    except (x509.ExtensionNotFound, ValueError):
-        found = None
-    return [_PURPOSES.get(usage, usage.dotted_string) for usage in found.value] if found else []
+    usages = _extension(certificate, x509.ExtendedKeyUsage)
+    return [_PURPOSES.get(usage, usage.dotted_string) for usage in usages or ()]
 
 
 def _names(certificate: x509.Certificate | None) -> list[str]:
     """The hosts and addresses that a certificate is for; else its common name (RFC 6125 section 6.4.4)."""
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName) if certificate else None
-    except (x509.ExtensionNotFound, ValueError):
-        found = None
-    if found is not None:
-        return [str(name.value) for name in found.value if isinstance(name, x509.DNSName | x509.IPAddress)]
+    names = _extension(certificate, x509.SubjectAlternativeName)
+    if names is not None:
+        return [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
     return [common_name(certificate.subject)] if certificate is not None else []
+
+
+def _extension(certificate: x509.Certificate | None, kind: type[Extension]) -> Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value if certificate else None
+    except (x509.ExtensionNotFound, ValueError):
+        return None
 
 
 def _quoted_name(name: x509.Name) -> str:
