@@ -388,12 +388,12 @@ class _SshConnection(paramiko.ServerInterface):
         try:
             authorized = AuthorizedKeys.read(self._endpoint.authorized_keys_file)
         except RelayError as error:
-            _log.error("nobody can log in: %s", error)
+            _log.error("every login is refused: %s", error)
             return AUTH_FAILED
         shown = PublicKey(key.get_name(), key.asbytes())
         found = authorized.find(shown)
         if found is None or key.public_blob is not None:  # a certificate has limits that relay does not check
-            _log.warning("%s, as %s: key %s is refused", self.peer, excerpt(username), shown.fingerprint)
+            _log.warning("%s, as %s: key %s is not authorized", self.peer, excerpt(username), shown.fingerprint)
             return AUTH_FAILED
         self._identity = found
         return AUTH_SUCCESSFUL
@@ -404,7 +404,7 @@ class _SshConnection(paramiko.ServerInterface):
         del origin
         host, port = destination
         if not (self._endpoint.may_open(host, port) and self.identity.may_open(host, port)):
-            _log.warning("%s may not open %s:%d", self.peer, excerpt(host), port)
+            _log.warning("%s is not allowed to open %s:%d", self.peer, excerpt(host), port)
             return self._refuse(OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
         if len(self._destinations) >= self._endpoint.limits.channels:
             return self._refuse(OPEN_FAILED_RESOURCE_SHORTAGE)

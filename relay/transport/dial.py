@@ -29,8 +29,8 @@ class DialTarget(NamedTuple):
     what: str  # the target's name in errors: `SSH server 192.0.2.1:22`
     host: str
     port: int
-    address_key: str  # the configuration's key for the host, and below for the port: what a remedy says to correct
-    port_key: str
+    address_key: str  # the configuration's key for the host, as remedies name it
+    port_key: str  # the same for the port
     listener: str  # the program that should listen there: `SSH server`
 
 
