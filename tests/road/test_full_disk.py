@@ -29,7 +29,7 @@ def test_every_policy_keeps_its_promise_when_relay_is_killed_on_a_full_disk(tmp_
             relay.kill()
         with full.receiver.running():
             full.drain(100)
-            full.drain(60)  # what was counted last is told by now
+            full.drain(60)  # the last losses are reported by now
             account = full.account()
         assert account.exact, account
         assert (account.missing == 0) == (policy != "rotate"), account

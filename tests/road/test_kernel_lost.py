@@ -53,12 +53,12 @@ def test_records_that_the_kernel_drops_are_reported_once_as_a_gap(kernel_may_be_
             auditd.control("--backlog_wait_time", "15000")
             auditd.control("--reset-lost")
     gaps = [reported_gap(event.head + event.tail) for event in after.events]
-    assert [gap.events for gap in gaps if gap] == [lost - sum(told_before(before))]
+    assert [gap.events for gap in gaps if gap] == [lost - sum(reported_before(before))]
 
 
 def dropped(auditd: KernelAuditd) -> int:
     """Send a record, and count what was dropped so far."""
-    with contextlib.suppress(subprocess.CalledProcessError):  # the sender is told, too
+    with contextlib.suppress(subprocess.CalledProcessError):  # the sender notices it too
         auditd.control("-m", "too much")
     return read_status().lost
 
@@ -72,7 +72,7 @@ def at_one_moment(before: Taken) -> tuple[Taken, int]:
         found.append((look(before), lost))
         return lost == read_status().lost
 
-    wait_until(is_one, 60, "the kernel's count stands still")
+    wait_until(is_one, 60, "the kernel's count stays the same")
     return found[-1]
 
 
@@ -84,5 +84,5 @@ def look(earlier: Taken | None) -> Taken:
     return taken
 
 
-def told_before(taken: Taken) -> list[int]:
+def reported_before(taken: Taken) -> list[int]:
     return [gap.events for event in taken.events if (gap := reported_gap(event.head + event.tail))]

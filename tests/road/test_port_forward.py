@@ -22,9 +22,9 @@ def router(router: Router) -> Router:
 
 def _port_forwarding(router: Router) -> dict[str, Any]:
     """Its part of `relay status`."""
-    (told,) = (part for part in router.live()["parts"] if part["name"].startswith("port-forwarding"))
-    assert isinstance(told, dict)
-    return told
+    (part,) = (each for each in router.live()["parts"] if each["name"].startswith("port-forwarding"))
+    assert isinstance(part, dict)
+    return part
 
 
 def test_a_local_rsyslog_and_relay_itself_reach_the_collector_by_sessions_of_their_own(
@@ -57,9 +57,9 @@ def test_a_local_port_in_use_is_a_warning_with_its_owner_and_relay_still_deliver
         relay.wait_for_log("taken by")
         assert f"port-forwarding {LOOPBACK}:{router.local_port}: local port" in relay.log
         assert f"(process {os.getpid()}); stop that program, or choose another local-port" in relay.log
-        told = _port_forwarding(router)
-        assert told["state"].startswith(("waiting", "connecting"))
-        assert "taken by" in told["error"]
+        part = _port_forwarding(router)
+        assert part["state"].startswith(("waiting", "connecting"))
+        assert "taken by" in part["error"]
         relay.stop()
         assert "Traceback" not in relay.log
 

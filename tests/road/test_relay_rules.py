@@ -103,7 +103,7 @@ def test_a_relay_that_is_audited_raises_an_alarm_within_seconds(machine_audits: 
     with KernelAuditd() as auditd:
         settings = tmp_path / "relay.toml"
         settings.write_text(SETTINGS.format(state=tmp_path / "state", log=auditd.log_file))
-        # A /run of its own: nobody at this machine is told.
+        # A /run of its own: no user of this machine gets a message.
         argv = ["unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none /run; exec "$@"', "sh", *relay(settings, "run")]
         with Process(argv, tmp_path / "relay.log") as process:
             try:

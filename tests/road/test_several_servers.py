@@ -130,11 +130,11 @@ def test_a_server_that_is_not_required_never_delays_the_others_and_what_it_misse
     name = add_server(router, free_port(), required=False)
     server = f'server="{name}"'.encode()
 
-    def is_told() -> bool:
+    def is_reported() -> bool:
         return any(b" GAP [" in message and server in message for message in rsyslog.messages())
 
-    _deliver_more_than_the_spool_holds(router, rsyslog, is_told)
-    assert is_told()
+    _deliver_more_than_the_spool_holds(router, rsyslog, is_reported)
+    assert is_reported()
 
 
 def test_a_server_that_left_the_configuration_no_longer_keeps_segments(router: Router, rsyslog: Rsyslog) -> None:

@@ -77,8 +77,8 @@ class Small:
         return Process(argv, self.folder / "relay.log")
 
     def live(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
-        return told.get("live") or {}
+        status: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
+        return status.get("live") or {}
 
     def segments(self) -> list[Path]:
         return sorted((self.folder / "state" / "spool" / "retained").glob("*.segment"))

@@ -185,7 +185,7 @@ def test_relay_skips_the_files_that_auditd_rotated_before_log_group_was_set() ->
         wait_until(
             lambda: generations(auditd.log_file) == newest | older, 60, lambda: f"{generations(auditd.log_file)}"
         )
-        told = read_as_a_member(auditd.log_file)
-    assert told.startswith("True b'<43>"), told
-    assert all(f'{name}"' in told for name in older)
-    assert 'audit.log.1"' not in told
+        printed = read_as_a_member(auditd.log_file)
+    assert printed.startswith("True b'<43>"), printed
+    assert all(f'{name}"' in printed for name in older)
+    assert 'audit.log.1"' not in printed

@@ -193,7 +193,7 @@ def test_a_receivers_unusable_keys_stop_the_listener_that_needs_them_until_they_
     )
     receiver = Receiver(tmp_path / "server", *flags)
 
-    def told() -> dict[str, str]:
+    def errors() -> dict[str, str]:
         argv = [*RELAY, "status", "--state", str(receiver.folder / "state"), "--json"]
         live = json.loads(_run(argv))["live"]
         return {each["about"]: each["text"] for each in (live["alarms"] if live else ())}
@@ -203,9 +203,9 @@ def test_a_receivers_unusable_keys_stop_the_listener_that_needs_them_until_they_
             sender.sendall(octet_counted(b"<14>1 - - - - - - by the plain listener"))
             sender.shutdown(socket.SHUT_WR)
             assert sender.recv(1) == b""
-        wait_until(lambda: told().keys() == {"TLS listener", "SSH end"}, 60, lambda: f"{told()}\n{process.log}")
-        assert f"certificate {folder}/cert: there is no such file" in told()["TLS listener"]
-        assert f"`{PROGRAM} key generate {folder}/host`" in told()["SSH end"]
+        wait_until(lambda: errors().keys() == {"TLS listener", "SSH end"}, 60, lambda: f"{errors()}\n{process.log}")
+        assert f"certificate {folder}/cert: there is no such file" in errors()["TLS listener"]
+        assert f"`{PROGRAM} key generate {folder}/host`" in errors()["SSH end"]
         for port in (ssh, tls):
             with socket.create_connection(("127.0.0.1", port)) as refused, contextlib.suppress(ConnectionResetError):
                 assert refused.recv(1) == b""
@@ -218,7 +218,7 @@ def test_a_receivers_unusable_keys_stop_the_listener_that_needs_them_until_they_
         plain = socket.create_connection(("127.0.0.1", tls))
         with authority.client().wrap_socket(plain, server_hostname=SERVER) as encrypted:
             assert encrypted.version() == "TLSv1.3"
-        wait_until(lambda: not told(), 60, lambda: f"{told()}\n{process.log}")
+        wait_until(lambda: not errors(), 60, lambda: f"{errors()}\n{process.log}")
         assert "Traceback" not in process.log
 
 

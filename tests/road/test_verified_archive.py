@@ -40,7 +40,7 @@ def verify(archive: Path, *options: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def told(archive: Path, *options: str) -> dict[str, Any]:
+def verify_json(archive: Path, *options: str) -> dict[str, Any]:
     code, shown, _ = verify(archive, "--json", *options)
     found = json.loads(shown)
     assert isinstance(found, dict)
@@ -112,7 +112,7 @@ def test_an_undamaged_archive_is_complete_and_every_message_is_counted(written: 
     code, shown, errors = verify(written)
     assert (code, errors) == (0, "")
     assert f"{written}: whole; " in shown
-    found = told(written)
+    found = verify_json(written)
     router, switch, other = (originator(found, name) for name in ("combo1", "switch1", "-"))
     assert (router["runs"], router["messages"], router["numbered"]) == (2, router["numbered"], router["messages"])
     assert found["indexed"]
@@ -123,7 +123,7 @@ def test_an_undamaged_archive_is_complete_and_every_message_is_counted(written: 
 
 def test_a_removed_message_is_named_and_the_index_proves_that_it_was_archived(archive: Path) -> None:
     lay_hand_on(day_file(archive), without_the_first_runs_last)
-    run = originator(told(archive))["faults"][0]["run"]
+    run = originator(verify_json(archive))["faults"][0]["run"]
     code, _, errors = verify(archive)
     assert code == 65
     assert f"run {run}, type audit: 1 event is missing (26); the index knows that the archive had it" in errors
@@ -180,7 +180,7 @@ def test_a_duplicate_is_reported_with_its_location_and_its_sequence_number(archi
 def test_a_truncated_line_is_damage_and_reading_continues_behind_it(archive: Path) -> None:
     path = day_file(archive)
     lay_hand_on(path, lambda all_of: [*all_of[:5], all_of[5][:-30] + b"\n", *all_of[6:]])
-    router = originator(told(archive))
+    router = originator(verify_json(archive))
     assert router["damaged"] == 1
     assert [each["numbers"] for each in router["faults"]] == [1]
     code, _, errors = verify(archive)
@@ -237,7 +237,7 @@ def test_an_archive_is_complete_at_every_moment_while_it_is_written(tmp_path: Pa
             """How many events there were at the second of two looks."""
             code, _, errors = verify(receiver.archive)
             assert (code, errors) == (0, "")
-            found = told(receiver.archive)
+            found = verify_json(receiver.archive)
             assert found["pid"] == process.pid
             seen.append(sum(each["numbered"] for each in found["originators"]))
             return seen[-1]
@@ -258,7 +258,7 @@ def test_without_sequence_numbers_the_auditd_protocol_leaves_nothing_to_judge(tm
         router.audit_log.write_bytes(SEED.read_bytes())
         assert router.drain().returncode == 0
         receiver.wait_for_messages(len(SEED.read_bytes().splitlines()))
-    found = told(receiver.archive)["originators"]
+    found = verify_json(receiver.archive)["originators"]
     others = [each for each in found if each["name"] != socket.gethostname()]
     assert sum(each["messages"] for each in others) > len(SEED.read_bytes().splitlines())
     assert sum(each["numbered"] for each in others) == 0

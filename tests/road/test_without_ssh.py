@@ -62,7 +62,7 @@ def test_a_cable_that_is_cut_loses_nothing(hosts: TwoHosts, tmp_path: Path, sshd
             try:
                 with router.audit_log.open("ab") as log:
                     log.write(SEED.read_bytes().replace(b"audit(1", b"audit(2"))
-                wait_until(lambda: "lost " in relay.log, 60, lambda: f"the loss is told:\n{relay.log}")
+                wait_until(lambda: "lost " in relay.log, 60, lambda: f"the loss in the log:\n{relay.log}")
             finally:
                 hosts.reconnect()
             wait_until(lambda: len(identities(audit_events(rsyslog.messages()))) == 2 * EVENTS, 90, lambda: relay.log)

@@ -1,4 +1,4 @@
-"""The only programs that a test of this folder can find: stubs that write down that they were run, and nothing else."""
+"""The only programs that a test of this folder can find: stubs that do nothing except write down their calls."""
 
 import shlex
 from pathlib import Path
@@ -14,7 +14,7 @@ echo "${0##*/} $*$said" >> %s
 
 
 class Stubs:
-    """A folder of programs; `ran` has every call: name, arguments, and each line it was told on standard input."""
+    """A folder of programs; `ran` has every call: name, arguments, and each line on its standard input."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "stubs"

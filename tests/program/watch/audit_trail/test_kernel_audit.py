@@ -46,9 +46,9 @@ def test_the_status_agrees_with_auditctl() -> None:
         except PermissionRefusedError:
             assert "Operation not permitted" in done.stderr
             return
-    told = dict(re.findall(r"^(\w+) (\d+)$", done.stdout, re.MULTILINE))
-    assert status.enabled == int(told["enabled"])
-    assert status.backlog_limit == int(told["backlog_limit"])
+    shown = dict(re.findall(r"^(\w+) (\d+)$", done.stdout, re.MULTILINE))
+    assert status.enabled == int(shown["enabled"])
+    assert status.backlog_limit == int(shown["backlog_limit"])
     assert status.lost >= 0
 
 

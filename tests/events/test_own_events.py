@@ -1,4 +1,4 @@
-"""relay's own events, octet by octet, and as a receiver reads them."""
+"""relay's own events, octet by octet, and as a receiver parses them."""
 
 import pytest
 
@@ -14,40 +14,40 @@ NOW = 1_709_742_862_344_000
 RUN = "00112233445566aa"
 
 
-def whole(event: Event) -> bytes:
+def with_identity(event: Event) -> bytes:
     """As the spool keeps it, with its identity."""
     assert event.type is EventType.RELAY
     return b'%b relayRun="r" relaySeq="1"%b' % (event.head, event.tail)
 
 
 def params(event: Event) -> list[tuple[bytes, bytes]]:
-    message = parse(whole(event))
+    message = parse(with_identity(event))
     assert (message.app_name, message.facility) == (b"relay", 5)
     (element,) = message.structured_data
     assert element.params[2:5] == ((b"type", b"relay"), (b"router", b"fabric"), (b"node", b"test1"))
     return list(element.params[5:])
 
 
-def test_an_opening_names_the_run_before_it_and_its_last_numbers() -> None:
+def test_an_opening_names_the_run_before_it_and_its_last_sequence_numbers() -> None:
     previous = PreviousRun(bytes.fromhex(RUN), {EventType.RELAY: 3, EventType.AUDIT: 26})
     event = own_events.opening(AUTHOR, NOW, previous)
-    assert whole(event) == (
+    assert with_identity(event) == (
         b'<46>1 2024-03-06T16:34:22.344Z combo1 relay - OPENING [128T relayRun="r" relaySeq="1" type="relay" '
         b'router="fabric" node="test1" previousRun="00112233445566aa" last="audit 26" last="relay 3"] '
         b"relay begins a new run after 00112233445566aa"
     )
 
 
-def test_the_first_opening_has_nothing_before_it() -> None:
+def test_the_first_opening_names_no_run_before_it() -> None:
     assert params(own_events.opening(AUTHOR, NOW, None)) == []
 
 
-def test_a_heartbeat_tells_numbers_chain_and_backlog() -> None:
+def test_a_heartbeat_has_sequence_numbers_chain_and_backlog() -> None:
     event = own_events.heartbeat(AUTHOR, NOW, {EventType.AUDIT: 5}, b"\x01\xff", {"10.0.0.1:60": 12})
     assert params(event) == [(b"last", b"audit 5"), (b"chain", b"01ff"), (b"backlog", b"10.0.0.1:60 12")]
 
 
-def test_a_gap_names_its_server_its_cause_and_what_is_lost() -> None:
+def test_a_gap_has_its_server_its_cause_and_the_ranges_of_lost_events() -> None:
     ranges = (LostRange(RUN, int(EventType.AUDIT), 5, 120, 116), LostRange(RUN, int(EventType.RELAY), 2, 2, 1))
     event = own_events.gap(AUTHOR, NOW, Gap(server="s", number=3, cause="rotate", ranges=ranges, unnamed=4))
     assert params(event) == [
@@ -59,7 +59,7 @@ def test_a_gap_names_its_server_its_cause_and_what_is_lost() -> None:
         (b"lost", b"00112233445566aa relay 2 2 1"),
         (b"unnamed", b"4"),
     ]
-    assert parse(whole(event)).severity == 3
+    assert parse(with_identity(event)).severity == 3
 
 
 def test_an_alarm_about_a_server_names_it() -> None:
@@ -76,6 +76,6 @@ def test_an_alarm_about_a_server_names_it() -> None:
 def test_an_alarm_has_the_severity_that_routers_give_it(severity: str, raised: bool, pri: int) -> None:
     change = AlarmChange(Alarm("spool-full", severity, 'hostile "text" ]'), raised, NOW, NOW)  # type: ignore[arg-type]  # the parameter's cases are the literal's
     event = own_events.alarm(AUTHOR, NOW, change)
-    assert parse(whole(event)).severity == pri
+    assert parse(with_identity(event)).severity == pri
     assert (b"state", b"add" if raised else b"clear") in params(event)
     assert (b"since", b"2024-03-06T16:34:22.344Z") in params(event)
