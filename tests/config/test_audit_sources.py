@@ -1,4 +1,4 @@
-"""Audit sources that would send records twice, and files of a log that would be left out: what `config check` says."""
+"""The findings of `config check` about sources that would send records twice, and about unreadable log files."""
 
 import subprocess
 import sys
@@ -50,14 +50,14 @@ def test_two_sources_on_one_file_are_a_mistake(folder: Path, other: str) -> None
     assert 'source[2].path: source "one" follows the same file' in mistake
 
 
-def test_two_sources_on_two_files_are_none(folder: Path) -> None:
+def test_two_sources_on_two_files_are_not_a_mistake(folder: Path) -> None:
     (folder / "other.log").touch()
     log = '[[source]]\nname = "one"\npath = "{folder}/audit.log"\n'
     assert sentences(findings(folder, log + log.replace("one", "two").replace("audit.log", "other.log")).mistakes) == []
 
 
 @pytest.mark.parametrize("kind", ["audit-dispatcher", "auditd-remote"])
-def test_auditds_log_beside_what_auditd_hands_out_is_a_warning(folder: Path, kind: str) -> None:
+def test_an_audit_log_beside_a_source_that_auditd_feeds_is_a_warning(folder: Path, kind: str) -> None:
     other = f'[[source]]\nname = "other"\ntype = "{kind}"\n'
     (warning,) = sentences(findings(folder, AUDIT_LOG + other).warnings)
     assert 'source[2].type: source "audit" follows this machine\'s audit log' in warning
@@ -66,8 +66,8 @@ def test_auditds_log_beside_what_auditd_hands_out_is_a_warning(folder: Path, kin
     assert AuditLogSource(name="a").path == "/var/log/audit/audit.log"
 
 
-def test_older_files_that_would_be_left_out_are_a_warning(folder: Path) -> None:
-    """Root reads everything: the check runs in a child without that power."""
+def test_older_files_that_cannot_be_read_are_a_warning(folder: Path) -> None:
+    """Root can read everything, so the check runs in a child without root's rights."""
     for number in (1, 2, 3):
         older = folder / f"audit.log.{number}"
         older.write_text("x")

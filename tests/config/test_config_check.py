@@ -1,4 +1,4 @@
-"""What `relay config check` finds on the machine: real files, real keys, real modes."""
+"""The findings of `relay config check` on a machine with real files, keys and modes."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ known-hosts = "{folder}/known_hosts"
 
 
 class Machine(NamedTuple):
-    """A folder on which CONFIGURATION is right in every way, until a test breaks something."""
+    """A folder in which CONFIGURATION has no findings, until a test breaks something."""
 
     folder: Path
 
@@ -69,7 +69,7 @@ def test_a_machine_that_has_everything_has_no_findings(machine: Machine) -> None
 
 
 EVENTS = '[[source]]\nname = "events"\ntype = "event-collector"\ncommand = ["/bin/true", "--index-file=/srv/x"]\n'
-"""A source of everything that a router's event collector writes."""
+"""A source of all events that a router's event collector writes."""
 SECOND_SERVER = '[[remote-logging-server]]\naddress = "127.0.0.1"\nname = "second"\ntypes = ["audit"]\n'
 FACILITIES = (
     "audit records have \"audit\", and a router's events have their source's `facility`, unless their own field "
@@ -94,7 +94,7 @@ FACILITIES = (
         ),
     ],
 )
-def test_a_choice_by_which_nothing_ever_comes_is_a_warning(machine: Machine, choice: str, warning: str) -> None:
+def test_a_filter_that_no_event_matches_is_a_warning(machine: Machine, choice: str, warning: str) -> None:
     assert machine.warning(CONFIGURATION + choice) == f"relay.toml:11: remote-logging-server[1].{warning}"
 
 
@@ -106,24 +106,24 @@ def test_a_choice_by_which_nothing_ever_comes_is_a_warning(machine: Machine, cho
         f'severity = "err"\ntypes = ["alarm"]\n{SECOND_SERVER}{EVENTS}',
     ],
 )
-def test_a_choice_by_which_something_may_come_is_none(machine: Machine, choice: str) -> None:
+def test_a_filter_that_an_event_can_match_is_not_a_warning(machine: Machine, choice: str) -> None:
     assert machine.findings(CONFIGURATION + choice) == CheckFindings((), ())
 
 
-def test_a_facility_that_the_events_of_a_servers_types_do_not_have_is_a_warning(machine: Machine) -> None:
+def test_a_facility_that_no_event_of_the_servers_types_has_is_a_warning(machine: Machine) -> None:
     text = f'{CONFIGURATION}facilities = ["audit"]\ntypes = ["admin"]\n{SECOND_SERVER}{EVENTS}'
     warning = f'facilities: no event routed to this server has facility "audit": {FACILITIES}'
     assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].{warning}"
 
 
 @pytest.mark.parametrize("facility", ["user", "local0"])
-def test_a_routers_events_are_of_their_sources_facility(machine: Machine, facility: str) -> None:
+def test_a_routers_events_have_the_facility_of_their_source(machine: Machine, facility: str) -> None:
     events = '[[source]]\nname = "events"\ntype = "event-collector"\ncommand = ["/bin/true"]\n'
     text = f'{CONFIGURATION}facilities = ["{facility}", "daemon"]\n{events}facility = "{facility}"\n'
     assert machine.warning(text).endswith(f'no event routed to this server has facility "daemon": {FACILITIES}')
 
 
-def test_a_private_key_that_others_may_use_is_a_mistake_with_its_line(machine: Machine) -> None:
+def test_a_private_key_that_others_can_read_is_a_mistake_with_its_line(machine: Machine) -> None:
     (machine.folder / "id").chmod(0o644)
     mistake = machine.mistake()
     assert mistake.startswith("relay.toml:8: port-forwarding[1].private-key: ")
@@ -131,7 +131,7 @@ def test_a_private_key_that_others_may_use_is_a_mistake_with_its_line(machine: M
     assert f"chmod 600 {machine.folder}/id" in mistake
 
 
-def test_a_private_key_that_is_missing_or_none_is_a_mistake(machine: Machine) -> None:
+def test_a_private_key_that_is_missing_or_is_not_a_key_is_a_mistake(machine: Machine) -> None:
     (machine.folder / "id").write_text("ssh-ed25519 AAAA a public key\n")
     assert "contains no readable private key" in machine.mistake()
     (machine.folder / "id").unlink()
@@ -149,13 +149,13 @@ def test_a_server_whose_host_key_is_not_known_is_a_mistake(machine: Machine) -> 
     assert machine.mistake().endswith(f"known-hosts: {machine.folder}/known_hosts does not exist; {remedy}")
 
 
-def test_a_broken_line_of_known_hosts_is_a_warning_since_the_others_hold(machine: Machine) -> None:
+def test_a_broken_line_of_known_hosts_is_only_a_warning(machine: Machine) -> None:
     with (machine.folder / "known_hosts").open("a") as file:
         file.write("172.18.4.100 ssh-ed25519 not-base64\n")
     assert "known_hosts line 2: the key is not base64" in machine.warning(CONFIGURATION)
 
 
-def test_lines_that_openssh_uses_and_relay_does_not_are_no_finding(machine: Machine) -> None:
+def test_lines_of_known_hosts_for_openssh_alone_are_not_reported(machine: Machine) -> None:
     with (machine.folder / "known_hosts").open("a") as file:
         file.write("@cert-authority * ssh-ed25519 AAAA\n@revoked * ssh-dss AAAA\nlog.example sk-ssh-ed25519 AAAA\n")
     assert machine.findings() == CheckFindings((), ())
@@ -167,8 +167,8 @@ def test_an_audit_log_that_does_not_exist_yet_is_a_warning(machine: Machine) -> 
     assert machine.warning(CONFIGURATION) == f"relay.toml:5: source[1].path: {sentence}"
 
 
-def test_an_audit_log_that_may_not_be_read_is_a_mistake(machine: Machine) -> None:
-    """Root reads everything: the check runs in a child without that power."""
+def test_an_audit_log_that_this_user_cannot_read_is_a_mistake(machine: Machine) -> None:
+    """Root can read everything, so the check runs in a child without root's rights."""
     (machine.folder / "audit.log").chmod(0)
     run = "from relay.cli.commands import config_group; config_group()"
     child = subprocess.run(
@@ -187,7 +187,7 @@ def test_a_state_directory_that_is_a_file_is_a_mistake(machine: Machine) -> None
     assert machine.mistake() == f"relay.toml:2: relay.state-directory: {machine.folder}/state is not a folder"
 
 
-def test_the_keys_of_the_receivers_ssh_end_are_looked_at_too(machine: Machine) -> None:
+def test_the_check_reads_the_keys_of_the_receivers_ssh_endpoint_too(machine: Machine) -> None:
     endpoint = """\
 [receiver.ssh]
 listen = "127.0.0.1:2222"
@@ -202,19 +202,19 @@ authorized-keys = "{folder}/authorized_keys"
     assert "authorized_keys does not exist" in machine.mistake(endpoint)
 
 
-def test_what_relay_run_would_refuse_is_a_mistake(machine: Machine) -> None:
+def test_a_source_without_a_server_is_a_mistake(machine: Machine) -> None:
     text = '[[source]]\nname = "audit"\npath = "{folder}/audit.log"'
     sentence = "there is no [[remote-logging-server]] to deliver its events to; add one"
     assert machine.mistake(text) == f"relay.toml:1: source: {sentence}"
 
 
-def test_a_server_to_which_no_port_forwarding_leads_is_a_warning(machine: Machine) -> None:
+def test_a_server_without_a_port_forwarding_is_a_warning(machine: Machine) -> None:
     text = CONFIGURATION.replace("[[remote-logging-server]]", "[[remote-logging-server]]\nport = 9")
     sentence = "relay.toml:10: remote-logging-server[1]: no [[port-forwarding]] has this address and port"
     assert machine.warning(text).startswith(sentence)
 
 
-def test_a_server_whose_types_are_all_switched_off_is_a_warning(machine: Machine) -> None:
+def test_a_server_whose_types_are_all_disabled_is_a_warning(machine: Machine) -> None:
     keys = '[[remote-logging-server]]\ntypes = ["traffic"]'
     text = CONFIGURATION.replace("[[remote-logging-server]]", keys) + SECOND_SERVER + EVENTS
     sentence = "it takes only traffic events, and [audit] does not enable traffic events"
@@ -222,20 +222,20 @@ def test_a_server_whose_types_are_all_switched_off_is_a_warning(machine: Machine
     assert machine.findings(text + "[audit]\ntraffic = { enabled = true }\n") == CheckFindings((), ())
 
 
-def test_types_that_relay_does_not_know_do_not_hide_that_the_others_are_switched_off(machine: Machine) -> None:
+def test_unknown_types_do_not_hide_that_the_others_are_disabled(machine: Machine) -> None:
     keys = '[[remote-logging-server]]\ntypes = ["traffic", "log"]'
     text = CONFIGURATION.replace("[[remote-logging-server]]", keys) + SECOND_SERVER + EVENTS
     sentence = "it takes only traffic events and events of unknown types, and [audit] does not enable traffic events"
     assert machine.warning(text) == f"relay.toml:11: remote-logging-server[1].types: {sentence}"
 
 
-def test_a_server_for_which_there_are_no_events_is_a_mistake(machine: Machine) -> None:
+def test_a_server_without_a_source_is_a_mistake(machine: Machine) -> None:
     text = CONFIGURATION.replace('[[source]]\nname = "audit"\npath = "{folder}/audit.log"\n', "")
     sentence = "there is no [[source]] whose events relay could deliver to it; add one"
     assert machine.mistake(text) == f"relay.toml:7: remote-logging-server: {sentence}"
 
 
-def test_a_port_forwarding_for_other_programs_alone_is_right(machine: Machine) -> None:
+def test_a_port_forwarding_for_other_programs_alone_is_legal(machine: Machine) -> None:
     text = CONFIGURATION.partition("[[source]]")[0] + "[[port-forwarding]]" + CONFIGURATION.partition("forwarding]]")[2]
     assert machine.findings(text.replace("[[remote-logging-server]]\n", "")) == CheckFindings((), ())
 
@@ -252,7 +252,7 @@ COLLECTOR = (
     ("category", "type_"),
     [("traffic", "traffic"), ("administration", "admin"), ("system", "system"), ("security", "security")],
 )
-def test_events_that_are_enabled_and_that_no_source_delivers_are_a_warning_with_the_missing_source(
+def test_enabled_events_that_no_source_delivers_are_a_warning_with_the_source_to_add(
     machine: Machine, category: str, type_: str
 ) -> None:
     text = f"{CONFIGURATION}[audit]\n{category}.enabled = true\n"
@@ -262,12 +262,12 @@ def test_events_that_are_enabled_and_that_no_source_delivers_are_a_warning_with_
 
 
 @pytest.mark.parametrize("filters", ['tagpass = { type = ["alarm"] }', 'tagdrop = { type = ["tr*"] }'])
-def test_a_source_whose_filters_drop_the_enabled_events_is_named(machine: Machine, filters: str) -> None:
+def test_the_warning_names_the_source_whose_filters_drop_enabled_events(machine: Machine, filters: str) -> None:
     warning = machine.warning(f"{CONFIGURATION}[audit]\ntraffic.enabled = true\n{EVENTS}{filters}\n")
     assert warning.endswith('let them pass the filters (tagpass, tagdrop) of source "events"')
 
 
-def test_a_tag_that_gives_events_their_type_makes_every_type_possible(machine: Machine) -> None:
+def test_a_configured_tag_type_makes_every_type_possible(machine: Machine) -> None:
     filters = 'tagpass = { node = ["a"] }\ntags = { type = "traffic" }\n'
     assert machine.findings(f"{CONFIGURATION}[audit]\ntraffic.enabled = true\n{EVENTS}{filters}") == CheckFindings(
         (), ()
@@ -281,14 +281,14 @@ def test_history_of_events_that_are_not_enabled_is_a_warning(machine: Machine) -
     assert machine.findings(f"{CONFIGURATION}[audit]\nsystem = {{ enabled = false }}\n") == CheckFindings((), ())
 
 
-def test_a_server_that_names_types_which_no_source_delivers_is_a_warning(machine: Machine) -> None:
+def test_types_of_a_server_that_no_source_delivers_are_a_warning(machine: Machine) -> None:
     text = CONFIGURATION + 'types = ["audit", "alarm", "admin", "log"]\n'
     warning = f"relay.toml:11: remote-logging-server[1].types: no source delivers alarm and admin events; {COLLECTOR}"
     assert machine.warning(text) == warning
     assert machine.findings(text + EVENTS) == CheckFindings((), ())
 
 
-def test_the_default_types_written_out_are_no_reason_for_a_warning(machine: Machine) -> None:
+def test_the_default_types_written_out_are_not_a_warning(machine: Machine) -> None:
     types = RemoteLoggingServer().types
     assert machine.findings(f"{CONFIGURATION}types = {json.dumps(types)}\n") == CheckFindings((), ())
 
@@ -299,7 +299,7 @@ def test_a_source_whose_events_no_server_takes_is_a_warning(machine: Machine) ->
     assert machine.warning(text) == f"relay.toml:3: source[1]: {sentence}"
 
 
-def test_a_source_whose_events_are_all_switched_off_is_a_warning(machine: Machine) -> None:
+def test_a_source_whose_events_are_all_disabled_is_a_warning(machine: Machine) -> None:
     text = f'{CONFIGURATION}{EVENTS}tagpass = {{ type = ["traffic"] }}\n'
     sentence = "its events (traffic) are not enabled in [audit]; set `enabled = true` in audit.traffic"
     assert machine.warning(text) == f"relay.toml:11: source[2]: {sentence}"
@@ -340,7 +340,7 @@ def test_a_configuration_with_both_parts_is_for_both_programs(machine: Machine) 
 
 
 @pytest.mark.parametrize(("program", "warned"), [("run", "receiver"), ("receive", "source[1]")])
-def test_the_program_can_be_said(machine: Machine, program: Program, warned: str) -> None:
+def test_the_program_can_be_named(machine: Machine, program: Program, warned: str) -> None:
     findings = check(read_configuration([machine.configuration(CONFIGURATION + RECEIVER)]), program)
     assert findings.mistakes == ()
     assert findings.warnings[0].location.key == warned

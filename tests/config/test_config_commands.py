@@ -17,7 +17,7 @@ from relay.transport.ssh import private_key
 @click.group()
 @config_option
 def relay() -> None:
-    """Stand in for the whole command line, of which only `config` is looked at here."""
+    """A command line with the command `config` alone."""
 
 
 relay.add_command(config_group)
@@ -37,7 +37,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A configuration with which nothing is wrong: its key, its known host and its log are there."""
+    """A configuration without findings: its key, its known host and its log exist."""
     (tmp_path / "audit.log").write_text("")
     key = private_key.generate(str(tmp_path / "id"))
     (tmp_path / "known_hosts").write_text(f"log.example {key.get_name()} {key.get_base64()}\n")
@@ -57,7 +57,7 @@ known-hosts = "{tmp_path}/known_hosts"
     return path
 
 
-def test_a_right_configuration_is_told_in_one_sentence(file: Path) -> None:
+def test_a_correct_configuration_gets_one_sentence(file: Path) -> None:
     result = run("config", "check", "-c", str(file))
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
@@ -66,7 +66,7 @@ def test_a_right_configuration_is_told_in_one_sentence(file: Path) -> None:
     )
 
 
-def test_a_receivers_configuration_is_told_in_one_sentence(file: Path) -> None:
+def test_a_receivers_configuration_gets_one_sentence(file: Path) -> None:
     file.write_text('[receiver]\narchive = "/srv/log"\n')
     result = run("config", "check", "-c", str(file))
     assert (result.exit_code, result.stderr) == (0, "")
@@ -131,7 +131,7 @@ def test_mistakes_as_json_have_their_parts(file: Path) -> None:
     }
 
 
-def test_a_right_configuration_as_json_is_ok(file: Path) -> None:
+def test_a_correct_configuration_as_json_is_ok(file: Path) -> None:
     result = run("config", "check", "--json", "-c", str(file))
     assert result.exit_code == 0
     found = json.loads(result.stdout)
@@ -139,13 +139,13 @@ def test_a_right_configuration_as_json_is_ok(file: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "show"])
-def test_a_missing_file_leaves_as_no_input(command: str, tmp_path: Path) -> None:
+def test_a_missing_file_exits_with_66(command: str, tmp_path: Path) -> None:
     """The main entry prints it, and ends with its exit code 66."""
     result = run("config", command, "-c", str(tmp_path / "missing.toml"))
     assert isinstance(result.exception, NoInputError)
 
 
-def test_show_leaves_with_the_mistakes(file: Path) -> None:
+def test_show_fails_with_the_mistakes(file: Path) -> None:
     file.write_text("x = 1")
     assert isinstance(run("config", "show", "-c", str(file)).exception, ConfigurationError)
 
@@ -183,7 +183,7 @@ def test_show_as_json_has_the_same_keys_and_values(file: Path) -> None:
     assert document["settings"]["source"][0]["name"] == "audit"
 
 
-def test_the_shared_options_stand_before_and_after_the_command() -> None:
+def test_the_shared_options_work_before_and_after_the_command() -> None:
     result = run("-v", "-c", "a", "--config", "b", "options-shown", "-c", "c", "-vv")
     assert json.loads(result.stdout) == [["a", "b", "c"], 3]
 

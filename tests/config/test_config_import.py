@@ -17,7 +17,7 @@ ROUTERS = str(EXAMPLES / "two-routers.cfg")
 
 @pytest.fixture
 def secure(tmp_path: Path) -> str:
-    """Both examples of secure transport, as an engineer would paste them into one file."""
+    """Both examples of secure transport in one file, as an engineer would paste them."""
     names = ("secure-transport-port-forwarding", "secure-transport-server")
     file = tmp_path / "router.cfg"
     file.write_text("".join((EXAMPLES / f"{name}.cfg").read_text() for name in names))
@@ -26,13 +26,11 @@ def secure(tmp_path: Path) -> str:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     code = main(arguments)
-    told = capsys.readouterr()
-    return code, told.out, told.err
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
 
 
-def test_what_import_prints_is_what_the_file_means(
-    capsys: pytest.CaptureFixture[str], secure: str, tmp_path: Path
-) -> None:
+def test_import_prints_the_meaning_of_the_file(capsys: pytest.CaptureFixture[str], secure: str, tmp_path: Path) -> None:
     code, out, err = run(capsys, "config", "import", secure)
     assert (code, err) == (0, "")
     assert (
@@ -66,7 +64,7 @@ protocol = "auditd"  # not in router.cfg: routers use it
     assert read_settings([str(made)]) == read_settings([secure])
 
 
-def test_the_router_is_chosen_before_and_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_router_can_be_chosen_before_and_after_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "config", "import", ROUTERS)
     assert code == 78
     assert 'has 2 routers: "edge", "hub"; choose one with `--router NAME`' in err
@@ -80,7 +78,7 @@ def test_the_router_is_chosen_before_and_after_the_command(capsys: pytest.Captur
 def test_every_command_that_reads_the_configuration_takes_the_choice(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """`relay events` has a --router of its own: there the choice stands before the command."""
+    """`relay events` has a --router of its own, so the choice comes before the command."""
     over = tmp_path / "relay.toml"
     over.write_text(f"[relay]\nstate-directory = '{tmp_path}/none'\n")
     choice = ("--router", "edge", "--node", "edge-a")
@@ -91,9 +89,7 @@ def test_every_command_that_reads_the_configuration_takes_the_choice(
     assert code not in {64, 70, 78}, err
 
 
-def test_show_tells_where_each_value_comes_from(
-    capsys: pytest.CaptureFixture[str], secure: str, tmp_path: Path
-) -> None:
+def test_show_prints_the_origin_of_each_value(capsys: pytest.CaptureFixture[str], secure: str, tmp_path: Path) -> None:
     over = tmp_path / "keys.toml"
     over.write_text("[[port-forwarding]]\nusername = 'audit'\n")
     code, out, _ = run(capsys, "config", "show", "-c", secure, "-c", str(over))
@@ -114,9 +110,7 @@ def test_show_as_json_has_the_origins_by_their_keys(capsys: pytest.CaptureFixtur
     assert origins["relay.router"] == "router.cfg:3"
 
 
-def test_what_relay_does_otherwise_is_told_on_standard_error(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_import_prints_its_warnings_on_standard_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "router.cfg"
     text = (EXAMPLES / "retention.cfg").read_text()
     file.write_text(text.replace("retention 1d", "retention 1d\n                    col\x1bour red"))
@@ -141,7 +135,7 @@ def test_a_folder_of_the_monitoring_agent_is_imported(capsys: pytest.CaptureFixt
     assert "what it sends to a server includes traffic" in out
 
 
-def test_a_file_that_is_not_there_ends_with_66(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_missing_file_ends_with_66(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(capsys, "config", "import", str(tmp_path / "missing"))[0] == 66
 
 
@@ -161,7 +155,7 @@ def test_import_reads_its_file_alone(capsys: pytest.CaptureFixture[str], secure:
 # --- Certificates ------------------------------------------------------------------------------------------
 
 
-def test_certificates_are_written_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_prints_certificates_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "config", "import", str(EXAMPLES / "syslog-over-tls.cfg"))
     assert code == 0
     ca, *_ = (server["ca"] for server in tomllib.loads(out)["remote-logging-server"])
@@ -173,8 +167,8 @@ def test_certificates_are_written_as_they_stand(capsys: pytest.CaptureFixture[st
 # --- The real entry ----------------------------------------------------------------------------------------
 
 
-def test_no_traceback_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """Through the real entry, and a pipe that is closed."""
+def test_a_file_that_is_not_utf_8_causes_no_traceback(tmp_path: Path) -> None:
+    """In a process of its own, with the real entry point and a closed pipe."""
     file = tmp_path / "router.cfg"
     file.write_bytes(b"config\n    router r\n        \xff\xfe\n")
     command = [sys.executable, "-m", "relay", "config", "import", str(file)]

@@ -11,7 +11,7 @@ from relay.config.key_path import KeyPath
 
 
 def paths(value: object, path: KeyPath = ()) -> set[KeyPath]:
-    """Every path in a document that tomllib read."""
+    """Every path of a document that tomllib read."""
     inner: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return ({path} if path else set()).union(*(paths(element, (*path, key)) for key, element in inner))
 
@@ -65,7 +65,7 @@ def test_every_key_of_a_text_that_uses_all_of_toml_has_its_line() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# only a comment", "a=1", "a = 1\r\nb = 2\r\n", "[a]\n[a.b]\n[c]"])
-def test_the_paths_are_those_of_tomllib(text: str) -> None:
+def test_the_paths_are_the_same_as_tomllibs(text: str) -> None:
     assert set(key_lines(text)) == paths(tomllib.loads(text))
 
 

@@ -16,7 +16,7 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Write a file, and give back its name as a user in its folder would write it."""
+    """Write a file, and return its name as a user in its folder would write it."""
     monkeypatch.chdir(tmp_path)
 
     def write(text: str | bytes, name: str = "relay.toml") -> str:
@@ -33,7 +33,7 @@ def mistakes(*files: str) -> tuple[str, ...]:
     return wrong.value.mistakes
 
 
-def test_three_mistakes_are_told_at_once_with_their_lines_and_keys(write: Write) -> None:
+def test_three_mistakes_are_reported_at_once_with_their_lines_and_keys(write: Write) -> None:
     file = write("""\
 [spool]
 max-size = "much"
@@ -182,29 +182,29 @@ def test_a_file_that_cannot_be_a_configuration_is_one_mistake(write: Write, cont
     assert mistake.startswith(f"relay.toml: {sentence}")
 
 
-def test_a_file_of_100_mb_is_refused_without_being_read(write: Write) -> None:
+def test_a_file_of_100_mb_is_rejected_without_being_read(write: Write) -> None:
     file = write("")
     os.truncate(file, 100 * 1000**2)  # sparse: reading it whole would show in memory, not on the disk
     (mistake,) = mistakes(file)
     assert mistake.startswith("relay.toml: is larger than 4 MiB, the most that relay reads; ")
 
 
-def test_a_file_at_the_ceiling_is_read(write: Write) -> None:
+def test_a_file_at_the_limit_is_read(write: Write) -> None:
     text = "[relay]\nnode = 'n'\n"
     assert read_settings([write(text + "#" * (LARGEST_FILE - len(text)))]).relay.node == "n"
 
 
 def test_mistakes_beyond_a_hundred_are_counted(write: Write) -> None:
-    told = mistakes(write("".join(f"k{number} = 1\n" for number in range(250))))
-    assert len(told) == 101
-    assert told[-1] == "and 150 more"
+    found = mistakes(write("".join(f"k{number} = 1\n" for number in range(250))))
+    assert len(found) == 101
+    assert found[-1] == "and 150 more"
 
 
 @pytest.mark.parametrize(
     ("file", "cause"),
     [("missing.toml", "there is no such file"), (".", "it is a folder"), ("x" * 300, "File name too long")],
 )
-def test_a_file_that_cannot_be_had_is_no_input(write: Write, file: str, cause: str) -> None:
+def test_a_file_that_cannot_be_read_is_a_no_input_error(write: Write, file: str, cause: str) -> None:
     with pytest.raises(NoInputError, match=cause) as wrong:
         read_settings([write("[relay]"), file])
     assert wrong.value.exit_code == 66
@@ -213,8 +213,8 @@ def test_a_file_that_cannot_be_had_is_no_input(write: Write, file: str, cause: s
 
 
 @pytest.mark.parametrize("entry", sorted(PLANNED_KEYS))
-def test_what_this_version_does_not_have_is_said_plainly(write: Write, entry: str) -> None:
-    """A promise that is silently not kept is worse than an error."""
+def test_planned_keys_have_a_sentence_of_their_own(write: Write, entry: str) -> None:
+    """Ignoring them silently would be worse than an error."""
     key, _, value = entry.partition(" = ")
     table, _, name = key.rpartition(".")
     header = f"[[{table}]]" if table in {"source", "remote-logging-server"} else f"[{table}]" if table else ""
@@ -256,13 +256,13 @@ name = "b"
     assert len(settings.remote_logging_server) == 1
 
 
-def test_an_empty_array_in_a_later_file_takes_all_away(write: Write) -> None:
+def test_an_empty_array_in_a_later_file_removes_all_tables(write: Write) -> None:
     first = write("[[source]]\nname = 'a'")
     assert read_settings([first, write("source = []", "second.toml")]).source == ()
 
 
-def test_mistakes_of_several_files_name_each_its_own_file_and_line(write: Write) -> None:
-    """Tables of an array are counted within the file where they stand."""
+def test_each_mistake_of_several_files_names_its_own_file_and_line(write: Write) -> None:
+    """Tables of an array are counted within their file."""
     first = write("[relay]\nhostname = 'a b'\n[[source]]\nname = 'a'\n[[source]]\nname = ''")
     second = write("\n[[source]]\nname = 'c'\nstart = 1\n[relay]\nnode = 1", "second.toml")
     assert mistakes(first, second) == (
@@ -273,7 +273,7 @@ def test_mistakes_of_several_files_name_each_its_own_file_and_line(write: Write)
     )
 
 
-def test_a_file_that_is_no_toml_hides_no_mistake_of_another(write: Write) -> None:
+def test_a_file_that_is_not_toml_hides_no_mistake_of_another(write: Write) -> None:
     broken, wrong = write("a ="), write("[relay]\nnode = 1", "second.toml")
     assert mistakes(broken, wrong) == (
         "relay.toml:1: is not TOML: Invalid value",
@@ -281,7 +281,7 @@ def test_a_file_that_is_no_toml_hides_no_mistake_of_another(write: Write) -> Non
     )
 
 
-def test_every_key_has_its_place_also_one_that_was_left_to_its_default(write: Write) -> None:
+def test_every_key_has_a_location_even_when_no_file_has_it(write: Write) -> None:
     configuration = read_configuration([write("\n[[source]]\nname = 'a'")])
     assert configuration.locate(("source", 0, "name"))[:2] == ("relay.toml", 3)
     assert configuration.locate(("source", 0, "path"))[:2] == ("relay.toml", 2)

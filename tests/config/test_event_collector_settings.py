@@ -1,4 +1,4 @@
-"""The keys of a source of type event-collector: what is legal, and what a mistake in them is told as."""
+"""The keys of a source of type event-collector: legal values, and the sentences for mistakes."""
 
 import re
 import subprocess
@@ -145,23 +145,23 @@ def test_filters_are_read_and_shown(write: Write) -> None:
         ),
     ],
 )
-def test_a_mistake_is_told_with_its_key_and_line(write: Write, text: str, mistake: str) -> None:
-    with pytest.raises(MistakesError) as told:
+def test_a_mistake_has_its_key_and_line(write: Write, text: str, mistake: str) -> None:
+    with pytest.raises(MistakesError) as rejected:
         read_settings([write(text)])
-    (sentence,) = told.value.mistakes
+    (sentence,) = rejected.value.mistakes
     assert sentence.partition("relay.toml:")[2] == mistake
 
 
 @pytest.mark.parametrize("type_", ["'audit'", "5", "['audit-log']", "{}"])
-def test_an_unknown_type_names_those_that_there_are(write: Write, type_: str) -> None:
-    with pytest.raises(MistakesError) as told:
+def test_the_mistake_of_an_unknown_type_lists_the_known_types(write: Write, type_: str) -> None:
+    with pytest.raises(MistakesError) as rejected:
         read_settings([write(f"[[source]]\nname = 'a'\ntype = {type_}")])
-    (sentence,) = told.value.mistakes
+    (sentence,) = rejected.value.mistakes
     assert ':3: source[1].type: must be "audit-log", ' in sentence
     assert '"event-collector"' in sentence
 
 
-def test_a_program_that_is_not_there_is_found_by_the_check(write: Write, tmp_path: Path) -> None:
+def test_the_check_finds_a_missing_program(write: Write, tmp_path: Path) -> None:
     program = tmp_path / "program"
     file = write(
         f"{EVENTS}command = ['{program}']\n[[remote-logging-server]]\n[[port-forwarding]]\nserver-address = 'h'"
@@ -182,24 +182,24 @@ def test_a_program_that_is_not_there_is_found_by_the_check(write: Write, tmp_pat
     assert sentences() == []
 
 
-def test_an_index_file_that_relay_may_not_write_is_found_by_the_check(write: Write, tmp_path: Path) -> None:
+def test_the_check_finds_an_index_file_that_relay_cannot_write(write: Write, tmp_path: Path) -> None:
     folder = tmp_path / "state"
     index = folder / "events.index"
     file = write(f"{EVENTS}command = ['/bin/sh', '--index-file', '{index}']")
 
-    def told() -> list[str]:
+    def index_sentences() -> list[str]:
         run = "from relay.cli.commands import config_group; config_group()"
         command = [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", run, "check", "-c", file]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         return re.findall(r"source\[1\]\.index-file: (.*); run this check as the user that relay runs as", done.stderr)
 
-    assert told() == []
+    assert index_sentences() == []
     folder.mkdir(0o755)
-    assert told() == []
+    assert index_sentences() == []
     folder.chmod(0o555)
-    assert told() == [f"this user is not allowed to create {index} in its folder"]
+    assert index_sentences() == [f"this user is not allowed to create {index} in its folder"]
     folder.chmod(0o755)
     index.touch(0o444)
-    assert told() == [f"this user is not allowed to read and write {index}"]
+    assert index_sentences() == [f"this user is not allowed to read and write {index}"]
     index.chmod(0o644)
-    assert told() == []
+    assert index_sentences() == []

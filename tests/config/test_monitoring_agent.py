@@ -1,4 +1,4 @@
-"""A Monitoring Agent's folder as it is: the vendor's example word for word, what goes where, and what relay has not."""
+"""A Monitoring Agent's folder: the vendor's example word for word, which events go where, and what relay ignores."""
 
 import contextlib
 import os
@@ -49,7 +49,7 @@ class Agent(NamedTuple):
     def draft(self, text: str, named: RouterChoice = ANY) -> SettingsDraft:
         return agent_draft(str(self.config(text)), text, named)
 
-    def told(self, text: str, named: RouterChoice = ANY) -> list[str]:
+    def mistakes(self, text: str, named: RouterChoice = ANY) -> list[str]:
         return [str(each).replace(f"{self.folder}/", "") for each in self.draft(text, named).mistakes]
 
     def warned(self, text: str) -> list[str]:
@@ -108,7 +108,7 @@ def test_the_folder_and_its_file_are_the_same(agent: Agent, name: str) -> None:
     assert [source.name for source in read_settings([str(agent.folder / name)]).source] == ["events"]
 
 
-def test_a_folder_without_a_configuration_is_no_input(tmp_path: Path) -> None:
+def test_a_folder_without_a_configuration_is_a_no_input_error(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="it is a folder"):
         read_settings([str(tmp_path)])
 
@@ -164,17 +164,17 @@ outputs:
         (f"tagdrop = {{ type = {[type_ for type_ in TYPES if type_ != 'log']} }}", True),
     ],
 )
-def test_a_type_that_relay_does_not_know_goes_where_its_inputs_filters_let_it(
+def test_an_unknown_type_goes_where_the_filters_of_its_input_let_it_pass(
     agent: Agent, filters: str, *, passes: bool
 ) -> None:
-    """A newer router's; by relay its events are of type log."""
+    """A newer router can have such types; for relay their events have the type log."""
     agent.write(input_events=f"{EVENTS}{filters}\n")
     (types,) = servers(agent.draft(BOTH)).values()
     assert ("log" in types) is passes
 
 
-def test_types_that_relay_does_not_know_are_kept_back_where_they_might_go_astray_and_that_is_told(agent: Agent) -> None:
-    """A glob may fit them, and another input, which does not go there, may give them too."""
+def test_unknown_types_that_might_go_to_a_wrong_output_are_not_sent_and_a_warning_says_so(agent: Agent) -> None:
+    """A glob may match them, and another input, which does not go to this output, may have them too."""
     agent.write(
         input_alarms=EVENTS + 'tagpass = { type = ["al*"] }\n',
         input_events=EVENTS + 'tagdrop = { type = ["alarm"] }\n',
@@ -206,7 +206,7 @@ def test_an_input_whose_filters_drop_every_type_goes_nowhere(agent: Agent) -> No
 
 
 @pytest.mark.parametrize("word", ["false", "disabled", '"false"', "no", "off", "'No'", "Disabled"])
-def test_an_input_that_is_switched_off_is_not_taken(agent: Agent, word: str) -> None:
+def test_a_disabled_input_is_ignored(agent: Agent, word: str) -> None:
     agent.write(input_second=EVENTS)
     text = BOTH.replace("outputs", f"  - name: second\n    enabled: {word}\noutputs")
     assert agent.warned(text) == ['config.yaml:1: inputs: input "second" is disabled; ignored']
@@ -214,22 +214,22 @@ def test_an_input_that_is_switched_off_is_not_taken(agent: Agent, word: str) -> 
 
 
 @pytest.mark.parametrize("word", ["true", "enabled", "yes", "'on'", "", "TRUE"])
-def test_an_input_that_is_switched_on_is_taken(agent: Agent, word: str) -> None:
+def test_an_enabled_input_is_read(agent: Agent, word: str) -> None:
     text = f"enabled: {word}\n" + BOTH.replace("events\n", f"events\n    enabled: {word}\n")
     assert agent.warned(text) == []
     assert servers(agent.draft(text)) == {"log": list(TYPES)}
 
 
 @pytest.mark.parametrize("word", ["false", "disabled"])
-def test_nothing_is_taken_of_an_agent_that_is_switched_off(agent: Agent, word: str) -> None:
+def test_a_disabled_agent_is_ignored(agent: Agent, word: str) -> None:
     (warning,) = agent.warned(f"enabled: {word}\n{BOTH}")
     assert warning.startswith("config.yaml:1: enabled: the Monitoring Agent is disabled here")
     assert agent.draft(f"enabled: {word}\n{BOTH}").document == {}
 
 
 @pytest.mark.parametrize("word", ["maybe", "[1]", "2"])
-def test_a_word_that_is_no_switch_is_a_mistake(agent: Agent, word: str) -> None:
-    (mistake,) = agent.told(BOTH.replace("events\n", f"events\n    enabled: {word}\n"))
+def test_another_value_of_enabled_is_a_mistake(agent: Agent, word: str) -> None:
+    (mistake,) = agent.mistakes(BOTH.replace("events\n", f"events\n    enabled: {word}\n"))
     assert mistake.startswith('config.yaml:1: inputs: input "events": enabled must be true or false, not "')
 
 
@@ -262,7 +262,7 @@ def test_traffic_that_an_agent_sends_is_enabled_unless_another_file_says_otherwi
     assert traffic(agent) == (False, False)
 
 
-def test_a_mistake_of_no_place_is_still_the_first_files(agent: Agent) -> None:
+def test_a_mistake_without_a_location_belongs_to_the_first_file(agent: Agent) -> None:
     agent.config(BOTH)
     first = agent.folder / "first.toml"
     first.write_text('[relay]\nstate-directory = "/srv"\n')
@@ -319,7 +319,7 @@ def test_the_format_of_the_older_input_must_be_one_that_relay_reads(
     agent: Agent, line: str, mistake: str | None
 ) -> None:
     agent.write(input_events=OLDER.replace('data_format = "influx"', line))
-    assert agent.told(BOTH) == ([mistake] if mistake else [])
+    assert agent.mistakes(BOTH) == ([mistake] if mistake else [])
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_the_format_of_the_older_input_must_be_one_that_relay_reads(
         ),
     ],
 )
-def test_what_execd_would_do_otherwise_is_told(agent: Agent, line: str, warning: str | None) -> None:
+def test_differences_from_execd_are_warnings(agent: Agent, line: str, warning: str | None) -> None:
     agent.write(
         input_events=f'[[inputs.execd]]\ncommand = ["/usr/bin/eventCollector128t", "--index-file=/x"]\n{line}\n'
     )
@@ -351,27 +351,27 @@ def test_what_execd_would_do_otherwise_is_told(agent: Agent, line: str, warning:
 
 def test_times_in_another_unit_are_a_mistake(agent: Agent) -> None:
     agent.write(input_events=OLDER.replace('signal = "none"', 'influx_timestamp_precision = "1s"'))
-    assert agent.told(BOTH) == [
+    assert agent.mistakes(BOTH) == [
         'inputs/events.conf:3: influx_timestamp_precision: relay reads nanoseconds (1ns), not "1s"'
     ]
 
 
-def test_the_environment_of_the_older_input_is_handed_on(agent: Agent) -> None:
+def test_the_environment_of_the_older_input_is_kept(agent: Agent) -> None:
     agent.write(input_events=OLDER.replace('signal = "none"', 'environment = ["A=b=c", "ROUTER=${ROUTER}"]'))
     (source,) = agent.draft(BOTH, RouterChoice("edge")).document["source"]
     assert source["environment"] == ["A=b=c", "ROUTER=edge"]
 
 
-def test_another_program_is_named_as_what_relay_has_not(agent: Agent) -> None:
+def test_another_program_is_among_the_ignored_inputs(agent: Agent) -> None:
     agent.write(input_other='[[inputs.execd]]\ncommand = ["/usr/bin/other"]\n[[inputs.execd]]\n')
     (warning,) = agent.warned(BOTH.replace("outputs", "  - name: other\noutputs"))
     assert warning == f"config.yaml:1: {PASSED_OVER}input other (execd of /usr/bin/other, execd)"
 
 
-def test_inputs_that_their_types_do_not_part_are_a_mistake(agent: Agent) -> None:
+def test_inputs_that_their_types_do_not_separate_are_a_mistake(agent: Agent) -> None:
     agent.write(input_alarms=EVENTS + 'tagpass = { type = ["alarm"] }\n', output_second=SYSLOG)
     text = BOTH.replace("outputs", "  - name: alarms\n    include-outputs: [second]\noutputs") + "  - name: second\n"
-    (mistake,) = agent.told(text)
+    (mistake,) = agent.mistakes(text)
     assert mistake == (
         'config.yaml:1: inputs: input "alarms" does not go to output "log", but another input with events of the '
         "same type (alarm) does; relay selects by type: separate the inputs by tagpass"
@@ -379,7 +379,7 @@ def test_inputs_that_their_types_do_not_part_are_a_mistake(agent: Agent) -> None
 
 
 def test_several_tags_in_tagpass_leave_every_type_possible(agent: Agent) -> None:
-    """Telegraf lets pass what one of them lets pass."""
+    """In Telegraf an event passes when any one of them lets it pass."""
     agent.write(input_events=EVENTS + 'tagpass = { type = ["alarm"], node = ["a"] }\n')
     assert servers(agent.draft(BOTH)) == {"log": list(TYPES)}
 
@@ -395,13 +395,13 @@ def test_filters_topic_and_log_name_are_taken_over(agent: Agent) -> None:
     assert (source["fieldpass"], source["fielddrop"], source["tagdrop"]) == (["a*"], ["b"], {"node": ["x"]})
 
 
-def test_another_file_may_hold_the_input(agent: Agent) -> None:
+def test_the_input_can_be_in_another_file(agent: Agent) -> None:
     agent.write(input_shared=EVENTS)
     text = "inputs:\n  - name: a\n    conf: shared.conf\n  - name: b\n    conf: shared.conf\noutputs:\n  - name: log\n"
     assert [source["name"] for source in agent.draft(text).document["source"]] == ["a", "b"]
 
 
-def test_the_lib_directory_holds_the_files_unless_they_stand_beside(agent: Agent, tmp_path: Path) -> None:
+def test_the_files_are_in_the_lib_directory_unless_they_are_beside_config_yaml(agent: Agent, tmp_path: Path) -> None:
     alone = tmp_path / "config.yaml"
     alone.write_text(f"lib-directory: {agent.folder}\n{BOTH}")
     assert [source.name for source in read_settings([str(alone)]).source] == ["events"]
@@ -420,25 +420,25 @@ def test_variables_are_replaced(agent: Agent) -> None:
     assert source["tagpass"] == {"host": [socket.gethostname()]}
 
 
-def test_a_variable_that_nothing_names_is_a_mistake(agent: Agent) -> None:
+def test_an_unknown_variable_is_a_mistake(agent: Agent) -> None:
     agent.write(input_events='[[inputs.t128_events]]\nindex-file = "/srv/${ROUTER}/${OTHER}"\n')
     further = "set `router` in [relay] of a further file"
-    assert agent.told(BOTH) == [
+    assert agent.mistakes(BOTH) == [
         f'inputs/events.conf:2: index-file: the value of "${{ROUTER}}" is not known; {further}',
         'inputs/events.conf:2: index-file: relay does not know "${OTHER}"; it knows ROUTER, NODE, HOSTNAME',
     ]
 
 
 @pytest.mark.parametrize("name", ["128T_VERSION", "WEB_PORT", "SITE"])
-def test_a_variable_that_only_the_router_knows_is_to_be_written_out(agent: Agent, name: str) -> None:
-    """The vendor's own, and what config.yaml has the agent ask for; of keys that relay does not use nothing is said."""
+def test_a_variable_that_only_the_router_knows_is_a_mistake(agent: Agent, name: str) -> None:
+    """The vendor's variables, and those of config.yaml; in keys that relay does not use they are no mistake."""
     agent.write(input_events=f'{EVENTS}topic = "${{{name}}}"\nversion = "${{{name}}}"\n')
     sentence = f'the Monitoring Agent asks the router for "${{{name}}}", and relay does not; write the value instead'
-    told = agent.told(f"variables:\n  - name: SITE\n    query: allRouters\n{BOTH}")
-    assert told == [f"inputs/events.conf:3: topic: {sentence}"]
+    found = agent.mistakes(f"variables:\n  - name: SITE\n    query: allRouters\n{BOTH}")
+    assert found == [f"inputs/events.conf:3: topic: {sentence}"]
 
 
-def test_router_and_node_of_the_tags_are_ours_and_the_others_are_the_sources(agent: Agent) -> None:
+def test_the_tags_router_and_node_become_keys_of_relay_and_the_others_tags_of_sources(agent: Agent) -> None:
     text = f"""\
 tags:
   - key: router
@@ -476,11 +476,11 @@ def test_an_inputs_own_tags_come_before_those_of_all_inputs(agent: Agent) -> Non
 def test_a_tag_whose_variable_relay_does_not_know_is_a_mistake(agent: Agent) -> None:
     text = f"tags:\n  - {{key: version, value: '${{128T_VERSION}}'}}\n{BOTH}"
     sentence = 'the Monitoring Agent asks the router for "${128T_VERSION}", and relay does not; write the value instead'
-    assert agent.told(text) == [f"config.yaml:1: tags: {sentence}"]
+    assert agent.mistakes(text) == [f"config.yaml:1: tags: {sentence}"]
 
 
 @pytest.mark.parametrize("tag", ["{key: site}", "{value: x}", "x", "{key: site, value: ''}", "{key: a, value: [b]}"])
-def test_a_tag_that_is_not_whole_is_named(agent: Agent, tag: str) -> None:
+def test_an_incomplete_tag_is_a_warning(agent: Agent, tag: str) -> None:
     assert agent.warned(f"tags:\n  - {tag}\n{BOTH}") == [
         f"config.yaml:1: {PASSED_OVER}a tag without a key and a value",
     ]
@@ -541,19 +541,19 @@ def test_an_output_is_a_server(agent: Agent, output: str, expected: dict[str, An
         ('address = "tcp://log:1"\npass = ["a*"]', f"3: pass: {BY_TYPE_ALONE}"),
     ],
 )
-def test_what_relay_cannot_do_for_an_output_is_a_mistake(agent: Agent, output: str, mistake: str) -> None:
+def test_an_output_that_relay_cannot_express_is_a_mistake(agent: Agent, output: str, mistake: str) -> None:
     agent.write(output_log=f"[[outputs.syslog]]\n{output}\n")
-    assert agent.told(BOTH)[0].startswith(f"outputs/log.conf:{mistake}")
+    assert agent.mistakes(BOTH)[0].startswith(f"outputs/log.conf:{mistake}")
 
 
 def test_an_insecure_connection_is_a_mistake_that_names_the_fingerprint(agent: Agent) -> None:
     agent.write(output_log=SYSLOG + "insecure_skip_verify = true\n")
-    (mistake,) = agent.told(BOTH)
+    (mistake,) = agent.mistakes(BOTH)
     assert '`fingerprint = "sha-256:…"`' in mistake
 
 
-def test_a_trailer_means_nothing_where_messages_are_counted(agent: Agent) -> None:
-    """Nor does it in Telegraf."""
+def test_a_trailer_has_no_effect_with_octet_counting(agent: Agent) -> None:
+    """As in Telegraf."""
     agent.write(output_log=SYSLOG + 'trailer = "NUL"\n')
     assert agent.warned(BOTH) == []
     assert "trailer" not in agent.draft(BOTH).document["remote-logging-server"][0]
@@ -579,7 +579,7 @@ def test_an_outputs_own_filters_by_type_narrow_its_types(agent: Agent) -> None:
     ]
 
 
-def test_outputs_that_take_different_types_need_no_parting_of_their_inputs(agent: Agent) -> None:
+def test_inputs_of_outputs_with_different_types_need_no_separation(agent: Agent) -> None:
     agent.write(
         input_alarms=EVENTS + 'tagpass = { type = ["alarm"] }\n',
         output_log=SYSLOG + 'tagdrop = { type = ["alarm"] }\n',
@@ -593,11 +593,11 @@ def test_outputs_that_take_different_types_need_no_parting_of_their_inputs(agent
 
 
 @pytest.mark.parametrize("key", ["namepass", "namedrop", "taginclude", "tagexclude"])
-def test_a_filter_of_an_input_that_relay_has_not_is_a_mistake(agent: Agent, key: str) -> None:
-    """Without it more would go out than was asked for."""
+def test_a_filter_of_an_input_that_relay_does_not_have_is_a_mistake(agent: Agent, key: str) -> None:
+    """Without it relay would send more events than intended."""
     agent.write(input_events=f'{EVENTS}{key} = ["a"]\n')
     sentence = f"{key}: relay has only the filters tagpass, tagdrop, fieldpass and fielddrop"
-    assert agent.told(BOTH) == [f"inputs/events.conf:3: {sentence}"]
+    assert agent.mistakes(BOTH) == [f"inputs/events.conf:3: {sentence}"]
 
 
 def test_newer_names_of_filters_are_the_older_ones(agent: Agent) -> None:
@@ -606,8 +606,8 @@ def test_newer_names_of_filters_are_the_older_ones(agent: Agent) -> None:
     assert (source["fieldpass"], source["fielddrop"]) == (["a*"], ["b"])
 
 
-def test_what_stands_under_two_names_of_a_filter_is_one_list_and_empty_filters_say_nothing(agent: Agent) -> None:
-    """As in Telegraf; `pass` and `drop` are its oldest names."""
+def test_values_under_two_names_of_a_filter_are_one_list_and_empty_filters_have_no_effect(agent: Agent) -> None:
+    """As in Telegraf; `pass` and `drop` are the oldest names."""
     agent.write(input_events=EVENTS + 'fieldpass = ["a"]\npass = ["b*"]\nfielddrop = []\ndrop = ["c"]\ntagdrop = {}\n')
     (source,) = agent.draft(BOTH).document["source"]
     assert (source["fieldpass"], source["fielddrop"]) == (["a", "b*"], ["c"])
@@ -615,7 +615,7 @@ def test_what_stands_under_two_names_of_a_filter_is_one_list_and_empty_filters_s
     assert read_settings([str(agent.folder)]).source
 
 
-def test_what_events_go_out_as_that_say_nothing_themselves_is_their_sources_matter(agent: Agent) -> None:
+def test_defaults_of_events_are_keys_of_their_source(agent: Agent) -> None:
     agent.write(
         input_rest=EVENTS,
         output_log=SYSLOG + 'default_severity_code = 3\ndefault_facility_code = 16\ndefault_appname = "edge"\n',
@@ -632,18 +632,18 @@ def test_two_such_defaults_for_one_source_are_a_mistake(agent: Agent) -> None:
         output_second=SYSLOG.replace("601", "602") + "default_facility_code = 17\n",
     )
     sentence = 'relay has one facility for all servers that get these events: "local0"'
-    assert agent.told(BOTH + "  - name: second\n") == [f"outputs/second.conf:3: default_facility_code: {sentence}"]
+    assert agent.mistakes(BOTH + "  - name: second\n") == [f"outputs/second.conf:3: default_facility_code: {sentence}"]
 
 
 @pytest.mark.parametrize("value", ["24", "-1", "true", "'user'"])
-def test_a_default_that_is_no_facility_is_a_mistake(agent: Agent, value: str) -> None:
+def test_a_default_that_is_not_a_facility_is_a_mistake(agent: Agent, value: str) -> None:
     agent.write(output_log=f"{SYSLOG}default_facility_code = {value}\n")
-    assert agent.told(BOTH) == ["outputs/log.conf:3: default_facility_code: must be a number from 0 to 23"]
+    assert agent.mistakes(BOTH) == ["outputs/log.conf:3: default_facility_code: must be a number from 0 to 23"]
 
 
 def test_two_sd_ids_are_a_mistake(agent: Agent) -> None:
     agent.write(output_log=SYSLOG + 'default_sdid = "128T"\n', output_second=SYSLOG + 'default_sdid = "other"\n')
-    assert agent.told(BOTH + "  - name: second\n") == [
+    assert agent.mistakes(BOTH + "  - name: second\n") == [
         'outputs/second.conf:3: default_sdid: relay has one SD-ID for all servers, and it is "128T" already'
     ]
 
@@ -651,7 +651,7 @@ def test_two_sd_ids_are_a_mistake(agent: Agent) -> None:
 # --- What relay has not, and what is wrong -----------------------------------------------------------------
 
 
-def test_what_relay_has_not_is_named_in_one_line(agent: Agent) -> None:
+def test_everything_that_relay_ignores_is_in_one_warning(agent: Agent) -> None:
     agent.write(
         input_system="[[inputs.cpu]]\npercpu = true\n[[inputs.disk]]\n[[inputs.mem]]\n",
         output_file='[[outputs.file]]\nfiles = ["stdout"]\n',
@@ -667,7 +667,7 @@ def test_what_relay_has_not_is_named_in_one_line(agent: Agent) -> None:
     ]
 
 
-def test_an_output_to_which_nothing_goes_is_passed_over(agent: Agent) -> None:
+def test_an_output_without_inputs_is_ignored(agent: Agent) -> None:
     agent.write(input_events="[[inputs.cpu]]\n")
     assert "remote-logging-server" not in agent.draft(BOTH).document
     assert agent.warned(BOTH) == [
@@ -676,7 +676,7 @@ def test_an_output_to_which_nothing_goes_is_passed_over(agent: Agent) -> None:
     ]
 
 
-def test_an_output_that_is_switched_off_is_not_taken(agent: Agent) -> None:
+def test_a_disabled_output_is_ignored(agent: Agent) -> None:
     text = BOTH + "    enabled: false\n"
     assert "remote-logging-server" not in agent.draft(text).document
     assert agent.warned(text) == ['config.yaml:3: outputs: output "log" is disabled; ignored']
@@ -699,7 +699,7 @@ def test_an_output_that_is_switched_off_is_not_taken(agent: Agent) -> None:
     ],
 )
 def test_mistakes_of_config_yaml(agent: Agent, text: str, mistake: str) -> None:
-    assert agent.told(text)[0].startswith(mistake)
+    assert agent.mistakes(text)[0].startswith(mistake)
 
 
 @pytest.mark.parametrize(
@@ -715,7 +715,7 @@ def test_mistakes_of_config_yaml(agent: Agent, text: str, mistake: str) -> None:
         ("a: &a [x]\nb: &b [*a,*a]\ninputs: [*b, *b]\n", "config.yaml:3: inputs: must be a list of entries"),
     ],
 )
-def test_what_is_no_configuration_is_one_mistake(
+def test_a_text_that_is_not_a_configuration_is_one_mistake(
     agent: Agent, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str
 ) -> None:
     agent.config(text)
@@ -725,9 +725,9 @@ def test_what_is_no_configuration_is_one_mistake(
     assert wrong.value.mistakes[0].startswith(sentence)
 
 
-def test_a_file_of_an_input_that_is_no_toml_is_told_with_its_place(agent: Agent) -> None:
+def test_the_mistake_of_an_input_file_that_is_not_toml_has_its_line(agent: Agent) -> None:
     agent.write(input_events="[[inputs.t128_events]]\nindex-file =\n")
-    assert agent.told(BOTH) == ["inputs/events.conf:2: is not TOML: Invalid value"]
+    assert agent.mistakes(BOTH) == ["inputs/events.conf:2: is not TOML: Invalid value"]
 
 
 @pytest.mark.parametrize(
@@ -746,7 +746,7 @@ def test_yaml_is_known_by_its_first_line(text: str, is_one: bool) -> None:
     assert is_agent_text(text) is is_one
 
 
-def test_no_text_makes_it_fail(agent: Agent) -> None:
+def test_no_text_makes_reading_fail(agent: Agent) -> None:
     """Seeded: the example's files, cut and with pieces of each other. RELAY_FUZZ_SECONDS=300 is the long form."""
     chance = random.Random(7)
     end = time.monotonic() + float(os.environ.get("RELAY_FUZZ_SECONDS", "1"))

@@ -1,4 +1,4 @@
-"""A router's own configuration, as it is: the vendor's examples word for word, and what a real one has besides."""
+"""A router's own configuration: the vendor's examples word for word, and further parts of real ones."""
 
 import re
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def example(name: str) -> str:
 
 
 def document(*names: str, choice: RouterChoice = ANY) -> dict[str, Any]:
-    """What is read of examples, all in one file."""
+    """The document of examples that are all in one file."""
     draft = router_draft("router.cfg", "".join(map(example, names)), choice)
     assert draft.mistakes == []
     assert draft.warnings == []
@@ -69,7 +69,7 @@ exit
 """
 
 
-def told(text: str) -> list[str]:
+def mistakes_in(text: str) -> list[str]:
     return [str(mistake) for mistake in router_draft("router.cfg", text).mistakes]
 
 
@@ -91,11 +91,11 @@ def warned(text: str) -> list[str]:
         ("traffic-to-syslog", {"audit": {"traffic": {"enabled": True, "persist": False}}}),
     ],
 )
-def test_what_my_router_is_told(name: str, expected: dict[str, Any]) -> None:
+def test_the_vendors_examples_mean_what_the_router_does(name: str, expected: dict[str, Any]) -> None:
     assert document(name) == {"relay": {"router": "my-router"}, **expected}
 
 
-def test_a_remote_logging_server_speaks_the_auditd_protocol() -> None:
+def test_a_remote_logging_server_uses_the_auditd_protocol() -> None:
     server = {"address": "1.1.1.1", "port": 60, "protocol": "auditd"}
     assert document("remote-logging") == {"relay": {"router": "Fabric128"}, "remote-logging-server": [server]}
 
@@ -129,7 +129,7 @@ def test_the_server_is_delivered_through_the_port_forwarding() -> None:
         assert [(source.name, source.type) for source in settings.source] == [("audit", "audit-log")]
 
 
-def test_every_example_is_known_by_its_content() -> None:
+def test_every_example_is_recognised_by_its_content() -> None:
     files = sorted(EXAMPLES.glob("*.cfg"))
     assert len(files) == 10
     assert all(is_router_text(file.read_text()) for file in files)
@@ -148,7 +148,7 @@ PART = "is a part of a router's configuration; save all of it, from `config` on 
         "audit\n    retention 1d\nexit\n",
     ],
 )
-def test_a_part_of_a_configuration_is_told_as_such(write: Write, text: str) -> None:
+def test_a_part_of_a_configuration_is_reported_as_a_part(write: Write, text: str) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         read_settings([write(text)])
     assert wrong.value.mistakes == (f"router.cfg: {PART}",)
@@ -165,7 +165,7 @@ def test_a_part_of_a_configuration_is_told_as_such(write: Write, text: str) -> N
         ("+config\n+    authority\n", "is a router's configuration with other text before each of its lines"),
     ],
 )
-def test_another_form_is_told_with_the_command_that_prints_the_right_one(
+def test_another_form_is_reported_with_the_command_that_prints_the_right_one(
     write: Write, text: str, sentence: str
 ) -> None:
     with pytest.raises(ConfigurationError) as wrong:
@@ -176,7 +176,7 @@ def test_another_form_is_told_with_the_command_that_prints_the_right_one(
 
 
 @pytest.mark.parametrize("text", ["audit = \n", "[audit\n", "retention 1d\n", "user@host = 1 # 2\nx\n"])
-def test_what_is_no_toml_is_no_part_of_a_routers_configuration(write: Write, text: str) -> None:
+def test_a_broken_toml_text_is_not_taken_for_a_part_of_a_routers_configuration(write: Write, text: str) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         read_settings([write(text)])
     assert "is not TOML" in wrong.value.mistakes[0]
@@ -242,11 +242,11 @@ def test_ten_thousand_other_lines_are_skipped_in_silence() -> None:
         (RouterChoice("hub", "c"), "router.cfg: has no node; save all of it, from `config` on"),
     ],
 )
-def test_which_router_and_which_node_is_asked_where_it_is_not_plain(choice: RouterChoice, mistake: str) -> None:
+def test_the_router_and_the_node_must_be_chosen_when_there_are_several(choice: RouterChoice, mistake: str) -> None:
     assert [str(each) for each in router_draft("router.cfg", example("two-routers"), choice).mistakes] == [mistake]
 
 
-def test_a_further_file_may_say_which_is_meant(write: Write) -> None:
+def test_a_further_file_can_choose_the_router(write: Write) -> None:
     router = write(example("two-routers"))
     settings = read_settings([router, write("[relay]\nrouter = 'edge'\nnode = 'edge-b'\n", "relay.toml")])
     assert settings.relay.node == "edge-b"
@@ -257,14 +257,14 @@ def test_a_further_file_may_say_which_is_meant(write: Write) -> None:
     )
 
 
-def test_of_several_nodes_none_is_meant_where_none_has_a_port_forwarding() -> None:
+def test_no_node_needs_to_be_chosen_when_none_has_a_port_forwarding() -> None:
     node = "            node m\n            exit\n"
     text = within("retention 1d").replace("            system", node + "            system", 1)
     assert router_draft("x", text).document == {"relay": {"router": "r"}, "audit": {"retention": "1d"}}
     assert router_draft("x", text, RouterChoice(node="m")).document["relay"] == {"router": "r", "node": "m"}
 
 
-def test_a_choice_where_no_file_leaves_one_is_a_usage_error(write: Write) -> None:
+def test_a_choice_without_a_routers_file_is_a_usage_error(write: Write) -> None:
     with pytest.raises(UsageError, match="none of the files is a router's own configuration"):
         read_settings([write("[relay]", "relay.toml")], RouterChoice("edge"))
 
@@ -286,7 +286,7 @@ def test_user_and_keys_come_from_a_further_file(write: Write, router_first: bool
     assert forwarding.private_key == "/srv/key"
 
 
-def test_a_further_file_may_change_the_protocol_and_name_the_server(write: Write) -> None:
+def test_a_further_file_can_change_the_protocol_and_name_the_server(write: Write) -> None:
     toml = "[[remote-logging-server]]\nname = 'central'\nprotocol = 'syslog'\n[[remote-logging-server]]\nport = 9\n"
     configuration = both(write, toml)
     assert [(s.display_name, s.protocol) for s in configuration.settings.remote_logging_server] == [
@@ -297,34 +297,34 @@ def test_a_further_file_may_change_the_protocol_and_name_the_server(write: Write
     assert configuration.notes["remote-logging-server", 0, "port"] == "router.cfg:26"
 
 
-def test_a_source_of_a_further_file_takes_the_place_of_the_implied_one(write: Write) -> None:
+def test_a_source_of_a_further_file_replaces_the_implied_source(write: Write) -> None:
     settings = both(write, "[[source]]\nname = 'other'\npath = '/srv/audit.log'\n").settings
     assert [source.name for source in settings.source] == ["other"]
     assert both(write, "source = []\n").settings.source == ()
 
 
-def test_an_event_collector_of_a_further_file_leaves_the_implied_audit_log_where_it_is(write: Write) -> None:
+def test_an_event_collector_of_a_further_file_keeps_the_implied_audit_log(write: Write) -> None:
     toml = "[[source]]\nname = 'events'\ntype = 'event-collector'\ncommand = ['/bin/true']\n"
     assert [source.name for source in both(write, toml).settings.source] == ["events", "audit"]
     assert [source.name for source in both(write, toml.replace("events", "audit")).settings.source] == ["audit"]
 
 
-def test_traffic_that_a_router_enables_needs_a_source_and_the_warning_says_which(write: Write) -> None:
-    """The configuration of a router says `traffic > enabled true`; auditd's log has no such events."""
+def test_traffic_that_a_router_enables_needs_a_source_and_the_warning_names_it(write: Write) -> None:
+    """The router's configuration has `traffic > enabled true`; auditd's log has no such events."""
     file = write(within("traffic\n                        enabled true\n                    exit"))
     (warning,) = read_configuration([file]).warnings
     assert warning.location.line == 12
     assert warning.sentence.startswith("traffic events are enabled, and no source delivers them; add a [[source]] with")
 
 
-def test_a_routers_configuration_is_not_a_receivers(write: Write) -> None:
+def test_a_routers_configuration_is_rejected_by_the_receiver(write: Write) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         require_program(read_configuration([write(within("retention 1d"))]), "receive")
     of_a_router = "it is the configuration of a router or a Monitoring Agent, and has no [receiver]"
     assert wrong.value.mistakes == (f"router.cfg is for `relay run`: {of_a_router}",)
 
 
-def test_a_port_forwarding_that_the_router_does_not_have_is_named_by_its_local_end(write: Write) -> None:
+def test_the_mistake_of_an_unknown_port_forwarding_names_its_local_end(write: Write) -> None:
     (mistake,) = mistakes_of(write, "[[port-forwarding]]\nlocal-port = 7000\nusername = 'audit'\n")
     assert mistake == (
         "relay.toml:2: port-forwarding[1].local-port: no port-forwarding in router.cfg has local-port 7000, only "
@@ -359,7 +359,7 @@ def test_values_of_a_wrong_type_do_not_hide_what_is_missing(write: Write) -> Non
     assert "could complete" in mistake
 
 
-def test_a_port_forwarding_that_could_complete_nothing_says_so(write: Write) -> None:
+def test_the_mistake_of_a_port_forwarding_that_completes_nothing_says_so(write: Write) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         read_configuration(
             [write(within("retention 1d")), write("[[port-forwarding]]\nusername = 'a'\n", "relay.toml")]
@@ -374,7 +374,7 @@ def test_a_port_forwarding_that_could_complete_nothing_says_so(write: Write) -> 
 SYSLOG_BY_TLS = "server 192.0.2.7 6514\n                    protocol tls\n                exit"
 
 
-def test_certificates_for_a_server_that_the_router_does_not_have_name_the_servers_that_it_has(write: Write) -> None:
+def test_the_mistake_of_certificates_for_an_unknown_server_lists_the_known_servers(write: Write) -> None:
     toml = "[[remote-logging-server]]\naddress = '192.0.2.7'\nport = 6515\nca = '/srv/ca'\nfingerprint = 'sha-256:1'\n"
     with pytest.raises(ConfigurationError) as wrong:
         read_configuration(
@@ -387,7 +387,7 @@ def test_certificates_for_a_server_that_the_router_does_not_have_name_the_server
     )
 
 
-def test_a_server_that_was_probably_to_complete_another_is_a_warning(write: Write) -> None:
+def test_a_server_that_probably_should_complete_another_is_a_warning(write: Write) -> None:
     warnings = both(write, "[[remote-logging-server]]\nport = 7778\nprotocol = 'syslog'\n").warnings
     (warning,) = map(str, warnings)
     assert warning == (
@@ -398,7 +398,7 @@ def test_a_server_that_was_probably_to_complete_another_is_a_warning(write: Writ
     assert both(write, "[[remote-logging-server]]\nport = 7777\nprotocol = 'syslog'\n").warnings == ()
 
 
-def test_a_source_that_was_probably_to_complete_another_is_named(write: Write) -> None:
+def test_a_source_that_probably_should_complete_another_is_reported(write: Write) -> None:
     first = write("[[source]]\nname = 'events'\ntype = 'event-collector'\ncommand = ['/bin/true']\n", "first.toml")
     there = (
         'no source in first.toml has the name "evnts", only "events" (first.toml:1); correct it, or write its `type`'
@@ -462,17 +462,19 @@ def syslog_server(*lines_of_it: str) -> dict[str, Any]:
         (("facility local3", "severity warning"), {"severity": "warning"}),
     ],
 )
-def test_facility_and_severity_choose_what_a_syslog_server_gets(choice: tuple[str, ...], keys: dict[str, Any]) -> None:
+def test_facility_and_severity_select_the_messages_of_a_syslog_server(
+    choice: tuple[str, ...], keys: dict[str, Any]
+) -> None:
     assert syslog_server("server 192.0.2.8", *choice) == {"transport": "udp", **keys}
 
 
-def test_a_routers_own_facility_is_told_to_be_no_choice() -> None:
-    """`local0` is what a router sends by unless it says otherwise: nothing of relay's has it."""
+def test_a_routers_own_facility_selects_nothing_and_a_warning_says_so() -> None:
+    """`local0` is a router's default facility; none of relay's events has it."""
     text = within("retention 1d", lines("facility local3", "server 192.0.2.8", "server 192.0.2.9"))
     assert warned(text) == [f'router.cfg:14: facility "local3": {ROUTERS_OWN}']
 
 
-def test_what_a_syslog_server_says_itself_stands_before_what_its_section_says() -> None:
+def test_a_syslog_servers_own_settings_win_over_those_of_its_section() -> None:
     keys = syslog_server(
         "facility kern",
         "severity alert",
@@ -492,7 +494,7 @@ def test_what_a_syslog_server_says_itself_stands_before_what_its_section_says() 
     assert keys == {"transport": "tcp", "facilities": ["auth", "daemon"], "severity": "notice"}
 
 
-def test_what_filters_ask_for_beyond_facilities_and_one_severity_is_told() -> None:
+def test_filters_beyond_facilities_and_one_severity_are_warnings() -> None:
     text = within(
         "retention 1d",
         lines(
@@ -563,7 +565,7 @@ def test_a_private_key_in_a_routers_text_stays_there() -> None:
     assert "SECRET" not in repr((draft.document, draft.notes, draft.warnings))
 
 
-def test_syslog_is_udp_and_port_514_where_nothing_is_said() -> None:
+def test_syslog_is_udp_and_port_514_by_default() -> None:
     text = within("retention 1d", "facility any\n                    server 192.0.2.8")
     draft = router_draft("router.cfg", text)
     assert (draft.mistakes, draft.warnings) == ([], [])
@@ -573,7 +575,7 @@ def test_syslog_is_udp_and_port_514_where_nothing_is_said() -> None:
     assert load_text(text).remote_logging_server[0].transport == "udp"
 
 
-def test_by_tls_it_is_the_port_of_tls_where_none_is_said() -> None:
+def test_the_default_port_with_tls_is_6514() -> None:
     text = within("retention 1d", "protocol tls\n                    server 192.0.2.8")
     (server,) = router_draft("router.cfg", text).document["remote-logging-server"]
     assert (server["transport"], server["port"]) == ("tls", 6514)
@@ -586,9 +588,9 @@ def load_text(text: str) -> Any:
     return Settings.model_validate(draft.document)
 
 
-def test_a_mistake_of_the_section_is_told_once_for_all_its_servers() -> None:
+def test_a_mistake_of_the_section_is_reported_once_for_all_its_servers() -> None:
     text = within("retention 1d", lines("protocol x", "severity y", "server 192.0.2.8", "server 192.0.2.9"))
-    assert [mistake.partition(":")[2].partition(": must")[0] for mistake in told(text)] == [
+    assert [mistake.partition(":")[2].partition(": must")[0] for mistake in mistakes_in(text)] == [
         "14: syslog.protocol",
         "15: syslog.severity",
     ]
@@ -627,10 +629,10 @@ def test_a_mistake_of_the_section_is_told_once_for_all_its_servers() -> None:
     ],
 )
 def test_mistakes_of_syslog(syslog: str, mistake: str) -> None:
-    assert told(within("retention 1d", syslog)) == [f"router.cfg:{mistake}"]
+    assert mistakes_in(within("retention 1d", syslog)) == [f"router.cfg:{mistake}"]
 
 
-def test_a_client_certificate_may_be_one_routers_own() -> None:
+def test_a_client_certificate_can_belong_to_one_router() -> None:
     text = example("syslog-over-tls")
     begin, end = text.index("        client-certificate "), text.index("        router ")
     certificate = re.sub("^ ", "     ", text[begin:end], flags=re.MULTILINE)
@@ -643,7 +645,7 @@ def test_a_client_certificate_may_be_one_routers_own() -> None:
     )
 
 
-def test_certificates_may_stand_in_quotes() -> None:
+def test_certificates_can_be_in_quotes() -> None:
     text = example("syslog-over-tls").replace("content  (text/plain)", 'content  "')
     text = text.replace("-----END CERTIFICATE-----", '-----END CERTIFICATE-----"')
     draft = router_draft("router.cfg", text)
@@ -680,7 +682,7 @@ UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`,
     ],
 )
 def test_a_mistake_has_its_line_and_its_key(audit: str, mistake: str) -> None:
-    assert told(within(audit)) == [f"router.cfg:{mistake}"]
+    assert mistakes_in(within(audit)) == [f"router.cfg:{mistake}"]
 
 
 @pytest.mark.parametrize(
@@ -695,7 +697,7 @@ def test_a_mistake_has_its_line_and_its_key(audit: str, mistake: str) -> None:
         ("remote-logging-server 1.2.3.4.5 60", '11: remote-logging-server[1].address: "1.2.3.4.5" is not a host name'),
     ],
 )
-def test_what_the_settings_refuse_has_the_routers_line(write: Write, audit: str, mistake: str) -> None:
+def test_a_value_that_the_settings_reject_has_the_routers_line(write: Write, audit: str, mistake: str) -> None:
     with pytest.raises(ConfigurationError) as wrong:
         read_settings([write(within(audit))])
     (found,) = wrong.value.mistakes
@@ -709,7 +711,7 @@ def test_a_port_forwarding_without_its_server_address_is_a_mistake(write: Write)
     assert wrong.value.mistakes == ("router.cfg:6: port-forwarding[1].server-address: is required and missing",)
 
 
-def test_a_port_forwarding_to_the_other_node_is_told_besides() -> None:
+def test_a_port_forwarding_to_the_other_node_is_a_warning_too() -> None:
     text = within(
         "retention 1d",
         node="port-forwarding 127.0.0.1 7777 lo0\n" + " " * 20 + "server-destination ha-node\n" + " " * 16 + "exit",
@@ -718,17 +720,17 @@ def test_a_port_forwarding_to_the_other_node_is_told_besides() -> None:
     assert warned(text) == [f"router.cfg:8: port-forwarding[1]: {sentence}"]
 
 
-def test_the_same_value_twice_is_none() -> None:
-    assert told(within("retention 1d\n                    retention 1d")) == []
+def test_the_same_value_twice_is_not_a_mistake() -> None:
+    assert mistakes_in(within("retention 1d\n                    retention 1d")) == []
 
 
-def test_what_relay_has_no_setting_for_is_named_once() -> None:
+def test_a_setting_that_relay_does_not_have_is_reported_once() -> None:
     assert warned(within("colour red\n                    colour blue")) == [
         "router.cfg:11: audit > colour: relay has no such setting; ignored"
     ]
 
 
-def test_what_is_deleted_again_was_never_there() -> None:
+def test_a_deleted_statement_has_no_effect() -> None:
     server = "remote-logging-server 1.1.1.1 60"
     text = within(lines(server, "    port 60", "exit", f"delete {server.replace(' ', ' force ', 1)}"))
     draft = router_draft("router.cfg", text)
@@ -749,7 +751,7 @@ def test_what_is_deleted_again_was_never_there() -> None:
         ),
     ],
 )
-def test_two_statements_in_one_line_lose_nothing_in_silence(joined: str, apart: str, mistake: str) -> None:
+def test_two_statements_in_one_line_are_a_mistake(joined: str, apart: str, mistake: str) -> None:
     text = """\
 config
     authority
@@ -770,27 +772,27 @@ config
     exit
 exit
 """
-    assert told(text) == []
+    assert mistakes_in(text) == []
     at = text[: text.index(apart)].count("\n") + 1
-    assert f"router.cfg:{at}: {mistake} must be in a line of its own" in told(text.replace(apart, joined))
+    assert f"router.cfg:{at}: {mistake} must be in a line of its own" in mistakes_in(text.replace(apart, joined))
 
 
 def test_a_router_or_node_without_a_name_is_a_mistake() -> None:
     text = "config\n    authority\n        router\n            system\n            exit\n        exit\n    exit\nexit\n"
-    assert told(text) == ["router.cfg:3: this router has no name; write the name in the same line"]
+    assert mistakes_in(text) == ["router.cfg:3: this router has no name; write the name in the same line"]
     text = within("retention 1d", node=lines("port-forwarding 127.0.0.1 7777 lo0", "    remote-port 9", "exit"))
     text = text.replace("node n\n                name n\n", "node\n")
-    assert told(text) == ["router.cfg:5: this node has no name; write the name in the same line"]
+    assert mistakes_in(text) == ["router.cfg:5: this node has no name; write the name in the same line"]
 
 
 def test_a_text_without_a_router_is_a_mistake() -> None:
-    assert told("config\n    authority\n    exit\nexit\n") == [
+    assert mistakes_in("config\n    authority\n    exit\nexit\n") == [
         "router.cfg: has no router; save all of it, from `config` on"
     ]
 
 
 def test_a_text_that_is_too_much_is_one_mistake() -> None:
-    assert told("config\n" * 200_001) == [
+    assert mistakes_in("config\n" * 200_001) == [
         "router.cfg:200001: has more than 200000 lines, more than any router's configuration"
     ]
 
@@ -808,11 +810,11 @@ def test_a_text_that_is_too_much_is_one_mistake() -> None:
         "[relay]\n# config\n# authority\nconfig = 1\n",
     ],
 )
-def test_toml_and_yaml_are_no_routers_texts(text: str) -> None:
+def test_toml_and_yaml_are_not_taken_for_a_routers_text(text: str) -> None:
     assert not is_router_text(text)
 
 
-def test_the_command_line_over_its_answer_is_no_hindrance() -> None:
+def test_a_prompt_before_the_configuration_is_ignored() -> None:
     text = "admin@node1.conductor1# show config running\n\n" + example("retention")
     assert is_router_text(text)
     assert router_draft("x", text).document["audit"] == {"retention": "1d"}

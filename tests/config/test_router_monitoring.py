@@ -27,7 +27,7 @@ def warned(text: str) -> list[str]:
 
 
 def flat(text: str) -> str:
-    """The text as `show config running flat` prints it: one line for each leaf, with its whole way."""
+    """The text as `show config running flat` prints it: one line for each leaf, with its full path."""
     way: list[str] = []
     lines = []
     statements = [line.strip() for line in text.splitlines() if line.strip()]
@@ -43,7 +43,7 @@ def flat(text: str) -> str:
 
 
 def unindented(text: str) -> str:
-    """The text without indentation, and without the sections that relay does not know: it could not see their ends."""
+    """The text without indentation, and without unknown sections, whose ends relay could not recognise."""
     others = r"\n +(?:device-interface|kafka)\n.*?\n                exit\n"
     return "\n".join(line.strip() for line in re.sub(others, "\n", text, flags=re.DOTALL).splitlines()) + "\n"
 
@@ -70,7 +70,7 @@ def test_an_agent_config_that_a_router_refers_to_is_a_source_and_a_server(form: 
 
 
 @pytest.mark.parametrize("form", [str, flat, unindented])
-def test_everything_that_is_not_read_is_named_in_one_line(form: Any) -> None:
+def test_everything_that_relay_ignores_is_in_one_warning(form: Any) -> None:
     (warning,) = warned(form(EXAMPLE))
     assert warning.partition(": ")[2] == PASSED_OVER + "input device-state (device-interface), output kafka (kafka)"
 
@@ -85,12 +85,12 @@ def test_the_audit_log_stays_a_source_beside_it(tmp_path: Path) -> None:
     ] == []
 
 
-def test_the_other_reader_of_the_events_is_to_be_stopped() -> None:
+def test_a_warning_asks_to_stop_the_other_reader_of_the_events() -> None:
     (warning,) = [str(each) for each in router_draft("router.cfg", EXAMPLE).warnings if "stop this input" in str(each)]
     assert warning.startswith("router.cfg:7: source[1]: stop this input of the Monitoring Agent before relay runs")
 
 
-def test_a_monitoring_agent_that_is_switched_off_is_not_taken() -> None:
+def test_a_disabled_monitoring_agent_is_ignored() -> None:
     text = EXAMPLE.replace("enabled       true", "enabled       false")
     assert document(text).keys() == {"relay"}
     (warning,) = warned(text)
@@ -114,7 +114,7 @@ def test_an_agent_config_that_is_not_in_the_text_is_a_warning() -> None:
     assert 'agent-config "other" is not in this text, so relay reads nothing of the Monitoring Agent' in warning
 
 
-def test_inputs_and_outputs_may_be_telegrafs_own_toml() -> None:
+def test_inputs_and_outputs_can_be_in_telegrafs_toml() -> None:
     """custom-input and custom-output."""
     inner = '[[inputs.t128_events]]\nindex-file = "/srv/${ROUTER}.index"\n[inputs.t128_events.tags]\nsite = "own"\n'
     custom = "type               custom-input\n                config             (text/toml)\n" + inner
@@ -127,13 +127,13 @@ def test_inputs_and_outputs_may_be_telegrafs_own_toml() -> None:
     assert found["remote-logging-server"][0]["address"] == "192.0.2.7"
 
 
-def test_an_input_that_goes_to_some_outputs_only_sends_nothing_to_the_others() -> None:
+def test_an_input_for_some_outputs_sends_nothing_to_the_others() -> None:
     text = EXAMPLE.replace("include-all-outputs  true", "include-all-outputs  false\n                    output  kafka")
     assert "remote-logging-server" not in document(text)
     assert 'output "syslog" gets events from no input that relay reads; ignored' in warned(text)[0]
 
 
-def test_without_a_list_of_types_every_type_passes_and_without_a_true_one_none() -> None:
+def test_without_types_every_event_passes_and_without_a_true_type_none() -> None:
     begin = EXAMPLE.index("                event\n")
     end = EXAMPLE.index("                additional-config", begin)
     assert "tagpass" not in document(EXAMPLE[:begin] + EXAMPLE[end:])["source"][0]
@@ -142,7 +142,7 @@ def test_without_a_list_of_types_every_type_passes_and_without_a_true_one_none()
     assert any('input "events" has no event type that is true; ignored' in each for each in warned(text))
 
 
-def test_a_router_may_hold_the_profile_itself() -> None:
+def test_the_profile_can_be_in_the_router_itself() -> None:
     inline = "                    tags site\n                        tag site\n                        value x\n"
     inline += "                    exit\n                    input events\n                    exit\n"
     found = document(EXAMPLE.replace("                    agent-config  my-agent\n", inline))
@@ -162,7 +162,7 @@ def test_a_router_may_hold_the_profile_itself() -> None:
         ),
     ],
 )
-def test_keys_that_are_not_read_are_named_too(old: str, new: str, named: str) -> None:
+def test_ignored_keys_are_in_the_warning_too(old: str, new: str, named: str) -> None:
     (warning,) = warned(EXAMPLE.replace(old, new, 1))
     assert PASSED_OVER in warning
     assert named in warning.partition("ignored: ")[2].split(", ")
@@ -192,14 +192,14 @@ def test_a_wrong_value_is_a_mistake(old: str, new: str, mistake: str) -> None:
     ("where", "name"),
     [("traffic", "audit > traffic"), ("remote-logging-server 192.0.2.1 60", "audit > remote-logging-server")],
 )
-def test_a_leaf_of_an_audit_section_that_relay_does_not_have_is_named(where: str, name: str) -> None:
+def test_an_unknown_leaf_of_an_audit_section_is_a_warning(where: str, name: str) -> None:
     audit = f"system\n    audit\n        {where}\n            colour red\n        exit\n    exit\nexit\n"
     assert warned("router r\n" + re.sub(r"^", "    ", audit, flags=re.MULTILINE)) == [
         f"router.cfg:5: {name} > colour: relay has no such setting; ignored"
     ]
 
 
-def test_a_leaf_of_a_port_forwarding_that_relay_does_not_have_is_named() -> None:
+def test_an_unknown_leaf_of_a_port_forwarding_is_a_warning() -> None:
     text = "router r\n    node n\n        port-forwarding 127.0.0.1 7777 lo\n            server-address 192.0.2.1\n"
     assert warned(text + "            colour red\n        exit\n    exit\nexit\n") == [
         "router.cfg:5: port-forwarding > colour: relay has no such setting; ignored"

@@ -1,4 +1,4 @@
-"""A router's configuration as it was copied or logged from a terminal: what the terminal left counts for nothing."""
+"""A router's configuration that was copied or logged from a terminal: relay ignores the traces of the terminal."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("copy", COPIES)
-def test_a_copy_says_what_the_router_said(copy: str) -> None:
+def test_a_copy_from_a_terminal_means_the_same_as_the_routers_text(copy: str) -> None:
     assert is_router_text(COPIES[copy])
     draft = router_draft("router.cfg", COPIES[copy], EDGE)
     assert (draft.mistakes, draft.warnings) == ([], [])
@@ -83,11 +83,11 @@ def test_the_lines_keep_their_numbers() -> None:
         ("-----BEGIN CERTIFICATE-----", False),
     ],
 )
-def test_the_command_lines_own_words_are_known(line: str, expected: bool) -> None:
+def test_lines_that_the_command_line_printed_are_recognised(line: str, expected: bool) -> None:
     assert terminal_text.is_chatter(line) is expected
 
 
-def test_what_is_typed_at_a_prompt_is_told_where_it_may_change_something() -> None:
+def test_a_command_typed_at_a_prompt_is_a_remark_when_it_may_change_something() -> None:
     text = f"{PROMPT}sh config running\n{ROUTERS}{PROMPT}conf authority router hub\n"
     text += "*admin@a.b (router[name=hub])# location usa\n*admin@a.b (router[name=hub])# top\n[root@a ~]# rm x\n"
     sentence = "relay does not read commands typed at a prompt; save the output of `show config running`"

@@ -1,4 +1,4 @@
-"""The router's configuration text as sections: what stands where, and what is told of a text that is not right."""
+"""The router's configuration text as sections, and the remarks about a text with oddities."""
 
 import os
 import random
@@ -45,7 +45,7 @@ def value(section: Section, name: str) -> str:
         ("", ()),
     ],
 )
-def test_values_are_parted_by_spaces_outside_quotes(text: str, expected: tuple[str, ...]) -> None:
+def test_values_are_separated_by_spaces_outside_quotes(text: str, expected: tuple[str, ...]) -> None:
     assert words(text) == expected
 
 
@@ -70,7 +70,7 @@ UNCLOSED = 'the quoted value that begins here does not end; close it with a `"`,
         (('        note "a\r', 'b"\r'), ("a\nb",)),
     ],
 )
-def test_a_quoted_value_may_take_several_lines(lines: tuple[str, ...], values: tuple[str, ...]) -> None:
+def test_a_quoted_value_can_span_several_lines(lines: tuple[str, ...], values: tuple[str, ...]) -> None:
     text = in_config(*lines)
     assert (remarks(text), mistakes(text)) == ([], [])
     (leaf,) = audit(text).leaves("note")
@@ -100,21 +100,21 @@ def test_a_quoted_value_of_a_thousand_lines_is_one() -> None:
     assert len(audit(text).leaves("note")[0].text) == LONGEST
 
 
-def test_a_quoted_value_that_goes_past_an_exit_is_told() -> None:
-    """It may be a quote whose end was lost, and another value's beginning."""
+def test_a_quoted_value_that_spans_an_exit_is_a_remark() -> None:
+    """The closing quote may be missing, and the next quote belong to another value."""
     text = in_config('        note "a', "    exit", 'b"')
     assert remarks(text) == [
         (3, "the quoted value that begins here ends in line 5, behind an `exit`; is its closing quote missing?")
     ]
 
 
-def test_tabs_blank_lines_windows_line_ends_and_spaces_at_the_end_mean_nothing() -> None:
+def test_tabs_blank_lines_windows_line_ends_and_trailing_spaces_change_nothing() -> None:
     text = "config  \r\n\r\n\taudit\r\n\t\tretention \t 1d  \r\n    \texit\r\n    exit\r\nexit\r\n"
     assert value(audit(text), "retention") == "1d"
     assert value(audit("config\n    audit\n\t\tretention 1d\n"), "retention") == "1d"
 
 
-def test_a_leaf_without_a_value_is_no_section() -> None:
+def test_a_leaf_without_a_value_is_not_a_section() -> None:
     """As in the Monitoring Agent's tags: `router` there means the router's own name."""
     text = "config\n    tags router\n        tag router\n        router\n    exit\n"
     text += "    audit\n        retention 1d\n    exit\nexit\n"
@@ -122,7 +122,7 @@ def test_a_leaf_without_a_value_is_no_section() -> None:
     assert value(audit(text), "retention") == "1d"
 
 
-def test_a_section_without_anything_in_it_ends_at_its_own_exit() -> None:
+def test_an_empty_section_ends_at_its_own_exit() -> None:
     text = "config\n    traffic\n    exit\n    audit\n        retention 1d\n    exit\nexit\n"
     assert remarks(text) == []
     assert value(audit(text), "retention") == "1d"
@@ -140,7 +140,7 @@ DIFFERENCE = (
 )
 
 
-def test_delete_takes_back_what_stood_before_it() -> None:
+def test_delete_takes_back_an_earlier_statement() -> None:
     text = """\
 config
     audit
@@ -163,7 +163,7 @@ exit
     assert audit(text).leaves("a") == []
 
 
-def test_a_long_value_is_all_that_is_deeper_or_pem() -> None:
+def test_a_long_value_is_every_deeper_line_and_pem_block() -> None:
     text = """\
 config
     audit
@@ -220,7 +220,7 @@ def test_a_long_value_that_is_missing_takes_nothing_with_it() -> None:
     assert value(audit(text.replace("    audit", "config\n    audit")), "retention") == "1d"
 
 
-def test_a_long_value_may_be_announced_below_its_leaf() -> None:
+def test_a_long_value_can_be_announced_below_its_leaf() -> None:
     text = "config\n    cert\n        (text/plain)\n    mode warn\n    note\n        (text/toml)\n        a = 1\nexit\n"
     assert remarks(text) == []
     config = parse(text).root.section("config")
@@ -260,7 +260,7 @@ exit
 LOST = "the text has lost its indentation, so its sections cannot be distinguished; save it as the router prints it"
 
 
-def test_a_text_that_lost_its_indentation_goes_by_the_names_and_places_of_sections() -> None:
+def test_in_a_text_without_indentation_names_and_places_decide() -> None:
     assert (remarks(UNINDENTED), mistakes(UNINDENTED)) == ([], [])
     (router,) = parse(UNINDENTED).root.section("config").section("authority").sections("router").values()
     assert value(router, "security") == "internal"
@@ -272,16 +272,16 @@ def test_a_text_that_lost_its_indentation_goes_by_the_names_and_places_of_sectio
     ("before", "foreign", "line"),
     [
         ("router r\n", "service web\nname web\nexit\n", 25),  # the text's last `exit` is one too much
-        ("audit\n", "metrics\ninterval 1\nexit\n", 11),  # `audit` would stand in the router itself
+        ("audit\n", "metrics\ninterval 1\nexit\n", 11),  # `audit` would be in the router itself
         ("syslog\n", "metrics\ninterval 1\nexit\n", 17),  # and so would `syslog`
     ],
 )
-def test_where_its_sections_cannot_be_told_apart_that_is_a_mistake(before: str, foreign: str, line: int) -> None:
-    """What relay does not know of a router has `exit` as well."""
+def test_a_text_whose_sections_cannot_be_distinguished_is_a_mistake(before: str, foreign: str, line: int) -> None:
+    """Unknown sections of a router have an `exit` as well."""
     assert mistakes(UNINDENTED.replace(before, foreign + before)) == [(line, LOST)]
 
 
-def test_the_last_exit_may_be_missing_and_more_are_told() -> None:
+def test_the_last_exit_can_be_missing_and_more_missing_ones_are_a_remark() -> None:
     text = "config\n    audit\n        retention 1d\n    exit\n"
     assert remarks(text) == []
     assert remarks(text + text) == []
@@ -297,7 +297,7 @@ def test_the_lines_of_a_long_value_are_not_a_changed_indentation() -> None:
 
 
 @pytest.mark.parametrize("leaf", ["name edge", "retention 1d", 'description "the audit"'])
-def test_what_stands_deeper_than_a_leaf_is_lost_and_that_is_told(leaf: str) -> None:
+def test_lines_deeper_than_a_leaf_are_ignored_with_a_remark(leaf: str) -> None:
     """One line's indentation was changed."""
     name = leaf.split(maxsplit=1)[0]
     text = f"config\n    audit\n        {leaf}\n            traffic\n                enabled true\n            exit\n"
@@ -310,13 +310,13 @@ def test_what_stands_deeper_than_a_leaf_is_lost_and_that_is_told(leaf: str) -> N
     assert remarks(text.replace(leaf, "something else"))[1:] == []
 
 
-def test_an_exit_that_is_missing_is_told_and_the_depth_decides() -> None:
+def test_a_missing_exit_is_a_remark_and_the_depth_decides() -> None:
     text = "config\n    audit\n        traffic\n            enabled true\n        retention 1d\n    exit\nexit\n"
     assert remarks(text) == [(5, "`traffic` of line 3 needs an `exit` before this line")]
     assert value(audit(text), "retention") == "1d"
 
 
-def test_an_exit_too_much_is_told_and_the_depth_decides() -> None:
+def test_a_superfluous_exit_is_a_remark_and_the_depth_decides() -> None:
     text = "config\n    audit\n        traffic\n            enabled true\n        exit\n        exit\n"
     text += "        retention 1d\n    exit\nexit\nexit\n"
     sentence = "no section of this depth is open for this `exit` to end; it is ignored"
@@ -324,7 +324,7 @@ def test_an_exit_too_much_is_told_and_the_depth_decides() -> None:
     assert value(audit(text), "retention") == "1d"
 
 
-def test_ceilings_are_errors_with_a_line() -> None:
+def test_limits_are_errors_with_a_line() -> None:
     with pytest.raises(TooMuchError) as lines:
         parse("a\n" * (MOST_LINES + 1))
     assert lines.value.line == MOST_LINES + 1
@@ -364,7 +364,7 @@ config authority client-certificate c validation-mode  warn
 """
 
 
-def test_a_line_may_say_its_whole_way() -> None:
+def test_a_line_can_have_its_full_path() -> None:
     """As `show config running flat` prints each of them."""
     assert (remarks(WHOLE_WAYS), mistakes(WHOLE_WAYS)) == ([], [])
     authority = parse(WHOLE_WAYS).root.section("config").section("authority")
@@ -395,8 +395,8 @@ def test_a_line_may_say_its_whole_way() -> None:
 
 
 @pytest.mark.parametrize(("outer", "inner"), [("", ""), ("    ", "    "), ("", "    ")])
-def test_the_lines_below_a_whole_way_to_a_section_stand_in_it(outer: str, inner: str) -> None:
-    """As they are pasted into the router's command line."""
+def test_the_lines_below_a_full_path_to_a_section_are_in_it(outer: str, inner: str) -> None:
+    """As users paste them into the router's command line."""
     way = "configure authority router r system audit\n"
     text = f"{way}{outer}retention 1d\n{outer}traffic\n{outer}{inner}enabled true\n{outer}exit\nexit\n"
     text += f"{way}{outer}remote-logging-server 1.1.1.1 60\n"
@@ -407,7 +407,7 @@ def test_the_lines_below_a_whole_way_to_a_section_stand_in_it(outer: str, inner:
     assert list(audit.sections("remote-logging-server")) == [("1.1.1.1", "60")]
 
 
-def test_whole_ways_and_sections_may_stand_in_one_text() -> None:
+def test_full_paths_and_sections_can_be_in_one_text() -> None:
     text = "config\n    authority\n        router r\n            name r\n        exit\n    exit\nexit\n"
     text = f"config authority router r remote-login\nconfig authority router s\n{text}"
     text += "config authority router r system audit retention 1d\n"
@@ -417,7 +417,7 @@ def test_whole_ways_and_sections_may_stand_in_one_text() -> None:
     assert list(other.names()) == []
 
 
-def test_lines_outside_of_a_configuration_are_told_with_their_number() -> None:
+def test_lines_outside_of_a_configuration_are_remarks_with_their_number() -> None:
     text = "Welcome to:\n    the router\nconfig\n    authority\n        router r\n        exit\n    exit\nexit\n"
     text += "logout\nbye\n"
     assert remarks(text) == [
@@ -514,7 +514,7 @@ PIECES = (
 )
 
 
-def test_no_text_makes_it_fail() -> None:
+def test_no_text_makes_reading_fail() -> None:
     """Seeded. RELAY_FUZZ_SECONDS=300 in the environment is the long form (with `--timeout 0`)."""
     seconds = float(os.environ.get("RELAY_FUZZ_SECONDS", "1"))
     chance = random.Random(7)

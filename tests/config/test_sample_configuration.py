@@ -1,4 +1,4 @@
-"""`deploy/relay.toml` tells the truth: it is valid, complete, and its defaults are the defaults."""
+"""`deploy/relay.toml` is valid and complete, and its defaults are the defaults of the settings."""
 
 import re
 import tomllib
@@ -45,7 +45,7 @@ def leaves(value: object, path: tuple[str | int, ...] = ()) -> dict[tuple[str | 
     return {key: leaf for part, element in inner for key, leaf in leaves(element, (*path, part)).items()}
 
 
-def test_the_sample_is_valid_as_it_stands() -> None:
+def test_the_sample_is_valid() -> None:
     settings = read_settings([str(SAMPLE)])
     assert [source.origin for source in settings.source] == ["/var/log/audit/audit.log"]
     (server,) = settings.remote_logging_server
@@ -54,8 +54,8 @@ def test_the_sample_is_valid_as_it_stands() -> None:
     assert forwarding.server_address == "172.18.4.99"
 
 
-def test_every_key_of_the_settings_stands_in_the_sample(tmp_path: Path) -> None:
-    """And no other: what the sample holds, uncommented, are exactly the keys that there are."""
+def test_every_key_of_the_settings_is_in_the_sample(tmp_path: Path) -> None:
+    """The uncommented sample has exactly the keys of the settings."""
     file = with_every_key(tmp_path)
     written = leaves(tomllib.loads(file.read_text()))
     assert set(written) == set(leaves(settings_document(read_settings([str(file)]))))

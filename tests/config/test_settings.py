@@ -30,7 +30,7 @@ def test_settings_cannot_be_changed_once_made(name: str) -> None:
 
 
 def test_traffic_that_is_enabled_is_still_not_kept_unless_asked() -> None:
-    """Traffic is of high volume: its persist stays false by default."""
+    """Traffic has a high volume, so its persist is false by default."""
     audit = Settings.model_validate({"audit": {"traffic": {"enabled": True}}}).audit
     assert (audit.traffic.enabled, audit.traffic.persist) == (True, False)
 
@@ -61,14 +61,14 @@ def test_a_server_at_a_forwardings_local_end_is_delivered_through_it(local: str,
     assert settings.forwarding_of(server) == (forwarding if same else None)
 
 
-def test_a_spool_of_less_than_four_segments_is_refused() -> None:
+def test_a_spool_of_less_than_four_segments_is_rejected() -> None:
     assert SpoolSettings(max_size="64MiB", segment_size="16MiB").max_size == 64 * 1024**2
     with pytest.raises(ValidationError) as refused:
         SpoolSettings(max_size="63MiB", segment_size="16MiB")
     assert sentences(refused.value) == "must be at least 64MiB, 4 segments of 16MiB (segment-size), not 63MiB"
 
 
-def test_two_of_one_name_are_refused() -> None:
+def test_two_tables_of_one_name_are_rejected() -> None:
     with pytest.raises(ValidationError) as refused:
         Settings.model_validate(
             {
@@ -108,7 +108,7 @@ def test_two_of_one_name_are_refused() -> None:
         (SpoolSettings, "segment_size", 1024, "must be from 1MiB to 1GiB, not 1KiB"),
     ],
 )
-def test_a_value_outside_its_rule_is_told_in_a_plain_sentence(
+def test_a_value_that_breaks_its_rule_is_rejected_with_a_plain_sentence(
     model: Any, key: str, value: object, sentence: str
 ) -> None:
     with pytest.raises(ValidationError) as refused:
@@ -122,13 +122,13 @@ def test_an_sd_id_is_any_name_of_rfc_5424(sd_id: str) -> None:
 
 
 @pytest.mark.parametrize("sd_id", ["", "x" * 33, "a=b", "a b", "a]", 'a"', "é", "timeQuality", "origin", "meta"])
-def test_an_sd_id_that_rfc_5424_forbids_or_has_taken_is_refused(sd_id: str) -> None:
+def test_an_sd_id_that_rfc_5424_forbids_or_reserves_is_rejected(sd_id: str) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({"audit": {"sd-id": sd_id}})
 
 
 @pytest.mark.parametrize("hostname", ["a b", "é", "a\tb", "x" * 256])
-def test_a_hostname_that_would_break_a_message_is_refused(hostname: str) -> None:
+def test_a_hostname_that_would_break_a_message_is_rejected(hostname: str) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({"relay": {"hostname": hostname}})
 

@@ -26,7 +26,7 @@ def server(**keys: str) -> RemoteLoggingServer:
     [("ca", "/a"), ("server-name", "log.example"), ("fingerprint", FINGERPRINT), ("certificate", "/a")],
 )
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
-def test_its_keys_mean_nothing_elsewhere(key: str, value: str, transport: str) -> None:
+def test_keys_of_tls_are_rejected_without_tls(key: str, value: str, transport: str) -> None:
     with pytest.raises(ValidationError, match='means something with `transport = "tls"` only'):
         server(**{"transport": transport, key: value})
 
@@ -40,12 +40,12 @@ def test_its_keys_mean_nothing_elsewhere(key: str, value: str, transport: str) -
         "sha256 Fingerprint=" + ":".join(["AB"] * 32),  # what openssl prints
     ],
 )
-def test_a_fingerprint_may_be_written_as_the_rfc_or_as_openssl_has_it(written: str) -> None:
+def test_a_fingerprint_can_be_written_as_the_rfc_or_as_openssl_does(written: str) -> None:
     assert server(fingerprint=written).fingerprint == FINGERPRINT
 
 
 @pytest.mark.parametrize("wrong", ["sha-1:" + ":".join(["AB"] * 20), "AB" * 32, FINGERPRINT[:-1], FINGERPRINT + ":AB"])
-def test_another_fingerprint_is_told_how_it_is_to_be(wrong: str) -> None:
+def test_another_fingerprint_is_rejected_with_the_right_form(wrong: str) -> None:
     with pytest.raises(ValidationError, match="32 pairs of hexadecimal digits, as printed by `openssl x509"):
         server(fingerprint=wrong)
 
@@ -55,7 +55,7 @@ def test_a_private_key_needs_its_certificate() -> None:
         server(**{"private-key": "/a"})
 
 
-def test_no_private_key_stands_in_a_configuration(tmp_path: Path) -> None:
+def test_a_private_key_in_a_configuration_is_rejected(tmp_path: Path) -> None:
     pair = Authority(tmp_path).pair(ROUTER)
     both = pair.certificate.read_text() + pair.key.read_text()
     for keys in ({"certificate": both}, {"certificate": "/a", "private-key": pair.key.read_text()}):
@@ -90,8 +90,8 @@ def findings(folder: Path, **keys: str) -> tuple[list[str], list[str]]:
     return [str(mistake) for mistake in found.mistakes], [str(warning) for warning in found.warnings]
 
 
-def test_what_is_right_has_nothing_to_be_told(tmp_path: Path) -> None:
-    """Nor that it goes without encryption."""
+def test_correct_files_are_not_reported(tmp_path: Path) -> None:
+    """Nor does it warn of missing encryption."""
     authority = Authority(tmp_path)
     pair = authority.pair(ROUTER)
     keys = {"ca": authority.certificate, "certificate": pair.certificate, "private-key": pair.key}
@@ -99,13 +99,13 @@ def test_what_is_right_has_nothing_to_be_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["ca", "certificate"])
-def test_a_file_that_is_missing_is_told_by_its_key(tmp_path: Path, key: str) -> None:
+def test_a_missing_file_is_reported_at_its_key(tmp_path: Path, key: str) -> None:
     (mistake,), warnings = findings(tmp_path, **{key: "/nonexistent"})
     assert f"remote-logging-server[1].{key}: certificate /nonexistent: there is no such file" in mistake
     assert warnings == []
 
 
-def test_a_key_that_others_can_read_is_told_by_its_key(tmp_path: Path) -> None:
+def test_a_private_key_that_others_can_read_is_reported_at_its_key(tmp_path: Path) -> None:
     pair = Authority(tmp_path).pair(ROUTER)
     pair.key.chmod(0o640)
     (mistake,), _ = findings(tmp_path, **{"certificate": str(pair.certificate), "private-key": str(pair.key)})
@@ -113,7 +113,7 @@ def test_a_key_that_others_can_read_is_told_by_its_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("days", "words"), [(10, "expires in 9 days"), (2, "expires in 1 day"), (-1, "has expired")])
-def test_a_certificate_that_ends_soon_is_a_warning(tmp_path: Path, days: int, words: str) -> None:
+def test_a_certificate_that_expires_soon_is_a_warning(tmp_path: Path, days: int, words: str) -> None:
     pair = Authority(tmp_path).pair(ROUTER, days=days)
     mistakes, (warning,) = findings(tmp_path, **{"certificate": str(pair.certificate), "private-key": str(pair.key)})
     assert mistakes == []
@@ -130,7 +130,7 @@ def test_a_certificate_that_ends_soon_is_a_warning(tmp_path: Path, days: int, wo
         ({"begins": 2}, "if that is wrong, set it (`timedatectl`)"),
     ],
 )
-def test_a_certificate_that_the_server_will_refuse_is_a_warning(
+def test_a_certificate_that_the_server_will_reject_is_a_warning(
     tmp_path: Path, wrong: dict[str, Any], words: str
 ) -> None:
     pair = Authority(tmp_path).pair(ROUTER, **wrong)

@@ -1,4 +1,4 @@
-"""The book of alarms."""
+"""The alarms that are raised now."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_another_text_is_a_change_that_keeps_the_beginning() -> None:
     assert (first is not None and first.begins, change.begins) == (True, False)
 
 
-def test_it_is_cleared_once_and_tells_how_long_it_stood() -> None:
+def test_it_is_cleared_once_and_keeps_the_time_when_it_was_raised() -> None:
     alarms = Alarms()
     alarms.raise_(FULL, 5)
     assert alarms.clear(SPOOL_FULL, 8) == AlarmChange(FULL, raised=False, since=5, at=8)
@@ -44,7 +44,7 @@ def test_two_servers_have_an_alarm_each() -> None:
     assert [change.alarm.about for change in alarms.active] == ["south"]
 
 
-def test_the_oldest_stands_first() -> None:
+def test_the_oldest_alarm_comes_first() -> None:
     alarms = Alarms()
     alarms.raise_(lost("north"), 1)
     alarms.raise_(FULL, 2)
@@ -52,7 +52,7 @@ def test_the_oldest_stands_first() -> None:
     assert [change.since for change in alarms.active] == [1, 2]
 
 
-def test_what_is_raised_outlives_the_process() -> None:
+def test_raised_alarms_outlive_the_process() -> None:
     alarms = Alarms()
     alarms.raise_(FULL, 5)
     alarms.raise_(lost("nörd \x1b[31m"), 6)
@@ -61,7 +61,7 @@ def test_what_is_raised_outlives_the_process() -> None:
     assert again.raise_(FULL, 7) is None
 
 
-def test_a_slot_holds_what_fits_and_the_youngest_are_left_out() -> None:
+def test_a_slot_holds_the_alarms_that_fit_and_leaves_out_the_youngest() -> None:
     alarms = Alarms()
     for at in range(50):
         alarms.raise_(lost(f"server-{at}"), at)

@@ -47,8 +47,8 @@ def test_one_of_several_patterns_suffices() -> None:
     assert [matches(text) for text in ("cpu", "cpu0", "mem", "network")] == [True, False, True, True]
 
 
-def test_among_several_patterns_a_comma_parts_two() -> None:
-    """Telegraf puts them in one pair of braces; a single one stays as it is, and so do names."""
+def test_in_a_list_of_patterns_a_comma_separates_two() -> None:
+    """Telegraf puts a list into one pair of braces; a single pattern and a list of names stay unchanged."""
     texts = ("cpu", "mem", "cpu,mem", "network")
     assert [glob_matcher(["cpu,mem", "net*"])(text) for text in texts] == [True, True, False, True]
     assert [glob_matcher([r"cpu\,mem", "net*"])(text) for text in texts] == [False, False, True, True]

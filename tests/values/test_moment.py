@@ -40,7 +40,7 @@ TOKYO = ZoneInfo("Asia/Tokyo")
         ("0001-01-01T00:00:00+01:00", -62_135_600_400_000_000),
     ],
 )
-def test_a_time_is_read(text: str, expected: int) -> None:
+def test_a_time_is_read_as_microseconds(text: str, expected: int) -> None:
     assert first_moment(text, NOW, UTC) == expected
 
 
@@ -56,16 +56,16 @@ def test_a_time_is_read(text: str, expected: int) -> None:
         ("now", NOW),
     ],
 )
-def test_what_has_no_zone_is_in_the_callers(text: str, expected: int) -> None:
+def test_a_time_without_a_zone_is_in_the_callers_zone(text: str, expected: int) -> None:
     assert first_moment(text, NOW, TOKYO) == expected
 
 
 @pytest.mark.parametrize("text", ["2024-03-06", "today"])
-def test_a_day_as_the_end_of_a_span_is_meant_to_its_last_microsecond(text: str) -> None:
+def test_a_day_lasts_to_its_last_microsecond(text: str) -> None:
     assert last_moment(text, NOW, UTC) == DAY_BEGINS + 24 * HOUR - 1
 
 
-def test_any_other_time_as_the_end_of_a_span_is_that_moment() -> None:
+def test_the_last_moment_of_any_other_time_is_that_moment() -> None:
     assert last_moment("2024-03-06T16:34:22.344Z", NOW, UTC) == NOW
     assert last_moment("16:34", NOW, UTC) == NOW - 22_344_000
     assert last_moment("-1h", NOW, UTC) == NOW - HOUR
@@ -77,7 +77,7 @@ def test_a_day_on_which_the_clocks_change_has_as_many_hours_as_it_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "cause"),
     [
         ("", "not a time"),
         ("tomorrow-ish", "not a time"),
@@ -94,7 +94,7 @@ def test_a_day_on_which_the_clocks_change_has_as_many_hours_as_it_has() -> None:
         ("2024-03-06\n", "not a time"),
     ],
 )
-def test_what_is_not_a_time_is_refused_in_a_sentence(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told) as refused:
+def test_another_text_is_rejected_as_a_time(text: str, cause: str) -> None:
+    with pytest.raises(ValueError, match=cause) as rejected:
         first_moment(text, NOW, UTC)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(rejected.value)

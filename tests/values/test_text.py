@@ -1,4 +1,4 @@
-"""Octets and text of others never reach a terminal as they are."""
+"""Octets and text of others reach a terminal only in escaped form."""
 
 import pytest
 from hypothesis import given
