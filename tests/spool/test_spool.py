@@ -229,7 +229,7 @@ class _FailingDisk(Disk):
 
 
 def test_after_a_failed_sync_the_block_is_written_again_in_a_new_segment(tmp_path: Path) -> None:
-    """DESIGN invariant 8: the older segment may hold the block as well; it is void there."""
+    """Invariant 8: the older segment may hold the block as well; it is void there."""
     disk = _FailingDisk()
     spool = opened(tmp_path, disk)
     messages = fill(spool, 2)
