@@ -58,7 +58,7 @@ COMMANDS = list(found(root))
 every_command = pytest.mark.parametrize("command", COMMANDS, ids=[command.name for command in COMMANDS])
 
 
-class Told(NamedTuple):
+class Outcome(NamedTuple):
     """The exit code and the output of a command."""
 
     code: int
@@ -67,49 +67,49 @@ class Told(NamedTuple):
 
     @property
     def as_object(self) -> dict[str, Any]:
-        told = json.loads(self.stdout)
-        assert isinstance(told, dict)
-        return told
+        parsed = json.loads(self.stdout)
+        assert isinstance(parsed, dict)
+        return parsed
 
 
-def run(command: Command, configuration: Path, *, prefix: Sequence[str] = ()) -> Told:
+def run(command: Command, configuration: Path, *, prefix: Sequence[str] = ()) -> Outcome:
     """Run a command to its end, with --json if it has that option."""
     argv = [*prefix, *command.argv(configuration)]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr + done.stdout
-    return Told(done.returncode, done.stdout, done.stderr)
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-def assert_no_input(command: Command, told: Told, sentence: str, *, code: int = 66) -> None:
+def assert_no_input(command: Command, outcome: Outcome, sentence: str, *, code: int = 66) -> None:
     """The command ends with that code and that sentence."""
     if command.name == "relay test-connection":
-        assert (told.code, told.as_object["exit_code"]) == (78, 78)
-        assert sentence in told.as_object["sentence"]
+        assert (outcome.code, outcome.as_object["exit_code"]) == (78, 78)
+        assert sentence in outcome.as_object["sentence"]
         return
-    assert told.code == code
-    assert told.stderr.startswith(f"relay: {sentence}; ")
-    assert told.stderr.count("\n") == 1
+    assert outcome.code == code
+    assert outcome.stderr.startswith(f"relay: {sentence}; ")
+    assert outcome.stderr.count("\n") == 1
     if command.has_json:
-        assert told.as_object["schema"] == "relay.error/1"
-        assert f"{told.as_object['what']}: {told.as_object['cause']}" == sentence
+        assert outcome.as_object["schema"] == "relay.error/1"
+        assert f"{outcome.as_object['what']}: {outcome.as_object['cause']}" == sentence
 
 
 def assert_mistakes(command: Command, configuration: Path, *sentences: str) -> None:
     """The command ends with 78 and reports exactly these mistakes, as text and as JSON."""
-    told = run(command, configuration)
+    outcome = run(command, configuration)
     expected = [f"{configuration}{sentence}" for sentence in sentences]
-    assert told.code == 78
+    assert outcome.code == 78
     if command.name in OWN_REPORT:
-        assert all(json.dumps(sentence.rpartition(": ")[2])[1:-1] in told.stdout for sentence in sentences)
+        assert all(json.dumps(sentence.rpartition(": ")[2])[1:-1] in outcome.stdout for sentence in sentences)
         return
-    assert told.stderr.splitlines() == [f"relay: {line}" for line in expected]
+    assert outcome.stderr.splitlines() == [f"relay: {line}" for line in expected]
     if command.has_json:
-        assert told.as_object["schema"] == "relay.error/1"
-        mistakes = told.as_object["mistakes"]
+        assert outcome.as_object["schema"] == "relay.error/1"
+        mistakes = outcome.as_object["mistakes"]
         assert {mistake["file"] for mistake in mistakes} == {str(configuration)}
         assert all(line.endswith(mistake["message"]) for line, mistake in zip(expected, mistakes, strict=True))
     else:
-        assert told.stdout == ""
+        assert outcome.stdout == ""
 
 
 def test_the_main_commands_are_among_those_tried() -> None:
@@ -128,8 +128,8 @@ def test_a_configuration_that_this_user_is_not_allowed_to_read_is_77(command: Co
     file = tmp_path / "relay.toml"
     file.write_text("")
     file.chmod(0)
-    told = run(command, file, prefix=WITHOUT_ROOTS_RIGHTS)
-    assert_no_input(command, told, f"cannot read {file}: permission denied", code=77)
+    outcome = run(command, file, prefix=WITHOUT_ROOTS_RIGHTS)
+    assert_no_input(command, outcome, f"cannot read {file}: permission denied", code=77)
 
 
 @every_command
@@ -226,10 +226,10 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Proce
 def test_a_state_directory_in_use_is_refused_with_the_pid_of_its_relay(name: str, busy: tuple[Path, Process]) -> None:
     file, running = busy
     (command,) = (command for command in COMMANDS if command.name == name)
-    told = run(command, file)
-    assert told.code == 75
-    assert f"in use by the process with pid {running.pid}; " in told.stderr
-    assert told.stderr.count("\n") == 1
+    outcome = run(command, file)
+    assert outcome.code == 75
+    assert f"in use by the process with pid {running.pid}; " in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", sorted({command.name for command in COMMANDS} - LOCKS_THE_STATE))

@@ -69,9 +69,9 @@ def test_each_mistake_of_a_configuration_is_a_line_and_an_object(tmp_path: Path)
         f"relay: {file}:2: relay.node: must be a text in quotes, not 1",
         f"relay: {file}:4: spool.max-sizes: unknown key; did you mean `max-size`?",
     ]
-    told = json.loads(done.stdout)
-    assert (told["schema"], told["exit_code"]) == ("relay.error/1", 78)
-    assert told["mistakes"] == [
+    error = json.loads(done.stdout)
+    assert (error["schema"], error["exit_code"]) == ("relay.error/1", 78)
+    assert error["mistakes"] == [
         {"file": str(file), "line": 2, "key": "relay.node", "message": "must be a text in quotes, not 1"},
         {"file": str(file), "line": 4, "key": "spool.max-sizes", "message": "unknown key; did you mean `max-size`?"},
     ]
@@ -95,7 +95,7 @@ INCOMPLETE = "cannot forward events with that alone"
 
 
 @pytest.mark.parametrize(
-    ("command", "text", "told"),
+    ("command", "text", "expected"),
     [
         ("run", RECEIVERS, f"receive`: it has [receiver], and has nothing to forward; {ADD_BOTH}"),
         (
@@ -111,15 +111,15 @@ INCOMPLETE = "cannot forward events with that alone"
     ],
 )
 def test_the_configuration_of_the_other_program_is_refused_as_such(
-    tmp_path: Path, command: str, text: str, told: str
+    tmp_path: Path, command: str, text: str, expected: str
 ) -> None:
     file = tmp_path / "relay.toml"
     file.write_text(text)
     result = relay(command, "-c", str(file))
     assert result.returncode == 78
     for program in ("run", "receive"):
-        told = told.replace(f"start `relay {program}`", f"start `{PROGRAM} {program} -c {file}`")
-    assert result.stderr == f"relay: configuration: {file} is for `relay {told}\n"
+        expected = expected.replace(f"start `relay {program}`", f"start `{PROGRAM} {program} -c {file}`")
+    assert result.stderr == f"relay: configuration: {file} is for `relay {expected}\n"
 
 
 def test_a_connection_test_names_the_program_of_a_receivers_configuration(tmp_path: Path) -> None:

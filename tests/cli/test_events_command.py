@@ -128,7 +128,7 @@ def test_each_option_selects_events(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--from", "last week"], '"last week" is not a time; write it as "11:20"'),
         (["--type", "audits"], 'there is no type "audits"; did you mean "audit"?'),
@@ -141,10 +141,10 @@ def test_each_option_selects_events(
         (["--archive", "/x"], "name one"),
     ],
 )
-def test_a_senseless_filter_is_a_usage_error(folder: Path, arguments: list[str], told: str) -> None:
+def test_a_senseless_filter_is_a_usage_error(folder: Path, arguments: list[str], expected: str) -> None:
     done = relay("--state", str(folder), *arguments)
     assert (done.returncode, done.stdout) == (64, "")
-    assert told in done.stderr
+    assert expected in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -164,7 +164,7 @@ def test_output_to_a_full_disk_is_74(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--router", "r1.example"], 'router "r1.example": no event here has it; there are combo1, combo2, r1, r2'),
         (["--router", "r1", "--router", "Combo"], 'router "Combo": no event here has it; did you mean "combo2"?'),
@@ -175,10 +175,10 @@ def test_output_to_a_full_disk_is_74(folder: Path) -> None:
     ],
 )
 def test_a_name_that_no_event_has_is_an_error_with_the_nearest_one(
-    folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], told: str
+    folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], expected: str
 ) -> None:
     assert main(["events", "--state", str(folder), *arguments]) == 66
-    assert told in capfd.readouterr().err
+    assert expected in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--router", "r2", "--from", "-1h"], ["--msgid", "ALARM", "--to", "2024-01-01"]])

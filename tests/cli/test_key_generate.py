@@ -36,13 +36,13 @@ def test_openssh_reads_every_kind_of_key_that_relay_makes(tmp_path: Path, kind: 
     key = tmp_path / "id"
     done = generate(key, "--type", kind, "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    told = json.loads(done.stdout)
-    bits, told_kind = named.split()
+    result = json.loads(done.stdout)
+    bits, named_kind = named.split()
     described = ssh_keygen("-lf", key).split()
-    assert (described[0], described[1], described[-1]) == (bits, told["fingerprint"], f"({told_kind})")
-    assert ssh_keygen("-y", "-f", key).split()[:2] == told["authorized_keys"][0].split()[1:3]
+    assert (described[0], described[1], described[-1]) == (bits, result["fingerprint"], f"({named_kind})")
+    assert ssh_keygen("-y", "-f", key).split()[:2] == result["authorized_keys"][0].split()[1:3]
     assert key.read_text().startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
-    assert (told["schema"], told["file"]) == ("relay.key-generate/1", str(key))
+    assert (result["schema"], result["file"]) == ("relay.key-generate/1", str(key))
 
 
 def test_only_the_owner_can_read_the_key_with_any_umask(tmp_path: Path) -> None:

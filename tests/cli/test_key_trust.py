@@ -63,10 +63,10 @@ def test_every_key_of_the_server_is_shown(sshd: Sshd, pinned: Path) -> None:
 def test_only_named_keys_are_pinned(sshd: Sshd, pinned: Path) -> None:
     ed25519, _, rsa = shown(sshd)
     done = trust(sshd, pinned, "--fingerprint", ed25519, "--fingerprint", rsa, "--json")
-    told = json.loads(done.stdout)
-    assert (told["schema"], told["server"]) == ("relay.key-trust/1", f"{sshd.host}:{sshd.port}")
-    assert [key["fingerprint"] for key in told["pinned"]] == [ed25519, rsa]
-    assert sorted(key["fingerprint"] for key in told["shown"]) == sorted(shown(sshd))
+    result = json.loads(done.stdout)
+    assert (result["schema"], result["server"]) == ("relay.key-trust/1", f"{sshd.host}:{sshd.port}")
+    assert [key["fingerprint"] for key in result["pinned"]] == [ed25519, rsa]
+    assert sorted(key["fingerprint"] for key in result["shown"]) == sorted(shown(sshd))
     assert len(pinned.read_text().splitlines()) == 2
 
 
@@ -90,24 +90,24 @@ def test_without_a_terminal_and_a_fingerprint_nothing_is_pinned_and_the_command_
 
 def test_on_a_terminal_each_key_is_asked_about_and_only_those_with_a_yes_are_pinned(sshd: Sshd, pinned: Path) -> None:
     ed25519, ecdsa, rsa = shown(sshd)
-    code, said = run_on_a_terminal(command(sshd, pinned), answers="n\ny\nn\n")
-    assert code == 0, said
-    assert all(f"{one} for {sshd.host}:{sshd.port}? [y/N]" in said for one in (ed25519, ecdsa, rsa))
+    code, output = run_on_a_terminal(command(sshd, pinned), answers="n\ny\nn\n")
+    assert code == 0, output
+    assert all(f"{one} for {sshd.host}:{sshd.port}? [y/N]" in output for one in (ed25519, ecdsa, rsa))
     assert pinned.read_text() == sshd.known_hosts_line(sshd.host_keys[1])
 
 
 def test_on_a_terminal_an_empty_answer_means_no(sshd: Sshd, pinned: Path) -> None:
-    code, said = run_on_a_terminal(command(sshd, pinned), answers="\n\n\n")
+    code, output = run_on_a_terminal(command(sshd, pinned), answers="\n\n\n")
     assert code == 77
-    assert "no host key was confirmed" in said
+    assert "no host key was confirmed" in output
     assert not pinned.exists()
 
 
 def test_interrupted_questions_pin_nothing(sshd: Sshd, pinned: Path) -> None:
     """Not even the key that was confirmed before."""
-    code, said = run_on_a_terminal(command(sshd, pinned), answers="y\n\x04")  # Ctrl-D
+    code, output = run_on_a_terminal(command(sshd, pinned), answers="y\n\x04")  # Ctrl-D
     assert code == 77
-    assert "the questions were interrupted; nothing was pinned" in said
+    assert "the questions were interrupted; nothing was pinned" in output
     assert not pinned.exists()
 
 
@@ -172,8 +172,8 @@ def test_replace_alone_still_requires_a_confirmation(sshd: Sshd, pinned: Path) -
     pinned.write_text(text)
     assert trust(sshd, pinned, "--replace").returncode == 77
     assert pinned.read_text() == text
-    code, said = run_on_a_terminal(command(sshd, pinned, "--replace"), answers="y\nn\nn\n")
-    assert code == 0, said
+    code, output = run_on_a_terminal(command(sshd, pinned, "--replace"), answers="y\nn\nn\n")
+    assert code == 0, output
     assert pinned.read_text() == sshd.known_hosts_line(sshd.host_keys[0])
 
 
@@ -219,9 +219,9 @@ def test_the_file_and_the_kinds_of_key_come_from_the_configuration(sshd: Sshd, t
         f'known-hosts = "{tmp_path}/hosts"\nalgorithms = "fips"\n'
     )
     argv = [*RELAY, "-c", str(configuration), "key", "trust", f"{sshd.host}:{sshd.port}"]
-    code, said = run_on_a_terminal(argv, answers="y\ny\n")
-    assert code == 0, said
-    assert "warning" not in said
+    code, output = run_on_a_terminal(argv, answers="y\ny\n")
+    assert code == 0, output
+    assert "warning" not in output
     kinds = [line.split()[1] for line in (tmp_path / "hosts").read_text().splitlines()]
     assert kinds == ["ecdsa-sha2-nistp256", "ssh-rsa"]
 

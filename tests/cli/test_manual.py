@@ -64,9 +64,9 @@ def test_the_help_of_every_option_names_its_default() -> None:
 
     assert list(without(root, "relay")) == []
     receive = next(command for command in command_helps(root) if command.name == "relay receive")
-    told = dict(receive.options)
-    assert all("[default: " in told[f"{name} DIR"] for name in ("--archive", "--state"))
-    assert "[default: tcp://127.0.0.1:9999]" in told["--listen URL"]
+    helps = dict(receive.options)
+    assert all("[default: " in helps[f"{name} DIR"] for name in ("--archive", "--state"))
+    assert "[default: tcp://127.0.0.1:9999]" in helps["--listen URL"]
 
 
 def test_the_committed_pages_are_up_to_date() -> None:
@@ -81,9 +81,9 @@ def test_a_command_and_an_option_without_help_are_named() -> None:
 
 
 def test_a_commands_help_has_its_arguments_and_its_options_without_the_hidden_ones() -> None:
-    told = next(command_helps(sample))
-    assert (told.name, told.arguments) == ("relay first", ("[FILE]",))
-    assert told.options == (("--kind [a|b]", "Which `kind` it is."),)
+    first_help = next(command_helps(sample))
+    assert (first_help.name, first_help.arguments) == ("relay first", ("[FILE]",))
+    assert first_help.options == (("--kind [a|b]", "Which `kind` it is."),)
 
 
 def test_the_table_has_one_row_for_each_command_with_any_text() -> None:

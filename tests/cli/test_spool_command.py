@@ -22,7 +22,7 @@ def relay(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([*RELAY, "spool", *arguments], capture_output=True, timeout=60, check=False)
 
 
-def told(*arguments: str) -> tuple[int, str, str]:
+def run_spool(*arguments: str) -> tuple[int, str, str]:
     done = relay(*arguments)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
@@ -57,7 +57,7 @@ def flip(path: Path, offset: int) -> None:
 
 def test_show_prints_segments_blocks_messages_times_and_cursors(state: Path) -> None:
     second = segment.first_of(segments(state)[1].name)
-    code, shown, errors = told("show", "--state", str(state))
+    code, shown, errors = run_spool("show", "--state", str(state))
     assert (code, errors) == (0, "")
     lines = shown.splitlines()
     assert lines[0] == f"{state}: not running"
@@ -94,7 +94,7 @@ def test_show_names_the_damage_and_prints_the_rest(state: Path) -> None:
     first, second = segments(state)
     flip(first, segment.HEADER_LENGTH + 30)
     flip(second, 40)
-    code, shown, _ = told("show", "--state", str(state))
+    code, shown, _ = run_spool("show", "--state", str(state))
     assert code == 0
     assert f"DAMAGED offset {segment.HEADER_LENGTH}: " in shown
     assert "lost: block 1\n" in shown
@@ -105,9 +105,9 @@ def test_show_names_the_damage_and_prints_the_rest(state: Path) -> None:
 def test_the_process_of_a_running_relay_is_named(state: Path) -> None:
     with opened(state) as store:
         fill(store, [[event("one more")]])
-        code, shown, _ = told("show", "--state", str(state))
+        code, shown, _ = run_spool("show", "--state", str(state))
         assert (code, shown.splitlines()[0]) == (0, f"{state}: running, pid {os.getpid()}")
-        code, shown, errors = told("verify", "--state", str(state))
+        code, shown, errors = run_spool("verify", "--state", str(state))
         assert (code, errors) == (0, "")
         assert "102 good blocks with 102 messages" in shown
 
@@ -117,7 +117,7 @@ def test_the_process_of_a_running_relay_is_named(state: Path) -> None:
 
 def test_a_whole_spool_is_one_sentence_and_0(state: Path) -> None:
     expected = f"{state}: whole; 101 good blocks with 101 messages in 3 segments, checksums and hash chain checked\n"
-    assert told("verify", "--state", str(state)) == (0, expected, "")
+    assert run_spool("verify", "--state", str(state)) == (0, expected, "")
     found = answer("verify", "--state", str(state))
     assert (found["schema"], found["whole"], found["spools"][0]["blocks"]) == ("relay.spool-verify/1", True, 100)
     assert len(bytes.fromhex(found["spools"][0]["head"])) == 32
@@ -127,7 +127,7 @@ def test_a_break_is_reported_with_segment_offset_and_block_and_65(state: Path) -
     path = segments(state)[1]
     first = segment.first_of(path.name)
     flip(path, segment.HEADER_LENGTH + 300)
-    code, shown, errors = told("verify", "--state", str(state))
+    code, shown, errors = run_spool("verify", "--state", str(state))
     assert code == 65
     assert errors == (
         f"relay: {path}: offset {segment.HEADER_LENGTH}, block {first}: "
@@ -146,10 +146,10 @@ def test_a_torn_tail_is_a_block_being_written_while_relay_runs_and_damage_when_n
         with path.open("r+b") as file:
             file.seek(store.retained._end)
             file.write(b"\x89RLYBLK\n half a block")
-        code, shown, errors = told("verify", "--state", str(state))
+        code, shown, errors = run_spool("verify", "--state", str(state))
         assert (code, errors) == (0, "")
         assert shown.splitlines()[1] == "a block is being written at the end"
-    code, shown, errors = told("verify", "--state", str(state))
+    code, shown, errors = run_spool("verify", "--state", str(state))
     assert code == 65
     assert f"{path}: offset " in errors
     assert "a torn tail of 21 octets" in errors
@@ -158,14 +158,14 @@ def test_a_torn_tail_is_a_block_being_written_while_relay_runs_and_damage_when_n
 
 def test_missing_blocks_before_a_cursor_are_damage(state: Path) -> None:
     segments(state)[1].unlink()
-    code, _, errors = told("verify", "--state", str(state))
+    code, _, errors = run_spool("verify", "--state", str(state))
     assert code == 65
     assert "gone: the cursor of far is behind them" in errors
 
 
 def test_a_folder_without_state_is_66(tmp_path: Path) -> None:
     for command in ("show", "verify", "cat"):
-        code, shown, errors = told(command, "--state", str(tmp_path))
+        code, shown, errors = run_spool(command, "--state", str(tmp_path))
         assert (code, shown) == (66, "")
         assert errors == (
             f"relay: {tmp_path}: relay has kept no state there yet; "
@@ -196,7 +196,7 @@ def test_raw_messages_end_in_a_line_feed(hostile: Path) -> None:
 
 
 def test_a_message_is_a_line_with_its_control_characters_escaped(hostile: Path) -> None:
-    code, shown, _ = told("cat", "--state", str(hostile))
+    code, shown, _ = run_spool("cat", "--state", str(hostile))
     assert code == 0
     assert [line.rpartition("] ")[2] for line in shown.splitlines()] == [
         "one\\ntwo",
@@ -232,13 +232,13 @@ def test_a_large_spool_is_printed_from_the_given_block(state: Path) -> None:
 
 def test_damage_is_skipped_and_reported_with_65(state: Path) -> None:
     flip(segments(state)[0], segment.HEADER_LENGTH + 300)
-    code, shown, errors = told("cat", "--state", str(state))
+    code, shown, errors = run_spool("cat", "--state", str(state))
     assert (code, len(shown.splitlines())) == (65, 99)
     assert (
         f"1 place could not be read; the messages there are left out; see `{PROGRAM} spool verify --state {state}`"
         in errors
     )
-    assert told("cat", "--state", str(state), "--from", "2")[0] == 0
+    assert run_spool("cat", "--state", str(state), "--from", "2")[0] == 0
 
 
 @pytest.mark.parametrize("option", ["--raw", "--octet-counted"])

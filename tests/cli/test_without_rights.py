@@ -134,5 +134,5 @@ def test_the_configuration_is_named_with_its_owner(tmp_path: Path) -> None:
 def test_with_json_the_refusal_is_an_object_too(state: Path) -> None:
     remedy = closed(state)
     ((code, out, _),) = called([["status", "--state", str(state), "--json"]])
-    told: dict[str, Any] = json.loads(out)
-    assert (code, told["exit_code"], told["cause"], told["remedy"]) == (77, 77, "permission denied", remedy)
+    error: dict[str, Any] = json.loads(out)
+    assert (code, error["exit_code"], error["cause"], error["remedy"]) == (77, 77, "permission denied", remedy)

@@ -124,8 +124,8 @@ def test_all_users_get_a_message_when_auditds_unit_fails_and_when_it_recovers(ro
         return not router.has(all_users.LOGIN_MESSAGE)
 
     wait_until(is_over, 60, router.journal)
-    said = [all_users.TEXTS[AUDITD_DOWN], all_users.TEXTS[AUDITD_DOWN + all_users.CLEARED]]
-    wait_until(lambda: router.said_to_all() == said, 60, router.journal)
+    texts = [all_users.TEXTS[AUDITD_DOWN], all_users.TEXTS[AUDITD_DOWN + all_users.CLEARED]]
+    wait_until(lambda: router.said_to_all() == texts, 60, router.journal)
     assert auditd_alarms(router) == []
 
 

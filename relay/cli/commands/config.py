@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from relay.cli.options import config_option, json_option, options
-from relay.cli.output import mistakes_as_json, print_json, report
+from relay.cli.output import mistakes_as_json, print_json, print_line, report
 from relay.config.check.check import CheckFindings
 from relay.config.check.check import check as check_on_this_machine
 from relay.config.configuration import Configuration, read_configuration
@@ -69,7 +69,7 @@ def check(context: click.Context, *, program: Program | None, as_json: bool) -> 
         for line in mistake_lines(findings.warnings):
             report(line, "warning: ")
         if exit_code == 0:
-            click.echo(f"{', '.join(paths)}: no mistakes; {summary}")
+            print_line(f"{', '.join(paths)}: no mistakes; {summary}")
     context.exit(exit_code)
 
 
