@@ -15,7 +15,7 @@ steps.
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
@@ -23,10 +23,8 @@ from relay.cli.options import config_option, json_option, options
 from relay.cli.output import print_json, print_line
 from relay.cli.parameter_types import Number
 from relay.errors import RelayError
+from relay.program.connection_test.report import Report, StepResult
 from relay.values.text import escaped
-
-if TYPE_CHECKING:  # with paramiko it takes 0.4 s, which --help, completion and remedies need not wait for
-    from relay.program.connection_test.report import Report, StepResult
 
 SCHEMA: Final = "relay.test-connection/1"
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "FAILED": "red", "skipped": "bright_black"}
@@ -53,6 +51,7 @@ def test_connection(
 
     It does not disturb a relay that runs. Run it as the user that relay runs as.
     """
+    # --help, completion and remedies that name this command need not wait 0.4 s for these.
     from relay.program.connection_test.connection_test import run_test  # noqa: PLC0415
     from relay.program.connection_test.test_request import TestRequest  # noqa: PLC0415
 
@@ -76,7 +75,7 @@ class _StepPrinter:
         self._server = ""
         self._coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
-    def __call__(self, server: str, result: "StepResult") -> None:
+    def __call__(self, server: str, result: StepResult) -> None:
         if server != self._server:
             self._server = server
             click.echo()
@@ -94,7 +93,7 @@ class _StepPrinter:
             print_line(f"{_TEXT_INDENT}→ {result.remedy}")
 
 
-def as_object(report: "Report") -> dict[str, Any]:
+def as_object(report: Report) -> dict[str, Any]:
     """The report as JSON shows it, without the schema."""
     return {
         "ok": report.exit_code == 0,
@@ -116,7 +115,7 @@ def as_object(report: "Report") -> dict[str, Any]:
     }
 
 
-def _step(result: "StepResult") -> dict[str, Any]:
+def _step(result: StepResult) -> dict[str, Any]:
     return {
         "step": result.step,
         "outcome": result.outcome,
