@@ -27,7 +27,8 @@ class BatchInFlight:
         `then` is called once this batch is durable, within the next `submit` or `settle`.
         """
         durable = await self._submit(batch)
-        durable.add_done_callback(_retrieve)
+        # A source that was cancelled waits no more, and the intake reports the error: mark it as seen.
+        durable.add_done_callback(lambda done: done.cancelled() or done.exception())
         before, self._pending = self._pending, (durable, then)
         if before is not None:
             await _wait(*before)
@@ -69,9 +70,3 @@ async def _wait(durable: "asyncio.Future[None]", then: Callable[[], None] | None
     await asyncio.shield(durable)
     if then is not None:
         then()
-
-
-def _retrieve(durable: "asyncio.Future[None]") -> None:
-    """Mark an error as seen, because a source that was cancelled waits no more; the intake reports it."""
-    if not durable.cancelled():
-        durable.exception()

@@ -454,7 +454,7 @@ class ReceiverSettings(Table):
 
 def _no_second(names: Sequence[str], key: str, sentence: str) -> None:
     mistakes = [
-        _contradiction(f"{quoted(name)} stands here a second time; {sentence}", (index, key), name)
+        _contradiction(f"{quoted(name)} occurs a second time; {sentence}", (index, key), name)
         for index, name in enumerate(names)
         if name in names[:index]
     ]

@@ -197,7 +197,7 @@ def test_settings_that_contradict_each_other_are_mistakes(command: Command, tmp_
         command,
         file,
         ":2: spool.max-size: must be at least 64MiB, 4 segments of 16MiB (segment-size), not 1MiB",
-        ':6: source[2].name: "a" stands here a second time; every source needs a name of its own',
+        ':6: source[2].name: "a" occurs a second time; every source needs a name of its own',
     )
 
 

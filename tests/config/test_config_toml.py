@@ -137,12 +137,12 @@ username = "relay"
         ),
         (
             "[[source]]\nname = 'a'\n[[source]]\nname = 'a'",
-            '4: source[2].name: "a" stands here a second time; every source needs a name of its own',
+            '4: source[2].name: "a" occurs a second time; every source needs a name of its own',
         ),
         (
             "[[remote-logging-server]]\n[[remote-logging-server]]",
             (
-                '2: remote-logging-server[2].name: "127.0.0.1:7777" stands here a second time; '
+                '2: remote-logging-server[2].name: "127.0.0.1:7777" occurs a second time; '
                 "every remote-logging-server needs a name of its own"
             ),
         ),

@@ -82,7 +82,7 @@ def test_two_tables_of_one_name_are_rejected() -> None:
         ("port-forwarding", 1, "local-port"),
         ("remote-logging-server", 1, "name"),
     ]
-    assert '"audit" stands here a second time' in sentences(refused.value)
+    assert '"audit" occurs a second time' in sentences(refused.value)
 
 
 @pytest.mark.parametrize(

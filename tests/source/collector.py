@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def reached(index: Path | None) -> int:
-    """What the index file says; nothing yet when there is none."""
+    """The number in the index file; 0 when there is no file."""
     if index is None or not index.exists():
         return 0
     return int(index.read_text() or 0)

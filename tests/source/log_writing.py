@@ -1,4 +1,4 @@
-"""Audit records to write, and what a source made of them."""
+"""Audit records to write, and a recorder of what a source submits."""
 
 import asyncio
 import re
@@ -46,7 +46,7 @@ def text_of(event: Event) -> bytes:
 
 
 class Taken:
-    """An intake that keeps what it is given; `hold` keeps it from becoming durable."""
+    """An intake that records batches; `hold` keeps them from becoming durable."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
@@ -100,7 +100,7 @@ def append(path: Path, data: bytes) -> None:
 
 
 def drain(source: EventInput, position: Position | None = None) -> Taken:
-    """Run the source until it has given all there is."""
+    """Run the source until it has submitted everything."""
     taken = Taken()
     asyncio.run(asyncio.wait_for(source.run(taken.submit, position, drain=True), 60))
     return taken

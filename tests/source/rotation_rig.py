@@ -191,7 +191,7 @@ def _last_taken(taken: Path) -> int:
 
 
 def _follow(folder: Path, *, inotify: bool, drain: bool = False) -> None:
-    """The source's process: goes on after the last batch that stands whole in `taken`."""
+    """The source's process: continues after the last batch that is whole in `taken`."""
     position, size = None, 0
     with contextlib.suppress(FileNotFoundError):
         kept = (folder / "taken").read_bytes()
@@ -241,7 +241,7 @@ def _process(work: Callable[[], None]) -> Iterator["multiprocessing.context.Fork
 
 
 def play(folder: Path, run: Run) -> Outcome:
-    """Write, rotate, follow and kill; then judge. AssertionError when it stands still for `PATIENCE_S`."""
+    """Write, rotate, follow and kill; then judge. AssertionError when nothing happens for `PATIENCE_S`."""
     choose = random.Random(run.seed)
     writer = _Writer(folder, run)
     kills = 0

@@ -92,7 +92,7 @@ def play(work: Callable[[], Any]) -> None:
 # --- relay's plugin ---
 
 
-def test_what_auditd_gives_comes_at_once_and_the_plugin_ends_with_auditd(path: Path) -> None:
+def test_records_of_auditd_come_at_once_and_the_plugin_ends_with_auditd(path: Path) -> None:
     async def work() -> None:
         taken, source = Taken(), dispatcher(path)
         async with running(source, taken):
@@ -123,7 +123,7 @@ def test_a_socket_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         asyncio.run(dispatcher(tmp_path / "no folder" / "audit").run(Taken().submit, None, drain=False))
 
 
-def test_draining_takes_nothing_in(path: Path) -> None:
+def test_a_drain_opens_no_socket(path: Path) -> None:
     asyncio.run(dispatcher(path).run(Taken().submit, None, drain=True))
     assert not path.exists()
 
@@ -167,7 +167,7 @@ def test_an_event_that_nothing_ends_leaves_after_its_silence(path: Path) -> None
     play(work)
 
 
-def test_what_is_no_record_is_forwarded_marked_and_counted(path: Path) -> None:
+def test_a_malformed_line_is_forwarded_marked_and_counted(path: Path) -> None:
     async def work() -> None:
         taken, source = Taken(), dispatcher(path)
         long = b"x" * 1_500_000
@@ -183,7 +183,7 @@ def test_what_is_no_record_is_forwarded_marked_and_counted(path: Path) -> None:
     play(work)
 
 
-def test_only_what_is_durable_is_accepted(path: Path) -> None:
+def test_only_durable_records_are_accepted(path: Path) -> None:
     """Relay ends before it could store what it was given: all of it comes again."""
 
     async def work() -> None:
@@ -259,7 +259,7 @@ def test_while_relay_does_not_run_memory_has_a_ceiling_and_auditd_waits(path: Pa
     play(work)
 
 
-def test_terminated_it_hands_over_what_is_left(path: Path) -> None:
+def test_a_terminated_plugin_hands_over_its_remaining_records(path: Path) -> None:
     async def work() -> None:
         with plugin(path) as child:
             feed(child, records(1, 300))
@@ -299,7 +299,7 @@ def test_a_spool_that_fails_ends_the_source(path: Path) -> None:
     play(work)
 
 
-def test_one_plugin_too_many_is_sent_away(path: Path) -> None:
+def test_one_plugin_too_many_is_rejected(path: Path) -> None:
     async def work() -> None:
         source = dispatcher(path)
         async with running(source, Taken()):

@@ -81,7 +81,7 @@ def test_an_appended_record_comes_at_once(log: Path, inotify: bool) -> None:
 
 
 @both_ways
-def test_start_now_gives_only_what_comes(log: Path, inotify: bool) -> None:
+def test_start_now_gives_only_new_records(log: Path, inotify: bool) -> None:
     log.write_bytes(records(1, 100) + b"type=USER_LOGIN msg=aud")
     source = audit_log(log, start="now", inotify=inotify)
 
@@ -173,7 +173,7 @@ def test_an_event_that_nothing_completes_leaves_after_its_silence(log: Path, ino
     assert 1.9 < loop_times[1] - loop_times[0] < 10
 
 
-def test_the_place_of_an_open_event_is_stored_and_drain_waits_for_it(log: Path) -> None:
+def test_the_location_of_an_open_event_is_stored_and_a_drain_waits_for_it(log: Path) -> None:
     log.write_bytes(record(1, kind="SYSCALL") + record(2))
     taken = drain(audit_log(log))
     assert taken.serials == [2, 1]
@@ -280,7 +280,7 @@ def test_rotated_twice_while_stopped(log: Path) -> None:
     assert taken.position.count == 25
 
 
-def test_a_position_whose_file_is_gone_goes_on_at_the_oldest(log: Path) -> None:
+def test_a_position_whose_file_is_gone_continues_at_the_oldest_file(log: Path) -> None:
     log.write_bytes(records(1, 10))
     position = drain(audit_log(log)).position
     for number in range(5):
@@ -291,10 +291,10 @@ def test_a_position_whose_file_is_gone_goes_on_at_the_oldest(log: Path) -> None:
     assert source.loss_count == 1
 
 
-def test_a_file_that_is_deleted_while_its_place_is_being_found_does_not_stop_it(
+def test_a_file_deleted_while_its_offset_is_being_found_does_not_stop_the_source(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rotation may delete it after it was opened, and before what stands in front of the place was read again."""
+    """Rotation may delete the file after it was opened, and before the bytes in front of the offset were read again."""
     log.write_bytes(records(1, 10))
     position = drain(audit_log(log)).position
     rotate(log)
@@ -319,7 +319,7 @@ def test_a_log_that_was_deleted_by_hand_is_not_read_again_from_its_oldest(log: P
 
 
 @both_ways
-def test_a_log_that_is_deleted_while_followed_goes_on_with_the_next(log: Path, inotify: bool) -> None:
+def test_after_a_deleted_log_the_next_one_is_followed(log: Path, inotify: bool) -> None:
     log.write_bytes(records(1, 10))
     rotate(log)
     append(log, records(11, 20))
@@ -359,7 +359,7 @@ def test_a_file_that_was_cut_is_read_from_its_beginning(log: Path, inotify: bool
     assert source.loss_count == 1
 
 
-def test_a_copied_and_cut_log_is_read_on_in_its_copy(log: Path) -> None:
+def test_reading_continues_in_the_copy_of_a_log_that_was_copied_and_cut(log: Path) -> None:
     log.write_bytes(records(1, 100))
     position = drain(audit_log(log)).position
     append(log, records(101, 110))
@@ -383,7 +383,7 @@ def test_a_log_that_is_copied_and_cut_while_followed_loses_nothing(log: Path, in
 
 
 @both_ways
-def test_a_log_that_is_cut_and_grows_beyond_the_place_at_once_is_noticed(log: Path, inotify: bool) -> None:
+def test_a_log_that_is_cut_and_at_once_grows_beyond_the_offset_is_noticed(log: Path, inotify: bool) -> None:
     log.write_bytes(records(1, 10))
     source = audit_log(log, inotify=inotify)
 
@@ -399,7 +399,7 @@ def test_a_log_that_is_cut_and_grows_beyond_the_place_at_once_is_noticed(log: Pa
 
 
 @both_ways
-def test_what_was_read_between_a_copy_and_the_cut_does_not_bring_the_copy_again(log: Path, inotify: bool) -> None:
+def test_a_copy_is_not_read_again_after_records_between_the_copy_and_the_cut(log: Path, inotify: bool) -> None:
     log.write_bytes(records(1, 10))
     source = audit_log(log, inotify=inotify)
 
@@ -415,7 +415,7 @@ def test_what_was_read_between_a_copy_and_the_cut_does_not_bring_the_copy_again(
     assert source.loss_count == 0
 
 
-def test_a_log_of_one_record_is_known_again_in_its_copy(log: Path) -> None:
+def test_a_log_of_one_record_is_recognized_in_its_copy(log: Path) -> None:
     log.write_bytes(record(1))
     position = drain(audit_log(log)).position
     append(log, record(2))
@@ -469,7 +469,7 @@ def test_an_empty_log_that_is_copied_and_cut_before_it_is_read_is_read_in_its_co
 
 
 def test_a_copy_that_is_still_being_made_is_not_read_twice(log: Path) -> None:
-    """Its beginning stands in audit.log.1 already, and all of it still in audit.log."""
+    """audit.log.1 already holds its beginning, and audit.log still all of it."""
     whole = records(11, 20)
     overwrite(log.with_name("audit.log.2"), records(1, 10))
     overwrite(log.with_name("audit.log.1"), whole[: len(whole) // 2])
@@ -591,7 +591,7 @@ def test_an_open_event_whose_record_holds_a_carriage_return_is_found_again_after
     assert b"\ntype=PROCTITLE" in taken.events[0].tail
 
 
-def test_an_unreadable_position_is_told_and_reading_begins_anew(log: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_position_is_logged_and_reading_begins_anew(log: Path, caplog: pytest.LogCaptureFixture) -> None:
     log.write_bytes(records(1, 3))
     for place in (b"", b"\xff", b"{}", b'{"files":[],"offset":0,"before":0,"older":false,"within":false,"open":[]}'):
         assert drain(audit_log(log), Position("audit", 7, place)).serials == [1, 2, 3]
@@ -721,7 +721,7 @@ READER = """
 
 
 def unprivileged(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program to which file modes apply, whoever runs the tests."""
+    """Run a program to which file modes apply, even if root runs the tests."""
     return subprocess.run(
         [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", textwrap.dedent(READER + program), *arguments],
         env={**os.environ, "PYTHONPATH": str(TESTS)},

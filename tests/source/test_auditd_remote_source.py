@@ -46,7 +46,7 @@ async def running(source: AuditdRemote, spool: HeldSpool) -> AsyncIterator[None]
     try:
         await until(lambda: task.done() or listens(source.listen[0].port))
         yield
-        assert not any(batch.position for batch in spool.batches), "what comes again by itself has no place"
+        assert not any(batch.position for batch in spool.batches), "a sender that repeats its records needs no position"
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -122,7 +122,7 @@ def test_nuls_around_a_record_are_padding() -> None:
     run(scenario())
 
 
-def test_what_is_no_record_is_kept_marked_and_counted() -> None:
+def test_a_malformed_record_is_kept_marked_and_counted() -> None:
     async def scenario() -> None:
         spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
         async with running(source, spool):
@@ -197,7 +197,7 @@ def test_audisp_remote_sends_the_next_record_only_when_the_one_before_is_durable
 
 
 def test_a_stop_closes_the_connection_and_answers_nothing_that_is_not_durable() -> None:
-    """A reset would do for any other protocol; audisp-remote does not take it for the end of its server."""
+    """Any other protocol accepts a reset; audisp-remote does not recognize it as the end of its server."""
 
     async def scenario() -> None:
         spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
@@ -268,7 +268,7 @@ def test_a_record_that_is_sent_again_and_again_until_the_disk_is_back_is_stored_
     run_leaping(scenario)
 
 
-def test_audisp_remote_goes_on_by_itself_after_a_stall() -> None:
+def test_audisp_remote_continues_by_itself_after_a_stall() -> None:
     """Not even another record is needed; the one that was under way may come twice."""
     records = [RECORD.replace(b":2341", b":%d" % serial) for serial in range(5)]
 

@@ -27,7 +27,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def deleted_files() -> list[str]:
-    """What this process has open for reading that has no name any more."""
+    """The deleted files that this process has open for reading."""
     found = []
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -98,7 +98,7 @@ def test_while_the_new_log_is_empty_the_former_is_read(log: Path, inotify: bool,
     assert source.malformed == 0
 
 
-def test_a_place_in_a_renamed_file_that_is_written_on_holds_over_a_restart(log: Path) -> None:
+def test_a_position_in_a_renamed_file_that_still_grows_survives_a_restart(log: Path) -> None:
     with log.open("ab", buffering=0) as auditd:
         make_anew(log, renamed=True)
         position = drain(audit_log(log)).position
@@ -111,7 +111,7 @@ def test_a_place_in_a_renamed_file_that_is_written_on_holds_over_a_restart(log: 
 
 
 @both_ways
-def test_a_log_that_is_replaced_by_its_copy_is_read_in_both(log: Path, inotify: bool) -> None:
+def test_a_log_that_is_replaced_by_its_copy_is_read_in_both_files(log: Path, inotify: bool) -> None:
     source = audit_log(log, inotify=inotify)
 
     async def play(taken: Taken) -> None:
@@ -129,7 +129,7 @@ def test_a_log_that_is_replaced_by_its_copy_is_read_in_both(log: Path, inotify: 
     assert taken.gaps == []
 
 
-def test_a_copy_that_lacks_the_last_of_what_was_read_is_not_read_again(log: Path) -> None:
+def test_a_copy_made_before_the_last_read_record_is_not_read_again(log: Path) -> None:
     """And what was changed in it is."""
     source = audit_log(log)
 
@@ -208,7 +208,9 @@ def test_more_deleted_files_than_are_kept_are_a_gap(log: Path) -> None:
 
 
 @pytest.mark.parametrize(("next_serial", "gaps"), [(4, 0), (9, 1)])
-def test_what_came_into_a_deleted_file_while_relay_was_stopped_is_a_gap(log: Path, next_serial: int, gaps: int) -> None:
+def test_records_written_to_a_deleted_file_while_relay_was_stopped_are_a_gap(
+    log: Path, next_serial: int, gaps: int
+) -> None:
     """Unless the serials follow on."""
 
     async def play(taken: Taken) -> None:
@@ -227,7 +229,7 @@ def test_what_came_into_a_deleted_file_while_relay_was_stopped_is_a_gap(log: Pat
     assert drain(audit_log(log), taken.position).gaps == []
 
 
-def test_when_no_deleted_file_is_left_a_restart_tells_of_none(log: Path) -> None:
+def test_without_a_detached_file_a_restart_reports_no_loss(log: Path) -> None:
     """Although nothing was written since, with which the position could have been stored."""
 
     async def play(taken: Taken) -> None:
@@ -249,7 +251,7 @@ def place_of(taken: Taken) -> bytes:
     return taken.position.data if taken.position else b""
 
 
-def test_a_deleted_file_that_nobody_has_open_to_write_is_let_go_when_it_is_read(log: Path) -> None:
+def test_a_deleted_file_that_no_process_writes_is_closed_once_it_is_read(log: Path) -> None:
     """It would keep its room on the disk; a half line in it is its last."""
 
     async def play(taken: Taken) -> None:
@@ -282,7 +284,7 @@ def test_closing_the_oldest_file_for_another_is_a_loss_only_if_it_has_unread_dat
 
 @pytest.mark.parametrize("way", ["by a symlink", "by a hard link too", "renamed"])
 @both_ways
-def test_a_replaced_log_that_has_another_name_is_read_in_both(log: Path, inotify: bool, way: str) -> None:
+def test_a_replaced_log_that_has_another_name_is_read_under_both_names(log: Path, inotify: bool, way: str) -> None:
     other = log.with_name("other name")
     if way == "by a symlink":
         log.rename(other)
@@ -316,7 +318,7 @@ def read_inodes() -> set[int]:
     return found
 
 
-def test_a_log_that_gets_its_name_back_is_read_on(log: Path) -> None:
+def test_reading_continues_in_a_log_that_gets_its_name_back(log: Path) -> None:
     async def play(taken: Taken) -> None:
         with log.open("ab", buffering=0) as auditd:
             await until(lambda: len(taken.serials) == 3)

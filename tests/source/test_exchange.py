@@ -42,7 +42,7 @@ async def finished(source: Any, task: "asyncio.Task[None]") -> None:
         await task
 
 
-def test_a_plugin_is_told_all_that_was_taken_in_and_no_event_is_cut_in_two(tmp_path: Path) -> None:
+def test_a_finishing_source_answers_the_plugin_between_two_events(tmp_path: Path) -> None:
     path = tmp_path / "audit"
     portions = [
         b"".join(
@@ -139,7 +139,7 @@ def test_audisp_remote_is_answered_for_all_that_was_taken_in() -> None:
     play(work)
 
 
-def test_what_a_collector_says_when_it_is_ended_is_taken_in() -> None:
+def test_the_last_events_of_a_terminated_collector_are_submitted() -> None:
     script = (
         "trap 'echo events,type=admin number=2i 1; exit 0' TERM; echo events,type=admin number=1i 1; sleep 100 & wait"
     )

@@ -16,7 +16,7 @@ JOINED = record(2)[:-9] + record(3)
 """The first lacks its end, LF and all."""
 
 
-def test_of_a_log_it_is_marked_and_counted_and_what_follows_is_whole(tmp_path: Path) -> None:
+def test_in_a_log_it_is_marked_and_counted_and_the_next_records_are_whole(tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
     log.write_bytes(record(1) + JOINED + record(4))
     source = audit_log(log)

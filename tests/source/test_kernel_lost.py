@@ -1,4 +1,4 @@
-"""What the kernel drops becomes gaps: once each, across restarts, boots and counters set to zero."""
+"""Records that the kernel drops become gaps: once each, across restarts, boots and counters set to zero."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ AUTHOR = Author("combo1", "combo1", "test1", "128T")
 
 
 class Kernel:
-    """A count that the test sets, or the reason why it may not be read."""
+    """A count that the test sets, or the error that reading it raises."""
 
     def __init__(self, answer: int | RelayError) -> None:
         self.answer = answer
@@ -42,22 +42,22 @@ def lost_in(taken: Taken) -> list[int]:
     return [gap.events for gap in gaps if gap is not None]
 
 
-def test_nothing_lost_is_nothing_told() -> None:
+def test_without_a_loss_nothing_is_reported() -> None:
     assert look(0, None).batches == []
 
 
-def test_what_was_lost_in_this_boot_before_the_first_look_is_told() -> None:
+def test_records_lost_in_this_boot_before_the_first_look_are_reported() -> None:
     assert lost_in(look(40, None)) == [40]
 
 
-def test_what_is_lost_between_two_runs_is_told_once() -> None:
+def test_records_lost_between_two_runs_are_reported_once() -> None:
     first = look(40, None)
     second = look(47, first.position)
     assert lost_in(second) == [7]
     assert look(47, second.position).batches == []
 
 
-def test_a_new_boot_counts_from_nothing() -> None:
+def test_a_new_boot_counts_from_zero() -> None:
     first = look(40, None)
     assert lost_in(look(50, first.position, boot="boot 2")) == [50]
 
@@ -84,7 +84,7 @@ def test_a_count_that_was_set_to_zero_while_it_was_watched_counts_from_nothing()
     assert lost_in(look(41, taken.position)) == [41]
 
 
-def test_the_event_says_what_and_how_many() -> None:
+def test_the_event_names_the_cause_and_the_number() -> None:
     (event,) = look(12, look(5, None).position).events
     assert event.tail == (
         b' type="relay" router="combo1" node="test1" source="kernel" cause="the kernel dropped audit records"'
@@ -92,7 +92,7 @@ def test_the_event_says_what_and_how_many() -> None:
     )
 
 
-def test_an_event_that_was_not_accepted_is_told_again() -> None:
+def test_a_loss_that_was_not_accepted_is_reported_again() -> None:
     first = look(2, None)
 
     async def refuse(_: Batch) -> asyncio.Future[None]:

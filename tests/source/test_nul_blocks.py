@@ -21,7 +21,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def cut_record(serial: int) -> bytes:
-    """What a power cut left of a record."""
+    """A record as a power cut left it."""
     return record(serial)[:-12]
 
 
@@ -113,7 +113,7 @@ def test_an_event_that_began_behind_nuls_is_found_again_after_a_restart(log: Pat
 # --- At the end of the log ---
 
 
-def test_nuls_at_the_end_wait_and_what_is_written_over_them_is_read(log: Path) -> None:
+def test_nuls_at_the_end_wait_and_data_written_over_them_is_read(log: Path) -> None:
     log.write_bytes(records(1, 3) + cut_record(4) + bytes(8192))
     place = len(records(1, 3))
 

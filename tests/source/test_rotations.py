@@ -16,7 +16,7 @@ def test_a_rotated_log_loses_and_repeats_nothing(tmp_path: Path, way: Way, kills
     assert outcome.records > ROUNDS * 10
 
 
-def test_the_judge_tells_what_is_missing_and_what_came_twice(tmp_path: Path) -> None:
+def test_the_judge_reports_missing_and_repeated_records(tmp_path: Path) -> None:
     """The source's output is changed by hand between its end and the judgement."""
     from source import rotation_rig
 

@@ -54,15 +54,15 @@ def status_of(script: str) -> tuple[int, str]:
         ("setsid sleep 1000 & exit 6", 6),
     ],
 )
-def test_it_ends_as_the_program_or_what_came_of_it(script: str, status: int) -> None:
+def test_its_status_is_the_programs_or_that_of_a_process_it_left(script: str, status: int) -> None:
     assert status_of(script) == (status, "")
 
 
-def test_what_the_program_leaves_for_a_moment_is_not_told_of() -> None:
+def test_a_process_that_is_left_for_a_moment_is_not_reported() -> None:
     assert status_of("sleep 0.05 & exit 0") == (0, "")
 
 
-def test_a_program_that_cannot_be_run_is_told() -> None:
+def test_a_program_that_cannot_be_run_is_reported() -> None:
     command = [sys.executable, "-I", "-S", subreaper.__file__, str(os.getpid()), "1", "/no/such/program"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (127, "/no/such/program cannot be run: No such file or directory\n")
@@ -90,7 +90,7 @@ def test_those_that_ignore_sigterm_are_killed_in_whatever_session(
 
 
 def test_a_full_stderr_does_not_make_it_deaf(tmp_path: Path) -> None:
-    """It has something to tell and nobody reads: it looks again and again, and is not caught in a write."""
+    """No process reads its report: it tries again and again, and never waits in a write."""
     told = tmp_path / "pid"
     full = "dd if=/dev/zero bs=4096 count=16 >&2 2>/dev/null"
     with start(f"setsid sh -c 'echo $$ > {told}; exec sleep 1000' & {full}; exit 0") as process:

@@ -62,7 +62,7 @@ def test_files_that_were_rotated_away_while_it_was_stopped_are_a_gap(log: Path) 
     assert taken.events[0].tail in taken.gaps[0]  # before what could be read
 
 
-def test_a_gap_is_durable_with_the_place_behind_it(log: Path) -> None:
+def test_a_gap_becomes_durable_with_the_position_behind_it(log: Path) -> None:
     """It is in the first batch after the loss, and that batch's position does not bring it again."""
     log.write_bytes(records(1, 3))
     position = drain(audit_log(log)).position
@@ -92,7 +92,7 @@ def test_a_log_that_is_cut_twice_at_once_is_a_gap_that_names_what_is_missing(log
     assert (gap["after"][0].split()[1], gap["before"][0].split()[1]) == ("5", "8")
 
 
-def test_a_log_that_is_cut_without_a_loss_is_no_gap(log: Path) -> None:
+def test_a_log_that_is_cut_without_a_loss_causes_no_gap(log: Path) -> None:
     log.write_bytes(records(1, 5))
     source = audit_log(log)
 
@@ -118,7 +118,7 @@ def test_auditds_own_records_do_not_decide_whether_something_is_lost(log: Path) 
     assert len(drain(audit_log(log), position).gaps) == 1
 
 
-def test_what_follows_on_is_a_gap_all_the_same_when_an_event_was_open(log: Path) -> None:
+def test_with_an_open_event_even_a_record_that_follows_on_leaves_a_gap(log: Path) -> None:
     log.write_bytes(records(1, 4) + record(5, kind="SYSCALL"))
     position = follow(audit_log(log), lambda taken: until(lambda: 4 in taken.serials)).position
     log.write_bytes(records(6, 7))
@@ -128,7 +128,7 @@ def test_what_follows_on_is_a_gap_all_the_same_when_an_event_was_open(log: Path)
 
 
 @both_ways
-def test_a_log_that_is_emptied_is_told_without_another_record(log: Path, inotify: bool) -> None:
+def test_an_emptied_log_is_a_gap_even_without_another_record(log: Path, inotify: bool) -> None:
     log.write_bytes(records(1, 5))
     waited: list[float] = []
 
@@ -165,7 +165,7 @@ def test_a_position_without_a_last_record_is_of_an_older_relay(log: Path) -> Non
 
 
 def unprivileged(program: str, log: Path) -> str:
-    """What a program prints that runs without root's power to read everything."""
+    """The output of a program that runs without root's right to read all files."""
     head = """
         import asyncio, json, os, sys
         from pathlib import Path
@@ -198,7 +198,7 @@ def three_files(log: Path) -> None:
         log.with_name(f"audit.log.{number}" if number else "audit.log").write_bytes(records(first, first + 2))
 
 
-def test_older_files_that_may_not_be_read_are_left_out_at_the_start_and_told(log: Path) -> None:
+def test_unreadable_older_files_are_skipped_at_the_start_and_reported(log: Path) -> None:
     three_files(log)
     log.with_name("audit.log.1").chmod(0)
     told = unprivileged(
@@ -212,7 +212,7 @@ def test_older_files_that_may_not_be_read_are_left_out_at_the_start_and_told(log
     assert told == "[1, 2, 3, 7, 8, 9] 1 True True\n[]\n"
 
 
-def test_what_was_left_out_is_not_read_later(log: Path) -> None:
+def test_skipped_files_are_not_read_later(log: Path) -> None:
     three_files(log)
     log.with_name("audit.log.2").chmod(0)
     told = unprivileged(
@@ -233,7 +233,7 @@ def test_what_was_left_out_is_not_read_later(log: Path) -> None:
     assert told == "[] [7, 8, 9] []\n"
 
 
-def test_a_place_in_the_newest_file_needs_no_older_one(log: Path) -> None:
+def test_a_position_in_the_newest_file_needs_no_older_file(log: Path) -> None:
     three_files(log)
     told = unprivileged(
         """
@@ -250,7 +250,7 @@ def test_a_place_in_the_newest_file_needs_no_older_one(log: Path) -> None:
 
 
 @pytest.mark.parametrize(("more", "gaps"), [("", 0), ("append(older, records(13, 15))", 1)])
-def test_a_place_in_a_file_that_may_not_be_read_any_more(log: Path, more: str, gaps: int) -> None:
+def test_a_position_in_a_file_that_has_become_unreadable(log: Path, more: str, gaps: int) -> None:
     """Where it was read to its end nothing is lost."""
     three_files(log)
     told = unprivileged(
@@ -310,7 +310,7 @@ def test_files_that_become_readable_one_by_one_are_all_read(log: Path) -> None:
 
 
 def test_files_that_become_unreadable_during_the_first_look_are_waited_for(log: Path) -> None:
-    """What may not be read at the start is passed over at once; this came later."""
+    """At the start an unreadable file is skipped at once; this one appeared later."""
     log.write_bytes(records(1, 3))
     told = unprivileged(
         """
@@ -335,7 +335,7 @@ def test_files_that_become_unreadable_during_the_first_look_are_waited_for(log: 
     assert told == "[1, 2, 3, 4, 5, 6, 7, 8, 9] []\n"
 
 
-def test_a_file_that_stays_unreadable_is_passed_over_while_following(log: Path) -> None:
+def test_a_file_that_stays_unreadable_is_skipped_while_following(log: Path) -> None:
     log.write_bytes(records(1, 3))
     told = unprivileged(
         """
@@ -373,7 +373,9 @@ def test_more_files_than_are_named_are_counted(log: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "FIFO"])
-def test_what_is_no_file_is_told_and_waited_for(log: Path, caplog: pytest.LogCaptureFixture, make: object) -> None:
+def test_a_path_that_is_not_a_file_is_logged_and_relay_waits_for_one(
+    log: Path, caplog: pytest.LogCaptureFixture, make: object
+) -> None:
     assert callable(make)
     make(log)
     source = audit_log(log)
@@ -393,7 +395,7 @@ def test_what_is_no_file_is_told_and_waited_for(log: Path, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(("what", "inotify"), [("log", True), ("log", False), ("folder", False)])
-def test_a_log_that_is_deleted_is_told_and_waited_for(
+def test_a_deleted_log_is_logged_and_relay_waits_for_a_new_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, inotify: bool
 ) -> None:
     log = tmp_path / "audit" / "audit.log"

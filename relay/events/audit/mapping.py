@@ -16,6 +16,7 @@ The spool puts the identity between an event's `head` (up to the SD-ID) and its 
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from relay.events.audit.assembly import AuditEvent
@@ -63,6 +64,14 @@ class AuditMapping:
         if self._by_record and len(records) > 1:
             return [self._event((record,), late=late) for record in records]
         return [self._event(records, late=late)]
+
+    def all(self, audit_events: Iterable[AuditEvent]) -> list[Event]:
+        """Write several events."""
+        return [event for each in audit_events for event in self.events(each)]
+
+    def single(self, record: Record | None, line: bytes, now_us: int) -> Event:
+        """Write a record as an event of its own; None: its line is malformed."""
+        return self.malformed(line, now_us) if record is None else self._event((record,), late=False)
 
     def malformed(self, line: bytes, now_us: int) -> Event:
         """Write a malformed line; `now_us` is when it was read."""

@@ -9,7 +9,6 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from relay.events.audit.assembly import AuditEvent
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse, without_padding
 from relay.values.event import Event, EventType
@@ -28,7 +27,7 @@ def received_record(record: bytes, now_us: int, peer: str) -> Event:
         match = _HOST.match(peer)
         hostname = (match[1] or match[2] or "") if match else ""
     mapping = _mapping(hostname)
-    event = mapping.events(AuditEvent((parsed,)))[0] if parsed else mapping.malformed(record, now_us)
+    event = mapping.single(parsed, record, now_us)
     return Event(EventType.LOG, event.time, event.head + event.tail)
 
 

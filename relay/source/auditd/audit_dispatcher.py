@@ -29,7 +29,7 @@ from typing import Final, Literal, Self
 from typing_extensions import override
 
 from relay.errors import CannotCreateError
-from relay.events.audit.assembly import Assembler, AuditEvent
+from relay.events.audit.assembly import Assembler
 from relay.events.audit.dispatcher import DispatcherDecoder
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse
@@ -218,7 +218,7 @@ class _Stream:
                 break
         if not self._is_finished() or self._writer is None:  # else the plugin sends the rest again
             await self._submit_lines(self._decoder.finish())
-        await self._submit(self._mapped(self.assembler.flush()))
+        await self._submit(self._source.mapping.all(self.assembler.flush()))
         await self._settle()
         return str(self._decoder.error or "")
 
@@ -236,7 +236,7 @@ class _Stream:
                 await asyncio.wait(awaited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 if reading.done():
                     return reading.result()
-                await self._submit(self._mapped(self.assembler.expire(time.monotonic())))
+                await self._submit(self._source.mapping.all(self.assembler.expire(time.monotonic())))
                 await self._settle()
             return b""
         finally:
@@ -255,16 +255,13 @@ class _Stream:
             record = parse(line)
             if record is None:
                 self._source.malformed += 1
-                events += self._mapped(self.assembler.interrupt())
+                events += self._source.mapping.all(self.assembler.interrupt())
                 events.append(self._source.mapping.malformed(line, wall_clock()))
             else:
                 self._source.malformed += bool(record.joined)
-                events += self._mapped(self.assembler.feed(record, self._read, now))
+                events += self._source.mapping.all(self.assembler.feed(record, self._read, now))
             self._read += len(line) + 1
         await self._submit(events)
-
-    def _mapped(self, events: Iterable[AuditEvent]) -> list[Event]:
-        return [event for each in events for event in self._source.mapping.events(each)]
 
     async def _submit(self, events: list[Event]) -> None:
         if events:

@@ -42,9 +42,8 @@ import asyncio
 import contextlib
 import logging
 import os
-import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
@@ -52,7 +51,7 @@ from typing_extensions import override
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.events import own_events
-from relay.events.audit.assembly import Assembler, AuditEvent
+from relay.events.audit.assembly import Assembler
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse
 from relay.events.own_events import Author
@@ -304,13 +303,13 @@ class AuditLog(Source):
         if whole:
             events = await self._assemble(data[:whole])
             if self._draining and not self.lag:
-                events += self._mapped(self._assembler.interrupt())
+                events += self._mapping.all(self._assembler.interrupt())
         elif len(data) >= MAX_LINE:
             events = self._malformed(data)
             self._within = True
             follower.advance(len(data))
         elif nuls and (nuls.is_followed or (follower.has_newer and not follower.is_detached)):
-            events = [*await self._assemble(data), *self._mapped(self._assembler.interrupt())]
+            events = [*await self._assemble(data), *self._mapping.all(self._assembler.interrupt())]
             self._within = False
             if events:
                 await self._submit(events)  # before the gap
@@ -390,16 +389,13 @@ class AuditLog(Source):
     def _malformed(self, line: bytes) -> list[Event]:
         """Write a malformed line, behind the event that it ends."""
         self.malformed += 1
-        before = self._mapped(self._assembler.interrupt())
+        before = self._mapping.all(self._assembler.interrupt())
         return [*before, self._mapping.malformed(line, wall_clock())]
-
-    def _mapped(self, events: Iterable[AuditEvent]) -> list[Event]:
-        return [event for each in events for event in self._mapping.events(each)]
 
     async def _expire(self) -> bool:
         """Submit events that were silent for too long. Only at the log's end: elsewhere relay itself is behind."""
         now = time.monotonic()
-        expired = self._mapped(self._assembler.expire(now))
+        expired = self._mapping.all(self._assembler.expire(now))
         self._note_losses()
         deadline = self._losses.deadline
         is_due = bool(expired) or (deadline is not None and deadline <= now)
@@ -422,7 +418,7 @@ class AuditLog(Source):
 
     async def _report_absence(self, patience_s: float = _ABSENT_S) -> None:
         """Warn when there is no log for so long, or no regular file at its path."""
-        cause = await _in_thread(lambda: _why_absent(self.path))
+        cause = await _in_thread(self._follower.why_absent)
         self.last_error = f"{self.path}: {cause}; waiting for it" if cause else ""
         if not cause:
             self._absent_since, self._absence_logged = None, False
@@ -464,15 +460,6 @@ def _lines(data: bytes) -> list[bytes]:
 
 def _earliest(*times: float | None) -> float | None:
     return min((each for each in times if each is not None), default=None)
-
-
-def _why_absent(path: str) -> str:
-    """Explain why there is no log at a path; empty when there is one."""
-    try:
-        is_file = stat.S_ISREG(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return "there is no such file"
-    return "" if is_file else "this is not a regular file"
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:

@@ -22,7 +22,6 @@ from typing import Final, Self
 
 from typing_extensions import override
 
-from relay.events.audit.assembly import AuditEvent
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse, without_padding
 from relay.listener.conversation import AUDITD
@@ -102,8 +101,5 @@ class AuditdRemote(Source):
     def _event(self, record: bytes, now_us: int, _peer: str) -> Event:
         record = without_padding(record)
         parsed = parse(record)
-        if parsed is None:
-            self.malformed += 1
-            return self.mapping.malformed(record, now_us)
-        self.malformed += bool(parsed.joined)
-        return self.mapping.events(AuditEvent((parsed,)))[0]
+        self.malformed += parsed is None or bool(parsed.joined)
+        return self.mapping.single(parsed, record, now_us)

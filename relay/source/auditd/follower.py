@@ -28,6 +28,7 @@ import errno
 import logging
 import os
 import re
+import stat
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
@@ -157,6 +158,14 @@ class Follower:
         """Raise the OSError that keeps the newest file from being read, if there is one."""
         for generation in scan(self.path)[:1]:
             open_generation(generation).close()
+
+    def why_absent(self) -> str:
+        """Explain why there is no log; empty when there is one."""
+        try:
+            is_file = stat.S_ISREG(os.stat(self.path).st_mode)
+        except FileNotFoundError:
+            return "there is no such file"
+        return "" if is_file else "this is not a regular file"
 
     def settle(self) -> bool:
         """Find the file to read, if none is open; False when there is none."""

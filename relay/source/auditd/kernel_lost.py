@@ -9,6 +9,7 @@ it relay logs that once, shows it as the source's error, and retries with every 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -61,7 +62,10 @@ class KernelLost(EventInput):
     async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
         """Report what was lost since the position, and then what is lost further; with `drain` only the first."""
         self.events = position.count if position else 0
-        reported = _decode(position) if position else None
+        reported: ReportedKernelLoss | None = None
+        if position is not None:
+            with contextlib.suppress(msgspec.MsgspecError):
+                reported = msgspec.json.decode(position.data, type=ReportedKernelLoss)
         while True:
             reported = await self._look(submit, reported)
             if drain:
@@ -88,10 +92,3 @@ class KernelLost(EventInput):
             self.events += len(events)
             await (await submit(Batch(events, Position(NAME, self.events, msgspec.json.encode(now)))))
         return now if lost or reported is not None else None
-
-
-def _decode(position: Position) -> ReportedKernelLoss | None:
-    try:
-        return msgspec.json.decode(position.data, type=ReportedKernelLoss)
-    except msgspec.MsgspecError:
-        return None

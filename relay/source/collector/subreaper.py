@@ -104,8 +104,14 @@ class _Descendants:
             if now >= self._kill_at:
                 _signal(signal.SIGKILL)
                 self._kills += 1
-            elif now >= self._report_at and self._report_daemon(_names()):
-                self._report_at = math.inf
+            elif now >= self._report_at:
+                left = _names()
+                report = (
+                    f"{self._name} has ended with status 0 and left {left} running in its place, as a daemon does; "
+                    "give its command the option that keeps it in the foreground"
+                )
+                if not left or _report(report):
+                    self._report_at = math.inf
             timeout = min(max(min(self._kill_at, self._report_at) - now, _SHORTEST_WAIT), _LONGEST_WAIT)
             found = signal.sigtimedwait(_SIGNALS, timeout)
             if found is not None and found.si_signo == signal.SIGHUP:
@@ -133,13 +139,6 @@ class _Descendants:
 
     def _kill_in(self, seconds: float) -> None:
         self._kill_at = min(self._kill_at, time.monotonic() + seconds)
-
-    def _report_daemon(self, left: str) -> bool:
-        """Report the processes that are left, if any; False while no process reads stderr."""
-        return not left or _report(
-            f"{self._name} has ended with status 0 and left {left} running in its place, as a daemon does; give its "
-            "command the option that keeps it in the foreground"
-        )
 
 
 def _report(text: str) -> bool:

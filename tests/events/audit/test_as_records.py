@@ -40,7 +40,7 @@ def stored_event(stored: Stored, mapping: AuditMapping, *lines: bytes) -> bytes:
 
 
 def put_together(records: list[bytes]) -> bytes:
-    """What a long record was: the first, and what the others hold of its rest."""
+    """Put a long record together again from its parts."""
     return records[0] + b"".join(values(record)[b"info"] for record in records[1:])
 
 
@@ -106,7 +106,7 @@ class TestAuditEvents:
             b"type=EOE msg=audit(1.123:7): ",  # auditd would never answer it
         ],
     )
-    def test_a_line_that_is_no_record_is_kept_as_the_text_of_one(
+    def test_a_malformed_line_is_kept_as_the_text_of_a_record(
         self, stored: Stored, mapping: AuditMapping, line: bytes
     ) -> None:
         message = stored(mapping.malformed(line, 0), 9)
@@ -121,7 +121,7 @@ class TestNodes:
     @pytest.mark.parametrize(
         ("node_name", "node"), [("router", b"node=edge-7 "), ("hostname", b"node=host1 "), ("none", b"")]
     )
-    def test_a_record_that_names_no_node_gets_the_one_that_is_chosen(
+    def test_a_record_without_a_node_gets_the_configured_node(
         self, stored: Stored, node_name: NodeName, node: bytes
     ) -> None:
         mapping = AuditMapping(hostname="host1", router="edge-7", node="n2")
@@ -163,7 +163,7 @@ class TestNodes:
         assert {record_of(record).node for record in records} == {b"combo1"}
         assert all(len(record) <= LARGEST_RECORD for record in records)
 
-    def test_what_is_not_a_record_is_the_text_of_one_under_the_same_node(
+    def test_a_malformed_line_is_the_text_of_a_record_of_the_same_node(
         self, stored: Stored, mapping: AuditMapping
     ) -> None:
         message = stored(mapping.malformed(b"no record", 0), 9)
@@ -203,7 +203,7 @@ class TestOthers:
         assert (found[b"event_type"], found[b"alarm"], found[b"info"]) == (b"relay", b"disk", b"little room (add)")
 
     @pytest.mark.parametrize("message", [b"<13>Oct 11 22:14:15 host su: 'su root' failed", b"\0\n\xff", b"x"])
-    def test_what_is_no_rfc_5424_is_kept_as_the_text_of_a_record(self, message: bytes) -> None:
+    def test_a_message_that_is_not_rfc_5424_is_kept_as_the_text_of_a_record(self, message: bytes) -> None:
         (record,) = as_records(EventType.LOG, 5, message, COMMITTED).records
         assert record.startswith(b"type=TRUSTED_APP msg=audit(1700000000.123:5): ")
         assert (values(record)[b"event_type"], values(record)[b"info"]) == (b"log", message)

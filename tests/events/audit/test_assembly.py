@@ -207,13 +207,13 @@ def test_beyond_16_mib_of_open_records_the_oldest_leave() -> None:
     assert len(assembler.open) == 16
 
 
-def test_an_event_of_1024_records_takes_no_more() -> None:
+def test_an_event_of_1024_records_accepts_no_further_record() -> None:
     assembler = Assembler[int]()
     left = feed_all(assembler, [record("PATH", 1, body=f"item={nth}") for nth in range(1026)])
     assert [(len(event.records), event.late) for event in left] == [(1024, False), (1, True), (1, True)]
 
 
-def test_an_event_of_a_mebibyte_takes_no_more() -> None:
+def test_an_event_of_a_mebibyte_accepts_no_further_record() -> None:
     assembler = Assembler[int]()
     body = "a=" + "x" * 400_000
     left = feed_all(assembler, [record("PATH", 1, body=body) for _ in range(3)])
@@ -235,7 +235,7 @@ def test_flush_closes_everything_in_the_order_in_which_it_began() -> None:
 
 
 def test_after_a_restart_the_open_events_are_read_again_and_go_on_as_if_nothing_had_been() -> None:
-    """What the source does: it keeps `open`, reads from the first place on, and resumes the records of those keys."""
+    """Restart like the source: keep `open`, read from the first location on, and resume the records of those keys."""
     log = [
         record(type_, serial, millis=millis)
         for type_, serial, millis in [
@@ -313,7 +313,7 @@ def test_without_silence_the_same_records_give_the_same_events(records: list[Rec
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_memory_is_given_back_when_events_leave(limit: int) -> None:
+def test_memory_is_freed_when_events_leave(limit: int) -> None:
     assembler = Assembler[int]()
     for serial in range(limit):
         feed_and_flush(assembler, [record("SYSCALL", serial), record("PROCTITLE", serial)])

@@ -93,7 +93,7 @@ def test_a_last_line_without_lf_comes_with_the_end() -> None:
     assert received([RECORDS[0] + b"\n" + RECORDS[1]]) == RECORDS[:2]
 
 
-def test_a_stream_that_breaks_off_gives_what_was_whole() -> None:
+def test_a_stream_that_breaks_off_gives_its_whole_records() -> None:
     decoder = DispatcherDecoder()
     broken = padded(*CAPTURED_1) + padded(*CAPTURED_NODE) + b"no header at all"
     assert decoder.receive(broken) == RECORDS[1:]

@@ -21,7 +21,7 @@ def fields_of(body: bytes, type_: bytes = b"SYSCALL") -> list[tuple[bytes, bytes
     return fields(record_of(body, type_))
 
 
-def test_bare_and_quoted_values_stand_side_by_side() -> None:
+def test_bare_and_quoted_values_may_be_mixed() -> None:
     assert fields_of(b'uid=0 comm="sshd" exe="/usr/sbin/s shd" tty=pts/0 ') == [
         (b"uid", b"0"),
         (b"comm", b"sshd"),
@@ -73,7 +73,7 @@ def test_these_values_mean_no_value_and_make_no_field(nothing: bytes) -> None:
     assert fields_of(b"uid=0 key=%b ses=1" % nothing) == [(b"uid", b"0"), (b"ses", b"1")]
 
 
-def test_what_only_resembles_no_value_is_one() -> None:
+def test_a_value_that_only_resembles_a_missing_one_is_kept() -> None:
     assert fields_of(b'acct="(unknown)" a=?? b="" c=') == [
         (b"acct", b"(unknown)"),
         (b"a", b"??"),
@@ -130,11 +130,11 @@ def test_each_of_several_rule_keys_is_a_field_as_in_auparse(written: bytes, keys
         (b"syscall=42", b"SYSCALL", b"42"),
     ],
 )
-def test_what_is_no_hex_of_an_untrusted_field_stays(body: bytes, type_: bytes, expected: bytes) -> None:
+def test_an_untrusted_field_that_is_not_hex_stays(body: bytes, type_: bytes, expected: bytes) -> None:
     assert [value for _, value in fields_of(body, type_)] == [expected]
 
 
-def test_text_before_the_first_pair_is_passed_over() -> None:
+def test_text_before_the_first_pair_is_skipped() -> None:
     assert fields_of(b'avc:  denied  { read write } for  pid=77 comm="cat" ino=55', b"AVC") == [
         (b"pid", b"77"),
         (b"comm", b"cat"),
@@ -215,6 +215,6 @@ def test_no_octets_crash_the_reading_of_fields(body: bytes, type_: bytes) -> Non
 
 
 @given(st.lists(st.binary(min_size=1), max_size=8))
-def test_what_the_kernel_encodes_is_decoded(values: list[bytes]) -> None:
+def test_fields_that_the_kernel_encodes_are_decoded(values: list[bytes]) -> None:
     body = b" ".join(b"name=%b" % value.hex().upper().encode() for value in values)
     assert fields_of(body, b"PATH") == [(b"name", value) for value in values]

@@ -113,7 +113,7 @@ def test_failures_denials_and_anomalies_are_warnings(line: bytes, severity: int,
     assert (message.facility, message.severity) == (13, severity)
 
 
-def test_one_warning_among_the_records_makes_the_event_one(mapping: AuditMapping) -> None:
+def test_one_warning_among_the_records_makes_the_event_a_warning(mapping: AuditMapping) -> None:
     (event,) = mapping.events(event_of(b"type=SYSCALL msg=audit(1.000:1): a=1", b"type=AVC msg=audit(1.000:1): pid=1"))
     assert read(event).severity == 4
 
@@ -164,7 +164,7 @@ def test_names_with_brackets_become_names_that_can_be_guessed(mapping: AuditMapp
     assert read(event).msgid == b"UNKNOWN[1420]"
 
 
-def test_no_type_is_called_like_another_with_a_number() -> None:
+def test_no_type_name_is_another_type_name_with_a_number() -> None:
     """Else OPENAT2 would be a type, and the second record of OPENAT."""
     assert [name for name in NUMBERS if name.rstrip(b"0123456789") != name] == [b"OPENAT2"]
     assert b"OPENAT" not in NUMBERS
@@ -193,7 +193,7 @@ def test_each_of_two_rule_keys_is_a_parameter(mapping: AuditMapping) -> None:
     ]
 
 
-def test_a_field_that_is_called_like_one_of_ours_gets_its_type_before_it(mapping: AuditMapping) -> None:
+def test_a_field_with_a_name_of_relays_own_gets_the_record_type_as_prefix(mapping: AuditMapping) -> None:
     """A record cannot pretend to be late, nor have another serial or identity."""
     (event,) = mapping.events(
         event_of(b"type=USER msg=audit(1.000:1): serial=9 late=1 relaySeq=9 relayPart=1/2 type=x")
@@ -229,7 +229,7 @@ def test_a_decoded_value_is_legal_utf8_without_control_octets(
     assert params(event)[4:] == [(b"name", expected)]
 
 
-def test_a_message_of_one_record_holds_no_lf(mapping: AuditMapping) -> None:
+def test_a_message_of_one_record_does_not_hold_an_lf(mapping: AuditMapping) -> None:
     """So that it can be sent where an LF ends a message."""
     (event,) = mapping.events(event_of(b"type=USER_CMD msg=audit(1.000:1): cmd=6C730A6C73"))
     assert b"\n" not in event.head + event.tail
@@ -312,7 +312,7 @@ def test_only_the_record_that_is_harmed_is_marked(mapping: AuditMapping) -> None
     assert [(b"malformed", b"1") in params(each) for each in by_record] == [False, True]
 
 
-def test_a_socket_address_is_told_in_the_same_parameters_by_both_log_formats(mapping: AuditMapping) -> None:
+def test_both_log_formats_give_the_same_parameters_for_a_socket_address(mapping: AuditMapping) -> None:
     call = b"type=SYSCALL msg=audit(1.000:7): syscall=42"
     raw = b"type=SOCKADDR msg=audit(1.000:7): saddr=020000097F0000010000000000000000"
     enriched = raw + b"\x1dSADDR={ saddr_fam=inet laddr=127.0.0.1 lport=9 }"

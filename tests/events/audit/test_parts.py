@@ -137,7 +137,7 @@ def test_a_cut_does_not_fall_inside_a_character(room: int, stored: Stored, mappi
     msg(cut).decode()
 
 
-def test_octets_that_are_no_utf8_are_cut_at_the_limit(stored: Stored, mapping: AuditMapping) -> None:
+def test_octets_that_are_not_utf8_are_cut_at_the_limit(stored: Stored, mapping: AuditMapping) -> None:
     message = message_of(stored, mapping, b"type=USER msg=audit(1.000:1): " + b"\x80" * 5000)
     assert len(parts(message, 1000)[0]) == 1000
 
@@ -189,7 +189,7 @@ def test_whatever_the_limit_the_parts_are_legal_within_it_and_begin_with_their_r
 
 
 @given(st.binary(max_size=300), st.one_of(st.none(), st.integers(1, 300)))
-def test_no_octets_crash_it(message: bytes, limit: int | None) -> None:
+def test_no_octets_crash_the_decoder(message: bytes, limit: int | None) -> None:
     sent = parts(message, limit)
     assert len(sent) == 1
     assert message.startswith(sent[0])

@@ -31,12 +31,12 @@ def test_a_record_is_a_message_of_its_sender_without_identity() -> None:
         ("unknown", None),
     ],
 )
-def test_a_record_that_names_no_node_comes_from_the_peers_address(peer: str, hostname: bytes | None) -> None:
+def test_the_hostname_of_a_record_without_a_node_is_the_peers_address(peer: str, hostname: bytes | None) -> None:
     assert parse(received_record(RECORD, NOW, peer).head).hostname == hostname
 
 
 @pytest.mark.parametrize("line", [b"no record", b"a\nb\0\xff", b'"] [x'])
-def test_what_is_no_record_is_kept_as_it_is_and_marked(line: bytes) -> None:
+def test_a_malformed_record_is_kept_unchanged_and_marked(line: bytes) -> None:
     event = received_record(line, NOW, "tcp://192.0.2.1:1")
     message = parse(event.head)
     assert (message.msg, message.hostname, message.timestamp) == (line, b"192.0.2.1", None)

@@ -65,7 +65,7 @@ def test_a_line_that_ends_with_its_stamp_is_a_record_without_a_body() -> None:
         b"x" * 100_000,
     ],
 )
-def test_what_does_not_begin_as_a_record_is_malformed(line: bytes) -> None:
+def test_a_line_that_does_not_begin_as_a_record_is_malformed(line: bytes) -> None:
     assert parse(line) is None
 
 
@@ -233,5 +233,5 @@ def test_a_record_without_a_colon_ends_the_one_before_it_in_its_line(following: 
         b"Nov 30 10:00:00 h audispd: type=USER_CMD msg=audit(1796000000.025:5025): pid=1",
     ],
 )
-def test_what_no_audit_version_writes_with_a_time_stays_malformed(line: bytes) -> None:
+def test_forms_that_no_audit_version_writes_with_a_time_stay_malformed(line: bytes) -> None:
     assert parse(line) is None

@@ -17,7 +17,7 @@ MLS = b"s0-s0:c0.c1023"
 
 @pytest.fixture
 def messages() -> dict[int, Message]:
-    """What relay makes of each event, by its serial."""
+    """The message for each event, by its serial."""
     assembler: Assembler[None] = Assembler()
     events: list[AuditEvent] = []
     for line in LINES:
@@ -38,7 +38,7 @@ def test_they_are_read_as_auparse_reads_them() -> None:
     assert_read_as_auparse_reads(LINES)
 
 
-def test_names_that_auditd_resolved_stand_beside_the_contexts() -> None:
+def test_names_that_auditd_resolved_are_fields_beside_the_contexts() -> None:
     enriched = [
         LINES[5] + b'\x1dUID="root" AUID="unset" SAUID="root"',
         LINES[6] + b'\x1dUID="root" AUID="sam" ID="sam"',

@@ -59,7 +59,7 @@ def local(name: bytes) -> bytes:
         (b"", ""),
     ],
 )
-def test_an_address_is_told_in_the_words_of_the_enriched_format(saddr: bytes, expected: str) -> None:
+def test_an_address_has_the_fields_of_the_enriched_format(saddr: bytes, expected: str) -> None:
     assert b" ".join(b"%b=%b" % pair for pair in socket_address(saddr)).decode() == expected
 
 
@@ -68,7 +68,7 @@ def test_a_local_name_may_hold_any_octets() -> None:
 
 
 def addresses(random: Random) -> list[bytes]:
-    """Addresses of every family; most of those that are told in full, some too short, some too long."""
+    """Addresses of every family; mostly of the families with details, some too short, some too long."""
     every = [number.to_bytes(2, "little") + bytes(30) for number in range(70)]
     for _ in range(FUZZED):
         family = random.choice((*KNOWN, random.randrange(65536)))

@@ -46,10 +46,10 @@ def test_fields_pass_or_are_dropped(fieldpass: list[str] | None, fielddrop: list
     assert passed.tags == EVENT.tags
 
 
-def test_an_event_of_which_no_field_is_left_is_dropped() -> None:
+def test_an_event_without_any_field_left_is_dropped() -> None:
     assert Filter(fielddrop=["*"]).apply(EVENT) is None
 
 
-def test_octets_that_are_no_utf_8_are_a_character_each() -> None:
+def test_octets_that_are_not_utf_8_match_as_a_character_each() -> None:
     event = EVENT._replace(tags={b"type": b"\xff\xfe"})
     assert Filter(tagpass={"type": ["??"]}).apply(event) is event

@@ -55,6 +55,6 @@ def test_a_field_that_is_an_object_stays_json() -> None:
         b'{"name":"e","fields":{"a":1}} x',
     ],
 )
-def test_what_is_no_such_object_is_told(line: bytes) -> None:
+def test_any_other_json_is_an_error(line: bytes) -> None:
     with pytest.raises(NotCollectedError):
         parse(line)

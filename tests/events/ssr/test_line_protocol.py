@@ -121,7 +121,7 @@ def test_a_backslash_that_escapes_nothing_means_itself() -> None:
         (rb"CORP\\\,a\\\=b", rb"CORP\\,a\\=b"),
     ],
 )
-def test_in_tags_a_backslash_escapes_what_follows_it_whatever_stands_before(value: bytes, read: bytes) -> None:
+def test_in_tags_a_backslash_escapes_the_next_octet_whatever_precedes_it(value: bytes, read: bytes) -> None:
     r"""As Telegraf's own tests have it: a `\` in a value is written as it is, and a space after it as `\ `."""
     assert parse(b"cpu,%b=b,host=%b value=42" % (value, value)) == Collected(
         b"cpu", {read: b"b", b"host": read}, {b"value": 42.0}, None
@@ -132,7 +132,7 @@ def test_in_other_names_two_backslashes_are_a_pair() -> None:
     assert parse(b"cp\\\\ va\\\\=42") == Collected(b"cp\\\\", {}, {b"va\\\\": 42.0}, None)
 
 
-def test_of_a_key_that_stands_twice_the_last_holds() -> None:
+def test_of_a_key_that_occurs_twice_the_last_counts() -> None:
     assert parse(b"events,a=1,a=2 b=1i,b=2i") == Collected(b"events", {b"a": b"2"}, {b"b": 2}, None)
 
 
@@ -168,7 +168,7 @@ def test_of_a_key_that_stands_twice_the_last_holds() -> None:
         (b"events a=1\nevents b=1", 10),
     ],
 )
-def test_what_is_broken_is_told_with_its_place(record: bytes, offset: int) -> None:
+def test_an_error_names_its_offset(record: bytes, offset: int) -> None:
     with pytest.raises(NotCollectedError) as told:
         parse(record)
     assert told.value.offset == offset

@@ -75,7 +75,7 @@ def test_garbage_between_records_is_kept_with_its_reason() -> None:
     assert reasons[1] == "octet 4: a field's value belongs here"
 
 
-def test_a_record_cut_in_a_text_takes_no_record_without_texts_with_it() -> None:
+def test_a_record_cut_in_a_text_does_not_swallow_records_without_texts() -> None:
     """The one after it ends with a time, as the collector's all do: it is given at once, not with the next quote."""
     records = RecordDecoder()
     assert shape(records.receive(b'events,type=admin diff="a\nb\nevents,type=alarm a=1i 1700000000000000000\n')) == [
@@ -85,7 +85,7 @@ def test_a_record_cut_in_a_text_takes_no_record_without_texts_with_it() -> None:
     assert records.held == 0
 
 
-def test_a_record_cut_in_a_text_takes_no_record_with_texts_with_it() -> None:
+def test_a_record_cut_in_a_text_does_not_swallow_records_with_texts() -> None:
     whole = b'events,type=alarm m="x\ny",n=1i 1700000000000000000\n'
     assert shape(decoded(b'events,type=admin diff="a\nb\n' + whole + whole)) == [
         b'events,type=admin diff="a\nb',
@@ -101,7 +101,7 @@ def test_a_record_that_never_ends_is_malformed_at_the_end() -> None:
 
 @pytest.mark.parametrize("step", [1, None])
 def test_of_a_writer_that_ended_well_the_last_record_is_whole(step: int | None) -> None:
-    """As Telegraf takes it; but a text that was begun is none."""
+    """As in Telegraf; a text that has begun and not ended is not a value."""
 
     def shape_of(data: bytes) -> list[object]:
         records = RecordDecoder()
@@ -132,7 +132,7 @@ def test_a_record_over_the_ceiling_comes_in_malformed_pieces(step: int | None) -
     assert shape(found)[-1] == {b"b": 2}
 
 
-def test_what_is_held_never_passes_the_ceiling() -> None:
+def test_the_held_octets_never_exceed_the_ceiling() -> None:
     records = RecordDecoder(100)
     for _ in range(1000):
         records.receive(b'e a="' + b"x\n" * 20)

@@ -61,7 +61,7 @@ def test_the_hostname_is_the_tag_hostname_or_host(tags: dict[bytes, bytes], host
     assert params(mapped).get(b"source") == tags.get(b"source")
 
 
-def test_what_an_event_does_not_say_itself_is_as_configured() -> None:
+def test_values_that_an_event_lacks_are_the_configured_ones() -> None:
     """Telegraf's default_facility_code, default_severity_code and default_appname."""
     configured = SsrMapping(hostname="combo1", router="r1", defaults=SsrDefaults(16, 3, b"edge"))
     silent = written(configured.event(Collected(b"m", {}, {}, NOVEMBER), NOW))
@@ -189,7 +189,7 @@ def test_an_alarms_severity_is_the_messages(word: str, severity: int) -> None:
         assert params(alarm)[b"severity"] == word.encode()
 
 
-def test_the_add_and_the_clear_of_an_alarm_differ_in_what_they_say_alone() -> None:
+def test_the_add_and_the_clear_of_an_alarm_differ_only_in_their_message() -> None:
     add, clear = (event(b'events,type=alarm,severity=major operation="%b" 1' % word) for word in (b"add", b"clear"))
     assert add.head == clear.head
     assert [params(each)[b"operation"] for each in (add, clear)] == [b"add", b"clear"]
@@ -230,7 +230,7 @@ def test_an_event_cannot_give_itself_an_identity_or_marks() -> None:
     )
 
 
-def test_what_a_header_field_cannot_show_is_a_param_as_well() -> None:
+def test_a_value_that_a_header_field_cannot_show_is_a_param_as_well() -> None:
     mapped = event(rb'events,appname=my\ app,hostname=h,host=g severity_code=99i,timestamp="soon",procid="" 1')
     assert mapped.head.startswith(b"<13>1 1970-01-01T00:00:00.000Z h my_app - events ")
     expected = {b"appname": b"my app", b"host": b"g", b"severity_code": b"99", b"timestamp": b"soon", b"procid": b""}
@@ -282,7 +282,7 @@ def test_to_auditd_an_event_of_type_audit_goes_with_all_its_fields() -> None:
     assert b" info=" in record
 
 
-def test_what_could_not_be_read_is_kept_octet_for_octet() -> None:
+def test_malformed_data_is_kept_octet_for_octet() -> None:
     mapped = mapping().malformed(b"\x00\xff events\n]", NOW)
     assert mapped.type is EventType.LOG
     assert written(mapped) == (
