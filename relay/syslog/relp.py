@@ -200,7 +200,7 @@ class RelpClient(FrameReceiver[Frame, RelpResponse]):
         response = RelpResponse(frame.txnr, int(body[1]), text)
         if response.txnr > 1:
             items.append(response)
-        elif missing := _missing_offer(body[3] or b"") if response.accepted else f"it says {response}":
+        elif missing := _missing_offer(body[3] or b"") if response.accepted else f"it answers {response}":
             return RelpError(f"the server refuses the session, or its RELP is unknown to relay: {missing}")
         else:
             self.opened = True

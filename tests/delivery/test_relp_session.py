@@ -332,7 +332,7 @@ class TestOpening:
     @pytest.mark.parametrize(
         ("opened", "cause"),
         [
-            (b"500 not today", "it says 500 not today"),
+            (b"500 not today", "it answers 500 not today"),
             (b"200 OK", "offers no relp_version"),
             (b"?", "three-digit code"),
         ],

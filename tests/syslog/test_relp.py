@@ -319,7 +319,7 @@ class TestClient:
     @pytest.mark.parametrize(
         ("body", "cause"),
         [
-            (b"500 go away", "it says 500 go away"),
+            (b"500 go away", "it answers 500 go away"),
             (b"200 OK", "it offers no relp_version 0 or 1"),
             (b"200 OK\nrelp_version=3\ncommands=syslog", "it offers no relp_version 0 or 1"),
             (b"200 OK\nrelp_version=1", "does not offer the command syslog"),

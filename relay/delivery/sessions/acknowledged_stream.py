@@ -32,13 +32,13 @@ from relay.delivery.sessions.delivery_session import (
 from relay.delivery.sessions.far_end_errors import ClosedByFarEndError, NoAnswerError, StoppedByFarEndError
 from relay.delivery.sessions.session_steps import ReportStep, SessionStep, StepFinding, report_nothing
 from relay.delivery.sessions.speaker import Acknowledgement, FarEndStop, Speaker
+from relay.delivery.sessions.write_buffer import WriteBuffer
 from relay.errors import RelayError, UnavailableError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.system.crash_point import crash_point
 from relay.transport import Transport
 
-WRITE: Final = 64 * 1024
 FAREWELL_SECONDS: Final = 1.0
 """How long to wait for the answer to a farewell; nothing depends on it."""
 _STOP_INTERVAL: Final = 0.25  # seconds between two looks at `stop`
@@ -69,7 +69,7 @@ class AcknowledgedStream(DeliverySession):
         self._report = report
         self._wording = speaker.wording
         self._timeouts = speaker.timeouts
-        self._buffer = bytearray()
+        self._buffer = WriteBuffer(self._write)
         self._sent: deque[SentMessage] = deque()  # unanswered, oldest first
         self._position = 0  # of the message being sent, or the next one
         self._submitting: MessageId | None = None
@@ -105,7 +105,7 @@ class AcknowledgedStream(DeliverySession):
     @override
     def prove(self, cursor: Cursor) -> Cursor:
         """Return once every message is accepted, or refused for good."""
-        self._flush()
+        self._buffer.flush()
         crash_point("interval-sent")
         self._await_all_answers()
         self.refused = self._refusals.settle()
@@ -170,29 +170,22 @@ class AcknowledgedStream(DeliverySession):
     def _submit(self, sent: SentMessage) -> None:
         if not self._speaker.has_room(len(sent.part)):
             # Wait until one more fits and no longer: the kernel delays small answers to a silent sender (Nagle).
-            self._flush()
+            self._buffer.flush()
             while not self._speaker.has_room(len(sent.part)):
                 self._await_answer()
         if self._speaker.ending:  # it may still answer earlier messages, but accepts no further one
             raise self._closed_error()
-        self._buffer += self._speaker.send(sent.part)
+        frame = self._speaker.send(sent.part)
         self._sent.append(sent)
-        if len(self._buffer) >= WRITE:
-            self._flush()
+        if self._buffer.append(frame):
             self._read_all()
 
     def _send_again(self, pause: float, refused: Sequence[SentMessage]) -> None:
         self._read_until(lambda: False, pause)
         for sent in refused:
             self._submit(sent)
-        self._flush()
+        self._buffer.flush()
         self._await_all_answers()
-
-    def _flush(self) -> None:
-        if self._buffer:
-            data = bytes(self._buffer)
-            self._buffer.clear()
-            self._write(data)
 
     def _write(self, data: bytes) -> None:
         try:

@@ -36,13 +36,13 @@ from relay.delivery.sessions.delivery_session import (
 )
 from relay.delivery.sessions.session_steps import ReportStep, SessionStep, StepFinding, report_nothing
 from relay.delivery.sessions.syslog_encoder import SyslogEncoder
+from relay.delivery.sessions.write_buffer import WriteBuffer
 from relay.errors import UnavailableError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.system.crash_point import crash_point
 from relay.transport import SETTLING, Pipe, StillOpenError, Transport
 
-WRITE: Final = 64 * 1024
 ACCEPTED_BY_ALL: Final = 2048
 """Octets of a message that every collector accepts (RFC 5424 section 6.1: receivers should accept so many)."""
 WATCHED_STREAMS: Final = 16
@@ -112,7 +112,7 @@ class DrainedStream(DeliverySession):
         self._timeouts = timeouts
         self._accepted = accepted or AcceptedSize(encoder.max_size)
         self._report = report
-        self._buffer = bytearray()
+        self._buffer = WriteBuffer(self._write)
         self._pipe: Pipe | None = pipe
         self._sent = False  # anything since the stream was last drained
         self._drained: _DrainedInterval | None = None
@@ -152,7 +152,7 @@ class DrainedStream(DeliverySession):
         self._large = message_id
         pipe = self._open_pipe()
         self._append(data)
-        self._flush()
+        self._buffer.flush()
         if _ends_unasked(pipe, max(self._timeouts.watch, 5 * self._settling)):
             cause = f"it closed the connection on a message of {octets} octets"
             raise UnavailableError("collector", cause, "is its limit lower than max-message-size?")
@@ -163,21 +163,16 @@ class DrainedStream(DeliverySession):
 
     def _append(self, data: bytes) -> None:
         self._sent = True
-        self._buffer += data
-        if len(self._buffer) >= WRITE:
-            self._flush()
+        self._buffer.append(data)
 
-    def _flush(self) -> None:
-        if self._buffer:
-            data = bytes(self._buffer)
-            self._buffer.clear()
-            pipe = self._open_pipe()
-            try:
-                pipe.send(data)
-            except UnavailableError:
-                self._accepted.watched_streams = WATCHED_STREAMS
-                raise
-            self.heard = time.monotonic()
+    def _write(self, data: bytes) -> None:
+        pipe = self._open_pipe()
+        try:
+            pipe.send(data)
+        except UnavailableError:
+            self._accepted.watched_streams = WATCHED_STREAMS
+            raise
+        self.heard = time.monotonic()
 
     def _open_pipe(self) -> Pipe:
         if self._pipe is None:
@@ -200,7 +195,7 @@ class DrainedStream(DeliverySession):
 
     def _end_stream(self) -> float:
         """Drain the stream and open the next one; returns when that has been open for its time (monotonic)."""
-        self._flush()
+        self._buffer.flush()
         crash_point("interval-sent")
         pipe = self._open_pipe()
         if self._sent:

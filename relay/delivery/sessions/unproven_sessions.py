@@ -13,13 +13,13 @@ from relay.delivery.resend_window import ResendWindow
 from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch
 from relay.delivery.sessions.session_steps import ReportStep, SessionStep, StepFinding, report_nothing
 from relay.delivery.sessions.syslog_encoder import SyslogEncoder
+from relay.delivery.sessions.write_buffer import WriteBuffer
 from relay.errors import UnavailableError
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
 from relay.transport import Pipe, Transport
 from relay.transport.udp import UdpTransport
 
-WRITE: Final = 64 * 1024
 UNPROVABLE: Final = StepFinding("no proof can be had", warning=True)
 
 
@@ -67,7 +67,7 @@ class UnprovenStream(_UnprovenSession):
         super().__init__(encoder, window, report, unprovable)
         self._transport = transport
         self._pipe = pipe
-        self._buffer = bytearray()
+        self._buffer = WriteBuffer(self._write)
 
     @property
     @override
@@ -77,13 +77,11 @@ class UnprovenStream(_UnprovenSession):
     @override
     def send(self, block: Block) -> None:
         for data in self._encoder.framed(block):
-            self._buffer += data
-            if len(self._buffer) >= WRITE:
-                self._flush()
+            self._buffer.append(data)
 
     @override
     def prove(self, cursor: Cursor) -> Cursor | None:
-        self._flush()
+        self._buffer.flush()
         return super().prove(cursor)
 
     @override
@@ -98,11 +96,9 @@ class UnprovenStream(_UnprovenSession):
     def close(self) -> None:
         self._transport.close()
 
-    def _flush(self) -> None:
-        if self._buffer:
-            self._pipe.send(bytes(self._buffer))
-            self._buffer.clear()
-            self.heard = time.monotonic()
+    def _write(self, data: bytes) -> None:
+        self._pipe.send(data)
+        self.heard = time.monotonic()
 
 
 class UnprovenDatagrams(_UnprovenSession):

@@ -1,7 +1,7 @@
-"""What a collector does wrong, as a connection test says it: the cause, and what to change.
+"""The faults of a collector in the words of a connection test: the cause, and what to change.
 
-A session's error says what a running relay lacks. A test's error also quotes what the collector has said, because a
-collector of the wrong kind shows itself by its words, or by its silence.
+A session's error names what a running relay lacks. A test's error also quotes the octets that the collector has sent:
+they, or its silence, show a collector of the wrong kind.
 """
 
 from typing import Final, NamedTuple
@@ -40,7 +40,7 @@ class WrongKindError(ProtocolError):
     """The collector answers syslog, which no syslog collector does."""
 
     def __init__(self, collector: Address, received: bytes) -> None:
-        cause = f"it says {_excerpt(received)}, and a syslog collector says nothing"
+        cause = f"it sent {_excerpt(received)}, and a syslog collector sends nothing"
         super().__init__(f"collector {collector}", cause, _WRONG_KIND)
 
 
@@ -53,7 +53,7 @@ class CollectorFaults(NamedTuple):
     sent: bool
     """Whether the test message was sent."""
     received: bytes
-    """The first octets that it said since octets were last sent to it."""
+    """The first octets that it sent since octets were last sent to it."""
 
     def of_session(self, error: RelayError, protocol: str) -> ProtocolError:
         """The fault behind a session's error."""
@@ -77,7 +77,7 @@ class CollectorFaults(NamedTuple):
     def of_acknowledged(self, error: RelayError, protocol: str) -> ProtocolError:
         """Of a stream whose messages are acknowledged, by RELP or the auditd protocol."""
         question = _MESSAGE if self.sent else _OPENINGS[protocol]
-        quote = f"it said {_excerpt(self.received)}" if self.received else ""
+        quote = f"it sent {_excerpt(self.received)}" if self.received else ""
         remedy = _SEE_ITS_LOG
         match error:
             case StoppedByFarEndError(stop=stop):

@@ -1,4 +1,4 @@
-"""A transport that keeps the first octets of what a collector says, to quote them when it is of the wrong kind."""
+"""A transport that keeps the first octets of each answer, to quote them when a collector is of the wrong kind."""
 
 import contextlib
 from typing import Final

@@ -14,7 +14,7 @@ from relay.errors import RelayError
 
 
 class TestStep(enum.StrEnum):
-    """The steps of a test, in order; relay.delivery.sessions.session_steps says who reports those of a session."""
+    """The steps of a test, in order; most are those of a session (relay.delivery.sessions.session_steps)."""
 
     CONFIGURATION = "configuration"
     STATE_DIRECTORY = "state directory"

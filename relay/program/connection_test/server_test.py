@@ -1,8 +1,7 @@
 """Tests the route to one server by a real delivery session with one message, and puts its steps into a report.
 
 relay.delivery.sessions connects, sends and proves, and reports each step; nothing of that is repeated here. Added are
-the local port, the steps that are skipped, and the sentences: a session's error says what a running relay lacks, a
-test's says what to change. A collector of the wrong kind is recognised by what it says, or by its silence.
+the local port, the steps that are skipped, and the sentences: collector_faults explains the error of a session.
 """
 
 import contextlib

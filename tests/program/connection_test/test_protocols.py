@@ -135,7 +135,7 @@ def test_a_syslog_collector_answers_nothing_to_a_heartbeat(tmp_path: Path, sshd:
 
 def test_the_answer_of_a_relp_collector_to_a_heartbeat_is_quoted(tmp_path: Path, sshd: Sshd, imrelp: Rsyslog) -> None:
     failed = fault(tmp_path, sshd, imrelp.port, "auditd")
-    assert failed["found"].endswith(r'it said "0 serverclose 0\n"')
+    assert failed["found"].endswith(r'it sent "0 serverclose 0\n"')
     assert "`protocol`" in failed["remedy"]
 
 
@@ -143,7 +143,7 @@ def test_a_relp_collector_answers_syslog_which_no_syslog_collector_does(
     tmp_path: Path, sshd: Sshd, imrelp: Rsyslog
 ) -> None:
     failed = fault(tmp_path, sshd, imrelp.port, "syslog")
-    assert r'it says "0 serverclose 0\n", and a syslog collector says nothing' in failed["found"]
+    assert r'it sent "0 serverclose 0\n", and a syslog collector sends nothing' in failed["found"]
 
 
 @pytest.mark.parametrize("protocol", ["syslog", "relp", "auditd"])

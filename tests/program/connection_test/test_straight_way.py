@@ -279,7 +279,10 @@ def test_a_relp_collector_that_does_not_accept_the_message(
 
 @pytest.mark.parametrize(
     ("opened", "found"),
-    [(b"500 not you", "it says 500 not you"), (b"200 OK\nrelp_version=9\ncommands=syslog", "no relp_version 0 or 1")],
+    [
+        (b"500 not you", "it answers 500 not you"),
+        (b"200 OK\nrelp_version=9\ncommands=syslog", "no relp_version 0 or 1"),
+    ],
 )
 def test_a_relp_collector_that_refuses_the_session(router: Router, opened: bytes, found: str) -> None:
     with RelpPeer(opened=opened) as peer:
