@@ -98,6 +98,14 @@ class ServerConnector:
             return Address(self._server.address, self._server.port)
         return Address(self._forwarding.remote_host, self._forwarding.remote_port)
 
+    @property
+    def route(self) -> str:
+        """How messages get there, for people."""
+        if self._forwarding is None:
+            return f"straight to {self.collector} by {self._server.transport}"
+        gateway = Address(self._forwarding.server_address, self._forwarding.server_port)
+        return f"through {self._forwarding.username}@{gateway} to {self.collector}"
+
     def __call__(self, stopped: threading.Event) -> DeliverySession:
         """Connect and open a session; a RelayError says why that fails."""
         if self._server.transport == "udp" and self._forwarding is None:

@@ -49,7 +49,6 @@ from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.transport import Transport
 from relay.transport.ssh.handshake import HandshakeLimits
-from relay.values.address import Address
 from relay.values.event import EventType
 from relay.values.settings import LARGEST_MESSAGE_SIZE, RemoteLoggingServer, Settings
 
@@ -131,7 +130,11 @@ class ServerTest:
             self._log.skip_rest()
         else:
             self._log.skip_rest("--no-send")
-            sentence = f"{name}: {self._route_summary()}"
+            route, proof = self._connector.route, "cannot be proven" if self._proof == UNPROVEN else "is proven"
+            success = f"a test message went {route}, and its delivery {proof} ({self._proof})"
+            if not self._proof:
+                success = "nothing was sent" if self._by_datagrams else f"the way {route} is open; nothing was sent"
+            sentence = f"{name}: {success}"
         return ServerReport(name, tuple(self._log.results), sentence, self._proof, self._largest)
 
     def _fail(self, error: RelayError) -> StepResult:
@@ -147,17 +150,6 @@ class ServerTest:
         elif isinstance(error, PermissionRefusedError) and step is TestStep.TLS:
             step = TestStep.CERTIFICATE
         return self._log.failed(error, step)
-
-    def _route_summary(self) -> str:
-        if self._forwarding is None:
-            route = f"straight to {self._collector} by {self._server.transport}"
-        else:
-            gateway = Address(self._forwarding.server_address, self._forwarding.server_port)
-            route = f"through {self._forwarding.username}@{gateway} to {self._collector}"
-        if not self._proof:
-            return "nothing was sent" if self._by_datagrams else f"the way {route} is open; nothing was sent"
-        proof = "cannot be proven" if self._proof == UNPROVEN else "is proven"
-        return f"a test message went {route}, and its delivery {proof} ({self._proof})"
 
     def _test_stream(self) -> None:
         with contextlib.closing(self._connector.connect(self._stop)) as transport:
