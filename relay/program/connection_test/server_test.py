@@ -98,7 +98,8 @@ class ServerTest:
         hostname = settings.relay.hostname or socket.gethostname()
         self._message = test_message(settings, hostname, os.getpid(), self._now)
         self._transport: ObservedTransport | None = None
-        self._proof = ""
+        self._kind_of_proof = ""  # that the session could have
+        self._proof = ""  # its kind, once there is one
         self._largest: int | None = None
 
     def _limits(self, watch: float) -> SessionLimits:
@@ -192,6 +193,7 @@ class ServerTest:
 
     def _deliver(self, session: DeliverySession, message: bytes) -> None:
         """Have a session deliver one message."""
+        self._kind_of_proof = session.proof
         session.send(block_of(message, self._now))
         while session.prove(Cursor()) is None:
             time.sleep(_PROOF_INTERVAL)
@@ -244,9 +246,8 @@ class ServerTest:
             self._log.skip_to(passed, _NO_FORWARDING)
         if passed is TestStep.MESSAGE:
             finding = self._message_finding(finding)
-        elif passed is TestStep.PROOF and not finding.found.startswith("no proof"):
-            proof = "drained" if self._server.protocol == "syslog" else "acknowledged"
-            finding = finding._replace(found=f"{proof}: {self._collector} {finding.found}")
+        elif passed is TestStep.PROOF and self._kind_of_proof != UNPROVEN:
+            finding = finding._replace(found=f"{self._kind_of_proof}: {self._collector} {finding.found}")
         self._log.passed(passed, finding)
         if self._forwarding is not None and passed is TestStep.AUTHENTICATION:
             directory = self._settings.relay.state_directory
