@@ -1,9 +1,9 @@
-"""Alarms: what is wrong now, and when that began or ended.
+"""Alarms: conditions that a person must know of, and when they began and ended. Pure.
 
-An alarm is known by its name, a fixed text that the code knows, and by what it is `about` (a server's name; empty for
-the machine itself). Its `text` is for people, may hold words of others (an error, a server's name), and is escaped
-before a terminal sees it. Times are microseconds since the epoch. `Alarms` holds one alarm for each name and subject,
-so its ceiling is the number of names times the number of servers; it is for one thread at a time.
+An alarm is identified by its name, one of the texts below, and by its subject, `about` (a server's name; empty for the
+machine itself). Its `text` is for people; it can contain text of others (an error, a server's name), and is escaped
+before a terminal shows it. Times are microseconds since the epoch. `Alarms` has one alarm for each name and subject, so
+its size is limited by the number of names times the number of servers. It is for one thread at a time.
 """
 
 import re
@@ -38,22 +38,22 @@ _NAME: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something that a person should know."""
+    """A condition that a person must know of."""
 
     name: str
-    """Small letters and hyphens: it also names files and parameters."""
+    """Lowercase letters and hyphens; files and parameters have the same name."""
     severity: Severity
     text: str
     about: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"an alarm's name is small letters and hyphens, not {quoted(self.name)}")
+            raise ValueError(f"an alarm's name has lowercase letters and hyphens only, not {quoted(self.name)}")
 
 
 @dataclass(frozen=True, slots=True)
 class AlarmChange:
-    """An alarm was raised, was raised again with another severity or text, or was cleared."""
+    """An alarm was raised, was changed in severity or text, or was cleared."""
 
     alarm: Alarm
     raised: bool
@@ -75,16 +75,16 @@ class Alarms:
 
     @property
     def active(self) -> tuple[AlarmChange, ...]:
-        """The last change of every raised alarm, the one that was first raised longest ago first."""
+        """The last change of every raised alarm, ordered by the time when it was first raised."""
         return tuple(sorted(self._active.values(), key=lambda change: change.since))
 
     def get(self, name: str, about: str = "") -> Alarm | None:
-        """The alarm as it is raised now; None when it is not."""
+        """The raised alarm; None when it is not raised."""
         change = self._active.get((name, about))
         return change.alarm if change else None
 
     def raise_(self, alarm: Alarm, now: int) -> AlarmChange | None:
-        """Raise it; None when it is raised already and says the same."""
+        """Raise an alarm; None when the same alarm is raised already."""
         key = (alarm.name, alarm.about)
         former = self._active.get(key)
         if former and former.alarm == alarm:
@@ -93,12 +93,12 @@ class Alarms:
         return self._active[key]
 
     def clear(self, name: str, now: int, about: str = "") -> AlarmChange | None:
-        """End it; None when it is not raised."""
+        """Clear an alarm; None when it is not raised."""
         former = self._active.pop((name, about), None)
         return AlarmChange(former.alarm, raised=False, since=former.since, at=now) if former else None
 
     def encode(self, limit: int) -> bytes:
-        """As it stands in a slot of `limit` octets; the youngest that do not fit are left out."""
+        """The alarms for a slot of `limit` octets, without the youngest ones when not all fit."""
         kept = list(self.active)
         while len(data := msgspec.json.encode(kept)) > limit and kept:
             kept.pop()
@@ -106,7 +106,7 @@ class Alarms:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """From a slot; a value that cannot be read is as good as none."""
+        """The alarms of a slot; none when it cannot be read."""
         try:
             return cls(msgspec.json.decode(data, type=tuple[AlarmChange, ...]))
         except msgspec.MsgspecError:

@@ -78,6 +78,6 @@ def test_a_slot_that_cannot_be_read_holds_no_alarm(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Spool", "spool full", "../etc", "spool-", "spool\n"])
-def test_a_name_is_small_letters_and_hyphens(name: str) -> None:
+def test_a_name_has_lowercase_letters_and_hyphens_only(name: str) -> None:
     with pytest.raises(ValueError, match="small letters"):
         Alarm(name, "minor", DISK_SPACE_LEFT)

@@ -54,14 +54,14 @@ class Variables(NamedTuple):
 class PluginTable(NamedTuple):
     """One plugin's table."""
 
+    draft: SettingsDraft
+    variables: Variables
     name: str
     file: str
     line: int | None
     table: dict[str, Any]
-    lines: Mapping[str, int | None]
-    """The line of each key."""
-    draft: SettingsDraft
-    variables: Variables
+    lines: Mapping[str, int | None] = {}
+    """The line of each key; the table's own line for other keys."""
     keeps_index: bool = False
     """Whether the index file is relay's own, because the configuration names none."""
 
@@ -76,7 +76,7 @@ class PluginTable(NamedTuple):
                 path: KeyPath = (kind, name, index) if isinstance(tables, list) else (kind, name)
                 if isinstance(table, dict):
                     lines = {key: read.locations[(*path, key)].line for key in table}
-                    yield cls(name, read.file, read.locations[path].line, table, lines, draft, variables)
+                    yield cls(draft, variables, name, read.file, read.locations[path].line, table, lines)
 
     def text(self, key: str) -> str:
         """The value of a text; empty when the key is missing."""

@@ -8,6 +8,7 @@ relay takes private keys from files only. A warning says into which file to put 
 from collections.abc import Sequence
 from typing import Final
 
+from relay.config.document.settings_draft import SettingsDraft
 from relay.config.router.leaf_reader import LeafReader, line_of, named
 from relay.config.router.section import Section
 from relay.values.text import quoted
@@ -17,51 +18,47 @@ _PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 _PEM_END: Final = "-----END CERTIFICATE-----"
 
 
-class Certificates:
-    """The certificates at the given levels of a text."""
+def certificate_keys(reader: LeafReader, levels: Sequence[Section], syslog: Section) -> dict[str, tuple[object, int]]:
+    """The keys for TLS of a syslog section's servers, each with its value and its line.
 
-    def __init__(self, reader: LeafReader, levels: Sequence[Section]) -> None:
-        self._reader = reader
-        self._draft = reader.draft
-        self.levels = levels
-
-    def keys_of(self, syslog: Section) -> dict[str, tuple[object, int]]:
-        """The keys for TLS of a syslog section's servers, each with its value and its line."""
-        found: dict[str, tuple[object, int]] = {}
-        trusted = [entry for level in self.levels for entry in named(level.sections("trusted-ca-certificate"))]
-        texts = [text for name, section in trusted if (text := self._pem(section, "trusted-ca-certificate", name))]
-        if texts:
-            found["ca"] = "".join(dict.fromkeys(texts)), trusted[0][1].line
-        named_one = self._reader.value(syslog, "client-certificate-name", ("syslog", "client-certificate-name"))
-        if named_one is None:
-            return found
-        name, line = str(named_one), line_of(syslog, "client-certificate-name")
-        key_file = f"{_FOLDER}/client-certificate-{name}.key"
-        known = {key: section for level in self.levels for key, section in named(level.sections("client-certificate"))}
-        if name not in known:
-            self._draft.mistake(f"there is no client-certificate {quoted(name)} in this text", line)
-        elif not all(letter.isalnum() or letter in "._-" for letter in name):
-            self._draft.mistake(f"the client-certificate's name {quoted(name)} cannot be the name of a file", line)
-        elif text := self._pem(known[name], "client-certificate", name):
-            self._draft.warn(
-                f"client-certificate {quoted(name)}: relay takes private keys from files only; put its key into "
-                f"{key_file} with mode 0600, or name another file with `private-key`",
-                known[name].line,
-            )
-            found |= {"certificate": (text, line), "private-key": (key_file, line)}
+    `levels` are the sections that can have certificates.
+    """
+    found: dict[str, tuple[object, int]] = {}
+    trusted = [entry for level in levels for entry in named(level.sections("trusted-ca-certificate"))]
+    texts = [text for name, section in trusted if (text := _pem(reader.draft, section, "trusted-ca-certificate", name))]
+    if texts:
+        found["ca"] = "".join(dict.fromkeys(texts)), trusted[0][1].line
+    named_one = reader.value(syslog, "client-certificate-name", ("syslog", "client-certificate-name"))
+    if named_one is None:
         return found
+    name, line = str(named_one), line_of(syslog, "client-certificate-name")
+    key_file = f"{_FOLDER}/client-certificate-{name}.key"
+    known = {key: section for level in levels for key, section in named(level.sections("client-certificate"))}
+    if name not in known:
+        reader.draft.mistake(f"there is no client-certificate {quoted(name)} in this text", line)
+    elif not all(letter.isalnum() or letter in "._-" for letter in name):
+        reader.draft.mistake(f"the client-certificate's name {quoted(name)} cannot be the name of a file", line)
+    elif text := _pem(reader.draft, known[name], "client-certificate", name):
+        reader.draft.warn(
+            f"client-certificate {quoted(name)}: relay takes private keys from files only; put its key into "
+            f"{key_file} with mode 0600, or name another file with `private-key`",
+            known[name].line,
+        )
+        found |= {"certificate": (text, line), "private-key": (key_file, line)}
+    return found
 
-    def _pem(self, section: Section, kind: str, name: str) -> str:
-        """The certificates in a section's content, each once; private keys are left out."""
-        found: dict[str, None] = {}  # the content is twice in a text that was pasted twice
-        block: list[str] = []
-        for line in (line for leaf in section.leaves("content") for line in leaf.text):
-            if block or line == _PEM_BEGIN:
-                block.append(f"{line}\n")
-            if block and line == _PEM_END:
-                found["".join(block)] = None
-                block = []
-        found.update({"".join(block): None} if block else {})
-        if not found:
-            self._draft.warn(f"{kind} {quoted(name)}: its content has no certificate", section.line)
-        return "".join(found)
+
+def _pem(draft: SettingsDraft, section: Section, kind: str, name: str) -> str:
+    """The certificates in a section's content, each once; private keys are left out."""
+    found: dict[str, None] = {}  # the content is twice in a text that was pasted twice
+    block: list[str] = []
+    for line in (line for leaf in section.leaves("content") for line in leaf.text):
+        if block or line == _PEM_BEGIN:
+            block.append(f"{line}\n")
+        if block and line == _PEM_END:
+            found["".join(block)] = None
+            block = []
+    found.update({"".join(block): None} if block else {})
+    if not found:
+        draft.warn(f"{kind} {quoted(name)}: its content has no certificate", section.line)
+    return "".join(found)

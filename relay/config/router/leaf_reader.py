@@ -9,6 +9,8 @@ from relay.config.router.quoted_values import is_open
 from relay.config.router.section import Section, Statement
 from relay.values.text import quoted
 
+Read = Callable[[str], object]
+"""Makes a value of a text; ValueError says what the text must be."""
 SERVERS: Final = "remote-logging-server"
 
 
@@ -18,26 +20,14 @@ class LeafReader:
     def __init__(self, draft: SettingsDraft) -> None:
         self.draft = draft
 
-    def put(
-        self,
-        section: Section,
-        name: str,
-        path: KeyPath,
-        read: Callable[[str], object] = str,
-        key: tuple[str, ...] = (),
-    ) -> None:
+    def put(self, section: Section, name: str, path: KeyPath, read: Read = str, key: tuple[str, ...] = ()) -> None:
         """Put the value of a leaf into the draft, when there is one."""
         value = self.value(section, name, path, read, key)
         if value is not None:
             self.draft.put(path, value, line_of(section, name))
 
     def value(
-        self,
-        section: Section,
-        name: str,
-        path: KeyPath,
-        read: Callable[[str], object] = str,
-        key: tuple[str, ...] = (),
+        self, section: Section, name: str, path: KeyPath, read: Read = str, key: tuple[str, ...] = ()
     ) -> object | None:
         """The value of a leaf, or of the section's own key; None when there is neither, or the value is wrong."""
         line, text = section.line, key[0] if key else None

@@ -125,17 +125,10 @@ class Monitoring:
             for leaf, (key, read) in _SYSLOG.items():
                 value = self._reader.value(section, leaf, ("monitoring", "output", leaf), read)
                 table |= {} if value is None else {key: value}
-        plugin = PluginTable(
-            name=_PLUGINS.get(kind, kind or "no type"),
-            file=self._draft.file,
-            line=definition.line,
-            table=table,
-            lines={},
-            draft=self._draft,
-            variables=self._variables,
-            keeps_index=kind == "events",
-        )
-        return [plugin]
+        plugin, file = _PLUGINS.get(kind, kind or "no type"), self._draft.file
+        keeps_index = kind == "events"
+        made = PluginTable(self._draft, self._variables, plugin, file, definition.line, table, keeps_index=keeps_index)
+        return [made]
 
     def _custom(self, definition: Section, kind: str, table: Mapping[str, Any]) -> list[PluginTable]:
         """The plugins in Telegraf's TOML."""

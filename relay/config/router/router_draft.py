@@ -16,7 +16,6 @@ from typing import Final
 from relay.config.agent.plugin_table import Variables
 from relay.config.document.settings_draft import SettingsDraft
 from relay.config.router import section_kind
-from relay.config.router.certificates import Certificates
 from relay.config.router.leaf_reader import SERVERS, LeafReader, flag, named, number
 from relay.config.router.monitoring import Monitoring
 from relay.config.router.router_choice import ANY, RouterChoice
@@ -87,8 +86,7 @@ class _Translation:
         self._node(section, chosen.node, preferred.node)
         system = section.section("system")
         self._audit(system.section("audit"))
-        certificates = Certificates(self.reader, [*self.levels, section])
-        SyslogSection(self.reader, certificates).translate(system.section("syslog"))
+        SyslogSection(self.reader, [*self.levels, section]).translate(system.section("syslog"))
         variables = Variables(name, str(self.draft.document["relay"].get("node", "")), frozenset())
         Monitoring(self.reader, self.levels, variables).translate(system.section("monitoring"))
 

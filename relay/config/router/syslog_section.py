@@ -9,7 +9,7 @@ from typing import Final
 
 from relay.config.key_path import KeyPath
 from relay.config.router import syslog_names
-from relay.config.router.certificates import Certificates
+from relay.config.router.certificates import certificate_keys
 from relay.config.router.leaf_reader import LeafReader, first_word, line_of
 from relay.config.router.section import Section
 from relay.syslog.priority import SEVERITIES
@@ -35,10 +35,10 @@ _Choice = dict[str, tuple[object, int]]
 class SyslogSection:
     """Adds the servers of a section."""
 
-    def __init__(self, reader: LeafReader, certificates: Certificates) -> None:
+    def __init__(self, reader: LeafReader, levels: Sequence[Section]) -> None:
         self._reader = reader
         self._draft = reader.draft
-        self._certificates = certificates
+        self._levels = levels
 
     def translate(self, syslog: Section) -> None:
         """Add the servers."""
@@ -53,7 +53,7 @@ class SyslogSection:
             self._reader.warn_of_unknown(section, "syslog > server", _SERVER)
         certificates: _Choice = {}
         if any(transport == "tls" for _, transport in servers.values()):
-            certificates = self._certificates.keys_of(syslog)
+            certificates = certificate_keys(self._reader, self._levels, syslog)
         for path, (section, transport) in servers.items():
             self._draft.put((*path, "protocol"), "syslog", syslog.line, why="it is in the syslog section")
             if transport is None:
