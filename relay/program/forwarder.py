@@ -245,20 +245,20 @@ class Forwarder(RunningParts):
 
     def _adopts(self, successor: EventInput, wanted: object) -> bool:
         """Whether the running source continues with the successor's settings, so that nothing has to be exchanged."""
-        running, known = self.sources.source(successor.name), self._parts.sources.get(successor.name)
+        running, known = self.sources.get(successor.name), self._parts.sources.get(successor.name)
         if not isinstance(known, SourcePart) or not isinstance(wanted, SourcePart) or known.watched != wanted.watched:
             return False
-        return running is not None and cast("Source", running).adopt(cast("Source", successor))
+        return running is not None and cast("Source", running.source).adopt(cast("Source", successor))
 
     def live_sources(self) -> list[LiveSource]:
         """The state of each source; of one whose predecessor is still ending nothing is known."""
         live = []
         for table in self._settings.source:
-            source = self.sources.source(table.name)
-            if source is None:
+            running = self.sources.get(table.name)
+            if running is None:
                 live.append(LiveSource(name=table.name, lag=-1))
             else:
-                live.append(live_source(cast("Source", source), self.sources.error(table.name)))
+                live.append(live_source(cast("Source", running.source), running.error))
         return live
 
     def live_parts(self) -> list[LivePart]:
@@ -272,8 +272,8 @@ class Forwarder(RunningParts):
             )
             for port in self._ports.values()
         ]
-        watch = self.sources.source(KERNEL_AUDIT)
-        if isinstance(watch, KernelLost):
+        running = self.sources.get(KERNEL_AUDIT)
+        if running is not None and isinstance(watch := running.source, KernelLost):
             live.append(LivePart(name=watch.name, error=watch.last_error, counters={"lost": watch.lost}))
         return live
 

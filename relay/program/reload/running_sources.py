@@ -26,7 +26,9 @@ END_SECONDS: Final = 10.0
 _log = logging.getLogger("relay.source")
 
 
-class _RunningSource:
+class RunningSource:
+    """A source, its task, and the batches of it that are not durable yet."""
+
     def __init__(self, source: EventInput, submit: Submit) -> None:
         self.source = source
         self.error = ""
@@ -37,6 +39,7 @@ class _RunningSource:
         self._in_flight: set[asyncio.Future[None]] = set()
 
     async def submit(self, batch: Batch) -> "asyncio.Future[None]":
+        """Submit a batch, and note it until it is durable."""
         durable = await self._submit(batch)
         self._in_flight.add(durable)
         durable.add_done_callback(self._in_flight.discard)
@@ -65,21 +68,15 @@ class RunningSources:
     def __init__(self, road: Road, *, retry_seconds: float = RETRY_SECONDS) -> None:
         self._road = road
         self._retry_seconds = retry_seconds
-        self._running: dict[str, _RunningSource] = {}
+        self._running: dict[str, RunningSource] = {}
         self._exchanges: dict[str, asyncio.Task[None]] = {}
         """Those that are under way."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Raises the error of a source that ends the program."""
 
-    def source(self, name: str) -> EventInput | None:
+    def get(self, name: str) -> RunningSource | None:
         """The source that runs under that name."""
-        running = self._running.get(name)
-        return running.source if running is not None else None
-
-    def error(self, name: str) -> str:
-        """Why that source could not begin; empty when it could."""
-        running = self._running.get(name)
-        return running.error if running is not None else ""
+        return self._running.get(name)
 
     def begin(self, source: EventInput) -> None:
         """Begin a source at the start of the program."""
@@ -120,16 +117,16 @@ class RunningSources:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _add(self, source: EventInput) -> _RunningSource:
-        running = _RunningSource(source, self._road.housekeeping.submit_of(source.name))
+    def _add(self, source: EventInput) -> RunningSource:
+        running = RunningSource(source, self._road.housekeeping.submit_of(source.name))
         self._running[source.name] = running
         return running
 
-    async def _run(self, running: _RunningSource) -> None:
+    async def _run(self, running: RunningSource) -> None:
         source = running.source
         await source.run(running.submit, self._road.store.position(source.name), drain=False)
 
-    async def _keep_running(self, running: _RunningSource) -> None:
+    async def _keep_running(self, running: RunningSource) -> None:
         logged = ""
         while True:
             running.error = ""
