@@ -1,20 +1,20 @@
 """The event history, read from a spool or from an archive, whether or not a process is writing it.
 
-A history reads forward: `events` goes from the place reached to the present end, and again from there when it is called
-again, which is how one follows. `newest` gives the last few instead, and leaves the place at the end as well. What
-cannot be read is told in between, as `UnreadableStretch`.
+A history is read forward: `events` continues from where the last call ended to the present end, so calling it again
+follows the history. `newest` returns the last few events instead, and also continues at the present end. What cannot be
+read is reported in between, as `UnreadableStretch`.
 
-- Type: what the message says itself when it carries relay's identity; else the spool's type, or `log` in an archive.
-- Time: the message's TIMESTAMP; without one, in a spool the latest time in its block, in an archive the time of the
+- Type: the message's own, when it carries relay's identity; else the spool's type, or `log` in an archive.
+- Time: the message's TIMESTAMP. Without one, in a spool the latest time in its block, in an archive the time of the
   message before it, or its day's beginning.
-- Order: a spool's is that of its commits. An archive's is by day of receipt, and within a day by time, as long as each
-  originator's order allows it; of a day with more than `MAX_MERGED` originators, one comes after the other.
+- Order: a spool's is the order of its commits. An archive's is by day of receipt, and within a day by time, as far as
+  each originator's order allows. On a day with more than `MAX_MERGED` originators, one comes after the other.
 
-A spool's block is passed over unread when its header rules it out: it holds none of the wanted types, or lies outside
-the wanted time. Messages of other programs (type `log`) may say any type and any time, so a block with one is read.
+A spool's block is skipped unread when its header rules it out: it has none of the selected types, or is outside the
+selected time. Messages of other programs (type `log`) may have any type and any time, so a block with one is read.
 
 Memory does not grow with the history: one block (spool) or message (archive) and 256 KiB for each file that is merged,
-and for `newest` as many events as are asked for.
+and for `newest` the requested number of events.
 """
 
 import heapq
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from itertools import count
 from operator import itemgetter
 from typing import Final, NamedTuple, Protocol
+
+from typing_extensions import override
 
 from relay.archive import query
 from relay.archive.read import ArchiveDamage, StoredMessage, read
@@ -70,7 +72,7 @@ Keyed = tuple[int, Item]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
-    """Which events are wanted: those that meet every condition that is given, each in one of its ways."""
+    """Selects the events that meet every given condition. Of several values of a condition one must match."""
 
     types: frozenset[str] = frozenset()
     routers: frozenset[bytes] = frozenset()
@@ -83,12 +85,12 @@ class EventFilter:
     """This severity (RFC 5424 table 2) and the more severe ones, which have lower numbers."""
     msgids: GlobMatcher | None = None
     fields: tuple[tuple[bytes, GlobMatcher], ...] = ()
-    """SD-PARAMs by name, each with what its value is; an event has them all."""
+    """SD-PARAMs by name, each with a matcher for its value; an event must have all of them."""
     failed: bool = False
-    """Only what reports a failure (`relay.syslog.outcome`)."""
+    """Only events that report a failure (`relay.syslog.outcome`)."""
 
     def may_be_in(self, header: Header) -> bool:
-        """Whether a block can hold a wanted event."""
+        """Whether a block can hold a selected event."""
         present = {span.type for span in header.spans}
         if EventType.LOG in present:
             return True
@@ -100,7 +102,7 @@ class EventFilter:
         return (self.earliest is None or latest >= self.earliest) and (self.latest is None or earliest <= self.latest)
 
     def takes(self, event: PastEvent) -> bool:
-        """Whether the event is wanted."""
+        """Whether the event is selected."""
         return (
             (not self.types or event.type in self.types)
             and (not self.texts or any(text in event.message for text in self.texts))
@@ -123,7 +125,7 @@ class EventFilter:
 
 
 def _severity(message: bytes) -> int:
-    """That of its PRI; without one it is notice (RFC 3164 section 4.3.3)."""
+    """From its PRI; notice without one (RFC 3164 section 4.3.3)."""
     priority = _PRI.match(message)
     return int(priority[1]) & 7 if priority else _NOTICE
 
@@ -149,7 +151,7 @@ def _is_of(router: bytes, message: bytes) -> bool:
 
 
 class Names(NamedTuple):
-    """The names that a message holds, by which one can choose."""
+    """The names in a message that a filter can use."""
 
     routers: frozenset[str] = frozenset()
     msgids: frozenset[str] = frozenset()
@@ -157,7 +159,7 @@ class Names(NamedTuple):
 
 
 def names_in(octets: bytes) -> Names:
-    """The names in a message; none unless it is RFC 5424."""
+    """The names in a message; empty unless it is RFC 5424."""
     try:
         message = rfc5424.parse(octets)
     except rfc5424.NotRfc5424Error:
@@ -172,7 +174,7 @@ def names_in(octets: bytes) -> Names:
 
 
 def _past_event(message: bytes, kind: EventType, time: int) -> PastEvent:
-    """The event with its own word about time and type, where it has one."""
+    """The event with the time and type that the message has, or else these."""
     match = _TIME.match(message)
     if match is not None:
         with suppress(ValueError):
@@ -183,35 +185,35 @@ def _past_event(message: bytes, kind: EventType, time: int) -> PastEvent:
 
 
 class History(Protocol):
-    """What is read forward."""
+    """A history that is read forward."""
 
     def events(self) -> Iterator[Item]:
-        """From the place reached to the present end."""
+        """The selected events from where the last call ended to the present end."""
 
     def newest(self, limit: int) -> Iterator[Item]:
-        """The newest `limit` wanted events, the oldest of them first; the place is the present end then."""
+        """The newest `limit` selected events, oldest first; `events` then continues at the present end."""
 
 
 # --- A spool's ---
 
 
-class SpoolHistory:
-    """The history of a state directory: its retained spool, and what there is in the transient one."""
+class SpoolHistory(History):
+    """The history of a state directory: both of its spools."""
 
-    def __init__(self, disk: Disk, state_directory: str, wanted: EventFilter) -> None:
+    def __init__(self, disk: Disk, state_directory: str, event_filter: EventFilter) -> None:
         require_state(disk, state_directory)
         self._disk = disk
-        self._wanted = wanted
+        self._filter = event_filter
         self._folders = [f"{state_directory}/{name}" for name in FOLDERS]
         self._walks = [SpoolWalk(disk, folder) for folder in self._folders]
 
+    @override
     def events(self) -> Iterator[Item]:
-        """See `History`."""
         for _, item in heapq.merge(*map(self._forward, self._walks), key=itemgetter(0)):
             yield item
 
+    @override
     def newest(self, limit: int) -> Iterator[Item]:
-        """See `History`."""
         ends = [browse.end_of(self._disk, folder) for folder in self._folders]
         self._walks = [SpoolWalk(self._disk, folder, end) for folder, end in zip(self._folders, ends, strict=True)]
         last = [self._last(folder, end, limit) for folder, end in zip(self._folders, ends, strict=True) if end]
@@ -220,9 +222,9 @@ class SpoolHistory:
         yield from [item for item in items if isinstance(item, PastEvent)][-limit or len(items) :]
 
     def _forward(self, walk: SpoolWalk) -> Iterator[Keyed]:
-        """What follows in one spool, keyed by its commit's time; that never falls, whatever the clock did."""
+        """The following events of one spool, keyed by commit time. The key never decreases, whatever the clock did."""
         reached = 0
-        while (found := walk.read(self._wanted.may_be_in)) is not None:
+        while (found := walk.read(self._filter.may_be_in)) is not None:
             if isinstance(found, Block):
                 reached = max(reached, found.header.committed)
             for item in self._items(walk.folder, found):
@@ -233,7 +235,7 @@ class SpoolHistory:
         blocks: list[list[Keyed]] = []
         events = 0
         if limit:
-            for found in browse.backwards(self._disk, folder, end, self._wanted.may_be_in):
+            for found in browse.backwards(self._disk, folder, end, self._filter.may_be_in):
                 committed = found.header.committed if isinstance(found, Block) else 0
                 items = [(committed, item) for item in self._items(folder, found)]
                 blocks.append(items[-limit:])
@@ -253,12 +255,10 @@ class SpoolHistory:
             return [
                 event
                 for kind, _, message in found.messages()
-                if self._wanted.takes(event := _past_event(message, kind, found.header.latest))
+                if self._filter.takes(event := _past_event(message, kind, found.header.latest))
             ]
         except ValueError:
-            return (
-                UnreadableStretch(folder, 0, f"block {found.header.number} holds something else than framed messages"),
-            )
+            return (UnreadableStretch(folder, 0, f"block {found.header.number} does not hold framed messages"),)
 
 
 def require_state(disk: Disk, state_directory: str) -> None:
@@ -271,28 +271,37 @@ def require_state(disk: Disk, state_directory: str) -> None:
 # --- An archive's ---
 
 
-class ArchiveHistory:
-    """The history of an archive. Whole frames count; what of them its writer has not committed may be taken back.
+class ArchiveHistory(History):
+    """The history of an archive. It shows whole frames, also those that the writer has not committed and may take back.
 
-    Followed are each originator's newest file, and the files of the days that begin.
+    It follows each originator's newest file, and the files of days that begin.
     """
 
-    def __init__(self, disk: Disk, folder: str, wanted: EventFilter, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        folder: str,
+        event_filter: EventFilter,
+        clock: Callable[[], int],
+        *,
+        max_merged: int = MAX_MERGED,
+    ) -> None:
         self._disk = disk
         self._folder = folder
-        self._wanted = wanted
+        self._filter = event_filter
         self._clock = clock
+        self._max_merged = max_merged
         self._first_day = ""
-        if wanted.earliest is not None:
-            self._first_day = query.day_of(wanted.earliest, before=query.CLOCK_AHEAD_DAYS)
+        if event_filter.earliest is not None:
+            self._first_day = query.day_of(event_filter.earliest, before=query.CLOCK_AHEAD_DAYS)
         self._reached: dict[str, tuple[str, int]] = {}
         """Originator → its newest day's file, and how far it is read."""
         self._looked_at = ""
         """The day of the last look; empty before the first."""
         query.require_archive(disk, folder)
 
+    @override
     def events(self) -> Iterator[Item]:
-        """See `History`."""
         if self._looked_at:
             yield from self._new()
             return
@@ -300,8 +309,8 @@ class ArchiveHistory:
         for day in days:
             yield from self._of_day(day, names)
 
+    @override
     def newest(self, limit: int) -> Iterator[Item]:
-        """See `History`."""
         names, days = self._begin()
         unread: list[UnreadableStretch] = []
         newest: list[PastEvent] = []
@@ -330,21 +339,21 @@ class ArchiveHistory:
     def _of_day(self, day: str, names: list[str]) -> Iterator[Item]:
         """One day of every originator, merged by time where they are not too many."""
         streams = [self._keyed(name, day) for name in names if self._size(name, day)]
-        if len(streams) > MAX_MERGED:
+        if len(streams) > self._max_merged:
             return (item for stream in streams for _, item in stream)
         return (item for _, item in heapq.merge(*streams, key=itemgetter(0)))
 
     def _last_of_day(self, day: str, names: list[str], limit: int, unread: list[UnreadableStretch]) -> list[PastEvent]:
         """The day's newest events, in order; memory for so many."""
-        place = count()
+        order = count()
         heap: list[tuple[int, int, PastEvent]] = []
         for key, item in (keyed for name in names for keyed in self._keyed(name, day)):
             if isinstance(item, UnreadableStretch):
                 unread.append(item)
             elif len(heap) < limit:
-                heapq.heappush(heap, (key, next(place), item))
+                heapq.heappush(heap, (key, next(order), item))
             elif heap and key >= heap[0][0]:
-                heapq.heapreplace(heap, (key, next(place), item))
+                heapq.heapreplace(heap, (key, next(order), item))
         return [event for _, _, event in sorted(heap)]
 
     def _keyed(self, name: str, day: str, start: int = 0) -> Iterator[Keyed]:
@@ -363,7 +372,7 @@ class ArchiveHistory:
                 event = _past_event(found.message, EventType.LOG, time)
                 time = event.time
                 key = max(key, time)
-                if self._wanted.takes(event):
+                if self._filter.takes(event):
                     yield key, event
             elif not (found.at_end and is_newest):
                 place = found.offset + found.length

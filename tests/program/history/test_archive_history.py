@@ -10,7 +10,6 @@ from program.history.spools import SECOND_US, texts
 from relay.archive.query import day_of
 from relay.archive.write import ArchiveWriter
 from relay.errors import NoInputError
-from relay.program import history as history_module
 from relay.program.history import ArchiveHistory, EventFilter, PastEvent, UnreadableStretch
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk
@@ -51,11 +50,14 @@ def test_an_originators_own_order_is_kept_whatever_its_clock_did(tmp_path: Path)
     assert texts(history(tmp_path).newest(3)) == ["b", "x", "c"]
 
 
-def test_of_too_many_originators_one_comes_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_module, "MAX_MERGED", 2)
+def test_too_many_originators_are_read_one_after_the_other(tmp_path: Path) -> None:
+    def unmerged() -> ArchiveHistory:
+        return ArchiveHistory(Disk(), str(tmp_path), EventFilter(), lambda: NOON_US, max_merged=2)
+
     archived(tmp_path, *(message(f"{host}-{second}", host, second) for second in (1, 2) for host in ("r1", "r2", "r3")))
-    assert texts(history(tmp_path).events()) == ["r1-1", "r1-2", "r2-1", "r2-2", "r3-1", "r3-2"]
-    assert sorted(texts(history(tmp_path).newest(3))) == ["r1-2", "r2-2", "r3-2"]
+    assert texts(history(tmp_path).events()) != texts(unmerged().events())
+    assert texts(unmerged().events()) == ["r1-1", "r1-2", "r2-1", "r2-2", "r3-1", "r3-2"]
+    assert sorted(texts(unmerged().newest(3))) == ["r1-2", "r2-2", "r3-2"]
 
 
 @pytest.mark.parametrize(
