@@ -24,7 +24,7 @@ def days(seed: int, without: str = "") -> BadDays:
     return lived
 
 
-def test_nothing_accepted_is_lost_or_numbered_twice_whenever_the_power_goes() -> None:
+def test_nothing_accepted_is_lost_or_numbered_twice_at_any_power_cut() -> None:
     accepted = sum(days(seed).accepted for seed in range(SEEDS))
     assert accepted > SEEDS * 10, "the lives were too short to mean anything"
 
@@ -42,7 +42,7 @@ def sites() -> set[str]:
 
 
 @pytest.mark.parametrize("site", sorted(sites() - NOT_NEEDED_FOR_THE_PROMISES))
-def test_taking_away_one_sync_breaks_a_promise(site: str) -> None:
+def test_removing_one_sync_breaks_a_promise(site: str) -> None:
     """The test of the test: each sync is there for a reason that these lives can see."""
     for seed in range(SEEDS * 4):
         try:

@@ -55,7 +55,7 @@ class Road:
 
 
 @pytest.mark.parametrize("point", FORWARDER)
-def test_the_forwarder_dies_and_nothing_is_lost_or_doubled(tmp_path: Path, point: str) -> None:
+def test_the_forwarder_dies_and_nothing_is_lost_or_duplicated(tmp_path: Path, point: str) -> None:
     with Sshd() as sshd:
         road = Road(tmp_path, sshd)
         with road.receiver.running():
@@ -64,7 +64,7 @@ def test_the_forwarder_dies_and_nothing_is_lost_or_doubled(tmp_path: Path, point
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("torn-")])
-def test_it_dies_once_more_while_it_cuts_a_torn_tail(tmp_path: Path, point: str) -> None:
+def test_the_forwarder_dies_again_while_it_cuts_a_torn_tail(tmp_path: Path, point: str) -> None:
     with Sshd() as sshd:
         road = Road(tmp_path, sshd)
         with road.receiver.running():
@@ -74,7 +74,7 @@ def test_it_dies_once_more_while_it_cuts_a_torn_tail(tmp_path: Path, point: str)
 
 
 @pytest.mark.parametrize("point", RECEIVER)
-def test_the_receiver_dies_and_nothing_is_lost_or_doubled(tmp_path: Path, point: str) -> None:
+def test_the_receiver_dies_and_nothing_is_lost_or_duplicated(tmp_path: Path, point: str) -> None:
     """At the second of these moments: the first comes with the receiver's own opening event."""
     with Sshd() as sshd:
         road = Road(tmp_path, sshd)
@@ -85,14 +85,14 @@ def test_the_receiver_dies_and_nothing_is_lost_or_doubled(tmp_path: Path, point:
             road.judge()
 
 
-def test_a_moment_that_never_comes_kills_nobody(tmp_path: Path) -> None:
+def test_a_crash_point_that_is_never_reached_kills_no_process(tmp_path: Path) -> None:
     with Sshd() as sshd:
         road = Road(tmp_path, sshd)
         with road.receiver.running(RELAY_CRASH_AT="no-such-moment:1"):
             road.judge()
 
 
-def test_every_moment_has_a_test() -> None:
+def test_every_crash_point_has_a_test() -> None:
     """Only the moment between the two spools is reached in memory alone: no source gives transient events yet."""
     tested = {*FORWARDER, *RECEIVER, "torn-tail-copied", "torn-tail-cut", "between-the-spools"}
     assert tested == set(POINTS)

@@ -13,21 +13,21 @@ from relay.spool.spool import SpaceAllowance, Spool
 
 
 @pytest.mark.parametrize("wrong", WRONGS, ids=str)
-def test_whichever_call_goes_wrong_nothing_accepted_is_lost_or_numbered_twice(wrong: Wrong) -> None:
+def test_whichever_call_fails_nothing_accepted_is_lost_or_numbered_twice(wrong: Wrong) -> None:
     lived = every_call(wrong)
     assert lived.calls > 60, "the lives were too short to mean anything"
     assert lived.accepted > 10 * lived.calls
 
 
 @pytest.mark.parametrize("wrong", WRONGS, ids=str)
-def test_whichever_call_goes_wrong_ignore_counts_what_it_does_not_deliver(wrong: Wrong) -> None:
+def test_whichever_call_fails_ignore_counts_every_undelivered_event(wrong: Wrong) -> None:
     lived = every_call(wrong, policy="ignore")
     assert lived.calls > 150
     assert lived.accepted > 15 * lived.calls
 
 
 @pytest.mark.parametrize("wrong", WRONGS[::3], ids=str)
-def test_whichever_call_goes_wrong_rotate_counts_what_it_does_not_deliver(wrong: Wrong) -> None:
+def test_whichever_call_fails_rotate_counts_every_undelivered_event(wrong: Wrong) -> None:
     lived = every_call(wrong, policy="rotate")
     assert lived.calls > 300
     assert lived.accepted > 15 * lived.calls

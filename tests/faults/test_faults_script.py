@@ -46,7 +46,7 @@ def test_the_parts_in_memory_say_what_they_did() -> None:
     assert lines[-1] == KEPT
 
 
-def test_a_broken_promise_is_told_and_fails(tmp_path: Path) -> None:
+def test_a_broken_promise_is_reported_and_fails(tmp_path: Path) -> None:
     """The test of the test: on a disk that only says that it synced."""
     broken = tmp_path / "broken.py"
     broken.write_text(
@@ -95,7 +95,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_program_that_was_just_being_started_is_ended_too(tmp_path: Path) -> None:
+def test_a_program_that_is_just_starting_is_ended_too(tmp_path: Path) -> None:
     folder = tmp_path / "work"
     argv = [PYTHON, "-c", INTERRUPTED_START, str(folder), "--rounds", "1", "--seed", "1"]
     done = subprocess.run(argv, capture_output=True, text=True, env=ENVIRONMENT, timeout=100, check=False)

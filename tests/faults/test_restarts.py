@@ -66,9 +66,7 @@ def blocks(spool: Spool) -> list[int]:
 
 @INTERRUPTS
 @pytest.mark.parametrize("length", [10, 3900], ids=["the same segment", "a new segment"])
-def test_the_block_that_a_start_finds_is_there_after_the_next_one_and_a_power_cut(
-    interrupt: Interrupt, length: int
-) -> None:
+def test_the_last_block_at_a_start_survives_the_next_block_and_a_power_cut(interrupt: Interrupt, length: int) -> None:
     """The source's position is behind it: what it holds is not given again."""
     for seed in range(SEEDS):
         disk = FakeDisk(seed)
@@ -83,7 +81,7 @@ def test_the_block_that_a_start_finds_is_there_after_the_next_one_and_a_power_cu
 
 
 @INTERRUPTS
-def test_the_segment_that_a_start_finds_has_its_name_after_a_power_cut(interrupt: Interrupt) -> None:
+def test_the_newest_segment_at_a_start_keeps_its_name_after_a_power_cut(interrupt: Interrupt) -> None:
     for seed in range(SEEDS):
         disk = FakeDisk(seed)
         interrupted(disk, interrupt, SYNC_OF_A_FOLDER, partial(append, opened(disk), 10))
@@ -108,7 +106,7 @@ def slot_after(disk: FakeDisk, interrupt: Interrupt) -> tuple[bytes | None, byte
 
 
 @INTERRUPTS
-def test_a_slot_that_a_start_finds_is_not_lost_when_its_next_change_is_torn(interrupt: Interrupt) -> None:
+def test_a_slot_at_a_start_is_not_lost_when_its_next_write_is_torn(interrupt: Interrupt) -> None:
     """The change takes the place of the other copy, which may be the only one on the disk."""
     seen = set()
     for seed in range(SEEDS):

@@ -118,7 +118,7 @@ def test_numbers_count_within_run_and_type(tmp_path: Path) -> None:
         assert [(kind, number) for kind, number, _ in read(again.transient)] == [(EventType.TRAFFIC, n) for n in (1, 1)]
 
 
-def test_types_that_no_spool_takes_are_left_out_and_the_position_moves(tmp_path: Path) -> None:
+def test_types_that_no_spool_accepts_are_left_out_and_the_position_moves(tmp_path: Path) -> None:
     async def body(intake: Intake) -> None:
         await (await intake.submit(batch(event(EventType.ADMIN, "off"), reached=1)))
 
@@ -128,7 +128,7 @@ def test_types_that_no_spool_takes_are_left_out_and_the_position_moves(tmp_path:
         assert again.position("audit") == Position("audit", 1, b"1")
 
 
-def test_what_arrives_together_is_committed_together(tmp_path: Path) -> None:
+def test_batches_that_arrive_together_are_committed_together(tmp_path: Path) -> None:
     async def body(intake: Intake) -> None:
         pending = [await intake.submit(batch(event(EventType.AUDIT, str(n)), reached=n)) for n in range(1, 101)]
         await asyncio.gather(*pending)
@@ -161,7 +161,7 @@ class _StubbornDisk(Disk):
         return _StubbornFile(super().open(path, create=create, writable=writable), self)
 
 
-def test_while_the_disk_refuses_nothing_is_accepted_and_then_everything_once(
+def test_while_the_disk_fails_nothing_is_accepted_and_then_everything_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = _StubbornDisk(failures=5)
@@ -211,7 +211,7 @@ def _crash(*_: object) -> None:
     raise StorageError("spool", "the power is gone")
 
 
-def test_beyond_the_ceiling_a_source_waits(tmp_path: Path) -> None:
+def test_a_source_waits_at_the_limit_of_pending_octets(tmp_path: Path) -> None:
     big = event(EventType.AUDIT, "x" * (DEFAULT_LIMITS.pending // 4))
 
     async def main(opened: Store) -> None:
@@ -241,7 +241,7 @@ def test_a_second_relay_is_refused_and_the_first_ones_pid_is_named(tmp_path: Pat
 
 
 def test_a_batch_that_is_awaited_does_not_wait_for_the_commit_interval(tmp_path: Path) -> None:
-    """A sender that waits for each answer would else get one record in each interval."""
+    """Otherwise a sender that waits for each answer would get one record accepted in each interval."""
     with store(tmp_path) as opened:
 
         async def story() -> None:

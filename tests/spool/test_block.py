@@ -25,7 +25,7 @@ def contents(*messages: bytes, kind: EventType = EventType.AUDIT, first: int = 1
     )
 
 
-def test_a_block_has_exactly_the_octets_that_the_format_page_tells() -> None:
+def test_a_block_has_exactly_the_octets_of_the_format_page() -> None:
     _, data = block.encode(contents(b"<13>1 a", b"<13>1 bc"), 5, RUN, 3_000_000, block.CHAIN_START)
 
     payload = b"7 <13>1 a8 <13>1 bc"
@@ -61,7 +61,7 @@ def test_a_block_has_exactly_the_octets_that_the_format_page_tells() -> None:
     assert data == header + zlib.crc32(header).to_bytes(4, "big") + payload
 
 
-def test_what_is_decoded_is_what_was_encoded() -> None:
+def test_decoding_returns_what_was_encoded() -> None:
     header, data = block.encode(contents(b"one", b"two\nlines"), 9, RUN, 3, bytes(range(32)))
     assert block.decode_header(data) == header
     payload = data[header.length :]

@@ -22,7 +22,7 @@ from relay.values.event import Batch, Event, EventType
 FOLDER = "/state"
 SEGMENT = 4096
 KINDS = (EventType.AUDIT, EventType.SECURITY)
-WANTED = 1 << EventType.AUDIT | 1 << EventType.SECURITY
+ALL_TYPES = 1 << EventType.AUDIT | 1 << EventType.SECURITY
 ROUTING = Routing(frozenset(KINDS), frozenset())
 BLOCKS = 40
 gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
@@ -76,7 +76,7 @@ def counted(store: Store) -> int:
 def all_events(disk: FakeDisk) -> int:
     with opened(disk, 99) as store:
         reader = SpoolReader(store.retained, 1)
-        store.follow("server", Cursor(), WANTED)
+        store.follow("server", Cursor(), ALL_TYPES)
         return read_on(store, reader)
 
 
@@ -104,13 +104,13 @@ PLACES = places(filled())
 
 @pytest.mark.parametrize("read_first", [0, 5, 12, 20])
 @pytest.mark.parametrize("restart", [False, True], ids=["", "restart"])
-def test_rotate_counts_what_damage_took_of_a_segment_exactly(read_first: int, restart: bool) -> None:
+def test_rotate_counts_exactly_what_damage_took_of_a_segment(read_first: int, restart: bool) -> None:
     whole = all_events(filled())
     for number, offset in PLACES:
         disk = filled()
         flip(disk, segments(disk)[number], offset)
         store = opened(disk, 2)
-        store.follow("server", Cursor(), WANTED)
+        store.follow("server", Cursor(), ALL_TYPES)
         read_on(store, SpoolReader(store.retained, 1), read_first)
         store.losses.end_session("server")  # the session ends unproven
         for _ in range(2):
@@ -118,20 +118,20 @@ def test_rotate_counts_what_damage_took_of_a_segment_exactly(read_first: int, re
             if restart:
                 store.close()
                 store = opened(disk, 3)
-                store.follow("server", Cursor(), WANTED)
+                store.follow("server", Cursor(), ALL_TYPES)
         left = read_on(store, SpoolReader(store.retained, 1))
         assert left + counted(store) == whole, f"segment {number}, octet {offset}"
         store.close()
 
 
-def test_damage_that_no_cursor_has_passed_is_counted_once_however_often_it_is_met() -> None:
+def test_damage_is_counted_once_however_often_it_is_read() -> None:
     whole = all_events(filled())
     for number, offset in PLACES:
         disk = filled()
         flip(disk, segments(disk)[number], offset)
         for life in (2, 3, 4):
             with opened(disk, life) as store:
-                store.follow("server", Cursor(), WANTED)
+                store.follow("server", Cursor(), ALL_TYPES)
                 for _ in range(2):
                     left = read_on(store, SpoolReader(store.retained, 1))
                     store.losses.end_session("server")

@@ -1,4 +1,4 @@
-"""A spool cut short at every octet, and with a bit flipped in every octet: what that costs is known, told and no more.
+"""A spool cut at every octet, or with a bit flipped in every octet: the loss is known, reported and minimal.
 
 All bits of every octet are gone through by `scripts/faults --every-bit`.
 """
@@ -23,7 +23,7 @@ def test_the_specimen_has_blocks_in_each_of_its_segments() -> None:
 
 
 @SEGMENT_NUMBERS
-def test_a_flipped_bit_in_any_octet_costs_its_own_block_at_most_and_is_told(segment: int) -> None:
+def test_a_flipped_bit_in_any_octet_costs_its_own_block_at_most_and_is_reported(segment: int) -> None:
     damages = [damage for damage in SPECIMEN.flips() if damage.segment == segment]
     assert len(damages) == SEGMENT_SIZE
     for damage in damages:
@@ -31,7 +31,7 @@ def test_a_flipped_bit_in_any_octet_costs_its_own_block_at_most_and_is_told(segm
 
 
 @SEGMENT_NUMBERS
-def test_a_segment_cut_at_any_octet_costs_what_stood_behind_it_and_that_is_counted(segment: int) -> None:
+def test_a_segment_cut_at_any_octet_costs_the_blocks_behind_it_and_they_are_counted(segment: int) -> None:
     damages = [damage for damage in SPECIMEN.cuts() if damage.segment == segment]
     assert len(damages) == SEGMENT_SIZE
     for damage in damages:
@@ -59,7 +59,7 @@ def test_a_reader_that_gives_up_at_damage_is_found_out(monkeypatch: pytest.Monke
         examine(SPECIMEN, Damage(1, header, 3))
 
 
-def test_a_spool_that_gives_up_a_segment_for_its_header_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spool_that_abandons_a_segment_for_its_header_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test of the test."""
     monkeypatch.setattr(segment, "_restored", lambda *_: None)
     with pytest.raises(BrokenPromiseError, match="left alone"):

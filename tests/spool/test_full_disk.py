@@ -1,4 +1,4 @@
-"""A spool without space: what waits, what uses the reserve, what is refused, and that it all goes on by itself."""
+"""A full disk: which sources wait, which use the reserve, what is refused, and that all continues by itself."""
 
 import asyncio
 import functools
@@ -27,7 +27,7 @@ SEGMENT = 16 * 1024
 SIZE = 8 * SEGMENT
 KINDS = frozenset({EventType.AUDIT, EventType.ALARM, EventType.RELAY})
 ROUTING = Routing(KINDS, frozenset({EventType.TRAFFIC}))
-WANTED = (1 << len(EventType)) - 1
+ALL_TYPES = (1 << len(EventType)) - 1
 LENGTH = 1000
 gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
@@ -82,7 +82,7 @@ def lived(folder: Path, body: Callable[[House], Awaitable[None]], policy: Policy
             await asyncio.gather(committing, return_exceptions=True)
 
     with Store(disk, str(folder), segment_size=SEGMENT, max_size=SIZE, run=name, policy=policy) as store:
-        store.follow("server", store.cursor("server") or Cursor(), WANTED)
+        store.follow("server", store.cursor("server") or Cursor(), ALL_TYPES)
         asyncio.run(main(store))
 
 
@@ -108,7 +108,7 @@ async def fill(house: House, first: int = 1) -> tuple[int, "asyncio.Future[None]
 
 
 @pytest.mark.parametrize("policy", ["halt", "ignore"])
-def test_a_source_that_can_deliver_again_waits_and_goes_on_by_itself_once_there_is_space(
+def test_a_source_that_can_deliver_again_waits_and_continues_once_there_is_space(
     tmp_path: Path, policy: Policy
 ) -> None:
     async def body(house: House) -> None:
@@ -128,7 +128,7 @@ def test_a_source_that_can_deliver_again_waits_and_goes_on_by_itself_once_there_
     lived(tmp_path, body, policy)
 
 
-def test_what_cannot_be_delivered_again_uses_the_reserve_and_is_then_refused_and_counted(tmp_path: Path) -> None:
+def test_events_that_cannot_be_delivered_again_use_the_reserve_and_are_then_refused_and_counted(tmp_path: Path) -> None:
     kept = []
 
     async def body(house: House) -> None:
@@ -176,7 +176,7 @@ def test_the_state_without_space_ends_without_a_new_event_and_the_gap_is_reporte
     lived(tmp_path, body)
 
 
-def test_while_nothing_is_freed_what_waits_is_not_written_again_and_again(tmp_path: Path) -> None:
+def test_while_nothing_is_freed_waiting_batches_are_not_retried(tmp_path: Path) -> None:
     async def body(house: House) -> None:
         _, durable = await fill(house)
         tried: list[int] = []
@@ -196,7 +196,7 @@ def test_while_nothing_is_freed_what_waits_is_not_written_again_and_again(tmp_pa
 
 
 @pytest.mark.parametrize("policy", ["halt", "ignore"])
-def test_when_others_fill_the_file_system_sources_wait_and_the_reserve_is_what_is_allocated(
+def test_when_other_programs_fill_the_file_system_sources_wait_and_the_allocated_rest_is_the_reserve(
     tmp_path: Path, policy: Policy
 ) -> None:
     async def body(house: House) -> None:
@@ -237,7 +237,7 @@ def test_a_larger_max_size_and_another_policy_take_effect_at_once(tmp_path: Path
     lived(tmp_path, body)
 
 
-def test_what_was_durable_of_a_commit_that_then_waits_is_not_written_twice(tmp_path: Path) -> None:
+def test_the_durable_part_of_a_waiting_commit_is_not_written_twice(tmp_path: Path) -> None:
     """The transient spool has its part, and the retained one cannot take its own: a failing disk, say."""
 
     async def body(house: House) -> None:

@@ -1,4 +1,4 @@
-"""The spool beside a plain list, whatever is done to it; `scripts/faults --machine N` goes on for longer."""
+"""Random actions on the spool and on a plain list; `scripts/faults --machine N` runs for longer."""
 
 import pytest
 from harness.bad_days import BrokenPromiseError
@@ -9,12 +9,12 @@ from hypothesis.stateful import run_state_machine_as_test
 ALWAYS_THE_SAME = settings(max_examples=500, deadline=None, derandomize=True, database=None)
 
 
-def test_a_spool_is_the_list_of_what_was_appended_whatever_is_done_to_it() -> None:
+def test_a_spool_is_the_list_of_appended_blocks_after_any_actions() -> None:
     run_state_machine_as_test(SpoolMachine, settings=ALWAYS_THE_SAME)
 
 
 @pytest.mark.parametrize("site", ["Spool._write sync", "create sync_folder"])
-def test_a_sync_that_is_left_out_is_found_out(monkeypatch: pytest.MonkeyPatch, site: str) -> None:
+def test_a_missing_sync_is_found_out(monkeypatch: pytest.MonkeyPatch, site: str) -> None:
     """The test of the test."""
     monkeypatch.setattr(SpoolMachine, "without", site)
     once = settings(ALWAYS_THE_SAME, phases=[Phase.generate], report_multiple_bugs=False)

@@ -27,7 +27,7 @@ from relay.values.event import Batch, Event, EventType
 SEGMENT = 2048
 AUDIT, ALARM, TRAFFIC = EventType.AUDIT, EventType.ALARM, EventType.TRAFFIC
 ROUTING = Routing(frozenset({AUDIT, ALARM, EventType.RELAY}), frozenset({TRAFFIC}))
-WANTED = (1 << len(EventType)) - 1
+ALL_TYPES = (1 << len(EventType)) - 1
 SERVER = "server"
 gap_event = functools.partial(own_events.gap, own_events.Author("h", "h", "", "128T"))
 
@@ -40,8 +40,8 @@ class Life:
         self.folder = folder
         self.store = Store(Disk(), str(folder), segment_size=SEGMENT, max_size=1 << 30, run=name)
         self.numbers = dict.fromkeys(EventType, 1)
-        self.cursor = self.store.begin(SERVER, Cursor(), WANTED)
-        self.cursor = self.store.follow(SERVER, self.cursor, WANTED)
+        self.cursor = self.store.begin(SERVER, Cursor(), ALL_TYPES)
+        self.cursor = self.store.follow(SERVER, self.cursor, ALL_TYPES)
         self.delivered: list[tuple[int, EventType, int]] = []
         self.reported: list[Gap] = []
         self.new_session()
@@ -186,7 +186,7 @@ def test_files_deleted_while_relay_is_down_are_a_gap_exact_by_the_numbers(
 
 
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.name)
-def test_files_deleted_while_relay_runs_are_a_gap_and_relay_goes_on(tmp_path: Path, member: Member) -> None:
+def test_files_deleted_while_relay_runs_are_a_gap_and_relay_continues(tmp_path: Path, member: Member) -> None:
     life = filled(tmp_path)
     life.deliver(12)
     member.harm(tmp_path)
@@ -201,7 +201,7 @@ def test_files_deleted_while_relay_runs_are_a_gap_and_relay_goes_on(tmp_path: Pa
     life.end()
 
 
-def test_several_runs_that_were_deleted_whole_are_counted_by_their_last_numbers(tmp_path: Path) -> None:
+def test_runs_deleted_whole_are_counted_by_their_last_numbers(tmp_path: Path) -> None:
     first = filled(tmp_path, 1)
     first.deliver(7)
     first.end()
@@ -217,7 +217,7 @@ def test_several_runs_that_were_deleted_whole_are_counted_by_their_last_numbers(
     last.end()
 
 
-def test_each_server_gets_a_gap_of_what_it_lacked_itself(tmp_path: Path) -> None:
+def test_each_server_gets_a_gap_of_its_own_missing_events(tmp_path: Path) -> None:
     life = filled(tmp_path)
     life.deliver()
     life.store.begin("other", Cursor(), 1 << ALARM)
@@ -232,7 +232,7 @@ def test_each_server_gets_a_gap_of_what_it_lacked_itself(tmp_path: Path) -> None
     after.end()
 
 
-def test_it_is_counted_and_logged_before_a_server_can_be_reached(
+def test_missing_files_are_counted_and_logged_before_a_server_can_be_reached(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     filled(tmp_path).end()
@@ -244,7 +244,7 @@ def test_it_is_counted_and_logged_before_a_server_can_be_reached(
     after.end()
 
 
-def test_status_does_not_say_that_nothing_waits(tmp_path: Path) -> None:
+def test_status_reports_missing_blocks_as_missing(tmp_path: Path) -> None:
     before = filled(tmp_path)
     before.end()
     shutil.rmtree(tmp_path / "spool")
@@ -280,7 +280,7 @@ def test_slots_that_are_deleted_while_relay_runs_are_written_again(tmp_path: Pat
     after.end()
 
 
-def test_a_reader_goes_on_in_the_deleted_file_that_it_has_open(tmp_path: Path) -> None:
+def test_a_reader_continues_in_a_deleted_file_that_it_has_open(tmp_path: Path) -> None:
     life = filled(tmp_path)
     life.deliver(2)
     held = segment.first_of(files(tmp_path)[1].name) - 1
@@ -290,7 +290,7 @@ def test_a_reader_goes_on_in_the_deleted_file_that_it_has_open(tmp_path: Path) -
     life.end()
 
 
-def test_damage_is_still_called_damage(tmp_path: Path) -> None:
+def test_damage_is_still_reported_as_damage(tmp_path: Path) -> None:
     before = filled(tmp_path)
     before.end()
     path = files(tmp_path)[1]

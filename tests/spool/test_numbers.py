@@ -17,14 +17,14 @@ def missing(kind: EventType, first: int, last: int, run: bytes = RUN) -> LostRan
     return LostRange(run.hex(), int(kind), first, last, last - first + 1)
 
 
-def test_a_hole_without_damage_is_no_loss() -> None:
+def test_a_hole_without_damage_is_not_a_loss() -> None:
     """Events that were refused have numbers too, and are counted elsewhere."""
     numbers = Numbers()
     assert numbers.see(block(Span(AUDIT, 1, 3))) == ()
     assert numbers.see(block(Span(AUDIT, 9, 1))) == ()
 
 
-def test_a_damaged_payload_is_told_by_its_header() -> None:
+def test_a_block_with_a_damaged_payload_is_known_by_its_header() -> None:
     numbers = Numbers()
     assert numbers.miss(block(Span(AUDIT, 5, 2), Span(SECURITY, 1, 1))) == (
         missing(AUDIT, 5, 6),
@@ -33,12 +33,12 @@ def test_a_damaged_payload_is_told_by_its_header() -> None:
     assert numbers.see(block(Span(AUDIT, 7, 1))) == ()
 
 
-def test_a_damaged_header_is_told_by_what_comes_after_it_type_by_type() -> None:
+def test_a_block_with_a_damaged_header_is_known_by_later_events_type_by_type() -> None:
     numbers = Numbers()
     numbers.see(block(Span(AUDIT, 1, 3), Span(SECURITY, 1, 1)))
     assert numbers.miss(None) == ()
     assert numbers.see(block(Span(AUDIT, 6, 1))) == (missing(AUDIT, 4, 5),)
-    assert numbers.see(block(Span(AUDIT, 9, 1))) == (), "a hole behind the damage is none of its doing"
+    assert numbers.see(block(Span(AUDIT, 9, 1))) == (), "damage does not explain a hole behind it"
     assert numbers.see(block(Span(SECURITY, 4, 1))) == (missing(SECURITY, 2, 3),)
     assert not numbers.in_doubt & {AUDIT, SECURITY}
 
@@ -50,7 +50,7 @@ def test_a_new_run_begins_with_one() -> None:
     assert numbers.see(block(Span(AUDIT, 3, 1), run=LATER)) == (missing(AUDIT, 1, 2, LATER),)
 
 
-def test_what_is_not_known_is_not_counted() -> None:
+def test_unknown_losses_are_not_counted() -> None:
     numbers = Numbers()
     numbers.miss(None)
     assert numbers.see(block(Span(AUDIT, 3, 1))) == ()
@@ -59,7 +59,7 @@ def test_what_is_not_known_is_not_counted() -> None:
     assert first.see(block(Span(AUDIT, 3, 1))) == (missing(AUDIT, 1, 2),)
 
 
-def test_a_copy_follows_on_its_own() -> None:
+def test_a_copy_is_independent() -> None:
     numbers = Numbers()
     numbers.see(block(Span(AUDIT, 1, 3)))
     other = numbers.copy()

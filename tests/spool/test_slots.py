@@ -1,4 +1,4 @@
-"""Slots survive torn writes, and are written in place on a disk without room."""
+"""Slots survive torn writes, and are written in place on a full disk."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_a_value_too_long_for_a_slot_is_refused(tmp_path: Path) -> None:
         Slots(Disk(), str(tmp_path / "slots")).put("a", bytes(5000))
 
 
-def test_a_cursor_that_cannot_be_read_is_as_good_as_none() -> None:
+def test_an_unreadable_cursor_counts_as_a_new_one() -> None:
     assert Cursor.decode(Cursor(retained=7, transient=3, proof="drained").encode()).retained == 7
     assert Cursor.decode(b"\xff garbage") == Cursor()
 

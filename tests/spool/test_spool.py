@@ -61,7 +61,7 @@ def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.segment"))
 
 
-def test_what_was_appended_is_read_in_order_over_many_segments(tmp_path: Path) -> None:
+def test_appended_messages_are_read_in_order_over_many_segments(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     messages = fill(spool, 40)
     assert len(segments(tmp_path)) > 3
@@ -75,7 +75,7 @@ def test_a_reader_can_begin_at_every_block(tmp_path: Path) -> None:
         assert delivered(everything(spool, number)) == messages[number - 1 :]
 
 
-def test_a_reader_waits_for_what_is_not_written_yet(tmp_path: Path) -> None:
+def test_a_reader_waits_for_the_next_block(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     reader = SpoolReader(spool, 1)
     assert reader.read() is None
@@ -86,7 +86,7 @@ def test_a_reader_waits_for_what_is_not_written_yet(tmp_path: Path) -> None:
     assert reader.read() is None
 
 
-def test_numbers_positions_and_chain_go_on_after_a_restart(tmp_path: Path) -> None:
+def test_numbers_positions_and_chain_continue_after_a_restart(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     messages = fill(spool, 20)
     last = spool.last
@@ -115,7 +115,7 @@ def test_a_block_larger_than_a_segment_gets_one_of_its_own(tmp_path: Path) -> No
     assert delivered(everything(opened(tmp_path))) == [b"small", b"y" * 50_000, b"small again"]
 
 
-def test_only_whole_segments_go_and_the_newest_stays(tmp_path: Path) -> None:
+def test_only_whole_segments_are_deleted_and_the_newest_stays(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     messages = fill(spool, 40)
     firsts = [segment.first_of(path.name) for path in segments(tmp_path)]
@@ -149,7 +149,7 @@ def test_a_torn_tail_is_cut_after_a_copy(tmp_path: Path, cut: int) -> None:
     assert delivered(everything(opened(tmp_path))) == [*messages[:2], b"after"]
 
 
-def test_a_file_that_ends_inside_the_last_block_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_file_that_ends_inside_the_last_block_can_be_opened(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     messages = fill(spool, 3)
     end = spool._end
@@ -162,7 +162,7 @@ def test_a_file_that_ends_inside_the_last_block_is_no_obstacle(tmp_path: Path) -
     assert delivered(everything(again)) == [*messages[:2], b"after"]
 
 
-def test_every_flipped_byte_costs_at_most_its_own_block_and_is_told(tmp_path: Path) -> None:
+def test_every_flipped_byte_costs_at_most_its_own_block_and_is_reported(tmp_path: Path) -> None:
     """Damage in the middle is stepped over and named; never a wrong message, never a crash."""
     spool = opened(tmp_path / "whole")
     messages = fill(spool, 3, size=60)
@@ -207,7 +207,7 @@ def test_foreign_empty_and_newer_files_are_left_alone_and_named(tmp_path: Path) 
 
 
 class _FailingFile(File):
-    """A real file whose sync fails when told to, as a device does: the data may or may not be there."""
+    """A real file whose sync fails on request, as on a device: the data may or may not be there."""
 
     fail: Callable[[], bool] = staticmethod(lambda: False)
 
@@ -229,7 +229,7 @@ class _FailingDisk(Disk):
 
 
 def test_after_a_failed_sync_the_block_is_written_again_in_a_new_segment(tmp_path: Path) -> None:
-    """Invariant 8: the older segment may hold the block as well; it is void there."""
+    """The older segment may hold the block as well; it is void there."""
     disk = _FailingDisk()
     spool = opened(tmp_path, disk)
     messages = fill(spool, 2)
@@ -281,7 +281,7 @@ def test_the_newest_block_is_never_deleted_even_when_an_empty_segment_follows(tm
     assert again.positions["audit"].count == 2
 
 
-def test_readers_in_other_threads_see_every_block_once_while_the_writer_goes_on(tmp_path: Path) -> None:
+def test_readers_in_other_threads_see_every_block_once_while_the_writer_works(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     total = 300
     results: list[list[bytes]] = [[], []]

@@ -18,7 +18,7 @@ def opened(folder: Path) -> Store:
     return Store(Disk(), str(folder), segment_size=1 << 16, max_size=1 << 20, run=RunSeed(b"12345678", b"s" * 16))
 
 
-def test_a_folder_that_lets_others_in_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_other_users_can_open_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o755)
     with pytest.raises(
         PermissionRefusedError, match=f"mode 0755 gives other users access; `chmod 700 {tmp_path}/state`"
@@ -38,13 +38,13 @@ def test_another_users_folder_is_refused(tmp_path: Path) -> None:
         opened(folder)
 
 
-def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(CannotCreateError, match="state"):
         opened(tmp_path / "state" / "below")
 
 
-def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_relay_is_not_allowed_to_write_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir(mode=0o500)
     rights = WITHOUT_ROOTS_RIGHTS

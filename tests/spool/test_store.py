@@ -30,7 +30,7 @@ def contents(number: int) -> Contents:
     return Contents([Span(EventType.AUDIT, number, 1)], [block.frame(message)], [], 1, 1, 1, len(message))
 
 
-def test_at_max_size_what_is_proven_goes_first_and_nothing_else(tmp_path: Path) -> None:
+def test_at_max_size_only_proven_segments_are_deleted(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.follow("fast", Cursor(), 0b10)
         store.follow("slow", Cursor(), 0b10)
@@ -48,7 +48,7 @@ def test_at_max_size_what_is_proven_goes_first_and_nothing_else(tmp_path: Path) 
         assert store.retained.allocated == 4 * SEGMENT
 
 
-def test_a_destination_that_was_left_holds_nothing_and_keeps_its_cursor(tmp_path: Path) -> None:
+def test_a_destination_that_left_holds_nothing_and_keeps_its_cursor(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         for name in ("stays", "goes"):
             store.follow(name, store.begin(name, Cursor(), 0b10), 0b10)
@@ -63,7 +63,7 @@ def test_a_destination_that_was_left_holds_nothing_and_keeps_its_cursor(tmp_path
         assert store.cursor("goes") == Cursor(retained=2)
 
 
-def test_new_sizes_hold_from_then_on_and_no_block_is_lost(tmp_path: Path) -> None:
+def test_new_sizes_apply_from_then_on_and_no_block_is_lost(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.follow("slow", Cursor(), 0b10)
         for number in range(1, 13):
@@ -79,7 +79,7 @@ def test_new_sizes_hold_from_then_on_and_no_block_is_lost(tmp_path: Path) -> Non
         assert [each.header.number for each in found if isinstance(each, block.Block)] == list(range(1, 22))
 
 
-def test_the_transient_spool_lets_go_of_what_every_destination_has_proven(tmp_path: Path) -> None:
+def test_the_transient_spool_deletes_what_every_destination_has_proven(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.follow("a", Cursor(), 0b10)
         store.follow("b", Cursor(), 0b10)
@@ -112,7 +112,7 @@ def test_what_waits_is_counted_from_outside_while_a_writer_works(tmp_path: Path)
         assert (ahead.messages, ahead.oldest_committed) == (2, 1_006)
 
 
-def test_of_a_block_that_is_proven_in_part_only_the_rest_waits(tmp_path: Path) -> None:
+def test_only_the_rest_of_a_partly_proven_block_waits(tmp_path: Path) -> None:
     with opened(tmp_path, 16) as store:
         fill(store, [[event(str(number)) for number in range(10)], [event("last")]])
         store.move_cursor("a", Cursor(retained=1, retained_part=7, delivered=7))

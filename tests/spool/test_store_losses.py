@@ -26,7 +26,7 @@ from relay.values.event import Batch, Event, EventType, Position
 
 SEGMENT = 16 * 1024
 SEGMENTS = 4
-WANTED = 1 << EventType.AUDIT | 1 << EventType.RELAY
+ALL_TYPES = 1 << EventType.AUDIT | 1 << EventType.RELAY
 ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
 RUN = RunSeed(b"\x00" * 7 + b"\x01", b"s" * 16)
 LATER = RunSeed(b"\x00" * 7 + b"\x02", b"s" * 16)
@@ -83,9 +83,9 @@ def gaps(found: list[bytes]) -> list[bytes]:
     return [message for message in found if b" GAP [" in message]
 
 
-def test_rotate_takes_everything_in_and_counts_every_event_that_goes(tmp_path: Path) -> None:
+def test_rotate_accepts_every_event_and_counts_every_deleted_one(tmp_path: Path) -> None:
     with opened(tmp_path, policy="rotate") as store:
-        store.follow("server", Cursor(), WANTED)
+        store.follow("server", Cursor(), ALL_TYPES)
         taking_in(store, lambda intake: submit(intake, 1, 200))
         found = messages(store.retained)
     kept = numbers(found)
@@ -95,11 +95,11 @@ def test_rotate_takes_everything_in_and_counts_every_event_that_goes(tmp_path: P
     assert all(b' server="server"' in message for message in told)
     counted = [each for message in told if (gap := reported_gap(message)) for each in gap.ranges]
     counted += [each for gap in store.losses.pending() for each in gap.ranges]
-    # Most gap events were rotated away themselves: what they told is told again.
+    # Most gap events were rotated away themselves: their losses are reported again.
     assert sum(each.events for each in counted if each.label == "audit") == kept[0] - 1
 
 
-def test_a_gap_is_read_back_from_the_event_that_tells_of_it() -> None:
+def test_a_gap_is_read_back_from_the_event_that_reports_it() -> None:
     ranges = (LostRange("0" * 16, 1, 5, 9, 4), LostRange("1" * 16, 8, 1, 1, 1))
     gap = Gap(server='hostile "] server', number=7, cause="rotate, damage", ranges=ranges, unnamed=3)
     message = b'%b relayRun="r" relaySeq="1"%b' % gap_event(1, gap)[2:]
@@ -116,7 +116,7 @@ def test_a_gap_is_read_back_from_the_event_that_tells_of_it() -> None:
         b"\xff GAP [",
     ],
 )
-def test_what_tells_of_no_gap_is_none(message: bytes) -> None:
+def test_a_message_that_reports_no_gap_yields_none(message: bytes) -> None:
     assert reported_gap(message) is None
 
 
@@ -135,7 +135,7 @@ def test_a_crash_at_any_moment_of_rotate_leaves_every_event_kept_or_counted() ->
 
         try:
             store = opened(Path("/state"), disk=disk, policy="rotate")
-            store.follow("server", Cursor(), WANTED)
+            store.follow("server", Cursor(), ALL_TYPES)
             taking_in(store, body)
         except Crash:
             pass
@@ -159,9 +159,9 @@ def test_a_crash_at_any_moment_of_rotate_leaves_every_event_kept_or_counted() ->
         again.close()
 
 
-def test_age_deletes_what_is_proven_and_nothing_else(tmp_path: Path) -> None:
+def test_expiry_deletes_only_proven_segments(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.follow("server", Cursor(), WANTED)
+        store.follow("server", Cursor(), ALL_TYPES)
         clock = iter(range(1_000_000, 10**12, 1_000_000))
 
         async def main() -> None:
@@ -198,7 +198,7 @@ def test_a_gap_names_the_ranges_that_grew_last_and_counts_the_rest() -> None:
     assert Gap.decode(gap.encode(), "s") == gap
 
 
-def test_of_a_gap_that_was_told_only_what_came_since_remains() -> None:
+def test_after_a_report_only_later_losses_remain_in_the_gap() -> None:
     gap = Gap(server="s").add("rotate", [numbered(run) for run in range(MAX_RANGES + 5)])
     assert (gap.after_report(gap).events, gap.after_report(gap).number) == (0, 2)
     more = gap.add("rotate", [numbered(7, 11, 14)])
@@ -206,36 +206,36 @@ def test_of_a_gap_that_was_told_only_what_came_since_remains() -> None:
     newer = numbered(MAX_RANGES + 5)
     evicting = gap.add("rotate", [newer])
     assert evicting.after_report(gap).ranges == (newer,)
-    assert evicting.after_report(gap).unnamed == 0, "what was told by name gave way, and counts no second time"
+    assert evicting.after_report(gap).unnamed == 0, "a reported range that made way for another counts only once"
     again = evicting.add("rotate", [numbered(5, 11, 14)])
     assert again.after_report(gap).ranges == (newer, numbered(5, 11, 14)), "the first of the named had given way"
     assert again.after_report(gap).events == 14
 
 
-def test_a_server_that_begins_now_has_what_was_before_as_a_gap_and_only_once(tmp_path: Path) -> None:
+def test_a_server_that_begins_now_has_the_earlier_events_as_one_gap(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.follow("first", Cursor(), WANTED)
+        store.follow("first", Cursor(), ALL_TYPES)
         taking_in(store, lambda intake: submit(intake, 1, 25))
         now = Cursor(retained=store.retained.next_number)
-        assert store.begin("late", now, WANTED) == now
-        assert store.begin("late", Cursor(retained=99), WANTED) == now, "it goes on where it began"
+        assert store.begin("late", now, ALL_TYPES) == now
+        assert store.begin("late", Cursor(retained=99), ALL_TYPES) == now, "it continues where it began"
         (gap,) = store.losses.pending()
         assert (gap.server, gap.cause) == ("late", LATE)
         assert [(each.label, each.first, each.last, each.events) for each in gap.ranges] == [("audit", 1, 25, 25)]
-        assert store.follow("late", now, WANTED).retained == now.retained
+        assert store.follow("late", now, ALL_TYPES).retained == now.retained
         assert store.begin("choosy", now, 1 << EventType.SECURITY) == now
-        assert [gap.server for gap in store.losses.pending()] == ["late"], "what it does not want it does not miss"
+        assert [gap.server for gap in store.losses.pending()] == ["late"], "it does not lack what it does not select"
 
 
-def test_a_server_that_begins_with_the_oldest_has_what_was_deleted_of_that_run_as_a_gap(tmp_path: Path) -> None:
+def test_a_server_that_begins_with_the_oldest_block_has_the_deleted_events_of_that_run_as_a_gap(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.follow("first", Cursor(), WANTED)
+        store.follow("first", Cursor(), ALL_TYPES)
         taking_in(store, lambda intake: submit(intake, 1, 40))
-        assert store.begin("early", Cursor(), WANTED) == Cursor()
+        assert store.begin("early", Cursor(), ALL_TYPES) == Cursor()
         assert store.losses.pending() == [], "all of it is there"
         store.move_cursor("first", Cursor(retained=store.retained.next_number))
         assert store.space._free_proven()
-        assert store.begin("late", Cursor(), WANTED) == Cursor(retained=store.retained.oldest_first)
+        assert store.begin("late", Cursor(), ALL_TYPES) == Cursor(retained=store.retained.oldest_first)
         (gap,) = store.losses.pending()
         kept = numbers(messages(store.retained))
         assert [(each.label, each.first, each.last) for each in gap.ranges] == [("audit", 1, kept[0] - 1)]
@@ -248,12 +248,12 @@ def test_a_crash_between_the_count_and_the_cursor_of_a_late_server_counts_nothin
             taking_in(store, lambda intake: submit(intake, 1, 10))
             disk.crash_at = len(disk.calls) + crash_at
             try:
-                store.begin("late", Cursor(retained=store.retained.next_number), WANTED)
+                store.begin("late", Cursor(retained=store.retained.next_number), ALL_TYPES)
             except Crash:
                 store.close()
         disk.crash()
         with opened(Path("/state"), LATER, disk) as again:
-            again.begin("late", Cursor(retained=again.retained.next_number), WANTED)
+            again.begin("late", Cursor(retained=again.retained.next_number), ALL_TYPES)
             assert sum(gap.events for gap in again.losses.pending()) == 10
 
 
@@ -261,7 +261,9 @@ def _power_goes(gap: Gap) -> None:
     raise Crash(f"before it is noted that an event tells of {gap}")
 
 
-def test_a_gap_whose_event_was_written_right_before_the_end_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gap_whose_event_was_written_right_before_the_end_is_not_reported_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     disk = FakeDisk()
     with opened(Path("/state"), disk=disk) as store:
         store.losses.lose("server", LATE, [LostRange("0" * 16, 1, 1, 5, 5)], Cursor())
@@ -277,11 +279,11 @@ def test_a_gap_whose_event_was_written_right_before_the_end_is_not_told_again(mo
 
 def test_blocks_that_come_after_the_spool_was_lost_are_delivered(tmp_path: Path) -> None:
     with opened(tmp_path, policy="rotate") as store:
-        store.follow("server", Cursor(), WANTED)
+        store.follow("server", Cursor(), ALL_TYPES)
         taking_in(store, lambda intake: submit(intake, 1, 200))
     shutil.rmtree(tmp_path / "spool")
     with opened(tmp_path, LATER) as again:
-        cursor = again.follow("server", again.cursor("server") or Cursor(), WANTED)
+        cursor = again.follow("server", again.cursor("server") or Cursor(), ALL_TYPES)
         readers = SpoolReader.of_both(again.spools, cursor.blocks)
         taking_in(again, lambda intake: submit(intake, 201, 205))
         found = []
@@ -293,16 +295,16 @@ def test_blocks_that_come_after_the_spool_was_lost_are_delivered(tmp_path: Path)
 # --- Servers that are not required, have refused, or have left ---
 
 
-def test_who_is_not_required_gives_way_before_any_policy_and_what_it_misses_is_counted(tmp_path: Path) -> None:
+def test_a_server_that_is_not_required_loses_before_any_policy_applies_and_its_loss_is_counted(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.follow("optional", Cursor(), WANTED, required=False)
+        store.follow("optional", Cursor(), ALL_TYPES, required=False)
 
         async def deliver(intake: Intake) -> None:
             for first in range(1, 200, 10):
                 await submit(intake, first, first + 9)
                 store.move_cursor("server", Cursor(retained=store.retained.next_number))
 
-        store.follow("server", Cursor(), WANTED)
+        store.follow("server", Cursor(), ALL_TYPES)
         taking_in(store, deliver)
         found = messages(store.retained)
         kept = numbers(found)
@@ -315,22 +317,22 @@ def test_who_is_not_required_gives_way_before_any_policy_and_what_it_misses_is_c
     assert missed == 200 - len(kept)
 
 
-def test_with_nobody_that_is_required_nobody_holds_anything(tmp_path: Path) -> None:
+def test_without_a_required_server_no_segment_is_held(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.follow("optional", Cursor(), WANTED, required=False)
+        store.follow("optional", Cursor(), ALL_TYPES, required=False)
         taking_in(store, lambda intake: submit(intake, 1, 200))
         assert numbers(messages(store.retained))[-1] == 200
 
 
-def test_what_was_refused_and_counted_is_neither_delivered_nor_counted_again_after_a_crash(tmp_path: Path) -> None:
+def test_a_refused_event_is_neither_delivered_nor_counted_again_after_a_crash(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.follow("server", Cursor(), WANTED)
+        store.follow("server", Cursor(), ALL_TYPES)
         taking_in(store, lambda intake: submit(intake, 1, 5))
         lost = [LostRange(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
         store.losses.lose("server", "refused by the server", lost, Cursor(retained=6))
     with opened(tmp_path, LATER) as store:  # the cursor had not moved
-        assert store.begin("server", Cursor(), WANTED) == Cursor()
-        assert store.follow("server", Cursor(), WANTED).retained == 6
+        assert store.begin("server", Cursor(), ALL_TYPES) == Cursor()
+        assert store.follow("server", Cursor(), ALL_TYPES).retained == 6
         assert [gap.events for gap in store.losses.pending()] == [1]
 
 
@@ -352,9 +354,9 @@ def test_the_cursor_of_a_server_that_left_is_kept_for_a_day(tmp_path: Path) -> N
         assert store.cursor("returns") == store.cursor("stays") == Cursor(retained=1, delivered=7)
 
 
-def test_a_server_that_returns_after_what_it_needs_is_gone_begins_anew_and_that_is_counted(tmp_path: Path) -> None:
+def test_a_server_that_returns_too_late_begins_anew_and_its_loss_is_counted(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        store.follow("other", Cursor(), WANTED)
+        store.follow("other", Cursor(), ALL_TYPES)
         store.slots.put(CURSOR_KEY + "server", Cursor(retained=2, delivered=1).encode())
         store.forget_others({"other"}, 1000)
 
@@ -364,14 +366,14 @@ def test_a_server_that_returns_after_what_it_needs_is_gone_begins_anew_and_that_
                 store.move_cursor("other", Cursor(retained=store.retained.next_number))
 
         taking_in(store, deliver)
-        assert store.begin("server", Cursor(), WANTED) == Cursor(retained=store.retained.oldest_first)
+        assert store.begin("server", Cursor(), ALL_TYPES) == Cursor(retained=store.retained.oldest_first)
         assert [gap.cause for gap in store.losses.pending() if gap.server == "server"] == [LATE]
 
 
 # --- Blocks that are proven in part ---
 
 
-def test_of_a_block_that_is_proven_in_part_only_the_rest_is_counted_when_it_is_deleted(tmp_path: Path) -> None:
+def test_deleting_a_partly_proven_block_counts_only_its_rest(tmp_path: Path) -> None:
     """A gap that an event in the proven part reports is not counted again; one in the rest is."""
     told = [
         Gap(server="server", number=number, cause="x", ranges=(LostRange("0" * 16, 1, 1, 5, 5),)) for number in (1, 2)
@@ -387,21 +389,21 @@ def test_of_a_block_that_is_proven_in_part_only_the_rest_is_counted_when_it_is_d
     assert ranges[spools.RUN.run.hex(), EventType.AUDIT].first == 7
 
 
-def test_what_was_refused_amid_a_block_is_neither_delivered_nor_counted_again_after_a_crash(tmp_path: Path) -> None:
+def test_an_event_refused_within_a_block_is_neither_delivered_nor_counted_again_after_a_crash(tmp_path: Path) -> None:
     with spools.opened(tmp_path) as store:
         spools.fill(store, [[spools.event(str(number)) for number in range(9)]])
-        store.follow("server", Cursor(), WANTED)
+        store.follow("server", Cursor(), ALL_TYPES)
         lost = [LostRange(RUN.run.hex(), int(EventType.AUDIT), 3, 3, 1)]
         store.losses.lose("server", "refused by the server", lost, Cursor(retained=1, retained_part=3))
     with spools.opened(tmp_path) as store:  # the cursor had not moved
-        begun = store.begin("server", Cursor(), WANTED)
+        begun = store.begin("server", Cursor(), ALL_TYPES)
         assert begun == Cursor()
-        assert store.follow("server", begun, WANTED).reached.retained == (1, 3)
+        assert store.follow("server", begun, ALL_TYPES).reached.retained == (1, 3)
 
 
-def test_what_is_in_doubt_stays_so_until_everything_that_was_sent_is_proven(tmp_path: Path) -> None:
+def test_deleted_events_stay_in_doubt_until_everything_sent_is_proven(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        cursor = store.follow("server", Cursor(), WANTED)
+        cursor = store.follow("server", Cursor(), ALL_TYPES)
         taking_in(store, lambda intake: submit(intake, 1, 40))
         readers = SpoolReader.of_both(store.spools, cursor.blocks)
         while isinstance(store.losses.read("server", readers), Block):

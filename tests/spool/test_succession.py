@@ -37,7 +37,7 @@ class TestMoves:
     def test_another_server_under_the_same_name_gets_a_new_cursor_and_the_former_is_put_aside(self) -> None:
         assert moves({"a": ONE}, {"a": OTHER}) == [CursorMove("a", f"a (before: {ONE})", aside=True)]
 
-    def test_what_was_put_aside_is_continued_from_when_that_server_is_back(self) -> None:
+    def test_a_server_that_returns_continues_from_its_cursor_that_was_put_aside(self) -> None:
         aside = f"a (before: {ONE})"
         assert moves({"a": OTHER, aside: ONE}, {"a": ONE})[1:] == [taken_over(aside, "a")]
 
@@ -55,7 +55,7 @@ class TestMoves:
     def test_a_second_server_at_the_same_address_does_not_take_the_first_ones_cursor(self) -> None:
         assert moves({"a": ONE}, {"a": ONE, "b": ONE}) == []
 
-    def test_where_several_come_into_question_none_is_taken(self) -> None:
+    def test_when_several_cursors_match_none_is_used(self) -> None:
         """They may want different events: what one has had, the other has not."""
         assert moves({"a": ONE, "b": ONE}, {"c": ONE}) == []
         assert moves({"a": ONE}, {"b": ONE, "c": ONE}) == []
@@ -77,9 +77,7 @@ def store(tmp_path: Path) -> Store:
     return opened(tmp_path)
 
 
-def test_the_renamed_server_continues_and_what_is_counted_for_it_goes_with_it(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_renamed_server_continues_and_keeps_its_gap(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     with store:
         first = begun(store, "a", ONE)
         store.move_cursor("a", msgspec.structs.replace(first, retained=3, delivered=6))
@@ -92,7 +90,7 @@ def test_the_renamed_server_continues_and_what_is_counted_for_it_goes_with_it(
     assert f"b continues where a was: the same protocol and final address ({ONE})" in caplog.text
 
 
-def test_the_numbers_of_a_names_gaps_never_come_again(store: Store) -> None:
+def test_gap_numbers_of_a_name_are_never_used_again(store: Store) -> None:
     """Two events with one server's name and one number would report one gap."""
     with store:
         begun(store, "a", ONE)
@@ -106,7 +104,7 @@ def test_the_numbers_of_a_names_gaps_never_come_again(store: Store) -> None:
         assert {gap.number for gap in store.losses.pending()} == {4}
 
 
-def test_a_new_server_behind_the_same_name_begins_anew_and_the_former_one_may_come_back(
+def test_a_new_server_under_the_same_name_begins_anew_and_the_former_one_may_return(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     with store:
@@ -120,14 +118,14 @@ def test_a_new_server_behind_the_same_name_begins_anew_and_the_former_one_may_co
     assert f"127.0.0.1:7777 is another log server than before ({OTHER})" in caplog.text
 
 
-def test_what_an_older_version_wrote_is_kept_by_name_and_its_server_is_recorded(store: Store) -> None:
+def test_a_cursor_of_an_older_version_is_kept_by_name_and_gets_its_server(store: Store) -> None:
     with store:
         store.slots.put(f"{CURSOR_KEY}a", b'{"retained":3,"transient":1,"proof":"drained","delivered":6}')
         assert begun(store, "a", ONE).retained == 3
         assert begun(store, "b", ONE).retained == 3
 
 
-def test_a_gap_that_was_left_under_a_name_does_not_move_the_cursor_that_comes_there(store: Store) -> None:
+def test_a_gap_left_under_a_name_does_not_move_a_later_cursor_of_that_name(store: Store) -> None:
     with store:
         begun(store, "b", OTHER)
         store.losses.lose("b", "lost", [LostRange("0" * 16, 1, 1, 5, 5)], Cursor(retained=4))

@@ -90,7 +90,7 @@ def test_an_empty_spool_is_whole(tmp_path: Path) -> None:
     assert verified(tmp_path / "none").broken == 0
 
 
-def test_a_spool_whose_oldest_segments_were_let_go_is_whole(folder: Path) -> None:
+def test_a_spool_whose_oldest_segments_were_deleted_is_whole(folder: Path) -> None:
     segments(folder)[0].unlink()
     second = first_of(segments(folder)[0])
     found = verified(folder)
@@ -130,7 +130,7 @@ def test_an_octet_flipped_in_a_block_is_one_break_there_and_costs_that_block(fol
 
 
 def test_every_flipped_octet_of_a_segment_is_noticed(tmp_path: Path) -> None:
-    """Header, blocks, all of it, but for the room after its last block."""
+    """All of it, except for the zeros after its last block."""
     spool = opened(tmp_path, size=600)
     for number in range(1, 8):
         spool.append(contents(number, b""), number)
@@ -149,13 +149,13 @@ def test_every_flipped_octet_of_a_segment_is_noticed(tmp_path: Path) -> None:
 
 
 def reseal(data: bytes, header: block.Header, new_payload: bytes) -> bytes:
-    """A forger's work: another payload, and every checksum of the block made right but for the chain."""
+    """A forgery: another payload, with every checksum of the block right except for the chain."""
     head = bytearray(data[: header.length - 4])
     struct.pack_into(">I", head, 68, zlib.crc32(new_payload))
     return bytes(head) + zlib.crc32(head).to_bytes(4, "big") + new_payload
 
 
-def test_a_payload_that_was_exchanged_together_with_its_checksums_breaks_the_chain(folder: Path) -> None:
+def test_a_payload_replaced_with_matching_checksums_breaks_the_chain(folder: Path) -> None:
     path, offset, header = middle(folder)
     data = path.read_bytes()[offset : offset + header.size]
     payload = data[header.length :].replace(b"xxx", b"yyy")
@@ -166,7 +166,7 @@ def test_a_payload_that_was_exchanged_together_with_its_checksums_breaks_the_cha
     assert (found.blocks, found.lost) == (BLOCKS, 0)
 
 
-def test_a_segment_that_was_written_anew_breaks_the_chain_where_the_next_one_begins(folder: Path) -> None:
+def test_a_rewritten_segment_breaks_the_chain_at_the_next_one(folder: Path) -> None:
     """Every block of it is right by itself, and follows the one before."""
     path, following = segments(folder)[2:4]
     file, header = segment.open_existing(Disk(), str(path))
@@ -183,7 +183,7 @@ def test_a_segment_that_was_written_anew_breaks_the_chain_where_the_next_one_beg
 
 
 @pytest.mark.parametrize("how", ["zeros", "moved up"])
-def test_a_block_that_was_taken_out_is_missed(folder: Path, how: str) -> None:
+def test_a_removed_block_is_missed(folder: Path, how: str) -> None:
     path, offset, header = middle(folder)
     data = path.read_bytes()
     if how == "zeros":
@@ -205,7 +205,7 @@ def test_the_last_blocks_of_an_older_segment_are_missed(folder: Path) -> None:
     assert (found.lost, found.blocks) == (2, BLOCKS - 2)
 
 
-def test_two_blocks_that_changed_places_are_noticed(folder: Path) -> None:
+def test_two_exchanged_blocks_are_noticed(folder: Path) -> None:
     path = segments(folder)[2]
     (one, first), (two, second) = blocks_of(path)[2:4]
     data = path.read_bytes()
@@ -217,7 +217,7 @@ def test_two_blocks_that_changed_places_are_noticed(folder: Path) -> None:
     assert found.lost >= 1
 
 
-def test_a_segment_that_was_taken_out_is_missed_with_its_blocks(folder: Path) -> None:
+def test_a_removed_segment_is_missed_with_its_blocks(folder: Path) -> None:
     before, gone, following = segments(folder)[1:4]
     gone.unlink()
     offset, last = blocks_of(before)[-1]
@@ -230,7 +230,7 @@ def test_a_segment_that_was_taken_out_is_missed_with_its_blocks(folder: Path) ->
 
 
 @pytest.mark.parametrize("index", [0, 2, -1])
-def test_a_segment_header_that_is_damaged_is_one_break_and_costs_nothing(folder: Path, index: int) -> None:
+def test_a_damaged_segment_header_is_one_break_and_costs_nothing(folder: Path, index: int) -> None:
     path = segments(folder)[index]
     flip(path, 40)
     found = verified(folder)
@@ -259,7 +259,7 @@ def test_a_segment_under_another_name_is_noticed(folder: Path) -> None:
     assert f"begins with block {first_of(second)}" in verified(folder).breaks[0].cause
 
 
-def test_a_void_block_of_a_failed_sync_is_no_break(tmp_path: Path) -> None:
+def test_a_void_block_of_a_failed_sync_is_not_a_break(tmp_path: Path) -> None:
     """What a failed write left at an older segment's end, whole or not, was written again in the next."""
     for leftover in (b"", b"half a block", contents(3).frames[0]):
         folder = tmp_path / str(len(leftover))
@@ -279,7 +279,7 @@ def test_a_void_block_of_a_failed_sync_is_no_break(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [5, 8, 60, 130, 200, 300])
-def test_a_torn_tail_is_told_apart_from_damage(folder: Path, kept: int) -> None:
+def test_a_torn_tail_is_not_damage(folder: Path, kept: int) -> None:
     path = segments(folder)[-1]
     offset, header = blocks_of(path)[-1]
     change(path, offset + kept, bytes(header.size - kept))
@@ -323,7 +323,7 @@ def test_large_blocks_are_checked_like_small_ones(tmp_path: Path) -> None:
     assert [each.block for each in verified(tmp_path).breaks] == [2]
 
 
-def test_segments_that_are_deleted_meanwhile_were_proven_and_are_no_break(folder: Path) -> None:
+def test_segments_deleted_meanwhile_were_proven_and_are_not_a_break(folder: Path) -> None:
     doomed = segments(folder)[:3]
 
     class Releasing(Disk):

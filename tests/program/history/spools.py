@@ -78,14 +78,14 @@ def segments(folder: Path, spool: str = "retained") -> list[Path]:
 
 
 def texts(items: Iterable[Item]) -> list[str]:
-    """What stands last in each event's message; anything that cannot be read fails."""
+    """The last word of each event's message; an unreadable stretch fails."""
     found = list(items)
     assert all(isinstance(item, PastEvent) for item in found), found
     return [item.message.rpartition(b" ")[2].decode() for item in found if isinstance(item, PastEvent)]
 
 
 class CountingFile(File):
-    """A real file that counts what is read, but for the zeros of allocated room."""
+    """A real file that counts the octets read, without the zeros of allocated space."""
 
     def __init__(self, path: str, descriptor: int, disk: "CountingDisk") -> None:
         super().__init__(path, descriptor)

@@ -1,4 +1,4 @@
-"""The history of an archive, made by its own writer, also while that goes on writing."""
+"""The history of an archive, which its own writer makes, also while the writer works."""
 
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def test_each_condition_holds(tmp_path: Path, conditions: Any, expected: list[st
     assert texts(history(tmp_path, **conditions).newest(10)) == expected
 
 
-def test_what_was_received_days_after_it_happened_is_found_by_its_own_time(tmp_path: Path) -> None:
+def test_a_message_received_days_later_is_found_by_its_own_time(tmp_path: Path) -> None:
     """The day in a file's name is that of receipt: a backlog of a router that was cut off comes later."""
     archived(tmp_path, message("prompt", second=1))
     archived(tmp_path, message("delayed", second=2), message("later", second=3 * 86_400), day=3)
@@ -95,7 +95,7 @@ def test_what_was_received_days_after_it_happened_is_found_by_its_own_time(tmp_p
     assert texts(history(tmp_path, latest=end_of_first_day).newest(1)) == ["delayed"]
 
 
-def test_days_before_the_wanted_time_are_not_read(tmp_path: Path) -> None:
+def test_days_before_the_selected_time_are_not_read(tmp_path: Path) -> None:
     archived(tmp_path, message("a"))
     archived(tmp_path, message("b", second=3 * 86_400), day=3)
     (tmp_path / "r1" / "2024-03-06.log").write_bytes(b"damaged\n")
@@ -104,7 +104,7 @@ def test_days_before_the_wanted_time_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limited", [False, True])
-def test_following_tells_what_is_committed_later_once(tmp_path: Path, limited: bool) -> None:
+def test_following_returns_later_messages_once(tmp_path: Path, limited: bool) -> None:
     """In the same file, in the next day's, and from an originator that was not there before."""
     with ArchiveWriter(str(tmp_path), "s") as writer:
         put(writer, message("a"), message("b", "r2"))
@@ -128,7 +128,7 @@ def test_following_tells_what_is_committed_later_once(tmp_path: Path, limited: b
 
 
 @pytest.mark.parametrize("limited", [False, True])
-def test_a_frame_that_is_being_written_is_told_when_it_is_whole(tmp_path: Path, limited: bool) -> None:
+def test_a_frame_that_is_being_written_appears_when_it_is_whole(tmp_path: Path, limited: bool) -> None:
     archived(tmp_path, message("a"), message("b"))
     path = tmp_path / "r1" / f"{day_of(NOON_US)}.log"
     whole = path.read_bytes()
@@ -140,7 +140,7 @@ def test_a_frame_that_is_being_written_is_told_when_it_is_whole(tmp_path: Path, 
         assert texts(followed.events()) == ["b"]
 
 
-def test_after_the_writer_has_cut_what_it_had_not_committed_following_goes_on(tmp_path: Path) -> None:
+def test_following_continues_after_the_writer_cut_uncommitted_frames(tmp_path: Path) -> None:
     archived(tmp_path, message("a"))
     path = tmp_path / "r1" / f"{day_of(NOON_US)}.log"
     size = path.stat().st_size
@@ -154,7 +154,7 @@ def test_after_the_writer_has_cut_what_it_had_not_committed_following_goes_on(tm
     assert texts(followed.events()) == ["c"]
 
 
-def test_damage_is_told_with_its_place_and_the_rest_comes(tmp_path: Path) -> None:
+def test_damage_is_reported_with_its_offset_and_the_rest_follows(tmp_path: Path) -> None:
     archived(tmp_path, message("a"), message("b"), message("c"))
     path = tmp_path / "r1" / f"{day_of(NOON_US)}.log"
     data = bytearray(path.read_bytes())
@@ -167,7 +167,7 @@ def test_damage_is_told_with_its_place_and_the_rest_comes(tmp_path: Path) -> Non
         assert told == [UnreadableStretch(str(path), frame, f"{frame} octets are no message")]
 
 
-def test_an_older_days_torn_end_is_damage_and_the_newest_ones_is_not(tmp_path: Path) -> None:
+def test_a_torn_end_is_damage_on_an_older_day_and_not_on_the_newest(tmp_path: Path) -> None:
     archived(tmp_path, message("a"), message("b"))
     archived(tmp_path, message("c"), message("d"), day=1)
     for day in (0, 1):
@@ -180,7 +180,7 @@ def test_an_older_days_torn_end_is_damage_and_the_newest_ones_is_not(tmp_path: P
     ]
 
 
-def test_what_the_writer_did_not_make_is_passed_over(tmp_path: Path) -> None:
+def test_files_that_the_writer_did_not_create_are_skipped(tmp_path: Path) -> None:
     archived(tmp_path, message("a"))
     (tmp_path / "stray.log").write_text("stray")
     (tmp_path / "r1" / "notes.txt").write_text("notes")
@@ -191,7 +191,7 @@ def test_what_the_writer_did_not_make_is_passed_over(tmp_path: Path) -> None:
     assert texts(history(tmp_path).newest(9)) == ["a"]
 
 
-def test_no_archive_is_no_input(tmp_path: Path) -> None:
+def test_a_missing_archive_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name in ("missing", "file"):
         with pytest.raises(NoInputError, match=name):

@@ -1,4 +1,4 @@
-"""A writer at full speed, with small segments that it lets go; whoever looks finds nothing broken and nothing twice."""
+"""Beside a writer at full speed, which deletes small segments, a reader finds nothing broken and nothing twice."""
 
 import threading
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def write(folder: Path, looked: threading.Semaphore, *, lets_go: bool) -> None:
 
 
 def beside_a_writer(folder: Path, look: Callable[[], None], *, lets_go: bool) -> int:
-    """Look again and again while the writer works, and once after; answers how often."""
+    """Look again and again while the writer works, and once after; returns how often."""
     opened(folder).close()
     looks = 1
     looked = threading.Semaphore(1)
@@ -76,7 +76,7 @@ def test_the_newest_are_always_consecutive(tmp_path: Path) -> None:
     assert ends[-1] == EVENTS - 1
 
 
-def test_no_check_finds_a_break(tmp_path: Path) -> None:
+def test_no_check_beside_a_writer_finds_a_break(tmp_path: Path) -> None:
     folder = f"{tmp_path}/spool/retained"
 
     def look() -> None:

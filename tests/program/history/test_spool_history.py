@@ -1,4 +1,4 @@
-"""The history of a spool, read from outside: what is wanted comes, in order, and only what must be is read."""
+"""The history of a spool, read from outside: selected events come in order, and only what is necessary is read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +43,7 @@ def names(first: int, end: int) -> list[str]:
     return [str(number) for number in range(first, end)]
 
 
-def test_without_conditions_everything_comes_in_the_order_of_its_commits(tmp_path: Path) -> None:
+def test_without_conditions_all_events_come_in_commit_order(tmp_path: Path) -> None:
     filled(tmp_path, *numbered(1, 200))
     assert len(segments(tmp_path)) > 2
     assert texts(history(tmp_path).events()) == names(1, 200)
@@ -60,17 +60,17 @@ def test_both_spools_are_one_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5, 79, 80, 81, 199, 200, 10_000])
-def test_the_newest_are_the_last_of_all(tmp_path: Path, limit: int) -> None:
+def test_the_newest_events_are_the_last_of_all(tmp_path: Path, limit: int) -> None:
     filled(tmp_path, *numbered(1, 201))
     assert texts(history(tmp_path).newest(limit)) == names(max(201 - limit, 1), 201)
 
 
-def test_the_newest_of_a_large_block_are_its_last(tmp_path: Path) -> None:
+def test_the_newest_events_of_a_large_block_are_its_last(tmp_path: Path) -> None:
     filled(tmp_path, [event(str(number)) for number in range(50)], [event(str(number)) for number in range(50, 60)])
     assert texts(history(tmp_path).newest(12)) == names(48, 60)
 
 
-def test_the_newest_that_are_wanted_may_lie_far_back(tmp_path: Path) -> None:
+def test_the_newest_selected_events_may_be_far_back(tmp_path: Path) -> None:
     commits = list(numbered(1, 200))
     commits[3] = [event("rare 4", EventType.ADMIN)]
     commits[150] = [event("rare 151", EventType.ADMIN)]
@@ -123,7 +123,7 @@ def test_each_condition_holds(tmp_path: Path, conditions: Any, expected: list[st
         ({"failed": True, "severity": 3}, []),
     ],
 )
-def test_what_a_message_says_of_itself_can_be_chosen_by(tmp_path: Path, conditions: Any, expected: list[str]) -> None:
+def test_a_filter_can_select_by_the_messages_own_fields(tmp_path: Path, conditions: Any, expected: list[str]) -> None:
     """Without a priority it is a notice; by MSGID and parameters only RFC 5424 is found."""
     messages = (
         b'<11>1 - h a - M1 [x@1 user="alice" exe="/bin/a"] a',
@@ -136,7 +136,7 @@ def test_what_a_message_says_of_itself_can_be_chosen_by(tmp_path: Path, conditio
     assert texts(history(tmp_path, **conditions).events()) == expected
 
 
-def test_what_others_sent_is_judged_by_its_own_word(tmp_path: Path) -> None:
+def test_messages_of_other_programs_have_their_own_type_and_time(tmp_path: Path) -> None:
     """A receiver's spool holds all of it as type log; a router's events carry their type and time in them."""
     relayed = (
         b'<109>1 2024-03-05T00:00:00Z h auditd - X [128T relayRun="5f" relaySeq="7" type="admin" router="far"] relayed'
@@ -155,7 +155,7 @@ def test_a_router_whose_name_needs_escaping_is_found(tmp_path: Path) -> None:
     assert texts(history(tmp_path, routers=frozenset({b'a"b'})).events()) == ["found", "found-too"]
 
 
-def test_no_state_directory_is_no_input(tmp_path: Path) -> None:
+def test_a_missing_state_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="has kept no state"):
         SpoolHistory(Disk(), str(tmp_path), ALL)
 
@@ -169,8 +169,8 @@ def test_an_empty_spool_has_an_empty_history(tmp_path: Path) -> None:
 # --- What is read ---
 
 
-def test_headers_alone_lead_to_the_few_that_are_wanted_among_many(tmp_path: Path) -> None:
-    """200,000 messages, of which six are of the wanted type."""
+def test_headers_alone_find_the_few_selected_blocks_among_many(tmp_path: Path) -> None:
+    """200,000 messages, of which six are of the selected type."""
     commits = []
     for number in range(200):
         commits.append([event(f"{number}-{each} {'x' * 150}") for each in range(1000)])
@@ -201,7 +201,7 @@ def test_the_newest_are_found_without_reading_the_older_segments(tmp_path: Path)
 # --- While a writer works ---
 
 
-def test_following_goes_on_where_it_ended_over_new_segments(tmp_path: Path) -> None:
+def test_following_continues_where_it_ended_over_new_segments(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         fill(store, numbered(1, 20))
         all_of_it, last_of_it = history(tmp_path), history(tmp_path)
@@ -224,7 +224,7 @@ def test_following_an_empty_spool_begins_with_its_first_event(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("shown", [1, 100, 300, -1])
-def test_a_block_that_is_only_half_written_is_not_there_yet(tmp_path: Path, shown: int) -> None:
+def test_a_half_written_block_does_not_appear_yet(tmp_path: Path, shown: int) -> None:
     """Its header may be whole already; it counts once its payload is."""
     with opened(tmp_path) as store:
         fill(store, numbered(1, 4))
@@ -244,7 +244,7 @@ def test_a_block_that_is_only_half_written_is_not_there_yet(tmp_path: Path, show
         assert texts(followed.events()) == texts(limited.events()) == ["4"]
 
 
-def test_segments_that_are_deleted_meanwhile_are_passed_over(tmp_path: Path) -> None:
+def test_segments_deleted_meanwhile_are_skipped(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         fill(store, numbered(1, 400))
         items = history(tmp_path).events()
@@ -284,7 +284,7 @@ def past(items: list[Any]) -> list[str]:
 
 @pytest.mark.parametrize("number", [1, 40, 199])
 @pytest.mark.parametrize("where", ["header", "payload"])
-def test_damage_is_told_with_its_place_and_the_rest_comes(tmp_path: Path, number: int, where: str) -> None:
+def test_damage_is_reported_with_its_offset_and_the_rest_follows(tmp_path: Path, number: int, where: str) -> None:
     filled(tmp_path, *numbered(1, 201))
     path = next(path for path in reversed(segments(tmp_path)) if segment.first_of(path.name) <= number)
     offset, header = offset_of(path, number)
@@ -296,7 +296,7 @@ def test_damage_is_told_with_its_place_and_the_rest_comes(tmp_path: Path, number
         assert f"; left out: block {number}" in unread(items)[0].cause
 
 
-def test_a_missing_segment_is_told_with_its_blocks(tmp_path: Path) -> None:
+def test_a_missing_segment_is_reported_with_its_blocks(tmp_path: Path) -> None:
     filled(tmp_path, *numbered(1, 300))
     firsts = [segment.first_of(path.name) for path in segments(tmp_path)]
     segments(tmp_path)[1].unlink()
@@ -306,7 +306,7 @@ def test_a_missing_segment_is_told_with_its_blocks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1, -1])
-def test_a_file_that_is_no_segment_is_told_and_stepped_over(tmp_path: Path, index: int) -> None:
+def test_a_file_that_is_not_a_segment_is_reported_and_skipped(tmp_path: Path, index: int) -> None:
     filled(tmp_path, *numbered(1, 300))
     path = segments(tmp_path)[index]
     firsts = [*(segment.first_of(path.name) for path in segments(tmp_path)), 300]
@@ -318,7 +318,7 @@ def test_a_file_that_is_no_segment_is_told_and_stepped_over(tmp_path: Path, inde
         assert [(item.path, item.offset) for item in unread(items)] == [(str(path), 0)]
 
 
-def test_a_torn_tail_that_a_crash_left_is_the_end(tmp_path: Path) -> None:
+def test_a_torn_tail_is_the_end(tmp_path: Path) -> None:
     filled(tmp_path, *numbered(1, 10))
     path = segments(tmp_path)[0]
     offset, header = offset_of(path, 9)
