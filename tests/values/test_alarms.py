@@ -79,5 +79,5 @@ def test_a_slot_that_cannot_be_read_holds_no_alarm(data: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["", "Spool", "spool full", "../etc", "spool-", "spool\n"])
 def test_a_name_has_lowercase_letters_and_hyphens_only(name: str) -> None:
-    with pytest.raises(ValueError, match="small letters"):
+    with pytest.raises(ValueError, match="lowercase letters and hyphens only"):
         Alarm(name, "minor", DISK_SPACE_LEFT)
