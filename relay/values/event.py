@@ -96,7 +96,7 @@ class Batch(NamedTuple):
     repeatable: bool = True
     """Whether its source keeps these events until they are accepted, or can deliver them again.
 
-    While there is no space such a batch waits. Any other batch may use the reserve, and is refused and counted when
+    While space is missing such a batch waits. Any other batch may use the reserve, and is refused and counted when
     the reserve is used up; so it has no position."""
 
 

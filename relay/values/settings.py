@@ -5,9 +5,9 @@ has the ranges and units of single values. Illegal values raise pydantic's Valid
 once, each with a plain sentence; `relay.config` adds file and line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -340,6 +340,17 @@ class PortForwarding(Table):
         """The address and port that a server must have to be reached through this session."""
         return Address(self.local_address, self.local_port)
 
+    def leads_to(self, server: "RemoteLoggingServer") -> bool:
+        """Whether the server's address is the local end."""
+        if self.local_port != server.port:
+            return False
+        if server.address.lower() == "localhost":
+            return self.local_address in _LOOPBACK
+        try:
+            return ip_address(server.address) == ip_address(self.local_address)
+        except ValueError:
+            return False
+
 
 class RemoteLoggingServer(Table):
     """[[remote-logging-server]]: the router's audit > remote-logging-server."""
@@ -387,7 +398,7 @@ class RemoteLoggingServer(Table):
     def _has_tls_for_its_certificates(self) -> "RemoteLoggingServer":
         given = {key: value for key in OF_TLS if (value := getattr(self, key.replace("-", "_")))}
         mistakes = [
-            _contradiction(f'means something with `transport = "tls"` only, not "{self.transport}"', (key,), value)
+            _contradiction(f'has an effect with `transport = "tls"` only, not "{self.transport}"', (key,), value)
             for key, value in given.items()
             if self.transport != "tls"
         ]
@@ -449,33 +460,32 @@ class ReceiverSettings(Table):
     tls: ReceiverTls | None = None
 
 
-# --- The whole -----------------------------------------------------------------------------------------
+def _distinct_names(key: str, name_of: Callable[[Any], str], sentence: str) -> AfterValidator:
+    """Reject a table with the name of a table before it."""
+
+    def check(tables: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [name_of(table) for table in tables]
+        mistakes = [
+            _contradiction(f"{quoted(name)} occurs a second time; {sentence}", (index, key), name)
+            for index, name in enumerate(names)
+            if name in names[:index]
+        ]
+        if mistakes:
+            raise ValidationError.from_exception_data(key, mistakes)
+        return tables
+
+    return AfterValidator(check)
 
 
-def _no_second(names: Sequence[str], key: str, sentence: str) -> None:
-    mistakes = [
-        _contradiction(f"{quoted(name)} occurs a second time; {sentence}", (index, key), name)
-        for index, name in enumerate(names)
-        if name in names[:index]
-    ]
-    if mistakes:
-        raise ValidationError.from_exception_data(key, mistakes)
-
-
-def _sources_differ(sources: tuple[SourceTable, ...]) -> tuple[SourceTable, ...]:
-    _no_second([source.name for source in sources], "name", "every source needs a name of its own")
-    return sources
-
-
-def _servers_differ(servers: tuple[RemoteLoggingServer, ...]) -> tuple[RemoteLoggingServer, ...]:
-    _no_second([s.display_name for s in servers], "name", "every remote-logging-server needs a name of its own")
-    return servers
-
-
-def _forwardings_differ(forwardings: tuple[PortForwarding, ...]) -> tuple[PortForwarding, ...]:
-    sentence = "every port-forwarding needs a local-address and local-port of its own"
-    _no_second([str(forwarding.local) for forwarding in forwardings], "local-port", sentence)
-    return forwardings
+_SOURCE_NAMES: Final = _distinct_names("name", lambda source: source.name, "every source needs a name of its own")
+_SERVER_NAMES: Final = _distinct_names(
+    "name", lambda server: server.display_name, "every remote-logging-server needs a name of its own"
+)
+_LOCAL_ENDS: Final = _distinct_names(
+    "local-port",
+    lambda forwarding: str(forwarding.local),
+    "every port-forwarding needs a local-address and local-port of its own",
+)
 
 
 class Settings(Table):
@@ -484,14 +494,14 @@ class Settings(Table):
     relay: RelaySettings = RelaySettings()
     audit: AuditSettings = AuditSettings()
     spool: SpoolSettings = SpoolSettings()
-    source: Annotated[tuple[SourceTable, ...], AfterValidator(_sources_differ)] = ()
-    port_forwarding: Annotated[tuple[PortForwarding, ...], AfterValidator(_forwardings_differ)] = ()
-    remote_logging_server: Annotated[tuple[RemoteLoggingServer, ...], AfterValidator(_servers_differ)] = ()
+    source: Annotated[tuple[SourceTable, ...], _SOURCE_NAMES] = ()
+    port_forwarding: Annotated[tuple[PortForwarding, ...], _LOCAL_ENDS] = ()
+    remote_logging_server: Annotated[tuple[RemoteLoggingServer, ...], _SERVER_NAMES] = ()
     receiver: ReceiverSettings = ReceiverSettings()
 
     def forwarding_of(self, server: RemoteLoggingServer) -> PortForwarding | None:
         """Find the port-forwarding whose local end is the server's address: its SSH session leads to the server."""
-        return next((f for f in self.port_forwarding if _leads_to(f.local, server)), None)
+        return next((f for f in self.port_forwarding if f.leads_to(server)), None)
 
     @property
     def watched_sources(self) -> frozenset[str]:
@@ -504,14 +514,3 @@ class Settings(Table):
             for source in self.source
             if source.is_local_audit_trail or (always and source.carries_audit_trail)
         )
-
-
-def _leads_to(local: Address, server: RemoteLoggingServer) -> bool:
-    if local.port != server.port:
-        return False
-    if server.address.lower() == "localhost":
-        return local.host in _LOOPBACK
-    try:
-        return ip_address(server.address) == ip_address(local.host)
-    except ValueError:
-        return False

@@ -343,7 +343,7 @@ def test_tables_that_complete_each_other_keep_their_own_mistakes(write: Write) -
     forwarding, server = wrong.value.mistakes
     assert forwarding == "first.toml:1: port-forwarding[1].server-address: is required and missing"
     assert (
-        server == 'second.toml:5: remote-logging-server[1].ca: means something with `transport = "tls"` only, not "tcp"'
+        server == 'second.toml:5: remote-logging-server[1].ca: has an effect with `transport = "tls"` only, not "tcp"'
     )
 
 

@@ -27,7 +27,7 @@ def server(**keys: str) -> RemoteLoggingServer:
 )
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_keys_of_tls_are_rejected_without_tls(key: str, value: str, transport: str) -> None:
-    with pytest.raises(ValidationError, match='means something with `transport = "tls"` only'):
+    with pytest.raises(ValidationError, match='has an effect with `transport = "tls"` only'):
         server(**{"transport": transport, key: value})
 
 

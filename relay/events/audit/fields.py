@@ -12,8 +12,8 @@ NUL for the space between arguments. `key` holds the keys of every rule that mat
 is a field of its own, as in auparse. `saddr` stays unchanged, because a packed structure is not text. Its contents
 follow as fields of their own, in the RAW format (`socket_address`) as in the ENRICHED one.
 
-Values are octets of any kind. `(null)`, `(none)` and `?`, quoted or not, mean that there is no value, and no field.
-Reading takes time linear in the body, whatever it holds.
+Values are octets of any kind. `(null)`, `(none)` and `?`, quoted or not, mean that the value is missing, and are not a
+field. Reading takes time linear in the body, whatever it holds.
 """
 
 import re

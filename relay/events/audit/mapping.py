@@ -8,9 +8,9 @@ SD-PARAMs: `type`, `router`, `node` (the configured one, else the records' own; 
 `late="1"` for a record that came after its event had left, then the fields (`params`). MSG: the records
 unchanged, one a line.
 
-A malformed line is a message of its own: TIMESTAMP and MSGID are the NILVALUE, there is no serial but
-`malformed="1"`, and MSG is the line. Beside a serial, `malformed="1"` means that another record begins in a line of MSG
-(`record`): the fields are those before it.
+A malformed line is a message of its own: TIMESTAMP and MSGID are the NILVALUE, `malformed="1"` replaces the serial, and
+MSG is the line. Beside a serial, `malformed="1"` means that another record begins in a line of MSG (`record`): the
+fields are those before it.
 
 The spool puts the identity between an event's `head` (up to the SD-ID) and its `tail`.
 """

@@ -73,7 +73,7 @@ _UNKNOWN = re.compile(rb"UNKNOWN\[([0-9]{1,10})\]")
 
 
 def number(name: bytes) -> int | None:
-    """Find a type's number, `UNKNOWN[1334]` too; None when there is no such type."""
+    """Find a type's number, `UNKNOWN[1334]` too; None when no type has that name."""
     known = NUMBERS.get(name)
     if known is None and (unknown := _UNKNOWN.fullmatch(name)):
         return int(unknown[1])

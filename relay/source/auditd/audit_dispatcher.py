@@ -7,12 +7,12 @@
   Up to auditd 3 the plugin is a part of auditd. From version 4 on it is a program, which passes on records as lines
   only.
 
-There is no position, because the dispatcher cannot deliver a record again. So its events may use the spool's reserve.
-Beyond the reserve they are refused and counted, and answered as durable: auditd drops records itself, and does not
-count them, when its plugins wait. The answer to our plugin covers all records before the first one of an event that is
-not durable yet. After a crash the plugin sends the rest again, so events may arrive twice, and none is lost. While the
-disk does not answer, nothing is read, and the dispatcher's own queue fills. Records that auditd still has in its queue
-when it stops, perhaps its DAEMON_END, reach no plugin (auditd 3, audispd.c); its log has them.
+The source has no position, because the dispatcher cannot deliver a record again. So its events may use the spool's
+reserve. Beyond the reserve they are refused and counted, and answered as durable: auditd drops records itself, and does
+not count them, when its plugins wait. The answer to our plugin covers all records before the first one of an event that
+is not durable yet. After a crash the plugin sends the rest again, so events may arrive twice, and none is lost. While
+the disk does not answer, nothing is read, and the dispatcher's own queue fills. Records that auditd still has in its
+queue when it stops, perhaps its DAEMON_END, reach no plugin (auditd 3, audispd.c); its log has them.
 
 Memory: the records of `CHUNK` octets of each stream, twice, and the open events of its assembler. At most `MAX_STREAMS`
 plugins may be connected; further connections are closed.

@@ -251,7 +251,7 @@ class AuditLog(Source):
             raise NoInputError(self.path, error.strerror or "cannot be read", "check the source's path") from error
 
     def _find(self) -> bool:
-        """Find the file to read, and the records of open events before the offset; False: there is no file yet."""
+        """Find the file to read, and the records of open events before the offset; False: no file exists yet."""
         follower = self._follower
         losses = follower.loss_count
         if not follower.settle() or follower.file is None:
@@ -339,7 +339,7 @@ class AuditLog(Source):
             await self._feed(_lines(part.data), part.file, part.offset, events)
             if part.nuls:
                 self._follower.losses.append(LogLoss(part.file.path, NEVER_WRITTEN, certain=True, nuls=part.nuls))
-        await self._submit(events)  # also without events, to store that there are no detached files any more
+        await self._submit(events)  # also without events, to store that the last detached file is closed
         return True
 
     async def _assemble(self, data: bytes) -> list[Event]:
@@ -417,7 +417,7 @@ class AuditLog(Source):
         self._follower.skip_unreadable = now - self._refused_since >= self._log.patience_s
 
     async def _report_absence(self, patience_s: float = _ABSENT_S) -> None:
-        """Warn when there is no log for so long, or no regular file at its path."""
+        """Warn when the log is missing for so long, or its path is not a regular file."""
         cause = await _in_thread(self._follower.why_absent)
         self.last_error = f"{self.path}: {cause}; waiting for it" if cause else ""
         if not cause:

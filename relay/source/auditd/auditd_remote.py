@@ -10,9 +10,9 @@ While the disk stalls or refuses, a stream whose record has no answer within `an
 come for `heartbeat_timeout`. Records of all streams are submitted one by one, so a record that is sent again and again
 until the disk is back is stored at most twice.
 
-There is no position: the sender keeps unacknowledged records and sends them again with another number, at least once.
-A malformed line is forwarded unchanged, marked, and counted in `malformed`. `relay.listener.stream` states the limits
-for memory and for senders.
+The source has no position: the sender keeps unacknowledged records and sends them again with another number, at least
+once. A malformed line is forwarded unchanged, marked, and counted in `malformed`. `relay.listener.stream` states the
+limits for memory and for senders.
 """
 
 import asyncio

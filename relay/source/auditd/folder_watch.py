@@ -49,7 +49,7 @@ class FolderWatch:
 
     @property
     def polling(self) -> bool:
-        """Whether it scans frequently, because there is no inotify."""
+        """Whether it scans frequently, for want of inotify."""
         return self._inotify is None
 
     async def wait(self, seconds: float | None = None) -> None:

@@ -1,7 +1,7 @@
 """Reading a log through its generations, the oldest unread byte first: one offset, which only moves forward.
 
     follower = Follower("/var/log/audit/audit.log", start="oldest")   # or reached=…, to continue there
-    follower.settle()          # find the file; False: there is none yet
+    follower.settle()          # find the file; False: it does not exist yet
     follower.read(length)      # the bytes at the offset; none at the end of the file
     follower.advance(count)
     follower.nuls(count)       # the NULs that begin `count` bytes behind the offset
@@ -160,7 +160,7 @@ class Follower:
             open_generation(generation).close()
 
     def why_absent(self) -> str:
-        """Explain why there is no log; empty when there is one."""
+        """Explain why the log cannot be followed; empty when it can."""
         try:
             is_file = stat.S_ISREG(os.stat(self.path).st_mode)
         except FileNotFoundError:
@@ -342,7 +342,7 @@ class Follower:
         return True
 
     def _settle_after(self, after: int, generations: list[Generation], older: FileIdentity | None) -> bool:
-        """Open the generation after that number; False: there is none yet."""
+        """Open the generation after that number; False: it does not exist yet."""
         if not after:
             return False
         successor = next_filled(generations, after)
@@ -376,7 +376,7 @@ class Follower:
         return not after or generations[next_filled(generations, after)].inode == inode or not is_there
 
     def _open_newer(self, here: LogFile) -> LogFile | None:
-        """Open the file to read after this one; None: there is none yet."""
+        """Open the file to read after this one; None: it does not exist yet."""
         generations = scan(self.path)
         inodes = [generation.inode for generation in generations]
         is_there = here.identity.inode in inodes  # the inode of an open file belongs to no other file

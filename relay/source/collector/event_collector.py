@@ -113,7 +113,7 @@ class EventCollector(Source):
         self.starts = 0
         """How often the child was started in this run."""
         self.last_error = ""
-        """Why there is no child at present, or why its index file cannot be copied; empty while all is well."""
+        """Why no child runs at present, or why its index file cannot be copied; empty while all is well."""
         self.program = program
         self.mapping = mapping
         self.filter = events or Filter()
