@@ -5,6 +5,7 @@ descriptors one after the other, on Linux the highest first. If the listening so
 would end while new ones still succeed, and the sender would count messages as accepted that were never read.
 """
 
+import asyncio
 import contextlib
 import errno
 import fcntl
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
+from relay.values.address import Address
 
 HIGHEST: Final = 4096
 """The upper end of the listening sockets' descriptors, if the process may have so many; connections get lower ones."""
@@ -22,7 +24,26 @@ _BELOW_LIMIT: Final = 16
 
 
 class Listener(ABC):
-    """Listens on one address from `start` to `stop`, each called once; or `async with`."""
+    """Listens on every address of a host from `start` to `stop`, each called once; or `async with`."""
+
+    def __init__(self, name: str, host: str, port: int) -> None:
+        self._name = name  # in errors
+        self._configured = Address(host, port)
+        self._sockets: list[socket.socket] = []
+
+    @property
+    def address(self) -> Address:
+        """The first address that it listens on, with the real port when port 0 was configured."""
+        if not self._sockets:
+            return self._configured
+        host, port, *_ = self._sockets[0].getsockname()
+        return Address(host, port)
+
+    async def _listen(self, backlog: int) -> None:
+        try:
+            self._sockets = await asyncio.to_thread(listen, *self._configured, backlog)
+        except OSError as error:
+            raise cannot_listen(self._name, error) from error
 
     @abstractmethod
     async def start(self) -> None:

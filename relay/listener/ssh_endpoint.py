@@ -37,7 +37,7 @@ from paramiko.common import (
 from typing_extensions import override
 
 from relay.errors import RelayError, UnavailableError
-from relay.listener.listening_socket import Listener, cannot_listen, listen
+from relay.listener.listening_socket import Listener
 from relay.listener.stream import ByteStream
 from relay.transport.from_files import FromFiles
 from relay.transport.ssh import private_key
@@ -45,6 +45,7 @@ from relay.transport.ssh.authorized_keys import AuthorizedKey, AuthorizedKeys, s
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.public_key import PublicKey
 from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket
+from relay.values.address import Address
 from relay.values.text import excerpt
 
 if TYPE_CHECKING:
@@ -167,30 +168,21 @@ class SshEndpoint(Listener):
         serve: Serve,
         limits: EndpointLimits | None = None,
     ) -> None:
+        super().__init__(f"SSH end {Address(host, port)}", host, port)
         self.counters = EndpointCounters()
         self.limits = EndpointLimits() if limits is None else limits
         self.serve = serve
         self.authorized_keys_file = authorized_keys_file
-        self._address = host, port
         self._host_key = _host_key(host_key_file)
         self._authorized = _authorized(authorized_keys_file)
         self._allowed = frozenset(allowed)
-        self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._connections: set[_SshConnection] = set()
         self._serving: set[asyncio.Task[None]] = set()  # also of connections that have ended
 
     def __repr__(self) -> str:
         state = "listening" if self._sockets else "not listening"
-        return f"<SshEndpoint {self.address[0]}:{self.address[1]} {state}, {len(self._connections)} connections>"
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """The first address that it listens on, with the real port when port 0 was configured."""
-        if not self._sockets:
-            return self._address
-        host, port, *_ = self._sockets[0].getsockname()
-        return host, port
+        return f"<SshEndpoint {self.address} {state}, {len(self._connections)} connections>"
 
     def refresh(self) -> RelayError | None:
         """The error that prevents every login with the files as they are now. For any thread."""
@@ -202,11 +194,7 @@ class SshEndpoint(Listener):
         """Listen, and log the mistakes in the keys' file; a RelayError explains why listening fails."""
         self.refresh()
         self._log_mistakes()
-        host, port = self._address
-        try:
-            self._sockets = await asyncio.to_thread(listen, host, port, _BACKLOG)
-        except OSError as error:
-            raise cannot_listen(f"SSH end {host}:{port}", error) from error
+        await self._listen(_BACKLOG)
         loop = asyncio.get_running_loop()
         self._accepting = [loop.create_task(self._accept(listening)) for listening in self._sockets]
 
@@ -292,7 +280,7 @@ class _SshConnection(paramiko.ServerInterface):
 
     def __init__(self, endpoint: SshEndpoint, sock: WatchedSocket, address: tuple[str, int]) -> None:
         self.host, port = address
-        self.peer = f"ssh://[{self.host}]:{port}" if ":" in self.host else f"ssh://{self.host}:{port}"
+        self.peer = f"ssh://{Address(self.host, port)}"
         self.loop = asyncio.get_running_loop()
         self._endpoint = endpoint
         self._layer = _ServerLayer(sock, self, endpoint.limits.liveness)

@@ -18,8 +18,9 @@ from typing import NamedTuple, cast
 from typing_extensions import override
 
 from relay.errors import UnavailableError
-from relay.listener.listening_socket import Listener, cannot_listen, listen
+from relay.listener.listening_socket import Listener
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
+from relay.values.address import Address
 from relay.values.event import Submit
 
 # asyncio reads up to 256 KiB at a time; one more such read may come on top of this.
@@ -55,9 +56,8 @@ class TcpListener(Listener):
         terms: StreamTerms | None = None,
         ceilings: Ceilings | None = None,
     ) -> None:
+        super().__init__(f"tcp://{Address(host, port)}", host, port)
         self.counters = ListenerCounters() if counters is None else counters
-        self._host = host
-        self._port = port
         self._submit = submit
         self._terms = StreamTerms() if terms is None else terms
         self._ceilings = Ceilings() if ceilings is None else ceilings
@@ -68,33 +68,22 @@ class TcpListener(Listener):
 
     def __repr__(self) -> str:
         state = "listening" if self._servers else "not listening"
-        return f"<TcpListener {_url(self._host, self._port)} {state}, {len(self._receptions)} connections>"
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """The address that it listens on, with the real port when port 0 was configured."""
-        if not self._servers:
-            return self._host, self._port
-        host, port, *_ = self._servers[0].sockets[0].getsockname()
-        return host, port
+        return f"<TcpListener {self._name} {state}, {len(self._receptions)} connections>"
 
     @override
     async def start(self) -> None:
+        await self._listen(BACKLOG)
         loop = asyncio.get_running_loop()
-        try:
-            sockets = await asyncio.to_thread(listen, self._host, self._port, BACKLOG)
-        except OSError as error:
-            raise cannot_listen(_url(self._host, self._port), error) from error
         self._servers = [
             await loop.create_server(lambda: _TcpConnection(self._accept), sock=sock, backlog=BACKLOG)
-            for sock in sockets
+            for sock in self._sockets
         ]
 
     @override
     async def stop(self) -> None:
         if not self._servers:
             return
-        servers, self._servers, self._stopping = self._servers, [], True
+        servers, self._servers, self._sockets, self._stopping = self._servers, [], [], True
         for server in servers:
             server.close()
         for reception in self._receptions:
@@ -153,7 +142,7 @@ class _TcpConnection(asyncio.Protocol, ByteStream):
         self._socket: socket.socket = transport.get_extra_info("socket")
         host, port, *_ = transport.get_extra_info("peername") or ("unknown", 0)
         self.address: str = host
-        self._url = _url(host, port)
+        self._url = f"tcp://{Address(host, port)}"
         for option in _KEEPALIVE:
             self._socket.setsockopt(*option)
         self._accept(self)
@@ -240,7 +229,3 @@ class _TcpConnection(asyncio.Protocol, ByteStream):
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
-
-
-def _url(host: str, port: int) -> str:
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"

@@ -29,6 +29,7 @@ from relay.transport.ssh import private_key
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.public_key import ECDSA, ED25519, RSA, PublicKey
 from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket
+from relay.values.address import Address
 from relay.values.text import excerpt
 
 _BANNER_POLL_INTERVAL: Final = 0.002  # short, because paramiko does not report the banner
@@ -72,7 +73,7 @@ class Handshake:
     """Connects to one server, once."""
 
     def __init__(self, host: str, port: int, stop: threading.Event, limits: HandshakeLimits, passed: Passed) -> None:
-        self._what = f"SSH server {host}:{port}"
+        self._what = f"SSH server {Address(host, port)}"
         self._target = DialTarget(self._what, host, port, "server-address", "server-port", "SSH server")
         self._stop = stop
         self._limits = limits

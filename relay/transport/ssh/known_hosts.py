@@ -30,6 +30,7 @@ from typing import Final, Self
 from relay.errors import CannotCreateError, NoInputError, PermissionRefusedError
 from relay.system.disk import Disk
 from relay.transport.ssh.public_key import TYPES, PublicKey
+from relay.values.address import Address
 
 SSH_PORT: Final = 22
 _HASHED: Final = "|1|"  # HMAC-SHA1 of the name, keyed with a salt: `|1|SALT|HASH`, both in base64
@@ -110,7 +111,7 @@ class KnownHosts:
         self.refuse_revoked(host, port, key)
         what = f"SSH server {_name(host, port)}"
         shown = f"{key.type} {key.fingerprint}"
-        address = quote(host if port == SSH_PORT else f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        address = quote(host if port == SSH_PORT else str(Address(host, port)))
         pinned = self.pinned(host, port)
         if not pinned:
             raise PermissionRefusedError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, TemporaryError
+from relay.values.address import Address
 from relay.values.text import excerpt
 
 _LISTEN: Final = "0A"  # the state of a listening socket, net/tcp_states.h
@@ -40,7 +41,7 @@ def require_free(address: str, port: int) -> None:
 
 def refusal(error: OSError, address: str, port: int) -> RelayError:
     """Why relay cannot listen on the port; retryable only if another process holds it."""
-    what = f"local port {f'[{address}]' if ':' in address else address}:{port}"
+    what = f"local port {Address(address, port)}"
     if error.errno == errno.EADDRINUSE:
         cause = f"taken by {holder(address, port) or 'another process'}"
         return TemporaryError(what, cause, "stop that program, or choose another local-port")

@@ -40,6 +40,7 @@ from relay.transport.retry import Backoff, keep_trying
 from relay.transport.ssh import local_port
 from relay.transport.ssh.handshake import HandshakeLimits
 from relay.transport.ssh.session import SshSession
+from relay.values.address import Address
 from relay.values.settings import PortForwarding
 from relay.values.text import error_text
 
@@ -161,7 +162,7 @@ class PortForward:
                 if not self._stopped.is_set():  # else `stop` may have come too early to see the session
                     session.wait()
             _log.info("port-forwarding %s: session ended", self.name)
-            lost = session.loss(f"forward to {forwarding.remote_host}:{forwarding.remote_port}")
+            lost = session.loss(f"forward to {Address(forwarding.remote_host, forwarding.remote_port)}")
         if self._stopped.is_set():
             return
         self._report(lost)

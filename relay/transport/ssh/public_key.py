@@ -9,6 +9,7 @@ import binascii
 import hashlib
 from typing import Final, NamedTuple, Self
 
+from relay.values.address import Address
 from relay.values.text import decoded, quoted
 
 ED25519: Final = "ssh-ed25519"
@@ -52,9 +53,7 @@ class PublicKey(NamedTuple):
 
     def authorized_line(self, destination: tuple[str, int], comment: str = "relay") -> str:
         """The authorized_keys line that allows this key to forward to one address and nothing else."""
-        host, port = destination
-        bracketed = f"[{host}]" if ":" in host else host
-        return f'restrict,port-forwarding,permitopen="{bracketed}:{port}" {self.text} {comment}'
+        return f'restrict,port-forwarding,permitopen="{Address(*destination)}" {self.text} {comment}'
 
 
 def _check(key_type: str, blob: bytes) -> None:

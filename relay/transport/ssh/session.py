@@ -36,6 +36,7 @@ from relay.transport.ssh.handshake import (
 )
 from relay.transport.ssh.known_hosts import KnownHosts
 from relay.transport.ssh.transport_layer import TransportLayer
+from relay.values.address import Address
 from relay.values.settings import PortForwarding
 
 _PIECE: Final = 1 << 15  # octets handed to paramiko at once; OpenSSH accepts no larger packet
@@ -92,8 +93,7 @@ class SshSession(Transport):
         self.close()
 
     def __repr__(self) -> str:
-        remote = f"{self._remote[0]}:{self._remote[1]}"
-        return f"<SshSession {self._server} to {remote}, {'alive' if self.alive else 'dead'}>"
+        return f"<SshSession {self._server} to {self._remote}, {'alive' if self.alive else 'dead'}>"
 
     @property
     def name(self) -> str:
@@ -107,11 +107,11 @@ class SshSession(Transport):
 
     @property
     def _server(self) -> str:
-        return f"{self._forwarding.username}@{self._forwarding.server_address}:{self._forwarding.server_port}"
+        return f"{self._forwarding.username}@{Address(self._forwarding.server_address, self._forwarding.server_port)}"
 
     @property
-    def _remote(self) -> tuple[str, int]:
-        return self._forwarding.remote_host, self._forwarding.remote_port
+    def _remote(self) -> Address:
+        return Address(self._forwarding.remote_host, self._forwarding.remote_port)
 
     @property
     def layer(self) -> TransportLayer:
@@ -127,7 +127,7 @@ class SshSession(Transport):
 
     def open_channel(self, originator: tuple[str, int] = _NOWHERE, window: int | None = None) -> paramiko.Channel:
         """A bare channel, for another program; the server may send `window` octets before they are read."""
-        what = f"forward to {self._remote[0]}:{self._remote[1]} through {self._server}"
+        what = f"forward to {self._remote} through {self._server}"
         with self._opening:  # paramiko keeps one reason for all refused channels
             if not self.alive:
                 raise self.loss(what)
@@ -165,22 +165,21 @@ class SshSession(Transport):
         return UnavailableError(what, "the SSH session broke off", "the SSH server's log names the reason")
 
     def _refusal(self, what: str, reason: int) -> UnavailableError:
-        host, port = self._remote
         reported = self._layer.refusal
         if reason == _PROHIBITED:
-            remedy = self._prohibition_remedy(f"{host}:{port}")
+            remedy = self._prohibition_remedy(self._remote)
             return UnavailableError(what, "administratively prohibited by the SSH server", remedy)
         if reason == _SHORTAGE:
             return UnavailableError(
                 what, "the SSH server refuses another channel (resource shortage)", "raise its limit"
             )
         if reported == os.strerror(errno.ECONNREFUSED):
-            remedy = f"nothing listens on {host}:{port} at the SSH server; start the collector or correct remote-port"
+            remedy = f"nothing listens on {self._remote} at the SSH server; start the collector or correct remote-port"
             return UnavailableError(what, "connection refused", remedy)
         cause = f"the SSH server cannot connect ({reported or 'no reason given'})"
         return UnavailableError(what, cause, "are remote-host and remote-port right, as seen from the SSH server?")
 
-    def _prohibition_remedy(self, address: str) -> str:
+    def _prohibition_remedy(self, address: Address) -> str:
         """The settings that may forbid a forward; a server does not name the one that does."""
         if self._layer.is_relay:
             return (
