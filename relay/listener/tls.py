@@ -194,4 +194,7 @@ def _fault(error: ssl.SSLError) -> TlsFault:
     if fault := refusal(alert(error.reason), None, "the sender", "serverAuth"):
         remedy = "the sender must trust the signer of `certificate`, and use a name of this receiver that is in it"
         return fault._replace(remedy=remedy)
-    return TlsFault(in_words(error.reason), "does the sender use TLS 1.2 or 1.3, and does nothing change its octets?")
+    return TlsFault(
+        in_words(error.reason),
+        "check that the sender uses TLS 1.2 or 1.3, and that no device in between changes the stream",
+    )

@@ -80,4 +80,6 @@ def drain(pipe: Pipe, timeout: float, what: str) -> None:
         left = deadline - time.monotonic()
     if data != b"":
         cause = f"the collector has not closed the connection {timeout:g} s after relay's end of file"
-        raise StillOpenError(what, cause, "is it slow, or does it never close?")
+        raise StillOpenError(
+            what, cause, "check that it closes a connection after the sender's end of file, and that it is not too slow"
+        )

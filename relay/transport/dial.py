@@ -63,7 +63,7 @@ def connect(
             if error.errno == errno.ENETUNREACH:
                 remedy = f"`ip route get {host}` must find a route: correct the routes, or {target.address_key}"
             elif not isinstance(error, ConnectionRefusedError):
-                remedy = f"is the server up, is {target.address_key} right, and does no firewall drop the connection?"
+                remedy = f"check {target.address_key}, that the server is up, and that no firewall drops the connection"
     raise UnavailableError(target.what, "; ".join(failures), remedy)
 
 

@@ -92,7 +92,7 @@ class UdpTransport:
 
     def _unreachable(self) -> UnavailableError:
         reasons = "; ".join(f"{address}: {reason}" for address, reason in self._failures.items())
-        remedy = "does a collector listen there by UDP? are address and port right?"
+        remedy = "check address and port, and that a collector listens there by UDP"
         return UnavailableError(self._what, reasons, remedy)
 
 

@@ -112,7 +112,7 @@ class Handshake:
             raise self._closed_during_authentication() from error
         if not self._wait(answered, self._limits.authentication):
             cause = f"no answer to authentication within {self._limits.authentication:g} s"
-            raise UnavailableError(self._what, cause, "is the server overloaded?")
+            raise UnavailableError(self._what, cause, "check whether the server is overloaded")
         if not layer.is_authenticated():
             self._refuse(layer, user, private_key.public_key(key), destination)
         self._passed(HandshakeStep.AUTHENTICATION, f"as {user}")
@@ -124,12 +124,12 @@ class Handshake:
         layer.start_client(event=agreed)
         if not self._wait(agreed, self._limits.banner, unless=lambda: bool(layer.remote_version)):
             cause = f"no SSH banner within {self._limits.banner:g} s"
-            raise ProtocolError(self._what, cause, "does an SSH server listen on that port?")
+            raise ProtocolError(self._what, cause, "check that an SSH server listens on that port")
         if layer.remote_version:
             self._passed(HandshakeStep.BANNER, excerpt(layer.remote_version))
         if not self._wait(agreed, self._limits.key_exchange):
             cause = f"no key exchange within {self._limits.key_exchange:g} s"
-            raise ProtocolError(self._what, cause, "is the server overloaded?")
+            raise ProtocolError(self._what, cause, "check whether the server is overloaded")
         if not layer.is_active():
             raise self._negotiation_failed(layer, layer.get_exception())
         self._passed(HandshakeStep.KEY_EXCHANGE, f"{layer.local_cipher}, {layer.host_key_type}")
@@ -140,7 +140,7 @@ class Handshake:
             cause = error.__context__ if error is not None else None
             if isinstance(cause, EOFError | ConnectionError):
                 return self._closed_before_banner()
-            return ProtocolError(self._what, "the program that answers is not an SSH server", "is server-port right?")
+            return ProtocolError(self._what, "the program that answers is not an SSH server", "correct server-port")
         if disagreement := layer.disagreement():
             return ProtocolError(self._what, disagreement, "allow one of relay's algorithms on the server")
         if error is None or isinstance(error, EOFError | OSError):
@@ -149,7 +149,7 @@ class Handshake:
 
     def _closed_before_banner(self) -> ProtocolError:
         # PerSourcePenalties: OpenSSH 9.8 and newer, for an address from which logins failed before.
-        remedy = "does it limit the number of connections (MaxStartups, PerSourcePenalties), or their addresses?"
+        remedy = "check its limits for connections (MaxStartups, PerSourcePenalties) and for client addresses"
         return ProtocolError(self._what, "it closed the connection before its SSH banner", remedy)
 
     def _refuse(self, layer: TransportLayer, user: str, key: PublicKey, destination: tuple[str, int]) -> None:

@@ -142,7 +142,7 @@ class SshSession(Transport):
                     # A late answer would leave a stream without an owner.
                     self.close()
                     cause = f"the SSH server did not answer within {self._limits.opening:g} s"
-                    raise UnavailableError(what, cause, "is the server overloaded?") from error
+                    raise UnavailableError(what, cause, "check whether the server is overloaded") from error
                 raise self.loss(what) from error
 
     def wait(self) -> None:
@@ -159,7 +159,7 @@ class SshSession(Transport):
         if self._layer.silent:
             timeouts = self._limits.liveness
             cause = f"the SSH server has not answered for {timeouts.quiet + timeouts.answer:g} s"
-            return UnavailableError(what, cause, "is the server down, or the network?")
+            return UnavailableError(what, cause, "check the server and the network")
         if self._closed:
             return UnavailableError(what, "the SSH session is closed")
         return UnavailableError(what, "the SSH session broke off", "the SSH server's log names the reason")
@@ -177,14 +177,16 @@ class SshSession(Transport):
             remedy = f"nothing listens on {self._remote} at the SSH server; start the collector or correct remote-port"
             return UnavailableError(what, "connection refused", remedy)
         cause = f"the SSH server cannot connect ({reported or 'no reason given'})"
-        return UnavailableError(what, cause, "are remote-host and remote-port right, as seen from the SSH server?")
+        return UnavailableError(
+            what, cause, "check remote-host and remote-port: the SSH server must be able to connect to them"
+        )
 
     def _prohibition_remedy(self, address: Address) -> str:
         """The settings that may forbid a forward; a server does not name the one that does."""
         if self._layer.is_relay:
             return (
                 "`relay receive` forwards to its own listeners only, and only to those that the key's permitopen "
-                f"names: is {address} one of them? its log names the refused address"
+                f"names: check that {address} is one of them; its log names the refused address"
             )
         user = self._forwarding.username
         return (

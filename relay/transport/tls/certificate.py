@@ -49,7 +49,7 @@ def identify(context: ssl.SSLContext, certificate: str, key: str) -> x509.Certif
             context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", key, password=lambda: "")
     except (ssl.SSLError, OSError) as error:
         cause = f"cannot be used ({error.strerror or error})"
-        raise NoInputError(source_name(certificate), cause, "is it, or its key, too weak?") from error
+        raise NoInputError(source_name(certificate), cause, "check that it and its key are not too weak") from error
     return own[0]
 
 

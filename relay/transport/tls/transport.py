@@ -358,5 +358,5 @@ class TlsPipe(Pipe):
             if self._client.own is None:
                 remedy += "; if it requires a client certificate, set `certificate` and `private-key`"
             return ProtocolError(self._what, f"it ended TLS with the alert: {in_words(name)}", remedy)
-        remedy = "does a device on the network path change the stream?"
+        remedy = "check that no device on the network path changes the stream"
         return ProtocolError(self._what, f"TLS failed: {in_words(error.reason)}", remedy)

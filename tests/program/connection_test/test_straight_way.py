@@ -104,7 +104,7 @@ def test_a_datagram_that_the_other_host_refuses(far: Router) -> None:
     configure(far, free_port(), transport="udp")
     failed = ask_patiently(far.configuration, prefix=far.prefix).failure("test message", 76)
     assert failed["found"].endswith(f"(udp): {SERVER}: connection refused")
-    assert failed["remedy"].startswith("does a collector listen there by UDP?")
+    assert failed["remedy"].startswith("check address and port, and that a collector listens there by UDP")
 
 
 @pytest.fixture
