@@ -1,1 +1,1 @@
-"""What `relay run`, `relay receive`, `relay dispatch` and `relay test-connection` are made of."""
+"""The programs `relay run`, `relay receive`, `relay dispatch` and `relay test-connection`."""

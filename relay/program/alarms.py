@@ -1,13 +1,14 @@
 """The table of alarms: for each condition its name, its severity, and when it is wanted. Pure.
 
-Each function below `_condition` is a row of the table. It yields what the alarm is about ("" for the machine itself)
-and a text that says what is wrong, why, and what helps. A text holds no measured number, so that it changes only with
-its reason: each new text of an alarm is an event.
+Each function below `_condition` is a row of the table. It yields the alarm's subject ("" for the machine itself) and a
+text with fault, cause and remedy. A text holds no measured number, so that it changes only with its reason: each new
+text of an alarm is an event.
 
-`disk-space-left` compares `space-left` with two amounts: what is free on the file system, and what `max-size` still
-lets the spool hold. Segments that may be deleted count as free within `max-size`, because a spool is meant to fill up
-with history. When `max-size` is less than ten times `space-left`, the limit within it is a tenth of it, because the
-alarm would never end in a small spool otherwise. It ends at a tenth more than its limit, so that it does not flap.
+`disk-space-left` compares `space-left` with two amounts: the free space on the file system, and the space that the
+spool may still use within `max-size`. Segments that may be deleted count as free within `max-size`, because a spool is
+meant to fill up with history. When `max-size` is less than ten times `space-left`, the limit within it is a tenth of
+it, because the alarm would never end in a small spool otherwise. It ends at a tenth more than its limit, so that it
+does not flap.
 
 `certificate-ends` is about the certificate of each server that expires first.
 """
@@ -51,15 +52,15 @@ _AUDIT_FAULTS: Final[Mapping[AuditFault, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskSpace:
-    """What is measured, and what is configured; in bytes."""
+    """The measured and the configured amounts, in bytes."""
 
     free: int
-    """What relay may still write on the file system."""
+    """Free space on the file system for relay's user."""
     held: int
-    """What the spool holds and must not delete to free space."""
+    """Segments that the spool must not delete to free space."""
     max_size: int
     reserved: int = 0
-    """Of max-size, what only events that cannot be delivered again may use."""
+    """The part of max-size for events that cannot be delivered again."""
     space_left: int
     """0: no alarm."""
 
@@ -81,10 +82,10 @@ class ServerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What housekeeping sees at one moment."""
+    """The state of a program and its machine at one moment."""
 
     raised: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """The text of each alarm that is raised, by its name and what it is about."""
+    """The text of each alarm that is raised, by its name and its subject."""
     intake_error: RelayError | None = None
     refusing: bool = False
     """Whether events were refused lately, because there was no space for them."""
@@ -106,7 +107,7 @@ class Snapshot:
 
 
 Texts = Iterator[tuple[str, str]]
-"""What the alarm is about (a server, listener or port-forwarding; empty for the machine itself), and its text."""
+"""The alarm's subject (a server, listener or port-forwarding; empty for the machine itself), and its text."""
 
 
 class Condition(NamedTuple):

@@ -1,4 +1,4 @@
-"""The control socket: what a running relay knows that its state directory does not, and the request to reload.
+"""The control socket: the state of a running relay, as far as its state directory does not show it, and reloading.
 
 `STATE/control` is a unix stream socket, mode 0600. A client sends one line, `status` or `reload`. relay answers with
 one JSON object, `Live` or `Reloaded`, and closes the connection; a reload is answered when it is over. A client that
@@ -75,7 +75,7 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def no_reload() -> Reloaded:
-    """Answer a request to reload that comes before the program is ready, or after it began to stop."""
+    """Answer a request to reload before the program is ready, or after it began to stop."""
     cause = "it reloads nothing while it starts, drains or stops"
     return Reloaded.refused(TemporaryError("relay", cause, "reload again when it is ready"))
 

@@ -1,4 +1,4 @@
-"""`relay dispatch`, auditd's plugin: hands what auditd's dispatcher writes on stdin over to a running relay.
+"""`relay dispatch`, auditd's plugin: hands the records on its stdin, from auditd's dispatcher, over to a running relay.
 
 It connects to the unix socket of a source `audit-dispatcher`. It sends records, each with an LF. relay answers with
 decimal numbers, each with an LF: so many octets of this connection are durable. Records that are not durable are kept
@@ -6,7 +6,7 @@ here, and sent again on the next connection when this one was lost. So nothing i
 restarted, as long as the records meanwhile fit into memory: `CEILING` octets. Beyond that stdin is not read: auditd's
 queue fills (q_depth), and its overflow_action decides. A record over `LONGEST_RECORD` is handed over in pieces.
 
-It ends when auditd closes stdin or sends SIGTERM, after `FINISHING_S` at most to hand over what is left. The number of
+It ends when auditd closes stdin or sends SIGTERM, after `FINISHING_S` at most to hand over the rest. The number of
 records that remain then is an error on stderr, which auditd shows to nobody: auditd's own log has those records.
 """
 
@@ -56,7 +56,7 @@ class Handover:
         return bytes(memoryview(self._kept)[self._sent : self._sent + limit])
 
     def keep(self, records: list[bytes]) -> None:
-        """Add what was read."""
+        """Add records that were read."""
         for record in records:
             for start in range(0, max(1, len(record)), LONGEST_RECORD):
                 self._kept += record[start : start + LONGEST_RECORD] + b"\n"
@@ -71,7 +71,7 @@ class Handover:
         self._answer = b""
 
     def answered(self, data: bytes) -> None:
-        """Drop what relay's answer says is durable; ProtocolError when it makes no sense."""
+        """Drop the octets that are durable by relay's answer; ProtocolError for an answer that makes no sense."""
         *lines, self._answer = (self._answer + data).split(b"\n")
         for line in lines:
             if not (line.isdigit() and self._accepted <= int(line) <= self._accepted + self._sent):
@@ -146,7 +146,7 @@ class DispatcherPlugin:
             self._converse(connection, reads=connection in readable, writes=connection in writable)
 
     def _read_stdin(self) -> bool:
-        """Read what there is; False when there is nothing more at present."""
+        """Read a chunk; False when there is nothing more at present."""
         try:
             data = os.read(self._stdin, _CHUNK)
         except BlockingIOError:

@@ -54,7 +54,7 @@ from relay.values.settings import PortForwarding, RemoteLoggingServer, Settings
 SAMPLE = "deploy/relay.toml shows what belongs there"
 
 
-# --- What the settings mean ---
+# --- The meaning of the settings ---
 
 
 def routing(settings: Settings) -> Routing:
@@ -71,7 +71,7 @@ def selection_of(server: RemoteLoggingServer) -> MessageSelection:
 
 
 def server_key(server: RemoteLoggingServer, forwarding: PortForwarding | None) -> ServerKey:
-    """What a cursor belongs to: the protocol, and the SSH server with the remote end, or the address that is used."""
+    """The owner of a cursor: the protocol, and the SSH server with the remote end, or the address that is used."""
     ends = [(server.address, server.port)]
     if forwarding is not None:
         remote = (forwarding.remote_host, forwarding.remote_port)
@@ -80,7 +80,7 @@ def server_key(server: RemoteLoggingServer, forwarding: PortForwarding | None) -
 
 
 def check(settings: Settings) -> None:
-    """Raise at once what no retry can repair."""
+    """ConfigurationError for faults that no retry can repair."""
     servers, sources = settings.remote_logging_server, settings.source
     if bool(servers) != bool(sources) or not (servers or settings.port_forwarding):
         missing = "source" if servers else "remote-logging-server"
@@ -96,11 +96,11 @@ def parts_to_run(settings: Settings, digests: Digests) -> PartsByName:
     return parts._replace(sources={**parts.sources, KERNEL_AUDIT: author_of(settings)})
 
 
-# --- What is built from them ---
+# --- Parts built from the settings ---
 
 
 def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watches:
-    """What `relay run` watches; a watch that is still wanted is the former one."""
+    """The watches of `relay run`; a watch that is still wanted is the former one."""
     users = former.users if former is not None else AllUsers(Disk())
     method = HaltMethod(command=settings.audit.halt_command, boot_id=boot_id())
     halt = former.halt if former is not None else None
@@ -153,11 +153,11 @@ def terms_of(settings: Settings) -> RoadTerms:
     return RoadTerms(settings.spool, routing(settings), policy_of(settings), watches)
 
 
-# --- What the status shows ---
+# --- Status ---
 
 
 def live_source(source: Source, error: str) -> LiveSource:
-    """What `relay status` shows of a source; `error` is why it could not begin."""
+    """The state of a source for `relay status`; `error` is why it could not begin."""
     return LiveSource(
         name=source.name,
         lag=source.lag,
@@ -172,7 +172,7 @@ def live_source(source: Source, error: str) -> LiveSource:
 
 
 class Forwarder(RunningParts):
-    """Sources, servers and local ports of one road: `begin` begins them, `exchange` exchanges what changed."""
+    """Sources, servers and local ports of one road: `begin` begins them, `exchange` exchanges changed parts."""
 
     def __init__(self, road: Road) -> None:
         self._road = road
@@ -288,7 +288,7 @@ class Forwarder(RunningParts):
 
 
 async def forward(start: LoadedConfiguration, read_again: Callable[[], LoadedConfiguration]) -> None:
-    """Forward until SIGTERM or SIGINT; SIGHUP or a request on the control socket exchanges what changed."""
+    """Forward until SIGTERM or SIGINT; SIGHUP or a request on the control socket reloads."""
     settings = start.settings
     with Signals() as signals:
         check(settings)

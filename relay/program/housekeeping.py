@@ -1,4 +1,4 @@
-"""What a running program looks after: alarms, heartbeats, retention by age, and the request for a halt.
+"""The housekeeping of a running program: alarms, heartbeats, retention by age, and the request for a halt.
 
 Once a second a worker thread takes a snapshot and asks the table of alarms about it. An alarm that is raised or cleared
 goes to relay's log, into an event, and to all users if it concerns them. Alarms are kept in a slot, so that a restart
@@ -91,7 +91,7 @@ def policy_of(settings: Settings) -> HousekeepingPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watches:
-    """What is watched besides intake, spool and servers, and who is warned. The two programs put it together."""
+    """The watches besides intake, spool and servers, and the ways to warn. The two programs build them."""
 
     users: AllUsers
     certificates: CertificateWatch
@@ -103,7 +103,7 @@ class Watches:
 
 
 WatchesBuilder = Callable[[Store, Watches | None], Watches]
-"""Builds the watches from the open store; after a reload from the former ones too, of which it keeps what it can."""
+"""Builds the watches from the open store and, after a reload, from the former ones, which it keeps where it can."""
 
 
 class _Counted(NamedTuple):
@@ -166,7 +166,7 @@ class Housekeeping:
             self.watches = build(self._store, self.watches)
 
     def submit_of(self, source: str) -> Submit:
-        """What a source is to submit its batches to: the intake, behind the watch on the audit trail if it has that."""
+        """The submit function for a source: the intake's, behind the watch on the audit trail if the source has it."""
         submit = self._intake.submit_for(source)
         watch = self.watches.audit_trail
         return watch.wrap(submit) if watch is not None and source in self.watches.fed_by_auditd else submit
@@ -261,7 +261,7 @@ class Housekeeping:
             network_failure_timeout=timeout,
         )
 
-    # --- What follows from it ---
+    # --- The reactions ---
 
     def _changes(self, wanted: Sequence[Alarm], now: Clocks) -> Iterator[AlarmChange]:
         """Clear and raise alarms until those of `wanted` are raised; logs each change and sends it to the users."""

@@ -44,7 +44,7 @@ class LiveSource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LivePart(msgspec.Struct, frozen=True, kw_only=True):
-    """A listener, the SSH end or a port forwarding: its state and what it has counted since the start."""
+    """A listener, the SSH end or a port forwarding: its state and its counters since the start."""
 
     name: str
     state: str = ""

@@ -60,7 +60,7 @@ async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
 
 
 async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASYNC109  `drained` has its own error
-    """Archive what the spool holds, and return.
+    """Archive everything that the spool holds, and return.
 
     TemporaryError when a signal stops it before that, or when it takes longer than `timeout` seconds.
     """
@@ -77,7 +77,7 @@ def terms_of(settings: Settings) -> RoadTerms:
 
 
 def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watches:
-    """What `relay receive` watches. It has no source of audit records, and never requests a halt."""
+    """The watches of `relay receive`, which has no source of audit records, and never requests a halt."""
     del store
     users = former.users if former is not None else AllUsers(Disk())
     return Watches(users=users, certificates=CertificateWatch(of_receiver(settings)))
@@ -94,7 +94,7 @@ async def _archive(road: Road, folder: str) -> None:
 
 
 class Receiver(RunningParts):
-    """The listeners of one road: `begin` begins them, `exchange` exchanges what changed and ends no other session."""
+    """The listeners of one road: `begin` begins them, `exchange` exchanges changed parts and ends no other session."""
 
     def __init__(self, road: Road) -> None:
         self._road = road
@@ -110,7 +110,7 @@ class Receiver(RunningParts):
 
     @property
     def summary(self) -> str:
-        """A line about what runs."""
+        """A line about the listeners and the archive."""
         return f"listens on {', '.join(self._listening)}; archive: {self._settings.receiver.archive}"
 
     async def begin(self, settings: Settings, digests: Digests) -> None:

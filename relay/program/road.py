@@ -187,7 +187,7 @@ class Road:
         return counted(blocks, "block waits", "blocks wait") if blocks else "nothing waits"
 
     def log_stop(self, signal_name: str) -> None:
-        """Write to the log that the program stops, why, and what waits."""
+        """Write to the log that the program stops, why, and how much waits."""
         waiting = "; ".join(f"{each.name}: {self.waiting_of(each)}" for each in self.destinations)
         _log.log(NOTICE, "stops on %s%s", signal_name, f"; {waiting}" if waiting else "")
 
@@ -199,9 +199,9 @@ class Road:
         await self.housekeeping.exchange(terms.policy, terms.watches)
 
     async def deliver(self, routes: Sequence[Route], kept: Collection[str] = ()) -> None:
-        """Deliver to these destinations and to no others; finding where a new one begins takes time.
+        """Deliver to these destinations and to no others; it takes time to find where a new one begins.
 
-        The destinations in `kept` continue as they are. The others end first, with a proof of what they have sent.
+        The destinations in `kept` continue as they are. The others end first, with a proof of all they have sent.
         """
         leaving = [each for each in self.destinations if each.name not in kept]
         await asyncio.gather(*(asyncio.to_thread(each.finish) for each in leaving))

@@ -30,7 +30,7 @@ class DestinationStatus(NamedTuple):
     proof: str
     proven_at: int
     missing_blocks: int = 0
-    """Blocks among those that wait that are damaged, or whose files were deleted."""
+    """Waiting blocks that are damaged, or whose files were deleted."""
 
 
 class SourceStatus(NamedTuple):

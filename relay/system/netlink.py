@@ -1,9 +1,9 @@
 """One request to the kernel's audit subsystem over netlink: netlink(7), linux/netlink.h, linux/audit.h.
 
 The kernel answers only a process with the request's capability in the machine's first user and process namespaces; in
-a container it refuses as a rule. Nothing is sent twice. An answer takes a second at most, unless the backlog of the
+a container it usually refuses. Nothing is sent twice. An answer takes a second at most, unless the backlog of the
 kernel's audit is full: then the kernel makes the sender wait in `send`. With a frozen auditd 2.1 to 2.8 s were seen,
-and up to `backlog_wait_time` (60 s by default) are possible. Use a `BackgroundCall` for what is asked repeatedly.
+and up to `backlog_wait_time` (60 s by default) are possible. Use a `BackgroundCall` for repeated requests.
 """
 
 import errno
@@ -29,12 +29,12 @@ _FORBIDDEN: Final = frozenset({errno.EPERM, errno.EACCES, errno.ECONNREFUSED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRequest:
-    """One type of request, and what an error about it says."""
+    """One type of request, with the words for its errors."""
 
     what: str
     type: int
     capability: str
-    """What the sender needs; capabilities(7)."""
+    """The capability that the sender needs; capabilities(7)."""
     acknowledged: bool = False
     """Whether the kernel answers with an acknowledgement, and not with data."""
 

@@ -1,4 +1,4 @@
-"""relay's own log. It always reports that a program is ready, has reloaded or stops, and what is lost or recovered.
+"""relay's own log. It always reports that a program is ready, has reloaded or stops, and every loss and recovery.
 
 -v adds the sessions and the proofs, -vv helps to find a fault.
 

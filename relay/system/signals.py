@@ -1,4 +1,4 @@
-"""What signals mean to `relay run` and `relay receive`: no signal ends them by surprise.
+"""The meaning of signals to `relay run` and `relay receive`: no signal ends them by surprise.
 
 SIGTERM and SIGINT stop the program. SIGHUP reloads its configuration, SIGUSR1 logs its status. Every other signal that
 would end a program by default does nothing, except those in `FAULTS`, by which the processor reports a fault.

@@ -1,1 +1,1 @@
-"""Reloading: what a changed configuration changes in a running program."""
+"""Reloading: a changed configuration takes effect in a running program."""

@@ -17,7 +17,7 @@ Program = Literal["run", "receive"]
 
 
 class LoadedConfiguration(NamedTuple):
-    """What was read."""
+    """Settings, the location of each key, and the digests of files."""
 
     settings: Settings
     files: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a reload changes: the parts of a running program compared with those of a new configuration. Pure.
+"""The plan of a reload: the parts of a running program compared with those of a new configuration. Pure.
 
 A part is a name and everything that it depends on, including the contents of files: a private key that was replaced at
 the same path exchanges every part that uses it. Equal parts are kept, with their sessions and connections.
@@ -25,7 +25,7 @@ _Specifications = Mapping[str, object]
 _NONE: Final[_Specifications] = MappingProxyType({})
 
 _NOT_OF_THE_SESSION: Final = {"start": "oldest", "network_failure_action": "retry", "network_failure_timeout": 600.0}
-"""Keys of a server that change without its session: what housekeeping follows, and where a new server begins."""
+"""Keys of a server that change without its session: housekeeping's, and the start of a new server."""
 _OF_THE_AUTHOR: Final = ("hostname", "router", "node")
 
 
@@ -45,7 +45,7 @@ class PartsByName(NamedTuple):
 
 
 class PartChanges(NamedTuple):
-    """What happens to the parts of one kind."""
+    """The changes to the parts of one kind."""
 
     kept: tuple[str, ...] = ()
     exchanged: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class PartChanges(NamedTuple):
 
 
 class ReloadPlan(NamedTuple):
-    """What a reload does."""
+    """All changes of a reload."""
 
     sources: PartChanges
     servers: PartChanges
@@ -84,7 +84,7 @@ class ReloadPlan(NamedTuple):
 
 
 class SourcePart(NamedTuple):
-    """What a source depends on."""
+    """Everything that a source depends on."""
 
     table: SourceTable
     watched: str

@@ -1,4 +1,4 @@
-"""What a program does while it is ready: on request it reloads its configuration or logs its status.
+"""The requests to a program that is ready: it reloads its configuration or logs its status.
 
 A configuration with a mistake changes nothing, and its mistakes are logged. Reloads never overlap. A SIGHUP during a
 reload causes another one, because the files may have changed again.
@@ -29,17 +29,17 @@ class RunningParts(Protocol):
     """All parts of a program that a reload may change."""
 
     async def prepare(self, new: LoadedConfiguration) -> ReloadPlan:
-        """Find out what changes; a RelayError refuses the reload, and nothing has changed."""
+        """Find the changes; a RelayError refuses the reload, and nothing has changed."""
 
     async def exchange(self, new: LoadedConfiguration, changes: ReloadPlan) -> tuple[str, ...]:
         """Carry out `changes`. Returns a sentence for each part that is still ending.
 
-        After a RelayError another reload continues with what is left.
+        After a RelayError another reload continues with the rest.
         """
 
 
 def log_ready(program: str, start: LoadedConfiguration, parts: str) -> None:
-    """Write to the log that a program is ready, and what it consists of."""
+    """Write to the log that a program is ready, and its parts."""
     configuration = ", ".join(start.files) or "flags alone"
     _log.log(
         NOTICE, "ready: relay %s %s; configuration: %s; %s", program, version("relay-syslog"), configuration, parts
@@ -98,7 +98,7 @@ class Reloader:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def reload(self) -> Reloaded:
-        """Read the configuration again and exchange what changed; returns and logs the result."""
+        """Read the configuration again and exchange the changed parts; returns and logs the result."""
         task = asyncio.create_task(self._reload())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -111,7 +111,7 @@ class Reloader:
         async with self._one_at_a_time:
             try:
                 return await self._read_and_exchange()
-            except Exception as bug:  # noqa: BLE001  whatever fails here, the program goes on
+            except Exception as bug:  # noqa: BLE001  the program continues after any failure here
                 error = InternalError("relay", f"a bug: {error_text(bug)}", "please report it with the log")
                 _log.error("the reload failed: %s", error)
                 _log.debug("a bug", exc_info=bug)

@@ -111,7 +111,7 @@ class RunningSources:
             running.task = asyncio.create_task(self._keep_running(running))
 
     async def stop(self) -> None:
-        """End all of them at the end of the program: what is not durable was never accepted."""
+        """End all of them at the end of the program: an event that is not durable was never accepted."""
         tasks = [*self._exchanges.values(), *(each.task for each in self._running.values() if each.task)]
         for task in tasks:
             task.cancel()

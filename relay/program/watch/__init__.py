@@ -1,1 +1,1 @@
-"""What the programs watch besides their sources and servers, and how they warn: users, and the halt of the machine."""
+"""The watches of the programs, the messages to all users, and the request to halt the machine."""

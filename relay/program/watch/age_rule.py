@@ -22,7 +22,7 @@ _NOTED_EVERY: Final = 900 * _SECOND
 
 
 class AgeRule(msgspec.Struct, frozen=True, kw_only=True):
-    """The clocks as they were noted, and what followed from them."""
+    """A reading of the clocks, and the conclusions from it."""
 
     wall: int
     boot: int
@@ -61,7 +61,7 @@ class AgeRule(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def decode(cls, data: bytes | None, now: Clocks) -> "AgeRule":
-        """From the content of a slot; one that cannot be read is like none."""
+        """From the content of a slot; unreadable content is like none."""
         try:
             return msgspec.json.decode(data or b"", type=cls)
         except msgspec.MsgspecError:

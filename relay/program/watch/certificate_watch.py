@@ -1,7 +1,7 @@
 """When the certificates that the configuration names expire, read from their files now and then.
 
 Of the certificates of a `certificate` the first to expire counts. Of those of a `ca` the last one does, because one
-that is trusted is enough. A file that cannot be read is skipped here: what needs it reports why. The certificate that a
+that is trusted is enough. A file that cannot be read is skipped here: its user reports why. The certificate that a
 server itself shows is checked by `relay test-connection`. The files are read every `INTERVAL` seconds of the boot
 clock, so an alarm ends within that time of a renewal.
 """
@@ -34,7 +34,7 @@ class CertificateExpiry(NamedTuple):
 
     about: str
     name: str
-    """What a person calls it: its file and its key."""
+    """Its file and its key, for a sentence."""
     at: dt.datetime
 
 
@@ -56,7 +56,7 @@ def _named(about: str, certificate: str, ca: str) -> tuple[ConfiguredCertificate
 
 
 class CertificateWatch:
-    """Reads the files, and remembers what was read last."""
+    """Reads the files, and keeps the result until the next reading."""
 
     def __init__(self, watched: Sequence[ConfiguredCertificate]) -> None:
         self._watched = watched

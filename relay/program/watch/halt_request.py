@@ -45,7 +45,7 @@ class HaltMethod:
 
 
 class HaltOutcome(NamedTuple):
-    """What came of the attempt to request a halt."""
+    """The result of an attempt to request a halt."""
 
     outcome: Literal["requested", "held back", "failed"]
     detail: str

@@ -58,7 +58,7 @@ class Canary:
         return replace(self, sent_at=now, awaited_since=since, unanswered=self.unanswered + 1)
 
     def fail(self, former: "Canary") -> "Canary":
-        """Sending failed: only what `former` awaited is awaited still."""
+        """Sending failed: only the canaries that `former` awaited are awaited still."""
         return replace(self, awaited_since=former.awaited_since, unanswered=former.unanswered)
 
     def arrive(self, now: int) -> "Canary":

@@ -1,4 +1,4 @@
-"""What the watch on the audit trail asks the machine, and the canary that it sends."""
+"""The questions of the watch on the audit trail to the machine, and the canary that it sends."""
 
 import functools
 import os
@@ -23,7 +23,7 @@ _FIRST_TIMEOUT_S: Final = 3.0
 
 
 class Machine(Protocol):
-    """What can be asked."""
+    """The machine, as the watch on the audit trail uses it."""
 
     def kernel(self) -> KernelAudit:
         """The kernel's audit status; RelayError when it cannot be read."""

@@ -1,7 +1,7 @@
-"""What relay observes of this machine's audit trail. Pure.
+"""The observable state of this machine's audit trail. Pure.
 
 The trail is a chain: the kernel audits, a daemon is registered with it and alive, its unit has not failed, and its
-records reach relay's source. What cannot be observed is None and is not a fault.
+records reach relay's source. A link that cannot be observed is None and is not a fault.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 deploy/relay.rules prevents that. Without it, events arrive of which a SYSCALL record (the first or a later one) names
 relay's process, or a child of it. Isolated events caused by relay itself are harmless; `LIMIT` of them within a minute
-are a loop. No event is excluded from what relay forwards.
+are a loop. relay forwards these events like all others.
 
 `count` runs in the event loop's thread and `per_minute` in a worker thread; only numbers pass between the two.
 """
