@@ -30,7 +30,7 @@ from relay.syslog.auditd_remote import ACK, DISKERROR, DISKFULL, DISKLOW, ENDING
 from relay.transport.ssh.session import SshSession
 from relay.values.event import EventType
 
-TERMS = AuditdSettings(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
+SETTINGS = AuditdSettings(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
 CURSOR = Cursor(retained=7, transient=3)
 FATAL = 0x60000077
 
@@ -49,9 +49,9 @@ def events(count: int, first: int = 0) -> list[bytes]:
 
 
 def session(
-    port: int, terms: AuditdSettings = TERMS, selection: MessageSelection = EVERYTHING
+    port: int, settings: AuditdSettings = SETTINGS, selection: MessageSelection = EVERYTHING
 ) -> AbstractContextManager[AcknowledgedStream]:
-    return session_of(port, AuditdSpeaker(terms), selection)
+    return session_of(port, AuditdSpeaker(settings), selection)
 
 
 def deliver(stream: AcknowledgedStream, messages: list[bytes], first: int = 1) -> None:
@@ -106,7 +106,7 @@ class TestDelivery:
             waiting.clear()
             return answers
 
-        with AuditdPeer(answer_the_fourth) as peer, session(peer.port, replace(TERMS, window=4)) as stream:
+        with AuditdPeer(answer_the_fourth) as peer, session(peer.port, replace(SETTINGS, window=4)) as stream:
             deliver(stream, events(400))
             assert peer.records == [record(number) for number in range(400)]
         assert most == 4
@@ -120,7 +120,7 @@ class TestDelivery:
             count = len(waiting) if message.body == record(99) else len(waiting) // 4
             return b"".join(keep(peer, waiting.pop(0)) for _ in range(count))
 
-        with AuditdPeer(answer_the_oldest_of_four) as peer, session(peer.port, replace(TERMS, window=4)) as stream:
+        with AuditdPeer(answer_the_oldest_of_four) as peer, session(peer.port, replace(SETTINGS, window=4)) as stream:
             deliver(stream, events(100))
             assert peer.records == [record(number) for number in range(100)]
 
@@ -132,7 +132,7 @@ class TestDelivery:
             keep(peer, message)
             return encode(ACK, message.sequence, b"x" * 8000)
 
-        with AuditdPeer(wordy) as peer, session(peer.port, replace(TERMS, window=100_000)) as stream:
+        with AuditdPeer(wordy) as peer, session(peer.port, replace(SETTINGS, window=100_000)) as stream:
             deliver(stream, [event(each) for each in records])
             assert peer.records == records
 
@@ -140,7 +140,7 @@ class TestDelivery:
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         long = event(record(1, b"x" * LARGEST_RECORD))
-        speaker = AuditdSpeaker(TERMS)
+        speaker = AuditdSpeaker(SETTINGS)
         with AuditdPeer() as peer, session_of(peer.port, speaker) as stream, caplog.at_level(logging.WARNING):
             deliver(stream, [long, long])
             assert speaker.continued == 2
@@ -253,15 +253,15 @@ BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
 }
 
 
-def terms_for(name: str) -> AuditdSettings:
+def settings_for(name: str) -> AuditdSettings:
     """A long time for answers, except from a peer that never sends any."""
-    return replace(TERMS, answering=0.2) if name == "never" else TERMS
+    return replace(SETTINGS, answering=0.2) if name == "never" else SETTINGS
 
 
 @pytest.mark.parametrize("name", BAD_PEERS)
 def test_a_bad_peer_is_named_and_nothing_is_proven(name: str) -> None:
     answer, kind, cause = BAD_PEERS[name]
-    with AuditdPeer(answer) as peer, session(peer.port, terms_for(name)) as stream:
+    with AuditdPeer(answer) as peer, session(peer.port, settings_for(name)) as stream:
         stream.send(block(events(5), EventType.AUDIT))
         with pytest.raises(kind, match=cause) as caught:
             stream.prove(CURSOR)
@@ -277,7 +277,7 @@ def test_after_a_bad_peer_the_unproven_rest_is_sent_again_and_status_shows_the_e
     with (
         opened(tmp_path) as store,
         AuditdPeer(first=(answer,)) as peer,
-        delivering(store, peer.port, lambda: AuditdSpeaker(terms_for(name)), seen) as destination,
+        delivering(store, peer.port, lambda: AuditdSpeaker(settings_for(name)), seen) as destination,
     ):
         wait_until(lambda: destination.has_proven(2, 1), 60, lambda: repr(destination))
         assert destination.error is None
@@ -292,7 +292,7 @@ def test_after_a_bad_peer_the_unproven_rest_is_sent_again_and_status_shows_the_e
 class TestOpening:
     def test_a_server_that_does_not_answer_a_heartbeat_is_not_an_auditd(self) -> None:
         refused = pytest.raises(TemporaryError, match=r"no answer to a heartbeat within 0\.1 s")
-        with Collector() as silent, refused, session(silent.port, replace(TERMS, opening=0.1)):
+        with Collector() as silent, refused, session(silent.port, replace(SETTINGS, opening=0.1)):
             pass
 
     def test_a_stop_ends_the_wait(self) -> None:
@@ -300,7 +300,7 @@ class TestOpening:
         with Collector() as silent:
             threading.Timer(0.05, stop.set).start()
             begun = time.monotonic()
-            connected(silent.port, AuditdSpeaker(replace(TERMS, opening=100)), stop).close()
+            connected(silent.port, AuditdSpeaker(replace(SETTINGS, opening=100)), stop).close()
             assert time.monotonic() - begun < 60
 
     def test_a_server_that_closes_at_once_is_reported_with_the_usual_cause(self) -> None:
@@ -315,7 +315,7 @@ class TestOpening:
 
 class TestIdle:
     def test_a_heartbeat_is_sent_after_a_time_of_silence(self) -> None:
-        speaker = AuditdSpeaker(replace(TERMS, heartbeat=0.0))
+        speaker = AuditdSpeaker(replace(SETTINGS, heartbeat=0.0))
         with AuditdPeer() as peer, session_of(peer.port, speaker) as stream:
             stream.check()
             wait_until(lambda: peer.heartbeats == 2, 60, "the heartbeat")
@@ -328,13 +328,13 @@ class TestIdle:
             assert peer.heartbeats == 1
 
     def test_a_heartbeat_that_is_never_answered_ends_the_session(self) -> None:
-        terms = replace(TERMS, heartbeat=0.0, answering=0.05)
-        with AuditdPeer(beats=1) as peer, session(peer.port, terms) as stream:
+        settings = replace(SETTINGS, heartbeat=0.0, answering=0.05)
+        with AuditdPeer(beats=1) as peer, session(peer.port, settings) as stream:
             wait_until(lambda: gone(stream, "no answer for 0.05 s"), 60, "the silence is found")
 
     @pytest.mark.parametrize("type_", [DISKFULL, DISKERROR, FATAL])
     def test_a_heartbeat_answered_with_an_error_ends_the_session(self, type_: int) -> None:
-        with AuditdPeer(beats=1) as peer, session(peer.port, replace(TERMS, heartbeat=0.0)) as stream:
+        with AuditdPeer(beats=1) as peer, session(peer.port, replace(SETTINGS, heartbeat=0.0)) as stream:
             stream.check()
             wait_until(lambda: peer.heartbeats == 2, 60, "the heartbeat")
             peer.send(encode(type_, 2))
@@ -358,12 +358,12 @@ def auditd() -> Iterator[Auditd]:
 
 
 @contextmanager
-def to_auditd(auditd: Auditd, terms: AuditdSettings = TERMS) -> Iterator[AcknowledgedStream]:
+def to_auditd(auditd: Auditd, settings: AuditdSettings = SETTINGS) -> Iterator[AcknowledgedStream]:
     with Sshd([f"PermitOpen 127.0.0.1:{auditd.port}"]) as sshd:
         stop = threading.Event()
         transport = SshSession.connect(sshd.forwarding(auditd.port), stop)
         try:
-            stream = AcknowledgedStream(transport, stop, AuditdSpeaker(terms), selection=EVERYTHING)
+            stream = AcknowledgedStream(transport, stop, AuditdSpeaker(settings), selection=EVERYTHING)
             yield stream
         finally:
             transport.close()
@@ -423,7 +423,7 @@ def test_a_full_disk_of_auditd_is_reported_and_everything_arrives_once_there_is_
         opened(tmp_path) as store,
         caplog.at_level(logging.WARNING),
     ):
-        with delivering(store, auditd.port, lambda: AuditdSpeaker(TERMS), []) as destination:
+        with delivering(store, auditd.port, lambda: AuditdSpeaker(SETTINGS), []) as destination:
             wait_until(lambda: "DISKFULL: its disk is full" in str(destination.error), 60, lambda: repr(destination))
             assert not destination.has_proven(2, 1)
             auditd.make_room("10m")
@@ -442,7 +442,7 @@ def test_nothing_is_lost_when_auditd_stops_during_delivery_and_starts_again(
     filled(tmp_path, [foreign(message) for message in messages])
     with (
         opened(tmp_path) as store,
-        delivering(store, auditd.port, lambda: AuditdSpeaker(TERMS), []) as destination,
+        delivering(store, auditd.port, lambda: AuditdSpeaker(SETTINGS), []) as destination,
     ):
         auditd.wait_for_records(300)
         getattr(auditd, how)()

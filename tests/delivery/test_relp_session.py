@@ -33,7 +33,7 @@ from relay.syslog.relp_frame import Frame, encode
 from relay.transport.ssh.session import SshSession
 from relay.values.event import EventType
 
-TERMS = RelpSettings(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
+SETTINGS = RelpSettings(opening=30, answering=30, pauses=(0.0, 0.0, 0.0, 0.001))
 CURSOR = Cursor(retained=7, transient=3)
 BAD = b"<13>1 - - - - - - bad"
 
@@ -43,9 +43,13 @@ def good(number: int) -> bytes:
 
 
 def session(
-    port: int, terms: RelpSettings = TERMS, *, selection: MessageSelection = EVERYTHING, max_message_size: int = 1 << 20
+    port: int,
+    settings: RelpSettings = SETTINGS,
+    *,
+    selection: MessageSelection = EVERYTHING,
+    max_message_size: int = 1 << 20,
 ) -> AbstractContextManager[AcknowledgedStream]:
-    return session_of(port, RelpSpeaker(max_message_size, terms), selection)
+    return session_of(port, RelpSpeaker(max_message_size, settings), selection)
 
 
 def poisoned_by(poison: bytes) -> Answer:
@@ -91,14 +95,14 @@ class TestDelivery:
             waiting.clear()
             return answers
 
-        with RelpPeer(answer_the_third) as peer, session(peer.port, replace(TERMS, window=window)) as stream:
+        with RelpPeer(answer_the_third) as peer, session(peer.port, replace(SETTINGS, window=window)) as stream:
             stream.send(block([good(number % 10) for number in range(300)]))
             stream.prove(CURSOR)
             assert len(peer.messages) == 300
         assert most == 3
 
     def test_one_message_larger_than_the_window_is_sent_alone(self) -> None:
-        with RelpPeer() as peer, session(peer.port, replace(TERMS, window=RelpWindow(octets=100))) as stream:
+        with RelpPeer() as peer, session(peer.port, replace(SETTINGS, window=RelpWindow(octets=100))) as stream:
             stream.send(block([b"a", b"x" * 100_000, b"b"]))
             stream.prove(CURSOR)
             assert [len(message) for message in peer.messages] == [1, 100_000, 1]
@@ -118,7 +122,7 @@ class TestDelivery:
             assert len(peer.messages) == 10_000
 
     def test_a_new_session_is_opened_before_txnr_ends_and_nothing_is_lost(self) -> None:
-        with RelpPeer() as peer, session(peer.port, replace(TERMS, reconnect_at=10)) as stream:
+        with RelpPeer() as peer, session(peer.port, replace(SETTINGS, reconnect_at=10)) as stream:
             for number in range(30):
                 stream.send(block([good(number)]))
                 stream.prove(CURSOR)
@@ -241,15 +245,15 @@ BAD_PEERS: dict[str, tuple[Answer, type[RelayError], str]] = {
 }
 
 
-def terms_for(name: str) -> RelpSettings:
+def settings_for(name: str) -> RelpSettings:
     """A long time for answers, except from a peer that never sends any."""
-    return replace(TERMS, answering=0.2) if name == "never answers" else TERMS
+    return replace(SETTINGS, answering=0.2) if name == "never answers" else SETTINGS
 
 
 @pytest.mark.parametrize("name", BAD_PEERS)
 def test_a_bad_peer_is_named_and_nothing_is_proven(name: str) -> None:
     answer, kind, cause = BAD_PEERS[name]
-    with RelpPeer(answer) as peer, session(peer.port, terms_for(name)) as stream:
+    with RelpPeer(answer) as peer, session(peer.port, settings_for(name)) as stream:
         with pytest.raises(kind, match=cause) as caught:
             deliver(stream)
         assert caught.value.retryable
@@ -261,7 +265,7 @@ def deliver(stream: AcknowledgedStream) -> None:
 
 
 def speaker() -> RelpSpeaker:
-    return RelpSpeaker(1 << 20, TERMS)
+    return RelpSpeaker(1 << 20, SETTINGS)
 
 
 @pytest.mark.parametrize("name", BAD_PEERS)
@@ -273,7 +277,7 @@ def test_after_a_bad_peer_the_unproven_rest_is_sent_again_and_status_shows_the_e
     with (
         opened(tmp_path) as store,
         RelpPeer(first=(answer,)) as peer,
-        delivering(store, peer.port, lambda: RelpSpeaker(1 << 20, terms_for(name)), seen) as destination,
+        delivering(store, peer.port, lambda: RelpSpeaker(1 << 20, settings_for(name)), seen) as destination,
     ):
         wait_until(lambda: destination.has_proven(2, 1), 60, lambda: repr(destination))
         assert destination.error is None
@@ -311,7 +315,7 @@ def hear_and_reset(_: Collector, connection: socket.socket) -> None:
 class TestOpening:
     def test_a_collector_that_never_answers_open_is_an_error(self) -> None:
         expected = pytest.raises(TemporaryError, match=r"no answer to RELP's open within 0\.1 s")
-        with Collector() as silent, expected, session(silent.port, replace(TERMS, opening=0.1)):
+        with Collector() as silent, expected, session(silent.port, replace(SETTINGS, opening=0.1)):
             pass
 
     def test_a_stop_ends_the_wait(self) -> None:
@@ -319,7 +323,7 @@ class TestOpening:
         with Collector() as silent:
             threading.Timer(0.05, stop.set).start()
             begun = time.monotonic()
-            connected(silent.port, RelpSpeaker(1000, replace(TERMS, opening=100)), stop).close()
+            connected(silent.port, RelpSpeaker(1000, replace(SETTINGS, opening=100)), stop).close()
             assert time.monotonic() - begun < 60
 
     def test_a_collector_that_closes_at_once_is_reported(self) -> None:
@@ -386,7 +390,7 @@ class TestEnding:
             assert (peer.closes, peer.messages) == (0, [good(1)])
 
     def test_a_farewell_without_an_answer_is_not_awaited_for_long(self) -> None:
-        with SilentAtTheEnd() as peer, session(peer.port, replace(TERMS, answering=100)) as stream:
+        with SilentAtTheEnd() as peer, session(peer.port, replace(SETTINGS, answering=100)) as stream:
             deliver(stream)
             begun = time.monotonic()
             stream.end()
@@ -420,11 +424,11 @@ class TestEnding:
 
 
 @contextmanager
-def to_imrelp(rsyslog: Rsyslog, terms: RelpSettings = DEFAULT_SETTINGS) -> Iterator[AcknowledgedStream]:
+def to_imrelp(rsyslog: Rsyslog, settings: RelpSettings = DEFAULT_SETTINGS) -> Iterator[AcknowledgedStream]:
     with Sshd([f"PermitOpen 127.0.0.1:{rsyslog.port}"]) as sshd:
         stop = threading.Event()
         transport = SshSession.connect(sshd.forwarding(rsyslog.port), stop)
-        stream = AcknowledgedStream(transport, stop, RelpSpeaker(1 << 20, terms), selection=EVERYTHING)
+        stream = AcknowledgedStream(transport, stop, RelpSpeaker(1 << 20, settings), selection=EVERYTHING)
         yield stream
         stream.close()
 
@@ -472,7 +476,7 @@ def _proof(stream: AcknowledgedStream) -> float:
 
 
 def test_a_frozen_collector_behind_a_living_sshd_is_noticed_by_its_missing_answers() -> None:
-    with Rsyslog("imrelp") as rsyslog, to_imrelp(rsyslog, replace(TERMS, answering=4)) as stream:
+    with Rsyslog("imrelp") as rsyslog, to_imrelp(rsyslog, replace(SETTINGS, answering=4)) as stream:
         deliver(stream)
         suspend([rsyslog.pid])
         with pytest.raises(TemporaryError, match="no answer for 4 s"):
