@@ -109,7 +109,10 @@ class Decoder:
             if not self._skipping:
                 self._begun += data[:taken]
             if not self._missing:
-                self._end_frame(messages)
+                if not self._skipping:
+                    messages.append(bytes(self._begun))
+                self._begun.clear()
+                self._skipping = False
             data = data[taken:]
         elif self._in_line:
             data = self._continue_trailed(data, messages)
@@ -131,12 +134,16 @@ class Decoder:
     def _continue_trailed(self, data: bytes, messages: list[bytes]) -> bytes:
         """Complete the trailed frame that has begun; returns the octets after it."""
         end = self._find_trailer(data, 0)
-        taken = len(data) if end < 0 else end + 1
-        self._received += taken
-        self._extend_line(data if end < 0 else data[:end])
-        if end >= 0:
-            self._end_line(messages)
-        return data[taken:]
+        if end < 0:
+            self._extend_line(data)
+            self._received += len(data)
+            return b""
+        if not self._skipping:
+            self._end_line(bytes(self._begun) + data[:end], messages)
+        self._begun.clear()
+        self._skipping = self._in_line = False
+        self._received += end + 1
+        return data[end + 1 :]
 
     def _find_trailer(self, data: bytes, at: int) -> int:
         """Find the end of the trailed frame that continues at `at`; -1 when it does not end."""
@@ -150,12 +157,6 @@ class Decoder:
             self._between = _BETWEEN_WITH_NUL if self._nul else _BETWEEN
         return found.start()
 
-    def _end_frame(self, messages: list[bytes]) -> None:
-        if not self._skipping:
-            messages.append(bytes(self._begun))
-        self._begun.clear()
-        self._skipping = self._in_line = False
-
     def _extend_line(self, data: bytes) -> None:
         """Add octets to a trailed message, or skip it over the limit; a last CR may belong to the trailer."""
         if not self._skipping:
@@ -165,10 +166,12 @@ class Decoder:
                 self._begun.clear()
                 self._skipping = True
 
-    def _end_line(self, messages: list[bytes]) -> None:
-        if self._begun.endswith(b"\r"):
-            del self._begun[-1]
-        self._end_frame(messages)
+    def _end_line(self, message: bytes, messages: list[bytes]) -> None:
+        message = message.removesuffix(b"\r")
+        if len(message) <= self._limit:
+            messages.append(message)
+        else:
+            self.oversized += 1
 
     def _read_frames(self, data: bytes, messages: list[bytes]) -> None:
         """Read frames from where one begins. The hot loop: counted frames cost one find and one slice."""
@@ -196,11 +199,11 @@ class Decoder:
             elif first == _LESS_THAN or (self._lines and first not in self._between):
                 self._lines = True
                 end = self._find_trailer(data, at)
-                self._extend_line(data[at:] if end < 0 else data[at:end])
                 if end < 0:
                     self._in_line = True
+                    self._extend_line(data[at:])
                     return
-                self._end_line(messages)
+                self._end_line(data[at:end], messages)
                 at = end + 1
             elif first in self._between:
                 at += 1
