@@ -21,6 +21,7 @@ octets, however they are cut.
 import re
 
 from relay.errors import DataError, ProtocolError
+from relay.values.text import decoded, quoted
 
 LF = b"\n"
 NUL = b"\0"
@@ -60,7 +61,7 @@ def octet_counted(message: bytes) -> bytes:
 def non_transparent(message: bytes, trailer: bytes = LF) -> bytes:
     """Frame by trailer; UnframableError when the message contains the trailer."""
     if not message or trailer in message:
-        cause = f"it contains the trailer {trailer!r}" if message else "it is empty"
+        cause = f"it contains the trailer {quoted(decoded(trailer))}" if message else "it is empty"
         raise UnframableError("syslog message", cause, "use octet-counting")
     return message + trailer
 

@@ -210,7 +210,7 @@ class TestRefusals:
 
         with AuditdPeer(sick_after_three) as peer, session(peer.port) as stream:
             stream.send(block(events(6), EventType.AUDIT))
-            with pytest.raises(UnavailableError, match="refuses every message, the last one with 'type 0x60000077'"):
+            with pytest.raises(UnavailableError, match='refuses every message, the last one with "type 0x60000077"'):
                 stream.prove(CURSOR)
             assert stream.refused == []
             assert peer.refusals == 3 * 5 + 1

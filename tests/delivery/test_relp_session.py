@@ -178,7 +178,7 @@ class TestRefusal:
         with RelpPeer(refuse) as peer, session(peer.port) as stream:
             stream.send(block([good(1), good(2)]))
             with pytest.raises(
-                UnavailableError, match="refuses every message, the last one with '500 the disk is full'"
+                UnavailableError, match='refuses every message, the last one with "500 the disk is full"'
             ):
                 stream.prove(CURSOR)
             assert stream.refused == []

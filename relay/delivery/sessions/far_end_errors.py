@@ -2,6 +2,7 @@
 
 from relay.delivery.sessions.speaker import FarEndStop
 from relay.errors import TemporaryError, UnavailableError
+from relay.values.text import quoted
 
 
 class NoAnswerError(TemporaryError):
@@ -24,6 +25,6 @@ class EverythingRefusedError(UnavailableError):
     """The far end accepts no message; its last answer was `answer`."""
 
     def __init__(self, far_end: str, answer: str) -> None:
-        cause = f"it refuses every message, the last one with {answer!r}"
+        cause = f"it refuses every message, the last one with {quoted(answer)}"
         super().__init__(far_end, cause, "its own log names the reason; they are kept and sent again")
         self.answer = answer
