@@ -185,13 +185,13 @@ class Forwarder(RunningParts):
     async def begin(self, settings: Settings, digests: Digests) -> None:
         """Begin with everything that the settings name. The road is open with them."""
         self._parts = parts_to_run(settings, digests)
-        self._settings = settings
-        self._road.live_sources, self._road.live_parts = self.live_sources, self.live_parts
-        self._road.housekeeping.faults = self.faults
         await self._road.deliver(routes_of(settings, self._road.store))
         self._begin_ports(settings.port_forwarding)
         for source in inputs_of(settings):
             self.sources.begin(source)
+        self._settings = settings
+        self._road.live_sources, self._road.live_parts = self.live_sources, self.live_parts
+        self._road.housekeeping.faults = self.faults
 
     @override
     async def prepare(self, new: LoadedConfiguration) -> ReloadPlan:
@@ -217,8 +217,9 @@ class Forwarder(RunningParts):
         begun = {*ports.exchanged, *ports.begun}
         self._begin_ports(each for each in settings.port_forwarding if str(each.local) in begun)
         self._parts = self._parts._replace(port_forwardings=wanted.port_forwardings)
+        still_ending = await self._exchange_sources(settings, changes.sources, wanted.sources)
         self._settings = settings
-        return await self._exchange_sources(settings, changes.sources, wanted.sources)
+        return still_ending
 
     def _begin_ports(self, forwardings: Iterable[PortForwarding]) -> None:
         """Let other programs use these forwardings, by their local ports."""
