@@ -1,6 +1,5 @@
 """A Monitoring Agent's folder: the vendor's example word for word, which events go where, and what relay ignores."""
 
-import contextlib
 import os
 import random
 import shutil
@@ -747,7 +746,10 @@ def test_yaml_is_known_by_its_first_line(text: str, is_one: bool) -> None:
 
 
 def test_no_text_makes_reading_fail(agent: Agent) -> None:
-    """Seeded: the example's files, cut and with pieces of each other. RELAY_FUZZ_SECONDS=300 is the long form."""
+    """Seeded: the example's files, cut and with pieces of each other. RELAY_FUZZ_SECONDS=300 is the long form.
+
+    A wrong text is a list of mistakes, each on one line that a terminal can show.
+    """
     chance = random.Random(7)
     end = time.monotonic() + float(os.environ.get("RELAY_FUZZ_SECONDS", "1"))
     texts = [path.read_text() for path in sorted(EXAMPLE.rglob("*.*")) if path.is_file()]
@@ -761,9 +763,13 @@ def test_no_text_makes_reading_fail(agent: Agent) -> None:
     while time.monotonic() < end:
         made = [mutated(chance, text, pieces) for text in texts]
         agent.write(**{"input_traffic-events": made[1], "output_my-syslog": made[2]})
-        with contextlib.suppress(ConfigurationError):
-            agent.config(made[0])
+        agent.config(made[0])
+        mistakes: tuple[str, ...] = ()
+        try:
             read_settings([str(agent.folder / "config.yaml")])
+        except ConfigurationError as error:
+            mistakes = error.mistakes
+        assert [mistake for mistake in mistakes if not mistake.isprintable()] == []
 
 
 def mutated(chance: random.Random, text: str, pieces: list[str]) -> str:

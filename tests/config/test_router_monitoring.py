@@ -80,9 +80,8 @@ def test_the_audit_log_stays_a_source_beside_it(tmp_path: Path) -> None:
     file.write_text(EXAMPLE)
     configuration = read_configuration([str(file)])
     assert [source.name for source in configuration.settings.source] == ["events", "audit"]
-    assert [
-        warning for warning in configuration.warnings if "source[" in warning.location.key and not warning.location.line
-    ] == []
+    assert [str(warning) for warning in configuration.warnings if "source[2]" in warning.location.key] == []
+    assert [warning.location.line for warning in configuration.warnings if "source[1]" in warning.location.key] == [7]
 
 
 def test_a_warning_asks_to_stop_the_other_reader_of_the_events() -> None:
