@@ -226,7 +226,7 @@ class Housekeeping:
                 space_left=self._policy.space_left,
             ),
             audit_trail=watch.look(now, accepting=error is None) if watch is not None else None,
-            own_events_per_minute=watch.own_events_per_minute(now) if watch is not None else 0,
+            own_events_per_minute=watch.own_records.per_minute(now.boot) if watch is not None else 0,
             certificates=self.watches.certificates.look(now),
             today=dt.datetime.fromtimestamp(now.wall / _MICROSECONDS, dt.UTC),
             servers=servers,

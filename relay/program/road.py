@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import asdict
 from typing import Final, NamedTuple
 
 import msgspec
@@ -156,14 +157,7 @@ class Road:
             sources=tuple(sources),
             parts=tuple(parts),
             alarms=tuple(
-                LiveAlarm(
-                    name=change.alarm.name,
-                    severity=change.alarm.severity,
-                    text=change.alarm.text,
-                    about=change.alarm.about,
-                    since=change.since,
-                )
-                for change in self.housekeeping.alarms.active
+                LiveAlarm(**asdict(change.alarm), since=change.since) for change in self.housekeeping.alarms.active
             ),
         )
 

@@ -26,7 +26,6 @@ _NONE: Final[_Specifications] = MappingProxyType({})
 
 _NOT_OF_THE_SESSION: Final = {"start": "oldest", "network_failure_action": "retry", "network_failure_timeout": 600.0}
 """Keys of a server that change without its session: housekeeping's, and the start of a new server."""
-_OF_THE_AUTHOR: Final = ("hostname", "router", "node")
 
 
 class PartsByName(NamedTuple):
@@ -111,7 +110,7 @@ def compare(running: PartsByName, wanted: PartsByName) -> ReloadPlan:
 
 def parts_of_run(settings: Settings, digests: Digests) -> PartsByName:
     """The parts of `relay run`."""
-    author = (*(getattr(settings.relay, key) for key in _OF_THE_AUTHOR), settings.audit.sd_id)
+    author = (settings.relay.hostname, settings.relay.router, settings.relay.node, settings.audit.sd_id)
     sources = {}
     for source in settings.source:
         if source.carries_audit_trail:
@@ -184,11 +183,13 @@ def _without(table: Table, key: str) -> Mapping[str, Any]:
 
 
 def _policies(settings: Settings) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for table, values in (("relay", settings.relay), ("audit", settings.audit), ("spool", settings.spool)):
-        for name, value in dict(values).items():
-            if name != "state_directory":
-                found[f"{table}.{name.replace('_', '-')}"] = value
+    tables = ("relay", settings.relay), ("audit", settings.audit), ("spool", settings.spool)
+    found: dict[str, object] = {
+        f"{table}.{name.replace('_', '-')}": value
+        for table, values in tables
+        for name, value in dict(values).items()
+        if name != "state_directory"
+    }
     for server in settings.remote_logging_server:
         action = server.network_failure_action, server.network_failure_timeout
         found[f"network-failure-action of server {server.display_name}"] = action

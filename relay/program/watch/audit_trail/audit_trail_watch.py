@@ -45,7 +45,7 @@ class AuditTrailWatch:
         now = clocks()
         self._clocks = clocks
         self._machine = machine
-        self._own_records = OwnRecords(os.getpid(), now.boot)
+        self.own_records = OwnRecords(os.getpid(), now.boot)
         self._token = secrets.token_hex(8)
         self._canary_text = canary_text(self._token)
         self._lock = threading.Lock()
@@ -74,7 +74,7 @@ class AuditTrailWatch:
         """The same submit, for a source of audit records: the watch notes each batch that passes through it."""
 
         async def noting(batch: Batch) -> asyncio.Future[None]:
-            self._own_records.count(batch.events)
+            self.own_records.count(batch.events)
             with self._lock:
                 self._note(batch)
             return await submit(batch)
@@ -99,10 +99,6 @@ class AuditTrailWatch:
         if self._canary.excluded and "canary" not in self.unavailable:
             self._sent_at = 0
             self._set_unavailable("canary", "audit rules exclude records of type USER, so silence proves nothing")
-
-    def own_events_per_minute(self, now: Clocks) -> int:
-        """How many audit events per minute relay itself causes."""
-        return self._own_records.per_minute(now.boot)
 
     def look(self, now: Clocks, *, accepting: bool) -> AuditObservation:
         """Look at the machine once, and send the canary if it is due. `accepting`: whether relay accepts records.
