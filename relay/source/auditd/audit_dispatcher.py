@@ -106,50 +106,41 @@ class AuditDispatcher(Source):
     async def _accept_plugins(self, submit: Submit) -> None:
         """Be the server of relay's plugin. An error of `submit` in any stream ends it."""
         self.last_error = "no plugin is connected"
-        streams: set[asyncio.Task[None]] = set()
-        changed = asyncio.Event()
+        connections: set[asyncio.StreamWriter] = set()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 await self._follow(_Stream(self, submit, reader, writer))
             finally:
+                connections.discard(writer)
                 writer.close()
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if len(streams) >= MAX_STREAMS:
+            if len(connections) >= MAX_STREAMS:
                 logger.warning("%s: %d plugins are connected already; one more was rejected", self.path, MAX_STREAMS)
                 writer.close()
                 return
-            stream = asyncio.create_task(serve(reader, writer))
-            streams.add(stream)
-            stream.add_done_callback(lambda _: changed.set())
+            connections.add(writer)
+            group.create_task(serve(reader, writer))
 
         umask = os.umask(_PRIVATE)
         try:
-            server = await asyncio.start_unix_server(connected, self.path, limit=CHUNK)
+            server = await asyncio.start_unix_server(connected, self.path, limit=CHUNK, start_serving=False)
         except OSError as error:
             remedy = "deploy/relay.service makes the folder /run/relay; else choose another socket"
             raise CannotCreateError(self.path, error.strerror or str(error), remedy) from error
         finally:
             os.umask(umask)
-        finishing = asyncio.create_task(self.finishing.wait())
-        finishing.add_done_callback(lambda _: changed.set())
         try:
-            while not self.finishing.is_set():
-                await changed.wait()
-                changed.clear()
-                for stream in [stream for stream in streams if stream.done()]:
-                    streams.remove(stream)
-                    stream.result()
-            server.close()
-            if streams:
-                await asyncio.wait(streams)
+            async with asyncio.TaskGroup() as group:
+                try:
+                    await server.start_serving()
+                    await self.finishing.wait()
+                finally:
+                    server.close()
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         finally:
-            finishing.cancel()
-            server.close()
-            for stream in streams:
-                stream.cancel()
-            await asyncio.gather(*streams, return_exceptions=True)
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
