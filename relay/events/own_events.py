@@ -9,7 +9,7 @@ They are of type `relay`: always enabled and persistent, and sent to every serve
   run before it.
 - HEARTBEAT: once a minute; `last="TYPE NUMBER"` for each type, `chain` (the head of the retained spool's hash chain, in
   hex) and `backlog="SERVER BLOCKS"`, the blocks without proof. Its absence shows that a router is silent.
-- GAP: `server` (absent: nobody got them), `gap` (its number), `cause`, `events`, and for each run and type
+- GAP: `server` (absent: no server got them), `gap` (its number), `cause`, `events`, and for each run and type
   `lost="RUN TYPE FIRST LAST EVENTS"`; `unnamed` counts events without a sequence number.
   Audit records that the kernel dropped before any audit daemon could read them are a GAP too, with `source="kernel"`
   and without a number. So is data that a source could not read: `source`, `file` for each file, `events="unknown"`,

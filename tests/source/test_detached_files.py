@@ -202,7 +202,7 @@ def test_more_deleted_files_than_are_kept_are_a_gap(log: Path) -> None:
                 await until_last(taken, serial)
             assert len(deleted_files()) == MOST
 
-    told = [b"deleted files may have been written on" in gap for gap in follow(source, play).gaps]
+    told = [b"records written to a deleted file may be lost" in gap for gap in follow(source, play).gaps]
     assert told == [False] * MOST + [True]
     assert deleted_files() == []
 

@@ -245,7 +245,7 @@ class AuditLog(Source):
             return
         except PermissionError as error:
             raise PermissionRefusedError(
-                str(error.filename or self.path), "relay's user may not read the audit log", _REMEDY
+                str(error.filename or self.path), "relay's user is not allowed to read the audit log", _REMEDY
             ) from error
         except OSError as error:
             raise NoInputError(self.path, error.strerror or "cannot be read", "check the source's path") from error

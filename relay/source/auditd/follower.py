@@ -65,9 +65,9 @@ _LAST_LINE: Final = 65_536
 _LINE_END: Final = re.compile(rb"[\n\0]")
 CUT: Final = "the file was cut"
 GONE: Final = "the file was rotated away, deleted or written anew"
-REFUSED: Final = "the file may not be read"
+REFUSED: Final = "relay is not allowed to read the file"
 NEVER_WRITTEN: Final = "blocks were never written, as after a power cut"
-DELETED: Final = "deleted files may have been written on, and nobody can read them"
+DELETED: Final = "records written to a deleted file may be lost"
 
 logger = logging.getLogger(__name__)
 
