@@ -107,18 +107,13 @@ def _tables() -> dict[str, type[Table]]:
     return dict(_walk("", Settings))
 
 
-def _walk(name: str, table: type[Table]) -> Iterator[tuple[str, type[Table]]]:
-    yield name, table
-    for field_name, field in table.model_fields.items():
-        for inner in _inner(field.annotation):
-            yield from _walk(f"{name}.{field.alias or field_name}".removeprefix("."), inner)
-
-
-def _inner(annotation: Any) -> Iterator[type[Table]]:  # noqa: ANN401 - an annotation can be anything
+def _walk(name: str, annotation: Any) -> Iterator[tuple[str, type[Table]]]:  # noqa: ANN401 - it can be anything
     if isinstance(annotation, type) and issubclass(annotation, Table):
-        yield annotation
+        yield name, annotation
+        for field_name, field in annotation.model_fields.items():
+            yield from _walk(f"{name}.{field.alias or field_name}".removeprefix("."), field.annotation)
     for argument in get_args(annotation):
-        yield from _inner(argument)
+        yield from _walk(name, argument)
 
 
 def _without_indexes(path: KeyPath) -> str:

@@ -125,18 +125,14 @@ def set_defaults(plugin: PluginTable, sources: Iterable[int]) -> None:
 
 def _address(plugin: PluginTable) -> tuple[str, Address] | None:
     text = plugin.text("address")
-    match = _ADDRESS.fullmatch(text)
-    if text.startswith("unix"):
-        plugin.reject("address", _NO_SOCKET)
-        return None
-    if match is None:
-        plugin.reject("address", f'must be as "udp://192.0.2.1:514" or "tcp://192.0.2.1:601", not {quoted(text)}')
-        return None
-    try:
-        return match["scheme"], Address.parse(match["address"])
-    except ValueError as error:
-        plugin.reject("address", str(error))
-        return None
+    sentence = f'must be as "udp://192.0.2.1:514" or "tcp://192.0.2.1:601", not {quoted(text)}'
+    if match := _ADDRESS.fullmatch(text):
+        try:
+            return match["scheme"], Address.parse(match["address"])
+        except ValueError as error:
+            sentence = str(error)
+    plugin.reject("address", _NO_SOCKET if text.startswith("unix") else sentence)
+    return None
 
 
 def _with_tls(plugin: PluginTable, path: KeyPath, transport: str) -> str:

@@ -5,6 +5,7 @@
 relay takes private keys from files only. A warning says into which file to put the private key of a content.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,8 +15,9 @@ from relay.config.router.section import Section
 from relay.values.text import quoted
 
 _FOLDER: Final = "/etc/relay"
-_PEM_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
-_PEM_END: Final = "-----END CERTIFICATE-----"
+_PEM: Final = re.compile(
+    r"^-----BEGIN CERTIFICATE-----\n.*?(?:^-----END CERTIFICATE-----\n|\Z)", re.DOTALL | re.MULTILINE
+)
 
 
 def certificate_keys(reader: LeafReader, levels: Sequence[Section], syslog: Section) -> dict[str, tuple[object, int]]:
@@ -50,15 +52,8 @@ def certificate_keys(reader: LeafReader, levels: Sequence[Section], syslog: Sect
 
 def _pem(draft: SettingsDraft, section: Section, kind: str, name: str) -> str:
     """The certificates in a section's content, each once; private keys are left out."""
-    found: dict[str, None] = {}  # the content is twice in a text that was pasted twice
-    block: list[str] = []
-    for line in (line for leaf in section.leaves("content") for line in leaf.text):
-        if block or line == _PEM_BEGIN:
-            block.append(f"{line}\n")
-        if block and line == _PEM_END:
-            found["".join(block)] = None
-            block = []
-    found.update({"".join(block): None} if block else {})
+    content = "".join(f"{line}\n" for leaf in section.leaves("content") for line in leaf.text)
+    found = dict.fromkeys(_PEM.findall(content))  # the content is twice in a text that was pasted twice
     if not found:
         draft.warn(f"{kind} {quoted(name)}: its content has no certificate", section.line)
     return "".join(found)
