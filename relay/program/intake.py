@@ -264,8 +264,17 @@ class Intake:
         attempts = 0
         while others and (failure := await self._write(others, reserve=True)) is not None:
             attempts += 1
-            if (failure.full or attempts >= self._limits.attempts) and await self._refuse(others):
-                return
+            if failure.full or attempts >= self._limits.attempts:
+                commit = self._new_commit(others)
+                try:
+                    await self._in_worker(commit.refuse)
+                except RelayError as refusal:  # not even the count can be made durable
+                    self.error = refusal
+                else:
+                    self._numbers = commit.reached
+                    self.refused += commit.refused
+                    self._resolve(others, refused=True)
+                    return
             await asyncio.sleep(self._limits.retry_seconds)
 
     async def _write(self, taken: list[_Pending], *, reserve: bool) -> StorageError | None:
@@ -288,19 +297,6 @@ class Intake:
             self._gaps_due = self.error is None and bool(self._store.losses.pending())
             self._resolve(taken, refused=False)
         return failure
-
-    async def _refuse(self, others: list[_Pending]) -> bool:
-        """Count these events instead of keeping them; False when not even the count can be made durable."""
-        commit = self._new_commit(others)
-        try:
-            await self._in_worker(commit.refuse)
-        except RelayError as failure:
-            self.error = failure
-            return False
-        self._numbers = commit.reached
-        self.refused += commit.refused
-        self._resolve(others, refused=True)
-        return True
 
     def _resolve(self, taken: Iterable[_Pending], *, refused: bool) -> None:
         for pending in taken:

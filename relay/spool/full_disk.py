@@ -54,10 +54,6 @@ RESERVE: Final = 10
 Policy = Literal["halt", "rotate", "ignore"]
 
 
-def _nothing() -> None:
-    """Until somebody waits for space."""
-
-
 class FullDisk:
     """Owns the space of both spools. Safe to use from several threads."""
 
@@ -68,7 +64,7 @@ class FullDisk:
         """Segments deleted for want of space before their retention was over, since the start."""
         self.rotated = 0
         """Segments deleted undelivered by `rotate`, since the start."""
-        self.when_freed: Callable[[], object] = _nothing
+        self.when_freed: Callable[[], object] = lambda: None
         """Called, in any thread, when more may be free than before."""
         self._disk = disk
         self._folder = folder

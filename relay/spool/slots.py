@@ -81,17 +81,23 @@ class Slots:
         with self._lock:
             if self._file.deleted:
                 self._make_again()
-            place, copy = self._slots.get(key) or (self._free_place(), _SlotCopy(-1, key, b""))
+            if key in self._slots:
+                index, copy = self._slots[key]
+            else:
+                free = set(range(SLOTS)) - {index for index, _ in self._slots.values()}
+                if not free:
+                    raise StorageError(self._file.path, f"all {SLOTS} slots are taken", "configure fewer servers")
+                index, copy = min(free), _SlotCopy(-1, key, b"")
             new = _SlotCopy(copy.sequence + 1, key, value)
-            self._failed.add(_offset(place, new))
-            self._write(place, new)
+            self._failed.add(_offset(index, new))
+            self._write(index, new)
             crash_point("slot-written")
             self._file.sync()
-            self._failed.discard(_offset(place, new))
-            self._slots[key] = (place, new)
+            self._failed.discard(_offset(index, new))
+            self._slots[key] = (index, new)
 
     def discard_failed(self) -> None:
-        """See that the next opening does not find in force what a `put` that failed may have left."""
+        """Make sure that a failed `put` is not in force at the next opening."""
         with self._lock:
             if not self._failed:
                 return
@@ -100,20 +106,20 @@ class Slots:
             self._file.sync()
             self._failed.clear()
 
-    def _write(self, place: int, copy: _SlotCopy) -> None:
-        self._file.write(_encode(copy), _offset(place, copy))
+    def _write(self, index: int, copy: _SlotCopy) -> None:
+        self._file.write(_encode(copy), _offset(index, copy))
 
     def _settle(self) -> None:
         """Make durable what was found: the next write takes the place of the other copy, maybe the only durable one.
 
         Written again, since after a failed fsync the kernel holds for clean what never reached the disk.
         """
-        for place, copy in self._slots.values():
-            self._write(place, copy)
+        for index, copy in self._slots.values():
+            self._write(index, copy)
         self._file.sync()
 
     def remove(self, key: str) -> None:
-        """Forget a slot; another may use its place."""
+        """Forget a slot; another may use its index."""
         with self._lock:
             slot = self._slots.pop(key, None)
             if slot:
@@ -129,33 +135,26 @@ class Slots:
         """Close the file."""
         self._file.close()
 
-    def _free_place(self) -> int:
-        taken = {place for place, _ in self._slots.values()}
-        for place in range(SLOTS):
-            if place not in taken:
-                return place
-        raise StorageError(self._file.path, f"all {SLOTS} slots are taken", "configure fewer servers")
-
 
 def read_slots(disk: Disk, path: str) -> dict[str, tuple[int, _SlotCopy]]:
-    """Every whole slot of the file, read without changing it: key → (place, newest copy)."""
+    """Every whole slot of the file, read without changing it: key → (index, newest copy)."""
     slots: dict[str, tuple[int, _SlotCopy]] = {}
     if not disk.exists(path):
         return slots
     with disk.open(path, writable=False) as file:
         data = file.read(SLOTS * 2 * COPY_LENGTH, 0)
-    for place in range(SLOTS):
-        start = place * 2 * COPY_LENGTH
+    for index in range(SLOTS):
+        start = index * 2 * COPY_LENGTH
         copies = [_decode(data[at : at + COPY_LENGTH]) for at in (start, start + COPY_LENGTH)]
         whole = [copy for copy in copies if copy is not None]
         if whole:
             newest = max(whole)
-            slots[newest.key] = (place, newest)
+            slots[newest.key] = (index, newest)
     return slots
 
 
-def _offset(place: int, copy: _SlotCopy) -> int:
-    return (place * 2 + copy.sequence % 2) * COPY_LENGTH
+def _offset(index: int, copy: _SlotCopy) -> int:
+    return (index * 2 + copy.sequence % 2) * COPY_LENGTH
 
 
 def _encode(copy: _SlotCopy) -> bytes:

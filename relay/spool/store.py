@@ -15,7 +15,7 @@ from typing import Final, Self
 import msgspec
 
 from relay.errors import StorageError
-from relay.spool.block import Block, Header
+from relay.spool.block import Block
 from relay.spool.both_spools import BothSpools
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import FullDisk, Policy
@@ -247,20 +247,18 @@ def _log_recovery(recovery: Recovery) -> None:
         _log.error("damage in the spool: %s", text)
     for text in recovery.left_alone:
         _log.error("left alone: %s", text)
+    torn = ""
+    if recovery.torn_header:  # the header of the block that was cut short is whole
+        number, run, spans = recovery.torn_header.number, recovery.torn_header.run.hex(), recovery.torn_header.spans
+        events = ", ".join(f"{kind.label} {first} to {first + count - 1}" for kind, first, count in spans)
+        torn = f" (block {number} of run {run}: {events or 'no events'}; never accepted, or damaged since)"
     if recovery.torn:
         _log.warning(
             "a write was cut short: %d octets were cut from the spool's end%s; their copy is %s",
             recovery.torn,
-            _torn_text(recovery.torn_header) if recovery.torn_header else "",
+            torn,
             recovery.torn_copy or "missing, because there was no space for it; they stay where they are",
         )
-
-
-def _torn_text(header: Header) -> str:
-    """What the header of a block that was cut short still shows."""
-    events = ", ".join(f"{kind.label} {first} to {first + count - 1}" for kind, first, count in header.spans)
-    run = header.run.hex()
-    return f" (block {header.number} of run {run}: {events or 'no events'}; never accepted, or damaged since)"
 
 
 def _log_moves(found: Sequence[CursorMove], servers: Mapping[str, ServerKey]) -> None:

@@ -175,7 +175,12 @@ class _ChainCheck:
         """Check the blocks of a segment. At the newest segment's end there may be a torn tail."""
         while (found := reader.block()) is not None:
             if isinstance(found, SpoolDamage):
-                self._step_over(reader, found)
+                cause, following = found.cause, found.last + 1
+                if reader.location.offset == found.offset:
+                    cause += f"; this segment holds no later block, and the next one begins with block {following}"
+                cause += f"; lost: {blocks_text(found.first, found.last)}"
+                self._break(reader.path, found.offset, found.first, cause)
+                self._continue_at(following, None)
                 continue
             if self._chain is not None and not reader.follows(found, self._chain):
                 cause = "the hash chain is broken: it does not follow the block before it"
@@ -188,12 +193,3 @@ class _ChainCheck:
             self._end = (reader.path, reader.location.offset)
         if reader.end is None and (octets := reader.torn_octets):
             self._torn = TornTail(reader.path, reader.location.offset, self._expected, octets)
-
-    def _step_over(self, reader: SegmentReader, damage: SpoolDamage) -> None:
-        cause = damage.cause
-        if reader.location.offset == damage.offset:
-            following = damage.last + 1
-            cause += f"; this segment holds no later block, and the next one begins with block {following}"
-        cause += f"; lost: {blocks_text(damage.first, damage.last)}"
-        self._break(reader.path, damage.offset, damage.first, cause)
-        self._continue_at(damage.last + 1, None)

@@ -175,16 +175,13 @@ def merged(ranges: Iterable[LostRange]) -> tuple[tuple[LostRange, ...], int]:
     whole: dict[tuple[str, int], LostRange] = {}
     unnamed = 0
     for each in ranges:
-        known = whole.pop((each.run, each.type), None)
-        whole[each.run, each.type] = each if known is None else _joined(known, each)
+        known = whole.pop((each.run, each.type), each)
+        first, last = min(known.first, each.first), max(known.last, each.last)
+        events = each.events + (known.events if known is not each else 0)
+        whole[each.run, each.type] = LostRange(each.run, each.type, first, last, events)
         if len(whole) > MAX_RANGES:
             unnamed += whole.pop(next(iter(whole))).events
     return tuple(whole.values()), unnamed
-
-
-def _joined(one: LostRange, other: LostRange) -> LostRange:
-    first, last = min(one.first, other.first), max(one.last, other.last)
-    return LostRange(one.run, one.type, first, last, one.events + other.events)
 
 
 def _rest(now: LostRange, said: LostRange | None) -> LostRange:

@@ -254,8 +254,12 @@ class SegmentReader:
         return header
 
     def _header_at(self, offset: int, ahead: int) -> Header:
+        """The header at `offset`; where less than a glance was read ahead, `ahead` octets are read for it."""
+        start = offset - self._base
+        if not 0 <= start <= len(self._data) - _GLANCE:
+            self._data, self._base, start = self._file.read(ahead, offset), offset, 0
         try:
-            header = block.decode_header(self._ahead(offset, ahead))
+            header = block.decode_header(memoryview(self._data)[start:])
         except BlockError:
             header = None
         if header is None:  # what was read ahead may be older than the block, or shorter than its header
@@ -293,13 +297,6 @@ class SegmentReader:
         """The octets at an offset, as far as they were read ahead."""
         start = offset - self._base
         return self._data[start : start + length] if start >= 0 else b""
-
-    def _ahead(self, offset: int, length: int) -> memoryview:
-        """Octets from an offset on; where fewer than a glance were read ahead, `length` octets are read."""
-        start = offset - self._base
-        if not 0 <= start <= len(self._data) - min(length, _GLANCE):
-            self._data, self._base, start = self._file.read(length, offset), offset, 0
-        return memoryview(self._data)[start:]
 
 
 def open_segment(
