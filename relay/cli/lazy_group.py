@@ -5,7 +5,7 @@ Unlike click's own group it prints each summary whole, also where it is longer t
 
 import importlib
 import keyword
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import click
@@ -64,6 +64,15 @@ class LazyGroup(click.Group):
             CompletionItem(name, help=text) for name, text in self.summaries().items() if name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def find(self, words: Iterable[str]) -> click.Command | None:
+        """The command that begins with these words; None for an unknown command."""
+        command: click.Command | None = self
+        for word in words:
+            if not isinstance(command, click.Group):
+                break
+            command = command.get_command(click.Context(command), word)
+        return command
 
     def summaries(self) -> dict[str, str]:
         """The summary of each command."""

@@ -21,6 +21,7 @@ _HEADER: Final = re.compile(r"#?(\[\[?[a-z.-]+\]\]?)")
 _KEY: Final = re.compile(r"#?([a-z-]+ = .*)")
 _PROSE: Final = re.compile(r"#(?: (.*))?")
 _CODE: Final = re.compile(r"`([^`]*)`")
+_ABOUT_OPTIONS: Final = "All except the first are accepted after the command too; `relay events` has its own --router."
 _FURTHER_SECTIONS: Final = {
     "SIGNALS": (
         ("SIGHUP", "`relay run` and `relay receive` reload their configuration, as `relay reload` makes them do."),
@@ -120,11 +121,7 @@ def man_page(root: click.Command) -> str:
         *(".SH NAME", f"relay \\- {_roff(summary[0].lower() + summary[1:].rstrip('.'))}"),
         *(".SH SYNOPSIS", r"\fBrelay\fR [\fB\-c\fR FILE]... [\fB\-v\fR] COMMAND [ARGUMENT]..."),
         *(".SH DESCRIPTION", _roff(summary), *_further(more)),
-        *(".SH OPTIONS", *_tagged(_options(root, context, shared=True)), ".PP"),
-        *(
-            _roff("All but the first are accepted after the command too; `relay events` has its own --router."),
-            ".SH COMMANDS",
-        ),
+        *(".SH OPTIONS", *_tagged(_options(root, context, shared=True)), *_further([_ABOUT_OPTIONS]), ".SH COMMANDS"),
     ]
     for command in command_helps(root):
         page.append(f".SS {_roff(' '.join((command.name, *command.arguments)))}")

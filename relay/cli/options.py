@@ -125,4 +125,7 @@ def repeatable_option(
     return click.option(option, name, multiple=True, metavar=metavar, help=f"{text}; repeatable.", **attributes)
 
 
-json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+def usual_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the context to a command, and give it `--json` (as `as_json`) and the options of `config_option`."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+    return as_json(config_option(click.pass_context(command)))

@@ -18,8 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import click
-
+from relay.cli.lazy_group import LazyGroup
 from relay.cli.options import Options
 from relay.errors import RelayError
 
@@ -27,7 +26,7 @@ _COMMAND: Final = re.compile(r"(?<!start )`relay (?:run|receive)`|`(relay [^`]+)
 
 
 @contextmanager
-def completing(root: click.Group, given: Options) -> Iterator[None]:
+def completing(root: LazyGroup, given: Options) -> Iterator[None]:
     """While the block runs, every remedy is completed with the values that `given` has by then."""
     before = RelayError.complete
     called = program()
@@ -38,9 +37,30 @@ def completing(root: click.Group, given: Options) -> Iterator[None]:
         RelayError.complete = before
 
 
-def completed(text: str, root: click.Group, given: Options, called: str) -> str:
+def completed(text: str, root: LazyGroup, given: Options, called: str) -> str:
     """The text with its commands completed; `called` is the name of the program."""
-    return _COMMAND.sub(lambda found: f"`{_completed(found[1], root, given, called)}`" if found[1] else found[0], text)
+
+    def complete(found: re.Match[str]) -> str:
+        if not found[1]:  # the name of a program in a sentence
+            return found[0]
+        own = found[1].removeprefix("relay")
+        try:
+            words = shlex.split(own)
+        except ValueError:  # a quotation mark is not closed: this is not a command
+            return found[0]
+        if not words or words[0].startswith("-") or "--help" in words:
+            return f"`{called}{own}`"
+        command = root.find(words)
+        if command is None:  # not a command of relay's
+            return found[0]
+        accepted = {option for parameter in command.params for option in parameter.opts}.difference(words)
+        # They come before the command, because a command can have another option of the same name.
+        before = [("--router", given.router), ("--node", given.node)] if "-c" in accepted else []
+        behind = [*(("-c", os.path.abspath(path)) for path in given.named_config_paths), *given.paths.items()]
+        behind = [(option, path) for option, path in behind if option in accepted]
+        return f"`{called}{_written(before)}{own}{_written(behind)}`"
+
+    return _COMMAND.sub(complete, text)
 
 
 def program() -> str:
@@ -52,29 +72,6 @@ def program() -> str:
     if found is not None and os.path.exists(path) and os.path.samefile(found, path):
         return "relay"
     return shlex.quote(path) if os.access(path, os.X_OK) else f"{shlex.quote(sys.executable)} {shlex.quote(path)}"
-
-
-def _completed(command: str, root: click.Group, given: Options, called: str) -> str:
-    own = command.removeprefix("relay")
-    try:
-        words = shlex.split(own)
-    except ValueError:  # a quotation mark is not closed: this is not a command
-        return command
-    if not words or words[0].startswith("-") or "--help" in words:
-        return f"{called}{own}"
-    found: click.Command | None = root
-    for word in words:
-        if not isinstance(found, click.Group):
-            break
-        found = found.get_command(click.Context(found), word)
-    if found is None:  # not a command of relay's
-        return command
-    accepted = {option for parameter in found.params for option in parameter.opts}.difference(words)
-    # These stand before the command, because a command can have another option of the same name.
-    before = [("--router", given.router), ("--node", given.node)] if "-c" in accepted else []
-    behind = [*(("-c", os.path.abspath(path)) for path in given.named_config_paths), *given.paths.items()]
-    behind = [(option, path) for option, path in behind if option in accepted]
-    return f"{called}{_written(before)}{own}{_written(behind)}"
 
 
 def _written(options: Iterable[tuple[str, str]]) -> str:

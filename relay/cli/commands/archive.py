@@ -26,7 +26,7 @@ from relay.archive.judgement import CompletenessFinding, Judgement, JudgementSco
 from relay.archive.query import day_of
 from relay.archive.verify import ArchiveCheck, ArchiveDefect, Originator
 from relay.cli.event_filters import type_option
-from relay.cli.options import config_option, json_option, options, repeatable_option
+from relay.cli.options import options, repeatable_option, usual_options
 from relay.cli.output import print_json, print_line, report
 from relay.cli.parameter_types import beginning_in_utc
 from relay.cli.state import existing
@@ -86,9 +86,7 @@ _INNOCENT_CAUSES: Final = (
     "NAME",
     "Count only gaps of the server that routers call by this name, and gaps for all servers (default: count every gap)",
 )
-@json_option
-@config_option
-@click.pass_context
+@usual_options
 def verify(
     context: click.Context,
     *,

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from relay.cli.options import config_option, json_option, options
+from relay.cli.options import options, usual_options
 from relay.cli.output import mistakes_as_json, print_json, print_line, report
 from relay.config.check.check import CheckFindings
 from relay.config.check.check import check as check_on_this_machine
@@ -35,9 +35,7 @@ from relay.values.text import escaped
     type=click.Choice(["run", "receive"]),
     help="The program that will read it.  [default: the one that its tables are for]",
 )
-@config_option
-@json_option
-@click.pass_context
+@usual_options
 def check(context: click.Context, *, program: Program | None, as_json: bool) -> None:
     """Validate the configuration and the files that it names.
 
@@ -74,9 +72,7 @@ def check(context: click.Context, *, program: Program | None, as_json: bool) -> 
 
 
 @click.command()
-@config_option
-@json_option
-@click.pass_context
+@usual_options
 def show(context: click.Context, *, as_json: bool) -> None:
     """Print the settings that are in effect, defaults included, as TOML."""
     configuration = read_configuration(options(context).config_paths, options(context).choice)
@@ -86,9 +82,7 @@ def show(context: click.Context, *, as_json: bool) -> None:
 
 @click.command("import")
 @click.argument("file", metavar="FILE")
-@config_option
-@json_option
-@click.pass_context
+@usual_options
 def import_(context: click.Context, file: str, *, as_json: bool) -> None:
     """Print a router's configuration text, or a Monitoring Agent's folder, as TOML.
 

@@ -24,7 +24,7 @@ from ipaddress import ip_address
 
 import click
 
-from relay.cli.options import DEFAULT_CONFIG, Options, config_option, json_option, options, repeatable_option
+from relay.cli.options import DEFAULT_CONFIG, Options, options, repeatable_option, usual_options
 from relay.cli.output import print_json, print_line, report
 from relay.config.configuration import read_settings
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError
@@ -53,9 +53,7 @@ _DEFAULT_FORWARDINGS = (PortForwarding(server_address="localhost"),)
     type=click.Choice(["ed25519", "ecdsa", "rsa"]),
     help='The kind of key.  [default: ed25519; ecdsa where algorithms = "fips"]',
 )
-@json_option
-@config_option
-@click.pass_context
+@usual_options
 def generate(context: click.Context, *, file: str | None, kind: Kind | None, as_json: bool) -> None:
     """Make a key pair, and print the line that the server's authorized_keys needs.
 
@@ -110,9 +108,7 @@ def _authorized_lines(key: PublicKey, users: Iterable[PortForwarding]) -> list[s
     help="Pin it in this file.  [default: the configuration's, whose own default is /etc/relay/known_hosts]",
 )
 @click.option("--replace", is_flag=True, help="Remove pinned keys that the server no longer has.")
-@json_option
-@config_option
-@click.pass_context
+@usual_options
 def trust(
     context: click.Context,
     *,

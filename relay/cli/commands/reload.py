@@ -6,7 +6,7 @@
 import click
 import msgspec
 
-from relay.cli.options import config_option, json_option
+from relay.cli.options import usual_options
 from relay.cli.output import print_json, print_line
 from relay.cli.state import state_directory, state_option
 from relay.errors import TemporaryError, UnavailableError
@@ -17,9 +17,7 @@ from relay.system.disk import Disk, permission_refused
 
 @click.command("reload")
 @state_option
-@json_option
-@config_option
-@click.pass_context
+@usual_options
 def reload(context: click.Context, *, state: str | None, as_json: bool) -> None:
     """Have the running relay read its configuration again, and wait until it has.
 

@@ -24,7 +24,7 @@ from typing import Any, Final
 import click
 
 from relay.cli.event_filters import type_option
-from relay.cli.options import config_option, json_option
+from relay.cli.options import config_option, usual_options
 from relay.cli.output import message_as_json, print_json, print_line, report, utc
 from relay.cli.parameter_types import WholeNumber
 from relay.cli.state import state_directory, state_option
@@ -51,9 +51,7 @@ DAMAGED: Final = 65
 
 @click.command()
 @state_option
-@json_option
-@config_option
-@click.pass_context
+@usual_options
 def show(context: click.Context, *, state: str | None, as_json: bool) -> None:
     """Show each segment, and how far each destination's cursor has come."""
     disk, folder = _open(context, state)
@@ -102,9 +100,7 @@ def _survey_lines(name: str, found: SpoolSurvey, reached: Mapping[str, int]) -> 
 
 @click.command()
 @state_option
-@json_option
-@config_option
-@click.pass_context
+@usual_options
 def verify(context: click.Context, *, state: str | None, as_json: bool) -> None:
     """Check every block and the hash chain, name the first breaks, and exit with 65 if there are any."""
     disk, folder = _open(context, state)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import click
 import msgspec
 
-from relay.cli.options import config_option, json_option
+from relay.cli.options import usual_options
 from relay.cli.output import MICROSECONDS, print_json, print_line, utc
 from relay.cli.state import state_directory, state_option
 from relay.program import status as program_status
@@ -24,9 +24,7 @@ from relay.values.text import counted
 
 @click.command()
 @state_option
-@json_option
-@config_option
-@click.pass_context
+@usual_options
 def status(context: click.Context, *, state: str | None, as_json: bool) -> None:
     """Show what the spool holds, what each source has read, and what each destination has proven."""
     found = program_status.status(Disk(), state_directory(context, state))

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import click
 
-from relay.cli.options import config_option, json_option, options
+from relay.cli.options import options, usual_options
 from relay.cli.output import print_json, print_line
 from relay.cli.parameter_types import Number
 from relay.errors import RelayError
@@ -41,9 +41,7 @@ _TEXT_INDENT: Final = " " * 37
     metavar="SECONDS",
     help="Wait at most this long in each step.  [default: as `relay run` does; 10 for the proof]",
 )
-@json_option
-@config_option
-@click.pass_context
+@usual_options
 def test_connection(
     context: click.Context, *, server: str, no_send: bool, sizes: bool, timeout: float | None, as_json: bool
 ) -> None:
