@@ -64,7 +64,7 @@ def test_a_collector_that_never_closes_is_recognised_and_gets_the_events_all_the
         session = connect(threading.Event())
         assert isinstance(session, UnprovenStream)
         assert session.proof == "unproven"
-        assert [record.levelno for record in caplog.records if "can prove nothing" in record.message] == [
+        assert [record.levelno for record in caplog.records if "cannot prove delivery" in record.message] == [
             logging.WARNING
         ]
         session.send(block([b"<13>1 - - - - - - b"]))

@@ -83,7 +83,7 @@ def test_datagrams_arrive_and_are_reported_as_unproven(hosts: TwoHosts, tmp_path
         router = router_on(hosts, tmp_path, sshd, port=rsyslog.port, transport="udp")
         done = router.drain()
         assert done.returncode == 0, done.stderr
-        assert "can prove nothing (udp has no acknowledgement)" in done.stderr
+        assert "cannot prove delivery (udp has no acknowledgement)" in done.stderr
         assert router.status()["destinations"][0]["proof"] == "unproven"
         assert len(audit_events(rsyslog.wait_for_messages(EVENTS + 1))) == EVENTS
 
@@ -110,7 +110,7 @@ def test_a_collector_on_this_machine_is_unproven(unproven: str, tmp_path: Path, 
         router.audit_log.write_bytes(SEED.read_bytes())
         done = router.drain()
         assert done.returncode == 0, done.stderr
-        assert done.stderr.count("can prove nothing (it is on this machine") == 1
+        assert done.stderr.count("cannot prove delivery (it is on this machine") == 1
         assert router.status()["destinations"][0]["proof"] == "unproven"
         assert len(audit_events(rsyslog.wait_for_messages(EVENTS + 1))) == EVENTS
 

@@ -16,7 +16,7 @@ from relay.delivery.sessions.drained_stream import AcceptedSize, DrainedStream, 
 from relay.delivery.sessions.relp_speaker import RelpSettings, RelpSpeaker
 from relay.delivery.sessions.session_steps import ReportStep, SessionStep, StepFinding, report_nothing
 from relay.delivery.sessions.syslog_encoder import SyslogEncoder
-from relay.delivery.sessions.unproven_sessions import UnprovenDatagrams, UnprovenStream
+from relay.delivery.sessions.unproven_sessions import UnprovenDatagrams, UnprovenSettlement, UnprovenStream
 from relay.syslog.framing import TRAILERS
 from relay.transport import Pipe, Transport, dial, tcp
 from relay.transport.ssh.handshake import HandshakeLimits
@@ -122,8 +122,7 @@ class ServerConnector:
         client = tls_client(self._server) if self._server.transport == "tls" else None
         if self._forwarding is None:
             step = SessionStep.CONNECTION
-            if self._is_watched:
-                self._report_addresses()
+            self._report_addresses()
             transport: Transport = tcp.TcpTransport(
                 self._server.address, self._server.port, stopped, self._limits.connecting
             )
@@ -160,13 +159,13 @@ class ServerConnector:
     def _syslog_session(self, transport: Transport) -> DeliverySession:
         pipe = transport.open()
         encoder = self._encoder(self._server.max_message_size)
-        if self._never_closed >= NEVER_CLOSES or pipe.local:
-            cause = (
-                "it never closes a connection after relay's end of file"
-                if self._never_closed >= NEVER_CLOSES
-                else "it is on this machine, and may be a forwarder that accepts what it cannot deliver"
-            )
-            return UnprovenStream(transport, pipe, encoder, self._window(), self._report, self._unprovable(cause))
+        cause = ""
+        if self._never_closed >= NEVER_CLOSES:
+            cause = "it never closes a connection after relay's end of file"
+        elif pipe.local:
+            cause = "it is on this machine, and may be a forwarder that accepts what it cannot deliver"
+        if cause:
+            return UnprovenStream(transport, pipe, encoder, self._settlement(cause))
         self._accepted.forget()
         return DrainedStream(
             transport,
@@ -179,34 +178,36 @@ class ServerConnector:
         )
 
     def _datagram_session(self) -> DeliverySession:
-        unprovable = self._unprovable("udp has no acknowledgement")
-        if self._is_watched:
-            self._report_addresses()
+        settlement = self._settlement("udp has no acknowledgement")
+        self._report_addresses()
         encoder = self._encoder(min(self._server.max_message_size, LARGEST_DATAGRAM))
         transport = UdpTransport(self._server.address, self._server.port, self._failed_addresses)
-        return UnprovenDatagrams(transport, encoder, self._window(), self._report, unprovable)
+        return UnprovenDatagrams(transport, encoder, settlement)
 
     def _encoder(self, max_size: int) -> SyslogEncoder:
         counted = self._server.framing == "octet-counting"
         return SyslogEncoder(self._selection, max_size, counted, TRAILERS[self._server.trailer])
 
-    def _window(self) -> ResendWindow:
-        configured = WINDOW_SECONDS if self._server.unproven == "resend-window" else 0.0
-        return ResendWindow(configured if self._limits.unproven is None else self._limits.unproven)
+    def _settlement(self, cause: str) -> UnprovenSettlement:
+        """For a session that cannot prove delivery, for this cause; logged once."""
+        if not self._has_warned:
+            self._has_warned = True
+            name, unproven = self._server.display_name, self._server.unproven
+            _log.warning('%s cannot prove delivery (%s): `unproven = "%s"` decides', name, cause, unproven)
+        seconds = WINDOW_SECONDS if self._server.unproven == "resend-window" else 0.0
+        if self._limits.unproven is not None:
+            seconds = self._limits.unproven
+        unprovable = StepFinding(f"no proof can be had: {cause}", _PROVABLE, warning=True)
+        return UnprovenSettlement(ResendWindow(seconds), self._report, unprovable)
 
     def _note_closing(self, closes: bool) -> None:  # noqa: FBT001  a callback with one argument
         self._never_closed = 0 if closes else self._never_closed + 1
 
-    def _unprovable(self, cause: str) -> StepFinding:
-        if not self._has_warned:
-            self._has_warned = True
-            name, unproven = self._server.display_name, self._server.unproven
-            _log.warning("%s can prove nothing (%s): unproven = %r decides", name, cause, unproven)
-        return StepFinding(f"no proof can be had: {cause}", _PROVABLE, warning=True)
-
     # --- Reports ---
 
     def _report_addresses(self) -> None:
+        if not self._is_watched:
+            return
         addresses = dial.resolve(tcp.collector_target(self._server.address, self._server.port))
         found = ", ".join(address[0] for _, _, address in addresses)
         self._report(SessionStep.NAME_RESOLUTION, StepFinding(found))

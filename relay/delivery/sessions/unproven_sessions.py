@@ -5,13 +5,12 @@ Messages count as delivered when a time without a failure has passed since they 
 """
 
 import time
-from typing import Final
 
 from typing_extensions import override
 
 from relay.delivery.resend_window import ResendWindow
 from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch
-from relay.delivery.sessions.session_steps import ReportStep, SessionStep, StepFinding, report_nothing
+from relay.delivery.sessions.session_steps import ReportStep, SessionStep, StepFinding
 from relay.delivery.sessions.syslog_encoder import SyslogEncoder
 from relay.delivery.sessions.write_buffer import WriteBuffer
 from relay.errors import UnavailableError
@@ -20,54 +19,40 @@ from relay.spool.cursor import Cursor
 from relay.transport import Pipe, Transport
 from relay.transport.udp import UdpTransport
 
-UNPROVABLE: Final = StepFinding("no proof can be had", warning=True)
 
+class UnprovenSettlement:
+    """Settles messages when the window has passed since they were sent; reports `unprovable` in place of a proof."""
 
-class _UnprovenSession(DeliverySession):
-    """Settles messages when the window has passed since they were sent; `check` raises when one of them has failed."""
-
-    proof = "unproven"
-    search = FaultSearch.NEVER
-    heard = 0.0
-    _sent = StepFinding("")
-
-    def __init__(
-        self, encoder: SyslogEncoder, window: ResendWindow, report: ReportStep, unprovable: StepFinding
-    ) -> None:
-        self._encoder = encoder
+    def __init__(self, window: ResendWindow, report: ReportStep, unprovable: StepFinding) -> None:
         self._window = window
         self._report = report
         self._unprovable = unprovable
-        self.heard = time.monotonic()
 
-    @override
-    def prove(self, cursor: Cursor) -> Cursor | None:
-        self.check()
+    def settle(self, cursor: Cursor, how: str = "") -> Cursor | None:
+        """The cursor that is settled now, if any; `how` the messages were sent, for people."""
         settled = self._window.settled(time.monotonic(), cursor)
         if settled is not None:
-            self._report(SessionStep.MESSAGE, self._sent)
+            self._report(SessionStep.MESSAGE, StepFinding(how))
             self._report(SessionStep.PROOF, self._unprovable)
         return settled
 
 
-class UnprovenStream(_UnprovenSession):
+class UnprovenStream(DeliverySession):
     """A session on one stream of a transport, which it never half-closes; owns and closes the transport."""
 
+    proof = "unproven"
     search = FaultSearch.BY_HALVES
+    heard = 0.0
 
     def __init__(
-        self,
-        transport: Transport,
-        pipe: Pipe,
-        encoder: SyslogEncoder,
-        window: ResendWindow,
-        report: ReportStep = report_nothing,
-        unprovable: StepFinding = UNPROVABLE,
+        self, transport: Transport, pipe: Pipe, encoder: SyslogEncoder, settlement: UnprovenSettlement
     ) -> None:
-        super().__init__(encoder, window, report, unprovable)
         self._transport = transport
         self._pipe = pipe
+        self._encoder = encoder
+        self._settlement = settlement
         self._buffer = WriteBuffer(self._write)
+        self.heard = time.monotonic()
 
     @property
     @override
@@ -79,10 +64,15 @@ class UnprovenStream(_UnprovenSession):
         for data in self._encoder.framed(block):
             self._buffer.append(data)
 
+    def _write(self, data: bytes) -> None:
+        self._pipe.send(data)
+        self.heard = time.monotonic()
+
     @override
     def prove(self, cursor: Cursor) -> Cursor | None:
         self._buffer.flush()
-        return super().prove(cursor)
+        self.check()
+        return self._settlement.settle(cursor)
 
     @override
     def check(self) -> None:
@@ -96,27 +86,20 @@ class UnprovenStream(_UnprovenSession):
     def close(self) -> None:
         self._transport.close()
 
-    def _write(self, data: bytes) -> None:
-        self._pipe.send(data)
-        self.heard = time.monotonic()
 
-
-class UnprovenDatagrams(_UnprovenSession):
+class UnprovenDatagrams(DeliverySession):
     """A session that sends each message as a datagram (RFC 5426)."""
 
+    proof = "unproven"
+    search = FaultSearch.NEVER
     alive = True
+    heard = 0.0
 
-    def __init__(
-        self,
-        transport: UdpTransport,
-        encoder: SyslogEncoder,
-        window: ResendWindow,
-        report: ReportStep = report_nothing,
-        unprovable: StepFinding = UNPROVABLE,
-    ) -> None:
-        super().__init__(encoder, window, report, unprovable)
+    def __init__(self, transport: UdpTransport, encoder: SyslogEncoder, settlement: UnprovenSettlement) -> None:
         self.transport = transport
-        self._sent = StepFinding(f"one datagram to {transport.address}")
+        self._encoder = encoder
+        self._settlement = settlement
+        self.heard = time.monotonic()
 
     @override
     def send(self, block: Block) -> None:
@@ -124,6 +107,11 @@ class UnprovenDatagrams(_UnprovenSession):
         for message in self._encoder.datagrams(block):
             self.transport.send(message)
         self.heard = time.monotonic()
+
+    @override
+    def prove(self, cursor: Cursor) -> Cursor | None:
+        self.check()
+        return self._settlement.settle(cursor, f"one datagram to {self.transport.address}")
 
     @override
     def check(self) -> None:
