@@ -357,7 +357,7 @@ class ArchiveHistory(History):
         return [event for _, _, event in sorted(heap)]
 
     def _keyed(self, name: str, day: str, start: int = 0) -> Iterator[Keyed]:
-        """The wanted messages of one file, keyed by a time that never falls.
+        """The selected messages of one file, keyed by a time that never decreases.
 
         Of the originator's newest file it is kept how far it is read, which is before a frame that is not whole yet.
         """
@@ -365,40 +365,40 @@ class ArchiveHistory(History):
         newest, end = self._reached.get(name, ("", 0))
         is_newest = newest == day
         key = time = query.begin_of(day)
-        place = start
+        offset = start
         for found in _frames(path, start, end if is_newest else self._size(name, day)):
             if isinstance(found, StoredMessage):
-                place = found.offset + len(b"%d  " % len(found.message)) + len(found.message)
+                offset = found.offset + len(b"%d  " % len(found.message)) + len(found.message)
                 event = _past_event(found.message, EventType.LOG, time)
                 time = event.time
                 key = max(key, time)
                 if self._filter.takes(event):
                     yield key, event
             elif not (found.at_end and is_newest):
-                place = found.offset + found.length
-                yield key, UnreadableStretch(path, found.offset, f"{found.length} octets are no message")
+                offset = found.offset + found.length
+                yield key, UnreadableStretch(path, found.offset, f"{found.length} octets are not a message")
         if is_newest:
-            self._reached[name] = (day, place)
+            self._reached[name] = (day, offset)
 
     def _new(self) -> Iterator[Item]:
         """What the files have got since the last look."""
         today = query.day_of(self._clock())
         since = query.days_since(self._looked_at, today)
         for name in query.originators(self._disk, self._folder):
-            day, place = self._reached.get(name, ("", 0))
+            day, offset = self._reached.get(name, ("", 0))
             # Looked for before the older file is read to its end: nothing is added there once a newer one has begun.
             newer = since if day else query.days_of(self._disk, self._folder, name)
             newer = [later for later in newer if later > day and self._size(name, later)]
             if day:
-                yield from self._grown(name, day, place)
+                yield from self._grown(name, day, offset)
             for later in newer:
                 yield from self._grown(name, later, 0)
         self._looked_at = today
 
-    def _grown(self, name: str, day: str, place: int) -> Iterator[Item]:
+    def _grown(self, name: str, day: str, offset: int) -> Iterator[Item]:
         size = self._size(name, day)
-        self._reached[name] = (day, size)  # less than `place` when its writer has cut what it had not committed
-        return (item for _, item in self._keyed(name, day, min(place, size)))
+        self._reached[name] = (day, size)  # less than `offset` when its writer has cut what it had not committed
+        return (item for _, item in self._keyed(name, day, min(offset, size)))
 
 
 def _frames(path: str, start: int, end: int) -> Iterator[StoredMessage | ArchiveDamage]:

@@ -61,7 +61,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     in_doubt: tuple[LostRange, ...] = ()
     """Deleted while under way to the server: they are not lost if the proof still comes."""
     positions: dict[str, tuple[int, bytes]] = {}
-    """The positions that sources reached with refused events, by source: (events, place). Written by older relays."""
+    """The positions that sources reached with refused events, by source: (events, data). Older relays wrote it."""
 
     @property
     def events(self) -> int:
@@ -109,18 +109,18 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
         in_doubt, unnamed = merged((*self.in_doubt, *under_way))
         return msgspec.structs.replace(self, in_doubt=in_doubt, unnamed=self.unnamed + unnamed)
 
-    def after_report(self, said: "Gap") -> "Gap":
-        """What remains to be reported after an event reported that much of it."""
-        grown = {(each.run, each.type): each for each in said.ranges if any(map(each.grew_to, self.ranges))}
+    def after_report(self, reported: "Gap") -> "Gap":
+        """The rest, after an event has reported this much of the gap."""
+        grown = {(each.run, each.type): each for each in reported.ranges if any(map(each.grew_to, self.ranges))}
         rest = tuple(_rest(each, grown.get((each.run, each.type))) for each in self.ranges)
-        gave_way = sum(each.events for each in said.ranges) - sum(each.events for each in grown.values())
+        displaced = sum(each.events for each in reported.ranges) - sum(each.events for each in grown.values())
         return msgspec.structs.replace(
             self,
             number=self.number + 1,
             cause=self.cause if any(each.events for each in rest) else "",
             ranges=tuple(each for each in rest if each.events),
-            unnamed=self.unnamed - said.unnamed - gave_way,
-            positions={} if self.positions == said.positions else self.positions,
+            unnamed=self.unnamed - reported.unnamed - displaced,
+            positions={} if self.positions == reported.positions else self.positions,
         )
 
     def params(self) -> list[tuple[str, str]]:
@@ -157,10 +157,12 @@ def reported_gap(message: bytes) -> Gap | None:
     try:
         elements = parse(message).structured_data
         params = [(name.decode(), value.decode()) for element in elements for name, value in element.params]
-        said = dict(params)
+        values = dict(params)
         ranges = tuple(_range_from(value) for name, value in params if name == "lost")
-        number, unnamed = int(said.get("gap", 1)), int(said.get("unnamed", 0))
-        return Gap(server=said.get("server", ""), number=number, cause=said["cause"], ranges=ranges, unnamed=unnamed)
+        number, unnamed = int(values.get("gap", 1)), int(values.get("unnamed", 0))
+        return Gap(
+            server=values.get("server", ""), number=number, cause=values["cause"], ranges=ranges, unnamed=unnamed
+        )
     except (NotRfc5424Error, KeyError, ValueError):
         return None
 
@@ -184,10 +186,10 @@ def merged(ranges: Iterable[LostRange]) -> tuple[tuple[LostRange, ...], int]:
     return tuple(whole.values()), unnamed
 
 
-def _rest(now: LostRange, said: LostRange | None) -> LostRange:
-    if said is None:
+def _rest(now: LostRange, reported: LostRange | None) -> LostRange:
+    if reported is None:
         return now
-    return LostRange(now.run, now.type, min(said.last + 1, now.last), now.last, now.events - said.events)
+    return LostRange(now.run, now.type, min(reported.last + 1, now.last), now.last, now.events - reported.events)
 
 
 def ranges_of(header: Header, types: int, part: int = 0) -> list[LostRange]:

@@ -250,8 +250,8 @@ class StoreLosses:
             return  # and with it all that it lacked by damage
         lost: list[LostRange] = []
         under_way: list[LostRange] = []
-        for number, place, reported in oldest.gaps:
-            if (number, place) >= reached and reported.server in {destination, IGNORED}:
+        for number, message, reported in oldest.gaps:
+            if (number, message) >= reached and reported.server in {destination, IGNORED}:
                 # The event that reported it goes too, so its count begins anew.
                 ranges = under_way if number < followed.sent[index] else lost
                 ranges += [each for each in reported.ranges if types >> each.type & 1]
@@ -282,8 +282,8 @@ class StoreLosses:
         if isinstance(item, SpoolDamage) and item.gone:
             events = "; ".join(f"{each.label} {each.first} to {each.last} of run {each.run}" for each in lost)
             what = f"lost and counted: {events}" if events else "nothing is known to be lost"
-            place = f"blocks {item.first} to {item.last} of {item.path}"
-            _log.error("%s: %s: %s; %s", destination, place, item.cause, what)
+            blocks = f"blocks {item.first} to {item.last} of {item.path}"
+            _log.error("%s: %s: %s; %s", destination, blocks, item.cause, what)
             gap = (gap.add(DELETED, lost) if lost else gap).at(gap.reached.exchange(index, (item.last + 1, 0)))
             self._store(gap.with_damage(gap.damaged.exchange(index, item.last + 1)))
         elif lost and reader.next_number > gap.damaged[index]:
@@ -307,7 +307,7 @@ class StoreLosses:
         """The positions that sources reached with events that an older relay refused, until an event reports them."""
         with self._changed:
             gap = self._gaps.get(IGNORED) or Gap()
-        return [Position(source, count, place) for source, (count, place) in gap.positions.items()]
+        return [Position(source, count, data) for source, (count, data) in gap.positions.items()]
 
     # --- Reports ---
 
@@ -321,10 +321,10 @@ class StoreLosses:
 
     def recognise_reports(self, newest: Block) -> None:
         """Note the gaps that the newest block reports: a process that ended right after writing it could not do so."""
-        for _, said in reported_gaps(newest):
-            gap = self._gaps.get(said.server)
-            if gap is not None and gap.number == said.number:
-                self.reported(msgspec.structs.replace(said, positions=gap.positions))
+        for _, reported in reported_gaps(newest):
+            gap = self._gaps.get(reported.server)
+            if gap is not None and gap.number == reported.number:
+                self.reported(msgspec.structs.replace(reported, positions=gap.positions))
 
     def reported(self, gap: Gap) -> None:
         """An event reports this gap, durably; losses since it was made remain to be reported.

@@ -136,8 +136,8 @@ def header_of(file: File) -> SegmentHeader:
 def _restored(file: File) -> SegmentHeader | None:
     """A damaged header, restored from the file's name and its blocks; None when it holds no block."""
     first = first_of(file.path.rpartition("/")[2])
-    place = find_block(file, HEADER_LENGTH)
-    found = None if place is None else read_header(file, place)
+    offset = find_block(file, HEADER_LENGTH)
+    found = None if offset is None else read_header(file, offset)
     if found is None or found.number < first:
         return None
     chain = block.CHAIN_START if first == 1 else None
