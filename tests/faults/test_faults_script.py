@@ -27,9 +27,9 @@ def faults(*arguments: str) -> list[str]:
 def test_both_programs_killed_at_random_lose_nothing() -> None:
     lines = faults("--rounds", "2", "--seed", "3")
     assert lines[0] == "seed 3"
-    (told,) = (line for line in lines if line.startswith("rounds: "))
-    assert "2 rounds of seed 3" in told
-    assert " 0 lost, 0 duplicated" in told
+    (summary,) = (line for line in lines if line.startswith("rounds: "))
+    assert "2 rounds of seed 3" in summary
+    assert " 0 lost, 0 duplicated" in summary
     assert lines[-1] == KEPT
 
 

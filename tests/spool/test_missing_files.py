@@ -286,6 +286,7 @@ def test_a_reader_continues_in_a_deleted_file_that_it_has_open(tmp_path: Path) -
     held = segment.first_of(files(tmp_path)[1].name) - 1
     _delete(slice(0, 1))(tmp_path)
     life.deliver(held)
+    assert life.readers.retained.next_number > held, "it has read all of the deleted file"
     assert not life.counted
     life.end()
 

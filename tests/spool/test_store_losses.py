@@ -90,10 +90,10 @@ def test_rotate_accepts_every_event_and_counts_every_deleted_one(tmp_path: Path)
         found = messages(store.retained)
     kept = numbers(found)
     assert kept == list(range(kept[0], 201))
-    told = gaps(found)
-    assert told
-    assert all(b' server="server"' in message for message in told)
-    counted = [each for message in told if (gap := reported_gap(message)) for each in gap.ranges]
+    reported = gaps(found)
+    assert reported
+    assert all(b' server="server"' in message for message in reported)
+    counted = [each for message in reported if (gap := reported_gap(message)) for each in gap.ranges]
     counted += [each for gap in store.losses.pending() for each in gap.ranges]
     # Most gap events were rotated away themselves: their losses are reported again.
     assert sum(each.events for each in counted if each.label == "audit") == kept[0] - 1
@@ -309,11 +309,11 @@ def test_a_server_that_is_not_required_loses_before_any_policy_applies_and_its_l
         found = messages(store.retained)
         kept = numbers(found)
         (counted,) = [gap for gap in store.losses.pending() if gap.server == "optional"] or [Gap()]
-    told = [gap for message in gaps(found) if (gap := reported_gap(message)) is not None]
+    reported = [gap for message in gaps(found) if (gap := reported_gap(message)) is not None]
     assert kept[-1] == 200
     assert kept[0] > 1
-    assert {gap.server for gap in told} == {"optional"}
-    missed = sum(each.events for gap in (*told, counted) for each in gap.ranges if each.type == EventType.AUDIT)
+    assert {gap.server for gap in reported} == {"optional"}
+    missed = sum(each.events for gap in (*reported, counted) for each in gap.ranges if each.type == EventType.AUDIT)
     assert missed == 200 - len(kept)
 
 
@@ -375,12 +375,14 @@ def test_a_server_that_returns_too_late_begins_anew_and_its_loss_is_counted(tmp_
 
 def test_deleting_a_partly_proven_block_counts_only_its_rest(tmp_path: Path) -> None:
     """A gap that an event in the proven part reports is not counted again; one in the rest is."""
-    told = [
+    reported = [
         Gap(server="server", number=number, cause="x", ranges=(LostRange("0" * 16, 1, 1, 5, 5),)) for number in (1, 2)
     ]
     with spools.opened(tmp_path, segment_size=8 * 1024) as store:
-        first = [spools.gap_event(1, told[0]), *(spools.event(str(number)) for number in range(9))]
-        spools.fill(store, [[*first, spools.gap_event(1, told[1])], *([spools.event("x" * 900)] for _ in range(20))])
+        first = [spools.gap_event(1, reported[0]), *(spools.event(str(number)) for number in range(9))]
+        spools.fill(
+            store, [[*first, spools.gap_event(1, reported[1])], *([spools.event("x" * 900)] for _ in range(20))]
+        )
         store.follow("server", Cursor(retained=1, retained_part=7), ~0)
         assert store.space.rotate()
         (gap,) = store.losses.pending()

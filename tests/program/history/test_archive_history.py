@@ -163,8 +163,8 @@ def test_damage_is_reported_with_its_offset_and_the_rest_follows(tmp_path: Path)
     path.write_bytes(data)
     for items in (list(history(tmp_path).events()), list(history(tmp_path).newest(5))):
         assert texts(item for item in items if isinstance(item, PastEvent)) == ["a", "c"]
-        told = [item for item in items if isinstance(item, UnreadableStretch)]
-        assert told == [UnreadableStretch(str(path), frame, f"{frame} octets are not a message")]
+        reported = [item for item in items if isinstance(item, UnreadableStretch)]
+        assert reported == [UnreadableStretch(str(path), frame, f"{frame} octets are not a message")]
 
 
 def test_a_torn_end_is_damage_on_an_older_day_and_not_on_the_newest(tmp_path: Path) -> None:
