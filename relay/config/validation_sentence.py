@@ -11,7 +11,8 @@ from relay.config.key_path import KeyPath
 from relay.config.planned_keys import PLANNED_KEYS
 from relay.values.did_you_mean import nearest
 from relay.values.event import ALWAYS_RETAINED, ROUTER_TYPES
-from relay.values.settings import SOURCES, Settings, Table
+from relay.values.setting_types import Table
+from relay.values.settings import SOURCES, Settings
 from relay.values.text import quoted
 
 _ALWAYS_ENABLED: Final = frozenset(f"audit.{kind.label}" for kind in ROUTER_TYPES if kind in ALWAYS_RETAINED)

@@ -6,7 +6,8 @@ Durations are seconds (float) and are written as text ("10ms"), sizes are bytes 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from relay.values import setting_rules as rules
 from relay.values.address import HIGHEST_PORT, Address, parse_host
@@ -73,3 +74,24 @@ _Unusual = Literal["ntp", "audit", "alert", "clock"]
 _Local = Literal["local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]
 Facility = Literal[_Usual, _Unusual, _Local]
 Severity = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"]
+
+
+class Table(BaseModel):
+    """One table of the configuration."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda name: name.replace("_", "-"),
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        validate_default=False,
+    )
+
+
+def contradiction(sentence: str, path: tuple[str | int, ...], value: object) -> InitErrorDetails:
+    """Return the mistake of a value that its own type allows; `path` is relative to the table."""
+    # The sentence is an argument of the template, so its own braces mean nothing.
+    error = PydanticCustomError("contradiction", "{sentence}", {"sentence": sentence})
+    return InitErrorDetails(type=error, loc=path, input=value)

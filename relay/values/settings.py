@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, model_validator
 from typing_extensions import override
 
 from relay.values.address import Address
@@ -46,7 +45,9 @@ from relay.values.setting_types import (
     SdId,
     Severity,
     Size,
+    Table,
     Tags,
+    contradiction,
 )
 from relay.values.size import size_text
 from relay.values.text import quoted
@@ -68,26 +69,6 @@ _DISPATCHER_SOCKETS: Final = {"relay": "/run/relay/audit", "af_unix": "/var/run/
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1"})
 OF_TLS: Final = ("ca", "server-name", "fingerprint", "certificate", "private-key")
 """Keys of a server that have an effect with transport "tls" only."""
-
-
-def _contradiction(sentence: str, path: tuple[str | int, ...], value: object) -> InitErrorDetails:
-    # The sentence is an argument of the template, so its own braces mean nothing.
-    error = PydanticCustomError("contradiction", "{sentence}", {"sentence": sentence})
-    return InitErrorDetails(type=error, loc=path, input=value)
-
-
-class Table(BaseModel):
-    """One table of the configuration."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=lambda name: name.replace("_", "-"),
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-        validate_default=False,
-    )
 
 
 class RelaySettings(Table):
@@ -157,7 +138,7 @@ class SpoolSettings(Table):
                 f"must be at least {size_text(least)}, {LEAST_SEGMENTS} segments of "
                 f"{size_text(self.segment_size)} (segment-size), not {size_text(self.max_size)}"
             )
-            mistake = _contradiction(sentence, ("max-size",), self.max_size)
+            mistake = contradiction(sentence, ("max-size",), self.max_size)
             raise ValidationError.from_exception_data("spool", [mistake])
         return self
 
@@ -268,7 +249,7 @@ class EventCollectorSource(SourceSettings):
     """Of an event that has none of its own; so are the two keys below."""
     severity: Severity = "notice"
     app_name: AppName = "128T"
-    tags: Tags = {}
+    tags: Tags = Field(default_factory=dict)
     """Telegraf's global tags: each is added to the events that have no tag of its name."""
     event_types = frozenset({*ROUTER_TYPES, EventType.LOG})
 
@@ -398,14 +379,14 @@ class RemoteLoggingServer(Table):
     def _has_tls_for_its_certificates(self) -> "RemoteLoggingServer":
         given = {key: value for key in OF_TLS if (value := getattr(self, key.replace("-", "_")))}
         mistakes = [
-            _contradiction(f'has an effect with `transport = "tls"` only, not "{self.transport}"', (key,), value)
+            contradiction(f'has an effect with `transport = "tls"` only, not "{self.transport}"', (key,), value)
             for key, value in given.items()
             if self.transport != "tls"
         ]
         if self.private_key and not self.certificate:
-            mistakes.append(_contradiction("needs the `certificate` that it belongs to", ("private-key",), ""))
+            mistakes.append(contradiction("needs the `certificate` that it belongs to", ("private-key",), ""))
         if is_pem(self.certificate) and not self.private_key:
-            mistakes.append(_contradiction("needs the `private-key` that belongs to it", ("certificate",), ""))
+            mistakes.append(contradiction("needs the `private-key` that belongs to it", ("certificate",), ""))
         if mistakes:
             raise ValidationError.from_exception_data("remote-logging-server", mistakes)
         return self
@@ -414,7 +395,7 @@ class RemoteLoggingServer(Table):
     def _has_a_protocol_for_its_transport(self) -> "RemoteLoggingServer":
         if self.transport == "udp" and self.protocol != "syslog":
             sentence = f'"udp" carries protocol "syslog" only, not "{self.protocol}"; use "tcp"'
-            mistake = _contradiction(sentence, ("transport",), self.transport)
+            mistake = contradiction(sentence, ("transport",), self.transport)
             raise ValidationError.from_exception_data("remote-logging-server", [mistake])
         return self
 
@@ -423,7 +404,7 @@ class RemoteLoggingServer(Table):
         if self.trailer == "NUL" and self.framing == "octet-counting":
             sentence = 'messages end with "NUL" in `framing = "non-transparent"` only; set that too, or leave it out'
             raise ValidationError.from_exception_data(
-                "remote-logging-server", [_contradiction(sentence, ("trailer",), self.trailer)]
+                "remote-logging-server", [contradiction(sentence, ("trailer",), self.trailer)]
             )
         return self
 
@@ -466,7 +447,7 @@ def _distinct_names(key: str, name_of: Callable[[Any], str], sentence: str) -> A
     def check(tables: tuple[Any, ...]) -> tuple[Any, ...]:
         names = [name_of(table) for table in tables]
         mistakes = [
-            _contradiction(f"{quoted(name)} occurs a second time; {sentence}", (index, key), name)
+            contradiction(f"{quoted(name)} occurs a second time; {sentence}", (index, key), name)
             for index, name in enumerate(names)
             if name in names[:index]
         ]

@@ -26,19 +26,16 @@ def parse(line: bytes) -> Collected:
     """Parse one line, without its line feed."""
     try:
         read = _DECODER.decode(line)
-        return Collected(
-            read.name.encode(),
-            {key.encode(): value.encode() for key, value in read.tags.items()},
-            {key.encode(): _value(value) for key, value in read.fields.items() if value is not None},
-            None if read.timestamp is None else nanoseconds(read.timestamp),
-        )
+        fields: dict[bytes, Value] = {}
+        for key, value in read.fields.items():
+            if isinstance(value, str):
+                fields[key.encode()] = value.encode()
+            elif isinstance(value, dict | list):
+                fields[key.encode()] = msgspec.json.encode(value)
+            elif value is not None:
+                fields[key.encode()] = value
+        tags = {key.encode(): value.encode() for key, value in read.tags.items()}
+        time = None if read.timestamp is None else nanoseconds(read.timestamp)
+        return Collected(read.name.encode(), tags, fields, time)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise NotCollectedError(0, f"a JSON object with name and fields is required here ({error})") from None
-
-
-def _value(value: bool | float | str | dict[str, Any] | list[Any]) -> Value:  # noqa: FBT001  JSON has booleans
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, dict | list):
-        return msgspec.json.encode(value)
-    return value

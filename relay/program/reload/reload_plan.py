@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from relay.values.setting_rules import is_pem
+from relay.values.setting_types import Table
 from relay.values.settings import (
     PortForwarding,
     ReceiverSsh,
@@ -16,7 +17,6 @@ from relay.values.settings import (
     RemoteLoggingServer,
     Settings,
     SourceTable,
-    Table,
 )
 
 Digests = Mapping[str, str]
