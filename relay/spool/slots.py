@@ -45,7 +45,7 @@ class Slots:
         self._file = self._made()
         self._failed: set[int] = set()
         """Offsets of copies that may be on the disk and are not in force."""
-        self._slots = read_slots(disk, path)
+        self._slots = _newest_copies(disk, path)
         self._settle()
         disk.sync_folder(path.rpartition("/")[0])
 
@@ -136,8 +136,13 @@ class Slots:
         self._file.close()
 
 
-def read_slots(disk: Disk, path: str) -> dict[str, tuple[int, _SlotCopy]]:
-    """Every whole slot of the file, read without changing it: key → (index, newest copy)."""
+def read_slots(disk: Disk, path: str) -> dict[str, bytes]:
+    """The values of every whole slot of the file, by key; the file is not changed, and may be missing."""
+    return {key: copy.value for key, (_, copy) in _newest_copies(disk, path).items()}
+
+
+def _newest_copies(disk: Disk, path: str) -> dict[str, tuple[int, _SlotCopy]]:
+    """Each slot's index and newest whole copy, by key."""
     slots: dict[str, tuple[int, _SlotCopy]] = {}
     if not disk.exists(path):
         return slots

@@ -6,9 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from relay.spool.cursor import Cursor
-from relay.spool.slots import read_slots
-from relay.spool.store import CURSOR_KEY, SLOTS
+from relay.spool.inspection.overview import cursors
 from relay.system.disk import Disk
 
 RESOLUTION: Final = 0.002
@@ -26,8 +24,7 @@ class Proof(NamedTuple):
 
 def delivered(state: Path) -> int:
     """Return the number of proven messages, of all cursors of a state directory together."""
-    slots = read_slots(Disk(), str(state / SLOTS))
-    return sum(Cursor.decode(copy.value).delivered for key, (_, copy) in slots.items() if key.startswith(CURSOR_KEY))
+    return sum(cursor.delivered for cursor in cursors(Disk(), str(state)).values())
 
 
 class Proofs:

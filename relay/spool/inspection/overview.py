@@ -56,8 +56,8 @@ class WaitingOverview(NamedTuple):
 def cursors(disk: Disk, state_directory: str) -> dict[str, Cursor]:
     """The stored cursors, by destination."""
     return {
-        key.removeprefix(CURSOR_KEY): Cursor.decode(copy.value)
-        for key, (_, copy) in read_slots(disk, f"{state_directory}/{SLOTS}").items()
+        key.removeprefix(CURSOR_KEY): Cursor.decode(value)
+        for key, value in read_slots(disk, f"{state_directory}/{SLOTS}").items()
         if key.startswith(CURSOR_KEY)
     }
 
@@ -69,7 +69,7 @@ def overview(disk: Disk, folder: str) -> Overview:
 
 def waiting(disk: Disk, folder: str, name: str, cursor: Cursor) -> WaitingOverview:
     """What of both spools a destination with this cursor still has to get."""
-    values = {key: copy.value for key, (_, copy) in read_slots(disk, f"{folder}/{SLOTS}").items()}
+    values = read_slots(disk, f"{folder}/{SLOTS}")
     reached = later(cursor.reached, Gap.decode(values.get(GAP_KEY + name, b"{}"), name).reached)
     ends = RememberedNumbers.decode(values.get(NUMBERS_KEY)).next_numbers
     spools = [_look(disk, f"{folder}/{each}", reached[index], ends[index]) for index, each in enumerate(FOLDERS)]
