@@ -1,6 +1,7 @@
 """Count what makes the code hard or easy to read, and compare it with the limits that the project keeps.
 
-Run by ./scripts/figures. With --gate the exit code is 1 when a figure is beyond its limit.
+Run by ./scripts/figures. With --gate the exit code is 1 when a figure is beyond its limit;
+./scripts/check does that.
 """
 
 from __future__ import annotations
