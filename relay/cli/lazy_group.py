@@ -19,10 +19,11 @@ _NO_LIMIT: Final = 1000
 
 
 class LazyGroup(click.Group):
-    """A group of commands in `module`: COMMAND has the Python name of the command, where each has a module of its own.
+    """A group whose commands are imported from `module`.
 
-    `lazy` has the commands in the order in which help lists them: each with its summary, which is the first sentence of
-    its own help, or, for a group within this group, with that group.
+    COMMAND in the name of the module is replaced by the command's name, for commands with their own modules. `lazy` has
+    the commands in the order in which help lists them: each with its summary, which is the first sentence of its own
+    help, or, for a group within this group, with that group.
     """
 
     def __init__(self, *args: Any, module: str, lazy: Mapping[str, str | click.Group], **attributes: Any) -> None:  # noqa: ANN401  click's own
