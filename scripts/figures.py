@@ -19,10 +19,9 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
-_Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
 
 # The event history and the archive are rewritten with the log server; until then only their names are looked at.
 _EXEMPT = ("relay/archive/", "relay/history.py", "relay/program/history.py")
@@ -46,6 +45,8 @@ class Figures:
 
     files: dict[str, int] = field(default_factory=dict)
     code_lines: int = 0
+    imports_and_decorators: int = 0
+    """The code lines that only import or decorate."""
     functions: list[int] = field(default_factory=list)
     used_once: list[str] = field(default_factory=list)
     classes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -68,6 +69,7 @@ def figures_of(package: Path, below: str = "") -> Figures:
         lines = _code_lines(source, tree)
         counted.files[str(relative)] = source.count("\n")
         counted.code_lines += len(lines)
+        counted.imports_and_decorators += sum(_import_and_decorator_lines(node) for node in ast.walk(tree))
         functions = [node for node in ast.walk(tree) if isinstance(node, _Function)]
         counted.functions += [_length(node, lines) for node in functions]
         counted.used_once += [f"{relative}:{node.lineno} {node.name}" for node in _used_once(tree, functions)]
@@ -84,17 +86,22 @@ def _is_exempt(path: Path, package: Path) -> bool:
 
 
 def _code_lines(source: str, tree: ast.Module) -> set[int]:
-    """The numbers of the lines with a token that is neither a comment nor part of a docstring."""
+    """The numbers of the lines with code: a token that is neither a comment nor part of a docstring."""
     lines: set[int] = set()
     not_code = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in not_code:
             lines.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(tree):
-        if isinstance(node, _Documented) and ast.get_docstring(node) is not None:
-            docstring = node.body[0]
-            lines.difference_update(range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return lines
+
+
+def _import_and_decorator_lines(node: ast.AST) -> int:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return (node.end_lineno or node.lineno) - node.lineno + 1
+    return len(node.decorator_list) if isinstance(node, _Function | ast.ClassDef) else 0
 
 
 def _length(function: _Function, code_lines: set[int]) -> int:
@@ -145,12 +152,13 @@ def pages_and_sources(root: Path, package: Path, below: str = "") -> list[Path]:
 class _Figure:
     name: str
     value: float
-    limit: float
+    limit: float | None
+    """None: the figure is for comparisons only."""
     details: list[str] = field(default_factory=list)
 
     @property
     def kept(self) -> bool:
-        return self.value <= self.limit
+        return self.limit is None or self.value <= self.limit
 
 
 def table(root: Path, package: Path, below: str = "") -> list[_Figure]:
@@ -158,7 +166,6 @@ def table(root: Path, package: Path, below: str = "") -> list[_Figure]:
     counted = figures_of(package, below)
     twice = {name: files for name, files in counted.classes.items() if len(files) > 1}
     words = old_words(pages_and_sources(root, package, below))
-    percentile: Callable[[list[int]], float] = lambda values: quantiles(values, n=10)[-1]  # noqa: E731 - one line
     crowded = {folder: count for folder, count in counted.entries.items() if count > _ENTRIES}
     longest = max(counted.files.items(), key=lambda item: item[1])
     share = 100 * len(counted.used_once) / len(counted.functions)
@@ -170,9 +177,10 @@ def table(root: Path, package: Path, below: str = "") -> list[_Figure]:
             [f"{name}: {', '.join(files)}" for name, files in sorted(twice.items())],
         ),
         _Figure("private functions used once, percent", round(share, 1), 13, counted.used_once),
-        _Figure("code lines", counted.code_lines, 40_000),
+        _Figure("code lines", counted.code_lines, None),
+        _Figure("... without imports and decorators", counted.code_lines - counted.imports_and_decorators, None),
         _Figure("function lines, median", median(counted.functions), 6),
-        _Figure("function lines, 90th percentile", percentile(counted.functions), 20),
+        _Figure("function lines, 90th percentile", quantiles(counted.functions, n=10)[-1], 20),
         _Figure("function lines, longest", max(counted.functions), 60),
         _Figure("longest file", longest[1], 500, [longest[0]]),
         _Figure(
@@ -181,7 +189,7 @@ def table(root: Path, package: Path, below: str = "") -> list[_Figure]:
             _ENTRIES,
             [f"{k}: {v}" for k, v in crowded.items()],
         ),
-        _Figure("imports inside functions", counted.local_imports, 40),
+        _Figure("imports inside functions", counted.local_imports, 10),
         *(_Figure(f'"{name}"', count, 5) for name, count in words.items()),
     ]
 
@@ -202,7 +210,8 @@ def main() -> int:
         if arguments.gate and figure.kept:
             continue
         mark = " " if figure.kept else "!"
-        print(f"{mark} {figure.name:40} {figure.value:>9,g}   (limit {figure.limit:g})")
+        limit = "" if figure.limit is None else f"   (limit {figure.limit:g})"
+        print(f"{mark} {figure.name:40} {figure.value:>9,.10g}{limit}")
         if arguments.details or (arguments.gate and not figure.kept):
             for detail in figure.details:
                 print(f"      {detail}")
