@@ -362,7 +362,7 @@ def test_a_session_for_another_address_is_refused(receiver: _Receiver) -> None:
     ):
         session.open()
     assert "`relay receive` forwards to its own listeners only" in refused.value.remedy
-    assert f"is {LOOPBACK}:22 one of them?" in refused.value.remedy
+    assert f"check that {LOOPBACK}:22 is one of them" in refused.value.remedy
 
 
 @pytest.mark.parametrize("spelling", ["localhost", "127.0.0.1", "::1"])
