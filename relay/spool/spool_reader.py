@@ -69,10 +69,11 @@ class SpoolReader:
 
     def read(self) -> Block | SpoolDamage | None:
         """The next block, or the damage or hole that was stepped over; None when no block is synced yet."""
+        spool_end = self.spool.next_number  # before `last`: else a block appended between the two would be skipped
         last = self.spool.last
         if last is None or self.next_number > last.number:
-            return self._pass_over(self.spool.next_number) if self.next_number < self.spool.next_number else None
-        end = self._open(last.number)
+            return self._pass_over(spool_end) if self.next_number < spool_end else None
+        end = self._open(last.number, max(spool_end, last.number + 1))
         found = self._segment.block() if self._segment else None
         if found is None or (isinstance(found, SpoolDamage) and found.gone):
             return self._pass_over(end)
@@ -96,8 +97,11 @@ class SpoolReader:
         self.missing = self._numbers.pass_over(headers_between(self.spool, following, self.spool.next_number))
         return SpoolDamage(self.spool.folder, 0, "their files are missing, or empty", first, following - 1, gone=True)
 
-    def _open(self, last: int) -> int:
-        """Open the segment of the next block, if it is there; the number at which its blocks, or the hole, end."""
+    def _open(self, last: int, spool_end: int) -> int:
+        """Open the segment of the next block, if it is there; the number at which its blocks, or the hole, end.
+
+        `last` is the newest block to read. A hole with no segment behind it ends at `spool_end`.
+        """
         if self._segment is not None:  # even if it was deleted meanwhile
             _, following = self.spool.segment_of(self._segment.location.first)
             if following is None or self.next_number < following:
@@ -108,7 +112,7 @@ class SpoolReader:
         end = following or last + 1
         segment = self._segment = self.spool.segment_reader(first, end) if first else None
         if segment is None:
-            return end if following or first else self.spool.next_number
+            return end if following or first else spool_end
         if self._numbers is not None:
             self._skip(segment, Numbers())
             return end

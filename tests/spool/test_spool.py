@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -73,6 +74,37 @@ def test_a_reader_can_begin_at_every_block(tmp_path: Path) -> None:
     messages = fill(spool, 30)
     for number in range(1, 32):
         assert delivered(everything(spool, number)) == messages[number - 1 :]
+
+
+class Interrupted:
+    """A spool for a reader in another thread: before one of its accesses the writer appends a block."""
+
+    def __init__(self, spool: Spool, accesses: int, append: Callable[[], object]) -> None:
+        self._spool = spool
+        self._accesses = accesses
+        self._append = append
+
+    def __getattr__(self, name: str) -> object:
+        self._accesses -= 1
+        if self._accesses == 0:
+            self._append()
+        return getattr(self._spool, name)
+
+
+@pytest.mark.parametrize("accesses", range(1, 15))
+@pytest.mark.parametrize("next_number", [3, 10])
+def test_a_block_that_is_appended_while_a_reader_looks_for_it_is_read(
+    tmp_path: Path, accesses: int, next_number: int
+) -> None:
+    spool = opened(tmp_path)
+    fill(spool, 2)
+    spool.skip_numbers(next_number)  # 10: blocks 3 to 9 were there, and are missing
+    reader = SpoolReader(spool, 3)
+    reader.spool = cast("Spool", Interrupted(spool, accesses, lambda: spool.append(contents(b"new", first=3), 3)))
+    found = [item for _ in range(10) if (item := reader.read()) is not None]
+    assert delivered(found) == [b"new"]
+    gone = [(item.first, item.last) for item in found if isinstance(item, SpoolDamage)]
+    assert gone == ([(3, 9)] if next_number == 10 else [])
 
 
 def test_a_reader_waits_for_the_next_block(tmp_path: Path) -> None:
