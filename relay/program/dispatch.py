@@ -103,16 +103,16 @@ class DispatcherPlugin:
         TemporaryError: some records could not be handed over. ProtocolError: stdin is not a dispatcher's.
         """
         os.set_blocking(self._stdin, False)
-        # auditd sends SIGHUP when it reads its configuration again; that means nothing here.
-        former = [(number, signal.signal(number, self._note_signal)) for number in (signal.SIGTERM, signal.SIGHUP)]
-        try:
-            with wakeup_socket() as woken:
+        with wakeup_socket() as woken:
+            # auditd sends SIGHUP when it reads its configuration again; that means nothing here.
+            former = [(number, signal.signal(number, self._note_signal)) for number in (signal.SIGTERM, signal.SIGHUP)]
+            try:
                 while self._until is None or (self._handover.kept and time.monotonic() < self._until):
                     self._do_what_is_ready(woken)
-        finally:
-            for number, handler in former:
-                signal.signal(number, handler)
-            self._disconnect()
+            finally:
+                for number, handler in former:
+                    signal.signal(number, handler)
+                self._disconnect()
         os.set_blocking(self._stdin, True)
         if self._decoder.error is not None:
             raise self._decoder.error

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -309,6 +310,32 @@ def test_one_plugin_too_many_is_rejected(path: Path) -> None:
             assert len(source.streams) == 8
             for _, writer in pairs:
                 writer.close()
+
+    play(work)
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("way", ["finished", "cancelled"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_plugin_that_connects_while_the_source_ends_is_disconnected(path: Path, way: str, turns: int) -> None:
+    """A connection that stays open would swallow the plugin's records without ever answering."""
+
+    async def work() -> None:
+        source = dispatcher(path)
+        task = asyncio.create_task(source.run(Taken().submit, None, drain=False))
+        await until(lambda: path.exists() and source.last_error)
+        with socket.socket(socket.AF_UNIX) as plugin:
+            plugin.setblocking(False)
+            plugin.connect(str(path))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            _ = source.finish() if way == "finished" else task.cancel()
+            await asyncio.wait({task})
+            with contextlib.suppress(ConnectionResetError):
+                for _ in range(10):  # callbacks that were scheduled before
+                    await asyncio.sleep(0)
+                gc.collect()  # asyncio forgets a connection that it accepts while its server closes, hence the warning
+                assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(plugin, 1), 20) == b""
 
     play(work)
 

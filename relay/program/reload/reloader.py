@@ -57,7 +57,7 @@ def refuse_fixed(changes: ReloadPlan, runs: PartsByName, new: LoadedConfiguratio
 
 
 class Reloader:
-    """Reloader one program, as often as it is asked to."""
+    """Reloads one program, as often as it is asked to."""
 
     def __init__(self, road: Road, read_again: Callable[[], LoadedConfiguration], parts: RunningParts) -> None:
         self._road = road

@@ -120,8 +120,14 @@ class AuditDispatcher(Source):
                 logger.warning("%s: %d plugins are connected already; one more was rejected", self.path, MAX_STREAMS)
                 writer.close()
                 return
-            connections.add(writer)
-            group.create_task(serve(reader, writer))
+            serving = serve(reader, writer)
+            try:
+                group.create_task(serving)
+            except RuntimeError:  # the source has just ended; the plugin connects to the next one
+                serving.close()
+                writer.close()
+            else:
+                connections.add(writer)
 
         umask = os.umask(_PRIVATE)
         try:
@@ -141,6 +147,8 @@ class AuditDispatcher(Source):
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         finally:
+            for writer in connections:  # of tasks that were cancelled before they began
+                writer.close()
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
