@@ -8,9 +8,11 @@ not wait here).
 """
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,6 +155,8 @@ class Housekeeping:
         self._began = now.boot
         self._lost: dict[str, _LostServer] = {}
         self._halt_failure = ""
+        self._free = sys.maxsize
+        """Free bytes on the disk, as far as it was possible to ask."""
         self._counted: dict[str, _Counted] = {}
         self._waiting: deque[Event] = deque(maxlen=MAX_WAITING)
         self._submitted: asyncio.Future[None] | None = None
@@ -209,6 +213,8 @@ class Housekeeping:
 
     def _snapshot(self, now: Clocks) -> Snapshot:
         error, space, watch = self._intake.error, self._store.space, self.watches.audit_trail
+        with contextlib.suppress(StorageError):  # a failing disk may not say it, and needs the other alarms
+            self._free = self._disk.free(self._store.folder)
         former, self._lost = self._lost, {}
         servers = [self._server_state(each, former.get(each.name), now) for each in self._destinations]
         return Snapshot(
@@ -219,7 +225,7 @@ class Housekeeping:
             retention_cut_short=self._happened_lately("cut short", space.cut_short, now),
             halt_failure=self._halt_failure,
             space=DiskSpace(
-                free=self._disk.free(self._store.folder),
+                free=self._free,
                 held=space.held,
                 max_size=space.max_size,
                 reserved=space.reserved,

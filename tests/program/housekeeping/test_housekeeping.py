@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from relay.errors import StorageError, full_error
 from relay.events import own_events
@@ -33,6 +34,18 @@ FULL = full_error("spool", "it is full", "")
 BROKEN = StorageError("spool", "Input/output error")
 
 
+class UnreadableDisk(Disk):
+    """A disk that stops to tell its free space."""
+
+    is_readable = True
+
+    @override
+    def free(self, path: str) -> int:
+        if not self.is_readable:
+            raise BROKEN
+        return super().free(path)
+
+
 class House:
     """A store with its intake and its housekeeping, on clocks that the test moves; users' messages are in `folder`."""
 
@@ -54,8 +67,9 @@ class House:
         self.policy = HousekeepingPolicy(
             author=AUTHOR, disk_full_action=policy, retention=DAY / SECOND, space_left=space_left
         )
+        self.disk = UnreadableDisk()
         self.housekeeping = Housekeeping(
-            Disk(), self.store, self.intake, [], self.policy, self.watches, lambda: self.clocks
+            self.disk, self.store, self.intake, [], self.policy, self.watches, lambda: self.clocks
         )
 
     def watches(self, store: Store, former: Watches | None) -> Watches:
@@ -109,6 +123,14 @@ def test_a_full_spool_is_an_alarm_until_it_accepts_events_again(house: House) ->
 def test_a_disk_that_fails_is_a_different_alarm(house: House) -> None:
     house.intake.error = BROKEN
     assert house.after(1) == ["ALARM disk-failing add"]
+
+
+def test_a_disk_whose_free_space_is_unknown_keeps_the_other_alarms(house: House) -> None:
+    house.disk.is_readable = False
+    house.intake.error = BROKEN
+    assert house.after(1) == ["ALARM disk-failing add"]
+    house.intake.error = None
+    assert house.after(1) == ["ALARM disk-failing clear"]
 
 
 def test_the_halt_is_requested_once_after_a_minute_without_delivery(house: House) -> None:
