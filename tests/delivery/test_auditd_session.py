@@ -22,7 +22,7 @@ from program.history.spools import filled, foreign, opened
 from relay.delivery.message_selection import EVERYTHING, MessageSelection
 from relay.delivery.sessions.acknowledged_stream import AcknowledgedStream
 from relay.delivery.sessions.auditd_speaker import AuditdSettings, AuditdSpeaker
-from relay.delivery.sessions.delivery_session import MessageId, RefusedMessage
+from relay.delivery.sessions.delivery_session import NOTHING_PROVEN, MessageId, RefusedMessage
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
 from relay.events.audit.as_records import as_records
 from relay.spool.cursor import Cursor
@@ -166,6 +166,15 @@ class TestWarnings:
             f"the server has kept a record and warns: {name} (logged once a session)"
         ]
 
+    def test_a_refusal_with_a_warning_is_not_logged_as_kept(self, caplog: pytest.LogCaptureFixture) -> None:
+        def refuse_the_first(peer: AuditdPeer, message: Message) -> bytes:
+            return encode(0x70000001, message.sequence) if message.body == record(0) else keep(peer, message)
+
+        with AuditdPeer(refuse_the_first) as peer, session(peer.port) as stream, caplog.at_level(logging.WARNING):
+            deliver(stream, events(2))
+            assert [each.answer for each in stream.refused] == ["type 0x70000001"]
+        assert not caplog.records
+
 
 class TestRefusals:
     def test_a_record_that_is_refused_once_is_sent_again_and_accepted(self) -> None:
@@ -287,6 +296,17 @@ def test_after_a_bad_peer_the_unproven_rest_is_sent_again_and_status_shows_the_e
     acknowledged = {sent[2]} if "twice" in name else set()
     assert set(peer.records) | acknowledged == set(sent)
     assert peer.records[-2:] == sent[-2:]  # three may have been acknowledged before
+
+
+def test_after_a_full_disk_an_announced_end_does_not_make_the_acknowledgements_valid() -> None:
+    with AuditdPeer(saying(DISKFULL)) as peer, session(peer.port) as stream:
+        stream.send(block(events(3), EventType.AUDIT))
+        with pytest.raises(UnavailableError, match="DISKFULL"):
+            stream.prove(CURSOR)
+        peer.send(encode(ENDING, 0))
+        with pytest.raises(UnavailableError, match="ENDING"):
+            stream._read(60)
+        assert stream.proven_extent() == NOTHING_PROVEN
 
 
 class TestOpening:

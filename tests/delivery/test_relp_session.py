@@ -24,7 +24,7 @@ from program.history.spools import filled, foreign, opened
 
 from relay.delivery.message_selection import EVERYTHING, MessageSelection
 from relay.delivery.sessions.acknowledged_stream import FAREWELL_SECONDS, AcknowledgedStream
-from relay.delivery.sessions.delivery_session import MessageId, RefusedMessage
+from relay.delivery.sessions.delivery_session import MessageId, ProvenExtent, RefusedMessage
 from relay.delivery.sessions.relp_speaker import DEFAULT_SETTINGS, RelpSettings, RelpSpeaker
 from relay.errors import ProtocolError, RelayError, TemporaryError, UnavailableError
 from relay.spool.cursor import Cursor
@@ -129,6 +129,15 @@ class TestDelivery:
             assert peer.messages == [good(number) for number in range(30)]
             assert peer.sessions == 4
             wait_until(lambda: peer.closes == 3, 60, "each was closed as RELP closes")
+
+    def test_when_the_new_session_is_refused_the_next_message_is_not_proven(self) -> None:
+        with RelpPeer() as peer, session(peer.port, replace(SETTINGS, reconnect_at=3)) as stream:
+            stream.send(block([good(1), good(2)]))
+            stream.prove(CURSOR)
+            peer.opened = b"500 full"
+            with pytest.raises(ProtocolError, match="500 full"):
+                stream.send(block([good(3)], first=3))
+            assert stream.proven_extent() == ProvenExtent(up_to=MessageId(RUN, EventType.LOG, 3))
 
 
 class TestRefusal:

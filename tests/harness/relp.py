@@ -36,11 +36,11 @@ class RelpPeer(AnsweringPeer[Frame]):
         """Accepted messages, in order."""
         self.closes = 0
         """The number of `close` requests."""
-        self._opened = opened
+        self.opened = opened
 
     def _reply(self, question: Frame) -> bytes | None:
         if question.command == b"open":
-            return encode(question.txnr, b"rsp", self._opened)
+            return encode(question.txnr, b"rsp", self.opened)
         if question.command == b"close":
             self.closes += 1
             return encode(question.txnr, b"rsp", b"")

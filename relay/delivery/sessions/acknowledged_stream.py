@@ -88,14 +88,14 @@ class AcknowledgedStream(DeliverySession):
 
     @override
     def send(self, block: Block) -> None:
-        if self._speaker.exhausted and not self._sent:  # at the first block after a proof: everything is answered
-            self.end()
-            self._pipe.close()
-            self._speaker = self._speaker.renewed()
-            self._open()
         run, committed = block.header.run, block.header.committed
         for kind, number, message in self._selection.messages(block):
             self._submitting = message_id = MessageId(run, kind, number)
+            if self._speaker.exhausted and not self._sent:  # every message before this one is answered
+                self.end()
+                self._pipe.close()
+                self._speaker = self._speaker.renewed()
+                self._open()
             for part in self._speaker.parts(message_id, message, committed):
                 self._submit(SentMessage(self._position, message_id, message, part))
             self._submitting = None
@@ -228,7 +228,7 @@ class AcknowledgedStream(DeliverySession):
         self._last_octets = self.heard = time.monotonic()
         for answer in self._speaker.receive(data):
             if isinstance(answer, FarEndStop):
-                self._answers_void = answer.voids_answers
+                self._answers_void = self._answers_void or answer.voids_answers  # another stop may follow
                 raise StoppedByFarEndError(self._wording.far_end, answer, self._unanswered())
             self._last_answer = answer
             self._refusals.note(self._sent.popleft(), answer)

@@ -123,11 +123,12 @@ class AuditdSpeaker(Speaker):
             if reply.type in _STOPS:
                 answers.append(_STOPS[reply.type])
             elif not self._beating:
-                if reply.warns and not self._warned:
+                if reply.accepted and reply.warns and not self._warned:
                     self._warned = True
                     _log.warning("the server has kept a record and warns: %s (logged once a session)", reply)
                 answers.append(reply)
             elif not reply.accepted:
+                self._beating = False
                 answers.append(FarEndStop(str(reply), "it refuses a heartbeat", "its own log names the reason"))
             else:
                 self._beating, self.opened = False, True

@@ -1,7 +1,7 @@
 """RELP for an acknowledged stream: the collector's 200 to a message proves it (relay.syslog.relp).
 
 Only the answer to `open` shows that there is a collector. A collector that refuses a message answers 500. TXNR ends
-after a thousand million frames; a new session is opened well before, between two intervals.
+after a thousand million frames; a new session is opened well before, when no message is unanswered.
 """
 
 from collections.abc import Iterable

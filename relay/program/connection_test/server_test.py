@@ -141,7 +141,7 @@ class ServerTest:
     def _fail(self, error: RelayError) -> StepResult:
         """End the step that failed: the one under way, unless the error shows another."""
         step = self._log.under_way
-        if isinstance(error, UnknownHostError):
+        if isinstance(error, UnknownHostError) and TestStep.NAME_RESOLUTION in self._log.left:
             step = TestStep.NAME_RESOLUTION
             if self._forwarding is None:
                 self._log.skip_to(step, _NO_FORWARDING)
@@ -171,6 +171,7 @@ class ServerTest:
                 faults = CollectorFaults(self._collector, self._proof_seconds, sent, received)
                 raise faults.of_session(error, self._server.protocol) from error
             if self._request.sizes:
+                self._transport.close()  # a collector may serve one connection at a time
                 self._log.passed(TestStep.SIZES, self._find_largest(transport))
 
     def _test_datagrams(self) -> None:
@@ -207,15 +208,12 @@ class ServerTest:
         if self._proof == UNPROVEN or transport is None:
             cause = "cannot be found out: nothing that is sent there can be proven"
             return StepFinding(cause, warning=True)
-        connector = ServerConnector(
-            self._server.model_copy(update={"max_message_size": LARGEST_MESSAGE_SIZE}),
-            self._forwarding,
-            EVERYTHING,
-            self._limits(self._request.watch.size),
-            accepted=_watch_every_stream(),
-        )
+        server = self._server.model_copy(update={"max_message_size": LARGEST_MESSAGE_SIZE})
+        limits = self._limits(self._request.watch.size)
 
         def accepts(octets: int) -> bool:
+            # A connector for each size: after streams that the collector has not closed, it would do without a proof.
+            connector = ServerConnector(server, self._forwarding, EVERYTHING, limits, accepted=_watch_every_stream())
             with contextlib.closing(ObservedTransport(transport)) as streams:
                 try:
                     self._deliver(connector.session(streams, self._stop), padded(self._message, octets))

@@ -20,6 +20,9 @@ from harness.two_hosts import SERVER, TwoHosts
 from harness.waiting import wait_until
 from program.connection_test.asking import HASTE, STEPS, UNHURRIED, Answer, ask, ask_patiently
 
+from relay.program.connection_test import test_request
+from relay.program.connection_test.connection_test import run_test
+from relay.program.connection_test.report import Outcome
 from relay.syslog.auditd_remote import DISKERROR, DISKFULL, DISKLOW, ENDING
 from relay.syslog.relp_frame import Frame, encode
 
@@ -156,6 +159,23 @@ def test_a_name_that_does_not_resolve(router: Router, transport: str) -> None:
     failed = asked(router, 514, address="no-such-host.invalid", transport=transport).failure("name resolution", 68)
     assert "does not resolve" in failed["found"]
     assert "correct address" in failed["remedy"]
+
+
+def test_a_name_that_resolves_only_once_fails_the_connection(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(router, 514, address="far.example")
+    addresses = [socket.getaddrinfo("127.0.0.1", 514, type=socket.SOCK_STREAM)]
+
+    def resolve_once(*_: object, **__: object) -> list[Any]:
+        if not addresses:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return addresses.pop()
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_once)
+    report = run_test(test_request.TestRequest([str(router.configuration)]), lambda *_: None)
+    (failed,) = [result for result in report.servers[0].results if result.outcome is Outcome.FAILED]
+    assert (report.exit_code, failed.step) == (69, "TCP connection")
+    assert "far.example" in failed.found
+    assert "does not resolve" in failed.found
 
 
 # --- On this machine ---

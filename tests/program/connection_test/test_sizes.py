@@ -1,11 +1,14 @@
 """`relay test-connection --sizes`: the largest message that a collector accepts."""
 
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from harness.auditd_peer import AuditdPeer
 from harness.certificates import SERVER, Authority, Shown
+from harness.collector import Collector
 from harness.openssh import Sshd
 from harness.relay import Router
 from harness.rsyslog import AbortingRsyslog, Rsyslog
@@ -19,12 +22,12 @@ LIMIT = 8192
 LARGEST = 1 << 20
 
 
-def asked(folder: Path, sshd: Sshd, collector: int, **keys: str | int) -> Answer:
+def asked(folder: Path, sshd: Sshd, collector: int, *arguments: str, **keys: str | int) -> Answer:
     router = Router(folder, sshd, collector)
     router.server |= keys
     router.write_configuration()
     router.audit_log.touch()
-    answer = ask(router.configuration, "--sizes")
+    answer = ask(router.configuration, "--sizes", *arguments)
     assert list(answer.steps) == [*STEPS, "message sizes"]
     return answer
 
@@ -48,6 +51,41 @@ def test_the_limit_of_imrelp_that_aborts_is_found(tmp_path: Path, sshd: Sshd) ->
 def test_the_limit_of_syslog_ng_that_closes_is_found(tmp_path: Path, sshd: Sshd) -> None:
     with SyslogNg("syslog", max_message_size=LIMIT) as syslog_ng:
         assert found(asked(tmp_path, sshd, syslog_ng.port)) == (0, "warning", LIMIT)
+
+
+def reads_within_the_limit(connection: socket.socket) -> bool:
+    """Read to the end of file; whether no message, with its octet count, is larger than LIMIT."""
+    received = 0
+    while received <= LIMIT and (data := connection.recv(1 << 16)):
+        received += len(data)
+    return received <= LIMIT
+
+
+def test_a_collector_that_serves_one_connection_at_a_time_is_tested_to_its_limit(tmp_path: Path, sshd: Sshd) -> None:
+    turn = threading.Lock()
+
+    def serve(_: Collector, connection: socket.socket) -> None:
+        with turn:
+            reads_within_the_limit(connection)
+
+    with Collector(serve) as collector:
+        assert found(asked(tmp_path, sshd, collector.port, "--timeout", "2")) == (0, "warning", LIMIT - len("8187 "))
+
+
+def test_a_collector_that_gets_stuck_on_large_messages_is_never_tested_without_a_proof(
+    tmp_path: Path, sshd: Sshd
+) -> None:
+    ended = threading.Event()
+
+    def serve(_: Collector, connection: socket.socket) -> None:
+        if not reads_within_the_limit(connection):
+            ended.wait(60)
+
+    with Collector(serve) as collector:
+        answer = asked(tmp_path, sshd, collector.port, "--timeout", "1")
+        ended.set()
+    assert found(answer) == (0, "warning", LIMIT - len("8187 "))
+    assert answer.whole["servers"][0]["proof"] == "drained"
 
 
 def test_rsyslog_that_truncates_accepts_every_size(tmp_path: Path, sshd: Sshd) -> None:
