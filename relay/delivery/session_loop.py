@@ -10,20 +10,18 @@
 
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from relay.delivery.cursor_moves import CursorMoves
 from relay.delivery.message_selection import MessageSelection
-from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch
+from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch, MessageId, RefusedMessage
 from relay.delivery.spool_reading import BlockPiece, SpoolReading, choose_probe, first_message_id
-from relay.delivery.suspicion import FirstUnproven, SessionLoss
+from relay.delivery.suspicion import FirstUnproven, SessionLoss, Suspicion
+from relay.spool.cursor import Cursor
 from relay.spool.segments.segment_reader import SpoolDamage
 from relay.spool.store import Store
 from relay.system.clock import wall_clock
-
-if TYPE_CHECKING:
-    from relay.delivery.destination import Destination
 
 PROOF_INTERVAL: Final = 0.05
 SETTLING_INTERVAL: Final = 0.025
@@ -34,11 +32,36 @@ IDLE_SECONDS: Final = 1.0
 """Between two checks of an idle session."""
 
 
+class DeliveryProgress(Protocol):
+    """What outlives a session of a destination: how far delivery has come, and what is known about the far end."""
+
+    name: str
+    cursor: Cursor
+    suspicion: Suspicion
+    proven_ahead: dict[MessageId, BlockPiece]
+    needs_a_message: bool
+
+    def due(self, since: float | None) -> None:
+        """Note that a proof is due since then (monotonic seconds), or with None that none is."""
+
+    def move_cursor(self, cursor: Cursor) -> None:
+        """Move the cursor, durably."""
+
+    def set_aside(self, refused: Sequence[RefusedMessage], reached: Cursor) -> None:
+        """Keep and count the messages before `reached` that the far end will never accept."""
+
+    def pass_message_at_fault(self) -> None:
+        """Move the cursor past the suspected message."""
+
+    def note_damage(self, damage: SpoolDamage) -> None:
+        """Log damage of the spool that was skipped."""
+
+
 class SessionLoop:
     """Delivers by one session, from the destination's cursor on."""
 
     def __init__(
-        self, destination: "Destination", store: Store, session: DeliverySession, selection: MessageSelection
+        self, destination: DeliveryProgress, store: Store, session: DeliverySession, selection: MessageSelection
     ) -> None:
         self._destination = destination
         self._store = store

@@ -3,7 +3,7 @@
 Messages are sent ahead of their answers as far as the window allows, and answers are read while sending: otherwise both
 sides could block for ever. Over SSH the local connect always succeeds, so only an answer proves that there is a far
 end: the constructor waits for the answer to the opening. Messages unanswered when the session ends are sent again in
-the next one; refused messages are treated as relay.delivery.refusals says.
+the next one; refused messages are treated as relay.delivery.sessions.refusals says.
 
 A `speaker.Speaker` holds what differs between protocols: `relp_speaker`, `auditd_speaker`.
 
@@ -20,7 +20,6 @@ from typing import Final
 from typing_extensions import override
 
 from relay.delivery.message_selection import MessageSelection
-from relay.delivery.refusals import Refusals, SentMessage
 from relay.delivery.sessions.delivery_session import (
     NOTHING_PROVEN,
     DeliverySession,
@@ -30,6 +29,7 @@ from relay.delivery.sessions.delivery_session import (
     RefusedMessage,
 )
 from relay.delivery.sessions.far_end_errors import ClosedByFarEndError, NoAnswerError, StoppedByFarEndError
+from relay.delivery.sessions.refusals import Refusals, SentMessage
 from relay.delivery.sessions.session_steps import ReportStep, SessionStep, StepFinding, report_nothing
 from relay.delivery.sessions.speaker import Acknowledgement, FarEndStop, Speaker
 from relay.delivery.sessions.write_buffer import WriteBuffer
