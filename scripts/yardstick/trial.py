@@ -9,6 +9,7 @@ import contextlib
 import functools
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ class _Run:
             seconds = self._settle(written.records)
         finish(self._rig)
         verdict = judge(written, Ledger().take_files(self._rig.far_end.kept()))
+        if verdict.lost and is_relay(self._rig.name):  # relay's logs name the cause; the folder is deleted
+            print(self._rig.forwarder.log, self._rig.far_end.log, sep="\n", file=sys.stderr, flush=True)
         return Outcome(verdict=verdict, at=at, seconds=seconds)
 
     def _strike(self) -> int:
