@@ -36,7 +36,7 @@ SdId = Annotated[
         )
     ),
 ]
-"""RFC 5424 section 6.3.2; section 7 reserves three. A name without @ is IANA's: the routers' own `128T` is none."""
+"""RFC 5424 section 6.3.2; section 7 reserves three. A name without @ is IANA's; the routers' own `128T` is not."""
 AppName = Annotated[
     str, AfterValidator(rules.matching("[!-~]{1,48}", "must be 1 to 48 characters of printable ASCII without spaces"))
 ]

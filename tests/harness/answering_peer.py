@@ -15,7 +15,7 @@ Question = TypeVar("Question")
 class AnsweringPeer(Generic[Question]):
     """Listens on a free loopback port in the `with` block.
 
-    `answer` answers each question: b"" is no answer, and ConnectionError closes the connection. `first` has other
+    `answer` answers each question: b"" means no answer, and ConnectionError closes the connection. `first` has other
     functions for the first sessions, one for each session, in order.
     """
 
