@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from relay.cli.commands import root
-from relay.cli.manual import man_page, settings_page, undocumented, with_table
+from scripts.manual_pages import man_page, settings_page, undocumented, with_table
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ROOT / "docs" / "commands.md"

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from relay.cli.commands import root
-from relay.cli.manual import command_helps, command_table, man_page, settings_page, undocumented, with_table
+from scripts.manual_pages import command_helps, command_table, man_page, settings_page, undocumented, with_table
 
 ROOT = Path(__file__).parents[2]
 MAN_MACROS = {".TH", ".SH", ".SS", ".PP", ".TP", ".TQ", '.\\"'}
@@ -71,8 +71,8 @@ def test_the_help_of_every_option_names_its_default() -> None:
 
 def test_the_committed_pages_are_up_to_date() -> None:
     """`./scripts/manual` updates them."""
-    argv = [sys.executable, str(ROOT / "scripts" / "manual.py"), "--check"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    argv = [sys.executable, "-m", "scripts.manual", "--check"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -32,8 +32,6 @@ _CRC: Final = struct.Struct(">I")
 HEADER_LENGTH: Final = _HEADER.size + _CRC.size
 _READ: Final = 64 * 1024
 _SCAN: Final = 1024 * 1024
-_NO_END: Final = 1 << 64
-"""Above every block's number."""
 
 
 class SegmentHeader(NamedTuple):
