@@ -22,11 +22,10 @@ QUICK: Final = (
     "tests/cli/test_every_command_starts.py",
     "tests/events",
     "tests/config",
-    "tests/program/history/test_when.py",
     "tests/spool/test_block.py",
     "tests/spool/test_numbers.py",
     "tests/syslog",
-    "tests/values/test_glob.py",
+    "tests/values",
 )
 """Each command starts, and the tests of the rooms that know no clock, disk or network."""
 FEW_EXAMPLES: Final = ("-q", "--hypothesis-profile", "few", "-p", "no:cacheprovider")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.pythons import interpreters
+from scripts.pythons import CHECKOUT, QUICK, interpreters
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 PROJECT = """\
@@ -189,3 +189,7 @@ def test_wrong_arguments_for_the_debian_script_give_one_line_of_usage(words: lis
     done = subprocess.run([SCRIPTS / "debian", *words], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (64, "")
     assert done.stderr.startswith("usage: ./scripts/debian {12|13|14|24.04|26.04} ")
+
+
+def test_the_quick_tests_exist() -> None:
+    assert [name for name in QUICK if not (CHECKOUT / name).exists()] == []
