@@ -9,35 +9,24 @@ relaySeq no receiver treats it as an event or counts it in a sequence. It has fe
 
 from typing import Final
 
+from relay.events.envelope import Envelope
 from relay.spool.block import CHAIN_START, RUN_LENGTH, Block, Contents, Span, frame
 from relay.spool.block import encode as encode_block
-from relay.syslog.rfc5424 import MAX_HOSTNAME, Element, Message, encode, format_timestamp, legal_header
+from relay.syslog.rfc5424 import format_timestamp
 from relay.values.event import EventType
 from relay.values.settings import Settings
 
-FACILITY: Final = 5
-SEVERITY: Final = 6
+PRIORITY: Final = 46
 MSGID: Final = b"TEST"
 TEXT: Final = b"test message of `relay test-connection`; it stands for no event"
 
 
 def test_message(settings: Settings, hostname: str, procid: int, now: int) -> bytes:
     """The message's octets; `now` in microseconds since the epoch."""
-    params = (("type", "relay"), ("router", settings.relay.router or hostname), ("node", settings.relay.node))
-    filled = tuple((name.encode(), value.encode()) for name, value in params if value)
-    return encode(
-        Message(
-            facility=FACILITY,
-            severity=SEVERITY,
-            timestamp=format_timestamp(now),
-            hostname=legal_header(hostname.encode(), MAX_HOSTNAME),
-            app_name=b"relay",
-            procid=b"%d" % procid,
-            msgid=MSGID,
-            structured_data=(Element(settings.audit.sd_id.encode(), filled),),
-            msg=TEXT,
-        )
-    )
+    router = settings.relay.router or hostname
+    envelope = Envelope(hostname=hostname, router=router, node=settings.relay.node, sd_id=settings.audit.sd_id)
+    head = envelope.head(PRIORITY, format_timestamp(now), b"relay", MSGID, procid=b"%d" % procid)
+    return head + envelope.origin(EventType.RELAY) + b"] " + TEXT
 
 
 def padded(message: bytes, octets: int) -> bytes:
