@@ -1,1 +1,1 @@
-"""The receiver's archive: plain files, one an originator and day, in which each event stands exactly once."""
+"""The receiver's archive: plain files, one for each originator and day; `write` leaves out duplicates."""

@@ -18,6 +18,8 @@ It moves forward only, durably (`Store.move_cursor`), and only in these cases:
 
 A probe, a message proven ahead of the cursor, does not move it: the message is left out when the cursor reaches it.
 
+Damaged and deleted blocks are counted as lost when they are read past. The cursor passes them with its next move.
+
 What a socket, a port-forward or an SSH window has accepted proves nothing. A process that is killed leaves the cursor
 at its last move, so at most one interval is sent twice.
 """

@@ -1,4 +1,4 @@
-"""The source for each kind of [[source]] table."""
+"""The source for each kind of [[source]] table. The head of `relay.source` says how to add one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final

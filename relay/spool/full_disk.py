@@ -12,9 +12,9 @@ ladder. Each step deletes one whole segment, the oldest; `append` tries again af
 
 What follows from that error:
 
-- The intake (`relay/program/intake.py`) keeps batches waiting whose source can deliver them again: audit logs,
-  audisp-remote and collectors with an index. They are read later, and nothing is lost. Events that cannot be delivered
-  again use the reserve. When that is used up as well, they are refused, and counted in a gap.
+- Some sources can deliver their events again: audit logs, audisp-remote and collectors with an index. The intake
+  (`relay/program/intake.py`) keeps their batches waiting. They are written later, and nothing is lost. Events that
+  cannot be delivered again use the reserve. When that is used up as well, they are refused, and counted in a gap.
 - `halt` also asks for a halt of the router (`relay/program/housekeeping.py`). `relay receive` behaves as with `halt`,
   but never asks for one: it answers nothing, and its senders keep what they have.
 - The intake writes again as soon as something is freed (`when_freed`).

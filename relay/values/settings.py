@@ -2,7 +2,7 @@
 
 Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` explains each. `relay.values.setting_types`
 has the ranges and units of single values. Illegal values raise pydantic's ValidationError, which holds all mistakes at
-once, each with a plain sentence; `relay.config` adds file and line.
+once, each with a plain sentence; `relay.config` adds file and line, and its head says how to add a key.
 """
 
 from collections.abc import Callable, Mapping, Sequence
