@@ -29,7 +29,7 @@ ROUNDS = 200
 RECORDS_A_SECOND = 1000
 PATIENCE = 45.0
 RECORD = re.compile(rb"type=\S+ msg=audit\((\d+\.\d+:\d+)\): .*")
-SEED = Path(__file__).parent.parent / "tests" / "audit" / "seed.log"
+SEED = Path(__file__).parent.parent / "tests" / "events" / "audit" / "seed.log"
 
 
 def say(text: str) -> None:

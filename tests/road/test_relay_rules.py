@@ -99,7 +99,7 @@ def test_the_service_is_not_audited_and_its_users_sessions_are(machine_audits: b
 def test_a_relay_that_is_audited_raises_an_alarm_within_seconds(machine_audits: bool, tmp_path: Path) -> None:
     """Each event that it stores causes new ones, until the rule is deleted."""
     if not machine_audits:
-        return  # what it would tell is tested with records that are made up (tests/watch)
+        return  # what it would tell is tested with records that are made up (tests/program/watch)
     with KernelAuditd() as auditd:
         settings = tmp_path / "relay.toml"
         settings.write_text(SETTINGS.format(state=tmp_path / "state", log=auditd.log_file))
