@@ -1,8 +1,8 @@
 """What relay's own events say of an originator's completeness, read back from their octets. Pure.
 
-`relay.events.own_events` writes them: an opening tells the run before and its last numbers, a heartbeat the last
+`relay.events.own_events` writes them: an opening names the run before and its last numbers, a heartbeat the last
 numbers so far and how many blocks wait for each server, a gap what is lost. Whatever cannot be read of one is left out:
-an event that was cut for its size (`truncated`) tells less. Runs and types are octets, as they stand in an identity.
+an event that was cut for its size (`truncated`) has less. Runs and types are octets, as they stand in an identity.
 """
 
 import re
