@@ -171,9 +171,9 @@ class _Draft:
             self._spans.append((kind, first, len(self.messages)))
         self.messages += [
             b'%b%b%d"%b' % (head, identity, number, tail) if tail else head
-            for number, (_, _, head, tail) in enumerate(events, first)
+            for number, (_, _, head, tail, _) in enumerate(events, first)
         ]
-        self._times += [time_ for _, time_, _, _ in events]
+        self._times += [time_ for _, time_, _, _, _ in events]
 
     def contents(self, positions: tuple[Position, ...], now: int) -> Contents:
         """The whole block."""

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from relay.values.provenance import Provenance
+
 if TYPE_CHECKING:
     from asyncio import Future
 
@@ -71,6 +73,8 @@ class Event(NamedTuple):
     """When it happened, in microseconds since the epoch, as the event itself says."""
     head: bytes
     tail: bytes = b""
+    marks: int = 0
+    """`ReceiptMark` of a received message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class Batch(NamedTuple):
 
     While space is missing such a batch waits. Any other batch may use the reserve, and is refused and counted when
     the reserve is used up; so it has no position."""
+    provenance: Provenance | None = None
+    """Who sent these messages; None: relay made them."""
 
 
 Submit = Callable[[Batch], Awaitable["Future[None]"]]

@@ -15,6 +15,7 @@ from typing_extensions import override
 from relay.values.address import Address
 from relay.values.duration import duration_text
 from relay.values.event import ROUTER_TYPES, SERVER_TYPES, EventType
+from relay.values.receiver_settings import ReceiverSettings
 from relay.values.setting_rules import between, distinct, is_pem, some
 from relay.values.setting_types import (
     AppName,
@@ -33,8 +34,6 @@ from relay.values.setting_types import (
     HostOrEmpty,
     Ip,
     Line,
-    ListenAddress,
-    ListenUrl,
     LoopbackUrl,
     Name,
     Path,
@@ -412,33 +411,6 @@ class RemoteLoggingServer(Table):
     def display_name(self) -> str:
         """The name, or "ADDRESS:PORT"; no two servers share one."""
         return self.name or str(Address(self.address, self.port))
-
-
-class ReceiverSsh(Table):
-    """[receiver.ssh]: the receiver's own SSH end."""
-
-    listen: ListenAddress
-    host_key: Path = "/etc/relay/ssh_host_ed25519_key"
-    authorized_keys: Path = "/etc/relay/authorized_keys"
-
-
-class ReceiverTls(Table):
-    """[receiver.tls]: a listener for senders by TLS (RFC 5425)."""
-
-    listen: ListenAddress
-    certificate: Certificates = "/etc/relay/receiver.pem"
-    private_key: PathOrEmpty = "/etc/relay/receiver.key"
-    ca: Certificates = ""
-    """Only senders with a certificate of one of these CAs are accepted; empty: all senders."""
-
-
-class ReceiverSettings(Table):
-    """[receiver]: the addresses on which `relay receive` listens, and its archive."""
-
-    listen: Annotated[tuple[ListenUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 9999),)
-    archive: Path = "/var/log/relay"
-    ssh: ReceiverSsh | None = None
-    tls: ReceiverTls | None = None
 
 
 def _distinct_names(key: str, name_of: Callable[[Any], str], sentence: str) -> AfterValidator:

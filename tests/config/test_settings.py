@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from relay.values.address import Address
-from relay.values.settings import PortForwarding, ReceiverSettings, RemoteLoggingServer, Settings, SpoolSettings
+from relay.values.receiver_settings import ReceiverSettings
+from relay.values.settings import PortForwarding, RemoteLoggingServer, Settings, SpoolSettings
 
 
 def sentences(error: ValidationError) -> str:
