@@ -10,7 +10,7 @@ from harness.debian import OPENSSL, fetch
 
 from relay.transport.tls.certificate import certificates, fingerprint
 from relay.transport.tls.client import tls_client
-from relay.values.settings import RemoteLoggingServer
+from relay.values.configuration.settings import RemoteLoggingServer
 
 SCRIPT = Path(__file__).parents[1] / "certs" / "make-tls.sh"
 

@@ -23,14 +23,14 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from relay.archive import query
-from relay.archive.completeness import DOUBLE, MessageTrail
+from relay.archive.completeness.judgement import Judgement, JudgementScope
+from relay.archive.completeness.message_trail import DOUBLE, MessageTrail
+from relay.archive.completeness.spans import Span
+from relay.archive.completeness.testimony import RunAndType
 from relay.archive.identity import Seen
 from relay.archive.journal import Journal, replay
-from relay.archive.judgement import Judgement, JudgementScope
 from relay.archive.originator import folder_name
 from relay.archive.read import ArchiveDamage, read
-from relay.archive.spans import Span
-from relay.archive.testimony import RunAndType
 from relay.archive.write import OTHERS
 from relay.errors import NoInputError
 from relay.syslog import rfc5424

@@ -8,15 +8,15 @@ How a file becomes settings (`configuration.read_configuration`):
          a Monitoring Agent's config.yaml           `agent.config_yaml`
        A draft holds TOML keys and values, and the file and line of each.
     2. `document.merged_document` merges the drafts into one document.
-    3. `relay.values.settings` validates the document. What it rejects becomes a sentence (`validation_sentence`,
-       `document.unmatched_tables`) with its location (`mistake`).
+    3. `relay.values.configuration.settings` validates the document. What it rejects becomes a sentence
+       (`validation_sentence`, `document.unmatched_tables`) with its location (`mistake`).
     4. `check` compares the settings with each other and with this machine.
 
 Where a key of the configuration is added:
 
-    - `relay/values/settings.py`: a field in the class of its table, with a type of `relay/values/setting_types.py` and
-      its default. The key is the field's name with `-` for `_`. This alone makes the key legal, shows it in
-      `relay config show`, and suggests it for misspelt keys.
+    - `relay/values/configuration/`: a field in the class of its table (`settings.py`, `receiver_settings.py`), with a
+      type of `setting_types.py` and its default. The key is the field's name with `-` for `_`. This alone
+      makes the key legal, shows it in `relay config show`, and suggests it for misspelt keys.
     - `deploy/relay.toml`: the key with its default and its meaning. tests/config/test_sample_configuration.py compares
       this sample with the settings.
     - `router/router_draft.py` or `agent/`, when a router or a Monitoring Agent has a counterpart.

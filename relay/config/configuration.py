@@ -21,7 +21,7 @@ from relay.config.key_path import KeyPath
 from relay.config.mistake import ConfigLocation, Mistake, MistakesError
 from relay.config.router.router_choice import ANY, RouterChoice
 from relay.config.validation_sentence import error_path, validation_sentence
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 _TABLES: Final = tuple(field.alias or name for name, field in Settings.model_fields.items())
 

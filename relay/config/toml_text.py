@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from relay.config.key_path import KeyPath
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 from relay.values.text import escaped
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")

@@ -9,10 +9,10 @@ from pydantic_core import ErrorDetails
 
 from relay.config.key_path import KeyPath
 from relay.config.planned_keys import PLANNED_KEYS
+from relay.values.configuration.setting_types import Table
+from relay.values.configuration.settings import SOURCES, Settings
 from relay.values.did_you_mean import nearest
 from relay.values.event import ALWAYS_RETAINED, ROUTER_TYPES
-from relay.values.setting_types import Table
-from relay.values.settings import SOURCES, Settings
 from relay.values.text import quoted
 
 _ALWAYS_ENABLED: Final = frozenset(f"audit.{kind.label}" for kind in ROUTER_TYPES if kind in ALWAYS_RETAINED)

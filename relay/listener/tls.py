@@ -27,9 +27,9 @@ from relay.transport.tls.certificate import identify, trust
 from relay.transport.tls.engine import TlsEngine, TlsState, tls_context
 from relay.transport.tls.faults import TlsFault, VerifyResult, alert, distrust, in_words, refusal
 from relay.values.address import Address
+from relay.values.configuration.receiver_settings import ReceiverTls
+from relay.values.configuration.setting_rules import is_pem
 from relay.values.event import Submit
-from relay.values.receiver_settings import ReceiverTls
-from relay.values.setting_rules import is_pem
 
 HANDSHAKE_TIMEOUT: Final = 15.0  # seconds
 _LARGEST_READ: Final = 1 << 18

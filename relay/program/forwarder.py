@@ -48,8 +48,8 @@ from relay.system.signals import Signals
 from relay.transport.ssh.port_forward import PortForward
 from relay.values.address import Address
 from relay.values.alarm import AUDITD_DOWN, Alarms
+from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings
 from relay.values.event import ALWAYS_RETAINED, OPTIONAL_TYPES, EventType
-from relay.values.settings import PortForwarding, RemoteLoggingServer, Settings
 
 SAMPLE = "deploy/relay.toml shows what belongs there"
 

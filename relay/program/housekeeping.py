@@ -37,8 +37,8 @@ from relay.system.disk import Disk
 from relay.values import alarm
 from relay.values.alarm import Alarm, AlarmChange, Alarms
 from relay.values.clocks import Clocks
+from relay.values.configuration.settings import Settings
 from relay.values.event import Batch, Event, Submit
-from relay.values.settings import Settings
 
 INTERVAL_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 60.0

@@ -30,8 +30,8 @@ from relay.spool.store import Store
 from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
+from relay.values.configuration.settings import LARGEST_MESSAGE_SIZE, Settings
 from relay.values.event import EventType
-from relay.values.settings import LARGEST_MESSAGE_SIZE, Settings
 
 ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({EventType.LOG}))
 """A receiver accepts messages of type log. Its archive keeps them; the spool holds them until they are archived."""

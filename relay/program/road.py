@@ -35,8 +35,8 @@ from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
+from relay.values.configuration.settings import SpoolSettings
 from relay.values.event import Batch, Event, EventType
-from relay.values.settings import SpoolSettings
 from relay.values.size import rounded_size
 from relay.values.text import counted
 

@@ -8,7 +8,7 @@ from relay.source.auditd.audit_dispatcher import AuditDispatcher
 from relay.source.auditd.audit_log import AuditLog
 from relay.source.auditd.auditd_remote import AuditdRemote
 from relay.source.collector.event_collector import EventCollector
-from relay.values.settings import (
+from relay.values.configuration.settings import (
     AuditDispatcherSource,
     AuditdRemoteSource,
     AuditLogSource,

@@ -21,7 +21,7 @@ from typing_extensions import override
 from relay.errors import InternalError
 from relay.syslog.frames import AnsweringServer, FrameReceiver
 from relay.syslog.relp_frame import LAST_TXNR, Frame, RelpError, RelpFrameReader, encode
-from relay.values.settings import LARGEST_MESSAGE_SIZE
+from relay.values.configuration.settings import LARGEST_MESSAGE_SIZE
 from relay.values.text import decoded, escaped
 
 LONGEST_ANSWER: Final = 16 * 1024

@@ -8,10 +8,10 @@ from archive.messages import NOON_US, foreign, own
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.archive.completeness import DOUBLE, MALFORMED, MessageTrail
-from relay.archive.judgement import MAX_RANGES, RETAINED, CompletenessFinding, Judgement, JudgementScope
-from relay.archive.spans import Span
-from relay.archive.testimony import RunAndType
+from relay.archive.completeness.judgement import MAX_RANGES, RETAINED, CompletenessFinding, Judgement, JudgementScope
+from relay.archive.completeness.message_trail import DOUBLE, MALFORMED, MessageTrail
+from relay.archive.completeness.spans import Span
+from relay.archive.completeness.testimony import RunAndType
 from relay.events import own_events
 from relay.values.event import EventType
 
@@ -254,7 +254,7 @@ def test_of_days_left_out_nothing_is_said() -> None:
 
 
 def test_with_too_many_holes_the_older_half_are_counted_and_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.archive.completeness._LOOK_EVERY", 1)
+    monkeypatch.setattr("relay.archive.completeness.message_trail._LOOK_EVERY", 1)
     trail = MessageTrail(max_intervals=10)
     every_second = range(2, 2002, 2)
     assert [trail.add(message) for message in numbered(*every_second)] == [""] * 1000

@@ -11,7 +11,7 @@ from archive.messages import DAY_US, NOON_US, foreign, own
 
 from relay.archive import verify as verify_module
 from relay.archive import write
-from relay.archive.judgement import JudgementScope
+from relay.archive.completeness.judgement import JudgementScope
 from relay.archive.verify import ArchiveCheck, ArchiveDefect, ArchiveNotice, Originator
 from relay.archive.write import ArchiveWriter
 from relay.errors import NoInputError

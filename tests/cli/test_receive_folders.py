@@ -9,7 +9,7 @@ from harness.ports import free_port
 from harness.relay import RELAY
 
 from relay.cli.commands.receive import DEFAULT_ARCHIVE, DEFAULT_STATE, imply_the_other_folder
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from relay.config.toml_text import settings_document
 from relay.values.address import Address
-from relay.values.settings import AuditdRemoteSource, RemoteLoggingServer, Settings
+from relay.values.configuration.settings import AuditdRemoteSource, RemoteLoggingServer, Settings
 
 
 def source(**keys: object) -> AuditdRemoteSource:

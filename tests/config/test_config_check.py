@@ -13,7 +13,7 @@ from harness.rights import WITHOUT_ROOTS_RIGHTS
 from relay.config.check.check import CheckFindings, check
 from relay.config.configuration import read_configuration
 from relay.config.intended_program import Program
-from relay.values.settings import RemoteLoggingServer
+from relay.values.configuration.settings import RemoteLoggingServer
 
 CONFIGURATION = """\
 [relay]

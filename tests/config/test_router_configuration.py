@@ -13,7 +13,7 @@ from relay.config.router.recognition import is_router_text
 from relay.config.router.router_choice import ANY, RouterChoice
 from relay.config.router.router_draft import router_draft
 from relay.errors import ConfigurationError, UsageError
-from relay.values.settings import EventCollectorSource
+from relay.values.configuration.settings import EventCollectorSource
 
 EXAMPLES = Path(__file__).parent / "ssr"
 AUDIT_LOG = {"name": "audit", "type": "audit-log"}
@@ -583,7 +583,7 @@ def test_the_default_port_with_tls_is_6514() -> None:
 
 def load_text(text: str) -> Any:
     draft = router_draft("router.cfg", text)
-    from relay.values.settings import Settings
+    from relay.values.configuration.settings import Settings
 
     return Settings.model_validate(draft.document)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from relay.config.configuration import read_settings
 from relay.config.toml_text import settings_document
-from relay.values.receiver_settings import ReceiverSsh, ReceiverTls
-from relay.values.settings import PortForwarding, RemoteLoggingServer, Settings
+from relay.values.configuration.receiver_settings import ReceiverSsh, ReceiverTls
+from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "relay.toml"
 EVENTS = {"name": "events", "type": "event-collector", "command": ("/usr/bin/eventCollector128t",)}

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from relay.values.address import Address
-from relay.values.receiver_settings import ReceiverSettings
-from relay.values.settings import PortForwarding, RemoteLoggingServer, Settings, SpoolSettings
+from relay.values.configuration.receiver_settings import ReceiverSettings
+from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings, SpoolSettings
 
 
 def sentences(error: ValidationError) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from relay.config.check import check
 from relay.config.configuration import read_configuration, read_settings
 from relay.config.toml_text import settings_document, toml_text
-from relay.values.settings import RemoteLoggingServer, Settings
+from relay.values.configuration.settings import RemoteLoggingServer, Settings
 
 FINGERPRINT = "sha-256:" + ":".join(["AB"] * 32)
 

@@ -29,7 +29,7 @@ from relay.spool.cursor import Cursor
 from relay.transport.tcp import TcpTransport
 from relay.transport.tls.client import TlsClient, tls_client
 from relay.transport.tls.transport import TlsPeer, TlsTransport
-from relay.values.settings import RemoteLoggingServer
+from relay.values.configuration.settings import RemoteLoggingServer
 
 ROUNDS: Final = int(os.environ.get("RELAY_KILL_ROUNDS", "3"))
 LONGEST_LIFE: Final = 0.3  # seconds from a proof on

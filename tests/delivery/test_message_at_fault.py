@@ -27,7 +27,7 @@ from relay.delivery.sessions.server_connector import ServerConnector
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.syslog.relp_frame import Frame
-from relay.values.settings import PortForwarding, RemoteLoggingServer
+from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer
 
 LIMIT = 8192
 MESSAGES = 500

@@ -22,7 +22,7 @@ from relay.errors import TemporaryError
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.system.clock import wall_clock
-from relay.values.settings import PortForwarding, RemoteLoggingServer
+from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer
 
 SOON = 0.3
 

@@ -20,7 +20,7 @@ from relay.delivery.sessions.unproven_sessions import UnprovenDatagrams, Unprove
 from relay.errors import UnavailableError
 from relay.spool.cursor import Cursor
 from relay.transport import StillOpenError
-from relay.values.settings import RemoteLoggingServer
+from relay.values.configuration.settings import RemoteLoggingServer
 
 CURSOR = Cursor(retained=7, transient=3)
 HASTY = DrainTimeouts(drain=0.5, empty=0.3)

@@ -20,7 +20,7 @@ from harness.debian import OPENSSH, Root, fetch
 from harness.peer import Peer
 from harness.ports import LOOPBACK, free_port
 from harness.process import Process, Workplace, descendants, freeze, signal_all, suspend
-from relay.values.settings import PortForwarding
+from relay.values.configuration.settings import PortForwarding
 
 _SESSION = "usr/lib/openssh/sshd-session"
 _AUTH = "usr/lib/openssh/sshd-auth"

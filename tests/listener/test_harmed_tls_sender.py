@@ -16,7 +16,7 @@ from harness.harmed_tls import HarmedPeer
 
 from relay.errors import RelayError, TemporaryError, UnavailableError
 from relay.listener.tls import TlsStream, server_context
-from relay.values.receiver_settings import ReceiverTls
+from relay.values.configuration.receiver_settings import ReceiverTls
 
 SECONDS = float(os.environ.get("RELAY_FUZZ_SECONDS", "1.5"))
 LARGEST_READ = (1 << 18) + (1 << 14)

@@ -21,7 +21,7 @@ from relay.listener.tls import ServerIdentity, TlsListener, server_context
 from relay.syslog.framing import octet_counted
 from relay.syslog.relp_frame import encode
 from relay.values.address import Address
-from relay.values.receiver_settings import ReceiverTls
+from relay.values.configuration.receiver_settings import ReceiverTls
 
 ONE = b"<1>one"
 ANYWHERE = Address("127.0.0.1", 0)

@@ -10,7 +10,7 @@ from relay.program.forwarder import watches_of
 from relay.program.road import new_run
 from relay.spool.store import Store
 from relay.system.disk import Disk
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 
 def test_auditd_is_watched_only_with_a_source_that_has_its_records() -> None:

@@ -14,7 +14,7 @@ from relay.program.forwarder import inputs_of
 from relay.program.watch.audit_trail.kernel_audit import read_status
 from relay.source.auditd.kernel_lost import KernelLost
 from relay.spool.losses.gap import reported_gap
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 # Whoever has the machine's audit for himself (`kernel_auditd.LOCK`) is waited for, which may be a minute.
 pytestmark = pytest.mark.timeout(300)

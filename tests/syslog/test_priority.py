@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.syslog.priority import EVERY_PRIORITY, FACILITIES, SEVERITIES, USER_NOTICE, priorities, priority
-from relay.values.setting_types import Facility, Severity
+from relay.values.configuration.setting_types import Facility, Severity
 
 PRI = re.compile(rb"<(0|[1-9][0-9]{0,2})>")
 

@@ -17,7 +17,7 @@ from harness.harmed_tls import HarmedPeer
 from relay.errors import RelayError, UnavailableError
 from relay.transport.tls.client import TlsClient, tls_client
 from relay.transport.tls.transport import TlsPeer, TlsTransport
-from relay.values.settings import RemoteLoggingServer
+from relay.values.configuration.settings import RemoteLoggingServer
 
 SECONDS = float(os.environ.get("RELAY_FUZZ_SECONDS", "1.5"))
 TIMEOUT = 0.01

@@ -23,7 +23,7 @@ from relay.listener.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoi
 from relay.transport.ssh.handshake import HandshakeLimits
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.session import SshPipe, SshSession
-from relay.values.settings import PortForwarding
+from relay.values.configuration.settings import PortForwarding
 
 _PORT = 9999
 _MEGABYTE = b"x" * (1 << 20)

@@ -24,7 +24,7 @@ from relay.errors import (
 )
 from relay.transport.ssh.handshake import HandshakeLimits, HandshakeStep, fetch_host_keys
 from relay.transport.ssh.session import SshSession
-from relay.values.settings import PortForwarding
+from relay.values.configuration.settings import PortForwarding
 
 _HASTY = 0.5  # seconds, for the one step that is to be given up: what is to come before it may take its time
 

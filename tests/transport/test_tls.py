@@ -29,7 +29,7 @@ from relay.transport.ssh.session import SshSession
 from relay.transport.tcp import TcpTransport
 from relay.transport.tls.client import tls_client
 from relay.transport.tls.transport import TlsPeer, TlsPipe, TlsTransport
-from relay.values.settings import RemoteLoggingServer
+from relay.values.configuration.settings import RemoteLoggingServer
 
 Serve = Callable[[Collector, ssl.SSLSocket], object]
 Open = Callable[..., TlsPipe]

@@ -20,7 +20,7 @@ from relay.errors import PermissionRefusedError
 from relay.transport.tcp import TcpTransport
 from relay.transport.tls.client import tls_client
 from relay.transport.tls.transport import TlsPeer, TlsTransport
-from relay.values.settings import RemoteLoggingServer
+from relay.values.configuration.settings import RemoteLoggingServer
 
 VERSIONS = ["-tls1_2", "-tls1_3"]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

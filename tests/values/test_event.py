@@ -1,7 +1,7 @@
 """The table of event types: numbers that are on disk, and keys that are in configurations."""
 
+from relay.values.configuration.settings import AuditSettings, RemoteLoggingServer
 from relay.values.event import ALWAYS_RETAINED, OPTIONAL_TYPES, ROUTER_TYPES, SERVER_TYPES, EventType
-from relay.values.settings import AuditSettings, RemoteLoggingServer
 
 LABELS = ["admin", "audit", "alarm", "provisioning", "system", "security", "traffic", "log", "relay"]
 

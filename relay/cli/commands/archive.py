@@ -12,8 +12,8 @@ For people, faults go to stderr; stdout gets the holdings of each originator, an
     PLACE: {"kind", "path", "offset", "octets", "run", "type", "number"}
     WARNING: {"kind", "path", "octets"}
     GAPS: {"told", "events", "unknown", "unnamed", "explained", "forgotten", "causes": {CAUSE: EVENTS}}
-`relay.archive.completeness` and `relay.archive.verify` define the kinds and the numbers. The exit code is 65 when
-something is wrong, 0 when the archive is whole.
+`relay.archive.completeness.message_trail` and `relay.archive.verify` define the kinds and the numbers. The exit code is
+65 when something is wrong, 0 when the archive is whole.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import click
 
-from relay.archive.judgement import CompletenessFinding, Judgement, JudgementScope
+from relay.archive.completeness.judgement import CompletenessFinding, Judgement, JudgementScope
 from relay.archive.query import day_of
 from relay.archive.verify import ArchiveCheck, ArchiveDefect, Originator
 from relay.cli.event_filters import type_option

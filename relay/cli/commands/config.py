@@ -24,7 +24,7 @@ from relay.config.intended_program import Program, intended_programs
 from relay.config.key_path import key_text
 from relay.config.mistake import MistakesError, mistake_lines
 from relay.config.toml_text import settings_document, toml_text
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 from relay.values.text import escaped
 
 

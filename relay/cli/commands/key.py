@@ -36,7 +36,7 @@ from relay.transport.ssh.offered_keys import OfferedKeys, listed
 from relay.transport.ssh.private_key import Kind
 from relay.transport.ssh.public_key import PublicKey
 from relay.values.address import Address
-from relay.values.settings import PortForwarding
+from relay.values.configuration.settings import PortForwarding
 
 _DEFAULT_FORWARDINGS = (PortForwarding(server_address="localhost"),)
 """Has the defaults of the keys, for use without a configuration."""

@@ -17,7 +17,7 @@ from relay.config.intended_program import PROGRAMS, intended_programs, require_p
 from relay.config.validation_sentence import validation_sentence
 from relay.errors import ConfigurationError
 from relay.system import operational_log
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 DEFAULT_ARCHIVE: Final = "/var/log/relay"
 DEFAULT_STATE: Final = "/var/lib/relay"

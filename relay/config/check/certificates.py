@@ -8,7 +8,7 @@ from relay.config.key_path import KeyPath
 from relay.errors import RelayError
 from relay.transport.tls.certificate import SOON, certificates, days_left
 from relay.transport.tls.faults import ANY_PURPOSE, purposes
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 
 def certificate_warnings(settings: Settings) -> Iterator[Finding]:

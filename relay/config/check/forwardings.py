@@ -9,7 +9,7 @@ from relay.config.key_path import KeyPath
 from relay.errors import RelayError
 from relay.transport.ssh.known_hosts import KnownHosts
 from relay.values.address import Address
-from relay.values.settings import PortForwarding
+from relay.values.configuration.settings import PortForwarding
 
 
 def forwarding_mistakes(path: KeyPath, forwarding: PortForwarding) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from relay.config.check.files import Finding, tls_key, unreadable, unusable_key
 from relay.errors import RelayError
 from relay.listener.tls import server_context
-from relay.values.receiver_settings import ReceiverSettings
+from relay.values.configuration.receiver_settings import ReceiverSettings
 
 
 def receiver_mistakes(receiver: ReceiverSettings) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from relay.config.agent.telegraf_filters import TYPES, UNKNOWN, may_pass_unknown, types_passed
 from relay.config.key_path import KeyPath
+from relay.values.configuration.settings import EventCollectorSource, RemoteLoggingServer, Settings, SourceTable
 from relay.values.event import OPTIONAL_TYPES, EventType
-from relay.values.settings import EventCollectorSource, RemoteLoggingServer, Settings, SourceTable
 
 _COLLECTOR: Final = (
     'add a [[source]] with name = "events", type = "event-collector" and command = ["/usr/bin/eventCollector128t", '

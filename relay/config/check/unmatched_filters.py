@@ -10,8 +10,8 @@ from typing import Final
 
 from relay.config.key_path import KeyPath
 from relay.syslog.priority import SEVERITIES
+from relay.values.configuration.settings import Settings
 from relay.values.event import EventType
-from relay.values.settings import Settings
 
 _ABOVE_WARNING: Final = frozenset(SEVERITIES[: SEVERITIES.index("warning")])
 _FACILITIES: Final = (

@@ -13,7 +13,7 @@ from relay.config.document.merged_document import LOCAL_END, MergedDocument
 from relay.config.key_path import KeyPath
 from relay.config.validation_sentence import error_path
 from relay.values.address import Address
-from relay.values.settings import OF_TLS, Settings
+from relay.values.configuration.settings import OF_TLS, Settings
 from relay.values.text import quoted
 
 _FORWARDING: Final = "port-forwarding"

@@ -26,8 +26,8 @@ from relay.transport.tls.client import tls_client
 from relay.transport.tls.transport import HANDSHAKE_TIMEOUT, TlsPeer, TlsPipe, TlsTransport
 from relay.transport.udp import LARGEST_DATAGRAM, Failures, UdpTransport
 from relay.values.address import Address
-from relay.values.setting_rules import is_pem
-from relay.values.settings import PortForwarding, RemoteLoggingServer
+from relay.values.configuration.setting_rules import is_pem
+from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer
 
 NEVER_CLOSES: Final = 2
 """A collector that has closed nothing so often in a row counts as one that never closes."""

@@ -34,8 +34,8 @@ from relay.program.connection_test.server_test import ReportResult, ServerTest
 from relay.program.connection_test.test_request import TestRequest
 from relay.program.connection_test.this_machine import inspect_state_directory
 from relay.system.disk import Disk
+from relay.values.configuration.settings import RemoteLoggingServer, Settings
 from relay.values.did_you_mean import did_you_mean
-from relay.values.settings import RemoteLoggingServer, Settings
 from relay.values.text import quoted
 
 _REPORTED_BY_STEPS: Final = frozenset({"state-directory", "private-key", "known-hosts", "ca", "certificate"})

@@ -13,8 +13,8 @@ from relay.events.envelope import Envelope
 from relay.spool.block import CHAIN_START, RUN_LENGTH, Block, Contents, Span, frame
 from relay.spool.block import encode as encode_block
 from relay.syslog.rfc5424 import format_timestamp
+from relay.values.configuration.settings import Settings
 from relay.values.event import EventType
-from relay.values.settings import Settings
 
 PRIORITY: Final = 46
 MSGID: Final = b"TEST"

@@ -49,8 +49,8 @@ from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.transport import Transport
 from relay.transport.ssh.handshake import HandshakeLimits
+from relay.values.configuration.settings import LARGEST_MESSAGE_SIZE, RemoteLoggingServer, Settings
 from relay.values.event import EventType
-from relay.values.settings import LARGEST_MESSAGE_SIZE, RemoteLoggingServer, Settings
 
 PROOF_SECONDS: Final = 10.0
 UNOBSERVED: Final = "Whether it truncates messages cannot be observed"

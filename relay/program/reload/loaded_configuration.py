@@ -11,7 +11,7 @@ from relay.config.configuration import Configuration
 from relay.config.key_path import KeyPath
 from relay.config.mistake import ConfigLocation, MistakesError
 from relay.program.reload.reload_plan import files_of
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 Program = Literal["run", "receive"]
 

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from relay.values.setting_rules import is_pem
-from relay.values.setting_types import Table
-from relay.values.settings import (
+from relay.values.configuration.receiver_settings import ReceiverSsh, ReceiverTls
+from relay.values.configuration.setting_rules import is_pem
+from relay.values.configuration.setting_types import Table
+from relay.values.configuration.settings import (
     PortForwarding,
-    ReceiverSsh,
-    ReceiverTls,
     RemoteLoggingServer,
     Settings,
     SourceTable,

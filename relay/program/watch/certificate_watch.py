@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 from relay.errors import RelayError
 from relay.transport.tls.certificate import certificates, source_name
 from relay.values.clocks import Clocks
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 INTERVAL: Final = 3600
 _MICROSECONDS: Final = 1_000_000

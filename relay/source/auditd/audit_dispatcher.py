@@ -36,8 +36,8 @@ from relay.events.audit.record import parse
 from relay.source import Source, SourceTerms
 from relay.source.batch_in_flight import BatchInFlight
 from relay.system.clock import wall_clock
+from relay.values.configuration.settings import AuditDispatcherSource
 from relay.values.event import Batch, Event, Position, Submit
-from relay.values.settings import AuditDispatcherSource
 
 CHUNK: Final = 256 * 1024
 MAX_STREAMS: Final = 8

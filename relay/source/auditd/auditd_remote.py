@@ -30,8 +30,8 @@ from relay.listener.tcp import TcpListener
 from relay.source import Source, SourceTerms
 from relay.source.batch_in_flight import BatchesInTurn
 from relay.values.address import Address
+from relay.values.configuration.settings import AuditdRemoteSource
 from relay.values.event import Event, Position, Submit
-from relay.values.settings import AuditdRemoteSource
 
 ANSWER_WITHIN: Final = 3.0
 """Seconds; audisp-remote waits 5 by default."""

@@ -42,8 +42,8 @@ from relay.source.collector.index_file import IndexFile, is_index_copy
 from relay.syslog.priority import FACILITIES, SEVERITIES
 from relay.system.clock import wall_clock
 from relay.transport.retry import Backoff
+from relay.values.configuration.settings import EventCollectorSource
 from relay.values.event import Batch, Event, Position, Submit
-from relay.values.settings import EventCollectorSource
 
 LOOK_SECONDS: Final = 10.0
 """How often the index file of an idle child is copied."""

@@ -41,7 +41,7 @@ from relay.transport.ssh import local_port
 from relay.transport.ssh.handshake import HandshakeLimits
 from relay.transport.ssh.session import SshSession
 from relay.values.address import Address
-from relay.values.settings import PortForwarding
+from relay.values.configuration.settings import PortForwarding
 from relay.values.text import error_text
 
 _BACKLOG: Final = 64

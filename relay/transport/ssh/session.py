@@ -37,7 +37,7 @@ from relay.transport.ssh.handshake import (
 from relay.transport.ssh.known_hosts import KnownHosts
 from relay.transport.ssh.transport_layer import TransportLayer
 from relay.values.address import Address
-from relay.values.settings import PortForwarding
+from relay.values.configuration.settings import PortForwarding
 
 _PIECE: Final = 1 << 15  # octets handed to paramiko at once; OpenSSH accepts no larger packet
 _SEND_TIMEOUT: Final = 1.0  # seconds after which a blocked send checks whether the pipe is dead

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.transport.ssh import private_key
-from relay.values.setting_rules import is_pem
+from relay.values.configuration.setting_rules import is_pem
 
 SOON: Final = 30
 """A certificate that expires in fewer days is worth a warning."""

@@ -13,7 +13,7 @@ from cryptography import x509
 
 from relay.transport.tls.certificate import identify, trust
 from relay.transport.tls.engine import tls_context
-from relay.values.settings import RemoteLoggingServer
+from relay.values.configuration.settings import RemoteLoggingServer
 
 
 class TlsClient(NamedTuple):

@@ -27,8 +27,8 @@ from relay.spool.spool import RunSeed
 from relay.spool.store import Store
 from relay.system.disk import Disk
 from relay.values.clocks import Clocks
+from relay.values.configuration.settings import RemoteLoggingServer, Settings
 from relay.values.event import Event, EventType
-from relay.values.settings import RemoteLoggingServer, Settings
 
 AUTHOR = Author("h", "h", "", "128T")
 SECOND = 1_000_000

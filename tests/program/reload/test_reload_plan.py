@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relay.program.reload.reload_plan import Digests, PartChanges, ReloadPlan, compare, parts_of_receive, parts_of_run
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 FORWARDING = {"server-address": "192.0.2.1", "local-port": 7777, "private-key": "/k/key", "known-hosts": "/k/hosts"}
 DOCUMENT: dict[str, Any] = {

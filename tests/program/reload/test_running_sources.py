@@ -17,8 +17,8 @@ from relay.program.watch.certificate_watch import CertificateWatch
 from relay.spool.commit import Routing
 from relay.spool.store import Store
 from relay.system.disk import Disk
+from relay.values.configuration.settings import SpoolSettings
 from relay.values.event import Batch, Event, EventType, Position, Submit
-from relay.values.settings import SpoolSettings
 
 ROUTING = Routing(frozenset({EventType.AUDIT, EventType.RELAY}), frozenset())
 POLICY = HousekeepingPolicy(author=Author("h", "h", "", "128T"), disk_full_action="halt", retention=60.0, space_left=0)

@@ -14,7 +14,7 @@ from relay.program.watch.certificate_watch import (
     of_servers,
 )
 from relay.values.clocks import Clocks
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 SECOND = 1_000_000
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)

@@ -16,7 +16,7 @@ from program.watch.conftest import Stubs
 
 from relay.program.watch import all_users, halt_request
 from relay.values.alarm import AUDITD_DOWN
-from relay.values.settings import Settings
+from relay.values.configuration.settings import Settings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 UNITS = sorted(path.name for kind in ("service", "path") for path in DEPLOY.glob(f"*.{kind}"))

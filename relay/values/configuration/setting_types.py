@@ -1,4 +1,4 @@
-"""The types of single values of the configuration, for pydantic; their rules are in `relay.values.setting_rules`. Pure.
+"""The types of single values of the configuration, for pydantic; their rules are in `setting_rules`. Pure.
 
 Durations are seconds (float) and are written as text ("10ms"), sizes are bytes (int), paths are absolute (str).
 """
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from relay.values import setting_rules as rules
 from relay.values.address import HIGHEST_PORT, Address, parse_host
+from relay.values.configuration import setting_rules as rules
 from relay.values.duration import duration_text
 from relay.values.event import SERVER_TYPES
 from relay.values.size import size_text

@@ -1,6 +1,6 @@
 """The settings: the contents of the configuration, as frozen values that are legal when they exist.
 
-Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` explains each. `relay.values.setting_types`
+Attribute names are the TOML keys with `_` for `-`; `deploy/relay.toml` explains each. `setting_types`
 has the ranges and units of single values. Illegal values raise pydantic's ValidationError, which holds all mistakes at
 once, each with a plain sentence; `relay.config` adds file and line, and its head says how to add a key.
 """
@@ -13,11 +13,9 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError,
 from typing_extensions import override
 
 from relay.values.address import Address
-from relay.values.duration import duration_text
-from relay.values.event import ROUTER_TYPES, SERVER_TYPES, EventType
-from relay.values.receiver_settings import ReceiverSettings
-from relay.values.setting_rules import between, distinct, is_pem, some
-from relay.values.setting_types import (
+from relay.values.configuration.receiver_settings import ReceiverSettings
+from relay.values.configuration.setting_rules import between, distinct, is_pem, some
+from relay.values.configuration.setting_types import (
     AppName,
     Certificates,
     Duration,
@@ -48,6 +46,8 @@ from relay.values.setting_types import (
     Tags,
     contradiction,
 )
+from relay.values.duration import duration_text
+from relay.values.event import ROUTER_TYPES, SERVER_TYPES, EventType
 from relay.values.size import size_text
 from relay.values.text import quoted
 

@@ -2,7 +2,7 @@
 
 Each rule takes a value as the file has it, and returns it as `Settings` has it. A value that breaks the rule raises
 ValueError with one plain sentence that follows the key: "must be an absolute path, not "keys/id"". The types that apply
-these rules are in `relay.values.setting_types`.
+these rules are in `relay.values.configuration.setting_types`.
 """
 
 import re

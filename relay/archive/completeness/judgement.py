@@ -6,10 +6,10 @@
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
-from relay.archive.gap_ledger import GapRecords, LossAccount, accounted
+from relay.archive.completeness.gap_ledger import GapRecords, LossAccount, accounted
+from relay.archive.completeness.spans import Span, between, size, without
+from relay.archive.completeness.testimony import RunAndType
 from relay.archive.identity import Intervals
-from relay.archive.spans import Span, between, size, without
-from relay.archive.testimony import RunAndType
 from relay.values.event import ALWAYS_RETAINED, EventType
 
 MAX_RANGES: Final = 20

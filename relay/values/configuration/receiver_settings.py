@@ -1,12 +1,12 @@
-"""The settings of `relay receive`: [receiver] and its tables. `relay.values.settings` has the others."""
+"""The settings of `relay receive`: [receiver] and its tables. `relay.values.configuration.settings` has the others."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from relay.values.address import Address
-from relay.values.setting_rules import some
-from relay.values.setting_types import Certificates, ListenAddress, ListenUrl, Path, PathOrEmpty, Table
+from relay.values.configuration.setting_rules import some
+from relay.values.configuration.setting_types import Certificates, ListenAddress, ListenUrl, Path, PathOrEmpty, Table
 
 
 class ReceiverSsh(Table):

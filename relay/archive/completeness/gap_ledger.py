@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final, NamedTuple
 
+from relay.archive.completeness.spans import Span, without
+from relay.archive.completeness.testimony import GapTold, ReportedLoss, RunAndType
 from relay.archive.identity import Intervals
-from relay.archive.spans import Span, without
-from relay.archive.testimony import GapTold, ReportedLoss, RunAndType
 
 MAX_LOST: Final = 65_536
 MAX_CAUSES: Final = 20

@@ -34,11 +34,11 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from relay.archive.gap_ledger import GapLedger
+from relay.archive.completeness.gap_ledger import GapLedger
+from relay.archive.completeness.judgement import Judgement, JudgementScope, NumberTally, OpenJudgement, RunTally
+from relay.archive.completeness.spans import Span
+from relay.archive.completeness.testimony import GapTold, Heartbeat, Opening, RunAndType, read
 from relay.archive.identity import usable
-from relay.archive.judgement import Judgement, JudgementScope, NumberTally, OpenJudgement, RunTally
-from relay.archive.spans import Span
-from relay.archive.testimony import GapTold, Heartbeat, Opening, RunAndType, read
 from relay.syslog import rfc5424
 
 MAX_INTERVALS: Final = 262_144
