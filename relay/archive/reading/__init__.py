@@ -1,0 +1,5 @@
+"""Reading an archive, whether or not a process is writing it.
+
+Begin with `day_log`: one originator's day, as pieces of its log that the ledger describes. It reads octets through
+`log_octets` (compressed logs as well) and extents through `ledger_reader`. `originators` lists what there is.
+"""
