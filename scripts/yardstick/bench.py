@@ -55,7 +55,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _completed(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> argparse.Namespace:
-    to_the_sink = {name: kind for name, kind in FORWARDERS.items() if not kind.tls}  # the sink has no TLS
+    to_the_sink = {
+        name: kind for name, kind in FORWARDERS.items() if not (kind.tls or kind.own_ssh_end)
+    }  # the sink has neither
     known = RECEIVERS if chosen.receive else to_the_sink
     chosen.records = chosen.records or (QUICK_RECORDS if chosen.quick else RECORDS)
     chosen.rounds = chosen.rounds or (1 if chosen.quick else ROUNDS)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from harness.certificates import SERVER, Authority
+from harness.openssh import generate_key
 from harness.ports import LOOPBACK, free_port, listens
 from harness.relay import RELAY
 
@@ -128,10 +129,31 @@ def authority(folder: Path) -> Path:
     return folder / "certificates" / "authority.pem"
 
 
-class RelayReceive(Part):
-    """`relay receive` with an archive; by TLS it shows a certificate of `authority`."""
+class OwnSshEnd(NamedTuple):
+    """What a client needs to log in at relay's own SSH end; the names are those of `harness.openssh.Sshd`."""
 
-    def __init__(self, folder: Path, *, tls: bool = False) -> None:
+    host: str
+    port: int
+    user: str
+    client_key: Path
+    known_hosts: Path
+
+
+def _own_ssh_end(folder: Path) -> tuple[OwnSshEnd, list[str]]:
+    """Make keys, and return the SSH end with the flags of `relay receive` for it."""
+    host_key, client_key = generate_key(folder / "host_key"), generate_key(folder / "client_key")
+    port, known_hosts = free_port(), folder / "known_hosts"
+    kind, key = Path(f"{host_key}.pub").read_text().split()[:2]
+    known_hosts.write_text(f"[{LOOPBACK}]:{port} {kind} {key}\n")
+    flags = ["--ssh-listen", f"{LOOPBACK}:{port}", "--host-key", str(host_key)]
+    flags += ["--authorized-keys", f"{client_key}.pub"]
+    return OwnSshEnd(LOOPBACK, port, "relay", client_key, known_hosts), flags
+
+
+class RelayReceive(Part):
+    """`relay receive` with an archive; by TLS it shows a certificate of `authority`. With `ssh` it has its SSH end."""
+
+    def __init__(self, folder: Path, *, tls: bool = False, ssh: bool = False) -> None:
         self.port = free_port()
         self.archive = folder / "archive"
         self.state = folder / "receiver-state"
@@ -143,6 +165,10 @@ class RelayReceive(Part):
             pair = Authority(authority(folder).parent).pair(SERVER)
             argv += ["--tls-listen", f"{LOOPBACK}:{self.port}", "--certificate", str(pair.certificate)]
             argv += ["--private-key", str(pair.key)]
+        self.ssh_end: OwnSshEnd | None = None
+        if ssh:
+            self.ssh_end, flags = _own_ssh_end(folder)
+            argv += flags
         self._counted: dict[Path, int] = {}
         self._records = 0
         super().__init__(argv, folder / "receive.log")

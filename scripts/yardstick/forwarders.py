@@ -100,6 +100,8 @@ class Kind:
     needs_tunnel: bool = True
     tls: bool = False
     """It speaks TLS, so its far end must."""
+    own_ssh_end: bool = False
+    """Its far end is `relay receive` with an SSH end of its own."""
     slow: bool = False
     """It gets a twentieth of the records, because a run would take an hour otherwise."""
 
@@ -205,6 +207,9 @@ FORWARDERS: Final[dict[str, Kind]] = {
     "relay-relp": Kind(what="the same, proven by RELP's answers", make=_relay("relp"), needs_tunnel=False),
     "relay-auditd": Kind(what="the same, proven by auditd's answers", make=_relay("auditd"), needs_tunnel=False),
     RELAY_TLS: Kind(what="the same, by TLS in the SSH session", make=_relay(tls=True), needs_tunnel=False, tls=True),
+    "relay-ssh": Kind(
+        what="the same, by the receiver's own SSH end", make=_relay(), needs_tunnel=False, own_ssh_end=True
+    ),
     "rsyslog-memory": Kind(what="memory first, then disk", make=_rsyslog(action_queue=_MEMORY_FIRST)),
     "rsyslog-parsed": Kind(
         what="memory first, then disk; four fields by regular expression",

@@ -11,7 +11,7 @@ All files are in one temporary folder ($TMPDIR), which is removed afterwards, an
 
 import contextlib
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self, cast
 
 from harness.openssh import Sshd
 from harness.process import Workplace
@@ -48,9 +48,10 @@ class Rig:
         self.far_end: Sink | RelayReceive = (
             Sink(self.folder, keep=keep, trace=trace, octets_a_second=octets_a_second)
             if far_end == "sink"
-            else RelayReceive(self.folder, tls=self.kind.tls)
+            else RelayReceive(self.folder, tls=self.kind.tls, ssh=self.kind.own_ssh_end)
         )
-        self._way = way(self.folder, sshd, self.far_end.port)
+        own = self.far_end.ssh_end if isinstance(self.far_end, RelayReceive) else None
+        self._way = way(self.folder, cast("Sshd", own) if own else sshd, self.far_end.port)
         self.audit_log = self._way.audit_log
         self.tunnel: Tunnel | None = Tunnel(self._way) if self.kind.needs_tunnel else None
         self.forwarder: Part = self.kind.make(self._way)
