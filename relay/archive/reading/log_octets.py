@@ -1,11 +1,14 @@
 """The octets of a day's log, addressed as in the uncompressed log, however the file is stored."""
 
 import os
+from collections.abc import Iterator
 from typing import Protocol
 
 from typing_extensions import override
 
-from relay.errors import NoInputError
+from relay.archive.days.compressed_log import CompressedLog
+from relay.archive.layout import COMPRESSIONS, DayFiles
+from relay.errors import DataError, NoInputError
 from relay.system.disk import storage_error
 
 
@@ -26,7 +29,30 @@ class LogOctets(Protocol):
 
 def open_log(path: str) -> LogOctets:
     """Open a log by its suffix; NoInputError when it cannot be opened."""
-    return PlainLog(path)
+    return CompressedLog(path) if path.endswith(COMPRESSIONS) else PlainLog(path)
+
+
+def open_day(folder: str, files: DayFiles) -> LogOctets:
+    """Open the log of a day; the plain one if there are several.
+
+    A log can get another name after the folder was listed: a day is compressed, and then its plain log is deleted. A
+    copy that cannot be used is passed over for another. NoInputError when there is none; DataError names the last one
+    that is damaged.
+    """
+    failure: NoInputError | DataError | None = None
+    for name in _copies(files):
+        try:
+            return open_log(f"{folder}/{name}")
+        except (NoInputError, DataError) as error:
+            failure = error if failure is None or isinstance(error, DataError) else failure
+    raise failure or NoInputError(f"{folder}/{files.stem}", "the day has no log", "restore it from a copy")
+
+
+def _copies(files: DayFiles) -> Iterator[str]:
+    plain = dict.fromkeys(name.removesuffix(next(filter(name.endswith, COMPRESSIONS), "")) for name in files.logs)
+    yield from plain
+    for name in plain:
+        yield from (f"{name}{compression}" for compression in COMPRESSIONS)
 
 
 class PlainLog(LogOctets):
