@@ -6,9 +6,10 @@ They are of type `relay`: always enabled and persistent, and sent to every serve
 (messages of the syslog system itself). Numbers are decimal, times RFC 3339.
 
 - OPENING: a spool's writer begins a run; `previousRun` and `last="TYPE NUMBER"` are the last sequence numbers of the
-  run before it.
+  run before it, `version` is relay's.
 - HEARTBEAT: once a minute; `last="TYPE NUMBER"` for each type, `chain` (the head of the retained spool's hash chain, in
-  hex) and `backlog="SERVER BLOCKS"`, the blocks without proof. Its absence shows that a router is silent.
+  hex), `backlog="SERVER BLOCKS"`, the blocks without proof, `version`, and `raised="NAME SEVERITY SUBJECT"` for each
+  raised alarm, the worst eight. Its absence shows that a router is silent.
 - GAP: `server` (absent: no server got them), `gap` (its number), `cause`, `events`, and for each run and type
   `lost="RUN TYPE FIRST LAST EVENTS"`; `unnamed` counts events without a sequence number.
   Audit records that the kernel dropped before any audit daemon could read them are a GAP too, with `source="kernel"`
@@ -18,18 +19,20 @@ They are of type `relay`: always enabled and persistent, and sent to every serve
 - ALARM: `alarm`, `severity`, `state` (`add` or `clear`), `since`, and `server` where it is about one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from relay.events.envelope import Envelope
 from relay.spool.losses.gap import Gap
 from relay.syslog.rfc5424 import escape_value, format_timestamp
-from relay.values.alarm import AlarmChange
+from relay.values.alarm import Alarm, AlarmChange
 from relay.values.event import Event, EventType
 from relay.values.text import counted
 
 APP_NAME: Final = b"relay"
 FACILITY: Final = 5
+MOST_ALARMS: Final = 8
+"""In one heartbeat; the most severe ones."""
 _ALARM_SEVERITY: Final = {"critical": 2, "major": 3, "minor": 4, "info": 6}
 _ERROR: Final = 3
 _INFORMATIONAL: Final = 6
@@ -61,21 +64,38 @@ class PreviousRun(NamedTuple):
     last: Mapping[EventType, int]
 
 
-def opening(author: Author, now: int, previous: PreviousRun | None) -> Event:
+def opening(author: Author, now: int, previous: PreviousRun | None, version: str = "") -> Event:
     """Write that a run begins."""
     if previous is None:
-        return author.event(now, _INFORMATIONAL, "OPENING", (), "relay begins a new spool")
+        return author.event(now, _INFORMATIONAL, "OPENING", [("version", version)], "relay begins a new spool")
     run = previous.run.hex()
-    params = [("previousRun", run), *_last(previous.last)]
+    params = [("previousRun", run), *_last(previous.last), ("version", version)]
     return author.event(now, _INFORMATIONAL, "OPENING", params, f"relay begins a new run after {run}")
 
 
-def heartbeat(
-    author: Author, now: int, last: Mapping[EventType, int], chain: bytes, waiting: Mapping[str, int]
-) -> Event:
-    """Write that relay is running, and how far each type and each server has come."""
-    backlog = [("backlog", f"{server} {blocks}") for server, blocks in waiting.items()]
-    params = [*_last(last), ("chain", chain.hex()), *backlog]
+class Condition(NamedTuple):
+    """How a relay is, as a heartbeat reports it."""
+
+    last: Mapping[EventType, int]
+    """The last sequence number of each type."""
+    chain: bytes
+    waiting: Mapping[str, int]
+    """Blocks without proof, by server."""
+    version: str = ""
+    alarms: Sequence[Alarm] = ()
+    """Those that are raised."""
+
+
+def heartbeat(author: Author, now: int, condition: Condition) -> Event:
+    """Write that relay is running, and how it is."""
+    worst_first = sorted(condition.alarms, key=lambda each: _ALARM_SEVERITY[each.severity])
+    params = [
+        *_last(condition.last),
+        ("chain", condition.chain.hex()),
+        *(("backlog", f"{server} {blocks}") for server, blocks in condition.waiting.items()),
+        ("version", condition.version),
+        *(("raised", f"{each.name} {each.severity} {each.about}".rstrip()) for each in worst_first[:MOST_ALARMS]),
+    ]
     return author.event(now, _INFORMATIONAL, "HEARTBEAT", params, "relay is running")
 
 

@@ -94,6 +94,8 @@ class Snapshot:
     retention_cut_short: bool = False
     halt_failure: str = ""
     """Why the halt could not be requested."""
+    bug: str = ""
+    """The bug that the housekeeping itself met lately."""
     space: DiskSpace
     audit_trail: AuditObservation | None = None
     """None: it is not watched."""
@@ -205,6 +207,19 @@ def disk_space_left(seen: Snapshot) -> Texts:
         if left < least + (least // _TENTH if is_raised else 0):
             yield "", text
             return
+
+
+@_condition(alarm.INTERNAL_ERROR, "major")
+def internal_error(seen: Snapshot) -> Texts:
+    """A part of the housekeeping does not work."""
+    if seen.bug:
+        yield "", internal_error_alarm(seen.bug).text
+
+
+def internal_error_alarm(bug: str) -> Alarm:
+    """The alarm about a bug, also for a look that fails before it can ask the table."""
+    text = f"a bug: {shortened(bug, _LONGEST_CAUSE)}; please report it with the log"
+    return Alarm(alarm.INTERNAL_ERROR, "major", text)
 
 
 # --- The audit trail ---

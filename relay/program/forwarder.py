@@ -25,6 +25,7 @@ from relay.program.reload.reload_plan import (
 from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed
 from relay.program.reload.running_sources import RunningSources
 from relay.program.road import Road, RoadTerms, Route, until_drained
+from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
 from relay.program.watch.audit_trail.machine import ThisMachine
@@ -86,6 +87,7 @@ def check(settings: Settings) -> None:
         missing = "source" if servers else "remote-logging-server"
         raise ConfigurationError("configuration", (f"it has no {missing}, so nothing can be forwarded",), SAMPLE)
     check_command(settings.audit.halt_command)
+    check_alarm_command(settings.relay)
 
 
 def parts_to_run(settings: Settings, digests: Digests) -> PartsByName:
@@ -117,6 +119,7 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
         audit_trail=audit_trail,
         fed_by_auditd=fed,
         halt=halt,
+        alarm_command=AlarmCommand.following(settings.relay, former.alarm_command if former is not None else None),
     )
 
 

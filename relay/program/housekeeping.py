@@ -1,10 +1,12 @@
 """The housekeeping of a running program: alarms, heartbeats, retention by age, and the request for a halt.
 
 Once a second a worker thread takes a snapshot and asks the table of alarms about it. An alarm that is raised or cleared
-goes to relay's log, into an event, and to all users if it concerns them. Alarms are kept in a slot, so that a restart
-neither forgets nor repeats them. relay's own events may use the spool's reserve; beyond it they are refused and
-counted. While the disk does not answer they wait in memory: `MAX_WAITING` at most, then the oldest are dropped (gaps do
-not wait here).
+goes to relay's log, into an event, to the alarm-command, and to all users if it concerns them. Alarms are kept in a
+slot, so that a restart neither forgets nor repeats them. relay's own events may use the spool's reserve; beyond it they
+are refused and counted. While the disk does not answer they wait in memory: `MAX_WAITING` at most, then the oldest are
+dropped (gaps do not wait here).
+
+A bug in one part of a look ends neither the housekeeping nor the other parts: it is an alarm of its own.
 """
 
 import asyncio
@@ -16,15 +18,24 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Final, NamedTuple
 
 from relay.delivery.destination import Destination
 from relay.errors import RelayError, StorageError
 from relay.events import own_events
-from relay.events.own_events import Author
-from relay.program.alarms import NOT_WATCHED, DiskSpace, ServerState, Snapshot, alarms_wanted
+from relay.events.own_events import Author, Condition
+from relay.program.alarms import (
+    NOT_WATCHED,
+    DiskSpace,
+    ServerState,
+    Snapshot,
+    alarms_wanted,
+    internal_error_alarm,
+)
 from relay.program.intake import Intake
 from relay.program.watch.age_rule import AgeRule
+from relay.program.watch.alarm_command import AlarmCommand
 from relay.program.watch.all_users import LASTING, NETWORK_HALT, UNWATCHED, AllUsers
 from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
 from relay.program.watch.certificate_watch import CertificateWatch
@@ -39,6 +50,7 @@ from relay.values.alarm import Alarm, AlarmChange, Alarms
 from relay.values.clocks import Clocks
 from relay.values.configuration.settings import Settings
 from relay.values.event import Batch, Event, Submit
+from relay.values.text import error_text
 
 INTERVAL_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 60.0
@@ -68,6 +80,8 @@ class HousekeepingPolicy:
     """Bytes; 0: no alarm."""
     network_failure: Mapping[str, float] = field(default_factory=dict)
     """The servers for which the machine is to be halted, and after how many seconds without them."""
+    version: str = ""
+    """relay's, for its own events."""
 
 
 def author_of(settings: Settings) -> Author:
@@ -88,6 +102,7 @@ def policy_of(settings: Settings) -> HousekeepingPolicy:
             for server in settings.remote_logging_server
             if server.network_failure_action == "halt"
         },
+        version=version("relay-syslog"),
     )
 
 
@@ -102,6 +117,7 @@ class Watches:
     """The sources whose records the watch on the audit trail notes."""
     halt: HaltRequest | None = None
     """None: this program never requests a halt."""
+    alarm_command: AlarmCommand = field(default_factory=lambda: AlarmCommand(()))
 
 
 WatchesBuilder = Callable[[Store, Watches | None], Watches]
@@ -155,6 +171,9 @@ class Housekeeping:
         self._began = now.boot
         self._lost: dict[str, _LostServer] = {}
         self._halt_failure = ""
+        self._bug = ""
+        """What the last bug was; empty when it was long ago."""
+        self._bug_at = 0
         self._free = sys.maxsize
         """Free bytes on the disk, as far as it was possible to ask."""
         self._counted: dict[str, _Counted] = {}
@@ -179,7 +198,7 @@ class Housekeeping:
         """Submit the event that opens the run, then look once a second."""
         previous = self._store.previous_run
         before = own_events.PreviousRun(*previous) if previous else None
-        self._waiting.append(own_events.opening(self._policy.author, self._clocks().wall, before))
+        self._waiting.append(own_events.opening(self._policy.author, self._clocks().wall, before, self._policy.version))
         while True:
             if self._waiting and (self._submitted is None or self._submitted.done()):
                 self._submitted = await self._intake.submit(Batch([*self._waiting], repeatable=False))
@@ -190,24 +209,45 @@ class Housekeeping:
 
     def look(self) -> list[Event]:
         """Look at everything once, and act on it; returns the events that report it."""
-        now = self._clocks()
+        now, events = self._clocks(), list[Event]()
+        for part in (self._look_for_alarms, self._remind, self._expire, self._beat):
+            try:
+                events += part(now)
+            except Exception as bug:  # noqa: BLE001  the other parts, and the next looks, must go on
+                events += self._note_bug(bug, now)
+        return events
+
+    def _look_for_alarms(self, now: Clocks) -> list[Event]:
         seen = self._snapshot(now)
-        events = [
-            own_events.alarm(self._policy.author, now.wall, change)
-            for change in self._changes(alarms_wanted(seen), now)
-        ]
+        events = self._events_of(self._changes(alarms_wanted(seen), now), now)
+        self._request_halt(seen.servers, now)
+        return events
+
+    def _events_of(self, changes: Iterable[AlarmChange], now: Clocks) -> list[Event]:
+        events = [own_events.alarm(self._policy.author, now.wall, change) for change in changes]
         if events:
             self._remember(ALARMS_SLOT, self.alarms.encode(MAX_CONTENT - len(ALARMS_SLOT)))
+        return events
+
+    def _remind(self, now: Clocks) -> list[Event]:
         if now.boot >= self._next_reminder:
             self._next_reminder = now.boot + int(REMIND_SECONDS * _MICROSECONDS)
             self.watches.users.remind(self.alarms.active)
-        self._request_halt(seen.servers, now)
-        self._expire(now)
+        return []
+
+    def _beat(self, now: Clocks) -> list[Event]:
         probe = any(each.needs_a_message for each in self._destinations)
-        if now.boot >= self._next_heartbeat - probe * int((HEARTBEAT_SECONDS - PROBE_SECONDS) * _MICROSECONDS):
-            self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
-            events.append(self._heartbeat(now.wall))
-        return events
+        if now.boot < self._next_heartbeat - probe * int((HEARTBEAT_SECONDS - PROBE_SECONDS) * _MICROSECONDS):
+            return []
+        self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
+        return [self._heartbeat(now.wall)]
+
+    def _note_bug(self, bug: Exception, now: Clocks) -> list[Event]:
+        """Raise the alarm about a bug at once: the next look may fail before it asks the table of alarms."""
+        _log.debug("a bug", exc_info=bug)
+        self._bug, self._bug_at = error_text(bug), now.boot
+        raised = [each.alarm for each in self.alarms.active if each.alarm.name != alarm.INTERNAL_ERROR]
+        return self._events_of(self._changes([*raised, internal_error_alarm(self._bug)], now), now)
 
     # --- The snapshot ---
 
@@ -224,6 +264,7 @@ class Housekeeping:
             rotating=self._happened_lately("rotated", space.rotated, now),
             retention_cut_short=self._happened_lately("cut short", space.cut_short, now),
             halt_failure=self._halt_failure,
+            bug=self._bug if self._bug and now.boot - self._bug_at < QUIET_SECONDS * _MICROSECONDS else "",
             space=DiskSpace(
                 free=self._free,
                 held=space.held,
@@ -283,6 +324,7 @@ class Housekeeping:
                 self.watches.users.send(alarm.AUDITD_DOWN + UNWATCHED)
             else:
                 self.watches.users.send_change(change)
+            self.watches.alarm_command.note(change)
             _log.warning("alarm %s: %s", "raised" if change.raised else "cleared", change.alarm.text)
             if change.begins and change.alarm.name in LASTING:
                 self._next_reminder = now.boot + int(REMIND_SECONDS * _MICROSECONDS)
@@ -305,13 +347,14 @@ class Housekeeping:
         if outcome.outcome == "failed":
             self._halt_failure = outcome.detail
 
-    def _expire(self, now: Clocks) -> None:
+    def _expire(self, now: Clocks) -> list[Event]:
         rule = self._age.look(now)
         if rule is not self._age:
             self._age = rule
             self._remember(_CLOCK_SLOT, rule.encode())
         if rule.may_delete(now):
             self._store.space.expire(now.wall - int(self._policy.retention * _MICROSECONDS))
+        return []
 
     def _heartbeat(self, now: int) -> Event:
         retained, transient = self._store.retained, self._store.transient
@@ -320,7 +363,9 @@ class Housekeeping:
             for each in self._destinations
         }
         chain = retained.last.chain if retained.last else b""
-        return own_events.heartbeat(self._policy.author, now, self._intake.last_numbers, chain, behind)
+        raised = [each.alarm for each in self.alarms.active]
+        condition = Condition(self._intake.last_numbers, chain, behind, self._policy.version, raised)
+        return own_events.heartbeat(self._policy.author, now, condition)
 
     def _remember(self, slot: str, value: bytes) -> None:
         try:

@@ -22,6 +22,7 @@ from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import Digests, PartsByName, ReloadPlan, compare, parts_of_receive
 from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed
 from relay.program.road import Road, RoadTerms, Route, until_drained
+from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch, of_receiver
 from relay.spool.commit import Routing
@@ -46,6 +47,7 @@ LISTENERS = "listeners"
 async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedConfiguration]) -> None:
     """Listen and archive until SIGTERM or SIGINT; SIGHUP and a request on the control socket reload."""
     settings = start.settings
+    check_alarm_command(settings.relay)
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             await _archive(road, settings.receiver.archive)
@@ -80,7 +82,11 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
     """The watches of `relay receive`, which has no source of audit records, and never requests a halt."""
     del store
     users = former.users if former is not None else AllUsers(Disk())
-    return Watches(users=users, certificates=CertificateWatch(of_receiver(settings)))
+    return Watches(
+        users=users,
+        certificates=CertificateWatch(of_receiver(settings)),
+        alarm_command=AlarmCommand.following(settings.relay, former.alarm_command if former is not None else None),
+    )
 
 
 async def _archive(road: Road, folder: str) -> None:

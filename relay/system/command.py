@@ -6,10 +6,13 @@ Its output is dropped: it may be anything, and a process that it leaves behind w
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from relay.errors import ConfigurationError, UnavailableError
 from relay.values.text import quoted
+
+ALARM_EXAMPLE: Final = '["/usr/local/bin/report-alarm"]'
 
 
 def find(name: str) -> str | None:
@@ -17,15 +20,22 @@ def find(name: str) -> str | None:
     return None if "/" in name and not os.path.isabs(name) else shutil.which(name)
 
 
-def run(command: Sequence[str], *, timeout: float, stdin: str = "") -> None:
-    """Run it with `stdin` as its standard input; UnavailableError unless it exits with 0 within `timeout` seconds."""
-    ended = code(command, timeout=timeout, stdin=stdin)
+def run(
+    command: Sequence[str], *, timeout: float, stdin: str = "", environment: Mapping[str, str] | None = None
+) -> None:
+    """Run it with `stdin` as its standard input; UnavailableError unless it exits with 0 within `timeout` seconds.
+
+    `environment` is added to the variables that every command gets.
+    """
+    ended = code(command, timeout=timeout, stdin=stdin, environment=environment)
     if ended:
         how = f"exit code {ended}" if ended > 0 else f"signal {-ended}"
         raise UnavailableError(command[0], f"ended with {how}", "run it by hand, as relay's user, to see why")
 
 
-def code(command: Sequence[str], *, timeout: float, stdin: str = "") -> int:
+def code(
+    command: Sequence[str], *, timeout: float, stdin: str = "", environment: Mapping[str, str] | None = None
+) -> int:
     """Run it and return its exit code, or the negative number of the signal that ended it.
 
     UnavailableError when it cannot be run, or does not end within `timeout` seconds.
@@ -40,7 +50,7 @@ def code(command: Sequence[str], *, timeout: float, stdin: str = "") -> int:
             input=stdin.encode(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **(environment or {})},
             cwd="/",
             timeout=timeout,
             check=False,
@@ -51,11 +61,12 @@ def code(command: Sequence[str], *, timeout: float, stdin: str = "") -> int:
         raise UnavailableError(name, f"did not end within {timeout:g} s, and was killed") from error
 
 
-def check_command(words: Sequence[str]) -> None:
-    """ConfigurationError when the halt-command cannot be run; an empty one stands for the request file."""
+def check_command(
+    words: Sequence[str], key: str = "audit.halt-command", example: str = '["/usr/sbin/shutdown", "-h", "now"]'
+) -> None:
+    """ConfigurationError when the command of a key cannot be run; an empty one is not run."""
     if not words:
         return
     if any("\0" in word for word in words) or find(words[0]) is None:
         cause = f"{quoted(words[0])} is not a program that relay's user can run"
-        remedy = 'name it by its absolute path, as in ["/usr/sbin/shutdown", "-h", "now"]'
-        raise ConfigurationError("audit.halt-command", (cause,), remedy)
+        raise ConfigurationError(key, (cause,), f"name it by its absolute path, as in {example}")

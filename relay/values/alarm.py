@@ -33,6 +33,9 @@ CERTIFICATE_ENDS: Final = "certificate-ends"
 REPAIR_NEEDED: Final = "repair-needed"
 """A listener or a port-forwarding for other programs waits for a key or certificate; everything else goes on."""
 
+INTERNAL_ERROR: Final = "internal-error"
+"""A bug in relay, which continues."""
+
 _NAME: Final = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
 

@@ -14,6 +14,8 @@ from relay.config.check.router import router_mistakes, router_warnings
 from relay.config.configuration import Configuration
 from relay.config.intended_program import Program, intended_programs, tables_without_effect
 from relay.config.mistake import Mistake
+from relay.errors import ConfigurationError
+from relay.system.command import ALARM_EXAMPLE, check_command
 
 
 class CheckFindings(NamedTuple):
@@ -35,6 +37,10 @@ def check(configuration: Configuration, program: Program | None = None) -> Check
             mistakes.append((("relay", "state-directory"), f"{state} is not a folder"))
     except PermissionError:
         mistakes.append((("relay", "state-directory"), f"this user is not allowed to access {state}; {AS_RELAY}"))
+    try:
+        check_command(settings.relay.alarm_command, "relay.alarm-command", ALARM_EXAMPLE)
+    except ConfigurationError as error:
+        mistakes.append((("relay", "alarm-command"), f"{error.cause}; {error.remedy}"))
     if "run" in programs:
         mistakes += router_mistakes(configuration)
         warnings += router_warnings(configuration)

@@ -79,6 +79,8 @@ class RelaySettings(Table):
     """SD-PARAM router; empty: hostname."""
     node: Line = ""
     state_directory: Path = "/var/lib/relay"
+    alarm_command: tuple[Filled, ...] = ()
+    """Runs for each alarm that begins, changes its severity or ends; empty: none."""
 
 
 class CategorySettings(Table):

@@ -14,6 +14,7 @@ from relay.events import own_events
 from relay.events.own_events import Author
 from relay.program.housekeeping import Housekeeping, HousekeepingPolicy, Watches
 from relay.program.intake import Intake
+from relay.program.watch.alarm_command import AlarmCommand
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch
 from relay.program.watch.halt_request import HaltMethod, HaltRequest
@@ -24,6 +25,7 @@ from relay.spool.spool import RunSeed
 from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.system.disk import Disk
+from relay.values.alarm import AlarmChange
 from relay.values.clocks import Clocks
 from relay.values.event import Batch, Event, EventType, Position
 
@@ -235,3 +237,35 @@ def test_other_watches_are_built_from_the_former_ones(house: House) -> None:
     asyncio.run(house.housekeeping.exchange(house.policy, build))
     assert builds == [before]
     assert house.housekeeping.watches is not before
+
+
+def test_a_bug_in_a_look_is_an_alarm_and_the_looks_continue(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert house.after(1) == []
+    house.intake.error = FULL
+    with monkeypatch.context() as broken:
+        broken.setattr(house.disk, "free", lambda _: 1 // 0)
+        assert house.after(1) == ["ALARM internal-error add"]
+        assert house.after(57) == []
+        assert house.after(1) == ["HEARTBEAT"], "the other parts of a look work"
+    assert house.after(1) == ["ALARM spool-full add"]
+    house.intake.error = None
+    assert house.after(58) == ["ALARM spool-full clear"]
+    assert house.after(1) == ["ALARM internal-error clear", "HEARTBEAT"], "a minute after the last failure"
+
+
+def test_the_alarm_command_gets_each_alarm(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    noted: list[str] = []
+
+    class Noting(AlarmCommand):
+        @override
+        def note(self, change: AlarmChange) -> None:
+            noted.append(f"{change.alarm.name} {change.raised}")
+
+    with house.store:
+        house.housekeeping.watches = replace(house.housekeeping.watches, alarm_command=Noting(()))
+        house.intake.error = FULL
+        house.after(1)
+        house.intake.error = None
+        house.after(1)
+    assert noted == ["spool-full True", "spool-full False"]
