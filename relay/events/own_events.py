@@ -73,7 +73,7 @@ def opening(author: Author, now: int, previous: PreviousRun | None, version: str
     return author.event(now, _INFORMATIONAL, "OPENING", params, f"relay begins a new run after {run}")
 
 
-class Condition(NamedTuple):
+class HeartbeatReport(NamedTuple):
     """How a relay is, as a heartbeat reports it."""
 
     last: Mapping[EventType, int]
@@ -86,14 +86,14 @@ class Condition(NamedTuple):
     """Those that are raised."""
 
 
-def heartbeat(author: Author, now: int, condition: Condition) -> Event:
+def heartbeat(author: Author, now: int, report: HeartbeatReport) -> Event:
     """Write that relay is running, and how it is."""
-    worst_first = sorted(condition.alarms, key=lambda each: _ALARM_SEVERITY[each.severity])
+    worst_first = sorted(report.alarms, key=lambda each: _ALARM_SEVERITY[each.severity])
     params = [
-        *_last(condition.last),
-        ("chain", condition.chain.hex()),
-        *(("backlog", f"{server} {blocks}") for server, blocks in condition.waiting.items()),
-        ("version", condition.version),
+        *_last(report.last),
+        ("chain", report.chain.hex()),
+        *(("backlog", f"{server} {blocks}") for server, blocks in report.waiting.items()),
+        ("version", report.version),
         *(("raised", f"{each.name} {each.severity} {each.about}".rstrip()) for each in worst_first[:MOST_ALARMS]),
     ]
     return author.event(now, _INFORMATIONAL, "HEARTBEAT", params, "relay is running")

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from relay.delivery.destination import Destination
 from relay.errors import RelayError, StorageError
 from relay.events import own_events
-from relay.events.own_events import Author, Condition
+from relay.events.own_events import Author, HeartbeatReport
 from relay.program.alarms import (
     NOT_WATCHED,
     DiskSpace,
@@ -364,8 +364,8 @@ class Housekeeping:
         }
         chain = retained.last.chain if retained.last else b""
         raised = [each.alarm for each in self.alarms.active]
-        condition = Condition(self._intake.last_numbers, chain, behind, self._policy.version, raised)
-        return own_events.heartbeat(self._policy.author, now, condition)
+        report = HeartbeatReport(self._intake.last_numbers, chain, behind, self._policy.version, raised)
+        return own_events.heartbeat(self._policy.author, now, report)
 
     def _remember(self, slot: str, value: bytes) -> None:
         try:

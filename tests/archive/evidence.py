@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from archive.messages import NOON_US, own
 
 from relay.events import own_events
-from relay.events.own_events import Author, PreviousRun
+from relay.events.own_events import Author, HeartbeatReport, PreviousRun
 from relay.spool.losses.gap import Gap, LostRange
 from relay.values.event import Event, EventType
 
@@ -29,7 +29,8 @@ def heartbeat(
 ) -> bytes:
     counted = {EventType.from_label(kind): count for kind, count in last.items()}
     now = NOON_US + minute * 60_000_000
-    return stamped(own_events.heartbeat(AUTHOR, now, counted, b"\1" * 32, waiting or {"far": 0}), number, run)
+    report = HeartbeatReport(counted, b"\1" * 32, waiting or {"far": 0})
+    return stamped(own_events.heartbeat(AUTHOR, now, report), number, run)
 
 
 def gap(number: int, *lost: LostRange, server: str = "", told: int = 1, unnamed: int = 0, run: bytes = RUN) -> bytes:

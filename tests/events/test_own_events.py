@@ -3,7 +3,7 @@
 import pytest
 
 from relay.events import own_events
-from relay.events.own_events import Author, Condition, PreviousRun
+from relay.events.own_events import Author, HeartbeatReport, PreviousRun
 from relay.spool.losses.gap import Gap, LostRange
 from relay.syslog.rfc5424 import parse
 from relay.values.alarm import Alarm, AlarmChange
@@ -43,15 +43,15 @@ def test_the_first_opening_names_no_run_before_it() -> None:
 
 
 def test_a_heartbeat_has_sequence_numbers_chain_and_backlog() -> None:
-    condition = Condition({EventType.AUDIT: 5}, b"\x01\xff", {"10.0.0.1:60": 12})
-    event = own_events.heartbeat(AUTHOR, NOW, condition)
+    report = HeartbeatReport({EventType.AUDIT: 5}, b"\x01\xff", {"10.0.0.1:60": 12})
+    event = own_events.heartbeat(AUTHOR, NOW, report)
     assert params(event) == [(b"last", b"audit 5"), (b"chain", b"01ff"), (b"backlog", b"10.0.0.1:60 12")]
 
 
 def test_a_heartbeat_has_the_version_and_the_worst_of_the_raised_alarms() -> None:
     alarms = [Alarm("certificate-ends", "minor", "text", f"server {number}") for number in range(9)]
-    condition = Condition({}, b"", {}, "1.2.3", [*alarms, Alarm("spool-full", "critical", "text")])
-    found = params(own_events.heartbeat(AUTHOR, NOW, condition))
+    report = HeartbeatReport({}, b"", {}, "1.2.3", [*alarms, Alarm("spool-full", "critical", "text")])
+    found = params(own_events.heartbeat(AUTHOR, NOW, report))
     assert found[:3] == [
         (b"version", b"1.2.3"),
         (b"raised", b"spool-full critical"),
