@@ -26,7 +26,8 @@ _HOURS: Final[dict[bytes, float]] = {
 }  # fmt: skip
 """Abbreviations that have one meaning, with their hours east of Greenwich."""
 _AMBIGUOUS: Final = (b"EST", b"EDT", b"CST", b"CDT", b"MST", b"PST", b"IST", b"BST", b"AST", b"ADT", b"BRT", b"CLT")
-_NAMED_ZONE: Final = b"|".join(sorted((*_HOURS, *_AMBIGUOUS), key=len, reverse=True))
+_LONGEST_FIRST: list[bytes] = sorted((*_HOURS, *_AMBIGUOUS), key=len, reverse=True)
+_NAMED_ZONE: Final = b"|".join(_LONGEST_FIRST)
 
 STAMP: Final = re.compile(
     rb"(?:(?P<iso_year>[0-9]{4})[-/](?P<iso_month>[0-9]{2})[-/](?P<iso_day>[0-9]{2})(?:t| {1,2})"
