@@ -48,10 +48,10 @@ class BlockPiece(NamedTuple):
         if header.run != message.run:
             return None
         start = self.first
-        for kind, number, messages in header.spans:
-            if kind == message.type and 0 <= message.number - number < messages:
-                return start + message.number - number
-            start += messages
+        for span in header.spans:
+            if span.type == message.type and 0 <= message.number - span.first < span.messages:
+                return start + message.number - span.first
+            start += span.messages
         return None
 
 
@@ -137,8 +137,8 @@ class SpoolReading:
 
 def first_message_id(block: Block) -> MessageId:
     """The identity of a block's first message."""
-    kind, number, _ = block.header.spans[0]
-    return MessageId(block.header.run, kind, number)
+    first = block.header.spans[0]
+    return MessageId(block.header.run, first.type, first.first)
 
 
 def selected_before(piece: BlockPiece, index: int, store: Store, selection: MessageSelection) -> int:

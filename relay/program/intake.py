@@ -156,6 +156,7 @@ class Intake:
     async def submit(self, batch: Batch, source: str = "") -> "asyncio.Future[None]":
         """Hand a batch over; waits while too much is pending. The future is done once the batch is durable."""
         octets = sum([len(head) + len(tail) + _EVENT_OVERHEAD for _, _, head, tail, _ in batch.events])
+        octets += sum(map(len, batch.provenance or ()))
         durable = asyncio.get_running_loop().create_future()
         queue = self._repeatable if batch.repeatable else self._others
         await queue.put(_Pending(source, batch, octets, durable, len(batch.events)))

@@ -2,8 +2,11 @@
 
 A block is a header and a payload of octet-counted messages (`LEN SP MSG`, RFC 6587 section 3.4.1), so that a block of
 selected types can be sent unread. All integers are big-endian, all times microseconds since the epoch. The header has
-its own CRC-32 and is found again by its magic; the payload has another CRC-32. The chain is the SHA-256 over the
-previous block's chain, this header (with zeros for its chain, and without its CRC) and this payload.
+its own CRC-32 and is found again by its magic; the payload has another CRC-32.
+
+`encode` writes format 2. Blocks of format 1 are read on; their magic distinguishes them, also where the segment's own
+header is damaged. The chain of format 2 is the SHA-256 over the previous block's chain, this header (with zeros for its
+chain, and without its CRC) and the SHA-256 of each message; in format 1 it covers the payload instead.
 
 `decode_header` returns None for "not enough octets yet"; octets that are not a header raise BlockError with the
 reason.
@@ -12,19 +15,33 @@ reason.
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from relay.syslog.priority import has_pri
 from relay.values.event import EventType, Position
+from relay.values.provenance import Provenance
 
-MAGIC: Final = b"\x89RLYBLK\n"
+FORMAT_VERSION: Final = 2
+ANY_MAGIC: Final = b"\x89RLYBL"
+"""The octets with which the magic of every format begins."""
+MAGICS: Final = {ANY_MAGIC + b"K\n": 1, ANY_MAGIC + b"2\n": FORMAT_VERSION}
+"""The formats that are read."""
+MAGIC: Final = ANY_MAGIC + b"2\n"
 CHAIN_START: Final = bytes(32)
 RUN_LENGTH: Final = 8
 MAX_HEADER: Final = 16 * 1024 * 1024
 MAX_PAYLOAD: Final = 64 * 1024 * 1024
+MAX_PROVENANCE_TEXT: Final = 4096
+"""Octets of one field of a provenance; a longer one is cut."""
 
 _FIXED: Final = struct.Struct(">8sIIQ8sqqqIIHHI32sII")
-_SPAN: Final = struct.Struct(">BQI")
+_ADDED: Final = struct.Struct(">II")
+"""Behind `_FIXED` in format 2: flags, number of provenances."""
+_ALL_HAVE_PRI: Final = 1
+_SPAN: Final = struct.Struct(">BBIQI")
+_FORMER_SPAN: Final = struct.Struct(">BQI")
+_TEXT: Final = struct.Struct(">H")
 _POSITION: Final = struct.Struct(">HIQ")
 _CRC: Final = struct.Struct(">I")
 _CHAIN_AT: Final = _FIXED.size - 2 * _CRC.size - len(CHAIN_START)
@@ -36,11 +53,17 @@ class BlockError(ValueError):
 
 
 class Span(NamedTuple):
-    """Consecutive messages of one type: their first number within (run, type), and how many."""
+    """Consecutive messages of one type, one sender and the same marks."""
 
     type: EventType
     first: int
+    """The number of the first one within (run, type)."""
     messages: int
+    """How many."""
+    provenance: Provenance | None = None
+    """Who sent them; None: relay made them, or format 1 did not record it."""
+    marks: int = 0
+    """`ReceiptMark` of each of them."""
 
 
 class Header(NamedTuple):
@@ -62,6 +85,9 @@ class Header(NamedTuple):
     chain: bytes
     length: int
     """Octets of the header itself."""
+    all_have_pri: bool = False
+    """Whether every message is known to begin with a PRI; format 1 did not record it."""
+    version: int = FORMAT_VERSION
 
     @property
     def messages(self) -> int:
@@ -83,8 +109,8 @@ class Contents(NamedTuple):
     """What goes into a block, before it has a number and a chain."""
 
     spans: Sequence[Span]
-    frames: Sequence[bytes]
-    """The octet-counted messages, in the order of the spans."""
+    messages: Sequence[bytes]
+    """In the order of the spans."""
     positions: Sequence[Position]
     types_taken: int
     earliest: int
@@ -102,30 +128,56 @@ def type_bitmap(types: "Iterator[EventType] | Sequence[EventType]") -> int:
 
 def encode(contents: Contents, number: int, run: bytes, committed: int, previous_chain: bytes) -> tuple[Header, bytes]:
     """The header as a value, and the block's bytes."""
-    payload = b"".join(contents.frames)
-    variable = b"".join(_SPAN.pack(*span) for span in contents.spans)
-    for position in contents.positions:
-        source = position.source.encode()
-        variable += _POSITION.pack(len(source), len(position.data), position.count) + source + position.data
-    length = _FIXED.size + len(variable) + _CRC.size
-    spans, positions = tuple(contents.spans), tuple(contents.positions)
-    times = committed, contents.earliest, contents.latest
-    sizes = len(payload), zlib.crc32(payload)
-    header = Header(number, run, *times, contents.largest, contents.types_taken, spans, positions, *sizes, b"", length)
-    counts = header.messages, contents.largest, header.types_present, contents.types_taken
-    fixed = MAGIC, length, len(payload), number, run, *times, *counts, header.payload_crc, CHAIN_START
-    head = bytearray(_FIXED.pack(*fixed, len(spans), len(positions)) + variable)
-    chain = chain_hash(previous_chain, head, payload)
-    head[_CHAIN_AT : _CHAIN_AT + len(chain)] = chain
-    return header._replace(chain=chain), b"".join((head, _CRC.pack(zlib.crc32(head)), payload))
+    messages, positions = contents.messages, tuple(contents.positions)
+    payload = b"".join([b"%d %b" % (len(message), message) for message in messages])
+    all_have_pri = all(map(has_pri, messages))
+    indexes = {None: 0} | {span.provenance: 0 for span in contents.spans}
+    indexes = dict(zip(indexes, range(len(indexes)), strict=True))
+    spans = [_SPAN.pack(kind, marks, indexes[who], first, count) for kind, first, count, who, marks in contents.spans]
+    texts = [_encode_text(text) for provenance in indexes if provenance is not None for text in provenance]
+    variable = b"".join((*spans, *texts, *map(_encode_position, positions)))
+    length = _FIXED.size + _ADDED.size + len(variable) + _CRC.size
+    header = Header(
+        number,
+        run,
+        committed,
+        contents.earliest,
+        contents.latest,
+        contents.largest,
+        contents.types_taken,
+        tuple(contents.spans),
+        positions,
+        len(payload),
+        zlib.crc32(payload),
+        b"",
+        length,
+        all_have_pri,
+    )
+    fixed = MAGIC, length, len(payload), number, run, committed, contents.earliest, contents.latest
+    counts = len(messages), contents.largest, header.types_present, contents.types_taken
+    octets = bytearray(_FIXED.pack(*fixed, *counts, header.payload_crc, CHAIN_START, len(spans), len(positions)))
+    octets += _ADDED.pack(_ALL_HAVE_PRI if all_have_pri else 0, len(indexes) - 1) + variable
+    chain = _chain_hash(previous_chain, octets, messages)
+    octets[_CHAIN_AT : _CHAIN_AT + len(chain)] = chain
+    return header._replace(chain=chain), b"".join((octets, _CRC.pack(zlib.crc32(octets)), payload))
 
 
-def chain_hash(previous_chain: bytes, blank_header: bytes | bytearray, payload: bytes) -> bytes:
-    """The chain after this block; `blank_header` is the header with its chain as zeros and without its CRC."""
-    digest = hashlib.sha256(previous_chain)
-    digest.update(blank_header)
-    digest.update(payload)
-    return digest.digest()
+def _encode_text(text: str) -> bytes:
+    octets = text.encode("utf-8", "replace")
+    if len(octets) > MAX_PROVENANCE_TEXT:  # not within a character
+        octets = octets[:MAX_PROVENANCE_TEXT].decode("utf-8", "ignore").encode()
+    return _TEXT.pack(len(octets)) + octets
+
+
+def _encode_position(position: Position) -> bytes:
+    source = position.source.encode()
+    return _POSITION.pack(len(source), len(position.data), position.count) + source + position.data
+
+
+def _chain_hash(previous_chain: bytes, blank_header: bytes | bytearray, messages: Iterable[bytes]) -> bytes:
+    """The chain after a block; `blank_header` is its header with zeros for the chain and without its CRC."""
+    hashed = hashlib.sha256
+    return hashed(b"".join((previous_chain, blank_header, *[hashed(each).digest() for each in messages]))).digest()
 
 
 def decode_header(data: bytes | memoryview) -> Header | None:
@@ -133,7 +185,8 @@ def decode_header(data: bytes | memoryview) -> Header | None:
     if len(data) < _LENGTHS.size:
         return None
     magic, length, payload_length = _LENGTHS.unpack_from(data)
-    if magic != MAGIC:
+    version = MAGICS.get(magic)
+    if version is None:
         raise BlockError("no block begins here")
     if not _FIXED.size + _CRC.size <= length <= MAX_HEADER or payload_length > MAX_PAYLOAD:
         raise BlockError("the block's lengths are impossible")
@@ -143,21 +196,30 @@ def decode_header(data: bytes | memoryview) -> Header | None:
     if zlib.crc32(covered) != _CRC.unpack_from(data, length - _CRC.size)[0]:
         raise BlockError("the block's header does not match its CRC")
     try:
-        return _decode_checked(covered, length)
+        return _decode_checked(covered, length, version)
     except (struct.error, ValueError, IndexError) as error:
         raise BlockError(f"the block's header contradicts itself: {error}") from error
 
 
-def _decode_checked(data: bytes, length: int) -> Header:
+def _decode_checked(data: bytes, length: int, version: int) -> Header:
     fixed = _FIXED.unpack_from(data)
     payload_length, number, run, committed, earliest, latest, _, largest, _, taken, crc, chain = fixed[2:14]
     span_count, position_count = fixed[14:]
-    offset = _FIXED.size
-    spans = []
-    for _ in range(span_count):
-        kind, first, count = _SPAN.unpack_from(data, offset)
-        spans.append(Span(EventType(kind), first, count))
-        offset += _SPAN.size
+    spans: tuple[Span, ...]
+    if version == FORMAT_VERSION:
+        flags, provenance_count = _ADDED.unpack_from(data, _FIXED.size)
+        start = _FIXED.size + _ADDED.size
+        offset = start + span_count * _SPAN.size
+        packed = list(_SPAN.iter_unpack(data[start:offset]))
+        provenances, offset = _decode_provenances(data, offset, provenance_count)
+        spans = tuple(
+            Span(EventType(kind), first, count, provenances[index], marks)
+            for kind, marks, index, first, count in packed
+        )
+    else:
+        flags, offset = 0, _FIXED.size + span_count * _FORMER_SPAN.size
+        former = _FORMER_SPAN.iter_unpack(data[_FIXED.size : offset])
+        spans = tuple(Span(EventType(kind), first, count) for kind, first, count in former)
     positions = []
     for _ in range(position_count):
         name_length, place_length, count = _POSITION.unpack_from(data, offset)
@@ -165,9 +227,23 @@ def _decode_checked(data: bytes, length: int) -> Header:
         place_at, offset = name_at + name_length, name_at + name_length + place_length
         positions.append(Position(data[name_at:place_at].decode(), count, data[place_at:offset]))
     if offset != len(data):
-        raise BlockError("its parts do not add up to its length")
-    times, parts = (committed, earliest, latest), (tuple(spans), tuple(positions))
-    return Header(number, run, *times, largest, taken, *parts, payload_length, crc, chain, length)
+        raise ValueError("its parts do not add up to its length")
+    times, parts = (committed, earliest, latest), (spans, tuple(positions))
+    sizes = payload_length, crc, chain, length
+    return Header(number, run, *times, largest, taken, *parts, *sizes, bool(flags & _ALL_HAVE_PRI), version)
+
+
+def _decode_provenances(data: bytes, offset: int, count: int) -> tuple[list[Provenance | None], int]:
+    """The provenances by their indexes (0: none), and the offset behind them."""
+    provenances: list[Provenance | None] = [None]
+    for _ in range(count):
+        texts = []
+        for _ in Provenance._fields:
+            begin = offset + _TEXT.size
+            offset = begin + _TEXT.unpack_from(data, offset)[0]
+            texts.append(data[begin:offset].decode())
+        provenances.append(Provenance(*texts))
+    return provenances, offset
 
 
 def check_payload(header: Header, payload: bytes) -> None:
@@ -181,7 +257,12 @@ def check_payload(header: Header, payload: bytes) -> None:
 def continues_chain(header: Header, header_octets: bytes, payload: bytes, previous_chain: bytes) -> bool:
     """Whether this block follows the one whose chain is `previous_chain`."""
     blank = header_octets[:_CHAIN_AT] + CHAIN_START + header_octets[_CHAIN_AT + len(CHAIN_START) : -_CRC.size]
-    return chain_hash(previous_chain, blank, payload) == header.chain
+    if header.version != FORMAT_VERSION:
+        return hashlib.sha256(previous_chain + blank + payload).digest() == header.chain
+    try:
+        return _chain_hash(previous_chain, blank, (each for _, _, each in messages(header, payload))) == header.chain
+    except ValueError:  # the payload is not what the header says
+        return False
 
 
 def frame(message: bytes) -> bytes:
@@ -191,25 +272,35 @@ def frame(message: bytes) -> bytes:
 
 def messages(header: Header, payload: bytes) -> Iterator[tuple[EventType, int, bytes]]:
     """Each message of a checked payload with its type and number."""
+    for span, found in by_span(header, payload):
+        kind = span.type
+        for number, message in enumerate(found, span.first):
+            yield kind, number, message
+
+
+def by_span(header: Header, payload: bytes) -> Iterator[tuple[Span, list[bytes]]]:
+    """The messages of each span of a checked payload."""
     offset = 0
     for span in header.spans:
-        for number in range(span.first, span.first + span.messages):
+        found = []
+        for _ in range(span.messages):
             space = payload.index(b" ", offset)
-            end = space + 1 + int(payload[offset:space])
-            yield span.type, number, payload[space + 1 : end]
-            offset = end
+            begin = space + 1
+            offset = begin + int(payload[offset:space])
+            found.append(payload[begin:offset])
+        yield span, found
 
 
 def spans_between(spans: Sequence[Span], first: int, end: int) -> tuple[Span, ...]:
     """The spans of a block's messages from index `first` (counted from 0) to the one before `end`."""
     found = []
     start = 0
-    for kind, number, messages in spans:
-        skipped = min(max(first - start, 0), messages)
-        left = min(end - start, messages) - skipped
+    for span in spans:
+        skipped = min(max(first - start, 0), span.messages)
+        left = min(end - start, span.messages) - skipped
         if left > 0:
-            found.append(Span(kind, number + skipped, left))
-        start += messages
+            found.append(span._replace(first=span.first + skipped, messages=left))
+        start += span.messages
     return tuple(found)
 
 
@@ -232,13 +323,12 @@ class Block(NamedTuple):
     def singly(self) -> "Iterator[Block]":
         """Each of its messages, as a block of the same number."""
         offset = 0
-        for kind, first, messages in self.header.spans:
+        for kind, first, messages, provenance, marks in self.header.spans:
             for number in range(first, first + messages):
                 space = self.payload.index(b" ", offset)
                 end = space + 1 + int(self.payload[offset:space])
-                header = self.header._replace(
-                    spans=(Span(kind, number, 1),), payload_length=end - offset, payload_crc=0
-                )
+                span = Span(kind, number, 1, provenance, marks)
+                header = self.header._replace(spans=(span,), payload_length=end - offset, payload_crc=0)
                 yield Block(header, self.payload[offset:end])
                 offset = end
 
@@ -253,3 +343,7 @@ class Block(NamedTuple):
     def messages(self) -> Iterator[tuple[EventType, int, bytes]]:
         """Each message with its type and number."""
         return messages(self.header, self.payload)
+
+    def by_span(self) -> Iterator[tuple[Span, list[bytes]]]:
+        """The messages of each span, which says who sent them and what their reception noted."""
+        return by_span(self.header, self.payload)

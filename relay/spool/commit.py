@@ -1,8 +1,10 @@
 """One commit of the intake: gives events their numbers and makes them durable, or counts them as refused.
 
 One commit is one block and one fsync in each spool that it touches: the transient spool first, then the retained one
-with every position. `Commit.write` may be called again after a failure; it does only what is left to be done. A crash
-between the two fsyncs leaves the transient spool ahead of the positions: what the source delivers again is skipped.
+with every position. Within a block the messages of one sender lie together, in their order.
+
+`Commit.write` may be called again after a failure; it does only what is left to be done. A crash between the two fsyncs
+leaves the transient spool ahead of the positions: what the source delivers again is skipped.
 """
 
 import itertools
@@ -17,6 +19,7 @@ from relay.spool.store import Store
 from relay.system.clock import Clock
 from relay.system.crash_point import crash_point
 from relay.values.event import Batch, Event, EventType, Position
+from relay.values.provenance import Provenance
 
 Routing = BothSpools[frozenset[EventType]]
 """The types that each spool takes; a type in neither is not accepted."""
@@ -25,6 +28,7 @@ MakeGapEvent = Callable[[int, Gap], Event]
 """Makes the event that reports a gap, at a time in microseconds since the epoch."""
 
 _type_of = operator.itemgetter(0)  # an event's type; quicker than its name, and every event passes here
+_type_and_marks_of = operator.itemgetter(0, 4)
 
 
 def last_numbers(next_numbers: Mapping[EventType, int]) -> dict[EventType, int]:
@@ -39,7 +43,7 @@ class Commit:
         self,
         store: Store,
         routing: Routing,
-        batches: Iterable[Batch],
+        batches: Sequence[Batch],
         numbers: Mapping[EventType, int],
         positions: Mapping[str, Position],
         gap_event: MakeGapEvent,
@@ -116,11 +120,14 @@ class Commit:
         for gap in self._reported:
             retained.add([self._gap_event(now, gap)], self._numbers)
         before = dict(self._numbers)
-        for batch in self._batches:
-            for kind, events in itertools.groupby(self._new_events(batch), _type_of):
-                draft = drafts.get(kind)
+        for batch in _by_sender(self._batches):
+            # Only received messages have marks, and relay's own events are many.
+            key = _type_of if batch.provenance is None else _type_and_marks_of
+            for _, same in itertools.groupby(self._new_events(batch), key):
+                events = list(same)
+                draft = drafts.get(events[0].type)
                 if draft is not None:
-                    draft.add(list(events), self._numbers)
+                    draft.add(events, self._numbers, batch.provenance)
             if batch.position is not None:
                 self.positions[batch.position.source] = batch.position
                 moved = True
@@ -149,6 +156,14 @@ class Commit:
         ]
 
 
+def _by_sender(batches: Sequence[Batch]) -> Iterable[Batch]:
+    """The batches of each sender in their order, so that a block has few spans; senders as they first appear."""
+    grouped: dict[Provenance | None, list[Batch]] = {}
+    for batch in batches:
+        grouped.setdefault(batch.provenance, []).append(batch)
+    return itertools.chain.from_iterable(grouped.values())
+
+
 class _Draft:
     """A block in the making. Every event passes here, so each nanosecond counts."""
 
@@ -157,18 +172,18 @@ class _Draft:
         self._identity = b' relayRun="%b" relaySeq="' % run
         self.messages: list[bytes] = []
         self._times: list[int] = []
-        self._spans: list[tuple[EventType, int, int]] = []
-        """Type, first number, and the index of the first message."""
-        self._type: EventType | None = None
+        self._spans: list[Span] = []
 
-    def add(self, events: Sequence[Event], numbers: dict[EventType, int]) -> None:
-        """Append events of one type, at least one, with their numbers."""
-        kind, identity = events[0].type, self._identity
-        first = numbers[kind]
-        numbers[kind] += len(events)
-        if kind is not self._type:
-            self._type = kind
-            self._spans.append((kind, first, len(self.messages)))
+    def add(self, events: Sequence[Event], numbers: dict[EventType, int], provenance: Provenance | None = None) -> None:
+        """Append events of one sender and of one type and the same marks, at least one, with their numbers."""
+        kind, marks, identity = events[0].type, events[0].marks, self._identity
+        first, count = numbers[kind], len(events)
+        numbers[kind] += count
+        last = self._spans[-1] if self._spans else None
+        if last is not None and (last.type, last.marks, last.provenance) == (kind, marks, provenance):
+            self._spans[-1] = last._replace(messages=last.messages + count)
+        else:
+            self._spans.append(Span(kind, first, count, provenance, marks))
         self.messages += [
             b'%b%b%d"%b' % (head, identity, number, tail) if tail else head
             for number, (_, _, head, tail, _) in enumerate(events, first)
@@ -177,14 +192,12 @@ class _Draft:
 
     def contents(self, positions: tuple[Position, ...], now: int) -> Contents:
         """The whole block."""
-        ends = [*(start for _, _, start in self._spans), len(self.messages)][1:]
-        lengths = list(map(len, self.messages))
         return Contents(
-            [Span(kind, first, end - start) for (kind, first, start), end in zip(self._spans, ends, strict=True)],
-            [b"%d %b" % each for each in zip(lengths, self.messages, strict=True)],  # as block.frame has it
+            self._spans,
+            self.messages,
             positions,
             type_bitmap(list(self._types)),
             min(self._times, default=now),
             max(self._times, default=now),
-            max(lengths, default=0),
+            max(map(len, self.messages), default=0),
         )

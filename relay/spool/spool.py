@@ -6,7 +6,8 @@
   refused and counted instead, the disk may still hold them, and a restart must not take them for accepted: `tried` has
   the chains by which the next opening recognises such a block (`refused`).
 - Any number of readers (`SpoolReader`), each in its own thread, see synced blocks only.
-- `open` finds the end of the newest segment; it cuts a torn tail after a copy into `torn/`.
+- `open` finds the end of the newest segment; it cuts a torn tail after a copy into `torn/`. A segment of an older
+  format is read on, and not appended to: the next block begins a new segment.
 - A segment that somebody else deletes, or empties, is a hole: readers pass over it and report what was in it by the
   numbers around it (`SpoolDamage.gone`). The writer notices a deleted newest segment before the next block, which then
   begins a new segment. Block numbers are never used again.
@@ -252,7 +253,7 @@ class Spool:
                 raise self._failure or StorageError(self.folder, "the block could not be written")
         with self._changed:
             self.last, self._chain, self.tried = header, header.chain, ()
-            self._reached.update((kind, first + messages - 1) for kind, first, messages in header.spans)
+            self._reached.update((kind, first + messages - 1) for kind, first, messages, *_ in header.spans)
             self._changed.notify_all()
         return header
 
@@ -398,6 +399,8 @@ class Spool:
         if tail.torn:
             self._cut(file, tail)
         self._settle(file, tail)
+        if header.version != block.FORMAT_VERSION:
+            self.close()  # the next block begins a segment of the newest format
 
     def _last_of_earlier_segments(self) -> Header | None:
         """The newest block before an empty newest segment (a crash came between its making and its first block)."""

@@ -250,7 +250,7 @@ def _log_recovery(recovery: Recovery) -> None:
     torn = ""
     if recovery.torn_header:  # the header of the block that was cut short is whole
         number, run, spans = recovery.torn_header.number, recovery.torn_header.run.hex(), recovery.torn_header.spans
-        events = ", ".join(f"{kind.label} {first} to {first + count - 1}" for kind, first, count in spans)
+        events = ", ".join(f"{kind.label} {first} to {first + count - 1}" for kind, first, count, *_ in spans)
         torn = f" (block {number} of run {run}: {events or 'no events'}; never accepted, or damaged since)"
     if recovery.torn:
         _log.warning(

@@ -7,6 +7,7 @@ The names are those of RFC 5424's tables 1 and 2 in rsyslog's spelling. syslog.h
 syslog-ng calls them "ntp", "security", "console" and "solaris-cron".
 """
 
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -24,6 +25,14 @@ EVERY_PRIORITY: Final = (1 << 8 * len(FACILITIES)) - 1
 _VALUES: Final = {b"<%d>" % value: value for value in range(8 * len(FACILITIES))}
 _SHORTEST: Final = len(b"<0")
 _LONGEST: Final = len(b"<191>")
+ASSUMED_PRI: Final = b"<%d>" % USER_NOTICE
+has_pri: Final = re.compile(rb"<[0-9]{1,3}>").match
+"""Whether a message begins with a PRI, or with what receivers read as one, as `<999>`."""
+
+
+def with_pri(message: bytes) -> bytes:
+    """The message, with the PRI that RFC 3164 section 4.3.3 prescribes in front when it has none."""
+    return message if has_pri(message) else ASSUMED_PRI + message
 
 
 def priority(message: bytes) -> int:

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, Self
 
 from relay.program.intake import Intake
 from relay.program.road import new_run
-from relay.spool.block import Contents, Span, frame, type_bitmap
+from relay.spool.block import Contents, Span, type_bitmap
 from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import Gap
@@ -197,8 +197,8 @@ async def _grow(intake: Intake, source: Source, folder: Path, messages: int, fig
 
 async def _alone(folder: Path, count: int) -> list[Turn]:
     """Take that many turns of the spool alone and the plain loops."""
-    frames = [frame(b"x" * LENGTH)] * TOGETHER
-    contents = Contents([Span(EventType.AUDIT, 1, TOGETHER)], frames, [], 1 << EventType.AUDIT, 1, 1, LENGTH)
+    messages = [b"x" * LENGTH] * TOGETHER
+    contents = Contents([Span(EventType.AUDIT, 1, TOGETHER)], messages, [], 1 << EventType.AUDIT, 1, 1, LENGTH)
     spool = Spool.open(Disk(), str(folder / "alone"), segment_size=_SEGMENT, run=new_run())
 
     async def append() -> float:

@@ -13,7 +13,8 @@ from program.history.spools import event, fill, filled, foreign, opened, segment
 
 from relay.spool.cursor import Cursor
 from relay.spool.segments import segment
-from relay.values.event import EventType
+from relay.values.event import Batch, EventType
+from relay.values.provenance import Provenance, ReceiptMark
 
 HOSTILE = b"<13>1 - h a - - - \x1b[2Jred\r\nsecond\xff"
 
@@ -61,7 +62,7 @@ def test_show_prints_segments_blocks_messages_times_and_cursors(state: Path) -> 
     assert (code, errors) == (0, "")
     lines = shown.splitlines()
     assert lines[0] == f"{state}: not running"
-    assert lines[1] == "retained: 2 segments, 100 messages, 87.4 KB"
+    assert lines[1] == "retained: 2 segments, 100 messages, 88.7 KB"
     assert lines[2].startswith(
         f"  blocks 1 to {second - 1}: {second - 1} messages (audit {second - 1}), 64.7 KB, 2024-03-"
     )
@@ -69,8 +70,8 @@ def test_show_prints_segments_blocks_messages_times_and_cursors(state: Path) -> 
     assert lines[4:] == [
         "  cursor of far: the end",
         "  cursor of slow: block 40, 61 blocks before the end",
-        "transient: 1 segment, 1 message, 276 B",
-        "  block 1: 1 message (traffic 1), 276 B, 2024-03-06T12:01:40Z to 2024-03-06T12:01:40Z",
+        "transient: 1 segment, 1 message, 289 B",
+        "  block 1: 1 message (traffic 1), 289 B, 2024-03-06T12:01:40Z to 2024-03-06T12:01:40Z",
         "  cursor of far: the end",
         "  cursor of slow: block 1, 1 block before the end",
     ]
@@ -222,6 +223,23 @@ def test_spool_start_and_types_can_be_chosen(hostile: Path, arguments: list[str]
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each["type"] for each in found] == expected
     assert all(each["schema"] == "relay.spool-cat/1" and each["spool"] == "retained" for each in found)
+
+
+def test_a_received_message_is_printed_as_json_with_its_sender_and_its_marks(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    sender = Provenance("10.0.0.7", "", "tcp://0.0.0.0:514")
+    cut = foreign(b"<13>half")._replace(marks=int(ReceiptMark.CUT | ReceiptMark.UNTERMINATED))
+    with opened(state) as store:
+        fill(store, [[event("own")], Batch([foreign(b"<13>whole"), cut], provenance=sender)])
+    done = relay("cat", "--state", str(state), "--json")
+    own, whole, half = map(json.loads, done.stdout.splitlines())
+    assert not own.keys() & {"from", "by", "via", "marks"}
+    assert (whole["from"], whole["by"], whole["via"], whole["marks"]) == (
+        *("10.0.0.7", None, "tcp://0.0.0.0:514 syslog"),
+        [],
+    )
+    assert half["marks"] == ["cut", "unterminated"]
+    assert [each["format"] for each in answer("show", "--state", str(state))["spools"][0]["segments"]] == [2]
 
 
 def test_a_large_spool_is_printed_from_the_given_block(state: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from relay.spool.block import CHAIN_START, Block, Contents, Span, encode, frame, type_bitmap
+from relay.spool.block import CHAIN_START, Block, Contents, Span, encode, type_bitmap
 from relay.values.event import EventType
 
 RUN = b"\x5f" * 8
@@ -24,6 +24,6 @@ def mixed(parts: Sequence[tuple[EventType, Sequence[bytes]]]) -> Block:
 
 
 def _block(spans: Sequence[Span], messages: Sequence[bytes]) -> Block:
-    contents = Contents(spans, [frame(each) for each in messages], [], EVERY_TYPE, 0, 0, max(map(len, messages)))
+    contents = Contents(spans, messages, [], EVERY_TYPE, 0, 0, max(map(len, messages)))
     header, octets = encode(contents, 1, RUN, 1, CHAIN_START)
     return Block(header, octets[header.length :])

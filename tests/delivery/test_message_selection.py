@@ -8,7 +8,7 @@ from relay.delivery.message_selection import EVERYTHING, MessageSelection
 from relay.delivery.sessions.syslog_encoder import SyslogEncoder
 from relay.spool.block import Block, type_bitmap
 from relay.syslog.framing import octet_counted
-from relay.syslog.priority import EVERY_PRIORITY, FACILITIES, SEVERITIES, priorities, priority
+from relay.syslog.priority import EVERY_PRIORITY, FACILITIES, SEVERITIES, priorities, priority, with_pri
 from relay.values.event import EventType
 
 types = st.sets(st.sampled_from(EventType))
@@ -38,7 +38,7 @@ def test_the_selected_messages_are_those_of_the_plain_definition(
     assert selection.count(whole) == len(expected)
     assert len(expected) == whole.header.messages or not selection.all_of(whole.header)
     framed = b"".join(SyslogEncoder(selection, 1 << 20).framed(whole))
-    assert framed == b"".join(octet_counted(message) for _, _, message in expected)
+    assert framed == b"".join(octet_counted(with_pri(message)) for _, _, message in expected)
 
 
 class Unread(Block):
@@ -60,3 +60,25 @@ def test_relays_own_events_are_sent_as_stored_whatever_the_priority() -> None:
     selection = MessageSelection(EVERYTHING.types, priorities(("local0",), "emerg"))
     assert list(SyslogEncoder(selection, 1 << 20).framed(unread)) == [unread.payload]
     assert selection.count(unread) == 1
+
+
+UNPRIORITISED = (b"<14>a", b"1 b\nc", b"<x>d", b"")
+
+
+def test_every_framing_gives_a_pri_to_a_message_without_one() -> None:
+    whole = block(UNPRIORITISED)
+    sent = [b"<14>a", b"<13>1 b\nc", b"<13><x>d", b"<13>"]
+    encoder = SyslogEncoder(EVERYTHING, 10)
+    assert b"".join(encoder.framed(whole)) == b"".join(map(octet_counted, sent))
+    assert list(encoder.datagrams(whole)) == sent
+    assert [data for _, _, data in encoder.singly(whole)] == list(map(octet_counted, sent))
+    assert [octets for _, octets, _ in encoder.singly(whole)] == list(map(len, sent))
+    assert encoder.largest(whole) == max(map(len, sent))
+    lines = b"".join(encoder._replace(octet_counting=False).framed(whole))
+    assert lines == b"<14>a\n<13>1 b#01\n<13><x>d\n<13>\n"
+
+
+def test_a_part_of_a_block_is_sent_as_the_whole_block_is() -> None:
+    whole, encoder = block(UNPRIORITISED), SyslogEncoder(EVERYTHING, 1 << 20)
+    parts = (whole.cut(0, 1), whole.cut(1, 2), *whole.cut(2, 4).singly())
+    assert b"".join(data for part in parts for data in encoder.framed(part)) == b"".join(encoder.framed(whole))

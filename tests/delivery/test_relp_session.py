@@ -59,7 +59,8 @@ def poisoned_by(poison: bytes) -> Answer:
 
 class TestDelivery:
     def test_a_proof_means_that_every_message_is_answered_in_order_and_octet_for_octet(self) -> None:
-        messages = [b"x", b"a\nb\n", b"\0\xff\xfe", bytes(range(256)) * 32, b"y" * 65536, b"5 syslog 1 x\n"]
+        texts = [b"x", b"a\nb\n", b"\0\xff\xfe", bytes(range(256)) * 32, b"y" * 65536, b"5 syslog 1 x\n"]
+        messages = [b"<13>%b" % text for text in texts]
         with RelpPeer() as peer, session(peer.port) as stream:
             stream.send(block(messages))
             assert stream.prove(CURSOR) == CURSOR
@@ -69,10 +70,16 @@ class TestDelivery:
 
     def test_only_the_selected_types_are_sent(self) -> None:
         with RelpPeer() as peer, session(peer.port, selection=MessageSelection(1 << EventType.LOG)) as stream:
-            stream.send(block([b"not wanted"], EventType.TRAFFIC))
-            stream.send(block([b"wanted"]))
+            stream.send(block([b"<13>not wanted"], EventType.TRAFFIC))
+            stream.send(block([b"<14>wanted"]))
             stream.prove(CURSOR)
-            assert peer.messages == [b"wanted"]
+            assert peer.messages == [b"<14>wanted"]
+
+    def test_a_message_without_a_pri_gets_one(self) -> None:
+        with RelpPeer() as peer, session(peer.port) as stream:
+            stream.send(block([b"<14>a", b"%ASA-6-302013: b", b"<c>", b""]))
+            stream.prove(CURSOR)
+            assert peer.messages == [b"<14>a", b"<13>%ASA-6-302013: b", b"<13><c>", b"<13>"]
 
     def test_a_message_over_the_servers_size_is_truncated(self) -> None:
         with RelpPeer() as peer, session(peer.port, max_message_size=480) as stream:
@@ -103,9 +110,9 @@ class TestDelivery:
 
     def test_one_message_larger_than_the_window_is_sent_alone(self) -> None:
         with RelpPeer() as peer, session(peer.port, replace(SETTINGS, window=RelpWindow(octets=100))) as stream:
-            stream.send(block([b"a", b"x" * 100_000, b"b"]))
+            stream.send(block([b"<13>a", b"<13>" + b"x" * 100_000, b"<13>b"]))
             stream.prove(CURSOR)
-            assert [len(message) for message in peer.messages] == [1, 100_000, 1]
+            assert [len(message) for message in peer.messages] == [5, 100_004, 5]
 
     def test_answers_are_read_while_sending(self) -> None:
         """The collector reads nothing while it cannot answer; if relay only wrote, both sides would block for ever."""
@@ -444,7 +451,7 @@ def to_imrelp(rsyslog: Rsyslog, settings: RelpSettings = DEFAULT_SETTINGS) -> It
 
 def test_imrelp_gets_every_message_octet_for_octet_through_sshd() -> None:
     messages = [
-        b"x",
+        b"<13>x",
         b"<13>1 - - - - - - " + b"a" * 8192,
         b"<13>1 - - - - - - " + b"b" * 65536,
         b"<13>1 - - - - - - line\nline",

@@ -12,7 +12,6 @@ import pytest
 from harness.fake_disk import Crash, FakeDisk
 
 from relay.errors import StorageError
-from relay.spool import block
 from relay.spool.block import Block, Contents, Span
 from relay.spool.slots import Slots
 from relay.spool.spool import RunSeed, Spool
@@ -55,7 +54,7 @@ def append(spool: Spool, length: int) -> None:
     number = spool.next_number
     text = b"<110>1 - %d %b" % (number, b"x" * length)
     spans, positions = [Span(EventType.AUDIT, number, 1)], [Position("audit", number, b"")]
-    spool.append(Contents(spans, [block.frame(text)], positions, 2, 1, 1, len(text)), number)
+    spool.append(Contents(spans, [text], positions, 2, 1, 1, len(text)), number)
 
 
 def blocks(spool: Spool) -> list[int]:

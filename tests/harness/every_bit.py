@@ -182,7 +182,7 @@ def _contents(number: int, length: int, kinds: Sequence[EventType], before: Iter
     texts = [b"<110>1 - block %d message %d %b" % (number, index, b"x" * length) for index in range(len(kinds))]
     return Contents(
         spans=spans,
-        frames=[block.frame(text) for text in texts],
+        messages=texts,
         positions=[Position("audit", number * 10, b'{"inode":%d}' % number)],
         types_taken=block.type_bitmap([EventType.AUDIT, EventType.SECURITY]),
         earliest=number,
@@ -274,11 +274,11 @@ class _Examination:
         contents = _contents(number, length, _ALL_KINDS, [*before, *self._added_spans])
         self._added_spans.append(contents.spans)
         spool.append(contents, number)
-        self._added.append((number, b"".join(contents.frames)))
+        self._added.append((number, b"".join(map(block.frame, contents.messages))))
 
     def _events_lost(self) -> tuple[tuple[EventType, int], ...]:
         spans = (span for number in self._expected.lost for span in self._specimen.spans[number])
-        return tuple(sorted((kind, first + index) for kind, first, count in spans for index in range(count)))
+        return tuple(sorted((kind, first + index) for kind, first, count, *_ in spans for index in range(count)))
 
     def _check_reading(self, spool: Spool) -> Seen:
         seen = _read(spool)

@@ -207,11 +207,11 @@ def _tried(number: int, length: int) -> Tried:
     texts = [b"<110>1 - block %d of %d %b" % (number, length, b"x" * length)] * (1 + number % 2)
     contents = Contents(
         spans=[Span(EventType.AUDIT, number, len(texts))],
-        frames=[block.frame(text) for text in texts],
+        messages=texts,
         positions=[Position("audit", number, b"%d" % number)],
         types_taken=block.type_bitmap([EventType.AUDIT]),
         earliest=number,
         latest=number,
         largest=len(texts[0]),
     )
-    return Tried(contents, b"".join(contents.frames))
+    return Tried(contents, b"".join(map(block.frame, texts)))

@@ -12,13 +12,14 @@ from harness.waiting import until
 from relay.errors import StorageError, TemporaryError
 from relay.events import own_events
 from relay.program.intake import DEFAULT_LIMITS, Intake, IntakeLimits
-from relay.spool.block import Block
+from relay.spool.block import Block, Span
 from relay.spool.commit import Routing
 from relay.spool.spool import RunSeed, Spool
 from relay.spool.spool_reader import SpoolReader
 from relay.spool.store import Store
 from relay.system.disk import Disk, File
 from relay.values.event import Batch, Event, EventType, Position
+from relay.values.provenance import Provenance, ReceiptMark
 
 ROUTING = Routing(
     retained=frozenset({EventType.AUDIT, EventType.RELAY}),
@@ -257,3 +258,37 @@ def test_a_batch_that_is_awaited_does_not_wait_for_the_commit_interval(tmp_path:
 
         asyncio.run(asyncio.wait_for(story(), 20))
         assert texts(opened.retained) == [*[b"x"] * 20, b"y", b"z"]
+
+
+ONE = Provenance("10.0.0.1", "", "udp://0.0.0.0:514")
+OTHER = Provenance("10.0.0.2", "SHA256:abc", "tcp://0.0.0.0:514", "relp")
+
+
+def received(text: str, marks: int = 0, kind: EventType = EventType.AUDIT) -> Event:
+    return Event(kind, 1_000_000, text.encode(), marks=marks)
+
+
+def test_a_commit_keeps_each_senders_messages_together_and_in_their_order(tmp_path: Path) -> None:
+    given = [
+        Batch([received("a1"), received("a2")], provenance=ONE),
+        Batch([received("b1"), received("b2", ReceiptMark.CUT)], provenance=OTHER),
+        batch(event(EventType.AUDIT, "own"), reached=1),
+        Batch([received("a3"), received("a4", ReceiptMark.CUT), received("a5")], provenance=Provenance(*ONE)),
+        Batch([received("b3", ReceiptMark.CUT), received("t1", kind=EventType.TRAFFIC)], provenance=OTHER),
+    ]
+
+    async def body(intake: Intake) -> None:
+        await asyncio.gather(*[await intake.submit(each) for each in given])
+
+    opened = store(tmp_path)
+    working(opened, body)
+    (block,) = [each for each in iter(SpoolReader(opened.retained, 1).read, None) if isinstance(each, Block)]
+    assert [(span.provenance, span.marks, span.first, found) for span, found in block.by_span()][:-1] == [
+        (ONE, 0, 1, [b"a1", b"a2", b"a3"]),
+        (ONE, ReceiptMark.CUT, 4, [b"a4"]),
+        (ONE, 0, 5, [b"a5"]),
+        (OTHER, 0, 6, [b"b1"]),
+        (OTHER, ReceiptMark.CUT, 7, [b"b2", b"b3"]),
+    ]
+    assert block.header.spans[-1] == Span(EventType.AUDIT, 9, 1)
+    assert [span.provenance for span in SpoolReader(opened.transient, 1).read().header.spans] == [OTHER]  # type: ignore[union-attr]

@@ -32,7 +32,7 @@ class Segment:
 
     def encoded(self, number: int) -> tuple[block.Header, bytes]:
         """The next block, with that number."""
-        message = block.frame(b"x" * self._size)
+        message = b"x" * self._size
         contents = Contents([Span(EventType.AUDIT, number, 1)], [message], [], 1 << EventType.AUDIT, 1, 1, self._size)
         return block.encode(contents, number, b"run00001", number, self._chain)
 

@@ -8,7 +8,6 @@ from typing import cast
 import pytest
 
 from relay.errors import StorageError
-from relay.spool import block
 from relay.spool.block import Block, Contents, Span
 from relay.spool.segments import segment
 from relay.spool.segments.segment_reader import SpoolDamage
@@ -29,7 +28,7 @@ def opened(folder: Path, disk: Disk | None = None, run: bytes = RUN) -> Spool:
 def contents(*messages: bytes, first: int = 1, place: bytes = b"{}") -> Contents:
     return Contents(
         spans=[Span(EventType.AUDIT, first, len(messages))],
-        frames=[block.frame(message) for message in messages],
+        messages=messages,
         positions=[Position("audit", first + len(messages) - 1, place)],
         types_taken=1 << EventType.AUDIT,
         earliest=1,

@@ -27,7 +27,7 @@ def opened(folder: Path, segments: int = 4) -> Store:
 
 def contents(number: int) -> Contents:
     message = b"%d " % number + b"x" * 1000
-    return Contents([Span(EventType.AUDIT, number, 1)], [block.frame(message)], [], 1, 1, 1, len(message))
+    return Contents([Span(EventType.AUDIT, number, 1)], [message], [], 1, 1, 1, len(message))
 
 
 def test_at_max_size_only_proven_segments_are_deleted(tmp_path: Path) -> None:

@@ -21,9 +21,7 @@ SIZE = 4096
 
 def contents(number: int, text: bytes = b"x" * 300) -> Contents:
     message = b"<13>1 %06d %b" % (number, text)
-    return Contents(
-        [Span(EventType.AUDIT, number, 1)], [block.frame(message)], [Position("a", number, b"")], 2, 1, 1, len(message)
-    )
+    return Contents([Span(EventType.AUDIT, number, 1)], [message], [Position("a", number, b"")], 2, 1, 1, len(message))
 
 
 def opened(folder: Path, *, size: int = SIZE, spool_id: bytes = b"0123456789abcdef") -> Spool:
@@ -261,7 +259,7 @@ def test_a_segment_under_another_name_is_noticed(folder: Path) -> None:
 
 def test_a_void_block_of_a_failed_sync_is_not_a_break(tmp_path: Path) -> None:
     """What a failed write left at an older segment's end, whole or not, was written again in the next."""
-    for leftover in (b"", b"half a block", contents(3).frames[0]):
+    for leftover in (b"", b"half a block", block.frame(contents(3).messages[0])):
         folder = tmp_path / str(len(leftover))
         spool = opened(folder)
         for number in (1, 2, 3):

@@ -13,7 +13,8 @@
 `cat` prints a spool's messages, one a line and with control characters escaped (--raw: as they are, an LF after each;
     --octet-counted: `LEN SP MSG` without anything between, RFC 6587 section 3.4.1, for programs: every octet is exact).
     With --json one object a line: {"schema": "relay.spool-cat/1", "spool", "block", "type", "number", "message",
-    "message_base64"}, the last two as `relay events` has them.
+    "message_base64"}, the last two as `relay events` has them. A received message has also "from" (the peer), "by" (its
+    verified identity, or null), "via" (listener and protocol) and "marks" (such as "cut"), as in the archive's ledger.
 """
 
 import json
@@ -30,7 +31,7 @@ from relay.cli.parameter_types import WholeNumber
 from relay.cli.state import state_directory, state_option
 from relay.errors import DataError
 from relay.program.history import require_state
-from relay.spool.block import Block, Header
+from relay.spool.block import Block, Header, Span
 from relay.spool.inspection import survey as spool_survey
 from relay.spool.inspection import verify as spool_verify
 from relay.spool.inspection.browse import blocks_text, walk_from
@@ -39,6 +40,7 @@ from relay.spool.inspection.survey import SpoolSurvey
 from relay.spool.inspection.verify import Verified
 from relay.system.disk import Disk
 from relay.values.event import EventType
+from relay.values.provenance import ReceiptMark
 from relay.values.size import rounded_size
 from relay.values.text import counted, decoded, escaped
 
@@ -197,10 +199,12 @@ def cat(
     with walk_from(disk, f"{folder}/spool/{name}", start) as walk:
         while (found := walk.read(is_chosen)) is not None:
             if isinstance(found, Block):
-                for kind, number, message in found.messages():
-                    if not types or kind in types:
-                        fields = {"spool": name, "block": found.header.number, "type": kind.label, "number": number}
-                        sys.stdout.buffer.write(_formatted(message, form, fields))
+                for span, messages in found.by_span():
+                    if types and span.type not in types:
+                        continue
+                    for number, message in enumerate(messages, span.first):
+                        fields = {"spool": name, "block": found.header.number, "number": number}
+                        sys.stdout.buffer.write(_formatted(message, form, fields | _origin(span)))
             elif found.last >= start:
                 unreadable += 1
                 report(f"{found.path}: offset {found.offset}: {found.cause}")
@@ -208,6 +212,16 @@ def cat(
     if unreadable:
         cause = f"{counted(unreadable, 'place')} could not be read; the messages there are left out"
         raise DataError(folder, cause, "see `relay spool verify`")
+
+
+def _origin(span: Span) -> dict[str, Any]:
+    """The type of a span's messages, and who sent them."""
+    fields: dict[str, Any] = {"type": span.type.label}
+    if span.provenance is not None:
+        peer, identity, _, _ = span.provenance
+        marks = ReceiptMark(span.marks).labels
+        fields |= {"from": peer, "by": identity or None, "via": span.provenance.via, "marks": marks}
+    return fields
 
 
 def _formatted(message: bytes, form: str | None, fields: Mapping[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ from typing import Final
 from relay.delivery.sessions.delivery_session import MessageId
 from relay.delivery.sessions.speaker import ProtocolWording, SpeakerTimeouts
 from relay.events.audit.parts import parts
+from relay.syslog.priority import with_pri
 from relay.syslog.relp import DEFAULT_WINDOW, RECONNECT_AT, RelpClient, RelpWindow
 
 
@@ -48,9 +49,9 @@ class RelpSpeaker(RelpClient):
         return RelpSpeaker(self._max_message_size, self.timeouts)
 
     def parts(self, message_id: MessageId, message: bytes, committed: int) -> Iterable[bytes]:
-        """An audit event in parts of whole records, any other message in one."""
+        """An audit event in parts of whole records, any other message in one. Each has a PRI."""
         del message_id, committed
-        return parts(message, self._max_message_size)
+        return parts(with_pri(message), self._max_message_size)
 
     def idle(self, seconds: float) -> bytes:
         """Nothing: RELP has no heartbeat."""

@@ -10,7 +10,7 @@ relaySeq no receiver treats it as an event or counts it in a sequence. It has fe
 from typing import Final
 
 from relay.events.envelope import Envelope
-from relay.spool.block import CHAIN_START, RUN_LENGTH, Block, Contents, Span, frame
+from relay.spool.block import CHAIN_START, RUN_LENGTH, Block, Contents, Span
 from relay.spool.block import encode as encode_block
 from relay.syslog.rfc5424 import format_timestamp
 from relay.values.configuration.settings import Settings
@@ -36,6 +36,6 @@ def padded(message: bytes, octets: int) -> bytes:
 
 def block_of(message: bytes, committed: int) -> Block:
     """A block that holds only this message, as a delivery session sends it; `committed` in microseconds."""
-    contents = Contents([Span(EventType.RELAY, 0, 1)], [frame(message)], [], 0, committed, committed, len(message))
+    contents = Contents([Span(EventType.RELAY, 0, 1)], [message], [], 0, committed, committed, len(message))
     header, octets = encode_block(contents, 1, bytes(RUN_LENGTH), committed, CHAIN_START)
     return Block(header, octets[header.length :])

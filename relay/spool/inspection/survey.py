@@ -36,6 +36,8 @@ class SegmentSurvey(NamedTuple):
     committed_first: int
     committed_last: int
     damage: tuple[str, ...]
+    format: int
+    """The version of its blocks' format."""
 
 
 class SpoolSurvey(NamedTuple):
@@ -79,8 +81,8 @@ def _surveyed(segment_header: SegmentHeader, reader: SegmentReader) -> SegmentSu
         commits.add(header.committed, header.committed)
         if header.spans:
             events.add(header.earliest, header.latest)
-        for kind, _, messages in header.spans:
-            by_type[kind] += messages
+        for span in header.spans:
+            by_type[span.type] += span.messages
     return SegmentSurvey(
         reader.path,
         segment_header.first,
@@ -94,6 +96,7 @@ def _surveyed(segment_header: SegmentHeader, reader: SegmentReader) -> SegmentSu
         commits.first,
         commits.last,
         tuple(damage),
+        segment_header.version,
     )
 
 

@@ -74,7 +74,7 @@ class Numbers:
         """The next block; returns what damage took before it, as far as that is known now."""
         missing = self._enter(header.run)
         following = dict(self._next)
-        for kind, first, messages in header.spans:
+        for kind, first, messages, *_ in header.spans:
             expected = following.get(kind, self._default)
             if kind in self._in_doubt and expected is not None and first > expected:
                 missing.append(LostRange(header.run.hex(), int(kind), expected, first - 1, first - expected))
@@ -136,5 +136,5 @@ class Numbers:
             return ()
         before = self.see(header)
         run = header.run.hex()
-        held = (LostRange(run, int(kind), first, first + count - 1, count) for kind, first, count in header.spans)
+        held = (LostRange(run, int(kind), first, first + count - 1, count) for kind, first, count, *_ in header.spans)
         return (*before, *held)

@@ -132,7 +132,7 @@ def deleted_before(spool: Spool, types: int) -> Iterator[LostRange]:
     with reader:
         for _, header in reader.headers():
             run = run or header.run
-            for kind, first, _ in header.spans if header.run == run else ():
+            for kind, first, *_ in header.spans if header.run == run else ():
                 if (types & ~seen) >> kind & 1 and first > 1:
                     yield LostRange(run.hex(), int(kind), 1, first - 1, first - 1)
                 seen |= 1 << kind

@@ -5,6 +5,9 @@ renamed, so that a file with the right name always has a whole header. Offsets a
 When the segment after this one begins with a number that this one also holds, this one's block is void: its fsync had
 failed and it was written again.
 
+A segment's format is that of its blocks. `create` makes the newest format; an older one is read on, and is not appended
+to.
+
 Damage costs only the blocks that it hits. A segment whose own header is damaged is read by its name and its blocks (see
 `SegmentHeader.damage`). Behind a damaged block the next one is found by its magic (see `segment_reader.py`).
 """
@@ -22,7 +25,8 @@ from relay.system.crash_point import crash_point
 from relay.system.disk import Disk, File
 
 MAGIC: Final = b"\x89RLYSEG\n"
-FORMAT_VERSION: Final = 1
+FORMATS: Final = frozenset(block.MAGICS.values())
+"""The formats that are read."""
 SPOOL_ID_LENGTH: Final = 16
 NAME: Final = re.compile(r"\d{20}\.segment")
 UNFINISHED: Final = ".new"
@@ -46,6 +50,8 @@ class SegmentHeader(NamedTuple):
     """The chain of the block before its first one, so that it can be verified alone; None when that is not known."""
     damage: str = ""
     """What is wrong with the header; the rest then comes from the file's name and its blocks."""
+    version: int = block.FORMAT_VERSION
+    """The format of its blocks."""
 
 
 def name_of(first: int) -> str:
@@ -60,7 +66,7 @@ def first_of(name: str) -> int:
 
 def encode_header(header: SegmentHeader) -> bytes:
     """The first octets of a segment."""
-    data = _HEADER.pack(MAGIC, FORMAT_VERSION, *header[: len(SegmentHeader._fields) - 1])
+    data = _HEADER.pack(MAGIC, header.version, *header[:4])
     return data + _CRC.pack(zlib.crc32(data))
 
 
@@ -68,14 +74,15 @@ def decode_header(data: bytes, path: str) -> SegmentHeader:
     """The header of the file `path`; DataError when it is not a segment that this version can read."""
     if len(data) < HEADER_LENGTH or not data.startswith(MAGIC):
         raise DataError(path, "it is not a spool segment", "it is left alone; move it away")
-    _, version, *fields = _HEADER.unpack_from(data)
-    if version != FORMAT_VERSION:
+    _, version, spool, first, created, chain = _HEADER.unpack_from(data)
+    if version not in FORMATS:
+        known = " and ".join(map(str, sorted(FORMATS)))
         raise DataError(
-            path, f"it has spool format {version}, and this relay reads format {FORMAT_VERSION}", "use a newer relay"
+            path, f"it has spool format {version}, and this relay reads formats {known}", "use a newer relay"
         )
     if not _is_sealed(data):
         raise DataError(path, "its header does not match its CRC", "it is left alone; move it away")
-    return SegmentHeader(*fields)
+    return SegmentHeader(spool, first, created, chain, version=version)
 
 
 def _is_sealed(data: bytes) -> bool:
@@ -140,7 +147,7 @@ def _restored(file: File) -> SegmentHeader | None:
         return None
     chain = block.CHAIN_START if first == 1 else None
     damage = "its own header is damaged; it is restored from the file's name and its blocks"
-    return SegmentHeader(b"", first, found.committed, chain, damage)
+    return SegmentHeader(b"", first, found.committed, chain, damage, found.version)
 
 
 def read_header(file: File, offset: int) -> Header:
@@ -160,15 +167,15 @@ def find_block(file: File, offset: int) -> int | None:
     while data := file.read(_SCAN, offset):
         window = overlap + data
         base = offset - len(overlap)
-        start = window.find(block.MAGIC)
+        start = window.find(block.ANY_MAGIC)
         while start >= 0:
             try:
                 read_header(file, base + start)
             except BlockError:
-                start = window.find(block.MAGIC, start + 1)
+                start = window.find(block.ANY_MAGIC, start + 1)
             else:
                 return base + start
-        overlap = window[-(len(block.MAGIC) - 1) :]
+        overlap = window[-(len(block.ANY_MAGIC) - 1) :]
         offset += len(data)
     return None
 

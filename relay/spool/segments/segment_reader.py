@@ -233,7 +233,7 @@ class SegmentReader:
     def _is_written(self, header: Header) -> bool:
         """Whether the block here is not just being written: another one follows, or its payload is complete."""
         behind = self._offset + header.size
-        if self._file.read(len(block.MAGIC), behind) == block.MAGIC:
+        if self._file.read(len(block.MAGIC), behind) in block.MAGICS:
             return True
         try:
             self._payload(self._offset, header)

@@ -52,15 +52,15 @@ def opened(folder: Path, *, segment_size: int = SEGMENT, disk: Disk | None = Non
     return Store(disk or Disk(), str(folder), segment_size=segment_size, max_size=1 << 40, run=RUN)
 
 
-def fill(store: Store, commits: Iterable[Sequence[Event]], *, committed_second: int = 0) -> None:
-    """One commit for each group of events, a second apart."""
+def fill(store: Store, commits: Iterable[Sequence[Event] | Batch], *, committed_second: int = 0) -> None:
+    """One commit for each batch or group of events, a second apart."""
     clock = count(NOON_US + committed_second * SECOND_US, SECOND_US)
 
     async def main() -> None:
         intake = Intake(store, ROUTING, gap_event, interval=0, clock=lambda: next(clock))
         committing = asyncio.create_task(intake.run())
-        for events in commits:
-            await (await intake.submit(Batch(events)))
+        for each in commits:
+            await (await intake.submit(each if isinstance(each, Batch) else Batch(each)))
         committing.cancel()
         await asyncio.gather(committing, return_exceptions=True)
 
