@@ -1,0 +1,179 @@
+"""Whose message it is, and in which folder the archive files it. Pure, but it remembers the folders that exist.
+
+The originator is the message's HOSTNAME, else the name that is bound to its sender (`bound_names`), else the sender's
+address. The HOSTNAME that relay itself gives to a record of auditd without `node=` is the sender's address, so it does
+not count as one.
+
+- A message under a name that is bound to another sender goes to `~disputed/NAME`.
+- Beyond `most_originators` folders, messages with a new name are filed by the sender's address; beyond as many of
+  those, in `~others`. A name that a binding has literally, and its sender proves, always has its own folder. Names
+  below `~disputed` have ceilings of the same kind.
+- A message that came through a router's relay from another program (FORWARDED) keeps its HOSTNAME, but an identity in
+  it is not that relay's.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from typing import Final, NamedTuple
+
+from relay.archive.bound_names import BoundNames, NameBinding, canonical_peer
+from relay.archive.layout import DISPUTED
+from relay.archive.originator import NAMELESS, folder_name
+from relay.syslog.lenient.reader import glance
+from relay.syslog.lenient.reading import FormMark
+from relay.syslog.rfc5424 import Identity
+from relay.values.provenance import Provenance, ReceiptMark
+
+OTHERS: Final = "~others"
+"""The folder of what is beyond every ceiling."""
+MOST_ORIGINATORS: Final = 10_000
+MOST_DISPUTED: Final = 1_000
+_REMEMBERED: Final = 20_000
+_NOTHING: Final = ReceiptMark(0)
+_FORM_MARKS: Final = tuple(FormMark(bits).labels for bits in range(16))
+
+
+class Filing(NamedTuple):
+    """Where one message belongs, and what is known about it."""
+
+    folder: str
+    """Below the archive, such as "fw1" or "~disputed/fw1"."""
+    originator: str
+    """Its name as it was sent; octets that are not UTF-8 are written `\\xHH`."""
+    time: int | None
+    """Of the event, in microseconds since the epoch; None: it has no usable time."""
+    identity: Identity | None
+    """relay's own identity in it."""
+    marks: tuple[str, ...] = ()
+    """What the ledger notes about it, besides the marks of its reception."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilingTerms:
+    """What the configuration says about filing."""
+
+    zone: tzinfo = UTC
+    """Of time stamps without one."""
+    bindings: tuple[NameBinding, ...] = ()
+    most_originators: int = MOST_ORIGINATORS
+    most_disputed: int = MOST_DISPUTED
+
+
+@dataclass(slots=True)
+class FilingCounters:
+    """Counts since the start. Only the archive's thread writes; others may read."""
+
+    disputed: int = 0
+    """Messages under a name that is bound to another sender."""
+    by_address: int = 0
+    """Messages filed by the sender's address because of a ceiling."""
+    others: int = 0
+    """Messages filed in the shared folder because of every ceiling."""
+    last_dispute: str = field(default="")
+    """Name and sender of the last disputed message."""
+
+
+class _Place(NamedTuple):
+    """Where the messages of one HOSTNAME and sender belong."""
+
+    folder: str
+    originator: str
+    marks: tuple[str, ...]
+    counter: str = ""
+
+
+class FilingPolicy:
+    """Decides where messages belong. `exchange` may be called by another thread than `file`."""
+
+    def __init__(self, terms: FilingTerms | None = None, folders: Iterable[str] = ()) -> None:
+        self.counters = FilingCounters()
+        self._terms = terms or FilingTerms()
+        self._names = BoundNames(self._terms.bindings)
+        self._places: dict[tuple[bytes | None, Provenance | None], _Place] = {}
+        self._folders: set[str] = set()
+        self._disputed: set[str] = set()
+        self.know(folders)
+
+    def know(self, folders: Iterable[str]) -> None:
+        """These folders exist already: "fw1", "~disputed/fw1"; they count towards the ceilings."""
+        for folder in folders:
+            if folder.startswith(f"{DISPUTED}/"):
+                self._disputed.add(folder)
+            elif not folder.startswith("~"):
+                self._folders.add(folder)
+
+    def exchange(self, terms: FilingTerms) -> None:
+        """File by other terms from the next message on."""
+        self._terms, self._names, self._places = terms, BoundNames(terms.bindings), {}
+
+    def file(
+        self, message: bytes, provenance: Provenance | None, received: int, receipt_marks: ReceiptMark = _NOTHING
+    ) -> Filing:
+        """Where a message belongs that was received then; provenance None: relay made it, or an old spool held it."""
+        host, time, identity, form_marks = glance(message, received, self._terms.zone)
+        place = self._places.get((host, provenance)) or self._remembered(host, provenance)
+        if place.counter:
+            self._count(place, provenance)
+        if identity is not None and receipt_marks & ReceiptMark.FORWARDED:
+            identity = None
+        marks = place.marks
+        if form_marks:
+            marks = _FORM_MARKS[form_marks] + marks
+        return Filing(place.folder, place.originator, time, identity, marks)
+
+    def _remembered(self, host: bytes | None, provenance: Provenance | None) -> _Place:
+        place = self._place(host, provenance)
+        places = self._places
+        if len(places) >= _REMEMBERED:
+            places.clear()
+        places[host, provenance] = place
+        return place
+
+    def _place(self, host: bytes | None, sender: Provenance | None) -> _Place:
+        peer = canonical_peer(sender.peer) if sender is not None else ""
+        if sender is not None and sender.protocol == "auditd" and host and canonical_peer(_text(host)) == peer:
+            host = None
+        marks = () if host else ("no-host",)
+        bound = self._names.name_of(sender) if sender is not None and not host else None
+        octets = host or (bound or peer or NAMELESS).encode()
+        name = _text(octets)
+        folder = folder_name(octets if octets != NAMELESS.encode() else None)
+        if sender is not None and self._names.is_disputed(name, sender):
+            return self._disputed_place(folder, name, peer, (*marks, "disputed"))
+        most = self._terms.most_originators
+        if folder in self._folders or len(self._folders) < most or (sender and self._names.is_reserved(name)):
+            self._folders.add(folder)
+            return _Place(folder, name, marks)
+        folder = folder_name(peer.encode() or None)
+        if folder in self._folders or len(self._folders) < 2 * most:
+            self._folders.add(folder)
+            return _Place(folder, peer, marks, "by_address")
+        return _Place(OTHERS, OTHERS, marks, "others")
+
+    def _disputed_place(self, folder: str, name: str, peer: str, marks: tuple[str, ...]) -> _Place:
+        most = self._terms.most_disputed
+        for candidate, originator, limit in (
+            (f"{DISPUTED}/{folder}", name, most),
+            (f"{DISPUTED}/{folder_name(peer.encode())}", peer, 2 * most),
+        ):
+            if candidate in self._disputed or len(self._disputed) < limit:
+                self._disputed.add(candidate)
+                return _Place(candidate, originator, marks, "disputed")
+        return _Place(f"{DISPUTED}/{OTHERS}", OTHERS, marks, "disputed")
+
+    def _count(self, place: _Place, sender: Provenance | None) -> None:
+        counters = self.counters
+        if place.counter == "disputed":
+            counters.disputed += 1
+            if sender is not None:
+                identity = f" with {sender.identity}" if sender.identity else ""
+                counters.last_dispute = f"{place.originator} from {sender.peer}{identity} by {sender.listener}"
+        elif place.counter == "by_address":
+            counters.by_address += 1
+        else:
+            counters.others += 1
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "backslashreplace")
