@@ -27,9 +27,9 @@ from relay.archive.completeness.judgement import Judgement, JudgementScope
 from relay.archive.completeness.message_trail import DOUBLE, MessageTrail
 from relay.archive.completeness.spans import Span
 from relay.archive.completeness.testimony import RunAndType
+from relay.archive.filing.originator import folder_name
 from relay.archive.identity import Seen
 from relay.archive.journal import Journal, replay
-from relay.archive.originator import folder_name
 from relay.archive.read import ArchiveDamage, read
 from relay.archive.write import OTHERS
 from relay.errors import NoInputError

@@ -34,8 +34,8 @@ from contextlib import contextmanager
 from datetime import date
 from typing import Self
 
+from relay.archive.filing.originator import folder_name
 from relay.archive.journal import Entry, FileGrowth, Journal
-from relay.archive.originator import folder_name
 from relay.archive.recovery import mark, recover, size_of
 from relay.errors import StorageError
 from relay.syslog import rfc5424

@@ -6,8 +6,8 @@ from ipaddress import ip_network
 import pytest
 from harness.sender_forms import EVERYTHING, RECEIVED, us
 
-from relay.archive.bound_names import NameBinding
-from relay.archive.filing import Filing, FilingPolicy, FilingTerms
+from relay.archive.filing.bound_names import NameBinding
+from relay.archive.filing.filing_policy import Filing, FilingPolicy, FilingTerms
 from relay.syslog.rfc5424 import Identity
 from relay.values.provenance import Provenance, ReceiptMark
 

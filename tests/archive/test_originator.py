@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.archive.originator import MAX_NAME, NAMELESS, folder_name
+from relay.archive.filing.originator import MAX_NAME, NAMELESS, folder_name
 
 
 def test_names_keep_what_is_safe_and_escape_the_rest() -> None:

@@ -16,8 +16,8 @@ from typing import Final
 
 from relay.syslog.lenient.hosts import TAG, app_and_pid, can_be_host, is_address, is_severity, looks_like_host
 from relay.syslog.lenient.near_5424 import data_at, text_at
-from relay.syslog.lenient.reading import FormMark, Reading
-from relay.syslog.lenient.time_stamps import STAMP, time_of
+from relay.syslog.lenient.reading import FormMark, Glance, Reading
+from relay.syslog.lenient.time_stamps import MICROSECONDS_A_DAY, STAMP, nearest_to, plain_times, time_of
 
 _SPACE: Final = re.compile(rb"[ \t]*")
 _SIGN: Final = re.compile(rb"(?:[0-9]{1,10} )?([*.]?)")
@@ -25,10 +25,26 @@ _WORD: Final = re.compile(rb"[^ \t]++")
 _FIELDS: Final = re.compile(rb" +([!-~]{1,255}+) +([!-~]{1,128}+) +([!-~]{1,128}+) +(?=\[[^ \]=\"]+@|-(?: |\Z))")
 _AIX: Final = re.compile(rb"Message forwarded from ([0-9A-Za-z_.:-]{1,255}): +")
 _OF_SYSLOGD: Final = re.compile(rb"(?:last )?message repeated [0-9]{1,10} times|-- MARK --")
-_LEGAL: Final = re.compile(
-    rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (?: [1-9]|[12][0-9]|3[01]) [0-9]{2}:[0-9]{2}:[0-9]{2} "
+_LEGAL_STAMP: Final = (
+    rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (?: [1-9]|[12][0-9]|3[01]) [0-9]{2}:[0-9]{2}:[0-9]{2}"
 )
 """How RFC 3164 writes the time stamp (section 4.1.2)."""
+_LEGAL: Final = re.compile(_LEGAL_STAMP + b" ")
+_USUAL: Final = re.compile(
+    rb"<(?:[0-9]|[1-9][0-9]|1[0-8][0-9]|19[01])>(%b) ([0-9A-Za-z_.:\x80-\xff-]{1,255}+) " % _LEGAL_STAMP
+)
+
+
+def glance(message: bytes, received: int, zone: tzinfo) -> Glance | None:
+    """What the archive needs, for the usual form: RFC 3164's with a host and a tag; None for any other."""
+    match = _USUAL.match(message)
+    if match is None:
+        return None
+    stamp, host = match.groups()
+    if not can_be_host(host) or TAG.match(message, match.start(2)) or not TAG.match(message, match.end()):
+        return None
+    time = nearest_to(received, plain_times(stamp, received // MICROSECONDS_A_DAY, zone))
+    return None if time is None else Glance(host, time, None, FormMark.INFERRED)
 
 
 def read(message: bytes, at: int, received: int, zone: tzinfo) -> Reading:

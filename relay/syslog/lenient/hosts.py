@@ -1,6 +1,7 @@
 """Which words can be a host, and which a tag. Pure."""
 
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
@@ -11,6 +12,7 @@ TAG: Final = re.compile(
 )
 """A tag, to be matched where it begins."""
 
+_REMEMBERED_WORDS: Final = 4096
 _WORD: Final = re.compile(rb"[0-9A-Za-z_.:\x80-\xff-]{1,255}")
 _SEVERITIES: Final = frozenset(
     b"trace debug info information notice warn warning err error crit critical alert emerg emergency panic".split()
@@ -30,6 +32,7 @@ def is_address(word: bytes) -> bool:
     return True
 
 
+@lru_cache(_REMEMBERED_WORDS)
 def can_be_host(word: bytes) -> bool:
     """Whether the word is written as a host name or address, and is not a severity (as in `INFO app: text`)."""
     if _WORD.fullmatch(word) is None or word.lower() in _SEVERITIES or word.isdigit():

@@ -22,7 +22,7 @@ def glance(message: bytes, received: int, zone: tzinfo = UTC) -> Glance:
 
     `zone` is that of time stamps without one.
     """
-    found = strict.glance(message)
+    found = strict.glance(message) or bsd.glance(message, received, zone)
     if found is not None:
         return found
     reading = _read_other(message, received, zone)

@@ -12,7 +12,9 @@ the configured zone has it at that time. In the hour that a clock repeats, the r
 """
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 _MONTHS: Final = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
@@ -45,10 +47,12 @@ STAMP: Final = re.compile(
 """A time stamp, to be matched where it begins."""
 
 _ZONE: Final = re.compile(rb"(?:UTC|GMT)?([+-])([0-9]{1,2}):?([0-9]{2})?", re.IGNORECASE)
+MICROSECONDS_A_DAY: Final = 86_400_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_REMEMBERED_STAMPS: Final = 8192
 _LEAP_SECOND: Final = 60
-_DAY: Final = 86_400_000_000
+_DAY: Final = MICROSECONDS_A_DAY
 
 
 class StampTime(NamedTuple):
@@ -65,6 +69,33 @@ def time_of(stamp: re.Match[bytes], received: int, zone: tzinfo, *, trusted: boo
 
     A clock that is not `trusted`, because its device says so, cannot do without a year unless it is right to a day.
     """
+    times, inferred = _meanings(stamp, received, zone)
+    nearest = nearest_to(received, times)
+    year = stamp["iso_year"] or stamp["first_year"] or stamp["year"] or stamp["last_year"]
+    if nearest is not None and not trusted and not year and abs(nearest - received) > _DAY:
+        nearest = None
+    return StampTime(nearest, inferred and nearest is not None)
+
+
+def nearest_to(received: int, times: Iterable[int]) -> int | None:
+    """The time that lies nearest to the receipt; None when there is none."""
+    return min(times, key=lambda time: abs(time - received), default=None)
+
+
+@lru_cache(_REMEMBERED_STAMPS)
+def plain_times(stamp: bytes, day: int, zone: tzinfo) -> tuple[int, ...]:
+    """What a stamp without a year can mean that is received on that day, counted from the epoch."""
+    match = STAMP.fullmatch(stamp)
+    return () if match is None else tuple(_meanings(match, day * _DAY, zone)[0])
+
+
+def epoch_time(seconds: bytes, fraction: bytes | None) -> int:
+    """Microseconds, from seconds since the epoch as digits."""
+    return int(seconds) * 1_000_000 + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
+
+
+def _meanings(stamp: re.Match[bytes], received: int, zone: tzinfo) -> tuple[list[int], bool]:
+    """All times that the stamp can mean, and whether a year or the zone was inferred."""
     iso = stamp["iso_year"] is not None
     year = stamp["iso_year"] or stamp["first_year"] or stamp["year"] or stamp["last_year"]
     month = int(stamp["iso_month"]) if iso else _MONTHS.index(stamp["month"].lower()) + 1
@@ -72,7 +103,7 @@ def time_of(stamp: re.Match[bytes], received: int, zone: tzinfo, *, trusted: boo
     day, hour, minute, second = (int(stamp[name]) for name in names)
     fraction = stamp["iso_fraction" if iso else "fraction"]
     if second > _LEAP_SECOND:
-        return StampTime(None, inferred=False)
+        return [], False
     extra = second * 1_000_000 + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
     years = (int(year),) if year else _years_near(received)
     times: list[int] = []
@@ -85,15 +116,7 @@ def time_of(stamp: re.Match[bytes], received: int, zone: tzinfo, *, trusted: boo
             continue
         inferred = inferred or not certain
         times.extend((moment - _EPOCH) // _MICROSECOND + extra for moment in moments)
-    nearest = min(times, key=lambda time: abs(time - received), default=None)
-    if nearest is not None and not trusted and not year and abs(nearest - received) > _DAY:
-        nearest = None
-    return StampTime(nearest, inferred and nearest is not None)
-
-
-def epoch_time(seconds: bytes, fraction: bytes | None) -> int:
-    """Microseconds, from seconds since the epoch as digits."""
-    return int(seconds) * 1_000_000 + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
+    return times, inferred
 
 
 def _years_near(received: int) -> tuple[int, ...]:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Final, NamedTuple
 
-from relay.archive.bound_names import BoundNames, NameBinding, canonical_peer
+from relay.archive.filing.bound_names import BoundNames, NameBinding, canonical_peer
+from relay.archive.filing.originator import NAMELESS, folder_name
 from relay.archive.layout import DISPUTED
-from relay.archive.originator import NAMELESS, folder_name
 from relay.syslog.lenient.reader import glance
 from relay.syslog.lenient.reading import FormMark
 from relay.syslog.rfc5424 import Identity
