@@ -72,8 +72,11 @@ def days_in(names: Iterable[str]) -> list[DayFiles]:
 
 
 def unknown_in(names: Iterable[str]) -> list[str]:
-    """The names that no archive's writer makes."""
-    return sorted(name for name in names if not ((match := _FILE.fullmatch(name)) and _is_day(match[1])))
+    """The names that relay does not make: an unfinished copy of a log, `2026-11-30.log.zst.new`, is relay's."""
+    known = (
+        (name, _FILE.fullmatch(name.removesuffix(".new") if name.endswith(".zst.new") else name)) for name in names
+    )
+    return sorted(name for name, match in known if match is None or not _is_day(match[1]))
 
 
 def day_of(microseconds: int) -> str:

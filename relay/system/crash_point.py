@@ -28,6 +28,10 @@ POINTS: Final = (
     "archive-written",
     "archive-synced",
     "archive-committed",
+    "day-compressing",
+    "day-compressed",
+    "day-renamed",
+    "removal-recorded",
 )
 
 _NAME, _, _COUNT = os.environ.get("RELAY_CRASH_AT", "").partition(":")

@@ -47,8 +47,8 @@ _SOON: Final = 4.0
 
 PREPARED_BY: Final = {"torn-tail-copied": "block-half-written", "torn-tail-cut": "block-half-written"}
 """A moment that only comes in the start after another death."""
-NEVER: Final = frozenset({"between-the-spools"})
-"""No source gives events of both spools yet."""
+NEVER: Final = frozenset({"between-the-spools", *(point for point in POINTS if point.startswith(("day-", "removal-")))})
+"""No source gives events of both spools yet, and no day is closed during a trial."""
 FORWARDER: Final = tuple(point for point in POINTS if not point.startswith("archive-") and point not in NEVER)
 RECEIVER: Final = tuple(point for point in POINTS if not point.startswith("interval-") and point not in NEVER)
 

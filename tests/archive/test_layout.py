@@ -29,7 +29,12 @@ def test_days_are_found_in_their_order() -> None:
 
 def test_foreign_names_are_reported() -> None:
     """Names that no writer makes: impossible days, part 1, other endings."""
-    assert unknown_in(NAMES) == ["2026-11-30.1.log", "2026-11-30.log.bak", "2026-11-31.log", "notes"]
+    assert unknown_in([*NAMES, "2026-11-30.log.zst.new"]) == [
+        "2026-11-30.1.log",
+        "2026-11-30.log.bak",
+        "2026-11-31.log",
+        "notes",
+    ]
 
 
 def test_days_and_times() -> None:

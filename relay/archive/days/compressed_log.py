@@ -24,8 +24,10 @@ from relay.system.disk import storage_error
 
 FRAME: Final = 512 * 1024
 """Uncompressed octets of a frame."""
-OPTIONS: Final[Mapping[int, int]] = {pyzstd.CParameter.compressionLevel: 6, pyzstd.CParameter.checksumFlag: 1}
+OPTIONS: Final[Mapping[int, int]] = {pyzstd.CParameter.compressionLevel: 3, pyzstd.CParameter.checksumFlag: 1}
 """How relay compresses. Each frame has a checksum, so a reader never gets other octets."""
+NEW: Final = ".new"
+"""What the name of a copy ends with until the copy is whole."""
 SPOOL_FOLDER: Final = "/var/tmp"  # noqa: S108  the files have no name; /tmp may be memory
 _LARGEST_MEMORY: Final = 128 * 1024 * 1024
 _DAMAGE: Final = (EOFError, gzip.BadGzipFile, lzma.LZMAError, pyzstd.SeekableFormatError, pyzstd.ZstdError, zlib.error)
@@ -44,6 +46,7 @@ class CompressedLog:
         except OSError as error:
             raise NoInputError(path, f"cannot be read: {error.strerror}", "check the path and its mode") from error
         self._compressed = os.fdopen(descriptor, "rb")
+        self._format = os.path.splitext(path.removesuffix(NEW))[1]
         self._window = b""
         self._begin = 0
         """Where the window begins in the uncompressed log."""
@@ -54,7 +57,7 @@ class CompressedLog:
             with self._mapped_errors():
                 if os.fstat(descriptor).st_size == 0:
                     raise EOFError
-                self._seekable = path.endswith(".zst") and pyzstd.SeekableZstdFile.is_seekable_format_file(
+                self._seekable = self._format == ".zst" and pyzstd.SeekableZstdFile.is_seekable_format_file(
                     self._compressed
                 )
                 self._octets = self._open()
@@ -65,13 +68,18 @@ class CompressedLog:
     def _open(self) -> BinaryIO:
         if self._seekable:
             return cast("BinaryIO", pyzstd.SeekableZstdFile(self._compressed))
-        if self.path.endswith(".zst"):
+        if self._format == ".zst":
             return cast("BinaryIO", pyzstd.ZstdFile(self._compressed))
-        if self.path.endswith(".gz"):
+        if self._format == ".gz":
             return cast("BinaryIO", gzip.GzipFile(fileobj=self._compressed))
         lzma.LZMADecompressor(memlimit=_LARGEST_MEMORY).decompress(self._compressed.read(FRAME), 1)
         self._compressed.seek(0)
         return cast("BinaryIO", lzma.LZMAFile(self._compressed))
+
+    @property
+    def descriptor(self) -> int:
+        """Of the compressed file."""
+        return self._compressed.fileno()
 
     def size(self) -> int:
         """Uncompressed octets; a stream is decompressed for it."""

@@ -1,0 +1,76 @@
+"""One look at all files of an archive, folder by folder: sizes, and what is to be done with its closed days.
+
+It lists folders and reads the ends of few ledgers, never a log. Files that relay does not make, links and folders
+inside an originator's folder are passed over.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from relay.archive.days.compressed_log import NEW
+from relay.archive.days.retention import StoredDay
+from relay.archive.layout import COMPRESSIONS, DayFiles, days_in
+from relay.system.disk import storage_error
+
+
+class FolderSurvey(NamedTuple):
+    """One originator's folder."""
+
+    path: str
+    days: tuple[DayFiles, ...]
+    """The oldest first; only regular files."""
+    sizes: dict[str, int]
+    """Of every log."""
+    leftovers: tuple[str, ...]
+    """Copies that a crash left unfinished."""
+
+    def stored(self, files: DayFiles) -> StoredDay:
+        """A day with its size."""
+        octets = sum(self.sizes[name] for name in files.logs)
+        return StoredDay(files.day, files.part, self.path, files.ledger, files.logs, octets)
+
+
+def plain_log_of(files: DayFiles) -> str:
+    """The name of its log that is not compressed; empty when there is none, or several."""
+    plain = [name for name in files.logs if not name.endswith(COMPRESSIONS)]
+    return plain[0] if len(plain) == 1 else ""
+
+
+def originator_folders(archive: str) -> Iterator[str]:
+    """The paths of all originators' folders; those in `~disputed` and `~aside` as well."""
+    for entry in _folders_in(archive):
+        if entry.name.startswith("."):
+            continue
+        yield entry.path
+        if entry.name.startswith("~"):
+            yield from (inner.path for inner in _folders_in(entry.path))
+
+
+def survey(path: str) -> FolderSurvey:
+    """Look at one folder; StorageError when it cannot be listed."""
+    sizes: dict[str, int] = {}
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                facts = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(facts.st_mode):
+                    sizes[entry.name] = facts.st_size
+    except FileNotFoundError:
+        sizes.clear()  # the folder, or a file between listing and looking: the next look will see it
+    except OSError as error:
+        raise storage_error(path, "list", error) from error
+    days = tuple(days_in(sizes))
+    leftovers = tuple(name for name in sizes if name.endswith(NEW) and days_in([name.removesuffix(NEW)]))
+    return FolderSurvey(path, days, sizes, leftovers)
+
+
+def _folders_in(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted((each for each in entries if each.is_dir(follow_symlinks=False)), key=lambda each: each.name)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise storage_error(path, "list", error) from error

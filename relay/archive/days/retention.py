@@ -1,0 +1,78 @@
+"""What retention removes and when a day is compressed. Pure.
+
+Days are removed from the oldest on, over all originators: those beyond the age, then as many as it takes to bring all
+logs below the size. The age counts from the end of the UTC day of receipt.
+"""
+
+from bisect import insort
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
+
+from relay.archive.layout import begin_of
+
+Cause = Literal["age", "size"]
+
+MAX_DAYS: Final = 10_000
+_SECOND: Final = 1_000_000
+_DAY: Final = 86_400 * _SECOND
+
+
+class RetentionTerms(NamedTuple):
+    """The settings of [receiver.retention], in seconds and bytes. None: for ever, without a limit, or never."""
+
+    age: float | None = None
+    size: int | None = None
+    ledgers: float | None = None
+    compress_after: float | None = None
+
+
+class StoredDay(NamedTuple):
+    """A day, or a part of one, that has a ledger and at least one log. They sort by age."""
+
+    day: str
+    part: int
+    folder: str
+    """The originator's, as a path."""
+    ledger: str
+    logs: tuple[str, ...]
+    octets: int
+    """Of all its logs, as they lie on the disk."""
+
+
+class OldestDays:
+    """The oldest of all the days that are added."""
+
+    def __init__(self, limit: int = MAX_DAYS) -> None:
+        self._limit = limit
+        self._days: list[StoredDay] = []
+
+    def add(self, stored: StoredDay) -> None:
+        """Add a day; the youngest beyond the limit is forgotten."""
+        if len(self._days) < self._limit or stored < self._days[-1]:
+            insort(self._days, stored)
+            del self._days[self._limit :]
+
+    @property
+    def full(self) -> bool:
+        """Whether days may have been forgotten."""
+        return len(self._days) >= self._limit
+
+    def __iter__(self) -> Iterator[StoredDay]:
+        return iter(self._days)
+
+
+def is_past(day: str, seconds: float | None, now: int) -> bool:
+    """Whether the day ended at least so many seconds ago; False for None."""
+    return seconds is not None and begin_of(day) + _DAY + int(seconds * _SECOND) <= now
+
+
+def removal_cause(stored: StoredDay, total: int, terms: RetentionTerms, now: int, *, by_age: bool) -> Cause | None:
+    """Why a closed day is to be removed; None: it is not. `total` are the octets of all logs now."""
+    if by_age and is_past(stored.day, terms.age, now):
+        return "age"
+    return "size" if terms.size is not None and total > terms.size else None
+
+
+def may_be_compressed(closed: int, terms: RetentionTerms, now: int) -> bool:
+    """Whether a day that was closed then is to be compressed."""
+    return terms.compress_after is not None and closed + int(terms.compress_after * _SECOND) <= now
