@@ -10,7 +10,6 @@ PLANNED_KEYS: Final = frozenset(
     {
         "metrics",
         'source.type = "syslog"',
-        "receiver.require-identity",
         "receiver.retention",
     }
 )

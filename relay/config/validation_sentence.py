@@ -16,7 +16,7 @@ from relay.values.event import ALWAYS_RETAINED, ROUTER_TYPES
 from relay.values.text import quoted
 
 _ALWAYS_ENABLED: Final = frozenset(f"audit.{kind.label}" for kind in ROUTER_TYPES if kind in ALWAYS_RETAINED)
-_ARRAYS_OF_TABLES: Final = frozenset({"source", "port-forwarding", "remote-logging-server"})
+_ARRAYS_OF_TABLES: Final = frozenset({"source", "port-forwarding", "remote-logging-server", "originator"})
 _RULES: Final = {
     "bool_type": "must be true or false",
     "dict_type": "must be a table",

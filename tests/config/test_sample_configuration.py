@@ -16,6 +16,8 @@ LIVE_AUDIT = {"name": "live-audit", "type": "audit-dispatcher"}
 AUDISP_REMOTE = {"name": "audisp-remote", "type": "auditd-remote"}
 EXAMPLES = {
     ("port-forwarding", 0, "server-address"),
+    ("receiver", "originator", 0, "name"),
+    ("receiver", "originator", 0, "ssh-keys"),
     ("receiver", "ssh", "listen"),
     ("receiver", "tls", "listen"),
     ("source", 0, "name"),
@@ -71,6 +73,7 @@ def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path) -> None:
                 port_forwarding=(PortForwarding(server_address="172.18.4.99"),),
                 remote_logging_server=(RemoteLoggingServer(),),
                 receiver={
+                    "originator": ({"name": ("fw1",), "ssh_keys": ("SHA256:" + "A" * 43,)},),
                     "ssh": ReceiverSsh(listen="0.0.0.0:2222"),
                     "tls": ReceiverTls(listen="0.0.0.0:6514"),
                 },

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from relay.config.check.certificates import certificate_warnings
 from relay.config.check.files import AS_RELAY, Finding
-from relay.config.check.receiver import receiver_mistakes
+from relay.config.check.receiver import receiver_mistakes, receiver_warnings
 from relay.config.check.router import router_mistakes, router_warnings
 from relay.config.configuration import Configuration
 from relay.config.intended_program import Program, intended_programs, tables_without_effect
@@ -46,6 +46,7 @@ def check(configuration: Configuration, program: Program | None = None) -> Check
         warnings += router_warnings(configuration)
     if "receive" in programs:
         mistakes += receiver_mistakes(settings.receiver)
+        warnings += receiver_warnings(settings.receiver)
     for path, sentence in certificate_warnings(settings):
         if ("receive" if path[0] == "receiver" else "run") in programs:
             warnings.append((path, sentence))

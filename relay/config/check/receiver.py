@@ -3,13 +3,19 @@
 from collections.abc import Iterator
 
 from relay.config.check.files import Finding, tls_key, unreadable, unusable_key
-from relay.errors import RelayError
+from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
+from relay.system.time_zone import zone_of
 from relay.values.configuration.receiver_settings import ReceiverSettings
+from relay.values.text import quoted
 
 
 def receiver_mistakes(receiver: ReceiverSettings) -> Iterator[Finding]:
-    """What keeps the receiver's listeners from accepting senders."""
+    """What keeps the receiver's listeners from accepting senders, or its archive from filing."""
+    try:
+        zone_of(receiver.zone, "receiver.zone")
+    except ConfigurationError as error:
+        yield ("receiver", "zone"), f"{error.cause}; {error.remedy}"
     if (ssh := receiver.ssh) is not None:
         if sentence := unusable_key(ssh.host_key):
             yield ("receiver", "ssh", "host-key"), sentence
@@ -20,3 +26,27 @@ def receiver_mistakes(receiver: ReceiverSettings) -> Iterator[Finding]:
             server_context(tls)
         except RelayError as error:
             yield ("receiver", "tls", tls_key(error, tls.ca, tls.private_key)), str(error)
+
+
+def receiver_warnings(receiver: ReceiverSettings) -> Iterator[Finding]:
+    """What is legal and probably not meant: names of originators that anybody can use after all."""
+    seen: dict[str, int] = {}
+    for index, table in enumerate(receiver.originator):
+        for number, name in enumerate(table.name):
+            first = seen.setdefault(name.lower(), index)
+            if first != index:
+                sentence = (
+                    f"{quoted(name)} is also in [[receiver.originator]] {first + 1}; the senders of either table may "
+                    "use it; name it in one of them"
+                )
+                yield ("receiver", "originator", index, "name", number), sentence
+        if table.networks and any(url.startswith("udp://") for url in receiver.urls):
+            sentence = "prove nothing by UDP, because a sender can claim any address, and this receiver listens on UDP"
+            yield ("receiver", "originator", index, "networks"), sentence
+    for index, url in enumerate(map(str, receiver.urls[: len(receiver.listen)])):
+        if not receiver.is_open_to(url):
+            sentence = (
+                f"relay does not listen on {quoted(url)}, because `require-identity` is true and the address verifies "
+                "no sender; it is only a name for [receiver.ssh]"
+            )
+            yield ("receiver", "listen", index), sentence

@@ -137,7 +137,8 @@ def parts_of_run(settings: Settings, digests: Digests) -> PartsByName:
 def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
     """The parts of `relay receive`."""
     tls, ssh = settings.receiver.tls, settings.receiver.ssh
-    listeners: dict[str, object] = {f"tcp://{address}": () for address in settings.receiver.listen}
+    urls = [f"tcp://{address}" for address in settings.receiver.listen]
+    listeners: dict[str, object] = {url: () for url in urls if settings.receiver.is_open_to(url)}
     identities: dict[str, object] = {}
     if tls is not None:
         listeners[f"tls://{tls.listen}"] = ()
@@ -148,7 +149,12 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
     return PartsByName(
         listeners=listeners,
         identities=identities,
-        policies=_policies(settings),
+        policies={
+            **_policies(settings),
+            "receiver.zone": settings.receiver.zone,
+            "receiver.require-identity": settings.receiver.require_identity,
+            "receiver.originator": settings.receiver.originator,
+        },
         fixed={
             "relay.state-directory": settings.relay.state_directory,
             "receiver.archive": settings.receiver.archive,
