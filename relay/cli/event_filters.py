@@ -13,7 +13,8 @@ from relay.cli import parameter_types as types
 from relay.cli.options import repeatable_option
 from relay.cli.parameter_types import FieldGlob, Glob
 from relay.errors import NoInputError
-from relay.program.history import EventFilter, Item, PastEvent, names_in
+from relay.program.history.event_filter import EventFilter, names_in
+from relay.program.history.past_event import Item, PastEvent
 from relay.values.event import EventType
 from relay.values.glob_matcher import GlobMatcher
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from typing_extensions import override
 
@@ -10,6 +10,8 @@ from relay.archive.days.compressed_log import CompressedLog
 from relay.archive.layout import COMPRESSIONS, DayFiles
 from relay.errors import DataError, NoInputError
 from relay.system.disk import storage_error
+
+MAX_OPEN: Final = 64
 
 
 class LogOctets(Protocol):
@@ -89,3 +91,25 @@ class PlainLog(LogOctets):
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
+
+
+class OpenLogs:
+    """Logs that several readers use in turns: at most `max_open` are open at a time."""
+
+    def __init__(self, max_open: int = MAX_OPEN) -> None:
+        self._max_open = max_open
+        self._open: dict[str, LogOctets] = {}
+
+    def get(self, path: str) -> LogOctets:
+        """The open log; the one that was not used for longest is closed when there are too many."""
+        found = self._open.pop(path, None) or open_log(path)
+        self._open[path] = found
+        if len(self._open) > self._max_open:
+            self._open.pop(next(iter(self._open))).close()
+        return found
+
+    def close(self, path: str = "") -> None:
+        """Close one, or all."""
+        for name in [path] if path else list(self._open):
+            if (log := self._open.pop(name, None)) is not None:
+                log.close()

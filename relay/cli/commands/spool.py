@@ -30,7 +30,7 @@ from relay.cli.output import message_as_json, print_json, print_line, report, ut
 from relay.cli.parameter_types import WholeNumber
 from relay.cli.state import state_directory, state_option
 from relay.errors import DataError
-from relay.program.history import require_state
+from relay.program.history.spool_history import require_state
 from relay.spool.block import Block, Header, Span
 from relay.spool.inspection import survey as spool_survey
 from relay.spool.inspection import verify as spool_verify

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from relay.events import own_events
-from relay.program.history import Item, PastEvent
+from relay.program.history.past_event import Item, PastEvent
 from relay.program.intake import Intake
 from relay.spool.commit import Routing
 from relay.spool.spool import RunSeed

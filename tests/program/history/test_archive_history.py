@@ -1,191 +1,213 @@
-"""The history of an archive, which its own writer makes, also while the writer works."""
+"""The history of an archive: order, conditions, damage, and what a reader that continues gets."""
 
+import ipaddress
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from archive.messages import DAY_US, NOON_US
-from program.history.spools import SECOND_US, texts
+from harness.made_archive import SECOND, MadeDay
+from program.history.spools import texts
 
-from relay.archive.query import day_of
-from relay.archive.write import ArchiveWriter
+from relay.archive.layout import begin_of
 from relay.errors import NoInputError
-from relay.program.history import ArchiveHistory, EventFilter, PastEvent, UnreadableStretch
+from relay.program.history.archive_history import ArchiveHistory
+from relay.program.history.event_filter import EventFilter
+from relay.program.history.past_event import PastEvent, UnreadableStretch
+from relay.program.history.reading_position import OriginatorPosition
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk
+
+BEGIN = begin_of("2026-11-29")
+A_DAY = 86_400 * SECOND
 
 
 def message(text: str, host: str = "r1", second: int = 0, kind: str = "audit", number: int | None = None) -> bytes:
     identity = f' relayRun="5f" relaySeq="{number}" type="{kind}"' if number is not None else ""
-    time = format_timestamp(NOON_US + second * SECOND_US).decode()
+    time = format_timestamp(BEGIN + second * SECOND).decode()
     return f'<109>1 {time} {host} auditd - LOGIN [128T{identity} router="{host}"] {text}'.encode()
 
 
-def put(writer: ArchiveWriter, *messages: bytes, day: int = 0) -> None:
-    for each in messages:
-        writer.write(each, NOON_US + day * DAY_US)
-    writer.commit(b"cursor")
+def history(folder: Path, *, following: bool = False, positions: Any = None, **conditions: Any) -> ArchiveHistory:
+    chosen = EventFilter(**conditions)
+    return ArchiveHistory(Disk(), str(folder), chosen, following=following, positions=positions)
 
 
-def archived(folder: Path, *messages: bytes, day: int = 0) -> None:
-    with ArchiveWriter(str(folder), "s") as writer:
-        put(writer, *messages, day=day)
+def unread(items: object) -> list[UnreadableStretch]:
+    return [item for item in items if isinstance(item, UnreadableStretch)]  # type: ignore[attr-defined]
 
 
-def history(folder: Path, day: int = 0, **conditions: Any) -> ArchiveHistory:
-    return ArchiveHistory(Disk(), str(folder), EventFilter(**conditions), lambda: NOON_US + day * DAY_US)
+def events_of(items: object) -> list[str]:
+    return texts(item for item in items if isinstance(item, PastEvent))  # type: ignore[attr-defined]
 
 
-def test_originators_of_a_day_are_merged_by_time_and_days_follow_each_other(tmp_path: Path) -> None:
-    archived(tmp_path, message("a", "r1", 1), message("c", "r1", 3), message("b", "r2", 2), message("d", "r2", 4))
-    archived(tmp_path, message("late", "r1", 0), message("e", "r2", 86_400), day=1)
-    assert texts(history(tmp_path).events()) == ["a", "b", "c", "d", "late", "e"]
-    for limit in range(8):
-        assert texts(history(tmp_path).newest(limit)) == ["a", "b", "c", "d", "late", "e"][max(6 - limit, 0) :]
+class Archive:
+    """An archive that grows extent by extent, as its writer makes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.days: dict[str, list[MadeDay]] = {}
+
+    def put(self, second: int, host: str, *words: str, **attributes: Any) -> MadeDay:
+        """One extent with a message for each word, received so many seconds after the beginning."""
+        day = self._day(host, BEGIN + second * SECOND)
+        messages = [message(word, host, second) for word in words]
+        day.extent(BEGIN + second * SECOND, attributes.pop("messages", messages), **attributes)
+        day.save(self.folder)
+        return day
+
+    def _day(self, host: str, at: int) -> MadeDay:
+        stem = format_timestamp(at)[:10].decode()
+        days = self.days.setdefault(host, [])
+        if not days or days[-1].stem != stem:
+            if days:
+                days[-1].close(at)
+                days[-1].save(self.folder)
+            days.append(MadeDay(host, stem, days[-1] if days else None))
+        return days[-1]
 
 
-def test_an_originators_own_order_is_kept_whatever_its_clock_did(tmp_path: Path) -> None:
-    archived(tmp_path, message("a", "r1", 50), message("b", "r1", 10), message("c", "r1", 60), message("x", "r2", 55))
-    assert texts(history(tmp_path).events()) == ["a", "b", "x", "c"]
-    assert texts(history(tmp_path).newest(3)) == ["b", "x", "c"]
+def test_extents_of_all_originators_are_merged_by_receipt(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.put(1, "r1", "a", "b")
+    archive.put(2, "r2", "c")
+    archive.put(3, "r1", "d")
+    archive.put(2, "r3", "c2")
+    archive.put(86_400, "r3", "e")
+    archive.put(86_401, "r1", "f")
+    expected = ["a", "b", "c", "c2", "d", "e", "f"]
+    assert texts(history(tmp_path).events()) == expected
+    assert texts(history(tmp_path).backward()) == expected[::-1]
+    for limit in range(9):
+        assert texts(history(tmp_path).newest(limit)) == expected[max(7 - limit, 0) :]
 
 
-def test_too_many_originators_are_read_one_after_the_other(tmp_path: Path) -> None:
-    def unmerged() -> ArchiveHistory:
-        return ArchiveHistory(Disk(), str(tmp_path), EventFilter(), lambda: NOON_US, max_merged=2)
-
-    archived(tmp_path, *(message(f"{host}-{second}", host, second) for second in (1, 2) for host in ("r1", "r2", "r3")))
-    assert texts(history(tmp_path).events()) != texts(unmerged().events())
-    assert texts(unmerged().events()) == ["r1-1", "r1-2", "r2-1", "r2-2", "r3-1", "r3-2"]
-    assert sorted(texts(unmerged().newest(3))) == ["r1-2", "r2-2", "r3-2"]
+def test_thousands_of_originators_are_merged_too(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    for number in range(150):
+        archive.put(200 - number, f"r{number}", str(number), f"{number}+")
+    expected = [word for number in range(149, -1, -1) for word in (str(number), f"{number}+")]
+    assert texts(history(tmp_path).events()) == expected
+    assert texts(history(tmp_path).newest(20)) == expected[-20:]
 
 
 @pytest.mark.parametrize(
     ("conditions", "expected"),
     [
         ({"types": frozenset({"admin"})}, ["b"]),
-        ({"types": frozenset({"log"})}, ["c", "untimed", "old"]),
-        ({"routers": frozenset({b"r2"})}, ["b"]),
-        ({"routers": frozenset({b"h3"})}, ["c", "untimed"]),
-        ({"texts": (b"- old",)}, ["old"]),
-        ({"earliest": NOON_US + SECOND_US}, ["b", "c", "untimed", "old"]),
-        ({"latest": NOON_US + SECOND_US}, ["a", "b"]),
-        ({"earliest": NOON_US + DAY_US}, []),
+        ({"types": frozenset({"log"})}, ["through", "c", "untimed", "old"]),
+        ({"routers": frozenset({b"r2"})}, ["b", "through"]),
+        ({"texts": (b"- old", b"] b")}, ["b", "old"]),
+        ({"expressions": (re.compile(rb"ol.$"), re.compile(rb"\] a"))}, ["a", "old"]),
+        ({"earliest": BEGIN + 2 * SECOND}, ["b", "through", "untimed", "old"]),
+        ({"latest": BEGIN + 2 * SECOND}, ["a", "b", "c"]),
+        ({"received_from": BEGIN + 5 * SECOND}, ["c", "untimed", "old"]),
+        ({"received_to": BEGIN + 4 * SECOND}, ["a", "b", "through"]),
+        ({"received_from": BEGIN + A_DAY}, []),
+        ({"earliest": BEGIN + 3 * A_DAY}, []),
+        ({"originators": "r2".__eq__}, ["b", "through"]),
+        ({"peers": (ipaddress.ip_network("192.0.2.0/30"),)}, ["a"]),
+        ({"identities": lambda text: text.startswith("SHA256:")}, ["b", "through"]),
+        ({"severity": 4}, ["c"]),
+        ({"fields": ((b"router", "r1".__eq__),)}, ["a"]),
     ],
 )
-def test_each_condition_holds(tmp_path: Path, conditions: Any, expected: list[str]) -> None:
-    archived(
-        tmp_path,
-        message("a", number=1),
-        message("b", "r2", 1, "admin", 1),
-        b"<13>1 2024-03-06T12:00:02Z h3 app - - - c",
-        b"<13>1 - h3 app - - - untimed",
-        b"<13>1 2024-03-06T12:00:03Z - app - - - old",
+def test_each_condition_holds_in_both_directions(tmp_path: Path, conditions: Any, expected: list[str]) -> None:
+    archive = Archive(tmp_path)
+    archive.put(1, "r1", messages=[message("a", number=1, second=1)])
+    archive.put(
+        3,
+        "r2",
+        messages=[message("b", "r2", 2, "admin", 1), message("through", "r2", 3, "admin", 2)],
+        sender="192.0.2.9",
+        identity="SHA256:abc",
+        marks={1: ("forwarded",)},
+    )
+    archive.put(
+        5,
+        "h3",
+        messages=[
+            b"<12>1 2026-11-29T00:00:01Z h3 app - - - c",
+            b"<13>1 - h3 app - - - untimed",
+            b"<13>1 2026-11-29T00:00:03Z - app - - - old",
+        ],
+        sender="2001:db8::1",
     )
     assert texts(history(tmp_path, **conditions).events()) == expected
-    assert texts(history(tmp_path, **conditions).newest(10)) == expected
+    assert sorted(texts(history(tmp_path, **conditions).backward())) == sorted(expected)
 
 
-def test_a_message_received_days_later_is_found_by_its_own_time(tmp_path: Path) -> None:
+def test_a_message_received_days_later_is_found_by_its_own_time_and_closed_days_are_ruled_out(tmp_path: Path) -> None:
     """The day in a file's name is that of receipt: a backlog of a router that was cut off comes later."""
-    archived(tmp_path, message("prompt", second=1))
-    archived(tmp_path, message("delayed", second=2), message("later", second=3 * 86_400), day=3)
-    end_of_first_day = NOON_US + DAY_US // 2
-    assert texts(history(tmp_path, latest=end_of_first_day).events()) == ["prompt", "delayed"]
-    assert texts(history(tmp_path, latest=end_of_first_day).newest(1)) == ["delayed"]
+    first, second, third = (MadeDay("r1", f"2026-11-{day}") for day in (25, 26, 27))
+    first.extent(begin_of("2026-11-25"), [b"<13>1 2026-11-25T00:00:01Z r1 app - - - prompt"])
+    first.close(1, (begin_of("2026-11-25"), begin_of("2026-11-25") + SECOND))
+    second.extent(begin_of("2026-11-26"), [b"<13>1 2026-11-20T00:00:01Z r1 app - - - backlog"])
+    second.close(1, None, ((begin_of("2026-11-20"), begin_of("2026-11-21")),))
+    third.extent(begin_of("2026-11-27"), [b"<13>1 2026-11-27T00:00:01Z r1 app - - - late"])
+    third.close(1, (begin_of("2026-11-27"), begin_of("2026-11-27") + SECOND))
+    for day in (first, second, third):
+        day.save(tmp_path)
+    (tmp_path / "r1" / "2026-11-27.log").chmod(0)
+    (tmp_path / "r1" / "2026-11-27.log").unlink()
+    (tmp_path / "r1" / "2026-11-27.log").symlink_to("/nothing")  # a day that is read would be reported
+    assert texts(history(tmp_path, latest=begin_of("2026-11-21")).events()) == ["backlog"]
+    assert texts(history(tmp_path, latest=begin_of("2026-11-21")).newest(5)) == ["backlog"]
+    assert len(unread(history(tmp_path).events())) == 1
 
 
-def test_days_before_the_selected_time_are_not_read(tmp_path: Path) -> None:
-    archived(tmp_path, message("a"))
-    archived(tmp_path, message("b", second=3 * 86_400), day=3)
-    (tmp_path / "r1" / "2024-03-06.log").write_bytes(b"damaged\n")
-    assert texts(history(tmp_path, earliest=NOON_US + 2 * DAY_US).events()) == ["b"]
-    assert texts(history(tmp_path, earliest=NOON_US + 2 * DAY_US).newest(5)) == ["b"]
+def test_facts_of_the_ledger_come_with_each_message(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    day = archive.put(1, "r1", "a", "b", identity="SHA256:x", marks={1: ("no-pri", "cut")})
+    with (tmp_path / "r1" / f"{day.stem}.log").open("ab") as file:
+        file.write(message("unrecorded") + b"\n")
+    found = [item for item in history(tmp_path).events() if isinstance(item, PastEvent)]
+    assert [item.facts and item.facts.marks for item in found] == [(), ("no-pri", "cut"), ("unrecorded",)]
+    facts = found[1].facts
+    assert facts is not None
+    assert facts.extent is not None
+    assert (facts.originator, facts.extent.sender, facts.extent.identity) == ("r1", "192.0.2.1", "SHA256:x")
+    assert facts.path == str(tmp_path / "r1" / f"{day.stem}.log")
 
 
-@pytest.mark.parametrize("limited", [False, True])
-def test_following_returns_later_messages_once(tmp_path: Path, limited: bool) -> None:
-    """In the same file, in the next day's, and from an originator that was not there before."""
-    with ArchiveWriter(str(tmp_path), "s") as writer:
-        put(writer, message("a"), message("b", "r2"))
-        day = [0]
-        followed = ArchiveHistory(Disk(), str(tmp_path), EventFilter(), lambda: NOON_US + day[0] * DAY_US)
-        assert texts(followed.newest(10) if limited else followed.events()) == ["a", "b"]
-        assert texts(followed.events()) == []
-        put(writer, message("c"))
-        assert texts(followed.events()) == ["c"]
-        put(writer, message("d", "r2"), message("e", "r3"))
-        assert texts(followed.events()) == ["d", "e"]
-        put(writer, message("f"))
-        put(writer, message("g", "r2"), day=1)
-        put(writer, message("h"), day=1)
-        day[0] = 1
-        assert texts(followed.events()) == ["f", "h", "g"]
-        day[0] = 9
-        put(writer, message("i"), day=7)
-        assert texts(followed.events()) == ["i"]
-        assert texts(followed.events()) == []
+# --- What an administrator and retention did ---
 
 
-@pytest.mark.parametrize("limited", [False, True])
-def test_a_frame_that_is_being_written_appears_when_it_is_whole(tmp_path: Path, limited: bool) -> None:
-    archived(tmp_path, message("a"), message("b"))
-    path = tmp_path / "r1" / f"{day_of(NOON_US)}.log"
-    whole = path.read_bytes()
-    for cut in range(len(whole) // 2, len(whole), 7):
-        path.write_bytes(whole[:cut])
-        followed = history(tmp_path)
-        assert texts(followed.newest(10) if limited else followed.events()) == ["a"]
-        path.write_bytes(whole)
-        assert texts(followed.events()) == ["b"]
+def test_days_without_a_ledger_and_without_a_log(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    for day in range(3):
+        archive.put(day * 86_400, "r1", f"a{day}")
+    archive.days["r1"][1].close(9)
+    archive.days["r1"][1].save(tmp_path)
+    (tmp_path / "r1" / "2026-11-29.ledger").unlink()
+    (tmp_path / "r1" / "2026-11-30.log").unlink()
+    items = list(history(tmp_path).events())
+    assert events_of(items) == ["a0", "a2"]
+    assert [item.path for item in unread(items)] == [str(tmp_path / "r1" / "2026-11-30")]
+    archive.days["r1"][1].remove(BEGIN + 5 * A_DAY)
+    archive.days["r1"][1].save(tmp_path, log=False)
+    assert unread(history(tmp_path).events()) == []
+    reported = unread(history(tmp_path, earliest=BEGIN).events())
+    assert [item.cause for item in reported] == ["removed by retention (age) on 2026-12-04"]
+    assert reported[0].by_retention
 
 
-def test_following_continues_after_the_writer_cut_uncommitted_frames(tmp_path: Path) -> None:
-    archived(tmp_path, message("a"))
-    path = tmp_path / "r1" / f"{day_of(NOON_US)}.log"
-    size = path.stat().st_size
-    archived(tmp_path, message("b"))
-    followed = history(tmp_path)
-    assert texts(followed.events()) == ["a", "b"]
-    with path.open("r+b") as file:
-        file.truncate(size)
-    assert texts(followed.events()) == []
-    archived(tmp_path, message("c"))
-    assert texts(followed.events()) == ["c"]
-
-
-def test_damage_is_reported_with_its_offset_and_the_rest_follows(tmp_path: Path) -> None:
-    archived(tmp_path, message("a"), message("b"), message("c"))
-    path = tmp_path / "r1" / f"{day_of(NOON_US)}.log"
-    data = bytearray(path.read_bytes())
-    frame = len(data) // 3
-    data[frame] = ord("x")
-    path.write_bytes(data)
-    for items in (list(history(tmp_path).events()), list(history(tmp_path).newest(5))):
-        assert texts(item for item in items if isinstance(item, PastEvent)) == ["a", "c"]
-        reported = [item for item in items if isinstance(item, UnreadableStretch)]
-        assert reported == [UnreadableStretch(str(path), frame, f"{frame} octets are not a message")]
-
-
-def test_a_torn_end_is_damage_on_an_older_day_and_not_on_the_newest(tmp_path: Path) -> None:
-    archived(tmp_path, message("a"), message("b"))
-    archived(tmp_path, message("c"), message("d"), day=1)
-    for day in (0, 1):
-        path = tmp_path / "r1" / f"{day_of(NOON_US + day * DAY_US)}.log"
-        path.write_bytes(path.read_bytes()[:-3])
-    items = list(history(tmp_path, day=1).events())
-    assert texts(item for item in items if isinstance(item, PastEvent)) == ["a", "c"]
-    assert [item.path for item in items if isinstance(item, UnreadableStretch)] == [
-        str(tmp_path / "r1" / "2024-03-06.log")
-    ]
+def test_a_damaged_ledger_is_named_and_its_lines_are_read(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    for second in range(4):
+        archive.put(second, "r1", f"a{second}")
+    path = tmp_path / "r1" / "2026-11-29.ledger"
+    path.write_bytes(path.read_bytes().replace(b'"from"', b'"fr', 1))
+    for items in (list(history(tmp_path).events()), list(history(tmp_path).newest(9))):
+        assert events_of(items) == ["a0", "a1", "a2", "a3"]
+        assert [item.path for item in unread(items)] == [str(path)]
 
 
 def test_files_that_the_writer_did_not_create_are_skipped(tmp_path: Path) -> None:
-    archived(tmp_path, message("a"))
+    Archive(tmp_path).put(0, "r1", "a")
     (tmp_path / "stray.log").write_text("stray")
     (tmp_path / "r1" / "notes.txt").write_text("notes")
     (tmp_path / "r1" / "2024-99-99.log").write_text("no day")
-    (tmp_path / "r1" / "2024-03-07.log").symlink_to("/etc/passwd")
     (tmp_path / "link").symlink_to(tmp_path / "r1")
     assert texts(history(tmp_path).events()) == ["a"]
     assert texts(history(tmp_path).newest(9)) == ["a"]
@@ -193,6 +215,117 @@ def test_files_that_the_writer_did_not_create_are_skipped(tmp_path: Path) -> Non
 
 def test_a_missing_archive_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for name in ("missing", "file"):
-        with pytest.raises(NoInputError, match=name):
+    for name, cause in (("missing", "no such folder"), ("file", "not a folder"), ("", "not an archive")):
+        with pytest.raises(NoInputError, match=cause):
             history(tmp_path / name)
+
+
+# --- Following ---
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_following_returns_later_messages_once(tmp_path: Path, limited: bool) -> None:
+    """In the same log, in the next day's, and from an originator that was not there before."""
+    archive = Archive(tmp_path)
+    archive.put(0, "r1", "a")
+    archive.put(0, "r2", "b")
+    followed = history(tmp_path, following=True)
+    assert texts(followed.newest(10) if limited else followed.events()) == ["a", "b"]
+    assert texts(followed.events()) == []
+    archive.put(1, "r1", "c")
+    assert texts(followed.events()) == ["c"]
+    archive.put(2, "r2", "d")
+    archive.put(3, "r3", "e")
+    assert texts(followed.events()) == ["d", "e"]
+    archive.put(4, "r1", "f")
+    archive.put(86_400, "r1", "h")
+    archive.put(86_401, "r2", "g")
+    assert texts(followed.events()) == ["f", "h", "g"]
+    archive.put(7 * 86_400, "r1", "i")
+    assert texts(followed.events()) == ["i"]
+    assert texts(followed.events()) == []
+
+
+def restarted(history_before: ArchiveHistory) -> dict[str, OriginatorPosition]:
+    """The positions as a bookmark would bring them back."""
+    return {
+        name: OriginatorPosition(dict(position.logs))
+        for name, position in history_before.positions.items()
+    }
+
+
+def test_positions_survive_day_changes_parts_compression_and_retention(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.put(0, "r1", "a")
+    archive.put(86_400, "r1", "b")
+    followed = history(tmp_path, following=True)
+    assert texts(followed.events()) == ["a", "b"]
+    archive.put(86_401, "r1", "c")
+    archive.put(2 * 86_400, "r1", "d")
+    part = MadeDay("r1", "2026-11-29.2", archive.days["r1"][0])  # a clock that was set back
+    part.extent(BEGIN + SECOND, [message("old")])
+    part.save(tmp_path)
+    followed = history(tmp_path, following=True, positions=restarted(followed))
+    assert texts(followed.events()) == ["old", "c", "d"]
+    assert set(followed.positions["r1"].logs) == {"2026-11-29.2", "2026-12-01"}
+    part.extent(BEGIN + 2 * SECOND, [message("old2")])
+    part.save(tmp_path)
+    archive.put(2 * 86_400 + 1, "r1", "e")
+    archive.put(3 * 86_400, "r1", "f")
+    archive.days["r1"][2].remove(BEGIN + 9 * A_DAY)
+    archive.days["r1"][2].save(tmp_path, log=False)
+    (tmp_path / "r1" / "2026-12-01.log").unlink()
+    items = list(history(tmp_path, following=True, positions=restarted(followed)).events())
+    assert events_of(items) == ["old2", "f"]
+    assert [item.path for item in unread(items)] == [str(tmp_path / "r1" / "2026-12-01")]
+
+
+def test_lines_are_printed_when_the_ledger_has_them_or_will_never_have_them(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    day = archive.put(0, "r1", "a")
+    followed = history(tmp_path, following=True)
+    assert texts(followed.events()) == ["a"]
+    day.extent(BEGIN + SECOND, [message("b")])
+    day.save(tmp_path, ledger=False)
+    assert texts(followed.events()) == []
+    day.save(tmp_path)
+    assert texts(followed.events()) == ["b"]
+    kept = (tmp_path / "r1" / "2026-11-29.ledger").read_bytes()
+    archive.put(1, "r1", "lost-from-the-ledger")
+    archive.put(86_400, "r1", "next")
+    (tmp_path / "r1" / "2026-11-29.ledger").write_bytes(kept)
+    assert texts(followed.events()) == ["lost-from-the-ledger", "next"]
+    assert texts(followed.events()) == []
+
+
+def test_what_a_crashed_writer_wrote_again_comes_again(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    day = archive.put(0, "r1", "a")
+    kept, lines = bytes(day.log), list(day.lines)
+    archive.put(1, "r1", "b")
+    archive.put(1, "r1", "c")
+    followed = history(tmp_path, following=True)
+    assert texts(followed.events()) == ["a", "b", "c"]
+    day.log[:], day.lines[:] = kept, lines
+    archive.put(1, "r1", "c")
+    archive.put(1, "r1", "b")
+    items = list(history(tmp_path, following=True, positions=restarted(followed)).events())
+    assert events_of(items) == ["c", "b"]
+    assert [item.by_retention for item in unread(items)] == [True]
+
+
+def test_the_position_is_that_of_the_events_that_were_used(tmp_path: Path) -> None:
+    """At any event, a reader that continues from the positions gets exactly the rest."""
+    archive = Archive(tmp_path)
+    expected = []
+    for second in range(6):
+        for host in ("r1", "r2"):
+            archive.put(second * 30_000, host, f"{host}-{second}", f"{host}-{second}+")
+            expected += [f"{host}-{second}", f"{host}-{second}+"]
+    for stop in range(len(expected)):
+        followed = history(tmp_path, following=True)
+        items = followed.events()
+        used = texts(next(items) for _ in range(stop))
+        next(items)  # asked for, and not used
+        rest = texts(history(tmp_path, following=True, positions=restarted(followed)).events())
+        assert sorted(used + rest) == sorted(expected)

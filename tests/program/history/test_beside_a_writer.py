@@ -7,7 +7,9 @@ from pathlib import Path
 
 from program.history.spools import event, fill, opened
 
-from relay.program.history import EventFilter, PastEvent, SpoolHistory
+from relay.program.history.event_filter import EventFilter
+from relay.program.history.past_event import PastEvent
+from relay.program.history.spool_history import SpoolHistory
 from relay.spool.inspection.survey import survey
 from relay.spool.inspection.verify import verify
 from relay.system.disk import Disk

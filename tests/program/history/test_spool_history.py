@@ -19,7 +19,9 @@ from program.history.spools import (
 )
 
 from relay.errors import NoInputError
-from relay.program.history import EventFilter, PastEvent, SpoolHistory, UnreadableStretch
+from relay.program.history.event_filter import EventFilter
+from relay.program.history.past_event import PastEvent, UnreadableStretch
+from relay.program.history.spool_history import SpoolHistory
 from relay.spool import block
 from relay.spool.segments import segment
 from relay.spool.segments.segment_reader import BlockLocation, open_segment

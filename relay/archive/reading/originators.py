@@ -1,0 +1,56 @@
+"""What an archive holds: originators' folders and their days.
+
+Names that the archive's writer does not make are passed over, and so are symbolic links. NoInputError when the folder
+is not an archive, StorageError when one cannot be listed. Memory: the names of one folder.
+"""
+
+import os
+from typing import Final, NamedTuple
+
+from relay.archive.layout import DISPUTED, OWN, DayFiles, days_in
+from relay.errors import NoInputError
+from relay.system.disk import Disk
+
+SHELVES: Final = (DISPUTED, "~aside")
+"""Folders of originators' folders: under a name that is bound to another sender, and where the originator's own folder
+cannot be written."""
+_REMEDY: Final = "name another folder"
+
+
+class OriginatorFolder(NamedTuple):
+    """One originator's folder."""
+
+    name: str
+    """Its path within the archive: "fw1" or "~disputed/fw1"."""
+    path: str
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the messages have a name that is bound to another sender."""
+        return self.name.startswith(f"{DISPUTED}/")
+
+
+def originators(disk: Disk, archive: str) -> list[OriginatorFolder]:
+    """The originators' folders, sorted by name; those of `SHELVES` last."""
+    if not os.path.isdir(archive):
+        cause = "there is no such folder" if not disk.exists(archive) else "it is not a folder"
+        raise NoInputError(archive, cause, _REMEDY)
+    names = [name for name in disk.names(archive) if not name.startswith(".") and name not in SHELVES]
+    for shelf in SHELVES:
+        folder = f"{archive}/{shelf}"
+        names += [f"{shelf}/{name}" for name in (disk.names(folder) if os.path.isdir(folder) else ())]
+    found = (OriginatorFolder(name, f"{archive}/{name}") for name in names)
+    return [folder for folder in found if os.path.isdir(folder.path) and not os.path.islink(folder.path)]
+
+
+def require_archive(disk: Disk, archive: str) -> list[OriginatorFolder]:
+    """The originators; NoInputError when the folder has neither the writer's own folder nor a day."""
+    found = originators(disk, archive)
+    if not disk.exists(f"{archive}/{OWN}") and not any(days_of(disk, folder) for folder in found):
+        raise NoInputError(archive, "it is not an archive: no folder in it has a day's log or ledger", _REMEDY)
+    return found
+
+
+def days_of(disk: Disk, folder: OriginatorFolder) -> list[DayFiles]:
+    """The originator's days, the oldest first."""
+    return days_in(disk.names(folder.path))
