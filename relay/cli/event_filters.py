@@ -4,6 +4,7 @@ An option that is given several times widens the choice, different options narro
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -11,7 +12,7 @@ import click
 
 from relay.cli import parameter_types as types
 from relay.cli.options import repeatable_option
-from relay.cli.parameter_types import FieldGlob, Glob
+from relay.cli.parameter_types import FieldGlob, Glob, Network
 from relay.errors import NoInputError
 from relay.program.history.event_filter import EventFilter, names_in
 from relay.program.history.past_event import Item, PastEvent
@@ -21,6 +22,7 @@ from relay.values.glob_matcher import GlobMatcher
 MAX_KNOWN: Final = 10_000
 """How many names of a kind are remembered, to find the nearest one."""
 _MAX_LISTED: Final = 5
+_WILD: Final = frozenset("*?[")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -36,6 +38,18 @@ class ChosenFilters(NamedTuple):
     since: int | None
     until: int | None
     texts: tuple[str, ...]
+    expressions: tuple[re.Pattern[bytes], ...]
+    originators: tuple[Glob, ...]
+    peers: tuple[Network, ...]
+    identities: tuple[Glob, ...]
+    received_from: int | None
+    received_to: int | None
+
+    @property
+    def of_archive(self) -> bool:
+        """Whether a condition can be met in an archive alone."""
+        limits = (self.received_from, self.received_to)
+        return bool(self.originators or self.peers or self.identities) or any(limit is not None for limit in limits)
 
     def event_filter(self) -> EventFilter:
         """What an event must meet."""
@@ -52,6 +66,12 @@ class ChosenFilters(NamedTuple):
             earliest=self.since,
             latest=self.until,
             texts=tuple(map(os.fsencode, self.texts)),
+            expressions=self.expressions,
+            originators=_any_of(self.originators) if self.originators else None,
+            peers=self.peers,
+            identities=_any_of(self.identities) if self.identities else None,
+            received_from=self.received_from,
+            received_to=self.received_to,
         )
 
 
@@ -123,6 +143,46 @@ _FILTER_OPTIONS: Final = (
     repeatable_option(
         "--grep", "texts", "TEXT", "Only messages that contain this text, in upper and lower case as given"
     ),
+    repeatable_option(
+        "--regex",
+        "expressions",
+        "REGEX",
+        "Only messages in which this regular expression (of Python) is found: '(?i)denied|refused'",
+        type=types.regular_expression,
+    ),
+    repeatable_option(
+        "--originator",
+        "originators",
+        "GLOB",
+        "Only these originators of an archive, by the names of their folders: fw1, 'edge*', '~disputed/*'",
+        type=types.glob,
+    ),
+    repeatable_option(
+        "--peer",
+        "peers",
+        "ADDRESS",
+        "Only messages of an archive that came from this address or network: 192.0.2.7, 2001:db8::/32",
+        type=types.network,
+    ),
+    repeatable_option(
+        "--identity",
+        "identities",
+        "GLOB",
+        "Only messages of an archive whose sender proved this identity, a key or a certificate: 'SHA256:*'",
+        type=types.glob,
+    ),
+    click.option(
+        "--received-from",
+        metavar="TIME",
+        type=types.beginning,
+        help="Only messages of an archive that were received from this time on; forms as for --from.",
+    ),
+    click.option(
+        "--received-to",
+        metavar="TIME",
+        type=types.end,
+        help="Only messages of an archive that were received up to this time.",
+    ),
 )
 
 
@@ -133,21 +193,25 @@ def filter_options(command: _Command) -> _Command:
     return command
 
 
-def unknown_name(chosen: ChosenFilters, shown: int, history: Callable[[], Iterable[Item]]) -> NoInputError | None:
+def unknown_name(
+    chosen: ChosenFilters, shown: int, history: Callable[[EventFilter], Iterable[Item]], *, in_archive: bool
+) -> NoInputError | None:
     """The error for the first name in the filters that no event of the whole history has; None when each is known.
 
     `shown` events met the filters, so each name is known unless there are several for an option. Otherwise the history
-    is read without filters until all names are found.
+    is read without filters until all names are found. An archive is searched for the names alone, because it can be
+    large, and patterns are not looked for.
     """
     sought: list[tuple[str, str, GlobMatcher]] = [
         *(("router", name, name.__eq__) for name in chosen.routers),
-        *(("MSGID", glob.text, glob.matches) for glob in chosen.msgids),
+        *(("MSGID", glob.text, glob.matches) for glob in chosen.msgids if not (in_archive and _WILD & {*glob.text})),
         *(("parameter", name, name.__eq__) for name in dict.fromkeys(field.name for field in chosen.fields)),
     ]
     if not sought or (shown and len(chosen.routers) <= 1 and len(chosen.msgids) <= 1):
         return None
     known: dict[str, set[str]] = {"router": set(), "MSGID": set(), "parameter": set()}
-    for event in (item for item in history() if isinstance(item, PastEvent)):
+    texts = tuple(os.fsencode(name) for _, name, _ in sought) if in_archive else ()
+    for event in (item for item in history(EventFilter(texts=texts)) if isinstance(item, PastEvent)):
         present = dict(zip(known, names_in(event.message), strict=True))
         sought = [each for each in sought if not any(map(each[2], present[each[0]]))]
         if not sought:
@@ -157,4 +221,6 @@ def unknown_name(chosen: ChosenFilters, shown: int, history: Callable[[], Iterab
                 known[kind] |= names
     kind, name, _ = sought[0]
     remedy = types.name_remedy(name, sorted(known[kind]), _MAX_LISTED) if known[kind] else "no event here has one"
+    if in_archive and not known[kind]:
+        remedy = "check its spelling"
     return NoInputError(f'{kind} "{name}"', "no event here has it", remedy)

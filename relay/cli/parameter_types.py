@@ -4,6 +4,9 @@ Pass one of these as `type` of a click parameter. A value that cannot be is a us
 nearest one that can be.
 """
 
+import ipaddress
+import os
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, NamedTuple, TypeVar
@@ -33,6 +36,7 @@ SEVERITIES: Final[Mapping[str, int]] = {
 }
 """Numbers as in RFC 5424, table 2: a lower one is more severe."""
 _Value = TypeVar("_Value")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Number(click.FloatRange):
@@ -143,6 +147,22 @@ def glob(text: str) -> Glob:
         return Glob(text, glob_matcher([text]))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def regular_expression(text: str) -> re.Pattern[bytes]:
+    """A regular expression on octets."""
+    try:
+        return re.compile(os.fsencode(text))
+    except (re.error, RecursionError, OverflowError) as error:
+        raise click.BadParameter(f'"{text}" is not a regular expression: {error}') from None
+
+
+def network(text: str) -> Network:
+    """An address, or a network."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise click.BadParameter(f'"{text}" is not an address or a network, as 192.0.2.0/24') from None
 
 
 def field_glob(text: str) -> FieldGlob:

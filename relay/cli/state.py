@@ -7,7 +7,6 @@ from typing import Final
 import click
 
 from relay.cli.options import options
-from relay.config.configuration import read_settings
 from relay.errors import NoInputError
 from relay.values.did_you_mean import did_you_mean
 
@@ -23,6 +22,8 @@ def state_directory(context: click.Context, state: str | None) -> str:
     """The option's directory, else the configuration's."""
     if state:
         return existing_folder(context, "--state", state)
+    from relay.config.configuration import read_settings  # noqa: PLC0415  100 ms, which a named folder does not need
+
     return read_settings(options(context).config_paths, options(context).choice).relay.state_directory
 
 

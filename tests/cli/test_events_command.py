@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from archive.messages import NOON_US, own
 from harness.openssh import Sshd
 from harness.ports import free_port
 from harness.relay import PROGRAM, RELAY, SEED, Router
@@ -19,7 +18,6 @@ from harness.terminal import run_on_a_terminal
 from harness.waiting import wait_until
 from program.history.spools import event, fill, filled, foreign, opened, segments
 
-from relay.archive.write import ArchiveWriter
 from relay.cli import main
 from relay.values.event import EventType
 
@@ -112,6 +110,8 @@ def test_with_full_every_record_is_a_line(folder: Path, option: str) -> None:
         (["--limit", "2"], ["scan", "down"]),
         (["--limit", "1", "--type", "audit"], ["scan"]),
         (["--limit", "0"], []),
+        (["--regex", "(?i)PORT|peer"], ["scan", "down"]),
+        (["--reverse", "--limit", "2"], ["down", "scan"]),
     ],
 )
 def test_each_option_selects_events(
@@ -137,8 +137,14 @@ def test_each_option_selects_events(
         (["--field", "acct"], '"acct" must be NAME=GLOB'),
         (["--field", "acct=[a*"], '"[" needs characters and a "]" behind it'),
         (["--limit", "-1"], "--limit"),
-        (["--follow", "--to", "now"], "leave --to out"),
+        (["--follow", "--to", "now"], "leave --to and --received-to out"),
         (["--archive", "/x"], "name one"),
+        (["--peer", "192.0.2.0/24"], "need --archive DIR"),
+        (["--peer", "fw1"], '"fw1" is not an address or a network'),
+        (["--regex", "(a"], '"(a" is not a regular expression: missing )'),
+        (["--reverse"], "name how many events --reverse shows: --limit N"),
+        (["--reverse", "--follow"], "leave --follow and --bookmark out"),
+        (["--bookmark", "/x", "--limit", "1"], "leave --limit out"),
     ],
 )
 def test_a_senseless_filter_is_a_usage_error(folder: Path, arguments: list[str], expected: str) -> None:
@@ -195,7 +201,7 @@ def test_a_missing_folder_is_an_error_with_the_nearest_one(tmp_path: Path, capfd
         assert main(["events", option, str(tmp_path / "archiv")]) == 66
         assert f'there is no such folder; did you mean "{tmp_path}/archive"?' in capfd.readouterr().err
     assert main(["events", "--archive", str(tmp_path / "archive")]) == 66
-    assert "it is not an archive: it has neither an index nor a day's file" in capfd.readouterr().err
+    assert "it is not an archive: no folder in it has a day's log or ledger" in capfd.readouterr().err
 
 
 def test_events_are_shown_in_the_order_of_their_arrival(tmp_path: Path) -> None:
@@ -217,10 +223,11 @@ def test_without_state_the_configurations_state_directory_is_read(folder: Path, 
 def test_an_object_has_every_part_of_the_message(folder: Path) -> None:
     first = objects("--state", str(folder), "--limit", "4")[0]
     assert first == {
-        "schema": "relay.events/1",
+        "schema": "relay.events/2",
         "time": "2024-03-06T12:00:00.000Z",
         "hostname": "combo1",
         "app_name": "auditd",
+        "procid": None,
         "msgid": "LOGIN",
         "facility": 13,
         "severity": 5,
@@ -288,21 +295,6 @@ def test_on_a_terminal_lines_are_cut_to_its_width(tmp_path: Path) -> None:
     assert 79 <= wide <= 80
 
 
-def test_an_archive_is_shown_with_its_originators(tmp_path: Path) -> None:
-    with ArchiveWriter(str(tmp_path), "s") as writer:
-        writer.write(own(1, host="router1", text="one"), NOON_US)
-        writer.write(own(1, host="router2", run="6f", kind="admin", part="2/3", text="two"), NOON_US)
-        writer.commit(b"c")
-    done = relay("--archive", str(tmp_path))
-    assert done.stdout.splitlines() == [
-        "2024-03-06T16:34:22.347Z  router1     audit       LOGIN       one",
-        "2024-03-06T16:34:22.347Z  router2     admin       LOGIN       two",
-    ]
-    (found,) = objects("--archive", str(tmp_path), "--type", "admin")
-    assert (found["run"], found["number"], found["part"], found["parts"]) == ("6f", 1, 2, 3)
-    assert relay("--archive", str(tmp_path / "none")).returncode == 66
-
-
 def test_a_damaged_block_is_reported_and_the_exit_code_is_65(tmp_path: Path) -> None:
     filled(tmp_path, *([event(f"{'x' * 100} {number}")] for number in range(5)))
     path = segments(tmp_path)[0]
@@ -366,20 +358,6 @@ def test_following_a_router_that_no_event_has_yet_is_a_warning(tmp_path: Path) -
             fill(store, [[event("two", router="r9")]], committed_second=100)
             follower.wait_for("r1", "two")
     assert (tmp_path / "out").read_text().startswith(f"{warning}\n")
-
-
-def test_following_an_archive_shows_what_its_writer_commits(tmp_path: Path) -> None:
-    archive = tmp_path / "archive"
-    with ArchiveWriter(str(archive), "s") as writer:
-        writer.write(own(1), NOON_US)
-        writer.commit(b"c")
-        with Follower(tmp_path / "out", "--archive", str(archive), "--type", "audit") as follower:
-            follower.wait_for("1")
-            writer.write(own(2), NOON_US)
-            writer.write(own(1, kind="admin"), NOON_US)
-            writer.write(own(3, host="router2"), NOON_US)
-            writer.commit(b"d")
-            follower.wait_for("1", "2", "3")
 
 
 def test_a_reader_that_closes_the_pipe_early_is_not_a_failure(tmp_path: Path) -> None:

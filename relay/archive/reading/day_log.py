@@ -59,7 +59,11 @@ class DayLog:
     @property
     def log(self) -> LogOctets:
         """The log's octets; NoInputError when the log is not there any more."""
-        return self._logs.get(self.path)
+        return self._logs.get(self.folder.path, self.files)
+
+    def close(self) -> None:
+        """Close the log; a later use opens it again."""
+        self._logs.close(self.folder.path, self.files)
 
     def end(self) -> LedgerEnd:
         """The closing and the removal, where the ledger has them."""

@@ -6,12 +6,11 @@ from typing import Final, Protocol
 
 from typing_extensions import override
 
-from relay.archive.days.compressed_log import CompressedLog
 from relay.archive.layout import COMPRESSIONS, DayFiles
 from relay.errors import DataError, NoInputError
 from relay.system.disk import storage_error
 
-MAX_OPEN: Final = 64
+MAX_OPEN: Final = 32
 
 
 class LogOctets(Protocol):
@@ -31,7 +30,11 @@ class LogOctets(Protocol):
 
 def open_log(path: str) -> LogOctets:
     """Open a log by its suffix; NoInputError when it cannot be opened."""
-    return CompressedLog(path) if path.endswith(COMPRESSIONS) else PlainLog(path)
+    if path.endswith(COMPRESSIONS):
+        from relay.archive.days.compressed_log import CompressedLog  # noqa: PLC0415  30 ms, which open days do not need
+
+        return CompressedLog(path)
+    return PlainLog(path)
 
 
 def open_day(folder: str, files: DayFiles) -> LogOctets:
@@ -100,16 +103,16 @@ class OpenLogs:
         self._max_open = max_open
         self._open: dict[str, LogOctets] = {}
 
-    def get(self, path: str) -> LogOctets:
-        """The open log; the one that was not used for longest is closed when there are too many."""
-        found = self._open.pop(path, None) or open_log(path)
-        self._open[path] = found
+    def get(self, folder: str, files: DayFiles) -> LogOctets:
+        """The open log of a day; the one that was not used for longest is closed when there are too many."""
+        name = f"{folder}/{files.stem}"
+        found = self._open.pop(name, None) or open_day(folder, files)
+        self._open[name] = found
         if len(self._open) > self._max_open:
             self._open.pop(next(iter(self._open))).close()
         return found
 
-    def close(self, path: str = "") -> None:
-        """Close one, or all."""
-        for name in [path] if path else list(self._open):
-            if (log := self._open.pop(name, None)) is not None:
-                log.close()
+    def close(self, folder: str, files: DayFiles) -> None:
+        """Close the log of a day, where it is open."""
+        if (log := self._open.pop(f"{folder}/{files.stem}", None)) is not None:
+            log.close()

@@ -12,7 +12,6 @@ from typing_extensions import override
 
 from relay.cli.lazy_group import LazyGroup
 from relay.cli.options import config_option
-from relay.system import signals
 
 LASTING: Final = frozenset({"run", "receive", "dispatch"})
 """Commands that run until they are stopped."""
@@ -66,6 +65,8 @@ class _Root(LazyGroup):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] in LASTING:  # before its imports, which take a while
+            from relay.system import signals  # noqa: PLC0415  it imports asyncio, 25 ms that other commands do not need
+
             signals.hold()
             # Events are many short-lived tuples without cycles: a search for cycles every 700 of them costs 15 % of the
             # CPU time, and the searches during the imports a tenth of the start's.

@@ -13,6 +13,7 @@ import heapq
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, tzinfo
 from itertools import islice
 from operator import itemgetter
 from typing import Final
@@ -53,13 +54,15 @@ class ArchiveHistory(History):
         *,
         following: bool = False,
         positions: dict[str, OriginatorPosition] | None = None,
+        zone: tzinfo = UTC,
     ) -> None:
-        """`positions`: continue from these; they are changed while events are read."""
+        """`positions`: continue from these; they are changed while events are read. `zone`: of times without one."""
         self._disk = disk
         self._folder = folder
         self._filter = event_filter
         self._query = event_filter.line_query()
         self._following = following
+        self._zone = zone
         self.positions = {} if positions is None else positions
         """By the originator's folder."""
         self._restored = set(self.positions)
@@ -109,7 +112,7 @@ class ArchiveHistory(History):
             except (NoInputError, StorageError, DataError) as error:
                 yield reached, _unreadable(day, error)
             finally:
-                self._logs.close(day.path)
+                day.close()
 
     def _whole(self, day: DayLog, block: int) -> Iterator[Keyed]:
         """A day from its beginning to its present end."""
@@ -119,7 +122,7 @@ class ArchiveHistory(History):
             yield from self._without_log(day, day.end(), 0)
             return
         for key, found in search(day, self._query, block=block):
-            if found is not None and self._filter.takes(event := _event(day, found)):
+            if found is not None and self._filter.takes(event := self._event(day, found)):
                 yield key, event
 
     def _continued(self, day: DayLog) -> Iterator[Keyed]:
@@ -130,7 +133,7 @@ class ArchiveHistory(History):
         end = day.end()  # before the rest: nothing is added to a closed log
         if day.ledger is not None and position.go_back(day.ledger.hash_at):
             cause = "after a crash, relay wrote its last lines again; they are printed again"
-            yield day.begin, UnreadableStretch(day.ledger.path, 0, cause, by_retention=True)
+            yield day.begin, UnreadableStretch(day.ledger.path, 0, cause, is_expected=True)
         if not day.path:
             yield from self._without_log(day, end, position.off)
             position.finished = True
@@ -140,7 +143,7 @@ class ArchiveHistory(History):
         for key, found in search(day, self._query, begin=position.off, until=until):
             if found is not None:
                 position.enter(found.piece.extent, found.piece.line)
-                if self._filter.takes(event := _event(day, found)):
+                if self._filter.takes(event := self._event(day, found)):
                     yield key, event
                 position.off = found.end
         if until > position.off:
@@ -204,12 +207,12 @@ class ArchiveHistory(History):
                     reached = min(reached, key)
                     if found is None:
                         yield reached, None
-                    elif self._filter.takes(event := _event(day, found)):
+                    elif self._filter.takes(event := self._event(day, found)):
                         yield reached, event
             except (NoInputError, StorageError, DataError) as error:
                 yield reached, _unreadable(day, error)
             finally:
-                self._logs.close(day.path)
+                day.close()
 
     def _lines_backward(self, day: DayLog, block: int) -> Iterator[Found]:
         if not day.path or self._is_ruled_out(day):
@@ -236,7 +239,7 @@ class ArchiveHistory(History):
                 except (NoInputError, StorageError, DataError) as error:
                     self._flaws.append(_unreadable(day, error))
                 finally:
-                    self._logs.close(day.path)
+                    day.close()
 
     # --- What there is ---
 
@@ -287,6 +290,18 @@ class ArchiveHistory(History):
         closing = day.end().closing
         return closing is not None and self._filter.rules_out_day(day.begin, closing)
 
+    def _event(self, day: DayLog, found: ArchivedMessage) -> PastEvent:
+        extent = found.piece.extent
+        marks: tuple[str, ...] = ()
+        if extent is None:
+            marks = (_UNRECORDED,)
+        elif extent.marks:
+            marks = marks_at(extent, day.line_number(found.piece, found.offset))
+        event = past_event(found.message, EventType.LOG, extent.at[0] if extent else day.begin, self._zone)
+        kind = EventType.LOG.label if _FORWARDED in marks else event.type
+        facts = ArchiveFacts(day.folder.name, day.path, found.offset, extent, marks)
+        return PastEvent(event.time, kind, event.message, facts)
+
     def _without_log(self, day: DayLog, end: LedgerEnd, read: int) -> Iterable[Keyed]:
         """Name a day whose log is missing, where somebody asked for its events."""
         size = end.closing.len if end.closing else None
@@ -298,21 +313,7 @@ class ArchiveHistory(History):
         elif self._following or self._filter.earliest is not None or self._filter.received_from is not None:
             when = format_timestamp(end.removal.removed)[:10].decode()
             cause = f"removed by retention ({end.removal.cause}) on {when}"
-            yield day.begin, UnreadableStretch(path, read, cause, by_retention=True)
-
-
-def _event(day: DayLog, found: ArchivedMessage) -> PastEvent:
-    extent = found.piece.extent
-    marks: tuple[str, ...] = ()
-    if extent is None:
-        marks = (_UNRECORDED,)
-    elif extent.marks:
-        marks = marks_at(extent, day.line_number(found.piece, found.offset))
-    event = past_event(found.message, EventType.LOG, extent.at[0] if extent else day.begin)
-    kind = EventType.LOG.label if _FORWARDED in marks else event.type
-    return PastEvent(
-        event.time, kind, event.message, ArchiveFacts(day.folder.name, day.path, found.offset, extent, marks)
-    )
+            yield day.begin, UnreadableStretch(path, read, cause, is_expected=True)
 
 
 def _facts(folder: OriginatorFolder, files: DayFiles) -> object:

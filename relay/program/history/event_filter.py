@@ -14,8 +14,11 @@ from relay.archive.reading.day_log import A_DAY, Piece
 from relay.archive.reading.line_search import LineQuery
 from relay.program.history.past_event import PastEvent
 from relay.syslog import outcome, rfc5424
+from relay.syslog.lenient.reader import read
+from relay.syslog.lenient.reading import Reading
 from relay.values.event import EventType
 from relay.values.glob_matcher import GlobMatcher
+from relay.values.text import decoded
 
 _PRI: Final = re.compile(rb"<([0-9]{1,3})>")
 _NOTICE: Final = 5
@@ -123,14 +126,11 @@ class EventFilter:
         )
 
     def _takes_parsed(self, octets: bytes) -> bool:
-        try:
-            message = rfc5424.parse(octets)
-        except rfc5424.NotRfc5424Error:
-            return False
+        reading = read(octets, 0)
         return (
-            (self.msgids is None or self.msgids((message.msgid or b"").decode("ascii")))
-            and all(_has(message, name, matches) for name, matches in self.fields)
-            and (not self.failed or outcome.failed(message))
+            (self.msgids is None or self.msgids(decoded(reading.msgid or b"")))
+            and all(_has(reading, name, matches) for name, matches in self.fields)
+            and (not self.failed or _has_failed(octets))
         )
 
 
@@ -140,10 +140,17 @@ def _severity(message: bytes) -> int:
     return int(priority[1]) & 7 if priority else _NOTICE
 
 
-def _has(message: rfc5424.Message, name: bytes, matches: GlobMatcher) -> bool:
+def _has_failed(octets: bytes) -> bool:
+    try:
+        return outcome.failed(rfc5424.parse(octets))
+    except rfc5424.NotRfc5424Error:
+        return False
+
+
+def _has(reading: Reading, name: bytes, matches: GlobMatcher) -> bool:
     return any(
-        found == name and matches(value.decode())
-        for element in message.structured_data
+        found == name and matches(decoded(value))
+        for element in reading.structured_data
         for found, value in element.params
     )
 
@@ -153,11 +160,8 @@ def _is_of(router: bytes, message: bytes) -> bool:
         return False
     if rfc5424.hostname(message) == router:
         return True
-    try:
-        elements = rfc5424.parse(message).structured_data
-    except rfc5424.NotRfc5424Error:
-        return False
-    return any((b"router", router) in element.params for element in elements)
+    reading = read(message, 0)
+    return reading.host == router or any((b"router", router) in each.params for each in reading.structured_data)
 
 
 class Names(NamedTuple):
@@ -169,15 +173,12 @@ class Names(NamedTuple):
 
 
 def names_in(octets: bytes) -> Names:
-    """The names in a message; empty unless it is RFC 5424."""
-    try:
-        message = rfc5424.parse(octets)
-    except rfc5424.NotRfc5424Error:
-        return Names()
-    params = [param for element in message.structured_data for param in element.params]
-    routers = [message.hostname or b"", *(value for name, value in params if name == b"router")]
+    """The names in a message."""
+    reading = read(octets, 0)
+    params = [param for element in reading.structured_data for param in element.params]
+    routers = [reading.host or b"", *(value for name, value in params if name == b"router")]
     return Names(
-        frozenset(router.decode() for router in routers if router),
-        frozenset([message.msgid.decode()] if message.msgid else []),
-        frozenset(name.decode() for name, _ in params),
+        frozenset(decoded(router) for router in routers if router),
+        frozenset([decoded(reading.msgid)] if reading.msgid else []),
+        frozenset(decoded(name) for name, _ in params),
     )

@@ -1,16 +1,14 @@
 """What a history gives: events with their time and type, and what could not be read in between."""
 
-import re
 from collections.abc import Iterator
-from contextlib import suppress
+from datetime import UTC, tzinfo
 from typing import Final, NamedTuple, Protocol
 
 from relay.archive.ledger import Extent
-from relay.syslog import rfc5424
+from relay.syslog.lenient.reader import glance
 from relay.values.event import EventType
 
 _LABELS: Final = {kind.label.encode(): kind for kind in EventType}
-_TIME: Final = re.compile(rb"<[0-9]{1,3}>1 ([0-9][!-~]{1,39}) ")
 
 
 class ArchiveFacts(NamedTuple):
@@ -42,8 +40,8 @@ class UnreadableStretch(NamedTuple):
     path: str
     offset: int
     cause: str
-    by_retention: bool = False
-    """Retention removed it, so nothing is wrong."""
+    is_expected: bool = False
+    """Nothing is wrong: retention removed it, or it will come again."""
 
 
 Item = PastEvent | UnreadableStretch
@@ -59,12 +57,9 @@ class History(Protocol):
         """The newest `limit` selected events, oldest first; `events` then continues at the present end."""
 
 
-def past_event(message: bytes, kind: EventType, time: int) -> PastEvent:
-    """The event with the time and type that the message has, or else these."""
-    match = _TIME.match(message)
-    if match is not None:
-        with suppress(ValueError):
-            time = rfc5424.microseconds(match[1])
-    if kind is EventType.LOG and (identity := rfc5424.identity(message)) is not None:
-        kind = _LABELS.get(identity.type, kind)
-    return PastEvent(time, kind.label, message)
+def past_event(message: bytes, kind: EventType, time: int, zone: tzinfo = UTC) -> PastEvent:
+    """The event with the time and type that the message has, or else these. `zone`: of time stamps without one."""
+    seen = glance(message, time, zone)
+    if kind is EventType.LOG and seen.identity is not None:
+        kind = _LABELS.get(seen.identity.type, kind)
+    return PastEvent(time if seen.time is None else seen.time, kind.label, message)

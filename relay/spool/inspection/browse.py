@@ -11,6 +11,7 @@ Memory: one block, and 8 octets for each block of one segment when reading backw
 
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Self
 
 from relay.errors import DataError, StorageError
@@ -139,6 +140,17 @@ def end_of(disk: Disk, folder: str) -> BlockLocation | None:
         while walk.next() is not None:
             pass
         return walk.location
+
+
+def spool_id(disk: Disk, folder: str) -> bytes:
+    """The spool's id, as its newest segment has it; empty when there is no readable segment."""
+    present = firsts(disk, folder)
+    if present:
+        with suppress(DataError, StorageError):
+            header, reader = open_segment(disk, folder, BlockLocation.start_of(present[-1]), None)
+            reader.close()
+            return header.spool
+    return b""
 
 
 def walk_from(disk: Disk, folder: str, number: int) -> SpoolWalk:

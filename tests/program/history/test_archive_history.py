@@ -189,7 +189,7 @@ def test_days_without_a_ledger_and_without_a_log(tmp_path: Path) -> None:
     assert unread(history(tmp_path).events()) == []
     reported = unread(history(tmp_path, earliest=BEGIN).events())
     assert [item.cause for item in reported] == ["removed by retention (age) on 2026-12-04"]
-    assert reported[0].by_retention
+    assert reported[0].is_expected
 
 
 def test_a_damaged_ledger_is_named_and_its_lines_are_read(tmp_path: Path) -> None:
@@ -248,10 +248,7 @@ def test_following_returns_later_messages_once(tmp_path: Path, limited: bool) ->
 
 def restarted(history_before: ArchiveHistory) -> dict[str, OriginatorPosition]:
     """The positions as a bookmark would bring them back."""
-    return {
-        name: OriginatorPosition(dict(position.logs))
-        for name, position in history_before.positions.items()
-    }
+    return {name: OriginatorPosition(dict(position.logs)) for name, position in history_before.positions.items()}
 
 
 def test_positions_survive_day_changes_parts_compression_and_retention(tmp_path: Path) -> None:
@@ -311,7 +308,7 @@ def test_what_a_crashed_writer_wrote_again_comes_again(tmp_path: Path) -> None:
     archive.put(1, "r1", "b")
     items = list(history(tmp_path, following=True, positions=restarted(followed)).events())
     assert events_of(items) == ["c", "b"]
-    assert [item.by_retention for item in unread(items)] == [True]
+    assert [item.is_expected for item in unread(items)] == [True]
 
 
 def test_the_position_is_that_of_the_events_that_were_used(tmp_path: Path) -> None:
