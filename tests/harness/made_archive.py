@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from relay.archive import ledger
+from relay.archive.filing.originator import folder_name
 from relay.archive.ledger import Closing, Extent, Heading, Removal
 from relay.archive.log_line import escape
-from relay.archive.originator import folder_name
 from relay.syslog import rfc5424
 
 SECOND = 1_000_000

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from relay.archive.layout import COMPRESSIONS, LOG_SUFFIXES, DayFiles, begin_of
 from relay.archive.ledger import Extent, LedgerLine
-from relay.archive.reading.ledger_reader import CHUNK, LedgerEnd, LedgerReader
+from relay.archive.reading.ledger_reader import CHUNK, DayEnd, LedgerReader
 from relay.archive.reading.log_octets import LogOctets, OpenLogs
 from relay.archive.reading.originators import OriginatorFolder
 
@@ -65,9 +65,9 @@ class DayLog:
         """Close the log; a later use opens it again."""
         self._logs.close(self.folder.path, self.files)
 
-    def end(self) -> LedgerEnd:
+    def end(self) -> DayEnd:
         """The closing and the removal, where the ledger has them."""
-        return LedgerEnd(None, None) if self.ledger is None else self.ledger.end()
+        return DayEnd(None, None) if self.ledger is None else self.ledger.end()
 
     def recorded(self) -> tuple[Extent, int] | None:
         """The ledger's last extent, and where its line ends in the ledger; None when there is none."""

@@ -27,7 +27,7 @@ class LocatedLine(NamedTuple):
     octets: bytes
 
 
-class LedgerEnd(NamedTuple):
+class DayEnd(NamedTuple):
     """What the last lines of a ledger say of the day."""
 
     closing: Closing | None
@@ -51,7 +51,7 @@ class LedgerReader:
                 return heading
         return None
 
-    def end(self) -> LedgerEnd:
+    def end(self) -> DayEnd:
         """The closing and the removal, where the day has them."""
         removal = None
         for line in self._backward():
@@ -62,8 +62,8 @@ class LedgerReader:
             if isinstance(found, Removal) and removal is None:
                 removal = found
                 continue
-            return LedgerEnd(found if isinstance(found, Closing) else None, removal)
-        return LedgerEnd(None, removal)
+            return DayEnd(found if isinstance(found, Closing) else None, removal)
+        return DayEnd(None, removal)
 
     def last_extent(self) -> tuple[Extent, int] | None:
         """The last extent, and where its line ends in the ledger."""

@@ -50,7 +50,7 @@ Found = tuple[int, ArchivedMessage | None]
 """The time of receipt, and a message; None: there is nothing more before this time (backward: after it)."""
 
 
-class _JsonLine(msgspec.Struct):
+class _RawField(msgspec.Struct):
     raw: str = ""
     raw_base64: str = ""
 
@@ -220,7 +220,7 @@ def needles_for(texts: Sequence[bytes], *, is_json: bool) -> tuple[bytes, ...]:
 def message_of_json(line: bytes) -> bytes:
     """The message's octets from a line of a log in format "json"; the line itself when it is not such a line."""
     try:
-        found = msgspec.json.decode(line, type=_JsonLine)
+        found = msgspec.json.decode(line, type=_RawField)
         return base64.b64decode(found.raw_base64) if found.raw_base64 else found.raw.encode()
     except (msgspec.MsgspecError, ValueError):
         return line

@@ -22,14 +22,14 @@ from typing_extensions import override
 
 from relay.archive.layout import DayFiles
 from relay.archive.reading.day_log import A_DAY, DayLog, marks_at
-from relay.archive.reading.ledger_reader import CHUNK, LedgerEnd
+from relay.archive.reading.ledger_reader import CHUNK, DayEnd
 from relay.archive.reading.line_search import BLOCK, ArchivedMessage, Found, search, search_backward
 from relay.archive.reading.log_octets import OpenLogs
 from relay.archive.reading.originators import OriginatorFolder, days_of, originators, require_archive
 from relay.errors import DataError, NoInputError, RelayError, StorageError
 from relay.program.history.event_filter import EventFilter
 from relay.program.history.past_event import ArchiveFacts, History, Item, PastEvent, UnreadableStretch, past_event
-from relay.program.history.reading_position import LogPosition, OriginatorPosition
+from relay.program.history.reading_position import DayPosition, OriginatorPosition
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk
 from relay.values.event import EventType
@@ -157,7 +157,7 @@ class ArchiveHistory(History):
         recorded = day.recorded()
         return recorded[0].off + recorded[0].len if recorded else 0
 
-    def _pass(self, day: DayLog, position: LogPosition, until: int) -> None:
+    def _pass(self, day: DayLog, position: DayPosition, until: int) -> None:
         """Move the position over lines that the query ruled out."""
         recorded = day.recorded()
         if recorded is not None and recorded[0].off < until:
@@ -302,7 +302,7 @@ class ArchiveHistory(History):
         facts = ArchiveFacts(day.folder.name, day.path, found.offset, extent, marks)
         return PastEvent(event.time, kind, event.message, facts)
 
-    def _without_log(self, day: DayLog, end: LedgerEnd, read: int) -> Iterable[Keyed]:
+    def _without_log(self, day: DayLog, end: DayEnd, read: int) -> Iterable[Keyed]:
         """Name a day whose log is missing, where somebody asked for its events."""
         size = end.closing.len if end.closing else None
         if size is not None and read >= size:

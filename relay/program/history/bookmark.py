@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from relay.errors import DataError, NoInputError
-from relay.program.history.reading_position import LogPosition, OriginatorPosition, PassedLine
+from relay.program.history.reading_position import DayPosition, OriginatorPosition, PassedLine
 from relay.system.disk import Disk
 
 SCHEMA: Final = "relay.bookmark/1"
@@ -62,7 +62,7 @@ class Bookmark:
             position = found[name] = OriginatorPosition()
             for stem, log in logs.items():
                 passed = [PassedLine(*line) for line in log.passed]
-                position.logs[stem] = LogPosition(log.off, passed, log.finished)
+                position.logs[stem] = DayPosition(log.off, passed, log.finished)
         return found
 
     def spool_positions(self) -> dict[str, SpoolPosition]:

@@ -31,7 +31,7 @@ class PassedLine(NamedTuple):
 
 
 @dataclass(slots=True)
-class LogPosition:
+class DayPosition:
     """How far one log was read."""
 
     off: int = 0
@@ -66,7 +66,7 @@ class LogPosition:
 class OriginatorPosition:
     """How far one originator was read, by the stems of its logs ("2026-11-30")."""
 
-    logs: dict[str, LogPosition] = field(default_factory=dict)
+    logs: dict[str, DayPosition] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     """Further logs that were read to their end."""
 
@@ -89,9 +89,9 @@ class OriginatorPosition:
                 break
         self.read -= self.logs.keys()
 
-    def begin(self, stem: str, after: str | None) -> LogPosition:
+    def begin(self, stem: str, after: str | None) -> DayPosition:
         """The position in a log. A finished log that this one continues needs no position of its own any more."""
         if after is not None and after in self.logs and self.logs[after].finished:
             del self.logs[after]
             self.read.add(after)
-        return self.logs.setdefault(stem, LogPosition())
+        return self.logs.setdefault(stem, DayPosition())
