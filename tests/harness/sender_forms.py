@@ -119,7 +119,7 @@ RFC_5424_NEARLY = _vectors(
 
 BSD = _vectors(
     (b"<34>Oct 11 22:14:15 mymachine su: 'su root' failed", 34, "2026-10-11T22:14:15", "mymachine", "su", None, b"'su root' failed", INFERRED),
-    (b"<13>Feb  5 17:32:18 192.0.2.99 Use the BFG!", 13, "2027-02-05T17:32:18", "192.0.2.99", None, None, b"Use the BFG!", INFERRED),
+    (b"<13>Feb  5 17:32:18 192.0.2.99 Use the BFG!", 13, "2026-02-05T17:32:18", "192.0.2.99", None, None, b"Use the BFG!", INFERRED),
     (b"<46>Nov 30 09:01:02 Two Words user system logged out", 46, N30, None, None, None, b"Two Words user system logged out", INFERRED),
     (b"<30>Nov 30 09:01:02 2001:db8:115e:c0b::a:1 named[16548]: x", 30, N30, "2001:db8:115e:c0b::a:1", "named", "16548", b"x", INFERRED),
     (b"<30>Nov 30 09:01:02 ::ffff:192.0.2.1 named: x", 30, N30, "::ffff:192.0.2.1", "named", None, b"x", INFERRED),

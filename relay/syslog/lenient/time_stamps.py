@@ -6,9 +6,10 @@
     Mon Nov 30 09:01:02.123 2026            with a weekday, a fraction and the year, which may also precede the time
     2026 Nov 30 09:01:02 CET                Cisco NX-OS
 
-A missing year is the one that brings the time nearest to its receipt; 29 February without a leap year nearby is not a
-time. A missing zone is the configured one, and so is an abbreviation that has several meanings (CST, IST, EST), unless
-the configured zone has it at that time. In the hour that a clock repeats, the reading nearest to the receipt counts.
+A missing year is the one that brings the time nearest to its receipt, if possible not over a month behind it. 29
+February without a leap year nearby is not a time. A missing zone is the configured one, and so is an abbreviation that
+has several meanings (CST, IST, EST), unless the configured zone has it at that time. In the hour that a clock repeats,
+the reading nearest to the receipt counts.
 """
 
 import re
@@ -52,6 +53,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _REMEMBERED_STAMPS: Final = 8192
 _LEAP_SECOND: Final = 60
+_MONTH_AHEAD: Final = 31 * MICROSECONDS_A_DAY
 _DAY: Final = MICROSECONDS_A_DAY
 
 
@@ -78,8 +80,12 @@ def time_of(stamp: re.Match[bytes], received: int, zone: tzinfo, *, trusted: boo
 
 
 def nearest_to(received: int, times: Iterable[int]) -> int | None:
-    """The time that lies nearest to the receipt; None when there is none."""
-    return min(times, key=lambda time: abs(time - received), default=None)
+    """The time that lies nearest to the receipt, if possible not over a month behind it; None when there is none.
+
+    Messages come late by months, after a long outage. A clock that is ahead by months has its year wrong as well.
+    """
+    latest = received + _MONTH_AHEAD
+    return min(times, key=lambda time: (time > latest, abs(time - received)), default=None)
 
 
 @lru_cache(_REMEMBERED_STAMPS)
