@@ -16,6 +16,7 @@ from relay.syslog import auditd_remote
 from relay.syslog.framing import Decoder
 from relay.syslog.relp import RelpServer
 from relay.values.event import Event, EventType
+from relay.values.provenance import ReceiptMark
 
 
 class Conversation(Protocol):
@@ -27,7 +28,15 @@ class Conversation(Protocol):
 
     @property
     def oversized(self) -> int:
-        """How many messages were skipped because they are too long."""
+        """How many messages were cut because they are too long."""
+
+    @property
+    def dropped(self) -> int:
+        """How many octets of these messages were dropped."""
+
+    @property
+    def marks(self) -> dict[int, ReceiptMark]:
+        """The marks of messages of the last `receive` or `finish`, by their index in it; most messages have none."""
 
     @property
     def error(self) -> ProtocolError | None:
@@ -46,8 +55,11 @@ class Conversation(Protocol):
     def reply(self) -> bytes:
         """Take the octets that are to be sent to the peer now; b"" if there are none."""
 
-    def finish(self) -> bool:
-        """End the stream, at the peer's half-close; whether it ended at the end of a frame."""
+    def finish(self) -> list[bytes]:
+        """End the stream, at the peer's half-close; returns the messages that this completes.
+
+        The stream ended inside a frame if `partial` is still true.
+        """
 
 
 class SyslogConversation(Decoder, Conversation):

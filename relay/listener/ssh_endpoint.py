@@ -92,6 +92,7 @@ class ChannelStream(ByteStream):
     def __init__(self, connection: "_SshConnection", channel: paramiko.Channel, destination: tuple[str, int]) -> None:
         self.destination = destination
         self.key = connection.identity
+        self.identity = self.key.key.fingerprint
         self.closed = False
         self._connection = connection
         self._channel = channel
@@ -103,6 +104,11 @@ class ChannelStream(ByteStream):
     @override
     def peer(self) -> str:
         return f"{self._connection.peer} ({self.key.comment or self.key.key.fingerprint})"
+
+    @property
+    @override
+    def address(self) -> str:
+        return self._connection.host
 
     @override
     async def read(self) -> bytes:

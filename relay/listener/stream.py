@@ -4,7 +4,11 @@ The promise, and the reason for the shape of this file: a close after the peer's
 stream is closed cleanly only when the peer has half-closed (or has been idle for long) and everything it sent is
 durable. In every other case (a failed spool, a broken or unfinished frame, a stop) it is aborted with a reset, so that
 no sender treats its end as acceptance. Messages before a bad frame are made durable first. A message over the size
-limit is the exception: it is dropped and counted, because its sender would only repeat it for ever.
+limit is cut, marked and counted, because its sender would only repeat it for ever. The last line of a stream is a
+message without its trailer too, and is marked: it may be incomplete.
+
+Every batch has the stream's Provenance. A stream whose first octets are of another protocol is named in the log with
+its octets, of which `Aside` keeps some, and reset.
 
 A protocol that acknowledges is also answered after fsync, message by message, while the stream continues. If its close
 says no more than its answers did (`Dialect.parts`), a stop closes the stream. A stream whose oldest message is
@@ -20,14 +24,21 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NamedTuple, Protocol
 
 from relay.errors import ProtocolError, RelayError, StorageError, UnavailableError
+from relay.listener.aside import Aside
 from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, dialect_of, log_event
 from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
+from relay.syslog.other_protocol import OtherProtocolError, needs_more, other_protocol
 from relay.system.clock import Clock, wall_clock
-from relay.values.event import Batch, Submit
+from relay.system.rare_log import RareLog
+from relay.values.event import Batch, Event, Submit
+from relay.values.provenance import Provenance, ReceiptMark
+from relay.values.size import size_text
+from relay.values.text import counted
 
 PART_TIMEOUT: Final = 1.0
 """How many seconds the close of an unfinished stream may take."""
@@ -38,9 +49,18 @@ _log = logging.getLogger(__name__)
 class ByteStream(Protocol):
     """One sender's connection over any transport."""
 
+    identity: str = ""
+    """What was verified of the sender, as `Provenance.identity` has it; known from the first read on."""
+    marks: ReceiptMark = ReceiptMark(0)
+    """The marks of every message of the stream."""
+
     @property
     def peer(self) -> str:
         """The sender's name, for people."""
+
+    @property
+    def address(self) -> str:
+        """The sender's IP address, or this machine's name; behind a listed proxy known from the first read on."""
 
     async def read(self) -> bytes:
         """The next octets; b"" at the peer's half-close, UnavailableError when the connection is lost."""
@@ -68,6 +88,13 @@ class StreamTerms:
     undurable_batches: int = 2
     answer_within: float | None = None
     """How long a message may be unanswered before the stream is ended. None: without limit."""
+    listener: str = ""
+    """The listener's URL, for the messages' provenance. Empty: they have none; a source of relay's reads them."""
+    aside: Aside | None = None
+    """Keeps the first octets of streams that are not syslog."""
+    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """The peers whose streams begin with a PROXY header; see `relay.listener.proxied_stream`."""
+    notices: RareLog = field(default_factory=lambda: RareLog(_log))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +106,8 @@ class ListenerCounters:
     refused: int = 0  # connections beyond a ceiling, reset at once
     messages: int = 0
     octets: int = 0
-    oversized: int = 0  # messages skipped because they are too long
+    oversized: int = 0  # messages cut because they are too long
+    dropped_octets: int = 0  # octets of these messages that were dropped
     truncated: int = 0  # streams aborted because they were half-closed inside a frame
     framing_errors: int = 0  # streams aborted because of octets that are not a frame, or not one that can be answered
     slow: int = 0  # streams aborted because the rest of a frame did not arrive
@@ -130,6 +158,7 @@ class StreamReception:
         self._to_answer = asyncio.Event()
         self._writing = asyncio.Lock()
         self._waited = 0.0  # for the rest of the current frame
+        self._cut = self._dropped = 0  # messages and octets of the conversation that are counted
 
     async def run(self) -> None:
         """Return when the stream has ended, in whichever way; faults of the peer and of the spool are counted."""
@@ -147,6 +176,8 @@ class StreamReception:
         except RelayError as error:
             self._stream.abort()
             self._count(error)
+            if isinstance(error, OtherProtocolError) and self._terms.aside is not None:
+                await asyncio.to_thread(self._terms.aside.keep, self._stream.address, error.octets)
             if isinstance(error, UnavailableError) and not self._is_amid_a_frame():
                 # Senders end in this way as well; a sender that loses its network has it in its own log.
                 _log.info("connection from %s ended: %s", self._stream.peer, error.cause)
@@ -208,9 +239,19 @@ class StreamReception:
                 return error
             cause = answering.exception()  # the answers failed first, and aborted the stream
             return cause if isinstance(cause, RelayError) else error
-        if self._dialect is None:
-            self._conversation.receive(self._begun)  # too few octets for any dialect but the last
-        return None if self._conversation.finish() else TruncatedStreamError("stream", "it ended inside a frame")
+        return await self._finish()
+
+    async def _finish(self) -> RelayError | None:
+        """Submit the last message, which the half-close ends."""
+        if self._begun:  # too few octets for any dialect but the last
+            if (other := other_protocol(self._begun, ended=True)) is not None:
+                return OtherProtocolError(other, self._begun)
+            self._dialect = self._terms.dialects[-1]
+            self._conversation = self._dialect.converse(self._terms.max_message_size)
+            await self._hand_on_to_conversation(self._begun)
+        await self._submit_messages(self._conversation.finish())
+        self._count_cut_messages()
+        return TruncatedStreamError("stream", "it ended inside a frame") if self._conversation.partial else None
 
     async def _read(self) -> bytes:
         """The next octets, within the time that the terms allow; b"" at the half-close and for an idle stream."""
@@ -249,20 +290,25 @@ class StreamReception:
                 self._begun = data
                 return
             self._begun = b""
+        await self._hand_on_to_conversation(data)
+
+    async def _hand_on_to_conversation(self, data: bytes) -> None:
         conversation = self._conversation
-        oversized = conversation.oversized
         messages = conversation.receive(data)
-        self._counters.oversized += conversation.oversized - oversized
+        self._count_cut_messages()
         if messages or not conversation.partial:
             self._waited = 0.0
         self._to_answer.set()
-        if messages:
-            await self._submit_messages(messages)
+        await self._submit_messages(messages)
         if conversation.error is not None:
             raise conversation.error
 
     def _identify(self, begun: bytes) -> bool:
         """Whether the stream's first octets are enough to identify its dialect; then its conversation begins."""
+        if (other := other_protocol(begun)) is not None:
+            raise OtherProtocolError(other, begun)
+        if needs_more(begun):
+            return False
         dialect = dialect_of(begun, self._terms.dialects)
         if dialect is None:
             return False
@@ -273,15 +319,49 @@ class StreamReception:
         return True
 
     async def _submit_messages(self, messages: list[bytes]) -> None:
+        if not messages:
+            return
         self._unanswered_since.append(asyncio.get_running_loop().time())
         self._set_due()
         await self._wait_for_durable(at_most=self._terms.undurable_batches - 1)
-        now, peer = self._clock(), self._stream.peer
-        to_event, waits = (self._dialect.event, self._dialect.waits) if self._dialect else (log_event, False)
-        batch = Batch([to_event(message, now, peer) for message in messages], awaited=waits)
+        waits = self._dialect is not None and self._dialect.waits
+        batch = Batch(self._events(messages), awaited=waits, provenance=self._provenance())
         self._undurable.append(_Undurable(await self._submit(batch), len(messages)))
         self._undurable[-1].durable.add_done_callback(lambda _: self._to_answer.set())
         self._counters.messages += len(messages)
+
+    def _events(self, messages: list[bytes]) -> list[Event]:
+        now, peer = self._clock(), self._stream.peer
+        to_event = log_event if self._dialect is None else self._dialect.event
+        events = [to_event(message, now, peer) for message in messages]
+        if of_all := self._stream.marks:
+            events = [event._replace(marks=of_all) for event in events]
+        for index, mark in self._conversation.marks.items():
+            events[index] = events[index]._replace(marks=mark | of_all)
+        return events
+
+    def _provenance(self) -> Provenance | None:
+        if not self._terms.listener:
+            return None
+        stream, dialect = self._stream, self._dialect or SYSLOG
+        return Provenance(stream.address, stream.identity, self._terms.listener, dialect.name)
+
+    def _count_cut_messages(self) -> None:
+        """Add the messages that the conversation has cut since the last call, and log them."""
+        conversation, counters = self._conversation, self._counters
+        if conversation.oversized == self._cut:
+            return
+        counters.oversized += conversation.oversized - self._cut
+        counters.dropped_octets += conversation.dropped - self._dropped
+        self._cut, self._dropped = conversation.oversized, conversation.dropped
+        self._terms.notices.warn(
+            "cut",
+            "messages longer than max-message-size (%s) are cut: %s so far, the last one from %s; raise "
+            "max-message-size in [receiver], or have the sender send shorter ones",
+            size_text(self._terms.max_message_size),
+            counted(counters.oversized, "message"),
+            self._stream.peer,
+        )
 
     async def _wait_for_durable(self, *, at_most: int) -> None:
         while len(self._undurable) > at_most:

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from relay.errors import UnavailableError
 from relay.listener.listening_socket import Listener
+from relay.listener.proxied_stream import ProxiedStream, is_listed
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.values.address import Address
 from relay.values.event import Submit
@@ -59,7 +60,8 @@ class TcpListener(Listener):
         super().__init__(f"tcp://{Address(host, port)}", host, port)
         self.counters = ListenerCounters() if counters is None else counters
         self._submit = submit
-        self._terms = StreamTerms() if terms is None else terms
+        self.terms = StreamTerms() if terms is None else terms
+        """Of the next streams."""
         self._ceilings = Ceilings() if ceilings is None else ceilings
         self._servers: list[asyncio.Server] = []
         self._receptions: set[asyncio.Task[None]] = set()
@@ -95,19 +97,24 @@ class TcpListener(Listener):
         """The stream to receive on a connection; None if there cannot be one."""
         return connection
 
+    def _behind_a_proxy(self, connection: "_TcpConnection") -> ByteStream:
+        if not is_listed(connection.address, self.terms.proxies):
+            return connection
+        return ProxiedStream(connection, lambda address: self._connected[address] < self._ceilings.per_address)
+
     def _accept(self, connection: "_TcpConnection") -> None:
         address = connection.address
         full = (
             len(self._receptions) >= self._ceilings.connections
             or self._connected[address] >= self._ceilings.per_address
         )
-        stream = None if full or self._stopping else self._stream(connection)
+        stream = None if full or self._stopping else self._stream(self._behind_a_proxy(connection))
         if stream is None:
             self.counters.refused += not self._stopping
             connection.abort()
             return
         self._connected[address] += 1
-        received = StreamReception(stream, self._submit, self.counters, self._terms)
+        received = StreamReception(stream, self._submit, self.counters, self.terms)
         reception = asyncio.get_running_loop().create_task(received.run())
         self._receptions.add(reception)
 
@@ -141,7 +148,7 @@ class _TcpConnection(asyncio.Protocol, ByteStream):
         self._transport = cast("asyncio.Transport", transport)  # create_server makes one
         self._socket: socket.socket = transport.get_extra_info("socket")
         host, port, *_ = transport.get_extra_info("peername") or ("unknown", 0)
-        self.address: str = host
+        self._host: str = host
         self._url = f"tcp://{Address(host, port)}"
         for option in _KEEPALIVE:
             self._socket.setsockopt(*option)
@@ -180,6 +187,11 @@ class _TcpConnection(asyncio.Protocol, ByteStream):
         self._wake_reader()
 
     # --- ByteStream ---
+
+    @property
+    @override
+    def address(self) -> str:
+        return self._host
 
     @property
     @override

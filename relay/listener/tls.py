@@ -17,21 +17,25 @@ import datetime as dt
 import ssl
 from typing import Final
 
+from cryptography import x509
 from typing_extensions import override
 
 from relay.errors import ProtocolError, RelayError, UnavailableError
 from relay.listener.stream import ByteStream, ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
+from relay.syslog.other_protocol import NO_TLS, OtherProtocolError, is_tls
 from relay.transport.from_files import FromFiles
-from relay.transport.tls.certificate import identify, trust
+from relay.transport.tls.certificate import fingerprint, identify, trust
 from relay.transport.tls.engine import TlsEngine, TlsState, tls_context
-from relay.transport.tls.faults import TlsFault, VerifyResult, alert, distrust, in_words, refusal
+from relay.transport.tls.faults import TlsFault, VerifyResult, alert, certificate_names, distrust, in_words, refusal
 from relay.values.address import Address
 from relay.values.configuration.receiver_settings import ReceiverTls
 from relay.values.configuration.setting_rules import is_pem
 from relay.values.event import Submit
 
 HANDSHAKE_TIMEOUT: Final = 15.0  # seconds
+_LONGEST_NAME: Final = 255
+_MOST_NAMES: Final = 16
 _LARGEST_READ: Final = 1 << 18
 """Octets after which `read` returns; one record may come on top."""
 
@@ -114,6 +118,11 @@ class TlsStream(ByteStream):
     def peer(self) -> str:
         return self._inner.peer
 
+    @property
+    @override
+    def address(self) -> str:
+        return self._inner.address
+
     @override
     async def read(self) -> bytes:
         if not self._agreed:
@@ -156,12 +165,16 @@ class TlsStream(ByteStream):
         self._inner.abort()
 
     async def _shake_hands(self) -> None:
+        begun = False
         try:
             async with asyncio.timeout(self._handshake_timeout):
                 while not self._engine.handshake():
                     await self._flush()
                     if not (data := await self._inner.read()):
                         raise UnavailableError("TLS handshake", "the peer ended the connection")
+                    if not begun and not is_tls(data):
+                        raise OtherProtocolError(NO_TLS, data)
+                    begun = True
                     self._engine.feed(data)
                 await self._flush()
         except TimeoutError:
@@ -170,6 +183,7 @@ class TlsStream(ByteStream):
         except ssl.SSLError as error:
             raise await self._failed("TLS handshake", error) from error
         self._agreed = True
+        self.identity = verified_identity(self._engine.peer_certificate)
 
     async def _failed(self, what: str, error: ssl.SSLError) -> ProtocolError:
         """Send the alert that names the peer's fault, as far as it can be sent."""
@@ -180,6 +194,18 @@ class TlsStream(ByteStream):
     async def _flush(self) -> None:
         if data := self._engine.ciphertext():
             await self._inner.write(data)
+
+
+def verified_identity(certificate: bytes) -> str:
+    """The identity that a verified certificate (DER; b"" for none) proves, as `Provenance.identity` has it."""
+    if not certificate:
+        return ""
+    try:
+        named = certificate_names(x509.load_der_x509_certificate(certificate))
+    except ValueError:  # OpenSSL reads it, `cryptography` does not
+        named = []
+    usable = [name for name in named if name.isprintable() and " " not in name and len(name) <= _LONGEST_NAME]
+    return " ".join([fingerprint(certificate), *usable[:_MOST_NAMES]])
 
 
 def _fault(error: ssl.SSLError) -> TlsFault:

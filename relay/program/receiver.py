@@ -1,16 +1,19 @@
 """`relay receive`: listeners → spool → archive, put together from the settings."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Literal
 
 from typing_extensions import override
 
+from relay.archive.layout import OWN
 from relay.archive.write import ArchiveWriter
 from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.archive_session import ArchiveSession
 from relay.errors import RelayError
+from relay.listener.aside import Aside
 from relay.listener.conversation import ALL
 from relay.listener.ssh_endpoint import SshEndpoint
 from relay.listener.stream import ListenerCounters, StreamReception, StreamTerms
@@ -31,7 +34,7 @@ from relay.spool.store import Store
 from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
-from relay.values.configuration.settings import LARGEST_MESSAGE_SIZE, Settings
+from relay.values.configuration.settings import Settings
 from relay.values.event import EventType
 
 ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({EventType.LOG}))
@@ -89,6 +92,18 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
     )
 
 
+def terms_of_streams(url: str, settings: Settings) -> StreamTerms:
+    """The terms of the streams of one listener."""
+    receiver = settings.receiver
+    return StreamTerms(
+        dialects=ALL,
+        max_message_size=receiver.max_message_size,
+        listener=url,
+        aside=Aside(os.path.join(receiver.archive, OWN, "aside")),
+        proxies=receiver.proxies if receiver.proxy_protocol else (),
+    )
+
+
 async def _archive(road: Road, folder: str) -> None:
     spool_id = road.store.transient.id.hex()
     with ArchiveWriter(folder, spool_id) as archive:
@@ -108,11 +123,12 @@ class Receiver(RunningParts):
         self._parts = PartsByName()
         """The parts that listen now."""
         self._settings = Settings()
-        self._terms = StreamTerms(dialects=ALL, max_message_size=LARGEST_MESSAGE_SIZE)
         self._counters = ListenerCounters()
         self._listening: dict[str, TcpListener | TlsListener | SshEndpoint] = {}
         """By the URL of each."""
         self._identity: ServerIdentity | None = None
+        self._terms: dict[str, StreamTerms] = {}
+        """Of each listener's next streams, by its URL."""
 
     @property
     def summary(self) -> str:
@@ -163,14 +179,17 @@ class Receiver(RunningParts):
                 await self._listening.pop(url).stop()
         if settings.receiver.tls is not None and self._identity is not None:
             self._identity.exchange(settings.receiver.tls)
-        for listener in self._listening.values():
+        for url, listener in self._listening.items():
+            self._terms[url] = terms_of_streams(url, settings)
+            if isinstance(listener, TcpListener):
+                listener.terms = self._terms[url]
             if isinstance(listener, SshEndpoint) and (ssh := settings.receiver.ssh) is not None and changes.sentences:
                 listener.exchange(ssh.host_key, ssh.authorized_keys, _allowed(settings))
         self._parts, self._settings = parts_of_receive(settings, new.digests), settings
         return ()
 
     async def _listen(self, url: str, settings: Settings) -> None:
-        submit, counters, terms = self._submit, self._counters, self._terms
+        submit, counters, terms = self._submit, self._counters, terms_of_streams(url, settings)
         tls, ssh = settings.receiver.tls, settings.receiver.ssh
         if tls is not None and self._identity is not None and url == f"tls://{tls.listen}":
             listener: TcpListener | TlsListener | SshEndpoint = TlsListener(
@@ -183,11 +202,12 @@ class Receiver(RunningParts):
                 host_key_file=ssh.host_key,
                 authorized_keys_file=ssh.authorized_keys,
                 allowed=_allowed(settings),
-                serve=lambda stream: StreamReception(stream, submit, counters, terms).run(),
+                serve=lambda stream: StreamReception(stream, submit, counters, self._terms[url]).run(),
             )
         else:
             (address,) = (each for each in settings.receiver.listen if url == f"tcp://{each}")
             listener = TcpListener(address.host, address.port, submit, counters=counters, terms=terms)
+        self._terms[url] = terms
         await listener.start()
         self._listening[url] = listener
 

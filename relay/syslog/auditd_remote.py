@@ -100,8 +100,9 @@ class Reply(NamedTuple):
 class _Frame(NamedTuple):
     type: int
     sequence: int
-    body: bytes | None
-    """None: it was too long, and was skipped."""
+    body: bytes
+    dropped: int = 0
+    """Octets of its body over the ceiling."""
 
 
 def _name(type_: int) -> str:
@@ -113,7 +114,11 @@ def _encode(type_: int, sequence: int, body: bytes = b"") -> bytes:
 
 
 class AuditdFrameReader(FrameReader[_Frame]):
-    """Finds the frames of one side; one that is too large is returned, without its body, before its body is skipped."""
+    """Finds the frames of one side."""
+
+    def __init__(self, largest: int) -> None:
+        super().__init__(largest)
+        self._oversized = _Frame(0, 0, b"")  # the unfinished frame that is too large
 
     @override
     def _read_frame(self, data: bytes, at: int, frames: list[_Frame]) -> int:
@@ -128,7 +133,7 @@ class AuditdFrameReader(FrameReader[_Frame]):
             cause = f"version {header_version}.{message_version} of it is not known, only 0.0"
             self.error = AuditdRemoteError(cause)
         elif length > self._largest:
-            frames.append(_Frame(type_, sequence, None))
+            self._oversized = _Frame(type_, sequence, b"", length - self._largest)
             self._to_skip = length
             return self._skip(data, body, frames)
         elif body + length > len(data):
@@ -137,31 +142,36 @@ class AuditdFrameReader(FrameReader[_Frame]):
             frames.append(_Frame(type_, sequence, data[body : body + length]))
         return body + length
 
+    @override
+    def _end_oversized(self, content: bytes, last: int, frames: list[_Frame]) -> None:
+        frames.append(self._oversized._replace(body=content))
+
 
 class AuditdServer(AnsweringServer[_Frame]):
     """The server's side of one connection.
 
-    A message longer than `max_message_size` is skipped, counted in `oversized`, and acknowledged all the same because
-    its sender would otherwise send it again for ever. A message without content (`is_empty`) is acknowledged in its
-    turn.
+    A message longer than `max_message_size` is cut, marked and acknowledged like any other. A message without content
+    (`is_empty`) is acknowledged in its turn.
     """
 
     def __init__(
         self, max_message_size: int = LARGEST_BODY, *, is_empty: Callable[[bytes], bool] = operator.not_
     ) -> None:
-        super().__init__(AuditdFrameReader(min(max_message_size, LARGEST_BODY)))
+        super().__init__(AuditdFrameReader(min(max_message_size + 1, LARGEST_BODY)))  # 1: the LF behind the record
+        self._limit = max_message_size
         self._is_empty = is_empty
 
     @override
     def _handle(self, frame: _Frame, items: list[bytes]) -> AuditdRemoteError | None:
         acknowledgement = _encode(ACK, frame.sequence)
         if frame.type == MESSAGE:
-            record = b"" if frame.body is None else frame.body.removesuffix(b"\n")
-            self.oversized += frame.body is None
+            record = frame.body.removesuffix(b"\n")
             is_kept = not self._is_empty(record)
             self._answer(acknowledgement, when_accepted=is_kept)
             if is_kept:
-                items.append(record)
+                if dropped := frame.dropped + max(0, len(record) - self._limit):
+                    self._note_cut(items, dropped)
+                items.append(record[: self._limit])
         elif frame.type == HEARTBEAT:
             self._ready.append(acknowledgement)
         else:

@@ -5,6 +5,8 @@ They know no socket and no clock: octets in, values and octets out. When the pee
 that are still returned, `error` holds the fault, and every later `receive` raises it. The result is the same however
 the octets are cut.
 
+The content of a frame over the limit is cut to it. Its other octets are dropped by its count, and it is marked.
+
 Memory: one frame and the octets last received, and one answer for each message that is not accepted yet. Work is linear
 in the octets.
 """
@@ -13,13 +15,14 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from relay.errors import ProtocolError
+from relay.values.provenance import ReceiptMark
 
 FrameT = TypeVar("FrameT")
 ItemT = TypeVar("ItemT")
 
 
 class FrameReader(Generic[FrameT]):
-    """Finds the frames in a stream that arrives in pieces; the content of larger ones than `largest` is skipped."""
+    """Finds the frames in a stream that arrives in pieces; the content of larger ones than `largest` is cut."""
 
     error: ProtocolError | None
 
@@ -29,7 +32,8 @@ class FrameReader(Generic[FrameT]):
         self._offset = 0  # of the octets not read yet, in the stream
         self._begun = bytearray()  # an unfinished frame
         self._needed = 0  # its octets before it is read again
-        self._to_skip = 0  # octets of a frame that is too large which have not arrived
+        self._cut = bytearray()  # the content of an unfinished frame that is too large, up to the limit
+        self._to_skip = 0  # octets of it that have not arrived
 
     @property
     def partial(self) -> bool:
@@ -64,11 +68,20 @@ class FrameReader(Generic[FrameT]):
         return len(data)
 
     def _skip(self, data: bytes, at: int, frames: list[FrameT]) -> int:
-        """Skip the octets of a frame that is too large as far as they have arrived; returns where that ends."""
+        """Read the octets of a frame that is too large as far as they have arrived; returns where that ends."""
         skipped = min(self._to_skip, len(data) - at)
-        del frames  # for a protocol that returns the frame only now
+        end = at + skipped
+        self._cut += data[at : min(end, at + self._largest - len(self._cut))]
         self._to_skip -= skipped
-        return at + skipped
+        if skipped and not self._to_skip:
+            content = bytes(self._cut)
+            self._cut.clear()
+            self._end_oversized(content, data[end - 1], frames)
+        return end
+
+    def _end_oversized(self, content: bytes, last: int, frames: list[FrameT]) -> None:
+        """End the frame that is too large; `last` is its last octet."""
+        raise NotImplementedError
 
 
 class FrameReceiver(Generic[FrameT, ItemT]):
@@ -107,8 +120,12 @@ class AnsweringServer(FrameReceiver[FrameT, bytes]):
 
     def __init__(self, reader: FrameReader[FrameT]) -> None:
         super().__init__(reader)
+        self.marks: dict[int, ReceiptMark] = {}
+        """The marks of messages of the last `receive`, by their index in it; most messages have none."""
         self.oversized = 0
-        """Messages skipped because they are too long."""
+        """Messages cut because they are too long."""
+        self.dropped = 0
+        """Octets of these messages that were dropped."""
         self._waiting: deque[tuple[bytes, bool]] = deque()  # an answer, and whether its message is yet to be accepted
         self._ready: list[bytes] = []
 
@@ -125,11 +142,23 @@ class AnsweringServer(FrameReceiver[FrameT, bytes]):
         self._ready.clear()
         return reply
 
-    def finish(self) -> bool:
-        """End the stream; whether it ended between frames. Raises `error` if it is set."""
+    def receive(self, data: bytes) -> list[bytes]:
+        """See `FrameReceiver`."""
+        self.marks = {}
+        return super().receive(data)
+
+    def finish(self) -> list[bytes]:
+        """End the stream; it completes no message. Raises `error` if it is set."""
         if self.error is not None:
             raise self.error
-        return not self.partial
+        self.marks = {}
+        return []
+
+    def _note_cut(self, items: list[bytes], dropped: int) -> None:
+        """Mark and count the message that is to be appended: so many octets of it were dropped."""
+        self.marks[len(items)] = ReceiptMark.CUT
+        self.oversized += 1
+        self.dropped += dropped
 
     def _answer(self, octets: bytes, *, when_accepted: bool = False) -> None:
         """Queue an answer behind those of earlier messages."""

@@ -8,7 +8,7 @@ unanswered when a session ends are sent again in the next one.
 When the peer breaks the protocol, `error` is a RelpError; see relay.syslog.frames.
 
 Ceilings: the server keeps one unfinished message of at most `max_message_size` octets, and the answer to each message
-not accepted yet; a longer message is skipped, counted in `oversized` and answered 500. The client keeps an integer for
+not accepted yet; a longer message is cut, marked and answered like any other. The client keeps an integer for
 each frame of its window, and accepts answers of at most `LONGEST_ANSWER` octets.
 """
 
@@ -21,7 +21,7 @@ from typing_extensions import override
 from relay.errors import InternalError
 from relay.syslog.frames import AnsweringServer, FrameReceiver
 from relay.syslog.relp_frame import LAST_TXNR, Frame, RelpError, RelpFrameReader, encode
-from relay.values.configuration.settings import LARGEST_MESSAGE_SIZE
+from relay.values.configuration.setting_types import LARGEST_MESSAGE_SIZE
 from relay.values.text import decoded, escaped
 
 LONGEST_ANSWER: Final = 16 * 1024
@@ -58,22 +58,21 @@ class RelpServer(AnsweringServer[Frame]):
 
     @override
     def _handle(self, frame: Frame, items: list[bytes]) -> RelpError | None:
-        txnr, command, data = frame
+        txnr, command, data, dropped = frame
         if txnr != self._due or self.closing:
             when = "after close" if self.closing else f"where frame {self._due} is due"
             return RelpError(f"frame {txnr} came {when}")
         self._due += 1
         if command == b"syslog" and self._opened:
             if data:
+                if dropped:
+                    self._note_cut(items, dropped)
                 items.append(data)
                 self._answer(b"%d rsp 6 200 OK\n" % txnr, when_accepted=True)
-            elif data is None:
-                self.oversized += 1
-                self._respond(txnr, b"500 the message is too long")
             else:  # an empty message holds nothing to keep, and no syslog framing can carry it
                 self._respond(txnr, b"200 OK")
         elif command == b"open" and not self._opened:
-            missing = "its offers are too long" if data is None else _missing_offer(data)
+            missing = "its offers are too long" if dropped else _missing_offer(data)
             if missing:
                 return self._refuse(txnr, f"open: {missing}")
             self._opened = True
@@ -193,7 +192,7 @@ class RelpClient(FrameReceiver[Frame, RelpResponse]):
         if frame.txnr == self._close:
             self.closed = True
             return None
-        body = _BODY.fullmatch(frame.data or b"")
+        body = _BODY.fullmatch(frame.data)
         if body is None:
             return RelpError(f"the server's answer to frame {frame.txnr} does not begin with a three-digit code")
         text = escaped(decoded((body[2] or b"")[:_LONGEST_TEXT]))

@@ -2,7 +2,7 @@
 
 TXNR and DATALEN are 1 to 9 digits, COMMAND is 1 to 32 letters, DATALEN counts octets; where it is 0 there is neither
 SP nor DATA. A malformed frame becomes `error`: the beginnings of later frames are unknown then, so no later octet is
-read. DATA longer than `largest` is skipped by its count, and its frame is returned without it.
+read. DATA longer than `largest` is cut to it, and its other octets are dropped by its count.
 """
 
 import re
@@ -40,8 +40,9 @@ class Frame(NamedTuple):
 
     txnr: int
     command: bytes
-    data: bytes | None
-    """None: it was longer than the ceiling, and was skipped."""
+    data: bytes
+    dropped: int = 0
+    """Octets of its data over the ceiling."""
 
 
 def encode(txnr: int, command: bytes, data: bytes) -> bytes:
@@ -58,7 +59,7 @@ class RelpFrameReader(FrameReader[Frame]):
 
     def __init__(self, largest: int) -> None:
         super().__init__(largest)
-        self._oversized = (0, Frame(0, b"", None))  # the frame being skipped, and its offset
+        self._oversized = (0, Frame(0, b"", b""))  # the unfinished frame that is too large, and its offset
 
     @override
     def _read_frame(self, data: bytes, at: int, frames: list[Frame]) -> int:
@@ -79,7 +80,7 @@ class RelpFrameReader(FrameReader[Frame]):
             frames.append(Frame(txnr, command, b""))
             return end
         elif length > self._largest:
-            self._oversized = (self._offset + at, Frame(txnr, command, None))
+            self._oversized = (self._offset + at, Frame(txnr, command, b"", length - self._largest))
             self._to_skip = length + 1
             return self._skip(data, begin, frames)
         elif end >= len(data):
@@ -89,11 +90,9 @@ class RelpFrameReader(FrameReader[Frame]):
         return end + 1
 
     @override
-    def _skip(self, data: bytes, at: int, frames: list[Frame]) -> int:
-        end = super()._skip(data, at, frames)
-        if end > at and not self._to_skip:
-            self._end_frame(*self._oversized, data[end - 1], frames)
-        return end
+    def _end_oversized(self, content: bytes, last: int, frames: list[Frame]) -> None:
+        offset, frame = self._oversized
+        self._end_frame(offset, frame._replace(data=content), last, frames)
 
     def _end_frame(self, offset: int, frame: Frame, trailer: int, frames: list[Frame]) -> None:
         if trailer == _LF:

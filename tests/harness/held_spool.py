@@ -44,3 +44,17 @@ class HeldSpool:
     @property
     def messages(self) -> list[bytes]:
         return [event.head for event in self.events]
+
+
+class PromptSpool(HeldSpool):
+    """A spool that makes everything durable at once, except while it fails."""
+
+    failing = False
+
+    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
+        durable = await super().submit(batch)
+        if self.failing:
+            self.fail()
+        else:
+            self.sync()
+        return durable

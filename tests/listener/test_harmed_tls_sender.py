@@ -15,6 +15,7 @@ from harness.certificates import SERVER, Authority
 from harness.harmed_tls import HarmedPeer
 
 from relay.errors import RelayError, TemporaryError, UnavailableError
+from relay.listener.stream import ByteStream
 from relay.listener.tls import TlsStream, server_context
 from relay.values.configuration.receiver_settings import ReceiverTls
 
@@ -26,10 +27,11 @@ READS = 5000
 """How often one stream may be read; more is an endless loop."""
 
 
-class HarmedSender:
-    """A ByteStream from a sender in memory."""
+class HarmedSender(ByteStream):
+    """From a sender in memory."""
 
     peer = "sender"
+    address = "192.0.2.7"
 
     def __init__(self, sender: HarmedPeer, random: Random) -> None:
         self._sender = sender

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
-from harness.held_spool import DEADLINE, HeldSpool
+from harness.held_spool import DEADLINE, HeldSpool, PromptSpool
 from harness.ports import LOOPBACK
 from harness.rsyslog import RsyslogForwarder
 from harness.waiting import until
@@ -14,25 +14,11 @@ from listener.test_tcp_listener import Sender, connected, listening, run
 from relay.listener.conversation import ALL
 from relay.listener.stream import StreamTerms
 from relay.syslog.framing import octet_counted
-from relay.values.event import Batch
+from relay.values.provenance import ReceiptMark
 
 TERMS = StreamTerms(dialects=ALL, max_message_size=1 << 20)
 OPEN = b"1 open 86 relp_version=0\nrelp_software=librelp,1.11.0,http://librelp.adiscon.com\ncommands=syslog\n"
 OPENED = b"1 rsp 57 200 OK\nrelp_version=0\nrelp_software=relay\ncommands=syslog\n"
-
-
-class PromptSpool(HeldSpool):
-    """A spool that makes everything durable at once, except while it fails."""
-
-    failing = False
-
-    async def submit(self, batch: Batch) -> "asyncio.Future[None]":
-        durable = await super().submit(batch)
-        if self.failing:
-            self.fail()
-        else:
-            self.sync()
-        return durable
 
 
 async def hears(sender: Sender, octets: bytes) -> None:
@@ -97,13 +83,15 @@ def test_messages_before_a_fault_become_durable_and_the_stream_is_reset(broken: 
     run(scenario)
 
 
-def test_a_message_that_is_too_long_is_rejected_and_counted_and_the_session_continues() -> None:
+def test_a_message_that_is_too_long_is_cut_and_accepted_and_the_session_continues() -> None:
     async def scenario() -> None:
         spool = PromptSpool()
         async with listening(spool, TERMS) as listener, connected(listener) as sender:
             sender.send(OPEN + b"2 syslog 1048577 " + b"x" * 1048577 + b"\n3 syslog 5 <1>ab\n")
-            await hears(sender, OPENED + b"2 rsp 27 500 the message is too long\n3 rsp 6 200 OK\n")
-            assert (listener.counters.oversized, spool.messages) == (1, [b"<1>ab"])
+            await hears(sender, OPENED + b"2 rsp 6 200 OK\n3 rsp 6 200 OK\n")
+            assert (listener.counters.oversized, listener.counters.dropped_octets) == (1, 1)
+            assert spool.messages == [b"x" * 1048576, b"<1>ab"]
+            assert [event.marks for event in spool.events] == [ReceiptMark.CUT, 0]
 
     run(scenario)
 

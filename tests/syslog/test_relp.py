@@ -9,6 +9,7 @@ from harness.fuzz import cut, fuzzed
 from relay.errors import InternalError, ProtocolError
 from relay.syslog.relp import DEFAULT_WINDOW, RelpClient, RelpResponse, RelpServer, RelpWindow
 from relay.syslog.relp_frame import LAST_TXNR, LONGEST_HEADER, Frame, RelpError, RelpFrameReader, encode
+from relay.values.provenance import ReceiptMark
 
 # What rsyslog 8.2302 with librelp 1.11.0 sends: omrelp as a client, imrelp as a server.
 OMRELP_OPEN = b"1 open 86 relp_version=0\nrelp_software=librelp,1.11.0,http://librelp.adiscon.com\ncommands=syslog\n"
@@ -65,12 +66,12 @@ class TestFrames:
         assert self.read([stream], RelpFrameReader(100)) == list(self.FRAMES)
 
     @pytest.mark.parametrize("whole", [True, False])
-    def test_data_over_the_ceiling_is_skipped_by_its_count(self, whole: bool) -> None:
+    def test_data_over_the_ceiling_is_cut_and_drained_by_its_count(self, whole: bool) -> None:
         stream = b"1 syslog 5 abcde\n2 syslog 6 3 a 0\n\n3 syslog 1 x\n"
         reader = RelpFrameReader(5)
         assert self.read([stream] if whole else octets(stream), reader) == [
             Frame(1, b"syslog", b"abcde"),
-            Frame(2, b"syslog", None),
+            Frame(2, b"syslog", b"3 a 0", 1),
             Frame(3, b"syslog", b"x"),
         ]
 
@@ -78,7 +79,7 @@ class TestFrames:
         reader = RelpFrameReader(1000)
         for piece in [b"1 syslog 999999999 ", *[100 * b"x"] * 1000]:
             reader.receive(piece)
-            assert len(reader._begun) <= 1000
+            assert len(reader._begun) + len(reader._cut) <= 1000
         assert reader.partial
 
     BROKEN = (
@@ -130,7 +131,8 @@ class TestServer:
         assert server.receive(OMRELP_CLOSE) == []
         assert server.closing
         assert server.reply() == b"3 rsp 0\n"
-        assert server.finish()
+        assert server.finish() == []
+        assert not server.partial
 
     def test_only_accepted_messages_are_answered_and_in_order(self) -> None:
         server = self.opened()
@@ -143,14 +145,21 @@ class TestServer:
         server.accepted(1)
         assert server.reply() == b"4 rsp 6 200 OK\n5 rsp 0\n"
 
-    def test_a_message_that_is_too_long_is_counted_and_refused_in_its_turn(self) -> None:
+    def test_a_message_that_is_too_long_is_cut_marked_and_accepted_in_its_turn(self) -> None:
+        """After five answers of 500, a sender would drop the message, or never send another."""
         server = self.opened(ceiling=90)
         stream = b"2 syslog 1 a\n3 syslog 91 " + b"x" * 91 + b"\n4 syslog 90 " + b"y" * 90 + b"\n"
-        assert [m for piece in octets(stream) for m in server.receive(piece)] == [b"a", b"y" * 90]
-        assert server.oversized == 1
-        assert server.reply() == b""
+        messages = [b"a", b"x" * 90, b"y" * 90]
+        assert server.receive(stream[:20]) == messages[:1]
+        assert server.receive(stream[20:]) == messages[1:]
+        assert server.marks == {0: ReceiptMark.CUT}
+        assert (server.oversized, server.dropped) == (1, 1)
+        server.accepted(1)
+        assert server.reply() == b"2 rsp 6 200 OK\n"
         server.accepted(2)
-        assert server.reply() == b"2 rsp 6 200 OK\n3 rsp 27 500 the message is too long\n4 rsp 6 200 OK\n"
+        assert server.reply() == b"3 rsp 6 200 OK\n4 rsp 6 200 OK\n"
+        other = self.opened(ceiling=90)
+        assert [m for piece in octets(stream) for m in other.receive(piece)] == messages
 
     def test_an_empty_message_is_answered_and_not_returned(self) -> None:
         server = self.opened()
@@ -224,8 +233,8 @@ class TestServer:
     def test_the_end_inside_a_frame_is_reported(self, rest: bytes, well: bool) -> None:
         server = self.opened()
         server.receive(rest)
+        assert server.finish() == []
         assert server.partial is not well
-        assert server.finish() is well
 
 
 class TestClient:

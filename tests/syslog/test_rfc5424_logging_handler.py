@@ -39,7 +39,8 @@ def handler(framing: int, received: list[bytes]) -> Iterator[logging.Logger]:
             decoder = Decoder()
             while data := connection.recv(100):
                 received += decoder.receive(data)
-            assert decoder.finish()
+            assert decoder.finish() == []
+            assert not decoder.partial
 
 
 @pytest.mark.parametrize("framing", [FRAMING_NON_TRANSPARENT, FRAMING_OCTET_COUNTING])

@@ -49,7 +49,8 @@ from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.transport import Transport
 from relay.transport.ssh.handshake import HandshakeLimits
-from relay.values.configuration.settings import LARGEST_MESSAGE_SIZE, RemoteLoggingServer, Settings
+from relay.values.configuration.setting_types import LARGEST_MESSAGE_SIZE
+from relay.values.configuration.settings import RemoteLoggingServer, Settings
 from relay.values.event import EventType
 
 PROOF_SECONDS: Final = 10.0

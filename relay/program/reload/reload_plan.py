@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from relay.values.configuration.receiver_settings import ReceiverSsh, ReceiverTls
+from relay.values.configuration.receiver_settings import ReceiverSettings, ReceiverSsh, ReceiverTls
 from relay.values.configuration.setting_rules import is_pem
 from relay.values.configuration.setting_types import Table
 from relay.values.configuration.settings import (
@@ -151,6 +151,7 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
         identities=identities,
         policies={
             **_policies(settings),
+            **_of_streams(settings.receiver),
             "receiver.zone": settings.receiver.zone,
             "receiver.require-identity": settings.receiver.require_identity,
             "receiver.originator": settings.receiver.originator,
@@ -185,6 +186,14 @@ def _digests_of(digests: Digests, *names: str) -> tuple[str, ...]:
 
 def _without(table: Table, key: str) -> Mapping[str, Any]:
     return {name: value for name, value in dict(table).items() if name != key}
+
+
+def _of_streams(receiver: ReceiverSettings) -> dict[str, object]:
+    """Keys of [receiver] that hold for the next stream of every listener."""
+    return {
+        "receiver.max-message-size": receiver.max_message_size,
+        "receiver.proxies": receiver.proxies if receiver.proxy_protocol else (),
+    }
 
 
 def _policies(settings: Settings) -> dict[str, object]:

@@ -116,7 +116,7 @@ def _which(result: VerifyResult, found: x509.Certificate | None) -> str:
 
 
 def _other_name(result: VerifyResult) -> TlsFault:
-    names = _names(result.own)
+    names = certificate_names(result.own)
     if not names:
         cause = f"{result.whose} certificate has no host name, so it is not for {quoted(result.name)}"
         return TlsFault(cause, "have it issued with that name in subjectAltName, or pin it by `fingerprint`")
@@ -209,7 +209,7 @@ def purposes(certificate: x509.Certificate | None) -> list[str]:
     return [_PURPOSES.get(usage, usage.dotted_string) for usage in usages or ()]
 
 
-def _names(certificate: x509.Certificate | None) -> list[str]:
+def certificate_names(certificate: x509.Certificate | None) -> list[str]:
     """The hosts and addresses that a certificate is for; else its common name (RFC 6125 section 6.4.4)."""
     names = _extension(certificate, x509.SubjectAlternativeName)
     if names is not None:

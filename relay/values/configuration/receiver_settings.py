@@ -10,10 +10,13 @@ from relay.values.address import Address
 from relay.values.configuration.originator_settings import ReceiverOriginator, Zone
 from relay.values.configuration.setting_rules import some
 from relay.values.configuration.setting_types import (
+    LARGEST_MESSAGE_SIZE,
     Certificates,
     Flag,
     ListenAddress,
     ListenUrl,
+    MessageSize,
+    Network,
     Path,
     PathOrEmpty,
     Table,
@@ -45,6 +48,10 @@ class ReceiverSettings(Table):
 
     listen: Annotated[tuple[ListenUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 9999),)
     archive: Path = "/var/log/relay"
+    max_message_size: MessageSize = LARGEST_MESSAGE_SIZE
+    proxy_protocol: Flag = False
+    proxies: tuple[Network, ...] = ()
+    """The addresses whose streams begin with a PROXY header."""
     zone: Zone = "local"
     """Of time stamps without one."""
     require_identity: Flag = False
@@ -63,6 +70,18 @@ class ReceiverSettings(Table):
         """Whether the receiver listens there; with `require-identity` not where nobody would be verified."""
         is_verified = url.startswith(("ssh://", "tls://")) or any(url in each.listeners for each in self.originator)
         return is_verified or not self.require_identity
+
+    @model_validator(mode="after")
+    def _proxies_belong_to_the_protocol(self) -> "ReceiverSettings":
+        mistake = None
+        if self.proxy_protocol and not self.proxies:
+            sentence = "needs `proxies`, the addresses of the load balancers; any other peer could claim any address"
+            mistake = contradiction(sentence, ("proxy-protocol",), self.proxy_protocol)
+        elif self.proxies and not self.proxy_protocol:
+            mistake = contradiction("has an effect with `proxy-protocol = true` only", ("proxies",), self.proxies)
+        if mistake is not None:
+            raise ValidationError.from_exception_data("receiver", [mistake])
+        return self
 
     @model_validator(mode="after")
     def _can_verify_its_senders(self) -> "ReceiverSettings":

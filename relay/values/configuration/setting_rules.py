@@ -7,7 +7,7 @@ these rules are in `relay.values.configuration.setting_types`.
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
 from pydantic import AfterValidator
@@ -136,6 +136,17 @@ def size(value: object) -> object:
     if isinstance(value, str):
         return parse_size(value)
     raise ValueError('must be a size, as in "16MiB", or a number of bytes')
+
+
+def network(value: object) -> IPv4Network | IPv6Network:
+    """An address, or a network with the length of its prefix, in quotes."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        return ip_network(value if isinstance(value, str) else "")
+    except ValueError:
+        shown = quoted(value) if isinstance(value, str) else str(value)
+        raise ValueError(f'{shown} must be an address or a network, as in "192.0.2.7" or "192.0.2.0/24"') from None
 
 
 def listen_address(value: object) -> Address:

@@ -4,7 +4,8 @@ Durations are seconds (float) and are written as text ("10ms"), sizes are bytes 
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -53,6 +54,12 @@ HostOrEmpty = Annotated[str, AfterValidator(rules.or_empty(parse_host))]
 Port = Annotated[int, Field(strict=True), rules.between(1, HIGHEST_PORT)]
 Duration = Annotated[float, BeforeValidator(rules.duration), PlainSerializer(duration_text, when_used="json")]
 Size = Annotated[int, BeforeValidator(rules.size), PlainSerializer(size_text, when_used="json")]
+SMALLEST_MESSAGE_SIZE: Final = 480
+"""RFC 5424 section 6.1: every receiver must accept 480 octets."""
+LARGEST_MESSAGE_SIZE: Final = 1024**2
+"""A ceiling for memory."""
+MessageSize = Annotated[Size, rules.between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)]
+Network = Annotated[IPv4Network | IPv6Network, PlainValidator(rules.network), PlainSerializer(str, when_used="json")]
 ListenAddress = Annotated[
     Address, PlainValidator(rules.listen_address), PlainSerializer(Address.__str__, when_used="json")
 ]

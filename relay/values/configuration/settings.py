@@ -33,6 +33,7 @@ from relay.values.configuration.setting_types import (
     Ip,
     Line,
     LoopbackUrl,
+    MessageSize,
     Name,
     Path,
     PathOrEmpty,
@@ -51,9 +52,6 @@ from relay.values.event import ROUTER_TYPES, SERVER_TYPES, EventType
 from relay.values.size import size_text
 from relay.values.text import quoted
 
-# RFC 5424 section 6.1: every receiver must accept 480 octets. The upper limit is a ceiling for memory.
-SMALLEST_MESSAGE_SIZE: Final = 480
-LARGEST_MESSAGE_SIZE: Final = 1024**2
 # A commit of up to 1 MiB must fit, and an event may be larger still: four such segments hold it.
 SMALLEST_SEGMENT_SIZE: Final = 1024**2
 LARGEST_SEGMENT_SIZE: Final = 1024**3
@@ -355,7 +353,7 @@ class RemoteLoggingServer(Table):
     framing: Literal["octet-counting", "non-transparent"] = "octet-counting"
     trailer: Literal["LF", "NUL"] = "LF"
     """The octet that ends a message in non-transparent framing."""
-    max_message_size: Annotated[Size, between(SMALLEST_MESSAGE_SIZE, LARGEST_MESSAGE_SIZE, size_text)] = 8192
+    max_message_size: MessageSize = 8192
     """The default is what collectors accept by default. It is applied at delivery."""
     node_name: Literal["router", "hostname", "none"] = "router"
     """For auditd: the node that is added to an audit record without one."""
