@@ -8,7 +8,6 @@ from typing import Final
 
 PLANNED_KEYS: Final = frozenset(
     {
-        "metrics",
         'source.type = "syslog"',
         "receiver.retention",
     }

@@ -27,6 +27,7 @@ from relay.spool.segments.segment_reader import SpoolDamage
 from relay.spool.store import Store
 from relay.system.clock import wall_clock
 from relay.transport import StillOpenError, retry
+from relay.values.histogram import PROOF_BOUNDS, Histogram
 from relay.values.text import error_text
 
 OVERDUE_SECONDS: Final = 10.0
@@ -76,6 +77,10 @@ class Destination:
         """Proven so far."""
         self.failure: DeliveryFailure | None = None
         """Of the last session, until a proof comes."""
+        self.required = required
+        """Whether events that it has not proven are kept when space is needed."""
+        self.proof_seconds = Histogram(PROOF_BOUNDS)
+        """From the commit of each message to its proof."""
         self.proofs = 0
         self.damage: list[SpoolDamage] = []
         """Damage of the spool that was skipped since the start; the newest 100."""

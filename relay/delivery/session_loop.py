@@ -22,12 +22,14 @@ from relay.spool.cursor import Cursor
 from relay.spool.segments.segment_reader import SpoolDamage
 from relay.spool.store import Store
 from relay.system.clock import wall_clock
+from relay.values.histogram import Histogram
 
 PROOF_INTERVAL: Final = 0.05
 SETTLING_INTERVAL: Final = 0.025
 """Between two questions whether a proof has settled, in seconds."""
 MAX_UNPROVEN: Final = 4 * 1024 * 1024
 MAX_UNPROVEN_SECONDS: Final = 1.0
+_MICROSECONDS: Final = 1_000_000
 IDLE_SECONDS: Final = 1.0
 """Between two checks of an idle session."""
 
@@ -40,6 +42,7 @@ class DeliveryProgress(Protocol):
     suspicion: Suspicion
     proven_ahead: dict[MessageId, BlockPiece]
     needs_a_message: bool
+    proof_seconds: Histogram
 
     def due(self, since: float | None) -> None:
         """Note that a proof is due since then (monotonic seconds), or with None that none is."""
@@ -145,10 +148,20 @@ class SessionLoop:
         self._unproven = 0
         self._unsettled = settled is None or settled.reached != reached.reached
         if settled is not None:
+            sent = self._moves.pieces
             messages = self._moves.settle(destination.cursor, settled)
+            self._note_latency(sent)
             destination.due(time.monotonic() if self._moves.pieces else None)
             destination.suspicion = destination.suspicion.proven(messages)
             destination.move_cursor(settled)
+
+    def _note_latency(self, sent: Sequence[BlockPiece]) -> None:
+        """Note how long the proof of those pieces took that a proof has just settled."""
+        now, unproven = wall_clock(), {id(piece) for piece in self._moves.pieces}
+        for piece in sent:
+            if id(piece) not in unproven:
+                seconds = (now - piece.block.header.committed) / _MICROSECONDS
+                self._destination.proof_seconds.add(seconds, piece.messages)
 
     def _wait(self, now: float, ending: Callable[[], bool]) -> None:
         """Wait for messages, or until the next proof is due; look after an idle session."""

@@ -11,7 +11,7 @@ from relay.delivery.message_selection import MessageSelection
 from relay.delivery.sessions.server_connector import ServerConnector
 from relay.errors import ConfigurationError, RelayError, TemporaryError
 from relay.program.housekeeping import ALARMS_SLOT, Watches, author_of, policy_of
-from relay.program.live import LivePart, LiveSource
+from relay.program.metrics.metrics_endpoint import MetricsEndpoint
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import (
     Digests,
@@ -25,6 +25,7 @@ from relay.program.reload.reload_plan import (
 from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed
 from relay.program.reload.running_sources import RunningSources
 from relay.program.road import Road, RoadTerms, Route, until_drained
+from relay.program.status.live import LivePart, LiveSource
 from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
@@ -184,6 +185,7 @@ class Forwarder(RunningParts):
         self._settings = Settings()
         self._ports: dict[str, PortForward] = {}
         self.sources = RunningSources(road)
+        self._metrics = MetricsEndpoint(road)
 
     async def begin(self, settings: Settings, digests: Digests) -> None:
         """Begin with everything that the settings name. The road is open with them."""
@@ -195,12 +197,14 @@ class Forwarder(RunningParts):
         self._settings = settings
         self._road.live_sources, self._road.live_parts = self.live_sources, self.live_parts
         self._road.housekeeping.faults = self.faults
+        await self._metrics.follow(settings.metrics)
 
     @override
     async def prepare(self, new: LoadedConfiguration) -> ReloadPlan:
         changes = compare(self._parts, parts_to_run(new.settings, new.digests))
         refuse_fixed(changes, self._parts, new)
         check(new.settings)
+        await self._metrics.follow(new.settings.metrics)  # last: it is the one part that has begun when this returns
         return changes
 
     @override
@@ -287,6 +291,7 @@ class Forwarder(RunningParts):
 
     async def end(self) -> None:
         """End everything except the delivery, which ends with the road."""
+        await self._metrics.end()
         await self.sources.stop()
         await self._end_ports(tuple(self._ports))
 

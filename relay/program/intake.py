@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from relay.spool.commit import Commit, MakeGapEvent, Routing, last_numbers
 from relay.spool.store import Store
 from relay.system.clock import Clock, wall_clock
 from relay.values.event import Batch, EventType, Submit
+from relay.values.histogram import COMMIT_BOUNDS, Histogram
 
 COMFORTABLE: Final = 20
 """With max-size divided by this free, a want of space ends at once."""
@@ -120,6 +122,10 @@ class Intake:
         """Events that were refused and counted, since the start."""
         self.of_source: dict[str, tuple[int, int]] = {}
         """Events accepted and refused since the start, by source."""
+        self.commit_seconds = Histogram(COMMIT_BOUNDS)
+        """How long each successful commit took."""
+        self.commit_began: float | None = None
+        """When the commit that is under way began (monotonic seconds); None when there is none."""
         self.error: RelayError | None = None
         """Why batches wait, or why the last commit failed; None while commits succeed."""
         self._store = store
@@ -143,6 +149,11 @@ class Intake:
     def last_numbers(self) -> dict[EventType, int]:
         """The last number given to each type in this run."""
         return last_numbers(self._numbers)
+
+    @property
+    def pending_octets(self) -> int:
+        """Octets that no commit has taken yet."""
+        return self._repeatable.octets + self._others.octets
 
     @property
     def waiting(self) -> frozenset[str]:
@@ -282,6 +293,7 @@ class Intake:
         """Write one commit; returns the error when it failed. What is durable then is removed from the batches."""
         commit = self._new_commit(taken)
         failure = None
+        begun = self.commit_began = time.monotonic()
         try:
             await self._in_worker(functools.partial(commit.write, self._clock, reserve=reserve))
         except StorageError as error:
@@ -291,9 +303,12 @@ class Intake:
             self.error = error
             for pending in taken:
                 pending.batch = commit.rest_of(pending.batch)
+        finally:
+            self.commit_began = None
         self._numbers = commit.reached
         self.accepted += commit.accepted
         if failure is None:
+            self.commit_seconds.add(time.monotonic() - begun)
             self._positions = commit.positions
             self._gaps_due = self.error is None and bool(self._store.losses.pending())
             self._resolve(taken, refused=False)

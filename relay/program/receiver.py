@@ -20,11 +20,12 @@ from relay.listener.stream import ListenerCounters, StreamReception, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.listener.tls import ServerIdentity, TlsListener
 from relay.program.housekeeping import Watches, policy_of
-from relay.program.live import LivePart
+from relay.program.metrics.metrics_endpoint import MetricsEndpoint
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import Digests, PartsByName, ReloadPlan, compare, parts_of_receive
 from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed
 from relay.program.road import Road, RoadTerms, Route, until_drained
+from relay.program.status.live import LivePart
 from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch, of_receiver
@@ -129,6 +130,7 @@ class Receiver(RunningParts):
         self._identity: ServerIdentity | None = None
         self._terms: dict[str, StreamTerms] = {}
         """Of each listener's next streams, by its URL."""
+        self._metrics = MetricsEndpoint(road)
 
     @property
     def summary(self) -> str:
@@ -144,6 +146,7 @@ class Receiver(RunningParts):
         for url in self._parts.listeners:
             await self._listen(url, settings)
         self._road.live_parts, self._road.housekeeping.faults = self.live_parts, self.faults
+        await self._metrics.follow(settings.metrics)
 
     @override
     async def prepare(self, new: LoadedConfiguration) -> ReloadPlan:
@@ -162,6 +165,7 @@ class Receiver(RunningParts):
             for url in changes.listeners.begun:
                 await self._listen(url, new.settings)
                 begun.append(url)
+            await self._metrics.follow(new.settings.metrics)
         except BaseException:
             for url in begun:
                 await self._listening.pop(url).stop()
@@ -234,6 +238,7 @@ class Receiver(RunningParts):
 
     async def end(self) -> None:
         """Accept no more connections, and close those that are left."""
+        await self._metrics.end()
         for url in reversed(tuple(self._listening)):
             await self._listening.pop(url).stop()
 

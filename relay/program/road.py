@@ -19,10 +19,10 @@ from relay.delivery.message_selection import MessageSelection
 from relay.delivery.sessions.delivery_session import DeliverySession
 from relay.errors import DataError, RelayError, TemporaryError
 from relay.events import own_events
-from relay.program.control_socket import Reloaded, answering, no_reload
 from relay.program.housekeeping import Housekeeping, HousekeepingPolicy, WatchesBuilder
 from relay.program.intake import Intake
-from relay.program.live import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
+from relay.program.status.control_socket import Reloaded, answering, no_reload
+from relay.program.status.live import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
 from relay.spool.block import RUN_LENGTH
 from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor

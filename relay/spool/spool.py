@@ -17,6 +17,7 @@ import bisect
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
@@ -31,6 +32,7 @@ from relay.spool.segments.segment_tail import SegmentTail, find_tail
 from relay.system.crash_point import crash_point, die, is_due
 from relay.system.disk import Disk, File
 from relay.values.event import EventType, Position
+from relay.values.histogram import COMMIT_BOUNDS, Histogram
 
 _log = logging.getLogger("relay.spool")
 
@@ -52,6 +54,16 @@ class SpaceAllowance(NamedTuple):
 
 
 UNLIMITED: Final = SpaceAllowance(1 << 62, 1 << 62)
+
+
+class Appended(NamedTuple):
+    """What was appended to a spool."""
+
+    messages: int
+    octets: int
+    """Of blocks with their headers."""
+    next_number: int
+    """The number after the newest block; 0 when nothing was appended."""
 
 
 class RunSeed(NamedTuple):
@@ -105,6 +117,10 @@ class Spool:
         """Whether a power cut may still undo the folder's last removal."""
         self._failure: StorageError | None = None
         self._reached: dict[EventType, int] = {}
+        self.sync_seconds = Histogram(COMMIT_BOUNDS)
+        """How long each fsync of a block took."""
+        self.appended = Appended(0, 0, 0)
+        """Since the start."""
         self._least = 1
         self.id = b""
         self.last: Header | None = None
@@ -254,6 +270,8 @@ class Spool:
         with self._changed:
             self.last, self._chain, self.tried = header, header.chain, ()
             self._reached.update((kind, first + messages - 1) for kind, first, messages, *_ in header.spans)
+            messages, octets = self.appended.messages + header.messages, self.appended.octets + header.size
+            self.appended = Appended(messages, octets, header.number + 1)
             self._changed.notify_all()
         return header
 
@@ -269,7 +287,9 @@ class Spool:
                 die()
             self._file.write(data, self._end)
             crash_point("block-written")
+            begun = time.monotonic()
             self._file.sync()
+            self.sync_seconds.add(time.monotonic() - begun)
             crash_point("block-synced")
         except StorageError as error:
             self._failure = error

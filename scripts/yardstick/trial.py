@@ -20,7 +20,7 @@ from harness.records import generate
 from harness.waiting import wait_until
 
 from relay.errors import RelayError
-from relay.program.status import status
+from relay.program.status.status import status
 from relay.system.disk import Disk
 from scripts.yardstick.far_end import RelayReceive
 from scripts.yardstick.faults import Fault

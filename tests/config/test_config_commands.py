@@ -88,13 +88,13 @@ def test_show_prints_warnings_on_standard_error(file: Path) -> None:
 
 
 def test_every_mistake_is_a_line_on_standard_error_and_the_exit_code_is_78(file: Path) -> None:
-    file.write_text("[relay]\nnode = 1\n[spool]\nmax-sizes = 1\n[metrics]\n")
+    file.write_text("[relay]\nnode = 1\n[spool]\nmax-sizes = 1\n[metric]\n")
     result = run("config", "check", "-c", str(file))
     assert (result.exit_code, result.stdout) == (78, "")
     assert result.stderr.splitlines() == [
         f"{file}:2: relay.node: must be a text in quotes, not 1",
         f"{file}:4: spool.max-sizes: unknown key; did you mean `max-size`?",
-        f"{file}:5: metrics: this version of relay does not have it yet; leave it out",
+        f"{file}:5: metric: unknown key; did you mean `metrics`?",
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from relay.config.configuration import read_settings
 from relay.config.toml_text import settings_document
 from relay.values.configuration.receiver_settings import ReceiverSsh, ReceiverTls
-from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings
+from relay.values.configuration.settings import MetricsSettings, PortForwarding, RemoteLoggingServer, Settings
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "relay.toml"
 EVENTS = {"name": "events", "type": "event-collector", "command": ("/usr/bin/eventCollector128t",)}
@@ -72,6 +72,7 @@ def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path) -> None:
                 source=({"name": "audit"}, EVENTS, LIVE_AUDIT, AUDISP_REMOTE),
                 port_forwarding=(PortForwarding(server_address="172.18.4.99"),),
                 remote_logging_server=(RemoteLoggingServer(),),
+                metrics=MetricsSettings(),
                 receiver={
                     "originator": ({"name": ("fw1",), "ssh_keys": ("SHA256:" + "A" * 43,)},),
                     "ssh": ReceiverSsh(listen="0.0.0.0:2222"),

@@ -43,7 +43,8 @@ SYSTEMD = Component(name="systemd", packages=("systemd",))
 DBUS = Component(name="dbus", packages=("dbus",))
 IPROUTE = Component(name="iproute", packages=("iproute2",))
 OPENSSL = Component(name="openssl", packages=("openssl",))
-ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS, IPROUTE, OPENSSL)
+PROMETHEUS = Component(name="prometheus", packages=("prometheus",))
+ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS, IPROUTE, OPENSSL, PROMETHEUS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

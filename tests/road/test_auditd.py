@@ -18,7 +18,7 @@ from harness.receiver import Receiver
 from harness.relay import SEED, Router, archived
 from harness.waiting import wait_until
 
-from relay.program.control_socket import ask
+from relay.program.status.control_socket import ask
 from relay.syslog.rfc5424 import hostname, identity, parse
 
 PACE = 0.1

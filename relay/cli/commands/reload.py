@@ -10,7 +10,7 @@ from relay.cli.options import usual_options
 from relay.cli.output import print_json, print_line
 from relay.cli.state import state_directory, state_option
 from relay.errors import TemporaryError, UnavailableError
-from relay.program.control_socket import ask_to_reload
+from relay.program.status.control_socket import ask_to_reload
 from relay.spool.store import LOCK
 from relay.system.disk import Disk, permission_refused
 

@@ -1,7 +1,7 @@
 """`relay status`: spool, sources and destinations, from the state directory and from the process that uses it.
 
---json prints one object with the schema "relay.status/1": the fields of `relay.program.status.Status`, times in
-microseconds since the epoch, 0 for never. "live" is what a running process adds (`relay.program.live.Live`), or
+--json prints one object with the schema "relay.status/1": the fields of `relay.program.status.status.Status`, times in
+microseconds since the epoch, 0 for never. "live" is what a running process adds (`relay.program.status.live.Live`), or
 null.
 """
 
@@ -13,9 +13,9 @@ import msgspec
 from relay.cli.options import usual_options
 from relay.cli.output import MICROSECONDS, print_json, print_line, utc
 from relay.cli.state import state_directory, state_option
-from relay.program import status as program_status
-from relay.program.live import Live, LiveDestination, LiveSource
-from relay.program.status import SCHEMA, DestinationStatus, SourceStatus, Status
+from relay.program.status import status as program_status
+from relay.program.status.live import Live, LiveDestination, LiveSource
+from relay.program.status.status import SCHEMA, DestinationStatus, SourceStatus, Status
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.values.size import rounded_size

@@ -198,7 +198,7 @@ def _of_streams(receiver: ReceiverSettings) -> dict[str, object]:
 
 def _policies(settings: Settings) -> dict[str, object]:
     tables = ("relay", settings.relay), ("audit", settings.audit), ("spool", settings.spool)
-    found: dict[str, object] = {
+    found: dict[str, object] = {"metrics.listen": settings.metrics} | {
         f"{table}.{name.replace('_', '-')}": value
         for table, values in tables
         for name, value in dict(values).items()

@@ -12,10 +12,10 @@ from typing import Any, Final, Protocol
 
 from relay.config.mistake import Mistake, MistakesError
 from relay.errors import ConfigurationError, InternalError, RelayError, TemporaryError
-from relay.program.control_socket import Reloaded, no_reload
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import PartsByName, ReloadPlan
 from relay.program.road import Road
+from relay.program.status.control_socket import Reloaded, no_reload
 from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
 from relay.values.text import counted, error_text

@@ -91,6 +91,8 @@ class StoreLosses:
         two threads would undo each other's counts."""
         self.lost: Counter[str] = Counter()
         """Events that a destination lost since the start by damage, or because somebody deleted files."""
+        self.reported_events: Counter[str] = Counter()
+        """Lost events that gap events have reported since the start, by destination; "" is of all destinations."""
         self._followed: dict[str, _FollowedDestination] = {}
         ends = spools.map(lambda spool: spool.next_number)
         servers = [key.removeprefix(GAP_KEY) for key in slots.keys() if key.startswith(GAP_KEY)]  # noqa: SIM118  a method of ours, not a dict's
@@ -332,6 +334,7 @@ class StoreLosses:
         A slot that cannot be written now is written with the next commit; a crash before that may repeat the event.
         """
         with self.counting:
+            self.reported_events[gap.server] += gap.events
             rest = self._gaps[gap.server].after_report(gap)
             with self._changed:
                 self._gaps[gap.server] = rest

@@ -32,6 +32,7 @@ from relay.values.configuration.setting_types import (
     HostOrEmpty,
     Ip,
     Line,
+    ListenAddress,
     LoopbackUrl,
     MessageSize,
     Name,
@@ -119,6 +120,12 @@ class AuditSettings(Table):
         """Return the settings of a type that has a key here (`OPTIONAL_TYPES`)."""
         category: CategorySettings = getattr(self, kind.audit_key)
         return category
+
+
+class MetricsSettings(Table):
+    """[metrics]: the figures for Prometheus, and the health check."""
+
+    listen: ListenAddress = Address("127.0.0.1", 9464)
 
 
 class SpoolSettings(Table):
@@ -447,6 +454,8 @@ class Settings(Table):
     relay: RelaySettings = RelaySettings()
     audit: AuditSettings = AuditSettings()
     spool: SpoolSettings = SpoolSettings()
+    metrics: MetricsSettings | None = None
+    """None: nothing listens."""
     source: Annotated[tuple[SourceTable, ...], _SOURCE_NAMES] = ()
     port_forwarding: Annotated[tuple[PortForwarding, ...], _LOCAL_ENDS] = ()
     remote_logging_server: Annotated[tuple[RemoteLoggingServer, ...], _SERVER_NAMES] = ()

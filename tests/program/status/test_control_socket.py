@@ -10,8 +10,8 @@ import pytest
 
 from relay.config.mistake import ConfigLocation, Mistake, MistakesError
 from relay.errors import TemporaryError, UnavailableError
-from relay.program.control_socket import NAME, Reloaded, answering, ask, ask_to_reload
-from relay.program.live import Live, LiveDestination
+from relay.program.status.control_socket import NAME, Reloaded, answering, ask, ask_to_reload
+from relay.program.status.live import Live, LiveDestination
 
 LIVE = Live(pid=7, started=1, destinations=(LiveDestination(name="s", state="delivering"),))
 

@@ -7,9 +7,9 @@ spool's end.
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from relay.program.control_socket import ask
 from relay.program.history.spool_history import require_state
-from relay.program.live import Live
+from relay.program.status.control_socket import ask
+from relay.program.status.live import Live
 from relay.spool.inspection.overview import overview, waiting
 from relay.spool.store import LOCK
 from relay.system.disk import Disk

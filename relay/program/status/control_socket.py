@@ -16,7 +16,7 @@ import msgspec
 
 from relay.config.mistake import ConfigLocation, Mistake, MistakesError
 from relay.errors import CannotCreateError, ConfigurationError, RelayError, TemporaryError
-from relay.program.live import Live
+from relay.program.status.live import Live
 from relay.system.disk import FILE_MODE, permission_refused
 
 NAME: Final = "control"
