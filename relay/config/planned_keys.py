@@ -9,6 +9,5 @@ from typing import Final
 PLANNED_KEYS: Final = frozenset(
     {
         'source.type = "syslog"',
-        "receiver.retention",
     }
 )

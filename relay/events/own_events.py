@@ -16,6 +16,8 @@ They are of type `relay`: always enabled and persistent, and sent to every serve
   and without a number. So is data that a source could not read: `source`, `file` for each file, `events="unknown"`,
   and the records that were read before and after it, `after="TIME SERIAL"` and `before="TIME SERIAL"`, where known.
   `nulOctets` counts octets that were never written into the log.
+- REMOVAL: retention removed days from the archive: their number and octets, how many `byAge` and `bySize`, and
+  `removed="ORIGINATOR/DAY"` for the first 100. The ledger of each day says so too.
 - ALARM: `alarm`, `severity`, `state` (`add` or `clear`), `since`, and `server` where it is about one.
 """
 
@@ -35,6 +37,7 @@ MOST_ALARMS: Final = 8
 """In one heartbeat; the most severe ones."""
 _ALARM_SEVERITY: Final = {"critical": 2, "major": 3, "minor": 4, "info": 6}
 _ERROR: Final = 3
+_NOTICE: Final = 5
 _INFORMATIONAL: Final = 6
 
 Param = tuple[str, str]
@@ -157,6 +160,30 @@ def alarm(author: Author, now: int, change: AlarmChange) -> Event:
     ]
     severity = _ALARM_SEVERITY[change.alarm.severity] if change.raised else _INFORMATIONAL
     return author.event(now, severity, "ALARM", params, f"{change.alarm.text} ({state})")
+
+
+class RemovedFromArchive(NamedTuple):
+    """What one run of retention removed."""
+
+    days: int
+    octets: int
+    by_age: int
+    by_size: int
+    names: Sequence[str]
+    """The first of them."""
+    sentence: str
+
+
+def removal(author: Author, now: int, removed: RemovedFromArchive) -> Event:
+    """Write that retention removed days from the archive."""
+    params = [
+        ("days", str(removed.days)),
+        ("octets", str(removed.octets)),
+        ("byAge", str(removed.by_age)),
+        ("bySize", str(removed.by_size)),
+        *(("removed", name) for name in removed.names),
+    ]
+    return author.event(now, _NOTICE, "REMOVAL", params, removed.sentence)
 
 
 def _last(numbers: Mapping[EventType, int]) -> list[Param]:

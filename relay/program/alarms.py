@@ -106,6 +106,8 @@ class Snapshot:
     servers: Sequence[ServerState] = ()
     faults: Mapping[str, RelayError | None] = field(default_factory=dict)
     """Each listener and port-forwarding by name, and why it cannot be used."""
+    archive_fault: RelayError | None = None
+    """Why a closed day of the archive could not be compressed or removed."""
 
 
 Texts = Iterator[tuple[str, str]]
@@ -292,6 +294,13 @@ def repair_needed(seen: Snapshot) -> Texts:
     for about, error in seen.faults.items():
         if error is not None and not error.retryable:
             yield about, f"{about} waits for a repair{_because(error)}"
+
+
+@_condition(alarm.ARCHIVE_NOT_KEPT, "minor")
+def archive_not_kept(seen: Snapshot) -> Texts:
+    """The archive grows, although it should be compressed or days should be removed."""
+    if seen.archive_fault is not None:
+        yield "", f"a closed day of the archive cannot be compressed or removed{_because(seen.archive_fault)}"
 
 
 def _because(error: RelayError) -> str:

@@ -156,6 +156,10 @@ class Housekeeping:
     ) -> None:
         self.faults: Callable[[], Mapping[str, RelayError | None]] = dict
         """Returns why each listener and port-forwarding cannot be used, by its name; called in a worker thread."""
+        self.archive_fault: Callable[[], RelayError | None] = lambda: None
+        """Returns why a closed day of the archive could not be compressed or removed."""
+        self.reports: Callable[[Author, int], list[Event]] = lambda _author, _now: []
+        """Returns events about what other parts of the program did; called in a worker thread."""
         self.alarms = Alarms.decode(store.slots.get(ALARMS_SLOT) or b"")
         self.watches = build(store, None)
         self._disk = disk
@@ -210,7 +214,7 @@ class Housekeeping:
     def look(self) -> list[Event]:
         """Look at everything once, and act on it; returns the events that report it."""
         now, events = self._clocks(), list[Event]()
-        for part in (self._look_for_alarms, self._remind, self._expire, self._beat):
+        for part in (self._look_for_alarms, self._remind, self._expire, self._report, self._beat):
             try:
                 events += part(now)
             except Exception as bug:  # noqa: BLE001  the other parts, and the next looks, must go on
@@ -278,6 +282,7 @@ class Housekeeping:
             today=dt.datetime.fromtimestamp(now.wall / _MICROSECONDS, dt.UTC),
             servers=servers,
             faults=self.faults(),
+            archive_fault=self.archive_fault(),
         )
 
     def _happened_lately(self, what: str, times: int, now: Clocks) -> bool:
@@ -355,6 +360,13 @@ class Housekeeping:
         if rule.may_delete(now):
             self._store.space.expire(now.wall - int(self._policy.retention * _MICROSECONDS))
         return []
+
+    def may_delete_by_age(self) -> bool:
+        """Whether the clocks can be trusted so far that something may be deleted because of its age."""
+        return self._age.may_delete(self._clocks())
+
+    def _report(self, now: Clocks) -> list[Event]:
+        return self.reports(self._policy.author, now.wall)
 
     def _heartbeat(self, now: int) -> Event:
         retained, transient = self._store.retained, self._store.transient

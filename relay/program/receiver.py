@@ -8,6 +8,8 @@ from typing import Literal
 
 from typing_extensions import override
 
+from relay.archive.days.commit_count import CommitCount
+from relay.archive.days.keeper_thread import KeeperThread
 from relay.archive.layout import OWN
 from relay.archive.write import ArchiveWriter
 from relay.delivery.message_selection import EVERYTHING
@@ -55,7 +57,7 @@ async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             await _archive(road, settings.receiver.archive)
-            receiver = Receiver(road)
+            receiver = Receiver(road, CommitCount())
             try:
                 await receiver.begin(settings, start.digests)
                 with serving():
@@ -118,8 +120,10 @@ async def _archive(road: Road, folder: str) -> None:
 class Receiver(RunningParts):
     """The listeners of one road: `begin` begins them, `exchange` exchanges changed parts and ends no other session."""
 
-    def __init__(self, road: Road) -> None:
+    def __init__(self, road: Road, commits: CommitCount) -> None:
         self._road = road
+        self._commits = commits
+        self._days: KeeperThread | None = None
         self._submit = road.housekeeping.submit_of(LISTENERS)
         self._parts = PartsByName()
         """The parts that listen now."""
@@ -146,7 +150,14 @@ class Receiver(RunningParts):
         for url in self._parts.listeners:
             await self._listen(url, settings)
         self._road.live_parts, self._road.housekeeping.faults = self.live_parts, self.faults
+        self._keep_days(settings)
         await self._metrics.follow(settings.metrics)
+
+    def _keep_days(self, settings: Settings) -> None:
+        housekeeping = self._road.housekeeping
+        self._days = days = KeeperThread(settings.receiver, self._commits, housekeeping.may_delete_by_age)
+        housekeeping.reports, housekeeping.archive_fault = days.events, lambda: days.fault
+        days.begin()
 
     @override
     async def prepare(self, new: LoadedConfiguration) -> ReloadPlan:
@@ -178,6 +189,8 @@ class Receiver(RunningParts):
     async def exchange(self, new: LoadedConfiguration, changes: ReloadPlan) -> tuple[str, ...]:
         settings = new.settings
         await self._road.exchange(terms_of(settings))
+        if self._days is not None:
+            self._days.exchange(settings.receiver)
         for url in changes.listeners.ended:
             if url in self._listening:
                 await self._listening.pop(url).stop()
@@ -222,6 +235,8 @@ class Receiver(RunningParts):
         for name, part in self._with_keys():
             counters = asdict(part.counters) if isinstance(part, SshEndpoint) else {}
             live.append(LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters))
+        if (days := self._days) is not None:
+            live.append(LivePart(name="closed days", error=str(days.fault or ""), counters=days.counters))
         return live
 
     def faults(self) -> dict[str, RelayError | None]:
@@ -241,6 +256,8 @@ class Receiver(RunningParts):
         await self._metrics.end()
         for url in reversed(tuple(self._listening)):
             await self._listening.pop(url).stop()
+        if self._days is not None:
+            await self._days.end()
 
 
 def _allowed(settings: Settings) -> frozenset[tuple[str, int]]:

@@ -30,6 +30,8 @@ NETWORK_FAILURE: Final = "network-failure"
 AUDITD_DOWN: Final = "auditd-down"
 AUDIT_LOOP: Final = "audit-loop"
 CERTIFICATE_ENDS: Final = "certificate-ends"
+ARCHIVE_NOT_KEPT: Final = "archive-not-kept"
+"""A closed day of the receiver's archive cannot be compressed or removed; relay tries again."""
 REPAIR_NEEDED: Final = "repair-needed"
 """A listener or a port-forwarding for other programs waits for a key or certificate; everything else goes on."""
 

@@ -314,6 +314,22 @@ def test_a_receivers_configuration_needs_no_source(machine: Machine) -> None:
     assert machine.findings(RECEIVER) == CheckFindings((), ())
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ('age = "1d"', "retention.age: days are compressed after 2d (compress-after), which is not shorter"),
+        ('ledgers = "400d"', "retention.ledgers: has no effect without age or size"),
+        ('age = "400d"\nledgers = "30d"', "retention.ledgers: is shorter than age: a day keeps its ledger until"),
+        ('age = "1d"\ncompress-after = ""', ""),
+        ('size = "10GB"\nledgers = "30d"', ""),
+    ],
+)
+def test_retention_that_is_hardly_meant_is_a_warning(machine: Machine, keys: str, words: str) -> None:
+    warnings = [str(each) for each in machine.findings(f"{RECEIVER}[receiver.retention]\n{keys}\n").warnings]
+    assert words in "".join(warnings)
+    assert bool(warnings) == bool(words)
+
+
 def test_a_server_in_a_receivers_configuration_is_a_warning_with_its_line(machine: Machine) -> None:
     sentence = "has no effect on `relay receive`, which forwards nothing; `relay run` reads it"
     assert (

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from relay.values.address import Address
 from relay.values.configuration.receiver_settings import ReceiverSettings
+from relay.values.configuration.retention_settings import RetentionSettings
 from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings, SpoolSettings
 
 
@@ -67,6 +68,33 @@ def test_a_spool_of_less_than_four_segments_is_rejected() -> None:
     with pytest.raises(ValidationError) as refused:
         SpoolSettings(max_size="63MiB", segment_size="16MiB")
     assert sentences(refused.value) == "must be at least 64MiB, 4 segments of 16MiB (segment-size), not 63MiB"
+
+
+def test_retention_is_off_by_default_and_empty_texts_mean_never() -> None:
+    assert RetentionSettings() == RetentionSettings.model_validate({"age": "", "size": "", "ledgers": ""})
+    off = RetentionSettings.model_validate({"compress-after": ""})
+    assert off.model_dump(mode="json") == {"age": "", "size": "", "ledgers": "", "compress-after": ""}
+    given = {"age": "400d", "size": "100GiB", "ledgers": "3650d", "compress-after": "0s"}
+    assert RetentionSettings.model_validate(given).model_dump(mode="json") == given
+    assert (RetentionSettings.model_validate(given).age, off.age) == (400 * 86_400, float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("age", "1h", "must be from 1d to 36500d, or empty, not 1h"),
+        ("age", "soon", '"soon" is not a duration'),
+        ("age", 400, "must be a duration in quotes"),
+        ("age", [], "must be a duration in quotes"),
+        ("size", "1KiB", "must be from 1MiB to 1024TiB, or empty, not 1KiB"),
+        ("size", True, "must be a size"),
+        ("compress-after", "40000d", "must be from 0s to 36500d, or empty, not 40000d"),
+    ],
+)
+def test_retention_that_cannot_be_meant_is_rejected(key: str, value: object, words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        RetentionSettings.model_validate({key: value})
+    assert words in sentences(refused.value)
 
 
 def test_two_tables_of_one_name_are_rejected() -> None:

@@ -79,6 +79,20 @@ def test_a_gap_has_its_server_its_cause_and_the_ranges_of_lost_events() -> None:
     assert parse(with_identity(event)).severity == 3
 
 
+def test_a_removal_has_numbers_causes_and_names() -> None:
+    removed = own_events.RemovedFromArchive(2, 1000, 0, 2, ["fw1/2026-11-01", 'a"b/2026-11-01'], "2 days removed")
+    event = own_events.removal(AUTHOR, NOW, removed)
+    assert params(event) == [
+        (b"days", b"2"),
+        (b"octets", b"1000"),
+        (b"byAge", b"0"),
+        (b"bySize", b"2"),
+        (b"removed", b"fw1/2026-11-01"),
+        (b"removed", b'a"b/2026-11-01'),
+    ]
+    assert parse(with_identity(event)).severity == 5
+
+
 def test_an_alarm_about_a_server_names_it() -> None:
     change = AlarmChange(
         Alarm("server-lost", "major", "nothing can be delivered to s", "s"), raised=True, since=1, at=1

@@ -69,6 +69,11 @@ def test_where_all_is_well_no_alarm_is_wanted() -> None:
         ),
         ({"refusing": True}, ("spool-ignoring", "critical"), "new events that no source can deliver again are refused"),
         ({"rotating": True}, ("spool-rotating", "critical"), "the oldest events are deleted undelivered"),
+        (
+            {"archive_fault": StorageError("/a/fw1/d.log", "changed", "move it")},
+            ("archive-not-kept", "minor"),
+            "move it",
+        ),
         ({"retention_cut_short": True}, ("retention-cut-short", "minor"), "raise max-size in [spool]"),
         ({"halt_failure": "shutdown: exit 1"}, ("halt-failed", "critical"), "failed: shutdown: exit 1"),
         ({"audit_trail": AuditObservation(enabled=False)}, ("auditd-down", "critical"), "auditctl -e 1"),

@@ -41,10 +41,13 @@ from relay.archive.days.retention import (
 from relay.archive.days.vanished_days import VanishedDays
 from relay.archive.layout import COMPRESSIONS, DayFiles, day_of
 from relay.archive.ledger import Closing, LedgerLine, Removal
-from relay.errors import DataError, RelayError, StorageError
+from relay.errors import DataError, InternalError, RelayError, StorageError
 from relay.system.clock import Clock, wall_clock
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk
+from relay.system.operational_log import NOTICE
+from relay.values.configuration.retention_settings import NEVER
+from relay.values.text import error_text
 
 LOOK_SECONDS: Final = 300.0
 RETRY_SECONDS: Final = 3600.0
@@ -121,19 +124,21 @@ class DayKeeper:
         self.compressor.kill()
 
     def run(self) -> None:
-        """Look, compress what is due, and wait, until `stop` is called."""
-        try:
-            while not self._stopping.is_set():
-                self._look_now.clear()
-                day = day_of(self._clock())
-                due = self.look()
-                end = time.monotonic() + LOOK_SECONDS
-                self.compress(due, until=end)
+        """Look, compress what is due, and wait, until `stop` is called. A bug ends one round."""
+        while not self._stopping.is_set():
+            self._look_now.clear()
+            day = day_of(self._clock())
+            end = time.monotonic() + LOOK_SECONDS
+            try:
+                self.compress(self.look(), until=end)
+            except Exception as bug:  # noqa: BLE001  the next round may succeed, and nothing else keeps the days
+                _log.debug("a bug", exc_info=bug)
+                cause = "a bug: " + error_text(bug)
+                self._look_failure = self._noted(InternalError("closed days are not kept", cause, "please report it"))
+            finally:
                 self.compressor.end()
-                while time.monotonic() < end and day_of(self._clock()) == day and not self._look_now.wait(1.0):
-                    pass
-        finally:
-            self.compressor.end()
+            while time.monotonic() < end and day_of(self._clock()) == day and not self._look_now.wait(1.0):
+                pass
 
     # --- Looking ---
 
@@ -186,7 +191,7 @@ class DayKeeper:
         return end.line if end is not None and before is not None and self._commits.look() == before else None
 
     def _is_due(self, stored: StoredDay, terms: RetentionTerms, now: int) -> bool:
-        if terms.compress_after is None:
+        if terms.compress_after == NEVER:
             return False
         last = self._committed_end(f"{stored.folder}/{stored.ledger}")
         return isinstance(last, Closing) and last.len > 0 and may_be_compressed(last.closed, terms, now)
@@ -238,7 +243,7 @@ class DayKeeper:
             self.counters.days_removed += removed.days
             self.counters.octets_removed += removed.octets
             self.removed.append(removed)
-            _log.info("%s", removed)
+            _log.log(NOTICE, "%s", removed)
             if oldest.full:
                 self._look_now.set()
 
@@ -262,7 +267,7 @@ class DayKeeper:
 
     def _remove_ledgers(self, found: FolderSurvey, terms: RetentionTerms, now: int) -> None:
         """Delete the oldest ledgers, as far as they have no log; never the newest one."""
-        if terms.ledgers is None or not self._may_age():
+        if terms.ledgers == NEVER or not self._may_age():
             return
         for files in found.days[:-1]:
             if files.logs or not files.ledger or not is_past(files.day, terms.ledgers, now):
@@ -279,7 +284,7 @@ class DayKeeper:
         paths = {f"{stored.folder}/{_plain(stored)}": stored for stored in due}
         self._compressions = {path: failed for path, failed in self._compressions.items() if path in paths}
         for path, stored in paths.items():
-            if self._stopping.is_set() or time.monotonic() >= until or self._terms.compress_after is None:
+            if self._stopping.is_set() or time.monotonic() >= until or self._terms.compress_after == NEVER:
                 return
             failed = self._compressions.pop(path, None)
             if failed is not None and failed.retry_at > time.monotonic():

@@ -6,9 +6,10 @@ logs below the size. The age counts from the end of the UTC day of receipt.
 
 from bisect import insort
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Self
 
 from relay.archive.layout import begin_of
+from relay.values.configuration.retention_settings import NEVER, RetentionSettings
 
 Cause = Literal["age", "size"]
 
@@ -18,12 +19,17 @@ _DAY: Final = 86_400 * _SECOND
 
 
 class RetentionTerms(NamedTuple):
-    """The settings of [receiver.retention], in seconds and bytes. None: for ever, without a limit, or never."""
+    """The settings of [receiver.retention], in seconds and bytes; infinity: never."""
 
-    age: float | None = None
-    size: int | None = None
-    ledgers: float | None = None
-    compress_after: float | None = None
+    age: float = NEVER
+    size: float = NEVER
+    ledgers: float = NEVER
+    compress_after: float = NEVER
+
+    @classmethod
+    def of(cls, settings: RetentionSettings) -> Self:
+        """The terms that are configured."""
+        return cls(settings.age, settings.size, settings.ledgers, settings.compress_after)
 
 
 class StoredDay(NamedTuple):
@@ -61,18 +67,18 @@ class OldestDays:
         return iter(self._days)
 
 
-def is_past(day: str, seconds: float | None, now: int) -> bool:
-    """Whether the day ended at least so many seconds ago; False for None."""
-    return seconds is not None and begin_of(day) + _DAY + int(seconds * _SECOND) <= now
+def is_past(day: str, seconds: float, now: int) -> bool:
+    """Whether the day ended at least so many seconds ago."""
+    return begin_of(day) + _DAY + seconds * _SECOND <= now
 
 
 def removal_cause(stored: StoredDay, total: int, terms: RetentionTerms, now: int, *, by_age: bool) -> Cause | None:
     """Why a closed day is to be removed; None: it is not. `total` are the octets of all logs now."""
     if by_age and is_past(stored.day, terms.age, now):
         return "age"
-    return "size" if terms.size is not None and total > terms.size else None
+    return "size" if total > terms.size else None
 
 
 def may_be_compressed(closed: int, terms: RetentionTerms, now: int) -> bool:
     """Whether a day that was closed then is to be compressed."""
-    return terms.compress_after is not None and closed + int(terms.compress_after * _SECOND) <= now
+    return closed + terms.compress_after * _SECOND <= now

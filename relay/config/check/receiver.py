@@ -7,6 +7,8 @@ from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
 from relay.system.time_zone import zone_of
 from relay.values.configuration.receiver_settings import ReceiverSettings
+from relay.values.configuration.retention_settings import NEVER, RetentionSettings
+from relay.values.duration import duration_text
 from relay.values.text import quoted
 
 
@@ -29,7 +31,7 @@ def receiver_mistakes(receiver: ReceiverSettings) -> Iterator[Finding]:
 
 
 def receiver_warnings(receiver: ReceiverSettings) -> Iterator[Finding]:
-    """What is legal and probably not meant: names of originators that anybody can use after all."""
+    """What is legal and probably not meant: names that anybody can use after all, keys without effect."""
     seen: dict[str, int] = {}
     for index, table in enumerate(receiver.originator):
         for number, name in enumerate(table.name):
@@ -50,3 +52,18 @@ def receiver_warnings(receiver: ReceiverSettings) -> Iterator[Finding]:
                 "no sender; it is only a name for [receiver.ssh]"
             )
             yield ("receiver", "listen", index), sentence
+    yield from _retention_warnings(receiver.retention)
+
+
+def _retention_warnings(kept: RetentionSettings) -> Iterator[Finding]:
+    if kept.age <= kept.compress_after and NEVER not in {kept.age, kept.compress_after}:
+        cause = f"days are compressed after {duration_text(kept.compress_after)} (compress-after), which is not shorter"
+        yield ("receiver", "retention", "age"), f"{cause}: they may be deleted uncompressed"
+    if kept.ledgers != NEVER and kept.age == kept.size == NEVER:
+        yield (
+            ("receiver", "retention", "ledgers"),
+            "has no effect without age or size: a day with a log keeps its ledger",
+        )
+    elif kept.ledgers < kept.age != NEVER:
+        cause = f"a day keeps its ledger until its log is deleted after {duration_text(kept.age)} (age)"
+        yield ("receiver", "retention", "ledgers"), f"is shorter than age: {cause}"

@@ -152,6 +152,7 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
         policies={
             **_policies(settings),
             **_of_streams(settings.receiver),
+            **_retention(settings.receiver),
             "receiver.zone": settings.receiver.zone,
             "receiver.require-identity": settings.receiver.require_identity,
             "receiver.originator": settings.receiver.originator,
@@ -194,6 +195,11 @@ def _of_streams(receiver: ReceiverSettings) -> dict[str, object]:
         "receiver.max-message-size": receiver.max_message_size,
         "receiver.proxies": receiver.proxies if receiver.proxy_protocol else (),
     }
+
+
+def _retention(receiver: ReceiverSettings) -> dict[str, object]:
+    values = dict(receiver.retention).items()
+    return {f"receiver.retention.{name.replace('_', '-')}": value for name, value in values}
 
 
 def _policies(settings: Settings) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pydantic_core import InitErrorDetails
 
 from relay.values.address import Address
 from relay.values.configuration.originator_settings import ReceiverOriginator, Zone
+from relay.values.configuration.retention_settings import RetentionSettings
 from relay.values.configuration.setting_rules import some
 from relay.values.configuration.setting_types import (
     LARGEST_MESSAGE_SIZE,
@@ -59,6 +60,7 @@ class ReceiverSettings(Table):
     originator: tuple[ReceiverOriginator, ...] = ()
     ssh: ReceiverSsh | None = None
     tls: ReceiverTls | None = None
+    retention: RetentionSettings = RetentionSettings()
 
     @property
     def urls(self) -> tuple[str, ...]:

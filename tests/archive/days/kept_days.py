@@ -3,6 +3,7 @@
 It looks and compresses once. The numbers are the time in microseconds, seconds, octets and seconds, or "-".
 """
 
+import math
 import sys
 import time
 
@@ -15,9 +16,9 @@ from relay.system.disk import Disk
 def main() -> None:
     archive, now, age, size, compress_after = sys.argv[1:6]
     terms = RetentionTerms(
-        age=None if age == "-" else float(age),
-        size=None if size == "-" else int(size),
-        compress_after=None if compress_after == "-" else float(compress_after),
+        age=math.inf if age == "-" else float(age),
+        size=math.inf if size == "-" else int(size),
+        compress_after=math.inf if compress_after == "-" else float(compress_after),
     )
     floor = int(sys.argv[6]) if len(sys.argv) > 6 else 0
     keeper = DayKeeper(Disk(), archive, terms, CommitCount(), lambda: True, clock=lambda: int(now), floor=floor)
