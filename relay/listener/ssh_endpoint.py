@@ -8,6 +8,9 @@ A sender treats a channel's end of file after its own as acceptance. So a channe
 that serves it closes it. If that function aborts it, fails, returns without closing it or is stopped, the whole
 connection is broken off, because in a living connection every end looks clean.
 
+Messages of a channel without relay's mark (`relay.transport.ssh.channel_mark`) are FORWARDED: another program sent
+them, through a router's port forwarding or an `ssh -L` of its own.
+
 Ceilings are EndpointLimits; a connection beyond them is closed, a channel refused. A channel holds at most WINDOW
 unread octets; a peer that sends more is disconnected. The keys' file is read at every login.
 
@@ -23,7 +26,7 @@ import threading
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import paramiko
 from paramiko.buffered_pipe import BufferedPipe
@@ -40,12 +43,13 @@ from relay.errors import RelayError, UnavailableError
 from relay.listener.listening_socket import Listener
 from relay.listener.stream import ByteStream
 from relay.transport.from_files import FromFiles
-from relay.transport.ssh import private_key
+from relay.transport.ssh import channel_mark, private_key
 from relay.transport.ssh.authorized_keys import AuthorizedKey, AuthorizedKeys, same_host
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.public_key import PublicKey
 from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket
 from relay.values.address import Address
+from relay.values.provenance import ReceiptMark
 from relay.values.text import excerpt
 
 if TYPE_CHECKING:
@@ -86,11 +90,19 @@ class EndpointCounters:
     refused_channels: int = 0
 
 
+class _ChannelOpening(NamedTuple):
+    """A sender's request for a channel."""
+
+    originator: tuple[str, int]
+    destination: tuple[str, int]
+
+
 class ChannelStream(ByteStream):
     """One channel. For the event loop's thread only."""
 
-    def __init__(self, connection: "_SshConnection", channel: paramiko.Channel, destination: tuple[str, int]) -> None:
-        self.destination = destination
+    def __init__(self, connection: "_SshConnection", channel: paramiko.Channel, opening: "_ChannelOpening") -> None:
+        self.destination = opening.destination
+        self.marks = ReceiptMark(0) if channel_mark.is_own(opening.originator) else ReceiptMark.FORWARDED
         self.key = connection.identity
         self.identity = self.key.key.fingerprint
         self.closed = False
@@ -291,7 +303,7 @@ class _SshConnection(paramiko.ServerInterface):
         self._endpoint = endpoint
         self._layer = _ServerLayer(sock, self, endpoint.limits.liveness)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="ssh channel")
-        self._destinations: dict[int, tuple[str, int]] = {}  # of the channels that are open
+        self._openings: dict[int, _ChannelOpening] = {}  # of the channels that are open
         self._identity: AuthorizedKey | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
@@ -338,7 +350,7 @@ class _SshConnection(paramiko.ServerInterface):
     # --- Called by the layer, on the event loop ---
 
     def channel_opened(self, channel: paramiko.Channel) -> None:
-        stream = ChannelStream(self, channel, self._destinations[channel.chanid])
+        stream = ChannelStream(self, channel, self._openings[channel.chanid])
         self._endpoint.counters.channels += 1
         task = self.loop.create_task(self._serve(stream, channel.chanid))
         self._endpoint.note_serving(task)
@@ -356,7 +368,7 @@ class _SshConnection(paramiko.ServerInterface):
 
     def release(self, number: int) -> None:
         """A channel no longer counts."""
-        self._destinations.pop(number, None)
+        self._openings.pop(number, None)
 
     def logged_in(self) -> None:
         self._endpoint.counters.logins += 1
@@ -395,14 +407,13 @@ class _SshConnection(paramiko.ServerInterface):
     def check_channel_direct_tcpip_request(
         self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
     ) -> int:
-        del origin
         host, port = destination
         if not (self._endpoint.may_open(host, port) and self.identity.may_open(host, port)):
             _log.warning("%s is not allowed to open %s:%d", self.peer, excerpt(host), port)
             return self._refuse(OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
-        if len(self._destinations) >= self._endpoint.limits.channels:
+        if len(self._openings) >= self._endpoint.limits.channels:
             return self._refuse(OPEN_FAILED_RESOURCE_SHORTAGE)
-        self._destinations[chanid] = destination
+        self._openings[chanid] = _ChannelOpening(origin, destination)
         return OPEN_SUCCEEDED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:

@@ -20,10 +20,13 @@ from harness.waiting import wait_until
 
 from relay.errors import NoInputError, PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
 from relay.listener.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoint
+from relay.transport.ssh import channel_mark
 from relay.transport.ssh.handshake import HandshakeLimits
 from relay.transport.ssh.liveness import LivenessTimeouts
+from relay.transport.ssh.port_forward import PortForward
 from relay.transport.ssh.session import SshPipe, SshSession
 from relay.values.configuration.settings import PortForwarding
+from relay.values.provenance import ReceiptMark
 
 _PORT = 9999
 _MEGABYTE = b"x" * (1 << 20)
@@ -171,6 +174,33 @@ def test_a_stream_has_its_senders_key(receiver: _Receiver) -> None:
     assert stream.peer.startswith(f"ssh://{LOOPBACK}:")
     assert stream.peer.endswith("(client)")
     assert stream.destination == (LOOPBACK, _PORT)
+
+
+def test_only_the_channels_of_relays_own_delivery_are_unmarked(receiver: _Receiver) -> None:
+    """Also when a local program connects from the very address that is the mark."""
+
+    def send(port: int, count: int, source: str = "") -> None:
+        with socket.create_connection((LOOPBACK, port), source_address=(source, 0)) as program:
+            program.sendall(b"message")
+            wait_until(lambda: len(receiver.streams) == count, 60, "a stream arrives")
+
+    with receiver.session() as session:
+        session.open()
+        wait_until(lambda: receiver.streams, 60, "a stream arrives")
+        forwarding = session._forwarding.model_copy(update={"local_port": free_port()})
+    forward = PortForward(forwarding)
+    forward.start()
+    try:
+        wait_until(lambda: forward.state == "listening", 60, lambda: repr(forward.error))
+        send(forwarding.local_port, 2)
+        send(forwarding.local_port, 3, channel_mark.OWN[0])
+    finally:
+        forward.stop()
+    with receiver.foreign_client() as client:
+        send(client.local_port, 4)
+    assert [stream.marks for stream in receiver.streams] == [0, *[ReceiptMark.FORWARDED] * 3]
+    assert {stream.identity for stream in receiver.streams} == {fingerprint(receiver.client_key.with_suffix(".pub"))}
+    assert {stream.address for stream in receiver.streams} == {LOOPBACK}
 
 
 def test_the_sender_sees_the_end_only_when_the_stream_is_closed(receiver: _Receiver) -> None:

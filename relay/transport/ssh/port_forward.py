@@ -37,7 +37,7 @@ from typing_extensions import override
 
 from relay.errors import InternalError, RelayError
 from relay.transport.retry import Backoff, keep_trying
-from relay.transport.ssh import local_port
+from relay.transport.ssh import channel_mark, local_port
 from relay.transport.ssh.handshake import HandshakeLimits
 from relay.transport.ssh.session import SshSession
 from relay.values.address import Address
@@ -250,7 +250,7 @@ class _LocalListener(SSHTunnelForwarder):
         """A channel for a local program's connection; sshtunnel calls this in place of paramiko's method."""
         del kind, dest_addr, timeout  # the session has its own
         try:
-            channel = self._session.open_channel(src_addr[:2], _WINDOW)
+            channel = self._session.open_channel(channel_mark.of_program(src_addr[:2]), _WINDOW)
         except RelayError as error:
             if self._session.alive:  # the thread that waits for the session reports its loss
                 self._report(error)

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from relay.errors import InternalError, UnavailableError
 from relay.transport import LARGEST_READ, SETTLING, Pipe, Transport, drain
-from relay.transport.ssh import private_key
+from relay.transport.ssh import channel_mark, private_key
 from relay.transport.ssh.handshake import (
     DEFAULT_LIMITS,
     Handshake,
@@ -41,7 +41,6 @@ from relay.values.configuration.settings import PortForwarding
 
 _PIECE: Final = 1 << 15  # octets handed to paramiko at once; OpenSSH accepts no larger packet
 _SEND_TIMEOUT: Final = 1.0  # seconds after which a blocked send checks whether the pipe is dead
-_NOWHERE: Final = ("127.0.0.1", 0)  # a channel's originator, for which RFC 4254 requires an address
 # RFC 4254 section 5.1
 _PROHIBITED: Final = 1
 _SHORTAGE: Final = 4
@@ -125,7 +124,9 @@ class SshSession(Transport):
         opened = time.monotonic()
         return SshPipe(self, channel, opened + max(SETTLING, 2 * (opened - begun)))
 
-    def open_channel(self, originator: tuple[str, int] = _NOWHERE, window: int | None = None) -> paramiko.Channel:
+    def open_channel(
+        self, originator: tuple[str, int] = channel_mark.OWN, window: int | None = None
+    ) -> paramiko.Channel:
         """A bare channel, for another program; the server may send `window` octets before they are read."""
         what = f"forward to {self._remote} through {self._server}"
         with self._opening:  # paramiko keeps one reason for all refused channels
