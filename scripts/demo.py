@@ -166,17 +166,11 @@ class Auditd:
 
 
 def archived(folder: Path) -> list[bytes]:
-    """Every message in an originator's folder of the archive, read by its octet count."""
+    """Every message in an originator's folder of the archive: one a line, with control characters as `#ooo`."""
     messages = []
     for path in sorted(folder.glob("*.log")):
-        data, place = path.read_bytes(), 0
-        while place < len(data):
-            space = data.find(b" ", place)
-            end = space + 1 + int(data[place:space] or 0)
-            if space < 0 or end >= len(data):
-                break  # it is being written
-            messages.append(data[space + 1 : end])
-            place = end + 1
+        lines = path.read_bytes().split(b"\n")[:-1]  # without a line that is being written
+        messages += [re.sub(rb"#([0-3][0-7]{2})", lambda found: bytes([int(found[1], 8)]), line) for line in lines]
     return messages
 
 

@@ -128,6 +128,12 @@ class Seen:
             return True
         return number not in numbers and self._add_part(MessagePart(key, number, part, parts), numbers)
 
+    def add_all(self, key: SequenceKey, first: int, last: int) -> None:
+        """Mark `first` to `last` as seen."""
+        for numbers in (self._numbers.setdefault(key, Intervals()), self._new_numbers.setdefault(key, Intervals())):
+            numbers.add_all(first, last)
+            self._trim(numbers)
+
     def restore(self, marks: SeenMarks) -> None:
         """Take in what an earlier `take` or `all` gave; it is not new."""
         for key, intervals in marks.numbers:

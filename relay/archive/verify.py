@@ -27,11 +27,9 @@ from relay.archive.completeness.judgement import Judgement, JudgementScope
 from relay.archive.completeness.message_trail import DOUBLE, MessageTrail
 from relay.archive.completeness.spans import Span
 from relay.archive.completeness.testimony import RunAndType
-from relay.archive.filing.originator import folder_name
 from relay.archive.identity import Seen
-from relay.archive.journal import Journal, replay
 from relay.archive.read import ArchiveDamage, read
-from relay.archive.write import OTHERS
+from relay.archive.writer.journal import Journal, replay
 from relay.errors import NoInputError
 from relay.syslog import rfc5424
 from relay.system.disk import Disk, storage_error
@@ -152,22 +150,16 @@ class ArchiveCheck:
         said = replay(data)
         if said.damaged or not said.entries:  # it is never without its first entry, whatever crashes
             self.places.append(ArchiveDefect("index", journal.path, 0, len(data)))
-        sizes: dict[str, int] = {}
+        sizes = {day.path: day.log for day in said.days.values()}
         seen = Seen()
         for entry in said.entries:
-            sizes.update(entry.begun)
-            sizes.update((path, end) for path, _, end in entry.grown)
             seen.restore(entry.seen)
         return sizes, self._by_folder(seen)
 
     def _by_folder(self, seen: Seen) -> dict[str, dict[RunAndType, list[Span]]]:
         found: dict[str, dict[RunAndType, list[Span]]] = {}
-        shared = os.path.isdir(f"{self.folder}/{OTHERS}")
-        for (hostname, run, kind), spans in seen.all().numbers:
-            name = folder_name(hostname)
-            if shared and not os.path.isdir(f"{self.folder}/{name}"):
-                name = OTHERS
-            found.setdefault(name, {})[RunAndType(run, kind)] = list(spans)
+        for (folder, run, kind), spans in seen.all().numbers:
+            found.setdefault(folder.decode(), {})[RunAndType(run, kind)] = list(spans)
         return found
 
     def _compare_files(self) -> None:
@@ -260,7 +252,7 @@ class ArchiveCheck:
         folder = f"{self.folder}/{name}"
         self._look_at(folder)
         days = query.days_of(self._disk, self.folder, name)
-        made = {f"{day}.log" for day in days}
+        made = {f"{day}{suffix}" for day in days for suffix in (".log", ".ledger")}
         for file in self._disk.names(folder):
             path = f"{folder}/{file}"
             self._look_at(path)

@@ -11,7 +11,7 @@ from typing_extensions import override
 from relay.archive.days.commit_count import CommitCount
 from relay.archive.days.keeper_thread import KeeperThread
 from relay.archive.layout import OWN
-from relay.archive.write import ArchiveWriter
+from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.archive_session import ArchiveSession
 from relay.errors import RelayError

@@ -8,9 +8,9 @@ import os
 import random
 import sys
 
-from archive.messages import NOON_US, foreign, own
+from archive.messages import NOON_US, foreign, limits, own
 
-from relay.archive.write import ArchiveWriter
+from relay.archive.writer.archive_writer import ArchiveWriter
 
 
 def message(number: int) -> bytes:
@@ -22,7 +22,7 @@ def message(number: int) -> bytes:
 def main() -> None:
     total = int(sys.argv[2])
     rng = random.Random()
-    writer = ArchiveWriter(sys.argv[1], "spool", max_pending=2000, max_open=3)
+    writer = ArchiveWriter(sys.argv[1], "spool", limits=limits(max_pending=2000, max_open=2))
     first = int(writer.cursor or b"0") + 1
     for number in range(first, total + 1):
         writer.write(message(number), NOON_US)

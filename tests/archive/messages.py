@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 from relay.archive.read import ArchiveDamage, StoredMessage, read
+from relay.archive.writer.archive_writer import WriterLimits
+from relay.archive.writer.open_days import DayLimits
 
 DAY_US = 86_400_000_000
 NOON_US = 1_709_726_400_000_000  # 2024-03-06 12:00 UTC
@@ -27,12 +29,19 @@ def foreign(number: int, *, host: str = "switch1") -> bytes:
 
 def stored(archive: Path) -> dict[str, list[bytes]]:
     """Every message, by the file's path below the archive; damage fails."""
-    found = {}
-    for path in sorted(archive.glob("*/*.log")):
-        items = list(read(str(path)))
-        assert not any(isinstance(item, ArchiveDamage) for item in items), (path, items)
-        found[str(path.relative_to(archive))] = [item.message for item in items if isinstance(item, StoredMessage)]
-    return found
+    return {str(path.relative_to(archive)): messages_in(path) for path in sorted(archive.rglob("*.log"))}
+
+
+def messages_in(path: Path) -> list[bytes]:
+    """The messages of one log; damage fails."""
+    items = list(read(str(path)))
+    assert not any(isinstance(item, ArchiveDamage) for item in items), (path, items)
+    return [item.message for item in items if isinstance(item, StoredMessage)]
+
+
+def limits(*, max_open: int = 0, max_days: int = 16_384, **others: int) -> WriterLimits:
+    """Ceilings of a writer that are small enough for a test."""
+    return WriterLimits(days=DayLimits(max_open=max_open, max_days=max_days, closing_grace=0), **others)
 
 
 def all_stored(archive: Path) -> list[bytes]:

@@ -5,16 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.archive.identity import MessagePart, SeenMarks, SequenceKey
-from relay.archive.journal import MAGIC, Entry, FileGrowth, encode, gaps, replay
+from relay.archive.writer.journal import MAGIC, DaySizes, Entry, encode, replay
 
 MARKS = SeenMarks(
     ((SequenceKey(b"r", b"5f", b"audit"), ((1, 4), (7, 7))),),
     (MessagePart(SequenceKey(b"r", b"5f", b"admin"), 3, 1, 2),),
 )
+LOG = "r/2024-03-06.log"
 ENTRIES = (
-    Entry("spool", None, (("r/2024-03-06.log", 0),)),
-    Entry("spool", b"\x01\xff", (), (FileGrowth("r/2024-03-06.log", 0, 500),), MARKS),
-    Entry("spool", b"\x02", (), (FileGrowth("r/2024-03-06.log", 500, 900),)),
+    Entry("spool", None, (DaySizes(LOG, 0, 0),)),
+    Entry("spool", b"\x01\xff", (DaySizes(LOG, 500, 70),), (), MARKS),
+    Entry("spool", b"\x02", (DaySizes("r/2024-03-07.log", 900, 80),), (LOG,)),
 )
 DATA = MAGIC + b"".join(map(encode, ENTRIES))
 ENDS = [len(MAGIC + b"".join(map(encode, ENTRIES[:count]))) for count in range(4)]
@@ -22,10 +23,10 @@ ENDS = [len(MAGIC + b"".join(map(encode, ENTRIES[:count]))) for count in range(4
 
 def test_the_bytes_of_a_record_are_pinned() -> None:
     """Change the format and archives that exist can no longer be read: raise the number in MAGIC, and read both."""
-    assert MAGIC == b"relay archive journal 1\n"
+    assert MAGIC == b"relay archive journal 2\n"
     assert encode(ENTRIES[1]).hex() == (
-        "52454c41594a310a0000005053d022836962c13595a573706f6f6cc40201ff909193b0722f323032"
-        "342d30332d30362e6c6f6700cd01f492919293c40172c4023566c405617564697492920104920707"
+        "52454c41594a320a00000050bb7d112d853b360d95a573706f6f6cc40201ff9193b0722f32303234"
+        "2d30332d30362e6c6f67cd01f4469092919293c40172c4023566c405617564697492920104920707"
         "919493c40172c4023566c40561646d696e0301020a"
     )
 
@@ -62,6 +63,6 @@ def test_any_octets_can_be_replayed(octets: bytes) -> None:
     replay(DATA + octets)
 
 
-def test_what_stood_in_a_lost_record_is_a_gap_of_its_files() -> None:
-    assert list(gaps(ENTRIES)) == []
-    assert list(gaps((ENTRIES[0], ENTRIES[2]))) == [FileGrowth("r/2024-03-06.log", 0, 500)]
+def test_the_open_days_are_those_that_no_record_ends() -> None:
+    assert replay(DATA).days == {"r/2024-03-07.log": DaySizes("r/2024-03-07.log", 900, 80)}
+    assert replay(DATA[: ENDS[2]]).days == {LOG: DaySizes(LOG, 500, 70)}

@@ -1,6 +1,7 @@
 """Writing the archive: exactly once, through kills, power cuts, full disks and damage."""
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -11,14 +12,17 @@ from pathlib import Path
 
 import pytest
 from archive.killed_writer import message
-from archive.messages import DAY_US, NOON_US, all_stored, foreign, number_of, own, stored
+from archive.messages import DAY_US, NOON_US, all_stored, foreign, limits, messages_in, number_of, own, stored
 from archive.mortal_disk import DiedError, MortalDisk
+from archive.plain_reader import read_archive
 
-from relay.archive import recovery, write
-from relay.archive.journal import MAGIC
-from relay.archive.write import ArchiveWriter
+from relay.archive.filing.filing_policy import FilingPolicy, FilingTerms
+from relay.archive.writer import recovery
+from relay.archive.writer.journal import MAGIC
+from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.errors import StorageError, TemporaryError
 from relay.system.disk import Disk, File
+from relay.values.provenance import Provenance
 
 TESTS = Path(__file__).parents[1]
 DAY = "2024-03-06.log"
@@ -49,14 +53,14 @@ def test_the_layout_is_one_file_an_originator_and_day_of_receipt(archive: Path) 
     with ArchiveWriter(str(archive), "spool") as writer:
         writer.write(b"<13>1 - host1 a - - - one\ntwo", NOON_US)
         writer.write(b"<13>1 - host1 a - - - late", NOON_US + DAY_US // 2)
-        writer.write(b"<13>1 - - a - - - nobody's", NOON_US)
-        writer.write(b"not RFC 5424", NOON_US)
+        writer.write(b"<13>1 - - a - - - nobody's", NOON_US, Provenance("192.0.2.1"))
+        writer.write(b"not RFC 5424", NOON_US, Provenance("192.0.2.1"))
         writer.commit(b"1")
     files = {str(path.relative_to(archive)): path.read_bytes() for path in archive.glob("*/*.log")}
     assert files == {
-        "host1/2024-03-06.log": b"29 <13>1 - host1 a - - - one\ntwo\n",
-        "host1/2024-03-07.log": b"26 <13>1 - host1 a - - - late\n".replace(b"26", b"26"),
-        "-/2024-03-06.log": b"26 <13>1 - - a - - - nobody's\n12 not RFC 5424\n",
+        "host1/2024-03-06.log": b"<13>1 - host1 a - - - one#012two\n",
+        "host1/2024-03-07.log": b"<13>1 - host1 a - - - late\n",
+        "192.0.2.1/2024-03-06.log": b"<13>1 - - a - - - nobody's\nnot RFC 5424\n",
     }
 
 
@@ -65,12 +69,11 @@ def test_octets_of_every_kind_stand_as_they_came(archive: Path) -> None:
         b"<13>1 - h a - - - LF \n and NUL \0 and CR \r\n",
         b"<13>1 - h a - - - invalid \xff\xfe UTF-8",
         b"\n9 <13>1 - x",
-        b"",
         own(1, text="a\nb\n"),
         b"<13>1 - h a - - - " + bytes(range(256)) * 1000,
     ]
-    fill(archive, messages[:3] + messages[4:])
-    assert sorted(all_stored(archive)) == sorted(messages[:3] + messages[4:])
+    fill(archive, messages)
+    assert sorted(all_stored(archive)) == sorted(messages)
 
 
 @pytest.mark.parametrize("host", ["../../etc/passwd", ".", "..", ".relay", "~others", "a" * 255, "a/b", "%2E", "x\\y"])
@@ -81,20 +84,18 @@ def test_hostile_names_stay_inside(archive: Path, host: str) -> None:
     assert all_stored(archive).count(own(1, host=host)) == 1
 
 
-def test_a_thousand_originators(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "MAX_ORIGINATORS", 990)
+def test_a_thousand_originators(archive: Path) -> None:
     hosts = [f"router{number}" for number in range(1000)]
-    with ArchiveWriter(str(archive), "spool", max_open=20, max_pending=30_000) as writer:
+    with ArchiveWriter(str(archive), "spool", policy=FilingPolicy(FilingTerms(most_originators=990)), limits=limits(max_open=20, max_pending=30_000)) as writer:
         for number in (1, 2):
             for host in hosts:
-                assert writer.write(own(number, host=host), NOON_US)
+                assert writer.write(own(number, host=host, run=host), NOON_US, Provenance("192.0.2.1"))
             writer.commit(b"%d" % number)
         assert len(os.listdir("/proc/self/fd")) < 100
     found = stored(archive)
-    assert len(found) == 990
-    assert len(found[f"{write.OTHERS}/{DAY}"]) == 22
+    assert len(found) == 991
+    assert len(found[f"192.0.2.1/{DAY}"]) == 20
     assert sum(map(len, found.values())) == 2000
-    assert not any(fill(archive, [own(2, host=host) for host in hosts]))
 
 
 # --- Exactly once ---
@@ -153,7 +154,7 @@ def test_the_cursor_is_what_the_last_commit_was_given(archive: Path) -> None:
 
 def test_what_was_written_ahead_but_not_committed_is_cut_and_comes_again(archive: Path) -> None:
     fill(archive, [foreign(1)])
-    writer = ArchiveWriter(str(archive), "spool", max_pending=10)
+    writer = ArchiveWriter(str(archive), "spool", limits=limits(max_pending=10))
     writer.write(foreign(2), NOON_US)
     writer.write(foreign(3, host="new"), NOON_US)
     abandon(writer)
@@ -172,7 +173,7 @@ def test_what_was_written_ahead_but_not_committed_is_cut_and_comes_again(archive
 
 def test_only_the_last_copies_are_kept(archive: Path) -> None:
     for _ in range(recovery.MAX_COPIES + 3):
-        writer = ArchiveWriter(str(archive), "spool", max_pending=1)
+        writer = ArchiveWriter(str(archive), "spool", limits=limits(max_pending=1))
         writer.write(foreign(1), NOON_US)
         abandon(writer)
     names = [path.name for path in (archive / ".relay").glob("cut-*")]
@@ -199,11 +200,12 @@ def test_a_writer_killed_at_random_moments_stores_everything_once(archive: Path)
     for messages in stored(archive).values():
         numbers = [number_of(each) for each in messages]
         assert numbers == sorted(numbers)
+    assert len(read_archive(archive)) == total
 
 
 def play(archive: Path, disk: Disk, told: list[int]) -> None:
     """From the cursor to 24, with commits, an early write-out, evictions; `told` are the cursors that came back."""
-    writer = ArchiveWriter(str(archive), "spool", disk=disk, max_pending=400, max_open=2)
+    writer = ArchiveWriter(str(archive), "spool", disk=disk, limits=limits(max_pending=400, max_open=2, journal_size=600, journal_growth=0))
     try:
         for number in range(int(writer.cursor or b"0") + 1, 25):
             writer.write(message(number), NOON_US + (DAY_US if number > 12 else 0))
@@ -215,10 +217,8 @@ def play(archive: Path, disk: Disk, told: list[int]) -> None:
 
 
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power cut"])
-def test_death_at_every_call_to_the_disk(archive: Path, power: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_death_at_every_call_to_the_disk(archive: Path, power: bool) -> None:
     """Also while it recovers from the death before, and while it begins its journal anew."""
-    monkeypatch.setattr(write, "JOURNAL_SIZE", 600)
-    monkeypatch.setattr(write, "_GROWTH", 0)
     play(archive, counter := MortalDisk(), [])
     assert counter.calls > 60
     for dies_at in range(1, counter.calls + 1):
@@ -237,6 +237,7 @@ def test_death_at_every_call_to_the_disk(archive: Path, power: bool, monkeypatch
                 assert int(writer.cursor or b"0") >= told[-1], f"call {dies_at}: a cursor that was told is lost"
         found = sorted(number_of(each) for each in all_stored(archive))
         assert found == list(range(1, 25)), f"death at call {dies_at}"
+        assert len(read_archive(archive)) == 24
 
 
 # --- The disk fails ---
@@ -293,7 +294,7 @@ def test_after_a_failed_commit_the_writer_is_void_and_a_new_one_goes_on(
 
 
 def test_on_a_full_disk_the_cut_is_made_without_its_copy(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = ArchiveWriter(str(archive), "spool", max_pending=1)
+    writer = ArchiveWriter(str(archive), "spool", limits=limits(max_pending=1))
     writer.write(foreign(1), NOON_US)
     abandon(writer)
     monkeypatch.setattr(FailingFile, "failing", "write")
@@ -363,25 +364,23 @@ def test_a_lost_journal_is_replaced_by_what_the_files_say(archive: Path) -> None
 
 def test_another_spool_cuts_nothing_and_knows_what_stands_there(archive: Path) -> None:
     fill(archive, [own(1), foreign(1)])
-    writer = ArchiveWriter(str(archive), "spool", max_pending=1)
+    writer = ArchiveWriter(str(archive), "spool", limits=limits(max_pending=1))
     writer.write(own(2), NOON_US)
     writer.write(foreign(2), NOON_US)
     abandon(writer)
-    with (archive / "router1" / DAY).open("ab") as file:
-        file.write(b"99 <13>1 torn")
     with ArchiveWriter(str(archive), "another") as writer:
         assert writer.cursor is None
-        assert writer.recovered.cut == len(b"99 <13>1 torn")
+        assert writer.recovered.cut == 0
         assert not writer.write(own(2), NOON_US)
         assert writer.write(own(3), NOON_US)
         writer.commit(b"1")
     assert sorted(all_stored(archive)) == sorted([own(1), own(2), own(3), foreign(1), foreign(2)])
-    assert b"99 <13>1 torn" in (archive / ".relay" / "cut-1").read_bytes()
+    assert sorted(path.name for path in (archive / "router1").glob("*.log")) == ["2024-03-06.2.log", DAY]
+    assert len(read_archive(archive)) == 5
 
 
-def test_the_journal_stays_small(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "JOURNAL_SIZE", 5000)
-    with ArchiveWriter(str(archive), "spool") as writer:
+def test_the_journal_stays_small(archive: Path) -> None:
+    with ArchiveWriter(str(archive), "spool", limits=limits(journal_size=5000)) as writer:
         for number in range(300):
             writer.write(own(number), NOON_US)
             writer.commit(b"%d" % number)
@@ -411,44 +410,100 @@ def cut_inside_a_frame(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 5)
 
 
-@pytest.mark.parametrize(
-    "meddle", [Path.unlink, moved, replaced_by_a_copy, cut_inside_a_frame, lambda path: shutil.rmtree(path.parent)]
-)
+def added_to(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"forged\n")
+
+
+@pytest.mark.parametrize("meddle", [Path.unlink, moved, replaced_by_a_copy, cut_inside_a_frame, added_to])
+@pytest.mark.parametrize("suffix", [".log", ".ledger"])
 @pytest.mark.parametrize("running", [True, False])
-def test_a_file_that_others_touched_is_gone_on_with(
-    archive: Path, meddle: Callable[[Path], None], running: bool
+def test_a_file_that_others_touched_is_left_alone_and_a_new_part_begins(
+    archive: Path, meddle: Callable[[Path], None], suffix: str, running: bool
 ) -> None:
-    path = archive / "switch1" / DAY
+    path = archive / "switch1" / f"2024-03-06{suffix}"
     writer = ArchiveWriter(str(archive), "spool")
-    writer.write(foreign(1), NOON_US)
-    writer.commit(b"1")
+    for number in (1, 2):
+        writer.write(foreign(number), NOON_US)
+        writer.write(foreign(number, host="other"), NOON_US)
+        writer.commit(b"%d" % number)
     if not running:
         writer.close()
+    before = path.read_bytes()
     meddle(path)
+    touched = path.read_bytes() if path.exists() else None
+    replaced_while_stopped = meddle is replaced_by_a_copy and not running
+    if not running and meddle is added_to:
+        touched = before  # what lies beyond the journal's size is cut, after a copy
     if not running:
         writer = ArchiveWriter(str(archive), "spool")
-    assert writer.cursor == b"1"
-    for number in (2, 3):
+    assert writer.cursor == b"2"
+    for number in (3, 4):
         writer.write(foreign(number), NOON_US)
+        writer.write(foreign(number, host="other"), NOON_US)
         writer.commit(b"%d" % number)
     writer.close()
-    data = path.read_bytes()
-    assert data.endswith(b"%d %b\n" * 2 % (len(foreign(2)), foreign(2), len(foreign(3)), foreign(3)))
+    if replaced_while_stopped or (meddle is added_to and not running):  # it is as the journal says
+        assert path.read_bytes().startswith(before)
+        assert messages_in(path.with_suffix(".log")) == [foreign(number) for number in (1, 2, 3, 4)]
+    else:
+        assert (path.read_bytes() if path.exists() else None) == touched
+        assert messages_in(path.with_name("2024-03-06.2.log")) == [foreign(3), foreign(4)]
+        heading = json.loads((archive / "switch1" / "2024-03-06.2.ledger").read_bytes().split(b"\n")[0])
+        assert heading["after"] == ("2024-03-06.ledger" if (archive / "switch1" / "2024-03-06.ledger").exists() else None)
+    assert messages_in(archive / "other" / DAY) == [foreign(number, host="other") for number in (1, 2, 3, 4)]
     with ArchiveWriter(str(archive), "spool") as again:
-        assert again.cursor == b"3"
+        assert again.cursor == b"4"
         assert again.recovered.cut == 0
-    assert path.read_bytes() == data
+
+
+def test_a_folder_that_was_removed_is_made_again(archive: Path) -> None:
+    with ArchiveWriter(str(archive), "spool") as writer:
+        for number in (1, 2, 3):
+            writer.write(foreign(number), NOON_US)
+            writer.commit(b"%d" % number)
+            if number == 1:
+                shutil.rmtree(archive / "switch1")
+    assert [line.message for line in read_archive(archive)] == [foreign(2), foreign(3)]
+
+
+def a_file(path: Path, victim: Path) -> None:
+    del victim
+    path.touch()
+
+
+def a_dangling_link(path: Path, victim: Path) -> None:
+    path.symlink_to(victim / "missing" / "x")
+
+
+@pytest.mark.parametrize("obstacle", [a_file, a_dangling_link])
+def test_what_cannot_be_filed_is_stored_aside_and_others_are_not_disturbed(
+    archive: Path, tmp_path: Path, obstacle: Callable[[Path, Path], None]
+) -> None:
+    """Something else has the folder's name."""
+    archive.mkdir()
+    obstacle(archive / "switch1", tmp_path)
+    for number in (1, 2):
+        with ArchiveWriter(str(archive), "spool") as writer:
+            assert writer.write(own(number, host="switch1"), NOON_US)
+            assert writer.write(foreign(number, host="other"), NOON_US)
+            writer.commit(b"%d" % number)
+    assert len(stored(archive)["other/2024-03-06.log"]) == 2
+    assert stored(archive)["~aside/switch1/2024-03-06.log"] == [own(1, host="switch1"), own(2, host="switch1")]
+    (archive / ".relay" / "journal").unlink()
+    assert fill(archive, [own(2, host="switch1"), own(3, host="switch1")]) == [False, True]
 
 
 def test_a_symbolic_link_in_place_of_a_file_is_not_followed(archive: Path, tmp_path: Path) -> None:
     fill(archive, [foreign(1)])
     victim = tmp_path / "victim"
-    victim.write_bytes(b"untouched")
-    path = archive / "switch1" / DAY
-    path.unlink()
-    path.symlink_to(victim)
-    with ArchiveWriter(str(archive), "spool") as writer:
-        writer.write(foreign(2), NOON_US)
-        with pytest.raises(StorageError, match="no regular file"):
-            writer.commit(b"2")
-    assert victim.read_bytes() == b"untouched"
+    for name, number in ((DAY, 2), ("2024-03-06.2.ledger", 3)):
+        path = archive / "switch1" / name
+        victim.write_bytes(path.read_bytes())
+        path.unlink()
+        path.symlink_to(victim)
+        before = victim.read_bytes()
+        fill(archive, [foreign(number)])
+        assert victim.read_bytes() == before
+    assert messages_in(archive / "switch1" / "2024-03-06.2.log") == [foreign(2)]
+    assert messages_in(archive / "switch1" / "2024-03-06.3.log") == [foreign(3)]

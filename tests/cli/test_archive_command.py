@@ -9,7 +9,7 @@ from archive.evidence import RUN, THIRD, gap, heartbeat, lost, numbered, opening
 from archive.messages import DAY_US, NOON_US, foreign, own
 from harness.relay import RELAY
 
-from relay.archive.write import ArchiveWriter
+from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.values.event import EventType
 
 RUN_NAME = RUN.hex()

@@ -14,7 +14,7 @@ from archive.messages import NOON_US, own
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from program.history.spools import event, filled
 
-from relay.archive.write import ArchiveWriter
+from relay.archive.writer.archive_writer import ArchiveWriter
 
 # Prints the exit code and the output of each command line. One process for all is quicker.
 MANY = """

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from harness.ports import free_port, listens
 from harness.process import Process
-from harness.relay import RELAY, archived, audit_events, read_on
+from harness.relay import RELAY, archived, audit_events, lines_of_log
 from harness.waiting import wait_until
 
 _IDENTITY = re.compile(rb'\[128T relayRun="(?P<run>[0-9a-f]{16})" relaySeq="(?P<number>\d+)" ')
@@ -78,7 +78,7 @@ class _Counted(NamedTuple):
     octets: int = 0
     messages: int = 0
     last: bytes = b""
-    """The message before that offset."""
+    """The line before that offset."""
 
 
 def _count_on(path: Path, counted: _Counted) -> _Counted:
@@ -87,8 +87,9 @@ def _count_on(path: Path, counted: _Counted) -> _Counted:
         if counted.last not in file.read(len(counted.last) + 1):  # a torn tail was cut off, and may have grown again
             counted = _Counted()
         file.seek(counted.octets)
-        messages, octets = read_on(file.read())
-    last = messages[-1] if messages else counted.last
+        data = file.read()
+    messages, octets = lines_of_log(data)
+    last = data[: octets - 1].rpartition(b"\n")[2] if octets else counted.last
     return _Counted(counted.octets + octets, counted.messages + len(audit_events(messages)), last)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from harness.process import Process
 from harness.waiting import wait_until
 
 SEED = Path(__file__).parent.parent / "events" / "audit" / "seed.log"
+_ESCAPE = re.compile(rb"#([0-3][0-7]{2})")
 RELAY = [sys.executable, "-m", "relay"]
 PROGRAM = " ".join(RELAY)
 """The same, as relay prints it."""
@@ -105,12 +107,7 @@ class Router:
 
 
 def octet_counted(data: bytes) -> list[bytes]:
-    """Return the messages of `LEN SP MSG` or `LEN SP MSG LF` (an archive's file), without one that is being written."""
-    return read_on(data)[0]
-
-
-def read_on(data: bytes) -> tuple[list[bytes], int]:
-    """Return those messages, and the offset of one that is being written."""
+    """Return the messages of `LEN SP MSG` or `LEN SP MSG LF`, without one that is being written."""
     messages = []
     place = 0
     while place < len(data):
@@ -122,7 +119,13 @@ def read_on(data: bytes) -> tuple[list[bytes], int]:
             break
         messages.append(data[space + 1 : end])
         place = end + data.startswith(b"\n", end)
-    return messages, place
+    return messages
+
+
+def lines_of_log(data: bytes) -> tuple[list[bytes], int]:
+    """Return the messages of an archive's log, and the offset of a line that is being written."""
+    end = data.rfind(b"\n") + 1
+    return [_ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), line) for line in data[:end].split(b"\n")[:-1]], end
 
 
 def audit_events(messages: list[bytes]) -> list[bytes]:
@@ -132,4 +135,4 @@ def audit_events(messages: list[bytes]) -> list[bytes]:
 
 def archived(folder: Path) -> list[bytes]:
     """Return every message of an archive."""
-    return [m for path in sorted(folder.glob("[!.]*/*.log")) for m in octet_counted(path.read_bytes())]
+    return [m for path in sorted(folder.rglob("*.log")) for m in lines_of_log(path.read_bytes())[0]]

@@ -21,6 +21,7 @@ from harness.relay import RELAY, SEED, Router, archived
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.waiting import wait_until
 
+from relay.archive.log_line import escape
 from relay.archive.read import StoredMessage, read
 
 EVENTS = 26  # in SEED
@@ -94,9 +95,7 @@ def day_file(archive: Path, name: str = "combo1") -> Path:
 
 
 def frames(path: Path) -> list[bytes]:
-    return [
-        b"%d %b\n" % (len(item.message), item.message) for item in read(str(path)) if isinstance(item, StoredMessage)
-    ]
+    return [escape(item.message) + b"\n" for item in read(str(path)) if isinstance(item, StoredMessage)]
 
 
 def lay_hand_on(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
@@ -113,7 +112,7 @@ def test_an_undamaged_archive_is_complete_and_every_message_is_counted(written: 
     assert (code, errors) == (0, "")
     assert f"{written}: whole; " in shown
     found = verify_json(written)
-    router, switch, other = (originator(found, name) for name in ("combo1", "switch1", "-"))
+    router, switch, other = (originator(found, name) for name in ("combo1", "switch1", "127.0.0.1"))
     assert (router["runs"], router["messages"], router["numbered"]) == (2, router["numbered"], router["messages"])
     assert found["indexed"]
     assert (switch["messages"], switch["numbered"], switch["unstructured"]) == (1, 0, 0)

@@ -4,10 +4,11 @@ import time
 
 from typing_extensions import override
 
-from relay.archive.write import ArchiveWriter
+from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
+from relay.values.provenance import ReceiptMark
 
 
 class ArchiveSession(DeliverySession):
@@ -27,8 +28,10 @@ class ArchiveSession(DeliverySession):
         """Write every message; a message that is there already is counted as a duplicate."""
         self.heard = time.monotonic()
         received = block.header.committed
-        for _, _, message in block.messages():
-            self._archive.write(message, received)
+        for span, messages in block.by_span():
+            marks = ReceiptMark(span.marks)
+            for message in messages:
+                self._archive.write(message, received, span.provenance, marks)
 
     @override
     def prove(self, cursor: Cursor) -> Cursor:

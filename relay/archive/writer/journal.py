@@ -1,18 +1,17 @@
 """The archive's journal: what each commit made valid, so that a crash leaves every message exactly once.
 
-The file begins with `MAGIC`; each record is `RELAYJ1` LF, the payload's length, its CRC-32 and the CRC-32 of the 16
+The file begins with `MAGIC`; each record is `RELAYJ2` LF, the payload's length, its CRC-32 and the CRC-32 of the 16
 octets before (4 octets each, big-endian), the payload (an `Entry` in MessagePack) and an LF. Records only ever follow
 one another; when the file has grown, a new one that begins with the whole state takes its place by rename.
 
-Reading tells a torn tail from damage, for they differ in what may be done about them:
+Reading distinguishes a torn tail from damage:
 
-- torn: the last record does not end in its LF, since writing it was interrupted. It was never valid.
-- damaged: anything else that is not as it was written. What stands in the lost records is not known, so nothing may be
-  cut from the data files on the strength of the others.
+- torn: the last record does not end in its LF, because writing it was interrupted. It was never valid.
+- damaged: anything else that is not as it was written. The lost records' sizes are not known, so nothing is cut from
+  logs and ledgers.
 """
 
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
@@ -22,37 +21,51 @@ from relay.archive.identity import SeenMarks
 from relay.errors import InternalError
 from relay.system.disk import Disk, File
 
-MAGIC = b"relay archive journal 1\n"
-_MARK = b"RELAYJ1\n"
+MAGIC = b"relay archive journal 2\n"
+_MARK = b"RELAYJ2\n"
 _HEAD = struct.Struct(">8sIII")
 _END = b"\n"
 
 
-class FileGrowth(NamedTuple):
-    """A data file, and between which of its sizes a commit's messages stand."""
+class DaySizes(NamedTuple):
+    """The octets of a day's log and ledger that are valid."""
 
     path: str
-    start: int
-    end: int
+    """The log's, below the archive. The ledger lies beside it."""
+    log: int
+    ledger: int
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One record. Paths are relative to the archive's folder."""
+    """One record: what a commit made valid."""
 
     spool_id: str
     cursor: bytes | None
-    begun: tuple[tuple[str, int], ...] = ()
-    """Files and their sizes, before anything is written to them."""
-    grown: tuple[FileGrowth, ...] = ()
+    days: tuple[DaySizes, ...] = ()
+    """Open days and their sizes: after a commit, or before anything is written to a new one."""
+    ended: tuple[str, ...] = ()
+    """Days that are closed or given up, by their logs' paths; the writer never touches them again."""
     seen: SeenMarks = SeenMarks()
 
 
 class Replay(NamedTuple):
-    """What a journal says."""
+    """The contents of a journal."""
 
     entries: tuple[Entry, ...]
     torn: bool
     damaged: bool
+
+    @property
+    def days(self) -> dict[str, DaySizes]:
+        """The open days, by their logs' paths; the longest untouched first."""
+        found: dict[str, DaySizes] = {}
+        for entry in self.entries:
+            for day in entry.days:
+                found.pop(day.path, None)
+                found[day.path] = day
+            for path in entry.ended:
+                found.pop(path, None)
+        return found
 
 
 def encode(entry: Entry) -> bytes:
@@ -174,14 +187,3 @@ def _next_mark(data: bytes, position: int) -> int:
     found = data.find(_MARK, position)
     return len(data) if found < 0 else found
 
-
-def gaps(entries: tuple[Entry, ...]) -> Iterator[FileGrowth]:
-    """Ranges of data files whose marks stood in records that were lost."""
-    sizes: dict[str, int] = {}
-    for entry in entries:
-        sizes.update(entry.begun)
-        for path, start, end in entry.grown:
-            known = sizes.get(path, start)
-            if known < start:
-                yield FileGrowth(path, known, start)
-            sizes[path] = end

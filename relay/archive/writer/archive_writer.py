@@ -1,0 +1,223 @@
+"""Writing the archive: each message exactly once, whatever crashes and whenever.
+
+`relay/archive/FORMAT.md` describes the files. `ARCHIVE/.relay` holds what only the writer needs: the journal, the lock,
+and copies of what was cut or damaged.
+
+    writer = ArchiveWriter("/var/log/relay", spool_id)
+    # take from the spool what follows writer.cursor, then for each message:
+    writer.write(message, received, provenance)
+    # and now and then, with the spool's cursor behind the last of them:
+    writer.commit(cursor)
+
+Invariants:
+
+1. A cursor is valid only once the messages before it, their extents, the folders' entries and then the journal are on
+   the disk.
+2. What lies in a log or ledger beyond its size in the journal is cut when the archive is opened (after a copy). It comes
+   again after the cursor. So messages without an identity are stored exactly once too.
+3. Nothing is written to a file before the journal has its size.
+4. When the spool is another one than before, or the journal is damaged or lost, nothing is cut. Every originator begins
+   a new part of its day, identities are read from the ledgers, and only messages without one may be stored twice.
+5. A call that failed voids all since the last commit, and the writer: it must be closed and opened anew, and the
+   messages after its cursor must be given again.
+6. A ledger that another ledger continues is closed first, so it never grows afterwards.
+
+One fault concerns one originator. A log or ledger that somebody deleted, replaced, cut or extended is never touched
+again: a new part begins. When an originator's folder cannot be written, its messages go to `~aside/FOLDER`.
+
+Ceilings: `max_pending` octets of messages in memory, then they are written out ahead of the commit; `max_open` days
+open, then the longest unused half is synced and closed; `max_days` open days whose sizes are remembered, then the longest untouched ones are closed.
+`identity` has the ceilings of what is remembered of identities, and `filing_policy` that of originators.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple, Self
+
+from relay.archive import layout
+from relay.archive.days.commit_count import CommitCount
+from relay.archive.filing.filing_policy import FilingPolicy
+from relay.archive.identity import usable
+from relay.archive.ledger import Extent
+from relay.archive.log_line import escape
+from relay.archive.writer.open_days import DayLimits, OpenDays
+from relay.archive.writer.journal import Entry, Journal
+from relay.archive.writer.recovery import mark, originators, recover
+from relay.errors import StorageError
+from relay.system.crash_point import crash_point
+from relay.system.disk import Disk
+from relay.values.provenance import Provenance, ReceiptMark
+
+_INCOMPLETE: Final = ReceiptMark.CUT | ReceiptMark.UNTERMINATED
+_MICROSECONDS_A_DAY: Final = 86_400_000_000
+_NO_MARKS: Final = ReceiptMark(0)
+
+
+class WriterLimits(NamedTuple):
+    """The ceilings of a writer."""
+
+    max_pending: int = 16 * 1024 * 1024
+    journal_size: int = 8 * 1024 * 1024
+    """A larger journal is begun anew, when it also is `journal_growth` times as large as it began."""
+    journal_growth: int = 4
+    days: DayLimits = DayLimits()
+
+
+def _ignore(folder: str, extent: Extent) -> None:
+    del folder, extent
+
+
+class ArchiveWriter:
+    """The archive, opened by its one writer; TemporaryError when another process has it."""
+
+    def __init__(  # noqa: PLR0913  each is independent of the others
+        self,
+        folder: str,
+        spool_id: str,
+        *,
+        disk: Disk | None = None,
+        policy: FilingPolicy | None = None,
+        limits: WriterLimits = WriterLimits(),
+        committed: Callable[[str, Extent], None] = _ignore,
+        commits: CommitCount | None = None,
+        archive_format: str = "text",
+    ) -> None:
+        self.cursor: bytes | None
+        """What the last commit was given; None: give everything that the spool has."""
+        self.messages = 0
+        self.duplicates = 0
+        self._disk = disk or Disk()
+        self._folder = os.path.abspath(folder)
+        self._spool_id = spool_id
+        self._policy = policy or FilingPolicy()
+        self._limits = limits
+        self._committed = committed
+        self._commits = commits or CommitCount()
+        self._pending = 0
+        self._newest = 0
+        """The latest time of receipt since the last commit."""
+        self._day = (-1, "")
+        self._failed = False
+        self._logs = OpenDays(self._disk, self._folder, layout.LOG_SUFFIXES[archive_format], limits.days)
+        own = f"{self._folder}/{layout.OWN}"
+        self._disk.make_folder(own)
+        self._lock = self._disk.lock(f"{own}/lock")
+        self._journal = Journal(self._disk, own)
+        self._commits.begin()
+        try:
+            found = recover(self._disk, self._folder, spool_id, self._journal.read())
+            self.cursor = found.cursor
+            self.recovered = found
+            self._logs.days = found.days
+            self._seen = found.seen
+            self._policy.know(originators(self._disk, self._folder))
+            self._begin_journal()
+            self._commits.end()
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<ArchiveWriter {self._folder!r} messages={self.messages} duplicates={self.duplicates}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def forgotten(self) -> int:
+        """How often a ceiling made the archive forget identities."""
+        return self._seen.forgotten
+
+    def write(
+        self, message: bytes, received: int, provenance: Provenance | None = None, marks: ReceiptMark = _NO_MARKS
+    ) -> bool:
+        """Take a message that was received at that time (microseconds since the epoch); False for a duplicate."""
+        if self._failed:
+            raise StorageError(self._folder, "an earlier write failed", "open the archive anew")
+        filing = self._policy.file(message, provenance, received, marks)
+        identity = filing.identity
+        if identity is not None and (marks & _INCOMPLETE or not usable(identity.sequence, identity.parts)):
+            identity = None
+        if identity is not None and not mark(self._seen, filing.folder, identity):
+            self.duplicates += 1
+            return False
+        number = received // _MICROSECONDS_A_DAY
+        if number != self._day[0]:
+            self._day = (number, layout.day_of(received))
+        log = self._logs.of(filing.folder, self._day[1], filing.originator)
+        line = escape(message)
+        labels = filing.marks if not marks else (*marks.labels, *filing.marks)
+        log.draft(provenance, received).add(line, received, filing.time, identity, labels)
+        self._newest = max(self._newest, received)
+        self.messages += 1
+        self._pending += len(line)
+        if self._pending > self._limits.max_pending:
+            with self._voiding():
+                self._commits.begin()
+                self._write_out()
+        return True
+
+    def commit(self, cursor: bytes) -> None:
+        """Make all that was written durable, and then the cursor; on return both are."""
+        if self._failed:
+            raise StorageError(self._folder, "an earlier write failed", "open the archive anew")
+        with self._voiding():
+            self._commits.begin()
+            self._write_out()
+            if self._newest:
+                self._logs.close_before(self._newest)
+                self._logs.append()
+            crash_point("archive-written")
+            self._logs.files.sync()
+            crash_point("archive-synced")
+            logs = self._logs
+            self._journal.append(Entry(self._spool_id, cursor, logs.grown, tuple(logs.ended), self._seen.take()))
+            self.cursor = cursor
+            crash_point("archive-committed")
+            self._report_extents()
+            logs.note_committed()
+            self._newest = 0
+            self._commits.end()
+            if self._journal.size > max(self._limits.journal_size, self._limits.journal_growth * self._whole):
+                self._begin_journal()
+
+    def _report_extents(self) -> None:
+        for log in self._logs.touched:
+            for extent in log.extents:
+                self._committed(log.folder, extent)
+            log.extents = []
+
+    def close(self) -> None:
+        """Leave; what was not committed will come again. A second call does nothing."""
+        self._failed = True
+        self._logs.files.close_all()
+        self._journal.close()
+        self._lock.release()
+
+    @contextmanager
+    def _voiding(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._failed = True
+            raise
+
+    # --- Commits ---
+
+    def _write_out(self) -> None:
+        """Append what waits; it counts only once committed."""
+        begun = self._logs.render()
+        if begun:
+            self._journal.append(Entry(self._spool_id, self.cursor, tuple(begun)))
+        self._logs.append()
+        self._pending = 0
+
+    def _begin_journal(self) -> None:
+        """Begin the journal anew with the whole state."""
+        state = Entry(self._spool_id, self.cursor, tuple(self._logs.days.values()), (), self._seen.all())
+        self._journal.begin(state)
+        self._whole = self._journal.size

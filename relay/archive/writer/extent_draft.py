@@ -1,0 +1,97 @@
+"""Lines that wait for a commit, and the extent that will describe them. Pure."""
+
+from typing import Final
+
+from relay.archive.ledger import Extent
+from relay.syslog.rfc5424 import Identity
+from relay.values.provenance import Provenance
+
+MAX_OCTETS: Final = 1024 * 1024
+MAX_ENTRIES: Final = 1000
+"""Identities and marks that an extent lists."""
+
+
+class ExtentDraft:
+    """Consecutive lines of one originator and sender, in the order in which they came."""
+
+    __slots__ = ("_ids", "_marks", "_ranges", "_time", "first", "last", "lines", "octets", "provenance")
+
+    def __init__(self, provenance: Provenance | None, received: int) -> None:
+        self.provenance = provenance
+        self.lines: list[bytes] = []
+        """Escaped, without their LFs."""
+        self.octets = 0
+        """Of all lines with their LFs."""
+        self.first = self.last = received
+        self._time: tuple[int, int] | None = None
+        self._ids: list[tuple[bytes, bytes, list[int]]] = []
+        self._ranges: dict[tuple[bytes, bytes], list[int]] = {}
+        """The last range of each run and type; it is in `_ids` too."""
+        self._marks: list[tuple[int, int, tuple[str, ...]]] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another line belongs to another extent, so that reading one extent is cheap."""
+        return self.octets >= MAX_OCTETS or len(self._ids) >= MAX_ENTRIES or len(self._marks) >= MAX_ENTRIES
+
+    def add(
+        self, line: bytes, received: int, time: int | None, identity: Identity | None, marks: tuple[str, ...]
+    ) -> None:
+        """Add a line; `identity` only when it counts as seen."""
+        self.lines.append(line)
+        self.octets += len(line) + 1
+        if received > self.last:
+            self.last = received
+        elif received < self.first:
+            self.first = received
+        if time is not None:
+            known = self._time
+            if known is None:
+                self._time = (time, time)
+            elif time > known[1]:
+                self._time = (known[0], time)
+            elif time < known[0]:
+                self._time = (time, known[1])
+        if identity is not None:
+            self._add_identity(identity)
+        if marks:
+            self._add_marks(marks)
+
+    def _add_identity(self, identity: Identity) -> None:
+        run, kind, number, part, parts = identity
+        if parts != 1:
+            self._ids.append((run, kind, [number, number, part, parts]))
+            return
+        known = self._ranges.get((run, kind))
+        if known is not None and number == known[1] + 1:
+            known[1] = number
+        else:
+            self._ranges[run, kind] = added = [number, number]
+            self._ids.append((run, kind, added))
+
+    def _add_marks(self, marks: tuple[str, ...]) -> None:
+        index = len(self.lines) - 1
+        if self._marks and self._marks[-1][1] == index - 1 and self._marks[-1][2] == marks:
+            self._marks[-1] = (self._marks[-1][0], index, marks)
+        else:
+            self._marks.append((index, index, marks))
+
+    def data(self) -> bytes:
+        """The octets of the log."""
+        return b"\n".join(self.lines) + b"\n"
+
+    def extent(self, offset: int) -> Extent:
+        """The extent, where the first line begins at `offset` in the log."""
+        sender = self.provenance
+        return Extent(
+            at=(self.first, self.last),
+            sender="" if sender is None else sender.peer,
+            identity=None if sender is None else sender.identity or None,
+            via="" if sender is None else sender.via,
+            off=offset,
+            len=self.octets,
+            n=len(self.lines),
+            time=self._time,
+            id=tuple((run.decode(), kind.decode(), *numbers) for run, kind, numbers in self._ids),
+            marks={str(first) if first == last else f"{first}-{last}": marks for first, last, marks in self._marks},
+        )

@@ -1,0 +1,118 @@
+"""The logs and ledgers that are open, at most so many; they are appended to, and synced in parallel."""
+
+import os
+import resource
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Final
+
+from relay.archive.writer.open_day import OpenDay
+from relay.system.disk import Disk, File
+
+SYNC_THREADS: Final = 8
+_WORTH_THREADS: Final = 4
+_FEWEST, _MOST = 16, 2048
+_SHARE: Final = 8
+"""Of the descriptors that this process may have: a quarter, two for each day."""
+
+
+def default_limit() -> int:
+    """How many days may be open, by this process's limit of descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(max(soft // _SHARE, _FEWEST), _MOST) if soft != resource.RLIM_INFINITY else _MOST
+
+
+class OpenFiles:
+    """The open files of an archive's writer."""
+
+    def __init__(self, disk: Disk, folder: str, limit: int) -> None:
+        self._disk = disk
+        self._folder = folder
+        self._limit = limit
+        self._open: dict[OpenDay, None] = {}  # the longest unused first
+        self._pool: ThreadPoolExecutor | None = None
+
+    def open(self, log: OpenDay) -> tuple[File, File]:
+        """A day's log and ledger."""
+        self._open.pop(log, None)
+        if log.files is None:
+            if len(self._open) >= self._limit:
+                self._make_way()
+            log_file = self._disk.open(f"{self._folder}/{log.path}", create=True)
+            try:
+                ledger_file = self._disk.open(f"{self._folder}/{log.ledger_path}", create=True)
+            except BaseException:
+                log_file.close()
+                raise
+            log.files = (log_file, ledger_file)
+            log.identities = (identity_of(log_file), identity_of(ledger_file))
+        self._open[log] = None
+        return log.files
+
+    def append(self, log: OpenDay) -> None:
+        """Write what is rendered."""
+        log_file, ledger_file = self.open(log)
+        data, lines = log.take_octets()
+        if data:
+            log_file.write(data, log.log - len(data))
+        log.written = True
+        ledger_file.write(lines, log.ledger - len(lines))
+
+    def sync(self) -> None:
+        """Make all that was written durable."""
+        self._sync(self._open)
+
+    def close(self, log: OpenDay) -> None:
+        """Close a day's files; what was written to them is durable on return."""
+        self._sync([log])
+        self._open.pop(log, None)
+        self._close(log)
+
+    def close_all(self) -> None:
+        """Close everything, without syncing it."""
+        for log in self._open:
+            self._close(log)
+        self._open.clear()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _make_way(self) -> None:
+        """Close the longer unused half."""
+        oldest = list(self._open)[: max(self._limit // 2, 1)]
+        self._sync(oldest)
+        for log in oldest:
+            del self._open[log]
+            self._close(log)
+
+    def _sync(self, logs: Iterable[OpenDay]) -> None:
+        unsynced = [log for log in logs if log.written and log.files is not None]
+        self._sync_files([file for log in unsynced for file in log.files or ()])
+        for folder in {f"{self._folder}/{log.folder}" for log in unsynced if log.begins_anew}:
+            self._disk.sync_folder(folder)
+        for log in unsynced:
+            log.written = log.begins_anew = False
+
+    def _sync_files(self, files: Sequence[File]) -> None:
+        if len(files) < _WORTH_THREADS:
+            for file in files:
+                file.sync()
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="archive sync")
+        done, _ = wait([self._pool.submit(file.sync) for file in files])
+        for each in done:
+            each.result()
+
+    @staticmethod
+    def _close(log: OpenDay) -> None:
+        for file in log.files or ():
+            file.close()
+        log.files = None
+
+
+
+def identity_of(file: File) -> tuple[int, int]:
+    """Device and number of an open file."""
+    facts = os.fstat(file.descriptor)
+    return facts.st_dev, facts.st_ino
