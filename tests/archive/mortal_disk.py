@@ -1,7 +1,8 @@
 """A disk that dies at a chosen call, as a killed process leaves it or as a power cut does.
 
 A kill leaves what was written, and half of what was being written. A power cut takes whatever was not synced as well:
-bytes, and names in folders. Nothing is really synced. Folders made with `make_folder` are durable at once, which is what it promises.
+bytes, and names in folders. Nothing is really synced. Folders made with `make_folder` are durable at once, which is
+what it promises.
 """
 
 import os

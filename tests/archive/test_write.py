@@ -18,8 +18,8 @@ from archive.plain_reader import read_archive
 
 from relay.archive.filing.filing_policy import FilingPolicy, FilingTerms
 from relay.archive.writer import recovery
-from relay.archive.writer.journal import MAGIC
 from relay.archive.writer.archive_writer import ArchiveWriter
+from relay.archive.writer.journal import MAGIC
 from relay.errors import StorageError, TemporaryError
 from relay.system.disk import Disk, File
 from relay.values.provenance import Provenance
@@ -86,7 +86,12 @@ def test_hostile_names_stay_inside(archive: Path, host: str) -> None:
 
 def test_a_thousand_originators(archive: Path) -> None:
     hosts = [f"router{number}" for number in range(1000)]
-    with ArchiveWriter(str(archive), "spool", policy=FilingPolicy(FilingTerms(most_originators=990)), limits=limits(max_open=20, max_pending=30_000)) as writer:
+    with ArchiveWriter(
+        str(archive),
+        "spool",
+        policy=FilingPolicy(FilingTerms(most_originators=990)),
+        limits=limits(max_open=20, max_pending=30_000),
+    ) as writer:
         for number in (1, 2):
             for host in hosts:
                 assert writer.write(own(number, host=host, run=host), NOON_US, Provenance("192.0.2.1"))
@@ -205,7 +210,9 @@ def test_a_writer_killed_at_random_moments_stores_everything_once(archive: Path)
 
 def play(archive: Path, disk: Disk, told: list[int]) -> None:
     """From the cursor to 24, with commits, an early write-out, evictions; `told` are the cursors that came back."""
-    writer = ArchiveWriter(str(archive), "spool", disk=disk, limits=limits(max_pending=400, max_open=2, journal_size=600, journal_growth=0))
+    writer = ArchiveWriter(
+        str(archive), "spool", disk=disk, limits=limits(max_pending=400, max_open=2, journal_size=600, journal_growth=0)
+    )
     try:
         for number in range(int(writer.cursor or b"0") + 1, 25):
             writer.write(message(number), NOON_US + (DAY_US if number > 12 else 0))
@@ -450,7 +457,9 @@ def test_a_file_that_others_touched_is_left_alone_and_a_new_part_begins(
         assert (path.read_bytes() if path.exists() else None) == touched
         assert messages_in(path.with_name("2024-03-06.2.log")) == [foreign(3), foreign(4)]
         heading = json.loads((archive / "switch1" / "2024-03-06.2.ledger").read_bytes().split(b"\n")[0])
-        assert heading["after"] == ("2024-03-06.ledger" if (archive / "switch1" / "2024-03-06.ledger").exists() else None)
+        assert heading["after"] == (
+            "2024-03-06.ledger" if (archive / "switch1" / "2024-03-06.ledger").exists() else None
+        )
     assert messages_in(archive / "other" / DAY) == [foreign(number, host="other") for number in (1, 2, 3, 4)]
     with ArchiveWriter(str(archive), "spool") as again:
         assert again.cursor == b"4"

@@ -13,8 +13,8 @@ Invariants:
 
 1. A cursor is valid only once the messages before it, their extents, the folders' entries and then the journal are on
    the disk.
-2. What lies in a log or ledger beyond its size in the journal is cut when the archive is opened (after a copy). It comes
-   again after the cursor. So messages without an identity are stored exactly once too.
+2. What lies in a log or ledger beyond its size in the journal is cut when the archive is opened (after a copy). It
+   comes again after the cursor. So messages without an identity are stored exactly once too.
 3. Nothing is written to a file before the journal has its size.
 4. When the spool is another one than before, or the journal is damaged or lost, nothing is cut. Every originator begins
    a new part of its day, identities are read from the ledgers, and only messages without one may be stored twice.
@@ -26,8 +26,9 @@ One fault concerns one originator. A log or ledger that somebody deleted, replac
 again: a new part begins. When an originator's folder cannot be written, its messages go to `~aside/FOLDER`.
 
 Ceilings: `max_pending` octets of messages in memory, then they are written out ahead of the commit; `max_open` days
-open, then the longest unused half is synced and closed; `max_days` open days whose sizes are remembered, then the longest untouched ones are closed.
-`identity` has the ceilings of what is remembered of identities, and `filing_policy` that of originators.
+open, then the longest unused half is synced and closed; `max_days` open days whose sizes are remembered, then the
+longest untouched ones are closed. `identity` has the ceilings of what is remembered of identities, and `filing_policy`
+that of originators.
 """
 
 import os
@@ -41,8 +42,8 @@ from relay.archive.filing.filing_policy import FilingPolicy
 from relay.archive.identity import usable
 from relay.archive.ledger import Extent
 from relay.archive.log_line import escape
-from relay.archive.writer.open_days import DayLimits, OpenDays
 from relay.archive.writer.journal import Entry, Journal
+from relay.archive.writer.open_days import DayLimits, OpenDays
 from relay.archive.writer.recovery import mark, originators, recover
 from relay.errors import StorageError
 from relay.system.crash_point import crash_point
@@ -64,6 +65,9 @@ class WriterLimits(NamedTuple):
     days: DayLimits = DayLimits()
 
 
+DEFAULT_LIMITS: Final = WriterLimits()
+
+
 def _ignore(folder: str, extent: Extent) -> None:
     del folder, extent
 
@@ -78,7 +82,7 @@ class ArchiveWriter:
         *,
         disk: Disk | None = None,
         policy: FilingPolicy | None = None,
-        limits: WriterLimits = WriterLimits(),
+        limits: WriterLimits = DEFAULT_LIMITS,
         committed: Callable[[str, Extent], None] = _ignore,
         commits: CommitCount | None = None,
         archive_format: str = "text",

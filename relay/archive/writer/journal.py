@@ -186,4 +186,3 @@ def _interrupted(data: bytes, position: int) -> bool:
 def _next_mark(data: bytes, position: int) -> int:
     found = data.find(_MARK, position)
     return len(data) if found < 0 else found
-

@@ -3,16 +3,18 @@
 It reads and writes nothing. `open_files` keeps its open files here.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from relay.archive import ledger
-from relay.archive.layout import LEDGER_SUFFIX, stem_of
 from relay.archive.days.event_times import EventTimes
+from relay.archive.layout import LEDGER_SUFFIX, stem_of
 from relay.archive.ledger import Closing, Extent, Heading
 from relay.archive.writer.extent_draft import ExtentDraft
 from relay.archive.writer.journal import DaySizes
-from relay.system.disk import File
 from relay.values.provenance import Provenance
+
+if TYPE_CHECKING:
+    from relay.system.disk import File
 
 NOT_LOCATED: Final = 0
 
@@ -21,6 +23,8 @@ class OpenDay:
     """An originator's log and ledger of one day, or of a later part of that day."""
 
     __slots__ = (
+        "_by_sender",
+        "_ledger_octets",
         "begins_anew",
         "day",
         "drafts",
@@ -28,6 +32,7 @@ class OpenDay:
         "files",
         "folder",
         "identities",
+        "ledger",
         "lines",
         "log",
         "log_octets",
@@ -38,9 +43,6 @@ class OpenDay:
         "taken_up_at",
         "times",
         "wanted_folder",
-        "_by_sender",
-        "_ledger_octets",
-        "ledger",
         "written",
     )
 
@@ -148,4 +150,3 @@ class OpenDay:
         self.log_octets = []
         self._ledger_octets = []
         return data
-

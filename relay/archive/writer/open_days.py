@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from relay.archive import layout
 from relay.archive.days.event_times import EventTimes
 from relay.archive.ledger import Closing
-from relay.archive.writer.open_day import NOT_LOCATED, OpenDay
 from relay.archive.writer.journal import DaySizes
+from relay.archive.writer.open_day import NOT_LOCATED, OpenDay
 from relay.archive.writer.open_files import OpenFiles, default_limit
 from relay.archive.writer.recovery import ASIDE, WHOLE_DISK_ERRORS, extents
 from relay.errors import CannotCreateError, StorageError
@@ -44,7 +44,7 @@ class DayLimits(NamedTuple):
 class OpenDays:
     """All days that are open."""
 
-    def __init__(self, disk: Disk, archive: str, suffix: str, limits: DayLimits = DayLimits()) -> None:
+    def __init__(self, disk: Disk, archive: str, suffix: str, limits: DayLimits) -> None:
         self.days: dict[str, DaySizes] = {}
         """Their committed sizes, or zeros for those that have begun since, by their logs' paths."""
         self.ended: list[str] = []

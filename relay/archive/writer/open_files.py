@@ -111,7 +111,6 @@ class OpenFiles:
         log.files = None
 
 
-
 def identity_of(file: File) -> tuple[int, int]:
     """Device and number of an open file."""
     facts = os.fstat(file.descriptor)

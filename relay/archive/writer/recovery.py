@@ -100,9 +100,7 @@ def originators(disk: Disk, folder: str) -> Iterator[str]:
             continue
         if name.startswith(NESTING):
             yield from (
-                f"{name}/{inner}"
-                for inner in disk.names(f"{folder}/{name}")
-                if _is_folder(f"{folder}/{name}/{inner}")
+                f"{name}/{inner}" for inner in disk.names(f"{folder}/{name}") if _is_folder(f"{folder}/{name}/{inner}")
             )
         else:
             yield name
