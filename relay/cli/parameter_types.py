@@ -17,6 +17,7 @@ from typing_extensions import override
 from relay.syslog import priority
 from relay.system.clock import wall_clock
 from relay.values.did_you_mean import did_you_mean
+from relay.values.duration import parse_duration
 from relay.values.event import EventType
 from relay.values.glob_matcher import GlobMatcher, glob_matcher
 from relay.values.moment import first_moment, last_moment
@@ -94,6 +95,14 @@ def end(text: str) -> int:
     """The last moment of a time, of a day for example; a text without a zone is local time."""
     try:
         return last_moment(text, wall_clock(), LOCAL)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def duration(text: str) -> float:
+    """A duration in seconds."""
+    try:
+        return parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 

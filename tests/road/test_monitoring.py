@@ -1,5 +1,6 @@
 """Metrics and the health check of both programs at work, with Prometheus' own parser and real faults."""
 
+import json
 import re
 import signal
 import subprocess
@@ -89,6 +90,13 @@ class MonitoredRouter(Monitored):
         argv = [*RELAY, "-c", str(self.folder / "relay.toml"), *words]
         return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
 
+    def check(self, *words: str) -> str:
+        """Exit code and output of `relay status --check`."""
+        done = self.run("status", "--check", *words)
+        assert done.stderr == ""
+        assert done.stdout.count("\n") == 1
+        return f"{done.returncode} {done.stdout}"
+
     def start(self) -> Process:
         return Process([*RELAY, "-c", str(self.folder / "relay.toml"), "run"], self.folder / "relay.log")
 
@@ -116,6 +124,11 @@ def test_metrics_and_health_of_an_idle_a_busy_and_a_stuck_program(
         wait_until(lambda: listens(router.port), 60, lambda: process.log)
         router.wait_for_health(200, "ok: nothing waits")
         far.wait_for_health(200, "ok: nothing waits")
+        assert re.fullmatch(
+            r"0 OK - 1 destination, \d events? waits? \| depth=\d;;;0 depth_size=\d+B;;;0 oldest=[\d.]+s;900;3600;0 "
+            r"alarms=0;;;0\n",
+            router.check(),
+        )
 
         router.log(1, 500)
         receiver.wait_for_messages(500)
@@ -138,6 +151,8 @@ def test_metrics_and_health_of_an_idle_a_busy_and_a_stuck_program(
         assert stuck['relay_oldest_unproven_seconds{destination="log1"}'] >= 9
         assert stuck['relay_destination_up{destination="log1"}'] == 0
         wait_until(lambda: router.metrics()['relay_alarms{severity="major"}'] == 1, 30, "the alarm server-lost")
+        assert router.check().startswith("1 WARNING - alarm server-lost: nothing can be delivered to log1: ")
+        assert router.check("--critical", "5s").startswith("2 CRITICAL - log1: the oldest event without proof is ")
         signal_all([far_process.pid], signal.SIGCONT)
         router.wait_for_health(200, "ok: nothing waits")
         receiver.wait_for_messages(700)
@@ -148,8 +163,13 @@ def test_metrics_and_health_of_an_idle_a_busy_and_a_stuck_program(
         assert "metrics.listen changed" in reloaded.stdout, reloaded
         router.wait_for_health(200, "ok: nothing waits")
         assert not listens(former)
+        process.suspend()
+        assert router.check() == f"3 UNKNOWN - relay (pid {process.pid}) does not answer\n"
         process.stop()
         assert process.exit_code == 0, process.log
+    assert router.check().startswith("2 CRITICAL - relay does not run ")
+    assert router.check("--state", "/no/such/folder").startswith("3 UNKNOWN - ")
+    assert json.loads(router.check("--json")[2:])["schema"] == "relay.check/1"
 
 
 def test_a_full_disk_is_unhealthy_until_there_is_space(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 --json prints one object with the schema "relay.status/1": the fields of `relay.program.status.status.Status`, times in
 microseconds since the epoch, 0 for never. "live" is what a running process adds (`relay.program.status.live.Live`), or
-null.
+null. `relay.cli.check_output` describes --check.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,23 +10,54 @@ from collections.abc import Iterator, Mapping
 import click
 import msgspec
 
+from relay.cli.check_output import check_option, exit_with_check
 from relay.cli.options import usual_options
 from relay.cli.output import MICROSECONDS, print_json, print_line, utc
+from relay.cli.parameter_types import duration
 from relay.cli.state import state_directory, state_option
 from relay.program.status import status as program_status
 from relay.program.status.live import Live, LiveDestination, LiveSource
 from relay.program.status.status import SCHEMA, DestinationStatus, SourceStatus, Status
+from relay.program.status.status_check import AgeLimits, check_status
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
+from relay.values.check_result import CheckResult
 from relay.values.size import rounded_size
 from relay.values.text import counted
 
 
 @click.command()
 @state_option
+@check_option
+@click.option(
+    "--warning",
+    metavar="AGE",
+    type=duration,
+    default="15m",
+    show_default=True,
+    help="With --check: warn when the oldest event without proof is so old.",
+)
+@click.option(
+    "--critical",
+    metavar="AGE",
+    type=duration,
+    default="1h",
+    show_default=True,
+    help="With --check: from this age on it is critical. An alarm is critical if its severity is, else a warning; a "
+    "program that does not run is critical, and one that does not answer is unknown.",
+)
 @usual_options
-def status(context: click.Context, *, state: str | None, as_json: bool) -> None:
+def status(
+    context: click.Context, *, state: str | None, as_check: bool, warning: float, critical: float, as_json: bool
+) -> None:
     """Show what the spool holds, what each source has read, and what each destination has proven."""
+    if as_check:
+
+        def check() -> CheckResult:
+            found = program_status.status(Disk(), state_directory(context, state))
+            return check_status(found, wall_clock(), AgeLimits(warning, critical))
+
+        exit_with_check(context, check, as_json=as_json)
     found = program_status.status(Disk(), state_directory(context, state))
     if as_json:
         fields = {
