@@ -11,7 +11,7 @@ import click
 
 from relay.cli.output import print_json, print_line
 from relay.errors import RelayError
-from relay.values.check_result import CheckResult, CheckState
+from relay.program.status.check_result import CheckResult, CheckState
 
 CHECK_SCHEMA: Final = "relay.check/1"
 

@@ -16,12 +16,12 @@ from relay.cli.output import MICROSECONDS, print_json, print_line, utc
 from relay.cli.parameter_types import duration
 from relay.cli.state import state_directory, state_option
 from relay.program.status import status as program_status
+from relay.program.status.check_result import CheckResult
 from relay.program.status.live import Live, LiveDestination, LiveSource
 from relay.program.status.status import SCHEMA, DestinationStatus, SourceStatus, Status
 from relay.program.status.status_check import AgeLimits, check_status
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
-from relay.values.check_result import CheckResult
 from relay.values.size import rounded_size
 from relay.values.text import counted
 

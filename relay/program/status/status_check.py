@@ -6,8 +6,8 @@ critical. One that runs and does not answer is unknown: it may be stopped, or to
 
 from typing import Final, NamedTuple
 
+from relay.program.status.check_result import CheckResult, CheckState, Fault, PerformanceValue, check_result
 from relay.program.status.status import DestinationStatus, Status
-from relay.values.check_result import CheckResult, CheckState, Fault, PerformanceValue, check_result
 from relay.values.duration import duration_text
 from relay.values.text import counted
 

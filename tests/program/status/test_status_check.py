@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from relay.program.status.check_result import CheckState
 from relay.program.status.live import Live, LiveAlarm, LiveDestination
 from relay.program.status.status import DestinationStatus, SpoolStatus, Status
 from relay.program.status.status_check import AgeLimits, check_status
-from relay.values.check_result import CheckState
 
 SECOND = 1_000_000
 NOW = 10_000_000 * SECOND

@@ -2,7 +2,7 @@
 
 import re
 
-from relay.values.check_result import CheckResult, CheckState, Fault, PerformanceValue, check_result
+from relay.program.status.check_result import CheckResult, CheckState, Fault, PerformanceValue, check_result
 
 # Monitoring Plugins Development Guidelines, section 2.6: 'label'=value[UOM];[warn];[crit];[min];[max]
 FIGURE = re.compile(r"[a-z_]+=\d+(\.\d+)?(s|B)?;\d*;\d*;0")
