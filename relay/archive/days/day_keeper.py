@@ -1,7 +1,8 @@
 """Keeps the archive's closed days: compresses and removes them as [receiver.retention] says, in a thread of its own.
 
 It looks at the whole archive at the start, when a UTC day begins and every few minutes, in slices: it rests nine times
-as long as it worked. Each step can be interrupted by SIGKILL at any point:
+as long as it worked, and from look to look it takes five times as long as a look. 400,000 files take about 4 seconds of
+a processor. Each step can be interrupted by SIGKILL at any point:
 
 - Compression: a child process writes NAME.zst.new, syncs it, reads it back and compares it. Then the copy is renamed,
   the folder synced, and the plain log deleted. So one whole copy always exists. An unfinished copy is deleted by the
@@ -50,6 +51,8 @@ from relay.values.configuration.retention_settings import NEVER
 from relay.values.text import error_text
 
 LOOK_SECONDS: Final = 300.0
+LOOK_SHARE: Final = 5
+"""The time from look to look, at least, in lengths of a look."""
 RETRY_SECONDS: Final = 3600.0
 """Until a day that could not be compressed is tried again."""
 MAX_FAILED: Final = 1000
@@ -127,10 +130,12 @@ class DayKeeper:
         """Look, compress what is due, and wait, until `stop` is called. A bug ends one round."""
         while not self._stopping.is_set():
             self._look_now.clear()
-            day = day_of(self._clock())
-            end = time.monotonic() + LOOK_SECONDS
+            day, begun = day_of(self._clock()), time.monotonic()
+            end = begun + LOOK_SECONDS
             try:
-                self.compress(self.look(), until=end)
+                due = self.look()
+                end = max(end, begun + LOOK_SHARE * (time.monotonic() - begun))
+                self.compress(due, until=end)
             except Exception as bug:  # noqa: BLE001  the next round may succeed, and nothing else keeps the days
                 _log.debug("a bug", exc_info=bug)
                 cause = "a bug: " + error_text(bug)
