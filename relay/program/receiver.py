@@ -56,8 +56,9 @@ async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
     check_alarm_command(settings.relay)
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
-            await _archive(road, settings.receiver.archive)
-            receiver = Receiver(road, CommitCount())
+            commits = CommitCount()
+            await _archive(road, settings.receiver.archive, commits)
+            receiver = Receiver(road, commits)
             try:
                 await receiver.begin(settings, start.digests)
                 with serving():
@@ -74,7 +75,7 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
     """
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
-            await _archive(road, settings.receiver.archive)
+            await _archive(road, settings.receiver.archive, CommitCount())
             await until_drained(road.drained(timeout), signals)
 
 
@@ -107,13 +108,14 @@ def terms_of_streams(url: str, settings: Settings) -> StreamTerms:
     )
 
 
-async def _archive(road: Road, folder: str) -> None:
+async def _archive(road: Road, folder: str, commits: CommitCount) -> None:
     spool_id = road.store.transient.id.hex()
     with ArchiveWriter(folder, spool_id) as archive:
         # The archive's own cursor counts: it is written in one step with the files.
         start = Cursor() if archive.cursor is None else Cursor.decode(archive.cursor)
     road.store.move_cursor(ARCHIVE, start)
-    route = Route(ARCHIVE, lambda _: ArchiveSession(ArchiveWriter(folder, spool_id)), EVERYTHING, start)
+    writer = functools.partial(ArchiveWriter, folder, spool_id, commits=commits)
+    route = Route(ARCHIVE, lambda _: ArchiveSession(writer()), EVERYTHING, start)
     await road.deliver([route])
 
 
