@@ -1,0 +1,120 @@
+"""How long an administrator waits for an answer from a large archive: whole commands, medians, beside `grep -F`.
+
+    scripts/archive-queries                       # 1,000,000 messages, 20 originators, 3 days
+    scripts/archive-queries --extent 1            # each message was a commit of its own
+    scripts/archive-queries --compressed          # the closed days as .zst
+
+The archive is made in a temporary folder, and read once before, so that it is in the kernel's page cache.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from scripts.yardstick.large_archive import DAYS, RARE, Size, make
+
+RELAY: Final = (sys.executable, "-m", "relay")
+MEBIBYTE: Final = 1 << 20
+
+
+class Measured(NamedTuple):
+    """The median of some runs."""
+
+    seconds: float
+    memory: int
+    """The largest resident size, in bytes."""
+    lines: int
+
+
+def measured(argv: list[str], runs: int) -> Measured:
+    """Run a command some times; its output is read and counted."""
+    seconds: list[float] = []
+    memory = lines = 0
+    for _ in range(runs):
+        begun = time.monotonic()
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+            stdout = child.stdout
+            lines = 0
+            while stdout is not None and (data := os.read(stdout.fileno(), MEBIBYTE)):
+                lines += data.count(b"\n")
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        seconds.append(time.monotonic() - begun)
+        memory = max(memory, usage.ru_maxrss * 1024)
+        if child.returncode:
+            print(f"exit code {child.returncode}: {' '.join(argv)}", file=sys.stderr)
+    return Measured(statistics.median(seconds), memory, lines)
+
+
+def main() -> None:
+    """Measure, and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=Size().messages)
+    parser.add_argument("--originators", type=int, default=Size().originators)
+    parser.add_argument("--extent", type=int, default=Size().extent, help="messages of one extent")
+    parser.add_argument("--compressed", action="store_true", help="compress the closed days")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--archive", type=Path, help="use this folder, and make the archive there unless it exists")
+    given = parser.parse_args()
+    size = Size(given.messages, given.originators, given.extent)
+    with tempfile.TemporaryDirectory(prefix="relay-queries-") as temporary:
+        archive = given.archive or Path(temporary) / "archive"
+        if not archive.exists():
+            make(archive, size)
+        if given.compressed:
+            _compress(archive)
+        _report(archive, size, given.runs)
+
+
+def _compress(archive: Path) -> None:
+    from relay.archive.days.compression import compress  # noqa: PLC0415  only for this mode
+
+    for log in archive.glob("*/*.log"):
+        if not log.name.startswith(DAYS[-1]):
+            compress(str(log))
+
+
+def _report(archive: Path, size: Size, runs: int) -> None:
+    logs = sorted(map(str, archive.glob("*/*.log*")))
+    octets = sum(map(os.path.getsize, logs))
+    subprocess.run(["cat", *logs], stdout=subprocess.DEVNULL, check=True)
+    events = [*RELAY, "events", "--archive", str(archive)]
+    start = measured([*RELAY, "events", "--help"], runs).seconds
+    grep = measured(["grep", "-F", "-h", RARE.decode(), *logs], runs)
+    window = ["--originator", "edge07", "--from", f"{DAYS[1]}T11:00:00Z", "--to", f"{DAYS[1]}T11:59:59Z"]
+    print(
+        f"{size.messages} messages of {size.originators} originators and {len(DAYS)} days, {size.extent} an extent: ",
+        end="",
+    )
+    print(f"{octets / MEBIBYTE:.0f} MiB of logs; medians of {runs}, Python's start included\n")
+    print("| query | s | limit | MiB | lines |\n|---|---|---|---|---|")
+    few = max(runs // 2, 1)
+    for name, argv, limit, times in (
+        ("newest 20", [*events, "--limit", "20"], 0.3, runs),
+        ("an hour of one originator", [*events, *window], 0.5, runs),
+        ("a text that occurs ten times", [*events, "--grep", RARE.decode()], 3 * grep.seconds + start, runs),
+        ("a regular expression", [*events, "--regex", "acct=mal+ory"], 0.0, few),
+        ("all as JSON", [*events, "--json"], size.messages * 25e-6, 1),
+        ("archive verify", [*RELAY, "archive", "verify", str(archive)], 4.0, few),
+    ):
+        found = measured(argv, times)
+        cells = (
+            name,
+            f"{found.seconds:.2f}",
+            f"{limit:.2f}" if limit else "-",
+            f"{found.memory / MEBIBYTE:.0f}",
+            found.lines,
+        )
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+    print(f"| `grep -F` of the text | {grep.seconds:.2f} | - | {grep.memory / MEBIBYTE:.0f} | {grep.lines} |")
+    print(f"| the start alone (`--help`) | {start:.2f} | - | - | - |")
+
+
+if __name__ == "__main__":
+    main()
