@@ -20,16 +20,16 @@ where the first four but the originator are null when no readable ledger describ
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import tzinfo
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from relay.archive.ledger import Extent
 from relay.cli.event_summary import NOTHING, parameters, summary
 from relay.cli.output import message_as_json, report
-from relay.program.history.past_event import ArchiveFacts, Item, PastEvent, UnreadableStretch
+from relay.program.history.past_event import Item, PastEvent, UnreadableStretch
 from relay.syslog import rfc5424
-from relay.syslog.lenient.reader import read
+from relay.syslog.lenient import strict
 from relay.syslog.lenient.reading import Reading
 from relay.syslog.rfc5424 import Message
 from relay.values.text import counted, decoded, escaped, fitted
@@ -41,7 +41,15 @@ MAX_REPORTED: Final = 20
 _AUDIT_HEAD: Final = re.compile(r"(?:node=\S+ )?type=\S+ msg=audit\([^)]*\):? ?")
 _AUDITD: Final = b"auditd"
 _BOM: Final = b"\xef\xbb\xbf"
-_NO_FACTS: Final[dict[str, Any]] = {}
+_RUN: Final = b' relayRun="'
+_NAME: Final = r"[!#-<>-\\^-~]+"
+_ELEMENT: Final = re.compile(rf'\[({_NAME})((?: {_NAME}="(?:[^"\\\]]++|\\.)*+")*+)\]', re.DOTALL)
+_PARAM: Final = re.compile(rf' ({_NAME})="((?:[^"\\\]]++|\\.)*+)"', re.DOTALL)
+_ESCAPED: Final = re.compile(r'\\(["\\\]])')
+_NO_FIELDS: Final[dict[str, str | list[str]]] = {}
+_NOT_NUMBERED: Final[dict[str, Any]] = {"run": None, "number": None, "part": None, "parts": None}
+
+StructuredData = dict[str, dict[str, str | list[str]]]
 
 
 class EventDisplay(NamedTuple):
@@ -57,10 +65,9 @@ class EventDisplay(NamedTuple):
 class EventOutput:
     """Events on standard output; `display` is None for JSON."""
 
-    def __init__(self, display: EventDisplay | None, zone: tzinfo) -> None:
-        """`zone`: that of time stamps without one."""
+    def __init__(self, display: EventDisplay | None) -> None:
         self._display = display
-        self._zone = zone
+        self._json = JsonLines()
         self._encoding = "utf-8" if display is None else sys.stdout.encoding
         self.shown = 0
         """Events."""
@@ -78,9 +85,9 @@ class EventOutput:
                 continue
             self.shown += 1
             if self._display is None:
-                write(json_line(item, self._zone))
+                write(self._json.line(item))
             else:
-                write(_lines(item, self._display, self._zone).encode(self._encoding, "backslashreplace"))
+                write(_lines(item, self._display).encode(self._encoding, "backslashreplace"))
             if is_terminal:
                 sys.stdout.buffer.flush()
 
@@ -97,9 +104,9 @@ class EventOutput:
 # --- For people ---
 
 
-def _lines(event: PastEvent, display: EventDisplay, zone: tzinfo) -> str:
+def _lines(event: PastEvent, display: EventDisplay) -> str:
     message = _parsed(event.message)
-    reading = None if message is not None else read(event.message, event.time, zone)
+    reading = None if message is not None else event.reading()
     # The BOM (RFC 5424 section 6.4) says that MSG is UTF-8; it is not part of the text.
     octets = (message.msg or b"") if message is not None else _text(event.message, reading)
     text = decoded(octets.removeprefix(_BOM)).removesuffix("\n")
@@ -157,56 +164,129 @@ def _timestamp(microseconds: int | None) -> str | None:
 # --- For programs ---
 
 
-def json_line(event: PastEvent, zone: tzinfo) -> bytes:
-    """The event as one line of JSON."""
-    octets = event.message
-    reading = read(octets, event.time, zone)
-    identity = rfc5424.identity(octets)
-    data: dict[str, dict[str, str | list[str]]] = {}
-    for element in reading.structured_data:
-        values: dict[str, str | list[str]] = {}
-        for name, value in element.params:
-            text = value.decode("utf-8", "backslashreplace")
-            known = values.setdefault(name.decode("utf-8", "backslashreplace"), text)
-            if known is not text:
-                _repeat(values, decoded(name), text)
-        data[decoded(element.id)] = values
-    own = next(iter(data.values()), _NO_FACTS)
-    host, app, procid, msgid = reading.host, reading.app, reading.procid, reading.msgid
-    fields = {
+class JsonLines:
+    """Writes events as lines of JSON. It remembers the last extent, because messages of one follow each other."""
+
+    def __init__(self) -> None:
+        self._extent: Extent | None = None
+        self._received = _received(None)
+
+    def line(self, event: PastEvent) -> bytes:
+        """The event as one line."""
+        match = strict.MESSAGE.match(event.message)
+        fields = _fields_of_other(event) if match is None else _fields_of_rfc5424(event, match)
+        if event.facts is not None:
+            if event.facts.extent is not self._extent:
+                self._extent = event.facts.extent
+                self._received = _received(self._extent)
+            fields["originator"] = event.facts.originator
+            fields.update(self._received)
+            fields["marks"] = event.facts.marks
+        return msgspec.json.encode(fields) + b"\n"
+
+
+def _fields_of_rfc5424(event: PastEvent, match: re.Match[bytes]) -> dict[str, Any]:
+    """Those of a legal message, which most are: nothing is read that is not printed."""
+    priority, second, fraction, zone, host, app, procid, msgid, written = match.groups()
+    identity = strict.identity_in(event.message, match.start(9)) if _RUN in written else None
+    data = _structured_data(written)
+    own = next(iter(data.values()), _NO_FIELDS)
+    return {
         "schema": SCHEMA,
-        "time": _timestamp(reading.time),
-        "hostname": host and decoded(host),
-        "app_name": app and decoded(app),
-        "procid": procid and decoded(procid),
-        "msgid": msgid and decoded(msgid),
-        "facility": reading.priority >> 3,
-        "severity": reading.priority & 7,
-        "type": event.type,
+        "time": _time_of(second, fraction, zone),
+        "hostname": _field(host),
+        "app_name": _field(app),
+        "procid": _field(procid),
+        "msgid": _field(msgid),
+        "facility": int(priority) >> 3,
+        "severity": int(priority) & 7,
+        "type": event.type_by(identity),
         "router": own.get("router"),
         "node": own.get("node"),
-        "run": identity and decoded(identity.run),
-        "number": identity and identity.sequence,
-        "part": identity and identity.part,
-        "parts": identity and identity.parts,
+        **_identity(identity),
         "structured_data": data,
-        **message_as_json(octets[reading.msg_at :]),
+        **message_as_json(event.message[match.end() :]),
     }
-    if event.facts is not None:
-        _add_facts(fields, event.facts)
-    return msgspec.json.encode(fields) + b"\n"
 
 
-def _repeat(values: dict[str, str | list[str]], name: str, text: str) -> None:
-    known = values[name]
-    values[name] = [*known, text] if isinstance(known, list) else [known, text]
+def _fields_of_other(event: PastEvent) -> dict[str, Any]:
+    reading = event.reading()
+    data = _merged((decoded(element.id), map(_decoded_pair, element.params)) for element in reading.structured_data)
+    own = next(iter(data.values()), _NO_FIELDS)
+    return {
+        "schema": SCHEMA,
+        "time": _timestamp(reading.time),
+        "hostname": _field(reading.host),
+        "app_name": _field(reading.app),
+        "procid": _field(reading.procid),
+        "msgid": _field(reading.msgid),
+        "facility": reading.facility,
+        "severity": reading.severity,
+        "type": event.type_by(None),
+        "router": own.get("router"),
+        "node": own.get("node"),
+        **_NOT_NUMBERED,
+        "structured_data": data,
+        **message_as_json(event.message[reading.msg_at :]),
+    }
 
 
-def _add_facts(fields: dict[str, Any], facts: ArchiveFacts) -> None:
-    extent = facts.extent
-    fields["originator"] = facts.originator
-    fields["received"] = [_timestamp(extent.at[0]), _timestamp(extent.at[1])] if extent else None
-    fields["peer"] = extent and extent.sender
-    fields["identity"] = extent and extent.identity
-    fields["via"] = extent and extent.via
-    fields["marks"] = facts.marks
+def _structured_data(written: bytes) -> StructuredData:
+    """Legal STRUCTURED-DATA."""
+    if written == rfc5424.NILVALUE:
+        return {}
+    text = decoded(written)
+    params = ((match[1], _PARAM.findall(match[2])) for match in _ELEMENT.finditer(text))
+    if "\\" in text:
+        return _merged((name, [(key, _ESCAPED.sub(r"\1", value)) for key, value in found]) for name, found in params)
+    return _merged(params)
+
+
+def _merged(elements: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> StructuredData:
+    """A parameter that occurs several times in one element has a list of its values."""
+    data: StructuredData = {}
+    for name, params in elements:
+        found = list(params)
+        values: dict[str, str | list[str]] = dict(found)
+        if len(values) != len(found):
+            values = {key: [text for other, text in found if other == key] for key in values}
+            values = {key: texts[0] if len(texts) == 1 else texts for key, texts in values.items()}
+        data[name] = values
+    return data
+
+
+def _identity(identity: rfc5424.Identity | None) -> dict[str, Any]:
+    if identity is None:
+        return _NOT_NUMBERED
+    return {
+        "run": decoded(identity.run),
+        "number": identity.sequence,
+        "part": identity.part,
+        "parts": identity.parts,
+    }
+
+
+def _received(extent: Extent | None) -> dict[str, Any]:
+    if extent is None:
+        return {"received": None, "peer": None, "identity": None, "via": None}
+    return {
+        "received": [_timestamp(extent.at[0]), _timestamp(extent.at[1])],
+        "peer": extent.sender,
+        "identity": extent.identity,
+        "via": extent.via,
+    }
+
+
+def _time_of(second: bytes | None, fraction: bytes | None, zone: bytes | None) -> str | None:
+    """A legal TIMESTAMP in UTC, with three or six fraction digits; None when there is none or its date is not one."""
+    if second is None or zone is None or (begun := strict.since_epoch(second, zone)) is None:
+        return None
+    return _timestamp(begun + (int(fraction.ljust(6, b"0")) if fraction else 0))
+
+
+def _decoded_pair(pair: tuple[bytes, bytes]) -> tuple[str, str]:
+    return decoded(pair[0]), decoded(pair[1])
+
+
+def _field(octets: bytes | None) -> str | None:
+    return None if octets is None or octets == rfc5424.NILVALUE else decoded(octets)

@@ -20,6 +20,9 @@ DAYS: Final = ("2026-11-28", "2026-11-29", "2026-11-30")
 RARE: Final = b"acct=mallory"
 """In ten messages of all."""
 
+_FOREIGN: Final = 4
+"""Of five originators the last is not a relay."""
+
 
 class Size(NamedTuple):
     """How large the archive is."""
@@ -71,20 +74,22 @@ def make(folder: Path, size: Size) -> None:
 def _message(name: str, place: int, number: int, at: int, *, is_rare: bool) -> bytes:
     time = format_timestamp(at + number % 1000 * 1000).decode()
     account = RARE.decode() if is_rare else f"acct=user{number % 89}"
-    if place % 5 == 4:
-        return f"<38>{_bsd(time)} {name} sshd[{1000 + number % 9000}]: Accepted publickey {account} from 10.0.{number % 250}.{place} port {number % 60000}".encode()
-    kind, msgid, text = (
-        "audit",
-        "SYSCALL",
-        (
-            f"type=SYSCALL msg=audit({at // SECOND}.{number % 1000:03}:{number}): arch=c000003e syscall=59 success=yes exit=0 "
-            f'ppid={number % 30000} pid={number % 31000} auid=1000 uid=0 {account} comm="sudo" exe="/usr/bin/sudo"'
-        ),
-    )
+    if place % 5 == _FOREIGN:
+        sender = f"10.0.{number % 250}.{place} port {number % 60000}"
+        text = f"sshd[{1000 + number % 9000}]: Accepted publickey {account} from {sender}"
+        return f"<38>{_bsd(time)} {name} {text}".encode()
     return (
-        f'<109>1 {time} {name} auditd {number % 9000} {msgid} [128T relayRun="0f3c8a1be2d9{place:04x}" relaySeq="{number}" '
-        f'type="{kind}" router="{name}" node="node0" syscall="59" success="yes" exe="/usr/bin/sudo" key="exec"] {text}'
+        f"<109>1 {time} {name} auditd {number % 9000} SYSCALL "
+        f'[128T relayRun="{_run(place)}" relaySeq="{number}" type="audit" router="{name}" node="node0" syscall="59" '
+        'success="yes" exe="/usr/bin/sudo" key="exec"] '
+        f"type=SYSCALL msg=audit({at // SECOND}.{number % 1000:03}:{number}): arch=c000003e syscall=59 success=yes "
+        f"exit=0 ppid={number % 30000} pid={number % 31000} auid=1000 uid=0 {account} "
+        'comm="sudo" exe="/usr/bin/sudo"'
     ).encode()
+
+
+def _run(place: int) -> str:
+    return f"0f3c8a1be2d9{place:04x}"
 
 
 def _bsd(time: str) -> str:
@@ -94,8 +99,8 @@ def _bsd(time: str) -> str:
 
 def _extent(place: int, at: int, number: int, messages: list[bytes], location: tuple[int, int]) -> Extent:
     count = len(messages)
-    foreign = place % 5 == 4
-    run = f"0f3c8a1be2d9{place:04x}"
+    foreign = place % 5 == _FOREIGN
+    run = _run(place)
     return Extent(
         at=(at, at + SECOND // 2),
         sender=f"192.0.2.{place + 1}",

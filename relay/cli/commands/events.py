@@ -25,7 +25,7 @@ from relay.cli.event_filters import ChosenFilters, filter_options, unknown_name
 from relay.cli.event_output import EventDisplay, EventOutput
 from relay.cli.options import files_option, options
 from relay.cli.output import report
-from relay.cli.parameter_types import LOCAL, WholeNumber
+from relay.cli.parameter_types import WholeNumber
 from relay.cli.state import existing_folder, state_directory, state_option
 from relay.errors import DataError
 from relay.program.history.archive_history import ArchiveHistory
@@ -33,6 +33,7 @@ from relay.program.history.bookmark import Bookmark
 from relay.program.history.event_filter import EventFilter
 from relay.program.history.past_event import History, Item
 from relay.system.disk import Disk
+from relay.system.time_zone import zone_of
 from relay.values.text import counted
 
 POLL_SECONDS: Final = 0.2
@@ -103,7 +104,7 @@ def events(  # noqa: PLR0913  one parameter an option
     folder = state_directory(context, state) if archive is None else existing_folder(context, "--archive", archive)
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     display = EventDisplay(columns, full or options(context).verbosity > 0, archive is not None)
-    output = EventOutput(None if as_json else display, LOCAL)
+    output = EventOutput(None if as_json else display)
     source = _HistorySource(folder, in_archive=archive is not None, bookmark=bookmark)
     history = source.open(chosen.event_filter(), continued=follow or bookmark is not None)
     with _Interruption() if follow else contextlib.nullcontext() as interruption:
@@ -173,7 +174,7 @@ class _HistorySource:
         if self._in_archive:
             positions = bookmark.archive_positions() if bookmark else None
             archive = ArchiveHistory(
-                Disk(), self._folder, event_filter, following=continued, positions=positions, zone=LOCAL
+                Disk(), self._folder, event_filter, following=continued, positions=positions, zone=zone_of("local", "")
             )
             if bookmark:
                 self._save = lambda: bookmark.save_archive(archive.positions)

@@ -21,14 +21,14 @@ from typing import Final
 from typing_extensions import override
 
 from relay.archive.layout import DayFiles
-from relay.archive.reading.day_log import A_DAY, DayLog, marks_at
+from relay.archive.reading.day_log import A_DAY, DayLog, marks_at, marks_of_all
 from relay.archive.reading.ledger_reader import CHUNK, DayEnd
 from relay.archive.reading.line_search import BLOCK, ArchivedMessage, Found, search, search_backward
 from relay.archive.reading.log_octets import OpenLogs
 from relay.archive.reading.originators import OriginatorFolder, days_of, originators, require_archive
 from relay.errors import DataError, NoInputError, RelayError, StorageError
 from relay.program.history.event_filter import EventFilter
-from relay.program.history.past_event import ArchiveFacts, History, Item, PastEvent, UnreadableStretch, past_event
+from relay.program.history.past_event import ArchiveFacts, History, Item, PastEvent, UnreadableStretch
 from relay.program.history.reading_position import DayPosition, OriginatorPosition
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk
@@ -38,7 +38,6 @@ BLOCKS: Final = 4 * 1_048_576
 _SMALLEST: Final = 8192
 _UNRECORDED: Final = "unrecorded"
 """The mark of a line that no readable ledger describes."""
-_FORWARDED: Final = "forwarded"
 
 Keyed = tuple[int, Item]
 
@@ -296,11 +295,10 @@ class ArchiveHistory(History):
         if extent is None:
             marks = (_UNRECORDED,)
         elif extent.marks:
-            marks = marks_at(extent, day.line_number(found.piece, found.offset))
-        event = past_event(found.message, EventType.LOG, extent.at[0] if extent else day.begin, self._zone)
-        kind = EventType.LOG.label if _FORWARDED in marks else event.type
+            common = marks_of_all(extent)
+            marks = marks_at(extent, day.line_number(found.piece, found.offset)) if common is None else common
         facts = ArchiveFacts(day.folder.name, day.path, found.offset, extent, marks)
-        return PastEvent(event.time, kind, event.message, facts)
+        return PastEvent(found.message, EventType.LOG, extent.at[0] if extent else day.begin, self._zone, facts)
 
     def _without_log(self, day: DayLog, end: DayEnd, read: int) -> Iterable[Keyed]:
         """Name a day whose log is missing, where somebody asked for its events."""

@@ -118,7 +118,7 @@ class EventFilter:
         return (
             (not self.types or event.type in self.types)
             and (not self.texts or any(text in event.message for text in self.texts))
-            and self._in_span(event.time, event.time)
+            and ((self.earliest is None and self.latest is None) or self._in_span(event.time, event.time))
             and (self.severity is None or _severity(event.message) <= self.severity)
             and (not self.routers or any(_is_of(router, event.message) for router in self.routers))
             and (not self.expressions or any(each.search(event.message) for each in self.expressions))

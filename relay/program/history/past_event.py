@@ -5,9 +5,13 @@ from datetime import UTC, tzinfo
 from typing import Final, NamedTuple, Protocol
 
 from relay.archive.ledger import Extent
-from relay.syslog.lenient.reader import glance
+from relay.syslog.lenient.reader import glance, read
+from relay.syslog.lenient.reading import Glance, Reading
+from relay.syslog.rfc5424 import Identity
 from relay.values.event import EventType
 
+FORWARDED: Final = "forwarded"
+"""The mark of a message that came through a router's relay from another program: its identity is not that relay's."""
 _LABELS: Final = {kind.label.encode(): kind for kind in EventType}
 
 
@@ -24,14 +28,55 @@ class ArchiveFacts(NamedTuple):
     marks: tuple[str, ...]
 
 
-class PastEvent(NamedTuple):
-    """One event of the history."""
+class PastEvent:
+    """One event of the history. Its message is looked at when something is asked of it."""
 
-    time: int
-    """Microseconds since the epoch."""
-    type: str
-    message: bytes
-    facts: ArchiveFacts | None = None
+    __slots__ = ("_glance", "_kind", "_received", "_zone", "facts", "message")
+
+    def __init__(
+        self,
+        message: bytes,
+        kind: EventType,
+        received: int,
+        zone: tzinfo = UTC,
+        facts: ArchiveFacts | None = None,
+    ) -> None:
+        """`kind` and `received` count where the message has no type or time. `zone`: of time stamps without one."""
+        self.message = message
+        self.facts = facts
+        self._kind = kind
+        self._received = received
+        self._zone = zone
+        self._glance: Glance | None = None
+
+    def __repr__(self) -> str:
+        return f"<PastEvent {self.message!r}>"
+
+    @property
+    def time(self) -> int:
+        """Microseconds since the epoch."""
+        time = self._glanced().time
+        return self._received if time is None else time
+
+    @property
+    def type(self) -> str:
+        """The type's label."""
+        return self.type_by(self._glanced().identity)
+
+    def type_by(self, identity: Identity | None) -> str:
+        """The type's label, when the caller knows the message's identity already."""
+        if identity is None or self._kind is not EventType.LOG or (self.facts and FORWARDED in self.facts.marks):
+            return self._kind.label
+        return _LABELS.get(identity.type, self._kind).label
+
+    def reading(self) -> Reading:
+        """Everything that the message says."""
+        return read(self.message, self._received, self._zone)
+
+    def _glanced(self) -> Glance:
+        if self._glance is None:
+            self._glance = glance(self.message, self._received, self._zone)
+        return self._glance
 
 
 class UnreadableStretch(NamedTuple):
@@ -55,11 +100,3 @@ class History(Protocol):
 
     def newest(self, limit: int) -> Iterator[Item]:
         """The newest `limit` selected events, oldest first; `events` then continues at the present end."""
-
-
-def past_event(message: bytes, kind: EventType, time: int, zone: tzinfo = UTC) -> PastEvent:
-    """The event with the time and type that the message has, or else these. `zone`: of time stamps without one."""
-    seen = glance(message, time, zone)
-    if kind is EventType.LOG and seen.identity is not None:
-        kind = _LABELS.get(seen.identity.type, kind)
-    return PastEvent(time if seen.time is None else seen.time, kind.label, message)

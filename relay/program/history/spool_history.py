@@ -14,7 +14,7 @@ from typing_extensions import override
 from relay.errors import NoInputError
 from relay.program.history.bookmark import SpoolPosition
 from relay.program.history.event_filter import EventFilter
-from relay.program.history.past_event import History, Item, PastEvent, UnreadableStretch, past_event
+from relay.program.history.past_event import History, Item, PastEvent, UnreadableStretch
 from relay.spool.block import Block, Header
 from relay.spool.inspection import browse
 from relay.spool.inspection.browse import SpoolWalk
@@ -124,7 +124,7 @@ class SpoolHistory(History):
             return [
                 (number, event)
                 for number, (kind, _, message) in enumerate(found.messages())
-                if self._filter.takes(event := past_event(message, kind, found.header.latest))
+                if self._filter.takes(event := PastEvent(message, kind, found.header.latest))
             ]
         except ValueError:
             cause = f"block {found.header.number} does not hold framed messages"

@@ -37,6 +37,12 @@ _USUAL: Final = re.compile(
 
 def glance(message: bytes, received: int, zone: tzinfo) -> Glance | None:
     """What the archive needs, for the usual form: RFC 3164's with a host and a tag; None for any other."""
+    found = read_usual(message, received, zone)
+    return None if found is None else Glance(found.host, found.time, None, found.marks)
+
+
+def read_usual(message: bytes, received: int, zone: tzinfo) -> Reading | None:
+    """Read a message in the usual form, but for its PRI and its tag; None for any other."""
     match = _USUAL.match(message)
     if match is None:
         return None
@@ -44,11 +50,16 @@ def glance(message: bytes, received: int, zone: tzinfo) -> Glance | None:
     if not can_be_host(host) or TAG.match(message, match.start(2)) or not TAG.match(message, match.end()):
         return None
     time = nearest_to(received, plain_times(stamp, received // MICROSECONDS_A_DAY, zone))
-    return None if time is None else Glance(host, time, None, FormMark.INFERRED)
+    if time is None:
+        return None
+    return Reading(time=time, host=host, msg_at=match.end(), marks=FormMark.INFERRED)
 
 
 def read(message: bytes, at: int, received: int, zone: tzinfo) -> Reading:
     """Read the message behind its PRI. The priority is the caller's."""
+    usual = read_usual(message, received, zone)
+    if usual is not None and usual.msg_at > at:
+        return _tagged(message, usual.msg_at, usual)
     sign = _SIGN.match(message, at)
     stamp = STAMP.match(message, sign.end()) if sign else None
     if sign is None or stamp is None or message[stamp.end() : stamp.end() + 1] not in {b"", b" ", b"\t", b":"}:

@@ -47,7 +47,7 @@ def glance(message: bytes) -> Glance | None:
     if second is None:
         marks = _NO_TIME
     else:
-        time = _since_epoch(second, zone)
+        time = since_epoch(second, zone)
         if time is None:
             marks = _NO_TIME | _REPAIRED
         elif fraction is not None:
@@ -123,7 +123,7 @@ def _is_legal(data: bytes) -> bool:
 
 
 @lru_cache(_REMEMBERED_SECONDS)
-def _since_epoch(second: bytes, zone: bytes) -> int | None:
+def since_epoch(second: bytes, zone: bytes) -> int | None:
     """Microseconds since the epoch; None when there is no such date."""
     try:
         return microseconds(second + zone)
