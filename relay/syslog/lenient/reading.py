@@ -64,3 +64,24 @@ class Reading(NamedTuple):
     def severity(self) -> int:
         """Its number (RFC 5424 table 2)."""
         return self.priority & 7
+
+
+Texts = dict[str, dict[str, str | list[str]]]
+"""STRUCTURED-DATA by SD-ID and name; a list where a name occurs several times."""
+
+
+def as_texts(elements: tuple[Element, ...]) -> Texts:
+    r"""The elements for programs; octets that are not UTF-8 are written `\xHH`. An SD-ID that occurs twice is one."""
+    found: Texts = {}
+    for element in elements:
+        values = found.setdefault(element.id.decode("utf-8", "backslashreplace"), {})
+        for name, value in element.params:
+            key, text = name.decode("utf-8", "backslashreplace"), value.decode("utf-8", "backslashreplace")
+            known = values.get(key)
+            if known is None:
+                values[key] = text
+            elif isinstance(known, list):
+                known.append(text)
+            else:
+                values[key] = [known, text]
+    return found
