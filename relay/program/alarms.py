@@ -92,6 +92,8 @@ class Snapshot:
     rotating: bool = False
     """Whether events were deleted lately before they were delivered."""
     retention_cut_short: bool = False
+    disputed: bool = False
+    """Whether messages came lately under a name that is bound to another sender."""
     halt_failure: str = ""
     """Why the halt could not be requested."""
     bug: str = ""
@@ -184,6 +186,14 @@ def retention_cut_short(seen: Snapshot) -> Texts:
     if seen.retention_cut_short:
         what = "delivered events are deleted before their retention ends, because the spool needs the space"
         yield "", f"{what}; raise max-size in [spool], or lower retention in [audit]"
+
+
+@_condition(alarm.NAME_DISPUTED, "major")
+def name_disputed(seen: Snapshot) -> Texts:
+    """Somebody uses the name of another sender, or a table lacks a proof."""
+    if seen.disputed:
+        what = "messages arrive under names that [[receiver.originator]] binds to other senders; ~disputed has them"
+        yield "", f"{what}, and the log names the senders; stop them, or add their key, network or listener to the table"
 
 
 @_condition(alarm.HALT_FAILED, "critical")

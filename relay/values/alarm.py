@@ -35,6 +35,9 @@ ARCHIVE_NOT_KEPT: Final = "archive-not-kept"
 REPAIR_NEEDED: Final = "repair-needed"
 """A listener or a port-forwarding for other programs waits for a key or certificate; everything else goes on."""
 
+NAME_DISPUTED: Final = "name-disputed"
+"""Messages came under a name that is bound to another sender."""
+
 INTERNAL_ERROR: Final = "internal-error"
 """A bug in relay, which continues."""
 

@@ -75,6 +75,7 @@ def test_where_all_is_well_no_alarm_is_wanted() -> None:
             "move it",
         ),
         ({"retention_cut_short": True}, ("retention-cut-short", "minor"), "raise max-size in [spool]"),
+        ({"disputed": True}, ("name-disputed", "major"), "names that [[receiver.originator]] binds to other senders"),
         ({"halt_failure": "shutdown: exit 1"}, ("halt-failed", "critical"), "failed: shutdown: exit 1"),
         ({"audit_trail": AuditObservation(enabled=False)}, ("auditd-down", "critical"), "auditctl -e 1"),
         ({"audit_trail": AuditObservation(daemon=False)}, ("auditd-down", "critical"), "systemctl start auditd"),
