@@ -33,6 +33,7 @@ class ChosenFilters(NamedTuple):
     routers: tuple[str, ...]
     severities: tuple[int, ...]
     msgids: tuple[Glob, ...]
+    programs: tuple[Glob, ...]
     fields: tuple[FieldGlob, ...]
     failed: bool
     since: int | None
@@ -61,6 +62,7 @@ class ChosenFilters(NamedTuple):
             routers=frozenset(map(os.fsencode, self.routers)),
             severity=max(self.severities, default=None),
             msgids=_any_of(self.msgids) if self.msgids else None,
+            programs=_any_of(self.programs) if self.programs else None,
             fields=tuple((os.fsencode(name), _any_of(globs)) for name, globs in globs_by_name.items()),
             failed=self.failed,
             earliest=self.since,
@@ -114,6 +116,13 @@ _FILTER_OPTIONS: Final = (
         "msgids",
         "GLOB",
         "Only messages with this MSGID (of an audit event, its first record's type): 'USER_*'",
+        type=types.glob,
+    ),
+    repeatable_option(
+        "--program",
+        "programs",
+        "GLOB",
+        "Only messages of this program (APP-NAME, or the tag before the text): sshd, '%ASA-*'",
         type=types.glob,
     ),
     repeatable_option(

@@ -35,6 +35,7 @@ from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
 from relay.syslog.other_protocol import OtherProtocolError, needs_more, other_protocol
 from relay.system.clock import Clock, wall_clock
 from relay.system.rare_log import RareLog
+from relay.values.address import canonical_host
 from relay.values.event import Batch, Event, Submit
 from relay.values.provenance import Provenance, ReceiptMark
 from relay.values.size import size_text
@@ -344,7 +345,7 @@ class StreamReception:
         if not self._terms.listener:
             return None
         stream, dialect = self._stream, self._dialect or SYSLOG
-        return Provenance(stream.address, stream.identity, self._terms.listener, dialect.name)
+        return Provenance(canonical_host(stream.address), stream.identity, self._terms.listener, dialect.name)
 
     def _count_cut_messages(self) -> None:
         """Add the messages that the conversation has cut since the last call, and log them."""

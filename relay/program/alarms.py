@@ -193,7 +193,10 @@ def name_disputed(seen: Snapshot) -> Texts:
     """Somebody uses the name of another sender, or a table lacks a proof."""
     if seen.disputed:
         what = "messages arrive under names that [[receiver.originator]] binds to other senders; ~disputed has them"
-        yield "", f"{what}, and the log names the senders; stop them, or add their key, network or listener to the table"
+        yield (
+            "",
+            f"{what}, and the log names the senders; stop them, or add their key or network to the table",
+        )
 
 
 @_condition(alarm.HALT_FAILED, "critical")

@@ -1,7 +1,7 @@
 """Hosts and ports as people write them. A text that cannot be read raises ValueError with a sentence that quotes it."""
 
 import re
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Final, NamedTuple, Self
 
 from relay.values.text import quoted
@@ -41,3 +41,15 @@ def parse_host(text: str) -> str:
         except ValueError:
             raise ValueError(f"{quoted(text)} is not a host name or an IP address") from None
     return text
+
+
+def canonical_host(text: str) -> str:
+    """An IP address in its one spelling, other text as it is; an IPv4-mapped IPv6 address is the IPv4 address.
+
+    RFC 5952; RFC 4291 section 2.5.5.2.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text
+    return str((isinstance(address, IPv6Address) and address.ipv4_mapped) or address)

@@ -52,6 +52,7 @@ def archive(tmp_path: Path) -> Path:
         (["--grep", "t"], ["one", "two", "outbound", "three"]),
         (["--regex", "^<30>|two$"], ["two", "three"]),
         (["--router", "fw1"], ["three"]),
+        (["--program", "%ASA-*", "--program", "sshd"], ["outbound", "three"]),
         (["--field", "router=r"], ["one", "two"]),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.values.address import Address
+from relay.values.address import Address, canonical_host
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,17 @@ def test_an_address_is_a_host_and_a_port_and_reads_back(text: str, host: str, po
 def test_another_text_is_rejected_as_an_address(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not an? "):
         Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:DB8:0:0::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("loghost", "loghost"),
+    ],
+)
+def test_an_address_has_one_spelling(text: str, expected: str) -> None:
+    assert canonical_host(text) == expected

@@ -7,8 +7,9 @@ the end, so that "FW1" is not free where "fw1" is bound.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from relay.values.address import canonical_host
 from relay.values.glob_matcher import glob_matcher
 from relay.values.provenance import Provenance
 
@@ -75,22 +76,13 @@ class BoundNames:
         return [binding for binding, covers, _ in self._bindings if covers(plain)]
 
 
-def canonical_peer(peer: str) -> str:
-    """The sender's address in its one spelling; an IPv4-mapped IPv6 address is the IPv4 address (RFC 4291 2.5.5.2)."""
-    try:
-        address = ip_address(peer)
-    except ValueError:
-        return peer
-    return str((isinstance(address, IPv6Address) and address.ipv4_mapped) or address)
-
-
 def _plain(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
 def _is_in(peer: str, networks: Sequence[Network]) -> bool:
     try:
-        address = ip_address(canonical_peer(peer).partition("%")[0])
+        address = ip_address(canonical_host(peer).partition("%")[0])
     except ValueError:
         return False
     return any(address in network for network in networks)

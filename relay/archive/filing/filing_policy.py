@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Final, NamedTuple
 
-from relay.archive.filing.bound_names import BoundNames, NameBinding, canonical_peer
+from relay.archive.filing.bound_names import BoundNames, NameBinding
 from relay.archive.filing.originator import NAMELESS, folder_name
 from relay.archive.layout import DISPUTED
 from relay.syslog.lenient.reader import glance
 from relay.syslog.lenient.reading import FormMark
 from relay.syslog.rfc5424 import Identity
+from relay.values.address import canonical_host
 from relay.values.provenance import Provenance, ReceiptMark
 
 OTHERS: Final = "~others"
@@ -131,8 +132,8 @@ class FilingPolicy:
         return place
 
     def _place(self, host: bytes | None, sender: Provenance | None) -> _Place:
-        peer = canonical_peer(sender.peer) if sender is not None else ""
-        if sender is not None and sender.protocol == "auditd" and host and canonical_peer(_text(host)) == peer:
+        peer = canonical_host(sender.peer) if sender is not None else ""
+        if sender is not None and sender.protocol == "auditd" and host and canonical_host(_text(host)) == peer:
             host = None
         marks = () if host else ("no-host",)
         bound = self._names.name_of(sender) if sender is not None and not host else None

@@ -7,7 +7,7 @@ by their headers (`may_be_in_block`). A message without a usable time counts at 
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from relay.archive.ledger import Closing, Extent
 from relay.archive.reading.day_log import A_DAY, Piece
@@ -16,12 +16,10 @@ from relay.program.history.past_event import PastEvent
 from relay.syslog import outcome, rfc5424
 from relay.syslog.lenient.reader import read
 from relay.syslog.lenient.reading import Reading
+from relay.syslog.priority import priority
 from relay.values.event import EventType
 from relay.values.glob_matcher import GlobMatcher
 from relay.values.text import decoded
-
-_PRI: Final = re.compile(rb"<([0-9]{1,3})>")
-_NOTICE: Final = 5
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -42,6 +40,8 @@ class EventFilter:
     severity: int | None = None
     """This severity (RFC 5424 table 2) and the more severe ones, which have lower numbers."""
     msgids: GlobMatcher | None = None
+    programs: GlobMatcher | None = None
+    """APP-NAME, or the tag of RFC 3164 without its process id."""
     fields: tuple[tuple[bytes, GlobMatcher], ...] = ()
     """SD-PARAMs by name, each with a matcher for its value; an event must have all of them."""
     failed: bool = False
@@ -122,13 +122,14 @@ class EventFilter:
             and (self.severity is None or _severity(event.message) <= self.severity)
             and (not self.routers or any(_is_of(router, event.message) for router in self.routers))
             and (not self.expressions or any(each.search(event.message) for each in self.expressions))
-            and (not (self.msgids or self.fields or self.failed) or self._takes_parsed(event.message))
+            and (not (self.msgids or self.programs or self.fields or self.failed) or self._takes_parsed(event.message))
         )
 
     def _takes_parsed(self, octets: bytes) -> bool:
         reading = read(octets, 0)
         return (
             (self.msgids is None or self.msgids(decoded(reading.msgid or b"")))
+            and (self.programs is None or self.programs(decoded(reading.app or b"")))
             and all(_has(reading, name, matches) for name, matches in self.fields)
             and (not self.failed or _has_failed(octets))
         )
@@ -136,8 +137,8 @@ class EventFilter:
 
 def _severity(message: bytes) -> int:
     """From its PRI; notice without one (RFC 3164 section 4.3.3)."""
-    priority = _PRI.match(message)
-    return int(priority[1]) & 7 if priority else _NOTICE
+    value = priority(message)
+    return (value if message.startswith(b"<%d>" % value) else read(message, 0).priority) & 7
 
 
 def _has_failed(octets: bytes) -> bool:

@@ -109,6 +109,7 @@ def test_thousands_of_originators_are_merged_too(tmp_path: Path) -> None:
         ({"peers": (ipaddress.ip_network("192.0.2.0/30"),)}, ["a"]),
         ({"identities": lambda text: text.startswith("SHA256:")}, ["b", "through"]),
         ({"severity": 4}, ["c"]),
+        ({"programs": "auditd".__eq__}, ["a", "b", "through"]),
         ({"fields": ((b"router", "r1".__eq__),)}, ["a"]),
     ],
 )
@@ -326,3 +327,10 @@ def test_the_position_is_that_of_the_events_that_were_used(tmp_path: Path) -> No
         next(items)  # asked for, and not used
         rest = texts(history(tmp_path, following=True, positions=restarted(followed)).events())
         assert sorted(used + rest) == sorted(expected)
+
+
+def test_a_severity_is_that_of_what_can_be_read(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.put(1, "h1", messages=[b"< 11>Nov 29 00:00:01 h1 a: bad", b"<999>Nov 29 00:00:01 h1 a: none", b"<12>odd"])
+    assert texts(history(tmp_path, severity=3).events()) == ["bad"]
+    assert texts(history(tmp_path, severity=5).events()) == ["bad", "none", "<12>odd"]
