@@ -118,8 +118,8 @@ def test_duplicates_are_told_counted_and_not_stored(archive: Path) -> None:
         assert not writer.write(own(2, part="1/2"), NOON_US)
         assert not writer.write(own(2), NOON_US)
         writer.commit(b"1")
-        assert writer.duplicates == 3
-        assert writer.messages == 6
+        assert writer.counters.duplicates == 3
+        assert writer.counters.messages == 6
     assert len(all_stored(archive)) == 6
 
 

@@ -38,14 +38,17 @@ from typing import Final, NamedTuple, Self
 
 from relay.archive import layout
 from relay.archive.days.commit_count import CommitCount
-from relay.archive.filing.filing_policy import FilingPolicy
+from relay.archive.filing.filing_policy import Filing, FilingPolicy
 from relay.archive.identity import usable
 from relay.archive.ledger import Extent
 from relay.archive.log_line import escape
+from relay.archive.writer.archive_counters import ArchiveCounters
 from relay.archive.writer.journal import Entry, Journal
 from relay.archive.writer.open_days import DayLimits, OpenDays
 from relay.archive.writer.recovery import mark, originators, recover
+from relay.archive.writer.repetitions import Repetition, Repetitions
 from relay.errors import StorageError
+from relay.syslog.rfc5424 import Identity
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk
 from relay.values.provenance import Provenance, ReceiptMark
@@ -85,12 +88,12 @@ class ArchiveWriter:
         limits: WriterLimits = DEFAULT_LIMITS,
         committed: Callable[[str, Extent], None] = _ignore,
         commits: CommitCount | None = None,
+        counters: ArchiveCounters | None = None,
         archive_format: str = "text",
     ) -> None:
         self.cursor: bytes | None
         """What the last commit was given; None: give everything that the spool has."""
-        self.messages = 0
-        self.duplicates = 0
+        self.counters = counters or ArchiveCounters()
         self._disk = disk or Disk()
         self._folder = os.path.abspath(folder)
         self._spool_id = spool_id
@@ -103,7 +106,8 @@ class ArchiveWriter:
         """The latest time of receipt since the last commit."""
         self._day = (-1, "")
         self._failed = False
-        self._logs = OpenDays(self._disk, self._folder, layout.LOG_SUFFIXES[archive_format], limits.days)
+        self._logs = OpenDays(self._disk, self._folder, layout.LOG_SUFFIXES[archive_format], limits.days, self.counters)
+        self._repetitions = Repetitions(self._disk, self._folder)
         own = f"{self._folder}/{layout.OWN}"
         self._disk.make_folder(own)
         self._lock = self._disk.lock(f"{own}/lock")
@@ -123,7 +127,7 @@ class ArchiveWriter:
             raise
 
     def __repr__(self) -> str:
-        return f"<ArchiveWriter {self._folder!r} messages={self.messages} duplicates={self.duplicates}>"
+        return f"<ArchiveWriter {self._folder!r} messages={self.counters.messages}>"
 
     def __enter__(self) -> Self:
         return self
@@ -146,24 +150,46 @@ class ArchiveWriter:
         identity = filing.identity
         if identity is not None and (marks & _INCOMPLETE or not usable(identity.sequence, identity.parts)):
             identity = None
+        labels = filing.marks if not marks else (*marks.labels, *filing.marks)
         if identity is not None and not mark(self._seen, filing.folder, identity):
-            self.duplicates += 1
-            return False
+            label = self._judge(filing, identity, message, provenance)
+            if not label:
+                return False
+            labels = (*labels, label)
         number = received // _MICROSECONDS_A_DAY
         if number != self._day[0]:
             self._day = (number, layout.day_of(received))
         log = self._logs.of(filing.folder, self._day[1], filing.originator)
         line = escape(message)
-        labels = filing.marks if not marks else (*marks.labels, *filing.marks)
         log.draft(provenance, received).add(line, received, filing.time, identity, labels)
         self._newest = max(self._newest, received)
-        self.messages += 1
+        self.counters.messages += 1
         self._pending += len(line)
         if self._pending > self._limits.max_pending:
             with self._voiding():
                 self._commits.begin()
                 self._write_out()
         return True
+
+    def _judge(self, filing: Filing, identity: Identity, message: bytes, provenance: Provenance | None) -> str:
+        """The mark of a message whose identity was seen before; empty: it is dropped."""
+        counters = self.counters
+        waiting = self._logs.waiting(filing.folder)
+        match self._repetitions.judge(filing.folder, identity, message, provenance, waiting):
+            case Repetition.DIFFERENT:
+                counters.differing += 1
+                run, number = identity.run.decode(), identity.sequence
+                peer = "relay itself" if provenance is None else provenance.peer
+                counters.last_difference = f"{filing.originator}: run {run}, number {number}, from {peer}"
+                return "differs"
+            case Repetition.UNCOMPARED:
+                counters.uncompared += 1
+                return "uncompared"
+            case Repetition.REMOVED:
+                counters.removed_duplicates += 1
+            case Repetition.EQUAL:
+                counters.duplicates += 1
+        return ""
 
     def commit(self, cursor: bytes) -> None:
         """Make all that was written durable, and then the cursor; on return both are."""

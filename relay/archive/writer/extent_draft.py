@@ -3,6 +3,8 @@
 from typing import Final
 
 from relay.archive.ledger import Extent
+from relay.archive.log_line import unescape
+from relay.syslog import rfc5424
 from relay.syslog.rfc5424 import Identity
 from relay.values.provenance import Provenance
 
@@ -14,7 +16,19 @@ MAX_ENTRIES: Final = 1000
 class ExtentDraft:
     """Consecutive lines of one originator and sender, in the order in which they came."""
 
-    __slots__ = ("_ids", "_marks", "_ranges", "_time", "first", "last", "lines", "octets", "provenance")
+    __slots__ = (
+        "_by_identity",
+        "_ids",
+        "_indexed",
+        "_marks",
+        "_ranges",
+        "_time",
+        "first",
+        "last",
+        "lines",
+        "octets",
+        "provenance",
+    )
 
     def __init__(self, provenance: Provenance | None, received: int) -> None:
         self.provenance = provenance
@@ -28,6 +42,9 @@ class ExtentDraft:
         self._ranges: dict[tuple[bytes, bytes], list[int]] = {}
         """The last range of each run and type; it is in `_ids` too."""
         self._marks: list[tuple[int, int, tuple[str, ...]]] = []
+        self._indexed = 0
+        """Lines that are in `_by_identity`, which only repetitions need."""
+        self._by_identity: dict[Identity, list[bytes]] = {}
 
     @property
     def is_full(self) -> bool:
@@ -75,6 +92,27 @@ class ExtentDraft:
             self._marks[-1] = (self._marks[-1][0], index, marks)
         else:
             self._marks.append((index, index, marks))
+
+    def messages_with(self, identity: Identity) -> list[bytes]:
+        """The messages with this identity."""
+        if not self._ids:
+            return []
+        for line in self.lines[self._indexed :]:
+            message = unescape(line)
+            found = rfc5424.identity(message)
+            if found is not None:
+                self._by_identity.setdefault(found, []).append(message)
+        self._indexed = len(self.lines)
+        return self._by_identity.get(identity, [])
+
+    def has_another_split(self, identity: Identity) -> bool:
+        """Whether it has the number of this identity, whole where this is a part, or in other parts."""
+        run, kind, number, part, parts = identity
+        own_parts = [] if parts == 1 else [part, parts]
+        return any(
+            (other_run, other_kind) == (run, kind) and numbers[0] <= number <= numbers[1] and numbers[2:] != own_parts
+            for other_run, other_kind, numbers in self._ids
+        )
 
     def data(self) -> bytes:
         """The octets of the log."""

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 from relay.archive import layout
 from relay.archive.days.event_times import EventTimes
 from relay.archive.ledger import Closing
+from relay.archive.writer.archive_counters import ArchiveCounters
+from relay.archive.writer.extent_draft import ExtentDraft
 from relay.archive.writer.journal import DaySizes
 from relay.archive.writer.open_day import NOT_LOCATED, OpenDay
 from relay.archive.writer.open_files import OpenFiles, default_limit
@@ -44,7 +46,7 @@ class DayLimits(NamedTuple):
 class OpenDays:
     """All days that are open."""
 
-    def __init__(self, disk: Disk, archive: str, suffix: str, limits: DayLimits) -> None:
+    def __init__(self, disk: Disk, archive: str, suffix: str, limits: DayLimits, counters: ArchiveCounters) -> None:
         self.days: dict[str, DaySizes] = {}
         """Their committed sizes, or zeros for those that have begun since, by their logs' paths."""
         self.ended: list[str] = []
@@ -54,9 +56,11 @@ class OpenDays:
         self._archive = archive
         self._suffix = suffix
         self._limits = limits
+        self._counters = counters
         self._by_place: dict[tuple[str, str], OpenDay] = {}
         self._by_path: dict[str, OpenDay] = {}
         self._touched: dict[OpenDay, None] = {}
+        self._touched_days: dict[str, None] = {}
         self._closed_before = ""
 
     def of(self, folder: str, day: str, originator: str) -> OpenDay:
@@ -64,8 +68,15 @@ class OpenDays:
         log = self._by_place.get((folder, day))
         if log is None:
             log = self._by_place[folder, day] = OpenDay(folder, day, originator, self._suffix)
-        self._touched[log] = None
+        self._touched[log] = self._touched_days[day] = None
         return log
+
+    def waiting(self, folder: str) -> Iterator[ExtentDraft]:
+        """What waits of one originator."""
+        for day in self._touched_days:
+            log = self._by_place.get((folder, day))
+            if log is not None:
+                yield from log.drafts
 
     @property
     def touched(self) -> Iterable[OpenDay]:
@@ -104,6 +115,7 @@ class OpenDays:
                 self.files.close(log)
         self.ended = []
         self._touched = {}
+        self._touched_days = {}
         if len(self._by_place) > self._limits.max_days:
             self._by_place = {place: log for place, log in self._by_place.items() if log.files is not None}
             self._by_path = {log.path: log for log in self._by_place.values()}
@@ -200,6 +212,7 @@ class OpenDays:
     def _give_up(self, log: OpenDay) -> None:
         """Never touch these files again."""
         _log.warning("%s/%s: somebody changed it or its ledger; a new part begins", self._archive, log.path)
+        self._counters.new_parts += 1
         self.files.close(log)
         self.ended.append(log.path)
         self.days.pop(log.path, None)

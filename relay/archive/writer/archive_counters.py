@@ -1,0 +1,23 @@
+"""What an archive's writers have counted since the program's start."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class ArchiveCounters:
+    """One for all writers of a program. Only the archive's thread writes; others may read."""
+
+    messages: int = 0
+    """Stored."""
+    duplicates: int = 0
+    """Dropped, because the same octets were stored before."""
+    removed_duplicates: int = 0
+    """Dropped, because retention has removed the octets that were stored before."""
+    differing: int = 0
+    """Stored beside another message with the same identity."""
+    uncompared: int = 0
+    """Stored although their identity was seen, because the octets stored before could not be compared."""
+    new_parts: int = 0
+    """Times that a log or ledger was not as the writer had left it."""
+    last_difference: str = ""
+    """Originator, identity and sender of the last message that differs."""
