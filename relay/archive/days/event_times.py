@@ -36,6 +36,8 @@ class EventTimes:
     def add_extent(self, extent: Extent) -> None:
         """Add the events of an extent; those without a usable time count with their time of receipt."""
         self.add(*(extent.time or extent.at), extent.n)
+        if extent.time is not None and any("no-time" in labels for labels in extent.marks.values()):
+            self.add(*extent.at, 0)
 
     def add(self, begin: int, end: int, messages: int = 1) -> None:
         """Add messages whose times lie between these two, both included."""

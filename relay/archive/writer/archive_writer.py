@@ -161,7 +161,7 @@ class ArchiveWriter:
             self._day = (number, layout.day_of(received))
         log = self._logs.of(filing.folder, self._day[1], filing.originator)
         line = escape(message)
-        log.draft(provenance, received).add(line, received, filing.time, identity, labels)
+        log.draft(provenance, received, filing.time).add(line, received, filing.time, identity, labels)
         self._newest = max(self._newest, received)
         self.counters.messages += 1
         self._pending += len(line)

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from relay.archive.days.event_times import FAR
 from relay.archive.ledger import Extent
 from relay.archive.log_line import unescape
 from relay.syslog import rfc5424
@@ -50,6 +51,10 @@ class ExtentDraft:
     def is_full(self) -> bool:
         """Whether another line belongs to another extent, so that reading one extent is cheap."""
         return self.octets >= MAX_OCTETS or len(self._ids) >= MAX_ENTRIES or len(self._marks) >= MAX_ENTRIES
+
+    def is_far_from(self, time: int | None) -> bool:
+        """Whether an event of that time would make a query for another time read this extent."""
+        return time is not None and self._time is not None and not self._time[1] - FAR <= time <= self._time[0] + FAR
 
     def add(
         self, line: bytes, received: int, time: int | None, identity: Identity | None, marks: tuple[str, ...]

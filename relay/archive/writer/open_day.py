@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 NOT_LOCATED: Final = 0
 
 
+MAX_DRAFTS: Final = 64
+"""In one commit, as far as only the times of the events make them different."""
+
+
 class OpenDay:
     """An originator's log and ledger of one day, or of a later part of that day."""
 
@@ -108,10 +112,10 @@ class OpenDay:
         """Whether octets wait to be appended."""
         return bool(self._ledger_octets)
 
-    def draft(self, provenance: Provenance | None, received: int) -> ExtentDraft:
-        """The draft to which this sender's next line belongs."""
+    def draft(self, provenance: Provenance | None, received: int, time: int | None) -> ExtentDraft:
+        """The draft to which this sender's next line belongs, whose event has that time."""
         found = self._by_sender.get(provenance)
-        if found is None or found.is_full:
+        if found is None or found.is_full or (len(self.drafts) < MAX_DRAFTS and found.is_far_from(time)):
             found = self._by_sender[provenance] = ExtentDraft(provenance, received)
             self.drafts.append(found)
         return found

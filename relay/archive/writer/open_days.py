@@ -26,6 +26,7 @@ from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 
 _TAIL: Final = 64 * 1024
+_DAY: Final = 86_400_000_000
 
 _log = logging.getLogger("relay.archive")
 
@@ -246,10 +247,13 @@ class OpenDays:
     # --- The end of days ---
 
     def close_before(self, newest: int) -> None:
-        """Close the days before that of the newest message, and the longest untouched above the ceiling."""
+        """Close the days before that of the newest message, and the longest untouched above the ceiling.
+
+        Days more than a day later are closed too: the clock was ahead and has been set back.
+        """
         today = layout.day_of(newest - self._limits.closing_grace * 1_000_000)
         surplus = len(self.days) - self._limits.max_days
-        if today <= self._closed_before and surplus <= 0:
+        if today == self._closed_before and surplus <= 0:
             return
         until = time.monotonic() + self._limits.closing_seconds
         for sizes in self._due(today, surplus):
@@ -257,11 +261,12 @@ class OpenDays:
                 return
             if sizes.path in self.days:
                 self._close(sizes)
-        self._closed_before = max(today, self._closed_before)
+        self._closed_before = today
 
     def _due(self, today: str, surplus: int) -> Iterator[DaySizes]:
+        ahead = layout.day_of(layout.begin_of(today) + 2 * _DAY)
         for index, sizes in enumerate(list(self.days.values())):
-            if index < surplus or sizes.path.rpartition("/")[2] < today:
+            if index < surplus or not today <= sizes.path.rpartition("/")[2] < ahead:
                 yield sizes
 
     def _close(self, sizes: DaySizes) -> OpenDay | None:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from relay.archive.days.event_times import FAR, MAX_OUTLIERS, MAX_SPANS, EventTimes, Span
 from relay.archive.ledger import Extent
@@ -57,9 +58,11 @@ def test_far_times_lie_apart(spans: list[tuple[int, int, int]], expected: object
 
 def test_an_extent_without_a_usable_time_counts_with_its_receipt() -> None:
     times = EventTimes()
-    extent = Extent(at=(TODAY, TODAY + 1), sender="192.0.2.1", identity=None, via="tcp", off=0, len=5, n=1)
+    extent = Extent(at=(TODAY, TODAY + 1), sender="192.0.2.1", identity=None, via="tcp", off=0, len=5, n=2)
     times.add_extent(extent)
     assert times.closing() == ((TODAY, TODAY + 1), ())
+    times.add_extent(replace(extent, time=(IN_1993, IN_1993), n=7, marks={"0": ("no-time",)}))
+    assert times.closing() == ((IN_1993, IN_1993), ((TODAY, TODAY + 1),))
 
 
 @given(st.lists(st.tuples(st.integers(-(2**55), 2**55), st.integers(0, 3 * FAR), st.integers(1, 9)), max_size=200))
