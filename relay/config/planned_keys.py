@@ -6,8 +6,4 @@ unknown nor ignores it silently. A version that implements a key removes it here
 
 from typing import Final
 
-PLANNED_KEYS: Final = frozenset(
-    {
-        'source.type = "syslog"',
-    }
-)
+PLANNED_KEYS: Final[frozenset[str]] = frozenset({})

@@ -16,6 +16,7 @@ They are of type `relay`: always enabled and persistent, and sent to every serve
   and without a number. So is data that a source could not read: `source`, `file` for each file, `events="unknown"`,
   and the records that were read before and after it, `after="TIME SERIAL"` and `before="TIME SERIAL"`, where known.
   `nulOctets` counts octets that were never written into the log.
+  Datagrams that the kernel dropped at a listener are a GAP with the listener's URL as `source`.
 - REMOVAL: retention removed days from the archive: their number and octets, how many `byAge` and `bySize`, and
   `removed="ORIGINATOR/DAY"` for the first 100. The ledger of each day says so too.
 - ALARM: `alarm`, `severity`, `state` (`add` or `clear`), `since`, and `server` where it is about one.
@@ -113,6 +114,14 @@ def kernel_gap(author: Author, now: int, records: int) -> Event:
     cause = "the kernel dropped audit records"
     params = [("source", "kernel"), ("cause", cause), ("events", str(records)), ("unnamed", str(records))]
     sentence = f"nobody will get {counted(records, 'audit record')}: the kernel dropped them"
+    return author.event(now, _ERROR, "GAP", params, sentence)
+
+
+def datagram_gap(author: Author, now: int, listener: str, datagrams: int) -> Event:
+    """Write how many datagrams the kernel dropped at a listener, before relay could read them."""
+    cause = "the kernel dropped datagrams"
+    params = [("source", listener), ("cause", cause), ("events", str(datagrams)), ("unnamed", str(datagrams))]
+    sentence = f"{counted(datagrams, 'datagram')} to {listener} lost: the kernel dropped them, its buffer was full"
     return author.event(now, _ERROR, "GAP", params, sentence)
 
 

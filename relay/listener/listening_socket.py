@@ -9,39 +9,46 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import functools
 import resource
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
+from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
+from relay.system.descriptors import MOST
 from relay.values.address import Address
+from relay.values.listener_url import UNIX
 
-HIGHEST: Final = 4096
-"""The upper end of the listening sockets' descriptors, if the process may have so many; connections get lower ones."""
 _BELOW_LIMIT: Final = 16
+"""The listening sockets' descriptors begin so far below the process's limit; connections get lower ones."""
+
+BACKLOG: Final = 512
+"""Connections that the kernel keeps until they are accepted."""
+
+Bind = Callable[[], list[socket.socket]]
+"""Makes the sockets of a listener, without blocking sockets; it may block itself, and raise OSError."""
 
 
 class Listener(ABC):
-    """Listens on every address of a host from `start` to `stop`, each called once; or `async with`."""
+    """Listens from `start` to `stop`, each called once; or `async with`."""
 
-    def __init__(self, name: str, host: str, port: int) -> None:
+    def __init__(self, name: str, bind: Bind) -> None:
         self._name = name  # in errors
-        self._configured = Address(host, port)
+        self._bind = bind
         self._sockets: list[socket.socket] = []
 
     @property
     def address(self) -> Address:
-        """The first address that it listens on, with the real port when port 0 was configured."""
-        if not self._sockets:
-            return self._configured
+        """The first address that it listens on, with the real port when port 0 was configured; while it listens."""
         host, port, *_ = self._sockets[0].getsockname()
         return Address(host, port)
 
-    async def _listen(self, backlog: int) -> None:
+    async def _listen(self) -> None:
         try:
-            self._sockets = await asyncio.to_thread(listen, *self._configured, backlog)
+            self._sockets = await asyncio.to_thread(self._bind)
         except OSError as error:
             raise cannot_listen(self._name, error) from error
 
@@ -63,25 +70,51 @@ class Listener(ABC):
         await self.stop()
 
 
-def listen(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Listen on every address of the host, without blocking; OSError when one of them fails."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    addresses = {(family, (str(address[0]), int(address[1]))): None for family, _, _, _, address in found}
+def binding(address: Address) -> Bind:
+    """Listen for TCP on every address of the host."""
+    return functools.partial(_bind_all, address, socket.SOCK_STREAM, _listening)
+
+
+def binding_for_datagrams(address: Address) -> Bind:
+    """Receive UDP on every address of the host."""
+    return functools.partial(_bind_all, address, socket.SOCK_DGRAM, _receiving)
+
+
+def _bind_all(
+    address: Address, kind: socket.SocketKind, bind: Callable[[int, tuple[str, int]], socket.socket]
+) -> list[socket.socket]:
+    found = socket.getaddrinfo(*address, type=kind, flags=socket.AI_PASSIVE)
+    ends = dict.fromkeys((family, (str(end[0]), int(end[1]))) for family, _, _, _, end in found)
     with contextlib.ExitStack() as undo:
         sockets = []
-        for family, address in addresses:
-            sock = socket.create_server(address, family=family, backlog=backlog)
-            undo.callback(sock.close)
-            sockets.append(sock)
+        for family, end in ends:
+            sockets.append(bind(family, end))
+            undo.callback(sockets[-1].close)
         undo.pop_all()
-    return [_raised(sock) for sock in sockets]
+    return [on_high_descriptor(sock) for sock in sockets]
 
 
-def _raised(sock: socket.socket) -> socket.socket:
-    """The socket on a high descriptor, if one is available."""
+def _listening(family: int, end: tuple[str, int]) -> socket.socket:
+    return socket.create_server(end, family=family, backlog=BACKLOG)
+
+
+def _receiving(family: int, end: tuple[str, int]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as create_server does: IPv4 has its own URL
+        sock.bind(end)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def on_high_descriptor(sock: socket.socket) -> socket.socket:
+    """The socket on a descriptor above those of connections, if one is available; it does not block."""
     sock.setblocking(False)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = HIGHEST if soft == resource.RLIM_INFINITY else min(soft, HIGHEST)
+    lowest = MOST if soft == resource.RLIM_INFINITY else min(soft, MOST)
     try:
         number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, lowest - _BELOW_LIMIT)
     except OSError:  # the low descriptor works, only without that protection
@@ -90,18 +123,28 @@ def _raised(sock: socket.socket) -> socket.socket:
         return socket.socket(sock.family, sock.type, sock.proto, number)
 
 
+_NO_RIGHT: Final = (PermissionRefusedError, "this user is not allowed to listen there")
+_CAUSES: Final[dict[int, tuple[Callable[[str, str, str], RelayError], str, str]]] = {
+    errno.EADDRINUSE: (
+        UnavailableError,
+        "the address is already in use",
+        "stop the program that listens there (ss -lntup shows it), or choose another port",
+    ),
+    errno.EADDRNOTAVAIL: (UnavailableError, "no interface has this address", "set an address of this machine"),
+    errno.EACCES: (*_NO_RIGHT, "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"),
+    errno.EPERM: (*_NO_RIGHT, "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"),
+    errno.ENOENT: (CannotCreateError, "its folder does not exist", "make the folder, or choose another path"),
+}
+
+
 def cannot_listen(what: str, error: OSError) -> RelayError:
-    """The error for a failed `listen`."""
+    """The error for a failed `Bind`."""
     if isinstance(error, socket.gaierror):
         return UnknownHostError(what, "the host name does not resolve", "set an address of this machine")
-    match error.errno:
-        case errno.EADDRINUSE:
-            remedy = "stop the program that listens there (ss -ltnp shows it), or choose another port"
-            return UnavailableError(what, "the address is already in use", remedy)
-        case errno.EADDRNOTAVAIL:
-            return UnavailableError(what, "no interface has this address", "set an address of this machine")
-        case errno.EACCES | errno.EPERM:
-            remedy = "choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
-            return PermissionRefusedError(what, "this user is not allowed to listen there", remedy)
-        case _:
-            return UnavailableError(what, error.strerror or str(error))
+    if what.startswith(UNIX) and isinstance(error, PermissionError):
+        kind, cause = _NO_RIGHT
+        return kind(what, cause, "choose a folder in which relay's user is allowed to make files")
+    if (found := _CAUSES.get(error.errno or 0)) is None:
+        return UnavailableError(what, error.strerror or str(error))
+    make, cause, remedy = found
+    return make(what, cause, remedy)

@@ -11,8 +11,9 @@ connection is broken off, because in a living connection every end looks clean.
 Messages of a channel without relay's mark (`relay.transport.ssh.channel_mark`) are FORWARDED: another program sent
 them, through a router's port forwarding or an `ssh -L` of its own.
 
-Ceilings are EndpointLimits; a connection beyond them is closed, a channel refused. A channel holds at most WINDOW
-unread octets; a peer that sends more is disconnected. The keys' file is read at every login.
+Ceilings are those of `relay.listener.admission` for connections, and EndpointLimits. A connection beyond them is
+closed, a channel refused. A channel holds at most WINDOW unread octets; a peer that sends more is disconnected. The
+keys' file is read at every login.
 
 A host key or keys' file that cannot be used stops this end alone: its connections are closed, or its logins refused,
 until the file can be used. A host key that was in use stays in use.
@@ -40,7 +41,9 @@ from paramiko.common import (
 from typing_extensions import override
 
 from relay.errors import RelayError, UnavailableError
-from relay.listener.listening_socket import Listener
+from relay.listener.acceptor import Acceptor
+from relay.listener.admission import Admission, AdmittedConnection
+from relay.listener.listening_socket import Listener, binding
 from relay.listener.stream import ByteStream
 from relay.transport.from_files import FromFiles
 from relay.transport.ssh import channel_mark, private_key
@@ -59,8 +62,6 @@ else:
 
 WINDOW: Final = 1 << 20  # octets of a channel that a sender may send before they are read
 _READ: Final = 1 << 18
-_BACKLOG: Final = 128
-_ACCEPT_PAUSE: Final = 0.5  # seconds to wait when the system has no file descriptor left
 
 _LIVENESS: Final = LivenessTimeouts(quiet=30.0, answer=30.0)
 
@@ -69,11 +70,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointLimits:
-    """Limits for all senders together, and for one connection; times in seconds."""
+    """Limits for one connection; times in seconds."""
 
-    connections: int = 200
-    per_address: int = 50
-    unauthenticated: int = 20
     channels: int = 8  # for each connection
     authentication: float = 30.0  # from the start of the connection to the end of the login
     liveness: LivenessTimeouts = _LIVENESS
@@ -185,8 +183,9 @@ class SshEndpoint(Listener):
         allowed: Collection[tuple[str, int]],
         serve: Serve,
         limits: EndpointLimits | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        super().__init__(f"SSH end {Address(host, port)}", host, port)
+        super().__init__(f"SSH end {Address(host, port)}", binding(Address(host, port)))
         self.counters = EndpointCounters()
         self.limits = EndpointLimits() if limits is None else limits
         self.serve = serve
@@ -194,13 +193,14 @@ class SshEndpoint(Listener):
         self._host_key = _host_key(host_key_file)
         self._authorized = _authorized(authorized_keys_file)
         self._allowed = frozenset(allowed)
-        self._accepting: list[asyncio.Task[None]] = []
+        self._admission = Admission() if admission is None else admission
+        self._acceptors: list[Acceptor] = []
         self._connections: set[_SshConnection] = set()
         self._serving: set[asyncio.Task[None]] = set()  # also of connections that have ended
 
     def __repr__(self) -> str:
         state = "listening" if self._sockets else "not listening"
-        return f"<SshEndpoint {self.address} {state}, {len(self._connections)} connections>"
+        return f"<SshEndpoint {self._name} {state}, {len(self._connections)} connections>"
 
     def refresh(self) -> RelayError | None:
         """The error that prevents every login with the files as they are now. For any thread."""
@@ -212,9 +212,10 @@ class SshEndpoint(Listener):
         """Listen, and log the mistakes in the keys' file; a RelayError explains why listening fails."""
         self.refresh()
         self._log_mistakes()
-        await self._listen(_BACKLOG)
-        loop = asyncio.get_running_loop()
-        self._accepting = [loop.create_task(self._accept(listening)) for listening in self._sockets]
+        await self._listen()
+        self._acceptors = [Acceptor(sock, self._accept, self._admission) for sock in self._sockets]
+        for acceptor in self._acceptors:
+            acceptor.start()
 
     def exchange(self, host_key_file: str, authorized_keys_file: str, allowed: Collection[tuple[str, int]]) -> None:
         """Use these settings for later connections; a RelayError leaves the former ones in use."""
@@ -234,11 +235,8 @@ class SshEndpoint(Listener):
     async def stop(self) -> None:
         if not self._sockets:
             return
-        for accepting in self._accepting:
-            accepting.cancel()
-        await asyncio.gather(*self._accepting, return_exceptions=True)
-        for listening in self._sockets:
-            listening.close()
+        for acceptor in self._acceptors:
+            acceptor.stop()
         self._sockets = []
         await self._stop_serving()  # first: a cancelled stream is aborted, never closed as if it were accepted
         await asyncio.gather(*(connection.end() for connection in self._connections))
@@ -262,43 +260,32 @@ class SshEndpoint(Listener):
         """Remove a connection that has ended."""
         self._connections.discard(connection)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, (host, port, *_) = await loop.sock_accept(listening)
-            except OSError:
-                await asyncio.sleep(_ACCEPT_PAUSE)
-                continue
-            self._host_key.refresh()
-            if self._is_full(host) or self._host_key.value is None:
-                self.counters.refused += 1
-                accepted.close()
-                continue
-            self.counters.connections += 1
-            sock = WatchedSocket(descriptor=accepted.detach())
-            with contextlib.suppress(OSError):  # it has ended already, as its thread will notice
-                sock.set_nodelay()
-            connection = _SshConnection(self, sock, (host, port))
-            self._connections.add(connection)
-            connection.start(self._host_key.value)
-
-    def _is_full(self, host: str) -> bool:
-        unauthenticated = sum(not connection.authenticated for connection in self._connections)
-        of_this_host = sum(connection.host == host for connection in self._connections)
-        return (
-            len(self._connections) >= self.limits.connections
-            or of_this_host >= self.limits.per_address
-            or unauthenticated >= self.limits.unauthenticated
-        )
+    def _accept(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+        host, port = address[:2]
+        self._host_key.refresh()
+        admitted = None if self._host_key.value is None else self._admission.admit(host, authenticates=True)
+        if admitted is None or self._host_key.value is None:
+            self.counters.refused += 1
+            accepted.close()
+            return
+        self.counters.connections += 1
+        sock = WatchedSocket(descriptor=accepted.detach())
+        with contextlib.suppress(OSError):  # it has ended already, as its thread will notice
+            sock.set_nodelay()
+        connection = _SshConnection(self, sock, (host, port), admitted)
+        self._connections.add(connection)
+        connection.start(self._host_key.value)
 
 
 class _SshConnection(paramiko.ServerInterface):
     """One sender's connection. paramiko's thread calls the check_ methods, the event loop's thread the others."""
 
-    def __init__(self, endpoint: SshEndpoint, sock: WatchedSocket, address: tuple[str, int]) -> None:
-        self.host, port = address
-        self.peer = f"ssh://{Address(self.host, port)}"
+    def __init__(
+        self, endpoint: SshEndpoint, sock: WatchedSocket, address: tuple[str, int], admitted: AdmittedConnection
+    ) -> None:
+        self.host = address[0]
+        self.peer = f"ssh://{Address(*address)}"
+        self._admitted = admitted
         self.loop = asyncio.get_running_loop()
         self._endpoint = endpoint
         self._layer = _ServerLayer(sock, self, endpoint.limits.liveness)
@@ -372,6 +359,7 @@ class _SshConnection(paramiko.ServerInterface):
 
     def logged_in(self) -> None:
         self._endpoint.counters.logins += 1
+        self._admitted.authenticated()
         _log.info("%s logged in with %s (%s)", self.peer, self.identity.key.fingerprint, self.identity.comment)
 
     def ended(self) -> None:
@@ -380,6 +368,7 @@ class _SshConnection(paramiko.ServerInterface):
         if self._identity is not None:
             _log.info("%s ended", self.peer)
         self._worker.shutdown(wait=False)
+        self._admitted.leave()
         self._endpoint.forget(self)
         self._ended.set()
 

@@ -1,8 +1,8 @@
-"""A listener for plain TCP; `relay.listener.stream` receives its streams.
+"""Listeners for stream sockets, and the one for plain TCP; `relay.listener.stream` receives their streams.
 
-Ceilings: connections in all and from one address (a further one is reset and counted as refused). A connection may hold
-about 320 KiB that were received and not yet read; beyond that its socket is not read, TCP's own window closes, and the
-sender waits. TCP keepalive detects vanished peers within about two minutes.
+Ceilings: those of `relay.listener.admission` (a further connection is reset and counted). A connection may hold about
+320 KiB that were received and not yet read; beyond that its socket is not read, TCP's own window closes, and the sender
+waits. TCP keepalive detects vanished peers within about two minutes.
 
 A stop aborts the open connections: what was not half-closed and durable is not accepted, and its sender keeps it.
 """
@@ -10,15 +10,14 @@ A stop aborts the open connections: what was not half-closed and durable is not 
 import asyncio
 import contextlib
 import socket
-import struct
-from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, cast
 
 from typing_extensions import override
 
 from relay.errors import UnavailableError
-from relay.listener.listening_socket import Listener
+from relay.listener.acceptor import Acceptor, refuse, set_reset_on_close
+from relay.listener.admission import Admission, AdmittedConnection
+from relay.listener.listening_socket import Bind, Listener, binding
 from relay.listener.proxied_stream import ProxiedStream, is_listed
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.values.address import Address
@@ -26,26 +25,96 @@ from relay.values.event import Submit
 
 # asyncio reads up to 256 KiB at a time; one more such read may come on top of this.
 READ_AHEAD = 64 * 1024
-BACKLOG = 512
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 )
+_INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
 
 
-class Ceilings(NamedTuple):
-    """How many connections are served. All senders behind a tunnel have one address, so its ceiling is high too."""
+class StreamListener(Listener):
+    """Listens on stream sockets. Each connection is one stream, and one task."""
 
-    connections: int = 1000
-    per_address: int = 500
+    authenticates = False
+    """Whether its senders count as unauthenticated at first."""
+
+    def __init__(
+        self,
+        name: str,
+        bind: Bind,
+        submit: Submit,
+        *,
+        counters: ListenerCounters | None = None,
+        terms: StreamTerms | None = None,
+        admission: Admission | None = None,
+    ) -> None:
+        super().__init__(name, bind)
+        self.counters = ListenerCounters() if counters is None else counters
+        self._submit = submit
+        self.terms = StreamTerms() if terms is None else terms
+        """Of the next streams."""
+        self._admission = Admission() if admission is None else admission
+        self._acceptors: list[Acceptor] = []
+        self._receptions: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        state = "listening" if self._acceptors else "not listening"
+        return f"<{type(self).__name__} {self._name} {state}, {len(self._receptions)} connections>"
+
+    @override
+    async def start(self) -> None:
+        await self._listen()
+        self._acceptors = [Acceptor(sock, self._accept, self._admission) for sock in self._sockets]
+        for acceptor in self._acceptors:
+            acceptor.start()
+
+    @override
+    async def stop(self) -> None:
+        acceptors, self._acceptors, self._sockets = self._acceptors, [], []
+        for acceptor in acceptors:
+            acceptor.stop()
+        for reception in self._receptions:
+            reception.cancel()
+        await asyncio.gather(*self._receptions, return_exceptions=True)
+
+    def _stream(self, connection: ByteStream, admitted: AdmittedConnection) -> ByteStream | None:
+        """The stream to receive on a connection; None if there cannot be one."""
+        del admitted
+        return connection
+
+    def _accept(self, accepted: socket.socket, address: Any) -> None:  # noqa: ANN401  its form depends on the family
+        admitted = self._admission.admit(ip_of(address), authenticates=self.authenticates)
+        if admitted is None:
+            self.counters.refused += 1
+            refuse(accepted)
+            return
+        connection = SocketConnection(accepted, address, admitted)
+        reception = asyncio.get_running_loop().create_task(self._receive(connection))
+        self._receptions.add(reception)
+
+        def forget(_: asyncio.Task[None]) -> None:
+            connection.abort()  # has ended already, unless a stop cancelled its reception before the first step
+            admitted.leave()
+            self._receptions.discard(reception)
+
+        reception.add_done_callback(forget)
+
+    async def _receive(self, connection: "SocketConnection") -> None:
+        await connection.open()
+        behind: ByteStream = connection
+        if is_listed(connection.address, self.terms.proxies):
+            behind = ProxiedStream(connection, connection.admitted.move)
+        if (stream := self._stream(behind, connection.admitted)) is None:
+            self.counters.refused += 1
+            return
+        await StreamReception(stream, self._submit, self.counters, self.terms).run()
 
 
-class TcpListener(Listener):
-    """Listens for plain TCP."""
+class TcpListener(StreamListener):
+    """Listens for plain TCP on every address of a host."""
 
     def __init__(
         self,
@@ -55,84 +124,28 @@ class TcpListener(Listener):
         *,
         counters: ListenerCounters | None = None,
         terms: StreamTerms | None = None,
-        ceilings: Ceilings | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        super().__init__(f"tcp://{Address(host, port)}", host, port)
-        self.counters = ListenerCounters() if counters is None else counters
-        self._submit = submit
-        self.terms = StreamTerms() if terms is None else terms
-        """Of the next streams."""
-        self._ceilings = Ceilings() if ceilings is None else ceilings
-        self._servers: list[asyncio.Server] = []
-        self._receptions: set[asyncio.Task[None]] = set()
-        self._connected: Counter[str] = Counter()  # by address
-        self._stopping = False
-
-    def __repr__(self) -> str:
-        state = "listening" if self._servers else "not listening"
-        return f"<TcpListener {self._name} {state}, {len(self._receptions)} connections>"
-
-    @override
-    async def start(self) -> None:
-        await self._listen(BACKLOG)
-        loop = asyncio.get_running_loop()
-        self._servers = [
-            await loop.create_server(lambda: _TcpConnection(self._accept), sock=sock, backlog=BACKLOG)
-            for sock in self._sockets
-        ]
-
-    @override
-    async def stop(self) -> None:
-        if not self._servers:
-            return
-        servers, self._servers, self._sockets, self._stopping = self._servers, [], [], True
-        for server in servers:
-            server.close()
-        for reception in self._receptions:
-            reception.cancel()
-        await asyncio.gather(*self._receptions, return_exceptions=True)
-        await asyncio.gather(*(server.wait_closed() for server in servers))
-
-    def _stream(self, connection: ByteStream) -> ByteStream | None:
-        """The stream to receive on a connection; None if there cannot be one."""
-        return connection
-
-    def _behind_a_proxy(self, connection: "_TcpConnection") -> ByteStream:
-        if not is_listed(connection.address, self.terms.proxies):
-            return connection
-        return ProxiedStream(connection, lambda address: self._connected[address] < self._ceilings.per_address)
-
-    def _accept(self, connection: "_TcpConnection") -> None:
-        address = connection.address
-        full = (
-            len(self._receptions) >= self._ceilings.connections
-            or self._connected[address] >= self._ceilings.per_address
-        )
-        stream = None if full or self._stopping else self._stream(self._behind_a_proxy(connection))
-        if stream is None:
-            self.counters.refused += not self._stopping
-            connection.abort()
-            return
-        self._connected[address] += 1
-        received = StreamReception(stream, self._submit, self.counters, self.terms)
-        reception = asyncio.get_running_loop().create_task(received.run())
-        self._receptions.add(reception)
-
-        def forget(_: asyncio.Task[None]) -> None:
-            connection.abort()  # has ended already, unless a stop cancelled its reception before the first step
-            self._receptions.discard(reception)
-            self._connected[address] -= 1
-            if not self._connected[address]:
-                del self._connected[address]
-
-        reception.add_done_callback(forget)
+        name, bind = f"tcp://{Address(host, port)}", binding(Address(host, port))
+        super().__init__(name, bind, submit, counters=counters, terms=terms, admission=admission)
 
 
-class _TcpConnection(asyncio.Protocol, ByteStream):
-    """One accepted connection; asyncio has set TCP_NODELAY, so that answers are sent at once."""
+def ip_of(address: Any) -> str:  # noqa: ANN401  as above
+    """The IP address of a peer's socket address; "" for a Unix socket."""
+    return str(address[0]) if isinstance(address, tuple) else ""
 
-    def __init__(self, accept: Callable[["_TcpConnection"], None]) -> None:
-        self._accept = accept
+
+class SocketConnection(asyncio.Protocol, ByteStream):
+    """One accepted connection; over TCP asyncio sets TCP_NODELAY, so that answers are sent at once."""
+
+    def __init__(self, accepted: socket.socket, address: Any, admitted: AdmittedConnection) -> None:  # noqa: ANN401
+        self.admitted = admitted
+        self._host = ip_of(address) or socket.gethostname()
+        self._is_tcp = accepted.family in _INTERNET
+        self._url = f"tcp://{Address(*address[:2])}" if self._is_tcp else f"unix socket of {self._host}"
+        self._socket = accepted
+        self._transport: asyncio.Transport
+        self._is_open = False
         self._closed = asyncio.get_running_loop().create_future()
         self._unread: list[bytes] = []
         self._unread_size = 0
@@ -141,18 +154,20 @@ class _TcpConnection(asyncio.Protocol, ByteStream):
         self._writable = asyncio.Event()
         self._writable.set()
 
+    async def open(self) -> None:
+        """Let the event loop read it from now on."""
+        if self._is_tcp:
+            with contextlib.suppress(OSError):  # the peer has gone, as the first read reports
+                for option in _KEEPALIVE:
+                    self._socket.setsockopt(*option)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: self, self._socket)
+
     # --- Called by the event loop ---
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # create_server makes one
-        self._socket: socket.socket = transport.get_extra_info("socket")
-        host, port, *_ = transport.get_extra_info("peername") or ("unknown", 0)
-        self._host: str = host
-        self._url = f"tcp://{Address(host, port)}"
-        for option in _KEEPALIVE:
-            self._socket.setsockopt(*option)
-        self._accept(self)
+        self._transport = cast("asyncio.Transport", transport)  # it is a stream socket's
+        self._is_open = True
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -160,9 +175,10 @@ class _TcpConnection(asyncio.Protocol, ByteStream):
         self._unread_size += len(data)
         if self._unread_size >= READ_AHEAD:
             self._transport.pause_reading()
-        # Saves 44 ms for senders that wait for TCP's acknowledgement. The kernel resets it, so after every read.
-        with contextlib.suppress(OSError):  # the peer has gone, as the next read reports
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        if self._is_tcp:
+            # Saves 44 ms for senders that wait for TCP's acknowledgement. The kernel resets it, so after every read.
+            with contextlib.suppress(OSError):  # the peer has gone, as the next read reports
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._wake_reader()
 
     @override
@@ -230,10 +246,13 @@ class _TcpConnection(asyncio.Protocol, ByteStream):
 
     @override
     def abort(self) -> None:
-        if not self._closed.done():
-            with contextlib.suppress(OSError):  # the peer has closed already
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        if self._closed.done():
+            return
+        set_reset_on_close(self._socket)
+        if self._is_open:
             self._transport.abort()
+        else:
+            self._socket.close()
 
     def _lost(self) -> UnavailableError:
         return UnavailableError(f"connection from {self.peer}", "the peer broke it off")

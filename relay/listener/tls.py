@@ -15,14 +15,17 @@ import asyncio
 import contextlib
 import datetime as dt
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 from cryptography import x509
 from typing_extensions import override
 
 from relay.errors import ProtocolError, RelayError, UnavailableError
+from relay.listener.admission import Admission, AdmittedConnection
+from relay.listener.listening_socket import binding
 from relay.listener.stream import ByteStream, ListenerCounters, StreamTerms
-from relay.listener.tcp import TcpListener
+from relay.listener.tcp import StreamListener
 from relay.syslog.other_protocol import NO_TLS, OtherProtocolError, is_tls
 from relay.transport.from_files import FromFiles
 from relay.transport.tls.certificate import fingerprint, identify, trust
@@ -80,10 +83,12 @@ class ServerIdentity:
         return self._context.value
 
 
-class TlsListener(TcpListener):
-    """Listens for TLS; `handshake_timeout` is in seconds."""
+class TlsListener(StreamListener):
+    """Listens for TLS on every address of a host; `handshake_timeout` is in seconds."""
 
-    def __init__(
+    authenticates = True
+
+    def __init__(  # noqa: PLR0913  as for its base
         self,
         address: Address,
         identity: ServerIdentity,
@@ -91,27 +96,37 @@ class TlsListener(TcpListener):
         counters: ListenerCounters | None = None,
         terms: StreamTerms | None = None,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        *,
+        admission: Admission | None = None,
     ) -> None:
-        super().__init__(address.host, address.port, submit, counters=counters, terms=terms)
+        name, bind = f"tls://{address}", binding(address)
+        super().__init__(name, bind, submit, counters=counters, terms=terms, admission=admission)
         self._identity = identity
         self._handshake_timeout = handshake_timeout
 
     @override
-    def _stream(self, connection: ByteStream) -> ByteStream | None:
-        context = self._identity.context()
-        return None if context is None else TlsStream(connection, context, self._handshake_timeout)
+    def _stream(self, connection: ByteStream, admitted: AdmittedConnection) -> ByteStream | None:
+        if (context := self._identity.context()) is None:
+            return None
+        return TlsStream(connection, context, self._handshake_timeout, admitted.authenticated)
 
 
 class TlsStream(ByteStream):
     """TLS on another stream, which it closes or aborts at its own end."""
 
     def __init__(
-        self, inner: ByteStream, context: ssl.SSLContext, handshake_timeout: float = HANDSHAKE_TIMEOUT
+        self,
+        inner: ByteStream,
+        context: ssl.SSLContext,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        agreed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`agreed` is called at the end of the handshake."""
         self._inner = inner
         self._engine = TlsEngine(context)
         self._handshake_timeout = handshake_timeout
         self._agreed = False
+        self._when_agreed = agreed
 
     @property
     @override
@@ -184,6 +199,7 @@ class TlsStream(ByteStream):
             raise await self._failed("TLS handshake", error) from error
         self._agreed = True
         self.identity = verified_identity(self._engine.peer_certificate)
+        self._when_agreed()
 
     async def _failed(self, what: str, error: ssl.SSLError) -> ProtocolError:
         """Send the alert that names the peer's fault, as far as it can be sent."""

@@ -36,6 +36,7 @@ from relay.source import EventInput, Source, SourceTerms
 from relay.source.auditd.kernel_lost import NAME as KERNEL_AUDIT
 from relay.source.auditd.kernel_lost import KernelLost
 from relay.source.registry import source_of
+from relay.source.syslog_receiver import SyslogReceiver
 from relay.spool.block import type_bitmap
 from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
@@ -280,6 +281,11 @@ class Forwarder(RunningParts):
             )
             for port in self._ports.values()
         ]
+        for table in self._settings.source:
+            running = self.sources.get(table.name)
+            if running is not None and isinstance(source := running.source, SyslogReceiver):
+                for name, counters in source.counters().items():
+                    live.append(LivePart(name=f"source {table.name}: {name}", counters=dict(counters)))
         running = self.sources.get(KERNEL_AUDIT)
         if running is not None and isinstance(watch := running.source, KernelLost):
             live.append(LivePart(name=watch.name, error=watch.last_error, counters={"lost": watch.lost}))

@@ -17,11 +17,11 @@ from relay.delivery.sessions.archive_session import ArchiveSession
 from relay.errors import RelayError
 from relay.listener.aside import Aside
 from relay.listener.conversation import ALL
+from relay.listener.listeners import Listeners
 from relay.listener.ssh_endpoint import SshEndpoint
-from relay.listener.stream import ListenerCounters, StreamReception, StreamTerms
-from relay.listener.tcp import TcpListener
+from relay.listener.stream import StreamReception, StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener
-from relay.program.housekeeping import Watches, policy_of
+from relay.program.housekeeping import Watches, author_of, policy_of
 from relay.program.metrics.metrics_endpoint import MetricsEndpoint
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import Digests, PartsByName, ReloadPlan, compare, parts_of_receive
@@ -34,11 +34,13 @@ from relay.program.watch.certificate_watch import CertificateWatch, of_receiver
 from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
+from relay.system.descriptors import descriptors_for_connections, raise_descriptor_limit
 from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.values.configuration.settings import Settings
 from relay.values.event import EventType
+from relay.values.listener_url import ListenerUrl
 
 ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({EventType.LOG}))
 """A receiver accepts messages of type log. Its archive keeps them; the spool holds them until they are archived."""
@@ -126,27 +128,28 @@ class Receiver(RunningParts):
         self._road = road
         self._commits = commits
         self._days: KeeperThread | None = None
-        self._submit = road.housekeeping.submit_of(LISTENERS)
         self._parts = PartsByName()
         """The parts that listen now."""
         self._settings = Settings()
-        self._counters = ListenerCounters()
-        self._listening: dict[str, TcpListener | TlsListener | SshEndpoint] = {}
-        """By the URL of each."""
         self._identity: ServerIdentity | None = None
-        self._terms: dict[str, StreamTerms] = {}
-        """Of each listener's next streams, by its URL."""
+        self._listeners = Listeners(
+            road.housekeeping.submit_of(LISTENERS),
+            self._settings.receiver,
+            lambda: author_of(self._settings),
+            descriptors_for_connections(raise_descriptor_limit()),
+        )
         self._metrics = MetricsEndpoint(road)
 
     @property
     def summary(self) -> str:
         """A line about the listeners and the archive."""
-        return f"listens on {', '.join(self._listening)}; archive: {self._settings.receiver.archive}"
+        return f"listens on {', '.join(self._listeners.at_work)}; archive: {self._settings.receiver.archive}"
 
     async def begin(self, settings: Settings, digests: Digests) -> None:
         """Listen on every address; the road is open with these settings."""
         self._parts = parts_of_receive(settings, digests)
         self._settings = settings
+        self._listeners.exchange(settings.receiver, lambda url: terms_of_streams(url, settings))
         if settings.receiver.tls is not None:
             self._identity = ServerIdentity(settings.receiver.tls)
         for url in self._parts.listeners:
@@ -172,7 +175,7 @@ class Receiver(RunningParts):
         ports = {_port(url) for url in changes.listeners.begun}
         former = [url for url in changes.listeners.ended if _port(url) in ports]
         for url in former:
-            await self._listening.pop(url).stop()
+            await self._listeners.end(url)
         begun: list[str] = []
         try:
             for url in changes.listeners.begun:
@@ -181,7 +184,7 @@ class Receiver(RunningParts):
             await self._metrics.follow(new.settings.metrics)
         except BaseException:
             for url in begun:
-                await self._listening.pop(url).stop()
+                await self._listeners.end(url)
             for url in former:
                 await self._listen(url, self._settings)
             raise
@@ -194,46 +197,45 @@ class Receiver(RunningParts):
         if self._days is not None:
             self._days.exchange(settings.receiver)
         for url in changes.listeners.ended:
-            if url in self._listening:
-                await self._listening.pop(url).stop()
+            if url in self._listeners.at_work:
+                await self._listeners.end(url)
+        self._listeners.exchange(settings.receiver, lambda url: terms_of_streams(url, settings))
         if settings.receiver.tls is not None and self._identity is not None:
             self._identity.exchange(settings.receiver.tls)
-        for url, listener in self._listening.items():
-            self._terms[url] = terms_of_streams(url, settings)
-            if isinstance(listener, TcpListener):
-                listener.terms = self._terms[url]
+        for listener in self._listeners.at_work.values():
             if isinstance(listener, SshEndpoint) and (ssh := settings.receiver.ssh) is not None and changes.sentences:
                 listener.exchange(ssh.host_key, ssh.authorized_keys, _allowed(settings))
         self._parts, self._settings = parts_of_receive(settings, new.digests), settings
         return ()
 
     async def _listen(self, url: str, settings: Settings) -> None:
-        submit, counters, terms = self._submit, self._counters, terms_of_streams(url, settings)
+        listeners, terms = self._listeners, terms_of_streams(url, settings)
+        submit, counters = listeners.submit, listeners.counters_of(url)
         tls, ssh = settings.receiver.tls, settings.receiver.ssh
         if tls is not None and self._identity is not None and url == f"tls://{tls.listen}":
-            listener: TcpListener | TlsListener | SshEndpoint = TlsListener(
-                tls.listen, self._identity, submit, counters, terms
-            )
+            admission = listeners.admission
+            listener = TlsListener(tls.listen, self._identity, submit, counters, terms, admission=admission)
+            await listeners.add(url, listener, terms)
         elif ssh is not None and url == f"ssh://{ssh.listen}":
-            listener = SshEndpoint(
+            endpoint = SshEndpoint(
                 ssh.listen.host,
                 ssh.listen.port,
                 host_key_file=ssh.host_key,
                 authorized_keys_file=ssh.authorized_keys,
                 allowed=_allowed(settings),
-                serve=lambda stream: StreamReception(stream, submit, counters, self._terms[url]).run(),
+                serve=lambda stream: StreamReception(stream, submit, counters, listeners.terms[url]).run(),
+                admission=listeners.admission,
             )
+            await listeners.add(url, endpoint, terms)
         else:
-            (address,) = (each for each in settings.receiver.listen if url == f"tcp://{each}")
-            listener = TcpListener(address.host, address.port, submit, counters=counters, terms=terms)
-        self._terms[url] = terms
-        await listener.start()
-        self._listening[url] = listener
+            await listeners.begin(ListenerUrl.parse(url), terms)
 
     def live_parts(self) -> list[LivePart]:
         """The state of the listeners together, and of the SSH end and the TLS identity."""
         waits = "; its senders wait for space in the spool" if LISTENERS in self._road.intake.waiting else ""
-        live = [LivePart(name=LISTENERS, state=f"listening{waits}", counters=asdict(self._counters))]
+        live = [LivePart(name=LISTENERS, state=f"listening{waits}", counters=self._listeners.totals())]
+        for url, counted in self._listeners.by_url().items():
+            live.append(LivePart(name=f"listener {url}", state="listening", counters=counted))
         for name, part in self._with_keys():
             counters = asdict(part.counters) if isinstance(part, SshEndpoint) else {}
             live.append(LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters))
@@ -247,7 +249,7 @@ class Receiver(RunningParts):
         return {alarm_names[name]: part.refresh() for name, part in self._with_keys()}
 
     def _with_keys(self) -> Iterator[tuple[Literal["ssh", "tls"], SshEndpoint | ServerIdentity]]:
-        for listener in tuple(self._listening.values()):
+        for listener in tuple(self._listeners.at_work.values()):
             if isinstance(listener, SshEndpoint):
                 yield "ssh", listener
             elif isinstance(listener, TlsListener) and self._identity is not None:
@@ -256,14 +258,14 @@ class Receiver(RunningParts):
     async def end(self) -> None:
         """Accept no more connections, and close those that are left."""
         await self._metrics.end()
-        for url in reversed(tuple(self._listening)):
-            await self._listening.pop(url).stop()
+        await self._listeners.end_all()
         if self._days is not None:
             await self._days.end()
 
 
 def _allowed(settings: Settings) -> frozenset[tuple[str, int]]:
-    return frozenset((address.host, address.port) for address in settings.receiver.listen)
+    """The addresses that senders may open through SSH."""
+    return frozenset((url.address.host, url.address.port) for url in settings.receiver.listen if url.scheme == "tcp")
 
 
 def _port(url: str) -> str:

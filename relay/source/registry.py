@@ -8,12 +8,14 @@ from relay.source.auditd.audit_dispatcher import AuditDispatcher
 from relay.source.auditd.audit_log import AuditLog
 from relay.source.auditd.auditd_remote import AuditdRemote
 from relay.source.collector.event_collector import EventCollector
+from relay.source.syslog_receiver import SyslogReceiver
 from relay.values.configuration.settings import (
     AuditDispatcherSource,
     AuditdRemoteSource,
     AuditLogSource,
     EventCollectorSource,
     SourceSettings,
+    SyslogSource,
 )
 
 BUILDERS: Final[Mapping[type[SourceSettings], Callable[[Any, SourceTerms], Source]]] = {
@@ -21,6 +23,7 @@ BUILDERS: Final[Mapping[type[SourceSettings], Callable[[Any, SourceTerms], Sourc
     AuditDispatcherSource: AuditDispatcher.from_settings,
     AuditdRemoteSource: AuditdRemote.from_settings,
     EventCollectorSource: EventCollector.from_settings,
+    SyslogSource: SyslogReceiver.from_settings,
 }
 
 

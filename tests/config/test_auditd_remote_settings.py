@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from relay.config.toml_text import settings_document
 from relay.values.address import Address
 from relay.values.configuration.settings import AuditdRemoteSource, RemoteLoggingServer, Settings
+from relay.values.listener_url import ListenerUrl
 
 
 def source(**keys: object) -> AuditdRemoteSource:
@@ -15,7 +16,7 @@ def source(**keys: object) -> AuditdRemoteSource:
 
 
 def test_the_default_is_loopback_and_not_the_port_of_the_forwarding() -> None:
-    assert source().listen == (Address("127.0.0.1", 7778),)
+    assert source().listen == (ListenerUrl("tcp", Address("127.0.0.1", 7778)),)
     assert source().origin == "tcp://127.0.0.1:7778"
 
 

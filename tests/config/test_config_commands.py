@@ -108,7 +108,7 @@ def test_warnings_do_not_fail_the_check(file: Path) -> None:
 
 
 def test_mistakes_as_json_have_their_parts(file: Path) -> None:
-    file.write_text('[relay]\nnode = 1\n[[source]]\nname = "a"\ntype = "syslog"\n')
+    file.write_text('[relay]\nnode = 1\n[[source]]\nname = "a"\ntype = "journal"\n')
     result = run("config", "check", "--json", "-c", str(file))
     assert result.exit_code == 78
     assert result.stderr == ""
@@ -123,8 +123,8 @@ def test_mistakes_as_json_have_their_parts(file: Path) -> None:
                 "file": str(file),
                 "line": 5,
                 "key": "source[1].type",
-                "message": '"syslog": this version of relay does not have it yet; it has '
-                '"audit-log", "audit-dispatcher", "auditd-remote" or "event-collector"',
+                "message": 'must be "audit-log", "audit-dispatcher", "auditd-remote", "event-collector" or "syslog", '
+                'not "journal"',
             },
         ],
         "warnings": [],

@@ -14,6 +14,7 @@ SAMPLE = Path(__file__).parents[2] / "deploy" / "relay.toml"
 EVENTS = {"name": "events", "type": "event-collector", "command": ("/usr/bin/eventCollector128t",)}
 LIVE_AUDIT = {"name": "live-audit", "type": "audit-dispatcher"}
 AUDISP_REMOTE = {"name": "audisp-remote", "type": "auditd-remote"}
+SYSLOG = {"name": "syslog", "type": "syslog"}
 EXAMPLES = {
     ("port-forwarding", 0, "server-address"),
     ("receiver", "originator", 0, "name"),
@@ -69,7 +70,7 @@ def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path) -> None:
     defaults = leaves(
         settings_document(
             Settings(
-                source=({"name": "audit"}, EVENTS, LIVE_AUDIT, AUDISP_REMOTE),
+                source=({"name": "audit"}, EVENTS, LIVE_AUDIT, AUDISP_REMOTE, SYSLOG),
                 port_forwarding=(PortForwarding(server_address="172.18.4.99"),),
                 remote_logging_server=(RemoteLoggingServer(),),
                 metrics=MetricsSettings(),

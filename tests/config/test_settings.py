@@ -7,6 +7,7 @@ from relay.values.address import Address
 from relay.values.configuration.receiver_settings import ReceiverSettings
 from relay.values.configuration.retention_settings import RetentionSettings
 from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings, SpoolSettings
+from relay.values.listener_url import ListenerUrl
 
 
 def sentences(error: ValidationError) -> str:
@@ -21,7 +22,7 @@ def test_without_any_key_the_settings_are_the_documented_defaults() -> None:
     assert settings.audit.security.persist
     assert not settings.audit.traffic.enabled
     assert settings.source == ()
-    assert settings.receiver.listen == (Address("127.0.0.1", 9999),)
+    assert settings.receiver.listen == (ListenerUrl("tcp", Address("127.0.0.1", 9999)),)
     assert settings.receiver.ssh is None
 
 
@@ -127,7 +128,13 @@ def test_two_tables_of_one_name_are_rejected() -> None:
         (RemoteLoggingServer, "name", "a b", "must be at most 64 letters"),
         (RemoteLoggingServer, "name", "x" * 65, "must be at most 64 letters"),
         (ReceiverSettings, "listen", [], "must name at least one"),
-        (ReceiverSettings, "listen", ["udp://127.0.0.1:514"], "this version of relay listens on tcp:// only"),
+        (ReceiverSettings, "listen", ["tls://127.0.0.1:514"], "use the table of TLS"),
+        (ReceiverSettings, "listen", [514], "must be a URL in quotes"),
+        (ReceiverSettings, "listen", ["udp://[::]:514"] * 2, "names udp://[::]:514 more than once"),
+        (ReceiverSettings, "socket_mode", 666, 'must be a mode in quotes, as chmod writes it: "0640" or "0666"'),
+        (ReceiverSettings, "socket_mode", "0888", 'must be a mode in quotes, as chmod writes it: "0640" or "0666"'),
+        (ReceiverSettings, "receive_buffer", "1KiB", "must be from 64KiB to 1GiB, not 1KiB"),
+        (ReceiverSettings, "max_connections", 0, "must be from 1 to 60000, not 0"),
         (ReceiverSettings, "listen", ["tcp://127.0.0.1"], "is not an address; write HOST:PORT"),
         (ReceiverSettings, "archive", "var/log", 'must be an absolute path, not "var/log"'),
         (SpoolSettings, "commit_interval", "11s", "must be from 0s to 10s, not 11s"),

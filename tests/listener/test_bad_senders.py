@@ -149,7 +149,7 @@ UNREAD: Final = {
 @asynccontextmanager
 async def deaf(listener: TcpListener) -> AsyncIterator[Sender]:
     """A sender that reads a few answers and then none, so that its small buffers are full."""
-    listener._servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # what it accepts inherits that
+    listener._sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # what it accepts inherits that
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     await asyncio.to_thread(connection.connect, listener.address)

@@ -18,6 +18,7 @@ from relay.source.auditd.auditd_remote import AuditdRemote
 from relay.syslog.auditd_remote import MAGIC_OCTETS, AuditdClient, Reply
 from relay.values.address import Address
 from relay.values.event import Batch, EventType
+from relay.values.listener_url import ListenerUrl
 
 DEADLINE = 20  # seconds
 RECORD = b'type=USER_LOGIN msg=audit(1709742929.678:2341): pid=1 acct="root" res=success'
@@ -37,14 +38,14 @@ class SoonPromptSpool(HeldSpool):
 
 def source_at(port: int, *, answer_within: float = DEADLINE) -> AuditdRemote:
     mapping = AuditMapping(hostname="combo1", router="combo1", node="test1")
-    return AuditdRemote("audisp", (Address(LOOPBACK, port),), mapping, answer_within=answer_within)
+    return AuditdRemote("audisp", (ListenerUrl("tcp", Address(LOOPBACK, port)),), mapping, answer_within=answer_within)
 
 
 @asynccontextmanager
 async def running(source: AuditdRemote, spool: HeldSpool) -> AsyncIterator[None]:
     task = asyncio.create_task(source.run(spool.submit, None, drain=False))
     try:
-        await until(lambda: task.done() or listens(source.listen[0].port))
+        await until(lambda: task.done() or listens(source.listen[0].address.port))
         yield
         assert not any(batch.position for batch in spool.batches), "a sender that repeats its records needs no position"
     finally:
@@ -185,7 +186,7 @@ def test_audisp_remote_sends_the_next_record_only_when_the_one_before_is_durable
     async def scenario() -> None:
         spool, source = HeldSpool(), source_at(free_port())
         async with running(source, spool):
-            with AudispRemote(source.listen[0].port) as client:
+            with AudispRemote(source.listen[0].address.port) as client:
                 client.feed(records)
                 for count in range(1, len(records) + 1):
                     await until(lambda: spool.held)
@@ -277,7 +278,7 @@ def test_audisp_remote_continues_by_itself_after_a_stall() -> None:
         brought = len(AuditdClient().message(records[0]))
 
         async with running(source, spool):
-            with AudispRemote(source.listen[0].port) as client:
+            with AudispRemote(source.listen[0].address.port) as client:
                 client.feed(records)
                 for stalls in range(3):
                     await until(

@@ -22,6 +22,7 @@ from relay.source.auditd.audit_dispatcher import AuditDispatcher
 from relay.source.auditd.auditd_remote import AuditdRemote
 from relay.source.collector.event_collector import CollectorProgram, EventCollector
 from relay.values.address import Address
+from relay.values.listener_url import ListenerUrl
 
 EVENTS = 3000
 PORTION = 500
@@ -117,7 +118,9 @@ def test_audisp_remote_is_answered_for_all_that_was_taken_in() -> None:
         spool = HeldSpool()
         with AudispRemote(port) as client:
             for number in range(EXCHANGES):
-                source = AuditdRemote("remote", (Address(LOOPBACK, port),), MAPPING, answer_within=60)
+                source = AuditdRemote(
+                    "remote", (ListenerUrl("tcp", Address(LOOPBACK, port)),), MAPPING, answer_within=60
+                )
                 task = asyncio.create_task(source.run(spool.submit, None, drain=False))
                 await until(lambda: listens(port))
                 client.feed(records[2 * number : 2 * number + 2])
@@ -127,7 +130,7 @@ def test_audisp_remote_is_answered_for_all_that_was_taken_in() -> None:
                 assert not task.done(), "what was taken in is not durable yet"
                 spool.sync()
                 await asyncio.wait_for(task, 20)
-            source = AuditdRemote("remote", (Address(LOOPBACK, port),), MAPPING, answer_within=60)
+            source = AuditdRemote("remote", (ListenerUrl("tcp", Address(LOOPBACK, port)),), MAPPING, answer_within=60)
             task = asyncio.create_task(source.run(spool.submit, None, drain=False))
             client.feed(records[2 * EXCHANGES :])
             while len(spool.events) < len(records):
@@ -164,10 +167,10 @@ def test_only_how_events_are_written_changes_without_ending_a_connection(tmp_pat
     assert source.adopt(AuditDispatcher("live", plugin, str(tmp_path / "a"), OTHER))
     assert source.mapping is OTHER
     assert not source.adopt(AuditDispatcher("live", plugin, str(tmp_path / "b"), MAPPING))
-    remote = AuditdRemote("remote", (Address(LOOPBACK, 1),), MAPPING)
-    assert remote.adopt(AuditdRemote("remote", (Address(LOOPBACK, 1),), OTHER))
+    remote = AuditdRemote("remote", (ListenerUrl("tcp", Address(LOOPBACK, 1)),), MAPPING)
+    assert remote.adopt(AuditdRemote("remote", (ListenerUrl("tcp", Address(LOOPBACK, 1)),), OTHER))
     assert remote.mapping is OTHER
-    assert not remote.adopt(AuditdRemote("remote", (Address(LOOPBACK, 2),), OTHER))
+    assert not remote.adopt(AuditdRemote("remote", (ListenerUrl("tcp", Address(LOOPBACK, 2)),), OTHER))
     assert not remote.adopt(source)
     program, ssr = CollectorProgram(("/bin/true",)), SsrMapping(hostname="h", router="h")
     collector, renamed = EventCollector("events", program, ssr), SsrMapping(hostname="i", router="i")

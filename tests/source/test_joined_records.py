@@ -32,7 +32,7 @@ def test_of_another_auditd_it_is_marked_and_counted() -> None:
     async def scenario() -> None:
         spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
         async with running(source, spool):
-            _, writer = await asyncio.open_connection(*source.listen[0])
+            _, writer = await asyncio.open_connection(*source.listen[0].address)
             writer.write(client.message(JOINED[:-1]))
             await until(lambda: spool.events)
             spool.sync()

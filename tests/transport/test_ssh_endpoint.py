@@ -19,6 +19,7 @@ from harness.receiver import Receiver
 from harness.waiting import wait_until
 
 from relay.errors import NoInputError, PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
+from relay.listener.admission import Admission, ConnectionLimits
 from relay.listener.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoint
 from relay.transport.ssh import channel_mark
 from relay.transport.ssh.handshake import HandshakeLimits
@@ -46,6 +47,7 @@ class _Receiver:
         self.streams: list[ChannelStream] = []
         self.serve: Callable[[ChannelStream], Awaitable[None]] = self.read_to_the_end
         self.limits = EndpointLimits()
+        self.admission = Admission()
         self.loop = asyncio.new_event_loop()
 
     def authorize(self, options: str = "restrict,port-forwarding") -> None:
@@ -77,6 +79,7 @@ class _Receiver:
             allowed={(LOOPBACK, _PORT)},
             serve=self._serve,
             limits=self.limits,
+            admission=self.admission,
         )
         try:
             self.run(self.endpoint.start())
@@ -509,16 +512,20 @@ def test_a_connection_without_a_login_in_time_is_closed(tmp_path: Path) -> None:
         assert time.monotonic() - begun < 20  # of the 30 by default
 
 
-@pytest.mark.parametrize("ceiling", ["unauthenticated", "per_address", "connections"])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        ConnectionLimits(unauthenticated=2),
+        ConnectionLimits(per_address=2, loopback_exempt=False),
+        ConnectionLimits(connections=2),
+    ],
+)
 def test_connections_beyond_a_ceiling_are_closed_and_counted_and_later_ones_succeed(
-    tmp_path: Path, ceiling: str
+    tmp_path: Path, limits: ConnectionLimits
 ) -> None:
-    limits = {
-        "unauthenticated": EndpointLimits(unauthenticated=2),
-        "per_address": EndpointLimits(per_address=2),
-        "connections": EndpointLimits(connections=2),
-    }[ceiling]
-    with _limited(tmp_path, limits) as receiver, contextlib.ExitStack() as strangers:
+    limited = _Receiver(tmp_path)
+    limited.admission = Admission(limits)
+    with limited.running() as receiver, contextlib.ExitStack() as strangers:
         for _ in range(2):
             stranger = strangers.enter_context(socket.create_connection((LOOPBACK, receiver.port)))
             assert stranger.recv(4) == b"SSH-"

@@ -113,7 +113,7 @@ def _print_settings(
 def _summary(settings: Settings, program: Program) -> str:
     """What is configured for a program, in one sentence."""
     if program == "receive":
-        listeners = _list([f"tcp://{address}" for address in settings.receiver.listen])
+        listeners = _list([str(url) for url in settings.receiver.listen])
         return f"relay receive: from {listeners} to {settings.receiver.archive}"
     sources = _list([f"{source.origin} ({source.name})" for source in settings.source])
     servers = []

@@ -30,6 +30,7 @@ def unmatched_filters(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
             if name not in known:
                 sentence = f'no event routed to this server has facility "{name}": {_FACILITIES}'
                 yield ("remote-logging-server", index, "facilities"), sentence
-        if server.severity in _ABOVE_WARNING and "audit" in known and "audit" in (server.facilities or known):
+        audited = any(source.carries_audit_trail and source.event_types & types for source in settings.source)
+        if server.severity in _ABOVE_WARNING and audited and "audit" in (server.facilities or known):
             sentence = f'no audit record has severity "{server.severity}" or above: {_AUDIT_SEVERITIES}'
             yield ("remote-logging-server", index, "severity"), sentence

@@ -13,7 +13,7 @@ from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, Stream
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from relay.listener.listening_socket import cannot_listen, listen
+from relay.listener.listening_socket import binding, cannot_listen
 from relay.program.metrics.exposition import exposition
 from relay.program.metrics.monitor import Monitor
 from relay.program.road import Road
@@ -65,7 +65,7 @@ class MetricsServer:
     async def start(self) -> None:
         """Listen; a RelayError explains why that fails."""
         try:
-            self._sockets = await asyncio.to_thread(listen, *self.address, _BACKLOG)
+            self._sockets = await asyncio.to_thread(binding(self.address))
         except OSError as error:
             raise cannot_listen(f"metrics.listen {self.address}", error) from error
         self._thread.start()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from relay.values.configuration.receiver_settings import ReceiverSettings, ReceiverSsh, ReceiverTls
+from relay.values.configuration.receiver_settings import ListenerSettings, ReceiverSettings, ReceiverSsh, ReceiverTls
 from relay.values.configuration.setting_rules import is_pem
 from relay.values.configuration.setting_types import Table
 from relay.values.configuration.settings import (
@@ -137,7 +137,7 @@ def parts_of_run(settings: Settings, digests: Digests) -> PartsByName:
 def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
     """The parts of `relay receive`."""
     tls, ssh = settings.receiver.tls, settings.receiver.ssh
-    urls = [f"tcp://{address}" for address in settings.receiver.listen]
+    urls = map(str, settings.receiver.listen)
     listeners: dict[str, object] = {url: () for url in urls if settings.receiver.is_open_to(url)}
     identities: dict[str, object] = {}
     if tls is not None:
@@ -151,7 +151,7 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
         identities=identities,
         policies={
             **_policies(settings),
-            **_of_streams(settings.receiver),
+            **_of_listeners(settings.receiver),
             **_retention(settings.receiver),
             "receiver.zone": settings.receiver.zone,
             "receiver.require-identity": settings.receiver.require_identity,
@@ -189,9 +189,12 @@ def _without(table: Table, key: str) -> Mapping[str, Any]:
     return {name: value for name, value in dict(table).items() if name != key}
 
 
-def _of_streams(receiver: ReceiverSettings) -> dict[str, object]:
-    """Keys of [receiver] that hold for the next stream of every listener."""
+def _of_listeners(receiver: ReceiverSettings) -> dict[str, object]:
+    """Keys of [receiver] that change while its listeners stay; for a stream that is open some keep their value."""
+    keys = set(ListenerSettings.model_fields) - {"listen"}
+    shared = {f"receiver.{key.replace('_', '-')}": getattr(receiver, key) for key in sorted(keys)}
     return {
+        **shared,
         "receiver.max-message-size": receiver.max_message_size,
         "receiver.proxies": receiver.proxies if receiver.proxy_protocol else (),
     }

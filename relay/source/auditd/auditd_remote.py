@@ -29,9 +29,9 @@ from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.source import Source, SourceTerms
 from relay.source.batch_in_flight import BatchesInTurn
-from relay.values.address import Address
 from relay.values.configuration.settings import AuditdRemoteSource
 from relay.values.event import Event, Position, Submit
+from relay.values.listener_url import ListenerUrl
 
 ANSWER_WITHIN: Final = 3.0
 """Seconds; audisp-remote waits 5 by default."""
@@ -45,7 +45,7 @@ class AuditdRemote(Source):
     def __init__(
         self,
         name: str,
-        listen: Sequence[Address],
+        listen: Sequence[ListenerUrl],
         mapping: AuditMapping,
         *,
         answer_within: float = ANSWER_WITHIN,
@@ -76,8 +76,8 @@ class AuditdRemote(Source):
         terms = StreamTerms(dialects=(AUDITD._replace(event=self._event),), answer_within=self._answer_within)
         batches = BatchesInTurn(submit)
         async with contextlib.AsyncExitStack() as stack:
-            for address in self.listen:
-                listener = TcpListener(address.host, address.port, batches.submit, counters=self.counters, terms=terms)
+            for url in self.listen:
+                listener = TcpListener(*url.address, batches.submit, counters=self.counters, terms=terms)
                 await stack.enter_async_context(listener)
             await self._finishing.wait()
             await batches.close()

@@ -1,29 +1,55 @@
 """The settings of `relay receive`: [receiver] and its tables. `relay.values.configuration.settings` has the others."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from relay.values.address import Address
 from relay.values.configuration.originator_settings import ReceiverOriginator, Zone
 from relay.values.configuration.retention_settings import RetentionSettings
-from relay.values.configuration.setting_rules import some
+from relay.values.configuration.setting_rules import between
 from relay.values.configuration.setting_types import (
     LARGEST_MESSAGE_SIZE,
     Certificates,
+    FileMode,
     Flag,
     ListenAddress,
-    ListenUrl,
+    ListenUrls,
     MessageSize,
     Network,
     Path,
     PathOrEmpty,
+    Size,
     Table,
     contradiction,
 )
+from relay.values.listener_url import ListenerUrl
+from relay.values.size import size_text
 from relay.values.text import quoted
+
+SMALLEST_RECEIVE_BUFFER: Final = 64 * 1024
+LARGEST_RECEIVE_BUFFER: Final = 1024**3
+# Listening sockets have the highest descriptors of a process, which has at most 65,536.
+MOST_CONNECTIONS: Final = 60_000
+
+Connections = Annotated[int, Field(strict=True), between(1, MOST_CONNECTIONS)]
+
+
+class ListenerSettings(Table):
+    """Where a program listens for syslog, and what bounds its senders together."""
+
+    listen: ListenUrls
+    receive_buffer: Annotated[Size, between(SMALLEST_RECEIVE_BUFFER, LARGEST_RECEIVE_BUFFER, size_text)] = 8 * 1024**2
+    """What the kernel keeps of datagrams that relay has not read yet, for each socket."""
+    socket_mode: FileMode = 0o666
+    """Of Unix sockets: every program may log, as with /dev/log."""
+    max_connections: Connections = 10_000
+    max_connections_per_address: Connections = 1_000
+    """Not of loopback, because all senders behind a tunnel have that address."""
+    max_unauthenticated: Connections = 100
+    """Connections before the login by SSH, or the end of the handshake by TLS."""
 
 
 class ReceiverSsh(Table):
@@ -44,10 +70,10 @@ class ReceiverTls(Table):
     """Only senders with a certificate of one of these CAs are accepted; empty: all senders."""
 
 
-class ReceiverSettings(Table):
-    """[receiver]: the addresses on which `relay receive` listens, and its archive."""
+class ReceiverSettings(ListenerSettings):
+    """[receiver]: where `relay receive` listens, and its archive."""
 
-    listen: Annotated[tuple[ListenUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 9999),)
+    listen: ListenUrls = (ListenerUrl("tcp", Address("127.0.0.1", 9999)),)
     archive: Path = "/var/log/relay"
     max_message_size: MessageSize = LARGEST_MESSAGE_SIZE
     proxy_protocol: Flag = False
@@ -66,7 +92,7 @@ class ReceiverSettings(Table):
     def urls(self) -> tuple[str, ...]:
         """The URLs of all listeners that the configuration names."""
         others = [f"{name}://{table.listen}" for name, table in (("tls", self.tls), ("ssh", self.ssh)) if table]
-        return (*(f"tcp://{address}" for address in self.listen), *others)
+        return (*map(str, self.listen), *others)
 
     def is_open_to(self, url: str) -> bool:
         """Whether the receiver listens there; with `require-identity` not where nobody would be verified."""
@@ -105,7 +131,7 @@ class ReceiverSettings(Table):
 
     def _unverified(self) -> Iterator[InitErrorDetails]:
         """What `require-identity` contradicts."""
-        for index, url in enumerate(map(str, self.urls)):
+        for index, url in enumerate(self.urls):
             if url.startswith(("udp://", "unix-datagram://")):
                 sentence = (
                     f"{quoted(url)} cannot verify a sender, and `require-identity` is true; leave one of them out"

@@ -8,20 +8,23 @@ these rules are in `relay.values.configuration.setting_types`.
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import AfterValidator
 
 from relay.values.address import Address
 from relay.values.duration import parse_duration
 from relay.values.glob_matcher import glob_matcher
+from relay.values.listener_url import ListenerUrl
 from relay.values.size import parse_size, size_text
 from relay.values.text import quoted
 
 Rule = Callable[[str], str]
+_Value = TypeVar("_Value")
 _LONGEST_LINE: Final = 255
 _LARGEST_PEM: Final = 256 * 1024
 _PEM: Final = "-----BEGIN CERTIFICATE-----"
+_MODE: Final = re.compile("0?[0-7]{3}")
 _SHA_256: Final = re.compile(r"sha-?256(?::| fingerprint=)((?:[0-9a-f]{2}:?){31}[0-9a-f]{2})", re.IGNORECASE)
 
 # --- Rules that are made for a type ---
@@ -149,6 +152,13 @@ def network(value: object) -> IPv4Network | IPv6Network:
         raise ValueError(f'{shown} must be an address or a network, as in "192.0.2.7" or "192.0.2.0/24"') from None
 
 
+def file_mode(value: object) -> object:
+    """The permission bits of a file in octal digits, in quotes; TOML has no octal numbers as chmod writes them."""
+    if isinstance(value, str) and _MODE.fullmatch(value):
+        return int(value, 8)
+    raise ValueError(f'must be a mode in quotes, as chmod writes it: "0640" or "0666", not {quoted(str(value))}')
+
+
 def listen_address(value: object) -> Address:
     """HOST:PORT in quotes."""
     if isinstance(value, Address):
@@ -158,39 +168,41 @@ def listen_address(value: object) -> Address:
     return Address.parse(value)
 
 
-def listen_url(value: object) -> Address:
+def listen_url(value: object) -> ListenerUrl:
     """A listener's URL; HOST:PORT without a scheme means tcp."""
-    if isinstance(value, str) and "://" in value:
-        scheme, _, address = value.partition("://")
-        if scheme != "tcp":
-            raise ValueError(f"{quoted(value)}: this version of relay listens on tcp:// only")
-        return listen_address(address)
-    return listen_address(value)
+    if isinstance(value, ListenerUrl):
+        return value
+    if not isinstance(value, str):
+        raise ValueError('must be a URL in quotes, as in "udp://0.0.0.0:514"')  # noqa: TRY004  as above
+    return ListenerUrl.parse(value)
 
 
-def loopback(address: Address) -> Address:
-    """An address that only this machine can reach."""
+def loopback(url: ListenerUrl) -> ListenerUrl:
+    """A TCP address that only this machine can reach."""
+    if url.scheme != "tcp":
+        raise ValueError(f"{quoted(str(url))}: audisp-remote connects by tcp:// only")
     try:
-        local = ip_address(address.host).is_loopback
+        local = ip_address(url.address.host).is_loopback
     except ValueError:
-        local = address.host.lower() == "localhost"
+        local = url.address.host.lower() == "localhost"
     if not local:
-        raise ValueError(f"{quoted(str(address))} is not on loopback, and this protocol cannot prove who the sender is")
-    return address
+        cause = "is not on loopback, and this protocol cannot prove who the sender is"
+        raise ValueError(f"{quoted(str(url.address))} {cause}")
+    return url
 
 
 # --- Lists of texts ---
 
 
-def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+def distinct(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
     """No value twice."""
-    twice = {value for value in values if values.count(value) > 1}
+    twice = {str(value) for value in values if values.count(value) > 1}
     if twice:
         raise ValueError(f"names {' and '.join(sorted(twice))} more than once")
     return values
 
 
-def some(values: tuple[str, ...]) -> tuple[str, ...]:
+def some(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
     """At least one value."""
     if not values:
         raise ValueError("must name at least one")

@@ -14,6 +14,7 @@ from relay.values.address import HIGHEST_PORT, Address, parse_host
 from relay.values.configuration import setting_rules as rules
 from relay.values.duration import duration_text
 from relay.values.event import SERVER_TYPES
+from relay.values.listener_url import ListenerUrl
 from relay.values.size import size_text
 
 Flag = Annotated[bool, Field(strict=True)]
@@ -64,11 +65,14 @@ ListenAddress = Annotated[
     Address, PlainValidator(rules.listen_address), PlainSerializer(Address.__str__, when_used="json")
 ]
 ListenUrl = Annotated[
-    Address,
-    PlainValidator(rules.listen_url),
-    PlainSerializer(lambda address: f"tcp://{address}", when_used="json"),
+    ListenerUrl, PlainValidator(rules.listen_url), PlainSerializer(ListenerUrl.__str__, when_used="json")
 ]
+ListenUrls = Annotated[tuple[ListenUrl, ...], AfterValidator(rules.some), AfterValidator(rules.distinct)]
 LoopbackUrl = Annotated[ListenUrl, AfterValidator(rules.loopback)]
+LoopbackUrls = Annotated[tuple[LoopbackUrl, ...], AfterValidator(rules.some), AfterValidator(rules.distinct)]
+FileMode = Annotated[
+    int, BeforeValidator(rules.file_mode), PlainSerializer(lambda mode: f"{mode:04o}", when_used="json")
+]
 Patterns = Annotated[tuple[str, ...], AfterValidator(rules.some), AfterValidator(rules.patterns)]
 """Names, or globs as Telegraf has them."""
 Tags = Mapping[FilledLine, FilledLine]

@@ -7,13 +7,13 @@ once, each with a plain sentence; `relay.config` adds file and line, and its hea
 
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, model_validator
 from typing_extensions import override
 
 from relay.values.address import Address
-from relay.values.configuration.receiver_settings import ReceiverSettings
+from relay.values.configuration.receiver_settings import ListenerSettings, ReceiverSettings
 from relay.values.configuration.setting_rules import between, distinct, is_pem, some
 from relay.values.configuration.setting_types import (
     AppName,
@@ -33,7 +33,8 @@ from relay.values.configuration.setting_types import (
     Ip,
     Line,
     ListenAddress,
-    LoopbackUrl,
+    ListenUrls,
+    LoopbackUrls,
     MessageSize,
     Name,
     Path,
@@ -50,6 +51,7 @@ from relay.values.configuration.setting_types import (
 )
 from relay.values.duration import duration_text
 from relay.values.event import ROUTER_TYPES, SERVER_TYPES, EventType
+from relay.values.listener_url import ListenerUrl
 from relay.values.size import size_text
 from relay.values.text import quoted
 
@@ -229,12 +231,31 @@ class AuditdRemoteSource(_AuditSource):
     """[[source]] of type auditd-remote: the router's own audisp-remote sends here."""
 
     type: Literal["auditd-remote"] = "auditd-remote"
-    listen: Annotated[tuple[LoopbackUrl, ...], AfterValidator(some)] = (Address("127.0.0.1", 7778),)
+    listen: LoopbackUrls = (ListenerUrl("tcp", Address("127.0.0.1", 7778)),)
 
     @property
     @override
     def origin(self) -> str:
-        return ", ".join(f"tcp://{address}" for address in self.listen)
+        return ", ".join(map(str, self.listen))
+
+
+class SyslogSource(SourceSettings, ListenerSettings):
+    """[[source]] of type syslog: programs and devices send their messages here."""
+
+    type: Literal["syslog"] = "syslog"
+    listen: ListenUrls = (ListenerUrl("unix-datagram", path="/run/relay/syslog"),)
+    event_types = frozenset({EventType.LOG})
+    can_deliver_again = False
+
+    @property
+    @override
+    def facilities(self) -> frozenset[str]:
+        return frozenset(get_args(Facility))  # each message has its own
+
+    @property
+    @override
+    def origin(self) -> str:
+        return ", ".join(map(str, self.listen))
 
 
 class EventCollectorSource(SourceSettings):
@@ -289,6 +310,7 @@ SOURCES: Final[dict[str, type[SourceSettings]]] = {
     "audit-dispatcher": AuditDispatcherSource,
     "auditd-remote": AuditdRemoteSource,
     "event-collector": EventCollectorSource,
+    "syslog": SyslogSource,
 }
 """The tables that [[source]] can be, by their `type`. Without a `type` it is the first."""
 
@@ -303,7 +325,8 @@ SourceTable = Annotated[
     Annotated[AuditLogSource, Tag("audit-log")]
     | Annotated[AuditDispatcherSource, Tag("audit-dispatcher")]
     | Annotated[AuditdRemoteSource, Tag("auditd-remote")]
-    | Annotated[EventCollectorSource, Tag("event-collector")],
+    | Annotated[EventCollectorSource, Tag("event-collector")]
+    | Annotated[SyslogSource, Tag("syslog")],
     Discriminator(_source_type),
 ]
 

@@ -1,0 +1,88 @@
+"""Unix sockets of listeners, for programs on this machine: a stream, or datagrams as with /dev/log.
+
+A socket's file outlives its process. A file at the path is removed only if it is a socket that nobody serves. Anything
+else there is an error: another file, a link, or the socket of a program that runs. The listener's own file is removed
+when it stops, unless another one has taken its place.
+
+A Unix socket cannot be reset. So only RELP's answers prove anything to a sender; the end of a plain stream does not.
+"""
+
+import contextlib
+import functools
+import os
+import socket
+import stat
+
+from relay.errors import CannotCreateError
+from relay.listener.listening_socket import BACKLOG, Bind, on_high_descriptor
+
+
+def binding_of_path(path: str, kind: socket.SocketKind, mode: int) -> Bind:
+    """Make a socket's file of that mode, and listen there; CannotCreateError when something else is at the path."""
+    return functools.partial(_bind, path, kind, mode)
+
+
+def _bind(path: str, kind: socket.SocketKind, mode: int) -> list[socket.socket]:
+    _make_way(path)
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX, kind))
+        sock.bind(path)
+        undo.callback(_unlink, path)
+        os.chmod(path, mode)
+        if kind is socket.SOCK_STREAM:
+            sock.listen(BACKLOG)
+        undo.pop_all()
+    return [on_high_descriptor(sock)]
+
+
+def _make_way(path: str) -> None:
+    """Remove the file that a killed program left."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        kind = f"a link to {os.path.realpath(path)}" if stat.S_ISLNK(found.st_mode) else "not a socket"
+        raise CannotCreateError(path, f"it exists and is {kind}", "choose another path in `listen`, or remove it")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(path)  # sends nothing; a stream socket that is served answers EPROTOTYPE
+        except ConnectionRefusedError:
+            _unlink(path)
+            return
+        except OSError:
+            pass
+    remedy = f"choose another path in `listen`, or stop the program that listens there (`ss -xlp src {path}`)"
+    raise CannotCreateError(path, "another program listens on this socket", remedy)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+class SocketFile:
+    """The file of a listener's socket, from the moment when it listens."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._identity = _identity(path)
+
+    def set_mode(self, mode: int) -> None:
+        """Change who may send."""
+        with contextlib.suppress(OSError):  # removed by somebody else: nobody can send
+            os.chmod(self._path, mode)
+
+    def remove(self) -> None:
+        """Remove it, unless it is another one by now."""
+        if self._identity is not None and _identity(self._path) == self._identity:
+            with contextlib.suppress(OSError):
+                _unlink(self._path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,87 @@
+"""Programs and devices send their syslog here: the router's own rsyslog, SSR's syslog, Telegraf's outputs.syslog.
+
+Each message is one event of type log, kept octet for octet. Streams are answered, or closed, once their messages are
+durable, and can be RELP. Datagrams cannot be sent again, so they may use the spool's reserve. `relay.listener` states
+the limits and the counters.
+
+The source has no position. A drain returns at once, because only the senders know what they still have.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, Self
+
+from typing_extensions import override
+
+from relay.events.own_events import Author
+from relay.listener.conversation import RELP, SYSLOG
+from relay.listener.listeners import Listeners
+from relay.listener.stream import StreamTerms
+from relay.source import Source, SourceTerms
+from relay.values.configuration.setting_types import LARGEST_MESSAGE_SIZE
+from relay.values.configuration.settings import SyslogSource
+from relay.values.event import Position, Submit
+
+FINISH_SECONDS: Final = 8.0
+"""Longer than a listener for datagrams may take to store what the kernel still holds."""
+
+
+class SyslogReceiver(Source):
+    """The source `syslog`."""
+
+    def __init__(self, table: SyslogSource, author: Author) -> None:
+        self.name = table.name
+        self.malformed = 0
+        self.last_error = ""
+        self.table = table
+        self.author = author
+        self._listeners: Listeners | None = None
+        self._finishing = asyncio.Event()
+
+    @classmethod
+    def from_settings(cls, table: SyslogSource, terms: SourceTerms) -> Self:
+        """See `relay.source.registry`."""
+        return cls(table, terms.author)
+
+    def __repr__(self) -> str:
+        return f"<SyslogReceiver {self.name!r} {self.table.origin}>"
+
+    @override
+    async def run(self, submit: Submit, position: Position | None, *, drain: bool) -> None:
+        """Listen until cancelled; a RelayError explains why that is not possible."""
+        if drain:
+            return
+        listeners = Listeners(submit, self.table, lambda: self.author)
+        try:
+            for url in self.table.listen:
+                await listeners.begin(url, _terms_of(str(url)))
+            self._listeners = listeners
+            await self._finishing.wait()
+        finally:
+            self._listeners = None
+            await listeners.end_all()
+
+    @override
+    def finish(self) -> float:
+        """End once what the kernel holds of datagrams is durable; streams are broken off, and their senders repeat."""
+        self._finishing.set()
+        return FINISH_SECONDS
+
+    @override
+    def adopt(self, other: Source) -> bool:
+        if not isinstance(other, SyslogReceiver) or other.table.listen != self.table.listen:
+            return False
+        self.table, self.author = other.table, other.author
+        if self._listeners is not None:
+            self._listeners.exchange(self.table, _terms_of)
+        return True
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        """The counters of each listener, and of all together."""
+        if self._listeners is None:
+            return {}
+        return {"listeners": self._listeners.totals(), **self._listeners.by_url()}
+
+
+def _terms_of(url: str) -> StreamTerms:
+    return StreamTerms(dialects=(RELP, SYSLOG), max_message_size=LARGEST_MESSAGE_SIZE, listener=url)
