@@ -72,7 +72,7 @@ def test_a_record_is_an_event_with_identity_and_is_acknowledged_after_the_sync()
     async def scenario() -> None:
         spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
         async with running(source, spool):
-            reader, writer = await asyncio.open_connection(*source.listen[0])
+            reader, writer = await asyncio.open_connection(*source.listen[0].address)
             writer.write(client.heartbeat() + client.message(RECORD))
             assert client.receive(await reader.readexactly(16))[0].sequence == 1
             await until(lambda: spool.events)
@@ -93,7 +93,7 @@ def test_an_end_of_event_is_acknowledged_and_not_kept() -> None:
     async def scenario() -> None:
         spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
         async with running(source, spool):
-            reader, writer = await asyncio.open_connection(*source.listen[0])
+            reader, writer = await asyncio.open_connection(*source.listen[0].address)
             writer.write(client.message(RECORD))
             await until(lambda: spool.events)
             writer.write(client.message(b"type=EOE msg=audit(1709742929.678:2341): "))
@@ -109,7 +109,7 @@ def test_nuls_around_a_record_are_padding() -> None:
     async def scenario() -> None:
         spool, source = HeldSpool(), source_at(free_port())
         async with running(source, spool):
-            _, writer = await asyncio.open_connection(*source.listen[0])
+            _, writer = await asyncio.open_connection(*source.listen[0].address)
             for sequence, body in enumerate([RECORD + b"\n\0", b"\0\0" + RECORD]):
                 writer.write(
                     MAGIC_OCTETS + bytes(6) + len(body).to_bytes(2, "little") + bytes([sequence, 0, 0, 0]) + body
@@ -127,7 +127,7 @@ def test_a_malformed_record_is_kept_marked_and_counted() -> None:
     async def scenario() -> None:
         spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
         async with running(source, spool):
-            _, writer = await asyncio.open_connection(*source.listen[0])
+            _, writer = await asyncio.open_connection(*source.listen[0].address)
             writer.write(client.message(b"no record \xff"))
             await until(lambda: spool.events)
             spool.sync()
@@ -143,7 +143,7 @@ def test_another_protocol_is_broken_off_and_gives_nothing(octets: bytes) -> None
     async def scenario() -> None:
         spool, source = HeldSpool(), source_at(free_port())
         async with running(source, spool):
-            reader, writer = await asyncio.open_connection(*source.listen[0])
+            reader, writer = await asyncio.open_connection(*source.listen[0].address)
             writer.write(octets.ljust(16, b"x"))
             async with asyncio.timeout(DEADLINE):
                 with suppress(ConnectionResetError):
@@ -161,7 +161,7 @@ def test_a_drain_returns_without_accepting_what_a_sender_sends() -> None:
         async def send() -> None:
             while True:
                 with suppress(OSError):
-                    reader, writer = await asyncio.open_connection(*source.listen[0])
+                    reader, writer = await asyncio.open_connection(*source.listen[0].address)
                     writer.write(AuditdClient().message(RECORD))
                     await reader.read()
 
@@ -203,7 +203,7 @@ def test_a_stop_closes_the_connection_and_answers_nothing_that_is_not_durable() 
     async def scenario() -> None:
         spool, source, client = HeldSpool(), source_at(free_port()), AuditdClient()
         async with running(source, spool):
-            reader, writer = await asyncio.open_connection(*source.listen[0])
+            reader, writer = await asyncio.open_connection(*source.listen[0].address)
             writer.write(client.message(RECORD))
             await until(lambda: spool.held)
         async with asyncio.timeout(DEADLINE):
@@ -217,7 +217,7 @@ def test_a_record_that_is_not_durable_in_time_has_its_stream_closed_and_is_answe
     async def scenario() -> None:
         spool, source, client = SoonPromptSpool(), source_at(free_port(), answer_within=30), AuditdClient()
         async with running(source, spool):
-            reader, writer = await asyncio.open_connection(*source.listen[0])
+            reader, writer = await asyncio.open_connection(*source.listen[0].address)
             spool.prompt = True
             for _ in range(2):
                 writer.write(client.message(RECORD))
@@ -245,7 +245,7 @@ def test_a_record_that_is_sent_again_and_again_until_the_disk_is_back_is_stored_
         message = AuditdClient().message(RECORD)
         async with running(source, spool):
             for stalls in range(5):
-                reader, writer = await asyncio.open_connection(*source.listen[0])
+                reader, writer = await asyncio.open_connection(*source.listen[0].address)
                 writer.write(message)
                 if stalls == 2:
                     writer.write_eof()  # as one that gives up first
@@ -256,7 +256,7 @@ def test_a_record_that_is_sent_again_and_again_until_the_disk_is_back_is_stored_
                 writer.close()
             await until(lambda: source.counters.open == 0)
             assert len(spool.events) == 1
-            reader, writer = await asyncio.open_connection(*source.listen[0])
+            reader, writer = await asyncio.open_connection(*source.listen[0].address)
             writer.write(message)
             spool.sync()
             await until(lambda: spool.held)
