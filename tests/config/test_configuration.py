@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.config import validation_sentence
 from relay.config.configuration import read_configuration, read_settings
 from relay.config.document.config_file import LARGEST_FILE
 from relay.config.planned_keys import PLANNED_KEYS
@@ -212,9 +213,10 @@ def test_a_file_that_cannot_be_read_is_a_no_input_error(write: Write, file: str,
     assert wrong.value.remedy
 
 
-@pytest.mark.parametrize("entry", sorted(PLANNED_KEYS))
-def test_planned_keys_have_a_sentence_of_their_own(write: Write, entry: str) -> None:
+@pytest.mark.parametrize("entry", [*sorted(PLANNED_KEYS), "planned", "relay.planned", 'source.type = "planned"'])
+def test_planned_keys_have_a_sentence_of_their_own(write: Write, entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ignoring them silently would be worse than an error."""
+    monkeypatch.setattr(validation_sentence, "PLANNED_KEYS", PLANNED_KEYS | {entry})
     key, _, value = entry.partition(" = ")
     table, _, name = key.rpartition(".")
     header = f"[[{table}]]" if table in {"source", "remote-logging-server"} else f"[{table}]" if table else ""
