@@ -10,7 +10,8 @@ from pydantic_core import ErrorDetails
 from relay.config.key_path import KeyPath
 from relay.config.planned_keys import PLANNED_KEYS
 from relay.values.configuration.setting_types import Table
-from relay.values.configuration.settings import SOURCES, Settings
+from relay.values.configuration.settings import Settings
+from relay.values.configuration.source_settings import SOURCES
 from relay.values.did_you_mean import nearest
 from relay.values.event import ALWAYS_RETAINED, ROUTER_TYPES
 from relay.values.text import quoted

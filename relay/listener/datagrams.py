@@ -32,8 +32,8 @@ from relay.syslog.datagram import datagram_message
 from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
 from relay.system.clock import Clock, wall_clock
 from relay.system.minute_log import MINUTE, MinuteLog
+from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.event import Batch, Event, EventType, Submit
-from relay.values.listener_url import ListenerUrl
 from relay.values.provenance import Provenance, ReceiptMark
 from relay.values.size import size_text
 from relay.values.text import counted

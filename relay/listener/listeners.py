@@ -15,9 +15,9 @@ from relay.listener.listening_socket import Listener, binding, binding_for_datag
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import StreamListener
 from relay.listener.unix_socket import SocketFile, binding_of_path
+from relay.values.configuration.listener_url import UNIX, ListenerUrl
 from relay.values.configuration.receiver_settings import ListenerSettings
 from relay.values.event import Submit
-from relay.values.listener_url import UNIX, ListenerUrl
 
 _LIMITS = {
     "connections": "max_connections",

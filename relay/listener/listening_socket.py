@@ -20,7 +20,7 @@ from typing import Final, Self
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
 from relay.system.descriptors import MOST
 from relay.values.address import Address
-from relay.values.listener_url import UNIX
+from relay.values.configuration.listener_url import UNIX
 
 _BELOW_LIMIT: Final = 16
 """The listening sockets' descriptors begin so far below the process's limit; connections get lower ones."""

@@ -38,9 +38,9 @@ from relay.system.descriptors import descriptors_for_connections, raise_descript
 from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
+from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.settings import Settings
 from relay.values.event import EventType
-from relay.values.listener_url import ListenerUrl
 
 ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({EventType.LOG}))
 """A receiver accepts messages of type log. Its archive keeps them; the spool holds them until they are archived."""

@@ -9,7 +9,7 @@ from relay.source.auditd.audit_log import AuditLog
 from relay.source.auditd.auditd_remote import AuditdRemote
 from relay.source.collector.event_collector import EventCollector
 from relay.source.syslog_receiver import SyslogReceiver
-from relay.values.configuration.settings import (
+from relay.values.configuration.source_settings import (
     AuditDispatcherSource,
     AuditdRemoteSource,
     AuditLogSource,

@@ -19,7 +19,7 @@ from relay.listener.listeners import Listeners
 from relay.listener.stream import StreamTerms
 from relay.source import Source, SourceTerms
 from relay.values.configuration.setting_types import LARGEST_MESSAGE_SIZE
-from relay.values.configuration.settings import SyslogSource
+from relay.values.configuration.source_settings import SyslogSource
 from relay.values.event import Position, Submit
 
 FINISH_SECONDS: Final = 8.0

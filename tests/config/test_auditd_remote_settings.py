@@ -5,8 +5,9 @@ from pydantic import ValidationError
 
 from relay.config.toml_text import settings_document
 from relay.values.address import Address
-from relay.values.configuration.settings import AuditdRemoteSource, RemoteLoggingServer, Settings
-from relay.values.listener_url import ListenerUrl
+from relay.values.configuration.listener_url import ListenerUrl
+from relay.values.configuration.settings import RemoteLoggingServer, Settings
+from relay.values.configuration.source_settings import AuditdRemoteSource
 
 
 def source(**keys: object) -> AuditdRemoteSource:

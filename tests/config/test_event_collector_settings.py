@@ -13,7 +13,7 @@ from relay.config.check.check import check
 from relay.config.configuration import read_configuration, read_settings
 from relay.config.mistake import MistakesError
 from relay.config.toml_text import settings_document, toml_text
-from relay.values.configuration.settings import EventCollectorSource
+from relay.values.configuration.source_settings import EventCollectorSource
 
 EVENTS = "[[source]]\nname = 'a'\ntype = 'event-collector'\n"
 Write = Callable[[str], str]

@@ -17,7 +17,8 @@ from relay.config.configuration import read_configuration, read_settings
 from relay.config.document.settings_draft import SettingsDraft
 from relay.config.router.router_choice import ANY, RouterChoice
 from relay.errors import ConfigurationError, NoInputError
-from relay.values.configuration.settings import EventCollectorSource, QuietCategorySettings
+from relay.values.configuration.settings import QuietCategorySettings
+from relay.values.configuration.source_settings import EventCollectorSource
 
 EXAMPLE = Path(__file__).parent / "ssr" / "monitoring"
 EVENTS = '[[inputs.t128_events]]\nindex-file = "/srv/x.index"\n'

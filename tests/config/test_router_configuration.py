@@ -13,7 +13,7 @@ from relay.config.router.recognition import is_router_text
 from relay.config.router.router_choice import ANY, RouterChoice
 from relay.config.router.router_draft import router_draft
 from relay.errors import ConfigurationError, UsageError
-from relay.values.configuration.settings import EventCollectorSource
+from relay.values.configuration.source_settings import EventCollectorSource
 
 EXAMPLES = Path(__file__).parent / "ssr"
 AUDIT_LOG = {"name": "audit", "type": "audit-log"}

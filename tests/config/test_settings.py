@@ -4,10 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from relay.values.address import Address
+from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.receiver_settings import ReceiverSettings
 from relay.values.configuration.retention_settings import RetentionSettings
 from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings, SpoolSettings
-from relay.values.listener_url import ListenerUrl
 
 
 def sentences(error: ValidationError) -> str:

@@ -9,7 +9,7 @@ from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.config.check.check import CheckFindings, check
 from relay.config.configuration import read_configuration
-from relay.values.configuration.settings import AuditLogSource
+from relay.values.configuration.source_settings import AuditLogSource
 
 AUDIT_LOG = '[[source]]\nname = "audit"\n'
 REST = """\

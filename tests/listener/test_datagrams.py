@@ -25,9 +25,9 @@ from relay.listener.datagrams import DatagramListener
 from relay.listener.listeners import Listeners
 from relay.listener.listening_socket import cannot_listen
 from relay.listener.stream import StreamTerms
-from relay.values.configuration.settings import SyslogSource
+from relay.values.configuration.listener_url import ListenerUrl
+from relay.values.configuration.source_settings import SyslogSource
 from relay.values.event import Batch, EventType
-from relay.values.listener_url import ListenerUrl
 from relay.values.provenance import Provenance, ReceiptMark
 
 AUTHOR = Author("log1", "log1", "", "128T")

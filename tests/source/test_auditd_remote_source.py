@@ -17,8 +17,8 @@ from relay.events.audit.mapping import AuditMapping
 from relay.source.auditd.auditd_remote import AuditdRemote
 from relay.syslog.auditd_remote import MAGIC_OCTETS, AuditdClient, Reply
 from relay.values.address import Address
+from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.event import Batch, EventType
-from relay.values.listener_url import ListenerUrl
 
 DEADLINE = 20  # seconds
 RECORD = b'type=USER_LOGIN msg=audit(1709742929.678:2341): pid=1 acct="root" res=success'

@@ -22,7 +22,7 @@ from relay.source.auditd.audit_dispatcher import AuditDispatcher
 from relay.source.auditd.auditd_remote import AuditdRemote
 from relay.source.collector.event_collector import CollectorProgram, EventCollector
 from relay.values.address import Address
-from relay.values.listener_url import ListenerUrl
+from relay.values.configuration.listener_url import ListenerUrl
 
 EVENTS = 3000
 PORTION = 500

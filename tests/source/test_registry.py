@@ -3,7 +3,8 @@
 from relay.events.own_events import Author
 from relay.source import SourceTerms
 from relay.source.registry import BUILDERS, source_of
-from relay.values.configuration.settings import SOURCES, Settings
+from relay.values.configuration.settings import Settings
+from relay.values.configuration.source_settings import SOURCES
 
 TERMS = SourceTerms(Author("host", "router", "node", "128T"), "event")
 

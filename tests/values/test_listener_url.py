@@ -5,7 +5,7 @@ import re
 import pytest
 
 from relay.values.address import Address
-from relay.values.listener_url import ListenerUrl
+from relay.values.configuration.listener_url import ListenerUrl
 
 
 @pytest.mark.parametrize(

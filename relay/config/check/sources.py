@@ -11,7 +11,8 @@ from pathlib import Path
 from relay.config.check.files import AS_RELAY, Finding, unreadable
 from relay.config.key_path import KeyPath
 from relay.source.auditd.generations import scan
-from relay.values.configuration.settings import AuditLogSource, EventCollectorSource, Settings, SourceTable
+from relay.values.configuration.settings import Settings
+from relay.values.configuration.source_settings import AuditLogSource, EventCollectorSource, SourceTable
 from relay.values.text import quoted
 
 

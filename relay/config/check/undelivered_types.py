@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from relay.config.agent.telegraf_filters import TYPES, UNKNOWN, may_pass_unknown, types_passed
 from relay.config.key_path import KeyPath
-from relay.values.configuration.settings import EventCollectorSource, RemoteLoggingServer, Settings, SourceTable
+from relay.values.configuration.settings import RemoteLoggingServer, Settings
+from relay.values.configuration.source_settings import EventCollectorSource, SourceTable
 from relay.values.event import OPTIONAL_TYPES, EventType
 
 _COLLECTOR: Final = (

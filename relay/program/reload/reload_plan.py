@@ -11,12 +11,8 @@ from typing import Any, Final, NamedTuple
 from relay.values.configuration.receiver_settings import ListenerSettings, ReceiverSettings, ReceiverSsh, ReceiverTls
 from relay.values.configuration.setting_rules import is_pem
 from relay.values.configuration.setting_types import Table
-from relay.values.configuration.settings import (
-    PortForwarding,
-    RemoteLoggingServer,
-    Settings,
-    SourceTable,
-)
+from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings
+from relay.values.configuration.source_settings import SourceTable
 
 Digests = Mapping[str, str]
 """A digest of each file, by path; a file that cannot be read has none."""

@@ -36,7 +36,7 @@ from relay.events.audit.record import parse
 from relay.source import Source, SourceTerms
 from relay.source.batch_in_flight import BatchInFlight
 from relay.system.clock import wall_clock
-from relay.values.configuration.settings import AuditDispatcherSource
+from relay.values.configuration.source_settings import AuditDispatcherSource
 from relay.values.event import Batch, Event, Position, Submit
 
 CHUNK: Final = 256 * 1024

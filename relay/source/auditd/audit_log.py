@@ -72,7 +72,7 @@ from relay.source.auditd.log_position import (
 from relay.source.auditd.unreported_losses import UnreportedLosses, is_numbered
 from relay.source.batch_in_flight import BatchInFlight
 from relay.system.clock import wall_clock
-from relay.values.configuration.settings import AuditLogSource
+from relay.values.configuration.source_settings import AuditLogSource
 from relay.values.event import Batch, Event, Position, Submit
 
 _SLICE: Final = 128  # lines between two chances for other tasks

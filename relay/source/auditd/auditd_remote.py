@@ -29,9 +29,9 @@ from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.source import Source, SourceTerms
 from relay.source.batch_in_flight import BatchesInTurn
-from relay.values.configuration.settings import AuditdRemoteSource
+from relay.values.configuration.listener_url import ListenerUrl
+from relay.values.configuration.source_settings import AuditdRemoteSource
 from relay.values.event import Event, Position, Submit
-from relay.values.listener_url import ListenerUrl
 
 ANSWER_WITHIN: Final = 3.0
 """Seconds; audisp-remote waits 5 by default."""

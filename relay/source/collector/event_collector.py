@@ -42,7 +42,7 @@ from relay.source.collector.index_file import IndexFile, is_index_copy
 from relay.syslog.priority import FACILITIES, SEVERITIES
 from relay.system.clock import wall_clock
 from relay.transport.retry import Backoff
-from relay.values.configuration.settings import EventCollectorSource
+from relay.values.configuration.source_settings import EventCollectorSource
 from relay.values.event import Batch, Event, Position, Submit
 
 LOOK_SECONDS: Final = 10.0

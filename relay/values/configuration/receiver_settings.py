@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from relay.values.address import Address
+from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.originator_settings import ReceiverOriginator, Zone
 from relay.values.configuration.retention_settings import RetentionSettings
 from relay.values.configuration.setting_rules import between
@@ -25,7 +26,6 @@ from relay.values.configuration.setting_types import (
     Table,
     contradiction,
 )
-from relay.values.listener_url import ListenerUrl
 from relay.values.size import size_text
 from relay.values.text import quoted
 

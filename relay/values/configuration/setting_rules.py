@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 from pydantic import AfterValidator
 
 from relay.values.address import Address
+from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.duration import parse_duration
 from relay.values.glob_matcher import glob_matcher
-from relay.values.listener_url import ListenerUrl
 from relay.values.size import parse_size, size_text
 from relay.values.text import quoted
 

@@ -12,9 +12,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from relay.values.address import HIGHEST_PORT, Address, parse_host
 from relay.values.configuration import setting_rules as rules
+from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.duration import duration_text
 from relay.values.event import SERVER_TYPES
-from relay.values.listener_url import ListenerUrl
 from relay.values.size import size_text
 
 Flag = Annotated[bool, Field(strict=True)]
