@@ -3,8 +3,8 @@
 How to add a source:
 
 1. `relay/values/configuration/source_settings.py`: a class for its [[source]] table, derived from `SourceSettings`, and
-   named in `SOURCES` and `SourceTable`. It declares the keys, the types and facilities of its events, whether they are the
-   audit trail, and whether they can be delivered again. The rest of relay follows from that:
+   named in `SOURCES` and `SourceTable`. It declares the keys, the types and facilities of its events, whether they are
+   the audit trail, and whether they can be delivered again. The rest of relay follows from that:
    what `relay config check` expects, what a reload compares, whether the auditd watch listens.
 2. `relay/source/…`: a class that implements `Source`, with a class method `from_settings(table, terms)`.
 3. `relay/source/registry.py`: the line that leads from the one to the other.
