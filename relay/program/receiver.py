@@ -240,7 +240,9 @@ class Receiver(RunningParts):
             counters = asdict(part.counters) if isinstance(part, SshEndpoint) else {}
             live.append(LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters))
         if (days := self._days) is not None:
-            live.append(LivePart(name="closed days", error=str(days.fault or ""), counters=days.counters))
+            live.append(
+                LivePart(name="closed days", state=days.state, error=str(days.fault or ""), counters=days.counters)
+            )
         return live
 
     def faults(self) -> dict[str, RelayError | None]:

@@ -74,7 +74,8 @@ def facts_of(descriptor: int) -> FileFacts:
 
 def main() -> None:
     """Do jobs until the standard input ends."""
-    os.nice(NICE)
+    with suppress(OSError):  # a unit's SystemCallFilter may forbid it
+        os.nice(NICE)
     disk = Disk()
     for line in sys.stdin.buffer:
         job = msgspec.json.decode(line, type=CompressionJob)

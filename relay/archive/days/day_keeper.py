@@ -113,6 +113,11 @@ class DayKeeper:
         failed = next(iter(tuple(self._compressions.values())), None)
         return self._look_failure or (failed.error if failed else None)
 
+    @property
+    def terms(self) -> RetentionTerms:
+        """The terms that it follows."""
+        return self._terms
+
     def exchange(self, terms: RetentionTerms) -> None:
         """Follow these terms from now on, and look at once."""
         if terms != self._terms:
@@ -199,7 +204,7 @@ class DayKeeper:
         if terms.compress_after == NEVER:
             return False
         last = self._committed_end(f"{stored.folder}/{stored.ledger}")
-        return isinstance(last, Closing) and last.len > 0 and may_be_compressed(last.closed, terms, now)
+        return isinstance(last, Closing) and last.len > 0 and may_be_compressed(stored.day, last.closed, terms, now)
 
     def _tidy(self, found: FolderSurvey, terms: RetentionTerms, now: int) -> None:
         """Finish what a crash interrupted, name what vanished, and delete ledgers that are old enough."""

@@ -42,6 +42,11 @@ class KeeperThread:
         return self._keeper.fault
 
     @property
+    def state(self) -> str:
+        """What is done with closed days, in words."""
+        return str(self._keeper.terms)
+
+    @property
     def counters(self) -> dict[str, int]:
         """What was done since the start."""
         return asdict(self._keeper.counters)

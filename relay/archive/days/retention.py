@@ -10,6 +10,8 @@ from typing import Final, Literal, NamedTuple, Self
 
 from relay.archive.layout import begin_of
 from relay.values.configuration.retention_settings import NEVER, RetentionSettings
+from relay.values.duration import duration_text
+from relay.values.size import size_text
 
 Cause = Literal["age", "size"]
 
@@ -30,6 +32,12 @@ class RetentionTerms(NamedTuple):
     def of(cls, settings: RetentionSettings) -> Self:
         """The terms that are configured."""
         return cls(settings.age, settings.size, settings.ledgers, settings.compress_after)
+
+    def __str__(self) -> str:
+        kept = [f"for {duration_text(self.age)}"] if self.age != NEVER else []
+        kept += [f"up to {size_text(int(self.size))} in all"] if self.size != NEVER else []
+        when = f"compressed after {duration_text(self.compress_after)}" if self.compress_after != NEVER else ""
+        return f"kept {' and '.join(kept) or 'for ever'}, {when or 'not compressed'}"
 
 
 class StoredDay(NamedTuple):
@@ -79,6 +87,11 @@ def removal_cause(stored: StoredDay, total: int, terms: RetentionTerms, now: int
     return "size" if total > terms.size else None
 
 
-def may_be_compressed(closed: int, terms: RetentionTerms, now: int) -> bool:
-    """Whether a day that was closed then is to be compressed."""
+def may_be_compressed(day: str, closed: int, terms: RetentionTerms, now: int) -> bool:
+    """Whether a day that was closed then is to be compressed.
+
+    A closing in the future was written by a clock that has been set back since; then the day's end counts.
+    """
+    if closed > now:
+        return is_past(day, terms.compress_after, now)
     return closed + terms.compress_after * _SECOND <= now
