@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from relay.config.check.certificates import certificate_warnings
 from relay.config.check.files import AS_RELAY, Finding
+from relay.config.check.listeners import claimed_twice, listener_warnings, socket_paths
 from relay.config.check.receiver import receiver_mistakes, receiver_warnings
 from relay.config.check.router import router_mistakes, router_warnings
 from relay.config.configuration import Configuration
@@ -47,6 +48,9 @@ def check(configuration: Configuration, program: Program | None = None) -> Check
     if "receive" in programs:
         mistakes += receiver_mistakes(settings.receiver)
         warnings += receiver_warnings(settings.receiver)
+    for each in programs:
+        mistakes += (*claimed_twice(settings, each), *socket_paths(settings, each))
+        warnings += listener_warnings(settings, each)
     for path, sentence in certificate_warnings(settings):
         if ("receive" if path[0] == "receiver" else "run") in programs:
             warnings.append((path, sentence))
