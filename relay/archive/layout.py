@@ -6,6 +6,7 @@
     ARCHIVE/ORIGINATOR/2026-11-30.ledger        its ledger
     ARCHIVE/ORIGINATOR/2026-11-30.2.log         what came for this day after it was closed; with a ledger of its own
     ARCHIVE/~disputed/ORIGINATOR/…              messages under a name that is bound to another sender
+    ARCHIVE/~others/2026-11-30.log              messages beyond every ceiling of originators
     ARCHIVE/.relay/…                            what only the writer needs
 
 Days are those of receipt, in UTC. `DayFiles.stem` is "2026-11-30" or "2026-11-30.2".
@@ -19,6 +20,8 @@ from typing import Final, NamedTuple
 OWN: Final = ".relay"
 """The folder that only the writer needs."""
 DISPUTED: Final = "~disputed"
+OTHERS: Final = "~others"
+"""The originator of what is beyond every ceiling of originators."""
 LOG_SUFFIXES: Final = {"text": ".log", "json": ".jsonl"}
 """By the setting `archive-format`."""
 COMPRESSIONS: Final = (".zst", ".gz", ".xz")

@@ -1,6 +1,7 @@
 """`relay receive`: listeners → spool → archive, put together from the settings."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -10,6 +11,8 @@ from typing_extensions import override
 
 from relay.archive.days.commit_count import CommitCount
 from relay.archive.days.keeper_thread import KeeperThread
+from relay.archive.filing.configured_terms import filing_terms
+from relay.archive.filing.filing_policy import FilingPolicy
 from relay.archive.layout import OWN
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.delivery.message_selection import EVERYTHING
@@ -31,6 +34,7 @@ from relay.program.status.live import LivePart
 from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch, of_receiver
+from relay.program.watch.dispute_watch import DisputeWatch
 from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
@@ -38,7 +42,9 @@ from relay.system.descriptors import descriptors_for_connections, raise_descript
 from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
+from relay.system.time_zone import zone_of
 from relay.values.configuration.listener_url import ListenerUrl
+from relay.values.configuration.receiver_settings import ReceiverSettings
 from relay.values.configuration.settings import Settings
 from relay.values.event import EventType
 
@@ -51,6 +57,10 @@ ARCHIVE = "archive"
 LISTENERS = "listeners"
 """Their name among the sources that submit."""
 
+_ZONE_KEY = "receiver.zone"
+
+_log = logging.getLogger("relay.receiver")
+
 
 async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedConfiguration]) -> None:
     """Listen and archive until SIGTERM or SIGINT; SIGHUP and a request on the control socket reload."""
@@ -59,8 +69,9 @@ async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             commits = CommitCount()
-            await _archive(road, settings.receiver.archive, commits)
-            receiver = Receiver(road, commits)
+            filing = filing_of(settings)
+            await _archive(road, settings.receiver, commits, filing)
+            receiver = Receiver(road, commits, filing)
             try:
                 await receiver.begin(settings, start.digests)
                 with serving():
@@ -77,7 +88,7 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
     """
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
-            await _archive(road, settings.receiver.archive, CommitCount())
+            await _archive(road, settings.receiver, CommitCount(), filing_of(settings))
             await until_drained(road.drained(timeout), signals)
 
 
@@ -110,13 +121,25 @@ def terms_of_streams(url: str, settings: Settings) -> StreamTerms:
     )
 
 
-async def _archive(road: Road, folder: str, commits: CommitCount) -> None:
+def filing_of(settings: Settings) -> FilingPolicy:
+    """The policy that files messages; ConfigurationError when this machine does not know the time zone."""
+    return FilingPolicy(filing_terms(settings.receiver, zone_of(settings.receiver.zone, _ZONE_KEY)))
+
+
+async def _archive(road: Road, receiver: ReceiverSettings, commits: CommitCount, filing: FilingPolicy) -> None:
     spool_id = road.store.transient.id.hex()
-    with ArchiveWriter(folder, spool_id) as archive:
+    writer = functools.partial(
+        ArchiveWriter,
+        receiver.archive,
+        spool_id,
+        policy=filing,
+        commits=commits,
+        archive_format=receiver.archive_format,
+    )
+    with writer() as archive:
         # The archive's own cursor counts: it is written in one step with the files.
         start = Cursor() if archive.cursor is None else Cursor.decode(archive.cursor)
     road.store.move_cursor(ARCHIVE, start)
-    writer = functools.partial(ArchiveWriter, folder, spool_id, commits=commits)
     route = Route(ARCHIVE, lambda _: ArchiveSession(writer()), EVERYTHING, start)
     await road.deliver([route])
 
@@ -124,8 +147,9 @@ async def _archive(road: Road, folder: str, commits: CommitCount) -> None:
 class Receiver(RunningParts):
     """The listeners of one road: `begin` begins them, `exchange` exchanges changed parts and ends no other session."""
 
-    def __init__(self, road: Road, commits: CommitCount) -> None:
+    def __init__(self, road: Road, commits: CommitCount, filing: FilingPolicy) -> None:
         self._road = road
+        self._filing = filing
         self._commits = commits
         self._days: KeeperThread | None = None
         self._parts = PartsByName()
@@ -154,6 +178,8 @@ class Receiver(RunningParts):
             self._identity = ServerIdentity(settings.receiver.tls)
         for url in self._parts.listeners:
             await self._listen(url, settings)
+        self._road.housekeeping.disputes = DisputeWatch(self._filing.counters).look
+        _log_closed_addresses(settings)
         self._road.live_parts, self._road.housekeeping.faults = self.live_parts, self.faults
         self._keep_days(settings)
         await self._metrics.follow(settings.metrics)
@@ -169,6 +195,7 @@ class Receiver(RunningParts):
         """See `RunningParts`. New listeners listen when this returns; if one cannot, everything is as it was."""
         changes = compare(self._parts, parts_of_receive(new.settings, new.digests))
         refuse_fixed(changes, self._parts, new)
+        zone_of(new.settings.receiver.zone, _ZONE_KEY)
         tls = new.settings.receiver.tls
         self._identity = self._identity or (ServerIdentity(tls) if tls is not None else None)
         # A listener that ends makes way first only where a new one needs its port: its address may be part of the new.
@@ -194,6 +221,11 @@ class Receiver(RunningParts):
     async def exchange(self, new: LoadedConfiguration, changes: ReloadPlan) -> tuple[str, ...]:
         settings = new.settings
         await self._road.exchange(terms_of(settings))
+        if {"receiver.zone", "receiver.originator"}.intersection(changes.policies.exchanged):
+            zone = zone_of(settings.receiver.zone, _ZONE_KEY)
+            self._filing.exchange(filing_terms(settings.receiver, zone))
+        if "receiver.require-identity" in changes.policies.exchanged:
+            _log_closed_addresses(settings)
         if self._days is not None:
             self._days.exchange(settings.receiver)
         for url in changes.listeners.ended:
@@ -239,6 +271,8 @@ class Receiver(RunningParts):
         for name, part in self._with_keys():
             counters = asdict(part.counters) if isinstance(part, SshEndpoint) else {}
             live.append(LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters))
+        counters = {key: value for key, value in asdict(self._filing.counters).items() if key != "last_dispute"}
+        live.append(LivePart(name="filing", error="", counters=counters))
         if (days := self._days) is not None:
             live.append(
                 LivePart(name="closed days", state=days.state, error=str(days.fault or ""), counters=days.counters)
@@ -263,6 +297,14 @@ class Receiver(RunningParts):
         await self._listeners.end_all()
         if self._days is not None:
             await self._days.end()
+
+
+def _log_closed_addresses(settings: Settings) -> None:
+    """Log each address of `listen` on which `require-identity` keeps relay from listening."""
+    for url in settings.receiver.urls:
+        if not settings.receiver.is_open_to(url):
+            why = "require-identity is true, and no [[receiver.originator]] lists it in listeners"
+            _log.warning("not listening on %s: %s", url, why)
 
 
 def _allowed(settings: Settings) -> frozenset[tuple[str, int]]:

@@ -15,19 +15,17 @@ not count as one.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from relay.archive.filing.bound_names import BoundNames, NameBinding
 from relay.archive.filing.originator import NAMELESS, folder_name
-from relay.archive.layout import DISPUTED
+from relay.archive.layout import DISPUTED, OTHERS
 from relay.syslog.lenient.reader import glance
 from relay.syslog.lenient.reading import FormMark
 from relay.syslog.rfc5424 import Identity
 from relay.values.address import canonical_host
 from relay.values.provenance import Provenance, ReceiptMark
 
-OTHERS: Final = "~others"
-"""The folder of what is beyond every ceiling."""
 MOST_ORIGINATORS: Final = 10_000
 MOST_DISPUTED: Final = 1_000
 _REMEMBERED: Final = 20_000
@@ -84,14 +82,26 @@ class _Place(NamedTuple):
     counter: str = ""
 
 
+class _Rules(NamedTuple):
+    """The terms, and what follows from them; exchanged as a whole, because another thread does so."""
+
+    terms: FilingTerms
+    names: BoundNames
+    places: dict[tuple[bytes | None, Provenance | None], _Place]
+    """What was decided for each HOSTNAME and sender."""
+
+    @classmethod
+    def of(cls, terms: FilingTerms) -> Self:
+        """The rules of these terms."""
+        return cls(terms, BoundNames(terms.bindings), {})
+
+
 class FilingPolicy:
     """Decides where messages belong. `exchange` may be called by another thread than `file`."""
 
     def __init__(self, terms: FilingTerms | None = None, folders: Iterable[str] = ()) -> None:
         self.counters = FilingCounters()
-        self._terms = terms or FilingTerms()
-        self._names = BoundNames(self._terms.bindings)
-        self._places: dict[tuple[bytes | None, Provenance | None], _Place] = {}
+        self._rules = _Rules.of(terms or FilingTerms())
         self._folders: set[str] = set()
         self._disputed: set[str] = set()
         self.know(folders)
@@ -104,16 +114,26 @@ class FilingPolicy:
             elif not folder.startswith("~"):
                 self._folders.add(folder)
 
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of time stamps without one."""
+        return self._rules.terms.zone
+
     def exchange(self, terms: FilingTerms) -> None:
         """File by other terms from the next message on."""
-        self._terms, self._names, self._places = terms, BoundNames(terms.bindings), {}
+        self._rules = _Rules.of(terms)
 
     def file(
         self, message: bytes, provenance: Provenance | None, received: int, receipt_marks: ReceiptMark = _NOTHING
     ) -> Filing:
         """Where a message belongs that was received then; provenance None: relay made it, or an old spool held it."""
-        host, time, identity, form_marks = glance(message, received, self._terms.zone)
-        place = self._places.get((host, provenance)) or self._remembered(host, provenance)
+        rules = self._rules
+        host, time, identity, form_marks = glance(message, received, rules.terms.zone)
+        place = rules.places.get((host, provenance))
+        if place is None:
+            if len(rules.places) >= _REMEMBERED:
+                rules.places.clear()
+            place = rules.places[host, provenance] = self._place(rules, host, provenance)
         if place.counter:
             self._count(place, provenance)
         if identity is not None and receipt_marks & ReceiptMark.FORWARDED:
@@ -123,27 +143,19 @@ class FilingPolicy:
             marks = _FORM_MARKS[form_marks] + marks
         return Filing(place.folder, place.originator, time, identity, marks)
 
-    def _remembered(self, host: bytes | None, provenance: Provenance | None) -> _Place:
-        place = self._place(host, provenance)
-        places = self._places
-        if len(places) >= _REMEMBERED:
-            places.clear()
-        places[host, provenance] = place
-        return place
-
-    def _place(self, host: bytes | None, sender: Provenance | None) -> _Place:
+    def _place(self, rules: _Rules, host: bytes | None, sender: Provenance | None) -> _Place:
         peer = canonical_host(sender.peer) if sender is not None else ""
         if sender is not None and sender.protocol == "auditd" and host and canonical_host(_text(host)) == peer:
             host = None
         marks = () if host else ("no-host",)
-        bound = self._names.name_of(sender) if sender is not None and not host else None
+        bound = rules.names.name_of(sender) if sender is not None and not host else None
         octets = host or (bound or peer or NAMELESS).encode()
         name = _text(octets)
         folder = folder_name(octets if octets != NAMELESS.encode() else None)
-        if sender is not None and self._names.is_disputed(name, sender):
-            return self._disputed_place(folder, name, peer, (*marks, "disputed"))
-        most = self._terms.most_originators
-        if folder in self._folders or len(self._folders) < most or (sender and self._names.is_reserved(name)):
+        if sender is not None and rules.names.is_disputed(name, sender):
+            return self._disputed_place(rules.terms.most_disputed, folder, name, peer, (*marks, "disputed"))
+        most = rules.terms.most_originators
+        if folder in self._folders or len(self._folders) < most or (sender and rules.names.is_reserved(name)):
             self._folders.add(folder)
             return _Place(folder, name, marks)
         folder = folder_name(peer.encode() or None)
@@ -152,8 +164,7 @@ class FilingPolicy:
             return _Place(folder, peer, marks, "by_address")
         return _Place(OTHERS, OTHERS, marks, "others")
 
-    def _disputed_place(self, folder: str, name: str, peer: str, marks: tuple[str, ...]) -> _Place:
-        most = self._terms.most_disputed
+    def _disputed_place(self, most: int, folder: str, name: str, peer: str, marks: tuple[str, ...]) -> _Place:
         for candidate, originator, limit in (
             (f"{DISPUTED}/{folder}", name, most),
             (f"{DISPUTED}/{folder_name(peer.encode())}", peer, 2 * most),

@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
-from relay.archive import layout
+from relay.archive import json_line, layout
 from relay.archive.days.commit_count import CommitCount
 from relay.archive.filing.filing_policy import Filing, FilingPolicy
 from relay.archive.identity import usable
@@ -106,6 +106,7 @@ class ArchiveWriter:
         """The latest time of receipt since the last commit."""
         self._day = (-1, "")
         self._failed = False
+        self._is_json = archive_format == "json"
         self._logs = OpenDays(self._disk, self._folder, layout.LOG_SUFFIXES[archive_format], limits.days, self.counters)
         self._repetitions = Repetitions(self._disk, self._folder)
         own = f"{self._folder}/{layout.OWN}"
@@ -160,7 +161,10 @@ class ArchiveWriter:
         if number != self._day[0]:
             self._day = (number, layout.day_of(received))
         log = self._logs.of(filing.folder, self._day[1], filing.originator)
-        line = escape(message)
+        if self._is_json:
+            line = json_line.encode(message, received, provenance, labels, self._policy.zone)
+        else:
+            line = escape(message)
         log.draft(provenance, received, filing.time).add(line, received, filing.time, identity, labels)
         self._newest = max(self._newest, received)
         self.counters.messages += 1

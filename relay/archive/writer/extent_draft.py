@@ -1,5 +1,6 @@
 """Lines that wait for a commit, and the extent that will describe them. Pure."""
 
+from collections.abc import Callable
 from typing import Final
 
 from relay.archive.days.event_times import FAR
@@ -19,6 +20,7 @@ class ExtentDraft:
 
     __slots__ = (
         "_by_identity",
+        "_decode",
         "_ids",
         "_indexed",
         "_marks",
@@ -31,10 +33,14 @@ class ExtentDraft:
         "provenance",
     )
 
-    def __init__(self, provenance: Provenance | None, received: int) -> None:
+    def __init__(
+        self, provenance: Provenance | None, received: int, decode: Callable[[bytes], bytes] = unescape
+    ) -> None:
+        """`decode` gives the message of a line."""
         self.provenance = provenance
+        self._decode = decode
         self.lines: list[bytes] = []
-        """Escaped, without their LFs."""
+        """As the log has them, without their LFs."""
         self.octets = 0
         """Of all lines with their LFs."""
         self.first = self.last = received
@@ -103,7 +109,7 @@ class ExtentDraft:
         if not self._ids:
             return []
         for line in self.lines[self._indexed :]:
-            message = unescape(line)
+            message = self._decode(line)
             found = rfc5424.identity(message)
             if found is not None:
                 self._by_identity.setdefault(found, []).append(message)

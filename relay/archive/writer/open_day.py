@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from relay.archive import ledger
 from relay.archive.days.event_times import EventTimes
-from relay.archive.layout import LEDGER_SUFFIX, stem_of
+from relay.archive.layout import LEDGER_SUFFIX, LOG_SUFFIXES, stem_of
 from relay.archive.ledger import Closing, Extent, Heading
+from relay.archive.log_line import unescape
+from relay.archive.reading.line_search import message_of_json
 from relay.archive.writer.extent_draft import ExtentDraft
 from relay.archive.writer.journal import DaySizes
 from relay.values.provenance import Provenance
@@ -28,6 +30,7 @@ class OpenDay:
 
     __slots__ = (
         "_by_sender",
+        "_decode",
         "_ledger_octets",
         "begins_anew",
         "day",
@@ -51,6 +54,7 @@ class OpenDay:
     )
 
     def __init__(self, folder: str, day: str, originator: str, suffix: str) -> None:
+        self._decode = message_of_json if suffix == LOG_SUFFIXES["json"] else unescape
         self.wanted_folder = folder
         """Below the archive, as filing says."""
         self.folder = folder
@@ -116,7 +120,7 @@ class OpenDay:
         """The draft to which this sender's next line belongs, whose event has that time."""
         found = self._by_sender.get(provenance)
         if found is None or found.is_full or (len(self.drafts) < MAX_DRAFTS and found.is_far_from(time)):
-            found = self._by_sender[provenance] = ExtentDraft(provenance, received)
+            found = self._by_sender[provenance] = ExtentDraft(provenance, received, self._decode)
             self.drafts.append(found)
         return found
 

@@ -98,7 +98,7 @@ def originators(disk: Disk, folder: str) -> Iterator[str]:
     for name in disk.names(folder):
         if name == layout.OWN or not _is_folder(f"{folder}/{name}"):
             continue
-        if name.startswith(NESTING):
+        if name.startswith(NESTING) and name != layout.OTHERS:
             yield from (
                 f"{name}/{inner}" for inner in disk.names(f"{folder}/{name}") if _is_folder(f"{folder}/{name}/{inner}")
             )

@@ -156,6 +156,7 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
         fixed={
             "relay.state-directory": settings.relay.state_directory,
             "receiver.archive": settings.receiver.archive,
+            "receiver.archive-format": settings.receiver.archive_format,
         },
     )
 

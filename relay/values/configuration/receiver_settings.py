@@ -1,7 +1,7 @@
 """The settings of `relay receive`: [receiver] and its tables. `relay.values.configuration.settings` has the others."""
 
 from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
@@ -79,6 +79,7 @@ class ReceiverSettings(ListenerSettings):
     proxy_protocol: Flag = False
     proxies: tuple[Network, ...] = ()
     """The addresses whose streams begin with a PROXY header."""
+    archive_format: Literal["text", "json"] = "text"
     zone: Zone = "local"
     """Of time stamps without one."""
     require_identity: Flag = False

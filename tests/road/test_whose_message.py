@@ -1,0 +1,166 @@
+"""A running `relay receive` files what senders of every form send, by their names, and disputes forged ones."""
+
+import contextlib
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archive.plain_reader import read_archive
+from harness.ports import LOOPBACK, free_port, listens
+from harness.process import Process
+from harness.relay import RELAY
+from harness.sender_forms import EVERYTHING, Vector
+from harness.waiting import wait_until
+
+from relay.archive.filing.originator import folder_name
+
+OWN = b'<109>1 2026-11-30T09:01:02Z fw1 relay - - [128T relayRun="00000000000000ab" relaySeq="%d" type="audit"] x'
+
+
+class LogServer:
+    """`relay receive` with a configuration file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.open_port, self.bound_port = free_port(), free_port()
+        self.configuration = folder / "relay.toml"
+        self.archive = folder / "archive"
+
+    def configure(self, *lines: str, bound: bool = True, archive_format: str = "text") -> None:
+        urls = [f"tcp://{LOOPBACK}:{port}" for port in (self.open_port, self.bound_port)]
+        table = ["[[receiver.originator]]", 'name = ["fw*"]', f'listeners = ["{urls[1]}"]'] if bound else []
+        text = [
+            "[relay]",
+            f'state-directory = "{self.folder / "state"}"',
+            'hostname = "loghost"',
+            "[receiver]",
+            f"listen = {json.dumps(urls)}",
+            f'archive = "{self.archive}"',
+            f'archive-format = "{archive_format}"',
+            'zone = "UTC"',
+            *lines,
+            *table,
+        ]
+        self.configuration.write_text("\n".join(text))
+
+    def relay(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [*RELAY, "-c", str(self.configuration), *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Process]:
+        argv = [*RELAY, "-c", str(self.configuration), "receive"]
+        with Process(argv, self.folder / "log") as process:
+            wait_until(lambda: listens(self.bound_port) or not process.running, 60, lambda: process.log)
+            assert process.running, process.log
+            yield process
+            process.stop()
+
+    def send(self, port: int, *messages: bytes) -> None:
+        """Return when they are accepted."""
+        with socket.create_connection((LOOPBACK, port), 30) as program:
+            program.sendall(b"".join(b"%d %b" % (len(message), message) for message in messages))
+            program.shutdown(socket.SHUT_WR)
+            assert program.recv(1) == b""
+
+    def events(self, *arguments: str) -> list[dict[str, Any]]:
+        done = self.relay("events", "--archive", str(self.archive), "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def foreign_events(self) -> list[dict[str, Any]]:
+        """All but relay's own."""
+        try:
+            return [event for event in self.events() if event["originator"] != "loghost"]
+        except AssertionError:  # it has archived nothing yet
+            return []
+
+    def wait_for(self, folder: str, count: int) -> list[dict[str, Any]]:
+        """The messages of an originator's folder, when there are so many."""
+        found: list[dict[str, Any]] = []
+
+        def are_there() -> bool:
+            with contextlib.suppress(AssertionError):
+                found[:] = self.events("--originator", folder)
+            return len(found) >= count
+
+        wait_until(are_there, 60, lambda: f"{folder}: {found}\n{(self.folder / 'log').read_text()}")
+        return found
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> LogServer:
+    return LogServer(tmp_path)
+
+
+def test_bound_names_are_disputed_reloaded_and_required(server: LogServer) -> None:
+    server.configure()
+    with server.running() as process:
+        server.send(server.open_port, OWN % 1, b"<14>1 2026-11-30T09:01:02Z web1 app - - - x", b"no form")
+        server.send(server.bound_port, OWN % 1, OWN % 1, b"<14>no host")
+        forged = server.wait_for("~disputed/fw1", 1)
+        assert [event["marks"] for event in forged] == [["disputed"]]
+        assert [event["number"] for event in server.wait_for("fw1", 1)] == [1]  # the forged one is not its duplicate
+        assert len(server.wait_for("web1", 1)) == 1
+        (bare, other) = server.wait_for(LOOPBACK, 2)
+        assert "no-host" in bare["marks"]
+        assert {bare["message"], other["message"]} == {"no form", "no host"}
+        wait_until(lambda: "name-disputed" in server.relay("status").stdout, 60, lambda: process.log)
+        assert f"is in ~disputed: fw1 from {LOOPBACK} by tcp://{LOOPBACK}:{server.open_port}" in process.log
+
+        server.configure(bound=False)
+        assert server.relay("reload").returncode == 0
+        server.send(server.open_port, OWN % 2)
+        assert len(server.wait_for("fw1", 2)) == 2
+
+        server.configure("require-identity = true")
+        assert server.relay("reload").returncode == 0
+        with pytest.raises(OSError, match="refused"):
+            server.send(server.open_port, OWN % 3)
+        server.send(server.bound_port, OWN % 3)
+        assert len(server.wait_for("fw1", 3)) == 3
+        assert f"not listening on tcp://{LOOPBACK}:{server.open_port}: require-identity is true" in process.log
+
+
+@pytest.mark.parametrize("archive_format", ["text", "json"])
+def test_every_form_ends_in_a_folder_of_its_own_to_the_octet(server: LogServer, archive_format: str) -> None:
+    """Each message has its host or the peer's address as folder, a time or a mark, and its octets."""
+    server.configure(bound=False, archive_format=archive_format)
+    vectors = [vector for vector in EVERYTHING if vector.message]
+    with server.running():
+        server.send(server.open_port, *(vector.message for vector in vectors), OWN % 1)
+        server.send(server.open_port, OWN % 1, OWN % 1)  # repetitions
+        vectors.append(Vector(OWN % 1, 109, None, b"fw1", None, None, b"x", ""))
+        expected: dict[str, list[bytes]] = {}
+        for vector in vectors:
+            expected.setdefault(folder_name(vector.host or LOOPBACK.encode()), []).append(vector.message)
+        wait_until(lambda: len(server.foreign_events()) >= len(vectors), 60, lambda: process_log(server))
+    if archive_format == "text":
+        stored = {name: found for name, found in _messages(server.archive).items() if name != "loghost"}
+        assert stored == expected
+    events = server.foreign_events()
+    assert len(events) == len(vectors)
+    assert all(event["time"] or "no-time" in event["marks"] for event in events)
+    if archive_format == "json":
+        lines = [
+            json.loads(line) for path in server.archive.glob("fw1/*.jsonl") for line in path.read_bytes().splitlines()
+        ]
+        assert [line["raw"].encode() for line in lines] == expected["fw1"]
+        assert {(line["peer"], line["via"]) for line in lines} == {
+            (LOOPBACK, f"tcp://{LOOPBACK}:{server.open_port} syslog")
+        }
+
+
+def process_log(server: LogServer) -> str:
+    return (server.folder / "log").read_text()
+
+
+def _messages(archive: Path) -> dict[str, list[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for line in read_archive(archive):
+        found.setdefault(line.folder, []).append(line.message)
+    return found
