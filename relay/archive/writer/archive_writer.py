@@ -31,6 +31,7 @@ longest untouched ones are closed. `identity` has the ceilings of what is rememb
 that of originators.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ from relay.archive.log_line import escape
 from relay.archive.writer.archive_counters import ArchiveCounters
 from relay.archive.writer.journal import Entry, Journal
 from relay.archive.writer.open_days import DayLimits, OpenDays
-from relay.archive.writer.recovery import mark, originators, recover
+from relay.archive.writer.recovery import mark, originators, recover, sender_of
 from relay.archive.writer.repetitions import Repetition, Repetitions
 from relay.errors import StorageError
 from relay.syslog.rfc5424 import Identity
@@ -152,7 +153,7 @@ class ArchiveWriter:
         if identity is not None and (marks & _INCOMPLETE or not usable(identity.sequence, identity.parts)):
             identity = None
         labels = filing.marks if not marks else (*marks.labels, *filing.marks)
-        if identity is not None and not mark(self._seen, filing.folder, identity):
+        if identity is not None and not self._is_new(filing.folder, identity, provenance):
             label = self._judge(filing, identity, message, provenance)
             if not label:
                 return False
@@ -174,6 +175,10 @@ class ArchiveWriter:
                 self._commits.begin()
                 self._write_out()
         return True
+
+    def _is_new(self, folder: str, identity: Identity, provenance: Provenance | None) -> bool:
+        sender = "" if provenance is None else sender_of(provenance.peer, provenance.identity)
+        return mark(self._seen, folder, identity, sender)
 
     def _judge(self, filing: Filing, identity: Identity, message: bytes, provenance: Provenance | None) -> str:
         """The mark of a message whose identity was seen before; empty: it is dropped."""
@@ -252,6 +257,7 @@ class ArchiveWriter:
 
     def _begin_journal(self) -> None:
         """Begin the journal anew with the whole state."""
-        state = Entry(self._spool_id, self.cursor, tuple(self._logs.days.values()), (), self._seen.all())
-        self._journal.begin(state)
+        days = Entry(self._spool_id, self.cursor, tuple(self._logs.days.values()))
+        seen = (Entry(self._spool_id, self.cursor, (), (), marks) for marks in self._seen.all())
+        self._journal.begin(itertools.chain((days,), seen))
         self._whole = self._journal.size

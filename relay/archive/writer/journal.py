@@ -11,13 +11,15 @@ Reading distinguishes a torn tail from damage:
   logs and ledgers.
 """
 
+import itertools
 import struct
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
 
-from relay.archive.identity import SeenMarks
+from relay.archive.writer.seen_identities import SeenMarks
 from relay.errors import InternalError
 from relay.system.disk import Disk, File
 
@@ -48,24 +50,28 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     seen: SeenMarks = SeenMarks()
 
 
-class Replay(NamedTuple):
-    """The contents of a journal."""
+class OpenDaySizes:
+    """The open days that records leave behind."""
 
-    entries: tuple[Entry, ...]
+    def __init__(self) -> None:
+        self.days: dict[str, DaySizes] = {}
+        """By their logs' paths; the longest untouched first."""
+
+    def take(self, entry: Entry) -> None:
+        """Apply a record."""
+        for day in entry.days:
+            self.days.pop(day.path, None)
+            self.days[day.path] = day
+        for path in entry.ended:
+            self.days.pop(path, None)
+
+
+class Replay(NamedTuple):
+    """How a journal's records were read."""
+
+    records: int
     torn: bool
     damaged: bool
-
-    @property
-    def days(self) -> dict[str, DaySizes]:
-        """The open days, by their logs' paths; the longest untouched first."""
-        found: dict[str, DaySizes] = {}
-        for entry in self.entries:
-            for day in entry.days:
-                found.pop(day.path, None)
-                found[day.path] = day
-            for path in entry.ended:
-                found.pop(path, None)
-        return found
 
 
 def encode(entry: Entry) -> bytes:
@@ -75,9 +81,9 @@ def encode(entry: Entry) -> bytes:
     return head + crc32(head).to_bytes(4) + payload + _END
 
 
-def replay(data: bytes) -> Replay:
-    """Read a whole journal; never raises."""
-    entries: list[Entry] = []
+def replay(data: bytes, take: Callable[[Entry], None]) -> Replay:
+    """Read a whole journal, and give each record to `take`; never raises by itself."""
+    records = 0
     damaged = torn = False
     position = len(MAGIC)
     if not data.startswith(MAGIC):
@@ -87,14 +93,15 @@ def replay(data: bytes) -> Replay:
     while position < len(data):
         entry, end = _read(data, position)
         if entry is not None:
-            entries.append(entry)
+            take(entry)
+            records += 1
         elif _interrupted(data, position):
             torn = True
         else:
             damaged = True
             end = _next_mark(data, position + 1)
         position = end
-    return Replay(tuple(entries), torn, damaged)
+    return Replay(records, torn, damaged)
 
 
 class Journal:
@@ -114,14 +121,16 @@ class Journal:
         with self._disk.open(self.path, writable=False) as file:
             return file.read(file.size, 0)
 
-    def begin(self, state: Entry) -> None:
+    def begin(self, state: Iterable[Entry]) -> None:
         """Begin a new journal with the whole state, in place of the old one; durable on return."""
-        data = MAGIC + encode(state)
         new = f"{self.path}.new"
         file = self._disk.open(new, create=True)
         try:
             file.truncate(0)
-            file.write(data, 0)
+            size = 0
+            for piece in itertools.chain((MAGIC,), map(encode, state)):
+                file.write(piece, size)
+                size += len(piece)
             file.sync()
             self._disk.replace(new, self.path)
             file.path = self.path
@@ -131,7 +140,7 @@ class Journal:
             raise
         self.close()
         self._file = file
-        self.size = len(data)
+        self.size = size
 
     def append(self, entry: Entry) -> None:
         """Add a record; durable on return."""

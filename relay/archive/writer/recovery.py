@@ -22,15 +22,17 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from relay.archive import layout
-from relay.archive.identity import Seen, SequenceKey, usable
+from relay.archive.identity import SequenceKey, usable
 from relay.archive.layout import LEDGER_SUFFIX
 from relay.archive.ledger import Extent, LedgerError, decode
-from relay.archive.writer.journal import DaySizes, Replay, replay
+from relay.archive.writer.journal import DaySizes, Entry, OpenDaySizes, Replay, replay
+from relay.archive.writer.seen_identities import SeenIdentities
 from relay.errors import StorageError
 from relay.syslog.rfc5424 import Identity
 from relay.system.disk import Disk
 
 MAX_COPIES: Final = 8
+MAX_SENDER: Final = 200
 ASIDE: Final = "~aside"
 """What could not be written to an originator's own folder lies below this one."""
 NESTING: Final = "~"
@@ -58,7 +60,7 @@ class Recovered(NamedTuple):
     cursor: bytes | None
     days: dict[str, DaySizes]
     """The open days, by their logs' paths; the longest untouched first."""
-    seen: Seen
+    seen: SeenIdentities
     cut: int = 0
     """Octets that were cut."""
     learned: int = 0
@@ -67,30 +69,39 @@ class Recovered(NamedTuple):
     """Whether the journal was."""
 
 
-def mark(seen: Seen, folder: str, identity: Identity) -> bool:
+def mark(seen: SeenIdentities, folder: str, identity: Identity, sender: str) -> bool:
     """Mark an identity as seen; False when it was seen before."""
     run, kind, number, part, parts = identity
-    return seen.add(SequenceKey(folder.encode(), run, kind), number, part, parts)
+    return seen.add(SequenceKey(folder.encode(), run, kind), number, part, parts, sender)
+
+
+def sender_of(peer: str, identity: str | None) -> str:
+    """To whom identities are charged: what was verified, else the address."""
+    return (identity or peer)[:MAX_SENDER]
 
 
 def recover(disk: Disk, folder: str, spool_id: str, journal: bytes | None) -> Recovered:
     """Bring logs and ledgers into a state that is known, and return it."""
     own = f"{folder}/{layout.OWN}"
-    found = Replay((), torn=False, damaged=False) if journal is None else replay(journal)
+    seen, days = SeenIdentities(), OpenDaySizes()
+    last: Entry | None = None
+
+    def take(entry: Entry) -> None:
+        nonlocal last
+        last = entry
+        days.take(entry)
+        seen.restore(entry.seen)
+
+    found = Replay(0, torn=False, damaged=False) if journal is None else replay(journal, take)
     if found.damaged and journal is not None:
         _keep(disk, own, "journal.damaged", [journal])
-    seen = Seen()
-    for entry in found.entries:
-        seen.restore(entry.seen)
-    last = found.entries[-1] if found.entries else None
     same_spool = last is not None and last.spool_id == spool_id
+    cursor = last.cursor if last is not None and same_spool else None
     if same_spool and not found.damaged:
-        days = found.days
-        cut = _cut(disk, folder, days)
-        return Recovered(last.cursor if last else None, days, seen, cut)
+        return Recovered(cursor, days.days, seen, _cut(disk, folder, days.days))
     learned = sum(learn(disk, seen, folder, name) for name in originators(disk, folder))
     seen.take()
-    return Recovered(last.cursor if last and same_spool else None, {}, seen, 0, learned, found.damaged)
+    return Recovered(cursor, {}, seen, 0, learned, found.damaged)
 
 
 def originators(disk: Disk, folder: str) -> Iterator[str]:
@@ -106,7 +117,7 @@ def originators(disk: Disk, folder: str) -> Iterator[str]:
             yield name
 
 
-def learn(disk: Disk, seen: Seen, archive: str, name: str) -> int:
+def learn(disk: Disk, seen: SeenIdentities, archive: str, name: str) -> int:
     """Mark the identities in an originator's newest ledgers as seen; how many lines these ledgers describe."""
     lines = 0
     with suppress(StorageError):
@@ -133,14 +144,15 @@ def extents(disk: Disk, path: str, end: int | None = None) -> Iterator[Extent]:
                         yield found
 
 
-def _mark_all(seen: Seen, name: str, extent: Extent) -> None:
+def _mark_all(seen: SeenIdentities, name: str, extent: Extent) -> None:
+    sender = sender_of(extent.sender, extent.identity)
     for run, kind, first, last, *parts in extent.id:
         key = SequenceKey(name.encode(), str(run).encode(), str(kind).encode())
         if parts:
             if usable(first, parts[1]):
-                seen.add(key, first, *parts)
+                seen.add(key, first, parts[0], parts[1], sender)
         elif usable(last, 1):
-            seen.add_all(key, first, last)
+            seen.add_all(key, first, last, sender)
 
 
 def _size_of(path: str) -> int:

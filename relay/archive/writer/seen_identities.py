@@ -1,0 +1,253 @@
+"""Which events the archive holds: the numbers seen of each originator, run and type. Pure.
+
+An event that came in parts (`relayPart="2/5"`) is remembered part by part until it is complete, then as its number
+alone. An identity is charged to the sender from whom its run and type came first.
+
+Ceilings are in octets of memory, estimated: `max_octets` in all, and `max_sender_octets` for one sender, so that a
+sender that invents identities makes the archive forget only its own. At a ceiling the longest untouched run and type
+is forgotten, or the lowest numbers where one run and type has nearly all. Above `max_octets` the senders that have most
+are cut to one level. What is forgotten can be stored twice but is never lost; `forgotten` counts.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from relay.archive.identity import Intervals, SequenceKey
+
+MAX_OCTETS: Final = 32 * 1024 * 1024
+MAX_SENDER_OCTETS: Final = 8 * 1024 * 1024
+KEY_OCTETS: Final = 700
+INTERVAL_OCTETS: Final = 96
+PART_OCTETS: Final = 700
+_LEFT: Final = 7 / 8
+"""What remains of `max_octets` when it was reached."""
+_AT_ONCE: Final = 1000
+"""Keys in one `SeenMarks` of `all`."""
+
+
+class MessagePart(NamedTuple):
+    """One part of a numbered event that is not complete."""
+
+    key: SequenceKey
+    number: int
+    part: int
+    parts: int
+    sender: str = ""
+
+
+class SeenNumbers(NamedTuple):
+    """Whole numbers as (first, last) intervals."""
+
+    key: SequenceKey
+    spans: tuple[tuple[int, int], ...]
+    sender: str = ""
+
+
+class SeenMarks(NamedTuple):
+    """What became seen."""
+
+    numbers: tuple[SeenNumbers, ...] = ()
+    parts: tuple[MessagePart, ...] = ()
+
+
+class _SenderShare:
+    """What is charged to one sender."""
+
+    __slots__ = ("keys", "octets", "partial", "sender")
+
+    def __init__(self, sender: str) -> None:
+        self.sender = sender
+        self.octets = 0
+        self.keys: dict[SequenceKey, Intervals] = {}
+        """The longest untouched first."""
+        self.partial: dict[tuple[SequenceKey, int], tuple[int, int]] = {}
+        """Key and number → parts, and a bitmap of those that came; the longest begun first."""
+
+
+class SeenIdentities:
+    """All that was seen, and what became seen since the last `take`."""
+
+    def __init__(self, *, max_octets: int = MAX_OCTETS, max_sender_octets: int = MAX_SENDER_OCTETS) -> None:
+        self.forgotten = 0
+        self.octets = 0
+        """Estimated memory."""
+        self._max_octets = max_octets
+        self._max_sender_octets = max_sender_octets
+        self._senders: dict[str, _SenderShare] = {}
+        self._owner: dict[SequenceKey, _SenderShare] = {}
+        self._new_numbers: dict[SequenceKey, Intervals] = {}
+        self._new_parts: list[MessagePart] = []
+
+    def add(self, key: SequenceKey, number: int, part: int = 1, parts: int = 1, sender: str = "") -> bool:
+        """Mark as seen; False when it was seen before."""
+        share = self._owner.get(key)
+        if share is None:
+            share = self._new_key(key, sender)
+        numbers = share.keys[key]
+        if parts != 1:
+            return number not in numbers and self._add_part(share, MessagePart(key, number, part, parts, sender))
+        before = len(numbers)
+        if not numbers.add(number):
+            return False
+        self._finish(share, key, number)
+        if len(numbers) != before:
+            self._charge(share, (len(numbers) - before) * INTERVAL_OCTETS, key)
+        return True
+
+    def add_all(self, key: SequenceKey, first: int, last: int, sender: str = "") -> None:
+        """Mark `first` to `last` as seen."""
+        share = self._owner.get(key) or self._new_key(key, sender)
+        numbers = share.keys[key]
+        before = len(numbers)
+        numbers.add_all(first, last)
+        self._new_numbers.setdefault(key, Intervals()).add_all(first, last)
+        self._charge(share, (len(numbers) - before) * INTERVAL_OCTETS, key)
+
+    def restore(self, marks: SeenMarks) -> None:
+        """Take in what an earlier `take` or `all` gave; it is not new."""
+        for key, spans, sender in marks.numbers:
+            for first, last in spans:
+                self.add_all(key, first, last, sender)
+            share = self._owner.get(key)
+            if share is not None:
+                share.keys[key] = share.keys.pop(key)
+        for part in marks.parts:
+            self.add(*part)
+        self.take()
+
+    def take(self) -> SeenMarks:
+        """What became seen since the last call."""
+        marks = SeenMarks(tuple(map(self._plain, self._new_numbers.items())), tuple(self._new_parts))
+        for key in self._new_numbers:
+            share = self._owner.get(key)
+            if share is not None:
+                share.keys[key] = share.keys.pop(key)
+        self._new_numbers = {}
+        self._new_parts = []
+        return marks
+
+    def all(self) -> Iterator[SeenMarks]:
+        """Everything in pieces, for a new beginning of a journal; of each sender the longest untouched first."""
+        numbers: list[SeenNumbers] = []
+        for share in self._senders.values():
+            for key, intervals in share.keys.items():
+                if intervals:
+                    numbers.append(SeenNumbers(key, tuple(intervals), share.sender))
+                if len(numbers) >= _AT_ONCE:
+                    yield SeenMarks(tuple(numbers))
+                    numbers = []
+        parts = [
+            MessagePart(key, number, part, parts, share.sender)
+            for share in self._senders.values()
+            for (key, number), (parts, came) in share.partial.items()
+            for part in range(1, parts + 1)
+            if came >> part & 1
+        ]
+        yield SeenMarks(tuple(numbers), tuple(parts))
+
+    def _plain(self, item: tuple[SequenceKey, Intervals]) -> SeenNumbers:
+        share = self._owner.get(item[0])
+        return SeenNumbers(item[0], tuple(item[1]), "" if share is None else share.sender)
+
+    def _new_key(self, key: SequenceKey, sender: str) -> _SenderShare:
+        share = self._senders.get(sender)
+        if share is None:
+            share = self._senders[sender] = _SenderShare(sender)
+        share.keys[key] = Intervals()
+        self._owner[key] = share
+        self._charge(share, KEY_OCTETS, key)
+        return share
+
+    def _finish(self, share: _SenderShare, key: SequenceKey, number: int) -> None:
+        """Note that a number is complete."""
+        new = self._new_numbers.get(key)
+        if new is None:
+            new = self._new_numbers[key] = Intervals()
+        new.add(number)
+        if share.partial and share.partial.pop((key, number), None) is not None:
+            self._charge(share, -PART_OCTETS, key)
+
+    def _add_part(self, share: _SenderShare, mark: MessagePart) -> bool:
+        place = (mark.key, mark.number)
+        known = share.partial.get(place)
+        parts, came = known or (mark.parts, 0)
+        if parts != mark.parts:  # split anew, at another limit: the old parts say nothing about the new ones
+            came = 0
+        if came >> mark.part & 1:
+            return False
+        came |= 1 << mark.part
+        if came.bit_count() == mark.parts:
+            numbers = share.keys[mark.key]
+            before = len(numbers)
+            numbers.add(mark.number)
+            self._finish(share, mark.key, mark.number)
+            self._charge(share, (len(numbers) - before) * INTERVAL_OCTETS, mark.key)
+            return True
+        share.partial[place] = (mark.parts, came)
+        self._new_parts.append(mark)
+        if known is None:
+            self._charge(share, PART_OCTETS, mark.key)
+        return True
+
+    # --- Ceilings ---
+
+    def _charge(self, share: _SenderShare, octets: int, key: SequenceKey) -> None:
+        """Count the memory of a change to `key`, which is not forgotten itself."""
+        share.octets += octets
+        self.octets += octets
+        if share.octets > self._max_sender_octets:
+            self._shrink(share, self._max_sender_octets, key)
+        if self.octets > self._max_octets:
+            self._level(key)
+
+    def _level(self, key: SequenceKey) -> None:
+        """Cut the senders that have most to one level, so that `_LEFT` of the ceiling remains."""
+        sizes = sorted(share.octets for share in self._senders.values())
+        left, level = self._max_octets * _LEFT, 0.0
+        for index, size in enumerate(sizes):
+            level = left / (len(sizes) - index)
+            if size > level:
+                break
+            left -= size
+        for share in list(self._senders.values()):
+            if share.octets > level:
+                self._shrink(share, int(level), key)
+        for share in list(self._senders.values()):  # very many senders with one key each
+            if self.octets <= self._max_octets * _LEFT:
+                break
+            self._shrink(share, 0, key)
+
+    def _shrink(self, share: _SenderShare, limit: int, keep: SequenceKey) -> None:
+        """Forget what this sender touched longest ago."""
+        while share.octets > limit and share.keys:
+            if share.partial and len(share.partial) * PART_OCTETS * 2 > share.octets:
+                del share.partial[next(iter(share.partial))]
+                self._forget(share, PART_OCTETS)
+                continue
+            oldest = next(iter(share.keys))
+            if oldest == keep and len(share.keys) > 1:
+                share.keys[keep] = share.keys.pop(keep)
+                oldest = next(iter(share.keys))
+            if oldest != keep:
+                self._forget_key(share, oldest)
+            elif len(numbers := share.keys[keep]) > 1:
+                dropped = max(len(numbers) // 8, 1)
+                numbers.forget_lowest(dropped)
+                self._forget(share, dropped * INTERVAL_OCTETS, dropped)
+            else:
+                break
+        if not share.keys:
+            del self._senders[share.sender]
+
+    def _forget_key(self, share: _SenderShare, key: SequenceKey) -> None:
+        numbers = share.keys.pop(key)
+        del self._owner[key]
+        for place in [place for place in share.partial if place[0] == key]:
+            del share.partial[place]
+            self._forget(share, PART_OCTETS)
+        self._forget(share, KEY_OCTETS + len(numbers) * INTERVAL_OCTETS)
+
+    def _forget(self, share: _SenderShare, octets: int, count: int = 1) -> None:
+        share.octets -= octets
+        self.octets -= octets
+        self.forgotten += count
