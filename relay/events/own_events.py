@@ -8,8 +8,9 @@ They are of type `relay`: always enabled and persistent, and sent to every serve
 - OPENING: a spool's writer begins a run; `previousRun` and `last="TYPE NUMBER"` are the last sequence numbers of the
   run before it, `version` is relay's.
 - HEARTBEAT: once a minute; `last="TYPE NUMBER"` for each type, `chain` (the head of the retained spool's hash chain, in
-  hex), `backlog="SERVER BLOCKS"`, the blocks without proof, `version`, and `raised="NAME SEVERITY SUBJECT"` for each
-  raised alarm, the worst eight. Its absence shows that a router is silent.
+  hex), `backlog="SERVER BLOCKS"`, the blocks without proof, `version`, `lostEvents`, the lost events that gap events
+  have reported since the start, and `raised="NAME SEVERITY SUBJECT"` for each raised alarm, the worst eight. Its
+  absence shows that a router is silent.
 - GAP: `server` (absent: no server got them), `gap` (its number), `cause`, `events`, and for each run and type
   `lost="RUN TYPE FIRST LAST EVENTS"`; `unnamed` counts events without a sequence number.
   Audit records that the kernel dropped before any audit daemon could read them are a GAP too, with `source="kernel"`
@@ -88,6 +89,8 @@ class HeartbeatReport(NamedTuple):
     version: str = ""
     alarms: Sequence[Alarm] = ()
     """Those that are raised."""
+    lost: int = 0
+    """Events that gap events have reported since the start."""
 
 
 def heartbeat(author: Author, now: int, report: HeartbeatReport) -> Event:
@@ -98,6 +101,7 @@ def heartbeat(author: Author, now: int, report: HeartbeatReport) -> Event:
         ("chain", report.chain.hex()),
         *(("backlog", f"{server} {blocks}") for server, blocks in report.waiting.items()),
         ("version", report.version),
+        ("lostEvents", str(report.lost or "")),
         *(("raised", f"{each.name} {each.severity} {each.about}".rstrip()) for each in worst_first[:MOST_ALARMS]),
     ]
     return author.event(now, _INFORMATIONAL, "HEARTBEAT", params, "relay is running")

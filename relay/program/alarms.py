@@ -23,6 +23,7 @@ from relay.errors import RelayError, StorageError
 from relay.program.watch.audit_trail import own_records
 from relay.program.watch.audit_trail.observation import AuditFault, AuditObservation
 from relay.program.watch.certificate_watch import CertificateExpiry
+from relay.program.watch.silence_watch import Silence, Silences
 from relay.transport.tls.certificate import SOON
 from relay.values import alarm
 from relay.values.alarm import Alarm, Severity
@@ -34,6 +35,8 @@ LOST_SECONDS: Final = 3.0
 NOT_WATCHED: Final = (
     'auditd is no longer watched: `watch-auditd = "never"`, or no source has this machine\'s audit trail'
 )
+MOST_SILENT: Final = 10
+"""Alarms about single originators; beyond that one alarm is about all others."""
 _LONGEST_CAUSE: Final = 400
 """Characters of an error that an alarm repeats; all alarms share one slot."""
 _TENTH: Final = 10
@@ -108,6 +111,8 @@ class Snapshot:
     servers: Sequence[ServerState] = ()
     faults: Mapping[str, RelayError | None] = field(default_factory=dict)
     """Each listener and port-forwarding by name, and why it cannot be used."""
+    silences: Silences = field(default_factory=Silences)
+    """Of the receiver's originators."""
     archive_fault: RelayError | None = None
     """Why a closed day of the archive could not be compressed or removed."""
 
@@ -307,6 +312,35 @@ def repair_needed(seen: Snapshot) -> Texts:
     for about, error in seen.faults.items():
         if error is not None and not error.retryable:
             yield about, f"{about} waits for a repair{_because(error)}"
+
+
+# --- Originators ---
+
+
+@_condition(alarm.ORIGINATOR_SILENT, "major")
+def originator_silent(seen: Snapshot) -> Texts:
+    """A sender does not send any more."""
+    return _silent(seen, alarm.ORIGINATOR_SILENT, seen.silences.originators)
+
+
+@_condition(alarm.ORIGINATOR_MISSING, "major")
+def originator_missing(seen: Snapshot) -> Texts:
+    """A sender never sent, or is not what the configuration names."""
+    return _silent(seen, alarm.ORIGINATOR_MISSING, seen.silences.patterns)
+
+
+def _silent(seen: Snapshot, name: str, silences: Iterable[Silence]) -> Texts:
+    """An alarm for each, as far as they all have space in one slot, and one for the rest."""
+    raised = {about: text for (other, about), text in seen.raised.items() if other == name}
+    if not seen.silences.recalled:  # the archive is still being read after a start
+        yield from raised.items()
+        return
+    known_first = sorted(silences, key=lambda each: each.about not in raised)
+    counted = [each for each in known_first if each.settled or each.about in raised]
+    for each in counted[:MOST_SILENT]:
+        yield each.about, each.text
+    if len(counted) > MOST_SILENT:
+        yield "", f"more than {MOST_SILENT} originators are silent; `relay fleet` shows them"
 
 
 @_condition(alarm.ARCHIVE_NOT_KEPT, "minor")

@@ -40,6 +40,7 @@ from relay.program.watch.all_users import LASTING, NETWORK_HALT, UNWATCHED, AllU
 from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
 from relay.program.watch.certificate_watch import CertificateWatch
 from relay.program.watch.halt_request import HaltRequest
+from relay.program.watch.silence_watch import ArchiveProgress, Silences, SilenceWatch
 from relay.spool.full_disk import Policy
 from relay.spool.slots import MAX_CONTENT
 from relay.spool.store import Store
@@ -62,6 +63,8 @@ REMIND_SECONDS: Final = 60.0
 """From one message to all users to the next, about an alarm that nobody may miss."""
 MAX_WAITING: Final = 100
 ALARMS_SLOT: Final = "alarms"
+ARCHIVE: Final = "archive"
+"""The archive's name among the destinations."""
 _CLOCK_SLOT: Final = "clock"
 _MICROSECONDS: Final = 1_000_000
 
@@ -118,6 +121,8 @@ class Watches:
     halt: HaltRequest | None = None
     """None: this program never requests a halt."""
     alarm_command: AlarmCommand = field(default_factory=lambda: AlarmCommand(()))
+    silence: SilenceWatch | None = None
+    """Of the archive's originators; None: this program has no archive."""
 
 
 WatchesBuilder = Callable[[Store, Watches | None], Watches]
@@ -285,8 +290,18 @@ class Housekeeping:
             today=dt.datetime.fromtimestamp(now.wall / _MICROSECONDS, dt.UTC),
             servers=servers,
             faults=self.faults(),
+            silences=self._silences(now),
             archive_fault=self.archive_fault(),
         )
+
+    def _silences(self, now: Clocks) -> Silences:
+        watch = self.watches.silence
+        archive = next((each for each in self._destinations if each.name == ARCHIVE), None)
+        if watch is None or archive is None:
+            return Silences()
+        ends = self._store.spools.map(lambda spool: spool.next_number)
+        hindered = self._intake.error is not None or archive.error is not None
+        return watch.look(now.boot, ArchiveProgress(archive.cursor.blocks, ends, hindered))
 
     def _happened_lately(self, what: str, times: int, now: Clocks) -> bool:
         known = self._counted.get(what, _Counted(0, -int(QUIET_SECONDS * _MICROSECONDS)))
@@ -330,6 +345,9 @@ class Housekeeping:
                 # It was raised by a run that watched auditd. That it is cleared must not say that auditd works.
                 change = replace(change, alarm=replace(change.alarm, text=NOT_WATCHED))  # noqa: PLW2901
                 self.watches.users.send(alarm.AUDITD_DOWN + UNWATCHED)
+            elif self._is_given_up(change):
+                text = f"{change.alarm.about} is not watched any more; it has not come back"
+                change = replace(change, alarm=replace(change.alarm, text=text))  # noqa: PLW2901
             else:
                 self.watches.users.send_change(change)
             self.watches.alarm_command.note(change)
@@ -337,6 +355,12 @@ class Housekeeping:
             if change.begins and change.alarm.name in LASTING:
                 self._next_reminder = now.boot + int(REMIND_SECONDS * _MICROSECONDS)
             yield change
+
+    def _is_given_up(self, change: AlarmChange) -> bool:
+        """Whether an alarm about a silent originator ends although nothing came from it."""
+        watch, about = self.watches.silence, change.alarm.about
+        of_one = change.alarm.name == alarm.ORIGINATOR_SILENT and about and not change.raised
+        return bool(of_one) and (watch is None or not watch.is_heard(about))
 
     def _request_halt(self, servers: Iterable[ServerState], now: Clocks) -> None:
         """Request the halt where the policy wants one, unless the destinations that it is about still make progress."""
@@ -378,8 +402,8 @@ class Housekeeping:
             for each in self._destinations
         }
         chain = retained.last.chain if retained.last else b""
-        raised = [each.alarm for each in self.alarms.active]
-        report = HeartbeatReport(self._intake.last_numbers, chain, behind, self._policy.version, raised)
+        raised, lost = [each.alarm for each in self.alarms.active], self._store.losses.reported_events.total()
+        report = HeartbeatReport(self._intake.last_numbers, chain, behind, self._policy.version, raised, lost)
         return own_events.heartbeat(self._policy.author, now, report)
 
     def _remember(self, slot: str, value: bytes) -> None:

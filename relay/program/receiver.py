@@ -1,5 +1,7 @@
 """`relay receive`: listeners → spool → archive, put together from the settings."""
 
+import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -14,6 +16,8 @@ from relay.archive.days.keeper_thread import KeeperThread
 from relay.archive.filing.configured_terms import filing_terms
 from relay.archive.filing.filing_policy import FilingPolicy
 from relay.archive.layout import OWN
+from relay.archive.reading.originator_report import OriginatorReport, read_report
+from relay.archive.reading.originators import originators
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.archive_session import ArchiveSession
@@ -24,7 +28,7 @@ from relay.listener.listeners import Listeners
 from relay.listener.ssh_endpoint import SshEndpoint
 from relay.listener.stream import StreamReception, StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener
-from relay.program.housekeeping import Watches, author_of, policy_of
+from relay.program.housekeeping import ARCHIVE, Watches, author_of, policy_of
 from relay.program.metrics.metrics_endpoint import MetricsEndpoint
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import Digests, PartsByName, ReloadPlan, compare, parts_of_receive
@@ -35,6 +39,7 @@ from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch, of_receiver
 from relay.program.watch.dispute_watch import DisputeWatch
+from relay.program.watch.silence_watch import SilenceWatch
 from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
@@ -51,8 +56,7 @@ from relay.values.event import EventType
 ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({EventType.LOG}))
 """A receiver accepts messages of type log. Its archive keeps them; the spool holds them until they are archived."""
 
-ARCHIVE = "archive"
-"""The archive's name among the destinations."""
+_log = logging.getLogger("relay")
 
 LISTENERS = "listeners"
 """Their name among the sources that submit."""
@@ -102,10 +106,13 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
     """The watches of `relay receive`, which has no source of audit records, and never requests a halt."""
     del store
     users = former.users if former is not None else AllUsers(Disk())
+    silence = former.silence if former is not None and former.silence is not None else SilenceWatch()
+    silence.expect(settings.receiver.expect)
     return Watches(
         users=users,
         certificates=CertificateWatch(of_receiver(settings)),
         alarm_command=AlarmCommand.following(settings.relay, former.alarm_command if former is not None else None),
+        silence=silence,
     )
 
 
@@ -128,12 +135,14 @@ def filing_of(settings: Settings) -> FilingPolicy:
 
 async def _archive(road: Road, receiver: ReceiverSettings, commits: CommitCount, filing: FilingPolicy) -> None:
     spool_id = road.store.transient.id.hex()
+    silence = road.housekeeping.watches.silence or SilenceWatch()
     writer = functools.partial(
         ArchiveWriter,
         receiver.archive,
         spool_id,
         policy=filing,
         commits=commits,
+        committed=silence.note,
         archive_format=receiver.archive_format,
     )
     with writer() as archive:
@@ -162,6 +171,7 @@ class Receiver(RunningParts):
             lambda: author_of(self._settings),
             descriptors_for_connections(raise_descriptor_limit()),
         )
+        self._recalling: asyncio.Task[None] | None = None
         self._metrics = MetricsEndpoint(road)
 
     @property
@@ -182,7 +192,21 @@ class Receiver(RunningParts):
         _log_closed_addresses(settings)
         self._road.live_parts, self._road.housekeeping.faults = self.live_parts, self.faults
         self._keep_days(settings)
+        self._recalling = asyncio.create_task(asyncio.to_thread(self._recall, settings.receiver.archive))
         await self._metrics.follow(settings.metrics)
+
+    def _recall(self, archive: str) -> None:
+        """Let the watch on silence know the archive's originators; reads a little of each, in a thread."""
+        reports: list[OriginatorReport] = []
+        silence, disk = self._road.housekeeping.watches.silence, Disk()
+        try:
+            for folder in originators(disk, archive):
+                with contextlib.suppress(RelayError):  # one that cannot be read is judged when it comes again
+                    reports.append(read_report(disk, folder, own_report=False))
+        except RelayError as error:
+            _log.warning("the originators in %s are not known before they come again: %s", archive, error)
+        if silence is not None:
+            silence.recall(reports)
 
     def _keep_days(self, settings: Settings) -> None:
         housekeeping = self._road.housekeeping
@@ -293,6 +317,8 @@ class Receiver(RunningParts):
 
     async def end(self) -> None:
         """Accept no more connections, and close those that are left."""
+        if self._recalling is not None:
+            await asyncio.gather(self._recalling, return_exceptions=True)
         await self._metrics.end()
         await self._listeners.end_all()
         if self._days is not None:

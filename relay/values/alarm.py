@@ -38,6 +38,10 @@ REPAIR_NEEDED: Final = "repair-needed"
 NAME_DISPUTED: Final = "name-disputed"
 """Messages came under a name that is bound to another sender."""
 
+ORIGINATOR_SILENT: Final = "originator-silent"
+"""A relay misses its heartbeats, or nothing comes from an originator that is expected."""
+ORIGINATOR_MISSING: Final = "originator-missing"
+"""No originator matches what is expected."""
 INTERNAL_ERROR: Final = "internal-error"
 """A bug in relay, which continues."""
 

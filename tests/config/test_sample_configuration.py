@@ -19,6 +19,8 @@ EXAMPLES = {
     ("port-forwarding", 0, "server-address"),
     ("receiver", "originator", 0, "name"),
     ("receiver", "originator", 0, "ssh-keys"),
+    ("receiver", "expect", 0, "originator"),
+    ("receiver", "expect", 0, "within"),
     ("receiver", "ssh", "listen"),
     ("receiver", "tls", "listen"),
     ("source", 0, "name"),
@@ -76,6 +78,7 @@ def test_the_defaults_in_the_sample_are_the_defaults(tmp_path: Path) -> None:
                 metrics=MetricsSettings(),
                 receiver={
                     "originator": ({"name": ("fw1",), "ssh_keys": ("SHA256:" + "A" * 43,)},),
+                    "expect": ({"originator": "fw*", "within": "10m"},),
                     "ssh": ReceiverSsh(listen="0.0.0.0:2222"),
                     "tls": ReceiverTls(listen="0.0.0.0:6514"),
                 },

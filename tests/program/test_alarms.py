@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import NoInputError, PermissionRefusedError, StorageError, UnavailableError, full_error
-from relay.program.alarms import CONDITIONS, LOST_SECONDS, DiskSpace, ServerState, Snapshot, alarms_wanted
+from relay.program.alarms import CONDITIONS, LOST_SECONDS, MOST_SILENT, DiskSpace, ServerState, Snapshot, alarms_wanted
 from relay.program.watch.all_users import TEXTS
 from relay.program.watch.audit_trail.observation import AuditObservation
 from relay.program.watch.audit_trail.own_records import LIMIT
 from relay.program.watch.certificate_watch import CertificateExpiry
+from relay.program.watch.silence_watch import Silence, Silences
 from relay.transport.tls.certificate import SOON
 from relay.values.alarm import Alarm
 
@@ -236,3 +237,41 @@ def test_only_an_error_that_no_retry_repairs_needs_a_repair() -> None:
     found = alarms_wanted(snapshot(faults={"port-forwarding p": missing, "SSH end": REFUSED, "TLS listener": None}))
     assert [(each.name, each.about) for each in found] == [("repair-needed", "port-forwarding p")]
     assert found[0].text == "port-forwarding p waits for a repair: private key k: there is no such file"
+
+
+# --- Originators ---
+
+
+def silence(about: str, *, settled: bool = True) -> Silence:
+    return Silence(about, f"{about} is silent", settled)
+
+
+def silent(**seen: Any) -> list[str]:
+    return [each.about for each in alarms_wanted(snapshot(**seen)) if each.name == "originator-silent"]
+
+
+def test_each_silent_originator_is_an_alarm_and_each_pattern_without_one() -> None:
+    seen = Silences([silence("fw1"), silence("fw2")], [silence("db*")], recalled=True)
+    assert wanted(silences=seen) == [("originator-silent", "major")] * 2 + [("originator-missing", "major")]
+
+
+def test_a_new_silence_counts_after_senders_had_time_to_come_back() -> None:
+    seen = Silences([silence("fw1", settled=False), silence("fw2", settled=False)], recalled=True)
+    known = raised(Alarm("originator-silent", "major", "fw2 is silent", "fw2"))
+    assert silent(silences=seen) == []
+    assert silent(silences=seen, raised=known) == ["fw2"]
+
+
+def test_while_the_archive_is_read_after_a_start_the_alarms_from_before_it_stay() -> None:
+    known = Alarm("originator-silent", "major", "a text", "fw2")
+    assert alarms_wanted(snapshot(raised=raised(known))) == [known]
+
+
+def test_beyond_the_ceiling_one_alarm_is_about_all_other_silent_originators() -> None:
+    many = [silence(f"fw{number}") for number in range(100)]
+    known = raised(*(Alarm("originator-silent", "major", "", f"fw{number}") for number in (50, 60)))
+    found = silent(silences=Silences(many, recalled=True), raised=known)
+    assert len(found) == MOST_SILENT + 1
+    assert found[:2] == ["fw50", "fw60"], "an alarm that is raised stays"
+    assert found[-1] == ""
+    assert silent(silences=Silences(many[:MOST_SILENT], recalled=True)) == [f"fw{n}" for n in range(MOST_SILENT)]

@@ -84,6 +84,7 @@ class _Root(LazyGroup):
         "test-connection": "Test the route to each server step by step: SSH, port forwarding, a message, its proof.",
         "reload": "Have the running relay read its configuration again, and wait until it has.",
         "status": "Show what the spool holds, what each source has read, and what each destination has proven.",
+        "fleet": "Show the originators of an archive: when they were last heard, and what relays report of themselves.",
         "events": "Show the event history of the spool or of an archive, in the order of arrival.",
         "spool": spool_group,
         "archive": archive_group,

@@ -152,6 +152,7 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
             "receiver.zone": settings.receiver.zone,
             "receiver.require-identity": settings.receiver.require_identity,
             "receiver.originator": settings.receiver.originator,
+            "receiver.expect": settings.receiver.expect,
         },
         fixed={
             "relay.state-directory": settings.relay.state_directory,

@@ -11,7 +11,7 @@ from relay.program.status.status import DestinationStatus, Status
 from relay.values.duration import duration_text
 from relay.values.text import counted
 
-_OF_SEVERITY: Final = {
+OF_SEVERITY: Final = {
     "critical": CheckState.CRITICAL,
     "major": CheckState.WARNING,
     "minor": CheckState.WARNING,
@@ -36,7 +36,7 @@ def check_status(found: Status, now: int, limits: AgeLimits) -> CheckResult:
     configured = {each.name for each in found.live.destinations}
     destinations = [each for each in found.destinations if each.name in configured]
     faults = [
-        Fault(_OF_SEVERITY.get(alarm.severity, CheckState.WARNING), f"alarm {alarm.name}: {alarm.text}")
+        Fault(OF_SEVERITY.get(alarm.severity, CheckState.WARNING), f"alarm {alarm.name}: {alarm.text}")
         for alarm in found.live.alarms
         if alarm.severity != "info"
     ]

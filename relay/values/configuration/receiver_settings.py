@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from relay.values.address import Address
+from relay.values.configuration.expect_settings import ReceiverExpect
 from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.originator_settings import ReceiverOriginator, Zone
 from relay.values.configuration.retention_settings import RetentionSettings
@@ -85,6 +86,7 @@ class ReceiverSettings(ListenerSettings):
     require_identity: Flag = False
     """Whether only senders are accepted whose identity is verified, or whose listener an originator is bound to."""
     originator: tuple[ReceiverOriginator, ...] = ()
+    expect: tuple[ReceiverExpect, ...] = ()
     ssh: ReceiverSsh | None = None
     tls: ReceiverTls | None = None
     retention: RetentionSettings = RetentionSettings()

@@ -1,0 +1,203 @@
+"""Which originators of the receiver are silent: relays without heartbeats, and those that `[[receiver.expect]]` names.
+
+Only receipt counts, never a sender's clock. Time is measured by a clock of this watch, in seconds. It stands still
+while nothing can arrive at the archive: while relay accepts nothing, while the archive is behind or fails, and while
+relay does not run or is suspended. So none of these is mistaken for the silence of all senders, and a restart neither
+forgets a silence nor begins its time anew: `recall` continues from what the archive's newest ledgers say. After a start
+senders get `SETTLING` seconds to come back before a new silence counts.
+
+An event of relay's own (they come once a minute, at least) makes an originator a relay. A relay that has been silent
+for `FORGOTTEN` seconds is not watched any more, because it may be gone for good; an expected originator is watched for
+ever. Messages under a disputed name prove nothing.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from relay.archive.layout import DISPUTED
+from relay.archive.ledger import Extent
+from relay.archive.reading.ledger_tail import OWN_TYPE
+from relay.archive.reading.originator_report import OriginatorReport
+from relay.values.configuration.expect_settings import ReceiverExpect
+from relay.values.duration import duration_text
+from relay.values.glob_matcher import glob_matcher
+
+HEARTBEATS_MISSED: Final = 3 * 60.0 + 15.0
+"""Three heartbeats, and the time that one may need to arrive."""
+SETTLING: Final = 120.0
+FORGOTTEN: Final = 7 * 86_400.0
+BEHIND_SECONDS: Final = 10.0
+"""How long the archive may need for what is in the spool."""
+LONGEST_STEP: Final = 5.0
+"""Between two looks; a longer time is one in which relay was suspended."""
+MOST_ORIGINATORS: Final = 20_000
+_ASIDE: Final = "~aside/"
+_MICROSECONDS: Final = 1_000_000
+
+
+class Silence(NamedTuple):
+    """An originator, or a pattern, of which nothing comes."""
+
+    about: str
+    """The originator's folder, or the pattern that matches none."""
+    text: str
+    settled: bool
+    """False: it counts only if it was known before the start, because senders may just be coming back."""
+
+
+class Silences(NamedTuple):
+    """The result of a look."""
+
+    originators: Sequence[Silence] = ()
+    patterns: Sequence[Silence] = ()
+    """Expectations that no originator matches."""
+    recalled: bool = False
+    """Whether the archive's originators are known; before that nobody can be judged."""
+    known: int = 0
+    """Originators."""
+
+
+class ArchiveProgress(NamedTuple):
+    """How far the archive is."""
+
+    reached: tuple[int, ...]
+    """The next blocks to be archived."""
+    ends: tuple[int, ...]
+    """The next blocks of the spools."""
+    hindered: bool
+    """Whether relay accepts nothing, or the archive has an error."""
+
+
+@dataclass(slots=True)
+class _Presence:
+    """When an originator was last heard, by the watch's clock."""
+
+    seen: float
+    own: float | None = None
+    """An event of relay's own."""
+
+
+class _Expectation:
+    """One pattern of [[receiver.expect]]."""
+
+    def __init__(self, table: ReceiverExpect, pattern: str, since: float) -> None:
+        self.table = table
+        self.pattern = pattern
+        self.matches = glob_matcher([pattern])
+        self.since = since
+        """When it began, by the watch's clock."""
+        self.is_matched = False
+
+
+class SilenceWatch:
+    """Watches all originators; safe to use from several threads."""
+
+    def __init__(self, expected: Sequence[ReceiverExpect] = ()) -> None:
+        self._lock = threading.Lock()
+        self._present: dict[str, _Presence] = {}
+        self._clock = 0.0
+        self._looked: int | None = None
+        self._caught_up: tuple[tuple[int, ...], float] = ((), 0.0)
+        """Blocks that the archive must reach, and when they were the newest."""
+        self._elapsed = 0.0
+        """Since the first look, also while the clock stands still."""
+        self._recalled = False
+        self._expected: list[_Expectation] = []
+        self.expect(expected)
+
+    def expect(self, expected: Sequence[ReceiverExpect]) -> None:
+        """Expect these from now on; what was expected before goes on."""
+        with self._lock:
+            since = {each.pattern: each.since for each in self._expected}
+            self._expected = [
+                _Expectation(table, pattern, since.get(pattern, self._clock))
+                for table in expected
+                for pattern in table.originator
+            ]
+
+    def note(self, folder: str, extent: Extent) -> None:
+        """Note that the archive has committed messages of an originator."""
+        is_own = any(each[1] == OWN_TYPE for each in extent.id)
+        with self._lock:
+            self._note(folder, self._clock, self._clock if is_own else None)
+
+    def _note(self, folder: str, seen: float, own: float | None) -> None:
+        name = folder.removeprefix(_ASIDE)
+        if name.startswith(f"{DISPUTED}/") or (name not in self._present and len(self._present) >= MOST_ORIGINATORS):
+            return
+        present = self._present.setdefault(name, _Presence(seen))
+        present.seen = max(present.seen, seen)
+        if own is not None:
+            present.own = own if present.own is None else max(present.own, own)
+
+    def recall(self, reports: Iterable[OriginatorReport]) -> None:
+        """Continue with what the archive knows: the newest receipt of all is when relay was last at work."""
+        known = list(reports)
+        newest = max((each.received for each in known), default=0)
+        with self._lock:
+            for each in known:
+                if each.received:
+                    own = (each.own_received - newest) / _MICROSECONDS if each.own_received else None
+                    self._note(each.name, (each.received - newest) / _MICROSECONDS, own)
+            self._recalled = True
+
+    def look(self, boot: int, progress: ArchiveProgress) -> Silences:
+        """Who is silent now; `boot` is the boot clock in microseconds. To be called once a second."""
+        with self._lock:
+            step = 0.0 if self._looked is None else min((boot - self._looked) / _MICROSECONDS, LONGEST_STEP)
+            self._looked = boot
+            self._elapsed += step
+            if not self._is_behind(progress):
+                self._clock += step
+            if not self._recalled:
+                return Silences()
+            silent = self._silent_expected() | self._silent_relays()
+            return Silences(tuple(silent.values()), self._unmatched(), recalled=True, known=len(self._present))
+
+    def is_heard(self, name: str) -> bool:
+        """Whether an originator was heard lately."""
+        with self._lock:
+            present = self._present.get(name)
+            return present is not None and self._clock - present.seen < HEARTBEATS_MISSED
+
+    def _is_behind(self, progress: ArchiveProgress) -> bool:
+        wanted, since = self._caught_up
+        if all(reached >= end for reached, end in zip(progress.reached, wanted, strict=False)):
+            since = self._elapsed
+            self._caught_up = (progress.ends, since)
+        return progress.hindered or self._elapsed - since > BEHIND_SECONDS
+
+    def _silent_relays(self) -> dict[str, Silence]:
+        return {
+            name: Silence(
+                name,
+                f"{name} has missed three heartbeats: it does not run, or cannot reach this machine",
+                settled=self._clock >= SETTLING,
+            )
+            for name, present in self._present.items()
+            if present.own is not None and HEARTBEATS_MISSED <= self._clock - present.own < FORGOTTEN
+        }
+
+    def _silent_expected(self) -> dict[str, Silence]:
+        found: dict[str, Silence] = {}
+        for each in self._expected:
+            within = each.table.within
+            text, settled = duration_text(within), self._clock >= min(SETTLING, within)
+            for name, present in self._present.items():
+                if self._clock - present.seen >= within and each.matches(name):
+                    found[name] = Silence(name, f"nothing came from {name} within {text}, as is expected", settled)
+        return found
+
+    def _unmatched(self) -> list[Silence]:
+        found = []
+        for each in self._expected:
+            if each.is_matched or any(map(each.matches, self._present)):
+                each.is_matched = True
+                continue
+            within = each.table.within
+            sentence = f"nothing came from any originator {each.pattern} within {duration_text(within)}"
+            text = f"{sentence}, as is expected; check the name, or the sender"
+            found.append(Silence(each.pattern, text, settled=self._clock - each.since >= within))
+        return found

@@ -1,0 +1,223 @@
+"""Who is silent: by receipt, over restarts, and never because of relay's own faults."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from relay.archive.ledger import Extent
+from relay.archive.reading.originator_report import OriginatorReport
+from relay.program.watch.silence_watch import (
+    FORGOTTEN,
+    HEARTBEATS_MISSED,
+    MOST_ORIGINATORS,
+    SETTLING,
+    ArchiveProgress,
+    Silences,
+    SilenceWatch,
+)
+from relay.values.configuration.expect_settings import ReceiverExpect
+
+SECOND = 1_000_000
+DAY = 86_400
+NOON = 1_800_000_000 * SECOND
+CURRENT = ArchiveProgress((5, 5), (5, 5), hindered=False)
+
+
+def extent(*kinds: str, at: int = NOON, time: int = NOON) -> Extent:
+    identities = tuple(("0011223344556677", kind, 1, 1) for kind in kinds)
+    return Extent(
+        at=(at, at), sender="192.0.2.1", identity=None, via="", off=0, len=9, n=1, time=(time, time), id=identities
+    )
+
+
+class Receiver:
+    """A receiver that looks once a second."""
+
+    def __init__(
+        self, *reports: OriginatorReport, recalls: bool = True, expected: Mapping[str, str] | None = None
+    ) -> None:
+        tables = [ReceiverExpect(originator=name, within=within) for name, within in (expected or {}).items()]
+        self.watch = SilenceWatch(tables)
+        self.boot = random.randint(0, 10**12)
+        self.looks = 0
+        if recalls:
+            self.watch.recall(reports)
+        self.found = self.watch.look(self.boot, CURRENT)
+
+    def after(self, seconds: float, progress: ArchiveProgress = CURRENT) -> list[str]:
+        """Who is silent, as far as a new silence counts."""
+        for _ in range(int(seconds)):
+            self.boot += SECOND
+            self.found = self.watch.look(self.boot, progress)
+        return [each.about for each in (*self.found.originators, *self.found.patterns) if each.settled]
+
+    def silent_so_far(self) -> list[str]:
+        """Who is silent, also of those that may be coming back."""
+        return [each.about for each in self.found.originators]
+
+
+def report(name: str, silent: float = 0, own: float | None = None, *, disputed: bool = False) -> OriginatorReport:
+    """What the archive knows of an originator that was silent for so long when the receiver stopped."""
+    received = NOON - int(silent * SECOND)
+    return OriginatorReport(name, disputed, received, own_received=0 if own is None else NOON - int(own * SECOND))
+
+
+def test_a_relay_that_misses_three_heartbeats_is_silent_until_it_is_heard() -> None:
+    receiver = Receiver()
+    receiver.watch.note("fw1", extent("audit", "relay"))
+    assert receiver.after(HEARTBEATS_MISSED - 1) == []
+    receiver.watch.note("fw1", extent("audit"))
+    assert receiver.after(1) == ["fw1"], "its other events are not heartbeats"
+    assert "three heartbeats" in receiver.found.originators[0].text
+    receiver.watch.note("fw1", extent("relay"))
+    assert receiver.after(1) == []
+
+
+def test_an_originator_that_is_not_a_relay_is_not_watched_unless_it_is_expected() -> None:
+    receiver = Receiver()
+    receiver.watch.note("printer", extent())
+    assert receiver.after(DAY) == []
+
+
+def test_every_originator_that_matches_is_expected_by_itself() -> None:
+    receiver = Receiver(expected={"fw*": "10m"})
+    receiver.watch.note("fw1", extent())
+    receiver.watch.note("fw2", extent())
+    receiver.after(590)
+    receiver.watch.note("fw2", extent())
+    assert receiver.after(9) == []
+    assert receiver.after(1) == ["fw1"]
+    assert receiver.found.originators[0].text == "nothing came from fw1 within 10m, as is expected"
+    assert receiver.after(590) == ["fw1", "fw2"]
+
+
+def test_an_expected_originator_that_never_came_counts_from_the_start() -> None:
+    receiver = Receiver(expected={"fw1": "10m", "db*": "1h"})
+    assert receiver.after(599) == []
+    assert receiver.after(1) == ["fw1"]
+    assert receiver.after(3000) == ["fw1", "db*"]
+    receiver.watch.note("db7", extent())
+    assert receiver.after(1) == ["fw1"]
+
+
+def test_the_clocks_of_senders_do_not_matter() -> None:
+    receiver = Receiver(expected={"fw1": "10m"})
+    for _ in range(10):
+        for days in (-1, 1):
+            receiver.watch.note("fw1", extent("relay", time=NOON + days * DAY * SECOND))
+            assert receiver.after(100) == []
+
+
+def test_while_the_archive_is_behind_or_relay_accepts_nothing_nobody_becomes_silent() -> None:
+    receiver = Receiver(expected={"fw1": "10m"})
+    receiver.watch.note("fw1", extent("relay"))
+    assert receiver.after(10_000, ArchiveProgress((5, 5), (5, 5), hindered=True)) == []
+    assert receiver.after(10_000, ArchiveProgress((5, 5), (5, 6), hindered=False)) == []
+    assert receiver.after(100) == []
+
+
+def test_an_archive_that_is_always_a_little_behind_is_not_behind() -> None:
+    receiver = Receiver()
+    receiver.watch.note("fw1", extent("relay"))
+    for block in range(5, 205):
+        found = receiver.after(1, ArchiveProgress((block, 5), (block + 3, 5), hindered=False))
+    assert found == ["fw1"]
+
+
+def test_a_suspended_receiver_does_not_make_everybody_silent() -> None:
+    receiver = Receiver()
+    receiver.watch.note("fw1", extent("relay"))
+    receiver.after(10)
+    receiver.boot += 3600 * SECOND
+    assert receiver.after(100) == []
+
+
+def test_a_restart_does_not_begin_a_silence_anew_and_does_not_count_its_own_absence() -> None:
+    receiver = Receiver(report("receiver", own=0), report("fw1", silent=100, own=100), report("fw2", silent=5, own=5))
+    assert receiver.after(HEARTBEATS_MISSED - 101) == []
+    assert receiver.silent_so_far() == []
+    receiver.watch.note("receiver", extent("relay"))
+    assert receiver.after(1) == []
+    assert receiver.silent_so_far() == ["fw1"]
+    assert receiver.after(SETTLING - (HEARTBEATS_MISSED - 100)) == ["fw1"]
+    assert receiver.after(HEARTBEATS_MISSED - 5 - SETTLING) == ["fw1", "fw2"]
+
+
+def test_a_silence_from_before_the_start_is_known_at_once_and_new_for_nobody() -> None:
+    receiver = Receiver(report("receiver", own=0), report("fw1", silent=1000, own=1000))
+    assert receiver.silent_so_far() == ["fw1"]
+    assert receiver.after(SETTLING - 1) == []
+    receiver.watch.note("receiver", extent("relay"))
+    assert receiver.after(1) == ["fw1"]
+
+
+def test_before_the_archive_is_read_nobody_is_judged() -> None:
+    receiver = Receiver(recalls=False, expected={"fw1": "1s"})
+    assert receiver.after(100) == []
+    assert receiver.found == Silences()
+    receiver.watch.recall([])
+    assert receiver.after(1) == ["fw1"]
+
+
+def test_what_came_while_the_archive_was_read_is_not_forgotten() -> None:
+    receiver = Receiver(recalls=False)
+    receiver.after(100)
+    receiver.watch.note("fw1", extent("relay"))
+    receiver.watch.recall([report("receiver", own=0), report("fw1", silent=1000, own=1000)])
+    receiver.after(1)
+    assert receiver.silent_so_far() == []
+
+
+def test_a_relay_that_is_gone_for_a_week_is_forgotten_and_an_expected_one_is_not() -> None:
+    receiver = Receiver(report("receiver", own=0), report("fw1", silent=FORGOTTEN, own=FORGOTTEN))
+    receiver.watch.expect([ReceiverExpect(originator="fw2", within="1h")])
+    receiver.watch.note("fw2", extent())
+    receiver.after(2 * SETTLING)
+    assert "fw1" not in receiver.silent_so_far()
+    for _ in range(20):
+        receiver.after(DAY // 20)
+    assert receiver.silent_so_far() == ["fw2", "receiver"]
+
+
+def test_messages_under_a_disputed_name_prove_nothing_and_those_set_aside_count() -> None:
+    receiver = Receiver(expected={"fw1": "10m", "fw2": "10m"})
+    receiver.after(599)
+    receiver.watch.note("~disputed/fw1", extent("relay"))
+    receiver.watch.note("~aside/fw2", extent())
+    assert receiver.after(1) == ["fw1"]
+
+
+def test_a_reload_keeps_the_time_of_what_was_expected_before() -> None:
+    receiver = Receiver(expected={"fw1": "10m"})
+    receiver.after(300)
+    tables = [ReceiverExpect(originator=["fw1", "fw2"], within="10m")]
+    receiver.watch.expect(tables)
+    assert receiver.after(300) == ["fw1"]
+    assert receiver.after(300) == ["fw1", "fw2"]
+    receiver.watch.expect([])
+    assert receiver.after(1) == []
+
+
+def test_the_number_of_originators_is_limited() -> None:
+    receiver = Receiver()
+    for number in range(MOST_ORIGINATORS + 100):
+        receiver.watch.note(f"host{number}", extent())
+    receiver.after(1)
+    assert receiver.found.known == MOST_ORIGINATORS
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ({"originator": "fw1", "within": "500ms"}, "must be from 1s to 366d"),
+        ({"originator": [], "within": "5m"}, "must name at least one"),
+        ({"originator": "fw[", "within": "5m"}, "is not a pattern"),
+        ({"originator": "fw1"}, "within"),
+    ],
+)
+def test_a_table_that_cannot_be_obeyed_is_a_mistake(table: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        ReceiverExpect(**table)
