@@ -62,6 +62,8 @@ def read_configuration(paths: Sequence[str], choice: RouterChoice = ANY) -> Conf
         merged.add(draft)
     settings = _validated(merged, [mistake for draft in drafts for mistake in draft.mistakes], files)
     is_receivers = "receiver" in merged.document and not settings.source
+    if is_receivers:
+        settings = settings.with_defaults_of_receiver()
     found = [
         *(() if is_receivers else undelivered_types(settings, merged.document, merged.implied)),
         *(() if is_receivers else unrouted_sources(settings, merged.implied)),

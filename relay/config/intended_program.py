@@ -2,9 +2,11 @@
 
 A configuration can be for both programs: [receiver] is the part of `relay receive`; sources with servers, or
 port-forwardings for other programs, are the part of `relay run`. An incomplete part does not count when the other part
-exists: [receiver] with a server and no source is for `relay receive`.
+exists: [receiver] with a server and no source is for `relay receive`, which hands on to that server. With a source, the
+servers are those of `relay run`.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, get_args
 
 from relay.config.configuration import Configuration
@@ -37,14 +39,35 @@ def tables_without_effect(configuration: Configuration, program: Program) -> tup
     """A warning for each table and key that a program does not read."""
     document = configuration.document
     found: list[tuple[tuple[str | int, ...], str]] = []
-    if program == "run" and "receiver" in document:
-        found.append((("receiver",), "has no effect on `relay run`; `relay receive` reads it"))
+    servers = document.get("remote-logging-server", ())
+    if program == "run":
+        if "receiver" in document:
+            found.append((("receiver",), "has no effect on `relay run`; `relay receive` reads it"))
+        sentence = "has no effect on `relay run`; `relay receive` reads it"
+        indexes = _with("originators", servers)
+        found += [(("remote-logging-server", index, "originators"), sentence) for index in indexes]
     if program == "receive":
-        sentence = "has no effect on `relay receive`, which forwards nothing; `relay run` reads it"
-        found += [((key, index), sentence) for key in _OF_RUN for index in range(len(document.get(key, ())))]
         sentence = "has no effect on `relay receive`; `relay run` reads it"
+        found += [(path, sentence) for path in _tables_of_run(configuration)]
         found += [(("audit", key), sentence) for key in _AUDIT_OF_RUN if key in document.get("audit", {})]
+        sentence = "has no effect on `relay receive`, which never asks for a halt"
+        keys = ("network-failure-action", "network-failure-timeout") if configuration.settings.handed_on else ()
+        found += [(("remote-logging-server", index, key), sentence) for key in keys for index in _with(key, servers)]
     return tuple(Mistake(configuration.locate(path), sentence) for path, sentence in found)
+
+
+def _with(key: str, tables: Sequence[Mapping[str, object]]) -> list[int]:
+    return [index for index, table in enumerate(tables) if key in table]
+
+
+def _tables_of_run(configuration: Configuration) -> Iterator[tuple[str, int]]:
+    """Sources, and the servers and port-forwardings to which nothing is handed on."""
+    settings = configuration.settings
+    used = [settings.forwarding_of(server) for server in settings.handed_on]
+    yield from (("source", index) for index in range(len(settings.source)))
+    yield from (("port-forwarding", index) for index, each in enumerate(settings.port_forwarding) if each not in used)
+    if not settings.handed_on:
+        yield from (("remote-logging-server", index) for index in range(len(settings.remote_logging_server)))
 
 
 def require_program(configuration: Configuration, program: Program) -> None:

@@ -110,7 +110,7 @@ class CursorMoves:
             return None
         passed = self._proven(cursor, reached, self.messages, cursor.proven_at)
         self.messages = 0
-        return msgspec.structs.replace(passed, proof="")
+        return msgspec.structs.replace(passed, proof=cursor.proof)
 
     def _proven(self, cursor: Cursor, reached: BothSpools[BlockPosition], messages: int, now: int) -> Cursor:
         return msgspec.structs.replace(

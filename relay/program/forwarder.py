@@ -7,8 +7,7 @@ from typing import cast
 
 from typing_extensions import override
 
-from relay.delivery.message_selection import MessageSelection
-from relay.delivery.sessions.server_connector import ServerConnector
+from relay.delivery.route import routes_to_servers
 from relay.errors import ConfigurationError, RelayError, TemporaryError
 from relay.program.housekeeping import ALARMS_SLOT, Watches, author_of, policy_of
 from relay.program.metrics.metrics_endpoint import MetricsEndpoint
@@ -24,7 +23,7 @@ from relay.program.reload.reload_plan import (
 )
 from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed
 from relay.program.reload.running_sources import RunningSources
-from relay.program.road import Road, RoadTerms, Route, until_drained
+from relay.program.road import Road, RoadTerms, until_drained
 from relay.program.status.live import LivePart, LiveSource
 from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
@@ -37,22 +36,17 @@ from relay.source.auditd.kernel_lost import NAME as KERNEL_AUDIT
 from relay.source.auditd.kernel_lost import KernelLost
 from relay.source.registry import source_of
 from relay.source.syslog_receiver import SyslogReceiver
-from relay.spool.block import type_bitmap
 from relay.spool.commit import Routing
-from relay.spool.cursor import Cursor
 from relay.spool.store import Store
-from relay.spool.succession import ServerKey
-from relay.syslog.priority import priorities
 from relay.system.clock import read_clocks
 from relay.system.command import check_command
 from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.transport.ssh.port_forward import PortForward
-from relay.values.address import Address
 from relay.values.alarm import AUDITD_DOWN, Alarms
-from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings
-from relay.values.event import ALWAYS_RETAINED, OPTIONAL_TYPES, EventType
+from relay.values.configuration.settings import PortForwarding, Settings
+from relay.values.event import ALWAYS_RETAINED, OPTIONAL_TYPES
 
 SAMPLE = "deploy/relay.toml shows what belongs there"
 
@@ -65,21 +59,6 @@ def routing(settings: Settings) -> Routing:
     enabled = frozenset(each for each in OPTIONAL_TYPES if settings.audit.category(each).enabled)
     persistent = frozenset(each for each in enabled if settings.audit.category(each).persist)
     return Routing(ALWAYS_RETAINED | persistent, enabled - persistent)
-
-
-def selection_of(server: RemoteLoggingServer) -> MessageSelection:
-    """The messages that a server gets: those that its keys choose, and relay's own events always."""
-    types = {EventType.from_label(label) for label in server.types} | {EventType.RELAY}
-    return MessageSelection(type_bitmap(sorted(types)), priorities(server.facilities, server.severity))
-
-
-def server_key(server: RemoteLoggingServer, forwarding: PortForwarding | None) -> ServerKey:
-    """The owner of a cursor: the protocol, and the SSH server with the remote end, or the address that is used."""
-    ends = [(server.address, server.port)]
-    if forwarding is not None:
-        remote = (forwarding.remote_host, forwarding.remote_port)
-        ends = [(forwarding.server_address, forwarding.server_port), remote]
-    return " ".join([server.protocol, *(str(Address(host.lower(), port)) for host, port in ends)])
 
 
 def check(settings: Settings) -> None:
@@ -117,7 +96,7 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
         audit_trail = AuditTrailWatch(ThisMachine(), read_clocks, records_missing=is_down)
     return Watches(
         users=users,
-        certificates=CertificateWatch(of_servers(settings)),
+        certificates=CertificateWatch(of_servers(settings.remote_logging_server)),
         audit_trail=audit_trail,
         fed_by_auditd=fed,
         halt=halt,
@@ -133,23 +112,6 @@ def inputs_of(settings: Settings) -> list[EventInput]:
     if settings.watched_sources:
         inputs.append(KernelLost(author, boot_id(), lambda: machine.kernel().lost))
     return inputs
-
-
-def routes_of(settings: Settings, store: Store) -> list[Route]:
-    """The route to each server.
-
-    Keys and certificates are read when a server is connected to, so that a fault in them stops that server alone.
-    """
-    routes = []
-    for server in settings.remote_logging_server:
-        forwarding, selection = settings.forwarding_of(server), selection_of(server)
-        connect = ServerConnector(server, forwarding, selection)
-        start = Cursor()
-        if server.start == "now":
-            start = Cursor(retained=store.retained.next_number, transient=store.transient.next_number)
-        key = server_key(server, forwarding)
-        routes.append(Route(server.display_name, connect, selection, start, server.required, key, connect.files))
-    return routes
 
 
 def terms_of(settings: Settings) -> RoadTerms:
@@ -191,7 +153,7 @@ class Forwarder(RunningParts):
     async def begin(self, settings: Settings, digests: Digests) -> None:
         """Begin with everything that the settings name. The road is open with them."""
         self._parts = parts_to_run(settings, digests)
-        await self._road.deliver(routes_of(settings, self._road.store))
+        await self._road.deliver([*routes_to_servers(settings, self._road.store)])
         self._begin_ports(settings.port_forwarding)
         for source in inputs_of(settings):
             self.sources.begin(source)
@@ -219,7 +181,7 @@ class Forwarder(RunningParts):
         servers, ports = changes.servers, changes.port_forwardings
         if servers.exchanged or servers.begun or servers.ended:
             self._parts = self._parts._replace(servers={name: wanted.servers[name] for name in servers.kept})
-            await self._road.deliver(routes_of(settings, self._road.store), kept=servers.kept)
+            await self._road.deliver([*routes_to_servers(settings, self._road.store)], kept=servers.kept)
             self._parts = self._parts._replace(servers=wanted.servers)
         await self._end_ports((*ports.exchanged, *ports.ended))
         begun = {*ports.exchanged, *ports.begun}
@@ -333,7 +295,7 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
     with Signals() as signals:
         check(settings)
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
-            await road.deliver(routes_of(settings, road.store))
+            await road.deliver([*routes_to_servers(settings, road.store)])
             inputs = inputs_of(settings)
             sources = [cast("Source", each) for each in inputs if not isinstance(each, KernelLost)]
             road.live_sources = lambda: [live_source(source, "") for source in sources]

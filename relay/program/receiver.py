@@ -1,4 +1,4 @@
-"""`relay receive`: listeners → spool → archive, put together from the settings."""
+"""`relay receive`: listeners → spool → archive and servers, put together from the settings."""
 
 import asyncio
 import contextlib
@@ -19,9 +19,11 @@ from relay.archive.layout import OWN
 from relay.archive.reading.originator_report import OriginatorReport, read_report
 from relay.archive.reading.originators import originators
 from relay.archive.writer.archive_writer import ArchiveWriter
+from relay.config.check.receiver import NAME_OF_ARCHIVE
 from relay.delivery.message_selection import EVERYTHING
+from relay.delivery.route import Route, routes_to_servers
 from relay.delivery.sessions.archive_session import ArchiveSession
-from relay.errors import RelayError
+from relay.errors import ConfigurationError, RelayError
 from relay.listener.aside import Aside
 from relay.listener.conversation import ALL
 from relay.listener.listeners import Listeners
@@ -33,7 +35,7 @@ from relay.program.metrics.metrics_endpoint import MetricsEndpoint
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import Digests, PartsByName, ReloadPlan, compare, parts_of_receive
 from relay.program.reload.reloader import Reloader, RunningParts, log_ready, refuse_fixed
-from relay.program.road import Road, RoadTerms, Route, until_drained
+from relay.program.road import Road, RoadTerms, until_drained
 from relay.program.status.live import LivePart
 from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
@@ -49,7 +51,7 @@ from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.system.time_zone import zone_of
 from relay.values.configuration.listener_url import ListenerUrl
-from relay.values.configuration.receiver_settings import ReceiverSettings
+from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings
 from relay.values.configuration.settings import Settings
 from relay.values.event import EventType
 
@@ -69,13 +71,13 @@ _log = logging.getLogger("relay.receiver")
 async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedConfiguration]) -> None:
     """Listen and archive until SIGTERM or SIGINT; SIGHUP and a request on the control socket reload."""
     settings = start.settings
-    check_alarm_command(settings.relay)
+    check(settings)
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             commits = CommitCount()
             filing = filing_of(settings)
-            await _archive(road, settings.receiver, commits, filing)
-            receiver = Receiver(road, commits, filing)
+            archive = await _route_to_archive(road, settings.receiver, commits, filing)
+            receiver = Receiver(road, archive, commits, filing)
             try:
                 await receiver.begin(settings, start.digests)
                 with serving():
@@ -86,13 +88,15 @@ async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
 
 
 async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASYNC109  `drained` has its own error
-    """Archive everything that the spool holds, and return.
+    """Archive everything that the spool holds, hand it on to every server, and return.
 
     TemporaryError when a signal stops it before that, or when it takes longer than `timeout` seconds.
     """
+    check(settings)
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
-            await _archive(road, settings.receiver, CommitCount(), filing_of(settings))
+            archive = await _route_to_archive(road, settings.receiver, CommitCount(), filing_of(settings))
+            await road.deliver([archive, *routes_to_servers(settings, road.store, received=True)])
             await until_drained(road.drained(timeout), signals)
 
 
@@ -133,7 +137,16 @@ def filing_of(settings: Settings) -> FilingPolicy:
     return FilingPolicy(filing_terms(settings.receiver, zone_of(settings.receiver.zone, _ZONE_KEY)))
 
 
-async def _archive(road: Road, receiver: ReceiverSettings, commits: CommitCount, filing: FilingPolicy) -> None:
+def check(settings: Settings) -> None:
+    """ConfigurationError for faults that no retry can repair."""
+    check_alarm_command(settings.relay)
+    if any(server.display_name == ARCHIVE for server in settings.handed_on):
+        raise ConfigurationError("remote-logging-server.name", (NAME_OF_ARCHIVE,))
+
+
+async def _route_to_archive(
+    road: Road, receiver: ReceiverSettings, commits: CommitCount, filing: FilingPolicy
+) -> Route:
     spool_id = road.store.transient.id.hex()
     silence = road.housekeeping.watches.silence or SilenceWatch()
     writer = functools.partial(
@@ -149,15 +162,15 @@ async def _archive(road: Road, receiver: ReceiverSettings, commits: CommitCount,
         # The archive's own cursor counts: it is written in one step with the files.
         start = Cursor() if archive.cursor is None else Cursor.decode(archive.cursor)
     road.store.move_cursor(ARCHIVE, start)
-    route = Route(ARCHIVE, lambda _: ArchiveSession(writer()), EVERYTHING, start)
-    await road.deliver([route])
+    return Route(ARCHIVE, lambda _: ArchiveSession(writer()), EVERYTHING, start)
 
 
 class Receiver(RunningParts):
-    """The listeners of one road: `begin` begins them, `exchange` exchanges changed parts and ends no other session."""
+    """The listeners and servers of one road: `begin` begins them, `exchange` exchanges changed parts alone."""
 
-    def __init__(self, road: Road, commits: CommitCount, filing: FilingPolicy) -> None:
+    def __init__(self, road: Road, archive: Route, commits: CommitCount, filing: FilingPolicy) -> None:
         self._road = road
+        self._archive = archive
         self._filing = filing
         self._commits = commits
         self._days: KeeperThread | None = None
@@ -176,14 +189,17 @@ class Receiver(RunningParts):
 
     @property
     def summary(self) -> str:
-        """A line about the listeners and the archive."""
-        return f"listens on {', '.join(self._listeners.at_work)}; archive: {self._settings.receiver.archive}"
+        """A line about the listeners, the archive and the servers."""
+        servers = ", ".join(server.display_name for server in self._settings.handed_on)
+        archive = f"archive: {self._settings.receiver.archive}{f'; hands on to: {servers}' if servers else ''}"
+        return f"listens on {', '.join(self._listeners.at_work)}; {archive}"
 
     async def begin(self, settings: Settings, digests: Digests) -> None:
-        """Listen on every address; the road is open with these settings."""
+        """Deliver, and listen on every address; the road is open with these settings."""
         self._parts = parts_of_receive(settings, digests)
         self._settings = settings
         self._listeners.exchange(settings.receiver, lambda url: terms_of_streams(url, settings))
+        await self._road.deliver(self._routes(settings))
         if settings.receiver.tls is not None:
             self._identity = ServerIdentity(settings.receiver.tls)
         for url in self._parts.listeners:
@@ -252,6 +268,11 @@ class Receiver(RunningParts):
             _log_closed_addresses(settings)
         if self._days is not None:
             self._days.exchange(settings.receiver)
+        servers = changes.servers
+        if servers.exchanged or servers.begun or servers.ended:
+            wanted = parts_of_receive(settings, new.digests).servers
+            self._parts = self._parts._replace(servers={name: wanted[name] for name in servers.kept})
+            await self._road.deliver(self._routes(settings), kept=(ARCHIVE, *servers.kept))
         for url in changes.listeners.ended:
             if url in self._listeners.at_work:
                 await self._listeners.end(url)
@@ -263,6 +284,9 @@ class Receiver(RunningParts):
                 listener.exchange(ssh.host_key, ssh.authorized_keys, _allowed(settings))
         self._parts, self._settings = parts_of_receive(settings, new.digests), settings
         return ()
+
+    def _routes(self, settings: Settings) -> list[Route]:
+        return [self._archive, *routes_to_servers(settings, self._road.store, received=True)]
 
     async def _listen(self, url: str, settings: Settings) -> None:
         listeners, terms = self._listeners, terms_of_streams(url, settings)

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final, NamedTuple
@@ -15,8 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from relay.delivery.destination import Destination
-from relay.delivery.message_selection import MessageSelection
-from relay.delivery.sessions.delivery_session import DeliverySession
+from relay.delivery.route import Route
 from relay.errors import DataError, RelayError, TemporaryError
 from relay.events import own_events
 from relay.program.housekeeping import Housekeeping, HousekeepingPolicy, WatchesBuilder
@@ -25,12 +23,10 @@ from relay.program.status.control_socket import Reloaded, answering, no_reload
 from relay.program.status.live import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
 from relay.spool.block import RUN_LENGTH
 from relay.spool.commit import Routing
-from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import Gap
 from relay.spool.segments.segment import SPOOL_ID_LENGTH
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
-from relay.spool.succession import ServerKey
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.system.operational_log import NOTICE
@@ -48,22 +44,6 @@ _log = logging.getLogger("relay")
 def new_run() -> RunSeed:
     """A random run, and a random name in case the spool is new."""
     return RunSeed(os.urandom(RUN_LENGTH), os.urandom(SPOOL_ID_LENGTH))
-
-
-class Route(NamedTuple):
-    """How a destination is delivered to."""
-
-    name: str
-    connect: Callable[[threading.Event], DeliverySession]
-    selection: MessageSelection
-    start: Cursor
-    """Where it begins without a stored cursor."""
-    required: bool = True
-    """Whether events that it has not proven are kept when space is needed."""
-    server: ServerKey = ""
-    """Its protocol and final address, which its cursor belongs to."""
-    files: Sequence[str] = ()
-    """The keys and certificates that `connect` reads."""
 
 
 class RoadTerms(NamedTuple):
@@ -204,10 +184,10 @@ class Road:
             self.store.leave(name)
         await asyncio.to_thread(self.store.claim, {route.name: route.server for route in routes})
         begun = [route for route in routes if route.name not in kept]
-        starts = [
-            await asyncio.to_thread(self.store.begin, route.name, route.start, route.selection.types, route.server)
-            for route in begun
-        ]
+        starts = []
+        for route in begun:
+            counted = route.selection.types if route.counted_types is None else route.counted_types
+            starts.append(await asyncio.to_thread(self.store.begin, route.name, route.start, counted, route.server))
         # The store follows all of them before the first one's proofs free any space.
         new = {
             route.name: Destination(

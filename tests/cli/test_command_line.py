@@ -133,10 +133,10 @@ def test_a_connection_test_names_the_program_of_a_receivers_configuration(tmp_pa
 def test_at_its_start_a_program_logs_settings_without_effect(tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     state = f'[relay]\nstate-directory = "{tmp_path}/state"\n'
-    file.write_text(f'{state}{RECEIVERS}archive = "{tmp_path}/archive"\n[[remote-logging-server]]\n')
+    file.write_text(f'{state}{RECEIVERS}archive = "{tmp_path}/archive"\n[[source]]\nname = "a"\n')
     received = relay("receive", "--drain", "-c", str(file))
     assert received.returncode == 0
-    assert f"{file}:6: remote-logging-server[1]: has no effect on `relay receive`" in received.stderr
+    assert f"{file}:6: source[1]: has no effect on `relay receive`; `relay run` reads it" in received.stderr
     source = f'[[source]]\nname = "audit"\npath = "{tmp_path}/audit.log"\nstart = "now"\n'
     server = "[[remote-logging-server]]\nport = 1\n[audit]\ntraffic = { enabled = true }\n"
     (tmp_path / "audit.log").write_text("")

@@ -12,7 +12,7 @@ from harness.rights import WITHOUT_ROOTS_RIGHTS
 
 from relay.config.check.check import CheckFindings, check
 from relay.config.configuration import read_configuration
-from relay.config.intended_program import Program
+from relay.config.intended_program import Program, tables_without_effect
 from relay.values.configuration.settings import RemoteLoggingServer
 
 CONFIGURATION = """\
@@ -330,12 +330,36 @@ def test_retention_that_is_hardly_meant_is_a_warning(machine: Machine, keys: str
     assert bool(warnings) == bool(words)
 
 
-def test_a_server_in_a_receivers_configuration_is_a_warning_with_its_line(machine: Machine) -> None:
-    sentence = "has no effect on `relay receive`, which forwards nothing; `relay run` reads it"
-    assert (
-        machine.warning(RECEIVER + "[[remote-logging-server]]\n")
-        == f"relay.toml:3: remote-logging-server[1]: {sentence}"
-    )
+SERVER = '[[remote-logging-server]]\naddress = "10.0.0.1"\nport = 514\n'
+
+
+def test_a_receiver_hands_on_to_a_server_and_its_connection_is_checked(machine: Machine) -> None:
+    assert "relay.toml:3: remote-logging-server[1]: no [[port-forwarding]] has" in machine.warning(RECEIVER + SERVER)
+    key = f'{RECEIVER}{SERVER}transport = "tls"\nca = "{machine.folder}/none.pem"\n'
+    assert "none.pem" in machine.mistake(key)
+
+
+@pytest.mark.parametrize(
+    ("text", "table"),
+    [
+        (f"{RECEIVER}{SERVER}network-failure-action = 'halt'\n", "remote-logging-server[1].network-failure-action"),
+        (f"{RECEIVER}[[source]]\nname = 'a'\n{SERVER}", "source[1]"),
+        (f"{RECEIVER}{SERVER}[[port-forwarding]]\nserver-address = '10.0.0.2'\n", "port-forwarding[1]"),
+    ],
+)
+def test_what_has_no_effect_on_handing_on_is_a_warning(machine: Machine, text: str, table: str) -> None:
+    configuration = read_configuration([machine.configuration(text)])
+    assert f": {table}: has no effect on" in "\n".join(map(str, tables_without_effect(configuration, "receive")))
+
+
+def test_no_server_of_a_receiver_is_called_archive(machine: Machine) -> None:
+    sentence = 'the archive is "archive" in status and logs; give this server another name'
+    assert sentence in machine.mistake(f'{RECEIVER}{SERVER}name = "archive"\n')
+
+
+def test_originators_are_for_a_receiver_only(machine: Machine) -> None:
+    text = CONFIGURATION.replace("[[remote-logging-server]]\n", '[[remote-logging-server]]\noriginators = ["a"]\n')
+    assert "originators: has no effect on `relay run`" in machine.warning(text)
 
 
 def test_events_that_a_receivers_configuration_enables_need_no_source(machine: Machine) -> None:

@@ -14,6 +14,7 @@ from relay.config.configuration import read_settings
 from relay.errors import ConfigurationError
 from relay.system.time_zone import zone_of
 from relay.values.configuration.receiver_settings import ReceiverSettings
+from relay.values.configuration.settings import Settings
 
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIEunLzr1vTC5XQ8Ju8QBFNVjBXf4YNjl1uMWgKl3uWZ0"
 PROOFS = f"""\
@@ -112,7 +113,7 @@ class TestTheZone:
 
     def test_that_the_machine_does_not_know_is_a_mistake(self, tmp_path: Path) -> None:
         settings = receiver(tmp_path, '[receiver]\nzone = "Mars/Olympus"\n')
-        assert ("receiver", "zone") in dict(receiver_mistakes(settings))
+        assert ("receiver", "zone") in dict(receiver_mistakes(Settings(receiver=settings)))
         with pytest.raises(ConfigurationError, match="does not know the time zone"):
             zone_of("Mars/Olympus", "receiver.zone")
 

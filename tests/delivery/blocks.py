@@ -11,7 +11,7 @@ EVERY_TYPE = type_bitmap(list(EventType))
 
 def block(messages: Sequence[bytes], kind: EventType = EventType.LOG, *, first: int = 1) -> Block:
     """A block of messages of one type, numbered from `first`."""
-    return _block([Span(kind, first, len(messages))], messages)
+    return encode_contents([Span(kind, first, len(messages))], messages)
 
 
 def mixed(parts: Sequence[tuple[EventType, Sequence[bytes]]]) -> Block:
@@ -20,10 +20,11 @@ def mixed(parts: Sequence[tuple[EventType, Sequence[bytes]]]) -> Block:
     for kind, messages in parts:
         spans.append(Span(kind, reached[kind] + 1, len(messages)))
         reached[kind] += len(messages)
-    return _block(spans, [message for _, messages in parts for message in messages])
+    return encode_contents(spans, [message for _, messages in parts for message in messages])
 
 
-def _block(spans: Sequence[Span], messages: Sequence[bytes]) -> Block:
+def encode_contents(spans: Sequence[Span], messages: Sequence[bytes]) -> Block:
+    """A block of these spans."""
     contents = Contents(spans, messages, [], EVERY_TYPE, 0, 0, max(map(len, messages)))
     header, octets = encode(contents, 1, RUN, 1, CHAIN_START)
     return Block(header, octets[header.length :])

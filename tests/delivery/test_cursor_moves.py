@@ -112,14 +112,14 @@ def test_a_stopped_session_that_has_proven_everything_moves_the_cursor_to_the_en
         assert (running.moves.messages, running.moves.pieces) == (0, [])
 
 
-def test_blocks_without_a_selected_message_are_passed_without_a_proof(tmp_path: Path) -> None:
+def test_blocks_without_a_selected_message_are_passed_and_the_last_proof_stays(tmp_path: Path) -> None:
     with session(tmp_path, MessageSelection(1 << EventType.TRAFFIC)) as running:
         assert running.moves.past_unselected(running.cursor) is None
         running.send(2)
         passed = running.moves.past_unselected(running.cursor)
         assert passed is not None
         assert passed.reached == ((3, 0), (1, 0))
-        assert (passed.delivered, passed.proven_at, passed.proof) == (100, START.proven_at, "")
+        assert (passed.delivered, passed.proven_at, passed.proof) == (100, START.proven_at, START.proof)
 
 
 def test_the_cursor_moves_past_a_message_at_fault_alone(tmp_path: Path) -> None:

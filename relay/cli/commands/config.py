@@ -24,7 +24,7 @@ from relay.config.intended_program import Program, intended_programs
 from relay.config.key_path import key_text
 from relay.config.mistake import MistakesError, mistake_lines
 from relay.config.toml_text import settings_document, toml_text
-from relay.values.configuration.settings import Settings
+from relay.values.configuration.settings import RemoteLoggingServer, Settings
 from relay.values.text import escaped
 
 
@@ -114,14 +114,20 @@ def _summary(settings: Settings, program: Program) -> str:
     """What is configured for a program, in one sentence."""
     if program == "receive":
         listeners = _list([str(url) for url in settings.receiver.listen])
-        return f"relay receive: from {listeners} to {settings.receiver.archive}"
+        servers = [settings.receiver.archive, *_servers(settings, settings.handed_on)]
+        return f"relay receive: from {listeners} to {_list(servers)}"
     sources = _list([f"{source.origin} ({source.name})" for source in settings.source])
-    servers = []
-    for server in settings.remote_logging_server:
+    return f"relay run: from {sources} to {_list(_servers(settings, settings.remote_logging_server))}"
+
+
+def _servers(settings: Settings, servers: Sequence[RemoteLoggingServer]) -> list[str]:
+    """Each server with the route to it."""
+    found = []
+    for server in servers:
         forwarding = settings.forwarding_of(server)
         route = f"through SSH to {forwarding.username}@{forwarding.server_address}" if forwarding else ""
-        servers.append(f"{server.display_name} {route or f'directly, by {server.transport}'}")
-    return f"relay run: from {sources} to {_list(servers)}"
+        found.append(f"{server.display_name} {route or f'directly, by {server.transport}'}")
+    return found
 
 
 def _list(things: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from relay.config.check.files import AS_RELAY, Finding
 from relay.config.check.listeners import claimed_twice, listener_warnings, socket_paths
 from relay.config.check.receiver import receiver_mistakes, receiver_warnings
 from relay.config.check.router import router_mistakes, router_warnings
+from relay.config.check.servers import server_warnings
 from relay.config.configuration import Configuration
 from relay.config.intended_program import Program, intended_programs, tables_without_effect
 from relay.config.mistake import Mistake
@@ -46,13 +47,15 @@ def check(configuration: Configuration, program: Program | None = None) -> Check
         mistakes += router_mistakes(configuration)
         warnings += router_warnings(configuration)
     if "receive" in programs:
-        mistakes += receiver_mistakes(settings.receiver)
+        mistakes += receiver_mistakes(settings)
         warnings += receiver_warnings(settings.receiver)
+        warnings += server_warnings(settings) if settings.handed_on else ()
     for each in programs:
         mistakes += (*claimed_twice(settings, each), *socket_paths(settings, each))
         warnings += listener_warnings(settings, each)
     for path, sentence in certificate_warnings(settings):
-        if ("receive" if path[0] == "receiver" else "run") in programs:
+        is_used = "receive" in programs and (path[0] == "receiver" or settings.handed_on)
+        if is_used or ("run" in programs and path[0] != "receiver"):
             warnings.append((path, sentence))
     return CheckFindings(
         tuple(Mistake(configuration.locate(path), sentence) for path, sentence in mistakes),

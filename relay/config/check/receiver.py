@@ -3,17 +3,22 @@
 from collections.abc import Iterator
 
 from relay.config.check.files import Finding, tls_key, unreadable, unusable_key
+from relay.config.check.servers import server_mistakes
 from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
 from relay.system.time_zone import zone_of
-from relay.values.configuration.receiver_settings import ReceiverSettings
+from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings
 from relay.values.configuration.retention_settings import NEVER, RetentionSettings
+from relay.values.configuration.settings import Settings
 from relay.values.duration import duration_text
 from relay.values.text import quoted
 
+NAME_OF_ARCHIVE = f'the archive is "{ARCHIVE}" in status and logs; give this server another name'
 
-def receiver_mistakes(receiver: ReceiverSettings) -> Iterator[Finding]:
-    """What keeps the receiver's listeners from accepting senders, or its archive from filing."""
+
+def receiver_mistakes(settings: Settings) -> Iterator[Finding]:
+    """What keeps the receiver's listeners from accepting senders, its archive from filing, and it from handing on."""
+    receiver = settings.receiver
     try:
         zone_of(receiver.zone, "receiver.zone")
     except ConfigurationError as error:
@@ -28,6 +33,12 @@ def receiver_mistakes(receiver: ReceiverSettings) -> Iterator[Finding]:
             server_context(tls)
         except RelayError as error:
             yield ("receiver", "tls", tls_key(error, tls.ca, tls.private_key)), str(error)
+    if settings.handed_on:
+        used = [each for each in settings.port_forwarding if any(map(each.leads_to, settings.handed_on))]
+        yield from server_mistakes(settings, used)
+    for index, server in enumerate(settings.handed_on):
+        if server.display_name == ARCHIVE:
+            yield ("remote-logging-server", index, "name"), NAME_OF_ARCHIVE
 
 
 def receiver_warnings(receiver: ReceiverSettings) -> Iterator[Finding]:

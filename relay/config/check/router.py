@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from relay.config.check.files import Finding, tls_key
-from relay.config.check.forwardings import forwarding_mistakes, forwarding_warnings
+from relay.config.check.files import Finding
+from relay.config.check.servers import server_mistakes, server_warnings
 from relay.config.check.sources import (
     followed_beside_auditd,
     followed_twice,
@@ -12,9 +12,8 @@ from relay.config.check.sources import (
     unreadable_older_files,
 )
 from relay.config.configuration import Configuration
-from relay.errors import ConfigurationError, RelayError
+from relay.errors import ConfigurationError
 from relay.system.command import check_command
-from relay.transport.tls.client import tls_client
 
 
 def router_mistakes(configuration: Configuration) -> Iterator[Finding]:
@@ -22,14 +21,7 @@ def router_mistakes(configuration: Configuration) -> Iterator[Finding]:
     settings = configuration.settings
     for index, source in enumerate(settings.source):
         yield from source_mistakes(("source", index), source)
-    for index, forwarding in enumerate(settings.port_forwarding):
-        yield from forwarding_mistakes(("port-forwarding", index), forwarding)
-    for index, server in enumerate(settings.remote_logging_server):
-        try:
-            if server.transport == "tls":
-                tls_client(server)
-        except RelayError as error:
-            yield ("remote-logging-server", index, tls_key(error, server.ca, server.private_key)), str(error)
+    yield from server_mistakes(settings, settings.port_forwarding)
     try:
         check_command(settings.audit.halt_command)
     except ConfigurationError as error:
@@ -51,13 +43,7 @@ def router_warnings(configuration: Configuration) -> Iterator[Finding]:
     yield from missing_logs(settings)
     yield from unreadable_older_files(settings)
     yield from followed_beside_auditd(settings)
-    for index, server in enumerate(settings.remote_logging_server):
-        if settings.forwarding_of(server) is None and server.transport != "tls":
-            cause = "no [[port-forwarding]] has this address and port as its local-address and local-port"
-            sentence = f"{cause}; relay sends to it directly, by {server.transport} without encryption"
-            yield ("remote-logging-server", index), sentence
-    for index, forwarding in enumerate(settings.port_forwarding):
-        yield from forwarding_warnings(("port-forwarding", index), forwarding)
+    yield from server_warnings(settings)
 
 
 def _nothing_to_forward(configuration: Configuration) -> Iterator[Finding]:

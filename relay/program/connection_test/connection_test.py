@@ -65,8 +65,9 @@ def _prepare(request: TestRequest, log: StepLog) -> tuple[Settings, list[RemoteL
         raise ConfigurationError(
             "configuration", (cause,), "correct them; `relay config check` checks them again"
         ) from None
-    intended_program.require_program(configuration, "run")
     settings = configuration.settings
+    if not ("receiver" in configuration.document and settings.handed_on):  # relay receive hands on to these
+        intended_program.require_program(configuration, "run")
     servers = settings.remote_logging_server
     if not servers:
         cause = "there is no [[remote-logging-server]], so there is nothing to connect to"

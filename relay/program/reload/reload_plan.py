@@ -4,7 +4,7 @@ A part is a name and everything that it depends on, including the contents of fi
 the same path exchanges every part that uses it. Equal parts are kept, with their sessions and connections.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -113,15 +113,9 @@ def parts_of_run(settings: Settings, digests: Digests) -> PartsByName:
             sources[source.name] = SourcePart(source, settings.audit.watch_auditd, terms)
         else:
             sources[source.name] = SourcePart(source, "", author)
-    servers: dict[str, object] = {}
-    for server in settings.remote_logging_server:
-        forwarding = settings.forwarding_of(server)
-        files = (*_files(server), *(_files(forwarding) if forwarding is not None else ()))
-        table = server.model_copy(update=_NOT_OF_THE_SESSION)
-        servers[server.display_name] = table, forwarding, _digests_of(digests, *files)
     return PartsByName(
         sources=sources,
-        servers=servers,
+        servers=_servers(settings, settings.remote_logging_server, digests),
         port_forwardings={
             str(each.local): (each, _digests_of(digests, *_files(each))) for each in settings.port_forwarding
         },
@@ -143,6 +137,7 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
         listeners[f"ssh://{ssh.listen}"] = ()
         identities["ssh"] = _without(ssh, "listen"), _digests_of(digests, ssh.host_key, ssh.authorized_keys)
     return PartsByName(
+        servers=_servers(settings, settings.handed_on, digests),
         listeners=listeners,
         identities=identities,
         policies={
@@ -160,6 +155,17 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
             "receiver.archive-format": settings.receiver.archive_format,
         },
     )
+
+
+def _servers(settings: Settings, servers: Sequence[RemoteLoggingServer], digests: Digests) -> dict[str, object]:
+    """Everything that the delivery to each server depends on."""
+    found: dict[str, object] = {}
+    for server in servers:
+        forwarding = settings.forwarding_of(server)
+        files = (*_files(server), *(_files(forwarding) if forwarding is not None else ()))
+        table = server.model_copy(update=_NOT_OF_THE_SESSION)
+        found[server.display_name] = table, forwarding, _digests_of(digests, *files)
+    return found
 
 
 def files_of(settings: Settings) -> frozenset[str]:

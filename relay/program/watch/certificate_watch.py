@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 from relay.errors import RelayError
 from relay.transport.tls.certificate import certificates, source_name
 from relay.values.clocks import Clocks
-from relay.values.configuration.settings import Settings
+from relay.values.configuration.settings import RemoteLoggingServer, Settings
 
 INTERVAL: Final = 3600
 _MICROSECONDS: Final = 1_000_000
@@ -38,16 +38,16 @@ class CertificateExpiry(NamedTuple):
     at: dt.datetime
 
 
-def of_servers(settings: Settings) -> tuple[ConfiguredCertificate, ...]:
+def of_servers(servers: Sequence[RemoteLoggingServer]) -> tuple[ConfiguredCertificate, ...]:
     """Every certificate that the servers' keys name."""
-    servers = settings.remote_logging_server
     return tuple(named for each in servers for named in _named(each.display_name, each.certificate, each.ca))
 
 
 def of_receiver(settings: Settings) -> tuple[ConfiguredCertificate, ...]:
-    """Every certificate that [receiver.tls] names."""
+    """Every certificate that [receiver.tls] names, and the servers to which it hands on."""
     tls = settings.receiver.tls
-    return () if tls is None else _named("", tls.certificate, tls.ca)
+    own = () if tls is None else _named("", tls.certificate, tls.ca)
+    return (*own, *of_servers(settings.handed_on))
 
 
 def _named(about: str, certificate: str, ca: str) -> tuple[ConfiguredCertificate, ...]:

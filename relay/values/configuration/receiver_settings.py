@@ -30,6 +30,8 @@ from relay.values.configuration.setting_types import (
 from relay.values.size import size_text
 from relay.values.text import quoted
 
+ARCHIVE: Final = "archive"
+"""The archive's name among the destinations of a receiver."""
 SMALLEST_RECEIVE_BUFFER: Final = 64 * 1024
 LARGEST_RECEIVE_BUFFER: Final = 1024**3
 # Listening sockets have the highest descriptors of a process, which has at most 65,536.

@@ -75,6 +75,8 @@ FileMode = Annotated[
 ]
 Patterns = Annotated[tuple[str, ...], AfterValidator(rules.some), AfterValidator(rules.patterns)]
 """Names, or globs as Telegraf has them."""
+OriginatorPatterns = Annotated[tuple[Filled, ...], AfterValidator(rules.patterns)]
+"""The same, or nothing."""
 Tags = Mapping[FilledLine, FilledLine]
 if TYPE_CHECKING:
     EventLabel = str

@@ -31,6 +31,7 @@ from relay.values.configuration.setting_types import (
     ListenAddress,
     MessageSize,
     Name,
+    OriginatorPatterns,
     Path,
     PathOrEmpty,
     Port,
@@ -204,6 +205,8 @@ class RemoteLoggingServer(Table):
     """Of the messages that are sent; empty: all."""
     severity: Severity = "debug"
     """The least severe messages that are sent."""
+    originators: OriginatorPatterns = ()
+    """For `relay receive`: whose messages are sent; empty: everybody's."""
     start: Literal["oldest", "now"] = "oldest"
     required: Flag = True
     """False: no segment is kept for this server when space is needed; the events that it misses are a counted gap."""
@@ -297,6 +300,19 @@ class Settings(Table):
     def forwarding_of(self, server: RemoteLoggingServer) -> PortForwarding | None:
         """Find the port-forwarding whose local end is the server's address: its SSH session leads to the server."""
         return next((f for f in self.port_forwarding if f.leads_to(server)), None)
+
+    @property
+    def handed_on(self) -> tuple[RemoteLoggingServer, ...]:
+        """The servers to which `relay receive` hands on what it accepts; with a source they are `relay run`'s."""
+        return () if self.source else self.remote_logging_server
+
+    def with_defaults_of_receiver(self) -> "Settings":
+        """The same, where no key says that a server is required: none is, because the archive must not wait for it."""
+        servers = tuple(
+            server if "required" in server.model_fields_set else server.model_copy(update={"required": False})
+            for server in self.remote_logging_server
+        )
+        return self.model_copy(update={"remote_logging_server": servers}) if servers else self
 
     @property
     def watched_sources(self) -> frozenset[str]:

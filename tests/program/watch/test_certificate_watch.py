@@ -15,6 +15,7 @@ from relay.program.watch.certificate_watch import (
 )
 from relay.values.clocks import Clocks
 from relay.values.configuration.settings import Settings
+from relay.values.configuration.source_settings import AuditLogSource
 
 SECOND = 1_000_000
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
@@ -60,6 +61,9 @@ def test_the_watched_certificates_are_those_that_the_configuration_names() -> No
     servers = [{"address": "log.example", "port": 6514, "transport": "tls", "ca": "/ca.pem"}, {"port": 7777}]
     tls = {"listen": "0.0.0.0:6514", "certificate": "/own.pem"}
     settings = Settings.model_validate({"remote-logging-server": servers, "receiver": {"tls": tls}})
-    assert of_servers(settings) == (ConfiguredCertificate("log.example:6514", "ca", "/ca.pem"),)
-    assert of_receiver(settings) == (ConfiguredCertificate("", "certificate", "/own.pem"),)
+    of_server = ConfiguredCertificate("log.example:6514", "ca", "/ca.pem")
+    assert of_servers(settings.remote_logging_server) == (of_server,)
+    assert of_receiver(settings) == (ConfiguredCertificate("", "certificate", "/own.pem"), of_server)
+    with_source = settings.model_copy(update={"source": (AuditLogSource(name="audit"),)})
+    assert of_receiver(with_source) == of_receiver(settings)[:1]  # the server is one of `relay run`
     assert of_receiver(Settings()) == ()
