@@ -49,6 +49,7 @@ from relay.system.disk import Disk
 from relay.values import alarm
 from relay.values.alarm import Alarm, AlarmChange, Alarms
 from relay.values.clocks import Clocks
+from relay.values.configuration.receiver_settings import ARCHIVE
 from relay.values.configuration.settings import Settings
 from relay.values.event import Batch, Event, Submit
 from relay.values.text import error_text
@@ -63,8 +64,6 @@ REMIND_SECONDS: Final = 60.0
 """From one message to all users to the next, about an alarm that nobody may miss."""
 MAX_WAITING: Final = 100
 ALARMS_SLOT: Final = "alarms"
-ARCHIVE: Final = "archive"
-"""The archive's name among the destinations."""
 _CLOCK_SLOT: Final = "clock"
 _MICROSECONDS: Final = 1_000_000
 

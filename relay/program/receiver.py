@@ -30,7 +30,7 @@ from relay.listener.listeners import Listeners
 from relay.listener.ssh_endpoint import SshEndpoint
 from relay.listener.stream import StreamReception, StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener
-from relay.program.housekeeping import ARCHIVE, Watches, author_of, policy_of
+from relay.program.housekeeping import Watches, author_of, policy_of
 from relay.program.metrics.metrics_endpoint import MetricsEndpoint
 from relay.program.reload.loaded_configuration import LoadedConfiguration
 from relay.program.reload.reload_plan import Digests, PartsByName, ReloadPlan, compare, parts_of_receive
@@ -57,8 +57,6 @@ from relay.values.event import EventType
 
 ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({EventType.LOG}))
 """A receiver accepts messages of type log. Its archive keeps them; the spool holds them until they are archived."""
-
-_log = logging.getLogger("relay")
 
 LISTENERS = "listeners"
 """Their name among the sources that submit."""
