@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import tomllib
+from datetime import tzinfo
 from typing import Final
 
 import click
 
 from relay.cli.options import options
 from relay.errors import NoInputError
+from relay.system.time_zone import zone_of
 from relay.values.did_you_mean import did_you_mean
 
 state_option: Final = click.option(
@@ -25,6 +28,19 @@ def state_directory(context: click.Context, state: str | None) -> str:
     from relay.config.configuration import read_settings  # noqa: PLC0415  100 ms, which a named folder does not need
 
     return read_settings(options(context).config_paths, options(context).choice).relay.state_directory
+
+
+def receiver_zone(context: click.Context) -> tzinfo:
+    """The zone of time stamps without one: the configuration's [receiver] zone, else this machine's.
+
+    The files are not checked as a configuration, which would take 100 ms; one that is not TOML has no such key.
+    """
+    name: object = "local"
+    for path in options(context).config_paths:
+        with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+            table = tomllib.load(file).get("receiver")
+            name = table.get("zone", name) if isinstance(table, dict) else name
+    return zone_of(name if isinstance(name, str) else "local", "receiver.zone")
 
 
 def existing_folder(context: click.Context, option: str, folder: str) -> str:

@@ -168,3 +168,18 @@ def test_a_wrong_bookmark_is_an_error(archive: Path, tmp_path: Path, capfd: pyte
     assert main(["events", "--archive", str(archive), "--bookmark", str(tmp_path / "bookmark")]) == 65
     assert "it is not a bookmark" in capfd.readouterr().err
     assert main(["events", "--archive", str(archive), "--bookmark", str(tmp_path / "none" / "bookmark")]) == 66
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"), [("+02:00", "2026-11-29T07:00:01.000Z"), ("Asia/Tokyo", "2026-11-29T00:00:01.000Z")]
+)
+def test_a_time_without_a_zone_is_in_that_of_the_configuration(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], zone: str, expected: str
+) -> None:
+    day = MadeDay("h1", "2026-11-29")
+    day.extent(BEGIN, [b"<13>Nov 29 09:00:01 h1 app: text"])
+    day.save(tmp_path / "archive")
+    configuration = tmp_path / "relay.toml"
+    configuration.write_text(f'[receiver]\nzone = "{zone}"\n')
+    assert main(["-c", str(configuration), "events", "--archive", str(tmp_path / "archive")]) == 0
+    assert capfd.readouterr().out.startswith(expected)

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, tzinfo
 from types import FrameType
 from typing import Any, Final, Self
 
@@ -26,14 +27,13 @@ from relay.cli.event_output import EventDisplay, EventOutput
 from relay.cli.options import files_option, options
 from relay.cli.output import report
 from relay.cli.parameter_types import WholeNumber
-from relay.cli.state import existing_folder, state_directory, state_option
+from relay.cli.state import existing_folder, receiver_zone, state_directory, state_option
 from relay.errors import DataError
 from relay.program.history.archive_history import ArchiveHistory
 from relay.program.history.bookmark import Bookmark
 from relay.program.history.event_filter import EventFilter
 from relay.program.history.past_event import History, Item
 from relay.system.disk import Disk
-from relay.system.time_zone import zone_of
 from relay.values.text import counted
 
 POLL_SECONDS: Final = 0.2
@@ -105,7 +105,8 @@ def events(  # noqa: PLR0913  one parameter an option
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     display = EventDisplay(columns, full or options(context).verbosity > 0, archive is not None)
     output = EventOutput(None if as_json else display)
-    source = _HistorySource(folder, in_archive=archive is not None, bookmark=bookmark)
+    zone = UTC if archive is None else receiver_zone(context)
+    source = _HistorySource(folder, in_archive=archive is not None, bookmark=bookmark, zone=zone)
     history = source.open(chosen.event_filter(), continued=follow or bookmark is not None)
     with _Interruption() if follow else contextlib.nullcontext() as interruption:
         printer = _Printer(output, source, interruption)
@@ -162,8 +163,9 @@ def _reversed(history: History, limit: int | None) -> Iterable[Item]:
 class _HistorySource:
     """Opens the history of a folder, and keeps how far it was read."""
 
-    def __init__(self, folder: str, *, in_archive: bool, bookmark: str | None) -> None:
+    def __init__(self, folder: str, *, in_archive: bool, bookmark: str | None, zone: tzinfo) -> None:
         self._folder = folder
+        self._zone = zone
         self._in_archive = in_archive
         self._bookmark = None if bookmark is None else Bookmark(Disk(), bookmark)
         self._save: Callable[[], None] = lambda: None
@@ -174,7 +176,7 @@ class _HistorySource:
         if self._in_archive:
             positions = bookmark.archive_positions() if bookmark else None
             archive = ArchiveHistory(
-                Disk(), self._folder, event_filter, following=continued, positions=positions, zone=zone_of("local", "")
+                Disk(), self._folder, event_filter, following=continued, positions=positions, zone=self._zone
             )
             if bookmark:
                 self._save = lambda: bookmark.save_archive(archive.positions)
@@ -188,7 +190,7 @@ class _HistorySource:
 
     def everything(self, event_filter: EventFilter) -> Iterator[Item]:
         """The history again from its beginning, to look for names."""
-        without_bookmark = _HistorySource(self._folder, in_archive=self._in_archive, bookmark=None)
+        without_bookmark = _HistorySource(self._folder, in_archive=self._in_archive, bookmark=None, zone=self._zone)
         return without_bookmark.open(event_filter, continued=False).events()
 
     def save(self) -> None:
