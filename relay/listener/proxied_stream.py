@@ -58,6 +58,11 @@ class ProxiedStream(ByteStream):
     def address(self) -> str:
         return self._inner.address if self._sender is None else self._sender.host
 
+    @property
+    @override
+    def half_closed(self) -> bool:
+        return self._inner.half_closed
+
     @override
     async def read(self) -> bytes:
         if self._header is not None:

@@ -120,6 +120,11 @@ class ChannelStream(ByteStream):
     def address(self) -> str:
         return self._connection.host
 
+    @property
+    @override
+    def half_closed(self) -> bool:
+        return bool(self._channel.eof_received) or self._channel.closed or not self._connection.alive
+
     @override
     async def read(self) -> bytes:
         channel = self._channel

@@ -14,6 +14,11 @@ A protocol that acknowledges is also answered after fsync, message by message, w
 says no more than its answers did (`Dialect.parts`), a stop closes the stream. A stream whose oldest message is
 unanswered for longer than `answer_within` ends as by a stop.
 
+While the spool cannot be written nothing is answered, streams are not read, and their senders wait. A new stream is
+read once, to recognise its dialect. If its senders would give up for good unless their stream is closed (`parts`), it
+is read on, and ends after `answer_within`. If its sender waits for answers, it ends when the sender has gone. What such
+a stream has not submitted yet is dropped, because its sender sends it again.
+
 Ceilings for each stream: one result of ByteStream.read(), one unfinished message, and `undurable_batches` batches that
 are submitted and not yet durable. Beyond that the stream is not read, and the sender waits. It is not read either while
 the peer does not read relay's answers, for at most `frame_timeout`. Nothing is lost uncounted: ListenerCounters has one
@@ -41,6 +46,10 @@ from relay.values.provenance import Provenance, ReceiptMark
 from relay.values.size import size_text
 from relay.values.text import counted
 
+ANSWER_WITHIN: Final = 3.0
+"""Seconds; audisp-remote waits 5 by default."""
+LOOK_INTERVAL: Final = 1.0
+"""Seconds between two looks whether a sender has gone."""
 PART_TIMEOUT: Final = 1.0
 """How many seconds the close of an unfinished stream may take."""
 
@@ -62,6 +71,11 @@ class ByteStream(Protocol):
     @property
     def address(self) -> str:
         """The sender's IP address, or this machine's name; behind a listed proxy known from the first read on."""
+
+    @property
+    def half_closed(self) -> bool:
+        """Whether the peer has sent its end, or has gone; also while octets before it are unread."""
+        return False
 
     async def read(self) -> bytes:
         """The next octets; b"" at the peer's half-close, UnavailableError when the connection is lost."""
@@ -88,7 +102,9 @@ class StreamTerms:
     """How long the rest of a frame, or the reading of relay's answers, may take before the stream is aborted."""
     undurable_batches: int = 2
     answer_within: float | None = None
-    """How long a message may be unanswered before the stream is ended. None: without limit."""
+    """How long a message may be unanswered before a stream is ended whose dialect `parts`. None: without limit."""
+    writable: asyncio.Event | None = None
+    """Set while the spool can be written."""
     listener: str = ""
     """The listener's URL, for the messages' provenance. Empty: they have none; a source of relay's reads them."""
     aside: Aside | None = None
@@ -254,8 +270,20 @@ class StreamReception:
         self._count_cut_messages()
         return TruncatedStreamError("stream", "it ended inside a frame") if self._conversation.partial else None
 
+    async def _wait_until_writable(self) -> None:
+        """Wait while the spool cannot be written; UnavailableError when a sender that waits for answers has gone."""
+        writable = self._terms.writable
+        while writable is not None and not writable.is_set():
+            if self._dialect is not None and self._dialect.answers and self._stream.half_closed:
+                raise UnavailableError("stream", "the sender gave up while the spool could not be written")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_INTERVAL):
+                    await writable.wait()
+
     async def _read(self) -> bytes:
         """The next octets, within the time that the terms allow; b"" at the half-close and for an idle stream."""
+        if self._dialect is not None and not self._dialect.parts:
+            await self._wait_until_writable()
         loop = asyncio.get_running_loop()
         begun = loop.time()
         amid_a_frame = self._is_amid_a_frame()
@@ -325,6 +353,7 @@ class StreamReception:
         self._unanswered_since.append(asyncio.get_running_loop().time())
         self._set_due()
         await self._wait_for_durable(at_most=self._terms.undurable_batches - 1)
+        await self._wait_until_writable()
         waits = self._dialect is not None and self._dialect.waits
         batch = Batch(self._events(messages), awaited=waits, provenance=self._provenance())
         self._undurable.append(_Undurable(await self._submit(batch), len(messages)))
@@ -380,6 +409,8 @@ class StreamReception:
 
     def _set_due(self) -> None:
         within, due = self._terms.answer_within, self._due
+        if self._dialect is None or not self._dialect.parts:
+            return
         if within is not None and due is not None and not due.expired():
             due.reschedule(self._unanswered_since[0] + within if self._unanswered_since else None)
 

@@ -33,6 +33,8 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 )
 _INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
+_ENDED_BY_PEER = frozenset({7, 8})
+"""TCP_CLOSE and TCP_CLOSE_WAIT of net/tcp_states.h."""
 
 
 class StreamListener(Listener):
@@ -213,6 +215,17 @@ class SocketConnection(asyncio.Protocol, ByteStream):
     @override
     def peer(self) -> str:
         return self._url
+
+    @property
+    @override
+    def half_closed(self) -> bool:
+        if self._half_closed or self._closed.done():
+            return True
+        if not self._is_tcp:
+            return False
+        with contextlib.suppress(OSError):  # its end is not read while octets before it wait; the kernel knows
+            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _ENDED_BY_PEER
+        return True
 
     @override
     async def read(self) -> bytes:

@@ -138,6 +138,11 @@ class TlsStream(ByteStream):
     def address(self) -> str:
         return self._inner.address
 
+    @property
+    @override
+    def half_closed(self) -> bool:
+        return self._inner.half_closed
+
     @override
     async def read(self) -> bytes:
         if not self._agreed:

@@ -126,8 +126,10 @@ class Intake:
         """How long each successful commit took."""
         self.commit_began: float | None = None
         """When the commit that is under way began (monotonic seconds); None when there is none."""
-        self.error: RelayError | None = None
-        """Why batches wait, or why the last commit failed; None while commits succeed."""
+        self.writable = asyncio.Event()
+        """Set while commits succeed. Listeners read nothing meanwhile that they would only keep in memory."""
+        self._error: RelayError | None = None
+        self.writable.set()
         self._store = store
         self._gap_event = gap_event
         self._clock = clock
@@ -154,6 +156,19 @@ class Intake:
     def pending_octets(self) -> int:
         """Octets that no commit has taken yet."""
         return self._repeatable.octets + self._others.octets
+
+    @property
+    def error(self) -> RelayError | None:
+        """Why batches wait, or why the last commit failed; None while commits succeed."""
+        return self._error
+
+    @error.setter
+    def error(self, error: RelayError | None) -> None:
+        self._error = error
+        if error is None:
+            self.writable.set()
+        else:
+            self.writable.clear()
 
     @property
     def waiting(self) -> frozenset[str]:

@@ -28,7 +28,7 @@ from relay.listener.aside import Aside
 from relay.listener.conversation import ALL
 from relay.listener.listeners import Listeners
 from relay.listener.ssh_endpoint import SshEndpoint
-from relay.listener.stream import StreamReception, StreamTerms
+from relay.listener.stream import ANSWER_WITHIN, StreamReception, StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener
 from relay.program.housekeeping import Watches, author_of, policy_of
 from relay.program.metrics.metrics_endpoint import MetricsEndpoint
@@ -118,7 +118,7 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
     )
 
 
-def terms_of_streams(url: str, settings: Settings) -> StreamTerms:
+def terms_of_streams(url: str, settings: Settings, writable: asyncio.Event) -> StreamTerms:
     """The terms of the streams of one listener."""
     receiver = settings.receiver
     return StreamTerms(
@@ -127,6 +127,8 @@ def terms_of_streams(url: str, settings: Settings) -> StreamTerms:
         listener=url,
         aside=Aside(os.path.join(receiver.archive, OWN, "aside")),
         proxies=receiver.proxies if receiver.proxy_protocol else (),
+        answer_within=ANSWER_WITHIN,
+        writable=writable,
     )
 
 
@@ -196,7 +198,9 @@ class Receiver(RunningParts):
         """Deliver, and listen on every address; the road is open with these settings."""
         self._parts = parts_of_receive(settings, digests)
         self._settings = settings
-        self._listeners.exchange(settings.receiver, lambda url: terms_of_streams(url, settings))
+        self._listeners.exchange(
+            settings.receiver, lambda url: terms_of_streams(url, settings, self._road.intake.writable)
+        )
         await self._road.deliver(self._routes(settings))
         if settings.receiver.tls is not None:
             self._identity = ServerIdentity(settings.receiver.tls)
@@ -274,7 +278,9 @@ class Receiver(RunningParts):
         for url in changes.listeners.ended:
             if url in self._listeners.at_work:
                 await self._listeners.end(url)
-        self._listeners.exchange(settings.receiver, lambda url: terms_of_streams(url, settings))
+        self._listeners.exchange(
+            settings.receiver, lambda url: terms_of_streams(url, settings, self._road.intake.writable)
+        )
         if settings.receiver.tls is not None and self._identity is not None:
             self._identity.exchange(settings.receiver.tls)
         for listener in self._listeners.at_work.values():
@@ -287,7 +293,7 @@ class Receiver(RunningParts):
         return [self._archive, *routes_to_servers(settings, self._road.store, received=True)]
 
     async def _listen(self, url: str, settings: Settings) -> None:
-        listeners, terms = self._listeners, terms_of_streams(url, settings)
+        listeners, terms = self._listeners, terms_of_streams(url, settings, self._road.intake.writable)
         submit, counters = listeners.submit, listeners.counters_of(url)
         tls, ssh = settings.receiver.tls, settings.receiver.ssh
         if tls is not None and self._identity is not None and url == f"tls://{tls.listen}":

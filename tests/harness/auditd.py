@@ -63,14 +63,14 @@ distribute_network = {distribute}
 _DEPLOY = Path(__file__).parents[2] / "deploy"
 CLIENT_SAMPLE = _DEPLOY / "audisp-remote.conf"
 SERVER_SAMPLE = _DEPLOY / "auditd-log-server.conf"
-_CLIENT_PORT = "port = 7778"
 _NONE: Mapping[str, str] = MappingProxyType({})
 _OWN_RECORD = re.compile(rb"type=DAEMON_")
 
 
 def _changed(settings: str, changes: str) -> str:
     """The settings with those keys changed; both as auditd.conf is written."""
-    keys = dict(line.split(" = ") for line in (*settings.splitlines(), *changes.splitlines()) if " = " in line[:40])
+    lines = [*settings.splitlines(), *changes.splitlines()]
+    keys = dict(line.split(" = ") for line in lines if " = " in line[:40] and not line.startswith("#"))
     return "".join(f"{key} = {value}\n" for key, value in keys.items())
 
 
@@ -209,18 +209,17 @@ class AudispRemote:
     Its settings are those of deploy/audisp-remote.conf.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, **changes: str | int) -> None:
+        """`changes` are other settings."""
         self._root = fetch(AUDITD)
         self._place = Workplace("audisp-remote")
-        self._port = port
+        self._changes = "".join(f"{key} = {value}\n" for key, value in {"port": port, **changes}.items())
 
     def __enter__(self) -> Self:
         folder = self._place.path
         (folder / "etc" / "audit").mkdir(parents=True)
         settings = folder / "etc" / "audit" / "audisp-remote.conf"
-        sample = CLIENT_SAMPLE.read_text()
-        assert _CLIENT_PORT in sample
-        settings.write_text(sample.replace(_CLIENT_PORT, f"port = {self._port}"))
+        settings.write_text(_changed(CLIENT_SAMPLE.read_text(), self._changes))
         settings.chmod(0o640)
         script = f'mount --bind {folder}/etc /etc && exec "$@"'
         argv = [

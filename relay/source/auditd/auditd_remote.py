@@ -25,7 +25,7 @@ from typing_extensions import override
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse, without_padding
 from relay.listener.conversation import AUDITD
-from relay.listener.stream import ListenerCounters, StreamTerms
+from relay.listener.stream import ANSWER_WITHIN, ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.source import Source, SourceTerms
 from relay.source.batch_in_flight import BatchesInTurn
@@ -33,8 +33,6 @@ from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.source_settings import AuditdRemoteSource
 from relay.values.event import Event, Position, Submit
 
-ANSWER_WITHIN: Final = 3.0
-"""Seconds; audisp-remote waits 5 by default."""
 FINISH_SECONDS: Final = 5.0
 LAST_ANSWER_SECONDS: Final = 0.1
 

@@ -1,0 +1,134 @@
+"""A receiver whose real disk is full answers nobody, and recovers by itself; no kind of sender loses a message."""
+
+import contextlib
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from harness.auditd import AudispRemote
+from harness.openssh import Sshd
+from harness.ports import LOOPBACK, listens
+from harness.process import Process
+from harness.receiver import Receiver, identities
+from harness.relay import RELAY, Router, archived, audit_events
+from harness.rsyslog import RsyslogForwarder
+from harness.small_disk import SmallDisk
+from harness.waiting import wait_until
+from source.log_writing import records
+
+CONFIGURATION = """\
+[relay]
+state-directory = "{state}"
+[spool]
+segment-size = "1MiB"
+max-size = "8MiB"
+[receiver]
+listen = ["tcp://127.0.0.1:{port}"]
+archive = "{archive}"
+"""
+FILLER = b"<14>1 - filler app - - - %b\n" % (b"x" * 2000)
+FED = 10
+UNANSWERED = "ended: its messages are not durable in time"
+GIVEN_UP = 4
+"""Streams of audisp-remote whose record is not answered in time: more than its tries for one record."""
+
+
+class Senders:
+    """audisp-remote with its default limits, rsyslog's omrelp and relay; each sends numbered messages."""
+
+    def __init__(self, auditd: AudispRemote, rsyslog: RsyslogForwarder, router: Router) -> None:
+        self._auditd = auditd
+        self._rsyslog = rsyslog
+        self._router = router
+        self.sent = 0
+
+    def send(self) -> None:
+        """Send some more by each of them."""
+        numbers = range(self.sent + 1, self.sent + FED + 1)
+        self.sent += FED
+        self._auditd.feed(b"node=audisp type=USER_LOGIN msg=audit(1700000000.001:%d): pid=1" % n for n in numbers)
+        with socket.create_connection((LOOPBACK, self._rsyslog.port)) as program:
+            program.sendall(b"".join(b"<14>1 2026-11-30T10:00:00Z web1 omrelp %d - - x\n" % n for n in numbers))
+        with self._router.audit_log.open("ab") as log:
+            log.write(records(numbers[0], numbers[-1]))
+
+    def arrived(self, archive: Path) -> list[int]:
+        """How many different messages of each sender are archived; relay's are archived once."""
+        messages = archived(archive)
+        own = [each for each in audit_events(messages) if b" combo1 " in each]
+        assert len(own) == len(set(identities(own)))
+        patterns = rb" audisp .* serial=\"(\d+)\"", rb" omrelp (\d+) - ", rb" combo1 .* serial=\"(\d+)\""
+        return [len({found[1] for each in messages if (found := re.search(pattern, each))}) for pattern in patterns]
+
+
+@contextmanager
+def receiving(receiver: Receiver, disk: SmallDisk) -> Iterator[Process]:
+    configuration = receiver.folder / "relay.toml"
+    keys = {"state": disk.folder / "state", "archive": receiver.archive, "port": receiver.port}
+    configuration.write_text(CONFIGURATION.format(**keys))
+    argv = [*disk.prefix, *RELAY, "receive", "-v", "-c", str(configuration)]
+    with Process(argv, receiver.folder / "receive.log") as process:
+        wait_until(lambda: listens(receiver.port) or not process.running, 60, lambda: process.log)
+        yield process
+
+
+@contextmanager
+def filled(disk: SmallDisk, receiver: Receiver, process: Process) -> Iterator[None]:
+    """Fill the disk, and the spool's segment by a sender that waits then."""
+    fill = f"head -c 1G /dev/zero > {disk.folder}/filler"
+    subprocess.run([*disk.prefix, "sh", "-c", fill], check=False, capture_output=True)
+    with socket.create_connection((LOOPBACK, receiver.port)) as sender:
+        sender.setblocking(False)
+
+        def is_full() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                sender.send(FILLER * 50)
+            return "the spool cannot be written" in process.log
+
+        wait_until(is_full, 60, lambda: process.log)
+        yield
+
+
+def test_nobody_is_answered_and_nothing_is_lost(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path / "server")
+    with (
+        SmallDisk(tmp_path / "disk", "12m") as disk,
+        receiving(receiver, disk) as process,
+        Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd,
+        AudispRemote(receiver.port, max_tries_per_record=3, max_time_per_record=5, disk_full_action="syslog") as auditd,
+        RsyslogForwarder(receiver.port, "relp") as rsyslog,
+    ):
+        router = Router(tmp_path, sshd, receiver.port, protocol="relp")
+        senders = Senders(auditd, rsyslog, router)
+
+        def wait_for_all() -> None:
+            everything = [senders.sent] * 3
+            wait_until(
+                lambda: senders.arrived(receiver.archive) == everything,
+                60,
+                lambda: f"{everything}, not {senders.arrived(receiver.archive)}:\n{process.log}{relay.log}",
+            )
+
+        def given_up(streams: int) -> bool:
+            return process.log.count(UNANSWERED) >= streams
+
+        router.audit_log.write_bytes(b"")
+        with router.start() as relay:
+            senders.send()
+            wait_for_all()
+            with filled(disk, receiver, process):
+                for count in range(1, GIVEN_UP + 1):
+                    senders.send()  # audisp-remote connects again with its next record
+                    wait_until(partial(given_up, count), 60, lambda: process.log)
+                assert senders.arrived(receiver.archive) == [FED] * 3
+                disk.run("rm", f"{disk.folder}/filler")
+                senders.send()
+                wait_for_all()
+            assert auditd.running
+            relay.stop()
+        assert not list(router.state.rglob("refused/*"))
+        assert "Traceback" not in process.log
