@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import functools
-import resource
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
-from relay.system.descriptors import MOST
+from relay.system.descriptors import descriptor_limit
 from relay.values.address import Address
 from relay.values.configuration.listener_url import UNIX
 
@@ -113,10 +112,8 @@ def _receiving(family: int, end: tuple[str, int]) -> socket.socket:
 def on_high_descriptor(sock: socket.socket) -> socket.socket:
     """The socket on a descriptor above those of connections, if one is available; it does not block."""
     sock.setblocking(False)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = MOST if soft == resource.RLIM_INFINITY else min(soft, MOST)
     try:
-        number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, lowest - _BELOW_LIMIT)
+        number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, descriptor_limit() - _BELOW_LIMIT)
     except OSError:  # the low descriptor works, only without that protection
         return sock
     with sock:

@@ -1,22 +1,34 @@
 """File descriptors: a log server needs one for each connection, and some for its own files at any time."""
 
+import contextlib
 import resource
 from typing import Final
 
 MOST: Final = 65_536
 """More are not used, because the kernel's table grows with the highest one (listening sockets have the highest)."""
+_USUAL: Final = 1024
 RESERVE: Final = 256
 """Descriptors that no connection gets: for the spool, the archive, and relay's own sockets."""
 
 
+def descriptor_limit() -> int:
+    """How many descriptors this process may have, at most `MOST`."""
+    try:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:  # a filter of system calls
+        return _USUAL
+    return MOST if soft == resource.RLIM_INFINITY else min(soft, MOST)
+
+
 def raise_descriptor_limit() -> int:
     """Raise this process's own limit to the hard limit, at most to `MOST`; returns the limit that is in effect."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
-    if soft == resource.RLIM_INFINITY or soft >= most:
-        return most
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most
+    limit = descriptor_limit()
+    with contextlib.suppress(OSError, ValueError):  # a filter of system calls: the unit's LimitNOFILE is in effect
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+        if most > limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return descriptor_limit()
 
 
 def descriptors_for_connections(limit: int) -> int:

@@ -15,6 +15,7 @@ from program.connection_test.asking import in_namespace
 from program.watch.conftest import Stubs
 
 from relay.program.watch import all_users, halt_request
+from relay.system.descriptors import MOST
 from relay.values.alarm import AUDITD_DOWN
 from relay.values.configuration.settings import Settings
 
@@ -63,6 +64,7 @@ def test_every_unit_of_deploy_is_checked_here() -> None:
         "relay-halt.service",
         "relay-message.path",
         "relay-message.service",
+        "relay-receive.service",
         "relay.service",
     ]
 
@@ -77,8 +79,9 @@ def test_systemd_understands_every_line(systemd: Root, machine: Path, unit: str)
     assert "Nonsense" in analyze(systemd, *argv).stderr
 
 
-def test_relays_own_exposure_is_below_2(systemd: Root) -> None:
-    unit = str(DEPLOY / "relay.service")
+@pytest.mark.parametrize("name", ["relay.service", "relay-receive.service"])
+def test_relays_own_exposure_is_below_2(systemd: Root, name: str) -> None:
+    unit = str(DEPLOY / name)
     done = analyze(systemd, "security", "--offline=true", "--threshold=20", "--no-pager", unit)
     assert done.returncode == 0, done.stdout[-500:]
 
@@ -94,6 +97,19 @@ def test_relay_is_reloaded_by_its_own_command_and_started_again_however_it_ends(
     (start,) = values("relay.service", "ExecStart")
     assert reload.split() == [start.split()[0], "reload", "--state", Settings().relay.state_directory]
     assert values("relay.service", "StateDirectory") == [Path(Settings().relay.state_directory).name]
+
+
+def test_the_log_server_has_its_own_user_and_folders_and_no_socket_of_systemds() -> None:
+    unit = "relay-receive.service"
+    assert values(unit, "User") == values(unit, "Group") == ["relay-receive"]
+    assert values(unit, "CapabilityBoundingSet") == values(unit, "AmbientCapabilities") == ["CAP_NET_BIND_SERVICE"]
+    assert values(unit, "RestartPreventExitStatus") == ["64 78"]
+    assert values(unit, "LimitNOFILE") == [str(MOST)]
+    assert values(unit, "ExecReload") == [
+        f"/usr/local/bin/relay reload --state /var/lib/{values(unit, 'StateDirectory')[0]}"
+    ]
+    assert f"/var/log/{values(unit, 'LogsDirectory')[0]}" == Settings().receiver.archive
+    assert not list(DEPLOY.glob("*.socket"))
 
 
 def test_the_path_units_wait_for_the_files_that_relay_creates() -> None:
