@@ -6,7 +6,7 @@ that is. `relay.archive.writer.seen_identities` remembers them for the archive.
 An identity that is not `usable` does not count: the message is stored as it comes.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -69,6 +69,11 @@ class Intervals:
             last = max(last, self._lasts[high - 1])
         self._firsts[low:high] = [first]
         self._lasts[low:high] = [last]
+
+    def overlapping(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The intervals that have a number between `first` and `last`."""
+        low, high = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
+        return list(zip(self._firsts[low:high], self._lasts[low:high], strict=True))
 
     def forget_lowest(self, count: int = 1) -> None:
         """Forget the lowest intervals."""

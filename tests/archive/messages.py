@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from relay.archive.read import ArchiveDamage, StoredMessage, read
+from relay.archive.log_line import unescape
 from relay.archive.writer.archive_writer import WriterLimits
 from relay.archive.writer.open_days import DayLimits
 
@@ -34,9 +34,9 @@ def stored(archive: Path) -> dict[str, list[bytes]]:
 
 def messages_in(path: Path) -> list[bytes]:
     """The messages of one log; damage fails."""
-    items = list(read(str(path)))
-    assert not any(isinstance(item, ArchiveDamage) for item in items), (path, items)
-    return [item.message for item in items if isinstance(item, StoredMessage)]
+    octets = path.read_bytes()
+    assert octets.endswith(b"\n") or not octets, path
+    return list(map(unescape, octets.split(b"\n")[:-1]))
 
 
 def limits(*, max_open: int = 0, max_days: int = 16_384, **others: int) -> WriterLimits:

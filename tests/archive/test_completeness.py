@@ -3,28 +3,34 @@
 from collections.abc import Iterable, Mapping
 
 import pytest
-from archive.evidence import AUTHOR, NEXT, RUN, THIRD, gap, heartbeat, lost, numbered, opening, stamped
 from archive.messages import NOON_US, foreign, own
+from archive.relay_events import AUTHOR, NEXT, RUN, THIRD, gap, heartbeat, lost, numbered, opening, stamped
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.archive.completeness.judgement import MAX_RANGES, RETAINED, CompletenessFinding, Judgement, JudgementScope
-from relay.archive.completeness.message_trail import DOUBLE, MALFORMED, MessageTrail
+from relay.archive.completeness.assessment import (
+    MAX_RANGES,
+    RETAINED,
+    AssessmentScope,
+    Completeness,
+    CompletenessFinding,
+)
+from relay.archive.completeness.number_trail import DUPLICATE, MALFORMED, NumberTrail
+from relay.archive.completeness.relay_reports import RunAndType
 from relay.archive.completeness.spans import Span
-from relay.archive.completeness.testimony import RunAndType
 from relay.events import own_events
 from relay.values.event import EventType
 
-EVERYTHING = JudgementScope()
+EVERYTHING = AssessmentScope()
 
 
 def judged(
-    messages: Iterable[bytes], terms: JudgementScope = EVERYTHING, known: Mapping[RunAndType, list[Span]] | None = None
-) -> Judgement:
-    trail = MessageTrail()
+    messages: Iterable[bytes], scope: AssessmentScope = EVERYTHING, known: Mapping[RunAndType, list[Span]] | None = None
+) -> Completeness:
+    trail = NumberTrail()
     for message in messages:
         assert trail.add(message) == ""
-    return trail.judge(known or {}, terms)
+    return trail.assess(known or {}, scope)
 
 
 def finding(kind: str, *spans: Span, run: bytes = RUN, of: str = "audit") -> CompletenessFinding:
@@ -40,7 +46,27 @@ def test_what_came_in_any_order_and_in_parts_is_whole() -> None:
     parts = [own(4, run=RUN.hex(), part=f"{part}/2") for part in (2, 1)]
     found = judged([opening(), *numbered(2, 1, 3), *parts, *numbered(5), foreign(7), b"\xff"])
     assert found.faults == found.explained == found.waiting == ()
-    assert (found.messages, found.numbered, found.unstructured, found.runs) == (9, 7, 1, 1)
+    assert (found.messages, found.numbered, found.runs) == (9, 7, 1)
+
+
+def test_ranges_of_a_ledger_count_as_their_numbers_do() -> None:
+    trail = NumberTrail()
+    run = RUN.hex().encode()
+    assert [trail.add_range(run, b"audit", *span) for span in ((1, 5), (8, 9), (4, 8), (20, 20))] == [0, 0, 3, 0]
+    assert [trail.add_part(RunAndType(run, b"audit"), 12, part, 3) for part in (1, 2, 2)] == [0, 0, 1]
+    trail.add_range(run, b"audit", 11, 13)
+    trail.add_unnumbered(15)
+    found = trail.assess({}, EVERYTHING)
+    assert found.faults == (finding("missing", (10, 10), (14, 19)),)
+    assert (found.messages, found.numbered, found.waiting) == (15, 19, ())
+
+
+def test_numbers_that_retention_removed_are_not_missed() -> None:
+    trail = NumberTrail()
+    key = RunAndType(RUN.hex().encode(), b"audit")
+    trail.add_removed(key, 7)
+    assert trail.add_range(*key, 9, 9) == 0
+    assert trail.assess({}, EVERYTHING).faults == (finding("missing", (8, 8)),)
 
 
 def test_holes_are_named_from_the_first_number_on() -> None:
@@ -79,27 +105,27 @@ def test_the_last_event_may_still_be_coming_until_a_heartbeat_tells_of_it() -> N
 
 
 def test_a_number_or_part_that_stands_twice_is_a_double() -> None:
-    trail = MessageTrail()
+    trail = NumberTrail()
     again = [own(2, run=RUN.hex(), part="1/2"), *numbered(1)]
     assert [trail.add(message) for message in again] == ["", ""]
-    assert [trail.add(message) for message in again] == [DOUBLE, DOUBLE]
+    assert [trail.add(message) for message in again] == [DUPLICATE, DUPLICATE]
 
 
 def test_a_numbered_message_that_lost_its_form_is_malformed() -> None:
     good = own(1, run=RUN.hex())
-    assert MessageTrail().add(good.replace(b'router="r"', b'router="r')) == MALFORMED
-    assert MessageTrail().add(good.replace(b'"] ', b'"]')) == MALFORMED
+    assert NumberTrail().add(good.replace(b'router="r"', b'router="r')) == MALFORMED
+    assert NumberTrail().add(good.replace(b'"] ', b'"]')) == MALFORMED
 
 
 def test_messages_of_type_log_are_judged_only_when_that_is_asked_for() -> None:
     messages = [*numbered(3, kind="log"), heartbeat(1, log=500)]
     assert judged(messages).faults == ()
-    assert judged(messages, JudgementScope(types=frozenset({b"log"}))).missing == 499
+    assert judged(messages, AssessmentScope(types=frozenset({b"log"}))).missing == 499
 
 
 def test_only_the_types_that_are_asked_for_are_judged() -> None:
     messages = [*numbered(2), *numbered(1, kind="admin")]
-    assert judged(messages, JudgementScope(types=frozenset({b"admin"}))).faults == ()
+    assert judged(messages, AssessmentScope(types=frozenset({b"admin"}))).faults == ()
 
 
 # --- Heartbeats and openings ---
@@ -121,7 +147,7 @@ def test_the_opening_of_the_next_run_proves_the_end_of_the_one_before() -> None:
 
 def test_the_newest_heartbeats_time_and_backlog_are_told() -> None:
     found = judged([heartbeat(1, minute=1), heartbeat(2, minute=2, waiting={"far": 3, "a b": 0}, relay=1)])
-    assert (found.heard, found.backlog) == (NOON_US + 120_000_000, {"far": 3, "a b": 0})
+    assert (found.last_report, found.backlog) == (NOON_US + 120_000_000, {"far": 3, "a b": 0})
 
 
 def test_what_does_not_persist_may_come_after_the_heartbeat_while_something_waits() -> None:
@@ -129,7 +155,7 @@ def test_what_does_not_persist_may_come_after_the_heartbeat_while_something_wait
     found = judged(messages)
     assert found.faults == (finding("missing", (1, 1)),)  # what persists comes in order
     assert found.waiting == (finding("waiting", (2, 4), of="traffic"),)
-    assert judged(messages, JudgementScope(servers=frozenset({"other"}))).waiting == ()
+    assert judged(messages, AssessmentScope(servers=frozenset({"other"}))).waiting == ()
     assert judged([*messages, heartbeat(2, relay=1)]).waiting == ()
 
 
@@ -162,7 +188,7 @@ def test_a_run_of_which_there_is_nothing_is_not_missing_when_gaps_account_for_al
     messages = [opening(run=NEXT), opening(run=THIRD, previous=RUN, relay=2, audit=7)]
     found = judged([*messages, gap(2, whole, relays, server="far", run=THIRD)])
     assert (found.faults, found.before) == ((), ())
-    assert found.explained == (finding("told as lost", (1, 7)), finding("told as lost", (1, 2), of="relay"))
+    assert found.explained == (finding("reported lost", (1, 7)), finding("reported lost", (1, 2), of="relay"))
     found = judged([*messages, gap(2, part, relays, server="far", run=THIRD)])
     assert [(fault.kind, fault.numbers) for fault in found.faults] == [("run missing", 0), ("missing", 1)]
 
@@ -183,8 +209,8 @@ def test_originators_that_share_a_folder_say_nothing_about_each_others_runs() ->
 def test_what_a_gap_accounts_for_is_told_and_is_no_fault() -> None:
     found = judged([*numbered(1, 4), gap(1, lost(2, 3), server="far"), heartbeat(2, relay=1, audit=4)])
     assert found.faults == ()
-    assert found.explained == (finding("told as lost", (2, 3)),)
-    assert (found.gaps.told, found.gaps.events, found.gaps.explained) == (1, 2, 2)
+    assert found.explained == (finding("reported lost", (2, 3)),)
+    assert (found.gaps.reported, found.gaps.events, found.gaps.explained) == (1, 2, 2)
     assert found.gaps.causes == (("far: deleted", 2),)
 
 
@@ -203,7 +229,7 @@ def test_a_range_that_grew_accounts_for_no_more_than_it_counts() -> None:
 def test_a_gap_that_is_told_twice_counts_once() -> None:
     messages = [*numbered(4), gap(1, lost(1, 3, 2)), gap(2, lost(1, 3, 2))]
     found = judged(messages)
-    assert (found.gaps.told, found.gaps.events, found.missing) == (1, 2, 3)
+    assert (found.gaps.reported, found.gaps.events, found.missing) == (1, 2, 3)
     assert judged([*messages, gap(3, lost(1, 3, 1), told=2)]).missing == 0
 
 
@@ -215,8 +241,8 @@ def test_two_servers_gaps_do_not_add_up() -> None:
 
 def test_only_the_named_servers_gaps_account_beside_those_of_all() -> None:
     messages = [*numbered(5), gap(1, lost(1, 2), server="a"), gap(2, lost(3, 4))]
-    assert judged(messages, JudgementScope(servers=frozenset({"a"}))).missing == 0
-    assert judged(messages, JudgementScope(servers=frozenset({"b"}))).faults == (finding("missing", (1, 2)),)
+    assert judged(messages, AssessmentScope(servers=frozenset({"a"}))).missing == 0
+    assert judged(messages, AssessmentScope(servers=frozenset({"b"}))).faults == (finding("missing", (1, 2)),)
 
 
 def test_gaps_without_numbers_or_counts_are_told() -> None:
@@ -239,46 +265,46 @@ def test_what_the_index_knows_and_is_not_there_is_gone_also_when_a_gap_tells_of_
     key = RunAndType(RUN.hex().encode(), b"audit")
     found = judged([*numbered(1, 2, 6), gap(1, lost(3, 5))], known={key: [(1, 3), (6, 9)]})
     assert found.faults == (finding("gone", (3, 3), (7, 9)),)
-    assert found.explained == (finding("told as lost", (4, 5)),)
+    assert found.explained == (finding("reported lost", (4, 5)),)
 
 
 def test_of_days_left_out_nothing_is_said() -> None:
     known = {RunAndType(RUN.hex().encode(), b"audit"): [(1, 9)], RunAndType(b"older", b"audit"): [(1, 9)]}
     messages = [heartbeat(40, relay=39, audit=5, alarm=3), *numbered(6, 8, 9), opening(run=NEXT, previous=RUN)]
-    found = judged(messages, JudgementScope(begun=True), known)
+    found = judged(messages, AssessmentScope(begun=True), known)
     assert found.faults == (finding("gone", (7, 7)),)
-    assert judged([*messages, *numbered(2, run=NEXT)], JudgementScope(begun=True), known).missing == 2
+    assert judged([*messages, *numbered(2, run=NEXT)], AssessmentScope(begun=True), known).missing == 2
 
 
 # --- Ceilings ---
 
 
 def test_with_too_many_holes_the_older_half_are_counted_and_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.archive.completeness.message_trail._LOOK_EVERY", 1)
-    trail = MessageTrail(max_intervals=10)
+    monkeypatch.setattr("relay.archive.completeness.number_trail._LOOK_EVERY", 1)
+    trail = NumberTrail(max_intervals=10)
     every_second = range(2, 2002, 2)
     assert [trail.add(message) for message in numbered(*every_second)] == [""] * 1000
     assert trail.add(*numbered(5)) == ""
-    assert trail.add(*numbered(2000)) == DOUBLE
-    found = trail.judge({}, EVERYTHING)
-    assert (found.missing, found.unjudged) == (1000, 1)
+    assert trail.add(*numbered(2000)) == DUPLICATE
+    found = trail.assess({}, EVERYTHING)
+    assert (found.missing, found.unassessed) == (1000, 1)
     assert sum(len(each.ranges) + each.unnamed for each in found.faults) >= 1000
 
 
 def test_runs_beyond_the_ceiling_are_not_judged_and_that_is_told() -> None:
-    trail = MessageTrail(max_keys=2)
+    trail = NumberTrail(max_keys=2)
     for number in range(4):
         trail.add(own(2, run=f"{number:02x}"))
-    found = trail.judge({}, EVERYTHING)
-    assert (found.missing, found.unjudged) == (2, 2)
+    found = trail.assess({}, EVERYTHING)
+    assert (found.missing, found.unassessed) == (2, 2)
 
 
 def test_unfinished_events_beyond_the_ceiling_are_missing() -> None:
-    trail = MessageTrail(max_partial=1)
+    trail = NumberTrail(max_partial=1)
     for number in (1, 2):
         trail.add(own(number, part="1/2"))
     trail.add(own(3))
-    kinds = [(each.kind, each.ranges) for each in trail.judge({}, EVERYTHING).faults]
+    kinds = [(each.kind, each.ranges) for each in trail.assess({}, EVERYTHING).faults]
     assert kinds == [("unfinished", ((2, 2),)), ("missing", ((1, 1),))]
 
 

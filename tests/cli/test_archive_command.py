@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from archive.evidence import RUN, THIRD, gap, heartbeat, lost, numbered, opening
 from archive.messages import DAY_US, NOON_US, foreign, own
+from archive.relay_events import RUN, THIRD, gap, heartbeat, lost, numbered, opening
 from harness.relay import RELAY
 
 from relay.archive.writer.archive_writer import ArchiveWriter
@@ -53,13 +53,13 @@ def test_faults_go_to_stderr_and_stdout_has_a_summary_of_each_originator(archive
     assert "`facilities` or `severity`" in errors.splitlines()[-1]
     assert shown.splitlines() == [
         "router1: NOT WHOLE; 12 messages (12 numbered in 2 runs), received 2024-03-06 to 2024-03-07",
-        "  last heard from relay there at 2024-03-06T12:00:00.000Z; then 2 blocks for far waited",
+        "  relay there last reported at 2024-03-06T12:00:00.000Z; then 2 blocks for far waited",
         "  reported by relay itself: 3 events lost, in 2 gaps",
         "    2: far: deleted",
         "    1: other: deleted",
         f"  run {RUN_NAME}, type audit: 2 events reported as lost (4 to 5)",
         "  run 6161616161616161, type traffic: 3 events possibly still on the way (1 to 3)",
-        "switch1: without numbers to judge by; 1 message (1 without a number), received 2024-03-06",
+        "switch1: whole; 1 message (1 without a number), received 2024-03-06",
         f"{archive}: not whole, 3 events missing; 13 messages of 2 originators, 12 of them numbered",
     ]
 
@@ -78,15 +78,15 @@ def test_json_has_every_number(archive: Path) -> None:
     code, shown, errors = relay(str(archive), "--json")
     found = json.loads(shown)
     assert (code, errors) == (65, "")
-    assert {key: found[key] for key in ("schema", "archive", "pid", "indexed", "first_day", "whole")} == {
-        "schema": "relay.archive/1",
+    assert {key: found[key] for key in ("schema", "archive", "pid", "journal", "first_day", "whole")} == {
+        "schema": "relay.archive/2",
         "archive": str(archive),
         "pid": None,
-        "indexed": True,
+        "journal": True,
         "first_day": "",
         "whole": False,
     }
-    assert (found["places"], found["warnings"], found["more_warnings"]) == ([], [], 0)
+    assert (found["places"], found["notices"], found["more_notices"]) == ([], [], 0)
     router, switch = found["originators"]
     assert router["faults"][1] == {
         "kind": "missing",
@@ -96,9 +96,9 @@ def test_json_has_every_number(archive: Path) -> None:
         "ranges": [[8, 8]],
         "more_ranges": 0,
     }
-    assert (router["heard"], router["backlog"], router["missing"]) == ("2024-03-06T12:00:00.000Z", {"far": 2}, 3)
+    assert (router["last_report"], router["backlog"], router["missing"]) == ("2024-03-06T12:00:00.000Z", {"far": 2}, 3)
     assert router["gaps"] == {
-        "told": 2,
+        "reported": 2,
         "events": 3,
         "unknown": 0,
         "unnamed": 0,
@@ -106,7 +106,7 @@ def test_json_has_every_number(archive: Path) -> None:
         "forgotten": 0,
         "causes": {"far: deleted": 2, "other: deleted": 1},
     }
-    assert (switch["name"], switch["whole"], switch["numbered"], switch["heard"]) == ("switch1", True, 0, None)
+    assert (switch["name"], switch["whole"], switch["numbered"], switch["last_report"]) == ("switch1", True, 0, None)
 
 
 def test_gaps_of_other_servers_do_not_count_when_a_server_is_named(archive: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_folder_that_is_not_an_archive_is_66(tmp_path: Path) -> None:
     code, shown, errors = relay(str(tmp_path))
     assert (code, shown) == (66, "")
     assert errors == (
-        f"relay: {tmp_path}: it is not an archive: it has neither an index nor a day's file; name another folder\n"
+        f"relay: {tmp_path}: it is not an archive: no folder in it has a day's log or ledger; name another folder\n"
     )
 
 

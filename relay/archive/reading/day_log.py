@@ -69,6 +69,12 @@ class DayLog:
         """The closing and the removal, where the ledger has them."""
         return DayEnd(None, None) if self.ledger is None else self.ledger.end()
 
+    def chained_lines(self) -> Iterator[bytes]:
+        """The ledger's lines that a later ledger can continue, the last first: all but removals."""
+        for line in self.ledger.lines_backward() if self.ledger is not None else ():
+            if not line.octets.startswith(b'{"removed"'):
+                yield line.octets
+
     def recorded(self) -> tuple[Extent, int] | None:
         """The ledger's last extent, and where its line ends in the ledger; None when there is none."""
         return None if self.ledger is None else self.ledger.last_extent()

@@ -54,7 +54,7 @@ class LedgerReader:
     def end(self) -> DayEnd:
         """The closing and the removal, where the day has them."""
         removal = None
-        for line in self._backward():
+        for line in self.lines_backward():
             try:
                 found = decode(line.octets)
             except LedgerError:
@@ -67,7 +67,7 @@ class LedgerReader:
 
     def last_extent(self) -> tuple[Extent, int] | None:
         """The last extent, and where its line ends in the ledger."""
-        for line in self._backward():
+        for line in self.lines_backward():
             with suppress(LedgerError):
                 if isinstance(found := decode(line.octets), Extent):
                     return found, line.offset + len(line.octets)
@@ -92,7 +92,7 @@ class LedgerReader:
 
     def extents_backward(self) -> Iterator[Extent]:
         """The extents, the newest first."""
-        for offset, octets in self._backward():
+        for offset, octets in self.lines_backward():
             try:
                 line = decode(octets)
             except LedgerError as error:
@@ -138,7 +138,7 @@ class LedgerReader:
                 self._flaw(position, "a line is longer than a ledger's lines are")
                 position, rest = position + len(rest), b""
 
-    def _backward(self) -> Iterator[LocatedLine]:
+    def lines_backward(self) -> Iterator[LocatedLine]:
         """The whole lines, the last first."""
         end, rest, unfinished = self._size(), b"", True
         while end > 0:

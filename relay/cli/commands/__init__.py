@@ -36,7 +36,7 @@ archive_group = _group(
     "archive",
     "Inspect the archive of `relay receive`. Nothing is changed.",
     {
-        "verify": "Check each originator's numbers, gaps and files; exit with 65 when something is missing, damaged or "
+        "verify": "Check every octet, number, gap and file; exit with 65 when something is missing, altered or "
         "duplicate.",
     },
 )

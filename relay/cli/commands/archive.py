@@ -1,19 +1,22 @@
-"""`relay archive verify`: whether anything is missing from an archive, and whether the cause is known.
+"""`relay archive verify` and `relay archive export`.
 
-For people, faults go to stderr; stdout gets the holdings of each originator, and one sentence about the whole archive.
-`--json` prints {"schema": "relay.archive/1", "archive", "pid" (null: no process writes), "indexed", "first_day" ("":
-    all days), "whole", "originators": [ORIGINATOR…], "places": [PLACE…], "warnings": [WARNING…], "more_warnings"}
-    ORIGINATOR: {"name" (its folder), "whole", "days": [FIRST, LAST] (empty: no file), "octets", "messages", "numbered",
-        "unstructured" (not RFC 5424), "unjudged", "runs", "heard" (RFC 3339: relay's last own event; null: none),
-        "backlog": {SERVER: BLOCKS} (then), "before": [RUN…] (before the archive's beginning), "missing" (numbers),
-        "damaged", "doubles", "malformed" (places), "being_written" (octets), "places": [PLACE…] (the first of them),
-        "faults": [FINDING…], "told_as_lost": [FINDING…], "waiting": [FINDING…], "gaps": GAPS}
+`verify`: for people, faults go to stderr; stdout gets the holdings of each originator, and one sentence about the whole
+archive. `--json` prints {"schema": "relay.archive/2", "archive", "pid" (null: no process writes), "journal" (whether
+there is one), "first_day" ("": all days), "whole", "originators": [ORIGINATOR…], "places": [PLACE…], "notices":
+[NOTICE…], "more_notices"}
+    ORIGINATOR: {"name" (its folder), "whole", "days": [FIRST, LAST] (empty: no log), "octets" (uncompressed),
+        "extents" (that agree with the chain), "messages", "numbered", "unassessed", "runs", "last_report" (RFC 3339:
+        relay's last own event; null: none), "backlog": {SERVER: BLOCKS} (then), "before": [RUN…] (before the archive's
+        beginning), "missing" (numbers), "being_written" (octets), "defects": {KIND: PLACES}, "places": [PLACE…] (the
+        first of them), "faults": [FINDING…], "reported_lost": [FINDING…], "waiting": [FINDING…], "gaps": GAPS,
+        "notices": [NOTICE…]}
     FINDING: {"kind", "run", "type" ("": all), "numbers", "ranges": [[FIRST, LAST]…], "more_ranges"}
-    PLACE: {"kind", "path", "offset", "octets", "run", "type", "number"}
-    WARNING: {"kind", "path", "octets"}
-    GAPS: {"told", "events", "unknown", "unnamed", "explained", "forgotten", "causes": {CAUSE: EVENTS}}
-`relay.archive.completeness.message_trail` and `relay.archive.verify` define the kinds and the numbers. The exit code is
-65 when something is wrong, 0 when the archive is whole.
+    PLACE: {"kind", "path", "first", "last" (lines from 1; 0: the whole file), "octets", "run", "type", "number",
+        "cause"}
+    NOTICE: {"kind", "path", "octets", "count", "detail"}
+    GAPS: {"reported", "events", "unknown", "unnamed", "explained", "forgotten", "causes": {CAUSE: EVENTS}}
+`relay.archive.completeness.number_trail` and `relay.archive.verification.findings` define the kinds. The exit code is
+65 when something is wrong, 0 when the archive is whole. Version 2 reads archives of format 2.
 """
 
 from collections import Counter
@@ -22,38 +25,45 @@ from typing import Any, Final
 
 import click
 
-from relay.archive.completeness.judgement import CompletenessFinding, Judgement, JudgementScope
-from relay.archive.query import day_of
-from relay.archive.verify import ArchiveCheck, ArchiveDefect, Originator
+from relay.archive.completeness.assessment import AssessmentScope, Completeness, CompletenessFinding
+from relay.archive.layout import day_of
+from relay.archive.verification.archive_check import ArchiveCheck
+from relay.archive.verification.findings import ArchiveDefect, ArchiveNotice, CheckedOriginator
 from relay.cli.event_filters import type_option
 from relay.cli.options import options, repeatable_option, usual_options
 from relay.cli.output import print_json, print_line, report
 from relay.cli.parameter_types import beginning_in_utc
 from relay.cli.state import existing
-from relay.config.configuration import read_settings
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk
 from relay.values.event import EventType
 from relay.values.text import counted, decoded
 
-SCHEMA: Final = "relay.archive/1"
+SCHEMA: Final = "relay.archive/2"
 NOT_WHOLE: Final = 65
 MAX_PRINTED: Final = 20
 """How many findings of a kind are printed for each originator."""
 
 _DEFECTS: Final = {
-    "damaged": "{octets} octets are not a message",
-    "double": "run {run}, type {type}: number {number} is a duplicate",
-    "malformed": "run {run}, type {type}: number {number} is no longer a message as relay writes it",
-    "index": "the index is damaged: its entries about some files and numbers are lost",
-    "file cut": "cut: {octets} octets are missing that the index knows",
-    "file gone": "missing, with {octets} octets that the index knows",
+    "altered": "{lines}: not as they were written; {cause}",
+    "ledger altered": "{lines}: not as it was written: {cause}",
+    "not a ledger line": "{lines}: not a line of a ledger: {cause}",
+    "unrecorded": "{octets} octets at its end are in no ledger",
+    "ledger missing": "the ledger is missing",
+    "log missing": "the log of this day is missing, with {octets} octets",
+    "log cut": "cut: {octets} octets are missing that the ledger describes",
+    "cut": "cut: {octets} octets are missing that the journal knows",
+    "gone": "missing, with {octets} octets that the journal knows",
+    "duplicate": "{lines}: run {run}, type {type}: number {number} is there twice",
+    "differs": "{lines}: run {run}, type {type}: number {number} is there twice, with other octets",
+    "malformed": "run {run}, type {type}: number {number} is not a message as relay writes it",
+    "index": "the journal is damaged: its entries about some files and numbers are lost",
+    "unreadable": "cannot be read: {cause}",
 }
-_WITH_OFFSET: Final = frozenset({"damaged", "double", "malformed"})
 _FINDINGS: Final = {
     "missing": "{events} missing{ranges}; no gap accounts for {them}",
     "scattered": "{events} missing among these{ranges}, too many to compare with gaps",
-    "gone": "{events} missing{ranges}; the index knows that the archive had {them}",
+    "gone": "{events} missing{ranges}; the journal knows that the archive had {them}",
     "unfinished": "{events} incomplete, because parts of {them} are missing{ranges}",
     "run missing": "there is nothing at all of this run, which came between two others",
 }
@@ -62,6 +72,11 @@ _NOTICES: Final = {
     "open": "users other than its owner can write to it",
     "copy": "a copy of what relay cut off or found damaged when it started, {octets} octets",
     "uncommitted": "{octets} octets at its end were not committed; relay cuts them off (after a copy) when it starts",
+    "compressed": "compressed by another program than relay",
+    "begins in the middle": "the chain begins in the middle: it continues {detail}, which is not here",
+    "removed": "removed by retention {detail}, {octets} octets",
+    "uncompared": "{count} repeated numbers could not be compared",
+    "disputed": "messages under a name that is bound to another sender; their numbers are not assessed",
 }
 _INNOCENT_CAUSES: Final = (
     "a server that gets only some `types` misses all others: name its types with --type. A server that chooses by "
@@ -96,26 +111,32 @@ def verify(
     servers: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Check each originator's numbers, gaps and files; exit with 65 when something is missing, damaged or duplicate.
+    """Check every octet, number, gap and file; exit with 65 when something is missing, altered or duplicate.
 
-    DIR is an archive; by default the configuration's, whose own default is /var/log/relay. A message that
-    `relay receive` is writing meanwhile is not a fault.
+    DIR is an archive; by default the configuration's, whose own default is /var/log/relay. It can also be a part that
+    `relay archive export` made. A message that `relay receive` is writing meanwhile is not a fault.
+
+    Each line of a ledger has a hash over the line before it and over the lines of the log that it describes. So a
+    changed, added or removed line is reported by file and line, and so is a missing file. What retention removed is
+    not a fault.
 
     In each run, relay numbers the events of each type from 1 and without a hole. Missing events are reported by run,
     type and numbers, unless a gap event accounts for them. A server that gets only some `types` misses all others: name
     its types with --type. A server that chooses by `facilities` or `severity` gets numbers with holes, which look as if
     events were missing: the messages do not show that it does.
 
-    It cannot see a changed octet inside a message, duplicates of messages without a number (those of other programs),
-    and missing events after the last one; therefore it prints when relay was last heard. The archive does not keep how
-    many duplicates were left out on arrival.
+    It cannot detect duplicates of messages without a number (those of other programs), and missing events after the
+    last one; therefore it prints when relay last reported. It trusts the ledgers' hashes: somebody who rewrites a
+    ledger and all that follow it is found only by comparing with an older copy of them.
     """
     if folder is not None:
         folder = existing(folder, "name another folder")
     else:
+        from relay.config.configuration import read_settings  # noqa: PLC0415  100 ms, which a named folder does not need
+
         folder = read_settings(options(context).config_paths, options(context).choice).receiver.archive
     labels = frozenset(kind.label.encode() for kind in types)
-    scope = JudgementScope(labels, frozenset(servers), begun=since is not None)
+    scope = AssessmentScope(labels, frozenset(servers), begun=since is not None)
     check = ArchiveCheck(Disk(), folder, scope, "" if since is None else day_of(since))
     whole = _print_json(check) if as_json else _print_text(check)
     context.exit(0 if whole else NOT_WHOLE)
@@ -133,40 +154,42 @@ def _print_text(check: ArchiveCheck) -> bool:
         whole &= originator.whole
         sums.update(
             originators=1,
-            messages=originator.judgement.messages,
-            numbered=originator.judgement.numbered,
-            missing=originator.judgement.missing,
-            defects=originator.broken - originator.doubles,
-            duplicates=originator.doubles,
+            messages=originator.completeness.messages,
+            numbered=originator.completeness.numbered,
+            missing=originator.completeness.missing,
+            defects=originator.defects,
+            duplicates=originator.counts.get("duplicate", 0) + originator.counts.get("differs", 0),
+            files=sum(originator.counts.get(kind, 0) for kind in ("log missing", "ledger missing")),
         )
     for defect in check.places:
         report(_defect(defect))
-    for notice in check.warnings:
-        print_line(f"  {notice.path}: {_NOTICES[notice.kind].format(octets=notice.octets)}")
-    if check.unwarned:
-        print_line(f"  … and {check.unwarned} more of these")
+    for notice in check.notices:
+        print_line(f"  {_notice(notice)}")
+    if check.more_notices:
+        print_line(f"  … and {check.more_notices} more of these")
     if sums["missing"]:
         report(_INNOCENT_CAUSES)
-    files_missing = sum(defect.kind == "file gone" for defect in check.places)
+    gone = sum(defect.kind == "gone" for defect in check.places)
     verdict = "whole"
     if check.places or not whole:
+        damaged = sums["defects"] - sums["duplicates"] - sums["files"] + len(check.places) - gone
         counts = (
             (sums["missing"], "event", " missing"),
-            (files_missing, "file", " missing"),
-            (sums["defects"] + len(check.places) - files_missing, "place", " damaged"),
+            (gone + sums["files"], "file", " missing"),
+            (damaged, "place", " damaged"),
             (sums["duplicates"], "duplicate", ""),
         )
         found = [f"{counted(number, noun)}{ending}" for number, noun, ending in counts if number]
         verdict = ", ".join(("not whole", *found))
     held = f"{counted(sums['messages'], 'message')} of {counted(sums['originators'], 'originator')}"
     print_line(f"{check.folder}: {verdict}; {held}, {sums['numbered']} of them numbered")
-    if not check.indexed:
-        print_line("there is no index: messages that were removed from the files show by their numbers alone")
+    if not check.has_journal:
+        print_line("there is no journal: messages removed together with their ledger lines show by their numbers alone")
     return whole and not check.places
 
 
-def _print_originator(originator: Originator) -> None:
-    name, found = originator.name, originator.judgement
+def _print_originator(originator: CheckedOriginator) -> None:
+    name, found = originator.name, originator.completeness
     # Missing events first, because only some of the lines are printed.
     faults = []
     for finding in found.faults:
@@ -174,39 +197,46 @@ def _print_originator(originator: Originator) -> None:
         events = f"{counted(finding.numbers, 'event')} {'is' if one else 'are'}"
         words = {"events": events, "ranges": f" ({_ranges(finding)})", "them": "it" if one else "them"}
         faults.append(f"{name}: {_of(finding)}: {_FINDINGS[finding.kind].format(**words)}")
-    if found.unjudged:
+    if found.unassessed:
         faults.append(
-            f"{name}: {counted(found.unjudged, 'message')} not judged: too many runs, or too many holes before"
+            f"{name}: {counted(found.unassessed, 'message')} not assessed: too many runs, or too many holes before"
         )
     faults += map(_defect, originator.places)
     for fault in faults[:MAX_PRINTED]:
         report(fault)
-    more = max(len(faults) - MAX_PRINTED, 0) + originator.broken - len(originator.places)
+    more = max(len(faults) - MAX_PRINTED, 0) + originator.defects - len(originator.places)
     if more:
         report(f"{name}: … and {counted(more, 'more fault')}")
     days = f", received {' to '.join(dict.fromkeys(originator.days))}" if originator.days else ""
     numbered = f"{found.numbered} numbered in {counted(found.runs, 'run')}" if found.numbered else ""
     unnumbered = f"{found.messages - found.numbered} without a number" if found.messages > found.numbered else ""
     parts = ", ".join(filter(None, (numbered, unnumbered)))
-    verdict = "NOT WHOLE" if not originator.whole else "whole" if found.numbered else "without numbers to judge by"
+    verdict = "whole" if originator.whole else "NOT WHOLE"
     print_line(f"{name}: {verdict}; {counted(found.messages, 'message')}{f' ({parts})' if parts else ''}{days}")
     for line in _details(found):
         print_line(f"  {line}")
+    removed = [notice for notice in originator.notices if notice.kind == "removed"]
+    if len(removed) > 1:
+        days = f"{removed[0].path.rpartition('/')[2]} to {removed[-1].path.rpartition('/')[2]}"
+        print_line(f"  {counted(len(removed), 'day')} ({days}) removed by retention")
+    for notice in originator.notices:
+        if len(removed) <= 1 or notice.kind != "removed":
+            print_line(f"  {_notice(notice)}")
     if originator.being_written:
-        print_line("  a message is being written at the end")
+        print_line("  messages are being written at the end")
 
 
-def _details(found: Judgement) -> Iterator[str]:
-    if found.heard is not None:
+def _details(found: Completeness) -> Iterator[str]:
+    if found.last_report is not None:
         backlog = [f"{counted(blocks, 'block')} for {server}" for server, blocks in found.backlog.items() if blocks]
         waited = f"; then {', '.join(backlog)} waited" if backlog else ""
-        yield f"last heard from relay there at {_time(found.heard)}{waited}"
+        yield f"relay there last reported at {_time(found.last_report)}{waited}"
     gaps = found.gaps
-    if gaps.told:
+    if gaps.reported:
         unnamed = f" ({gaps.unnamed} of them without their numbers)" if gaps.unnamed else ""
         unknown = f", and {counted(gaps.unknown, 'loss', 'losses')} of unknown size" if gaps.unknown else ""
         lost = f"{counted(gaps.events, 'event')} lost{unnamed}{unknown}"
-        yield f"reported by relay itself: {lost}, in {counted(gaps.told, 'gap')}"
+        yield f"reported by relay itself: {lost}, in {counted(gaps.reported, 'gap')}"
         yield from (f"  {events or '?'}: {cause}" for cause, events in gaps.causes)
     for findings, state in ((found.explained, "reported as lost"), (found.waiting, "possibly still on the way")):
         for finding in findings[:MAX_PRINTED]:
@@ -215,9 +245,16 @@ def _details(found: Judgement) -> Iterator[str]:
 
 
 def _defect(defect: ArchiveDefect) -> str:
-    where = f"{defect.path}: offset {defect.offset}" if defect.kind in _WITH_OFFSET else defect.path
-    run, type_ = decoded(defect.run), decoded(defect.type)
-    return f"{where}: {_DEFECTS[defect.kind].format(octets=defect.octets, run=run, type=type_, number=defect.number)}"
+    lines = f"line {defect.first}" if defect.first == defect.last else f"lines {defect.first} to {defect.last}"
+    words = {"lines": lines, "octets": defect.octets, "number": defect.number, "cause": defect.cause}
+    text = _DEFECTS[defect.kind].format(**words, run=decoded(defect.run), type=decoded(defect.type))
+    cause = f"; {defect.cause}" if defect.cause and defect.kind in {"log missing", "ledger missing"} else ""
+    return f"{defect.path}: {text}{cause}"
+
+
+def _notice(notice: ArchiveNotice) -> str:
+    text = _NOTICES[notice.kind].format(octets=notice.octets, count=notice.count, detail=notice.detail)
+    return f"{notice.path}: {text}"
 
 
 def _of(finding: CompletenessFinding) -> str:
@@ -241,30 +278,29 @@ def _print_json(check: ArchiveCheck) -> bool:
     """Print what was found as one object; returns whether the archive is whole."""
     originators: list[dict[str, Any]] = []
     for originator in check.originators():
-        found = originator.judgement
+        found = originator.completeness
         fields = {
             "name": originator.name,
             "whole": originator.whole,
             "days": originator.days,
             "octets": originator.octets,
+            "extents": originator.extents,
             "messages": found.messages,
             "numbered": found.numbered,
-            "unstructured": found.unstructured,
-            "unjudged": found.unjudged,
+            "unassessed": found.unassessed,
             "runs": found.runs,
-            "heard": None if found.heard is None else _time(found.heard),
+            "last_report": None if found.last_report is None else _time(found.last_report),
             "backlog": found.backlog,
             "before": list(map(decoded, found.before)),
             "missing": found.missing,
-            "damaged": originator.damaged,
-            "doubles": originator.doubles,
-            "malformed": originator.malformed,
             "being_written": originator.being_written,
+            "defects": originator.counts,
             "places": list(map(_defect_object, originator.places)),
             "faults": list(map(_finding_object, found.faults)),
-            "told_as_lost": list(map(_finding_object, found.explained)),
+            "reported_lost": list(map(_finding_object, found.explained)),
             "waiting": list(map(_finding_object, found.waiting)),
             "gaps": {**found.gaps._asdict(), "causes": dict(found.gaps.causes)},
+            "notices": [notice._asdict() for notice in originator.notices],
         }
         originators.append(fields)
     whole = not check.places and all(each["whole"] for each in originators)
@@ -272,13 +308,13 @@ def _print_json(check: ArchiveCheck) -> bool:
         SCHEMA,
         archive=check.folder,
         pid=check.pid,
-        indexed=check.indexed,
+        journal=check.has_journal,
         first_day=check.first_day,
         whole=whole,
         originators=originators,
         places=list(map(_defect_object, check.places)),
-        warnings=[notice._asdict() for notice in check.warnings],
-        more_warnings=check.unwarned,
+        notices=[notice._asdict() for notice in check.notices],
+        more_notices=check.more_notices,
     )
     return whole
 

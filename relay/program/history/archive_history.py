@@ -325,6 +325,9 @@ def _facts(folder: OriginatorFolder, files: DayFiles) -> object:
 
 
 def _unreadable(day: DayLog, error: RelayError) -> UnreadableStretch:
+    """What cannot be read of a day; a missing permission is an error, because the caller can get it."""
+    if isinstance(error.__cause__, PermissionError):
+        raise error
     return UnreadableStretch(error.what or day.path, 0, error.cause)
 
 

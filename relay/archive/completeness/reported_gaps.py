@@ -1,10 +1,11 @@
-"""The gaps that relay itself told: what they count, and for which missing numbers they account. Pure.
+"""The gaps that relay reported: what they count, and which missing numbers they explain. Pure.
 
-A gap's range may name fewer events than lie in it, since ranges grow together. It accounts for what is missing there
-when that is no more than it counts; when it is more, for none of it. Gaps of different servers never add up.
+A gap's range can contain more numbers than the gap counts, because ranges are merged when there are many. So a gap
+explains the numbers that are missing in its range only if they are not more than it counts. Gaps of different servers
+are never added up.
 
-Ceilings: `MAX_LOST` ranges; further ones account for nothing (`GapRecords.forgotten`). `MAX_CAUSES` causes are told
-apart.
+Ceilings: `MAX_LOST` ranges; further ones explain nothing (`GapSummary.forgotten`). `MAX_CAUSES` causes are
+distinguished.
 """
 
 from bisect import bisect_left
@@ -12,81 +13,81 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final, NamedTuple
 
+from relay.archive.completeness.relay_reports import GapReport, ReportedLoss, RunAndType
 from relay.archive.completeness.spans import Span, without
-from relay.archive.completeness.testimony import GapTold, ReportedLoss, RunAndType
 from relay.archive.identity import Intervals
 
 MAX_LOST: Final = 65_536
 MAX_CAUSES: Final = 20
 
 
-class GapRecords(NamedTuple):
-    """What relay itself told as lost."""
+class GapSummary(NamedTuple):
+    """All reported gaps, counted."""
 
-    told: int
-    """Gap events, each counted once."""
+    reported: int
+    """Gaps; one that was reported twice counts once."""
     events: int
     """Events that they count."""
     unknown: int
-    """Gap events that could not count."""
+    """Gaps without a count."""
     unnamed: int
     """Of `events`, those without a number."""
     explained: int
-    """Numbers that are not there, and that they account for."""
+    """Missing numbers that they explain."""
     forgotten: int
     """Ranges beyond the ceiling."""
     causes: tuple[tuple[str, int], ...]
-    """Whose and why → events, the first `MAX_CAUSES`."""
+    """Server and cause → events, the first `MAX_CAUSES`."""
 
 
 class LossAccount(NamedTuple):
-    """So many events of this span are told as lost."""
+    """So many events of this span are reported as lost."""
 
     first: int
     last: int
     events: int
 
 
-class GapLedger:
-    """The gap events."""
+class ReportedGaps:
+    """The gaps of one originator."""
 
     def __init__(self) -> None:
         self._lost: dict[tuple[str, int | None, bytes, bytes], ReportedLoss] = {}
         self._counted: set[tuple[str, int, bytes]] = set()
         self._causes: dict[str, int] = {}
-        self._told = self._events = self._unknown = self._unnamed = self._forgotten = 0
+        self._reported = self._events = self._unknown = self._unnamed = self._forgotten = 0
 
-    def add(self, told: GapTold) -> None:
-        """Take one; a second with the same server and number tells of the same gap, and perhaps of more."""
-        for lost in told.lost:
-            place = (told.server, told.number, lost.run, lost.type)
+    def add(self, gap: GapReport) -> None:
+        """Add one. A second report with the same server and number is about the same gap, and may count more."""
+        for lost in gap.lost:
+            place = (gap.server, gap.number, lost.run, lost.type)
             known = self._lost.get(place)
             if known is None and len(self._lost) >= MAX_LOST:
                 self._forgotten += 1
             elif known is None or known.events < lost.events:
                 self._lost[place] = lost
-        self._count(told)
+        self._count(gap)
 
-    def _count(self, told: GapTold) -> None:
-        if told.number is not None:
-            name = (told.server, told.number, told.lost[0].run if told.lost else b"")
+    def _count(self, gap: GapReport) -> None:
+        if gap.number is not None:
+            name = (gap.server, gap.number, gap.lost[0].run if gap.lost else b"")
             if name in self._counted:
                 return
             if len(self._counted) < MAX_LOST:
                 self._counted.add(name)
-        self._told += 1
-        self._events += told.events or 0
-        self._unknown += told.events is None
-        self._unnamed += told.unnamed
-        self._cause(told, told.events or 0)
+        self._reported += 1
+        self._events += gap.events or 0
+        self._unknown += gap.events is None
+        self._unnamed += gap.unnamed
+        self._cause(gap, gap.events or 0)
 
-    def _cause(self, told: GapTold, events: int) -> None:
-        text = f"{told.server}: {told.cause}" if told.server else told.cause
+    def _cause(self, gap: GapReport, events: int) -> None:
+        text = f"{gap.server}: {gap.cause}" if gap.server else gap.cause
         if text in self._causes or len(self._causes) < MAX_CAUSES:
             self._causes[text] = self._causes.get(text, 0) + events
 
     def accounts(self, servers: frozenset[str]) -> dict[RunAndType, list[LossAccount]]:
-        """What is told as lost, for each run and type; of each server together with what nobody got."""
+        """The reported losses by run and type: each server's together with those that concern all servers."""
         found: dict[RunAndType, dict[str, list[LossAccount]]] = {}
         for (server, *_), lost in self._lost.items():
             if not servers or not server or server in servers:
@@ -94,10 +95,10 @@ class GapLedger:
                 found.setdefault(RunAndType(lost.run, lost.type), {}).setdefault(server, []).append(account)
         return {key: list(_of_each(by_server)) for key, by_server in found.items()}
 
-    def gaps(self, explained: int) -> GapRecords:
-        """All of it, counted."""
-        return GapRecords(
-            self._told,
+    def summary(self, explained: int) -> GapSummary:
+        """Count all of them; `explained`: missing numbers that they explain."""
+        return GapSummary(
+            self._reported,
             self._events,
             self._unknown,
             self._unnamed,
@@ -107,8 +108,8 @@ class GapLedger:
         )
 
 
-def accounted(missing: list[Span], accounts: list[LossAccount]) -> tuple[list[Span], list[Span]]:
-    """Part the missing into those without and those with an account."""
+def split_by_accounts(missing: list[Span], accounts: list[LossAccount]) -> tuple[list[Span], list[Span]]:
+    """Divide the missing numbers into those that no gap explains and those that one explains."""
     if not missing or not accounts:
         return missing, []
     lasts = [last for _, last in missing]
@@ -128,13 +129,13 @@ def accounted(missing: list[Span], accounts: list[LossAccount]) -> tuple[list[Sp
 
 
 def _of_each(by_server: Mapping[str, list[LossAccount]]) -> Iterator[LossAccount]:
-    nobodys = by_server.get("", [])
+    of_all = by_server.get("", [])
     for server in sorted(by_server.keys() - {""}) or [""]:
-        yield from _grown_together(sorted(nobodys + by_server[server] if server else nobodys))
+        yield from _merged(sorted(of_all + by_server[server] if server else of_all))
 
 
-def _grown_together(accounts: Iterable[LossAccount]) -> Iterator[LossAccount]:
-    """Accounts that overlap as one."""
+def _merged(accounts: Iterable[LossAccount]) -> Iterator[LossAccount]:
+    """Merge accounts that overlap."""
     last: LossAccount | None = None
     for account in accounts:
         if last is not None and account.first <= last.last:

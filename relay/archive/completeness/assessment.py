@@ -1,14 +1,14 @@
-"""What is there of each run and type, held against what is told of it: counts in, findings out. Pure.
+"""Compares the numbers that are in an archive with what relay reported: counts in, findings out. Pure.
 
-`completeness` says which findings there are, and what they mean.
+`number_trail` describes the findings and their meaning.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
-from relay.archive.completeness.gap_ledger import GapRecords, LossAccount, accounted
+from relay.archive.completeness.relay_reports import RunAndType
+from relay.archive.completeness.reported_gaps import GapSummary, LossAccount, split_by_accounts
 from relay.archive.completeness.spans import Span, between, size, without
-from relay.archive.completeness.testimony import RunAndType
 from relay.archive.identity import Intervals
 from relay.values.event import ALWAYS_RETAINED, EventType
 
@@ -18,18 +18,18 @@ MAX_RANGES: Final = 20
 _RELAY: Final = b"relay"
 _LOG: Final = b"log"
 RETAINED: Final = frozenset(kind.label.encode() for kind in ALWAYS_RETAINED if kind is not EventType.LOG)
-"""Types that are always persistent: they arrive in order with relay's own."""
+"""Types that are always persistent: they arrive in order with relay's own events."""
 
 
-class JudgementScope(NamedTuple):
-    """What is judged, and by what."""
+class AssessmentScope(NamedTuple):
+    """Which events are assessed, and by which gaps."""
 
     types: frozenset[bytes] = frozenset()
-    """Only events of these; empty: of all."""
+    """Only events of these types; empty: of all."""
     servers: frozenset[str] = frozenset()
-    """Whose gaps account for what is missing here, beside those that concern every server; empty: everybody's."""
+    """Only gaps of these servers, and gaps that concern all servers, explain missing numbers; empty: all gaps do."""
     begun: bool = False
-    """Whether days before were left out: then nothing is said of what stood there."""
+    """Earlier days are left out or are not there, so numbers before the first one are not missed."""
 
 
 class CompletenessFinding(NamedTuple):
@@ -38,7 +38,7 @@ class CompletenessFinding(NamedTuple):
     kind: str
     run: bytes
     type: bytes
-    """Empty: of all."""
+    """Empty: all types."""
     numbers: int
     ranges: tuple[Span, ...] = ()
     """The first of them."""
@@ -46,42 +46,41 @@ class CompletenessFinding(NamedTuple):
     """Further ranges."""
 
 
-class Judgement(NamedTuple):
-    """What one originator's messages prove."""
+class Completeness(NamedTuple):
+    """The result for one originator."""
 
     messages: int
     numbered: int
     """Messages with relay's identity."""
-    unstructured: int
-    """Of the others, those that are no RFC 5424."""
-    unjudged: int
+    unassessed: int
+    """Numbered messages beyond the ceilings."""
     runs: int
-    heard: int | None
-    """When relay there last spoke, by its own clock, in microseconds since the epoch."""
+    last_report: int | None
+    """The time of relay's newest own event, by the originator's clock, in microseconds since the epoch."""
     backlog: Mapping[str, int]
-    """Blocks that waited for each server then, as the newest heartbeat says."""
+    """Server → blocks that waited, by the newest heartbeat."""
     before: tuple[bytes, ...]
-    """Runs before the archive's beginning, of which there is nothing."""
+    """Runs that an opening names and that were over before the archive begins."""
     faults: tuple[CompletenessFinding, ...]
     explained: tuple[CompletenessFinding, ...]
     waiting: tuple[CompletenessFinding, ...]
-    gaps: GapRecords
+    gaps: GapSummary
 
     @property
     def missing(self) -> int:
-        """Numbers that are not there, and nobody told why."""
+        """Numbers that are missing without an explanation."""
         return sum(finding.numbers for finding in self.faults)
 
 
 class NumberTally:
-    """What is there of one run and type."""
+    """The numbers of one run and type."""
 
-    __slots__ = ("numbers", "settled", "told")
+    __slots__ = ("numbers", "reported", "settled")
 
     def __init__(self) -> None:
         self.numbers = Intervals()
-        self.told = 0
-        """The highest number that anybody told of."""
+        self.reported = 0
+        """The highest number that relay reported."""
         self.settled: tuple[int, int, int, int] | None = None
         """Holes that are counted and no longer known: first and last number, numbers, holes."""
 
@@ -96,41 +95,43 @@ class NumberTally:
 
 
 class RunTally:
-    """A run, as relay's own events tell of it."""
+    """One run, by relay's own events in it."""
 
     __slots__ = ("begun", "ended", "followed", "host", "previous")
 
     def __init__(self, host: bytes, place: int) -> None:
         self.host = host
-        """Whose it is: the originators beyond the archive's ceiling share one folder."""
+        """HOSTNAME, because originators beyond the archive's ceiling share one folder."""
         self.begun = self.ended = place
-        """The first and the last of relay's own events in it, by their order in the archive."""
+        """The run's first and last own event, counted in the order of the archive."""
         self.previous = b""
         self.followed = False
 
 
-class OpenJudgement:
-    """One judgement under way."""
+class Assessment:
+    """One comparison."""
 
     def __init__(
-        self, counts: Mapping[RunAndType, NumberTally], runs: Mapping[bytes, RunTally], terms: JudgementScope
+        self, counts: Mapping[RunAndType, NumberTally], runs: Mapping[bytes, RunTally], scope: AssessmentScope
     ) -> None:
         self._counts = counts
         self._runs = runs
-        self._terms = terms
+        self._scope = scope
         self.gaps: Mapping[RunAndType, list[LossAccount]] = {}
         self.partial: dict[RunAndType, list[int]] = {}
+        """Numbers of which only some parts are there."""
         self.backlogs: Mapping[bytes, Mapping[str, int]] = {}
+        """Host → what waited at its newest heartbeat."""
         self.before: list[bytes] = []
         self.faults: list[CompletenessFinding] = []
         self.explained: list[CompletenessFinding] = []
-        self.on_their_way: list[CompletenessFinding] = []
+        self.waiting: list[CompletenessFinding] = []
         self._present = {key.run for key, count in counts.items() if count.numbers or key in self.partial}
         self._newest: dict[tuple[bytes, bytes], int] = {}
-        """Host and type → the beginning of the last run in which that type has come."""
+        """Host and type → the beginning of the last run from which an event of this type has arrived."""
 
-    def judge(self, known: Mapping[RunAndType, Collection[Span]]) -> None:
-        """Fill the lists."""
+    def assess(self, known: Mapping[RunAndType, Collection[Span]]) -> None:
+        """Fill the lists. `known`: the numbers that the archive's index has seen."""
         self._present |= {key.run for key in self.partial}
         self._follow_runs(known)
         for key, count in self._counts.items():
@@ -138,19 +139,19 @@ class OpenJudgement:
                 place = (run.host, key.type)
                 self._newest[place] = max(self._newest.get(place, 0), run.begun)
         for key in dict.fromkeys((*self._counts, *self.partial, *known)):
-            if self._wanted(key):
-                self._judge_key(key, self._counts.get(key) or NumberTally(), known.get(key, ()))
+            if self._is_in_scope(key):
+                self._assess_key(key, self._counts.get(key) or NumberTally(), known.get(key, ()))
 
-    def _wanted(self, key: RunAndType) -> bool:
-        chosen = key.type in self._terms.types if self._terms.types else key.type != _LOG
+    def _is_in_scope(self, key: RunAndType) -> bool:
+        chosen = key.type in self._scope.types if self._scope.types else key.type != _LOG
         return chosen and key.run not in self.before
 
     def _follow_runs(self, known: Mapping[RunAndType, Collection[Span]]) -> None:
-        """Find the runs of which openings tell and of which there is nothing."""
+        """Find the runs that openings name and that left no event here."""
         absent = {
             run.previous: run for run in self._runs.values() if run.previous and run.previous not in self._present
         }
-        indexed = {key.run for key in known} if not self._terms.begun else set()
+        indexed = {key.run for key in known} if not self._scope.begun else set()
         for run in self._runs.values():
             if run.previous in self._runs:
                 self._runs[run.previous].followed = True
@@ -158,7 +159,7 @@ class OpenJudgement:
         for run in self._runs.values():
             if not run.followed:
                 ends[run.host] = min(run.ended, ends.get(run.host, run.ended))
-        lost = self._told_as_lost(absent)
+        lost = self._reported_lost(absent)
         for previous, run in absent.items():
             if ends.get(run.host, run.begun) >= run.begun:
                 if previous not in indexed:
@@ -166,57 +167,59 @@ class OpenJudgement:
             elif previous not in lost:
                 self.faults.append(CompletenessFinding("run missing", previous, b"", 0))
 
-    def _told_as_lost(self, runs: Collection[bytes]) -> set[bytes]:
-        """Those of the runs of which gaps account for all that is told."""
-        told = {key: count.told for key, count in self._counts.items() if count.told and key.run in runs}
-        lacking = {key.run for key, last in told.items() if accounted([(1, last)], self.gaps.get(key, []))[0]}
-        return {key.run for key in told} - lacking
+    def _reported_lost(self, runs: Collection[bytes]) -> set[bytes]:
+        """Those of the runs whose reported numbers are all explained by gaps."""
+        reported = {key: count.reported for key, count in self._counts.items() if count.reported and key.run in runs}
+        lacking = {
+            key.run for key, last in reported.items() if split_by_accounts([(1, last)], self.gaps.get(key, []))[0]
+        }
+        return {key.run for key in reported} - lacking
 
-    def _judge_key(self, key: RunAndType, count: NumberTally, known: Collection[Span]) -> None:
+    def _assess_key(self, key: RunAndType, count: NumberTally, known: Collection[Span]) -> None:
         lowest = self._lowest(key, count)
         if lowest is None:
             return
         spans = [span for span in count.numbers if span[1] >= lowest]
         parts = sorted(number for number in self.partial.get(key, ()) if number >= lowest)
         highest = spans[-1][1] if spans else lowest - 1
-        reach = max(count.told, highest, parts[-1] - 1 if parts else 0)
+        reach = max(count.reported, highest, parts[-1] - 1 if parts else 0)
         gone = list(without([(max(first, lowest), last) for first, last in known if last >= lowest], spans))
         inside = list(without(between(spans, lowest - 1), gone))
         beyond = list(without([(highest + 1, reach)] if reach > highest else [], gone))
         self._add("gone", key, gone)
         self._split(key, inside, beyond, parts)
-        self._add("unfinished", key, [(number, number) for number in parts[-1:] if number > reach], self.on_their_way)
+        self._add("unfinished", key, [(number, number) for number in parts[-1:] if number > reach], self.waiting)
         if count.settled:
             first, last, numbers, holes = count.settled
             self.faults.append(CompletenessFinding("scattered", *key, numbers, ((first, last),), holes - 1))
 
     def _lowest(self, key: RunAndType, count: NumberTally) -> int | None:
-        """The first number that is judged; None when none is."""
+        """The first number that is assessed; None when there is none."""
         opened = self._counts.get(RunAndType(key.run, _RELAY))
-        if not self._terms.begun or (opened is not None and 1 in opened.numbers):
+        if not self._scope.begun or (opened is not None and 1 in opened.numbers):
             return 1
         return next((first for first, _ in count.numbers), None)
 
     def _split(self, key: RunAndType, inside: list[Span], beyond: list[Span], parts: list[int]) -> None:
-        """Part what is missing into what gaps account for, what may be on its way, and faults."""
+        """Divide the missing numbers: those that gaps explain, those that may still arrive, and faults."""
         accounts = self.gaps.get(key, [])
-        missing, explained = accounted(inside, accounts)
-        ahead, explained_ahead = accounted(beyond, accounts)
-        self._add("told as lost", key, [*explained, *explained_ahead], self.explained)
-        if ahead and self._may_wait(key):
-            self._add("waiting", key, ahead, self.on_their_way)
+        missing, explained = split_by_accounts(inside, accounts)
+        ahead, explained_ahead = split_by_accounts(beyond, accounts)
+        self._add("reported lost", key, [*explained, *explained_ahead], self.explained)
+        if ahead and self._may_arrive(key):
+            self._add("waiting", key, ahead, self.waiting)
             ahead = []
         lacking = [*missing, *ahead]
         unfinished = [(number, number) for number in parts if any(f <= number <= last for f, last in lacking)]
         self._add("unfinished", key, unfinished)
         self._add("missing", key, list(without(lacking, unfinished)))
 
-    def _may_wait(self, key: RunAndType) -> bool:
-        """Whether it is of a type that may come after relay's own events, and none of a later run has come."""
+    def _may_arrive(self, key: RunAndType) -> bool:
+        """Whether events of this type can arrive after relay's own, and none of a later run has arrived."""
         run = self._runs.get(key.run)
         if run is None or key.type in RETAINED or self._newest.get((run.host, key.type), 0) > run.ended:
             return False
-        servers = self._terms.servers
+        servers = self._scope.servers
         backlog = self.backlogs.get(run.host, {})
         return any(blocks for server, blocks in backlog.items() if not servers or server in servers)
 

@@ -1,0 +1,293 @@
+"""Checking an archive: every octet, every number, and the files against the journal; also while its writer goes on.
+
+    check = ArchiveCheck(disk, "/var/log/relay", scope)
+    for originator in check.originators(): …     # one after the other, in order
+    check.places, check.notices                   # what concerns the archive as a whole
+
+Nothing is changed. The journal is read first, then each originator's days, in order. So what a writer adds meanwhile
+is never missed. Lines after a ledger's end are being written while a writer runs, and unrecorded when none does.
+
+An archive without a journal (a copy, an exported part) is checked by its ledgers and logs alone. A chain that
+continues a ledger which is not here is not a fault, and it is reported: numbers before it are not missed.
+
+Memory: the journal, one chunk of a log, and one originator's numbers (`completeness`). NoInputError when there is no
+archive, StorageError when reading fails. A file that cannot be read is a defect.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from relay.archive.completeness.assessment import AssessmentScope
+from relay.archive.completeness.number_trail import NumberTrail
+from relay.archive.completeness.relay_reports import RunAndType
+from relay.archive.completeness.spans import Span
+from relay.archive.days.vanished_days import read_vanished
+from relay.archive.layout import LEDGER_SUFFIX, OWN, DayFiles, unknown_in
+from relay.archive.reading.day_log import DayLog
+from relay.archive.reading.log_octets import OpenLogs
+from relay.archive.reading.originators import SHELVES, OriginatorFolder, days_of, require_archive
+from relay.archive.verification.day_check import DayCheck
+from relay.archive.verification.findings import (
+    MAX_PLACES,
+    ArchiveDefect,
+    ArchiveNotice,
+    CheckedOriginator,
+    OriginatorFindings,
+)
+from relay.archive.writer.journal import DaySizes, Entry, Journal, OpenDaySizes, replay
+from relay.archive.writer.seen_identities import SeenIdentities
+from relay.errors import DataError, NoInputError
+from relay.syslog.rfc5424 import format_timestamp
+from relay.system.disk import Disk, storage_error
+
+MAX_KEPT: Final = 10_000
+EXPORT_FILES: Final = frozenset({"relay-export.json", "SHA256SUMS"})
+"""What `relay archive export` adds to a part of an archive."""
+_OWN_FILES: Final = frozenset({"journal", "journal.new", "lock", "vanished.json", "vanished.json.new", "aside"})
+_COPIES: Final = ("cut-", "journal.damaged-")
+_FOREIGN_COMPRESSIONS: Final = (".gz", ".xz")
+_OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class ArchiveCheck:
+    """The check of one archive."""
+
+    def __init__(self, disk: Disk, folder: str, scope: AssessmentScope, first_day: str = "") -> None:
+        """`first_day`: earlier days are left out, and `scope.begun` must say so."""
+        self.places: list[ArchiveDefect] = []
+        """Those of no originator."""
+        self.notices: list[ArchiveNotice] = []
+        self.more_notices = 0
+        self.folder = folder
+        self.first_day = first_day
+        self.has_journal = False
+        self._disk = disk
+        self._scope = scope
+        self._room = MAX_KEPT
+        self._logs = OpenLogs()
+        self._folders = {each.name: each for each in require_archive(disk, folder)}
+        self.pid = disk.lock_owner(f"{folder}/{OWN}/lock")
+        """The process that writes there; None: no process does."""
+        self._days, self._known = self._read_journal()
+        self._vanished = read_vanished(disk, folder)
+        self._look_around()
+
+    def originators(self) -> Iterator[CheckedOriginator]:
+        """Check one originator after the other."""
+        for name in sorted({*self._folders, *self._known}):
+            folder = self._folders.get(name) or OriginatorFolder(name, f"{self.folder}/{name}")
+            if days_of(self._disk, folder) or name in self._known:
+                yield self._checked(folder)
+        self._compare_sizes()
+
+    # --- The journal ---
+
+    def _read_journal(self) -> tuple[dict[str, DaySizes], Mapping[str, dict[RunAndType, list[Span]]]]:
+        """The sizes of open days, and for each folder the numbers that were seen."""
+        journal = Journal(self._disk, f"{self.folder}/{OWN}")
+        data = journal.read()
+        if data is None:
+            return {}, {}
+        self.has_journal = True
+        sizes, seen = OpenDaySizes(), SeenIdentities()
+
+        def take(entry: Entry) -> None:
+            sizes.take(entry)
+            seen.restore(entry.seen)
+
+        found = replay(data, take)
+        if found.damaged or not found.records:  # it is never without its first record, whatever crashes
+            self.places.append(ArchiveDefect("index", journal.path, octets=len(data)))
+        known: dict[str, dict[RunAndType, list[Span]]] = {}
+        for marks in seen.all():
+            for numbers in marks.numbers:
+                originator, run, kind = numbers.key
+                known.setdefault(originator.decode(), {})[RunAndType(run, kind)] = list(numbers.spans)
+        return sizes.days, known
+
+    def _compare_sizes(self) -> None:
+        """Compare the files of open days with the journal."""
+        for day in self._days.values():
+            stem = day.path.rpartition(".")[0]
+            if stem.rpartition("/")[2] < self.first_day:
+                continue
+            for path, size in ((day.path, day.log), (f"{stem}{LEDGER_SUFFIX}", day.ledger)):
+                full = f"{self.folder}/{path}"
+                found = _size(full)
+                if found is None or found < size:
+                    kind = "gone" if found is None else "cut"
+                    self.places.append(ArchiveDefect(kind, full, octets=size - (found or 0)))
+                elif found > size and self.pid is None and self._writer() is None:
+                    self._note(ArchiveNotice("uncommitted", full, found - size))
+
+    def _writer(self) -> int | None:
+        return self._disk.lock_owner(f"{self.folder}/{OWN}/lock")
+
+    # --- What is there ---
+
+    def _look_around(self) -> None:
+        """Note modes that let others write, and what relay did not make."""
+        self._look_at(self.folder)
+        for name in self._disk.names(self.folder):
+            path = f"{self.folder}/{name}"
+            if name == OWN:
+                self._look_at_own(path)
+            elif name not in EXPORT_FILES and (os.path.islink(path) or not os.path.isdir(path)):
+                self._note(ArchiveNotice("foreign", path))
+        for folder in self._folders.values():
+            self._look_at(folder.path)
+            names = self._disk.names(folder.path)
+            if not days_of(self._disk, folder) and folder.name not in SHELVES and folder.name not in self._known:
+                self._note(ArchiveNotice("foreign", folder.path))
+            for name in unknown_in(names):
+                self._note(ArchiveNotice("foreign", f"{folder.path}/{name}"))
+            for name in names:
+                self._look_at(f"{folder.path}/{name}")
+
+    def _look_at_own(self, folder: str) -> None:
+        self._look_at(folder)
+        for name in self._disk.names(folder):
+            path = f"{folder}/{name}"
+            self._look_at(path)
+            if name.startswith(_COPIES):
+                self._note(ArchiveNotice("copy", path, _size(path) or 0))
+            elif name not in _OWN_FILES:
+                self._note(ArchiveNotice("foreign", path))
+
+    def _look_at(self, path: str) -> None:
+        """Note a mode that lets others write."""
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise storage_error(path, "stat", error) from error
+        if mode & _OTHERS_MAY_WRITE and not stat.S_ISLNK(mode):
+            self._note(ArchiveNotice("open", path))
+
+    def _note(self, notice: ArchiveNotice) -> None:
+        if len(self.notices) < MAX_PLACES:
+            self.notices.append(notice)
+        else:
+            self.more_notices += 1
+
+    # --- One originator ---
+
+    def _checked(self, folder: OriginatorFolder) -> CheckedOriginator:
+        findings = OriginatorFindings(min(self._room, MAX_PLACES))
+        trail = NumberTrail()
+        all_days = days_of(self._disk, folder)
+        chain: dict[str, bytes] = {}
+        begun = self._scope.begun
+        for files in all_days:
+            if files.day < self.first_day:
+                self._take_last_line(folder, files, chain)
+                continue
+            day = DayLog(folder, files, self._logs, lambda *_: None)
+            try:
+                begun |= self._check_day(day, chain, trail, findings, is_newest=files == all_days[-1])
+            except (DataError, NoInputError) as error:
+                if isinstance(error.__cause__, PermissionError):
+                    raise
+                findings.add(ArchiveDefect("unreadable", error.what, cause=error.cause))
+                self._take_last_line(folder, files, chain)
+            finally:
+                day.close()
+        days = [files.day for files in all_days if files.logs and files.day >= self.first_day]
+        self._room -= len(findings.places)
+        known = {} if folder.disputed else self._known.get(folder.name, {})
+        if folder.disputed:
+            findings.notices.append(ArchiveNotice("disputed", folder.path))
+        scope = self._scope._replace(begun=begun)
+        return CheckedOriginator(
+            folder.name,
+            (days[0], days[-1]) if days else (),
+            findings.octets,
+            findings.extents,
+            findings.being_written,
+            findings.counts,
+            tuple(findings.places),
+            tuple(findings.notices),
+            (NumberTrail() if folder.disputed else trail).assess(known, scope),
+        )
+
+    def _take_last_line(self, folder: OriginatorFolder, files: DayFiles, chain: dict[str, bytes]) -> None:
+        """Only the line that a later ledger continues."""
+        if files.ledger:
+            for line in DayLog(folder, files, self._logs, lambda *_: None).chained_lines():
+                chain[files.ledger] = line
+                break
+
+    def _check_day(
+        self, day: DayLog, chain: dict[str, bytes], trail: NumberTrail, findings: OriginatorFindings, *, is_newest: bool
+    ) -> bool:
+        """Check one day; returns whether the chain begins in the middle with it."""
+        check = DayCheck(day, trail, findings)
+        after = None
+        begins = False
+        if day.ledger is not None:
+            heading = day.ledger.heading()
+            after = heading.after if heading is not None else None
+            before = chain.get(after) if after is not None else b""
+            if before is None and chain:
+                missing = f"{day.folder.path}/{after}"
+                findings.add(ArchiveDefect("ledger missing", missing, cause="a later ledger continues it"))
+            elif before is None:
+                begins = True
+                findings.notices.append(ArchiveNotice("begins in the middle", day.ledger.path, detail=after or ""))
+            recorded = check.check(before)
+            chain[day.files.ledger] = check.last_line
+        else:
+            findings.add(ArchiveDefect("ledger missing", f"{day.folder.path}/{day.files.stem}{LEDGER_SUFFIX}"))
+            recorded = 0
+        if day.path:
+            self._check_log(day, check, recorded, findings, is_newest=is_newest)
+        elif check.removal is not None:
+            when = format_timestamp(check.removal.removed)[:10].decode()
+            detail = f"on {when} ({check.removal.cause})"
+            findings.notices.append(
+                ArchiveNotice("removed", f"{day.folder.path}/{day.files.stem}", recorded, 0, detail)
+            )
+        else:
+            self._add_missing_log(day, recorded, findings)
+        if check.uncompared:
+            findings.notices.append(ArchiveNotice("uncompared", day.path, count=check.uncompared))
+        return begins
+
+    def _check_log(
+        self, day: DayLog, check: DayCheck, recorded: int, findings: OriginatorFindings, *, is_newest: bool
+    ) -> None:
+        """Octets behind the ledger's end, and who compressed the log."""
+        size = day.log.size()
+        findings.octets += size
+        if day.path.endswith(_FOREIGN_COMPRESSIONS):
+            findings.notices.append(ArchiveNotice("compressed", day.path))
+        if size <= recorded:
+            return
+        is_open = check.closing is None and (is_newest or f"{day.folder.name}/{day.files.logs[0]}" in self._days)
+        if is_open and day.ledger is not None and (self.pid is not None or self._writer() is not None):
+            findings.being_written += size - recorded
+            return
+        check.read_unrecorded(recorded, size)
+        if day.ledger is not None and not is_open:
+            findings.add(ArchiveDefect("unrecorded", day.path, octets=size - recorded))
+
+    def _add_missing_log(self, day: DayLog, recorded: int, findings: OriginatorFindings) -> None:
+        path = f"{day.folder.path}/{day.files.stem}"
+        noticed = self._vanished.get(f"{day.folder.name}/{day.files.stem}")
+        cause = "" if noticed is None else f"relay noticed it at {format_timestamp(noticed).decode()}"
+        if recorded:
+            findings.add(ArchiveDefect("log missing", path, octets=recorded, cause=cause))
+
+
+def _size(path: str) -> int | None:
+    """Octets of a regular file; None: there is none."""
+    try:
+        facts = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise storage_error(path, "stat", error) from error
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else None

@@ -1,0 +1,353 @@
+"""What the check of an archive finds: in archives of the real writer, and in archives that somebody changed."""
+
+import gzip
+import json
+import shutil
+import tracemalloc
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from archive.messages import DAY_US, NOON_US, foreign, limits, own
+from archive.relay_events import RUN, heartbeat, numbered, opening
+from harness.made_archive import SECOND, MadeDay
+
+from relay.archive.completeness.assessment import AssessmentScope
+from relay.archive.layout import begin_of
+from relay.archive.verification.archive_check import ArchiveCheck
+from relay.archive.verification.findings import ArchiveNotice, CheckedOriginator
+from relay.archive.writer.archive_writer import ArchiveWriter
+from relay.errors import NoInputError
+from relay.system.disk import Disk
+
+LIMIT = 8 * 1024 * 1024
+"""Octets that a check of an archive of any size can take, with one originator and one run."""
+BEGIN = begin_of("2024-03-06")
+
+
+def keep(archive: Path, messages: Iterable[bytes], day: int = 0) -> None:
+    with ArchiveWriter(str(archive), "spool") as writer:
+        put(writer, messages, day)
+
+
+def put(writer: ArchiveWriter, messages: Iterable[bytes], day: int = 0) -> None:
+    for message in messages:
+        writer.write(message, NOON_US + day * DAY_US)
+    writer.commit(b"1")
+
+
+def checked(archive: Path, first_day: str = "") -> tuple[ArchiveCheck, dict[str, CheckedOriginator]]:
+    check = ArchiveCheck(Disk(), str(archive), AssessmentScope(begun=bool(first_day)), first_day)
+    return check, {each.name: each for each in check.originators()}
+
+
+def kinds(items: Iterable[object]) -> list[str]:
+    return [item.kind for item in items]  # type: ignore[attr-defined]  # a defect, a notice or a finding
+
+
+def only_log(archive: Path, name: str = "router1") -> Path:
+    (path,) = (archive / name).glob("*.log")
+    return path
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    keep(tmp_path, [*numbered(1, 2, 3), foreign(7)])
+    return tmp_path
+
+
+# --- A whole archive ---
+
+
+def test_days_and_originators_are_checked_one_after_the_other(archive: Path) -> None:
+    keep(archive, numbered(4, 5), day=1)
+    check, found = checked(archive)
+    assert list(found) == ["router1", "switch1"]
+    assert all(each.whole for each in found.values())
+    assert found["router1"].days == ("2024-03-06", "2024-03-07")
+    assert found["router1"].octets == sum(path.stat().st_size for path in (archive / "router1").glob("*.log"))
+    assert (found["router1"].extents, found["router1"].completeness.numbered) == (2, 5)
+    assert (check.pid, check.has_journal, check.places, check.notices) == (None, True, [], [])
+
+
+def test_an_empty_archive_is_whole(tmp_path: Path) -> None:
+    keep(tmp_path, ())
+    check, found = checked(tmp_path)
+    assert (check.has_journal, check.places, found) == (True, [], {})
+
+
+def test_a_folder_that_is_not_an_archive_is_no_input(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file", tmp_path / "missing"):
+        with pytest.raises(NoInputError):
+            checked(path)
+
+
+@pytest.mark.parametrize("suffix", [".log", ".jsonl"])
+def test_a_chain_of_days_parts_and_relays_own_events(tmp_path: Path, suffix: str) -> None:
+    form = {".log": "text", ".jsonl": "json"}[suffix]
+    with ArchiveWriter(str(tmp_path), "spool", archive_format=form, limits=limits()) as writer:
+        put(writer, [opening(), *numbered(1, 2)])
+        put(writer, [*numbered(3), heartbeat(2, audit=4)], day=1)
+        put(writer, numbered(5), day=0)
+    check, found = checked(tmp_path)
+    assert (check.places, check.notices, found["router1"].places) == ([], [], ())
+    assert found["router1"].completeness.faults[0].ranges == ((4, 4),)
+    assert len(list((tmp_path / "router1").glob(f"*{suffix}"))) == 3
+
+
+# --- Changes ---
+
+
+def three_days(archive: Path) -> list[MadeDay]:
+    days: list[MadeDay] = []
+    for number, stem in enumerate(("2024-03-06", "2024-03-07", "2024-03-08")):
+        day = MadeDay("router1", stem, days[-1] if days else None)
+        for extent in range(3):
+            numbers = range(number * 6 + extent * 2 + 1, number * 6 + extent * 2 + 3)
+            day.extent(BEGIN + number * DAY_US + extent * SECOND, [own(each, run=RUN.hex()) for each in numbers])
+        if number < 2:
+            day.close(BEGIN + (number + 1) * DAY_US)
+        day.save(archive)
+        days.append(day)
+    return days
+
+
+def replaced(path: Path, old: bytes, new: bytes) -> None:
+    octets = path.read_bytes()
+    assert octets.count(old) >= 1
+    path.write_bytes(octets.replace(old, new, 1))
+
+
+def without_line(path: Path, number: int) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    del lines[number]
+    path.write_bytes(b"".join(lines))
+
+
+LOG, LEDGER = "2024-03-07.log", "2024-03-07.ledger"
+CHANGES: list[tuple[Callable[[Path], object], list[tuple[str, str, int, int]]]] = [
+    (lambda log: replaced(log, b"] 9\n", b"] 8\n"), [("altered", LOG, 3, 4)]),
+    (lambda log: without_line(log, 2), [("altered", LOG, 3, 3), ("log cut", LOG, 4, 0)]),
+    (lambda log: replaced(ledger(log), b'"192.0.2.1"', b'"192.0.2.9"'), [("altered", LOG, 1, 4)]),
+    (lambda log: without_line(ledger(log), 2), [("altered", LOG, 3, 4)]),
+    (lambda log: replaced(ledger(log), b'{"at"', b'{"AT"'), [("not a ledger line", LEDGER, 2, 2)]),
+    (lambda log: without_line(log.with_name("2024-03-06.ledger"), 4), [("ledger altered", LEDGER, 1, 1)]),
+    (lambda log: log.unlink(), [("log missing", "2024-03-07", 0, 0)]),
+    (lambda log: ledger(log).unlink(), [("ledger missing", LEDGER, 0, 0)]),
+    (lambda log: log.write_bytes(b""), [("log cut", LOG, 1, 0)]),
+    (lambda log: log.write_bytes(log.read_bytes() + b"<13>1 - - - - - - more\n"), [("unrecorded", LOG, 0, 0)]),
+]
+
+
+def ledger(log: Path) -> Path:
+    return log.with_suffix(".ledger")
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES)
+def test_each_change_is_found_where_it_is(
+    tmp_path: Path, change: Callable[[Path], object], expected: list[tuple[str, str, int, int]]
+) -> None:
+    three_days(tmp_path)
+    assert checked(tmp_path)[1]["router1"].whole
+    change(tmp_path / "router1" / LOG)
+    _, found = checked(tmp_path)
+    places = [(place.kind, place.path.rpartition("/")[2], place.first, place.last) for place in found["router1"].places]
+    assert places[: len(expected)] == expected
+    assert len(places) <= len(expected) + 2
+    assert not found["router1"].whole
+
+
+def test_every_changed_octet_of_a_closed_day_is_found(tmp_path: Path) -> None:
+    three_days(tmp_path)
+    for name in ("2024-03-06.log", "2024-03-06.ledger"):
+        path = tmp_path / "router1" / name
+        octets = path.read_bytes()
+        for place in range(0, len(octets), 13):
+            changed = bytearray(octets)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            assert not checked(tmp_path)[1]["router1"].whole, (name, place)
+        path.write_bytes(octets)
+
+
+def test_numbers_that_are_there_twice(tmp_path: Path) -> None:
+    day = MadeDay("router1", "2024-03-06")
+    day.extent(BEGIN, [own(1), own(2), own(3)])
+    day.extent(BEGIN, [own(2, text="other"), own(3)], marks={0: ("differs",), 1: ("uncompared",)})
+    day.extent(BEGIN, [own(1)])
+    day.save(tmp_path)
+    _, found = checked(tmp_path)
+    router = found["router1"]
+    assert [(place.kind, place.number, place.first, place.last) for place in router.places] == [
+        ("differs", 2, 4, 5),
+        ("duplicate", 1, 6, 6),
+    ]
+    assert [(notice.kind, notice.count) for notice in router.notices] == [("uncompared", 1)]
+
+
+# --- Retention, compression, parts ---
+
+
+def test_removed_and_compressed_days_are_named_and_not_faults(tmp_path: Path) -> None:
+    days = three_days(tmp_path)
+    folder = tmp_path / "router1"
+    days[0].remove(BEGIN + 9 * DAY_US)
+    days[0].save(tmp_path, log=False)
+    (folder / "2024-03-06.log").unlink()
+    (folder / "2024-03-07.log.gz").write_bytes(gzip.compress((folder / "2024-03-07.log").read_bytes()))
+    (folder / "2024-03-07.log").unlink()
+    _, found = checked(tmp_path)
+    assert found["router1"].whole
+    assert kinds(found["router1"].notices) == ["removed", "compressed"]
+    assert found["router1"].notices[0].detail == "on 2024-03-15 (age)"
+    (folder / "2024-03-07.log.gz").write_bytes(b"\x1f\x8b damaged")
+    assert kinds(checked(tmp_path)[1]["router1"].places) == ["unreadable"]
+
+
+def test_a_log_that_relay_noticed_missing_has_the_time(tmp_path: Path) -> None:
+    three_days(tmp_path)
+    (tmp_path / "router1" / "2024-03-07.log").unlink()
+    (tmp_path / ".relay").mkdir()
+    (tmp_path / ".relay" / "vanished.json").write_text(json.dumps({"router1/2024-03-07": BEGIN}))
+    (place,) = checked(tmp_path)[1]["router1"].places
+    assert place.cause == "relay noticed it at 2024-03-06T00:00:00.000Z"
+
+
+def test_a_part_of_an_archive_begins_in_the_middle(tmp_path: Path) -> None:
+    three_days(tmp_path)
+    for name in ("2024-03-06.log", "2024-03-06.ledger"):
+        (tmp_path / "router1" / name).unlink()
+    _, found = checked(tmp_path)
+    assert found["router1"].whole
+    assert [(notice.kind, notice.detail) for notice in found["router1"].notices] == [
+        ("begins in the middle", "2024-03-06.ledger")
+    ]
+
+
+def test_disputed_messages_are_named_and_their_numbers_are_not_assessed(tmp_path: Path) -> None:
+    three_days(tmp_path)
+    day = MadeDay("router1", "2024-03-06")
+    day.extent(BEGIN, [own(5)], marks={0: ("disputed",)})
+    day.save(tmp_path / "~disputed")
+    _, found = checked(tmp_path)
+    assert found["~disputed/router1"].whole
+    assert kinds(found["~disputed/router1"].notices) == ["disputed"]
+
+
+# --- What is being written ---
+
+
+def test_lines_behind_the_ledger_are_being_written_while_a_writer_runs(archive: Path) -> None:
+    with ArchiveWriter(str(archive), "spool"), only_log(archive).open("ab") as file:
+        file.write(own(9) + b"\n<13>1 half a mess")
+        file.flush()
+        check, found = checked(archive)
+        assert found["router1"].whole
+        assert found["router1"].being_written == len(own(9)) + 18
+        assert check.pid is not None
+    check, found = checked(archive)
+    assert check.notices == [ArchiveNotice("uncommitted", str(only_log(archive)), len(own(9)) + 18)]
+    assert found["router1"].completeness.numbered == 4
+
+
+# --- The journal ---
+
+
+def test_the_journal_knows_what_was_cut_or_removed(archive: Path) -> None:
+    router, switch = only_log(archive), only_log(archive, "switch1")
+    size, switch_size = router.stat().st_size, switch.stat().st_size
+    router.write_bytes(router.read_bytes()[: size // 3])
+    ledger = router.with_suffix(".ledger")
+    ledger.write_bytes(ledger.read_bytes().splitlines(keepends=True)[0])
+    shutil.rmtree(archive / "switch1")
+    check, found = checked(archive)
+    assert [(place.kind, place.path) for place in check.places][:2] == [("cut", str(router)), ("cut", str(ledger))]
+    assert [(place.kind, place.octets) for place in check.places][2] == ("gone", switch_size)
+    (gone,) = found["router1"].completeness.faults
+    assert (gone.kind, gone.ranges) == ("gone", ((2, 3),))
+
+
+def test_an_originator_whose_folder_is_gone_is_assessed_by_the_journal(archive: Path) -> None:
+    shutil.rmtree(archive / "router1")
+    _, found = checked(archive)
+    (gone,) = found["router1"].completeness.faults
+    assert (gone.kind, gone.ranges, found["router1"].days) == ("gone", ((1, 3),), ())
+
+
+@pytest.mark.parametrize("octets", [0, 3, 8, 20, None])
+def test_a_damaged_journal_is_a_fault(archive: Path, octets: int | None) -> None:
+    """No crash leaves one: it takes its place with its first entry in it."""
+    journal = archive / ".relay" / "journal"
+    data = bytearray(journal.read_bytes())
+    data[40] ^= 1
+    journal.write_bytes(data if octets is None else data[:octets])
+    check, _ = checked(archive)
+    assert kinds(check.places) == ["index"]
+
+
+def test_without_a_journal_the_ledgers_alone_count(archive: Path) -> None:
+    shutil.rmtree(archive / ".relay")
+    check, found = checked(archive)
+    assert (check.has_journal, check.places) == (False, [])
+    assert found["router1"].whole
+
+
+def test_with_a_first_day_older_files_and_their_numbers_are_left_out(archive: Path) -> None:
+    keep(archive, [*numbered(4, 6, 7), heartbeat(9, audit=7, relay=8)], day=1)
+    _, found = checked(archive, "2024-03-07")
+    assert found["router1"].completeness.faults[0].ranges == ((5, 5),)
+    assert (found["router1"].completeness.messages, found["router1"].defects) == (4, 0)
+    assert "switch1" in found
+    for name in ("2024-03-06.log", "2024-03-06.ledger"):
+        (archive / "router1" / name).unlink()
+    check, found = checked(archive, "2024-03-07")
+    assert (check.places, found["router1"].completeness.missing) == ([], 1)
+
+
+# --- What else is there ---
+
+
+def test_files_that_relay_did_not_make_are_named_and_not_read(archive: Path) -> None:
+    strange = [archive / "notes", archive / "lost+found", archive / "router1" / "old.tar"]
+    strange[0].touch()
+    strange[1].mkdir()
+    strange[2].touch()
+    check, found = checked(archive)
+    assert sorted(check.notices) == sorted(ArchiveNotice("foreign", str(path)) for path in strange)
+    assert found["router1"].whole
+
+
+def test_modes_that_let_others_write_are_named(archive: Path) -> None:
+    path = only_log(archive)
+    path.chmod(0o620)
+    (archive / "switch1").chmod(0o777)
+    check, _ = checked(archive)
+    assert check.notices == [ArchiveNotice("open", str(path)), ArchiveNotice("open", str(archive / "switch1"))]
+
+
+def test_copies_of_what_the_writer_cut_are_named(archive: Path) -> None:
+    with only_log(archive).open("ab") as file:
+        file.write(b"500 <13>1 half a mess")
+    keep(archive, ())
+    check, found = checked(archive)
+    assert kinds(check.notices) == ["copy"]
+    assert found["router1"].whole
+
+
+def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
+    day = MadeDay("router1", "2024-03-06")
+    text = "x" * 40_000
+    for number in range(1, 1001):
+        day.extent(BEGIN + number, [own(number, text=text)])
+    path = day.save(tmp_path) / "2024-03-06.log"
+    tracemalloc.start()
+    try:
+        _, found = checked(tmp_path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (found["router1"].whole, found["router1"].completeness.numbered) == (True, 1000)
+    assert path.stat().st_size > 4 * LIMIT
+    assert most < LIMIT
