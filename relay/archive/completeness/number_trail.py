@@ -117,14 +117,14 @@ class NumberTrail:
             for place in [place for place in self._partial if place[0] == key and first <= place[1] <= last]:
                 del self._partial[place]
         if first == last:
-            there = not count.numbers.add(first)
+            there = int(not count.numbers.add(first))
         else:
             there = sum(min(end, last) - max(begin, first) + 1 for begin, end in count.numbers.overlapping(first, last))
             count.numbers.add_all(first, last)
         if there and count.settled is not None and first <= count.settled[1]:
             self._unassessed += there  # whether they fill a hole or are duplicates is forgotten
             return 0
-        return int(there)
+        return there
 
     def add_part(self, key: RunAndType, number: int, part: int, parts: int) -> int:
         """Add one part of an event; returns 1 when it was there before. Parts of another split are independent."""

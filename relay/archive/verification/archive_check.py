@@ -253,7 +253,7 @@ class ArchiveCheck:
         else:
             self._add_missing_log(day, recorded, findings)
         if check.uncompared:
-            findings.notices.append(ArchiveNotice("uncompared", day.path, count=check.uncompared))
+            findings.notices.append(ArchiveNotice("uncompared", day.path, times=check.uncompared))
         return begins
 
     def _check_log(

@@ -185,11 +185,10 @@ class DayCheck:
         differs = sum(_DIFFERS in marks for marks in marked)
         uncompared = sum(_UNCOMPARED in marks for marks in marked)
         self.uncompared += uncompared
-        lines = (self._log_line - extent.n, self._log_line - 1)
-        if differs:
-            self._findings.add(ArchiveDefect(_DIFFERS, self._day.path, *lines, extent.len, *named))
-        if duplicates > differs + uncompared:
-            self._findings.add(ArchiveDefect(DUPLICATE, self._day.path, *lines, extent.len, *named))
+        kinds = ([_DIFFERS] if differs else []) + ([DUPLICATE] if duplicates > differs + uncompared else [])
+        first, last = self._log_line - extent.n, self._log_line - 1
+        for kind in kinds:
+            self._findings.add(ArchiveDefect(kind, self._day.path, first, last, extent.len, *named))
 
     def _add_removed(self, extent: Extent) -> None:
         for run, kind, _, last, *part in extent.id:

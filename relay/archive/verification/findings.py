@@ -40,7 +40,7 @@ class ArchiveNotice(NamedTuple):
     that is bound to another sender."""
     path: str
     octets: int = 0
-    count: int = 0
+    times: int = 0
     detail: str = ""
 
 

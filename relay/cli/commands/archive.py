@@ -13,7 +13,7 @@ there is one), "first_day" ("": all days), "whole", "originators": [ORIGINATORâ€
     FINDING: {"kind", "run", "type" ("": all), "numbers", "ranges": [[FIRST, LAST]â€¦], "more_ranges"}
     PLACE: {"kind", "path", "first", "last" (lines from 1; 0: the whole file), "octets", "run", "type", "number",
         "cause"}
-    NOTICE: {"kind", "path", "octets", "count", "detail"}
+    NOTICE: {"kind", "path", "octets", "times", "detail"}
     GAPS: {"reported", "events", "unknown", "unnamed", "explained", "forgotten", "causes": {CAUSE: EVENTS}}
 `relay.archive.completeness.number_trail` and `relay.archive.verification.findings` define the kinds. The exit code is
 65 when something is wrong, 0 when the archive is whole. Version 2 reads archives of format 2.
@@ -75,7 +75,7 @@ _NOTICES: Final = {
     "compressed": "compressed by another program than relay",
     "begins in the middle": "the chain begins in the middle: it continues {detail}, which is not here",
     "removed": "removed by retention {detail}, {octets} octets",
-    "uncompared": "{count} repeated numbers could not be compared",
+    "uncompared": "{times} repeated numbers could not be compared",
     "disputed": "messages under a name that is bound to another sender; their numbers are not assessed",
 }
 _INNOCENT_CAUSES: Final = (
@@ -253,7 +253,7 @@ def _defect(defect: ArchiveDefect) -> str:
 
 
 def _notice(notice: ArchiveNotice) -> str:
-    text = _NOTICES[notice.kind].format(octets=notice.octets, count=notice.count, detail=notice.detail)
+    text = _NOTICES[notice.kind].format(octets=notice.octets, times=notice.times, detail=notice.detail)
     return f"{notice.path}: {text}"
 
 

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from archive.evidence import AUTHOR, RUN, opening, stamped
 from archive.messages import NOON_US, own
+from archive.relay_events import AUTHOR, RUN, opening, stamped
 from harness.made_archive import MadeDay
 
 from relay.archive.reading.ledger_tail import LONGEST_TAIL, TAIL, read_tail

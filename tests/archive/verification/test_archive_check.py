@@ -184,7 +184,7 @@ def test_numbers_that_are_there_twice(tmp_path: Path) -> None:
         ("differs", 2, 4, 5),
         ("duplicate", 1, 6, 6),
     ]
-    assert [(notice.kind, notice.count) for notice in router.notices] == [("uncompared", 1)]
+    assert [(notice.kind, notice.times) for notice in router.notices] == [("uncompared", 1)]
 
 
 # --- Retention, compression, parts ---

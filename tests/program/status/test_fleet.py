@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from archive.evidence import AUTHOR, stamped
 from archive.messages import NOON_US, own
+from archive.relay_events import AUTHOR, stamped
 from click.testing import CliRunner
 from harness.made_archive import MadeDay
 
