@@ -187,6 +187,8 @@ class Housekeeping:
         self._free = sys.maxsize
         """Free bytes on the disk, as far as it was possible to ask."""
         self._counted: dict[str, _Counted] = {}
+        self.originators: tuple[int, int] | None = None
+        """How many the receiver knows, and how many of them are silent; None: this program has no archive."""
         self._waiting: deque[Event] = deque(maxlen=MAX_WAITING)
         self._submitted: asyncio.Future[None] | None = None
         self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
@@ -300,7 +302,9 @@ class Housekeeping:
             return Silences()
         ends = self._store.spools.map(lambda spool: spool.next_number)
         hindered = self._intake.error is not None or archive.error is not None
-        return watch.look(now.boot, ArchiveProgress(archive.cursor.blocks, ends, hindered))
+        found = watch.look(now.boot, ArchiveProgress(archive.cursor.blocks, ends, hindered))
+        self.originators = (found.known, len(found.originators))
+        return found
 
     def _happened_lately(self, what: str, times: int, now: Clocks) -> bool:
         known = self._counted.get(what, _Counted(0, -int(QUIET_SECONDS * _MICROSECONDS)))

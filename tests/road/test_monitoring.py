@@ -50,6 +50,8 @@ class Monitored:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
+        except urllib.error.URLError as error:  # nothing listens
+            return 0, str(error)
 
     def metrics(self) -> dict[str, float]:
         """Every sample by its name with its labels, after Prometheus' own parser has accepted all of it."""

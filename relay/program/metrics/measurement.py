@@ -49,5 +49,7 @@ class Measurement(NamedTuple):
     """Lost events that were reported, by destination; "": of all of them."""
     destinations: tuple[DestinationMeasurement, ...]
     certificates: tuple[CertificateExpiry, ...]
+    originators: tuple[int, int] | None
+    """How many the receiver knows, and how many of them are silent; None: this program has no archive."""
     dropped_alarms: int
     """Alarms that the alarm-command did not get."""

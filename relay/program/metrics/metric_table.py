@@ -186,6 +186,20 @@ def part_events(seen: Measurement) -> Values:
                 yield (part.name, event), count
 
 
+@_metric("known_originators", "gauge")
+def known_originators(seen: Measurement) -> Values:
+    """Originators of the receiver's archive, without disputed ones."""
+    if seen.originators is not None:
+        yield (), seen.originators[0]
+
+
+@_metric("silent_originators", "gauge")
+def silent_originators(seen: Measurement) -> Values:
+    """Relays that miss heartbeats, and expected originators that do not send."""
+    if seen.originators is not None:
+        yield (), seen.originators[1]
+
+
 # --- The spool ---
 
 

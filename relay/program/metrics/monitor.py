@@ -118,6 +118,7 @@ class Monitor:
                 for each in road.destinations
             ),
             certificates=tuple(road.housekeeping.watches.certificates.look(clocks)),
+            originators=road.housekeeping.originators,
             dropped_alarms=road.housekeeping.watches.alarm_command.dropped,
         )
 

@@ -62,6 +62,7 @@ def measurement() -> Measurement:
             DestinationMeasurement(ODD, 6, 90 * SECOND, histogram(PROOF_BOUNDS), Backlog(3, 30, 40 * SECOND)),
         ),
         certificates=(CertificateExpiry("", "/a.pem (`ca`)", dt.datetime.fromtimestamp(1000, dt.UTC)),),
+        originators=(15, 2),
         dropped_alarms=13,
     )
 
