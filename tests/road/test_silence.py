@@ -1,4 +1,4 @@
-"""A sender falls silent: alarm, its event in the archive, alarm-command, metrics, `relay fleet`; a restart meanwhile."""
+"""A sender falls silent: its alarm, in the archive, to the alarm-command, in `relay fleet`; and a restart meanwhile."""
 
 import json
 import os

@@ -20,7 +20,7 @@ LONGEST_TAIL: Final = 1024 * 1024
 """Read when the shorter tail has no event of relay's own."""
 MOST_DAYS: Final = 3
 """With a ledger; older ones are not read."""
-MOST_LAGS: Final = 20
+MOST_LAGS: Final = 8
 OWN_TYPE: Final = "relay"
 _OWN: Final = b'"relay",'
 _EXTENT: Final = b'{"at":['
