@@ -24,6 +24,7 @@ from relay.archive.completeness.number_trail import NumberTrail
 from relay.archive.completeness.relay_reports import RunAndType
 from relay.archive.completeness.spans import Span
 from relay.archive.days.vanished_days import read_vanished
+from relay.archive.export import MANIFEST, SUMS
 from relay.archive.layout import LEDGER_SUFFIX, OWN, DayFiles, unknown_in
 from relay.archive.reading.day_log import DayLog
 from relay.archive.reading.log_octets import OpenLogs
@@ -43,7 +44,7 @@ from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk, storage_error
 
 MAX_KEPT: Final = 10_000
-EXPORT_FILES: Final = frozenset({"relay-export.json", "SHA256SUMS"})
+EXPORT_FILES: Final = frozenset({MANIFEST, SUMS})
 """What `relay archive export` adds to a part of an archive."""
 _OWN_FILES: Final = frozenset({"journal", "journal.new", "lock", "vanished.json", "vanished.json.new", "aside"})
 _COPIES: Final = ("cut-", "journal.damaged-")

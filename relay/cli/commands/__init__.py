@@ -38,6 +38,8 @@ archive_group = _group(
     {
         "verify": "Check every octet, number, gap and file; exit with 65 when something is missing, altered or "
         "duplicate.",
+        "export": "Write whole days of an archive, with their ledgers, into one tar file for an auditor or another "
+        "machine.",
     },
 )
 config_group = _group(

@@ -17,8 +17,12 @@ there is one), "first_day" ("": all days), "whole", "originators": [ORIGINATORâ€
     GAPS: {"reported", "events", "unknown", "unnamed", "explained", "forgotten", "causes": {CAUSE: EVENTS}}
 `relay.archive.completeness.number_trail` and `relay.archive.verification.findings` define the kinds. The exit code is
 65 when something is wrong, 0 when the archive is whole. Version 2 reads archives of format 2.
+
+`export --json` prints {"schema": "relay.exported/1", "output", "originators": [NAMEâ€¦], "files", "octets"};
+`relay.archive.export` describes the package.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
@@ -26,20 +30,23 @@ from typing import Any, Final
 import click
 
 from relay.archive.completeness.assessment import AssessmentScope, Completeness, CompletenessFinding
+from relay.archive.export import Export, ExportScope
 from relay.archive.layout import day_of
 from relay.archive.verification.archive_check import ArchiveCheck
 from relay.archive.verification.findings import ArchiveDefect, ArchiveNotice, CheckedOriginator
 from relay.cli.event_filters import type_option
 from relay.cli.options import options, repeatable_option, usual_options
 from relay.cli.output import print_json, print_line, report
-from relay.cli.parameter_types import beginning_in_utc
+from relay.cli.parameter_types import Glob, beginning_in_utc, glob
 from relay.cli.state import existing
 from relay.syslog.rfc5424 import format_timestamp
+from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.values.event import EventType
 from relay.values.text import counted, decoded
 
 SCHEMA: Final = "relay.archive/2"
+EXPORT_SCHEMA: Final = "relay.exported/1"
 NOT_WHOLE: Final = 65
 MAX_PRINTED: Final = 20
 """How many findings of a kind are printed for each originator."""
@@ -129,17 +136,90 @@ def verify(
     last one; therefore it prints when relay last reported. It trusts the ledgers' hashes: somebody who rewrites a
     ledger and all that follow it is found only by comparing with an older copy of them.
     """
-    if folder is not None:
-        folder = existing(folder, "name another folder")
-    else:
-        from relay.config.configuration import read_settings  # noqa: PLC0415  100 ms, which a named folder does not need
-
-        folder = read_settings(options(context).config_paths, options(context).choice).receiver.archive
+    folder = _archive_of(context, folder)
     labels = frozenset(kind.label.encode() for kind in types)
     scope = AssessmentScope(labels, frozenset(servers), begun=since is not None)
     check = ArchiveCheck(Disk(), folder, scope, "" if since is None else day_of(since))
     whole = _print_json(check) if as_json else _print_text(check)
     context.exit(0 if whole else NOT_WHOLE)
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(readable=False))
+@click.option(
+    "--from",
+    "since",
+    metavar="TIME",
+    type=beginning_in_utc,
+    help="The first day of receipt: 2026-11-30, yesterday, -30d; in UTC without a zone.  [default: the oldest]",
+)
+@click.option(
+    "--to",
+    "until",
+    metavar="TIME",
+    type=beginning_in_utc,
+    help="The last day of receipt, in the same forms.  [default: the newest]",
+)
+@repeatable_option(
+    "--originator",
+    "originators",
+    "GLOB",
+    "Only these originators, by the names of their folders: fw1, 'edge*' (default: all)",
+    type=glob,
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    required=True,
+    type=click.Path(readable=False),
+    help="Write this file, which must not exist; compressed with zstd if its name ends in .zst.",
+)
+@usual_options
+def export(  # noqa: PLR0913  one parameter an option
+    context: click.Context,
+    *,
+    folder: str | None,
+    since: int | None,
+    until: int | None,
+    originators: tuple[Glob, ...],
+    output: str,
+    as_json: bool,
+) -> None:
+    """Write whole days of an archive, with their ledgers, into one tar file for an auditor or another machine.
+
+    The package holds each day's log and ledger as they lie in the archive, the file relay-export.json with the hash of
+    each, and SHA256SUMS. Its receiver unpacks it with tar, and checks it with `sha256sum --check SHA256SUMS` and with
+    `relay archive verify relay-export`. An open day is exported up to its last committed message.
+    """
+    folder = _archive_of(context, folder)
+    matches = [each.matches for each in originators]
+    scope = ExportScope(
+        "" if since is None else day_of(since),
+        "" if until is None else day_of(until),
+        (lambda name: any(match(name) for match in matches)) if matches else None,
+    )
+    package = Export(Disk(), folder, scope)
+    package.write(os.path.abspath(output), wall_clock())
+    if as_json:
+        print_json(
+            EXPORT_SCHEMA,
+            output=output,
+            originators=package.originators,
+            files=len(package.files),
+            octets=package.octets,
+        )
+    else:
+        held = f"{counted(len(package.files), 'file')} of {counted(len(package.originators), 'originator')}"
+        print_line(f"{output}: {held}, {package.octets} octets")
+
+
+def _archive_of(context: click.Context, folder: str | None) -> str:
+    """The folder that is named, else the configuration's archive."""
+    if folder is not None:
+        return existing(folder, "name another folder")
+    from relay.config.configuration import read_settings  # noqa: PLC0415  100 ms, which a named folder does not need
+
+    return read_settings(options(context).config_paths, options(context).choice).receiver.archive
 
 
 # --- For people ---

@@ -1,0 +1,203 @@
+"""A part of an archive as one package, for an auditor or another machine: a tar file, compressed if it ends in .zst.
+
+    relay-export/ORIGINATOR/2026-11-30.log       whole days, as they lie in the archive, compressed or not
+    relay-export/ORIGINATOR/2026-11-30.ledger
+    relay-export/relay-export.json               a description
+    relay-export/SHA256SUMS                      as sha256sum(1) reads it
+
+The description is {"schema": "relay.export/1", "archive", "made", "first_day", "last_day", "originators": [NAME…],
+"files": [{"path", "octets", "sha256"}…], "verify": [COMMAND…]}.
+
+An open day is exported up to its last recorded extent, so the package can be made while relay writes. A day that
+retention removed is exported as its ledger alone. The package is complete or does not exist.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from typing import IO, Any, BinaryIO, Final, NamedTuple, Self, cast
+
+import msgspec
+
+from relay.archive.layout import DayFiles
+from relay.archive.reading.ledger_reader import LedgerReader
+from relay.archive.reading.originators import OriginatorFolder, days_of, require_archive
+from relay.errors import CannotCreateError, NoInputError
+from relay.syslog.rfc5424 import format_timestamp
+from relay.system.disk import Disk, File, storage_error
+
+SCHEMA: Final = "relay.export/1"
+MANIFEST: Final = "relay-export.json"
+SUMS: Final = "SHA256SUMS"
+ROOT: Final = "relay-export"
+_CHUNK: Final = 1_048_576
+_MODE: Final = 0o644
+
+
+class ExportScope(NamedTuple):
+    """What is exported."""
+
+    first_day: str = ""
+    """Days of receipt, as 2026-11-30; empty: from the oldest."""
+    last_day: str = ""
+    """Empty: to the newest."""
+    originators: Callable[[str], bool] | None = None
+    """By the names of their folders; None: all."""
+
+
+class ExportedFile(msgspec.Struct, frozen=True):
+    """A file of the package."""
+
+    path: str
+    octets: int
+    sha256: str
+
+
+class Export:
+    """One package. `files` and `octets` are those that it holds once `write` has returned."""
+
+    def __init__(self, disk: Disk, archive: str, scope: ExportScope) -> None:
+        self._disk = disk
+        self._archive = archive
+        self._scope = scope
+        self._days = list(self._selected())
+        self.files: list[ExportedFile] = []
+        self.originators = sorted({folder.name for folder, _ in self._days})
+        if not self._days:
+            raise NoInputError(archive, "no day of the archive is selected", "name other days or originators")
+
+    @property
+    def octets(self) -> int:
+        """Of all files, as they lie in the archive."""
+        return sum(file.octets for file in self.files)
+
+    def write(self, path: str, now: int) -> None:
+        """Write the package; CannotCreateError when the file exists, StorageError when it cannot be written."""
+        if self._disk.exists(path):
+            raise CannotCreateError(path, "the file exists already", "remove it, or name another with --output")
+        part = f"{path}.part"
+        with self._disk.open(part, create=True) as file:
+            try:
+                file.truncate(0)
+                with _compressed(_Output(file), path) as output, tarfile.open(fileobj=output, mode="w|") as package:
+                    self._add_days(package)
+                    self._add_manifest(package, now)
+                file.sync()
+            except BaseException:
+                self._disk.remove(part)
+                raise
+        self._disk.replace(part, path)
+
+    def _selected(self) -> Iterator[tuple[OriginatorFolder, DayFiles]]:
+        scope = self._scope
+        for folder in require_archive(self._disk, self._archive):
+            if scope.originators is None or scope.originators(folder.name):
+                for files in days_of(self._disk, folder):
+                    if scope.first_day <= files.day <= (scope.last_day or "9"):
+                        yield folder, files
+
+    def _add_days(self, package: tarfile.TarFile) -> None:
+        for folder, files in self._days:
+            recorded = None
+            if files.ledger:
+                size, recorded, is_closed = _recorded(f"{folder.path}/{files.ledger}")
+                self._add(package, folder, files.ledger, size)
+                if is_closed:
+                    recorded = None
+            for name in files.logs[:1]:
+                self._add(package, folder, name, recorded if name.endswith((".log", ".jsonl")) else None)
+
+    def _add(self, package: tarfile.TarFile, folder: OriginatorFolder, name: str, size: int | None) -> None:
+        """Add a file, up to this size."""
+        path = f"{folder.path}/{name}"
+        try:
+            with open(path, "rb") as file:
+                facts = os.fstat(file.fileno())
+                octets = facts.st_size if size is None else size
+                source = _Hashing(file)
+                member = _member(f"{folder.name}/{name}", octets, int(facts.st_mtime))
+                package.addfile(member, cast("IO[bytes]", source))
+        except PermissionError as error:
+            raise NoInputError(path, f"cannot be read: {error.strerror}", "check the path and its mode") from error
+        except FileNotFoundError as error:
+            cause = "it was compressed or removed meanwhile"
+            raise NoInputError(path, cause, "export once more") from error
+        except OSError as error:
+            raise storage_error(path, "read", error) from error
+        self.files.append(ExportedFile(f"{folder.name}/{name}", octets, source.digest.hexdigest()))
+
+    def _add_manifest(self, package: tarfile.TarFile, now: int) -> None:
+        days = [files.day for _, files in self._days]
+        manifest: dict[str, Any] = {
+            "schema": SCHEMA,
+            "archive": self._archive,
+            "made": format_timestamp(now).decode(),
+            "first_day": min(days),
+            "last_day": max(days),
+            "originators": self.originators,
+            "files": self.files,
+            "verify": [f"cd {ROOT} && sha256sum --check {SUMS}", f"relay archive verify {ROOT}"],
+        }
+        octets = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+        sums = [(file.sha256, file.path) for file in self.files]
+        sums.append((hashlib.sha256(octets).hexdigest(), MANIFEST))
+        for name, data in ((MANIFEST, octets), (SUMS, "".join(f"{sha}  {path}\n" for sha, path in sums).encode())):
+            package.addfile(_member(name, len(data), now // 1_000_000), io.BytesIO(data))
+
+
+def _recorded(path: str) -> tuple[int, int, bool]:
+    """The ledger's whole lines in octets, the log's octets that they describe, and whether the day is closed."""
+    reader = LedgerReader(path)
+    last = next(reader.lines_backward(), None)
+    size = last.offset + len(last.octets) if last is not None else 0
+    end, extent = reader.end(), reader.last_extent()
+    described = extent[0].off + extent[0].len if extent is not None and extent[1] <= size else 0
+    return size, described, end.closing is not None or end.removal is not None
+
+
+def _member(name: str, octets: int, modified: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(f"{ROOT}/{name}")
+    member.size, member.mtime, member.mode = octets, modified, _MODE
+    return member
+
+
+class _Hashing:
+    """A file that hashes what is read of it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def read(self, length: int = -1) -> bytes:
+        data = self._file.read(length)
+        self.digest.update(data)
+        return data
+
+
+class _Output:
+    """A package's octets, written one after the other."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._size = 0
+
+    def write(self, data: bytes) -> int:
+        self._file.write(data, self._size)
+        self._size += len(data)
+        return len(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing: the package's file is its opener's."""
+
+
+def _compressed(output: _Output, path: str) -> IO[bytes]:
+    if not path.endswith(".zst"):
+        return cast("IO[bytes]", output)
+    import pyzstd  # noqa: PLC0415  30 ms, which a plain package does not need
+
+    return cast("IO[bytes]", pyzstd.ZstdFile(cast("BinaryIO", output), "w"))

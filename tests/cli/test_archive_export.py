@@ -1,0 +1,79 @@
+"""`relay archive export`: a package that another machine can check."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from archive.messages import DAY_US, NOON_US, foreign
+from archive.relay_events import numbered
+
+from relay.archive.writer.archive_writer import ArchiveWriter
+from relay.cli import main
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    folder = tmp_path / "archive"
+    with ArchiveWriter(str(folder), "spool") as writer:
+        for day in range(3):
+            for message in (*numbered(day * 2 + 1, day * 2 + 2), foreign(day)):
+                writer.write(message, NOON_US + day * DAY_US)
+            writer.commit(b"%d" % day)
+    return folder
+
+
+def unpacked(package: Path, folder: Path) -> Path:
+    folder.mkdir()
+    subprocess.run(["tar", "-C", str(folder), "-xf", str(package)], check=True)
+    return folder / "relay-export"
+
+
+@pytest.mark.parametrize("name", ["part.tar", "part.tar.zst"])
+def test_a_package_is_checked_by_sha256sum_and_by_relay(
+    archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The open day's log has a line that is being written; it is left out."""
+    with (archive / "router1" / "2024-03-08.log").open("ab") as file:
+        file.write(b"<13>1 half")
+    package = tmp_path / name
+    arguments = ["archive", "export", str(archive), "--from", "2024-03-07", "--output", str(package)]
+    assert main(arguments) == 0
+    assert f"{package}: 8 files of 2 originators, " in capfd.readouterr().out
+    folder = unpacked(package, tmp_path / "elsewhere")
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    manifest = json.loads((folder / "relay-export.json").read_text())
+    assert (manifest["schema"], manifest["first_day"], manifest["last_day"]) == (
+        "relay.export/1", "2024-03-07", "2024-03-08",
+    )  # fmt: skip
+    assert len(manifest["files"]) == 8
+    assert main(["archive", "verify", str(folder)]) == 0
+    shown = capfd.readouterr().out
+    assert "router1: whole; 4 messages (4 numbered in 1 run), received 2024-03-07 to 2024-03-08" in shown
+    assert "the chain begins in the middle: it continues 2024-03-06.ledger, which is not here" in shown
+    assert "not made by relay" not in shown
+    log = folder / "router1" / "2024-03-07.log"
+    log.write_bytes(log.read_bytes().replace(b"LOGIN", b"LOGOU", 1))
+    assert main(["archive", "verify", str(folder)]) == 65
+
+
+def test_days_and_originators_are_chosen(archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    package = tmp_path / "part.tar"
+    arguments = ["--to", "2024-03-06", "--originator", "switch*", "--output", str(package)]
+    assert main(["archive", "export", str(archive), *arguments, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["originators"] == ["switch1"]
+    assert sorted(path.name for path in (unpacked(package, tmp_path / "x") / "switch1").iterdir()) == [
+        "2024-03-06.ledger",
+        "2024-03-06.log",
+    ]
+
+
+def test_mistakes_leave_nothing_behind(archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    package = tmp_path / "part.tar"
+    assert main(["archive", "export", str(archive), "--from", "2030-01-01", "--output", str(package)]) == 66
+    assert "no day of the archive is selected" in capfd.readouterr().err
+    assert main(["archive", "export", str(archive), "--output", str(tmp_path / "none" / "part.tar")]) == 74
+    package.touch()
+    assert main(["archive", "export", str(archive), "--output", str(package)]) == 73
+    assert "the file exists already" in capfd.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "part.tar"]
