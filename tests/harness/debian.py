@@ -43,8 +43,9 @@ SYSTEMD = Component(name="systemd", packages=("systemd",))
 DBUS = Component(name="dbus", packages=("dbus",))
 IPROUTE = Component(name="iproute", packages=("iproute2",))
 OPENSSL = Component(name="openssl", packages=("openssl",))
+HAPROXY = Component(name="haproxy", packages=("haproxy",))
 PROMETHEUS = Component(name="prometheus", packages=("prometheus",))
-ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS, IPROUTE, OPENSSL, PROMETHEUS)
+ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS, IPROUTE, OPENSSL, HAPROXY, PROMETHEUS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,15 +176,22 @@ class RsyslogForwarder(Rsyslog):
     """
 
     def __init__(
-        self, destination: int, protocol: Literal["syslog", "lines", "relp"] = "syslog", *, tls: Shown | None = None
+        self,
+        destination: int,
+        protocol: Literal["syslog", "lines", "relp"] = "syslog",
+        *,
+        tls: Shown | None = None,
+        more: str = "",
     ) -> None:
-        """With `tls` it shows that certificate, and requires a destination called SERVER."""
+        """With `tls` it shows that certificate, and requires a destination called SERVER; `more` of its action."""
         super().__init__("imptcp", tls=tls)
         self._destination = destination
         self._protocol = protocol
+        self._more = more
 
     def _configuration(self) -> str:
         module, action = _ACTIONS[self._protocol]
+        action += f" {self._more}"
         global_options = ""
         if self._tls is not None:
             by_relp = self._protocol == "relp"
