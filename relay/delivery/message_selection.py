@@ -53,7 +53,7 @@ class MessageSelection(NamedTuple):
             kind = span.type
             if self.types >> kind & 1:
                 for number, message in enumerate(found, span.first):
-                    if kind is EventType.RELAY or received.accepts(message, span.provenance, time):
+                    if kind is EventType.RELAY or received.accepts(message, span, time):
                         yield kind, number, message
 
     @property

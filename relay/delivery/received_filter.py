@@ -1,47 +1,71 @@
-"""Which of the messages that a receiver accepted a server gets (handing on). Pure.
+"""Which of the messages that a receiver accepted a server gets (handing on). Pure, but it remembers names.
 
-The type of a received message is the one that relay's identity in it names; every other message is of type log. The
-originator is the HOSTNAME, or the sender's address where none can be read. Upper and lower case are the same in it.
-What a sender's relay reports about itself (openings, heartbeats, gaps) is filtered by originator alone: without its
-gaps, the server could not know what is missing.
+The originator is the one by which the archive files a message (`relay.archive.filing.claimed_name`): the HOSTNAME, else
+the name that is bound to the sender, else the sender's address. A message under a name that is bound to another sender
+is nobody's: the server could not see that it is disputed. Upper and lower case are the same.
+
+The type of a message is the one that relay's identity in it names; every other message is of type log. What a sender's
+relay reports about itself (openings, heartbeats, gaps) is filtered by originator alone: without its gaps, nobody could
+know what is missing.
 """
 
 from collections.abc import Collection
-from typing import NamedTuple, Self
+from typing import Final, Self
 
+from relay.archive.filing.bound_names import BoundNames
+from relay.archive.filing.claimed_name import claimed_name
+from relay.spool.block import Span
 from relay.syslog.lenient.reader import glance
 from relay.syslog.priority import EVERY_PRIORITY, priority
 from relay.values.event import SERVER_TYPES, EventType
 from relay.values.glob_matcher import GlobMatcher, glob_matcher
-from relay.values.provenance import Provenance
+from relay.values.provenance import Provenance, ReceiptMark
 
-_BY_LABEL = {kind.label.encode(): kind for kind in EventType}
+_REMEMBERED: Final = 20_000
+_BY_LABEL: Final = {kind.label.encode(): kind for kind in EventType}
 
 
-class ReceivedFilter(NamedTuple):
-    """Event types, priorities (a bitmap), and originators; None: all originators."""
+class ReceivedFilter:
+    """Filters by event types, by priorities (a bitmap), and by originators, where `originators` is not None."""
 
-    types: frozenset[EventType]
-    priorities: int
-    originators: GlobMatcher | None
+    def __init__(
+        self, types: Collection[EventType], priorities: int, originators: GlobMatcher | None, names: BoundNames
+    ) -> None:
+        self._types = frozenset(types)
+        self._priorities = priorities
+        self._originators = originators
+        self._names = names
+        self._decided: dict[tuple[bytes | None, Provenance | None], bool] = {}
+        """By HOSTNAME and sender."""
 
     @classmethod
-    def of(cls, types: Collection[EventType], priorities: int, originators: Collection[str]) -> Self | None:
+    def of(
+        cls, types: Collection[EventType], priorities: int, originators: Collection[str], names: BoundNames
+    ) -> Self | None:
         """The filter that these settings mean; None when it lets everything through."""
         if not originators and priorities == EVERY_PRIORITY and set(SERVER_TYPES) <= set(types):
             return None
-        names = glob_matcher([each.lower() for each in originators]) if originators else None
-        return cls(frozenset(types), priorities, names)
+        matcher = glob_matcher([each.lower() for each in originators]) if originators else None
+        return cls(types, priorities, matcher, names)
 
-    def accepts(self, message: bytes, provenance: Provenance | None, received: int) -> bool:
-        """Whether the server gets a message that was received then (microseconds since the epoch)."""
+    def accepts(self, message: bytes, span: Span, received: int) -> bool:
+        """Whether the server gets a message of this span, received then (microseconds since the epoch)."""
         found = glance(message, received)
-        if self.originators is not None:
-            peer = provenance.peer if provenance is not None else ""
-            name = peer if found.host is None else found.host.decode("utf-8", "replace")
-            if not self.originators(name.lower()):
-                return False
-        kind = EventType.LOG if found.identity is None else _BY_LABEL.get(found.identity.type, EventType.LOG)
+        if self._originators is not None and not self._is_chosen(found.host, span.provenance):
+            return False
+        kind = EventType.LOG
+        if found.identity is not None and not span.marks & ReceiptMark.FORWARDED:
+            kind = _BY_LABEL.get(found.identity.type, EventType.LOG)
         if kind is EventType.RELAY:
             return True
-        return kind in self.types and bool(self.priorities >> priority(message) & 1)
+        return kind in self._types and bool(self._priorities >> priority(message) & 1)
+
+    def _is_chosen(self, host: bytes | None, sender: Provenance | None) -> bool:
+        decided = self._decided.get((host, sender))
+        if decided is None:
+            name = claimed_name(self._names, host, sender)
+            decided = not name.disputed and self._originators is not None and self._originators(name.text.lower())
+            if len(self._decided) >= _REMEMBERED:
+                self._decided.clear()
+            self._decided[host, sender] = decided
+        return decided

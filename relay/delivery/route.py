@@ -6,8 +6,11 @@ server mean, because the spool of a receiver has no types of its own.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC
 from typing import NamedTuple
 
+from relay.archive.filing.bound_names import BoundNames
+from relay.archive.filing.configured_terms import filing_terms
 from relay.delivery.message_selection import EVERYTHING, MessageSelection
 from relay.delivery.received_filter import ReceivedFilter
 from relay.delivery.sessions.delivery_session import DeliverySession
@@ -48,10 +51,10 @@ def selection_of(server: RemoteLoggingServer) -> MessageSelection:
     return MessageSelection(type_bitmap(sorted(types)), priorities(server.facilities, server.severity))
 
 
-def received_selection_of(server: RemoteLoggingServer) -> MessageSelection:
-    """The same of what a receiver accepted."""
+def received_selection_of(server: RemoteLoggingServer, names: BoundNames) -> MessageSelection:
+    """The same of what a receiver accepted, which has these names bound."""
     types = [EventType.from_label(label) for label in server.types]
-    chosen = ReceivedFilter.of(types, priorities(server.facilities, server.severity), server.originators)
+    chosen = ReceivedFilter.of(types, priorities(server.facilities, server.severity), server.originators, names)
     return EVERYTHING._replace(received=chosen)
 
 
@@ -69,9 +72,10 @@ def routes_to_servers(settings: Settings, store: Store, *, received: bool = Fals
 
     Keys and certificates are read when a server is connected to, so that a fault in them stops that server alone.
     """
+    names = BoundNames(filing_terms(settings.receiver, UTC).bindings)
     for server in settings.handed_on if received else settings.remote_logging_server:
         forwarding = settings.forwarding_of(server)
-        selection = received_selection_of(server) if received else selection_of(server)
+        selection = received_selection_of(server, names) if received else selection_of(server)
         connect = ServerConnector(server, forwarding, selection)
         start = Cursor()
         if server.start == "now":

@@ -1,15 +1,19 @@
 """What a receiver hands on to a server: by originator, by the type in relay's identity, by priority."""
 
+from ipaddress import ip_network
+
 import pytest
 from delivery.blocks import RUN, encode_contents
 
+from relay.archive.filing.bound_names import BoundNames, NameBinding
+from relay.delivery.message_selection import MessageSelection
 from relay.delivery.route import received_selection_of
 from relay.delivery.sessions.syslog_encoder import SyslogEncoder
 from relay.spool.block import Block, Span
 from relay.syslog.framing import octet_counted
 from relay.values.configuration.settings import RemoteLoggingServer
 from relay.values.event import EventType
-from relay.values.provenance import Provenance
+from relay.values.provenance import Provenance, ReceiptMark
 
 FIREWALL = Provenance("10.0.0.7", "", "udp://0.0.0.0:514")
 OTHER = Provenance("2001:db8::1", "", "tcp://0.0.0.0:514")
@@ -34,6 +38,10 @@ def received() -> Block:
     return encode_contents(spans, EVERYTHING)
 
 
+def selected(*bindings: NameBinding, **keys: object) -> MessageSelection:
+    return received_selection_of(RemoteLoggingServer.model_validate(keys), BoundNames(bindings))
+
+
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
@@ -53,7 +61,7 @@ def received() -> Block:
     ],
 )
 def test_the_chosen_messages_are_handed_on_in_their_order(keys: dict[str, object], expected: list[bytes]) -> None:
-    selection = received_selection_of(RemoteLoggingServer.model_validate(keys))
+    selection = selected(**keys)
     block = received()
     assert [message for _, _, message in selection.messages(block)] == expected
     assert selection.count(block) == len(expected)
@@ -62,7 +70,7 @@ def test_the_chosen_messages_are_handed_on_in_their_order(keys: dict[str, object
 
 
 def test_numbers_and_run_are_those_of_the_receivers_spool() -> None:
-    selection = received_selection_of(RemoteLoggingServer.model_validate({"originators": ["fw-1"]}))
+    selection = selected(originators=["fw-1"])
     block = received()
     assert [(kind, number) for kind, number, _ in selection.messages(block)] == [
         (EventType.LOG, 5),
@@ -71,14 +79,30 @@ def test_numbers_and_run_are_those_of_the_receivers_spool() -> None:
     assert block.header.run == RUN
 
 
+def test_the_originator_is_the_one_by_which_the_archive_files_a_message() -> None:
+    firewalls = NameBinding(names=("Edge",), networks=(ip_network("10.0.0.0/24"),))
+    sent = [message for _, _, message in selected(firewalls, originators=["edge"]).messages(received())]
+    assert sent == [BARE, OWN]  # by the name that is bound to the sender's network
+    combo = NameBinding(names=("combo?",), ssh_keys=frozenset({"SHA256:abc"}))
+    disputed = [message for _, _, message in selected(combo, originators=["combo*"]).messages(received())]
+    assert disputed == [OWN]  # the sender has not proven that it is combo1
+    assert [message for _, _, message in selected(combo).messages(received())] == EVERYTHING
+
+
+def test_an_identity_in_what_another_program_sent_through_a_relay_has_no_effect() -> None:
+    block = encode_contents([Span(EventType.LOG, 1, 1, OTHER, int(ReceiptMark.FORWARDED))], [AUDIT])
+    assert selected(types=["audit"]).count(block) == 0
+    assert selected(types=["log"]).count(block) == 1
+
+
 def test_a_server_that_gets_everything_is_sent_the_block_as_it_lies() -> None:
-    selection = received_selection_of(RemoteLoggingServer())
+    selection = selected()
     assert selection.all_of(received().header)
     assert selection.received is None
 
 
 @pytest.mark.parametrize("message", [b"", b"\0\xff", b"<13>", b"<999>x", b"{}"])
 def test_a_message_of_any_form_has_an_originator(message: bytes) -> None:
-    selection = received_selection_of(RemoteLoggingServer.model_validate({"originators": ["10.0.0.7"]}))
+    selection = selected(originators=["10.0.0.7"])
     block = encode_contents([Span(EventType.LOG, 1, 1, FIREWALL), Span(EventType.LOG, 2, 1)], [message, message])
     assert selection.count(block) == 1  # by the sender's address; a message of format 1 has none

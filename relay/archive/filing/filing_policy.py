@@ -18,6 +18,7 @@ from datetime import UTC, tzinfo
 from typing import Final, NamedTuple, Self
 
 from relay.archive.filing.bound_names import BoundNames, NameBinding
+from relay.archive.filing.claimed_name import claimed_name, text_of
 from relay.archive.filing.originator import NAMELESS, folder_name
 from relay.archive.layout import DISPUTED, OTHERS
 from relay.syslog.lenient.reader import glance
@@ -145,14 +146,12 @@ class FilingPolicy:
 
     def _place(self, rules: _Rules, host: bytes | None, sender: Provenance | None) -> _Place:
         peer = canonical_host(sender.peer) if sender is not None else ""
-        if sender is not None and sender.protocol == "auditd" and host and canonical_host(_text(host)) == peer:
-            host = None
-        marks = () if host else ("no-host",)
-        bound = rules.names.name_of(sender) if sender is not None and not host else None
-        octets = host or (bound or peer or NAMELESS).encode()
-        name = _text(octets)
+        claimed = claimed_name(rules.names, host, sender)
+        marks = () if claimed.is_own else ("no-host",)
+        octets = claimed.octets or NAMELESS.encode()
+        name = text_of(octets)
         folder = folder_name(octets if octets != NAMELESS.encode() else None)
-        if sender is not None and rules.names.is_disputed(name, sender):
+        if claimed.disputed:
             return self._disputed_place(rules.terms.most_disputed, folder, name, peer, (*marks, "disputed"))
         most = rules.terms.most_originators
         if folder in self._folders or len(self._folders) < most or (sender and rules.names.is_reserved(name)):
@@ -185,7 +184,3 @@ class FilingPolicy:
             counters.by_address += 1
         else:
             counters.others += 1
-
-
-def _text(octets: bytes) -> str:
-    return octets.decode("utf-8", "backslashreplace")

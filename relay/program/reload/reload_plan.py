@@ -164,7 +164,8 @@ def _servers(settings: Settings, servers: Sequence[RemoteLoggingServer], digests
         forwarding = settings.forwarding_of(server)
         files = (*_files(server), *(_files(forwarding) if forwarding is not None else ()))
         table = server.model_copy(update=_NOT_OF_THE_SESSION)
-        found[server.display_name] = table, forwarding, _digests_of(digests, *files)
+        bindings = settings.receiver.originator if server.originators else ()
+        found[server.display_name] = table, forwarding, bindings, _digests_of(digests, *files)
     return found
 
 
