@@ -60,6 +60,14 @@ class Intervals:
         self.add_all(number, number)
         return True
 
+    def follow(self, number: int) -> bool:
+        """Add the number after the last one; False, and nothing is done, when it is another one."""
+        lasts = self._lasts
+        if not lasts or number != lasts[-1] + 1:
+            return False
+        lasts[-1] = number
+        return True
+
     def add_all(self, first: int, last: int) -> None:
         """Add `first` to `last`, whatever of it was there."""
         low = bisect_right(self._lasts, first - 2)

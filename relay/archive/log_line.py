@@ -5,6 +5,7 @@ Octets below 0x20, and 0x7F, are written `#ooo` with three octal digits, as rsys
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 _CONTROLS: Final = bytes((*range(32), 127))
@@ -17,6 +18,14 @@ def escape(message: bytes) -> bytes:
     if b"#" not in message and len(message.translate(None, _CONTROLS)) == len(message):
         return message
     return _SPECIAL.sub(lambda found: b"#%03o" % found[0][0], message)
+
+
+def escape_all(messages: Sequence[bytes]) -> Sequence[bytes]:
+    """The messages as lines without their LFs; one look finds whether any of them needs an escape."""
+    octets = b"".join(messages)
+    if b"#" not in octets and len(octets.translate(None, _CONTROLS)) == len(octets):
+        return messages
+    return [escape(message) for message in messages]
 
 
 def unescape(line: bytes) -> bytes:

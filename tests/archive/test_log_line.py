@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.archive.log_line import escape, unescape
+from relay.archive.log_line import escape, escape_all, unescape
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,9 @@ def test_every_message_comes_back(message: bytes) -> None:
     line = escape(message)
     assert unescape(line) == message
     assert not [octet for octet in line if octet < 32 or octet == 127]
+
+
+@given(st.lists(st.binary(max_size=20) | st.just(b"#012")))
+def test_many_messages_are_escaped_as_each_of_them(messages: list[bytes]) -> None:
+    """One look at all of them changes nothing."""
+    assert list(escape_all(messages)) == [escape(message) for message in messages]

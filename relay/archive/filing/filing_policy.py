@@ -22,7 +22,7 @@ from relay.archive.filing.claimed_name import claimed_name, text_of
 from relay.archive.filing.originator import NAMELESS, folder_name
 from relay.archive.layout import DISPUTED, OTHERS
 from relay.syslog.lenient.reader import glance
-from relay.syslog.lenient.reading import FormMark
+from relay.syslog.lenient.reading import NOTHING_MARKED, FormMark
 from relay.syslog.rfc5424 import Identity
 from relay.values.address import canonical_host
 from relay.values.provenance import Provenance, ReceiptMark
@@ -137,10 +137,11 @@ class FilingPolicy:
             place = rules.places[host, provenance] = self._place(rules, host, provenance)
         if place.counter:
             self._count(place, provenance)
-        if identity is not None and receipt_marks & ReceiptMark.FORWARDED:
+        # Compared by identity first: an operation of an IntFlag takes as long as all the rest.
+        if receipt_marks is not _NOTHING and identity is not None and receipt_marks & ReceiptMark.FORWARDED:
             identity = None
         marks = place.marks
-        if form_marks:
+        if form_marks is not NOTHING_MARKED:
             marks = _FORM_MARKS[form_marks] + marks
         return Filing(place.folder, place.originator, time, identity, marks)
 

@@ -33,20 +33,20 @@ that of originators.
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
 from relay.archive import json_line, layout
 from relay.archive.days.commit_count import CommitCount
 from relay.archive.filing.filing_policy import Filing, FilingPolicy
-from relay.archive.identity import usable
+from relay.archive.identity import SequenceKey, usable
 from relay.archive.ledger import Extent
-from relay.archive.log_line import escape
+from relay.archive.log_line import escape_all
 from relay.archive.writer.archive_counters import ArchiveCounters
 from relay.archive.writer.journal import Entry, Journal
 from relay.archive.writer.open_days import DayLimits, OpenDays
-from relay.archive.writer.recovery import mark, originators, recover, sender_of
+from relay.archive.writer.recovery import originators, recover, sender_of
 from relay.archive.writer.repetitions import Repetition, Repetitions
 from relay.errors import StorageError
 from relay.syslog.rfc5424 import Identity
@@ -55,8 +55,8 @@ from relay.system.disk import Disk
 from relay.values.provenance import Provenance, ReceiptMark
 
 _INCOMPLETE: Final = ReceiptMark.CUT | ReceiptMark.UNTERMINATED
-_MICROSECONDS_A_DAY: Final = 86_400_000_000
-_NO_MARKS: Final = ReceiptMark(0)
+_REMEMBERED_KEYS: Final = 4096
+NO_MARKS: Final = ReceiptMark(0)
 
 
 class WriterLimits(NamedTuple):
@@ -105,7 +105,7 @@ class ArchiveWriter:
         self._pending = 0
         self._newest = 0
         """The latest time of receipt since the last commit."""
-        self._day = (-1, "")
+        self._keys: dict[tuple[str, bytes, bytes], SequenceKey] = {}
         self._failed = False
         self._is_json = archive_format == "json"
         self._logs = OpenDays(self._disk, self._folder, layout.LOG_SUFFIXES[archive_format], limits.days, self.counters)
@@ -143,42 +143,69 @@ class ArchiveWriter:
         return self._seen.forgotten
 
     def write(
-        self, message: bytes, received: int, provenance: Provenance | None = None, marks: ReceiptMark = _NO_MARKS
+        self, message: bytes, received: int, provenance: Provenance | None = None, marks: ReceiptMark = NO_MARKS
     ) -> bool:
-        """Take a message that was received at that time (microseconds since the epoch); False for a duplicate."""
+        """Take one message; False for a duplicate."""
+        return self.write_all([message], received, provenance, marks) == 1
+
+    def write_all(
+        self,
+        messages: Sequence[bytes],
+        received: int,
+        provenance: Provenance | None = None,
+        marks: ReceiptMark = NO_MARKS,
+    ) -> int:
+        """Take messages of one sender that were received at that time (microseconds since the epoch).
+
+        The number of those that are not duplicates.
+        """
         if self._failed:
             raise StorageError(self._folder, "an earlier write failed", "open the archive anew")
-        filing = self._policy.file(message, provenance, received, marks)
-        identity = filing.identity
-        if identity is not None and (marks & _INCOMPLETE or not usable(identity.sequence, identity.parts)):
-            identity = None
-        labels = filing.marks if not marks else (*marks.labels, *filing.marks)
-        if identity is not None and not self._is_new(filing.folder, identity, provenance):
-            label = self._judge(filing, identity, message, provenance)
-            if not label:
-                return False
-            labels = (*labels, label)
-        number = received // _MICROSECONDS_A_DAY
-        if number != self._day[0]:
-            self._day = (number, layout.day_of(received))
-        log = self._logs.of(filing.folder, self._day[1], filing.originator)
-        if self._is_json:
-            line = json_line.encode(message, received, provenance, labels, self._policy.zone)
-        else:
-            line = escape(message)
-        log.draft(provenance, received, filing.time).add(line, received, filing.time, identity, labels)
-        self._newest = max(self._newest, received)
-        self.counters.messages += 1
-        self._pending += len(line)
-        if self._pending > self._limits.max_pending:
-            with self._voiding():
-                self._commits.begin()
-                self._write_out()
-        return True
-
-    def _is_new(self, folder: str, identity: Identity, provenance: Provenance | None) -> bool:
+        before = self.counters.messages
+        day = layout.day_of(received)
         sender = "" if provenance is None else sender_of(provenance.peer, provenance.identity)
-        return mark(self._seen, folder, identity, sender)
+        receipt_labels = marks.labels
+        counts_as_seen = not marks & _INCOMPLETE
+        lines = messages if self._is_json else escape_all(messages)
+        self._newest = max(self._newest, received)
+        for message, line in zip(messages, lines, strict=True):
+            filing = self._policy.file(message, provenance, received, marks)
+            folder, originator, event_time, identity, labels = filing
+            if receipt_labels:
+                labels = (*receipt_labels, *labels)
+            if identity is not None:
+                if not counts_as_seen or not usable(identity.sequence, identity.parts):
+                    identity = None
+                elif not self._is_new(folder, identity, sender):
+                    label = self._judge(filing, identity, message, provenance)
+                    if not label:
+                        continue
+                    labels = (*labels, label)
+            if self._is_json:
+                line = json_line.encode(message, received, provenance, labels, self._policy.zone)  # noqa: PLW2901
+            draft = self._logs.of(folder, day, originator).draft(provenance, received, event_time)
+            draft.add(line, received, event_time, identity, labels)
+            self.counters.messages += 1
+            self._pending += len(line)
+            if self._pending > self._limits.max_pending:
+                self._write_ahead()
+        return self.counters.messages - before
+
+    def _write_ahead(self) -> None:
+        with self._voiding():
+            self._commits.begin()
+            self._write_out()
+
+    def _is_new(self, folder: str, identity: Identity, sender: str) -> bool:
+        """Mark an identity as seen; False when it was seen before."""
+        run, kind, number, part, parts = identity
+        place = (folder, run, kind)
+        key = self._keys.get(place)
+        if key is None:
+            if len(self._keys) >= _REMEMBERED_KEYS:
+                self._keys.clear()
+            key = self._keys[place] = SequenceKey(folder.encode(), run, kind)
+        return self._seen.add(key, number, part, parts, sender)
 
     def _judge(self, filing: Filing, identity: Identity, message: bytes, provenance: Provenance | None) -> str:
         """The mark of a message whose identity was seen before; empty: it is dropped."""

@@ -28,7 +28,6 @@ from relay.archive.ledger import Extent, LedgerError, decode
 from relay.archive.writer.journal import DaySizes, Entry, OpenDaySizes, Replay, replay
 from relay.archive.writer.seen_identities import SeenIdentities
 from relay.errors import StorageError
-from relay.syslog.rfc5424 import Identity
 from relay.system.disk import Disk
 
 MAX_COPIES: Final = 8
@@ -67,12 +66,6 @@ class Recovered(NamedTuple):
     """Messages whose identities were read from ledgers."""
     damaged: bool = False
     """Whether the journal was."""
-
-
-def mark(seen: SeenIdentities, folder: str, identity: Identity, sender: str) -> bool:
-    """Mark an identity as seen; False when it was seen before."""
-    run, kind, number, part, parts = identity
-    return seen.add(SequenceKey(folder.encode(), run, kind), number, part, parts, sender)
 
 
 def sender_of(peer: str, identity: str | None) -> str:

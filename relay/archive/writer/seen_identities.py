@@ -86,6 +86,11 @@ class SeenIdentities:
         numbers = share.keys[key]
         if parts != 1:
             return number not in numbers and self._add_part(share, MessagePart(key, number, part, parts, sender))
+        new = self._new_numbers.get(key)
+        if new is not None and not share.partial and numbers.follow(number):  # nearly every message
+            if not new.follow(number):
+                new.add(number)
+            return True
         before = len(numbers)
         if not numbers.add(number):
             return False

@@ -29,9 +29,7 @@ class ArchiveSession(DeliverySession):
         self.heard = time.monotonic()
         received = block.header.committed
         for span, messages in block.by_span():
-            marks = ReceiptMark(span.marks)
-            for message in messages:
-                self._archive.write(message, received, span.provenance, marks)
+            self._archive.write_all(messages, received, span.provenance, ReceiptMark(span.marks))
 
     @override
     def prove(self, cursor: Cursor) -> Cursor:

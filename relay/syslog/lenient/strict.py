@@ -12,21 +12,27 @@ from relay.syslog.lenient.reading import NOTHING_MARKED, FormMark, Glance, Readi
 from relay.syslog.rfc5424 import NILVALUE, Element, Identity, microseconds
 
 _NAME: Final = rb"[!#-<>-\\^-~]{1,32}+"
-MESSAGE: Final = re.compile(
+_HEADER: Final = (
     rb"<([0-9]|[1-9][0-9]|1[0-8][0-9]|19[01])>1 "
     rb"(?:([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(?:\.([0-9]{1,6}))?"
     rb"(Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])|-) "
     rb"([!-~]{1,255}+) ([!-~]{1,48}+) ([!-~]{1,128}+) ([!-~]{1,32}+) "
-    rb'(-|(?:\[%b(?: %b="(?:[^"\\\]]++|\\.)*+")*+\])++)(?: |\Z)' % (_NAME, _NAME),
+)
+MESSAGE: Final = re.compile(
+    _HEADER + rb'(-|(?:\[%b(?: %b="(?:[^"\\\]]++|\\.)*+")*+\])++)(?: |\Z)' % (_NAME, _NAME),
     re.DOTALL,
 )
-_IDENTITY: Final = re.compile(
+_OWN: Final = (
     rb"\[%b"
     rb' relayRun="([!#-\[^-~]{1,64})"'
     rb' relaySeq="(0|[1-9][0-9]{0,18})"'
     rb'(?: relayPart="([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")?'
     rb' type="([a-z]{1,32})"' % _NAME
 )
+_IDENTITY: Final = re.compile(_OWN)
+_OWN_MESSAGE: Final = re.compile(_HEADER + _OWN)
+"""The usual form of relay's messages is read in two steps, because that takes half the time."""
+_REST_OF_ELEMENT: Final = re.compile(rb'(?: %b="[^"\\\]]*+")*+\](?: |\Z)' % _NAME)
 _ELEMENT: Final = re.compile(rb'\[(%b)((?: %b="(?:[^"\\\]]++|\\.)*+")*+)\]' % (_NAME, _NAME), re.DOTALL)
 _PARAM: Final = re.compile(rb' (%b)="((?:[^"\\\]]++|\\.)*+)"' % _NAME, re.DOTALL)
 _ESCAPED: Final = re.compile(rb'\\(["\\\]])')
@@ -38,6 +44,9 @@ _REPAIRED: Final = FormMark.REPAIRED
 
 def glance(message: bytes) -> Glance | None:
     """What the archive needs; None when the message is not legal RFC 5424."""
+    own = _OWN_MESSAGE.match(message)
+    if own is not None and (found := _glance_at_own(message, own)) is not None:
+        return found
     match = MESSAGE.match(message)
     if match is None:
         return None
@@ -59,6 +68,20 @@ def glance(message: bytes) -> Glance | None:
     if (b"][" in data or not data.isascii()) and not _is_legal(data):
         marks |= _REPAIRED
     return Glance(host, time, identity_in(message, match.start(9)), marks)
+
+
+def _glance_at_own(message: bytes, own: re.Match[bytes]) -> Glance | None:
+    """What the archive needs of one of relay's own messages with one element; None when it needs a closer look."""
+    second, fraction, zone, host, run, sequence, part, kind = own.group(2, 3, 4, 5, 9, 10, 11, 13)
+    rest = _REST_OF_ELEMENT.match(message, own.end())
+    if rest is None or second is None or part is not None or host == NILVALUE:
+        return None
+    time = since_epoch(second, zone)
+    if time is None or not message[own.end() : rest.end()].isascii():
+        return None
+    if fraction is not None:
+        time += int(fraction) * _FRACTIONS[len(fraction)]
+    return Glance(host, time, Identity(run, kind, int(sequence), 1, 1), NOTHING_MARKED)
 
 
 def read(message: bytes) -> Reading | None:
