@@ -11,6 +11,7 @@ from typing import Final
 
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse, without_padding
+from relay.values.address import canonical_host
 from relay.values.event import Event, EventType
 
 _REMEMBERED_HOSTS: Final = 256
@@ -25,7 +26,7 @@ def received_record(record: bytes, now_us: int, peer: str) -> Event:
         hostname = parsed.node.decode("ascii")
     else:
         match = _HOST.match(peer)
-        hostname = (match[1] or match[2] or "") if match else ""
+        hostname = canonical_host(match[1] or match[2] or "") if match else ""
     mapping = _mapping(hostname)
     event = mapping.single(parsed, record, now_us)
     return Event(EventType.LOG, event.time, event.head + event.tail)

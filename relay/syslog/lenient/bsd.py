@@ -82,6 +82,8 @@ def _host_and_tag(message: bytes, at: int, reading: Reading) -> Reading:
         return reading._replace(msg_at=at)
     end = word.end()
     host = word[0].removesuffix(b":")
+    if host.startswith(b"[") and host.endswith(b"]"):  # an IPv6 address in brackets
+        host = host[1:-1]
     if is_address(host):
         return _behind_host(message, end, reading._replace(host=host))
     if TAG.match(message, at) or not can_be_host(word[0]):

@@ -2,6 +2,8 @@
 
     2026-11-30T09:01:02.123456789+01:00     RFC 3339, also with a space or lower-case letters, with any fraction
     2026-11-30 09:01:02,123                 without a zone
+    2026/11/30 09:01:02                     nginx
+    2026:11:30-09:01:02                     Sophos
     Nov 30 09:01:02                         RFC 3164
     Mon Nov 30 09:01:02.123 2026            with a weekday, a fraction and the year, which may also precede the time
     2026 Nov 30 09:01:02 CET                Cisco NX-OS
@@ -33,7 +35,7 @@ _LONGEST_FIRST: list[bytes] = sorted((*_HOURS, *_AMBIGUOUS), key=len, reverse=Tr
 _NAMED_ZONE: Final = b"|".join(_LONGEST_FIRST)
 
 STAMP: Final = re.compile(
-    rb"(?:(?P<iso_year>[0-9]{4})[-/](?P<iso_month>[0-9]{2})[-/](?P<iso_day>[0-9]{2})(?:t| {1,2})"
+    rb"(?:(?P<iso_year>[0-9]{4})([-/:])(?P<iso_month>[0-9]{2})\2(?P<iso_day>[0-9]{2})(?:t| {1,2}|-(?<=:..-))"
     + _CLOCK % (b"iso_hour", b"iso_minute", b"iso_second", b"iso_fraction")
     + rb"|(?:(?:mon|tue|wed|thu|fri|sat|sun),? +)?(?:(?P<first_year>(?:19|20)[0-9]{2}) +)?"
     rb"(?P<month>"
