@@ -26,7 +26,7 @@ class ConnectionLimits(NamedTuple):
     connections: int = 10_000
     per_address: int = 1_000
     unauthenticated: int = 100
-    """Before the login by SSH, or the end of the handshake by TLS."""
+    """Before the login by SSH, or the end of the handshake by TLS. One address may have half of them."""
     loopback_exempt: bool = True
     """Whether `per_address` does not apply to loopback: all senders behind a tunnel have that address."""
 
@@ -44,18 +44,19 @@ class Refusal(enum.StrEnum):
 class AdmittedConnection:
     """A connection that counts, until it leaves."""
 
-    __slots__ = ("_admission", "_key", "_pending")
+    __slots__ = ("_address", "_admission", "_key", "_pending")
 
     def __init__(self, admission: "Admission", key: str, *, pending: bool) -> None:
         self._admission: Admission | None = admission
         self._key = key
+        self._address = key
         self._pending = pending
 
     def authenticated(self) -> None:
         """It no longer counts as unauthenticated."""
         if self._pending and self._admission is not None:
             self._pending = False
-            self._admission.unauthenticated -= 1
+            self._admission.forget_unauthenticated(self._address)
 
     def move(self, address: str) -> bool:
         """Count it at the address that a proxy names from now on; False if that address has too many."""
@@ -89,6 +90,7 @@ class Admission:
         """That are open now."""
         self.unauthenticated = 0
         """Of these, how many have not authenticated yet."""
+        self._unauthenticated_at: Counter[str] = Counter()
         self._descriptors = descriptors
         self._by_address: Counter[str] = Counter()
         self._last_refused = ""
@@ -104,14 +106,26 @@ class Admission:
         if self.connections >= self.ceiling:
             self._refuse(Refusal.CONNECTIONS, address)
             return None
-        if authenticates and self.unauthenticated >= self.limits.unauthenticated:
+        if authenticates and self._is_full_of_unauthenticated(address):
             self._refuse(Refusal.UNAUTHENTICATED, address)
             return None
         if (key := self.count_address(address)) is None:
             return None
         self.connections += 1
-        self.unauthenticated += authenticates
+        if authenticates:
+            self.unauthenticated += 1
+            self._unauthenticated_at[key] += 1
         return AdmittedConnection(self, key, pending=authenticates)
+
+    def _is_full_of_unauthenticated(self, address: str) -> bool:
+        """Whether there are too many, in all or at one address, which must not keep the others out."""
+        limit = self.limits.unauthenticated
+        return self.unauthenticated >= limit or self._unauthenticated_at[address] >= max(1, limit // 2)
+
+    def forget_unauthenticated(self, key: str) -> None:
+        """Called by a connection that is authenticated, or leaves before."""
+        self.unauthenticated -= 1
+        _decrease(self._unauthenticated_at, key)
 
     def count_address(self, address: str) -> str | None:
         """Count a connection of an address. Returns its key, "" without a ceiling, None if it has too many."""
@@ -126,9 +140,7 @@ class Admission:
     def forget_address(self, key: str) -> None:
         """Count it no longer."""
         if key:
-            self._by_address[key] -= 1
-            if not self._by_address[key]:
-                del self._by_address[key]
+            _decrease(self._by_address, key)
 
     def _refuse(self, cause: Refusal, address: str) -> None:
         self.refused[cause] += 1
@@ -164,6 +176,12 @@ class Admission:
                 "unit (ulimit -n), or lower max-connections",
                 self.connections,
             )
+
+
+def _decrease(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
 
 
 _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "::1"})

@@ -9,6 +9,7 @@ A stop aborts the open connections: what was not half-closed and durable is not 
 
 import asyncio
 import contextlib
+import logging
 import socket
 from typing import Any, cast
 
@@ -22,6 +23,9 @@ from relay.listener.proxied_stream import ProxiedStream, is_listed
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.values.address import Address
 from relay.values.event import Submit
+from relay.values.text import error_text
+
+_log = logging.getLogger(__name__)
 
 # asyncio reads up to 256 KiB at a time; one more such read may come on top of this.
 READ_AHEAD = 64 * 1024
@@ -97,7 +101,9 @@ class StreamListener(Listener):
         reception = asyncio.get_running_loop().create_task(self._receive(connection))
         self._receptions.add(reception)
 
-        def forget(_: asyncio.Task[None]) -> None:
+        def forget(ended: asyncio.Task[None]) -> None:
+            if not ended.cancelled() and (error := ended.exception()) is not None:
+                _log.error("connection from %s ended by a bug: %s", connection.peer, error_text(error))
             connection.abort()  # has ended already, unless a stop cancelled its reception before the first step
             admitted.leave()
             self._receptions.discard(reception)

@@ -59,6 +59,23 @@ def test_the_ceilings_apply_to_all_listeners_together_and_are_counted_by_cause()
     run(scenario)
 
 
+def test_one_address_has_at_most_half_of_the_unauthenticated_connections() -> None:
+    async def scenario() -> None:
+        admission = Admission(ConnectionLimits(unauthenticated=4))
+        silent = [admission.admit("192.0.2.1", authenticates=True) for _ in range(10)]
+        assert len([each for each in silent if each]) == 2
+        assert admission.admit("192.0.2.1") is not None
+        other = admission.admit("192.0.2.2", authenticates=True)
+        assert other is not None
+        assert silent[0] is not None
+        silent[0].authenticated()
+        assert admission.admit("192.0.2.1", authenticates=True) is not None
+        other.leave()
+        assert admission.unauthenticated == 2
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", ""])
 def test_the_ceiling_of_an_address_does_not_apply_on_this_machine(address: str) -> None:
     admission = Admission(ConnectionLimits(per_address=1))

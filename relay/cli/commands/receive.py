@@ -40,7 +40,11 @@ _PATHS: Final = frozenset({"state", "archive", "host_key", "authorized_keys", "c
 
 @click.command()
 @click.option(
-    "--listen", multiple=True, metavar="URL", help="Accept syslog here; repeatable.  [default: tcp://127.0.0.1:9999]"
+    "--listen",
+    multiple=True,
+    metavar="URL",
+    help="Accept syslog here (tcp://, udp://, unix:///, unix-datagram:///); repeatable.  "
+    "[default: tcp://127.0.0.1:9999]",
 )
 @click.option(
     "--archive",
