@@ -35,6 +35,7 @@ LOST_SECONDS: Final = 3.0
 NOT_WATCHED: Final = (
     'auditd is no longer watched: `watch-auditd = "never"`, or no source has this machine\'s audit trail'
 )
+MOST_NAMED: Final = 3
 MOST_SILENT: Final = 10
 """Alarms about single originators; beyond that one alarm is about all others."""
 _LONGEST_CAUSE: Final = 400
@@ -111,6 +112,8 @@ class Snapshot:
     servers: Sequence[ServerState] = ()
     faults: Mapping[str, RelayError | None] = field(default_factory=dict)
     """Each listener and port-forwarding by name, and why it cannot be used."""
+    losing: frozenset[str] = frozenset()
+    """The alarms about counts that grew lately."""
     silences: Silences = field(default_factory=Silences)
     """Of the receiver's originators."""
     archive_fault: RelayError | None = None
@@ -312,6 +315,57 @@ def repair_needed(seen: Snapshot) -> Texts:
     for about, error in seen.faults.items():
         if error is not None and not error.retryable:
             yield about, f"{about} waits for a repair{_because(error)}"
+
+
+# --- Senders and the archive ---
+
+
+def listener_losses(counted: Mapping[str, int]) -> dict[str, int]:
+    """The counters of listeners, by the alarm that reports them."""
+    refused = sum(count for cause, count in counted.items() if cause.startswith("refused_"))
+    return {alarm.DATAGRAMS_DROPPED: counted.get("dropped", 0), alarm.CONNECTIONS_REFUSED: refused}
+
+
+@_condition(alarm.DATAGRAMS_DROPPED, "major")
+def datagrams_dropped(seen: Snapshot) -> Texts:
+    """Datagrams are lost."""
+    if alarm.DATAGRAMS_DROPPED in seen.losing:
+        what = "the kernel drops datagrams, because they arrive faster than relay stores them"
+        yield "", f"{what}; raise receive-buffer (and net.core.rmem_max), or send by TCP. `relay status` counts them"
+
+
+@_condition(alarm.CONNECTIONS_REFUSED, "major")
+def connections_refused(seen: Snapshot) -> Texts:
+    """Senders are not served."""
+    if alarm.CONNECTIONS_REFUSED in seen.losing:
+        what = "connections beyond max-connections, max-connections-per-address or max-unauthenticated are refused"
+        yield "", f"{what}; close idle senders, or raise the key. `relay status` has the counts by cause"
+
+
+@_condition(alarm.MESSAGES_DIFFER, "major")
+def messages_differ(seen: Snapshot) -> Texts:
+    """Somebody forges identities, or a relay was cloned."""
+    if alarm.MESSAGES_DIFFER in seen.losing:
+        what = "messages arrive with the identity of a stored message and other octets; both are stored"
+        yield "", f"{what}, marked `differs`. Look for a copied state directory or a forging sender"
+
+
+@_condition(alarm.ARCHIVE_CHANGED, "major")
+def archive_changed(seen: Snapshot) -> Texts:
+    """Another program writes to the archive."""
+    if alarm.ARCHIVE_CHANGED in seen.losing:
+        what = "an open log or ledger of the archive is not as relay left it: another program changed or removed it"
+        yield "", f"{what}; a new part of its day has begun. `relay archive verify` shows what is missing"
+
+
+@_condition(alarm.ARCHIVE_ASIDE, "major")
+def archive_aside(seen: Snapshot) -> Texts:
+    """A folder needs a repair."""
+    if seen.silences.aside:
+        named = ", ".join(seen.silences.aside[:MOST_NAMED])
+        more = " and others" if len(seen.silences.aside) > MOST_NAMED else ""
+        what = f"the archive's folder of {named}{more} cannot be written"
+        yield "", f"{what}; repair it. New messages are in ~aside/NAME meanwhile"
 
 
 # --- Originators ---

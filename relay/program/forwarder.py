@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
@@ -9,6 +10,7 @@ from typing_extensions import override
 
 from relay.delivery.route import routes_to_servers
 from relay.errors import ConfigurationError, RelayError, TemporaryError
+from relay.program.alarms import listener_losses
 from relay.program.housekeeping import ALARMS_SLOT, Watches, author_of, policy_of
 from relay.program.metrics.metrics_endpoint import MetricsEndpoint
 from relay.program.reload.loaded_configuration import LoadedConfiguration
@@ -159,7 +161,7 @@ class Forwarder(RunningParts):
             self.sources.begin(source)
         self._settings = settings
         self._road.live_sources, self._road.live_parts = self.live_sources, self.live_parts
-        self._road.housekeeping.faults = self.faults
+        self._road.housekeeping.faults, self._road.housekeeping.losses = self.faults, self.losses
         await self._metrics.follow(settings.metrics)
 
     @override
@@ -252,6 +254,15 @@ class Forwarder(RunningParts):
         if running is not None and isinstance(watch := running.source, KernelLost):
             live.append(LivePart(name=watch.name, error=watch.last_error, counters={"lost": watch.lost}))
         return live
+
+    def losses(self) -> dict[str, int]:
+        """What the listeners of the syslog sources counted since the start, by the alarm that reports it."""
+        found: Counter[str] = Counter()
+        for table in self._settings.source:
+            running = self.sources.get(table.name)
+            if running is not None and isinstance(source := running.source, SyslogReceiver):
+                found.update(listener_losses(source.counters().get("listeners", {})))
+        return found
 
     def faults(self) -> dict[str, RelayError | None]:
         """Why each port forwarding is closed."""

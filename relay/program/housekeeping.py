@@ -162,6 +162,8 @@ class Housekeeping:
         """Returns why each listener and port-forwarding cannot be used, by its name; called in a worker thread."""
         self.archive_fault: Callable[[], RelayError | None] = lambda: None
         """Returns why a closed day of the archive could not be compressed or removed."""
+        self.losses: Callable[[], Mapping[str, int]] = dict
+        """Returns what was counted since the start, by the alarm that reports it; called on the event loop."""
         self.reports: Callable[[Author, int], list[Event]] = lambda _author, _now: []
         """Returns events about what other parts of the program did; called in a worker thread."""
         self.disputes: Callable[[], int] = int
@@ -187,6 +189,7 @@ class Housekeeping:
         self._free = sys.maxsize
         """Free bytes on the disk, as far as it was possible to ask."""
         self._counted: dict[str, _Counted] = {}
+        self._lost_counts: Mapping[str, int] = {}
         self.originators: tuple[int, int] | None = None
         """How many the receiver knows, and how many of them are silent; None: this program has no archive."""
         self._waiting: deque[Event] = deque(maxlen=MAX_WAITING)
@@ -217,6 +220,7 @@ class Housekeeping:
                 self._waiting.clear()
             await asyncio.sleep(INTERVAL_SECONDS)
             async with self._looking:
+                self._lost_counts = dict(self.losses())
                 self._waiting.extend(await asyncio.to_thread(self.look))
 
     def look(self) -> list[Event]:
@@ -291,6 +295,9 @@ class Housekeeping:
             today=dt.datetime.fromtimestamp(now.wall / _MICROSECONDS, dt.UTC),
             servers=servers,
             faults=self.faults(),
+            losing=frozenset(
+                name for name, count in self._lost_counts.items() if self._happened_lately(name, count, now)
+            ),
             silences=self._silences(now),
             archive_fault=self.archive_fault(),
         )

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from typing_extensions import override
 
@@ -18,6 +18,7 @@ from relay.archive.filing.filing_policy import FilingPolicy
 from relay.archive.layout import OWN
 from relay.archive.reading.originator_report import OriginatorReport, read_report
 from relay.archive.reading.originators import originators
+from relay.archive.writer.archive_counters import ArchiveCounters
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.config.check.receiver import NAME_OF_ARCHIVE
 from relay.delivery.message_selection import EVERYTHING
@@ -30,6 +31,7 @@ from relay.listener.listeners import Listeners
 from relay.listener.ssh_endpoint import SshEndpoint
 from relay.listener.stream import ANSWER_WITHIN, StreamReception, StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener
+from relay.program.alarms import listener_losses
 from relay.program.housekeeping import Watches, author_of, policy_of
 from relay.program.metrics.metrics_endpoint import MetricsEndpoint
 from relay.program.reload.loaded_configuration import LoadedConfiguration
@@ -50,6 +52,7 @@ from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.system.time_zone import zone_of
+from relay.values.alarm import ARCHIVE_CHANGED, MESSAGES_DIFFER
 from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings
 from relay.values.configuration.settings import Settings
@@ -66,16 +69,23 @@ _ZONE_KEY = "receiver.zone"
 _log = logging.getLogger("relay.receiver")
 
 
+class ArchiveWriting(NamedTuple):
+    """What all writers of the archive share, one after the other."""
+
+    commits: CommitCount
+    filing: FilingPolicy
+    counters: ArchiveCounters
+
+
 async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedConfiguration]) -> None:
     """Listen and archive until SIGTERM or SIGINT; SIGHUP and a request on the control socket reload."""
     settings = start.settings
     check(settings)
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
-            commits = CommitCount()
-            filing = filing_of(settings)
-            archive = await _route_to_archive(road, settings.receiver, commits, filing)
-            receiver = Receiver(road, archive, commits, filing)
+            writing = ArchiveWriting(CommitCount(), filing_of(settings), ArchiveCounters())
+            archive = await _route_to_archive(road, settings.receiver, writing)
+            receiver = Receiver(road, archive, writing)
             try:
                 await receiver.begin(settings, start.digests)
                 with serving():
@@ -93,7 +103,8 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
     check(settings)
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
-            archive = await _route_to_archive(road, settings.receiver, CommitCount(), filing_of(settings))
+            writing = ArchiveWriting(CommitCount(), filing_of(settings), ArchiveCounters())
+            archive = await _route_to_archive(road, settings.receiver, writing)
             await road.deliver([archive, *routes_to_servers(settings, road.store, received=True)])
             await until_drained(road.drained(timeout), signals)
 
@@ -144,18 +155,17 @@ def check(settings: Settings) -> None:
         raise ConfigurationError("remote-logging-server.name", (NAME_OF_ARCHIVE,))
 
 
-async def _route_to_archive(
-    road: Road, receiver: ReceiverSettings, commits: CommitCount, filing: FilingPolicy
-) -> Route:
+async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: ArchiveWriting) -> Route:
     spool_id = road.store.transient.id.hex()
     silence = road.housekeeping.watches.silence or SilenceWatch()
     writer = functools.partial(
         ArchiveWriter,
         receiver.archive,
         spool_id,
-        policy=filing,
-        commits=commits,
+        policy=writing.filing,
+        commits=writing.commits,
         committed=silence.note,
+        counters=writing.counters,
         archive_format=receiver.archive_format,
     )
     with writer() as archive:
@@ -168,11 +178,12 @@ async def _route_to_archive(
 class Receiver(RunningParts):
     """The listeners and servers of one road: `begin` begins them, `exchange` exchanges changed parts alone."""
 
-    def __init__(self, road: Road, archive: Route, commits: CommitCount, filing: FilingPolicy) -> None:
+    def __init__(self, road: Road, archive: Route, writing: ArchiveWriting) -> None:
         self._road = road
         self._archive = archive
-        self._filing = filing
-        self._commits = commits
+        self._filing = writing.filing
+        self._commits = writing.commits
+        self._archived = writing.counters
         self._days: KeeperThread | None = None
         self._parts = PartsByName()
         """The parts that listen now."""
@@ -209,6 +220,7 @@ class Receiver(RunningParts):
         self._road.housekeeping.disputes = DisputeWatch(self._filing.counters).look
         _log_closed_addresses(settings)
         self._road.live_parts, self._road.housekeeping.faults = self.live_parts, self.faults
+        self._road.housekeeping.losses = self.losses
         self._keep_days(settings)
         self._recalling = asyncio.create_task(asyncio.to_thread(self._recall, settings.receiver.archive))
         await self._metrics.follow(settings.metrics)
@@ -325,11 +337,21 @@ class Receiver(RunningParts):
             live.append(LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters))
         counters = {key: value for key, value in asdict(self._filing.counters).items() if key != "last_dispute"}
         live.append(LivePart(name="filing", error="", counters=counters))
+        counters = {key: value for key, value in asdict(self._archived).items() if key != "last_difference"}
+        live.append(LivePart(name="archive", counters=counters))
         if (days := self._days) is not None:
             live.append(
                 LivePart(name="closed days", state=days.state, error=str(days.fault or ""), counters=days.counters)
             )
         return live
+
+    def losses(self) -> dict[str, int]:
+        """What was counted since the start, by the alarm that reports it."""
+        return {
+            **listener_losses(self._listeners.totals()),
+            MESSAGES_DIFFER: self._archived.differing,
+            ARCHIVE_CHANGED: self._archived.new_parts,
+        }
 
     def faults(self) -> dict[str, RelayError | None]:
         """Why the keys or certificates of the SSH end and of the TLS listener cannot be used."""

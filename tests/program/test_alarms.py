@@ -1,7 +1,9 @@
 """The table of alarms: for each condition a snapshot with it, and the alarms that the table wants then."""
 
 import datetime as dt
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import NoInputError, PermissionRefusedError, StorageError, UnavailableError, full_error
-from relay.program.alarms import CONDITIONS, LOST_SECONDS, MOST_SILENT, DiskSpace, ServerState, Snapshot, alarms_wanted
+from relay.program.alarms import (
+    CONDITIONS,
+    LOST_SECONDS,
+    MOST_SILENT,
+    DiskSpace,
+    ServerState,
+    Snapshot,
+    alarms_wanted,
+    listener_losses,
+)
 from relay.program.watch.all_users import TEXTS
 from relay.program.watch.audit_trail.observation import AuditObservation
 from relay.program.watch.audit_trail.own_records import LIMIT
@@ -275,3 +286,25 @@ def test_beyond_the_ceiling_one_alarm_is_about_all_other_silent_originators() ->
     assert found[:2] == ["fw50", "fw60"], "an alarm that is raised stays"
     assert found[-1] == ""
     assert silent(silences=Silences(many[:MOST_SILENT], recalled=True)) == [f"fw{n}" for n in range(MOST_SILENT)]
+
+
+@pytest.mark.parametrize(
+    "name", ["datagrams-dropped", "connections-refused", "messages-differ", "archive-changed", "archive-aside"]
+)
+def test_what_is_lost_or_disturbed_at_the_receiver_is_an_alarm(name: str) -> None:
+    aside = ["fw1", "fw2", "fw3", "fw4"] if name == "archive-aside" else []
+    seen = snapshot(losing=frozenset({name}), silences=Silences(aside=aside))
+    (found,) = alarms_wanted(seen)
+    assert (found.name, found.severity, found.about) == (name, "major", "")
+    assert ("fw1, fw2, fw3 and others" in found.text) == bool(aside)
+
+
+def test_the_counters_of_listeners_are_counted_for_their_alarms() -> None:
+    counters = {"dropped": 3, "refused_connections": 1, "refused_per_address": 2, "refused": 9, "slow": 5}
+    assert listener_losses(counters) == {"datagrams-dropped": 3, "connections-refused": 3}
+
+
+def test_the_manual_has_every_alarm_with_its_severity() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| (critical|major|minor|info) \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted((condition.name, condition.severity) for condition in CONDITIONS)

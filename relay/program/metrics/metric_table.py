@@ -5,6 +5,7 @@ labels, and a number or a `Histogram`. Names end in their unit: seconds, bytes (
 counter ends in `_total`. Labels have few values: names from the configuration, types, and words of relay's own.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ Values = Iterator[tuple[tuple[str, ...], float | Histogram]]
 _MICROSECONDS: Final = 1_000_000
 _LISTENERS: Final = "listeners"
 """The sum of all listeners; each of them has a part of its own where there are several."""
+_REFUSED: Final = "refused_"
 _OF_CONNECTIONS: Final = frozenset({"open", "connections", "messages", "octets"})
 
 
@@ -135,53 +137,71 @@ def source_faults(seen: Measurement) -> Values:
         yield (each.name, "lost_position"), each.lost_places
 
 
-def _listeners(seen: Measurement) -> Iterator[LivePart]:
-    found = [part for part in seen.live.parts if "connections" in part.counters and "messages" in part.counters]
-    yield from [part for part in found if part.name != _LISTENERS] or found
+def _is_listener(part: LivePart) -> bool:
+    return "messages" in part.counters and "octets" in part.counters
+
+
+def _is_sum(part: LivePart) -> bool:
+    return part.name.endswith(_LISTENERS)
+
+
+def _listeners(seen: Measurement, counter: str) -> Values:
+    """One counter of each listener, or of all together where there is only their sum."""
+    found = [part for part in seen.live.parts if _is_listener(part)]
+    for part in [part for part in found if not _is_sum(part)] or found:
+        if counter in part.counters:
+            yield (part.name.removeprefix("listener "),), part.counters[counter]
 
 
 @_metric("listener_open_connections", "gauge", "listener")
 def listener_open(seen: Measurement) -> Values:
     """Connections of senders."""
-    for part in _listeners(seen):
-        yield (part.name,), part.counters["open"]
+    yield from _listeners(seen, "open")
 
 
 @_metric("listener_connections_total", "counter", "listener")
 def listener_connections(seen: Measurement) -> Values:
     """Connections that were accepted."""
-    for part in _listeners(seen):
-        yield (part.name,), part.counters["connections"]
+    yield from _listeners(seen, "connections")
 
 
 @_metric("listener_messages_total", "counter", "listener")
 def listener_messages(seen: Measurement) -> Values:
     """Messages received."""
-    for part in _listeners(seen):
-        yield (part.name,), part.counters["messages"]
+    yield from _listeners(seen, "messages")
 
 
 @_metric("listener_received_bytes_total", "counter", "listener")
 def listener_received(seen: Measurement) -> Values:
     """Octets received."""
-    for part in _listeners(seen):
-        yield (part.name,), part.counters["octets"]
+    yield from _listeners(seen, "octets")
 
 
 @_metric("listener_faults_total", "counter", "listener", "cause")
 def listener_faults(seen: Measurement) -> Values:
-    """Connections refused or ended and messages cut or dropped, by cause."""
-    for part in _listeners(seen):
-        for cause, count in part.counters.items():
-            if cause not in _OF_CONNECTIONS:
-                yield (part.name, cause), count
+    """Connections ended, datagrams dropped and messages cut, by cause."""
+    causes = {cause for part in seen.live.parts if _is_listener(part) for cause in part.counters} - _OF_CONNECTIONS
+    for cause in sorted(each for each in causes if not each.startswith(_REFUSED)):
+        for labels, count in _listeners(seen, cause):
+            yield (*labels, cause), count
+
+
+@_metric("refused_connections_total", "counter", "ceiling")
+def refused_connections(seen: Measurement) -> Values:
+    """Connections refused at a ceiling, which all listeners share; those without a descriptor waited."""
+    counts: Counter[str] = Counter()
+    for part in seen.live.parts:
+        if _is_listener(part) and _is_sum(part):
+            counts.update({cause: n for cause, n in part.counters.items() if cause.startswith(_REFUSED)})
+    for cause, count in counts.items():
+        yield (cause.removeprefix(_REFUSED),), count
 
 
 @_metric("part_events_total", "counter", "part", "event")
 def part_events(seen: Measurement) -> Values:
     """What other parts count: the archive, the SSH end, port-forwardings, the watch on the kernel's audit."""
     for part in seen.live.parts:
-        if "messages" not in part.counters or "connections" not in part.counters:
+        if not _is_listener(part):
             for event, count in part.counters.items():
                 yield (part.name, event), count
 

@@ -57,6 +57,8 @@ class Silences(NamedTuple):
     """Whether the archive's originators are known; before that nobody can be judged."""
     known: int = 0
     """Originators."""
+    aside: Sequence[str] = ()
+    """Originators whose folder cannot be written, so that their newest messages are elsewhere."""
 
 
 class ArchiveProgress(NamedTuple):
@@ -103,6 +105,7 @@ class SilenceWatch:
         """Blocks that the archive must reach, and when they were the newest."""
         self._elapsed = 0.0
         """Since the first look, also while the clock stands still."""
+        self._aside: dict[str, None] = {}
         self._recalled = False
         self._expected: list[_Expectation] = []
         self.expect(expected)
@@ -122,6 +125,11 @@ class SilenceWatch:
         is_own = any(each[1] == OWN_TYPE for each in extent.id)
         with self._lock:
             self._note(folder, self._clock, self._clock if is_own else None)
+            name = folder.removeprefix(_ASIDE)
+            if name != folder and len(self._aside) < MOST_ORIGINATORS:
+                self._aside[name] = None
+            else:
+                self._aside.pop(name, None)
 
     def _note(self, folder: str, seen: float, own: float | None) -> None:
         name = folder.removeprefix(_ASIDE)
@@ -151,10 +159,11 @@ class SilenceWatch:
             self._elapsed += step
             if not self._is_behind(progress):
                 self._clock += step
+            aside = tuple(sorted(self._aside))
             if not self._recalled:
-                return Silences()
+                return Silences(aside=aside)
             silent = self._silent_expected() | self._silent_relays()
-            return Silences(tuple(silent.values()), self._unmatched(), recalled=True, known=len(self._present))
+            return Silences(tuple(silent.values()), self._unmatched(), True, len(self._present), aside)
 
     def is_heard(self, name: str) -> bool:
         """Whether an originator was heard lately."""

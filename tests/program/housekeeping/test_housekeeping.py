@@ -269,3 +269,15 @@ def test_the_alarm_command_gets_each_alarm(tmp_path: Path) -> None:
         house.intake.error = None
         house.after(1)
     assert noted == ["spool-full True", "spool-full False"]
+
+
+def test_an_alarm_about_a_count_ends_a_minute_after_it_last_grew(house: House) -> None:
+    house.housekeeping._lost_counts = {"datagrams-dropped": 0}
+    assert house.after(1) == []
+    house.housekeeping._lost_counts = {"datagrams-dropped": 5}
+    assert house.after(1) == ["ALARM datagrams-dropped add"]
+    assert house.after(57) == []
+    house.housekeeping._lost_counts = {"datagrams-dropped": 6}
+    assert house.after(1) == ["HEARTBEAT"]
+    assert house.after(59) == []
+    assert house.after(1) == ["ALARM datagrams-dropped clear", "HEARTBEAT"]

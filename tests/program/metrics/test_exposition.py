@@ -32,6 +32,7 @@ def histogram(bounds: tuple[float, ...]) -> Histogram:
 def measurement() -> Measurement:
     """Everything that can be measured occurs in it."""
     listener = {"open": 1, "connections": 2, "messages": 3, "octets": 4, "slow": 5}
+    datagrams = {"messages": 6, "octets": 7, "dropped": 8}
     live = Live(
         pid=1,
         started=5 * SECOND,
@@ -40,8 +41,9 @@ def measurement() -> Measurement:
         destinations=(LiveDestination(name=ODD, state="delivering", error="no", proofs=2, damage=1, refused=1),),
         sources=(LiveSource(name="audit", lag=10), LiveSource(name="other", lag=-1)),
         parts=(
-            LivePart(name="listeners", counters={**listener, "messages": 9}),
-            LivePart(name="tcp://127.0.0.1:9999", counters=listener),
+            LivePart(name="listeners", counters={**listener, "messages": 9, "refused_descriptors": 3}),
+            LivePart(name="listener tcp://127.0.0.1:9999", counters=listener),
+            LivePart(name="listener udp://127.0.0.1:514", counters=datagrams),
             LivePart(name="ssh", counters={"rejected": 4}),
         ),
         alarms=(LiveAlarm(name="spool-full", severity="critical", text="x", since=9 * SECOND),),
@@ -112,6 +114,9 @@ def test_listeners_are_counted_one_by_one_and_not_in_their_sum_again() -> None:
     assert found["relay_listener_messages_total", ("tcp://127.0.0.1:9999",)] == 3
     assert ("relay_listener_messages_total", ("listeners",)) not in found
     assert found["relay_listener_faults_total", ("slow", "tcp://127.0.0.1:9999")] == 5
+    assert found["relay_listener_faults_total", ("dropped", "udp://127.0.0.1:514")] == 8
+    assert ("relay_listener_connections_total", ("udp://127.0.0.1:514",)) not in found
+    assert found["relay_refused_connections_total", ("descriptors",)] == 3
     alone = seen._replace(live=Live(pid=1, started=0, parts=seen.live.parts[:1]))
     assert samples(alone)["relay_listener_messages_total", ("listeners",)] == 9
 

@@ -221,3 +221,14 @@ def test_the_number_of_originators_is_limited() -> None:
 def test_a_table_that_cannot_be_obeyed_is_a_mistake(table: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         ReceiverExpect(**table)
+
+
+def test_originators_whose_folder_cannot_be_written_are_named_until_it_can() -> None:
+    receiver = Receiver()
+    receiver.watch.note("~aside/fw2", extent())
+    receiver.watch.note("~aside/fw1", extent())
+    receiver.after(1)
+    assert [*receiver.found.aside] == ["fw1", "fw2"]
+    receiver.watch.note("fw1", extent())
+    receiver.after(1)
+    assert [*receiver.found.aside] == ["fw2"]
