@@ -45,7 +45,12 @@ IPROUTE = Component(name="iproute", packages=("iproute2",))
 OPENSSL = Component(name="openssl", packages=("openssl",))
 HAPROXY = Component(name="haproxy", packages=("haproxy",))
 PROMETHEUS = Component(name="prometheus", packages=("prometheus",))
-ALL = (OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS, IPROUTE, OPENSSL, HAPROXY, PROMETHEUS)
+LNAV = Component(name="lnav", packages=("lnav",))
+ZSTD = Component(name="zstd", packages=("zstd",))
+ALL = (
+    *(OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS),
+    *(IPROUTE, OPENSSL, HAPROXY, PROMETHEUS, LNAV, ZSTD),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
