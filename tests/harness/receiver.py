@@ -1,12 +1,13 @@
 """`relay receive` as a child process, and its archive."""
 
+import json
 import os
 import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.ports import free_port, listens
 from harness.process import Process
@@ -91,6 +92,14 @@ def _count_on(path: Path, counted: _Counted) -> _Counted:
     messages, octets = lines_of_log(data)
     last = data[: octets - 1].rpartition(b"\n")[2] if octets else counted.last
     return _Counted(counted.octets + octets, counted.messages + len(audit_events(messages)), last)
+
+
+def ledgered(archive: Path, originator: str) -> list[dict[str, Any]]:
+    """Return the extents of an originator's ledgers: who sent what, how, and the marks."""
+    lines = [
+        line for path in sorted((archive / originator).glob("*.ledger")) for line in path.read_bytes().splitlines()
+    ]
+    return [fields for fields in map(json.loads, lines) if "via" in fields]
 
 
 def identities(messages: list[bytes]) -> list[tuple[bytes, int]]:

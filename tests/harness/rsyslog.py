@@ -195,6 +195,9 @@ class RsyslogForwarder(Rsyslog):
         global_options = ""
         if self._tls is not None:
             by_relp = self._protocol == "relp"
+            if by_relp:
+                library = "openssl" if self._tls.driver == "ossl" else "gnutls"
+                module = f'module(load="omrelp" tls.tlslib="{library}")'
             action += (_TLS_OF_OMRELP if by_relp else _TLS_OF_OMFWD).format(self._tls, name=SERVER)
             global_options = "" if by_relp else _TLS_OF_ALL.format(self._tls)
         return _FORWARDING.format(

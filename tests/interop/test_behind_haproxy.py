@@ -1,6 +1,5 @@
 """HAProxy in front of `relay receive`: RELP and TLS reach it, and the ledger has the real sender's address."""
 
-import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 from harness.certificates import SERVER, Authority
 from harness.haproxy import HaProxy
 from harness.ports import LOOPBACK, free_port
-from harness.receiver import Receiver
+from harness.receiver import Receiver, ledgered
 from harness.rsyslog import RsyslogForwarder
 from harness.waiting import wait_until
 
@@ -40,17 +39,6 @@ def receiver(tmp_path: Path, tls_port: int, authority: Authority) -> Iterator[Re
         process.stop()
 
 
-def peers(receiver: Receiver) -> dict[str, str]:
-    """The senders' addresses by protocol, as the ledger of the message's originator has them."""
-    found = {}
-    for ledger in (receiver.archive / "router").glob("*.ledger"):
-        for line in ledger.read_bytes().splitlines():
-            fields = json.loads(line)
-            if "via" in fields:
-                found[fields["via"].rpartition(" ")[2]] = fields["from"]
-    return found
-
-
 def test_the_ledger_has_the_sender_behind_the_proxy(receiver: Receiver, tls_port: int, authority: Authority) -> None:
     with (
         HaProxy(receiver.port, "send-proxy-v2") as for_relp,
@@ -63,5 +51,6 @@ def test_the_ledger_has_the_sender_behind_the_proxy(receiver: Receiver, tls_port
             program.sendall(MESSAGE + b"\n")
         by_tls.sendall(b"%d %b" % (len(MESSAGE), MESSAGE))
         by_tls.unwrap()  # returns with relay's close_notify: accepted
-        wait_until(lambda: len(peers(receiver)) == 2, 60, receiver.status)
-        assert peers(receiver) == {"relp": SENDER, "syslog": SENDER}
+        wait_until(lambda: len(ledgered(receiver.archive, "router")) == 2, 60, receiver.status)
+        found = {extent["via"].rpartition(" ")[2]: extent["from"] for extent in ledgered(receiver.archive, "router")}
+        assert found == {"relp": SENDER, "syslog": SENDER}

@@ -12,10 +12,10 @@ from typing import Any, Literal, Protocol
 
 import pytest
 from harness.auditd import Auditd
-from harness.certificates import ROUTER, SERVER, Authority, Shown
+from harness.certificates import ROUTER, SERVER, Authority, Pair, Shown
 from harness.openssh import Sshd
-from harness.ports import LOOPBACK
-from harness.receiver import Receiver
+from harness.ports import LOOPBACK, free_port
+from harness.receiver import Receiver, ledgered
 from harness.relay import SEED, Router, archived, audit_events, octet_counted
 from harness.rsyslog import Rsyslog
 from harness.syslog_ng import Driver, SyslogNg
@@ -38,15 +38,15 @@ from relay.syslog.rfc5424 import parse
 EVENTS = 26  # in SEED
 HEADED = re.compile(rb"<[0-9]+>1 ")
 
-# rsyslog keeps no NUL in any message, whatever it is told.
-BY_RSYSLOG: dict[bytes, bytes | None] = {WITH_NUL: HEAD + b"a#000b"}
-# A line cannot hold its own trailer, and needs a priority: relay writes what rsyslog would.
-AS_LINES: dict[bytes, bytes | None] = {
+# A message without a priority gets that of user.notice.
+WITH_PRI: dict[bytes, bytes | None] = {
     ONE_OCTET: b"<13>x",
-    WITH_LF: HEAD + b"line#012line",
-    WITH_NUL: HEAD + b"a#000b",
     BEGINS_WITH_A_DIGIT: b"<13>" + BEGINS_WITH_A_DIGIT,
 }
+# rsyslog keeps no NUL in any message, whatever its configuration.
+BY_RSYSLOG: dict[bytes, bytes | None] = {**WITH_PRI, WITH_NUL: HEAD + b"a#000b"}
+# A line cannot hold its own trailer: relay writes what rsyslog would.
+AS_LINES: dict[bytes, bytes | None] = {**BY_RSYSLOG, WITH_LF: HEAD + b"line#012line"}
 # UDP over IPv4 carries 65,507 octets.
 IN_DATAGRAMS: dict[bytes, bytes | None] = {HUGE: HUGE[:65_507]}
 
@@ -111,7 +111,7 @@ def test_rsyslog_by_udp(deliver: Callable[..., str]) -> None:
 def test_syslog_ngs_syslog_driver(deliver: Callable[..., str]) -> None:
     with SyslogNg("syslog") as syslog_ng:
         assert deliver(syslog_ng.port) == "drained"
-        assert arrived(syslog_ng, len(MESSAGES)) == list(MESSAGES)
+        assert arrived(syslog_ng, len(MESSAGES)) == with_changes(WITH_PRI)
 
 
 def test_syslog_ngs_network_driver(deliver: Callable[..., str]) -> None:
@@ -157,7 +157,7 @@ def test_syslog_ng_by_tls(
 ) -> None:
     with SyslogNg(driver, tls=Shown(authority.pair(SERVER), authority.certificate)) as syslog_ng:
         assert deliver(syslog_ng.port, framing=framing, **keys) == "drained"
-        expected = with_changes({} if framing == "octet-counting" else AS_LINES)
+        expected = with_changes(WITH_PRI if framing == "octet-counting" else AS_LINES)
         assert arrived(syslog_ng, len(expected)) == expected
 
 
@@ -230,8 +230,26 @@ def test_relay_receive(deliver: Callable[..., str], tmp_path: Path, keys: dict[s
     with receiver.running():
         assert deliver(receiver.port, **keys) == ("acknowledged" if "protocol" in keys else "drained")
         wait_until(lambda: len(foreign(archived(receiver.archive))) >= len(MESSAGES), 60, receiver.status)
-        expected = with_changes(AS_LINES if "framing" in keys else {})
+        expected = with_changes(AS_LINES if "framing" in keys else WITH_PRI)
         assert sorted(foreign(archived(receiver.archive))) == sorted(expected)
+
+
+@pytest.mark.parametrize("protocol", ["syslog", "relp"])
+def test_relay_receive_by_tls(
+    deliver: Callable[..., str], tmp_path: Path, authority: Authority, keys: dict[str, str], protocol: str
+) -> None:
+    """The ledger has the certificate that relay shows."""
+    pair, port = authority.pair(SERVER), free_port()
+    flags = {"--tls-listen": f"127.0.0.1:{port}", "--certificate": pair.certificate, "--private-key": pair.key}
+    flags["--ca"] = authority.certificate
+    receiver = Receiver(tmp_path / "server", *(str(word) for flag in flags.items() for word in flag))
+    with receiver.running():
+        proof = {"syslog": "drained", "relp": "acknowledged"}[protocol]
+        assert deliver(port, protocol=protocol, **keys) == proof
+        wait_until(lambda: len(foreign(archived(receiver.archive))) >= len(MESSAGES), 60, receiver.status)
+        assert sorted(foreign(archived(receiver.archive))) == sorted(with_changes(WITH_PRI))
+        shown = f"{Pair(Path(keys['certificate']), Path(keys['private-key'])).fingerprint} {ROUTER}"
+        assert {extent["by"] for extent in ledgered(receiver.archive, "router")} == {shown}
 
 
 def test_syslog_ng_reads_an_audit_event_as_intended(tmp_path: Path, sshd: Sshd) -> None:
