@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from typing_extensions import override
 
-from relay.archive.days.commit_count import CommitCount
 from relay.archive.days.keeper_thread import KeeperThread
+from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.archive.filing.configured_terms import filing_terms
 from relay.archive.filing.filing_policy import FilingPolicy
 from relay.archive.layout import OWN
@@ -72,7 +72,7 @@ _log = logging.getLogger("relay.receiver")
 class ArchiveWriting(NamedTuple):
     """What all writers of the archive share, one after the other."""
 
-    commits: CommitCount
+    closings: UncommittedClosings
     filing: FilingPolicy
     counters: ArchiveCounters
 
@@ -83,7 +83,7 @@ async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
     check(settings)
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
-            writing = ArchiveWriting(CommitCount(), filing_of(settings), ArchiveCounters())
+            writing = ArchiveWriting(UncommittedClosings(), filing_of(settings), ArchiveCounters())
             archive = await _route_to_archive(road, settings.receiver, writing)
             receiver = Receiver(road, archive, writing)
             try:
@@ -103,7 +103,7 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
     check(settings)
     with Signals() as signals:
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
-            writing = ArchiveWriting(CommitCount(), filing_of(settings), ArchiveCounters())
+            writing = ArchiveWriting(UncommittedClosings(), filing_of(settings), ArchiveCounters())
             archive = await _route_to_archive(road, settings.receiver, writing)
             await road.deliver([archive, *routes_to_servers(settings, road.store, received=True)])
             await until_drained(road.drained(timeout), signals)
@@ -163,7 +163,7 @@ async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: Arc
         receiver.archive,
         spool_id,
         policy=writing.filing,
-        commits=writing.commits,
+        closings=writing.closings,
         committed=silence.note,
         counters=writing.counters,
         archive_format=receiver.archive_format,
@@ -182,7 +182,7 @@ class Receiver(RunningParts):
         self._road = road
         self._archive = archive
         self._filing = writing.filing
-        self._commits = writing.commits
+        self._closings = writing.closings
         self._archived = writing.counters
         self._days: KeeperThread | None = None
         self._parts = PartsByName()
@@ -240,7 +240,7 @@ class Receiver(RunningParts):
 
     def _keep_days(self, settings: Settings) -> None:
         housekeeping = self._road.housekeeping
-        self._days = days = KeeperThread(settings.receiver, self._commits, housekeeping.may_delete_by_age)
+        self._days = days = KeeperThread(settings.receiver, self._closings, housekeeping.may_delete_by_age)
         housekeeping.reports, housekeeping.archive_fault = days.events, lambda: days.fault
         days.begin()
 

@@ -3,13 +3,16 @@
 import json
 import os
 import random
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 from archive.days.closed_archive import ClosedArchive
 from harness.ports import LOOPBACK, free_port
 from harness.process import Process
 from harness.relay import RELAY
+from harness.small_disk import SmallDisk
 from harness.waiting import wait_until
 
 
@@ -49,6 +52,58 @@ def test_days_are_removed_and_compressed_as_the_settings_say_and_the_archive_say
     counters = part["counters"]
     assert (counters["days_removed"], counters["days_compressed"], counters["failed"]) == (2, 1, 0)
     assert process.exit_code == 0
+
+
+def test_retention_frees_a_full_disk_and_what_waited_is_archived(tmp_path: Path) -> None:
+    """The disk of the archive has 4 MiB, which closed days and a file of somebody else's fill."""
+    port = free_port()
+    with SmallDisk(tmp_path / "disk", "4m") as disk:
+        archive = disk.folder / "archive"
+        configuration = tmp_path / "relay.toml"
+        base = (
+            f'[relay]\nstate-directory = "{tmp_path}/state"\n[receiver]\narchive = "{archive}"\n'
+            f'listen = ["tcp://{LOOPBACK}:{port}"]\n[receiver.retention]\ncompress-after = ""\n'
+        )
+        configuration.write_text(base)
+        relay = [*RELAY, "-c", str(configuration)]
+        with Process([*disk.prefix, *relay, "receive"], tmp_path / "receive.log") as process:
+            process.wait_for_log("ready: ")
+            fill = tmp_path / "fill.py"
+            fill.write_text(_FILL.format(path=sys.path, folder=str(archive)))
+            disk.run(sys.executable, str(fill))
+            with socket.create_connection((LOOPBACK, port)) as sender:
+                sender.sendall(b"<13>1 - fw2 app - - - waits for space\n")
+                sender.shutdown(socket.SHUT_WR)
+                assert sender.recv(1) == b"", "it is in the spool"
+            wait_until(lambda: "No space left" in process.log, 60, lambda: process.log)
+            configuration.write_text(base + 'size = "1MiB"\n')
+            subprocess.run([*relay, "reload"], capture_output=True, timeout=60, check=True)
+            wait_until(lambda: "waits for space" in _text(disk, archive), 60, lambda: process.log)
+            assert "Traceback" not in process.log
+        kept = disk.run("ls", f"{archive}/fw1").split()
+        assert kept == ["2026-11-01.ledger", "2026-11-02.ledger", "2026-11-02.log"], "the oldest was enough"
+
+
+def _text(disk: SmallDisk, archive: Path) -> str:
+    return disk.run("sh", "-c", f"cat {archive}/fw2/*.log 2> {os.devnull} || true")
+
+
+_FILL = """
+import sys
+sys.path[:] = {path!r}
+from pathlib import Path
+from archive.days.closed_archive import ClosedArchive
+folder = Path({folder!r})
+archive = ClosedArchive(folder)
+archive.add("fw1", "2026-11-01", b"<13>a message\\n" * 100_000)
+archive.add("fw1", "2026-11-02", b"<13>a message\\n" * 10_000)
+try:
+    with (folder.parent / "fill").open("wb", buffering=0) as fill:
+        while True:
+            fill.write(b"x" * 4096)
+except OSError:
+    pass
+"""
 
 
 def _log(chance: random.Random, size: int) -> bytes:

@@ -1,7 +1,7 @@
 """Keeps the archive's closed days: compresses and removes them as [receiver.retention] says, in a thread of its own.
 
 It looks at the whole archive at the start, when a UTC day begins and every few minutes, in slices: it rests nine times
-as long as it worked, and from look to look it takes five times as long as a look. 400,000 files take about 4 seconds of
+as long as it looked, and from look to look it takes five times as long as a look. 400,000 files take about 4 seconds of
 a processor. Each step can be interrupted by SIGKILL at any point:
 
 - Compression: a child process writes NAME.zst.new, syncs it, reads it back and compares it. Then the copy is renamed,
@@ -24,7 +24,6 @@ from threading import Event
 from typing import Final, NamedTuple, TypeVar
 
 from relay.archive.days.archive_survey import FolderSurvey, originator_folders, plain_log_of, survey
-from relay.archive.days.commit_count import CommitCount
 from relay.archive.days.compressed_log import NEW
 from relay.archive.days.compressor import FREE_FLOOR, SUFFIX, CompressionJob, FileFacts, facts_of
 from relay.archive.days.compressor_process import CompressorProcess
@@ -39,6 +38,7 @@ from relay.archive.days.retention import (
     may_be_compressed,
     removal_cause,
 )
+from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.archive.days.vanished_days import VanishedDays
 from relay.archive.layout import COMPRESSIONS, DayFiles, day_of
 from relay.archive.ledger import Closing, LedgerLine, Removal
@@ -59,6 +59,8 @@ MAX_FAILED: Final = 1000
 MAX_REPORTS: Final = 100
 _SLICE_SECONDS: Final = 0.01
 _REST: Final = 9
+_REST_OF_REMOVALS: Final = 1
+"""The disk may be filling."""
 
 _log = logging.getLogger("relay.days")
 T = TypeVar("T")
@@ -78,7 +80,7 @@ class DayKeeper:
         disk: Disk,
         archive: str,
         terms: RetentionTerms,
-        commits: CommitCount,
+        closings: UncommittedClosings,
         may_age: Callable[[], bool],
         *,
         clock: Clock = wall_clock,
@@ -91,7 +93,7 @@ class DayKeeper:
         self._disk = disk
         self._archive = os.path.abspath(archive)
         self._terms = terms
-        self._commits = commits
+        self._closings = closings
         self._may_age = may_age
         self._clock = clock
         self._floor = floor
@@ -158,7 +160,7 @@ class DayKeeper:
         oldest, due = OldestDays(), OldestDays()
         total = 0
         self._look_failure = None
-        for path in self._in_slices(self._folders()):
+        for path in self._in_slices(self._folders(), _REST):
             try:
                 found = survey(path)
                 total += sum(found.sizes[name] for files in found.days for name in files.logs)
@@ -183,22 +185,24 @@ class DayKeeper:
         except StorageError as error:
             self._look_failure = self._noted(error)
 
-    def _in_slices(self, things: Iterable[T]) -> Iterator[T]:
+    def _in_slices(self, things: Iterable[T], rest: int) -> Iterator[T]:
         """The same things, with a rest after each slice of work; they end early when the keeper stops."""
         begun = time.monotonic()
         for thing in things:
             yield thing
             worked = time.monotonic() - begun
             if worked > _SLICE_SECONDS:
-                if self._stopping.wait(worked * _REST):
+                if self._stopping.wait(worked * rest):
                     return
                 begun = time.monotonic()
 
     def _committed_end(self, path: str) -> LedgerLine | None:
         """The last line of a ledger; None while it is not certain to stay."""
-        before = self._commits.look()
+        settled = self._closings.settled
         end = read_ledger_end(self._disk, path)
-        return end.line if end is not None and before is not None and self._commits.look() == before else None
+        if end is None or os.path.relpath(path, self._archive) in self._closings or self._closings.settled != settled:
+            return None
+        return end.line
 
     def _is_due(self, stored: StoredDay, terms: RetentionTerms, now: int) -> bool:
         if terms.compress_after == NEVER:
@@ -238,7 +242,7 @@ class DayKeeper:
 
     def _remove(self, oldest: OldestDays, total: int, terms: RetentionTerms, now: int) -> None:
         removed = RemovedDays()
-        for stored in self._in_slices(oldest):
+        for stored in self._in_slices(oldest, _REST_OF_REMOVALS):
             cause = removal_cause(stored, total, terms, now, by_age=self._may_age())
             if cause is None or self._stopping.is_set():
                 break

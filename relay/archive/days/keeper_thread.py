@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from threading import Thread
 
-from relay.archive.days.commit_count import CommitCount
 from relay.archive.days.day_keeper import DayKeeper
 from relay.archive.days.retention import RetentionTerms
+from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.errors import RelayError
 from relay.events.own_events import Author, RemovedFromArchive, removal
 from relay.system.disk import Disk
@@ -18,8 +18,8 @@ from relay.values.event import Event
 class KeeperThread:
     """`begin` begins the work; `end` ends it, and waits for the step that is under way."""
 
-    def __init__(self, receiver: ReceiverSettings, commits: CommitCount, may_age: Callable[[], bool]) -> None:
-        self._keeper = DayKeeper(Disk(), receiver.archive, RetentionTerms.of(receiver.retention), commits, may_age)
+    def __init__(self, receiver: ReceiverSettings, closings: UncommittedClosings, may_age: Callable[[], bool]) -> None:
+        self._keeper = DayKeeper(Disk(), receiver.archive, RetentionTerms.of(receiver.retention), closings, may_age)
         self._thread = Thread(target=self._keeper.run, name="days", daemon=True)
 
     def begin(self) -> None:

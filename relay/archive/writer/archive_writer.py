@@ -38,7 +38,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
 from relay.archive import json_line, layout
-from relay.archive.days.commit_count import CommitCount
+from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.archive.filing.filing_policy import Filing, FilingPolicy
 from relay.archive.identity import SequenceKey, usable
 from relay.archive.ledger import Extent
@@ -46,7 +46,7 @@ from relay.archive.log_line import escape_all
 from relay.archive.writer.archive_counters import ArchiveCounters
 from relay.archive.writer.journal import Entry, Journal
 from relay.archive.writer.open_days import DayLimits, OpenDays
-from relay.archive.writer.recovery import originators, recover, sender_of
+from relay.archive.writer.recovery import ledger_of, originators, recover, sender_of
 from relay.archive.writer.repetitions import Repetition, Repetitions
 from relay.errors import StorageError
 from relay.syslog.rfc5424 import Identity
@@ -88,7 +88,7 @@ class ArchiveWriter:
         policy: FilingPolicy | None = None,
         limits: WriterLimits = DEFAULT_LIMITS,
         committed: Callable[[str, Extent], None] = _ignore,
-        commits: CommitCount | None = None,
+        closings: UncommittedClosings | None = None,
         counters: ArchiveCounters | None = None,
         archive_format: str = "text",
     ) -> None:
@@ -101,7 +101,7 @@ class ArchiveWriter:
         self._policy = policy or FilingPolicy()
         self._limits = limits
         self._committed = committed
-        self._commits = commits or CommitCount()
+        self._closings = closings or UncommittedClosings()
         self._pending = 0
         self._newest = 0
         """The latest time of receipt since the last commit."""
@@ -114,7 +114,6 @@ class ArchiveWriter:
         self._disk.make_folder(own)
         self._lock = self._disk.lock(f"{own}/lock")
         self._journal = Journal(self._disk, own)
-        self._commits.begin()
         try:
             found = recover(self._disk, self._folder, spool_id, self._journal.read())
             self.cursor = found.cursor
@@ -123,7 +122,7 @@ class ArchiveWriter:
             self._seen = found.seen
             self._policy.know(originators(self._disk, self._folder))
             self._begin_journal()
-            self._commits.end()
+            self._closings.settle()
         except BaseException:
             self.close()
             raise
@@ -193,7 +192,6 @@ class ArchiveWriter:
 
     def _write_ahead(self) -> None:
         with self._voiding():
-            self._commits.begin()
             self._write_out()
 
     def _is_new(self, folder: str, identity: Identity, sender: str) -> bool:
@@ -232,11 +230,10 @@ class ArchiveWriter:
         if self._failed:
             raise StorageError(self._folder, "an earlier write failed", "open the archive anew")
         with self._voiding():
-            self._commits.begin()
             self._write_out()
             if self._newest:
                 self._logs.close_before(self._newest)
-                self._logs.append()
+                self._append()
             crash_point("archive-written")
             self._logs.files.sync()
             crash_point("archive-synced")
@@ -247,7 +244,7 @@ class ArchiveWriter:
             self._report_extents()
             logs.note_committed()
             self._newest = 0
-            self._commits.end()
+            self._closings.settle()
             if self._journal.size > max(self._limits.journal_size, self._limits.journal_growth * self._whole):
                 self._begin_journal()
 
@@ -279,8 +276,12 @@ class ArchiveWriter:
         begun = self._logs.render()
         if begun:
             self._journal.append(Entry(self._spool_id, self.cursor, tuple(begun)))
-        self._logs.append()
+        self._append()
         self._pending = 0
+
+    def _append(self) -> None:
+        self._closings.note(ledger_of(path) for path in self._logs.ended)
+        self._logs.append()
 
     def _begin_journal(self) -> None:
         """Begin the journal anew with the whole state."""

@@ -7,9 +7,9 @@ import math
 import sys
 import time
 
-from relay.archive.days.commit_count import CommitCount
 from relay.archive.days.day_keeper import DayKeeper
 from relay.archive.days.retention import RetentionTerms
+from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.system.disk import Disk
 
 
@@ -21,7 +21,7 @@ def main() -> None:
         compress_after=math.inf if compress_after == "-" else float(compress_after),
     )
     floor = int(sys.argv[6]) if len(sys.argv) > 6 else 0
-    keeper = DayKeeper(Disk(), archive, terms, CommitCount(), lambda: True, clock=lambda: int(now), floor=floor)
+    keeper = DayKeeper(Disk(), archive, terms, UncommittedClosings(), lambda: True, clock=lambda: int(now), floor=floor)
     keeper.compress(keeper.look(), until=time.monotonic() + 60)
     keeper.compressor.end()
     sys.stdout.write(f"{keeper.counters} {keeper.fault}\n")

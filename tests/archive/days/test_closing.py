@@ -9,9 +9,9 @@ import pytest
 from archive.messages import DAY_US, NOON_US, foreign, limits, own
 from archive.plain_reader import read_archive
 
-from relay.archive.days.commit_count import CommitCount
 from relay.archive.days.day_keeper import DayKeeper
 from relay.archive.days.retention import RetentionTerms
+from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.errors import StorageError
 from relay.system.disk import Disk
@@ -25,11 +25,11 @@ class Archive:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.commits = CommitCount()
+        self.closings = UncommittedClosings()
         self.cursor = 0
 
     def writer(self) -> ArchiveWriter:
-        return ArchiveWriter(str(self.folder), "spool", commits=self.commits, limits=limits())
+        return ArchiveWriter(str(self.folder), "spool", closings=self.closings, limits=limits())
 
     def commit(self, writer: ArchiveWriter, received: int, *messages: bytes) -> None:
         for message in messages:
@@ -39,7 +39,7 @@ class Archive:
 
     def keep(self, terms: RetentionTerms, now: int = LATER) -> DayKeeper:
         keeper = DayKeeper(
-            Disk(), str(self.folder), terms, self.commits, lambda: True, clock=lambda: max(now, time.time_ns() // 1000)
+            Disk(), str(self.folder), terms, self.closings, lambda: True, clock=lambda: max(now, time.time_ns() // 1000)
         )
         keeper.compress(keeper.look(), until=time.monotonic() + 60)
         keeper.compressor.end()

@@ -16,9 +16,9 @@ from harness.waiting import wait_until
 from typing_extensions import override
 
 from relay.archive.days import day_keeper
-from relay.archive.days.commit_count import CommitCount
 from relay.archive.days.day_keeper import DayKeeper
 from relay.archive.days.retention import RetentionTerms
+from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.archive.days.vanished_days import read_vanished
 from relay.archive.layout import begin_of
 from relay.archive.ledger import Closing, Extent, Removal
@@ -38,9 +38,9 @@ class Kept:
     """A keeper of one archive, at one time."""
 
     def __init__(self, archive: ClosedArchive, terms: RetentionTerms, *, by_age: bool = True, now: int = NOW) -> None:
-        self.commits = CommitCount()
+        self.closings = UncommittedClosings()
         self.keeper = DayKeeper(
-            Disk(), str(archive.folder), terms, self.commits, lambda: by_age, clock=lambda: now, floor=0
+            Disk(), str(archive.folder), terms, self.closings, lambda: by_age, clock=lambda: now, floor=0
         )
 
     def once(self) -> DayKeeper:
@@ -89,10 +89,10 @@ def test_a_day_is_not_touched_before_its_closing_is_committed(archive: ClosedArc
     archive.add("fw1", "2026-11-20")
     before = archive.names("fw1")
     kept = Kept(archive, RetentionTerms(age=DAYS, size=0, compress_after=0.0))
-    kept.commits.begin()
+    kept.closings.note(["fw1/2026-11-20.ledger"])
     kept.once()
     assert archive.names("fw1") == before
-    kept.commits.end()
+    kept.closings.settle()
     kept.once()
     assert archive.names("fw1") == ["2026-11-20.ledger"]
 
@@ -253,7 +253,7 @@ def test_a_log_that_cannot_be_deleted_is_a_fault_and_the_next_run_deletes_it(arc
     archive.add("fw2", "2026-11-01")
     disk = _Refusing(f"{archive.folder}/fw2/2026-11-01.log")
     keeper = DayKeeper(
-        disk, str(archive.folder), RetentionTerms(age=DAYS), CommitCount(), lambda: True, clock=lambda: NOW
+        disk, str(archive.folder), RetentionTerms(age=DAYS), UncommittedClosings(), lambda: True, clock=lambda: NOW
     )
     keeper.look()
     assert "fw2/2026-11-01.log: unlink failed" in str(keeper.fault)
@@ -297,7 +297,12 @@ def test_the_thread_looks_again_when_a_day_begins_and_when_the_settings_change(a
     archive.add("fw1", "2026-11-29")
     now = [begin_of("2026-11-30")]
     keeper = DayKeeper(
-        Disk(), str(archive.folder), RetentionTerms(age=9 * DAYS), CommitCount(), lambda: True, clock=lambda: now[0]
+        Disk(),
+        str(archive.folder),
+        RetentionTerms(age=9 * DAYS),
+        UncommittedClosings(),
+        lambda: True,
+        clock=lambda: now[0],
     )
     thread = Thread(target=keeper.run)
     thread.start()
