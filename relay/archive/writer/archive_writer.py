@@ -32,6 +32,7 @@ that of originators.
 """
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,8 @@ from relay.syslog.rfc5424 import Identity
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk
 from relay.values.provenance import Provenance, ReceiptMark
+
+_log = logging.getLogger("relay.archive")
 
 _INCOMPLETE: Final = ReceiptMark.CUT | ReceiptMark.UNTERMINATED
 _REMEMBERED_KEYS: Final = 4096
@@ -102,7 +105,8 @@ class ArchiveWriter:
         self._limits = limits
         self._committed = committed
         self._closings = closings or UncommittedClosings()
-        self._pending = 0
+        self._written_ahead = 0
+        self._unwritten = 0
         self._newest = 0
         """The latest time of receipt since the last commit."""
         self._keys: dict[tuple[str, bytes, bytes], SequenceKey] = {}
@@ -135,6 +139,11 @@ class ArchiveWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def pending(self) -> int:
+        """Octets that the next commit makes durable."""
+        return self._written_ahead + self._unwritten
 
     @property
     def forgotten(self) -> int:
@@ -185,8 +194,8 @@ class ArchiveWriter:
             draft = self._logs.of(folder, day, originator).draft(provenance, received, event_time)
             draft.add(line, received, event_time, identity, labels)
             self.counters.messages += 1
-            self._pending += len(line)
-            if self._pending > self._limits.max_pending:
+            self._unwritten += len(line)
+            if self._unwritten > self._limits.max_pending:
                 self._write_ahead()
         return self.counters.messages - before
 
@@ -245,8 +254,18 @@ class ArchiveWriter:
             logs.note_committed()
             self._newest = 0
             self._closings.settle()
-            if self._journal.size > max(self._limits.journal_size, self._limits.journal_growth * self._whole):
-                self._begin_journal()
+            self._written_ahead = 0
+            self._shorten_journal()
+
+    def _shorten_journal(self) -> None:
+        """Begin a large journal anew. The commit before is valid in any case, so a failure concerns the next one."""
+        if self._journal.size <= max(self._limits.journal_size, self._limits.journal_growth * self._whole):
+            return
+        try:
+            self._begin_journal()
+        except StorageError as error:
+            _log.warning("%s", error)
+            self._failed = True
 
     def _report_extents(self) -> None:
         for log in self._logs.touched:
@@ -277,7 +296,8 @@ class ArchiveWriter:
         if begun:
             self._journal.append(Entry(self._spool_id, self.cursor, tuple(begun)))
         self._append()
-        self._pending = 0
+        self._written_ahead += self._unwritten
+        self._unwritten = 0
 
     def _append(self) -> None:
         self._closings.note(ledger_of(path) for path in self._logs.ended)

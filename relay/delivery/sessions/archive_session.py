@@ -5,6 +5,7 @@ import time
 from typing_extensions import override
 
 from relay.archive.writer.archive_writer import ArchiveWriter
+from relay.archive.writer.commit_pace import CommitPace
 from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
@@ -21,6 +22,7 @@ class ArchiveSession(DeliverySession):
 
     def __init__(self, archive: ArchiveWriter) -> None:
         self._archive = archive
+        self._pace = CommitPace()
         self.heard = time.monotonic()
 
     @override
@@ -32,9 +34,14 @@ class ArchiveSession(DeliverySession):
             self._archive.write_all(messages, received, span.provenance, ReceiptMark(span.marks))
 
     @override
-    def prove(self, cursor: Cursor) -> Cursor:
-        """Make the messages durable together with the cursor."""
+    def prove(self, cursor: Cursor) -> Cursor | None:
+        """Make the messages durable together with the cursor; None while it is not time for a commit."""
+        began = time.monotonic()
+        if not self._pace.is_due(began, self._archive.pending):
+            return None
         self._archive.commit(cursor.encode())
+        self.heard = time.monotonic()
+        self._pace.note(began, self.heard)
         return cursor
 
     @override
