@@ -14,6 +14,10 @@ from relay.syslog.priority import EVERY_PRIORITY, USER_NOTICE
 
 _BEFORE: Final = re.compile(rb"(?:\xef\xbb\xbf|[\x00 \t\r\n])*+")
 _PRI: Final = re.compile(rb"<( *)([0-9]{0,20})( *)>[ \t]*")
+_NANOSECONDS: Final = re.compile(
+    rb"<[0-9]{1,3}>1 [0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}([0-9]{1,6})(?=[Z+-])"
+)
+"""A time stamp that has only more digits than RFC 5424 allows, as programs in Go write it."""
 _VALUES: Final = EVERY_PRIORITY.bit_length()
 
 
@@ -25,6 +29,10 @@ def glance(message: bytes, received: int, zone: tzinfo = UTC) -> Glance:
     found = strict.glance(message) or bsd.glance(message, received, zone)
     if found is not None:
         return found
+    if (fraction := _NANOSECONDS.match(message)) is not None:
+        found = strict.glance(message[: fraction.start(1)] + message[fraction.end() :])
+        if found is not None:
+            return found._replace(identity=None, marks=found.marks | FormMark.REPAIRED)
     reading = _read_other(message, received, zone)
     return Glance(reading.host, reading.time, None, reading.marks)
 
