@@ -250,6 +250,9 @@ class StreamReception:
                 await self._hand_on(data)
         except StorageError:
             raise  # batches that are not durable yet need not be waited for
+        except SlowSenderError as error:
+            await self._submit_messages(self._conversation.finish())  # a line, which may lack no more than its trailer
+            return error
         except RelayError as error:
             answering = self._answering
             if answering is None or not answering.done() or answering.cancelled():

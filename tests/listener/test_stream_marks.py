@@ -1,6 +1,8 @@
 """What a stream's reception notes about messages and their sender, over real sockets."""
 
+import asyncio
 import logging
+import struct
 
 import pytest
 from harness.held_spool import HeldSpool, PromptSpool
@@ -62,5 +64,107 @@ def test_every_batch_has_its_senders_provenance() -> None:
                 Provenance("127.0.0.1", "", "tcp://0.0.0.0:514", "syslog"),
                 Provenance("127.0.0.1", "", "tcp://0.0.0.0:514", "relp"),
             ]
+
+    run(scenario)
+
+
+def test_a_line_whose_trailer_never_comes_is_kept_and_its_sender_reset() -> None:
+    async def scenario() -> None:
+        spool = PromptSpool()
+        terms = StreamTerms(frame_timeout=0.1)
+        async with listening(spool, terms) as listener, connected(listener) as sender:
+            sender.send(b"<1>one\n<1>two")
+            assert await sender.ending() == "reset"
+            assert listener.counters.slow == 1
+            assert [(event.head, event.marks) for event in spool.events] == [
+                (b"<1>one", 0),
+                (b"<1>two", ReceiptMark.UNTERMINATED),
+            ]
+
+    run(scenario)
+
+
+# --- While the spool cannot be written ---
+
+OPEN = b"1 open 30 relp_version=0\ncommands=syslog\n"
+RECORD = struct.pack("<IBBIHI", 0xFF0000FE, 0, 0, 0, 33, 7) + b"type=LOGIN msg=audit(1.000:1): x="
+
+
+def unwritable() -> tuple[asyncio.Event, StreamTerms]:
+    writable = asyncio.Event()
+    return writable, StreamTerms(dialects=ALL, writable=writable, answer_within=0.2)
+
+
+def test_streams_are_read_and_answered_only_when_the_spool_can_be_written_again() -> None:
+    async def scenario() -> None:
+        spool = PromptSpool()
+        writable, terms = unwritable()
+        async with listening(spool, terms) as listener, connected(listener) as lines, connected(listener) as relp:
+            lines.send(b"<1>one\n")
+            relp.send(OPEN + b"2 syslog 5 <1>ab\n3 close 0\n")
+            lines.half_close()
+            assert await lines.still_open()
+            assert not spool.batches
+            writable.set()
+            assert await lines.ending() == "closed"
+            assert await relp.ending() == "answered"
+            assert sorted(spool.messages) == [b"<1>ab", b"<1>one"]
+
+    run(scenario)
+
+
+def test_a_stream_is_not_read_on_while_the_spool_cannot_be_written() -> None:
+    async def scenario() -> None:
+        spool = PromptSpool()
+        writable, terms = unwritable()
+        async with listening(spool, terms) as listener, connected(listener) as sender:
+            writable.set()
+            sender.send(b"<1>one\n")
+            await until(lambda: spool.batches)
+            writable.clear()
+            await until(lambda: listener.counters.octets == 7)
+            sender.send(b"<1>two\n")  # the read that has begun
+            await until(lambda: listener.counters.octets == 14)
+            sender.send(b"<1>three\n")
+            assert await sender.still_open()
+            assert listener.counters.octets == 14
+            assert spool.messages == [b"<1>one"]
+            writable.set()
+            await until(lambda: spool.messages == [b"<1>one", b"<1>two", b"<1>three"])
+
+    run(scenario)
+
+
+def test_an_auditd_sender_is_closed_unanswered_and_what_it_sends_again_is_stored_once() -> None:
+    """Otherwise audisp-remote would connect again only after a time without any record."""
+
+    async def scenario() -> None:
+        spool = PromptSpool()
+        writable, terms = unwritable()
+        async with listening(spool, terms) as listener:
+            for _ in range(3):
+                async with connected(listener) as sender:
+                    sender.send(RECORD)
+                    assert await sender.ending() == "closed"
+            assert listener.counters.unanswered == 3
+            writable.set()
+            async with connected(listener) as sender:
+                sender.send(RECORD)
+                await until(lambda: len(spool.messages) == 1)
+                assert await sender.reader.readexactly(16) == struct.pack("<IBBIHI", 0xFF0000FE, 0, 0, 0x40000000, 0, 7)
+
+    run(scenario)
+
+
+def test_a_relp_sender_that_gives_up_meanwhile_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        spool = PromptSpool()
+        _, terms = unwritable()
+        async with listening(spool, terms) as listener:
+            async with connected(listener) as sender:
+                sender.send(OPEN + b"2 syslog 5 <1>ab\n" + b"3 syslog 100000 " + b"x" * 500_000)
+                await until(lambda: listener.counters.octets)
+            await until(lambda: listener.counters.open == 0)
+            assert not spool.batches
 
     run(scenario)
