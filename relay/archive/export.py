@@ -6,7 +6,7 @@
     relay-export/SHA256SUMS                      as sha256sum(1) reads it
 
 The description is {"schema": "relay.export/1", "archive", "made", "first_day", "last_day", "originators": [NAME…],
-"files": [{"path", "octets", "sha256"}…], "verify": [COMMAND…]}.
+"files": [{"path", "octets", "sha256"}…], "verify": [SENTENCE…]}.
 
 An open day is exported up to its last recorded extent, so the package can be made while relay writes. A day that
 retention removed is exported as its ledger alone. The package is complete or does not exist.
@@ -138,7 +138,7 @@ class Export:
             "last_day": max(days),
             "originators": self.originators,
             "files": self.files,
-            "verify": [f"cd {ROOT} && sha256sum --check {SUMS}", f"relay archive verify {ROOT}"],
+            "verify": [f"`sha256sum --check {SUMS}` in this folder", "`relay archive verify .` in this folder"],
         }
         octets = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
         sums = [(file.sha256, file.path) for file in self.files]

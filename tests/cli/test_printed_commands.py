@@ -158,8 +158,8 @@ def test_a_damaged_history_names_the_check_of_the_same_spool(tmp_path: Path, by:
 def test_a_damaged_archive_names_the_check_of_the_same_archive(tmp_path: Path) -> None:
     day = tmp_path / "my archive" / "h" / "2024-03-06.log"
     day.parent.mkdir(parents=True)
-    frame = b"20 <13>1 - h - - - - ab\n"
-    day.write_bytes(frame + b"garbage\n" + frame)
+    day.write_bytes(b"<13>1 - h - - - - ab\n")
+    day.with_suffix(".ledger").write_bytes(b"garbage\n")
     (command,) = printed(relay("events", "--archive", "my archive", folder=tmp_path).stderr)
     done = typed(command)
     assert done.returncode == 65
