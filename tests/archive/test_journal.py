@@ -48,7 +48,7 @@ def test_the_bytes_of_a_record_are_pinned() -> None:
 
 
 def test_a_whole_journal_is_read_back() -> None:
-    assert replay(DATA) == (ENTRIES, Replay(3, torn=False, damaged=False))
+    assert replay(DATA) == (ENTRIES, Replay(3, torn=False, damaged=False, end=len(DATA)))
     assert replay(MAGIC) == ((), Replay(0, torn=False, damaged=False))
 
 

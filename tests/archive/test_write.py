@@ -308,11 +308,33 @@ def test_on_a_full_disk_the_cut_is_made_without_its_copy(archive: Path, monkeypa
     writer.write(foreign(1), NOON_US)
     abandon(writer)
     monkeypatch.setattr(FailingFile, "failing", "write")
-    with pytest.raises(StorageError):
-        ArchiveWriter(str(archive), "spool", disk=FailingDisk())  # there is no room for a new journal either
-    assert all_stored(archive) == []
+    with ArchiveWriter(str(archive), "spool", disk=FailingDisk()) as again:
+        assert all_stored(archive) == []
+        assert "journal.new" not in os.listdir(archive / ".relay"), "there is no room for it: the old one is continued"
+        again.write(foreign(1), NOON_US)
+        with pytest.raises(StorageError):
+            again.commit(b"1")
     monkeypatch.setattr(FailingFile, "failing", "")
     assert fill(archive, [foreign(1)]) == [True]
+    assert all_stored(archive) == [foreign(1)]
+
+
+@pytest.mark.parametrize("tail", [b"", b"RELAYJ2\n"])
+def test_a_journal_that_is_continued_on_a_full_disk_loses_nothing(
+    archive: Path, monkeypatch: pytest.MonkeyPatch, tail: bytes
+) -> None:
+    fill(archive, [own(1), foreign(1)])
+    with (archive / ".relay/journal").open("ab") as journal:
+        journal.write(tail)
+    monkeypatch.setattr(FailingFile, "failing", "write")
+    with ArchiveWriter(str(archive), "spool", disk=FailingDisk()) as writer:
+        monkeypatch.setattr(FailingFile, "failing", "")
+        assert (writer.cursor, writer.write(own(1), NOON_US)) == (b"1", False)
+        writer.write(own(2), NOON_US)
+        writer.commit(b"2")
+    with ArchiveWriter(str(archive), "spool") as writer:
+        assert (writer.cursor, writer.recovered.damaged, writer.recovered.cut) == (b"2", False, 0)
+    assert sorted(all_stored(archive)) == sorted([own(1), foreign(1), own(2)])
 
 
 # --- Damage, and a spool that was lost ---

@@ -54,7 +54,7 @@ def test_days_are_removed_and_compressed_as_the_settings_say_and_the_archive_say
     assert process.exit_code == 0
 
 
-def test_retention_frees_a_full_disk_and_what_waited_is_archived(tmp_path: Path) -> None:
+def test_a_receiver_starts_on_a_full_disk_and_retention_frees_it_for_what_waits(tmp_path: Path) -> None:
     """The disk of the archive has 4 MiB, which closed days and a file of somebody else's fill."""
     port = free_port()
     with SmallDisk(tmp_path / "disk", "4m") as disk:
@@ -76,6 +76,9 @@ def test_retention_frees_a_full_disk_and_what_waited_is_archived(tmp_path: Path)
                 sender.shutdown(socket.SHUT_WR)
                 assert sender.recv(1) == b"", "it is in the spool"
             wait_until(lambda: "No space left" in process.log, 60, lambda: process.log)
+            process.kill()
+        with Process([*disk.prefix, *relay, "receive"], tmp_path / "receive.log") as process:
+            process.wait_for_log("ready: ")
             configuration.write_text(base + 'size = "1MiB"\n')
             subprocess.run([*relay, "reload"], capture_output=True, timeout=60, check=True)
             wait_until(lambda: "waits for space" in _text(disk, archive), 60, lambda: process.log)

@@ -125,7 +125,13 @@ class ArchiveWriter:
             self._logs.days = found.days
             self._seen = found.seen
             self._policy.know(originators(self._disk, self._folder))
-            self._begin_journal()
+            try:
+                self._begin_journal()
+            except StorageError as error:
+                if not error.full or not found.journal_end:
+                    raise
+                self._journal.resume(found.journal_end)
+                self._whole = self._journal.size
             self._closings.settle()
         except BaseException:
             self.close()

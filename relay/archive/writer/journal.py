@@ -14,13 +14,14 @@ Reading distinguishes a torn tail from damage:
 import itertools
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
 
 from relay.archive.writer.seen_identities import SeenMarks
-from relay.errors import InternalError
+from relay.errors import InternalError, StorageError
 from relay.system.disk import Disk, File
 
 MAGIC = b"relay archive journal 2\n"
@@ -72,6 +73,8 @@ class Replay(NamedTuple):
     records: int
     torn: bool
     damaged: bool
+    end: int = 0
+    """Where the last whole record ends."""
 
 
 def encode(entry: Entry) -> bytes:
@@ -83,7 +86,7 @@ def encode(entry: Entry) -> bytes:
 
 def replay(data: bytes, take: Callable[[Entry], None]) -> Replay:
     """Read a whole journal, and give each record to `take`; never raises by itself."""
-    records = 0
+    records = whole = 0
     damaged = torn = False
     position = len(MAGIC)
     if not data.startswith(MAGIC):
@@ -95,13 +98,14 @@ def replay(data: bytes, take: Callable[[Entry], None]) -> Replay:
         if entry is not None:
             take(entry)
             records += 1
+            whole = end
         elif _interrupted(data, position):
             torn = True
         else:
             damaged = True
             end = _next_mark(data, position + 1)
         position = end
-    return Replay(records, torn, damaged)
+    return Replay(records, torn, damaged, whole)
 
 
 class Journal:
@@ -141,6 +145,21 @@ class Journal:
         self.close()
         self._file = file
         self.size = size
+
+    def resume(self, end: int) -> None:
+        """Go on with the journal that is there, whose records end there: on a full disk there may be no other way."""
+        file = self._disk.open(self.path)
+        try:
+            with suppress(StorageError):
+                self._disk.remove(f"{self.path}.new")
+            file.truncate(end)
+            file.sync()
+        except BaseException:
+            file.close()
+            raise
+        self.close()
+        self._file = file
+        self.size = end
 
     def append(self, entry: Entry) -> None:
         """Add a record; durable on return."""

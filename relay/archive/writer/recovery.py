@@ -66,6 +66,8 @@ class Recovered(NamedTuple):
     """Messages whose identities were read from ledgers."""
     damaged: bool = False
     """Whether the journal was."""
+    journal_end: int = 0
+    """Where the journal can be continued; 0: it cannot."""
 
 
 def sender_of(peer: str, identity: str | None) -> str:
@@ -91,7 +93,8 @@ def recover(disk: Disk, folder: str, spool_id: str, journal: bytes | None) -> Re
     same_spool = last is not None and last.spool_id == spool_id
     cursor = last.cursor if last is not None and same_spool else None
     if same_spool and not found.damaged:
-        return Recovered(cursor, days.days, seen, _cut(disk, folder, days.days))
+        cut = _cut(disk, folder, days.days)
+        return Recovered(cursor, days.days, seen, cut, journal_end=found.end)
     learned = sum(learn(disk, seen, folder, name) for name in originators(disk, folder))
     seen.take()
     return Recovered(cursor, {}, seen, 0, learned, found.damaged)
