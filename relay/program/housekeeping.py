@@ -220,7 +220,10 @@ class Housekeeping:
                 self._waiting.clear()
             await asyncio.sleep(INTERVAL_SECONDS)
             async with self._looking:
-                self._lost_counts = dict(self.losses())
+                try:
+                    self._lost_counts = dict(self.losses())
+                except Exception as bug:  # noqa: BLE001  as in `look`
+                    self._waiting.extend(self._note_bug(bug, self._clocks()))
                 self._waiting.extend(await asyncio.to_thread(self.look))
 
     def look(self) -> list[Event]:

@@ -34,7 +34,7 @@ from relay.system.signals import Signals
 from relay.values.configuration.settings import SpoolSettings
 from relay.values.event import Batch, Event, EventType
 from relay.values.size import rounded_size
-from relay.values.text import counted
+from relay.values.text import counted, error_text
 
 DRAIN_POLL_SECONDS: Final = 0.02
 
@@ -95,6 +95,8 @@ class Road:
             housekeeping = Housekeeping(disk, store, intake, destinations, terms.policy, terms.watches)
             road = cls(store, intake, housekeeping, destinations)
             tasks = [asyncio.create_task(intake.run()), asyncio.create_task(housekeeping.run())]
+            for task in tasks:
+                task.add_done_callback(_log_bug)
             try:
                 async with answering(state_directory, road.live, lambda: road.reload()):  # noqa: PLW0108  it changes
                     yield road
@@ -249,6 +251,13 @@ class Road:
             if error is not None and self.intake.waiting:
                 raise error
             await asyncio.sleep(DRAIN_POLL_SECONDS)
+
+
+def _log_bug(task: "asyncio.Task[None]") -> None:
+    """Log why a task that should run for ever has ended."""
+    if not task.cancelled() and (bug := task.exception()) is not None:
+        _log.error("a part of relay has ended by a bug: %s; restart it, and report the bug", error_text(bug))
+        _log.debug("a bug", exc_info=bug)
 
 
 def _permanent_error(behind: Sequence[Destination]) -> RelayError | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from harness.waiting import until
 from typing_extensions import override
 
 from relay.errors import StorageError, full_error
@@ -281,3 +282,18 @@ def test_an_alarm_about_a_count_ends_a_minute_after_it_last_grew(house: House) -
     assert house.after(1) == ["HEARTBEAT"]
     assert house.after(59) == []
     assert house.after(1) == ["ALARM datagrams-dropped clear", "HEARTBEAT"]
+
+
+def test_a_bug_in_what_a_program_counts_does_not_end_the_housekeeping(tmp_path: Path) -> None:
+    async def run(house: House) -> None:
+        house.housekeeping.losses = lambda: {"never": 1 // 0}
+        tasks = [asyncio.create_task(house.intake.run()), asyncio.create_task(house.housekeeping.run())]
+        await until(lambda: house.housekeeping.alarms.get("internal-error") is not None)
+        assert not tasks[1].done()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    house = House(tmp_path)
+    with house.store:
+        asyncio.run(run(house))
