@@ -57,6 +57,7 @@ from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings
 from relay.values.configuration.settings import Settings
 from relay.values.event import EventType
+from relay.values.histogram import COMMIT_BOUNDS, Histogram
 
 ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({EventType.LOG}))
 """A receiver accepts messages of type log. Its archive keeps them; the spool holds them until they are archived."""
@@ -172,7 +173,8 @@ async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: Arc
         # The archive's own cursor counts: it is written in one step with the files.
         start = Cursor() if archive.cursor is None else Cursor.decode(archive.cursor)
     road.store.move_cursor(ARCHIVE, start)
-    return Route(ARCHIVE, lambda _: ArchiveSession(writer()), EVERYTHING, start)
+    seconds = road.archive_commit_seconds = Histogram(COMMIT_BOUNDS)
+    return Route(ARCHIVE, lambda _: ArchiveSession(writer(), seconds), EVERYTHING, start)
 
 
 class Receiver(RunningParts):

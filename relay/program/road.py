@@ -33,6 +33,7 @@ from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
 from relay.values.configuration.settings import SpoolSettings
 from relay.values.event import Batch, Event, EventType
+from relay.values.histogram import Histogram
 from relay.values.size import rounded_size
 from relay.values.text import counted, error_text
 
@@ -73,6 +74,8 @@ class Road:
         """Returns the state of each source."""
         self.live_parts: Callable[[], list[LivePart]] = list
         """Returns the state of each listener, port forwarding and SSH end."""
+        self.archive_commit_seconds: Histogram | None = None
+        """How long each commit of the archive takes; None: this program has no archive."""
         self.reload: Callable[[], Awaitable[Reloaded]] = no_reload
         """Called for each request to reload."""
         self._started = wall_clock()

@@ -9,6 +9,7 @@ from relay.archive.writer.commit_pace import CommitPace
 from relay.delivery.sessions.delivery_session import DeliverySession, FaultSearch
 from relay.spool.block import Block
 from relay.spool.cursor import Cursor
+from relay.values.histogram import Histogram
 from relay.values.provenance import ReceiptMark
 
 
@@ -20,9 +21,11 @@ class ArchiveSession(DeliverySession):
     alive = True
     heard = 0.0
 
-    def __init__(self, archive: ArchiveWriter) -> None:
+    def __init__(self, archive: ArchiveWriter, commit_seconds: Histogram) -> None:
+        """`commit_seconds` gets how long each commit takes."""
         self._archive = archive
         self._pace = CommitPace()
+        self._commit_seconds = commit_seconds
         self.heard = time.monotonic()
 
     @override
@@ -42,6 +45,7 @@ class ArchiveSession(DeliverySession):
         self._archive.commit(cursor.encode())
         self.heard = time.monotonic()
         self._pace.note(began, self.heard)
+        self._commit_seconds.add(self.heard - began)
         return cursor
 
     @override

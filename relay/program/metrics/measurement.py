@@ -51,5 +51,7 @@ class Measurement(NamedTuple):
     certificates: tuple[CertificateExpiry, ...]
     originators: tuple[int, int] | None
     """How many the receiver knows, and how many of them are silent; None: this program has no archive."""
+    archive_commit_seconds: Histogram | None
+    """None: this program has no archive."""
     dropped_alarms: int
     """Alarms that the alarm-command did not get."""

@@ -21,6 +21,8 @@ _MICROSECONDS: Final = 1_000_000
 _LISTENERS: Final = "listeners"
 """The sum of all listeners; each of them has a part of its own where there are several."""
 _REFUSED: Final = "refused_"
+_ARCHIVE: Final = "archive"
+_OUTCOMES: Final = ("messages", "duplicates", "removed_duplicates", "differing", "uncompared")
 _OF_CONNECTIONS: Final = frozenset({"open", "connections", "messages", "octets"})
 
 
@@ -197,13 +199,30 @@ def refused_connections(seen: Measurement) -> Values:
         yield (cause.removeprefix(_REFUSED),), count
 
 
+@_metric("archive_messages_total", "counter", "outcome")
+def archive_messages(seen: Measurement) -> Values:
+    """Messages that were stored, dropped as duplicates, or stored although they differ or could not be compared."""
+    for part in seen.live.parts:
+        if part.name == _ARCHIVE:
+            for outcome in _OUTCOMES:
+                yield (outcome,), part.counters.get(outcome, 0)
+
+
+@_metric("archive_commit_seconds", "histogram")
+def archive_commit_seconds(seen: Measurement) -> Values:
+    """How long a commit of the archive took, with the fsync of all files."""
+    if seen.archive_commit_seconds is not None:
+        yield (), seen.archive_commit_seconds
+
+
 @_metric("part_events_total", "counter", "part", "event")
 def part_events(seen: Measurement) -> Values:
     """What other parts count: the archive, the SSH end, port-forwardings, the watch on the kernel's audit."""
     for part in seen.live.parts:
         if not _is_listener(part):
             for event, count in part.counters.items():
-                yield (part.name, event), count
+                if part.name != _ARCHIVE or event not in _OUTCOMES:
+                    yield (part.name, event), count
 
 
 @_metric("known_originators", "gauge")

@@ -24,7 +24,7 @@ class MetricsEndpoint:
             return
         server = None
         if wanted is not None:
-            from relay.program.metrics import metrics_server  # noqa: PLC0415  40 ms and 4 MB, see exposition
+            from relay.program.metrics import metrics_server  # noqa: PLC0415  40 ms and 6 MB, see exposition
 
             server = metrics_server.MetricsServer(wanted, self._road)
             await server.start()

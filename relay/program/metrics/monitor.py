@@ -119,6 +119,7 @@ class Monitor:
             ),
             certificates=tuple(road.housekeeping.watches.certificates.look(clocks)),
             originators=road.housekeeping.originators,
+            archive_commit_seconds=road.archive_commit_seconds,
             dropped_alarms=road.housekeeping.watches.alarm_command.dropped,
         )
 

@@ -44,6 +44,7 @@ def measurement() -> Measurement:
             LivePart(name="listeners", counters={**listener, "messages": 9, "refused_descriptors": 3}),
             LivePart(name="listener tcp://127.0.0.1:9999", counters=listener),
             LivePart(name="listener udp://127.0.0.1:514", counters=datagrams),
+            LivePart(name="archive", counters={"messages": 8, "duplicates": 2, "new_parts": 1}),
             LivePart(name="ssh", counters={"rejected": 4}),
         ),
         alarms=(LiveAlarm(name="spool-full", severity="critical", text="x", since=9 * SECOND),),
@@ -65,6 +66,7 @@ def measurement() -> Measurement:
         ),
         certificates=(CertificateExpiry("", "/a.pem (`ca`)", dt.datetime.fromtimestamp(1000, dt.UTC)),),
         originators=(15, 2),
+        archive_commit_seconds=histogram(COMMIT_BOUNDS),
         dropped_alarms=13,
     )
 
@@ -106,6 +108,9 @@ def test_the_values_are_those_of_the_program_in_base_units() -> None:
     assert found["relay_source_lag_bytes", ("audit",)] == 10
     assert ("relay_source_lag_bytes", ("other",)) not in found, "an unknown lag is not a number"
     assert found["relay_part_events_total", ("rejected", "ssh")] == 4
+    assert found["relay_part_events_total", ("new_parts", "archive")] == 1
+    assert found["relay_archive_messages_total", ("duplicates",)] == 2
+    assert ("relay_part_events_total", ("duplicates", "archive")) not in found
 
 
 def test_listeners_are_counted_one_by_one_and_not_in_their_sum_again() -> None:
