@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -33,9 +33,11 @@ from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
 from relay.values.configuration.settings import SpoolSettings
 from relay.values.event import Batch, Event, EventType
-from relay.values.histogram import Histogram
 from relay.values.size import rounded_size
 from relay.values.text import counted, error_text
+
+if TYPE_CHECKING:
+    from relay.values.histogram import Histogram
 
 DRAIN_POLL_SECONDS: Final = 0.02
 
