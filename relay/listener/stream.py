@@ -240,7 +240,12 @@ class StreamReception:
         except RelayError as error:
             fault = fault or error  # the first one is the cause
         if fault is not None:
-            raise fault
+            try:
+                raise fault
+            finally:
+                del (
+                    fault
+                )  # its traceback refers to this frame: the connection would stay until the garbage collector runs
         await self._stream.close()
 
     async def _receive(self) -> RelayError | None:

@@ -18,7 +18,7 @@ from harness.waiting import until
 
 from relay.listener import acceptor
 from relay.listener.admission import Admission, ConnectionLimits, Refusal, is_loopback
-from relay.listener.tcp import TcpListener
+from relay.listener.tcp import SocketConnection, TcpListener
 from relay.system.minute_log import MinuteLog
 
 
@@ -187,5 +187,27 @@ def test_connect_and_close_cycles_leave_nothing_behind() -> None:
             assert len(os.listdir("/proc/self/fd")) == descriptors
             assert threading.active_count() == threads
             assert after - before < 400 * 100, f"{(after - before) / 400} bytes a cycle"
+
+    run(scenario)
+
+
+def test_a_connection_that_failed_is_freed_at_once_without_the_garbage_collector() -> None:
+    """Its buffers, and under TLS what OpenSSL keeps, would wait for a collection that seldom comes."""
+
+    async def scenario() -> None:
+        async with TcpListener("127.0.0.1", 0, HeldSpool().submit) as listener:
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(10):
+                    with socket.create_connection(listener.address) as sender:
+                        sender.sendall(b"100 <13>cut off")
+                await until(lambda: listener.counters.connections == 10 and not listener._receptions)
+                await asyncio.sleep(0)  # the last task ends
+                left = [each for each in gc.get_objects() if isinstance(each, SocketConnection)]
+                assert not left, gc.get_referrers(left[0])
+            finally:
+                gc.enable()
+            assert listener.counters.truncated + listener.counters.framing_errors + listener.counters.lost == 10
 
     run(scenario)
