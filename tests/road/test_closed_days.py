@@ -77,7 +77,7 @@ def test_a_receiver_starts_on_a_full_disk_and_retention_frees_it_for_what_waits(
                 assert sender.recv(1) == b"", "it is in the spool"
             wait_until(lambda: "No space left" in process.log, 60, lambda: process.log)
             process.kill()
-        with Process([*disk.prefix, *relay, "receive"], tmp_path / "receive.log") as process:
+        with Process([*disk.prefix, *relay, "receive"], tmp_path / "again.log") as process:
             process.wait_for_log("ready: ")
             configuration.write_text(base + 'size = "1MiB"\n')
             subprocess.run([*relay, "reload"], capture_output=True, timeout=60, check=True)
