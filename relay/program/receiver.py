@@ -49,6 +49,7 @@ from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.system.descriptors import descriptors_for_connections, raise_descriptor_limit
 from relay.system.disk import Disk
+from relay.system.file_access import FileAccess, group_number
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.system.time_zone import zone_of
@@ -66,6 +67,7 @@ LISTENERS = "listeners"
 """Their name among the sources that submit."""
 
 _ZONE_KEY = "receiver.zone"
+GROUP_KEY = "receiver.archive-group"
 
 _log = logging.getLogger("relay.receiver")
 
@@ -168,6 +170,7 @@ async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: Arc
         committed=silence.note,
         counters=writing.counters,
         archive_format=receiver.archive_format,
+        access=FileAccess(receiver.archive_mode, group_number(receiver.archive_group, GROUP_KEY)),
     )
     with writer() as archive:
         # The archive's own cursor counts: it is written in one step with the files.

@@ -193,10 +193,11 @@ class Disk:
             return sorted(os.listdir(folder))
         return []
 
-    def make_folder(self, path: str) -> None:
-        """Create a folder (mode 0700) and the missing ones above it; durable on return."""
+    def make_folder(self, path: str) -> list[str]:
+        """Create a folder (mode 0700) and the missing ones above it, and return these; durable on return."""
         path = os.path.abspath(path)
-        missing = []
+        missing: list[str] = []
+        made: list[str] = []
         while not os.path.isdir(path):
             missing.append(path)
             path = os.path.dirname(path)
@@ -208,7 +209,9 @@ class Disk:
             except OSError as error:
                 cause = f"the folder cannot be created: {os.strerror(error.errno or 0)}"
                 raise CannotCreateError(folder, cause, "create it, or name another") from error
+            made.append(folder)
             self.sync_folder(os.path.dirname(folder))
+        return made
 
     def require_private(self, path: str) -> None:
         """PermissionRefusedError unless the folder belongs to this user and no other user has access."""

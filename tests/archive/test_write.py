@@ -22,6 +22,7 @@ from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.archive.writer.journal import MAGIC
 from relay.errors import StorageError, TemporaryError
 from relay.system.disk import Disk, File
+from relay.system.file_access import FileAccess
 from relay.values.provenance import Provenance
 
 TESTS = Path(__file__).parents[1]
@@ -541,3 +542,29 @@ def test_a_symbolic_link_in_place_of_a_file_is_not_followed(archive: Path, tmp_p
         assert victim.read_bytes() == before
     assert messages_in(archive / "switch1" / "2024-03-06.2.log") == [foreign(2)]
     assert messages_in(archive / "switch1" / "2024-03-06.3.log") == [foreign(3)]
+
+
+# --- Mode and group ---
+
+
+def test_new_files_and_folders_get_mode_and_group_and_the_writers_own_stay_private(archive: Path) -> None:
+    group = max(os.getgroups() or [os.getegid()])
+    access = FileAccess(0o640, group)
+    old = os.umask(0o077)
+    try:
+        with ArchiveWriter(str(archive), "spool", access=access) as writer:
+            writer.write(foreign(1), NOON_US)
+            writer.commit(b"1")
+    finally:
+        os.umask(old)
+    modes = {str(path.relative_to(archive)): path.stat().st_mode & 0o7777 for path in archive.rglob("*")}
+    assert modes == {
+        ".relay": 0o700,
+        ".relay/journal": 0o600,
+        ".relay/lock": 0o600,
+        "switch1": 0o750,
+        "switch1/2024-03-06.log": 0o640,
+        "switch1/2024-03-06.ledger": 0o640,
+    }
+    assert archive.stat().st_mode & 0o7777 == 0o750
+    assert {path.stat().st_gid for path in (archive, archive / "switch1" / DAY)} == {group}

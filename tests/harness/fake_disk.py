@@ -235,11 +235,14 @@ class FakeDisk(Disk):
         entries = {*self._seen, *self._folders}
         return sorted(path.rpartition("/")[2] for path in entries if path.rpartition("/")[0] == folder)
 
-    def make_folder(self, path: str) -> None:
+    def make_folder(self, path: str) -> list[str]:
         """Durable on return, as the real call promises; that promise is not tested here."""
+        made: list[str] = []
         while path not in self._folders:
             self._folders.add(path)
+            made.append(path)
             path = path.rpartition("/")[0] or "/"
+        return made
 
     def require_private(self, path: str) -> None:
         """The folder exists."""

@@ -53,6 +53,7 @@ from relay.errors import StorageError
 from relay.syslog.rfc5424 import Identity
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk
+from relay.system.file_access import PRIVATE, FileAccess
 from relay.values.provenance import Provenance, ReceiptMark
 
 _log = logging.getLogger("relay.archive")
@@ -94,6 +95,7 @@ class ArchiveWriter:
         closings: UncommittedClosings | None = None,
         counters: ArchiveCounters | None = None,
         archive_format: str = "text",
+        access: FileAccess = PRIVATE,
     ) -> None:
         self.cursor: bytes | None
         """What the last commit was given; None: give everything that the spool has."""
@@ -112,10 +114,13 @@ class ArchiveWriter:
         self._keys: dict[tuple[str, bytes, bytes], SequenceKey] = {}
         self._failed = False
         self._is_json = archive_format == "json"
-        self._logs = OpenDays(self._disk, self._folder, layout.LOG_SUFFIXES[archive_format], limits.days, self.counters)
+        suffix = layout.LOG_SUFFIXES[archive_format]
+        self._logs = OpenDays(self._disk, self._folder, suffix, limits.days, self.counters, access)
         self._repetitions = Repetitions(self._disk, self._folder)
         own = f"{self._folder}/{layout.OWN}"
-        self._disk.make_folder(own)
+        for made in self._disk.make_folder(own):
+            if made != own:
+                access.give_to(made, is_folder=True)
         self._lock = self._disk.lock(f"{own}/lock")
         self._journal = Journal(self._disk, own)
         try:

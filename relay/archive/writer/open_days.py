@@ -24,6 +24,7 @@ from relay.archive.writer.recovery import ASIDE, WHOLE_DISK_ERRORS, extents
 from relay.errors import CannotCreateError, StorageError
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
+from relay.system.file_access import FileAccess
 
 _TAIL: Final = 64 * 1024
 _DAY: Final = 86_400_000_000
@@ -47,16 +48,25 @@ class DayLimits(NamedTuple):
 class OpenDays:
     """All days that are open."""
 
-    def __init__(self, disk: Disk, archive: str, suffix: str, limits: DayLimits, counters: ArchiveCounters) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        archive: str,
+        suffix: str,
+        limits: DayLimits,
+        counters: ArchiveCounters,
+        access: FileAccess,
+    ) -> None:
         self.days: dict[str, DaySizes] = {}
         """Their committed sizes, or zeros for those that have begun since, by their logs' paths."""
         self.ended: list[str] = []
         """The paths of logs that were closed or given up since the last commit."""
-        self.files = OpenFiles(disk, archive, limits.max_open or default_limit())
+        self.files = OpenFiles(disk, archive, limits.max_open or default_limit(), access)
         self._disk = disk
         self._archive = archive
         self._suffix = suffix
         self._limits = limits
+        self._access = access
         self._counters = counters
         self._by_place: dict[tuple[str, str], OpenDay] = {}
         self._by_path: dict[str, OpenDay] = {}
@@ -184,7 +194,8 @@ class OpenDays:
 
     def _begin(self, log: OpenDay) -> DaySizes:
         """Begin a new part of a day."""
-        self._disk.make_folder(f"{self._archive}/{log.folder}")
+        for made in self._disk.make_folder(f"{self._archive}/{log.folder}"):
+            self._access.give_to(made, is_folder=True)
         after, previous = self._end_previous(log)
         log.log = log.ledger = 0
         log.taken_up_at, log.lines, log.times = 0, 0, EventTimes()

@@ -8,6 +8,7 @@ from typing import Final
 
 from relay.archive.writer.open_day import OpenDay
 from relay.system.disk import Disk, File
+from relay.system.file_access import FileAccess
 
 SYNC_THREADS: Final = 8
 _WORTH_THREADS: Final = 4
@@ -25,10 +26,11 @@ def default_limit() -> int:
 class OpenFiles:
     """The open files of an archive's writer."""
 
-    def __init__(self, disk: Disk, folder: str, limit: int) -> None:
+    def __init__(self, disk: Disk, folder: str, limit: int, access: FileAccess) -> None:
         self._disk = disk
         self._folder = folder
         self._limit = limit
+        self._access = access
         self._open: dict[OpenDay, None] = {}  # the longest unused first
         self._pool: ThreadPoolExecutor | None = None
 
@@ -45,6 +47,9 @@ class OpenFiles:
                 log_file.close()
                 raise
             log.files = (log_file, ledger_file)
+            if log.begins_anew:
+                for file in log.files:
+                    self._access.give_to(file.path, file.descriptor)
             log.identities = (identity_of(log_file), identity_of(ledger_file))
         self._open[log] = None
         return log.files

@@ -1,11 +1,12 @@
 """Mistakes in the settings of `relay receive` on this machine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from relay.config.check.files import Finding, tls_key, unreadable, unusable_key
 from relay.config.check.servers import server_mistakes
 from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
+from relay.system.file_access import group_number
 from relay.system.time_zone import zone_of
 from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings
 from relay.values.configuration.retention_settings import NEVER, RetentionSettings
@@ -19,10 +20,15 @@ NAME_OF_ARCHIVE = f'the archive is "{ARCHIVE}" in status and logs; give this ser
 def receiver_mistakes(settings: Settings) -> Iterator[Finding]:
     """What keeps the receiver's listeners from accepting senders, its archive from filing, and it from handing on."""
     receiver = settings.receiver
-    try:
-        zone_of(receiver.zone, "receiver.zone")
-    except ConfigurationError as error:
-        yield ("receiver", "zone"), f"{error.cause}; {error.remedy}"
+    of_this_machine: tuple[tuple[str, Callable[[str, str], object], str], ...] = (
+        ("zone", zone_of, receiver.zone),
+        ("archive-group", group_number, receiver.archive_group),
+    )
+    for key, find, name in of_this_machine:
+        try:
+            find(name, f"receiver.{key}")
+        except ConfigurationError as error:
+            yield ("receiver", key), f"{error.cause}; {error.remedy}"
     if (ssh := receiver.ssh) is not None:
         if sentence := unusable_key(ssh.host_key):
             yield ("receiver", "ssh", "host-key"), sentence

@@ -153,6 +153,8 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
             "relay.state-directory": settings.relay.state_directory,
             "receiver.archive": settings.receiver.archive,
             "receiver.archive-format": settings.receiver.archive_format,
+            "receiver.archive-mode": settings.receiver.archive_mode,
+            "receiver.archive-group": settings.receiver.archive_group,
         },
     )
 

@@ -83,6 +83,10 @@ class ReceiverSettings(ListenerSettings):
     proxies: tuple[Network, ...] = ()
     """The addresses whose streams begin with a PROXY header."""
     archive_format: Literal["text", "json"] = "text"
+    archive_mode: FileMode = 0o640
+    """Of logs and ledgers; folders get x where these get r."""
+    archive_group: str = ""
+    """Empty: that of the process, or of the folder above."""
     zone: Zone = "local"
     """Of time stamps without one."""
     require_identity: Flag = False
