@@ -20,15 +20,7 @@ NAME_OF_ARCHIVE = f'the archive is "{ARCHIVE}" in status and logs; give this ser
 def receiver_mistakes(settings: Settings) -> Iterator[Finding]:
     """What keeps the receiver's listeners from accepting senders, its archive from filing, and it from handing on."""
     receiver = settings.receiver
-    of_this_machine: tuple[tuple[str, Callable[[str, str], object], str], ...] = (
-        ("zone", zone_of, receiver.zone),
-        ("archive-group", group_number, receiver.archive_group),
-    )
-    for key, find, name in of_this_machine:
-        try:
-            find(name, f"receiver.{key}")
-        except ConfigurationError as error:
-            yield ("receiver", key), f"{error.cause}; {error.remedy}"
+    yield from _unknown_names(receiver)
     if (ssh := receiver.ssh) is not None:
         if sentence := unusable_key(ssh.host_key):
             yield ("receiver", "ssh", "host-key"), sentence
@@ -45,6 +37,19 @@ def receiver_mistakes(settings: Settings) -> Iterator[Finding]:
     for index, server in enumerate(settings.handed_on):
         if server.display_name == ARCHIVE:
             yield ("remote-logging-server", index, "name"), NAME_OF_ARCHIVE
+
+
+def _unknown_names(receiver: ReceiverSettings) -> Iterator[Finding]:
+    """A time zone or a group that this machine does not have."""
+    of_this_machine: tuple[tuple[str, Callable[[str, str], object], str], ...] = (
+        ("zone", zone_of, receiver.zone),
+        ("archive-group", group_number, receiver.archive_group),
+    )
+    for key, find, name in of_this_machine:
+        try:
+            find(name, f"receiver.{key}")
+        except ConfigurationError as error:
+            yield ("receiver", key), f"{error.cause}; {error.remedy}"
 
 
 def receiver_warnings(receiver: ReceiverSettings) -> Iterator[Finding]:
