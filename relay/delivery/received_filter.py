@@ -17,6 +17,7 @@ from relay.archive.filing.claimed_name import claimed_name
 from relay.spool.block import Span
 from relay.syslog.lenient.reader import glance
 from relay.syslog.priority import EVERY_PRIORITY, priority
+from relay.syslog.rfc5424 import identity
 from relay.values.event import SERVER_TYPES, EventType
 from relay.values.glob_matcher import GlobMatcher, glob_matcher
 from relay.values.provenance import Provenance, ReceiptMark
@@ -32,6 +33,7 @@ class ReceivedFilter:
         self, types: Collection[EventType], priorities: int, originators: GlobMatcher | None, names: BoundNames
     ) -> None:
         self._types = frozenset(types)
+        self._takes_every_type = self._types >= set(SERVER_TYPES)
         self._priorities = priorities
         self._originators = originators
         self._names = names
@@ -50,17 +52,18 @@ class ReceivedFilter:
 
     def accepts(self, message: bytes, span: Span, received: int) -> bool:
         """Whether the server gets a message of this span, received then (microseconds since the epoch)."""
-        found = glance(message, received)
-        if self._originators is not None and not self._is_chosen(found.host, span.provenance):
-            return False
-        kind = EventType.LOG
-        if found.identity is not None and not span.marks & ReceiptMark.FORWARDED:
-            kind = _BY_LABEL.get(found.identity.type, EventType.LOG)
-        if kind is EventType.RELAY:
+        if self._originators is not None:
+            host = glance(message, received).host
+            if not self._is_from_chosen(host, span.provenance):
+                return False
+        is_chosen = self._priorities >> priority(message) & 1
+        if is_chosen and self._takes_every_type:
             return True
-        return kind in self._types and bool(self._priorities >> priority(message) & 1)
+        own = None if span.marks & ReceiptMark.FORWARDED else identity(message)
+        kind = EventType.LOG if own is None else _BY_LABEL.get(own.type, EventType.LOG)
+        return kind is EventType.RELAY or bool(is_chosen and kind in self._types)
 
-    def _is_chosen(self, host: bytes | None, sender: Provenance | None) -> bool:
+    def _is_from_chosen(self, host: bytes | None, sender: Provenance | None) -> bool:
         decided = self._decided.get((host, sender))
         if decided is None:
             name = claimed_name(self._names, host, sender)
