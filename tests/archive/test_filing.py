@@ -186,6 +186,7 @@ class TestTheCeiling:
         folders = [policy.file(named(b"fw%d" % number), senders[number], RECEIVED).folder for number in range(4)]
         assert folders == ["~disputed/fw0", "~disputed/fw1", "~disputed/192.0.2.3", "~disputed/192.0.2.4"]
         assert policy.file(named(b"fw9"), PEER, RECEIVED).folder == "~disputed/~others"
+        assert policy.counters.last_dispute == "fw9 from 192.0.2.7 by udp://0.0.0.0:514"
 
 
 def test_no_form_ends_in_a_folder_without_a_sender() -> None:

@@ -81,6 +81,8 @@ class _Place(NamedTuple):
     originator: str
     marks: tuple[str, ...]
     counter: str = ""
+    claimed: str = ""
+    """The disputed name."""
 
 
 class _Rules(NamedTuple):
@@ -171,8 +173,8 @@ class FilingPolicy:
         ):
             if candidate in self._disputed or len(self._disputed) < limit:
                 self._disputed.add(candidate)
-                return _Place(candidate, originator, marks, "disputed")
-        return _Place(f"{DISPUTED}/{OTHERS}", OTHERS, marks, "disputed")
+                return _Place(candidate, originator, marks, "disputed", name)
+        return _Place(f"{DISPUTED}/{OTHERS}", OTHERS, marks, "disputed", name)
 
     def _count(self, place: _Place, sender: Provenance | None) -> None:
         counters = self.counters
@@ -180,7 +182,7 @@ class FilingPolicy:
             counters.disputed += 1
             if sender is not None:
                 identity = f" with {sender.identity}" if sender.identity else ""
-                counters.last_dispute = f"{place.originator} from {sender.peer}{identity} by {sender.listener}"
+                counters.last_dispute = f"{place.claimed} from {sender.peer}{identity} by {sender.listener}"
         elif place.counter == "by_address":
             counters.by_address += 1
         else:
