@@ -160,7 +160,7 @@ class TestBoundNames:
 
 class TestTheCeiling:
     def test_beyond_it_messages_are_filed_by_address_and_then_together(self) -> None:
-        terms = FilingTerms(most_originators=3, bindings=(NameBinding(names=("fw1",), ssh_keys=frozenset({KEY})),))
+        terms = FilingTerms(most_originators=3, bindings=(NameBinding(names=("fw*",), ssh_keys=frozenset({KEY})),))
         policy = FilingPolicy(terms, ["h1", "~others", "~disputed/fw1", "~aside/h9"])
 
         def folder(host: bytes, sender: Provenance = PEER) -> str:
@@ -170,8 +170,9 @@ class TestTheCeiling:
         others = [PEER._replace(peer=f"192.0.2.{number}") for number in range(20, 23)]
         assert [folder(b"h9", each) for each in others] == ["192.0.2.20", "192.0.2.21", "~others"]
         assert folder(b"h2", others[2]) == "h2"
-        assert folder(b"fw1", ROUTER) == "fw1"  # what a binding names and its sender proves
-        assert (policy.counters.by_address, policy.counters.others) == (4, 1)
+        assert folder(b"fw1", ROUTER) == "fw1"  # what a binding covers and its sender proves
+        assert [folder(b"fw%d" % number, ROUTER) for number in range(2, 6)] == ["fw2", "fw3", "~others", "~others"]
+        assert (policy.counters.by_address, policy.counters.others) == (4, 3)
 
     def test_twenty_thousand_names_make_half_as_many_folders(self) -> None:
         policy = FilingPolicy()

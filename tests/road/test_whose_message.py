@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 from archive.plain_reader import read_archive
+from harness.certificates import ROUTER, SERVER, Authority
 from harness.ports import LOOPBACK, free_port, listens
 from harness.process import Process
 from harness.relay import RELAY
@@ -54,10 +56,11 @@ class LogServer:
         return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[Process]:
+    def running(self, *ports: int) -> Iterator[Process]:
         argv = [*RELAY, "-c", str(self.configuration), "receive"]
         with Process(argv, self.folder / "log") as process:
-            wait_until(lambda: listens(self.bound_port) or not process.running, 60, lambda: process.log)
+            ports = ports or (self.bound_port,)
+            wait_until(lambda: all(map(listens, ports)) or not process.running, 60, lambda: process.log)
             assert process.running, process.log
             yield process
             process.stop()
@@ -142,6 +145,57 @@ def test_bound_names_are_disputed_reloaded_and_required(server: LogServer) -> No
         server.send(server.bound_port, OWN % 3)
         assert len(server.wait_for("fw1", 3)) == 3
         assert f"not listening on tcp://{LOOPBACK}:{server.open_port}: require-identity is true" in process.log
+
+
+def test_keys_and_certificates_prove_names(server: LogServer, tmp_path: Path, authority: Authority) -> None:
+    """Of senders by TLS and SSH; no other address listens, although it stays the destination within SSH."""
+    tls, ssh, pair = free_port(), free_port(), authority.pair(SERVER, LOOPBACK)
+    host_key, client_key = (paramiko.ECDSAKey.generate() for _ in range(2))
+    host_key.write_private_key_file(str(tmp_path / "host"))
+    (tmp_path / "keys").write_text(f"{client_key.get_name()} {client_key.get_base64()} router\n")
+    (tmp_path / "keys").chmod(0o600)
+    server.configure(
+        "require-identity = true",
+        *("[[receiver.originator]]", 'name = ["fw1"]', f'certificates = ["{ROUTER}"]'),
+        *("[[receiver.originator]]", 'name = ["fw2"]', f'ssh-keys = ["{client_key.fingerprint}"]'),
+        *("[receiver.tls]", f'listen = "{LOOPBACK}:{tls}"', f'certificate = "{pair.certificate}"'),
+        *(f'private-key = "{pair.key}"', f'ca = "{authority.certificate}"'),
+        *("[receiver.ssh]", f'listen = "{LOOPBACK}:{ssh}"', f'host-key = "{tmp_path / "host"}"'),
+        f'authorized-keys = "{tmp_path / "keys"}"',
+        bound=False,
+    )
+    messages = [b"<14>1 2026-11-30T09:01:02Z fw%d app - - - x" % number for number in (1, 2)]
+    framed = b"".join(b"%d %b" % (len(message), message) for message in messages)
+    with server.running(tls, ssh) as process:
+        assert not listens(server.open_port)
+        for name in (ROUTER, "other.example"):
+            context = authority.client()
+            context.load_cert_chain(*authority.pair(name))
+            with (
+                socket.create_connection((LOOPBACK, tls)) as connection,
+                context.wrap_socket(connection, server_hostname=SERVER) as stream,
+            ):
+                stream.sendall(framed)
+                stream.unwrap()
+        with paramiko.Transport((LOOPBACK, ssh)) as transport:
+            transport.connect(username="router", pkey=client_key)
+            channel = transport.open_channel("direct-tcpip", (LOOPBACK, server.open_port), (LOOPBACK, 1))
+            channel.sendall(framed + b"11 <14>no host")
+            channel.shutdown_write()
+            assert channel.recv(1) == b"", process.log
+        marks = {
+            folder: [each["marks"] for each in server.wait_for(folder, count)] for folder, count in _PROVEN.items()
+        }
+    forwarded = ["forwarded"]
+    assert marks == {
+        "fw1": [[]],
+        "fw2": [forwarded, [*forwarded, "no-time", "no-host"]],
+        "~disputed/fw1": [["disputed"], [*forwarded, "disputed"]],
+        "~disputed/fw2": [["disputed"], ["disputed"]],
+    }
+
+
+_PROVEN = {"fw1": 1, "fw2": 2, "~disputed/fw1": 2, "~disputed/fw2": 2}
 
 
 @pytest.mark.parametrize("archive_format", ["text", "json"])

@@ -50,30 +50,27 @@ class BoundNames:
     """All bindings of a receiver."""
 
     def __init__(self, bindings: Sequence[NameBinding] = ()) -> None:
-        self._bindings = [
-            (binding, glob_matcher([_plain(name) for name in binding.names]), frozenset(map(_plain, binding.names)))
-            for binding in bindings
-        ]
+        self._bindings = [(binding, glob_matcher([_plain(name) for name in binding.names])) for binding in bindings]
 
     def is_disputed(self, name: str, sender: Provenance) -> bool:
         """Whether the name is bound to other senders than this one."""
         covering = self._covering(name)
         return bool(covering) and not any(binding.is_proven_by(sender) for binding in covering)
 
-    def is_reserved(self, name: str) -> bool:
-        """Whether a binding has this very name, not only a glob that covers it."""
-        return any(_plain(name) in names for _, _, names in self._bindings)
+    def is_bound(self, name: str) -> bool:
+        """Whether a binding covers the name."""
+        return bool(self._covering(name))
 
     def name_of(self, sender: Provenance) -> str | None:
         """The name that is bound to this sender; None without one, and where a binding leaves a choice."""
-        for binding, _, _ in self._bindings:
+        for binding, _ in self._bindings:
             if binding.only_name and binding.is_proven_by(sender):
                 return binding.only_name
         return None
 
     def _covering(self, name: str) -> list[NameBinding]:
         plain = _plain(name)
-        return [binding for binding, covers, _ in self._bindings if covers(plain)]
+        return [binding for binding, covers in self._bindings if covers(plain)]
 
 
 def _plain(name: str) -> str:

@@ -6,8 +6,8 @@ not count as one.
 
 - A message under a name that is bound to another sender goes to `~disputed/NAME`.
 - Beyond `most_originators` folders, messages with a new name are filed by the sender's address; beyond as many of
-  those, in `~others`. A name that a binding has literally, and its sender proves, always has its own folder. Names
-  below `~disputed` have ceilings of the same kind.
+  those, in `~others`. Names that a binding covers, and their senders prove, have a ceiling of their own, so that
+  forged names do not use it up. Names below `~disputed` have ceilings of the same kind.
 - A message that came through a router's relay from another program (FORWARDED) keeps its HOSTNAME, but an identity in
   it is not that relay's.
 """
@@ -106,6 +106,8 @@ class FilingPolicy:
         self.counters = FilingCounters()
         self._rules = _Rules.of(terms or FilingTerms())
         self._folders: set[str] = set()
+        self._proven: set[str] = set()
+        """Those among `_folders` that began beyond `most_originators`, because their names are bound and proven."""
         self._disputed: set[str] = set()
         self.know(folders)
 
@@ -156,12 +158,16 @@ class FilingPolicy:
         folder = folder_name(octets if octets != NAMELESS.encode() else None)
         if claimed.disputed:
             return self._disputed_place(rules.terms.most_disputed, folder, name, peer, (*marks, "disputed"))
-        most = rules.terms.most_originators
-        if folder in self._folders or len(self._folders) < most or (sender and rules.names.is_reserved(name)):
+        most, free = rules.terms.most_originators, len(self._folders) - len(self._proven)
+        if folder in self._folders or free < most:
             self._folders.add(folder)
             return _Place(folder, name, marks)
+        if sender is not None and len(self._proven) < most and rules.names.is_bound(name):
+            self._folders.add(folder)
+            self._proven.add(folder)
+            return _Place(folder, name, marks)
         folder = folder_name(peer.encode() or None)
-        if folder in self._folders or len(self._folders) < 2 * most:
+        if folder in self._folders or free < 2 * most:
             self._folders.add(folder)
             return _Place(folder, peer, marks, "by_address")
         return _Place(OTHERS, OTHERS, marks, "others")
