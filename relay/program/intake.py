@@ -48,6 +48,8 @@ class IntakeLimits(NamedTuple):
     """Of each queue."""
     commit: int = 1024 * 1024
     retry_seconds: float = 1.0
+    stall_seconds: float = 1.0
+    """A commit that takes longer means that the spool cannot be written at the moment."""
     attempts: int = 5
     """To write what cannot be delivered again, on a disk that is not full, before it is refused."""
     calm_seconds: float = 3.0
@@ -127,7 +129,7 @@ class Intake:
         self.commit_began: float | None = None
         """When the commit that is under way began (monotonic seconds); None when there is none."""
         self.writable = asyncio.Event()
-        """Set while commits succeed. Listeners read nothing meanwhile that they would only keep in memory."""
+        """Set while commits succeed in time. While it is not, listeners read nothing, and queue nothing again."""
         self._error: RelayError | None = None
         self.writable.set()
         self._store = store
@@ -309,17 +311,21 @@ class Intake:
         commit = self._new_commit(taken)
         failure = None
         begun = self.commit_began = time.monotonic()
+        stalled = asyncio.get_running_loop().call_later(self._limits.stall_seconds, self.writable.clear)
         try:
             await self._in_worker(functools.partial(commit.write, self._clock, reserve=reserve))
         except StorageError as error:
             failure = error
             if self.error is None:
-                _log.error("the spool cannot be written (disk-full-action %s): %s", self._store.space.policy, error)
+                _log.error("the spool cannot be written: %s", error)
             self.error = error
             for pending in taken:
                 pending.batch = commit.rest_of(pending.batch)
         finally:
             self.commit_began = None
+            stalled.cancel()
+            if self.error is None:
+                self.writable.set()
         self._numbers = commit.reached
         self.accepted += commit.accepted
         if failure is None:

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -146,6 +147,8 @@ class _StubbornFile(File):
         self._disk = disk
 
     def sync(self) -> None:
+        if "segment" in self.path:
+            self._disk.moves.wait(20)
         if "segment" in self.path and self._disk.failures:
             self._disk.failures -= 1
             raise StorageError(self.path, "fdatasync failed: No space left on device")
@@ -153,10 +156,12 @@ class _StubbornFile(File):
 
 
 class _StubbornDisk(Disk):
-    """A real disk on which so many syncs of segments fail."""
+    """A real disk on which so many syncs of segments fail, and which stalls while `moves` is not set."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
+        self.moves = threading.Event()
+        self.moves.set()
 
     def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
         return _StubbornFile(super().open(path, create=create, writable=writable), self)
@@ -172,14 +177,32 @@ def test_while_the_disk_fails_nothing_is_accepted_and_then_everything_once(
         durable = await intake.submit(batch(event(EventType.AUDIT, "one"), event(EventType.TRAFFIC, "t"), reached=2))
         await until(lambda: intake.error is not None)
         seen.append(durable.done())
+        seen.append(intake.writable.is_set())
         await durable
+        await until(intake.writable.is_set)
         seen.append(intake.error is None)
 
     working(store(tmp_path, disk=disk), body, IntakeLimits(retry_seconds=0.01))
-    assert (seen, disk.failures) == ([False, True], 0)
+    assert (seen, disk.failures) == ([False, False, True], 0)
     with store(tmp_path, SECOND) as again:
         assert (texts(again.retained), texts(again.transient)) == ([b"one"], [b"t"])
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_a_disk_that_stalls_counts_as_not_writable(tmp_path: Path) -> None:
+    """Listeners then queue no record that its sender sends again after each of its own timeouts."""
+    disk = _StubbornDisk(failures=0)
+
+    async def body(intake: Intake) -> None:
+        disk.moves.clear()
+        durable = await intake.submit(batch(event(EventType.AUDIT, "one"), reached=1))
+        await until(lambda: not intake.writable.is_set())
+        assert (durable.done(), intake.error) == (False, None)
+        disk.moves.set()
+        await durable
+        await until(intake.writable.is_set)
+
+    working(store(tmp_path, disk=disk), body, IntakeLimits(stall_seconds=0.01))
 
 
 def test_after_a_crash_between_the_two_fsyncs_the_event_is_neither_lost_nor_numbered_twice(tmp_path: Path) -> None:
