@@ -51,7 +51,7 @@ DIFFERENCES: Final = {
     b"<13>Nov 30 09:01:02 pc1\t": "Snare separates by TAB",
     b"<13>pc1\t": "likewise",
     b"<180>": "Cisco IOS: number, origin and time stamp (needs rsyslog's pmciscoios)",
-    b"<187>208: [syslog@9": "likewise",
+    b"<187>": "likewise, also behind a relay's header",
     b"<189>": "likewise, and FortiGate's own form",
     b"<166>Nov 30 2026 09:01:02 asa1 :": "Cisco ASA: the tag follows a space and a colon",
     b"<166>:Nov 30": "Cisco ASA's EMBLEM form",

@@ -24,6 +24,7 @@ _SIGN: Final = re.compile(rb"(?:[0-9]{1,10} )?([*.]?)")
 _WORD: Final = re.compile(rb"[^ \t]++")
 _FIELDS: Final = re.compile(rb" +([!-~]{1,255}+) +([!-~]{1,128}+) +([!-~]{1,128}+) +(?=\[[^ \]=\"]+@|-(?: |\Z))")
 _AIX: Final = re.compile(rb"Message forwarded from ([0-9A-Za-z_.:-]{1,255}): +")
+_CISCO_NUMBER: Final = re.compile(rb"[0-9]{1,12}: +[*.]?")
 _OF_SYSLOGD: Final = re.compile(rb"(?:last )?message repeated [0-9]{1,10} times|-- MARK --")
 _LEGAL_STAMP: Final = (
     rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) (?: [1-9]|[12][0-9]|3[01]) [0-9]{2}:[0-9]{2}:[0-9]{2}"
@@ -97,6 +98,7 @@ def _host_and_tag(message: bytes, at: int, reading: Reading) -> Reading:
         or _FIELDS.match(message, end)
         or _OF_SYSLOGD.match(message, following)
         or _severity_and_tag(message, following)
+        or _cisco_tag(message, following)
     )
     return _behind_host(message, end, reading._replace(host=word[0])) if is_host else reading._replace(msg_at=at)
 
@@ -109,8 +111,8 @@ def _behind_host(message: bytes, end: int, reading: Reading) -> Reading:
         app, procid, msgid = (None if field == b"-" else field for field in fields.groups())
         found = reading._replace(app=app, procid=procid, msgid=msgid, structured_data=data.elements)
         return found._replace(msg_at=text_at(message, data.end), marks=reading.marks | FormMark.REPAIRED)
-    severity = _severity_and_tag(message, at)
-    return _tagged(message, severity or at, reading)
+    tag_at = _severity_and_tag(message, at) or _cisco_tag(message, at)
+    return _tagged(message, tag_at or at, reading)
 
 
 def _severity_and_tag(message: bytes, at: int) -> int:
@@ -120,6 +122,13 @@ def _severity_and_tag(message: bytes, at: int) -> int:
         return 0
     following = _beyond_space(message, word.end())
     return following if TAG.match(message, following) else 0
+
+
+def _cisco_tag(message: bytes, at: int) -> int:
+    """Where the tag begins in `6951: .Jan 1 14:58:57: %LINK-…`, which a relay put behind the host; 0: it does not."""
+    number = _CISCO_NUMBER.match(message, at)
+    stamp = STAMP.match(message, number.end()) if number else None
+    return stamp.end() + 2 if stamp and message.startswith(b": %", stamp.end()) else 0
 
 
 def _tagged(message: bytes, at: int, reading: Reading) -> Reading:

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 _MONTHS: Final = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
 _MONTH: Final = rb"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-_CLOCK: Final = rb"(?P<%b>[0-9]{1,2}):(?P<%b>[0-9]{2}):(?P<%b>[0-9]{2})(?:[.,](?P<%b>[0-9]{1,64}+))?"
+_CLOCK: Final = rb"(?P<%b>[0-9]{1,2}):(?P<%b>[0-9]{2}):(?P<%b>[0-9]{2})(?:[.,](?P<%b>[0-9]{1,64}+)|\.(?= ))?"
 _HOURS: Final[dict[bytes, float]] = {
     b"UTC": 0.0, b"GMT": 0.0, b"UT": 0.0, b"Z": 0.0, b"WET": 0.0, b"WEST": 1.0, b"CET": 1.0, b"CEST": 2.0, b"MET": 1.0,
     b"MEST": 2.0, b"EET": 2.0, b"EEST": 3.0, b"MSK": 3.0, b"JST": 9.0, b"KST": 9.0, b"HKT": 8.0, b"SGT": 8.0,
