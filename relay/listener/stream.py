@@ -243,9 +243,8 @@ class StreamReception:
             try:
                 raise fault
             finally:
-                del (
-                    fault
-                )  # its traceback refers to this frame: the connection would stay until the garbage collector runs
+                # Its traceback refers to this frame: the connection would stay until a garbage collection.
+                del fault
         await self._stream.close()
 
     async def _receive(self) -> RelayError | None:
