@@ -157,17 +157,20 @@ class Admission:
         self._line.close()
 
     def _write(self, counts: Mapping[str, int]) -> None:
-        values = {
-            Refusal.CONNECTIONS: self.ceiling,
-            Refusal.PER_ADDRESS: self.limits.per_address,
-            Refusal.UNAUTHENTICATED: self.limits.unauthenticated,
+        all_of_them = f"{Refusal.CONNECTIONS} = {self.limits.connections}"
+        if self.ceiling < self.limits.connections:
+            all_of_them = f"the {self.ceiling} for which this process has file descriptors (LimitNOFILE, ulimit -n)"
+        ceilings = {
+            Refusal.CONNECTIONS: all_of_them,
+            Refusal.PER_ADDRESS: f"{Refusal.PER_ADDRESS} = {self.limits.per_address}",
+            Refusal.UNAUTHENTICATED: f"{Refusal.UNAUTHENTICATED} = {self.limits.unauthenticated}",
         }
-        beyond = [f"{counts[key]} beyond {key} = {value}" for key, value in values.items() if counts.get(key)]
+        beyond = [f"{counts[key]} beyond {ceiling}" for key, ceiling in ceilings.items() if counts.get(key)]
         if beyond:
-            refused = counted(sum(counts.get(key, 0) for key in values), "connection")
+            refused = counted(sum(counts.get(key, 0) for key in ceilings), "connection")
             last = f", the last from {self._last_refused}" if self._last_refused else ""
             _log.warning(
-                "%s refused: %s%s; %d are open; close idle senders, or raise the key in [receiver]",
+                "%s refused: %s%s; %d are open; close idle ones, or raise the ceiling",
                 *(refused, ", ".join(beyond), last, self.connections),
             )
         if counts.get(Refusal.DESCRIPTORS):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from relay.events.own_events import Author
-from relay.listener.admission import Admission, ConnectionLimits
+from relay.listener.admission import Admission, ConnectionLimits, Refusal
 from relay.listener.datagrams import DatagramListener, DatagramTerms
 from relay.listener.listening_socket import Listener, binding, binding_for_datagrams
 from relay.listener.stream import ListenerCounters, StreamTerms
@@ -102,8 +102,7 @@ class Listeners:
         total: Counter[str] = Counter(asdict(ListenerCounters()))
         for counters in self.by_url().values():
             total.update(counters)
-        causes = {cause.name.lower(): count for cause, count in self.admission.refused.items()}
-        return {**total, **{f"refused_{cause}": count for cause, count in causes.items()}}
+        return {**total, **{f"refused_{cause.name.lower()}": self.admission.refused[cause] for cause in Refusal}}
 
     def by_url(self) -> dict[str, dict[str, int]]:
         """The counters of each listener."""

@@ -47,7 +47,7 @@ from relay.program.watch.silence_watch import SilenceWatch
 from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
-from relay.system.descriptors import descriptors_for_connections, raise_descriptor_limit
+from relay.system.descriptors import descriptor_limit, descriptors_for_connections, raise_descriptor_limit
 from relay.system.disk import Disk
 from relay.system.file_access import FileAccess, group_number
 from relay.system.service_manager import serving
@@ -82,6 +82,7 @@ class ArchiveWriting(NamedTuple):
 
 async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedConfiguration]) -> None:
     """Listen and archive until SIGTERM or SIGINT; SIGHUP and a request on the control socket reload."""
+    raise_descriptor_limit()  # first: the archive's share depends on it
     settings = start.settings
     check(settings)
     with Signals() as signals:
@@ -198,7 +199,7 @@ class Receiver(RunningParts):
             road.housekeeping.submit_of(LISTENERS),
             self._settings.receiver,
             lambda: author_of(self._settings),
-            descriptors_for_connections(raise_descriptor_limit()),
+            descriptors_for_connections(descriptor_limit()),
         )
         self._recalling: asyncio.Task[None] | None = None
         self._metrics = MetricsEndpoint(road)

@@ -7,8 +7,10 @@ from typing import Final
 MOST: Final = 65_536
 """More are not used, because the kernel's table grows with the highest one (listening sockets have the highest)."""
 _USUAL: Final = 1024
-RESERVE: Final = 256
-"""Descriptors that no connection gets: for the spool, the archive, and relay's own sockets."""
+RESERVE: Final = 128
+"""Descriptors that no connection gets: for the spool, and relay's own sockets and files."""
+_OF_THE_ARCHIVE: Final = 4096
+"""The archive opens a log and a ledger for each originator, up to a quarter of the limit and so many at most."""
 
 
 def descriptor_limit() -> int:
@@ -32,5 +34,5 @@ def raise_descriptor_limit() -> int:
 
 
 def descriptors_for_connections(limit: int) -> int:
-    """How many connections that limit leaves room for."""
-    return max(limit - RESERVE, limit // 2)
+    """How many connections that limit leaves room for; of a very small one they get a quarter."""
+    return max(limit - min(limit // 4, _OF_THE_ARCHIVE) - RESERVE, limit // 4)

@@ -210,3 +210,23 @@ def test_a_routers_relay_takes_syslog_from_its_programs_and_forwards_it(tmp_path
         running.stop()
         assert "Traceback" not in running.log
     assert not path.exists()
+
+
+def test_with_few_descriptors_the_archive_has_its_own_and_one_line_names_the_ceiling(tmp_path: Path) -> None:
+    """The connections get a quarter of 96; asyncio's own server would log a traceback a second without any."""
+    server = LogServer(tmp_path)
+    server.write(connections=10_000)
+    argv = ["prlimit", "--nofile=96:96", *RELAY, "-c", str(server.configuration), "receive"]
+    with Process(argv, tmp_path / "receive.log") as process, contextlib.ExitStack() as stack:
+        process.wait_for_log("ready: ")
+        first = stack.enter_context(socket.create_connection((LOOPBACK, server.tcp)))
+        for _ in range(150):
+            stack.enter_context(socket.create_connection((LOOPBACK, server.tcp)))
+        wait_until(lambda: server.counters()["refused_connections"] >= 127, 60, lambda: str(server.counters()))
+        first.sendall(b"<13>1 - device1 app - - - still archived\n")
+        send(server.udp, [b"<13>1 - device%d app - - - new folder" % number for number in range(20)])
+        wait_until(lambda: len(archived(server.archive)) >= 21, 60, lambda: process.log)
+        assert any(b"still archived" in each for each in archived(server.archive))
+        (line,) = [line for line in process.log.splitlines() if "refused: " in line]
+        assert "beyond the 24 for which this process has file descriptors" in line
+        assert "Traceback" not in process.log
