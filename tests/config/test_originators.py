@@ -97,6 +97,14 @@ def test_a_name_that_is_bound_twice_is_a_warning(tmp_path: Path) -> None:
     assert '"fw*" is also in [[receiver.originator]] 1' in found[0][1]
 
 
+def test_a_listener_that_everybody_reaches_proves_nothing(tmp_path: Path) -> None:
+    urls = '["udp://[::]:514", "tcp://0.0.0.0:601", "tcp://localhost:1", "unix:///run/relay/s"]'
+    text = f"[receiver]\nlisten = {urls}\n{ORIGINATOR}listeners = {urls}\n"
+    found = list(receiver_warnings(receiver(tmp_path, text)))
+    assert [path for path, _ in found] == [("receiver", "originator", 0, "listeners", number) for number in (0, 1)]
+    assert "every sender that reaches it may use these names" in found[0][1]
+
+
 class TestTheZone:
     @pytest.mark.parametrize(
         ("name", "hours"), [("UTC", 0), ("+05:30", 5.5), ("-01:00", -1), ("Europe/Berlin", 1), ("Etc/GMT+3", -3)]

@@ -1,6 +1,7 @@
 """Mistakes in the settings of `relay receive` on this machine."""
 
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 
 from relay.config.check.files import Finding, tls_key, unreadable, unusable_key
 from relay.config.check.servers import server_mistakes
@@ -8,6 +9,7 @@ from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
 from relay.system.file_access import group_number
 from relay.system.time_zone import zone_of
+from relay.values.address import Address
 from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings
 from relay.values.configuration.retention_settings import NEVER, RetentionSettings
 from relay.values.configuration.settings import Settings
@@ -52,6 +54,18 @@ def _unknown_names(receiver: ReceiverSettings) -> Iterator[Finding]:
             yield ("receiver", key), f"{error.cause}; {error.remedy}"
 
 
+def _is_open_to_the_network(url: str) -> bool:
+    """Whether a listener that verifies nobody can be reached from other machines."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in {"tcp", "udp"}:
+        return False
+    host = Address.parse(rest).host
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() != "localhost"
+
+
 def receiver_warnings(receiver: ReceiverSettings) -> Iterator[Finding]:
     """What is legal and probably not meant: names that anybody can use after all, keys without effect."""
     seen: dict[str, int] = {}
@@ -64,6 +78,13 @@ def receiver_warnings(receiver: ReceiverSettings) -> Iterator[Finding]:
                     "use it; name it in one of them"
                 )
                 yield ("receiver", "originator", index, "name", number), sentence
+        for number, url in enumerate(table.listeners):
+            if _is_open_to_the_network(url):
+                sentence = (
+                    f"{quoted(url)} is not on loopback, so every sender that reaches it may use these names; bind a "
+                    "loopback port that sshd's permitopen guards, or a key"
+                )
+                yield ("receiver", "originator", index, "listeners", number), sentence
         if table.networks and any(url.startswith("udp://") for url in receiver.urls):
             sentence = "prove nothing by UDP, because a sender can claim any address, and this receiver listens on UDP"
             yield ("receiver", "originator", index, "networks"), sentence
