@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive.plain_reader import read_archive
 from harness.openssh import Sshd
 from harness.receiver import Receiver
 from harness.records import closed, generate, serials
@@ -115,6 +116,15 @@ def test_an_undamaged_archive_is_complete_and_every_message_is_counted(written: 
     assert (switch["messages"], switch["numbered"]) == (1, 0)
     assert (other["messages"], other["numbered"]) == (1, 0)
     assert "switch1: whole; 1 message (1 without a number)" in shown
+
+
+def test_a_program_that_shares_no_code_with_relay_reads_and_verifies_it(written: Path) -> None:
+    """Python's json and hashlib, as FORMAT.md describes the files."""
+    lines = read_archive(written)
+    assert sorted(line.message for line in lines) == sorted(archived(written))
+    foreign = [line.extent for line in lines if line.message in FOREIGN]
+    assert {(extent["from"], extent["via"].partition(":")[0]) for extent in foreign} == {("127.0.0.1", "tcp")}
+    assert all(line.extent["id"] for line in lines if line.folder == "combo1")
 
 
 def test_a_removed_message_is_found_by_the_chain(archive: Path) -> None:
