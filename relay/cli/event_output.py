@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from relay.archive.layout import DISPUTED
 from relay.archive.ledger import Extent
 from relay.cli.event_summary import NOTHING, parameters, summary
 from relay.cli.output import message_as_json, report
@@ -40,6 +41,8 @@ MAX_REPORTED: Final = 20
 
 _AUDIT_HEAD: Final = re.compile(r"(?:node=\S+ )?type=\S+ msg=audit\([^)]*\):? ?")
 _AUDITD: Final = b"auditd"
+_DISPUTED: Final = f"{DISPUTED}/"
+"""Before a name that is not shown as that of the originator, because it is bound to another sender."""
 _BOM: Final = b"\xef\xbb\xbf"
 _RUN: Final = b' relayRun="'
 _NAME: Final = r"[!#-<>-\\^-~]+"
@@ -115,7 +118,8 @@ def _lines(event: PastEvent, display: EventDisplay) -> str:
     head = [_shown_time(event, message, reading), event.type, decoded(msgid) if msgid else "-"]
     if display.originators:
         host = message.hostname if message is not None else reading and reading.host
-        head.insert(1, decoded(host) if host else event.facts.originator if event.facts else "-")
+        folder = event.facts.originator if event.facts else "-"
+        head.insert(1, decoded(host) if host and not folder.startswith(_DISPUTED) else folder)
     if display.full:
         if message is not None and not (message.app_name == _AUDITD and message.msg):  # whose records have them all
             records += [f"{name}={value}" for name, value in parameters(message)]

@@ -125,6 +125,8 @@ def test_bound_names_are_disputed_reloaded_and_required(server: LogServer) -> No
         server.send(server.bound_port, OWN % 1, OWN % 1, b"<14>no host")
         forged = server.wait_for("~disputed/fw1", 1)
         assert [event["marks"] for event in forged] == [["disputed"]]
+        shown = server.relay("events", "--archive", str(server.archive), "--grep", "relaySeq").stdout
+        assert "  ~disputed/fw1  " in shown  # never as fw1's own
         assert [event["number"] for event in server.wait_for("fw1", 1)] == [1]  # the forged one is not its duplicate
         assert len(server.wait_for("web1", 1)) == 1
         (bare, other) = server.wait_for(LOOPBACK, 2)
