@@ -255,7 +255,7 @@ class StreamReception:
         except StorageError:
             raise  # batches that are not durable yet need not be waited for
         except SlowSenderError as error:
-            await self._submit_messages(self._conversation.finish())  # a line, which may lack no more than its trailer
+            await self._finish()  # a line may lack no more than its trailer
             return error
         except RelayError as error:
             answering = self._answering
@@ -314,7 +314,7 @@ class StreamReception:
         return data
 
     def _is_amid_a_frame(self) -> bool:
-        return self._conversation.partial or bool(self._begun)
+        return self._conversation.partial or bool(self._begun.strip(b"\r\n"))
 
     async def _hand_on(self, data: bytes) -> None:
         self._counters.octets += len(data)

@@ -154,7 +154,7 @@ class Decoder:
                     continue
                 length = self._length(data, at)
                 if length == _BAD:
-                    self._refuse(at)
+                    self._refuse(at, data[at : data.find(b" ", at)])
                     return
                 if length == _UNDECIDED:
                     self._begun += data[at:]
@@ -283,6 +283,7 @@ class Decoder:
         messages.append(bytes(self._begun))
         self._begun.clear()
 
-    def _refuse(self, at: int) -> None:
-        cause = f"MSG-LEN is 1 to {_LONGEST_LENGTH} digits and not zero (RFC 6587 section 3.4.1)"
+    def _refuse(self, at: int, length: bytes) -> None:
+        rule = f"MSG-LEN is 1 to {_LONGEST_LENGTH} digits and not zero (RFC 6587 section 3.4.1)"
+        cause = f"{rule}, not {quoted(decoded(length))}"
         self.error = FramingError(self._received + at, cause)

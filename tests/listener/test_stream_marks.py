@@ -68,18 +68,27 @@ def test_every_batch_has_its_senders_provenance() -> None:
     run(scenario)
 
 
-def test_a_line_whose_trailer_never_comes_is_kept_and_its_sender_reset() -> None:
+@pytest.mark.parametrize("line", [b"<1>two", b"GET the door"])
+def test_a_line_whose_trailer_never_comes_is_kept_and_its_sender_reset(line: bytes) -> None:
     async def scenario() -> None:
         spool = PromptSpool()
         terms = StreamTerms(frame_timeout=0.1)
         async with listening(spool, terms) as listener, connected(listener) as sender:
-            sender.send(b"<1>one\n<1>two")
+            sender.send(line)
             assert await sender.ending() == "reset"
             assert listener.counters.slow == 1
-            assert [(event.head, event.marks) for event in spool.events] == [
-                (b"<1>one", 0),
-                (b"<1>two", ReceiptMark.UNTERMINATED),
-            ]
+            assert [(event.head, event.marks) for event in spool.events] == [(line, ReceiptMark.UNTERMINATED)]
+
+    run(scenario)
+
+
+def test_line_ends_before_the_first_message_do_not_make_a_sender_slow() -> None:
+    async def scenario() -> None:
+        terms = StreamTerms(frame_timeout=0.05)
+        async with listening(PromptSpool(), terms) as listener, connected(listener) as sender:
+            sender.send(b"\r\n")
+            assert await sender.still_open()
+            assert listener.counters.slow == 0
 
     run(scenario)
 
