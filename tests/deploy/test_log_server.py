@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
+from archive.days.closed_archive import ClosedArchive
 from deploy.conftest import DEPLOY
 from harness.openssh import generate_key
 from harness.relay import archived
@@ -55,6 +56,26 @@ def log_server() -> Iterator[DeployedLogServer]:
     with DeployedLogServer() as machine:
         machine.install()
         yield machine
+
+
+def test_a_closed_day_is_compressed_in_the_units_sandbox_and_its_group_is_kept(log_server: DeployedLogServer) -> None:
+    with (log_server.root / "etc/group").open("a") as groups:
+        groups.write("analysts:x:4321:\n")
+    log_server.add(f"{UNIT}.d/group.conf", "[Service]\nSupplementaryGroups=analysts\n")
+    log_server.run("systemctl", "stop", UNIT)
+    configuration = log_server.root / "etc/relay-receive/relay.toml"
+    text = configuration.read_text().replace("\n[receiver]\n", '\n[receiver]\narchive-group = "analysts"\n')
+    configuration.write_text(f'{text}\n[receiver.retention]\ncompress-after = "0s"\n')
+    log = ClosedArchive(log_server.root / "var/log/relay").add("fw1", "2026-11-20")
+    log.chmod(0o640)
+    log_server.run("chown", "-R", "relay-receive:analysts", "/var/log/relay/fw1")
+    log_server.run("systemctl", "start", UNIT)
+    copy = log.with_name(f"{log.name}.zst")
+    wait_until(copy.exists, 60, log_server.journal)
+    log_server.run("python-of-relay", "-c", _SEND, user="relay-receive")
+    wait_until(lambda: b"by udp" in b"".join(log_server.archived()), 60, log_server.journal)
+    for path in (copy.relative_to(log_server.root), "var/log/relay/device"):
+        assert log_server.run("stat", "-c", "%U %G", f"/{path}").strip() == "relay-receive analysts"
 
 
 def test_the_log_server_listens_on_low_ports_with_one_right_reloads_restarts_and_stops(

@@ -8,12 +8,11 @@ from typing import Final
 
 import msgspec
 
-import relay
 from relay.archive.days.compressor import CompressionJob, CompressionResult
 from relay.errors import UnavailableError
 
-_ROOT: Final = os.path.dirname(os.path.dirname(os.path.abspath(relay.__file__)))
-_MAIN: Final = "import sys; sys.path.append(sys.argv[1]); from relay.archive.days.compressor import main; main()"
+_MAIN: Final = "import sys; sys.path[:] = sys.argv[1:]; from relay.archive.days.compressor import main; main()"
+"""It finds modules where this process does: an isolated Python (-I) ignores PYTHONPATH and the working directory."""
 _GRACE_SECONDS: Final = 5.0
 
 
@@ -34,7 +33,7 @@ class CompressorProcess:
             if self._process is None or self._process.poll() is not None:
                 self.end()
                 self._process = subprocess.Popen(  # noqa: S603  no shell; Python and a fixed text
-                    [sys.executable, "-I", "-c", _MAIN, _ROOT],
+                    [sys.executable, "-I", "-c", _MAIN, *map(os.path.abspath, sys.path)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -46,7 +45,11 @@ class CompressorProcess:
             self._process.stdin.flush()
             return msgspec.json.decode(self._process.stdout.readline(), type=CompressionResult)
         except (OSError, msgspec.MsgspecError) as error:
-            cause = f"its process cannot be started: {error}" if self._process is None else "its process ended"
+            cause = f"its process cannot be started: {error}"
+            if self._process is not None:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_GRACE_SECONDS)
+                cause = f"its process ended ({self._process.returncode})"
             raise UnavailableError(f"the compression of {job.path}", cause, "relay tries again") from error
 
     def kill(self) -> None:
