@@ -14,7 +14,9 @@ from relay.listener.datagrams import DatagramListener, DatagramTerms
 from relay.listener.listening_socket import Listener, binding, binding_for_datagrams
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import StreamListener
+from relay.listener.tls import ServerIdentity, TlsListener
 from relay.listener.unix_socket import SocketFile, binding_of_path
+from relay.values.address import Address
 from relay.values.configuration.listener_url import UNIX, ListenerUrl
 from relay.values.configuration.receiver_settings import ListenerSettings
 from relay.values.event import Submit
@@ -62,6 +64,12 @@ class Listeners:
         await self.add(str(url), self._made(url, terms), terms)
         if url.path:
             self._files[str(url)] = SocketFile(url.path)
+
+    async def begin_tls(self, listen: Address, identity: ServerIdentity, terms: StreamTerms) -> None:
+        """Listen for TLS there."""
+        url = f"tls://{listen}"
+        counters, admission = self.counters_of(url), self.admission
+        await self.add(url, TlsListener(listen, identity, self.submit, counters, terms, admission=admission), terms)
 
     async def add(self, url: str, listener: Listener, terms: StreamTerms) -> None:
         """Begin a listener of another kind."""

@@ -31,7 +31,7 @@ from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
 from relay.program.watch.audit_trail.machine import ThisMachine
-from relay.program.watch.certificate_watch import CertificateWatch, of_servers
+from relay.program.watch.certificate_watch import CertificateWatch, of_servers, of_sources
 from relay.program.watch.halt_request import HaltMethod, HaltRequest, boot_id
 from relay.source import EventInput, Source, SourceTerms
 from relay.source.auditd.kernel_lost import NAME as KERNEL_AUDIT
@@ -98,7 +98,7 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
         audit_trail = AuditTrailWatch(ThisMachine(), read_clocks, records_missing=is_down)
     return Watches(
         users=users,
-        certificates=CertificateWatch(of_servers(settings.remote_logging_server)),
+        certificates=CertificateWatch((*of_servers(settings.remote_logging_server), *of_sources(settings.source))),
         audit_trail=audit_trail,
         fed_by_auditd=fed,
         halt=halt,

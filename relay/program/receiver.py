@@ -315,9 +315,7 @@ class Receiver(RunningParts):
         submit, counters = listeners.submit, listeners.counters_of(url)
         tls, ssh = settings.receiver.tls, settings.receiver.ssh
         if tls is not None and self._identity is not None and url == f"tls://{tls.listen}":
-            admission = listeners.admission
-            listener = TlsListener(tls.listen, self._identity, submit, counters, terms, admission=admission)
-            await listeners.add(url, listener, terms)
+            await listeners.begin_tls(tls.listen, self._identity, terms)
         elif ssh is not None and url == f"ssh://{ssh.listen}":
             endpoint = SshEndpoint(
                 ssh.listen.host,

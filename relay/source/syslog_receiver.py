@@ -13,10 +13,12 @@ from typing import Final, Self
 
 from typing_extensions import override
 
+from relay.errors import RelayError
 from relay.events.own_events import Author
 from relay.listener.conversation import RELP, SYSLOG
 from relay.listener.listeners import Listeners
 from relay.listener.stream import StreamTerms
+from relay.listener.tls import ServerIdentity
 from relay.source import Source, SourceTerms
 from relay.values.configuration.setting_types import LARGEST_MESSAGE_SIZE
 from relay.values.configuration.source_settings import SyslogSource
@@ -36,6 +38,7 @@ class SyslogReceiver(Source):
         self.table = table
         self.author = author
         self._listeners: Listeners | None = None
+        self._identity: ServerIdentity | None = None
         self._finishing = asyncio.Event()
 
     @classmethod
@@ -55,6 +58,9 @@ class SyslogReceiver(Source):
         try:
             for url in self.table.listen:
                 await listeners.begin(url, _terms_of(str(url)))
+            if (tls := self.table.tls) is not None:
+                self._identity = ServerIdentity(tls)
+                await listeners.begin_tls(tls.listen, self._identity, _terms_of(f"tls://{tls.listen}"))
             self._listeners = listeners
             await self._finishing.wait()
         finally:
@@ -69,8 +75,13 @@ class SyslogReceiver(Source):
 
     @override
     def adopt(self, other: Source) -> bool:
-        if not isinstance(other, SyslogReceiver) or other.table.listen != self.table.listen:
+        if not isinstance(other, SyslogReceiver) or other.table.origin != self.table.origin:
             return False
+        if other.table.tls is not None and self._identity is not None:
+            try:
+                self._identity.exchange(other.table.tls)
+            except RelayError:  # begun anew it shows why, and refuses its senders until the files can be used
+                return False
         self.table, self.author = other.table, other.author
         if self._listeners is not None:
             self._listeners.exchange(self.table, _terms_of)

@@ -14,7 +14,7 @@ SAMPLE = Path(__file__).parents[2] / "deploy" / "relay.toml"
 EVENTS = {"name": "events", "type": "event-collector", "command": ("/usr/bin/eventCollector128t",)}
 LIVE_AUDIT = {"name": "live-audit", "type": "audit-dispatcher"}
 AUDISP_REMOTE = {"name": "audisp-remote", "type": "auditd-remote"}
-SYSLOG = {"name": "syslog", "type": "syslog"}
+SYSLOG = {"name": "syslog", "type": "syslog", "tls": {"listen": "0.0.0.0:6514"}}
 EXAMPLES = {
     ("port-forwarding", 0, "server-address"),
     ("receiver", "originator", 0, "name"),
@@ -30,6 +30,7 @@ EXAMPLES = {
     ("source", 1, "fieldpass"),
     ("source", 1, "fielddrop"),
     ("source", 1, "tags", "site"),
+    ("source", 4, "tls", "listen"),
 }
 
 

@@ -128,7 +128,7 @@ def test_two_tables_of_one_name_are_rejected() -> None:
         (RemoteLoggingServer, "name", "a b", "must be at most 64 letters"),
         (RemoteLoggingServer, "name", "x" * 65, "must be at most 64 letters"),
         (ReceiverSettings, "listen", [], "must name at least one"),
-        (ReceiverSettings, "listen", ["tls://127.0.0.1:514"], "use the table of TLS"),
+        (ReceiverSettings, "listen", ["tls://127.0.0.1:514"], "use [receiver.tls], or [source.tls] of a source"),
         (ReceiverSettings, "listen", [514], "must be a URL in quotes"),
         (ReceiverSettings, "listen", ["udp://[::]:514"] * 2, "names udp://[::]:514 more than once"),
         (ReceiverSettings, "socket_mode", 666, 'must be a mode in quotes, as chmod writes it: "0640" or "0666"'),

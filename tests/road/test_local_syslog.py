@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.certificates import SERVER, Authority
 from harness.ports import LOOPBACK, free_port, listens
 from harness.process import Process
 from harness.receiver import Receiver
@@ -162,9 +163,11 @@ def test_what_rsyslog_keeps_of_a_datagram_is_what_relay_keeps(tmp_path: Path) ->
 
 
 def test_a_routers_relay_takes_syslog_from_its_programs_and_forwards_it(tmp_path: Path) -> None:
-    """A real rsyslog by TCP and by RELP, Telegraf by UDP, logger(1) by a socket; a reload keeps the connections."""
+    """A real rsyslog by TCP and RELP, Telegraf by UDP, logger(1) by a socket, TLS; a reload keeps the connections."""
     receiver = Receiver(tmp_path / "server")
-    tcp, udp, path = free_port(), free_port(), tmp_path / "log"
+    tcp, udp, tls, path = free_port(), free_port(), free_port(), tmp_path / "log"
+    authority = Authority(tmp_path)
+    shown = authority.pair(SERVER)
     configuration = tmp_path / "relay.toml"
 
     def write(buffer: str) -> None:
@@ -172,6 +175,8 @@ def test_a_routers_relay_takes_syslog_from_its_programs_and_forwards_it(tmp_path
         configuration.write_text(
             f'[relay]\nhostname = "combo1"\nstate-directory = "{tmp_path}/state"\n[audit]\nwatch-auditd = "never"\n'
             f'[[source]]\nname = "syslog"\ntype = "syslog"\nlisten = {json.dumps(urls)}\nreceive-buffer = "{buffer}"\n'
+            f'[source.tls]\nlisten = "{LOOPBACK}:{tls}"\n'
+            f'certificate = "{shown.certificate}"\nprivate-key = "{shown.key}"\n'
             f'[[remote-logging-server]]\naddress = "{LOOPBACK}"\nport = {receiver.port}\n'
         )
 
@@ -194,7 +199,12 @@ def test_a_routers_relay_takes_syslog_from_its_programs_and_forwards_it(tmp_path
                 sender.sendall(b"<38>Nov 30 20:00:00 node0 SSR[128]: %b\n" % text)
         send(udp, [WITH_COUNT])
         log_with("tool", path)
-        for text in (b"by lines", b"by relp", TRAFFIC, b"from tool"):
+        with authority.client().wrap_socket(
+            socket.create_connection((LOOPBACK, tls)), server_hostname=SERVER
+        ) as by_tls:
+            by_tls.sendall(b"28 <38>Nov 30 20:00:00 h a: TLS")
+            by_tls.unwrap()
+        for text in (b"by lines", b"by relp", TRAFFIC, b"from tool", b"h a: TLS"):
             wait_until(lambda text=text: has(text), 60, lambda: running.log + receiver.status())  # type: ignore[misc]
         write("2MiB")
         assert "source syslog exchanged" in relay("reload")
@@ -203,7 +213,7 @@ def test_a_routers_relay_takes_syslog_from_its_programs_and_forwards_it(tmp_path
         wait_until(lambda: has(b"after the reload"), 60, lambda: running.log + receiver.status())
         live = json.loads(relay("status", "--json"))["live"]
         parts = {part["name"]: part["counters"] for part in live["parts"]}
-        assert parts["source syslog: listeners"]["connections"] == 2
+        assert parts["source syslog: listeners"]["connections"] == 3
         assert parts[f"source syslog: udp://{LOOPBACK}:{udp}"]["messages"] == 1
         (source,) = live["sources"]
         assert source["accepted"] >= 5

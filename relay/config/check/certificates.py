@@ -8,7 +8,9 @@ from relay.config.key_path import KeyPath
 from relay.errors import RelayError
 from relay.transport.tls.certificate import SOON, certificates, days_left
 from relay.transport.tls.faults import ANY_PURPOSE, purposes
+from relay.values.configuration.receiver_settings import ReceiverTls
 from relay.values.configuration.settings import Settings
+from relay.values.configuration.source_settings import SyslogSource
 
 
 def certificate_warnings(settings: Settings) -> Iterator[Finding]:
@@ -16,9 +18,16 @@ def certificate_warnings(settings: Settings) -> Iterator[Finding]:
     for index, server in enumerate(settings.remote_logging_server):
         yield from _warnings(("remote-logging-server", index, "ca"), server.ca)
         yield from _warnings(("remote-logging-server", index, "certificate"), server.certificate, "clientAuth")
-    if (tls := settings.receiver.tls) is not None:
-        yield from _warnings(("receiver", "tls", "ca"), tls.ca)
-        yield from _warnings(("receiver", "tls", "certificate"), tls.certificate, "serverAuth")
+    yield from _of_listener(("receiver", "tls"), settings.receiver.tls)
+    for index, source in enumerate(settings.source):
+        if isinstance(source, SyslogSource):
+            yield from _of_listener(("source", index, "tls"), source.tls)
+
+
+def _of_listener(path: KeyPath, tls: ReceiverTls | None) -> Iterator[Finding]:
+    if tls is not None:
+        yield from _warnings((*path, "ca"), tls.ca)
+        yield from _warnings((*path, "certificate"), tls.certificate, "serverAuth")
 
 
 def _warnings(path: KeyPath, source: str, purpose: str = "") -> Iterator[Finding]:

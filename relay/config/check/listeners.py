@@ -47,6 +47,8 @@ def claims_of(settings: Settings, program: Program) -> Iterator[Claim]:
         if isinstance(source, AuditdRemoteSource | SyslogSource):
             for number, url in enumerate(source.listen):
                 yield Claim(("source", index, "listen", number), url)
+        if isinstance(source, SyslogSource) and source.tls is not None:
+            yield Claim(("source", index, "tls", "listen"), ListenerUrl("tcp", source.tls.listen))
     for index, forwarding in enumerate(settings.port_forwarding):
         yield Claim(("port-forwarding", index, "local-port"), ListenerUrl("tcp", forwarding.local))
 

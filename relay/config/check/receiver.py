@@ -5,12 +5,13 @@ from ipaddress import ip_address
 
 from relay.config.check.files import Finding, tls_key, unreadable, unusable_key
 from relay.config.check.servers import server_mistakes
+from relay.config.key_path import KeyPath
 from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
 from relay.system.file_access import group_number
 from relay.system.time_zone import zone_of
 from relay.values.address import Address
-from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings
+from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings, ReceiverTls
 from relay.values.configuration.retention_settings import NEVER, RetentionSettings
 from relay.values.configuration.settings import Settings
 from relay.values.duration import duration_text
@@ -28,17 +29,22 @@ def receiver_mistakes(settings: Settings) -> Iterator[Finding]:
             yield ("receiver", "ssh", "host-key"), sentence
         if sentence := unreadable(ssh.authorized_keys):
             yield ("receiver", "ssh", "authorized-keys"), sentence
-    if (tls := receiver.tls) is not None:
-        try:
-            server_context(tls)
-        except RelayError as error:
-            yield ("receiver", "tls", tls_key(error, tls.ca, tls.private_key)), str(error)
+    if receiver.tls is not None:
+        yield from tls_mistakes(("receiver", "tls"), receiver.tls)
     if settings.handed_on:
         used = [each for each in settings.port_forwarding if any(map(each.leads_to, settings.handed_on))]
         yield from server_mistakes(settings, used)
     for index, server in enumerate(settings.handed_on):
         if server.display_name == ARCHIVE:
             yield ("remote-logging-server", index, "name"), NAME_OF_ARCHIVE
+
+
+def tls_mistakes(path: KeyPath, tls: ReceiverTls) -> Iterator[Finding]:
+    """A certificate, key or list of CAs with which a listener for TLS cannot work."""
+    try:
+        server_context(tls)
+    except RelayError as error:
+        yield (*path, tls_key(error, tls.ca, tls.private_key)), str(error)
 
 
 def _unknown_names(receiver: ReceiverSettings) -> Iterator[Finding]:

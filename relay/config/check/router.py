@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from relay.config.check.files import Finding
+from relay.config.check.receiver import tls_mistakes
 from relay.config.check.servers import server_mistakes, server_warnings
 from relay.config.check.sources import (
     followed_beside_auditd,
@@ -14,6 +15,7 @@ from relay.config.check.sources import (
 from relay.config.configuration import Configuration
 from relay.errors import ConfigurationError
 from relay.system.command import check_command
+from relay.values.configuration.source_settings import SyslogSource
 
 
 def router_mistakes(configuration: Configuration) -> Iterator[Finding]:
@@ -21,6 +23,8 @@ def router_mistakes(configuration: Configuration) -> Iterator[Finding]:
     settings = configuration.settings
     for index, source in enumerate(settings.source):
         yield from source_mistakes(("source", index), source)
+        if isinstance(source, SyslogSource) and source.tls is not None:
+            yield from tls_mistakes(("source", index, "tls"), source.tls)
     yield from server_mistakes(settings, settings.port_forwarding)
     try:
         check_command(settings.audit.halt_command)

@@ -14,6 +14,7 @@ from relay.errors import RelayError
 from relay.transport.tls.certificate import certificates, source_name
 from relay.values.clocks import Clocks
 from relay.values.configuration.settings import RemoteLoggingServer, Settings
+from relay.values.configuration.source_settings import SourceTable, SyslogSource
 
 INTERVAL: Final = 3600
 _MICROSECONDS: Final = 1_000_000
@@ -41,6 +42,12 @@ class CertificateExpiry(NamedTuple):
 def of_servers(servers: Sequence[RemoteLoggingServer]) -> tuple[ConfiguredCertificate, ...]:
     """Every certificate that the servers' keys name."""
     return tuple(named for each in servers for named in _named(each.display_name, each.certificate, each.ca))
+
+
+def of_sources(sources: Sequence[SourceTable]) -> tuple[ConfiguredCertificate, ...]:
+    """Every certificate with which a source listens."""
+    tables = [each.tls for each in sources if isinstance(each, SyslogSource) and each.tls is not None]
+    return tuple(named for each in tables for named in _named("", each.certificate, each.ca))
 
 
 def of_receiver(settings: Settings) -> tuple[ConfiguredCertificate, ...]:

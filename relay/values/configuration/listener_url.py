@@ -17,7 +17,7 @@ _LONGEST_PATH: Final = 107
 """In bytes; unix(7): sun_path has 108 with the NUL."""
 _INSTEAD: Final = {
     "relp": "use tcp://, which accepts RELP too",
-    "tls": "use the table of TLS ([receiver.tls] of a receiver)",
+    "tls": "use [receiver.tls], or [source.tls] of a source",
     "ssh": "use [receiver.ssh]",
 }
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from relay.values.address import Address
 from relay.values.configuration.listener_url import ListenerUrl
-from relay.values.configuration.receiver_settings import ListenerSettings
+from relay.values.configuration.receiver_settings import ListenerSettings, ReceiverTls
 from relay.values.configuration.setting_types import (
     AppName,
     Environment,
@@ -125,6 +125,7 @@ class SyslogSource(SourceSettings, ListenerSettings):
 
     type: Literal["syslog"] = "syslog"
     listen: ListenUrls = (ListenerUrl("unix-datagram", path="/run/relay/syslog"),)
+    tls: ReceiverTls | None = None
     event_types = frozenset({EventType.LOG})
     can_deliver_again = False
 
@@ -136,7 +137,8 @@ class SyslogSource(SourceSettings, ListenerSettings):
     @property
     @override
     def origin(self) -> str:
-        return ", ".join(map(str, self.listen))
+        by_tls = () if self.tls is None else (f"tls://{self.tls.listen}",)
+        return ", ".join((*map(str, self.listen), *by_tls))
 
 
 class EventCollectorSource(SourceSettings):
