@@ -193,8 +193,11 @@ class Disk:
             return sorted(os.listdir(folder))
         return []
 
-    def make_folder(self, path: str) -> list[str]:
-        """Create a folder (mode 0700) and the missing ones above it, and return these; durable on return."""
+    def make_folder(self, path: str, *, durable: bool = True) -> list[str]:
+        """Create a folder (mode 0700) and the missing ones above it, and return these.
+
+        Durable on return, unless the caller says that it syncs the folders above by itself.
+        """
         path = os.path.abspath(path)
         missing: list[str] = []
         made: list[str] = []
@@ -210,7 +213,8 @@ class Disk:
                 cause = f"the folder cannot be created: {os.strerror(error.errno or 0)}"
                 raise CannotCreateError(folder, cause, "create it, or name another") from error
             made.append(folder)
-            self.sync_folder(os.path.dirname(folder))
+            if durable:
+                self.sync_folder(os.path.dirname(folder))
         return made
 
     def require_private(self, path: str) -> None:

@@ -15,6 +15,7 @@ from archive.killed_writer import message
 from archive.messages import DAY_US, NOON_US, all_stored, foreign, limits, messages_in, number_of, own, stored
 from archive.mortal_disk import DiedError, MortalDisk
 from archive.plain_reader import read_archive
+from harness.small_disk import SmallDisk
 
 from relay.archive.filing.filing_policy import FilingPolicy, FilingTerms
 from relay.archive.writer import recovery
@@ -568,3 +569,14 @@ def test_new_files_and_folders_get_mode_and_group_and_the_writers_own_stay_priva
     }
     assert archive.stat().st_mode & 0o7777 == 0o750
     assert {path.stat().st_gid for path in (archive, archive / "switch1" / DAY)} == {group}
+
+
+def test_an_archive_with_a_file_system_of_its_own_is_synced_as_a_whole(tmp_path: Path) -> None:
+    argv = [sys.executable, str(TESTS / "archive" / "own_file_system.py")]
+    env = {**os.environ, "PYTHONPATH": str(TESTS)}
+    expected = {"disk": "['all', 'journal']", "disk/sub": "['journal', 'ledger', 'log']"}
+    with SmallDisk(tmp_path / "disk", "20m") as disk:
+        for folder, synced in expected.items():
+            command = [*disk.prefix, *argv, str(tmp_path / folder)]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+            assert done.stdout.strip() == synced

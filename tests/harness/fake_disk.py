@@ -235,8 +235,9 @@ class FakeDisk(Disk):
         entries = {*self._seen, *self._folders}
         return sorted(path.rpartition("/")[2] for path in entries if path.rpartition("/")[0] == folder)
 
-    def make_folder(self, path: str) -> list[str]:
+    def make_folder(self, path: str, *, durable: bool = True) -> list[str]:
         """Durable on return, as the real call promises; that promise is not tested here."""
+        del durable
         made: list[str] = []
         while path not in self._folders:
             self._folders.add(path)

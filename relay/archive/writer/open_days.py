@@ -194,7 +194,7 @@ class OpenDays:
 
     def _begin(self, log: OpenDay) -> DaySizes:
         """Begin a new part of a day."""
-        for made in self._disk.make_folder(f"{self._archive}/{log.folder}"):
+        for made in self._disk.make_folder(f"{self._archive}/{log.folder}", durable=False):
             self._access.give_to(made, is_folder=True)
         after, previous = self._end_previous(log)
         log.log = log.ledger = 0

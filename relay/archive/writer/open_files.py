@@ -1,14 +1,20 @@
-"""The logs and ledgers that are open, at most so many; they are appended to, and synced in parallel."""
+"""The logs and ledgers that are open, at most so many; they are appended to, and synced in parallel.
 
+Where the archive has a file system of its own, many files are synced by one syncfs. Elsewhere that would wait for what
+other programs have written.
+"""
+
+import functools
 import os
 import resource
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Final
 
 from relay.archive.writer.open_day import OpenDay
 from relay.system.disk import Disk, File
 from relay.system.file_access import FileAccess
+from relay.system.file_system import FileSystem, has_own_file_system
 
 SYNC_THREADS: Final = 8
 _WORTH_THREADS: Final = 4
@@ -31,12 +37,16 @@ class OpenFiles:
         self._folder = folder
         self._limit = limit
         self._access = access
+        self._has_own_file_system = has_own_file_system(folder)
+        self._file_system: FileSystem | None = None
         self._open: dict[OpenDay, None] = {}  # the longest unused first
         self._pool: ThreadPoolExecutor | None = None
 
     def open(self, log: OpenDay) -> tuple[File, File]:
         """A day's log and ledger."""
         self._open.pop(log, None)
+        if self._file_system is None and self._has_own_file_system:
+            self._file_system = FileSystem(self._folder)
         if log.files is None:
             if len(self._open) >= self._limit:
                 self._make_way()
@@ -81,6 +91,9 @@ class OpenFiles:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+        if self._file_system is not None:
+            self._file_system.close()
+            self._file_system = None
 
     def _make_way(self) -> None:
         """Close the longer unused half."""
@@ -92,20 +105,26 @@ class OpenFiles:
 
     def _sync(self, logs: Iterable[OpenDay]) -> None:
         unsynced = [log for log in logs if log.written and log.files is not None]
-        self._sync_files([file for log in unsynced for file in log.files or ()])
-        for folder in {f"{self._folder}/{log.folder}" for log in unsynced if log.begins_anew}:
-            self._disk.sync_folder(folder)
+        if self._file_system is not None and len(unsynced) >= _WORTH_THREADS:
+            self._file_system.sync()
+        else:
+            self._in_parallel([file.sync for log in unsynced for file in log.files or ()])
+            # A new folder's name is in the archive's folder, or in ~aside or ~disputed.
+            folders = {f"{self._folder}/{log.folder}" for log in unsynced if log.begins_anew}
+            above = {os.path.dirname(folder) for folder in folders}
+            folders |= above | ({self._folder} if above else set())
+            self._in_parallel([functools.partial(self._disk.sync_folder, folder) for folder in folders])
         for log in unsynced:
             log.written = log.begins_anew = False
 
-    def _sync_files(self, files: Sequence[File]) -> None:
-        if len(files) < _WORTH_THREADS:
-            for file in files:
-                file.sync()
+    def _in_parallel(self, calls: Sequence[Callable[[], None]]) -> None:
+        if len(calls) < _WORTH_THREADS:
+            for call in calls:
+                call()
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="archive sync")
-        done, _ = wait([self._pool.submit(file.sync) for file in files])
+        done, _ = wait([self._pool.submit(call) for call in calls])
         for each in done:
             each.result()
 
