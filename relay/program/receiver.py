@@ -49,7 +49,7 @@ from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.system.descriptors import descriptor_limit, descriptors_for_connections, raise_descriptor_limit
 from relay.system.disk import Disk
-from relay.system.file_access import FileAccess, group_number
+from relay.system.files.file_access import FileAccess, group_number
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.system.time_zone import zone_of

@@ -7,7 +7,7 @@ from archive.messages import NOON_US, foreign
 
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.system.disk import Disk, File
-from relay.system.file_system import FileSystem
+from relay.system.files.file_system import FileSystem
 
 synced: list[str] = []
 
@@ -35,7 +35,7 @@ def sync_all(file_system: FileSystem, sync: Callable[[FileSystem], None] = FileS
 
 
 def main() -> None:
-    FileSystem.sync = sync_all  # type: ignore[method-assign]
+    FileSystem.sync = sync_all  # type: ignore[method-assign,assignment]
     with ArchiveWriter(sys.argv[1], "spool", disk=WatchedDisk()) as writer:
         synced.clear()
         for number in range(30):

@@ -23,7 +23,7 @@ from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.archive.writer.journal import MAGIC
 from relay.errors import StorageError, TemporaryError
 from relay.system.disk import Disk, File
-from relay.system.file_access import FileAccess
+from relay.system.files.file_access import FileAccess
 from relay.values.provenance import Provenance
 
 TESTS = Path(__file__).parents[1]

@@ -53,7 +53,7 @@ from relay.errors import StorageError
 from relay.syslog.rfc5424 import Identity
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk
-from relay.system.file_access import PRIVATE, FileAccess
+from relay.system.files.file_access import PRIVATE, FileAccess
 from relay.values.provenance import Provenance, ReceiptMark
 
 _log = logging.getLogger("relay.archive")

@@ -24,7 +24,7 @@ from relay.archive.writer.recovery import ASIDE, WHOLE_DISK_ERRORS, extents
 from relay.errors import CannotCreateError, StorageError
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
-from relay.system.file_access import FileAccess
+from relay.system.files.file_access import FileAccess
 
 _TAIL: Final = 64 * 1024
 _DAY: Final = 86_400_000_000

@@ -13,8 +13,8 @@ from typing import Final
 
 from relay.archive.writer.open_day import OpenDay
 from relay.system.disk import Disk, File
-from relay.system.file_access import FileAccess
-from relay.system.file_system import FileSystem, has_own_file_system
+from relay.system.files.file_access import FileAccess
+from relay.system.files.file_system import FileSystem, has_own_file_system
 
 SYNC_THREADS: Final = 8
 _WORTH_THREADS: Final = 4

@@ -8,7 +8,7 @@ from relay.config.check.servers import server_mistakes
 from relay.config.key_path import KeyPath
 from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
-from relay.system.file_access import group_number
+from relay.system.files.file_access import group_number
 from relay.system.time_zone import zone_of
 from relay.values.address import Address
 from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings, ReceiverTls
