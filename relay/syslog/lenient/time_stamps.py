@@ -68,17 +68,34 @@ class StampTime(NamedTuple):
     """Whether the year or the zone was inferred."""
 
 
+class _Meaning(NamedTuple):
+    """What a stamp can mean."""
+
+    times: tuple[int, ...]
+    """Microseconds since the epoch, without the fraction."""
+    inferred: bool
+    has_year: bool
+
+
+_NO_MEANING: Final = _Meaning((), inferred=False, has_year=False)
+
+
 def time_of(stamp: re.Match[bytes], received: int, zone: tzinfo, *, trusted: bool = True) -> StampTime:
     """The time of a match of STAMP in a message that was received then.
 
     A clock that is not `trusted`, because its device says so, cannot do without a year unless it is right to a day.
     """
-    times, inferred = _meanings(stamp, received, zone)
-    nearest = nearest_to(received, times)
-    year = stamp["iso_year"] or stamp["first_year"] or stamp["year"] or stamp["last_year"]
-    if nearest is not None and not trusted and not year and abs(nearest - received) > _DAY:
-        nearest = None
-    return StampTime(nearest, inferred and nearest is not None)
+    fraction = stamp["fraction"] or stamp["iso_fraction"]
+    second = stamp[0]
+    if fraction is not None:  # without it the stamps of a second are the same
+        second = second.replace(b"." + fraction, b"").replace(b"," + fraction, b"")
+    meaning = _meaning(second.rstrip(b"."), received // _DAY, zone)
+    nearest = nearest_to(received, meaning.times)
+    if nearest is None or (not trusted and not meaning.has_year and abs(nearest - received) > _DAY):
+        return StampTime(None, inferred=False)
+    if fraction is not None:
+        nearest += int(fraction[:6].ljust(6, b"0"))
+    return StampTime(nearest, meaning.inferred)
 
 
 def nearest_to(received: int, times: Iterable[int]) -> int | None:
@@ -90,11 +107,9 @@ def nearest_to(received: int, times: Iterable[int]) -> int | None:
     return min(times, key=lambda time: (time > latest, abs(time - received)), default=None)
 
 
-@lru_cache(_REMEMBERED_STAMPS)
 def plain_times(stamp: bytes, day: int, zone: tzinfo) -> tuple[int, ...]:
-    """What a stamp without a year can mean that is received on that day, counted from the epoch."""
-    match = STAMP.fullmatch(stamp)
-    return () if match is None else tuple(_meanings(match, day * _DAY, zone)[0])
+    """What a stamp without a fraction can mean that is received on that day, counted from the epoch."""
+    return _meaning(stamp, day, zone).times
 
 
 def epoch_time(seconds: bytes, fraction: bytes | None) -> int:
@@ -102,29 +117,31 @@ def epoch_time(seconds: bytes, fraction: bytes | None) -> int:
     return int(seconds) * 1_000_000 + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
 
 
-def _meanings(stamp: re.Match[bytes], received: int, zone: tzinfo) -> tuple[list[int], bool]:
-    """All times that the stamp can mean, and whether a year or the zone was inferred."""
+@lru_cache(_REMEMBERED_STAMPS)
+def _meaning(text: bytes, day: int, zone: tzinfo) -> _Meaning:
+    """What a stamp without its fraction can mean that is received on that day, counted from the epoch."""
+    stamp = STAMP.fullmatch(text)
+    if stamp is None:
+        return _NO_MEANING
     iso = stamp["iso_year"] is not None
     year = stamp["iso_year"] or stamp["first_year"] or stamp["year"] or stamp["last_year"]
     month = int(stamp["iso_month"]) if iso else _MONTHS.index(stamp["month"].lower()) + 1
     names = ("iso_day", "iso_hour", "iso_minute", "iso_second") if iso else ("day", "hour", "minute", "second")
-    day, hour, minute, second = (int(stamp[name]) for name in names)
-    fraction = stamp["iso_fraction" if iso else "fraction"]
+    day_of_month, hour, minute, second = (int(stamp[name]) for name in names)
     if second > _LEAP_SECOND:
-        return [], False
-    extra = second * 1_000_000 + (int(fraction[:6].ljust(6, b"0")) if fraction else 0)
-    years = (int(year),) if year else _years_near(received)
+        return _NO_MEANING
+    years = (int(year),) if year else _years_near(day * _DAY)
     times: list[int] = []
     inferred = not year
     for candidate in years:
         try:
-            wall = datetime(candidate, month, day, hour, minute)  # noqa: DTZ001  its zone follows
+            wall = datetime(candidate, month, day_of_month, hour, minute)  # noqa: DTZ001  its zone follows
             moments, certain = _moments(wall, stamp["zone"], zone)
         except (ValueError, OverflowError):
             continue
         inferred = inferred or not certain
-        times.extend((moment - _EPOCH) // _MICROSECOND + extra for moment in moments)
-    return times, inferred
+        times.extend((moment - _EPOCH) // _MICROSECOND + second * 1_000_000 for moment in moments)
+    return _Meaning(tuple(times), inferred, has_year=bool(year))
 
 
 def _years_near(received: int) -> tuple[int, ...]:
