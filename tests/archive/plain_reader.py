@@ -8,10 +8,11 @@ An AssertionError names the first thing that is not as FORMAT.md says.
 import hashlib
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from harness.compressors import compressor
 
 SUFFIXES = (".log", ".jsonl")
 
@@ -83,7 +84,7 @@ def _octets(log: Path) -> bytes:
     copy = log.with_name(f"{log.name}.zst")
     if log.exists() or not copy.exists():
         return log.read_bytes() if log.exists() else b""
-    return subprocess.run(["zstd", "-q", "-dc", copy], capture_output=True, check=True).stdout
+    return compressor("zstd", "-q", "-dc", copy)
 
 
 def _lines_of(folder: str, log: str, extent: dict[str, Any], data: bytes) -> Iterator[PlainLine]:

@@ -47,9 +47,10 @@ HAPROXY = Component(name="haproxy", packages=("haproxy",))
 PROMETHEUS = Component(name="prometheus", packages=("prometheus",))
 LNAV = Component(name="lnav", packages=("lnav",))
 ZSTD = Component(name="zstd", packages=("zstd",))
+XZ = Component(name="xz", packages=("xz-utils",))
 ALL = (
     *(OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS),
-    *(IPROUTE, OPENSSL, HAPROXY, PROMETHEUS, LNAV, ZSTD),
+    *(IPROUTE, OPENSSL, HAPROXY, PROMETHEUS, LNAV, ZSTD, XZ),
 )
 
 

@@ -2,12 +2,12 @@
 
 import random
 import shutil
-import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import pyzstd
+from harness.compressors import compressor
 
 from relay.archive.days import compressed_log
 from relay.archive.days.compressed_log import FRAME, OPTIONS, CompressedLog
@@ -26,13 +26,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "seekable.log.zst", "w", level_or_option=OPTIONS, max_frame_content_size=FRAME
     ) as file:
         file.write(LOG)
-    subprocess.run(["zstd", "-q", plain, "-o", folder / "zstd.log.zst"], check=True)
+    compressor("zstd", "-q", plain, "-o", folder / "zstd.log.zst")
     half = len(LOG) // 2
     for name, piece in (("a", LOG[:half]), ("b", LOG[half:])):
         (folder / name).write_bytes(piece)
-        subprocess.run(["gzip", "-k", folder / name], check=True)
+        compressor("gzip", "-k", folder / name)
     (folder / "gzip.log.gz").write_bytes((folder / "a.gz").read_bytes() + (folder / "b.gz").read_bytes())
-    subprocess.run(["xz", "-k", "-0", plain], check=True)
+    compressor("xz", "-k", "-0", plain)
     (folder / "plain.log.xz").rename(folder / "xz.log.xz")
     return folder
 
@@ -99,8 +99,8 @@ def test_damage_is_reported_with_the_files_name(folder: Path, tmp_path: Path, na
 
 def test_an_xz_that_needs_too_much_memory_is_refused(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "large.log.xz"
-    command = ["xz", "-c", "--lzma2=dict=256MiB,mode=fast,mf=hc3,nice=8", str(folder / "plain.log")]
-    path.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    options = "--lzma2=dict=256MiB,mode=fast,mf=hc3,nice=8"
+    path.write_bytes(compressor("xz", "-c", options, folder / "plain.log"))
     with pytest.raises(DataError, match=r"large.log.xz.*[Mm]emory"):
         CompressedLog(str(path))
 

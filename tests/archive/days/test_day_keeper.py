@@ -4,7 +4,6 @@ import gzip
 import lzma
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from threading import Thread
@@ -12,6 +11,7 @@ from threading import Thread
 import pytest
 import pyzstd
 from archive.days.closed_archive import DAY, ClosedArchive
+from harness.compressors import compressor
 from harness.waiting import wait_until
 from typing_extensions import override
 
@@ -75,8 +75,8 @@ def test_a_closed_day_is_compressed_as_zstd_reads_it_and_nothing_else_is(archive
         *("2026-11-28.2.ledger", "2026-11-28.2.log.zst", "2026-11-28.ledger", "2026-11-28.log"),
     ]
     copy = archive.folder / "fw1/2026-11-27.log.zst"
-    subprocess.run(["zstd", "-q", "-t", copy], check=True)
-    assert subprocess.run(["zstd", "-q", "-dc", copy], capture_output=True, check=True).stdout == LOG
+    compressor("zstd", "-q", "-t", copy)
+    assert compressor("zstd", "-q", "-dc", copy) == LOG
     now = copy.stat()
     assert (now.st_mode, now.st_uid, now.st_gid, now.st_mtime_ns) == (
         *(facts.st_mode, facts.st_uid, facts.st_gid, facts.st_mtime_ns),
@@ -119,10 +119,8 @@ def test_a_day_that_cannot_be_compressed_is_named_and_the_others_are_compressed(
 
 def test_a_copy_beside_its_plain_log_is_compared_with_it(archive: ClosedArchive) -> None:
     same, other = archive.add("fw1", "2026-11-20", LOG), archive.add("fw2", "2026-11-20", LOG)
-    subprocess.run(["zstd", "-q", same], check=True)  # as after a crash between rename and deletion
-    Path(f"{other}.zst").write_bytes(
-        subprocess.run(["zstd", "-c"], input=LOG[1:], capture_output=True, check=True).stdout
-    )
+    compressor("zstd", "-q", same)  # as after a crash between rename and deletion
+    Path(f"{other}.zst").write_bytes(compressor("zstd", "-c", content=LOG[1:]))
     keeper = Kept(archive, AFTER_TWO_DAYS).once()
     assert archive.names("fw1") == ["2026-11-20.ledger", "2026-11-20.log.zst"]
     assert archive.names("fw2") == ["2026-11-20.ledger", "2026-11-20.log", "2026-11-20.log.zst"]
