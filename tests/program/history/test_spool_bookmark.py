@@ -30,9 +30,10 @@ def test_at_any_event_the_next_reader_gets_the_rest(tmp_path: Path) -> None:
 
 
 def test_new_events_follow_and_a_replaced_spool_begins_anew(tmp_path: Path) -> None:
-    state, bookmark = tmp_path / "state", Bookmark(Disk(), str(tmp_path / "bookmark"))
+    state, path = tmp_path / "state", tmp_path / "bookmark"
 
     def read() -> list[str]:
+        bookmark = Bookmark(Disk(), str(path))
         reader = SpoolHistory(Disk(), str(state), EventFilter(), bookmark.spool_positions())
         found = texts(reader.events())
         bookmark.save_spools(reader.positions)
@@ -44,7 +45,6 @@ def test_new_events_follow_and_a_replaced_spool_begins_anew(tmp_path: Path) -> N
         assert read() == []
         fill(store, [[event("c")]], committed_second=9)
         assert read() == ["c"]
-    kept = Path(bookmark.path).read_text()
-    Path(bookmark.path).write_text(kept.replace((b"s" * 16).hex(), (b"t" * 16).hex()))
+    path.write_text(path.read_text().replace((b"s" * 16).hex(), (b"t" * 16).hex()))
     assert read() == ["a", "b", "c"]  # it was the bookmark of another spool
     assert read() == []
