@@ -143,16 +143,6 @@ def marks_at(extent: Extent, line: int) -> tuple[str, ...]:
     return tuple(mark for first, last, marks in _marked(extent) if first <= line <= last for mark in marks)
 
 
-def marks_of_all(extent: Extent) -> tuple[str, ...] | None:
-    """The marks that all lines of an extent have; None when the lines differ."""
-    found: list[str] = []
-    for first, last, marks in _marked(extent):
-        if first > 0 or last < extent.n - 1:
-            return None
-        found.extend(marks)
-    return tuple(found)
-
-
 def _marked(extent: Extent) -> Iterator[tuple[int, int, tuple[str, ...]]]:
     for lines, marks in extent.marks.items():
         first, _, last = lines.partition("-")

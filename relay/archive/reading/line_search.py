@@ -44,6 +44,8 @@ class ArchivedMessage(NamedTuple):
     """Where the next line begins."""
     message: bytes
     piece: Piece
+    number: int
+    """The line's number within its piece, from 0; -1: `DayLog.line_number` has to count."""
 
 
 Found = tuple[int, ArchivedMessage | None]
@@ -171,13 +173,24 @@ def _messages(
 ) -> Iterator[Found]:
     """The lines of a block that have a needle; all, without needles."""
     read = message_of_json if day.is_json else unescape
+    if not pieces:
+        return
     place, last = 0, len(pieces) - 1
+    counted, number = max(pieces[0].off - offset, 0), 0
     for begin, line in _lines(octets, needles):
         at = offset + begin
         while place < last and pieces[place].end <= at:
             place += 1
+            counted, number = pieces[place].off - offset, 0
         piece = pieces[place]
-        yield _time(piece, day, backward=backward), ArchivedMessage(at, at + len(line) + 1, read(line), piece)
+        if needles:
+            number += octets.count(b"\n", counted, begin)
+            counted = begin
+        yield (
+            _time(piece, day, backward=backward),
+            ArchivedMessage(at, at + len(line) + 1, read(line), piece, number if piece.off >= offset else -1),
+        )
+        number += not needles
 
 
 def _lines(octets: bytes, needles: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -10,7 +10,8 @@ from relay.archive.layout import COMPRESSIONS, DayFiles
 from relay.errors import DataError, NoInputError
 from relay.system.disk import storage_error
 
-MAX_OPEN: Final = 32
+MAX_OPEN: Final = 8
+"""A compressed log that is open takes some MiB; opening it again costs a millisecond."""
 
 
 class LogOctets(Protocol):

@@ -21,7 +21,7 @@ from typing import Final
 from typing_extensions import override
 
 from relay.archive.layout import DayFiles
-from relay.archive.reading.day_log import A_DAY, DayLog, marks_at, marks_of_all
+from relay.archive.reading.day_log import A_DAY, DayLog, marks_at
 from relay.archive.reading.ledger_reader import CHUNK, DayEnd
 from relay.archive.reading.line_search import BLOCK, ArchivedMessage, Found, search, search_backward
 from relay.archive.reading.log_octets import OpenLogs
@@ -295,8 +295,8 @@ class ArchiveHistory(History):
         if extent is None:
             marks = (_UNRECORDED,)
         elif extent.marks:
-            common = marks_of_all(extent)
-            marks = marks_at(extent, day.line_number(found.piece, found.offset)) if common is None else common
+            number = day.line_number(found.piece, found.offset) if found.number < 0 else found.number
+            marks = marks_at(extent, number)
         facts = ArchiveFacts(day.folder.name, day.path, found.offset, extent, marks)
         return PastEvent(found.message, EventType.LOG, extent.at[0] if extent else day.begin, self._zone, facts)
 

@@ -81,10 +81,18 @@ def test_a_piece_is_ruled_out_and_each_line_has_its_extent(tmp_path: Path) -> No
     def from_the_first(piece: Piece) -> bool:
         return piece.extent is not None and piece.extent.sender == "192.0.2.1"
 
-    found = list(search(day, LineQuery(piece=from_the_first)))
-    lines = [line for _, line in found if line is not None]
-    assert [time - BEGIN for time, _ in found] == [number * SECOND for number in (1, 1, 1, 3, 3, 3, 5, 5, 5, 7, 7, 7)]
+    found_lines = list(search(day, LineQuery(piece=from_the_first)))
+    lines = [line for _, line in found_lines if line is not None]
+    assert [time - BEGIN for time, _ in found_lines] == [
+        number * SECOND for number in (1, 1, 1, 3, 3, 3, 5, 5, 5, 7, 7, 7)
+    ]
     numbers = [day.line_number(line.piece, line.offset) for line in lines]
+    assert [line.number for line in lines] == numbers
+    for block in (1, 60, 200):
+        for query in (LineQuery(), LineQuery(texts=(b"13", b"fw1 app - - - 2"))):
+            for found in (search(day, query, block=block), search_backward(day, query, block=block)):
+                hits = [line for _, line in found if line is not None]
+                assert all(line.number in {-1, day.line_number(line.piece, line.offset)} for line in hits)
     assert numbers == [0, 1, 2] * 4
     assert [day.line_number(line.piece, line.offset) for line in lines[::-1]] == numbers[::-1]
     marks = [
