@@ -10,7 +10,7 @@ from relay.archive.layout import COMPRESSIONS, DayFiles
 from relay.errors import DataError, NoInputError
 from relay.system.disk import storage_error
 
-MAX_OPEN: Final = 8
+MAX_OPEN: Final = 3
 """A compressed log that is open takes some MiB; opening it again costs a millisecond."""
 
 

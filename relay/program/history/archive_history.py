@@ -34,7 +34,7 @@ from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk
 from relay.values.event import EventType
 
-BLOCKS: Final = 4 * 1_048_576
+BLOCKS: Final = 2 * 1_048_576
 _SMALLEST: Final = 8192
 _UNRECORDED: Final = "unrecorded"
 """The mark of a line that no readable ledger describes."""
