@@ -132,8 +132,8 @@ def _report(archive: Path, size: Size, runs: int, grep: Measured, *, times: int)
             found.lines,
         )
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
-    cells = (f"{grep.seconds:.2f}", f"{grep.cpu:.2f}", "-", f"{grep.memory / MEBIBYTE:.0f}", grep.lines)
-    print("| `grep -F` of the text, on plain logs | " + " | ".join(map(str, cells)) + " |")
+    of_grep = (f"{grep.seconds:.2f}", f"{grep.cpu:.2f}", "-", f"{grep.memory / MEBIBYTE:.0f}", grep.lines)
+    print("| `grep -F` of the text, on plain logs | " + " | ".join(map(str, of_grep)) + " |")
     print(f"| the start alone (`--help`) | {start:.2f} | - | - | - | - |")
 
 
