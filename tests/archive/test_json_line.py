@@ -2,14 +2,17 @@
 
 import json
 from datetime import UTC
+from pathlib import Path
 
 import pytest
+from archive.plain_reader import read_archive
 from harness.sender_forms import EVERYTHING, RECEIVED
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.archive.json_line import encode
 from relay.archive.reading.line_search import message_of_json
+from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.values.provenance import Provenance
 
 SENDER = Provenance("192.0.2.7", "SHA256:abc", "ssh://0.0.0.0:2222", "relp")
@@ -67,3 +70,20 @@ def test_every_form_is_one_line() -> None:
         assert json.loads(line)["hostname"] == (
             None if vector.host is None else vector.host.decode("utf-8", "backslashreplace")
         )
+
+
+def test_another_format_begins_a_new_part_of_the_day(tmp_path: Path) -> None:
+    own = b'<109>1 2026-11-30T09:01:02Z fw1 relay - - [128T relayRun="ab" relaySeq="%d" type="audit"]'
+    for number, archive_format in enumerate(("text", "json", "json", "text")):
+        with ArchiveWriter(str(tmp_path), "spool", archive_format=archive_format) as archive:
+            assert archive.write(own % number, RECEIVED, SENDER)
+            archive.commit(b"%d" % number)
+            assert not archive.write(own % 0, RECEIVED, SENDER)  # it is compared with the line of another format
+            assert not archive.write(own % number, RECEIVED, SENDER)
+            archive.commit(b"%d" % number)
+    stored = [(line.log, line.line) for line in read_archive(tmp_path)]
+    assert [log for log, _ in stored] == [
+        *("2026-11-30.2.jsonl", "2026-11-30.2.jsonl", "2026-11-30.3.log", "2026-11-30.log"),
+    ]
+    messages = [message_of_json(line) if log.endswith("jsonl") else line for log, line in stored]
+    assert messages == [own % number for number in (1, 2, 3, 0)]
