@@ -167,7 +167,7 @@ class ArchiveWriter:
         """Take one message; False for a duplicate."""
         return self.write_all([message], received, provenance, marks) == 1
 
-    def write_all(
+    def write_all(  # noqa: C901  one loop, because it runs for every message
         self,
         messages: Sequence[bytes],
         received: int,
@@ -181,6 +181,7 @@ class ArchiveWriter:
         if self._failed:
             raise StorageError(self._folder, "an earlier write failed", "open the archive anew")
         before = self.counters.messages
+        draft, place = None, ""
         day = layout.day_of(received)
         sender = "" if provenance is None else sender_of(provenance.peer, provenance.identity)
         receipt_labels = marks.labels
@@ -202,12 +203,15 @@ class ArchiveWriter:
                     labels = (*labels, label)
             if self._is_json:
                 line = json_line.encode(message, received, provenance, labels, self._policy.zone)  # noqa: PLW2901
-            draft = self._logs.of(folder, day, originator).draft(provenance, received, event_time)
+            if draft is None or folder != place or not draft.takes(event_time):
+                draft = self._logs.of(folder, day, originator).draft(provenance, received, event_time)
+                place = folder
             draft.add(line, received, event_time, identity, labels)
             self.counters.messages += 1
             self._unwritten += len(line)
             if self._unwritten > self._limits.max_pending:
                 self._write_ahead()
+                draft = None
         return self.counters.messages - before
 
     def _write_ahead(self) -> None:

@@ -24,6 +24,7 @@ class ExtentDraft:
         "_ids",
         "_indexed",
         "_marks",
+        "_near",
         "_ranges",
         "_time",
         "first",
@@ -45,6 +46,8 @@ class ExtentDraft:
         """Of all lines with their LFs."""
         self.first = self.last = received
         self._time: tuple[int, int] | None = None
+        self._near: tuple[float, float] = (float("-inf"), float("inf"))
+        """Events beyond these times would make a query for another time read this extent."""
         self._ids: list[tuple[bytes, bytes, list[int]]] = []
         self._ranges: dict[tuple[bytes, bytes], list[int]] = {}
         """The last range of each run and type; it is in `_ids` too."""
@@ -53,14 +56,14 @@ class ExtentDraft:
         """Lines that are in `_by_identity`, which only repetitions need."""
         self._by_identity: dict[Identity, list[bytes]] = {}
 
+    def takes(self, time: int | None) -> bool:
+        """Whether the next line belongs here, whose event has that time: reading one extent must stay cheap."""
+        return not self.is_full and (time is None or self._near[0] <= time <= self._near[1])
+
     @property
     def is_full(self) -> bool:
-        """Whether another line belongs to another extent, so that reading one extent is cheap."""
+        """Whether another line belongs to another extent."""
         return self.octets >= MAX_OCTETS or len(self._ids) >= MAX_ENTRIES or len(self._marks) >= MAX_ENTRIES
-
-    def is_far_from(self, time: int | None) -> bool:
-        """Whether an event of that time would make a query for another time read this extent."""
-        return time is not None and self._time is not None and not self._time[1] - FAR <= time <= self._time[0] + FAR
 
     def add(
         self, line: bytes, received: int, time: int | None, identity: Identity | None, marks: tuple[str, ...]
@@ -74,12 +77,9 @@ class ExtentDraft:
             self.first = received
         if time is not None:
             known = self._time
-            if known is None:
-                self._time = (time, time)
-            elif time > known[1]:
-                self._time = (known[0], time)
-            elif time < known[0]:
-                self._time = (time, known[1])
+            if known is None or not known[0] <= time <= known[1]:
+                self._time = (time, time) if known is None else (min(known[0], time), max(known[1], time))
+                self._near = (self._time[1] - FAR, self._time[0] + FAR)
         if identity is not None:
             self._add_identity(identity)
         if marks:

@@ -139,6 +139,11 @@ class Journal:
             self._disk.replace(new, self.path)
             file.path = self.path
             self._disk.sync_folder(self._folder)
+        except StorageError:
+            file.close()
+            with suppress(StorageError):  # on a full disk, what was written of it would be in the way
+                self._disk.remove(new)
+            raise
         except BaseException:
             file.close()
             raise

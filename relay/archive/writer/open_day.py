@@ -119,7 +119,7 @@ class OpenDay:
     def draft(self, provenance: Provenance | None, received: int, time: int | None) -> ExtentDraft:
         """The draft to which this sender's next line belongs, whose event has that time."""
         found = self._by_sender.get(provenance)
-        if found is None or found.is_full or (len(self.drafts) < MAX_DRAFTS and found.is_far_from(time)):
+        if found is None or found.is_full or (len(self.drafts) < MAX_DRAFTS and not found.takes(time)):
             found = self._by_sender[provenance] = ExtentDraft(provenance, received, self._decode)
             self.drafts.append(found)
         return found
