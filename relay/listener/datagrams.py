@@ -19,7 +19,7 @@ import functools
 import logging
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.event import Batch, Event, EventType, Submit
 from relay.values.provenance import Provenance, ReceiptMark
 from relay.values.size import size_text
-from relay.values.text import counted
+from relay.values.text import counted, error_text
 
 AT_ONCE: Final = 512
 UNDURABLE: Final = 8 * 1024**2
@@ -109,8 +109,8 @@ class DatagramListener(Listener):
         await self._listen()
         self.resize(self._terms.receive_buffer)
         self._dropped = {sock: _drops(sock) or 0 for sock in self._sockets}
-        self._tasks = [asyncio.create_task(self._receive(sock)) for sock in self._sockets]
-        self._tasks.append(asyncio.create_task(self._look_for_drops()))
+        self._tasks = [asyncio.create_task(self._whatever_happens(self._receive, sock)) for sock in self._sockets]
+        self._tasks.append(asyncio.create_task(self._whatever_happens(self._look_for_drops)))
 
     def limit(self, max_message_size: int) -> None:
         """Cut messages there from now on."""
@@ -156,6 +156,17 @@ class DatagramListener(Listener):
             sock.close()
         self._sockets = []
         self._log.close()
+
+    async def _whatever_happens(self, work: Callable[..., Awaitable[None]], *arguments: socket.socket) -> None:
+        """Do it again after a bug: without this task the listener would be deaf, and nothing would say so."""
+        while True:
+            try:
+                await work(*arguments)
+            except Exception as error:  # noqa: BLE001  as above
+                _log.error("%s: a bug: %s; the listener continues", self._name, error_text(error))
+                await asyncio.sleep(LOOK_SECONDS)
+            else:
+                return
 
     # --- Reading ---
 

@@ -227,6 +227,32 @@ class TestUdp:
         run(scenario)
         assert "the spool does not answer" in caplog.text
 
+    def test_a_bug_is_one_line_and_the_listener_continues(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(datagrams, "LOOK_SECONDS", 0.01)
+
+        async def scenario() -> None:
+            spool, bugs = HeldSpool(), [ZeroDivisionError("one")]
+
+            async def submit(batch: Batch) -> "asyncio.Future[None]":
+                if bugs:
+                    raise bugs.pop()
+                return await spool.submit(batch)
+
+            table = SyslogSource(name="syslog", listen=(ListenerUrl.parse(LOOPBACK),))
+            listeners = Listeners(submit, table, lambda: AUTHOR)
+            await listeners.begin(table.listen[0], StreamTerms())
+            sender(port_of(listeners), b"<13>one")
+            await until(lambda: not bugs)
+            sender(port_of(listeners), b"<13>two")
+            await until(lambda: spool.messages == [b"<13>two"])
+            spool.sync()
+            await listeners.end_all()
+
+        run(scenario)
+        assert "udp://127.0.0.1:0: a bug: ZeroDivisionError: one; the listener continues" in caplog.text
+
     def test_the_receive_buffer_is_what_is_configured_and_a_smaller_one_is_logged(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:

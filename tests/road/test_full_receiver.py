@@ -27,11 +27,12 @@ state-directory = "{state}"
 segment-size = "1MiB"
 max-size = "8MiB"
 [receiver]
-listen = ["tcp://127.0.0.1:{port}"]
+listen = ["tcp://127.0.0.1:{port}", "udp://127.0.0.1:{port}"]
 archive = "{archive}"
 """
 FILLER = b"<14>1 - filler app - - - %b\n" % (b"x" * 2000)
 FED = 10
+DATAGRAMS = 500
 UNANSWERED = "ended: its messages are not durable in time"
 GIVEN_UP = 4
 """Streams of audisp-remote whose record is not answered in time: more than its tries for one record."""
@@ -63,6 +64,21 @@ class Senders:
         assert len(own) == len(set(identities(own)))
         patterns = rb" audisp .* serial=\"(\d+)\"", rb" omrelp (\d+) - ", rb" combo1 .* serial=\"(\d+)\""
         return [len({found[1] for each in messages if (found := re.search(pattern, each))}) for pattern in patterns]
+
+
+def send_datagrams(port: int) -> None:
+    """Send what nobody can send again."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
+        for number in range(DATAGRAMS):
+            device.sendto(b"<14>1 - device app %d - - by UDP" % number, (LOOPBACK, port))
+
+
+def datagrams_accounted_for(archive: Path) -> int:
+    """How many are archived, or counted in the receiver's gap events."""
+    messages = archived(archive)
+    gaps = [each for each in messages if b" GAP [" in each and b" combo1 " not in each]
+    counted = [int(found[1]) for each in gaps if (found := re.search(rb' events="(\d+)"', each))]
+    return len({each for each in messages if each.endswith(b"by UDP")}) + sum(counted)
 
 
 @contextmanager
@@ -121,6 +137,7 @@ def test_nobody_is_answered_and_nothing_is_lost(tmp_path: Path) -> None:
             senders.send()
             wait_for_all()
             with filled(disk, receiver, process):
+                send_datagrams(receiver.port)
                 for count in range(1, GIVEN_UP + 1):
                     senders.send()  # audisp-remote connects again with its next record
                     wait_until(partial(given_up, count), 60, lambda: process.log)
@@ -128,6 +145,11 @@ def test_nobody_is_answered_and_nothing_is_lost(tmp_path: Path) -> None:
                 disk.run("rm", f"{disk.folder}/filler")
                 senders.send()
                 wait_for_all()
+                wait_until(
+                    lambda: datagrams_accounted_for(receiver.archive) == DATAGRAMS,
+                    60,
+                    lambda: f"{datagrams_accounted_for(receiver.archive)}\n{process.log}",
+                )
             assert auditd.running
             relay.stop()
         assert not list(router.state.rglob("refused/*"))
