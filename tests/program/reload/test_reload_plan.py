@@ -86,6 +86,9 @@ def test_the_same_configuration_changes_nothing_and_keeps_every_part() -> None:
         (("audit", "retention"), "1d", ["audit.retention changed"]),
         (("audit", "traffic"), {"enabled": True}, ["audit.traffic changed"]),
         (("spool", "max-size"), "1GiB", ["spool.max-size changed"]),
+        (("relay", "alarm-command"), ["/bin/report"], ["relay.alarm-command changed"]),
+        (("metrics",), {"listen": "127.0.0.1:9465"}, ["metrics.listen changed"]),
+        (("receiver", "expect"), [{"originator": "fw*", "within": "10m"}], []),
         (
             ("port-forwarding", 1, "username"),
             "auditor",
@@ -143,6 +146,11 @@ def test_a_receiver_keeps_the_listeners_whose_address_stays(
     path: tuple[str | int, ...], value: object, sentences: list[str]
 ) -> None:
     assert list(of_receive(changed(*path, to=value)).sentences) == sentences
+
+
+def test_a_receiver_expects_what_a_reload_names() -> None:
+    expect = [{"originator": "fw*", "within": "10m"}]
+    assert of_receive(changed("receiver", "expect", to=expect)).sentences == ("receiver.expect changed",)
 
 
 def test_a_receiver_shows_new_keys_and_certificates() -> None:

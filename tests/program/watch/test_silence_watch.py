@@ -2,13 +2,17 @@
 
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from archive.messages import foreign, own
 from pydantic import ValidationError
 
 from relay.archive.ledger import Extent
-from relay.archive.reading.originator_report import OriginatorReport
+from relay.archive.reading.originator_report import OriginatorReport, read_report
+from relay.archive.reading.originators import originators
+from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.program.watch.silence_watch import (
     FORGOTTEN,
     HEARTBEATS_MISSED,
@@ -18,6 +22,7 @@ from relay.program.watch.silence_watch import (
     Silences,
     SilenceWatch,
 )
+from relay.system.disk import Disk
 from relay.values.configuration.expect_settings import ReceiverExpect
 
 SECOND = 1_000_000
@@ -232,3 +237,20 @@ def test_originators_whose_folder_cannot_be_written_are_named_until_it_can() -> 
     receiver.watch.note("fw1", extent())
     receiver.after(1)
     assert [*receiver.found.aside] == ["fw2"]
+
+
+def test_a_real_writer_reports_relays_and_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    receiver = Receiver()
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "broken").touch()  # a file where a folder should be
+    with ArchiveWriter(str(tmp_path / "archive"), "00", committed=receiver.watch.note) as writer:
+        writer.write(own(1, host="fw1", kind="relay"), NOON)
+        writer.write(own(1, host="fw2"), NOON)
+        writer.write(foreign(1, host="broken"), NOON)
+        writer.commit(b"cursor")
+    assert receiver.after(HEARTBEATS_MISSED) == ["fw1"]
+    assert [*receiver.found.aside] == ["broken"]
+    reports = [read_report(Disk(), folder) for folder in originators(Disk(), str(tmp_path / "archive"))]
+    again = Receiver(*reports, report("receiver", silent=-HEARTBEATS_MISSED))
+    assert "fw1" in again.silent_so_far(), "the next run knows it from the archive"
+    assert again.found.known == 4
