@@ -120,6 +120,13 @@ class TestBoundNames:
                 assert (filed.folder, filed.originator, filed.marks) == ("~disputed/fw1", "fw1", ("disputed",))
                 assert policy.file(named(b"web1"), other, RECEIVED).folder == "web1"  # bound nowhere
 
+    def test_are_not_proven_by_a_certificate_that_is_called_like_another_ones_fingerprint(self) -> None:
+        policy = bound(certificates=frozenset({CERTIFICATE, KEY}))
+        for identity in (f"sha-256:00:11 {CERTIFICATE}", f"{KEY}x", "sha-256:00:11"):
+            assert policy.file(OWN, BY_TLS._replace(identity=identity), RECEIVED).folder == "~disputed/fw1"
+        policy = bound(ssh_keys=frozenset({KEY}))
+        assert policy.file(OWN, BY_TLS._replace(identity=f"sha-256:00:11 {KEY}"), RECEIVED).folder == "~disputed/fw1"
+
     def test_are_compared_as_dns_compares_them(self) -> None:
         policy = bound(ssh_keys=frozenset({KEY}))
         for twin in (b"FW1", b"Fw1.", b"fw2"):

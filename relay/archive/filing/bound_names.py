@@ -8,10 +8,13 @@ the end, so that "FW1" is not free where "fw1" is bound.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Final
 
 from relay.values.address import canonical_host
 from relay.values.glob_matcher import glob_matcher
 from relay.values.provenance import Provenance
+
+_FINGERPRINT: Final = "sha-256:"
 
 Network = IPv4Network | IPv6Network
 
@@ -34,9 +37,11 @@ class NameBinding:
         """Whether the sender has one of the proofs."""
         if sender.listener in self.listeners:
             return True
-        if sender.identity:
-            words = {_plain(word) for word in sender.identity.split(" ")}
-            if words & {_plain(word) for word in self.certificates} or sender.identity in self.ssh_keys:
+        if sender.identity in self.ssh_keys:
+            return True
+        fingerprint, *names = map(_plain, sender.identity.split(" "))
+        for certificate in map(_plain, self.certificates):  # a name that looks like a fingerprint is not one
+            if certificate == fingerprint or (certificate in names and not certificate.startswith(_FINGERPRINT)):
                 return True
         return bool(self.networks) and _is_in(sender.peer, self.networks)
 
