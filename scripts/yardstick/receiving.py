@@ -5,7 +5,7 @@
     idle          connections that send nothing: how much memory they cost
     cycles        connections that come and go: no descriptor, thread or memory is left behind
     kills         SIGKILL of the receiver under load, again and again: from relay nothing is lost or duplicated, from
-                  rsyslog's omrelp nothing is lost
+                  rsyslog's omrelp nothing is lost; with "handing-on", nor in a second receiver behind the killed one
 
 Memory is the proportional set size (PSS) of the receiver and its children. The exit code is 1 when a promise is broken.
 """
@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,7 @@ from harness.waiting import wait_until
 
 from scripts.yardstick.far_end import RelayReceive, Sink
 from scripts.yardstick.forwarders import FORWARDERS
-from scripts.yardstick.judge import Ledger, judge
+from scripts.yardstick.judge import Ledger, Verdict, judge
 from scripts.yardstick.machine import machine
 from scripts.yardstick.rig import Rig
 from scripts.yardstick.soak import records
@@ -173,25 +173,58 @@ def kills(way: str, rounds: int, seed: int) -> bool:
     """The part of that name, by one way."""
     if way == "omrelp":
         return _kills_under_omrelp(rounds, seed)
+    if way == "handing-on":
+        return _kills_while_handing_on(rounds, seed)
     with Sshd() as sshd, Rig(WAYS[way], sshd, "relay") as rig:
-        with (rig.folder / "relay.toml").open("a") as configuration:
-            configuration.write('[spool]\nmax-size = "64MiB"\nsegment-size = "4MiB"\n')
-        rig.audit_log.touch()
-        rig.forwarder.start()
-        with Writing(rig.audit_log, records(), rate=KILLS_RATE, rotate_at=64 * MEBIBYTE) as writing:
-            _kill_again_and_again(rig.far_end, rounds, seed, lambda: rig.forwarder.log)
-            writing.stop()
-        wait_until(
-            lambda: rig.far_end.records >= writing.written.records,
-            _PATIENCE,
-            lambda: (
-                f"{rig.far_end.records} of {writing.written.records} arrived:\n{rig.forwarder.log}\n{rig.far_end.log}"
-            ),
-        )
-        finish(rig)
-        verdict = judge(writing.written, Ledger().take_files(rig.far_end.kept()))
+        verdict = _kills_under_relay(rig, rounds, seed)
     print(f"killed {rounds} times, {FORWARDERS[WAYS[way]].what}: {verdict}")
     return not (verdict.lost or verdict.duplicated or verdict.unknown)
+
+
+def _kills_under_relay(rig: Rig, rounds: int, seed: int, second: RelayReceive | None = None) -> Verdict:
+    """Kill the far end of a rig that runs; judge what it keeps, or what `second` behind it keeps."""
+    last = second or rig.far_end
+    with (rig.folder / "relay.toml").open("a") as configuration:
+        configuration.write('[spool]\nmax-size = "64MiB"\nsegment-size = "4MiB"\n')
+    rig.audit_log.touch()
+    rig.forwarder.start()
+    with Writing(rig.audit_log, records(), rate=KILLS_RATE, rotate_at=64 * MEBIBYTE) as writing:
+        _kill_again_and_again(rig.far_end, rounds, seed, lambda: rig.forwarder.log)
+        writing.stop()
+    wait_until(
+        lambda: last.records >= writing.written.records,
+        _PATIENCE,
+        lambda: f"{last.records} of {writing.written.records} arrived:\n{rig.forwarder.log}\n{rig.far_end.log}",
+    )
+    finish(rig)
+    return judge(writing.written, Ledger().take_files(last.kept()))
+
+
+def _kills_while_handing_on(rounds: int, seed: int) -> bool:
+    """Kill a receiver that hands on to a second one; what both keep is judged."""
+    place = Workplace("receiving-second")
+    try:
+        with Sshd() as sshd, RelayReceive(place.path) as second:
+            rig = Rig(WAYS["relp"], sshd, "relay")
+            hub, configuration = rig.far_end, rig.folder / "hub.toml"
+            server = f'name = "second"\nport = {second.port}\nprotocol = "relp"\nmax-message-size = "1MiB"\n'
+            configuration.write_text(f"[receiver]\n[[remote-logging-server]]\n{server}")
+            hub.argv += ["-c", str(configuration)]
+            with rig:
+                verdict = _kills_under_relay(rig, rounds, seed, second)
+                second.stop()
+                kept = [Counter(_messages(receiver.kept())) for receiver in (hub, second)]
+    finally:
+        place.remove()
+    equal = "equal" if kept[0] == kept[1] else "NOT EQUAL"
+    print(f"killed {rounds} times, handing on to a second receiver: {verdict}; both archives are {equal}")
+    return not (verdict.lost or verdict.duplicated or verdict.unknown) and kept[0] == kept[1]
+
+
+def _messages(files: Sequence[Path]) -> Iterator[bytes]:
+    """The audit events in an archive's files, as lines."""
+    for file in files:
+        yield from (line for line in file.read_bytes().splitlines() if b" msg=audit(" in line)
 
 
 def _kill_again_and_again(far_end: RelayReceive | Sink, rounds: int, seed: int, log: Callable[[], str]) -> None:
@@ -269,7 +302,9 @@ def main(words: Sequence[str]) -> int:
     parts.add_parser("idle").add_argument("--count", type=int, default=5000)
     parts.add_parser("cycles").add_argument("--count", type=int, default=2000)
     killing = parts.add_parser("kills")
-    killing.add_argument("--by", choices=[*WAYS, "omrelp"], action="append", help="repeatable (default: all)")
+    killing.add_argument(
+        "--by", choices=[*WAYS, "omrelp", "handing-on"], action="append", help="repeatable (default: all)"
+    )
     killing.add_argument("--rounds", type=int, default=200)
     killing.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(words)
@@ -282,7 +317,7 @@ def main(words: Sequence[str]) -> int:
         case "cycles":
             kept = cycles(chosen.count)
         case _:
-            results = [kills(way, chosen.rounds, chosen.seed) for way in chosen.by or [*WAYS, "omrelp"]]
+            results = [kills(way, chosen.rounds, chosen.seed) for way in chosen.by or [*WAYS, "omrelp", "handing-on"]]
             kept = all(results)
     print(machine())
     return 0 if kept else 1
