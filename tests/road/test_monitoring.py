@@ -210,3 +210,71 @@ def test_promtool_accepts_the_alert_rules() -> None:
         for name in re.findall(r"\brelay_\w+", re.sub(r"annotations:(?:\n {10}.*)*", "", rules.read_text()))
     }
     assert used <= known
+
+
+SERIES = {
+    'alarm_raised_timestamp_seconds{alarm="spool-full",subject="",severity="critical"}': "5x90",
+    'alarm_raised_timestamp_seconds{alarm="server-lost",subject="a",severity="major"}': "_x30 5x60",
+    "spool_writable": "1x20 0x70",
+    'lost_events_total{destination="log1"}': "0x20 8x70",
+    'oldest_unproven_seconds{destination="log1"}': "900x90",
+    'oldest_unproven_seconds{destination="log2"}': "901x90",
+    'certificate_expiry_timestamp_seconds{subject="",certificate="/a"}': "90000x90",
+    'fsync_seconds_bucket{spool="retained",le="1"}': "0x90",
+    'fsync_seconds_bucket{spool="retained",le="2.5"}': "0+10x90",
+    'fsync_seconds_bucket{spool="retained",le="+Inf"}': "0+10x90",
+}
+"""Of one machine, a value a minute, in promtool's notation."""
+
+
+@pytest.mark.parametrize(
+    ("minutes", "firing"),
+    [
+        (10, {("RelayAlarm", "critical"), ("RelayBacklogOld", "warning")}),
+        (
+            25,
+            {
+                ("RelayAlarm", "critical"),
+                ("RelayBacklogOld", "warning"),
+                ("RelayDiskSlow", "warning"),
+                ("RelayEventsLost", "critical"),
+                ("RelaySpoolNotWritable", "critical"),
+            },
+        ),
+        (
+            80,
+            {
+                ("RelayAlarm", "critical"),
+                ("RelayAlarm", "warning"),
+                ("RelayBacklogOld", "warning"),
+                ("RelayCertificateExpires", "warning"),
+                ("RelayDiskSlow", "warning"),
+                ("RelaySpoolNotWritable", "critical"),
+            },
+        ),
+    ],
+)
+def test_prometheus_raises_the_alerts_when_their_time_comes(
+    tmp_path: Path, minutes: int, firing: set[tuple[str, str]]
+) -> None:
+    """RelayEventsLost has ended 15 minutes after the loss."""
+    promtool, rules = fetch(PROMETHEUS).file("usr/bin/promtool"), Path(__file__).parents[2] / "deploy/relay-alerts.yml"
+    expected = [{"labels": f'{{alertname="{name}",severity="{severity}"}}', "value": 1} for name, severity in firing]
+    query = 'count by (alertname, severity) (ALERTS{alertstate="firing"})'
+    document = {  # JSON is YAML
+        "rule_files": [str(rules)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": f"relay_{name}", "values": values} for name, values in SERIES.items()],
+                "promql_expr_test": [{"expr": query, "eval_time": f"{minutes}m", "exp_samples": expected}],
+            }
+        ],
+    }
+    file = tmp_path / "rules-test.json"
+    file.write_text(json.dumps(document))
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
