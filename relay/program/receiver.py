@@ -170,6 +170,7 @@ async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: Arc
         closings=writing.closings,
         committed=silence.note,
         counters=writing.counters,
+        unusable=set(),
         archive_format=receiver.archive_format,
         access=FileAccess(receiver.archive_mode, group_number(receiver.archive_group, GROUP_KEY)),
     )

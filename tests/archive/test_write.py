@@ -305,6 +305,41 @@ def test_after_a_failed_commit_the_writer_is_void_and_a_new_one_goes_on(
     assert all_stored(archive) == [foreign(1), foreign(2)]
 
 
+class BadFile(File):
+    """A file on a bad sector: its octets cannot be made durable."""
+
+    def sync(self) -> None:
+        if "bad1" in self.path:
+            error = StorageError(self.path, "fdatasync failed: Input/output error")
+            error.errno = errno.EIO
+            raise error
+        super().sync()
+
+
+class BadDisk(Disk):
+    def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
+        file = super().open(path, create=create, writable=writable)
+        return BadFile(file.path, file.descriptor) if path.endswith(f"bad1/{DAY}") else file
+
+
+def test_a_bad_sector_costs_one_part_of_one_originator(archive: Path) -> None:
+    """The next writer of the same program stores the same messages elsewhere."""
+    unusable: set[str] = set()
+    failures = 0
+    for _ in range(4):
+        try:
+            with ArchiveWriter(str(archive), "spool", disk=BadDisk(), unusable=unusable) as writer:
+                for number in range(int(writer.cursor or b"0") + 1, 3):
+                    writer.write(foreign(number, host="bad1"), NOON_US)
+                    writer.write(foreign(number, host="good"), NOON_US)
+                    writer.commit(b"%d" % number)
+        except StorageError:
+            failures += 1
+    assert failures == 1
+    assert messages_in(archive / "bad1" / "2024-03-06.2.log") == [foreign(number, host="bad1") for number in (1, 2)]
+    assert messages_in(archive / "good" / DAY) == [foreign(number, host="good") for number in (1, 2)]
+
+
 def test_on_a_full_disk_the_cut_is_made_without_its_copy(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = ArchiveWriter(str(archive), "spool", limits=limits(max_pending=1))
     writer.write(foreign(1), NOON_US)

@@ -23,7 +23,8 @@ Invariants:
 6. A ledger that another ledger continues is closed first, so it never grows afterwards.
 
 One fault concerns one originator. A log or ledger that somebody deleted, replaced, cut or extended is never touched
-again: a new part begins. When an originator's folder cannot be written, its messages go to `~aside/FOLDER`.
+again: a new part begins. So it does when a file could not be written or synced: its path is in `unusable`, which all
+writers of a program share. When an originator's folder cannot be written, its messages go to `~aside/FOLDER`.
 
 Ceilings: `max_pending` octets of messages in memory, then they are written out ahead of the commit; `max_open` days
 open, then the longest unused half is synced and closed; `max_days` open days whose sizes are remembered, then the
@@ -47,7 +48,7 @@ from relay.archive.log_line import escape_all
 from relay.archive.writer.archive_counters import ArchiveCounters
 from relay.archive.writer.journal import Entry, Journal
 from relay.archive.writer.open_days import DayLimits, OpenDays
-from relay.archive.writer.recovery import ledger_of, originators, recover, sender_of
+from relay.archive.writer.recovery import WHOLE_DISK_ERRORS, ledger_of, originators, recover, sender_of
 from relay.archive.writer.repetitions import Repetition, Repetitions
 from relay.errors import StorageError
 from relay.syslog.rfc5424 import Identity
@@ -60,6 +61,7 @@ _log = logging.getLogger("relay.archive")
 
 _INCOMPLETE: Final = ReceiptMark.CUT | ReceiptMark.UNTERMINATED
 _REMEMBERED_KEYS: Final = 4096
+_MOST_UNUSABLE: Final = 1000
 NO_MARKS: Final = ReceiptMark(0)
 
 
@@ -96,6 +98,7 @@ class ArchiveWriter:
         counters: ArchiveCounters | None = None,
         archive_format: str = "text",
         access: FileAccess = PRIVATE,
+        unusable: set[str] | None = None,
     ) -> None:
         self.cursor: bytes | None
         """What the last commit was given; None: give everything that the spool has."""
@@ -113,9 +116,11 @@ class ArchiveWriter:
         """The latest time of receipt since the last commit."""
         self._keys: dict[tuple[str, bytes, bytes], SequenceKey] = {}
         self._failed = False
+        self._unusable = set() if unusable is None else unusable
         self._is_json = archive_format == "json"
         suffix = layout.LOG_SUFFIXES[archive_format]
         self._logs = OpenDays(self._disk, self._folder, suffix, limits.days, self.counters, access)
+        self._logs.unusable = self._unusable
         self._repetitions = Repetitions(self._disk, self._folder)
         own = f"{self._folder}/{layout.OWN}"
         for made in self._disk.make_folder(own):
@@ -299,6 +304,11 @@ class ArchiveWriter:
     def _voiding(self) -> Iterator[None]:
         try:
             yield
+        except StorageError as error:
+            self._failed = True
+            if error.errno not in WHOLE_DISK_ERRORS and len(self._unusable) < _MOST_UNUSABLE:
+                self._unusable.add(error.what)
+            raise
         except BaseException:
             self._failed = True
             raise

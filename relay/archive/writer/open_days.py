@@ -67,6 +67,8 @@ class OpenDays:
         self._suffix = suffix
         self._limits = limits
         self._access = access
+        self.unusable: set[str] = set()
+        """Paths of files that an earlier writer could not write or sync."""
         self._counters = counters
         self._by_place: dict[tuple[str, str], OpenDay] = {}
         self._by_path: dict[str, OpenDay] = {}
@@ -138,9 +140,12 @@ class OpenDays:
         if log.rendered:
             return True  # it was looked at for this commit
         for path, size, index in ((log.path, log.log, 0), (log.ledger_path, log.ledger, 1)):
+            full = f"{self._archive}/{path}"
             try:
-                facts = os.lstat(f"{self._archive}/{path}")
+                facts = os.lstat(full)
             except OSError:
+                return False
+            if full in self.unusable:
                 return False
             if not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
                 return False
@@ -168,7 +173,8 @@ class OpenDays:
         parts = [each.part for each in self._days_of(log.folder) if each.day == log.day]
         log.part = max(parts, default=1)
         sizes = self.days.get(log.path)
-        if not self._size(log.path) and not self._size(log.ledger_path):
+        is_usable = self.unusable.isdisjoint((f"{self._archive}/{log.path}", f"{self._archive}/{log.ledger_path}"))
+        if is_usable and not self._size(log.path) and not self._size(log.ledger_path):
             return False  # the process crashed when this part began
         if sizes is not None and self._take_up(log, sizes):
             return True
@@ -223,7 +229,9 @@ class OpenDays:
 
     def _give_up(self, log: OpenDay) -> None:
         """Never touch these files again."""
-        _log.warning("%s/%s: somebody changed it or its ledger; a new part begins", self._archive, log.path)
+        _log.warning(
+            "%s/%s: it or its ledger was changed, or cannot be written; a new part begins", self._archive, log.path
+        )
         self._counters.new_parts += 1
         self.files.close(log)
         self.ended.append(log.path)

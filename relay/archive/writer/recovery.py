@@ -36,7 +36,7 @@ ASIDE: Final = "~aside"
 """What could not be written to an originator's own folder lies below this one."""
 NESTING: Final = "~"
 """Folders whose names begin so hold originators' folders themselves."""
-WHOLE_DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+WHOLE_DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """Errors that do not concern a single file."""
 _LEARNED_LEDGERS: Final = 2
 _CHUNK: Final = 1024 * 1024
