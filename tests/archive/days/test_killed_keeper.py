@@ -1,20 +1,26 @@
 """A keeper that is killed at any moment, and one on a disk that is full."""
 
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archive.days import kept_days
+from archive.days import kept_days, killed_days
 from archive.days.closed_archive import ClosedArchive
+from archive.messages import number_of
+from archive.plain_reader import read_archive
 from harness.compressors import compressor
 from harness.small_disk import SmallDisk
 from harness.waiting import wait_until
 
 from relay.archive.layout import begin_of
 from relay.archive.ledger import Removal
+from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.system.crash_point import POINTS
 
 NOW = begin_of("2026-11-30")
@@ -88,6 +94,43 @@ def test_a_torn_removal_is_written_again(tmp_path: Path) -> None:
     assert archive.names("fw1") == ["2026-11-20.ledger"]
     lines = (archive.folder / "fw1/2026-11-20.ledger").read_bytes().splitlines()
     assert len(lines) == 4
+
+
+def test_a_writer_and_its_keeper_that_are_killed_at_random_moments_lose_and_duplicate_nothing(tmp_path: Path) -> None:
+    """Days pass every few milliseconds: they are closed, compressed and removed while messages are written."""
+    chance, archive = random.Random(2026), tmp_path / "archive"
+    command = [sys.executable, killed_days.__file__, str(archive), "40000"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for _ in range(5):
+        end = _closed(archive) + chance.randrange(20, 60)
+        with subprocess.Popen(command, env=environment) as both:
+            while _closed(archive) < end:
+                assert both.poll() is None
+            both.kill()
+    with ArchiveWriter(str(archive), "spool") as writer:
+        assert not writer.recovered.damaged
+        last = int(writer.cursor or b"0")
+    for ledger in archive.glob("*/*.ledger"):
+        if not ledger.stat().st_size:
+            ledger.unlink()  # a part that had begun when the writer was killed
+    stored = [number_of(line.message) for line in read_archive(archive)]
+    removed = [number for path in archive.glob("*/*.ledger") for number in _removed(path)]
+    assert sorted(stored + removed) == list(range(1, last + 1))
+    assert removed
+    assert list(archive.glob("*/*.zst"))
+
+
+def _closed(archive: Path) -> int:
+    """A number that grows when a day begins and when it is compressed."""
+    return len(list(archive.glob("*/*.zst"))) + len(list(archive.glob("*/*.ledger")))
+
+
+def _removed(path: Path) -> Iterator[int]:
+    """The numbers of the messages that retention removed."""
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    if "removed" in lines[-1]:
+        for _, _, first, last in (identity for line in lines for identity in line.get("id", ())):
+            yield from range(first, last + 1)
 
 
 def test_a_full_disk_is_never_caused_by_compression_and_is_relieved_by_retention(tmp_path: Path) -> None:
