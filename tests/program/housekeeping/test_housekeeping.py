@@ -10,6 +10,7 @@ import pytest
 from harness.waiting import until
 from typing_extensions import override
 
+from relay.archive.ledger import Extent
 from relay.errors import StorageError, full_error
 from relay.events import own_events
 from relay.events.own_events import Author
@@ -19,6 +20,7 @@ from relay.program.watch.alarm_command import AlarmCommand
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch
 from relay.program.watch.halt_request import HaltMethod, HaltRequest
+from relay.program.watch.silence_watch import Silence, Silences, SilenceWatch
 from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.full_disk import Policy
@@ -297,3 +299,21 @@ def test_a_bug_in_what_a_program_counts_does_not_end_the_housekeeping(tmp_path: 
     house = House(tmp_path)
     with house.store:
         asyncio.run(run(house))
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_the_end_of_a_silence_says_whether_the_originator_came_back(
+    house: House, monkeypatch: pytest.MonkeyPatch, is_heard: bool
+) -> None:
+    watch, silence = SilenceWatch(), Silence("fw1", "fw1 is silent", settled=True)
+    house.housekeeping.watches = replace(house.housekeeping.watches, silence=watch)
+    monkeypatch.setattr(house.housekeeping, "_silences", lambda _: Silences([silence], recalled=True))
+    assert house.after(1) == ["ALARM originator-silent add"]
+    monkeypatch.setattr(house.housekeeping, "_silences", lambda _: Silences(recalled=True))
+    if is_heard:
+        watch.note("fw1", Extent(at=(1, 1), sender="", identity=None, via="", off=0, len=1, n=1))
+    (event,) = house.housekeeping.look()
+    assert b'state="clear"' in event.tail
+    assert event.tail.endswith(
+        b"fw1 is silent (clear)" if is_heard else b"fw1 is not watched any more; it has not come back (clear)"
+    )
