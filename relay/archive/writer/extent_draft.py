@@ -28,6 +28,7 @@ class ExtentDraft:
         "_ranges",
         "_time",
         "first",
+        "is_full",
         "last",
         "lines",
         "octets",
@@ -44,6 +45,8 @@ class ExtentDraft:
         """As the log has them, without their LFs."""
         self.octets = 0
         """Of all lines with their LFs."""
+        self.is_full = False
+        """Whether another line belongs to another extent."""
         self.first = self.last = received
         self._time: tuple[int, int] | None = None
         self._near: tuple[float, float] = (float("-inf"), float("inf"))
@@ -60,17 +63,14 @@ class ExtentDraft:
         """Whether the next line belongs here, whose event has that time: reading one extent must stay cheap."""
         return not self.is_full and (time is None or self._near[0] <= time <= self._near[1])
 
-    @property
-    def is_full(self) -> bool:
-        """Whether another line belongs to another extent."""
-        return self.octets >= MAX_OCTETS or len(self._ids) >= MAX_ENTRIES or len(self._marks) >= MAX_ENTRIES
-
     def add(
         self, line: bytes, received: int, time: int | None, identity: Identity | None, marks: tuple[str, ...]
     ) -> None:
         """Add a line; `identity` only when it counts as seen."""
         self.lines.append(line)
         self.octets += len(line) + 1
+        if self.octets >= MAX_OCTETS:
+            self.is_full = True
         if received > self.last:
             self.last = received
         elif received < self.first:
@@ -89,6 +89,7 @@ class ExtentDraft:
         run, kind, number, part, parts = identity
         if parts != 1:
             self._ids.append((run, kind, [number, number, part, parts]))
+            self.is_full = self.is_full or len(self._ids) >= MAX_ENTRIES
             return
         known = self._ranges.get((run, kind))
         if known is not None and number == known[1] + 1:
@@ -96,6 +97,7 @@ class ExtentDraft:
         else:
             self._ranges[run, kind] = added = [number, number]
             self._ids.append((run, kind, added))
+            self.is_full = self.is_full or len(self._ids) >= MAX_ENTRIES
 
     def _add_marks(self, marks: tuple[str, ...]) -> None:
         index = len(self.lines) - 1
@@ -103,6 +105,7 @@ class ExtentDraft:
             self._marks[-1] = (self._marks[-1][0], index, marks)
         else:
             self._marks.append((index, index, marks))
+            self.is_full = self.is_full or len(self._marks) >= MAX_ENTRIES
 
     def messages_with(self, identity: Identity) -> list[bytes]:
         """The messages with this identity."""
