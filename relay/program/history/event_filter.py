@@ -7,7 +7,7 @@ by their headers (`may_be_in_block`). A message without a usable time counts at 
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from relay.archive.ledger import Closing, Extent
 from relay.archive.reading.day_log import A_DAY, Piece
@@ -20,6 +20,10 @@ from relay.syslog.priority import priority
 from relay.values.event import EventType
 from relay.values.glob_matcher import GlobMatcher
 from relay.values.text import decoded
+
+_GROUPING: Final = re.compile(rb"[|()\[\]{}\\]")
+_LITERAL: Final = re.compile(rb"(?:[^.^$*+?](?![*?]))+\+?")
+"""Octets that mean themselves. One that `*` or `?` follows is optional."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -80,6 +84,9 @@ class EventFilter:
         texts = self.texts
         if not texts:
             texts = tuple(octets for router in self.routers for octets in {router, rfc5424.escape_value(router)})
+        if not texts:
+            literals = tuple(literal_in(expression.pattern) for expression in self.expressions)
+            texts = literals if all(literals) else ()
         limits = (self.earliest, self.latest, self.received_from, self.received_to)
         on_pieces = bool(self.types or self.peers or self.identities or any(limit is not None for limit in limits))
         return LineQuery(self._may_be_in_piece if on_pieces else None, texts)
@@ -133,6 +140,13 @@ class EventFilter:
             and all(_has(reading, name, matches) for name, matches in self.fields)
             and (not self.failed or _has_failed(octets))
         )
+
+
+def literal_in(pattern: bytes) -> bytes:
+    """The longest octets that every match of a regular expression has; empty when that is not obvious."""
+    if _GROUPING.search(pattern):
+        return b""
+    return max((found[0].rstrip(b"+") for found in _LITERAL.finditer(pattern)), key=len, default=b"")
 
 
 def _severity(message: bytes) -> int:
