@@ -229,10 +229,12 @@ def test_a_part_of_an_archive_begins_in_the_middle(tmp_path: Path) -> None:
 def test_disputed_messages_are_named_and_their_numbers_are_not_assessed(tmp_path: Path) -> None:
     three_days(tmp_path)
     day = MadeDay("router1", "2024-03-06")
-    day.extent(BEGIN, [own(5)], marks={0: ("disputed",)})
+    day.extent(BEGIN, [own(5), foreign(1)], marks={0: ("disputed",), 1: ("disputed",)})
     day.save(tmp_path / "~disputed")
     _, found = checked(tmp_path)
     assert found["~disputed/router1"].whole
+    completeness = found["~disputed/router1"].completeness
+    assert (completeness.messages, completeness.numbered, completeness.missing) == (2, 1, 0)
     assert kinds(found["~disputed/router1"].notices) == ["disputed"]
 
 
