@@ -15,6 +15,7 @@ from archive.killed_writer import message
 from archive.messages import DAY_US, NOON_US, all_stored, foreign, limits, messages_in, number_of, own, stored
 from archive.mortal_disk import DiedError, MortalDisk
 from archive.plain_reader import read_archive
+from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.small_disk import SmallDisk
 
 from relay.archive.filing.filing_policy import FilingPolicy, FilingTerms
@@ -563,6 +564,21 @@ def test_what_cannot_be_filed_is_stored_aside_and_others_are_not_disturbed(
     assert stored(archive)["~aside/switch1/2024-03-06.log"] == [own(1, host="switch1"), own(2, host="switch1")]
     (archive / ".relay" / "journal").unlink()
     assert fill(archive, [own(2, host="switch1"), own(3, host="switch1")]) == [False, True]
+
+
+def test_a_folder_that_became_read_only_costs_its_originator_a_detour(archive: Path) -> None:
+    """A writer without root's rights; also while its files of another day are open there."""
+    argv = [*WITHOUT_ROOTS_RIGHTS, sys.executable, str(TESTS / "archive" / "killed_writer.py"), str(archive)]
+    env = {**os.environ, "PYTHONPATH": str(TESTS)}
+    (archive / "router1").mkdir(parents=True)
+    (archive / "router1").chmod(0o500)
+    subprocess.run([*argv, "40"], env=env, stdout=subprocess.DEVNULL, check=True)
+    (archive / "router2").chmod(0o500)
+    (archive / "router2" / DAY).chmod(0o400)
+    subprocess.run([*argv, "80"], env=env, stdout=subprocess.DEVNULL, check=True)
+    folders = {str(path.relative_to(archive)) for path in archive.rglob("router*") if any(path.glob("*.log"))}
+    assert folders == {*(f"router{number}" for number in (0, 2, 3, 4, 5, 6)), "~aside/router1", "~aside/router2"}
+    assert sorted(line.message for line in read_archive(archive)) == sorted(message(number) for number in range(1, 81))
 
 
 def test_a_symbolic_link_in_place_of_a_file_is_not_followed(archive: Path, tmp_path: Path) -> None:
