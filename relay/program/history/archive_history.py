@@ -110,6 +110,9 @@ class ArchiveHistory(History):
                     yield reached, item
             except (NoInputError, StorageError, DataError) as error:
                 yield reached, _unreadable(day, error)
+                if self._following:  # not again until the files change
+                    position = self._position(folder).logs.setdefault(files.stem, DayPosition())
+                    position.facts = _facts(folder, files)
             finally:
                 day.close()
 

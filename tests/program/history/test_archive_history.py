@@ -1,5 +1,6 @@
 """The history of an archive: order, conditions, damage, and what a reader that continues gets."""
 
+import gzip
 import ipaddress
 import re
 from pathlib import Path
@@ -310,6 +311,21 @@ def test_what_a_crashed_writer_wrote_again_comes_again(tmp_path: Path) -> None:
     items = list(history(tmp_path, following=True, positions=restarted(followed)).events())
     assert events_of(items) == ["c", "b"]
     assert [item.is_expected for item in unread(items)] == [True]
+
+
+def test_a_day_that_cannot_be_read_is_named_once_until_it_changes(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    day = archive.put(0, "r1", "a")
+    archive.put(86_400, "r1", "b")
+    (tmp_path / "r1" / "2026-11-29.log").unlink()
+    broken = tmp_path / "r1" / "2026-11-29.log.gz"
+    broken.write_bytes(b"\x1f\x8b broken")
+    followed = history(tmp_path, following=True)
+    items = list(followed.events())
+    assert (events_of(items), [item.path for item in unread(items)]) == (["b"], [str(broken)])
+    assert list(followed.events()) == []
+    broken.write_bytes(gzip.compress(day.log))
+    assert texts(followed.events()) == ["a"]
 
 
 def test_the_position_is_that_of_the_events_that_were_used(tmp_path: Path) -> None:
