@@ -177,7 +177,7 @@ async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: Arc
     with writer() as archive:
         # The archive's own cursor counts: it is written in one step with the files.
         start = Cursor() if archive.cursor is None else Cursor.decode(archive.cursor)
-    road.store.move_cursor(ARCHIVE, start)
+    road.store.restore_cursor(ARCHIVE, start)
     seconds = road.archive_commit_seconds = Histogram(COMMIT_BOUNDS)
     return Route(ARCHIVE, lambda _: ArchiveSession(writer(), seconds), EVERYTHING, start)
 

@@ -211,6 +211,8 @@ class Road:
         known = {each.name: each for each in self.destinations} | new
         self.destinations[:] = [known[route.name] for route in routes]
         self.store.forget_others(names, wall_clock())
+        if self.destinations:
+            await asyncio.to_thread(self.store.space.release_proven)
         for destination in new.values():
             destination.start()
 

@@ -90,6 +90,10 @@ class FullDisk:
     def moved(self, destination: str, cursor: Cursor) -> None:
         """A destination has proven more: delete what every destination has proven of the transient spool."""
         self._losses.moved(destination, cursor)
+        self.release_proven()
+
+    def release_proven(self) -> None:
+        """Delete what every destination has proven of the transient spool; all of them must be followed by now."""
         self._spools.transient.release(self._losses.proven().transient)
         self.when_freed()
 

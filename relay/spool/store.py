@@ -226,6 +226,13 @@ class Store:
         crash_point("cursor-moved")
         self.space.moved(destination, cursor)
 
+    def restore_cursor(self, destination: str, cursor: Cursor) -> None:
+        """Store the cursor of a destination that keeps it itself, before it is followed; deletes nothing.
+
+        Otherwise what other destinations still need would be deleted, because they are not followed yet either.
+        """
+        self.slots.put(CURSOR_KEY + destination, cursor.encode())
+
     def close(self) -> None:
         """Close the files and give up the lock."""
         for spool in self.spools:

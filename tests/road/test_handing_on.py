@@ -223,3 +223,20 @@ def test_the_servers_of_a_running_receiver_change_without_loss(hub: Hub, second:
     assert b'lost="' in gap
     assert b" relay " in gap.partition(b'lost="')[2]
     assert hub.run("receive", "--drain", "--timeout", "60").returncode == 0
+
+
+def test_a_restart_deletes_nothing_that_a_server_still_lacks(tmp_path: Path, dead: Rsyslog) -> None:
+    """The archive has everything, in several segments; its cursor is known before the server is followed."""
+    hub = Hub(tmp_path / "hub", 'segment-size = "1MiB"')
+    hub.write({"name": "dead", "port": dead.port})
+    dead.kill()
+    texts = [foreign("web", f"{number:04} {'x' * 32_000}") for number in range(128)]
+    with hub.running() as process:
+        for number in range(0, len(texts), 32):
+            send(hub.port, *texts[number : number + 32])
+        wait_until(lambda: hub.destinations()["archive"]["waiting_events"] == 0, 60, hub.status)
+        process.kill()
+    dead.start()
+    with hub.running():
+        wait_until(lambda: set(texts) <= set(dead.messages()), 60, hub.status)
+    assert gaps(hub) == []
