@@ -539,6 +539,33 @@ def test_a_folder_that_was_removed_is_made_again(archive: Path) -> None:
     assert [line.message for line in read_archive(archive)] == [foreign(2), foreign(3)]
 
 
+def test_a_journal_that_was_removed_is_written_anew_and_one_in_its_place_is_obeyed(
+    archive: Path, tmp_path: Path
+) -> None:
+    writer = ArchiveWriter(str(archive), "spool")
+    writer.write(foreign(1), NOON_US)
+    writer.commit(b"1")
+    shutil.copytree(archive, tmp_path / "copy")
+    shutil.rmtree(archive / ".relay")
+    writer.write(foreign(2), NOON_US)
+    writer.commit(b"2")
+    with pytest.raises(TemporaryError, match="in use"):
+        ArchiveWriter(str(archive), "spool")
+    writer.write(foreign(3), NOON_US)
+    abandon(writer)
+    writer = ArchiveWriter(str(archive), "spool")
+    assert writer.cursor == b"2"
+    writer.write(foreign(3), NOON_US)
+    archive.rename(tmp_path / "moved")
+    (tmp_path / "copy").rename(archive)  # as another file system that is mounted there
+    with pytest.raises(StorageError, match="another program replaced it"):
+        writer.commit(b"3")
+    writer.close()
+    with ArchiveWriter(str(archive), "spool") as writer:
+        assert writer.cursor == b"1"
+    assert [line.message for line in read_archive(tmp_path / "moved")] == [foreign(1), foreign(2)]
+
+
 def a_file(path: Path, victim: Path) -> None:
     del victim
     path.touch()

@@ -53,7 +53,7 @@ from relay.archive.writer.repetitions import Repetition, Repetitions
 from relay.errors import StorageError
 from relay.syslog.rfc5424 import Identity
 from relay.system.crash_point import crash_point
-from relay.system.disk import Disk
+from relay.system.disk import Disk, Lock
 from relay.system.files.file_access import PRIVATE, FileAccess
 from relay.values.provenance import Provenance, ReceiptMark
 
@@ -122,12 +122,9 @@ class ArchiveWriter:
         self._logs = OpenDays(self._disk, self._folder, suffix, limits.days, self.counters, access)
         self._logs.unusable = self._unusable
         self._repetitions = Repetitions(self._disk, self._folder)
-        own = f"{self._folder}/{layout.OWN}"
-        for made in self._disk.make_folder(own):
-            if made != own:
-                access.give_to(made, is_folder=True)
-        self._lock = self._disk.lock(f"{own}/lock")
-        self._journal = Journal(self._disk, own)
+        self._access = access
+        self._lock = self._lock_own_folder()
+        self._journal = Journal(self._disk, f"{self._folder}/{layout.OWN}")
         try:
             found = recover(self._disk, self._folder, spool_id, self._journal.read())
             self.cursor = found.cursor
@@ -275,6 +272,7 @@ class ArchiveWriter:
             self._newest = 0
             self._closings.settle()
             self._written_ahead = 0
+            self._replace_removed_journal()
             self._shorten_journal()
 
     def _shorten_journal(self) -> None:
@@ -327,6 +325,21 @@ class ArchiveWriter:
     def _append(self) -> None:
         self._closings.note(ledger_of(path) for path in self._logs.ended)
         self._logs.append()
+
+    def _lock_own_folder(self) -> Lock:
+        own = f"{self._folder}/{layout.OWN}"
+        for made in self._disk.make_folder(own):
+            if made != own:
+                self._access.give_to(made, is_folder=True)
+        return self._disk.lock(f"{own}/lock")
+
+    def _replace_removed_journal(self) -> None:
+        """Write the journal anew if another program removed it; only now nothing of its state is uncommitted."""
+        if self._journal.is_removed():
+            _log.warning("%s: another program removed it; it is written anew", self._journal.path)
+            self._lock.release()
+            self._lock = self._lock_own_folder()
+            self._begin_journal()
 
     def _begin_journal(self) -> None:
         """Begin the journal anew with the whole state."""

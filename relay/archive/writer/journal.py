@@ -12,6 +12,7 @@ Reading distinguishes a torn tail from damage:
 """
 
 import itertools
+import os
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -22,7 +23,7 @@ import msgspec
 
 from relay.archive.writer.seen_identities import SeenMarks
 from relay.errors import InternalError, StorageError
-from relay.system.disk import Disk, File
+from relay.system.disk import Disk, File, storage_error
 
 MAGIC = b"relay archive journal 2\n"
 _MARK = b"RELAYJ2\n"
@@ -167,13 +168,27 @@ class Journal:
         self.size = end
 
     def append(self, entry: Entry) -> None:
-        """Add a record; durable on return."""
+        """Add a record; durable on return, unless the file was removed. StorageError when it was replaced."""
         if self._file is None:
             raise InternalError(self.path, "a record before the beginning")
+        self.is_removed()
         data = encode(entry)
         self._file.write(data, self.size)
         self._file.sync()
         self.size += len(data)
+
+    def is_removed(self) -> bool:
+        """Whether another program removed the file; StorageError when it put another one in its place."""
+        try:
+            facts = os.lstat(self.path)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise storage_error(self.path, "stat", error) from error
+        own = os.fstat(self._file.descriptor) if self._file is not None else None
+        if own is None or (own.st_dev, own.st_ino) != (facts.st_dev, facts.st_ino):
+            raise StorageError(self.path, "another program replaced it", "find out which one; relay reads it again")
+        return False
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
