@@ -171,6 +171,7 @@ async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: Arc
         committed=silence.note,
         counters=writing.counters,
         unusable=set(),
+        is_outdated=functools.partial(_is_outdated, road.store),
         archive_format=receiver.archive_format,
         access=FileAccess(receiver.archive_mode, group_number(receiver.archive_group, GROUP_KEY)),
     )
@@ -180,6 +181,14 @@ async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: Arc
     road.store.restore_cursor(ARCHIVE, start)
     seconds = road.archive_commit_seconds = Histogram(COMMIT_BOUNDS)
     return Route(ARCHIVE, lambda _: ArchiveSession(writer(), seconds), EVERYTHING, start)
+
+
+def _is_outdated(store: Store, cursor: bytes) -> bool:
+    """Whether more was archived than an archive's cursor says; that it passed damage alone is not more."""
+    stored, found = store.cursor(ARCHIVE), Cursor.decode(cursor)
+    if stored is None or stored.delivered == found.delivered:
+        return False
+    return any(is_at < was_at for is_at, was_at in zip(found.reached, stored.reached, strict=True))
 
 
 class Receiver(RunningParts):

@@ -210,6 +210,8 @@ class Disk:
             except FileExistsError:
                 continue
             except OSError as error:
+                if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                    raise storage_error(folder, "mkdir", error) from error
                 cause = f"the folder cannot be created: {os.strerror(error.errno or 0)}"
                 raise CannotCreateError(folder, cause, "create it, or name another") from error
             made.append(folder)

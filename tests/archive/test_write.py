@@ -306,6 +306,42 @@ def test_after_a_failed_commit_the_writer_is_void_and_a_new_one_goes_on(
     assert all_stored(archive) == [foreign(1), foreign(2)]
 
 
+class UnsureFile(File):
+    """A journal whose octets stay in memory when it cannot be synced, as they do in a kernel's cache."""
+
+    failing = False
+
+    def sync(self) -> None:
+        super().sync()
+        if self.failing and self.path.endswith("/journal"):
+            raise StorageError(self.path, "fdatasync failed: Input/output error")
+
+
+class UnsureDisk(Disk):
+    def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
+        file = super().open(path, create=create, writable=writable)
+        return UnsureFile(file.path, file.descriptor)
+
+
+def test_a_commit_that_was_not_reported_is_not_found_by_the_next_writer(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session's cursor did not move, so its messages come again, also those without an identity."""
+    with ArchiveWriter(str(archive), "spool", disk=UnsureDisk()) as writer:
+        writer.write(foreign(1), NOON_US)
+        writer.commit(b"1")
+        writer.write(foreign(2), NOON_US)
+        monkeypatch.setattr(UnsureFile, "failing", True)
+        with pytest.raises(StorageError):
+            writer.commit(b"2")
+        monkeypatch.setattr(UnsureFile, "failing", False)
+    with ArchiveWriter(str(archive), "spool") as again:
+        assert again.cursor == b"1"
+        again.write(foreign(2), NOON_US)
+        again.commit(b"2")
+    assert all_stored(archive) == [foreign(1), foreign(2)]
+
+
 class BadFile(File):
     """A file on a bad sector: its octets cannot be made durable."""
 
@@ -430,6 +466,22 @@ def test_a_lost_journal_is_replaced_by_what_the_files_say(archive: Path) -> None
             assert writer.cursor is None
             assert writer.recovered.learned == 25
             assert not any(writer.write(own(number, host=f"router{number % 3}"), NOON_US) for number in range(1, 26))
+
+
+def test_an_older_copy_of_the_journal_cuts_nothing_that_the_spool_has_deleted(archive: Path) -> None:
+    """A backup of a running archive has the journal first, because its folder's name begins with a dot."""
+    journal = archive / ".relay" / "journal"
+    fill(archive, [own(1), foreign(1)])
+    older = journal.read_bytes()
+    fill(archive, [own(2), foreign(2)], cursor=b"2")
+    journal.write_bytes(older)
+    with ArchiveWriter(str(archive), "spool", is_outdated=lambda cursor: int(cursor) < 2) as writer:
+        assert (writer.cursor, writer.recovered.cut) == (b"1", 0)
+        assert not writer.write(own(2), NOON_US)
+        writer.write(own(3), NOON_US)
+        writer.commit(b"3")
+    assert sorted(all_stored(archive)) == sorted([own(1), foreign(1), own(2), foreign(2), own(3)])
+    read_archive(archive)
 
 
 def test_another_spool_cuts_nothing_and_knows_what_stands_there(archive: Path) -> None:
@@ -650,11 +702,16 @@ def test_new_files_and_folders_get_mode_and_group_and_the_writers_own_stay_priva
 
 
 def test_an_archive_with_a_file_system_of_its_own_is_synced_as_a_whole(tmp_path: Path) -> None:
+    """An originator's folder on another disk is not part of that file system, so it is synced too."""
     argv = [sys.executable, str(TESTS / "archive" / "own_file_system.py")]
     env = {**os.environ, "PYTHONPATH": str(TESTS)}
-    expected = {"disk": "['all', 'journal']", "disk/sub": "['journal', 'ledger', 'log']"}
     with SmallDisk(tmp_path / "disk", "20m") as disk:
-        for folder, synced in expected.items():
+
+        def synced(folder: str) -> str:
             command = [*disk.prefix, *argv, str(tmp_path / folder)]
-            done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-            assert done.stdout.strip() == synced
+            return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.strip()
+
+        assert synced("disk") == "['all', 'journal']"
+        assert synced("disk/sub") == "['journal', 'ledger', 'log']"
+        disk.run("mount", "-t", "tmpfs", "none", str(tmp_path / "disk" / "switch7"))
+        assert synced("disk") == "['all', 'journal', 'ledger', 'log']"

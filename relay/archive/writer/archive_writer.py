@@ -16,8 +16,9 @@ Invariants:
 2. What lies in a log or ledger beyond its size in the journal is cut when the archive is opened (after a copy). It
    comes again after the cursor. So messages without an identity are stored exactly once too.
 3. Nothing is written to a file before the journal has its size.
-4. When the spool is another one than before, or the journal is damaged or lost, nothing is cut. Every originator begins
-   a new part of its day, identities are read from the ledgers, and only messages without one may be stored twice.
+4. When the spool is another one than before, or the journal is damaged, lost or an older copy, nothing is cut. Every
+   originator begins a new part of its day, identities are read from the ledgers, and only messages without one may be
+   stored twice.
 5. A call that failed voids all since the last commit, and the writer: it must be closed and opened anew, and the
    messages after its cursor must be given again.
 6. A ledger that another ledger continues is closed first, so it never grows afterwards.
@@ -82,6 +83,11 @@ def _ignore(folder: str, extent: Extent) -> None:
     del folder, extent
 
 
+def _never(cursor: bytes) -> bool:
+    del cursor
+    return False
+
+
 class ArchiveWriter:
     """The archive, opened by its one writer; TemporaryError when another process has it."""
 
@@ -99,6 +105,7 @@ class ArchiveWriter:
         archive_format: str = "text",
         access: FileAccess = PRIVATE,
         unusable: set[str] | None = None,
+        is_outdated: Callable[[bytes], bool] = _never,
     ) -> None:
         self.cursor: bytes | None
         """What the last commit was given; None: give everything that the spool has."""
@@ -126,7 +133,7 @@ class ArchiveWriter:
         self._lock = self._lock_own_folder()
         self._journal = Journal(self._disk, f"{self._folder}/{layout.OWN}")
         try:
-            found = recover(self._disk, self._folder, spool_id, self._journal.read())
+            found = recover(self._disk, self._folder, spool_id, self._journal.read(), is_outdated)
             self.cursor = found.cursor
             self.recovered = found
             self._logs.days = found.days

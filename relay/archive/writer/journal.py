@@ -173,8 +173,13 @@ class Journal:
             raise InternalError(self.path, "a record before the beginning")
         self.is_removed()
         data = encode(entry)
-        self._file.write(data, self.size)
-        self._file.sync()
+        try:
+            self._file.write(data, self.size)
+            self._file.sync()
+        except StorageError:
+            with suppress(StorageError):  # else the next writer would find a commit that nobody has been told of
+                self._file.truncate(self.size)
+            raise
         self.size += len(data)
 
     def is_removed(self) -> bool:

@@ -105,15 +105,17 @@ class OpenFiles:
 
     def _sync(self, logs: Iterable[OpenDay]) -> None:
         unsynced = [log for log in logs if log.written and log.files is not None]
+        singly = unsynced
         if self._file_system is not None and len(unsynced) >= _WORTH_THREADS:
             self._file_system.sync()
-        else:
-            self._in_parallel([file.sync for log in unsynced for file in log.files or ()])
-            # A new folder's name is in the archive's folder, or in ~aside or ~disputed.
-            folders = {f"{self._folder}/{log.folder}" for log in unsynced if log.begins_anew}
-            above = {os.path.dirname(folder) for folder in folders}
-            folders |= above | ({self._folder} if above else set())
-            self._in_parallel([functools.partial(self._disk.sync_folder, folder) for folder in folders])
+            # An originator's folder may be another mount, or a link to another disk.
+            singly = [log for log in unsynced if not self._file_system.has(*log.identities)]
+        self._in_parallel([file.sync for log in singly for file in log.files or ()])
+        # A new folder's name is in the archive's folder, or in ~aside or ~disputed.
+        folders = {f"{self._folder}/{log.folder}" for log in singly if log.begins_anew}
+        above = {os.path.dirname(folder) for folder in folders}
+        folders |= above | ({self._folder} if above else set())
+        self._in_parallel([functools.partial(self._disk.sync_folder, folder) for folder in folders])
         for log in unsynced:
             log.written = log.begins_anew = False
 

@@ -2,8 +2,9 @@
 
 - The journal is whole, and the spool is the one that it was written for: logs and ledgers are cut back to their sizes
   in the journal. What is cut comes again after the cursor.
-- Otherwise nothing is cut, because some of it may not come again. The writer begins a new part of every day
-  (`DATE.2.log`), and the identities that the journal does not know are read from each originator's newest two ledgers.
+- Otherwise, also when the journal is an older copy, nothing is cut, because some of it may not come again. The writer
+  begins a new part of every day (`DATE.2.log`), and the identities that the journal does not know are read from each
+  originator's newest two ledgers.
 
 A log or ledger that is shorter than the journal says was changed by somebody else. The writer notices that when it
 needs the file, and begins a new part as well.
@@ -14,10 +15,11 @@ copy, because the messages come again and the cut makes room.
 """
 
 import errno
+import logging
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -40,6 +42,9 @@ WHOLE_DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, 
 """Errors that do not concern a single file."""
 _LEARNED_LEDGERS: Final = 2
 _CHUNK: Final = 1024 * 1024
+
+
+_log = logging.getLogger("relay.archive")
 
 
 class FileTail(NamedTuple):
@@ -75,8 +80,13 @@ def sender_of(peer: str, identity: str | None) -> str:
     return (identity or peer)[:MAX_SENDER]
 
 
-def recover(disk: Disk, folder: str, spool_id: str, journal: bytes | None) -> Recovered:
-    """Bring logs and ledgers into a state that is known, and return it."""
+def recover(
+    disk: Disk, folder: str, spool_id: str, journal: bytes | None, is_outdated: Callable[[bytes], bool]
+) -> Recovered:
+    """Bring logs and ledgers into a state that is known, and return it.
+
+    `is_outdated` says of a cursor whether the archive has proven more than that, so that the spool may have deleted it.
+    """
     own = f"{folder}/{layout.OWN}"
     seen, days = SeenIdentities(), OpenDaySizes()
     last: Entry | None = None
@@ -92,7 +102,9 @@ def recover(disk: Disk, folder: str, spool_id: str, journal: bytes | None) -> Re
         _keep(disk, own, "journal.damaged", [journal])
     same_spool = last is not None and last.spool_id == spool_id
     cursor = last.cursor if last is not None and same_spool else None
-    if same_spool and not found.damaged:
+    if cursor is not None and is_outdated(cursor):
+        _log.error("%s/journal is an older copy: nothing is cut, and every originator begins a new part", own)
+    elif same_spool and not found.damaged:
         cut = _cut(disk, folder, days.days)
         return Recovered(cursor, days.days, seen, cut, journal_end=found.end)
     learned = sum(learn(disk, seen, folder, name) for name in originators(disk, folder))

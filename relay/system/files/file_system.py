@@ -24,7 +24,12 @@ class FileSystem:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise storage_error(path, "open", error) from error
+        self._device = os.fstat(self._descriptor).st_dev
         self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def has(self, *files: tuple[int, int]) -> bool:
+        """Whether it has all of these files, given by device and number."""
+        return all(device == self._device for device, _ in files)
 
     def sync(self) -> None:
         """Make all that was written to it durable; after a StorageError none of it can be assumed to be."""
