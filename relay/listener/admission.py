@@ -60,13 +60,18 @@ class AdmittedConnection:
 
     def move(self, address: str) -> bool:
         """Count it at the address that a proxy names from now on; False if that address has too many."""
-        if self._admission is None:
+        if (admission := self._admission) is None:
             return False
-        self._admission.forget_address(self._key)
-        self._key = ""
-        key = self._admission.count_address(address)
+        admission.forget_address(self._key)
+        key = admission.count_address(address)
         self._key = key or ""
-        return key is not None
+        if key is None:
+            return False
+        if self._pending:
+            if not admission.move_unauthenticated(self._address, key):
+                return False
+            self._address = key
+        return True
 
     def leave(self) -> None:
         """It has ended; further calls do nothing."""
@@ -119,8 +124,19 @@ class Admission:
 
     def _is_full_of_unauthenticated(self, address: str) -> bool:
         """Whether there are too many, in all or at one address, which must not keep the others out."""
-        limit = self.limits.unauthenticated
-        return self.unauthenticated >= limit or self._unauthenticated_at[address] >= max(1, limit // 2)
+        return self.unauthenticated >= self.limits.unauthenticated or self._has_half_of_unauthenticated(address)
+
+    def _has_half_of_unauthenticated(self, address: str) -> bool:
+        return self._unauthenticated_at[address] >= max(1, self.limits.unauthenticated // 2)
+
+    def move_unauthenticated(self, former: str, key: str) -> bool:
+        """Count an unauthenticated connection at another address; False, and no change, if that has too many."""
+        if key and self._has_half_of_unauthenticated(key):
+            self._refuse(Refusal.UNAUTHENTICATED, key)
+            return False
+        _decrease(self._unauthenticated_at, former)
+        self._unauthenticated_at[key] += 1
+        return True
 
     def forget_unauthenticated(self, key: str) -> None:
         """Called by a connection that is authenticated, or leaves before."""

@@ -21,8 +21,11 @@ from relay.system.descriptors import descriptor_limit
 from relay.values.address import Address
 from relay.values.configuration.listener_url import UNIX
 
-_BELOW_LIMIT: Final = 16
-"""The listening sockets' descriptors begin so far below the process's limit; connections get lower ones."""
+_MOST: Final = 1024
+"""Listening sockets that get the highest descriptors; connections get lower ones. Routers may have a port each."""
+_SHARE: Final = 8
+"""Of fewer descriptors, listening sockets get an eighth, and at least `_LEAST`."""
+_LEAST: Final = 16
 
 BACKLOG: Final = 512
 """Connections that the kernel keeps until they are accepted."""
@@ -112,8 +115,10 @@ def _receiving(family: int, end: tuple[str, int]) -> socket.socket:
 def on_high_descriptor(sock: socket.socket) -> socket.socket:
     """The socket on a descriptor above those of connections, if one is available; it does not block."""
     sock.setblocking(False)
+    limit = descriptor_limit()
+    lowest = limit - max(_LEAST, min(_MOST, limit // _SHARE))
     try:
-        number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, descriptor_limit() - _BELOW_LIMIT)
+        number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, lowest)
     except OSError:  # the low descriptor works, only without that protection
         return sock
     with sock:

@@ -45,6 +45,7 @@ from relay.listener.acceptor import Acceptor
 from relay.listener.admission import Admission, AdmittedConnection
 from relay.listener.listening_socket import Listener, binding
 from relay.listener.stream import ByteStream
+from relay.system.rare_log import RareLog
 from relay.transport.from_files import FromFiles
 from relay.transport.ssh import channel_mark, private_key
 from relay.transport.ssh.authorized_keys import AuthorizedKey, AuthorizedKeys, same_host
@@ -199,6 +200,7 @@ class SshEndpoint(Listener):
         self._authorized = _authorized(authorized_keys_file)
         self._allowed = frozenset(allowed)
         self._admission = Admission() if admission is None else admission
+        self._notices = RareLog(_log)
         self._acceptors: list[Acceptor] = []
         self._connections: set[_SshConnection] = set()
         self._serving: set[asyncio.Task[None]] = set()  # also of connections that have ended
@@ -279,7 +281,18 @@ class SshEndpoint(Listener):
             sock.set_nodelay()
         connection = _SshConnection(self, sock, (host, port), admitted)
         self._connections.add(connection)
-        connection.start(self._host_key.value)
+        try:
+            connection.start(self._host_key.value)
+        except RuntimeError:  # no thread
+            connection.close()
+            connection.ended()
+            self.counters.refused += 1
+            self._notices.warn(
+                "thread",
+                "%s: no thread for a connection from %s, which is closed; raise TasksMax in the unit (ulimit -u), "
+                "or lower max-connections",
+                *(self._name, host),
+            )
 
 
 class _SshConnection(paramiko.ServerInterface):

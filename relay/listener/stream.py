@@ -245,7 +245,11 @@ class StreamReception:
             finally:
                 # Its traceback refers to this frame: the connection would stay until a garbage collection.
                 del fault
-        await self._stream.close()
+        try:
+            async with asyncio.timeout(self._terms.frame_timeout):  # the last answers may be unsent
+                await self._stream.close()
+        except TimeoutError:
+            raise self._unread_answers() from None
 
     async def _receive(self) -> RelayError | None:
         """Submit everything that arrives; returns the reason why the stream cannot be closed cleanly."""
@@ -440,8 +444,10 @@ class StreamReception:
                     async with asyncio.timeout(self._terms.frame_timeout):
                         await self._stream.write(reply)
                 except TimeoutError:
-                    cause = f"relay's answers were not read within {self._terms.frame_timeout:g} s"
-                    raise SlowSenderError("stream", cause) from None
+                    raise self._unread_answers() from None
+
+    def _unread_answers(self) -> SlowSenderError:
+        return SlowSenderError("stream", f"relay's answers were not read within {self._terms.frame_timeout:g} s")
 
     def _count(self, error: RelayError) -> None:
         match error:

@@ -20,6 +20,7 @@ from relay.listener.listeners import Listeners
 from relay.listener.stream import StreamTerms
 from relay.listener.tls import ServerIdentity
 from relay.source import Source, SourceTerms
+from relay.system.descriptors import descriptors_for_connections, raise_descriptor_limit
 from relay.values.configuration.setting_types import LARGEST_MESSAGE_SIZE
 from relay.values.configuration.source_settings import SyslogSource
 from relay.values.event import Position, Submit
@@ -54,7 +55,8 @@ class SyslogReceiver(Source):
         """Listen until cancelled; a RelayError explains why that is not possible."""
         if drain:
             return
-        listeners = Listeners(submit, self.table, lambda: self.author)
+        descriptors = descriptors_for_connections(raise_descriptor_limit())
+        listeners = Listeners(submit, self.table, lambda: self.author, descriptors)
         try:
             for url in self.table.listen:
                 await listeners.begin(url, _terms_of(str(url)))

@@ -76,6 +76,27 @@ def test_one_address_has_at_most_half_of_the_unauthenticated_connections() -> No
     run(scenario)
 
 
+def test_senders_behind_a_proxy_are_each_limited_and_not_together() -> None:
+    async def scenario() -> None:
+        admission = Admission(ConnectionLimits(unauthenticated=4, per_address=3))
+
+        def admit_by_proxy(address: str) -> bool:
+            admitted = admission.admit("192.0.2.100", authenticates=True)
+            assert admitted is not None
+            served = admitted.move(address)
+            if not served:
+                admitted.leave()
+            return served
+
+        assert [admit_by_proxy("192.0.2.1") for _ in range(4)] == [True, True, False, False]
+        assert [admit_by_proxy("192.0.2.2") for _ in range(2)] == [True, True]
+        assert admission.admit("192.0.2.100", authenticates=True) is None
+        assert admission.admit("192.0.2.100") is not None
+        assert (admission.connections, admission.unauthenticated) == (5, 4)
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", ""])
 def test_the_ceiling_of_an_address_does_not_apply_on_this_machine(address: str) -> None:
     admission = Admission(ConnectionLimits(per_address=1))

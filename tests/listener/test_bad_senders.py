@@ -140,10 +140,16 @@ def test_a_fault_is_named_counted_and_reset_and_disturbs_no_other_stream(
     assert re.search(rf"connection from tcp://127\.0\.0\.1:\d+ aborted: .*{fault.cause}", logged)
 
 
-UNREAD: Final = {
-    "relp": OPEN + b"".join(b"%d syslog 5 <1>ab\n" % txnr for txnr in range(2, 50_000)),
-    "auditd": b"".join(framed(sequence, RECORD % sequence) for sequence in range(1, 50_000)),
-}
+def unread(messages: int) -> dict[str, bytes]:
+    """A stream of so many messages, of each protocol."""
+    return {
+        "relp": OPEN + b"".join(b"%d syslog 5 <1>ab\n" % txnr for txnr in range(2, messages)),
+        "auditd": b"".join(framed(sequence, RECORD % sequence) for sequence in range(1, messages)),
+    }
+
+
+UNREAD: Final = unread(50_000)
+FEW_UNREAD: Final = unread(2_000)
 
 
 @asynccontextmanager
@@ -173,6 +179,25 @@ def test_a_sender_that_never_reads_its_answers_is_not_read_and_finally_reset(
             await until(lambda: listener.counters.slow == 1)
             assert listener.counters.octets < len(UNREAD[protocol])
             assert listener.counters.open == 2
+
+    run(scenario)
+    (logged,) = caplog.messages
+    assert "answers were not read within 0.3 s" in logged
+
+
+@pytest.mark.parametrize("protocol", UNREAD)
+def test_a_sender_that_does_not_read_its_last_answers_is_reset_although_few_are_unsent(
+    protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They fit into the buffer of relay's side of the connection, which a clean close would wait for without end."""
+    caplog.set_level(logging.WARNING, "relay")
+
+    async def scenario() -> None:
+        spool = PromptSpool()
+        async with listening(spool, SHORT_FRAME_TIMEOUT) as listener, deaf(listener) as sender:
+            sender.send(FEW_UNREAD[protocol])
+            sender.half_close()
+            await until(lambda: listener.counters.slow == 1 and listener.counters.open == 0)
 
     run(scenario)
     (logged,) = caplog.messages

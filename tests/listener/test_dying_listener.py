@@ -14,13 +14,15 @@ import pytest
 ROUNDS = 15
 CONNECTIONS = 20
 LISTENER = """
-import asyncio
+import asyncio, contextlib
 from relay.listener.tcp import TcpListener
 
 async def listen():
     async def never(batch):
         return asyncio.get_running_loop().create_future()
-    async with TcpListener("127.0.0.1", 0, never) as listener:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(40):  # a router may have a port of its own
+            listener = await stack.enter_async_context(TcpListener("127.0.0.1", 0, never))
         print(listener.address[1], flush=True)
         await asyncio.Event().wait()
 

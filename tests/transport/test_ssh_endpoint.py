@@ -189,21 +189,42 @@ def test_only_the_channels_of_relays_own_delivery_are_unmarked(receiver: _Receiv
 
     with receiver.session() as session:
         session.open()
-        wait_until(lambda: receiver.streams, 60, "a stream arrives")
+        session.open_channel(channel_mark.FORMER)
+        wait_until(lambda: len(receiver.streams) == 2, 60, "two streams arrive")
         forwarding = session._forwarding.model_copy(update={"local_port": free_port()})
     forward = PortForward(forwarding)
     forward.start()
     try:
         wait_until(lambda: forward.state == "listening", 60, lambda: repr(forward.error))
-        send(forwarding.local_port, 2)
-        send(forwarding.local_port, 3, channel_mark.OWN[0])
+        send(forwarding.local_port, 3)
+        send(forwarding.local_port, 4, channel_mark.OWN[0])
     finally:
         forward.stop()
     with receiver.foreign_client() as client:
-        send(client.local_port, 4)
-    assert [stream.marks for stream in receiver.streams] == [0, *[ReceiptMark.FORWARDED] * 3]
+        send(client.local_port, 5)
+    assert [stream.marks for stream in receiver.streams] == [0, 0, *[ReceiptMark.FORWARDED] * 3]
     assert {stream.identity for stream in receiver.streams} == {fingerprint(receiver.client_key.with_suffix(".pub"))}
     assert {stream.address for stream in receiver.streams} == {LOOPBACK}
+
+
+def test_without_a_thread_a_connection_is_closed_and_logged_and_later_ones_are_served(
+    receiver: _Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(paramiko.Transport, "start", refuse)
+        for _ in range(3):
+            with socket.create_connection((LOOPBACK, receiver.port), timeout=60) as client:
+                assert client.recv(1) == b""
+    wait_until(lambda: receiver.admission.connections == 0, 60, "nothing is left behind")
+    assert receiver.endpoint.counters.refused == 3
+    (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "no thread for a connection from 127.0.0.1" in line.getMessage()
+    assert "TasksMax" in line.getMessage()
+    with receiver.session() as session:
+        session.open()
 
 
 def test_the_sender_sees_the_end_only_when_the_stream_is_closed(receiver: _Receiver) -> None:

@@ -24,11 +24,13 @@ from typing_extensions import override
 
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse, without_padding
+from relay.listener.admission import Admission
 from relay.listener.conversation import AUDITD
 from relay.listener.stream import ANSWER_WITHIN, ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.source import Source, SourceTerms
 from relay.source.batch_in_flight import BatchesInTurn
+from relay.system.descriptors import descriptors_for_connections, raise_descriptor_limit
 from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.source_settings import AuditdRemoteSource
 from relay.values.event import Event, Position, Submit
@@ -73,9 +75,13 @@ class AuditdRemote(Source):
             return
         terms = StreamTerms(dialects=(AUDITD._replace(event=self._event),), answer_within=self._answer_within)
         batches = BatchesInTurn(submit)
+        admission = Admission(descriptors=descriptors_for_connections(raise_descriptor_limit()))
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(admission.close)
             for url in self.listen:
-                listener = TcpListener(*url.address, batches.submit, counters=self.counters, terms=terms)
+                listener = TcpListener(
+                    *url.address, batches.submit, counters=self.counters, terms=terms, admission=admission
+                )
                 await stack.enter_async_context(listener)
             await self._finishing.wait()
             await batches.close()

@@ -15,12 +15,14 @@ Originator = tuple[str, int]
 
 OWN: Final[Originator] = ("127.114.108.121", 1)
 """127 and "rly"; the port is the mark's version."""
+FORMER: Final[Originator] = ("127.0.0.1", 0)
+"""What relay sent before it had the mark: a router may be upgraded after its receiver. No program has port 0."""
 _LOOPBACK: Final = "127.0.0.1"
 
 
 def is_own(originator: Originator) -> bool:
     """Whether a channel with this originator was opened by relay's own delivery."""
-    return originator == OWN
+    return originator in {OWN, FORMER}
 
 
 def of_program(originator: Originator) -> Originator:
