@@ -52,6 +52,11 @@ class DayFiles(NamedTuple):
         return stem_of(self.day, self.part)
 
 
+def plain_name(log: str) -> str:
+    """The name of a log while it is not compressed."""
+    return next((log.removesuffix(each) for each in COMPRESSIONS if log.endswith(each)), log)
+
+
 def stem_of(day: str, part: int) -> str:
     """The common beginning of a day's files."""
     return day if part == 1 else f"{day}.{part}"

@@ -7,12 +7,16 @@ inside an originator's folder are passed over.
 import os
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from relay.archive.days.compressed_log import NEW
+from relay.archive.days.compressor import SUFFIX
 from relay.archive.days.retention import StoredDay
 from relay.archive.layout import COMPRESSIONS, DayFiles, days_in
+from relay.archive.reading.ledger_reader import described_files
 from relay.system.disk import storage_error
+
+UNFINISHED: Final = f"{SUFFIX}{NEW}"
 
 
 class FolderSurvey(NamedTuple):
@@ -61,9 +65,15 @@ def survey(path: str) -> FolderSurvey:
         sizes.clear()  # the folder, or a file between listing and looking: the next look will see it
     except OSError as error:
         raise storage_error(path, "list", error) from error
-    days = tuple(days_in(sizes))
-    leftovers = tuple(name for name in sizes if name.endswith(NEW) and days_in([name.removesuffix(NEW)]))
+    days = tuple(described_files(path, files) for files in days_in(sizes))
+    leftovers = tuple(name for name in sizes if _is_unfinished_copy(name))
     return FolderSurvey(path, days, sizes, leftovers)
+
+
+def _is_unfinished_copy(name: str) -> bool:
+    """Whether it is `2026-11-30.log.zst.new`: no other name ends so by relay's doing."""
+    log = name.removesuffix(UNFINISHED)
+    return name.endswith(UNFINISHED) and not log.endswith(COMPRESSIONS) and any(each.logs for each in days_in([log]))
 
 
 def _folders_in(path: str) -> list[os.DirEntry[str]]:

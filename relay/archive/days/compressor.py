@@ -99,7 +99,10 @@ def compress(disk: Disk, job: CompressionJob, between: Callable[[], None] = lamb
             cause = f"it has {facts.size} octets, and its ledger says {job.length}"
             raise DataError(job.path, cause, "`relay archive verify` shows what was changed")
         if job.compare:
-            return CompressionResult(original=facts, copy=_compare(original, f"{job.path}{SUFFIX}", job.length))
+            path = f"{job.path}{SUFFIX}"
+            with disk.open(path, writable=False) as copy:
+                copy.sync()  # another program may have made it, and the log is deleted next
+            return CompressionResult(original=facts, copy=_compare(original, path, job.length))
         path = f"{job.path}{SUFFIX}{NEW}"
         with suppress(StorageError):
             disk.remove(path)

@@ -12,6 +12,7 @@ NAMELESS = "-"
 MAX_NAME = 128
 _DIGEST = 16
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]|\A\.")
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 def folder_name(hostname: bytes | None) -> str:
@@ -22,6 +23,19 @@ def folder_name(hostname: bytes | None) -> str:
     if len(name) <= MAX_NAME:
         return name
     return f"{name[: MAX_NAME - _DIGEST - 1]}~{hashlib.sha256(hostname).hexdigest()[:_DIGEST]}"
+
+
+def is_folder_of(folder: str, originator: str) -> bool:
+    r"""Whether a folder of this name belongs to the originator that a ledger's heading names.
+
+    The heading writes octets that are not UTF-8 as `\xHH`.
+    """
+    octets = originator.encode()
+    return folder in {originator, folder_name(octets), folder_name(_ESCAPED.sub(_octet, octets))}
+
+
+def _octet(escaped: re.Match[bytes]) -> bytes:
+    return bytes((int(escaped[1], 16),))
 
 
 def _percent(octet: re.Match[bytes]) -> bytes:

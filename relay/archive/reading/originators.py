@@ -8,6 +8,7 @@ import os
 from typing import Final, NamedTuple
 
 from relay.archive.layout import DISPUTED, OWN, DayFiles, days_in
+from relay.archive.reading.ledger_reader import described_files
 from relay.errors import NoInputError
 from relay.system.disk import Disk
 
@@ -53,4 +54,4 @@ def require_archive(disk: Disk, archive: str) -> list[OriginatorFolder]:
 
 def days_of(disk: Disk, folder: OriginatorFolder) -> list[DayFiles]:
     """The originator's days, the oldest first."""
-    return days_in(disk.names(folder.path))
+    return [described_files(folder.path, files) for files in days_in(disk.names(folder.path))]

@@ -25,7 +25,7 @@ from relay.archive.completeness.relay_reports import RunAndType
 from relay.archive.completeness.spans import Span
 from relay.archive.days.vanished_days import read_vanished
 from relay.archive.export import MANIFEST, SUMS
-from relay.archive.layout import LEDGER_SUFFIX, OWN, DayFiles, unknown_in
+from relay.archive.layout import LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in, unknown_in
 from relay.archive.reading.day_log import DayLog
 from relay.archive.reading.log_octets import OpenLogs
 from relay.archive.reading.originators import SHELVES, OriginatorFolder, days_of, require_archive
@@ -72,6 +72,8 @@ class ArchiveCheck:
         self.pid = disk.lock_owner(f"{folder}/{OWN}/lock")
         """The process that writes there; None: no process does."""
         self._days, self._known = self._read_journal()
+        self._open_now = 0, self._days
+        """The journal's size when it was read again, and the open days then."""
         self._vanished = read_vanished(disk, folder)
         self._look_around()
 
@@ -108,6 +110,21 @@ class ArchiveCheck:
                 known.setdefault(originator.decode(), {})[RunAndType(run, kind)] = list(numbers.spans)
         return sizes.days, known
 
+    def _read_open_days(self) -> dict[str, DaySizes]:
+        """The sizes of open days by the journal as it is now; it is read again only when it has changed."""
+        journal = Journal(self._disk, f"{self.folder}/{OWN}")
+        size = _size(journal.path) or 0
+        if size != self._open_now[0]:
+            sizes = OpenDaySizes()
+            replay(journal.read() or b"", sizes.take)
+            self._open_now = size, sizes.days
+        return self._open_now[1]
+
+    @staticmethod
+    def _open_sizes(days: Mapping[str, DaySizes], day: DayLog) -> DaySizes | None:
+        paths = (f"{day.folder.name}/{day.files.stem}{suffix}" for suffix in LOG_SUFFIXES.values())
+        return next((days[path] for path in paths if path in days), None)
+
     def _compare_sizes(self) -> None:
         """Compare the files of open days with the journal."""
         for day in self._days.values():
@@ -142,7 +159,9 @@ class ArchiveCheck:
             names = self._disk.names(folder.path)
             if not days_of(self._disk, folder) and folder.name not in SHELVES and folder.name not in self._known:
                 self._note(ArchiveNotice("foreign", folder.path))
-            for name in unknown_in(names):
+            read = {name for files in days_of(self._disk, folder) for name in files.logs}
+            others = {name for files in days_in(names) for name in files.logs} - read
+            for name in (*unknown_in(names), *sorted(others)):
                 self._note(ArchiveNotice("foreign", f"{folder.path}/{name}"))
             for name in names:
                 self._look_at(f"{folder.path}/{name}")
@@ -238,8 +257,11 @@ class ArchiveCheck:
             elif before is None:
                 begins = True
                 findings.notices.append(ArchiveNotice("begins in the middle", day.ledger.path, detail=after or ""))
+            elif heading is not None and after is None and any(chain.values()):
+                findings.notices.append(ArchiveNotice("begins anew", day.ledger.path))
             recorded = check.check(before)
             chain[day.files.ledger] = check.last_line
+            self._check_end(day, check, findings, is_newest=is_newest)
         else:
             findings.add(ArchiveDefect("ledger missing", f"{day.folder.path}/{day.files.stem}{LEDGER_SUFFIX}"))
             recorded = 0
@@ -257,6 +279,32 @@ class ArchiveCheck:
             findings.notices.append(ArchiveNotice("uncompared", day.path, times=check.uncompared))
         return begins
 
+    def _check_end(self, day: DayLog, check: DayCheck, findings: OriginatorFindings, *, is_newest: bool) -> None:
+        """The end of the ledger: a torn line, and whether the day is open."""
+        path = f"{day.folder.path}/{day.files.ledger}"
+        torn = (_size(path) or 0) - check.ledger_end
+        is_open = check.closing is None and self._is_open(day, is_newest=is_newest)
+        known = self._open_sizes(self._days, day)
+        if torn > 0 and (known.ledger > check.ledger_end if known else not is_open):
+            with self._disk.open(path, writable=False) as file:
+                if not (check.closing and b'{"removed":'.startswith(file.read(torn, check.ledger_end)[:11])):
+                    check.note_torn_end(torn)
+        if is_newest and check.closing is None and not is_open:
+            findings.notices.append(ArchiveNotice("unclosed", path))
+        elif is_open and not self.has_journal and torn > 0:
+            findings.notices.append(ArchiveNotice("undescribed", path, torn))
+
+    def _is_open(self, day: DayLog, *, is_newest: bool) -> bool:
+        """Whether the writer adds to a day that has no closing: by the journal; without one, the newest is."""
+        if not self.has_journal:
+            return is_newest
+        if self._open_sizes(self._days, day):
+            return True
+        if not is_newest or (self.pid is None and self._writer() is None):
+            return False
+        # It began after the journal was read, or it was closed after its ledger was read.
+        return bool(self._open_sizes(self._read_open_days(), day) or day.end().closing)
+
     def _check_log(
         self, day: DayLog, check: DayCheck, recorded: int, findings: OriginatorFindings, *, is_newest: bool
     ) -> None:
@@ -267,13 +315,15 @@ class ArchiveCheck:
             findings.notices.append(ArchiveNotice("compressed", day.path))
         if size <= recorded:
             return
-        is_open = check.closing is None and (is_newest or f"{day.folder.name}/{day.files.logs[0]}" in self._days)
+        is_open = check.closing is None and self._is_open(day, is_newest=is_newest)
         if is_open and day.ledger is not None and (self.pid is not None or self._writer() is not None):
             findings.being_written += size - recorded
             return
         check.read_unrecorded(recorded, size)
         if day.ledger is not None and not is_open:
             findings.add(ArchiveDefect("unrecorded", day.path, octets=size - recorded))
+        elif is_open and not self.has_journal:
+            findings.notices.append(ArchiveNotice("undescribed", day.path, size - recorded))
 
     def _add_missing_log(self, day: DayLog, recorded: int, findings: OriginatorFindings) -> None:
         path = f"{day.folder.path}/{day.files.stem}"

@@ -9,6 +9,7 @@ from typing import Final
 
 from relay.archive.completeness.number_trail import DUPLICATE, NumberTrail
 from relay.archive.completeness.relay_reports import RunAndType
+from relay.archive.filing.originator import is_folder_of
 from relay.archive.ledger import Closing, Extent, Heading, LedgerError, Removal, decode, verifying
 from relay.archive.log_line import unescape
 from relay.archive.reading.day_log import DayLog, marks_at
@@ -58,6 +59,8 @@ class DayCheck:
         self._log_line = 1
         self._octets = self._messages = 0
         self.last_line = b""
+        self.ledger_end = 0
+        """Where the ledger's last whole line ends."""
         self.closing: Closing | None = None
         self.removal: Removal | None = None
         self.uncompared = 0
@@ -75,6 +78,7 @@ class DayCheck:
         previous = b"" if before is None else before
         for line in ledger.lines():
             self._ledger_line += 1
+            self.ledger_end = line.offset + len(line.octets)
             try:
                 entry = decode(line.octets)
             except LedgerError as error:
@@ -85,6 +89,8 @@ class DayCheck:
                 self._check_extent(line, entry, previous, pieces)
             elif not (isinstance(entry, Heading) and before is None):
                 self._check_plain(line, entry.sha256, previous)
+            if isinstance(entry, Heading):
+                self._check_name(entry)
             if isinstance(entry, Closing):
                 self._check_closing(entry)
             if isinstance(entry, Removal):
@@ -93,6 +99,11 @@ class DayCheck:
                 self.last_line = line.octets
             previous = line.octets
         return self._octets
+
+    def note_torn_end(self, octets: int) -> None:
+        """Report the octets after the ledger's last line feed, which nothing is going to complete."""
+        self._ledger_line += 1
+        self._flaw("not a ledger line", f"it has {octets} octets and no line feed")
 
     def read_unrecorded(self, begin: int, size: int) -> None:
         """Read the numbers of lines that no ledger describes."""
@@ -132,6 +143,13 @@ class DayCheck:
     def _check_plain(self, line: LocatedLine, sha256: str, previous: bytes) -> None:
         if verifying(line.octets, previous).hexdigest() != sha256:
             self._flaw("ledger altered", "it does not continue the line before it")
+
+    def _check_name(self, heading: Heading) -> None:
+        """Compare what a heading names with where its ledger lies: a copied or renamed day has a whole chain."""
+        folder, stem = self._day.folder.name, self._day.files.stem
+        named = heading.log.rpartition(".")[0]
+        if not is_folder_of(folder.rpartition("/")[2], heading.originator) or named != stem:
+            self._flaw("misplaced", f"it was written for {heading.originator}, {named}")
 
     def _check_closing(self, closing: Closing) -> None:
         self.closing = closing

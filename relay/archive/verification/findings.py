@@ -13,7 +13,8 @@ class ArchiveDefect(NamedTuple):
 
     kind: str
     """`altered`: lines of a log, or the ledger's line about them, are not as they were written. `ledger altered`: a
-    heading or a closing is not, or the ledger before it. `not a ledger line`: octets of a ledger. `unrecorded`: lines
+    heading or a closing is not, or the ledger before it. `misplaced`: a ledger that was written for another
+    day or originator, so the day was copied or renamed. `not a ledger line`: octets of a ledger. `unrecorded`: lines
     of a log that no ledger describes. `ledger missing`, `log missing`, `log cut`: files. `cut`: a file is shorter than
     the journal says. `gone`: the journal knows the file. `duplicate`, `differs`: a number that is there twice, with the
     same or with other octets. `malformed`: a message of relay's that is not as relay writes it. `index`: the journal is
@@ -35,7 +36,9 @@ class ArchiveNotice(NamedTuple):
     kind: str
     """`foreign`: not made by relay, and not read. `open`: others than the owner can write to it. `copy`: the writer's
     copy of what it cut or found damaged. `uncommitted`: written, but not by a commit. `compressed`: by another program
-    than relay. `begins in the middle`: the chain continues a ledger that is not here. `removed`: by retention.
+    than relay. `begins in the middle`: the chain continues a ledger that is not here. `begins anew`: a ledger
+    continues none, and there are older ones. `unclosed`: a day that has no closing and is not open by the journal.
+    `undescribed`: octets behind the last line of a ledger, in an archive without a journal. `removed`: by retention.
     `uncompared`: numbers that are there twice, whose octets could not be compared. `disputed`: messages under a name
     that is bound to another sender."""
     path: str

@@ -54,6 +54,7 @@ MAX_PRINTED: Final = 20
 _DEFECTS: Final = {
     "altered": "{lines}: not as they were written; {cause}",
     "ledger altered": "{lines}: not as it was written: {cause}",
+    "misplaced": "{lines}: {cause}; the day was copied or renamed",
     "not a ledger line": "{lines}: not a line of a ledger: {cause}",
     "unrecorded": "{octets} octets at its end are in no ledger",
     "ledger missing": "the ledger is missing",
@@ -80,6 +81,11 @@ _NOTICES: Final = {
     "copy": "a copy of what relay cut off or found damaged when it started, {octets} octets",
     "uncommitted": "{octets} octets at its end were not committed; relay cuts them off (after a copy) when it starts",
     "compressed": "compressed by another program than relay",
+    "begins anew": "the chain begins anew here: this ledger continues none of the older ones",
+    "unclosed": "it has no closing, and is not open by the journal: relay gave the day up because another program "
+    "changed it or the journal was lost, or the end of the ledger was cut off",
+    "undescribed": "{octets} octets at its end are in no line of the ledger; there is no journal to say whether relay "
+    "was writing them",
     "begins in the middle": "the chain begins in the middle: it continues {detail}, which is not here",
     "removed": "removed by retention {detail}, {octets} octets",
     "uncompared": "{times} repeated numbers could not be compared",

@@ -8,7 +8,6 @@ that is killed can print the events of its last second again when it continues, 
 """
 
 import contextlib
-import itertools
 import os
 import shlex
 import shutil
@@ -156,7 +155,7 @@ def _contradiction_of_order(
 
 def _reversed(history: History, limit: int | None) -> Iterable[Item]:
     if isinstance(history, ArchiveHistory):
-        return history.backward() if limit is None else itertools.islice(history.backward(), limit)
+        return history.backward(limit)
     return reversed(list(history.newest(limit or 0)))
 
 

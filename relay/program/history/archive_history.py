@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, tzinfo
-from itertools import islice
 from operator import itemgetter
 from typing import Final
 
@@ -138,7 +137,9 @@ class ArchiveHistory(History):
             yield day.begin, UnreadableStretch(day.ledger.path, 0, cause, is_expected=True)
         if not day.path:
             yield from self._without_log(day, end, position.off)
-            position.finished = True
+            # A log that was moved away can come back; it is named once until then.
+            position.finished = bool(end.removal or (end.closing and position.off >= end.closing.len))
+            position.facts = facts
             return
         is_over = bool(end.closing or end.removal or self._is_continued(day))
         until = self._end_of(day, is_over=is_over)
@@ -179,12 +180,21 @@ class ArchiveHistory(History):
     def newest(self, limit: int) -> Iterator[Item]:
         if self._following:
             self._note_ends()
-        newest = list(islice(self.backward(), limit)) if limit else []
+        newest = list(self.backward(limit))
         yield from (item for item in newest if isinstance(item, UnreadableStretch))
         yield from (item for item in reversed(newest) if isinstance(item, PastEvent))
 
-    def backward(self) -> Iterator[Item]:
-        """The selected events, the newest first."""
+    def backward(self, limit: int | None = None) -> Iterator[Item]:
+        """The selected events, the newest first, up to so many; what cannot be read is not counted."""
+        items = iter(()) if limit == 0 else self._all_backward()
+        found = 0
+        for item in items:
+            yield item
+            found += isinstance(item, PastEvent)
+            if found == limit:
+                return
+
+    def _all_backward(self) -> Iterator[Item]:
         days: dict[str, dict[OriginatorFolder, list[DayFiles]]] = {}
         for folder in self._originators():
             for files in self._days(folder):
@@ -205,6 +215,11 @@ class ArchiveHistory(History):
         for files in reversed(parts):
             day = self._opened(folder, files, min(block, CHUNK))
             try:
+                if self._is_ruled_out(day):
+                    continue
+                if not day.path:
+                    yield from ((reached, item) for _, item in self._without_log(day, day.end(), 0))
+                    continue
                 for key, found in self._lines_backward(day, block):
                     reached = min(reached, key)
                     if found is None:
@@ -217,8 +232,6 @@ class ArchiveHistory(History):
                 day.close()
 
     def _lines_backward(self, day: DayLog, block: int) -> Iterator[Found]:
-        if not day.path or self._is_ruled_out(day):
-            return iter(())
         before = None
         if self._following:
             position = self._position(day.folder)
@@ -267,11 +280,28 @@ class ArchiveHistory(History):
         elif folder.name in self._restored:
             self._restored.discard(folder.name)
             days = {files.stem: files for files in self._days(folder)}
+            if any(
+                log.finished and self._is_another(folder, days[stem], log)
+                for stem, log in position.logs.items()
+                if stem in days
+            ):
+                position = self.positions[folder.name] = OriginatorPosition()
+                cause = "the bookmark is of other ledgers, so all days are read from the beginning"
+                self._flaws.append(UnreadableStretch(folder.path, 0, cause, is_expected=True))
             position.find_read(
                 days.values(),
                 lambda stem: _stem_before(self._opened(folder, days[stem], CHUNK)) if stem in days else None,
             )
         return position
+
+    def _is_another(self, folder: OriginatorFolder, files: DayFiles, log: DayPosition) -> bool:
+        """Whether a closed day is not the one that was read: its ledger would not have changed."""
+        with suppress(NoInputError):
+            ledger = self._opened(folder, files, CHUNK).ledger
+            return (
+                ledger is not None and bool(log.passed) and ledger.hash_at(log.passed[-1].line) != log.passed[-1].sha256
+            )
+        return False
 
     def _opened(self, folder: OriginatorFolder, files: DayFiles, chunk: int) -> DayLog:
         def flaw(path: str, offset: int, cause: str) -> None:

@@ -6,7 +6,7 @@ for a spool. It replaces the former file as a whole, and is on the disk when `sa
 """
 
 import os
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -33,7 +33,7 @@ class SpoolPosition(msgspec.Struct, frozen=True):
 
 
 class _LogEntry(msgspec.Struct, frozen=True):
-    off: int
+    off: Annotated[int, msgspec.Meta(ge=0)]
     passed: tuple[tuple[int, int, str], ...]
     finished: bool
 

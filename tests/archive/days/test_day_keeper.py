@@ -16,13 +16,14 @@ from harness.waiting import wait_until
 from typing_extensions import override
 
 from relay.archive.days import day_keeper
+from relay.archive.days.compressor import CompressionJob, compress
 from relay.archive.days.day_keeper import DayKeeper
 from relay.archive.days.retention import RetentionTerms
 from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.archive.days.vanished_days import read_vanished
 from relay.archive.layout import begin_of
 from relay.archive.ledger import Closing, Extent, Removal
-from relay.system.disk import Disk, storage_error
+from relay.system.disk import Disk, File, storage_error
 
 NOW = begin_of("2026-11-30") + DAY // 2
 DAYS = 86_400.0
@@ -51,6 +52,37 @@ class Kept:
 
 
 AFTER_TWO_DAYS = RetentionTerms(compress_after=2 * DAYS)
+
+
+def test_files_of_somebody_else_are_neither_removed_nor_compressed(archive: ClosedArchive) -> None:
+    archive.add("fw1", "2026-11-20")
+    archive.add("fw1", "2026-11-27")
+    foreign = ["2026-11-20.jsonl", "2026-11-26.ledger.zst.new", "2026-11-26.log.gz.new", "2026-11-26.log.new"]
+    for name in foreign:
+        (archive.folder / "fw1" / name).write_bytes(b"{}\n")
+    Kept(archive, RetentionTerms(age=5 * DAYS, compress_after=2 * DAYS)).once()
+    assert set(archive.names("fw1")) == {*foreign, "2026-11-20.ledger", "2026-11-27.ledger", "2026-11-27.log.zst"}
+
+
+def test_a_copy_of_another_program_is_durable_before_the_log_is_deleted(archive: ClosedArchive) -> None:
+    log = archive.add("fw1", "2026-11-27", LOG)
+    compressor("zstd", "-q", "-k", log)
+    calls: list[str] = []
+
+    class Noted(Disk):
+        @override
+        def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
+            return NotedFile(path, super().open(path, create=create, writable=writable).descriptor)
+
+    class NotedFile(File):
+        @override
+        def sync(self) -> None:
+            calls.append(self.path)
+            super().sync()
+
+    result = compress(Noted(), CompressionJob(str(log), len(LOG), compare=True, floor=0))
+    assert result.copy is not None
+    assert calls == [f"{log}.zst"]
 
 
 # --- Compression ---

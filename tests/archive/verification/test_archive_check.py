@@ -164,12 +164,129 @@ def test_every_changed_octet_of_a_closed_day_is_found(tmp_path: Path) -> None:
     for name in ("2024-03-06.log", "2024-03-06.ledger"):
         path = tmp_path / "router1" / name
         octets = path.read_bytes()
-        for place in range(0, len(octets), 13):
+        for place in (*range(0, len(octets), 13), len(octets) - 1):
             changed = bytearray(octets)
             changed[place] ^= 1
             path.write_bytes(changed)
             assert not checked(tmp_path)[1]["router1"].whole, (name, place)
         path.write_bytes(octets)
+
+
+def written_days(archive: Path) -> Path:
+    """Days of fw1, fw2 and old without numbers; the last day of fw1 and fw2 is open."""
+    with ArchiveWriter(str(archive), "spool", limits=limits()) as writer:
+        for day in range(3):
+            for host in ("fw1", "fw2", "old")[: 3 if day < 2 else 2]:
+                put(writer, [foreign(number, host=host) for number in range(day * 2, day * 2 + 2)], day)
+    return archive
+
+
+def copied_day(source: Path, target: Path, *, moved: bool = False) -> None:
+    target.parent.mkdir(exist_ok=True)
+    for suffix in (".log", ".ledger"):
+        shutil.copy(f"{source}{suffix}", f"{target}{suffix}")
+        if moved:
+            Path(f"{source}{suffix}").unlink()
+
+
+def appended(path: Path, octets: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(octets)
+
+
+def without_end(path: Path, lines: int) -> None:
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-lines]))
+
+
+def with_another_last_octet(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda archive: copied_day(archive / "fw1/2024-03-07", archive / "fw1/2024-03-07.2"),
+        lambda archive: copied_day(archive / "fw1/2024-03-07", archive / "fw1/2024-03-09"),
+        lambda archive: copied_day(archive / "fw1/2024-03-06", archive / "fw1/2024-03-01"),
+        lambda archive: copied_day(archive / "fw1/2024-03-06", archive / "fw9/2024-03-06"),
+        lambda archive: copied_day(archive / "old/2024-03-07", archive / "old/2024-03-09", moved=True),
+        lambda archive: (archive / "old").rename(archive / "older"),
+    ],
+)
+def test_a_copied_or_renamed_day_is_found_although_its_chain_is_whole(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    change(written_days(tmp_path))
+    _, found = checked(tmp_path)
+    places = [place for each in found.values() for place in each.places]
+    assert set(kinds(places)) == {"misplaced"}
+    assert all(place.cause.startswith("it was written for ") for place in places)
+
+
+@pytest.mark.parametrize(
+    ("change", "defects", "notices"),
+    [
+        (lambda archive: without_end(archive / "old/2024-03-07.ledger", 1), [], ["unclosed"]),
+        (lambda archive: without_end(archive / "old/2024-03-07.ledger", 2), ["unrecorded"], ["unclosed"]),
+        (
+            lambda archive: with_another_last_octet(archive / "old/2024-03-07.ledger"),
+            ["not a ledger line"],
+            ["unclosed"],
+        ),
+        (lambda archive: with_another_last_octet(archive / "fw1/2024-03-08.ledger"), ["not a ledger line"], []),
+        (
+            lambda archive: with_another_last_octet(archive / "fw1/2024-03-07.ledger"),
+            ["not a ledger line", "ledger altered"],
+            [],
+        ),
+    ],
+)
+def test_the_end_of_a_ledger_is_compared_with_the_journal(
+    tmp_path: Path, change: Callable[[Path], object], defects: list[str], notices: list[str]
+) -> None:
+    change(written_days(tmp_path))
+    for _ in range(2):
+        _, found = checked(tmp_path)
+        assert [kind for each in found.values() for kind in kinds(each.places)] == defects
+        assert [kind for each in found.values() for kind in kinds(each.notices)] == notices
+        with ArchiveWriter(str(tmp_path), "spool"):  # a running writer adds to none of these
+            _, found = checked(tmp_path)
+            assert [kind for each in found.values() for kind in kinds(each.notices)] == notices
+
+
+def test_a_day_that_begins_while_the_archive_is_checked_is_open(tmp_path: Path) -> None:
+    written_days(tmp_path)
+    with ArchiveWriter(str(tmp_path), "spool", limits=limits()) as writer:
+        check = ArchiveCheck(Disk(), str(tmp_path), AssessmentScope())
+        put(writer, [foreign(9, host="fw1")], day=3)
+        appended(tmp_path / "fw1/2024-03-09.log", b"<13>half a mess")
+        found = {each.name: each for each in check.originators()}
+    assert (found["fw1"].whole, found["fw1"].notices, found["fw1"].being_written) == (True, (), 15)
+
+
+def test_without_a_journal_octets_behind_the_ledger_are_named(tmp_path: Path) -> None:
+    written_days(tmp_path)
+    shutil.rmtree(tmp_path / ".relay")
+    appended(tmp_path / "fw1/2024-03-08.log", b"<13>more\n")
+    _, found = checked(tmp_path)
+    assert [(notice.kind, notice.octets) for notice in found["fw1"].notices] == [("undescribed", 9)]
+
+
+def test_a_chain_that_begins_anew_is_named(tmp_path: Path) -> None:
+    written_days(tmp_path)
+    shutil.rmtree(tmp_path / ".relay")
+    day = MadeDay("fw1", "2024-03-08")
+    day.extent(BEGIN, [foreign(1, host="fw1")])
+    day.save(tmp_path)
+    assert kinds(checked(tmp_path)[1]["fw1"].notices) == ["begins anew"]
+
+
+def test_a_log_of_another_name_beside_the_ledgers_is_foreign(archive: Path) -> None:
+    other = only_log(archive).with_suffix(".jsonl")
+    other.write_text("{}\n")
+    check, found = checked(archive)
+    assert check.notices == [ArchiveNotice("foreign", str(other))]
+    assert found["router1"].whole
 
 
 def test_numbers_that_are_there_twice(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from relay.errors import NoInputError
 from relay.program.history.archive_history import ArchiveHistory
 from relay.program.history.event_filter import EventFilter
 from relay.program.history.past_event import PastEvent, UnreadableStretch
-from relay.program.history.reading_position import OriginatorPosition
+from relay.program.history.reading_position import DayPosition, OriginatorPosition
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk
 
@@ -194,6 +194,52 @@ def test_days_without_a_ledger_and_without_a_log(tmp_path: Path) -> None:
     assert reported[0].is_expected
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_what_cannot_be_read_is_named_and_does_not_count_towards_a_limit(tmp_path: Path, limit: int) -> None:
+    archive = Archive(tmp_path)
+    for day in range(5):
+        archive.put(day * 86_400, "r1", f"a{day}")
+    (tmp_path / "r1" / "2026-12-03.log").unlink()
+    (tmp_path / "r1" / "2026-12-02.log").rename(tmp_path / "r1" / "2026-12-02.log.gz")
+    items = list(history(tmp_path).newest(limit))
+    assert events_of(items) == ["a0", "a1", "a2"][-limit:]
+    assert [item.path[-10:] for item in unread(items)] == ["2026-12-03", "-02.log.gz"]
+    assert events_of(history(tmp_path).backward(limit)) == ["a2", "a1", "a0"][:limit]
+    assert list(history(tmp_path).backward(0)) == []
+
+
+def test_a_log_that_was_moved_away_is_named_and_read_when_it_is_there_again(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    for day in range(3):
+        archive.put(day * 86_400, "r1", f"a{day}")
+    log = tmp_path / "r1" / "2026-11-30.log"
+    log.rename(tmp_path / "away")
+    followed = history(tmp_path, following=True)
+    items = list(followed.events())
+    assert (events_of(items), len(unread(items))) == (["a0", "a2"], 1)
+    assert list(followed.events()) == []
+    again = history(tmp_path, following=True, positions=restarted(followed))
+    assert (events_of(items := list(again.events())), len(unread(items))) == ([], 1)
+    (tmp_path / "away").rename(log)
+    assert texts(again.events()) == ["a1"]
+    assert texts(history(tmp_path, following=True, positions=restarted(again)).events()) == []
+
+
+def test_positions_of_another_archive_leave_nothing_out(tmp_path: Path) -> None:
+    """The finished days of both have the same names."""
+    for name in ("one", "other"):
+        archive = Archive(tmp_path / name)
+        for day in range(3):
+            archive.put(day * 86_400, "r1", f"{name}{day}")
+        archive.days["r1"][-1].close(BEGIN + 3 * A_DAY)
+        archive.days["r1"][-1].save(tmp_path / name)
+    followed = history(tmp_path / "one", following=True)
+    assert len(texts(followed.events())) == 3
+    items = list(history(tmp_path / "other", following=True, positions=restarted(followed)).events())
+    assert events_of(items) == ["other0", "other1", "other2"]
+    assert [item.is_expected for item in unread(items)] == [True]
+
+
 def test_a_damaged_ledger_is_named_and_its_lines_are_read(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     for second in range(4):
@@ -250,7 +296,12 @@ def test_following_returns_later_messages_once(tmp_path: Path, limited: bool) ->
 
 def restarted(history_before: ArchiveHistory) -> dict[str, OriginatorPosition]:
     """The positions as a bookmark would bring them back."""
-    return {name: OriginatorPosition(dict(position.logs)) for name, position in history_before.positions.items()}
+    return {
+        name: OriginatorPosition(
+            {stem: DayPosition(log.off, list(log.passed), log.finished) for stem, log in position.logs.items()}
+        )
+        for name, position in history_before.positions.items()
+    }
 
 
 def test_positions_survive_day_changes_parts_compression_and_retention(tmp_path: Path) -> None:
