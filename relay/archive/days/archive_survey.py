@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 
 from relay.archive.days.compressed_log import NEW
 from relay.archive.days.compressor import SUFFIX
+from relay.archive.days.described_files import described_files
 from relay.archive.days.retention import StoredDay
 from relay.archive.layout import COMPRESSIONS, DayFiles, days_in
-from relay.archive.reading.ledger_reader import described_files
 from relay.system.disk import storage_error
 
 UNFINISHED: Final = f"{SUFFIX}{NEW}"

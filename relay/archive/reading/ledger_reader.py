@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from relay.archive.layout import DayFiles, plain_name
 from relay.archive.ledger import Closing, Extent, Heading, LedgerError, LedgerLine, Removal, decode
-from relay.errors import NoInputError, StorageError
+from relay.errors import NoInputError
 from relay.system.disk import storage_error
 
 CHUNK: Final = 65_536
@@ -33,20 +32,6 @@ class DayEnd(NamedTuple):
 
     closing: Closing | None
     removal: Removal | None
-
-
-def described_files(folder: str, files: DayFiles) -> DayFiles:
-    """A day's files without logs of another name than the one that its ledger describes, if there are several.
-
-    Somebody may have made `2026-11-30.jsonl` from `2026-11-30.log`: relay neither reads nor removes it.
-    """
-    if not files.ledger or len({plain_name(name) for name in files.logs}) < 2:  # noqa: PLR2004  one is usual
-        return files
-    with suppress(NoInputError, StorageError):
-        heading = LedgerReader(f"{folder}/{files.ledger}").heading()
-        logs = tuple(name for name in files.logs if heading is not None and plain_name(name) == heading.log)
-        return files._replace(logs=logs or files.logs)
-    return files
 
 
 class LedgerReader:

@@ -7,8 +7,8 @@ is not an archive, StorageError when one cannot be listed. Memory: the names of 
 import os
 from typing import Final, NamedTuple
 
+from relay.archive.days.described_files import described_files
 from relay.archive.layout import DISPUTED, OWN, DayFiles, days_in
-from relay.archive.reading.ledger_reader import described_files
 from relay.errors import NoInputError
 from relay.system.disk import Disk
 
