@@ -166,6 +166,11 @@ class ArchiveWriter:
         return self._written_ahead + self._unwritten
 
     @property
+    def progress(self) -> float:
+        """When the disk last completed a call of a commit, in seconds of the monotonic clock; any thread may ask."""
+        return self._logs.files.progress
+
+    @property
     def forgotten(self) -> int:
         """How often a ceiling made the archive forget identities."""
         return self._seen.forgotten

@@ -7,8 +7,9 @@ other programs have written.
 import functools
 import os
 import resource
+import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Final
 
 from relay.archive.writer.open_day import OpenDay
@@ -41,6 +42,8 @@ class OpenFiles:
         self._file_system: FileSystem | None = None
         self._open: dict[OpenDay, None] = {}  # the longest unused first
         self._pool: ThreadPoolExecutor | None = None
+        self.progress = 0.0
+        """When the disk last completed a call, in seconds of the monotonic clock."""
 
     def open(self, log: OpenDay) -> tuple[File, File]:
         """A day's log and ledger."""
@@ -72,6 +75,7 @@ class OpenFiles:
             log_file.write(data, log.log - len(data))
         log.written = True
         ledger_file.write(lines, log.ledger - len(lines))
+        self.progress = time.monotonic()
 
     def sync(self) -> None:
         """Make all that was written durable."""
@@ -123,11 +127,14 @@ class OpenFiles:
         if len(calls) < _WORTH_THREADS:
             for call in calls:
                 call()
+                self.progress = time.monotonic()
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="archive sync")
-        done, _ = wait([self._pool.submit(call) for call in calls])
-        for each in done:
+        submitted = [self._pool.submit(call) for call in calls]
+        for _ in as_completed(submitted):
+            self.progress = time.monotonic()
+        for each in submitted:
             each.result()
 
     @staticmethod
