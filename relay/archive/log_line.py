@@ -10,6 +10,7 @@ from typing import Final
 
 _CONTROLS: Final = bytes((*range(32), 127))
 _SPECIAL: Final = re.compile(rb"[\x00-\x1f\x7f]|#(?=[0-7]{3})")
+_ESCAPED_HASH: Final = re.compile(rb"#[0-7]{3}")
 _ESCAPE: Final = re.compile(rb"#([0-3][0-7]{2})")
 
 
@@ -22,10 +23,15 @@ def escape(message: bytes) -> bytes:
 
 def escape_all(messages: Sequence[bytes]) -> Sequence[bytes]:
     """The messages as lines without their LFs; one look finds whether any of them needs an escape."""
-    octets = b"".join(messages)
-    if b"#" not in octets and len(octets.translate(None, _CONTROLS)) == len(octets):
-        return messages
-    return [escape(message) for message in messages]
+    return [escape(message) for message in messages] if joined(messages) is None else messages
+
+
+def joined(messages: Sequence[bytes]) -> bytes | None:
+    """The messages as lines with their LFs, in one piece; None when one of them needs an escape."""
+    lines = b"\n".join((*messages, b""))
+    if len(lines) - len(lines.translate(None, _CONTROLS)) != len(messages):
+        return None
+    return None if b"#" in lines and _ESCAPED_HASH.search(lines) else lines
 
 
 def unescape(line: bytes) -> bytes:

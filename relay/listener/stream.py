@@ -35,7 +35,7 @@ from typing import Final, NamedTuple, Protocol
 
 from relay.errors import ProtocolError, RelayError, StorageError, UnavailableError
 from relay.listener.aside import Aside
-from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, dialect_of, log_event
+from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, dialect_of
 from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
 from relay.syslog.other_protocol import OtherProtocolError, needs_more, other_protocol
 from relay.system.clock import Clock, wall_clock
@@ -373,8 +373,7 @@ class StreamReception:
 
     def _events(self, messages: list[bytes]) -> list[Event]:
         now, peer = self._clock(), self._stream.peer
-        to_event = log_event if self._dialect is None else self._dialect.event
-        events = [to_event(message, now, peer) for message in messages]
+        events = (self._dialect or SYSLOG).events(messages, now, peer)
         if of_all := self._stream.marks:
             events = [event._replace(marks=of_all) for event in events]
         for index, mark in self._conversation.marks.items():

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from relay.syslog.priority import has_pri
+from relay.syslog.priority import LONGEST_PRI, has_pri
 from relay.values.event import EventType, Position
 from relay.values.provenance import Provenance
 
@@ -130,7 +130,7 @@ def encode(contents: Contents, number: int, run: bytes, committed: int, previous
     """The header as a value, and the block's bytes."""
     messages, positions = contents.messages, tuple(contents.positions)
     payload = b"".join([b"%d %b" % (len(message), message) for message in messages])
-    all_have_pri = all(map(has_pri, messages))
+    all_have_pri = all(map(has_pri, {message[:LONGEST_PRI] for message in messages}))  # few are different
     indexes = {None: 0} | {span.provenance: 0 for span in contents.spans}
     indexes = dict(zip(indexes, range(len(indexes)), strict=True))
     spans = [_SPAN.pack(kind, marks, indexes[who], first, count) for kind, first, count, who, marks in contents.spans]

@@ -184,11 +184,15 @@ class _Draft:
             self._spans[-1] = last._replace(messages=last.messages + count)
         else:
             self._spans.append(Span(kind, first, count, provenance, marks))
-        self.messages += [
-            b'%b%b%d"%b' % (head, identity, number, tail) if tail else head
-            for number, (_, _, head, tail, _) in enumerate(events, first)
-        ]
-        self._times += [time_ for _, time_, _, _, _ in events]
+        _, times, heads, tails, _ = zip(*events, strict=True)
+        self._times += times
+        if any(tails):
+            self.messages += [
+                b'%b%b%d"%b' % (head, identity, number, tail) if tail else head
+                for head, number, tail in zip(heads, itertools.count(first), tails, strict=False)
+            ]
+        else:  # received messages
+            self.messages += heads
 
     def contents(self, positions: tuple[Position, ...], now: int) -> Contents:
         """The whole block."""

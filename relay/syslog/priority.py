@@ -24,7 +24,7 @@ EVERY_PRIORITY: Final = (1 << 8 * len(FACILITIES)) - 1
 
 _VALUES: Final = {b"<%d>" % value: value for value in range(8 * len(FACILITIES))}
 _SHORTEST: Final = len(b"<0")
-_LONGEST: Final = len(b"<191>")
+LONGEST_PRI: Final = len(b"<191>")
 ASSUMED_PRI: Final = b"<%d>" % USER_NOTICE
 has_pri: Final = re.compile(rb"<[0-9]{1,3}>").match
 """Whether a message begins with a PRI, or with what receivers read as one, as `<999>`."""
@@ -37,7 +37,7 @@ def with_pri(message: bytes) -> bytes:
 
 def priority(message: bytes) -> int:
     """Read the PRI that a message begins with."""
-    return _VALUES.get(message[: message.find(b">", _SHORTEST, _LONGEST) + 1], USER_NOTICE)
+    return _VALUES.get(message[: message.find(b">", _SHORTEST, LONGEST_PRI) + 1], USER_NOTICE)
 
 
 def priorities(facilities: Collection[str], severity: str) -> int:

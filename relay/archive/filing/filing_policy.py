@@ -136,9 +136,7 @@ class FilingPolicy:
         host, time, identity, form_marks = glance(message, received, rules.terms.zone)
         place = rules.places.get((host, provenance))
         if place is None:
-            if len(rules.places) >= _REMEMBERED:
-                rules.places.clear()
-            place = rules.places[host, provenance] = self._place(rules, host, provenance)
+            place = self._new_place(rules, host, provenance)
         if place.counter:
             self._count(place, provenance)
         # Compared by identity first: an operation of an IntFlag takes as long as all the rest.
@@ -148,6 +146,18 @@ class FilingPolicy:
         if form_marks is not NOTHING_MARKED:
             marks = _FORM_MARKS[form_marks] + marks
         return Filing(place.folder, place.originator, time, identity, marks)
+
+    def plain_folder(self, host: bytes, provenance: Provenance | None) -> tuple[str, str] | None:
+        """Folder and originator of messages with this HOSTNAME; None when each is counted or marked for its sender."""
+        rules = self._rules
+        place = rules.places.get((host, provenance)) or self._new_place(rules, host, provenance)
+        return None if place.counter or place.marks else (place.folder, place.originator)
+
+    def _new_place(self, rules: _Rules, host: bytes | None, provenance: Provenance | None) -> _Place:
+        if len(rules.places) >= _REMEMBERED:
+            rules.places.clear()
+        place = rules.places[host, provenance] = self._place(rules, host, provenance)
+        return place
 
     def _place(self, rules: _Rules, host: bytes | None, sender: Provenance | None) -> _Place:
         peer = canonical_host(sender.peer) if sender is not None else ""

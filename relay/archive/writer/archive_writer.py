@@ -41,17 +41,20 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
 from relay.archive import json_line, layout
+from relay.archive.days.event_times import FAR
 from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.archive.filing.filing_policy import Filing, FilingPolicy
-from relay.archive.identity import SequenceKey, usable
+from relay.archive.identity import MAX_NUMBER, SequenceKey, usable
 from relay.archive.ledger import Extent
-from relay.archive.log_line import escape_all
+from relay.archive.log_line import escape_all, joined
 from relay.archive.writer.archive_counters import ArchiveCounters
+from relay.archive.writer.extent_draft import MAX_OCTETS
 from relay.archive.writer.journal import Entry, Journal
 from relay.archive.writer.open_days import DayLimits, OpenDays
 from relay.archive.writer.recovery import WHOLE_DISK_ERRORS, ledger_of, originators, recover, sender_of
 from relay.archive.writer.repetitions import Repetition, Repetitions
 from relay.errors import StorageError
+from relay.syslog.lenient import own_batch
 from relay.syslog.rfc5424 import Identity
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk, Lock
@@ -61,9 +64,21 @@ from relay.values.provenance import Provenance, ReceiptMark
 _log = logging.getLogger("relay.archive")
 
 _INCOMPLETE: Final = ReceiptMark.CUT | ReceiptMark.UNTERMINATED
+_BATCH: Final = 64
+_SMALLEST_BATCH: Final = 8
 _REMEMBERED_KEYS: Final = 4096
 _MOST_UNUSABLE: Final = 1000
 NO_MARKS: Final = ReceiptMark(0)
+
+
+class _Receipt(NamedTuple):
+    """What messages of one sender that were received together have in common."""
+
+    time: int
+    day: str
+    provenance: Provenance | None
+    sender: str
+    marks: ReceiptMark
 
 
 class WriterLimits(NamedTuple):
@@ -181,7 +196,7 @@ class ArchiveWriter:
         """Take one message; False for a duplicate."""
         return self.write_all([message], received, provenance, marks) == 1
 
-    def write_all(  # noqa: C901  one loop, because it runs for every message
+    def write_all(
         self,
         messages: Sequence[bytes],
         received: int,
@@ -195,13 +210,48 @@ class ArchiveWriter:
         if self._failed:
             raise StorageError(self._folder, "an earlier write failed", "open the archive anew")
         before = self.counters.messages
-        draft, place = None, ""
-        day = layout.day_of(received)
         sender = "" if provenance is None else sender_of(provenance.peer, provenance.identity)
+        receipt = _Receipt(received, layout.day_of(received), provenance, sender, marks)
+        self._newest = max(self._newest, received)
+        for begin in range(0, len(messages), _BATCH):
+            batch = messages[begin : begin + _BATCH]
+            worth_a_try = len(batch) >= _SMALLEST_BATCH and not self._is_json and not marks
+            if not (worth_a_try and own_batch.is_own(batch[0]) and self._take_all(batch, receipt)):
+                self._take_singly(batch, receipt)
+        return self.counters.messages - before
+
+    def _take_all(self, messages: Sequence[bytes], receipt: _Receipt) -> bool:
+        """Take new messages of one relay as `_take_singly` does, but quicker; False, without any effect, for others."""
+        lines = joined(messages)
+        own = None if lines is None else own_batch.read(lines)
+        if lines is None or own is None or self._unwritten + len(lines) > self._limits.max_pending:
+            return False
+        if own.latest - own.earliest > FAR or len(lines) >= MAX_OCTETS:
+            return False
+        place = self._policy.plain_folder(own.host, receipt.provenance)
+        if place is None:
+            return False
+        folder, originator = place
+        numbers = [(self._key(folder, run, kind), first, last) for run, kind, first, last in own.ranges]
+        if not all(last <= MAX_NUMBER and self._seen.has_none_of(key, first, last) for key, first, last in numbers):
+            return False
+        day = self._logs.of(folder, receipt.day, originator)
+        draft = day.draft_for_all(receipt.provenance, receipt.time, own, len(lines))
+        if draft is None:
+            return False
+        for key, first, last in numbers:
+            self._seen.add_all(key, first, last, receipt.sender)
+        draft.add_all(messages, len(lines), receipt.time, own)
+        self.counters.messages += len(messages)
+        self._unwritten += len(lines) - len(messages)
+        return True
+
+    def _take_singly(self, messages: Sequence[bytes], receipt: _Receipt) -> None:
+        received, day, provenance, sender, marks = receipt
+        draft, place = None, ""
         receipt_labels = marks.labels
         counts_as_seen = not marks & _INCOMPLETE
         lines = messages if self._is_json else escape_all(messages)
-        self._newest = max(self._newest, received)
         for message, line in zip(messages, lines, strict=True):
             filing = self._policy.file(message, provenance, received, marks)
             folder, originator, event_time, identity, labels = filing
@@ -226,7 +276,6 @@ class ArchiveWriter:
             if self._unwritten > self._limits.max_pending:
                 self._write_ahead()
                 draft = None
-        return self.counters.messages - before
 
     def _write_ahead(self) -> None:
         with self._voiding():
@@ -235,13 +284,16 @@ class ArchiveWriter:
     def _is_new(self, folder: str, identity: Identity, sender: str) -> bool:
         """Mark an identity as seen; False when it was seen before."""
         run, kind, number, part, parts = identity
+        return self._seen.add(self._key(folder, run, kind), number, part, parts, sender)
+
+    def _key(self, folder: str, run: bytes, kind: bytes) -> SequenceKey:
         place = (folder, run, kind)
         key = self._keys.get(place)
         if key is None:
             if len(self._keys) >= _REMEMBERED_KEYS:
                 self._keys.clear()
             key = self._keys[place] = SequenceKey(folder.encode(), run, kind)
-        return self._seen.add(key, number, part, parts, sender)
+        return key
 
     def _judge(self, filing: Filing, identity: Identity, message: bytes, provenance: Provenance | None) -> str:
         """The mark of a message whose identity was seen before; empty: it is dropped."""

@@ -1,12 +1,13 @@
 """Lines that wait for a commit, and the extent that will describe them. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from relay.archive.days.event_times import FAR
 from relay.archive.ledger import Extent
 from relay.archive.log_line import unescape
 from relay.syslog import rfc5424
+from relay.syslog.lenient.own_batch import OwnBatch
 from relay.syslog.rfc5424 import Identity
 from relay.values.provenance import Provenance
 
@@ -63,6 +64,26 @@ class ExtentDraft:
         """Whether the next line belongs here, whose event has that time: reading one extent must stay cheap."""
         return not self.is_full and (time is None or self._near[0] <= time <= self._near[1])
 
+    def takes_all(self, own: OwnBatch, octets: int) -> bool:
+        """Whether so many octets of lines belong here, and another line may follow."""
+        earliest, latest = self._time or (own.earliest, own.latest)
+        return (
+            not self.is_full
+            and self.octets + octets < MAX_OCTETS
+            and len(self._ids) + len(own.ranges) < MAX_ENTRIES
+            and max(latest, own.latest) - min(earliest, own.earliest) <= FAR
+        )
+
+    def add_all(self, lines: Sequence[bytes], octets: int, received: int, own: OwnBatch) -> None:
+        """Add what `takes_all` takes, as `add` does for each line."""
+        self.lines += lines
+        self.octets += octets
+        self._note_received(received)
+        self._note_time(own.earliest)
+        self._note_time(own.latest)
+        for run, kind, first, last in own.ranges:
+            self._add_range(run, kind, first, last)
+
     def add(
         self, line: bytes, received: int, time: int | None, identity: Identity | None, marks: tuple[str, ...]
     ) -> None:
@@ -71,19 +92,25 @@ class ExtentDraft:
         self.octets += len(line) + 1
         if self.octets >= MAX_OCTETS:
             self.is_full = True
-        if received > self.last:
-            self.last = received
-        elif received < self.first:
-            self.first = received
+        self._note_received(received)
         if time is not None:
-            known = self._time
-            if known is None or not known[0] <= time <= known[1]:
-                self._time = (time, time) if known is None else (min(known[0], time), max(known[1], time))
-                self._near = (self._time[1] - FAR, self._time[0] + FAR)
+            self._note_time(time)
         if identity is not None:
             self._add_identity(identity)
         if marks:
             self._add_marks(marks)
+
+    def _note_received(self, received: int) -> None:
+        if received > self.last:
+            self.last = received
+        elif received < self.first:
+            self.first = received
+
+    def _note_time(self, time: int) -> None:
+        known = self._time
+        if known is None or not known[0] <= time <= known[1]:
+            self._time = (time, time) if known is None else (min(known[0], time), max(known[1], time))
+            self._near = (self._time[1] - FAR, self._time[0] + FAR)
 
     def _add_identity(self, identity: Identity) -> None:
         run, kind, number, part, parts = identity
@@ -91,11 +118,14 @@ class ExtentDraft:
             self._ids.append((run, kind, [number, number, part, parts]))
             self.is_full = self.is_full or len(self._ids) >= MAX_ENTRIES
             return
+        self._add_range(run, kind, number, number)
+
+    def _add_range(self, run: bytes, kind: bytes, first: int, last: int) -> None:
         known = self._ranges.get((run, kind))
-        if known is not None and number == known[1] + 1:
-            known[1] = number
+        if known is not None and first == known[1] + 1:
+            known[1] = last
         else:
-            self._ranges[run, kind] = added = [number, number]
+            self._ranges[run, kind] = added = [first, last]
             self._ids.append((run, kind, added))
             self.is_full = self.is_full or len(self._ids) >= MAX_ENTRIES
 

@@ -13,6 +13,7 @@ from relay.archive.log_line import unescape
 from relay.archive.reading.line_search import message_of_json
 from relay.archive.writer.extent_draft import ExtentDraft
 from relay.archive.writer.journal import DaySizes
+from relay.syslog.lenient.own_batch import OwnBatch
 from relay.values.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -123,6 +124,15 @@ class OpenDay:
             found = self._by_sender[provenance] = ExtentDraft(provenance, received, self._decode)
             self.drafts.append(found)
         return found
+
+    def draft_for_all(
+        self, provenance: Provenance | None, received: int, own: OwnBatch, octets: int
+    ) -> ExtentDraft | None:
+        """The draft to which all these messages belong; None when not all belong to the same."""
+        found = self._by_sender.get(provenance)
+        if found is None or found.is_full:
+            found = self.draft(provenance, received, own.earliest)
+        return found if found.takes_all(own, octets) else None
 
     def render_heading(self, after: str | None, previous: bytes) -> None:
         """Begin the ledger after the line `previous` of the ledger `after`."""

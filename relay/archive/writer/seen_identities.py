@@ -99,6 +99,11 @@ class SeenIdentities:
             self._charge(share, (len(numbers) - before) * INTERVAL_OCTETS, key)
         return True
 
+    def has_none_of(self, key: SequenceKey, first: int, last: int) -> bool:
+        """Whether `add` would certainly be True for each number from `first` to `last`."""
+        share = self._owner.get(key)
+        return share is None or (not share.partial and not share.keys[key].overlapping(first, last))
+
     def add_all(self, key: SequenceKey, first: int, last: int, sender: str = "") -> None:
         """Mark `first` to `last` as seen."""
         share = self._owner.get(key) or self._new_key(key, sender)

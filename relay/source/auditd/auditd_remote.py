@@ -25,7 +25,7 @@ from typing_extensions import override
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse, without_padding
 from relay.listener.admission import Admission
-from relay.listener.conversation import AUDITD
+from relay.listener.conversation import AUDITD, one_by_one
 from relay.listener.stream import ANSWER_WITHIN, ListenerCounters, StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.source import Source, SourceTerms
@@ -73,7 +73,9 @@ class AuditdRemote(Source):
         """Listen until cancelled; a RelayError explains why that is not possible."""
         if drain:
             return
-        terms = StreamTerms(dialects=(AUDITD._replace(event=self._event),), answer_within=self._answer_within)
+        terms = StreamTerms(
+            dialects=(AUDITD._replace(events=one_by_one(self._event)),), answer_within=self._answer_within
+        )
         batches = BatchesInTurn(submit)
         admission = Admission(descriptors=descriptors_for_connections(raise_descriptor_limit()))
         async with contextlib.AsyncExitStack() as stack:

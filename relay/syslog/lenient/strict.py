@@ -11,15 +11,19 @@ from typing import Final
 from relay.syslog.lenient.reading import NOTHING_MARKED, FormMark, Glance, Reading
 from relay.syslog.rfc5424 import NILVALUE, Element, Identity, microseconds
 
-_NAME: Final = rb"[!#-<>-\\^-~]{1,32}+"
+SD_NAME: Final = rb"[!#-<>-\\^-~]{1,32}+"
+PRI_AND_VERSION: Final = rb"<([0-9]|[1-9][0-9]|1[0-8][0-9]|19[01])>1 "
+ZONE: Final = rb"(Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+NAMES: Final = rb"([!-~]{1,255}+) ([!-~]{1,48}+) ([!-~]{1,128}+) ([!-~]{1,32}+) "
 _HEADER: Final = (
-    rb"<([0-9]|[1-9][0-9]|1[0-8][0-9]|19[01])>1 "
-    rb"(?:([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(?:\.([0-9]{1,6}))?"
-    rb"(Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])|-) "
-    rb"([!-~]{1,255}+) ([!-~]{1,48}+) ([!-~]{1,128}+) ([!-~]{1,32}+) "
+    PRI_AND_VERSION
+    + rb"(?:([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(?:\.([0-9]{1,6}))?"
+    + ZONE
+    + rb"|-) "
+    + NAMES
 )
 MESSAGE: Final = re.compile(
-    _HEADER + rb'(-|(?:\[%b(?: %b="(?:[^"\\\]]++|\\.)*+")*+\])++)(?: |\Z)' % (_NAME, _NAME),
+    _HEADER + rb'(-|(?:\[%b(?: %b="(?:[^"\\\]]++|\\.)*+")*+\])++)(?: |\Z)' % (SD_NAME, SD_NAME),
     re.DOTALL,
 )
 _OWN: Final = (
@@ -27,14 +31,14 @@ _OWN: Final = (
     rb' relayRun="([!#-\[^-~]{1,64})"'
     rb' relaySeq="(0|[1-9][0-9]{0,18})"'
     rb'(?: relayPart="([1-9][0-9]{0,8})/([1-9][0-9]{0,8})")?'
-    rb' type="([a-z]{1,32})"' % _NAME
+    rb' type="([a-z]{1,32})"' % SD_NAME
 )
 _IDENTITY: Final = re.compile(_OWN)
 _OWN_MESSAGE: Final = re.compile(_HEADER + _OWN)
 """The usual form of relay's messages is read in two steps, because that takes half the time."""
-_REST_OF_ELEMENT: Final = re.compile(rb'(?: %b="[^"\\\]]*+")*+\](?: |\Z)' % _NAME)
-_ELEMENT: Final = re.compile(rb'\[(%b)((?: %b="(?:[^"\\\]]++|\\.)*+")*+)\]' % (_NAME, _NAME), re.DOTALL)
-_PARAM: Final = re.compile(rb' (%b)="((?:[^"\\\]]++|\\.)*+)"' % _NAME, re.DOTALL)
+_REST_OF_ELEMENT: Final = re.compile(rb'(?: %b="[^"\\\]]*+")*+\](?: |\Z)' % SD_NAME)
+_ELEMENT: Final = re.compile(rb'\[(%b)((?: %b="(?:[^"\\\]]++|\\.)*+")*+)\]' % (SD_NAME, SD_NAME), re.DOTALL)
+_PARAM: Final = re.compile(rb' (%b)="((?:[^"\\\]]++|\\.)*+)"' % SD_NAME, re.DOTALL)
 _ESCAPED: Final = re.compile(rb'\\(["\\\]])')
 _REMEMBERED_SECONDS: Final = 8192
 _FRACTIONS: Final = (0, 100_000, 10_000, 1_000, 100, 10, 1)
