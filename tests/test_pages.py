@@ -58,6 +58,12 @@ def test_every_command_has_help() -> None:
     assert all((root.get_command(context, name) or click.Command("")).help for name in root.list_commands(context))
 
 
+def test_every_schema_of_the_commands_is_in_the_manual() -> None:
+    schema = re.compile(r"relay\.[a-z-]+/[0-9]+")
+    of_code = {name for path in (ROOT / "relay" / "cli").rglob("*.py") for name in schema.findall(path.read_text())}
+    assert of_code == set(schema.findall(COMMANDS_PAGE))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_and_path_on_a_page_leads_somewhere(page: Path) -> None:
     text = page.read_text()

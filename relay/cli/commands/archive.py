@@ -88,7 +88,7 @@ _NOTICES: Final = {
     "was writing them",
     "begins in the middle": "the chain begins in the middle: it continues {detail}, which is not here",
     "removed": "removed by retention {detail}, {octets} octets",
-    "uncompared": "{times} repeated numbers could not be compared",
+    "uncompared": "{repeated} could not be compared",
     "disputed": "messages under a name that is bound to another sender; their numbers are not assessed",
 }
 _INNOCENT_CAUSES: Final = (
@@ -339,7 +339,8 @@ def _defect(defect: ArchiveDefect) -> str:
 
 
 def _notice(notice: ArchiveNotice) -> str:
-    text = _NOTICES[notice.kind].format(octets=notice.octets, times=notice.times, detail=notice.detail)
+    repeated = counted(notice.times, "repeated number")
+    text = _NOTICES[notice.kind].format(octets=notice.octets, repeated=repeated, detail=notice.detail)
     return f"{notice.path}: {text}"
 
 

@@ -103,7 +103,9 @@ def _lines(found: Status, now: int) -> Iterator[str]:
         yield f"destination  {destination.name}: {'; '.join(words)}"
     for part in live.parts:
         counters = ", ".join(f"{name} {number}" for name, number in part.counters.items() if number)
-        yield f"{part.name:<12} {'; '.join(filter(None, (part.state, counters, part.error)))}"
+        facts = "; ".join(filter(None, (part.state, counters, part.error)))
+        if facts:
+            yield f"{part.name:<12} {facts}"
 
 
 def _by_type(events: Mapping[str, int]) -> str:
