@@ -21,7 +21,7 @@ from harness.waiting import wait_until
 from relay.cli.commands import root
 
 ARGUMENTS = {"HOST[:PORT]": "127.0.0.1:1", "FILE": "/nonexistent/file", "DIR": "/nonexistent/folder"}
-"""Values of required arguments, by metavar."""
+"""Values of required arguments and options, by metavar."""
 WITHOUT_CONFIGURATION: dict[str, str] = {"relay config import": "it reads its FILE alone, and refuses -c"}
 """Commands that accept -c and read no configuration, with the reason."""
 OWN_REPORT = {"relay config check", "relay test-connection"}
@@ -49,8 +49,15 @@ def found(root: click.Command, name: str = "relay") -> Iterator[Command]:
             assert command is not None
             yield from found(command, f"{name} {word}")
     elif any("--config" in parameter.opts for parameter in root.params) and name not in WITHOUT_CONFIGURATION:
-        required = [p for p in root.params if isinstance(p, click.Argument) and p.required]
-        arguments = tuple(ARGUMENTS[argument.make_metavar(context)] for argument in required)
+        arguments = tuple(
+            word
+            for parameter in root.params
+            if parameter.required
+            for word in (
+                *parameter.opts[:1] * isinstance(parameter, click.Option),
+                ARGUMENTS[parameter.make_metavar(context)],
+            )
+        )
         yield Command(name, arguments, any("--json" in parameter.opts for parameter in root.params))
 
 
