@@ -12,6 +12,8 @@ from relay.values.event import EventType
 
 FORWARDED: Final = "forwarded"
 """The mark of a message that came through a router's relay from another program: its identity is not that relay's."""
+INFERRED: Final = "inferred"
+"""The mark of a message whose year or time zone was not in it."""
 _LABELS: Final = {kind.label.encode(): kind for kind in EventType}
 
 
@@ -54,9 +56,19 @@ class PastEvent:
 
     @property
     def time(self) -> int:
-        """Microseconds since the epoch."""
+        """Microseconds since the epoch.
+
+        A time whose year or zone the archive's writer inferred lies in its extent's span, whatever zone is set here.
+        """
         time = self._glanced().time
-        return self._received if time is None else time
+        return self._received if time is None else self._as_filed(time)
+
+    def _as_filed(self, time: int) -> int:
+        facts = self.facts
+        if facts is None or INFERRED not in facts.marks or facts.extent is None or facts.extent.time is None:
+            return time
+        earliest, latest = facts.extent.time
+        return min(max(time, earliest), latest)
 
     @property
     def type(self) -> str:
@@ -71,7 +83,8 @@ class PastEvent:
 
     def reading(self) -> Reading:
         """Everything that the message says."""
-        return read(self.message, self._received, self._zone)
+        reading = read(self.message, self._received, self._zone)
+        return reading if reading.time is None else reading._replace(time=self._as_filed(reading.time))
 
     def _glanced(self) -> Glance:
         if self._glance is None:

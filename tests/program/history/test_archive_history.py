@@ -5,12 +5,15 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from harness.made_archive import SECOND, MadeDay
 from program.history.spools import texts
 
+from relay.archive.filing.filing_policy import FilingPolicy, FilingTerms
 from relay.archive.layout import begin_of
+from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.errors import NoInputError
 from relay.program.history.archive_history import ArchiveHistory
 from relay.program.history.event_filter import EventFilter
@@ -156,6 +159,21 @@ def test_a_message_received_days_later_is_found_by_its_own_time_and_closed_days_
     assert texts(history(tmp_path, latest=begin_of("2026-11-21")).events()) == ["backlog"]
     assert texts(history(tmp_path, latest=begin_of("2026-11-21")).newest(5)) == ["backlog"]
     assert len(unread(history(tmp_path).events())) == 1
+
+
+def test_a_time_without_a_zone_is_the_one_that_the_writer_filed(tmp_path: Path) -> None:
+    """A package can be searched on a machine that has another zone, or after the setting was changed."""
+    told = b"<13>Nov 29 13:00:00 r1 app: here it was noon in UTC"
+    noon = BEGIN + 12 * 3600 * SECOND
+    with ArchiveWriter(
+        str(tmp_path), "spool", policy=FilingPolicy(FilingTerms(zone=ZoneInfo("Europe/Paris")))
+    ) as writer:
+        writer.write(told, noon + SECOND)
+        writer.commit(b"1")
+    for earliest, latest, found in ((noon, noon, [told]), (noon + SECOND, None, []), (None, noon - 1, [])):
+        (*items,) = history(tmp_path, earliest=earliest, latest=latest).events()
+        assert [item.message for item in items if isinstance(item, PastEvent)] == found
+        assert [item.reading().time for item in items if isinstance(item, PastEvent)] == [noon] * len(found)
 
 
 def test_facts_of_the_ledger_come_with_each_message(tmp_path: Path) -> None:
