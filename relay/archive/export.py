@@ -8,22 +8,26 @@
 The description is {"schema": "relay.export/1", "archive", "made", "first_day", "last_day", "originators": [NAME…],
 "files": [{"path", "octets", "sha256"}…], "verify": [SENTENCE…]}.
 
-An open day is exported up to its last recorded extent, so the package can be made while relay writes. A day that
-retention removed is exported as its ledger alone. The package is complete or does not exist.
+An open day is exported up to its last recorded extent, so the package can be made while relay writes. All other files
+are exported as they are, also when they are damaged. A day that retention removed is exported as its ledger alone. The
+package is complete or does not exist.
 """
 
+import errno
 import hashlib
 import io
 import os
+import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO, Final, NamedTuple, Self, cast
 
 import msgspec
 
-from relay.archive.layout import DayFiles
+from relay.archive.layout import LOG_SUFFIXES, OWN, DayFiles
 from relay.archive.reading.ledger_reader import LedgerReader
 from relay.archive.reading.originators import OriginatorFolder, days_of, require_archive
+from relay.archive.writer.journal import Journal, OpenDaySizes, replay
 from relay.errors import CannotCreateError, NoInputError
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk, File, storage_error
@@ -34,6 +38,7 @@ SUMS: Final = "SHA256SUMS"
 ROOT: Final = "relay-export"
 _CHUNK: Final = 1_048_576
 _MODE: Final = 0o644
+_NOT_A_FILE: Final = "move it away, and export once more"
 
 
 class ExportScope(NamedTuple):
@@ -62,6 +67,12 @@ class Export:
         self._disk = disk
         self._archive = archive
         self._scope = scope
+        open_days = OpenDaySizes()
+        replay(Journal(disk, f"{archive}/{OWN}").read() or b"", open_days.take)
+        self._open = open_days.days
+        """By the journal."""
+        self._newest: dict[str, str] = {}
+        """The stem of each selected originator's newest day."""
         self._days = list(self._selected())
         self.files: list[ExportedFile] = []
         self.originators = sorted({folder.name for folder, _ in self._days})
@@ -95,6 +106,7 @@ class Export:
         for folder in require_archive(self._disk, self._archive):
             if scope.originators is None or scope.originators(folder.name):
                 for files in days_of(self._disk, folder):
+                    self._newest[folder.name] = files.stem
                     if scope.first_day <= files.day <= (scope.last_day or "9"):
                         yield folder, files
 
@@ -103,29 +115,38 @@ class Export:
             recorded = None
             if files.ledger:
                 size, recorded, is_closed = _recorded(f"{folder.path}/{files.ledger}")
-                self._add(package, folder, files.ledger, size)
-                if is_closed:
+                if is_closed or not self._may_be_open(folder, files):
                     recorded = None
+                self._add(package, folder, files.ledger, size if is_closed or recorded is not None else None)
             for name in files.logs[:1]:
                 self._add(package, folder, name, recorded if name.endswith((".log", ".jsonl")) else None)
+
+    def _may_be_open(self, folder: OriginatorFolder, files: DayFiles) -> bool:
+        """Whether the writer may be adding to a day that has no closing."""
+        paths = {f"{folder.name}/{files.stem}{suffix}" for suffix in LOG_SUFFIXES.values()}
+        return self._newest.get(folder.name) == files.stem or not paths.isdisjoint(self._open)
 
     def _add(self, package: tarfile.TarFile, folder: OriginatorFolder, name: str, size: int | None) -> None:
         """Add a file, up to this size."""
         path = f"{folder.path}/{name}"
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=_open) as file:
                 facts = os.fstat(file.fileno())
-                octets = facts.st_size if size is None else size
+                if not stat.S_ISREG(facts.st_mode):
+                    raise NoInputError(path, "it is not a file", _NOT_A_FILE)
+                octets = facts.st_size if size is None else min(size, facts.st_size)
                 source = _Hashing(file)
                 member = _member(f"{folder.name}/{name}", octets, int(facts.st_mtime))
                 package.addfile(member, cast("IO[bytes]", source))
         except PermissionError as error:
             raise NoInputError(path, f"cannot be read: {error.strerror}", "check the path and its mode") from error
-        except FileNotFoundError as error:
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise NoInputError(path, "it is not a file", _NOT_A_FILE) from error
+            if not isinstance(error, FileNotFoundError):
+                raise storage_error(path, "read", error) from error
             cause = "it was compressed or removed meanwhile"
             raise NoInputError(path, cause, "export once more") from error
-        except OSError as error:
-            raise storage_error(path, "read", error) from error
         self.files.append(ExportedFile(f"{folder.name}/{name}", octets, source.digest.hexdigest()))
 
     def _add_manifest(self, package: tarfile.TarFile, now: int) -> None:
@@ -145,6 +166,11 @@ class Export:
         sums.append((hashlib.sha256(octets).hexdigest(), MANIFEST))
         for name, data in ((MANIFEST, octets), (SUMS, "".join(f"{sha}  {path}\n" for sha, path in sums).encode())):
             package.addfile(_member(name, len(data), now // 1_000_000), io.BytesIO(data))
+
+
+def _open(path: str, flags: int) -> int:
+    """Without following a symbolic link, behind which any file of the machine could be, and without waiting."""
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _recorded(path: str) -> tuple[int, int, bool]:

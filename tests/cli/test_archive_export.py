@@ -57,6 +57,24 @@ def test_a_package_is_checked_by_sha256sum_and_by_relay(
     assert main(["archive", "verify", str(folder)]) == 65
 
 
+def test_changed_files_are_exported_as_they_are_and_nothing_outside(
+    archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = archive / "switch1"
+    ledger, log = folder / "2024-03-07.ledger", folder / "2024-03-08.log"
+    ledger.write_bytes(ledger.read_bytes().splitlines(keepends=True)[0] + b"torn")
+    log.write_bytes(log.read_bytes()[:-9])
+    assert main(["archive", "export", str(archive), "--output", str(tmp_path / "part.tar")]) == 0
+    exported = unpacked(tmp_path / "part.tar", tmp_path / "elsewhere") / "switch1"
+    for path in folder.iterdir():
+        assert (exported / path.name).read_bytes() == path.read_bytes(), path.name
+    log.unlink()
+    log.symlink_to("/etc/passwd")
+    assert main(["archive", "export", str(archive), "--output", str(tmp_path / "link.tar")]) == 66
+    assert "2024-03-08.log: it is not a file" in capfd.readouterr().err
+    assert not list(tmp_path.glob("link*"))
+
+
 def test_days_and_originators_are_chosen(archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     package = tmp_path / "part.tar"
     arguments = ["--to", "2024-03-06", "--originator", "switch*", "--output", str(package)]

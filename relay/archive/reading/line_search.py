@@ -140,7 +140,8 @@ def _blocks(day: DayLog, start: int, end: int, block: int) -> Iterator[tuple[int
             continue
         if not whole:
             return
-        yield start, octets[:whole]
+        octets = octets[:whole]
+        yield start, octets
         start, length = start + whole, block
 
 
@@ -196,10 +197,10 @@ def _messages(
 def _lines(octets: bytes, needles: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
     """Where each line begins, and the line without its LF."""
     if not needles:
-        begin = 0
-        for line in octets.split(b"\n")[:-1]:
-            yield begin, line
-            begin += len(line) + 1
+        begin = 0  # not split: with thousands of originators, each would hold its block twice
+        while (end := octets.find(b"\n", begin)) >= 0:
+            yield begin, octets[begin:end]
+            begin = end + 1
         return
     end = -1
     hits = [octets.find(needle) for needle in needles]

@@ -6,7 +6,8 @@ A history that continues (`following`) gives what the ledgers have recorded, so 
 At each call of `events` it looks for new originators, days and parts of days, and reads each log from where it ended
 (`reading_position`). `positions` is exact whenever the caller asks for the next event: then all before were used.
 
-Memory: about `BLOCKS` octets of logs for all originators together, their names, and one position for each.
+Memory: about `BLOCKS` octets of logs for all originators of a day together, their names, and one position for each. A
+day with more than 500 originators takes about 15 KiB for each of them.
 """
 
 import heapq
@@ -34,7 +35,7 @@ from relay.system.disk import Disk
 from relay.values.event import EventType
 
 BLOCKS: Final = 2 * 1_048_576
-_SMALLEST: Final = 8192
+_SMALLEST: Final = 2048
 _UNRECORDED: Final = "unrecorded"
 """The mark of a line that no readable ledger describes."""
 
