@@ -54,7 +54,7 @@ from relay.transport.ssh.public_key import PublicKey
 from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket
 from relay.values.address import Address
 from relay.values.provenance import ReceiptMark
-from relay.values.text import excerpt
+from relay.values.text import error_text, excerpt
 
 if TYPE_CHECKING:
     _OctetPipe = BufferedPipe[bytes]
@@ -365,8 +365,8 @@ class _SshConnection(paramiko.ServerInterface):
             await self._endpoint.serve(stream)
         except RelayError as error:
             _log.warning("stream from %s: %s", stream.peer, error)
-        except Exception:  # noqa: BLE001 - a failed stream must not affect other connections
-            _log.exception("stream from %s", stream.peer)
+        except Exception as error:  # noqa: BLE001 - a failed stream must not affect other connections
+            _log.error("stream from %s ended by a bug: %s", stream.peer, error_text(error))
         finally:
             stream.abort()  # unless it was closed
             self.release(number)

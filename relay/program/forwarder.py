@@ -106,10 +106,10 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
     )
 
 
-def inputs_of(settings: Settings) -> list[EventInput]:
+def inputs_of(settings: Settings, writable: asyncio.Event | None = None) -> list[EventInput]:
     """The configured sources and, if one has this machine's audit trail, the watch on the kernel's count of losses."""
     author, machine = author_of(settings), ThisMachine()
-    terms = SourceTerms(author, settings.audit.audit_format)
+    terms = SourceTerms(author, settings.audit.audit_format, writable)
     inputs: list[EventInput] = [source_of(table, terms) for table in settings.source]
     if settings.watched_sources:
         inputs.append(KernelLost(author, boot_id(), lambda: machine.kernel().lost))
@@ -157,7 +157,7 @@ class Forwarder(RunningParts):
         self._parts = parts_to_run(settings, digests)
         await self._road.deliver([*routes_to_servers(settings, self._road.store)])
         self._begin_ports(settings.port_forwarding)
-        for source in inputs_of(settings):
+        for source in inputs_of(settings, self._road.intake.writable):
             self.sources.begin(source)
         self._settings = settings
         self._road.live_sources, self._road.live_parts = self.live_sources, self.live_parts
@@ -208,7 +208,7 @@ class Forwarder(RunningParts):
     ) -> tuple[str, ...]:
         begun = {*changes.exchanged, *changes.begun}
         successors: dict[str, EventInput | None] = dict.fromkeys(changes.ended)
-        for source in inputs_of(settings):
+        for source in inputs_of(settings, self._road.intake.writable):
             if source.name in begun and not self._adopts(source, wanted[source.name]):
                 successors[source.name] = source
         self._parts = self._parts._replace(sources=wanted)

@@ -10,6 +10,7 @@ How to add a source:
 3. `relay/source/registry.py`: the line that leads from the one to the other.
 """
 
+import asyncio
 from typing import NamedTuple, Protocol
 
 from relay.events.audit.mapping import AuditFormat, AuditMapping
@@ -18,10 +19,12 @@ from relay.values.event import Position, Submit
 
 
 class SourceTerms(NamedTuple):
-    """Settings outside of [[source]] that decide how a source writes its events."""
+    """What a source gets besides its table."""
 
     author: Author
     audit_format: AuditFormat
+    writable: asyncio.Event | None = None
+    """Set while the spool can be written; see `relay.listener.stream`."""
 
     def audit_mapping(self) -> AuditMapping:
         """Return the mapping for a source of audit records."""

@@ -32,12 +32,13 @@ FINISH_SECONDS: Final = 8.0
 class SyslogReceiver(Source):
     """The source `syslog`."""
 
-    def __init__(self, table: SyslogSource, author: Author) -> None:
+    def __init__(self, table: SyslogSource, author: Author, writable: asyncio.Event | None = None) -> None:
         self.name = table.name
         self.malformed = 0
         self.last_error = ""
         self.table = table
         self.author = author
+        self._writable = writable
         self._listeners: Listeners | None = None
         self._identity: ServerIdentity | None = None
         self._finishing = asyncio.Event()
@@ -45,7 +46,7 @@ class SyslogReceiver(Source):
     @classmethod
     def from_settings(cls, table: SyslogSource, terms: SourceTerms) -> Self:
         """See `relay.source.registry`."""
-        return cls(table, terms.author)
+        return cls(table, terms.author, terms.writable)
 
     def __repr__(self) -> str:
         return f"<SyslogReceiver {self.name!r} {self.table.origin}>"
@@ -59,10 +60,10 @@ class SyslogReceiver(Source):
         listeners = Listeners(submit, self.table, lambda: self.author, descriptors)
         try:
             for url in self.table.listen:
-                await listeners.begin(url, _terms_of(str(url)))
+                await listeners.begin(url, self._terms_of(str(url)))
             if (tls := self.table.tls) is not None:
                 self._identity = ServerIdentity(tls)
-                await listeners.begin_tls(tls.listen, self._identity, _terms_of(f"tls://{tls.listen}"))
+                await listeners.begin_tls(tls.listen, self._identity, self._terms_of(f"tls://{tls.listen}"))
             self._listeners = listeners
             await self._finishing.wait()
         finally:
@@ -86,7 +87,7 @@ class SyslogReceiver(Source):
                 return False
         self.table, self.author = other.table, other.author
         if self._listeners is not None:
-            self._listeners.exchange(self.table, _terms_of)
+            self._listeners.exchange(self.table, self._terms_of)
         return True
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
@@ -95,6 +96,6 @@ class SyslogReceiver(Source):
             return {}
         return {"listeners": self._listeners.totals(), **self._listeners.by_url()}
 
-
-def _terms_of(url: str) -> StreamTerms:
-    return StreamTerms(dialects=(RELP, SYSLOG), max_message_size=LARGEST_MESSAGE_SIZE, listener=url)
+    def _terms_of(self, url: str) -> StreamTerms:
+        limit, writable = LARGEST_MESSAGE_SIZE, self._writable
+        return StreamTerms(dialects=(RELP, SYSLOG), max_message_size=limit, listener=url, writable=writable)
