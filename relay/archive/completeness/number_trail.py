@@ -99,6 +99,11 @@ class NumberTrail:
             return DUPLICATE
         return "" if _WELL_FORMED.match(message) else MALFORMED
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Messages, and those of them that are numbered."""
+        return self._messages, self._numbered
+
     def add_unnumbered(self, messages: int) -> None:
         """Count messages; those with a number are counted by the other methods as well."""
         self._messages += messages

@@ -4,12 +4,13 @@ Names that the archive's writer does not make are passed over, and so are symbol
 is not an archive, StorageError when one cannot be listed. Memory: the names of one folder.
 """
 
+import errno
 import os
 from typing import Final, NamedTuple
 
 from relay.archive.days.described_files import described_files
 from relay.archive.layout import DISPUTED, OWN, DayFiles, days_in
-from relay.errors import NoInputError
+from relay.errors import NoInputError, StorageError
 from relay.system.disk import Disk
 
 SHELVES: Final = (DISPUTED, "~aside")
@@ -28,7 +29,7 @@ class OriginatorFolder(NamedTuple):
     @property
     def disputed(self) -> bool:
         """Whether the messages have a name that is bound to another sender."""
-        return self.name.startswith(f"{DISPUTED}/")
+        return self.name.startswith((f"{DISPUTED}/", f"~aside/{DISPUTED}~"))
 
 
 def originators(disk: Disk, archive: str) -> list[OriginatorFolder]:
@@ -54,4 +55,10 @@ def require_archive(disk: Disk, archive: str) -> list[OriginatorFolder]:
 
 def days_of(disk: Disk, folder: OriginatorFolder) -> list[DayFiles]:
     """The originator's days, the oldest first."""
-    return [described_files(folder.path, files) for files in days_in(disk.names(folder.path))]
+    try:
+        names = disk.names(folder.path)
+    except StorageError as error:
+        if error.errno != errno.ENOTDIR:
+            raise
+        names = []  # a file in its place, which the check of the archive names
+    return [described_files(folder.path, files) for files in days_in(names)]

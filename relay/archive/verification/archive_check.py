@@ -38,6 +38,7 @@ from relay.archive.verification.findings import (
     OriginatorFindings,
 )
 from relay.archive.writer.journal import DaySizes, Entry, Journal, OpenDaySizes, replay
+from relay.archive.writer.recovery import ASIDE
 from relay.archive.writer.seen_identities import SeenIdentities
 from relay.errors import DataError, NoInputError
 from relay.syslog.rfc5424 import format_timestamp
@@ -198,9 +199,45 @@ class ArchiveCheck:
     def _checked(self, folder: OriginatorFolder) -> CheckedOriginator:
         findings = OriginatorFindings(min(self._room, MAX_PLACES))
         trail = NumberTrail()
+        begun = self._scope.begun
+        aside = self._folders.get(f"{ASIDE}/{folder.name}")
+        if aside is not None:  # what is found about its octets is reported with that folder
+            begun |= self._check_days(aside, trail, OriginatorFindings(0))
+        elsewhere = trail.counts
+        begun |= self._check_days(folder, trail, findings)
+        days = [day.day for day in days_of(self._disk, folder) if day.logs and day.day >= self.first_day]
+        self._room -= len(findings.places)
+        notice = self._why_not_assessed(folder)
+        if notice:
+            findings.notices.append(ArchiveNotice(notice, folder.path))
+        known = {} if notice else self._known.get(folder.name, {})
+        found = trail.assess(known, self._scope._replace(begun=begun))
+        messages, numbered = (whole - other for whole, other in zip(trail.counts, elsewhere, strict=True))
+        found = found._replace(messages=messages, numbered=numbered)
+        return CheckedOriginator(
+            folder.name,
+            (days[0], days[-1]) if days else (),
+            findings.octets,
+            findings.extents,
+            findings.being_written,
+            findings.counts,
+            tuple(findings.places),
+            tuple(findings.notices),
+            _counts_alone(found) if notice else found,
+        )
+
+    def _why_not_assessed(self, folder: OriginatorFolder) -> str:
+        """The notice about a folder whose numbers by themselves prove nothing; empty: they are assessed."""
+        if folder.disputed:
+            return "disputed"
+        shelf, _, name = folder.name.partition("/")
+        return "aside" if shelf == ASIDE and (name in self._folders or name in self._known) else ""
+
+    def _check_days(self, folder: OriginatorFolder, trail: NumberTrail, findings: OriginatorFindings) -> bool:
+        """Check an originator's days; returns whether the chain begins in the middle."""
         all_days = days_of(self._disk, folder)
         chain: dict[str, bytes] = {}
-        begun = self._scope.begun
+        begun = False
         for files in all_days:
             if files.day < self.first_day:
                 self._take_last_line(folder, files, chain)
@@ -215,23 +252,7 @@ class ArchiveCheck:
                 self._take_last_line(folder, files, chain)
             finally:
                 day.close()
-        days = [files.day for files in all_days if files.logs and files.day >= self.first_day]
-        self._room -= len(findings.places)
-        known = {} if folder.disputed else self._known.get(folder.name, {})
-        if folder.disputed:
-            findings.notices.append(ArchiveNotice("disputed", folder.path))
-        scope = self._scope._replace(begun=begun)
-        return CheckedOriginator(
-            folder.name,
-            (days[0], days[-1]) if days else (),
-            findings.octets,
-            findings.extents,
-            findings.being_written,
-            findings.counts,
-            tuple(findings.places),
-            tuple(findings.notices),
-            _counts_alone(trail.assess({}, scope)) if folder.disputed else trail.assess(known, scope),
-        )
+        return begun
 
     def _take_last_line(self, folder: OriginatorFolder, files: DayFiles, chain: dict[str, bytes]) -> None:
         """Only the line that a later ledger continues."""
@@ -334,7 +355,7 @@ class ArchiveCheck:
 
 
 def _counts_alone(found: Completeness) -> Completeness:
-    """How much a folder of disputed messages holds: what they say about missing events can be forged."""
+    """How much a folder holds whose numbers prove nothing: disputed ones can be forged, those aside are a part."""
     nothing = NumberTrail().assess({}, AssessmentScope())
     return nothing._replace(messages=found.messages, numbered=found.numbered, runs=found.runs)
 
@@ -343,7 +364,7 @@ def _size(path: str) -> int | None:
     """Octets of a regular file; None: there is none."""
     try:
         facts = os.lstat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise storage_error(path, "stat", error) from error

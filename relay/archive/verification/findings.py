@@ -40,7 +40,7 @@ class ArchiveNotice(NamedTuple):
     continues none, and there are older ones. `unclosed`: a day that has no closing and is not open by the journal.
     `undescribed`: octets behind the last line of a ledger, in an archive without a journal. `removed`: by retention.
     `uncompared`: numbers that are there twice, whose octets could not be compared. `disputed`: messages under a name
-    that is bound to another sender."""
+    that is bound to another sender. `aside`: messages of an originator whose own folder could not be written."""
     path: str
     octets: int = 0
     times: int = 0

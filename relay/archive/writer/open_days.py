@@ -157,7 +157,7 @@ class OpenDays:
         """Find where to continue a day; its sizes if it begins."""
         if log.part != NOT_LOCATED:
             self._give_up(log)
-        aside = f"{ASIDE}/{log.wanted_folder}"
+        aside = f"{ASIDE}/{log.wanted_folder.replace('/', '~')}"  # also of ~disputed/NAME, where readers look
         for folder in (log.wanted_folder, aside):
             log.folder = folder
             try:

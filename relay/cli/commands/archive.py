@@ -90,6 +90,7 @@ _NOTICES: Final = {
     "removed": "removed by retention {detail}, {octets} octets",
     "uncompared": "{repeated} could not be compared",
     "disputed": "messages under a name that is bound to another sender; their numbers are not assessed",
+    "aside": "stored here because the originator's own folder could not be written; their numbers are assessed there",
 }
 _INNOCENT_CAUSES: Final = (
     "a server that gets only some `types` misses all others: name its types with --type. A server that chooses by "

@@ -5,6 +5,7 @@ import json
 import shutil
 import tracemalloc
 from collections.abc import Callable, Iterable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from archive.relay_events import RUN, heartbeat, numbered, opening
 from harness.made_archive import SECOND, MadeDay
 
 from relay.archive.completeness.assessment import AssessmentScope
+from relay.archive.filing.bound_names import NameBinding
+from relay.archive.filing.filing_policy import FilingPolicy, FilingTerms
 from relay.archive.layout import begin_of
 from relay.archive.verification.archive_check import ArchiveCheck
 from relay.archive.verification.findings import ArchiveNotice, CheckedOriginator
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.errors import NoInputError
 from relay.system.disk import Disk
+from relay.values.provenance import Provenance
 
 LIMIT = 8 * 1024 * 1024
 """Octets that a check of an archive of any size can take, with one originator and one run."""
@@ -353,6 +357,51 @@ def test_disputed_messages_are_named_and_their_numbers_are_not_assessed(tmp_path
     completeness = found["~disputed/router1"].completeness
     assert (completeness.messages, completeness.numbered, completeness.missing) == (2, 1, 0)
     assert kinds(found["~disputed/router1"].notices) == ["disputed"]
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+def test_numbers_that_are_stored_aside_are_not_missing(tmp_path: Path, *, has_journal: bool) -> None:
+    """As after a time in which the originator's own folder could not be written."""
+    keep(tmp_path, numbered(1, 2))
+    (tmp_path / "router1").rename(tmp_path / "kept")
+    (tmp_path / "router1").touch()
+    keep(tmp_path, numbered(3, 4))
+    (tmp_path / "router1").unlink()
+    (tmp_path / "kept").rename(tmp_path / "router1")
+    keep(tmp_path, numbered(5, 6))
+    if not has_journal:
+        shutil.rmtree(tmp_path / ".relay")
+    _, found = checked(tmp_path)
+    assert [(each.name, each.whole, each.completeness.messages) for each in found.values()] == [
+        ("router1", True, 4),
+        ("~aside/router1", True, 2),
+    ]
+    assert kinds(found["~aside/router1"].notices) == ["aside"]
+    shutil.rmtree(tmp_path / "~aside")
+    _, found = checked(tmp_path)
+    assert found["router1"].completeness.missing == 2
+
+
+def test_disputed_messages_are_stored_aside_where_readers_look(tmp_path: Path) -> None:
+    (tmp_path / "~disputed").touch()
+    binding = NameBinding(names=("router1",), networks=(ip_network("192.0.2.1/32"),))
+    policy = FilingPolicy(FilingTerms(bindings=(binding,)))
+    with ArchiveWriter(str(tmp_path), "spool", policy=policy) as writer:
+        writer.write(own(7), NOON_US, Provenance("192.0.2.2"))
+        writer.commit(b"1")
+    _, found = checked(tmp_path)
+    counts = {name: each.completeness.messages for name, each in found.items()}
+    assert counts == {"~aside/~disputed~router1": 1, "~disputed/router1": 0}  # which the journal knows
+    assert found["~aside/~disputed~router1"].whole
+
+
+def test_a_file_in_the_place_of_an_originators_folder_does_not_stop_the_check(archive: Path) -> None:
+    shutil.rmtree(archive / "router1")
+    (archive / "router1").touch()
+    check, found = checked(archive)
+    assert found["router1"].completeness.missing == 3
+    assert "gone" in kinds(check.places)
+    assert "foreign" in kinds(check.notices)
 
 
 # --- What is being written ---
