@@ -156,3 +156,10 @@ def test_the_estimate_of_memory_is_not_too_small() -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < seen.octets < 2 * most
+
+
+def test_what_became_known_since_the_last_commit_has_the_same_ceiling() -> None:
+    seen = SeenIdentities(max_sender_octets=20 * KEY_OCTETS)
+    for number in range(1000):
+        seen.add(SequenceKey(b"router1", b"%d" % number, b"audit"), 1, sender="192.0.2.1")
+    assert len(seen.take().numbers) <= 20

@@ -153,6 +153,28 @@ def test_what_others_did_to_a_closed_day_decides(
         assert [extent["marks"] for extent in map(json.loads, lines) if "marks" in extent] == [{"0-18": mark}]
 
 
+def test_a_forged_message_that_retention_has_removed_suppresses_nothing(tmp_path: Path) -> None:
+    assert taken(tmp_path, [own(1, text="forged")], [], "closed") == []
+    removed_by_retention(tmp_path / "router1" / f"{DAY}.log")
+    moved = ROUTER._replace(peer="192.0.2.8")
+    with ArchiveWriter(str(tmp_path), "spool") as writer:
+        assert writer.write(own(1), NOON_US + DAY_US, FORGER)
+        assert not writer.write(own(1), NOON_US + DAY_US, moved)
+        writer.commit(b"4")
+
+
+def test_senders_with_invented_addresses_share_a_budget() -> None:
+    """Each datagram may have another sender's address; reading ledgers for it must not stop the archive."""
+    budget = ComparisonBudget(budget=1000, of_all=3000, clock=lambda: 0.0)
+    granted = 0.0
+    for number in range(50):
+        left = max(budget.earn(f"192.0.2.{number}", 0, is_verified=False), 0)
+        budget.spend(f"192.0.2.{number}", int(left), is_verified=False)
+        granted += left
+    assert granted == 3000
+    assert budget.earn("SHA256:key", 0) == 1000
+
+
 def test_a_sender_has_a_budget_of_its_own() -> None:
     budget = ComparisonBudget(budget=1000, clock=lambda: 0.0)
     assert budget.earn("a", 10) == 1000

@@ -4,7 +4,7 @@
   its answer.
 - Different: both are kept and the new one is marked `differs`. So a forged identity never makes the archive drop the
   event that has it by right.
-- Retention has removed the stored one: it is dropped, and counted.
+- Retention has removed the stored one, which came from the same sender: it is dropped, and counted.
 - The number is complete, and this is a part of another split of it, or the whole: it is dropped if the stored one came
   from the same sender.
 - Otherwise the stored octets cannot be read, or the sender is beyond its budget: it is kept and marked `uncompared`.
@@ -35,6 +35,8 @@ BUDGET: Final = 64 * 1024 * 1024
 """Octets that may be read at once for one sender's repetitions."""
 REFILL: Final = 4 * 1024 * 1024
 """Octets a second."""
+BUDGET_OF_ALL: Final = 4 * BUDGET
+"""The same for all senders together of which nothing is verified: their addresses may be invented."""
 EARNED: Final = 3
 """Octets that may be read for each octet that is repeated; a run of repetitions in order needs about one."""
 MAX_SENDERS: Final = 1024
@@ -56,16 +58,30 @@ class Repetition(enum.Enum):
 
 
 class ComparisonBudget:
-    """How many octets may be read for each sender."""
+    """How many octets may be read for each sender, and for all senders together of which nothing is verified."""
 
-    def __init__(self, *, budget: int = BUDGET, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, budget: int = BUDGET, of_all: int = BUDGET_OF_ALL, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._budget = budget
+        self._budget_of_all = of_all
+        self._left_of_all = (float(of_all), clock())
         self._clock = clock
         self._left: dict[str, tuple[float, float]] = {}
         """Sender → octets left, and when they were counted; the longest unused first."""
 
-    def earn(self, sender: str, octets: int) -> float:
+    def earn(self, sender: str, octets: int, *, is_verified: bool = True) -> float:
         """Add what a repetition of that size brings; what is left."""
+        left = self._earn(sender, octets)
+        if is_verified:
+            return left
+        of_all, since = self._left_of_all
+        now = self._clock()
+        of_all = min(of_all + (now - since) * REFILL + EARNED * octets, float(self._budget_of_all))
+        self._left_of_all = (of_all, now)
+        return min(left, of_all)
+
+    def _earn(self, sender: str, octets: int) -> float:
         now = self._clock()
         left, since = self._left.pop(sender, (float(self._budget), now))
         left = min(left + (now - since) * REFILL + EARNED * octets, float(self._budget))
@@ -74,10 +90,13 @@ class ComparisonBudget:
             del self._left[next(iter(self._left))]
         return left
 
-    def spend(self, sender: str, octets: int) -> None:
+    def spend(self, sender: str, octets: int, *, is_verified: bool = True) -> None:
         """Count what was read; the rest may become negative."""
         left, since = self._left.get(sender, (float(self._budget), self._clock()))
         self._left[sender] = (left - octets, since)
+        if not is_verified:
+            of_all, counted = self._left_of_all
+            self._left_of_all = (of_all - octets, counted)
 
 
 class Repetitions:
@@ -111,11 +130,12 @@ class Repetitions:
         others = messages.get(identity, []) if last is not None and last.folder == folder else []
         if any(is_same(message, other) for other in others):
             return Repetition.EQUAL
-        left = self._budget.earn(sender, len(message))
+        is_verified = provenance is None or bool(provenance.identity)
+        left = self._budget.earn(sender, len(message), is_verified=is_verified)
         before = self._stored.octets_read
         places = self._stored.find((folder, f"{ASIDE}/{folder}"), identity, left)
         verdict = self._compare(places, identity, message, provenance)
-        self._budget.spend(sender, self._stored.octets_read - before)
+        self._budget.spend(sender, self._stored.octets_read - before, is_verified=is_verified)
         return Repetition.DIFFERENT if differs and verdict is not Repetition.EQUAL else verdict
 
     def _compare(
@@ -126,11 +146,12 @@ class Repetitions:
         versions = 0
         for place in places:
             if place.split:
-                if place.sender == sender:
+                if _is_one_sender(place.sender, sender):
                     return Repetition.EQUAL
                 continue
             if place.removed:
-                verdict = verdict or Repetition.REMOVED
+                if _is_one_sender(place.sender, sender):
+                    verdict = verdict or Repetition.REMOVED
                 continue
             versions += 1
             if versions > MAX_VERSIONS:
@@ -165,6 +186,11 @@ class Repetitions:
                 found.setdefault(identity, []).append(message)
         self._extent = (place, found)
         return found
+
+
+def _is_one_sender(sender: tuple[str, str | None], other: tuple[str, str | None]) -> bool:
+    """Whether what was verified is equal, or where nothing was, the address."""
+    return sender[1] == other[1] and (sender[1] is not None or sender[0] == other[0])
 
 
 def is_same(message: bytes, other: bytes) -> bool:

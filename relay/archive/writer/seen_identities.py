@@ -252,6 +252,7 @@ class SeenIdentities:
     def _forget_key(self, share: _SenderShare, key: SequenceKey) -> None:
         numbers = share.keys.pop(key)
         del self._owner[key]
+        self._new_numbers.pop(key, None)  # else one commit could collect any number of keys
         for place in [place for place in share.partial if place[0] == key]:
             del share.partial[place]
             self._forget(share, PART_OCTETS)
