@@ -27,6 +27,11 @@ class OriginatorFolder(NamedTuple):
     path: str
 
     @property
+    def own_name(self) -> str:
+        """The folder's name without those of the shelves in which it lies."""
+        return self.name.rpartition("/")[2].removeprefix(f"{DISPUTED}~")
+
+    @property
     def disputed(self) -> bool:
         """Whether the messages have a name that is bound to another sender."""
         return self.name.startswith((f"{DISPUTED}/", f"~aside/{DISPUTED}~"))

@@ -146,9 +146,9 @@ class DayCheck:
 
     def _check_name(self, heading: Heading) -> None:
         """Compare what a heading names with where its ledger lies: a copied or renamed day has a whole chain."""
-        folder, stem = self._day.folder.name, self._day.files.stem
+        folder, stem = self._day.folder.own_name, self._day.files.stem
         named = heading.log.rpartition(".")[0]
-        if not is_folder_of(folder.rpartition("/")[2], heading.originator) or named != stem:
+        if not is_folder_of(folder, heading.originator) or named != stem:
             self._flaw("misplaced", f"it was written for {heading.originator}, {named}")
 
     def _check_closing(self, closing: Closing) -> None:
