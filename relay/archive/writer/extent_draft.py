@@ -160,7 +160,7 @@ class ExtentDraft:
 
     def data(self) -> bytes:
         """The octets of the log."""
-        return b"\n".join(self.lines) + b"\n"
+        return b"\n".join((*self.lines, b""))
 
     def extent(self, offset: int) -> Extent:
         """The extent, where the first line begins at `offset` in the log."""

@@ -1,10 +1,12 @@
-"""Many of relay's own messages at once, because a receiver gets mostly these: one regular expression reads all lines.
+"""Many of relay's own messages at once, because a receiver gets mostly these.
 
-`read` finds in them what `strict.glance` finds in each (a test compares them), or leaves them to it: messages of any
-other form, of several hosts or days, in parts, or with numbers that are not consecutive. The expression is liberal in
-what the messages of a sender have in common. That is checked once for each different text. Pure.
+`read` finds in them what `strict.glance` finds in each (a test compares them). It ends at a message of another form,
+host or zone, and leaves messages of several days, and those without consecutive numbers, to `glance`. The regular
+expression is liberal in what the messages of a sender have in common. That is checked once for each different text.
+Pure.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,12 +15,13 @@ from typing import Final, NamedTuple
 from relay.syslog.lenient.strict import NAMES, PRI_AND_VERSION, SD_NAME, ZONE, since_epoch
 from relay.syslog.rfc5424 import NILVALUE
 
-_LINE: Final = re.compile(
-    rb"(?:(<[^T]{12,16}T)([0-2][0-9]:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6}+)?)"
+_MESSAGE: Final = re.compile(
+    rb"(<[^T]{12,16}T)([0-2][0-9]:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6}+)?)"
     rb'([^"]{1,600}+"[^"]{1,64}+)" relaySeq="(0|[1-9][0-9]{0,18}+)" type="([a-z]{1,32})"'
-    rb'((?: %b="[^"]*+(?:(?<=\\)"[^"]*+)*+")*+)\](?: [^\n]*+)?+|[^\n]*+)\n' % SD_NAME
+    rb'(?:((?: %b="[^"]*+")*+)\]|((?: %b="[^"]*+(?:(?<=\\)"[^"]*+)*+")*+)\])(?: |\Z)' % (SD_NAME, SD_NAME)
 )
-"""Its groups: PRI and date, time of day, what follows it up to relayRun, relaySeq, type, the other parameters."""
+"""Its groups: PRI and date, time of day, what follows it up to relayRun, relaySeq, type; the other parameters, without
+or with escaped quotes."""
 _TO_DATE: Final = re.compile(PRI_AND_VERSION + b"([0-9]{4}-[0-9]{2}-[0-9]{2}T)")
 _TO_RUN: Final = re.compile(ZONE + b" " + NAMES + rb'\[%b relayRun="([!#-\[^-~]{1,64})' % SD_NAME)
 _PARAMS: Final = re.compile(rb'(?: %b="(?:[^"\\\]]++|\\.)*+")*+' % SD_NAME)
@@ -38,6 +41,8 @@ class NumberRange(NamedTuple):
 class OwnBatch(NamedTuple):
     """What the archive needs to know of messages of one host."""
 
+    messages: int
+    """How many, at least one."""
     host: bytes
     earliest: int
     """Microseconds since the epoch."""
@@ -56,26 +61,35 @@ class _Sender(NamedTuple):
 
 def is_own(message: bytes) -> bool:
     """Whether `read` is worth a try for messages of which this is the first."""
-    found = _LINE.match(message + b"\n")
-    return found is not None and found[1] is not None
+    return _MESSAGE.match(message) is not None
 
 
-def read(lines: bytes) -> OwnBatch | None:
-    """The content of these messages, at least one, each a line with its LF and without other control characters."""
-    heads, clocks, middles, sequences, kinds, others = zip(*_LINE.findall(lines), strict=True)
-    senders = {middle: _sender(middle) for middle in set(middles)}
-    hosts = {sender and (sender.host, sender.zone) for sender in senders.values()}
+def read(messages: Sequence[bytes]) -> OwnBatch | None:
+    """The content of these messages as far as they have one form, host and zone; None: read the first ones singly."""
+    rows: list[tuple[bytes, ...]] = []
+    for match in map(_MESSAGE.match, messages):
+        if match is None:
+            break
+        rows.append(match.groups(b""))
+    senders = {middle: _sender(middle) for middle in {row[2] for row in rows}}
+    sender = senders[rows[0][2]] if rows else None
+    if sender is None:
+        return None
+    others = {middle for middle, other in senders.items() if other is None or other[:2] != sender[:2]}
+    if others:
+        rows = list(itertools.takewhile(lambda row: row[2] not in others, rows))
+    heads, clocks, middles, sequences, kinds, *params = zip(*rows, strict=True)
     days = {_day(head) for head in set(heads)}
-    host, day = hosts.pop(), days.pop()
-    if hosts or days or host is None or day is None or not _are_legal(others) or max(clocks) > _LAST_CLOCK:
+    day = days.pop()
+    if days or day is None or not all(map(_are_legal, params)) or max(clocks) > _LAST_CLOCK:
         return None
     # As text, times of one day are in their order, whatever their fractions.
-    earliest, latest = (_time(day + clock, host[1]) for clock in (min(clocks), max(clocks)))
-    runs = {middle: sender.run for middle, sender in senders.items() if sender is not None}
+    earliest, latest = (_time(day + clock, sender.zone) for clock in (min(clocks), max(clocks)))
+    runs = {middle: other.run for middle, other in senders.items() if other is not None}
     ranges = _ranges(runs, middles, kinds, list(map(int, sequences)))
     if earliest is None or latest is None or not ranges:
         return None
-    return OwnBatch(host[0], earliest, latest, ranges)
+    return OwnBatch(len(rows), sender.host, earliest, latest, ranges)
 
 
 def _ranges(
@@ -83,7 +97,7 @@ def _ranges(
 ) -> tuple[NumberRange, ...]:
     """The numbers of each run and type; none when they are not consecutive."""
     by_key: dict[tuple[bytes, bytes], list[int]] = {}
-    if len(set(runs.values())) == len(set(kinds)) == 1:
+    if len({runs[middle] for middle in set(middles)}) == len(set(kinds)) == 1:
         by_key[runs[middles[0]], kinds[0]] = numbers
     else:
         for middle, kind, number in zip(middles, kinds, numbers, strict=True):
@@ -96,11 +110,10 @@ def _ranges(
 def _are_legal(params: Sequence[bytes]) -> bool:
     """Whether parameters that have roughly the right form have it exactly."""
     octets = b"".join(params)
-    if not octets.isascii() or b"\n" in octets:
-        return False
-    if b"]" not in octets and b"\\" not in octets:
-        return True
-    return all(_PARAMS.fullmatch(each) for each in params if b"\\" in each or b"]" in each)
+    special = octets.replace(b"\\]", b"")
+    if b"]" in special or b"\\" in special:
+        return octets.isascii() and all(_PARAMS.fullmatch(each) for each in params if b"\\" in each or b"]" in each)
+    return octets.isascii()
 
 
 @lru_cache(_REMEMBERED)
