@@ -21,8 +21,10 @@ a stream has not submitted yet is dropped, because its sender sends it again.
 
 Ceilings for each stream: one result of ByteStream.read(), one unfinished message, and `undurable_batches` batches that
 are submitted and not yet durable. Beyond that the stream is not read, and the sender waits. It is not read either while
-the peer does not read relay's answers, for at most `frame_timeout`. Nothing is lost uncounted: ListenerCounters has one
-counter for each cause.
+the peer does not read relay's answers, for at most `frame_timeout`. Messages of one octet take fifty times as much
+memory as on the wire, so the streams of one listener are parsed and submitted in turn. Streams that are answered are
+not: their frames are longer, and the time until they are parted counts from the parsing. Nothing is lost uncounted:
+ListenerCounters has one counter for each cause.
 """
 
 import asyncio
@@ -159,12 +161,15 @@ class StreamReception:
         counters: ListenerCounters,
         terms: StreamTerms,
         clock: Clock = wall_clock,
+        turn: asyncio.Lock | None = None,
     ) -> None:
+        """`turn` is shared by the streams that together may hold the messages of one read."""
         self._stream = stream
         self._submit = submit
         self._counters = counters
         self._terms = terms
         self._clock = clock
+        self._turn = asyncio.Lock() if turn is None else turn
         self._begun = b""  # the octets received before the dialect is known
         self._dialect: Dialect | None = None
         self._conversation: Conversation = SyslogConversation()  # until the dialect is known
@@ -330,7 +335,12 @@ class StreamReception:
                 self._begun = data
                 return
             self._begun = b""
-        await self._hand_on_to_conversation(data)
+        if self._dialect is None or not self._dialect.answers:
+            await self._wait_for_durable(at_most=self._terms.undurable_batches - 1)
+            async with self._turn:
+                await self._hand_on_to_conversation(data)
+        else:
+            await self._hand_on_to_conversation(data)
 
     async def _hand_on_to_conversation(self, data: bytes) -> None:
         conversation = self._conversation

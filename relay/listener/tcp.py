@@ -63,6 +63,7 @@ class StreamListener(Listener):
         self.terms = StreamTerms() if terms is None else terms
         """Of the next streams."""
         self._admission = Admission() if admission is None else admission
+        self._turn = asyncio.Lock()
         self._acceptors: list[Acceptor] = []
         self._receptions: set[asyncio.Task[None]] = set()
 
@@ -118,7 +119,7 @@ class StreamListener(Listener):
         if (stream := self._stream(behind, connection.admitted)) is None:
             self.counters.refused += 1
             return
-        await StreamReception(stream, self._submit, self.counters, self.terms).run()
+        await StreamReception(stream, self._submit, self.counters, self.terms, turn=self._turn).run()
 
 
 class TcpListener(StreamListener):

@@ -327,13 +327,14 @@ class Receiver(RunningParts):
         if tls is not None and self._identity is not None and url == f"tls://{tls.listen}":
             await listeners.begin_tls(tls.listen, self._identity, terms)
         elif ssh is not None and url == f"ssh://{ssh.listen}":
+            turn = asyncio.Lock()
             endpoint = SshEndpoint(
                 ssh.listen.host,
                 ssh.listen.port,
                 host_key_file=ssh.host_key,
                 authorized_keys_file=ssh.authorized_keys,
                 allowed=_allowed(settings),
-                serve=lambda stream: StreamReception(stream, submit, counters, listeners.terms[url]).run(),
+                serve=lambda stream: StreamReception(stream, submit, counters, listeners.terms[url], turn=turn).run(),
                 admission=listeners.admission,
             )
             await listeners.add(url, endpoint, terms)

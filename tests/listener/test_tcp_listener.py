@@ -5,6 +5,7 @@ import contextlib
 import errno
 import logging
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -530,3 +531,22 @@ class TestStarting:
 @pytest.fixture(autouse=True)
 def _log_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "relay")
+
+
+def test_messages_of_one_octet_from_many_senders_do_not_fill_the_memory() -> None:
+    """Each would take some hundred octets while the spool has no room for it."""
+
+    async def scenario() -> None:
+        spool = HeldSpool(ceiling=1)
+        async with AsyncExitStack() as stack:
+            listener = await stack.enter_async_context(listening(spool))
+            senders = [await stack.enter_async_context(connected(listener)) for _ in range(10)]
+            tracemalloc.start()
+            stack.callback(tracemalloc.stop)
+            for sender in senders:
+                sender.send(b"x\n" * 20_000)
+            await until(lambda: listener.counters.octets == len(senders) * 40_000)
+            held, _ = tracemalloc.get_traced_memory()
+            assert held < 10_000_000
+
+    run(scenario)
