@@ -64,6 +64,7 @@ class OpenFiles:
                 for file in log.files:
                     self._access.give_to(file.path, file.descriptor)
             log.identities = (identity_of(log_file), identity_of(ledger_file))
+            self.progress = time.monotonic()
         self._open[log] = None
         return log.files
 
