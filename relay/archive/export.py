@@ -20,11 +20,12 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from typing import IO, Any, BinaryIO, Final, NamedTuple, Self, cast
 
 import msgspec
 
-from relay.archive.layout import LOG_SUFFIXES, OWN, DayFiles
+from relay.archive.layout import COMPRESSIONS, LOG_SUFFIXES, OWN, DayFiles, plain_name
 from relay.archive.reading.ledger_reader import LedgerReader
 from relay.archive.reading.originators import OriginatorFolder, days_of, require_archive
 from relay.archive.writer.journal import Journal, OpenDaySizes, replay
@@ -112,42 +113,45 @@ class Export:
 
     def _add_days(self, package: tarfile.TarFile) -> None:
         for folder, files in self._days:
-            recorded = None
-            if files.ledger:
-                size, recorded, is_closed = _recorded(f"{folder.path}/{files.ledger}")
-                if is_closed or not self._may_be_open(folder, files):
-                    recorded = None
-                self._add(package, folder, files.ledger, size if is_closed or recorded is not None else None)
-            for name in files.logs[:1]:
-                self._add(package, folder, name, recorded if name.endswith((".log", ".jsonl")) else None)
+            with ExitStack() as opened:
+                name, log = self._log_of(folder, files)
+                if log is not None:
+                    opened.enter_context(log)
+                recorded = None
+                if files.ledger:  # after the log was opened: before retention removes one, the ledger says so
+                    path = f"{folder.path}/{files.ledger}"
+                    size, recorded, is_closed = _recorded(path)
+                    if is_closed or not self._may_be_open(folder, files):
+                        recorded = None
+                    with _opened(path) as ledger:
+                        whole = not is_closed and recorded is None
+                        self._add(package, f"{folder.name}/{files.ledger}", ledger, None if whole else size)
+                if log is not None:
+                    self._add(package, f"{folder.name}/{name}", log, None if name.endswith(COMPRESSIONS) else recorded)
+
+    def _log_of(self, folder: OriginatorFolder, files: DayFiles) -> tuple[str, BinaryIO | None]:
+        """The name of a day's log, and the file, open; None: it has none, or retention has removed it meanwhile."""
+        plain = dict.fromkeys(map(plain_name, files.logs))
+        for name in (*files.logs, *(f"{each}{suffix}" for each in plain for suffix in COMPRESSIONS)):
+            with suppress(FileNotFoundError):
+                return name, _opened(f"{folder.path}/{name}")
+        return "", None
 
     def _may_be_open(self, folder: OriginatorFolder, files: DayFiles) -> bool:
         """Whether the writer may be adding to a day that has no closing."""
         paths = {f"{folder.name}/{files.stem}{suffix}" for suffix in LOG_SUFFIXES.values()}
         return self._newest.get(folder.name) == files.stem or not paths.isdisjoint(self._open)
 
-    def _add(self, package: tarfile.TarFile, folder: OriginatorFolder, name: str, size: int | None) -> None:
+    def _add(self, package: tarfile.TarFile, name: str, file: BinaryIO, size: int | None) -> None:
         """Add a file, up to this size."""
-        path = f"{folder.path}/{name}"
+        source = _Hashing(file)
         try:
-            with open(path, "rb", opener=_open) as file:
-                facts = os.fstat(file.fileno())
-                if not stat.S_ISREG(facts.st_mode):
-                    raise NoInputError(path, "it is not a file", _NOT_A_FILE)
-                octets = facts.st_size if size is None else min(size, facts.st_size)
-                source = _Hashing(file)
-                member = _member(f"{folder.name}/{name}", octets, int(facts.st_mtime))
-                package.addfile(member, cast("IO[bytes]", source))
-        except PermissionError as error:
-            raise NoInputError(path, f"cannot be read: {error.strerror}", "check the path and its mode") from error
+            facts = os.fstat(file.fileno())
+            octets = facts.st_size if size is None else min(size, facts.st_size)
+            package.addfile(_member(name, octets, int(facts.st_mtime)), cast("IO[bytes]", source))
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise NoInputError(path, "it is not a file", _NOT_A_FILE) from error
-            if not isinstance(error, FileNotFoundError):
-                raise storage_error(path, "read", error) from error
-            cause = "it was compressed or removed meanwhile"
-            raise NoInputError(path, cause, "export once more") from error
-        self.files.append(ExportedFile(f"{folder.name}/{name}", octets, source.digest.hexdigest()))
+            raise storage_error(f"{self._archive}/{name}", "read", error) from error
+        self.files.append(ExportedFile(name, octets, source.digest.hexdigest()))
 
     def _add_manifest(self, package: tarfile.TarFile, now: int) -> None:
         days = [files.day for _, files in self._days]
@@ -168,9 +172,20 @@ class Export:
             package.addfile(_member(name, len(data), now // 1_000_000), io.BytesIO(data))
 
 
-def _open(path: str, flags: int) -> int:
-    """Without following a symbolic link, behind which any file of the machine could be, and without waiting."""
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _opened(path: str) -> BinaryIO:
+    """Open a file, not a link, behind which any file of the machine could be. FileNotFoundError: it is gone."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NoInputError(path, "it is not a file", _NOT_A_FILE) from error
+        raise NoInputError(path, f"cannot be read: {error.strerror}", "check the path and its mode") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise NoInputError(path, "it is not a file", _NOT_A_FILE)
+    return file
 
 
 def _recorded(path: str) -> tuple[int, int, bool]:

@@ -9,7 +9,7 @@ import os
 from typing import Final, NamedTuple
 
 from relay.archive.days.described_files import described_files
-from relay.archive.layout import DISPUTED, OWN, DayFiles, days_in
+from relay.archive.layout import DISPUTED, LEDGER_SUFFIX, OWN, DayFiles, days_in
 from relay.errors import NoInputError, StorageError
 from relay.system.disk import Disk
 
@@ -66,4 +66,11 @@ def days_of(disk: Disk, folder: OriginatorFolder) -> list[DayFiles]:
         if error.errno != errno.ENOTDIR:
             raise
         names = []  # a file in its place, which the check of the archive names
-    return [described_files(folder.path, files) for files in days_in(names)]
+    found = (_with_ledger(folder.path, files) for files in days_in(names))
+    return [described_files(folder.path, files) for files in found]
+
+
+def _with_ledger(folder: str, files: DayFiles) -> DayFiles:
+    """The files with a ledger that was created while the folder was being listed."""
+    ledger = f"{files.stem}{LEDGER_SUFFIX}"
+    return files if files.ledger or not os.path.lexists(f"{folder}/{ledger}") else files._replace(ledger=ledger)

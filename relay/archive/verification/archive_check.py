@@ -242,7 +242,7 @@ class ArchiveCheck:
             if files.day < self.first_day:
                 self._take_last_line(folder, files, chain)
                 continue
-            day = DayLog(folder, files, self._logs, lambda *_: None)
+            day = self._opened(folder, files)
             try:
                 begun |= self._check_day(day, chain, trail, findings, is_newest=files == all_days[-1])
             except (DataError, NoInputError) as error:
@@ -253,6 +253,18 @@ class ArchiveCheck:
             finally:
                 day.close()
         return begun
+
+    def _opened(self, folder: OriginatorFolder, files: DayFiles) -> DayLog:
+        """A day with its log open; without its log if retention removed that since the folder was listed."""
+        day = DayLog(folder, files, self._logs, lambda *_: None)
+        try:
+            _ = day.path and day.log
+        except NoInputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return DayLog(folder, files._replace(logs=()), self._logs, lambda *_: None)
+        except DataError:  # the check reports it
+            pass
+        return day
 
     def _take_last_line(self, folder: OriginatorFolder, files: DayFiles, chain: dict[str, bytes]) -> None:
         """Only the line that a later ledger continues."""
@@ -310,7 +322,7 @@ class ArchiveCheck:
             with self._disk.open(path, writable=False) as file:
                 if not (check.closing and b'{"removed":'.startswith(file.read(torn, check.ledger_end)[:11])):
                     check.note_torn_end(torn)
-        if is_newest and check.closing is None and not is_open:
+        if is_newest and check.closing is None and not is_open and check.ledger_end:  # empty: it is just beginning
             findings.notices.append(ArchiveNotice("unclosed", path))
         elif is_open and not self.has_journal and torn > 0:
             findings.notices.append(ArchiveNotice("undescribed", path, torn))

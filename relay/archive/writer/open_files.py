@@ -53,11 +53,12 @@ class OpenFiles:
         if log.files is None:
             if len(self._open) >= self._limit:
                 self._make_way()
-            log_file = self._disk.open(f"{self._folder}/{log.path}", create=True)
+            # The ledger first: so a reader that finds a log finds its ledger too.
+            ledger_file = self._disk.open(f"{self._folder}/{log.ledger_path}", create=True)
             try:
-                ledger_file = self._disk.open(f"{self._folder}/{log.ledger_path}", create=True)
+                log_file = self._disk.open(f"{self._folder}/{log.path}", create=True)
             except BaseException:
-                log_file.close()
+                ledger_file.close()
                 raise
             log.files = (log_file, ledger_file)
             if log.begins_anew:

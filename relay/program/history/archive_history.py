@@ -21,6 +21,7 @@ from typing import Final
 from typing_extensions import override
 
 from relay.archive.layout import DayFiles
+from relay.archive.ledger import Removal
 from relay.archive.reading.day_log import A_DAY, DayLog, marks_at
 from relay.archive.reading.ledger_reader import CHUNK, DayEnd
 from relay.archive.reading.line_search import BLOCK, ArchivedMessage, Found, search, search_backward
@@ -343,9 +344,11 @@ class ArchiveHistory(History):
         if end.removal is None:
             yield day.begin, UnreadableStretch(path, 0, "the log of this day is missing; only its ledger is there")
         elif self._following or self._filter.earliest is not None or self._filter.received_from is not None:
-            when = format_timestamp(end.removal.removed)[:10].decode()
-            cause = f"removed by retention ({end.removal.cause}) on {when}"
-            yield day.begin, UnreadableStretch(path, read, cause, is_expected=True)
+            yield day.begin, UnreadableStretch(path, read, _removal_cause(end.removal), is_expected=True)
+
+
+def _removal_cause(removal: Removal) -> str:
+    return f"removed by retention ({removal.cause}) on {format_timestamp(removal.removed)[:10].decode()}"
 
 
 def _facts(folder: OriginatorFolder, files: DayFiles) -> object:
@@ -359,6 +362,10 @@ def _facts(folder: OriginatorFolder, files: DayFiles) -> object:
 
 
 def _unreadable(day: DayLog, error: RelayError) -> UnreadableStretch:
+    if isinstance(error.__cause__, FileNotFoundError) and day.ledger is not None:
+        with suppress(NoInputError, StorageError):
+            if (removal := day.ledger.end().removal) is not None:  # since the folder was listed
+                return UnreadableStretch(day.path, 0, _removal_cause(removal), is_expected=True)
     """What cannot be read of a day; a missing permission is an error, because the caller can get it."""
     if isinstance(error.__cause__, PermissionError):
         raise error

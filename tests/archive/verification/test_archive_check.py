@@ -258,6 +258,28 @@ def test_the_end_of_a_ledger_is_compared_with_the_journal(
             assert [kind for each in found.values() for kind in kinds(each.notices)] == notices
 
 
+def test_a_day_that_retention_removes_while_the_archive_is_checked_is_removed(tmp_path: Path) -> None:
+    days = three_days(tmp_path)
+    originators = ArchiveCheck(Disk(), str(tmp_path), AssessmentScope())
+
+    class Removing(Disk):
+        """Lists a folder before retention removes a day."""
+
+        def names(self, folder: str) -> list[str]:
+            found = super().names(folder)
+            if folder.endswith("router1"):
+                days[0].remove(BEGIN + 9 * DAY_US)
+                days[0].save(tmp_path, log=False)
+                (tmp_path / "router1/2024-03-06.log").unlink(missing_ok=True)
+                days[0].lines.pop()
+            return found
+
+    check = ArchiveCheck(Removing(), str(tmp_path), AssessmentScope())
+    (found,) = check.originators()
+    assert (found.places, kinds(found.notices)) == ((), ["removed"])
+    assert all(each.whole for each in originators.originators())
+
+
 def test_a_day_that_begins_while_the_archive_is_checked_is_open(tmp_path: Path) -> None:
     written_days(tmp_path)
     with ArchiveWriter(str(tmp_path), "spool", limits=limits()) as writer:

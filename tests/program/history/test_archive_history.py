@@ -226,6 +226,21 @@ def test_what_cannot_be_read_is_named_and_does_not_count_towards_a_limit(tmp_pat
     assert list(history(tmp_path).backward(0)) == []
 
 
+@pytest.mark.parametrize("order", ["events", "backward"])
+def test_a_day_that_retention_removes_while_the_history_is_read_is_not_damage(tmp_path: Path, order: str) -> None:
+    archive = Archive(tmp_path)
+    for host in ("r1", "r2", "r3", "r4", "r5"):
+        archive.put(0, host, *(f"{host}-{number}" for number in range(3)))
+    read = history(tmp_path)
+    items = getattr(read, order)()
+    next(items)  # all logs are listed, and at most three are open
+    for days in archive.days.values():
+        days[0].close(BEGIN + A_DAY)
+        days[0].remove(BEGIN + 9 * A_DAY)
+        (days[0].save(tmp_path, log=False) / "2026-11-29.log").unlink()
+    assert all(item.is_expected and "removed by retention" in item.cause for item in unread(items))
+
+
 def test_a_log_that_was_moved_away_is_named_and_read_when_it_is_there_again(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     for day in range(3):
