@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import operator
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -35,6 +36,8 @@ from relay.values.histogram import COMMIT_BOUNDS, Histogram
 COMFORTABLE: Final = 20
 """With max-size divided by this free, a want of space ends at once."""
 _EVENT_OVERHEAD: Final = 64
+_head_of = operator.itemgetter(2)  # quicker than its name, and every event passes here
+_tail_of = operator.itemgetter(3)
 
 _Result = TypeVar("_Result")
 
@@ -183,8 +186,8 @@ class Intake:
 
     async def submit(self, batch: Batch, source: str = "") -> "asyncio.Future[None]":
         """Hand a batch over; waits while too much is pending. The future is done once the batch is durable."""
-        octets = sum([len(head) + len(tail) + _EVENT_OVERHEAD for _, _, head, tail, _ in batch.events])
-        octets += sum(map(len, batch.provenance or ()))
+        octets = sum(map(len, batch.provenance or ())) + len(batch.events) * _EVENT_OVERHEAD
+        octets += sum(map(len, map(_head_of, batch.events))) + sum(map(len, map(_tail_of, batch.events)))
         durable = asyncio.get_running_loop().create_future()
         queue = self._repeatable if batch.repeatable else self._others
         await queue.put(_Pending(source, batch, octets, durable, len(batch.events)))

@@ -282,12 +282,13 @@ def by_span(header: Header, payload: bytes) -> Iterator[tuple[Span, list[bytes]]
     """The messages of each span of a checked payload."""
     offset = 0
     for span in header.spans:
-        found = []
+        found: list[bytes] = []
+        index, add = payload.index, found.append
         for _ in range(span.messages):
-            space = payload.index(b" ", offset)
+            space = index(b" ", offset)
             begin = space + 1
             offset = begin + int(payload[offset:space])
-            found.append(payload[begin:offset])
+            add(payload[begin:offset])
         yield span, found
 
 

@@ -178,13 +178,16 @@ class Decoder:
 
     def _read_counted(self, data: bytes, at: int, messages: list[bytes]) -> int:
         """The hot loop: read whole counted frames in a row; returns where the first other frame begins."""
-        size, limit = len(data), self._limit
-        while (space := data.find(b" ", at, at + _LONGEST_LENGTH + 1)) > at:
+        size, limit, find, add = len(data), self._limit, data.find, messages.append
+        while (space := find(b" ", at, at + _LONGEST_LENGTH + 1)) > at:
             digits = data[at:space]
-            end = space + 1 + int(digits) if digits.isdigit() else 0
-            if not 0 < end - space - 1 <= limit or end > size:
+            if not digits.isdigit():
                 break
-            messages.append(data[space + 1 : end])
+            begin, length = space + 1, int(digits)
+            end = begin + length
+            if not 0 < length <= limit or end > size:
+                break
+            add(data[begin:end])
             at = end
         return at
 

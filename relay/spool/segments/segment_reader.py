@@ -274,8 +274,8 @@ class SegmentReader:
         """The payload of the block at `offset`, checked; BlockError when it is damaged."""
         offset += header.length
         payload = self._read_ahead(offset, header.payload_length)
-        if len(payload) < header.payload_length:
-            payload += self._file.read(header.payload_length - len(payload), offset + len(payload))
+        if len(payload) < header.payload_length:  # to copy what there is takes longer than to read it again
+            payload = self._file.read(header.payload_length, offset)
         try:
             block.check_payload(header, payload)
         except BlockError:  # what was read ahead may be older than the block
