@@ -44,6 +44,7 @@ from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch, of_receiver
 from relay.program.watch.dispute_watch import DisputeWatch
 from relay.program.watch.silence_watch import SilenceWatch
+from relay.spool.both_spools import BothSpools
 from relay.spool.commit import Routing
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
@@ -171,24 +172,37 @@ async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: Arc
         committed=silence.note,
         counters=writing.counters,
         unusable=set(),
-        is_outdated=functools.partial(_is_outdated, road.store),
+        is_outdated=functools.partial(is_outdated, road.store),
         archive_format=receiver.archive_format,
         access=FileAccess(receiver.archive_mode, group_number(receiver.archive_group, GROUP_KEY)),
     )
-    with writer() as archive:
+    with writer(is_outdated=functools.partial(is_outdated, road.store, comes_again=True)) as archive:
         # The archive's own cursor counts: it is written in one step with the files.
-        start = Cursor() if archive.cursor is None else Cursor.decode(archive.cursor)
+        start = beginning(road.store) if archive.cursor is None else Cursor.decode(archive.cursor)
     road.store.restore_cursor(ARCHIVE, start)
     seconds = road.archive_commit_seconds = Histogram(COMMIT_BOUNDS)
     return Route(ARCHIVE, lambda _: ArchiveSession(writer(), seconds), EVERYTHING, start)
 
 
-def _is_outdated(store: Store, cursor: bytes) -> bool:
-    """Whether more was archived than an archive's cursor says; that it passed damage alone is not more."""
+def is_outdated(store: Store, cursor: bytes, *, comes_again: bool = False) -> bool:
+    """Whether the archive has proven more than this cursor says, and not all of that comes again.
+
+    `comes_again`: what the spool still has after this cursor comes again. That damage alone was passed is not more.
+    """
     stored, found = store.cursor(ARCHIVE), Cursor.decode(cursor)
     if stored is None or stored.delivered == found.delivered:
         return False
-    return any(is_at < was_at for is_at, was_at in zip(found.reached, stored.reached, strict=True))
+    return any(
+        at < was_at and not (comes_again and 0 < spool.oldest_first <= at[0])
+        for spool, at, was_at in zip(store.spools, found.reached, stored.reached, strict=True)
+    )
+
+
+def beginning(store: Store) -> Cursor:
+    """Where an archive without a cursor begins: with all that the spool has. What is proven and deleted is not lost."""
+    stored = store.cursor(ARCHIVE) or Cursor()
+    firsts = (spool.oldest_first or spool.next_number for spool in store.spools)
+    return Cursor().at(BothSpools(*((min(pair), 0) for pair in zip(stored.blocks, firsts, strict=True))))
 
 
 class Receiver(RunningParts):
