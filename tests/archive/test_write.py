@@ -381,9 +381,14 @@ def test_on_a_full_disk_the_cut_is_made_without_its_copy(archive: Path, monkeypa
     writer = ArchiveWriter(str(archive), "spool", limits=limits(max_pending=1))
     writer.write(foreign(1), NOON_US)
     abandon(writer)
+    former = {f"cut-{number}" for number in range(1, recovery.MAX_COPIES + 1)}
+    for name in former:
+        (archive / ".relay" / name).touch()
     monkeypatch.setattr(FailingFile, "failing", "write")
     with ArchiveWriter(str(archive), "spool", disk=FailingDisk()) as again:
         assert all_stored(archive) == []
+        copies = {name for name in os.listdir(archive / ".relay") if name.startswith("cut-")}
+        assert copies == former, "a copy that cannot be finished replaces none"
         assert "journal.new" not in os.listdir(archive / ".relay"), "there is no room for it: the old one is continued"
         again.write(foreign(1), NOON_US)
         with pytest.raises(StorageError):

@@ -231,17 +231,25 @@ def _pieces(disk: Disk, folder: str, tails: list[FileTail]) -> Iterator[bytes]:
 
 
 def _keep(disk: Disk, own: str, stem: str, pieces: Iterable[bytes]) -> None:
-    """Keep a copy under the next number, and the last ones before it; durable on return."""
+    """Keep a copy under the next number, and the last ones before it; durable on return.
+
+    A copy that cannot be finished leaves no file, and costs no former copy: on a full disk this is tried again and again.
+    """
     numbers = sorted(int(name[len(stem) + 1 :]) for name in disk.names(own) if re.fullmatch(stem + r"-\d+", name))
+    path = f"{own}/{stem}-{numbers[-1] + 1 if numbers else 1}"
+    try:
+        with disk.open(path, create=True) as file:
+            offset = 0
+            for piece in pieces:
+                file.write(piece, offset)
+                offset += len(piece)
+            file.sync()
+    except StorageError:
+        with suppress(StorageError):
+            disk.remove(path)
+        raise
     for number in numbers[: max(0, len(numbers) + 1 - MAX_COPIES)]:
         disk.remove(f"{own}/{stem}-{number}")
-    path = f"{own}/{stem}-{numbers[-1] + 1 if numbers else 1}"
-    with disk.open(path, create=True) as file:
-        offset = 0
-        for piece in pieces:
-            file.write(piece, offset)
-            offset += len(piece)
-        file.sync()
     disk.sync_folder(own)
 
 

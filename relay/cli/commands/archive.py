@@ -78,7 +78,7 @@ _FINDINGS: Final = {
 _NOTICES: Final = {
     "foreign": "not made by relay, and not read",
     "open": "users other than its owner can write to it",
-    "copy": "a copy of what relay cut off or found damaged when it started, {octets} octets",
+    "copy": "a copy of what relay cut off or found damaged, {octets} octets",
     "uncommitted": "{octets} octets at its end were not committed; relay cuts them off (after a copy) when it starts",
     "compressed": "compressed by another program than relay",
     "begins anew": "the chain begins anew here: this ledger continues none of the older ones",

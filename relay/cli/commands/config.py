@@ -131,4 +131,4 @@ def _servers(settings: Settings, servers: Sequence[RemoteLoggingServer]) -> list
 
 
 def _list(things: Sequence[str]) -> str:
-    return " and ".join(things) or "nothing"
+    return " and ".join(filter(None, (", ".join(things[:-1]), *things[-1:]))) or "nothing"

@@ -99,8 +99,8 @@ def judged(
     quiet_for = (now - report.received) / _MICROSECONDS
     for table in expected:
         if quiet_for >= table.within and glob_matcher(table.originator)(report.name):
-            within = duration_text(table.within)
-            faults.append(Fault(CheckState.WARNING, f"{report.name}: nothing came for {quiet_for:.0f} s, not {within}"))
+            text = f"{report.name}: nothing came for {quiet_for:.0f} s (limit: {duration_text(table.within)})"
+            faults.append(Fault(CheckState.WARNING, text))
     is_silent = bool(faults)
     if report.disputed:
         faults.append(Fault(CheckState.WARNING, f"{report.name}: messages under another sender's name"))

@@ -196,7 +196,7 @@ class SilenceWatch:
             text, settled = duration_text(within), self._clock >= min(SETTLING, within)
             for name, present in self._present.items():
                 if self._clock - present.seen >= within and each.matches(name):
-                    found[name] = Silence(name, f"nothing came from {name} within {text}, as is expected", settled)
+                    found[name] = Silence(name, f"{name} sent nothing for {text}, the limit in [[receiver.expect]]", settled)
         return found
 
     def _unmatched(self) -> list[Silence]:
@@ -206,7 +206,7 @@ class SilenceWatch:
                 each.is_matched = True
                 continue
             within = each.table.within
-            sentence = f"nothing came from any originator {each.pattern} within {duration_text(within)}"
-            text = f"{sentence}, as is expected; check the name, or the sender"
+            sentence = f"no originator {each.pattern} sent anything for {duration_text(within)}"
+            text = f"{sentence}, the limit in [[receiver.expect]]; check the name, or the sender"
             found.append(Silence(each.pattern, text, settled=self._clock - each.since >= within))
         return found

@@ -95,7 +95,7 @@ def test_every_originator_that_matches_is_expected_by_itself() -> None:
     receiver.watch.note("fw2", extent())
     assert receiver.after(9) == []
     assert receiver.after(1) == ["fw1"]
-    assert receiver.found.originators[0].text == "nothing came from fw1 within 10m, as is expected"
+    assert receiver.found.originators[0].text == "fw1 sent nothing for 10m, the limit in [[receiver.expect]]"
     assert receiver.after(590) == ["fw1", "fw2"]
 
 
