@@ -233,7 +233,7 @@ def _pieces(disk: Disk, folder: str, tails: list[FileTail]) -> Iterator[bytes]:
 def _keep(disk: Disk, own: str, stem: str, pieces: Iterable[bytes]) -> None:
     """Keep a copy under the next number, and the last ones before it; durable on return.
 
-    A copy that cannot be finished leaves no file, and costs no former copy: on a full disk this is tried again and again.
+    A copy that cannot be finished leaves no file, and costs no former copy: a full disk is met again and again.
     """
     numbers = sorted(int(name[len(stem) + 1 :]) for name in disk.names(own) if re.fullmatch(stem + r"-\d+", name))
     path = f"{own}/{stem}-{numbers[-1] + 1 if numbers else 1}"

@@ -196,7 +196,8 @@ class SilenceWatch:
             text, settled = duration_text(within), self._clock >= min(SETTLING, within)
             for name, present in self._present.items():
                 if self._clock - present.seen >= within and each.matches(name):
-                    found[name] = Silence(name, f"{name} sent nothing for {text}, the limit in [[receiver.expect]]", settled)
+                    sentence = f"{name} sent nothing for {text}, the limit in [[receiver.expect]]"
+                    found[name] = Silence(name, sentence, settled)
         return found
 
     def _unmatched(self) -> list[Silence]:

@@ -65,7 +65,10 @@ def test_alarms_of_a_relay_count_by_their_severity_and_the_worst_comes_first() -
 def test_an_expected_originator_is_judged_by_its_last_message_of_any_kind() -> None:
     expected = (ReceiverExpect(originator="pri*", within="10m"),)
     quiet = OriginatorReport("printer", disputed=False, received=NOW - 600 * SECOND)
-    assert check(fleet(quiet, expected=expected)) == (CheckState.WARNING, "printer: nothing came for 600 s (limit: 10m)")
+    assert check(fleet(quiet, expected=expected)) == (
+        CheckState.WARNING,
+        "printer: nothing came for 600 s (limit: 10m)",
+    )
     assert check(fleet(quiet._replace(name="other"), expected=expected))[0] is CheckState.OK
 
 
