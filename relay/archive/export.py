@@ -26,6 +26,7 @@ from typing import IO, Any, BinaryIO, Final, NamedTuple, Self, cast
 import msgspec
 
 from relay.archive.layout import COMPRESSIONS, LOG_SUFFIXES, OWN, DayFiles, plain_name
+from relay.archive.ledger import Closing, Extent, LedgerError, Removal, decode
 from relay.archive.reading.ledger_reader import LedgerReader
 from relay.archive.reading.originators import OriginatorFolder, days_of, require_archive
 from relay.archive.writer.journal import Journal, OpenDaySizes, replay
@@ -190,12 +191,15 @@ def _opened(path: str) -> BinaryIO:
 
 def _recorded(path: str) -> tuple[int, int, bool]:
     """The ledger's whole lines in octets, the log's octets that they describe, and whether the day is closed."""
-    reader = LedgerReader(path)
-    last = next(reader.lines_backward(), None)
-    size = last.offset + len(last.octets) if last is not None else 0
-    end, extent = reader.end(), reader.last_extent()
-    described = extent[0].off + extent[0].len if extent is not None and extent[1] <= size else 0
-    return size, described, end.closing is not None or end.removal is not None
+    size, is_closed = 0, False
+    for line in LedgerReader(path).lines_backward():  # one look, because the writer may be adding lines
+        size = size or line.offset + len(line.octets)
+        with suppress(LedgerError):
+            entry = decode(line.octets)
+            if isinstance(entry, Extent):
+                return size, entry.off + entry.len, is_closed
+            is_closed |= isinstance(entry, Closing | Removal)
+    return size, 0, is_closed
 
 
 def _member(name: str, octets: int, modified: int) -> tarfile.TarInfo:

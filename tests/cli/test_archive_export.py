@@ -2,12 +2,14 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from archive.messages import DAY_US, NOON_US, foreign
 from archive.relay_events import numbered
 
+from relay.archive.reading.ledger_reader import LedgerReader, LocatedLine
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.cli import main
 
@@ -73,6 +75,30 @@ def test_changed_files_are_exported_as_they_are_and_nothing_outside(
     assert main(["archive", "export", str(archive), "--output", str(tmp_path / "link.tar")]) == 66
     assert "2024-03-08.log: it is not a file" in capfd.readouterr().err
     assert not list(tmp_path.glob("link*"))
+
+
+def test_an_extent_that_is_written_meanwhile_does_not_empty_the_log(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer appends an extent whenever the export has looked at the end of a ledger."""
+    log = archive / "switch1/2024-03-08.log"
+    exported = log.read_bytes()
+    with ArchiveWriter(str(archive), "spool") as writer:
+        looked = LedgerReader.lines_backward
+
+        def lines_backward(reader: LedgerReader) -> Iterator[LocatedLine]:
+            lines = looked(reader)
+            yield next(lines)
+            writer.write(foreign(9), NOON_US + 2 * DAY_US)
+            writer.commit(b"9")
+            yield from lines
+
+        monkeypatch.setattr(LedgerReader, "lines_backward", lines_backward)
+        assert main(["archive", "export", str(archive), "--output", str(tmp_path / "part.tar")]) == 0
+    folder = unpacked(tmp_path / "part.tar", tmp_path / "elsewhere")
+    assert (folder / "switch1/2024-03-08.log").read_bytes().startswith(exported)
+    monkeypatch.undo()
+    assert main(["archive", "verify", str(folder)]) == 0
 
 
 def test_days_and_originators_are_chosen(archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,11 @@ is not an archive, StorageError when one cannot be listed. Memory: the names of 
 
 import errno
 import os
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from relay.archive.days.described_files import described_files
-from relay.archive.layout import DISPUTED, LEDGER_SUFFIX, OWN, DayFiles, days_in
+from relay.archive.layout import DISPUTED, LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in
 from relay.errors import NoInputError, StorageError
 from relay.system.disk import Disk
 
@@ -66,7 +67,8 @@ def days_of(disk: Disk, folder: OriginatorFolder) -> list[DayFiles]:
         if error.errno != errno.ENOTDIR:
             raise
         names = []  # a file in its place, which the check of the archive names
-    found = (_with_ledger(folder.path, files) for files in days_in(names))
+    found = days_in(names)
+    found = [*(_with_ledger(folder.path, files) for files in found[:-1]), *_begun(folder.path, found[-1:])]
     return [described_files(folder.path, files) for files in found]
 
 
@@ -74,3 +76,11 @@ def _with_ledger(folder: str, files: DayFiles) -> DayFiles:
     """The files with a ledger that was created while the folder was being listed."""
     ledger = f"{files.stem}{LEDGER_SUFFIX}"
     return files if files.ledger or not os.path.lexists(f"{folder}/{ledger}") else files._replace(ledger=ledger)
+
+
+def _begun(folder: str, newest: list[DayFiles]) -> Iterator[DayFiles]:
+    """The newest day, with files that were created while the folder was being listed."""
+    for files in newest:
+        names = [] if files.logs else [f"{files.stem}{suffix}" for suffix in LOG_SUFFIXES.values()]
+        logs = tuple(name for name in names if os.path.lexists(f"{folder}/{name}"))
+        yield _with_ledger(folder, files._replace(logs=files.logs or logs))
