@@ -87,15 +87,11 @@ class ArchiveWatch:
             file.seek(begun)
             data = file.read()
         now = time.monotonic()
-        place = 0
-        while (space := data.find(b" ", place)) > 0:
-            end = space + 1 + int(data[place:space])
-            if end >= len(data):
-                break  # it is being written
-            found = _RECORD.search(data, space, end)
+        end = data.rfind(b"\n") + 1  # behind it a line is being written
+        for line in data[:end].splitlines():
+            found = _RECORD.search(line)
             self.arrivals.append(Arrival(int(found[1]) if found else 0, 1, now))
-            place = end + 1  # a LF follows each
-        return place
+        return end
 
 
 def measure(name: str, far_end: FarEnd, sshd: Sshd, pattern: Pattern) -> Run:
