@@ -55,6 +55,7 @@ from relay.archive.writer.recovery import WHOLE_DISK_ERRORS, ledger_of, originat
 from relay.archive.writer.repetitions import Repetition, Repetitions
 from relay.errors import StorageError
 from relay.syslog.lenient import own_batch
+from relay.syslog.lenient.own_batch import OwnBatch
 from relay.syslog.rfc5424 import Identity
 from relay.system.crash_point import crash_point
 from relay.system.disk import Disk, Lock
@@ -229,30 +230,38 @@ class ArchiveWriter:
         return self.counters.messages - before
 
     def _take_all(self, messages: Sequence[bytes], receipt: _Receipt) -> int:
-        """Take new messages of one relay as `_take_singly` does, but quicker; how many, from the first one on."""
-        own = own_batch.read(messages)
-        lines = None if own is None else joined(messages[: own.messages])
-        if lines is None or own is None or self._unwritten + len(lines) > self._limits.max_pending:
-            return 0
+        """Take new messages of relays as `_take_singly` does, but quicker; how many, from the first one on."""
+        taken = 0
+        for own in own_batch.read(messages):
+            if not self._take_own(messages[taken : taken + own.messages], own, receipt):
+                break
+            taken += own.messages
+        return taken
+
+    def _take_own(self, messages: Sequence[bytes], own: OwnBatch, receipt: _Receipt) -> bool:
+        """Take messages of one host; False, and nothing is done, when they must be taken singly."""
+        lines = joined(messages)
+        if lines is None or self._unwritten + len(lines) > self._limits.max_pending:
+            return False
         if own.latest - own.earliest > FAR or len(lines) >= MAX_OCTETS:
-            return 0
+            return False
         place = self._policy.plain_folder(own.host, receipt.provenance)
         if place is None:
-            return 0
+            return False
         folder, originator = place
         numbers = [(self._key(folder, run, kind), first, last) for run, kind, first, last in own.ranges]
         if not all(last <= MAX_NUMBER and self._seen.has_none_of(key, first, last) for key, first, last in numbers):
-            return 0
+            return False
         day = self._logs.of(folder, receipt.day, originator)
         draft = day.draft_for_all(receipt.provenance, receipt.time, own, len(lines))
         if draft is None:
-            return 0
+            return False
         for key, first, last in numbers:
             self._seen.add_all(key, first, last, receipt.sender)
-        draft.add_all(messages[: own.messages], len(lines), receipt.time, own)
+        draft.add_all(messages, len(lines), receipt.time, own)
         self.counters.messages += own.messages
         self._unwritten += len(lines) - own.messages
-        return own.messages
+        return True
 
     def _take_singly(self, messages: Sequence[bytes], receipt: _Receipt) -> None:
         received, day, provenance, sender, marks = receipt

@@ -1,14 +1,13 @@
 """Many of relay's own messages at once, because a receiver gets mostly these.
 
 `read` finds in them what `strict.glance` finds in each (a test compares them). It ends at a message of another form,
-host or zone, and leaves messages of several days, and those without consecutive numbers, to `glance`. The regular
-expression is liberal in what the messages of a sender have in common. That is checked once for each different text.
-Pure.
+and leaves messages of several days, and those without consecutive numbers, to `glance`. The regular expression is liberal
+in what the messages of a sender have in common. That is checked once for each different text. Pure.
 """
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -59,29 +58,40 @@ class _Sender(NamedTuple):
     run: bytes
 
 
+_Row = tuple[bytes, ...]
+"""The groups of `_MESSAGE`."""
+
+
 def is_own(message: bytes) -> bool:
     """Whether `read` is worth a try for messages of which this is the first."""
     return _MESSAGE.match(message) is not None
 
 
-def read(messages: Sequence[bytes]) -> OwnBatch | None:
-    """The content of these messages as far as they have one form, host and zone; None: read the first ones singly."""
-    rows: list[tuple[bytes, ...]] = []
+def read(messages: Sequence[bytes]) -> Iterator[OwnBatch]:
+    """The content of these messages, in turn for each host and zone, up to the first that must be read by itself."""
+    rows: list[_Row] = []
     for match in map(_MESSAGE.match, messages):
         if match is None:
             break
         rows.append(match.groups(b""))
     senders = {middle: _sender(middle) for middle in {row[2] for row in rows}}
-    sender = senders[rows[0][2]] if rows else None
-    if sender is None:
-        return None
-    others = {middle for middle, other in senders.items() if other is None or other[:2] != sender[:2]}
-    if others:
-        rows = list(itertools.takewhile(lambda row: row[2] not in others, rows))
+    origins = {middle: sender and (sender.host, sender.zone) for middle, sender in senders.items()}
+    groups: Iterable[list[_Row]] = [rows]
+    if len(set(origins.values())) != 1:
+        groups = (list(group) for _, group in itertools.groupby(rows, lambda row: origins[row[2]]))
+    for group in groups:
+        batch = _batch(group, senders)
+        if batch is None:
+            return
+        yield batch
+
+
+def _batch(rows: Sequence[_Row], senders: dict[bytes, _Sender | None]) -> OwnBatch | None:
+    """The content of messages of one host and zone; None when they must be read singly."""
     heads, clocks, middles, sequences, kinds, *params = zip(*rows, strict=True)
-    days = {_day(head) for head in set(heads)}
+    sender, days = senders[middles[0]], {_day(head) for head in set(heads)}
     day = days.pop()
-    if days or day is None or not all(map(_are_legal, params)) or max(clocks) > _LAST_CLOCK:
+    if sender is None or day is None or days or not all(map(_are_legal, params)) or max(clocks) > _LAST_CLOCK:
         return None
     # As text, times of one day are in their order, whatever their fractions.
     earliest, latest = (_time(day + clock, sender.zone) for clock in (min(clocks), max(clocks)))
