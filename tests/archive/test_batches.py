@@ -110,5 +110,8 @@ def test_extents_end_at_the_same_line(tmp_path: Path, monkeypatch: pytest.Monkey
     large = [own(number, text="x" * (MAX_OCTETS // 200)) for number in range(450)]
     times = [at(own(1000 + day), f"2024-03-{day:02}T00:00:00") for day in range(1, 29)]
     by_run = [own(1, run=f"{number:x}") for number in range(1100)]
-    received: list[Received] = [(each, NOON_US, SENDERS[1], ReceiptMark(0)) for each in (large, times, by_run)]
+    far = [at(own(5000), "1993-01-01T00:00:00")]
+    received: list[Received] = [
+        (each, NOON_US, SENDERS[1], ReceiptMark(0)) for each in (large, times, by_run, far, run_of(5001, 20))
+    ]
     same(tmp_path, monkeypatch, received, limits())

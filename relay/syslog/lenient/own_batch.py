@@ -1,8 +1,8 @@
 """Many of relay's own messages at once, because a receiver gets mostly these.
 
 `read` finds in them what `strict.glance` finds in each (a test compares them). It ends at a message of another form,
-and leaves messages of several days, and those without consecutive numbers, to `glance`. The regular expression is liberal
-in what the messages of a sender have in common. That is checked once for each different text. Pure.
+and leaves messages of several days, or without consecutive numbers, to `glance`. The regular expression is liberal in
+what the messages of a sender have in common. That is checked once for each different text. Pure.
 """
 
 import itertools
