@@ -248,7 +248,8 @@ class ArchiveCheck:
             except (DataError, NoInputError) as error:
                 if isinstance(error.__cause__, PermissionError):
                     raise
-                findings.add(ArchiveDefect("unreadable", error.what, cause=error.cause))
+                cause = error.cause.removeprefix("cannot be read: ")
+                findings.add(ArchiveDefect("unreadable", error.what, cause=cause))
                 self._take_last_line(folder, files, chain)
             finally:
                 day.close()

@@ -145,6 +145,10 @@ class ArchiveHistory(History):
             return
         is_over = bool(end.closing or end.removal or self._is_continued(day))
         until = self._end_of(day, is_over=is_over)
+        if position.off > day.log.size():
+            cause = "it is shorter than what was read of it, so it is read from its beginning"
+            yield day.begin, UnreadableStretch(day.path, 0, cause, is_expected=True)
+            position.off = 0
         for key, found in search(day, self._query, begin=position.off, until=until):
             if found is not None:
                 position.enter(found.piece.extent, found.piece.line)

@@ -258,6 +258,13 @@ def test_a_log_that_was_moved_away_is_named_and_read_when_it_is_there_again(tmp_
     assert texts(history(tmp_path, following=True, positions=restarted(again)).events()) == []
 
 
+def test_a_log_that_is_shorter_than_its_position_is_read_again(tmp_path: Path) -> None:
+    Archive(tmp_path).put(0, "r1", "a", "b")
+    positions = {"r1": OriginatorPosition({"2026-11-29": DayPosition(7_000_000)})}
+    items = list(history(tmp_path, following=True, positions=positions).events())
+    assert (events_of(items), [item.is_expected for item in unread(items)]) == (["a", "b"], [True])
+
+
 def test_positions_of_another_archive_leave_nothing_out(tmp_path: Path) -> None:
     """The finished days of both have the same names."""
     for name in ("one", "other"):
