@@ -201,3 +201,15 @@ def test_what_is_the_same() -> None:
     assert is_same(long, long.replace(b'type="audit"', b'relayPart="1/2" type="audit"'))
     assert not is_same(long, long + b"x")
     assert not is_same(own(1), own(1, text="2"))
+
+
+def test_a_part_that_a_crash_left_empty_in_the_other_format_hides_nothing(tmp_path: Path) -> None:
+    crashed = ArchiveWriter(str(tmp_path), "spool", archive_format="json", limits=limits(max_pending=0))
+    crashed.write(own(1), NOON_US, ROUTER)
+    crashed.close()  # nothing is committed: its files will be cut
+    with ArchiveWriter(str(tmp_path), "spool") as writer:
+        writer.write(own(1), NOON_US, ROUTER)
+        writer.commit(b"1")
+    with ArchiveWriter(str(tmp_path), "spool") as writer:
+        assert not writer.write(own(1), NOON_US, ROUTER)
+        assert not writer.counters.uncompared

@@ -170,11 +170,14 @@ class OpenDays:
 
     def _continue(self, log: OpenDay) -> bool:
         """Continue the newest part of a day if it is open and as it was left; else choose the number of a new part."""
-        parts = [each.part for each in self._days_of(log.folder) if each.day == log.day]
+        found = [each for each in self._days_of(log.folder) if each.day == log.day]
+        parts = [each.part for each in found]
         log.part = max(parts, default=1)
         sizes = self.days.get(log.path)
         is_usable = self.unusable.isdisjoint((f"{self._archive}/{log.path}", f"{self._archive}/{log.ledger_path}"))
-        if is_usable and not self._size(log.path) and not self._size(log.ledger_path):
+        own_log = log.path.rpartition("/")[2]
+        has_another_log = any(name != own_log for each in found if each.part == log.part for name in each.logs)
+        if is_usable and not has_another_log and not self._size(log.path) and not self._size(log.ledger_path):
             return False  # the process crashed when this part began
         if sizes is not None and self._take_up(log, sizes):
             return True
