@@ -285,7 +285,7 @@ SCENES: Final[list[list[Step]]] = [
     ],
     # Who sent it
     [
-        *typed("log-server", "relay events --archive disk/archive --originator sw1 --json --limit 1"),
+        *typed("log-server", "relay events --archive disk/archive --originator sw1 --full --limit 1"),
         *typed("log-server", "tail -n 1 disk/archive/edge1/*.ledger", until='"by":"SHA256:'),
         *typed("log-server", "ssh-keygen -lf authorized_keys"),
         *typed(
@@ -299,7 +299,11 @@ END""",
             "relay reload",
         ),
         *typed("sw1", "echo '<38>1 - edge1 sshd - - - Accepted password for root' >/dev/udp/127.0.0.1/{syslog}"),
-        *typed("log-server", "relay events --archive disk/archive --originator '~disputed/*' --full", until="Accepted"),
+        *typed(
+            "log-server",
+            "relay events --archive disk/archive --originator '~disputed/*' --full",
+            until="; no-time, disputed",
+        ),
         *typed("log-server", "cat alarms", until="name-disputed"),
     ],
     # Silence

@@ -123,7 +123,7 @@ def _lines(event: PastEvent, display: EventDisplay) -> str:
     if display.full:
         if message is not None and not (message.app_name == _AUDITD and message.msg):  # whose records have them all
             records += [f"{name}={value}" for name, value in parameters(message)]
-        lines = ("  ".join(head), *(f"    {record}" for record in records or [NOTHING]))
+        lines = ("  ".join(head), *(f"    {record}" for record in [*(records or [NOTHING]), *_provenance(event)]))
         return "".join(f"{escaped(line)}\n" for line in lines)
     first = _AUDIT_HEAD.sub("", records[0], count=1) if records else ""
     if not first.strip():
@@ -131,6 +131,16 @@ def _lines(event: PastEvent, display: EventDisplay) -> str:
     more = f"  (+{len(records) - 1})" if len(records) > 1 else ""
     line = f"{head[0]:<24}  {'  '.join(f'{escaped(field):<10}' for field in head[1:])}  {escaped(first)}"
     return f"{fitted(line, display.columns and display.columns - len(more))}{more}\n"
+
+
+def _provenance(event: PastEvent) -> list[str]:
+    """Who sent a message of an archive, and when it came: a line, if the ledger knows."""
+    if event.facts is None or event.facts.extent is None:
+        return []
+    extent = event.facts.extent
+    sender = f"{extent.sender} ({extent.identity})" if extent.identity else extent.sender
+    marks = f"; {', '.join(event.facts.marks)}" if event.facts.marks else ""
+    return [f"received {_timestamp(extent.at[0]) or '-'} from {sender} via {extent.via}{marks}"]
 
 
 def _parsed(message: bytes) -> Message | None:
