@@ -55,8 +55,8 @@ def _read_day(archive: Path, path: Path) -> Iterator[PlainLine]:
         before = (path.parent / heading["after"]).read_bytes().splitlines(keepends=True)
         previous = next(line for line in reversed(before) if line.endswith(b"\n") and b'{"removed"' not in line)
     log = path.parent / heading["log"]
-    octets = _octets(log)
     is_removed = b'{"removed"' in lines[-1]
+    octets = b"" if is_removed else _octets(log)  # a killed keeper may not have deleted the log yet
     end = 0
     for index, line in enumerate(lines):
         assert line.endswith(b"\n"), (path, "a torn line")
