@@ -205,3 +205,12 @@ def test_no_form_ends_in_a_folder_without_a_sender() -> None:
         assert filed.folder != "-"
         assert ("no-host" in filed.marks) == (vector.host is None)
         assert ("no-time" in filed.marks) == (filed.time is None)
+
+
+def test_names_that_are_too_long_are_apart_and_not_kept_in_memory() -> None:
+    policy = FilingPolicy()
+    filed = [policy.file(named(b"h" * 60_000 + end), PEER, RECEIVED) for end in (b"1", b"2", b"1")]
+    assert filed[0] == filed[2]
+    assert filed[0].folder != filed[1].folder
+    assert {len(filing.originator) for filing in filed} == {255}
+    assert not policy._rules.places

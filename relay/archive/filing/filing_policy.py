@@ -30,6 +30,8 @@ from relay.values.provenance import Provenance, ReceiptMark
 MOST_ORIGINATORS: Final = 10_000
 MOST_DISPUTED: Final = 1_000
 _REMEMBERED: Final = 20_000
+LONGEST_NAME: Final = 255
+"""Octets of a HOSTNAME (RFC 5424 section 6). A longer one is filed by all its octets, but not kept in memory."""
 _NOTHING: Final = ReceiptMark(0)
 _FORM_MARKS: Final = tuple(FormMark(bits).labels for bits in range(16))
 
@@ -40,7 +42,7 @@ class Filing(NamedTuple):
     folder: str
     """Below the archive, such as "fw1" or "~disputed/fw1"."""
     originator: str
-    """Its name as it was sent; octets that are not UTF-8 are written `\\xHH`."""
+    """Its name as it was sent, at most `LONGEST_NAME` octets of it; octets that are not UTF-8 are written `\\xHH`."""
     time: int | None
     """Of the event, in microseconds since the epoch; None: it has no usable time."""
     identity: Identity | None
@@ -156,7 +158,9 @@ class FilingPolicy:
     def _new_place(self, rules: _Rules, host: bytes | None, provenance: Provenance | None) -> _Place:
         if len(rules.places) >= _REMEMBERED:
             rules.places.clear()
-        place = rules.places[host, provenance] = self._place(rules, host, provenance)
+        place = self._place(rules, host, provenance)
+        if host is None or len(host) <= LONGEST_NAME:
+            rules.places[host, provenance] = place
         return place
 
     def _place(self, rules: _Rules, host: bytes | None, sender: Provenance | None) -> _Place:
@@ -164,7 +168,7 @@ class FilingPolicy:
         claimed = claimed_name(rules.names, host, sender)
         marks = () if claimed.is_own else ("no-host",)
         octets = claimed.octets or NAMELESS.encode()
-        name = text_of(octets)
+        name = text_of(octets[:LONGEST_NAME])
         folder = folder_name(octets if octets != NAMELESS.encode() else None)
         if claimed.disputed:
             return self._disputed_place(rules.terms.most_disputed, folder, name, peer, (*marks, "disputed"))
@@ -172,7 +176,7 @@ class FilingPolicy:
         if folder in self._folders or free < most:
             self._folders.add(folder)
             return _Place(folder, name, marks)
-        if sender is not None and len(self._proven) < most and rules.names.is_bound(name):
+        if sender is not None and len(self._proven) < most and rules.names.is_bound(claimed.text):
             self._folders.add(folder)
             self._proven.add(folder)
             return _Place(folder, name, marks)
