@@ -192,7 +192,7 @@ class Decoder:
         return at
 
     def _length(self, data: bytes, at: int) -> int:
-        """The MSG-LEN that begins at the digit `at`; _LINE when it is none, _BAD, or _UNDECIDED without more octets."""
+        """The MSG-LEN at the digit `at`; _LINE when it is a line, _BAD, or _UNDECIDED without more octets."""
         match = _LENGTH.match(data, at, at + _MOST_DIGITS)
         if match is None or not match[2]:
             return _UNDECIDED if match is not None and len(data) == match.end() < at + _MOST_DIGITS else _LINE

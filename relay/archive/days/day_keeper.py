@@ -88,7 +88,7 @@ class DayKeeper:
     ) -> None:
         self.counters = DayCounters()
         self.removed: deque[RemovedDays] = deque(maxlen=MAX_REPORTS)
-        """For the events that report it; whoever reports one takes it away."""
+        """For the events that report it; the reporter removes what it has reported."""
         self.compressor = CompressorProcess()
         self._disk = disk
         self._archive = os.path.abspath(archive)

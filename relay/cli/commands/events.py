@@ -83,7 +83,7 @@ def events(  # noqa: PLR0913  one parameter an option
     """Show the event history of the spool or of an archive, in the order of arrival.
 
     The oldest event comes first. The spool keeps delivered events only for a time; the log server's archive keeps all.
-    In an archive, that is the order in which they were received, whoever sent them.
+    In an archive, that is the order in which they were received from all senders.
 
     A repeated option widens the choice: an event needs one of its values. Different options narrow it: an event must
     meet all of them, and so must --field with different NAMEs. A router, MSGID or parameter that no event here has is
