@@ -3,10 +3,12 @@
 import sys
 
 from relay import cli
+from relay.system import operational_log
 
 
 def main() -> None:
     """Run the command line and exit with a code of sysexits.h."""
+    operational_log.hook_bugs()
     sys.exit(cli.main(sys.argv[1:]))
 
 

@@ -6,7 +6,6 @@ stdout gets the same as an object (`relay.cli.output.print_error`). Output that 
 closes the pipe early is not a failure. A closed standard stream is read and written as /dev/null.
 """
 
-import logging
 import os
 import sys
 import traceback
@@ -21,7 +20,7 @@ from relay.cli.output import print_error
 from relay.cli.printed_commands import completing
 from relay.errors import InternalError, NoInputError, RelayError, StorageError, UsageError
 from relay.system.disk import permission_refused
-from relay.values.text import error_text
+from relay.values.text import bug_text
 
 INTERRUPTED: Final = 130
 _PRINTING: Final = (click.echo.__code__.co_filename, os.path.dirname(__file__) + os.sep)
@@ -98,8 +97,7 @@ def _reported(error: Exception) -> RelayError:
         case ExceptionGroup():
             return _reported(error.exceptions[0])
         case _:
-            logging.getLogger("relay").debug("a bug", exc_info=error)
-            return InternalError("relay", f"a bug: {error_text(error)}", "run it with -vv and report what it says")
+            return InternalError("relay", bug_text(error), "please report this line")
 
 
 def _sentence(error: click.ClickException) -> str:

@@ -28,7 +28,7 @@ from relay.spool.store import Store
 from relay.system.clock import wall_clock
 from relay.transport import StillOpenError, retry
 from relay.values.histogram import PROOF_BOUNDS, Histogram
-from relay.values.text import error_text
+from relay.values.text import bug_text
 
 OVERDUE_SECONDS: Final = 10.0
 REFUSED: Final = "refused by the server"
@@ -228,8 +228,7 @@ class Destination:
                 raise noted from error
         except Exception as error:
             # A bug of relay's must not end delivery for good: it is reported like any other failure, and retried.
-            _log.exception("delivery to %s failed", self.name)
-            raise InternalError(self.name, f"a bug: {error_text(error)}", "please report it with the log") from error
+            raise InternalError(self.name, bug_text(error), "please report it with the log") from error
         finally:
             self.due(None)
             self.needs_a_message = False

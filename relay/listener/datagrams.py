@@ -36,7 +36,7 @@ from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.event import Batch, Event, EventType, Submit
 from relay.values.provenance import Provenance, ReceiptMark
 from relay.values.size import size_text
-from relay.values.text import counted, error_text
+from relay.values.text import bug_text, counted
 
 AT_ONCE: Final = 512
 UNDURABLE: Final = 8 * 1024**2
@@ -163,7 +163,7 @@ class DatagramListener(Listener):
             try:
                 await work(*arguments)
             except Exception as error:  # noqa: BLE001  as above
-                _log.error("%s: a bug: %s; the listener continues", self._name, error_text(error))
+                _log.error("%s: %s; the listener continues; please report it with the log", self._name, bug_text(error))
                 await asyncio.sleep(LOOK_SECONDS)
             else:
                 return

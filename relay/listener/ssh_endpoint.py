@@ -54,7 +54,7 @@ from relay.transport.ssh.public_key import PublicKey
 from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket
 from relay.values.address import Address
 from relay.values.provenance import ReceiptMark
-from relay.values.text import error_text, excerpt
+from relay.values.text import bug_text, excerpt
 
 if TYPE_CHECKING:
     _OctetPipe = BufferedPipe[bytes]
@@ -366,7 +366,7 @@ class _SshConnection(paramiko.ServerInterface):
         except RelayError as error:
             _log.warning("stream from %s: %s", stream.peer, error)
         except Exception as error:  # noqa: BLE001 - a failed stream must not affect other connections
-            _log.error("stream from %s ended by a bug: %s", stream.peer, error_text(error))
+            _log.error("stream from %s ended: %s; please report it with the log", stream.peer, bug_text(error))
         finally:
             stream.abort()  # unless it was closed
             self.release(number)

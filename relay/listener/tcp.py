@@ -23,7 +23,7 @@ from relay.listener.proxied_stream import ProxiedStream, is_listed
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.values.address import Address
 from relay.values.event import Submit
-from relay.values.text import error_text
+from relay.values.text import bug_text
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +104,8 @@ class StreamListener(Listener):
 
         def forget(ended: asyncio.Task[None]) -> None:
             if not ended.cancelled() and (error := ended.exception()) is not None:
-                _log.error("connection from %s ended by a bug: %s", connection.peer, error_text(error))
+                cause = bug_text(error)
+                _log.error("connection from %s ended: %s; please report it with the log", connection.peer, cause)
             connection.abort()  # has ended already, unless a stop cancelled its reception before the first step
             admitted.leave()
             self._receptions.discard(reception)

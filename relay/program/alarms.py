@@ -241,7 +241,7 @@ def internal_error(seen: Snapshot) -> Texts:
 
 def internal_error_alarm(bug: str) -> Alarm:
     """The alarm about a bug, also for a look that fails before it can ask the table."""
-    text = f"a bug: {shortened(bug, _LONGEST_CAUSE)}; please report it with the log"
+    text = f"{shortened(bug, _LONGEST_CAUSE)}; please report it with the log"
     return Alarm(alarm.INTERNAL_ERROR, "major", text)
 
 

@@ -52,7 +52,7 @@ from relay.values.clocks import Clocks
 from relay.values.configuration.receiver_settings import ARCHIVE
 from relay.values.configuration.settings import Settings
 from relay.values.event import Batch, Event, Submit
-from relay.values.text import error_text
+from relay.values.text import bug_text
 
 INTERVAL_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 60.0
@@ -263,8 +263,7 @@ class Housekeeping:
 
     def _note_bug(self, bug: Exception, now: Clocks) -> list[Event]:
         """Raise the alarm about a bug at once: the next look may fail before it asks the table of alarms."""
-        _log.debug("a bug", exc_info=bug)
-        self._bug, self._bug_at = error_text(bug), now.boot
+        self._bug, self._bug_at = bug_text(bug), now.boot
         raised = [each.alarm for each in self.alarms.active if each.alarm.name != alarm.INTERNAL_ERROR]
         return self._events_of(self._changes([*raised, internal_error_alarm(self._bug)], now), now)
 

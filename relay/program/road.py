@@ -34,7 +34,7 @@ from relay.system.signals import Signals
 from relay.values.configuration.settings import SpoolSettings
 from relay.values.event import Batch, Event, EventType
 from relay.values.size import rounded_size
-from relay.values.text import counted, error_text
+from relay.values.text import bug_text, counted
 
 if TYPE_CHECKING:
     from relay.values.histogram import Histogram
@@ -263,8 +263,7 @@ class Road:
 def _log_bug(task: "asyncio.Task[None]") -> None:
     """Log why a task that should run for ever has ended."""
     if not task.cancelled() and (bug := task.exception()) is not None:
-        _log.error("a part of relay has ended by a bug: %s; restart it, and report the bug", error_text(bug))
-        _log.debug("a bug", exc_info=bug)
+        _log.error("a part of relay has ended: %s; restart relay, and report this line", bug_text(bug))
 
 
 def _permanent_error(behind: Sequence[Destination]) -> RelayError | None:

@@ -1,6 +1,6 @@
 """relay's own log. It always reports that a program is ready, has reloaded or stops, and every loss and recovery.
 
--v adds the sessions and the proofs, -vv helps to find a fault.
+-v adds the sessions and the proofs, -vv helps to find a fault. No traceback reaches it: a bug is one line.
 
 Lines go to stderr under systemd (JOURNAL_STREAM is set), on a terminal, and where there is no local syslog socket. Else
 they go to the local syslog socket as RFC 5424, by rfc5424-logging-handler, with APP-NAME `relay` and facility 3
@@ -11,11 +11,13 @@ import logging
 import os
 import stat
 import sys
+import threading
 from typing import Final, TextIO
 
 from rfc5424logging import Rfc5424SysLogHandler
 
 from relay.errors import RelayError
+from relay.values.text import bug_text
 
 SYSLOG_SOCKET: Final = "/dev/log"
 NOTICE: Final = 25
@@ -50,7 +52,7 @@ def configure(verbosity: int, *, socket_path: str = SYSLOG_SOCKET, stream: TextI
         log.removeHandler(former)
         former.close()
     log.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
-    # Only relay's logger: with the root logger at DEBUG, tzlocal in the handler would log into itself for ever.
+    # Not the root logger: with it at DEBUG, tzlocal in the handler would log into itself for ever.
     log.propagate = False
     stream = stream or sys.stderr
     handler: logging.Handler = logging.StreamHandler(stream)
@@ -63,14 +65,44 @@ def configure(verbosity: int, *, socket_path: str = SYSLOG_SOCKET, stream: TextI
     else:
         handler.setFormatter(logging.Formatter("relay: %(message)s"))
 
-    def complete(record: logging.LogRecord) -> bool:
-        record.msg, record.args = RelayError.complete(record.getMessage()), None
-        return True
-
-    handler.addFilter(complete)  # so that the commands in a line work as printed (`relay.errors`)
+    handler.addFilter(_complete)
     log.addHandler(handler)
+    # asyncio logs the exception of a task for which nothing waited.
+    asyncio_log = logging.getLogger("asyncio")
+    asyncio_log.handlers[:], asyncio_log.propagate = [handler], False
     # paramiko logs every stranger's garbage and every lost session; relay's own lines have cause and remedy.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+
+def hook_bugs() -> None:
+    """Log each exception that ends a thread, or that nothing can catch, in one line; for the whole process.
+
+    A line that cannot be written is dropped: `logging` would write a traceback about it.
+    """
+    log = logging.getLogger("relay")
+
+    def note_thread(ended: threading.ExceptHookArgs) -> None:
+        if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+            name = ended.thread.name if ended.thread else "unknown"
+            log.error("the thread %s ended: %s; restart relay, and report this line", name, bug_text(ended.exc_value))
+
+    def note_unraisable(lost: "sys.UnraisableHookArgs") -> None:
+        if lost.exc_value is not None:
+            log.error("%s; please report this line", bug_text(lost.exc_value))
+
+    threading.excepthook = note_thread
+    sys.unraisablehook = note_unraisable
+    logging.raiseExceptions = False
+
+
+def _complete(record: logging.LogRecord) -> bool:
+    """Complete the commands in a line, so that they work as printed (`relay.errors`); turn a traceback into text."""
+    text = record.getMessage()
+    if record.exc_info and record.exc_info[1] is not None:
+        text = f"{text.splitlines()[0]}: {bug_text(record.exc_info[1])}; please report this line"
+        record.exc_info = record.exc_text = None
+    record.msg, record.args = RelayError.complete(text), None
+    return True
 
 
 def _is_socket(path: str) -> bool:

@@ -10,16 +10,21 @@ does an octet that is not UTF-8. A backslash stays as it is: the result is for r
     excerpt    escaped, for a sentence that needs no quotes; at most 300 characters
     shortened  at most so many characters
     fitted     at most so many columns of a terminal
-    error_text an exception that nobody expected, with its type
+    error_text an exception with its type
+    bug_text   an exception that nobody expected, with the line of relay's code where it occurred
     counted    a number with its noun in the singular or plural
 """
 
 import unicodedata
+from types import TracebackType
 from typing import Final
+
+import relay
 
 _ELLIPSIS: Final = "…"
 _QUOTED_CHARACTERS: Final = 60
 _EXCERPT_CHARACTERS: Final = 300
+_PACKAGE: Final = relay.__path__[0]
 
 
 def decoded(octets: bytes) -> str:
@@ -67,6 +72,17 @@ def error_text(error: BaseException) -> str:
     """The type and the message of an exception, on one line."""
     message = escaped(str(error))
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def bug_text(bug: BaseException) -> str:
+    """What replaces a traceback: the innermost line of relay's code, the type and the message, on one line."""
+    place, trace = "", bug.__traceback__
+    while isinstance(trace, TracebackType):
+        file = trace.tb_frame.f_code.co_filename
+        if file.startswith(f"{_PACKAGE}/"):
+            place = f" at relay{file.removeprefix(_PACKAGE)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"a bug{place}: {error_text(bug)}"
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

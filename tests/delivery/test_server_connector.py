@@ -1,23 +1,28 @@
 """Sessions with a configured server: its behaviour so far decides what counts as its proof."""
 
 import logging
+import re
 import socket
 import statistics
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from delivery.blocks import block
 from harness.collector import Collector
 from harness.openssh import Sshd
 from harness.waiting import wait_until
+from program.history.spools import opened
 
+from relay.delivery.destination import Destination
 from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.drained_stream import DEFAULT_TIMEOUTS, DrainedStream, DrainTimeouts
 from relay.delivery.sessions.server_connector import ServerConnector, SessionLimits
 from relay.delivery.sessions.unproven_sessions import UnprovenDatagrams, UnprovenStream
-from relay.errors import UnavailableError
+from relay.errors import InternalError, UnavailableError
 from relay.spool.cursor import Cursor
 from relay.transport import StillOpenError
 from relay.values.configuration.settings import RemoteLoggingServer
@@ -203,3 +208,22 @@ def test_a_message_larger_than_a_datagram_is_truncated() -> None:
         session.send(block([b"<13>1 - - - - - - " + b"x" * 100_000]))
         assert len(collector.recv(1 << 17)) == 65_507
         session.close()
+
+
+def test_a_bug_is_one_line_with_its_place_and_delivery_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def connect(_: threading.Event) -> NoReturn:
+        raise ZeroDivisionError("one")
+
+    with opened(tmp_path) as store, caplog.at_level(logging.DEBUG, "relay"):
+        destination = Destination("logs", store, connect, selection=EVERYTHING, start=Cursor())
+        destination.start()
+        wait_until(lambda: "to try again" in destination.state, 60, lambda: f"{destination!r} {destination.error}")
+        assert isinstance(destination.error, InternalError)
+        destination.stop()
+    (line,) = (record.getMessage() for record in caplog.records if "ZeroDivisionError" in record.getMessage())
+    assert re.fullmatch(
+        r"lost logs: logs: a bug at relay/delivery/destination\.py:\d+: ZeroDivisionError: one; please report .*", line
+    )
+    assert "Traceback" not in caplog.text

@@ -1,9 +1,14 @@
 """relay's own log: RFC 5424 on the local syslog socket, plain lines on stderr."""
 
+import asyncio
+import gc
 import io
 import logging
 import os
+import re
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +22,15 @@ from relay.system import operational_log
 @pytest.fixture(autouse=True)
 def logger() -> Iterator[logging.Logger]:
     log = logging.getLogger("relay")
+    asyncio_log = logging.getLogger("asyncio")
     before = log.handlers[:], log.level, log.propagate
+    of_asyncio = asyncio_log.handlers[:], asyncio_log.propagate
     yield log
     for handler in log.handlers:
         if handler not in before[0]:
             handler.close()
     log.handlers[:], log.level, log.propagate = before
+    asyncio_log.handlers[:], asyncio_log.propagate = of_asyncio
 
 
 @pytest.fixture
@@ -105,3 +113,60 @@ def test_a_command_in_a_line_works_as_printed(tmp_path: Path, monkeypatch: pytes
     operational_log.configure(0, socket_path=str(tmp_path / "none"), stream=stderr)
     logging.getLogger("relay.delivery").warning("lost %s; see `relay status`, 100 %%", "server")
     assert stderr.getvalue() == "relay: lost server; see `relay -c /x status`, 100 %\n"
+
+
+def test_no_traceback_reaches_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception of a task for which nothing waits, of a thread, of a finalizer, and one logged by a library."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            raise ZeroDivisionError("in a finalizer")
+
+    def fail() -> None:
+        operational_log._is_socket("a\0b")
+
+    async def fail_in_a_task() -> None:
+        fail()
+
+    async def forget_a_task() -> None:
+        task = asyncio.create_task(fail_in_a_task())
+        await asyncio.wait({task})
+
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    for module, name in ((threading, "excepthook"), (sys, "unraisablehook"), (logging, "raiseExceptions")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    stderr = io.StringIO()
+    operational_log.configure(0, socket_path=str(tmp_path / "none"), stream=stderr)
+    operational_log.hook_bugs()
+    asyncio.run(forget_a_task(), debug=False)
+    gc.collect()
+    thread = threading.Thread(target=fail, name="of a test")
+    thread.start()
+    thread.join()
+    Finalized().__del__  # noqa: B018  it is deleted at once
+    try:
+        fail()
+    except ValueError:
+        logging.getLogger("relay.x").exception("failed %s", "here")
+    bug = r"a bug at relay/system/operational_log\.py:\d+: ValueError: [^\n;]+; "
+    expected = (
+        rf"relay: Task exception was never retrieved: {bug}please report this line\n"
+        rf"relay: the thread of a test ended: {bug}restart relay, and report this line\n"
+        r"relay: a bug: ZeroDivisionError: in a finalizer; please report this line\n"
+        rf"relay: failed here: {bug}please report this line\n"
+    )
+    assert re.fullmatch(expected, stderr.getvalue()), stderr.getvalue()
+
+
+def test_a_line_that_cannot_be_written_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    for module, name in ((threading, "excepthook"), (sys, "unraisablehook"), (logging, "raiseExceptions")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        operational_log.configure(0, socket_path=str(tmp_path / "none"), stream=full)
+        operational_log.hook_bugs()
+        logging.getLogger("relay.x").error("one")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert shown.getvalue() == ""

@@ -1,10 +1,12 @@
 """Octets and text of others reach a terminal only in escaped form."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.values.text import decoded, error_text, escaped, excerpt, fitted, quoted
+from relay.values.text import bug_text, decoded, error_text, escaped, excerpt, fitted, quoted
 
 
 @given(st.binary(max_size=300))
@@ -61,3 +63,11 @@ def test_an_excerpt_is_escaped_and_not_quoted() -> None:
 def test_an_error_is_shown_with_its_type_and_without_python_quotes() -> None:
     assert error_text(ValueError("no\nnumber")) == r"ValueError: no\nnumber"
     assert error_text(TimeoutError()) == "TimeoutError"
+
+
+def test_a_bug_is_shown_with_the_innermost_line_of_relay() -> None:
+    with pytest.raises(TypeError) as caught:
+        quoted(None)  # type: ignore[arg-type]
+    text = bug_text(caught.value)
+    assert re.fullmatch(r"a bug at relay/values/text\.py:\d+: \w+: .*", text), text
+    assert bug_text(ValueError("no\nnumber")) == r"a bug: ValueError: no\nnumber"

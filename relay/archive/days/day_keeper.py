@@ -48,7 +48,7 @@ from relay.system.crash_point import crash_point
 from relay.system.disk import Disk
 from relay.system.operational_log import NOTICE
 from relay.values.configuration.retention_settings import NEVER
-from relay.values.text import error_text
+from relay.values.text import bug_text
 
 LOOK_SECONDS: Final = 300.0
 LOOK_SHARE: Final = 5
@@ -144,9 +144,8 @@ class DayKeeper:
                 end = max(end, begun + LOOK_SHARE * (time.monotonic() - begun))
                 self.compress(due, until=end)
             except Exception as bug:  # noqa: BLE001  the next round may succeed, and nothing else keeps the days
-                _log.debug("a bug", exc_info=bug)
-                cause = "a bug: " + error_text(bug)
-                self._look_failure = self._noted(InternalError("closed days are not kept", cause, "please report it"))
+                bug_error = InternalError("closed days are not kept", bug_text(bug), "please report it with the log")
+                self._look_failure = self._noted(bug_error)
             finally:
                 self.compressor.end()
             while time.monotonic() < end and day_of(self._clock()) == day and not self._look_now.wait(1.0):

@@ -19,7 +19,7 @@ from relay.program.metrics.monitor import Monitor
 from relay.program.road import Road
 from relay.system.disk import Disk
 from relay.values.address import Address
-from relay.values.text import error_text
+from relay.values.text import bug_text, error_text
 
 if TYPE_CHECKING:
     import socket
@@ -38,7 +38,8 @@ _log = logging.getLogger("relay.metrics")
 
 def _note_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what asyncio itself reports, for example that no descriptor is left for a connection."""
-    _log.debug("%s", context.get("message"), exc_info=context.get("exception"))
+    error = context.get("exception")
+    _log.debug("%s%s", context.get("message"), f": {error_text(error)}" if error is not None else "")
 
 
 class _Answer(NamedTuple):
@@ -84,8 +85,7 @@ class MetricsServer:
         try:
             asyncio.run(self._serve())
         except Exception as bug:  # noqa: BLE001  the program must go on without it
-            _log.error("the metrics end: a bug: %s; please report it with the log", error_text(bug))
-            _log.debug("a bug", exc_info=bug)
+            _log.error("the metrics end: %s; please report it with the log", bug_text(bug))
         finally:
             self._started.set()
 
@@ -108,7 +108,7 @@ class MetricsServer:
                 try:
                     self._monitor.look()
                 except Exception as bug:  # noqa: BLE001  the next look may work, and the metrics do
-                    _log.debug("a look at the progress failed", exc_info=bug)
+                    _log.debug("a look at the progress failed: %s", bug_text(bug))
             reading.cancel()
 
     async def _answer_one(self, reader: StreamReader, writer: StreamWriter) -> None:
@@ -175,7 +175,6 @@ class MetricsServer:
         except (TimeoutError, RuntimeError):  # RuntimeError: the program's loop is closed
             return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"relay does not answer\n")
         except Exception as bug:  # noqa: BLE001  it is this answer's alone
-            _log.error("the metrics cannot be written: a bug: %s; please report it with the log", error_text(bug))
-            _log.debug("a bug", exc_info=bug)
+            _log.error("the metrics cannot be written: %s; please report it with the log", bug_text(bug))
             return _Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"a bug of relay's; its log has more\n")
         return _Answer(HTTPStatus.OK, body, content_type)

@@ -18,7 +18,7 @@ from relay.program.road import Road
 from relay.program.status.control_socket import Reloaded, no_reload
 from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
-from relay.values.text import counted, error_text
+from relay.values.text import bug_text, counted
 
 _log = logging.getLogger("relay")
 
@@ -112,9 +112,8 @@ class Reloader:
             try:
                 return await self._read_and_exchange()
             except Exception as bug:  # noqa: BLE001  the program continues after any failure here
-                error = InternalError("relay", f"a bug: {error_text(bug)}", "please report it with the log")
+                error = InternalError("relay", bug_text(bug), "please report it with the log")
                 _log.error("the reload failed: %s", error)
-                _log.debug("a bug", exc_info=bug)
                 return Reloaded.refused(error)
 
     async def _read_and_exchange(self) -> Reloaded:

@@ -17,7 +17,7 @@ from relay.errors import RelayError
 from relay.program.road import Road
 from relay.source import EventInput
 from relay.values.event import Batch, Submit
-from relay.values.text import error_text
+from relay.values.text import bug_text
 
 RETRY_SECONDS: Final = 2.0
 END_SECONDS: Final = 10.0
@@ -53,7 +53,8 @@ class RunningSource:
             self.task.cancel()
             await asyncio.wait({self.task})
             if not self.task.cancelled() and (error := self.task.exception()) is not None:
-                _log.warning("source %s ended: %s", self.source.name, error)
+                cause = error if isinstance(error, RelayError) else bug_text(error)
+                _log.warning("source %s ended: %s", self.source.name, cause)
         await self.settled()
 
     async def settled(self) -> None:
@@ -137,8 +138,7 @@ class RunningSources:
                     _log.warning("source %s cannot begin, and is retried: %s", running.source.name, error)
                 running.error = logged = str(error)
             except Exception as bug:  # noqa: BLE001  it stops nothing except this source
-                running.error = f"a bug: {error_text(bug)}; please report it with the log"
+                running.error = f"{bug_text(bug)}; please report it with the log"
                 _log.error("source %s failed, and is retried: %s", running.source.name, running.error)
-                _log.debug("a bug", exc_info=bug)
             await running.settled()
             await asyncio.sleep(self._retry_seconds)

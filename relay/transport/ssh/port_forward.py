@@ -25,6 +25,7 @@ relay.transport.ssh.local_port; each is reported, and connecting is retried.
 import contextlib
 import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -42,7 +43,7 @@ from relay.transport.ssh.handshake import HandshakeLimits
 from relay.transport.ssh.session import SshSession
 from relay.values.address import Address
 from relay.values.configuration.settings import PortForwarding
-from relay.values.text import error_text
+from relay.values.text import bug_text, error_text
 
 _BACKLOG: Final = 64
 _WINDOW: Final = 1 << 16  # octets of the collector's answers, and of the program's data in our socket
@@ -142,8 +143,7 @@ class PortForward:
                 raise
         except Exception as error:
             # A bug must not close the port for good: it is reported like any other failure, and retried.
-            _log.exception("port-forwarding %s failed", self.name)
-            raise InternalError(self.name, f"a bug: {error_text(error)}", "please report it with the log") from error
+            raise InternalError(self.name, bug_text(error), "please report it with the log") from error
         finally:
             self._session = None
 
@@ -328,7 +328,9 @@ class _Server(_ThreadingForwardServer):
     @override
     def handle_error(self, request: object, client_address: object) -> None:
         # A missing channel was reported already, and a program that goes away is not an error.
-        _log.debug("port-forwarding: the connection of %s ended", client_address, exc_info=True)
+        error = sys.exception()
+        cause = error_text(error) if error is not None else "unknown"
+        _log.debug("port-forwarding: the connection of %s ended: %s", client_address, cause)
 
     @override
     def shutdown(self) -> None:
