@@ -45,12 +45,13 @@ IPROUTE = Component(name="iproute", packages=("iproute2",))
 OPENSSL = Component(name="openssl", packages=("openssl",))
 HAPROXY = Component(name="haproxy", packages=("haproxy",))
 PROMETHEUS = Component(name="prometheus", packages=("prometheus",))
+NAGIOS = Component(name="nagios", packages=("nagios4-core",))
 LNAV = Component(name="lnav", packages=("lnav",))
 ZSTD = Component(name="zstd", packages=("zstd",))
 XZ = Component(name="xz", packages=("xz-utils",))
 ALL = (
     *(OPENSSH, RSYSLOG, SYSLOG_NG, AUDITD, AUPARSE, SYSTEMD, DBUS),
-    *(IPROUTE, OPENSSL, HAPROXY, PROMETHEUS, LNAV, ZSTD, XZ),
+    *(IPROUTE, OPENSSL, HAPROXY, PROMETHEUS, NAGIOS, LNAV, ZSTD, XZ),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from relay.program.metrics.measurement import Measurement
 from relay.program.status.live import LivePart
+from relay.values.event import EventType
 from relay.values.histogram import Histogram
 
 MetricType = Literal["counter", "gauge", "histogram"]
@@ -23,6 +24,8 @@ _LISTENERS: Final = "listeners"
 _REFUSED: Final = "refused_"
 _ARCHIVE: Final = "archive"
 _OUTCOMES: Final = ("messages", "duplicates", "removed_duplicates", "differing", "uncompared")
+_NO_EVENTS: Final = {each.label: 0 for each in EventType}
+"""A counter is 0 from the start where its labels are known, because Prometheus' increase() ignores a first value."""
 _OF_CONNECTIONS: Final = frozenset({"open", "connections", "messages", "octets"})
 
 
@@ -97,21 +100,22 @@ def certificate_expiry(seen: Measurement) -> Values:
 @_metric("accepted_events_total", "counter", "type")
 def accepted_events(seen: Measurement) -> Values:
     """Events made durable."""
-    for label, count in seen.live.accepted.items():
+    for label, count in (_NO_EVENTS | seen.live.accepted).items():
         yield (label,), count
 
 
 @_metric("refused_events_total", "counter", "type")
 def refused_events(seen: Measurement) -> Values:
     """Events that no source can deliver again, refused for want of space and counted in a gap."""
-    for label, count in seen.live.refused.items():
+    for label, count in (_NO_EVENTS | seen.live.refused).items():
         yield (label,), count
 
 
 @_metric("lost_events_total", "counter", "destination")
 def lost_events(seen: Measurement) -> Values:
     """Lost events that gap events reported; the destination is empty where they are lost to all."""
-    for name, count in (seen.lost or {"": 0}).items():
+    none = dict.fromkeys(("", *(each.name for each in seen.destinations)), 0)
+    for name, count in {**none, **seen.lost}.items():
         yield (name,), count
 
 

@@ -113,6 +113,17 @@ def test_the_values_are_those_of_the_program_in_base_units() -> None:
     assert ("relay_part_events_total", ("duplicates", "archive")) not in found
 
 
+def test_events_of_every_type_and_losses_of_every_destination_are_counted_from_zero_on() -> None:
+    """Prometheus' increase() ignores the first value of a counter that appears later."""
+    found = samples(measurement()._replace(lost={}))
+    assert found["relay_lost_events_total", ("",)] == 0
+    assert found["relay_lost_events_total", (ODD,)] == 0
+    assert found["relay_accepted_events_total", ("audit",)] == 7
+    assert found["relay_accepted_events_total", ("traffic",)] == 0
+    assert found["relay_refused_events_total", ("relay",)] == 1
+    assert found["relay_refused_events_total", ("traffic",)] == 0
+
+
 def test_listeners_are_counted_one_by_one_and_not_in_their_sum_again() -> None:
     seen = measurement()
     found = samples(seen)
