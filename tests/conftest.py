@@ -28,6 +28,11 @@ settings.register_profile("same", settings.get_profile("new"), derandomize=True)
 settings.register_profile("few", settings.get_profile("same"), max_examples=10)
 settings.load_profile("same")
 
+# Tests start relay several hundred times. Where the environment forbids bytecode files (as container images often do),
+# each start would compile all of relay again, which takes as long as the rest of the start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
