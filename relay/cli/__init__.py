@@ -6,6 +6,7 @@ stdout gets the same as an object (`relay.cli.output.print_error`). Output that 
 closes the pipe early is not a failure. A closed standard stream is read and written as /dev/null.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         _discard_output()
-        unwritten = StorageError("standard output", f"cannot be written: {error.strerror}", "free some space there")
+        remedy = "free some space there" if error.errno in {errno.ENOSPC, errno.EDQUOT} else ""
+        unwritten = StorageError("standard output", f"cannot be written: {error.strerror}", remedy)
         print_error(unwritten, as_json=False)
         return unwritten.exit_code
 
