@@ -96,8 +96,6 @@ class Snapshot:
     rotating: bool = False
     """Whether events were deleted lately before they were delivered."""
     retention_cut_short: bool = False
-    disputed: bool = False
-    """Whether messages came lately under a name that is bound to another sender."""
     halt_failure: str = ""
     """Why the halt could not be requested."""
     bug: str = ""
@@ -199,12 +197,20 @@ def retention_cut_short(seen: Snapshot) -> Texts:
 @_condition(alarm.NAME_DISPUTED, "major")
 def name_disputed(seen: Snapshot) -> Texts:
     """Somebody uses the name of another sender, or a table lacks a proof."""
-    if seen.disputed:
+    if alarm.NAME_DISPUTED in seen.losing:
         what = "messages arrive under names that [[receiver.originator]] binds to other senders; ~disputed has them"
         yield (
             "",
             f"{what}, and the log names the senders; stop them, or add their key or network to the table",
         )
+
+
+@_condition(alarm.TOO_MANY_ORIGINATORS, "major")
+def too_many_originators(seen: Snapshot) -> Texts:
+    """A sender invents names, or relays for more hosts than expected."""
+    if alarm.TOO_MANY_ORIGINATORS in seen.losing:
+        what = "messages with new names beyond a ceiling are filed by their sender's address, and the log names it"
+        yield "", f"{what}; stop that sender, or list the names that it relays in [[receiver.originator]]"
 
 
 @_condition(alarm.HALT_FAILED, "critical")

@@ -166,8 +166,6 @@ class Housekeeping:
         """Returns what was counted since the start, by the alarm that reports it; called on the event loop."""
         self.reports: Callable[[Author, int], list[Event]] = lambda _author, _now: []
         """Returns events about what other parts of the program did; called in a worker thread."""
-        self.disputes: Callable[[], int] = int
-        """How many messages came under a name that is bound to another sender; called in a worker thread."""
         self.alarms = Alarms.decode(store.slots.get(ALARMS_SLOT) or b"")
         self.watches = build(store, None)
         self._disk = disk
@@ -281,7 +279,6 @@ class Housekeeping:
             refusing=self._happened_lately("refused", self._intake.refused.total(), now),
             rotating=self._happened_lately("rotated", space.rotated, now),
             retention_cut_short=self._happened_lately("cut short", space.cut_short, now),
-            disputed=self._happened_lately("disputed", self.disputes(), now),
             halt_failure=self._halt_failure,
             bug=self._bug if self._bug and now.boot - self._bug_at < QUIET_SECONDS * _MICROSECONDS else "",
             space=DiskSpace(

@@ -42,7 +42,7 @@ from relay.program.status.live import LivePart
 from relay.program.watch.alarm_command import AlarmCommand, check_alarm_command
 from relay.program.watch.all_users import AllUsers
 from relay.program.watch.certificate_watch import CertificateWatch, of_receiver
-from relay.program.watch.dispute_watch import DisputeWatch
+from relay.program.watch.filing_watch import FilingWatch
 from relay.program.watch.silence_watch import SilenceWatch
 from relay.spool.both_spools import BothSpools
 from relay.spool.commit import Routing
@@ -212,6 +212,7 @@ class Receiver(RunningParts):
         self._road = road
         self._archive = archive
         self._filing = writing.filing
+        self._filing_watch = FilingWatch(writing.filing.counters)
         self._closings = writing.closings
         self._archived = writing.counters
         self._days: KeeperThread | None = None
@@ -247,7 +248,6 @@ class Receiver(RunningParts):
             self._identity = ServerIdentity(settings.receiver.tls)
         for url in self._parts.listeners:
             await self._listen(url, settings)
-        self._road.housekeeping.disputes = DisputeWatch(self._filing.counters).look
         _log_closed_addresses(settings)
         self._road.live_parts, self._road.housekeeping.faults = self.live_parts, self.faults
         self._road.housekeeping.losses = self.losses
@@ -364,7 +364,7 @@ class Receiver(RunningParts):
         for name, part in self._with_keys():
             counters = asdict(part.counters) if isinstance(part, SshEndpoint) else {}
             live.append(LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters))
-        counters = {key: value for key, value in asdict(self._filing.counters).items() if key != "last_dispute"}
+        counters = {key: n for key, n in asdict(self._filing.counters).items() if not key.startswith("last_")}
         live.append(LivePart(name="filing", error="", counters=counters))
         counters = {key: value for key, value in asdict(self._archived).items() if key != "last_difference"}
         live.append(LivePart(name="archive", counters=counters))
@@ -378,6 +378,7 @@ class Receiver(RunningParts):
         """What was counted since the start, by the alarm that reports it."""
         return {
             **listener_losses(self._listeners.totals()),
+            **self._filing_watch.look(),
             MESSAGES_DIFFER: self._archived.differing,
             ARCHIVE_CHANGED: self._archived.new_parts,
         }

@@ -37,6 +37,8 @@ REPAIR_NEEDED: Final = "repair-needed"
 
 NAME_DISPUTED: Final = "name-disputed"
 """Messages came under a name that is bound to another sender."""
+TOO_MANY_ORIGINATORS: Final = "too-many-originators"
+"""Messages with new names were filed by their sender's address, because of a ceiling."""
 
 ORIGINATOR_SILENT: Final = "originator-silent"
 """A relay misses its heartbeats, or nothing comes from an originator that is expected."""

@@ -8,6 +8,7 @@ from harness.sender_forms import EVERYTHING, RECEIVED, us
 
 from relay.archive.filing.bound_names import NameBinding
 from relay.archive.filing.filing_policy import Filing, FilingPolicy, FilingTerms
+from relay.archive.filing.new_originators import NewOriginators
 from relay.syslog.rfc5424 import Identity
 from relay.values.provenance import Provenance, ReceiptMark
 
@@ -182,9 +183,40 @@ class TestTheCeiling:
         assert (policy.counters.by_address, policy.counters.others) == (4, 3)
 
     def test_twenty_thousand_names_make_half_as_many_folders(self) -> None:
-        policy = FilingPolicy()
+        policy = FilingPolicy(new_originators=NewOriginators(at_once=20_000))
         folders = {policy.file(named(b"h%d" % number), PEER, RECEIVED).folder for number in range(20_000)}
         assert len(folders) == 10_001
+
+    def test_one_sender_begins_only_so_many_new_names_at_a_time(self) -> None:
+        policy = FilingPolicy(FilingTerms(bindings=(NameBinding(names=("fw*",), ssh_keys=frozenset({KEY})),)))
+        own = named(b"h0")
+        plain = policy.plain_folder
+
+        def folders(names: range, sender: Provenance, seconds: float = 0) -> list[str]:
+            received = RECEIVED + int(seconds * 1_000_000)
+            return [policy.file(named(b"h%d" % number), sender, received).folder for number in names]
+
+        assert len(set(folders(range(20_000), PEER))) == 501
+        assert (policy.counters.by_address, policy.counters.others) == (19_500, 0)
+        assert policy.counters.last_by_address == "192.0.2.7 by udp://0.0.0.0:514"
+        assert policy.file(own, PEER, RECEIVED).folder == "h0"
+        assert policy.file(b"<14>x", PEER, RECEIVED).folder == "192.0.2.7"
+        assert folders(range(20_000, 20_002), BY_TLS) == ["h20000", "h20001"]  # others are not disturbed
+        for number in range(2_000):  # nor is what is bound and proven
+            assert policy.file(named(b"fw%d" % number), ROUTER, RECEIVED).folder == f"fw{number}"
+        assert plain(b"h5000", PEER, RECEIVED) is None
+        assert folders(range(5_000, 5_003), PEER, 0.04) == ["h5000", "h5001", "192.0.2.7"]
+        assert folders(range(5_000, 5_003), PEER, -3_600) == ["h5000", "h5001", "192.0.2.7"]  # a clock set back
+        assert len(set(folders(range(6_000, 9_000), PEER, 3_600))) == 501
+
+    def test_disputed_names_count_among_the_new_names_of_their_sender(self) -> None:
+        terms = FilingTerms(bindings=(NameBinding(names=("fw*",), ssh_keys=frozenset({KEY})),))
+        policy = FilingPolicy(terms, new_originators=NewOriginators(at_once=2, a_second=1))
+        found = [policy.file(named(b"fw%d" % number), PEER, RECEIVED).folder for number in range(3)]
+        assert found == ["~disputed/fw0", "~disputed/fw1", "~disputed/192.0.2.7"]
+        assert policy.file(named(b"h1"), PEER, RECEIVED).folder == "192.0.2.7"
+        later = [policy.file(named(b"fw2"), PEER, RECEIVED + 1_000_000 * second).folder for second in (1, 2)]
+        assert later == ["~disputed/fw2", "~disputed/fw2"]
 
     def test_disputed_names_have_one_too(self) -> None:
         policy = FilingPolicy(
@@ -214,3 +246,9 @@ def test_names_that_are_too_long_are_apart_and_not_kept_in_memory() -> None:
     assert filed[0].folder != filed[1].folder
     assert {len(filing.originator) for filing in filed} == {255}
     assert not policy._rules.places
+
+
+def test_the_senders_whose_allowance_is_remembered_are_limited() -> None:
+    allowances = NewOriginators(at_once=1, a_second=1, most_senders=2)
+    assert [allowances.may_begin(("", peer), RECEIVED) for peer in "aabca"] == [True, False, True, True, True]
+    assert len(allowances._left) == 2

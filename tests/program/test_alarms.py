@@ -87,7 +87,6 @@ def test_where_all_is_well_no_alarm_is_wanted() -> None:
             "move it",
         ),
         ({"retention_cut_short": True}, ("retention-cut-short", "minor"), "raise max-size in [spool]"),
-        ({"disputed": True}, ("name-disputed", "major"), "names that [[receiver.originator]] binds to other senders"),
         ({"halt_failure": "shutdown: exit 1"}, ("halt-failed", "critical"), "failed: shutdown: exit 1"),
         ({"audit_trail": AuditObservation(enabled=False)}, ("auditd-down", "critical"), "auditctl -e 1"),
         ({"audit_trail": AuditObservation(daemon=False)}, ("auditd-down", "critical"), "systemctl start auditd"),
@@ -289,7 +288,16 @@ def test_beyond_the_ceiling_one_alarm_is_about_all_other_silent_originators() ->
 
 
 @pytest.mark.parametrize(
-    "name", ["datagrams-dropped", "connections-refused", "messages-differ", "archive-changed", "archive-aside"]
+    "name",
+    [
+        "datagrams-dropped",
+        "connections-refused",
+        "name-disputed",
+        "too-many-originators",
+        "messages-differ",
+        "archive-changed",
+        "archive-aside",
+    ],
 )
 def test_what_is_lost_or_disturbed_at_the_receiver_is_an_alarm(name: str) -> None:
     aside = ["fw1", "fw2", "fw3", "fw4"] if name == "archive-aside" else []

@@ -8,6 +8,8 @@ not count as one.
 - Beyond `most_originators` folders, messages with a new name are filed by the sender's address; beyond as many of
   those, in `~others`. Names that a binding covers, and their senders prove, have a ceiling of their own, so that
   forged names do not use it up. Names below `~disputed` have ceilings of the same kind.
+- A sender that begins too many new names at a time (`new_originators`) is treated in the same way until it may begin
+  one again. Bound and proven names are exempt.
 - A message that came through a router's relay from another program (FORWARDED) keeps its HOSTNAME, but an identity in
   it is not that relay's.
 """
@@ -19,6 +21,7 @@ from typing import Final, NamedTuple, Self
 
 from relay.archive.filing.bound_names import BoundNames, NameBinding
 from relay.archive.filing.claimed_name import claimed_name, text_of
+from relay.archive.filing.new_originators import NewOriginators
 from relay.archive.filing.originator import NAMELESS, folder_name
 from relay.archive.layout import DISPUTED, OTHERS
 from relay.syslog.lenient.reader import glance
@@ -74,6 +77,8 @@ class FilingCounters:
     """Messages filed in the shared folder because of every ceiling."""
     last_dispute: str = field(default="")
     """Name and sender of the last disputed message."""
+    last_by_address: str = field(default="")
+    """Sender of the last message that a ceiling kept from its name's folder."""
 
 
 class _Place(NamedTuple):
@@ -85,6 +90,8 @@ class _Place(NamedTuple):
     counter: str = ""
     claimed: str = ""
     """The disputed name."""
+    for_now: bool = False
+    """Whether the next message of this name may belong elsewhere, because its sender may begin a name then."""
 
 
 class _Rules(NamedTuple):
@@ -104,8 +111,14 @@ class _Rules(NamedTuple):
 class FilingPolicy:
     """Decides where messages belong. `exchange` may be called by another thread than `file`."""
 
-    def __init__(self, terms: FilingTerms | None = None, folders: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        terms: FilingTerms | None = None,
+        folders: Iterable[str] = (),
+        new_originators: NewOriginators | None = None,
+    ) -> None:
         self.counters = FilingCounters()
+        self._new_originators = new_originators or NewOriginators()
         self._rules = _Rules.of(terms or FilingTerms())
         self._folders: set[str] = set()
         self._proven: set[str] = set()
@@ -138,7 +151,7 @@ class FilingPolicy:
         host, time, identity, form_marks = glance(message, received, rules.terms.zone)
         place = rules.places.get((host, provenance))
         if place is None:
-            place = self._new_place(rules, host, provenance)
+            place = self._new_place(rules, host, provenance, received)
         if place.counter:
             self._count(place, provenance)
         # Compared by identity first: an operation of an IntFlag takes as long as all the rest.
@@ -149,51 +162,63 @@ class FilingPolicy:
             marks = _FORM_MARKS[form_marks] + marks
         return Filing(place.folder, place.originator, time, identity, marks)
 
-    def plain_folder(self, host: bytes, provenance: Provenance | None) -> tuple[str, str] | None:
+    def plain_folder(self, host: bytes, provenance: Provenance | None, received: int) -> tuple[str, str] | None:
         """Folder and originator of messages with this HOSTNAME; None when each is counted or marked for its sender."""
         rules = self._rules
-        place = rules.places.get((host, provenance)) or self._new_place(rules, host, provenance)
+        place = rules.places.get((host, provenance)) or self._new_place(rules, host, provenance, received)
         return None if place.counter or place.marks else (place.folder, place.originator)
 
-    def _new_place(self, rules: _Rules, host: bytes | None, provenance: Provenance | None) -> _Place:
+    def _new_place(self, rules: _Rules, host: bytes | None, sender: Provenance | None, received: int) -> _Place:
         if len(rules.places) >= _REMEMBERED:
             rules.places.clear()
-        place = self._place(rules, host, provenance)
-        if host is None or len(host) <= LONGEST_NAME:
-            rules.places[host, provenance] = place
+        place = self._place(rules, host, sender, received)
+        if not place.for_now and (host is None or len(host) <= LONGEST_NAME):
+            rules.places[host, sender] = place
         return place
 
-    def _place(self, rules: _Rules, host: bytes | None, sender: Provenance | None) -> _Place:
+    def _place(self, rules: _Rules, host: bytes | None, sender: Provenance | None, received: int) -> _Place:
         peer = canonical_host(sender.peer) if sender is not None else ""
         claimed = claimed_name(rules.names, host, sender)
         marks = () if claimed.is_own else ("no-host",)
         octets = claimed.octets or NAMELESS.encode()
         name = text_of(octets[:LONGEST_NAME])
         folder = folder_name(octets if octets != NAMELESS.encode() else None)
-        if claimed.disputed:
-            return self._disputed_place(rules.terms.most_disputed, folder, name, peer, (*marks, "disputed"))
+        if claimed.disputed and sender is not None:
+            return self._disputed_place(rules.terms.most_disputed, folder, name, sender, received, (*marks, "disputed"))
         most, free = rules.terms.most_originators, len(self._folders) - len(self._proven)
-        if folder in self._folders or free < most:
-            self._folders.add(folder)
+        if folder in self._folders:
             return _Place(folder, name, marks)
         if sender is not None and len(self._proven) < most and rules.names.is_bound(claimed.text):
             self._folders.add(folder)
             self._proven.add(folder)
             return _Place(folder, name, marks)
-        folder = folder_name(peer.encode() or None)
-        if folder in self._folders or free < 2 * most:
+        by_address = folder_name(peer.encode() or None)
+        may_begin = free >= most or sender is None or folder == by_address or self._may_begin(sender, received)
+        if free < most and may_begin:
             self._folders.add(folder)
-            return _Place(folder, peer, marks, "by_address")
+            return _Place(folder, name, marks)
+        if by_address in self._folders or free < 2 * most:
+            self._folders.add(by_address)
+            return _Place(by_address, peer, marks, "by_address", for_now=not may_begin)
         return _Place(OTHERS, OTHERS, marks, "others")
 
-    def _disputed_place(self, most: int, folder: str, name: str, peer: str, marks: tuple[str, ...]) -> _Place:
-        for candidate, originator, limit in (
-            (f"{DISPUTED}/{folder}", name, most),
-            (f"{DISPUTED}/{folder_name(peer.encode())}", peer, 2 * most),
-        ):
-            if candidate in self._disputed or len(self._disputed) < limit:
-                self._disputed.add(candidate)
-                return _Place(candidate, originator, marks, "disputed", name)
+    def _may_begin(self, sender: Provenance, received: int) -> bool:
+        """Whether this sender may begin a new originator."""
+        return self._new_originators.may_begin((sender.identity, canonical_host(sender.peer)), received)
+
+    def _disputed_place(
+        self, most: int, folder: str, name: str, sender: Provenance, received: int, marks: tuple[str, ...]
+    ) -> _Place:
+        candidate, peer = f"{DISPUTED}/{folder}", canonical_host(sender.peer)
+        is_known = candidate in self._disputed
+        may_begin = is_known or len(self._disputed) >= most or self._may_begin(sender, received)
+        if is_known or (may_begin and len(self._disputed) < most):
+            self._disputed.add(candidate)
+            return _Place(candidate, name, marks, "disputed", name)
+        candidate = f"{DISPUTED}/{folder_name(peer.encode())}"
+        if candidate in self._disputed or len(self._disputed) < 2 * most:
+            self._disputed.add(candidate)
+            return _Place(candidate, peer, marks, "disputed", name, for_now=not may_begin)
         return _Place(f"{DISPUTED}/{OTHERS}", OTHERS, marks, "disputed", name)
 
     def _count(self, place: _Place, sender: Provenance | None) -> None:
@@ -201,9 +226,15 @@ class FilingPolicy:
         if place.counter == "disputed":
             counters.disputed += 1
             if sender is not None:
-                identity = f" with {sender.identity}" if sender.identity else ""
-                counters.last_dispute = f"{place.claimed} from {sender.peer}{identity} by {sender.listener}"
-        elif place.counter == "by_address":
+                counters.last_dispute = f"{place.claimed} from {_described(sender)}"
+            return
+        if place.counter == "by_address":
             counters.by_address += 1
         else:
             counters.others += 1
+        counters.last_by_address = "" if sender is None else _described(sender)
+
+
+def _described(sender: Provenance) -> str:
+    identity = f" with {sender.identity}" if sender.identity else ""
+    return f"{sender.peer}{identity} by {sender.listener}"

@@ -245,7 +245,7 @@ class ArchiveWriter:
             return False
         if own.latest - own.earliest > FAR or len(lines) >= MAX_OCTETS:
             return False
-        place = self._policy.plain_folder(own.host, receipt.provenance)
+        place = self._policy.plain_folder(own.host, receipt.provenance, receipt.time)
         if place is None:
             return False
         folder, originator = place

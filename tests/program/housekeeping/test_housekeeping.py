@@ -274,16 +274,17 @@ def test_the_alarm_command_gets_each_alarm(tmp_path: Path) -> None:
     assert noted == ["spool-full True", "spool-full False"]
 
 
-def test_an_alarm_about_a_count_ends_a_minute_after_it_last_grew(house: House) -> None:
-    house.housekeeping._lost_counts = {"datagrams-dropped": 0}
+@pytest.mark.parametrize("name", ["datagrams-dropped", "name-disputed", "too-many-originators"])
+def test_an_alarm_about_a_count_ends_a_minute_after_it_last_grew(house: House, name: str) -> None:
+    house.housekeeping._lost_counts = {name: 0}
     assert house.after(1) == []
-    house.housekeeping._lost_counts = {"datagrams-dropped": 5}
-    assert house.after(1) == ["ALARM datagrams-dropped add"]
+    house.housekeeping._lost_counts = {name: 5}
+    assert house.after(1) == [f"ALARM {name} add"]
     assert house.after(57) == []
-    house.housekeeping._lost_counts = {"datagrams-dropped": 6}
+    house.housekeeping._lost_counts = {name: 6}
     assert house.after(1) == ["HEARTBEAT"]
     assert house.after(59) == []
-    assert house.after(1) == ["ALARM datagrams-dropped clear", "HEARTBEAT"]
+    assert house.after(1) == [f"ALARM {name} clear", "HEARTBEAT"]
 
 
 def test_a_bug_in_what_a_program_counts_does_not_end_the_housekeeping(tmp_path: Path) -> None:
