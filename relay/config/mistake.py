@@ -4,6 +4,8 @@ It is written FILE:LINE: KEY: SENTENCE, as in "relay.toml:14: remote-logging-ser
 `port`?". Tables of an array are counted from one within their file. Text from the file is quoted, cut and escaped.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from typing_extensions import override
@@ -50,6 +52,19 @@ class MistakesError(ConfigurationError):
     def __init__(self, found: tuple[Mistake, ...]) -> None:
         super().__init__("configuration", mistake_lines(found))
         self.found = found
+
+
+@contextmanager
+def located(locate: Callable[[KeyPath], ConfigLocation]) -> Iterator[None]:
+    """MistakesError, with file and line, for a ConfigurationError of the block that is about a key of a file."""
+    try:
+        yield
+    except ConfigurationError as error:
+        location = locate(tuple(error.what.split(".")))
+        if isinstance(error, MistakesError) or location.line is None:
+            raise
+        sentence = "; ".join(filter(None, (error.cause, error.remedy)))
+        raise MistakesError((Mistake(location, sentence),)) from error
 
 
 def mistake_lines(mistakes: tuple[Mistake, ...]) -> tuple[str, ...]:

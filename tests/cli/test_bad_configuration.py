@@ -208,6 +208,34 @@ def test_settings_that_contradict_each_other_are_mistakes(command: Command, tmp_
     )
 
 
+@pytest.mark.parametrize(
+    ("program", "text", "mistake"),
+    [
+        (
+            "receive",
+            '[receiver]\nzone = "Mars"\n',
+            ':4: receiver.zone: this machine does not know the time zone "Mars"; ',
+        ),
+        (
+            "run",
+            (
+                '[relay]\nalarm-command = ["/no/such"]\n[[source]]\nname = "audit"\npath = "/x"\n'
+                '[[remote-logging-server]]\nport = 1\nprotocol = "relp"\n'
+            ),
+            ':3: relay.alarm-command: "/no/such" is not a program that relay\'s user can run; ',
+        ),
+    ],
+)
+def test_a_mistake_that_only_a_start_finds_has_its_line(program: str, text: str, mistake: str, tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    state = f'state-directory = "{tmp_path}/state"\n'
+    file.write_text(text.replace("[relay]\n", f"[relay]\n{state}") if "[relay]" in text else f"[relay]\n{state}{text}")
+    done = subprocess.run([*RELAY, "-c", str(file), program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"relay: {file}{mistake}")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Process]]:
     """A correct configuration whose state directory a running relay uses, and that relay."""

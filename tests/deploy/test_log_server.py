@@ -95,6 +95,7 @@ def test_the_log_server_listens_on_low_ports_with_one_right_reloads_restarts_and
         assert log_server.run("stat", "-c", "%U %a", path).strip() == owner
     log_server.run("systemctl", "reload", UNIT)
     wait_until(lambda: "reloaded: nothing changed" in log_server.journal(UNIT), 60, log_server.journal)
+    assert " <3> " not in log_server.journal(UNIT), "no line has the level of an error"
     assert log_server.property_of(UNIT, "MainPID") == pid
     log_server.add(f"{UNIT}.d/soon.conf", "[Service]\nRestartSec=100ms\nTimeoutStopSec=30\n")
     log_server.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)

@@ -14,6 +14,7 @@ from relay.cli.options import Options, config_option, options
 from relay.cli.output import log_warnings
 from relay.config.configuration import Configuration, configuration_without_files, read_configuration
 from relay.config.intended_program import PROGRAMS, intended_programs, require_program, tables_without_effect
+from relay.config.mistake import located
 from relay.config.validation_sentence import validation_sentence
 from relay.errors import ConfigurationError
 from relay.system import operational_log
@@ -85,7 +86,8 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
     log_warnings(configuration.warnings)
     gc.freeze()
     if drain:
-        asyncio.run(receiver.drain(configuration.settings, timeout))
+        with located(configuration.locate):
+            asyncio.run(receiver.drain(configuration.settings, timeout))
         return
 
     def read_again() -> LoadedConfiguration:
@@ -95,7 +97,8 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
             raise ConfigurationError("command line", (error.format_message(),)) from None
         return load_checked(configuration, "receive")
 
-    asyncio.run(receiver.receive(load(configuration), read_again))
+    with located(configuration.locate):
+        asyncio.run(receiver.receive(load(configuration), read_again))
 
 
 def _with_flags(given: Options, flags: dict[str, str | tuple[str, ...]]) -> Configuration:

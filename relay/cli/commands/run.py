@@ -12,6 +12,7 @@ from relay.cli.output import log_warnings
 from relay.cli.parameter_types import Number
 from relay.config.configuration import Configuration, read_configuration
 from relay.config.intended_program import require_program
+from relay.config.mistake import located
 from relay.system import operational_log
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -66,7 +67,8 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     log_warnings(configuration.warnings)
     gc.freeze()
     if drain:
-        asyncio.run(forwarder.drain(configuration.settings, timeout))
+        with located(configuration.locate):
+            asyncio.run(forwarder.drain(configuration.settings, timeout))
         return
 
     def read_again() -> LoadedConfiguration:
@@ -74,4 +76,5 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
         log_warnings(configuration.warnings)
         return load_checked(configuration, "run")
 
-    asyncio.run(forwarder.forward(load(configuration), read_again))
+    with located(configuration.locate):
+        asyncio.run(forwarder.forward(load(configuration), read_again))
