@@ -4,7 +4,7 @@ import contextlib
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,14 +34,16 @@ FILLER = b"<14>1 - filler app - - - %b\n" % (b"x" * 2000)
 FED = 10
 DATAGRAMS = 500
 UNANSWERED = "ended: its messages are not durable in time"
+KINDS = 5
+"""Of senders, of which three are audisp-remote."""
 GIVEN_UP = 4
 """Streams of audisp-remote whose record is not answered in time: more than its tries for one record."""
 
 
 class Senders:
-    """audisp-remote with its default limits, rsyslog's omrelp and relay; each sends numbered messages."""
+    """audisp-remote with each `disk_full_action`, rsyslog's omrelp and relay; each sends numbered messages."""
 
-    def __init__(self, auditd: AudispRemote, rsyslog: RsyslogForwarder, router: Router) -> None:
+    def __init__(self, auditd: Mapping[str, AudispRemote], rsyslog: RsyslogForwarder, router: Router) -> None:
         self._auditd = auditd
         self._rsyslog = rsyslog
         self._router = router
@@ -51,7 +53,9 @@ class Senders:
         """Send some more by each of them."""
         numbers = range(self.sent + 1, self.sent + FED + 1)
         self.sent += FED
-        self._auditd.feed(b"node=audisp type=USER_LOGIN msg=audit(1700000000.001:%d): pid=1" % n for n in numbers)
+        for action, client in self._auditd.items():
+            beginning = f"node={action} type=USER_LOGIN msg=audit(1700000000.001:".encode()
+            client.feed(b"%b%d): pid=1" % (beginning, n) for n in numbers)
         with socket.create_connection((LOOPBACK, self._rsyslog.port)) as program:
             program.sendall(b"".join(b"<14>1 2026-11-30T10:00:00Z web1 omrelp %d - - x\n" % n for n in numbers))
         with self._router.audit_log.open("ab") as log:
@@ -62,8 +66,18 @@ class Senders:
         messages = archived(archive)
         own = [each for each in audit_events(messages) if b" combo1 " in each]
         assert len(own) == len(set(identities(own)))
-        patterns = rb" audisp .* serial=\"(\d+)\"", rb" omrelp (\d+) - ", rb" combo1 .* serial=\"(\d+)\""
+        nodes = [rf" {name} .* serial=\"(\d+)\"".encode() for name in (*self._auditd, "combo1")]
+        patterns = [*nodes, rb" omrelp (\d+) - "]
         return [len({found[1] for each in messages if (found := re.search(pattern, each))}) for pattern in patterns]
+
+
+def program_of_exec(folder: Path) -> Path:
+    """Make the program FILE.sh for `disk_full_action = exec`; it makes the file that is returned."""
+    made = folder / "acted"
+    program = made.with_suffix(".sh")
+    program.write_text(f"#!/bin/sh\ntouch {made}\n")
+    program.chmod(0o750)
+    return made
 
 
 def send_datagrams(port: int) -> None:
@@ -115,14 +129,21 @@ def test_nobody_is_answered_and_nothing_is_lost(tmp_path: Path) -> None:
         SmallDisk(tmp_path / "disk", "12m") as disk,
         receiving(receiver, disk) as process,
         Sshd([f"PermitOpen 127.0.0.1:{receiver.port}"]) as sshd,
-        AudispRemote(receiver.port, max_tries_per_record=3, max_time_per_record=5, disk_full_action="syslog") as auditd,
+        contextlib.ExitStack() as clients,
         RsyslogForwarder(receiver.port, "relp") as rsyslog,
     ):
         router = Router(tmp_path, sshd, receiver.port, protocol="relp")
+        acted = program_of_exec(tmp_path)
+        auditd = {
+            action.partition(" ")[0]: clients.enter_context(
+                AudispRemote(receiver.port, max_tries_per_record=3, max_time_per_record=5, disk_full_action=action)
+            )
+            for action in ("syslog", "ignore", f"exec {acted.with_suffix('.sh')}")
+        }
         senders = Senders(auditd, rsyslog, router)
 
         def wait_for_all() -> None:
-            everything = [senders.sent] * 3
+            everything = [senders.sent] * KINDS
             wait_until(
                 lambda: senders.arrived(receiver.archive) == everything,
                 60,
@@ -130,7 +151,7 @@ def test_nobody_is_answered_and_nothing_is_lost(tmp_path: Path) -> None:
             )
 
         def given_up(streams: int) -> bool:
-            return process.log.count(UNANSWERED) >= streams
+            return process.log.count(UNANSWERED) >= streams * len(auditd)
 
         router.audit_log.write_bytes(b"")
         with router.start() as relay:
@@ -141,7 +162,7 @@ def test_nobody_is_answered_and_nothing_is_lost(tmp_path: Path) -> None:
                 for count in range(1, GIVEN_UP + 1):
                     senders.send()  # audisp-remote connects again with its next record
                     wait_until(partial(given_up, count), 60, lambda: process.log)
-                assert senders.arrived(receiver.archive) == [FED] * 3
+                assert senders.arrived(receiver.archive) == [FED] * KINDS
                 disk.run("rm", f"{disk.folder}/filler")
                 senders.send()
                 wait_for_all()
@@ -150,7 +171,8 @@ def test_nobody_is_answered_and_nothing_is_lost(tmp_path: Path) -> None:
                     60,
                     lambda: f"{datagrams_accounted_for(receiver.archive)}\n{process.log}",
                 )
-            assert auditd.running
+            assert all(client.running for client in auditd.values())
+            assert not acted.exists(), "DISKFULL was answered"
             relay.stop()
         assert not list(router.state.rglob("refused/*"))
         assert "Traceback" not in process.log
