@@ -200,7 +200,7 @@ class SshEndpoint(Listener):
         self._authorized = _authorized(authorized_keys_file)
         self._allowed = frozenset(allowed)
         self._admission = Admission() if admission is None else admission
-        self._notices = RareLog(_log)
+        self.notices = RareLog(_log)
         self._acceptors: list[Acceptor] = []
         self._connections: set[_SshConnection] = set()
         self._serving: set[asyncio.Task[None]] = set()  # also of connections that have ended
@@ -287,7 +287,7 @@ class SshEndpoint(Listener):
             connection.close()
             connection.ended()
             self.counters.refused += 1
-            self._notices.warn(
+            self.notices.warn(
                 "thread",
                 "%s: no thread for a connection from %s, which is closed; raise TasksMax in the unit (ulimit -u), "
                 "or lower max-connections",
@@ -406,7 +406,8 @@ class _SshConnection(paramiko.ServerInterface):
         shown = PublicKey(key.get_name(), key.asbytes())
         found = authorized.find(shown)
         if found is None or key.public_blob is not None:  # a certificate has limits that relay does not check
-            _log.warning("%s, as %s: key %s is not authorized", self.peer, excerpt(username), shown.fingerprint)
+            kind, what = f"{self.host} {shown.fingerprint}", "%s, as %s: key %s is not authorized"
+            self._endpoint.notices.warn(kind, what, self.peer, excerpt(username), shown.fingerprint)
             return AUTH_FAILED
         self._identity = found
         return AUTH_SUCCESSFUL
@@ -416,7 +417,7 @@ class _SshConnection(paramiko.ServerInterface):
     ) -> int:
         host, port = destination
         if not (self._endpoint.may_open(host, port) and self.identity.may_open(host, port)):
-            _log.warning("%s is not allowed to open %s:%d", self.peer, excerpt(host), port)
+            self._endpoint.notices.warn(self.host, "%s is not allowed to open %s:%d", self.peer, excerpt(host), port)
             return self._refuse(OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
         if len(self._openings) >= self._endpoint.limits.channels:
             return self._refuse(OPEN_FAILED_RESOURCE_SHORTAGE)

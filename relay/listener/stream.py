@@ -7,8 +7,8 @@ no sender treats its end as acceptance. Messages before a bad frame are made dur
 limit is cut, marked and counted, because its sender would only repeat it for ever. The last line of a stream is a
 message without its trailer too, and is marked: it may be incomplete.
 
-Every batch has the stream's Provenance. A stream whose first octets are of another protocol is named in the log with
-its octets, of which `Aside` keeps some, and reset.
+Every batch has the stream's Provenance. A stream whose first octets are of another protocol is reset and named in
+the log, once a minute for each sender, with its octets, of which `Aside` keeps some.
 
 A protocol that acknowledges is also answered after fsync, message by message, while the stream continues. If its close
 says no more than its answers did (`Dialect.parts`), a stop closes the stream. A stream whose oldest message is
@@ -125,7 +125,7 @@ class ListenerCounters:
     refused: int = 0  # connections beyond a ceiling, reset at once
     messages: int = 0
     octets: int = 0
-    oversized: int = 0  # messages cut because they are too long
+    cut: int = 0  # messages cut because they are too long
     dropped_octets: int = 0  # octets of these messages that were dropped
     truncated: int = 0  # streams aborted because they were half-closed inside a frame
     framing_errors: int = 0  # streams aborted because of octets that are not a frame, or not one that can be answered
@@ -198,13 +198,11 @@ class StreamReception:
         except RelayError as error:
             self._stream.abort()
             self._count(error)
-            if isinstance(error, OtherProtocolError) and self._terms.aside is not None:
-                await asyncio.to_thread(self._terms.aside.keep, self._stream.address, error.octets)
             if isinstance(error, UnavailableError) and not self._is_amid_a_frame():
                 # Senders end in this way as well; a sender that loses its network has it in its own log.
                 _log.info("connection from %s ended: %s", self._stream.peer, error.cause)
             else:
-                _log.warning("connection from %s aborted: %s", self._stream.peer, error)
+                await self._log_abort(error)
         except BaseException:
             await self._part()
             raise
@@ -217,6 +215,13 @@ class StreamReception:
                 self._answering.add_done_callback(_retrieve)
             for each in self._undurable:
                 each.durable.add_done_callback(_retrieve)
+
+    async def _log_abort(self, error: RelayError) -> None:
+        """Log it and keep what shows its cause, once a minute for each sender: a health check comes every second."""
+        kind = f"{type(error).__name__} {self._stream.address}"
+        is_logged = self._terms.notices.warn(kind, "connection from %s aborted: %s", self._stream.peer, error)
+        if is_logged and isinstance(error, OtherProtocolError) and self._terms.aside is not None:
+            await asyncio.to_thread(self._terms.aside.keep, self._stream.address, error.octets)
 
     async def _part(self) -> None:
         """End an unfinished stream. If its answers alone accept messages, durable ones are answered first.
@@ -401,7 +406,7 @@ class StreamReception:
         conversation, counters = self._conversation, self._counters
         if conversation.oversized == self._cut:
             return
-        counters.oversized += conversation.oversized - self._cut
+        counters.cut += conversation.oversized - self._cut
         counters.dropped_octets += conversation.dropped - self._dropped
         self._cut, self._dropped = conversation.oversized, conversation.dropped
         self._terms.notices.warn(
@@ -409,7 +414,7 @@ class StreamReception:
             "messages longer than max-message-size (%s) are cut: %s so far, the last one from %s; raise "
             "max-message-size in [receiver], or have the sender send shorter ones",
             size_text(self._terms.max_message_size),
-            counted(counters.oversized, "message"),
+            counted(counters.cut, "message"),
             self._stream.peer,
         )
 

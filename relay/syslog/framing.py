@@ -12,7 +12,8 @@ A counted frame is `MSG-LEN SP SYSLOG-MSG` (section 3.4.1), a trailed one `SYSLO
   can be configured to. Elsewhere a NUL inside a line is an ordinary octet.
 - LF, CR and NUL between frames are passed over.
 - The last line of a stream is a message without its trailer too, and is marked so: sshd turns a reset into an end of
-  file, so it may be incomplete. A counted frame that ends with the stream is not a message: `partial` is true then.
+  file, so it may be incomplete. A counted frame that ends with the stream is not a message, unless it is longer than
+  the limit: then what came of it is one, cut and unterminated. `partial` is true in both cases.
 - A MSG-LEN of zero, or of more than nine digits, is a FramingError in a stream of counted frames: the beginnings of
   later frames are unknown then, so no later octet can be trusted. At the beginning of a stream zero begins a line.
 
@@ -130,7 +131,10 @@ class Decoder:
         return messages
 
     def finish(self) -> list[bytes]:
-        """End the stream: its last line, if that lacks its trailer. `partial` when it ends inside a counted frame."""
+        """End the stream: its last message, if that is a line without its trailer, or a counted one above the limit.
+
+        `partial` when it ends inside a counted frame.
+        """
         if self.error is not None:
             raise self.error
         messages: list[bytes] = []
@@ -141,6 +145,9 @@ class Decoder:
             self._in_line = self._lines or (not self._counted and not 0 < len(digits) <= _LONGEST_LENGTH)
         if self._in_line:
             self._end_line(b"", messages, ReceiptMark.UNTERMINATED)
+        elif self._missing and self._cut and self._begun:
+            self.marks[0] = ReceiptMark.UNTERMINATED
+            self._end_message(messages)
         return messages
 
     def _read_frames(self, data: bytes, messages: list[bytes]) -> None:

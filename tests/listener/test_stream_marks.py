@@ -25,7 +25,7 @@ def test_an_oversized_message_is_cut_marked_counted_and_logged_once_and_the_stre
             sender.send(octet_counted(b"<" + 300_000 * b"x") + octet_counted(b"<1>one") + b"<" + 2000 * b"y")
             sender.half_close()
             assert await sender.ending() == "closed"
-            assert listener.counters.oversized == 2
+            assert listener.counters.cut == 2
             assert listener.counters.dropped_octets == 300_001 + 2001 - 2 * 1024
             assert spool.messages == [b"<" + 1023 * b"x", b"<1>one", b"<" + 1023 * b"y"]
             cut, unterminated = ReceiptMark.CUT, ReceiptMark.UNTERMINATED
@@ -34,6 +34,20 @@ def test_an_oversized_message_is_cut_marked_counted_and_logged_once_and_the_stre
     run(scenario)
     (logged,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert logged.startswith("messages longer than max-message-size (1KiB) are cut: 1 message so far, the last one ")
+
+
+def test_what_came_of_a_long_counted_message_is_kept_and_its_stream_is_reset() -> None:
+    async def scenario() -> None:
+        spool = PromptSpool()
+        async with listening(spool, StreamTerms(max_message_size=9)) as listener, connected(listener) as sender:
+            sender.send(b"4 <1>a999999999 <1>long and longer")
+            sender.half_close()
+            assert await sender.ending() == "reset"
+            assert (listener.counters.cut, listener.counters.truncated) == (1, 1)
+            marks = ReceiptMark.CUT | ReceiptMark.UNTERMINATED
+            assert [(event.head, event.marks) for event in spool.events] == [(b"<1>a", 0), (b"<1>long a", marks)]
+
+    run(scenario)
 
 
 def test_the_last_line_without_its_trailer_is_durable_before_the_close() -> None:

@@ -8,6 +8,7 @@ import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from harness.held_spool import DEADLINE, HeldSpool
@@ -20,6 +21,7 @@ from relay.listener.listening_socket import cannot_listen
 from relay.listener.stream import ListenerCounters, StreamTerms
 from relay.listener.tcp import StreamListener, TcpListener
 from relay.syslog.framing import octet_counted
+from relay.system.rare_log import RareLog
 from relay.values.event import Batch, EventType
 
 SLOW_ENOUGH = 0.2  # seconds in which something must not happen
@@ -68,6 +70,8 @@ async def connected(listener: StreamListener) -> AsyncIterator[Sender]:
 def listening(
     spool: HeldSpool, terms: StreamTerms | None = None, limits: ConnectionLimits | None = None
 ) -> TcpListener:
+    own_log = RareLog(logging.getLogger("relay.listener.stream"))  # the terms of a module have one for all its tests
+    terms = replace(terms or StreamTerms(), notices=own_log)
     return TcpListener("127.0.0.1", 0, spool.submit, terms=terms, admission=Admission(limits))
 
 

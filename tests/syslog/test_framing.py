@@ -279,6 +279,27 @@ class TestOversizedMessages:
         assert decoder.finish() == []
         assert not decoder.partial
 
+    @pytest.mark.parametrize(("came", "kept"), [(b"<1>", b"<1>"), (INSIDE[:9], INSIDE[:9]), (INSIDE[:10], INSIDE[:9])])
+    @pytest.mark.parametrize("bytewise", [False, True])
+    def test_what_came_of_a_counted_message_that_ends_early_is_kept(
+        self, came: bytes, kept: bytes, bytewise: bool
+    ) -> None:
+        stream = b"4 <1>a" + b"%d " % len(self.INSIDE) + came
+        decoder = Decoder(max_message_size=9)
+        assert decode(octets(stream) if bytewise else [stream], decoder) == [b"<1>a"]
+        assert decoder.finish() == [kept]
+        assert decoder.marks == {0: ReceiptMark.CUT | ReceiptMark.UNTERMINATED}
+        assert (decoder.oversized, decoder.dropped) == (1, len(came) - len(kept))
+        assert decoder.partial  # so the stream is not accepted, and its sender may repeat the message
+        assert decoder.finish() == []
+
+    @pytest.mark.parametrize("end", [b"", b"11 "])
+    def test_nothing_is_kept_of_a_message_of_which_nothing_came(self, end: bytes) -> None:
+        decoder = Decoder(max_message_size=9)
+        assert decode([b"4 <1>a" + end], decoder) == [b"<1>a"]
+        assert decoder.finish() == []
+        assert (decoder.oversized, decoder.partial) == (0, bool(end))
+
     @pytest.mark.parametrize("bytewise", [False, True])
     def test_the_rest_of_a_long_line_is_dropped_and_never_a_message(self, bytewise: bool) -> None:
         stream = b"<1>a\n<1>4 <1>long3 <1>\n<1>b\n"
@@ -310,12 +331,6 @@ class TestOversizedMessages:
         assert decoder.marks == {}
         assert decoder.finish() == [b"<1>ab"]
         assert decoder.marks == {0: ReceiptMark.CUT | ReceiptMark.UNTERMINATED}
-
-    def test_a_long_counted_message_without_its_end_is_not_a_message(self) -> None:
-        decoder = Decoder(max_message_size=9)
-        decoder.receive(b"100 <1>abcdefghij")
-        assert decoder.finish() == []
-        assert decoder.partial
 
     @pytest.mark.parametrize("begin", [b"999999999 ", b"<"])
     def test_memory_stays_at_the_limit_and_one_read(self, begin: bytes) -> None:
