@@ -78,6 +78,18 @@ def print_json(schema: str, **fields: Any) -> None:  # noqa: ANN401  JSON has va
     click.echo(json.dumps({"schema": schema, **fields}))
 
 
+def print_json_list(
+    schema: str, before: dict[str, Any], name: str, items: Iterable[Any], after: dict[str, Any]
+) -> None:
+    """One object as by `print_json`, with a list that is not in memory as a whole."""
+    click.echo(f"{json.dumps({'schema': schema, **before})[:-1]}, {json.dumps(name)}: [", nl=False)
+    separator = ""
+    for item in items:
+        click.echo(f"{separator}{json.dumps(item)}", nl=False)
+        separator = ", "
+    click.echo(f"], {json.dumps(after)[1:]}")
+
+
 def mistakes_as_json(mistakes: Iterable[Mistake]) -> list[dict[str, Any]]:
     """Each as {"file", "line" (null: the file as a whole), "key" ("": the same), "message"}."""
     return [

@@ -1,10 +1,10 @@
-"""The option --state, and other folders that a command line names."""
+"""The state directory and the archive that a command reads: the command line's, else the configuration's."""
 
 import contextlib
 import os
 import tomllib
 from datetime import tzinfo
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,6 +12,9 @@ from relay.cli.options import options
 from relay.errors import NoInputError
 from relay.system.time_zone import zone_of
 from relay.values.did_you_mean import did_you_mean
+
+if TYPE_CHECKING:
+    from relay.values.configuration.receiver_settings import ReceiverSettings
 
 state_option: Final = click.option(
     "--state",
@@ -28,6 +31,21 @@ def state_directory(context: click.Context, state: str | None) -> str:
     from relay.config.configuration import read_settings  # noqa: PLC0415  100 ms, which a named folder does not need
 
     return read_settings(options(context).config_paths, options(context).choice).relay.state_directory
+
+
+def archive_folder(context: click.Context, named: str | None) -> str:
+    """The absolute path of the archive: the one that is named, else [receiver] archive of the configuration."""
+    if named:
+        return existing(named, "name another folder")
+    settings = receiver_settings(context)
+    return existing(settings.archive, "name the archive's folder, or its configuration with -c")
+
+
+def receiver_settings(context: click.Context) -> "ReceiverSettings":
+    """The [receiver] table of the configuration."""
+    from relay.config.configuration import read_settings  # noqa: PLC0415  100 ms, which a named folder does not need
+
+    return read_settings(options(context).config_paths, options(context).choice).receiver
 
 
 def receiver_zone(context: click.Context) -> tzinfo:

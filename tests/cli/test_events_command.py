@@ -139,7 +139,7 @@ def test_each_option_selects_events(
         (["--limit", "-1"], "--limit"),
         (["--follow", "--to", "now"], "leave --to and --received-to out"),
         (["--archive", "/x"], "name one"),
-        (["--peer", "192.0.2.0/24"], "need --archive DIR"),
+        (["--peer", "192.0.2.0/24"], "ask for what only an archive keeps; leave --state out"),
         (["--peer", "fw1"], '"fw1" is not an address or a network'),
         (["--regex", "(a"], '"(a" is not a regular expression: missing )'),
         (["--reverse"], "name how many events --reverse shows: --limit N"),

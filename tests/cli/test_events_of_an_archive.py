@@ -63,6 +63,32 @@ def test_each_option_selects_in_an_archive(
     assert [line.rpartition(" ")[2] for line in capfd.readouterr().out.splitlines()] == expected
 
 
+def test_every_command_takes_the_archive_from_the_configuration(
+    archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "receive.toml"
+    config.write_text(f'[receiver]\nlisten = ["tcp://127.0.0.1:1514"]\narchive = "{archive}"\n')
+    package = str(tmp_path / "all.tar")
+    for arguments, expected in (
+        (["events", "--archive", "--limit", "1"], "three"),
+        (["events", "--limit", "1", "--archive"], "three"),
+        (["events", "--originator", "router1"], "  two"),
+        (["events", "--peer", "192.0.2.7"], "  two"),
+        (["events", "--identity", "SHA*"], "  two"),
+        (["events", "--received-to", "2026-11-29T00:00:00Z"], "  two"),
+        (["events", "--received-from", "2026-11-29T00:00:01Z"], "three"),
+        (["fleet"], f"{archive}: 2 originators"),
+        (["archive", "verify"], f"{archive}: whole"),
+        (["archive", "export", "--output", package], "4 files of 2 originators"),
+    ):
+        assert main([*arguments, "-c", str(config)]) == 0, arguments
+        assert expected in capfd.readouterr().out
+    config.write_text(f'[receiver]\nlisten = ["tcp://127.0.0.1:1514"]\narchive = "{archive}x"\n')
+    for arguments in (["events", "--originator", "fw1"], ["fleet"], ["archive", "verify"]):
+        assert main([*arguments, "-c", str(config)]) == 66
+        assert f'{archive}x: there is no such folder; did you mean "{archive}"?' in capfd.readouterr().err
+
+
 def test_an_unknown_router_is_an_error(archive: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["events", "--archive", str(archive), "--router", "fw2"]) == 66
     assert main(["events", "--archive", str(archive), "--router", "fw1", "--received-to", "2026-11-28"]) == 0

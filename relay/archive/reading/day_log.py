@@ -112,7 +112,7 @@ class DayLog:
     def pieces_backward(self, end: int | None = None) -> Iterator[Piece]:
         """The pieces that begin before the offset `end`, the newest first."""
         reached = self.log.size() if end is None else min(end, self.log.size())
-        for extent in self.ledger.extents_backward() if self.ledger is not None else ():
+        for extent in self.ledger.extents_backward(None if end is None else reached) if self.ledger is not None else ():
             if extent.off >= reached:
                 continue
             until = extent.off + extent.len

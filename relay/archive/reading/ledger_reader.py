@@ -90,9 +90,9 @@ class LedgerReader:
         """The extents in the log's order."""
         return (line for _, line in self.entries() if isinstance(line, Extent))
 
-    def extents_backward(self) -> Iterator[Extent]:
-        """The extents, the newest first."""
-        for offset, octets in self.lines_backward():
+    def extents_backward(self, before: int | None = None) -> Iterator[Extent]:
+        """The extents, the newest first; those that begin before this octet of the log."""
+        for offset, octets in self.lines_backward(None if before is None else self._end_of_extents(before)):
             try:
                 line = decode(octets)
             except LedgerError as error:
@@ -112,6 +112,14 @@ class LedgerReader:
             else:
                 low = found[0]
         return low
+
+    def _end_of_extents(self, offset: int) -> int:
+        """Where in the ledger the first extent begins that does not begin before this octet of the log."""
+        for line in self.lines(self.before(offset)):
+            with suppress(LedgerError):
+                if isinstance(found := decode(line.octets), Extent) and found.off >= offset:
+                    return line.offset
+        return self._size()
 
     def _first_extent(self, start: int, stop: int) -> tuple[int, Extent] | None:
         """The first extent whose line begins after `start` and before `stop`."""
@@ -138,9 +146,9 @@ class LedgerReader:
                 self._flaw(position, "a line is longer than a ledger's lines are")
                 position, rest = position + len(rest), b""
 
-    def lines_backward(self) -> Iterator[LocatedLine]:
-        """The whole lines, the last first."""
-        end, rest, unfinished = self._size(), b"", True
+    def lines_backward(self, end: int | None = None) -> Iterator[LocatedLine]:
+        """The whole lines, the last first; those that end at or before the offset `end`."""
+        end, rest, unfinished = self._size() if end is None else end, b"", True
         while end > 0:
             start = max(end - self._chunk, 0)
             data = self._read(start, end - start) + rest

@@ -48,8 +48,16 @@ class ArchivedMessage(NamedTuple):
     """The line's number within its piece, from 0; -1: `DayLog.line_number` has to count."""
 
 
-Found = tuple[int, ArchivedMessage | None]
-"""The time of receipt, and a message; None: there is nothing more before this time (backward: after it)."""
+class SearchedTo(NamedTuple):
+    """Everything from this offset of a log on is searched."""
+
+    offset: int
+
+
+Found = tuple[int, ArchivedMessage]
+"""The time of receipt, and a message."""
+FoundBackward = tuple[int, ArchivedMessage | SearchedTo]
+"""The same; or how far the search is, and a time after which nothing more comes."""
 
 
 class _RawField(msgspec.Struct):
@@ -72,7 +80,9 @@ def search(
             yield from _messages(day, offset, octets, within, needles)
 
 
-def search_backward(day: DayLog, query: LineQuery, *, block: int = BLOCK, before: int | None = None) -> Iterator[Found]:
+def search_backward(
+    day: DayLog, query: LineQuery, *, block: int = BLOCK, before: int | None = None
+) -> Iterator[FoundBackward]:
     """The same lines, the newest first; those that begin before the offset `before`."""
     needles = needles_for(query.texts, is_json=day.is_json)
     for start, end, pieces in _runs_backward(day, query, block, before):
@@ -84,7 +94,7 @@ def search_backward(day: DayLog, query: LineQuery, *, block: int = BLOCK, before
                     within = list(day.pieces(offset, offset + len(octets)))
                 found = list(_messages(day, offset, octets, within, needles, backward=True))
                 yield from reversed(found)
-        yield (oldest.at[0] if oldest else day.begin), None
+        yield (oldest.at[0] if oldest else day.begin), SearchedTo(start)
 
 
 # --- Which octets ---

@@ -108,7 +108,7 @@ class DayCheck:
     def read_unrecorded(self, begin: int, size: int) -> None:
         """Read the numbers of lines that no ledger describes."""
         for _, found in search(self._day, LineQuery(), begin=begin, until=size):
-            if found is not None and (wrong := self._trail.add(found.message)):
+            if wrong := self._trail.add(found.message):
                 identity = rfc5424.identity(found.message)
                 named = (identity.run, identity.type, identity.sequence) if identity else (b"", b"", 0)
                 octets = found.end - found.offset

@@ -35,10 +35,10 @@ from relay.archive.layout import day_of
 from relay.archive.verification.archive_check import ArchiveCheck
 from relay.archive.verification.findings import ArchiveDefect, ArchiveNotice, CheckedOriginator
 from relay.cli.event_filters import type_option
-from relay.cli.options import options, repeatable_option, usual_options
+from relay.cli.options import repeatable_option, usual_options
 from relay.cli.output import print_json, print_line, report
 from relay.cli.parameter_types import Glob, beginning_in_utc, glob
-from relay.cli.state import existing
+from relay.cli.state import archive_folder
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
@@ -143,7 +143,7 @@ def verify(
     last one; therefore it prints when relay last reported. It trusts the ledgers' hashes: somebody who rewrites a
     ledger and all that follow it is found only by comparing with an older copy of them.
     """
-    folder = _archive_of(context, folder)
+    folder = archive_folder(context, folder)
     labels = frozenset(kind.label.encode() for kind in types)
     scope = AssessmentScope(labels, frozenset(servers), begun=since is not None)
     check = ArchiveCheck(Disk(), folder, scope, "" if since is None else day_of(since))
@@ -198,7 +198,7 @@ def export(  # noqa: PLR0913  one parameter an option
     each, and SHA256SUMS. Its receiver unpacks it with tar, and checks it with `sha256sum --check SHA256SUMS` and with
     `relay archive verify relay-export`. An open day is exported up to its last committed message.
     """
-    folder = _archive_of(context, folder)
+    folder = archive_folder(context, folder)
     matches = [each.matches for each in originators]
     scope = ExportScope(
         "" if since is None else day_of(since),
@@ -218,15 +218,6 @@ def export(  # noqa: PLR0913  one parameter an option
     else:
         held = f"{counted(len(package.files), 'file')} of {counted(len(package.originators), 'originator')}"
         print_line(f"{output}: {held}, {package.octets} octets")
-
-
-def _archive_of(context: click.Context, folder: str | None) -> str:
-    """The folder that is named, else the configuration's archive."""
-    if folder is not None:
-        return existing(folder, "name another folder")
-    from relay.config.configuration import read_settings  # noqa: PLC0415  100 ms, which a named folder does not need
-
-    return read_settings(options(context).config_paths, options(context).choice).receiver.archive
 
 
 # --- For people ---

@@ -8,7 +8,6 @@ that is killed can print the events of its last second again when it continues, 
 """
 
 import contextlib
-import os
 import shlex
 import shutil
 import signal
@@ -26,7 +25,7 @@ from relay.cli.event_output import EventDisplay, EventOutput
 from relay.cli.options import files_option, options
 from relay.cli.output import report
 from relay.cli.parameter_types import WholeNumber
-from relay.cli.state import existing_folder, receiver_zone, state_directory, state_option
+from relay.cli.state import archive_folder, receiver_zone, state_directory, state_option
 from relay.errors import DataError
 from relay.program.history.archive_history import ArchiveHistory
 from relay.program.history.bookmark import Bookmark
@@ -43,7 +42,13 @@ FOLLOWED_FROM: Final = 10
 
 @click.command()
 @click.option(
-    "--archive", metavar="DIR", type=click.Path(readable=False), help="Read this archive.  [default: read the spool]"
+    "--archive",
+    metavar="[DIR]",
+    is_flag=False,
+    flag_value="",
+    type=click.Path(readable=False),
+    help="Read this archive; without DIR, the configuration's. Options that only an archive can answer (--originator, "
+    "--peer, --identity, --received-from, --received-to) imply it.  [default: read the spool]",
 )
 @state_option
 @filter_options
@@ -93,19 +98,20 @@ def events(  # noqa: PLR0913  one parameter an option
     An event is printed again only if this process was killed.
     """
     chosen = ChosenFilters(**filters)
+    in_archive = archive is not None or (state is None and chosen.of_archive)
     mistake = _contradiction(chosen, archive, state) or _contradiction_of_order(
-        chosen, limit, in_archive=archive is not None, reverse=reverse, follow=follow, bookmark=bookmark
+        chosen, limit, in_archive=in_archive, reverse=reverse, follow=follow, bookmark=bookmark
     )
     if mistake:
         raise click.UsageError(mistake, context)
     if follow and limit is None and chosen.since is None and chosen.received_from is None and bookmark is None:
         limit = FOLLOWED_FROM
-    folder = state_directory(context, state) if archive is None else existing_folder(context, "--archive", archive)
+    folder = _history_folder(context, archive, state, in_archive=in_archive)
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    display = EventDisplay(columns, full or options(context).verbosity > 0, archive is not None)
+    display = EventDisplay(columns, full or options(context).verbosity > 0, in_archive)
     output = EventOutput(None if as_json else display)
-    zone = UTC if archive is None else receiver_zone(context)
-    source = _HistorySource(folder, in_archive=archive is not None, bookmark=bookmark, zone=zone)
+    zone = receiver_zone(context) if in_archive else UTC
+    source = _HistorySource(folder, in_archive=in_archive, bookmark=bookmark, zone=zone)
     history = source.open(chosen.event_filter(), continued=follow or bookmark is not None)
     with _Interruption() if follow else contextlib.nullcontext() as interruption:
         printer = _Printer(output, source, interruption)
@@ -114,7 +120,7 @@ def events(  # noqa: PLR0913  one parameter an option
         else:
             printer.print(history.events() if limit is None else history.newest(limit))
         if bookmark is None:
-            unknown = unknown_name(chosen, output.shown, source.everything, in_archive=archive is not None)
+            unknown = unknown_name(chosen, output.shown, source.everything, in_archive=in_archive)
             if unknown is not None and not follow:
                 raise unknown
             if unknown is not None:
@@ -123,18 +129,27 @@ def events(  # noqa: PLR0913  one parameter an option
             time.sleep(POLL_SECONDS)
             printer.print(history.events())
     if output.unreadable:
-        check = "spool verify" if archive is None else f"archive verify {shlex.quote(os.path.abspath(archive))}"
+        check = f"archive verify {shlex.quote(folder)}" if in_archive else "spool verify"
         cause = f"{counted(output.unreadable, 'place')} could not be read; the events there are left out"
         raise DataError("event history", cause, f"see `relay {check}`")
+
+
+def _history_folder(context: click.Context, archive: str | None, state: str | None, *, in_archive: bool) -> str:
+    """The archive or the state directory; commands in remedies will name it too."""
+    if not in_archive:
+        return state_directory(context, state)
+    folder = archive_folder(context, archive)
+    options(context).paths["--archive"] = folder
+    return folder
 
 
 def _contradiction(chosen: ChosenFilters, archive: str | None, state: str | None) -> str:
     """What is wrong with the options that name a history; empty: nothing."""
     if archive is not None and state is not None:
         return "--archive and --state are two histories; name one"
-    if archive is None and chosen.of_archive:
+    if state is not None and chosen.of_archive:
         needed = "--originator, --peer, --identity, --received-from and --received-to"
-        return f"{needed} need --archive DIR: a spool does not keep what they ask for"
+        return f"{needed} ask for what only an archive keeps; leave --state out"
     return ""
 
 

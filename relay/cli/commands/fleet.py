@@ -11,16 +11,16 @@ Times are microseconds since the epoch; 0: never. Later versions only add fields
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import click
 
 from relay.cli.check_output import check_option, exit_with_check
-from relay.cli.options import options, usual_options
-from relay.cli.output import MICROSECONDS, print_json, print_line, report, utc
+from relay.cli.options import usual_options
+from relay.cli.output import MICROSECONDS, print_json_list, print_line, report, utc
 from relay.cli.parameter_types import duration
-from relay.cli.state import existing
-from relay.config.configuration import read_settings
+from relay.cli.state import archive_folder, receiver_settings
 from relay.program.status.check_result import CheckResult, CheckState
 from relay.program.status.fleet import FLEET_SCHEMA, Fleet, FleetMember, SilenceLimits, check_fleet, read_fleet
 from relay.system.clock import wall_clock
@@ -61,11 +61,9 @@ def fleet(
     limits = SilenceLimits(warning, critical)
 
     def found() -> Fleet:
-        if folder is not None:
-            return read_fleet(Disk(), existing(folder, "name another folder"), wall_clock(), (), limits)
-        receiver = read_settings(options(context).config_paths, options(context).choice).receiver
-        archive = existing(receiver.archive, "name the archive's folder")
-        return read_fleet(Disk(), archive, wall_clock(), receiver.expect, limits)
+        archive = archive_folder(context, folder)
+        expected = receiver_settings(context).expect if folder is None else ()
+        return read_fleet(Disk(), archive, wall_clock(), expected, limits)
 
     def check() -> CheckResult:
         return check_fleet(found(), limits)
@@ -74,14 +72,12 @@ def fleet(
         exit_with_check(context, check, as_json=as_json)
     answer = found()
     if as_json:
-        print_json(
+        print_json_list(
             FLEET_SCHEMA,
-            archive=answer.archive,
-            pid=answer.pid,
-            now=answer.now,
-            originators=[_as_json(member) for member in answer.members],
-            missing=[fault.text for fault in answer.missing],
-            unreadable=list(answer.unreadable),
+            {"archive": answer.archive, "pid": answer.pid, "now": answer.now},
+            "originators",
+            map(_as_json, answer.members),
+            {"missing": [fault.text for fault in answer.missing], "unreadable": list(answer.unreadable)},
         )
         return
     for line in _lines(answer):
@@ -109,9 +105,10 @@ def _as_json(member: FleetMember) -> dict[str, Any]:
 
 
 def _lines(answer: Fleet) -> Iterator[str]:
-    rows = [_HEADINGS, *(_row(member, answer.now) for member in answer.members)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    widths = list(map(len, _HEADINGS))
+    for member in answer.members:  # a row is made twice, because thousands of them take much memory
+        widths = list(map(max, widths, map(len, _row(member, answer.now))))
+    for row in chain([_HEADINGS], (_row(member, answer.now) for member in answer.members)):
         yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
     silent = sum(member.is_silent for member in answer.members)
     running = "no receiver runs" if answer.pid is None else f"receiver running, pid {answer.pid}"

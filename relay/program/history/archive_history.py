@@ -6,47 +6,76 @@ A history that continues (`following`) gives what the ledgers have recorded, so 
 At each call of `events` it looks for new originators, days and parts of days, and reads each log from where it ended
 (`reading_position`). `positions` is exact whenever the caller asks for the next event: then all before were used.
 
-Memory: about `BLOCKS` octets of logs for all originators of a day together, their names, and one position for each. A
-day with more than 500 originators takes about 15 KiB for each of them.
+Memory: about `BLOCKS` octets of logs for all originators of a day together, their names, and one position for each.
+Of many originators in one day only some are open at a time (`receipt_order`).
 """
 
-import heapq
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, tzinfo
-from operator import itemgetter
+from functools import partial
 from typing import Final
 
 from typing_extensions import override
 
-from relay.archive.layout import DayFiles
+from relay.archive.layout import COMPRESSIONS, DayFiles
 from relay.archive.ledger import Removal
 from relay.archive.reading.day_log import A_DAY, DayLog, marks_at
 from relay.archive.reading.ledger_reader import CHUNK, DayEnd
-from relay.archive.reading.line_search import BLOCK, ArchivedMessage, Found, search, search_backward
+from relay.archive.reading.line_search import (
+    BLOCK,
+    ArchivedMessage,
+    SearchedTo,
+    search,
+    search_backward,
+)
 from relay.archive.reading.log_octets import OpenLogs
 from relay.archive.reading.originators import OriginatorFolder, days_of, originators, require_archive
 from relay.errors import DataError, NoInputError, RelayError, StorageError
 from relay.program.history.event_filter import EventFilter
 from relay.program.history.past_event import ArchiveFacts, History, Item, PastEvent, UnreadableStretch
 from relay.program.history.reading_position import DayPosition, OriginatorPosition
+from relay.program.history.receipt_order import MOST_OPEN, Keyed, Reader, Waiting, merged
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk
 from relay.values.event import EventType
 
 BLOCKS: Final = 2 * 1_048_576
 _SMALLEST: Final = 2048
+_A_LINE: Final = 512
+_REPORTED: Final = 100
+_LAST: Final = 1 << 63
+"""A time after every receipt."""
 _UNRECORDED: Final = "unrecorded"
 """The mark of a line that no readable ledger describes."""
 
-Keyed = tuple[int, Item]
+
+@dataclass(slots=True)
+class _OriginatorDay:
+    """One originator's day, and how far it was read. When it is read again, it continues there."""
+
+    folder: OriginatorFolder
+    parts: Sequence[DayFiles]
+    """Those that are left, in the order of reading."""
+    block: int
+    """How many octets of a log to read at once."""
+    reached: int
+    """The key of the last item; no later key is beyond it."""
+    off: int = -1
+    """Where to continue in the first of the parts; -1: at its beginning (backward: its end)."""
+
+    def end_part(self) -> None:
+        """Go on with the next part."""
+        self.parts, self.off = self.parts[1:], -1
 
 
 class ArchiveHistory(History):
     """The history of an archive."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  `most_open` is a seam for tests
         self,
         disk: Disk,
         folder: str,
@@ -55,39 +84,63 @@ class ArchiveHistory(History):
         following: bool = False,
         positions: dict[str, OriginatorPosition] | None = None,
         zone: tzinfo = UTC,
+        most_open: int = MOST_OPEN,
     ) -> None:
-        """`positions`: continue from these; they are changed while events are read. `zone`: of times without one."""
+        """`positions`: continue from these; they are changed while events are read. `zone`: of times without one.
+
+        `most_open`: how many originators' days are open at a time.
+        """
         self._disk = disk
         self._folder = folder
         self._filter = event_filter
         self._query = event_filter.line_query()
         self._following = following
         self._zone = zone
+        self._most_open = most_open
         self.positions = {} if positions is None else positions
         """By the originator's folder."""
         self._restored = set(self.positions)
         self._listed: dict[str, tuple[int, list[DayFiles]]] = {}
         """Folder → its modification when it was listed, and its days."""
+        self._names: dict[DayFiles, DayFiles] = {}
+        """The same names are kept once, because most originators have files of the same days."""
         self._logs = OpenLogs()
         self._flaws: list[UnreadableStretch] = []
+        self._reported: deque[tuple[str, int]] = deque(maxlen=_REPORTED)
+        """Damaged lines of ledgers."""
         require_archive(disk, folder)
 
     # --- Forward ---
 
     @override
     def events(self) -> Iterator[Item]:
+        for _, found in sorted(self._by_day(self._has_more).items()):
+            days = self._originator_days(found, 0)
+            yield from self._merged(Waiting(0, partial(self._forward, day)) for day in days)
+
+    def _by_day(
+        self, takes: Callable[[OriginatorFolder, DayFiles], bool]
+    ) -> dict[str, dict[OriginatorFolder, list[DayFiles]]]:
+        """The originators of each day, with the parts of the day."""
         days: dict[str, dict[OriginatorFolder, list[DayFiles]]] = {}
         for folder in self._originators():
             for files in self._days(folder):
-                if self._has_more(folder, files):
+                if takes(folder, files):
                     days.setdefault(files.day, {}).setdefault(folder, []).append(files)
-        for _, found in sorted(days.items()):
-            block = max(min(BLOCKS // len(found), BLOCK), _SMALLEST)
-            streams = [self._forward(folder, parts, block) for folder, parts in found.items()]
-            for _, item in heapq.merge(*streams, key=itemgetter(0)):
-                yield from self._take_flaws()
-                yield item
+        return days
+
+    def _originator_days(self, found: dict[OriginatorFolder, list[DayFiles]], reached: int) -> Iterator[_OriginatorDay]:
+        block = max(min(BLOCKS // min(len(found), self._most_open), BLOCK), _SMALLEST)
+        if len(found) > self._most_open and not self._query.texts:
+            block = _A_LINE  # a day is often closed after one line, and then reads it all again
+        return (_OriginatorDay(folder, parts, block, reached) for folder, parts in found.items())
+
+    def _merged(self, waiting: Iterable[Waiting], *, backward: bool = False) -> Iterator[Item]:
+        for item in merged(waiting, backward=backward, most_open=self._most_open):
             yield from self._take_flaws()
+            if item is not None:
+                yield item
+        yield from self._take_flaws()
 
     def _has_more(self, folder: OriginatorFolder, files: DayFiles) -> bool:
         """Whether a day may have what was not read yet."""
@@ -99,36 +152,36 @@ class ArchiveHistory(History):
             return files.stem not in position.read
         return not log.finished and log.facts != _facts(folder, files)
 
-    def _forward(self, folder: OriginatorFolder, parts: list[DayFiles], block: int) -> Iterator[Keyed]:
+    def _forward(self, state: _OriginatorDay) -> Reader:
         """One originator's day. The key never decreases, whatever the writer's clock did."""
-        reached = 0
-        for files in parts:
-            day = self._opened(folder, files, block)
+        while state.parts:
+            day = self._opened(state.folder, state.parts[0], max(state.block, _SMALLEST))
             try:
-                stream = self._continued(day) if self._following else self._whole(day, block)
-                for key, item in stream:
-                    reached = max(reached, key)
-                    yield reached, item
+                for key, item in self._continued(day) if self._following else self._whole(day, state):
+                    state.reached = max(state.reached, key)
+                    yield state.reached, item
             except (NoInputError, StorageError, DataError) as error:
-                yield reached, _unreadable(day, error)
+                yield state.reached, _unreadable(day, error)
                 if self._following:  # not again until the files change
-                    position = self._position(folder).logs.setdefault(files.stem, DayPosition())
-                    position.facts = _facts(folder, files)
+                    position = self._position(day.folder).logs.setdefault(day.files.stem, DayPosition())
+                    position.facts = _facts(day.folder, day.files)
             finally:
                 day.close()
+            state.end_part()
 
-    def _whole(self, day: DayLog, block: int) -> Iterator[Keyed]:
-        """A day from its beginning to its present end."""
+    def _whole(self, day: DayLog, state: _OriginatorDay) -> Iterator[tuple[int, Item]]:
+        """A day from its beginning, or from where it was left, to its present end."""
         if self._is_ruled_out(day):
             return
         if not day.path:
             yield from self._without_log(day, day.end(), 0)
             return
-        for key, found in search(day, self._query, block=block):
-            if found is not None and self._filter.takes(event := self._event(day, found)):
+        for key, found in search(day, self._query, block=state.block, begin=max(state.off, 0)):
+            if self._filter.takes(event := self._event(day, found)):
                 yield key, event
+            state.off = found.end
 
-    def _continued(self, day: DayLog) -> Iterator[Keyed]:
+    def _continued(self, day: DayLog) -> Iterator[tuple[int, Item]]:
         """What a day has got since its position."""
         positions = self._position(day.folder)
         position = positions.logs.get(day.files.stem) or positions.begin(day.files.stem, _stem_before(day))
@@ -150,11 +203,10 @@ class ArchiveHistory(History):
             yield day.begin, UnreadableStretch(day.path, 0, cause, is_expected=True)
             position.off = 0
         for key, found in search(day, self._query, begin=position.off, until=until):
-            if found is not None:
-                position.enter(found.piece.extent, found.piece.line)
-                if self._filter.takes(event := self._event(day, found)):
-                    yield key, event
-                position.off = found.end
+            position.enter(found.piece.extent, found.piece.line)
+            if self._filter.takes(event := self._event(day, found)):
+                yield key, event
+            position.off = found.end
         if until > position.off:
             self._pass(day, position, until)
         position.facts, position.finished = facts, is_over
@@ -201,49 +253,52 @@ class ArchiveHistory(History):
                 return
 
     def _all_backward(self) -> Iterator[Item]:
-        days: dict[str, dict[OriginatorFolder, list[DayFiles]]] = {}
-        for folder in self._originators():
-            for files in self._days(folder):
-                days.setdefault(files.day, {}).setdefault(folder, []).append(files)
-        for _, found in sorted(days.items(), reverse=True):
-            block = max(min(BLOCKS // len(found), BLOCK), _SMALLEST)
-            streams = [self._backward(folder, parts, block) for folder, parts in reversed(found.items())]
-            for _, item in heapq.merge(*streams, key=itemgetter(0), reverse=True):
-                yield from self._take_flaws()
-                if item is not None:
-                    yield item
-            yield from self._take_flaws()
+        for _, found in sorted(self._by_day(lambda *_: True).items(), reverse=True):
+            newest_first = {folder: parts[::-1] for folder, parts in reversed(found.items())}
+            days = self._originator_days(newest_first, _LAST)
+            waiting = (Waiting(self._newest_key(day), partial(self._backward, day)) for day in days)
+            yield from self._merged(waiting, backward=True)
 
-    def _backward(
-        self, folder: OriginatorFolder, parts: list[DayFiles], block: int
-    ) -> Iterator[tuple[int, Item | None]]:
-        reached = 1 << 63
-        for files in reversed(parts):
-            day = self._opened(folder, files, min(block, CHUNK))
+    def _newest_key(self, state: _OriginatorDay) -> int:
+        """The key of the newest message by the ledger; the day's end where only the log shows it."""
+        day = self._opened(state.folder, state.parts[0], _SMALLEST)
+        with suppress(RelayError, OSError):  # reading reports it
+            recorded = day.recorded()
+            is_plain = day.path and not day.path.endswith(COMPRESSIONS)
+            if recorded and not (is_plain and os.stat(day.path).st_size > recorded[0].off + recorded[0].len):
+                return recorded[0].at[0]
+        return day.begin + A_DAY
+
+    def _backward(self, state: _OriginatorDay) -> Reader:
+        while state.parts:
+            day = self._opened(state.folder, state.parts[0], max(state.block, _SMALLEST))
             try:
                 if self._is_ruled_out(day):
-                    continue
-                if not day.path:
-                    yield from ((reached, item) for _, item in self._without_log(day, day.end(), 0))
-                    continue
-                for key, found in self._lines_backward(day, block):
-                    reached = min(reached, key)
-                    if found is None:
-                        yield reached, None
-                    elif self._filter.takes(event := self._event(day, found)):
-                        yield reached, event
+                    pass
+                elif day.path:
+                    yield from self._lines_backward(day, state)
+                else:
+                    yield from ((state.reached, item) for _, item in self._without_log(day, day.end(), 0))
             except (NoInputError, StorageError, DataError) as error:
-                yield reached, _unreadable(day, error)
+                yield state.reached, _unreadable(day, error)
             finally:
                 day.close()
+            state.end_part()
 
-    def _lines_backward(self, day: DayLog, block: int) -> Iterator[Found]:
-        before = None
-        if self._following:
-            position = self._position(day.folder)
-            noted = position.logs.get(day.files.stem)
+    def _lines_backward(self, day: DayLog, state: _OriginatorDay) -> Iterator[Keyed]:
+        before = state.off if state.off >= 0 else None
+        if self._following and before is None:
+            noted = self._position(day.folder).logs.get(day.files.stem)
             before = None if noted is None or noted.finished else noted.off
-        return search_backward(day, self._query, block=block, before=before)
+        for key, found in search_backward(day, self._query, block=state.block, before=before):
+            state.reached = min(state.reached, key)
+            if isinstance(found, SearchedTo):
+                state.off = found.offset
+                yield state.reached, None
+                continue
+            if self._filter.takes(event := self._event(day, found)):
+                yield state.reached, event
+            state.off = found.offset
 
     def _note_ends(self) -> None:
         """Set the position of each log to its present end."""
@@ -276,7 +331,8 @@ class ArchiveHistory(History):
             return []
         known = self._listed.get(folder.path)
         if known is None or known[0] != modified:
-            known = self._listed[folder.path] = modified, days_of(self._disk, folder)
+            days = [self._names.setdefault(files, files) for files in days_of(self._disk, folder)]
+            known = self._listed[folder.path] = modified, days
         return known[1]
 
     def _position(self, folder: OriginatorFolder) -> OriginatorPosition:
@@ -311,7 +367,9 @@ class ArchiveHistory(History):
 
     def _opened(self, folder: OriginatorFolder, files: DayFiles, chunk: int) -> DayLog:
         def flaw(path: str, offset: int, cause: str) -> None:
-            self._flaws.append(UnreadableStretch(path, offset, f"not a line of a ledger: {cause}"))
+            if (path, offset) not in self._reported:  # a day that is opened again meets it again
+                self._reported.append((path, offset))
+                self._flaws.append(UnreadableStretch(path, offset, f"not a line of a ledger: {cause}"))
 
         return DayLog(folder, files, self._logs, flaw, chunk=min(chunk, CHUNK))
 
@@ -339,7 +397,7 @@ class ArchiveHistory(History):
         facts = ArchiveFacts(day.folder.name, day.path, found.offset, extent, marks)
         return PastEvent(found.message, EventType.LOG, extent.at[0] if extent else day.begin, self._zone, facts)
 
-    def _without_log(self, day: DayLog, end: DayEnd, read: int) -> Iterable[Keyed]:
+    def _without_log(self, day: DayLog, end: DayEnd, read: int) -> Iterator[tuple[int, Item]]:
         """Name a day whose log is missing, where somebody asked for its events."""
         size = end.closing.len if end.closing else None
         if size is not None and read >= size:

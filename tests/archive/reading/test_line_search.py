@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from relay.archive.layout import days_in
 from relay.archive.log_line import escape
 from relay.archive.reading.day_log import DayLog, Piece, marks_at
-from relay.archive.reading.line_search import LineQuery, message_of_json, needles_for, search, search_backward
+from relay.archive.reading.line_search import (
+    ArchivedMessage,
+    LineQuery,
+    message_of_json,
+    needles_for,
+    search,
+    search_backward,
+)
 from relay.archive.reading.log_octets import OpenLogs
 from relay.archive.reading.originators import OriginatorFolder, originators
 from relay.system.disk import Disk
@@ -40,7 +47,7 @@ def made(folder: Path, extents: int = 9, each: int = 3) -> MadeDay:
 
 
 def texts(found: Any) -> list[bytes]:
-    return [line.message for _, line in found if line is not None]
+    return [line.message for _, line in found if isinstance(line, ArchivedMessage)]
 
 
 @pytest.mark.parametrize("block", [1, 50, 300, 1_048_576])
@@ -82,7 +89,7 @@ def test_a_piece_is_ruled_out_and_each_line_has_its_extent(tmp_path: Path) -> No
         return piece.extent is not None and piece.extent.sender == "192.0.2.1"
 
     found_lines = list(search(day, LineQuery(piece=from_the_first)))
-    lines = [line for _, line in found_lines if line is not None]
+    lines = [line for _, line in found_lines]
     assert [time - BEGIN for time, _ in found_lines] == [
         number * SECOND for number in (1, 1, 1, 3, 3, 3, 5, 5, 5, 7, 7, 7)
     ]
@@ -91,7 +98,7 @@ def test_a_piece_is_ruled_out_and_each_line_has_its_extent(tmp_path: Path) -> No
     for block in (1, 60, 200):
         for query in (LineQuery(), LineQuery(texts=(b"13", b"fw1 app - - - 2"))):
             for found in (search(day, query, block=block), search_backward(day, query, block=block)):
-                hits = [line for _, line in found if line is not None]
+                hits = [line for _, line in found if isinstance(line, ArchivedMessage)]
                 assert all(line.number in {-1, day.line_number(line.piece, line.offset)} for line in hits)
     assert numbers == [0, 1, 2] * 4
     assert [day.line_number(line.piece, line.offset) for line in lines[::-1]] == numbers[::-1]
@@ -104,11 +111,15 @@ def test_a_piece_is_ruled_out_and_each_line_has_its_extent(tmp_path: Path) -> No
 def test_reading_begins_at_an_offset_and_ends_before_one(tmp_path: Path) -> None:
     made(tmp_path)
     day = opened(tmp_path / "fw1", chunk=100)
-    lines = [line for _, line in search(day, LineQuery()) if line is not None]
+    lines = [line for _, line in search(day, LineQuery())]
     for place in range(len(lines)):
-        rest = [line for _, line in search(day, LineQuery(), begin=lines[place].offset) if line is not None]
+        rest = [line for _, line in search(day, LineQuery(), begin=lines[place].offset)]
         assert [line[:3] for line in rest] == [line[:3] for line in lines[place:]]
-        before = [line for _, line in search_backward(day, LineQuery(), before=lines[place].offset) if line is not None]
+        before = [
+            line
+            for _, line in search_backward(day, LineQuery(), before=lines[place].offset)
+            if isinstance(line, ArchivedMessage)
+        ]
         assert [line[:3] for line in before[::-1]] == [line[:3] for line in lines[:place]]
         assert [line.piece.extent for line in (*before[::-1], *rest)] == [line.piece.extent for line in lines]
 

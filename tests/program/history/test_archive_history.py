@@ -3,6 +3,7 @@
 import gzip
 import ipaddress
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -84,6 +85,52 @@ def test_extents_of_all_originators_are_merged_by_receipt(tmp_path: Path) -> Non
     assert texts(history(tmp_path).backward()) == expected[::-1]
     for limit in range(9):
         assert texts(history(tmp_path).newest(limit)) == expected[max(7 - limit, 0) :]
+
+
+@pytest.mark.parametrize("most_open", [1, 3, 40])
+def test_more_originators_than_can_be_open_keep_the_order(tmp_path: Path, most_open: int) -> None:
+    """They are closed and opened again in the middle of a day, between its parts, and beside damage."""
+    archive = Archive(tmp_path)
+    for second in range(15):
+        for number in range(0, 12, 1 + second % 3):
+            archive.put(
+                second, f"r{number:02}", f"{number} at {second}", f"{number} at {second}, more", sender="192.0.2.7"
+            )
+    for number in (1, 4):
+        later = MadeDay(f"r{number:02}", "2026-11-29.2", archive.days[f"r{number:02}"][0])
+        later.extent(BEGIN + 16 * SECOND, [message(f"{number} in a later part", f"r{number:02}", 16)])
+        later.save(tmp_path)
+    ledger = tmp_path / "r03" / "2026-11-29.ledger"
+    lines = ledger.read_bytes().split(b"\n")
+    lines[5] = b"damaged"
+    ledger.write_bytes(b"\n".join(lines))
+
+    def opened(**attributes: Any) -> ArchiveHistory:
+        return ArchiveHistory(Disk(), str(tmp_path), EventFilter(), **attributes)
+
+    for direction in ("events", "backward"):
+        expected, found = (list(getattr(opened(**limit), direction)()) for limit in ({}, {"most_open": most_open}))
+        assert events_of(found) == events_of(expected)
+        assert [(each.path, each.offset) for each in unread(found)] == [(str(ledger), sum(map(len, lines[:5])) + 5)]
+    assert events_of(opened(most_open=most_open).newest(9)) == events_of(opened().events())[-9:]
+
+
+def test_positions_are_exact_when_originators_are_closed_and_opened_again(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    for second in range(12):
+        for number in range(6):
+            archive.put(second, f"r{number}", f"{number} at {second}", f"{number} at {second}, more")
+    expected = texts(history(tmp_path).events())
+    for used in (0, 1, 2, 7, 50, 143, 144):
+        first = ArchiveHistory(Disk(), str(tmp_path), EventFilter(), following=True, most_open=2)
+        before = texts(islice(first.events(), used))
+        positions = restarted(first)
+        second_history = ArchiveHistory(
+            Disk(), str(tmp_path), EventFilter(), following=True, positions=positions, most_open=2
+        )
+        # What was given last is not used until the next is asked for, so it comes again.
+        assert texts(second_history.events()) == expected[max(used - 1, 0) :]
+        assert before == expected[:used]
 
 
 def test_thousands_of_originators_are_merged_too(tmp_path: Path) -> None:
