@@ -26,6 +26,7 @@ FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 _LOCK_ATTEMPTS = 10
 _LOCK_PAUSE = 0.02
+_READ_ONLY = "mount the file system writable; a unit of systemd must also name the folder in ReadWritePaths="
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def storage_error(path: str, call: str, error: OSError) -> StorageError:
         errno.EDQUOT: "raise the quota or free space",
         errno.EIO: "check the device: the kernel's log names it",
         errno.EACCES: "check the owner and mode",
-        errno.EROFS: "mount the file system writable",
+        errno.EROFS: _READ_ONLY,
     }.get(error.errno or 0, "")
     mapped = StorageError(path, f"{call} failed: {os.strerror(error.errno or 0)}", remedy)
     mapped.errno = error.errno or 0
@@ -51,21 +52,24 @@ def storage_error(path: str, call: str, error: OSError) -> StorageError:
 
 
 def permission_refused(path: str) -> PermissionRefusedError:
-    """The error for a file or folder that this user is not allowed to read or write; it names the owner."""
+    """The error for a file or folder that this user is not allowed to read or write; it names who is allowed to."""
     while True:
         try:
             facts = os.stat(path)
             break
         except OSError:
             path = os.path.dirname(path)
+    readable = os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(facts.st_mode) else 0))
+    call = "write" if readable else "read"
     if facts.st_uid == os.geteuid():
         remedy = f"it belongs to this user: `chmod u+rwX {shlex.quote(path)}`"
+    elif os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid()):  # a unit's program: nobody typed a command
+        remedy = f"allow the unit's user {_user_name(os.geteuid())} to {call} it"
     elif facts.st_uid == 0:
         remedy = "run this command as root"
     else:
         remedy = f"run this command as root or as the user {_user_name(facts.st_uid)}"
-    readable = os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(facts.st_mode) else 0))
-    return PermissionRefusedError(f"cannot {'write' if readable else 'read'} {path}", "permission denied", remedy)
+    return PermissionRefusedError(f"cannot {call} {path}", "permission denied", remedy)
 
 
 def _user_name(uid: int) -> str:
@@ -213,7 +217,8 @@ class Disk:
                 if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                     raise storage_error(folder, "mkdir", error) from error
                 cause = f"the folder cannot be created: {os.strerror(error.errno or 0)}"
-                raise CannotCreateError(folder, cause, "create it, or name another") from error
+                remedy = _READ_ONLY if error.errno == errno.EROFS else "create it, or name another"
+                raise CannotCreateError(folder, cause, remedy) from error
             made.append(folder)
             if durable:
                 self.sync_folder(os.path.dirname(folder))

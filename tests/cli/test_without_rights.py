@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from archive.messages import NOON_US, own
+from harness.relay import RELAY
 from harness.rights import WITHOUT_ROOTS_RIGHTS
+from harness.small_disk import SmallDisk
 from program.history.spools import event, filled
 
 from relay.archive.writer.archive_writer import ArchiveWriter
+from relay.system.disk import permission_refused
 
 # Prints the exit code and the output of each command line. One process for all is quicker.
 MANY = """
@@ -136,3 +139,29 @@ def test_with_json_the_refusal_is_an_object_too(state: Path) -> None:
     ((code, out, _),) = called([["status", "--state", str(state), "--json"]])
     error: dict[str, Any] = json.loads(out)
     assert (code, error["exit_code"], error["cause"], error["remedy"]) == (77, 77, "permission denied", remedy)
+
+
+def test_the_program_of_a_unit_names_its_user_because_nobody_typed_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "relay.toml"
+    file.touch()
+    if os.geteuid() == 0:
+        os.chown(file, pwd.getpwnam(OTHER).pw_uid, -1)
+    else:
+        file = Path("/etc/passwd")  # root's
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    assert str(permission_refused(str(file))).endswith(f'allow the unit\'s user "{user}" to write it')
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", "1")
+    assert "run this command as root" in str(permission_refused(str(file)))
+
+
+def test_a_read_only_file_system_is_named_with_what_a_unit_needs(tmp_path: Path) -> None:
+    with SmallDisk(tmp_path / "disk", "1m") as disk:
+        disk.run("mount", "-o", "remount,ro", str(disk.folder))
+        argv = [*disk.prefix, *RELAY, "receive", "--archive", f"{disk.folder}/archive", "--state", f"{tmp_path}/state"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 73
+    assert "the folder cannot be created: Read-only file system; mount the file system writable; " in done.stderr
+    assert done.stderr.endswith("a unit of systemd must also name the folder in ReadWritePaths=\n")
