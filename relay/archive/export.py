@@ -25,9 +25,9 @@ from typing import IO, Any, BinaryIO, Final, NamedTuple, Self, cast
 
 import msgspec
 
-from relay.archive.layout import COMPRESSIONS, LOG_SUFFIXES, OWN, DayFiles, plain_name
+from relay.archive.layout import COMPRESSIONS, LOG_SUFFIXES, OWN, DayFiles, possible_names
 from relay.archive.ledger import Closing, Extent, LedgerError, Removal, decode
-from relay.archive.reading.ledger_reader import LedgerReader
+from relay.archive.ledgers.ledger_reader import LedgerReader
 from relay.archive.reading.originators import OriginatorFolder, days_of, require_archive
 from relay.archive.writer.journal import Journal, OpenDaySizes, replay
 from relay.errors import CannotCreateError, NoInputError
@@ -132,8 +132,7 @@ class Export:
 
     def _log_of(self, folder: OriginatorFolder, files: DayFiles) -> tuple[str, BinaryIO | None]:
         """The name of a day's log, and the file, open; None: it has none, or retention has removed it meanwhile."""
-        plain = dict.fromkeys(map(plain_name, files.logs))
-        for name in (*files.logs, *(f"{each}{suffix}" for each in plain for suffix in COMPRESSIONS)):
+        for name in possible_names(files.logs):
             with suppress(FileNotFoundError):
                 return name, _opened(f"{folder.path}/{name}")
         return "", None

@@ -57,6 +57,12 @@ def plain_name(log: str) -> str:
     return next((log.removesuffix(each) for each in COMPRESSIONS if log.endswith(each)), log)
 
 
+def possible_names(logs: Iterable[str]) -> list[str]:
+    """Every name that a day's log may have by now, the plain one first: it may be compressed after it was listed."""
+    plain = list(dict.fromkeys(map(plain_name, logs)))
+    return [*plain, *(f"{name}{compression}" for name in plain for compression in COMPRESSIONS)]
+
+
 def stem_of(day: str, part: int) -> str:
     """The common beginning of a day's files."""
     return day if part == 1 else f"{day}.{part}"

@@ -84,7 +84,13 @@ class EventOutput:
         for item in items:
             yield
             if isinstance(item, UnreadableStretch):
-                self._report(item)
+                self.unreadable += not item.is_expected
+                self._reported += 1
+                if self._reported <= MAX_REPORTED:
+                    where = f"{item.path}: offset {item.offset}" if item.offset else item.path
+                    report(f"{where}: {item.cause}")
+                elif self._reported == MAX_REPORTED + 1:
+                    report(f"… and more than {counted(MAX_REPORTED, 'place')} like these")
                 continue
             self.shown += 1
             if self._display is None:
@@ -94,21 +100,12 @@ class EventOutput:
             if is_terminal:
                 sys.stdout.buffer.flush()
 
-    def _report(self, item: UnreadableStretch) -> None:
-        self.unreadable += not item.is_expected
-        self._reported += 1
-        if self._reported <= MAX_REPORTED:
-            where = f"{item.path}: offset {item.offset}" if item.offset else item.path
-            report(f"{where}: {item.cause}")
-        elif self._reported == MAX_REPORTED + 1:
-            report(f"… and more than {counted(MAX_REPORTED, 'place')} like these")
-
 
 # --- For people ---
 
 
 def _lines(event: PastEvent, display: EventDisplay) -> str:
-    message = _parsed(event.message)
+    message = rfc5424.parsed(event.message)
     reading = None if message is not None else event.reading()
     # The BOM (RFC 5424 section 6.4) says that MSG is UTF-8; it is not part of the text.
     octets = (message.msg or b"") if message is not None else _text(event.message, reading)
@@ -141,13 +138,6 @@ def _provenance(event: PastEvent) -> list[str]:
     sender = f"{extent.sender} ({extent.identity})" if extent.identity else extent.sender
     marks = f"; {', '.join(event.facts.marks)}" if event.facts.marks else ""
     return [f"received {_timestamp(extent.at[0]) or '-'} from {sender} via {extent.via}{marks}"]
-
-
-def _parsed(message: bytes) -> Message | None:
-    try:
-        return rfc5424.parse(message)
-    except rfc5424.NotRfc5424Error:
-        return None
 
 
 def _text(message: bytes, reading: Reading | None) -> bytes:
@@ -225,7 +215,10 @@ def _fields_of_rfc5424(event: PastEvent, match: re.Match[bytes]) -> dict[str, An
 
 def _fields_of_other(event: PastEvent) -> dict[str, Any]:
     reading = event.reading()
-    data = _merged((decoded(element.id), map(_decoded_pair, element.params)) for element in reading.structured_data)
+    data = _merged(
+        (decoded(element.id), ((decoded(name), decoded(value)) for name, value in element.params))
+        for element in reading.structured_data
+    )
     own = next(iter(data.values()), _NO_FIELDS)
     return {
         "schema": SCHEMA,
@@ -296,10 +289,6 @@ def _time_of(second: bytes | None, fraction: bytes | None, zone: bytes | None) -
     if second is None or zone is None or (begun := strict.since_epoch(second, zone)) is None:
         return None
     return _timestamp(begun + (int(fraction.ljust(6, b"0")) if fraction else 0))
-
-
-def _decoded_pair(pair: tuple[bytes, bytes]) -> tuple[str, str]:
-    return decoded(pair[0]), decoded(pair[1])
 
 
 def _field(octets: bytes | None) -> str | None:

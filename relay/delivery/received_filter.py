@@ -54,7 +54,14 @@ class ReceivedFilter:
         """Whether the server gets a message of this span, received then (microseconds since the epoch)."""
         if self._originators is not None:
             host = glance(message, received).host
-            if not self._is_from_chosen(host, span.provenance):
+            decided = self._decided.get((host, span.provenance))
+            if decided is None:
+                name = claimed_name(self._names, host, span.provenance)
+                decided = not name.disputed and self._originators(name.text.lower())
+                if len(self._decided) >= _REMEMBERED:
+                    self._decided.clear()
+                self._decided[host, span.provenance] = decided
+            if not decided:
                 return False
         is_chosen = self._priorities >> priority(message) & 1
         if is_chosen and self._takes_every_type:
@@ -62,13 +69,3 @@ class ReceivedFilter:
         own = None if span.marks & ReceiptMark.FORWARDED else identity(message)
         kind = EventType.LOG if own is None else _BY_LABEL.get(own.type, EventType.LOG)
         return kind is EventType.RELAY or bool(is_chosen and kind in self._types)
-
-    def _is_from_chosen(self, host: bytes | None, sender: Provenance | None) -> bool:
-        decided = self._decided.get((host, sender))
-        if decided is None:
-            name = claimed_name(self._names, host, sender)
-            decided = not name.disputed and self._originators is not None and self._originators(name.text.lower())
-            if len(self._decided) >= _REMEMBERED:
-                self._decided.clear()
-            self._decided[host, sender] = decided
-        return decided

@@ -150,18 +150,14 @@ class SessionLoop:
         if settled is not None:
             sent = self._moves.pieces
             messages = self._moves.settle(destination.cursor, settled)
-            self._note_latency(sent)
+            now, unproven = wall_clock(), {id(piece) for piece in self._moves.pieces}
+            for piece in sent:
+                if id(piece) not in unproven:
+                    seconds = (now - piece.block.header.committed) / _MICROSECONDS
+                    destination.proof_seconds.add(seconds, piece.messages)
             destination.due(time.monotonic() if self._moves.pieces else None)
             destination.suspicion = destination.suspicion.proven(messages)
             destination.move_cursor(settled)
-
-    def _note_latency(self, sent: Sequence[BlockPiece]) -> None:
-        """Note how long the proof of those pieces took that a proof has just settled."""
-        now, unproven = wall_clock(), {id(piece) for piece in self._moves.pieces}
-        for piece in sent:
-            if id(piece) not in unproven:
-                seconds = (now - piece.block.header.committed) / _MICROSECONDS
-                self._destination.proof_seconds.add(seconds, piece.messages)
 
     def _wait(self, now: float, ending: Callable[[], bool]) -> None:
         """Wait for messages, or until the next proof is due; look after an idle session."""

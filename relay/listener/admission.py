@@ -111,7 +111,8 @@ class Admission:
         if self.connections >= self.ceiling:
             self._refuse(Refusal.CONNECTIONS, address)
             return None
-        if authenticates and self._is_full_of_unauthenticated(address):
+        is_full = self.unauthenticated >= self.limits.unauthenticated
+        if authenticates and (is_full or self._has_half_of_unauthenticated(address)):  # one must not keep others out
             self._refuse(Refusal.UNAUTHENTICATED, address)
             return None
         if (key := self.count_address(address)) is None:
@@ -121,10 +122,6 @@ class Admission:
             self.unauthenticated += 1
             self._unauthenticated_at[key] += 1
         return AdmittedConnection(self, key, pending=authenticates)
-
-    def _is_full_of_unauthenticated(self, address: str) -> bool:
-        """Whether there are too many, in all or at one address, which must not keep the others out."""
-        return self.unauthenticated >= self.limits.unauthenticated or self._has_half_of_unauthenticated(address)
 
     def _has_half_of_unauthenticated(self, address: str) -> bool:
         return self._unauthenticated_at[address] >= max(1, self.limits.unauthenticated // 2)

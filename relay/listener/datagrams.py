@@ -15,19 +15,18 @@ A stop reads what the kernel still holds, and waits until it is durable, for at 
 
 import asyncio
 import contextlib
-import functools
 import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from typing_extensions import override
 
 from relay.events import own_events
 from relay.events.own_events import Author
-from relay.listener.listening_socket import Bind, Listener
+from relay.listener.listening_socket import Bind, Listener, ip_of
 from relay.syslog.datagram import datagram_message
 from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
 from relay.system.clock import Clock, wall_clock
@@ -122,7 +121,12 @@ class DatagramListener(Listener):
         if not self._is_udp:
             return  # on a Unix socket the kernel counts at the sender, and drops nothing
         for sock in self._sockets:
-            given = _enlarge(sock, receive_buffer)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer)  # needs CAP_NET_ADMIN
+            except OSError:
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)  # up to net.core.rmem_max
+            given = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # socket(7): the kernel doubles the value
             if given < receive_buffer:
                 _log.warning(
                     "%s: the kernel gives a receive buffer of %s, not %s (receive-buffer), so it drops datagrams "
@@ -179,7 +183,13 @@ class DatagramListener(Listener):
             if read < AT_ONCE:
                 if self._stopping:
                     return
-                await self._until_readable(sock)
+                loop = asyncio.get_running_loop()
+                woken = self._asleep[sock] = loop.create_future()  # done also at the stop
+                loop.add_reader(sock, _wake, woken)
+                try:
+                    await woken
+                finally:
+                    loop.remove_reader(sock)
             else:
                 self._count_drops(sock)
                 await asyncio.sleep(0)
@@ -197,7 +207,7 @@ class DatagramListener(Listener):
             except OSError:  # an ICMP error for an earlier datagram of this socket
                 continue
             if event := self._event(bytes(view[: min(length, limit)]), length):
-                by_peer.setdefault(_peer(address), []).append(event)
+                by_peer.setdefault(ip_of(address), []).append(event)
         return by_peer, AT_ONCE
 
     def _event(self, datagram: bytes, length: int) -> Event | None:
@@ -218,26 +228,17 @@ class DatagramListener(Listener):
         size = sum(len(event.head) + _OVERHEAD for event in batch.events)
         durable = await self._submit(batch)
         self._undurable += size
-        durable.add_done_callback(functools.partial(self._stored, size, len(batch.events)))
+
+        def note_stored(_: "asyncio.Future[None]") -> None:
+            self._undurable -= size
+            self._room.set()
+            if durable.cancelled() or durable.exception() is not None:
+                self.counters.storage_errors += len(batch.events)
+
+        durable.add_done_callback(note_stored)
         while self._undurable > UNDURABLE and not self._stopping:
             self._room.clear()
             await self._room.wait()
-
-    def _stored(self, size: int, messages: int, durable: "asyncio.Future[None]") -> None:
-        self._undurable -= size
-        self._room.set()
-        if durable.cancelled() or durable.exception() is not None:
-            self.counters.storage_errors += messages
-
-    async def _until_readable(self, sock: socket.socket) -> None:
-        """Wait for a datagram, or for the stop."""
-        loop = asyncio.get_running_loop()
-        woken = self._asleep[sock] = loop.create_future()
-        loop.add_reader(sock, _wake, woken)
-        try:
-            await woken
-        finally:
-            loop.remove_reader(sock)
 
     # --- What the kernel dropped ---
 
@@ -280,23 +281,9 @@ def _wake(woken: "asyncio.Future[None]") -> None:
         woken.set_result(None)
 
 
-def _peer(address: Any) -> str:  # noqa: ANN401  a tuple for UDP; for a Unix socket None, or the sender's path
-    return str(address[0]) if isinstance(address, tuple) else ""
-
-
 def _drops(sock: socket.socket) -> int | None:
     """How many datagrams the kernel has dropped at this socket, modulo 2**32; None where it does not count."""
     try:
         return int(_MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[_DROPS])
     except (OSError, struct.error):  # before Linux 4.12
         return None
-
-
-def _enlarge(sock: socket.socket, size: int) -> int:
-    """Ask for a receive buffer of this size; returns what the kernel gives."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)  # beyond net.core.rmem_max, with CAP_NET_ADMIN
-    except OSError:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2  # socket(7): the kernel doubles the value

@@ -14,7 +14,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
 from relay.system.descriptors import descriptor_limit
@@ -74,12 +74,28 @@ class Listener(ABC):
 
 def binding(address: Address) -> Bind:
     """Listen for TCP on every address of the host."""
-    return functools.partial(_bind_all, address, socket.SOCK_STREAM, _listening)
+
+    def listening(family: int, end: tuple[str, int]) -> socket.socket:
+        return socket.create_server(end, family=family, backlog=BACKLOG)
+
+    return functools.partial(_bind_all, address, socket.SOCK_STREAM, listening)
 
 
 def binding_for_datagrams(address: Address) -> Bind:
     """Receive UDP on every address of the host."""
-    return functools.partial(_bind_all, address, socket.SOCK_DGRAM, _receiving)
+
+    def receiving(family: int, end: tuple[str, int]) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            if family == socket.AF_INET6:  # as create_server does: IPv4 has its own URL
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(end)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    return functools.partial(_bind_all, address, socket.SOCK_DGRAM, receiving)
 
 
 def _bind_all(
@@ -96,20 +112,9 @@ def _bind_all(
     return [on_high_descriptor(sock) for sock in sockets]
 
 
-def _listening(family: int, end: tuple[str, int]) -> socket.socket:
-    return socket.create_server(end, family=family, backlog=BACKLOG)
-
-
-def _receiving(family: int, end: tuple[str, int]) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as create_server does: IPv4 has its own URL
-        sock.bind(end)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+def ip_of(address: Any) -> str:  # noqa: ANN401  its form depends on the family
+    """The IP address of a peer's socket address; "" for a Unix socket."""
+    return str(address[0]) if isinstance(address, tuple) else ""
 
 
 def on_high_descriptor(sock: socket.socket) -> socket.socket:

@@ -43,7 +43,7 @@ from relay.syslog.other_protocol import OtherProtocolError, needs_more, other_pr
 from relay.system.clock import Clock, wall_clock
 from relay.system.rare_log import RareLog
 from relay.values.address import canonical_host
-from relay.values.event import Batch, Event, Submit
+from relay.values.event import Batch, Submit
 from relay.values.provenance import Provenance, ReceiptMark
 from relay.values.size import size_text
 from relay.values.text import counted
@@ -380,26 +380,21 @@ class StreamReception:
         self._set_due()
         await self._wait_for_durable(at_most=self._terms.undurable_batches - 1)
         await self._wait_until_writable()
+        stream, dialect = self._stream, self._dialect or SYSLOG
         waits = self._dialect is not None and self._dialect.waits
-        batch = Batch(self._events(messages), awaited=waits, provenance=self._provenance())
-        self._undurable.append(_Undurable(await self._submit(batch), len(messages)))
-        self._undurable[-1].durable.add_done_callback(lambda _: self._to_answer.set())
-        self._counters.messages += len(messages)
-
-    def _events(self, messages: list[bytes]) -> list[Event]:
-        now, peer = self._clock(), self._stream.peer
-        events = (self._dialect or SYSLOG).events(messages, now, peer)
-        if of_all := self._stream.marks:
+        events = dialect.events(messages, self._clock(), stream.peer)
+        if of_all := stream.marks:
             events = [event._replace(marks=of_all) for event in events]
         for index, mark in self._conversation.marks.items():
             events[index] = events[index]._replace(marks=mark | of_all)
-        return events
-
-    def _provenance(self) -> Provenance | None:
-        if not self._terms.listener:
-            return None
-        stream, dialect = self._stream, self._dialect or SYSLOG
-        return Provenance(canonical_host(stream.address), stream.identity, self._terms.listener, dialect.name)
+        provenance = None
+        if self._terms.listener:
+            address = canonical_host(stream.address)
+            provenance = Provenance(address, stream.identity, self._terms.listener, dialect.name)
+        batch = Batch(events, awaited=waits, provenance=provenance)
+        self._undurable.append(_Undurable(await self._submit(batch), len(messages)))
+        self._undurable[-1].durable.add_done_callback(lambda _: self._to_answer.set())
+        self._counters.messages += len(messages)
 
     def _count_cut_messages(self) -> None:
         """Add the messages that the conversation has cut since the last call, and log them."""

@@ -18,7 +18,7 @@ from typing_extensions import override
 from relay.errors import UnavailableError
 from relay.listener.acceptor import Acceptor, refuse, set_reset_on_close
 from relay.listener.admission import Admission, AdmittedConnection
-from relay.listener.listening_socket import Bind, Listener, binding
+from relay.listener.listening_socket import Bind, Listener, binding, ip_of
 from relay.listener.proxied_stream import ProxiedStream, is_listed
 from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
 from relay.values.address import Address
@@ -138,11 +138,6 @@ class TcpListener(StreamListener):
     ) -> None:
         name, bind = f"tcp://{Address(host, port)}", binding(Address(host, port))
         super().__init__(name, bind, submit, counters=counters, terms=terms, admission=admission)
-
-
-def ip_of(address: Any) -> str:  # noqa: ANN401  as above
-    """The IP address of a peer's socket address; "" for a Unix socket."""
-    return str(address[0]) if isinstance(address, tuple) else ""
 
 
 class SocketConnection(asyncio.Protocol, ByteStream):

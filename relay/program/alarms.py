@@ -1,8 +1,8 @@
 """The table of alarms: for each condition its name, its severity, and when it is wanted. Pure.
 
-Each function below `_condition` is a row of the table. It yields the alarm's subject ("" for the machine itself) and a
-text with fault, cause and remedy. A text holds no measured number, so that it changes only with its reason: each new
-text of an alarm is an event.
+Each function below `_condition`, and each call of `_while_losing`, is a row of the table. A row yields the alarm's
+subject ("" for the machine itself) and a text with fault, cause and remedy. A text holds no measured number, so that it
+changes only with its reason: each new text of an alarm is an event.
 
 `disk-space-left` compares `space-left` with two amounts: the free space on the file system, and the space that the
 spool may still use within `max-size`. Segments that may be deleted count as free within `max-size`, because a spool is
@@ -332,36 +332,35 @@ def listener_losses(counted: Mapping[str, int]) -> dict[str, int]:
     return {alarm.DATAGRAMS_DROPPED: counted.get("dropped", 0), alarm.CONNECTIONS_REFUSED: refused}
 
 
-@_condition(alarm.DATAGRAMS_DROPPED, "major")
-def datagrams_dropped(seen: Snapshot) -> Texts:
-    """Datagrams are lost."""
-    if alarm.DATAGRAMS_DROPPED in seen.losing:
-        what = "the kernel drops datagrams, because they arrive faster than relay stores them"
-        yield "", f"{what}; raise receive-buffer (and net.core.rmem_max), or send by TCP. `relay status` counts them"
+def _while_losing(name: str, fault: str, remedy: str) -> None:
+    """Add a row: a count grew lately (`listener_losses`, and those of the archive)."""
+
+    @_condition(name, "major")
+    def texts(seen: Snapshot) -> Texts:
+        if name in seen.losing:
+            yield "", f"{fault}{remedy}"
 
 
-@_condition(alarm.CONNECTIONS_REFUSED, "major")
-def connections_refused(seen: Snapshot) -> Texts:
-    """Senders are not served."""
-    if alarm.CONNECTIONS_REFUSED in seen.losing:
-        what = "connections beyond max-connections, max-connections-per-address or max-unauthenticated are refused"
-        yield "", f"{what}; close idle senders, or raise the key. `relay status` has the counts by cause"
-
-
-@_condition(alarm.MESSAGES_DIFFER, "major")
-def messages_differ(seen: Snapshot) -> Texts:
-    """Somebody forges identities, or a relay was cloned."""
-    if alarm.MESSAGES_DIFFER in seen.losing:
-        what = "messages arrive with the identity of a stored message and other octets; both are stored"
-        yield "", f"{what}, marked `differs`. Look for a copied state directory or a forging sender"
-
-
-@_condition(alarm.ARCHIVE_CHANGED, "major")
-def archive_changed(seen: Snapshot) -> Texts:
-    """Another program writes to the archive."""
-    if alarm.ARCHIVE_CHANGED in seen.losing:
-        what = "an open log or ledger of the archive is not as relay left it: another program changed or removed it"
-        yield "", f"{what}; a new part of its day has begun. `relay archive verify` shows what is missing"
+_while_losing(
+    alarm.DATAGRAMS_DROPPED,
+    "the kernel drops datagrams, because they arrive faster than relay stores them",
+    "; raise receive-buffer (and net.core.rmem_max), or send by TCP. `relay status` counts them",
+)
+_while_losing(
+    alarm.CONNECTIONS_REFUSED,
+    "connections beyond max-connections, max-connections-per-address or max-unauthenticated are refused",
+    "; close idle senders, or raise the key. `relay status` has the counts by cause",
+)
+_while_losing(
+    alarm.MESSAGES_DIFFER,
+    "messages arrive with the identity of a stored message and other octets; both are stored, marked `differs`",
+    ". Look for a copied state directory or a forging sender",
+)
+_while_losing(
+    alarm.ARCHIVE_CHANGED,
+    "an open log or ledger of the archive is not as relay left it: another program changed or removed it",
+    "; a new part of its day has begun. `relay archive verify` shows what is missing",
+)
 
 
 @_condition(alarm.ARCHIVE_ASIDE, "major")

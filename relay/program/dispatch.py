@@ -102,10 +102,14 @@ class DispatcherPlugin:
 
         TemporaryError: some records could not be handed over. ProtocolError: stdin is not a dispatcher's.
         """
+
+        def note_signal(number: int, _: object) -> None:
+            self._terminated = self._terminated or number == signal.SIGTERM
+
         os.set_blocking(self._stdin, False)
         with wakeup_socket() as woken:
             # auditd sends SIGHUP when it reads its configuration again; that means nothing here.
-            former = [(number, signal.signal(number, self._note_signal)) for number in (signal.SIGTERM, signal.SIGHUP)]
+            former = [(number, signal.signal(number, note_signal)) for number in (signal.SIGTERM, signal.SIGHUP)]
             try:
                 while self._until is None or (self._handover.kept and time.monotonic() < self._until):
                     self._do_what_is_ready(woken)
@@ -119,9 +123,6 @@ class DispatcherPlugin:
         if self._handover.kept:
             cause = f"{counted(self._handover.records, 'record')} could not be handed over to {self._path}"
             raise TemporaryError("relay dispatch", cause, "auditd's own log has them; is relay running?")
-
-    def _note_signal(self, number: int, _: object) -> None:
-        self._terminated = self._terminated or number == signal.SIGTERM
 
     def _do_what_is_ready(self, woken: socket.socket) -> None:
         """Connect if that is due, wait until something can be done, and do it."""

@@ -257,7 +257,15 @@ class Housekeeping:
         if now.boot < self._next_heartbeat - probe * int((HEARTBEAT_SECONDS - PROBE_SECONDS) * _MICROSECONDS):
             return []
         self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
-        return [self._heartbeat(now.wall)]
+        retained, transient = self._store.retained, self._store.transient
+        behind = {
+            each.name: retained.next_number - each.cursor.retained + transient.next_number - each.cursor.transient
+            for each in self._destinations
+        }
+        chain = retained.last.chain if retained.last else b""
+        raised, lost = [each.alarm for each in self.alarms.active], self._store.losses.reported_events.total()
+        report = HeartbeatReport(self._intake.last_numbers, chain, behind, self._policy.version, raised, lost)
+        return [own_events.heartbeat(self._policy.author, now.wall, report)]
 
     def _note_bug(self, bug: Exception, now: Clocks) -> list[Event]:
         """Raise the alarm about a bug at once: the next look may fail before it asks the table of alarms."""
@@ -403,17 +411,6 @@ class Housekeeping:
 
     def _report(self, now: Clocks) -> list[Event]:
         return self.reports(self._policy.author, now.wall)
-
-    def _heartbeat(self, now: int) -> Event:
-        retained, transient = self._store.retained, self._store.transient
-        behind = {
-            each.name: retained.next_number - each.cursor.retained + transient.next_number - each.cursor.transient
-            for each in self._destinations
-        }
-        chain = retained.last.chain if retained.last else b""
-        raised, lost = [each.alarm for each in self.alarms.active], self._store.losses.reported_events.total()
-        report = HeartbeatReport(self._intake.last_numbers, chain, behind, self._policy.version, raised, lost)
-        return own_events.heartbeat(self._policy.author, now, report)
 
     def _remember(self, slot: str, value: bytes) -> None:
         try:

@@ -249,9 +249,11 @@ class Receiver(RunningParts):
         for url in self._parts.listeners:
             await self._listen(url, settings)
         _log_closed_addresses(settings)
-        self._road.live_parts, self._road.housekeeping.faults = self.live_parts, self.faults
-        self._road.housekeeping.losses = self.losses
-        self._keep_days(settings)
+        housekeeping = self._road.housekeeping
+        self._road.live_parts, housekeeping.faults, housekeeping.losses = self.live_parts, self.faults, self.losses
+        self._days = days = KeeperThread(settings.receiver, self._closings, housekeeping.may_delete_by_age)
+        housekeeping.reports, housekeeping.archive_fault = days.events, lambda: days.fault
+        days.begin()
         self._recalling = asyncio.create_task(asyncio.to_thread(self._recall, settings.receiver.archive))
         await self._metrics.follow(settings.metrics)
 
@@ -267,12 +269,6 @@ class Receiver(RunningParts):
             _log.warning("the originators in %s are not known before they come again: %s", archive, error)
         if silence is not None:
             silence.recall(reports)
-
-    def _keep_days(self, settings: Settings) -> None:
-        housekeeping = self._road.housekeeping
-        self._days = days = KeeperThread(settings.receiver, self._closings, housekeeping.may_delete_by_age)
-        housekeeping.reports, housekeeping.archive_fault = days.events, lambda: days.fault
-        days.begin()
 
     @override
     async def prepare(self, new: LoadedConfiguration) -> ReloadPlan:

@@ -57,14 +57,6 @@ class Slots:
             file.write(bytes(SLOTS * 2 * COPY_LENGTH - size), size)
         return file
 
-    def _make_again(self) -> None:
-        """Write a new file with every slot, because somebody has deleted the old one."""
-        _log.error("%s was deleted, and not by relay; it is written again", self._path)
-        old, self._file = self._file, self._made()
-        old.close()
-        self._settle()
-        self._disk.sync_folder(self._path.rpartition("/")[0])
-
     def get(self, key: str) -> bytes | None:
         """The value last written under `key`; None when there is none."""
         with self._lock:
@@ -80,7 +72,11 @@ class Slots:
             raise DataError(self._file.path, f"the value of {quoted(key)} does not fit into a slot", "shorten the name")
         with self._lock:
             if self._file.deleted:
-                self._make_again()
+                _log.error("%s was deleted, and not by relay; it is written again", self._path)
+                old, self._file = self._file, self._made()
+                old.close()
+                self._settle()
+                self._disk.sync_folder(self._path.rpartition("/")[0])
             if key in self._slots:
                 index, copy = self._slots[key]
             else:
@@ -107,7 +103,10 @@ class Slots:
             self._failed.clear()
 
     def _write(self, index: int, copy: _SlotCopy) -> None:
-        self._file.write(_encode(copy), _offset(index, copy))
+        key = copy.key.encode()
+        content = struct.pack(">QHH", copy.sequence, len(key), len(copy.value)) + key + copy.value
+        octets = MAGIC + struct.pack(">I", zlib.crc32(content)) + content
+        self._file.write(octets.ljust(COPY_LENGTH, b"\0"), _offset(index, copy))
 
     def _settle(self) -> None:
         """Make durable what was found: the next write takes the place of the other copy, maybe the only durable one.
@@ -160,12 +159,6 @@ def _newest_copies(disk: Disk, path: str) -> dict[str, tuple[int, _SlotCopy]]:
 
 def _offset(index: int, copy: _SlotCopy) -> int:
     return (index * 2 + copy.sequence % 2) * COPY_LENGTH
-
-
-def _encode(copy: _SlotCopy) -> bytes:
-    key = copy.key.encode()
-    content = struct.pack(">QHH", copy.sequence, len(key), len(copy.value)) + key + copy.value
-    return (MAGIC + struct.pack(">I", zlib.crc32(content)) + content).ljust(COPY_LENGTH, b"\0")
 
 
 def _decode(data: bytes) -> _SlotCopy | None:

@@ -418,7 +418,13 @@ class Spool:
         self.previous_numbers = tail.numbers
         if tail.torn:
             self._cut(file, tail)
-        self._settle(file, tail)
+        # Make durable what was found: a process that was killed, or refused by the disk, leaves its last in memory.
+        # It is written again, because after a failed fsync the kernel regards as clean what never reached the disk
+        if tail.last is not None:
+            start = tail.end - tail.last.size
+            file.write(file.read(tail.last.size, start), start)
+        file.sync()
+        self._disk.sync_folder(self.folder)
         if header.version != block.FORMAT_VERSION:
             self.close()  # the next block begins a segment of the newest format
 
@@ -453,14 +459,3 @@ class Spool:
             self._end = self._sizes[self._firsts[-1]]
         else:
             self.recovery = self.recovery._replace(torn_copy=path)
-
-    def _settle(self, file: File, tail: SegmentTail) -> None:
-        """Make durable what was found: a process that was killed, or refused by the disk, leaves its last in memory.
-
-        It is written again, because after a failed fsync the kernel regards as clean what never reached the disk.
-        """
-        if tail.last is not None:
-            start = tail.end - tail.last.size
-            file.write(file.read(tail.last.size, start), start)
-        file.sync()
-        self._disk.sync_folder(self.folder)

@@ -144,6 +144,14 @@ _HOSTNAME = re.compile(rb"<[0-9]{1,3}>1 [!-~]+ ([!-~]{1,255}) ")
 # --- Reading ---
 
 
+def parsed(message: bytes) -> Message | None:
+    """Read one whole message as `parse` does; None when these octets are not one."""
+    try:
+        return parse(message)
+    except NotRfc5424Error:
+        return None
+
+
 def parse(message: bytes) -> Message:
     """Read one whole message; NotRfc5424Error when these octets are not one."""
     pri = _PRI.match(message)
@@ -190,7 +198,11 @@ def microseconds(timestamp: bytes) -> int:
 
 def identity(message: bytes) -> Identity | None:
     """Find the identity of one of relay's own messages; None for all others."""
-    match = _IDENTITY.match(message)
+    return identity_of(_IDENTITY.match(message))
+
+
+def identity_of(match: re.Match[bytes] | None) -> Identity | None:
+    """The identity in a match whose groups are relayRun, relaySeq, two of relayPart, and type."""
     if match is None:
         return None
     run, sequence, part, parts, type_ = match.groups()

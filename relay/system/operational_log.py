@@ -9,9 +9,9 @@ they go to the local syslog socket as RFC 5424, by rfc5424-logging-handler, with
 
 import logging
 import os
-import stat
 import sys
 import threading
+from pathlib import Path
 from typing import Final, TextIO
 
 from rfc5424logging import Rfc5424SysLogHandler
@@ -58,14 +58,22 @@ def configure(verbosity: int, *, socket_path: str = SYSLOG_SOCKET, stream: TextI
     handler: logging.Handler = logging.StreamHandler(stream)
     if "JOURNAL_STREAM" in os.environ:
         handler.setFormatter(_JournalFormatter("%(message)s"))
-    elif not stream.isatty() and _is_socket(socket_path):
+    elif not stream.isatty() and Path(socket_path).is_socket():
         handler = Rfc5424SysLogHandler(
             address=socket_path, facility=_FACILITY, appname="relay", procid=os.getpid(), enterprise_id=None
         )
     else:
         handler.setFormatter(logging.Formatter("relay: %(message)s"))
 
-    handler.addFilter(_complete)
+    def complete(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:  # one line in place of a traceback
+            text = f"{text.splitlines()[0]}: {bug_text(record.exc_info[1])}; please report this line"
+            record.exc_info = record.exc_text = None
+        record.msg, record.args = RelayError.complete(text), None  # the commands in it work as printed
+        return True
+
+    handler.addFilter(complete)
     log.addHandler(handler)
     # asyncio logs the exception of a task for which nothing waited.
     asyncio_log = logging.getLogger("asyncio")
@@ -93,20 +101,3 @@ def hook_bugs() -> None:
     threading.excepthook = note_thread
     sys.unraisablehook = note_unraisable
     logging.raiseExceptions = False
-
-
-def _complete(record: logging.LogRecord) -> bool:
-    """Complete the commands in a line, so that they work as printed (`relay.errors`); turn a traceback into text."""
-    text = record.getMessage()
-    if record.exc_info and record.exc_info[1] is not None:
-        text = f"{text.splitlines()[0]}: {bug_text(record.exc_info[1])}; please report this line"
-        record.exc_info = record.exc_text = None
-    record.msg, record.args = RelayError.complete(text), None
-    return True
-
-
-def _is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(os.stat(path).st_mode)
-    except OSError:
-        return False

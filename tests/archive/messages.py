@@ -1,4 +1,4 @@
-"""Messages for an archive, and what stands in it."""
+"""Messages for an archive, and what is in it."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The names of an archive's files."""
 
-from relay.archive.layout import DayFiles, begin_of, day_of, days_in, unknown_in
+from relay.archive.layout import DayFiles, begin_of, day_of, days_in, possible_names, unknown_in
 
 NAMES = [
     "2026-11-30.ledger",
@@ -42,3 +42,13 @@ def test_days_and_times() -> None:
     assert day_of(begin_of("2026-11-30")) == "2026-11-30"
     assert day_of(begin_of("2026-11-30") - 1) == "2026-11-29"
     assert (day_of(-(2**62)), day_of(2**62)) == ("0001-01-01", "9999-12-31")
+
+
+def test_the_names_that_a_log_may_have_by_now_begin_with_the_plain_one() -> None:
+    assert possible_names(["2026-11-30.log.gz", "2026-11-30.log"]) == [
+        "2026-11-30.log",
+        "2026-11-30.log.zst",
+        "2026-11-30.log.gz",
+        "2026-11-30.log.xz",
+    ]
+    assert possible_names([]) == []

@@ -9,7 +9,8 @@ import pytest
 from archive.messages import DAY_US, NOON_US, foreign
 from archive.relay_events import numbered
 
-from relay.archive.reading.ledger_reader import LedgerReader, LocatedLine
+from relay.archive.ledgers.ledger_end import LocatedLine
+from relay.archive.ledgers.ledger_reader import LedgerReader
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.cli import main
 

@@ -139,12 +139,9 @@ class Assessment:
                 place = (run.host, key.type)
                 self._newest[place] = max(self._newest.get(place, 0), run.begun)
         for key in dict.fromkeys((*self._counts, *self.partial, *known)):
-            if self._is_in_scope(key):
+            is_chosen = key.type in self._scope.types if self._scope.types else key.type != _LOG
+            if is_chosen and key.run not in self.before:
                 self._assess_key(key, self._counts.get(key) or NumberTally(), known.get(key, ()))
-
-    def _is_in_scope(self, key: RunAndType) -> bool:
-        chosen = key.type in self._scope.types if self._scope.types else key.type != _LOG
-        return chosen and key.run not in self.before
 
     def _follow_runs(self, known: Mapping[RunAndType, Collection[Span]]) -> None:
         """Find the runs that openings name and that left no event here."""
@@ -176,7 +173,9 @@ class Assessment:
         return {key.run for key in reported} - lacking
 
     def _assess_key(self, key: RunAndType, count: NumberTally, known: Collection[Span]) -> None:
-        lowest = self._lowest(key, count)
+        opened = self._counts.get(RunAndType(key.run, _RELAY))
+        is_from_one = not self._scope.begun or (opened is not None and 1 in opened.numbers)
+        lowest = 1 if is_from_one else next((first for first, _ in count.numbers), None)
         if lowest is None:
             return
         spans = [span for span in count.numbers if span[1] >= lowest]
@@ -192,13 +191,6 @@ class Assessment:
         if count.settled:
             first, last, numbers, holes = count.settled
             self.faults.append(CompletenessFinding("scattered", *key, numbers, ((first, last),), holes - 1))
-
-    def _lowest(self, key: RunAndType, count: NumberTally) -> int | None:
-        """The first number that is assessed; None when there is none."""
-        opened = self._counts.get(RunAndType(key.run, _RELAY))
-        if not self._scope.begun or (opened is not None and 1 in opened.numbers):
-            return 1
-        return next((first for first, _ in count.numbers), None)
 
     def _split(self, key: RunAndType, inside: list[Span], beyond: list[Span], parts: list[int]) -> None:
         """Divide the missing numbers: those that gaps explain, those that may still arrive, and faults."""

@@ -190,15 +190,12 @@ class NumberTrail:
         self._looked += 1
         if self._looked >= _LOOK_EVERY:
             self._looked = 0
-            self._settle()
+            while sum(len(each.numbers) for each in self._counts.values()) > self._max_intervals:
+                largest = max(self._counts.values(), key=lambda each: len(each.numbers))
+                if len(largest.numbers) < 2:  # noqa: PLR2004  no hole to forget
+                    break
+                largest.settle()
         return count
-
-    def _settle(self) -> None:
-        while sum(len(count.numbers) for count in self._counts.values()) > self._max_intervals:
-            largest = max(self._counts.values(), key=lambda count: len(count.numbers))
-            if len(largest.numbers) < 2:  # noqa: PLR2004  no hole to forget
-                return
-            largest.settle()
 
     def _note_reported(self, run: bytes, last: Mapping[bytes, int]) -> None:
         """Note the last numbers of a run."""

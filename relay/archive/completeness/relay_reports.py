@@ -6,10 +6,10 @@ an event that was cut for its size (`truncated`) has less. Runs and types are oc
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from relay.syslog.rfc5424 import Message, NotRfc5424Error, microseconds, parse
+from relay.syslog.rfc5424 import microseconds, parsed
 
 _LONGEST: Final = 255
 """Of a name or a cause; relay does not write longer ones."""
@@ -83,32 +83,25 @@ class DatedReport(NamedTuple):
 
 def read_report(message: bytes) -> DatedReport | None:
     """Read a message of type relay; None when it is not RFC 5424."""
-    try:
-        event = parse(message)
-    except NotRfc5424Error:
+    event = parsed(message)
+    if event is None:
         return None
-    time = None if event.timestamp is None else microseconds(event.timestamp)
-    return DatedReport(time, _report(event))
-
-
-def _report(event: Message) -> RelayReport | None:
+    report: RelayReport | None = None
     params = event.structured_data[0].params if event.structured_data else ()
     match event.msgid:
         case b"OPENING":
-            return Opening(dict(params).get(b"previousRun", b"")[:_LONGEST], _counts(params, b"last"))
+            report = Opening(dict(params).get(b"previousRun", b"")[:_LONGEST], _counts(params, b"last"))
         case b"HEARTBEAT":
             backlog = {name.decode(): blocks for name, blocks in _counts(params, b"backlog").items()}
-            return Heartbeat(_counts(params, b"last"), backlog)
+            report = Heartbeat(_counts(params, b"last"), backlog)
         case b"GAP":
-            return _gap(params)
-    return None
-
-
-def _gap(params: Params) -> GapReport:
-    one = dict(params)
-    server, cause = (one.get(name, b"").decode()[:_LONGEST] for name in (b"server", b"cause"))
-    number, events, unnamed = (_decimal(one.get(name, b"")) for name in (b"gap", b"events", b"unnamed"))
-    return GapReport(server, number, cause, events, tuple(_losses(params)), unnamed or 0)
+            one = dict(params)
+            server, cause = (one.get(name, b"").decode()[:_LONGEST] for name in (b"server", b"cause"))
+            number, events, unnamed = (_decimal(one.get(name, b"")) for name in (b"gap", b"events", b"unnamed"))
+            lost = (_LOST.fullmatch(value) for name, value in params if name == b"lost")
+            losses = (ReportedLoss(m[1], m[2], int(m[3]), int(m[4]), int(m[5])) for m in lost if m is not None)
+            report = GapReport(server, number, cause, events, tuple(losses), unnamed or 0)
+    return DatedReport(None if event.timestamp is None else microseconds(event.timestamp), report)
 
 
 def _counts(params: Params, wanted: bytes) -> dict[bytes, int]:
@@ -119,14 +112,6 @@ def _counts(params: Params, wanted: bytes) -> dict[bytes, int]:
         if name == wanted and len(word) <= _LONGEST and (count := _decimal(number)) is not None:
             found[word] = count
     return found
-
-
-def _losses(params: Params) -> Iterator[ReportedLoss]:
-    for name, value in params:
-        match = _LOST.fullmatch(value) if name == b"lost" else None
-        if match is not None:
-            run, kind, first, last, events = match.groups()
-            yield ReportedLoss(run, kind, int(first), int(last), int(events))
 
 
 def _decimal(text: bytes) -> int | None:

@@ -9,7 +9,7 @@ distinguished.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -66,9 +66,6 @@ class ReportedGaps:
                 self._forgotten += 1
             elif known is None or known.events < lost.events:
                 self._lost[place] = lost
-        self._count(gap)
-
-    def _count(self, gap: GapReport) -> None:
         if gap.number is not None:
             name = (gap.server, gap.number, gap.lost[0].run if gap.lost else b"")
             if name in self._counted:
@@ -79,12 +76,9 @@ class ReportedGaps:
         self._events += gap.events or 0
         self._unknown += gap.events is None
         self._unnamed += gap.unnamed
-        self._cause(gap, gap.events or 0)
-
-    def _cause(self, gap: GapReport, events: int) -> None:
         text = f"{gap.server}: {gap.cause}" if gap.server else gap.cause
         if text in self._causes or len(self._causes) < MAX_CAUSES:
-            self._causes[text] = self._causes.get(text, 0) + events
+            self._causes[text] = self._causes.get(text, 0) + (gap.events or 0)
 
     def accounts(self, servers: frozenset[str]) -> dict[RunAndType, list[LossAccount]]:
         """The reported losses by run and type: each server's together with those that concern all servers."""
@@ -131,18 +125,13 @@ def split_by_accounts(missing: list[Span], accounts: list[LossAccount]) -> tuple
 def _of_each(by_server: Mapping[str, list[LossAccount]]) -> Iterator[LossAccount]:
     of_all = by_server.get("", [])
     for server in sorted(by_server.keys() - {""}) or [""]:
-        yield from _merged(sorted(of_all + by_server[server] if server else of_all))
-
-
-def _merged(accounts: Iterable[LossAccount]) -> Iterator[LossAccount]:
-    """Merge accounts that overlap."""
-    last: LossAccount | None = None
-    for account in accounts:
-        if last is not None and account.first <= last.last:
-            last = LossAccount(last.first, max(last.last, account.last), last.events + account.events)
-            continue
+        last: LossAccount | None = None  # accounts that overlap become one
+        for account in sorted(of_all + by_server[server] if server else of_all):
+            if last is not None and account.first <= last.last:
+                last = LossAccount(last.first, max(last.last, account.last), last.events + account.events)
+                continue
+            if last is not None:
+                yield last
+            last = account
         if last is not None:
             yield last
-        last = account
-    if last is not None:
-        yield last

@@ -6,14 +6,14 @@ inside an originator's folder are passed over.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from relay.archive.days.compressed_log import NEW
 from relay.archive.days.compressor import SUFFIX
-from relay.archive.days.described_files import described_files
 from relay.archive.days.retention import StoredDay
 from relay.archive.layout import COMPRESSIONS, DayFiles, days_in
+from relay.archive.ledgers.described_files import described_files
 from relay.system.disk import storage_error
 
 UNFINISHED: Final = f"{SUFFIX}{NEW}"
@@ -36,9 +36,9 @@ class FolderSurvey(NamedTuple):
         return StoredDay(files.day, files.part, self.path, files.ledger, files.logs, octets)
 
 
-def plain_log_of(files: DayFiles) -> str:
-    """The name of its log that is not compressed; empty when there is none, or several."""
-    plain = [name for name in files.logs if not name.endswith(COMPRESSIONS)]
+def plain_log_among(logs: Iterable[str]) -> str:
+    """The name of a day's log that is not compressed; empty when there is none, or several."""
+    plain = [name for name in logs if not name.endswith(COMPRESSIONS)]
     return plain[0] if len(plain) == 1 else ""
 
 

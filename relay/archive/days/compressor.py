@@ -73,14 +73,21 @@ def facts_of(descriptor: int) -> FileFacts:
 
 
 def main() -> None:
-    """Do jobs until the standard input ends."""
+    """Do jobs until the standard input ends; a job ends early when the program that started this process is gone."""
     with suppress(OSError):  # a unit's SystemCallFilter may forbid it
         os.nice(NICE)
     disk = Disk()
+
+    def end_without_parent() -> None:
+        poll = select.poll()
+        poll.register(sys.stdin.fileno(), 0)
+        if any(flags & select.POLLHUP for _, flags in poll.poll(0)):
+            raise SystemExit(1)
+
     for line in sys.stdin.buffer:
         job = msgspec.json.decode(line, type=CompressionJob)
         try:
-            result = compress(disk, job, _end_without_parent)
+            result = compress(disk, job, end_without_parent)
         except RelayError as error:
             errno = error.errno if isinstance(error, StorageError) else 0
             result = CompressionResult(failure=(error.what, error.cause, error.remedy), errno=errno)
@@ -139,23 +146,13 @@ def _compress(disk: Disk, original: File, copy: File, job: CompressionJob, betwe
         for number, offset in enumerate(range(0, job.length, FRAME)):
             frames.write(original.read(FRAME, offset))
             if number % _SYNCED_EVERY == 0:
-                _require_room(disk, copy, job.floor)
+                if disk.free(os.path.dirname(copy.path)) < job.floor:
+                    raise full_error(
+                        copy.path, "too little space is left to compress a day", "free space on this file system"
+                    )
                 between()
                 copy.sync()
             crash_point("day-compressing")
-
-
-def _require_room(disk: Disk, copy: File, floor: int) -> None:
-    if disk.free(os.path.dirname(copy.path)) < floor:
-        raise full_error(copy.path, "too little space is left to compress a day", "free space on this file system")
-
-
-def _end_without_parent() -> None:
-    """End when the program that started this process is gone."""
-    poll = select.poll()
-    poll.register(sys.stdin.fileno(), 0)
-    if any(flags & select.POLLHUP for _, flags in poll.poll(0)):
-        raise SystemExit(1)
 
 
 def _take_attributes(original: File, copy: File) -> None:

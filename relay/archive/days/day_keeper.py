@@ -23,12 +23,12 @@ from contextlib import suppress
 from threading import Event
 from typing import Final, NamedTuple, TypeVar
 
-from relay.archive.days.archive_survey import FolderSurvey, originator_folders, plain_log_of, survey
+from relay.archive.days.archive_survey import FolderSurvey, originator_folders, plain_log_among, survey
 from relay.archive.days.compressed_log import NEW
 from relay.archive.days.compressor import FREE_FLOOR, SUFFIX, CompressionJob, FileFacts, facts_of
 from relay.archive.days.compressor_process import CompressorProcess
 from relay.archive.days.day_counters import DayCounters, RemovedDays
-from relay.archive.days.ledger_end import append_removal, read_ledger_end
+from relay.archive.days.recorded_removal import append_removal, read_last_line
 from relay.archive.days.retention import (
     Cause,
     OldestDays,
@@ -40,7 +40,7 @@ from relay.archive.days.retention import (
 )
 from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.archive.days.vanished_days import VanishedDays
-from relay.archive.layout import COMPRESSIONS, DayFiles, day_of
+from relay.archive.layout import DayFiles, day_of
 from relay.archive.ledger import Closing, LedgerLine, Removal
 from relay.errors import DataError, InternalError, RelayError, StorageError
 from relay.system.clock import Clock, wall_clock
@@ -168,7 +168,7 @@ class DayKeeper:
                     if not files.logs or not files.ledger:
                         continue
                     oldest.add(found.stored(files))
-                    if plain_log_of(files) and self._is_due(found.stored(files), terms, now):
+                    if plain_log_among(files.logs) and self._is_due(found.stored(files), terms, now):
                         due.add(found.stored(files))
             except RelayError as error:
                 self._look_failure = self._noted(error)
@@ -198,7 +198,7 @@ class DayKeeper:
     def _committed_end(self, path: str) -> LedgerLine | None:
         """The last line of a ledger; None while it is not certain to stay."""
         settled = self._closings.settled
-        end = read_ledger_end(self._disk, path)
+        end = read_last_line(self._disk, path)
         if end is None or os.path.relpath(path, self._archive) in self._closings or self._closings.settled != settled:
             return None
         return end.line
@@ -220,19 +220,18 @@ class DayKeeper:
         without = [files for files in found.days if files.ledger and not files.logs]
         if len(without) != self._explained.get(found.path, 0):
             for files in without:
-                self._look_at_missing(found, files, now)
+                last = self._committed_end(f"{found.path}/{files.ledger}")
+                day = self._name(found.path, files)
+                if isinstance(last, Closing) and self._vanished.note(day, now):
+                    self.counters.vanished += 1
+                    _log.warning(
+                        "%s: the log of this closed day was deleted or moved, and not by relay's retention", day
+                    )
             self._explained[found.path] = len(without)
         for files in found.days if len(self._vanished) else ():
             if files.logs:
                 self._vanished.found_again(self._name(found.path, files))
         self._remove_ledgers(found, terms, now)
-
-    def _look_at_missing(self, found: FolderSurvey, files: DayFiles, now: int) -> None:
-        last = self._committed_end(f"{found.path}/{files.ledger}")
-        name = self._name(found.path, files)
-        if isinstance(last, Closing) and self._vanished.note(name, now):
-            self.counters.vanished += 1
-            _log.warning("%s: the log of this closed day was deleted or moved, and not by relay's retention", name)
 
     def _name(self, folder: str, files: DayFiles) -> str:
         return f"{os.path.relpath(folder, self._archive)}/{files.stem}"
@@ -294,7 +293,7 @@ class DayKeeper:
 
     def compress(self, due: OldestDays, until: float) -> None:
         """Compress days one by one, until that time of the monotonic clock."""
-        paths = {f"{stored.folder}/{_plain(stored)}": stored for stored in due}
+        paths = {f"{stored.folder}/{plain_log_among(stored.logs)}": stored for stored in due}
         self._compressions = {path: failed for path, failed in self._compressions.items() if path in paths}
         for path, stored in paths.items():
             if self._stopping.is_set() or time.monotonic() >= until or self._terms.compress_after == NEVER:
@@ -347,7 +346,3 @@ class DayKeeper:
             self._logged.append(str(error))
             _log.warning("%s", error)
         return error
-
-
-def _plain(stored: StoredDay) -> str:
-    return next(name for name in stored.logs if not name.endswith(COMPRESSIONS))

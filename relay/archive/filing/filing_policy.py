@@ -20,7 +20,7 @@ from datetime import UTC, tzinfo
 from typing import Final, NamedTuple, Self
 
 from relay.archive.filing.bound_names import BoundNames, NameBinding
-from relay.archive.filing.claimed_name import claimed_name, text_of
+from relay.archive.filing.claimed_name import claimed_name
 from relay.archive.filing.new_originators import NewOriginators
 from relay.archive.filing.originator import NAMELESS, folder_name
 from relay.archive.layout import DISPUTED, OTHERS
@@ -29,6 +29,7 @@ from relay.syslog.lenient.reading import NOTHING_MARKED, FormMark
 from relay.syslog.rfc5424 import Identity
 from relay.values.address import canonical_host
 from relay.values.provenance import Provenance, ReceiptMark
+from relay.values.text import decoded
 
 MOST_ORIGINATORS: Final = 10_000
 MOST_DISPUTED: Final = 1_000
@@ -181,7 +182,7 @@ class FilingPolicy:
         claimed = claimed_name(rules.names, host, sender)
         marks = () if claimed.is_own else ("no-host",)
         octets = claimed.octets or NAMELESS.encode()
-        name = text_of(octets[:LONGEST_NAME])
+        name = decoded(octets[:LONGEST_NAME])
         folder = folder_name(octets if octets != NAMELESS.encode() else None)
         if claimed.disputed and sender is not None:
             return self._disputed_place(rules.terms.most_disputed, folder, name, sender, received, (*marks, "disputed"))

@@ -19,7 +19,7 @@ def folder_name(hostname: bytes | None) -> str:
     """The folder's name, at most 128 ASCII characters."""
     if not hostname:
         return NAMELESS
-    name = _UNSAFE.sub(_percent, hostname).decode("ascii")
+    name = _UNSAFE.sub(lambda unsafe: b"%%%02X" % unsafe[0][0], hostname).decode("ascii")
     if len(name) <= MAX_NAME:
         return name
     return f"{name[: MAX_NAME - _DIGEST - 1]}~{hashlib.sha256(hostname).hexdigest()[:_DIGEST]}"
@@ -31,12 +31,5 @@ def is_folder_of(folder: str, originator: str) -> bool:
     The heading writes octets that are not UTF-8 as `\xHH`.
     """
     octets = originator.encode()
-    return folder in {originator, folder_name(octets), folder_name(_ESCAPED.sub(_octet, octets))}
-
-
-def _octet(escaped: re.Match[bytes]) -> bytes:
-    return bytes((int(escaped[1], 16),))
-
-
-def _percent(octet: re.Match[bytes]) -> bytes:
-    return b"%%%02X" % octet[0][0]
+    unescaped = _ESCAPED.sub(lambda escaped: bytes((int(escaped[1], 16),)), octets)
+    return folder in {originator, folder_name(octets), folder_name(unescaped)}

@@ -7,9 +7,10 @@ the ledger's last extent are like that too; in an open day the writer is just co
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from relay.archive.layout import COMPRESSIONS, LOG_SUFFIXES, DayFiles, begin_of
+from relay.archive.layout import LOG_SUFFIXES, DayFiles, begin_of, plain_name
 from relay.archive.ledger import Extent, LedgerLine
-from relay.archive.reading.ledger_reader import CHUNK, DayEnd, LedgerReader
+from relay.archive.ledgers.ledger_end import CHUNK
+from relay.archive.ledgers.ledger_reader import DayEnd, LedgerReader
 from relay.archive.reading.log_octets import LogOctets, OpenLogs
 from relay.archive.reading.originators import OriginatorFolder
 
@@ -48,7 +49,7 @@ class DayLog:
         """The day's first microsecond."""
         self.path = f"{folder.path}/{files.logs[0]}" if files.logs else ""
         """The log; empty when there is none."""
-        self.is_json = self.path.removesuffix(_compression(self.path)).endswith(LOG_SUFFIXES["json"])
+        self.is_json = plain_name(self.path).endswith(LOG_SUFFIXES["json"])
         self.ledger: LedgerReader | None = None
         if files.ledger:
             path = f"{folder.path}/{files.ledger}"
@@ -148,7 +149,3 @@ def _marked(extent: Extent) -> Iterator[tuple[int, int, tuple[str, ...]]]:
         first, _, last = lines.partition("-")
         if first.isdecimal() and (last or first).isdecimal():
             yield int(first), int(last or first), marks
-
-
-def _compression(path: str) -> str:
-    return next((suffix for suffix in COMPRESSIONS if path.endswith(suffix)), "")

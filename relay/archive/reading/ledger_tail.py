@@ -4,26 +4,24 @@ Only the last octets of a ledger are read. They have the last message's receipt 
 event of relay's own, which comes once a minute. Where an originator was quiet for a day, the day before is read too.
 """
 
-import os
-from collections.abc import Iterator
+import itertools
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from relay.archive.layout import DayFiles
 from relay.archive.ledger import Extent, LedgerError, decode
+from relay.archive.ledgers.ledger_reader import LedgerReader
 from relay.archive.reading.originators import OriginatorFolder, days_of
 from relay.errors import NoInputError, StorageError
-from relay.system.disk import Disk, storage_error
+from relay.system.disk import Disk
 
-TAIL: Final = 64 * 1024
 LONGEST_TAIL: Final = 1024 * 1024
-"""Read when the shorter tail has no event of relay's own."""
+"""Not more octets of a ledger are read for an event of relay's own."""
 MOST_DAYS: Final = 3
 """With a ledger; older ones are not read."""
 MOST_LAGS: Final = 8
 OWN_TYPE: Final = "relay"
 _OWN: Final = b'"relay",'
-_EXTENT: Final = b'{"at":['
 
 
 class ExtentOfDay(NamedTuple):
@@ -47,65 +45,40 @@ class LedgerTail(NamedTuple):
 
 def read_tail(disk: Disk, folder: OriginatorFolder) -> LedgerTail:
     """Read the end of an originator's ledgers; a ledger that cannot be read is passed over."""
-    days = [day for day in days_of(disk, folder) if day.ledger][-MOST_DAYS:]
-    found = LedgerTail()
-    for day in reversed(days):
-        path = f"{folder.path}/{day.ledger}"
+    newest: ExtentOfDay | None = None
+    own: ExtentOfDay | None = None
+    lags: list[int] = []
+    missing = 0
+    for day in reversed([day for day in days_of(disk, folder) if day.ledger][-MOST_DAYS:]):
+        extents: list[Extent] = []
+        octets = 0
         with suppress(NoInputError, StorageError):
-            octets, is_whole = _end_of(path, TAIL)
-            if not is_whole and _OWN not in octets:
-                longer, _ = _end_of(path, LONGEST_TAIL)
-                octets = longer if _OWN in longer else octets
-            found = _with_day(found, day, octets)
-        if found.newest is not None and found.own is not None:
+            for piece in LedgerReader(f"{folder.path}/{day.ledger}").pieces_backward():
+                if newest is None:
+                    extents += itertools.islice(piece.extents_backward(), MOST_LAGS - len(extents))
+                if own is None and (found := _newest_own(piece.octets)) is not None:
+                    own = ExtentOfDay(found, day)
+                octets += len(piece.octets)
+                if own is not None or octets >= LONGEST_TAIL:
+                    break
+        if newest is None and extents:
+            newest, missing = ExtentOfDay(extents[0], day), _missing(extents)
+            lags = [extent.at[1] - extent.time[1] for extent in extents if extent.time is not None]
+        if newest is not None and own is not None:
             break
-    return found
+    return LedgerTail(newest, own, tuple(lags), missing)
 
 
-def _end_of(path: str, length: int) -> tuple[bytes, bool]:
-    """The whole lines among the last octets of a file, and whether these octets are the whole file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise NoInputError(path, f"cannot be read: {error.strerror}", "check the path and its mode") from error
-    try:
-        start = max(os.fstat(descriptor).st_size - length, 0)
-        octets = os.pread(descriptor, length, start)
-    except OSError as error:
-        raise storage_error(path, "read", error) from error
-    finally:
-        os.close(descriptor)
-    begin = octets.find(b"\n") + 1 if start else 0
-    return octets[begin : octets.rfind(b"\n") + 1], not start
-
-
-def _with_day(found: LedgerTail, day: DayFiles, octets: bytes) -> LedgerTail:
-    newest, own, lags = found.newest, found.own, list(found.lags)
-    if newest is None:
-        extents = [extent for _, extent in zip(range(MOST_LAGS), _extents_backward(octets), strict=False)]
-        if extents:
-            newest = ExtentOfDay(extents[0], day)
-            lags += [extent.at[1] - extent.time[1] for extent in extents if extent.time is not None]
-            found = found._replace(missing=_missing(extents))
-    if own is None and (at := octets.rfind(_OWN)) >= 0:
-        for extent in _extents_backward(octets[: octets.find(b"\n", at) + 1]):
-            if any(each[1] == OWN_TYPE for each in extent.id):
-                own = ExtentOfDay(extent, day)
-                break
-    return found._replace(newest=newest, own=own, lags=tuple(lags))
-
-
-def _extents_backward(octets: bytes) -> Iterator[Extent]:
-    """The extents of whole lines, the last first; lines that are damaged are passed over."""
+def _newest_own(octets: bytes) -> Extent | None:
+    """The last extent of whole lines that has an event of relay's own; only lines with its type are decoded."""
     end = len(octets)
-    while end > 0:
-        begin = octets.rfind(b"\n", 0, end - 1) + 1
-        line, end = octets[begin:end], begin
-        if line.startswith(_EXTENT):
-            with suppress(LedgerError):
-                extent = decode(line)
-                if isinstance(extent, Extent):
-                    yield extent
+    while (at := octets.rfind(_OWN, 0, end)) >= 0:
+        end = octets.rfind(b"\n", 0, at) + 1
+        with suppress(LedgerError):
+            extent = decode(octets[end : octets.find(b"\n", at)])
+            if isinstance(extent, Extent) and any(kind == OWN_TYPE for _, kind, *_ in extent.id):
+                return extent
+    return None
 
 
 def _missing(newest_first: list[Extent]) -> int:

@@ -1,12 +1,11 @@
 """The octets of a day's log, addressed as in the uncompressed log, however the file is stored."""
 
 import os
-from collections.abc import Iterator
 from typing import Final, Protocol
 
 from typing_extensions import override
 
-from relay.archive.layout import COMPRESSIONS, DayFiles
+from relay.archive.layout import COMPRESSIONS, DayFiles, possible_names
 from relay.errors import DataError, NoInputError
 from relay.system.disk import storage_error
 
@@ -46,19 +45,12 @@ def open_day(folder: str, files: DayFiles) -> LogOctets:
     that is damaged.
     """
     failure: NoInputError | DataError | None = None
-    for name in _copies(files):
+    for name in possible_names(files.logs):
         try:
             return open_log(f"{folder}/{name}")
         except (NoInputError, DataError) as error:
             failure = error if failure is None or isinstance(error, DataError) else failure
     raise failure or NoInputError(f"{folder}/{files.stem}", "the day has no log", "restore it from a copy")
-
-
-def _copies(files: DayFiles) -> Iterator[str]:
-    plain = dict.fromkeys(name.removesuffix(next(filter(name.endswith, COMPRESSIONS), "")) for name in files.logs)
-    yield from plain
-    for name in plain:
-        yield from (f"{name}{compression}" for compression in COMPRESSIONS)
 
 
 class PlainLog(LogOctets):

@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from relay.archive.days.described_files import described_files
 from relay.archive.layout import DISPUTED, LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in
+from relay.archive.ledgers.described_files import described_files
 from relay.errors import NoInputError, StorageError
 from relay.system.disk import Disk
 

@@ -11,9 +11,9 @@ from relay.archive.completeness.number_trail import DUPLICATE, NumberTrail
 from relay.archive.completeness.relay_reports import RunAndType
 from relay.archive.filing.originator import is_folder_of
 from relay.archive.ledger import Closing, Extent, Heading, LedgerError, Removal, decode, verifying
+from relay.archive.ledgers.ledger_end import LocatedLine
 from relay.archive.log_line import unescape
 from relay.archive.reading.day_log import DayLog, marks_at
-from relay.archive.reading.ledger_reader import LocatedLine
 from relay.archive.reading.line_search import LineQuery, message_of_json, search
 from relay.archive.reading.log_octets import LogOctets
 from relay.archive.verification.findings import ArchiveDefect, OriginatorFindings
@@ -178,7 +178,7 @@ class DayCheck:
         if has_reports:
             for run_name, message in self._reports_in(extent):
                 self._trail.add_report(run_name, message)
-        if duplicates or (extent.marks and self._is_marked(extent)):
+        if duplicates or any(mark in {_UNCOMPARED, _DIFFERS} for marks in extent.marks.values() for mark in marks):
             self._note_duplicates(extent, duplicates, named)
 
     def _reports_in(self, extent: Extent) -> Iterator[tuple[bytes, bytes]]:
@@ -193,10 +193,6 @@ class DayCheck:
             if identity is not None and identity.type == _RELAY.encode():
                 yield identity.run, message
             at = octets.find(wanted, end)
-
-    @staticmethod
-    def _is_marked(extent: Extent) -> bool:
-        return any(mark in {_UNCOMPARED, _DIFFERS} for marks in extent.marks.values() for mark in marks)
 
     def _note_duplicates(self, extent: Extent, duplicates: int, named: tuple[bytes, bytes, int]) -> None:
         marked = [marks_at(extent, line) for line in range(extent.n)] if extent.marks else []

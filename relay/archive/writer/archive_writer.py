@@ -95,15 +95,6 @@ class WriterLimits(NamedTuple):
 DEFAULT_LIMITS: Final = WriterLimits()
 
 
-def _ignore(folder: str, extent: Extent) -> None:
-    del folder, extent
-
-
-def _never(cursor: bytes) -> bool:
-    del cursor
-    return False
-
-
 class ArchiveWriter:
     """The archive, opened by its one writer; TemporaryError when another process has it."""
 
@@ -115,13 +106,13 @@ class ArchiveWriter:
         disk: Disk | None = None,
         policy: FilingPolicy | None = None,
         limits: WriterLimits = DEFAULT_LIMITS,
-        committed: Callable[[str, Extent], None] = _ignore,
+        committed: Callable[[str, Extent], None] = lambda _folder, _extent: None,
         closings: UncommittedClosings | None = None,
         counters: ArchiveCounters | None = None,
         archive_format: str = "text",
         access: FileAccess = PRIVATE,
         unusable: set[str] | None = None,
-        is_outdated: Callable[[bytes], bool] = _never,
+        is_outdated: Callable[[bytes], bool] = lambda _cursor: False,
     ) -> None:
         self.cursor: bytes | None
         """What the last commit was given; None: give everything that the spool has."""
@@ -275,9 +266,10 @@ class ArchiveWriter:
             if receipt_labels:
                 labels = (*receipt_labels, *labels)
             if identity is not None:
-                if not counts_as_seen or not usable(identity.sequence, identity.parts):
+                run, kind, number, part, parts = identity
+                if not counts_as_seen or not usable(number, parts):
                     identity = None
-                elif not self._is_new(folder, identity, sender):
+                elif not self._seen.add(self._key(folder, run, kind), number, part, parts, sender):
                     label = self._judge(filing, identity, message, provenance)
                     if not label:
                         continue
@@ -291,17 +283,9 @@ class ArchiveWriter:
             self.counters.messages += 1
             self._unwritten += len(line)
             if self._unwritten > self._limits.max_pending:
-                self._write_ahead()
+                with self._voiding():
+                    self._write_out()
                 draft = None
-
-    def _write_ahead(self) -> None:
-        with self._voiding():
-            self._write_out()
-
-    def _is_new(self, folder: str, identity: Identity, sender: str) -> bool:
-        """Mark an identity as seen; False when it was seen before."""
-        run, kind, number, part, parts = identity
-        return self._seen.add(self._key(folder, run, kind), number, part, parts, sender)
 
     def _key(self, folder: str, run: bytes, kind: bytes) -> SequenceKey:
         place = (folder, run, kind)
@@ -348,12 +332,19 @@ class ArchiveWriter:
             self._journal.append(Entry(self._spool_id, cursor, logs.grown, tuple(logs.ended), self._seen.take()))
             self.cursor = cursor
             crash_point("archive-committed")
-            self._report_extents()
+            for log in logs.touched:
+                for extent in log.extents:
+                    self._committed(log.folder, extent)
+                log.extents = []
             logs.note_committed()
             self._newest = 0
             self._closings.settle()
             self._written_ahead = 0
-            self._replace_removed_journal()
+            if self._journal.is_removed():  # looked at only now, because nothing of its state is uncommitted
+                _log.warning("%s: another program removed it; it is written anew", self._journal.path)
+                self._lock.release()
+                self._lock = self._lock_own_folder()
+                self._begin_journal()
             self._shorten_journal()
 
     def _shorten_journal(self) -> None:
@@ -365,12 +356,6 @@ class ArchiveWriter:
         except StorageError as error:
             _log.warning("%s", error)
             self._failed = True
-
-    def _report_extents(self) -> None:
-        for log in self._logs.touched:
-            for extent in log.extents:
-                self._committed(log.folder, extent)
-            log.extents = []
 
     def close(self) -> None:
         """Leave; what was not committed will come again. A second call does nothing."""
@@ -413,14 +398,6 @@ class ArchiveWriter:
             if made != own:
                 self._access.give_to(made, is_folder=True)
         return self._disk.lock(f"{own}/lock")
-
-    def _replace_removed_journal(self) -> None:
-        """Write the journal anew if another program removed it; only now nothing of its state is uncommitted."""
-        if self._journal.is_removed():
-            _log.warning("%s: another program removed it; it is written anew", self._journal.path)
-            self._lock.release()
-            self._lock = self._lock_own_folder()
-            self._begin_journal()
 
     def _begin_journal(self) -> None:
         """Begin the journal anew with the whole state."""

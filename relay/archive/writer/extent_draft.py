@@ -96,9 +96,19 @@ class ExtentDraft:
         if time is not None:
             self._note_time(time)
         if identity is not None:
-            self._add_identity(identity)
+            run, kind, number, part, parts = identity
+            if parts == 1:
+                self._add_range(run, kind, number, number)
+            else:
+                self._ids.append((run, kind, [number, number, part, parts]))
+                self.is_full = self.is_full or len(self._ids) >= MAX_ENTRIES
         if marks:
-            self._add_marks(marks)
+            index = len(self.lines) - 1
+            if self._marks and self._marks[-1][1] == index - 1 and self._marks[-1][2] == marks:
+                self._marks[-1] = (self._marks[-1][0], index, marks)
+            else:
+                self._marks.append((index, index, marks))
+                self.is_full = self.is_full or len(self._marks) >= MAX_ENTRIES
 
     def _note_received(self, received: int) -> None:
         if received > self.last:
@@ -112,14 +122,6 @@ class ExtentDraft:
             self._time = (time, time) if known is None else (min(known[0], time), max(known[1], time))
             self._near = (self._time[1] - FAR, self._time[0] + FAR)
 
-    def _add_identity(self, identity: Identity) -> None:
-        run, kind, number, part, parts = identity
-        if parts != 1:
-            self._ids.append((run, kind, [number, number, part, parts]))
-            self.is_full = self.is_full or len(self._ids) >= MAX_ENTRIES
-            return
-        self._add_range(run, kind, number, number)
-
     def _add_range(self, run: bytes, kind: bytes, first: int, last: int) -> None:
         known = self._ranges.get((run, kind))
         if known is not None and first == known[1] + 1:
@@ -128,14 +130,6 @@ class ExtentDraft:
             self._ranges[run, kind] = added = [first, last]
             self._ids.append((run, kind, added))
             self.is_full = self.is_full or len(self._ids) >= MAX_ENTRIES
-
-    def _add_marks(self, marks: tuple[str, ...]) -> None:
-        index = len(self.lines) - 1
-        if self._marks and self._marks[-1][1] == index - 1 and self._marks[-1][2] == marks:
-            self._marks[-1] = (self._marks[-1][0], index, marks)
-        else:
-            self._marks.append((index, index, marks))
-            self.is_full = self.is_full or len(self._marks) >= MAX_ENTRIES
 
     def messages_with(self, identity: Identity) -> list[bytes]:
         """The messages with this identity."""

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from relay.archive import layout
 from relay.archive.days.event_times import EventTimes
 from relay.archive.ledger import Closing
+from relay.archive.ledgers.ledger_end import lines_backward
 from relay.archive.writer.archive_counters import ArchiveCounters
 from relay.archive.writer.extent_draft import ExtentDraft
 from relay.archive.writer.journal import DaySizes
@@ -26,7 +27,6 @@ from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.system.files.file_access import FileAccess
 
-_TAIL: Final = 64 * 1024
 _DAY: Final = 86_400_000_000
 
 _log = logging.getLogger("relay.archive")
@@ -254,17 +254,8 @@ class OpenDays:
     def _last_line(self, path: str) -> bytes:
         """The last whole line of a ledger that is not a `Removal`; empty when there is none."""
         with self._disk.open(f"{self._archive}/{path}", writable=False) as file:
-            length = _TAIL
-            while True:
-                start = max(file.size - length, 0)
-                whole, _, _ = file.read(length, start).rpartition(b"\n")
-                lines = whole.split(b"\n")[start > 0 :]
-                for line in reversed(lines):
-                    if line and not line.startswith(b'{"removed"'):
-                        return line + b"\n"
-                if not start:
-                    return b""
-                length *= 4
+            lines = (line.octets for line in lines_backward(file.read, file.size))
+            return next((line for line in lines if line != b"\n" and not line.startswith(b'{"removed"')), b"")
 
     # --- The end of days ---
 
@@ -278,18 +269,15 @@ class OpenDays:
         if today == self._closed_before and surplus <= 0:
             return
         until = time.monotonic() + self._limits.closing_seconds
-        for sizes in self._due(today, surplus):
+        ahead = layout.day_of(layout.begin_of(today) + 2 * _DAY)
+        for index, sizes in enumerate(list(self.days.values())):
+            if index >= surplus and today <= sizes.path.rpartition("/")[2] < ahead:
+                continue
             if time.monotonic() > until:
                 return
             if sizes.path in self.days:
                 self._close(sizes)
         self._closed_before = today
-
-    def _due(self, today: str, surplus: int) -> Iterator[DaySizes]:
-        ahead = layout.day_of(layout.begin_of(today) + 2 * _DAY)
-        for index, sizes in enumerate(list(self.days.values())):
-            if index < surplus or not today <= sizes.path.rpartition("/")[2] < ahead:
-                yield sizes
 
     def _close(self, sizes: DaySizes) -> OpenDay | None:
         """Close an open day; None when its files are not as they were left, and it is given up instead."""

@@ -52,7 +52,11 @@ class OpenFiles:
             self._file_system = FileSystem(self._folder)
         if log.files is None:
             if len(self._open) >= self._limit:
-                self._make_way()
+                unused = list(self._open)[: max(self._limit // 2, 1)]
+                self._sync(unused)
+                for other in unused:
+                    del self._open[other]
+                    self._close(other)
             # The ledger first: so a reader that finds a log finds its ledger too.
             ledger_file = self._disk.open(f"{self._folder}/{log.ledger_path}", create=True)
             try:
@@ -100,14 +104,6 @@ class OpenFiles:
         if self._file_system is not None:
             self._file_system.close()
             self._file_system = None
-
-    def _make_way(self) -> None:
-        """Close the longer unused half."""
-        oldest = list(self._open)[: max(self._limit // 2, 1)]
-        self._sync(oldest)
-        for log in oldest:
-            del self._open[log]
-            self._close(log)
 
     def _sync(self, logs: Iterable[OpenDay]) -> None:
         unsynced = [log for log in logs if log.written and log.files is not None]

@@ -72,23 +72,18 @@ class ComparisonBudget:
 
     def earn(self, sender: str, octets: int, *, is_verified: bool = True) -> float:
         """Add what a repetition of that size brings; what is left."""
-        left = self._earn(sender, octets)
-        if is_verified:
-            return left
-        of_all, since = self._left_of_all
-        now = self._clock()
-        of_all = min(of_all + (now - since) * REFILL + EARNED * octets, float(self._budget_of_all))
-        self._left_of_all = (of_all, now)
-        return min(left, of_all)
-
-    def _earn(self, sender: str, octets: int) -> float:
         now = self._clock()
         left, since = self._left.pop(sender, (float(self._budget), now))
         left = min(left + (now - since) * REFILL + EARNED * octets, float(self._budget))
         self._left[sender] = (left, now)
         if len(self._left) > MAX_SENDERS:
             del self._left[next(iter(self._left))]
-        return left
+        if is_verified:
+            return left
+        of_all, since = self._left_of_all
+        of_all = min(of_all + (now - since) * REFILL + EARNED * octets, float(self._budget_of_all))
+        self._left_of_all = (of_all, now)
+        return min(left, of_all)
 
     def spend(self, sender: str, octets: int, *, is_verified: bool = True) -> None:
         """Count what was read; the rest may become negative."""

@@ -127,11 +127,13 @@ class SeenIdentities:
 
     def take(self) -> SeenMarks:
         """What became seen since the last call."""
-        marks = SeenMarks(tuple(map(self._plain, self._new_numbers.items())), tuple(self._new_parts))
-        for key in self._new_numbers:
+        numbers: list[SeenNumbers] = []
+        for key, intervals in self._new_numbers.items():
             share = self._owner.get(key)
+            numbers.append(SeenNumbers(key, tuple(intervals), "" if share is None else share.sender))
             if share is not None:
                 share.keys[key] = share.keys.pop(key)
+        marks = SeenMarks(tuple(numbers), tuple(self._new_parts))
         self._new_numbers = {}
         self._new_parts = []
         return marks
@@ -154,10 +156,6 @@ class SeenIdentities:
             if came >> part & 1
         ]
         yield SeenMarks(tuple(numbers), tuple(parts))
-
-    def _plain(self, item: tuple[SequenceKey, Intervals]) -> SeenNumbers:
-        share = self._owner.get(item[0])
-        return SeenNumbers(item[0], tuple(item[1]), "" if share is None else share.sender)
 
     def _new_key(self, key: SequenceKey, sender: str) -> _SenderShare:
         share = self._senders.get(sender)

@@ -50,14 +50,13 @@ def test_connection(
     It does not disturb a relay that runs. Run it as the user that relay runs as.
     """
     # --help, completion and remedies that name this command need not wait 0.4 s for these.
-    from relay.program.connection_test.connection_test import run_test  # noqa: PLC0415
-    from relay.program.connection_test.test_request import TestRequest  # noqa: PLC0415
+    from relay.program.connection_test import connection_test, test_request  # noqa: PLC0415
 
     given = options(context)
-    request = TestRequest(
+    request = test_request.TestRequest(
         given.config_paths, server, send=not no_send, sizes=sizes, timeout=timeout, choice=given.choice
     )
-    report = run_test(request, (lambda *_: None) if as_json else _StepPrinter())
+    report = connection_test.run_test(request, (lambda *_: None) if as_json else _StepPrinter())
     if as_json:
         print_json(SCHEMA, **as_object(report))
     else:

@@ -11,7 +11,6 @@ from relay.config.check.files import Finding
 from relay.config.intended_program import Program
 from relay.config.key_path import KeyPath, key_text
 from relay.values.configuration.listener_url import ListenerUrl
-from relay.values.configuration.receiver_settings import ReceiverSettings
 from relay.values.configuration.settings import Settings
 from relay.values.configuration.source_settings import AuditdRemoteSource, SyslogSource
 
@@ -33,7 +32,12 @@ class Claim(NamedTuple):
             return mine.path == theirs.path
         if mine.scheme != theirs.scheme or mine.address.port != theirs.address.port or not mine.address.port:
             return False
-        return _overlap(mine.address.host, theirs.address.host)
+        hosts = mine.address.host.lower(), theirs.address.host.lower()
+        first, second = (ip_address("127.0.0.1") if host == "localhost" else _ip(host) for host in hosts)
+        if first is None or second is None:
+            return hosts[0] == hosts[1]
+        same_family = first.version == second.version  # an address of all interfaces means every one of its family
+        return first == second or (same_family and (first.is_unspecified or second.is_unspecified))
 
 
 def claims_of(settings: Settings, program: Program) -> Iterator[Claim]:
@@ -41,7 +45,11 @@ def claims_of(settings: Settings, program: Program) -> Iterator[Claim]:
     if settings.metrics is not None:
         yield Claim(("metrics", "listen"), ListenerUrl("tcp", settings.metrics.listen))
     if program == "receive":
-        yield from _of_receiver(settings.receiver)
+        receiver = settings.receiver
+        yield from (Claim(("receiver", "listen", number), url) for number, url in enumerate(receiver.listen))
+        for name, table in (("ssh", receiver.ssh), ("tls", receiver.tls)):
+            if table is not None:
+                yield Claim(("receiver", name, "listen"), ListenerUrl("tcp", table.listen))
         return
     for index, source in enumerate(settings.source):
         if isinstance(source, AuditdRemoteSource | SyslogSource):
@@ -51,14 +59,6 @@ def claims_of(settings: Settings, program: Program) -> Iterator[Claim]:
             yield Claim(("source", index, "tls", "listen"), ListenerUrl("tcp", source.tls.listen))
     for index, forwarding in enumerate(settings.port_forwarding):
         yield Claim(("port-forwarding", index, "local-port"), ListenerUrl("tcp", forwarding.local))
-
-
-def _of_receiver(receiver: ReceiverSettings) -> Iterator[Claim]:
-    for number, url in enumerate(receiver.listen):
-        yield Claim(("receiver", "listen", number), url)
-    for name, table in (("ssh", receiver.ssh), ("tls", receiver.tls)):
-        if table is not None:
-            yield Claim(("receiver", name, "listen"), ListenerUrl("tcp", table.listen))
 
 
 def claimed_twice(settings: Settings, program: Program) -> Iterator[Finding]:
@@ -106,15 +106,6 @@ def _may_bind_low_ports() -> bool:
     """Whether this process has CAP_NET_BIND_SERVICE, by proc(5)."""
     effective = next(line for line in _STATUS.read_text().splitlines() if line.startswith("CapEff:"))
     return bool(int(effective.split()[1], 16) & _NET_BIND_SERVICE)
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether two hosts can mean one address; an address of all interfaces means every one of its family."""
-    first, second = (ip_address("127.0.0.1") if host.lower() == "localhost" else _ip(host) for host in (one, other))
-    if first is None or second is None:
-        return one.lower() == other.lower()
-    same_family = first.version == second.version
-    return first == second or (same_family and (first.is_unspecified or second.is_unspecified))
 
 
 def _ip(host: str) -> IPv4Address | IPv6Address | None:

@@ -23,7 +23,15 @@ NAME_OF_ARCHIVE = f'the archive is "{ARCHIVE}" in status and logs; give this ser
 def receiver_mistakes(settings: Settings) -> Iterator[Finding]:
     """What keeps the receiver's listeners from accepting senders, its archive from filing, and it from handing on."""
     receiver = settings.receiver
-    yield from _unknown_names(receiver)
+    of_this_machine: tuple[tuple[str, Callable[[str, str], object], str], ...] = (
+        ("zone", zone_of, receiver.zone),
+        ("archive-group", group_number, receiver.archive_group),
+    )
+    for key, find, name in of_this_machine:
+        try:
+            find(name, f"receiver.{key}")
+        except ConfigurationError as error:
+            yield ("receiver", key), f"{error.cause}; {error.remedy}"
     if (ssh := receiver.ssh) is not None:
         if sentence := unusable_key(ssh.host_key):
             yield ("receiver", "ssh", "host-key"), sentence
@@ -45,19 +53,6 @@ def tls_mistakes(path: KeyPath, tls: ReceiverTls) -> Iterator[Finding]:
         server_context(tls)
     except RelayError as error:
         yield (*path, tls_key(error, tls.ca, tls.private_key)), str(error)
-
-
-def _unknown_names(receiver: ReceiverSettings) -> Iterator[Finding]:
-    """A time zone or a group that this machine does not have."""
-    of_this_machine: tuple[tuple[str, Callable[[str, str], object], str], ...] = (
-        ("zone", zone_of, receiver.zone),
-        ("archive-group", group_number, receiver.archive_group),
-    )
-    for key, find, name in of_this_machine:
-        try:
-            find(name, f"receiver.{key}")
-        except ConfigurationError as error:
-            yield ("receiver", key), f"{error.cause}; {error.remedy}"
 
 
 def _is_open_to_the_network(url: str) -> bool:

@@ -109,7 +109,11 @@ class ServerConnector:
     def __call__(self, stopped: threading.Event) -> DeliverySession:
         """Connect and open a session; a RelayError says why that fails."""
         if self._server.transport == "udp" and self._forwarding is None:
-            return self._datagram_session()
+            settlement = self._settlement("udp has no acknowledgement")
+            self._report_addresses()
+            encoder = self._encoder(min(self._server.max_message_size, LARGEST_DATAGRAM))
+            datagrams = UdpTransport(self._server.address, self._server.port, self._failed_addresses)
+            return UnprovenDatagrams(datagrams, encoder, settlement)
         transport = self.connect(stopped)
         try:
             return self.session(transport, stopped)
@@ -167,22 +171,19 @@ class ServerConnector:
         if cause:
             return UnprovenStream(transport, pipe, encoder, self._settlement(cause))
         self._accepted.forget()
+
+        def note_closing(closes: bool) -> None:  # noqa: FBT001  a callback with one argument
+            self._never_closed = 0 if closes else self._never_closed + 1
+
         return DrainedStream(
             transport,
             pipe,
             encoder,
-            note_closing=self._note_closing,
+            note_closing=note_closing,
             timeouts=self._limits.drain,
             accepted=self._accepted,
             report=self._report,
         )
-
-    def _datagram_session(self) -> DeliverySession:
-        settlement = self._settlement("udp has no acknowledgement")
-        self._report_addresses()
-        encoder = self._encoder(min(self._server.max_message_size, LARGEST_DATAGRAM))
-        transport = UdpTransport(self._server.address, self._server.port, self._failed_addresses)
-        return UnprovenDatagrams(transport, encoder, settlement)
 
     def _encoder(self, max_size: int) -> SyslogEncoder:
         counted = self._server.framing == "octet-counting"
@@ -199,9 +200,6 @@ class ServerConnector:
             seconds = self._limits.unproven
         unprovable = StepFinding(f"no proof can be had: {cause}", _PROVABLE, warning=True)
         return UnprovenSettlement(ResendWindow(seconds), self._report, unprovable)
-
-    def _note_closing(self, closes: bool) -> None:  # noqa: FBT001  a callback with one argument
-        self._never_closed = 0 if closes else self._never_closed + 1
 
     # --- Reports ---
 

@@ -79,7 +79,13 @@ class DispatcherDecoder:
         return records
 
     def _next_binary(self) -> bytes | None:
-        if not self._skip_padding():
+        if self._padding and self._padded is None and len(self._data) >= _HEADER.size:
+            self._padded = _header(self._data) is None
+        if self._padded:
+            skipped = min(self._padding, len(self._data))
+            del self._data[:skipped]
+            self._padding -= skipped
+        if self._padding and self._padded is not False:  # the padding of the record before is not complete yet
             return None
         header = _header(self._data)
         if header is None:
@@ -93,16 +99,6 @@ class DispatcherDecoder:
         del self._data[: _HEADER.size + length]
         self._padding = MAX_AUDIT_MESSAGE_LENGTH - length
         return without_padding(body if version else b"type=%b msg=%b" % (name_of(kind), body))
-
-    def _skip_padding(self) -> bool:
-        """Skip the padding of the record before; False when it is not complete yet."""
-        if self._padding and self._padded is None and len(self._data) >= _HEADER.size:
-            self._padded = _header(self._data) is None
-        if self._padded:
-            skipped = min(self._padding, len(self._data))
-            del self._data[:skipped]
-            self._padding -= skipped
-        return not self._padding or self._padded is False
 
 
 def _header(data: bytearray) -> tuple[int, int, int] | None:

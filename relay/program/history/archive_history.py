@@ -23,8 +23,9 @@ from typing_extensions import override
 
 from relay.archive.layout import COMPRESSIONS, DayFiles
 from relay.archive.ledger import Removal
+from relay.archive.ledgers.ledger_end import CHUNK
+from relay.archive.ledgers.ledger_reader import DayEnd
 from relay.archive.reading.day_log import A_DAY, DayLog, marks_at
-from relay.archive.reading.ledger_reader import CHUNK, DayEnd
 from relay.archive.reading.line_search import (
     BLOCK,
     ArchivedMessage,

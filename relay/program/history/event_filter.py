@@ -99,12 +99,13 @@ class EventFilter:
             self._in_span(*extent.at) or (extent.time is not None and self._in_span(*extent.time))
         ):
             return False
-        if self.types and EventType.LOG.label not in self.types and not self._has_type(extent):
+        if (
+            self.types
+            and EventType.LOG.label not in self.types
+            and not any(len(identity) > 1 and identity[1] in self.types for identity in extent.id)
+        ):
             return False
         return self._is_from(extent)
-
-    def _has_type(self, extent: Extent) -> bool:
-        return any(len(identity) > 1 and identity[1] in self.types for identity in extent.id)
 
     def _is_from(self, extent: Extent) -> bool:
         if self.identities is not None and not self.identities(extent.identity or ""):
@@ -138,7 +139,7 @@ class EventFilter:
             (self.msgids is None or self.msgids(decoded(reading.msgid or b"")))
             and (self.programs is None or self.programs(decoded(reading.app or b"")))
             and all(_has(reading, name, matches) for name, matches in self.fields)
-            and (not self.failed or _has_failed(octets))
+            and (not self.failed or ((event := rfc5424.parsed(octets)) is not None and outcome.failed(event)))
         )
 
 
@@ -153,13 +154,6 @@ def _severity(message: bytes) -> int:
     """From its PRI; notice without one (RFC 3164 section 4.3.3)."""
     value = priority(message)
     return (value if message.startswith(b"<%d>" % value) else read(message, 0).priority) & 7
-
-
-def _has_failed(octets: bytes) -> bool:
-    try:
-        return outcome.failed(rfc5424.parse(octets))
-    except rfc5424.NotRfc5424Error:
-        return False
 
 
 def _has(reading: Reading, name: bytes, matches: GlobMatcher) -> bool:

@@ -29,7 +29,10 @@ class _Families(Collector):
                 histogram = HistogramMetricFamily(metric.name, metric.sentence, labels=metric.labels)
                 for labels, value in values:
                     if isinstance(value, Histogram):
-                        buckets = [(_bound(bound), float(count)) for bound, count in value.cumulative()]
+                        buckets = [
+                            ("+Inf" if bound == float("inf") else str(bound), float(count))
+                            for bound, count in value.cumulative()
+                        ]
                         histogram.add_metric(labels, buckets, value.sum)
                 yield histogram
                 continue
@@ -38,10 +41,6 @@ class _Families(Collector):
                 if not isinstance(value, Histogram):
                     family.add_metric(labels, value)
             yield family
-
-
-def _bound(bound: float) -> str:
-    return "+Inf" if bound == float("inf") else str(bound)
 
 
 def exposition(seen: Measurement, accept: str) -> tuple[str, bytes]:

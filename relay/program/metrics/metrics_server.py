@@ -36,12 +36,6 @@ _TEXT: Final = "text/plain; charset=utf-8"
 _log = logging.getLogger("relay.metrics")
 
 
-def _note_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what asyncio itself reports, for example that no descriptor is left for a connection."""
-    error = context.get("exception")
-    _log.debug("%s%s", context.get("message"), f": {error_text(error)}" if error is not None else "")
-
-
 class _Answer(NamedTuple):
     status: HTTPStatus
     body: bytes
@@ -90,8 +84,12 @@ class MetricsServer:
             self._started.set()
 
     async def _serve(self) -> None:
+        def note_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            error = context.get("exception")  # for example: no descriptor is left for a connection
+            _log.debug("%s%s", context.get("message"), f": {error_text(error)}" if error is not None else "")
+
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        self._loop.set_exception_handler(_note_exception)
+        self._loop.set_exception_handler(note_exception)
         async with contextlib.AsyncExitStack() as stack:
             for sock in self._sockets:
                 server = await asyncio.start_server(self._answer_one, sock=sock, limit=LONGEST_REQUEST)

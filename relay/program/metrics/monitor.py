@@ -51,8 +51,12 @@ class Monitor:
 
     def look(self) -> None:
         """Note how far everything is; to be called once a second."""
+
+        def note_loop() -> None:
+            self._loop_seen = time.monotonic()
+
         with contextlib.suppress(RuntimeError):  # the program's loop is closed: it ends
-            self._loop.call_soon_threadsafe(self._note_loop)
+            self._loop.call_soon_threadsafe(note_loop)
         intake, now = self._road.intake, time.monotonic()
         ends = self._road.store.spools.map(lambda spool: spool.next_number)
         destinations = [
@@ -78,9 +82,6 @@ class Monitor:
     def health(self) -> Health:
         """The health now."""
         return self._progress.health(time.monotonic(), self._loop_seen)
-
-    def _note_loop(self) -> None:
-        self._loop_seen = time.monotonic()
 
     # --- On the program's event loop ---
 

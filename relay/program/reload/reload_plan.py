@@ -143,7 +143,7 @@ def parts_of_receive(settings: Settings, digests: Digests) -> PartsByName:
         policies={
             **_policies(settings),
             **_of_listeners(settings.receiver),
-            **_retention(settings.receiver),
+            **{f"receiver.retention.{name.replace('_', '-')}": value for name, value in settings.receiver.retention},
             "receiver.zone": settings.receiver.zone,
             "receiver.require-identity": settings.receiver.require_identity,
             "receiver.originator": settings.receiver.originator,
@@ -205,11 +205,6 @@ def _of_listeners(receiver: ReceiverSettings) -> dict[str, object]:
         "receiver.max-message-size": receiver.max_message_size,
         "receiver.proxies": receiver.proxies if receiver.proxy_protocol else (),
     }
-
-
-def _retention(receiver: ReceiverSettings) -> dict[str, object]:
-    values = dict(receiver.retention).items()
-    return {f"receiver.retention.{name.replace('_', '-')}": value for name, value in values}
 
 
 def _policies(settings: Settings) -> dict[str, object]:

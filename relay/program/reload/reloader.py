@@ -99,22 +99,23 @@ class Reloader:
 
     async def reload(self) -> Reloaded:
         """Read the configuration again and exchange the changed parts; returns and logs the result."""
-        task = asyncio.create_task(self._reload())
+
+        async def reload_in_turn() -> Reloaded:
+            async with self._one_at_a_time:
+                try:
+                    return await self._read_and_exchange()
+                except Exception as bug:  # noqa: BLE001  the program continues after any failure here
+                    error = InternalError("relay", bug_text(bug), "please report it with the log")
+                    _log.error("the reload failed: %s", error)
+                    return Reloaded.refused(error)
+
+        task = asyncio.create_task(reload_in_turn())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait({task})
         if task.cancelled():
             return Reloaded.refused(TemporaryError("relay", "it was stopped while it reloaded"))
         return task.result()
-
-    async def _reload(self) -> Reloaded:
-        async with self._one_at_a_time:
-            try:
-                return await self._read_and_exchange()
-            except Exception as bug:  # noqa: BLE001  the program continues after any failure here
-                error = InternalError("relay", bug_text(bug), "please report it with the log")
-                _log.error("the reload failed: %s", error)
-                return Reloaded.refused(error)
 
     async def _read_and_exchange(self) -> Reloaded:
         try:

@@ -6,6 +6,7 @@ runs, `MOST_WAITING` changes wait; beyond that the oldest is dropped. The first 
 it works again. relay's end waits for no run.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -80,19 +81,15 @@ class AlarmCommand:
                 self._waiting.put_nowait(change)
                 break
             except queue.Full:
-                self._drop_one()
+                with contextlib.suppress(queue.Empty):
+                    self._waiting.get_nowait()
+                    self.dropped += 1
+                    if self.dropped == 1:
+                        message = "alarm-command: more than %d alarms wait for it; the oldest are dropped"
+                        _log.error(message, MOST_WAITING)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="alarm-command", daemon=True)
             self._thread.start()
-
-    def _drop_one(self) -> None:
-        try:
-            self._waiting.get_nowait()
-        except queue.Empty:
-            return
-        self.dropped += 1
-        if self.dropped == 1:
-            _log.error("alarm-command: more than %d alarms wait for it; the oldest are dropped", MOST_WAITING)
 
     def _work(self) -> None:
         while True:

@@ -157,7 +157,11 @@ class SilenceWatch:
             step = 0.0 if self._looked is None else min((boot - self._looked) / _MICROSECONDS, LONGEST_STEP)
             self._looked = boot
             self._elapsed += step
-            if not self._is_behind(progress):
+            wanted, since = self._caught_up
+            if all(reached >= end for reached, end in zip(progress.reached, wanted, strict=False)):
+                since = self._elapsed
+                self._caught_up = (progress.ends, since)
+            if not (progress.hindered or self._elapsed - since > BEHIND_SECONDS):
                 self._clock += step
             aside = tuple(sorted(self._aside))
             if not self._recalled:
@@ -170,13 +174,6 @@ class SilenceWatch:
         with self._lock:
             present = self._present.get(name)
             return present is not None and self._clock - present.seen < HEARTBEATS_MISSED
-
-    def _is_behind(self, progress: ArchiveProgress) -> bool:
-        wanted, since = self._caught_up
-        if all(reached >= end for reached, end in zip(progress.reached, wanted, strict=False)):
-            since = self._elapsed
-            self._caught_up = (progress.ends, since)
-        return progress.hindered or self._elapsed - since > BEHIND_SECONDS
 
     def _silent_relays(self) -> dict[str, Silence]:
         return {

@@ -184,10 +184,11 @@ def _read(path: str) -> str:
         return ""
 
 
-def _report_bug(kind: type[BaseException], error: BaseException, _: object) -> None:
-    _report(f"a bug: {kind.__name__}: {error}; please report it with the log")
-
-
 if __name__ == "__main__":
-    sys.excepthook = _report_bug
+
+    def report_bug(kind: type[BaseException], error: BaseException, _: object) -> None:
+        """One line in place of a traceback."""
+        _report(f"a bug: {kind.__name__}: {error}; please report it with the log")
+
+    sys.excepthook = report_bug
     main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])

@@ -58,7 +58,10 @@ def _cisco(message: bytes, at: int, received: int, zone: tzinfo) -> Reading | No
     end = stamp or uptime
     behind = _CISCO_ZONE.match(message, end.end()) if end else None
     if behind is None:
-        return _bare_cisco(message, at)
+        match = _BARE_TAG.match(message, at)
+        if match is None:
+            return None
+        return _with_tag(message, match.start(1), Reading(marks=FormMark.REPAIRED | FormMark.NO_TIME))
     host = begin["origin"] or begin["xr_host"] or behind["host"]
     if host is None and begin["session"] and (session := _SESSION_HOST.search(begin["session"])):
         host = session[1]
@@ -69,13 +72,6 @@ def _cisco(message: bytes, at: int, received: int, zone: tzinfo) -> Reading | No
     marks |= FormMark.NO_TIME if time is None else FormMark(0)
     usable = host if host is not None and can_be_host(host) else None
     return _with_tag(message, behind.end(), Reading(time=time, host=usable, marks=marks))
-
-
-def _bare_cisco(message: bytes, at: int) -> Reading | None:
-    match = _BARE_TAG.match(message, at)
-    if match is None:
-        return None
-    return _with_tag(message, match.start(1), Reading(marks=FormMark.REPAIRED | FormMark.NO_TIME))
 
 
 def _unifi(message: bytes, at: int) -> Reading | None:

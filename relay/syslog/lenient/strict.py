@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from relay.syslog.lenient.reading import NOTHING_MARKED, FormMark, Glance, Reading
-from relay.syslog.rfc5424 import NILVALUE, Element, Identity, microseconds
+from relay.syslog.rfc5424 import NILVALUE, Element, Identity, identity_of, microseconds
 
 SD_NAME: Final = rb"[!#-<>-\\^-~]{1,32}+"
 PRI_AND_VERSION: Final = rb"<([0-9]|[1-9][0-9]|1[0-8][0-9]|19[01])>1 "
@@ -112,14 +112,7 @@ def read(message: bytes) -> Reading | None:
 
 def identity_in(message: bytes, data_at: int) -> Identity | None:
     """The identity of one of relay's own messages, whose STRUCTURED-DATA begins there."""
-    match = _IDENTITY.match(message, data_at)
-    if match is None:
-        return None
-    run, sequence, part, parts, type_ = match.groups()
-    if part is None:
-        return Identity(run, type_, int(sequence), 1, 1)
-    found = Identity(run, type_, int(sequence), int(part), int(parts))
-    return found if found.part <= found.parts else None
+    return identity_of(_IDENTITY.match(message, data_at))
 
 
 def elements_of(data: bytes) -> tuple[Element, ...]:

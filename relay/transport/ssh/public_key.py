@@ -37,7 +37,23 @@ class PublicKey(NamedTuple):
             blob = base64.b64decode(encoded, validate=True)
         except binascii.Error:
             raise ValueError("the key is not base64") from None
-        _check(key_type, blob)
+        strings = []
+        at = 0
+        while at < len(blob) <= _LARGEST_BLOB:
+            end = at + _LENGTH + int.from_bytes(blob[at : at + _LENGTH], "big")
+            strings.append(blob[at + _LENGTH : end])
+            at = end
+        if at != len(blob) or not strings:
+            raise ValueError("the key is damaged")
+        name, *numbers = strings
+        if name != key_type.encode("ascii"):
+            raise ValueError(f"the key has the type {quoted(decoded(name))}, not {key_type}")
+        if len(numbers) != (1 if key_type == ED25519 else 2) or not all(numbers):
+            raise ValueError("the key is damaged")
+        if key_type == ED25519 and len(numbers[0]) != _ED25519_LENGTH:
+            raise ValueError("the key is damaged")
+        if key_type == RSA and int.from_bytes(numbers[1], "big").bit_length() < _SMALLEST_RSA:
+            raise ValueError(f"an RSA key of fewer than {_SMALLEST_RSA} bits is not safe")
         return cls(key_type, blob)
 
     @property
@@ -54,24 +70,3 @@ class PublicKey(NamedTuple):
     def authorized_line(self, destination: tuple[str, int], comment: str = "relay") -> str:
         """The authorized_keys line that allows this key to forward to one address and nothing else."""
         return f'restrict,port-forwarding,permitopen="{Address(*destination)}" {self.text} {comment}'
-
-
-def _check(key_type: str, blob: bytes) -> None:
-    """ValueError unless the blob is a usable key of that type."""
-    strings = []
-    at = 0
-    while at < len(blob) <= _LARGEST_BLOB:
-        end = at + _LENGTH + int.from_bytes(blob[at : at + _LENGTH], "big")
-        strings.append(blob[at + _LENGTH : end])
-        at = end
-    if at != len(blob) or not strings:
-        raise ValueError("the key is damaged")
-    name, *numbers = strings
-    if name != key_type.encode("ascii"):
-        raise ValueError(f"the key has the type {quoted(decoded(name))}, not {key_type}")
-    if len(numbers) != (1 if key_type == ED25519 else 2) or not all(numbers):
-        raise ValueError("the key is damaged")
-    if key_type == ED25519 and len(numbers[0]) != _ED25519_LENGTH:
-        raise ValueError("the key is damaged")
-    if key_type == RSA and int.from_bytes(numbers[1], "big").bit_length() < _SMALLEST_RSA:
-        raise ValueError(f"an RSA key of fewer than {_SMALLEST_RSA} bits is not safe")

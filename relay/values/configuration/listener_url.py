@@ -46,16 +46,12 @@ class ListenerUrl(NamedTuple):
         if scheme in INTERNET:
             return cls(scheme, Address.parse(rest))
         if scheme in UNIX:
-            return cls(scheme, path=_socket_path(text, rest))
+            if not rest.startswith("/") or rest.endswith("/") or not rest.isprintable():
+                raise ValueError(f'{quoted(text)} must name an absolute path, as in "unix:///run/relay/syslog"')
+            if len(rest.encode()) > _LONGEST_PATH:
+                raise ValueError(
+                    f"{quoted(text)} has a path of {len(rest.encode())} bytes; a socket's has at most {_LONGEST_PATH}"
+                )
+            return cls(scheme, path=rest)
         instead = _INSTEAD.get(scheme, "relay listens on tcp://, udp://, unix:/// and unix-datagram:///")
         raise ValueError(f"{quoted(text)}: {instead}")
-
-
-def _socket_path(url: str, path: str) -> str:
-    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
-        raise ValueError(f'{quoted(url)} must name an absolute path, as in "unix:///run/relay/syslog"')
-    if len(path.encode()) > _LONGEST_PATH:
-        raise ValueError(
-            f"{quoted(url)} has a path of {len(path.encode())} bytes; a socket's has at most {_LONGEST_PATH}"
-        )
-    return path

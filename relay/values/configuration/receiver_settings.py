@@ -124,7 +124,7 @@ class ReceiverSettings(ListenerSettings):
     def _can_verify_its_senders(self) -> "ReceiverSettings":
         mistakes = [
             contradiction(
-                f"{quoted(url)} is not a listener of this configuration; it has {_listed(self.urls)}",
+                f"{quoted(url)} is not a listener of this configuration; it has {', '.join(map(quoted, self.urls))}",
                 ("originator", index, "listeners", number),
                 url,
             )
@@ -155,7 +155,3 @@ class ReceiverSettings(ListenerSettings):
                 "a listener of `listen` in [[receiver.originator]]"
             )
             yield contradiction(sentence, ("require-identity",), value=True)
-
-
-def _listed(urls: tuple[str, ...]) -> str:
-    return ", ".join(map(quoted, urls))

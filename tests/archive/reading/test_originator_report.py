@@ -8,7 +8,8 @@ from archive.messages import NOON_US, own
 from archive.relay_events import AUTHOR, RUN, opening, stamped
 from harness.made_archive import MadeDay
 
-from relay.archive.reading.ledger_tail import LONGEST_TAIL, TAIL, read_tail
+from relay.archive.ledgers.ledger_end import CHUNK
+from relay.archive.reading.ledger_tail import LONGEST_TAIL, read_tail
 from relay.archive.reading.originator_report import OriginatorReport, ReportedAlarm, SelfReport, read_report
 from relay.archive.reading.originators import originators
 from relay.events import own_events
@@ -86,7 +87,7 @@ def test_the_heartbeat_of_the_day_before_counts_after_midnight(tmp_path: Path) -
     assert found.received == NOON_US
 
 
-@pytest.mark.parametrize("size", [TAIL, LONGEST_TAIL // 2])
+@pytest.mark.parametrize("size", [CHUNK, LONGEST_TAIL // 2])
 def test_only_the_end_of_a_long_ledger_is_read(tmp_path: Path, size: int) -> None:
     day = MadeDay("fw1", "2026-11-30")
     day.extent(NOON_US, [heartbeat(1)])

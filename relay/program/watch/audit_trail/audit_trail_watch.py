@@ -114,7 +114,17 @@ class AuditTrailWatch:
             elif not accepting:
                 self._canary = self._canary.pause(now.boot)
         if observed.fault is None and accepting and self._canary.is_due(now.boot):
-            self._send_canary(now)
+            # The state changes before the record is sent: it may arrive here before the kernel's answer does.
+            with self._lock:
+                self._sent_at = now.wall
+                former, self._canary = self._canary, self._canary.send(now.boot)
+            is_sent = False
+            with self._watching("canary"):
+                self._machine.send_canary(self._token)
+                is_sent = True
+            if not is_sent:
+                with self._lock:
+                    self._sent_at, self._canary = 0, self._canary.fail(former)
         return replace(observed, records_missing=self._canary.is_missing(now.boot))
 
     def _look_at_machine(self) -> AuditObservation:
@@ -131,19 +141,6 @@ class AuditTrailWatch:
                 self.unavailable.setdefault("unit", "systemd does not run here")
         self._looks += 1
         return AuditObservation(enabled=enabled, daemon=daemon, unit=self._unit)
-
-    def _send_canary(self, now: Clocks) -> None:
-        # The state changes before the record is sent: it may arrive here before the kernel's answer does.
-        with self._lock:
-            self._sent_at = now.wall
-            former, self._canary = self._canary, self._canary.send(now.boot)
-        is_sent = False
-        with self._watching("canary"):
-            self._machine.send_canary(self._token)
-            is_sent = True
-        if not is_sent:
-            with self._lock:
-                self._sent_at, self._canary = 0, self._canary.fail(former)
 
     @contextlib.contextmanager
     def _watching(self, part: str) -> Iterator[None]:

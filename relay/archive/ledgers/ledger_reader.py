@@ -10,21 +10,12 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from relay.archive.ledger import Closing, Extent, Heading, LedgerError, LedgerLine, Removal, decode
+from relay.archive.ledgers.ledger_end import CHUNK, MAX_LINE, LedgerPiece, LocatedLine, lines_backward, pieces_backward
 from relay.errors import NoInputError
 from relay.system.disk import storage_error
 
-CHUNK: Final = 65_536
-MAX_LINE: Final = 16 * 1024 * 1024
-"""A longer line is damage."""
 _HASH: Final = re.compile(rb'"([0-9a-f]{64})"}\n')
 _HASH_LENGTH: Final = len('""}\n') + 64
-
-
-class LocatedLine(NamedTuple):
-    """A line with its LF, and where it begins in the ledger."""
-
-    offset: int
-    octets: bytes
 
 
 class DayEnd(NamedTuple):
@@ -70,12 +61,12 @@ class LedgerReader:
         for line in self.lines_backward():
             with suppress(LedgerError):
                 if isinstance(found := decode(line.octets), Extent):
-                    return found, line.offset + len(line.octets)
+                    return found, line.end
         return None
 
     def hash_at(self, end: int) -> str:
         """The hash of the line that ends at this offset; empty where no line ends."""
-        found = _HASH.fullmatch(self._read(max(end - _HASH_LENGTH, 0), _HASH_LENGTH))
+        found = _HASH.fullmatch(self._read(_HASH_LENGTH, max(end - _HASH_LENGTH, 0)))
         return found[1].decode() if found else ""
 
     def entries(self, start: int = 0) -> Iterator[tuple[int, LedgerLine]]:
@@ -136,7 +127,7 @@ class LedgerReader:
     def lines(self, start: int = 0) -> Iterator[LocatedLine]:
         """The whole lines from `start` on."""
         rest, position = b"", start
-        while data := self._read(position + len(rest), self._chunk):
+        while data := self._read(self._chunk, position + len(rest)):
             lines = (rest + data).split(b"\n")
             rest = lines.pop()
             for line in lines:
@@ -148,22 +139,11 @@ class LedgerReader:
 
     def lines_backward(self, end: int | None = None) -> Iterator[LocatedLine]:
         """The whole lines, the last first; those that end at or before the offset `end`."""
-        end, rest, unfinished = self._size() if end is None else end, b"", True
-        while end > 0:
-            start = max(end - self._chunk, 0)
-            data = self._read(start, end - start) + rest
-            begin = data.find(b"\n") + 1 if start else 0
-            end = start
-            if start and not begin:
-                rest = data if len(data) <= MAX_LINE else b""
-                continue
-            whole, rest = data[begin:], data[:begin]
-            if unfinished:  # what follows the last LF is being written
-                whole, unfinished = whole[: whole.rfind(b"\n") + 1], False
-            following = start + begin + len(whole)
-            for line in reversed(whole.split(b"\n")[:-1]):
-                following -= len(line) + 1
-                yield LocatedLine(following, line + b"\n")
+        return lines_backward(self._read, self._size() if end is None else end, self._chunk)
+
+    def pieces_backward(self) -> Iterator[LedgerPiece]:
+        """The same lines in pieces: to look into many at once."""
+        return pieces_backward(self._read, self._size(), self._chunk)
 
     def _size(self) -> int:
         try:
@@ -171,7 +151,7 @@ class LedgerReader:
         except OSError as error:
             raise self._unreadable(error) from error
 
-    def _read(self, offset: int, length: int) -> bytes:
+    def _read(self, length: int, offset: int) -> bytes:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:

@@ -27,7 +27,7 @@ from relay.system.disk import Disk, File
 from relay.system.files.file_access import FileAccess
 from relay.values.provenance import Provenance
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 DAY = "2024-03-06.log"
 
 

@@ -6,7 +6,7 @@ import pytest
 from harness.made_archive import MadeDay
 
 from relay.archive.ledger import Extent
-from relay.archive.reading.ledger_reader import LedgerReader
+from relay.archive.ledgers.ledger_reader import LedgerReader
 from relay.errors import NoInputError
 
 

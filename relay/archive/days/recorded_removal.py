@@ -1,16 +1,14 @@
-"""The end of a ledger: whether its day is closed or removed, and appending the `Removal`."""
+"""The last line of a day's ledger: whether the day is closed or removed; and appending the `Removal`."""
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from relay.archive.ledger import Closing, LedgerError, LedgerLine, Removal, decode, encode
+from relay.archive.ledgers.ledger_end import lines_backward
 from relay.errors import StorageError
 from relay.system.disk import Disk, File
 
-_TAIL: Final = 64 * 1024
-"""A `Closing` or a `Removal` is far shorter."""
 
-
-class LedgerEnd(NamedTuple):
+class LastLine(NamedTuple):
     """The last whole line of a ledger."""
 
     octets: bytes
@@ -20,27 +18,22 @@ class LedgerEnd(NamedTuple):
     """Where the line ends in the file; what follows is torn."""
 
 
-def ledger_end(file: File) -> LedgerEnd | None:
-    """Read the last whole line; None when there is none, it is not a ledger's, or it is longer than 64 KiB."""
-    size = file.size
-    start = max(size - _TAIL, 0)
-    tail = file.read(size - start, start)
-    last = tail.rfind(b"\n")
-    begin = tail.rfind(b"\n", 0, max(last, 0)) + 1
-    if last < 0 or (begin == 0 and start > 0):
+def last_line(file: File) -> LastLine | None:
+    """Read the last whole line; None when there is none, or when it is not a ledger's."""
+    found = next(lines_backward(file.read, file.size), None)
+    if found is None:
         return None
-    octets = tail[begin : last + 1]
     try:
-        return LedgerEnd(octets, decode(octets), start + last + 1)
+        return LastLine(found.octets, decode(found.octets), found.end)
     except LedgerError:
         return None
 
 
-def read_ledger_end(disk: Disk, path: str) -> LedgerEnd | None:
-    """The end of the ledger at `path`; None also when it was deleted."""
+def read_last_line(disk: Disk, path: str) -> LastLine | None:
+    """The last line of the ledger at `path`; None also when it was deleted."""
     try:
         with disk.open(path, writable=False) as file:
-            return ledger_end(file)
+            return last_line(file)
     except StorageError as error:
         if error.absent:
             return None
@@ -50,7 +43,7 @@ def read_ledger_end(disk: Disk, path: str) -> LedgerEnd | None:
 def append_removal(disk: Disk, path: str, removal: Removal) -> None:
     """Append a removal to the ledger of a closed day; durable on return. When it fails, the ledger is as before."""
     with disk.open(path) as file:
-        end = ledger_end(file)
+        end = last_line(file)
         if end is None or not isinstance(end.line, Closing):
             raise StorageError(path, "its last line was changed while a removal was being recorded", "")
         if file.size > end.end:
