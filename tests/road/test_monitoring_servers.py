@@ -107,6 +107,9 @@ SERIES = {
     "relay_spool_writable": "1x20 0x70",
     'relay_lost_events_total{destination="log1"}': "0x20 8x70",
     'relay_lost_events_total{destination="log2"}': "_x70 3x20",
+    'relay_part_events_total{part="kernel audit",event="lost"}': "0x35 4x55",
+    'relay_source_faults_total{source="audit",cause="lost_position"}': "0x75 1x15",
+    'relay_source_faults_total{source="audit",cause="malformed"}': "0x20 5x70",
     'relay_oldest_unproven_seconds{destination="log1"}': "900x90",
     'relay_oldest_unproven_seconds{destination="log2"}': "901x90",
     'relay_certificate_expiry_timestamp_seconds{subject="",certificate="/a"}': "90000x90",
@@ -119,6 +122,7 @@ SERIES = {
 FULL_DISK = "RelayAlarm critical spool-full"
 BACKLOG = "RelayBacklogOld warning"
 LOST = "RelayEventsLost critical"
+MISSED = "RelayRecordsMissed critical"
 NOT_WRITABLE = "RelaySpoolNotWritable critical"
 SLOW = "RelayDiskSlow warning"
 SERVER_LOST = "RelayAlarm warning server-lost"
@@ -129,11 +133,11 @@ SERVER_LOST = "RelayAlarm warning server-lost"
     [
         (10, [FULL_DISK, BACKLOG]),
         (25, [FULL_DISK, BACKLOG, LOST, NOT_WRITABLE, SLOW]),
-        (40, [FULL_DISK, BACKLOG, NOT_WRITABLE, SERVER_LOST, SLOW]),
+        (40, [FULL_DISK, BACKLOG, MISSED, NOT_WRITABLE, SERVER_LOST, SLOW]),
         (
             80,
             [
-                *(FULL_DISK, BACKLOG, LOST, NOT_WRITABLE, SERVER_LOST, SLOW),
+                *(FULL_DISK, BACKLOG, LOST, MISSED, NOT_WRITABLE, SERVER_LOST, SLOW),
                 "RelayAlarm warning originator-silent",
                 "RelayCertificateExpires warning",
                 "RelayDown critical",
