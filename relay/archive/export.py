@@ -11,6 +11,9 @@ The description is {"schema": "relay.export/1", "archive", "made", "first_day", 
 An open day is exported up to its last recorded extent, so the package can be made while relay writes. All other files
 are exported as they are, also when they are damaged. A day that retention removed is exported as its ledger alone. The
 package is complete or does not exist.
+
+A chosen originator comes with what belongs to it: `~aside/NAME`, which is there when its folder could not be written,
+and `~disputed/NAME`, messages under its name from other senders.
 """
 
 import errno
@@ -21,7 +24,7 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from typing import IO, Any, BinaryIO, Final, NamedTuple, Self, cast
+from typing import IO, BinaryIO, Final, NamedTuple, Self, cast
 
 import msgspec
 
@@ -30,7 +33,7 @@ from relay.archive.ledger import Closing, Extent, LedgerError, Removal, decode
 from relay.archive.ledgers.ledger_reader import LedgerReader
 from relay.archive.reading.originators import OriginatorFolder, days_of, require_archive
 from relay.archive.writer.journal import Journal, OpenDaySizes, replay
-from relay.errors import CannotCreateError, NoInputError
+from relay.errors import CannotCreateError, DataError, NoInputError
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk, File, storage_error
 
@@ -53,6 +56,10 @@ class ExportScope(NamedTuple):
     originators: Callable[[str], bool] | None = None
     """By the names of their folders; None: all."""
 
+    def takes(self, folder: OriginatorFolder) -> bool:
+        """Whether a folder is exported."""
+        return self.originators is None or any(map(self.originators, (folder.name, folder.own_name)))
+
 
 class ExportedFile(msgspec.Struct, frozen=True):
     """A file of the package."""
@@ -60,6 +67,36 @@ class ExportedFile(msgspec.Struct, frozen=True):
     path: str
     octets: int
     sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The description in a package."""
+
+    schema: str
+    archive: str
+    made: str
+    """RFC 3339."""
+    first_day: str
+    last_day: str
+    originators: list[str]
+    files: list[ExportedFile]
+    verify: list[str]
+
+
+def read_manifest(folder: str) -> Manifest | None:
+    """The description of an unpacked package; None: the folder is not one. DataError when it is damaged."""
+    path = f"{folder}/{MANIFEST}"
+    try:
+        file = _opened(path)
+    except FileNotFoundError:
+        return None
+    try:
+        with file:
+            return msgspec.json.decode(file.read(), type=Manifest)
+    except OSError as error:
+        raise storage_error(path, "read", error) from error
+    except msgspec.MsgspecError as error:
+        raise DataError(path, f"it is not a package's description: {error}", "unpack the package again") from error
 
 
 class Export:
@@ -106,7 +143,7 @@ class Export:
     def _selected(self) -> Iterator[tuple[OriginatorFolder, DayFiles]]:
         scope = self._scope
         for folder in require_archive(self._disk, self._archive):
-            if scope.originators is None or scope.originators(folder.name):
+            if scope.takes(folder):
                 for files in days_of(self._disk, folder):
                     self._newest[folder.name] = files.stem
                     if scope.first_day <= files.day <= (scope.last_day or "9"):
@@ -155,16 +192,16 @@ class Export:
 
     def _add_manifest(self, package: tarfile.TarFile, now: int) -> None:
         days = [files.day for _, files in self._days]
-        manifest: dict[str, Any] = {
-            "schema": SCHEMA,
-            "archive": self._archive,
-            "made": format_timestamp(now).decode(),
-            "first_day": min(days),
-            "last_day": max(days),
-            "originators": self.originators,
-            "files": self.files,
-            "verify": [f"`sha256sum --check {SUMS}` in this folder", "`relay archive verify .` in this folder"],
-        }
+        manifest = Manifest(
+            SCHEMA,
+            self._archive,
+            format_timestamp(now).decode(),
+            min(days),
+            max(days),
+            self.originators,
+            self.files,
+            [f"`sha256sum --check {SUMS}` in this folder", "`relay archive verify .` in this folder"],
+        )
         octets = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
         sums = [(file.sha256, file.path) for file in self.files]
         sums.append((hashlib.sha256(octets).hexdigest(), MANIFEST))

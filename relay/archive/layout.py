@@ -20,6 +20,8 @@ from typing import Final, NamedTuple
 OWN: Final = ".relay"
 """The folder that only the writer needs."""
 DISPUTED: Final = "~disputed"
+ASIDE: Final = "~aside"
+"""The folder of folders of originators whose own folder could not be written."""
 OTHERS: Final = "~others"
 """The originator of what is beyond every ceiling of originators."""
 LOG_SUFFIXES: Final = {"text": ".log", "json": ".jsonl"}

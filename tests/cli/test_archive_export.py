@@ -1,6 +1,7 @@
 """`relay archive export`: a package that another machine can check."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from archive.messages import DAY_US, NOON_US, foreign
 from archive.relay_events import numbered
+from harness.made_archive import MadeDay
 
 from relay.archive.ledgers.ledger_end import LocatedLine
 from relay.archive.ledgers.ledger_reader import LedgerReader
@@ -53,8 +55,10 @@ def test_a_package_is_checked_by_sha256sum_and_by_relay(
     assert main(["archive", "verify", str(folder)]) == 0
     shown = capfd.readouterr().out
     assert "router1: whole; 4 messages (4 numbered in 1 run), received 2024-03-07 to 2024-03-08" in shown
-    assert "the chain begins in the middle: it continues 2024-03-06.ledger, which is not here" in shown
-    assert "not made by relay" not in shown
+    assert "the package begins here: the days up to 2024-03-06.ledger were not chosen" in shown
+    assert f"an exported package, made on {manifest['made']} from {archive}" in shown
+    for defect in ("not made by relay", "begins in the middle", "there is no journal"):
+        assert defect not in shown
     log = folder / "router1" / "2024-03-07.log"
     log.write_bytes(log.read_bytes().replace(b"LOGIN", b"LOGOU", 1))
     assert main(["archive", "verify", str(folder)]) == 65
@@ -100,6 +104,50 @@ def test_an_extent_that_is_written_meanwhile_does_not_empty_the_log(
     assert (folder / "switch1/2024-03-08.log").read_bytes().startswith(exported)
     monkeypatch.undo()
     assert main(["archive", "verify", str(folder)]) == 0
+
+
+def test_a_package_has_what_belongs_to_an_originator(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Messages that were stored aside have some of its numbers, and somebody else may have used its name."""
+    for name, messages in (
+        ("router1", numbered(1, 2)),
+        ("~aside/router1", numbered(3, 4)),
+        ("~disputed/router1", [foreign(1, host="router1")]),
+        ("~aside/~disputed~router1", [foreign(2, host="router1")]),
+        ("router2", [foreign(3, host="router2")]),
+        ("~aside/router2", [foreign(4, host="router2")]),
+    ):
+        day = MadeDay(name.rpartition("/")[2].rpartition("~")[2], "2024-03-06")
+        day.extent(NOON_US, messages)
+        shutil.move(day.save(tmp_path / "made"), tmp_path / "archive" / name)
+    archive, package = tmp_path / "archive", tmp_path / "router1.tar"
+    assert main(["archive", "export", str(archive), "--originator", "router1", "--output", str(package), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["originators"] == [
+        "router1", "~aside/router1", "~aside/~disputed~router1", "~disputed/router1",
+    ]  # fmt: skip
+    folder = unpacked(package, tmp_path / "elsewhere")
+    assert main(["archive", "verify", str(folder)]) == 0
+    shown = capfd.readouterr().out
+    assert "stored here because the originator's own folder could not be written" in shown
+    assert "messages under a name that is bound to another sender" in shown
+    # The originator's history has what was stored aside, and not what others sent under its name.
+    assert main(["events", "--archive", str(archive), "--originator", "router1"]) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 4
+
+
+def test_a_file_that_left_a_package_is_missed(archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without the newest day, what is left is whole: only the description knows that day."""
+    package = tmp_path / "part.tar"
+    assert main(["archive", "export", str(archive), "--output", str(package)]) == 0
+    folder = unpacked(package, tmp_path / "elsewhere")
+    for name in ("2024-03-08.log", "2024-03-08.ledger"):
+        (folder / "switch1" / name).unlink()
+    assert main(["archive", "verify", str(folder)]) == 65
+    captured = capfd.readouterr()
+    assert f"{folder}/switch1/2024-03-08.log: missing" in captured.err
+    assert "not whole, 2 files missing" in captured.out
+    (folder / "relay-export.json").write_text("{")
+    assert main(["archive", "verify", str(folder)]) == 65
+    assert "relay-export.json: cannot be read: it is not a package's description" in capfd.readouterr().err
 
 
 def test_days_and_originators_are_chosen(archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

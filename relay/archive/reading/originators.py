@@ -9,12 +9,12 @@ import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from relay.archive.layout import DISPUTED, LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in
+from relay.archive.layout import ASIDE, DISPUTED, LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in
 from relay.archive.ledgers.described_files import described_files
 from relay.errors import NoInputError, StorageError
 from relay.system.disk import Disk
 
-SHELVES: Final = (DISPUTED, "~aside")
+SHELVES: Final = (DISPUTED, ASIDE)
 """Folders of originators' folders: under a name that is bound to another sender, and where the originator's own folder
 cannot be written."""
 _REMEDY: Final = "name another folder"
@@ -33,9 +33,17 @@ class OriginatorFolder(NamedTuple):
         return self.name.rpartition("/")[2].removeprefix(f"{DISPUTED}~")
 
     @property
+    def intended_name(self) -> str:
+        """The path within the archive where the messages would be if that folder could have been written."""
+        shelf, _, inner = self.name.partition("/")
+        if shelf != ASIDE:
+            return self.name
+        return f"{DISPUTED}/{self.own_name}" if inner.startswith(f"{DISPUTED}~") else inner
+
+    @property
     def disputed(self) -> bool:
         """Whether the messages have a name that is bound to another sender."""
-        return self.name.startswith((f"{DISPUTED}/", f"~aside/{DISPUTED}~"))
+        return self.name.startswith((f"{DISPUTED}/", f"{ASIDE}/{DISPUTED}~"))
 
 
 def originators(disk: Disk, archive: str) -> list[OriginatorFolder]:

@@ -7,7 +7,8 @@
 Nothing is changed. The journal is read first, then each originator's days, in order. So what a writer adds meanwhile
 is never missed. Lines after a ledger's end are being written while a writer runs, and unrecorded when none does.
 
-An archive without a journal (a copy, an exported part) is checked by its ledgers and logs alone. A chain that
+An archive without a journal (a copy, an exported package) is checked by its ledgers and logs alone; a package also by
+the files that its description lists. A chain that
 continues a ledger which is not here is not a fault, and it is reported: numbers before it are not missed.
 
 Memory: the journal, one chunk of a log, and one originator's numbers (`completeness`). NoInputError when there is no
@@ -24,8 +25,8 @@ from relay.archive.completeness.number_trail import NumberTrail
 from relay.archive.completeness.relay_reports import RunAndType
 from relay.archive.completeness.spans import Span
 from relay.archive.days.vanished_days import read_vanished
-from relay.archive.export import MANIFEST, SUMS
-from relay.archive.layout import LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in, unknown_in
+from relay.archive.export import MANIFEST, SUMS, Manifest, read_manifest
+from relay.archive.layout import ASIDE, LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in, unknown_in
 from relay.archive.reading.day_log import DayLog
 from relay.archive.reading.log_octets import OpenLogs
 from relay.archive.reading.originators import SHELVES, OriginatorFolder, days_of, require_archive
@@ -38,7 +39,6 @@ from relay.archive.verification.findings import (
     OriginatorFindings,
 )
 from relay.archive.writer.journal import DaySizes, Entry, Journal, OpenDaySizes, replay
-from relay.archive.writer.recovery import ASIDE
 from relay.archive.writer.seen_identities import SeenIdentities
 from relay.errors import DataError, NoInputError
 from relay.syslog.rfc5424 import format_timestamp
@@ -65,6 +65,8 @@ class ArchiveCheck:
         self.folder = folder
         self.first_day = first_day
         self.has_journal = False
+        self.package: Manifest | None = None
+        """The description of a package that `relay archive export` made; None: the folder is not one."""
         self._disk = disk
         self._scope = scope
         self._room = MAX_KEPT
@@ -77,6 +79,7 @@ class ArchiveCheck:
         """The journal's size when it was read again, and the open days then."""
         self._vanished = read_vanished(disk, folder)
         self._look_around()
+        self._compare_package()
 
     def originators(self) -> Iterator[CheckedOriginator]:
         """Check one originator after the other."""
@@ -166,6 +169,18 @@ class ArchiveCheck:
                 self._note(ArchiveNotice("foreign", f"{folder.path}/{name}"))
             for name in names:
                 self._look_at(f"{folder.path}/{name}")
+
+    def _compare_package(self) -> None:
+        """Look for the files that a package's description lists."""
+        try:
+            self.package = read_manifest(self.folder)
+        except DataError as error:
+            self.places.append(ArchiveDefect("unreadable", error.what, cause=error.cause))
+        for file in self.package.files if self.package is not None else ():
+            path = f"{self.folder}/{file.path}"
+            size = _size(path)
+            if size != file.octets:
+                self.places.append(ArchiveDefect("unpacked" if size is None else "resized", path, octets=file.octets))
 
     def _look_at_own(self, folder: str) -> None:
         self._look_at(folder)
@@ -290,7 +305,9 @@ class ArchiveCheck:
                 findings.add(ArchiveDefect("ledger missing", missing, cause="a later ledger continues it"))
             elif before is None:
                 begins = True
-                findings.notices.append(ArchiveNotice("begins in the middle", day.ledger.path, detail=after or ""))
+                is_chosen = self.package is not None and (after or "")[:10] < self.package.first_day
+                kind = "package begins" if is_chosen else "begins in the middle"
+                findings.notices.append(ArchiveNotice(kind, day.ledger.path, detail=after or ""))
             elif heading is not None and after is None and any(chain.values()):
                 findings.notices.append(ArchiveNotice("begins anew", day.ledger.path))
             recorded = check.check(before)

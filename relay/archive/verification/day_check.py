@@ -196,13 +196,20 @@ class DayCheck:
 
     def _note_duplicates(self, extent: Extent, duplicates: int, named: tuple[bytes, bytes, int]) -> None:
         marked = [marks_at(extent, line) for line in range(extent.n)] if extent.marks else []
-        differs = sum(_DIFFERS in marks for marks in marked)
+        differing = [line for line, marks in enumerate(marked) if _DIFFERS in marks]
         uncompared = sum(_UNCOMPARED in marks for marks in marked)
         self.uncompared += uncompared
-        kinds = ([_DIFFERS] if differs else []) + ([DUPLICATE] if duplicates > differs + uncompared else [])
         first, last = self._log_line - extent.n, self._log_line - 1
-        for kind in kinds:
-            self._findings.add(ArchiveDefect(kind, self._day.path, first, last, extent.len, *named))
+        lines = self._day.log.read(extent.off, extent.len).split(b"\n") if differing else []
+        read = message_of_json if self._day.is_json else unescape
+        for number in (each for each in differing if each < len(lines)):
+            message = read(lines[number])
+            found = rfc5424.identity(message)
+            of_line = (found.run, found.type, found.sequence) if found else named
+            at = first + number
+            self._findings.add(ArchiveDefect(_DIFFERS, self._day.path, at, at, len(lines[number]) + 1, *of_line))
+        if duplicates > len(differing) + uncompared:
+            self._findings.add(ArchiveDefect(DUPLICATE, self._day.path, first, last, extent.len, *named))
 
     def _add_removed(self, extent: Extent) -> None:
         for run, kind, _, last, *part in extent.id:

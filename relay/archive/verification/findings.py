@@ -18,7 +18,8 @@ class ArchiveDefect(NamedTuple):
     of a log that no ledger describes. `ledger missing`, `log missing`, `log cut`: files. `cut`: a file is shorter than
     the journal says. `gone`: the journal knows the file. `duplicate`, `differs`: a number that is there twice, with the
     same or with other octets. `malformed`: a message of relay's that is not as relay writes it. `index`: the journal is
-    damaged. `unreadable`: a file cannot be read or decompressed."""
+    damaged. `unreadable`: a file cannot be read or decompressed. `unpacked`, `resized`: a file of a package that is not
+    there, or has not the size that the package's description lists."""
     path: str
     first: int = 0
     """The first line of the file, counted from 1; 0: the whole file."""
@@ -36,7 +37,8 @@ class ArchiveNotice(NamedTuple):
     kind: str
     """`foreign`: not made by relay, and not read. `open`: others than the owner can write to it. `copy`: the writer's
     copy of what it cut or found damaged. `uncommitted`: written, but not by a commit. `compressed`: by another program
-    than relay. `begins in the middle`: the chain continues a ledger that is not here. `begins anew`: a ledger
+    than relay. `begins in the middle`: the chain continues a ledger that is not here. `package begins`: so
+    it does in a package, because earlier days were not chosen. `begins anew`: a ledger
     continues none, and there are older ones. `unclosed`: a day that has no closing and is not open by the journal.
     `undescribed`: octets behind the last line of a ledger, in an archive without a journal. `removed`: by retention.
     `uncompared`: numbers that are there twice, whose octets could not be compared. `disputed`: messages under a name

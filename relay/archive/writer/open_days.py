@@ -21,7 +21,7 @@ from relay.archive.writer.extent_draft import ExtentDraft
 from relay.archive.writer.journal import DaySizes
 from relay.archive.writer.open_day import NOT_LOCATED, OpenDay
 from relay.archive.writer.open_files import OpenFiles, default_limit
-from relay.archive.writer.recovery import ASIDE, WHOLE_DISK_ERRORS, extents
+from relay.archive.writer.recovery import WHOLE_DISK_ERRORS, extents
 from relay.errors import CannotCreateError, StorageError
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
@@ -157,7 +157,7 @@ class OpenDays:
         """Find where to continue a day; its sizes if it begins."""
         if log.part != NOT_LOCATED:
             self._give_up(log)
-        aside = f"{ASIDE}/{log.wanted_folder.replace('/', '~')}"  # also of ~disputed/NAME, where readers look
+        aside = f"{layout.ASIDE}/{log.wanted_folder.replace('/', '~')}"  # also of ~disputed/NAME, where readers look
         for folder in (log.wanted_folder, aside):
             log.folder = folder
             try:

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 
 from relay.archive import layout
 from relay.archive.identity import SequenceKey, usable
-from relay.archive.layout import LEDGER_SUFFIX
+from relay.archive.layout import ASIDE, LEDGER_SUFFIX
 from relay.archive.ledger import Extent, LedgerError, decode
 from relay.archive.writer.journal import DaySizes, Entry, OpenDaySizes, Replay, replay
 from relay.archive.writer.seen_identities import SeenIdentities
@@ -35,8 +35,6 @@ from relay.system.disk import Disk
 
 MAX_COPIES: Final = 8
 MAX_SENDER: Final = 200
-ASIDE: Final = "~aside"
-"""What could not be written to an originator's own folder lies below this one."""
 NESTING: Final = "~"
 """Folders whose names begin so hold originators' folders themselves."""
 WHOLE_DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})

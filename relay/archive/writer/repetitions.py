@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from relay.archive.layout import ASIDE
 from relay.archive.log_line import unescape
 from relay.archive.reading.line_search import message_of_json
 from relay.archive.reading.log_octets import open_day
 from relay.archive.writer.extent_draft import ExtentDraft
-from relay.archive.writer.recovery import ASIDE
 from relay.archive.writer.stored_identities import StoredIdentities, StoredPlace
 from relay.errors import DataError, NoInputError, StorageError
 from relay.syslog import rfc5424

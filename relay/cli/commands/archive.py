@@ -35,7 +35,7 @@ from relay.archive.layout import day_of
 from relay.archive.verification.archive_check import ArchiveCheck
 from relay.archive.verification.findings import ArchiveDefect, ArchiveNotice, CheckedOriginator
 from relay.cli.event_filters import type_option
-from relay.cli.options import repeatable_option, usual_options
+from relay.cli.options import options, repeatable_option, usual_options
 from relay.cli.output import print_json, print_line, report
 from relay.cli.parameter_types import Glob, beginning_in_utc, glob
 from relay.cli.state import archive_folder
@@ -67,6 +67,8 @@ _DEFECTS: Final = {
     "malformed": "run {run}, type {type}: number {number} is not a message as relay writes it",
     "index": "the journal is damaged: its entries about some files and numbers are lost",
     "unreadable": "cannot be read: {cause}",
+    "unpacked": "missing, with {octets} octets, from what relay-export.json lists",
+    "resized": "it has not the {octets} octets that relay-export.json lists",
 }
 _FINDINGS: Final = {
     "missing": "{events} missing{ranges}; no gap accounts for {them}",
@@ -86,12 +88,20 @@ _NOTICES: Final = {
     "changed it or the journal was lost, or the end of the ledger was cut off",
     "undescribed": "{octets} octets at its end are in no line of the ledger; there is no journal to say whether relay "
     "was writing them",
+    "package begins": "the package begins here: the days up to {detail} were not chosen",
     "begins in the middle": "the chain begins in the middle: it continues {detail}, which is not here",
     "removed": "removed by retention {detail}, {octets} octets",
-    "uncompared": "{repeated} could not be compared",
+    "uncompared": "{repeated} could not be compared: the same message twice, or another one with its number; "
+    "`relay events --full` shows them, with the mark `uncompared`",
     "disputed": "messages under a name that is bound to another sender; their numbers are not assessed",
     "aside": "stored here because the originator's own folder could not be written; their numbers are assessed there",
 }
+_DIFFERENCE: Final = (
+    "a number that is there twice, with other octets: two messages claim to be the same event. Either the sender's "
+    "state was restored from a copy, and it has numbered anew since, or one of them is forged. Both are kept. "
+    "`relay events --full` shows from whom and when each came: choose them with --originator and "
+    "--grep 'relaySeq=\"NUMBER\"'"
+)
 _INNOCENT_CAUSES: Final = (
     "a server that gets only some `types` misses all others: name its types with --type. A server that chooses by "
     "`facilities` or `severity` gets numbers with holes, and the messages do not show that it does. If older files "
@@ -144,6 +154,7 @@ def verify(
     ledger and all that follow it is found only by comparing with an older copy of them.
     """
     folder = archive_folder(context, folder)
+    options(context).paths["--archive"] = folder  # commands in what is printed name it too
     labels = frozenset(kind.label.encode() for kind in types)
     scope = AssessmentScope(labels, frozenset(servers), begun=since is not None)
     check = ArchiveCheck(Disk(), folder, scope, "" if since is None else day_of(since))
@@ -236,6 +247,7 @@ def _print_text(check: ArchiveCheck) -> bool:
             numbered=originator.completeness.numbered,
             missing=originator.completeness.missing,
             defects=originator.defects,
+            differing=originator.counts.get("differs", 0),
             duplicates=originator.counts.get("duplicate", 0) + originator.counts.get("differs", 0),
             files=sum(originator.counts.get(kind, 0) for kind in ("log missing", "ledger missing")),
         )
@@ -247,7 +259,9 @@ def _print_text(check: ArchiveCheck) -> bool:
         print_line(f"  … and {check.more_notices} more of these")
     if sums["missing"]:
         report(_INNOCENT_CAUSES)
-    gone = sum(defect.kind == "gone" for defect in check.places)
+    if sums["differing"]:
+        report(_DIFFERENCE)
+    gone = sum(defect.kind in {"gone", "unpacked"} for defect in check.places)
     verdict = "whole"
     if check.places or not whole:
         damaged = sums["defects"] - sums["duplicates"] - sums["files"] + len(check.places) - gone
@@ -261,7 +275,10 @@ def _print_text(check: ArchiveCheck) -> bool:
         verdict = ", ".join(("not whole", *found))
     held = f"{counted(sums['messages'], 'message')} of {counted(sums['originators'], 'originator')}"
     print_line(f"{check.folder}: {verdict}; {held}, {sums['numbered']} of them numbered")
-    if not check.has_journal:
+    if check.package is not None:
+        made = f"made on {check.package.made} from {check.package.archive}"
+        print_line(f"an exported package, {made}; it has no journal by design, and days and originators were chosen")
+    elif not check.has_journal:
         print_line("there is no journal: messages removed together with their ledger lines show by their numbers alone")
     return whole and not check.places
 

@@ -323,7 +323,7 @@ class ArchiveHistory(History):
     def _originators(self) -> list[OriginatorFolder]:
         selected = self._filter.originators
         found = originators(self._disk, self._folder)
-        return [folder for folder in found if selected is None or selected(folder.name)]
+        return [each for each in found if selected is None or selected(each.name) or selected(each.intended_name)]
 
     def _days(self, folder: OriginatorFolder) -> list[DayFiles]:
         try:

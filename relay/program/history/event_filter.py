@@ -51,7 +51,7 @@ class EventFilter:
     failed: bool = False
     """Only events that report a failure (`relay.syslog.outcome`)."""
     originators: GlobMatcher | None = None
-    """Of an archive only: the originator's folder."""
+    """Of an archive only: the originator's folder, or the one that could not be written."""
     received_from: int | None = None
     received_to: int | None = None
     """Of an archive only: time of receipt, as exact as an extent of the ledger."""

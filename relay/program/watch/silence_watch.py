@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from relay.archive.layout import DISPUTED
+from relay.archive.layout import ASIDE, DISPUTED
 from relay.archive.ledger import Extent
 from relay.archive.reading.ledger_tail import OWN_TYPE
 from relay.archive.reading.originator_report import OriginatorReport
@@ -33,7 +33,7 @@ BEHIND_SECONDS: Final = 10.0
 LONGEST_STEP: Final = 5.0
 """Between two looks; a longer time is one in which relay was suspended."""
 MOST_ORIGINATORS: Final = 20_000
-_ASIDE: Final = "~aside/"
+_ASIDE: Final = f"{ASIDE}/"
 _MICROSECONDS: Final = 1_000_000
 
 
