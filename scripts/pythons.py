@@ -124,8 +124,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--quick"]:
         own = ".".join(map(str, sys.version_info[:3]))
         others = [interpreter for interpreter in found if interpreter.version != own]
-        for interpreter in others:
-            environment_of(interpreter)
+        # One environment is made at a time, while the tests under another interpreter run.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             passed = list(pool.map(lambda each: run(each, [*FEW_EXAMPLES, *QUICK], quiet=True), others))
     else:

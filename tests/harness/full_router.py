@@ -5,18 +5,18 @@ the oracle: every event is in the receiver's archive exactly once, or is counted
 event that is in the archive.
 """
 
-import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.openssh import Sshd
 from harness.process import Process
 from harness.receiver import Receiver, identities
 from harness.records import closed, generate, serials
-from harness.relay import RELAY, Router, archived, audit_events
+from harness.relay import RELAY, Router, archived, audit_events, look, nothing_waits
 from harness.small_disk import SmallDisk
 from harness.waiting import wait_until
+from relay.program.status.control_socket import ask
 
 _LOST = re.compile(rb' lost="([0-9a-f]{16}) audit (\d+) (\d+) (\d+)"')
 FULL = ("the spool cannot be written", "the oldest events are deleted undelivered")
@@ -73,20 +73,15 @@ class FullRouter:
         """Return whether relay has met the full disk."""
         return any(text in relay.log for text in FULL)
 
-    def status(self) -> dict[str, Any]:
-        """Return `relay status --json`."""
-        status = json.loads(self._disk.run(*RELAY, "-c", str(self.router.configuration), "status", "--json"))
-        assert isinstance(status, dict)
-        return status
-
     def lag(self) -> int:
         """Return the octets of audit.log that are neither accepted nor counted yet; -1 when nobody knows."""
-        live = self.status()["live"]
-        return int(live["sources"][0]["lag"]) if live is not None and live["sources"] else -1
+        live = ask(str(self._disk.seen_from_here / "state"))
+        return live.sources[0].lag if live is not None and live.sources else -1
 
     def waiting(self) -> int:
-        """Return the number of events that wait for the server."""
-        return sum(int(each["waiting_events"]) for each in self.status()["destinations"])
+        """Return the number of events that wait for the server; -1 when nobody knows."""
+        found = look(self._disk.seen_from_here / "state")
+        return sum(each.waiting_events for each in found.destinations) if found is not None else -1
 
     def drain(self, seconds: int) -> None:
         """Run `relay run --drain`, with any result."""
@@ -94,7 +89,8 @@ class FullRouter:
             wait_until(lambda: not relay.running, seconds + 20, lambda: relay.log)
 
     def account(self) -> Account:
-        """Compare the written events with the archive."""
+        """Compare the written events with the archive, which has everything that the receiver's spool accepted."""
+        wait_until(lambda: nothing_waits(self.receiver.folder / "state"), 60, self.receiver.status)
         everything = archived(self.receiver.archive)
         messages = audit_events(everything)
         arrived = serials(b"\n".join(messages))

@@ -43,6 +43,11 @@ class SmallDisk:
         return done.stdout
 
     @property
+    def seen_from_here(self) -> Path:
+        """Return the folder's path for a process that is not among the commands, as the test's own."""
+        return Path(f"/proc/{self._holder.pid}/root{self.folder}")
+
+    @property
     def free(self) -> int:
         """Octets."""
         return int(self.run("stat", "--file-system", "--format", "%a", str(self.folder))) * 4096

@@ -15,7 +15,7 @@ from harness.openssh import Sshd
 from harness.ports import LOOPBACK, free_port, listens
 from harness.process import Process
 from harness.receiver import Receiver
-from harness.relay import SEED, Router, archived
+from harness.relay import SEED, Router, archived, look
 from harness.waiting import wait_until
 
 from relay.program.status.control_socket import ask
@@ -101,9 +101,8 @@ def refused(auditd: Auditd) -> int:
 
 def stored(router: Router) -> int:
     """Audit events in its spool."""
-    count = router.status()["retained"]["by_type"].get("audit", 0)
-    assert isinstance(count, int)
-    return count
+    found = look(router.state)
+    return found.retained.by_type.get("audit", 0) if found is not None else 0
 
 
 def test_auditd_gets_every_golden_record_under_the_routers_name(router: Router, auditd: Auditd) -> None:

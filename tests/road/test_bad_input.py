@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness.openssh import generate_key
 from harness.ports import free_port
-from harness.relay import PROGRAM, RELAY, SEED, Router, audit_events
+from harness.relay import PROGRAM, RELAY, SEED, Router, audit_events, look
 from harness.rights import WITHOUT_ROOTS_RIGHTS
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
@@ -155,7 +155,7 @@ def test_a_server_without_a_forwarding_is_delivered_to_directly_with_a_warning(r
 
 def test_a_second_relay_on_the_same_state_names_the_first(router: Router) -> None:
     with router.start() as first:
-        wait_until(lambda: f'"pid": {first.pid},' in router.run("status", "--json").stdout, 60, "its lock")
+        wait_until(lambda: (found := look(router.state)) is not None and found.pid == first.pid, 60, "its lock")
         second = router.drain()
         assert second.returncode == 75
         assert f"pid {first.pid}" in second.stderr

@@ -12,7 +12,7 @@ from harness.openssh import Sshd
 from harness.ports import LOOPBACK, free_port
 from harness.receiver import Receiver, identities
 from harness.records import closed, generate, serials
-from harness.relay import RELAY, Router, archived, audit_events
+from harness.relay import RELAY, Router, archived, audit_events, nothing_waits
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 
@@ -54,7 +54,7 @@ class Hub(Receiver):
         return {each["name"]: each for each in json.loads(self.run("status", "--json").stdout)["destinations"]}
 
     def wait_until_nothing_waits(self) -> None:
-        wait_until(lambda: not any(each["waiting_events"] for each in self.destinations().values()), 60, self.status)
+        wait_until(lambda: nothing_waits(self.folder / "state"), 60, self.status)
 
 
 @pytest.fixture
@@ -107,8 +107,13 @@ def test_what_a_killed_hub_accepts_is_in_its_archive_once_and_in_every_server(
             with hub.running() as process:
                 send(hub.port, foreign("fw1", "bad", 11), foreign("fw1", "good", 14), foreign("web", "bad", 11))
                 hub.wait_for_messages(len(expected), 90)
-                wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 60, "the last proof")
+                wait_until(lambda: nothing_waits(router.state), 60, "the last proof")
                 hub.wait_until_nothing_waits()
+                # A proof says that a server has it; the files of the second receiver and of rsyslog follow.
+                second.wait_for_messages(len(expected))
+                wait_until(lambda: foreign("web", "bad", 11) in archived(second.archive), 60, second.status)
+                wait_until(lambda: foreign("fw1", "bad", 11) in rsyslog.messages(), 60, lambda: rsyslog.log)
+                wait_until(lambda: set(audit_events(siem.messages())) == set(hub.messages()), 60, lambda: siem.log)
                 proofs = {name: each["proof"] for name, each in hub.destinations().items()}
                 assert "hands on to: siem, second, few" in process.log
             relay.stop()
@@ -234,7 +239,7 @@ def test_a_restart_deletes_nothing_that_a_server_still_lacks(tmp_path: Path, dea
     with hub.running() as process:
         for number in range(0, len(texts), 32):
             send(hub.port, *texts[number : number + 32])
-        wait_until(lambda: hub.destinations()["archive"]["waiting_events"] == 0, 60, hub.status)
+        wait_until(lambda: nothing_waits(hub.folder / "state", "archive"), 60, hub.status)
         process.kill()
     dead.start()
     with hub.running():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from harness.openssh import Sshd
 from harness.ports import LOOPBACK, listens
-from harness.relay import SEED, Router
+from harness.relay import SEED, Router, nothing_waits
 from harness.rsyslog import Rsyslog, RsyslogForwarder
 from harness.waiting import wait_until
 
@@ -39,7 +39,7 @@ def test_a_local_rsyslog_and_relay_itself_reach_the_collector_by_sessions_of_the
         ):
             sender.sendall(b"".join(b"%d %s" % (len(message), message) for message in messages))
             collected = rsyslog.wait_for_messages(1000 + 26)
-        wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 60, "the last proof")
+        wait_until(lambda: nothing_waits(router.state), 60, "the last proof")
         assert _port_forwarding(router)["state"] == "listening"
         assert [message for message in collected if _PROGRAM in message] == messages
         assert router.status()["destinations"][0]["delivered"] == 27, "what a local program sends is not relay's"

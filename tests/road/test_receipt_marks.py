@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.openssh import SshClient, Sshd, fingerprint, generate_key
 from harness.ports import LOOPBACK, free_port
 from harness.receiver import Receiver, identities, ledgered
-from harness.relay import Router, archived
+from harness.relay import Router, archived, nothing_waits
 from harness.waiting import wait_until
 from source.log_writing import record
 
@@ -74,10 +74,16 @@ def test_only_relays_own_channels_carry_its_identities(tmp_path: Path) -> None:
                 log.write(record(2))
             messages = receiver.wait_for_messages(4)
             relay.stop()
+        wait_until_it_is_committed(receiver)
     assert identities(messages).count((run, number + 1)) == 3
     assert any(b"audit(1709742862.002:2)" in message for message in messages)
     assert marks(receiver, "combo1") == [("forwarded",)] * 2
     assert {extent["by"] for extent in ledgered(receiver.archive, "combo1")} == {fingerprint(key.with_suffix(".pub"))}
+
+
+def wait_until_it_is_committed(receiver: Receiver) -> None:
+    """The ledger gets its lines after the log, so a receiver that is killed between them has described no messages."""
+    wait_until(lambda: nothing_waits(receiver.folder / "state", "archive"), 60, receiver.status)
 
 
 def _is_open(port: int) -> bool:
@@ -92,6 +98,7 @@ def test_a_cut_and_an_unterminated_message_are_marked_and_the_whole_one_is_store
         send(receiver.port, head % 1 + b"half a mess")
         send(receiver.port, head % 2 + b"x" * MEBIBYTE + b"\n" + head % 1 + b"half a message and the rest\n")
         wait_until(lambda: len(_of_web1(receiver)) == 3, 60, receiver.status)
+        wait_until_it_is_committed(receiver)
     assert marks(receiver, "web1") == [("cut",), ("unterminated",)]
     assert max(map(len, _of_web1(receiver))) == MEBIBYTE
     assert {message[-12:] for message in _of_web1(receiver)} >= {b" half a mess", b"and the rest"}

@@ -3,18 +3,18 @@
 Without the rules, a relay that is audited raises an alarm.
 """
 
-import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from harness.kernel_auditd import KernelAuditd, may_audit
 from harness.process import Process
 from harness.relay import RELAY
 from harness.waiting import wait_until
+
+from relay.program.status.control_socket import ask
 
 # Whoever has the machine's audit for himself (`kernel_auditd.LOCK`) is waited for, which may be a minute.
 pytestmark = pytest.mark.timeout(300)
@@ -107,9 +107,9 @@ def test_a_relay_that_is_audited_raises_an_alarm_within_seconds(machine_audits: 
         argv = ["unshare", "--mount", "sh", "-ec", 'mount -t tmpfs none /run; exec "$@"', "sh", *relay(settings, "run")]
         with Process(argv, tmp_path / "relay.log") as process:
             try:
-                wait_until(lambda: live(settings) is not None, 60, lambda: process.log)
+                wait_until(lambda: alarms(tmp_path / "state") is not None, 60, lambda: process.log)
                 auditd.control("-a", "always,exit", "-F", "arch=b64", "-S", "all", "-F", f"pid={process.pid}")
-                wait_until(lambda: "audit-loop" in alarms(settings), 60, lambda: process.log)
+                wait_until(lambda: "audit-loop" in (alarms(tmp_path / "state") or ()), 60, lambda: process.log)
             finally:
                 auditd.control("-D")
         assert "load deploy/relay.rules" in process.log
@@ -119,11 +119,7 @@ def relay(settings: Path, *arguments: str) -> list[str]:
     return [*RELAY, "-c", str(settings), *arguments]
 
 
-def live(settings: Path) -> Any:
-    """The state of the running relay; None while none runs."""
-    done = subprocess.run(relay(settings, "status", "--json"), capture_output=True, text=True, timeout=60, check=False)
-    return json.loads(done.stdout).get("live")
-
-
-def alarms(settings: Path) -> set[str]:
-    return {each["name"] for each in (live(settings) or {"alarms": ()})["alarms"]}
+def alarms(state: Path) -> set[str] | None:
+    """The alarms of the running relay; None while none runs."""
+    live = ask(str(state))
+    return {each.name for each in live.alarms} if live is not None else None

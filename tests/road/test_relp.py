@@ -11,7 +11,7 @@ from harness.openssh import Sshd
 from harness.ports import LOOPBACK
 from harness.receiver import Receiver, identities
 from harness.records import closed, generate, serials
-from harness.relay import SEED, Router, archived, audit_events
+from harness.relay import SEED, Router, archived, audit_events, look
 from harness.rsyslog import Rsyslog, RsyslogForwarder
 from harness.waiting import wait_until
 
@@ -32,7 +32,8 @@ def records_of(messages: list[bytes]) -> list[bytes]:
 
 def delivered(router: Router) -> int:
     """How many messages are proven; a server is not in the state directory before its first proof."""
-    return sum(destination["delivered"] for destination in router.status()["destinations"])
+    found = look(router.state)
+    return sum(destination.delivered for destination in found.destinations) if found is not None else 0
 
 
 @pytest.mark.parametrize("way", ["ssh", "tcp"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from harness.receiver import Receiver
-from harness.relay import SEED, Router
+from harness.relay import SEED, Router, nothing_waits
 from harness.waiting import wait_until
 
 from relay.system.signals import FAULTS
@@ -53,7 +53,7 @@ def test_only_sigterm_and_sigint_end_run_and_receive_and_sigusr1_logs_the_status
             process.wait_for_log("reloaded: nothing changed")
         router.audit_log.write_bytes(SEED.read_bytes())
         receiver.wait_for_messages(EVENTS)
-        wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 60, lambda: relay.log)
+        wait_until(lambda: nothing_waits(router.state), 60, lambda: relay.log)
         before = len(relay.log.splitlines())
         os.kill(relay.pid, signal.SIGUSR1)
         wait_until(lambda: len(relay.log.splitlines()) == before + 3, 60, lambda: relay.log)
@@ -101,7 +101,7 @@ def test_a_hangup_does_not_end_a_drain(router: Router, receiver: Receiver) -> No
                     drain.wait(0.01)
             assert drain.stderr is not None
             assert (drain.returncode, drain.stderr.read()) == (0, "")
-        assert len(receiver.messages()) == EVENTS
+        assert len(receiver.wait_for_messages(EVENTS)) == EVENTS
 
 
 def test_children_that_are_executed_get_the_default_of_every_signal() -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from harness.openssh import Sshd
-from harness.relay import SEED, Router, audit_events
+from harness.relay import SEED, Router, audit_events, nothing_waits
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 
@@ -78,7 +78,8 @@ def test_a_running_relay_delivers_what_is_written_and_rotated_and_stops_cleanly(
         router.audit_log.rename(tmp_path / "audit.log.1")
         router.audit_log.write_bytes(b"".join(lines[12:]))
         collected(rsyslog, 25)
-        wait_until(lambda: router.status()["destinations"][0]["delivered"] == 25 + 1, 60, "the last proof")
+        wait_until(lambda: nothing_waits(router.state), 60, "the last proof")
+        assert router.status()["destinations"][0]["delivered"] == 25 + 1
         assert router.status()["pid"] == relay.pid
         relay.stop()
         assert relay.complaints == []

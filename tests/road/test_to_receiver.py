@@ -8,7 +8,7 @@ from harness.openssh import Sshd, generate_key
 from harness.ports import free_port
 from harness.receiver import Receiver, identities
 from harness.records import closed, generate, serials
-from harness.relay import SEED, Router
+from harness.relay import SEED, Router, nothing_waits
 from harness.waiting import wait_until
 
 BACKLOG = 100_000
@@ -99,7 +99,7 @@ def test_with_sshd_killed_in_the_middle_nothing_is_lost_or_archived_twice(tmp_pa
                     break
             assert reached < BACKLOG // 2, "each stroke came too late to hit the middle"
             receiver.wait_for_messages(events, 90)
-            wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 60, "the last proof")
+            wait_until(lambda: nothing_waits(router.state), 60, "the last proof")
             relay.stop()
             assert f"lost 127.0.0.1:{router.local_port}" in relay.log
             assert f"recovered 127.0.0.1:{router.local_port}" in relay.log
@@ -133,7 +133,7 @@ def test_with_the_receiver_killed_in_the_middle_nothing_is_lost_or_archived_twic
                     process.kill()
             with receiver.running():
                 receiver.wait_for_messages(events, 90)
-                wait_until(lambda: router.status()["destinations"][0]["waiting_events"] == 0, 60, "the last proof")
+                wait_until(lambda: nothing_waits(router.state), 60, "the last proof")
             relay.stop()
         messages = receiver.messages()
         assert len(messages) == len(set(identities(messages))) == events

@@ -17,10 +17,11 @@ from harness.certificates import SERVER, Authority, Shown
 from harness.openssh import Sshd, generate_key
 from harness.ports import free_port, listens
 from harness.receiver import Receiver
-from harness.relay import PROGRAM, RELAY, SEED, Router
+from harness.relay import PROGRAM, SEED, Router, look
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 
+from relay.program.status.control_socket import ask
 from relay.syslog.framing import octet_counted
 
 EVENTS = 26  # in SEED
@@ -108,11 +109,13 @@ class Machine:
 
     def alarms(self) -> dict[tuple[str, str], str]:
         """The text of each alarm, by its name and what it is about."""
-        return {(each["name"], each["about"]): each["text"] for each in self.router.live()["alarms"]}
+        live = ask(str(self.router.state))
+        return {(each.name, each.about): each.text for each in live.alarms} if live is not None else {}
 
     def delivered(self) -> set[str]:
         """The servers that have every event."""
-        return {each["name"] for each in self.router.status()["destinations"] if each["delivered"] >= EVENTS}
+        found = look(self.router.state)
+        return {each.name for each in found.destinations if each.delivered >= EVENTS} if found is not None else set()
 
 
 def _table(name: str, keys: dict[str, Any]) -> str:
@@ -140,7 +143,8 @@ def test_a_fault_in_one_servers_files_stops_only_that_server_until_it_is_repaire
         assert router.run("config", "check").returncode == 78
 
         with router.start() as relay:
-            wait_until(lambda: router.run("status").returncode == 0, 60, lambda: relay.log)
+            wait_until(lambda: look(router.state) is not None, 60, lambda: relay.log)
+            assert router.run("status").returncode == 0
             wanted = {*(("server-lost", name) for name in (*FAULTS, NOWHERE)), lent}
             wait_until(lambda: wanted <= machine.alarms().keys(), 60, lambda: f"{machine.alarms()}\n{relay.log}")
             alarms = machine.alarms()
@@ -194,9 +198,10 @@ def test_a_receivers_unusable_keys_stop_the_listener_that_needs_them_until_they_
     receiver = Receiver(tmp_path / "server", *flags)
 
     def errors() -> dict[str, str]:
-        argv = [*RELAY, "status", "--state", str(receiver.folder / "state"), "--json"]
-        live = json.loads(_run(argv))["live"]
-        return {each["about"]: each["text"] for each in (live["alarms"] if live else ())}
+        live = ask(str(receiver.folder / "state"))
+        if live is None:
+            return {"relay receive": "does not answer"}
+        return {each.about: each.text for each in live.alarms}
 
     with receiver.running() as process:
         with socket.create_connection(("127.0.0.1", receiver.port)) as sender:

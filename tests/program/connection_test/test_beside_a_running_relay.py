@@ -2,7 +2,7 @@
 
 from harness.openssh import Sshd
 from harness.ports import listens
-from harness.relay import SEED, Router
+from harness.relay import SEED, Router, nothing_waits
 from harness.rsyslog import Rsyslog
 from harness.waiting import wait_until
 from program.connection_test.asking import ask
@@ -30,7 +30,8 @@ def test_session_cursor_lock_and_messages_stay_as_they_are(router: Router, sshd:
         router.audit_log.write_bytes(SEED.read_bytes())
         with router.start() as relay:
             rsyslog.wait_for_messages(26)
-            wait_until(lambda: router.status()["destinations"][0]["delivered"] == 27, 60, "the last proof")
+            wait_until(lambda: nothing_waits(router.state), 60, "the last proof")
+            assert router.status()["destinations"][0]["delivered"] == 27
             wait_until(lambda: listens(router.local_port), 60, lambda: f"the local port is open:\n{relay.log}")
             before, sessions = settled(router), set(sshd.sessions())
 
