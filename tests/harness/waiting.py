@@ -24,7 +24,7 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str | Call
         time.sleep(max(_PAUSE, min(rest, deadline - time.monotonic())))
 
 
-async def until(condition: Callable[[], object], seconds: float = 20, what: str = "the condition") -> None:
+async def until(condition: Callable[[], object], seconds: float = 60, what: str = "the condition") -> None:
     """`wait_until` for a coroutine: the loop runs meanwhile. The seconds are the loop's, and a test may move them."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

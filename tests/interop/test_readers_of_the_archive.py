@@ -63,7 +63,7 @@ def test_a_log_is_read_while_its_writer_appends(tmp_path: Path) -> None:
         expected = log.read_bytes()
         assert shipped == expected.split(b"\n")[:-1]
         assert len(shipped) == LINES
-        wait_until(lambda: (tmp_path / "tailed").read_bytes() == expected, 30, "tail -F to have every line")
+        wait_until(lambda: (tmp_path / "tailed").read_bytes() == expected, 60, "tail -F to have every line")
     finally:
         tail.kill()
         tail.wait()

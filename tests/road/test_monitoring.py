@@ -134,7 +134,7 @@ def test_metrics_and_health_of_an_idle_a_busy_and_a_stuck_program(
 
         router.log(1, 500)
         receiver.wait_for_messages(500)
-        wait_until(lambda: router.metrics()['relay_backlog_events{destination="log1"}'] == 0, 30, "proofs")
+        wait_until(lambda: router.metrics()['relay_backlog_events{destination="log1"}'] == 0, 60, "proofs")
         here, there = router.metrics(), far.metrics()
         assert here['relay_accepted_events_total{type="audit"}'] == 500
         assert here['relay_proven_messages_total{destination="log1"}'] >= 501
@@ -152,7 +152,7 @@ def test_metrics_and_health_of_an_idle_a_busy_and_a_stuck_program(
         assert stuck['relay_backlog_bytes{destination="log1"}'] > 200 * 100
         assert stuck['relay_oldest_unproven_seconds{destination="log1"}'] >= 9
         assert stuck['relay_destination_up{destination="log1"}'] == 0
-        wait_until(lambda: router.metrics()['relay_alarms{severity="major"}'] == 1, 30, "the alarm server-lost")
+        wait_until(lambda: router.metrics()['relay_alarms{severity="major"}'] == 1, 60, "the alarm server-lost")
         assert router.check().startswith("1 WARNING - alarm server-lost: nothing can be delivered to log1: ")
         assert router.check("--critical", "5s").startswith("2 CRITICAL - log1: the oldest event without proof is ")
         signal_all([far_process.pid], signal.SIGCONT)

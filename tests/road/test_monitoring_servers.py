@@ -62,10 +62,10 @@ def test_prometheus_and_nagios_see_a_good_state_silence_and_a_loss(tmp_path: Pat
     prometheus, router = watched.prometheus, watched.router
     with watched.receiver.running() as far, router.start() as process, prometheus, watched.nagios:
         router.log(1, 100)
-        wait_until(lambda: prometheus.targets() == {"router": "", "server": ""}, 30, lambda: process.log)
+        wait_until(lambda: prometheus.targets() == {"router": "", "server": ""}, 60, lambda: process.log)
         query = 'relay_accepted_events_total{type="audit",instance="router",job="relay"}'
-        wait_until(lambda: prometheus.value(query) == 100, 30, lambda: f"{prometheus.value(query)}")
-        wait_until(lambda: set(prometheus.rules().values()) == {"ok"}, 30, lambda: f"{prometheus.rules()}")
+        wait_until(lambda: prometheus.value(query) == 100, 60, lambda: f"{prometheus.value(query)}")
+        wait_until(lambda: set(prometheus.rules().values()) == {"ok"}, 60, lambda: f"{prometheus.rules()}")
         watched.wait_for_service("status", OK, "OK - 1 destination, 0 events wait")
         assert PERFORMANCE.fullmatch(watched.nagios.service("status")[2])
         # The router has nothing to send until its next heartbeat.

@@ -74,7 +74,7 @@ def test_a_silent_sender_is_reported_once_also_over_a_restart(tmp_path: Path) ->
         with expecting.receiver.running():
             router.log(1, 20)
             expecting.receiver.wait_for_messages(20)
-            wait_until(lambda: "router1" in expecting.originators(), 30, "the router")
+            wait_until(lambda: "router1" in expecting.originators(), 60, "the router")
             found = expecting.originators()["router1"]
             assert (found["peer"], found["silent"], found["disputed"], found["missing"]) == (
                 "127.0.0.1",
@@ -91,9 +91,9 @@ def test_a_silent_sender_is_reported_once_also_over_a_restart(tmp_path: Path) ->
             assert values["relay_silent_originators"] == 1
             assert values["relay_known_originators"] >= 1
             assert 'alarm="originator-silent"' in " ".join(values)
-            wait_until(lambda: "originator-silent" in expecting.archived_alarms(), 30, "the event in the archive")
+            wait_until(lambda: "originator-silent" in expecting.archived_alarms(), 60, "the event in the archive")
         with expecting.receiver.running() as again:
-            wait_until(lambda: expecting.metrics.get("/healthz")[0] == 200, 30, "the second run")
+            wait_until(lambda: expecting.metrics.get("/healthz")[0] == 200, 60, "the second run")
             signal_all([process.pid], signal.SIGCONT)
             router.log(21, 40)
             expecting.receiver.wait_for_messages(40)

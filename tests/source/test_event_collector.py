@@ -219,11 +219,11 @@ def test_a_child_is_killed_when_relay_dies(tmp_path: Path, script: str) -> None:
         "asyncio.run(main())\n"
     )
     pid = os.posix_spawn(sys.executable, [sys.executable, "-c", program], os.environ)
-    wait_until(lambda: told.exists() and told.read_text(), 20, "the child has told its pid")
+    wait_until(lambda: told.exists() and told.read_text(), 60, "the child has told its pid")
     child = int(told.read_text())
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    wait_until(lambda: not _runs(child), 20, "the child is dead")
+    wait_until(lambda: not _runs(child), 60, "the child is dead")
 
 
 def _runs(pid: int) -> bool:
@@ -340,7 +340,7 @@ def test_a_child_that_dies_is_started_again_and_its_helpers_are_killed(tmp_path:
 
     follow(source, play)
     assert len(helpers) >= 2
-    wait_until(lambda: not any(map(_runs, helpers)), 20, "no helper is left")
+    wait_until(lambda: not any(map(_runs, helpers)), 60, "no helper is left")
 
 
 def _pids(told: Path) -> list[int]:
@@ -495,7 +495,7 @@ def test_a_child_that_ignores_sigterm_is_killed_with_every_process_that_it_start
 
     follow(shell(script, timing=replace(PATIENT, stop_s=0.2)), play)
     child, grandchild = map(int, told.read_text().split())
-    wait_until(lambda: not _runs(child) and not _runs(grandchild), 20, "both are dead")
+    wait_until(lambda: not _runs(child) and not _runs(grandchild), 60, "both are dead")
 
 
 def test_an_index_file_that_is_too_large_is_an_error_at_the_start(index: Path) -> None:

@@ -81,7 +81,7 @@ def test_those_that_ignore_sigterm_are_killed_in_whatever_session(
     told = tmp_path / "pids"
     stubborn = f"trap '' TERM; echo $$ >> {told}; while :; do sleep 1000; done"
     with start(f'setsid sh -c "{stubborn.replace("$", chr(92) + "$")}" & {stubborn}', seconds) as process:
-        wait_until(lambda: told.exists() and len(told.read_text().split()) == 2, 20, "both run")
+        wait_until(lambda: told.exists() and len(told.read_text().split()) == 2, 60, "both run")
         process.send_signal(number)
         assert process.wait(20) == -signal.SIGKILL
     for pid in map(int, told.read_text().split()):
@@ -94,9 +94,9 @@ def test_a_full_stderr_does_not_make_it_deaf(tmp_path: Path) -> None:
     told = tmp_path / "pid"
     full = "dd if=/dev/zero bs=4096 count=16 >&2 2>/dev/null"
     with start(f"setsid sh -c 'echo $$ > {told}; exec sleep 1000' & {full}; exit 0") as process:
-        wait_until(lambda: told.exists() and told.read_text(), 20, "the daemon runs")
+        wait_until(lambda: told.exists() and told.read_text(), 60, "the daemon runs")
         looks = _times_it_waited(process.pid) + 10
-        wait_until(lambda: _times_it_waited(process.pid) >= looks, 20, "it has looked ten times")
+        wait_until(lambda: _times_it_waited(process.pid) >= looks, 60, "it has looked ten times")
         process.send_signal(signal.SIGHUP)
         assert process.wait(20) == -signal.SIGKILL
 

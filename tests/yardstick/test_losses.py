@@ -125,7 +125,7 @@ def test_the_full_plan_has_every_fault_in_both_modes() -> None:
 def test_written_records_are_counted_and_are_in_the_log_and_its_generations(tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
     with Writing(log, GENERATED, rate=2000, rotate_at=20_000, generations=9) as writing:
-        wait_until(lambda: writing.ended, 20, "everything is written")
+        wait_until(lambda: writing.ended, 60, "everything is written")
     assert writing.rotations > 1
     found = judge(writing.written, Ledger().take_files(tmp_path.iterdir()))
     assert (found.written, found.lost, found.duplicated) == (len(GENERATED), 0, 0)

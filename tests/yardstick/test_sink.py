@@ -82,7 +82,7 @@ def test_the_loader_is_done_when_every_sender_is_done(tmp_path: Path, protocol: 
     with Sink(tmp_path) as sink:
         argv = [str(compiled("loader")), str(sink.port), protocol, *[str(tmp_path / "frames")] * 4]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
-        wait_until(lambda: sink.records >= 120_000, 10, "all is counted")
+        wait_until(lambda: sink.records >= 120_000, 60, "all is counted")
         counted = sink.statistics()
     sent, finished = map(float, done.stdout.split())
     assert 0 < sent <= finished

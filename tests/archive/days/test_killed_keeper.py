@@ -65,11 +65,11 @@ def test_the_compressor_ends_when_its_keeper_was_killed(tmp_path: Path) -> None:
     copy = Path(f"{log}.zst.new")
     command = [sys.executable, kept_days.__file__, str(archive.folder), str(NOW), *COMPRESS]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) as keeper:
-        wait_until(copy.exists, 30, "a copy that has begun")
+        wait_until(copy.exists, 60, "a copy that has begun")
         (child,) = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text().split()
         assert os.getpriority(os.PRIO_PROCESS, int(child)) == 19
         keeper.kill()
-    wait_until(lambda: not Path(f"/proc/{child}").exists(), 30, "the end of the compressor")
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), 60, "the end of the compressor")
     assert log.read_bytes() == LOG * 40
     assert [path.name for path in log.parent.iterdir() if ".zst" in path.name] == []
 

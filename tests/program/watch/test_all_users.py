@@ -193,7 +193,7 @@ def test_wall_reaches_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 return False
             return FULL.encode() in b" ".join(shown.split())
 
-        wait_until(message_has_come, 10, lambda: repr(shown))
+        wait_until(message_has_come, 60, lambda: repr(shown))
     finally:
         os.close(screen)
         os.close(terminal)
