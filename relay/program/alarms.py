@@ -150,6 +150,15 @@ def _condition(name: str, severity: Severity) -> Callable[[Callable[[Snapshot], 
     return add
 
 
+def _while_losing(name: str, text: str) -> None:
+    """Add a row: a count grew lately (`listener_losses`, and those of the archive)."""
+
+    @_condition(name, "major")
+    def texts(seen: Snapshot) -> Texts:
+        if name in seen.losing:
+            yield "", text
+
+
 # --- Spool and disk ---
 
 
@@ -194,23 +203,16 @@ def retention_cut_short(seen: Snapshot) -> Texts:
         yield "", f"{what}; raise max-size in [spool], or lower retention in [audit]"
 
 
-@_condition(alarm.NAME_DISPUTED, "major")
-def name_disputed(seen: Snapshot) -> Texts:
-    """Somebody uses the name of another sender, or a table lacks a proof."""
-    if alarm.NAME_DISPUTED in seen.losing:
-        what = "messages arrive under names that [[receiver.originator]] binds to other senders; ~disputed has them"
-        yield (
-            "",
-            f"{what}, and the log names the senders; stop them, or add their key or network to the table",
-        )
-
-
-@_condition(alarm.TOO_MANY_ORIGINATORS, "major")
-def too_many_originators(seen: Snapshot) -> Texts:
-    """A sender invents names, or relays for more hosts than expected."""
-    if alarm.TOO_MANY_ORIGINATORS in seen.losing:
-        what = "messages with new names beyond a ceiling are filed by their sender's address, and the log names it"
-        yield "", f"{what}; stop that sender, or list the names that it relays in [[receiver.originator]]"
+_while_losing(
+    alarm.NAME_DISPUTED,
+    "messages arrive under names that [[receiver.originator]] binds to other senders; ~disputed has them, and the log "
+    "names the senders; stop them, or add their key or network to the table",
+)
+_while_losing(
+    alarm.TOO_MANY_ORIGINATORS,
+    "messages with new names beyond a ceiling are filed by their sender's address, and the log names it; "
+    "stop that sender, or list the names that it relays in [[receiver.originator]]",
+)
 
 
 @_condition(alarm.HALT_FAILED, "critical")
@@ -332,34 +334,25 @@ def listener_losses(counted: Mapping[str, int]) -> dict[str, int]:
     return {alarm.DATAGRAMS_DROPPED: counted.get("dropped", 0), alarm.CONNECTIONS_REFUSED: refused}
 
 
-def _while_losing(name: str, fault: str, remedy: str) -> None:
-    """Add a row: a count grew lately (`listener_losses`, and those of the archive)."""
-
-    @_condition(name, "major")
-    def texts(seen: Snapshot) -> Texts:
-        if name in seen.losing:
-            yield "", f"{fault}{remedy}"
-
-
 _while_losing(
     alarm.DATAGRAMS_DROPPED,
-    "the kernel drops datagrams, because they arrive faster than relay stores them",
-    "; raise receive-buffer (and net.core.rmem_max), or send by TCP. `relay status` counts them",
+    "the kernel drops datagrams, because they arrive faster than relay stores them; "
+    "raise receive-buffer (and net.core.rmem_max), or send by TCP. `relay status` counts them",
 )
 _while_losing(
     alarm.CONNECTIONS_REFUSED,
-    "connections beyond max-connections, max-connections-per-address or max-unauthenticated are refused",
-    "; close idle senders, or raise the key. `relay status` has the counts by cause",
+    "connections beyond max-connections, max-connections-per-address or max-unauthenticated are refused; "
+    "close idle senders, or raise the key. `relay status` has the counts by cause",
 )
 _while_losing(
     alarm.MESSAGES_DIFFER,
-    "messages arrive with the identity of a stored message and other octets; both are stored, marked `differs`",
-    ". Look for a copied state directory or a forging sender",
+    "messages arrive with the identity of a stored message and other octets; both are stored, marked `differs`. "
+    "Look for a copied state directory or a forging sender",
 )
 _while_losing(
     alarm.ARCHIVE_CHANGED,
-    "an open log or ledger of the archive is not as relay left it: another program changed or removed it",
-    "; a new part of its day has begun. `relay archive verify` shows what is missing",
+    "an open log or ledger of the archive is not as relay left it: another program changed or removed it; "
+    "a new part of its day has begun. `relay archive verify` shows what is missing",
 )
 
 
