@@ -11,7 +11,7 @@ sequence (4), which the answer repeats. The type's bits: 0x40000000 reply, 0x200
 - ENDING comes unasked from a server that stops, with sequence 0.
 
 `AuditdClient` and `AuditdServer` are either end. When the peer breaks the protocol, `error` is an AuditdRemoteError;
-see relay.syslog.frames. A record that relay must not send raises UnsendableError. Memory: one message, at most
+see relay.syslog.answered_frames. A record that relay must not send raises UnsendableError. Memory: one message, at most
 64 KiB because the length has 16 bits, and the sequence of each unanswered message. Work is linear in the octets.
 """
 
@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from typing_extensions import override
 
 from relay.errors import DataError, ProtocolError
-from relay.syslog.frames import AnsweringServer, FrameReader, FrameReceiver
+from relay.syslog.answered_frames import AnsweringServer, FrameReader, FrameReceiver
 
 MAGIC: Final = 0xFF0000FE
 MAGIC_OCTETS: Final = MAGIC.to_bytes(4, "little")

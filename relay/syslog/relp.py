@@ -5,7 +5,7 @@ begins at 1 and rises by one. `RelpServer` answers a message only when it is `ac
 after fsync. relay offers version 0 and accepts 0 and 1; the only command is `syslog`. RELP has no resumption: messages
 unanswered when a session ends are sent again in the next one.
 
-When the peer breaks the protocol, `error` is a RelpError; see relay.syslog.frames.
+When the peer breaks the protocol, `error` is a RelpError; see relay.syslog.answered_frames.
 
 Ceilings: the server keeps one unfinished message of at most `max_message_size` octets, and the answer to each message
 not accepted yet; a longer message is cut, marked and answered like any other. The client keeps an integer for
@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from typing_extensions import override
 
 from relay.errors import InternalError
-from relay.syslog.frames import AnsweringServer, FrameReceiver
+from relay.syslog.answered_frames import AnsweringServer, FrameReceiver
 from relay.syslog.relp_frame import LAST_TXNR, Frame, RelpError, RelpFrameReader, encode
 from relay.values.configuration.setting_types import LARGEST_MESSAGE_SIZE
 from relay.values.text import decoded, escaped

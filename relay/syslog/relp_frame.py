@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from typing_extensions import override
 
 from relay.errors import ProtocolError
-from relay.syslog.frames import FrameReader
+from relay.syslog.answered_frames import FrameReader
 
 LAST_TXNR: Final = 999_999_999
 LONGEST_HEADER: Final = 9 + 1 + 32 + 1 + 9 + 1
