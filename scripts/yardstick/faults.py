@@ -97,11 +97,7 @@ def reloads(count: int) -> Callable[[Rig], Heal]:
     def strike(rig: Rig) -> Heal:
         _await_start(rig)
         configuration = rig.folder / "relay.toml"
-        text = configuration.read_text()
-        for number in range(count):
-            changed = text.replace('"64KiB"', f'"{64 + number % 2 * 64 + 1}KiB"')
-            if number % 2:
-                changed = changed.replace("[[source]]", '[[source]]\nstart = "now"')
+        for changed in changed_configurations(configuration.read_text(), count):
             configuration.write_text(changed)
             before = rig.forwarder.log.count("reloaded: ")
             os.kill(rig.forwarder.pid, signal.SIGHUP)
@@ -109,6 +105,12 @@ def reloads(count: int) -> Callable[[Rig], Heal]:
         return _nothing_to_heal
 
     return strike
+
+
+def changed_configurations(text: str, count: int) -> list[str]:
+    """That many configurations, an even number. The last one is `text`, so that they can be made of it again."""
+    one = text.replace('"64KiB"', '"65KiB"').replace("[[source]]", '[[source]]\nstart = "now"')
+    return [one, text] * (count // 2)
 
 
 def _has_reloaded(rig: Rig, before: int) -> bool:

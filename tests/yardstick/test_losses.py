@@ -1,14 +1,16 @@
 """scripts/losses and scripts/soak: the judge on outputs made by hand, and short runs of the real thing."""
 
+import itertools
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 from harness.records import generate
 from harness.waiting import wait_until
 
-from scripts.yardstick.faults import FAULTS
+from scripts.yardstick.faults import FAULTS, RELOADS, changed_configurations
 from scripts.yardstick.judge import Ledger, Verdict, judge
 from scripts.yardstick.losses import Column, Plan, cell, failed, plan_of, tabulated
 from scripts.yardstick.part import Part
@@ -147,6 +149,16 @@ def test_no_fault_outlasts_a_short_soak_and_no_program_is_killed_in_its_second_h
     assert {fault.name for fault in short.faults(0)} == {"session", "collector", "forwarder", "hup", "reload"}
     assert {fault.name for fault in short.faults(10)} == {"session", "hup", "reload"}
     assert "frozen" in {fault.name for fault in SoakPlan(seconds=3600, rate=500, seed=0).faults(3000)}
+
+
+def test_the_fault_reload_can_strike_again_and_each_reload_changes_server_and_source() -> None:
+    text = '[[source]]\nname = "audit"\n[[remote-logging-server]]\nmax-message-size = "64KiB"\n'
+    for _ in range(2):
+        changes = changed_configurations(text, RELOADS)
+        read = [tomllib.loads(each) for each in [text, *changes]]
+        for former, later in itertools.pairwise(read):
+            assert all(former[table] != later[table] for table in ("source", "remote-logging-server"))
+        text = changes[-1]
 
 
 @pytest.mark.timeout(240)
