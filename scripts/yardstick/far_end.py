@@ -114,6 +114,11 @@ class Sink(Part):
         """Return the number of audit records that arrived, copies included."""
         return self.statistics().records
 
+    @property
+    def seen(self) -> int:
+        """Return `records` of the last look; for any thread."""
+        return self.records
+
     def kept(self) -> list[Path]:
         """Return the files with the received messages."""
         return [self.kept_file] if self.kept_file.exists() else []
@@ -187,6 +192,11 @@ class RelayReceive(Part):
             whole = data.rfind(b"\n") + 1  # a half-written record is counted at the next look
             self._counted[path] = self._counted.get(path, 0) + whole
             self._records += data.count(b" msg=audit(", 0, whole)
+        return self._records
+
+    @property
+    def seen(self) -> int:
+        """Return `records` of the last look; for any thread."""
         return self._records
 
     def kept(self) -> list[Path]:

@@ -44,6 +44,9 @@ MEBIBYTE: Final = 1024 * 1024
 FLAT: Final = 8.0
 """MiB by which memory may be larger in the last quarter than in the second."""
 KILLS_RATE: Final = 3000
+MOST_WAITING: Final = 200_000
+"""Records that are written and have not arrived; the kept generations of the log hold more."""
+_LOOK: Final = 0.05
 WAYS: Final = {"tcp": "relay", "tls": "relay-tls", "relp": "relay-relp", "ssh": "relay-ssh"}
 """How relay reaches the receiver in the part kills → the forwarder of `forwarders`."""
 _PATIENCE: Final = 180.0
@@ -190,8 +193,21 @@ def _kills_under_relay(rig: Rig, rounds: int, seed: int, second: RelayReceive | 
         configuration.write('[spool]\nmax-size = "64MiB"\nsegment-size = "4MiB"\n')
     rig.audit_log.touch()
     rig.forwarder.start()
-    with Writing(rig.audit_log, records(), rate=KILLS_RATE, rotate_at=64 * MEBIBYTE) as writing:
-        _kill_again_and_again(rig.far_end, rounds, seed, lambda: rig.forwarder.log)
+    enough = threading.Event()
+
+    def not_far_ahead() -> Iterator[bytes]:
+        """Records, as long as few wait: what the log's rotation removes unread would be lost in the first file."""
+        for line in records():
+            while writing.written.records - last.seen > MOST_WAITING:
+                if enough.wait(_LOOK):
+                    return
+            yield line
+
+    with Writing(rig.audit_log, not_far_ahead(), rate=KILLS_RATE, rotate_at=64 * MEBIBYTE) as writing:
+        try:
+            _kill_again_and_again(rig.far_end, rounds, seed, lambda: rig.forwarder.log)
+        finally:
+            enough.set()
         writing.stop()
     wait_until(
         lambda: last.records >= writing.written.records,
