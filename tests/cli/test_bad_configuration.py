@@ -1,6 +1,7 @@
 """Every command that reads a configuration, with every kind of wrong one: no traceback, a sysexits code, one cause.
 
-The test walks the command line to find the commands, so that it tries new ones too. Each runs in its own process.
+The test walks the command line to find the commands, so that it tries new ones too. Each runs in its own process: as a
+user starts it where the file cannot be read, and forked from a server where it can.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import click
 import pytest
+from harness.forked_relay import ForkedRelay
 from harness.openssh import generate_key
 from harness.ports import free_port
 from harness.process import Process
@@ -36,9 +38,9 @@ class Command(NamedTuple):
     arguments: tuple[str, ...]
     has_json: bool
 
-    def argv(self, configuration: Path, *options: str) -> list[str]:
+    def words(self, configuration: Path) -> list[str]:
         words = self.name.split()[1:]
-        return [*RELAY, *words, *self.arguments, "-c", str(configuration), *options, *["--json"] * self.has_json]
+        return [*words, *self.arguments, "-c", str(configuration), *["--json"] * self.has_json]
 
 
 def found(root: click.Command, name: str = "relay") -> Iterator[Command]:
@@ -79,10 +81,26 @@ class Outcome(NamedTuple):
         return parsed
 
 
-def run(command: Command, configuration: Path, *, prefix: Sequence[str] = ()) -> Outcome:
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedRelay]:
+    with ForkedRelay(tmp_path_factory.mktemp("forked")) as server:
+        yield server
+
+
+def run(command: Command, configuration: Path, forked: ForkedRelay) -> Outcome:
     """Run a command to its end, with --json if it has that option."""
-    argv = [*prefix, *command.argv(configuration)]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    return _outcome(forked.run(command.words(configuration)))
+
+
+def run_as_a_user(command: Command, configuration: Path, *, prefix: Sequence[str] = ()) -> Outcome:
+    """The same, by `python -m relay`."""
+    argv = [*prefix, *RELAY, *command.words(configuration)]
+    return _outcome(
+        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    )
+
+
+def _outcome(done: subprocess.CompletedProcess[str]) -> Outcome:
     assert "Traceback" not in done.stderr + done.stdout
     return Outcome(done.returncode, done.stdout, done.stderr)
 
@@ -101,9 +119,9 @@ def assert_no_input(command: Command, outcome: Outcome, sentence: str, *, code: 
         assert f"{outcome.as_object['what']}: {outcome.as_object['cause']}" == sentence
 
 
-def assert_mistakes(command: Command, configuration: Path, *sentences: str) -> None:
+def assert_mistakes(command: Command, configuration: Path, forked: ForkedRelay, *sentences: str) -> None:
     """The command ends with 78 and reports exactly these mistakes, as text and as JSON."""
-    outcome = run(command, configuration)
+    outcome = run(command, configuration, forked)
     expected = [f"{configuration}{sentence}" for sentence in sentences]
     assert outcome.code == 78
     if command.name in OWN_REPORT:
@@ -127,7 +145,7 @@ def test_the_main_commands_are_among_those_tried() -> None:
 @every_command
 def test_a_missing_configuration_is_66(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "missing.toml"
-    assert_no_input(command, run(command, file), f"{file}: there is no such file")
+    assert_no_input(command, run_as_a_user(command, file), f"{file}: there is no such file")
 
 
 @every_command
@@ -135,34 +153,36 @@ def test_a_configuration_that_this_user_is_not_allowed_to_read_is_77(command: Co
     file = tmp_path / "relay.toml"
     file.write_text("")
     file.chmod(0)
-    outcome = run(command, file, prefix=WITHOUT_ROOTS_RIGHTS)
+    outcome = run_as_a_user(command, file, prefix=WITHOUT_ROOTS_RIGHTS)
     assert_no_input(command, outcome, f"cannot read {file}: permission denied", code=77)
 
 
 @every_command
-def test_a_folder_is_not_a_configuration(command: Command, tmp_path: Path) -> None:
-    assert_no_input(command, run(command, tmp_path), f"{tmp_path}: it is a folder")
+def test_a_folder_is_not_a_configuration(command: Command, tmp_path: Path, forked: ForkedRelay) -> None:
+    assert_no_input(command, run(command, tmp_path, forked), f"{tmp_path}: it is a folder")
 
 
 @every_command
-def test_an_empty_configuration_is_a_mistake(command: Command, tmp_path: Path) -> None:
+def test_an_empty_configuration_is_a_mistake(command: Command, tmp_path: Path, forked: ForkedRelay) -> None:
     file = tmp_path / "relay.toml"
     file.write_text("\n")
-    assert_mistakes(command, file, ": is empty; start from the sample deploy/relay.toml")
+    assert_mistakes(command, file, forked, ": is empty; start from the sample deploy/relay.toml")
 
 
 @every_command
-def test_a_binary_configuration_is_a_mistake(command: Command, tmp_path: Path) -> None:
+def test_a_binary_configuration_is_a_mistake(command: Command, tmp_path: Path, forked: ForkedRelay) -> None:
     file = tmp_path / "relay.toml"
     file.write_bytes(b"\x7fELF" + bytes(range(256)))
-    assert_mistakes(command, file, ": is not a text file: it contains zero bytes")
+    assert_mistakes(command, file, forked, ": is not a text file: it contains zero bytes")
 
 
 @every_command
-def test_a_configuration_in_another_encoding_is_a_mistake(command: Command, tmp_path: Path) -> None:
+def test_a_configuration_in_another_encoding_is_a_mistake(
+    command: Command, tmp_path: Path, forked: ForkedRelay
+) -> None:
     file = tmp_path / "relay.toml"
     file.write_bytes('[relay]\nnode = "Zürich"\n'.encode("latin-1"))
-    assert_mistakes(command, file, ":2: is not UTF-8: byte 17 is 0xfc")
+    assert_mistakes(command, file, forked, ":2: is not UTF-8: byte 17 is 0xfc")
 
 
 @pytest.fixture(scope="module")
@@ -176,33 +196,39 @@ def hundred_megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @every_command
-def test_a_configuration_of_100_mb_is_a_mistake(command: Command, hundred_megabytes: Path) -> None:
+def test_a_configuration_of_100_mb_is_a_mistake(command: Command, hundred_megabytes: Path, forked: ForkedRelay) -> None:
     sentence = (
         ": is larger than 4 MiB, the most that relay reads; of a configuration with many routers, save one router "
         "(`show config running authority router NAME`)"
     )
-    assert_mistakes(command, hundred_megabytes, sentence)
+    assert_mistakes(command, hundred_megabytes, forked, sentence)
 
 
 @every_command
-def test_for_an_unknown_key_the_nearest_known_one_is_named(command: Command, tmp_path: Path) -> None:
+def test_for_an_unknown_key_the_nearest_known_one_is_named(
+    command: Command, tmp_path: Path, forked: ForkedRelay
+) -> None:
     file = tmp_path / "relay.toml"
     file.write_text('[relay]\nhostnam = "a"\n\n[[remote-logging-server]]\nportt = 7777\n')
     assert_mistakes(
         command,
         file,
+        forked,
         ":2: relay.hostnam: unknown key; did you mean `hostname`?",
         ":5: remote-logging-server[1].portt: unknown key; did you mean `port`?",
     )
 
 
 @every_command
-def test_settings_that_contradict_each_other_are_mistakes(command: Command, tmp_path: Path) -> None:
+def test_settings_that_contradict_each_other_are_mistakes(
+    command: Command, tmp_path: Path, forked: ForkedRelay
+) -> None:
     file = tmp_path / "relay.toml"
     file.write_text('[spool]\nmax-size = "1MiB"\n[[source]]\nname = "a"\n[[source]]\nname = "a"\n')
     assert_mistakes(
         command,
         file,
+        forked,
         ":2: spool.max-size: must be at least 64MiB, 4 segments of 16MiB (segment-size), not 1MiB",
         ':6: source[2].name: "a" occurs a second time; every source needs a name of its own',
     )
@@ -258,18 +284,22 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Proce
 
 
 @pytest.mark.parametrize("name", sorted(LOCKS_THE_STATE))
-def test_a_state_directory_in_use_is_refused_with_the_pid_of_its_relay(name: str, busy: tuple[Path, Process]) -> None:
+def test_a_state_directory_in_use_is_refused_with_the_pid_of_its_relay(
+    name: str, busy: tuple[Path, Process], forked: ForkedRelay
+) -> None:
     file, running = busy
     (command,) = (command for command in COMMANDS if command.name == name)
-    outcome = run(command, file)
+    outcome = run(command, file, forked)
     assert outcome.code == 75
     assert f"in use by the process with pid {running.pid}; " in outcome.stderr
     assert outcome.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", sorted({command.name for command in COMMANDS} - LOCKS_THE_STATE))
-def test_every_other_command_leaves_a_running_relay_alone(name: str, busy: tuple[Path, Process]) -> None:
+def test_every_other_command_leaves_a_running_relay_alone(
+    name: str, busy: tuple[Path, Process], forked: ForkedRelay
+) -> None:
     file, running = busy
     (command,) = (command for command in COMMANDS if command.name == name)
-    assert run(command, file).code in {0, *range(64, 79)} - {70}
+    assert run(command, file, forked).code in {0, *range(64, 79)} - {70}
     assert running.running
