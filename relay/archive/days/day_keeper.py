@@ -11,7 +11,9 @@ a processor. Each step can be interrupted by SIGKILL at any point:
   finishes a removal that a crash interrupted.
 
 A day is touched only when the last line of its ledger is a committed `Closing`: never an open day, and nothing that
-relay did not write. The newest ledger of an originator is never deleted, because the next one continues its chain.
+relay did not write. Days that relay gave up have no closing and stay. The next ones are removed instead, and the fault
+names them when they are older or larger than retention allows. The newest ledger of an originator is never deleted,
+because the next one continues its chain.
 """
 
 import logging
@@ -30,6 +32,7 @@ from relay.archive.days.compressor_process import CompressorProcess
 from relay.archive.days.day_counters import DayCounters, RemovedDays
 from relay.archive.days.recorded_removal import append_removal, read_last_line
 from relay.archive.days.retention import (
+    MAX_DAYS,
     Cause,
     OldestDays,
     RetentionTerms,
@@ -48,7 +51,8 @@ from relay.system.crash_point import crash_point
 from relay.system.disk import Disk
 from relay.system.operational_log import NOTICE
 from relay.values.configuration.retention_settings import NEVER
-from relay.values.text import bug_text
+from relay.values.size import rounded_size
+from relay.values.text import bug_text, counted
 
 LOOK_SECONDS: Final = 300.0
 LOOK_SHARE: Final = 5
@@ -56,6 +60,7 @@ LOOK_SHARE: Final = 5
 RETRY_SECONDS: Final = 3600.0
 """Until a day that could not be compressed is tried again."""
 MAX_FAILED: Final = 1000
+MAX_UNCLOSED: Final = 100_000
 MAX_REPORTS: Final = 100
 _SLICE_SECONDS: Final = 0.01
 _REST: Final = 9
@@ -85,6 +90,7 @@ class DayKeeper:
         *,
         clock: Clock = wall_clock,
         floor: int = FREE_FLOOR,
+        most_days: int = MAX_DAYS,
     ) -> None:
         self.counters = DayCounters()
         self.removed: deque[RemovedDays] = deque(maxlen=MAX_REPORTS)
@@ -97,6 +103,9 @@ class DayKeeper:
         self._may_age = may_age
         self._clock = clock
         self._floor = floor
+        self._most_days = most_days
+        self._unclosed: dict[str, int] = {}
+        """Ledgers without a closing, and their sizes then: their days do not take the places of others."""
         self._stopping = Event()
         self._look_now = Event()
         self._vanished = VanishedDays(disk, self._archive)
@@ -156,7 +165,8 @@ class DayKeeper:
     def look(self) -> OldestDays:
         """Look at every folder and remove what is due; returns the days to be compressed."""
         terms, now = self._terms, self._clock()
-        oldest, due = OldestDays(), OldestDays()
+        oldest, due = OldestDays(self._most_days), OldestDays()
+        given_up = OldestDays()
         total = 0
         self._look_failure = None
         for path in self._in_slices(self._folders(), _REST):
@@ -167,13 +177,20 @@ class DayKeeper:
                 for files in found.days:
                     if not files.logs or not files.ledger:
                         continue
+                    if self._unclosed.get(f"{path}/{files.ledger}", -1) == found.sizes[files.ledger]:
+                        if files != found.days[-1]:
+                            given_up.add(found.stored(files))
+                        continue
                     oldest.add(found.stored(files))
                     if plain_log_among(files.logs) and self._is_due(found.stored(files), terms, now):
                         due.add(found.stored(files))
             except RelayError as error:
                 self._look_failure = self._noted(error)
         self._is_first_look = False
-        self._remove(oldest, total, terms, now)
+        left = self._remove(oldest, total, terms, now)
+        over = [each for each in given_up if removal_cause(each, left, terms, now, by_age=self._may_age())]
+        if over and self._look_failure is None:
+            self._look_failure = self._noted(_given_up_error(over))
         with suppress(StorageError):  # a full disk: the next look tries again
             self._vanished.save()
         return due
@@ -238,8 +255,10 @@ class DayKeeper:
 
     # --- Retention ---
 
-    def _remove(self, oldest: OldestDays, total: int, terms: RetentionTerms, now: int) -> None:
+    def _remove(self, oldest: OldestDays, total: int, terms: RetentionTerms, now: int) -> int:
+        """Remove what is due; returns the octets of all logs that are left."""
         removed = RemovedDays()
+        unclosed = len(self._unclosed)
         for stored in self._in_slices(oldest, _REST_OF_REMOVALS):
             cause = removal_cause(stored, total, terms, now, by_age=self._may_age())
             if cause is None or self._stopping.is_set():
@@ -249,6 +268,8 @@ class DayKeeper:
                     total -= stored.octets
                     name = f"{os.path.relpath(stored.folder, self._archive)}/{stored.ledger.rpartition('.')[0]}"
                     removed.add(stored, name, cause)
+                else:
+                    self._note_unclosed(f"{stored.folder}/{stored.ledger}")
             except StorageError as error:
                 self._look_failure = self._noted(error)  # the next day may have room in the last block of its ledger
         if removed.days:
@@ -256,8 +277,9 @@ class DayKeeper:
             self.counters.octets_removed += removed.octets
             self.removed.append(removed)
             _log.log(NOTICE, "%s", removed)
-            if oldest.full:
-                self._look_now.set()
+        if oldest.full and (removed.days or len(self._unclosed) > unclosed):
+            self._look_now.set()
+        return total
 
     def _remove_day(self, stored: StoredDay, cause: Cause, now: int) -> bool:
         path = f"{stored.folder}/{stored.ledger}"
@@ -270,6 +292,13 @@ class DayKeeper:
         self._delete_logs(stored)
         self._explained[stored.folder] = self._explained.get(stored.folder, 0) + 1
         return True
+
+    def _note_unclosed(self, path: str) -> None:
+        with suppress(OSError):  # it was deleted meanwhile
+            size = os.stat(path).st_size
+            end = read_last_line(self._disk, path)
+            if len(self._unclosed) < MAX_UNCLOSED and not (end and isinstance(end.line, Closing | Removal)):
+                self._unclosed[path] = size
 
     def _delete_logs(self, stored: StoredDay) -> None:
         for name in stored.logs:
@@ -346,3 +375,11 @@ class DayKeeper:
             self._logged.append(str(error))
             _log.warning("%s", error)
         return error
+
+
+def _given_up_error(over: list[StoredDay]) -> DataError:
+    size = rounded_size(sum(each.octets for each in over))
+    what = f"{over[0].folder}/{over[0].ledger}"
+    others = f" and {counted(len(over) - 1, 'other')}" if len(over) > 1 else ""
+    cause = f"relay gave this day up{others} ({size}), so retention leaves them, and removes younger days instead"
+    return DataError(what, cause, "examine what `relay archive verify` reports, and delete them")

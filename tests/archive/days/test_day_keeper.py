@@ -18,7 +18,7 @@ from typing_extensions import override
 from relay.archive.days import day_keeper
 from relay.archive.days.compressor import CompressionJob, compress
 from relay.archive.days.day_keeper import DayKeeper
-from relay.archive.days.retention import RetentionTerms
+from relay.archive.days.retention import MAX_DAYS, RetentionTerms
 from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.archive.days.vanished_days import read_vanished
 from relay.archive.layout import begin_of
@@ -38,10 +38,25 @@ def archive(tmp_path: Path) -> ClosedArchive:
 class Kept:
     """A keeper of one archive, at one time."""
 
-    def __init__(self, archive: ClosedArchive, terms: RetentionTerms, *, by_age: bool = True, now: int = NOW) -> None:
+    def __init__(
+        self,
+        archive: ClosedArchive,
+        terms: RetentionTerms,
+        *,
+        by_age: bool = True,
+        now: int = NOW,
+        most_days: int = MAX_DAYS,
+    ) -> None:
         self.closings = UncommittedClosings()
         self.keeper = DayKeeper(
-            Disk(), str(archive.folder), terms, self.closings, lambda: by_age, clock=lambda: now, floor=0
+            Disk(),
+            str(archive.folder),
+            terms,
+            self.closings,
+            lambda: by_age,
+            clock=lambda: now,
+            floor=0,
+            most_days=most_days,
         )
 
     def once(self) -> DayKeeper:
@@ -223,6 +238,22 @@ def test_beyond_the_size_the_oldest_closed_days_of_all_originators_go_first(arch
     assert isinstance(archive.last_line("fw2", "2026-11-20"), Removal)
     assert isinstance(archive.last_line("fw1", "2026-11-22"), Closing)
     assert isinstance(archive.last_line("fw3", "2026-11-01"), Extent)
+
+
+def test_days_that_relay_gave_up_do_not_stop_retention_and_are_named(archive: ClosedArchive) -> None:
+    """There are more of them than one look takes."""
+    for number in range(5):
+        archive.add("fw1", f"2026-11-0{number + 1}", b"x" * 999 + b"\n", is_closed=False)
+    archive.add("fw1", "2026-11-20", b"x" * 999 + b"\n")
+    archive.add("fw1", "2026-11-21", b"x" * 999 + b"\n", is_closed=False)
+    kept = Kept(archive, RetentionTerms(size=5500), most_days=2)
+    for _ in range(4):
+        kept.once()
+    assert isinstance(archive.last_line("fw1", "2026-11-20"), Removal)
+    assert (kept.keeper.counters.days_removed, kept.keeper.fault is not None) == (1, True)
+    assert "2026-11-01.ledger: relay gave this day up and 4 others (5.0 KB)" in str(kept.keeper.fault)
+    kept.keeper.exchange(RetentionTerms(size=9999))
+    assert kept.once().fault is None
 
 
 def test_nothing_is_removed_by_age_while_the_clock_is_doubtful_and_size_still_counts(archive: ClosedArchive) -> None:
