@@ -31,9 +31,12 @@ from relay.values.histogram import PROOF_BOUNDS, Histogram
 from relay.values.text import bug_text
 
 OVERDUE_SECONDS: Final = 10.0
+WAITING_SECONDS: Final = 2.0
+"""A destination that owes a proof for so long is no longer said to be delivering."""
 REFUSED: Final = "refused by the server"
 NOT_ACCEPTED: Final = "not accepted by the server"
 DELIVERING: Final = "delivering"
+WAITING_FOR_PROOF: Final = "waiting for a proof"
 ENDING_SECONDS: Final = 1.5
 """How long a session may take to end by itself, with its farewell, before it is closed."""
 FINISHING_SECONDS: Final = 10.0
@@ -71,6 +74,7 @@ class Destination:
         required: bool = True,
         files: Sequence[str] = (),
         overdue: float = OVERDUE_SECONDS,
+        longest_pause: float = retry.LONGEST,
     ) -> None:
         self.name = name
         self.cursor = store.follow(name, start, selection.types, required=required)
@@ -102,6 +106,7 @@ class Destination:
         self._store = store
         self._connect = connect
         self._files = files
+        self._backoff = retry.Backoff(longest=longest_pause)
         self._session: DeliverySession | None = None
         self._stopped = threading.Event()
         self._finishing = threading.Event()
@@ -147,8 +152,13 @@ class Destination:
     @property
     def state(self) -> str:
         """What it does, in words."""
-        is_overdue = self.failure is None and self._activity == DELIVERING and self._overdue() is not None
-        return "waiting for a proof" if is_overdue else self._activity
+        is_delivering = self.failure is None and self._activity == DELIVERING
+        seconds = min(WAITING_SECONDS, self._overdue_seconds)
+        return (
+            WAITING_FOR_PROOF
+            if is_delivering and time.monotonic() - self._silent_since() >= seconds
+            else self._activity
+        )
 
     @property
     def error(self) -> RelayError | None:
@@ -164,18 +174,26 @@ class Destination:
 
     def _overdue(self) -> DeliveryFailure | None:
         """The failure when a proof, an answer or a connection is due, and nothing has come for too long."""
-        due, session, now = self._due_since, self._session, time.monotonic()
-        if due is None and not (session is not None and session.owing):
-            return None
-        since = max(due or 0.0, session.heard if session is not None else 0.0)
-        if now - since < self._overdue_seconds:
+        since = self._silent_since()
+        silence = time.monotonic() - since
+        if silence < self._overdue_seconds:
             return None
         if self._overdue_at[0] != since:
-            self._overdue_at = (since, wall_clock() - int((now - since) * 1_000_000))
-        missing = "proof" if self._activity == DELIVERING else "connection"
-        cause = f"no {missing} for {now - since:.0f} s"
-        error = TemporaryError(self.name, cause, "is the collector, or the network to it, stuck?")
-        return DeliveryFailure(error, self._overdue_at[1])
+            self._overdue_at = (since, wall_clock() - int(silence * 1_000_000))
+        if self._activity == DELIVERING:
+            cause = f"connected, but no proof for {silence:.0f} s"
+            remedy = "look at the log server: is its disk full, or its collector stuck?"
+        else:
+            cause = f"no connection for {silence:.0f} s"
+            remedy = "is the collector, or the network to it, stuck?"
+        return DeliveryFailure(TemporaryError(self.name, cause, remedy), self._overdue_at[1])
+
+    def _silent_since(self) -> float:
+        """Since when a proof, an answer or a connection has been due without a sign of life (monotonic seconds)."""
+        due, session = self._due_since, self._session
+        if due is None and not (session is not None and session.owing):
+            return float("inf")
+        return max(due or 0.0, session.heard if session is not None else 0.0)
 
     def due(self, since: float | None) -> None:
         """Note that a proof is due since then (monotonic seconds), or with None that none is."""
@@ -190,7 +208,7 @@ class Destination:
             self._note_failure(error)
             self._activity = f"waiting {pause:.0f} s to try again"
 
-        retry.keep_trying(self._run_session, self._stopped, note_pause, files=self._files)
+        retry.keep_trying(self._run_session, self._stopped, note_pause, backoff=self._backoff, files=self._files)
         self._activity = "stopped"
 
     def _note_failure(self, error: RelayError, unproven: int = 0) -> None:

@@ -20,6 +20,7 @@ from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.spool.succession import ServerKey
 from relay.syslog.priority import priorities
+from relay.transport.retry import LONGEST
 from relay.values.address import Address
 from relay.values.configuration.settings import PortForwarding, RemoteLoggingServer, Settings
 from relay.values.event import EventType
@@ -41,6 +42,8 @@ class Route(NamedTuple):
     """Its protocol and final address, which its cursor belongs to."""
     files: Sequence[str] = ()
     """The keys and certificates that `connect` reads."""
+    longest_pause: float = LONGEST
+    """Seconds between two attempts, at most."""
     counted_types: int | None = None
     """The types of which events before its beginning are counted as lost for it, a bitmap; None: all that it gets."""
 

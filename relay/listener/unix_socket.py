@@ -2,19 +2,27 @@
 
 A socket's file outlives its process. A file at the path is removed only if it is a socket that nobody serves. Anything
 else there is an error: another file, a link, or the socket of a program that runs. The listener's own file is removed
-when it stops, unless another one has taken its place.
+when it stops, unless another one has taken its place. Of several relays that start at once on an old file, one listens:
+each locks the socket's folder from its look at the file until it listens.
 
 A Unix socket cannot be reset. So only RELP's answers prove anything to a sender; the end of a plain stream does not.
 """
 
 import contextlib
+import fcntl
 import functools
 import os
 import socket
 import stat
+import time
+from collections.abc import Iterator
+from typing import Final
 
 from relay.errors import CannotCreateError
 from relay.listener.listening_socket import BACKLOG, Bind, on_high_descriptor
+
+LOCK_SECONDS: Final = 2.0
+_LOCK_PAUSE: Final = 0.01
 
 
 def binding_of_path(path: str, kind: socket.SocketKind, mode: int) -> Bind:
@@ -23,8 +31,8 @@ def binding_of_path(path: str, kind: socket.SocketKind, mode: int) -> Bind:
 
 
 def _bind(path: str, kind: socket.SocketKind, mode: int) -> list[socket.socket]:
-    _make_way(path)
-    with contextlib.ExitStack() as undo:
+    with _locked(os.path.dirname(path)), contextlib.ExitStack() as undo:
+        _make_way(path)
         sock = undo.enter_context(socket.socket(socket.AF_UNIX, kind))
         sock.bind(path)
         undo.callback(_unlink, path)
@@ -33,6 +41,26 @@ def _bind(path: str, kind: socket.SocketKind, mode: int) -> list[socket.socket]:
             sock.listen(BACKLOG)
         undo.pop_all()
     return [on_high_descriptor(sock)]
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Wait for other relays that begin to listen in this folder, but not for long: other programs may lock it too."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # a folder in which this user may make files, without reading it
+        yield
+        return
+    try:
+        until = time.monotonic() + LOCK_SECONDS
+        while time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(_LOCK_PAUSE)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make_way(path: str) -> None:

@@ -67,6 +67,9 @@ ROUTING = Routing(retained=frozenset({EventType.RELAY}), transient=frozenset({Ev
 LISTENERS = "listeners"
 """Their name among the sources that submit."""
 
+LONGEST_PAUSE_OF_ARCHIVE = 5.0
+"""Seconds until an archive that could not be written is tried again: it is on this machine, so nothing is spared."""
+
 _ZONE_KEY = "receiver.zone"
 GROUP_KEY = "receiver.archive-group"
 
@@ -181,7 +184,8 @@ async def _route_to_archive(road: Road, receiver: ReceiverSettings, writing: Arc
         start = beginning(road.store) if archive.cursor is None else Cursor.decode(archive.cursor)
     road.store.restore_cursor(ARCHIVE, start)
     seconds = road.archive_commit_seconds = Histogram(COMMIT_BOUNDS)
-    return Route(ARCHIVE, lambda _: ArchiveSession(writer(), seconds), EVERYTHING, start)
+    session = functools.partial(ArchiveSession, commit_seconds=seconds)
+    return Route(ARCHIVE, lambda _: session(writer()), EVERYTHING, start, longest_pause=LONGEST_PAUSE_OF_ARCHIVE)
 
 
 def is_outdated(store: Store, cursor: bytes, *, comes_again: bool = False) -> bool:

@@ -205,6 +205,7 @@ class Road:
                 start=start,
                 required=route.required,
                 files=route.files,
+                longest_pause=route.longest_pause,
             )
             for route, start in zip(begun, starts, strict=True)
         }

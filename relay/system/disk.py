@@ -1,4 +1,4 @@
-"""The disk: the only file that calls fsync, rename, flock, fallocate and statvfs, and the seam for fault injection.
+"""The disk: the only file that calls fsync, rename, fallocate and statvfs, and the seam for fault injection.
 
 Everything durable is reached through a `Disk` and the `File`s that it opens; a test passes a fake of both.
 Offsets and sizes are in bytes. Every OSError leaves here as a StorageError that names the file and the call; its

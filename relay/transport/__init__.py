@@ -80,6 +80,5 @@ def drain(pipe: Pipe, timeout: float, what: str) -> None:
         left = deadline - time.monotonic()
     if data != b"":
         cause = f"the collector has not closed the connection {timeout:g} s after relay's end of file"
-        raise StillOpenError(
-            what, cause, "check that it closes a connection after the sender's end of file, and that it is not too slow"
-        )
+        remedy = "look at the log server: its disk may be full, or its collector slow, or it never closes a connection"
+        raise StillOpenError(what, cause, remedy)

@@ -19,6 +19,7 @@ from relay.delivery.destination import OVERDUE_SECONDS, Destination
 from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.sessions.server_connector import ServerConnector
 from relay.errors import TemporaryError
+from relay.program.status.live import WAITING_FOR_PROOF
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
 from relay.system.clock import wall_clock
@@ -60,8 +61,9 @@ def sees_it(store: Store, destination: Destination, stopped: list[int], messages
         fill(store, [[foreign(each) for each in messages]])
         wait_until(lambda: destination.error is not None, 60, lambda: repr(destination))
         assert isinstance(destination.error, TemporaryError)
-        assert "no proof for" in str(destination.error)
-        assert destination.state == "waiting for a proof"
+        assert "connected, but no proof for" in str(destination.error)
+        assert "is its disk full" in str(destination.error)
+        assert destination.state == WAITING_FOR_PROOF
         assert begun <= destination.error_since <= wall_clock() - SOON * 1_000_000
         assert destination.error_since == destination.error_since
     finally:

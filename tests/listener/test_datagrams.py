@@ -11,7 +11,9 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from relay.listener.datagrams import DatagramListener
 from relay.listener.listeners import Listeners
 from relay.listener.listening_socket import cannot_listen
 from relay.listener.stream import StreamTerms
+from relay.listener.unix_socket import binding_of_path
 from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.source_settings import SyslogSource
 from relay.values.event import Batch, EventType
@@ -352,6 +355,28 @@ class TestUnixSockets:
                 assert listeners.at_work
 
         run(scenario)
+
+    @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+    def test_of_several_that_start_at_once_on_an_old_socket_one_listens(
+        self, tmp_path: Path, kind: socket.SocketKind
+    ) -> None:
+        def begin(path: Path, together: threading.Barrier) -> socket.socket | None:
+            together.wait()
+            with contextlib.suppress(CannotCreateError):
+                (sock,) = binding_of_path(str(path), kind, 0o600)()
+                return sock
+            return None
+
+        with ThreadPoolExecutor(8) as threads:
+            for number in range(40):
+                path, together = tmp_path / str(number), threading.Barrier(8)
+                with socket.socket(socket.AF_UNIX, kind) as old:
+                    old.bind(str(path))
+                found = [sock for sock in threads.map(begin, [path] * 8, [together] * 8) if sock is not None]
+                assert len(found) == 1
+                with socket.socket(socket.AF_UNIX, kind) as sender:
+                    sender.connect(str(path))  # the winner's
+                found[0].close()
 
     def test_other_files_are_never_removed(self, tmp_path: Path) -> None:
         file, link, lost = tmp_path / "file", tmp_path / "link", tmp_path / "none" / "s"

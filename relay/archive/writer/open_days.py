@@ -158,15 +158,16 @@ class OpenDays:
         if log.part != NOT_LOCATED:
             self._give_up(log)
         aside = f"{layout.ASIDE}/{log.wanted_folder.replace('/', '~')}"  # also of ~disputed/NAME, where readers look
-        for folder in (log.wanted_folder, aside):
-            log.folder = folder
-            try:
-                return [] if self._continue(log) else [self._begin(log)]
-            except (StorageError, CannotCreateError) as error:
-                if folder == aside or getattr(error, "errno", 0) in WHOLE_DISK_ERRORS:
-                    raise
-                _log.warning("%s; what comes for %s is stored in %s", error, folder, aside)
-        raise AssertionError
+        log.folder = log.wanted_folder
+        try:
+            return [] if self._continue(log) else [self._begin(log)]
+        except (StorageError, CannotCreateError) as error:
+            if getattr(error, "errno", 0) in WHOLE_DISK_ERRORS:
+                raise
+            log.folder = aside
+            begun = [] if self._continue(log) else [self._begin(log)]
+            _log.warning("%s; what comes for %s is stored in %s", error, log.wanted_folder, aside)
+            return begun
 
     def _continue(self, log: OpenDay) -> bool:
         """Continue the newest part of a day if it is open and as it was left; else choose the number of a new part."""

@@ -17,7 +17,7 @@ from relay.cli.parameter_types import duration
 from relay.cli.state import state_directory, state_option
 from relay.program.status import status as program_status
 from relay.program.status.check_result import CheckResult
-from relay.program.status.live import Live, LiveDestination, LiveSource
+from relay.program.status.live import WAITING_FOR_PROOF, Live, LiveDestination, LiveSource
 from relay.program.status.status import SCHEMA, DestinationStatus, SourceStatus, Status
 from relay.program.status.status_check import AgeLimits, check_status
 from relay.system.clock import wall_clock
@@ -161,4 +161,5 @@ def _delivery(live: LiveDestination | None, now: int) -> Iterator[str]:
         remedy = f" ({size} `relay test-connection --sizes` finds)" if live.largest_refused else ""
         yield f"{counted(live.refused, 'message')} not accepted by the server, kept in refused/{remedy}"
     if live.error:
-        yield f"retrying for {max(now - live.error_since, 0) / MICROSECONDS:.0f} s: {live.error}"
+        verb = "waiting" if live.state == WAITING_FOR_PROOF else "retrying"
+        yield f"{verb} for {max(now - live.error_since, 0) / MICROSECONDS:.0f} s: {live.error}"

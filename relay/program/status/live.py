@@ -3,7 +3,12 @@
 Times are microseconds since the epoch, 0 for never.
 """
 
+from typing import Final
+
 import msgspec
+
+WAITING_FOR_PROOF: Final = "waiting for a proof"
+"""The state of a destination whose session is up, while a proof is due."""
 
 
 class LiveDestination(msgspec.Struct, frozen=True, kw_only=True):
