@@ -42,10 +42,10 @@ class Route(NamedTuple):
     """Its protocol and final address, which its cursor belongs to."""
     files: Sequence[str] = ()
     """The keys and certificates that `connect` reads."""
-    longest_pause: float = LONGEST
-    """Seconds between two attempts, at most."""
     counted_types: int | None = None
     """The types of which events before its beginning are counted as lost for it, a bitmap; None: all that it gets."""
+    longest_pause: float = LONGEST
+    """Seconds between two attempts, at most."""
 
 
 def selection_of(server: RemoteLoggingServer) -> MessageSelection:

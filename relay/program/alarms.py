@@ -17,7 +17,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from relay.errors import RelayError, StorageError
 from relay.program.watch.audit_trail import own_records
@@ -91,6 +91,8 @@ class Snapshot:
     raised: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """The text of each alarm that is raised, by its name and its subject."""
     intake_error: RelayError | None = None
+    waiting: Literal["sources", "senders"] = "sources"
+    """What waits while nothing can be stored."""
     refusing: bool = False
     """Whether events were refused lately, because there was no space for them."""
     rotating: bool = False
@@ -170,7 +172,7 @@ def _is_full(error: RelayError | None) -> bool:
 def spool_full(seen: Snapshot) -> Texts:
     """Nothing can be stored, because there is no space."""
     if _is_full(seen.intake_error):
-        yield "", f"the sources wait for space: {seen.intake_error}"
+        yield "", f"the {seen.waiting} wait for space: {seen.intake_error}"
 
 
 @_condition(alarm.DISK_FAILING, "critical")

@@ -284,6 +284,7 @@ class Housekeeping:
         return Snapshot(
             raised={(each.alarm.name, each.alarm.about): each.alarm.text for each in self.alarms.active},
             intake_error=error,
+            waiting="sources" if self.watches.silence is None else "senders",
             refusing=self._happened_lately("refused", self._intake.refused.total(), now),
             rotating=self._happened_lately("rotated", space.rotated, now),
             retention_cut_short=self._happened_lately("cut short", space.cut_short, now),

@@ -122,12 +122,16 @@ def test_the_configuration_of_the_other_program_is_refused_as_such(
     assert result.stderr == f"relay: configuration: {file} is for `relay {expected}\n"
 
 
-def test_a_connection_test_names_the_program_of_a_receivers_configuration(tmp_path: Path) -> None:
+def test_a_connection_test_of_a_receiver_without_servers_has_nothing_to_test(tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     file.write_text(RECEIVERS)
     result = relay("test-connection", "--json", "-c", str(file))
-    assert result.returncode == 78
-    assert f"{file} is for `relay receive`: it has [receiver]" in json.loads(result.stdout)["steps"][0]["found"]
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["sentence"].startswith(
+        "nothing to test: this `relay receive` hands on to no server. A [[remote-logging-"
+    )
+    assert (found["servers"], {step["outcome"] for step in found["steps"][1:]}) == ([], {"skipped"})
 
 
 def test_at_its_start_a_program_logs_settings_without_effect(tmp_path: Path) -> None:

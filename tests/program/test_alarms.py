@@ -79,6 +79,11 @@ def test_where_all_is_well_no_alarm_is_wanted() -> None:
             ("disk-failing", "critical"),
             "written: spool: I/O error",
         ),
+        (
+            {"intake_error": full_error("spool", "it is full", ""), "waiting": "senders"},
+            ("spool-full", "critical"),
+            "the senders wait for space: spool: ",
+        ),
         ({"refusing": True}, ("spool-ignoring", "critical"), "new events that no source can deliver again are refused"),
         ({"rotating": True}, ("spool-rotating", "critical"), "the oldest events are deleted undelivered"),
         (

@@ -147,7 +147,10 @@ def test_new_connections_get_the_new_certificate_and_open_ones_continue(from_fil
             from_file.tables = tls_table.format(LOOPBACK, port, latter.certificate, latter.key) + ssh_table
             from_file.write(from_file.ports[0])
             done = from_file.reload()
-            assert done.stdout.splitlines() == ["identity of tls exchanged", "identity of ssh exchanged"], done.stderr
+            assert done.stdout.splitlines() == [
+                "certificate, private key and CA of [receiver.tls] read again",
+                "host key and authorized keys of [receiver.ssh] read again",
+            ], done.stderr
             with shown(port) as after:
                 assert after.getpeercert(binary_form=True) != serial
             assert scanned(ssh_port) != before_key

@@ -38,6 +38,11 @@ from relay.values.configuration.settings import RemoteLoggingServer, Settings
 from relay.values.did_you_mean import did_you_mean
 from relay.values.text import quoted
 
+NOTHING_TO_TEST: Final = (
+    "nothing to test: this `relay receive` hands on to no server. A [[remote-logging-server]] in its configuration "
+    "could be tested; `relay test-connection` on a router tests the route to this log server, and `relay config check` "
+    "its listeners"
+)
 _REPORTED_BY_STEPS: Final = frozenset({"state-directory", "private-key", "known-hosts", "ca", "certificate"})
 """Keys whose mistakes the step reports that needs them."""
 
@@ -52,6 +57,9 @@ def run_test(request: TestRequest, report: ReportResult) -> Report:
         failure = log.failed(error)
         log.skip_rest()
         return Report(tuple(log.results), (), failure_sentence("no server was tried", failure))
+    if not servers:
+        log.skip_rest()
+        return Report(tuple(log.results), (), NOTHING_TO_TEST)
     shared = tuple(log.results)
     reports = tuple(ServerTest(request, settings, server, report).run() for server in servers)
     return Report(shared, reports, summary(shared, reports))
@@ -66,9 +74,13 @@ def _prepare(request: TestRequest, log: StepLog) -> tuple[Settings, list[RemoteL
             "configuration", (cause,), "correct them; `relay config check` checks them again"
         ) from None
     settings = configuration.settings
+    servers = settings.remote_logging_server
+    is_receiver = intended_program.intended_programs(configuration) == ("receive",) and not settings.source
+    if is_receiver and "receiver" in configuration.document and not servers:
+        log.passed(TestStep.CONFIGURATION, StepFinding(", ".join(configuration.files)))
+        return settings, []
     if not ("receiver" in configuration.document and settings.handed_on):  # relay receive hands on to these
         intended_program.require_program(configuration, "run")
-    servers = settings.remote_logging_server
     if not servers:
         cause = "there is no [[remote-logging-server]], so there is nothing to connect to"
         raise ConfigurationError("configuration", (cause,), "see deploy/relay.toml")

@@ -155,7 +155,7 @@ class ServerReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The whole test. When a shared step fails, `shared` holds every step and `servers` is empty."""
+    """The whole test. When a shared step fails, or nothing is to be tested, `shared` holds every step."""
 
     shared: tuple[StepResult, ...]
     servers: tuple[ServerReport, ...]

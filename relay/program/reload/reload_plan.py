@@ -22,6 +22,12 @@ _NONE: Final[_Specifications] = MappingProxyType({})
 _NOT_OF_THE_SESSION: Final = {"start": "oldest", "network_failure_action": "retry", "network_failure_timeout": 600.0}
 """Keys of a server that change without its session: housekeeping's, and the start of a new server."""
 
+_KEYS: Final = {
+    "ssh": "host key and authorized keys of [receiver.ssh]",
+    "tls": "certificate, private key and CA of [receiver.tls]",
+}
+"""What senders are shown or checked with, for each protocol."""
+
 
 class PartsByName(NamedTuple):
     """The parts of a program, each kind by name."""
@@ -66,7 +72,6 @@ class ReloadPlan(NamedTuple):
             ("server", self.servers),
             ("port-forwarding", self.port_forwardings),
             ("listener", self.listeners),
-            ("identity of", self.identities),
         )
         parts = [
             f"{kind} {name} {change}"
@@ -74,6 +79,7 @@ class ReloadPlan(NamedTuple):
             for change in ("ended", "exchanged", "begun")
             for name in getattr(changes, change)
         ]
+        parts += [f"{_KEYS[name]} read again" for name in self.identities.exchanged]
         return (*parts, *(f"{key} changed" for key in self.policies.exchanged))
 
 

@@ -132,13 +132,17 @@ def test_a_file_with_new_contents_at_the_same_path_exchanges_the_parts_that_use_
             ["tcp://127.0.0.1:9999", "tcp://127.0.0.1:9997"],
             ["listener tcp://127.0.0.1:9998 ended", "listener tcp://127.0.0.1:9997 begun"],
         ),
-        (("receiver", "tls", "ca"), "/k/ca", ["identity of tls exchanged"]),
+        (("receiver", "tls", "ca"), "/k/ca", ["certificate, private key and CA of [receiver.tls] read again"]),
         (
             ("receiver", "tls", "listen"),
             "0.0.0.0:6515",
             ["listener tls://0.0.0.0:6514 ended", "listener tls://0.0.0.0:6515 begun"],
         ),
-        (("receiver", "ssh", "authorized-keys"), "/k/more", ["identity of ssh exchanged"]),
+        (
+            ("receiver", "ssh", "authorized-keys"),
+            "/k/more",
+            ["host key and authorized keys of [receiver.ssh] read again"],
+        ),
         (("source", 0, "name"), "log", []),
     ],
 )
@@ -154,8 +158,12 @@ def test_a_receiver_expects_what_a_reload_names() -> None:
 
 
 def test_a_receiver_shows_new_keys_and_certificates() -> None:
-    assert of_receive(DOCUMENT, {**CONTENTS, "/k/host-key": "2"}).sentences == ("identity of ssh exchanged",)
-    assert of_receive(DOCUMENT, {**CONTENTS, "/k/tls-key": "2"}).sentences == ("identity of tls exchanged",)
+    assert of_receive(DOCUMENT, {**CONTENTS, "/k/host-key": "2"}).sentences == (
+        "host key and authorized keys of [receiver.ssh] read again",
+    )
+    assert of_receive(DOCUMENT, {**CONTENTS, "/k/tls-key": "2"}).sentences == (
+        "certificate, private key and CA of [receiver.tls] read again",
+    )
 
 
 def test_what_cannot_change_while_a_program_runs_is_named() -> None:
