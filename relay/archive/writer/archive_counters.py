@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class ArchiveCounters:
-    """One for all writers of a program. Only the archive's thread writes; others may read."""
+    """One for all writers of a program: what is committed. Only the archive's thread writes; others may read."""
 
     messages: int = 0
     """Stored."""
@@ -21,3 +21,13 @@ class ArchiveCounters:
     """Times that a log or ledger was not as the writer had left it."""
     last_difference: str = ""
     """Originator, identity and sender of the last message that differs."""
+
+    def add(self, more: "ArchiveCounters") -> None:
+        """Add what a commit has made durable."""
+        self.messages += more.messages
+        self.duplicates += more.duplicates
+        self.removed_duplicates += more.removed_duplicates
+        self.differing += more.differing
+        self.uncompared += more.uncompared
+        self.new_parts += more.new_parts
+        self.last_difference = more.last_difference or self.last_difference

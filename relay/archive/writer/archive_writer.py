@@ -117,6 +117,9 @@ class ArchiveWriter:
         self.cursor: bytes | None
         """What the last commit was given; None: give everything that the spool has."""
         self.counters = counters or ArchiveCounters()
+        """Without what is not committed: after a failure that comes again."""
+        self._counted = ArchiveCounters()
+        """Since the last commit."""
         self._disk = disk or Disk()
         self._folder = os.path.abspath(folder)
         self._spool_id = spool_id
@@ -201,7 +204,7 @@ class ArchiveWriter:
         """
         if self._failed:
             raise StorageError(self._folder, "an earlier write failed", "open the archive anew")
-        before = self.counters.messages
+        before = self._counted.messages
         sender = "" if provenance is None else sender_of(provenance.peer, provenance.identity)
         receipt = _Receipt(received, layout.day_of(received), provenance, sender, marks)
         self._newest = max(self._newest, received)
@@ -218,7 +221,7 @@ class ArchiveWriter:
             if not taken:
                 self._take_singly(batch, receipt)
             begin += taken or len(batch)
-        return self.counters.messages - before
+        return self._counted.messages - before
 
     def _take_all(self, messages: Sequence[bytes], receipt: _Receipt) -> int:
         """Take new messages of relays as `_take_singly` does, but quicker; how many, from the first one on."""
@@ -250,7 +253,7 @@ class ArchiveWriter:
         for key, first, last in numbers:
             self._seen.add_all(key, first, last, receipt.sender)
         draft.add_all(messages, len(lines), receipt.time, own)
-        self.counters.messages += own.messages
+        self._counted.messages += own.messages
         self._unwritten += len(lines) - own.messages
         return True
 
@@ -280,7 +283,7 @@ class ArchiveWriter:
                 draft = self._logs.of(folder, day, originator).draft(provenance, received, event_time)
                 place = folder
             draft.add(line, received, event_time, identity, labels)
-            self.counters.messages += 1
+            self._counted.messages += 1
             self._unwritten += len(line)
             if self._unwritten > self._limits.max_pending:
                 with self._voiding():
@@ -298,7 +301,7 @@ class ArchiveWriter:
 
     def _judge(self, filing: Filing, identity: Identity, message: bytes, provenance: Provenance | None) -> str:
         """The mark of a message whose identity was seen before; empty: it is dropped."""
-        counters = self.counters
+        counters = self._counted
         waiting = self._logs.waiting(filing.folder)
         match self._repetitions.judge(filing.folder, identity, message, provenance, waiting):
             case Repetition.DIFFERENT:
@@ -332,6 +335,8 @@ class ArchiveWriter:
             self._journal.append(Entry(self._spool_id, cursor, logs.grown, tuple(logs.ended), self._seen.take()))
             self.cursor = cursor
             crash_point("archive-committed")
+            self.counters.add(self._counted)
+            self._counted = ArchiveCounters()
             for log in logs.touched:
                 for extent in log.extents:
                     self._committed(log.folder, extent)

@@ -68,6 +68,7 @@ def test_other_octets_are_kept_and_marked_and_their_own_repetition_is_dropped(tm
     with ArchiveWriter(str(tmp_path), "spool") as writer:
         assert not writer.write(genuine[0], NOON_US)
         assert writer.write(own(1, text="a third"), NOON_US, FORGER)
+        writer.commit(b"9")
         assert (writer.counters.duplicates, writer.counters.differing) == (1, 1)
         assert "router1: run 5f, number 1, from 198.51.100.9" in writer.counters.last_difference
 
@@ -212,4 +213,5 @@ def test_a_part_that_a_crash_left_empty_in_the_other_format_hides_nothing(tmp_pa
         writer.commit(b"1")
     with ArchiveWriter(str(tmp_path), "spool") as writer:
         assert not writer.write(own(1), NOON_US, ROUTER)
-        assert not writer.counters.uncompared
+        writer.commit(b"2")
+        assert (writer.counters.duplicates, writer.counters.uncompared) == (1, 0)

@@ -20,6 +20,7 @@ from harness.small_disk import SmallDisk
 
 from relay.archive.filing.filing_policy import FilingPolicy, FilingTerms
 from relay.archive.writer import recovery
+from relay.archive.writer.archive_counters import ArchiveCounters
 from relay.archive.writer.archive_writer import ArchiveWriter
 from relay.archive.writer.journal import MAGIC
 from relay.errors import StorageError, TemporaryError
@@ -125,6 +126,16 @@ def test_duplicates_are_told_counted_and_not_stored(archive: Path) -> None:
         assert writer.counters.duplicates == 3
         assert writer.counters.messages == 6
     assert len(all_stored(archive)) == 6
+
+
+def test_what_is_never_committed_is_not_counted_because_it_comes_again(archive: Path) -> None:
+    counters = ArchiveCounters()
+    for cursor in (b"", b"", b"1"):
+        with ArchiveWriter(str(archive), "spool", counters=counters) as writer:
+            assert [writer.write(own(1), NOON_US) for _ in range(2)] == [True, False]
+            if cursor:
+                writer.commit(cursor)
+    assert (counters.messages, counters.duplicates) == (1, 1)
 
 
 def test_duplicates_are_known_after_a_restart_and_on_other_days(archive: Path) -> None:
