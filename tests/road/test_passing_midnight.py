@@ -67,7 +67,12 @@ class LogServer:
         return now
 
     def send_over(self, moment: dt.datetime) -> None:
-        """Send from before a moment until after it."""
+        """Send from before a moment until after it.
+
+        What was sent before is archived first. Else one extent would cover the clock's leap, and a reader knows only
+        the extent's time of receipt.
+        """
+        self.wait_for_reader()
         self.clock.set(moment - AROUND)
         wait_until(lambda: self.send() > moment + AROUND, 30, "the moment")
 
@@ -77,9 +82,14 @@ class LogServer:
         argv = [*self.relay, "events", *options, "--follow", "--bookmark", str(self.folder / "bookmark")]
         with Process(argv, self.folder / "read", self.clock.environment) as process:
             yield process
-            wait_until(lambda: len(self.read()) >= len(self.sent), 30, lambda: f"{len(self.read())} {process.log}")
+            self.wait_for_reader()
             process.stop()
             assert process.exit_code == 0
+
+    def wait_for_reader(self) -> None:
+        wait_until(
+            lambda: len(self.read()) >= len(self.sent), 30, lambda: f"{len(self.read())} of {len(self.sent)} are read"
+        )
 
     def read(self) -> list[dict[str, Any]]:
         """Everything that readers have printed."""
