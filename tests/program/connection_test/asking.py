@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.forked_relay import forked_relay
 from harness.relay import RELAY
 
 STEPS = [
@@ -94,7 +95,9 @@ def _words(configuration: Path, *arguments: str) -> list[str]:
 
 def ask(configuration: Path, *arguments: str, prefix: Sequence[str] = ()) -> Answer:
     """Run it to its end, as a user would, behind another command if one is given."""
-    return _answer([*prefix, *argv(configuration, "--json", *arguments)])
+    if prefix:
+        return _answer(_ended([*prefix, *argv(configuration, "--json", *arguments)]))
+    return _answer(forked_relay().run(_words(configuration, "--json", *arguments)))
 
 
 def ask_patiently(configuration: Path, *, timeout: str = "", prefix: Sequence[str] = ()) -> Answer:
@@ -102,11 +105,17 @@ def ask_patiently(configuration: Path, *, timeout: str = "", prefix: Sequence[st
 
     For a collector that surely does something: a busy machine must not decide which step notices it.
     """
-    return _answer([*prefix, sys.executable, "-c", _PATIENT, str(configuration), timeout])
+    words = [str(configuration), timeout]
+    if prefix:
+        return _answer(_ended([*prefix, sys.executable, "-c", _PATIENT, *words]))
+    return _answer(forked_relay().run(words, _PATIENT))
 
 
-def _answer(command: Sequence[str]) -> Answer:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+def _ended(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+def _answer(done: subprocess.CompletedProcess[str]) -> Answer:
     assert done.stderr == ""
     return Answer(done.returncode, json.loads(done.stdout))
 
