@@ -46,8 +46,10 @@ _DISPUTED: Final = f"{DISPUTED}/"
 _BOM: Final = b"\xef\xbb\xbf"
 _RUN: Final = b' relayRun="'
 _NAME: Final = r"[!#-<>-\\^-~]+"
-_ELEMENT: Final = re.compile(rf'\[({_NAME})((?: {_NAME}="(?:[^"\\\]]++|\\.)*+")*+)\]', re.DOTALL)
-_PARAM: Final = re.compile(rf' ({_NAME})="((?:[^"\\\]]++|\\.)*+)"', re.DOTALL)
+# Repeated groups are not possessive: Python 3.11 up to 3.11.4 continues in the wrong place after the last one.
+_VALUE: Final = r'"([^"\\\]]*+(?:\\.[^"\\\]]*+)*)"'
+_ELEMENT: Final = re.compile(rf"\[({_NAME})((?: {_NAME}={_VALUE})*)\]", re.DOTALL)
+_PARAM: Final = re.compile(rf" ({_NAME})={_VALUE}", re.DOTALL)
 _ESCAPED: Final = re.compile(r'\\(["\\\]])')
 _NO_FIELDS: Final[dict[str, str | list[str]]] = {}
 _NOT_NUMBERED: Final[dict[str, Any]] = {"run": None, "number": None, "part": None, "parts": None}
