@@ -20,6 +20,7 @@ where the first four but the originator are null when no readable ledger describ
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -44,13 +45,16 @@ _AUDITD: Final = b"auditd"
 _DISPUTED: Final = f"{DISPUTED}/"
 """Before a name that is not shown as that of the originator, because it is bound to another sender."""
 _BOM: Final = b"\xef\xbb\xbf"
-_RUN: Final = b' relayRun="'
+_RUN: Final = ' relayRun="'
 _NAME: Final = r"[!#-<>-\\^-~]+"
 # Repeated groups are not possessive: Python 3.11 up to 3.11.4 continues in the wrong place after the last one.
 _VALUE: Final = r'"([^"\\\]]*+(?:\\.[^"\\\]]*+)*)"'
 _ELEMENT: Final = re.compile(rf"\[({_NAME})((?: {_NAME}={_VALUE})*)\]", re.DOTALL)
 _PARAM: Final = re.compile(rf" ({_NAME})={_VALUE}", re.DOTALL)
+_ESCAPED_OCTET: Final = "\\x"
+"""How an octet that is not UTF-8 begins, when it is decoded."""
 _ESCAPED: Final = re.compile(r'\\(["\\\]])')
+_REMEMBERED_SECONDS: Final = 8192
 _NO_FIELDS: Final[dict[str, str | list[str]]] = {}
 _NOT_NUMBERED: Final[dict[str, Any]] = {"run": None, "number": None, "part": None, "parts": None}
 
@@ -176,11 +180,15 @@ class JsonLines:
     def __init__(self) -> None:
         self._extent: Extent | None = None
         self._received = _received(None)
+        self._encode = msgspec.json.Encoder().encode
 
     def line(self, event: PastEvent) -> bytes:
         """The event as one line."""
-        match = strict.MESSAGE.match(event.message)
-        fields = _fields_of_other(event) if match is None else _fields_of_rfc5424(event, match)
+        text = decoded(event.message)
+        match = strict.MESSAGE_AS_TEXT.match(text)
+        if match is not None and _ESCAPED_OCTET in text and strict.MESSAGE.match(event.message) is None:
+            match = None  # only the escapes make it legal
+        fields = _fields_of_other(event) if match is None else _fields_of_rfc5424(event, text, match)
         if event.facts is not None:
             if event.facts.extent is not self._extent:
                 self._extent = event.facts.extent
@@ -188,12 +196,13 @@ class JsonLines:
             fields["originator"] = event.facts.originator
             fields.update(self._received)
             fields["marks"] = event.facts.marks
-        return msgspec.json.encode(fields) + b"\n"
+        return self._encode(fields) + b"\n"
 
 
-def _fields_of_rfc5424(event: PastEvent, match: re.Match[bytes]) -> dict[str, Any]:
-    """Those of a legal message, which most are: nothing is read that is not printed."""
+def _fields_of_rfc5424(event: PastEvent, text: str, match: re.Match[str]) -> dict[str, Any]:
+    """Those of a legal message, which most are: it is decoded once, and nothing is read that is not printed."""
     priority, second, fraction, zone, host, app, procid, msgid, written = match.groups()
+    # Before STRUCTURED-DATA all is ASCII, so that it begins at the same place in text and octets.
     identity = strict.identity_in(event.message, match.start(9)) if _RUN in written else None
     data = _structured_data(written)
     own = next(iter(data.values()), _NO_FIELDS)
@@ -209,10 +218,18 @@ def _fields_of_rfc5424(event: PastEvent, match: re.Match[bytes]) -> dict[str, An
         "type": event.type_by(identity),
         "router": own.get("router"),
         "node": own.get("node"),
-        **_identity(identity),
+        **(_NOT_NUMBERED if identity is None else _numbers(identity)),
         "structured_data": data,
-        **message_as_json(event.message[match.end() :]),
+        **_message_of(event.message, text, match.end()),
     }
+
+
+def _message_of(message: bytes, text: str, begin: int) -> dict[str, str | None]:
+    """MSG, which begins there in the text."""
+    if _ESCAPED_OCTET not in text:
+        return {"message": text[begin:], "message_base64": None}
+    match = strict.MESSAGE.match(message)
+    return message_as_json(message[match.end() :] if match is not None else message)
 
 
 def _fields_of_other(event: PastEvent) -> dict[str, Any]:
@@ -225,10 +242,10 @@ def _fields_of_other(event: PastEvent) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "time": _timestamp(reading.time),
-        "hostname": _field(reading.host),
-        "app_name": _field(reading.app),
-        "procid": _field(reading.procid),
-        "msgid": _field(reading.msgid),
+        "hostname": _decoded_field(reading.host),
+        "app_name": _decoded_field(reading.app),
+        "procid": _decoded_field(reading.procid),
+        "msgid": _decoded_field(reading.msgid),
         "facility": reading.facility,
         "severity": reading.severity,
         "type": event.type_by(None),
@@ -240,15 +257,20 @@ def _fields_of_other(event: PastEvent) -> dict[str, Any]:
     }
 
 
-def _structured_data(written: bytes) -> StructuredData:
+def _structured_data(written: str) -> StructuredData:
     """Legal STRUCTURED-DATA."""
-    if written == rfc5424.NILVALUE:
+    if written == "-":
         return {}
-    text = decoded(written)
-    params = ((match[1], _PARAM.findall(match[2])) for match in _ELEMENT.finditer(text))
-    if "\\" in text:
-        return _merged((name, [(key, _ESCAPED.sub(r"\1", value)) for key, value in found]) for name, found in params)
-    return _merged(params)
+    # One element without escapes, which most are: each quotation mark begins or ends a value.
+    if "\\" not in written and '"][' not in written and '"' in written:
+        begin = written.index(" ")
+        pieces = written[begin:].split('"')
+        names, texts = [piece[1:-1] for piece in pieces[:-1:2]], pieces[1::2]
+        values: dict[str, str | list[str]] = dict(zip(names, texts, strict=True))
+        if len(values) == len(names):
+            return {written[1:begin]: values}
+    params = ((match[1], _PARAM.findall(match[2])) for match in _ELEMENT.finditer(written))
+    return _merged((name, [(key, _ESCAPED.sub(r"\1", value)) for key, value in found]) for name, found in params)
 
 
 def _merged(elements: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> StructuredData:
@@ -264,9 +286,7 @@ def _merged(elements: Iterable[tuple[str, Iterable[tuple[str, str]]]]) -> Struct
     return data
 
 
-def _identity(identity: rfc5424.Identity | None) -> dict[str, Any]:
-    if identity is None:
-        return _NOT_NUMBERED
+def _numbers(identity: rfc5424.Identity) -> dict[str, Any]:
     return {
         "run": decoded(identity.run),
         "number": identity.sequence,
@@ -286,12 +306,26 @@ def _received(extent: Extent | None) -> dict[str, Any]:
     }
 
 
-def _time_of(second: bytes | None, fraction: bytes | None, zone: bytes | None) -> str | None:
+def _time_of(second: str | None, fraction: str | None, zone: str | None) -> str | None:
     """A legal TIMESTAMP in UTC, with three or six fraction digits; None when there is none or its date is not one."""
-    if second is None or zone is None or (begun := strict.since_epoch(second, zone)) is None:
+    if second is None or zone is None or (begun := _second_of(second, zone)) is None:
         return None
-    return _timestamp(begun + (int(fraction.ljust(6, b"0")) if fraction else 0))
+    digits = (fraction or "").ljust(3, "0")
+    if len(digits) > len("123"):
+        digits = digits.ljust(6, "0").removesuffix("000")
+    return f"{begun}.{digits}Z"
 
 
-def _field(octets: bytes | None) -> str | None:
+@lru_cache(_REMEMBERED_SECONDS)
+def _second_of(second: str, zone: str) -> str | None:
+    """In UTC, without a fraction; a zone does not change that."""
+    written = _timestamp(strict.since_epoch(second.encode("ascii"), zone.encode("ascii")))
+    return written and written.partition(".")[0]
+
+
+def _field(written: str) -> str | None:
+    return None if written == "-" else written
+
+
+def _decoded_field(octets: bytes | None) -> str | None:
     return None if octets is None or octets == rfc5424.NILVALUE else decoded(octets)

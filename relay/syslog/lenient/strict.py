@@ -28,6 +28,8 @@ MESSAGE: Final = re.compile(
     _HEADER + rb'(-|(?:\[%b(?: %b="[^"\\\]]*+(?:\\.[^"\\\]]*+)*")*\])+)(?: |\Z)' % (SD_NAME, SD_NAME),
     re.DOTALL,
 )
+MESSAGE_AS_TEXT: Final = re.compile(MESSAGE.pattern.decode("ascii"), re.DOTALL | re.ASCII)
+"""`MESSAGE` for a message that is decoded already, with the same groups."""
 _OWN: Final = (
     rb"\[%b"
     rb' relayRun="([!#-\[^-~]{1,64})"'
