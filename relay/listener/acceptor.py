@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from relay.listener.admission import Admission
+from relay.listener.admission.admission import Admission
 
 PAUSE: Final = 0.5
 """Seconds until a listener without a descriptor tries again."""

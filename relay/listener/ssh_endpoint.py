@@ -42,7 +42,7 @@ from typing_extensions import override
 
 from relay.errors import RelayError, UnavailableError
 from relay.listener.acceptor import Acceptor
-from relay.listener.admission import Admission, AdmittedConnection
+from relay.listener.admission.admission import Admission, AdmittedConnection
 from relay.listener.listening_socket import Listener, binding
 from relay.listener.stream import ByteStream
 from relay.system.rare_log import RareLog
@@ -164,7 +164,7 @@ class ChannelStream(ByteStream):
             self._connection.close()  # the whole connection: the sender must not see a clean end
 
 
-Serve = Callable[[ChannelStream], Awaitable[None]]
+Serve = Callable[[ChannelStream], Awaitable[object]]
 """Receives one stream, and closes or aborts it."""
 
 

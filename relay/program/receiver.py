@@ -25,11 +25,13 @@ from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.route import Route, routes_to_servers
 from relay.delivery.sessions.archive_session import ArchiveSession
 from relay.errors import ConfigurationError, RelayError
-from relay.listener.aside import Aside
+from relay.listener.admission.source_log import SourceLog
 from relay.listener.conversation import ALL
 from relay.listener.listeners import Listeners
+from relay.listener.reception.aside import Aside
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.ssh_endpoint import SshEndpoint
-from relay.listener.stream import ANSWER_WITHIN, StreamReception, StreamTerms
+from relay.listener.stream import ANSWER_WITHIN, StreamReception
 from relay.listener.tls import ServerIdentity, TlsListener
 from relay.program.alarms import listener_losses
 from relay.program.housekeeping import Watches, author_of, policy_of
@@ -140,6 +142,7 @@ def terms_of_streams(url: str, settings: Settings, writable: asyncio.Event) -> S
     return StreamTerms(
         dialects=ALL,
         max_message_size=receiver.max_message_size,
+        first_message_timeout=receiver.first_message_timeout,
         listener=url,
         aside=Aside(os.path.join(receiver.archive, OWN, "aside")),
         proxies=receiver.proxies if receiver.proxy_protocol else (),
@@ -341,14 +344,14 @@ class Receiver(RunningParts):
         if tls is not None and self._identity is not None and url == f"tls://{tls.listen}":
             await listeners.begin_tls(tls.listen, self._identity, terms)
         elif ssh is not None and url == f"ssh://{ssh.listen}":
-            turn = asyncio.Lock()
+            shared = functools.partial(StreamReception, turn=asyncio.Lock(), source_log=SourceLog(_log))
             endpoint = SshEndpoint(
                 ssh.listen.host,
                 ssh.listen.port,
                 host_key_file=ssh.host_key,
                 authorized_keys_file=ssh.authorized_keys,
                 allowed=_allowed(settings),
-                serve=lambda stream: StreamReception(stream, submit, counters, listeners.terms[url], turn=turn).run(),
+                serve=lambda stream: shared(stream, submit, counters, listeners.terms[url]).run(),
                 admission=listeners.admission,
             )
             await listeners.add(url, endpoint, terms)

@@ -15,9 +15,10 @@ from harness.leaping_loop import leap, run_leaping
 from harness.waiting import until
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
-from relay.listener.admission import Admission, ConnectionLimits
+from relay.listener.admission.admission import Admission, ConnectionLimits
 from relay.listener.listening_socket import cannot_listen
-from relay.listener.stream import ListenerCounters, StreamTerms
+from relay.listener.reception.listener_counters import ListenerCounters
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tcp import StreamListener, TcpListener
 from relay.syslog.framing import octet_counted
 from relay.values.event import Batch, EventType
@@ -380,7 +381,7 @@ class TestFaults:
     def test_silence_before_a_frame_does_not_count_against_it(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
-            terms = StreamTerms(frame_timeout=60)
+            terms = StreamTerms(frame_timeout=60, silent_timeout=600)
             async with listening(spool, terms) as listener, connected(listener) as sender:
                 await until(lambda: listener.counters.open == 1)
                 await leap(100)  # silent for longer than a frame may take
@@ -430,7 +431,7 @@ def abort(sender: Sender) -> None:
 
 
 class TestCeilings:
-    @pytest.mark.parametrize("limits", [ConnectionLimits(3), ConnectionLimits(per_address=3, loopback_exempt=False)])
+    @pytest.mark.parametrize("limits", [ConnectionLimits(3), ConnectionLimits(per_address=3, exempt=())])
     def test_one_connection_too_many_is_reset_and_later_ones_succeed(self, limits: ConnectionLimits) -> None:
         async def scenario() -> None:
             spool = HeldSpool()

@@ -19,7 +19,7 @@ from harness.receiver import Receiver
 from harness.waiting import wait_until
 
 from relay.errors import NoInputError, PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
-from relay.listener.admission import Admission, ConnectionLimits
+from relay.listener.admission.admission import Admission, ConnectionLimits
 from relay.listener.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoint
 from relay.transport.ssh import channel_mark
 from relay.transport.ssh.handshake import HandshakeLimits
@@ -537,7 +537,7 @@ def test_a_connection_without_a_login_in_time_is_closed(tmp_path: Path) -> None:
     "limits",
     [
         ConnectionLimits(unauthenticated=2),
-        ConnectionLimits(per_address=2, loopback_exempt=False),
+        ConnectionLimits(per_address=2, exempt=()),
         ConnectionLimits(connections=2),
     ],
 )

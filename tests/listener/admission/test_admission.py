@@ -10,6 +10,7 @@ import socket
 import threading
 import tracemalloc
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -17,7 +18,16 @@ from harness.held_spool import HeldSpool
 from harness.waiting import until
 
 from relay.listener import acceptor
-from relay.listener.admission import Admission, ConnectionLimits, Refusal, is_loopback
+from relay.listener.admission.admission import (
+    SILENT_FOR,
+    UNPROVEN_FOR,
+    Admission,
+    AdmittedConnection,
+    ConnectionLimits,
+    Refusal,
+)
+from relay.listener.admission.penalties import SenderFault
+from relay.listener.admission.standing import PER_SECOND
 from relay.listener.tcp import SocketConnection, TcpListener
 from relay.system.minute_log import MinuteLog
 
@@ -99,10 +109,14 @@ def test_senders_behind_a_proxy_are_each_limited_and_not_together() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1", ""])
 def test_the_ceiling_of_an_address_does_not_apply_on_this_machine(address: str) -> None:
-    admission = Admission(ConnectionLimits(per_address=1))
-    assert all(admission.admit(address) for _ in range(3))
-    assert not is_loopback("192.0.2.1")
-    assert not is_loopback("fe80::1%eth0")
+    async def scenario() -> None:
+        admission = Admission(ConnectionLimits(per_address=1))
+        assert all(admission.admit(address) for _ in range(3))
+        for stranger in ("192.0.2.1", "fe80::1%eth0"):
+            assert admission.admit(stranger)
+            assert admission.admit(stranger) is None
+
+    run(scenario)
 
 
 def test_refusals_are_one_line_at_once_and_then_one_a_minute_with_the_counts(
@@ -120,10 +134,8 @@ def test_refusals_are_one_line_at_once_and_then_one_a_minute_with_the_counts(
 
     run(scenario)
     texts = [record.getMessage() for record in caplog.records]
-    assert texts[0].startswith(
-        "1 connection refused: 1 beyond max-connections = 1, the last from 192.0.2.9; 1 are open"
-    )
-    assert texts[1].startswith("99 connections refused: 99 beyond max-connections = 1")
+    assert texts[0].startswith("1 connection refused: 1 beyond max-connections = 1; 1 from 192.0.2.9; if these")
+    assert texts[1].startswith("99 connections refused: 99 beyond max-connections = 1; 99 from 192.0.2.9; if these")
     assert texts[2].startswith("no file descriptor for a new connection")
     assert "LimitNOFILE" in texts[2]
 
@@ -235,3 +247,190 @@ def test_a_connection_that_failed_is_freed_at_once_without_the_garbage_collector
             assert listener.counters.truncated + listener.counters.framing_errors + listener.counters.lost == 10
 
     run(scenario)
+
+
+class Door:
+    """An admission with a clock that stands still, chance that is known, and the connections that it has broken off."""
+
+    def __init__(self, limits: ConnectionLimits, chance: float = 0.0) -> None:
+        self.now = 1000.0
+        self.chance = chance
+        self.broken_off: list[str] = []
+        self.admission = Admission(limits, monotonic=lambda: self.now, chance=lambda: self.chance)
+
+    def admit(self, name: str, address: str, *, authenticates: bool = False) -> AdmittedConnection | None:
+        """A connection of that name."""
+        admitted = self.admission.admit(address, authenticates=authenticates)
+        if admitted is not None:
+            admitted.close = lambda: self.broken_off.append(name)
+        return admitted
+
+    def served(self, address: str, *, authenticates: bool = False) -> AdmittedConnection:
+        """A connection that is surely admitted."""
+        admitted = self.admit("", address, authenticates=authenticates)
+        assert admitted is not None
+        return admitted
+
+
+def test_idle_connections_make_room_for_newcomers_the_oldest_silent_one_first() -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits(connections=4))
+        quiet = door.admit("quiet router", "127.0.0.1")
+        assert quiet is not None
+        quiet.heard()
+        quiet.completed()
+        speaking = door.admit("speaking", "127.0.0.1")
+        assert speaking is not None
+        speaking.heard()
+        for name in ("silent 1", "silent 2"):
+            assert door.admit(name, "127.0.0.1")
+        assert door.admit("at once", "127.0.0.1") is None
+        door.now += SILENT_FOR
+        assert door.admit("third", "127.0.0.1")
+        assert door.admit("fourth", "127.0.0.1")
+        assert door.admit("fifth", "127.0.0.1") is None
+        assert door.broken_off == ["silent 1", "silent 2"]
+        door.now += UNPROVEN_FOR
+        for number in range(3):
+            assert door.admit(f"later {number}", "127.0.0.1")
+        assert door.broken_off[2:] == ["third", "fourth", "speaking"]
+        door.now += 1e6
+        for number in range(20):
+            assert door.admit(f"flood {number}", "127.0.0.1")
+            door.now += SILENT_FOR
+        assert "quiet router" not in door.broken_off
+        assert (door.admission.connections, door.admission.made_room) == (4, 25)
+
+    run(scenario)
+
+
+def test_twenty_idle_connections_of_a_local_user_do_not_keep_logins_out() -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits(unauthenticated=20))
+        for number in range(20):
+            door.chance = 1.0 if number < 19 else 0.999
+            assert door.admit(f"idle {number}", "127.0.0.1", authenticates=True)
+        door.now += SILENT_FOR
+        door.chance = 0.0
+        login = door.admit("login", "127.0.0.1", authenticates=True)
+        assert login is not None
+        assert door.broken_off == ["idle 0"]
+
+    run(scenario)
+
+
+def test_unfinished_logins_make_room_from_the_source_that_has_the_most() -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits(unauthenticated=10))
+        for name, address in [("other", "192.0.2.1"), *((f"of crowd {n}", "192.0.2.9") for n in range(5))]:
+            admitted = door.admit(name, address, authenticates=True)
+            assert admitted is not None
+            admitted.heard()
+        assert door.admit("half is reached", "192.0.2.9", authenticates=True) is None
+        door.now += UNPROVEN_FOR
+        assert door.admit("of crowd 5", "192.0.2.9", authenticates=True)
+        for number in range(4):
+            assert door.admit(f"further {number}", f"192.0.2.{100 + number}", authenticates=True)
+        assert door.admit("newcomer", "192.0.2.200", authenticates=True)
+        assert door.broken_off == ["of crowd 0", "of crowd 1"]
+        assert door.admission.unauthenticated == 10
+
+    run(scenario)
+
+
+def test_newcomers_are_dropped_at_random_before_the_ceiling_is_reached() -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits(unauthenticated=100), chance=0.5)
+        served = sum(door.admit("", f"198.51.100.{n}", authenticates=True) is not None for n in range(100))
+        assert 30 < served < 50
+        door.chance = 0.9
+        assert door.admit("", "198.51.100.200", authenticates=True)
+        assert door.admit("", "198.51.100.201") is not None
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("fault", "authenticates", "needed"),
+    [
+        (None, True, 15),
+        (SenderFault.AUTHENTICATION, True, 3),
+        (SenderFault.TIMEOUT, True, 2),
+        (SenderFault.GARBAGE, False, 3),
+    ],
+)
+def test_a_source_whose_connections_fail_is_refused_for_a_while(
+    fault: SenderFault | None, authenticates: bool, needed: int
+) -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits())
+        for _ in range(needed):
+            admitted = door.served("2001:db8::1", authenticates=authenticates)
+            admitted.heard()
+            if fault is not None:
+                admitted.fault(fault)
+            admitted.leave()
+        assert door.admit("", "2001:db8::2") is None
+        assert door.admit("", "2001:db8:0:1::2")
+        assert door.admission.refused == {Refusal.PENALTY: 1}
+        door.now += 20
+        assert door.admit("", "2001:db8::2")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("proves", [AdmittedConnection.authenticated, AdmittedConnection.completed])
+def test_strangers_behind_the_same_address_do_not_lock_a_good_sender_out(
+    proves: Callable[[AdmittedConnection], None],
+) -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits(), chance=0.9)
+        good = door.served("192.0.2.1", authenticates=True)
+        good.heard()
+        proves(good)
+        good.fault(SenderFault.GARBAGE)
+        good.leave()
+        for _ in range(15):
+            door.served("192.0.2.1").leave()
+        passed = [door.admit("", "192.0.2.1", authenticates=True) is not None for _ in range(PER_SECOND + 5)]
+        assert passed == [True] * PER_SECOND + [False] * 5
+        door.now += 1
+        assert door.admit("", "192.0.2.1", authenticates=True)
+
+    run(scenario)
+
+
+def test_exempt_sources_and_proxies_get_no_penalty_and_the_sender_behind_a_proxy_does() -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits(per_address=2))
+        for _ in range(100):
+            door.served("127.0.0.1", authenticates=True).leave()
+            health_check = door.admission.admit("192.0.2.100", is_proxy=True)
+            assert health_check is not None
+            health_check.leave()
+        for number in range(5):
+            proxied = door.admission.admit("192.0.2.100", authenticates=True, is_proxy=True)
+            assert proxied is not None
+            assert proxied.move("192.0.2.1") == (number < 3)
+            proxied.fault(SenderFault.AUTHENTICATION)
+            proxied.leave()
+        assert door.admission.refused == {Refusal.PENALTY: 2}
+        assert door.admission.connections == door.admission.unauthenticated == 0
+
+    run(scenario)
+
+
+def test_many_sources_share_one_line_that_names_a_few(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        admission = Admission(ConnectionLimits(connections=1), monotonic=lambda: 0.0)
+        assert admission.admit("192.0.2.1")
+        for number in range(2000):
+            admission.admit(str(ip_address(number + 2**31)))
+        admission.close()
+
+    run(scenario)
+    first, second = caplog.messages
+    assert "1 from 128.0.0.0;" in first
+    assert second.startswith("1999 connections refused: 1999 beyond max-connections = 1; 1743 from other senders, 1")
+    assert "and others from 252 further sources; if these senders are yours" in second
+    assert len(second) < 400
