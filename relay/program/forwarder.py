@@ -42,6 +42,7 @@ from relay.spool.commit import Routing
 from relay.spool.store import Store
 from relay.system.clock import read_clocks
 from relay.system.command import check_command
+from relay.system.descriptors import raise_descriptor_limit
 from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
@@ -277,6 +278,7 @@ class Forwarder(RunningParts):
 
 async def forward(start: LoadedConfiguration, read_again: Callable[[], LoadedConfiguration]) -> None:
     """Forward until SIGTERM or SIGINT; SIGHUP or a request on the control socket reloads."""
+    raise_descriptor_limit()
     settings = start.settings
     with Signals() as signals:
         check(settings)

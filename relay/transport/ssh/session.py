@@ -171,9 +171,8 @@ class SshSession(Transport):
             remedy = self._prohibition_remedy(self._remote)
             return UnavailableError(what, "administratively prohibited by the SSH server", remedy)
         if reason == _SHORTAGE:
-            return UnavailableError(
-                what, "the SSH server refuses another channel (resource shortage)", "raise its limit"
-            )
+            cause = "the SSH server refuses another channel (resource shortage)"
+            return ChannelShortageError(what, cause, "raise its limit")
         if reported == os.strerror(errno.ECONNREFUSED):
             remedy = f"nothing listens on {self._remote} at the SSH server; start the collector or correct remote-port"
             return UnavailableError(what, "connection refused", remedy)
@@ -196,6 +195,10 @@ class SshSession(Transport):
             "addresses for sshd; (3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: (4) "
             "PermitOpen names another address; (5) AllowTcpForwarding is no or remote, or DisableForwarding is yes"
         )
+
+
+class ChannelShortageError(UnavailableError):
+    """The SSH server opens no further channel in this session."""
 
 
 class SshPipe(Pipe):
