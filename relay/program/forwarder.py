@@ -284,6 +284,7 @@ async def forward(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
         check(settings)
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             forwarder = Forwarder(road)
+            road.supervisor.on_failure = signals.limit_stop
             try:
                 await forwarder.begin(settings, start.digests)
                 reloads = Reloader(road, read_again, forwarder)
@@ -313,7 +314,7 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
             sources = [cast("Source", each) for each in inputs if not isinstance(each, KernelLost)]
             road.live_sources = lambda: [live_source(source, "") for source in sources]
             with serving():
-                await until_drained(_drain(road, inputs, timeout), signals)
+                await until_drained(road, _drain(road, inputs, timeout), signals)
 
 
 async def _drain(road: Road, inputs: list[EventInput], timeout: float | None) -> None:  # noqa: ASYNC109  as `drain`

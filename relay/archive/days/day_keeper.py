@@ -97,7 +97,7 @@ class DayKeeper:
         self._may_age = may_age
         self._clock = clock
         self._floor = floor
-        self._stopping = Event()
+        self.stopping = Event()
         self._look_now = Event()
         self._vanished = VanishedDays(disk, self._archive)
         self._explained: dict[str, int] = {}
@@ -129,13 +129,13 @@ class DayKeeper:
 
     def stop(self) -> None:
         """Let `run` return within a moment."""
-        self._stopping.set()
+        self.stopping.set()
         self._look_now.set()
         self.compressor.kill()
 
     def run(self) -> None:
         """Look, compress what is due, and wait, until `stop` is called. A bug ends one round."""
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             self._look_now.clear()
             day, begun = day_of(self._clock()), time.monotonic()
             end = begun + LOOK_SECONDS
@@ -191,7 +191,7 @@ class DayKeeper:
             yield thing
             worked = time.monotonic() - begun
             if worked > _SLICE_SECONDS:
-                if self._stopping.wait(worked * rest):
+                if self.stopping.wait(worked * rest):
                     return
                 begun = time.monotonic()
 
@@ -243,7 +243,7 @@ class DayKeeper:
         removed = RemovedDays()
         for stored in self._in_slices(oldest, _REST_OF_REMOVALS):
             cause = removal_cause(stored, total, terms, now, by_age=self._may_age())
-            if cause is None or self._stopping.is_set():
+            if cause is None or self.stopping.is_set():
                 break
             try:
                 if self._remove_day(stored, cause, now):
@@ -297,7 +297,7 @@ class DayKeeper:
         paths = {f"{stored.folder}/{_plain(stored)}": stored for stored in due}
         self._compressions = {path: failed for path, failed in self._compressions.items() if path in paths}
         for path, stored in paths.items():
-            if self._stopping.is_set() or time.monotonic() >= until or self._terms.compress_after == NEVER:
+            if self.stopping.is_set() or time.monotonic() >= until or self._terms.compress_after == NEVER:
                 return
             failed = self._compressions.pop(path, None)
             if failed is not None and failed.retry_at > time.monotonic():
@@ -306,7 +306,7 @@ class DayKeeper:
             try:
                 self._compress_day(stored, path)
             except RelayError as error:
-                if self._stopping.is_set() or (isinstance(error, StorageError) and error.full):
+                if self.stopping.is_set() or (isinstance(error, StorageError) and error.full):
                     return  # the alarms about the disk report this, and the compression never fills it
                 if isinstance(error, StorageError) and error.absent:
                     continue

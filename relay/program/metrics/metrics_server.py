@@ -7,6 +7,7 @@ harms that connection alone.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
@@ -18,6 +19,7 @@ from relay.program.metrics.exposition import exposition
 from relay.program.metrics.monitor import Monitor
 from relay.program.road import Road
 from relay.system.disk import Disk
+from relay.system.supervision import keep_running
 from relay.values.address import Address
 from relay.values.text import bug_text, error_text
 
@@ -57,7 +59,9 @@ class MetricsServer:
         self._monitor = Monitor(road, disk or Disk())
         self._program = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._stopped = threading.Event()
+        work = functools.partial(keep_running, "the metrics end", self._run, self._stopped)
+        self._thread = threading.Thread(target=work, name="metrics", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._started = threading.Event()
@@ -74,6 +78,7 @@ class MetricsServer:
 
     async def stop(self) -> None:
         """Close the address and end the thread."""
+        self._stopped.set()
         if self._loop is not None and self._stopping is not None:
             with contextlib.suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._stopping.set)
@@ -84,10 +89,10 @@ class MetricsServer:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except Exception as bug:  # noqa: BLE001  the program must go on without it
-            _log.error("the metrics end: %s; please report it with the log", bug_text(bug))
         finally:
             self._started.set()
+            if not self._stopped.is_set():  # the next attempt needs open ones
+                self._sockets = binding(self.address)()
 
     async def _serve(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()

@@ -6,6 +6,7 @@ runs, `MOST_WAITING` changes wait; beyond that the oldest is dropped. The first 
 it works again. relay's end waits for no run.
 """
 
+import functools
 import logging
 import queue
 import threading
@@ -15,6 +16,7 @@ from typing import Final, Self
 from relay.errors import RelayError
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system import command
+from relay.system.supervision import keep_running
 from relay.values.alarm import AlarmChange
 from relay.values.configuration.settings import RelaySettings
 from relay.values.text import shortened
@@ -82,7 +84,8 @@ class AlarmCommand:
             except queue.Full:
                 self._drop_one()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="alarm-command", daemon=True)
+            work = functools.partial(keep_running, "alarm-command", self._work, threading.Event())
+            self._thread = threading.Thread(target=work, name="alarm-command", daemon=True)
             self._thread.start()
 
     def _drop_one(self) -> None:

@@ -25,6 +25,7 @@ relay.transport.ssh.local_port; each is reported, and connecting is retried.
 """
 
 import contextlib
+import functools
 import logging
 import select
 import socket
@@ -40,6 +41,7 @@ from sshtunnel import BaseSSHTunnelForwarderError, SSHTunnelForwarder, _ForwardH
 from typing_extensions import override
 
 from relay.errors import InternalError, RelayError
+from relay.system.supervision import keep_running
 from relay.transport.retry import Backoff, keep_trying
 from relay.transport.ssh import channel_mark, local_port
 from relay.transport.ssh.handshake import HandshakeLimits
@@ -97,7 +99,8 @@ class PortForward:
         self._clients = LocalClients(self._limits.connections, forwarding.local_port)
         self._session: SshSession | None = None
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self.run, name=f"port-forwarding {self.name}", daemon=True)
+        work = functools.partial(keep_running, f"port-forwarding {self.name}", self.run, self._stopped)
+        self._thread = threading.Thread(target=work, name=f"port-forwarding {self.name}", daemon=True)
 
     def __repr__(self) -> str:
         return f"<PortForward {self.name} {self.state}, {self.connections} connections>"

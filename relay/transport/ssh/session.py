@@ -67,7 +67,8 @@ class SshSession(Transport):
     ) -> Self:
         """Connect, verify the server, log in; TemporaryError once `stop` is set."""
         key = private_key.load(forwarding.private_key, forwarding.algorithms)
-        passed(HandshakeStep.PRIVATE_KEY, f"{key.get_name()} {private_key.public_key(key).fingerprint}")
+        public = private_key.public_key(key)
+        passed(HandshakeStep.PRIVATE_KEY, f"{public.type} {public.fingerprint}")
         known_hosts = KnownHosts.read(forwarding.known_hosts)
         host, port = forwarding.server_address, forwarding.server_port
         pinned = [known.key.type for known in known_hosts.pinned(host, port)]
