@@ -26,8 +26,8 @@ from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import LostRange
 from relay.spool.segments.segment_reader import SpoolDamage
 from relay.spool.store import Store
+from relay.system.background.supervision import keep_running
 from relay.system.clock import wall_clock
-from relay.system.supervision import keep_running
 from relay.transport import StillOpenError, retry
 from relay.values.histogram import PROOF_BOUNDS, Histogram
 from relay.values.text import bug_text

@@ -27,11 +27,11 @@ from relay.spool.losses.gap import Gap
 from relay.spool.segments.segment import SPOOL_ID_LENGTH
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
+from relay.system.background.supervision import Supervisor
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.system.operational_log import NOTICE
 from relay.system.signals import Signals
-from relay.system.supervision import Supervisor
 from relay.values.configuration.settings import SpoolSettings
 from relay.values.event import Batch, Event, EventType
 from relay.values.size import rounded_size

@@ -22,9 +22,9 @@ import relay.program.metrics.metrics_server
 import relay.program.road
 import relay.program.watch.alarm_command
 import relay.system.signals
-import relay.system.supervision
+import relay.system.background.supervision
 
-relay.system.supervision.keep_running.__kwdefaults__["pause"] = 0.1
+relay.system.background.supervision.keep_running.__kwdefaults__["pause"] = 0.1
 
 
 def fail(owner, name, times=1):

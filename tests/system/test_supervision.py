@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from relay.errors import InternalError
-from relay.system.supervision import Supervisor, keep_running
+from relay.system.background.supervision import Supervisor, keep_running
 
 
 def test_the_work_of_a_thread_begins_anew_after_each_bug_until_it_returns(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,8 +11,8 @@ from relay.archive.days.retention import RetentionTerms
 from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.errors import RelayError
 from relay.events.own_events import Author, RemovedFromArchive, removal
+from relay.system.background.supervision import keep_running
 from relay.system.disk import Disk
-from relay.system.supervision import keep_running
 from relay.values.configuration.receiver_settings import ReceiverSettings
 from relay.values.event import Event
 

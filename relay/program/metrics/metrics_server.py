@@ -18,8 +18,8 @@ from relay.listener.listening_socket import binding, cannot_listen
 from relay.program.metrics.exposition import exposition
 from relay.program.metrics.monitor import Monitor
 from relay.program.road import Road
+from relay.system.background.supervision import keep_running
 from relay.system.disk import Disk
-from relay.system.supervision import keep_running
 from relay.values.address import Address
 from relay.values.text import bug_text, error_text
 

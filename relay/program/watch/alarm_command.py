@@ -16,7 +16,7 @@ from typing import Final, Self
 from relay.errors import RelayError
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system import command
-from relay.system.supervision import keep_running
+from relay.system.background.supervision import keep_running
 from relay.values.alarm import AlarmChange
 from relay.values.configuration.settings import RelaySettings
 from relay.values.text import shortened

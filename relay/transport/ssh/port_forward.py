@@ -41,7 +41,7 @@ from sshtunnel import BaseSSHTunnelForwarderError, SSHTunnelForwarder, _ForwardH
 from typing_extensions import override
 
 from relay.errors import InternalError, RelayError
-from relay.system.supervision import keep_running
+from relay.system.background.supervision import keep_running
 from relay.transport.retry import Backoff, keep_trying
 from relay.transport.ssh import channel_mark, local_port
 from relay.transport.ssh.handshake import HandshakeLimits
