@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from harness.debian import OPENSSH, fetch
 from harness.names import with_addresses
-from harness.openssh import fingerprint, generate_key
+from harness.openssh import fingerprint, generate_key, ssh_command
 from harness.ports import LOOPBACK, free_port
 from harness.receiver import Receiver
 from harness.ssh_endpoint import PORT, RunningEndpoint
@@ -65,6 +68,71 @@ def test_a_client_can_use_either_name_of_a_key_exchange(receiver: RunningEndpoin
     _, output = receiver.ssh("-v", "-o", f"KexAlgorithms={name}", "-W", f"{LOOPBACK}:{PORT}", f"relay@{LOOPBACK}")
     assert f"kex: algorithm: {name}\n" in output
     assert "Authenticated to" in output
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "KexAlgorithms=ecdh-sha2-nistp256",
+        "KexAlgorithms=ecdh-sha2-nistp384",
+        "KexAlgorithms=ecdh-sha2-nistp521",
+        "Ciphers=aes256-gcm@openssh.com",
+        "Ciphers=aes128-ctr,MACs=hmac-sha2-256-etm@openssh.com",
+        "Ciphers=aes192-ctr,MACs=hmac-sha2-512-etm@openssh.com",
+        "Ciphers=aes256-ctr,MACs=hmac-sha2-256",
+        "Ciphers=aes256-ctr,MACs=hmac-sha2-512",
+        "Compression=yes",
+        "RekeyLimit=1K",
+        "ForwardAgent=yes,ForwardX11=yes",
+    ],
+)
+def test_openssh_delivers_with_each_algorithm_and_over_new_keys(receiver: RunningEndpoint, option: str) -> None:
+    root = fetch(OPENSSH)
+    command = ssh_command(root, key=receiver.client_key, known_hosts=receiver.known_hosts, port=receiver.port)
+    options = [word for each in option.split(",") for word in ("-o", each)]
+    argv = [*command, *options, "-W", f"{LOOPBACK}:{PORT}", f"relay@{LOOPBACK}"]
+    data = os.urandom(1 << 17)
+    done = subprocess.run(argv, env=root.environment(), input=data, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, receiver.received) == (0, [data]), done.stderr
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("rsa", "2048"), ("ecdsa", "384"), ("ecdsa", "521")])
+def test_every_kind_of_key_is_a_host_key_and_a_senders_key_also_with_fips_algorithms(
+    tmp_path: Path, kind: str, bits: str
+) -> None:
+    receiver = RunningEndpoint(tmp_path)
+    receiver.host_key = generate_key(tmp_path / "other host", kind, "-b", bits)
+    receiver.client_key = generate_key(tmp_path / "other client", kind, "-b", bits)
+    receiver.authorize()
+    with receiver.running():
+        assert receiver.ssh("-W", f"{LOOPBACK}:{PORT}", f"relay@{LOOPBACK}") == (0, "")
+        with receiver.session(algorithms="fips") as session:
+            pipe = session.open()
+            pipe.send(b"message")
+            _prove(session, pipe)
+        assert receiver.received == [b"", b"message", b""]
+
+
+def test_the_server_renews_keys_while_both_sides_send(receiver: RunningEndpoint) -> None:
+    async def echo(stream: ChannelStream) -> None:
+        while data := await stream.read():
+            await stream.write(data)
+        await stream.close()
+
+    receiver.serve = echo
+    options = receiver.endpoint._options.value
+    assert options is not None
+    options.rekey_bytes = 100_000
+    data = os.urandom(1 << 20)
+    with receiver.session() as session:
+        first = session._layer.H
+        channel = session.open_channel()
+        threading.Thread(target=channel.sendall, args=(data,), daemon=True).start()
+        received = b""
+        while len(received) < len(data):
+            received += channel.recv(1 << 16)
+        assert received == data
+        assert first != session._layer.H
 
 
 def test_many_channels_work_one_after_another_and_in_parallel(receiver: RunningEndpoint) -> None:
