@@ -15,7 +15,7 @@ from relay.listener.admission.admission import Admission
 
 PAUSE: Final = 0.5
 """Seconds until a listener without a descriptor tries again."""
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 16
 """Connections that one look at the socket accepts, before others get their turn."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 

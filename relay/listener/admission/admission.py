@@ -4,7 +4,8 @@ A connection beyond a ceiling is reset at once, and counted by cause. So is one 
 (`relay.listener.admission.penalties`). Neither the ceiling of an address nor penalties apply to the exempt networks.
 
 Before a newcomer is refused at a ceiling, another connection makes room: the oldest that has sent nothing, or else the
-oldest that has not proven itself, each after a moment in which it could. So idle connections keep nobody out.
+oldest that has not proven itself, each after a moment in which it could. Before the login those of a crowd come first.
+So idle connections keep nobody out.
 
 While the machine or the process has no file descriptor, listeners pause; connections wait in the kernel meanwhile.
 `connections` also ends where the process's descriptors would: `descriptors` are those that the caller leaves for
@@ -35,6 +36,10 @@ SILENT_FOR: Final = 1.0
 """Seconds after which a connection that has sent nothing may make room for another."""
 UNPROVEN_FOR: Final = 5.0
 """The same for a connection that has sent something, but has neither logged in nor sent a message."""
+CROWDED_FOR: Final = 2.0
+"""The same for one that has not logged in, in favour of another source than its own crowd."""
+CROWD: Final = 10
+"""So many connections of one source that have not logged in are a crowd."""
 
 
 class ConnectionLimits(NamedTuple):
@@ -199,12 +204,10 @@ class Admission:
         """
         now, source = self._monotonic(), source_of(address)
         is_exempt = is_proxy or not address or is_in(address, self.limits.exempt)
-        cause = None
-        if self.connections >= self.ceiling and not self._make_room(now, None):
+        cause = None if is_exempt else self._refusal_of(source, now, authenticates=authenticates)
+        if cause is None and self.connections >= self.ceiling and not self._make_room(now, None):
             cause = Refusal.CONNECTIONS
-        elif not is_exempt:
-            cause = self._refusal_of(source, now, authenticates=authenticates)
-        if cause is None and authenticates and self._is_dropped_early(now):
+        if cause is None and authenticates and self._is_dropped_early(source, now):
             cause = Refusal.UNAUTHENTICATED
         if cause is not None:
             self._refuse(cause, source)
@@ -225,10 +228,12 @@ class Admission:
             return None
         return None if self._make_room_for_login(now, source) else Refusal.UNAUTHENTICATED
 
-    def _is_dropped_early(self, now: float) -> bool:
+    def _is_dropped_early(self, source: str, now: float) -> bool:
         if self._chance() >= chance_of_drop(len(self._unauthenticated), self.limits.unauthenticated):
             return False
-        return not self._make_room_for_login(now, None)
+        largest = self._unauthenticated.largest_source()
+        is_crowded_out = source != largest and self._unauthenticated.number_of(largest) >= CROWD
+        return not self._make_room_for_login(now, None, CROWDED_FOR if is_crowded_out else UNPROVEN_FOR)
 
     def _make_room(self, now: float, source: str | None) -> bool:
         """Break off one connection, of that source if one is named; False if there is none that may be."""
@@ -237,11 +242,11 @@ class Admission:
         )
         return self._break_off(silent or self._unproven.oldest(now - UNPROVEN_FOR, source))
 
-    def _make_room_for_login(self, now: float, source: str | None) -> bool:
+    def _make_room_for_login(self, now: float, source: str | None, unproven_for: float = UNPROVEN_FOR) -> bool:
         """The same among unauthenticated connections; of the source with the most if none is named."""
         silent = self._silent[True].oldest(now - SILENT_FOR, source)
         crowd = self._unauthenticated.largest_source() if source is None else source
-        return self._break_off(silent or self._unauthenticated.oldest(now - UNPROVEN_FOR, crowd))
+        return self._break_off(silent or self._unauthenticated.oldest(now - unproven_for, crowd))
 
     def _break_off(self, connection: AdmittedConnection | None) -> bool:
         if connection is None:

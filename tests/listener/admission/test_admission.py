@@ -19,6 +19,7 @@ from harness.waiting import until
 
 from relay.listener import acceptor
 from relay.listener.admission.admission import (
+    CROWDED_FOR,
     SILENT_FOR,
     UNPROVEN_FOR,
     Admission,
@@ -334,6 +335,37 @@ def test_unfinished_logins_make_room_from_the_source_that_has_the_most() -> None
         assert door.admit("newcomer", "192.0.2.200", authenticates=True)
         assert door.broken_off == ["of crowd 0", "of crowd 1"]
         assert door.admission.unauthenticated == 10
+
+    run(scenario)
+
+
+def test_a_crowd_that_is_slow_to_log_in_makes_room_for_other_sources_sooner() -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits(unauthenticated=100), chance=0.99)
+        for number in range(50):
+            admitted = door.admit(f"of crowd {number}", "192.0.2.9", authenticates=True)
+            assert admitted is not None
+            admitted.heard()
+        door.chance = 0.0
+        assert door.admit("router at once", "192.0.2.1", authenticates=True) is None
+        door.now += CROWDED_FOR
+        assert door.admit("one more of crowd", "192.0.2.9", authenticates=True) is None
+        assert door.admit("router", "192.0.2.1", authenticates=True)
+        assert door.broken_off == ["of crowd 0"]
+
+    run(scenario)
+
+
+def test_a_source_with_a_penalty_breaks_no_connection_off() -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits(connections=16))
+        for _ in range(15):
+            door.served("192.0.2.9").leave()
+        for number in range(16):
+            assert door.admit(f"{number}", f"198.51.100.{number}")
+        door.now += SILENT_FOR
+        assert door.admit("", "192.0.2.9") is None
+        assert (door.broken_off, door.admission.refused) == ([], {Refusal.PENALTY: 1})
 
     run(scenario)
 
