@@ -6,12 +6,17 @@ That one logs a traceback for each second in which the process has no file descr
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any, Final
 
 from relay.listener.admission.admission import Admission
+from relay.system.rare_log import RareLog
+from relay.values.text import bug_text
+
+_log = logging.getLogger(__name__)
 
 PAUSE: Final = 0.5
 """Seconds until a listener without a descriptor tries again."""
@@ -29,6 +34,7 @@ class Acceptor:
         self._listening = listening
         self._serve = serve
         self._admission = admission
+        self._notices = RareLog(_log)
         self._pause: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -56,7 +62,11 @@ class Acceptor:
                 self._admission.starved()
                 return
             accepted.setblocking(False)
-            self._serve(accepted, address)
+            try:
+                self._serve(accepted, address)
+            except Exception as bug:  # noqa: BLE001  the next connections must be accepted
+                refuse(accepted)
+                self._notices.warn("bug", "a connection was refused: %s; please report it with the log", bug_text(bug))
 
 
 def set_reset_on_close(connection: socket.socket) -> None:

@@ -87,18 +87,19 @@ class MetricsServer:
     # --- The thread ---
 
     def _run(self) -> None:
+        sockets, self._sockets = self._sockets or binding(self.address)(), []
         try:
-            asyncio.run(self._serve())
+            asyncio.run(self._serve(sockets))
         finally:
+            for sock in sockets:
+                sock.close()
             self._started.set()
-            if not self._stopped.is_set():  # the next attempt needs open ones
-                self._sockets = binding(self.address)()
 
-    async def _serve(self) -> None:
+    async def _serve(self, sockets: "list[socket.socket]") -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_exception_handler(_note_exception)
         async with contextlib.AsyncExitStack() as stack:
-            for sock in self._sockets:
+            for sock in sockets:
                 server = await asyncio.start_server(self._answer_one, sock=sock, limit=LONGEST_REQUEST)
                 stack.push_async_callback(server.wait_closed)
                 stack.callback(server.close)
