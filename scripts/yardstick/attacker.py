@@ -1,7 +1,8 @@
-"""A stranger at 127.0.0.2 that attacks a receiver: python -m scripts.yardstick.attacker NAME SECONDS PORTS.
+"""A stranger that attacks a receiver: python -m scripts.yardstick.attacker NAME SECONDS ADDRESS PORTS.
 
-PORTS are those of the receiver's SSH end, TLS listener and TCP listener. It prints how many connections it has begun.
-Every attack is as many connections as the receiver lets it have; where they are ended, it begins new ones.
+ADDRESS is its own, of loopback. PORTS are those of the receiver's SSH end, TLS listener and TCP listener. It prints how
+many connections it has begun. Every attack is as many connections as the receiver lets it have; where they end, it
+begins new ones.
 """
 
 import contextlib
@@ -16,7 +17,6 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-STRANGER: Final = "127.0.0.2"
 _BANNER: Final = b"SSH-2.0-stranger\r\n"
 _THREADS: Final = 15
 _ANSWER: Final = 0.5
@@ -126,10 +126,11 @@ ATTACKS: Final[dict[str, Attack]] = {
 class Attacker:
     """Attacks until its time is over."""
 
-    def __init__(self, attack: Attack, seconds: float, ports: Ports) -> None:
+    def __init__(self, attack: Attack, seconds: float, address: str, ports: Ports) -> None:
         self.begun = 0
         """Connections."""
         self._attack = attack
+        self._address = address
         self._port = int(getattr(ports, attack.listener))
         self._start = time.monotonic()
         self._end = self._start + seconds
@@ -175,7 +176,7 @@ class Attacker:
             each.close()
 
     def _connection(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self._port), timeout=2, source_address=(STRANGER, 0))
+        return socket.create_connection(("127.0.0.1", self._port), timeout=2, source_address=(self._address, 0))
 
 
 def _has_ended(connection: socket.socket) -> bool:
@@ -193,9 +194,9 @@ def _has_ended(connection: socket.socket) -> bool:
 
 def main() -> None:
     """See the head of this file."""
-    name, seconds, *ports = sys.argv[1:]
+    name, seconds, address, *ports = sys.argv[1:]
     os.nice(19)
-    attacker = Attacker(ATTACKS[name], float(seconds), Ports(*map(int, ports)))
+    attacker = Attacker(ATTACKS[name], float(seconds), address, Ports(*map(int, ports)))
     attacker.run()
     print(attacker.begun)
 

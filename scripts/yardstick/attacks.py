@@ -2,8 +2,9 @@
 
 Three relays at 127.0.0.1 deliver audit records, by relay's own SSH end, by TLS and by RELP. Probes measure what any
 other sender would see: a RELP session waits for the answer to one message at a time, and SSH logins follow each other.
-The attackers have the address 127.0.0.2 and run at nice 19, because they share the processors with the receiver. To the
-receiver that address is a stranger: `exempt-networks` has 127.0.0.1 alone.
+Each attack comes from one address of its own, from 127.0.0.2 on, so that none begins with the penalty of another. To
+the receiver these are strangers: `exempt-networks` has 127.0.0.1 alone. The attackers run at nice 19, because they use
+the same processors as the receiver.
 
 The exit code is 1 when a number of `Limits` is not reached, or a record is lost.
 """
@@ -138,9 +139,13 @@ class RelpProbe:
                     session.send()
                     break
                 except OSError:
+                    if session is not None:
+                        session.close()
                     session = None
                     time.sleep(_INTERVAL)
             self.waited.append(time.monotonic() - begun)
+        if session is not None:
+            session.close()
 
 
 class _RelpSession:
@@ -154,6 +159,10 @@ class _RelpSession:
     def send(self) -> None:
         """Return when a message is accepted."""
         self._exchange(b"syslog", b"<13>1 - probe app - - - %d" % self._number)
+
+    def close(self) -> None:
+        """Leave."""
+        self._socket.close()
 
     def _exchange(self, command: bytes, body: bytes) -> None:
         self._socket.sendall(b"%d %b %d %b\n" % (self._number, command, len(body), body))
@@ -256,7 +265,7 @@ def _toml(values: dict[str, object]) -> Iterator[str]:
 
 
 class AttackedReceiver(RelayReceive):
-    """`relay receive` with listeners for TCP, TLS and SSH, to which 127.0.0.2 is a stranger."""
+    """`relay receive` with listeners for TCP, TLS and SSH, to which all but 127.0.0.1 are strangers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -329,7 +338,9 @@ class Scene:
         self.acceptance.waited.clear()
         self.logins.refused.clear()
         begun, delivered = time.monotonic(), self.delivered()
-        argv = [sys.executable, "-m", "scripts.yardstick.attacker", name, str(seconds), *map(str, self.receiver.ports)]
+        address = f"127.0.0.{list(ATTACKS).index(name) + 2}"
+        argv = [sys.executable, "-m", "scripts.yardstick.attacker", name, str(seconds), address]
+        argv += map(str, self.receiver.ports)
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as attacker:  # noqa: S603  our own
             while attacker.poll() is None:
                 memory.append(memory_of(self.receiver.pid))
