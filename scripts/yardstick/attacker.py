@@ -45,6 +45,8 @@ class Attack(NamedTuple):
     """How many connections are held open; 0: each is left at once."""
     a_second: float = 0.0
     """At most so many connections a second; 0: as many as threads can begin."""
+    is_local: bool = False
+    """Whether it has the address of the relays, as behind sshd: neither penalty nor ceiling of an address applies."""
 
 
 def _say_nothing(_: socket.socket) -> None:
@@ -116,6 +118,8 @@ ATTACKS: Final[dict[str, Attack]] = {
     "banner": Attack("SSH: 700/s send a banner and leave", "ssh", _send(_BANNER), a_second=700),
     "key-exchange": Attack("SSH: 15 clients begin a key exchange and leave", "ssh", _begin_key_exchange),
     "idle-ssh": Attack("SSH: 20 connections that send nothing", "ssh", _say_nothing, held=20),
+    "idle-ssh-local": Attack("SSH: 100 from 127.0.0.1 that send nothing", "ssh", _say_nothing, held=100, is_local=True),
+    "banner-local": Attack("SSH: 100 from 127.0.0.1 send a banner", "ssh", _send(_BANNER), held=100, is_local=True),
     "idle-tcp": Attack("TCP: 1,000 connections that send nothing", "tcp", _say_nothing, held=1000),
     "half-tls": Attack("TLS: 200 handshakes half begun", "tls", _send(_client_hello()[:40]), held=200),
     "tls": Attack("TLS: 15 clients begin a handshake and leave", "tls", _begin_tls),

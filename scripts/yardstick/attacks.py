@@ -3,8 +3,8 @@
 Three relays at 127.0.0.1 deliver audit records, by relay's own SSH end, by TLS and by RELP. Probes measure what any
 other sender would see: a RELP session waits for the answer to one message at a time, and SSH logins follow each other.
 Each attack comes from one address of its own, from 127.0.0.2 on, so that none begins with the penalty of another. To
-the receiver these are strangers: `exempt-networks` has 127.0.0.1 alone. The attackers run at nice 19, because they use
-the same processors as the receiver.
+the receiver these are strangers, because `exempt-networks` has 127.0.0.1 alone. The local attacks come from there. The
+attackers run at nice 19, because they use the same processors as the receiver.
 
 The exit code is 1 when a number of `Limits` is not reached, or a record is lost.
 """
@@ -338,7 +338,7 @@ class Scene:
         self.acceptance.waited.clear()
         self.logins.refused.clear()
         begun, delivered = time.monotonic(), self.delivered()
-        address = f"127.0.0.{list(ATTACKS).index(name) + 2}"
+        address = LOOPBACK if ATTACKS[name].is_local else f"127.0.0.{list(ATTACKS).index(name) + 2}"
         argv = [sys.executable, "-m", "scripts.yardstick.attacker", name, str(seconds), address]
         argv += map(str, self.receiver.ports)
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as attacker:  # noqa: S603  our own

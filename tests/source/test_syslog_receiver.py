@@ -30,6 +30,8 @@ def test_programs_cannot_take_the_descriptors_that_the_spool_and_the_delivery_ne
         running = asyncio.create_task(source.run(PromptSpool().submit, None, drain=False))
         await until(source.counters)
         programs = [socket.create_connection((LOOPBACK, port)) for _ in range(30)]
+        for program in programs:
+            program.sendall(b"<1>x\n")  # or it would make room for another, after a second
         await until(lambda: source.counters()["listeners"]["refused_connections"] == 5)
         assert source.counters()["listeners"]["open"] == 25
         for program in programs:

@@ -62,7 +62,7 @@ class Refusal(enum.StrEnum):
     PENALTY = "penalty"
     """Earlier connections of the source have failed."""
     DESCRIPTORS = "descriptors"
-    """Not refused: it waits until the process has a descriptor for it."""
+    """It is reset, or waits until the process has a descriptor for it."""
 
 
 def _do_nothing() -> None:
@@ -318,7 +318,7 @@ class Admission:
         self._refusals.count(cause, source)
 
     def starved(self) -> None:
-        """Called by a listener that cannot accept, because there is no descriptor."""
+        """Called by a listener that cannot accept, or must not, because descriptors are short."""
         self.refused[Refusal.DESCRIPTORS] += 1
         self._starved.count(Refusal.DESCRIPTORS)
 
@@ -342,7 +342,7 @@ class Admission:
 
     def _log_starved(self, _: Mapping[str, int]) -> None:
         _log.warning(
-            "no file descriptor for a new connection: %d are open, further ones wait; raise LimitNOFILE in the "
-            "unit (ulimit -n), or lower max-connections",
+            "no file descriptor for a new connection: %d are open, further ones wait or are reset; raise LimitNOFILE "
+            "in the unit (ulimit -n), or lower max-connections",
             self.connections,
         )

@@ -1,6 +1,7 @@
 """The ceilings of connections, their counters by cause, and their log lines."""
 
 import asyncio
+import contextlib
 import errno
 import gc
 import logging
@@ -191,6 +192,32 @@ def test_without_a_descriptor_a_listener_pauses_logs_one_line_and_continues(
     (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "no file descriptor" in line.getMessage()
     assert line.exc_info is None
+
+
+def test_whatever_the_ceilings_are_some_descriptors_are_left_for_files() -> None:
+    """Two listeners have ceilings of their own, as sources have them; more senders come than there are descriptors."""
+
+    async def scenario() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        async with contextlib.AsyncExitStack() as stack:
+            senders = [stack.enter_context(socket.socket()) for _ in range(200)]
+            stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (senders[-1].fileno() + 120, hard))
+            admissions = [Admission(), Admission()]
+            listeners = [
+                await stack.enter_async_context(TcpListener("127.0.0.1", 0, HeldSpool().submit, admission=admission))
+                for admission in admissions
+            ]
+            for number, sender in enumerate(senders):
+                sender.connect(listeners[number % 2].address)
+            await until(
+                lambda: sum(each.connections + each.refused[Refusal.DESCRIPTORS] for each in admissions) == len(senders)
+            )
+            assert all(each.connections and each.refused[Refusal.DESCRIPTORS] for each in admissions)
+            for _ in range(15):
+                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+
+    run(scenario)
 
 
 def test_connect_and_close_cycles_leave_nothing_behind() -> None:
