@@ -509,7 +509,7 @@ def test_connections_beyond_a_ceiling_are_closed_and_counted_and_later_ones_succ
     tmp_path: Path, limits: ConnectionLimits
 ) -> None:
     limited = RunningEndpoint(tmp_path)
-    limited.admission = Admission(limits)
+    limited.admission = Admission(limits, monotonic=lambda: 0.0)
     with limited.running() as receiver, contextlib.ExitStack() as strangers:
         for _ in range(2):
             stranger = strangers.enter_context(socket.create_connection((LOOPBACK, receiver.port)))

@@ -117,8 +117,8 @@ class TestStanding:
 
 
 def test_the_chance_of_an_early_drop_grows_as_sshd_has_it() -> None:
-    assert [chance_of_drop(waiting, 100) for waiting in (0, 9)] == [0, 0]
-    assert [round(chance_of_drop(waiting, 100), 3) for waiting in (10, 55, 99, 100, 200)] == [0.3, 0.65, 0.992, 1, 1]
+    assert [chance_of_drop(waiting, 100) for waiting in (0, 29)] == [0, 0]
+    assert [round(chance_of_drop(waiting, 100), 3) for waiting in (30, 65, 99, 100, 200)] == [0.3, 0.65, 0.99, 1, 1]
     assert [chance_of_drop(waiting, 4) for waiting in (0, 3, 4)] == [0, 0, 1]
 
 
