@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import paramiko
 import pytest
@@ -26,6 +27,7 @@ from harness.waiting import wait_until
 
 from relay.errors import RelayError, UnavailableError
 from relay.listener.admission.admission import Admission
+from relay.listener.admission.source_log import SourceLog
 from relay.listener.ssh import ssh_connection
 from relay.listener.ssh.channel_stream import ChannelStream
 from relay.listener.ssh.server_options import server_options
@@ -365,6 +367,66 @@ def test_strangers_take_no_threads_and_few_lines(tmp_path: Path, caplog: pytest.
     assert not any(record.exc_info or record.name.startswith("asyncssh") for record in caplog.records)
 
 
+def _garbage(random: Random) -> bytes:
+    """What a stranger sends: a banner or something like it, and packets whose lengths and contents are wrong."""
+    banner = random.choice([b"SSH-2.0-x\r\n", b"SSH-2.0-x\n", b"SSH-1.99-x\r\n", b"SSH-2.0-\xff\xfe\r\n", b"SSH-2.0-"])
+    packets = b""
+    for _ in range(random.randrange(4)):
+        payload = bytes([random.choice([20, 30, 50, 80, 2, 4, 1])]) + random.randbytes(random.randrange(64))
+        length = random.choice([0, 1, 4, 8, len(payload) + 5, random.randrange(1 << 18)])
+        packets += length.to_bytes(4, "big") + bytes([random.choice([0, 4, 255])]) + payload + bytes(4)
+    return banner + packets
+
+
+def _is_blamed(line: str) -> bool:
+    return "a bug" in line or "Traceback" in line
+
+
+def test_garbage_of_strangers_is_never_taken_for_a_bug(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    receiver = RunningEndpoint(tmp_path)
+    receiver.admission = Admission(chance=lambda: 1.0)
+    random = Random(14)
+    with receiver.running():
+        for _ in range(300):
+            receiver.endpoint.notices = SourceLog(logging.getLogger("relay.test"))  # so that no line is left out
+            with socket.create_connection((LOOPBACK, receiver.port)) as stranger, contextlib.suppress(OSError):
+                stranger.sendall(_garbage(random))
+                stranger.shutdown(socket.SHUT_WR)
+                while stranger.recv(1 << 16):
+                    continue
+        wait_until(lambda: _gone(receiver), 60, "all have ended")
+        assert receiver.endpoint.counters.connections == 300
+    assert not [line for line in map(logging.LogRecord.getMessage, caplog.records) if _is_blamed(line)]
+    assert len(caplog.records) > 100
+
+
+@pytest.mark.parametrize("logs_in", [False, True])
+def test_garbage_in_messages_is_never_taken_for_a_bug(
+    receiver: RunningEndpoint, caplog: pytest.LogCaptureFixture, *, logs_in: bool
+) -> None:
+    random = Random(14)
+    kinds = [1, 2, 3, 4, 5, 7, 20, 21, 30, 50, 60, 80, 81, 90, 91, 93, 94, 95, 96, 97, 98, 99]
+    for _ in range(40):
+        receiver.endpoint.notices = SourceLog(logging.getLogger("relay.test"))
+        with _client(receiver) as transport:
+            if logs_in:
+                _log_in(receiver, transport)
+            else:
+                _send(transport, _message(5, "ssh-userauth"))
+                key = random.choice([b"", b"\0", b"\0\0\0\x0bssh-ed25519", b"\0\0\0\x02\xff\xfe"])
+                _send(transport, _message(50, "relay", "ssh-connection", "publickey", False, "ssh-ed25519", key))
+            with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+                for _ in range(6):
+                    message = _message(random.choice(kinds))
+                    names = [b"direct-tcpip", b"session", b"publickey", b"ssh-connection", b"\xff\xfe"]
+                    for _ in range(random.randrange(5)):
+                        part = random.choice([*names, random.randbytes(random.randrange(9))])
+                        message.add_bytes(random.choice([part, len(part).to_bytes(4, "big") + part]))
+                    _send(transport, message)
+    wait_until(lambda: _gone(receiver), 60, "all have ended")
+    assert not [line for line in map(logging.LogRecord.getMessage, caplog.records) if _is_blamed(line)]
+
+
 def test_a_stop_ends_strangers_and_senders_in_every_state_at_once(tmp_path: Path) -> None:
     receiver = RunningEndpoint(tmp_path)
     receiver.admission = Admission(chance=lambda: 1.0)
@@ -384,20 +446,17 @@ def test_a_stop_ends_strangers_and_senders_in_every_state_at_once(tmp_path: Path
 def test_a_bug_ends_its_own_connection_with_one_line(
     receiver: RunningEndpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> bool:
-        raise ArithmeticError("broken")
-
     with receiver.session() as other:
         wait_until(lambda: len(receiver.endpoint._connections) == 1, 60, "it is served")
         with monkeypatch.context() as patch, receiver.session() as session:
-            patch.setattr(receiver.endpoint, "may_open", fail)
+            patch.setattr(receiver.endpoint, "_allowed", 0)
             with pytest.raises(RelayError):
                 session.open()
             wait_until(lambda: len(receiver.endpoint._connections) == 1, 60, "it is broken off")
         other.open()
     (line,) = _warnings(caplog)
     assert "was closed: a bug at relay/listener/ssh/" in line
-    assert "ArithmeticError: broken; please report it" in line
+    assert "TypeError: 'int' object is not iterable; please report it" in line
     assert not any(record.exc_info for record in caplog.records)
 
 

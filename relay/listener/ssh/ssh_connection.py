@@ -14,6 +14,7 @@ refused: they have limits that relay does not check.
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -56,10 +57,12 @@ MAX_DEFERRED: Final = 1000
 """Packets that wait for the end of a key exchange."""
 CLOSING_CHANNELS: Final = 64
 """Channels that relay has closed, and the peer has not closed yet."""
+_END_SECONDS: Final = 1.0
 _SLICE: Final = 1 << 15  # octets that are parsed at once; one full packet
 
 _ACKNOWLEDGE_AT_ONCE: Final = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 """Holds for a moment only; it saves a sender 44 ms an exchange."""
+_LIBRARY: Final = f"{os.path.dirname(asyncssh.__file__)}/"
 _DIRECT: Final = b"direct-tcpip"
 _SIGNATURES: Final = frozenset(name.encode("ascii") for name in signature_algorithms(SERVER.key_types))
 
@@ -152,9 +155,11 @@ class SshConnection(asyncssh.SSHServerConnection):
         self._force_close(None)
 
     async def end(self) -> None:
-        """Break the connection off and wait until it has ended."""
+        """Break the connection off and wait until it has ended, which takes no time unless there is a bug."""
         self.break_off()
-        await self._ended.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await self._ended.wait()
 
     async def written(self) -> None:
         """Return once the kernel has everything that was sent, or the connection has ended."""
@@ -329,10 +334,12 @@ class SshConnection(asyncssh.SSHServerConnection):
         """Called once, when the connection has ended."""
         self._deadline.cancel()
         self._writable.set()
-        self._admitted.leave()
         self._terms.forget(self)
         self._ended.set()
-        self._log_end(error)
+        try:
+            self._log_end(error)
+        finally:
+            self._admitted.leave()
 
     def _log_end(self, error: Exception | None) -> None:
         cause = self._cause
@@ -343,6 +350,9 @@ class SshConnection(asyncssh.SSHServerConnection):
                 pass
             case asyncssh.DisconnectError():
                 cause = excerpt(error.reason)
+            case _ if _last_file(error).startswith(_LIBRARY):  # asyncssh checks less than a stranger may send
+                cause = f"it sends a malformed packet ({type(error).__name__})"
+                self._admitted.fault(SenderFault.GARBAGE)
             case _:
                 cause = f"{bug_text(error)}; please report it with the log"
         if cause:
@@ -353,6 +363,14 @@ class SshConnection(asyncssh.SSHServerConnection):
 
     def _warn(self, kind: str, message: str, *arguments: object) -> None:
         self._terms.notices.warn(source_of(self.host), kind, message, *arguments)
+
+
+def _last_file(error: Exception) -> str:
+    """The file of the code that raised it."""
+    file, trace = "", error.__traceback__
+    while trace is not None:
+        file, trace = trace.tb_frame.f_code.co_filename, trace.tb_next
+    return file
 
 
 class _Callbacks(asyncssh.SSHServer):
