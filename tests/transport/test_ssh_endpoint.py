@@ -505,7 +505,7 @@ def test_a_connection_without_a_login_in_time_is_closed(tmp_path: Path) -> None:
         ConnectionLimits(connections=2),
     ],
 )
-def test_connections_beyond_a_ceiling_are_closed_and_counted_and_later_ones_succeed(
+def test_connections_beyond_a_ceiling_are_reset_and_counted_and_later_ones_succeed(
     tmp_path: Path, limits: ConnectionLimits
 ) -> None:
     limited = RunningEndpoint(tmp_path)
@@ -514,8 +514,8 @@ def test_connections_beyond_a_ceiling_are_closed_and_counted_and_later_ones_succ
         for _ in range(2):
             stranger = strangers.enter_context(socket.create_connection((LOOPBACK, receiver.port)))
             assert stranger.recv(4) == b"SSH-"
-        with socket.create_connection((LOOPBACK, receiver.port)) as third:
-            assert third.recv(4) == b""
+        with socket.create_connection((LOOPBACK, receiver.port)) as third, pytest.raises(ConnectionResetError):
+            third.recv(4)
         assert receiver.endpoint.counters.refused == 1
         strangers.close()
         wait_until(lambda: not receiver.endpoint._connections, 60, "the strangers are forgotten")

@@ -28,7 +28,7 @@ import asyncssh
 from typing_extensions import override
 
 from relay.errors import RelayError
-from relay.listener.acceptor import Acceptor
+from relay.listener.acceptor import Acceptor, refuse
 from relay.listener.admission.admission import Admission
 from relay.listener.admission.source_log import SourceLog
 from relay.listener.listening_socket import binding
@@ -151,7 +151,7 @@ class SshEndpoint(SshListener):
         admitted = None if self._options.value is None else self._admission.admit(host, authenticates=True)
         if admitted is None or self._options.value is None:
             self.counters.refused += 1
-            accepted.close()
+            refuse(accepted)
             return
         self.counters.connections += 1
         connection = SshConnection(self, self._options.value, (host, port), admitted)
