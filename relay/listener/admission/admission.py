@@ -36,8 +36,8 @@ SILENT_FOR: Final = 1.0
 """Seconds after which a connection that has sent nothing may make room for another."""
 UNPROVEN_FOR: Final = 5.0
 """The same for a connection that has sent something, but has neither logged in nor sent a message."""
-CROWDED_FOR: Final = 2.0
-"""The same for one that has not logged in, in favour of another source than its own crowd."""
+CROWDED_FOR: Final = 1.5
+"""The same for one that has not logged in, if it belongs to a crowd."""
 CROWD: Final = 10
 """So many connections of one source that have not logged in are a crowd."""
 
@@ -207,7 +207,7 @@ class Admission:
         cause = None if is_exempt else self._refusal_of(source, now, authenticates=authenticates)
         if cause is None and self.connections >= self.ceiling and not self._make_room(now, None):
             cause = Refusal.CONNECTIONS
-        if cause is None and authenticates and self._is_dropped_early(source, now):
+        if cause is None and authenticates and self._is_dropped_early(now):
             cause = Refusal.UNAUTHENTICATED
         if cause is not None:
             self._refuse(cause, source)
@@ -228,12 +228,11 @@ class Admission:
             return None
         return None if self._make_room_for_login(now, source) else Refusal.UNAUTHENTICATED
 
-    def _is_dropped_early(self, source: str, now: float) -> bool:
+    def _is_dropped_early(self, now: float) -> bool:
         if self._chance() >= chance_of_drop(len(self._unauthenticated), self.limits.unauthenticated):
             return False
-        largest = self._unauthenticated.largest_source()
-        is_crowded_out = source != largest and self._unauthenticated.number_of(largest) >= CROWD
-        return not self._make_room_for_login(now, None, CROWDED_FOR if is_crowded_out else UNPROVEN_FOR)
+        crowd = self._unauthenticated.number_of(self._unauthenticated.largest_source())
+        return not self._make_room_for_login(now, None, CROWDED_FOR if crowd >= CROWD else UNPROVEN_FOR)
 
     def _make_room(self, now: float, source: str | None) -> bool:
         """Break off one connection, of that source if one is named; False if there is none that may be."""

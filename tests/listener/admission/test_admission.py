@@ -383,6 +383,22 @@ def test_a_crowd_that_is_slow_to_log_in_makes_room_for_other_sources_sooner() ->
     run(scenario)
 
 
+def test_a_local_crowd_that_is_slow_to_log_in_makes_room_for_a_login_from_the_same_address() -> None:
+    async def scenario() -> None:
+        door = Door(ConnectionLimits(), chance=0.999)
+        for number in range(100):
+            admitted = door.admit(f"{number}", "127.0.0.1", authenticates=True)
+            if admitted is not None:
+                admitted.heard()
+        door.chance = 0.0
+        assert door.admit("login at once", "127.0.0.1", authenticates=True) is None
+        door.now += CROWDED_FOR
+        assert door.admit("login", "127.0.0.1", authenticates=True)
+        assert door.broken_off == ["0"]
+
+    run(scenario)
+
+
 def test_a_source_with_a_penalty_breaks_no_connection_off() -> None:
     async def scenario() -> None:
         door = Door(ConnectionLimits(connections=16))
