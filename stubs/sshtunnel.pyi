@@ -22,6 +22,7 @@ class _ForwardHandler(socketserver.BaseRequestHandler):
     remote_address: _Address
     ssh_transport: _Opener
     logger: logging.Logger
+    def _redirect(self, chan: paramiko.Channel) -> None: ...
 
 class _ForwardServer(socketserver.TCPServer):
     socket: socket.socket

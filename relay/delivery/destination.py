@@ -8,6 +8,7 @@
 """
 
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -25,6 +26,7 @@ from relay.spool.cursor import Cursor
 from relay.spool.losses.gap import LostRange
 from relay.spool.segments.segment_reader import SpoolDamage
 from relay.spool.store import Store
+from relay.system.background.supervision import keep_running
 from relay.system.clock import wall_clock
 from relay.transport import StillOpenError, retry
 from relay.values.histogram import PROOF_BOUNDS, Histogram
@@ -110,7 +112,8 @@ class Destination:
         self._session: DeliverySession | None = None
         self._stopped = threading.Event()
         self._finishing = threading.Event()
-        self._thread = threading.Thread(target=self.run, name=f"delivery {name}", daemon=True)
+        work = functools.partial(keep_running, f"the delivery to {name}", self.run, self._stopped)
+        self._thread = threading.Thread(target=work, name=f"delivery {name}", daemon=True)
 
     def __repr__(self) -> str:
         return f"<Destination {self.name!r} {self.state} retained={self.cursor.retained}>"

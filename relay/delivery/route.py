@@ -14,7 +14,6 @@ from relay.archive.filing.configured_terms import filing_terms
 from relay.delivery.message_selection import EVERYTHING, MessageSelection
 from relay.delivery.received_filter import ReceivedFilter
 from relay.delivery.sessions.delivery_session import DeliverySession
-from relay.delivery.sessions.server_connector import ServerConnector
 from relay.spool.block import type_bitmap
 from relay.spool.cursor import Cursor
 from relay.spool.store import Store
@@ -77,6 +76,8 @@ def routes_to_servers(settings: Settings, store: Store, *, received: bool = Fals
     """
     names = BoundNames(filing_terms(settings.receiver, UTC).bindings)
     for server in settings.handed_on if received else settings.remote_logging_server:
+        from relay.delivery.sessions.server_connector import ServerConnector  # noqa: PLC0415  paramiko: 10 MB
+
         forwarding = settings.forwarding_of(server)
         selection = received_selection_of(server, names) if received else selection_of(server)
         connect = ServerConnector(server, forwarding, selection)

@@ -2,21 +2,34 @@
 
 That one logs a traceback for each second in which the process has no file descriptor. This one reports the want to its
 `Admission`, and pauses.
+
+The last descriptors below those of listening sockets are not for connections: whatever the ceilings of some listeners
+add up to, the spool and the archive can open their files. The kernel gives the lowest free descriptor, so a connection
+that gets one of them is reset.
 """
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from relay.listener.admission import Admission
+from relay.listener.admission.admission import Admission
+from relay.listener.listening_socket import lowest_of_listening
+from relay.system.descriptors import RESERVE, descriptor_limit
+from relay.system.rare_log import RareLog
+from relay.values.text import bug_text
+
+_log = logging.getLogger(__name__)
 
 PAUSE: Final = 0.5
 """Seconds until a listener without a descriptor tries again."""
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 16
 """Connections that one look at the socket accepts, before others get their turn."""
+_SHARE: Final = 16
+"""Of few descriptors, a sixteenth is not for connections."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
@@ -29,6 +42,9 @@ class Acceptor:
         self._listening = listening
         self._serve = serve
         self._admission = admission
+        limit = descriptor_limit()
+        self._reserved_from = lowest_of_listening(limit) - min(RESERVE, limit // _SHARE)
+        self._notices = RareLog(_log)
         self._pause: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -55,8 +71,16 @@ class Acceptor:
                 self._pause = loop.call_later(PAUSE, self.start)
                 self._admission.starved()
                 return
+            if accepted.fileno() >= self._reserved_from:
+                self._admission.starved()
+                refuse(accepted)
+                continue
             accepted.setblocking(False)
-            self._serve(accepted, address)
+            try:
+                self._serve(accepted, address)
+            except Exception as bug:  # noqa: BLE001  the next connections must be accepted
+                refuse(accepted)
+                self._notices.warn("bug", "a connection was refused: %s; please report it with the log", bug_text(bug))
 
 
 def set_reset_on_close(connection: socket.socket) -> None:

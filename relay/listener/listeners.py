@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from relay.events.own_events import Author
-from relay.listener.admission import Admission, ConnectionLimits, Refusal
+from relay.listener.admission.admission import Admission, ConnectionLimits, Refusal
 from relay.listener.datagrams import DatagramListener, DatagramTerms
 from relay.listener.listening_socket import Listener, binding, binding_for_datagrams
-from relay.listener.stream import ListenerCounters, StreamTerms
+from relay.listener.reception.listener_counters import ListenerCounters
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tcp import StreamListener
 from relay.listener.tls import ServerIdentity, TlsListener
 from relay.listener.unix_socket import SocketFile, binding_of_path
@@ -25,6 +26,7 @@ _LIMITS = {
     "connections": "max_connections",
     "per_address": "max_connections_per_address",
     "unauthenticated": "max_unauthenticated",
+    "exempt": "exempt_networks",
 }
 
 
@@ -106,11 +108,12 @@ class Listeners:
                 file.set_mode(settings.socket_mode)
 
     def totals(self) -> dict[str, int]:
-        """The counters of all listeners together, and the refused connections by cause."""
+        """The counters of all listeners together, refused connections by cause, and those broken off for others."""
         total: Counter[str] = Counter(asdict(ListenerCounters()))
         for counters in self.by_url().values():
             total.update(counters)
-        return {**total, **{f"refused_{cause.name.lower()}": self.admission.refused[cause] for cause in Refusal}}
+        refused = {f"refused_{cause.name.lower()}": self.admission.refused[cause] for cause in Refusal}
+        return {**total, **refused, "made_room": self.admission.made_room}
 
     def by_url(self) -> dict[str, dict[str, int]]:
         """The counters of each listener."""

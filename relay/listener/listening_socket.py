@@ -117,13 +117,16 @@ def ip_of(address: Any) -> str:  # noqa: ANN401  its form depends on the family
     return str(address[0]) if isinstance(address, tuple) else ""
 
 
+def lowest_of_listening(limit: int) -> int:
+    """The descriptor from which on those of listening sockets are, when a process may have so many."""
+    return limit - max(_LEAST, min(_MOST, limit // _SHARE))
+
+
 def on_high_descriptor(sock: socket.socket) -> socket.socket:
     """The socket on a descriptor above those of connections, if one is available; it does not block."""
     sock.setblocking(False)
-    limit = descriptor_limit()
-    lowest = limit - max(_LEAST, min(_MOST, limit // _SHARE))
     try:
-        number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, lowest)
+        number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, lowest_of_listening(descriptor_limit()))
     except OSError:  # the low descriptor works, only without that protection
         return sock
     with sock:

@@ -5,8 +5,7 @@ before its first octet is a health check. Any other peer's octets are not parsed
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from collections.abc import Callable
 from typing import Final
 
 from typing_extensions import override
@@ -21,16 +20,6 @@ HEADER_TIMEOUT: Final = 15.0
 
 Admit = Callable[[str], bool]
 """Whether one more connection from that address is served; it counts for the address then."""
-
-
-def is_listed(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """Whether the address is in one of the networks; an IPv4 address that arrives over IPv6 counts as IPv4."""
-    try:
-        host = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    host = getattr(host, "ipv4_mapped", None) or host
-    return any(host in network for network in networks)
 
 
 class ProxiedStream(ByteStream):
@@ -62,6 +51,15 @@ class ProxiedStream(ByteStream):
     @override
     def half_closed(self) -> bool:
         return self._inner.half_closed
+
+    @property
+    @override
+    def has_completed(self) -> bool:
+        return self._inner.has_completed
+
+    @override
+    def completed(self) -> None:
+        self._inner.completed()
 
     @override
     async def read(self) -> bytes:

@@ -19,6 +19,10 @@ read once, to recognise its dialect. If its senders would give up for good unles
 is read on, and ends after `answer_within`. If its sender waits for answers, it ends when the sender has gone. What such
 a stream has not submitted yet is dropped, because its sender sends it again.
 
+A stream that has completed no message in time is reset: after `silent_timeout` if it has sent nothing and nobody was
+verified, after `first_message_timeout` otherwise. Where answers alone accept messages, it is closed. A stream that has
+completed a message, or another one of the same connection, may stay silent: many senders seldom have anything to send.
+
 Ceilings for each stream: one result of ByteStream.read(), one unfinished message, and `undurable_batches` batches that
 are submitted and not yet durable. Beyond that the stream is not read, and the sender waits. It is not read either while
 the peer does not read relay's answers, for at most `frame_timeout`. Messages of one octet take fifty times as much
@@ -31,17 +35,21 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NamedTuple, Protocol
 
 from relay.errors import ProtocolError, RelayError, StorageError, UnavailableError
-from relay.listener.aside import Aside
+from relay.listener.admission.sender_source import source_of
+from relay.listener.admission.source_log import SourceLog
 from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, dialect_of
-from relay.syslog.framing import DEFAULT_MAX_MESSAGE_SIZE
+from relay.listener.reception.listener_counters import ListenerCounters
+from relay.listener.reception.stream_errors import (
+    SlowSenderError,
+    TruncatedStreamError,
+    UnusedStreamError,
+)
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.syslog.other_protocol import OtherProtocolError, needs_more, other_protocol
 from relay.system.clock import Clock, wall_clock
-from relay.system.rare_log import RareLog
 from relay.values.address import canonical_host
 from relay.values.event import Batch, Submit
 from relay.values.provenance import Provenance, ReceiptMark
@@ -79,6 +87,15 @@ class ByteStream(Protocol):
         """Whether the peer has sent its end, or has gone; also while octets before it are unread."""
         return False
 
+    @property
+    def has_completed(self) -> bool:
+        """Whether a message was complete on any stream of the same connection."""
+        return False
+
+    def completed(self) -> None:
+        """Note that a message was complete."""
+        return
+
     async def read(self) -> bytes:
         """The next octets; b"" at the peer's half-close, UnavailableError when the connection is lost."""
 
@@ -92,50 +109,6 @@ class ByteStream(Protocol):
         """End the stream so that the peer sees a failure; harmless when it has ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamTerms:
-    """The dialects and limits of one stream; times in seconds."""
-
-    dialects: tuple[Dialect, ...] = (SYSLOG,)
-    """The last one is the dialect of streams whose first octets match none of the others."""
-    max_message_size: int = DEFAULT_MAX_MESSAGE_SIZE
-    idle_timeout: float = 86_400.0  # how long a stream may be silent between two frames before it is closed
-    frame_timeout: float = 60.0
-    """How long the rest of a frame, or the reading of relay's answers, may take before the stream is aborted."""
-    undurable_batches: int = 2
-    answer_within: float | None = None
-    """How long a message may be unanswered before a stream is ended whose dialect `parts`. None: without limit."""
-    writable: asyncio.Event | None = None
-    """Set while the spool can be written."""
-    listener: str = ""
-    """The listener's URL, for the messages' provenance. Empty: they have none; a source of relay's reads them."""
-    aside: Aside | None = None
-    """Keeps the first octets of streams that are not syslog."""
-    proxies: tuple[IPv4Network | IPv6Network, ...] = ()
-    """The peers whose streams begin with a PROXY header; see `relay.listener.proxied_stream`."""
-    notices: RareLog = field(default_factory=lambda: RareLog(_log))
-
-
-@dataclass(slots=True, kw_only=True)
-class ListenerCounters:
-    """A listener's counts since it started. Only its event loop writes; others may read."""
-
-    open: int = 0  # connections now
-    connections: int = 0
-    refused: int = 0  # connections beyond a ceiling, reset at once
-    messages: int = 0
-    octets: int = 0
-    cut: int = 0  # messages cut because they are too long
-    dropped_octets: int = 0  # octets of these messages that were dropped
-    truncated: int = 0  # streams aborted because they were half-closed inside a frame
-    framing_errors: int = 0  # streams aborted because of octets that are not a frame, or not one that can be answered
-    slow: int = 0  # streams aborted because the rest of a frame did not arrive
-    idle: int = 0  # streams closed because nothing arrived
-    lost: int = 0  # streams that the peer or the network broke off
-    storage_errors: int = 0  # streams aborted because the spool could not store their messages
-    unanswered: int = 0  # streams ended because their messages were not durable in time
-
-
 class _Undurable(NamedTuple):
     """A submitted batch, and how many of the stream's messages it holds."""
 
@@ -143,33 +116,28 @@ class _Undurable(NamedTuple):
     messages: int
 
 
-class SlowSenderError(ProtocolError):
-    """The rest of a frame did not arrive in time."""
-
-
-class TruncatedStreamError(ProtocolError):
-    """The stream was half-closed inside a frame; a clean close would accept an incomplete message."""
-
-
 class StreamReception:
     """Receives one stream, from its first octet to its end."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what streams share comes from outside
         self,
         stream: ByteStream,
         submit: Submit,
         counters: ListenerCounters,
         terms: StreamTerms,
         clock: Clock = wall_clock,
+        *,
         turn: asyncio.Lock | None = None,
+        source_log: SourceLog | None = None,
     ) -> None:
-        """`turn` is shared by the streams that together may hold the messages of one read."""
+        """`turn` is shared by the streams that together may hold the messages of one read, `source_log` likewise."""
         self._stream = stream
         self._submit = submit
         self._counters = counters
         self._terms = terms
         self._clock = clock
         self._turn = asyncio.Lock() if turn is None else turn
+        self._source_log = SourceLog(_log) if source_log is None else source_log
         self._begun = b""  # the octets received before the dialect is known
         self._dialect: Dialect | None = None
         self._conversation: Conversation = SyslogConversation()  # until the dialect is known
@@ -180,10 +148,12 @@ class StreamReception:
         self._to_answer = asyncio.Event()
         self._writing = asyncio.Lock()
         self._waited = 0.0  # for the rest of the current frame
+        self._reading = 0.0  # seconds spent in reading, until a message is complete
+        self._has_octets = self._has_completed = False
         self._cut = self._dropped = 0  # messages and octets of the conversation that are counted
 
-    async def run(self) -> None:
-        """Return when the stream has ended, in whichever way; faults of the peer and of the spool are counted."""
+    async def run(self) -> RelayError | None:
+        """Return when the stream has ended, with the reason unless it was accepted; such faults are counted."""
         self._counters.connections += 1
         self._counters.open += 1
         _log.info("connection from %s opened", self._stream.peer)
@@ -196,13 +166,12 @@ class StreamReception:
             _log.info("connection from %s ended: its messages are not durable in time", self._stream.peer)
             await self._part()
         except RelayError as error:
+            if isinstance(error, UnusedStreamError):
+                await self._part()
             self._stream.abort()
             self._count(error)
-            if isinstance(error, UnavailableError) and not self._is_amid_a_frame():
-                # Senders end in this way as well; a sender that loses its network has it in its own log.
-                _log.info("connection from %s ended: %s", self._stream.peer, error.cause)
-            else:
-                await self._log_abort(error)
+            await self._report(error)
+            return error.with_traceback(None)  # which refers to this frame
         except BaseException:
             await self._part()
             raise
@@ -215,11 +184,15 @@ class StreamReception:
                 self._answering.add_done_callback(_retrieve)
             for each in self._undurable:
                 each.durable.add_done_callback(_retrieve)
+        return None
 
-    async def _log_abort(self, error: RelayError) -> None:
-        """Log it and keep what shows its cause, once a minute for each sender: a health check comes every second."""
-        kind = f"{type(error).__name__} {self._stream.address}"
-        is_logged = self._terms.notices.warn(kind, "connection from %s aborted: %s", self._stream.peer, error)
+    async def _report(self, error: RelayError) -> None:
+        if isinstance(error, UnavailableError) and not self._is_amid_a_frame():
+            # Senders end in this way as well; a sender that loses its network has it in its own log.
+            _log.info("connection from %s ended: %s", self._stream.peer, error.cause)
+            return
+        source, kind = source_of(self._stream.address), type(error).__name__
+        is_logged = self._source_log.warn(source, kind, "connection from %s aborted: %s", self._stream.peer, error)
         if is_logged and isinstance(error, OtherProtocolError) and self._terms.aside is not None:
             await asyncio.to_thread(self._terms.aside.keep, self._stream.address, error.octets)
 
@@ -232,7 +205,7 @@ class StreamReception:
         self._due = None  # it has expired
         if self._answering is not None:
             self._answering.cancel()
-        if self._dialect is not None and self._dialect.parts:
+        if all(each.parts for each in ([self._dialect] if self._dialect is not None else self._terms.dialects)):
             with contextlib.suppress(TimeoutError, RelayError):
                 async with asyncio.timeout(PART_TIMEOUT):
                     await self._write_reply()
@@ -307,8 +280,8 @@ class StreamReception:
             await self._wait_until_writable()
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        amid_a_frame = self._is_amid_a_frame()
-        timeout = self._terms.frame_timeout - self._waited if amid_a_frame else self._terms.idle_timeout
+        amid_a_frame, was_used = self._is_amid_a_frame(), self._is_used
+        timeout = self._terms.frame_timeout - self._waited if amid_a_frame else self._silence_allowed()
         try:
             async with asyncio.timeout(timeout):
                 data = await self._stream.read()
@@ -316,22 +289,41 @@ class StreamReception:
             if amid_a_frame:
                 cause = f"the rest of a frame did not arrive within {self._terms.frame_timeout:g} s"
                 raise SlowSenderError("stream", cause) from None
+            self._reading += loop.time() - begun
             data = b""
             # Octets may have arrived at this moment: the close of an idle stream would accept them.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0):
                     data = await self._stream.read()
-            self._counters.idle += not data
+            if not data and was_used:
+                self._counters.idle += 1
+            elif not data and self._silence_allowed() > 0:  # the sender has become known meanwhile
+                return await self._read()
+            elif not data:
+                raise UnusedStreamError("stream", f"no message came within {self._reading:.3g} s") from None
             return data
         if amid_a_frame:
             self._waited += loop.time() - begun
+        self._reading += loop.time() - begun
         return data
+
+    @property
+    def _is_used(self) -> bool:
+        return self._has_completed or self._stream.has_completed
+
+    def _silence_allowed(self) -> float:
+        """Seconds that the stream may be silent between two frames."""
+        if self._is_used:
+            return self._terms.idle_timeout
+        is_stranger = not self._has_octets and not self._stream.identity
+        return (self._terms.silent_timeout if is_stranger else self._terms.first_message_timeout) - self._reading
 
     def _is_amid_a_frame(self) -> bool:
         return self._conversation.partial or bool(self._begun.strip(b"\r\n"))
 
     async def _hand_on(self, data: bytes) -> None:
         self._counters.octets += len(data)
+        self._has_octets = True
         async with self._writing:  # a peer that does not read our answers is not read
             pass
         if self._dialect is None:
@@ -376,6 +368,9 @@ class StreamReception:
     async def _submit_messages(self, messages: list[bytes]) -> None:
         if not messages:
             return
+        if not self._has_completed:
+            self._has_completed = True
+            self._stream.completed()
         self._unanswered_since.append(asyncio.get_running_loop().time())
         self._set_due()
         await self._wait_for_durable(at_most=self._terms.undurable_batches - 1)
@@ -460,6 +455,8 @@ class StreamReception:
 
     def _count(self, error: RelayError) -> None:
         match error:
+            case UnusedStreamError():
+                self._counters.unused += 1
             case StorageError():
                 self._counters.storage_errors += 1
             case SlowSenderError():

@@ -15,12 +15,24 @@ from typing import Any, cast
 
 from typing_extensions import override
 
-from relay.errors import UnavailableError
+from relay.errors import ProtocolError, RelayError, UnavailableError
 from relay.listener.acceptor import Acceptor, refuse, set_reset_on_close
-from relay.listener.admission import Admission, AdmittedConnection
+from relay.listener.admission.admission import Admission, AdmittedConnection
+from relay.listener.admission.penalties import SenderFault
+from relay.listener.admission.sender_source import is_in
+from relay.listener.admission.source_log import SourceLog
 from relay.listener.listening_socket import Bind, Listener, binding, ip_of
-from relay.listener.proxied_stream import ProxiedStream, is_listed
-from relay.listener.stream import ByteStream, ListenerCounters, StreamReception, StreamTerms
+from relay.listener.proxied_stream import ProxiedStream
+from relay.listener.reception.listener_counters import ListenerCounters
+from relay.listener.reception.stream_errors import (
+    SlowHandshakeError,
+    SlowSenderError,
+    TruncatedStreamError,
+    UnusedStreamError,
+)
+from relay.listener.reception.stream_terms import StreamTerms
+from relay.listener.stream import ByteStream, StreamReception
+from relay.syslog.other_protocol import OtherProtocolError
 from relay.values.address import Address
 from relay.values.event import Submit
 from relay.values.text import bug_text
@@ -64,6 +76,7 @@ class StreamListener(Listener):
         """Of the next streams."""
         self._admission = Admission() if admission is None else admission
         self._turn = asyncio.Lock()
+        self._source_log = SourceLog(_log)
         self._acceptors: list[Acceptor] = []
         self._receptions: set[asyncio.Task[None]] = set()
 
@@ -86,6 +99,7 @@ class StreamListener(Listener):
         for reception in self._receptions:
             reception.cancel()
         await asyncio.gather(*self._receptions, return_exceptions=True)
+        self._source_log.close()
 
     def _stream(self, connection: ByteStream, admitted: AdmittedConnection) -> ByteStream | None:
         """The stream to receive on a connection; None if there cannot be one."""
@@ -93,12 +107,15 @@ class StreamListener(Listener):
         return connection
 
     def _accept(self, accepted: socket.socket, address: Any) -> None:  # noqa: ANN401  its form depends on the family
-        admitted = self._admission.admit(ip_of(address), authenticates=self.authenticates)
+        host = ip_of(address)
+        is_proxy = is_in(host, self.terms.proxies)
+        admitted = self._admission.admit(host, authenticates=self.authenticates, is_proxy=is_proxy)
         if admitted is None:
             self.counters.refused += 1
             refuse(accepted)
             return
         connection = SocketConnection(accepted, address, admitted)
+        admitted.close = connection.abort
         reception = asyncio.get_running_loop().create_task(self._receive(connection))
         self._receptions.add(reception)
 
@@ -115,12 +132,17 @@ class StreamListener(Listener):
     async def _receive(self, connection: "SocketConnection") -> None:
         await connection.open()
         behind: ByteStream = connection
-        if is_listed(connection.address, self.terms.proxies):
+        if is_in(connection.address, self.terms.proxies):
             behind = ProxiedStream(connection, connection.admitted.move)
         if (stream := self._stream(behind, connection.admitted)) is None:
             self.counters.refused += 1
             return
-        await StreamReception(stream, self._submit, self.counters, self.terms, turn=self._turn).run()
+        reception = StreamReception(
+            stream, self._submit, self.counters, self.terms, turn=self._turn, source_log=self._source_log
+        )
+        error = await reception.run()
+        if (fault := fault_of(error, authenticates=self.authenticates)) is not None:
+            connection.admitted.fault(fault)
 
 
 class TcpListener(StreamListener):
@@ -138,6 +160,21 @@ class TcpListener(StreamListener):
     ) -> None:
         name, bind = f"tcp://{Address(host, port)}", binding(Address(host, port))
         super().__init__(name, bind, submit, counters=counters, terms=terms, admission=admission)
+
+
+def fault_of(error: RelayError | None, *, authenticates: bool) -> SenderFault | None:
+    """The sender's fault for the end of a stream on which no message was complete."""
+    match error:
+        case OtherProtocolError():
+            return SenderFault.GARBAGE
+        case UnusedStreamError():
+            return SenderFault.SILENT
+        case SlowSenderError() | SlowHandshakeError():
+            return SenderFault.TIMEOUT
+        case ProtocolError() if not isinstance(error, TruncatedStreamError):
+            return SenderFault.AUTHENTICATION if authenticates else SenderFault.GARBAGE
+        case _:
+            return None
 
 
 class SocketConnection(asyncio.Protocol, ByteStream):
@@ -176,6 +213,7 @@ class SocketConnection(asyncio.Protocol, ByteStream):
 
     @override
     def data_received(self, data: bytes) -> None:
+        self.admitted.heard()
         self._unread.append(data)
         self._unread_size += len(data)
         if self._unread_size >= READ_AHEAD:
@@ -229,6 +267,15 @@ class SocketConnection(asyncio.Protocol, ByteStream):
         with contextlib.suppress(OSError):  # its end is not read while octets before it wait; the kernel knows
             return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _ENDED_BY_PEER
         return True
+
+    @property
+    @override
+    def has_completed(self) -> bool:
+        return self.admitted.has_completed
+
+    @override
+    def completed(self) -> None:
+        self.admitted.completed()
 
     @override
     async def read(self) -> bytes:

@@ -22,9 +22,12 @@ from cryptography import x509
 from typing_extensions import override
 
 from relay.errors import ProtocolError, RelayError, UnavailableError
-from relay.listener.admission import Admission, AdmittedConnection
+from relay.listener.admission.admission import Admission, AdmittedConnection
 from relay.listener.listening_socket import binding
-from relay.listener.stream import ByteStream, ListenerCounters, StreamTerms
+from relay.listener.reception.listener_counters import ListenerCounters
+from relay.listener.reception.stream_errors import SlowHandshakeError
+from relay.listener.reception.stream_terms import StreamTerms
+from relay.listener.stream import ByteStream
 from relay.listener.tcp import StreamListener
 from relay.syslog.other_protocol import NO_TLS, OtherProtocolError, is_tls
 from relay.transport.from_files import FromFiles
@@ -108,7 +111,11 @@ class TlsListener(StreamListener):
     def _stream(self, connection: ByteStream, admitted: AdmittedConnection) -> ByteStream | None:
         if (context := self._identity.context()) is None:
             return None
-        return TlsStream(connection, context, self._handshake_timeout, admitted.authenticated)
+
+        def agreed(identity: str) -> None:
+            admitted.authenticated(verified=bool(identity))
+
+        return TlsStream(connection, context, self._handshake_timeout, agreed)
 
 
 class TlsStream(ByteStream):
@@ -119,9 +126,9 @@ class TlsStream(ByteStream):
         inner: ByteStream,
         context: ssl.SSLContext,
         handshake_timeout: float = HANDSHAKE_TIMEOUT,
-        agreed: Callable[[], None] = lambda: None,
+        agreed: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`agreed` is called at the end of the handshake."""
+        """`agreed` is called at the end of the handshake with the verified identity, or ""."""
         self._inner = inner
         self._engine = TlsEngine(context)
         self._handshake_timeout = handshake_timeout
@@ -142,6 +149,15 @@ class TlsStream(ByteStream):
     @override
     def half_closed(self) -> bool:
         return self._inner.half_closed
+
+    @property
+    @override
+    def has_completed(self) -> bool:
+        return self._inner.has_completed
+
+    @override
+    def completed(self) -> None:
+        self._inner.completed()
 
     @override
     async def read(self) -> bytes:
@@ -199,12 +215,12 @@ class TlsStream(ByteStream):
                 await self._flush()
         except TimeoutError:
             cause = f"it was not completed within {self._handshake_timeout:g} s"
-            raise ProtocolError("TLS handshake", cause) from None
+            raise SlowHandshakeError("TLS handshake", cause) from None
         except ssl.SSLError as error:
             raise await self._failed("TLS handshake", error) from error
         self._agreed = True
         self.identity = verified_identity(self._engine.peer_certificate)
-        self._when_agreed()
+        self._when_agreed(self.identity)
 
     async def _failed(self, what: str, error: ssl.SSLError) -> ProtocolError:
         """Send the alert that names the peer's fault, as far as it can be sent."""

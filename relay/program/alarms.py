@@ -332,7 +332,10 @@ def repair_needed(seen: Snapshot) -> Texts:
 
 def listener_losses(counted: Mapping[str, int]) -> dict[str, int]:
     """The counters of listeners, by the alarm that reports them."""
-    refused = sum(count for cause, count in counted.items() if cause.startswith("refused_"))
+    causes = {cause for cause in counted if cause.startswith("refused_")} - {
+        "refused_penalty"
+    }  # that is no loss of ours
+    refused = sum(counted[cause] for cause in causes)
     return {alarm.DATAGRAMS_DROPPED: counted.get("dropped", 0), alarm.CONNECTIONS_REFUSED: refused}
 
 

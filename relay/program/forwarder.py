@@ -42,6 +42,7 @@ from relay.spool.commit import Routing
 from relay.spool.store import Store
 from relay.system.clock import read_clocks
 from relay.system.command import check_command
+from relay.system.descriptors import raise_descriptor_limit
 from relay.system.disk import Disk
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
@@ -277,11 +278,13 @@ class Forwarder(RunningParts):
 
 async def forward(start: LoadedConfiguration, read_again: Callable[[], LoadedConfiguration]) -> None:
     """Forward until SIGTERM or SIGINT; SIGHUP or a request on the control socket reloads."""
+    raise_descriptor_limit()
     settings = start.settings
     with Signals() as signals:
         check(settings)
         async with Road.open(settings.relay.state_directory, terms_of(settings)) as road:
             forwarder = Forwarder(road)
+            road.supervisor.on_failure = signals.limit_stop
             try:
                 await forwarder.begin(settings, start.digests)
                 reloads = Reloader(road, read_again, forwarder)
@@ -311,7 +314,7 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
             sources = [cast("Source", each) for each in inputs if not isinstance(each, KernelLost)]
             road.live_sources = lambda: [live_source(source, "") for source in sources]
             with serving():
-                await until_drained(_drain(road, inputs, timeout), signals)
+                await until_drained(road, _drain(road, inputs, timeout), signals)
 
 
 async def _drain(road: Road, inputs: list[EventInput], timeout: float | None) -> None:  # noqa: ASYNC109  as `drain`

@@ -25,11 +25,13 @@ from relay.delivery.message_selection import EVERYTHING
 from relay.delivery.route import Route, routes_to_servers
 from relay.delivery.sessions.archive_session import ArchiveSession
 from relay.errors import ConfigurationError, RelayError
-from relay.listener.aside import Aside
+from relay.listener.admission.source_log import SourceLog
 from relay.listener.conversation import ALL
 from relay.listener.listeners import Listeners
-from relay.listener.ssh_endpoint import SshEndpoint
-from relay.listener.stream import ANSWER_WITHIN, StreamReception, StreamTerms
+from relay.listener.reception.aside import Aside
+from relay.listener.reception.stream_terms import StreamTerms
+from relay.listener.ssh.ssh_listener import SshListener
+from relay.listener.stream import ANSWER_WITHIN, StreamReception
 from relay.listener.tls import ServerIdentity, TlsListener
 from relay.program.alarms import listener_losses
 from relay.program.housekeeping import Watches, author_of, policy_of
@@ -94,6 +96,7 @@ async def receive(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
             writing = ArchiveWriting(UncommittedClosings(), filing_of(settings), ArchiveCounters())
             archive = await _route_to_archive(road, settings.receiver, writing)
             receiver = Receiver(road, archive, writing)
+            road.supervisor.on_failure = signals.limit_stop
             try:
                 await receiver.begin(settings, start.digests)
                 with serving():
@@ -114,7 +117,7 @@ async def drain(settings: Settings, timeout: float | None) -> None:  # noqa: ASY
             writing = ArchiveWriting(UncommittedClosings(), filing_of(settings), ArchiveCounters())
             archive = await _route_to_archive(road, settings.receiver, writing)
             await road.deliver([archive, *routes_to_servers(settings, road.store, received=True)])
-            await until_drained(road.drained(timeout), signals)
+            await until_drained(road, road.drained(timeout), signals)
 
 
 def terms_of(settings: Settings) -> RoadTerms:
@@ -143,6 +146,7 @@ def terms_of_streams(url: str, settings: Settings, writable: asyncio.Event) -> S
     return StreamTerms(
         dialects=ALL,
         max_message_size=receiver.max_message_size,
+        first_message_timeout=receiver.first_message_timeout,
         listener=url,
         aside=Aside(os.path.join(receiver.archive, OWN, "aside")),
         proxies=receiver.proxies if receiver.proxy_protocol else (),
@@ -326,7 +330,7 @@ class Receiver(RunningParts):
         if settings.receiver.tls is not None and self._identity is not None:
             self._identity.exchange(settings.receiver.tls)
         for listener in self._listeners.at_work.values():
-            if isinstance(listener, SshEndpoint) and (ssh := settings.receiver.ssh) is not None and changes.sentences:
+            if isinstance(listener, SshListener) and (ssh := settings.receiver.ssh) is not None and changes.sentences:
                 listener.exchange(ssh.host_key, ssh.authorized_keys, _allowed(settings))
         self._parts, self._settings = parts_of_receive(settings, new.digests), settings
         return ()
@@ -341,14 +345,16 @@ class Receiver(RunningParts):
         if tls is not None and self._identity is not None and url == f"tls://{tls.listen}":
             await listeners.begin_tls(tls.listen, self._identity, terms)
         elif ssh is not None and url == f"ssh://{ssh.listen}":
-            turn = asyncio.Lock()
+            from relay.listener.ssh.ssh_endpoint import SshEndpoint  # noqa: PLC0415  asyncssh: 6 MB
+
+            shared = functools.partial(StreamReception, turn=asyncio.Lock(), source_log=SourceLog(_log))
             endpoint = SshEndpoint(
                 ssh.listen.host,
                 ssh.listen.port,
                 host_key_file=ssh.host_key,
                 authorized_keys_file=ssh.authorized_keys,
                 allowed=_allowed(settings),
-                serve=lambda stream: StreamReception(stream, submit, counters, listeners.terms[url], turn=turn).run(),
+                serve=lambda stream: shared(stream, submit, counters, listeners.terms[url]).run(),
                 admission=listeners.admission,
             )
             await listeners.add(url, endpoint, terms)
@@ -362,7 +368,7 @@ class Receiver(RunningParts):
         for url, counted in self._listeners.by_url().items():
             live.append(LivePart(name=f"listener {url}", state="listening", counters=counted))
         for name, part in self._with_keys():
-            counters = asdict(part.counters) if isinstance(part, SshEndpoint) else {}
+            counters = asdict(part.counters) if isinstance(part, SshListener) else {}
             live.append(LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters))
         counters = {key: n for key, n in asdict(self._filing.counters).items() if not key.startswith("last_")}
         live.append(LivePart(name="filing", error="", counters=counters))
@@ -388,9 +394,9 @@ class Receiver(RunningParts):
         alarm_names = {"ssh": "SSH end", "tls": "TLS listener"}
         return {alarm_names[name]: part.refresh() for name, part in self._with_keys()}
 
-    def _with_keys(self) -> Iterator[tuple[Literal["ssh", "tls"], SshEndpoint | ServerIdentity]]:
+    def _with_keys(self) -> Iterator[tuple[Literal["ssh", "tls"], SshListener | ServerIdentity]]:
         for listener in tuple(self._listeners.at_work.values()):
-            if isinstance(listener, SshEndpoint):
+            if isinstance(listener, SshListener):
                 yield "ssh", listener
             elif isinstance(listener, TlsListener) and self._identity is not None:
                 yield "tls", self._identity

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,7 @@ from relay.spool.losses.gap import Gap
 from relay.spool.segments.segment import SPOOL_ID_LENGTH
 from relay.spool.spool import RunSeed
 from relay.spool.store import Store
+from relay.system.background.supervision import Supervisor
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.system.operational_log import NOTICE
@@ -34,7 +35,7 @@ from relay.system.signals import Signals
 from relay.values.configuration.settings import SpoolSettings
 from relay.values.event import Batch, Event, EventType
 from relay.values.size import rounded_size
-from relay.values.text import bug_text, counted
+from relay.values.text import counted
 
 if TYPE_CHECKING:
     from relay.values.histogram import Histogram
@@ -78,6 +79,7 @@ class Road:
         """Returns the state of each listener, port forwarding and SSH end."""
         self.archive_commit_seconds: Histogram | None = None
         """How long each commit of the archive takes; None: this program has no archive."""
+        self.supervisor = Supervisor()
         self.reload: Callable[[], Awaitable[Reloaded]] = no_reload
         """Called for each request to reload."""
         self._started = wall_clock()
@@ -100,8 +102,8 @@ class Road:
             housekeeping = Housekeeping(disk, store, intake, destinations, terms.policy, terms.watches)
             road = cls(store, intake, housekeeping, destinations)
             tasks = [asyncio.create_task(intake.run()), asyncio.create_task(housekeeping.run())]
-            for task in tasks:
-                task.add_done_callback(_log_bug)
+            for what, task in zip(("the intake", "the housekeeping"), tasks, strict=True):
+                road.supervisor.watch(what, task)
             try:
                 async with answering(state_directory, road.live, lambda: road.reload()):  # noqa: PLW0108  it changes
                     yield road
@@ -261,12 +263,6 @@ class Road:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
 
-def _log_bug(task: "asyncio.Task[None]") -> None:
-    """Log why a task that should run for ever has ended."""
-    if not task.cancelled() and (bug := task.exception()) is not None:
-        _log.error("a part of relay has ended: %s; restart relay, and report this line", bug_text(bug))
-
-
 def _permanent_error(behind: Sequence[Destination]) -> RelayError | None:
     """The first error, if every destination that is behind has one that no retry can repair."""
     errors = [each.error for each in behind if each.error and not each.error.retryable]
@@ -281,12 +277,16 @@ def _error(text: str) -> str:
     return f"; {text}" if text else ""
 
 
-async def until_drained(work: Coroutine[None, None, None], signals: Signals) -> None:
-    """Do `work` to its end; TemporaryError when a signal stops it before that."""
+async def until_drained(road: Road, work: Coroutine[None, None, None], signals: Signals) -> None:
+    """Do `work` to its end; TemporaryError when a signal stops it before that, InternalError when the road fails."""
     working = asyncio.create_task(work)
     stop = asyncio.create_task(signals.stopping.wait())
+    failed = road.supervisor.failed
+    ends: tuple[asyncio.Future[Any], ...] = (working, stop, failed)
     try:
-        await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            failed.result()
         if not working.done():
             raise TemporaryError("drain", "stopped before everything was proven", "`relay status` shows what waits")
         await working

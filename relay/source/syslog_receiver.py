@@ -17,7 +17,7 @@ from relay.errors import RelayError
 from relay.events.own_events import Author
 from relay.listener.conversation import RELP, SYSLOG
 from relay.listener.listeners import Listeners
-from relay.listener.stream import StreamTerms
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tls import ServerIdentity
 from relay.source import Source, SourceTerms
 from relay.system.descriptors import descriptors_for_connections, raise_descriptor_limit
@@ -97,5 +97,10 @@ class SyslogReceiver(Source):
         return {"listeners": self._listeners.totals(), **self._listeners.by_url()}
 
     def _terms_of(self, url: str) -> StreamTerms:
-        limit, writable = LARGEST_MESSAGE_SIZE, self._writable
-        return StreamTerms(dialects=(RELP, SYSLOG), max_message_size=limit, listener=url, writable=writable)
+        return StreamTerms(
+            dialects=(RELP, SYSLOG),
+            max_message_size=LARGEST_MESSAGE_SIZE,
+            first_message_timeout=self.table.first_message_timeout,
+            listener=url,
+            writable=self._writable,
+        )

@@ -10,8 +10,11 @@ all this, and no signal is ignored: exec resets a handler to the default, so tha
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -27,6 +30,11 @@ _NOT_ENDING: Final = frozenset(
 )
 """signal(7): their default is to do nothing, to stop the process, or to let it continue."""
 _LEFT_ALONE: Final = FAULTS | _STOPPING | _NOT_ENDING | {signal.SIGKILL}
+STOP_SECONDS: Final = 10.0
+"""How long a stop may take before the program ends at once."""
+_LATE: Final = 70  # sysexits.h: EX_SOFTWARE
+_log = logging.getLogger("relay")
+
 _early: Final[set[int]] = set()
 """Signals that arrived before `Signals` was entered."""
 
@@ -67,6 +75,7 @@ class Signals:
         """Set by SIGHUP; the program that reloads clears it first."""
         self.report = asyncio.Event()
         """Set by SIGUSR1; the program that logs its status clears it first."""
+        self._limited = False
         self._loop = asyncio.get_running_loop()
         self._undo = contextlib.ExitStack()
 
@@ -80,6 +89,8 @@ class Signals:
                     pass
 
         def take_soon(number: int, _: FrameType | None) -> None:
+            if number in _STOPPING:
+                self.limit_stop()
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._take, number)
 
@@ -97,8 +108,19 @@ class Signals:
         # The program is about to end. Python then resets handlers to the default, but an ignored signal stays ignored.
         for ending in signal.valid_signals() - (_LEFT_ALONE - _STOPPING):
             with contextlib.suppress(OSError, ValueError):
-                signal.signal(ending, signal.SIG_IGN)
+                late = self._limited and ending == signal.SIGALRM
+                signal.signal(ending, signal.SIG_DFL if late else signal.SIG_IGN)
         self._undo.close()
+
+    def limit_stop(self) -> None:
+        """The program is about to end: if it takes longer than `STOP_SECONDS`, it ends at once, without its farewells.
+
+        A kernel timer, because an attack or a bug may have left the process no thread, and its event loop no turn.
+        """
+        if not self._limited:
+            self._limited = True
+            signal.signal(signal.SIGALRM, _end_late)
+            signal.setitimer(signal.ITIMER_REAL, STOP_SECONDS)
 
     def _take(self, number: int) -> None:
         if number in _STOPPING:
@@ -108,3 +130,11 @@ class Signals:
             self.reload.set()
         elif number == signal.SIGUSR1:
             self.report.set()
+
+
+def _end_late(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    threads = ", ".join(sorted(each.name for each in threading.enumerate() if each is not threading.main_thread()))
+    waits = f"; these threads still run: {threads}" if threads else ""
+    _log.error("stopping took longer than %g s, so relay ends at once; nothing accepted is lost%s", STOP_SECONDS, waits)
+    os._exit(_LATE)

@@ -39,8 +39,8 @@ def run(*arguments: str) -> Result:
 def file(tmp_path: Path) -> Path:
     """A configuration without findings: its key, its known host and its log exist."""
     (tmp_path / "audit.log").write_text("")
-    key = private_key.generate(str(tmp_path / "id"))
-    (tmp_path / "known_hosts").write_text(f"log.example {key.get_name()} {key.get_base64()}\n")
+    key = private_key.public_key(private_key.generate(str(tmp_path / "id")))
+    (tmp_path / "known_hosts").write_text(f"log.example {key.text}\n")
     path = tmp_path / "relay.toml"
     path.write_text(f"""\
 [relay]

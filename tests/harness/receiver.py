@@ -6,10 +6,11 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.ports import free_port, listens
+from harness.ports import LOOPBACK, free_port, listens
 from harness.process import Process
 from harness.relay import RELAY, archived, audit_events, lines_of_log
 from harness.waiting import wait_until
@@ -42,9 +43,15 @@ class Receiver:
     def running(self, **environment: str) -> Iterator[Process]:
         """Start it and yield it once it listens."""
         with self.start(**environment) as process:
-            wait_until(lambda: listens(self.port) or not process.running, 60, lambda: process.log)
+            ports = [self.port, *self._ssh_ports()]
+            wait_until(lambda: all(map(listens, ports)) or not process.running, 60, lambda: process.log)
             assert process.running, process.log
             yield process
+
+    def _ssh_ports(self) -> list[int]:
+        """The port of its SSH end, which listens after the others, if it is on loopback."""
+        ends = [after for flag, after in pairwise(self._flags) if flag == "--ssh-listen"]
+        return [int(port) for host, _, port in (end.rpartition(":") for end in ends) if host == LOOPBACK]
 
     def status(self) -> str:
         """Return its `relay status` and its log."""

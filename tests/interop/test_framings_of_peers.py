@@ -19,7 +19,7 @@ from harness.syslog_ng import SyslogNg
 from harness.waiting import wait_until
 
 from relay.listener.conversation import ALL
-from relay.listener.stream import StreamTerms
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tcp import TcpListener
 
 LIMIT: Final = 2048

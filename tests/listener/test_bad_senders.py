@@ -19,7 +19,7 @@ from harness.waiting import until
 from listener.test_relp_listener import OPEN, OPENED, TERMS, hears
 from listener.test_tcp_listener import Sender, connected, listening, run
 
-from relay.listener.stream import StreamTerms
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tcp import TcpListener
 from relay.syslog.framing import octet_counted
 

@@ -27,7 +27,7 @@ from relay.listener import datagrams
 from relay.listener.datagrams import DatagramListener
 from relay.listener.listeners import Listeners
 from relay.listener.listening_socket import cannot_listen
-from relay.listener.stream import StreamTerms
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.unix_socket import binding_of_path
 from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.source_settings import SyslogSource

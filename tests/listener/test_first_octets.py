@@ -13,10 +13,11 @@ from harness.proxy_headers import addresses, version_2
 from harness.waiting import until
 from listener.test_tcp_listener import connected, listening, run
 
-from relay.listener.aside import LARGEST, MOST, Aside
+from relay.listener.admission.sender_source import is_in
 from relay.listener.conversation import ALL
-from relay.listener.proxied_stream import is_listed
-from relay.listener.stream import ListenerCounters, StreamTerms
+from relay.listener.reception.aside import LARGEST, MOST, Aside
+from relay.listener.reception.listener_counters import ListenerCounters
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener
 from relay.syslog.other_protocol import PROXY_SIGNATURE
 from relay.values.address import Address
@@ -205,9 +206,9 @@ def test_the_header_of_an_unlisted_peer_is_not_parsed() -> None:
 
 def test_a_listed_network_has_its_addresses_also_over_ipv6() -> None:
     networks = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
-    assert is_listed("192.0.2.9", networks)
-    assert is_listed("::ffff:192.0.2.9", networks)
-    assert is_listed("2001:db8::1", networks)
-    assert is_listed("fe80::1%eth0", (ip_network("fe80::/10"),))
-    assert not is_listed("192.0.3.9", networks)
-    assert not is_listed("host", networks)
+    assert is_in("192.0.2.9", networks)
+    assert is_in("::ffff:192.0.2.9", networks)
+    assert is_in("2001:db8::1", networks)
+    assert is_in("fe80::1%eth0", (ip_network("fe80::/10"),))
+    assert not is_in("192.0.3.9", networks)
+    assert not is_in("host", networks)

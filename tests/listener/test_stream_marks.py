@@ -10,7 +10,7 @@ from harness.waiting import until
 from listener.test_tcp_listener import connected, listening, run
 
 from relay.listener.conversation import ALL
-from relay.listener.stream import StreamTerms
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.syslog.framing import octet_counted
 from relay.values.provenance import Provenance, ReceiptMark
 

@@ -16,9 +16,10 @@ from harness.leaping_loop import leap, run_leaping
 from harness.waiting import until
 
 from relay.errors import PermissionRefusedError, RelayError, UnavailableError, UnknownHostError
-from relay.listener.admission import Admission, ConnectionLimits
+from relay.listener.admission.admission import Admission, ConnectionLimits
 from relay.listener.listening_socket import cannot_listen
-from relay.listener.stream import ListenerCounters, StreamTerms
+from relay.listener.reception.listener_counters import ListenerCounters
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tcp import StreamListener, TcpListener
 from relay.syslog.framing import octet_counted
 from relay.system.rare_log import RareLog
@@ -70,9 +71,7 @@ async def connected(listener: StreamListener) -> AsyncIterator[Sender]:
 def listening(
     spool: HeldSpool, terms: StreamTerms | None = None, limits: ConnectionLimits | None = None
 ) -> TcpListener:
-    own_log = RareLog(logging.getLogger("relay.listener.stream"))  # the terms of a module have one for all its tests
-    terms = replace(terms or StreamTerms(), notices=own_log)
-    return TcpListener("127.0.0.1", 0, spool.submit, terms=terms, admission=Admission(limits))
+    return TcpListener("127.0.0.1", 0, spool.submit, terms=terms, admission=Admission(limits, monotonic=lambda: 0.0))
 
 
 def run(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -384,7 +383,7 @@ class TestFaults:
     def test_silence_before_a_frame_does_not_count_against_it(self) -> None:
         async def scenario() -> None:
             spool = HeldSpool()
-            terms = StreamTerms(frame_timeout=60)
+            terms = StreamTerms(frame_timeout=60, silent_timeout=600)
             async with listening(spool, terms) as listener, connected(listener) as sender:
                 await until(lambda: listener.counters.open == 1)
                 await leap(100)  # silent for longer than a frame may take
@@ -434,7 +433,7 @@ def abort(sender: Sender) -> None:
 
 
 class TestCeilings:
-    @pytest.mark.parametrize("limits", [ConnectionLimits(3), ConnectionLimits(per_address=3, loopback_exempt=False)])
+    @pytest.mark.parametrize("limits", [ConnectionLimits(3), ConnectionLimits(per_address=3, exempt=())])
     def test_one_connection_too_many_is_reset_and_later_ones_succeed(self, limits: ConnectionLimits) -> None:
         async def scenario() -> None:
             spool = HeldSpool()

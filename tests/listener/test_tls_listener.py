@@ -16,7 +16,8 @@ from harness.waiting import until
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.listener.conversation import ALL
-from relay.listener.stream import ListenerCounters, StreamTerms
+from relay.listener.reception.listener_counters import ListenerCounters
+from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener, server_context
 from relay.syslog.framing import octet_counted
 from relay.syslog.relp_frame import encode

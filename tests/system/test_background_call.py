@@ -9,11 +9,11 @@ import pytest
 from harness.waiting import wait_until
 
 from relay.errors import UnavailableError
-from relay.system.background_call import BackgroundCall
+from relay.system.background.background_call import BackgroundCall
 
 STOP = """
 import threading
-from relay.system.background_call import BackgroundCall
+from relay.system.background.background_call import BackgroundCall
 print(BackgroundCall().ask(threading.Event().wait))
 """
 

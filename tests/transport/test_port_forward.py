@@ -20,9 +20,9 @@ from harness.waiting import wait_until
 
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, TemporaryError, UnavailableError
 from relay.transport.retry import Backoff
-from relay.transport.ssh import local_port, port_forward
+from relay.transport.ssh import local_clients, local_port, port_forward
 from relay.transport.ssh.port_forward import PortForward, PortForwardLimits
-from relay.transport.ssh.session import SshSession
+from relay.transport.ssh.session import ChannelShortageError, SshSession
 
 _MEGABYTE = bytes(range(256)) * 4096
 _FAST = Backoff(longest=0.05)
@@ -324,7 +324,7 @@ def test_a_session_that_dies_before_the_listener_starts_leaves_no_port_open(
 ) -> None:
     """By itself sshtunnel would leave the port bound, and its stop would wait for ever."""
     settings = sshd.forwarding(collector.port, local_port=free_port())
-    clients = port_forward._Clients(1)
+    clients = local_clients.LocalClients(1, settings.local_port)
 
     def report(error: RelayError | None) -> None:
         del error
@@ -349,7 +349,7 @@ def test_connections_over_the_ceiling_are_closed_and_later_ones_succeed(
         _wait_until_listening(forward)
         with contextlib.ExitStack() as programs:
             for count in (1, 2):
-                programs.enter_context(_connect(forward))
+                programs.enter_context(_connect(forward)).sendall(b"x")
                 wait_until(lambda count=count: collector.connections == count, 60, "it is connected")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             for _ in range(3):
                 _wait_until_ended(programs.enter_context(_connect(forward)))
@@ -361,6 +361,34 @@ def test_connections_over_the_ceiling_are_closed_and_later_ones_succeed(
         with _connect(forward):
             wait_until(lambda: collector.connections == 3, 60, "there is room again")
         released.set()
+
+
+def test_programs_that_send_nothing_make_room_also_when_the_server_has_no_more_channels(
+    sshd: Sshd, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels: list[Any] = []
+    open_channel = SshSession.open_channel
+
+    def open_two(session: SshSession, *given: Any) -> Any:
+        if sum(not channel.closed for channel in channels) >= 2:
+            raise ChannelShortageError("forward", "the SSH server refuses another channel (resource shortage)")
+        channels.append(open_channel(session, *given))
+        return channels[-1]
+
+    monkeypatch.setattr(SshSession, "open_channel", open_two)
+    monkeypatch.setattr(local_clients, "SILENT_FOR", 0.0)
+    with _forwarded(sshd, collector.port) as forward, contextlib.ExitStack() as programs:
+        _wait_until_listening(forward)
+        idle: list[socket.socket] = []
+        for number in range(1, 6):
+            idle.append(programs.enter_context(_connect(forward)))
+            wait_until(lambda number=number: len(channels) == number, 20, "it has a channel")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            if number > 2:
+                _wait_until_ended(idle[number - 3])
+        with _connect(forward) as program:
+            program.sendall(b"<1>needed\n")
+            wait_until(lambda: collector.received == b"<1>needed\n", 60, "it arrives")
+            _wait_until_ended(idle[3])
 
 
 def test_a_program_that_floods_a_blocked_collector_has_to_wait_and_costs_little_memory(sshd: Sshd) -> None:

@@ -3,122 +3,41 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import paramiko
 import pytest
+from harness.debian import OPENSSH, fetch
 from harness.names import with_addresses
-from harness.openssh import SshClient, fingerprint, generate_key, run_ssh
+from harness.openssh import fingerprint, generate_key, ssh_command
 from harness.ports import LOOPBACK, free_port
 from harness.receiver import Receiver
+from harness.ssh_endpoint import PORT, RunningEndpoint
 from harness.waiting import wait_until
 
 from relay.errors import NoInputError, PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
-from relay.listener.admission import Admission, ConnectionLimits
-from relay.listener.ssh_endpoint import ChannelStream, EndpointLimits, SshEndpoint
+from relay.listener.admission.admission import Admission, ConnectionLimits
+from relay.listener.ssh.channel_stream import ChannelStream
+from relay.listener.ssh.ssh_connection import EndpointLimits
+from relay.listener.ssh.ssh_endpoint import SshEndpoint
 from relay.transport.ssh import channel_mark
-from relay.transport.ssh.handshake import HandshakeLimits
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.port_forward import PortForward
 from relay.transport.ssh.session import SshPipe, SshSession
-from relay.values.configuration.settings import PortForwarding
 from relay.values.provenance import ReceiptMark
 
-_PORT = 9999
 _MEGABYTE = b"x" * (1 << 20)
 
 
-class _Receiver:
-    """An endpoint on an event loop of its own, in a thread; its listener keeps the octets and closes at their end."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.host_key = generate_key(folder / "host")
-        self.client_key = generate_key(folder / "client")
-        self.authorized_keys = folder / "authorized_keys"
-        self.authorize()
-        self.known_hosts = folder / "known_hosts"
-        self.received: list[bytes] = []
-        self.streams: list[ChannelStream] = []
-        self.serve: Callable[[ChannelStream], Awaitable[None]] = self.read_to_the_end
-        self.limits = EndpointLimits()
-        self.admission = Admission()
-        self.loop = asyncio.new_event_loop()
-
-    def authorize(self, options: str = "restrict,port-forwarding") -> None:
-        self.authorized_keys.write_text(f"{options} {self.client_key.with_suffix('.pub').read_text()}")
-
-    async def read_to_the_end(self, stream: ChannelStream) -> None:
-        await self.read(stream)
-        await stream.close()
-
-    async def read(self, stream: ChannelStream) -> None:
-        number = len(self.received)
-        self.received.append(b"")
-        while data := await stream.read():
-            self.received[number] += data
-
-    async def _serve(self, stream: ChannelStream) -> None:
-        self.streams.append(stream)
-        await self.serve(stream)
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator["_Receiver"]:
-        thread = threading.Thread(target=self.loop.run_forever)
-        thread.start()
-        self.endpoint = SshEndpoint(
-            LOOPBACK,
-            0,
-            host_key_file=str(self.host_key),
-            authorized_keys_file=str(self.authorized_keys),
-            allowed={(LOOPBACK, _PORT)},
-            serve=self._serve,
-            limits=self.limits,
-            admission=self.admission,
-        )
-        try:
-            self.run(self.endpoint.start())
-            _, self.port = self.endpoint.address
-            kind, blob = self.host_key.with_suffix(".pub").read_text().split()[:2]
-            self.known_hosts.write_text(f"[{LOOPBACK}]:{self.port} {kind} {blob}\n")
-            yield self
-        finally:
-            self.run(self.endpoint.stop())
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            thread.join()
-            self.loop.close()
-
-    def run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
-
-    def session(self, **changes: object) -> SshSession:
-        settings: dict[str, object] = {
-            "remote_port": _PORT,
-            "server_address": LOOPBACK,
-            "server_port": self.port,
-            "private_key": str(self.client_key),
-            "known_hosts": str(self.known_hosts),
-        }
-        limits = HandshakeLimits(liveness=LivenessTimeouts(quiet=0.5, answer=20))
-        return SshSession.connect(PortForwarding.model_validate(settings | changes), threading.Event(), limits=limits)
-
-    def ssh(self, *arguments: str) -> tuple[int, str]:
-        done = run_ssh(arguments, key=self.client_key, known_hosts=self.known_hosts, port=self.port)
-        return done.returncode, done.stderr
-
-    def foreign_client(self) -> SshClient:
-        destination = f"localhost:{_PORT}"
-        return SshClient(port=self.port, key=self.client_key, known_hosts=self.known_hosts, destination=destination)
-
-
 @pytest.fixture
-def receiver(tmp_path: Path) -> Iterator[_Receiver]:
-    with _Receiver(tmp_path).running() as running:
+def receiver(tmp_path: Path) -> Iterator[RunningEndpoint]:
+    with RunningEndpoint(tmp_path).running() as running:
         yield running
 
 
@@ -128,7 +47,7 @@ def _prove(session: SshSession, pipe: SshPipe) -> None:
     session.open()
 
 
-def test_relays_own_session_delivers_with_proof(receiver: _Receiver) -> None:
+def test_relays_own_session_delivers_with_proof(receiver: RunningEndpoint) -> None:
     with receiver.session() as session:
         pipe = session.open()
         pipe.send(_MEGABYTE * 20 + b"end")
@@ -136,7 +55,7 @@ def test_relays_own_session_delivers_with_proof(receiver: _Receiver) -> None:
         assert receiver.received[0] == _MEGABYTE * 20 + b"end"
 
 
-def test_openssh_forwards_through_it(receiver: _Receiver) -> None:
+def test_openssh_forwards_through_it(receiver: RunningEndpoint) -> None:
     with receiver.foreign_client() as client, socket.create_connection((LOOPBACK, client.local_port)) as sender:
         sender.sendall(_MEGABYTE * 20)
         sender.shutdown(socket.SHUT_WR)
@@ -145,13 +64,78 @@ def test_openssh_forwards_through_it(receiver: _Receiver) -> None:
 
 
 @pytest.mark.parametrize("name", ["curve25519-sha256", "curve25519-sha256@libssh.org"])
-def test_a_client_can_use_either_name_of_a_key_exchange(receiver: _Receiver, name: str) -> None:
-    _, output = receiver.ssh("-v", "-o", f"KexAlgorithms={name}", "-W", f"{LOOPBACK}:{_PORT}", f"relay@{LOOPBACK}")
+def test_a_client_can_use_either_name_of_a_key_exchange(receiver: RunningEndpoint, name: str) -> None:
+    _, output = receiver.ssh("-v", "-o", f"KexAlgorithms={name}", "-W", f"{LOOPBACK}:{PORT}", f"relay@{LOOPBACK}")
     assert f"kex: algorithm: {name}\n" in output
     assert "Authenticated to" in output
 
 
-def test_many_channels_work_one_after_another_and_in_parallel(receiver: _Receiver) -> None:
+@pytest.mark.parametrize(
+    "option",
+    [
+        "KexAlgorithms=ecdh-sha2-nistp256",
+        "KexAlgorithms=ecdh-sha2-nistp384",
+        "KexAlgorithms=ecdh-sha2-nistp521",
+        "Ciphers=aes256-gcm@openssh.com",
+        "Ciphers=aes128-ctr,MACs=hmac-sha2-256-etm@openssh.com",
+        "Ciphers=aes192-ctr,MACs=hmac-sha2-512-etm@openssh.com",
+        "Ciphers=aes256-ctr,MACs=hmac-sha2-256",
+        "Ciphers=aes256-ctr,MACs=hmac-sha2-512",
+        "Compression=yes",
+        "RekeyLimit=1K",
+        "ForwardAgent=yes,ForwardX11=yes",
+    ],
+)
+def test_openssh_delivers_with_each_algorithm_and_over_new_keys(receiver: RunningEndpoint, option: str) -> None:
+    root = fetch(OPENSSH)
+    command = ssh_command(root, key=receiver.client_key, known_hosts=receiver.known_hosts, port=receiver.port)
+    options = [word for each in option.split(",") for word in ("-o", each)]
+    argv = [*command, *options, "-W", f"{LOOPBACK}:{PORT}", f"relay@{LOOPBACK}"]
+    data = os.urandom(1 << 17)
+    done = subprocess.run(argv, env=root.environment(), input=data, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, receiver.received) == (0, [data]), done.stderr
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("rsa", "2048"), ("ecdsa", "384"), ("ecdsa", "521")])
+def test_every_kind_of_key_is_a_host_key_and_a_senders_key_also_with_fips_algorithms(
+    tmp_path: Path, kind: str, bits: str
+) -> None:
+    receiver = RunningEndpoint(tmp_path)
+    receiver.host_key = generate_key(tmp_path / "other host", kind, "-b", bits)
+    receiver.client_key = generate_key(tmp_path / "other client", kind, "-b", bits)
+    receiver.authorize()
+    with receiver.running():
+        assert receiver.ssh("-W", f"{LOOPBACK}:{PORT}", f"relay@{LOOPBACK}") == (0, "")
+        with receiver.session(algorithms="fips") as session:
+            pipe = session.open()
+            pipe.send(b"message")
+            _prove(session, pipe)
+        wait_until(lambda: receiver.received == [b"", b"message", b""], 60, "the stream after the proof has ended")
+
+
+def test_the_server_renews_keys_while_both_sides_send(receiver: RunningEndpoint) -> None:
+    async def echo(stream: ChannelStream) -> None:
+        while data := await stream.read():
+            await stream.write(data)
+        await stream.close()
+
+    receiver.serve = echo
+    options = receiver.endpoint._options.value
+    assert options is not None
+    options.rekey_bytes = 100_000
+    data = os.urandom(1 << 20)
+    with receiver.session() as session:
+        first = session._layer.H
+        channel = session.open_channel()
+        threading.Thread(target=channel.sendall, args=(data,), daemon=True).start()
+        received = b""
+        while len(received) < len(data):
+            received += channel.recv(1 << 16)
+        assert received == data
+        assert first != session._layer.H
+
+
+def test_many_channels_work_one_after_another_and_in_parallel(receiver: RunningEndpoint) -> None:
     with receiver.session() as session:
         for number in range(300):
             pipe = session.open()
@@ -167,7 +151,7 @@ def test_many_channels_work_one_after_another_and_in_parallel(receiver: _Receive
     assert receiver.received == [b"%d" % number for number in range(300)] + [b"together"] * receiver.limits.channels
 
 
-def test_a_stream_has_its_senders_key(receiver: _Receiver) -> None:
+def test_a_stream_has_its_senders_key(receiver: RunningEndpoint) -> None:
     with receiver.session() as session:
         session.open()
         wait_until(lambda: receiver.streams, 60, "a stream arrives")
@@ -176,10 +160,10 @@ def test_a_stream_has_its_senders_key(receiver: _Receiver) -> None:
     assert stream.key.comment == "client"
     assert stream.peer.startswith(f"ssh://{LOOPBACK}:")
     assert stream.peer.endswith("(client)")
-    assert stream.destination == (LOOPBACK, _PORT)
+    assert stream.destination == (LOOPBACK, PORT)
 
 
-def test_only_the_channels_of_relays_own_delivery_are_unmarked(receiver: _Receiver) -> None:
+def test_only_the_channels_of_relays_own_delivery_are_unmarked(receiver: RunningEndpoint) -> None:
     """Also when a local program connects from the very address that is the mark."""
 
     def send(port: int, count: int, source: str = "") -> None:
@@ -207,27 +191,7 @@ def test_only_the_channels_of_relays_own_delivery_are_unmarked(receiver: _Receiv
     assert {stream.address for stream in receiver.streams} == {LOOPBACK}
 
 
-def test_without_a_thread_a_connection_is_closed_and_logged_and_later_ones_are_served(
-    receiver: _Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(paramiko.Transport, "start", refuse)
-        for _ in range(3):
-            with socket.create_connection((LOOPBACK, receiver.port), timeout=60) as client:
-                assert client.recv(1) == b""
-    wait_until(lambda: receiver.admission.connections == 0, 60, "nothing is left behind")
-    assert receiver.endpoint.counters.refused == 3
-    (line,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "no thread for a connection from 127.0.0.1" in line.getMessage()
-    assert "TasksMax" in line.getMessage()
-    with receiver.session() as session:
-        session.open()
-
-
-def test_the_sender_sees_the_end_only_when_the_stream_is_closed(receiver: _Receiver) -> None:
+def test_the_sender_sees_the_end_only_when_the_stream_is_closed(receiver: RunningEndpoint) -> None:
     durable = asyncio.Event()
 
     async def close_when_durable(stream: ChannelStream) -> None:
@@ -264,7 +228,7 @@ async def _forget(stream: ChannelStream) -> None:
 
 @pytest.mark.parametrize("end", [_abort, _fail, _refuse, _forget])
 def test_a_stream_that_is_not_closed_cleanly_never_looks_drained(
-    receiver: _Receiver, end: Callable[[ChannelStream], Awaitable[None]]
+    receiver: RunningEndpoint, end: Callable[[ChannelStream], Awaitable[None]]
 ) -> None:
     async def read_and_end(stream: ChannelStream) -> None:
         await receiver.read(stream)
@@ -280,7 +244,7 @@ def test_a_stream_that_is_not_closed_cleanly_never_looks_drained(
 
 
 def test_a_stop_breaks_off_open_streams(tmp_path: Path) -> None:
-    receiver = _Receiver(tmp_path)
+    receiver = RunningEndpoint(tmp_path)
     with receiver.running():
         session = receiver.session()
         pipe = session.open()
@@ -292,7 +256,7 @@ def test_a_stop_breaks_off_open_streams(tmp_path: Path) -> None:
 
 
 def test_a_stop_also_ends_the_task_of_a_stream_whose_connection_has_ended(tmp_path: Path) -> None:
-    receiver = _Receiver(tmp_path)
+    receiver = RunningEndpoint(tmp_path)
     ended: list[str] = []
 
     async def outlast(stream: ChannelStream) -> None:
@@ -313,7 +277,7 @@ def test_a_stop_also_ends_the_task_of_a_stream_whose_connection_has_ended(tmp_pa
     assert ended == ["stream", "service"]
 
 
-def test_a_lost_connection_is_not_an_end_of_file(receiver: _Receiver) -> None:
+def test_a_lost_connection_is_not_an_end_of_file(receiver: RunningEndpoint) -> None:
     errors: list[UnavailableError] = []
 
     async def note(stream: ChannelStream) -> None:
@@ -332,7 +296,7 @@ def test_a_lost_connection_is_not_an_end_of_file(receiver: _Receiver) -> None:
     assert "lost" in errors[0].cause
 
 
-def test_a_cancelled_read_loses_nothing(receiver: _Receiver) -> None:
+def test_a_cancelled_read_loses_nothing(receiver: RunningEndpoint) -> None:
     async def cancel_every_read(stream: ChannelStream) -> None:
         receiver.received.append(b"")
         while True:
@@ -356,7 +320,7 @@ def test_a_cancelled_read_loses_nothing(receiver: _Receiver) -> None:
     assert receiver.received[0] == b"".join(b"%05d" % number * 500 for number in range(200))
 
 
-def test_a_listener_that_does_not_read_makes_the_sender_wait(receiver: _Receiver) -> None:
+def test_a_listener_that_does_not_read_makes_the_sender_wait(receiver: RunningEndpoint) -> None:
     reading = asyncio.Event()
 
     async def wait_first(stream: ChannelStream) -> None:
@@ -375,7 +339,7 @@ def test_a_listener_that_does_not_read_makes_the_sender_wait(receiver: _Receiver
         threading.Thread(target=send, daemon=True).start()
         assert not sent.wait(1)
         wait_until(lambda: receiver.streams, 60, "the stream arrives")
-        assert len(receiver.streams[0]._channel.in_buffer) <= 1 << 20
+        assert receiver.streams[0].unread <= 1 << 20
         receiver.loop.call_soon_threadsafe(reading.set)
         assert sent.wait(60)
         pipe.half_close()
@@ -399,7 +363,7 @@ def test_a_listener_that_does_not_read_makes_the_sender_wait(receiver: _Receiver
     ],
 )
 def test_a_shell_a_command_sftp_and_other_addresses_are_refused(
-    receiver: _Receiver, arguments: tuple[str, ...]
+    receiver: RunningEndpoint, arguments: tuple[str, ...]
 ) -> None:
     code, output = receiver.ssh(*arguments)
     assert code == 255, output
@@ -409,7 +373,7 @@ def test_a_shell_a_command_sftp_and_other_addresses_are_refused(
     assert not receiver.streams
 
 
-def test_a_session_for_another_address_is_refused(receiver: _Receiver) -> None:
+def test_a_session_for_another_address_is_refused(receiver: RunningEndpoint) -> None:
     with (
         receiver.session(remote_port=22) as session,
         pytest.raises(UnavailableError, match="administratively prohibited") as refused,
@@ -420,26 +384,26 @@ def test_a_session_for_another_address_is_refused(receiver: _Receiver) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["localhost", "127.0.0.1", "::1"])
-def test_every_spelling_of_loopback_reaches_the_listener(receiver: _Receiver, spelling: str) -> None:
+def test_every_spelling_of_loopback_reaches_the_listener(receiver: RunningEndpoint, spelling: str) -> None:
     with receiver.session(remote_host=spelling) as session:
         session.open()
 
 
-def test_permitopen_of_the_key_is_honoured(receiver: _Receiver) -> None:
-    receiver.authorize(f'restrict,port-forwarding,permitopen="127.0.0.1:{_PORT + 1}"')
+def test_permitopen_of_the_key_is_honoured(receiver: RunningEndpoint) -> None:
+    receiver.authorize(f'restrict,port-forwarding,permitopen="127.0.0.1:{PORT + 1}"')
     with receiver.session() as session, pytest.raises(UnavailableError, match="administratively prohibited"):
         session.open()
 
 
 @pytest.mark.parametrize("options", ['from="192.0.2.1"', 'command="x"', "cert-authority", "restrict"])
-def test_a_key_with_an_option_that_is_not_enforced_cannot_log_in(receiver: _Receiver, options: str) -> None:
+def test_a_key_with_an_option_that_is_not_enforced_cannot_log_in(receiver: RunningEndpoint, options: str) -> None:
     receiver.authorize(options)
     with pytest.raises(PermissionRefusedError, match="refuses") as refused:
         receiver.session()
     assert refused.value.remedy.startswith("its log names the reason; if its authorized-keys file lacks the key")
 
 
-def test_the_keys_file_is_read_at_every_login(receiver: _Receiver) -> None:
+def test_the_keys_file_is_read_at_every_login(receiver: RunningEndpoint) -> None:
     receiver.session().close()
     receiver.authorized_keys.write_text("")
     with pytest.raises(PermissionRefusedError, match="refuses"):
@@ -451,7 +415,7 @@ def test_the_keys_file_is_read_at_every_login(receiver: _Receiver) -> None:
     receiver.session().close()
 
 
-def test_a_client_without_an_authorized_key_gets_nothing(receiver: _Receiver) -> None:
+def test_a_client_without_an_authorized_key_gets_nothing(receiver: RunningEndpoint) -> None:
     with socket.create_connection((LOOPBACK, receiver.port)) as sock:
         transport = paramiko.Transport(sock)
         transport.start_client()
@@ -459,12 +423,12 @@ def test_a_client_without_an_authorized_key_gets_nothing(receiver: _Receiver) ->
             transport.auth_password("root", "")
         assert refused.value.allowed_types == ["publickey"]
         with pytest.raises(paramiko.SSHException):
-            transport.open_channel("direct-tcpip", (LOOPBACK, _PORT), (LOOPBACK, 0), timeout=30)
+            transport.open_channel("direct-tcpip", (LOOPBACK, PORT), (LOOPBACK, 0), timeout=30)
         transport.close()
     assert not receiver.streams
 
 
-def test_a_peer_that_sends_beyond_its_window_is_disconnected(receiver: _Receiver) -> None:
+def test_a_peer_that_sends_beyond_its_window_is_disconnected(receiver: RunningEndpoint) -> None:
     async def never_read(stream: ChannelStream) -> None:
         await asyncio.Event().wait()
         del stream
@@ -477,7 +441,7 @@ def test_a_peer_that_sends_beyond_its_window_is_disconnected(receiver: _Receiver
             pipe.send(_MEGABYTE * 8)
 
 
-def test_a_peer_that_sends_extended_data_is_disconnected(receiver: _Receiver) -> None:
+def test_a_peer_that_sends_extended_data_is_disconnected(receiver: RunningEndpoint) -> None:
     with receiver.session() as session:
         session.open()._channel.send_stderr(b"x")
         wait_until(lambda: not session.alive, 60, "the connection is broken off")
@@ -491,7 +455,7 @@ def test_a_peer_that_sends_extended_data_is_disconnected(receiver: _Receiver) ->
     [b"GET / HTTP/1.1\r\n\r\n" * 200, b"SSH-2.0-x\r\n" + b"\x7f\xff\xff\xff" * 50, b"\x00" * 5000, b"SSH-1.5-x\r\n"],
 )
 def test_garbage_before_the_login_prints_and_logs_no_traceback(
-    receiver: _Receiver, garbage: bytes, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    receiver: RunningEndpoint, garbage: bytes, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
         caplog.at_level(logging.INFO),
@@ -507,7 +471,7 @@ def test_garbage_before_the_login_prints_and_logs_no_traceback(
     assert "Traceback" not in caplog.text
 
 
-def test_a_client_that_floods_before_the_login_is_disconnected(receiver: _Receiver) -> None:
+def test_a_client_that_floods_before_the_login_is_disconnected(receiver: RunningEndpoint) -> None:
     with (
         socket.create_connection((LOOPBACK, receiver.port)) as stranger,
         pytest.raises(OSError, match=r"reset|pipe"),
@@ -515,8 +479,8 @@ def test_a_client_that_floods_before_the_login_is_disconnected(receiver: _Receiv
         stranger.sendall(b"x" * (100 << 20))
 
 
-def _limited(folder: Path, limits: EndpointLimits) -> contextlib.AbstractContextManager[_Receiver]:
-    receiver = _Receiver(folder)
+def _limited(folder: Path, limits: EndpointLimits) -> contextlib.AbstractContextManager[RunningEndpoint]:
+    receiver = RunningEndpoint(folder)
     receiver.limits = limits
     return receiver.running()
 
@@ -537,21 +501,21 @@ def test_a_connection_without_a_login_in_time_is_closed(tmp_path: Path) -> None:
     "limits",
     [
         ConnectionLimits(unauthenticated=2),
-        ConnectionLimits(per_address=2, loopback_exempt=False),
+        ConnectionLimits(per_address=2, exempt=()),
         ConnectionLimits(connections=2),
     ],
 )
-def test_connections_beyond_a_ceiling_are_closed_and_counted_and_later_ones_succeed(
+def test_connections_beyond_a_ceiling_are_reset_and_counted_and_later_ones_succeed(
     tmp_path: Path, limits: ConnectionLimits
 ) -> None:
-    limited = _Receiver(tmp_path)
-    limited.admission = Admission(limits)
+    limited = RunningEndpoint(tmp_path)
+    limited.admission = Admission(limits, monotonic=lambda: 0.0)
     with limited.running() as receiver, contextlib.ExitStack() as strangers:
         for _ in range(2):
             stranger = strangers.enter_context(socket.create_connection((LOOPBACK, receiver.port)))
             assert stranger.recv(4) == b"SSH-"
-        with socket.create_connection((LOOPBACK, receiver.port)) as third:
-            assert third.recv(4) == b""
+        with socket.create_connection((LOOPBACK, receiver.port)) as third, pytest.raises(ConnectionResetError):
+            third.recv(4)
         assert receiver.endpoint.counters.refused == 1
         strangers.close()
         wait_until(lambda: not receiver.endpoint._connections, 60, "the strangers are forgotten")
@@ -592,7 +556,7 @@ def test_an_idle_sender_that_is_alive_stays_connected(tmp_path: Path) -> None:
 def test_an_unusable_file_prevents_logins_until_it_is_repaired(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str
 ) -> None:
-    receiver = _Receiver(tmp_path)
+    receiver = RunningEndpoint(tmp_path)
     (tmp_path / file).rename(tmp_path / "elsewhere")
     with receiver.running():
         assert "cannot be used" in caplog.text
@@ -606,7 +570,7 @@ def test_an_unusable_file_prevents_logins_until_it_is_repaired(
 
 
 def test_a_host_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
-    receiver = _Receiver(tmp_path)
+    receiver = RunningEndpoint(tmp_path)
     receiver.host_key.chmod(0o644)
     with receiver.running():
         assert "0644" in str(receiver.endpoint.refresh())
@@ -641,7 +605,7 @@ def test_an_address_in_use_is_reported() -> None:
 
 
 def test_mistakes_in_the_keys_file_are_logged_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    receiver = _Receiver(tmp_path)
+    receiver = RunningEndpoint(tmp_path)
     receiver.authorize('from="192.0.2.1"')
     with caplog.at_level(logging.WARNING), receiver.running():
         assert "authorized_keys line 1: relay does not enforce the option from" in caplog.text

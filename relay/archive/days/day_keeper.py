@@ -106,7 +106,7 @@ class DayKeeper:
         self._most_days = most_days
         self._unclosed: dict[str, int] = {}
         """Ledgers without a closing, and their sizes then: their days do not take the places of others."""
-        self._stopping = Event()
+        self.stopping = Event()
         self._look_now = Event()
         self._vanished = VanishedDays(disk, self._archive)
         self._explained: dict[str, int] = {}
@@ -138,13 +138,13 @@ class DayKeeper:
 
     def stop(self) -> None:
         """Let `run` return within a moment."""
-        self._stopping.set()
+        self.stopping.set()
         self._look_now.set()
         self.compressor.kill()
 
     def run(self) -> None:
         """Look, compress what is due, and wait, until `stop` is called. A bug ends one round."""
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             self._look_now.clear()
             day, begun = day_of(self._clock()), time.monotonic()
             end = begun + LOOK_SECONDS
@@ -208,7 +208,7 @@ class DayKeeper:
             yield thing
             worked = time.monotonic() - begun
             if worked > _SLICE_SECONDS:
-                if self._stopping.wait(worked * rest):
+                if self.stopping.wait(worked * rest):
                     return
                 begun = time.monotonic()
 
@@ -261,7 +261,7 @@ class DayKeeper:
         unclosed = len(self._unclosed)
         for stored in self._in_slices(oldest, _REST_OF_REMOVALS):
             cause = removal_cause(stored, total, terms, now, by_age=self._may_age())
-            if cause is None or self._stopping.is_set():
+            if cause is None or self.stopping.is_set():
                 break
             try:
                 if self._remove_day(stored, cause, now):
@@ -325,7 +325,7 @@ class DayKeeper:
         paths = {f"{stored.folder}/{plain_log_among(stored.logs)}": stored for stored in due}
         self._compressions = {path: failed for path, failed in self._compressions.items() if path in paths}
         for path, stored in paths.items():
-            if self._stopping.is_set() or time.monotonic() >= until or self._terms.compress_after == NEVER:
+            if self.stopping.is_set() or time.monotonic() >= until or self._terms.compress_after == NEVER:
                 return
             failed = self._compressions.pop(path, None)
             if failed is not None and failed.retry_at > time.monotonic():
@@ -334,7 +334,7 @@ class DayKeeper:
             try:
                 self._compress_day(stored, path)
             except RelayError as error:
-                if self._stopping.is_set() or (isinstance(error, StorageError) and error.full):
+                if self.stopping.is_set() or (isinstance(error, StorageError) and error.full):
                     return  # the alarms about the disk report this, and the compression never fills it
                 if isinstance(error, StorageError) and error.absent:
                     continue

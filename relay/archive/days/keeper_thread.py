@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from threading import Thread
 
 from relay.archive.days.day_keeper import DayKeeper
@@ -10,6 +11,7 @@ from relay.archive.days.retention import RetentionTerms
 from relay.archive.days.uncommitted_closings import UncommittedClosings
 from relay.errors import RelayError
 from relay.events.own_events import Author, RemovedFromArchive, removal
+from relay.system.background.supervision import keep_running
 from relay.system.disk import Disk
 from relay.values.configuration.receiver_settings import ReceiverSettings
 from relay.values.event import Event
@@ -20,7 +22,8 @@ class KeeperThread:
 
     def __init__(self, receiver: ReceiverSettings, closings: UncommittedClosings, may_age: Callable[[], bool]) -> None:
         self._keeper = DayKeeper(Disk(), receiver.archive, RetentionTerms.of(receiver.retention), closings, may_age)
-        self._thread = Thread(target=self._keeper.run, name="days", daemon=True)
+        work = partial(keep_running, "the keeper of closed days", self._keeper.run, self._keeper.stopping)
+        self._thread = Thread(target=work, name="days", daemon=True)
 
     def begin(self) -> None:
         """Begin to look."""

@@ -194,7 +194,7 @@ def listener_faults(seen: Measurement) -> Values:
 
 @_metric("refused_connections_total", "counter", "ceiling")
 def refused_connections(seen: Measurement) -> Values:
-    """Connections refused at a ceiling, which all listeners share; those without a descriptor waited."""
+    """Connections refused at a ceiling of all listeners or for a penalty; those without a descriptor waited."""
     counts: Counter[str] = Counter()
     for part in seen.live.parts:
         if _is_listener(part) and _is_sum(part):

@@ -7,6 +7,7 @@ harms that connection alone.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
@@ -17,6 +18,7 @@ from relay.listener.listening_socket import binding, cannot_listen
 from relay.program.metrics.exposition import exposition
 from relay.program.metrics.monitor import Monitor
 from relay.program.road import Road
+from relay.system.background.supervision import keep_running
 from relay.system.disk import Disk
 from relay.values.address import Address
 from relay.values.text import bug_text, error_text
@@ -51,7 +53,9 @@ class MetricsServer:
         self._monitor = Monitor(road, disk or Disk())
         self._program = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._stopped = threading.Event()
+        work = functools.partial(keep_running, "the metrics end", self._run, self._stopped)
+        self._thread = threading.Thread(target=work, name="metrics", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._started = threading.Event()
@@ -68,6 +72,7 @@ class MetricsServer:
 
     async def stop(self) -> None:
         """Close the address and end the thread."""
+        self._stopped.set()
         if self._loop is not None and self._stopping is not None:
             with contextlib.suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._stopping.set)
@@ -76,14 +81,15 @@ class MetricsServer:
     # --- The thread ---
 
     def _run(self) -> None:
+        sockets, self._sockets = self._sockets or binding(self.address)(), []
         try:
-            asyncio.run(self._serve())
-        except Exception as bug:  # noqa: BLE001  the program must go on without it
-            _log.error("the metrics end: %s; please report it with the log", bug_text(bug))
+            asyncio.run(self._serve(sockets))
         finally:
+            for sock in sockets:
+                sock.close()
             self._started.set()
 
-    async def _serve(self) -> None:
+    async def _serve(self, sockets: "list[socket.socket]") -> None:
         def note_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
             error = context.get("exception")  # for example: no descriptor is left for a connection
             _log.debug("%s%s", context.get("message"), f": {error_text(error)}" if error is not None else "")
@@ -91,7 +97,7 @@ class MetricsServer:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_exception_handler(note_exception)
         async with contextlib.AsyncExitStack() as stack:
-            for sock in self._sockets:
+            for sock in sockets:
                 server = await asyncio.start_server(self._answer_one, sock=sock, limit=LONGEST_REQUEST)
                 stack.push_async_callback(server.wait_closed)
                 stack.callback(server.close)

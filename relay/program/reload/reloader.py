@@ -67,10 +67,13 @@ class Reloader:
         self._tasks: set[asyncio.Task[Reloaded]] = set()
 
     async def serve(self, signals: Signals, failed: "asyncio.Future[None] | None" = None) -> None:
-        """Reload and log the status on request until a signal stops the program; raises what `failed` raises."""
+        """Reload and log the status on request until a signal stops the program.
+
+        Raises what `failed` or the road's supervisor raises.
+        """
         self._road.reload = self.reload
         stop = asyncio.create_task(signals.stopping.wait())
-        ends: set[asyncio.Future[Any]] = {stop} if failed is None else {stop, failed}
+        failures: list[asyncio.Future[Any]] = [self._road.supervisor.failed, *([] if failed is None else [failed])]
 
         async def reload_on_request() -> None:
             while True:
@@ -82,13 +85,17 @@ class Reloader:
             while True:
                 await signals.report.wait()
                 signals.report.clear()
-                self._road.log_status()
+                try:
+                    self._road.log_status()
+                except Exception as bug:  # noqa: BLE001  the program, and the next request, must go on
+                    _log.error("the status cannot be logged: %s; please report it with the log", bug_text(bug))
 
         answering = (asyncio.create_task(reload_on_request()), asyncio.create_task(log_status_on_request()))
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if failed is not None and failed.done():
-                failed.result()
+            await asyncio.wait([stop, *failures], return_when=asyncio.FIRST_COMPLETED)
+            for each in failures:
+                if each.done():
+                    each.result()
             self._road.log_stop(signals.stopped_by)
         finally:
             self._road.reload = no_reload

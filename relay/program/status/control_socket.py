@@ -87,14 +87,14 @@ async def answering(
     """Answer on the folder's control socket while the block runs. The folder's lock must be held."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: a line beyond the reader's limit
+        # ValueError: a line beyond the reader's limit
+        with contextlib.closing(writer), contextlib.suppress(OSError, ValueError):
             request = b""
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REQUEST_SECONDS):
                     request = (await reader.readline()).strip()
             writer.write(msgspec.json.encode(await reload() if request == b"reload" else live()))
             await writer.drain()
-        writer.close()
 
     with _short_path(folder) as path, contextlib.ExitStack() as undo:
         undo.callback(os.umask, os.umask(0o777 & ~FILE_MODE))

@@ -7,6 +7,7 @@ it works again. relay's end waits for no run.
 """
 
 import contextlib
+import functools
 import logging
 import queue
 import threading
@@ -16,6 +17,7 @@ from typing import Final, Self
 from relay.errors import RelayError
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system import command
+from relay.system.background.supervision import keep_running
 from relay.values.alarm import AlarmChange
 from relay.values.configuration.settings import RelaySettings
 from relay.values.text import shortened
@@ -88,7 +90,8 @@ class AlarmCommand:
                         message = "alarm-command: more than %d alarms wait for it; the oldest are dropped"
                         _log.error(message, MOST_WAITING)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="alarm-command", daemon=True)
+            work = functools.partial(keep_running, "alarm-command", self._work, threading.Event())
+            self._thread = threading.Thread(target=work, name="alarm-command", daemon=True)
             self._thread.start()
 
     def _work(self) -> None:

@@ -24,9 +24,11 @@ from typing_extensions import override
 
 from relay.events.audit.mapping import AuditMapping
 from relay.events.audit.record import parse, without_padding
-from relay.listener.admission import Admission
+from relay.listener.admission.admission import Admission
 from relay.listener.conversation import AUDITD, one_by_one
-from relay.listener.stream import ANSWER_WITHIN, ListenerCounters, StreamTerms
+from relay.listener.reception.listener_counters import ListenerCounters
+from relay.listener.reception.stream_terms import StreamTerms
+from relay.listener.stream import ANSWER_WITHIN
 from relay.listener.tcp import TcpListener
 from relay.source import Source, SourceTerms
 from relay.source.batch_in_flight import BatchesInTurn

@@ -15,20 +15,25 @@ Only the configured private key is offered: no agent, no password, no file in ~/
 
 import contextlib
 import enum
+import io
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import paramiko
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from paramiko.ssh_exception import PartialAuthentication
 
 from relay.errors import PermissionRefusedError, ProtocolError, TemporaryError, UnavailableError
 from relay.transport.dial import POLL_INTERVAL, DialTarget, connect, resolve
 from relay.transport.ssh import private_key
+from relay.transport.ssh.algorithms import ALGORITHMS
 from relay.transport.ssh.liveness import LivenessTimeouts
+from relay.transport.ssh.private_key import PrivateKey
 from relay.transport.ssh.public_key import ECDSA, ED25519, RSA, PublicKey
-from relay.transport.ssh.transport_layer import ALGORITHMS, TransportLayer, WatchedSocket
+from relay.transport.ssh.transport_layer import TransportLayer, WatchedSocket
 from relay.values.address import Address
 from relay.values.text import excerpt
 
@@ -103,11 +108,11 @@ class Handshake:
             undo.pop_all()
         return layer
 
-    def authenticate(self, layer: TransportLayer, user: str, key: paramiko.PKey, destination: tuple[str, int]) -> None:
+    def authenticate(self, layer: TransportLayer, user: str, key: PrivateKey, destination: tuple[str, int]) -> None:
         """Log in with the key. `destination` completes the authorized_keys line that a refusing server may lack."""
         answered = threading.Event()
         try:
-            layer.auth_publickey(user, key, answered)
+            layer.auth_publickey(user, _for_paramiko(key), answered)
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._closed_during_authentication() from error
         if not self._wait(answered, self._limits.authentication):
@@ -195,6 +200,16 @@ class Handshake:
             if time.monotonic() > deadline:
                 return False
         return True
+
+
+def _for_paramiko(key: PrivateKey) -> paramiko.PKey:
+    match key:
+        case EllipticCurvePrivateKey():
+            return paramiko.ECDSAKey(vals=(key, key.public_key()))
+        case RSAPrivateKey():
+            return paramiko.RSAKey(key=key)
+        case _:
+            return paramiko.Ed25519Key(file_obj=io.StringIO(private_key.openssh(key).decode("ascii")))
 
 
 def shown_host_key(layer: TransportLayer) -> PublicKey:

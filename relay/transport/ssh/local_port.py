@@ -1,4 +1,4 @@
-"""Whether relay can listen on a local TCP port, and which process holds it instead.
+"""Whether relay can listen on a local TCP port, which process holds it instead, and whose programs are connected.
 
 The holder is found in proc(5)'s tables: /proc/net/tcp and tcp6 name the socket's inode, /proc/PID/fd the processes that
 have it open. Only root can inspect other users' processes; a holder that is not found is "another process".
@@ -20,6 +20,7 @@ from relay.values.address import Address
 from relay.values.text import excerpt
 
 _LISTEN: Final = "0A"  # the state of a listening socket, net/tcp_states.h
+_ESTABLISHED: Final = "01"
 _WORD: Final = 8  # hexadecimal digits of 32 bits, in the machine's byte order
 _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
 
@@ -78,6 +79,18 @@ def _listening_sockets(address: str, port: int) -> Iterator[str]:
                     taken = _parse_address(digits)
                     if taken == wished or taken.is_unspecified or wished.is_unspecified:
                         yield others[5]
+
+
+def users_of(local_port: int) -> dict[int, int]:
+    """The user ids of the programs of this machine that are connected to a local port, by their own port."""
+    users = {}
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for row in Path("/proc/net", table).read_text().splitlines()[1:]:
+                _, local, remote, state, *others = row.split()
+                if state == _ESTABLISHED and int(remote.partition(":")[2], 16) == local_port:
+                    users[int(local.partition(":")[2], 16)] = int(others[3])
+    return users
 
 
 def _parse_address(digits: str) -> IPv4Address | IPv6Address:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.errors import PermissionRefusedError, ProtocolError
+from relay.transport.ssh.algorithms import ALGORITHMS
 from relay.transport.ssh.known_hosts import KnownHosts, KnownKey
 from relay.transport.ssh.public_key import PublicKey
-from relay.transport.ssh.transport_layer import ALGORITHMS
 from relay.values.address import Address
 
 _PREFIX: Final = "SHA256:"

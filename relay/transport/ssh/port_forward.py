@@ -17,13 +17,17 @@ password, because sshtunnel by itself verifies no host key (or none at its secon
 - One thread serves both directions of a connection: a side that sends without reading can stop the other.
 - When the far end dies, the data in transit is lost: 4 to 10 MB, in the kernels' buffers and the channel's window.
 
-Ceilings: PortForwardLimits.connections, further ones are closed at once; 64 KiB a connection in each direction, besides
+Ceilings: PortForwardLimits.connections, or as many as the server has channels for; a further one is closed at once, or
+another one makes room (`relay.transport.ssh.local_clients`). relay's delivery has a session of its own, so no program
+can take its channel. 64 KiB a connection in each direction, besides
 the kernel's buffers. Errors are those of connecting (relay.transport.ssh.handshake) and of
 relay.transport.ssh.local_port; each is reported, and connecting is retried.
 """
 
 import contextlib
+import functools
 import logging
+import select
 import socket
 import sys
 import threading
@@ -37,16 +41,24 @@ from sshtunnel import BaseSSHTunnelForwarderError, SSHTunnelForwarder, _ForwardH
 from typing_extensions import override
 
 from relay.errors import InternalError, RelayError
+from relay.system.background.supervision import keep_running
 from relay.transport.retry import Backoff, keep_trying
 from relay.transport.ssh import channel_mark, local_port
 from relay.transport.ssh.handshake import HandshakeLimits
-from relay.transport.ssh.session import SshSession
+from relay.transport.ssh.local_clients import LocalClients
+from relay.transport.ssh.session import ChannelShortageError, SshSession
 from relay.values.address import Address
 from relay.values.configuration.settings import PortForwarding
 from relay.values.text import bug_text, error_text
 
 _BACKLOG: Final = 64
 _WINDOW: Final = 1 << 16  # octets of the collector's answers, and of the program's data in our socket
+_COPIED: Final = 16_384
+_LOOK_INTERVAL: Final = 5000  # milliseconds
+_ATTEMPTS: Final = 3
+"""To open a channel while other connections make room; programs that connect at the same time compete for it."""
+_CLOSING: Final = 2.0
+"""Seconds until a connection that makes room has closed its channel."""
 _POLL_INTERVAL: Final = 3600.0  # seconds; sshtunnel polls ten times a second, although closing the socket wakes it
 
 _log = logging.getLogger("relay.port_forward")
@@ -62,7 +74,7 @@ ReportOutcome = Callable[[RelayError | None], None]
 class PortForwardLimits:
     """What a port forwarding allows."""
 
-    connections: int = 64  # at once. Each takes three descriptors, and sshtunnel's select(2) supports none above 1023
+    connections: int = 64  # at once. Each takes three descriptors and a thread
     settled: float = 10.0  # seconds after which the loss of a session is no longer a failed attempt
     handshake: HandshakeLimits = HandshakeLimits()  # noqa: RUF009 - immutable
 
@@ -84,10 +96,11 @@ class PortForward:
         self._forwarding = forwarding
         self._limits = limits or PortForwardLimits()
         self._backoff = backoff
-        self._clients = _Clients(self._limits.connections)
+        self._clients = LocalClients(self._limits.connections, forwarding.local_port)
         self._session: SshSession | None = None
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self.run, name=f"port-forwarding {self.name}", daemon=True)
+        work = functools.partial(keep_running, f"port-forwarding {self.name}", self.run, self._stopped)
+        self._thread = threading.Thread(target=work, name=f"port-forwarding {self.name}", daemon=True)
 
     def __repr__(self) -> str:
         return f"<PortForward {self.name} {self.state}, {self.connections} connections>"
@@ -153,6 +166,7 @@ class PortForward:
         local_port.require_free(forwarding.local_address, forwarding.local_port)
         with SshSession.connect(forwarding, self._stopped, limits=self._limits.handshake) as session:
             self._session = session
+            self._clients.ceiling = self._limits.connections
             with contextlib.closing(_LocalListener(session, forwarding, self._clients, self._report)) as listener:
                 listener.listen()
                 begun = time.monotonic()
@@ -170,45 +184,13 @@ class PortForward:
             raise lost
 
 
-class _Clients:
-    """The connections of local programs that are open now."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def admit(self, connection: socket.socket) -> bool:
-        """Add a connection, unless there are too many already."""
-        with self._lock:
-            if len(self._open) >= self.most:
-                return False
-            self._open.add(connection)
-            return True
-
-    def leave(self, connection: socket.socket) -> None:
-        """Remove a connection that is closed, or about to be."""
-        with self._lock:
-            self._open.discard(connection)
-
-    def cut(self) -> None:
-        """End every connection, which frees the threads that are blocked in them."""
-        with self._lock:
-            for connection in self._open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-
-
 class _LocalListener(SSHTunnelForwarder):
     """sshtunnel on a session of relay's. For one start only."""
 
     skip_tunnel_checkup = True  # the check would connect to the collector
 
     def __init__(
-        self, session: SshSession, forwarding: PortForwarding, clients: _Clients, report: ReportOutcome
+        self, session: SshSession, forwarding: PortForwarding, clients: LocalClients, report: ReportOutcome
     ) -> None:
         self._session = session
         self._forwarding = forwarding
@@ -250,13 +232,23 @@ class _LocalListener(SSHTunnelForwarder):
         """A channel for a local program's connection; sshtunnel calls this in place of paramiko's method."""
         del kind, dest_addr, timeout  # the session has its own
         try:
-            channel = self._session.open_channel(channel_mark.of_program(src_addr[:2]), _WINDOW)
+            channel = self._open(src_addr)
         except RelayError as error:
             if self._session.alive:  # the thread that waits for the session reports its loss
                 self._report(error)
             raise
         self._report(None)
         return channel
+
+    def _open(self, program: tuple[Any, ...]) -> paramiko.Channel:
+        originator = channel_mark.of_program(program[:2])
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._session.open_channel(originator, _WINDOW)
+            except ChannelShortageError:
+                if not self._clients.replace_one(program[1], _CLOSING):
+                    raise
+        return self._session.open_channel(originator, _WINDOW)
 
     # --- What sshtunnel would do by itself ---
 
@@ -272,12 +264,16 @@ class _LocalListener(SSHTunnelForwarder):
 
     @override
     def _make_ssh_forward_handler_class(self, remote_address_: tuple[str, int]) -> type[_ForwardHandler]:
-        opener = self
+        opener, clients = self, self._clients
 
         class Handler(_ForwardHandler):
             remote_address = remote_address_
             ssh_transport = opener
             logger = _silent
+
+            @override
+            def _redirect(self, chan: paramiko.Channel) -> None:
+                _copy(self.request, chan, clients)
 
         return Handler
 
@@ -291,12 +287,38 @@ class _LocalListener(SSHTunnelForwarder):
         _srv.serve_forever(poll_interval)
 
 
+def _copy(program: socket.socket, channel: paramiko.Channel, clients: LocalClients) -> None:
+    """Copy both directions until one ends; in place of sshtunnel's, whose select(2) fails above descriptor 1023."""
+    clients.connected(program)
+    poll = select.poll()
+    poll.register(program, select.POLLIN)
+    poll.register(channel, select.POLLIN)
+    while channel.active:
+        ready = {descriptor for descriptor, _ in poll.poll(_LOOK_INTERVAL)}
+        if program.fileno() in ready:
+            if not (data := program.recv(_COPIED)):
+                return
+            clients.has_sent(program)
+            channel.sendall(data)
+        if channel.fileno() in ready:
+            if not channel.recv_ready():
+                return
+            program.sendall(channel.recv(_COPIED))
+
+
 class _Server(_ThreadingForwardServer):
     """The listening socket, with a ceiling on its connections; `shutdown` closes it at once."""
 
     request_queue_size = _BACKLOG
 
-    def __init__(self, clients: _Clients, address: tuple[str, int], handler: Any, *, logger: logging.Logger) -> None:  # noqa: ANN401 - theirs
+    def __init__(
+        self,
+        clients: LocalClients,
+        address: tuple[str, int],
+        handler: Any,  # noqa: ANN401 - theirs
+        *,
+        logger: logging.Logger,
+    ) -> None:
         self._clients = clients
         self._full = False
         self._local = address
@@ -313,10 +335,10 @@ class _Server(_ThreadingForwardServer):
 
     @override
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        admitted = self._clients.admit(request)
+        admitted = self._clients.admit(request, client_address[1])
         if not admitted and not self._full:
             message = "port-forwarding %s:%d: rejecting connections (now from %s), because %d are open"
-            _log.warning(message, *self._local, client_address[0], self._clients.most)
+            _log.warning(message, *self._local, client_address[0], self._clients.ceiling)
         self._full = not admitted
         return admitted  # socketserver closes what is not admitted
 

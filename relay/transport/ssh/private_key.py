@@ -7,18 +7,17 @@ A new key is written in OpenSSH's format, mode 0600, into an existing folder, an
 If the disk fails, the incomplete file is removed: StorageError.
 
 `cryptography` reads the file, because paramiko's own readers do not support PKCS #8, and reject an ECDSA key without a
-comment as damaged.
+comment as damaged. So both ends use the key without the other's SSH library.
 """
 
+import base64
 import contextlib
-import io
 import os
 import stat
 from collections.abc import Callable
 from shlex import quote
 from typing import Final, Literal
 
-import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePrivateKey, generate_private_key
@@ -28,13 +27,14 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
     load_ssh_private_key,
 )
 
 from relay.errors import CannotCreateError, NoInputError, PermissionRefusedError, StorageError
 from relay.system.disk import FILE_MODE, Disk, File
-from relay.transport.ssh.public_key import ED25519, PublicKey
+from relay.transport.ssh.public_key import PublicKey
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _LARGEST: Final = 65536  # bytes; an RSA key of 16384 bits takes 13 KB
@@ -43,18 +43,18 @@ _RSA_BITS: Final = 3072  # as strong as AES-128, by NIST SP 800-57 part 1, table
 _RSA_EXPONENT: Final = 65537
 
 Kind = Literal["ed25519", "ecdsa", "rsa"]
-_PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
-_MAKERS: Final[dict[Kind, Callable[[], _PrivateKey]]] = {
+PrivateKey = Ed25519PrivateKey | EllipticCurvePrivateKey | RSAPrivateKey
+_MAKERS: Final[dict[Kind, Callable[[], PrivateKey]]] = {
     "ed25519": Ed25519PrivateKey.generate,
     "ecdsa": lambda: generate_private_key(SECP384R1()),
     "rsa": lambda: rsa.generate_private_key(_RSA_EXPONENT, _RSA_BITS),
 }
 
 
-def load(path: str, algorithms: str = "default") -> paramiko.PKey:
+def load(path: str, algorithms: str = "default") -> PrivateKey:
     """The private key in a file; with algorithms "fips" an Ed25519 key is rejected."""
     key = _parsed(path, contents(path))
-    if algorithms == "fips" and key.get_name() == ED25519:
+    if algorithms == "fips" and isinstance(key, Ed25519PrivateKey):
         raise PermissionRefusedError(
             f"private key {path}",
             'an Ed25519 key cannot be used with algorithms = "fips"',
@@ -63,9 +63,9 @@ def load(path: str, algorithms: str = "default") -> paramiko.PKey:
     return key
 
 
-def generate(path: str, kind: Kind = "ed25519") -> paramiko.PKey:
+def generate(path: str, kind: Kind = "ed25519") -> PrivateKey:
     """A new key, written to a new file: Ed25519, ECDSA on P-384, or RSA of 3072 bits."""
-    written = _openssh(_MAKERS[kind]())
+    written = openssh(_MAKERS[kind]())
     what = f"private key {path}"
     try:
         file = File(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
@@ -91,9 +91,10 @@ def generate(path: str, kind: Kind = "ed25519") -> paramiko.PKey:
     return _parsed(path, written)
 
 
-def public_key(key: paramiko.PKey) -> PublicKey:
+def public_key(key: PrivateKey) -> PublicKey:
     """The public half of a key."""
-    return PublicKey(key.get_name(), key.asbytes())
+    key_type, encoded = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()
+    return PublicKey(key_type.decode("ascii"), base64.b64decode(encoded))
 
 
 def contents(path: str, remedy: str = "") -> bytes:
@@ -123,7 +124,7 @@ def contents(path: str, remedy: str = "") -> bytes:
         os.close(descriptor)
 
 
-def _parsed(path: str, contents: bytes) -> paramiko.PKey:
+def _parsed(path: str, contents: bytes) -> PrivateKey:
     load_key = load_ssh_private_key if _OPENSSH_HEADER in contents else load_pem_private_key
     try:
         key = load_key(contents, None)
@@ -136,17 +137,16 @@ def _parsed(path: str, contents: bytes) -> paramiko.PKey:
     except (ValueError, UnsupportedAlgorithm, NotImplementedError):  # NotImplementedError: a compressed point
         raise _unusable(path, "contains no readable private key") from None
     match key:
-        case Ed25519PrivateKey():
-            return paramiko.Ed25519Key(file_obj=io.StringIO(_openssh(key).decode("ascii")))
+        case Ed25519PrivateKey() | RSAPrivateKey():
+            return key
         case EllipticCurvePrivateKey(curve=curve) if curve.name in {"secp256r1", "secp384r1", "secp521r1"}:
-            return paramiko.ECDSAKey(vals=(key, key.public_key()))
-        case RSAPrivateKey():
-            return paramiko.RSAKey(key=key)
+            return key
         case _:
             raise _unusable(path, "its type is not supported")
 
 
-def _openssh(key: _PrivateKey) -> bytes:
+def openssh(key: PrivateKey) -> bytes:
+    """The key in OpenSSH's own format."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 
 

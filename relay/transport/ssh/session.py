@@ -67,7 +67,8 @@ class SshSession(Transport):
     ) -> Self:
         """Connect, verify the server, log in; TemporaryError once `stop` is set."""
         key = private_key.load(forwarding.private_key, forwarding.algorithms)
-        passed(HandshakeStep.PRIVATE_KEY, f"{key.get_name()} {private_key.public_key(key).fingerprint}")
+        public = private_key.public_key(key)
+        passed(HandshakeStep.PRIVATE_KEY, f"{public.type} {public.fingerprint}")
         known_hosts = KnownHosts.read(forwarding.known_hosts)
         host, port = forwarding.server_address, forwarding.server_port
         pinned = [known.key.type for known in known_hosts.pinned(host, port)]
@@ -171,9 +172,8 @@ class SshSession(Transport):
             remedy = self._prohibition_remedy(self._remote)
             return UnavailableError(what, "administratively prohibited by the SSH server", remedy)
         if reason == _SHORTAGE:
-            return UnavailableError(
-                what, "the SSH server refuses another channel (resource shortage)", "raise its limit"
-            )
+            cause = "the SSH server refuses another channel (resource shortage)"
+            return ChannelShortageError(what, cause, "raise its limit")
         if reported == os.strerror(errno.ECONNREFUSED):
             remedy = f"nothing listens on {self._remote} at the SSH server; start the collector or correct remote-port"
             return UnavailableError(what, "connection refused", remedy)
@@ -196,6 +196,10 @@ class SshSession(Transport):
             "addresses for sshd; (3) restrict without port-forwarding, or no-port-forwarding. In its sshd_config: (4) "
             "PermitOpen names another address; (5) AllowTcpForwarding is no or remote, or DisableForwarding is yes"
         )
+
+
+class ChannelShortageError(UnavailableError):
+    """The SSH server opens no further channel in this session."""
 
 
 class SshPipe(Pipe):

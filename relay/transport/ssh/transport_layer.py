@@ -1,8 +1,6 @@
-"""The SSH transport layer (RFC 4253) on paramiko, for both of relay's ends, with the features that paramiko lacks.
+"""The client's SSH transport layer (RFC 4253) on paramiko, with the features that paramiko lacks.
 
-- It selects the algorithms: AES-GCM first, nothing with SHA-1, MD5 or CBC. "fips" means only AES in GCM or CTR mode,
-  HMAC-SHA-2, key exchange by ECDH on the NIST curves or Diffie-Hellman groups 14 and 16 with SHA-2, and ECDSA or RSA
-  keys with SHA-2: no ChaCha20, Curve25519, Ed25519 or ML-KEM. It selects algorithms; it does not validate a library.
+- It offers the algorithms of `relay.transport.ssh.algorithms` and no others.
 - The socket sets TCP_NODELAY, and TCP_QUICKACK after every read (44 ms an exchange saved), and counts its octets.
 - Ceilings: MAX_UNAUTHENTICATED octets before authentication, and always MAX_PACKET octets a packet and MAX_SEEN closed
   channels remembered. paramiko by itself accepts a packet of any length and remembers every channel.
@@ -15,16 +13,15 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Final
 
 import paramiko
 from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.packet import Packetizer
 
+from relay.transport.ssh.algorithms import CURVE25519, Algorithms, signature_algorithms
 from relay.transport.ssh.liveness import Liveness, LivenessAction, LivenessSample, LivenessTimeouts
-from relay.transport.ssh.public_key import ECDSA, RSA, TYPES
 from relay.transport.tcp import unacknowledged
 from relay.values.text import decoded, excerpt
 
@@ -38,53 +35,6 @@ _MSG_GLOBAL_REQUEST: Final = b"\x50"  # RFC 4254 section 4
 _paramiko_log = logging.getLogger("paramiko")
 if _paramiko_log.level == logging.NOTSET:
     _paramiko_log.setLevel(logging.CRITICAL + 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Algorithms:
-    """The algorithms that may be negotiated, best first."""
-
-    key_exchange: tuple[str, ...]
-    ciphers: tuple[str, ...]
-    macs: tuple[str, ...]
-    key_types: tuple[str, ...]
-
-
-_SHA2_MACS: Final = (
-    "hmac-sha2-256-etm@openssh.com",
-    "hmac-sha2-512-etm@openssh.com",
-    "hmac-sha2-256",
-    "hmac-sha2-512",
-)
-_AES: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr")
-_NIST_AND_GROUPS: Final = (
-    "ecdh-sha2-nistp256",
-    "ecdh-sha2-nistp384",
-    "ecdh-sha2-nistp521",
-    "diffie-hellman-group16-sha512",
-    "diffie-hellman-group14-sha256",
-)
-_CURVE25519: Final = ("curve25519-sha256", "curve25519-sha256@libssh.org")
-"""RFC 8731 section 3: one method by its registered and by its older name; a server may support only one of them."""
-ALGORITHMS: Final = {
-    "default": Algorithms(
-        key_exchange=("mlkem768x25519-sha256", *_CURVE25519, *_NIST_AND_GROUPS),
-        ciphers=_AES,
-        macs=_SHA2_MACS,
-        key_types=TYPES,
-    ),
-    "fips": Algorithms(
-        key_exchange=_NIST_AND_GROUPS,
-        ciphers=("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr"),
-        macs=_SHA2_MACS,
-        key_types=(*ECDSA, RSA),
-    ),
-}
-_SIGNATURES: Final = {RSA: ("rsa-sha2-512", "rsa-sha2-256")}  # RFC 8332; every other type signs under its own name
-
-
-def _signature_algorithms(key_types: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for key_type in key_types for name in _SIGNATURES.get(key_type, (key_type,)))
 
 
 class WatchedSocket(socket.socket):
@@ -149,7 +99,7 @@ class _RecentChannels(dict[int, bool]):
 
 
 class TransportLayer(paramiko.Transport):
-    """One SSH connection over a connected socket, as client or server."""
+    """One SSH connection over a connected socket."""
 
     # paramiko reads these two from the class. The time-out is the interval at which its thread wakes up while nothing
     # arrives. One second is enough, because closing the socket wakes it; paramiko's 0.1 s only costs processor time.
@@ -157,7 +107,7 @@ class TransportLayer(paramiko.Transport):
     _active_check_timeout = 1.0
     # paramiko has the method under its older name only.
     _kex_info = paramiko.Transport._kex_info | {  # type: ignore[attr-defined]  # noqa: SLF001 - not in the stubs
-        name: KexCurve25519 for name in _CURVE25519 if KexCurve25519.is_available()
+        name: KexCurve25519 for name in CURVE25519 if KexCurve25519.is_available()
     }
 
     def __init__(
@@ -176,13 +126,13 @@ class TransportLayer(paramiko.Transport):
         self.silent = False
         """Whether the connection was closed because the peer stopped answering."""
         self._offered: dict[str, list[str]] = {}
-        self._host_key_algorithms = _signature_algorithms(key_types or algorithms.key_types)
+        self._host_key_algorithms = signature_algorithms(key_types or algorithms.key_types)
         options = self.get_security_options()
         options.kex = tuple(name for name in algorithms.key_exchange if name in self._kex_info)
         options.ciphers = algorithms.ciphers
         options.digests = algorithms.macs
         options.key_types = self._host_key_algorithms
-        self._preferred_pubkeys = _signature_algorithms(algorithms.key_types)
+        self._preferred_pubkeys = signature_algorithms(algorithms.key_types)
 
     @property
     def preferred_keys(self) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """The settings of `relay receive`: [receiver] and its tables. `relay.values.configuration.settings` has the others."""
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -15,6 +16,7 @@ from relay.values.configuration.setting_rules import between
 from relay.values.configuration.setting_types import (
     LARGEST_MESSAGE_SIZE,
     Certificates,
+    Duration,
     FileMode,
     Flag,
     ListenAddress,
@@ -27,6 +29,7 @@ from relay.values.configuration.setting_types import (
     Table,
     contradiction,
 )
+from relay.values.duration import duration_text
 from relay.values.size import size_text
 from relay.values.text import quoted
 
@@ -50,9 +53,13 @@ class ListenerSettings(Table):
     """Of Unix sockets: every program may log, as with /dev/log."""
     max_connections: Connections = 10_000
     max_connections_per_address: Connections = 1_000
-    """Not of loopback, because all senders behind a tunnel have that address."""
+    """An address is one of IPv4, or a /64 of IPv6. Not of `exempt_networks`."""
     max_unauthenticated: Connections = 100
     """Connections before the login by SSH, or the end of the handshake by TLS."""
+    exempt_networks: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+    """Whose addresses have no ceiling and get no penalty; all senders behind a tunnel have a loopback address."""
+    first_message_timeout: Annotated[Duration, between(60, 86_400, duration_text)] = 600.0
+    """After which a connection is reset that has not sent a message yet."""
 
 
 class ReceiverSsh(Table):

@@ -16,6 +16,7 @@ from program.watch.conftest import Stubs
 
 from relay.program.watch import all_users, halt_request
 from relay.system.descriptors import MOST
+from relay.transport.ssh.port_forward import PortForwardLimits
 from relay.values.alarm import AUDITD_DOWN
 from relay.values.configuration.settings import Settings
 
@@ -110,6 +111,14 @@ def test_the_log_server_has_its_own_user_and_folders_and_no_socket_of_systemds()
     ]
     assert f"/var/log/{values(unit, 'LogsDirectory')[0]}" == Settings().receiver.archive
     assert not list(DEPLOY.glob("*.socket"))
+
+
+@pytest.mark.parametrize("unit", ["relay.service", "relay-receive.service"])
+def test_both_programs_have_all_the_descriptors_that_they_use_and_ceilings_against_faults(unit: str) -> None:
+    assert values(unit, "LimitNOFILE") == [str(MOST)]
+    (tasks,), (memory,) = values(unit, "TasksMax"), values(unit, "MemoryHigh")
+    assert int(tasks) >= 4 * PortForwardLimits().connections
+    assert re.fullmatch("[1-9][0-9]*[MG]", memory)
 
 
 def test_the_path_units_wait_for_the_files_that_relay_creates() -> None:
