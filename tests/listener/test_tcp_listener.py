@@ -8,7 +8,6 @@ import socket
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 
 import pytest
 from harness.held_spool import DEADLINE, HeldSpool
@@ -22,7 +21,6 @@ from relay.listener.reception.listener_counters import ListenerCounters
 from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tcp import StreamListener, TcpListener
 from relay.syslog.framing import octet_counted
-from relay.system.rare_log import RareLog
 from relay.values.event import Batch, EventType
 
 SLOW_ENOUGH = 0.2  # seconds in which something must not happen
