@@ -62,9 +62,10 @@ def test_another_protocol_is_named_and_kept_aside_once_a_minute_and_always_reset
     (kept,) = folder.iterdir()
     assert kept.name.endswith("Z-127.0.0.1")
     assert kept.read_bytes() == octets[:LARGEST]
-    (logged,) = warnings(caplog)
+    logged, further = warnings(caplog)
     assert f"which is {name}" in logged
     assert "tcp://127.0.0.1:" in logged
+    assert further == "similar lines of one minute are not logged: 2 from 127.0.0.1"
 
 
 def test_a_request_line_behind_a_message_is_a_message() -> None:
