@@ -197,8 +197,8 @@ def _kills_under_relay(rig: Rig, rounds: int, seed: int, second: RelayReceive | 
 
     def not_far_ahead() -> Iterator[bytes]:
         """Records, as long as few wait: what the log's rotation removes unread would be lost in the first file."""
-        for line in records():
-            while writing.written.records - last.seen > MOST_WAITING:
+        for number, line in enumerate(records()):
+            while number - last.seen > MOST_WAITING:
                 if enough.wait(_LOOK):
                     return
             yield line
