@@ -34,6 +34,7 @@ from relay.syslog import rfc5424
 from relay.syslog.lenient import strict
 from relay.syslog.lenient.reading import Reading
 from relay.syslog.rfc5424 import Message
+from relay.values.event import EventType
 from relay.values.text import counted, decoded, escaped, fitted
 
 SCHEMA: Final = "relay.events/2"
@@ -117,6 +118,8 @@ def _lines(event: PastEvent, display: EventDisplay) -> str:
     octets = (message.msg or b"") if message is not None else _text(event.message, reading)
     text = decoded(octets.removeprefix(_BOM)).removesuffix("\n")
     records = [record for record in text.split("\n") if record.strip()]
+    if message is not None and message.app_name and event.type == EventType.LOG.label and records:
+        records[0] = f"{decoded(_program(message.app_name, message.procid))}{records[0].lstrip()}"
     msgid = message.msgid if message is not None else reading and reading.msgid
     head = [_shown_time(event, message, reading), event.type, decoded(msgid) if msgid else "-"]
     if display.originators:
@@ -141,8 +144,10 @@ def _provenance(event: PastEvent) -> list[str]:
     if event.facts is None or event.facts.extent is None:
         return []
     extent = event.facts.extent
-    sender = f"{extent.sender} ({extent.identity})" if extent.identity else extent.sender
     marks = f"; {', '.join(event.facts.marks)}" if event.facts.marks else ""
+    if not extent.via:
+        return [f"received {_timestamp(extent.at[0]) or '-'}, without a recorded sender{marks}"]
+    sender = f"{extent.sender} ({extent.identity})" if extent.identity else extent.sender
     return [f"received {_timestamp(extent.at[0]) or '-'} from {sender} via {extent.via}{marks}"]
 
 
@@ -150,8 +155,12 @@ def _text(message: bytes, reading: Reading | None) -> bytes:
     """A message that is not RFC 5424, from its program's name on."""
     if reading is None or reading.app is None:
         return message[reading.msg_at if reading else 0 :] or message
-    procid = b"[%b]" % reading.procid if reading.procid else b""
-    return b"%b%b: %b" % (reading.app, procid, message[reading.msg_at :])
+    return _program(reading.app, reading.procid) + message[reading.msg_at :]
+
+
+def _program(app: bytes, procid: bytes | None) -> bytes:
+    """Who wrote a message, in the form of RFC 3164."""
+    return b"%b[%b]: " % (app, procid) if procid else b"%b: " % app
 
 
 def _shown_time(event: PastEvent, message: Message | None, reading: Reading | None) -> str:

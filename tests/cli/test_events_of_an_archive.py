@@ -209,3 +209,20 @@ def test_a_time_without_a_zone_is_in_that_of_the_configuration(
     configuration.write_text(f'[receiver]\nzone = "{zone}"\n')
     assert main(["-c", str(configuration), "events", "--archive", str(tmp_path / "archive")]) == 0
     assert capfd.readouterr().out.startswith(expected)
+
+
+def test_people_see_the_program_of_a_log_message(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    day = MadeDay("web1", "2026-11-29")
+    forms = (
+        b"<30>Nov 29 01:02:03 web1 shop[7]: old form",
+        b"<30>1 2026-11-29T01:02:03Z web1 shop 7 - -  new form",
+        b"<30>1 2026-11-29T01:02:03Z web1 shop - - - \xef\xbb\xbfno number",
+        b"<30>1 2026-11-29T01:02:03Z web1 - - - - no program",
+    )
+    day.extent(BEGIN, list(forms), via="")
+    day.save(tmp_path / "archive")
+    assert main(["events", "--archive", str(tmp_path / "archive"), "--full"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    shown = ["shop[7]: old form", "shop[7]: new form", "shop: no number", "no program"]
+    assert [line.strip() for line in lines[1::3]] == shown
+    assert all(line.endswith("Z, without a recorded sender") for line in lines[2::3])

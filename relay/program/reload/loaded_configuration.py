@@ -21,7 +21,7 @@ class LoadedConfiguration(NamedTuple):
 
     settings: Settings
     files: tuple[str, ...]
-    """The configuration's own files; empty when it consists of flags alone."""
+    """The configuration's own files; empty when it consists of options alone."""
     locate: Callable[[KeyPath], ConfigLocation]
     digests: Mapping[str, str]
     """The SHA-256 of each file that the configuration names, in hex, by path; a file that cannot be read has none."""

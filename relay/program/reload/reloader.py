@@ -40,7 +40,7 @@ class RunningParts(Protocol):
 
 def log_ready(program: str, start: LoadedConfiguration, parts: str) -> None:
     """Write to the log that a program is ready, and its parts."""
-    configuration = ", ".join(start.files) or "flags alone"
+    configuration = ", ".join(start.files) or "options alone"
     _log.log(
         NOTICE, "ready: relay %s %s; configuration: %s; %s", program, version("relay-syslog"), configuration, parts
     )
