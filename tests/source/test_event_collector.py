@@ -219,7 +219,7 @@ def test_a_child_is_killed_when_relay_dies(tmp_path: Path, script: str) -> None:
         "asyncio.run(main())\n"
     )
     pid = os.posix_spawn(sys.executable, [sys.executable, "-c", program], os.environ)
-    wait_until(lambda: told.exists() and told.read_text(), 60, "the child has told its pid")
+    wait_until(lambda: told.exists() and told.read_text(), 60, "the child has written its pid")
     child = int(told.read_text())
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

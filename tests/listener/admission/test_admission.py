@@ -278,7 +278,7 @@ def test_a_connection_that_failed_is_freed_at_once_without_the_garbage_collector
 
 
 class Door:
-    """An admission with a clock that stands still, chance that is known, and the connections that it has broken off."""
+    """An admission with a stopped clock, chance that is known, and the connections that it has broken off."""
 
     def __init__(self, limits: ConnectionLimits, chance: float = 0.0) -> None:
         self.now = 1000.0
