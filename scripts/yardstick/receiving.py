@@ -46,7 +46,6 @@ FLAT: Final = 8.0
 KILLS_RATE: Final = 3000
 MOST_WAITING: Final = 200_000
 """Records that are written and have not arrived; the kept generations of the log hold more."""
-_LOOK: Final = 0.05
 WAYS: Final = {"tcp": "relay", "tls": "relay-tls", "relp": "relay-relp", "ssh": "relay-ssh"}
 """How relay reaches the receiver in the part kills → the forwarder of `forwarders`."""
 _PATIENCE: Final = 180.0
@@ -193,21 +192,15 @@ def _kills_under_relay(rig: Rig, rounds: int, seed: int, second: RelayReceive | 
         configuration.write('[spool]\nmax-size = "64MiB"\nsegment-size = "4MiB"\n')
     rig.audit_log.touch()
     rig.forwarder.start()
-    enough = threading.Event()
-
-    def not_far_ahead() -> Iterator[bytes]:
-        """Records, as long as few wait: what the log's rotation removes unread would be lost in the first file."""
-        for number, line in enumerate(records()):
-            while number - last.seen > MOST_WAITING:
-                if enough.wait(_LOOK):
-                    return
-            yield line
-
-    with Writing(rig.audit_log, not_far_ahead(), rate=KILLS_RATE, rotate_at=64 * MEBIBYTE) as writing:
-        try:
-            _kill_again_and_again(rig.far_end, rounds, seed, lambda: rig.forwarder.log)
-        finally:
-            enough.set()
+    # What the log's rotation removes unread would be lost in the first file, so few records wait.
+    with Writing(
+        rig.audit_log,
+        records(),
+        rate=KILLS_RATE,
+        rotate_at=64 * MEBIBYTE,
+        most=lambda: last.seen + MOST_WAITING,
+    ) as writing:
+        _kill_again_and_again(rig.far_end, rounds, seed, lambda: rig.forwarder.log)
         writing.stop()
     wait_until(
         lambda: last.records >= writing.written.records,

@@ -5,7 +5,7 @@ wait_until(lambda: writing.ended, …)
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +24,16 @@ class Writing:
     """
 
     def __init__(
-        self, log: Path, lines: Iterable[bytes], *, rate: float, rotate_at: int = 0, generations: int = 5
+        self,
+        log: Path,
+        lines: Iterable[bytes],
+        *,
+        rate: float,
+        rotate_at: int = 0,
+        generations: int = 5,
+        most: Callable[[], int] | None = None,
     ) -> None:
+        """`most` returns how many lines may have been written by now; for any thread."""
         self.written = Ledger()
         """What has been written."""
         self.rotations = 0
@@ -35,6 +43,7 @@ class Writing:
         self._rate = rate
         self._rotate_at = rotate_at
         self._generations = generations
+        self._most = most
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -67,7 +76,9 @@ class Writing:
         pace, given = Pace(self._rate), 0
         while not self._stopped.is_set():
             due = pace.due + 1 - given
-            if lines := list(islice(self._lines, due)):
+            if self._most is not None:
+                due = min(due, self._most() - given)
+            if lines := list(islice(self._lines, max(due, 0))):
                 yield b"\n".join(lines) + b"\n"
                 given += len(lines)
             elif due > 0:
