@@ -34,7 +34,7 @@ from relay.values.text import bug_text
 
 OVERDUE_SECONDS: Final = 10.0
 WAITING_SECONDS: Final = 2.0
-"""A destination that owes a proof for so long is no longer said to be delivering."""
+"""A destination whose proof is overdue by more than this is not reported as delivering."""
 REFUSED: Final = "refused by the server"
 NOT_ACCEPTED: Final = "not accepted by the server"
 DELIVERING: Final = "delivering"

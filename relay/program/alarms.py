@@ -334,7 +334,7 @@ def listener_losses(counted: Mapping[str, int]) -> dict[str, int]:
     """The counters of listeners, by the alarm that reports them."""
     causes = {cause for cause in counted if cause.startswith("refused_")} - {
         "refused_penalty"
-    }  # that is no loss of ours
+    }  # which relay did not lose
     refused = sum(counted[cause] for cause in causes)
     return {alarm.DATAGRAMS_DROPPED: counted.get("dropped", 0), alarm.CONNECTIONS_REFUSED: refused}
 

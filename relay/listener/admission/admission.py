@@ -235,7 +235,7 @@ class Admission:
         return not self._make_room_for_login(now, None, CROWDED_FOR if crowd >= CROWD else UNPROVEN_FOR)
 
     def _make_room(self, now: float, source: str | None) -> bool:
-        """Break off one connection, of that source if one is named; False if there is none that may be."""
+        """Break off one connection, of that source if one is named; False if none may be broken off."""
         silent = self._silent[False].oldest(now - SILENT_FOR, source) or self._silent[True].oldest(
             now - SILENT_FOR, source
         )

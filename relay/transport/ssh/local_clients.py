@@ -87,7 +87,7 @@ class LocalClients:
     def replace_one(self, port: int, seconds: float) -> bool:
         """Let another connection make room for the channel of the program at that port, because the server has no more.
 
-        Waits for its end so many seconds at most; False if there is none that may be closed.
+        Waits up to that many seconds for its end; False if none may be closed.
         """
         with self._changed:
             leaving = [each for each, it in self._open.items() if it.is_cut]
