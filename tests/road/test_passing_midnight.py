@@ -20,7 +20,8 @@ from harness.waiting import wait_until
 
 ZONE = ZoneInfo("Europe/Berlin")
 MIDNIGHT = dt.datetime(2027, 10, 31, tzinfo=dt.UTC)
-SUMMER_TIME_ENDS = MIDNIGHT + dt.timedelta(hours=1)
+AN_HOUR = dt.timedelta(hours=1)
+SUMMER_TIME_ENDS = MIDNIGHT + AN_HOUR
 AROUND = dt.timedelta(seconds=0.3)
 DAY = dt.timedelta(days=1)
 CONFIGURATION = """\
@@ -104,7 +105,7 @@ class LogServer:
 
 def test_days_are_closed_compressed_and_removed_while_a_reader_follows(tmp_path: Path) -> None:
     server = LogServer(tmp_path)
-    server.clock.set(MIDNIGHT - DAY / 24)
+    server.clock.set(MIDNIGHT - AN_HOUR)
     with server.receiving() as process:
         server.send()
         wait_until((tmp_path / "archive" / "fw1").exists, 30, lambda: process.log)
@@ -113,7 +114,7 @@ def test_days_are_closed_compressed_and_removed_while_a_reader_follows(tmp_path:
             server.send_over(SUMMER_TIME_ENDS)
         assert server.files() == ["2027-10-30.ledger", "2027-10-30.log", "2027-10-31.ledger", "2027-10-31.log"]
 
-        server.clock.set(MIDNIGHT + DAY)
+        server.clock.set(MIDNIGHT + DAY + AN_HOUR)  # the first day was closed some time after midnight
         server.send()
         with server.following():
             server.wait_for_files(
