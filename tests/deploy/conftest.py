@@ -20,11 +20,15 @@ from harness.waiting import wait_until
 collect_ignore_glob = [] if os.geteuid() == 0 else ["test_*.py"]
 
 RELAY: Final = "relay.service"
-HALT_STUB: Final = "[Service]\nExecStart=\nExecStart=/usr/bin/touch /run/would-halt\n"
-"""Replaces the halt before anything of relay is installed."""
+HALT_STUB: Final = "[Service]\nExecStart=\nExecStart=/usr/bin/systemctl start would-halt.service\n"
+"""Replaces the halt before anything of relay is installed; like the halt, it asks process 1 for a unit."""
+WOULD_HALT: Final = "[Service]\nType=oneshot\nExecStart=/usr/bin/touch /run/would-halt\n"
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
-_WALL: Final = '#!/bin/sh\necho "$*" >>/run/wall\n'
-"""Replaces wall, because terminals are not under test here."""
+_WALL: Final = """#!/bin/sh
+echo "$*" >>/run/relay/wall
+for terminal in /dev/pts/[0-9]*; do test ! -c "$terminal" || echo "$*" >"$terminal"; done
+"""
+"""Replaces wall, which finds terminals in ways that differ between Debian's releases; it writes to all of them."""
 _CONFIGURATION: Final = """
 [[source]]
 name = "audit"
@@ -86,6 +90,7 @@ class Router(SystemdMachine):
     def install(self) -> None:
         """Run the page's commands up to those that enable units."""
         self.add("relay-halt.service.d/stub.conf", HALT_STUB)
+        self.add("would-halt.service", WOULD_HALT)
         shutil.copytree(DEPLOY, self.root / "srv/deploy")
         for line in documented_lines("useradd", "cp deploy/", "systemctl daemon-reload"):
             self.run("sh", "-ec", f"cd /srv; {line}")
@@ -154,7 +159,7 @@ class Router(SystemdMachine):
 
     def said_to_all(self) -> list[str]:
         """Every message that went to all users."""
-        return self.ask("cat", "/run/wall").stdout.splitlines()
+        return self.ask("cat", "/run/relay/wall").stdout.splitlines()
 
 
 @pytest.fixture

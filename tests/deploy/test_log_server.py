@@ -18,6 +18,8 @@ from relay.system.descriptors import MOST
 
 UNIT: Final = "relay-receive.service"
 NET_BIND_SERVICE: Final = 1 << 10  # capabilities(7)
+(FAMILIES,) = re.findall(r"^RestrictAddressFamilies=.*$", (DEPLOY / UNIT).read_text(), re.MULTILINE)
+IN_THE_UNITS_FAMILIES: Final = ("systemd-run", "--quiet", "--pipe", "--wait", f"--property={FAMILIES}")
 _OTHERWISE: Final = ("apt-get", "python3 -m venv", "/opt/relay/bin/pip", "ln -sf /opt/relay", "ssh-keygen")
 """Commands of the page that the harness has done, or that need a program that the machine lacks."""
 _SEND: Final = """
@@ -82,6 +84,8 @@ def test_the_log_server_listens_on_low_ports_with_one_right_reloads_restarts_and
     log_server: DeployedLogServer,
 ) -> None:
     assert log_server.property_of(UNIT, "ActiveState") == "active"
+    addresses = log_server.run(*IN_THE_UNITS_FAMILIES, "getent", "ahosts", "localhost")
+    assert "127.0.0.1" in addresses, "names are resolved without AF_NETLINK"
     log_server.run("python-of-relay", "-c", _SEND, user="relay-receive")
     wait_until(lambda: {each[-6:] for each in log_server.archived()} >= {b"by udp", b"by tcp"}, 60, log_server.journal)
     pid = log_server.property_of(UNIT, "MainPID")

@@ -20,6 +20,15 @@ WITHOUT_RIGHTS = "[Service]\nCapabilityBoundingSet=\nAmbientCapabilities=\nPriva
 NAMES = list(all_users.TEXTS)
 SINGLY = 8
 SOON = "[Service]\nRestartSec=100ms\n"
+TERMINAL = """
+import os, pty
+ours, theirs = pty.openpty()
+os.chown(os.ttyname(theirs), 101, 101)
+os.chmod(os.ttyname(theirs), 0o600)
+with open("/run/terminal", "wb", buffering=0) as copy:
+    while True: copy.write(os.read(ours, 4096))
+"""
+"""Another user's terminal, as after `mesg n`; what it shows is in /run/terminal."""
 IN_TIME = "[Service]\nTimeoutStopSec=30\n"
 """After this time systemd would kill it, and report that as the result."""
 
@@ -144,7 +153,7 @@ def assert_that_nothing_can_power_off(router: Router) -> None:
     assert int(process_status(router, "1")["CapBnd"], 16) & REBOOT == 0
     assert router.property_of("poweroff.target", "LoadState") == "not-found"
     command = router.property_of(HALT, "ExecStart")
-    assert "argv[]=/usr/bin/touch /run/would-halt ;" in command
+    assert "argv[]=/usr/bin/systemctl start would-halt.service ;" in command
     assert "poweroff" not in command
 
 
@@ -163,6 +172,17 @@ def test_root_halts_the_machine_on_relays_request_unless_no_halt_exists(router: 
     assert not router.has(halt_request.REQUEST)
     assert not router.has("/run/would-halt")
     router.wait_until_property("relay-halt.path", "SubState", "waiting")
+
+
+def test_a_message_reaches_the_terminal_of_a_user_who_refuses_messages(router: Router) -> None:
+    (router.root / "srv/terminal.py").write_text(TERMINAL)
+    router.add("terminal.service", "[Service]\nExecStart=/usr/local/bin/python-of-relay /srv/terminal.py\n")
+    router.start_relay()
+    router.run("systemctl", "start", "terminal.service")
+    wait_until(lambda: router.has("/run/terminal"), 60, router.journal)
+    assert router.run("stat", "-c", "%U %a", "/dev/pts/0").split() == ["messagebus", "600"]
+    router.request(f"{all_users.REQUEST}.{AUDITD_DOWN}")
+    wait_until(lambda: all_users.TEXTS[AUDITD_DOWN] in router.run("cat", "/run/terminal"), 60, router.journal)
 
 
 def test_many_messages_in_quick_succession_are_all_sent(router: Router) -> None:
