@@ -6,6 +6,9 @@ Each attack comes from one address of its own, from 127.0.0.2 on, so that none b
 the receiver these are strangers, because `exempt-networks` has 127.0.0.1 alone. The local attacks come from there. The
 attackers run at nice 19, because they use the same processors as the receiver.
 
+With --random, one to three attacks at once follow each other for --minutes, without rests, and the table has one row:
+the worst of each figure, and of connections and log lines the sum.
+
 The exit code is 1 when a number of `Limits` is not reached, or a record is lost.
 """
 
@@ -13,6 +16,7 @@ import argparse
 import contextlib
 import json
 import logging
+import random
 import socket
 import statistics
 import subprocess
@@ -52,6 +56,8 @@ _NORMAL: Final = 0.2
 """Seconds: all is normal when three acceptances in a row and a login take less."""
 _SHORT: Final = 10.0
 """Seconds for which the undisturbed rate is measured; before each attack, unless the attacks are shorter."""
+_LONG: Final = 30.0
+_SHORTEST: Final = 2.0
 _PATIENCE: Final = 60.0
 
 
@@ -78,9 +84,9 @@ class Calm(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was seen during one attack."""
+    """What was seen during attacks."""
 
-    name: str
+    what: str
     connections: int
     before: Calm
     delivered: float
@@ -93,7 +99,7 @@ class Outcome(NamedTuple):
     def row(self) -> list[str]:
         """The row of the table."""
         return [
-            *(ATTACKS[self.name].what, f"{self.connections:,}", f"{self.before.delivered:,.0f}"),
+            *(self.what, f"{self.connections:,}", f"{self.before.delivered:,.0f}"),
             *(f"{self.delivered:,.0f}", f"{self.before.acceptance * 1000:.0f}"),
             *(f"{self.acceptance * 1000:.0f}", f"{self.login:.1f}", f"{self.memory:.0f}", str(self.lines)),
             f"{self.normal:.1f}",
@@ -110,7 +116,17 @@ class Outcome(NamedTuple):
             f"{self.lines} log lines": self.lines > limits.lines,
             f"normal after {self.normal:.1f} s": self.normal > limits.normal,
         }
-        return [f"{self.name}: {what}" for what, is_missed in missed.items() if is_missed]
+        return [f"{self.what}: {what}" for what, is_missed in missed.items() if is_missed]
+
+
+def worst_of(outcomes: Sequence[Outcome]) -> Outcome:
+    """The worst of each figure; connections and log lines are added up."""
+    return Outcome(
+        *("the worst of all", sum(each.connections for each in outcomes), outcomes[0].before),
+        *(min(each.delivered for each in outcomes), max(each.acceptance for each in outcomes)),
+        *(max(each.login for each in outcomes), max(each.memory for each in outcomes)),
+        *(sum(each.lines for each in outcomes), max(each.normal for each in outcomes)),
+    )
 
 
 class RelpProbe:
@@ -276,10 +292,23 @@ class AttackedReceiver(RelayReceive):
         assert self.ssh_end is not None, "it has an SSH end"  # noqa: S101  as in tests/harness
         self.ports = Ports(self.ssh_end.port, self.port, int(tcp.rpartition(":")[2]))
         self.argv += ["-c", str(configuration)]
+        self._records: dict[Path, _Counted] = {}
 
     def delivered(self, name: str) -> int:
-        """How many audit records of an originator are in the archive."""
-        return sum(path.read_bytes().count(b" msg=audit(") for path in self.archive.glob(f"{name}/*.log"))
+        """How many audit records of an originator are in the archive. What is new is read."""
+        for path in self.archive.glob(f"{name}/*.log"):
+            counted = self._records.get(path, _Counted(0, 0))
+            with path.open("rb") as log:
+                log.seek(counted.octets)
+                added = log.read()
+            whole = added[: added.rfind(b"\n") + 1]
+            self._records[path] = _Counted(counted.octets + len(whole), counted.records + whole.count(b" msg=audit("))
+        return sum(counted.records for path, counted in self._records.items() if path.parent.name == name)
+
+
+class _Counted(NamedTuple):
+    octets: int
+    records: int
 
 
 class Scene:
@@ -332,27 +361,32 @@ class Scene:
         rate = (self.delivered() - before) / (time.monotonic() - begun)
         return Calm(rate, _p99(self.acceptance.waited))
 
-    def attack(self, name: str, seconds: float, before: Calm) -> Outcome:
-        """Attack, and watch until all is normal again; `before` is what was seen without an attack."""
+    def attack(self, names: Sequence[str], seconds: float, before: Calm) -> Outcome:
+        """Attack in these ways at once, and watch until all is normal again; `before` is without an attack."""
         lines, memory = len(self.receiver.log.splitlines()), [0.0]
         self.acceptance.waited.clear()
         self.logins.refused.clear()
         begun, delivered = time.monotonic(), self.delivered()
-        address = LOOPBACK if ATTACKS[name].is_local else f"127.0.0.{list(ATTACKS).index(name) + 2}"
-        argv = [sys.executable, "-m", "scripts.yardstick.attacker", name, str(seconds), address]
-        argv += map(str, self.receiver.ports)
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as attacker:  # noqa: S603  our own
-            while attacker.poll() is None:
+        with contextlib.ExitStack() as attacking:
+            attackers = [attacking.enter_context(self._attacker(name, seconds)) for name in names]
+            while any(attacker.poll() is None for attacker in attackers):
                 memory.append(memory_of(self.receiver.pid))
                 time.sleep(_SAMPLE)
             ended = time.monotonic()
             rate = (self.delivered() - delivered) / (ended - begun)
-            connections = int(attacker.stdout.read() if attacker.stdout else 0)
+            connections = sum(int(attacker.stdout.read()) for attacker in attackers if attacker.stdout)
+        what = " + ".join(ATTACKS[name].what for name in names)
         normal = self._until_normal(ended)
         return Outcome(
-            *(name, connections, before, rate, _p99(self.acceptance.waited), max(self.logins.refused), max(memory)),
+            *(what, connections, before, rate, _p99(self.acceptance.waited), max(self.logins.refused), max(memory)),
             *(len(self.receiver.log.splitlines()) - lines, normal),
         )
+
+    def _attacker(self, name: str, seconds: float) -> subprocess.Popen[str]:
+        address = LOOPBACK if ATTACKS[name].is_local else f"127.0.0.{list(ATTACKS).index(name) + 2}"
+        argv = [sys.executable, "-m", "scripts.yardstick.attacker", name, str(seconds), address]
+        argv += map(str, self.receiver.ports)
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own
 
     def _until_normal(self, ended: float) -> float:
         accepted, logged_in = len(self.acceptance.waited), len(self.logins.refused)
@@ -385,27 +419,55 @@ def run(names: Sequence[str], seconds: float, rate: float) -> tuple[list[Outcome
         for name in names:
             is_short = outcomes and seconds < _SHORT
             before = outcomes[0].before if is_short else scene.undisturbed(min(seconds, _SHORT))
-            outcomes.append(scene.attack(name, seconds, before))
+            outcomes.append(scene.attack([name], seconds, before))
+        return outcomes, scene.lost()
+
+
+def run_at_random(names: Sequence[str], minutes: float, rate: float, seed: int) -> tuple[list[Outcome], int]:
+    """As `run`, for so long, with one to three ways at once for a random time."""
+    chance = random.Random(seed)  # noqa: S311  a repeatable choice of attacks
+    with Scene(rate) as scene:
+        before = scene.undisturbed(min(minutes * 60, _LONG))
+        end = time.monotonic() + minutes * 60
+        outcomes: list[Outcome] = []
+        while (left := end - time.monotonic()) > _SHORTEST or not outcomes:
+            chosen = chance.sample(list(names), min(len(names), chance.randint(1, 3)))
+            outcomes.append(scene.attack(chosen, min(chance.uniform(_SHORT, _LONG), left), before))
         return outcomes, scene.lost()
 
 
 def main() -> int:
     """See the head of this file."""
+    options = _options()
+    names = options.only or list(ATTACKS)
+    if options.random:
+        print(f"{machine()}; attacks at random for {options.minutes:g} minutes, seed {options.seed}\n")
+        outcomes, lost = run_at_random(names, options.minutes, options.rate, options.seed)
+        rows = [worst_of(outcomes)]
+    else:
+        print(f"{machine()}; each attack for {options.seconds:g} s\n")
+        outcomes, lost = run(names, options.seconds, options.rate)
+        rows = outcomes
+    print(markdown(HEADER, [row.row() for row in rows]))
+    judged = [*outcomes, *rows] if options.random else outcomes
+    faults = [fault for outcome in judged for fault in outcome.faults(Limits())]
+    print(f"\n{lost} records lost" + "".join(f"\nnot reached: {fault}" for fault in faults))
+    return int(bool(lost or faults))
+
+
+def _options() -> argparse.Namespace:
     assert __doc__, "it is the help"  # noqa: S101
-    what = "\n".join(f"  {name:14}{attack.what}" for name, attack in ATTACKS.items())
+    what = "\n".join(f"  {name:16}{attack.what}" for name, attack in ATTACKS.items())
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\nAttacks:\n{what}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", action="append", choices=ATTACKS, help="this attack; can be repeated")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each attack (default: %(default)g)")
     parser.add_argument("--rate", type=float, default=1000.0, help="records a second in all (default: %(default)g)")
-    options = parser.parse_args()
-    print(f"{machine()}; each attack for {options.seconds:g} s\n")
-    outcomes, lost = run(options.only or list(ATTACKS), options.seconds, options.rate)
-    print(markdown(HEADER, [outcome.row() for outcome in outcomes]))
-    faults = [fault for outcome in outcomes for fault in outcome.faults(Limits())]
-    print(f"\n{lost} records lost" + "".join(f"\nnot reached: {fault}" for fault in faults))
-    return int(bool(lost or faults))
+    parser.add_argument("--random", action="store_true", help="attacks at random, up to three at once")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of attacks at random (default: %(default)g)")
+    parser.add_argument("--seed", type=int, default=1, help="of attacks at random (default: %(default)d)")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
