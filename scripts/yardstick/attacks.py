@@ -292,23 +292,6 @@ class AttackedReceiver(RelayReceive):
         assert self.ssh_end is not None, "it has an SSH end"  # noqa: S101  as in tests/harness
         self.ports = Ports(self.ssh_end.port, self.port, int(tcp.rpartition(":")[2]))
         self.argv += ["-c", str(configuration)]
-        self._records: dict[Path, _Counted] = {}
-
-    def delivered(self, name: str) -> int:
-        """How many audit records of an originator are in the archive. What is new is read."""
-        for path in self.archive.glob(f"{name}/*.log"):
-            counted = self._records.get(path, _Counted(0, 0))
-            with path.open("rb") as log:
-                log.seek(counted.octets)
-                added = log.read()
-            whole = added[: added.rfind(b"\n") + 1]
-            self._records[path] = _Counted(counted.octets + len(whole), counted.records + whole.count(b" msg=audit("))
-        return sum(counted.records for path, counted in self._records.items() if path.parent.name == name)
-
-
-class _Counted(NamedTuple):
-    octets: int
-    records: int
 
 
 class Scene:
@@ -344,21 +327,18 @@ class Scene:
         self._parts.close()
 
     def _all_deliver(self) -> bool:
-        return all(self.receiver.delivered(relay.name) for relay in self.relays) and bool(self.logins.refused)
+        delivering = {path.parent.name for path in self.receiver.kept()}
+        return delivering >= {relay.name for relay in self.relays} and bool(self.logins.refused)
 
     def _logs(self) -> str:
         return "\n".join((self.receiver.log, *(relay.process.log for relay in self.relays), *self.logins.causes[-5:]))
 
-    def delivered(self) -> int:
-        """Records of all relays in the archive."""
-        return sum(self.receiver.delivered(relay.name) for relay in self.relays)
-
     def undisturbed(self, seconds: float) -> Calm:
         """What is seen without an attack."""
         self.acceptance.waited.clear()
-        begun, before = time.monotonic(), self.delivered()
+        begun, before = time.monotonic(), self.receiver.records
         time.sleep(seconds)
-        rate = (self.delivered() - before) / (time.monotonic() - begun)
+        rate = (self.receiver.records - before) / (time.monotonic() - begun)
         return Calm(rate, _p99(self.acceptance.waited))
 
     def attack(self, names: Sequence[str], seconds: float, before: Calm) -> Outcome:
@@ -366,14 +346,14 @@ class Scene:
         lines, memory = len(self.receiver.log.splitlines()), [0.0]
         self.acceptance.waited.clear()
         self.logins.refused.clear()
-        begun, delivered = time.monotonic(), self.delivered()
+        begun, delivered = time.monotonic(), self.receiver.records
         with contextlib.ExitStack() as attacking:
             attackers = [attacking.enter_context(self._attacker(name, seconds)) for name in names]
             while any(attacker.poll() is None for attacker in attackers):
                 memory.append(memory_of(self.receiver.pid))
                 time.sleep(_SAMPLE)
             ended = time.monotonic()
-            rate = (self.delivered() - delivered) / (ended - begun)
+            rate = (self.receiver.records - delivered) / (ended - begun)
             connections = sum(int(attacker.stdout.read()) for attacker in attackers if attacker.stdout)
         what = " + ".join(ATTACKS[name].what for name in names)
         normal = self._until_normal(ended)
@@ -404,8 +384,8 @@ class Scene:
             relay.writing.stop()
         written = sum(relay.writing.written.records for relay in self.relays)
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: self.delivered() >= written, _PATIENCE, "all arrive")
-        return written - self.delivered()
+            wait_until(lambda: self.receiver.records >= written, _PATIENCE, "all arrive")
+        return written - self.receiver.records
 
 
 def _p99(waited: Sequence[float]) -> float:
