@@ -36,6 +36,7 @@ from relay.archive.writer.journal import Journal, OpenDaySizes, replay
 from relay.errors import CannotCreateError, DataError, NoInputError
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk, File, storage_error
+from relay.values.text import printable_json
 
 SCHEMA: Final = "relay.export/1"
 MANIFEST: Final = "relay-export.json"
@@ -202,7 +203,7 @@ class Export:
             self.files,
             [f"`sha256sum --check {SUMS}` in this folder", "`relay archive verify .` in this folder"],
         )
-        octets = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+        octets = msgspec.json.format(printable_json(msgspec.json.encode(manifest)), indent=1) + b"\n"
         sums = [(file.sha256, file.path) for file in self.files]
         sums.append((hashlib.sha256(octets).hexdigest(), MANIFEST))
         for name, data in ((MANIFEST, octets), (SUMS, "".join(f"{sha}  {path}\n" for sha, path in sums).encode())):

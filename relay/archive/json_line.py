@@ -20,7 +20,7 @@ from relay.syslog.lenient.reader import read
 from relay.syslog.lenient.reading import as_texts
 from relay.syslog.rfc5424 import format_timestamp
 from relay.values.provenance import Provenance
-from relay.values.text import decoded
+from relay.values.text import decoded, printable_json
 
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -48,7 +48,7 @@ def encode(message: bytes, received: int, provenance: Provenance | None, marks: 
         fields["raw"] = message.decode()
     except UnicodeDecodeError:
         fields["raw_base64"] = base64.b64encode(message).decode("ascii")
-    return _ENCODER.encode(fields)
+    return printable_json(_ENCODER.encode(fields))
 
 
 def _text(microseconds: int | None) -> str | None:

@@ -35,7 +35,7 @@ from relay.syslog.lenient import strict
 from relay.syslog.lenient.reading import Reading
 from relay.syslog.rfc5424 import Message
 from relay.values.event import EventType
-from relay.values.text import counted, decoded, escaped, fitted
+from relay.values.text import counted, decoded, escaped, fitted, printable_json
 
 SCHEMA: Final = "relay.events/2"
 MAX_REPORTED: Final = 20
@@ -205,7 +205,7 @@ class JsonLines:
             fields["originator"] = event.facts.originator
             fields.update(self._received)
             fields["marks"] = event.facts.marks
-        return self._encode(fields) + b"\n"
+        return printable_json(self._encode(fields)) + b"\n"
 
 
 def _fields_of_rfc5424(event: PastEvent, text: str, match: re.Match[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import click
 
 from relay.config.mistake import Mistake, MistakesError
 from relay.errors import ConfigurationError, RelayError
-from relay.values.text import decoded, escaped
+from relay.values.text import decoded, escaped, printable_json
 
 ERROR_SCHEMA: Final = "relay.error/1"
 MICROSECONDS: Final = 1_000_000
@@ -75,19 +75,24 @@ def log_warnings(warnings: Iterable[Mistake]) -> None:
 
 def print_json(schema: str, **fields: Any) -> None:  # noqa: ANN401  JSON has values of many types
     """One object on stdout, in ASCII, so that every terminal can show it and every name can be written."""
-    click.echo(json.dumps({"schema": schema, **fields}))
+    click.echo(_json({"schema": schema, **fields}))
 
 
 def print_json_list(
     schema: str, before: dict[str, Any], name: str, items: Iterable[Any], after: dict[str, Any]
 ) -> None:
     """One object as by `print_json`, with a list that is not in memory as a whole."""
-    click.echo(f"{json.dumps({'schema': schema, **before})[:-1]}, {json.dumps(name)}: [", nl=False)
+    click.echo(f"{_json({'schema': schema, **before})[:-1]}, {_json(name)}: [", nl=False)
     separator = ""
     for item in items:
-        click.echo(f"{separator}{json.dumps(item)}", nl=False)
+        click.echo(f"{separator}{_json(item)}", nl=False)
         separator = ", "
-    click.echo(f"], {json.dumps(after)[1:]}")
+    click.echo(f"], {_json(after)[1:]}")
+
+
+def _json(value: object) -> str:
+    """In ASCII, without DEL."""
+    return printable_json(json.dumps(value).encode("ascii")).decode("ascii")
 
 
 def mistakes_as_json(mistakes: Iterable[Mistake]) -> list[dict[str, Any]]:

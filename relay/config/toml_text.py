@@ -62,8 +62,9 @@ def _value(value: object) -> str:
         return "{ " + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
-    # JSON texts are TOML basic strings, except that JSON does not escape DEL; numbers, true and false are the same.
-    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # JSON texts are TOML basic strings without surrogates; numbers, true and false are the same.
+    text = json.dumps(value, ensure_ascii=False)
+    text = "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
     if isinstance(value, str) and "\n" in value:
         return '"""\n' + text[1:-1].replace("\\n", "\n") + '"""'
     return text

@@ -4,17 +4,19 @@ Everything that relay did not write itself (a peer's answer, a file's name, a va
 control characters or change the direction of writing. Such a character becomes an escape (`\x1b`, `\u202e`), and so
 does an octet that is not UTF-8. A backslash stays as it is: the result is for reading and cannot be turned back.
 
-    decoded    octets as text
-    escaped    one line that a terminal shows and does not obey
-    quoted     escaped and in double quotes, for a sentence; at most 60 characters
-    excerpt    escaped, for a sentence that needs no quotes; at most 300 characters
-    shortened  at most so many characters
-    fitted     at most so many columns of a terminal
-    error_text an exception with its type
-    bug_text   an exception that nobody expected, with the line of relay's code where it occurred
-    counted    a number with its noun in the singular or plural
+    decoded        octets as text
+    escaped        one line that a terminal shows and does not obey
+    printable_json JSON for programs, with escapes of its own for the same characters, which can be turned back
+    quoted         escaped and in double quotes, for a sentence; at most 60 characters
+    excerpt        escaped, for a sentence that needs no quotes; at most 300 characters
+    shortened      at most so many characters
+    fitted         at most so many columns of a terminal
+    error_text     an exception with its type
+    bug_text       an exception that nobody expected, with the line of relay's code where it occurred
+    counted        a number with its noun in the singular or plural
 """
 
+import re
 import unicodedata
 from types import TracebackType
 from typing import Final
@@ -37,6 +39,19 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def printable_json(octets: bytes) -> bytes:
+    r"""JSON on one line, in UTF-8, that a terminal shows and does not obey: `\u009b`, `\u202e`.
+
+    JSON itself escapes only octets below 0x20 (RFC 8259 section 7). The value is the same.
+    """
+    if octets.isascii():
+        return octets.replace(b"\x7f", rb"\u007f")
+    text = octets.decode()
+    if text.isprintable():
+        return octets
+    return "".join(c if c.isprintable() else _json_escape(c) for c in text).encode()
 
 
 def quoted(text: str) -> str:
@@ -88,6 +103,11 @@ def bug_text(bug: BaseException) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: "1 block", "2 blocks"."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _json_escape(character: str) -> str:
+    """Above U+FFFF it takes two: those of its surrogates."""
+    return re.sub("....", r"\\u\g<0>", character.encode("utf-16-be").hex())
 
 
 def _columns(character: str) -> int:

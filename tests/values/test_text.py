@@ -1,12 +1,14 @@
 """Octets and text of others reach a terminal only in escaped form."""
 
+import json
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.values.text import bug_text, decoded, error_text, escaped, excerpt, fitted, quoted
+from relay.values.text import bug_text, decoded, error_text, escaped, excerpt, fitted, printable_json, quoted
 
 
 @given(st.binary(max_size=300))
@@ -28,6 +30,28 @@ def test_any_octets_become_printable_text_on_one_line(octets: bytes) -> None:
 )
 def test_control_characters_and_octets_that_are_not_utf_8_are_escaped(octets: bytes, shown: str) -> None:
     assert escaped(decoded(octets)) == shown
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_json_for_programs_is_printable_and_has_the_same_value(text: str) -> None:
+    octets = printable_json(msgspec.json.encode({"a": text}))
+    assert octets.decode().isprintable()
+    assert json.loads(octets) == {"a": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a\x7f", rb"a\u007f"),
+        ("\x80\x9b31m\x9f", rb"\u0080\u009b31m\u009f"),
+        ("\u202a\u202e\u2066\u2069", rb"\u202a\u202e\u2066\u2069"),
+        ("\u2028\u2029", rb"\u2028\u2029"),
+        ("\U000e0001", rb"\udb40\udc01"),
+        ("Grüße, 世界", "Grüße, 世界".encode()),
+    ],
+)
+def test_json_for_programs_escapes_what_a_terminal_obeys(text: str, written: bytes) -> None:
+    assert printable_json(msgspec.json.encode(text)) == b'"%b"' % written
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from relay.system.disk import Disk
 from relay.values.event import EventType
 from relay.values.provenance import ReceiptMark
 from relay.values.size import rounded_size
-from relay.values.text import counted, decoded, escaped
+from relay.values.text import counted, decoded, escaped, printable_json
 
 SPOOLS: Final = ("retained", "transient")
 DAMAGED: Final = 65
@@ -232,7 +232,7 @@ def _formatted(message: bytes, form: str | None, fields: Mapping[str, Any]) -> b
             return b"%d %b" % (len(message), message)
         case "json":
             whole = {"schema": "relay.spool-cat/1", **fields, **message_as_json(message)}
-            return json.dumps(whole, ensure_ascii=False).encode() + b"\n"
+            return printable_json(json.dumps(whole, ensure_ascii=False).encode()) + b"\n"
         case _:
             return escaped(decoded(message)).encode() + b"\n"
 

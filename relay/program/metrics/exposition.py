@@ -14,6 +14,7 @@ from typing_extensions import override
 from relay.program.metrics.measurement import Measurement
 from relay.program.metrics.metric_table import metrics_of
 from relay.values.histogram import Histogram
+from relay.values.text import escaped
 
 _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 
@@ -33,13 +34,13 @@ class _Families(Collector):
                             ("+Inf" if bound == float("inf") else str(bound), float(count))
                             for bound, count in value.cumulative()
                         ]
-                        histogram.add_metric(labels, buckets, value.sum)
+                        histogram.add_metric([*map(escaped, labels)], buckets, value.sum)
                 yield histogram
                 continue
             family = _FAMILIES[metric.type](metric.name, metric.sentence, labels=metric.labels)
             for labels, value in values:
                 if not isinstance(value, Histogram):
-                    family.add_metric(labels, value)
+                    family.add_metric([*map(escaped, labels)], value)
             yield family
 
 

@@ -20,7 +20,7 @@ from relay.system import command
 from relay.system.background.supervision import keep_running
 from relay.values.alarm import AlarmChange
 from relay.values.configuration.settings import RelaySettings
-from relay.values.text import shortened
+from relay.values.text import escaped, shortened
 
 TIMEOUT_SECONDS: Final = 30.0
 MOST_WAITING: Final = 100
@@ -45,7 +45,7 @@ def environment_of(change: AlarmChange) -> dict[str, str]:
         "RELAY_SINCE": format_timestamp(change.since).decode(),
         "RELAY_AT": format_timestamp(change.at).decode(),
     }
-    return {name: text.replace("\0", " ") for name, text in texts.items()}
+    return {name: escaped(text) for name, text in texts.items()}
 
 
 class AlarmCommand:

@@ -17,8 +17,10 @@ from relay.program.metrics.metric_table import METRICS
 from relay.program.status.live import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
 from relay.program.watch.certificate_watch import CertificateExpiry
 from relay.values.histogram import COMMIT_BOUNDS, PROOF_BOUNDS, Histogram
+from relay.values.text import escaped
 
-ODD = 'a "name"\\ with\nall \N{LATIN SMALL LETTER E WITH ACUTE} that labels escape'
+ODD = 'a "name"\\ with\nall \N{LATIN SMALL LETTER E WITH ACUTE} that labels escape\x9b\u202e'
+SHOWN = escaped(ODD)
 SECOND = 1_000_000
 PAGE = Path(__file__).parents[3] / "docs" / "monitoring.md"
 
@@ -96,15 +98,15 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
 
 def test_the_values_are_those_of_the_program_in_base_units() -> None:
     found = samples(measurement())
-    assert found["relay_oldest_unproven_seconds", (ODD,)] == 60
-    assert found["relay_backlog_events", (ODD,)] == 3
-    assert found["relay_last_proof_timestamp_seconds", (ODD,)] == 90
+    assert found["relay_oldest_unproven_seconds", (SHOWN,)] == 60
+    assert found["relay_backlog_events", (SHOWN,)] == 3
+    assert found["relay_last_proof_timestamp_seconds", (SHOWN,)] == 90
     assert found["relay_alarms", ("critical",)] == 1
     assert found["relay_alarms", ("minor",)] == 0
     assert found["relay_alarm_raised_timestamp_seconds", ("spool-full", "critical", "")] == 9
     assert found["relay_certificate_expiry_timestamp_seconds", ("/a.pem (`ca`)", "")] == 1000
-    assert found["relay_proof_latency_seconds_count", (ODD,)] == 3
-    assert found["relay_lost_events_total", (ODD,)] == 2
+    assert found["relay_proof_latency_seconds_count", (SHOWN,)] == 3
+    assert found["relay_lost_events_total", (SHOWN,)] == 2
     assert found["relay_source_lag_bytes", ("audit",)] == 10
     assert ("relay_source_lag_bytes", ("other",)) not in found, "an unknown lag is not a number"
     assert found["relay_part_events_total", ("rejected", "ssh")] == 4
@@ -117,7 +119,7 @@ def test_events_of_every_type_and_losses_of_every_destination_are_counted_from_z
     """Prometheus' increase() ignores the first value of a counter that appears later."""
     found = samples(measurement()._replace(lost={}))
     assert found["relay_lost_events_total", ("",)] == 0
-    assert found["relay_lost_events_total", (ODD,)] == 0
+    assert found["relay_lost_events_total", (SHOWN,)] == 0
     assert found["relay_accepted_events_total", ("audit",)] == 7
     assert found["relay_accepted_events_total", ("traffic",)] == 0
     assert found["relay_refused_events_total", ("relay",)] == 1

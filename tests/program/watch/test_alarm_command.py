@@ -42,7 +42,7 @@ def test_it_gets_each_alarm_that_begins_changes_its_severity_or_ends(tmp_path: P
     runner.note(change(raised=False, at=2_000_000))
     begin = "1970-01-01T00:00:00.000Z"
     assert alarms(tmp_path, 3) == [
-        f"an argument|{NAME}|raised|major|log 1|$(touch /tmp/never) `never` \"quoted\" 'too'  |{begin}|{begin}",
+        f"an argument|{NAME}|raised|major|log 1|$(touch /tmp/never) `never` \"quoted\" 'too' \\x00|{begin}|{begin}",
         f"an argument|{NAME}|raised|critical|log 1|it is lost|{begin}|1970-01-01T00:00:01.000Z",
         f"an argument|{NAME}|cleared|major|log 1|it is lost|{begin}|1970-01-01T00:00:02.000Z",
     ]
