@@ -6,6 +6,7 @@ begins new ones.
 """
 
 import contextlib
+import itertools
 import os
 import socket
 import struct
@@ -21,6 +22,10 @@ _BANNER: Final = b"SSH-2.0-stranger\r\n"
 _THREADS: Final = 15
 _ANSWER: Final = 0.5
 """Seconds for which an attack waits for an answer."""
+_PATIENCE: Final = 10.0
+"""Seconds for which an attack waits until its messages are accepted."""
+_OVERSIZED: Final = 1024 * 1024
+"""Octets of a message that is too long."""
 _HOLD: Final = 0.2
 """Seconds between two looks at connections that are held."""
 
@@ -114,6 +119,53 @@ def _begin_tls(connection: socket.socket) -> None:
         connection.recv(65536)
 
 
+_numbers = itertools.count()
+_AT_ONCE: Final = 100
+"""Messages that a connection sends."""
+_OWN: Final = b'<109>1 2026-12-01T00:00:00Z %b relay - - [128T relayRun="%b" relaySeq="%d" type="audit"] x\n'
+
+
+def _send_messages(connection: socket.socket, messages: Iterator[bytes]) -> None:
+    """Send messages, and wait until they are accepted."""
+    connection.sendall(b"".join(messages))
+    connection.shutdown(socket.SHUT_WR)
+    connection.settimeout(_PATIENCE)
+    connection.recv(1)
+
+
+def _send_names(connection: socket.socket) -> None:
+    names = (b"<13>1 - host-%b app - - - x\n" % os.urandom(6).hex().encode() for _ in range(_AT_ONCE))
+    _send_messages(connection, names)
+
+
+def _send_runs(connection: socket.socket) -> None:
+    _send_messages(connection, (_OWN % (b"runs", os.urandom(8).hex().encode(), 1) for _ in range(_AT_ONCE)))
+
+
+def _send_numbers(connection: socket.socket) -> None:
+    """Every second number of few runs, so that each is an interval of its own."""
+    numbers = itertools.islice(_numbers, _AT_ONCE)
+    _send_messages(connection, (_OWN % (b"numbers", b"%016x" % (number % 8), number * 2) for number in numbers))
+
+
+def _send_oversized(connection: socket.socket) -> None:
+    begin = b"<13>1 - oversized app - - - "
+    _send_messages(connection, itertools.chain((b"%d %b" % (len(begin) + _OVERSIZED, begin),), _pieces()))
+
+
+def _send_endless(connection: socket.socket) -> None:
+    _send_messages(connection, itertools.chain((b"<13>1 - endless app - - - ",), _pieces()))
+
+
+def _pieces() -> Iterator[bytes]:
+    return itertools.repeat(b"x" * 65536, _OVERSIZED // 65536)
+
+
+def _miscount(connection: socket.socket) -> None:
+    """A good frame, a frame whose count is too small, and what is no frame."""
+    connection.sendall(b"28 <13>1 - miscounted app - - - 5 <13>1 - miscounted app - - - 0 x")
+
+
 ATTACKS: Final[dict[str, Attack]] = {
     "banner": Attack("SSH: 700/s send a banner and leave", "ssh", _send(_BANNER), a_second=700),
     "key-exchange": Attack("SSH: 15 clients begin a key exchange and leave", "ssh", _begin_key_exchange),
@@ -123,6 +175,12 @@ ATTACKS: Final[dict[str, Attack]] = {
     "idle-tcp": Attack("TCP: 1,000 connections that send nothing", "tcp", _say_nothing, held=1000),
     "half-tls": Attack("TLS: 200 handshakes half begun", "tls", _send(_client_hello()[:40]), held=200),
     "tls": Attack("TLS: 15 clients begin a handshake and leave", "tls", _begin_tls),
+    "names": Attack("TCP: 5,000 messages a second, each with a new HOSTNAME", "tcp", _send_names, a_second=50),
+    "runs": Attack("TCP: 5,000 messages a second, each of a new run of relay's", "tcp", _send_runs, a_second=50),
+    "numbers": Attack("TCP: 5,000 numbers a second, each an interval of its own", "tcp", _send_numbers, a_second=50),
+    "oversized": Attack("TCP: 20 counted frames of 1 MiB a second", "tcp", _send_oversized, a_second=20),
+    "endless": Attack("TCP: 20 lines of 1 MiB a second without an end", "tcp", _send_endless, a_second=20),
+    "miscounted": Attack("TCP: 700/s send frames with wrong counts", "tcp", _miscount, a_second=700),
     "http": Attack("TCP: 700/s speak HTTP", "tcp", _send(b"GET / HTTP/1.1\r\nHost: log\r\n\r\n"), a_second=700),
 }
 

@@ -34,6 +34,7 @@ from harness.ports import LOOPBACK
 from harness.process import Process, Workplace
 from harness.relay import RELAY
 from harness.waiting import wait_until
+from typing_extensions import override
 
 from scripts.yardstick.attacker import ATTACKS, Ports
 from scripts.yardstick.far_end import RelayReceive, authority
@@ -293,6 +294,11 @@ class AttackedReceiver(RelayReceive):
         self.ports = Ports(self.ssh_end.port, self.port, int(tcp.rpartition(":")[2]))
         self.argv += ["-c", str(configuration)]
 
+    @override
+    def kept(self) -> list[Path]:
+        """Return the relays' files: an attack can begin thousands of others."""
+        return [log for way in WAYS for log in self.archive.glob(f"router-{way}/*.log")]
+
 
 class Scene:
     """The receiver, its relays and the probes, which run while attacks come and go."""
@@ -339,7 +345,7 @@ class Scene:
         begun, before = time.monotonic(), self.receiver.records
         time.sleep(seconds)
         rate = (self.receiver.records - before) / (time.monotonic() - begun)
-        return Calm(rate, _p99(self.acceptance.waited))
+        return Calm(min(rate, self._rate), _p99(self.acceptance.waited))  # without what waited since the start
 
     def attack(self, names: Sequence[str], seconds: float, before: Calm) -> Outcome:
         """Attack in these ways at once, and watch until all is normal again; `before` is without an attack."""
@@ -392,14 +398,17 @@ def _p99(waited: Sequence[float]) -> float:
     return statistics.quantiles(waited, n=100)[-1] if len(waited) > 1 else max(waited, default=0.0)
 
 
-def run(names: Sequence[str], seconds: float, rate: float) -> tuple[list[Outcome], int]:
-    """Attack in each way, one after the other; returns what was seen, and how many records were lost."""
+def run(rounds: Sequence[Sequence[str]], seconds: float, rate: float) -> tuple[list[Outcome], int]:
+    """Attack in one round after the other, in each of its ways at once.
+
+    Returns what was seen, and how many records were lost.
+    """
     with Scene(rate) as scene:
         outcomes: list[Outcome] = []
-        for name in names:
+        for names in rounds:
             is_short = outcomes and seconds < _SHORT
             before = outcomes[0].before if is_short else scene.undisturbed(min(seconds, _SHORT))
-            outcomes.append(scene.attack([name], seconds, before))
+            outcomes.append(scene.attack(names, seconds, before))
         return outcomes, scene.lost()
 
 
@@ -426,7 +435,7 @@ def main() -> int:
         rows = [worst_of(outcomes)]
     else:
         print(f"{machine()}; each attack for {options.seconds:g} s\n")
-        outcomes, lost = run(names, options.seconds, options.rate)
+        outcomes, lost = run([[name] for name in names], options.seconds, options.rate)
         rows = outcomes
     print(markdown(HEADER, [row.row() for row in rows]))
     judged = [*outcomes, *rows] if options.random else outcomes
