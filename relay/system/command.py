@@ -1,18 +1,31 @@
-"""Running another program to its end: without a shell, with PATH only of relay's environment, with a time limit.
+"""Running another program to its end: without a shell, without relay's rights and environment, with a time limit.
 
-Its output is dropped: it may be anything, and a process that it leaves behind would keep a pipe open.
+It has a session of its own, no open file of relay's, and the rights that the caller names (`child_rights`). At its time
+limit every process of its process group is killed. Its output is dropped: it may be anything, and a process that it
+leaves behind would keep a pipe open.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from relay.errors import ConfigurationError, UnavailableError
+from relay.system.child_rights import NO_RIGHTS, ChildRights, start
 from relay.values.text import quoted
 
 ALARM_EXAMPLE: Final = '["/usr/local/bin/report-alarm"]'
+_KILL_SECONDS: Final = 3.0
+_PASSED_ON: Final = ("PATH", "TZ")
+
+
+def environment_of_children() -> dict[str, str]:
+    """The variables that every program gets: PATH and TZ of relay's own, and one locale."""
+    own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8", **own}
 
 
 def find(name: str) -> str | None:
@@ -21,20 +34,30 @@ def find(name: str) -> str | None:
 
 
 def run(
-    command: Sequence[str], *, timeout: float, stdin: str = "", environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    timeout: float,
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+    rights: ChildRights = NO_RIGHTS,
 ) -> None:
     """Run it with `stdin` as its standard input; UnavailableError unless it exits with 0 within `timeout` seconds.
 
     `environment` is added to the variables that every command gets.
     """
-    ended = code(command, timeout=timeout, stdin=stdin, environment=environment)
+    ended = code(command, timeout=timeout, stdin=stdin, environment=environment, rights=rights)
     if ended:
         how = f"exit code {ended}" if ended > 0 else f"signal {-ended}"
         raise UnavailableError(command[0], f"ended with {how}", "run it by hand, as relay's user, to see why")
 
 
 def code(
-    command: Sequence[str], *, timeout: float, stdin: str = "", environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    timeout: float,
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+    rights: ChildRights = NO_RIGHTS,
 ) -> int:
     """Run it and return its exit code, or the negative number of the signal that ended it.
 
@@ -45,20 +68,17 @@ def code(
     if path is None:
         raise UnavailableError(name, "there is no such program, or it is not executable")
     try:
-        return subprocess.run(  # noqa: S603  no shell; the words come from the configuration or from relay
-            [path, *command[1:]],
-            input=stdin.encode(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", **(environment or {})},
-            cwd="/",
-            timeout=timeout,
-            check=False,
-        ).returncode
+        process = start([path, *command[1:]], environment_of_children() | dict(environment or {}), rights)
     except OSError as error:
         raise UnavailableError(name, f"cannot be run: {os.strerror(error.errno or 0)}") from error
+    try:
+        process.communicate(stdin.encode(), timeout)
     except subprocess.TimeoutExpired as error:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it belongs to another user, as sudo does
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(_KILL_SECONDS)
         raise UnavailableError(name, f"did not end within {timeout:g} s, and was killed") from error
+    return process.returncode
 
 
 def check_command(

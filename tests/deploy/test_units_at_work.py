@@ -68,6 +68,9 @@ def test_within_the_units_limits_relay_reads_stores_delivers_and_answers(router:
     router.wait_for_audit_events(11)
     wait_until(lambda: any(b"from the child" in each for each in router.archived()), 60, router.journal)
     assert "running, pid" in router.run("relay", "status")
+    of_the_child = process_status(router, router.run("pgrep", "-u", "relay", "-x", "sleep").strip())
+    assert {int(of_the_child[key], 16) for key in ("CapPrm", "CapEff", "CapAmb")} == {0}
+    assert (of_the_child["NoNewPrivs"], of_the_child["NSsid"] == status["NSsid"]) == ("1", False)
     assert router.run("stat", "-c", "%U %a", "/var/lib/relay").split() == ["relay", "700"]
 
 

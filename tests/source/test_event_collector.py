@@ -421,10 +421,34 @@ def test_the_end_of_its_input_asks_a_child_to_end(tmp_path: Path) -> None:
     assert source.starts == 1
 
 
-def test_a_childs_environment_is_relays_with_the_additions() -> None:
-    source = shell("echo events a='\"'$RELAY_TEST $HOME. $PATH'\"'", environment=("RELAY_TEST=x=y z", "HOME="))
-    (event,) = drain(source).events
-    assert f' a="x=y z . {os.environ["PATH"]}"'.encode() in event.tail
+def test_a_childs_environment_is_small_and_has_the_additions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "")
+    names_alone = "events a='\"'$(env | cut -d= -f1 | tr '\\n' ' ')'\"'"
+    source = shell(
+        f"echo events b='\"'$RELAY_TEST $LC_ALL $PATH'\"'; echo {names_alone}", environment=("RELAY_TEST=x=y z",)
+    )
+    values, names = drain(source).events
+    assert f' b="x=y z C.UTF-8 {os.environ["PATH"]}"'.encode() in values.tail
+    (found,) = re.findall(rb' a="([A-Z_ ]+)', names.tail)
+    assert {*found.split()} - {b"OLDPWD", b"SHLVL", b"_"} == {
+        b"LC_ALL",
+        b"LD_LIBRARY_PATH",
+        b"PATH",
+        b"PWD",
+        b"RELAY_TEST",
+        b"TZ",
+    }
+
+
+def test_a_child_has_none_of_relays_rights_and_cannot_get_any() -> None:
+    source = shell("grep -E '^(Cap...|NoNewPrivs):' /proc/self/status | while read n s; do echo events $n=0x$s; done")
+    found = dict(each.tail.split(b" events ")[1].split(b":=0x") for each in drain(source).events)
+    without_a_right_to_reduce_it = os.geteuid() != 0
+    assert {int(found[name], 16) for name in (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb")} == {0}
+    assert without_a_right_to_reduce_it or int(found[b"CapBnd"], 16) == 0
+    assert found[b"NoNewPrivs"] == b"1"
 
 
 def test_a_child_has_its_signals_as_programs_expect_them() -> None:

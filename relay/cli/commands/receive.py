@@ -18,6 +18,7 @@ from relay.config.mistake import located
 from relay.config.validation_sentence import validation_sentence
 from relay.errors import ConfigurationError
 from relay.system import operational_log
+from relay.system.child_rights import keep_rights
 from relay.values.configuration.settings import Settings
 
 DEFAULT_ARCHIVE: Final = "/var/log/relay"
@@ -85,6 +86,7 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
     operational_log.configure(given.verbosity)
     log_warnings(configuration.warnings)
     gc.freeze()
+    keep_rights()
     if drain:
         with located(configuration.locate):
             asyncio.run(receiver.drain(configuration.settings, timeout))

@@ -14,6 +14,7 @@ from relay.config.configuration import Configuration, read_configuration
 from relay.config.intended_program import require_program
 from relay.config.mistake import located
 from relay.system import operational_log
+from relay.system.child_rights import keep_rights
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -66,6 +67,7 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     operational_log.configure(given.verbosity)
     log_warnings(configuration.warnings)
     gc.freeze()
+    keep_rights()
     if drain:
         with located(configuration.locate):
             asyncio.run(forwarder.drain(configuration.settings, timeout))

@@ -20,6 +20,7 @@ from typing import Final
 from relay.errors import RelayError, UnavailableError
 from relay.program.watch.root_request import leave_root_request
 from relay.system import command
+from relay.system.child_rights import EVERY_TERMINAL
 from relay.system.disk import Disk
 from relay.values.alarm import (
     AUDITD_DOWN,
@@ -101,7 +102,7 @@ class AllUsers:
                 try:
                     self._change_login_message(name)
                 finally:
-                    command.run(["wall"], timeout=_TIMEOUT_S, stdin=TEXTS[name] + "\n")
+                    command.run(["wall"], timeout=_TIMEOUT_S, stdin=TEXTS[name] + "\n", rights=EVERY_TERMINAL)
             else:
                 leave_root_request(self._disk, f"{self._path}.{name}")
         except RelayError as error:

@@ -20,6 +20,7 @@ from relay.errors import RelayError, StorageError
 from relay.program.watch.root_request import leave_root_request
 from relay.spool.slots import Slots
 from relay.system import command
+from relay.system.child_rights import HALTING
 from relay.system.disk import Disk
 
 _log = logging.getLogger("relay.watch")
@@ -106,7 +107,7 @@ class HaltRequest:
         self._warn(message)
         try:
             if self.method.command:
-                command.run(self.method.command, timeout=_TIMEOUT_S)
+                command.run(self.method.command, timeout=_TIMEOUT_S, rights=HALTING)
                 return HaltOutcome("requested", f"ran {self.method.command[0]}")
             leave_root_request(self._disk, self.method.request)
             return HaltOutcome("requested", f"created {self.method.request}")

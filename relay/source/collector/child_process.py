@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
 
 from relay.source.collector import subreaper
+from relay.system.command import environment_of_children
 from relay.values.text import decoded, escaped
 
 STOP_SECONDS: Final = 5.0
@@ -36,6 +37,8 @@ _SLOW_SECONDS: Final = 0.05
 """Between two reads of a stderr with too many lines: an endless one must not take relay's time."""
 _LAST_LINES_SECONDS: Final = 0.5
 """How long its stderr is read after its end: a process that left its session may keep the pipe open forever."""
+_FOR_THE_INTERPRETER: Final = ("LD_LIBRARY_PATH",)
+"""Where relay runs with it, the subreaper's Python needs it too."""
 _WRAPPER: Final = (sys.executable, "-I", "-S", subreaper.__file__)
 
 _log = logging.getLogger("relay.source")
@@ -68,7 +71,7 @@ class ChildProcess:
     ) -> Self:
         """Start the command; `name` is put before its lines in the log. OSError when no process can be made.
 
-        `environment` is NAME=VALUE, in addition to relay's own.
+        `environment` is NAME=VALUE, in addition to the variables that every program gets.
         """
         # Pipes of our own, because asyncio's end only when every process that holds them has closed them.
         stdin, our_stdin = os.pipe2(os.O_CLOEXEC)
@@ -85,7 +88,7 @@ class ChildProcess:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
-                env=os.environ | {name: value for name, _, value in (each.partition("=") for each in environment)},
+                env=_environment(environment),
                 start_new_session=True,
             )
         except BaseException:
@@ -238,6 +241,12 @@ class _StderrLines:
         if self.too_many:
             _log.warning("%s said %d lines more", self._name, self._count - MOST_LINES)
         self._count = 0
+
+
+def _environment(additions: Sequence[str]) -> dict[str, str]:
+    interpreters = {name: os.environ[name] for name in _FOR_THE_INTERPRETER if name in os.environ}
+    added = {name: value for name, _, value in (each.partition("=") for each in additions)}
+    return environment_of_children() | interpreters | added
 
 
 def _close(*ends: int) -> None:

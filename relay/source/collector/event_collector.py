@@ -61,7 +61,7 @@ class CollectorProgram(NamedTuple):
 
     command: Sequence[str]
     environment: Sequence[str] = ()
-    """NAME=VALUE, in addition to relay's own; the last value of a name counts."""
+    """NAME=VALUE, in addition to what every program gets; the last value of a name counts."""
     index_file: str = ""
     """The path of its index file; empty when it has none."""
 

@@ -8,6 +8,7 @@ session of its own, becomes its child. It ends when none of them is left.
 - The program ended with status 0, and others run: it has apparently made itself a daemon. The subreaper writes that to
   stderr once, and waits for them as it would for the program.
 - The program ended with another status: the processes that it left are killed.
+- The program has none of relay's rights (capabilities(7)), and cannot get new ones.
 - SIGTERM is passed on to all of them; after SECONDS they are killed. SIGHUP, and the parent's death: all are killed.
 
 The status is the program's, or after 0 the first other status of a process that it left. A process that belongs to
@@ -28,6 +29,11 @@ from typing import Final, NoReturn
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_HIGHEST_CAPABILITY: Final = 63
 _CANNOT_RUN: Final = 127
 _SIGNALS: Final = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP})
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -50,6 +56,7 @@ def main(parent: int, seconds: float, command: list[str]) -> NoReturn:
     program = os.fork()
     if program == 0:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _give_up_rights()
         _execute(command)
     # Else the program's output and its input would have no end.
     null = os.open("/dev/null", os.O_RDWR)
@@ -64,6 +71,14 @@ def main(parent: int, seconds: float, command: list[str]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         os.kill(os.getpid(), number)
     os._exit(os.WEXITSTATUS(status))
+
+
+def _give_up_rights() -> None:
+    """Give up what root has by itself, as `relay.system.child_rights` does for other programs."""
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for capability in range(_HIGHEST_CAPABILITY + 1):
+        _prctl(_PR_CAPBSET_DROP, capability)  # only with CAP_SETPCAP; no_new_privs makes the others useless
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _prctl(option: int, value: int) -> None:
