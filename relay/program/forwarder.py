@@ -41,9 +41,9 @@ from relay.source.syslog_receiver import SyslogReceiver
 from relay.spool.commit import Routing
 from relay.spool.store import Store
 from relay.system.clock import read_clocks
-from relay.system.command import check_command
 from relay.system.descriptors import raise_descriptor_limit
 from relay.system.disk import Disk
+from relay.system.programs.command import check_command
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
 from relay.transport.ssh.port_forward import PortForward

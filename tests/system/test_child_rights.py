@@ -10,8 +10,15 @@ import pytest
 from harness.waiting import wait_until
 
 from relay.errors import UnavailableError
-from relay.system import command
-from relay.system.child_rights import CAP_DAC_OVERRIDE, CAP_SYS_BOOT, EVERY_TERMINAL, HALTING, NO_RIGHTS, ChildRights
+from relay.system.programs import command
+from relay.system.programs.child_rights import (
+    CAP_DAC_OVERRIDE,
+    CAP_SYS_BOOT,
+    EVERY_TERMINAL,
+    HALTING,
+    NO_RIGHTS,
+    ChildRights,
+)
 
 _REPORT: Final = """#!/bin/sh
 exec >"$1"
@@ -22,7 +29,7 @@ env | sed 's/^/Variable /; s/=/: /'
 """
 _RUN: Final = """
 import os, sys
-from relay.system import child_rights, command
+from relay.system.programs import child_rights, command
 if sys.argv[1] == "keep": child_rights.keep_rights()
 rights = getattr(child_rights, sys.argv[2])
 descriptor = os.open("/", os.O_RDONLY)

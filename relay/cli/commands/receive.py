@@ -18,7 +18,7 @@ from relay.config.mistake import located
 from relay.config.validation_sentence import validation_sentence
 from relay.errors import ConfigurationError
 from relay.system import operational_log
-from relay.system.child_rights import keep_rights
+from relay.system.programs.child_rights import keep_rights
 from relay.values.configuration.settings import Settings
 
 DEFAULT_ARCHIVE: Final = "/var/log/relay"

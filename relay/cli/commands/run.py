@@ -14,7 +14,7 @@ from relay.config.configuration import Configuration, read_configuration
 from relay.config.intended_program import require_program
 from relay.config.mistake import located
 from relay.system import operational_log
-from relay.system.child_rights import keep_rights
+from relay.system.programs.child_rights import keep_rights
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -17,7 +17,7 @@ from relay.config.configuration import Configuration
 from relay.config.intended_program import Program, intended_programs, tables_without_effect
 from relay.config.mistake import Mistake
 from relay.errors import ConfigurationError
-from relay.system.command import ALARM_EXAMPLE, check_command
+from relay.system.programs.command import ALARM_EXAMPLE, check_command
 
 
 class CheckFindings(NamedTuple):

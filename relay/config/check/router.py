@@ -14,7 +14,7 @@ from relay.config.check.sources import (
 )
 from relay.config.configuration import Configuration
 from relay.errors import ConfigurationError
-from relay.system.command import check_command
+from relay.system.programs.command import check_command
 from relay.values.configuration.source_settings import SyslogSource
 
 

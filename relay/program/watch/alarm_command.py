@@ -16,8 +16,8 @@ from typing import Final, Self
 
 from relay.errors import RelayError
 from relay.syslog.rfc5424 import format_timestamp
-from relay.system import command
 from relay.system.background.supervision import keep_running
+from relay.system.programs import command
 from relay.values.alarm import AlarmChange
 from relay.values.configuration.settings import RelaySettings
 from relay.values.text import escaped, shortened

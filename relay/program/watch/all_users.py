@@ -19,9 +19,9 @@ from typing import Final
 
 from relay.errors import RelayError, UnavailableError
 from relay.program.watch.root_request import leave_root_request
-from relay.system import command
-from relay.system.child_rights import EVERY_TERMINAL
 from relay.system.disk import Disk
+from relay.system.programs import command
+from relay.system.programs.child_rights import EVERY_TERMINAL
 from relay.values.alarm import (
     AUDITD_DOWN,
     DISK_FAILING,

@@ -19,9 +19,9 @@ from typing import Final, Literal, NamedTuple
 from relay.errors import RelayError, StorageError
 from relay.program.watch.root_request import leave_root_request
 from relay.spool.slots import Slots
-from relay.system import command
-from relay.system.child_rights import HALTING
 from relay.system.disk import Disk
+from relay.system.programs import command
+from relay.system.programs.child_rights import HALTING
 
 _log = logging.getLogger("relay.watch")
 

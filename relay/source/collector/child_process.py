@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
 
 from relay.source.collector import subreaper
-from relay.system.command import environment_of_children
+from relay.system.programs.command import environment_of_children
 from relay.values.text import decoded, escaped
 
 STOP_SECONDS: Final = 5.0

@@ -74,7 +74,7 @@ def main(parent: int, seconds: float, command: list[str]) -> NoReturn:
 
 
 def _give_up_rights() -> None:
-    """Give up what root has by itself, as `relay.system.child_rights` does for other programs."""
+    """Give up what root has by itself, as `relay.system.programs.child_rights` does for other programs."""
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for capability in range(_HIGHEST_CAPABILITY + 1):
         _prctl(_PR_CAPBSET_DROP, capability)  # only with CAP_SETPCAP; no_new_privs makes the others useless

@@ -14,9 +14,9 @@ from relay.errors import ConfigurationError, UnavailableError
 from relay.program.watch import halt_request
 from relay.program.watch.halt_request import HaltMethod, HaltOutcome, HaltRequest
 from relay.spool.slots import Slots
-from relay.system import command
-from relay.system.command import check_command
 from relay.system.disk import Disk
+from relay.system.programs import command
+from relay.system.programs.command import check_command
 from relay.values.alarm import HALT_ASKED
 
 SHUTDOWN = ("shutdown", "-h", "now")

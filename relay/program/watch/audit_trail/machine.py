@@ -11,8 +11,8 @@ from relay.errors import UnavailableError
 from relay.program.watch.audit_trail import kernel_audit
 from relay.program.watch.audit_trail.kernel_audit import STATUS, KernelAudit
 from relay.program.watch.audit_trail.observation import Unit
-from relay.system import command
 from relay.system.background.background_call import TIMEOUT_S, BackgroundCall
+from relay.system.programs import command
 
 UNIT: Final = "auditd.service"
 _BOOTED: Final = "/run/systemd/system"  # sd_booted(3)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from relay.errors import ConfigurationError, UnavailableError
-from relay.system.child_rights import NO_RIGHTS, ChildRights, start
+from relay.system.programs.child_rights import NO_RIGHTS, ChildRights, start
 from relay.values.text import quoted
 
 ALARM_EXAMPLE: Final = '["/usr/local/bin/report-alarm"]'

@@ -1,0 +1,1 @@
+"""Programs that relay starts: without its rights, and to their end."""
