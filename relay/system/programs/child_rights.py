@@ -40,7 +40,7 @@ class ChildRights(NamedTuple):
 
 NO_RIGHTS: Final = ChildRights()
 HALTING: Final = ChildRights(frozenset({CAP_SYS_BOOT}), new_privileges=True)
-"""A halt needs no right where systemd does it; other systems use reboot(2), and relay's user may need sudo or pkexec."""
+"""systemd halts for root without any right; elsewhere a halt needs reboot(2), and relay's user may need sudo or pkexec."""
 EVERY_TERMINAL: Final = ChildRights(frozenset({CAP_DAC_OVERRIDE}))
 """Terminals belong to their users."""
 
