@@ -1,7 +1,7 @@
 """Keys, certificates and lists of keys: read from files, and read again when one of the files changes.
 
 So a repair or a renewal needs no restart. A file's state is its inode, size and time of change (ctime), which covers
-its contents, mode and owner.
+its contents, mode and owner, and whether other users can change it, which also depends on the folders on its path.
 """
 
 import logging
@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from relay.errors import RelayError
+from relay.system.files.strict_modes import mode_objection
 
 _log = logging.getLogger("relay.files")
 
 Value = TypeVar("Value")
-FileState = tuple[int, int, int] | None
+FileState = tuple[int, int, int, bool] | None
 """None: missing, or not accessible to this user."""
 
 
@@ -28,7 +29,8 @@ def states(files: Sequence[str]) -> list[FileState]:
         except (OSError, ValueError):  # ValueError: a path with a NUL
             found.append(None)
         else:
-            found.append((status.st_ino, status.st_size, status.st_ctime_ns))
+            is_strict = mode_objection(file) is None
+            found.append((status.st_ino, status.st_size, status.st_ctime_ns, is_strict))
     return found
 
 

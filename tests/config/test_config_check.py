@@ -68,6 +68,72 @@ def test_a_machine_that_has_everything_has_no_findings(machine: Machine) -> None
     assert machine.findings() == CheckFindings((), ())
 
 
+LOG_SERVER = """\
+[relay]
+state-directory = "{folder}/state"
+[receiver]
+archive = "{folder}/archive"
+[receiver.ssh]
+listen = "127.0.0.1:2222"
+host-key = "{folder}/id"
+authorized-keys = "{folder}/authorized_keys"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "text", "key"),
+    [
+        ("relay.toml", 0o646, CONFIGURATION, ""),
+        ("state", 0o703, CONFIGURATION, "relay.state-directory"),
+        ("known_hosts", 0o646, CONFIGURATION, "port-forwarding[1].known-hosts"),
+        ("archive", 0o1777, LOG_SERVER, "receiver.archive"),
+        ("authorized_keys", 0o646, LOG_SERVER, "receiver.ssh.authorized-keys"),
+    ],
+)
+def test_a_file_or_folder_that_every_user_can_change_is_a_mistake_with_its_remedy(
+    machine: Machine, name: str, mode: int, text: str, key: str
+) -> None:
+    path = machine.folder / name
+    if name in {"state", "archive"}:
+        path.mkdir()
+    machine.configuration(text)
+    assert machine.findings(text).mistakes == ()
+    path.chmod(mode)
+    mistake = machine.mistake(text)
+    assert f"{key}: " in mistake
+    assert f"(mode {mode:04o})" in mistake or f"its mode {mode:04o} lets others change it" in mistake
+    assert "`chmod " in mistake
+
+
+@pytest.mark.parametrize(("text", "count"), [(CONFIGURATION, 4), (LOG_SERVER, 5)])
+def test_a_folder_that_every_user_can_change_is_reported_for_each_file_in_it(
+    machine: Machine, text: str, count: int
+) -> None:
+    """A private key too: nobody can read it, and everybody could put another one in its place."""
+    machine.folder.chmod(0o777)
+    mistakes = [str(each) for each in machine.findings(text).mistakes]
+    assert len(mistakes) == count
+    assert all(f"the folder {machine.folder} (mode 0777); `chmod o-w {machine.folder}`" in each for each in mistakes)
+
+
+ITS_SOURCE = '[[source]]\nname = "events"\ntype = "event-collector"\n'
+
+
+@pytest.mark.parametrize("where", ["relay.alarm-command", "audit.halt-command", "source[1].command"])
+def test_a_program_that_every_user_can_change_is_a_mistake(machine: Machine, where: str) -> None:
+    program = machine.folder / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o757)
+    command = f'command = ["{program}", "--index-file={machine.folder}/index"]\n'
+    text = {
+        "relay.alarm-command": CONFIGURATION.replace("[[source]]", f"alarm-{command}[[source]]", 1),
+        "audit.halt-command": CONFIGURATION.replace("[[source]]", f"[audit]\nhalt-{command}[[source]]", 1),
+        "source[1].command": CONFIGURATION.replace("[[source]]", f"{ITS_SOURCE}{command}[[source]]", 1),
+    }[where]
+    mistake = machine.mistake(text)
+    assert f"{where}: every user can write to {program} (mode 0757); `chmod o-w {program}`" in mistake
+
+
 EVENTS = '[[source]]\nname = "events"\ntype = "event-collector"\ncommand = ["/bin/true", "--index-file=/srv/x"]\n'
 """A source of all events that a router's event collector writes."""
 SECOND_SERVER = '[[remote-logging-server]]\naddress = "127.0.0.1"\nname = "second"\ntypes = ["audit"]\n'

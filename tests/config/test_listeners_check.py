@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.config.check.check import CheckFindings, check
+from relay.config.check.listeners import warn_of_open_listeners
 from relay.config.configuration import read_configuration
 
 ROUTER = """\
@@ -78,6 +79,36 @@ def test_a_file_at_a_sockets_path_is_a_mistake_and_a_missing_folder_a_warning(tm
     found = findings(tmp_path, f"[receiver]\nlisten = {listen}\n")
     assert [str(each) for each in found.mistakes if "is not a socket" in str(each)]
     assert [str(each) for each in found.warnings if "none does not exist yet" in str(each)]
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ('[receiver]\nlisten = ["tcp://127.0.0.1:1514", "tcp://localhost:1515", "udp://[::1]:1514"]\n', []),
+        ('[receiver]\nlisten = ["unix:///run/x", "unix-datagram:///run/y"]\n', []),
+        ('[receiver]\nlisten = ["tcp://0.0.0.0:1514", "udp://[::]:1514"]\n', ["listen[1]", "listen[2]"]),
+        ('[receiver]\nlisten = ["tcp://127.0.0.1:1", "tcp://loghost.example:1514"]\n', ["listen[2]"]),
+        ('[receiver]\nlisten = ["tcp://192.0.2.7:1514"]\n[receiver.ssh]\nlisten = "0.0.0.0:22"\n', ["listen[1]"]),
+        (
+            '[receiver]\nrequire-identity = true\nlisten = ["tcp://0.0.0.0:1514"]\n'
+            '[receiver.ssh]\nlisten = "0.0.0.0:2222"\nhost-key = "/x"\nauthorized-keys = "/x"\n',
+            [],
+        ),
+        ('[receiver]\n[metrics]\nlisten = "0.0.0.0:9464"\n', ["metrics.listen"]),
+        (ROUTER.format(listen='["tcp://0.0.0.0:5514"]'), ["source[1].listen[1]"]),
+        (ROUTER.format(listen='["tcp://127.0.0.1:5514"]'), []),
+    ],
+)
+def test_a_listener_that_other_machines_reach_without_tls_or_ssh_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, warned: list[str]
+) -> None:
+    found = findings(tmp_path, text)
+    sentences = [str(each) for each in found.warnings if "without TLS or SSH" in str(each)]
+    assert len(sentences) == len(warned)
+    assert all(f"{key}: " in sentence for key, sentence in zip(warned, sentences, strict=True))
+    settings = read_configuration([str(tmp_path / "relay.toml")]).settings
+    warn_of_open_listeners(settings, "receive" if "[receiver]" in text else "run")
+    assert len(caplog.records) == bool(warned), "the log has one line at the start"
 
 
 def test_a_port_below_1024_without_the_right_is_a_warning(tmp_path: Path) -> None:

@@ -93,6 +93,29 @@ def test_a_drain_with_a_private_key_that_others_may_read_keeps_the_events_and_fa
     assert router.status()["retained"]["events"] >= EVENTS
 
 
+def test_known_hosts_that_every_user_can_change_keeps_the_events_and_fails(router: Router) -> None:
+    router.sshd.known_hosts.chmod(0o646)
+    failed = router.drain()
+    assert failed.returncode == 77
+    cause = f"known hosts {router.sshd.known_hosts}: every user can write to {router.sshd.known_hosts} (mode 0646)"
+    assert f"{cause}; `chmod o-w {router.sshd.known_hosts}`" in failed.stderr
+    assert router.status()["retained"]["events"] >= EVENTS
+
+
+@pytest.mark.parametrize(("name", "mode"), [("configuration", 0o646), ("state", 0o702)])
+def test_nothing_starts_with_a_configuration_or_a_state_directory_that_every_user_can_change(
+    router: Router, name: str, mode: int
+) -> None:
+    router.state.mkdir(mode=0o700)
+    path = router.configuration if name == "configuration" else router.state
+    path.chmod(mode)
+    failed = router.drain()
+    assert failed.returncode == 78
+    assert f"{path} (mode {mode:04o}); `chmod o-w {path}`" in failed.stderr
+    path.chmod(mode & ~0o002)
+    assert router.drain().returncode == 0
+
+
 def test_a_drain_with_a_missing_private_key_keeps_the_events_and_fails(router: Router, tmp_path: Path) -> None:
     router.write_configuration(private_key=str(tmp_path / "missing"))
     failed = router.drain()

@@ -106,6 +106,13 @@ def test_a_file_that_others_can_write_to_is_rejected(tmp_path: Path) -> None:
         AuthorizedKeys.read(str(file))
 
 
+def test_a_file_that_others_can_replace_is_rejected(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    (tmp_path / "authorized_keys").touch(0o600)
+    with pytest.raises(PermissionRefusedError, match=f"the folder {tmp_path} "):
+        AuthorizedKeys.read(str(tmp_path / "authorized_keys"))
+
+
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="cannot be read"):
         AuthorizedKeys.read(str(tmp_path / "missing"))

@@ -569,6 +569,20 @@ def test_an_unusable_file_prevents_logins_until_it_is_repaired(
         assert "can be used again" in caplog.text
 
 
+def test_while_others_can_replace_the_list_of_keys_the_former_list_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = RunningEndpoint(tmp_path)
+    with receiver.running():
+        receiver.session().close()
+        tmp_path.chmod(0o777)
+        assert "every user can write to the folder" in str(receiver.endpoint.refresh())
+        assert "the former one stays in use" in caplog.text
+        tmp_path.chmod(0o755)
+        assert receiver.endpoint.refresh() is None
+        assert "can be used again" in caplog.text
+
+
 def test_a_host_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
     receiver = RunningEndpoint(tmp_path)
     receiver.host_key.chmod(0o644)

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from relay.cli.commands.run import drain_options
 from relay.cli.options import Options, config_option, options
 from relay.cli.output import log_warnings
+from relay.config.check.listeners import warn_of_open_listeners
+from relay.config.check.modes import require_strict_configuration
 from relay.config.configuration import Configuration, configuration_without_files, read_configuration
 from relay.config.intended_program import PROGRAMS, intended_programs, require_program, tables_without_effect
 from relay.config.mistake import located
@@ -81,10 +83,12 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
 
     given, flags_given = options(context), {name: value for name, value in flags.items() if value}
     configuration = _with_flags(given, flags_given)
+    require_strict_configuration(configuration, "receive")
     if flags["state"] or flags["archive"]:
         given.paths["--state"] = configuration.settings.relay.state_directory
     operational_log.configure(given.verbosity)
     log_warnings(configuration.warnings)
+    warn_of_open_listeners(configuration.settings, "receive")
     gc.freeze()
     keep_rights()
     if drain:
@@ -97,6 +101,7 @@ def receive(context: click.Context, /, *, drain: bool, timeout: float | None, **
             configuration = _with_flags(given, flags_given)
         except click.UsageError as error:
             raise ConfigurationError("command line", (error.format_message(),)) from None
+        require_strict_configuration(configuration, "receive")
         return load_checked(configuration, "receive")
 
     with located(configuration.locate):

@@ -10,6 +10,8 @@ import click
 from relay.cli.options import config_option, options
 from relay.cli.output import log_warnings
 from relay.cli.parameter_types import Number
+from relay.config.check.listeners import warn_of_open_listeners
+from relay.config.check.modes import require_strict_configuration
 from relay.config.configuration import Configuration, read_configuration
 from relay.config.intended_program import require_program
 from relay.config.mistake import located
@@ -61,11 +63,13 @@ def run(context: click.Context, *, drain: bool, timeout: float | None) -> None:
     def read() -> Configuration:
         configuration = read_configuration(given.config_paths, given.choice)
         require_program(configuration, "run")
+        require_strict_configuration(configuration, "run")
         return configuration
 
     configuration = read()
     operational_log.configure(given.verbosity)
     log_warnings(configuration.warnings)
+    warn_of_open_listeners(configuration.settings, "run")
     gc.freeze()
     keep_rights()
     if drain:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from relay.config.check.certificates import certificate_warnings
 from relay.config.check.files import AS_RELAY, Finding
 from relay.config.check.listeners import claimed_twice, listener_warnings, socket_paths
+from relay.config.check.modes import mode_mistakes
 from relay.config.check.receiver import receiver_mistakes, receiver_warnings
 from relay.config.check.router import router_mistakes, router_warnings
 from relay.config.check.servers import server_warnings
@@ -58,7 +59,10 @@ def check(configuration: Configuration, program: Program | None = None) -> Check
         if is_used or ("run" in programs and path[0] != "receiver"):
             warnings.append((path, sentence))
     return CheckFindings(
-        tuple(Mistake(configuration.locate(path), sentence) for path, sentence in mistakes),
+        (
+            *(Mistake(configuration.locate(path), sentence) for path, sentence in mistakes),
+            *mode_mistakes(configuration, programs),
+        ),
         (
             *configuration.warnings,
             *(Mistake(configuration.locate(path), sentence) for path, sentence in warnings),

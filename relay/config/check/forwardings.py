@@ -21,7 +21,11 @@ def forwarding_mistakes(path: KeyPath, forwarding: PortForwarding) -> Iterator[F
         exists = os.path.lexists(forwarding.known_hosts)
         yield (*path, "known-hosts"), sentence if exists else f"{sentence}; `relay key trust {server}` creates it"
         return
-    known = KnownHosts.read(forwarding.known_hosts)
+    try:
+        known = KnownHosts.read(forwarding.known_hosts)
+    except RelayError as error:
+        yield (*path, "known-hosts"), f"{error.cause}; {error.remedy}"
+        return
     if not known.pinned(server.host, server.port):
         cause = f"{known.path} has no host key for {server}{known.why_unpinned(server.host, server.port)}"
         remedy = f"relay sends nothing to an unknown server; run `relay key trust {server}`"

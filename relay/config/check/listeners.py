@@ -1,5 +1,6 @@
 """Where a program listens: addresses that two listeners claim, ports that need a right, and paths of Unix sockets."""
 
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -16,7 +17,13 @@ from relay.values.configuration.source_settings import AuditdRemoteSource, Syslo
 
 _FIRST_FREE_PORT: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 _STATUS: Final = Path("/proc/self/status")
+_OPEN: Final = (
+    "everybody on the way can read and change what is sent, and any sender can use any name; let senders that can use "
+    "TLS or SSH, and let a firewall admit only the others"
+)
 _NET_BIND_SERVICE: Final = 1 << 10  # capabilities(7)
+
+_log = logging.getLogger("relay")
 
 
 class Claim(NamedTuple):
@@ -83,8 +90,28 @@ def socket_paths(settings: Settings, program: Program) -> Iterator[Finding]:
             yield claim.path, f"{claim.url.path} exists and is not a socket; choose another path, or remove it"
 
 
+def open_listeners(settings: Settings, program: Program) -> list[Claim]:
+    """Those that other machines can reach, and that verify and encrypt nothing."""
+    receiver = settings.receiver
+    unused = () if program == "run" else [str(url) for url in receiver.listen if not receiver.is_open_to(str(url))]
+    return [
+        claim
+        for claim in claims_of(settings, program)
+        if claim.url.is_beyond_loopback and not {"ssh", "tls"}.intersection(claim.path) and str(claim.url) not in unused
+    ]
+
+
+def warn_of_open_listeners(settings: Settings, program: Program) -> None:
+    """Log them in one line, at the start of a program."""
+    if claims := open_listeners(settings, program):
+        urls = ", ".join(str(claim.url) for claim in claims)
+        _log.warning("listens beyond this machine without TLS or SSH: %s; %s", urls, _OPEN)
+
+
 def listener_warnings(settings: Settings, program: Program) -> Iterator[Finding]:
-    """Ports for which this user has no right, and folders that do not exist yet."""
+    """Open listeners, ports for which this user has no right, and folders that do not exist yet."""
+    for claim in open_listeners(settings, program):
+        yield claim.path, f"{claim.url} is reached by other machines without TLS or SSH: {_OPEN}"
     claims = list(claims_of(settings, program))
     first_free = int(_FIRST_FREE_PORT.read_text())
     low = [claim for claim in claims if 0 < claim.url.address.port < first_free]

@@ -1,7 +1,6 @@
 """Mistakes in the settings of `relay receive` on this machine."""
 
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
 
 from relay.config.check.files import Finding, tls_key, unreadable, unusable_key
 from relay.config.check.servers import server_mistakes
@@ -10,7 +9,8 @@ from relay.errors import ConfigurationError, RelayError
 from relay.listener.tls import server_context
 from relay.system.files.file_access import group_number
 from relay.system.time_zone import zone_of
-from relay.values.address import Address
+from relay.transport.ssh.authorized_keys import AuthorizedKeys
+from relay.values.configuration.listener_url import INTERNET, ListenerUrl
 from relay.values.configuration.receiver_settings import ARCHIVE, ReceiverSettings, ReceiverTls
 from relay.values.configuration.retention_settings import NEVER, RetentionSettings
 from relay.values.configuration.settings import Settings
@@ -35,7 +35,10 @@ def receiver_mistakes(settings: Settings) -> Iterator[Finding]:
     if (ssh := receiver.ssh) is not None:
         if sentence := unusable_key(ssh.host_key):
             yield ("receiver", "ssh", "host-key"), sentence
-        if sentence := unreadable(ssh.authorized_keys):
+        try:
+            AuthorizedKeys.read(ssh.authorized_keys)
+        except RelayError as error:
+            sentence = unreadable(ssh.authorized_keys) or f"{error.cause}; {error.remedy}"
             yield ("receiver", "ssh", "authorized-keys"), sentence
     if receiver.tls is not None:
         yield from tls_mistakes(("receiver", "tls"), receiver.tls)
@@ -55,18 +58,6 @@ def tls_mistakes(path: KeyPath, tls: ReceiverTls) -> Iterator[Finding]:
         yield (*path, tls_key(error, tls.ca, tls.private_key)), str(error)
 
 
-def _is_open_to_the_network(url: str) -> bool:
-    """Whether a listener that verifies nobody can be reached from other machines."""
-    scheme, _, rest = url.partition("://")
-    if scheme not in {"tcp", "udp"}:
-        return False
-    host = Address.parse(rest).host
-    try:
-        return not ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() != "localhost"
-
-
 def receiver_warnings(receiver: ReceiverSettings) -> Iterator[Finding]:
     """What is legal and probably not meant: names that anybody can use after all, keys without effect."""
     seen: dict[str, int] = {}
@@ -80,7 +71,7 @@ def receiver_warnings(receiver: ReceiverSettings) -> Iterator[Finding]:
                 )
                 yield ("receiver", "originator", index, "name", number), sentence
         for number, url in enumerate(table.listeners):
-            if _is_open_to_the_network(url):
+            if url.partition("://")[0] in INTERNET and ListenerUrl.parse(url).is_beyond_loopback:
                 sentence = (
                     f"{quoted(url)} is not on loopback, so every sender that reaches it may use these names; bind a "
                     "loopback port that sshd's permitopen guards, or a key"

@@ -29,7 +29,7 @@ def router_mistakes(configuration: Configuration) -> Iterator[Finding]:
     try:
         check_command(settings.audit.halt_command)
     except ConfigurationError as error:
-        yield ("audit", "halt-command"), error.cause
+        yield ("audit", "halt-command"), f"{error.cause}; {error.remedy}"
     yield from followed_twice(settings)
     if settings.source and not settings.remote_logging_server:
         yield ("source",), "there is no [[remote-logging-server]] to deliver its events to; add one"

@@ -11,6 +11,7 @@ from pathlib import Path
 from relay.config.check.files import AS_RELAY, Finding, unreadable
 from relay.config.key_path import KeyPath
 from relay.source.auditd.generations import scan
+from relay.system.files.strict_modes import mode_objection
 from relay.values.configuration.settings import Settings
 from relay.values.configuration.source_settings import AuditLogSource, EventCollectorSource, SourceTable
 from relay.values.text import quoted
@@ -28,6 +29,8 @@ def source_mistakes(path: KeyPath, source: SourceTable) -> Iterator[Finding]:
         yield (*path, "command"), f"{program} does not exist"
     elif not os.access(program, os.X_OK):
         yield (*path, "command"), f"this user is not allowed to run {program}; {AS_RELAY}"
+    elif objection := mode_objection(program):
+        yield (*path, "command"), f"{objection.cause}; {objection.remedy}"
     if os.path.exists(index):
         if not os.access(index, os.R_OK | os.W_OK):
             yield (*path, "index-file"), f"this user is not allowed to read and write {index}; {AS_RELAY}"

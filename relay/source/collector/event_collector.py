@@ -41,6 +41,7 @@ from relay.source.collector.child_process import STOP_SECONDS, ChildProcess
 from relay.source.collector.index_file import IndexFile, is_index_copy
 from relay.syslog.priority import FACILITIES, SEVERITIES
 from relay.system.clock import wall_clock
+from relay.system.files.strict_modes import require_strict_modes
 from relay.transport.retry import Backoff
 from relay.values.configuration.source_settings import EventCollectorSource
 from relay.values.event import Batch, Event, Position, Submit
@@ -147,6 +148,7 @@ class EventCollector(Source):
         if not self.program.is_executable:
             cause = f"{self.program.command[0]} cannot be run"
             raise NoInputError(f"source {self.name}", cause, "check the source's command")
+        require_strict_modes(f"source {self.name}", self.program.command[0])
         self.events = position.count if position is not None else 0
         in_flight = BatchInFlight(submit)
         index = await self._find_index(in_flight, position)

@@ -40,7 +40,7 @@ class ChildRights(NamedTuple):
 
 NO_RIGHTS: Final = ChildRights()
 HALTING: Final = ChildRights(frozenset({CAP_SYS_BOOT}), new_privileges=True)
-"""systemd halts for root without any right; elsewhere a halt needs reboot(2), and relay's user may need sudo or pkexec."""
+"""Root needs no right to halt through systemd. Elsewhere it uses reboot(2); relay's user may need sudo or pkexec."""
 EVERY_TERMINAL: Final = ChildRights(frozenset({CAP_DAC_OVERRIDE}))
 """Terminals belong to their users."""
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from relay.errors import ConfigurationError, UnavailableError
+from relay.system.files.strict_modes import mode_objection
 from relay.system.programs.child_rights import NO_RIGHTS, ChildRights, start
 from relay.values.text import quoted
 
@@ -90,3 +91,5 @@ def check_command(
     if any("\0" in word for word in words) or find(words[0]) is None:
         cause = f"{quoted(words[0])} is not a program that relay's user can run"
         raise ConfigurationError(key, (cause,), f"name it by its absolute path, as in {example}")
+    if objection := mode_objection(find(words[0]) or words[0]):
+        raise ConfigurationError(key, (objection.cause,), objection.remedy)

@@ -15,6 +15,7 @@ from shlex import quote
 from typing import Final, Self
 
 from relay.errors import NoInputError, PermissionRefusedError
+from relay.system.files.strict_modes import require_strict_modes
 from relay.transport.ssh.public_key import TYPES, PublicKey
 from relay.values.text import quoted
 
@@ -83,6 +84,7 @@ class AuthorizedKeys:
             raise PermissionRefusedError(
                 what, f"its mode {mode:04o} lets others change it", f"`chmod 644 {quote(path)}`"
             )
+        require_strict_modes(what, path)
         return cls.parse(text, path)
 
     @classmethod

@@ -29,6 +29,7 @@ from typing import Final, Self
 
 from relay.errors import CannotCreateError, NoInputError, PermissionRefusedError
 from relay.system.disk import Disk
+from relay.system.files.strict_modes import require_strict_modes
 from relay.transport.ssh.public_key import TYPES, PublicKey
 from relay.values.address import Address
 
@@ -72,7 +73,11 @@ class KnownHosts:
 
     @classmethod
     def read(cls, path: str) -> Self:
-        """The file's contents, empty if there is no such file; NoInputError if it cannot be read."""
+        """The file's contents, empty if there is no such file; NoInputError if it cannot be read.
+
+        PermissionRefusedError if other users can change it.
+        """
+        require_strict_modes(f"known hosts {path}", path)
         try:
             text = Path(path).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:

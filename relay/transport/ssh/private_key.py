@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from relay.errors import CannotCreateError, NoInputError, PermissionRefusedError, StorageError
 from relay.system.disk import FILE_MODE, Disk, File
+from relay.system.files.strict_modes import require_strict_modes
 from relay.transport.ssh.public_key import PublicKey
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -119,6 +120,7 @@ def contents(path: str, remedy: str = "") -> bytes:
             raise PermissionRefusedError(
                 what, f"its mode {stat.S_IMODE(mode):04o} lets others use it", f"`chmod 600 {quote(path)}`"
             )
+        require_strict_modes(what, path)
         return os.read(descriptor, _LARGEST)
     finally:
         os.close(descriptor)

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import NameOID
 
 from relay.errors import NoInputError, PermissionRefusedError
+from relay.system.files.strict_modes import require_strict_modes
 from relay.transport.ssh import private_key
 from relay.values.configuration.setting_rules import is_pem
 
@@ -89,6 +90,7 @@ def certificates(source: str) -> list[x509.Certificate]:
     try:
         if is_pem(source):
             return x509.load_pem_x509_certificates(source.encode())
+        require_strict_modes(what, source)
         with open(source, "rb", opener=open_at_once) as file:
             return x509.load_pem_x509_certificates(file.read(_LARGEST))
     except FileNotFoundError:

@@ -6,6 +6,7 @@ unix:///PATH                a stream, as tcp://, for programs on this machine
 unix-datagram:///PATH       one message a datagram, as /dev/log
 """
 
+from ipaddress import ip_address
 from typing import Final, NamedTuple, Self
 
 from relay.values.address import Address
@@ -36,6 +37,16 @@ class ListenerUrl(NamedTuple):
     def is_for_datagrams(self) -> bool:
         """Whether each datagram is a message; nobody can send it again."""
         return self.scheme in {"udp", "unix-datagram"}
+
+    @property
+    def is_beyond_loopback(self) -> bool:
+        """Whether other machines can reach it: an address that is not of the loopback network, or any other name."""
+        if self.path:
+            return False
+        try:
+            return not ip_address(self.address.host).is_loopback
+        except ValueError:
+            return self.address.host.lower().rstrip(".") != "localhost"
 
     @classmethod
     def parse(cls, text: str) -> Self:
