@@ -90,8 +90,10 @@ def test_a_file_at_a_sockets_path_is_a_mistake_and_a_missing_folder_a_warning(tm
         ('[receiver]\nlisten = ["tcp://127.0.0.1:1", "tcp://loghost.example:1514"]\n', ["listen[2]"]),
         ('[receiver]\nlisten = ["tcp://192.0.2.7:1514"]\n[receiver.ssh]\nlisten = "0.0.0.0:22"\n', ["listen[1]"]),
         (
-            '[receiver]\nrequire-identity = true\nlisten = ["tcp://0.0.0.0:1514"]\n'
-            '[receiver.ssh]\nlisten = "0.0.0.0:2222"\nhost-key = "/x"\nauthorized-keys = "/x"\n',
+            (
+                '[receiver]\nrequire-identity = true\nlisten = ["tcp://0.0.0.0:1514"]\n'
+                '[receiver.ssh]\nlisten = "0.0.0.0:2222"\nhost-key = "/x"\nauthorized-keys = "/x"\n'
+            ),
             [],
         ),
         ('[receiver]\n[metrics]\nlisten = "0.0.0.0:9464"\n', ["metrics.listen"]),

@@ -9,7 +9,6 @@ from typing import Final
 import pytest
 
 from relay.errors import PermissionRefusedError
-from relay.system.files import strict_modes
 from relay.system.files.strict_modes import mode_objection, require_strict_modes
 
 STRANGERS: Final = 54321
@@ -94,7 +93,7 @@ def report_as(monkeypatch: pytest.MonkeyPatch, path: str, *, uid: int | None = N
             facts[5] = facts[5] if gid is None else gid
         return os.stat_result(facts)
 
-    monkeypatch.setattr(strict_modes.os, "lstat", lstat)
+    monkeypatch.setattr(os, "lstat", lstat)
 
 
 def test_a_private_group_of_the_owner_is_the_owner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
