@@ -3,11 +3,13 @@
 import contextlib
 import os
 import tomllib
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from relay.archive.filing.bound_names import BoundNames
+from relay.archive.filing.configured_terms import filing_terms
 from relay.cli.options import options
 from relay.errors import NoInputError
 from relay.system.time_zone import zone_of
@@ -46,6 +48,11 @@ def receiver_settings(context: click.Context) -> "ReceiverSettings":
     from relay.config.configuration import read_settings  # noqa: PLC0415  100 ms, which a named folder does not need
 
     return read_settings(options(context).config_paths, options(context).choice).receiver
+
+
+def bound_names(context: click.Context) -> BoundNames:
+    """The originators' names that the configuration binds."""
+    return BoundNames(filing_terms(receiver_settings(context), UTC).bindings)
 
 
 def receiver_zone(context: click.Context) -> tzinfo:

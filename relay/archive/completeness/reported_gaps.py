@@ -9,7 +9,7 @@ distinguished.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -38,6 +38,25 @@ class GapSummary(NamedTuple):
     """Ranges beyond the ceiling."""
     causes: tuple[tuple[str, int], ...]
     """Server and cause → events, the first `MAX_CAUSES`."""
+
+
+def summed(summaries: Iterable[GapSummary]) -> GapSummary:
+    """The gaps of several senders together."""
+    whole = GapSummary(0, 0, 0, 0, 0, 0, ())
+    causes: dict[str, int] = {}
+    for each in summaries:
+        whole = GapSummary(
+            whole.reported + each.reported,
+            whole.events + each.events,
+            whole.unknown + each.unknown,
+            whole.unnamed + each.unnamed,
+            whole.explained + each.explained,
+            whole.forgotten + each.forgotten,
+            (),
+        )
+        for cause, events in each.causes:
+            causes[cause] = causes.get(cause, 0) + events
+    return whole._replace(causes=tuple(causes.items())[:MAX_CAUSES])
 
 
 class LossAccount(NamedTuple):
@@ -89,14 +108,14 @@ class ReportedGaps:
                 found.setdefault(RunAndType(lost.run, lost.type), {}).setdefault(server, []).append(account)
         return {key: list(_of_each(by_server)) for key, by_server in found.items()}
 
-    def summary(self, explained: int) -> GapSummary:
-        """Count all of them; `explained`: missing numbers that they explain."""
+    def summary(self) -> GapSummary:
+        """Count all of them; what they explain is not known here."""
         return GapSummary(
             self._reported,
             self._events,
             self._unknown,
             self._unnamed,
-            explained,
+            0,
             self._forgotten,
             tuple(self._causes.items()),
         )

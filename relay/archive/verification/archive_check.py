@@ -26,6 +26,7 @@ from relay.archive.completeness.relay_reports import RunAndType
 from relay.archive.completeness.spans import Span
 from relay.archive.days.vanished_days import read_vanished
 from relay.archive.export import MANIFEST, SUMS, Manifest, read_manifest
+from relay.archive.filing.bound_names import BoundNames
 from relay.archive.layout import ASIDE, LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in, unknown_in
 from relay.archive.reading.day_log import DayLog
 from relay.archive.reading.log_octets import OpenLogs
@@ -56,8 +57,16 @@ _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 class ArchiveCheck:
     """The check of one archive."""
 
-    def __init__(self, disk: Disk, folder: str, scope: AssessmentScope, first_day: str = "") -> None:
-        """`first_day`: earlier days are left out, and `scope.begun` must say so."""
+    def __init__(
+        self,
+        disk: Disk,
+        folder: str,
+        scope: AssessmentScope,
+        first_day: str = "",
+        names: BoundNames = BoundNames(),  # noqa: B008  it never changes
+    ) -> None:
+        """`first_day`: earlier days are left out, and `scope.begun` must say so. `names`: those that are bound."""
+        self._names = names
         self.places: list[ArchiveDefect] = []
         """Those of no originator."""
         self.notices: list[ArchiveNotice] = []
@@ -293,7 +302,7 @@ class ArchiveCheck:
         self, day: DayLog, chain: dict[str, bytes], trail: NumberTrail, findings: OriginatorFindings, *, is_newest: bool
     ) -> bool:
         """Check one day; returns whether the chain begins in the middle with it."""
-        check = DayCheck(day, trail, findings)
+        check = DayCheck(day, trail, findings, self._names)
         after = None
         begins = False
         if day.ledger is not None:
@@ -328,6 +337,8 @@ class ArchiveCheck:
             self._add_missing_log(day, recorded, findings)
         if check.uncompared:
             findings.notices.append(ArchiveNotice("uncompared", day.path, times=check.uncompared))
+        if check.forgeable:
+            findings.notices.append(ArchiveNotice("forgeable", day.path, times=check.forgeable))
         return begins
 
     def _check_end(self, day: DayLog, check: DayCheck, findings: OriginatorFindings, *, is_newest: bool) -> None:

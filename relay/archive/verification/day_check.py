@@ -9,20 +9,21 @@ from typing import Final
 
 from relay.archive.completeness.number_trail import DUPLICATE, NumberTrail
 from relay.archive.completeness.relay_reports import RunAndType
+from relay.archive.filing.bound_names import BoundNames
 from relay.archive.filing.originator import is_folder_of
+from relay.archive.filing.proven_sender import proven_sender
 from relay.archive.ledger import Closing, Extent, Heading, LedgerError, Removal, decode, verifying
 from relay.archive.ledgers.ledger_end import LocatedLine
 from relay.archive.log_line import unescape
 from relay.archive.reading.day_log import DayLog, marks_at
 from relay.archive.reading.line_search import LineQuery, message_of_json, search
 from relay.archive.reading.log_octets import LogOctets
+from relay.archive.reading.own_reports import own_events_in
 from relay.archive.verification.findings import ArchiveDefect, OriginatorFindings
 from relay.syslog import rfc5424
 
 CHUNK: Final = 1_048_576
 _RELAY: Final = "relay"
-_OWN: Final = b' type="relay"'
-_OWN_IN_JSON: Final = b'type=\\"relay\\"'
 _UNCOMPARED: Final = "uncompared"
 _DIFFERS: Final = "differs"
 
@@ -51,8 +52,10 @@ class LogPieces:
 class DayCheck:
     """The check of one day. `last_line` is what the next ledger of the chain continues."""
 
-    def __init__(self, day: DayLog, trail: NumberTrail, findings: OriginatorFindings) -> None:
+    def __init__(self, day: DayLog, trail: NumberTrail, findings: OriginatorFindings, names: BoundNames) -> None:
         self._day = day
+        self._names = names
+        self._originator = day.folder.own_name
         self._trail = trail
         self._findings = findings
         self._ledger_line = 0
@@ -65,6 +68,8 @@ class DayCheck:
         self.removal: Removal | None = None
         self.uncompared = 0
         """Events that are there twice, and could not be compared."""
+        self.forgeable = 0
+        """Messages that differ from another sender's with their number, or whose own sender is not verified."""
 
     def check(self, before: bytes | None) -> int:
         """Check the ledger and the log; returns how many octets of the log the ledger describes.
@@ -90,6 +95,7 @@ class DayCheck:
             elif not (isinstance(entry, Heading) and before is None):
                 self._check_plain(line, entry.sha256, previous)
             if isinstance(entry, Heading):
+                self._originator = entry.originator
                 self._check_name(entry)
             if isinstance(entry, Closing):
                 self._check_closing(entry)
@@ -164,43 +170,40 @@ class DayCheck:
 
     def _add_numbers(self, extent: Extent) -> None:
         self._trail.add_unnumbered(extent.n)
+        sender = proven_sender(self._names, self._originator, extent)
         duplicates = 0
         named = (b"", b"", 0)
         has_reports = False
         for identity in extent.id:
             run, kind, first, last, *part = identity
             key = RunAndType(str(run).encode(), str(kind).encode())
-            there = self._trail.add_part(key, first, *part) if part else self._trail.add_range(*key, first, last)
+            if part:
+                there = self._trail.add_part(key, first, part[0], part[1], sender)
+            else:
+                there = self._trail.add_range(*key, first, last, sender)
             if there:
                 duplicates += there
                 named = (*key, first)
             has_reports |= kind == _RELAY
         if has_reports:
-            for run_name, message in self._reports_in(extent):
-                self._trail.add_report(run_name, message)
+            octets = self._day.log.read(extent.off, extent.len)
+            for run_name, message in own_events_in(extent, octets, is_json=self._day.is_json):
+                self._trail.add_report(run_name, message, sender)
         if duplicates or any(mark in {_UNCOMPARED, _DIFFERS} for marks in extent.marks.values() for mark in marks):
-            self._note_duplicates(extent, duplicates, named)
+            self._note_duplicates(extent, duplicates, named, is_forgeable=not (sender and duplicates))
 
-    def _reports_in(self, extent: Extent) -> Iterator[tuple[bytes, bytes]]:
-        """The events of type relay in an extent, found by their octets."""
-        octets = self._day.log.read(extent.off, extent.len)
-        wanted, read = (_OWN_IN_JSON, message_of_json) if self._day.is_json else (_OWN, unescape)
-        at = octets.find(wanted)
-        while at >= 0:
-            begin, end = octets.rfind(b"\n", 0, at) + 1, octets.find(b"\n", at)
-            message = read(octets[begin:end])
-            identity = rfc5424.identity(message)
-            if identity is not None and identity.type == _RELAY.encode():
-                yield identity.run, message
-            at = octets.find(wanted, end)
-
-    def _note_duplicates(self, extent: Extent, duplicates: int, named: tuple[bytes, bytes, int]) -> None:
+    def _note_duplicates(
+        self, extent: Extent, duplicates: int, named: tuple[bytes, bytes, int], *, is_forgeable: bool
+    ) -> None:
         marked = [marks_at(extent, line) for line in range(extent.n)] if extent.marks else []
         differing = [line for line, marks in enumerate(marked) if _DIFFERS in marks]
         uncompared = sum(_UNCOMPARED in marks for marks in marked)
         self.uncompared += uncompared
         first, last = self._log_line - extent.n, self._log_line - 1
-        lines = self._day.log.read(extent.off, extent.len).split(b"\n") if differing else []
+        if is_forgeable:
+            self.forgeable += len(differing)
+        is_shown = differing and not is_forgeable
+        lines = self._day.log.read(extent.off, extent.len).split(b"\n") if is_shown else []
         read = message_of_json if self._day.is_json else unescape
         for number in (each for each in differing if each < len(lines)):
             message = read(lines[number])
@@ -214,4 +217,5 @@ class DayCheck:
     def _add_removed(self, extent: Extent) -> None:
         for run, kind, _, last, *part in extent.id:
             if not part:
-                self._trail.add_removed(RunAndType(str(run).encode(), str(kind).encode()), last)
+                key = RunAndType(str(run).encode(), str(kind).encode())
+                self._trail.add_removed(key, last, proven_sender(self._names, self._originator, extent))

@@ -41,7 +41,9 @@ class ArchiveNotice(NamedTuple):
     it does in a package, because earlier days were not chosen. `begins anew`: a ledger
     continues none, and there are older ones. `unclosed`: a day that has no closing and is not open by the journal.
     `undescribed`: octets behind the last line of a ledger, in an archive without a journal. `removed`: by retention.
-    `uncompared`: numbers that are there twice, whose octets could not be compared. `disputed`: messages under a name
+    `uncompared`: numbers that are there twice, whose octets could not be compared. `forgeable`: messages with the
+    number of another message and other octets, from another sender or from one of which nothing was verified.
+    `disputed`: messages under a name
     that is bound to another sender. `aside`: messages of an originator whose own folder could not be written."""
     path: str
     octets: int = 0

@@ -6,10 +6,11 @@ there is one), "first_day" ("": all days), "whole", "originators": [ORIGINATOR�
 [NOTICE…], "more_notices"}
     ORIGINATOR: {"name" (its folder), "whole", "days": [FIRST, LAST] (empty: no log), "octets" (uncompressed),
         "extents" (that agree with the chain), "messages", "numbered", "unassessed", "runs", "last_report" (RFC 3339:
-        relay's last own event; null: none), "backlog": {SERVER: BLOCKS} (then), "before": [RUN…] (before the archive's
-        beginning), "missing" (numbers), "being_written" (octets), "defects": {KIND: PLACES}, "places": [PLACE…] (the
-        first of them), "faults": [FINDING…], "reported_lost": [FINDING…], "waiting": [FINDING…], "gaps": GAPS,
-        "notices": [NOTICE…]}
+        relay's last own event; null: none), "backlog": {SERVER: BLOCKS} (then), "reporter" (whose reports these and
+        "gaps" are: "verified", "contested", "unverified", "": none), "ignored_reports" (unverified ones beside them),
+        "before": [RUN…] (before the archive's beginning), "missing" (numbers), "being_written" (octets), "defects":
+        {KIND: PLACES}, "places": [PLACE…] (the first of them), "faults": [FINDING…], "reported_lost": [FINDING…],
+        "waiting": [FINDING…], "claims": [FINDING…], "gaps": GAPS, "notices": [NOTICE…]}
     FINDING: {"kind", "run", "type" ("": all), "numbers", "ranges": [[FIRST, LAST]…], "more_ranges"}
     PLACE: {"kind", "path", "first", "last" (lines from 1; 0: the whole file), "octets", "run", "type", "number",
         "cause"}
@@ -31,6 +32,7 @@ import click
 
 from relay.archive.completeness.assessment import AssessmentScope, Completeness, CompletenessFinding
 from relay.archive.export import Export, ExportScope
+from relay.archive.filing.bound_names import BoundNames
 from relay.archive.layout import day_of
 from relay.archive.verification.archive_check import ArchiveCheck
 from relay.archive.verification.findings import ArchiveDefect, ArchiveNotice, CheckedOriginator
@@ -38,7 +40,7 @@ from relay.cli.event_filters import type_option
 from relay.cli.options import options, repeatable_option, usual_options
 from relay.cli.output import print_json, print_line, report
 from relay.cli.parameter_types import Glob, beginning_in_utc, glob
-from relay.cli.state import archive_folder
+from relay.cli.state import archive_folder, bound_names
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
@@ -72,11 +74,19 @@ _DEFECTS: Final = {
 }
 _FINDINGS: Final = {
     "missing": "{events} missing{ranges}; no gap accounts for {them}",
+    "named lost": "{events} missing{ranges}; only an unverified or contested gap names {them}, which proves nothing",
+    "substituted": "{events} here only from other senders than this run's{ranges}",
     "scattered": "{events} missing among these{ranges}, too many to compare with gaps",
     "gone": "{events} missing{ranges}; the journal knows that the archive had {them}",
     "unfinished": "{events} incomplete, because parts of {them} are missing{ranges}",
     "run missing": "there is nothing at all of this run, which came between two others",
 }
+_CLAIMS: Final = {
+    "claimed": "{events} not here{ranges}, as only unverified or contested reports say",
+    "unconfirmed": "{events} not here{ranges}, below an unverified or contested number, but no report names {them}",
+    "scattered": "{events} not here among these{ranges}, whose sender is not verified",
+}
+_ABSENT_RUN: Final = "only unverified or contested reports name this run, of which nothing is here"
 _NOTICES: Final = {
     "foreign": "not made by relay, and not read",
     "open": "users other than its owner can write to it",
@@ -93,6 +103,8 @@ _NOTICES: Final = {
     "removed": "removed by retention {detail}, {octets} octets",
     "uncompared": "{repeated} could not be compared: the same message twice, or another one with its number; "
     "`relay events --full` shows them, with the mark `uncompared`",
+    "forgeable": "{repeated} came with other octets from a sender who is not verified, or not the first one's: one of "
+    "each two may be forged; both are kept, and `relay events --full` shows from whom they came",
     "disputed": "messages under a name that is bound to another sender; their numbers are not assessed",
     "aside": "stored here because the originator's own folder could not be written; their numbers are assessed there",
 }
@@ -101,6 +113,11 @@ _DIFFERENCE: Final = (
     "state was restored from a copy, and it has numbered anew since, or one of them is forged. Both are kept. "
     "`relay events --full` shows from whom and when each came: choose them with --originator and "
     "--grep 'relaySeq=\"NUMBER\"'"
+)
+_UNPROVEN: Final = (
+    "relay's own reports prove something only when their sender is verified. Bind the originator's name to what proves "
+    "its sender with [[receiver.originator]], and check again with -c and that configuration. Where sshd passes "
+    "everything on, that can be `networks` or `listeners`: then every user of that machine counts as the sender"
 )
 _INNOCENT_CAUSES: Final = (
     "a server that gets only some `types` misses all others: name its types with --type. A server that chooses by "
@@ -145,7 +162,10 @@ def verify(
     not a fault.
 
     In each run, relay numbers the events of each type from 1 and without a hole. Missing events are reported by run,
-    type and numbers, unless a gap event accounts for them. A server that gets only some `types` misses all others: name
+    type and numbers, unless a gap event accounts for them. Reports of relay's own count only from a verified sender: an
+    unverified gap accounts for nothing, and what only unverified reports or numbers claim is printed and is not a
+    fault. Names that the configuration binds ([[receiver.originator]]) count from their senders alone; with DIR it is
+    read only if -c names it. A server that gets only some `types` misses all others: name
     its types with --type. A server that chooses by `facilities` or `severity` gets numbers with holes, which look as if
     events were missing: the messages do not show that it does.
 
@@ -153,11 +173,12 @@ def verify(
     last one; therefore it prints when relay last reported. It trusts the ledgers' hashes: somebody who rewrites a
     ledger and all that follow it is found only by comparing with an older copy of them.
     """
+    bound = bound_names(context) if folder is None or options(context).named_config_paths else BoundNames()
     folder = archive_folder(context, folder)
     options(context).paths["--archive"] = folder  # commands in what is printed name it too
     labels = frozenset(kind.label.encode() for kind in types)
     scope = AssessmentScope(labels, frozenset(servers), begun=since is not None)
-    check = ArchiveCheck(Disk(), folder, scope, "" if since is None else day_of(since))
+    check = ArchiveCheck(Disk(), folder, scope, "" if since is None else day_of(since), bound)
     whole = _print_json(check) if as_json else _print_text(check)
     context.exit(0 if whole else NOT_WHOLE)
 
@@ -246,6 +267,8 @@ def _print_text(check: ArchiveCheck) -> bool:
             messages=originator.completeness.messages,
             numbered=originator.completeness.numbered,
             missing=originator.completeness.missing,
+            unproven=sum(finding.numbers for finding in originator.completeness.faults if finding.kind == "named lost"),
+            claims=len(originator.completeness.claims),
             defects=originator.defects,
             differing=originator.counts.get("differs", 0),
             duplicates=originator.counts.get("duplicate", 0) + originator.counts.get("differs", 0),
@@ -257,10 +280,7 @@ def _print_text(check: ArchiveCheck) -> bool:
         print_line(f"  {_notice(notice)}")
     if check.more_notices:
         print_line(f"  … and {check.more_notices} more of these")
-    if sums["missing"]:
-        report(_INNOCENT_CAUSES)
-    if sums["differing"]:
-        report(_DIFFERENCE)
+    _print_remedies(sums)
     gone = sum(defect.kind in {"gone", "unpacked"} for defect in check.places)
     verdict = "whole"
     if check.places or not whole:
@@ -283,15 +303,21 @@ def _print_text(check: ArchiveCheck) -> bool:
     return whole and not check.places
 
 
+def _print_remedies(sums: Counter[str]) -> None:
+    if sums["missing"]:
+        report(_INNOCENT_CAUSES)
+    if sums["unproven"]:
+        report(_UNPROVEN)
+    elif sums["claims"]:
+        print_line(f"  {_UNPROVEN}")
+    if sums["differing"]:
+        report(_DIFFERENCE)
+
+
 def _print_originator(originator: CheckedOriginator) -> None:
     name, found = originator.name, originator.completeness
     # Missing events first, because only some of the lines are printed.
-    faults = []
-    for finding in found.faults:
-        one = finding.numbers == 1
-        events = f"{counted(finding.numbers, 'event')} {'is' if one else 'are'}"
-        words = {"events": events, "ranges": f" ({_ranges(finding)})", "them": "it" if one else "them"}
-        faults.append(f"{name}: {_of(finding)}: {_FINDINGS[finding.kind].format(**words)}")
+    faults = [f"{name}: {_of(finding)}: {_in_words(_FINDINGS[finding.kind], finding)}" for finding in found.faults]
     if found.unassessed:
         faults.append(
             f"{name}: {counted(found.unassessed, 'message')} not assessed: too many runs, or too many holes before"
@@ -321,21 +347,33 @@ def _print_originator(originator: CheckedOriginator) -> None:
         print_line("  messages are being written at the end")
 
 
+def _in_words(sentence: str, finding: CompletenessFinding) -> str:
+    one = finding.numbers == 1
+    events = f"{counted(finding.numbers, 'event')} {'is' if one else 'are'}"
+    return sentence.format(events=events, ranges=f" ({_ranges(finding)})", them="it" if one else "them")
+
+
 def _details(found: Completeness) -> Iterator[str]:
+    word = f" ({found.reporter})" if found.reporter in {"unverified", "contested"} else ""
     if found.last_report is not None:
         backlog = [f"{counted(blocks, 'block')} for {server}" for server, blocks in found.backlog.items() if blocks]
         waited = f"; then {', '.join(backlog)} waited" if backlog else ""
-        yield f"relay there last reported at {_time(found.last_report)}{waited}"
+        yield f"relay there last reported at {_time(found.last_report)}{word}{waited}"
+    if found.ignored_reports:
+        yield f"{counted(found.ignored_reports, 'report')} of unverified senders under this name did not count"
     gaps = found.gaps
     if gaps.reported:
         unnamed = f" ({gaps.unnamed} of them without their numbers)" if gaps.unnamed else ""
         unknown = f", and {counted(gaps.unknown, 'loss', 'losses')} of unknown size" if gaps.unknown else ""
         lost = f"{counted(gaps.events, 'event')} lost{unnamed}{unknown}"
-        yield f"reported by relay itself: {lost}, in {counted(gaps.reported, 'gap')}"
+        yield f"reported by relay itself{word}: {lost}, in {counted(gaps.reported, 'gap')}"
         yield from (f"  {events or '?'}: {cause}" for cause, events in gaps.causes)
     for findings, state in ((found.explained, "reported as lost"), (found.waiting, "possibly still on the way")):
         for finding in findings[:MAX_PRINTED]:
             yield f"{_of(finding)}: {counted(finding.numbers, 'event')} {state} ({_ranges(finding)})"
+    for finding in found.claims[:MAX_PRINTED]:
+        sentence = _CLAIMS[finding.kind] if finding.type else _ABSENT_RUN
+        yield f"{_of(finding)}: {_in_words(sentence, finding)}"
     yield from (f"the archive begins after run {decoded(run)}" for run in found.before[:MAX_PRINTED])
 
 
@@ -387,6 +425,8 @@ def _print_json(check: ArchiveCheck) -> bool:
             "runs": found.runs,
             "last_report": None if found.last_report is None else _time(found.last_report),
             "backlog": found.backlog,
+            "reporter": found.reporter,
+            "ignored_reports": found.ignored_reports,
             "before": list(map(decoded, found.before)),
             "missing": found.missing,
             "being_written": originator.being_written,
@@ -395,6 +435,7 @@ def _print_json(check: ArchiveCheck) -> bool:
             "faults": list(map(_finding_object, found.faults)),
             "reported_lost": list(map(_finding_object, found.explained)),
             "waiting": list(map(_finding_object, found.waiting)),
+            "claims": list(map(_finding_object, found.claims)),
             "gaps": {**found.gaps._asdict(), "causes": dict(found.gaps.causes)},
             "notices": [notice._asdict() for notice in originator.notices],
         }

@@ -22,14 +22,18 @@ from relay.events import own_events
 from relay.values.event import EventType
 
 EVERYTHING = AssessmentScope()
+ROUTER = "SHA256:router"
 
 
 def judged(
-    messages: Iterable[bytes], scope: AssessmentScope = EVERYTHING, known: Mapping[RunAndType, list[Span]] | None = None
+    messages: Iterable[bytes],
+    scope: AssessmentScope = EVERYTHING,
+    known: Mapping[RunAndType, list[Span]] | None = None,
 ) -> Completeness:
+    """Of messages from one verified sender."""
     trail = NumberTrail()
     for message in messages:
-        assert trail.add(message) == ""
+        assert trail.add(message, ROUTER) == ""
     return trail.assess(known or {}, scope)
 
 
@@ -52,9 +56,14 @@ def test_what_came_in_any_order_and_in_parts_is_whole() -> None:
 def test_ranges_of_a_ledger_count_as_their_numbers_do() -> None:
     trail = NumberTrail()
     run = RUN.hex().encode()
-    assert [trail.add_range(run, b"audit", *span) for span in ((1, 5), (8, 9), (4, 8), (20, 20))] == [0, 0, 3, 0]
-    assert [trail.add_part(RunAndType(run, b"audit"), 12, part, 3) for part in (1, 2, 2)] == [0, 0, 1]
-    trail.add_range(run, b"audit", 11, 13)
+    assert [trail.add_range(run, b"audit", *span, ROUTER) for span in ((1, 5), (8, 9), (4, 8), (20, 20))] == [
+        0,
+        0,
+        3,
+        0,
+    ]
+    assert [trail.add_part(RunAndType(run, b"audit"), 12, part, 3, ROUTER) for part in (1, 2, 2)] == [0, 0, 1]
+    trail.add_range(run, b"audit", 11, 13, ROUTER)
     trail.add_unnumbered(15)
     found = trail.assess({}, EVERYTHING)
     assert found.faults == (finding("missing", (10, 10), (14, 19)),)
@@ -64,8 +73,8 @@ def test_ranges_of_a_ledger_count_as_their_numbers_do() -> None:
 def test_numbers_that_retention_removed_are_not_missed() -> None:
     trail = NumberTrail()
     key = RunAndType(RUN.hex().encode(), b"audit")
-    trail.add_removed(key, 7)
-    assert trail.add_range(*key, 9, 9) == 0
+    trail.add_removed(key, 7, ROUTER)
+    assert trail.add_range(*key, 9, 9, ROUTER) == 0
     assert trail.assess({}, EVERYTHING).faults == (finding("missing", (8, 8)),)
 
 
@@ -283,9 +292,9 @@ def test_with_too_many_holes_the_older_half_are_counted_and_not_named(monkeypatc
     monkeypatch.setattr("relay.archive.completeness.number_trail._LOOK_EVERY", 1)
     trail = NumberTrail(max_intervals=10)
     every_second = range(2, 2002, 2)
-    assert [trail.add(message) for message in numbered(*every_second)] == [""] * 1000
-    assert trail.add(*numbered(5)) == ""
-    assert trail.add(*numbered(2000)) == DUPLICATE
+    assert [trail.add(message, ROUTER) for message in numbered(*every_second)] == [""] * 1000
+    assert trail.add(numbered(5)[0], ROUTER) == ""
+    assert trail.add(numbered(2000)[0], ROUTER) == DUPLICATE
     found = trail.assess({}, EVERYTHING)
     assert (found.missing, found.unassessed) == (1000, 1)
     assert sum(len(each.ranges) + each.unnamed for each in found.faults) >= 1000
@@ -294,7 +303,7 @@ def test_with_too_many_holes_the_older_half_are_counted_and_not_named(monkeypatc
 def test_runs_beyond_the_ceiling_are_not_judged_and_that_is_told() -> None:
     trail = NumberTrail(max_keys=2)
     for number in range(4):
-        trail.add(own(2, run=f"{number:02x}"))
+        trail.add(own(2, run=f"{number:02x}"), ROUTER)
     found = trail.assess({}, EVERYTHING)
     assert (found.missing, found.unassessed) == (2, 2)
 
@@ -302,8 +311,8 @@ def test_runs_beyond_the_ceiling_are_not_judged_and_that_is_told() -> None:
 def test_unfinished_events_beyond_the_ceiling_are_missing() -> None:
     trail = NumberTrail(max_partial=1)
     for number in (1, 2):
-        trail.add(own(number, part="1/2"))
-    trail.add(own(3))
+        trail.add(own(number, part="1/2"), ROUTER)
+    trail.add(own(3), ROUTER)
     kinds = [(each.kind, each.ranges) for each in trail.assess({}, EVERYTHING).faults]
     assert kinds == [("unfinished", ((2, 2),)), ("missing", ((1, 1),))]
 

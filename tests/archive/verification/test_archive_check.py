@@ -40,6 +40,9 @@ def put(writer: ArchiveWriter, messages: Iterable[bytes], day: int = 0) -> None:
     writer.commit(b"1")
 
 
+KEY = "SHA256:router"
+
+
 def checked(archive: Path, first_day: str = "") -> tuple[ArchiveCheck, dict[str, CheckedOriginator]]:
     check = ArchiveCheck(Disk(), str(archive), AssessmentScope(begun=bool(first_day)), first_day)
     return check, {each.name: each for each in check.originators()}
@@ -317,9 +320,9 @@ def test_a_log_of_another_name_beside_the_ledgers_is_foreign(archive: Path) -> N
 
 def test_numbers_that_are_there_twice(tmp_path: Path) -> None:
     day = MadeDay("router1", "2024-03-06")
-    day.extent(BEGIN, [own(1), own(2), own(3)])
-    day.extent(BEGIN, [own(2, text="other"), own(3)], marks={0: ("differs",), 1: ("uncompared",)})
-    day.extent(BEGIN, [own(1)])
+    day.extent(BEGIN, [own(1), own(2), own(3)], identity=KEY)
+    day.extent(BEGIN, [own(2, text="other"), own(3)], identity=KEY, marks={0: ("differs",), 1: ("uncompared",)})
+    day.extent(BEGIN, [own(1)], identity=KEY)
     day.save(tmp_path)
     _, found = checked(tmp_path)
     router = found["router1"]
