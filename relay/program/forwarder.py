@@ -46,7 +46,7 @@ from relay.system.disk import Disk
 from relay.system.programs.command import check_command
 from relay.system.service_manager import serving
 from relay.system.signals import Signals
-from relay.transport.ssh.port_forward import PortForward
+from relay.transport.ssh.forwarding.port_forward import PortForward
 from relay.values.alarm import AUDITD_DOWN, Alarms
 from relay.values.configuration.settings import PortForwarding, Settings
 from relay.values.event import ALWAYS_RETAINED, OPTIONAL_TYPES

@@ -23,7 +23,7 @@ from relay.program.status.control_socket import ask
 _SITE = """
 import relay.archive.days.day_keeper
 import relay.listener.tcp
-import relay.transport.ssh.port_forward
+import relay.transport.ssh.forwarding.port_forward
 import relay.delivery.destination
 import relay.program.housekeeping
 import relay.program.intake
@@ -149,7 +149,7 @@ def _forwarder(folder: Path, *bugs: str) -> Iterator[Process]:
 
 def test_the_threads_of_a_forwarder_begin_anew_after_a_bug(tmp_path: Path) -> None:
     bugs = (
-        "fail(relay.transport.ssh.port_forward.PortForward, 'run')",
+        "fail(relay.transport.ssh.forwarding.port_forward.PortForward, 'run')",
         "fail(relay.delivery.destination.Destination, 'run')",
         "fail(relay.program.watch.alarm_command.AlarmCommand, '_work')",
     )

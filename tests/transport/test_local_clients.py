@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.transport.ssh.local_clients import SILENT_FOR, LocalClients
-from relay.transport.ssh.local_port import users_of
+from relay.transport.ssh.forwarding.local_clients import SILENT_FOR, LocalClients
+from relay.transport.ssh.forwarding.local_port import users_of
 
 ROOT, MALLORY = 0, 1000
 

@@ -10,7 +10,7 @@ import pytest
 from harness.ports import LOOPBACK, free_port
 
 from relay.errors import CannotCreateError, TemporaryError
-from relay.transport.ssh import local_port
+from relay.transport.ssh.forwarding import local_port
 
 _LISTENER = """
 import socket, sys
@@ -20,7 +20,7 @@ sys.stdin.read()
 """
 _LOOKER = """
 from relay.errors import RelayError
-from relay.transport.ssh import local_port
+from relay.transport.ssh.forwarding import local_port
 try:
     local_port.require_free("127.0.0.1", 80)
 except RelayError as error:

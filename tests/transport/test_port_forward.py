@@ -20,8 +20,8 @@ from harness.waiting import wait_until
 
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, TemporaryError, UnavailableError
 from relay.transport.retry import Backoff
-from relay.transport.ssh import local_clients, local_port, port_forward
-from relay.transport.ssh.port_forward import PortForward, PortForwardLimits
+from relay.transport.ssh.forwarding import local_clients, local_port, port_forward
+from relay.transport.ssh.forwarding.port_forward import PortForward, PortForwardLimits
 from relay.transport.ssh.session import ChannelShortageError, SshSession
 
 _MEGABYTE = bytes(range(256)) * 4096

@@ -27,8 +27,8 @@ from relay.listener.ssh.channel_stream import ChannelStream
 from relay.listener.ssh.ssh_connection import EndpointLimits
 from relay.listener.ssh.ssh_endpoint import SshEndpoint
 from relay.transport.ssh import channel_mark
+from relay.transport.ssh.forwarding.port_forward import PortForward
 from relay.transport.ssh.liveness import LivenessTimeouts
-from relay.transport.ssh.port_forward import PortForward
 from relay.transport.ssh.session import SshPipe, SshSession
 from relay.values.provenance import ReceiptMark
 

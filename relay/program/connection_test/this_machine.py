@@ -14,7 +14,7 @@ from relay.delivery.sessions.session_steps import StepFinding
 from relay.errors import RelayError, StorageError
 from relay.spool.store import FOLDERS, LOCK, SLOTS
 from relay.system.disk import Disk
-from relay.transport.ssh import local_port
+from relay.transport.ssh.forwarding import local_port
 from relay.values.address import Address
 
 LOW_SPACE: Final = 100 * 1024**2

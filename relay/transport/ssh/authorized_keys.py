@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from relay.errors import NoInputError, PermissionRefusedError
 from relay.system.files.strict_modes import require_strict_modes
+from relay.transport.ssh.key_lines import BLANKS, key_lines, split_field, without_line_breaks
 from relay.transport.ssh.public_key import TYPES, PublicKey
 from relay.values.text import quoted
 
@@ -92,15 +93,12 @@ class AuthorizedKeys:
         """The contents of a file with that text."""
         keys: list[AuthorizedKey] = []
         mistakes: list[str] = []
-        for number, line in enumerate(text.split("\n"), 1):
-            rest = line.strip()
-            if not rest or rest.startswith("#"):
-                continue
+        for number, line in key_lines(text):
             try:
-                permissions, rest = _options(rest) if rest.split(maxsplit=1)[0] not in TYPES else ((), rest)
-                key_type, _, rest = rest.partition(" ")
-                encoded, _, comment = rest.strip().partition(" ")
-                key = PublicKey.from_text(key_type, encoded)
+                permissions, rest = _options(line) if split_field(line)[0] not in TYPES else ((), line)
+                key_type, rest = split_field(rest)
+                encoded, comment = split_field(rest)
+                key = PublicKey.from_text(key_type, without_line_breaks(encoded))
                 keys.append(AuthorizedKey(line=number, key=key, comment=comment.strip(), permissions=permissions))
             except ValueError as error:
                 mistakes.append(f"{path} line {number}: {error}")
@@ -132,8 +130,8 @@ def _options(line: str) -> tuple[tuple[KeyPermission, ...], str]:
         if line[at : at + 1] != ",":
             break
         at += 1
-    if not line[at : at + 1].isspace():
+    if at == len(line) or line[at] not in BLANKS:
         raise ValueError("the line begins neither with a key type nor with valid options")
     if not forwarding:
         raise ValueError("restrict without a later port-forwarding leaves the key without any permission")
-    return tuple(permissions), line[at:].strip()
+    return tuple(permissions), line[at:].lstrip(BLANKS)

@@ -30,13 +30,16 @@ from relay.errors import PermissionRefusedError, ProtocolError, TemporaryError, 
 from relay.transport.dial import POLL_INTERVAL, DialTarget, connect, resolve
 from relay.transport.ssh import private_key
 from relay.transport.ssh.algorithms import ALGORITHMS
+from relay.transport.ssh.bounds.bounded_packets import WatchedSocket
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.private_key import PrivateKey
 from relay.transport.ssh.public_key import ECDSA, ED25519, RSA, PublicKey
-from relay.transport.ssh.transport_layer import TransportLayer, WatchedSocket
+from relay.transport.ssh.transport_layer import TransportLayer
 from relay.values.address import Address
 from relay.values.text import excerpt
 
+CHECK_SERVER: Final = "the program that listens there is faulty, or somebody has taken the server over: check it"
+"""The remedy when a server breaks the protocol."""
 _BANNER_POLL_INTERVAL: Final = 0.002  # short, because paramiko does not report the banner
 _KEY_KINDS: Final = ((ED25519,), ECDSA, (RSA,))  # a server has at most one key of each
 
@@ -61,6 +64,7 @@ class HandshakeLimits(NamedTuple):
     key_exchange: float = 15.0
     authentication: float = 20.0
     opening: float = 15.0  # for each channel of the session
+    new_keys: float = 60.0  # to agree on new ones during the session, behind data that are still on the way
     liveness: LivenessTimeouts = LivenessTimeouts()
 
 
@@ -118,6 +122,8 @@ class Handshake:
         if not self._wait(answered, self._limits.authentication):
             cause = f"no answer to authentication within {self._limits.authentication:g} s"
             raise UnavailableError(self._what, cause, "check whether the server is overloaded")
+        if violation := layer.watched.violation:
+            raise ProtocolError(self._what, violation, CHECK_SERVER)
         if not layer.is_authenticated():
             self._refuse(layer, user, private_key.public_key(key), destination)
         self._passed(HandshakeStep.AUTHENTICATION, f"as {user}")
@@ -140,6 +146,8 @@ class Handshake:
         self._passed(HandshakeStep.KEY_EXCHANGE, f"{layer.local_cipher}, {layer.host_key_type}")
 
     def _negotiation_failed(self, layer: TransportLayer, error: Exception | None) -> ProtocolError:
+        if violation := layer.watched.violation:
+            return ProtocolError(self._what, violation, CHECK_SERVER)
         if not layer.remote_version:
             # paramiko wraps an error in reading the banner; after a line that is not a banner there is no context.
             cause = error.__context__ if error is not None else None

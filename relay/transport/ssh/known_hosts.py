@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import hmac
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,15 +29,17 @@ from typing import Final, Self
 from relay.errors import CannotCreateError, NoInputError, PermissionRefusedError
 from relay.system.disk import Disk
 from relay.system.files.strict_modes import require_strict_modes
+from relay.transport.ssh.key_lines import key_lines, split_field, without_line_breaks
 from relay.transport.ssh.public_key import TYPES, PublicKey
 from relay.values.address import Address
+from relay.values.glob_matcher import host_pattern_matcher
+from relay.values.text import excerpt
 
 SSH_PORT: Final = 22
 _HASHED: Final = "|1|"  # HMAC-SHA1 of the name, keyed with a salt: `|1|SALT|HASH`, both in base64
 _SHA1_LENGTH: Final = 20
 _REVOKED: Final = "@revoked"
 _AUTHORITY: Final = "@cert-authority"
-_FIELDS: Final = 3  # names, key type, key; a comment may follow
 _MOST_LINES: Final = 5  # in one error
 _NEW_MODE: Final = 0o644
 
@@ -79,7 +80,7 @@ class KnownHosts:
         """
         require_strict_modes(f"known hosts {path}", path)
         try:
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
+            text = Path(path).read_bytes().decode("utf-8", "replace")
         except FileNotFoundError:
             return cls(path=path)
         except OSError as error:
@@ -92,13 +93,11 @@ class KnownHosts:
         keys: list[KnownKey] = []
         skipped: list[SkippedLine] = []
         mistakes: list[str] = []
-        for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a comment may hold other line breaks
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
+        for number, line in key_lines(text):
             try:
-                parsed = _parse_line(number, line.split())
+                parsed = _parse_line(number, line)
             except ValueError as error:
-                revokes = "; so it revokes no key" if line.split()[0] == _REVOKED else ""
+                revokes = "; so it revokes no key" if split_field(line)[0] == _REVOKED else ""
                 mistakes.append(f"{path} line {number}: {error}{revokes}")
                 continue
             if isinstance(parsed, KnownKey):
@@ -241,21 +240,23 @@ def _store(path: str, text: bytes, disk: Disk) -> None:
 # --- Lines and names ---
 
 
-def _parse_line(number: int, fields: list[str]) -> KnownKey | SkippedLine:
+def _parse_line(number: int, line: str) -> KnownKey | SkippedLine:
     """ValueError for a broken line."""
-    marker = fields.pop(0) if fields[0].startswith("@") else ""
+    marker, rest = split_field(line) if line.startswith("@") else ("", line)
     if marker not in {"", _REVOKED, _AUTHORITY}:
-        raise ValueError(f"the marker {marker} is unknown")
-    if len(fields) < _FIELDS:
+        raise ValueError(f"the marker {excerpt(marker)} is unknown")
+    names, rest = split_field(rest)
+    key_type, rest = split_field(rest)
+    encoded = without_line_breaks(split_field(rest)[0])
+    if not encoded:
         raise ValueError("a line needs names, a key type and a key")
-    names, key_type, encoded = fields[:_FIELDS]
     for name in _split(names):
         if name.startswith(_HASHED):
             _salt_and_hash(name)
     if marker == _AUTHORITY:
         return SkippedLine(line=number, names=names, cause=f"relay does not support {_AUTHORITY}")
     if key_type not in TYPES:
-        return SkippedLine(line=number, names=names, cause=f"relay does not support keys of type {key_type}")
+        return SkippedLine(line=number, names=names, cause=f"relay does not support keys of type {excerpt(key_type)}")
     return KnownKey(line=number, names=names, key=PublicKey.from_text(key_type, encoded), revoked=bool(marker))
 
 
@@ -286,8 +287,7 @@ def _covers(pattern: str, name: str) -> bool:
     if pattern.startswith(_HASHED):
         salt, expected = _salt_and_hash(pattern)
         return hmac.compare_digest(hmac.digest(salt, name.encode("utf-8"), hashlib.sha1), expected)
-    wildcards = re.escape(pattern.lower()).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.fullmatch(wildcards, name) is not None
+    return host_pattern_matcher(pattern.lower())(name)
 
 
 def _salt_and_hash(name: str) -> tuple[bytes, bytes]:

@@ -10,7 +10,7 @@ import hashlib
 from typing import Final, NamedTuple, Self
 
 from relay.values.address import Address
-from relay.values.text import decoded, quoted
+from relay.values.text import decoded, excerpt, quoted
 
 ED25519: Final = "ssh-ed25519"
 RSA: Final = "ssh-rsa"
@@ -32,7 +32,7 @@ class PublicKey(NamedTuple):
     def from_text(cls, key_type: str, encoded: str) -> Self:
         """The key in two fields of a known_hosts or authorized_keys line."""
         if key_type not in TYPES:
-            raise ValueError(f"key type {key_type} is not supported")
+            raise ValueError(f"key type {excerpt(key_type)} is not supported")
         try:
             blob = base64.b64decode(encoded, validate=True)
         except binascii.Error:

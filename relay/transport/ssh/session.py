@@ -26,6 +26,7 @@ from relay.errors import InternalError, UnavailableError
 from relay.transport import LARGEST_READ, SETTLING, Pipe, Transport, drain
 from relay.transport.ssh import channel_mark, private_key
 from relay.transport.ssh.handshake import (
+    CHECK_SERVER,
     DEFAULT_LIMITS,
     Handshake,
     HandshakeLimits,
@@ -80,7 +81,7 @@ class SshSession(Transport):
             known_hosts.verify(host, port, shown)
             passed(HandshakeStep.HOST_KEY, f"{shown.type} {shown.fingerprint}")
             handshake.authenticate(layer, forwarding.username, key, (forwarding.remote_host, forwarding.remote_port))
-            layer.watch(limits.liveness)
+            layer.watch(limits.liveness, limits.new_keys)
             undo.pop_all()
         return cls(layer, forwarding, limits)
 
@@ -162,6 +163,9 @@ class SshSession(Transport):
             timeouts = self._limits.liveness
             cause = f"the SSH server has not answered for {timeouts.quiet + timeouts.answer:g} s"
             return UnavailableError(what, cause, "check the server and the network")
+        if fault := self._layer.fault:
+            cause = f"relay ended the session, because the SSH server broke the protocol: {fault}"
+            return UnavailableError(what, cause, CHECK_SERVER)
         if self._closed:
             return UnavailableError(what, "the SSH session is closed")
         return UnavailableError(what, "the SSH session broke off", "the SSH server's log names the reason")

@@ -2,91 +2,46 @@
 
 - It offers the algorithms of `relay.transport.ssh.algorithms` and no others.
 - The socket sets TCP_NODELAY, and TCP_QUICKACK after every read (44 ms an exchange saved), and counts its octets.
-- Ceilings: MAX_UNAUTHENTICATED octets before authentication, and always MAX_PACKET octets a packet and MAX_SEEN closed
-  channels remembered. paramiko by itself accepts a packet of any length and remembers every channel.
+- A server that somebody has taken over costs little: the ceilings of `bounded_packets`; the window that a channel
+  granted, for data and extended data together (no forwarding has the latter, so it is discarded); MAX_EXTENSIONS; and
+  MAX_SEEN closed channels remembered. paramiko by itself has none of them. What exceeds one ends the session.
+- New keys are agreed on in limited time, because nothing can be sent meanwhile.
 - When the peer stays silent (`liveness`), the connection is closed, which frees every thread that is blocked in it.
 - paramiko's own log is silent unless its level is set: its failures arrive as exceptions.
 """
 
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import paramiko
 from paramiko.kex_curve25519 import KexCurve25519
-from paramiko.packet import Packetizer
 
 from relay.transport.ssh.algorithms import CURVE25519, Algorithms, signature_algorithms
+from relay.transport.ssh.bounds import channel_window
+from relay.transport.ssh.bounds.bounded_packets import MAX_UNAUTHENTICATED, BoundedPacketizer, WatchedSocket
 from relay.transport.ssh.liveness import Liveness, LivenessAction, LivenessSample, LivenessTimeouts
-from relay.transport.tcp import unacknowledged
-from relay.values.text import decoded, excerpt
+from relay.values.text import decoded, error_text, excerpt
 
-MAX_UNAUTHENTICATED: Final = 1 << 20  # octets; a key exchange takes some 10 KB, a long banner little more
-MAX_PACKET: Final = 1 << 18  # octets; RFC 4253 section 6.1 asks for 35000
 MAX_SEEN: Final = 1024
+MAX_EXTENSIONS: Final = 64
+"""Of RFC 8308; paramiko would read as many as a message of six octets announces."""
+_LONGEST_VERSION: Final = 255  # RFC 4253 section 4.2
 
-_READ: Final = 1 << 16
-_MSG_GLOBAL_REQUEST: Final = b"\x50"  # RFC 4254 section 4
+_REFUSALS: Final = (paramiko.ChannelException, paramiko.AuthenticationException)
+"""Errors after which the connection goes on."""
+# RFC 4254 section 9
+_MSG_GLOBAL_REQUEST: Final = b"\x50"
+_CHANNEL_WINDOW_ADJUST: Final = 93
+_CHANNEL_DATA: Final = 94
+_CHANNEL_EXTENDED_DATA: Final = 95
 
 _paramiko_log = logging.getLogger("paramiko")
 if _paramiko_log.level == logging.NOTSET:
     _paramiko_log.setLevel(logging.CRITICAL + 1)
-
-
-class WatchedSocket(socket.socket):
-    """A TCP socket that acknowledges at once, counts its octets, and wakes every waiting thread when it is closed."""
-
-    def __init__(self, family: int = -1, kind: int = -1, protocol: int = -1, descriptor: int | None = None) -> None:
-        super().__init__(family, kind, protocol, descriptor)
-        self.received = 0
-        self.sent = 0
-        self.allowance: int | None = MAX_UNAUTHENTICATED
-        """How many octets may arrive in all; None once the peer is authenticated."""
-
-    def set_nodelay(self) -> None:
-        """Send small packets at once. Call it when connected."""
-        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """Read at most _READ octets at once, whatever length the peer has announced."""
-        data = super().recv(min(size, _READ), flags)
-        self.received += len(data)
-        if self.allowance is not None and self.received > self.allowance:
-            raise ConnectionAbortedError("the peer sends too many octets before authentication")
-        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return data
-
-    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401 - a buffer; Python 3.11 has no type for it
-        """Send as much as the kernel accepts, and count it."""
-        count = super().send(data, flags)
-        self.sent += count
-        return count
-
-    def acknowledged(self) -> int:
-        """How many of our octets the peer's kernel has acknowledged; all that were sent, once the socket is closed."""
-        try:
-            return self.sent - unacknowledged(self)
-        except (OSError, ValueError):
-            return self.sent
-
-    def close(self) -> None:
-        """Close; a plain close would leave another thread blocked in recv for ever."""
-        with contextlib.suppress(OSError):
-            self.shutdown(socket.SHUT_RDWR)
-        super().close()
-
-
-class _BoundedPacketizer(Packetizer):
-    """paramiko's packetizer with a ceiling on the length of a packet."""
-
-    def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's signature
-        if n > MAX_PACKET:
-            raise paramiko.SSHException(f"the peer announces a packet of {n} octets")
-        return super().read_all(n, check_rekey)
 
 
 class _RecentChannels(dict[int, bool]):
@@ -118,7 +73,9 @@ class TransportLayer(paramiko.Transport):
         key_types: Sequence[str] | None = None,
         window: int = 1 << 21,
     ) -> None:
-        super().__init__(sock, default_window_size=window, packetizer_class=_BoundedPacketizer)
+        self._saved_exception: Exception | None = None
+        self._broken_by: Exception | None = None
+        super().__init__(sock, default_window_size=window, packetizer_class=BoundedPacketizer)
         self.watched = sock
         self.channels_seen = _RecentChannels()
         self.refusal = ""
@@ -138,6 +95,51 @@ class TransportLayer(paramiko.Transport):
     def preferred_keys(self) -> Sequence[str]:
         """Host key algorithms in our order; paramiko would add certificates, which relay cannot verify."""
         return self._host_key_algorithms
+
+    @property
+    def saved_exception(self) -> Exception | None:
+        """Paramiko's own: what happened last, until somebody has asked for it."""
+        return self._saved_exception
+
+    @saved_exception.setter
+    def saved_exception(self, error: Exception | None) -> None:
+        if error is not None and not isinstance(error, paramiko.SSHException | EOFError | OSError):
+            # Callers would not expect it: paramiko raises it where they wait for an answer.
+            error = paramiko.SSHException(error_text(error))
+        if error is not None and not isinstance(error, _REFUSALS):
+            self._broken_by = error
+        self._saved_exception = error
+
+    @property
+    def fault(self) -> str:
+        """What ended the connection, if it was a message of the server's; "" else."""
+        violation, error = self.watched.violation, self._broken_by
+        if violation or error is None or isinstance(error, EOFError | OSError):
+            return violation
+        return f"it sent a message that relay cannot use ({excerpt(str(error))})"
+
+    # --- What a server may send ---
+
+    _channel_handler_table = paramiko.Transport._channel_handler_table | {  # type: ignore[attr-defined]  # noqa: SLF001
+        _CHANNEL_DATA: channel_window.take_data,
+        _CHANNEL_EXTENDED_DATA: channel_window.discard_extended_data,
+        _CHANNEL_WINDOW_ADJUST: channel_window.widen,
+    }
+
+    def _check_banner(self) -> None:
+        super()._check_banner()  # type: ignore[misc]  # not in the stubs
+        if len(self.remote_version) > _LONGEST_VERSION:
+            self.watched.refuse(f"its version has {len(self.remote_version)} characters")
+        self.watched.allowance = MAX_UNAUTHENTICATED
+
+    def _parse_ext_info(self, msg: paramiko.Message) -> None:
+        count = paramiko.Message(msg.get_remainder()).get_int()
+        if count > MAX_EXTENSIONS:
+            self.watched.refuse(f"it announced {count} extensions")
+        super()._parse_ext_info(msg)  # type: ignore[misc]  # not in the stubs
+
+    def _parse_debug(self, m: paramiko.Message) -> None:
+        """Ignore it; paramiko would format it octet by octet."""
 
     # --- Messages that paramiko reads and discards ---
 
@@ -173,8 +175,11 @@ class TransportLayer(paramiko.Transport):
 
     # --- Silence ---
 
-    def watch(self, timeouts: LivenessTimeouts) -> None:
-        """Close the connection when the peer stops answering; call it once the peer is authenticated."""
+    def watch(self, timeouts: LivenessTimeouts, new_keys: float) -> None:
+        """Close the connection when the peer stops answering, or takes longer than that for new keys.
+
+        Call it once the peer is authenticated.
+        """
         self.watched.allowance = None
         liveness = Liveness(timeouts, self._sample())
 
@@ -189,7 +194,13 @@ class TransportLayer(paramiko.Transport):
                 liveness.asked(self.watched.sent)
 
         def watch() -> None:
+            agreed = time.monotonic()
             while self.is_active():
+                if not self.in_kex:
+                    agreed = time.monotonic()
+                elif time.monotonic() - agreed > new_keys:
+                    self.watched.violation = f"it did not agree on new keys within {new_keys:g} s"
+                    self.close()
                 action = liveness.check(self._sample())
                 if action is LivenessAction.DEAD:
                     self.silent = True

@@ -16,7 +16,7 @@ from program.watch.conftest import Stubs
 
 from relay.program.watch import all_users, halt_request
 from relay.system.descriptors import MOST
-from relay.transport.ssh.port_forward import PortForwardLimits
+from relay.transport.ssh.forwarding.port_forward import PortForwardLimits
 from relay.values.alarm import AUDITD_DOWN
 from relay.values.configuration.settings import Settings
 

@@ -18,10 +18,9 @@ password, because sshtunnel by itself verifies no host key (or none at its secon
 - When the far end dies, the data in transit is lost: 4 to 10 MB, in the kernels' buffers and the channel's window.
 
 Ceilings: PortForwardLimits.connections, or as many as the server has channels for; a further one is closed at once, or
-another one makes room (`relay.transport.ssh.local_clients`). relay's delivery has a session of its own, so no program
-can take its channel. 64 KiB a connection in each direction, besides
-the kernel's buffers. Errors are those of connecting (relay.transport.ssh.handshake) and of
-relay.transport.ssh.local_port; each is reported, and connecting is retried.
+another one makes room (`local_clients`). relay's delivery has a session of its own, so no program can take its channel.
+64 KiB a connection in each direction, besides the kernel's buffers. Errors are those of connecting
+(relay.transport.ssh.handshake) and of `local_port`; each is reported, and connecting is retried.
 """
 
 import contextlib
@@ -43,9 +42,10 @@ from typing_extensions import override
 from relay.errors import InternalError, RelayError
 from relay.system.background.supervision import keep_running
 from relay.transport.retry import Backoff, keep_trying
-from relay.transport.ssh import channel_mark, local_port
+from relay.transport.ssh import channel_mark
+from relay.transport.ssh.forwarding import local_port
+from relay.transport.ssh.forwarding.local_clients import LocalClients
 from relay.transport.ssh.handshake import HandshakeLimits
-from relay.transport.ssh.local_clients import LocalClients
 from relay.transport.ssh.session import ChannelShortageError, SshSession
 from relay.values.address import Address
 from relay.values.configuration.settings import PortForwarding

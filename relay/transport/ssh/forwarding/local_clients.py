@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from relay.transport.ssh import local_port
+from relay.transport.ssh.forwarding import local_port
 
 SILENT_FOR: Final = 1.0
 """Seconds after which a program that has sent nothing may have to make room."""
