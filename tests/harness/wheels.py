@@ -1,14 +1,13 @@
 """What an installation of relay needs: a checkout, and the packages of an index as wheels in a folder.
 
 `wheels()` makes the folder with a fresh Debian's Python, `/usr/bin/python3`, and keeps it in the cache beside the
-unpacked Debian packages, until relay's requirements or that Python change.
+unpacked Debian packages, until deploy/requirements.txt or that Python changes. pip verifies the hash of each.
 """
 
 import fcntl
 import hashlib
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -34,23 +33,23 @@ def for_pip(wheels: str) -> dict[str, str]:
 
 def wheels() -> Path:
     """Return the folder with the wheels of everything that relay needs, except relay itself."""
-    project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text())
-    wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    wanted = (_CHECKOUT / "deploy/requirements.txt").read_bytes()
     version = subprocess.run([DEBIANS_PYTHON, "--version"], capture_output=True, check=True).stdout
-    folder = cache().parent / "wheels" / hashlib.sha256(version + repr(wanted).encode()).hexdigest()[:16]
+    folder = cache().parent / "wheels" / hashlib.sha256(version + wanted).hexdigest()[:16]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            _build(folder, wanted)
+            _build(folder)
     return folder
 
 
-def _build(folder: Path, wanted: list[str]) -> None:
+def _build(folder: Path) -> None:
     shutil.rmtree(folder.parent / "new", ignore_errors=True)
     environment, fresh = folder.parent / "new/venv", folder.parent / "new/wheels"
     _run(DEBIANS_PYTHON, "-m", "venv", str(environment))
-    _run(f"{environment}/bin/pip", "wheel", "-q", "--disable-pip-version-check", "-w", str(fresh), *wanted)
+    fetch = ("download", "-q", "--disable-pip-version-check", "--require-hashes", "--only-binary=:all:")
+    _run(f"{environment}/bin/pip", *fetch, "-d", str(fresh), "-r", str(_CHECKOUT / "deploy/requirements.txt"))
     fresh.rename(folder)
     shutil.rmtree(folder.parent / "new")
 
