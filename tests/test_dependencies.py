@@ -27,7 +27,7 @@ def exact() -> dict[str, tuple[Requirement, list[str]]]:
     entries = [entry.split() for entry in text.replace("\\\n", " ").splitlines()]
     hashed = [word for words in entries for word in words if word.startswith("--hash=")]
     assert len(hashed) == text.count("sha256:"), "every hash belongs to a requirement"
-    found = {}
+    found: dict[str, tuple[Requirement, list[str]]] = {}
     for words in entries:
         hashes = [word.removeprefix("--hash=sha256:") for word in words if word.startswith("--hash=")]
         requirement = Requirement(" ".join(word for word in words if not word.startswith("--hash=")))
@@ -35,9 +35,15 @@ def exact() -> dict[str, tuple[Requirement, list[str]]]:
     return found
 
 
+def environment_of(python: str) -> dict[str, str]:
+    """The values of markers on this machine under a Python."""
+    own = {name: str(value) for name, value in default_environment().items()}
+    return {**own, "python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+
+
 def needed_by(requirements: list[str], python: str) -> Iterator[Requirement]:
     """These requirements, and those of the libraries that they name, under a Python; as this environment has them."""
-    environment = {**default_environment(), "python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    environment = environment_of(python)
     seen: set[str] = set()
     waiting = [Requirement(each) for each in requirements]
     while waiting:
@@ -64,7 +70,7 @@ def test_what_only_tests_need_is_exact() -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_exact_releases_satisfy_pyproject_and_each_other(python: str) -> None:
     locked = exact()
-    environment = {**default_environment(), "python_version": python, "python_full_version": f"{python}.0"}
+    environment = environment_of(python)
     for wanted in needed_by(NEEDED, python):
         requirement, _ = locked[canonicalize_name(wanted.name)]
         (release,) = requirement.specifier
