@@ -134,6 +134,9 @@ def _lines(event: PastEvent, display: EventDisplay) -> str:
     first = _AUDIT_HEAD.sub("", records[0], count=1) if records else ""
     if not first.strip():
         first = summary(event.type, message) if message else NOTHING
+    extent = event.facts.extent if event.facts is not None else None
+    if extent is not None and extent.via and not extent.identity and event.type == EventType.RELAY.label:
+        first = f"{first} (unverified)"
     more = f"  (+{len(records) - 1})" if len(records) > 1 else ""
     line = f"{head[0]:<24}  {'  '.join(f'{escaped(field):<10}' for field in head[1:])}  {escaped(first)}"
     return f"{fitted(line, display.columns and display.columns - len(more))}{more}\n"
@@ -147,7 +150,8 @@ def _provenance(event: PastEvent) -> list[str]:
     marks = f"; {', '.join(event.facts.marks)}" if event.facts.marks else ""
     if not extent.via:
         return [f"received {_timestamp(extent.at[0]) or '-'}, without a recorded sender{marks}"]
-    sender = f"{extent.sender} ({extent.identity})" if extent.identity else extent.sender
+    identity = extent.identity or ("unverified" if event.type == EventType.RELAY.label else "")
+    sender = f"{extent.sender} ({identity})" if identity else extent.sender
     return [f"received {_timestamp(extent.at[0]) or '-'} from {sender} via {extent.via}{marks}"]
 
 

@@ -40,7 +40,7 @@ from relay.program.watch.all_users import LASTING, NETWORK_HALT, UNWATCHED, AllU
 from relay.program.watch.audit_trail.audit_trail_watch import AuditTrailWatch
 from relay.program.watch.certificate_watch import CertificateWatch
 from relay.program.watch.halt_request import HaltRequest
-from relay.program.watch.silence_watch import ArchiveProgress, Silences, SilenceWatch
+from relay.program.watch.silence_watch import ArchiveProgress, OriginatorCounts, Silences, SilenceWatch
 from relay.spool.full_disk import Policy
 from relay.spool.slots import MAX_CONTENT
 from relay.spool.store import Store
@@ -188,8 +188,8 @@ class Housekeeping:
         """Free bytes on the disk, as far as it was possible to ask."""
         self._counted: dict[str, _Counted] = {}
         self._lost_counts: Mapping[str, int] = {}
-        self.originators: tuple[int, int] | None = None
-        """How many the receiver knows, and how many of them are silent; None: this program has no archive."""
+        self.originators: OriginatorCounts | None = None
+        """None: this program has no archive."""
         self._waiting: deque[Event] = deque(maxlen=MAX_WAITING)
         self._submitted: asyncio.Future[None] | None = None
         self._next_heartbeat = now.boot + int(HEARTBEAT_SECONDS * _MICROSECONDS)
@@ -318,7 +318,7 @@ class Housekeeping:
         ends = self._store.spools.map(lambda spool: spool.next_number)
         hindered = self._intake.error is not None or archive.error is not None
         found = watch.look(now.boot, ArchiveProgress(archive.cursor.blocks, ends, hindered))
-        self.originators = (found.known, len(found.originators))
+        self.originators = OriginatorCounts(found.known, len(found.originators), found.unverified, found.contested)
         return found
 
     def _happened_lately(self, what: str, times: int, now: Clocks) -> bool:

@@ -7,12 +7,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from datetime import UTC
 from typing import Literal, NamedTuple
 
 from typing_extensions import override
 
 from relay.archive.days.keeper_thread import KeeperThread
 from relay.archive.days.uncommitted_closings import UncommittedClosings
+from relay.archive.filing.bound_names import BoundNames
 from relay.archive.filing.configured_terms import filing_terms
 from relay.archive.filing.filing_policy import FilingPolicy
 from relay.archive.layout import OWN
@@ -132,6 +134,7 @@ def watches_of(settings: Settings, store: Store, former: Watches | None) -> Watc
     users = former.users if former is not None else AllUsers(Disk())
     silence = former.silence if former is not None and former.silence is not None else SilenceWatch()
     silence.expect(settings.receiver.expect)
+    silence.bind(filing_terms(settings.receiver, UTC).bindings)
     return Watches(
         users=users,
         certificates=CertificateWatch(of_receiver(settings)),
@@ -269,10 +272,11 @@ class Receiver(RunningParts):
         """Let the watch on silence know the archive's originators; reads a little of each, in a thread."""
         reports: list[OriginatorReport] = []
         silence, disk = self._road.housekeeping.watches.silence, Disk()
+        names = BoundNames(filing_terms(self._settings.receiver, UTC).bindings)
         try:
             for folder in originators(disk, archive):
                 with contextlib.suppress(RelayError):  # one that cannot be read is judged when it comes again
-                    reports.append(read_report(disk, folder, own_report=False))
+                    reports.append(read_report(disk, folder, names, own_report=False))
         except RelayError as error:
             _log.warning("the originators in %s are not known before they come again: %s", archive, error)
         if silence is not None:

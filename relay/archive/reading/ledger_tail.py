@@ -22,6 +22,7 @@ MOST_DAYS: Final = 3
 MOST_LAGS: Final = 8
 OWN_TYPE: Final = "relay"
 _OWN: Final = b'"relay",'
+_FROM, _OFF = b',"from":', b',"off":'
 
 
 class ExtentOfDay(NamedTuple):
@@ -35,8 +36,9 @@ class LedgerTail(NamedTuple):
     """The newest of an originator."""
 
     newest: ExtentOfDay | None = None
-    own: ExtentOfDay | None = None
-    """The newest extent with an event of relay's own."""
+    own: tuple[ExtentOfDay, ...] = ()
+    """The newest extents with an event of relay's own, one for each verified identity, peer and listener, the newest
+    first: as many as there are in the octets that were read for one."""
     lags: tuple[int, ...] = ()
     """Receipt minus event time of the newest extents, in microseconds, the newest first."""
     missing: int = 0
@@ -46,7 +48,7 @@ class LedgerTail(NamedTuple):
 def read_tail(disk: Disk, folder: OriginatorFolder) -> LedgerTail:
     """Read the end of an originator's ledgers; a ledger that cannot be read is passed over."""
     newest: ExtentOfDay | None = None
-    own: ExtentOfDay | None = None
+    own: tuple[ExtentOfDay, ...] = ()
     lags: list[int] = []
     missing = 0
     for day in reversed([day for day in days_of(disk, folder) if day.ledger][-MOST_DAYS:]):
@@ -56,29 +58,33 @@ def read_tail(disk: Disk, folder: OriginatorFolder) -> LedgerTail:
             for piece in LedgerReader(f"{folder.path}/{day.ledger}").pieces_backward():
                 if newest is None:
                     extents += itertools.islice(piece.extents_backward(), MOST_LAGS - len(extents))
-                if own is None and (found := _newest_own(piece.octets)) is not None:
-                    own = ExtentOfDay(found, day)
+                own = own or tuple(ExtentOfDay(extent, day) for extent in _newest_own(piece.octets))
                 octets += len(piece.octets)
-                if own is not None or octets >= LONGEST_TAIL:
+                if own or octets >= LONGEST_TAIL:
                     break
         if newest is None and extents:
             newest, missing = ExtentOfDay(extents[0], day), _missing(extents)
             lags = [extent.at[1] - extent.time[1] for extent in extents if extent.time is not None]
-        if newest is not None and own is not None:
+        if newest is not None and own:
             break
     return LedgerTail(newest, own, tuple(lags), missing)
 
 
-def _newest_own(octets: bytes) -> Extent | None:
-    """The last extent of whole lines that has an event of relay's own; only lines with its type are decoded."""
+def _newest_own(octets: bytes) -> list[Extent]:
+    """The last extents of whole lines that have an event of relay's own, by sender; only their lines are decoded."""
     end = len(octets)
+    found: dict[bytes, Extent] = {}
     while (at := octets.rfind(_OWN, 0, end)) >= 0:
         end = octets.rfind(b"\n", 0, at) + 1
+        line = octets[end : octets.find(b"\n", at)]
+        sender = line[line.find(_FROM) : line.find(_OFF)]
+        if sender in found:
+            continue
         with suppress(LedgerError):
-            extent = decode(octets[end : octets.find(b"\n", at)])
+            extent = decode(line)
             if isinstance(extent, Extent) and any(kind == OWN_TYPE for _, kind, *_ in extent.id):
-                return extent
-    return None
+                found[sender] = extent
+    return list(found.values())
 
 
 def _missing(newest_first: list[Extent]) -> int:

@@ -4,13 +4,14 @@ from contextlib import suppress
 from statistics import median
 from typing import Final, NamedTuple
 
+from relay.archive.filing.bound_names import BoundNames
+from relay.archive.filing.proven_sender import proven_sender
 from relay.archive.layout import LOG_SUFFIXES
 from relay.archive.ledger import Extent
-from relay.archive.log_line import unescape
 from relay.archive.reading.ledger_tail import ExtentOfDay, read_tail
-from relay.archive.reading.line_search import message_of_json
 from relay.archive.reading.log_octets import open_day
 from relay.archive.reading.originators import OriginatorFolder
+from relay.archive.reading.own_reports import own_events_in
 from relay.errors import RelayError
 from relay.syslog.rfc5424 import NotRfc5424Error, parse
 from relay.system.disk import Disk
@@ -56,15 +57,30 @@ class OriginatorReport(NamedTuple):
     identity: str = ""
     """What was verified about the sender; empty: nothing."""
     via: str = ""
+    sender: str = ""
+    """The proven sender of the newest message (`relay.archive.filing.proven_sender`); empty: it is not verified."""
     own_received: int = 0
-    """When the newest event of relay's own came; 0: it is not a relay."""
+    """When the newest event of relay's own came, from a verified sender if there is one; 0: it is not a relay."""
+    own_senders: dict[str, int] = {}  # noqa: RUF012  nobody changes it
+    """Proven sender → when its newest event of relay's own came, of those that came lately."""
     report: SelfReport | None = None
     missing: int = 0
     """Numbers that are missing among the newest messages."""
 
+    @property
+    def evidence(self) -> str:
+        """What proves that this relay runs: "verified", "contested", "unverified"; empty: it is not a relay."""
+        verified = [sender for sender in self.own_senders if sender]
+        if len(verified) > 1:
+            return "contested"
+        return "verified" if verified else "unverified" if self.own_senders else ""
 
-def read_report(disk: Disk, folder: OriginatorFolder, *, own_report: bool = True) -> OriginatorReport:
-    """Read the report of one originator; without `own_report` from the ledger alone."""
+
+def read_report(
+    disk: Disk, folder: OriginatorFolder, names: BoundNames | None = None, *, own_report: bool = True
+) -> OriginatorReport:
+    """Read the report of one originator, whose name may be bound; without `own_report` from the ledger alone."""
+    bound = names or BoundNames()
     tail = read_tail(disk, folder)
     found = OriginatorReport(folder.name, folder.disputed, missing=tail.missing)
     if tail.newest is not None:
@@ -76,13 +92,18 @@ def read_report(disk: Disk, folder: OriginatorFolder, *, own_report: bool = True
             peer=extent.sender,
             identity=extent.identity or "",
             via=extent.via,
+            sender=proven_sender(bound, folder.own_name, extent),
         )
-    if tail.own is not None:
+    owns = {proven_sender(bound, folder.own_name, each.extent): each for each in reversed(tail.own)}
+    if owns:
+        verified = [each for sender, each in owns.items() if sender]
+        newest = max(verified or owns.values(), key=lambda each: each.extent.at[1])
         report = None
         if own_report:
             with suppress(RelayError):  # the log was removed, or cannot be read: the ledger has the rest
-                report = _self_report(folder, tail.own)
-        found = found._replace(own_received=tail.own.extent.at[1], report=report)
+                report = _self_report(folder, newest)
+        senders = {sender: each.extent.at[1] for sender, each in owns.items()}
+        found = found._replace(own_received=newest.extent.at[1], own_senders=senders, report=report)
     return found
 
 
@@ -92,13 +113,10 @@ def _self_report(folder: OriginatorFolder, own: ExtentOfDay) -> SelfReport | Non
         octets = log.read(own.extent.off, own.extent.len)
     finally:
         log.close()
-    read = message_of_json if LOG_SUFFIXES["json"] in log.path else unescape
-    for line in reversed(octets.split(b"\n")):
-        if any(b" %b " % name in line for name in _SELF_REPORTS):
-            report = _parsed(read(line), own.extent)
-            if report is not None:
-                return report
-    return None
+    newest = None
+    for _, message in own_events_in(own.extent, octets, is_json=LOG_SUFFIXES["json"] in log.path):
+        newest = _parsed(message, own.extent) or newest
+    return newest
 
 
 def _parsed(message: bytes, extent: Extent) -> SelfReport | None:

@@ -32,7 +32,6 @@ import click
 
 from relay.archive.completeness.assessment import AssessmentScope, Completeness, CompletenessFinding
 from relay.archive.export import Export, ExportScope
-from relay.archive.filing.bound_names import BoundNames
 from relay.archive.layout import day_of
 from relay.archive.verification.archive_check import ArchiveCheck
 from relay.archive.verification.findings import ArchiveDefect, ArchiveNotice, CheckedOriginator
@@ -173,7 +172,7 @@ def verify(
     last one; therefore it prints when relay last reported. It trusts the ledgers' hashes: somebody who rewrites a
     ledger and all that follow it is found only by comparing with an older copy of them.
     """
-    bound = bound_names(context) if folder is None or options(context).named_config_paths else BoundNames()
+    bound = bound_names(context, folder)
     folder = archive_folder(context, folder)
     options(context).paths["--archive"] = folder  # commands in what is printed name it too
     labels = frozenset(kind.label.encode() for kind in types)

@@ -5,8 +5,10 @@
     ORIGINATOR: {"name" (its folder), "state" ("ok", "warning", "critical"), "faults": [TEXT…], "silent", "disputed",
         "received" (the newest message), "event_time" (the latest of the newest messages), "lag" (seconds from event to
         receipt lately; null: no usable time), "peer", "identity" ("": nothing verified), "via", "heartbeat" (relay's
-        last own event; 0: not a relay), "version", "backlog": {SERVER: BLOCKS}, "alarms": [{"name", "severity",
-        "about"}…], "lost" (events reported as lost since its start), "missing" (numbers missing among the newest)}
+        last own event; 0: not a relay), "evidence" ("verified", "contested": several verified senders use the name,
+        "unverified": whoever can send may have sent the heartbeat, "": not a relay), "version", "backlog": {SERVER:
+        BLOCKS}, "alarms": [{"name", "severity", "about"}…], "lost" (events reported as lost since its start), "missing"
+        (numbers missing among the newest)}
 Times are microseconds since the epoch; 0: never. Later versions only add fields.
 """
 
@@ -20,7 +22,7 @@ from relay.cli.check_output import check_option, exit_with_check
 from relay.cli.options import usual_options
 from relay.cli.output import MICROSECONDS, print_json_list, print_line, report, utc
 from relay.cli.parameter_types import duration
-from relay.cli.state import archive_folder, receiver_settings
+from relay.cli.state import archive_folder, bound_names, receiver_settings
 from relay.program.status.check_result import CheckResult, CheckState
 from relay.program.status.fleet import FLEET_SCHEMA, Fleet, FleetMember, SilenceLimits, check_fleet, read_fleet
 from relay.system.clock import wall_clock
@@ -63,7 +65,7 @@ def fleet(
     def found() -> Fleet:
         archive = archive_folder(context, folder)
         expected = receiver_settings(context).expect if folder is None else ()
-        return read_fleet(Disk(), archive, wall_clock(), expected, limits)
+        return read_fleet(Disk(), archive, wall_clock(), expected, limits, bound_names(context, folder))
 
     def check() -> CheckResult:
         return check_fleet(found(), limits)
@@ -90,13 +92,14 @@ def _as_json(member: FleetMember) -> dict[str, Any]:
     known = member.report
     own = known.report
     fields = known._asdict()
-    del fields["own_received"], fields["report"]
+    del fields["own_received"], fields["report"], fields["own_senders"], fields["sender"]
     return {
         **fields,
         "state": max((fault.state for fault in member.faults), default=CheckState.OK).name.lower(),
         "faults": [fault.text for fault in member.faults],
         "silent": member.is_silent,
         "heartbeat": known.own_received,
+        "evidence": known.evidence,
         "version": own.version if own else "",
         "backlog": own.backlog if own else {},
         "alarms": [alarm._asdict() for alarm in own.alarms] if own else [],
@@ -118,7 +121,8 @@ def _lines(answer: Fleet) -> Iterator[str]:
 def _row(member: FleetMember, now: int) -> tuple[str, ...]:
     known, own = member.report, member.report.report
     backlog = str(sum(own.backlog.values())) if own else "-"
-    heartbeat = f"{_age(now - known.own_received)} ago" if known.own_received else "-"
+    word = f", {known.evidence}" if known.evidence in {"unverified", "contested"} else ""
+    heartbeat = f"{_age(now - known.own_received)} ago{word}" if known.own_received else "-"
     state = "; ".join(fault.text.removeprefix(f"{known.name}: ") for fault in member.faults)
     missing = f"{known.missing} numbers missing" if known.missing else ""
     return (

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from relay.program.metrics.backlog_index import Backlog
 from relay.program.status.live import Live
 from relay.program.watch.certificate_watch import CertificateExpiry
+from relay.program.watch.silence_watch import OriginatorCounts
 from relay.values.histogram import Histogram
 
 
@@ -49,8 +50,8 @@ class Measurement(NamedTuple):
     """Lost events that were reported, by destination; "": of all of them."""
     destinations: tuple[DestinationMeasurement, ...]
     certificates: tuple[CertificateExpiry, ...]
-    originators: tuple[int, int] | None
-    """How many the receiver knows, and how many of them are silent; None: this program has no archive."""
+    originators: OriginatorCounts | None
+    """None: this program has no archive."""
     archive_commit_seconds: Histogram | None
     """None: this program has no archive."""
     dropped_alarms: int

@@ -233,14 +233,28 @@ def part_events(seen: Measurement) -> Values:
 def known_originators(seen: Measurement) -> Values:
     """Originators of the receiver's archive, without disputed ones."""
     if seen.originators is not None:
-        yield (), seen.originators[0]
+        yield (), seen.originators.known
 
 
 @_metric("silent_originators", "gauge")
 def silent_originators(seen: Measurement) -> Values:
     """Relays that miss heartbeats, and expected originators that do not send."""
     if seen.originators is not None:
-        yield (), seen.originators[1]
+        yield (), seen.originators.silent
+
+
+@_metric("unverified_relays", "gauge")
+def unverified_relays(seen: Measurement) -> Values:
+    """Relays of which no sender is verified, so that anybody may have sent their heartbeats."""
+    if seen.originators is not None:
+        yield (), seen.originators.unverified
+
+
+@_metric("contested_relays", "gauge")
+def contested_relays(seen: Measurement) -> Values:
+    """Relays whose name several verified senders use."""
+    if seen.originators is not None:
+        yield (), seen.originators.contested
 
 
 # --- The spool ---

@@ -5,9 +5,11 @@ It reads the newest of each originator's ledgers, whether or not a receiver writ
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from relay.archive.filing.bound_names import BoundNames
 from relay.archive.layout import OWN
 from relay.archive.reading.originator_report import OriginatorReport, read_report
 from relay.archive.reading.originators import require_archive
@@ -63,12 +65,13 @@ def read_fleet(
     now: int,
     expected: Sequence[ReceiverExpect] = (),
     limits: SilenceLimits = SilenceLimits(),  # noqa: B008  a value that cannot change
+    names: BoundNames | None = None,
 ) -> Fleet:
-    """Read an archive; NoInputError when the folder is not one."""
+    """Read an archive; NoInputError when the folder is not one. `names`: those that are bound."""
     reports, unreadable = list[OriginatorReport](), list[str]()
     for folder in require_archive(disk, archive):
         try:
-            reports.append(read_report(disk, folder))
+            reports.append(read_report(disk, folder, names))
         except NoInputError as error:
             unreadable.append(str(error))
     pid = None
@@ -77,12 +80,12 @@ def read_fleet(
     if pid is None:
         now = max((each.received for each in reports), default=now)
     members = [judged(each, now, expected, limits) for each in reports]
-    names = [each.name for each in reports]
+    originators = [each.name for each in reports]
     missing = tuple(
         Fault(CheckState.WARNING, f"there is no originator {pattern}, which is expected")
         for table in expected
         for pattern in table.originator
-        if not any(map(glob_matcher([pattern]), names))
+        if not any(map(glob_matcher([pattern]), originators))
     )
     return Fleet(archive, pid, now, members, missing, tuple(unreadable))
 
@@ -92,10 +95,13 @@ def judged(
 ) -> FleetMember:
     """What is wrong with an originator."""
     faults = []
-    silent_for = (now - report.own_received) / _MICROSECONDS if report.own_received else 0.0
-    if limits.warning <= silent_for < FORGOTTEN:
-        state = CheckState.CRITICAL if silent_for >= limits.critical else CheckState.WARNING
-        faults.append(Fault(state, f"{report.name}: no heartbeat for {silent_for:.0f} s"))
+    verified = {sender: at for sender, at in report.own_senders.items() if sender}
+    for sender, received in (verified or report.own_senders).items():
+        silent_for = (now - received) / _MICROSECONDS
+        if limits.warning <= silent_for < FORGOTTEN:
+            state = CheckState.CRITICAL if silent_for >= limits.critical else CheckState.WARNING
+            by = f" by {sender}" if len(report.own_senders) > 1 else ""
+            faults.append(Fault(state, f"{report.name}: no heartbeat{by} for {silent_for:.0f} s"))
     quiet_for = (now - report.received) / _MICROSECONDS
     for table in expected:
         if quiet_for >= table.within and glob_matcher(table.originator)(report.name):
@@ -122,6 +128,7 @@ def check_fleet(fleet: Fleet, limits: SilenceLimits) -> CheckResult:
     if len(worst) > MOST_FAULTS:
         named.append(Fault(named[-1].state, f"and {len(worst) - MOST_FAULTS} more"))
     relays = sum(bool(member.report.own_received) for member in fleet.members)
+    evidence = Counter(member.report.evidence for member in fleet.members)
     reports = [member.report.report for member in fleet.members if member.report.report is not None]
     oldest = max(
         (
@@ -139,6 +146,9 @@ def check_fleet(fleet: Fleet, limits: SilenceLimits) -> CheckResult:
         PerformanceValue("disputed", sum(member.report.disputed for member in fleet.members)),
         PerformanceValue("alarms", sum(len(report.alarms) for report in reports)),
         PerformanceValue("lost", sum(report.lost for report in reports)),
+        PerformanceValue("unverified", evidence["unverified"]),
+        PerformanceValue("contested", evidence["contested"]),
     )
-    good = f"{counted(len(fleet.members), 'originator')}, {counted(relays, 'relay')}"
+    words = ", ".join(f"{evidence[word]} {word}" for word in ("unverified", "contested") if evidence[word])
+    good = f"{counted(len(fleet.members), 'originator')}, {counted(relays, 'relay')}{f' ({words})' if words else ''}"
     return check_result(named, good, performance)

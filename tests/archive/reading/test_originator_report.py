@@ -33,6 +33,18 @@ def report(archive: Path, name: str = "fw1") -> OriginatorReport:
     return read_report(Disk(), folder)
 
 
+def test_a_strangers_or_a_forwarded_heartbeat_is_not_the_routers(tmp_path: Path) -> None:
+    day = MadeDay("fw1", "2026-11-30")
+    day.extent(NOON_US, [own(1), heartbeat(1), opening(2)], identity=KEY, marks={2: ("forwarded",)})
+    day.extent(NOON_US + SECOND, [opening(3)])
+    day.save(tmp_path)
+    found = report(tmp_path)
+    assert (found.own_received, found.own_senders) == (NOON_US, {KEY: NOON_US, "": NOON_US + SECOND})
+    assert found.evidence == "verified"
+    assert found.report is not None
+    assert found.report.version == "0.9.1"
+
+
 def test_a_relay_reports_its_version_backlog_alarms_and_losses(tmp_path: Path) -> None:
     day = MadeDay("fw1", "2026-11-30")
     day.extent(NOON_US, [own(1), heartbeat(1), own(2)], identity=KEY)

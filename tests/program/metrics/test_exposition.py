@@ -16,6 +16,7 @@ from relay.program.metrics.measurement import DestinationMeasurement, Measuremen
 from relay.program.metrics.metric_table import METRICS
 from relay.program.status.live import Live, LiveAlarm, LiveDestination, LivePart, LiveSource
 from relay.program.watch.certificate_watch import CertificateExpiry
+from relay.program.watch.silence_watch import OriginatorCounts
 from relay.values.histogram import COMMIT_BOUNDS, PROOF_BOUNDS, Histogram
 from relay.values.text import escaped
 
@@ -67,7 +68,7 @@ def measurement() -> Measurement:
             DestinationMeasurement(ODD, 6, 90 * SECOND, histogram(PROOF_BOUNDS), Backlog(3, 30, 40 * SECOND)),
         ),
         certificates=(CertificateExpiry("", "/a.pem (`ca`)", dt.datetime.fromtimestamp(1000, dt.UTC)),),
-        originators=(15, 2),
+        originators=OriginatorCounts(15, 2, 4, 1),
         archive_commit_seconds=histogram(COMMIT_BOUNDS),
         dropped_alarms=13,
     )

@@ -24,9 +24,13 @@ NOW = 2_000_000_000 * SECOND
 LIMITS = SilenceLimits(200, 3600)
 
 
-def relay(name: str, silent: float, *alarms: ReportedAlarm, disputed: bool = False) -> OriginatorReport:
+def relay(
+    name: str, silent: float, *alarms: ReportedAlarm, disputed: bool = False, senders: dict[str, float] | None = None
+) -> OriginatorReport:
     at = NOW - int(silent * SECOND)
-    return OriginatorReport(name, disputed, at, own_received=at, report=SelfReport(at, "1", {}, alarms, lost=2))
+    report = SelfReport(at, "1", {}, alarms, lost=2)
+    owns = {sender: NOW - int(since * SECOND) for sender, since in (senders or {"SHA256:key": silent}).items()}
+    return OriginatorReport(name, disputed, at, own_received=at, own_senders=owns, report=report)
 
 
 def fleet(*reports: OriginatorReport, expected: tuple[ReceiverExpect, ...] = ()) -> Fleet:
@@ -43,7 +47,7 @@ def test_a_fleet_without_faults_is_ok() -> None:
     assert check(found) == (CheckState.OK, "2 originators, 1 relay")
     assert check_fleet(found, LIMITS).line.endswith(
         " | originators=2;;;0 relays=1;;;0 silent=0;;;0 oldest_heartbeat=59s;200;3600;0 disputed=0;;;0 alarms=0;;;0 "
-        "lost=2;;;0"
+        "lost=2;;;0 unverified=0;;;0 contested=0;;;0"
     )
 
 
@@ -51,6 +55,16 @@ def test_a_silent_relay_is_a_warning_after_a_long_time_critical_and_at_last_forg
     assert check(fleet(relay("fw1", 200))) == (CheckState.WARNING, "fw1: no heartbeat for 200 s")
     assert check(fleet(relay("fw1", 3600)))[0] is CheckState.CRITICAL
     assert check(fleet(relay("fw1", FORGOTTEN)))[0] is CheckState.OK
+
+
+def test_a_relay_looks_alive_without_a_word_only_by_heartbeats_of_one_verified_sender() -> None:
+    behind_sshd = fleet(relay("fw1", 59, senders={"": 59}), relay("fw2", 59))
+    assert check(behind_sshd) == (CheckState.OK, "2 originators, 2 relays (1 unverified)")
+    beside_a_stranger = fleet(relay("fw1", 400, senders={"SHA256:key": 400, "": 1}))
+    assert check(beside_a_stranger) == (CheckState.WARNING, "fw1: no heartbeat by SHA256:key for 400 s")
+    contested = fleet(relay("fw1", 1, senders={"SHA256:key": 400, "SHA256:other": 1}))
+    assert check(contested) == (CheckState.WARNING, "fw1: no heartbeat by SHA256:key for 400 s")
+    assert "unverified=0;;;0 contested=1;;;0" in check_fleet(contested, LIMITS).line
 
 
 def test_alarms_of_a_relay_count_by_their_severity_and_the_worst_comes_first() -> None:
@@ -143,6 +157,7 @@ def test_json_has_the_schema_and_every_field(tmp_path: Path) -> None:
         "identity": "SHA256:key",
         "via": "tcp://0.0.0.0:514 syslog",
         "heartbeat": NOON_US + 8 * SECOND,
+        "evidence": "verified",
         "version": "1.2.3",
         "backlog": {"log1": 3},
         "alarms": [{"name": "server-lost", "severity": "major", "about": "log1"}],

@@ -9,6 +9,7 @@ import pytest
 from archive.messages import foreign, own
 from pydantic import ValidationError
 
+from relay.archive.filing.bound_names import NameBinding
 from relay.archive.ledger import Extent
 from relay.archive.reading.originator_report import OriginatorReport, read_report
 from relay.archive.reading.originators import originators
@@ -17,6 +18,7 @@ from relay.program.watch.silence_watch import (
     FORGOTTEN,
     HEARTBEATS_MISSED,
     MOST_ORIGINATORS,
+    MOST_SENDERS,
     SETTLING,
     ArchiveProgress,
     Silences,
@@ -25,16 +27,25 @@ from relay.program.watch.silence_watch import (
 from relay.system.disk import Disk
 from relay.values.configuration.expect_settings import ReceiverExpect
 
+KEY = "SHA256:router"
 SECOND = 1_000_000
 DAY = 86_400
 NOON = 1_800_000_000 * SECOND
 CURRENT = ArchiveProgress((5, 5), (5, 5), hindered=False)
 
 
-def extent(*kinds: str, at: int = NOON, time: int = NOON) -> Extent:
+def extent(*kinds: str, at: int = NOON, time: int = NOON, by: str | None = None) -> Extent:
     identities = tuple(("0011223344556677", kind, 1, 1) for kind in kinds)
     return Extent(
-        at=(at, at), sender="192.0.2.1", identity=None, via="", off=0, len=9, n=1, time=(time, time), id=identities
+        at=(at, at),
+        sender="192.0.2.1",
+        identity=by,
+        via="tcp://[::]:514 syslog",
+        off=0,
+        len=9,
+        n=1,
+        time=(time, time),
+        id=identities,
     )
 
 
@@ -67,7 +78,8 @@ class Receiver:
 def report(name: str, silent: float = 0, own: float | None = None, *, disputed: bool = False) -> OriginatorReport:
     """What the archive knows of an originator that was silent for so long when the receiver stopped."""
     received = NOON - int(silent * SECOND)
-    return OriginatorReport(name, disputed, received, own_received=0 if own is None else NOON - int(own * SECOND))
+    senders = {} if own is None else {"": NOON - int(own * SECOND)}
+    return OriginatorReport(name, disputed, received, own_received=sum(senders.values()), own_senders=senders)
 
 
 def test_a_relay_that_misses_three_heartbeats_is_silent_until_it_is_heard() -> None:
@@ -79,6 +91,70 @@ def test_a_relay_that_misses_three_heartbeats_is_silent_until_it_is_heard() -> N
     assert "three heartbeats" in receiver.found.originators[0].text
     receiver.watch.note("fw1", extent("relay"))
     assert receiver.after(1) == []
+
+
+def test_a_strangers_heartbeats_never_hide_that_a_verified_relay_is_silent() -> None:
+    receiver = Receiver(expected={"fw2": "10m"})
+    receiver.watch.note("fw1", extent("relay", by=KEY))
+    receiver.watch.note("fw2", extent("audit", by=KEY))
+    for _ in range(7):
+        receiver.watch.note("fw1", extent("relay"))
+        receiver.watch.note("fw2", extent("audit"))
+        silent = receiver.after(100)
+    assert silent == ["fw2", "fw1"]
+    assert receiver.found.originators[0].text == (
+        "fw2 sent nothing for 10m, the limit in [[receiver.expect]]. Its name is used by an unverified sender; bind it "
+        "with [[receiver.originator]]"
+    )
+    receiver.watch.expect([])
+    receiver.watch.note("fw1", extent("relay"))
+    assert receiver.after(1) == ["fw1"]
+    assert receiver.found.originators[0].text.startswith(f"fw1 with {KEY} has missed three heartbeats: ")
+    assert not receiver.watch.is_heard("fw1")
+
+
+def test_of_two_keys_of_one_name_neither_hides_the_others_silence() -> None:
+    receiver = Receiver()
+    receiver.watch.note("fw1", extent("relay", by=KEY))
+    receiver.watch.note("fw1", extent("relay", by=f"{KEY}2"))
+    receiver.after(HEARTBEATS_MISSED - 1)
+    assert (receiver.found.contested, receiver.found.unverified) == (1, 0)
+    receiver.watch.note("fw1", extent("relay", by=f"{KEY}2"))
+    assert receiver.after(1) == ["fw1"]
+    text = receiver.found.originators[0].text
+    assert f"fw1 with {KEY} has missed" in text
+    assert f"Its name is used by {KEY}2; bind it" in text
+
+
+def test_a_name_that_is_bound_is_one_sender_and_others_are_unverified() -> None:
+    receiver = Receiver()
+    receiver.watch.bind([NameBinding(names=("fw1",), ssh_keys=frozenset({KEY, f"{KEY}2"}))])
+    for by in (KEY, f"{KEY}2", "SHA256:stranger", None):
+        receiver.watch.note("fw1", extent("relay", by=by))
+    receiver.after(HEARTBEATS_MISSED - 1)
+    assert (receiver.found.contested, receiver.found.unverified) == (0, 0)
+    receiver.watch.note("fw1", extent("relay", by=f"{KEY}2"))
+    assert receiver.after(1) == []
+
+
+def test_a_relay_of_which_nothing_is_verified_is_called_so() -> None:
+    receiver = Receiver(report("fw2", own=0))
+    receiver.watch.note("fw1", extent("relay"))
+    receiver.after(1)
+    assert receiver.found.unverified == 2
+    receiver.watch.note("fw1", extent("relay"))
+    receiver.after(HEARTBEATS_MISSED)
+    assert receiver.found.originators[0].text.startswith("fw2 (unverified) has missed three heartbeats")
+
+
+def test_verified_senders_of_a_name_are_limited_and_a_stranger_pushes_none_out() -> None:
+    receiver = Receiver()
+    for number in range(20):
+        receiver.watch.note("fw1", extent("relay", by=f"SHA256:{number}"))
+        receiver.after(1)
+        receiver.watch.note("fw1", extent("relay"))
+    receiver.after(HEARTBEATS_MISSED)
+    assert receiver.found.originators[0].text.count("SHA256:") == MOST_SENDERS
 
 
 def test_an_originator_that_is_not_a_relay_is_not_watched_unless_it_is_expected() -> None:
