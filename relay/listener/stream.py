@@ -38,7 +38,6 @@ from collections import deque
 from typing import Final, NamedTuple, Protocol
 
 from relay.errors import ProtocolError, RelayError, StorageError, UnavailableError
-from relay.listener.admission.sender_source import source_of
 from relay.listener.admission.source_log import SourceLog
 from relay.listener.conversation import SYSLOG, Conversation, Dialect, SyslogConversation, dialect_of
 from relay.listener.reception.listener_counters import ListenerCounters
@@ -50,7 +49,7 @@ from relay.listener.reception.stream_errors import (
 from relay.listener.reception.stream_terms import StreamTerms
 from relay.syslog.other_protocol import OtherProtocolError, needs_more, other_protocol
 from relay.system.clock import Clock, wall_clock
-from relay.values.address import canonical_host
+from relay.values.address import canonical_host, source_of
 from relay.values.event import Batch, Submit
 from relay.values.provenance import Provenance, ReceiptMark
 from relay.values.size import size_text

@@ -19,7 +19,6 @@ from relay.errors import ProtocolError, RelayError, UnavailableError
 from relay.listener.acceptor import Acceptor, refuse, set_reset_on_close
 from relay.listener.admission.admission import Admission, AdmittedConnection
 from relay.listener.admission.penalties import SenderFault
-from relay.listener.admission.sender_source import is_in
 from relay.listener.admission.source_log import SourceLog
 from relay.listener.listening_socket import Bind, Listener, binding, ip_of
 from relay.listener.proxied_stream import ProxiedStream
@@ -33,7 +32,7 @@ from relay.listener.reception.stream_errors import (
 from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.stream import ByteStream, StreamReception
 from relay.syslog.other_protocol import OtherProtocolError
-from relay.values.address import Address
+from relay.values.address import Address, is_in
 from relay.values.event import Submit
 from relay.values.text import bug_text
 

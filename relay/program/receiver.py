@@ -223,7 +223,7 @@ class Receiver(RunningParts):
         self._road = road
         self._archive = archive
         self._filing = writing.filing
-        self._filing_watch = FilingWatch(writing.filing.counters)
+        self._filing_watch = FilingWatch(writing.filing.counters, writing.counters)
         self._closings = writing.closings
         self._archived = writing.counters
         self._days: KeeperThread | None = None
@@ -376,7 +376,7 @@ class Receiver(RunningParts):
             live.append(LivePart(name=name, state="listening", error=str(part.refresh() or ""), counters=counters))
         counters = {key: n for key, n in asdict(self._filing.counters).items() if not key.startswith("last_")}
         live.append(LivePart(name="filing", error="", counters=counters))
-        counters = {key: value for key, value in asdict(self._archived).items() if key != "last_difference"}
+        counters = {key: n for key, n in asdict(self._archived).items() if not key.startswith("last_")}
         live.append(LivePart(name="archive", counters=counters))
         if (days := self._days) is not None:
             live.append(

@@ -13,14 +13,13 @@ from harness.proxy_headers import addresses, version_2
 from harness.waiting import until
 from listener.test_tcp_listener import connected, listening, run
 
-from relay.listener.admission.sender_source import is_in
 from relay.listener.conversation import ALL
 from relay.listener.reception.aside import LARGEST, MOST, Aside
 from relay.listener.reception.listener_counters import ListenerCounters
 from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tls import ServerIdentity, TlsListener
 from relay.syslog.other_protocol import PROXY_SIGNATURE
-from relay.values.address import Address
+from relay.values.address import Address, is_in
 from relay.values.configuration.receiver_settings import ReceiverTls
 
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xff" * 3000

@@ -5,9 +5,12 @@ address. The HOSTNAME that relay itself gives to a record of auditd without `nod
 not count as one.
 
 - A message under a name that is bound to another sender goes to `~disputed/NAME`.
-- Beyond `most_originators` folders, messages with a new name are filed by the sender's address; beyond as many of
-  those, in `~others`. Names that a binding covers, and their senders prove, have a ceiling of their own, so that
-  forged names do not use it up. Names below `~disputed` have ceilings of the same kind.
+- Names have three budgets of `most_originators` each (`name_budget`): those that a binding covers and their senders
+  prove, those of other verified senders, and those of the unverified. So a stranger's names never cost a verified
+  sender its folder, and no sender uses up a budget alone. Folders of earlier runs count as unverified until a verified
+  sender uses them.
+- Beyond its budget, a message with a new name is filed by the sender's address; beyond `most_originators` of those, in
+  `~others`. Names below `~disputed` have ceilings of the same kind.
 - A sender that begins too many new names at a time (`new_originators`) is treated in the same way until it may begin
   one again. Bound and proven names are exempt.
 - A message that came through a router's relay from another program (FORWARDED) keeps its HOSTNAME, but an identity in
@@ -20,14 +23,15 @@ from datetime import UTC, tzinfo
 from typing import Final, NamedTuple, Self
 
 from relay.archive.filing.bound_names import BoundNames, NameBinding
-from relay.archive.filing.claimed_name import claimed_name
-from relay.archive.filing.new_originators import NewOriginators
+from relay.archive.filing.claimed_name import ClaimedName, claimed_name
+from relay.archive.filing.name_budget import NameBudget
+from relay.archive.filing.new_originators import NewOriginators, Sender
 from relay.archive.filing.originator import NAMELESS, folder_name
 from relay.archive.layout import DISPUTED, OTHERS
 from relay.syslog.lenient.reader import glance
 from relay.syslog.lenient.reading import NOTHING_MARKED, FormMark
 from relay.syslog.rfc5424 import Identity
-from relay.values.address import canonical_host
+from relay.values.address import LOOPBACK, canonical_host, is_in, source_of
 from relay.values.provenance import Provenance, ReceiptMark
 from relay.values.text import decoded
 
@@ -121,10 +125,8 @@ class FilingPolicy:
         self.counters = FilingCounters()
         self._new_originators = new_originators or NewOriginators()
         self._rules = _Rules.of(terms or FilingTerms())
-        self._folders: set[str] = set()
-        self._proven: set[str] = set()
-        """Those among `_folders` that began beyond `most_originators`, because their names are bound and proven."""
-        self._disputed: set[str] = set()
+        self._bound, self._verified, self._unverified = NameBudget(), NameBudget(), NameBudget()
+        self._disputed = NameBudget()
         self.know(folders)
 
     def know(self, folders: Iterable[str]) -> None:
@@ -133,7 +135,7 @@ class FilingPolicy:
             if folder.startswith(f"{DISPUTED}/"):
                 self._disputed.add(folder)
             elif not folder.startswith("~"):
-                self._folders.add(folder)
+                self._unverified.add(folder)
 
     @property
     def zone(self) -> tzinfo:
@@ -178,7 +180,6 @@ class FilingPolicy:
         return place
 
     def _place(self, rules: _Rules, host: bytes | None, sender: Provenance | None, received: int) -> _Place:
-        peer = canonical_host(sender.peer) if sender is not None else ""
         claimed = claimed_name(rules.names, host, sender)
         marks = () if claimed.is_own else ("no-host",)
         octets = claimed.octets or NAMELESS.encode()
@@ -186,40 +187,51 @@ class FilingPolicy:
         folder = folder_name(octets if octets != NAMELESS.encode() else None)
         if claimed.disputed and sender is not None:
             return self._disputed_place(rules.terms.most_disputed, folder, name, sender, received, (*marks, "disputed"))
-        most, free = rules.terms.most_originators, len(self._folders) - len(self._proven)
-        if folder in self._folders:
+        if any(folder in budget for budget in (self._bound, self._verified, self._unverified)):
+            if sender is not None and sender.identity and folder in self._unverified:
+                self._note_verified(folder, sender, rules.terms.most_originators)
             return _Place(folder, name, marks)
-        if sender is not None and len(self._proven) < most and rules.names.is_bound(claimed.text):
-            self._folders.add(folder)
-            self._proven.add(folder)
-            return _Place(folder, name, marks)
-        by_address = folder_name(peer.encode() or None)
-        may_begin = free >= most or sender is None or folder == by_address or self._may_begin(sender, received)
-        if free < most and may_begin:
-            self._folders.add(folder)
-            return _Place(folder, name, marks)
-        if by_address in self._folders or free < 2 * most:
-            self._folders.add(by_address)
-            return _Place(by_address, peer, marks, "by_address", for_now=not may_begin)
-        return _Place(OTHERS, OTHERS, marks, "others")
+        return self._new_folder(rules, claimed, folder, sender, received)._replace(marks=marks)
 
-    def _may_begin(self, sender: Provenance, received: int) -> bool:
-        """Whether this sender may begin a new originator."""
-        return self._new_originators.may_begin((sender.identity, canonical_host(sender.peer)), received)
+    def _note_verified(self, folder: str, sender: Provenance, most: int) -> None:
+        """An earlier run, or a stranger, began a folder that a verified sender uses."""
+        if self._verified.has_room_for(_label(sender), most, is_exempt=False):
+            self._unverified.discard(folder)
+            self._verified.add(folder, _label(sender))
+
+    def _new_folder(
+        self, rules: _Rules, claimed: ClaimedName, folder: str, sender: Provenance | None, received: int
+    ) -> _Place:
+        """The folder of a name that has none, without marks."""
+        name, most = decoded((claimed.octets or NAMELESS.encode())[:LONGEST_NAME]), rules.terms.most_originators
+        label, peer = _label(sender), canonical_host(sender.peer) if sender is not None else ""
+        is_bound, is_verified = rules.names.is_bound(claimed.text), sender is None or bool(sender.identity)
+        budget = self._bound if is_bound else self._verified if is_verified else self._unverified
+        is_exempt = is_bound or sender is None or is_in(peer, LOOPBACK)
+        has_room = budget.has_room_for(label, most, is_exempt=is_exempt)
+        by_address = folder_name(peer.encode() or None)
+        needs_no_allowance = is_bound or sender is None or folder == by_address
+        if has_room and (needs_no_allowance or self._new_originators.may_begin(label, received)):
+            budget.add(folder, label)
+            return _Place(folder, name, ())
+        if by_address in self._unverified or by_address in self._verified or len(self._unverified) < 2 * most:
+            self._unverified.add(by_address)
+            return _Place(by_address, peer, (), "by_address", for_now=has_room)
+        return _Place(OTHERS, OTHERS, (), "others")
 
     def _disputed_place(
         self, most: int, folder: str, name: str, sender: Provenance, received: int, marks: tuple[str, ...]
     ) -> _Place:
-        candidate, peer = f"{DISPUTED}/{folder}", canonical_host(sender.peer)
+        candidate, peer, label = f"{DISPUTED}/{folder}", canonical_host(sender.peer), _label(sender)
         is_known = candidate in self._disputed
-        may_begin = is_known or len(self._disputed) >= most or self._may_begin(sender, received)
-        if is_known or (may_begin and len(self._disputed) < most):
-            self._disputed.add(candidate)
+        has_room = is_known or self._disputed.has_room_for(label, most, is_exempt=False)
+        if is_known or (has_room and self._new_originators.may_begin(label, received)):
+            self._disputed.add(candidate, label)
             return _Place(candidate, name, marks, "disputed", name)
         candidate = f"{DISPUTED}/{folder_name(peer.encode())}"
         if candidate in self._disputed or len(self._disputed) < 2 * most:
             self._disputed.add(candidate)
-            return _Place(candidate, peer, marks, "disputed", name, for_now=not may_begin)
+            return _Place(candidate, peer, marks, "disputed", name, for_now=has_room)
         return _Place(f"{DISPUTED}/{OTHERS}", OTHERS, marks, "disputed", name)
 
     def _count(self, place: _Place, sender: Provenance | None) -> None:
@@ -234,6 +246,10 @@ class FilingPolicy:
         else:
             counters.others += 1
         counters.last_by_address = "" if sender is None else _described(sender)
+
+
+def _label(sender: Provenance | None) -> Sender:
+    return ("", "") if sender is None else (sender.identity, source_of(canonical_host(sender.peer)))
 
 
 def _described(sender: Provenance) -> str:

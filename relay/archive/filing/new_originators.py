@@ -12,7 +12,7 @@ A_SECOND: Final = 50.0
 MOST_SENDERS: Final = 10_000
 
 Sender = tuple[str, str]
-"""Its verified identity, and its address."""
+"""Its verified identity, and the source that its address belongs to (`relay.values.address`)."""
 
 _MICROSECONDS: Final = 1_000_000
 

@@ -19,6 +19,10 @@ class ArchiveCounters:
     """Stored although their identity was seen, because the octets stored before could not be compared."""
     new_parts: int = 0
     """Times that a log or ledger was not as the writer had left it."""
+    forgotten: int = 0
+    """Runs or intervals of numbers that a ceiling made the writer forget: their repetition would be stored twice."""
+    last_forgotten: str = ""
+    """The sender that these were charged to."""
     last_difference: str = ""
     """Originator, identity and sender of the last message that differs."""
 
@@ -30,4 +34,6 @@ class ArchiveCounters:
         self.differing += more.differing
         self.uncompared += more.uncompared
         self.new_parts += more.new_parts
+        self.forgotten += more.forgotten
+        self.last_forgotten = more.last_forgotten or self.last_forgotten
         self.last_difference = more.last_difference or self.last_difference

@@ -48,10 +48,11 @@ from relay.archive.identity import MAX_NUMBER, SequenceKey, usable
 from relay.archive.ledger import Extent
 from relay.archive.log_line import escape_all, joined
 from relay.archive.writer.archive_counters import ArchiveCounters
+from relay.archive.writer.charged_sender import RECEIVER, charged_sender
 from relay.archive.writer.extent_draft import MAX_OCTETS
 from relay.archive.writer.journal import Entry, Journal
 from relay.archive.writer.open_days import DayLimits, OpenDays
-from relay.archive.writer.recovery import WHOLE_DISK_ERRORS, ledger_of, originators, recover, sender_of
+from relay.archive.writer.recovery import WHOLE_DISK_ERRORS, ledger_of, originators, recover
 from relay.archive.writer.repetitions import Repetition, Repetitions
 from relay.errors import StorageError
 from relay.syslog.lenient import own_batch
@@ -148,6 +149,7 @@ class ArchiveWriter:
             self.recovered = found
             self._logs.days = found.days
             self._seen = found.seen
+            self._forgotten = found.seen.forgotten
             self._policy.know(originators(self._disk, self._folder))
             try:
                 self._begin_journal()
@@ -180,11 +182,6 @@ class ArchiveWriter:
         """When the disk last completed a call of a commit, in seconds of the monotonic clock; any thread may ask."""
         return self._logs.files.progress
 
-    @property
-    def forgotten(self) -> int:
-        """How often a ceiling made the archive forget identities."""
-        return self._seen.forgotten
-
     def write(
         self, message: bytes, received: int, provenance: Provenance | None = None, marks: ReceiptMark = NO_MARKS
     ) -> bool:
@@ -205,7 +202,7 @@ class ArchiveWriter:
         if self._failed:
             raise StorageError(self._folder, "an earlier write failed", "open the archive anew")
         before = self._counted.messages
-        sender = "" if provenance is None else sender_of(provenance.peer, provenance.identity)
+        sender = RECEIVER if provenance is None else charged_sender(provenance.peer, provenance.identity)
         receipt = _Receipt(received, layout.day_of(received), provenance, sender, marks)
         self._newest = max(self._newest, received)
         may_be_usual = not self._is_json and not marks
@@ -335,6 +332,8 @@ class ArchiveWriter:
             self._journal.append(Entry(self._spool_id, cursor, logs.grown, tuple(logs.ended), self._seen.take()))
             self.cursor = cursor
             crash_point("archive-committed")
+            self._counted.forgotten, self._forgotten = self._seen.forgotten - self._forgotten, self._seen.forgotten
+            self._counted.last_forgotten = self._seen.last_forgotten
             self.counters.add(self._counted)
             self._counted = ArchiveCounters()
             for log in logs.touched:

@@ -28,13 +28,13 @@ from relay.archive import layout
 from relay.archive.identity import SequenceKey, usable
 from relay.archive.layout import ASIDE, LEDGER_SUFFIX
 from relay.archive.ledger import Extent, LedgerError, decode
+from relay.archive.writer.charged_sender import RECEIVER, charged_sender
 from relay.archive.writer.journal import DaySizes, Entry, OpenDaySizes, Replay, replay
 from relay.archive.writer.seen_identities import SeenIdentities
 from relay.errors import StorageError
 from relay.system.disk import Disk
 
 MAX_COPIES: Final = 8
-MAX_SENDER: Final = 200
 NESTING: Final = "~"
 """Folders whose names begin so hold originators' folders themselves."""
 WHOLE_DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
@@ -74,11 +74,6 @@ class Recovered(NamedTuple):
     """Whether the journal was."""
     journal_end: int = 0
     """Where the journal can be continued; 0: it cannot."""
-
-
-def sender_of(peer: str, identity: str | None) -> str:
-    """To whom identities are charged: what was verified, else the address."""
-    return (identity or peer)[:MAX_SENDER]
 
 
 def recover(
@@ -154,7 +149,7 @@ def extents(disk: Disk, path: str, end: int | None = None) -> Iterator[Extent]:
 
 
 def _mark_all(seen: SeenIdentities, name: str, extent: Extent) -> None:
-    sender = sender_of(extent.sender, extent.identity)
+    sender = charged_sender(extent.sender, extent.identity) if extent.sender else RECEIVER
     for run, kind, first, last, *parts in extent.id:
         key = SequenceKey(name.encode(), str(run).encode(), str(kind).encode())
         if parts:

@@ -3,16 +3,18 @@
 An event that came in parts (`relayPart="2/5"`) is remembered part by part until it is complete, then as its number
 alone. An identity is charged to the sender from whom its run and type came first.
 
-Ceilings are in octets of memory, estimated: `max_octets` in all, and `max_sender_octets` for one sender, so that a
-sender that invents identities makes the archive forget only its own. At a ceiling the longest untouched run and type
-is forgotten, or the lowest numbers where one run and type has nearly all. Above `max_octets` the senders that have most
-are cut to one level. What is forgotten can be stored twice but is never lost; `forgotten` counts.
+Ceilings are in octets of memory, estimated: `max_octets` in all, half of that for all unverified senders together, and
+`max_sender_octets` for one sender, so that a sender that invents identities makes the archive forget only its own. At a
+ceiling the longest untouched run and type is forgotten, or the lowest numbers where one run and type has nearly all.
+Above a ceiling of several senders, those that have most are cut to one level; the unverified never cost a verified one
+its share of the other half. What is forgotten can be stored twice but is never lost; `forgotten` counts it.
 """
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from relay.archive.identity import Intervals, SequenceKey
+from relay.archive.writer.charged_sender import described, is_verified
 
 MAX_OCTETS: Final = 32 * 1024 * 1024
 MAX_SENDER_OCTETS: Final = 8 * 1024 * 1024
@@ -20,7 +22,7 @@ KEY_OCTETS: Final = 700
 INTERVAL_OCTETS: Final = 96
 PART_OCTETS: Final = 700
 _LEFT: Final = 7 / 8
-"""What remains of `max_octets` when it was reached."""
+"""What remains of a ceiling of several senders when it was reached."""
 _AT_ONCE: Final = 1000
 """Keys in one `SeenMarks` of `all`."""
 
@@ -53,10 +55,11 @@ class SeenMarks(NamedTuple):
 class _SenderShare:
     """What is charged to one sender."""
 
-    __slots__ = ("keys", "octets", "partial", "sender")
+    __slots__ = ("is_verified", "keys", "octets", "partial", "sender")
 
     def __init__(self, sender: str) -> None:
         self.sender = sender
+        self.is_verified = is_verified(sender)
         self.octets = 0
         self.keys: dict[SequenceKey, Intervals] = {}
         """The longest untouched first."""
@@ -69,8 +72,11 @@ class SeenIdentities:
 
     def __init__(self, *, max_octets: int = MAX_OCTETS, max_sender_octets: int = MAX_SENDER_OCTETS) -> None:
         self.forgotten = 0
+        self.last_forgotten = ""
+        """The sender whose identities were forgotten last."""
         self.octets = 0
         """Estimated memory."""
+        self._unverified_octets = 0
         self._max_octets = max_octets
         self._max_sender_octets = max_sender_octets
         self._senders: dict[str, _SenderShare] = {}
@@ -83,6 +89,8 @@ class SeenIdentities:
         share = self._owner.get(key)
         if share is None:
             share = self._new_key(key, sender)
+        elif not share.is_verified and is_verified(sender):
+            share = self._take_over(key, share, sender)
         numbers = share.keys[key]
         if parts != 1:
             return number not in numbers and self._add_part(share, MessagePart(key, number, part, parts, sender))
@@ -107,6 +115,8 @@ class SeenIdentities:
     def add_all(self, key: SequenceKey, first: int, last: int, sender: str = "") -> None:
         """Mark `first` to `last` as seen."""
         share = self._owner.get(key) or self._new_key(key, sender)
+        if not share.is_verified and is_verified(sender):
+            share = self._take_over(key, share, sender)
         numbers = share.keys[key]
         before = len(numbers)
         numbers.add_all(first, last)
@@ -166,6 +176,20 @@ class SeenIdentities:
         self._charge(share, KEY_OCTETS, key)
         return share
 
+    def _take_over(self, key: SequenceKey, former: _SenderShare, sender: str) -> _SenderShare:
+        """Charge a key to a verified sender, so that an unverified one does not decide when it is forgotten."""
+        share = self._senders.setdefault(sender, _SenderShare(sender))
+        numbers = share.keys[key] = former.keys.pop(key)
+        self._owner[key] = share
+        moved = {place: former.partial.pop(place) for place in list(former.partial) if place[0] == key}
+        share.partial.update(moved)
+        octets = KEY_OCTETS + len(numbers) * INTERVAL_OCTETS + len(moved) * PART_OCTETS
+        self._count(former, -octets)
+        if not former.keys:
+            del self._senders[former.sender]
+        self._charge(share, octets, key)
+        return share
+
     def _finish(self, share: _SenderShare, key: SequenceKey, number: int) -> None:
         """Note that a number is complete."""
         new = self._new_numbers.get(key)
@@ -201,29 +225,35 @@ class SeenIdentities:
 
     def _charge(self, share: _SenderShare, octets: int, key: SequenceKey) -> None:
         """Count the memory of a change to `key`, which is not forgotten itself."""
-        share.octets += octets
-        self.octets += octets
+        self._count(share, octets)
         if share.octets > self._max_sender_octets:
             self._shrink(share, self._max_sender_octets, key)
+        if self._unverified_octets > self._max_octets // 2:
+            self._level(key, self._max_octets // 2, are_verified=False)
         if self.octets > self._max_octets:
-            self._level(key)
+            self._level(key, self._max_octets - self._unverified_octets, are_verified=True)
 
-    def _level(self, key: SequenceKey) -> None:
-        """Cut the senders that have most to one level, so that `_LEFT` of the ceiling remains."""
-        sizes = sorted(share.octets for share in self._senders.values())
-        left, level = self._max_octets * _LEFT, 0.0
+    def _level(self, key: SequenceKey, ceiling: int, *, are_verified: bool) -> None:
+        """Cut the senders of one kind that have most to one level, so that `_LEFT` of the ceiling remains."""
+        shares = [share for share in self._senders.values() if share.is_verified is are_verified]
+        total, left, level = sum(share.octets for share in shares), ceiling * _LEFT, 0.0
+        sizes = sorted(share.octets for share in shares)
         for index, size in enumerate(sizes):
             level = left / (len(sizes) - index)
             if size > level:
                 break
             left -= size
-        for share in list(self._senders.values()):
+        for share in shares:
             if share.octets > level:
+                total -= share.octets
                 self._shrink(share, int(level), key)
-        for share in list(self._senders.values()):  # very many senders with one key each
-            if self.octets <= self._max_octets * _LEFT:
+                total += share.octets
+        for share in shares:  # very many senders with one key each
+            if total <= ceiling * _LEFT:
                 break
+            total -= share.octets
             self._shrink(share, 0, key)
+            total += share.octets
 
     def _shrink(self, share: _SenderShare, limit: int, keep: SequenceKey) -> None:
         """Forget what this sender touched longest ago."""
@@ -245,7 +275,7 @@ class SeenIdentities:
             else:
                 break
         if not share.keys:
-            del self._senders[share.sender]
+            self._senders.pop(share.sender, None)
 
     def _forget_key(self, share: _SenderShare, key: SequenceKey) -> None:
         numbers = share.keys.pop(key)
@@ -257,6 +287,12 @@ class SeenIdentities:
         self._forget(share, KEY_OCTETS + len(numbers) * INTERVAL_OCTETS)
 
     def _forget(self, share: _SenderShare, octets: int, count: int = 1) -> None:
-        share.octets -= octets
-        self.octets -= octets
+        self._count(share, -octets)
         self.forgotten += count
+        self.last_forgotten = described(share.sender)
+
+    def _count(self, share: _SenderShare, octets: int) -> None:
+        share.octets += octets
+        self.octets += octets
+        if not share.is_verified:
+            self._unverified_octets += octets

@@ -18,20 +18,19 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NamedTuple
 
 from relay.listener.admission.early_drop import chance_of_drop
 from relay.listener.admission.oldest_first import OldestFirst
 from relay.listener.admission.penalties import Penalties, SenderFault
 from relay.listener.admission.refusal_log import RefusalLog
-from relay.listener.admission.sender_source import is_in, source_of
 from relay.listener.admission.standing import Standing
 from relay.system.minute_log import MINUTE, MinuteLog
+from relay.values.address import LOOPBACK, is_in, source_of
 
 _log = logging.getLogger(__name__)
 
-LOOPBACK: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 SILENT_FOR: Final = 1.0
 """Seconds after which a connection that has sent nothing may make room for another."""
 UNPROVEN_FOR: Final = 5.0

@@ -37,7 +37,6 @@ from typing_extensions import override
 from relay.errors import RelayError
 from relay.listener.admission.admission import AdmittedConnection
 from relay.listener.admission.penalties import SenderFault
-from relay.listener.admission.sender_source import source_of
 from relay.listener.admission.source_log import SourceLog
 from relay.listener.ssh.channel_stream import BoundedChannel, ChannelStream
 from relay.listener.ssh.ssh_listener import EndpointCounters
@@ -46,7 +45,7 @@ from relay.transport.ssh.algorithms import SERVER, signature_algorithms
 from relay.transport.ssh.authorized_keys import AuthorizedKey, AuthorizedKeys
 from relay.transport.ssh.liveness import LivenessTimeouts
 from relay.transport.ssh.public_key import PublicKey
-from relay.values.address import Address
+from relay.values.address import Address, source_of
 from relay.values.text import bug_text, decoded, excerpt
 
 MAX_UNAUTHENTICATED: Final = 1 << 18

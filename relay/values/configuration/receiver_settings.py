@@ -1,13 +1,12 @@
 """The settings of `relay receive`: [receiver] and its tables. `relay.values.configuration.settings` has the others."""
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from relay.values.address import Address
+from relay.values.address import LOOPBACK, Address
 from relay.values.configuration.expect_settings import ReceiverExpect
 from relay.values.configuration.listener_url import ListenerUrl
 from relay.values.configuration.originator_settings import ReceiverOriginator, Zone
@@ -56,7 +55,7 @@ class ListenerSettings(Table):
     """An address is one of IPv4, or a /64 of IPv6. Not of `exempt_networks`."""
     max_unauthenticated: Connections = 100
     """Connections before the login by SSH, or the end of the handshake by TLS."""
-    exempt_networks: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+    exempt_networks: tuple[Network, ...] = LOOPBACK
     """Whose addresses have no ceiling and get no penalty; all senders behind a tunnel have a loopback address."""
     first_message_timeout: Annotated[Duration, between(60, 86_400, duration_text)] = 600.0
     """After which a connection is reset that has not sent a message yet."""

@@ -12,6 +12,7 @@ from relay.archive.filing.new_originators import NewOriginators
 from relay.syslog.rfc5424 import Identity
 from relay.values.provenance import Provenance, ReceiptMark
 
+BEHIND_SSHD = Provenance("127.0.0.1", "", "tcp://127.0.0.1:9999", "syslog")
 PEER = Provenance("192.0.2.7", "", "udp://0.0.0.0:514")
 KEY = "SHA256:0Zr3C0uEmkYLfV+jkYqVYJmYhKMrcbVqxrqcOqFVOzk"
 ROUTER = Provenance("198.51.100.4", KEY, "ssh://0.0.0.0:2222", "relp")
@@ -171,10 +172,10 @@ class TestTheCeiling:
         terms = FilingTerms(most_originators=3, bindings=(NameBinding(names=("fw*",), ssh_keys=frozenset({KEY})),))
         policy = FilingPolicy(terms, ["h1", "~others", "~disputed/fw1", "~aside/h9"])
 
-        def folder(host: bytes, sender: Provenance = PEER) -> str:
+        def folder(host: bytes, sender: Provenance = BEHIND_SSHD) -> str:
             return policy.file(named(host), sender, RECEIVED).folder
 
-        assert [folder(b"h%d" % number) for number in range(1, 6)] == ["h1", "h2", "h3", "192.0.2.7", "192.0.2.7"]
+        assert [folder(b"h%d" % number) for number in range(1, 6)] == ["h1", "h2", "h3", "127.0.0.1", "127.0.0.1"]
         others = [PEER._replace(peer=f"192.0.2.{number}") for number in range(20, 23)]
         assert [folder(b"h9", each) for each in others] == ["192.0.2.20", "192.0.2.21", "~others"]
         assert folder(b"h2", others[2]) == "h2"
@@ -182,10 +183,36 @@ class TestTheCeiling:
         assert [folder(b"fw%d" % number, ROUTER) for number in range(2, 6)] == ["fw2", "fw3", "~others", "~others"]
         assert (policy.counters.by_address, policy.counters.others) == (4, 3)
 
-    def test_twenty_thousand_names_make_half_as_many_folders(self) -> None:
+    def test_no_stranger_takes_the_last_name_from_the_others(self) -> None:
         policy = FilingPolicy(new_originators=NewOriginators(at_once=20_000))
-        folders = {policy.file(named(b"h%d" % number), PEER, RECEIVED).folder for number in range(20_000)}
-        assert len(folders) == 10_001
+
+        def begun(sender: Provenance, prefix: bytes) -> int:
+            folders = (policy.file(named(prefix + b"%d" % number), sender, RECEIVED).folder for number in range(20_000))
+            return sum(not folder.startswith("192.0.2.") and folder != "~others" for folder in folders)
+
+        strangers = [PEER._replace(peer=f"192.0.2.{number}") for number in range(1, 5)]
+        counts = [begun(stranger, b"s%d-" % index) for index, stranger in enumerate(strangers)]
+        assert counts == [5_000, 2_500, 1_249, 624]  # the strangers' addresses count too
+        assert policy.file(named(b"fw9"), PEER._replace(peer="198.51.100.1"), RECEIVED).folder == "fw9"
+        assert policy.file(named(b"fw10"), BEHIND_SSHD, RECEIVED).folder == "fw10"
+
+    def test_unverified_names_never_cost_a_verified_sender_its_folder(self) -> None:
+        known = [f"stranger{number}" for number in range(10_000)]
+        policy = FilingPolicy(folders=known, new_originators=NewOriginators(at_once=20_000))
+        assert policy.file(named(b"fw1"), PEER, RECEIVED).folder == "192.0.2.7"
+        assert policy.file(named(b"fw1"), ROUTER, RECEIVED).folder == "fw1"
+        for name in (b"stranger5", b"stranger6"):  # which are no longer counted, so one name is free again
+            assert policy.file(named(name), ROUTER, RECEIVED).folder == name.decode()
+        assert policy.file(named(b"fw2"), PEER, RECEIVED).folder == "fw2"
+        assert policy.file(named(b"fw3"), PEER, RECEIVED).folder == "192.0.2.7"
+
+    def test_the_addresses_of_one_ipv6_network_are_one_sender(self) -> None:
+        policy = FilingPolicy(new_originators=NewOriginators(at_once=2, a_second=0))
+        senders = [PEER._replace(peer=f"2001:db8::{number}") for number in range(1, 4)]
+        folders = [
+            policy.file(named(b"h%d" % number), sender, RECEIVED).folder for number, sender in enumerate(senders)
+        ]
+        assert folders == ["h0", "h1", "2001%3Adb8%3A%3A3"]
 
     def test_one_sender_begins_only_so_many_new_names_at_a_time(self) -> None:
         policy = FilingPolicy(FilingTerms(bindings=(NameBinding(names=("fw*",), ssh_keys=frozenset({KEY})),)))

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.archive.identity import Intervals, SequenceKey
-from relay.archive.writer.seen_identities import INTERVAL_OCTETS, KEY_OCTETS, SeenIdentities
+from relay.archive.writer.charged_sender import RECEIVER, charged_sender, described, is_verified
+from relay.archive.writer.seen_identities import INTERVAL_OCTETS, KEY_OCTETS, PART_OCTETS, SeenIdentities
 
 KEY = SequenceKey(b"router1", b"5f", b"audit")
 OTHER = SequenceKey(b"router2", b"5f", b"audit")
@@ -163,3 +164,45 @@ def test_what_became_known_since_the_last_commit_has_the_same_ceiling() -> None:
     for number in range(1000):
         seen.add(SequenceKey(b"router1", b"%d" % number, b"audit"), 1, sender="192.0.2.1")
     assert len(seen.take().numbers) <= 20
+
+
+def test_unverified_senders_make_the_archive_forget_nothing_of_verified_ones() -> None:
+    """A stranger with very many addresses, each of which invents runs."""
+    seen = SeenIdentities(max_octets=200 * KEY_OCTETS, max_sender_octets=60 * KEY_OCTETS)
+    for run in range(50):
+        seen.add(key_of(run), 1, sender="=SHA256:router")
+    for run in range(1_000, 6_000):
+        seen.add(key_of(run), 1, sender=f"2001:db8:{run}::/64")
+        assert seen.octets <= 201 * KEY_OCTETS
+    assert not any(seen.add(key_of(run), 1, sender="=SHA256:router") for run in range(50))
+    assert seen.forgotten > 4_900
+    assert seen.last_forgotten.startswith("2001:db8:")
+
+
+def test_a_verified_sender_pays_for_its_run_also_if_a_stranger_used_it_first() -> None:
+    seen = SeenIdentities(max_sender_octets=20 * KEY_OCTETS)
+    seen.add(key_of(0), 7, sender="192.0.2.1")
+    seen.add(key_of(0), 5, 1, 2, sender="192.0.2.1")
+    seen.add(key_of(0), 8, sender="=SHA256:router")
+    marks = seen.take()
+    for run in range(1, 1_000):
+        seen.add(key_of(run), 1, sender="192.0.2.1")
+    again = SeenIdentities()
+    again.restore(marks)
+    for each in (seen, again):
+        assert not each.add(key_of(0), 7, sender="192.0.2.1")
+        assert not each.add(key_of(0), 8, sender="=SHA256:router")
+        assert not each.add(key_of(0), 5, 1, 2, sender="=SHA256:router")
+        assert each.add(key_of(0), 5, 2, 2, sender="=SHA256:router")
+    assert seen.octets <= 22 * KEY_OCTETS + 2 * PART_OCTETS
+
+
+def test_a_charged_sender_is_what_was_verified_or_the_source() -> None:
+    senders = [
+        charged_sender("::ffff:192.0.2.1", None),
+        charged_sender("2001:db8::1", ""),
+        charged_sender("x", "SHA256:k"),
+    ]
+    assert senders == ["192.0.2.1", "2001:db8::/64", "=SHA256:k"]
+    assert [is_verified(each) for each in (*senders, RECEIVER)] == [False, False, True, True]
+    assert [described(each) for each in (senders[2], RECEIVER)] == ["SHA256:k", "the receiver itself"]

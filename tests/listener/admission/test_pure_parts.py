@@ -7,8 +7,8 @@ import pytest
 from relay.listener.admission.early_drop import chance_of_drop
 from relay.listener.admission.oldest_first import OldestFirst
 from relay.listener.admission.penalties import MAXIMUM, MINIMUM, Penalties, SenderFault
-from relay.listener.admission.sender_source import is_in, source_of
 from relay.listener.admission.standing import PER_SECOND, REMEMBERED, Standing
+from relay.values.address import is_in, source_of
 
 STRANGER = "192.0.2.9"
 
