@@ -74,6 +74,12 @@ def test_every_link_and_path_on_a_page_leads_somewhere(page: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("named", re.findall(r"`(tests/\S+\.py::\w+)`", (ROOT / "SECURITY.md").read_text()))
+def test_every_test_that_the_threat_model_names_exists(named: str) -> None:
+    file, _, name = named.partition("::")
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE)
+
+
 @pytest.mark.parametrize("change", ["", all_users.CLEARED])
 def test_the_manual_quotes_the_message_to_all_users(change: str) -> None:
     assert all_users.TEXTS[AUDITD_DOWN + change] in (ROOT / "docs" / "sources.md").read_text()
