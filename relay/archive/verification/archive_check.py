@@ -27,6 +27,7 @@ from relay.archive.completeness.spans import Span
 from relay.archive.days.vanished_days import read_vanished
 from relay.archive.export import MANIFEST, SUMS, Manifest, read_manifest
 from relay.archive.filing.bound_names import BoundNames
+from relay.archive.identity import Intervals
 from relay.archive.layout import ASIDE, LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in, unknown_in
 from relay.archive.reading.day_log import DayLog
 from relay.archive.reading.log_octets import OpenLogs
@@ -116,12 +117,14 @@ class ArchiveCheck:
         found = replay(data, take)
         if found.damaged or not found.records:  # it is never without its first record, whatever crashes
             self.places.append(ArchiveDefect("index", journal.path, octets=len(data)))
-        known: dict[str, dict[RunAndType, list[Span]]] = {}
+        known: dict[str, dict[RunAndType, Intervals]] = {}
         for marks in seen.all():
             for numbers in marks.numbers:
                 originator, run, kind = numbers.key
-                known.setdefault(originator.decode(), {})[RunAndType(run, kind)] = list(numbers.spans)
-        return sizes.days, known
+                held = known.setdefault(originator.decode(), {}).setdefault(RunAndType(run, kind), Intervals())
+                for first, last in numbers.spans:  # of one sender
+                    held.add_all(first, last)
+        return sizes.days, {name: {key: list(held) for key, held in keys.items()} for name, keys in known.items()}
 
     def _read_open_days(self) -> dict[str, DaySizes]:
         """The sizes of open days by the journal as it is now; it is read again only when it has changed."""

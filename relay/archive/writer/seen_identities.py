@@ -1,13 +1,15 @@
 """Which events the archive holds: the numbers seen of each originator, run and type. Pure.
 
 An event that came in parts (`relayPart="2/5"`) is remembered part by part until it is complete, then as its number
-alone. An identity is charged to the sender from whom its run and type came first.
+alone. Each sender has a memory of its own, also of a run that others send too: what they send neither resets its parts
+nor makes it forgotten. A number is seen when any of them has sent it; then the stored octets decide (`repetitions`).
 
 Ceilings are in octets of memory, estimated: `max_octets` in all, half of that for all unverified senders together, and
 `max_sender_octets` for one sender, so that a sender that invents identities makes the archive forget only its own. At a
 ceiling the longest untouched run and type is forgotten, or the lowest numbers where one run and type has nearly all.
 Above a ceiling of several senders, those that have most are cut to one level; the unverified never cost a verified one
-its share of the other half. What is forgotten can be stored twice but is never lost; `forgotten` counts it.
+its share of the other half. Of one run and type the first `MAX_HOLDERS` unverified senders are remembered. What is
+forgotten can be stored twice but is never lost; `forgotten` counts it.
 """
 
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ MAX_SENDER_OCTETS: Final = 8 * 1024 * 1024
 KEY_OCTETS: Final = 700
 INTERVAL_OCTETS: Final = 96
 PART_OCTETS: Final = 700
+MAX_HOLDERS: Final = 8
+"""A message is compared with each of them, and datagrams can have any number of invented addresses."""
 _LEFT: Final = 7 / 8
 """What remains of a ceiling of several senders when it was reached."""
 _AT_ONCE: Final = 1000
@@ -55,7 +59,7 @@ class SeenMarks(NamedTuple):
 class _SenderShare:
     """What is charged to one sender."""
 
-    __slots__ = ("is_verified", "keys", "octets", "partial", "sender")
+    __slots__ = ("is_verified", "keys", "new", "octets", "partial", "sender")
 
     def __init__(self, sender: str) -> None:
         self.sender = sender
@@ -63,6 +67,8 @@ class _SenderShare:
         self.octets = 0
         self.keys: dict[SequenceKey, Intervals] = {}
         """The longest untouched first."""
+        self.new: dict[SequenceKey, Intervals] = {}
+        """What became seen since the last `take`."""
         self.partial: dict[tuple[SequenceKey, int], tuple[int, int]] = {}
         """Key and number → parts, and a bitmap of those that came; the longest begun first."""
 
@@ -80,47 +86,58 @@ class SeenIdentities:
         self._max_octets = max_octets
         self._max_sender_octets = max_sender_octets
         self._senders: dict[str, _SenderShare] = {}
-        self._owner: dict[SequenceKey, _SenderShare] = {}
-        self._new_numbers: dict[SequenceKey, Intervals] = {}
+        self._holders: dict[SequenceKey, dict[str, _SenderShare]] = {}
+        """Who has sent messages of a run and type."""
+        self._changed: dict[str, _SenderShare] = {}
+        """Shares in which something is new since the last `take`."""
         self._new_parts: list[MessagePart] = []
 
     def add(self, key: SequenceKey, number: int, part: int = 1, parts: int = 1, sender: str = "") -> bool:
-        """Mark as seen; False when it was seen before."""
-        share = self._owner.get(key)
+        """Mark as seen; False when it was seen before, from any sender."""
+        holders = self._holders.get(key)
+        share = holders.get(sender) if holders is not None else None
         if share is None:
-            share = self._new_key(key, sender)
-        elif not share.is_verified and is_verified(sender):
-            share = self._take_over(key, share, sender)
+            share = self._share(key, sender)
+            holders = self._holders[key]
+        is_known = holders is not None and len(holders) > 1 and self._is_known_from_others(key, number, sender)
+        if share is None:
+            return not is_known
         numbers = share.keys[key]
         if parts != 1:
-            return number not in numbers and self._add_part(share, MessagePart(key, number, part, parts, sender))
-        new = self._new_numbers.get(key)
+            is_new = number not in numbers and self._add_part(share, MessagePart(key, number, part, parts, sender))
+            return is_new and not is_known
+        new = share.new.get(key)
         if new is not None and not share.partial and numbers.follow(number):  # nearly every message
             if not new.follow(number):
                 new.add(number)
-            return True
+            return not is_known
         before = len(numbers)
         if not numbers.add(number):
             return False
         self._finish(share, key, number)
         if len(numbers) != before:
             self._charge(share, (len(numbers) - before) * INTERVAL_OCTETS, key)
-        return True
+        return not is_known
 
     def has_none_of(self, key: SequenceKey, first: int, last: int) -> bool:
         """Whether `add` would certainly be True for each number from `first` to `last`."""
-        share = self._owner.get(key)
-        return share is None or (not share.partial and not share.keys[key].overlapping(first, last))
+        holders = self._holders.get(key)
+        return holders is None or not any(
+            share.partial or share.keys[key].overlapping(first, last) for share in holders.values()
+        )
+
+    def _is_known_from_others(self, key: SequenceKey, number: int, sender: str) -> bool:
+        return any(number in share.keys[key] for name, share in self._holders[key].items() if name != sender)
 
     def add_all(self, key: SequenceKey, first: int, last: int, sender: str = "") -> None:
         """Mark `first` to `last` as seen."""
-        share = self._owner.get(key) or self._new_key(key, sender)
-        if not share.is_verified and is_verified(sender):
-            share = self._take_over(key, share, sender)
+        share = self._share(key, sender)
+        if share is None:
+            return
         numbers = share.keys[key]
         before = len(numbers)
         numbers.add_all(first, last)
-        self._new_numbers.setdefault(key, Intervals()).add_all(first, last)
+        self._new_of(share, key).add_all(first, last)
         self._charge(share, (len(numbers) - before) * INTERVAL_OCTETS, key)
 
     def restore(self, marks: SeenMarks) -> None:
@@ -128,7 +145,7 @@ class SeenIdentities:
         for key, spans, sender in marks.numbers:
             for first, last in spans:
                 self.add_all(key, first, last, sender)
-            share = self._owner.get(key)
+            share = self._holders.get(key, {}).get(sender)
             if share is not None:
                 share.keys[key] = share.keys.pop(key)
         for part in marks.parts:
@@ -138,13 +155,13 @@ class SeenIdentities:
     def take(self) -> SeenMarks:
         """What became seen since the last call."""
         numbers: list[SeenNumbers] = []
-        for key, intervals in self._new_numbers.items():
-            share = self._owner.get(key)
-            numbers.append(SeenNumbers(key, tuple(intervals), "" if share is None else share.sender))
-            if share is not None:
+        for share in self._changed.values():
+            for key, intervals in share.new.items():
+                numbers.append(SeenNumbers(key, tuple(intervals), share.sender))
                 share.keys[key] = share.keys.pop(key)
+            share.new = {}
         marks = SeenMarks(tuple(numbers), tuple(self._new_parts))
-        self._new_numbers = {}
+        self._changed = {}
         self._new_parts = []
         return marks
 
@@ -167,35 +184,30 @@ class SeenIdentities:
         ]
         yield SeenMarks(tuple(numbers), tuple(parts))
 
-    def _new_key(self, key: SequenceKey, sender: str) -> _SenderShare:
-        share = self._senders.get(sender)
-        if share is None:
-            share = self._senders[sender] = _SenderShare(sender)
+    def _share(self, key: SequenceKey, sender: str) -> _SenderShare | None:
+        """The sender's share, with this key in it; None: too many unverified senders have the key already."""
+        holders = self._holders.setdefault(key, {})
+        if sender in holders:
+            return holders[sender]
+        share = self._senders.get(sender) or _SenderShare(sender)
+        if not share.is_verified and sum(not each.is_verified for each in holders.values()) >= MAX_HOLDERS:
+            return None
+        self._senders[sender] = holders[sender] = share
         share.keys[key] = Intervals()
-        self._owner[key] = share
         self._charge(share, KEY_OCTETS, key)
         return share
 
-    def _take_over(self, key: SequenceKey, former: _SenderShare, sender: str) -> _SenderShare:
-        """Charge a key to a verified sender, so that an unverified one does not decide when it is forgotten."""
-        share = self._senders.setdefault(sender, _SenderShare(sender))
-        numbers = share.keys[key] = former.keys.pop(key)
-        self._owner[key] = share
-        moved = {place: former.partial.pop(place) for place in list(former.partial) if place[0] == key}
-        share.partial.update(moved)
-        octets = KEY_OCTETS + len(numbers) * INTERVAL_OCTETS + len(moved) * PART_OCTETS
-        self._count(former, -octets)
-        if not former.keys:
-            del self._senders[former.sender]
-        self._charge(share, octets, key)
-        return share
+    def _new_of(self, share: _SenderShare, key: SequenceKey) -> Intervals:
+        """What of a key became seen since the last `take`."""
+        new = share.new.get(key)
+        if new is None:
+            new = share.new[key] = Intervals()
+            self._changed[share.sender] = share
+        return new
 
     def _finish(self, share: _SenderShare, key: SequenceKey, number: int) -> None:
         """Note that a number is complete."""
-        new = self._new_numbers.get(key)
-        if new is None:
-            new = self._new_numbers[key] = Intervals()
-        new.add(number)
+        self._new_of(share, key).add(number)
         if share.partial and share.partial.pop((key, number), None) is not None:
             self._charge(share, -PART_OCTETS, key)
 
@@ -279,8 +291,11 @@ class SeenIdentities:
 
     def _forget_key(self, share: _SenderShare, key: SequenceKey) -> None:
         numbers = share.keys.pop(key)
-        del self._owner[key]
-        self._new_numbers.pop(key, None)  # else one commit could collect any number of keys
+        holders = self._holders[key]
+        del holders[share.sender]
+        if not holders:
+            del self._holders[key]
+        share.new.pop(key, None)  # else one commit could collect any number of keys
         for place in [place for place in share.partial if place[0] == key]:
             del share.partial[place]
             self._forget(share, PART_OCTETS)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.archive.identity import Intervals, SequenceKey
 from relay.archive.writer.charged_sender import RECEIVER, charged_sender, described, is_verified
-from relay.archive.writer.seen_identities import INTERVAL_OCTETS, KEY_OCTETS, PART_OCTETS, SeenIdentities
+from relay.archive.writer.seen_identities import INTERVAL_OCTETS, KEY_OCTETS, MAX_HOLDERS, SeenIdentities
 
 KEY = SequenceKey(b"router1", b"5f", b"audit")
 OTHER = SequenceKey(b"router2", b"5f", b"audit")
@@ -179,22 +179,85 @@ def test_unverified_senders_make_the_archive_forget_nothing_of_verified_ones() -
     assert seen.last_forgotten.startswith("2001:db8:")
 
 
-def test_a_verified_sender_pays_for_its_run_also_if_a_stranger_used_it_first() -> None:
+ROUTER, STRANGER = "=SHA256:router", "192.0.2.1"
+
+
+def test_each_sender_pays_for_its_own_numbers_of_a_run() -> None:
     seen = SeenIdentities(max_sender_octets=20 * KEY_OCTETS)
-    seen.add(key_of(0), 7, sender="192.0.2.1")
-    seen.add(key_of(0), 5, 1, 2, sender="192.0.2.1")
-    seen.add(key_of(0), 8, sender="=SHA256:router")
+    seen.add(key_of(0), 7, sender=STRANGER)
+    seen.add(key_of(0), 5, 1, 2, sender=STRANGER)
+    seen.add(key_of(0), 8, sender=ROUTER)
     marks = seen.take()
     for run in range(1, 1_000):
-        seen.add(key_of(run), 1, sender="192.0.2.1")
+        seen.add(key_of(run), 1, sender=STRANGER)
+    assert not seen.add(key_of(0), 8, sender=ROUTER)
+    assert seen.add(key_of(0), 7, sender=ROUTER), "the stranger's own is forgotten"
     again = SeenIdentities()
     again.restore(marks)
-    for each in (seen, again):
-        assert not each.add(key_of(0), 7, sender="192.0.2.1")
-        assert not each.add(key_of(0), 8, sender="=SHA256:router")
-        assert not each.add(key_of(0), 5, 1, 2, sender="=SHA256:router")
-        assert each.add(key_of(0), 5, 2, 2, sender="=SHA256:router")
-    assert seen.octets <= 22 * KEY_OCTETS + 2 * PART_OCTETS
+    for sender in (ROUTER, STRANGER):
+        assert not again.add(key_of(0), 7, sender=sender)
+        assert not again.add(key_of(0), 8, sender=sender)
+
+
+def test_holes_that_a_stranger_makes_in_a_routers_run_are_forgotten_with_the_strangers() -> None:
+    for first, second in ((ROUTER, STRANGER), (STRANGER, ROUTER)):
+        seen = SeenIdentities(max_sender_octets=KEY_OCTETS + 10 * INTERVAL_OCTETS)
+        for sender in (first, second):
+            for number in range(1, 2001, 2) if sender is STRANGER else range(3000, 3100):
+                seen.add(KEY, number, sender=sender)
+            seen.take()
+        assert not any(seen.add(KEY, number, sender=ROUTER) for number in range(3000, 3100))
+        assert seen.octets <= 2 * (KEY_OCTETS + 11 * INTERVAL_OCTETS)
+
+
+def test_a_strangers_parts_neither_complete_nor_reset_an_event() -> None:
+    seen = SeenIdentities()
+    assert seen.add(KEY, 1, 1, 2, sender=ROUTER)
+    assert seen.add(KEY, 1, 2, 2, sender=STRANGER)
+    assert seen.add(KEY, 1, 1, 3, sender=STRANGER)
+    assert not seen.add(KEY, 1, 1, 2, sender=ROUTER)
+    assert seen.add(KEY, 1, 2, 2, sender=ROUTER)
+    assert not seen.add(KEY, 1, sender=ROUTER)
+
+
+def test_a_number_is_seen_whoever_sent_it_so_that_its_octets_are_compared() -> None:
+    seen = SeenIdentities()
+    assert seen.add(KEY, 1, sender=STRANGER)
+    assert not seen.add(KEY, 1, sender=ROUTER)
+    assert not seen.has_none_of(KEY, 1, 5)
+    assert seen.has_none_of(KEY, 2, 5)
+    restored = SeenIdentities()
+    for marks in seen.all():
+        restored.restore(marks)
+    assert not restored.add(KEY, 1, sender="another")
+
+
+def test_invented_addresses_leave_one_run_few_memories_and_verified_senders_theirs() -> None:
+    seen = SeenIdentities()
+    for number in range(1000):
+        assert seen.add(KEY, number, sender=f"192.0.2.{number}")
+    assert seen.octets <= MAX_HOLDERS * (KEY_OCTETS + INTERVAL_OCTETS)
+    assert seen.add(KEY, 5000, sender=ROUTER)
+    assert not seen.add(KEY, 5000, sender=ROUTER)
+    assert not seen.add(KEY, 5000, sender="198.51.100.1")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([ROUTER, STRANGER]), st.integers(1, 8), st.integers(1, 3), st.sampled_from([1, 3])),
+        max_size=60,
+    )
+)
+def test_what_a_router_repeats_is_known_whatever_a_stranger_sends(came: list[tuple[str, int, int, int]]) -> None:
+    seen, sent = SeenIdentities(), set[tuple[int, int, int]]()
+    for index, (sender, number, wish, of) in enumerate(came):
+        part = min(wish, of)
+        if index % 7 == 0:
+            seen.take()
+        was_new = seen.add(KEY, number, part, of, sender)
+        if sender is ROUTER:
+            assert not (was_new and (number, part, of) in sent)
+            sent.add((number, part, of))
 
 
 def test_a_charged_sender_is_what_was_verified_or_the_source() -> None:
