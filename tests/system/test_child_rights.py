@@ -124,3 +124,28 @@ def test_one_that_exceeds_its_time_is_killed_with_what_it_has_started(tmp_path: 
             return True
 
     wait_until(is_over, 20, "the end of what it has started")
+
+
+def test_a_program_that_every_user_can_change_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is found along PATH, as wall and systemctl are."""
+    program = tmp_path / "wall"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    command.run(["wall"], timeout=20)
+    tmp_path.chmod(0o777)
+    with pytest.raises(UnavailableError, match=rf"wall: every user can write to the folder {tmp_path} \(mode 0777\)"):
+        command.run(["wall"], timeout=20)
+
+
+@pytest.mark.parametrize("path", ["", ".", "bin", ":/nonexistent"])
+def test_a_program_in_the_working_directory_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    for folder in (tmp_path, tmp_path / "bin"):
+        folder.mkdir(exist_ok=True)
+        (folder / "wall").write_text("#!/bin/sh\n")
+        (folder / "wall").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", path)
+    assert command.find("wall") is None

@@ -30,8 +30,11 @@ def environment_of_children() -> dict[str, str]:
 
 
 def find(name: str) -> str | None:
-    """The path of an executable file, found along PATH unless `name` is absolute; None without one."""
-    return None if "/" in name and not os.path.isabs(name) else shutil.which(name)
+    """The absolute path of an executable file, found along PATH unless `name` is one; None without one."""
+    if "/" in name and not os.path.isabs(name):
+        return None
+    found = shutil.which(name)
+    return found if found is not None and os.path.isabs(found) else None  # PATH may name the working directory
 
 
 def run(
@@ -62,12 +65,14 @@ def code(
 ) -> int:
     """Run it and return its exit code, or the negative number of the signal that ended it.
 
-    UnavailableError when it cannot be run, or does not end within `timeout` seconds.
+    UnavailableError when it cannot be run, does not end within `timeout` seconds, or can be changed by other users.
     """
     name = command[0]
     path = find(name)
     if path is None:
         raise UnavailableError(name, "there is no such program, or it is not executable")
+    if objection := mode_objection(path):
+        raise UnavailableError(name, *objection)
     try:
         process = start([path, *command[1:]], environment_of_children() | dict(environment or {}), rights)
     except OSError as error:
