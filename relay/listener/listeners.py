@@ -16,7 +16,8 @@ from relay.listener.reception.listener_counters import ListenerCounters
 from relay.listener.reception.stream_terms import StreamTerms
 from relay.listener.tcp import StreamListener
 from relay.listener.tls import ServerIdentity, TlsListener
-from relay.listener.unix_socket import SocketFile, binding_of_path
+from relay.listener.unix_socket import binding_of_path
+from relay.system.files.socket_file import SocketFile
 from relay.values.address import Address
 from relay.values.configuration.listener_url import UNIX, ListenerUrl
 from relay.values.configuration.receiver_settings import ListenerSettings

@@ -188,17 +188,18 @@ class Forwarder(RunningParts):
             self._parts = self._parts._replace(servers=wanted.servers)
         await self._end_ports((*ports.exchanged, *ports.ended))
         begun = {*ports.exchanged, *ports.begun}
-        self._begin_ports(each for each in settings.port_forwarding if str(each.local) in begun)
+        self._begin_ports(each for each in settings.port_forwarding if each.listens_on in begun)
         self._parts = self._parts._replace(port_forwardings=wanted.port_forwardings)
         still_ending = await self._exchange_sources(settings, changes.sources, wanted.sources)
         self._settings = settings
         return still_ending
 
     def _begin_ports(self, forwardings: Iterable[PortForwarding]) -> None:
-        """Let other programs use these forwardings, by their local ports."""
+        """Let other programs use these forwardings, by their local ports or sockets, if they have any."""
         for forwarding in forwardings:
-            port = self._ports[str(forwarding.local)] = PortForward(forwarding)
-            port.start()
+            if forwarding.listens_on:
+                port = self._ports[forwarding.listens_on] = PortForward(forwarding)
+                port.start()
 
     async def _end_ports(self, names: Iterable[str]) -> None:
         ports = [self._ports.pop(name) for name in names if name in self._ports]
@@ -291,7 +292,7 @@ async def forward(start: LoadedConfiguration, read_again: Callable[[], LoadedCon
                 names = {
                     "sources": [f"{source.name} ({source.origin})" for source in settings.source],
                     "servers": [server.display_name for server in settings.remote_logging_server],
-                    "port-forwardings": [str(each.local) for each in settings.port_forwarding],
+                    "port-forwardings": [each.listens_on for each in settings.port_forwarding if each.listens_on],
                 }
                 summary = "; ".join(f"{kind}: {', '.join(named)}" for kind, named in names.items() if named)
                 with serving():

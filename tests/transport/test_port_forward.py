@@ -20,7 +20,8 @@ from harness.waiting import wait_until
 
 from relay.errors import CannotCreateError, PermissionRefusedError, RelayError, TemporaryError, UnavailableError
 from relay.transport.retry import Backoff
-from relay.transport.ssh.forwarding import local_clients, local_port, port_forward
+from relay.transport.ssh.forwarding import local_clients, local_port
+from relay.transport.ssh.forwarding.local_listener import LocalListener
 from relay.transport.ssh.forwarding.port_forward import PortForward, PortForwardLimits
 from relay.transport.ssh.session import ChannelShortageError, SshSession
 
@@ -331,7 +332,7 @@ def test_a_session_that_dies_before_the_listener_starts_leaves_no_port_open(
 
     with SshSession.connect(settings, stop) as session:
         session.close()
-        listener = port_forward._LocalListener(session, settings, clients, report)
+        listener = LocalListener(session, settings, clients, report)
         with contextlib.closing(listener), pytest.raises(UnavailableError):
             listener.listen()
     local_port.require_free(settings.local_address, settings.local_port)

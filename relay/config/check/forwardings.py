@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from relay.config.check.files import Finding, unreadable, unusable_key
 from relay.config.key_path import KeyPath
 from relay.errors import RelayError
+from relay.transport.ssh.forwarding.local_socket import ids_of
 from relay.transport.ssh.known_hosts import KnownHosts
 from relay.values.address import Address
 from relay.values.configuration.settings import PortForwarding
 
 
 def forwarding_mistakes(path: KeyPath, forwarding: PortForwarding) -> Iterator[Finding]:
-    """A private key that cannot be used, and a server whose host key is not known."""
+    """A private key that cannot be used, users that do not exist, and a server whose host key is not known."""
     if sentence := unusable_key(forwarding.private_key, forwarding.algorithms):
         yield (*path, "private-key"), sentence
+    try:
+        ids_of(forwarding.local_users)
+    except RelayError as error:
+        yield (*path, "local-users"), f"{error.cause}; {error.remedy}"
     server = Address(forwarding.server_address, forwarding.server_port)
     if sentence := unreadable(forwarding.known_hosts):
         exists = os.path.lexists(forwarding.known_hosts)

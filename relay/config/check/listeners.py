@@ -64,8 +64,16 @@ def claims_of(settings: Settings, program: Program) -> Iterator[Claim]:
                 yield Claim(("source", index, "listen", number), url)
         if isinstance(source, SyslogSource) and source.tls is not None:
             yield Claim(("source", index, "tls", "listen"), ListenerUrl("tcp", source.tls.listen))
+    yield from local_ends(settings)
+
+
+def local_ends(settings: Settings) -> Iterator[Claim]:
+    """Where port-forwardings listen for other programs."""
     for index, forwarding in enumerate(settings.port_forwarding):
-        yield Claim(("port-forwarding", index, "local-port"), ListenerUrl("tcp", forwarding.local))
+        if forwarding.local_listener:
+            path = forwarding.local_socket
+            url = ListenerUrl("unix", path=path) if path else ListenerUrl("tcp", forwarding.local)
+            yield Claim(("port-forwarding", index, "local-socket" if path else "local-port"), url)
 
 
 def claimed_twice(settings: Settings, program: Program) -> Iterator[Finding]:

@@ -42,7 +42,7 @@ from relay.program.connection_test.report import (
 )
 from relay.program.connection_test.sizes import largest_accepted
 from relay.program.connection_test.test_request import TestRequest
-from relay.program.connection_test.this_machine import inspect_local_port
+from relay.program.connection_test.this_machine import inspect_local_listener
 from relay.spool.cursor import Cursor
 from relay.syslog.auditd_remote import LARGEST_RECORD
 from relay.system.clock import wall_clock
@@ -250,7 +250,7 @@ class ServerTest:
         self._log.passed(passed, finding)
         if self._forwarding is not None and passed is TestStep.AUTHENTICATION:
             directory = self._settings.relay.state_directory
-            self._log.passed(TestStep.LOCAL_PORT, inspect_local_port(Disk(), self._forwarding.local, directory))
+            self._log.passed(TestStep.LOCAL_PORT, inspect_local_listener(Disk(), self._forwarding, directory))
         elif self._by_datagrams and passed is TestStep.NAME_RESOLUTION:
             self._log.skip_to(TestStep.BANNER, "udp knows no connection")
             self._log.skip_to(TestStep.MESSAGE, _NO_FORWARDING)

@@ -14,8 +14,9 @@ from relay.delivery.sessions.session_steps import StepFinding
 from relay.errors import RelayError, StorageError
 from relay.spool.store import FOLDERS, LOCK, SLOTS
 from relay.system.disk import Disk
+from relay.system.files.socket_file import is_served
 from relay.transport.ssh.forwarding import local_port
-from relay.values.address import Address
+from relay.values.configuration.settings import PortForwarding
 
 LOW_SPACE: Final = 100 * 1024**2
 """Bytes; less free space than this is a warning."""
@@ -70,14 +71,20 @@ def _space(size: int) -> str:
     return f"{size / _GIBIBYTE:.1f} GiB" if size >= _GIBIBYTE else f"{size // _MEBIBYTE} MiB"
 
 
-# --- The local port ---
+# --- The local listener ---
 
 
-def inspect_local_port(disk: Disk, local: Address, state_directory: str) -> StepFinding:
-    """Whether the port-forwarding's local port is free, or the running relay's own. Never an error.
+def inspect_local_listener(disk: Disk, forwarding: PortForwarding, state_directory: str) -> StepFinding:
+    """Whether the port-forwarding's local port or socket is free, or the running relay's own. Never an error.
 
     relay's own delivery does not use it, so another program that has it is only in the way of third programs.
     """
+    if not forwarding.local_listener:
+        return StepFinding("local-listener = false: other programs cannot use this session")
+    if path := forwarding.local_socket:
+        served = "is served, by relay if it runs" if is_served(path) else "is free"
+        return StepFinding(f"{path} {served}")
+    local = forwarding.local
     try:
         local_port.require_free(local.host, local.port)
     except RelayError as error:

@@ -22,6 +22,9 @@ _NONE: Final[_Specifications] = MappingProxyType({})
 _NOT_OF_THE_SESSION: Final = {"start": "oldest", "network_failure_action": "retry", "network_failure_timeout": 600.0}
 """Keys of a server that change without its session: housekeeping's, and the start of a new server."""
 
+_OF_OTHER_PROGRAMS: Final = {"local_listener": True, "local_socket": "", "local_users": ()}
+"""Keys of a port-forwarding that change without the sessions of relay's own delivery."""
+
 _KEYS: Final = {
     "ssh": "host key and authorized keys of [receiver.ssh]",
     "tls": "certificate, private key and CA of [receiver.tls]",
@@ -123,7 +126,9 @@ def parts_of_run(settings: Settings, digests: Digests) -> PartsByName:
         sources=sources,
         servers=_servers(settings, settings.remote_logging_server, digests),
         port_forwardings={
-            str(each.local): (each, _digests_of(digests, *_files(each))) for each in settings.port_forwarding
+            each.listens_on: (each, _digests_of(digests, *_files(each)))
+            for each in settings.port_forwarding
+            if each.listens_on
         },
         policies=_policies(settings),
         fixed={"relay.state-directory": settings.relay.state_directory},
@@ -172,8 +177,9 @@ def _servers(settings: Settings, servers: Sequence[RemoteLoggingServer], digests
         forwarding = settings.forwarding_of(server)
         files = (*_files(server), *(_files(forwarding) if forwarding is not None else ()))
         table = server.model_copy(update=_NOT_OF_THE_SESSION)
+        session = forwarding and forwarding.model_copy(update=_OF_OTHER_PROGRAMS)
         bindings = settings.receiver.originator if server.originators else ()
-        found[server.display_name] = table, forwarding, bindings, _digests_of(digests, *files)
+        found[server.display_name] = table, session, bindings, _digests_of(digests, *files)
     return found
 
 

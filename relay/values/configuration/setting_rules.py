@@ -86,6 +86,11 @@ def path(text: str) -> str:
     return line(text)
 
 
+def socket_path(text: str) -> str:
+    """The absolute path of a Unix socket."""
+    return ListenerUrl.parse(f"unix://{path(text)}").path
+
+
 def certificates(text: str) -> str:
     """A file's path, or the content of such a file: certificates in PEM."""
     if not is_pem(text):

@@ -45,6 +45,7 @@ AppName = Annotated[
 """RFC 5424 section 6.2.5."""
 Path = Annotated[str, AfterValidator(rules.path)]
 PathOrEmpty = Annotated[str, AfterValidator(rules.or_empty(rules.path))]
+SocketPathOrEmpty = Annotated[str, AfterValidator(rules.or_empty(rules.socket_path))]
 Certificates = Annotated[str, AfterValidator(rules.or_empty(rules.certificates))]
 Fingerprint = Annotated[str, AfterValidator(rules.or_empty(rules.fingerprint))]
 Program = Annotated[tuple[str, ...], AfterValidator(rules.command)]

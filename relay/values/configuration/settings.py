@@ -38,6 +38,7 @@ from relay.values.configuration.setting_types import (
     SdId,
     Severity,
     Size,
+    SocketPathOrEmpty,
     Table,
     contradiction,
 )
@@ -147,6 +148,12 @@ class PortForwarding(Table):
 
     local_address: Ip = "127.0.0.1"
     local_port: Port = 7777
+    local_listener: Flag = True
+    """Whether other programs may use the session; relay's own delivery needs no local end."""
+    local_socket: SocketPathOrEmpty = ""
+    """A Unix socket in place of the local address and port."""
+    local_users: Annotated[tuple[FilledLine, ...], AfterValidator(distinct)] = ()
+    """Who may connect to the socket, by name or number."""
     remote_host: Host = "127.0.0.1"
     remote_port: Port = 9999
     server_address: Host
@@ -160,6 +167,27 @@ class PortForwarding(Table):
     def local(self) -> Address:
         """The address and port that a server must have to be reached through this session."""
         return Address(self.local_address, self.local_port)
+
+    @property
+    def listens_on(self) -> str:
+        """The local address and port, or the socket, on which other programs are accepted; "" if none are."""
+        return (self.local_socket or str(self.local)) if self.local_listener else ""
+
+    @model_validator(mode="after")
+    def _has_users_for_its_socket(self) -> "PortForwarding":
+        mistakes = []
+        if self.local_socket and not self.local_users:
+            sentence = "needs `local-users`, the users whose programs may connect to it"
+            mistakes.append(contradiction(sentence, ("local-socket",), self.local_socket))
+        if self.local_users and not self.local_socket:
+            sentence = "needs a `local-socket`, because every user of this machine can connect to a TCP port"
+            mistakes.append(contradiction(sentence, ("local-users",), list(self.local_users)))
+        if self.local_socket and not self.local_listener:
+            sentence = "has no effect with `local-listener = false`; leave one of them out"
+            mistakes.append(contradiction(sentence, ("local-socket",), self.local_socket))
+        if mistakes:
+            raise ValidationError.from_exception_data("port-forwarding", mistakes)
+        return self
 
     def leads_to(self, server: "RemoteLoggingServer") -> bool:
         """Whether the server's address is the local end."""

@@ -94,6 +94,12 @@ def test_the_same_configuration_changes_nothing_and_keeps_every_part() -> None:
             "auditor",
             ["server second exchanged", "port-forwarding 127.0.0.1:7778 exchanged"],
         ),
+        (("port-forwarding", 1, "local-listener"), False, ["port-forwarding 127.0.0.1:7778 ended"]),
+        (
+            ("port-forwarding", 1),
+            {**DOCUMENT["port-forwarding"][1], "local-socket": "/run/x", "local-users": ["root"]},
+            ["port-forwarding 127.0.0.1:7778 ended", "port-forwarding /run/x begun"],
+        ),
         (("receiver", "listen"), ["tcp://127.0.0.1:1"], []),
     ],
 )

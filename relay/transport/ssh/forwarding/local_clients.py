@@ -3,7 +3,7 @@
 At the ceiling the oldest connection that has sent nothing for a second is closed first. If there is none, a program of
 another user gets the place of the connection that was quiet for longest, of the user that has the most: so no user can
 take the forwarding away from the others. The users are those of /proc/net/tcp, which is read a few times a second at
-most; without it, only silent connections make room.
+most; without it, only silent connections make room. A Unix socket names the user itself, and has numbers for ports.
 """
 
 import contextlib
@@ -32,6 +32,8 @@ class _LocalClient:
 
     port: int
     """Its own."""
+    user: int | None
+    """None: to be looked up."""
     last: float
     """When it began, or sent something last (monotonic)."""
     is_connected: bool = False
@@ -64,13 +66,13 @@ class LocalClients:
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, connection: socket.socket, port: int) -> bool:
-        """Add a connection from that port of a program, unless there are too many already."""
+    def admit(self, connection: socket.socket, port: int, user: int | None = None) -> bool:
+        """Add a connection from that port of a program, of that user if it is known, unless there are too many."""
         with self._changed:
             staying = sum(not client.is_cut for client in self._open.values())
-            if staying >= self.ceiling and self._cut_one(port) is None:
+            if staying >= self.ceiling and self._cut_one(port, user) is None:
                 return False
-            self._open[connection] = _LocalClient(port, self._monotonic())
+            self._open[connection] = _LocalClient(port, user, self._monotonic())
             return True
 
     def connected(self, connection: socket.socket) -> None:
@@ -93,7 +95,8 @@ class LocalClients:
             leaving = [each for each, it in self._open.items() if it.is_cut]
             if not leaving:
                 self.ceiling = max(1, sum(client.is_connected for client in self._open.values()))
-                if (cut := self._cut_one(port)) is None:
+                user = next((it.user for it in self._open.values() if it.port == port), None)
+                if (cut := self._cut_one(port, user)) is None:
                     return False
                 leaving = [cut]
             return self._changed.wait_for(lambda: any(each not in self._open for each in leaving), seconds)
@@ -110,26 +113,27 @@ class LocalClients:
             for connection in self._open:
                 _shut(connection)
 
-    def _cut_one(self, newcomer: int) -> socket.socket | None:
+    def _cut_one(self, newcomer: int, user: int | None) -> socket.socket | None:
         """End the connection that makes room for a newcomer from that port, if there is one; returns it."""
         if len(self._open) >= 2 * self.ceiling:  # as many are cut, and still blocked
             return None
         now = self._monotonic()
         staying = {each: it for each, it in self._open.items() if it.port != newcomer and not it.is_cut}
         silent = (each for each, it in staying.items() if not it.has_sent and it.last <= now - SILENT_FOR)
-        chosen = next(silent, None) or self._quietest_of_largest_user(staying, newcomer, now)
+        chosen = next(silent, None) or self._quietest_of_largest_user(staying, newcomer, user, now)
         if chosen is not None:
             self._open[chosen].is_cut = True
             _shut(chosen)
         return chosen
 
     def _quietest_of_largest_user(
-        self, staying: Mapping[socket.socket, _LocalClient], newcomer: int, now: float
+        self, staying: Mapping[socket.socket, _LocalClient], newcomer: int, user: int | None, now: float
     ) -> socket.socket | None:
         if now < self._next_look_up:
             return None
         self._next_look_up = now + _LOOK_UP_INTERVAL
-        users = self._users_of(self._port)
+        known = {newcomer: user, **{it.port: it.user for it in staying.values()}}
+        users = self._users_of(self._port) if user is None else known
         counts = Counter(users.get(client.port) for client in staying.values())
         largest, most = max(counts.items(), key=lambda pair: pair[1], default=(None, 0))
         own = users.get(newcomer)
