@@ -143,7 +143,7 @@ class Assessment:
             if witness not in {None, sender}:
                 continue
             if ends.get(run.host, run.begun) >= run.begun:
-                if previous not in indexed:
+                if previous not in indexed and previous not in self.before:
                     self.before.append(previous)
             elif witness is None:
                 self.claims.append(CompletenessFinding("claimed", previous, b"", 0))
@@ -188,7 +188,10 @@ class Assessment:
         beyond = list(without([(highest + 1, reach)] if reach > highest else [], gone))
         self._add("gone", key, gone)
         if not evidence.is_proven:
-            inside = self._confirmed(key, inside, named)
+            confirmed = named
+            if key.type == _RELAY and spans and spans[-1][0] == spans[-1][1]:  # this one event may be the report itself
+                confirmed = min(named, spans[-2][1] if len(spans) > 1 else 0)
+            inside = self._confirmed(key, inside, confirmed)
             beyond = self._confirmed(key, beyond, max(proven, min(named, begun)))
             self._note_claimed(key, evidence, list(without([(reach + 1, named)] if named > reach else [], gone)))
         self._split(key, evidence, inside, beyond, parts, list(_together(others)))

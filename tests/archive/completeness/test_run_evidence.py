@@ -38,6 +38,8 @@ WHOLE = [opening(), *numbered(1, 2, 3), heartbeat(2, relay=1, audit=3)]
 LACKING = [opening(), *numbered(1, 3), heartbeat(2, relay=1, audit=3)]
 ONE_LINE = {
     "a heartbeat": [heartbeat(3, relay=2, audit=HIGH)],
+    "a heartbeat far ahead, a number and a report in one": [heartbeat(900, relay=899, audit=HIGH)],
+    "a heartbeat far ahead in its own run": [heartbeat(900, run=THIRD, relay=899)],
     "a heartbeat of its own run": [heartbeat(1, run=THIRD, audit=HIGH)],
     "an opening that names the run": [opening(run=THIRD, previous=RUN, relay=2, audit=HIGH)],
     "an opening that names a run of nobody": [opening(2, run=RUN, previous=THIRD, relay=9, audit=HIGH)],
