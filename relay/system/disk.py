@@ -44,6 +44,7 @@ def storage_error(path: str, call: str, error: OSError) -> StorageError:
         errno.EDQUOT: "raise the quota or free space",
         errno.EIO: "check the device: the kernel's log names it",
         errno.EACCES: "check the owner and mode",
+        errno.ELOOP: "put the file in place of the symbolic link",
         errno.EROFS: _READ_ONLY,
     }.get(error.errno or 0, "")
     mapped = StorageError(path, f"{call} failed: {os.strerror(error.errno or 0)}", remedy)
@@ -179,10 +180,17 @@ class Disk:
     """The real disk."""
 
     def open(self, path: str, *, create: bool = False, writable: bool = True) -> File:
-        """Open a file; `create` creates it when it is missing (mode 0600)."""
-        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        """Open a file; `create` creates it when it is missing (mode 0600). No link is followed for writing.
+
+        StorageError when it is something else than a file: a pipe would block, and has no offsets.
+        """
+        flags = (os.O_RDWR | os.O_NOFOLLOW if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         with _storage_errors(path, "open"):
-            return File(path, os.open(path, flags, FILE_MODE))
+            descriptor = os.open(path, flags | (os.O_CREAT if create else 0), FILE_MODE)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StorageError(path, "it is not a file", "remove what somebody has put there")
+        return File(path, descriptor)
 
     def exists(self, path: str) -> bool:
         """Whether there is something of that name; StorageError when this user is not allowed to look."""

@@ -18,6 +18,7 @@ archive, StorageError when reading fails. A file that cannot be read is a defect
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Final
 
 from relay.archive.completeness.assessment import AssessmentScope, Completeness
@@ -42,7 +43,7 @@ from relay.archive.verification.findings import (
 )
 from relay.archive.writer.journal import DaySizes, Entry, Journal, OpenDaySizes, replay
 from relay.archive.writer.seen_identities import SeenIdentities
-from relay.errors import DataError, NoInputError
+from relay.errors import DataError, NoInputError, StorageError
 from relay.syslog.rfc5424 import format_timestamp
 from relay.system.disk import Disk, storage_error
 
@@ -272,12 +273,13 @@ class ArchiveCheck:
             day = self._opened(folder, files)
             try:
                 begun |= self._check_day(day, chain, trail, findings, is_newest=files == all_days[-1])
-            except (DataError, NoInputError) as error:
+            except (DataError, NoInputError, StorageError) as error:
                 if isinstance(error.__cause__, PermissionError):
                     raise
                 cause = error.cause.removeprefix("cannot be read: ")
                 findings.add(ArchiveDefect("unreadable", error.what, cause=cause))
-                self._take_last_line(folder, files, chain)
+                with suppress(NoInputError, StorageError):  # it is the ledger that cannot be read
+                    self._take_last_line(folder, files, chain)
             finally:
                 day.close()
         return begun
