@@ -33,10 +33,11 @@ Not detectable: duplicates of messages without an identity, and numbers above th
 most messages of that type carry no number. They are assessed only when the scope names that type. In an unverified run
 a forged message can have a missing number.
 
-Ceilings: `max_intervals` of all runs and types together; beyond it, the older half of the one with the most holes is
-counted without names, and no gap explains it. `max_keys` runs and types of verified senders, and as many of unverified
-ones; further ones are not assessed. `max_partial` unfinished events; the oldest counts as missing. The reports of
-`MAX_SENDERS` verified senders are told apart; those of further ones count as unverified. `reported_gaps` has its own.
+Ceilings, for verified senders and as much again for unverified ones: `max_intervals` of all runs and types together;
+beyond it, the older half of the one with the most holes is counted without names, and no gap explains it. `max_keys`
+runs and types; further ones are not assessed, which is a fault unless they are unverified beside a verified sender.
+`max_partial` unfinished events; the oldest counts as missing. The reports of `MAX_SENDERS` verified senders are kept
+apart; those of further ones count as unverified. `reported_gaps` has its own.
 """
 
 import re
@@ -93,7 +94,9 @@ class NumberTrail:
         self._reports: dict[str, SenderReports] = {}
         self._own_events = 0
         """relay's own events."""
-        self._messages = self._numbered = self._unassessed = 0
+        self._messages = self._numbered = 0
+        self._unassessed = {True: 0, False: 0}
+        """Numbered messages of verified senders, and of unverified ones, beyond the ceilings."""
         self._looked = 0
 
     def add(self, message: bytes, sender: str = UNVERIFIED) -> str:
@@ -139,7 +142,7 @@ class NumberTrail:
         there = sum(min(end, last) - max(begin, first) + 1 for begin, end in tally.numbers.overlapping(first, last))
         tally.numbers.add_all(first, last)
         if there and tally.settled is not None and first <= tally.settled[1]:
-            self._unassessed += there  # whether they fill a hole or are duplicates is forgotten
+            self._unassessed[bool(sender)] += there  # whether they fill a hole or are duplicates is forgotten
             return 0
         return there
 
@@ -197,19 +200,21 @@ class NumberTrail:
         tally = None if tallies is None else tallies.get(sender)
         if tally is None:
             if self._held[bool(sender)] >= self._max_keys:
-                self._unassessed += numbers
+                self._unassessed[bool(sender)] += numbers
                 return None
             self._held[bool(sender)] += 1
             tally = self._tallies.setdefault(key, {})[sender] = NumberTally()
         self._looked += 1
         if self._looked >= _LOOK_EVERY:
             self._looked = 0
-            self._keep_ceiling()
+            self._keep_ceiling(is_verified=True)
+            self._keep_ceiling(is_verified=False)
         return tally
 
-    def _keep_ceiling(self) -> None:
-        """Forget holes of the tallies that have most of them."""
-        tallies = [tally for by_sender in self._tallies.values() for tally in by_sender.values()]
+    def _keep_ceiling(self, *, is_verified: bool) -> None:
+        """Forget holes of the tallies that have most of them, of verified senders or of unverified ones."""
+        found = (item for by_sender in self._tallies.values() for item in by_sender.items())
+        tallies = [tally for sender, tally in found if bool(sender) is is_verified]
         while sum(len(each.numbers) for each in tallies) > self._max_intervals:
             largest = max(tallies, key=lambda each: len(each.numbers))
             if len(largest.numbers) < 2:  # noqa: PLR2004  no hole to forget
@@ -231,7 +236,7 @@ class NumberTrail:
         return Completeness(
             messages=self._messages,
             numbered=self._numbered,
-            unassessed=self._unassessed,
+            unassessed=self._unassessed[True] + (0 if self._held[True] else self._unassessed[False]),
             runs=len(runs),
             reporter=reporter_word(verified, has_reports=bool(self._reports)),
             ignored_reports=self._reports[UNVERIFIED].count if verified and UNVERIFIED in self._reports else 0,

@@ -42,7 +42,7 @@ class LedgerTail(NamedTuple):
     lags: tuple[int, ...] = ()
     """Receipt minus event time of the newest extents, in microseconds, the newest first."""
     missing: int = 0
-    """Numbers between those of the newest extents that no extent has."""
+    """Numbers between those of one sender in the newest extents that no extent of it has."""
 
 
 def read_tail(disk: Disk, folder: OriginatorFolder) -> LedgerTail:
@@ -89,10 +89,10 @@ def _newest_own(octets: bytes) -> list[Extent]:
 
 def _missing(newest_first: list[Extent]) -> int:
     """Count the numbers that no extent has between those that some have."""
-    ranges: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    ranges: dict[tuple[str | None, str, str], list[tuple[int, int]]] = {}
     for extent in newest_first:
         for run, kind, first, last, *_ in extent.id:
-            ranges.setdefault((run, kind), []).append((first, last))
+            ranges.setdefault((extent.identity, run, kind), []).append((first, last))
     missing = 0
     for found in ranges.values():
         found.sort()

@@ -111,8 +111,9 @@ def judged(
     if report.disputed:
         faults.append(Fault(CheckState.WARNING, f"{report.name}: messages under another sender's name"))
     if report.report is not None:
+        name = f"{report.name} (unverified)" if report.evidence == "unverified" else report.name
         faults += [
-            Fault(OF_SEVERITY.get(each.severity, CheckState.WARNING), f"{report.name}: alarm {each.name} {each.about}")
+            Fault(OF_SEVERITY.get(each.severity, CheckState.WARNING), f"{name}: alarm {each.name} {each.about}")
             for each in sorted(report.report.alarms, key=lambda each: _WORST.get(each.severity, 3))
             if each.severity != "info"
         ]

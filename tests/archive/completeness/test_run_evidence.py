@@ -154,8 +154,22 @@ def test_what_strangers_fill_up_leaves_room_for_verified_senders(monkeypatch: py
     for message in [*LACKING, own(4, run=RUN.hex(), part="1/2"), gap(3, lost(2, 2))]:
         trail.add(message, ROUTER)
     found = trail.assess({}, AssessmentScope())
+    assert found.unassessed == 0
     assert [each.ranges for each in found.explained] == [((2, 2),)]
     assert (RUN.hex().encode(), "unfinished") in [(each.run, each.kind) for each in found.waiting]
+
+
+def test_holes_of_strangers_never_make_the_routers_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.archive.completeness.number_trail._LOOK_EVERY", 1)
+    trail = NumberTrail(max_intervals=10)
+    for message in [opening(), *numbered(1, 3, 5, 7, 9), gap(2, lost(1, 9, 4))]:
+        trail.add(message, ROUTER)
+    for number in range(40):
+        for message in numbered(2, 4, run=bytes([number])):
+            trail.add(message)
+    trail.add(numbered(10)[0], ROUTER)
+    found = trail.assess({}, AssessmentScope())
+    assert (faults(found), sum(each.numbers for each in found.explained)) == ([], 4)
 
 
 def test_gaps_of_strangers_leave_room_for_the_routers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,8 @@ def test_missing_numbers_among_the_newest_are_counted(tmp_path: Path) -> None:
     day.extent(NOON_US, [own(1), own(2), own(5)])
     day.extent(NOON_US, [own(4), own(9), own(1, run=RUN.hex())])
     day.save(tmp_path)
+    day.extent(NOON_US, [own(9_000_000)], identity=KEY)
+    day.save(tmp_path)
     assert report(tmp_path).missing == 1 + 3
 
 

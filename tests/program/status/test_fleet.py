@@ -60,6 +60,8 @@ def test_a_silent_relay_is_a_warning_after_a_long_time_critical_and_at_last_forg
 def test_a_relay_looks_alive_without_a_word_only_by_heartbeats_of_one_verified_sender() -> None:
     behind_sshd = fleet(relay("fw1", 59, senders={"": 59}), relay("fw2", 59))
     assert check(behind_sshd) == (CheckState.OK, "2 originators, 2 relays (1 unverified)")
+    claimed = fleet(relay("fw1", 1, ReportedAlarm("spool-full", "critical", "log1"), senders={"": 1}))
+    assert check(claimed) == (CheckState.CRITICAL, "fw1 (unverified): alarm spool-full log1")
     beside_a_stranger = fleet(relay("fw1", 400, senders={"SHA256:key": 400, "": 1}))
     assert check(beside_a_stranger) == (CheckState.WARNING, "fw1: no heartbeat by SHA256:key for 400 s")
     contested = fleet(relay("fw1", 1, senders={"SHA256:key": 400, "SHA256:other": 1}))
