@@ -1,7 +1,8 @@
 """The ledger beside each log file of the archive: JSON lines, chained by SHA-256. Pure.
 
-A ledger begins with a `Heading`. Each `Extent` describes consecutive lines of the log that came from one sender in one
-commit. A `Closing` ends the day; a `Removal` may follow it when retention has deleted the log.
+A ledger begins with a `Heading`; a `FileChange` follows for each open day that another program changed. Each `Extent`
+describes consecutive lines of the log that came from one sender in one commit. A `Closing` ends the day; a `Removal`
+may follow it when retention has deleted the log.
 
     sha256 = SHA-256(previous line with its LF ‖ this line without its sha256 and its LF ‖ the extent's octets)
 
@@ -13,6 +14,7 @@ All times are microseconds since the epoch.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -21,6 +23,9 @@ import msgspec
 FORMAT: Final = 2
 _HASH_KEY: Final = b',"sha256":"'
 _HASH_SIZE: Final = len(_HASH_KEY) + 64 + len('"')
+HASH_LENGTH: Final = len('""}\n') + 64
+"""Octets at a line's end that hold its hash."""
+_HASH: Final = re.compile(rb'"([0-9a-f]{64})"}\n\Z')
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -92,7 +97,27 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str = ""
 
 
-LedgerLine = Heading | Extent | Closing | Removal
+class FileChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Another program changed the files of an open day, here or in an older ledger. They were given up."""
+
+    changed: int
+    """When the writer noticed it."""
+    log: str
+    """The path of that day's log, below the archive."""
+    cause: str
+    """What each file is: "the log is missing"."""
+    left: tuple[int, int]
+    """Octets of log and ledger as the writer left them."""
+    head: str
+    """The hash of the ledger's last line then; empty: unknown."""
+    found: tuple[int | None, int | None]
+    """The octets that were there; None: no file."""
+    aside: tuple[str, ...] = ()
+    """Copies of what was there, in `.relay/changed`."""
+    sha256: str = ""
+
+
+LedgerLine = Heading | Extent | Closing | Removal | FileChange
 
 _EXTENT: Final = b'{"at":['
 _EXTENTS: Final = msgspec.json.Decoder(Extent)
@@ -100,6 +125,7 @@ _OTHERS: Final[dict[bytes, msgspec.json.Decoder[LedgerLine]]] = {
     b'{"format"': msgspec.json.Decoder(Heading),
     b'{"closed"': msgspec.json.Decoder(Closing),
     b'{"removed"': msgspec.json.Decoder(Removal),
+    b'{"changed"': msgspec.json.Decoder(FileChange),
 }
 
 
@@ -111,6 +137,12 @@ def encode(line: LedgerLine, previous: bytes, octets: Iterable[bytes] = ()) -> b
     for piece in octets:
         digest.update(piece)
     return b'%b%b%b"}\n' % (bare[:-1], _HASH_KEY, digest.hexdigest().encode())
+
+
+def hash_of(line: bytes) -> str:
+    """The hash at the end of a whole line; empty when there is none."""
+    found = _HASH.search(line, max(len(line) - HASH_LENGTH, 0))
+    return found[1].decode() if found else ""
 
 
 def decode(line: bytes) -> LedgerLine:

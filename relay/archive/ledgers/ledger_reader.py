@@ -4,18 +4,24 @@ Memory: one chunk and one line. The file is open only during a read, so thousand
 """
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from relay.archive.ledger import Closing, Extent, Heading, LedgerError, LedgerLine, Removal, decode
+from relay.archive.ledger import (
+    HASH_LENGTH,
+    Closing,
+    Extent,
+    Heading,
+    LedgerError,
+    LedgerLine,
+    Removal,
+    decode,
+    hash_of,
+)
 from relay.archive.ledgers.ledger_end import CHUNK, MAX_LINE, LedgerPiece, LocatedLine, lines_backward, pieces_backward
 from relay.errors import NoInputError
 from relay.system.disk import storage_error
-
-_HASH: Final = re.compile(rb'"([0-9a-f]{64})"}\n')
-_HASH_LENGTH: Final = len('""}\n') + 64
 
 
 class DayEnd(NamedTuple):
@@ -66,8 +72,7 @@ class LedgerReader:
 
     def hash_at(self, end: int) -> str:
         """The hash of the line that ends at this offset; empty where no line ends."""
-        found = _HASH.fullmatch(self._read(_HASH_LENGTH, max(end - _HASH_LENGTH, 0)))
-        return found[1].decode() if found else ""
+        return hash_of(self._read(HASH_LENGTH, max(end - HASH_LENGTH, 0)))
 
     def entries(self, start: int = 0) -> Iterator[tuple[int, LedgerLine]]:
         """Each line's end in the file, and the line decoded."""

@@ -7,9 +7,9 @@
 Nothing is changed. The journal is read first, then each originator's days, in order. So what a writer adds meanwhile
 is never missed. Lines after a ledger's end are being written while a writer runs, and unrecorded when none does.
 
-An archive without a journal (a copy, an exported package) is checked by its ledgers and logs alone; a package also by
-the files that its description lists. A chain that
-continues a ledger which is not here is not a fault, and it is reported: numbers before it are not missed.
+An archive without a journal is checked by its ledgers and logs alone, and never found whole: nothing says which files
+there were (`verifiable`). A package has its description instead of a journal. A chain that continues a ledger which is
+not here is not a fault, and it is reported: numbers before it are not missed.
 
 Memory: the journal, one chunk of a log, and one originator's numbers (`completeness`). NoInputError when there is no
 archive, StorageError when reading fails. A file that cannot be read is a defect.
@@ -30,6 +30,8 @@ from relay.archive.export import MANIFEST, SUMS, Manifest, read_manifest
 from relay.archive.filing.bound_names import BoundNames
 from relay.archive.identity import Intervals
 from relay.archive.layout import ASIDE, LEDGER_SUFFIX, LOG_SUFFIXES, OWN, DayFiles, days_in, unknown_in
+from relay.archive.ledger import FileChange
+from relay.archive.ledgers.ledger_reader import LedgerReader
 from relay.archive.reading.day_log import DayLog
 from relay.archive.reading.log_octets import OpenLogs
 from relay.archive.reading.originators import SHELVES, OriginatorFolder, days_of, require_archive
@@ -42,6 +44,7 @@ from relay.archive.verification.findings import (
     OriginatorFindings,
 )
 from relay.archive.writer.journal import DaySizes, Entry, Journal, OpenDaySizes, replay
+from relay.archive.writer.recovery import ledger_of
 from relay.archive.writer.seen_identities import SeenIdentities
 from relay.errors import DataError, NoInputError, StorageError
 from relay.syslog.rfc5424 import format_timestamp
@@ -50,7 +53,9 @@ from relay.system.disk import Disk, storage_error
 MAX_KEPT: Final = 10_000
 EXPORT_FILES: Final = frozenset({MANIFEST, SUMS})
 """What `relay archive export` adds to a part of an archive."""
-_OWN_FILES: Final = frozenset({"journal", "journal.new", "lock", "vanished.json", "vanished.json.new", "aside"})
+_OWN_FILES: Final = frozenset(
+    {"journal", "journal.new", "lock", "vanished.json", "vanished.json.new", "aside", "changed"}
+)
 _COPIES: Final = ("cut-", "journal.damaged-")
 _FOREIGN_COMPRESSIONS: Final = (".gz", ".xz")
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -76,6 +81,8 @@ class ArchiveCheck:
         self.folder = folder
         self.first_day = first_day
         self.has_journal = False
+        self._settled = False
+        """Whether the writer had stopped, when the journal was read."""
         self.package: Manifest | None = None
         """The description of a package that `relay archive export` made; None: the folder is not one."""
         self._disk = disk
@@ -91,6 +98,11 @@ class ArchiveCheck:
         self._vanished = read_vanished(disk, folder)
         self._look_around()
         self._compare_package()
+
+    @property
+    def verifiable(self) -> bool:
+        """Whether a journal, or a package's description, says which files belong to the archive."""
+        return self.has_journal or self.package is not None
 
     def originators(self) -> Iterator[CheckedOriginator]:
         """Check one originator after the other."""
@@ -112,6 +124,7 @@ class ArchiveCheck:
         sizes, seen = OpenDaySizes(), SeenIdentities()
 
         def take(entry: Entry) -> None:
+            self._settled = entry.settled
             sizes.take(entry)
             seen.restore(entry.seen)
 
@@ -155,7 +168,10 @@ class ArchiveCheck:
                     kind = "gone" if found is None else "cut"
                     self.places.append(ArchiveDefect(kind, full, octets=size - (found or 0)))
                 elif found > size and self.pid is None and self._writer() is None:
-                    self._note(ArchiveNotice("uncommitted", full, found - size))
+                    if self._settled and self._read_open_days() == self._days:
+                        self.places.append(ArchiveDefect("added", full, octets=found - size))
+                    else:
+                        self._note(ArchiveNotice("uncommitted", full, found - size))
 
     def _writer(self) -> int | None:
         return self._disk.lock_owner(f"{self.folder}/{OWN}/lock")
@@ -340,11 +356,32 @@ class ArchiveCheck:
             )
         else:
             self._add_missing_log(day, recorded, findings)
+        self._add_changes(check, findings)
         if check.uncompared:
             findings.notices.append(ArchiveNotice("uncompared", day.path, times=check.uncompared))
         if check.forgeable:
             findings.notices.append(ArchiveNotice("forgeable", day.path, times=check.forgeable))
         return begins
+
+    def _add_changes(self, check: DayCheck, findings: OriginatorFindings) -> None:
+        """What the writer recorded: a defect, unless all that it left is there now, or retention has removed it."""
+        for change in check.changes:
+            path = f"{self.folder}/{change.log}"
+            when = format_timestamp(change.changed).decode()
+            if check.removal is not None or self._is_there(path, change):
+                findings.notices.append(ArchiveNotice("was changed", path, detail=f"{when}: {change.cause}"))
+            else:
+                findings.add(ArchiveDefect("changed", path, cause=f"relay noticed at {when}: {change.cause}"))
+
+    @staticmethod
+    def _is_there(path: str, change: FileChange) -> bool:
+        """Whether a day is at least as the writer left it; its own check compares all octets."""
+        log, ledger = change.left
+        if (_size(path) or 0) < log:
+            return False
+        with suppress(NoInputError):
+            return LedgerReader(ledger_of(path)).hash_at(ledger) == change.head != ""
+        return False
 
     def _check_end(self, day: DayLog, check: DayCheck, findings: OriginatorFindings, *, is_newest: bool) -> None:
         """The end of the ledger: a torn line, and whether the day is open."""

@@ -12,7 +12,7 @@ from relay.archive.completeness.relay_reports import RunAndType
 from relay.archive.filing.bound_names import BoundNames
 from relay.archive.filing.originator import is_folder_of
 from relay.archive.filing.proven_sender import proven_sender
-from relay.archive.ledger import Closing, Extent, Heading, LedgerError, Removal, decode, verifying
+from relay.archive.ledger import Closing, Extent, FileChange, Heading, LedgerError, Removal, decode, verifying
 from relay.archive.ledgers.ledger_end import LocatedLine
 from relay.archive.log_line import unescape
 from relay.archive.reading.day_log import DayLog, marks_at
@@ -66,6 +66,8 @@ class DayCheck:
         """Where the ledger's last whole line ends."""
         self.closing: Closing | None = None
         self.removal: Removal | None = None
+        self.changes: list[FileChange] = []
+        """What the writer recorded of other programs."""
         self.uncompared = 0
         """Events that are there twice, and could not be compared."""
         self.forgeable = 0
@@ -99,6 +101,8 @@ class DayCheck:
                 self._check_name(entry)
             if isinstance(entry, Closing):
                 self._check_closing(entry)
+            if isinstance(entry, FileChange):
+                self.changes.append(entry)
             if isinstance(entry, Removal):
                 self.removal = entry
             else:

@@ -16,9 +16,11 @@ class ArchiveDefect(NamedTuple):
     heading or a closing is not, or the ledger before it. `misplaced`: a ledger that was written for another
     day or originator, so the day was copied or renamed. `not a ledger line`: octets of a ledger. `unrecorded`: lines
     of a log that no ledger describes. `ledger missing`, `log missing`, `log cut`: files. `cut`: a file is shorter than
-    the journal says. `gone`: the journal knows the file. `duplicate`, `differs`: a number that is there twice, with the
-    same or with other octets. `malformed`: a message of relay's that is not as relay writes it. `index`: the journal is
-    damaged. `unreadable`: a file cannot be read or decompressed. `unpacked`, `resized`: a file of a package that is not
+    the journal says. `added`: a file is longer, although the writer had stopped. `gone`: the journal knows the file.
+    `changed`: the writer recorded that another program changed an open day's files. `duplicate`, `differs`: a number
+    that is there twice, with the same or with other octets. `malformed`: a message of relay's that is not as relay
+    writes it. `index`: the journal is damaged.
+    `unreadable`: a file cannot be read or decompressed. `unpacked`, `resized`: a file of a package that is not
     there, or has not the size that the package's description lists."""
     path: str
     first: int = 0
@@ -41,6 +43,7 @@ class ArchiveNotice(NamedTuple):
     it does in a package, because earlier days were not chosen. `begins anew`: a ledger
     continues none, and there are older ones. `unclosed`: a day that has no closing and is not open by the journal.
     `undescribed`: octets behind the last line of a ledger, in an archive without a journal. `removed`: by retention.
+    `was changed`: as `changed`, in a day that retention has removed.
     `uncompared`: numbers that are there twice, whose octets could not be compared. `forgeable`: messages with the
     number of another message and other octets, from another sender or from one of which nothing was verified.
     `disputed`: messages under a name

@@ -13,8 +13,9 @@ Invariants:
 
 1. A cursor is valid only once the messages before it, their extents, the folders' entries and then the journal are on
    the disk.
-2. What lies in a log or ledger beyond its size in the journal is cut when the archive is opened (after a copy). It
-   comes again after the cursor. So messages without an identity are stored exactly once too.
+2. What lies in a log or ledger beyond its size in the journal is cut when the archive is opened (after a copy), unless
+   the writer before had stopped. It comes again after the cursor. So messages without an identity are stored exactly
+   once too.
 3. Nothing is written to a file before the journal has its size.
 4. When the spool is another one than before, or the journal is damaged, lost or an older copy, nothing is cut. Every
    originator begins a new part of its day, identities are read from the ledgers, and only messages without one may be
@@ -24,8 +25,9 @@ Invariants:
 6. A ledger that another ledger continues is closed first, so it never grows afterwards.
 
 One fault concerns one originator. A log or ledger that somebody deleted, replaced, cut or extended is never touched
-again: a new part begins. So it does when a file could not be written or synced: its path is in `unusable`, which all
-writers of a program share. When an originator's folder cannot be written, its messages go to `~aside/FOLDER`.
+again: a new part begins, whose ledger records the change. So it does when a file could not be written or synced: its
+path is in `unusable`, which all writers of a program share. When an originator's folder cannot be written, its messages
+go to `~aside/FOLDER`.
 
 Ceilings: `max_pending` octets of messages in memory, then they are written out ahead of the commit; `max_open` days
 open, then the longest unused half is synced and closed; `max_days` open days whose sizes are remembered, then the
@@ -37,7 +39,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, Self
 
 from relay.archive import json_line, layout
@@ -50,7 +52,7 @@ from relay.archive.log_line import escape_all, joined
 from relay.archive.writer.archive_counters import ArchiveCounters
 from relay.archive.writer.charged_sender import RECEIVER, charged_sender
 from relay.archive.writer.extent_draft import MAX_OCTETS
-from relay.archive.writer.journal import Entry, Journal
+from relay.archive.writer.journal import DaySizes, Entry, Journal
 from relay.archive.writer.open_days import DayLimits, OpenDays
 from relay.archive.writer.recovery import WHOLE_DISK_ERRORS, ledger_of, originators, recover
 from relay.archive.writer.repetitions import Repetition, Repetitions
@@ -128,12 +130,12 @@ class ArchiveWriter:
         self._limits = limits
         self._committed = committed
         self._closings = closings or UncommittedClosings()
-        self._written_ahead = 0
-        self._unwritten = 0
+        self._written_ahead = self._unwritten = 0
         self._newest = 0
         """The latest time of receipt since the last commit."""
         self._keys: dict[tuple[str, bytes, bytes], SequenceKey] = {}
-        self._failed = False
+        self._failed = True  # until it is open
+        self._settled = True  # by the journal, see `Entry`
         self._unusable = set() if unusable is None else unusable
         self._is_json = archive_format == "json"
         suffix = layout.LOG_SUFFIXES[archive_format]
@@ -159,6 +161,7 @@ class ArchiveWriter:
                 self._journal.resume(found.journal_end)
                 self._whole = self._journal.size
             self._closings.settle()
+            self._failed = False
         except BaseException:
             self.close()
             raise
@@ -323,7 +326,7 @@ class ArchiveWriter:
         with self._voiding():
             self._write_out()
             if self._newest:
-                self._logs.close_before(self._newest)
+                self._journal_begun(self._logs.close_before(self._newest))
                 self._append()
             crash_point("archive-written")
             self._logs.files.sync()
@@ -363,6 +366,9 @@ class ArchiveWriter:
 
     def close(self) -> None:
         """Leave; what was not committed will come again. A second call does nothing."""
+        if not self._failed and not self._written_ahead:
+            with suppress(StorageError):
+                self._journal.append(Entry(self._spool_id, self.cursor, settled=True))
         self._failed = True
         self._logs.files.close_all()
         self._journal.close()
@@ -385,12 +391,16 @@ class ArchiveWriter:
 
     def _write_out(self) -> None:
         """Append what waits; it counts only once committed."""
-        begun = self._logs.render()
-        if begun:
-            self._journal.append(Entry(self._spool_id, self.cursor, tuple(begun)))
+        self._journal_begun(self._logs.render())
         self._append()
         self._written_ahead += self._unwritten
         self._unwritten = 0
+
+    def _journal_begun(self, begun: list[DaySizes]) -> None:
+        """Give the journal the days that begin, before anything is written to them."""
+        if begun or self._settled:
+            self._settled = False
+            self._journal.append(Entry(self._spool_id, self.cursor, tuple(begun)))
 
     def _append(self) -> None:
         self._closings.note(ledger_of(path) for path in self._logs.ended)
@@ -405,7 +415,8 @@ class ArchiveWriter:
 
     def _begin_journal(self) -> None:
         """Begin the journal anew with the whole state."""
-        days = Entry(self._spool_id, self.cursor, tuple(self._logs.days.values()))
-        seen = (Entry(self._spool_id, self.cursor, (), (), marks) for marks in self._seen.all())
+        settled = self._settled
+        days = Entry(self._spool_id, self.cursor, tuple(self._logs.days.values()), settled=settled)
+        seen = (Entry(self._spool_id, self.cursor, (), (), marks, settled=settled) for marks in self._seen.all())
         self._journal.begin(itertools.chain((days,), seen))
         self._whole = self._journal.size

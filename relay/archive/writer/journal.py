@@ -38,6 +38,8 @@ class DaySizes(NamedTuple):
     """The log's, below the archive. The ledger lies beside it."""
     log: int
     ledger: int
+    head: bytes = b""
+    """The hash of the ledger's last line; empty: unknown."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -50,6 +52,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     ended: tuple[str, ...] = ()
     """Days that are closed or given up, by their logs' paths; the writer never touches them again."""
     seen: SeenMarks = SeenMarks()
+    settled: bool = False
+    """Whether nothing is written beyond these sizes until the next record: the writer has stopped, or just begun."""
 
 
 class OpenDaySizes:

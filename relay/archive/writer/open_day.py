@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from relay.archive import ledger
 from relay.archive.days.event_times import EventTimes
 from relay.archive.layout import LEDGER_SUFFIX, LOG_SUFFIXES, stem_of
-from relay.archive.ledger import Closing, Extent, Heading
+from relay.archive.ledger import Closing, Extent, FileChange, Heading
 from relay.archive.log_line import unescape
 from relay.archive.reading.line_search import message_of_json
 from relay.archive.writer.extent_draft import ExtentDraft
@@ -39,6 +39,7 @@ class OpenDay:
         "extents",
         "files",
         "folder",
+        "head",
         "identities",
         "ledger",
         "lines",
@@ -69,6 +70,8 @@ class OpenDay:
         self._by_sender: dict[Provenance | None, ExtentDraft] = {}
         self.previous = b""
         """The last line of the ledger; of the one that it continues while there is none."""
+        self.head = ""
+        """The hash of the ledger's last line, as another process left it; empty: unknown."""
         self.log = self.ledger = 0
         """Octets of log and ledger, when all that is rendered is appended."""
         self.log_octets: list[bytes] = []
@@ -110,7 +113,7 @@ class OpenDay:
     @property
     def sizes(self) -> DaySizes:
         """What the journal notes."""
-        return DaySizes(self.path, self.log, self.ledger)
+        return DaySizes(self.path, self.log, self.ledger, bytes.fromhex(ledger.hash_of(self.previous)))
 
     @property
     def rendered(self) -> bool:
@@ -139,6 +142,10 @@ class OpenDay:
         name = stem_of(self.day, self.part)
         heading = Heading(originator=self.originator, log=name + self.suffix, after=after)
         self._append(ledger.encode(heading, previous))
+
+    def render_change(self, change: FileChange) -> None:
+        """Record that another program changed a day of this originator's."""
+        self._append(ledger.encode(change, self.previous))
 
     def render_drafts(self) -> None:
         """Turn the drafts into octets for the log and lines for the ledger."""

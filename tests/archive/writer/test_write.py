@@ -465,7 +465,8 @@ def test_a_damaged_journal_is_kept_stepped_over_and_nothing_is_lost_or_doubled(a
 
 def test_a_torn_journal_tail_takes_the_archive_back_to_the_commit_before(archive: Path) -> None:
     journal = whole_archive(archive)
-    journal.write_bytes(journal.read_bytes()[:-3])
+    data = journal.read_bytes()
+    journal.write_bytes(data[: data.rfind(b"RELAYJ2\n") - 3])  # without the last record, by which the writer stopped
     with ArchiveWriter(str(archive), "spool") as writer:
         assert writer.cursor == b"20"
         assert not writer.recovered.damaged
@@ -571,8 +572,6 @@ def test_a_file_that_others_touched_is_left_alone_and_a_new_part_begins(
     meddle(path)
     touched = path.read_bytes() if path.exists() else None
     replaced_while_stopped = meddle is replaced_by_a_copy and not running
-    if not running and meddle is added_to:
-        touched = before  # what lies beyond the journal's size is cut, after a copy
     if not running:
         writer = ArchiveWriter(str(archive), "spool")
     assert writer.cursor == b"2"
@@ -581,7 +580,7 @@ def test_a_file_that_others_touched_is_left_alone_and_a_new_part_begins(
         writer.write(foreign(number, host="other"), NOON_US)
         writer.commit(b"%d" % number)
     writer.close()
-    if replaced_while_stopped or (meddle is added_to and not running):  # it is as the journal says
+    if replaced_while_stopped:  # it is as the journal says
         assert path.read_bytes().startswith(before)
         assert messages_in(path.with_suffix(".log")) == [foreign(number) for number in (1, 2, 3, 4)]
     else:
